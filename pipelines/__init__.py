@@ -1,0 +1,1 @@
+"""Pipelines on Ray, chained by redun, tracked by MLflow."""
