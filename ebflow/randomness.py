@@ -44,7 +44,7 @@ def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> T
 
 def rademacher(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
     """Draws independent signs ±1 of ``shape`` with the dtype and device of ``like``."""
-    return _draw(torch.rand, shape, like, generator).sub_(0.5).sign_().add_(0.5).sign_()
+    return _draw(torch.rand, shape, like, generator).lt_(0.5).mul_(2).sub_(1)
 
 
 def _draw(
