@@ -11,4 +11,4 @@ class BadInput(ValueError):
 
 
 class NonFinite(ArithmeticError):
-    """A loss or log-density became infinite or NaN; the message names the step and what to change."""
+    """A loss or log-density became infinite or NaN; the message says where and what to change."""

@@ -22,7 +22,10 @@ class ShardedGenerator(torch.Generator):
 
 
 def generator(
-    seed: int, *path: str | int, shard: tuple[int, int] = (0, 1), device: str | torch.device = "cpu"
+    seed: int,
+    *path: str | int,
+    shard: tuple[int, int] = (0, 1),
+    device: str | torch.device = "cpu",
 ) -> ShardedGenerator:
     """Returns the generator of ``(seed, *path)``, for instance ``(0, "train", step)``."""
     digest = hashlib.sha256(repr((seed, *path)).encode()).digest()

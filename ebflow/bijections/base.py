@@ -1,0 +1,201 @@
+r"""What a bijection is, and what the score chain asks of one.
+
+A bijection :math:`f` maps :math:`x \mapsto y` with Jacobian :math:`J(x)`. Write
+:math:`\psi(x) = \log |\det J(x)|`. If :math:`s_y` is the score of a density over :math:`y`, the
+score of the same density over :math:`x` and its quadratic form are
+
+.. math::
+    s_x &= J^\top s_y + \nabla \psi, \\
+    v^\top \nabla s_x \, v &= \dot y^\top \nabla s_y \, \dot y
+        + \left( s_y^\top f''[v, v] + v^\top \nabla^2 \psi \, v \right), \qquad \dot y = J v.
+
+So a layer gives its value, ``pullback`` (the first line), ``tangent`` (:math:`J v`) and
+``curvature`` (the bracket), and a chain needs neither autograd nor a second backward pass. If
+:math:`J` does not depend on the input, :math:`\psi` leaves every score: this is what makes
+score matching of a flow cheap.
+
+Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
+Kira, Lee, 2023), arXiv:2305.15267.
+"""
+
+__all__ = ["Bijection", "ConstantJacobian", "Jet", "Linearization", "sum_event"]
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+def sum_event(t: Tensor, like: Tensor) -> Tensor:
+    """Sums ``t`` over the event dimensions of ``like``, which has shape (B, *event)."""
+    return t.sum(dim=tuple(range(1 - like.ndim, 0)))
+
+
+class Jet(NamedTuple):
+    """The second-order Taylor polynomial x + t v + t²/2 a of a curve; ``a = None`` is zero.
+
+    ``x`` has shape (B, *event), ``v`` and ``a`` (B, *event) or (K, B, *event).
+    """
+
+    x: Tensor
+    v: Tensor
+    a: Tensor | None
+
+
+class Linearization(ABC):
+    """A bijection at one batch of points ``x``, with shape (B, *event); ``y`` is its value."""
+
+    y: Tensor
+
+    @abstractmethod
+    def pullback(self, s: Tensor) -> Tensor:
+        """Turns the score over ``y`` into the score over ``x``, both with shape (B, *event)."""
+
+    @abstractmethod
+    def tangent(self, v: Tensor) -> Tensor:
+        """Returns J v for ``v`` with shape (K, B, *event)."""
+
+    @abstractmethod
+    def curvature(self, v: Tensor, s: Tensor) -> Tensor | float:
+        """Returns s·f''[v, v] + v·∇²ψ v with shape (K, B), for the score ``s`` over ``y``."""
+
+    @abstractmethod
+    def log_det(self) -> Tensor | float:
+        """Returns ψ with shape (B,) for an input-dependent layer, and 0 for any other."""
+
+
+class Bijection(nn.Module, ABC):
+    """A smooth invertible map between events, from data towards the latent.
+
+    Implementing a bijection:
+        * ``forward_and_log_det`` and ``inverse`` are enough; the score chain then uses autograd
+          for this layer alone (one more backward pass for ``pullback``, two for ``curvature``);
+        * ``linearize`` and ``jet`` may be overridden by closed forms;
+        * if the Jacobian does not depend on the input, derive from ``ConstantJacobian``.
+    """
+
+    constant_jacobian = False
+
+    @abstractmethod
+    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns y with shape (B, *event) and log |det J(x)| in nats, with shape (B,)."""
+
+    @abstractmethod
+    def inverse(self, y: Tensor) -> Tensor:
+        """Returns x with ``forward(x) = y``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns y with shape (B, *event)."""
+        return self.forward_and_log_det(x)[0]
+
+    def linearize(self, x: Tensor) -> Linearization:
+        """Returns this layer at ``x``."""
+        return _AutogradLinearization(self, x)
+
+    def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
+        """Pushes a jet through; also returns the first and second derivative of ψ along it."""
+        return _autograd_jet(self, jet)
+
+
+class ConstantJacobian(Bijection):
+    """A bijection whose Jacobian is the same at every input; only weights enter its log-det."""
+
+    constant_jacobian = True
+    lazy = False
+    """Whether ``log_det`` is costly, so that an anchor refreshes its gradient by rule."""
+
+    @abstractmethod
+    def log_det(self) -> Tensor:
+        """Returns log |det J| in nats, a scalar."""
+
+    def volume_parameters(self) -> list[nn.Parameter]:
+        """Returns the trainable parameters that ``log_det`` depends on."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+    @abstractmethod
+    def transpose(self, s: Tensor) -> Tensor:
+        """Returns Jᵀ s, the pullback of a score."""
+
+    @abstractmethod
+    def linear(self, v: Tensor) -> Tensor:
+        """Returns J v, the map without its offset; any leading dimensions."""
+
+    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns y and the log-det expanded to (B,). The score-matching path never calls this."""
+        return self.forward(x), self.log_det().expand(x.shape[0])
+
+    def relative(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns y and a (B,) stand-in for the log-det, both exact in their relative gradient."""
+        return self.forward_and_log_det(x)
+
+    def linearize(self, x: Tensor) -> Linearization:
+        """Returns this layer at ``x``: its value, and J as two linear maps."""
+        return _ConstantLinearization(self, x)
+
+    def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
+        """Pushes the three coefficients through the linear map; ψ does not change."""
+        zero = jet.x.new_zeros(())
+        a = None if jet.a is None else self.linear(jet.a)
+        return Jet(self.forward(jet.x), self.linear(jet.v), a), zero, zero
+
+
+class _ConstantLinearization(Linearization):
+    def __init__(self, layer: ConstantJacobian, x: Tensor) -> None:
+        self.layer, self.y = layer, layer.forward(x)
+
+    def pullback(self, s: Tensor) -> Tensor:
+        return self.layer.transpose(s)
+
+    def tangent(self, v: Tensor) -> Tensor:
+        return self.layer.linear(v)
+
+    def curvature(self, v: Tensor, s: Tensor) -> float:
+        return 0.0
+
+    def log_det(self) -> float:
+        return 0.0
+
+
+class _AutogradLinearization(Linearization):
+    def __init__(self, layer: Bijection, x: Tensor) -> None:
+        self.layer = layer
+        with torch.enable_grad():
+            self.x = x if x.requires_grad else x.detach().requires_grad_()
+            self.y, self.psi = layer.forward_and_log_det(self.x)
+
+    def pullback(self, s: Tensor) -> Tensor:
+        seeds = (s, torch.ones_like(self.psi))
+        return torch.autograd.grad((self.y, self.psi), self.x, seeds, create_graph=True)[0]
+
+    def tangent(self, v: Tensor) -> Tensor:
+        return self.layer.jet(Jet(self.x, v, None))[0].v
+
+    def curvature(self, v: Tensor, s: Tensor) -> Tensor:
+        jet, _, second = self.layer.jet(Jet(self.x, v, None))
+        return sum_event(jet.a * s, self.x) + second
+
+    def log_det(self) -> Tensor:
+        return self.psi
+
+
+def _autograd_jet(layer: Bijection, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
+    if jet.v.ndim > jet.x.ndim:
+        parts = [
+            _autograd_jet(layer, Jet(jet.x, v, None if jet.a is None else jet.a[k]))
+            for k, v in enumerate(jet.v)
+        ]
+        v, a = (torch.stack([getattr(p[0], name) for p in parts]) for name in "va")
+        first, second = (torch.stack([p[i] for p in parts]) for i in (1, 2))
+        return Jet(parts[0][0].x, v, a), first, second
+
+    def curve(t: Tensor) -> tuple[Tensor, Tensor]:
+        bend = 0.0 if jet.a is None else 0.5 * t * t * jet.a
+        return layer.forward_and_log_det(jet.x + t * jet.v + bend)
+
+    def slope(t: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        return torch.func.jvp(curve, (t,), (one,))
+
+    zero, one = jet.x.new_zeros(()), jet.x.new_ones(())
+    ((y, _), (v, first)), (_, (a, second)) = torch.func.jvp(slope, (zero,), (one,))
+    return Jet(y, v, a), first, second
