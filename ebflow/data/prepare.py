@@ -1,0 +1,143 @@
+"""From a source to a prepared folder: checked, split, written in shards, in one streamed pass.
+
+Memory is bounded by the size of a batch, plus one byte a row for its split and, while the splits
+are drawn, 24 bytes a row for the permutation.
+"""
+
+__all__ = ["prepare"]
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from ebflow.data.layout import Layout
+from ebflow.data.moments import Distinct, Moments
+from ebflow.data.reader import Reader
+from ebflow.data.schema import SPLITS, Manifest
+from ebflow.data.sources import open_source
+from ebflow.data.splits import ASSIGNMENT, Counts, assign, split_counts
+from ebflow.data.writer import ShardWriter, staged
+from ebflow.errors import BadInput
+
+FEW = 10
+
+
+def prepare(
+    source: str | Path,
+    output: str | Path,
+    *,
+    seed: int = 0,
+    validation: int | float | None = None,
+    test: int | float | None = None,
+    rows: int | None = None,
+    columns: Sequence[str] | None = None,
+    shard_rows: int = 65536,
+) -> Manifest:
+    """Writes a source into a folder of Parquet shards with a manifest.
+
+    Arguments:
+        source: A named source, a ``.parquet`` file, or a folder of them.
+        output: Folder to make; it must be new or empty.
+        seed: Seed of the permutation that decides the splits.
+        validation: Rows of the validation split, or their fraction; None takes the source's
+            default, which is 10 % for Parquet.
+        test: The same for the test split.
+        rows: Rows to use in all, drawn at random; None uses every row.
+        columns: Columns to use; None takes the one fixed-size list, or all.
+        shard_rows: Most rows of a shard.
+
+    Raises:
+        BadInput: At the first thing wrong with the data or the options; nothing is written.
+    """
+    _check_natural("data.seed", seed, 0)
+    _check_natural("shard_rows", shard_rows, 1)
+    reader = open_source(source, columns)
+    counts = split_counts(
+        reader.rows,
+        label=reader.label,
+        validation=reader.validation if validation is None else validation,
+        test=reader.test if test is None else test,
+        rows=rows,
+    )
+    with staged(Path(output)) as folder:
+        manifest = _write(reader, folder, counts, seed, shard_rows)
+        manifest.save(folder)
+    return manifest
+
+
+def _write(reader: Reader, folder: Path, counts: Counts, seed: int, shard_rows: int) -> Manifest:
+    layout = reader.layout
+    moments, distinct = Moments(layout.width), Distinct(layout.width, FEW)
+    with ExitStack() as stack:
+        writers = [_writer(folder, split, layout, shard_rows) for split in SPLITS]
+        for writer in writers:
+            stack.callback(writer.abort)
+        for x, rows, code in _routed(reader, assign(reader.rows, counts, seed)):
+            for split, writer in enumerate(writers):
+                writer.append(x[code == split], rows[code == split])
+            moments.update(x[code == 0])
+            if layout.levels is None:
+                distinct.update(x[code == 0])
+        _check_constant(reader, moments)
+        shards = tuple(shard for writer in writers for shard in writer.close())
+    return Manifest(
+        name=reader.name,
+        source=reader.record(),
+        shape=layout.shape,
+        dtype=layout.dtype,
+        levels=layout.levels,
+        columns=layout.names,
+        counts={split: counts.of(split) for split in SPLITS},
+        shards=shards,
+        statistics=moments.summary(),
+        seed=seed,
+        assignment=ASSIGNMENT,
+        warnings=layout.warnings + _few_warnings(layout, distinct, counts.train),
+    )
+
+
+def _routed(reader: Reader, splits: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    first = 0
+    for x in reader.batches():
+        rows = np.arange(first, first + len(x))
+        yield x, rows, splits[rows]
+        first += len(x)
+
+
+def _writer(folder: Path, split: str, layout: Layout, shard_rows: int) -> ShardWriter:
+    metadata = {"split": split, "shape": json.dumps(layout.shape)}
+    if layout.levels is not None:
+        metadata["levels"] = json.dumps(layout.levels)
+    return ShardWriter(folder, split, layout.width, layout.dtype, shard_rows, metadata)
+
+
+def _check_constant(reader: Reader, moments: Moments) -> None:
+    if reader.layout.array:
+        return
+    for feature in np.flatnonzero(moments.min == moments.max)[:1]:
+        raise BadInput(
+            f"{reader.label}, {reader.layout.feature(feature)}: found the constant "
+            f"{moments.min[feature]!s} in all {moments.count} training rows, expected values that "
+            "vary: choose columns with --data.columns"
+        )
+
+
+def _few_warnings(layout: Layout, distinct: Distinct, rows: int) -> tuple[str, ...]:
+    if layout.levels is not None:
+        return ()
+    few = {f: n for f, n in distinct.counts().items() if 2 * n <= rows}
+    reason = "no density: likelihoods of a continuous model are unbounded there"
+    if layout.array and few:
+        return (f"{len(few)} of {layout.width} features have at most {FEW} values, so {reason}",)
+    return tuple(
+        f"{layout.feature(f)} has only {n} distinct values in {rows} training rows, so {reason}"
+        for f, n in few.items()
+    )
+
+
+def _check_natural(name: str, value: object, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise BadInput(f"{name}: found {value!r}, expected a whole number of at least {least}")

@@ -1,0 +1,92 @@
+"""Which split a row belongs to: a function of the seed, the row number and the counts.
+
+A seeded permutation gives each of the N rows a rank. Ranks from 0 are the test split, the next
+ones the validation split, the next ones the training split; rows beyond are left out. So the test
+split stays as it is when the other counts change, and a smaller training split is part of a
+larger one.
+"""
+
+__all__ = ["ASSIGNMENT", "Counts", "assign", "split_counts"]
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ebflow.data.schema import SPLITS
+from ebflow.errors import BadInput
+
+ASSIGNMENT = (
+    "rank = numpy PCG64(seed) permutation of the row numbers; by rank: test, validation, train"
+)
+MINIMUM = 2
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows of each split."""
+
+    train: int
+    validation: int
+    test: int
+
+    def of(self, split: str) -> int:
+        """Returns the rows of the split of that name."""
+        return getattr(self, split)
+
+
+def split_counts(
+    total: int,
+    *,
+    label: str,
+    validation: int | float,
+    test: int | float,
+    rows: int | None = None,
+) -> Counts:
+    """Turns counts or fractions into rows of each split.
+
+    Arguments:
+        total: Rows of the source.
+        label: Name of the source for messages.
+        validation: Rows of the validation split, or their fraction of the rows used.
+        test: The same for the test split.
+        rows: Rows to use in all; None uses every row.
+
+    Raises:
+        BadInput: If a count or fraction is out of range, or leaves fewer than two training rows.
+    """
+    if rows is not None and not (_whole(rows) and 1 <= rows <= total):
+        raise BadInput(f"data.rows: found {rows!r}, expected 1 … {total} (the rows of {label})")
+    used = total if rows is None else rows
+    held_validation = _held("validation", validation, used)
+    held_test = _held("test", test, used)
+    train = used - held_validation - held_test
+    if train < MINIMUM:
+        raise BadInput(
+            f"{label}: found {used} row{'s' * (used != 1)}, expected at least "
+            f"{held_validation + held_test + MINIMUM}: {held_validation} for validation, "
+            f"{held_test} for test and {MINIMUM} for training"
+        )
+    return Counts(train, held_validation, held_test)
+
+
+def assign(total: int, counts: Counts, seed: int) -> np.ndarray:
+    """Returns each row's index into ``SPLITS``, or -1 if left out, as int8 with shape (total,)."""
+    rank = np.random.Generator(np.random.PCG64(seed)).permutation(total)
+    bounds = np.cumsum([counts.test, counts.validation, counts.train])
+    codes = np.array([*map(SPLITS.index, ("test", "validation", "train")), -1], dtype=np.int8)
+    return codes[np.searchsorted(bounds, rank, side="right")]
+
+
+def _held(name: str, size: int | float, used: int) -> int:
+    if _whole(size) and size >= 1:
+        return size
+    if isinstance(size, float) and 0 < size < 1:
+        return max(1, round(used * size))
+    raise BadInput(
+        f"data.{name}: found {size!r}, expected a whole number of rows of at least 1, "
+        "or a fraction between 0 and 1"
+    )
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
