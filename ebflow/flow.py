@@ -20,7 +20,7 @@ Kira, Lee, 2023), arXiv:2305.15267.
 __all__ = ["Flow", "Observed", "Point", "Taylor"]
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -129,7 +129,7 @@ class Flow(nn.Module):
         self.cut, self.spec = cut, spec
         self.like = nn.Buffer(torch.zeros(()), persistent=False)
 
-    def preprocessed(self, chain: Sequence[Bijection], *, match_after: bool = True) -> "Flow":
+    def preprocessed(self, chain: Iterable[Bijection], *, match_after: bool = True) -> "Flow":
         """Returns this flow behind ``chain``, sharing its layers.
 
         Arguments:
@@ -137,9 +137,12 @@ class Flow(nn.Module):
             match_after: Whether scores are matched behind the whole chain (MaP); otherwise
                 only dequantisation stands before the cut.
         """
-        dequantised = bool(chain) and isinstance(chain[0], Dequantise)
-        cut = len(chain) if match_after else int(dequantised)
-        return Flow(self.event_shape, [*chain, *self.layers], cut=cut, spec=self.spec)
+        layers = [layer.to(self.like.dtype) for layer in chain]
+        dequantised = bool(layers) and isinstance(layers[0], Dequantise)
+        cut = len(layers) if match_after else int(dequantised)
+        front = {"preprocessing": getattr(chain, "spec", None), "match_after": match_after}
+        spec = {**self.spec, **front} if self.spec else None
+        return Flow(self.event_shape, [*layers, *self.layers], cut=cut, spec=spec).to(self.like)
 
     @property
     def matched(self) -> "Flow":

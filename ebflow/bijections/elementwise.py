@@ -170,6 +170,7 @@ class Affine(ConstantJacobian):
         scale: The factor, positive, of the same shape.
         event_shape: The shape of an event; the log-determinant counts its elements.
         trainable: Whether shift and log-scale are parameters; buffers otherwise.
+        dtype: Their type; torch's default otherwise.
     """
 
     def __init__(
@@ -179,10 +180,11 @@ class Affine(ConstantJacobian):
         event_shape: tuple[int, ...],
         *,
         trainable: bool = False,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.event_shape = tuple(event_shape)
-        dtype = torch.get_default_dtype()
+        dtype = dtype or torch.get_default_dtype()
         shift, scale = (torch.as_tensor(t).to(dtype) for t in (shift, scale))
         if not (scale > 0).all():
             raise ValueError(f"scale: found {scale.min():.6g}, expected positive numbers")

@@ -1,0 +1,147 @@
+r"""The chain in front of a flow: dequantisation, logit, standardising or whitening.
+
+Linear layers are free in an energy-based flow, and the Fisher divergence, unlike the likelihood,
+is not invariant to them: matching scores of *whitened* data starts from the Gaussian baseline
+and weighs every direction alike. With training mean m and covariance C, shrunk to
+:math:`(1 - \rho) C + \rho \, \mathrm{tr}(C)/D \, I`, whitening is :math:`y = C^{-1/2} (x - m)`.
+
+Integer data of ``levels`` values are first completed by uniform noise, divided by ``levels``,
+moved off the edges by ``margin`` and carried to the real line by logit(x) / ``scale``.
+"""
+
+__all__ = ["Preprocessing", "build", "fit", "gaussian"]
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..bijections import Affine, Bijection, Dense, Logit
+from ..bijections.dequantise import Dequantise
+from ..errors import BadInput
+from ..flow import Flow
+from ..randomness import generator as derive
+from .loader import Split
+
+NORMALISE = ("none", "standardise", "whiten")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """A chain of bijections, and how to build it again."""
+
+    layers: list[Bijection]
+    spec: dict[str, Any]
+
+    def __iter__(self) -> Iterator[Bijection]:
+        return iter(self.layers)
+
+
+def fit(
+    split: Split,
+    *,
+    normalise: str = "whiten",
+    margin: float | None = 1e-6,
+    scale: float = 1.0,
+    shrinkage: float = 0.0,
+    seed: int = 0,
+    batch_size: int = 1024,
+) -> Preprocessing:
+    """Fits the preprocessing of a training split in one streamed pass; O(N D²) if whitening.
+
+    Arguments:
+        split: The training split.
+        normalise: ``none``, ``standardise`` (mean and variance) or ``whiten`` (covariance).
+        margin: How far integer data are moved off 0 and 1 before the logit; None: no logit.
+        scale: The divisor of the logit.
+        shrinkage: ρ in [0, 1), the share of tr(C)/D · I in the covariance.
+        seed: Where the dequantisation noise of the pass comes from.
+        batch_size: Rows at a time.
+
+    Raises:
+        BadInput: if the covariance is singular and ``shrinkage`` is 0.
+    """
+    if normalise not in NORMALISE:
+        raise ValueError(f"normalise: found {normalise!r}, expected one of {NORMALISE}")
+    levels = split.manifest.levels
+    spec = {"width": split.width, "levels": levels, "margin": margin, "scale": scale}
+    layers = _front(**spec)
+    if normalise != "none":
+        mean, covariance = _moments(split, layers, seed, batch_size, full=normalise == "whiten")
+        layers += _normaliser(mean, covariance, shrinkage)
+    return Preprocessing(layers, {**spec, "normalise": normalise})
+
+
+def build(spec: dict[str, Any]) -> Preprocessing:
+    """Builds the chain of a spec with placeholder statistics, to load a state into."""
+    width, normalise = spec["width"], spec["normalise"]
+    layers = _front(**{key: spec[key] for key in ("width", "levels", "margin", "scale")})
+    if normalise != "none":
+        eye = torch.eye(width, dtype=torch.float64)
+        second = eye if normalise == "whiten" else eye.diagonal()
+        layers += _normaliser(torch.zeros(width, dtype=torch.float64), second, 0.0)
+    return Preprocessing(layers, spec)
+
+
+def gaussian(split: Split, *, shrinkage: float = 0.0, **front: Any) -> Flow:  # noqa: ANN401
+    """Returns the full-covariance Gaussian fitted by maximum likelihood, as a flow in float64.
+
+    It is the whitening with no layer behind it; ``front`` as in ``fit``.
+    """
+    chain = fit(split, normalise="whiten", shrinkage=shrinkage, **front)
+    return Flow((split.width,), [], spec=None).preprocessed(chain).double()
+
+
+def _front(width: int, levels: int | None, margin: float | None, scale: float) -> list[Bijection]:
+    if levels is None:
+        return []
+    if margin is None:
+        return [Dequantise(levels), Affine(0.0, 1 / levels, (width,))]
+    shift = Affine(-margin * levels, (1 - 2 * margin) / levels, (width,))
+    return [Dequantise(levels), shift, Logit(scale)]
+
+
+def _normaliser(mean: Tensor, second: Tensor, shrinkage: float) -> list[Bijection]:
+    if second.ndim == 1:
+        return [Affine(mean, second.rsqrt(), mean.shape, dtype=torch.float64)]
+    ones = torch.ones_like(mean)
+    shift = Affine(mean, ones, mean.shape, dtype=torch.float64)
+    return [shift, Dense(_inverse_root(second, shrinkage), None, trainable=False)]
+
+
+def _inverse_root(covariance: Tensor, shrinkage: float) -> Tensor:
+    size = len(covariance)
+    level = covariance.trace() / size
+    values, vectors = torch.linalg.eigh(
+        (1 - shrinkage) * covariance + shrinkage * level * torch.eye(size, dtype=torch.float64)
+    )
+    if not values[0] > size * torch.finfo(torch.float64).eps * values[-1]:
+        raise BadInput(
+            "preprocess.shrinkage: found a singular covariance of the training split (features "
+            "that depend linearly on others, or fewer rows than features), expected shrinkage > 0"
+        )
+    return vectors * values.rsqrt() @ vectors.mT
+
+
+def _moments(
+    split: Split, front: Sequence[Bijection], seed: int, batch_size: int, *, full: bool
+) -> tuple[Tensor, Tensor]:
+    """Returns the mean and the covariance, or the variances, by Chan's update in float64."""
+    flow = Flow((split.width,), copy.deepcopy(front), cut=len(front)).double()
+    generator = derive(seed, "preprocess")
+    count, mean = 0, torch.zeros(split.width, dtype=torch.float64)
+    second: Tensor = torch.zeros((split.width,) * (2 if full else 1), dtype=torch.float64)
+    for rows in split.batches(batch_size):
+        y = flow.preprocess(rows, generator)
+        here = y.mean(0)
+        centred, delta, total = y - here, here - mean, count + len(y)
+        weight = count * len(y) / total
+        if full:
+            second += centred.mT @ centred + weight * torch.outer(delta, delta)
+        else:
+            second += (centred**2).sum(0) + weight * delta**2
+        count, mean = total, mean + delta * (len(y) / total)
+    return mean, second / count
