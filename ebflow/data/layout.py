@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from ebflow.data.columns import ADVICE, choose_columns
 from ebflow.errors import BadInput
 
 VALUES = {pa.uint8(): "uint8", pa.float32(): "float32", pa.float64(): "float64"}
-ADVICE = "choose columns with --data.columns"
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,7 @@ def read_layout(schema: pa.Schema, *, file: str, columns: Sequence[str] | None =
     Raises:
         BadInput: If the choice or a type does not make a data set.
     """
-    _check_names(schema, file)
-    names, dropped = _choose(schema, file, columns)
+    names, dropped = choose_columns(schema, file=file, columns=columns)
     fields = [schema.field(name) for name in names]
     array = pa.types.is_fixed_size_list(fields[0].type) and len(fields) == 1
     dtype, width = _array_type(fields[0], file) if array else _tabular_type(fields, file)
@@ -97,54 +96,6 @@ def same_layout(first: Layout, other: Layout, *, first_file: str, file: str) -> 
                 f"{file}, schema metadata {key}: found {getattr(other, key)}, "
                 f"expected {getattr(first, key)} as in {first_file}"
             )
-
-
-def _check_names(schema: pa.Schema, file: str) -> None:
-    if not schema.names:
-        raise BadInput(f"{file}: found no column, expected at least one")
-    if repeated := [name for name in schema.names if schema.names.count(name) > 1]:
-        raise BadInput(
-            f"{file}, column {repeated[0]}: found {schema.names.count(repeated[0])} columns "
-            "of this name, expected one"
-        )
-
-
-def _choose(
-    schema: pa.Schema, file: str, columns: Sequence[str] | None
-) -> tuple[list[str], tuple[str, ...]]:
-    if columns is not None:
-        return _chosen(schema, file, list(columns)), ()
-    arrays = [field.name for field in schema if pa.types.is_fixed_size_list(field.type)]
-    if len(arrays) > 1 and "image" not in arrays:
-        raise BadInput(
-            f"{file}: found {len(arrays)} fixed-size lists ({_listed(arrays)}), expected one: "
-            f"{ADVICE}"
-        )
-    if arrays:
-        return ["image" if "image" in arrays else arrays[0]], ()
-    index = _pandas_index(schema)
-    return [name for name in schema.names if name not in index] or schema.names, tuple(
-        f"column {name} is the index of a pandas frame and was left out" for name in index
-    )
-
-
-def _pandas_index(schema: pa.Schema) -> list[str]:
-    return [name for name in schema.names if name.startswith("__index_level_")]
-
-
-def _chosen(schema: pa.Schema, file: str, columns: list[str]) -> list[str]:
-    if not columns:
-        raise BadInput("data.columns: found no name, expected at least one")
-    for name in columns:
-        if columns.count(name) > 1:
-            raise BadInput(
-                f"data.columns: found {name} {columns.count(name)} times, expected once"
-            )
-        if name not in schema.names:
-            raise BadInput(
-                f"{file}, column {name}: no such column, expected one of {_listed(schema.names)}"
-            )
-    return columns
 
 
 def _array_type(field: pa.Field, file: str) -> tuple[str, int]:
@@ -219,10 +170,6 @@ def _metadata(schema: pa.Schema, file: str, key: str) -> object:
         return json.loads(text)
     except ValueError:
         raise BadInput(f"{file}, schema metadata {key}: found {text!r}, expected JSON") from None
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:12]) + (f" … ({len(names)} in all)" if len(names) > 12 else "")
 
 
 def _one_line(type: pa.DataType) -> str:

@@ -130,7 +130,7 @@ class Split:
 
         A split that fits the budget is held on the device and permuted as a whole. Else the
         shards are taken in random order, in windows that fit the budget, and permuted within
-        a window; the rest of a window goes into the next batch.
+        a window; the rest of a window goes into the next batch. A window has at least one shard.
 
         Arguments:
             size: Rows of a global batch.

@@ -26,18 +26,21 @@ class Moments:
         self.max = np.full(width, -np.inf)
 
     def update(self, batch: np.ndarray) -> None:
-        """Adds a batch, with shape (B, D)."""
+        """Adds a batch, with shape (B, D); sums that overflow become infinite or NaN."""
         if not len(batch):
             return
-        x = batch.astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._merge(batch.astype(np.float64))
+        self.min = np.minimum(self.min, batch.min(axis=0))
+        self.max = np.maximum(self.max, batch.max(axis=0))
+
+    def _merge(self, x: np.ndarray) -> None:
         mean = x.mean(axis=0)
         shift = mean - self.mean
         total = self.count + len(x)
         self.squares += np.square(x - mean).sum(axis=0)
         self.squares += np.square(shift) * (self.count * len(x) / total)
         self.mean += shift * (len(x) / total)
-        self.min = np.minimum(self.min, x.min(axis=0))
-        self.max = np.maximum(self.max, x.max(axis=0))
         self.count = total
 
     def summary(self) -> dict[str, list[float]]:

@@ -81,7 +81,7 @@ def _write(reader: Reader, folder: Path, counts: Counts, seed: int, shard_rows: 
             moments.update(x[code == 0])
             if layout.levels is None:
                 distinct.update(x[code == 0])
-        _check_constant(reader, moments)
+        _check_spread(reader, moments)
         shards = tuple(shard for writer in writers for shard in writer.close())
     return Manifest(
         name=reader.name,
@@ -114,7 +114,13 @@ def _writer(folder: Path, split: str, layout: Layout, shard_rows: int) -> ShardW
     return ShardWriter(folder, split, layout.width, layout.dtype, shard_rows, metadata)
 
 
-def _check_constant(reader: Reader, moments: Moments) -> None:
+def _check_spread(reader: Reader, moments: Moments) -> None:
+    for feature in np.flatnonzero(~np.isfinite(moments.squares))[:1]:
+        raise BadInput(
+            f"{reader.label}, {reader.layout.feature(feature)}: found values from "
+            f"{moments.min[feature]!s} to {moments.max[feature]!s}, expected a finite variance: "
+            "rescale it"
+        )
     if reader.layout.array:
         return
     for feature in np.flatnonzero(moments.min == moments.max)[:1]:

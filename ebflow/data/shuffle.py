@@ -52,15 +52,17 @@ class Shuffle:
         for block, order in blocks:
             first = 0
             if rest is not None:
-                first = self.size - len(rest)
+                first = min(self.size - len(rest), len(order))
                 rest = torch.cat([rest, block.index_select(0, order[:first])])
-                if len(rest) < self.size:
-                    continue
-                yield rest[self.mine]
-            last = first + (len(order) - first) // self.size * self.size
-            for k in range(first, last, self.size):
-                yield block.index_select(0, order[k : k + self.size][self.mine])
-            rest = block.index_select(0, order[last:]) if last < len(order) else None
+                if len(rest) == self.size:
+                    yield rest[self.mine]
+                    rest = None
+            if rest is None:
+                last = first + (len(order) - first) // self.size * self.size
+                for k in range(first, last, self.size):
+                    yield block.index_select(0, order[k : k + self.size][self.mine])
+                rest = block.index_select(0, order[last:])
+            del block
 
     def _whole(self) -> Callable[[int, int], Iterator[tuple[Tensor, Tensor]]]:
         block = self.split.tensor(budget_bytes=self.split.bytes).to(self.device)
@@ -70,16 +72,15 @@ class Shuffle:
         for number, window in enumerate(self._plan(epoch)):
             rows = sum(shard.rows for shard in window)
             if skip < rows:
-                block = self.split.reader.load(window).to(self.device)
-                yield block, self._order(rows, skip, epoch, number)
-                del block
+                order = self._order(rows, skip, epoch, number)
+                yield self.split.reader.load(window).to(self.device), order
             skip = max(0, skip - rows)
 
     def _plan(self, epoch: int) -> list[list[Shard]]:
         shards = self.split.shards
         windows: list[list[Shard]] = []
         room = 0
-        for index in self._permutation(len(shards), "shards", epoch):
+        for index in self._permutation(len(shards), "shards", epoch).tolist():
             if shards[index].rows > room:
                 windows.append([])
                 room = self.window_rows
