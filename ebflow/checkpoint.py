@@ -1,0 +1,127 @@
+"""Checkpoints: a folder of safetensors and JSON, written whole or not at all, never pickle."""
+
+__all__ = ["Checkpoint", "load", "read", "write"]
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from . import __version__
+from .architectures import ARCHITECTURES
+from .data.preprocessing import build
+from .errors import BadInput
+from .flow import Flow
+
+FILES = ("model", "ema", "optimizer")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Attributes:
+        model: The raw weights, preprocessing included.
+        ema: Their exponential moving average.
+        optimizer: The optimiser's and the anchor's tensors.
+        state: Step, clocks, flow spec and whatever else training needs, JSON-able.
+    """
+
+    model: dict[str, Tensor]
+    ema: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def write(folder: str | Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint into a temporary neighbour and renames it to ``folder``."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    for name in FILES:
+        tensors = {k: t.detach().contiguous() for k, t in getattr(checkpoint, name).items()}
+        save_file(tensors, temporary / f"{name}.safetensors")
+    versions = {"ebflow": __version__, "torch": torch.__version__}
+    text = json.dumps({**checkpoint.state, "versions": versions}, indent=1)
+    (temporary / "state.json").write_text(text)
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+
+
+def read(folder: str | Path, *, only: tuple[str, ...] = FILES) -> Checkpoint:
+    """Reads a checkpoint, or the named parts of one.
+
+    Raises:
+        BadInput: if a file is missing or damaged, naming it.
+    """
+    folder = Path(folder)
+    parts = {name: _tensors(folder / f"{name}.safetensors") if name in only else {}
+             for name in FILES}  # fmt: skip
+    return Checkpoint(**parts, state=_state(folder / "state.json"))
+
+
+def load(folder: str | Path, *, weights: str = "ema") -> Flow:
+    """Returns the trained flow of a checkpoint, preprocessing included, on the CPU.
+
+    Its ``log_prob`` takes raw data, in the units of the data set.
+
+    Arguments:
+        folder: The checkpoint folder.
+        weights: ``ema`` for the averaged weights, ``model`` for the raw ones.
+
+    Raises:
+        BadInput: if the folder is not a checkpoint, or its parts do not fit each other.
+    """
+    if weights not in ("ema", "model"):
+        raise ValueError(f"weights: found {weights!r}, expected 'ema' or 'model'")
+    checkpoint = read(folder, only=(weights,))
+    tensors = getattr(checkpoint, weights)
+    try:
+        flow = rebuild(checkpoint.state["flow"])
+        flow.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError) as error:
+        line = " ".join(str(error).split())
+        raise BadInput(f"{folder}: its weights do not fit its state.json: {line}") from error
+    return flow.eval()
+
+
+def rebuild(spec: dict[str, Any]) -> Flow:
+    """Returns the flow of a spec, with untrained weights."""
+    dtype = getattr(torch, spec.get("dtype", "float32"))
+    architecture = ARCHITECTURES[spec["architecture"]]
+    flow = architecture(spec["shape"], **spec["options"], dtype=dtype)
+    if spec.get("preprocessing"):
+        chain = build(spec["preprocessing"])
+        flow = flow.preprocessed(chain, match_after=spec["match_after"])
+    return flow
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise BadInput(f"{path}: not found, expected a file of the checkpoint")
+    try:
+        return load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise BadInput(f"{path}: found a damaged file ({error}), expected safetensors") from error
+
+
+def _state(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise BadInput(f"{path}: not found, expected the state of a checkpoint")
+    try:
+        state = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BadInput(f"{path}: found a damaged file ({error}), expected JSON") from error
+    if not isinstance(state, dict) or "flow" not in state:
+        raise BadInput(f"{path}: found no key 'flow', expected the state of a checkpoint")
+    return state

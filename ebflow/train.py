@@ -1,0 +1,327 @@
+"""Training: knows tensors and data sets, not Ray, not MLflow.
+
+A ``Trainer`` is an iterator of events. Whoever drives it logs, saves and shows progress between
+them; the trainer computes. A resumed trainer goes on bit for bit as if it had not stopped:
+batches, noise and probes are functions of (seed, step).
+"""
+
+__all__ = ["Event", "Trainer"]
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from .blindness import diagnose, latent_statistics
+from .checkpoint import Checkpoint, read, write
+from .clock import Clock
+from .data.loader import Dataset
+from .errors import NonFinite
+from .evaluate import evaluate
+from .flow import Flow
+from .loss import Loss
+from .randomness import generator as derive
+from .schedules import Schedule, cosine
+
+PACE = 10
+"""Steps between looks at the clock where training is bounded by seconds."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened at a step.
+
+    Attributes:
+        kind: ``log`` or ``validate``.
+        step: The number of steps done.
+        metrics: Names of the metrics and their values.
+        best: Whether this validation is the best so far.
+    """
+
+    kind: str
+    step: int
+    metrics: dict[str, float]
+    best: bool = False
+
+
+class Trainer:
+    """Creates the training of a flow on a data set.
+
+    Arguments:
+        flow: The flow, preprocessing included; its trainable parameters are trained in place.
+        dataset: Prepared data with splits ``train`` and ``validation``.
+        loss: From the flow behind the cut to its loss.
+        optimizer: From parameters to an optimiser.
+        schedule: The learning-rate factor as a function of progress.
+        steps: The number of steps.
+        max_seconds: Training seconds (steps and data, not validation or reports) after which to
+            stop; the schedule then follows whichever bound is nearer.
+        batch_size: Rows of a global batch.
+        clip: The largest norm of the gradient; None: no clipping.
+        ema_decay: The average's decay d, used as min(d, (1 + t)/(10 + t)) at update t.
+        finish: The last fraction of training, by exact maximum likelihood.
+        validate_every: Steps between validations.
+        patience: Validations without a better one before training stops; None: never.
+        log_every: Steps between log events.
+        seed: The seed of batches, noise and probes.
+        shard: Rank and number of workers.
+        wrap: What DDP does to the loss module; the identity on one worker.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        dataset: Dataset,
+        *,
+        loss: Callable[[Flow], Loss],
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        schedule: Schedule = cosine,
+        steps: int = 1000,
+        max_seconds: float | None = None,
+        batch_size: int = 100,
+        clip: float | None = None,
+        ema_decay: float = 0.999,
+        finish: float = 0.0,
+        validate_every: int = 500,
+        patience: int | None = None,
+        log_every: int = 50,
+        seed: int = 0,
+        shard: tuple[int, int] = (0, 1),
+        wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
+    ) -> None:
+        self.flow, self.dataset = flow, dataset
+        self.loss = loss(flow.matched)
+        self.module = wrap(self.loss)
+        self.parameters = [p for p in flow.parameters() if p.requires_grad]
+        self.optimizer = optimizer(self.parameters)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.schedule, self.steps, self.max_seconds = schedule, steps, max_seconds
+        self.batch_size, self.clip, self.finish = batch_size, clip, finish
+        self.validate_every, self.patience, self.log_every = validate_every, patience, log_every
+        self.seed, self.shard = seed, shard
+        self.ema_decay = ema_decay
+        self.ema = AveragedModel(self.loss.flow, multi_avg_fn=self._average)
+        front = list(flow.layers)[: flow.cut]
+        self.averaged = Flow(flow.event_shape, [*front, *self.ema.module.layers], cut=flow.cut)
+        self.clock = Clock()
+        self.step, self.progress = 0, 0.0
+        self.best, self.best_step, self.loss_at_best, self.stale = math.inf, 0, math.inf, 0
+        self.train_loss = math.nan
+        self.verdict = ""
+        self._window: list[Tensor] = []
+        self._norms: list[Tensor] = []
+
+    def run(self) -> Iterator[Event]:
+        """Yields events until training ends; ``verdict`` then says why it did.
+
+        Raises:
+            NonFinite: if a loss or a validation is not finite, naming the step.
+        """
+        split = self.dataset.split("train")
+        batches = split.shuffled(
+            self.batch_size, seed=self.seed, start=self.step, shard=self.shard
+        )
+        if self.step == 0:
+            yield from self._told(self.validate())
+        while not self.verdict:
+            with self.clock("data"):
+                x = next(batches)
+            with self.clock("step"):
+                self.train_step(x)
+            ended = self._ended()
+            if self.step % self.log_every == 0 or ended:
+                yield from self._told(self._log())
+            if self.step % self.validate_every == 0 or ended:
+                yield from self._told(self.validate())
+            if ended and not self.verdict:
+                self.verdict = f"ended after {self.step} steps"
+
+    def train_step(self, x: Tensor) -> None:
+        """Does one step on raw rows with shape (B / workers, D)."""
+        generator = derive(self.seed, "train", self.step, shard=self.shard)
+        with torch.no_grad():
+            y = self.flow.preprocess(x, generator)
+        if self.loss.anchor is not None and not self.loss.finishing:
+            self.loss.anchor.step()
+        self._set_rate()
+        loss = self.module(y, generator).mean()
+        self._backward(loss)
+        if self.clip is not None:
+            self._norms.append(nn.utils.clip_grad_norm_(self.parameters, self.clip).detach())
+        self.optimizer.step()
+        self.ema.update_parameters(self.loss.flow)
+        self._window.append(loss.detach())
+        self.step += 1
+        self._advance()
+
+    def validate(self) -> Event:
+        """Returns the exact NLL of the averaged weights, and the latents' statistics."""
+        with self.clock("validate"), torch.no_grad():
+            flow, split = self.averaged, self.dataset.split("validation")
+            result = evaluate(flow, split, batch_size=1000)
+            rows = next(split.batches(1000))
+            latent = latent_statistics(flow(rows), seed=self.seed)
+        best = result.nll < self.best
+        metrics = {"val/nll": result.nll, "val/bpd": result.bpd, **latent,
+                   "time/train_s": self.seconds}  # fmt: skip
+        if best:
+            self.best, self.best_step, self.stale = result.nll, self.step, 0
+            self.loss_at_best = self.train_loss
+        else:
+            self.stale += 1
+        if self.patience is not None and self.stale >= self.patience:
+            why = diagnose(result.nll, self.best, self.train_loss, self.loss_at_best, latent)
+            self.verdict = f"stopped early at step {self.step}: {why}"
+        return Event("validate", self.step, metrics, best)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent training: steps and data."""
+        return self.clock.total("step") + self.clock.total("data")
+
+    def checkpoint(self) -> Checkpoint:
+        """Returns all that an exact resume needs; call it between events."""
+        tensors, groups = _flatten(self.optimizer.state_dict())
+        anchor = self.loss.anchor
+        if anchor is not None:
+            tensors.update({f"anchor.{k}": t for k, t in anchor.state().items()})
+        tensors["ema.count"] = self.ema.n_averaged
+        dtype = str(self.flow.like.dtype).removeprefix("torch.")
+        state = {
+            "flow": {**(self.flow.spec or {}), "dtype": dtype},
+            "data": self.dataset.manifest.digest,
+            "seed": self.seed,
+            "step": self.step,
+            "optimizer": groups,
+            "clock": self.clock.totals,
+            "best": {"nll": _finite(self.best), "step": self.best_step,
+                     "loss": _finite(self.loss_at_best), "stale": self.stale},
+            "train_loss": _finite(self.train_loss),
+            "verdict": self.verdict,
+        }  # fmt: skip
+        return Checkpoint(self.flow.state_dict(), self.averaged.state_dict(), tensors, state)
+
+    def save(self, folder: str) -> None:
+        """Writes ``checkpoint()`` to a folder, whole or not at all."""
+        with self.clock("checkpoint"):
+            write(folder, self.checkpoint())
+
+    def resume(self, folder: str) -> None:
+        """Goes on from a folder written by ``save``.
+
+        Raises:
+            BadInput: if it is damaged, or was made with other data.
+        """
+        saved = read(folder)
+        self.flow.load_state_dict(saved.model)
+        self.averaged.load_state_dict(saved.ema)
+        tensors, state = dict(saved.optimizer), saved.state
+        self.ema.n_averaged.copy_(tensors.pop("ema.count"))
+        anchored = {k: tensors.pop(k) for k in list(tensors) if k.startswith("anchor.")}
+        if self.loss.anchor is not None:
+            self.loss.anchor.load({k.removeprefix("anchor."): t for k, t in anchored.items()})
+        self.optimizer.load_state_dict(_unflatten(tensors, state["optimizer"]))
+        self.step, self.verdict = state["step"], state["verdict"]
+        self.clock.totals.update(state["clock"])
+        best = state["best"]
+        self.best, self.best_step, self.stale = _number(best["nll"]), best["step"], best["stale"]
+        self.loss_at_best, self.train_loss = _number(best["loss"]), _number(state["train_loss"])
+        self._advance()
+
+    def _told(self, event: Event) -> Iterator[Event]:
+        with self.clock("report"):
+            yield event
+
+    def _average(self, ema: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
+        decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(ema, current, 1 - decay)
+
+    def _backward(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.module is self.loss:
+            loss.backward(inputs=self.parameters)
+        else:
+            loss.backward()
+
+    def _set_rate(self) -> None:
+        self.loss.finishing = self.finish > 0 and self.progress >= 1 - self.finish
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * self.schedule(self.progress)
+
+    def _advance(self) -> None:
+        self.progress = self.step / self.steps
+        if self.max_seconds is not None and self.step % PACE == 0:
+            self._timed = _agreed(self.seconds) / self.max_seconds
+        if self.max_seconds is not None:
+            self.progress = max(self.progress, getattr(self, "_timed", 0.0))
+
+    def _ended(self) -> bool:
+        return self.progress >= 1
+
+    def _log(self) -> Event:
+        losses = torch.stack(self._window)
+        bad = (~losses.isfinite()).nonzero()
+        if len(bad):
+            step = self.step - len(losses) + int(bad[0, 0])
+            raise NonFinite(
+                f"step {step}: found a loss of {losses[bad[0, 0]]}; lower train.lr, clip the "
+                "gradient, raise the noise, or train in float64"
+            )
+        self.train_loss = float(losses.mean())
+        seconds = self.clock.lap("step") + self.clock.lap("data")
+        count = len(losses)
+        metrics = {
+            "train/loss": self.train_loss,
+            "train/lr": self.optimizer.param_groups[0]["lr"],
+            "train/examples_per_s": count * self.batch_size / max(seconds, 1e-9),
+            "time/step_ms": 1e3 * seconds / count,
+        }
+        if self._norms:
+            metrics["train/grad_norm"] = float(torch.stack(self._norms).mean())
+        if self.loss.anchor is not None:
+            metrics["anchor/refreshes"] = float(self.loss.anchor.refreshes)
+            metrics["anchor/drift"] = self.loss.anchor.drift
+        if self.loss.latent is not None:
+            stats = latent_statistics(self.loss.latent, seed=self.seed)
+            metrics |= {f"train/{name}": value for name, value in stats.items()}
+        self._window, self._norms = [], []
+        return Event("log", self.step, metrics)
+
+
+def _agreed(seconds: float) -> float:
+    """Returns rank 0's seconds on every rank, so that all stop at the same step."""
+    if not torch.distributed.is_initialized():
+        return seconds
+    value = torch.tensor([seconds], dtype=torch.float64)
+    torch.distributed.broadcast(value, 0)
+    return float(value)
+
+
+def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    tensors = {
+        f"optimizer.{index}.{name}": torch.as_tensor(value)
+        for index, values in state["state"].items()
+        for name, value in values.items()
+    }
+    return tensors, state["param_groups"]
+
+
+def _unflatten(tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> dict[str, Any]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        _, index, name = key.split(".", 2)
+        state.setdefault(int(index), {})[name] = value
+    return {"state": state, "param_groups": groups}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return math.inf if value is None else value
