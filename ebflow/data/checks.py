@@ -17,7 +17,7 @@ def reading(file: str) -> Iterator[None]:
     """Turns Arrow's errors while reading ``file`` into one BadInput line."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         text = " ".join(str(error).split())
         raise BadInput(f"{file}: corrupt or unreadable Parquet ({text[:200]})") from None
 

@@ -1,8 +1,10 @@
 """Parquet files and folders of a user, opened as a source."""
 
-__all__ = ["open_path", "parquet_file"]
+__all__ = ["open_path", "parquet_file", "record_batches"]
 
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,6 +44,38 @@ def parquet_file(path: Path) -> pq.ParquetFile:
         )
 
 
+def record_batches(
+    path: Path, file: pq.ParquetFile, names: Sequence[str], size: int
+) -> Iterator[pa.RecordBatch]:
+    """Yields batches of at most ``size`` rows; raises BadInput where the file is damaged."""
+    batches = file.iter_batches(size, columns=list(names))
+    first = 0
+    while True:
+        with reading(str(path)), _naming_row(path, names, first):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+        first += len(batch)
+
+
+@contextmanager
+def _naming_row(path: Path, names: Sequence[str], first: int) -> Iterator[None]:
+    """Names the row where Arrow finds a null instead of a fixed-size list (it counts from 1)."""
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        found = re.search(r"lists to be of size=(\d+) but index (\d+) had size=(\d+)", str(error))
+        if found is None:
+            raise
+        size, index, length = map(int, found.groups())
+        what = f"a list of {length}" if length else "null"
+        raise BadInput(
+            f"{path}, row {first + index - 1}, column {names[0]}: found {what}, "
+            f"expected a list of {size}"
+        ) from None
+
+
 def _list(path: Path) -> list[Path]:
     if not path.exists():
         raise BadInput(f"{path}: no such file or folder, expected Parquet data")
@@ -70,13 +104,7 @@ def _part(path: Path, columns: Sequence[str] | None) -> Part:
 
 def _batches(path: Path, names: tuple[str, ...], size: int) -> Iterator[pa.RecordBatch]:
     with parquet_file(path) as file:
-        batches = file.iter_batches(size, columns=list(names))
-        while True:
-            with reading(str(path)):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
+        yield from record_batches(path, file, names, size)
 
 
 def _check_magic(path: Path) -> None:

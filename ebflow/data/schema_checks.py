@@ -90,6 +90,10 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _file_name(value: object) -> bool:
+    return isinstance(value, str) and value == Path(value).name and value.endswith(".parquet")
+
+
 def _natural(value: object) -> bool:
     return type(value) is int and value > 0
 
@@ -134,7 +138,7 @@ _RULES: Rules = {
 
 _SHARD_RULES: Rules = {
     "split": (_text, "text"),
-    "file": (lambda v: _text(v) and v == Path(v).name, "the name of a file in this folder"),
+    "file": (_file_name, "the name of a .parquet file in this folder"),
     "rows": (_natural, "a number of rows"),
     "bytes": (_natural, "a number of bytes"),
     "sha256": (_text, "text"),

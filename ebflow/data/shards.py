@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ebflow.data.checks import reading
-from ebflow.data.files import parquet_file
+from ebflow.data.files import parquet_file, record_batches
 from ebflow.data.schema import Manifest, Shard, file_sha256
 from ebflow.errors import BadInput
 
@@ -58,8 +58,9 @@ class ShardReader:
         path = self.folder / shard.file
         with parquet_file(path) as file:
             self._check_footer(path, shard, file)
-            for batch in file.iter_batches(rows, columns=["x"], use_threads=False):
-                values = batch.column("x").flatten().to_numpy(zero_copy_only=True)
+            for batch in record_batches(path, file, ["x"], rows):
+                with reading(str(path)):
+                    values = batch.column("x").flatten().to_numpy(zero_copy_only=True)
                 yield values.reshape(len(batch), self.manifest.width)
 
     def load(self, shards: Sequence[Shard]) -> Tensor:

@@ -1,0 +1,95 @@
+import pytest
+
+from ebflow.data.loader import Dataset
+from ebflow.data.prepare import prepare
+from ebflow.errors import BadInput
+
+from .bad_files import BAD_FOLDERS, BAD_SOURCES
+from .parquet import table, tree, write
+
+
+@pytest.mark.parametrize("make", BAD_SOURCES.values(), ids=BAD_SOURCES.keys())
+def test_bad_source_gets_one_line_and_writes_nothing(make, tmp_path):
+    source, options, message = make(tmp_path)
+    before = tree(tmp_path)
+    with pytest.raises(BadInput, match=message) as caught:
+        prepare(source, tmp_path / "deep" / "out", **options)
+    assert len(str(caught.value).splitlines()) == 1, str(caught.value)
+    assert tree(tmp_path) == before
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits") / "data"
+    prepare("digits", folder)
+    return tree(folder)
+
+
+def use(folder):
+    """Does what a training and an evaluation do with a data set."""
+    dataset = Dataset(folder)
+    for name in ("train", "validation", "test"):
+        for _ in dataset.split(name).batches(100):
+            pass
+
+
+@pytest.mark.parametrize("damage", BAD_FOLDERS.values(), ids=BAD_FOLDERS.keys())
+def test_damaged_folder_gets_one_line(damage, digits, tmp_path):
+    for name, content in digits.items():
+        (tmp_path / name).write_bytes(content)
+    use(tmp_path)
+    message = damage(tmp_path)
+    with pytest.raises(BadInput, match=message) as caught:
+        use(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1, str(caught.value)
+
+
+def test_verify_reads_every_shard(digits, tmp_path):
+    for name, content in digits.items():
+        (tmp_path / name).write_bytes(content)
+    Dataset(tmp_path).verify()
+    BAD_FOLDERS["shard_with_one_bit_changed"](tmp_path)
+    dataset = Dataset(tmp_path)
+    dataset.split("train").tensor()
+    with pytest.raises(BadInput, match=r"test-00000.parquet: found SHA-256"):
+        dataset.verify()
+
+
+def test_output_must_be_free(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("keep")
+    (tmp_path / "file").write_text("keep")
+    before = tree(tmp_path)
+    for name in ("full", "file"):
+        with pytest.raises(BadInput, match=f"{name}: exists already, expected a new or empty"):
+            prepare("digits", tmp_path / name)
+    with pytest.raises(BadInput, match=r"out: cannot be made \(Not a directory\)"):
+        prepare("digits", tmp_path / "file" / "out")
+    assert tree(tmp_path) == before
+
+
+def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
+    file = write(tmp_path / "good.parquet", table())
+
+    def interrupt(self, folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ebflow.data.schema.Manifest.save", interrupt)
+    before = tree(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(file, tmp_path / "out")
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("position", range(4, 400, 7))
+def test_any_corrupt_byte_is_refused_or_harmless(position, tmp_path):
+    """Real files with one byte changed anywhere never end in anything but BadInput."""
+    file = write(tmp_path / "bad.parquet", table(30), write_page_checksum=True)
+    data = bytearray(file.read_bytes())
+    data[-position] ^= 0xFF
+    file.write_bytes(data)
+    try:
+        prepare(file, tmp_path / "out")
+    except BadInput as error:
+        assert len(str(error).splitlines()) == 1
+        assert not (tmp_path / "out").exists()
