@@ -17,7 +17,7 @@ from ebflow.data.schema import file_sha256
 from ebflow.errors import BadInput
 
 MAGIC = b"PAR1"
-BUFFER = 1 << 20
+BUFFER = 1 << 18
 
 
 def open_path(path: Path, columns: Sequence[str] | None) -> Reader:
@@ -36,7 +36,11 @@ def open_path(path: Path, columns: Sequence[str] | None) -> Reader:
 
 
 def parquet_file(path: Path) -> pq.ParquetFile:
-    """Opens a Parquet file to be streamed in small pieces; raises BadInput if it is none."""
+    """Opens a Parquet file to be streamed; raises BadInput if it is none.
+
+    Reading through a buffer, and not ahead, holds a page of each column (about 2 MB) instead of a
+    whole row group, which may be the whole file.
+    """
     _check_magic(path)
     with reading(str(path)):
         return pq.ParquetFile(

@@ -1,7 +1,7 @@
 """From a source to a prepared folder: checked, split, written in shards, in one streamed pass.
 
-Memory is bounded by the size of a batch, plus one byte a row for its split and, while the splits
-are drawn, 24 bytes a row for the permutation.
+Memory is bounded by a batch, a row group of each split and a Parquet page of each column, plus
+one byte a row for its split and, while the splits are drawn, 24 bytes a row for the permutation.
 """
 
 __all__ = ["prepare"]
