@@ -75,7 +75,8 @@ class Anchor:
         if not torch.isfinite(log_det):
             raise NonFinite("anchor: a linear layer became singular; lower the learning rate")
         weights = self.weights
-        self.gradients = list(torch.autograd.grad(log_det, weights)) if weights else []
+        gradients = torch.autograd.grad(log_det, weights) if weights else ()
+        self.gradients = [gradient.contiguous() for gradient in gradients]
         self.offset = log_det.detach() - self._inner(detach=True)
         self.refreshes, self.age, self.drift = self.refreshes + 1, 0, 0.0
 
