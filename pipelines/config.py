@@ -1,0 +1,359 @@
+"""What a pipeline can be told: frozen models, one section a subject.
+
+Field documentation is what ``--help`` shows. A field marked :data:`UNKEYED` changes no number, so
+it is no part of the key by which a finished stage is found again.
+"""
+
+__all__ = [
+    "AnchorConfig",
+    "ClusterConfig",
+    "DataConfig",
+    "DensityConfig",
+    "EvaluateConfig",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "PreprocessConfig",
+    "Section",
+    "StabiliseConfig",
+    "TrainConfig",
+    "Training",
+    "canonical",
+    "dump",
+    "explain",
+    "load",
+    "peek",
+]
+
+import difflib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ebflow.errors import BadInput
+
+UNKEYED = {"keyed": False}
+
+Size = int | float
+"""A split's size: a number of rows (a whole number) or a share of all rows (between 0 and 1)."""
+
+
+class Section(BaseModel):
+    """Frozen; an unknown key is an error; no infinities, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Which data, and how its rows are split."""
+
+    source: str = Field(
+        "digits",
+        min_length=1,
+        description="name of a data set (`ebflow data list`), a .parquet file or a folder of them",
+        json_schema_extra=UNKEYED,
+    )
+    validation: Size | None = Field(
+        None, gt=0, description="validation rows, or their share if below 1; None: the source's"
+    )
+    test: Size | None = Field(
+        None, gt=0, description="test rows, or their share if below 1; None: the source's"
+    )
+    rows: int | None = Field(None, ge=3, description="use only that many rows; None: all")
+    columns: tuple[str, ...] | None = Field(
+        None, min_length=1, description="columns to use; None: all that can be used"
+    )
+    seed: int = Field(0, ge=0, description="seed of the split")
+
+
+class PreprocessConfig(Section):
+    """Fixed bijections in front of the flow, fitted on the training split."""
+
+    normalise: Literal["none", "standardise", "whiten"] = Field(
+        "whiten", description="map the training data to zero mean and unit (co)variance"
+    )
+    logit: float | None = Field(
+        1e-6, gt=0, lt=0.5, description="margin of the logit of integer data; None: no logit"
+    )
+    scale: float = Field(1.0, gt=0, description="divisor of the logit")
+    shrinkage: float = Field(
+        0.0, ge=0, lt=1, description="share of a multiple of the identity in the covariance"
+    )
+    match_after: bool = Field(
+        True, description="match scores after preprocessing (else in raw data units)"
+    )
+
+
+class ModelConfig(Section):
+    """The flow."""
+
+    architecture: Literal["dense"] = Field("dense", description="named architecture")
+    depth: int = Field(2, ge=1, le=64, description="number of linear layers")
+    alpha: float = Field(0.3, gt=0, lt=1, description="slope of the smooth leaky ReLU below 0")
+    residual: bool = Field(False, description="smooth leaky ReLU in its residual form")
+    sign: Literal[-1, 1] = Field(1, description="linear layers start as ± the identity")
+    bias: float = Field(0.0, description="start of every offset")
+    noise: float = Field(0.0, ge=0, description="noise on the identity at the start, over √D")
+
+
+class ObjectiveConfig(Section):
+    """What a step minimises, besides the anchor."""
+
+    name: Literal["ml", "lazy_ml", "relative_ml", "sml", "dsm", "ssm", "ssm_vr", "fd_ssm"] = Field(
+        "dsm", description="objective"
+    )
+    sigma: float = Field(0.3, gt=0, description="noise of dsm, in preprocessed units")
+    epsilon: float = Field(0.1, gt=0, description="step of fd_ssm, in preprocessed units")
+    slices: int = Field(1, ge=1, description="random directions an example of ssm, ssm_vr")
+    weight: float = Field(1.0, ge=0, description="factor of the objective")
+
+
+class AnchorConfig(Section):
+    """The likelihood gradient with a lazily refreshed normaliser, beside score matching.
+
+    For lazy_ml the rule of refreshing holds, and not the weight; the other likelihood objectives
+    need no anchor.
+    """
+
+    weight: float = Field(
+        1.0, ge=0, description="factor of the anchor of dsm, ssm, ssm_vr, fd_ssm; 0: none"
+    )
+    clean: bool = Field(False, description="take the anchor of dsm at the data without noise")
+    interval: int = Field(100, ge=1, description="steps between refreshes at most")
+    tolerance: float | None = Field(
+        0.02, gt=0, description="drift that brings a refresh forward (share); None: interval alone"
+    )
+    check_every: int = Field(5, ge=1, description="steps between probes of the drift")
+
+
+class StabiliseConfig(Section):
+    """Further remedies against what score matching cannot see."""
+
+    low_energy: float = Field(0.0, ge=0, description="factor of the mean energy (biased)")
+    latent_mean: float = Field(0.0, ge=0, description="factor of the squared latent mean")
+    finish: float = Field(
+        0.0, ge=0, le=1, description="share of the training, at its end, by exact ML"
+    )
+
+
+class TrainConfig(Section):
+    """The optimisation."""
+
+    steps: int = Field(6000, ge=1, description="optimiser steps at most")
+    max_seconds: float | None = Field(
+        None, gt=0, description="training time at most, s (validation and start-up not counted)"
+    )
+    batch_size: int = Field(128, ge=1, description="examples a step, over all workers")
+    optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = Field("adam", description="optimiser")
+    lr: float = Field(1e-3, gt=0, description="learning rate")
+    weight_decay: float = Field(0.0, ge=0, description="weight decay")
+    schedule: Literal["constant", "cosine", "multistep"] = Field(
+        "cosine", description="learning rate over time"
+    )
+    warmup: float = Field(0.0, ge=0, lt=1, description="share of linear warm-up at the start")
+    milestones: int = Field(2, ge=1, description="of multistep: how often the rate falls")
+    gamma: float = Field(0.1, gt=0, le=1, description="of multistep: factor at each fall")
+    until: float = Field(1.0, gt=0, le=1, description="of multistep: share by which all fell")
+    clip: float | None = Field(None, gt=0, description="gradient norm at most; None: no clipping")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the average of the weights")
+    validate_every: int = Field(250, ge=1, description="steps between validations")
+    patience: int | None = Field(
+        None, ge=1, description="stop after that many validations without improvement; None: never"
+    )
+    log_every: int = Field(50, ge=1, description="steps between logged metrics")
+    dtype: Literal["float32", "float64"] = Field("float32", description="number format")
+    threads: int = Field(1, ge=1, description="threads a worker")
+
+
+class ClusterConfig(Section):
+    """Where the training runs."""
+
+    workers: Annotated[int, tyro.conf.arg(aliases=["--workers"])] = Field(
+        1, ge=1, description="data-parallel training processes"
+    )
+    max_failures: int = Field(
+        2, ge=0, description="restarts after a dead worker", json_schema_extra=UNKEYED
+    )
+
+
+class EvaluateConfig(Section):
+    """The test."""
+
+    draws: int = Field(1, ge=1, description="dequantisation draws an example")
+    importance_weighted: bool = Field(
+        False, description="log-mean-exp over the draws (a tighter bound) instead of their mean"
+    )
+    batch_size: int = Field(
+        1000, ge=1, description="examples at a time", json_schema_extra=UNKEYED
+    )
+    seed: int = Field(0, ge=0, description="seed of the draws")
+
+
+class Training(Section):
+    """All that a training run depends on, besides its data."""
+
+    seed: int = Field(0, ge=0, description="seed of weights, batches and noise")
+    preprocess: PreprocessConfig = PreprocessConfig()
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    anchor: AnchorConfig = AnchorConfig()
+    stabilise: StabiliseConfig = StabiliseConfig()
+    train: TrainConfig = TrainConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _batch_is_shared_evenly(self) -> "Training":
+        if self.train.batch_size % self.cluster.workers:
+            raise ValueError(
+                f"train.batch_size: found {self.train.batch_size}, "
+                f"expected a multiple of cluster.workers = {self.cluster.workers}"
+            )
+        return self
+
+
+class DensityConfig(Training):
+    """The density pipeline: prepare, train, evaluate, report."""
+
+    name: str = Field(
+        "density",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="name of the run",
+        json_schema_extra=UNKEYED,
+    )
+    data: DataConfig = DataConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def training(self) -> Training:
+        """The part that the train stage depends on."""
+        return Training(**{name: getattr(self, name) for name in Training.model_fields})
+
+
+def canonical(section: Section) -> str:
+    """Returns canonical JSON of what decides the numbers: the keyed fields, sorted."""
+    return json.dumps(_keyed(section), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _keyed(value: object) -> object:
+    if not isinstance(value, Section):
+        return value
+    fields = type(value).model_fields.items()
+    keyed = [name for name, field in fields if field.json_schema_extra != UNKEYED]
+    return {name: _keyed(getattr(value, name)) for name in keyed}
+
+
+def dump(config: DensityConfig) -> str:
+    """Returns the configuration as YAML that :func:`load` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load(path: Path, base: DensityConfig) -> DensityConfig:
+    """Reads a YAML file; what it leaves out is taken from ``base``.
+
+    Raises:
+        BadInput: If it cannot be read, is not a mapping, or a key or value is not allowed.
+    """
+    found = _mapping(path)
+    _check_keys(path, found, DensityConfig, "")
+    merged = _merge(base.model_dump(), found)
+    try:
+        return DensityConfig.model_validate(merged)
+    except ValidationError as error:
+        raise BadInput(explain(error, prefix=f"{path}, key ")) from None
+
+
+def peek(path: Path) -> str | None:
+    """Returns the data source that a YAML file names, if it does; errors as in :func:`load`."""
+    data = _mapping(path).get("data")
+    source = data.get("source") if isinstance(data, dict) else None
+    return source if isinstance(source, str) else None
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: found bytes that are not UTF-8, expected YAML") from None
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path}: not YAML ({_where(error)})") from None
+    if not isinstance(found, dict):
+        raise BadInput(f"{path}: found {type(found).__name__}, expected a mapping of sections")
+    return found
+
+
+def _where(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or "unreadable"
+    return what if mark is None else f"line {mark.line + 1}: {what}"
+
+
+def _check_keys(path: Path, found: dict[str, Any], section: type[Section], prefix: str) -> None:
+    for key, value in found.items():
+        field = section.model_fields.get(key)
+        if field is None:
+            raise BadInput(f"{path}: unknown key {prefix}{key}{_similar(key, section)}")
+        inner = field.annotation
+        if not _is_section(inner):
+            continue
+        if not isinstance(value, dict):
+            raise BadInput(f"{path}, key {prefix}{key}: found {value!r}, expected a mapping")
+        _check_keys(path, value, inner, f"{prefix}{key}.")
+
+
+def _similar(key: object, section: type[Section]) -> str:
+    near = difflib.get_close_matches(str(key), section.model_fields, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _merge(base: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in found.items():
+        inner = base.get(key)
+        merged[key] = _merge(inner, value) if isinstance(inner, dict) else value
+    return merged
+
+
+def explain(error: ValidationError, *, prefix: str) -> str:
+    """Returns the first problem as one line: where, what was found, what was expected.
+
+    Arguments:
+        error: What pydantic found.
+        prefix: Goes before the dotted name of the field, such as ``--`` or ``FILE, key ``.
+    """
+    first = error.errors(include_url=False)[0]
+    where = ".".join(_names(first["loc"], _PREFIXES.get(error.title, ())))
+    text = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return prefix + (f"{where}.{text}" if where else text)
+    return f"{prefix}{where}: found {first['input']!r}, {_expected(text)}"
+
+
+def _expected(message: str) -> str:
+    return "expected " + message.removeprefix("Input should ").removeprefix("be ")
+
+
+def _names(location: tuple[int | str, ...], prefix: tuple[str, ...]) -> Iterator[str]:
+    section: Any = DensityConfig
+    for name in (*prefix, *location):
+        if not _is_section(section):
+            return
+        yield str(name)
+        field = section.model_fields.get(str(name))
+        section = field.annotation if field else None
+
+
+def _is_section(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+_PREFIXES = {
+    field.annotation.__name__: (name,)
+    for name, field in DensityConfig.model_fields.items()
+    if _is_section(field.annotation)
+}

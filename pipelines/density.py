@@ -1,0 +1,91 @@
+"""The density pipeline, as its graph of stages.
+
+::
+
+    source ──> prepare ──> train ──> evaluate ──> report
+                  │                     ↑            ↑
+                  └─────────────────────┴────────────┘
+"""
+
+__all__ = ["STAGES", "density", "key"]
+
+import hashlib
+import json
+
+from redun import task
+from redun.scheduler import JobInfo
+
+from pipelines.config import (
+    DataConfig,
+    DensityConfig,
+    EvaluateConfig,
+    PreprocessConfig,
+    Training,
+    canonical,
+)
+from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
+from pipelines.sources import source_digest
+
+redun_namespace = NAMESPACE
+
+STAGES = ("prepare", "train", "evaluate", "report")
+
+HERE = JobInfo()
+"""redun puts the job in its place."""
+
+
+def density(config: DensityConfig, source: Source) -> tuple[Artefact, ...]:
+    """Returns prepared data, trained flow, evaluation and report, as expressions of redun."""
+    data = prepare(config.data, source)
+    trained = train(config.training, data)
+    evaluated = evaluate(config.evaluate, config.preprocess, data, trained)
+    return data, trained, evaluated, report(config, data, trained, evaluated)
+
+
+@task(executor="driver", hash_includes=[source_digest("pipelines.stages.prepare")])
+def prepare(data: DataConfig, source: Source, job: JobInfo = HERE) -> Artefact:
+    """Runs in the driver: the source lies where the user is."""
+    return run_stage("prepare", job, data, source.location)
+
+
+@task(
+    executor="ray",
+    hash_includes=[source_digest("pipelines.stages.train", "pipelines.training")],
+)
+def train(config: Training, data: Artefact, job: JobInfo = HERE) -> Artefact:
+    """Starts the training workers, and waits for them."""
+    return run_stage("train", job, config, data.path)
+
+
+@task(executor="ray", hash_includes=[source_digest("pipelines.stages.evaluate")])
+def evaluate(
+    config: EvaluateConfig,
+    front: PreprocessConfig,
+    data: Artefact,
+    trained: Artefact,
+    job: JobInfo = HERE,
+) -> Artefact:
+    """Depends on the preprocessing through the Gaussian beside the flow."""
+    return run_stage("evaluate", job, config, front, data.path, trained.path)
+
+
+@task(
+    executor="ray",
+    hash_includes=[source_digest("pipelines.stages.report", "pipelines.report")],
+)
+def report(
+    config: DensityConfig,
+    data: Artefact,
+    trained: Artefact,
+    evaluated: Artefact,
+    job: JobInfo = HERE,
+) -> Artefact:
+    """Makes the figures and the page."""
+    return run_stage("report", job, config, data.path, trained.path, evaluated.path)
+
+
+def key(config: DensityConfig, source: Source) -> str:
+    """Returns the key of a whole run: its code, its data, its configuration and its name."""
+    code = [stage.hash for stage in (prepare, train, evaluate, report)]
+    text = json.dumps([config.name, canonical(config), source.digest, code])
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,27 @@
+"""From an error of a stage, wherever it was raised, to one line for the user."""
+
+__all__ = ["StageFailed", "failure"]
+
+from ebflow.errors import BadInput
+
+
+class StageFailed(RuntimeError):
+    """A stage did not finish; the message is a diagnosis in one line."""
+
+
+def failure(error: BaseException) -> BadInput | StageFailed:
+    """Returns what to tell the user of an error that came back from a stage."""
+    cause = _innermost(error)
+    line = " ".join(str(cause).split())
+    if isinstance(cause, BadInput):
+        return BadInput(line)
+    name = type(cause).__name__
+    return StageFailed(line if name == "NonFinite" else f"{name}: {line}"[:400])
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Follows what Ray wraps around an error: tasks, and the workers of a training."""
+    failures = getattr(error, "worker_failures", None) or {}
+    inner = getattr(error, "cause", None) or next(iter(failures.values()), None)
+    inner = inner or getattr(error, "controller_failure", None)
+    return _innermost(inner) if isinstance(inner, BaseException) else error

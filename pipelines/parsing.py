@@ -1,0 +1,107 @@
+"""From words on the command line to a configuration, or to one line that says what is wrong."""
+
+__all__ = ["Density", "parse_density", "parse"]
+
+import argparse
+import contextlib
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import tyro
+from pydantic import ValidationError
+
+from ebflow.errors import BadInput
+from pipelines import recipes
+from pipelines.config import DensityConfig, explain, load, peek
+
+BOX = "╭╮╰╯│─"
+ENDS = ("Argument helptext:", "For full helptext", "Perhaps you meant:", "Similar")
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class Density:
+    """Trains, evaluates and tracks an energy-based flow on a data set.
+
+    Options go over the configuration file, which goes over the recipe.
+    """
+
+    config: Annotated[DensityConfig, tyro.conf.arg(name="")]
+    recipe: str | None = None
+    """named configuration to start from (digits, mnist9k, tabular, paper); None: by the source"""
+    config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """YAML file to start from, such as the config.yaml of an earlier run"""
+    output: Path | None = None
+    """folder for the results; None: runs/density/NAME"""
+    force: bool = False
+    """run every stage again"""
+    dry_run: bool = False
+    """print the configuration and which stages would run; write nothing"""
+
+
+def parse_density(words: Sequence[str]) -> Density:
+    """Returns the options of ``ebflow run density``.
+
+    Raises:
+        BadInput: Naming the option or key, what was found, and what was expected.
+        SystemExit: With code 0, after ``--help``.
+    """
+    return parse(Density, words, "ebflow run density", Density(_base(words)))
+
+
+def parse(
+    kind: type[Options], words: Sequence[str], program: str, default: Options | None = None
+) -> Options:
+    """Returns options of a kind; help and errors as in :func:`parse_density`."""
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(kind, args=list(words), prog=program, default=default)
+    except ValidationError as error:
+        raise BadInput(explain(error, prefix="--")) from None
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise BadInput(_reason(stop, told.getvalue())) from None
+
+
+def _base(words: Sequence[str]) -> DensityConfig:
+    """Returns what the options go over."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("--recipe", "--config", "--data.source"):
+        first.add_argument(name, nargs="?")
+    first.add_argument("--data.columns", nargs="*")
+    found = vars(first.parse_known_args(list(words))[0])
+    if "--help" in words or "-h" in words:
+        return recipes.named(found["recipe"] or "digits")
+    file = found["config"] and Path(found["config"])
+    source = found["data.source"] or (file and peek(file)) or "digits"
+    if found["recipe"] is not None:
+        base = recipes.named(found["recipe"])
+    else:
+        base = recipes.for_source(source, found["data.columns"])
+    return load(file, base) if file else base
+
+
+def _reason(stop: SystemExit, told: str) -> str:
+    for error in _chain(stop):
+        if isinstance(error, ValidationError):
+            return explain(error, prefix="--")
+    lines = [line.strip(BOX + " ") for line in told.splitlines()[1:]]
+    kept = []
+    for line in filter(None, lines):
+        if line.startswith(ENDS):
+            break
+        kept.append(line)
+    return re.sub(r"^Error parsing ", "", " ".join(kept))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__context__

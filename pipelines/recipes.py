@@ -1,0 +1,89 @@
+"""Named configurations: each a function that returns one; a variant changes fields of another."""
+
+__all__ = ["RECIPES", "digits", "for_source", "mnist9k", "named", "paper", "tabular"]
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ebflow.data.sources import open_source
+from ebflow.errors import BadInput
+from pipelines.config import (
+    AnchorConfig,
+    DataConfig,
+    DensityConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    PreprocessConfig,
+    TrainConfig,
+)
+
+
+def digits() -> DensityConfig:
+    """Handwritten digits, 8×8, bundled with scikit-learn: anchored denoising score matching."""
+    return DensityConfig(
+        name="digits",
+        data=DataConfig(source="digits"),
+    )
+
+
+def mnist9k() -> DensityConfig:
+    """Grey images of a few hundred pixels: likelihood with a lazily refreshed normaliser."""
+    return DensityConfig(
+        name="mnist9k",
+        data=DataConfig(source="mnist9k.parquet", validation=1000, test=1000),
+        objective=ObjectiveConfig(name="lazy_ml"),
+        train=TrainConfig(batch_size=100, max_seconds=100, steps=20_000, threads=2),
+    )
+
+
+def tabular() -> DensityConfig:
+    """Columns of real numbers: whitening, no logit."""
+    return DensityConfig(
+        name="tabular",
+        preprocess=PreprocessConfig(logit=None, shrinkage=0.01),
+        train=TrainConfig(steps=3000, batch_size=64),
+    )
+
+
+def paper() -> DensityConfig:
+    """The published settings on images: plain DSM, RMSprop, no whitening, no anchor."""
+    base = mnist9k()
+    return base.model_copy(
+        update={
+            "name": "paper",
+            "preprocess": PreprocessConfig(normalise="none"),
+            "model": ModelConfig(sign=-1, bias=1.0),
+            "objective": ObjectiveConfig(name="dsm", sigma=1.0),
+            "anchor": AnchorConfig(weight=0.0),
+            "train": base.train.model_copy(
+                update={"optimizer": "rmsprop", "lr": 1e-4, "schedule": "constant", "clip": 1.0}
+            ),
+        }
+    )
+
+
+RECIPES: dict[str, Callable[[], DensityConfig]] = {
+    recipe.__name__: recipe for recipe in (digits, mnist9k, tabular, paper)
+}
+
+
+def named(name: str) -> DensityConfig:
+    """Returns the recipe of that name; raises BadInput if there is none."""
+    if name not in RECIPES:
+        raise BadInput(f"--recipe: found {name!r}, expected one of {', '.join(RECIPES)}")
+    return RECIPES[name]()
+
+
+def for_source(source: str, columns: Sequence[str] | None = None) -> DensityConfig:
+    """Returns the recipe that suits a data set, with it as the source; reads only its schema.
+
+    Raises:
+        BadInput: If there is no such data set, or its columns do not make one.
+    """
+    if source in RECIPES:
+        return RECIPES[source]()
+    layout = open_source(source, columns).layout
+    base = tabular() if layout.levels is None else mnist9k()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).stem).strip("-._") or base.name
+    return base.model_copy(update={"name": name, "data": DataConfig(source=source)})

@@ -1,0 +1,184 @@
+"""Figures of a trained flow, and one page that holds them."""
+
+__all__ = ["figures", "page"]
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ebflow.data.schema import Manifest
+from pipelines.rows import Row, curve
+
+matplotlib.use("Agg")
+
+FLOW, DATA, BASELINE = "#1f5fa8", "#6b6b6b", "#c2491d"
+STYLE = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.dpi": 130,
+    "font.size": 9,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+}
+GRID = 8
+FEATURES = 4
+
+Rows = Sequence[Row]
+
+
+def figures(
+    rows: Rows, numbers: Mapping[str, float], manifest: Manifest, x: np.ndarray, y: np.ndarray
+) -> dict[str, Figure]:
+    """Returns the figures by name.
+
+    Arguments:
+        rows: What the training logged.
+        numbers: What the evaluation found.
+        manifest: Describes the data.
+        x: Test data, with shape (N, D).
+        y: Samples of the flow, with shape (N, D).
+    """
+    grey = manifest.levels is not None and len(_picture(manifest.shape)) == 2
+    samples = _pictures if grey else _pairs
+    with matplotlib.rc_context(STYLE):
+        return {
+            "training": _training(rows, numbers),
+            "samples": samples(manifest, x, y),
+            "diagnosis": _diagnosis(rows),
+        }
+
+
+def page(
+    numbers: Mapping[str, float],
+    manifest: Manifest,
+    config: str,
+    verdict: str,
+    images: Mapping[str, Path],
+) -> str:
+    """Returns a self-contained HTML page.
+
+    Arguments:
+        numbers: Metrics of training and evaluation.
+        manifest: Describes the data.
+        config: The configuration, as YAML.
+        verdict: Why the training ended.
+        images: PNG files by name of the figure.
+    """
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    template = jinja2.Environment(loader=loader, autoescape=True).get_template("report.html.j2")
+    encoded = {name: base64.b64encode(path.read_bytes()).decode() for name, path in images.items()}
+    return template.render(
+        numbers=numbers, manifest=manifest, config=config, verdict=verdict, images=encoded
+    )
+
+
+def _training(rows: Rows, numbers: Mapping[str, float]) -> Figure:
+    validations = curve(rows, "validate")
+    nll = [row["metrics"]["val/nll"] for row in validations]
+    steps = [row["step"] for row in validations]
+    seconds = [row["metrics"]["time/train_s"] for row in validations]
+    gaussian = numbers["baseline/gaussian_val_nll"]
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, x, label in zip(axes, (steps, seconds), ("step", "training time (s)"), strict=True):
+        axis.plot(x, nll, color=FLOW, marker=".", label="flow (averaged weights)")
+        axis.axhline(gaussian, color=BASELINE, ls="--", label="full-covariance Gaussian")
+        axis.set_xlabel(label)
+    axes[0].set_ylabel("validation NLL (nats)")
+    axes[0].set_ylim(*_limits(nll, gaussian))
+    axes[0].legend()
+    return figure
+
+
+def _limits(nll: Sequence[float], gaussian: float) -> tuple[float, float]:
+    """Returns limits that show the end of training and the baseline; a bad start may leave."""
+    low, high = min(*nll, gaussian), max(nll[-1], gaussian)
+    return low - 0.1 * (high - low + 1), high + 0.5 * (high - low + 1)
+
+
+def _diagnosis(rows: Rows) -> Figure:
+    losses, validations = curve(rows, "log"), curve(rows, "validate")
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _line(left, losses, "train/loss", color=FLOW)
+    left.set_ylabel("training loss (nats)")
+    _line(right, validations, "latent/var_min", color=FLOW, label="smallest variance")
+    _line(right, validations, "latent/var_max", color=BASELINE, label="largest variance")
+    _line(right, validations, "latent/mean_norm2", color=DATA, ls=":", label="squared mean")
+    right.axhline(1, color="black", lw=0.5)
+    right.set_yscale("symlog", linthresh=0.1)
+    right.set_ylabel("latent of validation data")
+    right.legend()
+    for axis in (left, right):
+        axis.set_xlabel("step")
+    return figure
+
+
+def _line(axis: Axes, rows: Rows, name: str, **style: Any) -> None:  # noqa: ANN401
+    steps = [row["step"] for row in rows]
+    axis.plot(steps, [row["metrics"][name] for row in rows], **style)
+
+
+def _pictures(manifest: Manifest, x: np.ndarray, y: np.ndarray) -> Figure:
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    shape = _picture(manifest.shape)
+    for axis, images, title in zip(
+        figure.subplots(1, 2), (x, y), ("test data", "samples"), strict=True
+    ):
+        axis.imshow(_tiles(images, shape), cmap="gray", vmin=0, vmax=manifest.levels - 1)
+        axis.set_title(title)
+        axis.axis("off")
+    return figure
+
+
+def _picture(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size > 1)
+
+
+def _tiles(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    height, width = shape
+    tiles = np.zeros((GRID * GRID, height, width))
+    tiles[: len(images)] = images[: GRID * GRID].reshape(-1, height, width)
+    grid = tiles.reshape(GRID, GRID, height, width).transpose(0, 2, 1, 3)
+    return grid.reshape(GRID * height, GRID * width)
+
+
+def _pairs(manifest: Manifest, x: np.ndarray, y: np.ndarray) -> Figure:
+    count = min(FEATURES, x.shape[1])
+    names = manifest.columns or tuple(f"x[{i}]" for i in range(x.shape[1]))
+    figure = Figure(figsize=(8, 8), layout="constrained")
+    axes = figure.subplots(count, count, squeeze=False)
+    for i, j in np.ndindex(count, count):
+        _pair(axes[i, j], x[:, [j, i]], y[:, [j, i]])
+        axes[i, j].set_xlabel(names[j] if i == count - 1 else "")
+        axes[i, j].set_ylabel(names[i] if j == 0 else "")
+    figure.suptitle("test data (grey) and samples (blue)")
+    return figure
+
+
+def _pair(axis: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    draw: Callable[..., Any] = _histogram if np.array_equal(x[:, 0], x[:, 1]) else _scatter
+    draw(axis, x, y)
+    axis.tick_params(labelsize=6)
+
+
+def _histogram(axis: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    bins = np.histogram_bin_edges(x[:, 0], 30)
+    axis.hist(x[:, 0], bins, density=True, color=DATA, alpha=0.6)
+    axis.hist(y[:, 0], bins, density=True, color=FLOW, histtype="step")
+
+
+def _scatter(axis: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    axis.scatter(*x.T, s=4, color=DATA, alpha=0.6, lw=0)
+    axis.scatter(*y.T, s=4, color=FLOW, alpha=0.6, lw=0)
+    margin = 0.1 * np.ptp(x, axis=0) + 1e-12
+    axis.set_xlim(x[:, 0].min() - margin[0], x[:, 0].max() + margin[0])
+    axis.set_ylim(x[:, 1].min() - margin[1], x[:, 1].max() + margin[1])

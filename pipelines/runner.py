@@ -1,0 +1,246 @@
+"""One run of the density pipeline: checked, executed, tracked, and left in one folder."""
+
+__all__ = ["Run", "check", "execute", "plan"]
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from ebflow.data.schema import Manifest
+from ebflow.data.sources import fingerprint, open_source
+from ebflow.data.splits import split_counts
+from ebflow.errors import BadInput
+from pipelines import store
+from pipelines.config import DensityConfig, dump
+from pipelines.density import STAGES, density, key
+from pipelines.engine import Artefact, Context, Engine, Outcome, Source
+from pipelines.progress import Progress
+from pipelines.tracking import StageRun, Tracker, connect
+
+EXPERIMENT = "density"
+EXAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the user asked for.
+
+    Arguments:
+        config: The configuration.
+        output: Folder for the results.
+        command: The command that reproduces the run.
+        force: Whether to run every stage again.
+    """
+
+    config: DensityConfig
+    output: Path
+    command: str
+    force: bool = False
+
+
+def check(run: Run) -> Source:
+    """Checks what can be checked before anything is written; returns the data's source.
+
+    Raises:
+        BadInput: Naming the option or file, what was found, and what was expected.
+    """
+    _check_output(run.output)
+    data = run.config.data
+    reader = open_source(data.source, data.columns)
+    counts = split_counts(
+        reader.rows,
+        label=reader.label,
+        validation=reader.validation if data.validation is None else data.validation,
+        test=reader.test if data.test is None else data.test,
+        rows=data.rows,
+    )
+    if run.config.train.batch_size > counts.train:
+        raise BadInput(
+            f"train.batch_size: found {run.config.train.batch_size}, "
+            f"expected at most {counts.train} (the training rows of {reader.label})"
+        )
+    return Source(data.source, fingerprint(data.source, data.columns))
+
+
+def _check_output(output: Path) -> None:
+    for path in (output, *output.parents):
+        if path.exists() and not path.is_dir():
+            raise BadInput(f"--output: found the file {path}, expected a folder")
+
+
+def plan(run: Run, source: Source) -> dict[str, str]:
+    """Returns for each stage whether it would run or is cached; writes nothing of its own."""
+    found = {}
+    if (store.home() / "redun.db").exists() and not run.force:
+        engine = Engine(open_context=_never, progress=_Silent())
+        found = engine.plan(density(run.config, source))
+    return {stage: "run" if found.get(stage, True) else "cached" for stage in STAGES}
+
+
+def execute(run: Run, source: Source, console: Console) -> dict[str, Any]:
+    """Runs what is not cached, and leaves the results in the output folder.
+
+    Returns:
+        The summary, as in ``summary.json``.
+    """
+    pipeline = key(run.config, source)
+    with _clean_home(), store.lock(f"run-{pipeline[:20]}", waiting=lambda: _wait(console)):
+        with ExitStack() as stack:
+            tracked = Tracked(run, pipeline, stack)
+            progress = stack.enter_context(Progress(console, run.config.train))
+            engine = Engine(
+                open_context=tracked.context,
+                progress=progress,
+                workers=run.config.cluster.workers,
+                force=run.force,
+            )
+            outcome = engine.run(density(run.config, source))
+            return _publish(run, outcome, tracked)
+
+
+class Tracked:
+    """The MLflow run of a pipeline, made when the first stage runs.
+
+    Arguments:
+        run: What the user asked for.
+        key: The pipeline's key.
+        stack: Ends the run.
+    """
+
+    def __init__(self, run: Run, key: str, stack: ExitStack) -> None:
+        self.run, self.key, self.stack = run, key, stack
+        self.made: StageRun | None = None
+
+    def context(self) -> Context:
+        """Makes the run; returns what the stages need of it."""
+        tracker = connect(EXPERIMENT, self.key)
+        tracker.reclaim()
+        self.made = self._start(tracker)
+        return Context(tracker, self.made.id, self.run.force)
+
+    def found(self) -> str | None:
+        """Returns the id of the run that an earlier, equal command made, if all is cached."""
+        if self.made is not None:
+            return None
+        tracker = connect(EXPERIMENT, self.key)
+        run_id = tracker.finished()
+        if run_id is None:
+            self.made = self._start(tracker)
+        return run_id
+
+    def _start(self, tracker: Tracker) -> StageRun:
+        tags = {"ebflow.role": "pipeline", "mlflow.note.content": f"`{self.run.command}`"}
+        run_id = tracker.start(self.run.config.name, tags)
+        return self.stack.enter_context(tracker.run(run_id))
+
+
+def _publish(run: Run, outcome: Outcome, tracked: Tracked) -> dict[str, Any]:
+    artefacts: dict[str, Artefact] = dict(zip(STAGES, outcome.value, strict=True))
+    run_id = tracked.found()
+    made = tracked.made
+    summary = _summary(run, artefacts, run_id or made.id)
+    _write(run, artefacts, summary)
+    if made is not None:
+        _log(run, artefacts, made)
+    stages = {stage: "ran" if outcome.ran[stage] else "cached" for stage in STAGES}
+    return {**summary, "stages": stages}
+
+
+def _summary(run: Run, artefacts: Mapping[str, Artefact], run_id: str) -> dict[str, Any]:
+    numbers = json.loads((artefacts["report"].path / "numbers.json").read_text())
+    output = run.output.absolute()
+    return {
+        **numbers,
+        "name": run.config.name,
+        "mlflow_run_id": run_id,
+        "checkpoint": str(output / "checkpoint"),
+        "report": str(output / "report.html"),
+        "figures": str(output / "figures"),
+        "verdict": json.loads((artefacts["train"].path / "training.json").read_text())["verdict"],
+        "seeds": {"data": run.config.data.seed, "training": run.config.seed},
+        "artefacts": {stage: str(made.path) for stage, made in artefacts.items()},
+        "config": run.config.model_dump(mode="json"),
+        "command": run.command,
+    }
+
+
+def _write(run: Run, artefacts: Mapping[str, Artefact], summary: Mapping[str, Any]) -> None:
+    """Fills the output folder; each entry is whole or absent."""
+    run.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".draft-", dir=run.output) as name:
+        draft = Path(name)
+        shutil.copytree(artefacts["train"].path / "checkpoint", draft / "checkpoint")
+        shutil.copytree(artefacts["report"].path / "figures", draft / "figures")
+        shutil.copy(artefacts["report"].path / "report.html", draft)
+        (draft / "config.yaml").write_text(dump(run.config))
+        (draft / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+        for entry in draft.iterdir():
+            _replace(entry, run.output / entry.name)
+
+
+def _replace(new: Path, old: Path) -> None:
+    if old.is_dir():
+        shutil.rmtree(old)
+    new.replace(old)
+
+
+def _log(run: Run, artefacts: Mapping[str, Artefact], made: StageRun) -> None:
+    from pipelines import rows
+
+    data, trained = artefacts["prepare"].path, artefacts["train"].path
+    manifest = Manifest.load(data)
+    made.log_params(run.config.model_dump())
+    made.log_input(manifest, "training")
+    told, _ = rows.read(trained / rows.FILE)
+    made.log_rows([*rows.curve(told, "log"), *rows.curve(told, "validate")])
+    made.log_metrics(json.loads((artefacts["report"].path / "numbers.json").read_text()))
+    made.set_tags({f"ebflow.key.{stage}": found.key for stage, found in artefacts.items()})
+    for name in ("summary.json", "report.html", "config.yaml"):
+        made.log_artifacts(run.output / name)
+    for name in ("figures", "checkpoint"):
+        made.log_artifacts(run.output / name, name)
+    made.log_model(run.output / "checkpoint", _examples(data, manifest))
+
+
+def _examples(data: Path, manifest: Manifest) -> np.ndarray:
+    """Returns a few rows of the test split, with shape (N, D)."""
+    file = pq.ParquetFile(data / manifest.of("test")[0].file)
+    batch = next(file.iter_batches(EXAMPLES, columns=["x"]))
+    return np.stack(batch.column("x").to_numpy(zero_copy_only=False))
+
+
+@contextmanager
+def _clean_home() -> Iterator[None]:
+    """Takes back a store that bad input made."""
+    fresh = not store.home().exists()
+    try:
+        yield
+    except BadInput:
+        if fresh:
+            shutil.rmtree(store.home(), ignore_errors=True)
+        raise
+
+
+def _wait(console: Console) -> None:
+    console.print("another process runs the same pipeline: waiting for it", highlight=False)
+
+
+def _never() -> Context:
+    raise AssertionError("a plan runs no stage")
+
+
+class _Silent:
+    def started(self, stage: str, key: str) -> None:
+        """Says nothing."""
+
+    def finished(self, stage: str) -> None:
+        """Says nothing."""

@@ -1,0 +1,67 @@
+"""The digest of the code that a stage runs: what must change for a finished stage to be stale."""
+
+__all__ = ["source_digest"]
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+LIBRARY = "ebflow"
+
+
+def source_digest(*modules: str) -> str:
+    """Returns a SHA-256 of the source of modules and of all of the library that they import.
+
+    Reads the sources; imports none of them.
+    """
+    todo, seen = list(modules), {}
+    while todo:
+        module = todo.pop()
+        if module not in seen:
+            path = _path(module)
+            if path is None:
+                raise ModuleNotFoundError(module)
+            seen[module] = path.read_bytes()
+            todo += _imported(module, path, seen[module])
+    total = hashlib.sha256()
+    for module in sorted(seen):
+        total.update(f"{module}\0{len(seen[module])}\0".encode() + seen[module])
+    return total.hexdigest()
+
+
+def _imported(module: str, path: Path, source: bytes) -> Iterator[str]:
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(package, node)
+            names = [_submodule(base, alias.name) for alias in node.names]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] == LIBRARY)
+
+
+def _absolute(package: str, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = package.split(".")[: len(package.split(".")) - node.level + 1]
+    return ".".join([*parts, *([node.module] if node.module else [])])
+
+
+def _submodule(base: str, name: str) -> str:
+    """Returns the module that ``from base import name`` reads."""
+    inner = f"{base}.{name}"
+    return inner if base.split(".")[0] == LIBRARY and _path(inner) else base
+
+
+def _path(module: str) -> Path | None:
+    top, *rest = module.split(".")
+    spec = find_spec(top)
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent.joinpath(*rest)
+    found = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return found if found.is_file() else None

@@ -1,0 +1,44 @@
+"""From all that was found to figures and a page."""
+
+__all__ = ["report"]
+
+import json
+from pathlib import Path
+
+from ebflow.checkpoint import load
+from ebflow.data.loader import Dataset
+from ebflow.randomness import generator
+from pipelines import rows
+from pipelines.config import DensityConfig, dump
+from pipelines.report import figures, page
+from pipelines.tracking import StageRun
+
+SAMPLES = 500
+
+
+def report(
+    config: DensityConfig,
+    data: Path,
+    trained: Path,
+    evaluated: Path,
+    *,
+    output: Path,
+    work: Path,
+    run: StageRun,
+) -> None:
+    """Writes ``figures/*.png``, ``report.html`` and ``numbers.json``."""
+    dataset = Dataset(data)
+    training = json.loads((trained / "training.json").read_text())
+    numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
+    told, _ = rows.read(trained / rows.FILE)
+    x = next(dataset.split("test").batches(SAMPLES)).numpy()
+    y = load(trained / "checkpoint").sample(len(x), generator=generator(config.seed, "report"))
+    images = {}
+    (output / "figures").mkdir()
+    for name, figure in figures(told, numbers, dataset.manifest, x, y.numpy()).items():
+        images[name] = output / "figures" / f"{name}.png"
+        figure.savefig(images[name])
+    html = page(numbers, dataset.manifest, dump(config), training["verdict"], images)
+    (output / "report.html").write_text(html)
+    (output / "numbers.json").write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n")
+    run.log_artifacts(output)

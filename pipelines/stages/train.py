@@ -1,0 +1,66 @@
+"""From prepared data to a trained flow."""
+
+__all__ = ["train"]
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import ray.train
+
+from ebflow.data.schema import Manifest
+from pipelines import rows
+from pipelines.config import Training
+from pipelines.tracking import Follower, StageRun
+from pipelines.training import fit
+
+
+def train(config: Training, data: Path, *, output: Path, work: Path, run: StageRun) -> None:
+    """Writes ``checkpoint/`` (the best by validation), ``last/``, the rows and ``training.json``.
+
+    Raises:
+        NonFinite: If a loss or likelihood was not finite; the last good checkpoint stays.
+    """
+    run.log_params(config.model_dump())
+    run.log_input(Manifest.load(data), "training")
+    began = time.time()
+    with Follower(work / rows.FILE, run):
+        result = fit(config, data, work)
+    told = result.return_value
+    if "error" in told:
+        raise told["error"]
+    _keep(result, output)
+    shutil.copy(work / rows.FILE, output)
+    summary = _summary(told, told["began"] - began)
+    (output / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
+    run.log_metrics(summary["metrics"])
+    run.set_tags({"ebflow.verdict": summary["verdict"]})
+
+
+def _keep(result: ray.train.Result, output: Path) -> None:
+    best = min(result.best_checkpoints, key=lambda pair: pair[1]["val/nll"])[0]
+    best.to_directory(str(output / "checkpoint"))
+    result.checkpoint.to_directory(str(output / "last"))
+
+
+def _summary(told: dict[str, Any], startup: float) -> dict[str, Any]:
+    """Returns the seconds of the training loop as shares, and start-up apart from them."""
+    seconds = told["seconds"]
+    loop = sum(seconds.values())
+    busy = seconds["step"] + seconds["data"]
+    shares = {f"time/share_{name}": spent / loop for name, spent in sorted(seconds.items())}
+    return {
+        "verdict": told["verdict"],
+        "metrics": {
+            "train/steps": told["steps"],
+            "train/best_step": told["best_step"],
+            "train/steps_per_s": told["steps"] / busy,
+            "time/train_s": busy,
+            "time/loop_s": loop,
+            "time/startup_s": startup,
+            "time/share_outside_step": 1 - seconds["step"] / loop,
+            **shares,
+        },
+    }

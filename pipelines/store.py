@@ -1,0 +1,104 @@
+"""Where pipelines keep what they made: one folder of artefacts a finished stage.
+
+``EBFLOW_HOME`` (default ``runs/.store`` under the current folder) holds
+
+* ``artefacts/STAGE/KEY/``: what a stage wrote, renamed into place once it is whole;
+* ``artefacts/STAGE/KEY.json``: the SHA-256 of that folder, and its MLflow run;
+* ``work/STAGE/KEY/``: what an unfinished stage goes on from;
+* ``locks/``: who works on which key; freed by the operating system when a process dies;
+* ``redun.db``, ``mlflow.db``, ``mlartifacts/``, ``logs/``.
+"""
+
+__all__ = ["Record", "artefact", "commit", "digest", "home", "lock", "record", "work"]
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a finished artefact: the SHA-256 of its content and its MLflow run."""
+
+    digest: str
+    run_id: str
+
+
+def home() -> Path:
+    """Returns the absolute path of the store; makes nothing."""
+    return Path(os.environ.get("EBFLOW_HOME") or "runs/.store").absolute()
+
+
+def artefact(stage: str, key: str) -> Path:
+    """Returns the folder of a stage's finished artefact."""
+    return home() / "artefacts" / stage / key
+
+
+def work(stage: str, key: str) -> Path:
+    """Returns the folder that an unfinished stage goes on from."""
+    return home() / "work" / stage / key
+
+
+def digest(folder: Path) -> str:
+    """Returns the SHA-256 over names and content of all files below a folder, in order of names.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(folder)
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return total.hexdigest()
+
+
+def record(stage: str, key: str) -> Record | None:
+    """Returns the record of an artefact if it is whole and unchanged, else None."""
+    path = artefact(stage, key).with_suffix(".json")
+    try:
+        found = Record(**json.loads(path.read_text()))
+        intact = digest(artefact(stage, key)) == found.digest
+    except FileNotFoundError:
+        return None
+    return found if intact else None
+
+
+def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Record:
+    """Moves a finished folder to its place and records it; what was there before goes."""
+    final = artefact(stage, key)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(folder, final)
+    made = Record(digest(final), run_id)
+    draft = final.with_suffix(".json.new")
+    draft.write_text(json.dumps(asdict(made), indent=1) + "\n")
+    os.replace(draft, final.with_suffix(".json"))
+    return made
+
+
+@contextmanager
+def lock(name: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Holds the lock of that name among all processes that share the store.
+
+    Arguments:
+        name: A file name.
+        waiting: Called once if another process holds it.
+    """
+    path = home() / "locks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

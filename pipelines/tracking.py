@@ -1,0 +1,284 @@
+"""MLflow: the only file that imports it.
+
+A pipeline is a run; each stage that runs is a child of it. Without ``MLFLOW_TRACKING_URI`` the
+store is ``mlflow.db`` and ``mlartifacts/`` under ``EBFLOW_HOME``.
+
+Metrics reach the store from a file of rows that the training appends to (:class:`Follower`): a
+store that stays away loses nothing, and slows nothing down.
+"""
+
+__all__ = ["Follower", "StageRun", "Tracker", "connect", "serve", "store_uri"]
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from ebflow.data.schema import Manifest
+from ebflow.errors import BadInput
+from pipelines import rows, store
+
+MOST_METRICS = 1000
+MOST_PARAMS = 100
+MOST_CHARACTERS = 6000
+DIGEST_LENGTH = 36
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """One experiment of a tracking store; goes to other processes as it is.
+
+    Arguments:
+        uri: Where the store is.
+        experiment: Id of the experiment.
+        key: The pipeline's key, on all its runs as tag ``ebflow.pipeline``.
+    """
+
+    uri: str
+    experiment: str
+    key: str
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """The client of the store."""
+        return MlflowClient(self.uri)
+
+    def start(self, name: str, tags: Mapping[str, str]) -> str:
+        """Creates a run and returns its id."""
+        tags = {"ebflow.pipeline": self.key, **tags}
+        return self.client.create_run(self.experiment, run_name=name, tags=tags).info.run_id
+
+    def finished(self) -> str | None:
+        """Returns the id of the newest finished run of this pipeline, if there is one."""
+        found = self._runs("tags.`ebflow.role` = 'pipeline' AND attributes.status = 'FINISHED'")
+        return found[0].info.run_id if found else None
+
+    def reclaim(self) -> None:
+        """Marks as killed what a killed driver left running; call it with the pipeline's lock."""
+        for run in self._runs("attributes.status = 'RUNNING'"):
+            self.client.set_terminated(run.info.run_id, "KILLED")
+
+    @contextmanager
+    def run(self, run_id: str) -> Iterator["StageRun"]:
+        """Gives a run its true end: finished, failed or killed; bad input leaves none."""
+        status = "KILLED"
+        try:
+            yield StageRun(self.client, run_id)
+            status = "FINISHED"
+        except BadInput:
+            self.client.delete_run(run_id)
+            raise
+        except Exception:
+            status = "FAILED"
+            raise
+        finally:
+            self.client.set_terminated(run_id, status)
+
+    @contextmanager
+    def stage(self, stage: str, key: str, *, parent: str) -> Iterator["StageRun"]:
+        """Tracks a stage as a child of the pipeline's run."""
+        tags = {"mlflow.parentRunId": parent, "ebflow.stage": stage, "ebflow.key": key}
+        run_id = self.start(stage, tags)
+        self.client.set_tag(parent, f"ebflow.stage.{stage}", run_id)
+        with self.run(run_id) as run:
+            yield run
+
+    def _runs(self, condition: str) -> list[Any]:
+        key = f"tags.`ebflow.pipeline` = '{self.key}'"
+        return self.client.search_runs([self.experiment], f"{key} AND {condition}")
+
+
+class StageRun:
+    """One MLflow run: what a stage or a pipeline logs goes here.
+
+    Arguments:
+        client: Client of the store.
+        id: Id of the run.
+    """
+
+    def __init__(self, client: MlflowClient, id: str) -> None:
+        self.client, self.id = client, id
+
+    def log_params(self, config: Mapping[str, Any]) -> None:
+        """Logs nested parameters under dotted names."""
+        params = [Param(name, str(v)[:MOST_CHARACTERS]) for name, v in _flat(config)]
+        for some in _chunks(params, MOST_PARAMS):
+            self.client.log_batch(self.id, params=some)
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Logs final metrics."""
+        self.log_rows([{"step": 0, "time": time.time(), "metrics": metrics}])
+
+    def log_rows(self, told: Iterable[Mapping[str, Any]]) -> None:
+        """Logs metrics with their steps and times (seconds since 1970)."""
+        metrics = [
+            Metric(name, float(value), int(row["time"] * 1000), row["step"])
+            for row in told
+            for name, value in row["metrics"].items()
+        ]
+        for some in _chunks(metrics, MOST_METRICS):
+            self.client.log_batch(self.id, metrics=some)
+
+    def log_input(self, manifest: Manifest, context: str) -> None:
+        """Logs a prepared data set as an input of the run."""
+        profile = {"counts": manifest.counts, "sha256": manifest.digest}
+        shape = {"shape": manifest.shape, "dtype": manifest.dtype, "levels": manifest.levels}
+        dataset = Dataset(
+            name=manifest.name,
+            digest=manifest.digest[:DIGEST_LENGTH],
+            source_type="ebflow",
+            source=json.dumps(manifest.source),
+            schema=json.dumps(shape),
+            profile=json.dumps(profile),
+        )
+        tags = [InputTag("mlflow.data.context", context)]
+        self.client.log_inputs(self.id, [DatasetInput(dataset, tags)])
+
+    def log_artifacts(self, path: Path, folder: str | None = None) -> None:
+        """Logs a file, or what is in a folder."""
+        if path.is_dir():
+            self.client.log_artifacts(self.id, str(path), folder)
+        else:
+            self.client.log_artifact(self.id, str(path), folder)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Sets tags."""
+        self.client.log_batch(self.id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def log_model(self, checkpoint: Path, example: np.ndarray) -> str:
+        """Logs a checkpoint as an MLflow model whose ``predict`` gives log-densities in nats.
+
+        The model is code and safetensors: no pickle.
+
+        Arguments:
+            checkpoint: Folder of the checkpoint.
+            example: A few rows of raw data, with shape (N, *event).
+
+        Returns:
+            The model's URI.
+        """
+        inputs = Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]), "x")])
+        outputs = Schema([TensorSpec(np.dtype("float64"), (-1,))])
+        mlflow.set_tracking_uri(self.client.tracking_uri)
+        with mlflow.start_run(run_id=self.id, log_system_metrics=False):
+            model = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(Path(__file__).with_name("model.py")),
+                artifacts={"checkpoint": str(checkpoint)},
+                signature=ModelSignature(inputs, outputs),
+                input_example=example,
+                pip_requirements=["ebflow"],
+            )
+        return model.model_uri
+
+
+class Follower:
+    """Sends the rows of a growing file to a run, from a thread, each once.
+
+    A row of a kind is sent if its step is beyond the last one sent of that kind, so what a
+    restarted training repeats is not sent twice. What the store refuses is tried again.
+
+    Arguments:
+        path: File of rows (``rows.py``).
+        run: Where they go.
+        interval: Seconds between looks.
+    """
+
+    def __init__(self, path: Path, run: StageRun, interval: float = 1.0) -> None:
+        self.path, self.run, self.interval = path, run, interval
+        self.offset = 0
+        self.sent: dict[str, int] = {}
+        self.pending: list[dict[str, Any]] = []
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> "Follower":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stopped.set()
+        self.thread.join()
+        self.send()
+        self.run.set_tags({"ebflow.metrics_missing": str(len(self.pending))})
+
+    def send(self) -> None:
+        """Sends what is new; keeps it if the store is away."""
+        self.pending += self._new()
+        try:
+            self.run.log_rows(self.pending)
+        except MlflowException as error:
+            log.warning("%d rows of metrics wait for MLflow: %s", len(self.pending), error)
+        else:
+            self.pending = []
+
+    def _follow(self) -> None:
+        while not self.stopped.wait(self.interval):
+            self.send()
+
+    def _new(self) -> Iterator[dict[str, Any]]:
+        found, self.offset = rows.read(self.path, self.offset)
+        for row in found:
+            if row["step"] > self.sent.get(row["kind"], -1):
+                self.sent[row["kind"]] = row["step"]
+                yield row
+
+
+def connect(experiment: str, key: str) -> Tracker:
+    """Opens the tracking store, making it if need be, once for all processes."""
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or store_uri()
+    with store.lock("mlflow"):
+        client = MlflowClient(uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is not None:
+            return Tracker(uri, found.experiment_id, key)
+        location = (store.home() / "mlartifacts").as_uri() if uri == store_uri() else None
+        return Tracker(uri, client.create_experiment(experiment, location), key)
+
+
+def store_uri() -> str:
+    """Returns the URI of the embedded store."""
+    return f"sqlite:///{store.home() / 'mlflow.db'}"
+
+
+def serve(port: int) -> subprocess.Popen:
+    """Starts MLflow's server on loopback, in a process group of its own."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
+    command += ["--port", str(port), "--backend-store-uri", store_uri()]
+    command += ["--artifacts-destination", str(store.home() / "mlartifacts")]
+    return subprocess.Popen(command, start_new_session=True)
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+log = logging.getLogger("ebflow.tracking")

@@ -1,0 +1,295 @@
+"""From a configuration to a trainer, and the loop that each Ray worker runs around it."""
+
+__all__ = ["Reporter", "RowWriter", "build", "fit", "worker"]
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+from torch import nn
+
+from ebflow import objectives, schedules
+from ebflow.anchor import Anchor
+from ebflow.architectures import ARCHITECTURES
+from ebflow.data import preprocessing
+from ebflow.data.loader import Dataset
+from ebflow.errors import BadInput, NonFinite
+from ebflow.flow import Flow
+from ebflow.loss import Loss
+from ebflow.randomness import generator
+from ebflow.train import Event, Trainer
+from pipelines import rows
+from pipelines.config import ObjectiveConfig, TrainConfig, Training
+
+LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
+OPTIONS = {
+    "dsm": ("sigma",),
+    "fd_ssm": ("epsilon",),
+    "ssm": ("slices",),
+    "ssm_vr": ("slices",),
+}
+FAULT = "fault.txt"
+REPORT_S = 1.0
+SAVE_S = 20.0
+
+
+def build(
+    config: Training,
+    dataset: Dataset,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
+) -> Trainer:
+    """Returns the trainer of a configuration on prepared data."""
+    train = config.train
+    return Trainer(
+        _flow(config, dataset),
+        dataset,
+        loss=partial(_loss, config),
+        optimizer=partial(_optimizer, train),
+        schedule=_schedule(train),
+        steps=train.steps,
+        max_seconds=train.max_seconds,
+        batch_size=train.batch_size,
+        clip=train.clip,
+        ema_decay=train.ema_decay,
+        finish=config.stabilise.finish,
+        validate_every=train.validate_every,
+        patience=train.patience,
+        log_every=train.log_every,
+        seed=config.seed,
+        shard=shard,
+        wrap=wrap,
+    )
+
+
+def _flow(config: Training, dataset: Dataset) -> Flow:
+    model, front = config.model, config.preprocess
+    split = dataset.split("train")
+    flow = ARCHITECTURES[model.architecture](
+        (split.width,),
+        **model.model_dump(exclude={"architecture"}),
+        generator=generator(config.seed, "weights"),
+        dtype=getattr(torch, config.train.dtype),
+    )
+    chain = preprocessing.fit(
+        split,
+        normalise=front.normalise,
+        margin=front.logit,
+        scale=front.scale,
+        shrinkage=front.shrinkage,
+        seed=config.seed,
+    )
+    return flow.preprocessed(chain, match_after=front.match_after)
+
+
+def _loss(config: Training, matched: Flow) -> Loss:
+    rule = config.anchor
+    likelihood = config.objective.name in LIKELIHOOD
+    lazy = config.objective.name == "lazy_ml"
+    weight = 0.0 if likelihood else rule.weight
+    anchor = Anchor(
+        matched,
+        interval=rule.interval,
+        tolerance=rule.tolerance,
+        check_every=rule.check_every,
+        seed=config.seed,
+    )
+    return Loss(
+        matched,
+        _objective(config.objective, anchor),
+        weight=config.objective.weight,
+        anchor=anchor if weight or lazy else None,
+        anchor_weight=weight,
+        anchor_clean=rule.clean,
+        low_energy=config.stabilise.low_energy,
+        latent_mean=config.stabilise.latent_mean,
+    )
+
+
+def _objective(config: ObjectiveConfig, anchor: Anchor) -> objectives.Objective:
+    function = objectives.OBJECTIVES[config.name]
+    if config.name == "lazy_ml":
+        return partial(function, anchor=anchor)
+    return partial(
+        function, **{name: getattr(config, name) for name in OPTIONS.get(config.name, ())}
+    )
+
+
+def _optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    kinds = {
+        "adam": partial(torch.optim.Adam, fused=True),
+        "adamw": partial(torch.optim.AdamW, fused=True),
+        "rmsprop": torch.optim.RMSprop,
+        "sgd": partial(torch.optim.SGD, fused=True),
+    }
+    return kinds[config.optimizer](parameters, lr=config.lr, weight_decay=config.weight_decay)
+
+
+def _schedule(config: TrainConfig) -> schedules.Schedule:
+    kinds = {
+        "constant": schedules.constant,
+        "cosine": schedules.cosine,
+        "multistep": schedules.multistep(config.gamma, config.milestones, config.until),
+    }
+    return schedules.warmed(kinds[config.schedule], config.warmup)
+
+
+def worker(job: dict[str, Any]) -> dict[str, Any]:
+    """Trains on one Ray worker, from the last checkpoint on if there is one.
+
+    Arguments:
+        job: ``config`` (fields of :class:`Training`), ``data`` (prepared folder) and ``work``
+            (folder on which all workers agree).
+
+    Returns:
+        ``error``, which no restart would mend, or else what :meth:`Reporter.finish` tells.
+    """
+    began = time.time()
+    config, fault = Training.model_validate(job["config"]), Path(job["work"]) / FAULT
+    if fault.exists():
+        return {"error": NonFinite(fault.read_text())}
+    torch.set_num_threads(config.train.threads)
+    context = ray.train.get_context()
+    shard = (context.get_world_rank(), context.get_world_size())
+    try:
+        trainer = build(config, Dataset(job["data"]), shard=shard, wrap=_wrap(shard[1]))
+        _resume(trainer)
+        return {"began": began, **_run(trainer, shard)}
+    except BadInput as error:
+        return {"error": error}
+    except NonFinite as error:
+        if shard[1] == 1:
+            return {"error": error}
+        fault.write_text(str(error))
+        raise
+
+
+def _run(trainer: Trainer, shard: tuple[int, int]) -> dict[str, Any]:
+    reporter = Reporter(trainer, shard)
+    for event in trainer.run():
+        reporter.tell(event)
+    return reporter.finish()
+
+
+def _wrap(world: int) -> Callable[[nn.Module], nn.Module]:
+    if world == 1:
+        return lambda module: module
+    return partial(nn.parallel.DistributedDataParallel, broadcast_buffers=False)
+
+
+def _resume(trainer: Trainer) -> None:
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            trainer.resume(folder)
+
+
+class Reporter:
+    """Reports what a trainer tells, seldom enough to cost little, on all ranks alike.
+
+    Arguments:
+        trainer: The trainer.
+        shard: Rank and number of workers.
+    """
+
+    def __init__(self, trainer: Trainer, shard: tuple[int, int]) -> None:
+        self.trainer, self.rank, self.world = trainer, *shard
+        self.rows: list[dict[str, Any]] = []
+        self.nll = math.inf
+        self.reported = self.saved = time.monotonic()
+
+    def tell(self, event: Event) -> None:
+        """Takes an event; reports it, with those before it, when it is time."""
+        self.rows.append(
+            {"kind": event.kind, "step": event.step, "time": time.time(), "metrics": event.metrics}
+        )
+        validated = event.kind == "validate"
+        self.nll = event.metrics["val/nll"] if validated else self.nll
+        if validated and (event.best or self._agreed(self.saved, SAVE_S)):
+            self.save()
+        elif self._agreed(self.reported, REPORT_S):
+            self._report(None)
+
+    def save(self) -> None:
+        """Reports what is left, with a checkpoint."""
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = None
+            if self.rank == 0:
+                path = str(Path(folder) / "checkpoint")
+                self.trainer.save(path)
+                checkpoint = ray.train.Checkpoint.from_directory(path)
+            self._report(checkpoint)
+        self.saved = time.monotonic()
+
+    def finish(self) -> dict[str, Any]:
+        """Saves the end; returns the verdict, the steps, the best step and the seconds spent."""
+        trainer = self.trainer
+        with trainer.clock("report"):
+            self.save()
+        return {
+            "verdict": trainer.verdict,
+            "steps": trainer.step,
+            "best_step": trainer.best_step,
+            "seconds": dict(trainer.clock.totals),
+        }
+
+    def _report(self, checkpoint: ray.train.Checkpoint | None) -> None:
+        ray.train.report({"rows": self.rows, "val/nll": self.nll}, checkpoint=checkpoint)
+        self.rows, self.reported = [], time.monotonic()
+
+    def _agreed(self, since: float, seconds: float) -> bool:
+        due = torch.tensor([float(time.monotonic() - since > seconds)])
+        if self.world > 1:
+            torch.distributed.broadcast(due, 0)
+        return bool(due)
+
+
+class RowWriter(ray.train.UserCallback):
+    """Appends the rows that rank 0 reports to a file; runs in Ray Train's controller.
+
+    Arguments:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def after_report(
+        self,
+        run_context: Any,  # noqa: ANN401
+        metrics: list[dict[str, Any]],
+        checkpoint: ray.train.Checkpoint | None,
+    ) -> None:
+        """Appends the rows of one report."""
+        rows.append(self.path, metrics[0]["rows"])
+
+
+def fit(config: Training, data: Path, work: Path) -> ray.train.Result:
+    """Trains on Ray; goes on from what an earlier call left in ``work``."""
+    (work / FAULT).unlink(missing_ok=True)
+    job = {"config": config.model_dump(mode="json"), "data": str(data), "work": str(work)}
+    return ray.train.torch.TorchTrainer(
+        worker,
+        train_loop_config=job,
+        scaling_config=ray.train.ScalingConfig(num_workers=config.cluster.workers),
+        run_config=ray.train.RunConfig(
+            name="ray",
+            storage_path=str(work),
+            failure_config=ray.train.FailureConfig(max_failures=config.cluster.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=1,
+                checkpoint_score_attribute="val/nll",
+                checkpoint_score_order="min",
+            ),
+            callbacks=[RowWriter(work / rows.FILE)],
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+        ),
+    ).fit()
