@@ -1,0 +1,142 @@
+"""Step times of every objective on this machine, beside its matrix-product peak.
+
+A step is loss, backward and fused Adam on a batch that is already preprocessed. Objectives are
+timed in turn, round after round, so that a slow spell of the machine meets them alike; the least
+time of a row is reported, with the median beside it.
+"""
+
+__all__ = ["Timing", "benchmark", "steppers"]
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from .anchor import Anchor
+from .architectures import dense
+from .costs import flops, gemms, measured_peak
+from .loss import Loss
+from .objectives import OBJECTIVES, lazy_ml
+from .randomness import generator as derive
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One row of the benchmark.
+
+    Attributes:
+        size: D.
+        objective: Its name; ``+ anchor`` if one is added, refreshed every 100 steps.
+        ms: The least step time in milliseconds.
+        median_ms: The median.
+        gemms: GEMMs of 2 B D² FLOP a step.
+        peak_fraction: FLOP of the step / (least time · measured peak).
+        ml_ratio: Least time of slogdet ML / least time.
+    """
+
+    size: int
+    objective: str
+    ms: float
+    median_ms: float
+    gemms: int
+    peak_fraction: float
+    ml_ratio: float
+
+
+def benchmark(
+    sizes: Sequence[int] = (64, 256, 784, 1536, 3072),
+    *,
+    depth: int = 2,
+    batch: int = 100,
+    seconds: float = 2.0,
+    objectives: Sequence[str] = tuple(OBJECTIVES),
+) -> Iterator[Timing]:
+    """Yields timings, a size at a time.
+
+    Arguments:
+        sizes: The dimensions D.
+        depth: The number of dense layers L.
+        batch: The batch size B.
+        seconds: Least time given to every row; slow rows get at least 5 steps.
+        objectives: Which to time; ``ml`` is always timed, as the reference.
+    """
+    peak = measured_peak()
+    for size in sizes:
+        steps = steppers(size, depth, batch, objectives)
+        times = _interleaved(steps, seconds)
+        reference = min(times["ml"])
+        for name, row in times.items():
+            base = name.split(" ")[0]
+            work = flops(base, size, batch, depth)
+            yield Timing(
+                size,
+                name,
+                1e3 * min(row),
+                1e3 * statistics.median(row),
+                gemms(base, depth),
+                work / (min(row) * peak),
+                reference / min(row),
+            )
+
+
+def steppers(
+    size: int, depth: int, batch: int, objectives: Sequence[str]
+) -> dict[str, Callable[[], None]]:
+    """Returns a function that does one training step, for every objective."""
+    anchored = {"dsm", "ssm"} & set(objectives)
+    names = [*dict.fromkeys(("ml", *objectives)), *(f"{name} + anchor" for name in anchored)]
+    return {name: _stepper(name, size, depth, batch) for name in sorted(names, key=_order)}
+
+
+def _order(name: str) -> tuple[int, str]:
+    return list(OBJECTIVES).index(name.split(" ")[0]), name
+
+
+def _stepper(name: str, size: int, depth: int, batch: int) -> Callable[[], None]:
+    noise = derive(0, "benchmark", name)
+    flow = dense((size,), depth=depth, noise=0.1, generator=noise)
+    loss = _loss(name, flow)
+    parameters = list(flow.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=1e-5, fused=True)
+    x = torch.randn(batch, size, generator=noise)
+
+    def step() -> None:
+        if loss.anchor is not None:
+            loss.anchor.step()
+        optimizer.zero_grad(set_to_none=True)
+        value: Tensor = loss(x, noise).mean()
+        value.backward(inputs=parameters)
+        optimizer.step()
+
+    return step
+
+
+def _loss(name: str, flow: torch.nn.Module) -> Loss:
+    base, _, anchored = name.partition(" ")
+    if base == "lazy_ml":
+        anchor = Anchor(flow, interval=100)
+        return Loss(flow, partial(lazy_ml, anchor=anchor), anchor=anchor)
+    anchor = Anchor(flow, interval=100) if anchored else None
+    return Loss(flow, OBJECTIVES[base], anchor=anchor, anchor_weight=float(bool(anchored)))
+
+
+def _interleaved(
+    steps: dict[str, Callable[[], None]], seconds: float, least: int = 5, burst: int = 4
+) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        step()
+    while any(len(row) < least or sum(row) < seconds for row in times.values()):
+        for name, step in steps.items():
+            row = times[name]
+            if len(row) >= least and sum(row) >= seconds:
+                continue
+            for _ in range(burst):
+                begin = time.perf_counter()
+                step()
+                row.append(time.perf_counter() - begin)
+    return times

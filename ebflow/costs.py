@@ -1,0 +1,56 @@
+r"""What a training step costs, and what this machine can do.
+
+The unit is a GEMM of a batch with a dense layer, G = 2 B D² FLOP. A layer's forward is one, its
+backward two (weight and input), and the first layer needs no input gradient. ``tests`` compare
+the counts with those of PyTorch's FLOP counter.
+"""
+
+__all__ = ["OBJECTIVE_COSTS", "factorisations", "flops", "gemms", "measured_peak"]
+
+import time
+from collections.abc import Callable
+
+import torch
+
+OBJECTIVE_COSTS: dict[str, Callable[[int, int], int]] = {
+    "ml": lambda layers, slices: 3 * layers - 1,
+    "lazy_ml": lambda layers, slices: 3 * layers - 1,
+    "relative_ml": lambda layers, slices: 4 * layers - 1,
+    "sml": lambda layers, slices: 2 * (3 * layers - 1) + layers,
+    "dsm": lambda layers, slices: 6 * layers - 1,
+    "ssm": lambda layers, slices: 3 * (1 + 2 * slices) * layers - 4 * slices - 1,
+    "ssm_vr": lambda layers, slices: 6 * layers + slices * (3 * layers - 1) - 1,
+    "fd_ssm": lambda layers, slices: 9 * layers - 3,
+}
+"""GEMMs of a step by objective, as functions of the number of dense layers and of slices K."""
+
+
+def gemms(objective: str, depth: int, slices: int = 1) -> int:
+    """Returns the GEMMs of 2 B D² FLOP of one step, forward and backward."""
+    return OBJECTIVE_COSTS[objective](depth, slices)
+
+
+def factorisations(objective: str, depth: int) -> float:
+    """Returns the units of D³ FLOP of one step: LU (2/3) and, for ``ml``, the inverse (2)."""
+    return {"ml": 2 / 3 + 2, "sml": 2 / 3}.get(objective, 0.0) * depth
+
+
+def flops(objective: str, size: int, batch: int, depth: int, slices: int = 1) -> float:
+    """Returns the FLOP of one step of a dense flow, element-wise work left out."""
+    rows = 2 * batch * size**2 * gemms(objective, depth, slices)
+    return rows + factorisations(objective, depth) * size**3
+
+
+def measured_peak(sizes: tuple[int, ...] = (512, 1024, 2048), seconds: float = 0.3) -> float:
+    """Returns the best float32 matrix product of this machine in FLOP/s, over square sizes."""
+    return max(_rate(size, seconds) for size in sizes)
+
+
+def _rate(size: int, seconds: float) -> float:
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    out, best, begin = torch.empty(size, size), 0.0, time.perf_counter()
+    while time.perf_counter() - begin < seconds:
+        start = time.perf_counter()
+        torch.mm(a, b, out=out)
+        best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best
