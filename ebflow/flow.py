@@ -247,11 +247,11 @@ class Flow(nn.Module):
     def _continuous(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         if x.shape[1:] != self.event_shape:
             raise ValueError(f"x: found shape {tuple(x.shape)}, expected (B, *{self.event_shape})")
-        x = x.to(self.like)
         first = self.layers[0] if len(self.layers) else None
         if isinstance(first, Dequantise):
-            return first.dequantise(x, generator or derive(0, "dequantise", 0))
-        return x
+            noise = generator or derive(0, "dequantise", 0, device=self.like.device)
+            return first.dequantise(x, self.like, noise)
+        return x.to(self.like)
 
 
 class Observed:

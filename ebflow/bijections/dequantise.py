@@ -30,18 +30,22 @@ class Dequantise(ConstantJacobian):
         """Names the levels."""
         return f"levels={self.levels}"
 
-    def dequantise(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Adds uniform noise if every value is an integer; completed data pass unchanged."""
-        low, high = float(x.min()), float(x.max())
+    def dequantise(self, x: Tensor, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Returns ``x`` in the type of ``like``, with noise if all its values are integers.
+
+        Raises:
+            ValueError: if a value lies outside [0, levels).
+        """
+        low, high = x.aminmax()
         if not (low >= 0 and high < self.levels):
             raise ValueError(
                 f"x: found values in [{low:g}, {high:g}], expected [0, {self.levels}) of "
                 f"{self.levels} levels"
             )
-        if not torch.equal(x, x.floor()):
-            return x
-        noise = uniform(x.shape, x, generator)
-        return torch.minimum(x + noise, torch.nextafter(x + 1, x))
+        y = x.to(like)
+        if x.is_floating_point() and not torch.equal(x, x.floor()):
+            return y
+        return torch.minimum(y + uniform(x.shape, like, generator), torch.nextafter(y + 1, y))
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns completed data unchanged."""
