@@ -98,6 +98,9 @@ class ModelConfig(Section):
     sign: Literal[-1, 1] = Field(1, description="linear layers start as ± the identity")
     bias: float = Field(0.0, description="start of every offset")
     noise: float = Field(0.0, ge=0, description="noise on the identity at the start, over √D")
+    calibrated: bool = Field(
+        True, description="scale later layers so that whitened data start near the Gaussian"
+    )
 
 
 class ObjectiveConfig(Section):

@@ -53,7 +53,7 @@ def paper() -> DensityConfig:
         update={
             "name": "paper",
             "preprocess": PreprocessConfig(normalise="none"),
-            "model": ModelConfig(sign=-1, bias=1.0),
+            "model": ModelConfig(sign=-1, bias=1.0, calibrated=False),
             "objective": ObjectiveConfig(name="dsm", sigma=1.0),
             "anchor": AnchorConfig(weight=0.0),
             "train": base.train.model_copy(
