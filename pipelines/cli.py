@@ -10,6 +10,7 @@ import shlex
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +30,15 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C)."""
     words = list(sys.argv[1:] if words is None else words)
     environment.prepare()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _dispatch(words)
     except BadInput as error:
         return _end(BAD_INPUT, str(error))
     except StageFailed as error:
-        return _end(FAILED, str(error))
+        again = shlex.join(["ebflow", *words])
+        return _end(FAILED, f"{error} (log: {error.log}; once mended, go on with: {again})")
     except KeyboardInterrupt:
         again = shlex.join(["ebflow", *words])
         return _end(INTERRUPTED, f"interrupted; to go on from where it stopped: {again}")
@@ -84,7 +88,12 @@ def run_density(words: Sequence[str]) -> int:
         for stage, fate in runner.plan(run, source).items():
             console.print(f"{stage:<9} {fate}", highlight=False)
         return 0
-    _show(console, runner.execute(run, source, console))
+    try:
+        summary = runner.execute(run, source, console)
+    except StageFailed as error:
+        error.log = runner.log_file(run)
+        raise
+    _show(console, summary)
     return 0
 
 

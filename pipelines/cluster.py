@@ -4,37 +4,46 @@ __all__ = ["start", "stop"]
 
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import psutil
 
 from pipelines import store
 
-LOOPBACK = "127.0.0.1"
-GRACE_S = 10.0
+PREFIX = "ebflow-ray-"
+GRACE_S = 15.0
 
 
-def start(workers: int) -> None:
-    """Connects to Ray; an embedded one gets at least a logical CPU a worker."""
+def start(workers: int) -> Path | None:
+    """Connects to Ray; an embedded one gets at least a logical CPU a worker.
+
+    Returns:
+        The folder of an embedded Ray's sockets and logs, short as sockets' paths must be.
+    """
     import ray
 
     if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False, runtime_env={"env_vars": _environment()})
-        return
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        environment = {"env_vars": _environment()}
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
+        return None
+    _sweep()
+    folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp")
     ray.init(
         address="local",
         num_cpus=max(workers, os.cpu_count() or 1),
         include_dashboard=True,
-        dashboard_host=LOOPBACK,
-        _node_ip_address=LOOPBACK,
-        _temp_dir=tempfile.mkdtemp(prefix="ebflow-ray-"),
         log_to_driver=False,
         logging_level=logging.ERROR,
+        _temp_dir=folder,
     )
+    return Path(folder)
 
 
-def stop(running: Sequence[Any]) -> None:
+def stop(running: Sequence[Any], folder: Path | None) -> None:
     """Interrupts the given tasks, gives them a little time to end well, and leaves Ray."""
     import ray
 
@@ -44,6 +53,16 @@ def stop(running: Sequence[Any]) -> None:
     if unfinished:
         ray.wait(unfinished, num_returns=len(unfinished), timeout=GRACE_S)
     ray.shutdown()
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Removes the folders that killed drivers left."""
+    for folder in Path("/tmp").glob(f"{PREFIX}*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _environment() -> dict[str, str]:

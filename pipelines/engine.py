@@ -226,12 +226,13 @@ class RayExecutor(StageExecutor):
     def __init__(self, name: str, engine: "Engine") -> None:
         super().__init__(name, engine)
         self.running: list[Any] = []
+        self.folder: Path | None = None
 
     def _start(self, *call: Any) -> Future:  # noqa: ANN401
         import ray
 
         if not ray.is_initialized():
-            cluster.start(self.engine.workers)
+            self.folder = cluster.start(self.engine.workers)
         reference = ray.remote(num_cpus=0, max_retries=0)(_call).remote(*call)
         self.running.append(reference)
         return reference.future()
@@ -239,7 +240,7 @@ class RayExecutor(StageExecutor):
     def stop(self) -> None:
         """Cancels what still runs, and leaves Ray."""
         if self.running:
-            cluster.stop(self.running)
+            cluster.stop(self.running, self.folder)
             self.running.clear()
 
 
@@ -299,6 +300,7 @@ class Engine:
         except SystemExit as stop:
             raise KeyboardInterrupt from stop
         except Exception as error:
+            log.exception("the pipeline failed")
             raise failure(error) from error
         return Outcome(value, _ran(scheduler, execution))
 
@@ -310,7 +312,6 @@ class Engine:
         return _ran(scheduler, execution)
 
     def _scheduler(self) -> Scheduler:
-        logging.getLogger("redun").handlers.clear()
         database = {"db_uri": f"sqlite:///{store.home() / 'redun.db'}"}
         scheduler = Scheduler(Config({"backend": database}))
         scheduler.add_executor(StageExecutor("driver", self))
@@ -324,3 +325,6 @@ def _ran(scheduler: Scheduler, execution: str) -> dict[str, bool]:
     rows = scheduler.backend.session.query(JobRow).filter_by(execution_id=execution)
     stages = (row for row in rows if row.task.namespace == NAMESPACE)
     return {row.task.name: not row.cached for row in stages}
+
+
+log = logging.getLogger("ebflow.engine")

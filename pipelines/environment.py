@@ -6,6 +6,7 @@ Call :func:`prepare` before either is imported. What the user has set is left as
 __all__ = ["prepare"]
 
 import os
+import secrets
 
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -26,3 +27,12 @@ def prepare() -> None:
     """Sets what is not set yet."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+    if "RAY_ADDRESS" not in os.environ:
+        _embed_ray()
+
+
+def _embed_ray() -> None:
+    """Binds every port of an embedded Ray to loopback, behind a token that only it knows."""
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

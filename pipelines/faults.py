@@ -2,11 +2,20 @@
 
 __all__ = ["StageFailed", "failure"]
 
-from ebflow.errors import BadInput
+from pathlib import Path
+
+from ebflow.errors import BadInput, NonFinite
 
 
 class StageFailed(RuntimeError):
-    """A stage did not finish; the message is a diagnosis in one line."""
+    """A stage did not finish; the message is a diagnosis in one line.
+
+    Arguments:
+        line: The diagnosis.
+    """
+
+    log: Path | None = None
+    """Where the whole story is."""
 
 
 def failure(error: BaseException) -> BadInput | StageFailed:
@@ -15,8 +24,9 @@ def failure(error: BaseException) -> BadInput | StageFailed:
     line = " ".join(str(cause).split())
     if isinstance(cause, BadInput):
         return BadInput(line)
-    name = type(cause).__name__
-    return StageFailed(line if name == "NonFinite" else f"{name}: {line}"[:400])
+    if isinstance(cause, StageFailed | NonFinite):
+        return StageFailed(line)
+    return StageFailed(f"{type(cause).__name__}: {line}"[:400])
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -115,6 +115,7 @@ def _diagnosis(rows: Rows) -> Figure:
     _line(right, validations, "latent/mean_norm2", color=DATA, ls=":", label="squared mean")
     right.axhline(1, color="black", lw=0.5)
     right.set_yscale("symlog", linthresh=0.1)
+    right.set_ylim(bottom=-0.1)
     right.set_ylabel("latent of validation data")
     right.legend()
     for axis in (left, right):
@@ -144,11 +145,12 @@ def _picture(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _tiles(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns a grid of images, NaN between them and where there is none."""
     height, width = shape
-    tiles = np.zeros((GRID * GRID, height, width))
-    tiles[: len(images)] = images[: GRID * GRID].reshape(-1, height, width)
-    grid = tiles.reshape(GRID, GRID, height, width).transpose(0, 2, 1, 3)
-    return grid.reshape(GRID * height, GRID * width)
+    tiles = np.full((GRID * GRID, height + 1, width + 1), np.nan)
+    tiles[: len(images), :height, :width] = images[: GRID * GRID].reshape(-1, height, width)
+    grid = tiles.reshape(GRID, GRID, height + 1, width + 1).transpose(0, 2, 1, 3)
+    return grid.reshape(GRID * (height + 1), GRID * (width + 1))[:-1, :-1]
 
 
 def _pairs(manifest: Manifest, x: np.ndarray, y: np.ndarray) -> Figure:

@@ -1,6 +1,6 @@
 """One run of the density pipeline: checked, executed, tracked, and left in one folder."""
 
-__all__ = ["Run", "check", "execute", "plan"]
+__all__ = ["Run", "check", "execute", "log_file", "plan"]
 
 import json
 import shutil
@@ -19,12 +19,13 @@ from ebflow.data.schema import Manifest
 from ebflow.data.sources import fingerprint, open_source
 from ebflow.data.splits import split_counts
 from ebflow.errors import BadInput
-from pipelines import store
+from pipelines import rows, store
 from pipelines.config import DensityConfig, dump
 from pipelines.density import STAGES, density, key
 from pipelines.engine import Artefact, Context, Engine, Outcome, Source
+from pipelines.logs import writing
 from pipelines.progress import Progress
-from pipelines.tracking import StageRun, Tracker, connect
+from pipelines.tracking import StageRun, Tracker, connect, reaching
 
 EXPERIMENT = "density"
 EXAMPLES = 4
@@ -93,8 +94,9 @@ def execute(run: Run, source: Source, console: Console) -> dict[str, Any]:
         The summary, as in ``summary.json``.
     """
     pipeline = key(run.config, source)
-    with _clean_home(), store.lock(f"run-{pipeline[:20]}", waiting=lambda: _wait(console)):
-        with ExitStack() as stack:
+    name = f"run-{pipeline[:20]}"
+    with _clean_home(), writing(log_file(run)):
+        with store.lock(name, waiting=lambda: _wait(console)), ExitStack() as stack:
             tracked = Tracked(run, pipeline, stack)
             progress = stack.enter_context(Progress(console, run.config.train))
             engine = Engine(
@@ -104,7 +106,13 @@ def execute(run: Run, source: Source, console: Console) -> dict[str, Any]:
                 force=run.force,
             )
             outcome = engine.run(density(run.config, source))
-            return _publish(run, outcome, tracked)
+            with reaching():
+                return _publish(run, outcome, tracked)
+
+
+def log_file(run: Run) -> Path:
+    """Returns the file that what happens is written to."""
+    return store.home() / "logs" / f"{run.config.name}.log"
 
 
 class Tracked:
@@ -194,8 +202,6 @@ def _replace(new: Path, old: Path) -> None:
 
 
 def _log(run: Run, artefacts: Mapping[str, Artefact], made: StageRun) -> None:
-    from pipelines import rows
-
     data, trained = artefacts["prepare"].path, artefacts["train"].path
     manifest = Manifest.load(data)
     made.log_params(run.config.model_dump())

@@ -7,7 +7,7 @@ Metrics reach the store from a file of rows that the training appends to (:class
 store that stays away loses nothing, and slows nothing down.
 """
 
-__all__ = ["Follower", "StageRun", "Tracker", "connect", "serve", "store_uri"]
+__all__ = ["Follower", "StageRun", "Tracker", "connect", "reaching", "serve", "store_uri"]
 
 import json
 import logging
@@ -34,6 +34,7 @@ from mlflow.types import Schema, TensorSpec
 from ebflow.data.schema import Manifest
 from ebflow.errors import BadInput
 from pipelines import rows, store
+from pipelines.faults import StageFailed
 
 MOST_METRICS = 1000
 MOST_PARAMS = 100
@@ -213,25 +214,33 @@ class Follower:
         self.thread.start()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self.stopped.set()
         self.thread.join()
-        self.send()
-        self.run.set_tags({"ebflow.metrics_missing": str(len(self.pending))})
+        if kind is None:
+            self.send()
+        else:
+            self._try()
 
     def send(self) -> None:
-        """Sends what is new; keeps it if the store is away."""
+        """Sends what is new, and what was refused before.
+
+        Raises:
+            MlflowException: If the store is away; the rows stay pending.
+        """
         self.pending += self._new()
+        self.run.log_rows(self.pending)
+        self.pending = []
+
+    def _try(self) -> None:
         try:
-            self.run.log_rows(self.pending)
+            self.send()
         except MlflowException as error:
             log.warning("%d rows of metrics wait for MLflow: %s", len(self.pending), error)
-        else:
-            self.pending = []
 
     def _follow(self) -> None:
         while not self.stopped.wait(self.interval):
-            self.send()
+            self._try()
 
     def _new(self) -> Iterator[dict[str, Any]]:
         found, self.offset = rows.read(self.path, self.offset)
@@ -241,18 +250,29 @@ class Follower:
                 yield row
 
 
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Turns a store that cannot be reached into one line."""
+    try:
+        yield
+    except MlflowException as error:
+        raise StageFailed(f"MLflow at {_uri()}: {' '.join(str(error).split())[:300]}") from error
+
+
 def connect(experiment: str, key: str) -> Tracker:
     """Opens the tracking store, making it if need be, once for all processes."""
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or store_uri()
-    with store.lock("mlflow"):
+    uri = _uri()
+    with reaching(), store.lock("mlflow"):
         client = MlflowClient(uri)
         found = client.get_experiment_by_name(experiment)
         if found is not None:
             return Tracker(uri, found.experiment_id, key)
         location = (store.home() / "mlartifacts").as_uri() if uri == store_uri() else None
         return Tracker(uri, client.create_experiment(experiment, location), key)
+
+
+def _uri() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or store_uri()
 
 
 def store_uri() -> str:

@@ -33,7 +33,7 @@ def train(config: Training, data: Path, *, output: Path, work: Path, run: StageR
         raise told["error"]
     _keep(result, output)
     shutil.copy(work / rows.FILE, output)
-    summary = _summary(told, told["began"] - began)
+    summary = _summary(told, told["began"] - began, time.time() - began)
     (output / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
     run.log_metrics(summary["metrics"])
     run.set_tags({"ebflow.verdict": summary["verdict"]})
@@ -45,7 +45,7 @@ def _keep(result: ray.train.Result, output: Path) -> None:
     result.checkpoint.to_directory(str(output / "last"))
 
 
-def _summary(told: dict[str, Any], startup: float) -> dict[str, Any]:
+def _summary(told: dict[str, Any], startup: float, total: float) -> dict[str, Any]:
     """Returns the seconds of the training loop as shares, and start-up apart from them."""
     seconds = told["seconds"]
     loop = sum(seconds.values())
@@ -60,6 +60,7 @@ def _summary(told: dict[str, Any], startup: float) -> dict[str, Any]:
             "time/train_s": busy,
             "time/loop_s": loop,
             "time/startup_s": startup,
+            "time/total_s": total,
             "time/share_outside_step": 1 - seconds["step"] / loop,
             **shares,
         },
