@@ -1,4 +1,4 @@
-"""Small Parquet files, good ones."""
+"""Small Parquet files, and a table of cases."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+
+class Cases(dict):
+    """Makers of test cases by name."""
+
+    def add(self, make):
+        """Enters a maker; a decorator."""
+        self[make.__name__] = make
+        return make
 
 
 def mnist9k() -> Path | None:
@@ -40,6 +49,20 @@ def write(path, columns, metadata=None, **options) -> Path:
         data = data.replace_schema_metadata(metadata)
     pq.write_table(data, path, **options)
     return path
+
+
+def bad_file(path, columns, metadata=None, **options):
+    return write(path / "bad.parquet", columns, metadata, **options)
+
+
+def table_with(path, name, values):
+    return bad_file(path, table().set_column(1, name, values))
+
+
+def poisoned(values, row, value):
+    values = np.array(values, dtype=object)
+    values[row] = value
+    return pa.array(list(values), from_pandas=False)
 
 
 def tree(folder) -> dict[str, bytes | None]:

@@ -1,14 +1,22 @@
+import pyarrow as pa
 import pytest
 
+from ebflow.data.checks import as_matrix
+from ebflow.data.layout import read_layout
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 
-from .bad_files import BAD_FOLDERS, BAD_SOURCES
+from .bad_columns import COLUMNS
+from .bad_files import FILES
+from .bad_folders import FOLDERS
+from .bad_values import VALUES
 from .parquet import table, tree, write
 
+SOURCES = FILES | COLUMNS | VALUES
 
-@pytest.mark.parametrize("make", BAD_SOURCES.values(), ids=BAD_SOURCES.keys())
+
+@pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES.keys())
 def test_bad_source_gets_one_line_and_writes_nothing(make, tmp_path):
     source, options, message = make(tmp_path)
     before = tree(tmp_path)
@@ -33,7 +41,7 @@ def use(folder):
             pass
 
 
-@pytest.mark.parametrize("damage", BAD_FOLDERS.values(), ids=BAD_FOLDERS.keys())
+@pytest.mark.parametrize("damage", FOLDERS.values(), ids=FOLDERS.keys())
 def test_damaged_folder_gets_one_line(damage, digits, tmp_path):
     for name, content in digits.items():
         (tmp_path / name).write_bytes(content)
@@ -48,11 +56,28 @@ def test_verify_reads_every_shard(digits, tmp_path):
     for name, content in digits.items():
         (tmp_path / name).write_bytes(content)
     Dataset(tmp_path).verify()
-    BAD_FOLDERS["shard_with_one_bit_changed"](tmp_path)
+    FOLDERS["shard_with_one_bit_changed"](tmp_path)
     dataset = Dataset(tmp_path)
     dataset.split("train").tensor()
     with pytest.raises(BadInput, match=r"test-00000.parquet: found SHA-256"):
         dataset.verify()
+
+
+def test_missing_shard_is_seen_when_the_folder_is_opened(digits, tmp_path):
+    for name, content in digits.items():
+        (tmp_path / name).write_bytes(content)
+    message = FOLDERS["shard_missing"](tmp_path)
+    with pytest.raises(BadInput, match=message):
+        Dataset(tmp_path)
+
+
+def test_null_list_in_memory_is_named():
+    """Arrow cannot read one from Parquet, but a table in memory may hold one."""
+    column = pa.array([[1, 2], None], pa.list_(pa.uint8(), 2))
+    batch = pa.record_batch({"image": column})
+    layout = read_layout(batch.schema, file="memory")
+    with pytest.raises(BadInput, match=r"memory, row 11, column image: found null, expected a v"):
+        as_matrix(batch, layout, file="memory", first=10)
 
 
 def test_output_must_be_free(tmp_path):

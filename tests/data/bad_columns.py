@@ -1,0 +1,149 @@
+"""Columns and schema metadata that make no data set; makers as in ``bad_files``."""
+
+import numpy as np
+import pyarrow as pa
+
+from .parquet import Cases, bad_file, images, lists, table, table_with
+
+COLUMNS = Cases()
+
+
+@COLUMNS.add
+def no_column(path):
+    return bad_file(path, pa.table({})), {}, r"bad.parquet: found no column"
+
+
+@COLUMNS.add
+def text_column(path):
+    message = r"bad.parquet, column name: found string, expected a number.*--data.columns"
+    return table_with(path, "name", pa.array(["x"] * 60)), {}, message
+
+
+@COLUMNS.add
+def boolean_column(path):
+    message = r"bad.parquet, column flag: found bool, expected a number"
+    return table_with(path, "flag", pa.array([True] * 60)), {}, message
+
+
+@COLUMNS.add
+def date_column(path):
+    dates = pa.array(np.arange(60), pa.timestamp("ns"))
+    return table_with(path, "day", dates), {}, r"column day: found timestamp\[ns\], expected"
+
+
+@COLUMNS.add
+def category_column(path):
+    values = pa.array(["u", "v"] * 30).dictionary_encode()
+    return table_with(path, "kind", values), {}, r"column kind: found dictionary<.*expected"
+
+
+@COLUMNS.add
+def column_of_nulls(path):
+    return table_with(path, "b", pa.nulls(60)), {}, r"column b: found null, expected a number"
+
+
+@COLUMNS.add
+def nested_struct(path):
+    values = pa.array([{"u": 1.0, "v": 2.0}] * 60)
+    return table_with(path, "pair", values), {}, r"column pair: found nested struct<u: double"
+
+
+@COLUMNS.add
+def variable_length_lists(path):
+    values = pa.array([[1.0, 2.0]] * 60)
+    return bad_file(path, {"x": values}), {}, r"column x: found nested list<.*fixed-size list"
+
+
+@COLUMNS.add
+def list_of_int64(path):
+    message = r"column image: found a fixed-size list of int64, expected uint8, float or double"
+    return bad_file(path, {"image": lists(images(), "int64")}), {}, message
+
+
+@COLUMNS.add
+def list_of_lists(path):
+    inner = lists(images(120, 3))
+    column = pa.FixedSizeListArray.from_arrays(inner, 2)
+    return (
+        bad_file(path, {"image": column}),
+        {},
+        r"column image: found a fixed-size list of fixed",
+    )
+
+
+@COLUMNS.add
+def two_lists(path):
+    columns = {"left": lists(images()), "right": lists(images())}
+    message = r"bad.parquet: found 2 fixed-size lists \(left, right\), expected one"
+    return bad_file(path, columns), {}, message
+
+
+@COLUMNS.add
+def list_chosen_among_scalars(path):
+    columns = {"image": lists(images()), "a": np.arange(60.0)}
+    message = r"column image: found nested fixed_size_list<.*expected a number"
+    return bad_file(path, columns), {"columns": ["image", "a"]}, message
+
+
+@COLUMNS.add
+def missing_column(path):
+    message = r"bad.parquet, column z: no such column, expected one of a, b, c$"
+    return bad_file(path, table()), {"columns": ["a", "z"]}, message
+
+
+@COLUMNS.add
+def column_chosen_twice(path):
+    return bad_file(path, table()), {"columns": ["a", "a"]}, r"data.columns: found a 2 times"
+
+
+@COLUMNS.add
+def no_column_chosen(path):
+    return bad_file(path, table()), {"columns": []}, r"data.columns: found no name"
+
+
+@COLUMNS.add
+def duplicate_column(path):
+    values = np.arange(60.0)
+    data = pa.Table.from_arrays([pa.array(values)] * 3, names=["a", "b", "a"])
+    return bad_file(path, data), {}, r"bad.parquet, column a: found 2 of this name, expected one"
+
+
+@COLUMNS.add
+def control_character_in_name(path):
+    return bad_file(path, {"a\nb": np.arange(60.0)}), {}, r"column 'a\\nb': expected a name"
+
+
+def _image_with(path, **metadata):
+    return bad_file(path, {"image": lists(images())}, metadata)
+
+
+@COLUMNS.add
+def shape_of_other_size(path):
+    message = r"metadata shape: found \[2, 4\] with 8 values, expected 6 as in the data"
+    return _image_with(path, shape="[2, 4]"), {}, message
+
+
+@COLUMNS.add
+def shape_not_json(path):
+    return _image_with(path, shape="2x3"), {}, r"metadata shape: found b'2x3', expected JSON"
+
+
+@COLUMNS.add
+def shape_not_a_list(path):
+    return _image_with(path, shape="6"), {}, r"metadata shape: found 6, expected a list"
+
+
+@COLUMNS.add
+def shape_negative(path):
+    return _image_with(path, shape="[-2, -3]"), {}, r"metadata shape: found \[-2, -3\], expected"
+
+
+@COLUMNS.add
+def levels_too_many(path):
+    return _image_with(path, levels="300"), {}, r"metadata levels: found 300, expected a whole"
+
+
+@COLUMNS.add
+def levels_of_floats(path):
+    file = bad_file(path, {"image": lists(images(), "float32")}, {"levels": "17"})
+    return file, {}, r"metadata levels: found 17 with float32 data, expected it only"

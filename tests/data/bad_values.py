@@ -1,0 +1,141 @@
+"""Values that no density has, and files of a folder that differ; makers as in ``bad_files``."""
+
+import numpy as np
+import pyarrow as pa
+
+from .parquet import Cases, bad_file, images, lists, poisoned, table, table_with, write
+
+VALUES = Cases()
+
+
+@VALUES.add
+def null_in_column(path):
+    values = poisoned(np.arange(60.0), 41, None)
+    message = r"bad.parquet, row 41, column b: found null, expected a value"
+    return table_with(path, "b", values), {}, message
+
+
+@VALUES.add
+def nan_in_column(path):
+    values = poisoned(np.arange(60.0), 17, float("nan"))
+    message = r"bad.parquet, row 17, column b: found nan, expected a finite number"
+    return table_with(path, "b", values), {}, message
+
+
+@VALUES.add
+def infinity_in_column(path):
+    values = poisoned(np.arange(60.0), 59, float("-inf"))
+    return table_with(path, "b", values), {}, r"row 59, column b: found -inf, expected a finite"
+
+
+@VALUES.add
+def nan_far_into_a_large_file(path):
+    values = np.arange(200_000.0)
+    values[150_001] = np.nan
+    file = bad_file(path, {"a": np.arange(200_000.0), "b": values}, row_group_size=70_000)
+    return file, {}, r"bad.parquet, row 150001, column b: found nan"
+
+
+@VALUES.add
+def null_list(path):
+    values = pa.array([[1, 2], None, [3, 4]] * 20, pa.list_(pa.uint8(), 2))
+    return (
+        bad_file(path, {"image": values}),
+        {},
+        r"row 1, column image: found null, expected a list of 2",
+    )
+
+
+@VALUES.add
+def null_list_in_a_later_row_group(path):
+    values = pa.array([[1, 2]] * 999 + [None] + [[3, 4]] * 500, pa.list_(pa.uint8(), 2))
+    file = bad_file(path, {"image": values}, row_group_size=300)
+    return file, {}, r"row 999, column image: found null, expected a list of 2"
+
+
+@VALUES.add
+def null_in_list(path):
+    values = pa.array([[1, 2], [3, None], [5, 6]] * 20, pa.list_(pa.uint8(), 2))
+    return bad_file(path, {"image": values}), {}, r"row 1, column image\[1\]: found null"
+
+
+@VALUES.add
+def nan_in_list(path):
+    values = images().astype("float32")
+    values[33, 4] = np.nan
+    file = bad_file(path, {"image": lists(values, "float32")})
+    return file, {}, r"row 33, column image\[4\]: found nan, expected a finite number"
+
+
+@VALUES.add
+def value_of_more_than_levels(path):
+    values = images(levels=17)
+    values[7, 2] = 17
+    file = bad_file(path, {"image": lists(values)}, {"levels": "17"})
+    return file, {}, r"row 7, column image\[2\]: found 17, expected 0 … 16"
+
+
+@VALUES.add
+def constant_column(path):
+    message = r"bad.parquet, column b: found the constant 3.5 in all 48 training rows, expected"
+    return table_with(path, "b", pa.array(np.full(60, 3.5))), {}, message
+
+
+@VALUES.add
+def variance_that_overflows(path):
+    values = pa.array(np.linspace(-1e200, 1e200, 60))
+    return table_with(path, "b", values), {}, r"column b: found values from .*finite variance"
+
+
+def _two_files(path, first, second, **metadata):
+    (path / "raw").mkdir()
+    write(path / "raw" / "one.parquet", first)
+    write(path / "raw" / "two.parquet", second, metadata)
+    return path / "raw"
+
+
+@VALUES.add
+def other_type_in_second_file(path):
+    message = r"two.parquet, column a: found float, expected double as in .*one.parquet"
+    return _two_files(path, table(), table(dtype="float32")), {}, message
+
+
+@VALUES.add
+def column_missing_in_second_file(path):
+    message = r"two.parquet, column b: found no such column, expected double as in"
+    return _two_files(path, table(), table().drop_columns("b")), {}, message
+
+
+@VALUES.add
+def column_added_in_second_file(path):
+    second = table().append_column("d", table()["a"])
+    message = r"two.parquet, column d: found double, expected no such column as in"
+    return _two_files(path, table(), second), {}, message
+
+
+@VALUES.add
+def other_width_in_second_file(path):
+    first, second = ({"image": lists(images(width=n))} for n in (6, 4))
+    return _two_files(path, first, second), {}, r"two.parquet, column image: found fixed_size_list"
+
+
+@VALUES.add
+def other_shape_in_second_file(path):
+    data = {"image": lists(images())}
+    message = r"two.parquet, schema metadata shape: found \(2, 3\), expected \(6,\) as in"
+    return _two_files(path, data, data, shape="[2, 3]"), {}, message
+
+
+@VALUES.add
+def nan_in_second_file(path):
+    values = poisoned(np.arange(60.0), 5, float("nan"))
+    second = table().set_column(1, "b", values)
+    return _two_files(path, table(), second), {}, r"two.parquet, row 5, column b: found nan"
+
+
+@VALUES.add
+def second_file_truncated(path):
+    raw = _two_files(path, table(), table())
+    file = raw / "two.parquet"
+    file.write_bytes(file.read_bytes()[:-3])
+    return raw, {}, r"two.parquet: truncated Parquet"
