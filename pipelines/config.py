@@ -333,8 +333,13 @@ def explain(error: ValidationError, *, prefix: str) -> str:
     where = ".".join(_names(first["loc"], _PREFIXES.get(error.title, ())))
     text = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
-        return prefix + (f"{where}.{text}" if where else text)
-    return f"{prefix}{where}: found {first['input']!r}, {_expected(text)}"
+        name, _, rest = text.partition(":")
+        where, text = ".".join(filter(None, [where, name])), rest.strip()
+    else:
+        text = f"found {first['input']!r}, {_expected(text)}"
+    if prefix == "--":
+        where = where.replace("_", "-")
+    return f"{prefix}{where}: {text}"
 
 
 def _expected(message: str) -> str:

@@ -18,8 +18,21 @@ from ebflow.errors import BadInput
 from pipelines import recipes
 from pipelines.config import DensityConfig, explain, load, peek
 
-BOX = "╭╮╰╯│─"
-ENDS = ("Argument helptext:", "For full helptext", "Perhaps you meant:", "Similar")
+BORDER = re.compile(r"^\s*[│|+╭╰]\s*|\s*[│|+╮╯]\s*$|^\s*[-─]+\s*$")
+ENDS = ("Argument helptext:", "For full helptext", "Perhaps you meant:")
+REWORDED = {
+    r"^Error parsing ": "",
+    r"no type matching {None}\|(\S+) could be instantiated from \['(.*?)'\].*$": r"found '\2', "
+    r"expected \1 or None",
+    r"Could not find valid parse for arguments: (.*)$": r"found \1, expected other values",
+    r"could not convert string to float: (.*)$": r"found \1, expected a number",
+    r"invalid literal for int\(\) with base 10: (.*)$": r"found \1, expected a whole number",
+    r"^invalid choice (.*) for argument '(\S+)'\. Expected": r"\2: found \1, expected",
+    r"^Missing value for argument '(\S+)'\. Expected (\d+) values": r"\1: found no value, "
+    r"expected \2",
+    r"^Unrecognized options: ": "found unknown ",
+}
+"""tyro's sentences, as: option, what was found, what was expected."""
 
 Options = TypeVar("Options")
 
@@ -92,13 +105,13 @@ def _reason(stop: SystemExit, told: str) -> str:
     for error in _chain(stop):
         if isinstance(error, ValidationError):
             return explain(error, prefix="--")
-    lines = [line.strip(BOX + " ") for line in told.splitlines()[1:]]
-    kept = []
-    for line in filter(None, lines):
-        if line.startswith(ENDS):
-            break
-        kept.append(line)
-    return re.sub(r"^Error parsing ", "", " ".join(kept))
+    inside = (BORDER.sub("", line) for line in told.splitlines()[1:-1])
+    text = " ".join(line.strip() for line in inside if line.strip("-─ "))
+    said = re.split("|".join(ENDS), text)[0].strip(" .")
+    for pattern, line in REWORDED.items():
+        said = re.sub(pattern, line, said)
+    near = re.search(r"Perhaps you meant: (--\S+)", text)
+    return f"{said} (did you mean {near[1]}?)" if near else said
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

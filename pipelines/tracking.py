@@ -79,18 +79,17 @@ class Tracker:
     @contextmanager
     def run(self, run_id: str) -> Iterator["StageRun"]:
         """Gives a run its true end: finished, failed or killed; bad input leaves none."""
-        status = "KILLED"
+        status, wanted = "KILLED", True
         try:
             yield StageRun(self.client, run_id)
             status = "FINISHED"
-        except BadInput:
-            self.client.delete_run(run_id)
-            raise
-        except Exception:
-            status = "FAILED"
+        except Exception as error:
+            status, wanted = "FAILED", not isinstance(error, BadInput)
             raise
         finally:
             self.client.set_terminated(run_id, status)
+            if not wanted:
+                self.client.delete_run(run_id)
 
     @contextmanager
     def stage(self, stage: str, key: str, *, parent: str) -> Iterator["StageRun"]:

@@ -1,0 +1,25 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test test-slow lint clean
+
+run: .venv/made  ## The main job: a flow on handwritten digits
+	$(BIN)/ebflow run density
+
+test: .venv/made
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+
+test-slow: .venv/made
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow
+
+lint: .venv/made
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv runs
+
+.venv/made: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@

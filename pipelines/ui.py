@@ -1,0 +1,51 @@
+"""``ebflow ui``: MLflow on this machine."""
+
+__all__ = ["Ui", "run"]
+
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ebflow.errors import BadInput
+from pipelines import store
+from pipelines.parsing import parse
+
+
+@dataclass(frozen=True)
+class Ui:
+    """Serves MLflow on this machine (127.0.0.1) until Ctrl-C."""
+
+    port: int = 5000
+    """port, 1 … 65535"""
+
+
+def run(words: Sequence[str]) -> int:
+    """Serves MLflow until Ctrl-C."""
+    port = parse(Ui, words, "ebflow ui").port
+    _check_port(port)
+    from pipelines import tracking
+
+    if not (store.home() / "mlflow.db").exists():
+        raise BadInput(f"{store.home()}: found no runs, expected those of `ebflow run density`")
+    print(f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    server = tracking.serve(port)
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def _check_port(port: int) -> None:
+    if not 1 <= port <= 65535:
+        raise BadInput(f"--port: found {port}, expected 1 … 65535")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise BadInput(f"--port: found {port}, which is taken ({error.strerror})") from None

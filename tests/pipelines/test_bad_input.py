@@ -1,0 +1,159 @@
+"""Bad input gets one line on stderr that names it, exit code 2, and leaves nothing behind."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+OPTIONS = {
+    "no number": ("--train.lr fast", "--train.lr: found 'fast', expected a number"),
+    "negative rate": ("--train.lr -1", "--train.lr: found -1.0, expected greater than 0"),
+    "infinite rate": ("--train.lr inf", "--train.lr: found inf, expected a finite number"),
+    "rate not a number": ("--train.lr nan", "--train.lr: found nan, expected"),
+    "no value": ("--train.lr", "--train.lr: found no value, expected 1"),
+    "part of a step": ("--train.steps 2.5", "--train.steps: found '2.5', expected a whole number"),
+    "no steps": ("--train.steps 0", "--train.steps: found 0, expected greater than or equal to 1"),
+    "no seconds": ("--train.max-seconds 0", "--train.max-seconds: found 0.0, expected greater"),
+    "decay of one": ("--train.ema-decay 1", "--train.ema-decay: found 1.0, expected less than 1"),
+    "unknown optimiser": ("--train.optimizer lbfgs", "--train.optimizer: found 'lbfgs', expected"),
+    "unknown type": ("--train.dtype float16", "--train.dtype: found 'float16', expected one of"),
+    "no noise": ("--objective.sigma 0", "--objective.sigma: found 0.0, expected greater than 0"),
+    "unknown objective": (
+        "--objective.name gan",
+        "--objective.name: found 'gan', expected one of",
+    ),
+    "no slices": ("--objective.slices 0", "--objective.slices: found 0, expected greater"),
+    "negative weight": ("--anchor.weight -1", "--anchor.weight: found -1.0, expected greater"),
+    "no layers": (
+        "--model.depth 0",
+        "--model.depth: found 0, expected greater than or equal to 1",
+    ),
+    "slope of one": ("--model.alpha 1", "--model.alpha: found 1.0, expected less than 1"),
+    "wide margin": ("--preprocess.logit 0.5", "--preprocess.logit: found 0.5, expected less than"),
+    "no workers": ("--workers 0", "--cluster.workers: found 0, expected greater"),
+    "uneven batch": ("--workers 3", "--train.batch-size: found 128, expected a multiple of"),
+    "large batch": ("--train.batch-size 5000", "found 5000, expected at most 1297"),
+    "negative seed": ("--seed -1", "--seed: found -1, expected greater than or equal to 0"),
+    "misspelt option": ("--train.lrr 1", "--train.lrr, 1 (did you mean --train.lr?)"),
+    "stray word": ("digits", "found unknown digits"),
+    "flag with a value": ("--force yes", "found unknown yes"),
+    "unknown recipe": ("--recipe cifar", "--recipe: found 'cifar', expected one of digits"),
+    "unknown source": ("--data.source digit", "data.source: found 'digit', expected one of"),
+    "missing file": ("--data.source none.parquet", "none.parquet: no such file"),
+    "unknown column": ("--data.columns age", "column age: no such column, expected one of image"),
+    "many rows": ("--data.rows 9999", "data.rows: found 9999, expected 1 … 1797"),
+    "all for test": ("--data.test 1797", "found 1797 rows, expected at least"),
+    "share of two": ("--data.test 1.5", "data.test: found 1.5, expected a whole number of rows"),
+    "nameless run": ("--name ../x", "--name: found '../x', expected"),
+    "missing config": ("--config none.yaml", "none.yaml: cannot be read (No such file"),
+    "folder as config": ("--config .", ".: cannot be read (Is a directory)"),
+}
+
+FILES = {
+    "not YAML": ("a: [1", "not YAML (line 1: expected ',' or ']'"),
+    "a list": ("- 1\n- 2\n", "found list, expected a mapping of sections"),
+    "empty": ("", "found NoneType, expected a mapping of sections"),
+    "binary": (b"\xff\xfe\x00", "found bytes that are not UTF-8, expected YAML"),
+    "unknown section": ("training: {}\n", "unknown key training (did you mean train?)"),
+    "unknown key": ("train: {rate: 1}\n", "unknown key train.rate"),
+    "misspelt key": ("train: {step: 1}\n", "unknown key train.step (did you mean steps?)"),
+    "value for section": ("train: 3\n", "key train: found 3, expected a mapping"),
+    "wrong type": ("train: {lr: fast}\n", "key train.lr: found 'fast', expected a valid number"),
+    "out of range": ("train: {lr: -1}\n", "key train.lr: found -1, expected greater than 0"),
+    "not a number": ("train: {lr: .nan}\n", "key train.lr: found nan, expected a finite number"),
+    "not a choice": ("objective: {name: x}\n", "key objective.name: found 'x', expected 'ml', "),
+    "list for number": ("seed: [1]\n", "key seed: found [1], expected a valid integer"),
+    "null for number": ("seed: null\n", "key seed: found None, expected a valid integer"),
+    "number for list": ("data: {columns: 3}\n", "key data.columns: found 3, expected a valid"),
+    "code": ("!!python/object/apply:os.system ['touch hacked']\n", "not YAML (line 1: could not"),
+    "uneven batch": ("cluster: {workers: 5}\n", "key train.batch_size: found 128, expected"),
+}
+
+
+def refused(result, line, home):
+    """Asserts one line and no trace of the attempt."""
+    assert result.code == 2
+    assert not result.out
+    assert len(result.err) == 1 and line in result.err[0], result.err
+    assert not home.exists()
+    assert not (home.parent / "here" / "runs").exists()
+
+
+@pytest.mark.parametrize("words, line", OPTIONS.values(), ids=OPTIONS)
+def test_bad_option(words, line, home, ebflow):
+    refused(ebflow("run", "density", *words.split()), line, home)
+
+
+@pytest.mark.parametrize("text, line", FILES.values(), ids=FILES)
+def test_bad_config_file(text, line, home, ebflow, tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    result = ebflow("run", "density", "--config", path)
+    refused(result, line, home)
+    assert str(path) in result.err[0]
+
+
+@pytest.mark.parametrize("words", ["", "run", "run nothing", "dance", "data", "data show"])
+def test_no_such_command(words, home, ebflow):
+    if not words:
+        assert ebflow().code == 0
+    else:
+        refused(ebflow(*words.split()), "expected one of run density", home)
+
+
+@pytest.mark.parametrize("place", ["file", "file/inner"])
+def test_output_on_a_file(place, home, ebflow, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    result = ebflow("run", "density", "--output", tmp_path / place)
+    refused(result, f"--output: found the file {tmp_path / 'file'}, expected a folder", home)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def column(values):
+    return pa.table({"a": np.arange(40.0), "b": pa.array(values)})
+
+
+VALUES = {
+    "null": (column([None, *range(39)]), "bad.parquet, row 0, column b: found null"),
+    "NaN": (column([float("nan"), *range(39)]), "bad.parquet, row 0, column b: found nan"),
+    "infinite": (column([*map(float, range(39)), float("inf")]), "row 39, column b: found inf"),
+    "constant": (column([1.0] * 40), "column b: found the constant 1.0 in all 32 training rows"),
+    "text": (column(["x"] * 40), "column b: found string, expected a number"),
+    "two rows": (column(range(40)).slice(0, 2), "found 2 rows, expected at least 4"),
+}
+
+
+@pytest.mark.parametrize("table, line", VALUES.values(), ids=VALUES)
+def test_bad_values(table, line, home, ebflow, tmp_path):
+    path = tmp_path / "bad.parquet"
+    pq.write_table(table, path)
+    words = ("--train.batch-size", "2", "--data.source", path)
+    result = ebflow("run", "density", *words)
+    assert result.code == 2 and not home.exists()
+    assert len(result.err) == 1 and line in result.err[0], result.err
+    assert not (home.parent / "here" / "runs").exists()
+
+
+def test_truncated_file(home, ebflow, tmp_path, tabular_file):
+    path = tmp_path / "bad.parquet"
+    path.write_bytes(tabular_file.read_bytes()[:-100])
+    refused(ebflow("run", "density", "--data.source", path), "bad.parquet", home)
+
+
+def test_bad_port(home, ebflow):
+    refused(ebflow("ui", "--port", "0"), "--port: found 0, expected 1 … 65535", home)
+
+
+def test_ui_without_runs(home, ebflow):
+    refused(ebflow("ui"), "found no runs, expected those of `ebflow run density`", home)
+
+
+@pytest.mark.parametrize("words", [["--train.lr", "-1"], ["--data.source", "none.parquet"]])
+def test_a_real_process(words, home):
+    command = [sys.executable, "-m", "pipelines.cli", "run", "density", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert not home.exists()

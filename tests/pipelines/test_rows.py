@@ -1,0 +1,27 @@
+"""The file of metrics."""
+
+from pipelines import rows
+
+
+def row(step, kind="log", **metrics):
+    return {"kind": kind, "step": step, "time": 0.0, "metrics": metrics}
+
+
+def test_reading_goes_on_behind_the_last_whole_line(tmp_path):
+    path = tmp_path / rows.FILE
+    assert rows.read(path) == ([], 0)
+    rows.append(path, [row(1, loss=2.0)])
+    found, offset = rows.read(path)
+    assert found == [row(1, loss=2.0)]
+    with path.open("a") as stream:
+        stream.write('{"kind": "log", ')
+    assert rows.read(path, offset) == ([], offset)
+    with path.open("a") as stream:
+        stream.write('"step": 2}\n')
+    assert rows.read(path, offset)[0] == [{"kind": "log", "step": 2}]
+
+
+def test_of_a_step_told_twice_the_last_one_counts():
+    told = [row(1, a=1), row(2, a=2), row(2, "validate", a=3), row(1, a=4), row(2, a=5)]
+    assert rows.curve(told, "log") == [row(1, a=4), row(2, a=5)]
+    assert rows.curve(told, "validate") == [row(2, "validate", a=3)]

@@ -1,0 +1,87 @@
+"""The store: whole artefacts or none, changes noticed, one worker a key."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from pipelines import store
+
+
+@pytest.fixture
+def made(home):
+    folder = home / "draft"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "a.txt").write_text("a")
+    (folder / "inner" / "b.txt").write_text("b")
+    record = store.commit("stage", "key", folder, run_id="run")
+    return store.artefact("stage", "key"), record
+
+
+def test_commit_moves_the_folder_and_records_it(made, home):
+    folder, record = made
+    assert not (home / "draft").exists()
+    assert (folder / "inner" / "b.txt").read_text() == "b"
+    assert store.record("stage", "key") == record
+    assert record == store.Record(store.digest(folder), "run")
+
+
+def test_commit_replaces_what_was_there(made, home):
+    folder, _ = made
+    (home / "draft").mkdir()
+    (home / "draft" / "c.txt").write_text("c")
+    store.commit("stage", "key", home / "draft", run_id="later")
+    assert [path.name for path in folder.iterdir()] == ["c.txt"]
+    assert store.record("stage", "key").run_id == "later"
+
+
+def test_no_artefact_has_no_record(home):
+    assert store.record("stage", "key") is None
+    assert not home.exists()
+
+
+CHANGES = {
+    "changed": lambda folder: (folder / "a.txt").write_text("A"),
+    "renamed": lambda folder: (folder / "a.txt").rename(folder / "z.txt"),
+    "removed": lambda folder: (folder / "inner" / "b.txt").unlink(),
+    "added": lambda folder: (folder / "c.txt").write_text("c"),
+    "truncated": lambda folder: (folder / "a.txt").write_text(""),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_changed_artefact_has_no_record(made, change):
+    change(made[0])
+    assert store.record("stage", "key") is None
+
+
+def test_the_digest_does_not_depend_on_the_place(made, tmp_path):
+    folder, record = made
+    assert store.digest(folder.rename(tmp_path / "moved")) == record.digest
+
+
+HOLDER = textwrap.dedent(
+    """
+    from pipelines import store
+    with store.lock("name"):
+        print("held", flush=True)
+        input()
+    """
+)
+
+
+def test_a_lock_is_held_among_processes_and_freed_by_death(home):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    waited = []
+
+    def waiting():
+        waited.append(True)
+        holder.kill()
+
+    with store.lock("name", waiting=waiting):
+        assert waited == [True]
+    assert holder.wait() == -9

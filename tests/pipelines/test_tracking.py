@@ -1,0 +1,174 @@
+"""MLflow, a real embedded store: states, metrics that wait, inputs, the model."""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from mlflow.exceptions import MlflowException
+
+from ebflow.data.prepare import prepare
+from ebflow.errors import BadInput
+from pipelines import rows, store
+from pipelines.faults import StageFailed
+from pipelines.tracking import Follower, StageRun, connect
+
+
+@pytest.fixture
+def tracker(home):
+    return connect("tests", "pipeline-key")
+
+
+@pytest.fixture
+def run(tracker):
+    return StageRun(tracker.client, tracker.start("run", {"ebflow.role": "pipeline"}))
+
+
+def status(tracker, run_id):
+    return tracker.client.get_run(run_id).info.status
+
+
+ENDINGS = {"FAILED": ValueError, "KILLED": KeyboardInterrupt}
+
+
+@pytest.mark.parametrize("expected, error", ENDINGS.items(), ids=ENDINGS)
+def test_an_unhappy_ending_is_told(tracker, expected, error):
+    run_id = tracker.start("run", {})
+    with pytest.raises(error), tracker.run(run_id):
+        raise error
+    assert status(tracker, run_id) == expected
+
+
+def test_a_happy_ending_is_told_and_found(tracker):
+    assert tracker.finished() is None
+    run_id = tracker.start("run", {"ebflow.role": "pipeline"})
+    with tracker.run(run_id):
+        assert status(tracker, run_id) == "RUNNING"
+    assert (status(tracker, run_id), tracker.finished()) == ("FINISHED", run_id)
+    assert connect("tests", "other-key").finished() is None
+
+
+def test_bad_input_leaves_no_run(tracker):
+    run_id = tracker.start("run", {})
+    with pytest.raises(BadInput), tracker.run(run_id):
+        raise BadInput("no")
+    assert not tracker.client.search_runs([tracker.experiment])
+
+
+def test_what_a_killed_driver_left_running_is_reclaimed(tracker):
+    mine = tracker.start("run", {})
+    other = connect("tests", "other-key").start("run", {})
+    tracker.reclaim()
+    assert (status(tracker, mine), status(tracker, other)) == ("KILLED", "RUNNING")
+
+
+def test_a_stage_is_a_child(tracker, run):
+    with tracker.stage("train", "key", parent=run.id) as child:
+        pass
+    found = tracker.client.get_run(child.id).data.tags
+    assert found["mlflow.parentRunId"] == run.id
+    assert (found["ebflow.stage"], found["ebflow.key"]) == ("train", "key")
+    assert tracker.client.get_run(run.id).data.tags["ebflow.stage.train"] == child.id
+
+
+def test_parameters_are_flat_and_many(tracker, run):
+    many = {f"p{i}": i for i in range(150)}
+    run.log_params({"train": {"lr": 0.5, "clip": None}, "many": many})
+    found = tracker.client.get_run(run.id).data.params
+    assert (found["train.lr"], found["train.clip"], found["many.p149"]) == ("0.5", "None", "149")
+    assert len(found) == 152
+
+
+def test_a_data_set_is_an_input_with_its_digest(tracker, run, tmp_path):
+    manifest = prepare("digits", tmp_path / "data", rows=300, validation=50, test=50)
+    run.log_input(manifest, "training")
+    found = tracker.client.get_run(run.id).inputs.dataset_inputs[0]
+    assert found.dataset.digest == manifest.digest[:36]
+    assert json.loads(found.dataset.profile)["sha256"] == manifest.digest
+    assert found.tags[0].value == "training"
+
+
+def told(step, kind="log", value=1.0):
+    return {"kind": kind, "step": step, "time": 1.0, "metrics": {f"{kind}/x": value}}
+
+
+def steps(tracker, run, name):
+    return [metric.step for metric in tracker.client.get_metric_history(run.id, name)]
+
+
+def test_what_a_restarted_training_repeats_is_sent_once(tracker, run, tmp_path):
+    path = tmp_path / rows.FILE
+    follower = Follower(path, run)
+    rows.append(path, [told(1), told(2), told(2, "validate")])
+    follower.send()
+    rows.append(path, [told(2), told(2, "validate"), told(3), told(3, "validate")])
+    follower.send()
+    assert steps(tracker, run, "log/x") == [1, 2, 3]
+    assert steps(tracker, run, "validate/x") == [2, 3]
+
+
+class Away:
+    """A store that is away for a while."""
+
+    def __init__(self, run):
+        self.run, self.away = run, True
+
+    def log_rows(self, told):
+        if self.away:
+            raise MlflowException("away")
+        self.run.log_rows(told)
+
+
+def test_what_the_store_refuses_is_kept_and_sent_later(tracker, run, tmp_path):
+    path = tmp_path / rows.FILE
+    away = Away(run)
+    with Follower(path, away, interval=0.05) as follower:
+        rows.append(path, [told(1), told(2)])
+        while not follower.pending:
+            pass
+        away.away = False
+        rows.append(path, [told(3)])
+    assert steps(tracker, run, "log/x") == [1, 2, 3]
+
+
+def test_metrics_that_never_arrived_are_not_passed_over(run, tmp_path):
+    rows.append(tmp_path / rows.FILE, [told(1)])
+    with pytest.raises(MlflowException), Follower(tmp_path / rows.FILE, Away(run)):
+        pass
+
+
+def test_an_error_is_not_hidden_by_a_store_that_is_away(run, tmp_path):
+    rows.append(tmp_path / rows.FILE, [told(1)])
+    with pytest.raises(KeyboardInterrupt), Follower(tmp_path / rows.FILE, Away(run)):
+        raise KeyboardInterrupt
+
+
+def test_a_store_that_cannot_be_reached_is_one_line(home, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(StageFailed, match="MLflow at http://127.0.0.1:9: ") as caught:
+        connect("tests", "key")
+    assert "\n" not in str(caught.value)
+
+
+def test_many_processes_may_make_the_store_at_once(home):
+    code = "from pipelines.tracking import connect; print(connect('tests', 'key').experiment)"
+
+    def make(_):
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env=os.environ, capture_output=True, text=True, check=True)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert len({done.stdout for done in pool.map(make, range(3))}) == 1
+
+
+def test_the_model_is_code_without_pickle(tracker, run, tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "state.json").write_text("{}")
+    run.log_model(tmp_path / "checkpoint", np.zeros((2, 64), dtype=np.uint8))
+    files = {path.name for path in (store.home() / "mlartifacts" / "models").rglob("*")}
+    assert {"MLmodel", "model.py", "state.json", "input_example.json"} <= files
+    assert not [name for name in files if name.endswith((".pkl", ".pickle", ".pt"))]
