@@ -5,11 +5,12 @@ timed in turn, round after round, so that a slow spell of the machine meets them
 time of a row is reported, with the median beside it.
 """
 
-__all__ = ["Timing", "benchmark", "steppers"]
+__all__ = ["Timing", "benchmark", "growth", "steppers"]
 
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from .anchor import Anchor
 from .architectures import dense
-from .costs import flops, gemms, measured_peak
+from .costs import flops, gemms
 from .loss import Loss
 from .objectives import OBJECTIVES, lazy_ml
 from .randomness import generator as derive
@@ -48,39 +49,55 @@ class Timing:
 
 
 def benchmark(
-    sizes: Sequence[int] = (64, 256, 784, 1536, 3072),
+    size: int,
     *,
+    peak: float,
     depth: int = 2,
     batch: int = 100,
     seconds: float = 2.0,
     objectives: Sequence[str] = tuple(OBJECTIVES),
-) -> Iterator[Timing]:
-    """Yields timings, a size at a time.
+) -> list[Timing]:
+    """Returns the timings of all objectives at one size.
 
     Arguments:
-        sizes: The dimensions D.
+        size: The dimension D.
+        peak: This machine's matrix-product peak in FLOP/s (``costs.measured_peak``).
         depth: The number of dense layers L.
         batch: The batch size B.
         seconds: Least time given to every row; slow rows get at least 5 steps.
         objectives: Which to time; ``ml`` is always timed, as the reference.
     """
-    peak = measured_peak()
-    for size in sizes:
-        steps = steppers(size, depth, batch, objectives)
-        times = _interleaved(steps, seconds)
-        reference = min(times["ml"])
-        for name, row in times.items():
-            base = name.split(" ")[0]
-            work = flops(base, size, batch, depth)
-            yield Timing(
-                size,
-                name,
-                1e3 * min(row),
-                1e3 * statistics.median(row),
-                gemms(base, depth),
-                work / (min(row) * peak),
-                reference / min(row),
-            )
+    times = _interleaved(steppers(size, depth, batch, objectives), seconds)
+    reference = min(times["ml"])
+    return [_timing(name, row, size, depth, batch, peak, reference) for name, row in times.items()]
+
+
+def growth(timings: Sequence[Timing], least: int = 784) -> dict[str, float]:
+    """Returns, for every objective, the exponent of D in step times from ``least`` on."""
+    rows: dict[str, list[Timing]] = {}
+    for timing in timings:
+        if timing.size >= least:
+            rows.setdefault(timing.objective, []).append(timing)
+    return {
+        name: math.log(found[-1].ms / found[0].ms) / math.log(found[-1].size / found[0].size)
+        for name, found in rows.items()
+        if len(found) > 1
+    }
+
+
+def _timing(
+    name: str, row: list[float], size: int, depth: int, batch: int, peak: float, reference: float
+) -> Timing:
+    base, least = name.split(" ")[0], min(row)
+    return Timing(
+        size=size,
+        objective=name,
+        ms=1e3 * least,
+        median_ms=1e3 * statistics.median(row),
+        gemms=gemms(base, depth),
+        peak_fraction=flops(base, size, batch, depth) / (least * peak),
+        ml_ratio=reference / least,
+    )
 
 
 def steppers(
