@@ -1,40 +1,18 @@
 """``ebflow bench``: step times of every objective on this machine."""
 
-__all__ = ["Bench", "bench"]
+__all__ = ["bench"]
 
 import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.options import Bench
+
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Times one training step of every objective: dense flows, fused Adam, float32.
-
-    Rows give the least and the median time, GEMMs of 2 B D² FLOP, the step's FLOP as a share of
-    this machine's measured float32 matrix-product peak, and how much faster than exact ML by
-    slogdet a step is. Nothing else should run meanwhile.
-    """
-
-    sizes: tuple[int, ...] = (64, 256, 784, 1536, 3072)
-    """dimensions D"""
-    depth: int = 2
-    """dense layers L"""
-    batch: int = 100
-    """examples a step, B"""
-    seconds: float = 2.0
-    """least time given to each row, s"""
-    threads: int = os.cpu_count() or 1
-    """threads of a step"""
-    huge_pages: bool = True
-    """let the C library back large gradients by huge pages (Linux with glibc)"""
 
 
 def bench(options: Bench, words: Sequence[str], console: Console) -> None:

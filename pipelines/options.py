@@ -1,0 +1,56 @@
+"""Options of the measuring commands; importing them costs nothing."""
+
+__all__ = ["Bench", "Curves"]
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Trains a two-layer dense flow by every objective for the same time, and the default recipe.
+
+    Prints the validation NLL at several times, writes the figure and every curve. Nothing else
+    should run meanwhile. Goes on where it stopped.
+    """
+
+    source: str
+    """image data: a name (`ebflow data list`) or a .parquet file"""
+    seconds: float = 100.0
+    """training time of a cell, s (validation not counted)"""
+    seeds: int = 3
+    """seeds, from 0 on"""
+    threads: int = 2
+    """threads of a training"""
+    validation: int = 1000
+    """validation rows"""
+    test: int = 1000
+    """test rows"""
+    only: tuple[str, ...] = ()
+    """entries to train, by their label; none: all"""
+    output: Path = Path("runs/curves")
+    """folder of the cells, the figure and the table"""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Times one training step of every objective: dense flows, fused Adam, float32.
+
+    Rows give the least and the median time, GEMMs of 2 B D² FLOP, the step's FLOP as a share of
+    this machine's measured float32 matrix-product peak, and how much faster than exact ML by
+    slogdet a step is. Nothing else should run meanwhile.
+    """
+
+    sizes: tuple[int, ...] = (64, 256, 784, 1536, 3072)
+    """dimensions D"""
+    depth: int = 2
+    """dense layers L"""
+    batch: int = 100
+    """examples a step, B"""
+    seconds: float = 2.0
+    """least time given to each row, s"""
+    threads: int = os.cpu_count() or 1
+    """threads of a step"""
+    huge_pages: bool = True
+    """let the C library back large gradients by huge pages (Linux with glibc)"""
