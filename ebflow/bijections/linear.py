@@ -43,7 +43,7 @@ class Dense(ConstantJacobian):
         else:
             self.register_buffer("weight", weight.clone())
             self.register_buffer("bias", None if bias is None else bias.clone())
-        self._factors: tuple[tuple[int, int], Tensor, Tensor] | None = None
+        self._factors: tuple[Tensor, Tensor, Tensor] | None = None
 
     def extra_repr(self) -> str:
         """Names the size."""
@@ -105,11 +105,18 @@ class Dense(ConstantJacobian):
         return torch.linalg.lu_solve(factors, pivots, rows.mT).mT.to(y.dtype).view(z.shape)
 
     def _lu(self) -> tuple[Tensor, Tensor]:
-        version = (self.weight._version, self.weight.data_ptr())
-        if self._factors is None or self._factors[0] != version:
-            with torch.no_grad():
-                self._factors = (version, *torch.linalg.lu_factor(self.weight.double()))
+        if not self._current():
+            weight = self.weight.detach().clone()
+            self._factors = (weight, *torch.linalg.lu_factor(weight.double()))
         return self._factors[1:]
+
+    def _current(self) -> bool:
+        # By value, O(D²): fused optimisers and ``.data`` change weights without a new version.
+        if self._factors is None:
+            return False
+        known, weight = self._factors[0], self.weight
+        same = known.dtype == weight.dtype and known.device == weight.device
+        return same and torch.equal(known, weight)
 
 
 class _RelativeLinear(torch.autograd.Function):

@@ -1,0 +1,110 @@
+"""Every bijection, as constructors by name; and two with nothing but the abstract methods."""
+
+import torch
+from torch import nn
+
+from ebflow.bijections import (
+    Affine,
+    Bijection,
+    Dense,
+    Logit,
+    Permutation,
+    Reshape,
+    SmoothLeakyReLU,
+)
+from ebflow.bijections.dequantise import Dequantise
+
+
+class Planar(Bijection):
+    """y = x + h tanh(w·x + b): mixes all elements; knows only its value, log-det and inverse."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.w = nn.Parameter(torch.linspace(-0.6, 0.9, size))
+        self.h = nn.Parameter(torch.linspace(0.8, -0.3, size))
+        self.b = nn.Parameter(torch.tensor(0.2))
+
+    def forward_and_log_det(self, x):
+        t = torch.tanh(x @ self.w + self.b)
+        return x + t[:, None] * self.h, ((1 - t * t) * (self.w @ self.h)).log1p()
+
+    def inverse(self, y):
+        target, slope = y @ self.w, self.w @ self.h
+        low, high = target - slope.abs(), target + slope.abs()
+        for _ in range(80):
+            middle = (low + high) / 2
+            below = middle + slope * torch.tanh(middle + self.b) < target
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return y - torch.tanh(low + self.b)[:, None] * self.h
+
+
+class Shear(Bijection):
+    """y = (x₁, x₂ + tanh(w x₁)): J depends on the input and its determinant does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(0.7))
+
+    def shift(self, x):
+        return torch.cat([torch.zeros_like(x[:, :2]), torch.tanh(self.w * x[:, :2])], 1)
+
+    def forward_and_log_det(self, x):
+        return x + self.shift(x), x.new_zeros(len(x))
+
+    def inverse(self, y):
+        return y - self.shift(y)
+
+
+def seeded(seed=0):
+    """Returns a generator."""
+    return torch.Generator().manual_seed(seed)
+
+
+def matrix(size, seed=0):
+    """Returns a well-conditioned matrix without structure."""
+    return torch.eye(size) * 1.2 + 0.3 * torch.randn(size, size, generator=seeded(seed))
+
+
+CASES = {
+    "dense": lambda: (Dense(matrix(4), torch.linspace(-1, 1, 4)), (4,)),
+    "dense-no-bias": lambda: (Dense(matrix(4, 1), None), (4,)),
+    "dense-frozen": lambda: (Dense(matrix(4, 2), torch.ones(4), trainable=False), (4,)),
+    "dense-reflection": lambda: (Dense(-torch.eye(3), torch.ones(3)), (3,)),
+    "relu": lambda: (SmoothLeakyReLU(0.3), (2, 3)),
+    "relu-residual": lambda: (SmoothLeakyReLU(0.3, residual=True), (4,)),
+    "relu-steep": lambda: (SmoothLeakyReLU(0.01), (4,)),
+    "logit": lambda: (Logit(), (4,)),
+    "logit-half": lambda: (Logit(0.5), (2, 2)),
+    "affine": lambda: (Affine(torch.arange(4.0), torch.linspace(0.3, 2, 4), (4,)), (4,)),
+    "affine-scalar": lambda: (Affine(0.5, 0.1, (2, 3)), (2, 3)),
+    "affine-channels": lambda: (
+        Affine(torch.ones(2, 1, 1), torch.tensor([0.5, 3.0]).view(2, 1, 1), (2, 2, 2)),
+        (2, 2, 2),
+    ),
+    "affine-trainable": lambda: (
+        Affine(torch.ones(4), torch.linspace(0.3, 2, 4), (4,), trainable=True),
+        (4,),
+    ),
+    "permutation": lambda: (Permutation(torch.tensor([2, 0, 3, 1])), (4,)),
+    "permutation-rows": lambda: (Permutation(torch.tensor([1, 2, 0])), (2, 3)),
+    "reshape": lambda: (Reshape((2, 3), (6,)), (2, 3)),
+    "reshape-up": lambda: (Reshape((6,), (1, 3, 2)), (6,)),
+    "dequantise": lambda: (Dequantise(5), (4,)),
+    "planar": lambda: (Planar(4), (4,)),
+    "shear": lambda: (Shear(), (4,)),
+}
+
+
+def points(layer, shape, batch=5):
+    """Returns points in the layer's domain."""
+    if isinstance(layer, Logit):
+        return torch.rand(batch, *shape, generator=seeded(7)) * 0.98 + 0.01
+    if isinstance(layer, Dequantise):
+        return torch.rand(batch, *shape, generator=seeded(7)) * layer.levels
+    return 1.5 * torch.randn(batch, *shape, generator=seeded(7))
+
+
+def directions(x, slices, seed=11):
+    """Returns random directions at ``x`` with shape (K, B, *event); K = 0 stands for none."""
+    shape = x.shape if slices == 0 else (slices, *x.shape)
+    return torch.randn(*shape, generator=seeded(seed))

@@ -1,0 +1,219 @@
+"""Dense layers: the cached factorisation, and the relative gradient."""
+
+import copy
+
+import pytest
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from ebflow.bijections import Dense
+
+from .. import reference
+from .cases import matrix, seeded
+
+
+@pytest.fixture
+def factorisations(monkeypatch):
+    """Counts the calls of lu_factor."""
+    calls, plain = [], torch.linalg.lu_factor
+    monkeypatch.setattr(
+        torch.linalg, "lu_factor", lambda *a, **k: calls.append(1) or plain(*a, **k)
+    )
+    return calls
+
+
+def agrees(layer):
+    """Whether log-det and inverse are those of the present weights."""
+    expected = torch.linalg.slogdet(layer.weight.detach())[1]
+    y = torch.randn(3, len(layer.weight), generator=seeded(3))
+    with torch.no_grad():
+        torch.testing.assert_close(layer.log_det(), expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(layer(layer.inverse(y)), y, rtol=1e-10, atol=1e-10)
+
+
+def fitted():
+    """Returns a layer whose factorisation is cached, and its gradient computed."""
+    layer = Dense(matrix(5), torch.zeros(5))
+    agrees(layer)
+    layer(torch.randn(4, 5, generator=seeded())).pow(2).sum().backward()
+    return layer
+
+
+OPTIMIZERS = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
+    "sgd-fused": lambda p: torch.optim.SGD(p, lr=0.1, fused=True),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.1),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.1),
+    "adam-foreach": lambda p: torch.optim.Adam(p, lr=0.1, foreach=True),
+    "adam-fused": lambda p: torch.optim.Adam(p, lr=0.1, fused=True),
+    "adamw-fused": lambda p: torch.optim.AdamW(p, lr=0.1, fused=True),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_factors_follow_an_optimizer(name):
+    layer = fitted()
+    before = layer.weight.detach().clone()
+    OPTIMIZERS[name](layer.parameters()).step()
+    assert not torch.equal(layer.weight, before)
+    agrees(layer)
+
+
+def test_factors_follow_load_state_dict():
+    layer = fitted()
+    layer.load_state_dict({"weight": matrix(5, 9), "bias": torch.ones(5)})
+    agrees(layer)
+
+
+def test_factors_follow_load_state_dict_by_assignment():
+    layer = fitted()
+    for seed in range(3):
+        layer.load_state_dict({"weight": matrix(5, seed), "bias": torch.ones(5)}, assign=True)
+        agrees(layer)
+
+
+def test_factors_follow_data():
+    layer = fitted()
+    layer.weight.data.mul_(2)
+    agrees(layer)
+
+
+def test_factors_follow_data_that_is_swapped():
+    layer = fitted()
+    for seed in range(9):
+        layer.weight.data = matrix(5, seed)
+    agrees(layer)
+
+
+def test_factors_follow_an_average():
+    layer = fitted()
+    average = AveragedModel(layer, multi_avg_fn=lambda e, c, n: torch._foreach_lerp_(e, c, 0.5))
+    agrees(average.module)
+    optimizer = OPTIMIZERS["adam-fused"](layer.parameters())
+    for _ in range(3):
+        optimizer.step()
+        average.update_parameters(layer)
+        agrees(average.module)
+
+
+def test_factors_follow_a_change_of_type():
+    layer = fitted()
+    agrees(layer.double())
+    single = layer.float()
+    with torch.no_grad():
+        assert single.log_det().dtype == torch.float32
+    agrees(single.double())
+
+
+def test_factors_of_a_copy_are_its_own():
+    layer = fitted()
+    twin = copy.deepcopy(layer)
+    with torch.no_grad():
+        twin.weight.mul_(3)
+    agrees(twin)
+    agrees(layer)
+
+
+def test_factors_are_computed_once_a_version(factorisations):
+    layer = Dense(matrix(5), torch.zeros(5))
+    y = torch.randn(3, 5, generator=seeded())
+    with torch.no_grad():
+        for _ in range(3):
+            layer.log_det()
+            layer.inverse(y)
+        assert len(factorisations) == 1
+        layer.bias.add_(1)
+        layer.inverse(y)
+        assert len(factorisations) == 1
+        layer.weight.mul_(2)
+        layer.log_det()
+        layer.inverse(y)
+        assert len(factorisations) == 2
+
+
+def test_frozen_weights_are_factorised_once_even_with_gradients_enabled(factorisations):
+    layer = Dense(matrix(5), None, trainable=False)
+    for _ in range(3):
+        layer.log_det()
+        layer.inverse(torch.randn(3, 5, generator=seeded()))
+    assert len(factorisations) == 1
+
+
+def test_gradient_of_the_log_det_is_the_inverse_transposed():
+    layer = Dense(matrix(5), None)
+    (gradient,) = torch.autograd.grad(layer.log_det(), [layer.weight])
+    torch.testing.assert_close(gradient, torch.linalg.inv(layer.weight).mT.detach())
+
+
+def test_inverse_is_differentiable():
+    layer = Dense(matrix(4), torch.ones(4))
+    y = torch.randn(3, 4, generator=seeded(), requires_grad=True)
+    inverse = torch.linalg.inv(layer.weight.detach())
+    (gradient,) = torch.autograd.grad(layer.inverse(y).sum(), y)
+    torch.testing.assert_close(gradient, inverse.sum(0).expand(3, 4))
+    x = layer.inverse(y.detach())
+    (gradient,) = torch.autograd.grad(x.sum(), layer.weight)
+    torch.testing.assert_close(gradient, -torch.outer(inverse.sum(0), x.detach().sum(0)))
+
+
+def test_single_precision_is_factorised_in_double():
+    weight = torch.diag(torch.logspace(-12, 12, 50)).float()
+    with torch.no_grad():
+        found = Dense(weight, None).log_det()
+    expected = torch.linalg.slogdet(weight.double())[1].float()
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.xfail(strict=True, reason="lu_factor raises RuntimeError on a singular matrix")
+def test_a_singular_matrix_has_no_log_density():
+    with torch.no_grad():
+        assert Dense(torch.zeros(3, 3), None).log_det() == -torch.inf
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_relative_gradient_is_the_exact_one_times_wtw(bias):
+    layer = Dense(matrix(4), torch.ones(4) if bias else None)
+    x = torch.randn(6, 4, generator=seeded(), requires_grad=True)
+    weights = torch.rand(6, generator=seeded(1))
+
+    def loss(y, log_det):
+        return (weights * (torch.tanh(y).sum(1) + log_det)).sum()
+
+    inputs = [layer.weight, x, *([layer.bias] if bias else [])]
+    exact = torch.autograd.grad(loss(*layer.forward_and_log_det(x)), inputs)
+    found = torch.autograd.grad(loss(*layer.relative(x)), inputs)
+    w = layer.weight.detach()
+    torch.testing.assert_close(found[0], exact[0] @ w.mT @ w)
+    for a, b in zip(found[1:], exact[1:], strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 4), (2, 3, 3)])
+def test_weights_that_are_not_square_are_refused(shape):
+    with pytest.raises(ValueError, match="weight: found shape"):
+        Dense(torch.ones(shape), None)
+
+
+def test_jet_is_one_product(monkeypatch):
+    """Both coefficients of the jet and the value go through one GEMM."""
+    from ebflow.bijections import Jet
+
+    layer, x = Dense(matrix(4), torch.ones(4)), torch.randn(3, 4, generator=seeded())
+    calls, plain = [], torch.nn.functional.linear
+    monkeypatch.setattr(
+        torch.nn.functional, "linear", lambda *a: calls.append(len(a[0])) or plain(*a)
+    )
+    v = torch.randn(2, 3, 4, generator=seeded())
+    layer.jet(Jet(x, v, v))
+    assert calls == [15]
+
+
+def test_gradients_by_weights_agree_with_a_slow_reference():
+    layer, x = Dense(matrix(4), torch.ones(4)), torch.randn(3, 4, generator=seeded())
+    found = (layer.forward_and_log_det(x)[1] + layer(x).sum(1)).sum()
+    expected = (reference.log_det(layer, x) + layer(x).sum(1)).sum()
+    for a, b in zip(
+        *(reference.gradients(t, list(layer.parameters())) for t in (found, expected)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
