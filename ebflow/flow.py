@@ -127,7 +127,8 @@ class Flow(nn.Module):
         self.event_shape = tuple(event_shape)
         self.layers = nn.ModuleList(layers)
         self.cut, self.spec = cut, spec
-        self.like = nn.Buffer(torch.zeros(()), persistent=False)
+        tensors = (t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point())
+        self.like = nn.Buffer(next(tensors, torch.zeros(())).new_zeros(()), persistent=False)
 
     def preprocessed(self, chain: Iterable[Bijection], *, match_after: bool = True) -> "Flow":
         """Returns this flow behind ``chain``, sharing its layers.

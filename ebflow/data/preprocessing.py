@@ -92,7 +92,7 @@ def gaussian(split: Split, *, shrinkage: float = 0.0, **front: Any) -> Flow:  # 
     It is the whitening with no layer behind it; ``front`` as in ``fit``.
     """
     chain = fit(split, normalise="whiten", shrinkage=shrinkage, **front)
-    return Flow((split.width,), [], spec=None).preprocessed(chain).double()
+    return Flow((split.width,), []).double().preprocessed(chain)
 
 
 def _front(width: int, levels: int | None, margin: float | None, scale: float) -> list[Bijection]:
