@@ -165,8 +165,10 @@ class _AutogradLinearization(Linearization):
             self.y, self.psi = layer.forward_and_log_det(self.x)
 
     def pullback(self, s: Tensor) -> Tensor:
-        seeds = (s, torch.ones_like(self.psi))
-        return torch.autograd.grad((self.y, self.psi), self.x, seeds, create_graph=True)[0]
+        outputs, seeds = [self.y], [s]
+        if self.psi.requires_grad:
+            outputs, seeds = [self.y, self.psi], [s, torch.ones_like(self.psi)]
+        return torch.autograd.grad(outputs, self.x, seeds, create_graph=True)[0]
 
     def tangent(self, v: Tensor) -> Tensor:
         return self.layer.jet(Jet(self.x, v, None))[0].v

@@ -215,6 +215,10 @@ class Affine(ConstantJacobian):
         """Returns s · scale: the Jacobian is diagonal."""
         return self.linear(s)
 
+    def volume_parameters(self) -> list[nn.Parameter]:
+        """Returns the log-scale if it is trainable: the shift moves no volume."""
+        return [self.log_scale] if self.log_scale.requires_grad else []
+
     def log_det(self) -> Tensor:
         """Returns Σ log scale over the event."""
         count = math.prod(self.event_shape) // self.log_scale.numel()
