@@ -92,7 +92,7 @@ class ModelConfig(Section):
     """The flow."""
 
     architecture: Literal["dense"] = Field("dense", description="named architecture")
-    depth: int = Field(2, ge=1, le=64, description="number of linear layers")
+    depth: int = Field(3, ge=1, le=64, description="number of linear layers")
     alpha: float = Field(0.3, gt=0, lt=1, description="slope of the smooth leaky ReLU below 0")
     residual: bool = Field(False, description="smooth leaky ReLU in its residual form")
     sign: Literal[-1, 1] = Field(1, description="linear layers start as ± the identity")
@@ -112,7 +112,7 @@ class ObjectiveConfig(Section):
     sigma: float = Field(0.3, gt=0, description="noise of dsm, in preprocessed units")
     epsilon: float = Field(0.1, gt=0, description="step of fd_ssm, in preprocessed units")
     slices: int = Field(1, ge=1, description="random directions an example of ssm, ssm_vr")
-    weight: float = Field(1.0, ge=0, description="factor of the objective")
+    weight: float = Field(0.1, ge=0, description="factor of the objective, against the anchor's 1")
 
 
 class AnchorConfig(Section):
@@ -128,7 +128,7 @@ class AnchorConfig(Section):
     clean: bool = Field(False, description="take the anchor of dsm at the data without noise")
     interval: int = Field(100, ge=1, description="steps between refreshes at most")
     tolerance: float | None = Field(
-        0.02, gt=0, description="drift that brings a refresh forward (share); None: interval alone"
+        0.1, gt=0, description="drift that brings a refresh forward (share); None: interval alone"
     )
     check_every: int = Field(5, ge=1, description="steps between probes of the drift")
 
@@ -152,12 +152,12 @@ class TrainConfig(Section):
     )
     batch_size: int = Field(128, ge=1, description="examples a step, over all workers")
     optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = Field("adam", description="optimiser")
-    lr: float = Field(1e-3, gt=0, description="learning rate")
+    lr: float = Field(2e-3, gt=0, description="learning rate")
     weight_decay: float = Field(0.0, ge=0, description="weight decay")
     schedule: Literal["constant", "cosine", "multistep"] = Field(
         "cosine", description="learning rate over time"
     )
-    warmup: float = Field(0.0, ge=0, lt=1, description="share of linear warm-up at the start")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of linear warm-up at the start")
     milestones: int = Field(2, ge=1, description="of multistep: how often the rate falls")
     gamma: float = Field(0.1, gt=0, le=1, description="of multistep: factor at each fall")
     until: float = Field(1.0, gt=0, le=1, description="of multistep: share by which all fell")

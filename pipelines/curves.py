@@ -51,10 +51,17 @@ def entries(options: Curves) -> dict[str, Training]:
         steps=1_000_000,
         max_seconds=options.seconds,
         batch_size=100,
+        lr=2e-3,
+        warmup=0.02,
         threads=options.threads,
         validate_every=100,
     )
-    base = Training(train=train)
+    base = Training(
+        train=train,
+        model=ModelConfig(depth=2),
+        preprocess=PreprocessConfig(shrinkage=1e-3),
+        anchor=AnchorConfig(tolerance=0.2),
+    )
     found = {name: _objective(base, name, 0.0) for name in LIKELIHOOD}
     found |= {name: _objective(base, name, 0.0) for name in MATCHING}
     found |= {f"{name} + anchor": _objective(base, name, 1.0) for name in MATCHING}
@@ -64,24 +71,23 @@ def entries(options: Curves) -> dict[str, Training]:
 
 def _objective(base: Training, name: str, anchor: float) -> Training:
     weight = 0.1 if anchor else 1.0
-    update = {
-        "objective": ObjectiveConfig(name=name, weight=weight),
-        "anchor": AnchorConfig(weight=anchor),
-    }
-    if name == "relative_ml":
-        update["train"] = base.train.model_copy(update={"optimizer": "sgd", "lr": 0.03})
-    return base.model_copy(update=update)
+    return base.model_copy(
+        update={
+            "objective": ObjectiveConfig(name=name, weight=weight),
+            "anchor": base.anchor.model_copy(update={"weight": anchor}),
+        }
+    )
 
 
 def _paper(base: Training, name: str) -> Training:
     return base.model_copy(
         update={
             "preprocess": PreprocessConfig(normalise="none", scale=0.5),
-            "model": ModelConfig(sign=-1, bias=1.0, calibrated=False),
-            "objective": ObjectiveConfig(name=name, sigma=1.0),
+            "model": ModelConfig(depth=2, sign=-1, bias=1.0, calibrated=False),
+            "objective": ObjectiveConfig(name=name, sigma=1.0, weight=1.0),
             "anchor": AnchorConfig(weight=0.0),
             "train": base.train.model_copy(
-                update={"optimizer": "rmsprop", "lr": 1e-4, "schedule": "constant"}
+                update={"optimizer": "rmsprop", "lr": 1e-4, "schedule": "constant", "warmup": 0.0}
             ),
         }
     )
@@ -89,8 +95,8 @@ def _paper(base: Training, name: str) -> Training:
 
 def _recipe(train: TrainConfig) -> Training:
     recipe = mnist9k().training
-    kept = {name: getattr(train, name) for name in ("steps", "max_seconds", "threads")}
-    kept["validate_every"] = train.validate_every
+    names = ("steps", "max_seconds", "threads", "validate_every")
+    kept = {name: getattr(train, name) for name in names}
     return recipe.model_copy(update={"train": recipe.train.model_copy(update=kept)})
 
 

@@ -32,8 +32,12 @@ def mnist9k() -> DensityConfig:
     return DensityConfig(
         name="mnist9k",
         data=DataConfig(source="mnist9k.parquet", validation=1000, test=1000),
+        preprocess=PreprocessConfig(shrinkage=1e-3),
         objective=ObjectiveConfig(name="lazy_ml"),
-        train=TrainConfig(batch_size=100, max_seconds=100, steps=20_000, threads=2),
+        anchor=AnchorConfig(tolerance=0.2),
+        train=TrainConfig(
+            batch_size=100, max_seconds=100, steps=20_000, lr=1.5e-3, warmup=0.02, threads=2
+        ),
     )
 
 
@@ -52,12 +56,12 @@ def paper() -> DensityConfig:
     return base.model_copy(
         update={
             "name": "paper",
-            "preprocess": PreprocessConfig(normalise="none"),
-            "model": ModelConfig(sign=-1, bias=1.0, calibrated=False),
-            "objective": ObjectiveConfig(name="dsm", sigma=1.0),
+            "preprocess": PreprocessConfig(normalise="none", scale=0.5),
+            "model": ModelConfig(depth=2, sign=-1, bias=1.0, calibrated=False),
+            "objective": ObjectiveConfig(name="dsm", sigma=1.0, weight=1.0),
             "anchor": AnchorConfig(weight=0.0),
             "train": base.train.model_copy(
-                update={"optimizer": "rmsprop", "lr": 1e-4, "schedule": "constant", "clip": 1.0}
+                update={"optimizer": "rmsprop", "lr": 1e-4, "schedule": "constant", "warmup": 0.0}
             ),
         }
     )
