@@ -1,0 +1,290 @@
+"""Value and parameter gradient of every objective against slow references; unbiasedness."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from ebflow import objectives
+from ebflow.anchor import Anchor
+from ebflow.bijections import Dense
+from ebflow.density import AutogradDensity
+from ebflow.flow import Flow
+from ebflow.randomness import generator as derive
+from ebflow.randomness import normal, rademacher
+
+from . import reference
+from .bijections.cases import CASES, seeded
+from .test_flow import custom, net
+
+CLOSE = dict(rtol=1e-8, atol=1e-9)
+SIGMA, EPSILON = 0.4, 0.2
+
+FLOWS = {
+    "1 layer": lambda: net((4,), depth=1),
+    "2 layers": lambda: net((4,), depth=2, bias=0.3),
+    "3 layers, residual": lambda: net((3,), depth=3, residual=True),
+    "every kind of layer": custom,
+}
+flows = pytest.mark.parametrize("name", FLOWS)
+
+
+def data(flow, batch=5, seed=3):
+    return torch.randn(batch, *flow.event_shape, generator=seeded(seed))
+
+
+def signs(x, slices):
+    """The slices of ``ssm``: the first dimension drawn is the batch."""
+    return rademacher((len(x), slices, *x.shape[1:]), x, derive(0)).transpose(0, 1).flatten(2)
+
+
+def shifted(x):
+    """The noise of ``dsm``."""
+    noise = normal(x.shape, x, derive(0))
+    return x + SIGMA * noise, noise.flatten(1)
+
+
+def dsm(log_p, x):
+    y, noise = shifted(x)
+    residual = reference.score(log_p, y)[1].flatten(1) + noise / SIGMA
+    return residual.square().sum(1) / 2
+
+
+def ssm(log_p, x, slices=1):
+    v = signs(x, slices)
+    s, h = reference.hessian(log_p, x)
+    slope, bend = torch.einsum("kbi,bi->kb", v, s), torch.einsum("kbi,bij,kbj->kb", v, h, v)
+    return (slope.square() / 2 + bend).mean(0)
+
+
+def ssm_vr(log_p, x, slices=1):
+    v = signs(x, slices)
+    s, h = reference.hessian(log_p, x)
+    return s.square().sum(1) / 2 + torch.einsum("kbi,bij,kbj->kb", v, h, v).mean(0)
+
+
+def fd_ssm(log_p, x):
+    v = normal(x.shape, x, derive(0)).flatten(1)
+    v = (EPSILON * v / v.norm(dim=1, keepdim=True)).view(x.shape)
+    up, here, down = (-log_p(y) for y in (x + v, x, x - v))
+    size = x[0].numel()
+    return size / EPSILON**2 * ((up - down).square() / 8 + 2 * here - up - down)
+
+
+REFERENCES = {
+    "ml": (objectives.ml, lambda log_p, x: -log_p(x)),
+    "dsm": (partial(objectives.dsm, sigma=SIGMA), dsm),
+    "ssm": (objectives.ssm, ssm),
+    "ssm, 3 slices": (partial(objectives.ssm, slices=3), partial(ssm, slices=3)),
+    "ssm_vr": (objectives.ssm_vr, ssm_vr),
+    "ssm_vr, 3 slices": (partial(objectives.ssm_vr, slices=3), partial(ssm_vr, slices=3)),
+    "fd_ssm": (partial(objectives.fd_ssm, epsilon=EPSILON), fd_ssm),
+}
+references = pytest.mark.parametrize("objective", REFERENCES)
+
+
+def compare(flow, found, expected):
+    """Compares the losses of samples, and the parameter gradients of an uneven sum of them."""
+    torch.testing.assert_close(found, expected, **CLOSE)
+    weights = torch.linspace(0.5, 2, len(found))
+    parameters = [p for p in flow.parameters() if p.requires_grad]
+    names = [n for n, p in flow.named_parameters() if p.requires_grad]
+    pairs = (reference.gradients((weights * t).sum(), parameters) for t in (found, expected))
+    for name, a, b in zip(names, *pairs, strict=True):
+        torch.testing.assert_close(a, b, **CLOSE, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@flows
+@references
+def test_value_and_gradient(name, objective):
+    flow, (function, slow) = FLOWS[name](), REFERENCES[objective]
+    x = data(flow)
+    found = function(flow, x, generator=derive(0))
+    assert found.shape == (len(x),)
+    compare(flow, found, slow(partial(reference.log_prob, flow), x))
+
+
+@pytest.mark.parametrize("objective", [o for o in REFERENCES if o != "ml"])
+def test_any_log_density_will_do(objective):
+    """The same objectives on a density that is no flow: a quartic with a trainable precision."""
+    precision = torch.nn.Parameter(torch.tensor([1.0, 0.5, 2.0]))
+
+    def log_p(x):
+        return -(precision * x**2).sum(1) / 2 - (x**4).sum(1) / 4 + torch.sin(x.sum(1))
+
+    x = torch.randn(5, 3, generator=seeded())
+    function, slow = REFERENCES[objective]
+    found, expected = function(AutogradDensity(log_p), x, generator=derive(0)), slow(log_p, x)
+    torch.testing.assert_close(found, expected, **CLOSE)
+    for a, b in zip(
+        *(torch.autograd.grad(t.sum(), [precision]) for t in (found, expected)), strict=True
+    ):
+        torch.testing.assert_close(a, b, **CLOSE)
+
+
+@flows
+def test_relative_ml_is_the_likelihood_in_relative_geometry(name):
+    flow = FLOWS[name]()
+    x = data(flow)
+    relative = objectives.relative_ml(flow, x, generator=derive(0))
+    exact = -reference.log_prob(flow, x)
+    parameters = dict(flow.named_parameters())
+    found = reference.gradients(relative.mean(), list(parameters.values()))
+    expected = reference.gradients(exact.mean(), list(parameters.values()))
+    for (path, p), a, b in zip(parameters.items(), found, expected, strict=True):
+        owner = flow.get_submodule(path.rpartition(".")[0])
+        weight = isinstance(owner, Dense) and path.endswith("weight")
+        b = b @ p.detach().mT @ p.detach() if weight else b
+        torch.testing.assert_close(a, b, **CLOSE, msg=lambda m, n=path: f"{n}: {m}")
+
+
+def test_relative_ml_has_the_value_of_the_energy():
+    flow = net((4,))
+    x = data(flow)
+    found = objectives.relative_ml(flow, x, generator=derive(0))
+    torch.testing.assert_close(found, flow.energy(x), **CLOSE)
+
+
+@flows
+def test_lazy_ml_is_the_likelihood_at_a_refresh(name):
+    flow = FLOWS[name]()
+    x, anchor = data(flow), Anchor(flow)
+    anchor.step()
+    found = objectives.lazy_ml(flow, x, generator=derive(0), anchor=anchor)
+    compare(flow, found, -reference.log_prob(flow, x))
+
+
+def test_sml_has_the_likelihoods_gradient_on_average():
+    """A z-test of every parameter, 100 means of 200 draws, false-alarm rate 1e-3 in all."""
+    flow = net((3,), depth=2)
+    x = data(flow, batch=200)
+    parameters = list(flow.parameters())
+    draws = [
+        torch.cat([g.flatten() for g in gradient])
+        for gradient in (
+            torch.autograd.grad(objectives.sml(flow, x, generator=seeded(k)).mean(), parameters)
+            for k in range(100)
+        )
+    ]
+    exact = torch.autograd.grad(-flow.log_prob(x).mean(), parameters)
+    z = z_scores(torch.stack(draws), torch.cat([g.flatten() for g in exact]))
+    assert z.abs().max() < reference.two_sided(1e-3, z.numel()) * 1.05, z
+
+
+def test_sml_holds_its_samples_constant():
+    flow = net((3,))
+    x = data(flow)
+    samples = flow.sample(len(x), generator=derive(0))
+    compare(
+        flow,
+        objectives.sml(flow, x, generator=derive(0)),
+        flow.energy(x) - flow.energy(samples),
+    )
+
+
+SLICED = {
+    "ssm": objectives.ssm,
+    "ssm, 2 slices": partial(objectives.ssm, slices=2),
+    "ssm_vr": objectives.ssm_vr,
+    "fd_ssm": partial(objectives.fd_ssm, epsilon=1e-3),
+}
+
+
+@pytest.mark.parametrize("objective", SLICED)
+def test_sliced_objectives_are_unbiased(objective):
+    """A z-test of 5 points, 20,000 draws each, at a false-alarm rate of 1e-3 in all.
+
+    The finite difference at ε = 1e-3 has a bias of 1e-6, far below the errors.
+    """
+    flow = net((4,), depth=2)
+    x = data(flow)
+    s, h = reference.hessian(partial(reference.log_prob, flow), x)
+    exact = s.square().sum(1) / 2 + h.diagonal(dim1=1, dim2=2).sum(1)
+    with torch.no_grad():
+        many = x.repeat_interleave(20_000, 0)
+        draws = SLICED[objective](flow, many, generator=derive(0)).view(5, -1)
+    z = z_scores(draws.mT, exact.detach())
+    assert z.abs().max() < reference.two_sided(1e-3, 5), z
+
+
+def test_slicing_only_the_trace_has_less_variance_at_the_models_own_samples():
+    """On average over the model; at a single point it may be the other way round."""
+    flow = net((4,), depth=2)
+    with torch.no_grad():
+        x = flow.sample(2000, generator=seeded()).repeat_interleave(50, 0)
+        plain, reduced = (
+            f(flow, x, generator=derive(0)).view(2000, 50).var(1).mean()
+            for f in (objectives.ssm, objectives.ssm_vr)
+        )
+    assert reduced < 0.7 * plain
+
+
+def test_finite_difference_bias_is_quadratic_in_epsilon():
+    """In each direction the limit is D (½ (v·s)² + v·H·v); halving ε quarters the distance."""
+    flow = net((4,), depth=2)
+    x = data(flow, batch=50)
+    v = normal(x.shape, x, derive(0))
+    v = v / v.norm(dim=1, keepdim=True)
+    slope, bend = flow.directional(x, v)
+    limit = 4 * (slope**2 / 2 + bend)
+    error = [
+        (objectives.fd_ssm(flow, x, generator=derive(0), epsilon=e) - limit).detach()
+        for e in (0.1, 0.05, 0.025)
+    ]
+    assert error[0].abs().max() > 1e-4
+    for coarse, fine in zip(error, error[1:], strict=False):
+        large = coarse.abs() > coarse.abs().median()
+        torch.testing.assert_close(
+            (coarse / fine)[large], torch.full_like(fine[large], 4.0), rtol=0.05, atol=0
+        )
+
+
+@pytest.mark.parametrize("objective", ["dsm", "ssm", "ssm_vr", "fd_ssm", "sml"])
+def test_draws_are_a_function_of_the_generator(objective):
+    flow, function = net((4,)), objectives.OBJECTIVES[objective]
+    x = data(flow)
+    one, same, other = (function(flow, x, generator=derive(k)) for k in (0, 0, 1))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("objective", ["dsm", "ssm", "ssm_vr", "fd_ssm", "sml", "ml"])
+def test_shards_draw_the_rows_of_the_global_batch(objective):
+    flow, function = net((4,)), objectives.OBJECTIVES[objective]
+    x = data(flow, batch=6)
+    whole = function(flow, x, generator=derive(0))
+    parts = [
+        function(flow, x[3 * r : 3 * r + 3], generator=derive(0, shard=(r, 2))) for r in (0, 1)
+    ]
+    torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", ["dsm", "ssm", "ssm_vr", "fd_ssm"])
+def test_images_are_as_good_as_rows(objective):
+    image, row = net((1, 2, 2)), net((4,))
+    function, x = objectives.OBJECTIVES[objective], data(row)
+    found = function(image, x.view(-1, 1, 2, 2), generator=derive(0))
+    torch.testing.assert_close(found, function(row, x, generator=derive(0)), **CLOSE)
+
+
+def test_every_objective_is_tested():
+    named = {name.split(",")[0] for name in REFERENCES} | {"relative_ml", "lazy_ml", "sml"}
+    assert named == set(objectives.OBJECTIVES)
+
+
+def test_every_bijection_in_a_flow_matches_its_score():
+    """Score matching of a flow of one layer, each kind in turn, in the layer's domain."""
+    for name, make in CASES.items():
+        layer, shape = make()
+        if name in ("dequantise", "logit", "logit-half"):
+            continue
+        flow = Flow(shape, [layer])
+        x = data(flow)
+        found = objectives.ssm_vr(flow, x, generator=derive(0))
+        torch.testing.assert_close(
+            found, ssm_vr(partial(reference.log_prob, flow), x), **CLOSE, msg=name
+        )
+
+
+def z_scores(draws, expected):
+    """Returns z-scores of the means of draws with shape (N, P)."""
+    return (draws.mean(0) - expected) / (draws.std(0) / len(draws) ** 0.5)
