@@ -61,13 +61,18 @@ class Loss(nn.Module):
         """Returns the loss of every sample in nats, with shape (B,)."""
         seen = Observed(self.flow)
         if self.finishing:
-            return ml(seen, x, generator=generator)
+            loss = ml(seen, x, generator=generator)
+        else:
+            loss = self._matching(seen, x, generator)
+        self.latent = None if seen.latent is None else seen.latent.detach()[: len(x)]
+        return loss
+
+    def _matching(self, seen: Observed, x: Tensor, generator: torch.Generator) -> Tensor:
         loss: Tensor | float = 0.0
         if self.weight:
             loss = self.weight * self.objective(seen, x, generator=generator)
         if self.anchor_weight or self.low_energy or self.latent_mean:
             loss = loss + self._stabilisers(Observed(self.flow) if self.anchor_clean else seen, x)
-        self.latent = None if seen.latent is None else seen.latent.detach()[: len(x)]
         return loss
 
     def _stabilisers(self, seen: Observed, x: Tensor) -> Tensor:

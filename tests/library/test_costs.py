@@ -1,0 +1,76 @@
+"""The cost model against what PyTorch counts."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ebflow import costs
+from ebflow.anchor import Anchor
+from ebflow.architectures import dense
+from ebflow.objectives import OBJECTIVES
+from ebflow.randomness import generator as derive
+
+BATCH, SIZE = 6, 5
+UNIT = 2 * BATCH * SIZE**2
+
+FORMULAS = {
+    "ml": lambda depth: 3 * depth - 1,
+    "lazy_ml": lambda depth: 3 * depth - 1,
+    "relative_ml": lambda depth: 4 * depth - 1,
+    "dsm": lambda depth: 6 * depth - 1,
+    "ssm": lambda depth: 9 * depth - 5,
+    "ssm_vr": lambda depth: 9 * depth - 2,
+    "fd_ssm": lambda depth: 9 * depth - 3,
+}
+
+
+def counted(objective, depth, **options):
+    """Returns the GEMMs of one step, forward and backward, by PyTorch's counter."""
+    flow = dense((SIZE,), depth=depth)
+    if objective == "lazy_ml":
+        options["anchor"] = Anchor(flow)
+        options["anchor"].step()
+    x = torch.randn(BATCH, SIZE, generator=torch.Generator().manual_seed(0))
+    with FlopCounterMode(display=False) as counter:
+        loss = OBJECTIVES[objective](flow, x, generator=derive(0), **options).mean()
+        loss.backward(inputs=list(flow.parameters()))
+    gemms, rest = divmod(counter.get_total_flops(), UNIT)
+    assert rest == 0
+    return gemms
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize("objective", FORMULAS)
+def test_gemms_are_counted(objective, depth):
+    found = counted(objective, depth)
+    assert found == costs.gemms(objective, depth)
+    assert found == FORMULAS[objective](depth)
+
+
+@pytest.mark.parametrize("slices", [2, 3, 8])
+@pytest.mark.parametrize("depth", [2, 3])
+@pytest.mark.parametrize("objective", ["ssm", "ssm_vr"])
+def test_gemms_of_slices_are_counted(objective, depth, slices):
+    found = counted(objective, depth, slices=slices)
+    assert found == costs.gemms(objective, depth, slices)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_sampling_solves_by_factors_beside_its_products(depth):
+    """PyTorch does not count the L triangular solves, which the model does."""
+    assert counted("sml", depth) == costs.gemms("sml", depth) - depth
+
+
+def test_every_objective_has_a_cost():
+    assert set(costs.OBJECTIVE_COSTS) == set(OBJECTIVES)
+
+
+def test_flop_of_a_step():
+    assert costs.flops("dsm", SIZE, BATCH, 2) == 11 * UNIT
+    assert costs.flops("ml", SIZE, BATCH, 2) == pytest.approx(5 * UNIT + 2 * (8 / 3) * SIZE**3)
+    assert costs.factorisations("ssm", 3) == 0
+
+
+def test_peak_is_a_rate():
+    """Between 0.1 GFLOP/s and 1 PFLOP/s: a check of units, not of the machine."""
+    assert 1e8 < costs.measured_peak(sizes=(64,), seconds=0.02) < 1e15

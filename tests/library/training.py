@@ -1,0 +1,80 @@
+"""Trainers on real data, and ways to compare them."""
+
+import math
+from functools import partial
+
+import torch
+
+from ebflow import objectives
+from ebflow.anchor import Anchor
+from ebflow.architectures import dense
+from ebflow.data import preprocessing
+from ebflow.loss import Loss
+from ebflow.train import Trainer
+
+from .bijections.cases import seeded
+
+OPTIMIZERS = {
+    "adam": partial(torch.optim.Adam, lr=1e-3, fused=True),
+    "adamw": partial(torch.optim.AdamW, lr=1e-3, fused=True, weight_decay=0.1),
+    "rmsprop": partial(torch.optim.RMSprop, lr=1e-4),
+    "sgd": partial(torch.optim.SGD, lr=1e-4, fused=True),
+    "sgd-momentum": partial(torch.optim.SGD, lr=1e-4, momentum=0.9),
+}
+
+
+def loss_of(matched, objective="dsm", anchor=None, **options):
+    """Returns the loss of a flow behind the cut; ``anchor`` holds the anchor's options."""
+    function, lazy = objectives.OBJECTIVES[objective], objective == "lazy_ml"
+    model = Anchor(matched, **(anchor or {})) if anchor is not None or lazy else None
+    if lazy:
+        function = partial(function, anchor=model)
+    weight = 0.0 if lazy or anchor is None else 1.0
+    return Loss(matched, function, anchor=model, **{"anchor_weight": weight, **options})
+
+
+def trainer(
+    dataset, objective="dsm", *, front=None, net=None, loss=None, optimizer="adam", **more
+):
+    """Returns a short training; every option of ``Trainer`` can be given."""
+    split = dataset.split("train")
+    flow = dense((split.width,), **{"noise": 0.1, "generator": seeded(), **(net or {})})
+    chain = preprocessing.fit(split, **{"normalise": "whiten", **(front or {})})
+    match_after = more.pop("match_after", True)
+    settings = dict(steps=12, batch_size=64, validate_every=6, log_every=3)
+    return Trainer(
+        flow.preprocessed(chain, match_after=match_after),
+        dataset,
+        loss=partial(loss_of, objective=objective, **(loss or {})),
+        optimizer=OPTIMIZERS[optimizer],
+        **{**settings, **more},
+    )
+
+
+def losses(training):
+    """Runs a training and returns the metrics of its log events by name."""
+    rows = [event.metrics for event in training.run() if event.kind == "log"]
+    return [row["train/loss"] for row in rows]
+
+
+def states(training):
+    """Returns all tensors of a training, by name, and what else it remembers."""
+    checkpoint = training.checkpoint()
+    parts = ("model", "ema", "optimizer")
+    tensors = {f"{p}.{k}": t for p in parts for k, t in getattr(checkpoint, p).items()}
+    state = {k: v for k, v in checkpoint.state.items() if k != "clock"}
+    return tensors, state
+
+
+def same(one, other):
+    """Asserts that two trainings agree bit for bit."""
+    (a, rest), (b, others) = states(one), states(other)
+    assert a.keys() == b.keys()
+    differ = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not differ, differ
+    assert rest == others
+
+
+def finite(value):
+    """Whether a float is neither infinite nor NaN."""
+    return math.isfinite(value)
