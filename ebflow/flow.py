@@ -19,6 +19,7 @@ Kira, Lee, 2023), arXiv:2305.15267.
 
 __all__ = ["Flow", "Observed", "Point", "Taylor"]
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -134,11 +135,11 @@ class Flow(nn.Module):
         """Returns this flow behind ``chain``, sharing its layers.
 
         Arguments:
-            chain: The preprocessing, from raw data to this flow's events.
+            chain: The preprocessing, from raw data to this flow's events; copied.
             match_after: Whether scores are matched behind the whole chain (MaP); otherwise
                 only dequantisation stands before the cut.
         """
-        layers = [layer.to(self.like.dtype) for layer in chain]
+        layers = [copy.deepcopy(layer).to(self.like) for layer in chain]
         dequantised = bool(layers) and isinstance(layers[0], Dequantise)
         cut = len(layers) if match_after else int(dequantised)
         front = {"preprocessing": getattr(chain, "spec", None), "match_after": match_after}

@@ -99,8 +99,9 @@ def _front(width: int, levels: int | None, margin: float | None, scale: float) -
     if levels is None:
         return []
     if margin is None:
-        return [Dequantise(levels), Affine(0.0, 1 / levels, (width,))]
-    shift = Affine(-margin * levels, (1 - 2 * margin) / levels, (width,))
+        return [Dequantise(levels), Affine(0.0, 1 / levels, (width,), dtype=torch.float64)]
+    scaled = (1 - 2 * margin) / levels
+    shift = Affine(-margin * levels, scaled, (width,), dtype=torch.float64)
     return [Dequantise(levels), shift, Logit(scale)]
 
 

@@ -66,12 +66,11 @@ def steps(training, count=5):
     batches = split.shuffled(training.batch_size, seed=0)
     for _ in range(count):
         training.train_step(next(batches))
-    return float(training._window[-1])
 
 
 TRAININGS = {
     "plain": {},
-    "2 slices": dict(objective_options=dict(slices=2)),
+    "2 slices": dict(loss=dict(hyper=dict(slices=2))),
     "clipped": dict(clip=1.0),
     "stabilised": dict(loss=dict(low_energy=0.1, latent_mean=1.0)),
     "residual": dict(net=dict(depth=3, residual=True)),
@@ -80,14 +79,11 @@ TRAININGS = {
 
 
 def made(digits, objective, name):
-    options = dict(TRAININGS[name])
-    if "objective_options" in options:
-        if objective not in ("ssm", "ssm_vr"):
-            pytest.skip("no slices")
-        options.pop("objective_options")
+    if name == "2 slices" and objective not in ("ssm", "ssm_vr"):
+        pytest.skip("no slices")
     if name == "logit behind the cut" and objective in ("dsm", "fd_ssm"):
         pytest.skip("noise leaves the logit's domain")
-    return trainer(digits, objective, **options)
+    return trainer(digits, objective, **TRAININGS[name])
 
 
 @pytest.mark.parametrize("name", TRAININGS)
@@ -97,7 +93,7 @@ def test_score_matching_never_factorises(digits, forbid, objective, name):
     before = [p.clone() for p in training.parameters]
     forbid()
     with NoFactorisation():
-        assert steps(training) == pytest.approx(float(training._window[-1]))
+        steps(training)
     moved = [not torch.equal(a, b) for a, b in zip(before, training.parameters, strict=True)]
     assert all(moved) and training.step == 5
 

@@ -1,6 +1,5 @@
 """Trainers on real data, and ways to compare them."""
 
-import math
 from functools import partial
 
 import torch
@@ -23,9 +22,13 @@ OPTIMIZERS = {
 }
 
 
-def loss_of(matched, objective="dsm", anchor=None, **options):
-    """Returns the loss of a flow behind the cut; ``anchor`` holds the anchor's options."""
+def loss_of(matched, objective="dsm", anchor=None, hyper=None, **options):
+    """Returns the loss of a flow behind the cut.
+
+    ``anchor`` holds the anchor's options, ``hyper`` the objective's.
+    """
     function, lazy = objectives.OBJECTIVES[objective], objective == "lazy_ml"
+    function = partial(function, **hyper) if hyper else function
     model = Anchor(matched, **(anchor or {})) if anchor is not None or lazy else None
     if lazy:
         function = partial(function, anchor=model)
@@ -73,8 +76,3 @@ def same(one, other):
     differ = [name for name in a if not torch.equal(a[name], b[name])]
     assert not differ, differ
     assert rest == others
-
-
-def finite(value):
-    """Whether a float is neither infinite nor NaN."""
-    return math.isfinite(value)

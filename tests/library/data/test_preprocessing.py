@@ -1,0 +1,181 @@
+"""Preprocessing against numpy and scipy on the same completed data."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+
+from ebflow.architectures import dense
+from ebflow.data.loader import Dataset
+from ebflow.data.prepare import prepare
+from ebflow.data.preprocessing import build, fit, gaussian
+from ebflow.errors import BadInput
+from ebflow.evaluate import evaluate
+from ebflow.flow import Flow
+from ebflow.randomness import generator as derive
+
+FRONTS = {
+    "digits, logit": ("digits", dict(margin=1e-3, scale=0.5)),
+    "digits, no logit": ("digits", dict(margin=None)),
+    "diabetes": ("diabetes", {}),
+}
+fronts = pytest.mark.parametrize("name", FRONTS)
+normalised = pytest.mark.parametrize("normalise", ["none", "standardise", "whiten"])
+
+
+def flow_of(chain, width):
+    """Returns the preprocessing alone as a flow."""
+    return Flow((width,), []).preprocessed(chain)
+
+
+def setting(request, name, **options):
+    """Returns a training split, its chain, and the image of the rows that it was fit to."""
+    source, front = FRONTS[name]
+    split = request.getfixturevalue(source).split("train")
+    chain = fit(split, **front, **options)
+    y = flow_of(chain, split.width).preprocess(split.tensor(), derive(0, "preprocess"))
+    return split, chain, y
+
+
+def plain(split, front):
+    """Returns what stands before the normalisation, in numpy, and its log-determinants."""
+    x = split.tensor()
+    if split.manifest.levels is None:
+        return x.double().numpy(), np.zeros(len(x))
+    noise = torch.rand(x.shape, generator=derive(0, "preprocess"), dtype=torch.float64)
+    y = ((x + noise) / 17).numpy()
+    if front["margin"] is None:
+        return y, np.full(len(x), -64 * np.log(17))
+    m, a = front["margin"], front["scale"]
+    y = (y + m) * (1 - 2 * m)
+    log_dets = 64 * np.log((1 - 2 * m) / 17) - np.log(a * y * (1 - y)).sum(1)
+    return np.log(y / (1 - y)) / a, log_dets
+
+
+@fronts
+def test_front_is_the_formula(request, name):
+    split, _, y = setting(request, name, normalise="none")
+    expected, _ = plain(split, FRONTS[name][1])
+    np.testing.assert_allclose(y, expected, rtol=1e-9, atol=1e-9)
+
+
+@fronts
+def test_standardising_gives_unit_variances(request, name):
+    split, chain, y = setting(request, name, normalise="standardise")
+    x, _ = plain(split, FRONTS[name][1])
+    np.testing.assert_allclose(y, (x - x.mean(0)) / x.std(0), rtol=1e-9, atol=1e-9)
+
+
+@fronts
+def test_whitening_gives_the_identity_covariance(request, name):
+    _, _, y = setting(request, name, normalise="whiten")
+    np.testing.assert_allclose(y.mean(0), 0, atol=1e-9)
+    np.testing.assert_allclose(np.cov(y.mT, bias=True), np.eye(y.shape[1]), atol=1e-8)
+
+
+@fronts
+def test_whitening_is_by_the_symmetric_root(request, name):
+    _, chain, _ = setting(request, name, normalise="whiten")
+    w = chain.layers[-1].weight
+    torch.testing.assert_close(w, w.mT)
+    assert torch.linalg.eigvalsh(w)[0] > 0
+
+
+@fronts
+@pytest.mark.parametrize("shrinkage", [0.1, 0.9])
+def test_shrinkage_is_towards_the_mean_variance(request, name, shrinkage):
+    split, chain, y = setting(request, name, normalise="whiten", shrinkage=shrinkage)
+    x, _ = plain(split, FRONTS[name][1])
+    c = np.cov(x.T, bias=True)
+    shrunk = (1 - shrinkage) * c + shrinkage * np.trace(c) / len(c) * np.eye(len(c))
+    w = chain.layers[-1].weight.numpy()
+    np.testing.assert_allclose(w @ shrunk @ w, np.eye(len(c)), atol=1e-8)
+
+
+@fronts
+@pytest.mark.parametrize("normalise", ["standardise", "whiten"])
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_statistics_do_not_depend_on_the_batches(request, name, normalise, batch_size):
+    source, front = FRONTS[name]
+    split = request.getfixturevalue(source).split("train")
+    one, other = (
+        flow_of(fit(split, normalise=normalise, batch_size=b, **front), split.width).state_dict()
+        for b in (batch_size, 5000)
+    )
+    for key, t in one.items():
+        torch.testing.assert_close(t, other[key], rtol=1e-9, atol=1e-9)
+
+
+@fronts
+def test_gaussian_is_scipys(request, name):
+    source, front = FRONTS[name]
+    dataset = request.getfixturevalue(source)
+    split = dataset.split("train")
+    x, log_dets = plain(split, front)
+    exact = multivariate_normal(x.mean(0), np.cov(x.T, bias=True)).logpdf(x) + log_dets
+    flow = gaussian(split, **front)
+    found = flow.log_prob(split.tensor(), derive(0, "preprocess"))
+    np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-7)
+
+
+@fronts
+def test_gaussian_is_exact_whatever_the_default_type(request, name, single_precision):
+    source, front = FRONTS[name]
+    split = request.getfixturevalue(source).split("train")
+    flow = gaussian(split, **front)
+    assert flow.like.dtype == torch.float64
+    x, log_dets = plain(split, front)
+    exact = multivariate_normal(x.mean(0), np.cov(x.T, bias=True)).logpdf(x) + log_dets
+    noise = derive(0, "preprocess")
+    np.testing.assert_allclose(flow.log_prob(split.tensor(), noise), exact, rtol=1e-9, atol=1e-7)
+
+
+def test_gaussian_baseline_of_digits(digits):
+    """The full-covariance Gaussian's validation NLL: 103.5 nats in a separate prototype."""
+    flow = gaussian(digits.split("train"), margin=1e-6)
+    assert evaluate(flow, digits.split("validation")).nll == pytest.approx(103.5, abs=3)
+
+
+@fronts
+@normalised
+def test_a_spec_and_its_weights_build_the_chain_again(request, name, normalise):
+    split, chain, y = setting(request, name, normalise=normalise)
+    spec = json.loads(json.dumps(chain.spec))
+    again = flow_of(build(spec), split.width)
+    again.load_state_dict(flow_of(chain, split.width).state_dict())
+    found = again.preprocess(split.tensor(), derive(0, "preprocess"))
+    torch.testing.assert_close(found, y, rtol=1e-12, atol=1e-12)
+
+
+def test_unknown_normalisation_is_refused(digits):
+    with pytest.raises(ValueError, match="normalise: found 'zca'"):
+        fit(digits.split("train"), normalise="zca")
+
+
+def table(folder, columns, **options):
+    """Prepares a table of float columns."""
+    pq.write_table(pa.table(columns), folder / "in.parquet")
+    prepare(folder / "in.parquet", folder / "out", **options)
+    return Dataset(folder / "out").split("train")
+
+
+def test_dependent_features_are_refused_unless_shrunk(tmp_path):
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    split = table(tmp_path, {"a": x[:, 0], "b": x[:, 1], "c": x[:, 0] * 2})
+    with pytest.raises(BadInput, match="shrinkage: found a singular covariance") as error:
+        fit(split, normalise="whiten")
+    assert "\n" not in str(error.value)
+    assert fit(split, normalise="whiten", shrinkage=0.1).layers
+
+
+def test_a_fitted_chain_is_left_as_it_is(digits, single_precision):
+    """One chain may stand before a float32 and a float64 flow."""
+    split = digits.split("train")
+    chain = fit(split, normalise="whiten")
+    before = chain.layers[-1].weight.dtype
+    dense((64,), dtype=torch.float32).preprocessed(chain)
+    assert chain.layers[-1].weight.dtype == before == torch.float64
