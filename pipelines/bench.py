@@ -1,36 +1,28 @@
-"""``ebflow bench``: step times of every objective on this machine."""
+"""Step times of every objective on this machine, as tables."""
 
 __all__ = ["bench"]
 
-import os
 import platform
-import sys
 from collections.abc import Sequence
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
+from ebflow.benchmark import Timing, benchmark, growth
+from ebflow.costs import measured_peak
+from pipelines import environment
 from pipelines.options import Bench
 
-HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
-
-def bench(options: Bench, words: Sequence[str], console: Console) -> None:
-    """Prints the timings as they come; restarts Python once if huge pages must be set."""
-    if options.huge_pages and HUGE_PAGES not in os.environ.get("GLIBC_TUNABLES", ""):
-        os.environ["GLIBC_TUNABLES"] = HUGE_PAGES
-        os.execv(sys.executable, [sys.executable, "-m", "pipelines.cli", "bench", *words])
-    import torch
-
-    from ebflow.benchmark import benchmark, growth
-    from ebflow.costs import measured_peak
-
+def bench(options: Bench, console: Console) -> None:
+    """Prints the timings as they come."""
     torch.set_num_threads(options.threads)
     peak = measured_peak()
     console.print(
         f"{platform.processor() or platform.machine()}, {options.threads} threads, torch "
         f"{torch.__version__}, L = {options.depth}, B = {options.batch}, huge pages "
-        f"{'on' if options.huge_pages else 'off'}; peak {peak / 1e9:.0f} GFLOP/s",
+        f"{'on' if environment.IN_FORCE else 'off'}; peak {peak / 1e9:.0f} GFLOP/s",
         highlight=False,
     )
     timings = []
@@ -44,7 +36,7 @@ def bench(options: Bench, words: Sequence[str], console: Console) -> None:
         console.print(f"step time of {name} grows as D^{exponent:.2f}", highlight=False)
 
 
-def _table(size: int, timings: Sequence) -> Table:
+def _table(size: int, timings: Sequence[Timing]) -> Table:
     table = Table(title=f"D = {size}", title_justify="left")
     table.add_column("objective")
     for name in ("ms/step", "median", "GEMMs", "of peak", "× exact ML"):
