@@ -1,4 +1,4 @@
-"""The command line: ``ebflow run | ui | data | bench``.
+"""The command line: ``ebflow run | ui | data | bench | curves``.
 
 A command's module is imported when it is called, so that help and bad input cost no torch.
 """
@@ -63,21 +63,23 @@ def _usage(words: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Command:
-    """A command: the module whose ``run`` it calls, and its one line of help."""
+    """A command: the function it calls, as ``module:name``, and its one line of help."""
 
-    module: str
+    target: str
     help: str
 
     def run(self, words: Sequence[str]) -> int:
         """Returns the exit code."""
-        return import_module(f"pipelines.{self.module}").run(words)
+        module, _, name = self.target.partition(":")
+        return getattr(import_module(f"pipelines.{module}"), name)(words)
 
 
 COMMANDS = {
-    "run density": Command("command", "prepare, train, evaluate and report a flow on data"),
-    "ui": Command("ui", "look at all runs in MLflow"),
-    "bench": Command("bench", "time every objective's step on this machine"),
-    "data list": Command("listing", "list the named data sets"),
+    "run density": Command("command:run", "prepare, train, evaluate and report a flow on data"),
+    "ui": Command("ui:run", "look at all runs in MLflow"),
+    "data list": Command("listing:run", "list the named data sets"),
+    "bench": Command("measuring:bench", "time a step of every objective on this machine"),
+    "curves": Command("measuring:curves", "NLL against training time, objective by objective"),
 }
 HINT = "`ebflow COMMAND --help` lists the options of a command."
 

@@ -5,6 +5,7 @@ __all__ = ["start", "stop"]
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 import psutil
 
 from pipelines import store
+from pipelines.faults import StageFailed
 
 PREFIX = "ebflow-ray-"
 GRACE_S = 15.0
+REACH_S = 10.0
 
 
 def start(workers: int) -> Path | None:
@@ -27,6 +30,7 @@ def start(workers: int) -> Path | None:
     import ray
 
     if "RAY_ADDRESS" in os.environ:
+        _reach(os.environ["RAY_ADDRESS"])
         environment = {"env_vars": _environment()}
         ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
         return None
@@ -55,6 +59,17 @@ def stop(running: Sequence[Any], folder: Path | None) -> None:
     ray.shutdown()
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _reach(address: str) -> None:
+    """Raises StageFailed at once where Ray would wait for long."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), REACH_S).close()
+    except OSError as error:
+        raise StageFailed(f"Ray at RAY_ADDRESS = {address} cannot be reached: {error}") from None
 
 
 def _sweep() -> None:

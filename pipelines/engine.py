@@ -6,7 +6,7 @@ A stage is found again by its own source, the source of the modules it names
 not found runs as a Ray task; Ray starts at the first of them, so a fully cached run never does.
 """
 
-__all__ = ["Artefact", "Context", "Engine", "Outcome", "Source", "run_stage"]
+__all__ = ["Artefact", "Context", "Engine", "Outcome", "Source", "plan", "run_stage"]
 
 import logging
 import shutil
@@ -28,7 +28,7 @@ from redun.backends.db import Job as JobRow
 from redun.config import Config
 from redun.executors.base import Executor, load_task_module
 from redun.hashing import hash_struct
-from redun.scheduler import DryRunResult, Job, JobInfo
+from redun.scheduler import Job, JobInfo
 from redun.task import get_task_registry
 from redun.value import ProxyValue, Value
 
@@ -124,6 +124,19 @@ class Context:
     tracker: Tracker
     parent: str
     force: bool
+
+
+class Planned(Exception):
+    """Ends a plan at the first stage that would run."""
+
+
+class Planner(Executor):
+    """Runs nothing."""
+
+    def submit(self, job: Job) -> None:
+        """Ends the plan."""
+        assert self._scheduler is not None
+        self._scheduler.reject_job(job, Planned())
 
 
 class Progress(Protocol):
@@ -294,7 +307,8 @@ class Engine:
             BadInput: As a stage raised it.
             StageFailed: If a stage failed; its cause holds the whole story.
         """
-        scheduler, execution = self._scheduler(), str(uuid.uuid4())
+        executors = StageExecutor("driver", self), RayExecutor("ray", self)
+        scheduler, execution = _scheduler(*executors), str(uuid.uuid4())
         try:
             value = scheduler.run(graph, cache=not self.force, execution_id=execution)
         except SystemExit as stop:
@@ -304,21 +318,23 @@ class Engine:
             raise failure(error) from error
         return Outcome(value, _ran(scheduler, execution))
 
-    def plan(self, graph: Any) -> dict[str, bool]:  # noqa: ANN401
-        """Returns which stages a run would run, by name, as far as can be known before it."""
-        scheduler, execution = self._scheduler(), str(uuid.uuid4())
-        with suppress(DryRunResult):
-            scheduler.run(graph, dryrun=True, cache=not self.force, execution_id=execution)
-        return _ran(scheduler, execution)
 
-    def _scheduler(self) -> Scheduler:
-        database = {"db_uri": f"sqlite:///{store.home() / 'redun.db'}"}
-        scheduler = Scheduler(Config({"backend": database}))
-        scheduler.add_executor(StageExecutor("driver", self))
-        scheduler.add_executor(RayExecutor("ray", self))
-        with store.lock("redun"):
-            scheduler.load(migrate=True)
-        return scheduler
+def plan(graph: Any) -> dict[str, bool]:  # noqa: ANN401
+    """Returns whether a run would run a stage, by name; what follows such a stage is not told."""
+    scheduler, execution = _scheduler(Planner("driver"), Planner("ray")), str(uuid.uuid4())
+    with suppress(Planned):
+        scheduler.run(graph, execution_id=execution)
+    return _ran(scheduler, execution)
+
+
+def _scheduler(*executors: Executor) -> Scheduler:
+    database = {"db_uri": f"sqlite:///{store.home() / 'redun.db'}"}
+    scheduler = Scheduler(Config({"backend": database}))
+    for executor in executors:
+        scheduler.add_executor(executor)
+    with store.lock("redun"):
+        scheduler.load(migrate=True)
+    return scheduler
 
 
 def _ran(scheduler: Scheduler, execution: str) -> dict[str, bool]:

@@ -1,14 +1,22 @@
 """The environment of Ray and MLflow: loopback only, no telemetry, no noise.
 
-Call :func:`prepare` before either is imported. What the user has set is left as it is.
+Call :func:`prepare` before either is imported. What the user has set is left as it is. Workers
+that Ray starts inherit huge pages for large gradients, which glibc reads at a process's start.
 """
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "restart_with_huge_pages"]
 
 import os
 import secrets
+import sys
+from collections.abc import Sequence
+
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
+IN_FORCE = HUGE_PAGES in os.environ.get("GLIBC_TUNABLES", "")
+"""Whether this process started with huge pages: glibc reads the variable only then."""
 
 SETTINGS = {
+    "GLIBC_TUNABLES": HUGE_PAGES,
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -29,6 +37,13 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
     if "RAY_ADDRESS" not in os.environ:
         _embed_ray()
+
+
+def restart_with_huge_pages(words: Sequence[str]) -> None:
+    """Starts this command anew if the process has no huge pages; else does nothing."""
+    if not IN_FORCE:
+        os.environ["GLIBC_TUNABLES"] = HUGE_PAGES
+        os.execv(sys.executable, [sys.executable, "-m", "pipelines.cli", *words])
 
 
 def _embed_ray() -> None:

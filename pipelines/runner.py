@@ -19,7 +19,7 @@ from ebflow.data.schema import Manifest
 from ebflow.data.sources import fingerprint, open_source
 from ebflow.data.splits import split_counts
 from ebflow.errors import BadInput
-from pipelines import rows, store
+from pipelines import engine, rows, store
 from pipelines.config import DensityConfig, dump
 from pipelines.density import STAGES, density, key
 from pipelines.engine import Artefact, Context, Engine, Outcome, Source
@@ -82,7 +82,6 @@ def plan(run: Run, source: Source) -> dict[str, str]:
     """Returns for each stage whether it would run or is cached; writes nothing of its own."""
     found = {}
     if (store.home() / "redun.db").exists() and not run.force:
-        engine = Engine(open_context=_never, progress=_Silent())
         found = engine.plan(density(run.config, source))
     return {stage: "run" if found.get(stage, True) else "cached" for stage in STAGES}
 
@@ -99,13 +98,13 @@ def execute(run: Run, source: Source, console: Console) -> dict[str, Any]:
         with store.lock(name, waiting=lambda: _wait(console)), ExitStack() as stack:
             tracked = Tracked(run, pipeline, stack)
             progress = stack.enter_context(Progress(console, run.config.train))
-            engine = Engine(
+            stages = Engine(
                 open_context=tracked.context,
                 progress=progress,
                 workers=run.config.cluster.workers,
                 force=run.force,
             )
-            outcome = engine.run(density(run.config, source))
+            outcome = stages.run(density(run.config, source))
             with reaching():
                 return _publish(run, outcome, tracked)
 
@@ -238,15 +237,3 @@ def _clean_home() -> Iterator[None]:
 
 def _wait(console: Console) -> None:
     console.print("another process runs the same pipeline: waiting for it", highlight=False)
-
-
-def _never() -> Context:
-    raise AssertionError("a plan runs no stage")
-
-
-class _Silent:
-    def started(self, stage: str, key: str) -> None:
-        """Says nothing."""
-
-    def finished(self, stage: str) -> None:
-        """Says nothing."""

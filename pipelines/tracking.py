@@ -176,8 +176,7 @@ class StageRun:
         """
         inputs = Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]), "x")])
         outputs = Schema([TensorSpec(np.dtype("float64"), (-1,))])
-        mlflow.set_tracking_uri(self.client.tracking_uri)
-        with mlflow.start_run(run_id=self.id, log_system_metrics=False):
+        with _default_store(self.client.tracking_uri), mlflow.start_run(run_id=self.id):
             model = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("model.py")),
@@ -285,6 +284,17 @@ def serve(port: int) -> subprocess.Popen:
     command += ["--port", str(port), "--backend-store-uri", store_uri()]
     command += ["--artifacts-destination", str(store.home() / "mlartifacts")]
     return subprocess.Popen(command, start_new_session=True)
+
+
+@contextmanager
+def _default_store(uri: str) -> Iterator[None]:
+    """Points MLflow's fluent functions at a store for a while."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,10 @@
 """Small real data in files, a store of one's own, the command line in this process."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -57,3 +61,62 @@ def ebflow(capsys):
         return SimpleNamespace(code=code, out=out.splitlines(), err=err.splitlines())
 
     return run
+
+
+class Store:
+    """A store on disk, and the command line on it in processes of their own.
+
+    Arguments:
+        root: Folder for the store and the results.
+    """
+
+    def __init__(self, root):
+        self.root, self.home = root, root / "store"
+
+    def environment(self, **more):
+        kept = {name: v for name, v in os.environ.items() if not name.startswith("MLFLOW_")}
+        return {**kept, "EBFLOW_HOME": str(self.home), "OMP_NUM_THREADS": "1", **more}
+
+    def start(self, *words, **more):
+        """Starts ``ebflow`` in a process group of its own."""
+        command = [sys.executable, "-m", "pipelines.cli", *map(str, words)]
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env=self.environment(**more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *words, **more):
+        """Runs ``ebflow`` to its end; fails the test unless it ends well."""
+        process = self.start(*words, **more)
+        out, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err + out
+        return out
+
+    def summary(self, name="digits"):
+        return json.loads((self.root / "runs" / "density" / name / "summary.json").read_text())
+
+    def copy(self, root):
+        """Returns a copy with its own store; MLflow's artefacts are left out."""
+        ignore = shutil.ignore_patterns("mlartifacts")
+        shutil.copytree(self.root, root, dirs_exist_ok=True, ignore=ignore)
+        return Store(root)
+
+
+QUICK = ("--train.steps", "300", "--train.validate-every", "100", "--train.log-every", "20")
+"""Options of a training of about a second."""
+
+NO_RAY = {"RAY_ADDRESS": "127.0.0.1:9"}
+"""With this, starting Ray fails."""
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """A finished run on digits, and what it printed; do not change it."""
+    store = Store(tmp_path_factory.mktemp("digits"))
+    store.printed = store.run("run", "density", *QUICK)
+    return store

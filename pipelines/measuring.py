@@ -1,0 +1,47 @@
+"""``ebflow bench`` and ``ebflow curves``: options checked, then measured."""
+
+__all__ = ["bench", "curves"]
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from ebflow.errors import BadInput
+from pipelines import environment
+from pipelines.options import Bench, Curves
+from pipelines.parsing import parse
+
+
+def bench(words: Sequence[str]) -> int:
+    """Times a step of every objective."""
+    options = parse(Bench, words, "ebflow bench")
+    _at_least(1, sizes=min(options.sizes, default=0), depth=options.depth, threads=options.threads)
+    _at_least(2, batch=options.batch)
+    if not options.seconds > 0:
+        raise BadInput(f"--seconds: found {options.seconds}, expected above 0")
+    if options.huge_pages:
+        environment.restart_with_huge_pages(["bench", *words])
+    from pipelines import bench
+
+    bench.bench(options, Console())
+    return 0
+
+
+def curves(words: Sequence[str]) -> int:
+    """Trains by every objective for the same time."""
+    options = parse(Curves, words, "ebflow curves")
+    _at_least(1, seeds=options.seeds, threads=options.threads)
+    _at_least(1, validation=options.validation, test=options.test)
+    if not options.seconds > 0:
+        raise BadInput(f"--seconds: found {options.seconds}, expected above 0")
+    environment.restart_with_huge_pages(["curves", *words])
+    from pipelines import curves
+
+    curves.curves(options, Console())
+    return 0
+
+
+def _at_least(bound: int, **options: int) -> None:
+    for name, value in options.items():
+        if value < bound:
+            raise BadInput(f"--{name}: found {value}, expected at least {bound}")

@@ -1,0 +1,269 @@
+"""The density pipeline on real data, a real Ray and a real MLflow store."""
+
+import json
+import re
+import subprocess
+import sys
+
+import mlflow
+import numpy as np
+import pytest
+import yaml
+
+from ebflow.checkpoint import load
+from ebflow.data.loader import Dataset
+from ebflow.data.schema import Manifest
+from pipelines.density import STAGES
+
+from .conftest import NO_RAY, QUICK, Store
+
+KEYS = {
+    "test/nll", "test/nll_se", "test/bpd", "val/nll", "baseline/gaussian_nll",
+    "train/steps_per_s", "train/steps", "train/best_step", "time/startup_s", "time/total_s",
+    "time/share_outside_step", "time/share_data", "time/share_report", "time/share_validate",
+    "time/share_checkpoint", "mlflow_run_id", "checkpoint", "report", "figures", "config",
+    "seeds", "artefacts", "command", "verdict", "name",
+}  # fmt: skip
+
+
+def fates(printed):
+    """Returns which stages ran, from the line that tells it."""
+    line = next(line for line in printed.splitlines() if line.startswith("stages"))
+    return dict(re.findall(r"(\w+) (ran|cached)", line))
+
+
+def test_the_table_and_where_all_lies_is_printed(digits):
+    summary = digits.summary()
+    assert fates(digits.printed) == dict.fromkeys(STAGES, "ran")
+    for key in ("test/nll", "test/nll_se", "baseline/gaussian_nll"):
+        assert f"{summary[key]:.2f}" in digits.printed
+    for text in (summary["checkpoint"], summary["report"], "steps/s", "ebflow ui"):
+        assert text in digits.printed
+
+
+def test_the_output_folder(digits):
+    output = digits.root / "runs" / "density" / "digits"
+    names = {path.name for path in output.iterdir()}
+    assert names == {"summary.json", "report.html", "figures", "checkpoint", "config.yaml"}
+    assert {path.suffix for path in (output / "figures").iterdir()} == {".png"}
+    checkpoint = {path.name for path in (output / "checkpoint").iterdir()}
+    assert checkpoint >= {"model.safetensors", "ema.safetensors", "state.json"}
+
+
+def test_the_summary(digits):
+    summary = digits.summary()
+    assert summary.keys() >= KEYS
+    assert summary["config"] == yaml.safe_load(
+        (digits.root / "runs" / "density" / "digits" / "config.yaml").read_text()
+    )
+    shares = [value for key, value in summary.items() if key.startswith("time/share_")]
+    outside = summary["time/share_outside_step"]
+    assert sum(shares) - outside == pytest.approx(1)
+    assert summary["time/share_step"] == pytest.approx(1 - outside)
+    assert summary["seeds"] == {"data": 0, "training": 0}
+
+
+def test_the_store_keeps_no_work_of_finished_stages(digits):
+    assert not [path for path in (digits.home / "work").rglob("*") if path.is_file()]
+
+
+LOAD = """
+import json, sys
+from ebflow.checkpoint import load
+from ebflow.data.loader import Dataset
+summary = json.load(open(sys.argv[1]))
+x = Dataset(summary["artefacts"]["prepare"]).split("test").tensor()
+print(-float(load(summary["checkpoint"]).log_prob(x).double().mean()))
+"""
+
+
+def test_the_flow_of_a_fresh_process_gives_the_test_likelihood(digits):
+    path = digits.root / "runs" / "density" / "digits" / "summary.json"
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, path], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) == pytest.approx(digits.summary()["test/nll"], abs=1e-3)
+
+
+def test_a_second_run_is_cached_and_needs_no_ray(digits):
+    before = runs(digits)
+    printed = digits.run("run", "density", *QUICK, **NO_RAY)
+    assert fates(printed) == dict.fromkeys(STAGES, "cached")
+    assert runs(digits) == before
+    assert digits.summary()["mlflow_run_id"] in before
+
+
+def test_the_configuration_it_left_reproduces_it(digits):
+    config = digits.root / "runs" / "density" / "digits" / "config.yaml"
+    printed = digits.run("run", "density", "--config", config, "--dry-run", **NO_RAY)
+    assert planned(printed) == dict.fromkeys(STAGES, "cached")
+
+
+def planned(printed):
+    return dict(re.findall(r"^(prepare|train|evaluate|report) +(run|cached)$", printed, re.M))
+
+
+PLANS = {
+    "nothing": ((), ()),
+    "a name": (("--name", "other"), ()),
+    "restarts": (("--cluster.max-failures", "9"), ()),
+    "draws": (("--evaluate.draws", "2"), ("evaluate", "report")),
+    "a rate": (("--train.lr", "0.01"), ("train", "evaluate", "report")),
+    "workers": (("--workers", "2"), ("train", "evaluate", "report")),
+    "the split": (("--data.seed", "1"), STAGES),
+    "force": (("--force",), STAGES),
+}
+
+
+@pytest.mark.parametrize("words, again", PLANS.values(), ids=PLANS)
+def test_what_a_changed_option_would_run(digits, words, again):
+    printed = digits.run("run", "density", *QUICK, *words, "--dry-run", **NO_RAY)
+    assert planned(printed) == {s: "run" if s in again else "cached" for s in STAGES}
+
+
+DAMAGES = {
+    "checkpoint": ("train", "checkpoint/ema.safetensors", ("train", "evaluate", "report")),
+    "data": ("prepare", "manifest.json", STAGES),
+    "report": ("report", "report.html", ("report",)),
+}
+
+
+@pytest.mark.parametrize("stage, name, again", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_artefacts_are_noticed(digits, tmp_path, stage, name, again):
+    store = digits.copy(tmp_path / "copy")
+    path = next((store.home / "artefacts" / stage).glob(f"*/{name}"))
+    path.write_bytes(path.read_bytes()[:-1])
+    printed = store.run("run", "density", *QUICK, "--dry-run", **NO_RAY)
+    assert planned(printed) == {s: "run" if s in again else "cached" for s in STAGES}
+
+
+def test_a_changed_option_runs_what_depends_on_it_and_no_more(digits, tmp_path):
+    store = digits.copy(tmp_path / "copy")
+    printed = store.run("run", "density", *QUICK, "--evaluate.draws", "3")
+    assert fates(printed) == {
+        "prepare": "cached", "train": "cached", "evaluate": "ran", "report": "ran"
+    }  # fmt: skip
+    new, old = store.summary(), digits.summary()
+    assert new["mlflow_run_id"] != old["mlflow_run_id"]
+    assert new["test/nll"] == pytest.approx(old["test/nll"], abs=0.5)
+    assert new["test/nll"] != old["test/nll"]
+
+
+def runs(store):
+    """Returns the runs in MLflow by id."""
+    client = mlflow.MlflowClient(f"sqlite:///{store.home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("density").experiment_id
+    return {run.info.run_id: run.to_dictionary() for run in client.search_runs([experiment])}
+
+
+@pytest.fixture(scope="module")
+def tracked(digits):
+    """The pipeline's run, its children by name, and the client."""
+    client = mlflow.MlflowClient(f"sqlite:///{digits.home / 'mlflow.db'}")
+    run = client.get_run(digits.summary()["mlflow_run_id"])
+    parent = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+    children = client.search_runs([run.info.experiment_id], parent)
+    return client, run, {child.info.run_name: child for child in children}
+
+
+def test_every_stage_is_a_finished_child_run(digits, tracked):
+    _, run, children = tracked
+    assert set(children) == set(STAGES)
+    assert {r.info.status for r in (run, *children.values())} == {"FINISHED"}
+    for stage, child in children.items():
+        assert child.data.tags["ebflow.stage"] == stage
+        assert digits.summary()["artefacts"][stage].endswith(child.data.tags["ebflow.key"])
+
+
+def test_the_run_names_the_command_that_reproduces_it(tracked):
+    _, run, _ = tracked
+    assert run.data.tags["mlflow.note.content"] == f"`ebflow run density {' '.join(QUICK)}`"
+
+
+def test_parameters_and_final_metrics_are_tracked(digits, tracked):
+    _, run, children = tracked
+    assert run.data.params["train.steps"] == "300"
+    assert run.data.params["objective.name"] == "dsm"
+    assert run.data.metrics["test/nll"] == digits.summary()["test/nll"]
+    assert children["evaluate"].data.metrics["test/nll"] == digits.summary()["test/nll"]
+
+
+@pytest.mark.parametrize("where", ["run", "train"])
+def test_metrics_over_steps_are_tracked_each_once(tracked, where):
+    client, run, children = tracked
+    run_id = run.info.run_id if where == "run" else children["train"].info.run_id
+    steps = {
+        name: [metric.step for metric in client.get_metric_history(run_id, name)]
+        for name in ("val/nll", "train/loss", "train/examples_per_s", "time/step_ms")
+    }
+    assert steps.pop("val/nll")[:4] == [0, 100, 200, 300]
+    for name, found in steps.items():
+        assert found == list(range(20, 301, 20)), name
+
+
+def test_the_data_set_is_an_input_with_its_digest(digits, tracked):
+    _, run, children = tracked
+    manifest = Manifest.load(digits.summary()["artefacts"]["prepare"])
+    for found in (run, children["train"], children["evaluate"]):
+        dataset = found.inputs.dataset_inputs[0].dataset
+        assert dataset.name == "digits"
+        assert json.loads(dataset.profile)["sha256"] == manifest.digest
+
+
+def test_the_files_are_artefacts(tracked):
+    client, run, _ = tracked
+    names = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert names >= {"summary.json", "report.html", "config.yaml", "figures", "checkpoint"}
+    figures = {item.path for item in client.list_artifacts(run.info.run_id, "figures")}
+    assert figures == {f"figures/{n}.png" for n in ("training", "samples", "diagnosis")}
+
+
+def test_the_model_predicts_log_densities_in_nats(digits, tracked, monkeypatch):
+    client, run, _ = tracked
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
+    uri = f"models:/{run.outputs.model_outputs[0].model_id}"
+    model = mlflow.pyfunc.load_model(uri)
+    x = Dataset(digits.summary()["artefacts"]["prepare"]).split("test").tensor()
+    found = model.predict(x.numpy())
+    assert found.shape == (250,) and found.dtype == np.float64
+    assert -found.mean() == pytest.approx(digits.summary()["test/nll"], abs=0.5)
+    expected = load(digits.summary()["checkpoint"]).log_prob(x).detach().numpy()
+    np.testing.assert_allclose(found, expected, atol=20)
+    assert model.metadata.signature is not None
+    assert mlflow.models.get_model_info(uri).saved_input_example_info is not None
+
+
+def test_the_report_needs_nothing_else(digits):
+    page = (digits.root / "runs" / "density" / "digits" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert not re.search(r"(src|href)\s*=\s*\"(?!data:)", page)
+    assert f"{digits.summary()['test/nll']:.2f}" in page
+
+
+def test_another_name_gets_its_own_run_from_what_is_there(digits, tmp_path):
+    store = digits.copy(tmp_path / "copy")
+    before = runs(store)
+    output = tmp_path / "elsewhere"
+    words = ("--name", "other", "--output", output)
+    printed = store.run("run", "density", *QUICK, *words, **NO_RAY)
+    assert fates(printed) == dict.fromkeys(STAGES, "cached")
+    summary = json.loads((output / "summary.json").read_text())
+    made = runs(store)
+    assert set(made) - set(before) == {summary["mlflow_run_id"]}
+    assert made[summary["mlflow_run_id"]]["data"]["metrics"]["test/nll"] == summary["test/nll"]
+
+
+def test_a_lost_tracking_store_is_made_again(digits, tmp_path):
+    store = digits.copy(tmp_path / "copy")
+    (store.home / "mlflow.db").unlink()
+    store.run("run", "density", *QUICK, **NO_RAY)
+    assert set(runs(store)) == {store.summary()["mlflow_run_id"]}
+
+
+def test_columns_of_numbers(tmp_path, tabular_file):
+    store = Store(tmp_path)
+    printed = store.run("run", "density", "--data.source", tabular_file, *QUICK)
+    summary = store.summary("breast-cancer")
+    assert fates(printed) == dict.fromkeys(STAGES, "ran")
+    assert summary["config"]["preprocess"]["logit"] is None
+    assert summary["test/nll"] < summary["baseline/gaussian_nll"]

@@ -1,0 +1,226 @@
+"""The engine on small stages in this process: what is remembered, what runs again, what is told.
+
+No Ray: the stages run in the driver.
+"""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from redun import task
+from redun.scheduler import JobInfo, catch_all
+
+from ebflow.errors import BadInput, NonFinite
+from pipelines import store
+from pipelines.config import EvaluateConfig
+from pipelines.engine import Artefact, Context, Engine, Source, plan, run_stage
+from pipelines.faults import StageFailed
+from pipelines.tracking import connect
+
+redun_namespace = "ebflow"
+
+CALLS = []
+
+
+def write(value, *, output, work, run):
+    """Writes a number; fails, or is interrupted, as told by a file."""
+    CALLS.append("write")
+    error = ERRORS.get("write")
+    if error is not None:
+        (work / "half").write_text("half done")
+        raise error
+    run.log_metrics({"value": value.draws})
+    (output / "value.txt").write_text(str(value.draws))
+
+
+def double(folder, *, output, work, run):
+    """Doubles the number."""
+    CALLS.append("double")
+    value = int((folder / "value.txt").read_text())
+    (output / "value.txt").write_text(str(2 * value))
+
+
+ERRORS = {}
+
+
+@task(executor="driver", namespace="ebflow", name="write")
+def write_task(value: EvaluateConfig, source: Source, job: JobInfo = JobInfo()) -> Artefact:  # noqa: B008
+    return run_stage("write", job, value)
+
+
+@task(executor="driver", namespace="ebflow", name="double")
+def double_task(data: Artefact, job: JobInfo = JobInfo()) -> Artefact:  # noqa: B008
+    return run_stage("double", job, data.path)
+
+
+def graph(draws=3, source="same", **unkeyed):
+    data = write_task(EvaluateConfig(draws=draws, **unkeyed), Source("here", source))
+    return data, double_task(data)
+
+
+@pytest.fixture(autouse=True)
+def stages(monkeypatch):
+    """The two stages, where the engine looks for them."""
+    for function in (write, double):
+        module = ModuleType(f"pipelines.stages.{function.__name__}")
+        setattr(module, function.__name__, function)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    CALLS.clear()
+    ERRORS.clear()
+
+
+class Silent:
+    def started(self, stage, key):
+        pass
+
+    def finished(self, stage):
+        pass
+
+
+@pytest.fixture
+def engine(home):
+    def make(force=False):
+        def context():
+            tracker = connect("tests", "key")
+            return Context(tracker, tracker.start("parent", {}), force)
+
+        return Engine(open_context=context, progress=Silent(), force=force)
+
+    return make
+
+
+def ran(engine, expression):
+    """Runs it; returns which stages ran."""
+    CALLS.clear()
+    outcome = engine().run(expression)
+    assert sorted(CALLS) == sorted(stage for stage, did in outcome.ran.items() if did)
+    return set(CALLS)
+
+
+def test_a_graph_runs_once(engine):
+    outcome = engine().run(graph())
+    assert (outcome.value[1].path / "value.txt").read_text() == "6"
+    assert outcome.ran == {"write": True, "double": True}
+    assert ran(engine, graph()) == set()
+
+
+def test_a_cached_graph_opens_nothing(engine, home):
+    engine().run(graph())
+    cached = Engine(open_context=lambda: pytest.fail("opened"), progress=Silent())
+    assert cached.run(graph()).ran == {"write": False, "double": False}
+
+
+def test_another_value_runs_again(engine):
+    engine().run(graph())
+    assert ran(engine, graph(draws=4)) == {"write", "double"}
+    assert ran(engine, graph()) == set()
+
+
+def test_other_data_run_again_and_equal_results_stop_there(engine):
+    engine().run(graph())
+    assert ran(engine, graph(source="other")) == {"write"}
+
+
+def test_what_changes_no_number_runs_nothing(engine):
+    engine().run(graph())
+    assert ran(engine, graph(batch_size=7)) == set()
+
+
+def test_a_deleted_artefact_is_made_again(engine):
+    data, doubled = engine().run(graph()).value
+    (doubled.path / "value.txt").unlink()
+    assert ran(engine, graph()) == {"double"}
+    assert (doubled.path / "value.txt").read_text() == "6"
+
+
+def test_a_changed_artefact_is_made_again(engine):
+    data, doubled = engine().run(graph()).value
+    (data.path / "value.txt").write_text("5")
+    assert ran(engine, graph()) == {"write"}
+    assert (data.path / "value.txt").read_text() == "3"
+
+
+def test_force_runs_all_again(engine):
+    engine().run(graph())
+    CALLS.clear()
+    assert engine(force=True).run(graph()).ran == {"write": True, "double": True}
+    assert CALLS == ["write", "double"]
+
+
+def test_what_another_process_made_meanwhile_is_taken(engine, home):
+    engine().run(graph())
+    (home / "redun.db").unlink()
+    CALLS.clear()
+    engine().run(graph())
+    assert not CALLS
+
+
+def test_a_plan_runs_nothing(engine):
+    assert plan(graph()) == {"write": True}
+    assert not CALLS
+    engine().run(graph())
+    assert plan(graph()) == {"write": False, "double": False}
+    doubled = engine().run(graph()).value[1]
+    (doubled.path / "value.txt").unlink()
+    assert plan(graph()) == {"write": False, "double": True}
+    assert plan(graph(draws=4)) == {"write": True}
+    assert CALLS == ["write", "double"]
+
+
+def test_a_failed_stage_keeps_its_work_and_leaves_no_artefact(engine, home):
+    ERRORS["write"] = ValueError("too\nbad")
+    with pytest.raises(StageFailed, match="^ValueError: too bad$"):
+        engine().run(graph())
+    assert [path.name for path in (home / "work" / "write").rglob("*")][1:] == ["half"]
+    assert not (home / "artefacts").exists()
+    ERRORS.clear()
+    assert ran(engine, graph()) == {"write", "double"}
+    assert not list((home / "work" / "write").iterdir())
+
+
+TOLD = {BadInput("no"): BadInput, NonFinite("step 3: inf"): StageFailed, KeyboardInterrupt(): None}
+
+
+@pytest.mark.parametrize("error, expected", TOLD.items(), ids=lambda e: repr(e)[:20])
+def test_how_a_stage_ended_is_told_as_it_was(engine, error, expected):
+    ERRORS["write"] = error
+    with pytest.raises(expected or KeyboardInterrupt) as caught:
+        engine().run(graph())
+    assert str(error) in str(caught.value)
+
+
+def test_healthy_siblings_of_a_failed_stage_finish(engine):
+    ERRORS["write"] = ValueError("bad")
+
+    @task(namespace="ebflow", name="recover", cache=False)
+    def recover(results):
+        return "recovered"
+
+    other = Source("there", "x")
+    fan = catch_all([graph()[0], healthy_task(other)], Exception, recover)
+    with_sibling = engine().run(fan)
+    assert with_sibling.value == "recovered"
+    assert with_sibling.ran["healthy"]
+
+
+@task(executor="driver", namespace="ebflow", name="healthy")
+def healthy_task(source: Source, job: JobInfo = JobInfo()) -> str:  # noqa: B008
+    return "well"
+
+
+def test_each_stage_that_ran_is_a_child_run(engine):
+    engine().run(graph())
+    tracker = connect("tests", "key")
+    runs = tracker.client.search_runs([tracker.experiment])
+    children = {r.info.run_name: r for r in runs if "mlflow.parentRunId" in r.data.tags}
+    assert set(children) == {"write", "double"}
+    assert {child.info.status for child in children.values()} == {"FINISHED"}
+    key = children["write"].data.tags["ebflow.key"]
+    assert store.record("write", key).run_id == children["write"].info.run_id
+
+
+def test_artefacts_move_with_their_store(engine, home, monkeypatch, tmp_path):
+    engine().run(graph())
+    home.rename(tmp_path / "moved")
+    monkeypatch.setenv("EBFLOW_HOME", str(tmp_path / "moved"))
+    assert SimpleNamespace(ran=ran(engine, graph())).ran == set()
