@@ -185,7 +185,7 @@ class Affine(ConstantJacobian):
         super().__init__()
         self.event_shape = tuple(event_shape)
         dtype = dtype or torch.get_default_dtype()
-        shift, scale = (torch.as_tensor(t).to(dtype) for t in (shift, scale))
+        shift, scale = (torch.as_tensor(t, dtype=dtype) for t in (shift, scale))
         if not (scale > 0).all():
             raise ValueError(f"scale: found {scale.min():.6g}, expected positive numbers")
         for name, value in (("shift", shift), ("log_scale", scale.log())):
