@@ -1,3 +1,18 @@
 """Unnormalised log-densities trained by matching their score."""
 
 __version__ = "0.1.0"
+
+__all__ = ["Flow", "architectures", "checkpoint", "evaluate", "load", "objectives", "randomness"]
+
+from importlib import import_module
+
+_CONTENT = {"Flow": "flow", "load": "checkpoint"}
+
+
+def __getattr__(name: str) -> object:
+    """Imports what is asked for when it is asked for: ``import ebflow`` needs no torch."""
+    if name in _CONTENT:
+        return getattr(import_module(f"ebflow.{_CONTENT[name]}"), name)
+    if name in __all__:
+        return import_module(f"ebflow.{name}")
+    raise AttributeError(f"module 'ebflow' has no attribute {name!r}")
