@@ -41,7 +41,10 @@ class Checkpoint:
 
 
 def write(folder: str | Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint into a temporary neighbour and renames it to ``folder``."""
+    """Writes a checkpoint into a temporary neighbour and renames it to ``folder``.
+
+    A checkpoint that was there is renamed first and removed last; ``read`` finds it meanwhile.
+    """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -53,9 +56,12 @@ def write(folder: str | Path, checkpoint: Checkpoint) -> None:
     versions = {"ebflow": __version__, "torch": torch.__version__}
     text = json.dumps({**checkpoint.state, "versions": versions}, indent=1)
     (temporary / "state.json").write_text(text)
+    previous = _previous(folder)
     if folder.exists():
-        shutil.rmtree(folder)
+        shutil.rmtree(previous, ignore_errors=True)
+        folder.rename(previous)
     temporary.rename(folder)
+    shutil.rmtree(previous, ignore_errors=True)
 
 
 def read(folder: str | Path, *, only: tuple[str, ...] = FILES) -> Checkpoint:
@@ -65,9 +71,15 @@ def read(folder: str | Path, *, only: tuple[str, ...] = FILES) -> Checkpoint:
         BadInput: if a file is missing or damaged, naming it.
     """
     folder = Path(folder)
+    if not folder.exists() and _previous(folder).exists():
+        folder = _previous(folder)
     parts = {name: _tensors(folder / f"{name}.safetensors") if name in only else {}
              for name in FILES}  # fmt: skip
     return Checkpoint(**parts, state=_state(folder / "state.json"))
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")
 
 
 def load(folder: str | Path, *, weights: str = "ema") -> Flow:
@@ -89,7 +101,7 @@ def load(folder: str | Path, *, weights: str = "ema") -> Flow:
     try:
         flow = rebuild(checkpoint.state["flow"])
         flow.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         line = " ".join(str(error).split())
         raise BadInput(f"{folder}: its weights do not fit its state.json: {line}") from error
     return flow.eval()

@@ -9,6 +9,7 @@ __all__ = ["Event", "Trainer"]
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from .blindness import diagnose, latent_statistics
 from .checkpoint import Checkpoint, read, write
 from .clock import Clock
 from .data.loader import Dataset
-from .errors import NonFinite
+from .errors import BadInput, NonFinite
 from .evaluate import evaluate
 from .flow import Flow
 from .loss import Loss
@@ -110,8 +111,8 @@ class Trainer:
         self.averaged = Flow(flow.event_shape, [*front, *self.ema.module.layers], cut=flow.cut)
         self.clock = Clock()
         self.step, self.progress = 0, 0.0
-        self.best, self.best_step, self.loss_at_best, self.stale = math.inf, 0, math.inf, 0
-        self.train_loss = math.nan
+        self.best, self.best_step, self.stale, self.validated = math.inf, 0, 0, -1
+        self.train_loss = self.loss_at_best = math.nan
         self.verdict = ""
         self._window: list[Tensor] = []
         self._norms: list[Tensor] = []
@@ -126,29 +127,26 @@ class Trainer:
         batches = split.shuffled(
             self.batch_size, seed=self.seed, start=self.step, shard=self.shard
         )
-        if self.step == 0:
-            yield from self._told(self.validate())
-        while not self.verdict:
+        while True:
+            if self._due():
+                yield from self._told(self.validate())
+            if self.verdict:
+                return
             with self.clock("data"):
                 x = next(batches)
-            with self.clock("step"):
+            with self.clock("step"), self._located():
                 self.train_step(x)
-            ended = self._ended()
-            if self.step % self.log_every == 0 or ended:
+            if self.step % self.log_every == 0 or self._ended():
                 yield from self._told(self._log())
-            if self.step % self.validate_every == 0 or ended:
-                yield from self._told(self.validate())
-            if ended and not self.verdict:
-                self.verdict = f"ended after {self.step} steps"
 
     def train_step(self, x: Tensor) -> None:
         """Does one step on raw rows with shape (B / workers, D)."""
         generator = derive(self.seed, "train", self.step, shard=self.shard)
         with torch.no_grad():
             y = self.flow.preprocess(x, generator)
+        self._set_rate()
         if self.loss.anchor is not None and not self.loss.finishing:
             self.loss.anchor.step()
-        self._set_rate()
         loss = self.module(y, generator).mean()
         self._backward(loss)
         if self.clip is not None:
@@ -161,12 +159,12 @@ class Trainer:
 
     def validate(self) -> Event:
         """Returns the exact NLL of the averaged weights, and the latents' statistics."""
-        with self.clock("validate"), torch.no_grad():
+        with self.clock("validate"), self._located(), torch.no_grad():
             flow, split = self.averaged, self.dataset.split("validation")
             result = evaluate(flow, split, batch_size=1000)
             rows = next(split.batches(1000))
             latent = latent_statistics(flow(rows), seed=self.seed)
-        best = result.nll < self.best
+        best, self.validated = result.nll < self.best, self.step
         metrics = {"val/nll": result.nll, "val/bpd": result.bpd, **latent,
                    "time/train_s": self.seconds}  # fmt: skip
         if best:
@@ -177,6 +175,8 @@ class Trainer:
         if self.patience is not None and self.stale >= self.patience:
             why = diagnose(result.nll, self.best, self.train_loss, self.loss_at_best, latent)
             self.verdict = f"stopped early at step {self.step}: {why}"
+        elif self._ended():
+            self.verdict = f"ended after {self.step} steps"
         return Event("validate", self.step, metrics, best)
 
     @property
@@ -191,6 +191,8 @@ class Trainer:
         if anchor is not None:
             tensors.update({f"anchor.{k}": t for k, t in anchor.state().items()})
         tensors["ema.count"] = self.ema.n_averaged
+        for name, window in (("losses", self._window), ("norms", self._norms)):
+            tensors.update({f"window.{name}": torch.stack(window)} if window else {})
         dtype = str(self.flow.like.dtype).removeprefix("torch.")
         state = {
             "flow": {**(self.flow.spec or {}), "dtype": dtype},
@@ -200,7 +202,8 @@ class Trainer:
             "optimizer": groups,
             "clock": self.clock.totals,
             "best": {"nll": _finite(self.best), "step": self.best_step,
-                     "loss": _finite(self.loss_at_best), "stale": self.stale},
+                     "loss": _finite(self.loss_at_best), "stale": self.stale,
+                     "validated": self.validated},
             "train_loss": _finite(self.train_loss),
             "verdict": self.verdict,
         }  # fmt: skip
@@ -215,13 +218,26 @@ class Trainer:
         """Goes on from a folder written by ``save``.
 
         Raises:
-            BadInput: if it is damaged, or was made with other data.
+            BadInput: if it is damaged, was made with other data, or does not fit this training.
         """
         saved = read(folder)
+        found, expected = saved.state.get("data"), self.dataset.manifest.digest
+        if found != expected:
+            raise BadInput(f"{folder}: found a training on data {found}, expected {expected}")
+        try:
+            self._restore(saved)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            line = " ".join(str(error).split())
+            raise BadInput(f"{folder}: does not fit this training: {line}") from error
+
+    def _restore(self, saved: Checkpoint) -> None:
         self.flow.load_state_dict(saved.model)
         self.averaged.load_state_dict(saved.ema)
         tensors, state = dict(saved.optimizer), saved.state
         self.ema.n_averaged.copy_(tensors.pop("ema.count"))
+        self._window, self._norms = (
+            list(tensors.pop(f"window.{name}", ())) for name in ("losses", "norms")
+        )
         anchored = {k: tensors.pop(k) for k in list(tensors) if k.startswith("anchor.")}
         if self.loss.anchor is not None:
             self.loss.anchor.load({k.removeprefix("anchor."): t for k, t in anchored.items()})
@@ -229,13 +245,24 @@ class Trainer:
         self.step, self.verdict = state["step"], state["verdict"]
         self.clock.totals.update(state["clock"])
         best = state["best"]
-        self.best, self.best_step, self.stale = _number(best["nll"]), best["step"], best["stale"]
-        self.loss_at_best, self.train_loss = _number(best["loss"]), _number(state["train_loss"])
+        self.best, self.best_step = _number(best["nll"], math.inf), best["step"]
+        self.stale, self.validated = best["stale"], best["validated"]
+        self.loss_at_best = _number(best["loss"], math.nan)
+        self.train_loss = _number(state["train_loss"], math.nan)
         self._advance()
 
     def _told(self, event: Event) -> Iterator[Event]:
         with self.clock("report"):
             yield event
+
+    @contextmanager
+    def _located(self) -> Iterator[None]:
+        """Names the step of what is not finite; a loss that broke before it is told instead."""
+        try:
+            yield
+        except NonFinite as error:
+            self._check(torch.tensor([float(loss) for loss in self._window]))
+            raise NonFinite(f"step {self.step}: {error}") from error
 
     def _average(self, ema: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
         decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
@@ -263,8 +290,11 @@ class Trainer:
     def _ended(self) -> bool:
         return self.progress >= 1
 
-    def _log(self) -> Event:
-        losses = torch.stack(self._window)
+    def _due(self) -> bool:
+        at = self.step % self.validate_every == 0 or self._ended()
+        return at and self.validated < self.step
+
+    def _check(self, losses: Tensor) -> None:
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
             step = self.step - len(losses) + int(bad[0, 0])
@@ -272,7 +302,13 @@ class Trainer:
                 f"step {step}: found a loss of {losses[bad[0, 0]]}; lower train.lr, clip the "
                 "gradient, raise the noise, or train in float64"
             )
+
+    def _log(self) -> Event:
+        losses = _mean_over_workers(torch.stack(self._window))
+        self._check(losses)
         self.train_loss = float(losses.mean())
+        if math.isnan(self.loss_at_best):
+            self.loss_at_best = self.train_loss
         seconds = self.clock.lap("step") + self.clock.lap("data")
         count = len(losses)
         metrics = {
@@ -302,6 +338,14 @@ def _agreed(seconds: float) -> float:
     return float(value)
 
 
+def _mean_over_workers(losses: Tensor) -> Tensor:
+    """Returns the losses of the global batches, of which each worker has a part."""
+    if not torch.distributed.is_initialized():
+        return losses
+    torch.distributed.all_reduce(losses)
+    return losses / torch.distributed.get_world_size()
+
+
 def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     tensors = {
         f"optimizer.{index}.{name}": torch.as_tensor(value)
@@ -323,5 +367,5 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _number(value: float | None) -> float:
-    return math.inf if value is None else value
+def _number(value: float | None, missing: float) -> float:
+    return missing if value is None else value

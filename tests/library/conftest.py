@@ -43,6 +43,14 @@ def digits(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def few_digits(tmp_path_factory):
+    """Handwritten digits, 100 of them for training."""
+    folder = tmp_path_factory.mktemp("few") / "out"
+    prepare("digits", folder, rows=700, validation=500, test=100)
+    return Dataset(folder)
+
+
+@pytest.fixture(scope="session")
 def diabetes(tmp_path_factory):
     """Nine of the ten columns of the diabetes data (one is binary): continuous features."""
     folder = tmp_path_factory.mktemp("diabetes")

@@ -18,6 +18,7 @@ OPTIMIZERS = {
     "adamw": partial(torch.optim.AdamW, lr=1e-3, fused=True, weight_decay=0.1),
     "rmsprop": partial(torch.optim.RMSprop, lr=1e-4),
     "sgd": partial(torch.optim.SGD, lr=1e-4, fused=True),
+    "ascent": partial(torch.optim.SGD, lr=1e-3, maximize=True),
     "sgd-momentum": partial(torch.optim.SGD, lr=1e-4, momentum=0.9),
 }
 

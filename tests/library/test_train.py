@@ -1,0 +1,337 @@
+"""Training on real data: determinism, averages, schedules, verdicts."""
+
+import copy
+import math
+from functools import partial
+
+import pytest
+import torch
+
+from ebflow import schedules
+from ebflow.errors import BadInput, NonFinite
+from ebflow.evaluate import evaluate
+
+from .training import losses, same, states, trainer
+
+OBJECTIVES = {
+    "ml": {},
+    "relative_ml": {},
+    "lazy_ml": {},
+    "sml": {},
+    "dsm": {},
+    "ssm": {},
+    "ssm_vr": {},
+    "fd_ssm": {},
+    "dsm, anchored": dict(loss=dict(anchor=dict(interval=5))),
+    "ssm, stabilised": dict(loss=dict(low_energy=0.1, latent_mean=1.0)),
+}
+everything = pytest.mark.parametrize("name", OBJECTIVES)
+
+
+def named(dataset, name, **options):
+    """Returns the training of an entry of the table."""
+    return trainer(dataset, name.split(",")[0], **{**OBJECTIVES[name], **options})
+
+
+@everything
+def test_same_seed_same_loss_to_the_bit(digits, name):
+    one, other = (named(digits, name) for _ in range(2))
+    assert losses(one) == losses(other)
+    same(one, other)
+
+
+def test_another_seed_is_another_training(digits):
+    assert losses(named(digits, "dsm", seed=1)) != losses(named(digits, "dsm"))
+
+
+@everything
+def test_shards_average_to_the_gradient_of_the_batch(digits, name):
+    """Two half-batches, with noise of their shard, and one whole: to 1e-10."""
+
+    def gradient(rank, world):
+        training = named(digits, name, shard=(rank, world), optimizer="sgd")
+        rows = next(digits.split("train").shuffled(64, seed=0, shard=(rank, world)))
+        training.train_step(rows)
+        return [p.grad.clone() for p in training.parameters]
+
+    whole, left, right = gradient(0, 1), gradient(0, 2), gradient(1, 2)
+    if "stabilised" in name:
+        pytest.skip("the mean of latents is over all workers: test_parallel")
+    for exact, a, b in zip(whole, left, right, strict=True):
+        torch.testing.assert_close((a + b) / 2, exact, rtol=1e-10, atol=1e-10)
+
+
+@everything
+def test_every_parameter_moves(digits, name):
+    training = named(digits, name, steps=2)
+    before = [p.detach().clone() for p in training.parameters]
+    list(training.run())
+    assert all((a != b).any() for a, b in zip(before, training.parameters, strict=True))
+
+
+@pytest.mark.parametrize("name", ["ml", "relative_ml", "lazy_ml", "sml", "dsm, anchored"])
+def test_likelihood_improves(digits, name):
+    training = named(digits, name, steps=60, validate_every=60, net=dict(calibrated=True))
+    first, last = [e.metrics["val/nll"] for e in training.run() if e.kind == "validate"]
+    assert last < first - 1
+
+
+def test_sml_samples_from_the_present_weights(digits):
+    """The energies of data and of exact samples part as soon as the sampler is stale."""
+    training = named(digits, "sml", steps=30)
+    list(training.run())
+    flow = training.loss.flow
+    u = torch.randn(20, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(flow(flow.inverse(u)), u, rtol=1e-8, atol=1e-8)
+        exact = torch.linalg.slogdet(flow.layers[0].weight)[1]
+        torch.testing.assert_close(flow.layers[0].log_det(), exact, rtol=1e-10, atol=1e-10)
+
+
+def test_events_come_at_their_intervals(digits):
+    training = named(digits, "dsm", steps=10, log_every=4, validate_every=5)
+    events = [(e.kind, e.step) for e in training.run()]
+    assert events == [
+        ("validate", 0), ("log", 4), ("validate", 5), ("log", 8), ("log", 10), ("validate", 10),
+    ]  # fmt: skip
+    assert training.verdict == "ended after 10 steps"
+
+
+def test_metrics_have_the_names_of_the_contract(digits):
+    training = named(digits, "dsm, anchored", clip=1.0)
+    found = {"log": set(), "validate": set()}
+    for event in training.run():
+        found[event.kind] |= set(event.metrics)
+        assert all(isinstance(v, float) for v in event.metrics.values())
+    latent = {"latent/mean_norm2", "latent/var_min", "latent/var_max"}
+    assert {"val/nll", "val/bpd"} | latent <= found["validate"]
+    assert {"train/loss", "train/examples_per_s", "train/grad_norm", "time/step_ms"} <= found[
+        "log"
+    ]
+    assert {"anchor/refreshes", "anchor/drift"} <= found["log"]
+
+
+def test_validation_is_the_likelihood_of_the_average(digits):
+    training = named(digits, "dsm")
+    events = [e for e in training.run() if e.kind == "validate"]
+    found = evaluate(training.averaged, digits.split("validation"))
+    assert events[-1].metrics["val/nll"] == found.nll
+    assert events[-1].metrics["val/bpd"] == found.bpd
+    assert found.nll != evaluate(training.flow, digits.split("validation")).nll
+
+
+def test_best_is_the_least_so_far(digits):
+    training = named(digits, "ml", steps=30, validate_every=5)
+    best = math.inf
+    for event in training.run():
+        if event.kind == "validate":
+            nll = event.metrics["val/nll"]
+            assert event.best == (nll < best)
+            best = min(best, nll)
+    assert training.best == best
+
+
+@pytest.mark.parametrize("decay", [0.999, 0.5])
+def test_average_is_the_formula(digits, decay):
+    """The first update copies; update t then has the decay min(d, (1 + t)/(10 + t))."""
+    training = named(digits, "dsm", ema_decay=decay)
+    batches = digits.split("train").shuffled(64, seed=0)
+    weight, expected = training.loss.flow.layers[0].weight, torch.zeros(64, 64)
+    for t in range(8):
+        training.train_step(next(batches))
+        d = min(decay, (1 + t) / (10 + t)) if t else 0.0
+        expected = d * expected + (1 - d) * weight.detach()
+        found = training.averaged.matched.layers[0].weight
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_rates_follow_the_schedule(digits):
+    factor = schedules.warmed(schedules.cosine, 0.25)
+    training = named(digits, "dsm", schedule=factor, log_every=1)
+    rates = [e.metrics["train/lr"] for e in training.run() if e.kind == "log"]
+    assert rates == pytest.approx([1e-3 * factor(k / 12) for k in range(12)])
+
+
+def test_clipping_bounds_the_step(digits):
+    training = named(digits, "dsm", clip=1e-3, optimizer="sgd", schedule=schedules.constant)
+    before = [p.detach().clone() for p in training.parameters]
+    training.train_step(next(digits.split("train").shuffled(64, seed=0)))
+    moved = sum(
+        float((a - b).square().sum()) for a, b in zip(before, training.parameters, strict=True)
+    )
+    assert math.sqrt(moved) == pytest.approx(1e-4 * 1e-3, rel=1e-4)
+    assert float(training._norms[0]) > 1e-3
+
+
+def test_finish_is_by_exact_likelihood(digits, monkeypatch):
+    """The last quarter has the loss −log p, takes no anchor, and lowers the likelihood's loss."""
+    training = named(digits, "dsm, anchored", finish=0.25, log_every=1)
+    flow, found = copy.deepcopy(training.flow), []
+    plain = training.train_step
+
+    def step(x):
+        flow.load_state_dict(training.flow.state_dict())
+        exact = -float(flow.matched.log_prob(training.flow.preprocess(x, noise())).mean())
+        refreshes = training.loss.anchor.age, training.loss.anchor.refreshes
+        plain(x)
+        later = training.loss.anchor.age, training.loss.anchor.refreshes
+        found.append((abs(float(training._window[-1]) - exact) < 1e-9, later == refreshes))
+
+    def noise():
+        from ebflow.randomness import generator
+
+        return generator(training.seed, "train", training.step, shard=(0, 1))
+
+    monkeypatch.setattr(training, "train_step", step)
+    list(training.run())
+    assert [exact for exact, _ in found] == [False] * 9 + [True] * 3
+    assert [still for _, still in found] == [False] * 9 + [True] * 3
+
+
+def test_seconds_bound_training_and_the_schedule(digits):
+    training = named(digits, "dsm", steps=1_000_000, max_seconds=0.3, log_every=10)
+    rates = [e.metrics["train/lr"] for e in training.run() if e.kind == "log"]
+    assert 10 < training.step < 1_000_000 and training.step % 10 == 0
+    assert rates[-1] < 0.5e-3 < 0.9e-3 < rates[0]
+    assert training.seconds >= 0.3
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("name", ["dsm", "ml", "dsm, anchored"])
+def test_a_loss_that_is_not_finite_raises_with_its_step(digits, tmp_path, name, optimizer):
+    training = named(digits, name, optimizer=optimizer, log_every=4, steps=40)
+    folder = tmp_path / "checkpoint"
+    with pytest.raises(NonFinite, match=r"step \d+") as error:
+        for event in training.run():
+            if event.kind == "log" and event.step == 8:
+                training.save(folder)
+                training.rates = [1e200]
+    assert "\n" not in str(error.value)
+    again = named(digits, name, optimizer=optimizer)
+    again.resume(folder)
+    assert again.step == 8
+    assert all(t.isfinite().all() for t in states(again)[0].values())
+
+
+def test_the_step_of_a_loss_that_is_not_finite_is_exact(digits):
+    training = named(digits, "dsm", log_every=10, validate_every=100, steps=40)
+    plain, broken = training.train_step, 13
+
+    def step(x):
+        if training.step == broken:
+            with torch.no_grad():
+                training.parameters[0][0, 0] = torch.nan
+        plain(x)
+
+    training.train_step = step
+    with pytest.raises(NonFinite, match=r"\bstep 13\b"):
+        list(training.run())
+
+
+def test_a_validation_that_is_not_finite_names_its_step(digits):
+    """Weights may break between two looks at the loss."""
+    training = named(digits, "dsm", log_every=100, validate_every=5, steps=40)
+    with pytest.raises(NonFinite, match=r"\bstep \d+\b"):
+        for _ in training.run():
+            with torch.no_grad():
+                training.averaged.matched.layers[0].weight[0, 0] = torch.nan
+
+
+BLIND = dict(front=dict(normalise="whiten"), net=dict(noise=0.0), patience=3, validate_every=100)
+
+
+@pytest.mark.parametrize("objective", ["dsm", "ssm"])
+def test_plain_score_matching_is_stopped_and_told_blind(digits, objective):
+    training = trainer(digits, objective, steps=3000, log_every=50, batch_size=128, **BLIND)
+    list(training.run())
+    assert training.verdict.startswith("stopped early at step") and training.step < 3000
+    assert "blind" in training.verdict and "anchor" in training.verdict
+
+
+def test_likelihood_that_overfits_is_told_so(few_digits):
+    """100 rows for 8,320 parameters."""
+    training = trainer(
+        few_digits, "ml", steps=2000, log_every=20, validate_every=40, batch_size=50, patience=2,
+        front=dict(normalise="standardise"), net=dict(calibrated=True),
+        schedule=schedules.constant,
+    )  # fmt: skip
+    list(training.run())
+    assert "stopped early" in training.verdict
+    assert "over-fitting" in training.verdict and "blind" not in training.verdict
+
+
+def test_a_start_that_is_never_bettered_is_told_in_numbers(digits):
+    """Gradient ascent: the best likelihood is that of step 0, before any loss was logged."""
+    training = trainer(digits, "ml", optimizer="ascent", steps=100, patience=2)
+    list(training.run())
+    assert training.best_step == 0 and training.verdict.startswith("stopped early at step 12")
+    assert "nan" not in training.verdict and "inf" not in training.verdict
+    assert "converged" in training.verdict
+
+
+def test_patience_counts_validations_without_a_better_one(digits):
+    training = trainer(digits, "dsm", steps=3000, log_every=50, **BLIND)
+    bests = [e.best for e in training.run() if e.kind == "validate"]
+    assert bests[-3:] == [False] * 3 and bests[-4]
+
+
+def test_no_patience_never_stops(digits):
+    training = trainer(digits, "dsm", steps=300, **{**BLIND, "patience": None})
+    list(training.run())
+    assert training.step == 300
+
+
+@pytest.mark.parametrize("match_after", [True, False])
+def test_matching_before_preprocessing_trains_too(digits, match_after):
+    training = trainer(
+        digits, "ssm", match_after=match_after, front=dict(normalise="none", margin=1e-2)
+    )
+    assert all(math.isfinite(v) for v in losses(training))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["dsm, anchored", "ssm", "ml", "sml"])
+def test_either_type_trains_under_the_usual_default(digits, name, dtype, single_precision):
+    training = named(digits, name, net=dict(dtype=dtype))
+    assert all(math.isfinite(v) for v in losses(training))
+    assert {p.dtype for p in training.parameters} == {dtype}
+    assert training.averaged.like.dtype == dtype
+
+
+def test_continuous_data_train(diabetes):
+    assert all(math.isfinite(v) for v in losses(trainer(diabetes, "dsm")))
+
+
+def test_a_batch_larger_than_the_split_is_refused(digits):
+    with pytest.raises(BadInput, match="train.batch_size"):
+        list(trainer(digits, batch_size=5000).run())
+
+
+def test_the_driver_may_wrap_the_loss(digits):
+    seen = []
+
+    class Wrapped(torch.nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+        def forward(self, *args):
+            seen.append(1)
+            return self.module(*args)
+
+    one, other = trainer(digits, wrap=Wrapped), trainer(digits)
+    assert losses(one) == losses(other) and len(seen) == 12
+
+
+def test_frozen_parameters_stay(digits):
+    training = trainer(digits)
+    frozen = training.loss.flow.layers[0].bias
+    flow = training.flow
+    frozen.requires_grad_(False)
+    before = frozen.clone()
+    again = type(training)(
+        flow, digits, loss=partial(type(training.loss), objective=training.loss.objective),
+        optimizer=partial(torch.optim.Adam, lr=1e-3), steps=3, batch_size=64,
+    )  # fmt: skip
+    list(again.run())
+    assert torch.equal(frozen, before) and all(p is not frozen for p in again.parameters)
