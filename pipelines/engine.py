@@ -10,11 +10,13 @@ __all__ = ["Artefact", "Context", "Engine", "Outcome", "Source", "plan", "run_st
 
 import logging
 import shutil
+import signal
 import tempfile
+import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -245,7 +247,8 @@ class RayExecutor(StageExecutor):
         import ray
 
         if not ray.is_initialized():
-            self.folder = cluster.start(self.engine.workers)
+            with _own_sigterm():
+                self.folder = cluster.start(self.engine.workers)
         reference = ray.remote(num_cpus=0, max_retries=0)(_call).remote(*call)
         self.running.append(reference)
         return reference.future()
@@ -255,6 +258,15 @@ class RayExecutor(StageExecutor):
         if self.running:
             cluster.stop(self.running, self.folder)
             self.running.clear()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keeps the handler of SIGTERM, which Ray replaces by one that aborts."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 @dataclass(frozen=True)
