@@ -1,5 +1,6 @@
 """Trainers on real data, and ways to compare them."""
 
+import json
 from functools import partial
 
 import torch
@@ -67,7 +68,7 @@ def states(training):
     parts = ("model", "ema", "optimizer")
     tensors = {f"{p}.{k}": t for p in parts for k, t in getattr(checkpoint, p).items()}
     state = {k: v for k, v in checkpoint.state.items() if k != "clock"}
-    return tensors, state
+    return tensors, json.loads(json.dumps(state))
 
 
 def same(one, other):

@@ -1,0 +1,280 @@
+"""Checkpoints: whole or not at all, readable by anyone, damaged ones told in one line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ebflow.checkpoint import Checkpoint, load, read, write
+from ebflow.errors import BadInput
+
+from .bijections.cases import seeded
+from .training import trainer
+
+FILES = ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"]
+
+
+@pytest.fixture(scope="module")
+def trained(digits, tmp_path_factory):
+    """A short training in float64 and its checkpoint."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    training = trainer(digits, net=dict(depth=3, residual=True))
+    list(training.run())
+    folder = tmp_path_factory.mktemp("trained") / "checkpoint"
+    training.save(folder)
+    torch.set_default_dtype(before)
+    return training, folder
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    """A copy of the checkpoint to damage."""
+    folder = tmp_path / "checkpoint"
+    write(folder, read(trained[1]))
+    return folder
+
+
+@pytest.mark.parametrize("weights", ["ema", "model"])
+def test_loaded_flow_is_the_trained_one(digits, trained, weights):
+    training, folder = trained
+    rows = digits.split("test").tensor()
+    flow = load(folder, weights=weights)
+    expected = training.averaged if weights == "ema" else training.flow
+    with torch.no_grad():
+        assert torch.equal(flow.log_prob(rows), expected.log_prob(rows))
+        samples = flow.sample(3, generator=seeded())
+        assert torch.equal(samples, expected.sample(3, generator=seeded()))
+    assert not flow.training and flow.cut == training.flow.cut
+
+
+def test_raw_and_averaged_weights_differ(trained):
+    rows = torch.zeros(1, 64)
+    one, other = (load(trained[1], weights=w).log_prob(rows) for w in ("ema", "model"))
+    assert not torch.equal(one, other)
+
+
+SCRIPT = """
+import sys, torch
+from ebflow.checkpoint import load
+from ebflow.data.loader import Dataset
+flow = load(sys.argv[1])
+rows = Dataset(sys.argv[2]).split("test").tensor()
+print(repr(float(flow.log_prob(rows).mean())), flow.like.dtype)
+"""
+
+
+def test_a_fresh_process_gets_the_same_likelihood(digits, trained):
+    training, folder = trained
+    expected = float(training.averaged.log_prob(digits.split("test").tensor()).mean())
+    told = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(folder), str(digits.folder)],
+        capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ).stdout.split()  # fmt: skip
+    assert float(told[0]) == pytest.approx(expected, rel=1e-14) and told[1] == "torch.float64"
+
+
+def test_the_library_exports_what_the_contract_names():
+    import ebflow
+
+    assert ebflow.load is load and ebflow.Flow.__name__ == "Flow"
+
+
+def one_line(folder, call=load):
+    """Returns the one-line message of a refused checkpoint, and checks that it names a path."""
+    with pytest.raises(BadInput) as error:
+        call(folder)
+    message = str(error.value)
+    assert "\n" not in message and str(folder) in message
+    return message
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_truncated_files_are_told(copied, name, share):
+    path = copied / name
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    assert name in one_line(copied, read)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_garbage_is_told(copied, name):
+    (copied / name).write_bytes(bytes(range(256)) * 40)
+    assert name in one_line(copied, read)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_missing_files_are_told(copied, name):
+    (copied / name).unlink()
+    assert name in one_line(copied, read)
+
+
+@pytest.mark.parametrize("kind", ["nothing", "empty folder", "file"])
+def test_what_is_no_checkpoint_is_told(tmp_path, kind):
+    path = tmp_path / "x"
+    if kind == "empty folder":
+        path.mkdir()
+    if kind == "file":
+        path.write_text("no checkpoint")
+    one_line(path)
+
+
+def changed(copied, change):
+    """Applies a change to the JSON state."""
+    path = copied / "state.json"
+    state = json.loads(path.read_text())
+    change(state)
+    path.write_text(json.dumps(state))
+    return copied
+
+
+CHANGES = {
+    "no flow": lambda s: s.pop("flow"),
+    "flow is a number": lambda s: s.update(flow=3),
+    "flow is null": lambda s: s.update(flow=None),
+    "unknown architecture": lambda s: s["flow"].update(architecture="sparse"),
+    "no architecture": lambda s: s["flow"].pop("architecture"),
+    "other depth": lambda s: s["flow"]["options"].update(depth=2),
+    "depth is text": lambda s: s["flow"]["options"].update(depth="three"),
+    "unknown option": lambda s: s["flow"]["options"].update(width=3),
+    "alpha out of range": lambda s: s["flow"]["options"].update(alpha=7),
+    "other shape": lambda s: s["flow"].update(shape=[63]),
+    "shape is text": lambda s: s["flow"].update(shape="64"),
+    "unknown type": lambda s: s["flow"].update(dtype="float99"),
+    "type is a function": lambda s: s["flow"].update(dtype="load"),
+    "preprocessing of other width": lambda s: s["flow"]["preprocessing"].update(width=63),
+    "unknown normalisation": lambda s: s["flow"]["preprocessing"].update(normalise="zca"),
+    "preprocessing is a list": lambda s: s["flow"].update(preprocessing=[1]),
+    "no match_after": lambda s: s["flow"].pop("match_after"),
+    "negative levels": lambda s: s["flow"]["preprocessing"].update(levels=-4),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_states_that_make_no_sense_are_told(copied, name):
+    one_line(changed(copied, CHANGES[name]))
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"flow"', "{}"])
+def test_json_that_is_no_state_is_told(copied, text):
+    (copied / "state.json").write_text(text)
+    assert "state.json" in one_line(copied)
+
+
+def test_unknown_weights_are_refused(trained):
+    with pytest.raises(ValueError, match="expected 'ema' or 'model'"):
+        load(trained[1], weights="raw")
+
+
+def test_a_flow_of_unknown_making_resumes_and_is_told_when_loaded(digits, tmp_path):
+    training, again = trainer(digits), trainer(digits)
+    training.flow.spec = None
+    training.save(tmp_path / "checkpoint")
+    again.resume(tmp_path / "checkpoint")
+    one_line(tmp_path / "checkpoint")
+
+
+def plain(value):
+    """Returns a checkpoint whose every part holds one value."""
+    parts = ({"t": torch.full((3,), float(value))} for _ in range(3))
+    return Checkpoint(*parts, state={"flow": {}, "value": value})
+
+
+def values(checkpoint):
+    """Returns the values that a checkpoint's parts hold."""
+    parts = (checkpoint.model, checkpoint.ema, checkpoint.optimizer)
+    return {checkpoint.state["value"], *(float(part["t"][0]) for part in parts)}
+
+
+def killed_at(count, work):
+    """Runs ``work`` in a fork that dies at its ``count``-th look at the file system.
+
+    Returns whether it was killed.
+    """
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    seen = 0
+
+    def hook(event, args):
+        nonlocal seen
+        if event.split(".")[0] in ("os", "shutil") or event == "open":
+            seen += 1
+            if seen == count:
+                os._exit(9)
+
+    try:
+        sys.addaudithook(hook)
+        work()
+    finally:
+        os._exit(0)
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
+    """The old one or the new one, never a mixture, never none."""
+    folder = tmp_path / "checkpoint"
+    count, alive = 0, set()
+    while True:
+        count += 1
+        write(folder, plain(1))
+        killed = killed_at(count, lambda: write(folder, plain(2)))
+        found = values(read(folder))
+        assert found in ({1}, {2}), (count, found)
+        alive |= found
+        if not killed:
+            break
+    assert count > 10 and alive == {1, 2} and found == {2}
+
+
+def test_a_write_after_a_kill_is_as_good_as_any(tmp_path):
+    """However the first write ended, the second one counts, and nothing old comes back."""
+    folder = tmp_path / "checkpoint"
+    for count in range(1, 60):
+        killed = killed_at(count, lambda: write(folder, plain(1)))
+        write(folder, plain(3))
+        assert values(read(folder)) == {3}
+        if not killed:
+            return
+    raise AssertionError("never ended")
+
+
+def test_writing_leaves_nothing_else_behind(tmp_path):
+    for value in (1, 2):
+        write(tmp_path / "checkpoint", plain(value))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_parents_are_made(tmp_path):
+    write(tmp_path / "a" / "b" / "checkpoint", plain(1))
+    assert values(read(tmp_path / "a" / "b" / "checkpoint")) == {1}
+
+
+def test_reading_a_part_needs_only_that_part(copied):
+    (copied / "optimizer.safetensors").unlink()
+    found = read(copied, only=("model",))
+    assert found.model and not found.ema and not found.optimizer
+
+
+def test_versions_are_recorded(trained):
+    versions = read(trained[1]).state["versions"]
+    assert versions["torch"] == torch.__version__ and "ebflow" in versions
+
+
+def test_loading_never_unpickles(trained, monkeypatch):
+    import pickle
+
+    def never(*args, **kwargs):
+        raise AssertionError("unpickled")
+
+    for owner, name in (
+        (pickle, "load"),
+        (pickle, "loads"),
+        (pickle, "Unpickler"),
+        (torch, "load"),
+    ):
+        monkeypatch.setattr(owner, name, never)
+    load(trained[1])

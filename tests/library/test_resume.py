@@ -1,0 +1,169 @@
+"""A resumed training equals the uninterrupted one, bit for bit."""
+
+import pytest
+import torch
+
+from ebflow import schedules
+from ebflow.errors import BadInput
+
+from .training import OPTIMIZERS, same, states, trainer
+
+ADAPTIVE = dict(anchor=dict(interval=7, tolerance=1e-3, check_every=2))
+
+TRAININGS = {
+    **{name: dict(optimizer=name) for name in OPTIMIZERS},
+    "clipped and warmed": dict(
+        clip=1.0, schedule=schedules.warmed(schedules.multistep(0.5, 4), 0.3)
+    ),
+    "anchored": dict(loss=dict(anchor=dict(interval=5))),
+    "adaptive": dict(loss=ADAPTIVE, optimizer="adamw"),
+    "everything": dict(
+        loss={**ADAPTIVE, "low_energy": 0.1, "latent_mean": 1.0},
+        clip=0.5,
+        finish=0.3,
+        patience=10,
+        ema_decay=0.9,
+    ),
+    "finishing": dict(loss=dict(anchor=dict(interval=3)), finish=0.6),
+    "logs that do not divide": dict(log_every=5, clip=1.0),
+    "sliced": dict(objective="ssm", loss=dict(hyper=dict(slices=2))),
+    "lazy": dict(objective="lazy_ml", loss=dict(anchor=dict(interval=5))),
+    "sampled": dict(objective="sml"),
+    "before preprocessing": dict(
+        objective="ssm", match_after=False, front=dict(normalise="none", margin=1e-2)
+    ),
+    "single precision": dict(net=dict(dtype=torch.float32)),
+}
+trainings = pytest.mark.parametrize("name", TRAININGS)
+
+
+def made(dataset, name, **more):
+    options = {**TRAININGS[name], **more}
+    return trainer(dataset, options.pop("objective", "dsm"), **options)
+
+
+def metrics(events):
+    """Returns what events tell, times left out."""
+    timed = ("time/step_ms", "time/train_s", "train/examples_per_s")
+    return [
+        (e.kind, e.step, e.best, {k: v for k, v in e.metrics.items() if k not in timed})
+        for e in events
+    ]
+
+
+def interrupted(dataset, name, folder, at):
+    """Saves at an event, goes on from there in a fresh trainer; returns it and its events."""
+    training, before = made(dataset, name), []
+    for event in training.run():
+        before.append(event)
+        if len(before) == at:
+            training.save(folder)
+            break
+    again = made(dataset, name)
+    again.resume(folder)
+    return again, [*before, *again.run()]
+
+
+@trainings
+def test_resumed_is_uninterrupted(digits, tmp_path, name):
+    whole = made(digits, name)
+    expected = list(whole.run())
+    validations = [k for k, e in enumerate(expected, 1) if e.kind == "validate"]
+    resumed, events = interrupted(digits, name, tmp_path / "checkpoint", validations[1])
+    same(resumed, whole)
+    assert metrics(events) == metrics(expected)
+    assert resumed.verdict == whole.verdict
+
+
+@pytest.mark.parametrize("at", range(1, 8))
+def test_any_event_will_do(digits, tmp_path, at):
+    """After a log event as after a validation, at the first as at the last."""
+    whole = made(digits, "everything")
+    expected = list(whole.run())
+    assert len(expected) == 7
+    resumed, events = interrupted(digits, "everything", tmp_path / "checkpoint", at)
+    same(resumed, whole)
+    assert metrics(events) == metrics(expected)
+
+
+def test_an_ended_training_does_not_go_on(digits, tmp_path):
+    training = made(digits, "adam")
+    list(training.run())
+    training.save(tmp_path / "checkpoint")
+    again = made(digits, "adam")
+    again.resume(tmp_path / "checkpoint")
+    assert list(again.run()) == [] and again.step == 12 and again.verdict == training.verdict
+
+
+def test_saving_changes_nothing(digits, tmp_path):
+    one, other = made(digits, "everything"), made(digits, "everything")
+    list(one.run())
+    for _ in other.run():
+        other.save(tmp_path / "checkpoint")
+    same(one, other)
+
+
+def test_twice_interrupted(digits, tmp_path):
+    whole = made(digits, "everything")
+    list(whole.run())
+    training = made(digits, "everything")
+    for at in (3, 6):
+        for event in training.run():
+            if event.step == at:
+                break
+        training.save(tmp_path / str(at))
+        training = made(digits, "everything")
+        training.resume(tmp_path / str(at))
+    list(training.run())
+    same(training, whole)
+
+
+def test_seconds_spent_go_on(digits, tmp_path):
+    training = made(digits, "adam")
+    list(training.run())
+    training.save(tmp_path / "checkpoint")
+    again = made(digits, "adam")
+    again.resume(tmp_path / "checkpoint")
+    assert again.seconds == pytest.approx(training.seconds)
+
+
+def saved(dataset, folder, name="adam"):
+    training = made(dataset, name)
+    list(training.run())
+    training.save(folder)
+    return training
+
+
+def test_other_data_are_refused(digits, few_digits, tmp_path):
+    saved(digits, tmp_path / "checkpoint")
+    with pytest.raises(BadInput, match="checkpoint: found a training on data") as error:
+        made(few_digits, "adam", front=dict(normalise="standardise")).resume(
+            tmp_path / "checkpoint"
+        )
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [dict(net=dict(depth=3)), dict(front=dict(normalise="none"))],
+    ids=["depth", "preprocessing"],
+)
+def test_another_flow_is_refused(digits, tmp_path, other):
+    saved(digits, tmp_path / "checkpoint")
+    with pytest.raises(BadInput, match="does not fit") as error:
+        made(digits, "adam", **other).resume(tmp_path / "checkpoint")
+    assert "\n" not in str(error.value)
+
+
+def test_a_training_without_the_anchor_is_refused(digits, tmp_path):
+    saved(digits, tmp_path / "checkpoint")
+    with pytest.raises(BadInput, match="does not fit"):
+        made(digits, "anchored").resume(tmp_path / "checkpoint")
+
+
+def test_state_holds_no_pickle_and_everything_else(digits, tmp_path):
+    training = saved(digits, tmp_path / "checkpoint", "everything")
+    names = {path.name for path in (tmp_path / "checkpoint").iterdir()}
+    assert names == {"model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"}
+    tensors, _ = states(training)
+    assert {k.split(".")[0] for k in tensors} == {"model", "ema", "optimizer"}
