@@ -41,12 +41,18 @@ def _log_base(u: Tensor) -> Tensor:
 
 
 class Point:
-    """A flow at one batch of points: one forward sweep that energy, score and curvature share."""
+    """A flow at one batch of points: one forward sweep that energy, score and curvature share.
 
-    def __init__(self, layers: Sequence[Bijection], x: Tensor) -> None:
+    Arguments:
+        layers: The bijections, from data to latent.
+        x: The points, with shape (B, *event).
+        training: Whether the results are differentiated once, as a training step does.
+    """
+
+    def __init__(self, layers: Sequence[Bijection], x: Tensor, *, training: bool = False) -> None:
         self.linearizations: list[Linearization] = []
         for layer in layers:
-            self.linearizations.append(layer.linearize(x))
+            self.linearizations.append(layer.gathered(x) if training else layer.linearize(x))
             x = self.linearizations[-1].y
         self.latent = x
 
@@ -301,7 +307,7 @@ class Observed:
         return getattr(self.flow, name)
 
     def _point(self, x: Tensor) -> Point:
-        point = self.flow.at(x)
+        point = Point(list(self.flow.layers), x, training=True)
         self._keep(point.latent, lambda: point.energy)
         return point
 

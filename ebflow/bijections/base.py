@@ -93,6 +93,10 @@ class Bijection(nn.Module, ABC):
         """Returns this layer at ``x``."""
         return _AutogradLinearization(self, x)
 
+    def gathered(self, x: Tensor) -> Linearization:
+        """Returns this layer at ``x`` for a training step, to be differentiated once."""
+        return self.linearize(x)
+
     def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
         """Pushes a jet through; also returns the first and second derivative of ψ along it."""
         return _autograd_jet(self, jet)

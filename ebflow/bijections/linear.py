@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import ConstantJacobian, Jet
+from .base import ConstantJacobian, Jet, Linearization
+from .gathered import GatheredLinearization
 
 
 class Dense(ConstantJacobian):
@@ -60,6 +61,12 @@ class Dense(ConstantJacobian):
     def transpose(self, s: Tensor) -> Tensor:
         """Returns Wᵀ s; one GEMM."""
         return s @ self.weight
+
+    def gathered(self, x: Tensor) -> Linearization:
+        """Returns this layer at ``x``, with one product for its weight gradient."""
+        if not (self.weight.requires_grad and torch.is_grad_enabled()):
+            return self.linearize(x)
+        return GatheredLinearization(self.weight, self.bias, x)
 
     def volume_parameters(self) -> list[nn.Parameter]:
         """Returns W if it is trainable: the offset moves no volume."""
