@@ -35,7 +35,7 @@ def latent_statistics(u: Tensor, *, probes: int = 16, seed: int = 0) -> dict[str
     random = torch.randn(probes, u.shape[1], generator=derive(seed, "probes")).to(u)
     directions = torch.cat([mean[None], random])
     directions = directions / directions.norm(dim=1, keepdim=True).clamp_min(1e-30)
-    variances = (centred @ directions.mT).var(0)
+    variances = (centred @ directions.mT).square().sum(0) / max(len(u) - 1, 1)
     return {
         "latent/mean_norm2": float(mean.square().sum() - bias),
         "latent/var_min": float(variances.min()),
