@@ -114,7 +114,8 @@ class Dense(ConstantJacobian):
     def _lu(self) -> tuple[Tensor, Tensor]:
         if not self._current():
             weight = self.weight.detach().clone()
-            self._factors = (weight, *torch.linalg.lu_factor(weight.double()))
+            factors, pivots, _ = torch.linalg.lu_factor_ex(weight.double())
+            self._factors = (weight, factors, pivots)
         return self._factors[1:]
 
     def _current(self) -> bool:
