@@ -29,6 +29,7 @@ from pipelines.tracking import StageRun, Tracker, connect, reaching
 
 EXPERIMENT = "density"
 EXAMPLES = 4
+NOISED = ("dsm", "fd_ssm")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,18 @@ def check(run: Run) -> Source:
             f"train.batch_size: found {run.config.train.batch_size}, "
             f"expected at most {counts.train} (the training rows of {reader.label})"
         )
+    _check_domain(run.config, bounded=reader.layout.levels is not None)
     return Source(data.source, fingerprint(data.source, data.columns))
+
+
+def _check_domain(config: DensityConfig, *, bounded: bool) -> None:
+    """Raises BadInput if an objective would leave the range on which the logit is defined."""
+    front, name = config.preprocess, config.objective.name
+    if bounded and front.logit is not None and not front.match_after and name in NOISED:
+        raise BadInput(
+            f"preprocess.match_after: found False with a logit and {name}, whose points leave the "
+            "range of the data, expected True, or preprocess.logit None"
+        )
 
 
 def _check_output(output: Path) -> None:

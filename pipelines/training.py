@@ -35,7 +35,6 @@ OPTIONS = {
     "ssm": ("slices",),
     "ssm_vr": ("slices",),
 }
-FAULT = "fault.txt"
 REPORT_S = 1.0
 SAVE_S = 20.0
 
@@ -146,16 +145,13 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     """Trains on one Ray worker, from the last checkpoint on if there is one.
 
     Arguments:
-        job: ``config`` (fields of :class:`Training`), ``data`` (prepared folder) and ``work``
-            (folder on which all workers agree).
+        job: ``config`` (fields of :class:`Training`) and ``data`` (the prepared folder).
 
     Returns:
-        ``error``, which no restart would mend, or else what :meth:`Reporter.finish` tells.
+        ``error``, the same on all workers, which no restart would mend; or else what
+        :meth:`Reporter.finish` tells.
     """
-    began = time.time()
-    config, fault = Training.model_validate(job["config"]), Path(job["work"]) / FAULT
-    if fault.exists():
-        return {"error": NonFinite(fault.read_text())}
+    began, config = time.time(), Training.model_validate(job["config"])
     torch.set_num_threads(config.train.threads)
     context = ray.train.get_context()
     shard = (context.get_world_rank(), context.get_world_size())
@@ -163,13 +159,8 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
         trainer = build(config, Dataset(job["data"]), shard=shard, wrap=_wrap(shard[1]))
         _resume(trainer)
         return {"began": began, **_run(trainer, shard)}
-    except BadInput as error:
+    except (BadInput, NonFinite) as error:
         return {"error": error}
-    except NonFinite as error:
-        if shard[1] == 1:
-            return {"error": error}
-        fault.write_text(str(error))
-        raise
 
 
 def _run(trainer: Trainer, shard: tuple[int, int]) -> dict[str, Any]:
@@ -207,12 +198,17 @@ class Reporter:
         self.reported = self.saved = time.monotonic()
 
     def tell(self, event: Event) -> None:
-        """Takes an event; reports it, with those before it, when it is time."""
+        """Takes an event; reports it, with those before it, when it is time.
+
+        The last one is left to :meth:`finish`.
+        """
         self.rows.append(
             {"kind": event.kind, "step": event.step, "time": time.time(), "metrics": event.metrics}
         )
         validated = event.kind == "validate"
         self.nll = event.metrics["val/nll"] if validated else self.nll
+        if self.trainer.verdict:
+            return
         if validated and (event.best or self._agreed(self.saved, SAVE_S)):
             self.save()
         elif self._agreed(self.reported, REPORT_S):
@@ -274,8 +270,7 @@ class RowWriter(ray.train.UserCallback):
 
 def fit(config: Training, data: Path, work: Path) -> ray.train.Result:
     """Trains on Ray; goes on from what an earlier call left in ``work``."""
-    (work / FAULT).unlink(missing_ok=True)
-    job = {"config": config.model_dump(mode="json"), "data": str(data), "work": str(work)}
+    job = {"config": config.model_dump(mode="json"), "data": str(data)}
     return ray.train.torch.TorchTrainer(
         worker,
         train_loop_config=job,

@@ -58,7 +58,7 @@ def ebflow(capsys):
     def run(*words):
         code = cli.main([str(word) for word in words])
         out, err = capsys.readouterr()
-        return SimpleNamespace(code=code, out=out.splitlines(), err=err.splitlines())
+        return SimpleNamespace(code=code, out=out.splitlines(), err=err.splitlines(), text=out)
 
     return run
 

@@ -40,6 +40,10 @@ OPTIONS = {
     "misspelt option": ("--train.lrr 1", "--train.lrr, 1 (did you mean --train.lr?)"),
     "stray word": ("digits", "found unknown digits"),
     "flag with a value": ("--force yes", "found unknown yes"),
+    "noise beyond the logit": (
+        "--preprocess.no-match-after --objective.name dsm",
+        "expected True",
+    ),
     "unknown recipe": ("--recipe cifar", "--recipe: found 'cifar', expected one of digits"),
     "unknown source": ("--data.source digit", "data.source: found 'digit', expected one of"),
     "missing file": ("--data.source none.parquet", "none.parquet: no such file"),

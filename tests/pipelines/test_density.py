@@ -93,14 +93,24 @@ def test_a_second_run_is_cached_and_needs_no_ray(digits):
     assert digits.summary()["mlflow_run_id"] in before
 
 
-def test_the_configuration_it_left_reproduces_it(digits):
+@pytest.fixture
+def planned(ebflow, monkeypatch):
+    """Which stages a command would run on a store, by a dry run in this process."""
+
+    def run(store, *words):
+        monkeypatch.chdir(store.root)
+        monkeypatch.setenv("EBFLOW_HOME", str(store.home))
+        result = ebflow("run", "density", *words, "--dry-run")
+        assert result.code == 0, result.err
+        found = re.findall(r"^(prepare|train|evaluate|report) +(run|cached)$", result.text, re.M)
+        return dict(found)
+
+    return run
+
+
+def test_the_configuration_it_left_reproduces_it(digits, planned):
     config = digits.root / "runs" / "density" / "digits" / "config.yaml"
-    printed = digits.run("run", "density", "--config", config, "--dry-run", **NO_RAY)
-    assert planned(printed) == dict.fromkeys(STAGES, "cached")
-
-
-def planned(printed):
-    return dict(re.findall(r"^(prepare|train|evaluate|report) +(run|cached)$", printed, re.M))
+    assert planned(digits, "--config", config) == dict.fromkeys(STAGES, "cached")
 
 
 PLANS = {
@@ -116,9 +126,9 @@ PLANS = {
 
 
 @pytest.mark.parametrize("words, again", PLANS.values(), ids=PLANS)
-def test_what_a_changed_option_would_run(digits, words, again):
-    printed = digits.run("run", "density", *QUICK, *words, "--dry-run", **NO_RAY)
-    assert planned(printed) == {s: "run" if s in again else "cached" for s in STAGES}
+def test_what_a_changed_option_would_run(digits, planned, words, again):
+    expected = {stage: "run" if stage in again else "cached" for stage in STAGES}
+    assert planned(digits, *QUICK, *words) == expected
 
 
 DAMAGES = {
@@ -129,12 +139,12 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("stage, name, again", DAMAGES.values(), ids=DAMAGES)
-def test_damaged_artefacts_are_noticed(digits, tmp_path, stage, name, again):
+def test_damaged_artefacts_are_noticed(digits, planned, tmp_path, stage, name, again):
     store = digits.copy(tmp_path / "copy")
     path = next((store.home / "artefacts" / stage).glob(f"*/{name}"))
     path.write_bytes(path.read_bytes()[:-1])
-    printed = store.run("run", "density", *QUICK, "--dry-run", **NO_RAY)
-    assert planned(printed) == {s: "run" if s in again else "cached" for s in STAGES}
+    expected = {stage: "run" if stage in again else "cached" for stage in STAGES}
+    assert planned(store, *QUICK) == expected
 
 
 def test_a_changed_option_runs_what_depends_on_it_and_no_more(digits, tmp_path):

@@ -1,0 +1,105 @@
+"""Help, lists, and MLflow served on loopback."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import psutil
+import pytest
+
+
+def test_help_lists_the_commands(ebflow):
+    for words in ([], ["--help"], ["-h"]):
+        result = ebflow(*words)
+        assert result.code == 0
+        for command in ("run density", "ui", "data list", "bench"):
+            assert f"ebflow {command}" in result.text
+
+
+@pytest.mark.parametrize("command", ["run density", "ui", "data list", "bench", "curves"])
+def test_every_command_has_help(command, ebflow, capsys):
+    with pytest.raises(SystemExit) as stop:
+        ebflow(*command.split(), "--help")
+    assert stop.value.code == 0
+    assert f"usage: ebflow {command}" in capsys.readouterr().out
+
+
+def test_help_of_the_pipeline_gives_type_default_and_unit(ebflow, capsys):
+    with pytest.raises(SystemExit):
+        ebflow("run", "density", "--help")
+    told = re.sub(r"[│\s]+", " ", capsys.readouterr().out.replace("|", " "))
+    assert re.search(r"--train\.max-seconds \S*None\S* ?FLOAT training time at most, s ", told)
+    assert "--workers INT" in told
+    assert "(default: cosine)" in told
+
+
+def test_help_imports_neither_torch_nor_ray_nor_mlflow():
+    code = (
+        "import sys; from pipelines.cli import main\n"
+        "try: main(['run', 'density', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'ray', 'mlflow', 'redun'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_named_data_sets_are_listed(ebflow):
+    result = ebflow("data", "list")
+    assert result.code == 0 and "digits" in result.text and "1797" in result.text
+
+
+def test_a_dry_run_on_nothing_writes_nothing(home, ebflow):
+    result = ebflow("run", "density", "--dry-run")
+    assert result.code == 0 and result.text.count(" run\n") == 4
+    assert not home.exists()
+
+
+def test_a_taken_port_is_one_line(digits, ebflow, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = ebflow("ui", "--port", port)
+    assert result.code == 2
+    assert result.err == [f"ebflow: --port: found {port}, which is taken (Address already in use)"]
+
+
+@pytest.mark.slow
+def test_mlflow_is_served_on_loopback_until_ctrl_c(digits):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = digits.start("ui", "--port", port)
+    page = fetch(f"http://127.0.0.1:{port}/")
+    assert "<title>MLflow</title>" in page
+    body = b'{"experiment_ids": ["1"], "filter": "tags.`ebflow.role` = \'pipeline\'"}'
+    found = fetch(f"http://127.0.0.1:{port}/api/2.0/mlflow/runs/search", body)
+    assert digits.summary()["mlflow_run_id"] in found
+    children = psutil.Process(process.pid).children(recursive=True)
+    addresses = {
+        connection.laddr.ip
+        for child in children
+        for connection in child.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert addresses == {"127.0.0.1"}
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    assert not psutil.wait_procs(children, timeout=10)[1]
+
+
+def fetch(url, body=None):
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            return urllib.request.urlopen(request).read().decode()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.3)

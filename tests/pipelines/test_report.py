@@ -1,0 +1,99 @@
+"""Figures and the page, from numbers made up here."""
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from ebflow.data.prepare import prepare
+from pipelines.report import figures, page
+
+NUMBERS = {
+    "test/nll": 97.5, "test/nll_se": 0.6, "test/bpd": 2.2, "val/nll": 97.4,
+    "baseline/gaussian_nll": 104.2, "baseline/gaussian_nll_se": 0.7,
+    "baseline/gaussian_bpd": 2.35, "baseline/gaussian_val_nll": 104.1,
+}  # fmt: skip
+
+
+def told():
+    validations = [
+        {
+            "kind": "validate", "step": step, "time": 0.0,
+            "metrics": {
+                "val/nll": 97 + 1e3 * np.exp(-step / 50), "time/train_s": step / 100,
+                "latent/mean_norm2": 0.1, "latent/var_min": 0.7, "latent/var_max": 1.2,
+            },
+        }
+        for step in range(0, 500, 100)
+    ]  # fmt: skip
+    logs = [
+        {"kind": "log", "step": step, "time": 0.0, "metrics": {"train/loss": 400.0 - step}}
+        for step in range(50, 500, 50)
+    ]
+    return validations + logs
+
+
+@pytest.fixture(params=["images", "table"])
+def drawn(request, tmp_path):
+    """The manifest, and PNG files by name."""
+    generator = np.random.default_rng(0)
+    if request.param == "images":
+        manifest = prepare("digits", tmp_path / "data")
+        x, y = generator.integers(0, 17, (2, 100, 64))
+    else:
+        tabular = request.getfixturevalue("tabular_file")
+        manifest = prepare(tabular, tmp_path / "data")
+        x, y = generator.normal(size=(2, 100, 10))
+    images = {}
+    for name, figure in figures(told(), NUMBERS, manifest, x, y).items():
+        images[name] = tmp_path / f"{name}.png"
+        figure.savefig(images[name])
+    return manifest, images
+
+
+def test_figures_show_something(drawn):
+    assert set(drawn[1]) == {"training", "samples", "diagnosis"}
+    for path in drawn[1].values():
+        pixels = matplotlib.image.imread(path)
+        assert min(pixels.shape[:2]) > 300
+        assert 0.01 < np.mean(pixels[..., :3].min(-1) < 0.9) < 0.99, path.name
+
+
+def test_a_bad_start_does_not_hide_the_end_of_training(drawn, tmp_path):
+    figure = figures(told(), NUMBERS, drawn[0], np.ones((1, 64)), np.ones((1, 64)))["training"]
+    low, high = figure.axes[0].get_ylim()
+    assert low < 97 and 104.1 < high < 120
+
+
+class Tags(HTMLParser):
+    """Collects tags, and checks that they close."""
+
+    VOID = ("meta", "img", "link", "br")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.images = [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "img":
+            self.images.append(dict(attrs)["src"])
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_needs_nothing_else(drawn):
+    manifest, images = drawn
+    html = page(NUMBERS, manifest, "seed: <0>\n", "ended after 400 steps", images)
+    tags = Tags()
+    tags.feed(html)
+    assert not tags.open
+    decoded = [base64.b64decode(src.partition("base64,")[2]) for src in tags.images]
+    assert decoded == [images[name].read_bytes() for name in ("training", "samples", "diagnosis")]
+    assert "seed: &lt;0&gt;" in html and "97.50" in html and "104.20" in html
+    assert not re.search(r"https?://", html)

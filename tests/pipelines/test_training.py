@@ -1,0 +1,183 @@
+"""From configurations to trainers, and what a worker reports."""
+
+from types import SimpleNamespace
+from typing import get_args
+
+import pytest
+import ray.train
+import torch
+
+from ebflow.checkpoint import read
+from ebflow.data.loader import Dataset
+from ebflow.data.prepare import prepare
+from ebflow.train import Event
+from pipelines import rows, training
+from pipelines.config import (
+    AnchorConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    PreprocessConfig,
+    StabiliseConfig,
+    TrainConfig,
+    Training,
+)
+from pipelines.training import Reporter, RowWriter, build
+
+SHORT = TrainConfig(steps=12, batch_size=32, validate_every=6, log_every=3, dtype="float64")
+OBJECTIVES = get_args(ObjectiveConfig.model_fields["name"].annotation)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    prepare("digits", folder, rows=300, validation=50, test=50)
+    return Dataset(folder)
+
+
+def finished(config, dataset):
+    """Trains to the end; returns the trainer and its events."""
+    trainer = build(config, dataset)
+    return trainer, list(trainer.run())
+
+
+CONFIGS = {
+    **{name: {"objective": ObjectiveConfig(name=name)} for name in OBJECTIVES},
+    "no anchor": {"anchor": AnchorConfig(weight=0)},
+    "clean anchor": {"anchor": AnchorConfig(clean=True, tolerance=None, interval=2)},
+    "stabilised": {"stabilise": StabiliseConfig(low_energy=0.1, latent_mean=1, finish=0.3)},
+    "raw": {"preprocess": PreprocessConfig(normalise="none", logit=None)},
+    "scores in raw units": {
+        "preprocess": PreprocessConfig(match_after=False),
+        "objective": ObjectiveConfig(name="ssm"),
+    },
+    "noise in raw units": {"preprocess": PreprocessConfig(match_after=False, logit=None)},
+    "deep and residual": {"model": ModelConfig(depth=4, residual=True, noise=0.1)},
+    "negative start": {"model": ModelConfig(sign=-1, bias=1.0, calibrated=False)},
+    **{
+        kind: {"train": SHORT.model_copy(update={"optimizer": kind, "lr": 1e-4, "clip": 1.0})}
+        for kind in ("adam", "adamw", "rmsprop", "sgd")
+    },
+    **{
+        kind: {"train": SHORT.model_copy(update={"schedule": kind, "warmup": 0.2})}
+        for kind in ("constant", "cosine", "multistep")
+    },
+}
+
+
+@pytest.mark.parametrize("fields", CONFIGS.values(), ids=CONFIGS)
+def test_every_configuration_trains(fields, dataset):
+    trainer, events = finished(Training(**{"train": SHORT, **fields}), dataset)
+    assert trainer.step == 12 and trainer.verdict == "ended after 12 steps"
+    assert [event.step for event in events if event.kind == "validate"] == [0, 6, 12]
+    assert [event.step for event in events if event.kind == "log"] == [3, 6, 9, 12]
+
+
+def test_the_same_configuration_gives_the_same_numbers(dataset):
+    told = [finished(Training(train=SHORT, seed=3), dataset)[1] for _ in range(2)]
+    nll = [[e.metrics["val/nll"] for e in events if e.kind == "validate"] for events in told]
+    assert nll[0] == nll[1]
+    other = finished(Training(train=SHORT, seed=4), dataset)[1]
+    assert [e.metrics["val/nll"] for e in other if e.kind == "validate"] != nll[0]
+
+
+def test_likelihood_objectives_take_no_anchor_besides_their_own(dataset):
+    for name in OBJECTIVES:
+        loss = build(Training(train=SHORT, objective=ObjectiveConfig(name=name)), dataset).loss
+        matching = name not in training.LIKELIHOOD
+        assert loss.anchor_weight == (1.0 if matching else 0.0), name
+        assert (loss.anchor is not None) == (matching or name == "lazy_ml"), name
+
+
+def test_the_loss_weights_what_the_configuration_says(dataset):
+    config = Training(
+        train=SHORT,
+        objective=ObjectiveConfig(weight=0.5),
+        stabilise=StabiliseConfig(low_energy=0.1, latent_mean=0.2),
+    )
+    loss = build(config, dataset).loss
+    assert (loss.weight, loss.low_energy, loss.latent_mean) == (0.5, 0.1, 0.2)
+
+
+def test_more_seconds_end_nothing_and_few_end_all(dataset):
+    brief = SHORT.model_copy(update={"max_seconds": 1e-6, "steps": 1000})
+    trainer, _ = finished(Training(train=brief), dataset)
+    assert trainer.step <= 10
+
+
+class Reported:
+    """Stands in for Ray Train's report: keeps what was reported, and copies of checkpoints."""
+
+    def __init__(self, folder):
+        self.folder, self.calls = folder, []
+
+    def __call__(self, metrics, *, checkpoint):
+        if checkpoint is not None:
+            checkpoint.to_directory(str(self.folder / str(len(self.calls))))
+        self.calls.append((metrics, checkpoint is not None))
+
+
+@pytest.fixture
+def reported(monkeypatch, tmp_path):
+    found = Reported(tmp_path)
+    monkeypatch.setattr(ray.train, "report", found)
+    return found
+
+
+def test_every_row_is_reported_once_and_the_best_and_the_last_are_saved(dataset, reported):
+    trainer = build(Training(train=SHORT), dataset)
+    reporter = Reporter(trainer, (0, 1))
+    events = []
+    for event in trainer.run():
+        reporter.tell(event)
+        events.append(event)
+    told = reporter.finish()
+    steps = [row["step"] for metrics, _ in reported.calls for row in metrics["rows"]]
+    assert steps == [event.step for event in events]
+    assert reported.calls[0][1] and reported.calls[-1][1]
+    assert told["steps"] == 12 and told["verdict"] == "ended after 12 steps"
+    assert set(told["seconds"]) == {"step", "data", "validate", "report", "checkpoint"}
+    last = read(reported.folder / str(len(reported.calls) - 1)).state
+    assert (last["step"], last["verdict"]) == (12, "ended after 12 steps")
+
+
+def test_other_ranks_report_as_often_and_save_nothing(dataset, reported):
+    trainer = build(Training(train=SHORT), dataset)
+    reporter = Reporter(trainer, (1, 1))
+    for event in trainer.run():
+        reporter.tell(event)
+    reporter.finish()
+    assert reported.calls and not any(saved for _, saved in reported.calls)
+
+
+def test_between_reports_rows_gather(reported):
+    trainer = SimpleNamespace(verdict="")
+    reporter = Reporter(trainer, (0, 1))
+    for step in range(5):
+        reporter.tell(Event("log", step, {"train/loss": 1.0}))
+    assert not reported.calls and len(reporter.rows) == 5
+    reporter.reported -= 2 * training.REPORT_S
+    reporter.tell(Event("log", 5, {"train/loss": 1.0}))
+    assert len(reported.calls[0][0]["rows"]) == 6 and not reporter.rows
+
+
+def test_the_controller_appends_the_rows_of_rank_0(tmp_path):
+    writer = RowWriter(tmp_path / rows.FILE)
+    one, two = ({"kind": "log", "step": i, "time": 0.0, "metrics": {}} for i in (1, 2))
+    writer.after_report(None, [{"rows": [one]}, {"rows": [two]}], None)
+    writer.after_report(None, [{"rows": [two]}, {"rows": []}], None)
+    assert rows.read(tmp_path / rows.FILE)[0] == [one, two]
+
+
+def test_a_resumed_training_is_the_uninterrupted_one(dataset, tmp_path):
+    config = Training(train=SHORT)
+    whole, _ = finished(config, dataset)
+    first = build(config, dataset)
+    for event in first.run():
+        if event.kind == "validate" and event.step == 6:
+            first.save(str(tmp_path / "checkpoint"))
+            break
+    second = build(config, dataset)
+    second.resume(str(tmp_path / "checkpoint"))
+    list(second.run())
+    for one, two in zip(whole.flow.parameters(), second.flow.parameters(), strict=True):
+        assert torch.equal(one, two)
