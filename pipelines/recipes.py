@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ebflow.data.sources import open_source
+from ebflow.data.sources import SOURCES, open_source
 from ebflow.errors import BadInput
 from pipelines.config import (
     AnchorConfig,
@@ -36,7 +36,13 @@ def mnist9k() -> DensityConfig:
         objective=ObjectiveConfig(name="lazy_ml"),
         anchor=AnchorConfig(tolerance=0.2),
         train=TrainConfig(
-            batch_size=100, max_seconds=100, steps=20_000, lr=1.5e-3, warmup=0.02, threads=2
+            batch_size=100,
+            max_seconds=100,
+            steps=20_000,
+            lr=1.5e-3,
+            warmup=0.02,
+            validate_every=500,
+            threads=2,
         ),
     )
 
@@ -82,12 +88,20 @@ def named(name: str) -> DensityConfig:
 def for_source(source: str, columns: Sequence[str] | None = None) -> DensityConfig:
     """Returns the recipe that suits a data set, with it as the source; reads only its schema.
 
+    A file called like a recipe gets that one.
+
     Raises:
         BadInput: If there is no such data set, or its columns do not make one.
     """
-    if source in RECIPES:
+    stem = Path(source).stem
+    if source in SOURCES:
         return RECIPES[source]()
     layout = open_source(source, columns).layout
-    base = tabular() if layout.levels is None else mnist9k()
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).stem).strip("-._") or base.name
-    return base.model_copy(update={"name": name, "data": DataConfig(source=source)})
+    if stem in RECIPES:
+        base = RECIPES[stem]()
+    else:
+        base = tabular() if layout.levels is None else mnist9k()
+        base = base.model_copy(update={"data": DataConfig()})
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or base.name
+    data = base.data.model_copy(update={"source": source})
+    return base.model_copy(update={"name": name, "data": data})
