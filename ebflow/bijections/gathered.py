@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .base import Linearization
 
-Pairs = list[tuple[Tensor, Tensor]]
+Pairs = dict[int, tuple[Tensor, Tensor]]
 
 
 class GatheredLinearization(Linearization):
@@ -32,13 +32,14 @@ class GatheredLinearization(Linearization):
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, x: Tensor) -> None:
-        self.weight, self.pairs = weight, Pairs()
+        self.weight, self.pairs, self.pullbacks = weight, Pairs(), 0
         y = _Forward.apply(x, weight, self.pairs)
         self.y = y if bias is None else y + bias
 
     def pullback(self, s: Tensor) -> Tensor:
         """Returns Wᵀ s."""
-        return _Pullback.apply(s, self.weight, self.pairs)
+        self.pullbacks += 1
+        return _Pullback.apply(s, self.weight, self.pairs, self.pullbacks)
 
     def tangent(self, v: Tensor) -> Tensor:
         """Returns W v."""
@@ -64,7 +65,7 @@ class _Forward(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:  # noqa: ANN401
         x, weight = ctx.saved_tensors
-        left, right = zip((grad, x), *ctx.pairs, strict=True)
+        left, right = zip((grad, x), *ctx.pairs.values(), strict=True)
         ctx.pairs.clear()
         grad_x = grad @ weight if ctx.needs_input_grad[0] else None
         return grad_x, torch.cat(left).mT @ torch.cat(right), None
@@ -72,14 +73,14 @@ class _Forward(torch.autograd.Function):
 
 class _Pullback(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, s: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, s: Tensor, weight: Tensor, pairs: Pairs, key: int) -> Tensor:  # noqa: ANN401
         ctx.save_for_backward(s, weight)
-        ctx.pairs = pairs
+        ctx.pairs, ctx.key = pairs, key
         return s @ weight
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
         s, weight = ctx.saved_tensors
-        ctx.pairs.append((s, grad))
-        return F.linear(grad, weight), None, None
+        ctx.pairs[ctx.key] = (s, grad)
+        return F.linear(grad, weight), None, None, None

@@ -124,6 +124,22 @@ def test_drift_is_that_of_the_stale_inverse():
     assert anchor.drift == pytest.approx(0.125, abs=1e-12)
 
 
+def test_drift_is_by_the_inverse_on_the_left():
+    """‖I − W₀⁻¹ W‖ / √D over many probes, to 5 %; the other order would give 100 times as much."""
+    flow = net((2,), depth=1)
+    start = torch.tensor([[1.0, 0.0], [0.0, 100.0]])
+    weight = flow.layers[0].weight
+    with torch.no_grad():
+        weight.copy_(start)
+    anchor = Anchor(flow, tolerance=1e9, check_every=1, interval=100, probes=20_000)
+    anchor.step()
+    with torch.no_grad():
+        weight[1, 0] += 3.0
+    anchor.step()
+    change = torch.eye(2) - torch.linalg.inv(start) @ weight.detach()
+    assert anchor.drift == pytest.approx(float(change.norm()) / 2**0.5, rel=0.05)
+
+
 def test_drift_is_looked_at_as_seldom_as_asked():
     flow = net((4,))
     anchor = Anchor(flow, interval=100, tolerance=1e-9, check_every=5)

@@ -91,7 +91,7 @@ def fronted(request, name, flow_of=net, **options):
     return flow_of((width,), **options).preprocessed(chain, match_after=True), x
 
 
-@pytest.mark.parametrize(("net_name", "front"), itertools.product(NETS, FRONTS))
+@pytest.mark.parametrize(("net_name", "front"), list(itertools.product(NETS, FRONTS)))
 def test_log_prob_is_the_change_of_variables(request, net_name, front):
     flow, x = fronted(request, front, **NETS[net_name])
     found = flow.log_prob(x)

@@ -9,7 +9,7 @@ from ebflow import objectives
 from ebflow.anchor import Anchor
 from ebflow.bijections import Dense
 from ebflow.density import AutogradDensity
-from ebflow.flow import Flow
+from ebflow.flow import Flow, Observed
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal, rademacher
 
@@ -119,6 +119,36 @@ def test_any_log_density_will_do(objective):
     for a, b in zip(
         *(torch.autograd.grad(t.sum(), [precision]) for t in (found, expected)), strict=True
     ):
+        torch.testing.assert_close(a, b, **CLOSE)
+
+
+OBSERVED = ["dsm", "ssm, 3 slices", "ssm_vr", "ssm_vr, 3 slices", "fd_ssm"]
+observed = pytest.mark.parametrize("objective", OBSERVED)
+
+
+@flows
+@observed
+def test_a_training_step_has_the_same_gradients(name, objective):
+    """``Observed`` gathers the two gradients of a weight in one product, to be taken once."""
+    flow, (function, slow) = FLOWS[name](), REFERENCES[objective]
+    x = data(flow)
+    found = function(Observed(flow), x, generator=derive(0))
+    compare(flow, found, slow(partial(reference.log_prob, flow), x))
+
+
+@flows
+@observed
+def test_gradients_may_be_taken_in_parts(name, objective):
+    """One parameter's first, then all: nothing is left over from the first."""
+    flow, (function, _) = FLOWS[name](), REFERENCES[objective]
+    parameters = [p for p in flow.parameters() if p.requires_grad]
+    x = data(flow)
+    loss = function(Observed(flow), x, generator=derive(0)).sum()
+    expected = reference.gradients(function(flow, x, generator=derive(0)).sum(), parameters)
+    for k in reversed(range(len(parameters))):
+        (part,) = reference.gradients(loss, [parameters[k]])
+        torch.testing.assert_close(part, expected[k], **CLOSE)
+    for a, b in zip(reference.gradients(loss, parameters), expected, strict=True):
         torch.testing.assert_close(a, b, **CLOSE)
 
 
