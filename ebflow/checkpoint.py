@@ -110,6 +110,8 @@ def load(folder: str | Path, *, weights: str = "ema") -> Flow:
 def rebuild(spec: dict[str, Any]) -> Flow:
     """Returns the flow of a spec, with untrained weights."""
     dtype = getattr(torch, spec.get("dtype", "float32"))
+    if "architecture" not in spec:
+        raise BadInput("the checkpoint of a custom flow: build the flow, then load_state_dict")
     architecture = ARCHITECTURES[spec["architecture"]]
     flow = architecture(spec["shape"], **spec["options"], dtype=dtype)
     if spec.get("preprocessing"):

@@ -57,6 +57,12 @@ class Loss(nn.Module):
         self.finishing = False
         self.latent: Tensor | None = None
 
+    @property
+    def name(self) -> str:
+        """The objective's name."""
+        function = getattr(self.objective, "func", self.objective)
+        return getattr(function, "__name__", type(function).__name__)
+
     def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Returns the loss of every sample in nats, with shape (B,)."""
         seen = Observed(self.flow)

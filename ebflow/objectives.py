@@ -112,7 +112,8 @@ def ssm_vr(
 ) -> Tensor:
     """Returns ½‖s‖² + the mean over K Rademacher slices of v·H·v.
 
-    Unbiased for ½‖s‖² + tr H, with less variance than ``ssm`` as only the trace is sliced.
+    Unbiased for ½‖s‖² + tr H. Only the trace is sliced, which near the fit has less variance than
+    ``ssm``; at a single point it may have more.
     Costs 9L − 2 GEMMs at K = 1 and 3L − 1 for every further slice, which shares the score.
 
     Source: Song, Garg, Shi, Ermon (2019), arXiv:1905.07088.

@@ -299,8 +299,8 @@ class Trainer:
         if len(bad):
             step = self.step - len(losses) + int(bad[0, 0])
             raise NonFinite(
-                f"step {step}: found a loss of {losses[bad[0, 0]]}; lower train.lr, clip the "
-                "gradient, raise the noise, or train in float64"
+                f"step {step}: found a loss of {losses[bad[0, 0]]} ({self.loss.name}); lower "
+                "train.lr, clip the gradient, raise the noise, or train in float64"
             )
 
     def _log(self) -> Event:

@@ -26,11 +26,9 @@ class LogDensity(PythonModel):
         """
         import torch
 
-        from ebflow.randomness import generator
-
         x = torch.as_tensor(np.asarray(model_input))
         with torch.no_grad():
-            return self.flow.log_prob(x, generator(0, "predict")).double().numpy()
+            return self.flow.log_prob(x).double().numpy()
 
 
 mlflow.models.set_model(LogDensity())
