@@ -24,6 +24,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+import redun.logging
 from pydantic import BaseModel
 from redun import Scheduler
 from redun.backends.db import Job as JobRow
@@ -340,6 +341,7 @@ def plan(graph: Any) -> dict[str, bool]:  # noqa: ANN401
 
 
 def _scheduler(*executors: Executor) -> Scheduler:
+    redun.logging.logger.removeHandler(redun.logging.log_handler)
     database = {"db_uri": f"sqlite:///{store.home() / 'redun.db'}"}
     scheduler = Scheduler(Config({"backend": database}))
     for executor in executors:

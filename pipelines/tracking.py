@@ -174,7 +174,7 @@ class StageRun:
         Returns:
             The model's URI.
         """
-        inputs = Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]), "x")])
+        inputs = Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))])
         outputs = Schema([TensorSpec(np.dtype("float64"), (-1,))])
         with _default_store(self.client.tracking_uri), mlflow.start_run(run_id=self.id):
             model = mlflow.pyfunc.log_model(

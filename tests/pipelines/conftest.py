@@ -91,10 +91,10 @@ class Store:
         )
 
     def run(self, *words, **more):
-        """Runs ``ebflow`` to its end; fails the test unless it ends well."""
+        """Runs ``ebflow`` to its end; fails the test unless it ends well and is quiet."""
         process = self.start(*words, **more)
         out, err = process.communicate(timeout=240)
-        assert process.returncode == 0, err + out
+        assert (process.returncode, err) == (0, ""), err + out
         return out
 
     def summary(self, name="digits"):

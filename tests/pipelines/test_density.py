@@ -101,7 +101,7 @@ def planned(ebflow, monkeypatch):
         monkeypatch.chdir(store.root)
         monkeypatch.setenv("EBFLOW_HOME", str(store.home))
         result = ebflow("run", "density", *words, "--dry-run")
-        assert result.code == 0, result.err
+        assert result.code == 0 and not result.err, result.err
         found = re.findall(r"^(prepare|train|evaluate|report) +(run|cached)$", result.text, re.M)
         return dict(found)
 
