@@ -35,9 +35,10 @@ from redun.scheduler import Job, JobInfo
 from redun.task import get_task_registry
 from redun.value import ProxyValue, Value
 
+from ebflow.errors import BadInput
 from pipelines import cluster, store
 from pipelines.config import canonical
-from pipelines.faults import failure
+from pipelines.faults import StageFailed, failure
 from pipelines.tracking import Tracker
 
 NAMESPACE = "ebflow"
@@ -230,7 +231,8 @@ class StageExecutor(Executor):
             self.engine.progress.finished(job.task.name)
             self._scheduler.done_job(job, future.result())
         else:
-            self._scheduler.reject_job(job, error)
+            log.error("%s failed", job.task.name, exc_info=error)
+            self._scheduler.reject_job(job, failure(error))
 
 
 class RayExecutor(StageExecutor):
@@ -326,6 +328,8 @@ class Engine:
             value = scheduler.run(graph, cache=not self.force, execution_id=execution)
         except SystemExit as stop:
             raise KeyboardInterrupt from stop
+        except (BadInput, StageFailed):
+            raise
         except Exception as error:
             log.exception("the pipeline failed")
             raise failure(error) from error

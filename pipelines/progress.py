@@ -52,7 +52,8 @@ class Progress:
     def started(self, stage: str, key: str) -> None:
         """Shows a stage; follows it if it is the training."""
         self.began[stage] = time.monotonic()
-        self.tasks[stage] = self.bars.add_task(stage, total=None, news="")
+        news = "starting the workers" if stage == "train" else ""
+        self.tasks[stage] = self.bars.add_task(stage, total=None, news=news)
         self._line(f"{stage}: started")
         if stage == "train":
             path = store.work(stage, key) / rows.FILE

@@ -107,7 +107,8 @@ def execute(run: Run, source: Source, console: Console) -> dict[str, Any]:
     pipeline = key(run.config, source)
     name = f"run-{pipeline[:20]}"
     with _clean_home(), writing(log_file(run)):
-        with store.lock(name, waiting=lambda: _wait(console)), ExitStack() as stack:
+        waiting = store.lock(name, waiting=lambda: _wait(console))
+        with waiting, reaching(), ExitStack() as stack:
             tracked = Tracked(run, pipeline, stack)
             progress = stack.enter_context(Progress(console, run.config.train))
             stages = Engine(
@@ -117,8 +118,10 @@ def execute(run: Run, source: Source, console: Console) -> dict[str, Any]:
                 force=run.force,
             )
             outcome = stages.run(density(run.config, source))
-            with reaching():
-                return _publish(run, outcome, tracked)
+            progress.started("track", "")
+            summary = _publish(run, outcome, tracked)
+            progress.finished("track")
+            return summary
 
 
 def log_file(run: Run) -> Path:

@@ -87,9 +87,7 @@ class Tracker:
             status, wanted = "FAILED", not isinstance(error, BadInput)
             raise
         finally:
-            self.client.set_terminated(run_id, status)
-            if not wanted:
-                self.client.delete_run(run_id)
+            self._end(run_id, status, wanted)
 
     @contextmanager
     def stage(self, stage: str, key: str, *, parent: str) -> Iterator["StageRun"]:
@@ -99,6 +97,16 @@ class Tracker:
         self.client.set_tag(parent, f"ebflow.stage.{stage}", run_id)
         with self.run(run_id) as run:
             yield run
+
+    def _end(self, run_id: str, status: str, wanted: bool) -> None:
+        try:
+            self.client.set_terminated(run_id, status)
+            if not wanted:
+                self.client.delete_run(run_id)
+        except MlflowException as error:
+            if status == "FINISHED":
+                raise
+            log.warning("run %s ended %s, which MLflow was not told: %s", run_id, status, error)
 
     def _runs(self, condition: str) -> list[Any]:
         key = f"tags.`ebflow.pipeline` = '{self.key}'"

@@ -1,8 +1,13 @@
 """What is killed loses no finished work: real processes, real signals, a real Ray."""
 
+import contextlib
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import mlflow
@@ -160,3 +165,88 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_a_diagnosis(tmp_path, work
     assert ("train", "FAILED") in statuses(store)
     assert list((store.home / "work" / "train").glob("*/ray/checkpoint_*"))
     assert not (store.root / "runs").exists()
+
+
+class Server:
+    """A real MLflow server that can be killed and started again on the same store.
+
+    Arguments:
+        root: Folder of its store.
+    """
+
+    def __init__(self, root):
+        self.root, self.process = root, None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self):
+        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port)]
+        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.root}/server.db"]
+        command += ["--artifacts-destination", str(self.root / "artifacts")]
+        settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        self.process = subprocess.Popen(
+            command,
+            env={**os.environ, **settings},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{self.uri}/health").close()
+                return
+            time.sleep(0.2)
+        raise TimeoutError("the server did not come up")
+
+    def kill(self):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path):
+    made = Server(tmp_path)
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.mark.slow
+def test_metrics_survive_a_tracking_server_that_was_away(server, tmp_path):
+    store = Store(tmp_path / "here")
+    store.root.mkdir()
+    process = store.start("run", "density", *LONG, MLFLOW_TRACKING_URI=server.uri)
+    wait_for_training(store)
+    server.kill()
+    time.sleep(3)
+    server.start()
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, err) == (0, ""), err + out
+    client = mlflow.MlflowClient(server.uri)
+    run = client.get_run(store.summary()["mlflow_run_id"])
+    for run_id in (run.info.run_id, run.data.tags["ebflow.stage.train"]):
+        history = client.get_metric_history(run_id, "train/loss")
+        assert [metric.step for metric in history] == list(range(50, 4001, 50))
+
+
+@pytest.mark.slow
+def test_a_tracking_server_that_stays_away_costs_no_finished_work(server, tmp_path):
+    store = Store(tmp_path / "here")
+    store.root.mkdir()
+    settings = {"MLFLOW_TRACKING_URI": server.uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    process = store.start("run", "density", *LONG, **settings)
+    wait_for_training(store)
+    server.kill()
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1 and len(err.splitlines()) == 1
+    assert server.uri.removeprefix("http://").partition(":")[0] in err
+    server.start()
+    store.run("run", "density", *LONG, **settings)
+    client = mlflow.MlflowClient(server.uri)
+    run = client.get_run(store.summary()["mlflow_run_id"])
+    history = client.get_metric_history(run.data.tags["ebflow.stage.train"], "train/loss")
+    assert [metric.step for metric in history] == list(range(50, 4001, 50))
