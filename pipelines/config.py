@@ -81,7 +81,7 @@ class PreprocessConfig(Section):
     )
     scale: float = Field(1.0, gt=0, description="divisor of the logit")
     shrinkage: float = Field(
-        0.0, ge=0, lt=1, description="share of a multiple of the identity in the covariance"
+        0.0, ge=0, lt=1, description="share of the identity in the correlations that are whitened"
     )
     match_after: bool = Field(
         True, description="match scores after preprocessing (else in raw data units)"

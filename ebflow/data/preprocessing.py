@@ -2,14 +2,15 @@ r"""The chain in front of a flow: dequantisation, logit, standardising or whiten
 
 Linear layers are free in an energy-based flow, and the Fisher divergence, unlike the likelihood,
 is not invariant to them: matching scores of *whitened* data starts from the Gaussian baseline
-and weighs every direction alike. With training mean m and covariance C, shrunk to
-:math:`(1 - \rho) C + \rho \, \mathrm{tr}(C)/D \, I`, whitening is :math:`y = C^{-1/2} (x - m)`.
+and weighs every direction alike. With training mean m, standard deviations S (diagonal) and
+correlations R, shrunk to :math:`(1 - \rho) R + \rho I`, whitening is
+:math:`y = R^{-1/2} S^{-1} (x - m)`; it does not depend on the features' units.
 
 Integer data of ``levels`` values are first completed by uniform noise, divided by ``levels``,
 moved off the edges by ``margin`` and carried to the real line by logit(x) / ``scale``.
 """
 
-__all__ = ["Preprocessing", "build", "fit", "gaussian"]
+__all__ = ["Preprocessing", "SingularCovariance", "build", "fit", "gaussian"]
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,10 @@ from ..randomness import generator as derive
 from .loader import Split
 
 NORMALISE = ("none", "standardise", "whiten")
+
+
+class SingularCovariance(BadInput):
+    """No Gaussian has the greatest likelihood, and no whitening exists without shrinkage."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,13 @@ def fit(
         normalise: ``none``, ``standardise`` (mean and variance) or ``whiten`` (covariance).
         margin: How far integer data are moved off 0 and 1 before the logit; None: no logit.
         scale: The divisor of the logit.
-        shrinkage: ρ in [0, 1), the share of tr(C)/D · I in the covariance.
+        shrinkage: ρ in [0, 1), the share of the identity in the correlations.
         seed: Where the dequantisation noise of the pass comes from.
         batch_size: Rows at a time.
 
     Raises:
-        BadInput: if the covariance is singular and ``shrinkage`` is 0.
+        SingularCovariance: if it is, and ``shrinkage`` is 0.
+        BadInput: if a feature is constant.
     """
     if normalise not in NORMALISE:
         raise ValueError(f"normalise: found {normalise!r}, expected one of {NORMALISE}")
@@ -90,6 +96,9 @@ def gaussian(split: Split, *, shrinkage: float = 0.0, **front: Any) -> Flow:  # 
     """Returns the full-covariance Gaussian fitted by maximum likelihood, as a flow in float64.
 
     It is the whitening with no layer behind it; ``front`` as in ``fit``.
+
+    Raises:
+        SingularCovariance: if it has no maximum, and ``shrinkage`` is 0.
     """
     chain = fit(split, normalise="whiten", shrinkage=shrinkage, **front)
     return Flow((split.width,), []).double().preprocessed(chain)
@@ -106,21 +115,25 @@ def _front(width: int, levels: int | None, margin: float | None, scale: float) -
 
 
 def _normaliser(mean: Tensor, second: Tensor, shrinkage: float) -> list[Bijection]:
-    if second.ndim == 1:
-        return [Affine(mean, second.rsqrt(), mean.shape, dtype=torch.float64)]
-    ones = torch.ones_like(mean)
-    shift = Affine(mean, ones, mean.shape, dtype=torch.float64)
-    return [shift, Dense(_inverse_root(second, shrinkage), None, trainable=False)]
-
-
-def _inverse_root(covariance: Tensor, shrinkage: float) -> Tensor:
-    size = len(covariance)
-    level = covariance.trace() / size
-    values, vectors = torch.linalg.eigh(
-        (1 - shrinkage) * covariance + shrinkage * level * torch.eye(size, dtype=torch.float64)
-    )
-    if not values[0] > size * torch.finfo(torch.float64).eps * values[-1]:
+    variance = second if second.ndim == 1 else second.diagonal()
+    if not (variance > 0).all():
+        feature = int((~(variance > 0)).nonzero()[0, 0])
         raise BadInput(
+            f"preprocess.normalise: found feature {feature} constant on the training split, "
+            "expected features that vary"
+        )
+    standard = Affine(mean, variance.rsqrt(), mean.shape, dtype=torch.float64)
+    if second.ndim == 1:
+        return [standard]
+    correlation = second * torch.outer(variance, variance).rsqrt()
+    return [standard, Dense(_inverse_root(correlation, shrinkage), None, trainable=False)]
+
+
+def _inverse_root(correlation: Tensor, shrinkage: float) -> Tensor:
+    eye = torch.eye(len(correlation), dtype=torch.float64)
+    values, vectors = torch.linalg.eigh((1 - shrinkage) * correlation + shrinkage * eye)
+    if not values[0] > len(eye) * torch.finfo(torch.float64).eps * values[-1]:
+        raise SingularCovariance(
             "preprocess.shrinkage: found a singular covariance of the training split (features "
             "that depend linearly on others, or fewer rows than features), expected shrinkage > 0"
         )

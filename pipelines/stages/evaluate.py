@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
-from ebflow.data.preprocessing import gaussian
+from ebflow.data.preprocessing import SingularCovariance, gaussian
 from ebflow.evaluate import evaluate as likelihood
 from ebflow.flow import Flow
 from pipelines.config import EvaluateConfig, PreprocessConfig
@@ -27,20 +27,28 @@ def evaluate(
     """Writes ``evaluation.json``: likelihoods of the flow and of a full-covariance Gaussian.
 
     The Gaussian is fitted by maximum likelihood to the same training split behind the same
-    dequantisation and logit, and evaluated with the same draws.
+    dequantisation and logit, and evaluated with the same draws. Where its covariance is singular
+    it gets the preprocessing's shrinkage, which ``baseline/gaussian_shrinkage`` then tells.
     """
     run.log_params({"evaluate": config.model_dump(), "preprocess": front.model_dump()})
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "testing")
-    baseline = gaussian(
-        dataset.split("train"), margin=front.logit, scale=front.scale, shrinkage=front.shrinkage
-    )
+    baseline, shrinkage = _baseline(dataset, front)
     metrics = {
+        "baseline/gaussian_shrinkage": shrinkage,
         **_metrics(("test/", "val/"), load(trained / "checkpoint"), dataset, config),
         **_metrics(("baseline/gaussian_", "baseline/gaussian_val_"), baseline, dataset, config),
     }
     (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
     run.log_metrics(metrics)
+
+
+def _baseline(dataset: Dataset, front: PreprocessConfig) -> tuple[Flow, float]:
+    train, chain = dataset.split("train"), {"margin": front.logit, "scale": front.scale}
+    try:
+        return gaussian(train, **chain), 0.0
+    except SingularCovariance:
+        return gaussian(train, shrinkage=front.shrinkage, **chain), front.shrinkage
 
 
 def _metrics(

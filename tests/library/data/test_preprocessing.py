@@ -87,13 +87,33 @@ def test_whitening_is_by_the_symmetric_root(request, name):
 
 @fronts
 @pytest.mark.parametrize("shrinkage", [0.1, 0.9])
-def test_shrinkage_is_towards_the_mean_variance(request, name, shrinkage):
+def test_shrinkage_is_of_the_correlations(request, name, shrinkage):
     split, chain, y = setting(request, name, normalise="whiten", shrinkage=shrinkage)
     x, _ = plain(split, FRONTS[name][1])
-    c = np.cov(x.T, bias=True)
-    shrunk = (1 - shrinkage) * c + shrinkage * np.trace(c) / len(c) * np.eye(len(c))
+    r = np.corrcoef(x.T)
+    shrunk = (1 - shrinkage) * r + shrinkage * np.eye(len(r))
     w = chain.layers[-1].weight.numpy()
-    np.testing.assert_allclose(w @ shrunk @ w, np.eye(len(c)), atol=1e-8)
+    np.testing.assert_allclose(w @ shrunk @ w, np.eye(len(r)), atol=1e-8)
+
+
+def test_whitening_does_not_depend_on_units(tmp_path):
+    x = np.random.default_rng(0).normal(size=(200, 2)) @ [[1.0, 0.5], [0.0, 1.0]]
+    for name, unit in (("one", 1.0), ("other", 1e6)):
+        (tmp_path / name).mkdir()
+        split = table(tmp_path / name, {"a": x[:, 0], "b": unit * x[:, 1]})
+        chain = fit(split, normalise="whiten", shrinkage=0.1)
+        flow = flow_of(chain, 2)
+        rows = next(split.batches(200))
+        if unit == 1.0:
+            expected = flow.preprocess(rows)
+    np.testing.assert_allclose(flow.preprocess(rows), expected, rtol=1e-8, atol=1e-8)
+
+
+def test_a_constant_feature_is_refused(tmp_path):
+    split = table(tmp_path, {"a": np.arange(60.0), "b": np.arange(60.0) ** 2})
+    split._whole = torch.stack([torch.arange(60.0), torch.ones(60)], 1)
+    with pytest.raises(BadInput, match="found feature 1 constant"):
+        fit(split, normalise="standardise")
 
 
 @fronts
