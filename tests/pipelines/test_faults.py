@@ -18,6 +18,8 @@ from pipelines import rows
 
 from .conftest import Store
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
 LONG = ("--train.steps", "4000", "--train.validate-every", "200", "--train.log-every", "50")
 """Options of a training of some ten seconds, long enough to be hit."""
 
@@ -62,7 +64,6 @@ def statuses(store):
     return [(run.info.run_name, run.info.status) for run in found]
 
 
-@pytest.mark.slow
 def test_a_killed_driver_goes_on_and_gives_the_same_numbers(whole, tmp_path):
     store = Store(tmp_path)
     process = store.start("run", "density", *LONG)
@@ -79,7 +80,6 @@ def test_a_killed_driver_goes_on_and_gives_the_same_numbers(whole, tmp_path):
     assert not [status for _, status in ended if status == "RUNNING"]
 
 
-@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_gives_the_same_numbers(whole, tmp_path):
     store = Store(tmp_path)
     process = store.start("run", "density", *LONG)
@@ -96,7 +96,6 @@ def test_a_killed_worker_is_replaced_and_gives_the_same_numbers(whole, tmp_path)
     assert store.summary()["test/nll"] == whole.summary()["test/nll"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_an_interrupted_run_says_how_to_go_on_and_does(whole, tmp_path, number):
     store = Store(tmp_path)
@@ -113,7 +112,6 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(whole, tmp_path, number):
     assert curve(store) == curve(whole)
 
 
-@pytest.mark.slow
 def test_two_workers_give_what_one_gives(whole, tmp_path):
     store = Store(tmp_path)
     store.run("run", "density", *LONG, "--workers", "2")
@@ -124,7 +122,6 @@ def test_two_workers_give_what_one_gives(whole, tmp_path):
     assert two[0] == one[0]
 
 
-@pytest.mark.slow
 def test_two_equal_commands_at_once_do_the_work_once(tmp_path):
     store = Store(tmp_path)
     words = ("run", "density", "--train.steps", "300")
@@ -135,7 +132,6 @@ def test_two_equal_commands_at_once_do_the_work_once(tmp_path):
     assert [name for name, _ in statuses(store)].count("train") == 1
 
 
-@pytest.mark.slow
 def test_different_commands_at_once_share_what_they_have_in_common(tmp_path):
     store = Store(tmp_path)
     rates = ("0.001", "0.002")
@@ -152,7 +148,6 @@ def test_different_commands_at_once_share_what_they_have_in_common(tmp_path):
     assert store.summary("r0")["test/nll"] != store.summary("r1")["test/nll"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_loss_that_is_not_finite_stops_the_run_with_a_diagnosis(tmp_path, workers):
     store = Store(tmp_path)
@@ -215,7 +210,6 @@ def server(tmp_path):
     made.kill()
 
 
-@pytest.mark.slow
 def test_metrics_survive_a_tracking_server_that_was_away(server, tmp_path):
     store = Store(tmp_path / "here")
     store.root.mkdir()
@@ -233,7 +227,6 @@ def test_metrics_survive_a_tracking_server_that_was_away(server, tmp_path):
         assert [metric.step for metric in history] == list(range(50, 4001, 50))
 
 
-@pytest.mark.slow
 def test_a_tracking_server_that_stays_away_costs_no_finished_work(server, tmp_path):
     store = Store(tmp_path / "here")
     store.root.mkdir()
