@@ -29,6 +29,9 @@ from .loss import Loss
 from .randomness import generator as derive
 from .schedules import Schedule, cosine
 
+WORRY = 3
+"""Validations without a better one before an event says why."""
+
 PACE = 10
 """Steps between looks at the clock where training is bounded by seconds."""
 
@@ -42,12 +45,14 @@ class Event:
         step: The number of steps done.
         metrics: Names of the metrics and their values.
         best: Whether this validation is the best so far.
+        note: Why the validation NLL has not fallen for a while; empty while it does.
     """
 
     kind: str
     step: int
     metrics: dict[str, float]
     best: bool = False
+    note: str = ""
 
 
 class Trainer:
@@ -72,6 +77,7 @@ class Trainer:
         seed: The seed of batches, noise and probes.
         shard: Rank and number of workers.
         wrap: What DDP does to the loss module; the identity on one worker.
+        config: What led to all this, JSON-able; kept in checkpoints.
     """
 
     def __init__(
@@ -94,8 +100,9 @@ class Trainer:
         seed: int = 0,
         shard: tuple[int, int] = (0, 1),
         wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
+        config: dict[str, Any] | None = None,
     ) -> None:
-        self.flow, self.dataset = flow, dataset
+        self.flow, self.dataset, self.config = flow, dataset, config
         self.loss = loss(flow.matched)
         self.module = wrap(self.loss)
         self.parameters = [p for p in flow.parameters() if p.requires_grad]
@@ -110,7 +117,7 @@ class Trainer:
         front = list(flow.layers)[: flow.cut]
         self.averaged = Flow(flow.event_shape, [*front, *self.ema.module.layers], cut=flow.cut)
         self.clock = Clock()
-        self.step, self.progress = 0, 0.0
+        self.step, self.progress, self.timed = 0, 0.0, 0.0
         self.best, self.best_step, self.stale, self.validated = math.inf, 0, 0, -1
         self.train_loss = self.loss_at_best = math.nan
         self.verdict = ""
@@ -137,7 +144,9 @@ class Trainer:
             with self.clock("step"), self._located():
                 self.train_step(x)
             if self.step % self.log_every == 0 or self._ended():
-                yield from self._told(self._log())
+                with self.clock("log"):
+                    event = self._log()
+                yield from self._told(event)
 
     def train_step(self, x: Tensor) -> None:
         """Does one step on raw rows with shape (B / workers, D)."""
@@ -164,20 +173,25 @@ class Trainer:
             result = evaluate(flow, split, batch_size=1000)
             rows = next(split.batches(1000))
             latent = latent_statistics(flow(rows), seed=self.seed)
-        best, self.validated = result.nll < self.best, self.step
-        metrics = {"val/nll": result.nll, "val/bpd": result.bpd, **latent,
-                   "time/train_s": self.seconds}  # fmt: skip
+        nll = _agreed(result.nll)
+        best, self.validated = nll < self.best, self.step
+        metrics = {"val/nll": nll, "val/bpd": result.bpd, **latent, "time/train_s": self.seconds}
         if best:
-            self.best, self.best_step, self.stale = result.nll, self.step, 0
+            self.best, self.best_step, self.stale = nll, self.step, 0
             self.loss_at_best = self.train_loss
         else:
             self.stale += 1
+        note = diagnose(nll, self.best, self.train_loss, self.loss_at_best, latent)
+        self._judge(note)
+        return Event("validate", self.step, metrics, best, note if self.stale >= WORRY else "")
+
+    def _judge(self, note: str) -> None:
+        """Ends training, with the reason, if it is time."""
+        told = f": {note}" if self.stale else ""
         if self.patience is not None and self.stale >= self.patience:
-            why = diagnose(result.nll, self.best, self.train_loss, self.loss_at_best, latent)
-            self.verdict = f"stopped early at step {self.step}: {why}"
+            self.verdict = f"stopped early at step {self.step}{told}"
         elif self._ended():
-            self.verdict = f"ended after {self.step} steps"
-        return Event("validate", self.step, metrics, best)
+            self.verdict = f"ended after {self.step} steps{told}"
 
     @property
     def seconds(self) -> float:
@@ -198,7 +212,11 @@ class Trainer:
             "flow": {**(self.flow.spec or {}), "dtype": dtype},
             "data": self.dataset.manifest.digest,
             "seed": self.seed,
+            "batch_size": self.batch_size,
             "step": self.step,
+            "epoch": self.step * self.batch_size // len(self.dataset.split("train")),
+            "timed": self.timed,
+            "config": self.config,
             "optimizer": groups,
             "clock": self.clock.totals,
             "best": {"nll": _finite(self.best), "step": self.best_step,
@@ -221,9 +239,13 @@ class Trainer:
             BadInput: if it is damaged, was made with other data, or does not fit this training.
         """
         saved = read(folder)
-        found, expected = saved.state.get("data"), self.dataset.manifest.digest
-        if found != expected:
-            raise BadInput(f"{folder}: found a training on data {found}, expected {expected}")
+        mine = {"data": self.dataset.manifest.digest, "seed": self.seed,
+                "batch_size": self.batch_size}  # fmt: skip
+        for name, expected in mine.items():
+            found = saved.state.get(name)
+            if found != expected:
+                raise BadInput(f"{folder}: found a training with {name} {found}, "
+                               f"expected {expected}")  # fmt: skip
         try:
             self._restore(saved)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -249,7 +271,8 @@ class Trainer:
         self.stale, self.validated = best["stale"], best["validated"]
         self.loss_at_best = _number(best["loss"], math.nan)
         self.train_loss = _number(state["train_loss"], math.nan)
-        self._advance()
+        self.timed = state["timed"]
+        self.progress = max(self.step / self.steps, self.timed)
 
     def _told(self, event: Event) -> Iterator[Event]:
         with self.clock("report"):
@@ -283,9 +306,8 @@ class Trainer:
     def _advance(self) -> None:
         self.progress = self.step / self.steps
         if self.max_seconds is not None and self.step % PACE == 0:
-            self._timed = _agreed(self.seconds) / self.max_seconds
-        if self.max_seconds is not None:
-            self.progress = max(self.progress, getattr(self, "_timed", 0.0))
+            self.timed = _agreed(self.seconds) / self.max_seconds
+        self.progress = max(self.progress, self.timed)
 
     def _ended(self) -> bool:
         return self.progress >= 1

@@ -112,7 +112,9 @@ class ObjectiveConfig(Section):
     sigma: float = Field(0.3, gt=0, description="noise of dsm, in preprocessed units")
     epsilon: float = Field(0.1, gt=0, description="step of fd_ssm, in preprocessed units")
     slices: int = Field(1, ge=1, description="random directions an example of ssm, ssm_vr")
-    weight: float = Field(0.1, ge=0, description="factor of the objective, against the anchor's 1")
+    weight: float = Field(
+        0.1, ge=0, description="factor of dsm, ssm, ssm_vr, fd_ssm, against the anchor's 1"
+    )
 
 
 class AnchorConfig(Section):
@@ -207,6 +209,14 @@ class Training(Section):
     stabilise: StabiliseConfig = StabiliseConfig()
     train: TrainConfig = TrainConfig()
     cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _something_is_minimised(self) -> "Training":
+        matching = self.objective.name in ("dsm", "ssm", "ssm_vr", "fd_ssm")
+        weights = (self.objective.weight, self.anchor.weight, self.stabilise.low_energy)
+        if matching and not any((*weights, self.stabilise.latent_mean)):
+            raise ValueError("objective.weight: found 0 with no anchor, expected above 0")
+        return self
 
     @model_validator(mode="after")
     def _batch_is_shared_evenly(self) -> "Training":

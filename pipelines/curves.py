@@ -8,6 +8,7 @@ __all__ = ["curves", "draw", "entries"]
 
 import hashlib
 import json
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from ebflow.data.prepare import prepare
 from ebflow.data.preprocessing import gaussian as fit_gaussian
 from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluate import evaluate
+from ebflow.train import Trainer
 from pipelines.config import (
     AnchorConfig,
     ModelConfig,
@@ -37,6 +39,7 @@ from pipelines.config import (
 from pipelines.options import Curves
 from pipelines.recipes import mnist9k
 from pipelines.report import BASELINE, STYLE
+from pipelines.sources import source_digest
 from pipelines.training import build
 
 LIKELIHOOD = ("ml", "relative_ml", "lazy_ml")
@@ -151,14 +154,17 @@ def _cell(
     dataset: Dataset,
     console: Console,
 ) -> dict[str, Any]:
-    key = json.dumps([label, canonical(config), dataset.manifest.digest])
+    code = source_digest("pipelines.training", "pipelines.curves")
+    key = json.dumps([label, canonical(config), dataset.manifest.digest, code])
     path = cells / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
     if not path.exists():
         cell = {"label": label, "seed": config.seed, **_train(config, dataset)}
-        path.write_text(json.dumps(cell) + "\n")
+        draft = path.with_suffix(".new")
+        draft.write_text(json.dumps(cell) + "\n")
+        draft.replace(path)
         console.print(
             f"{label}, seed {config.seed}: {cell['steps'][-1]} steps, "
-            f"validation NLL {cell['nll'][-1]:.1f}",
+            f"validation NLL {cell['nll'][-1]:.1f}; {cell['verdict']}",
             highlight=False,
         )
     return json.loads(path.read_text())
@@ -171,13 +177,17 @@ def _train(config: Training, dataset: Dataset) -> dict[str, Any]:
     try:
         for event in trainer.run():
             if event.kind == "validate":
-                told["seconds"].append(trainer.seconds)
-                told["steps"].append(event.step)
-                told["nll"].append(event.metrics["val/nll"])
+                _append(told, trainer, event.metrics["val/nll"])
         ended, test = trainer.verdict, evaluate(trainer.averaged, dataset.split("test")).nll
     except NonFinite as error:
-        ended, test = f"failed: {error}", float("nan")
+        ended, test = f"failed: {error}", math.nan
+        _append(told, trainer, math.nan)
     return {**told, "test_nll": test, "verdict": ended}
+
+
+def _append(told: dict[str, list[float]], trainer: Trainer, nll: float) -> None:
+    for name, value in (("seconds", trainer.seconds), ("steps", trainer.step), ("nll", nll)):
+        told[name].append(value)
 
 
 def _groups(cells: list[dict[str, Any]]) -> Mapping[str, list[dict[str, Any]]]:
@@ -203,12 +213,15 @@ def _table(cells: list[dict[str, Any]], gaussian: Mapping[str, float], seconds: 
 def _row(group: list[dict[str, Any]], seconds: float) -> Iterator[str]:
     yield f"{np.mean([1e3 * c['seconds'][-1] / max(c['steps'][-1], 1) for c in group]):.1f}"
     for share in TIMES:
-        yield f"{np.mean([np.interp(share * seconds, c['seconds'], c['nll']) for c in group]):.0f}"
+        at = [np.interp(share * seconds, c["seconds"], c["nll"]) for c in group]
+        yield "failed" if np.isnan(at).any() else f"{np.mean(at):.0f}"
     yield _spread([cell["nll"][-1] for cell in group])
     yield _spread([cell["test_nll"] for cell in group])
 
 
 def _spread(values: list[float]) -> str:
+    if np.isnan(values).any():
+        return "failed"
     half = f" ± {np.ptp(values) / 2:.1f}" if len(values) > 1 else ""
     return f"{np.mean(values):.1f}{half}"
 
@@ -235,7 +248,7 @@ def draw(cells: list[dict[str, Any]], gaussian: float) -> Figure:
             axis.set_xlabel("training time (s)")
             axis.set_title(title)
             axis.legend(fontsize=7)
-        low = min(min(cell["nll"]) for cell in cells)
+        low = min(np.nanmin(cell["nll"]) for cell in cells)
         axes[0].set_ylim(low - 10, gaussian + 150)
         axes[0].set_ylabel("validation NLL (nats)")
         return figure

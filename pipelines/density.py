@@ -11,10 +11,12 @@ __all__ = ["STAGES", "density", "key"]
 
 import hashlib
 import json
+from pathlib import Path
 
 from redun import task
 from redun.scheduler import JobInfo
 
+from ebflow.data.schema import file_sha256
 from pipelines.config import (
     DataConfig,
     DensityConfig,
@@ -71,7 +73,10 @@ def evaluate(
 
 @task(
     executor="ray",
-    hash_includes=[source_digest("pipelines.stages.report", "pipelines.report")],
+    hash_includes=[
+        source_digest("pipelines.stages.report", "pipelines.report", "pipelines.rows"),
+        file_sha256(Path(__file__).with_name("report.html.j2")),
+    ],
 )
 def report(
     config: DensityConfig,

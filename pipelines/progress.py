@@ -71,11 +71,15 @@ class Progress:
 
     def _follow(self, path: Path) -> None:
         offset, news, told = 0, News(self.train), time.monotonic()
+        warned = False
         self.stopped.clear()
         while not self.stopped.wait(LOOK_S):
             found, offset = rows.read(path, offset)
             for row in found:
                 news.take(row)
+            if news.note and not warned:
+                warned = True
+                self.console.print(f"train: {news.note}", highlight=False)
             if not found:
                 continue
             self.bars.update(self.tasks["train"], total=1.0, completed=news.share, news=news.text)
@@ -94,12 +98,12 @@ class News:
     def __init__(self, train: TrainConfig) -> None:
         self.train = train
         self.first: float | None = None
-        self.share, self.step, self.nll = 0.0, 0, float("nan")
+        self.share, self.step, self.nll, self.note = 0.0, 0, float("nan"), ""
 
     def take(self, row: Mapping[str, Any]) -> None:
         """Takes a row."""
         self.first = row["time"] if self.first is None else self.first
-        self.step = row["step"]
+        self.step, self.note = row["step"], row.get("note", "")
         self.nll = row["metrics"].get("val/nll", self.nll)
         seconds = (row["time"] - self.first) / (self.train.max_seconds or float("inf"))
         self.share = min(1.0, max(self.step / self.train.steps, seconds))

@@ -1,13 +1,15 @@
 """The file that a training appends its metrics to: one JSON object a line.
 
-A row has ``kind`` (``log`` or ``validate``), ``step``, ``time`` (seconds since 1970) and
-``metrics``. A restarted training appends some steps again.
+A row has ``kind`` (``log`` or ``validate``), ``step``, ``time`` (seconds since 1970), ``metrics``
+and ``note`` (what to tell the user, mostly empty). A restarted training appends some steps again.
 """
 
 __all__ = ["FILE", "append", "curve", "read"]
 
 import json
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,27 @@ Row = dict[str, Any]
 
 def append(path: Path, rows: Iterable[Row]) -> None:
     """Appends rows."""
-    with path.open("a") as stream:
-        stream.writelines(json.dumps(row) + "\n" for row in rows)
+    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    with path.open("ab", buffering=0) as stream:
+        stream.write(_mended(path) + text)
+
+
+def _mended(path: Path) -> bytes:
+    """Returns the line end that a process killed while it wrote has left out."""
+    if not path.stat().st_size:
+        return b""
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return b"" if stream.read() == b"\n" else b"\n"
+
+
+def _parsed(lines: Iterable[bytes]) -> list[Row]:
+    """Leaves out the lines that a killed process has left torn."""
+    found = []
+    for line in lines:
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[Row], int]:
@@ -34,7 +55,7 @@ def read(path: Path, offset: int = 0) -> tuple[list[Row], int]:
         stream.seek(offset)
         text = stream.read()
     whole = text[: text.rfind(b"\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+    return _parsed(whole.splitlines()), offset + len(whole)
 
 
 def curve(rows: Iterable[Row], kind: str) -> list[Row]:

@@ -3,6 +3,7 @@
 __all__ = ["Run", "check", "execute", "log_file", "plan"]
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,8 @@ from pipelines.tracking import StageRun, Tracker, connect, reaching
 
 EXPERIMENT = "density"
 EXAMPLES = 4
-NOISED = ("dsm", "fd_ssm")
+LEFT = ("checkpoint", "figures", "report.html", "config.yaml")
+NOISED = ("dsm", "fd_ssm", "sml")
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,12 @@ def _check_output(output: Path) -> None:
     for path in (output, *output.parents):
         if path.exists() and not path.is_dir():
             raise BadInput(f"--output: found the file {path}, expected a folder")
+    left = [name for name in LEFT if (output / name).exists()]
+    if left and not (output / "summary.json").exists():
+        raise BadInput(f"--output: found {output / left[0]}, which no run left, expected none")
+    near = next(path for path in (output.absolute(), *output.absolute().parents) if path.exists())
+    if not os.access(near, os.W_OK | os.X_OK):
+        raise BadInput(f"--output: found {near}, where one may not write, expected a folder")
 
 
 def plan(run: Run, source: Source) -> dict[str, str]:
@@ -240,12 +248,12 @@ def _examples(data: Path, manifest: Manifest) -> np.ndarray:
 
 @contextmanager
 def _clean_home() -> Iterator[None]:
-    """Takes back a store that bad input made."""
+    """Takes back a store that bad input made, as long as it holds no finished work."""
     fresh = not store.home().exists()
     try:
         yield
     except BadInput:
-        if fresh:
+        if fresh and not (store.home() / "artefacts").exists():
             shutil.rmtree(store.home(), ignore_errors=True)
         raise
 

@@ -67,7 +67,7 @@ def record(stage: str, key: str) -> Record | None:
     try:
         found = Record(**json.loads(path.read_text()))
         intact = digest(artefact(stage, key)) == found.digest
-    except FileNotFoundError:
+    except (FileNotFoundError, TypeError, ValueError):
         return None
     return found if intact else None
 

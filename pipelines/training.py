@@ -36,6 +36,8 @@ OPTIONS = {
     "ssm_vr": ("slices",),
 }
 REPORT_S = 1.0
+START_LIMIT = 5
+"""Starts of the worker group that may time out before the training fails."""
 SAVE_S = 20.0
 
 
@@ -66,6 +68,7 @@ def build(
         seed=config.seed,
         shard=shard,
         wrap=wrap,
+        config=config.model_dump(mode="json"),
     )
 
 
@@ -104,7 +107,7 @@ def _loss(config: Training, matched: Flow) -> Loss:
     return Loss(
         matched,
         _objective(config.objective, anchor),
-        weight=config.objective.weight,
+        weight=1.0 if likelihood else config.objective.weight,
         anchor=anchor if weight or lazy else None,
         anchor_weight=weight,
         anchor_clean=rule.clean,
@@ -151,14 +154,14 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
         ``error``, the same on all workers, which no restart would mend; or else what
         :meth:`Reporter.finish` tells.
     """
-    began, config = time.time(), Training.model_validate(job["config"])
+    config = Training.model_validate(job["config"])
     torch.set_num_threads(config.train.threads)
     context = ray.train.get_context()
     shard = (context.get_world_rank(), context.get_world_size())
     try:
         trainer = build(config, Dataset(job["data"]), shard=shard, wrap=_wrap(shard[1]))
         _resume(trainer)
-        return {"began": began, **_run(trainer, shard)}
+        return {"began": time.time(), **_run(trainer, shard)}
     except (BadInput, NonFinite) as error:
         return {"error": error}
 
@@ -202,9 +205,8 @@ class Reporter:
 
         The last one is left to :meth:`finish`.
         """
-        self.rows.append(
-            {"kind": event.kind, "step": event.step, "time": time.time(), "metrics": event.metrics}
-        )
+        told = {"kind": event.kind, "step": event.step, "note": event.note}
+        self.rows.append({**told, "time": time.time(), "metrics": event.metrics})
         validated = event.kind == "validate"
         self.nll = event.metrics["val/nll"] if validated else self.nll
         if self.trainer.verdict:
@@ -278,7 +280,9 @@ def fit(config: Training, data: Path, work: Path) -> ray.train.Result:
         run_config=ray.train.RunConfig(
             name="ray",
             storage_path=str(work),
-            failure_config=ray.train.FailureConfig(max_failures=config.cluster.max_failures),
+            failure_config=ray.train.FailureConfig(
+                max_failures=config.cluster.max_failures, controller_failure_limit=START_LIMIT
+            ),
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=1,
                 checkpoint_score_attribute="val/nll",

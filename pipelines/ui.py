@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ebflow.errors import BadInput
@@ -27,6 +28,9 @@ def run(words: Sequence[str]) -> int:
     _check_port(port)
     from pipelines import tracking
 
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        print(f"runs are tracked at MLFLOW_TRACKING_URI = {uri}: look there")
+        return 0
     if not (store.home() / "mlflow.db").exists():
         raise BadInput(f"{store.home()}: found no runs, expected those of `ebflow run density`")
     print(f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
@@ -36,7 +40,8 @@ def run(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
         server.wait()
 
 

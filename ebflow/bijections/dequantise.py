@@ -36,7 +36,7 @@ class Dequantise(ConstantJacobian):
         Raises:
             ValueError: if a value lies outside [0, levels).
         """
-        low, high = (float(value) for value in x.aminmax())
+        low, high = (float(value) for value in x.detach().aminmax())
         if not (low >= 0 and high < self.levels):
             raise ValueError(
                 f"x: found values in [{low:g}, {high:g}], expected [0, {self.levels}) of "

@@ -13,6 +13,8 @@ from ebflow.flow import Flow
 from pipelines.config import EvaluateConfig, PreprocessConfig
 from pipelines.tracking import StageRun
 
+LEAST_SHRINKAGE = 1e-6
+
 
 def evaluate(
     config: EvaluateConfig,
@@ -28,7 +30,7 @@ def evaluate(
 
     The Gaussian is fitted by maximum likelihood to the same training split behind the same
     dequantisation and logit, and evaluated with the same draws. Where its covariance is singular
-    it gets the preprocessing's shrinkage, which ``baseline/gaussian_shrinkage`` then tells.
+    it gets the preprocessing's shrinkage, or a least one: ``baseline/gaussian_shrinkage``.
     """
     run.log_params({"evaluate": config.model_dump(), "preprocess": front.model_dump()})
     dataset = Dataset(data)
@@ -48,7 +50,8 @@ def _baseline(dataset: Dataset, front: PreprocessConfig) -> tuple[Flow, float]:
     try:
         return gaussian(train, **chain), 0.0
     except SingularCovariance:
-        return gaussian(train, shrinkage=front.shrinkage, **chain), front.shrinkage
+        shrinkage = front.shrinkage or LEAST_SHRINKAGE
+        return gaussian(train, shrinkage=shrinkage, **chain), shrinkage
 
 
 def _metrics(

@@ -136,7 +136,7 @@ def saved(dataset, folder, name="adam"):
 
 def test_other_data_are_refused(digits, few_digits, tmp_path):
     saved(digits, tmp_path / "checkpoint")
-    with pytest.raises(BadInput, match="checkpoint: found a training on data") as error:
+    with pytest.raises(BadInput, match="checkpoint: found a training with data") as error:
         made(few_digits, "adam", front=dict(normalise="standardise")).resume(
             tmp_path / "checkpoint"
         )
