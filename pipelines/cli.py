@@ -33,6 +33,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except StageFailed as error:
         again = shlex.join(["ebflow", *words])
         return _end(FAILED, f"{error} (log: {error.log}; once mended, go on with: {again})")
+    except OSError as error:
+        return _end(FAILED, f"{error.strerror or error}: {error.filename or 'no file'}")
     except KeyboardInterrupt:
         again = shlex.join(["ebflow", *words])
         return _end(INTERRUPTED, f"interrupted; to go on from where it stopped: {again}")

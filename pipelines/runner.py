@@ -58,6 +58,7 @@ def check(run: Run) -> Source:
         BadInput: Naming the option or file, what was found, and what was expected.
     """
     _check_output(run.output)
+    _check_folder("EBFLOW_HOME", store.home())
     data = run.config.data
     reader = open_source(data.source, data.columns)
     counts = split_counts(
@@ -87,15 +88,19 @@ def _check_domain(config: DensityConfig, *, bounded: bool) -> None:
 
 
 def _check_output(output: Path) -> None:
-    for path in (output, *output.parents):
-        if path.exists() and not path.is_dir():
-            raise BadInput(f"--output: found the file {path}, expected a folder")
+    _check_folder("--output", output)
     left = [name for name in LEFT if (output / name).exists()]
     if left and not (output / "summary.json").exists():
         raise BadInput(f"--output: found {output / left[0]}, which no run left, expected none")
-    near = next(path for path in (output.absolute(), *output.absolute().parents) if path.exists())
+
+
+def _check_folder(option: str, folder: Path) -> None:
+    """Raises BadInput unless the folder is there, or can be made, and can be written to."""
+    near = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not near.is_dir():
+        raise BadInput(f"{option}: found the file {near}, expected a folder")
     if not os.access(near, os.W_OK | os.X_OK):
-        raise BadInput(f"--output: found {near}, where one may not write, expected a folder")
+        raise BadInput(f"{option}: found {near}, where one may not write, expected a folder")
 
 
 def plan(run: Run, source: Source) -> dict[str, str]:
@@ -152,8 +157,7 @@ class Tracked:
 
     def context(self) -> Context:
         """Makes the run; returns what the stages need of it."""
-        tracker = connect(EXPERIMENT, self.key)
-        tracker.reclaim()
+        tracker = self._connect()
         self.made = self._start(tracker)
         return Context(tracker, self.made.id, self.run.force)
 
@@ -161,11 +165,16 @@ class Tracked:
         """Returns the id of the run that an earlier, equal command made, if all is cached."""
         if self.made is not None:
             return None
-        tracker = connect(EXPERIMENT, self.key)
+        tracker = self._connect()
         run_id = tracker.finished()
         if run_id is None:
             self.made = self._start(tracker)
         return run_id
+
+    def _connect(self) -> Tracker:
+        tracker = connect(EXPERIMENT, self.key)
+        tracker.reclaim()
+        return tracker
 
     def _start(self, tracker: Tracker) -> StageRun:
         tags = {"ebflow.role": "pipeline", "mlflow.note.content": f"`{self.run.command}`"}

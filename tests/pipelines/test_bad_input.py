@@ -116,6 +116,13 @@ def test_output_on_a_file(place, home, ebflow, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_store_on_a_file(home, ebflow, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("EBFLOW_HOME", str(tmp_path / "file" / "store"))
+    line = f"EBFLOW_HOME: found the file {tmp_path / 'file'}, expected a folder"
+    refused(ebflow("run", "density"), line, home)
+
+
 def column(values):
     return pa.table({"a": np.arange(40.0), "b": pa.array(values)})
 

@@ -264,6 +264,18 @@ def test_another_name_gets_its_own_run_from_what_is_there(digits, tmp_path):
     assert made[summary["mlflow_run_id"]]["data"]["metrics"]["test/nll"] == summary["test/nll"]
 
 
+def test_a_run_that_was_killed_while_it_was_tracked_is_tracked_anew(digits, tmp_path):
+    store = digits.copy(tmp_path / "copy")
+    client = mlflow.MlflowClient(f"sqlite:///{store.home / 'mlflow.db'}")
+    killed = store.summary()["mlflow_run_id"]
+    client.update_run(killed, status="RUNNING")
+    store.run("run", "density", *QUICK, **NO_RAY)
+    assert store.summary()["mlflow_run_id"] != killed
+    ended = {run_id: run["info"]["status"] for run_id, run in runs(store).items()}
+    assert ended[killed] == "KILLED"
+    assert ended[store.summary()["mlflow_run_id"]] == "FINISHED"
+
+
 def test_a_lost_tracking_store_is_made_again(digits, tmp_path):
     store = digits.copy(tmp_path / "copy")
     (store.home / "mlflow.db").unlink()

@@ -135,7 +135,7 @@ def test_every_row_is_reported_once_and_the_best_and_the_last_are_saved(dataset,
     assert steps == [event.step for event in events]
     assert reported.calls[0][1] and reported.calls[-1][1]
     assert told["steps"] == 12 and told["verdict"] == "ended after 12 steps"
-    assert set(told["seconds"]) == {"step", "data", "validate", "report", "checkpoint"}
+    assert set(told["seconds"]) == {"step", "data", "log", "validate", "report", "checkpoint"}
     last = read(reported.folder / str(len(reported.calls) - 1)).state
     assert (last["step"], last["verdict"]) == (12, "ended after 12 steps")
 
