@@ -187,7 +187,7 @@ class Trainer:
 
     def _judge(self, note: str) -> None:
         """Ends training, with the reason, if it is time."""
-        told = f": {note}" if self.stale else ""
+        told = f": {note}" if self.stale >= min(WORRY, self.patience or WORRY) else ""
         if self.patience is not None and self.stale >= self.patience:
             self.verdict = f"stopped early at step {self.step}{told}"
         elif self._ended():
