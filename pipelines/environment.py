@@ -4,7 +4,7 @@ Call :func:`prepare` before either is imported. What the user has set is left as
 that Ray starts inherit huge pages for large gradients, which glibc reads at a process's start.
 """
 
-__all__ = ["prepare", "restart_with_huge_pages"]
+__all__ = ["embedded", "prepare", "restart_with_huge_pages"]
 
 import os
 import secrets
@@ -14,6 +14,9 @@ from collections.abc import Sequence
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 IN_FORCE = HUGE_PAGES in os.environ.get("GLIBC_TUNABLES", "")
 """Whether this process started with huge pages: glibc reads the variable only then."""
+
+LOOPBACK_ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""At 0, Ray binds every port to loopback, on Linux too."""
 
 SETTINGS = {
     "GLIBC_TUNABLES": HUGE_PAGES,
@@ -46,8 +49,13 @@ def restart_with_huge_pages(words: Sequence[str]) -> None:
         os.execv(sys.executable, [sys.executable, "-m", "pipelines.cli", *words])
 
 
+def embedded() -> bool:
+    """Whether Ray is embedded in this machine, in the driver and in what it starts."""
+    return os.environ.get(LOOPBACK_ALONE) == "0"
+
+
 def _embed_ray() -> None:
-    """Binds every port of an embedded Ray to loopback, behind a token that only it knows."""
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    """Binds an embedded Ray to loopback, behind a token that only it knows."""
+    os.environ[LOOPBACK_ALONE] = "0"
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

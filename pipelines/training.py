@@ -27,6 +27,8 @@ from ebflow.randomness import generator
 from ebflow.train import Event, Trainer
 from pipelines import rows
 from pipelines.config import ObjectiveConfig, TrainConfig, Training
+from pipelines.environment import embedded
+from pipelines.rendezvous import FileRendezvous
 
 LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
 OPTIONS = {
@@ -276,6 +278,7 @@ def fit(config: Training, data: Path, work: Path) -> ray.train.Result:
     return ray.train.torch.TorchTrainer(
         worker,
         train_loop_config=job,
+        torch_config=FileRendezvous(folder=str(work)) if embedded() else None,
         scaling_config=ray.train.ScalingConfig(num_workers=config.cluster.workers),
         run_config=ray.train.RunConfig(
             name="ray",

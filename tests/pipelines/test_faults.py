@@ -243,3 +243,18 @@ def test_a_tracking_server_that_stays_away_costs_no_finished_work(server, tmp_pa
     run = client.get_run(store.summary()["mlflow_run_id"])
     history = client.get_metric_history(run.data.tags["ebflow.stage.train"], "train/loss")
     assert [metric.step for metric in history] == list(range(50, 4001, 50))
+
+
+def test_ray_listens_on_loopback_alone(tmp_path):
+    store = Store(tmp_path)
+    process = store.start("run", "density", *LONG)
+    wait_for_training(store)
+    addresses = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for child in psutil.Process(process.pid).children(recursive=True)
+        for connection in child.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=PATIENCE_S)
+    assert addresses == {"127.0.0.1"}

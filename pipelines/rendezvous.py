@@ -1,0 +1,64 @@
+"""How the workers of a training on one machine meet: by a file, with no port open to the network.
+
+torch's usual meeting point is a TCP store, which listens on every interface. A lone worker meets
+nobody.
+"""
+
+__all__ = ["FileRendezvous"]
+
+import os
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch.distributed
+from ray.train.backend import Backend
+from ray.train.torch import TorchConfig
+
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
+
+
+@dataclass
+class FileRendezvous(TorchConfig):
+    """Configures gloo over loopback.
+
+    Arguments:
+        folder: Where the file of the meeting goes; all workers see it.
+    """
+
+    folder: str = ""
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        """What Ray Train calls when workers start and end."""
+        return _FileBackend
+
+
+class _FileBackend(Backend):
+    def on_start(self, worker_group: Any, backend_config: FileRendezvous) -> None:  # noqa: ANN401
+        world = len(worker_group)
+        path = Path(backend_config.folder) / f"meeting-{uuid.uuid4().hex}"
+        ray.get(
+            [
+                worker_group.execute_single_async(rank, _join, str(path), rank, world)
+                for rank in range(world if world > 1 else 0)
+            ]
+        )
+
+    def on_shutdown(self, worker_group: Any, backend_config: FileRendezvous) -> None:  # noqa: ANN401
+        worker_group.execute_async(_leave)
+
+
+def _join(path: str, rank: int, world: int) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = LOOPBACK
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{path}", rank=rank, world_size=world
+    )
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
