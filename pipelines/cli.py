@@ -9,7 +9,8 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -24,10 +25,9 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C)."""
     words = list(sys.argv[1:] if words is None else words)
     environment.prepare()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return _dispatch(words)
+        with _sigterm_interrupts():
+            return _dispatch(words)
     except BadInput as error:
         return _end(BAD_INPUT, str(error))
     except StageFailed as error:
@@ -38,6 +38,19 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         again = shlex.join(["ebflow", *words])
         return _end(INTERRUPTED, f"interrupted; to go on from where it stopped: {again}")
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Lets SIGTERM stop a command as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _end(code: int, line: str) -> int:
