@@ -53,4 +53,4 @@ class Bench:
     threads: int = os.cpu_count() or 1
     """threads of a step"""
     huge_pages: bool = True
-    """let the C library back large gradients by huge pages (Linux with glibc)"""
+    """let the C library keep large gradients in huge pages (Linux with glibc)"""
