@@ -95,7 +95,8 @@ class Anchor:
         """Restores ``state``."""
         refreshes, age, self.drift = state["counts"].tolist()
         self.refreshes, self.age, self.offset = int(refreshes), int(age), state["offset"]
-        self.gradients = [state[f"gradient.{i}"] for i in range(len(state) - 2)]
+        known = self.weights if self.refreshes else []
+        self.gradients = [state[f"gradient.{i}"].to(w) for i, w in enumerate(known)]
 
     def _inner(self, *, detach: bool = False) -> Tensor:
         pairs = zip(self.weights, self.gradients, strict=True)

@@ -6,7 +6,10 @@ variance shrinks, a linear term of the energy. Both are cheap to watch: O(B D) f
 O(B D P) for the variance along P probes, of which the first is the direction of the mean.
 """
 
-__all__ = ["diagnose", "latent_statistics"]
+__all__ = ["Standing", "diagnose", "latent_statistics"]
+
+import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -43,29 +46,44 @@ def latent_statistics(u: Tensor, *, probes: int = 16, seed: int = 0) -> dict[str
     }
 
 
-def diagnose(
-    nll: float, best: float, loss: float, loss_at_best: float, latent: dict[str, float]
-) -> str:
+@dataclass(frozen=True)
+class Standing:
+    """How a training stands at a validation.
+
+    Attributes:
+        nll: The validation NLL in nats.
+        train_nll: That of as many training rows.
+        loss: The training loss before it.
+    """
+
+    nll: float = math.inf
+    train_nll: float = math.inf
+    loss: float = math.nan
+
+
+def diagnose(now: Standing, best: Standing, latent: dict[str, float]) -> str:
     """Returns one line on why the validation NLL has stopped falling.
 
+    If the training rows' likelihood still improves, the flow over-fits. If it gets worse too,
+    though the loss falls, the loss does not see what the likelihood pays for.
+
     Arguments:
-        nll: The present validation NLL, and ``best`` the lowest one, in nats.
-        best: See ``nll``.
-        loss: The present training loss, and ``loss_at_best`` the one at the lowest NLL.
-        loss_at_best: See ``loss``.
+        now: The present standing.
+        best: The one at the lowest validation NLL.
         latent: ``latent_statistics`` of the validation split.
     """
     told = (
-        f"validation NLL {nll:.1f}, best {best:.1f}; training loss {loss_at_best:.4g} → {loss:.4g}"
+        f"validation NLL {now.nll:.1f}, best {best.nll:.1f}; training NLL {best.train_nll:.1f} → "
+        f"{now.train_nll:.1f}; training loss {best.loss:.4g} → {now.loss:.4g}"
     )
-    if loss >= loss_at_best:
-        return f"{told}: training has converged"
-    mean, least = latent["latent/mean_norm2"], latent["latent/var_min"]
-    if mean > 1 and least < 0.5:
-        return (
-            f"{told}: the loss falls while the likelihood gets worse. Score matching is blind to "
-            f"mass: the latent mean has squared norm {mean:.3g} (0 at the truth) and a direction "
-            f"of variance {least:.2g} (1 at the truth). Raise the anchor's weight, or refresh it "
-            "more often"
-        )
-    return f"{told}: the loss falls while the likelihood gets worse, as when over-fitting"
+    if now.train_nll < best.train_nll:
+        return f"{told}: over-fitting. Use more data, fewer steps, or train.patience"
+    if not now.loss < best.loss:
+        return f"{told}: training has converged, or the learning rate is too high"
+    return (
+        f"{told}: the loss falls while the likelihood of the training rows gets worse. Score "
+        "matching is blind to mass: the latent mean has squared norm "
+        f"{latent['latent/mean_norm2']:.3g} (0 at the truth) and a direction of variance "
+        f"{latent['latent/var_min']:.2g} (1 at the truth). Raise the anchor's weight, or refresh "
+        "it more often"
+    )

@@ -2,6 +2,7 @@
 
 __all__ = ["Checkpoint", "load", "read", "write"]
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,11 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from . import __version__
 from .architectures import ARCHITECTURES
 from .data.preprocessing import build
 from .errors import BadInput
 from .flow import Flow
+from .provenance import code
 
 FILES = ("model", "ema", "optimizer")
 
@@ -53,8 +54,8 @@ def write(folder: str | Path, checkpoint: Checkpoint) -> None:
     for name in FILES:
         tensors = {k: t.detach().contiguous() for k, t in getattr(checkpoint, name).items()}
         save_file(tensors, temporary / f"{name}.safetensors")
-    versions = {"ebflow": __version__, "torch": torch.__version__}
-    text = json.dumps({**checkpoint.state, "versions": versions}, indent=1)
+    sums = {name: _sum(temporary / f"{name}.safetensors") for name in FILES}
+    text = json.dumps({**checkpoint.state, "code": code(), "sha256": sums}, indent=1)
     (temporary / "state.json").write_text(text)
     previous = _previous(folder)
     if folder.exists():
@@ -73,9 +74,9 @@ def read(folder: str | Path, *, only: tuple[str, ...] = FILES) -> Checkpoint:
     folder = Path(folder)
     if not folder.exists() and _previous(folder).exists():
         folder = _previous(folder)
-    parts = {name: _tensors(folder / f"{name}.safetensors") if name in only else {}
-             for name in FILES}  # fmt: skip
-    return Checkpoint(**parts, state=_state(folder / "state.json"))
+    state = _state(folder / "state.json")
+    parts = {name: _tensors(folder, name, state) if name in only else {} for name in FILES}
+    return Checkpoint(**parts, state=state)
 
 
 def _previous(folder: Path) -> Path:
@@ -120,11 +121,15 @@ def rebuild(spec: dict[str, Any]) -> Flow:
     return flow
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def _tensors(folder: Path, name: str, state: dict[str, Any]) -> dict[str, Tensor]:
+    path = folder / f"{name}.safetensors"
     if not path.is_file():
         raise BadInput(f"{path}: not found, expected a file of the checkpoint")
+    if _sum(path) != state["sha256"].get(name):
+        raise BadInput(f"{path}: found a damaged file, expected the SHA-256 of its state.json")
     try:
-        return load_file(path)
+        # Cloned into memory aligned as torch allocates it: BLAS rounds by alignment.
+        return {key: tensor.clone() for key, tensor in load_file(path).items()}
     except (safetensors.SafetensorError, OSError) as error:
         raise BadInput(f"{path}: found a damaged file ({error}), expected safetensors") from error
 
@@ -136,6 +141,12 @@ def _state(path: Path) -> dict[str, Any]:
         state = json.loads(path.read_text())
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BadInput(f"{path}: found a damaged file ({error}), expected JSON") from error
-    if not isinstance(state, dict) or "flow" not in state:
-        raise BadInput(f"{path}: found no key 'flow', expected the state of a checkpoint")
+    for key in ("flow", "sha256"):
+        if not isinstance(state, dict) or not isinstance(state.get(key), dict):
+            raise BadInput(f"{path}: found no key {key!r}, expected the state of a checkpoint")
     return state
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

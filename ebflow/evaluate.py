@@ -77,7 +77,7 @@ def evaluate(
     log_z = flow.log_normalizer().double()
     rows = []
     for draw in range(draws):
-        noise = derive(seed, "dequantise", draw)
+        noise = derive(seed, "dequantise", draw, device=flow.like.device)
         energies = [flow.energy(x, noise).double() for x in split.batches(batch_size)]
         rows.append(-torch.cat(energies) - log_z)
     stacked = torch.stack(rows)

@@ -10,7 +10,8 @@ __all__ = ["Event", "Trainer"]
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from .blindness import diagnose, latent_statistics
+from .blindness import Standing, diagnose, latent_statistics
 from .checkpoint import Checkpoint, read, write
 from .clock import Clock
 from .data.loader import Dataset
@@ -32,8 +33,11 @@ from .schedules import Schedule, cosine
 WORRY = 3
 """Validations without a better one before an event says why."""
 
+ROWS = 1000
+"""Rows at a time of a validation, and training rows whose likelihood is told beside it."""
+
 PACE = 10
-"""Steps between looks at the clock where training is bounded by seconds."""
+"""Steps between looks at the clock, for which a GPU's queue of work is let run empty."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Trainer:
         validate_every: Steps between validations.
         patience: Validations without a better one before training stops; None: never.
         log_every: Steps between log events.
+        precision: Of a step's matrix products, as in ``torch.set_float32_matmul_precision``;
+            preprocessing, the anchor and likelihoods are always of the highest.
         seed: The seed of batches, noise and probes.
         shard: Rank and number of workers.
         wrap: What DDP does to the loss module; the identity on one worker.
@@ -97,6 +103,7 @@ class Trainer:
         validate_every: int = 500,
         patience: int | None = None,
         log_every: int = 50,
+        precision: str = "highest",
         seed: int = 0,
         shard: tuple[int, int] = (0, 1),
         wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
@@ -111,15 +118,16 @@ class Trainer:
         self.schedule, self.steps, self.max_seconds = schedule, steps, max_seconds
         self.batch_size, self.clip, self.finish = batch_size, clip, finish
         self.validate_every, self.patience, self.log_every = validate_every, patience, log_every
-        self.seed, self.shard = seed, shard
+        self.precision, self.seed, self.shard = precision, seed, shard
+        self.device = flow.like.device
         self.ema_decay = ema_decay
         self.ema = AveragedModel(self.loss.flow, multi_avg_fn=self._average)
         front = list(flow.layers)[: flow.cut]
         self.averaged = Flow(flow.event_shape, [*front, *self.ema.module.layers], cut=flow.cut)
         self.clock = Clock()
         self.step, self.progress, self.timed = 0, 0.0, 0.0
-        self.best, self.best_step, self.stale, self.validated = math.inf, 0, 0, -1
-        self.train_loss = self.loss_at_best = math.nan
+        self.best, self.best_step, self.stale, self.validated = Standing(), 0, 0, -1
+        self.train_loss = math.nan
         self.verdict = ""
         self._window: list[Tensor] = []
         self._norms: list[Tensor] = []
@@ -132,7 +140,11 @@ class Trainer:
         """
         split = self.dataset.split("train")
         batches = split.shuffled(
-            self.batch_size, seed=self.seed, start=self.step, shard=self.shard
+            self.batch_size,
+            seed=self.seed,
+            start=self.step,
+            shard=self.shard,
+            device=self.device,
         )
         while True:
             if self._due():
@@ -150,14 +162,16 @@ class Trainer:
 
     def train_step(self, x: Tensor) -> None:
         """Does one step on raw rows with shape (B / workers, D)."""
-        generator = derive(self.seed, "train", self.step, shard=self.shard)
+        where = {"shard": self.shard, "device": self.device}
+        generator = derive(self.seed, "train", self.step, **where)
         with torch.no_grad():
             y = self.flow.preprocess(x, generator)
         self._set_rate()
         if self.loss.anchor is not None and not self.loss.finishing:
             self.loss.anchor.step()
-        loss = self.module(y, generator).mean()
-        self._backward(loss)
+        with _products(self.precision):
+            loss = self.module(y, generator).mean()
+            self._backward(loss)
         if self.clip is not None:
             self._norms.append(nn.utils.clip_grad_norm_(self.parameters, self.clip).detach())
         self.optimizer.step()
@@ -170,18 +184,23 @@ class Trainer:
         """Returns the exact NLL of the averaged weights, and the latents' statistics."""
         with self.clock("validate"), self._located(), torch.no_grad():
             flow, split = self.averaged, self.dataset.split("validation")
-            result = evaluate(flow, split, batch_size=1000)
-            rows = next(split.batches(1000))
-            latent = latent_statistics(flow(rows), seed=self.seed)
-        nll = _agreed(result.nll)
-        best, self.validated = nll < self.best, self.step
-        metrics = {"val/nll": nll, "val/bpd": result.bpd, **latent, "time/train_s": self.seconds}
+            result = evaluate(flow, split, batch_size=ROWS)
+            latent = latent_statistics(flow(next(split.batches(ROWS))), seed=self.seed)
+            train_nll = -float(flow.log_prob(self._some).mean())
+        now = Standing(self._agreed(result.nll), train_nll, self.train_loss)
+        best, self.validated = now.nll < self.best.nll, self.step
+        metrics = {
+            "val/nll": now.nll,
+            "val/bpd": result.bpd,
+            "train/nll": train_nll,
+            **latent,
+            "time/train_s": self.seconds,
+        }
         if best:
-            self.best, self.best_step, self.stale = nll, self.step, 0
-            self.loss_at_best = self.train_loss
+            self.best, self.best_step, self.stale = now, self.step, 0
         else:
             self.stale += 1
-        note = diagnose(nll, self.best, self.train_loss, self.loss_at_best, latent)
+        note = diagnose(now, self.best, latent)
         self._judge(note)
         return Event("validate", self.step, metrics, best, note if self.stale >= WORRY else "")
 
@@ -192,6 +211,10 @@ class Trainer:
             self.verdict = f"stopped early at step {self.step}{told}"
         elif self._ended():
             self.verdict = f"ended after {self.step} steps{told}"
+
+    @cached_property
+    def _some(self) -> Tensor:
+        return next(self.dataset.split("train").batches(ROWS))
 
     @property
     def seconds(self) -> float:
@@ -219,9 +242,10 @@ class Trainer:
             "config": self.config,
             "optimizer": groups,
             "clock": self.clock.totals,
-            "best": {"nll": _finite(self.best), "step": self.best_step,
-                     "loss": _finite(self.loss_at_best), "stale": self.stale,
-                     "validated": self.validated},
+            "best": {name: _finite(value) for name, value in asdict(self.best).items()},
+            "best_step": self.best_step,
+            "stale": self.stale,
+            "validated": self.validated,
             "train_loss": _finite(self.train_loss),
             "verdict": self.verdict,
         }  # fmt: skip
@@ -258,7 +282,8 @@ class Trainer:
         tensors, state = dict(saved.optimizer), saved.state
         self.ema.n_averaged.copy_(tensors.pop("ema.count"))
         self._window, self._norms = (
-            list(tensors.pop(f"window.{name}", ())) for name in ("losses", "norms")
+            list(tensors.pop(f"window.{name}", torch.empty(0)).to(self.device))
+            for name in ("losses", "norms")
         )
         anchored = {k: tensors.pop(k) for k in list(tensors) if k.startswith("anchor.")}
         if self.loss.anchor is not None:
@@ -266,10 +291,9 @@ class Trainer:
         self.optimizer.load_state_dict(_unflatten(tensors, state["optimizer"]))
         self.step, self.verdict = state["step"], state["verdict"]
         self.clock.totals.update(state["clock"])
-        best = state["best"]
-        self.best, self.best_step = _number(best["nll"], math.inf), best["step"]
-        self.stale, self.validated = best["stale"], best["validated"]
-        self.loss_at_best = _number(best["loss"], math.nan)
+        known = {name: value for name, value in state["best"].items() if value is not None}
+        self.best, self.best_step = Standing(**known), state["best_step"]
+        self.stale, self.validated = state["stale"], state["validated"]
         self.train_loss = _number(state["train_loss"], math.nan)
         self.timed = state["timed"]
         self.progress = max(self.step / self.steps, self.timed)
@@ -305,9 +329,19 @@ class Trainer:
 
     def _advance(self) -> None:
         self.progress = self.step / self.steps
-        if self.max_seconds is not None and self.step % PACE == 0:
-            self.timed = _agreed(self.seconds) / self.max_seconds
+        if self.step % PACE == 0 and self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        if self.step % PACE == 0 and self.max_seconds is not None:
+            self.timed = self._agreed(self.seconds) / self.max_seconds
         self.progress = max(self.progress, self.timed)
+
+    def _agreed(self, value: float) -> float:
+        """Returns rank 0's value on every rank, so that all decide alike."""
+        if not torch.distributed.is_initialized():
+            return value
+        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(shared, 0)
+        return float(shared)
 
     def _ended(self) -> bool:
         return self.progress >= 1
@@ -329,8 +363,8 @@ class Trainer:
         losses = _mean_over_workers(torch.stack(self._window))
         self._check(losses)
         self.train_loss = float(losses.mean())
-        if math.isnan(self.loss_at_best):
-            self.loss_at_best = self.train_loss
+        if math.isnan(self.best.loss):
+            self.best = replace(self.best, loss=self.train_loss)
         seconds = self.clock.lap("step") + self.clock.lap("data")
         count = len(losses)
         metrics = {
@@ -351,13 +385,15 @@ class Trainer:
         return Event("log", self.step, metrics)
 
 
-def _agreed(seconds: float) -> float:
-    """Returns rank 0's seconds on every rank, so that all stop at the same step."""
-    if not torch.distributed.is_initialized():
-        return seconds
-    value = torch.tensor([seconds], dtype=torch.float64)
-    torch.distributed.broadcast(value, 0)
-    return float(value)
+@contextmanager
+def _products(precision: str) -> Iterator[None]:
+    """Sets the precision of float32 matrix products for a while."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _mean_over_workers(losses: Tensor) -> Tensor:

@@ -171,6 +171,11 @@ class TrainConfig(Section):
     )
     log_every: int = Field(50, ge=1, description="steps between logged metrics")
     dtype: Literal["float32", "float64"] = Field("float32", description="number format")
+    precision: Literal["highest", "high", "medium"] = Field(
+        "highest",
+        description="matrix products inside a step: highest (float32), high (TF32 on GPUs), "
+        "medium (bfloat16 where that is faster); likelihoods are always of the highest",
+    )
     threads: int = Field(1, ge=1, description="threads a worker")
 
 
@@ -180,6 +185,7 @@ class ClusterConfig(Section):
     workers: Annotated[int, tyro.conf.arg(aliases=["--workers"])] = Field(
         1, ge=1, description="data-parallel training processes"
     )
+    gpu: bool = Field(False, description="a GPU for every worker")
     max_failures: int = Field(
         2, ge=0, description="restarts after a dead worker", json_schema_extra=UNKEYED
     )

@@ -10,6 +10,7 @@ import os
 import sys
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 @dataclass
 class FileRendezvous(TorchConfig):
-    """Configures gloo over loopback.
+    """Configures gloo, or NCCL where workers have GPUs, over loopback.
 
     Arguments:
         folder: Where the file of the meeting goes; all workers see it.
@@ -38,24 +39,23 @@ class FileRendezvous(TorchConfig):
 
 
 class _FileBackend(Backend):
+    share_cuda_visible_devices = True
+
     def on_start(self, worker_group: Any, backend_config: FileRendezvous) -> None:  # noqa: ANN401
         world = len(worker_group)
         path = Path(backend_config.folder) / f"meeting-{uuid.uuid4().hex}"
-        ray.get(
-            [
-                worker_group.execute_single_async(rank, _join, str(path), rank, world)
-                for rank in range(world if world > 1 else 0)
-            ]
-        )
+        join = partial(_join, backend_config.backend, path, world)
+        ranks = range(world if world > 1 else 0)
+        ray.get([worker_group.execute_single_async(rank, join, rank) for rank in ranks])
 
     def on_shutdown(self, worker_group: Any, backend_config: FileRendezvous) -> None:  # noqa: ANN401
         worker_group.execute_async(_leave)
 
 
-def _join(path: str, rank: int, world: int) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = LOOPBACK
+def _join(backend: str, path: Path, world: int, rank: int) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = LOOPBACK
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{path}", rank=rank, world_size=world
+        backend, init_method=f"file://{path}", rank=rank, world_size=world
     )
 
 

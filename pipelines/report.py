@@ -83,17 +83,19 @@ def page(
 def _training(rows: Rows, numbers: Mapping[str, float]) -> Figure:
     validations = curve(rows, "validate")
     nll = [row["metrics"]["val/nll"] for row in validations]
+    fitted = [row["metrics"]["train/nll"] for row in validations]
     steps = [row["step"] for row in validations]
     seconds = [row["metrics"]["time/train_s"] for row in validations]
     gaussian = numbers["baseline/gaussian_val_nll"]
     figure = Figure(figsize=(8, 3), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, x, label in zip(axes, (steps, seconds), ("step", "training time (s)"), strict=True):
-        axis.plot(x, nll, color=FLOW, marker=".", label="flow (averaged weights)")
+        axis.plot(x, nll, color=FLOW, marker=".", label="flow, validation rows")
+        axis.plot(x, fitted, color=FLOW, ls=":", lw=1, label="flow, some training rows")
         axis.axhline(gaussian, color=BASELINE, ls="--", label="full-covariance Gaussian")
         axis.set_xlabel(label)
-    axes[0].set_ylabel("validation NLL (nats)")
-    axes[0].set_ylim(*_limits(nll, gaussian))
+    axes[0].set_ylabel("NLL of the averaged weights (nats)")
+    axes[0].set_ylim(*_limits([fitted[-1], *nll], gaussian))
     axes[0].legend()
     return figure
 

@@ -21,7 +21,7 @@ from ebflow.data.sources import fingerprint, open_source
 from ebflow.data.splits import split_counts
 from ebflow.errors import BadInput
 from pipelines import engine, rows, store
-from pipelines.config import DensityConfig, dump
+from pipelines.config import ClusterConfig, DensityConfig, dump
 from pipelines.density import STAGES, density, key
 from pipelines.engine import Artefact, Context, Engine, Outcome, Source
 from pipelines.logs import writing
@@ -74,6 +74,7 @@ def check(run: Run) -> Source:
             f"expected at most {counts.train} (the training rows of {reader.label})"
         )
     _check_domain(run.config, bounded=reader.layout.levels is not None)
+    _check_gpus(run.config.cluster)
     return Source(data.source, fingerprint(data.source, data.columns))
 
 
@@ -84,6 +85,20 @@ def _check_domain(config: DensityConfig, *, bounded: bool) -> None:
         raise BadInput(
             f"preprocess.match_after: found False with a logit and {name}, whose points leave the "
             "range of the data, expected True, or preprocess.logit None"
+        )
+
+
+def _check_gpus(config: ClusterConfig) -> None:
+    """Raises BadInput if this machine lacks the GPUs; a cluster's are the cluster's to grant."""
+    if not config.gpu or "RAY_ADDRESS" in os.environ:
+        return
+    import torch
+
+    found = torch.cuda.device_count()
+    if found < config.workers:
+        raise BadInput(
+            f"cluster.gpu: found {found} GPUs in this machine, expected one for each of "
+            f"cluster.workers = {config.workers}"
         )
 
 

@@ -26,7 +26,7 @@ from ebflow.loss import Loss
 from ebflow.randomness import generator
 from ebflow.train import Event, Trainer
 from pipelines import rows
-from pipelines.config import ObjectiveConfig, TrainConfig, Training
+from pipelines.config import ClusterConfig, ObjectiveConfig, TrainConfig, Training
 from pipelines.environment import embedded
 from pipelines.rendezvous import FileRendezvous
 
@@ -47,13 +47,14 @@ def build(
     config: Training,
     dataset: Dataset,
     *,
+    device: torch.device | str = "cpu",
     shard: tuple[int, int] = (0, 1),
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
 ) -> Trainer:
     """Returns the trainer of a configuration on prepared data."""
     train = config.train
     return Trainer(
-        _flow(config, dataset),
+        _flow(config, dataset).to(device),
         dataset,
         loss=partial(_loss, config),
         optimizer=partial(_optimizer, train),
@@ -67,6 +68,7 @@ def build(
         validate_every=train.validate_every,
         patience=train.patience,
         log_every=train.log_every,
+        precision=train.precision,
         seed=config.seed,
         shard=shard,
         wrap=wrap,
@@ -161,11 +163,25 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     context = ray.train.get_context()
     shard = (context.get_world_rank(), context.get_world_size())
     try:
-        trainer = build(config, Dataset(job["data"]), shard=shard, wrap=_wrap(shard[1]))
+        trainer = build(
+            config,
+            Dataset(job["data"]),
+            device=_device(config.cluster),
+            shard=shard,
+            wrap=_wrap(shard[1]),
+        )
         _resume(trainer)
         return {"began": time.time(), **_run(trainer, shard)}
     except (BadInput, NonFinite) as error:
         return {"error": error}
+
+
+def _device(config: ClusterConfig) -> torch.device:
+    if not config.gpu:
+        return torch.device("cpu")
+    device = ray.train.torch.get_device()
+    torch.cuda.set_device(device)
+    return device
 
 
 def _run(trainer: Trainer, shard: tuple[int, int]) -> dict[str, Any]:
@@ -246,10 +262,12 @@ class Reporter:
         self.rows, self.reported = [], time.monotonic()
 
     def _agreed(self, since: float, seconds: float) -> bool:
-        due = torch.tensor([float(time.monotonic() - since > seconds)])
-        if self.world > 1:
-            torch.distributed.broadcast(due, 0)
-        return bool(due)
+        late = time.monotonic() - since > seconds
+        if self.world == 1:
+            return late
+        shared = torch.tensor([float(late)], device=self.trainer.device)
+        torch.distributed.broadcast(shared, 0)
+        return bool(shared)
 
 
 class RowWriter(ray.train.UserCallback):
@@ -279,7 +297,9 @@ def fit(config: Training, data: Path, work: Path) -> ray.train.Result:
         worker,
         train_loop_config=job,
         torch_config=FileRendezvous(folder=str(work)) if embedded() else None,
-        scaling_config=ray.train.ScalingConfig(num_workers=config.cluster.workers),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.cluster.workers, use_gpu=config.cluster.gpu
+        ),
         run_config=ray.train.RunConfig(
             name="ray",
             storage_path=str(work),

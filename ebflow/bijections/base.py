@@ -127,7 +127,7 @@ class ConstantJacobian(Bijection):
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and the log-det expanded to (B,). The score-matching path never calls this."""
-        return self.forward(x), self.log_det().expand(x.shape[0])
+        return self.forward(x), self.log_det().to(x.device).expand(x.shape[0])
 
     def relative(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and a (B,) stand-in for the log-det, both exact in their relative gradient."""

@@ -36,16 +36,20 @@ class Dequantise(ConstantJacobian):
         Raises:
             ValueError: if a value lies outside [0, levels).
         """
-        low, high = (float(value) for value in x.detach().aminmax())
+        if x.dtype != torch.uint8 or self.levels < 256:
+            self._check(x.detach())
+        y = x.to(like)
+        if x.is_floating_point() and not torch.equal(x, x.floor()):
+            return y
+        return torch.minimum(y + uniform(x.shape, like, generator), torch.nextafter(y + 1, y))
+
+    def _check(self, x: Tensor) -> None:
+        low, high = (float(value) for value in x.aminmax())
         if not (low >= 0 and high < self.levels):
             raise ValueError(
                 f"x: found values in [{low:g}, {high:g}], expected [0, {self.levels}) of "
                 f"{self.levels} levels"
             )
-        y = x.to(like)
-        if x.is_floating_point() and not torch.equal(x, x.floor()):
-            return y
-        return torch.minimum(y + uniform(x.shape, like, generator), torch.nextafter(y + 1, y))
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns completed data unchanged."""

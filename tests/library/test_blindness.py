@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ebflow.blindness import diagnose, latent_statistics
+from ebflow.blindness import Standing, diagnose, latent_statistics
 
 from .bijections.cases import seeded
 
-HEALTHY = {"latent/mean_norm2": 0.1, "latent/var_min": 0.9}
 BLIND = {"latent/mean_norm2": 100.0, "latent/var_min": 1e-3}
 
 
@@ -58,16 +57,19 @@ def test_statistics_of_one_row_are_numbers():
     assert all(math.isfinite(v) for v in latent_statistics(latents(1)).values())
 
 
-def test_diagnoses():
-    blind = diagnose(180.0, 120.0, -40.0, -30.0, BLIND)
-    assert "blind" in blind and "anchor" in blind and "180.0" in blind and "120.0" in blind
-    fitted = diagnose(180.0, 120.0, -40.0, -30.0, HEALTHY)
-    assert "over-fitting" in fitted and "blind" not in fitted
-    converged = diagnose(120.1, 120.0, -30.0, -30.0, HEALTHY)
-    assert "converged" in converged and "blind" not in converged
+BEST = Standing(120.0, 119.0, -30.0)
+NOW = {
+    "blind": Standing(180.0, 179.0, -40.0),
+    "over-fitting": Standing(180.0, 90.0, -40.0),
+    "over-fitting by another loss": Standing(180.0, 90.0, -20.0),
+    "converged": Standing(120.1, 119.1, -30.0),
+}
 
 
-def test_a_diagnosis_is_one_line():
-    assert all(
-        "\n" not in diagnose(1.0, 0.0, loss, 0.0, s) for loss in (-1, 1) for s in (BLIND, HEALTHY)
-    )
+@pytest.mark.parametrize("name", NOW)
+def test_diagnoses(name):
+    told = diagnose(NOW[name], BEST, BLIND)
+    words = ("blind", "over-fitting", "converged")
+    assert [word for word in words if word in told] == [name.split(" by ")[0]]
+    assert ("anchor" in told) == (name == "blind")
+    assert f"{NOW[name].nll:.1f}" in told and "120.0" in told and "\n" not in told

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from ebflow import provenance
 from ebflow.checkpoint import Checkpoint, load, read, write
 from ebflow.errors import BadInput
 
@@ -59,6 +61,7 @@ def test_raw_and_averaged_weights_differ(trained):
 
 SCRIPT = """
 import sys, torch
+from ebflow import provenance
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 flow = load(sys.argv[1])
@@ -260,9 +263,26 @@ def test_reading_a_part_needs_only_that_part(copied):
     assert found.model and not found.ema and not found.optimizer
 
 
-def test_versions_are_recorded(trained):
-    versions = read(trained[1]).state["versions"]
-    assert versions["torch"] == torch.__version__ and "ebflow" in versions
+def test_the_code_is_recorded(trained):
+    code = read(trained[1]).state["code"]
+    assert code["torch"] == torch.__version__ and "ebflow" in code
+    assert code["commit"] is None or re.fullmatch(r"[0-9a-f]{40}\+?", code["commit"])
+
+
+def test_a_package_that_git_does_not_track_has_no_commit(tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    assert provenance._commit() is None
+
+
+@pytest.mark.parametrize("name", FILES[:3])
+def test_one_turned_bit_is_told(copied, name):
+    path = copied / name
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data)
+    message = one_line(copied, read)
+    assert name in message and "SHA-256" in message
 
 
 def test_loading_never_unpickles(trained, monkeypatch):

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
 from ebflow import schedules
 from ebflow.errors import BadInput, NonFinite
@@ -104,7 +105,7 @@ def test_metrics_have_the_names_of_the_contract(digits):
         found[event.kind] |= set(event.metrics)
         assert all(isinstance(v, float) for v in event.metrics.values())
     latent = {"latent/mean_norm2", "latent/var_min", "latent/var_max"}
-    assert {"val/nll", "val/bpd"} | latent <= found["validate"]
+    assert {"val/nll", "val/bpd", "train/nll"} | latent <= found["validate"]
     assert {"train/loss", "train/examples_per_s", "train/grad_norm", "time/step_ms"} <= found[
         "log"
     ]
@@ -128,7 +129,7 @@ def test_best_is_the_least_so_far(digits):
             nll = event.metrics["val/nll"]
             assert event.best == (nll < best)
             best = min(best, nll)
-    assert training.best == best
+    assert training.best.nll == best
 
 
 @pytest.mark.parametrize("decay", [0.999, 0.5])
@@ -335,3 +336,21 @@ def test_frozen_parameters_stay(digits):
     )  # fmt: skip
     list(again.run())
     assert torch.equal(frozen, before) and all(p is not frozen for p in again.parameters)
+
+
+def test_only_a_step_is_of_lower_precision(digits):
+    seen = []
+
+    class Watching(nn.Module):
+        def __init__(self, loss):
+            super().__init__()
+            self.loss = loss
+
+        def forward(self, *inputs):
+            seen.append(torch.get_float32_matmul_precision())
+            return self.loss(*inputs)
+
+    training = trainer(digits, precision="medium", wrap=Watching)
+    for event in training.run():
+        assert torch.get_float32_matmul_precision() == "highest", event
+    assert set(seen) == {"medium"} and len(seen) == training.steps

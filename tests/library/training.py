@@ -45,10 +45,10 @@ def trainer(
     split = dataset.split("train")
     flow = dense((split.width,), **{"noise": 0.1, "generator": seeded(), **(net or {})})
     chain = preprocessing.fit(split, **{"normalise": "whiten", **(front or {})})
-    match_after = more.pop("match_after", True)
+    match_after, device = more.pop("match_after", True), more.pop("device", "cpu")
     settings = dict(steps=12, batch_size=64, validate_every=6, log_every=3)
     return Trainer(
-        flow.preprocessed(chain, match_after=match_after),
+        flow.preprocessed(chain, match_after=match_after).to(device),
         dataset,
         loss=partial(loss_of, objective=objective, **(loss or {})),
         optimizer=OPTIMIZERS[optimizer],

@@ -33,6 +33,14 @@ OPTIONS = {
     ),
     "slope of one": ("--model.alpha 1", "--model.alpha: found 1.0, expected less than 1"),
     "wide margin": ("--preprocess.logit 0.5", "--preprocess.logit: found 0.5, expected less than"),
+    "too few GPUs": (
+        "--cluster.gpu --workers 64",
+        "GPUs in this machine, expected one for each of cluster.workers = 64",
+    ),
+    "unknown precision": (
+        "--train.precision low",
+        "--train.precision: found 'low', expected one of",
+    ),
     "no workers": ("--workers 0", "--cluster.workers: found 0, expected greater"),
     "uneven batch": ("--workers 3", "--train.batch-size: found 128, expected a multiple of"),
     "large batch": ("--train.batch-size 5000", "found 5000, expected at most 1297"),

@@ -23,8 +23,9 @@ def told():
         {
             "kind": "validate", "step": step, "time": 0.0,
             "metrics": {
-                "val/nll": 97 + 1e3 * np.exp(-step / 50), "time/train_s": step / 100,
-                "latent/mean_norm2": 0.1, "latent/var_min": 0.7, "latent/var_max": 1.2,
+                "val/nll": 97 + 1e3 * np.exp(-step / 50), "train/nll": 95.0,
+                "time/train_s": step / 100, "latent/mean_norm2": 0.1,
+                "latent/var_min": 0.7, "latent/var_max": 1.2,
             },
         }
         for step in range(0, 500, 100)

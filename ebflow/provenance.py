@@ -1,0 +1,39 @@
+"""Which code is running."""
+
+__all__ = ["code"]
+
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from . import __version__
+
+
+@cache
+def code() -> dict[str, str | None]:
+    """Returns the versions of ebflow and torch, and ebflow's git commit.
+
+    The commit is None outside a checkout, and ends in ``+`` if tracked files differ from it.
+    """
+    return {"ebflow": __version__, "torch": torch.__version__, "commit": _commit()}
+
+
+def _commit() -> str | None:
+    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".")
+    return f"{_git('rev-parse', 'HEAD')}{'+' if changed else ''}"
+
+
+def _git(*words: str) -> str | None:
+    """Returns what git tells of this file's folder, or None if it is no checkout of git."""
+    folder = Path(__file__).parent
+    try:
+        told = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return told.stdout.strip()
