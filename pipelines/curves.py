@@ -4,22 +4,17 @@ Every cell (entry, seed) trains in this process, alone on the machine, for the s
 steps and data; validation is not counted. A finished cell is a file and is not run again.
 """
 
-__all__ = ["curves", "draw", "entries"]
+__all__ = ["curves", "entries"]
 
 import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import numpy as np
 import torch
-from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
@@ -36,20 +31,24 @@ from pipelines.config import (
     Training,
     canonical,
 )
+from pipelines.curve_report import draw, table
 from pipelines.options import Curves
 from pipelines.recipes import mnist9k
-from pipelines.report import BASELINE, STYLE
 from pipelines.sources import source_digest
 from pipelines.training import build
 
 LIKELIHOOD = ("ml", "relative_ml", "lazy_ml")
 MATCHING = ("dsm", "ssm", "ssm_vr", "fd_ssm")
-TIMES = (0.04, 0.13, 0.33, 0.85)
-"""Shares of the training time at which the table reads the curves."""
+SIGMA = 0.1
+WEIGHT = SIGMA**2
+"""Of score matching beside the anchor: ½ σ² ‖s + n/σ‖² is of the size of the energy, D/2."""
+
+SPARSE, DENSE = 100, 30
+"""Steps between validations; dense for the slow steps of exact ML."""
 
 
 def entries(options: Curves) -> dict[str, Training]:
-    """Returns the configurations by label; all but the last two share everything else."""
+    """Returns the configurations by label; all but the last three share everything else."""
     train = TrainConfig(
         steps=1_000_000,
         max_seconds=options.seconds,
@@ -57,7 +56,7 @@ def entries(options: Curves) -> dict[str, Training]:
         lr=2e-3,
         warmup=0.02,
         threads=options.threads,
-        validate_every=100,
+        validate_every=SPARSE,
     )
     base = Training(
         train=train,
@@ -73,11 +72,13 @@ def entries(options: Curves) -> dict[str, Training]:
 
 
 def _objective(base: Training, name: str, anchor: float) -> Training:
-    weight = 0.1 if anchor else 1.0
+    weight = WEIGHT if anchor else 1.0
+    every = DENSE if name == "ml" else SPARSE
     return base.model_copy(
         update={
-            "objective": ObjectiveConfig(name=name, weight=weight),
+            "objective": ObjectiveConfig(name=name, weight=weight, sigma=SIGMA),
             "anchor": base.anchor.model_copy(update={"weight": anchor}),
+            "train": base.train.model_copy(update={"validate_every": every}),
         }
     )
 
@@ -90,7 +91,13 @@ def _paper(base: Training, name: str) -> Training:
             "objective": ObjectiveConfig(name=name, sigma=1.0, weight=1.0),
             "anchor": AnchorConfig(weight=0.0),
             "train": base.train.model_copy(
-                update={"optimizer": "rmsprop", "lr": 1e-4, "schedule": "constant", "warmup": 0.0}
+                update={
+                    "optimizer": "rmsprop",
+                    "lr": 1e-4,
+                    "schedule": "constant",
+                    "warmup": 0.0,
+                    "validate_every": DENSE if name == "ml" else SPARSE,
+                }
             ),
         }
     )
@@ -120,8 +127,7 @@ def curves(options: Curves, console: Console) -> list[dict[str, Any]]:
             for seed in range(options.seeds)
             for label, config in chosen.items()
         ]
-    table = _table(found, gaussian, options.seconds)
-    console.print(table)
+    console.print(table(found, gaussian, options.seconds))
     draw(found, gaussian["validation"]).savefig(options.output / "curves.png", dpi=130)
     text = json.dumps({"gaussian": gaussian, "cells": found}, indent=1)
     (options.output / "curves.json").write_text(text + "\n")
@@ -188,67 +194,3 @@ def _train(config: Training, dataset: Dataset) -> dict[str, Any]:
 def _append(told: dict[str, list[float]], trainer: Trainer, nll: float) -> None:
     for name, value in (("seconds", trainer.seconds), ("steps", trainer.step), ("nll", nll)):
         told[name].append(value)
-
-
-def _groups(cells: list[dict[str, Any]]) -> Mapping[str, list[dict[str, Any]]]:
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for cell in cells:
-        groups.setdefault(cell["label"], []).append(cell)
-    return groups
-
-
-def _table(cells: list[dict[str, Any]], gaussian: Mapping[str, float], seconds: float) -> Table:
-    table = Table(title="NLL in nats, mean over seeds (± half the range)", title_justify="left")
-    times = [f"{share * seconds:.0f} s" for share in TIMES]
-    for name in ("", "ms/step", *times, "end", "test"):
-        table.add_column(name, justify="right" if name else "left")
-    blank = [""] * len(TIMES)
-    ends = (f"{gaussian['validation']:.1f}", f"{gaussian['test']:.1f}")
-    table.add_row("full-covariance Gaussian", "", *blank, *ends)
-    for label, group in _groups(cells).items():
-        table.add_row(label, *_row(group, seconds))
-    return table
-
-
-def _row(group: list[dict[str, Any]], seconds: float) -> Iterator[str]:
-    yield f"{np.mean([1e3 * c['seconds'][-1] / max(c['steps'][-1], 1) for c in group]):.1f}"
-    for share in TIMES:
-        at = [np.interp(share * seconds, c["seconds"], c["nll"]) for c in group]
-        yield "failed" if np.isnan(at).any() else f"{np.mean(at):.0f}"
-    yield _spread([cell["nll"][-1] for cell in group])
-    yield _spread([cell["test_nll"] for cell in group])
-
-
-def _spread(values: list[float]) -> str:
-    if np.isnan(values).any():
-        return "failed"
-    half = f" ± {np.ptp(values) / 2:.1f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.1f}{half}"
-
-
-def draw(cells: list[dict[str, Any]], gaussian: float) -> Figure:
-    """Returns the figure: likelihood methods left, score matching plain and anchored right."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 4), layout="constrained")
-        axes = figure.subplots(1, 2, sharey=True)
-        colours = matplotlib.colormaps["tab10"].colors
-        seen: dict[str, Any] = {}
-        for label, group in _groups(cells).items():
-            base = label.removesuffix(" + anchor")
-            colour = seen.setdefault(base, colours[len(seen) % 10])
-            axis = axes[int(base in MATCHING)]
-            style = {"color": colour, "ls": "-" if base != label or base not in MATCHING else ":"}
-            for index, cell in enumerate(group):
-                name = label if index == 0 else None
-                axis.plot(cell["seconds"], cell["nll"], lw=1.2, label=name, **style)
-        for axis, title in zip(axes, ("likelihood, recipe, paper", "score matching"), strict=True):
-            axis.axhline(gaussian, color=BASELINE, ls="--", lw=1, label="Gaussian")
-            axis.set_xscale("log")
-            axis.set_xlim(left=1)
-            axis.set_xlabel("training time (s)")
-            axis.set_title(title)
-            axis.legend(fontsize=7)
-        low = min(np.nanmin(cell["nll"]) for cell in cells)
-        axes[0].set_ylim(low - 10, gaussian + 150)
-        axes[0].set_ylabel("validation NLL (nats)")
-        return figure

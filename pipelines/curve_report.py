@@ -1,0 +1,125 @@
+"""What curves of validation NLL against training time say: one table, one figure.
+
+A cell is one training: ``label``, ``seed``, ``seconds``, ``steps`` and ``nll`` (lists, one number
+a validation), ``test_nll``.
+"""
+
+__all__ = ["Cell", "draw", "table"]
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from pipelines.report import BASELINE, STYLE
+
+Cell = Mapping[str, Any]
+REFERENCE = "ml"
+ANCHORED = " + anchor"
+TIMES = (0.04, 0.13, 0.33, 0.85)
+"""Shares of the training time at which the table reads the curves."""
+
+TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+PANELS = {
+    "likelihood": ("relative_ml", "lazy_ml", "recipe mnist9k", "paper ml"),
+    "denoising": ("dsm", "dsm + anchor", "paper dsm"),
+    "slices": tuple(f"{n}{a}" for n in ("ssm", "ssm_vr", "fd_ssm") for a in ("", ANCHORED)),
+}
+
+
+def table(cells: Sequence[Cell], gaussian: Mapping[str, float], seconds: float) -> Table:
+    """Returns the NLL at several times, and how each training stands to exact ML's."""
+    made = Table(title="NLL in nats, mean over seeds ± half the range", title_justify="left")
+    times = [f"{share * seconds:.0f} s" for share in TIMES]
+    ends = ("end", "test", f"not above {REFERENCE}", f"{REFERENCE}'s end after")
+    for name in ("", "ms/step", *times, *ends):
+        made.add_column(name, justify="right" if name else "left", no_wrap=not name)
+    fit = (f"{gaussian['validation']:.1f}", f"{gaussian['test']:.1f}")
+    made.add_row("Gaussian", "", *[""] * len(TIMES), *fit, "", "")
+    groups = _groups(cells)
+    for label, group in groups.items():
+        made.add_row(label, *_row(group, groups.get(REFERENCE, []), seconds))
+    return made
+
+
+def _groups(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell["label"], []).append(cell)
+    return groups
+
+
+def _row(group: Sequence[Cell], reference: Sequence[Cell], seconds: float) -> Iterator[str]:
+    yield f"{np.mean([1e3 * c['seconds'][-1] / max(c['steps'][-1], 1) for c in group]):.1f}"
+    for share in TIMES:
+        at = [np.interp(share * seconds, c["seconds"], c["nll"]) for c in group]
+        yield "failed" if np.isnan(at).any() else f"{np.mean(at):.0f}"
+    yield _spread([cell["nll"][-1] for cell in group])
+    yield _spread([cell["test_nll"] for cell in group])
+    pairs = [(cell, ml) for cell in group for ml in reference if cell["seed"] == ml["seed"]]
+    yield f"{np.mean([_not_above(*pair) for pair in pairs]):.0%}" if pairs else ""
+    yield _when([_reaches(*pair) for pair in pairs]) if pairs else ""
+
+
+def _not_above(cell: Cell, reference: Cell) -> float:
+    """Returns the share of the reference's validations at which the cell's NLL is not above."""
+    at = np.interp(reference["seconds"], cell["seconds"], cell["nll"])
+    return float(np.mean(at <= np.asarray(reference["nll"])))
+
+
+def _reaches(cell: Cell, reference: Cell) -> float:
+    """Returns the seconds after which the cell first has the reference's last NLL, or NaN."""
+    there = np.flatnonzero(np.asarray(cell["nll"]) <= reference["nll"][-1])
+    return cell["seconds"][there[0]] if len(there) else np.nan
+
+
+def _when(seconds: Sequence[float]) -> str:
+    return "never" if np.isnan(seconds).any() else f"{np.mean(seconds):.0f} s"
+
+
+def _spread(values: Sequence[float]) -> str:
+    if np.isnan(values).any():
+        return "failed"
+    half = f" ± {np.ptp(values) / 2:.1f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.1f}{half}"
+
+
+def draw(cells: Sequence[Cell], gaussian: float) -> Figure:
+    """Returns the figure: likelihood methods, denoising and slices beside each other."""
+    groups = _groups(cells)
+    ends = [cell["nll"][-1] for cell in cells if np.isfinite(cell["nll"][-1])]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        for axis, (title, labels) in zip(
+            figure.subplots(1, len(PANELS), sharey=True), PANELS.items(), strict=True
+        ):
+            axis.axhline(gaussian, color=BASELINE, ls="--", lw=1, label="Gaussian")
+            _panel(axis, {name: groups[name] for name in (REFERENCE, *labels) if name in groups})
+            axis.set_title(title)
+        figure.axes[0].set_ylim(min([gaussian, *ends]) - 10, gaussian + 130)
+        figure.axes[0].set_ylabel("validation NLL (nats)")
+        return figure
+
+
+def _panel(axis: Axes, groups: Mapping[str, Sequence[Cell]]) -> None:
+    colours: dict[str, Any] = {REFERENCE: "black"}
+    for label, group in groups.items():
+        base = label.removesuffix(ANCHORED)
+        colour = colours.setdefault(base, matplotlib.colormaps["tab10"](len(colours) - 1))
+        plain = base == label and base + ANCHORED in groups
+        for index, cell in enumerate(group):
+            name = label if index == 0 else None
+            style = {"color": colour, "ls": ":" if plain else "-", "lw": 1.2}
+            axis.plot(cell["seconds"], cell["nll"], label=name, **style)
+    axis.set_xscale("log")
+    last = max((cell["seconds"][-1] for group in groups.values() for cell in group), default=1)
+    axis.set_xlim(TICKS[0], max(last, 2 * TICKS[0]))
+    axis.set_xticks([tick for tick in TICKS if tick <= last], minor=False)
+    axis.xaxis.set_major_formatter("{x:.0f}")
+    axis.minorticks_off()
+    axis.set_xlabel("training time (s)")
+    axis.legend(fontsize=7, loc="upper right")

@@ -1,0 +1,83 @@
+"""Curves of likelihood against training time: what is trained, and what is read off."""
+
+import json
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from pipelines.curve_report import draw, table
+from pipelines.curves import curves, entries
+from pipelines.options import Curves
+
+
+def cell(label, nll, seconds=(0.0, 1.0, 2.0, 4.0), seed=0):
+    steps = [100 * k for k in range(len(nll))]
+    return {
+        "label": label, "seed": seed, "seconds": list(seconds), "steps": steps, "nll": list(nll),
+        "test_nll": nll[-1] + 1,
+    }  # fmt: skip
+
+
+CELLS = [
+    cell("ml", (100.0, 90.0, 80.0, 70.0)),
+    cell("ml", (100.0, 90.0, 80.0, 72.0), seed=1),
+    cell("lazy_ml", (100.0, 80.0, 70.0, 60.0)),
+    cell("lazy_ml", (100.0, 80.0, 70.0, 62.0), seed=1),
+    cell("dsm", (100.0, 95.0, 85.0, 71.0)),
+    cell("dsm", (100.0, 95.0, 85.0, 71.0), seed=1),
+    cell("ssm", (100.0, np.nan), seconds=(0.0, 1.0)),
+]
+
+
+def printed(cells):
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))
+    console.print(table(cells, {"validation": 110.0, "test": 111.0}, seconds=4.0))
+    lines = [line.strip("│ ") for line in console.export_text().splitlines()]
+    return {line.split("│")[0].strip(): [part.strip() for part in line.split("│")[1:]]
+            for line in lines if "│" in line}  # fmt: skip
+
+
+def test_the_table_reads_the_curves():
+    rows = printed(CELLS)
+    assert rows["Gaussian"][5:7] == ["110.0", "111.0"]
+    assert rows["ml"][-4:] == ["71.0 ± 1.0", "72.0 ± 1.0", "100%", "4 s"]
+    assert rows["lazy_ml"][-4:] == ["61.0 ± 1.0", "62.0 ± 1.0", "100%", "2 s"]
+    assert rows["dsm"][-2:] == ["38%", "never"]
+    assert rows["ml"][0] == "13.3"
+
+
+def test_a_training_that_failed_is_told():
+    assert printed(CELLS)["ssm"][1:7] == ["failed"] * 4 + ["failed"] * 2
+
+
+def test_the_figure_has_every_curve():
+    figure = draw(CELLS, 110.0)
+    assert isinstance(figure, Figure)
+    names = {text.get_text() for axis in figure.axes for text in axis.get_legend().get_texts()}
+    assert {"ml", "lazy_ml", "dsm", "ssm", "Gaussian"} <= names
+
+
+def test_entries_differ_in_what_their_label_says():
+    found = entries(Curves(source="any"))
+    for name in ("dsm", "ssm", "ssm_vr", "fd_ssm"):
+        plain, anchored = found[name], found[f"{name} + anchor"]
+        assert plain.objective.name == anchored.objective.name == name
+        assert plain.anchor.weight == 0 and anchored.anchor.weight == 1
+        assert plain.train == anchored.train == found["lazy_ml"].train
+    assert found["paper dsm"].train.optimizer == "rmsprop"
+    assert found["paper dsm"].objective.sigma == 1.0
+
+
+@pytest.mark.parametrize("only", [("lazy_ml",), ("dsm + anchor",)])
+def test_a_finished_cell_is_not_trained_again(home, image_file, tmp_path, only):
+    options = Curves(
+        source=str(image_file), seconds=0.3, seeds=1, threads=1, only=only,
+        validation=200, test=200, output=tmp_path / "curves",
+    )  # fmt: skip
+    first, told = curves(options, Console(quiet=True)), Console(record=True, quiet=False)
+    assert curves(options, told) == first
+    assert f"{only[0]}, seed 0" not in told.export_text()
+    assert json.loads((options.output / "curves.json").read_text())["cells"] == first
+    assert (options.output / "curves.png").stat().st_size > 10_000
