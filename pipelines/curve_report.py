@@ -13,12 +13,19 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich import box
 from rich.table import Table
 
 from pipelines.report import BASELINE, STYLE
 
 Cell = Mapping[str, Any]
 REFERENCE = "ml"
+FAILED = "NaN"
+TITLE = "validation NLL (nats) against training time, mean over seeds"
+CAPTION = (
+    "ms: a step's time. ±: half the range of the test NLL over seeds. below: share of exact ML's "
+    "validations at which the NLL is not above exact ML's. after: seconds to exact ML's last NLL."
+)
 ANCHORED = " + anchor"
 TIMES = (0.04, 0.13, 0.33, 0.85)
 """Shares of the training time at which the table reads the curves."""
@@ -33,13 +40,13 @@ PANELS = {
 
 def table(cells: Sequence[Cell], gaussian: Mapping[str, float], seconds: float) -> Table:
     """Returns the NLL at several times, and how each training stands to exact ML's."""
-    made = Table(title="NLL in nats, mean over seeds ± half the range", title_justify="left")
+    made = Table(title=TITLE, title_justify="left", caption=CAPTION, caption_justify="left",
+                 box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fmt: skip
     times = [f"{share * seconds:.0f} s" for share in TIMES]
-    ends = ("end", "test", f"not above {REFERENCE}", f"{REFERENCE}'s end after")
-    for name in ("", "ms/step", *times, *ends):
-        made.add_column(name, justify="right" if name else "left", no_wrap=not name)
+    for name in ("", "ms", *times, "end", "test", "±", "below", "after"):
+        made.add_column(name, justify="right" if name else "left", no_wrap=True)
     fit = (f"{gaussian['validation']:.1f}", f"{gaussian['test']:.1f}")
-    made.add_row("Gaussian", "", *[""] * len(TIMES), *fit, "", "")
+    made.add_row("Gaussian", "", *[""] * len(TIMES), *fit, "", "", "")
     groups = _groups(cells)
     for label, group in groups.items():
         made.add_row(label, *_row(group, groups.get(REFERENCE, []), seconds))
@@ -57,9 +64,11 @@ def _row(group: Sequence[Cell], reference: Sequence[Cell], seconds: float) -> It
     yield f"{np.mean([1e3 * c['seconds'][-1] / max(c['steps'][-1], 1) for c in group]):.1f}"
     for share in TIMES:
         at = [np.interp(share * seconds, c["seconds"], c["nll"]) for c in group]
-        yield "failed" if np.isnan(at).any() else f"{np.mean(at):.0f}"
-    yield _spread([cell["nll"][-1] for cell in group])
-    yield _spread([cell["test_nll"] for cell in group])
+        yield _mean(at, 0)
+    ends, tests = ([cell["nll"][-1] for cell in group], [cell["test_nll"] for cell in group])
+    yield _mean(ends)
+    yield _mean(tests)
+    yield f"{np.ptp(tests) / 2:.1f}" if len(tests) > 1 else ""
     pairs = [(cell, ml) for cell in group for ml in reference if cell["seed"] == ml["seed"]]
     yield f"{np.mean([_not_above(*pair) for pair in pairs]):.0%}" if pairs else ""
     yield _when([_reaches(*pair) for pair in pairs]) if pairs else ""
@@ -78,14 +87,11 @@ def _reaches(cell: Cell, reference: Cell) -> float:
 
 
 def _when(seconds: Sequence[float]) -> str:
-    return "never" if np.isnan(seconds).any() else f"{np.mean(seconds):.0f} s"
+    return "never" if np.isnan(seconds).any() else f"{np.mean(seconds):.0f}"
 
 
-def _spread(values: Sequence[float]) -> str:
-    if np.isnan(values).any():
-        return "failed"
-    half = f" ± {np.ptp(values) / 2:.1f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.1f}{half}"
+def _mean(values: Sequence[float], digits: int = 1) -> str:
+    return FAILED if np.isnan(values).any() else f"{np.mean(values):.{digits}f}"
 
 
 def draw(cells: Sequence[Cell], gaussian: float) -> Figure:
