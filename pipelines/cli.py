@@ -90,7 +90,7 @@ class Command:
 
 
 COMMANDS = {
-    "run density": Command("command:run", "prepare, train, evaluate and report a flow on data"),
+    "run density": Command("command:density", "train, evaluate and report a flow on data"),
     "ui": Command("ui:run", "look at all runs in MLflow"),
     "data list": Command("listing:run", "list the named data sets"),
     "bench": Command("measuring:bench", "time a step of every objective on this machine"),

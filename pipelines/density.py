@@ -7,30 +7,28 @@
                   └─────────────────────┴────────────┘
 """
 
-__all__ = ["STAGES", "density", "key"]
+__all__ = ["DENSITY", "density"]
 
-import hashlib
-import json
 from pathlib import Path
 
 from redun import task
 from redun.scheduler import JobInfo
 
 from ebflow.data.schema import file_sha256
+from pipelines import results
+from pipelines.checks import check
 from pipelines.config import (
     DataConfig,
     DensityConfig,
     EvaluateConfig,
     PreprocessConfig,
     Training,
-    canonical,
 )
 from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
+from pipelines.pipeline import Pipeline
 from pipelines.sources import source_digest
 
 redun_namespace = NAMESPACE
-
-STAGES = ("prepare", "train", "evaluate", "report")
 
 HERE = JobInfo()
 """redun puts the job in its place."""
@@ -89,8 +87,12 @@ def report(
     return run_stage("report", job, config, data.path, trained.path, evaluated.path)
 
 
-def key(config: DensityConfig, source: Source) -> str:
-    """Returns the key of a whole run: its code, its data, its configuration and its name."""
-    code = [stage.hash for stage in (prepare, train, evaluate, report)]
-    text = json.dumps([config.name, canonical(config), source.digest, code])
-    return hashlib.sha256(text.encode()).hexdigest()
+DENSITY = Pipeline(
+    name="density",
+    tasks=(prepare, train, evaluate, report),
+    check=check,
+    graph=density,
+    publish=results.publish,
+    log=results.log,
+    show=results.show,
+)

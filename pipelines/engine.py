@@ -6,7 +6,7 @@ A stage is found again by its own source, the source of the modules it names
 not found runs as a Ray task; Ray starts at the first of them, so a fully cached run never does.
 """
 
-__all__ = ["Artefact", "Context", "Engine", "Outcome", "Source", "plan", "run_stage"]
+__all__ = ["Artefact", "Context", "Engine", "Fate", "Outcome", "Source", "plan", "run_stage"]
 
 import logging
 import shutil
@@ -14,7 +14,8 @@ import signal
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -149,7 +150,7 @@ class Progress(Protocol):
     def started(self, stage: str, key: str) -> None:
         """A stage starts."""
 
-    def finished(self, stage: str) -> None:
+    def finished(self, stage: str, key: str) -> None:
         """It ended well."""
 
 
@@ -228,7 +229,7 @@ class StageExecutor(Executor):
         assert self._scheduler is not None
         error = future.exception()
         if error is None:
-            self.engine.progress.finished(job.task.name)
+            self.engine.progress.finished(job.task.name, job.eval_hash[:KEY_LENGTH])
             self._scheduler.done_job(job, future.result())
         else:
             log.error("%s failed", job.task.name, exc_info=error)
@@ -273,16 +274,44 @@ def _own_sigterm() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
+class Fate:
+    """How many jobs of a stage ran, and how many were found in the store."""
+
+    ran: int = 0
+    cached: int = 0
+
+    def __str__(self) -> str:
+        if self.ran + self.cached == 1:
+            return "ran" if self.ran else "cached"
+        return f"{self.ran} ran, {self.cached} cached"
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a run of a graph gave.
 
     Arguments:
         value: Its value, all artefacts in place.
-        ran: Whether a stage ran, by its name; the others were found in the store.
+        fates: What became of its stages, by their names.
     """
 
     value: Any
-    ran: dict[str, bool]
+    fates: dict[str, Fate]
+
+    @property
+    def artefacts(self) -> list[Artefact]:
+        """All artefacts of the value, once each."""
+        return list({(a.stage, a.key): a for a in _artefacts(self.value)}.values())
+
+
+def _artefacts(value: Any) -> Iterator[Artefact]:  # noqa: ANN401
+    if isinstance(value, Artefact):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _artefacts(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _artefacts(item)
 
 
 class Engine:
@@ -333,15 +362,15 @@ class Engine:
         except Exception as error:
             log.exception("the pipeline failed")
             raise failure(error) from error
-        return Outcome(value, _ran(scheduler, execution))
+        return Outcome(value, _fates(scheduler, execution))
 
 
-def plan(graph: Any) -> dict[str, bool]:  # noqa: ANN401
-    """Returns whether a run would run a stage, by name; what follows such a stage is not told."""
+def plan(graph: Any) -> dict[str, Fate]:  # noqa: ANN401
+    """Returns which stages a run would run, by name; what follows such a stage is not told."""
     scheduler, execution = _scheduler(Planner("driver"), Planner("ray")), str(uuid.uuid4())
     with suppress(Planned):
         scheduler.run(graph, execution_id=execution)
-    return _ran(scheduler, execution)
+    return _fates(scheduler, execution)
 
 
 def _scheduler(*executors: Executor) -> Scheduler:
@@ -355,10 +384,13 @@ def _scheduler(*executors: Executor) -> Scheduler:
     return scheduler
 
 
-def _ran(scheduler: Scheduler, execution: str) -> dict[str, bool]:
+def _fates(scheduler: Scheduler, execution: str) -> dict[str, Fate]:
     rows = scheduler.backend.session.query(JobRow).filter_by(execution_id=execution)
-    stages = (row for row in rows if row.task.namespace == NAMESPACE)
-    return {row.task.name: not row.cached for row in stages}
+    counts = Counter(
+        (row.task.name, bool(row.cached)) for row in rows if row.task.namespace == NAMESPACE
+    )
+    stages = {stage for stage, _ in counts}
+    return {stage: Fate(counts[stage, False], counts[stage, True]) for stage in stages}
 
 
 log = logging.getLogger("ebflow.engine")

@@ -1,6 +1,6 @@
 """From words on the command line to a configuration, or to one line that says what is wrong."""
 
-__all__ = ["Density", "parse_density", "parse"]
+__all__ = ["Density", "Running", "parse", "parse_density"]
 
 import argparse
 import contextlib
@@ -37,8 +37,20 @@ REWORDED = {
 Options = TypeVar("Options")
 
 
-@dataclass(frozen=True)
-class Density:
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """What every pipeline can be told about a run."""
+
+    output: Path | None = None
+    """folder for the results; None: runs/PIPELINE/NAME"""
+    force: bool = False
+    """run every stage again"""
+    dry_run: bool = False
+    """print the configuration and which stages would run; write nothing"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Density(Running):
     """Trains, evaluates and tracks an energy-based flow on a data set.
 
     Options go over the configuration file, which goes over the recipe.
@@ -49,12 +61,6 @@ class Density:
     """named configuration to start from (digits, mnist9k, tabular, paper); None: by the source"""
     config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     """YAML file to start from, such as the config.yaml of an earlier run"""
-    output: Path | None = None
-    """folder for the results; None: runs/density/NAME"""
-    force: bool = False
-    """run every stage again"""
-    dry_run: bool = False
-    """print the configuration and which stages would run; write nothing"""
 
 
 def parse_density(words: Sequence[str]) -> Density:
@@ -64,7 +70,7 @@ def parse_density(words: Sequence[str]) -> Density:
         BadInput: Naming the option or key, what was found, and what was expected.
         SystemExit: With code 0, after ``--help``.
     """
-    return parse(Density, words, "ebflow run density", Density(_base(words)))
+    return parse(Density, words, "ebflow run density", Density(config=_base(words)))
 
 
 def parse(

@@ -1,34 +1,85 @@
 """What the user sees while stages run: a bar on a terminal, plain lines elsewhere."""
 
-__all__ = ["Progress"]
+__all__ = ["Job", "Progress"]
 
 import threading
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from pipelines import rows, store
-from pipelines.config import TrainConfig
 
 LOOK_S = 0.5
 LINE_S = 10.0
+STARTING = {"train": "starting the workers"}
+
+
+@dataclass
+class Job:
+    """A job of a stage that runs, and the latest it told in its file of rows.
+
+    Arguments:
+        path: The file; stages that write none tell nothing.
+        text: What to show until it tells something.
+    """
+
+    path: Path
+    text: str = ""
+    began: float = field(default_factory=time.monotonic)
+    share: float = 0.0
+    note: str = ""
+    nll: float = float("nan")
+    offset: int = 0
+
+    def look(self) -> bool:
+        """Reads what is new; returns whether something is."""
+        found, self.offset = rows.read(self.path, self.offset)
+        for row in found:
+            self.note, self.share = row.get("note") or self.note, row["share"]
+            self.nll = row["metrics"].get("val/nll", self.nll)
+            self.text = f"step {row['step']}, validation NLL {self.nll:.2f}"
+        return bool(found)
+
+
+@dataclass
+class Stage:
+    """The jobs of a stage: those that run by their keys, and how many are done."""
+
+    bar: TaskID
+    jobs: dict[str, Job] = field(default_factory=dict)
+    done: int = 0
+
+    @property
+    def count(self) -> int:
+        """The number of jobs known so far."""
+        return self.done + len(self.jobs)
+
+    @property
+    def share(self) -> float:
+        """The share of the stage's work that is done."""
+        return (self.done + sum(job.share for job in self.jobs.values())) / self.count
+
+    @property
+    def text(self) -> str:
+        """What its job tells, or how many of its jobs are done."""
+        if self.count > 1:
+            return f"{self.done} of {self.count} done"
+        return "".join(job.text for job in self.jobs.values())
 
 
 class Progress:
-    """Shows the stages that run, and how far the training is.
+    """Shows the stages that run, and how far they are.
 
     Arguments:
         console: Where to.
-        train: Says when the training ends.
     """
 
-    def __init__(self, console: Console, train: TrainConfig) -> None:
-        self.console, self.train = console, train
+    def __init__(self, console: Console) -> None:
+        self.console = console
         columns = (
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description:<9}"),
@@ -37,78 +88,67 @@ class Progress:
             TextColumn("{task.fields[news]}"),
         )
         self.bars = Bars(*columns, console=console, disable=not console.is_terminal)
-        self.tasks: dict[str, TaskID] = {}
-        self.began: dict[str, float] = {}
-        self.stopped = threading.Event()
+        self.stages: dict[str, Stage] = {}
+        self.lock, self.stopped = threading.Lock(), threading.Event()
+        self.follower = threading.Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> "Progress":
         self.bars.start()
+        self.follower.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self.stopped.set()
+        self.follower.join()
         self.bars.stop()
 
     def started(self, stage: str, key: str) -> None:
-        """Shows a stage; follows it if it is the training."""
-        self.began[stage] = time.monotonic()
-        news = "starting the workers" if stage == "train" else ""
-        self.tasks[stage] = self.bars.add_task(stage, total=None, news=news)
+        """Shows a job."""
+        with self.lock:
+            if stage not in self.stages:
+                self.stages[stage] = Stage(self.bars.add_task(stage, total=None, news=""))
+            shown = self.stages[stage]
+            shown.jobs[key] = Job(store.work(stage, key) / rows.FILE, STARTING.get(stage, ""))
+            self._update(shown)
         self._line(f"{stage}: started")
-        if stage == "train":
-            path = store.work(stage, key) / rows.FILE
-            threading.Thread(target=self._follow, args=(path,), daemon=True).start()
 
-    def finished(self, stage: str) -> None:
-        """Ticks a stage off."""
-        self.stopped.set()
-        self.bars.update(self.tasks[stage], total=1.0, completed=1.0)
-        self._line(f"{stage}: done in {time.monotonic() - self.began[stage]:.1f} s")
+    def finished(self, stage: str, key: str) -> None:
+        """Ticks a job off."""
+        with self.lock:
+            shown = self.stages[stage]
+            job = shown.jobs.pop(key)
+            shown.done += 1
+            self._update(shown)
+        counted = f" ({shown.text})" if shown.count > 1 else ""
+        self._line(f"{stage}: done in {time.monotonic() - job.began:.1f} s{counted}")
+
+    def _update(self, shown: Stage) -> None:
+        total = 1.0 if shown.share else None
+        self.bars.update(shown.bar, total=total, completed=shown.share, news=shown.text)
 
     def _line(self, text: str) -> None:
         if not self.console.is_terminal:
             self.console.print(text, highlight=False)
 
-    def _follow(self, path: Path) -> None:
-        offset, news, told = 0, News(self.train), time.monotonic()
-        warned = False
-        self.stopped.clear()
+    def _follow(self) -> None:
+        told = time.monotonic()
         while not self.stopped.wait(LOOK_S):
-            found, offset = rows.read(path, offset)
-            for row in found:
-                news.take(row)
-            if news.note and not warned:
-                warned = True
-                self.console.print(f"train: {news.note}", highlight=False)
-            if not found:
-                continue
-            self.bars.update(self.tasks["train"], total=1.0, completed=news.share, news=news.text)
-            if time.monotonic() - told > LINE_S:
-                told = time.monotonic()
-                self._line(f"train: {news.share:4.0%}  {news.text}")
+            late = time.monotonic() - told > LINE_S
+            with self.lock:
+                lines = [line for name in self.stages for line in self._look(name, late)]
+            told = time.monotonic() if lines else told
+            for line in lines:
+                self._line(line)
 
-
-class News:
-    """The latest of a training, from the rows it logs.
-
-    Arguments:
-        train: Says when the training ends.
-    """
-
-    def __init__(self, train: TrainConfig) -> None:
-        self.train = train
-        self.first: float | None = None
-        self.share, self.step, self.nll, self.note = 0.0, 0, float("nan"), ""
-
-    def take(self, row: Mapping[str, Any]) -> None:
-        """Takes a row."""
-        self.first = row["time"] if self.first is None else self.first
-        self.step, self.note = row["step"], row.get("note", "")
-        self.nll = row["metrics"].get("val/nll", self.nll)
-        seconds = (row["time"] - self.first) / (self.train.max_seconds or float("inf"))
-        self.share = min(1.0, max(self.step / self.train.steps, seconds))
-
-    @property
-    def text(self) -> str:
-        """Step and validation NLL."""
-        return f"step {self.step}, validation NLL {self.nll:.2f}"
+    def _look(self, name: str, late: bool) -> list[str]:
+        """Shows what the jobs of a stage tell; returns a line of it if one is due."""
+        shown = self.stages[name]
+        notes = [job.note for job in shown.jobs.values()]
+        told = [job.look() for job in shown.jobs.values()]
+        for job, before in zip(shown.jobs.values(), notes, strict=True):
+            if job.note and not before:
+                self.console.print(f"{name}: {job.note}", highlight=False)
+        if not any(told):
+            return []
+        self._update(shown)
+        return [f"{name}: {shown.share:4.0%}  {shown.text}"] if late else []

@@ -1,7 +1,8 @@
 """The file that a training appends its metrics to: one JSON object a line.
 
-A row has ``kind`` (``log`` or ``validate``), ``step``, ``time`` (seconds since 1970), ``metrics``
-and ``note`` (what to tell the user, mostly empty). A restarted training appends some steps again.
+A row has ``kind`` (``log`` or ``validate``), ``step``, ``share`` (of the training that is done),
+``time`` (seconds since 1970), ``metrics`` and ``note`` (what to tell the user, mostly empty). A
+restarted training appends some steps again.
 """
 
 __all__ = ["FILE", "append", "curve", "read"]

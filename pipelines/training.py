@@ -223,7 +223,12 @@ class Reporter:
 
         The last one is left to :meth:`finish`.
         """
-        told = {"kind": event.kind, "step": event.step, "note": event.note}
+        told = {
+            "kind": event.kind,
+            "step": event.step,
+            "share": min(1.0, self.trainer.progress),
+            "note": event.note,
+        }
         self.rows.append({**told, "time": time.time(), "metrics": event.metrics})
         validated = event.kind == "validate"
         self.nll = event.metrics["val/nll"] if validated else self.nll

@@ -14,9 +14,11 @@ import yaml
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from ebflow.data.schema import Manifest
-from pipelines.density import STAGES
+from pipelines.density import DENSITY
 
 from .conftest import NO_RAY, QUICK, Store
+
+STAGES = DENSITY.stages
 
 KEYS = {
     "test/nll", "test/nll_se", "test/bpd", "val/nll", "baseline/gaussian_nll",

@@ -13,7 +13,7 @@ from redun.scheduler import JobInfo, catch_all
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
 from pipelines.config import EvaluateConfig
-from pipelines.engine import Artefact, Context, Engine, Source, plan, run_stage
+from pipelines.engine import Artefact, Context, Engine, Fate, Source, plan, run_stage
 from pipelines.faults import StageFailed
 from pipelines.tracking import connect
 
@@ -73,7 +73,7 @@ class Silent:
     def started(self, stage, key):
         pass
 
-    def finished(self, stage):
+    def finished(self, stage, key):
         pass
 
 
@@ -93,21 +93,21 @@ def ran(engine, expression):
     """Runs it; returns which stages ran."""
     CALLS.clear()
     outcome = engine().run(expression)
-    assert sorted(CALLS) == sorted(stage for stage, did in outcome.ran.items() if did)
+    assert sorted(CALLS) == sorted(stage for stage, fate in outcome.fates.items() if fate.ran)
     return set(CALLS)
 
 
 def test_a_graph_runs_once(engine):
     outcome = engine().run(graph())
     assert (outcome.value[1].path / "value.txt").read_text() == "6"
-    assert outcome.ran == {"write": True, "double": True}
+    assert outcome.fates == {"write": Fate(ran=1), "double": Fate(ran=1)}
     assert ran(engine, graph()) == set()
 
 
 def test_a_cached_graph_opens_nothing(engine, home):
     engine().run(graph())
     cached = Engine(open_context=lambda: pytest.fail("opened"), progress=Silent())
-    assert cached.run(graph()).ran == {"write": False, "double": False}
+    assert cached.run(graph()).fates == dict.fromkeys(("write", "double"), Fate(cached=1))
 
 
 def test_another_value_runs_again(engine):
@@ -143,7 +143,7 @@ def test_a_changed_artefact_is_made_again(engine):
 def test_force_runs_all_again(engine):
     engine().run(graph())
     CALLS.clear()
-    assert engine(force=True).run(graph()).ran == {"write": True, "double": True}
+    assert engine(force=True).run(graph()).fates == {"write": Fate(1), "double": Fate(1)}
     assert CALLS == ["write", "double"]
 
 
@@ -156,14 +156,14 @@ def test_what_another_process_made_meanwhile_is_taken(engine, home):
 
 
 def test_a_plan_runs_nothing(engine):
-    assert plan(graph()) == {"write": True}
+    assert plan(graph()) == {"write": Fate(ran=1)}
     assert not CALLS
     engine().run(graph())
-    assert plan(graph()) == {"write": False, "double": False}
+    assert plan(graph()) == {"write": Fate(cached=1), "double": Fate(cached=1)}
     doubled = engine().run(graph()).value[1]
     (doubled.path / "value.txt").unlink()
-    assert plan(graph()) == {"write": False, "double": True}
-    assert plan(graph(draws=4)) == {"write": True}
+    assert plan(graph()) == {"write": Fate(cached=1), "double": Fate(ran=1)}
+    assert plan(graph(draws=4)) == {"write": Fate(ran=1)}
     assert CALLS == ["write", "double"]
 
 
@@ -200,7 +200,7 @@ def test_healthy_siblings_of_a_failed_stage_finish(engine):
     fan = catch_all([graph()[0], healthy_task(other)], Exception, recover)
     with_sibling = engine().run(fan)
     assert with_sibling.value == "recovered"
-    assert with_sibling.ran["healthy"]
+    assert with_sibling.fates["healthy"].ran
 
 
 @task(executor="driver", namespace="ebflow", name="healthy")

@@ -150,7 +150,7 @@ def test_other_ranks_report_as_often_and_save_nothing(dataset, reported):
 
 
 def test_between_reports_rows_gather(reported):
-    trainer = SimpleNamespace(verdict="")
+    trainer = SimpleNamespace(verdict="", progress=0.5)
     reporter = Reporter(trainer, (0, 1))
     for step in range(5):
         reporter.tell(Event("log", step, {"train/loss": 1.0}))

@@ -1,0 +1,62 @@
+"""What of a configuration is checked against its data and this machine before anything runs."""
+
+__all__ = ["check"]
+
+import os
+
+from ebflow.data.sources import fingerprint, open_source
+from ebflow.data.splits import split_counts
+from ebflow.errors import BadInput
+from pipelines.config import ClusterConfig, DensityConfig
+from pipelines.engine import Source
+
+NOISED = ("dsm", "fd_ssm", "sml")
+
+
+def check(config: DensityConfig) -> Source:
+    """Returns the data's source.
+
+    Raises:
+        BadInput: Naming the option or file, what was found, and what was expected.
+    """
+    data = config.data
+    reader = open_source(data.source, data.columns)
+    counts = split_counts(
+        reader.rows,
+        label=reader.label,
+        validation=reader.validation if data.validation is None else data.validation,
+        test=reader.test if data.test is None else data.test,
+        rows=data.rows,
+    )
+    if config.train.batch_size > counts.train:
+        raise BadInput(
+            f"train.batch_size: found {config.train.batch_size}, "
+            f"expected at most {counts.train} (the training rows of {reader.label})"
+        )
+    _check_domain(config, bounded=reader.layout.levels is not None)
+    _check_gpus(config.cluster)
+    return Source(data.source, fingerprint(data.source, data.columns))
+
+
+def _check_domain(config: DensityConfig, *, bounded: bool) -> None:
+    """Raises BadInput if an objective would leave the range on which the logit is defined."""
+    front, name = config.preprocess, config.objective.name
+    if bounded and front.logit is not None and not front.match_after and name in NOISED:
+        raise BadInput(
+            f"preprocess.match_after: found False with a logit and {name}, whose points leave the "
+            "range of the data, expected True, or preprocess.logit None"
+        )
+
+
+def _check_gpus(config: ClusterConfig) -> None:
+    """Raises BadInput if this machine lacks the GPUs; a cluster's are the cluster's to grant."""
+    if not config.gpu or "RAY_ADDRESS" in os.environ:
+        return
+    import torch
+
+    found = torch.cuda.device_count()
+    if found < config.workers:
+        raise BadInput(
+            f"cluster.gpu: found {found} GPUs in this machine, expected one for each of "
+            f"cluster.workers = {config.workers}"
+        )

@@ -1,0 +1,56 @@
+"""What makes a pipeline: its graph, what is checked before, and what it leaves for a person."""
+
+__all__ = ["Pipeline"]
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redun.hashing import hash_struct
+from redun.task import Task
+from redun.value import get_type_registry
+from rich.console import Console
+
+from pipelines.config import Section, canonical
+from pipelines.tracking import StageRun
+
+Summary = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline, as its functions.
+
+    Arguments:
+        name: Of the command, the experiment and the folder of results.
+        tasks: The stages, in the order in which they are told.
+        check: From a configuration to the inputs of the graph; raises BadInput, writes nothing.
+        graph: From a configuration and its inputs to artefacts, as expressions of redun.
+        publish: Fills a new folder from a configuration and the graph's value, and returns what
+            goes into ``summary.json`` besides what the runner knows.
+        log: Tells MLflow's run of the pipeline what the results in a folder are.
+        show: Prints the summary.
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+    check: Callable[[Any], Any]
+    graph: Callable[[Any, Any], Any]
+    publish: Callable[[Any, Any, Path], Summary]
+    log: Callable[[Any, Any, Path, StageRun], None]
+    show: Callable[[Console, Mapping[str, Any]], None]
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The names of the stages."""
+        return tuple(task.name for task in self.tasks)
+
+    def key(self, name: str, config: Section, inputs: object) -> str:
+        """Returns the key of a whole run: its name, configuration, inputs and code."""
+        code = [task.hash for task in self.tasks]
+        found = hash_struct(["inputs", get_type_registry().get_hash(inputs)])
+        text = json.dumps([self.name, name, canonical(config), found, code])
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,90 @@
+"""What the density pipeline leaves: the folder of a run, its MLflow run, and the table printed."""
+
+__all__ = ["log", "publish", "show"]
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from ebflow.data.schema import Manifest
+from pipelines import rows
+from pipelines.config import DensityConfig
+from pipelines.engine import Artefact
+from pipelines.tracking import StageRun
+
+EXAMPLES = 4
+
+Artefacts = Sequence[Artefact]
+"""Of prepare, train, evaluate and report."""
+
+
+def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, Any]:
+    """Copies checkpoint, figures and page into a folder; returns the numbers."""
+    _, trained, _, reported = (artefact.path for artefact in value)
+    shutil.copytree(trained / "checkpoint", folder / "checkpoint")
+    shutil.copytree(reported / "figures", folder / "figures")
+    shutil.copy(reported / "report.html", folder)
+    verdict = json.loads((trained / "training.json").read_text())["verdict"]
+    return {
+        **json.loads((reported / "numbers.json").read_text()),
+        "verdict": verdict,
+        "seeds": {"data": config.data.seed, "training": config.seed},
+    }
+
+
+def log(config: DensityConfig, value: Artefacts, folder: Path, run: StageRun) -> None:
+    """Logs parameters, data set, curves, numbers, figures, checkpoint and model."""
+    data, trained, _, reported = (artefact.path for artefact in value)
+    manifest = Manifest.load(data)
+    run.log_params(config.model_dump())
+    run.log_input(manifest, "training")
+    told, _ = rows.read(trained / rows.FILE)
+    run.log_rows([*rows.curve(told, "log"), *rows.curve(told, "validate")])
+    run.log_metrics(json.loads((reported / "numbers.json").read_text()))
+    for name in ("figures", "checkpoint"):
+        run.log_artifacts(folder / name, name)
+    run.log_artifacts(folder / "report.html")
+    run.log_model(folder / "checkpoint", _examples(data, manifest))
+
+
+def _examples(data: Path, manifest: Manifest) -> np.ndarray:
+    """Returns a few rows of the test split, with shape (N, D)."""
+    file = pq.ParquetFile(data / manifest.of("test")[0].file)
+    batch = next(file.iter_batches(EXAMPLES, columns=["x"]))
+    return np.stack(batch.column("x").to_numpy(zero_copy_only=False))
+
+
+def show(console: Console, summary: Mapping[str, Any]) -> None:
+    """Prints the likelihoods, and where everything is."""
+    nll, gaussian = summary["test/nll"], summary["baseline/gaussian_nll"]
+    table = Table(title=f"{summary['name']}: density on the test split", title_justify="left")
+    table.add_column("")
+    table.add_column("NLL (nats)", justify="right")
+    table.add_column("bits/dim", justify="right")
+    flow = (f"{nll:.2f} ± {summary['test/nll_se']:.2f}", f"{summary['test/bpd']:.3f}")
+    table.add_row("flow", *flow)
+    table.add_row(
+        "full-covariance Gaussian", f"{gaussian:.2f}", f"{summary['baseline/gaussian_bpd']:.3f}"
+    )
+    table.add_row("difference", f"{nll - gaussian:+.2f}", "")
+    console.print(table)
+    steps, seconds = summary["train/steps"], summary["time/train_s"]
+    lines = {
+        "training": f"{summary['verdict']}; {summary['train/steps_per_s']:.0f} steps/s "
+        f"({steps} steps in {seconds:.1f} s; best at step {summary['train/best_step']})",
+        "outside step": f"{summary['time/share_outside_step']:.1%} of the training loop",
+        "stages": ", ".join(f"{stage} {fate}" for stage, fate in summary["stages"].items()),
+        "checkpoint": summary["checkpoint"],
+        "figures": summary["figures"],
+        "report": summary["report"],
+        "to look": "ebflow ui",
+    }
+    for name, text in lines.items():
+        console.print(f"{name:<13} {text}", highlight=False, soft_wrap=True)

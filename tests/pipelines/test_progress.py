@@ -1,0 +1,57 @@
+"""What is shown while stages run, one job a stage or many."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from pipelines import progress, rows, store
+from pipelines.progress import Job, Progress
+
+
+def row(step, share, nll=None, note=""):
+    metrics = {} if nll is None else {"val/nll": nll}
+    return {"kind": "log", "step": step, "share": share, "time": 0.0, "metrics": metrics,
+            "note": note}  # fmt: skip
+
+
+def test_a_job_tells_its_latest(tmp_path):
+    path = tmp_path / rows.FILE
+    job = Job(path, "starting")
+    assert not job.look() and job.text == "starting"
+    rows.append(path, [row(10, 0.1, nll=5.0), row(20, 0.2)])
+    assert job.look() and (job.share, job.text) == (0.2, "step 20, validation NLL 5.00")
+    assert not job.look()
+    rows.append(path, [row(30, 0.3, note="worse"), row(40, 0.4)])
+    assert job.look() and job.note == "worse"
+
+
+@pytest.fixture
+def shown(home, monkeypatch):
+    monkeypatch.setattr(progress, "LOOK_S", 60.0)
+    console = Console(file=io.StringIO(), width=100)
+    with Progress(console) as made:
+        made.printed = lambda: console.file.getvalue().splitlines()
+        yield made
+
+
+def test_a_lone_job_tells_its_news(shown):
+    shown.started("train", "a")
+    path = store.work("train", "a") / rows.FILE
+    path.parent.mkdir(parents=True)
+    rows.append(path, [row(50, 0.5, nll=3.0, note="it gets worse")])
+    assert shown._look("train", late=True) == ["train:  50%  step 50, validation NLL 3.00"]
+    shown.finished("train", "a")
+    lines = shown.printed()
+    assert lines[:2] == ["train: started", "train: it gets worse"]
+    assert lines[2].startswith("train: done in") and "of" not in lines[2]
+
+
+def test_jobs_of_one_stage_share_a_bar(shown):
+    for key in "abc":
+        shown.started("cell", key)
+    shown.finished("cell", "b")
+    stage = shown.stages["cell"]
+    assert (stage.count, stage.done, stage.share) == (3, 1, pytest.approx(1 / 3))
+    assert shown.printed()[-1].endswith("(1 of 3 done)")
+    assert len(shown.bars.tasks) == 1
