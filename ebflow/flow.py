@@ -211,7 +211,8 @@ class Flow(nn.Module):
         """Returns the exact log-density of raw data in nats, with shape (B,).
 
         Integer data behind dequantisation are completed by uniform noise from ``generator``;
-        without one the noise is the same at every call.
+        without one the noise is the same at every call, a function of a row's place in the
+        batch. A batch with any value that is no integer counts as completed already.
         """
         return -self.energy(x, generator) - self.log_normalizer()
 

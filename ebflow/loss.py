@@ -6,7 +6,8 @@ r"""The training loss: an objective, and what keeps its likelihood.
 with the anchor's :math:`\widehat{\log Z}` (``anchor.py``), the low-energy weight :math:`\lambda`
 (biased: it does not vanish at the truth) and the latent-mean weight :math:`\mu` on the batch mean
 of the latents (it vanishes at the truth). E and u are those of the points that the objective
-visited, noised for DSM, so the three terms cost no further GEMM.
+visited, noised for DSM, so the three terms cost no further GEMM, unless the anchor is asked to be
+taken at the clean data.
 """
 
 __all__ = ["Loss"]

@@ -71,7 +71,7 @@ def sml(density: Flow, x: Tensor, *, generator: torch.Generator) -> Tensor:
     """Returns E(x) − E(x̃) with x̃ ~ p_θ, exact samples held constant.
 
     The gradient is unbiased for the likelihood's; the value tends to 0 and is not a likelihood.
-    Costs 6L − 2 GEMMs and an LU of every W (the sampler's inverse).
+    Costs 7L − 2 GEMMs, L of them the sampler's triangular solves, and an LU of every W.
 
     Source: Chao et al. (2023), arXiv:2305.15267, without its code's factor 1/2.
     """
@@ -129,7 +129,8 @@ def fd_ssm(
     """Returns D/ε² · [(E₊ − E₋)²/8 + 2E − E₊ − E₋], E± = E(x ± v), v uniform with ‖v‖ = ε.
 
     Unbiased for ½‖s‖² + tr H up to O(ε²); three energies in one batch of 3B, no second
-    derivative: 9L − 3 GEMMs.
+    derivative: 9L − 3 GEMMs. In float32 the value carries rounding of about D/ε² ulp(E) a sample:
+    some 10 nats at D = 784, ε = 0.1.
 
     Source: Efficient Learning of Generative Models via Finite-Difference Score Matching (Pang,
     Xu, Li, Song, Ermon, Zhu, 2020), arXiv:2007.03317.

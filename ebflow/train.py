@@ -34,10 +34,14 @@ WORRY = 3
 """Validations without a better one before an event says why."""
 
 ROWS = 1000
-"""Rows at a time of a validation, and training rows whose likelihood is told beside it."""
+"""Rows at a time of a validation."""
+
+SOME = 250
+"""Validation rows whose latents, and training rows whose likelihood, are told beside it."""
 
 PACE = 10
-"""Steps between looks at the clock, for which a GPU's queue of work is let run empty."""
+"""Steps between looks at the clock where they are costly: a GPU's queue of work is let run empty,
+several workers agree."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +189,7 @@ class Trainer:
         with self.clock("validate"), self._located(), torch.no_grad():
             flow, split = self.averaged, self.dataset.split("validation")
             result = evaluate(flow, split, batch_size=ROWS)
-            latent = latent_statistics(flow(next(split.batches(ROWS))), seed=self.seed)
+            latent = latent_statistics(flow(next(split.batches(SOME))), seed=self.seed)
             train_nll = -float(flow.log_prob(self._some).mean())
         now = Standing(self._agreed(result.nll), train_nll, self.train_loss)
         best, self.validated = now.nll < self.best.nll, self.step
@@ -214,7 +218,7 @@ class Trainer:
 
     @cached_property
     def _some(self) -> Tensor:
-        return next(self.dataset.split("train").batches(ROWS))
+        return next(self.dataset.split("train").batches(SOME))
 
     @property
     def seconds(self) -> float:
@@ -329,11 +333,16 @@ class Trainer:
 
     def _advance(self) -> None:
         self.progress = self.step / self.steps
-        if self.step % PACE == 0 and self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        if self.step % PACE == 0 and self.max_seconds is not None:
-            self.timed = self._agreed(self.seconds) / self.max_seconds
+        costly = self.device.type == "cuda" or self.shard[1] > 1
+        if not costly or self.step % PACE == 0:
+            self._look_at_the_clock()
         self.progress = max(self.progress, self.timed)
+
+    def _look_at_the_clock(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        if self.max_seconds is not None:
+            self.timed = self._agreed(self.seconds) / self.max_seconds
 
     def _agreed(self, value: float) -> float:
         """Returns rank 0's value on every rank, so that all decide alike."""

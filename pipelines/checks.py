@@ -7,9 +7,10 @@ import os
 from ebflow.data.sources import fingerprint, open_source
 from ebflow.data.splits import split_counts
 from ebflow.errors import BadInput
-from pipelines.config import ClusterConfig, DensityConfig
+from pipelines.config import ClusterConfig, DensityConfig, PreprocessConfig
 from pipelines.engine import Source
 
+LEAST_MARGIN = {"float32": 5e-7, "float64": 1e-15}
 NOISED = ("dsm", "fd_ssm", "sml")
 
 
@@ -33,7 +34,11 @@ def check(config: DensityConfig) -> Source:
             f"train.batch_size: found {config.train.batch_size}, "
             f"expected at most {counts.train} (the training rows of {reader.label})"
         )
-    _check_domain(config, bounded=reader.layout.levels is not None)
+    levels = reader.layout.levels
+    _check_domain(config, bounded=levels is not None)
+    _check_rank(config.preprocess, counts.train, reader.layout.width)
+    if levels is not None:
+        _check_margin(config)
     _check_gpus(config.cluster)
     return Source(data.source, fingerprint(data.source, data.columns))
 
@@ -45,6 +50,25 @@ def _check_domain(config: DensityConfig, *, bounded: bool) -> None:
         raise BadInput(
             f"preprocess.match_after: found False with a logit and {name}, whose points leave the "
             "range of the data, expected True, or preprocess.logit None"
+        )
+
+
+def _check_rank(front: PreprocessConfig, rows: int, width: int) -> None:
+    if front.normalise == "whiten" and not front.shrinkage and rows <= width:
+        raise BadInput(
+            f"preprocess.shrinkage: found 0 with {rows} training rows of {width} features, whose "
+            "covariance is singular, expected shrinkage above 0"
+        )
+
+
+def _check_margin(config: DensityConfig) -> None:
+    """A value just below the last level must not be rounded to 1, where the logit is infinite."""
+    least = LEAST_MARGIN[config.train.dtype]
+    margin = config.preprocess.logit
+    if margin is not None and margin < least:
+        raise BadInput(
+            f"preprocess.logit: found {margin:g}, which {config.train.dtype} rounds away, "
+            f"expected at least {least:g}"
         )
 
 

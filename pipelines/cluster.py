@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from pipelines import store
+from pipelines import environment, store
 from pipelines.faults import StageFailed
 
 PREFIX = "ebflow-ray-"
@@ -31,8 +31,8 @@ def start(workers: int) -> Path | None:
 
     if "RAY_ADDRESS" in os.environ:
         _reach(os.environ["RAY_ADDRESS"])
-        environment = {"env_vars": _environment()}
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
+        told = {"env_vars": _environment()}
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=told)
         return None
     _sweep()
     folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp")
@@ -81,5 +81,10 @@ def _sweep() -> None:
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+    """Returns what stages and workers on a cluster are told of this process's environment."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("MLFLOW_") or name in environment.SETTINGS
+    }
     return {"EBFLOW_HOME": str(store.home()), **kept}

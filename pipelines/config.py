@@ -38,6 +38,11 @@ from ebflow.errors import BadInput
 
 UNKEYED = {"keyed": False}
 
+MATCHING = ("dsm", "ssm", "ssm_vr", "fd_ssm")
+"""The objectives that match scores, and so may have an anchor beside them."""
+
+SLICED_WEIGHT = 0.01
+
 Size = int | float
 """A split's size: a number of rows (a whole number) or a share of all rows (between 0 and 1)."""
 
@@ -109,11 +114,14 @@ class ObjectiveConfig(Section):
     name: Literal["ml", "lazy_ml", "relative_ml", "sml", "dsm", "ssm", "ssm_vr", "fd_ssm"] = Field(
         "dsm", description="objective"
     )
-    sigma: float = Field(0.3, gt=0, description="noise of dsm, in preprocessed units")
-    epsilon: float = Field(0.1, gt=0, description="step of fd_ssm, in preprocessed units")
+    sigma: float = Field(0.3, gt=0, description="noise of dsm, in units of the matched data")
+    epsilon: float = Field(0.1, gt=0, description="step of fd_ssm, in units of the matched data")
     slices: int = Field(1, ge=1, description="random directions an example of ssm, ssm_vr")
-    weight: float = Field(
-        0.1, ge=0, description="factor of dsm, ssm, ssm_vr, fd_ssm, against the anchor's 1"
+    weight: float | None = Field(
+        None,
+        ge=0,
+        description="factor of dsm, ssm, ssm_vr, fd_ssm; None: 1 where there is no anchor, beside "
+        "one σ² for dsm (its size is D / σ²) and 0.01 for the others",
     )
 
 
@@ -216,12 +224,34 @@ class Training(Section):
     train: TrainConfig = TrainConfig()
     cluster: ClusterConfig = ClusterConfig()
 
+    @property
+    def objective_weight(self) -> float:
+        """The factor of the objective, also where it is left open."""
+        objective = self.objective
+        if objective.name not in MATCHING:
+            return 1.0
+        if objective.weight is not None:
+            return objective.weight
+        if not self.anchor.weight:
+            return 1.0
+        return objective.sigma**2 if objective.name == "dsm" else SLICED_WEIGHT
+
     @model_validator(mode="after")
     def _something_is_minimised(self) -> "Training":
-        matching = self.objective.name in ("dsm", "ssm", "ssm_vr", "fd_ssm")
-        weights = (self.objective.weight, self.anchor.weight, self.stabilise.low_energy)
+        matching = self.objective.name in MATCHING
+        weights = (self.objective_weight, self.anchor.weight, self.stabilise.low_energy)
         if matching and not any((*weights, self.stabilise.latent_mean)):
             raise ValueError("objective.weight: found 0 with no anchor, expected above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _relative_gradients_are_alone(self) -> "Training":
+        added = (self.stabilise.low_energy, self.stabilise.latent_mean)
+        if self.objective.name == "relative_ml" and any(added):
+            raise ValueError(
+                "objective.name: found 'relative_ml' with low_energy or latent_mean, whose "
+                "gradients are not relative ones, expected another objective or neither"
+            )
         return self
 
     @model_validator(mode="after")

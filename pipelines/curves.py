@@ -18,11 +18,11 @@ from rich.console import Console
 
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
-from ebflow.data.preprocessing import gaussian as fit_gaussian
 from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluate import evaluate
 from ebflow.train import Trainer
 from pipelines.config import (
+    MATCHING,
     AnchorConfig,
     ModelConfig,
     ObjectiveConfig,
@@ -35,13 +35,12 @@ from pipelines.curve_report import draw, table
 from pipelines.options import Curves
 from pipelines.recipes import mnist9k
 from pipelines.sources import source_digest
+from pipelines.stages.evaluate import baseline
 from pipelines.training import build
 
 LIKELIHOOD = ("ml", "relative_ml", "lazy_ml")
-MATCHING = ("dsm", "ssm", "ssm_vr", "fd_ssm")
 SIGMA = 0.1
-WEIGHT = SIGMA**2
-"""Of score matching beside the anchor: ½ σ² ‖s + n/σ‖² is of the size of the energy, D/2."""
+SHRINKAGE = 1e-3
 
 SPARSE, DENSE = 100, 30
 """Steps between validations; dense for the slow steps of exact ML."""
@@ -61,7 +60,7 @@ def entries(options: Curves) -> dict[str, Training]:
     base = Training(
         train=train,
         model=ModelConfig(depth=2),
-        preprocess=PreprocessConfig(shrinkage=1e-3),
+        preprocess=PreprocessConfig(shrinkage=SHRINKAGE),
         anchor=AnchorConfig(tolerance=0.2),
     )
     found = {name: _objective(base, name, 0.0) for name in LIKELIHOOD}
@@ -72,11 +71,10 @@ def entries(options: Curves) -> dict[str, Training]:
 
 
 def _objective(base: Training, name: str, anchor: float) -> Training:
-    weight = WEIGHT if anchor else 1.0
     every = DENSE if name == "ml" else SPARSE
     return base.model_copy(
         update={
-            "objective": ObjectiveConfig(name=name, weight=weight, sigma=SIGMA),
+            "objective": ObjectiveConfig(name=name, sigma=SIGMA),
             "anchor": base.anchor.model_copy(update={"weight": anchor}),
             "train": base.train.model_copy(update={"validate_every": every}),
         }
@@ -88,7 +86,7 @@ def _paper(base: Training, name: str) -> Training:
         update={
             "preprocess": PreprocessConfig(normalise="none", scale=0.5),
             "model": ModelConfig(depth=2, sign=-1, bias=1.0, calibrated=False),
-            "objective": ObjectiveConfig(name=name, sigma=1.0, weight=1.0),
+            "objective": ObjectiveConfig(name=name, sigma=1.0),
             "anchor": AnchorConfig(weight=0.0),
             "train": base.train.model_copy(
                 update={
@@ -118,10 +116,10 @@ def curves(options: Curves, console: Console) -> list[dict[str, Any]]:
     """
     chosen = _chosen(options)
     cells = options.output / "cells"
-    cells.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         dataset = _prepare(options, Path(folder) / "data")
         gaussian = _gaussian(dataset)
+        cells.mkdir(parents=True, exist_ok=True)
         found = [
             _cell(cells, label, config.model_copy(update={"seed": seed}), dataset, console)
             for seed in range(options.seeds)
@@ -149,7 +147,7 @@ def _prepare(options: Curves, folder: Path) -> Dataset:
 
 
 def _gaussian(dataset: Dataset) -> dict[str, float]:
-    flow = fit_gaussian(dataset.split("train"))
+    flow, _ = baseline(dataset, PreprocessConfig(shrinkage=SHRINKAGE))
     return {name: evaluate(flow, dataset.split(name)).nll for name in ("validation", "test")}
 
 

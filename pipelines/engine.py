@@ -1,4 +1,4 @@
-"""Stages on Ray, chained and remembered by redun: the only file that knows redun beyond ``@task``.
+"""Stages on Ray, chained and remembered by redun: the only file that knows how redun works.
 
 redun runs in the driver and keeps, in ``redun.db``, which call of which code gave which artefact.
 A stage is found again by its own source, the source of the modules it names
@@ -182,6 +182,11 @@ def _make(stage: str, key: str, arguments: tuple[Any, ...], context: Context) ->
             body(*arguments, output=output, work=work, run=run)
             record = store.commit(stage, key, output, run_id=run.id)
             run.set_tags({"ebflow.artefact": str(store.artefact(stage, key))})
+    except BadInput:
+        shutil.rmtree(output, ignore_errors=True)
+        with suppress(OSError):
+            work.rmdir()
+        raise
     finally:
         shutil.rmtree(output, ignore_errors=True)
     shutil.rmtree(work)
@@ -268,9 +273,11 @@ class RayExecutor(StageExecutor):
 def _own_sigterm() -> Iterator[None]:
     """Keeps the handler of SIGTERM, which Ray replaces by one that aborts."""
     handler = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ def prepare() -> None:
 def restart_with_huge_pages(words: Sequence[str]) -> None:
     """Starts this command anew if the process has no huge pages; else does nothing."""
     if not IN_FORCE:
-        os.environ["GLIBC_TUNABLES"] = HUGE_PAGES
+        present = os.environ.get("GLIBC_TUNABLES")
+        os.environ["GLIBC_TUNABLES"] = f"{present}:{HUGE_PAGES}" if present else HUGE_PAGES
         os.execv(sys.executable, [sys.executable, "-m", "pipelines.cli", *words])
 
 

@@ -41,7 +41,7 @@ def mnist9k() -> DensityConfig:
             steps=20_000,
             lr=1.5e-3,
             warmup=0.02,
-            validate_every=500,
+            validate_every=1000,
             threads=2,
         ),
     )
@@ -64,7 +64,7 @@ def paper() -> DensityConfig:
             "name": "paper",
             "preprocess": PreprocessConfig(normalise="none", scale=0.5),
             "model": ModelConfig(depth=2, sign=-1, bias=1.0, calibrated=False),
-            "objective": ObjectiveConfig(name="dsm", sigma=1.0, weight=1.0),
+            "objective": ObjectiveConfig(name="dsm", sigma=1.0),
             "anchor": AnchorConfig(weight=0.0),
             "train": base.train.model_copy(
                 update={"optimizer": "rmsprop", "lr": 1e-4, "schedule": "constant", "warmup": 0.0}

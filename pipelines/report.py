@@ -3,7 +3,7 @@
 __all__ = ["figures", "page"]
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,7 @@ def figures(
         x: Test data, with shape (N, D).
         y: Samples of the flow, with shape (N, D).
     """
-    grey = manifest.levels is not None and len(_picture(manifest.shape)) == 2
-    samples = _pictures if grey else _pairs
+    samples = _pictures if _is_picture(manifest) else _pairs
     with matplotlib.rc_context(STYLE):
         return {
             "training": _training(rows, numbers),
@@ -136,23 +135,30 @@ def _pictures(manifest: Manifest, x: np.ndarray, y: np.ndarray) -> Figure:
     for axis, images, title in zip(
         figure.subplots(1, 2), (x, y), ("test data", "samples"), strict=True
     ):
-        axis.imshow(_tiles(images, shape), cmap="gray", vmin=0, vmax=manifest.levels - 1)
+        tiles = _tiles(images / (manifest.levels - 1), shape)
+        axis.imshow(tiles, cmap="gray", vmin=0, vmax=1)
         axis.set_title(title)
         axis.axis("off")
     return figure
 
 
 def _picture(shape: Sequence[int]) -> tuple[int, ...]:
+    """Returns (height, width), or (height, width, 3) of colours."""
     return tuple(size for size in shape if size > 1)
+
+
+def _is_picture(manifest: Manifest) -> bool:
+    shape = _picture(manifest.shape)
+    return manifest.levels is not None and (len(shape) == 2 or shape[2:] == (3,))
 
 
 def _tiles(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Returns a grid of images, NaN between them and where there is none."""
-    height, width = shape
-    tiles = np.full((GRID * GRID, height + 1, width + 1), np.nan)
-    tiles[: len(images), :height, :width] = images[: GRID * GRID].reshape(-1, height, width)
-    grid = tiles.reshape(GRID, GRID, height + 1, width + 1).transpose(0, 2, 1, 3)
-    return grid.reshape(GRID * (height + 1), GRID * (width + 1))[:-1, :-1]
+    height, width, *colours = shape
+    tiles = np.full((GRID * GRID, height + 1, width + 1, *colours), np.nan)
+    tiles[: len(images), :height, :width] = images[: GRID * GRID].reshape(-1, *shape)
+    grid = tiles.reshape(GRID, GRID, *tiles.shape[1:]).swapaxes(1, 2)
+    return grid.reshape(GRID * (height + 1), GRID * (width + 1), *colours)[:-1, :-1]
 
 
 def _pairs(manifest: Manifest, x: np.ndarray, y: np.ndarray) -> Figure:
@@ -161,17 +167,13 @@ def _pairs(manifest: Manifest, x: np.ndarray, y: np.ndarray) -> Figure:
     figure = Figure(figsize=(8, 8), layout="constrained")
     axes = figure.subplots(count, count, squeeze=False)
     for i, j in np.ndindex(count, count):
-        _pair(axes[i, j], x[:, [j, i]], y[:, [j, i]])
+        draw = _histogram if i == j else _scatter
+        draw(axes[i, j], x[:, [j, i]], y[:, [j, i]])
+        axes[i, j].tick_params(labelsize=6)
         axes[i, j].set_xlabel(names[j] if i == count - 1 else "")
         axes[i, j].set_ylabel(names[i] if j == 0 else "")
     figure.suptitle("test data (grey) and samples (blue)")
     return figure
-
-
-def _pair(axis: Axes, x: np.ndarray, y: np.ndarray) -> None:
-    draw: Callable[..., Any] = _histogram if np.array_equal(x[:, 0], x[:, 1]) else _scatter
-    draw(axis, x, y)
-    axis.tick_params(labelsize=6)
 
 
 def _histogram(axis: Axes, x: np.ndarray, y: np.ndarray) -> None:

@@ -17,6 +17,7 @@ from ebflow.data.schema import Manifest
 from pipelines import rows
 from pipelines.config import DensityConfig
 from pipelines.engine import Artefact
+from pipelines.method import method
 from pipelines.tracking import StageRun
 
 EXAMPLES = 4
@@ -27,7 +28,7 @@ Artefacts = Sequence[Artefact]
 
 def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, Any]:
     """Copies checkpoint, figures and page into a folder; returns the numbers."""
-    _, trained, _, reported = (artefact.path for artefact in value)
+    data, trained, _, reported = (artefact.path for artefact in value)
     shutil.copytree(trained / "checkpoint", folder / "checkpoint")
     shutil.copytree(reported / "figures", folder / "figures")
     shutil.copy(reported / "report.html", folder)
@@ -35,6 +36,8 @@ def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, 
     return {
         **json.loads((reported / "numbers.json").read_text()),
         "verdict": verdict,
+        "method": method(config),
+        "warnings": list(Manifest.load(data).warnings),
         "seeds": {"data": config.data.seed, "training": config.seed},
     }
 
@@ -77,6 +80,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     console.print(table)
     steps, seconds = summary["train/steps"], summary["time/train_s"]
     lines = {
+        "trained by": summary["method"],
         "training": f"{summary['verdict']}; {summary['train/steps_per_s']:.0f} steps/s "
         f"({steps} steps in {seconds:.1f} s; best at step {summary['train/best_step']})",
         "outside step": f"{summary['time/share_outside_step']:.1%} of the training loop",
@@ -86,5 +90,6 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
         "report": summary["report"],
         "to look": "ebflow ui",
     }
+    lines |= {f"warning {i}": text for i, text in enumerate(summary["warnings"], 1)}
     for name, text in lines.items():
         console.print(f"{name:<13} {text}", highlight=False, soft_wrap=True)

@@ -1,11 +1,11 @@
 """The file that a training appends its metrics to: one JSON object a line.
 
-A row has ``kind`` (``log`` or ``validate``), ``step``, ``share`` (of the training that is done),
-``time`` (seconds since 1970), ``metrics`` and ``note`` (what to tell the user, mostly empty). A
-restarted training appends some steps again.
+A row has ``kind`` (``log``, ``validate``, or ``resume`` where a restarted training goes on),
+``step``, ``share`` (of the training that is done), ``time`` (seconds since 1970), ``metrics`` and
+``note`` (what to tell the user, mostly empty).
 """
 
-__all__ = ["FILE", "append", "curve", "read"]
+__all__ = ["FILE", "RESUMED", "Row", "append", "curve", "read"]
 
 import json
 import os
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = "metrics.jsonl"
+RESUMED = "resume"
 
 Row = dict[str, Any]
 
@@ -60,6 +61,11 @@ def read(path: Path, offset: int = 0) -> tuple[list[Row], int]:
 
 
 def curve(rows: Iterable[Row], kind: str) -> list[Row]:
-    """Returns the rows of a kind by rising step; of a step told twice, the last one told."""
-    last = {row["step"]: row for row in rows if row["kind"] == kind}
-    return [last[step] for step in sorted(last)]
+    """Returns the rows of a kind by rising step, less those that a restart took back."""
+    kept: dict[int, Row] = {}
+    for row in rows:
+        if row["kind"] == RESUMED:
+            kept = {step: told for step, told in kept.items() if step <= row["step"]}
+        elif row["kind"] == kind:
+            kept[row["step"]] = row
+    return [kept[step] for step in sorted(kept)]

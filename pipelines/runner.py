@@ -2,12 +2,13 @@
 
 __all__ = ["Run", "check", "execute", "log_file", "plan"]
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,8 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
         The summary, as in ``summary.json``.
     """
     key = run.pipeline.key(run.name, run.config, inputs)
-    with _clean_home(), writing(log_file(run)):
-        waiting = store.lock(f"run-{key[:20]}", waiting=lambda: _wait(console))
-        with waiting, reaching(), ExitStack() as stack:
+    with _clean_home(), writing(log_file(run)), _locked(run, key, console):
+        with reaching(), ExitStack() as stack:
             tracked = Tracked(run, key, stack)
             progress = stack.enter_context(Progress(console))
             stages = Engine(
@@ -183,7 +183,7 @@ def _known(run: Run, draft: Path, outcome: Outcome) -> dict[str, Any]:
         **places,
         "name": run.name,
         "artefacts": _by_stage(outcome, lambda artefact: str(artefact.path)),
-        "config": run.config.model_dump(mode="json"),
+        "config": _json(run.config),
         "command": run.command,
     }
 
@@ -196,6 +196,10 @@ def _by_stage(outcome: Outcome, told: Callable[[Artefact], str]) -> dict[str, An
     return {stage: some[0] if len(some) == 1 else some for stage, some in found.items()}
 
 
+def _told(found: str | list[str]) -> str:
+    return found if isinstance(found, str) else " ".join(found)
+
+
 def _replace(new: Path, old: Path) -> None:
     if old.is_dir():
         shutil.rmtree(old)
@@ -204,23 +208,60 @@ def _replace(new: Path, old: Path) -> None:
 
 def _log(run: Run, outcome: Outcome, made: StageRun) -> None:
     keys = _by_stage(outcome, lambda artefact: artefact.key)
-    made.set_tags({f"ebflow.key.{stage}": str(key) for stage, key in keys.items()})
+    runs = _by_stage(outcome, lambda artefact: artefact.record.run_id)
+    made.set_tags({f"ebflow.key.{stage}": _told(key) for stage, key in keys.items()})
+    made.set_tags({f"ebflow.stage.{stage}": _told(run_id) for stage, run_id in runs.items()})
     for name in ("summary.json", "config.yaml"):
         made.log_artifacts(run.output / name)
     run.pipeline.log(run.config, outcome.value, run.output, made)
 
 
 @contextmanager
-def _clean_home() -> Iterator[None]:
-    """Takes back a store that bad input made, as long as it holds no finished work."""
-    fresh = not store.home().exists()
-    try:
+def _locked(run: Run, key: str, console: Console) -> Iterator[None]:
+    """Lets one process at a time run a pipeline, and write to a folder of results."""
+    place = hashlib.sha256(str(run.output.resolve()).encode()).hexdigest()
+
+    def wait(what: str) -> Callable[[], None]:
+        line = f"another process {what}: waiting for it"
+        return lambda: console.print(line, highlight=False)
+
+    with (
+        store.lock(f"run-{key[:20]}", waiting=wait("runs the same pipeline")),
+        store.lock(f"output-{place[:20]}", waiting=wait(f"writes to {run.output}")),
+    ):
+        _announce(run, console)
         yield
-    except BadInput:
-        if fresh and not (store.home() / "artefacts").exists():
-            shutil.rmtree(store.home(), ignore_errors=True)
-        raise
 
 
-def _wait(console: Console) -> None:
-    console.print("another process runs the same pipeline: waiting for it", highlight=False)
+def _announce(run: Run, console: Console) -> None:
+    """Says so if results of another configuration will be replaced; clears what a kill left."""
+    for draft in run.output.glob(".draft-*"):
+        shutil.rmtree(draft)
+    summary = run.output / "summary.json"
+    if summary.exists() and json.loads(summary.read_text())["config"] != _json(run.config):
+        console.print(
+            f"{run.output}: will be replaced; it has the results of another configuration, which "
+            "the store and MLflow keep (choose another place by --name or --output)",
+            highlight=False,
+        )
+
+
+def _json(config: Section) -> Any:  # noqa: ANN401
+    return config.model_dump(mode="json")
+
+
+@contextmanager
+def _clean_home() -> Iterator[None]:
+    """Takes back a store that bad input made, if nobody else has begun to use it."""
+    fresh, parent = not store.home().exists(), store.home().parent
+    made = not parent.exists()
+    with store.alone() as alone:
+        try:
+            yield
+        except BadInput:
+            if fresh and alone():
+                shutil.rmtree(store.home(), ignore_errors=True)
+                if made:
+                    with suppress(OSError):
+                        parent.rmdir()
+            raise

@@ -9,13 +9,25 @@
 * ``redun.db``, ``mlflow.db``, ``mlartifacts/``, ``logs/``.
 """
 
-__all__ = ["Record", "artefact", "commit", "digest", "home", "lock", "record", "work"]
+__all__ = [
+    "Record",
+    "alone",
+    "artefact",
+    "commit",
+    "digest",
+    "home",
+    "identity",
+    "lock",
+    "record",
+    "work",
+]
 
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -33,6 +45,15 @@ class Record:
 def home() -> Path:
     """Returns the absolute path of the store; makes nothing."""
     return Path(os.environ.get("EBFLOW_HOME") or "runs/.store").absolute()
+
+
+def identity() -> str:
+    """Returns the random id of this store, made at its first use."""
+    path = home() / "id"
+    with lock("id"):
+        if not path.exists():
+            path.write_text(uuid.uuid4().hex)
+        return path.read_text()
 
 
 def artefact(stage: str, key: str) -> Path:
@@ -83,6 +104,27 @@ def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Record:
     draft.write_text(json.dumps(asdict(made), indent=1) + "\n")
     os.replace(draft, final.with_suffix(".json"))
     return made
+
+
+@contextmanager
+def alone() -> Iterator[Callable[[], bool]]:
+    """Marks the store as in use; gives a function that tells whether nobody else uses it.
+
+    That function, once it has said yes, keeps others from marking it.
+    """
+    path = home() / "locks" / "use"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_SH)
+
+        def only() -> bool:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+        yield only
 
 
 @contextmanager

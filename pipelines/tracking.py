@@ -1,4 +1,4 @@
-"""MLflow: the only file that imports it.
+"""MLflow: the only file that imports it, besides the model that it keeps (``model.py``).
 
 A pipeline is a run; each stage that runs is a child of it. Without ``MLFLOW_TRACKING_URI`` the
 store is ``mlflow.db`` and ``mlartifacts/`` under ``EBFLOW_HOME``.
@@ -7,11 +7,13 @@ Metrics reach the store from a file of rows that the training appends to (:class
 store that stays away loses nothing, and slows nothing down.
 """
 
-__all__ = ["Follower", "StageRun", "Tracker", "connect", "reaching", "serve", "store_uri"]
+__all__ = ["Follower", "StageRun", "Tracker", "connect", "reaching", "serve", "store_uri",
+           "without_password"]  # fmt: skip
 
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -20,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
+import ebflow
 from ebflow.data.schema import Manifest
 from ebflow.errors import BadInput
 from pipelines import rows, store
@@ -40,6 +44,7 @@ MOST_METRICS = 1000
 MOST_PARAMS = 100
 MOST_CHARACTERS = 6000
 DIGEST_LENGTH = 36
+NEEDED = ("mlflow", "numpy", "pyarrow", "safetensors", "torch")
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,14 @@ class Tracker:
         uri: Where the store is.
         experiment: Id of the experiment.
         key: The pipeline's key, on all its runs as tag ``ebflow.pipeline``.
+        home: Id of the store that the runs come from, on all of them as tag ``ebflow.store``:
+            another store's runs of an equal pipeline are not this one's to end or to show.
     """
 
     uri: str
     experiment: str
     key: str
+    home: str
 
     @cached_property
     def client(self) -> MlflowClient:
@@ -63,7 +71,7 @@ class Tracker:
 
     def start(self, name: str, tags: Mapping[str, str]) -> str:
         """Creates a run and returns its id."""
-        tags = {"ebflow.pipeline": self.key, **tags}
+        tags = {"ebflow.pipeline": self.key, "ebflow.store": self.home, **tags}
         return self.client.create_run(self.experiment, run_name=name, tags=tags).info.run_id
 
     def finished(self) -> str | None:
@@ -109,8 +117,8 @@ class Tracker:
             log.warning("run %s ended %s, which MLflow was not told: %s", run_id, status, error)
 
     def _runs(self, condition: str) -> list[Any]:
-        key = f"tags.`ebflow.pipeline` = '{self.key}'"
-        return self.client.search_runs([self.experiment], f"{key} AND {condition}")
+        mine = f"tags.`ebflow.pipeline` = '{self.key}' AND tags.`ebflow.store` = '{self.home}'"
+        return self.client.search_runs([self.experiment], f"{mine} AND {condition}")
 
 
 class StageRun:
@@ -191,7 +199,8 @@ class StageRun:
                 artifacts={"checkpoint": str(checkpoint)},
                 signature=ModelSignature(inputs, outputs),
                 input_example=example,
-                pip_requirements=["ebflow"],
+                code_paths=[str(Path(ebflow.__file__).parent)],
+                pip_requirements=_requirements(),
             )
         return model.model_uri
 
@@ -262,7 +271,8 @@ def reaching() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise StageFailed(f"MLflow at {_uri()}: {' '.join(str(error).split())[:300]}") from error
+        line = " ".join(str(error).split())[:300]
+        raise StageFailed(f"MLflow at {without_password(_uri())}: {line}") from error
 
 
 def connect(experiment: str, key: str) -> Tracker:
@@ -272,13 +282,19 @@ def connect(experiment: str, key: str) -> Tracker:
         client = MlflowClient(uri)
         found = client.get_experiment_by_name(experiment)
         if found is not None:
-            return Tracker(uri, found.experiment_id, key)
+            return Tracker(uri, found.experiment_id, key, store.identity())
         location = (store.home() / "mlartifacts").as_uri() if uri == store_uri() else None
-        return Tracker(uri, client.create_experiment(experiment, location), key)
+        made = client.create_experiment(experiment, location)
+        return Tracker(uri, made, key, store.identity())
 
 
 def _uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or store_uri()
+
+
+def without_password(uri: str) -> str:
+    """Returns a URI that may be shown: without user and password."""
+    return re.sub(r"//[^/]*@", "//", uri)
 
 
 def store_uri() -> str:
@@ -292,6 +308,11 @@ def serve(port: int) -> subprocess.Popen:
     command += ["--port", str(port), "--backend-store-uri", store_uri()]
     command += ["--artifacts-destination", str(store.home() / "mlartifacts")]
     return subprocess.Popen(command, start_new_session=True)
+
+
+def _requirements() -> list[str]:
+    """Returns what the library, which goes with the model as code, needs of other packages."""
+    return [f"{name}=={version(name).partition('+')[0]}" for name in NEEDED]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ __all__ = ["Reporter", "RowWriter", "build", "fit", "worker"]
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,10 @@ from ebflow.loss import Loss
 from ebflow.randomness import generator
 from ebflow.train import Event, Trainer
 from pipelines import rows
-from pipelines.config import ClusterConfig, ObjectiveConfig, TrainConfig, Training
+from pipelines.config import MATCHING, ClusterConfig, ObjectiveConfig, TrainConfig, Training
 from pipelines.environment import embedded
 from pipelines.rendezvous import FileRendezvous
 
-LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
 OPTIONS = {
     "dsm": ("sigma",),
     "fd_ssm": ("epsilon",),
@@ -92,15 +91,15 @@ def _flow(config: Training, dataset: Dataset) -> Flow:
         scale=front.scale,
         shrinkage=front.shrinkage,
         seed=config.seed,
+        dtype=flow.like.dtype,
     )
     return flow.preprocessed(chain, match_after=front.match_after)
 
 
 def _loss(config: Training, matched: Flow) -> Loss:
     rule = config.anchor
-    likelihood = config.objective.name in LIKELIHOOD
     lazy = config.objective.name == "lazy_ml"
-    weight = 0.0 if likelihood else rule.weight
+    weight = rule.weight if config.objective.name in MATCHING else 0.0
     anchor = Anchor(
         matched,
         interval=rule.interval,
@@ -111,7 +110,7 @@ def _loss(config: Training, matched: Flow) -> Loss:
     return Loss(
         matched,
         _objective(config.objective, anchor),
-        weight=1.0 if likelihood else config.objective.weight,
+        weight=config.objective_weight,
         anchor=anchor if weight or lazy else None,
         anchor_weight=weight,
         anchor_clean=rule.clean,
@@ -214,7 +213,7 @@ class Reporter:
 
     def __init__(self, trainer: Trainer, shard: tuple[int, int]) -> None:
         self.trainer, self.rank, self.world = trainer, *shard
-        self.rows: list[dict[str, Any]] = []
+        self.rows = [self._row(rows.RESUMED, {})] if trainer.step else []
         self.nll = math.inf
         self.reported = self.saved = time.monotonic()
 
@@ -223,13 +222,7 @@ class Reporter:
 
         The last one is left to :meth:`finish`.
         """
-        told = {
-            "kind": event.kind,
-            "step": event.step,
-            "share": min(1.0, self.trainer.progress),
-            "note": event.note,
-        }
-        self.rows.append({**told, "time": time.time(), "metrics": event.metrics})
+        self.rows.append(self._row(event.kind, event.metrics, event.note))
         validated = event.kind == "validate"
         self.nll = event.metrics["val/nll"] if validated else self.nll
         if self.trainer.verdict:
@@ -238,6 +231,16 @@ class Reporter:
             self.save()
         elif self._agreed(self.reported, REPORT_S):
             self._report(None)
+
+    def _row(self, kind: str, metrics: Mapping[str, float], note: str = "") -> rows.Row:
+        return {
+            "kind": kind,
+            "step": self.trainer.step,
+            "share": min(1.0, self.trainer.progress),
+            "time": time.time(),
+            "metrics": metrics,
+            "note": note,
+        }
 
     def save(self) -> None:
         """Reports what is left, with a checkpoint."""

@@ -29,7 +29,8 @@ def run(words: Sequence[str]) -> int:
     from pipelines import tracking
 
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        print(f"runs are tracked at MLFLOW_TRACKING_URI = {uri}: look there")
+        shown = tracking.without_password(uri)
+        print(f"runs are tracked at MLFLOW_TRACKING_URI = {shown}: look there")
         return 0
     if not (store.home() / "mlflow.db").exists():
         raise BadInput(f"{store.home()}: found no runs, expected those of `ebflow run density`")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import NonFinite
 from .base import Bijection, ConstantJacobian, Jet, Linearization, sum_event
 
 
@@ -111,7 +112,7 @@ class SmoothLeakyReLU(Elementwise):
         return d1, psi1, psi1 * (1 - 2 * sigma - psi1)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Solves f(x) = y. Raises ArithmeticError if 50 Newton steps do not meet the tolerance."""
+        """Solves f(x) = y; raises NonFinite if 50 Newton steps do not, as where y is NaN."""
         low, high = self.alpha + self.residual, 1.0 + self.residual
         x = torch.where(y > 0, y / high, y / low)
         tolerance = 8 * torch.finfo(y.dtype).eps
@@ -120,7 +121,7 @@ class SmoothLeakyReLU(Elementwise):
             x = x - step
             if (step.abs() <= tolerance * (1 + x.abs())).all():
                 return x
-        raise ArithmeticError("SmoothLeakyReLU.inverse: 50 Newton steps did not converge")
+        raise NonFinite("SmoothLeakyReLU.inverse: 50 Newton steps did not converge")
 
 
 class Logit(Elementwise):

@@ -27,6 +27,9 @@ from ..flow import Flow
 from ..randomness import generator as derive
 from .loader import Split
 
+COARSEST = 1e-3
+"""Largest step between representable values of a feature, in its standard deviations."""
+
 NORMALISE = ("none", "standardise", "whiten")
 
 
@@ -54,6 +57,7 @@ def fit(
     shrinkage: float = 0.0,
     seed: int = 0,
     batch_size: int = 1024,
+    dtype: torch.dtype = torch.float64,
 ) -> Preprocessing:
     """Fits the preprocessing of a training split in one streamed pass; O(N D²) if whitening.
 
@@ -65,10 +69,11 @@ def fit(
         shrinkage: ρ in [0, 1), the share of the identity in the correlations.
         seed: Where the dequantisation noise of the pass comes from.
         batch_size: Rows at a time.
+        dtype: The type in which the chain will be used.
 
     Raises:
         SingularCovariance: if it is, and ``shrinkage`` is 0.
-        BadInput: if a feature is constant.
+        BadInput: if a feature is constant, or so far from 0 that ``dtype`` cannot resolve it.
     """
     if normalise not in NORMALISE:
         raise ValueError(f"normalise: found {normalise!r}, expected one of {NORMALISE}")
@@ -78,6 +83,7 @@ def fit(
     if normalise != "none":
         mean, covariance = _moments(split, layers, seed, batch_size, full=normalise == "whiten")
         layers += _normaliser(mean, covariance, shrinkage)
+        _check_resolved(mean, covariance, dtype)
     return Preprocessing(layers, {**spec, "normalise": normalise})
 
 
@@ -127,6 +133,18 @@ def _normaliser(mean: Tensor, second: Tensor, shrinkage: float) -> list[Bijectio
         return [standard]
     correlation = second * torch.outer(variance, variance).rsqrt()
     return [standard, Dense(_inverse_root(correlation, shrinkage), None, trainable=False)]
+
+
+def _check_resolved(mean: Tensor, second: Tensor, dtype: torch.dtype) -> None:
+    deviation = (second if second.ndim == 1 else second.diagonal()).sqrt()
+    steps = torch.finfo(dtype).eps * mean.abs() / deviation
+    if steps.max() > COARSEST:
+        k = int(steps.argmax())
+        name = str(dtype).removeprefix("torch.")
+        raise BadInput(
+            f"train.dtype: found {name}, which cannot resolve feature {k} (mean {mean[k]:.6g}, "
+            f"standard deviation {deviation[k]:.3g}), expected float64, or data nearer to 0"
+        )
 
 
 def _inverse_root(correlation: Tensor, shrinkage: float) -> Tensor:

@@ -1,6 +1,6 @@
 """From a trained flow to its exact likelihood, beside that of a Gaussian."""
 
-__all__ = ["evaluate"]
+__all__ = ["baseline", "evaluate"]
 
 import json
 from pathlib import Path
@@ -35,17 +35,18 @@ def evaluate(
     run.log_params({"evaluate": config.model_dump(), "preprocess": front.model_dump()})
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "testing")
-    baseline, shrinkage = _baseline(dataset, front)
+    reference, shrinkage = baseline(dataset, front)
     metrics = {
         "baseline/gaussian_shrinkage": shrinkage,
-        **_metrics(("test/", "val/"), load(trained / "checkpoint"), dataset, config),
-        **_metrics(("baseline/gaussian_", "baseline/gaussian_val_"), baseline, dataset, config),
+        **_metrics(("test/", "best/val_"), load(trained / "checkpoint"), dataset, config),
+        **_metrics(("baseline/gaussian_", "baseline/gaussian_val_"), reference, dataset, config),
     }
     (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
     run.log_metrics(metrics)
 
 
-def _baseline(dataset: Dataset, front: PreprocessConfig) -> tuple[Flow, float]:
+def baseline(dataset: Dataset, front: PreprocessConfig) -> tuple[Flow, float]:
+    """Returns the Gaussian of greatest likelihood, and the shrinkage that it needed; mostly 0."""
     train, chain = dataset.split("train"), {"margin": front.logit, "scale": front.scale}
     try:
         return gaussian(train, **chain), 0.0

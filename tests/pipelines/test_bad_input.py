@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines import store
+
 OPTIONS = {
     "no number": ("--train.lr fast", "--train.lr: found 'fast', expected a number"),
     "negative rate": ("--train.lr -1", "--train.lr: found -1.0, expected greater than 0"),
@@ -40,6 +42,18 @@ OPTIONS = {
     "unknown precision": (
         "--train.precision low",
         "--train.precision: found 'low', expected one of",
+    ),
+    "a margin that is rounded away": (
+        "--preprocess.logit 1e-7",
+        "preprocess.logit: found 1e-07, which float32 rounds away, expected at least 5e-07",
+    ),
+    "more features than rows": (
+        "--data.rows 120 --data.validation 30 --data.test 30 --train.batch-size 16",
+        "preprocess.shrinkage: found 0 with 60 training rows of 64 features",
+    ),
+    "relative gradients among others": (
+        "--objective.name relative_ml --stabilise.low-energy 1",
+        "--objective.name: found 'relative_ml' with low_energy or latent_mean",
     ),
     "no workers": ("--workers 0", "--cluster.workers: found 0, expected greater"),
     "uneven batch": ("--workers 3", "--train.batch-size: found 128, expected a multiple of"),
@@ -154,6 +168,23 @@ def test_bad_values(table, line, home, ebflow, tmp_path):
     assert result.code == 2 and not home.exists()
     assert len(result.err) == 1 and line in result.err[0], result.err
     assert not (home.parent / "here" / "runs").exists()
+
+
+def test_bad_values_leave_no_default_store(home, ebflow, tmp_path, monkeypatch):
+    monkeypatch.delenv("EBFLOW_HOME")
+    pq.write_table(VALUES["NaN"][0], tmp_path / "bad.parquet")
+    words = ("--train.batch-size", "2", "--data.source", tmp_path / "bad.parquet")
+    assert ebflow("run", "density", *words).code == 2
+    assert not list((home.parent / "here").iterdir())
+
+
+def test_bad_values_leave_a_store_in_use(home, ebflow, tmp_path):
+    pq.write_table(VALUES["NaN"][0], tmp_path / "bad.parquet")
+    words = ("--train.batch-size", "2", "--data.source", tmp_path / "bad.parquet")
+    with store.alone():
+        assert ebflow("run", "density", *words).code == 2
+    assert (home / "redun.db").exists()
+    assert not list((home / "work" / "prepare").iterdir())
 
 
 def test_truncated_file(home, ebflow, tmp_path, tabular_file):

@@ -12,7 +12,7 @@ from ebflow.data.prepare import prepare
 from pipelines.report import figures, page
 
 NUMBERS = {
-    "test/nll": 97.5, "test/nll_se": 0.6, "test/bpd": 2.2, "val/nll": 97.4,
+    "test/nll": 97.5, "test/nll_se": 0.6, "test/bpd": 2.2, "best/val_nll": 97.4,
     "baseline/gaussian_nll": 104.2, "baseline/gaussian_nll_se": 0.7,
     "baseline/gaussian_bpd": 2.35, "baseline/gaussian_val_nll": 104.1,
 }  # fmt: skip

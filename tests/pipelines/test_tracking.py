@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from pipelines import rows, store
 from pipelines.faults import StageFailed
-from pipelines.tracking import Follower, StageRun, connect
+from pipelines.tracking import Follower, StageRun, connect, without_password
 
 
 @pytest.fixture
@@ -63,6 +64,21 @@ def test_what_a_killed_driver_left_running_is_reclaimed(tracker):
     other = connect("tests", "other-key").start("run", {})
     tracker.reclaim()
     assert (status(tracker, mine), status(tracker, other)) == ("KILLED", "RUNNING")
+
+
+def test_runs_of_another_store_are_left_alone(tracker):
+    elsewhere = replace(tracker, home="another store")
+    theirs = elsewhere.start("run", {"ebflow.role": "pipeline"})
+    tracker.reclaim()
+    assert status(tracker, theirs) == "RUNNING"
+    elsewhere.client.set_terminated(theirs, "FINISHED")
+    assert tracker.finished() is None and elsewhere.finished() == theirs
+
+
+def test_passwords_are_not_shown():
+    shown = without_password("http://me:secret@host:5000/path?x=1")
+    assert shown == "http://host:5000/path?x=1"
+    assert without_password("sqlite:////tmp/mlflow.db") == "sqlite:////tmp/mlflow.db"
 
 
 def test_a_stage_is_a_child(tracker, run):

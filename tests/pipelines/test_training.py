@@ -13,6 +13,7 @@ from ebflow.data.prepare import prepare
 from ebflow.train import Event
 from pipelines import rows, training
 from pipelines.config import (
+    MATCHING,
     AnchorConfig,
     ModelConfig,
     ObjectiveConfig,
@@ -83,7 +84,7 @@ def test_the_same_configuration_gives_the_same_numbers(dataset):
 def test_likelihood_objectives_take_no_anchor_besides_their_own(dataset):
     for name in OBJECTIVES:
         loss = build(Training(train=SHORT, objective=ObjectiveConfig(name=name)), dataset).loss
-        matching = name not in training.LIKELIHOOD
+        matching = name in MATCHING
         assert loss.anchor_weight == (1.0 if matching else 0.0), name
         assert (loss.anchor is not None) == (matching or name == "lazy_ml"), name
 
@@ -150,7 +151,7 @@ def test_other_ranks_report_as_often_and_save_nothing(dataset, reported):
 
 
 def test_between_reports_rows_gather(reported):
-    trainer = SimpleNamespace(verdict="", progress=0.5)
+    trainer = SimpleNamespace(verdict="", progress=0.5, step=0)
     reporter = Reporter(trainer, (0, 1))
     for step in range(5):
         reporter.tell(Event("log", step, {"train/loss": 1.0}))

@@ -199,3 +199,23 @@ def test_a_fitted_chain_is_left_as_it_is(digits, single_precision):
     before = chain.layers[-1].weight.dtype
     dense((64,), dtype=torch.float32).preprocessed(chain)
     assert chain.layers[-1].weight.dtype == before == torch.float64
+
+
+def stamped(tmp_path, offset):
+    """A prepared table whose first column lies ``offset`` standard deviations from 0."""
+    rows = np.random.default_rng(0).standard_normal((200, 2))
+    table = pa.table({"time": offset + rows[:, 0], "value": rows[:, 1]})
+    pq.write_table(table, tmp_path / "stamped.parquet")
+    prepare(str(tmp_path / "stamped.parquet"), tmp_path / "data")
+    return Dataset(tmp_path / "data").split("train")
+
+
+def test_a_feature_that_single_precision_cannot_resolve_is_refused(tmp_path):
+    split = stamped(tmp_path, 1.7e9)
+    with pytest.raises(BadInput, match=r"^train.dtype: found float32, which .* feature 0 \(mean"):
+        fit(split, dtype=torch.float32)
+    assert fit(split, dtype=torch.float64).spec["normalise"] == "whiten"
+
+
+def test_a_feature_a_little_off_is_not(tmp_path):
+    fit(stamped(tmp_path, 1e3), dtype=torch.float32)

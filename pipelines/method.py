@@ -1,0 +1,56 @@
+"""What a training minimised, on what, and how: one line for a person."""
+
+__all__ = ["method"]
+
+from collections.abc import Iterator
+
+from pipelines.config import (
+    MATCHING,
+    AnchorConfig,
+    ModelConfig,
+    PreprocessConfig,
+    TrainConfig,
+    Training,
+)
+
+
+def method(config: Training) -> str:
+    """Returns the line: loss; preprocessing; flow; optimiser."""
+    parts = (" + ".join(_terms(config)), _front(config.preprocess), _flow(config.model))
+    return "; ".join((*parts, _optimiser(config.train)))
+
+
+def _terms(config: Training) -> Iterator[str]:
+    name, anchor, extra = config.objective.name, config.anchor, config.stabilise
+    noise = f" (σ = {config.objective.sigma:g})" if name == "dsm" else ""
+    lazy = f" (normaliser {_rule(anchor)})" if name == "lazy_ml" else ""
+    yield f"{config.objective_weight:g} × {name}{noise}{lazy}"
+    if name in MATCHING and anchor.weight:
+        yield f"{anchor.weight:g} × anchor ({_rule(anchor)})"
+    if extra.low_energy:
+        yield f"{extra.low_energy:g} × energy"
+    if extra.latent_mean:
+        yield f"{extra.latent_mean:g} × latent mean"
+    if extra.finish:
+        yield f"the last {extra.finish:.0%} by ml"
+
+
+def _rule(anchor: AnchorConfig) -> str:
+    early = f", sooner at drift {anchor.tolerance:g}" if anchor.tolerance else ""
+    return f"refreshed every {anchor.interval} steps{early}"
+
+
+def _front(front: PreprocessConfig) -> str:
+    names = {"none": "raw", "standardise": "standardised", "whiten": "whitened"}
+    where = "" if front.match_after else ", scores matched before it"
+    return f"{names[front.normalise]} data{where}"
+
+
+def _flow(model: ModelConfig) -> str:
+    start = "calibrated" if model.calibrated else "plain"
+    return f"{model.architecture} flow of {model.depth} layers, {start} start"
+
+
+def _optimiser(train: TrainConfig) -> str:
+    rate = f"{train.optimizer} {train.lr:g} {train.schedule}"
+    return f"{rate}, batch {train.batch_size}, EMA {train.ema_decay:g}"

@@ -1,0 +1,28 @@
+"""The line that tells how a flow was trained."""
+
+from pipelines import recipes
+from pipelines.config import AnchorConfig, ObjectiveConfig, StabiliseConfig, Training
+from pipelines.method import method
+
+
+def test_the_default_recipe():
+    assert method(recipes.digits()) == (
+        "0.09 × dsm (σ = 0.3) + 1 × anchor (refreshed every 100 steps, sooner at drift 0.1); "
+        "whitened data; dense flow of 3 layers, calibrated start; "
+        "adam 0.002 cosine, batch 128, EMA 0.999"
+    )
+
+
+def test_nothing_that_is_added_is_hidden():
+    extra = StabiliseConfig(low_energy=0.1, latent_mean=2, finish=0.25)
+    line = method(Training(objective=ObjectiveConfig(name="ssm"), stabilise=extra))
+    assert line.startswith("0.01 × ssm + 1 × anchor")
+    for part in ("0.1 × energy", "2 × latent mean", "the last 25% by ml"):
+        assert part in line
+
+
+def test_an_objective_alone_has_weight_one():
+    alone = Training(objective=ObjectiveConfig(name="dsm"), anchor=AnchorConfig(weight=0))
+    assert method(alone).startswith("1 × dsm (σ = 0.3);")
+    lazy = Training(objective=ObjectiveConfig(name="lazy_ml"))
+    assert method(lazy).startswith("1 × lazy_ml (normaliser refreshed every 100 steps")
