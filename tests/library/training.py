@@ -7,8 +7,10 @@ import torch
 
 from ebflow import objectives
 from ebflow.anchor import Anchor
-from ebflow.architectures import dense
+from ebflow.architectures import convolutional, dense
+from ebflow.bijections import Reshape
 from ebflow.data import preprocessing
+from ebflow.flow import Flow
 from ebflow.loss import Loss
 from ebflow.train import Trainer
 
@@ -38,12 +40,21 @@ def loss_of(matched, objective="dsm", anchor=None, hyper=None, **options):
     return Loss(matched, function, anchor=model, **{"anchor_weight": weight, **options})
 
 
+def images(width, **options):
+    """Returns a convolutional net of flat rows of square images."""
+    shape = (1, round(width**0.5), round(width**0.5))
+    options = {"kernel_size": 3, "blocks": 2, "depth": 1, "sign": 1.0, **options}
+    return Flow((width,), [Reshape((width,), shape), *convolutional(shape, **options).layers])
+
+
 def trainer(
     dataset, objective="dsm", *, front=None, net=None, loss=None, optimizer="adam", **more
 ):
     """Returns a short training; every option of ``Trainer`` can be given."""
     split = dataset.split("train")
-    flow = dense((split.width,), **{"noise": 0.1, "generator": seeded(), **(net or {})})
+    options = {"noise": 0.1, "generator": seeded(), **(net or {})}
+    convolutions = options.pop("architecture", "dense") == "convolutional"
+    flow = images(split.width, **options) if convolutions else dense((split.width,), **options)
     chain = preprocessing.fit(split, **{"normalise": "whiten", **(front or {})})
     match_after, device = more.pop("match_after", True), more.pop("device", "cpu")
     settings = dict(steps=12, batch_size=64, validate_every=6, log_every=3)
