@@ -55,7 +55,7 @@ class Anchor:
     ) -> None:
         if interval < 1 or check_every < 1 or probes < 1:
             raise ValueError("anchor: interval, check_every and probes must be at least 1")
-        layers = [layer for layer in flow.layers if layer.constant_jacobian]
+        layers = [layer.core for layer in flow.layers if layer.constant_jacobian]
         self.lazy = [layer for layer in layers if layer.lazy and layer.volume_parameters()]
         self.exact = [layer for layer in layers if layer not in self.lazy]
         self.interval, self.tolerance, self.check_every = interval, tolerance, check_every

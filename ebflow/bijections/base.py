@@ -118,6 +118,11 @@ class ConstantJacobian(Bijection):
     """Whether ``log_det`` is costly, so that an anchor refreshes its gradient by rule; such a
     layer is ``Weighted``."""
 
+    @property
+    def core(self) -> "ConstantJacobian":
+        """The layer whose log-determinant this one's is: itself, unless it wraps another."""
+        return self
+
     @abstractmethod
     def log_det(self) -> Tensor:
         """Returns log |det J| in nats, a scalar."""
