@@ -83,13 +83,13 @@ def test_random_rotations_rotate(channels, factorised):
 
 
 def test_random_rotations_are_uniform():
-    """The mean of W₀₀² over rotations of 3 dimensions is 1/3, to 5 standard errors."""
-    generator = seeded(5)
-    squares = torch.stack(
-        [random_rotation((3, 1, 1), generator=generator).weight[0] ** 2 for _ in range(1000)]
+    """Entries of rotations of 3 dimensions have mean 0 and mean square 1/3, to 5 errors."""
+    generator, n = seeded(5), 1000**0.5
+    entries = torch.stack(
+        [random_rotation((3, 1, 1), generator=generator).weight.detach() for _ in range(1000)]
     )
-    error = squares.std(0) / len(squares) ** 0.5
-    assert ((squares.mean(0) - 1 / 3).abs() < 5 * error).all()
+    for values, expected in ((entries, 0), (entries**2, 1 / 3)):
+        assert ((values.mean(0) - expected).abs() < 5 * values.std(0) / n).all()
 
 
 @forms
