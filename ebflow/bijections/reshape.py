@@ -1,11 +1,12 @@
 """Layers that move elements without changing them: volume is kept, so log |det J| = 0."""
 
-__all__ = ["Permutation", "Reshape"]
+__all__ = ["Permutation", "Reshape", "Squeeze"]
 
 import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .base import ConstantJacobian
 
@@ -37,6 +38,44 @@ class Reshape(ConstantJacobian):
     def inverse(self, y: Tensor) -> Tensor:
         """Returns y as events of the source shape."""
         return self._to(y, self.target, self.source)
+
+    linear, transpose = forward, inverse
+
+    def log_det(self) -> Tensor:
+        """Returns zero."""
+        return torch.zeros(())
+
+
+class Squeeze(ConstantJacobian):
+    """Creates the map from (C, H, W) to (4 C, H/2, W/2): each 2×2 square becomes four channels.
+
+    Channel 4 c + 2 i + j of the value holds row i and column j of the squares of channel c.
+
+    Source: Density estimation using Real NVP (Dinh, Sohl-Dickstein, Bengio, 2017),
+    arXiv:1605.08803.
+
+    Arguments:
+        shape: The shape (C, H, W) of an event, with even H and W.
+    """
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        if len(shape) != 3 or shape[1] % 2 or shape[2] % 2:
+            raise ValueError(f"shape: found {tuple(shape)}, expected (C, H, W) with even H and W")
+        channels, height, width = shape
+        self.source, self.target = tuple(shape), (4 * channels, height // 2, width // 2)
+
+    def extra_repr(self) -> str:
+        """Names the two shapes."""
+        return f"{self.source} -> {self.target}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the squares of x as channels."""
+        return F.pixel_unshuffle(x, 2)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Returns the channels of y as squares."""
+        return F.pixel_shuffle(y, 2)
 
     linear, transpose = forward, inverse
 

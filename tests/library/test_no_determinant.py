@@ -74,6 +74,8 @@ TRAININGS = {
     "clipped": dict(clip=1.0),
     "stabilised": dict(loss=dict(low_energy=0.1, latent_mean=1.0)),
     "residual": dict(net=dict(depth=3, residual=True)),
+    "coupling": dict(net=dict(architecture="planar", depth=1, hidden=4)),
+    "image": dict(net=dict(architecture="glow", depth=1, hidden=4, activation="swish")),
     "logit behind the cut": dict(match_after=False, front=dict(normalise="standardise")),
 }
 

@@ -1,14 +1,17 @@
 """Trainers on real data, and ways to compare them."""
 
 import json
+import math
 from functools import partial
 
 import torch
 
 from ebflow import objectives
 from ebflow.anchor import Anchor
-from ebflow.architectures import dense
+from ebflow.architectures import ARCHITECTURES
+from ebflow.bijections import Reshape
 from ebflow.data import preprocessing
+from ebflow.flow import Flow
 from ebflow.loss import Loss
 from ebflow.train import Trainer
 
@@ -38,12 +41,22 @@ def loss_of(matched, objective="dsm", anchor=None, hyper=None, **options):
     return Loss(matched, function, anchor=model, **{"anchor_weight": weight, **options})
 
 
+def flow_of(width, architecture="dense", **options):
+    """Returns a named flow of rows; ``glow`` takes them for square images."""
+    start = {"noise": 0.1} if architecture == "dense" else {}
+    make = partial(ARCHITECTURES[architecture], **{**start, "generator": seeded(), **options})
+    if architecture != "glow":
+        return make((width,))
+    image = (1, math.isqrt(width), math.isqrt(width))
+    return Flow((width,), [Reshape((width,), image), *make(image).layers])
+
+
 def trainer(
     dataset, objective="dsm", *, front=None, net=None, loss=None, optimizer="adam", **more
 ):
     """Returns a short training; every option of ``Trainer`` can be given."""
     split = dataset.split("train")
-    flow = dense((split.width,), **{"noise": 0.1, "generator": seeded(), **(net or {})})
+    flow = flow_of(split.width, **(net or {}))
     chain = preprocessing.fit(split, **{"normalise": "whiten", **(front or {})})
     match_after, device = more.pop("match_after", True), more.pop("device", "cpu")
     settings = dict(steps=12, batch_size=64, validate_every=6, log_every=3)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ebflow.bijections import Permutation, Reshape
+from ebflow.bijections import Permutation, Reshape, Squeeze
 
 
 def test_permutation_is_indexing():
@@ -33,3 +33,22 @@ def test_state_dict_keeps_the_order():
     other.load_state_dict(layer.state_dict())
     x = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
     assert torch.equal(other(x), layer(x)) and torch.equal(other.inverse(layer(x)), x)
+
+
+def test_squeeze_makes_channels_of_squares():
+    """In the order channel, row, column; leading dimensions are kept."""
+    x = torch.arange(2 * 2 * 4 * 6.0).view(1, 2, 2, 4, 6)
+    layer = Squeeze((2, 4, 6))
+    y = layer(x)
+    assert y.shape == (1, 2, 8, 2, 3) and layer.target == (8, 2, 3)
+    for channel in range(2):
+        for row in range(2):
+            for column in range(2):
+                found = y[:, :, 4 * channel + 2 * row + column]
+                assert torch.equal(found, x[:, :, channel, row::2, column::2])
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4), (1, 4, 3), (4, 4), (1, 1, 2, 2)])
+def test_what_has_no_squares_is_refused(shape):
+    with pytest.raises(ValueError, match="expected .C, H, W. with even H and W"):
+        Squeeze(shape)
