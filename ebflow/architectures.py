@@ -120,9 +120,11 @@ def planar(
         generator: Where the start comes from; None: from seed 0.
         dtype: The parameters' type; torch's default otherwise.
     """
+    size = math.prod(shape)
+    if size < 2:
+        raise ValueError(f"shape: found {tuple(shape)}, expected at least two elements")
     if bins and shift_activation:
         raise ValueError(f"shift_activation: found {shift_activation!r}, expected None with bins")
-    size = math.prod(shape)
     generator = generator or derive(0, "weights")
     net = partial(perceptron, hidden=hidden, activation=activation, generator=generator)
     coupling = partial(_vector_coupling, size, net, shift_activation or activation, bins)
