@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from .bijections import Bijection, Jet, Linearization
 from .bijections.base import sum_event
 from .bijections.dequantise import Dequantise
+from .bijections.weighted import fixed_weights
 from .randomness import generator as derive
 from .randomness import normal
 
@@ -231,7 +232,8 @@ class Flow(nn.Module):
         Integer data behind dequantisation are completed by uniform noise from ``generator``;
         without one the noise is the same at every call.
         """
-        return -self.energy(x, generator) - self.log_normalizer()
+        with fixed_weights(self):
+            return -self.energy(x, generator) - self.log_normalizer()
 
     def score(self, x: Tensor) -> Tensor:
         """Returns ∇ₓ log p with shape (B, *event): 2 L GEMMs, differentiable, no autograd."""

@@ -7,7 +7,7 @@ first, its second being zero almost everywhere.
 Weights start uniform in ±1/√(fan-in), as PyTorch's own, but from a given generator.
 """
 
-__all__ = ["ACTIVATIONS", "Interleaved", "Swish", "ZeroConv2d", "convolutional", "perceptron"]
+__all__ = ["ACTIVATIONS", "Interleaved", "Swish", "ZeroConv2d", "convnet", "perceptron"]
 
 from collections.abc import Callable
 
@@ -106,7 +106,7 @@ def perceptron(
     return nn.Sequential(*layers, _started(skip_init(nn.Linear, hidden, outputs), generator))
 
 
-def convolutional(
+def convnet(
     inputs: int, outputs: int, *, hidden: int, activation: str, generator: torch.Generator
 ) -> nn.Module:
     """Returns Glow's conditioner: convolutions of 3×3, 1×1 and 3×3, zero at the start.

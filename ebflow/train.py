@@ -125,6 +125,7 @@ class Trainer:
         self.ema = AveragedModel(self.loss.flow, multi_avg_fn=self._average)
         front = list(flow.layers)[: flow.cut]
         self.averaged = Flow(flow.event_shape, [*front, *self.ema.module.layers], cut=flow.cut)
+        self.averaged.eval()
         self.clock = Clock()
         self.step, self.progress, self.timed = 0, 0.0, 0.0
         self.best, self.best_step, self.stale, self.validated = Standing(), 0, 0, -1

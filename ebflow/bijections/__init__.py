@@ -5,6 +5,7 @@ __all__ = [
     "Affine",
     "Bijection",
     "ConstantJacobian",
+    "Convolution",
     "Coupling",
     "Dense",
     "Elementwise",
@@ -19,14 +20,18 @@ __all__ = [
     "SmoothLeakyReLU",
     "Spline",
     "Squeeze",
+    "Weighted",
     "part",
+    "random_rotation",
 ]
 
 from .actnorm import ActNorm
 from .base import Bijection, ConstantJacobian, Jet, Linearization
+from .convolution import Convolution
 from .coupling import Coupling, ScaleShift, Spline
 from .elementwise import Affine, Elementwise, Logit, SmoothLeakyReLU
 from .linear import Dense
 from .part import Part, part
-from .pointwise import Pointwise
+from .pointwise import Pointwise, random_rotation
 from .reshape import Permutation, Reshape, Squeeze
+from .weighted import Weighted

@@ -18,9 +18,17 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267.
 """
 
-__all__ = ["Bijection", "ConstantJacobian", "Jet", "Linearization", "sum_event"]
+__all__ = [
+    "Bijection",
+    "ConstantJacobian",
+    "ConstantLinearization",
+    "Jet",
+    "Linearization",
+    "sum_event",
+]
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -119,7 +127,13 @@ class ConstantJacobian(Bijection):
 
     constant_jacobian = True
     lazy = False
-    """Whether ``log_det`` is costly, so that an anchor refreshes its gradient by rule."""
+    """Whether ``log_det`` is costly, so that an anchor refreshes its gradient by rule; such a
+    layer is ``Weighted``."""
+
+    @property
+    def core(self) -> "ConstantJacobian":
+        """The layer whose volume this one has: itself, or one that it is made of."""
+        return self
 
     @abstractmethod
     def log_det(self) -> Tensor:
@@ -147,7 +161,7 @@ class ConstantJacobian(Bijection):
 
     def linearize(self, x: Tensor) -> Linearization:
         """Returns this layer at ``x``: its value, and J as two linear maps."""
-        return _ConstantLinearization(self, x)
+        return ConstantLinearization(self.forward(x), self.linear, self.transpose)
 
     def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
         """Pushes the three coefficients through the linear map; ψ does not change."""
@@ -156,20 +170,28 @@ class ConstantJacobian(Bijection):
         return Jet(self.forward(jet.x), self.linear(jet.v), a), zero, zero
 
 
-class _ConstantLinearization(Linearization):
-    def __init__(self, layer: ConstantJacobian, x: Tensor) -> None:
-        self.layer, self.y = layer, layer.forward(x)
+class ConstantLinearization(Linearization):
+    """A layer of constant Jacobian at one batch: its value ``y``, and J and Jᵀ as functions."""
+
+    def __init__(
+        self, y: Tensor, linear: Callable[[Tensor], Tensor], transpose: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.y, self._linear, self._transpose = y, linear, transpose
 
     def pullback(self, s: Tensor) -> Tensor:
-        return self.layer.transpose(s)
+        """Returns Jᵀ s."""
+        return self._transpose(s)
 
     def tangent(self, v: Tensor) -> Tensor:
-        return self.layer.linear(v)
+        """Returns J v."""
+        return self._linear(v)
 
     def curvature(self, v: Tensor, s: Tensor) -> float:
+        """Returns 0: the map is linear."""
         return 0.0
 
     def log_det(self) -> float:
+        """Returns 0: the log-determinant belongs to the normaliser."""
         return 0.0
 
 

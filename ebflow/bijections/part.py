@@ -102,6 +102,11 @@ class ConstantPart(Part, ConstantJacobian):
         """Whether the log-det of f is costly."""
         return self.layer.lazy
 
+    @property
+    def core(self) -> ConstantJacobian:
+        """That of f."""
+        return self.layer.core
+
     def log_det(self) -> Tensor:
         """Returns that of f."""
         return self.layer.log_det()

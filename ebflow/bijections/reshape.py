@@ -46,44 +46,6 @@ class Reshape(ConstantJacobian):
         return torch.zeros(())
 
 
-class Squeeze(ConstantJacobian):
-    """Creates the map from (C, H, W) to (4 C, H/2, W/2): each 2×2 square becomes four channels.
-
-    Channel 4 c + 2 i + j of the value holds row i and column j of the squares of channel c.
-
-    Source: Density estimation using Real NVP (Dinh, Sohl-Dickstein, Bengio, 2017),
-    arXiv:1605.08803.
-
-    Arguments:
-        shape: The shape (C, H, W) of an event, with even H and W.
-    """
-
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        super().__init__()
-        if len(shape) != 3 or shape[1] % 2 or shape[2] % 2:
-            raise ValueError(f"shape: found {tuple(shape)}, expected (C, H, W) with even H and W")
-        channels, height, width = shape
-        self.source, self.target = tuple(shape), (4 * channels, height // 2, width // 2)
-
-    def extra_repr(self) -> str:
-        """Names the two shapes."""
-        return f"{self.source} -> {self.target}"
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns the squares of x as channels."""
-        return F.pixel_unshuffle(x, 2)
-
-    def inverse(self, y: Tensor) -> Tensor:
-        """Returns the channels of y as squares."""
-        return F.pixel_shuffle(y, 2)
-
-    linear, transpose = forward, inverse
-
-    def log_det(self) -> Tensor:
-        """Returns zero."""
-        return torch.zeros(())
-
-
 class Permutation(ConstantJacobian):
     """Creates y_i = x_{order[i]} along the last dimension.
 
@@ -111,3 +73,37 @@ class Permutation(ConstantJacobian):
     def log_det(self) -> Tensor:
         """Returns zero."""
         return torch.zeros((), device=self.order.device)
+
+
+class Squeeze(ConstantJacobian):
+    """Creates the map (C, H, W) → (4C, H/2, W/2) of 2×2 pixels into channels (c, dy, dx).
+
+    Arguments:
+        shape: (C, H, W), with H and W even.
+    """
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        if len(shape) != 3 or shape[1] % 2 or shape[2] % 2:
+            raise ValueError(f"shape: found {tuple(shape)}, expected (C, H, W), H and W even")
+        channels, height, width = shape
+        self.source = tuple(shape)
+        self.target = (4 * channels, height // 2, width // 2)
+
+    def extra_repr(self) -> str:
+        """Names the two shapes."""
+        return f"{self.source} -> {self.target}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns pixels as channels."""
+        return F.pixel_unshuffle(x, 2)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Returns channels as pixels."""
+        return F.pixel_shuffle(y, 2)
+
+    linear, transpose = forward, inverse
+
+    def log_det(self) -> Tensor:
+        """Returns zero."""
+        return torch.zeros(())

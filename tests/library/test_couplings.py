@@ -7,7 +7,7 @@ import torch
 
 from ebflow import objectives
 from ebflow.architectures import ARCHITECTURES, glow, planar
-from ebflow.bijections import ActNorm, Coupling, Dense, Part, Squeeze
+from ebflow.bijections import ActNorm, Coupling, Dense, Part, Pointwise, Squeeze
 from ebflow.checkpoint import rebuild
 
 from . import reference
@@ -17,6 +17,8 @@ from .training import losses, trainer
 NETS = {
     "planar": lambda **o: planar(depth=2, hidden=4, **o),
     "planar, splines": lambda **o: planar((1, 1, 3), depth=2, hidden=4, bins=3, **o),
+    "planar, weight norm": lambda **o: planar(depth=1, hidden=4, norm="weight", **o),
+    "planar, spectral norm": lambda **o: planar(depth=1, hidden=4, norm="spectral", **o).eval(),
     "glow": lambda **o: glow((1, 4, 4), depth=2, hidden=4, **o),
     "glow, splines": lambda **o: glow((1, 4, 4), depth=1, hidden=4, bins=3, **o),
     "glow, one level": lambda **o: glow((2, 2, 2), levels=1, depth=1, hidden=4, **o),
@@ -45,9 +47,7 @@ def test_blocks_of_planar_stand_in_the_order_of_the_paper():
 
 @nets
 def test_mixing_starts_orthogonal(name):
-    weights = [
-        m.weight for m in NETS[name]().modules() if type(m).__name__ in ("Dense", "Pointwise")
-    ]
+    weights = [m.weight for m in NETS[name]().modules() if isinstance(m, Dense | Pointwise)]
     assert weights
     for weight in weights:
         torch.testing.assert_close(weight @ weight.mT, torch.eye(len(weight)))
@@ -79,7 +79,7 @@ def test_halves_leave_the_chain_at_every_level(levels):
 def test_a_spec_builds_the_same_net_again(name):
     flow = stirred(NETS[name](), 0.1)
     flow.initialise(torch.randn(20, *flow.event_shape, generator=seeded()))
-    again = rebuild({**flow.spec, "dtype": "float64"})
+    again = rebuild({**flow.spec, "dtype": "float64"}).eval()
     assert not again.initialised and repr(again) == repr(flow)
     again.load_state_dict(flow.state_dict())
     x = torch.randn(5, *flow.event_shape, generator=seeded(3))
@@ -159,3 +159,5 @@ def test_nets_that_make_no_sense_are_refused():
         planar(bins=4, shift_activation="elu")
     with pytest.raises(ValueError, match="activation: found"):
         planar(activation="sine")
+    with pytest.raises(ValueError, match="norm: found 'layer', expected"):
+        planar(norm="layer")

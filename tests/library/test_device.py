@@ -20,6 +20,14 @@ TRAININGS = {
     "relative_ml": dict(objective="relative_ml", optimizer="sgd"),
     "lazy_ml": dict(objective="lazy_ml"),
     "sml": dict(objective="sml"),
+    "zero": dict(objective="dsm", loss=ANCHORED, net=dict(architecture="convolutional")),
+    "circular": dict(
+        objective="ssm", loss=ANCHORED, net=dict(architecture="convolutional", padding="circular")
+    ),
+    "masked, normalised": dict(
+        objective="ml",
+        net=dict(architecture="convolutional", padding="masked", spectral_norm=True),
+    ),
 }
 trainings = pytest.mark.parametrize("name", TRAININGS)
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ebflow.networks import Interleaved, Swish, ZeroConv2d, convolutional, perceptron
+from ebflow.networks import Interleaved, Swish, ZeroConv2d, convnet, perceptron
 
 from .bijections.cases import seeded, stirred
 
 NETS = {
     "perceptron": lambda g: perceptron(3, 2, hidden=5, activation="swish", generator=g),
-    "convolutional": lambda g: convolutional(3, 2, hidden=5, activation="swish", generator=g),
+    "convnet": lambda g: convnet(3, 2, hidden=5, activation="swish", generator=g),
 }
 nets = pytest.mark.parametrize("name", NETS)
 

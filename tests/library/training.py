@@ -41,14 +41,20 @@ def loss_of(matched, objective="dsm", anchor=None, hyper=None, **options):
     return Loss(matched, function, anchor=model, **{"anchor_weight": weight, **options})
 
 
+NETS = {
+    "convolutional": dict(kernel_size=3, blocks=2, depth=1, sign=1.0, noise=0.1),
+    "dense": dict(noise=0.1),
+}
+
+
 def flow_of(width, architecture="dense", **options):
-    """Returns a named flow of rows; ``glow`` takes them for square images."""
-    start = {"noise": 0.1} if architecture == "dense" else {}
-    make = partial(ARCHITECTURES[architecture], **{**start, "generator": seeded(), **options})
-    if architecture != "glow":
-        return make((width,))
+    """Returns a named flow of flat rows; nets of images take them for square ones."""
+    options = {"generator": seeded(), **NETS.get(architecture, {}), **options}
+    if architecture in ("dense", "planar"):
+        return ARCHITECTURES[architecture]((width,), **options)
     image = (1, math.isqrt(width), math.isqrt(width))
-    return Flow((width,), [Reshape((width,), image), *make(image).layers])
+    flow = ARCHITECTURES[architecture](image, **options)
+    return Flow((width,), [Reshape((width,), image), *flow.layers])
 
 
 def trainer(

@@ -2,15 +2,18 @@
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from ebflow.bijections import (
     ActNorm,
     Affine,
     Bijection,
+    Convolution,
     Coupling,
     Dense,
     Logit,
     Permutation,
+    Pointwise,
     Reshape,
     ScaleShift,
     SmoothLeakyReLU,
@@ -19,7 +22,7 @@ from ebflow.bijections import (
     part,
 )
 from ebflow.bijections.dequantise import Dequantise
-from ebflow.networks import Interleaved, convolutional, perceptron
+from ebflow.networks import Interleaved, convnet, perceptron
 
 
 class Planar(Bijection):
@@ -72,6 +75,27 @@ def matrix(size, seed=0):
     return torch.eye(size) * 1.2 + 0.3 * torch.randn(size, size, generator=seeded(seed))
 
 
+def kernel(channels, side=3, seed=0):
+    """Returns a kernel without structure whose convolutions are well-conditioned."""
+    identity = nn.init.dirac_(torch.empty(channels, channels, side, side))
+    noise = torch.randn(identity.shape, generator=seeded(seed))
+    return 1.2 * identity + 0.4 / (side * channels**0.5) * noise
+
+
+def convolution(padding, channels=2, size=(2, 3), side=3, **options):
+    """Returns a convolution with an offset, and the shape of its events."""
+    bias = torch.linspace(-1, 1, channels)
+    layer = Convolution(kernel(channels, side), bias, size, padding=padding, **options)
+    return layer, (channels, *size)
+
+
+def normalised(layer, shape, normalise=parametrizations.spectral_norm):
+    """Returns a layer in evaluation whose weight is normalised, and the shape of its events."""
+    with torch.random.fork_rng([]):
+        torch.random.manual_seed(0)
+        return normalise(layer).eval(), shape
+
+
 def stirred(module, scale=0.3, seed=1):
     """Moves every parameter off its start, and returns the module."""
     generator = seeded(seed)
@@ -88,7 +112,7 @@ def net(inputs, outputs, activation="swish"):
 
 def image_net(inputs, outputs, activation="swish"):
     """Returns a small conditioner of images."""
-    return convolutional(inputs, outputs, hidden=3, activation=activation, generator=seeded())
+    return convnet(inputs, outputs, hidden=3, activation=activation, generator=seeded())
 
 
 def shear_and_scale(sizes=(1, 2), shift_activation="swish", flip=False):
@@ -109,6 +133,26 @@ CASES = {
     "dense-no-bias": lambda: (Dense(matrix(4, 1), None), (4,)),
     "dense-frozen": lambda: (Dense(matrix(4, 2), torch.ones(4), trainable=False), (4,)),
     "dense-reflection": lambda: (Dense(-torch.eye(3), torch.ones(3)), (3,)),
+    "dense-tril": lambda: (Dense(matrix(4, 3), torch.ones(4), structure="tril"), (4,)),
+    "dense-triu": lambda: (Dense(matrix(4, 4), None, structure="triu"), (4,)),
+    "dense-spectral": lambda: normalised(Dense(matrix(4), torch.ones(4)), (4,)),
+    "zero": lambda: convolution("zero"),
+    "zero-wide": lambda: convolution("zero", side=5),
+    "zero-frozen": lambda: convolution("zero", trainable=False),
+    "zero-no-bias": lambda: (Convolution(kernel(1), None, (3, 2)), (1, 3, 2)),
+    "zero-spectral": lambda: normalised(*convolution("zero")),
+    "circular": lambda: convolution("circular"),
+    "circular-wide": lambda: convolution("circular", size=(4, 2), side=5, channels=1),
+    "circular-one-pixel": lambda: convolution("circular", size=(1, 1)),
+    "circular-weight-norm": lambda: normalised(
+        *convolution("circular"), parametrizations.weight_norm
+    ),
+    "masked": lambda: convolution("masked"),
+    "masked-wide": lambda: convolution("masked", size=(3, 3), side=5, channels=1),
+    "masked-spectral": lambda: normalised(*convolution("masked")),
+    "pointwise": lambda: (Pointwise(matrix(3), (2, 1), torch.ones(3)), (3, 2, 1)),
+    "pointwise-factorised": lambda: (Pointwise(matrix(3), (1, 2), factorised=True), (3, 1, 2)),
+    "pointwise-spectral": lambda: normalised(Pointwise(matrix(2), (1, 2)), (2, 1, 2)),
     "relu": lambda: (SmoothLeakyReLU(0.3), (2, 3)),
     "relu-residual": lambda: (SmoothLeakyReLU(0.3, residual=True), (4,)),
     "relu-steep": lambda: (SmoothLeakyReLU(0.01), (4,)),
@@ -128,8 +172,8 @@ CASES = {
     "permutation-rows": lambda: (Permutation(torch.tensor([1, 2, 0])), (2, 3)),
     "reshape": lambda: (Reshape((2, 3), (6,)), (2, 3)),
     "reshape-up": lambda: (Reshape((6,), (1, 3, 2)), (6,)),
+    "squeeze": lambda: (Squeeze((2, 2, 4)), (2, 2, 4)),
     "dequantise": lambda: (Dequantise(5), (4,)),
-    "squeeze": lambda: (Squeeze((1, 4, 2)), (1, 4, 2)),
     "actnorm": lambda: (stirred(ActNorm((4,))), (4,)),
     "actnorm-channels": lambda: (stirred(ActNorm((2, 1, 2))), (2, 1, 2)),
     "coupling": lambda: (shear_and_scale(), (3,)),
