@@ -132,7 +132,7 @@ class ConstantJacobian(Bijection):
 
     @property
     def core(self) -> "ConstantJacobian":
-        """The layer whose volume this one has: itself, or one that it is made of."""
+        """The layer whose log-determinant this one's is: itself, unless it wraps another."""
         return self
 
     @abstractmethod

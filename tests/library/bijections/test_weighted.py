@@ -34,7 +34,7 @@ norms = pytest.mark.parametrize("norm", NORMS)
 
 
 def normalised(name, norm="spectral"):
-    """Returns a flow in training of two normalised layers, far from their power iterations' end."""
+    """Returns a training flow of two normalised layers, far from their power iterations' end."""
     torch.random.manual_seed(0)
     first, last = (NORMS[norm](LAYERS[name]()) for _ in range(2))
     flow = Flow(first.event_shape, [first, SmoothLeakyReLU(), last])
