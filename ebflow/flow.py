@@ -158,6 +158,24 @@ class Flow(nn.Module):
         """The flow behind the cut, sharing its layers."""
         return Flow(self._shape_at(self.cut), list(self.layers)[self.cut :])
 
+    @property
+    def initialised(self) -> bool:
+        """Whether every layer has what it takes from data."""
+        return all(layer.initialised for layer in self.layers)
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor, generator: torch.Generator | None = None) -> None:
+        """Lets layers such as ``ActNorm`` take what they need from one batch of raw data.
+
+        In order, each from what the layers before it make of ``x``. Layers that have it, from
+        an earlier call or a checkpoint, keep it. Until then they are the identity.
+        """
+        x = self._continuous(x, generator)
+        for layer in self.layers:
+            if not layer.initialised:
+                layer.initialise(x)
+            x = layer(x)
+
     def preprocess(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Returns ``x`` carried through the preprocessing in front of the cut."""
         x = self._continuous(x, generator)

@@ -80,10 +80,22 @@ class Bijection(nn.Module, ABC):
         * ``forward_and_log_det`` and ``inverse`` are enough; the score chain then uses autograd
           for this layer alone (one more backward pass for ``pullback``, two for ``curvature``);
         * ``linearize`` and ``jet`` may be overridden by closed forms;
+        * if it takes statistics of data, ``initialise`` and ``initialised`` do and tell it;
         * if the Jacobian does not depend on the input, derive from ``ConstantJacobian``.
     """
 
     constant_jacobian = False
+
+    @property
+    def initialised(self) -> bool:
+        """Whether the layer has what it takes from data."""
+        return True
+
+    def initialise(self, x: Tensor) -> None:
+        """Takes from a batch ``x`` of this layer's inputs, with shape (B, *event), what it needs.
+
+        Most layers need nothing. ``Flow.initialise`` calls it, once, before training.
+        """
 
     @abstractmethod
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,6 +198,7 @@ class ConstantLinearization(Linearization):
 class _AutogradLinearization(Linearization):
     def __init__(self, layer: Bijection, x: Tensor) -> None:
         self.layer = layer
+        self._last: tuple[Tensor, tuple[Jet, Tensor, Tensor]] | None = None
         with torch.enable_grad():
             self.x = x if x.requires_grad else x.detach().requires_grad_()
             self.y, self.psi = layer.forward_and_log_det(self.x)
@@ -197,14 +210,20 @@ class _AutogradLinearization(Linearization):
         return torch.autograd.grad(outputs, self.x, seeds, create_graph=True)[0]
 
     def tangent(self, v: Tensor) -> Tensor:
-        return self.layer.jet(Jet(self.x, v, None))[0].v
+        return self._jet(v)[0].v
 
     def curvature(self, v: Tensor, s: Tensor) -> Tensor:
-        jet, _, second = self.layer.jet(Jet(self.x, v, None))
-        return sum_event(jet.a * s, self.x) + second
+        jet, _, second = self._jet(v)
+        return sum_event(jet.a * s, jet.x) + second
 
     def log_det(self) -> Tensor:
         return self.psi
+
+    def _jet(self, v: Tensor) -> tuple[Jet, Tensor, Tensor]:
+        # A sweep asks for the tangent and the curvature of the same v: one jet gives both.
+        if self._last is None or self._last[0] is not v:
+            self._last = v, self.layer.jet(Jet(self.x, v, None))
+        return self._last[1]
 
 
 def _autograd_jet(layer: Bijection, jet: Jet) -> tuple[Jet, Tensor, Tensor]:

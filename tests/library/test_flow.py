@@ -15,7 +15,7 @@ from ebflow.density import AutogradDensity
 from ebflow.flow import Flow, Observed
 
 from . import reference
-from .bijections.cases import Planar, Shear, directions, matrix, seeded
+from .bijections.cases import Planar, Shear, directions, matrix, seeded, stirred
 
 CLOSE = dict(rtol=1e-9, atol=1e-9)
 
@@ -78,6 +78,17 @@ def images(shape=(1, 2, 2), **options):
 SMALL = {name: lambda o=o: net((4,), **o) for name, o in NETS.items()}
 SMALL |= {name: lambda o=o: images(**o) for name, o in CONVOLUTIONAL.items()}
 SMALL |= {
+    "planar": lambda: stirred(ARCHITECTURES["planar"](depth=2, hidden=3)),
+    "planar, elu, three": lambda: stirred(
+        ARCHITECTURES["planar"]((3,), depth=1, hidden=3, shift_activation="elu")
+    ),
+    "planar, weight norm": lambda: stirred(
+        ARCHITECTURES["planar"](depth=1, hidden=3, norm="weight")
+    ),
+    "planar, splines": lambda: stirred(ARCHITECTURES["planar"](depth=1, hidden=3, bins=3)),
+    "glow": lambda: stirred(
+        ARCHITECTURES["glow"]((1, 4, 4), depth=1, hidden=2, activation="swish"), 0.1
+    ),
     "image": lambda: net((1, 2, 2)),
     "every kind of layer": custom,
     "no layer": lambda: Flow((4,), []),

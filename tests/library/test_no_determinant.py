@@ -80,6 +80,8 @@ TRAININGS = {
         for padding in ("zero", "circular", "masked")
     },
     "convolutional, normalised": dict(net=dict(architecture="convolutional", spectral_norm=True)),
+    "coupling": dict(net=dict(architecture="planar", depth=1, hidden=4)),
+    "image": dict(net=dict(architecture="glow", depth=1, hidden=4, activation="swish")),
     "logit behind the cut": dict(match_after=False, front=dict(normalise="standardise")),
 }
 

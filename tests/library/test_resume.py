@@ -41,6 +41,9 @@ TRAININGS = {
     "spectrally normalised": dict(
         net=dict(architecture="convolutional", spectral_norm=True), loss=ADAPTIVE, objective="ssm"
     ),
+    "coupling": dict(
+        net=dict(architecture="planar", depth=1, hidden=4), loss=dict(anchor=dict(interval=5))
+    ),
     "single precision": dict(net=dict(dtype=torch.float32)),
 }
 trainings = pytest.mark.parametrize("name", TRAININGS)

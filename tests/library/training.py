@@ -1,13 +1,14 @@
 """Trainers on real data, and ways to compare them."""
 
 import json
+import math
 from functools import partial
 
 import torch
 
 from ebflow import objectives
 from ebflow.anchor import Anchor
-from ebflow.architectures import convolutional, dense
+from ebflow.architectures import ARCHITECTURES
 from ebflow.bijections import Reshape
 from ebflow.data import preprocessing
 from ebflow.flow import Flow
@@ -40,11 +41,20 @@ def loss_of(matched, objective="dsm", anchor=None, hyper=None, **options):
     return Loss(matched, function, anchor=model, **{"anchor_weight": weight, **options})
 
 
-def images(width, **options):
-    """Returns a convolutional net of flat rows of square images."""
-    shape = (1, round(width**0.5), round(width**0.5))
-    options = {"kernel_size": 3, "blocks": 2, "depth": 1, "sign": 1.0, **options}
-    return Flow((width,), [Reshape((width,), shape), *convolutional(shape, **options).layers])
+NETS = {
+    "convolutional": dict(kernel_size=3, blocks=2, depth=1, sign=1.0, noise=0.1),
+    "dense": dict(noise=0.1),
+}
+
+
+def flow_of(width, architecture="dense", **options):
+    """Returns a named flow of flat rows; nets of images take them for square ones."""
+    options = {"generator": seeded(), **NETS.get(architecture, {}), **options}
+    if architecture in ("dense", "planar"):
+        return ARCHITECTURES[architecture]((width,), **options)
+    image = (1, math.isqrt(width), math.isqrt(width))
+    flow = ARCHITECTURES[architecture](image, **options)
+    return Flow((width,), [Reshape((width,), image), *flow.layers])
 
 
 def trainer(
@@ -52,9 +62,7 @@ def trainer(
 ):
     """Returns a short training; every option of ``Trainer`` can be given."""
     split = dataset.split("train")
-    options = {"noise": 0.1, "generator": seeded(), **(net or {})}
-    convolutions = options.pop("architecture", "dense") == "convolutional"
-    flow = images(split.width, **options) if convolutions else dense((split.width,), **options)
+    flow = flow_of(split.width, **(net or {}))
     chain = preprocessing.fit(split, **{"normalise": "whiten", **(front or {})})
     match_after, device = more.pop("match_after", True), more.pop("device", "cpu")
     settings = dict(steps=12, batch_size=64, validate_every=6, log_every=3)

@@ -5,18 +5,24 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from ebflow.bijections import (
+    ActNorm,
     Affine,
     Bijection,
     Convolution,
+    Coupling,
     Dense,
     Logit,
     Permutation,
     Pointwise,
     Reshape,
+    ScaleShift,
     SmoothLeakyReLU,
+    Spline,
     Squeeze,
+    part,
 )
 from ebflow.bijections.dequantise import Dequantise
+from ebflow.networks import Interleaved, convnet, perceptron
 
 
 class Planar(Bijection):
@@ -90,6 +96,38 @@ def normalised(layer, shape, normalise=parametrizations.spectral_norm):
         return normalise(layer).eval(), shape
 
 
+def stirred(module, scale=0.3, seed=1):
+    """Moves every parameter off its start, and returns the module."""
+    generator = seeded(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += scale * torch.randn(parameter.shape, generator=generator)
+    return module
+
+
+def net(inputs, outputs, activation="swish"):
+    """Returns a small conditioner of vectors."""
+    return perceptron(inputs, outputs, hidden=3, activation=activation, generator=seeded())
+
+
+def image_net(inputs, outputs, activation="swish"):
+    """Returns a small conditioner of images."""
+    return convnet(inputs, outputs, hidden=3, activation=activation, generator=seeded())
+
+
+def shear_and_scale(sizes=(1, 2), shift_activation="swish", flip=False):
+    """Returns an affine coupling of vectors, of two conditioners."""
+    passed, moved = sizes[::-1] if flip else sizes
+    nets = Interleaved(net(passed, moved), net(passed, moved, shift_activation))
+    return stirred(Coupling(sizes, nets, ScaleShift(inverted=True), flip=flip))
+
+
+def image_coupling(activation="swish", transform=None):
+    """Returns a coupling of the channels of two-channel images."""
+    transform = transform or ScaleShift(bound=2.0)
+    return stirred(Coupling((1, 1), image_net(1, transform.count, activation), transform))
+
+
 CASES = {
     "dense": lambda: (Dense(matrix(4), torch.linspace(-1, 1, 4)), (4,)),
     "dense-no-bias": lambda: (Dense(matrix(4, 1), None), (4,)),
@@ -136,6 +174,21 @@ CASES = {
     "reshape-up": lambda: (Reshape((6,), (1, 3, 2)), (6,)),
     "squeeze": lambda: (Squeeze((2, 2, 4)), (2, 2, 4)),
     "dequantise": lambda: (Dequantise(5), (4,)),
+    "actnorm": lambda: (stirred(ActNorm((4,))), (4,)),
+    "actnorm-channels": lambda: (stirred(ActNorm((2, 1, 2))), (2, 1, 2)),
+    "coupling": lambda: (shear_and_scale(), (3,)),
+    "coupling-flipped": lambda: (shear_and_scale(flip=True), (3,)),
+    "coupling-elu": lambda: (shear_and_scale((1, 1), "elu"), (2,)),
+    "coupling-image": lambda: (image_coupling(), (2, 2, 1)),
+    "coupling-image-kinked": lambda: (image_coupling("leaky_relu"), (2, 2, 1)),
+    "coupling-spline": lambda: (Coupling((2, 1), stirred(net(2, 8)), Spline(3)), (3,)),
+    "coupling-image-spline": lambda: (image_coupling(transform=Spline(2)), (2, 1, 2)),
+    "part-dense": lambda: (part(Dense(matrix(2), torch.ones(2)), (2,)), (3,)),
+    "part-actnorm": lambda: (part(stirred(ActNorm((2, 1, 2))), (2, 1, 2)), (5,)),
+    "part-squeeze": lambda: (part(Squeeze((1, 2, 2)), (1, 2, 2)), (6,)),
+    "part-relu": lambda: (part(SmoothLeakyReLU(0.3), (2,)), (4,)),
+    "part-coupling": lambda: (part(image_coupling(), (2, 1, 1)), (3,)),
+    "part-reshaped": lambda: (part(Reshape((2, 2), (4,)), (2, 2)), (4,)),
     "planar": lambda: (Planar(4), (4,)),
     "shear": lambda: (Shear(), (4,)),
 }
