@@ -275,7 +275,7 @@ def glow(
         depth: The number of steps of a level.
         hidden: The channels of the couplings' conditioners.
         activation: Their activation, a name in ``networks.ACTIVATIONS``: the paper's has kinks,
-            which sliced score matching does not see; ``swish`` is smooth.
+            at which ``ssm`` is biased (``bijections.coupling``); ``swish`` is smooth.
         bins: None: couplings scale and shift; else splines of that many bins.
         generator: Where the start comes from; None: from seed 0.
         dtype: The parameters' type; torch's default otherwise.

@@ -80,7 +80,7 @@ class Bijection(nn.Module, ABC):
         * ``forward_and_log_det`` and ``inverse`` are enough; the score chain then uses autograd
           for this layer alone (one more backward pass for ``pullback``, two for ``curvature``);
         * ``linearize`` and ``jet`` may be overridden by closed forms;
-        * if it takes statistics of data, ``initialise`` and ``initialised`` do and tell it;
+        * if it takes statistics from data, override ``initialise`` and ``initialised``;
         * if the Jacobian does not depend on the input, derive from ``ConstantJacobian``.
     """
 

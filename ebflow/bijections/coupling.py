@@ -8,9 +8,9 @@ every element of the second part, and the first part passes:
 
 The inverse needs only that of f. The score contains :math:`\partial h / \partial x_1`, so score
 matching differentiates h twice: by autograd, for this layer alone. With h of kinked activations
-(leaky ReLU), or f a spline, whose second derivative jumps at its knots, the score has jumps:
-``ssm``, ``ssm_vr`` and ``fd_ssm``, which integrate by parts, then miss what the jumps contribute
-to the trace of its Jacobian; ``dsm`` and the likelihoods do not.
+(leaky ReLU), or f a spline, whose second derivative jumps at its knots, the score has jumps.
+``ssm`` and ``ssm_vr`` then miss what these contribute to the trace of its Jacobian; ``dsm``,
+``fd_ssm``, whose differences reach across a jump, and the likelihoods do not.
 """
 
 __all__ = ["Coupling", "ScaleShift", "Spline", "Univariate"]

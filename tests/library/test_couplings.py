@@ -97,7 +97,9 @@ def test_starts_come_from_the_generator_alone(name):
 
 
 @nets
-@pytest.mark.parametrize("objective", ["dsm", "ssm", "ssm_vr", "fd_ssm", "ml", "sml"])
+@pytest.mark.parametrize(
+    "objective", ["dsm", "ssm", "ssm_vr", "fd_ssm", "ml", "sml", "relative_ml"]
+)
 def test_every_parameter_gets_a_gradient(name, objective):
     flow = stirred(NETS[name](), 0.1)
     x = torch.randn(8, *flow.event_shape, generator=seeded(3))

@@ -21,6 +21,9 @@ TRAININGS = {
     "lazy_ml": dict(objective="lazy_ml"),
     "sml": dict(objective="sml"),
     "zero": dict(objective="dsm", loss=ANCHORED, net=dict(architecture="convolutional")),
+    "coupling": dict(
+        objective="ssm", loss=ANCHORED, net=dict(architecture="planar", depth=2, hidden=8)
+    ),
     "circular": dict(
         objective="ssm", loss=ANCHORED, net=dict(architecture="convolutional", padding="circular")
     ),
