@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ebflow.anchor import Anchor
-from ebflow.bijections import Affine, Pointwise, SmoothLeakyReLU
+from ebflow.bijections import Affine, Dense, Pointwise, SmoothLeakyReLU, part
 from ebflow.bijections.weighted import fixed_weights
 from ebflow.errors import NonFinite
 from ebflow.flow import Flow
@@ -44,6 +44,12 @@ def pointwise():
     )
 
 
+def parts():
+    """Returns a flow whose costly layers act on parts of an event."""
+    pixels = part(Pointwise(matrix(2, 1), (1, 2)), (2, 1, 2))
+    return Flow((5,), [part(Dense(matrix(3), torch.ones(3)), (3,)), SmoothLeakyReLU(), pixels])
+
+
 FLOWS = {
     "dense": lambda: net((4,), depth=3),
     "affine": affine,
@@ -52,9 +58,10 @@ FLOWS = {
     "circular": lambda: images((1, 4, 2), padding="circular"),
     "masked": lambda: images((1, 4, 2), padding="masked"),
     "pointwise": pointwise,
+    "parts": parts,
 }
 flows = pytest.mark.parametrize("name", FLOWS)
-LAZY = ["dense", "zero", "circular", "pointwise"]
+LAZY = ["dense", "zero", "circular", "pointwise", "parts"]
 lazy = pytest.mark.parametrize("name", LAZY)
 
 
@@ -175,9 +182,11 @@ def test_nothing_but_the_gradient_and_small_weights_is_kept(name):
     flow = FLOWS[name]()
     anchor = refreshed(flow)
     found = {k: t.numel() for k, t in anchor.state().items() if k not in ("counts", "offset")}
-    sizes = [w.numel() for w in anchor.weights]
-    names = ["gradient"] if name == "dense" else ["gradient", "weight"]
-    assert found == {f"{n}.{i}": size for i, size in enumerate(sizes) for n in names}
+    assert found == {
+        f"{kept}.{i}": layer.weight.numel()
+        for i, layer in enumerate(anchor.lazy)
+        for kept in (["gradient"] if isinstance(layer, Dense) else ["gradient", "weight"])
+    }
     kept = {k: t.clone() for k, t in anchor.state().items()}
     move(flow, 1.0)
     assert all(torch.equal(t, kept[k]) for k, t in anchor.state().items())
@@ -275,7 +284,7 @@ def test_frozen_weights_are_not_modelled():
 def test_singular_weights_raise(name):
     flow = FLOWS[name]()
     with torch.no_grad():
-        flow.layers[0].weight.zero_()
+        flow.layers[0].core.weight.zero_()
     with pytest.raises(NonFinite, match="singular"):
         Anchor(flow).step()
 

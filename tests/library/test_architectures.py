@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from ebflow.architectures import ARCHITECTURES, convolutional, dense
-from ebflow.bijections import Convolution, SmoothLeakyReLU, Squeeze
+from ebflow.architectures import ARCHITECTURES, convolutional, dense, multimodal
+from ebflow.bijections import ActNorm, Convolution, Dense, SmoothLeakyReLU, Squeeze
 from ebflow.checkpoint import rebuild
 
-from .bijections.cases import seeded
+from . import reference
+from .bijections.cases import seeded, stirred
 
 
 def size(flow):
@@ -71,11 +72,49 @@ def test_calibrated_images_start_with_standard_latents():
     assert (first.mean(0).abs() < 5 / n).all() and ((first.var(0) - 1).abs() < 20 / n).all()
 
 
+STRUCTURES = {"full": ["full"], "tril": ["tril"], "triu": ["triu"], "trilu": ["triu", "tril"]}
+structures = pytest.mark.parametrize("structure", STRUCTURES)
+
+
+@structures
+def test_layers_of_the_multimodal_net(structure):
+    flow = multimodal(structure=structure, depth=2)
+    matrices = STRUCTURES[structure]
+    block = [Dense] * len(matrices)
+    kinds = [type(layer) for layer in flow.layers]
+    assert kinds == [*block, SmoothLeakyReLU, ActNorm, *block, SmoothLeakyReLU, ActNorm, *block]
+    found = [layer.structure for layer in flow.layers if isinstance(layer, Dense)]
+    assert found == 3 * matrices
+    assert size(multimodal(structure=structure)) == 11 * len(matrices) * 100 + 10 * 20
+
+
+@structures
+def test_start_of_the_multimodal_net(structure):
+    first = multimodal(structure=structure, generator=seeded()).layers[0]
+    torch.testing.assert_close(first.weight @ first.weight.mT, torch.eye(10))
+    if structure == "trilu":
+        second = multimodal(structure=structure).layers[1]
+        assert torch.equal(second.effective_weight(), torch.ones(10, 10).tril())
+
+
+@pytest.mark.parametrize("structure", ["tril", "triu"])
+def test_triangles_make_a_triangular_flow(structure):
+    flow = multimodal((4,), structure=structure, depth=3)
+    J = reference.jacobian(flow, torch.randn(2, 4, generator=seeded()))
+    assert torch.equal(J, getattr(torch, structure)(J))
+
+
+def test_two_triangles_make_a_full_flow():
+    flow = multimodal((4,), structure="trilu", depth=1)
+    assert reference.jacobian(flow, torch.randn(2, 4, generator=seeded())).all()
+
+
 NETS = {
     "dense": (dense, (4,), dict(depth=3, alpha=0.2, residual=True)),
     "convolutional": (convolutional, (1, 4, 4), dict(kernel_size=5, blocks=2, depth=1)),
     "circular": (convolutional, (1, 4, 4), dict(kernel_size=3, blocks=1, padding="circular")),
     "masked": (convolutional, (1, 4, 4), dict(kernel_size=3, padding="masked", residual=False)),
+    "multimodal": (multimodal, (2, 2), dict(depth=2, structure="trilu", alpha=0.2)),
     "spectral": (convolutional, (1, 4, 4), dict(kernel_size=3, blocks=2, spectral_norm=True)),
 }
 
@@ -84,7 +123,7 @@ NETS = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_spec_rebuilds_the_flow(name, dtype):
     build, shape, options = NETS[name]
-    flow = build(shape, **options, noise=0.2, generator=seeded(), dtype=dtype).eval()
+    flow = stirred(build(shape, **options, generator=seeded(), dtype=dtype), 0.1).eval()
     spec = {**flow.spec, "dtype": str(dtype).removeprefix("torch.")}
     again = rebuild(spec).eval()
     again.load_state_dict(flow.state_dict())
@@ -101,8 +140,8 @@ def test_building_leaves_the_global_random_state():
 
 def test_every_architecture_names_itself():
     for name, build in ARCHITECTURES.items():
-        shape = (4,) if name == "dense" else (1, 4, 4)
-        assert build(shape).spec["architecture"] == name
+        options = {"hidden": 2} if name == "glow" else {}
+        assert build((1, 4, 4), **options).spec["architecture"] == name
 
 
 def test_normalising_what_is_calibrated_is_refused():

@@ -89,6 +89,7 @@ SMALL |= {
     "glow": lambda: stirred(
         ARCHITECTURES["glow"]((1, 4, 4), depth=1, hidden=2, activation="swish"), 0.1
     ),
+    "multimodal": lambda: stirred(ARCHITECTURES["multimodal"]((4,), depth=1, structure="trilu")),
     "image": lambda: net((1, 2, 2)),
     "every kind of layer": custom,
     "no layer": lambda: Flow((4,), []),
