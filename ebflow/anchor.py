@@ -14,8 +14,9 @@ score-matching weight 0 this is lazy maximum likelihood.
 
 The adaptive rule bounds the drift :math:`\|r - J_0^{-1} J r\| / \|r\|` over random probes
 :math:`r`; the relative error of the stale gradient is of that order. For a dense layer
-:math:`J_0^{-1} = g^\top`; for others its blocks are factorised once a refresh, at the first look.
-A probe costs a map and a solution, O(D²) for a dense or zero-padded layer.
+:math:`J_0^{-1} = g^\top`; for others its blocks are factorised once a refresh, at the first look,
+and held: D² numbers for a zero-padded convolution. A probe costs a map and a solution, O(D²) for
+either.
 """
 
 __all__ = ["Anchor"]
@@ -77,7 +78,7 @@ class Anchor:
         self.age += 1
 
     def refresh(self) -> None:
-        """Takes log Z and its gradient at the present weights; O(D³) for every dense layer."""
+        """Takes log Z and its gradient at the present weights; O(D³) a dense or zero-padded layer."""
         with torch.enable_grad():
             weights = [weight.detach().clone().requires_grad_() for weight in self.weights]
             pairs = zip(self.lazy, weights, strict=True)
