@@ -78,7 +78,7 @@ class Anchor:
         self.age += 1
 
     def refresh(self) -> None:
-        """Takes log Z and its gradient at the present weights; O(D³) a dense or zero-padded layer."""
+        """Takes log Z and its gradient at the present weights, by exact log-determinants."""
         with torch.enable_grad():
             weights = [weight.detach().clone().requires_grad_() for weight in self.weights]
             pairs = zip(self.lazy, weights, strict=True)

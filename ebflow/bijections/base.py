@@ -127,8 +127,10 @@ class ConstantJacobian(Bijection):
 
     constant_jacobian = True
     lazy = False
-    """Whether ``log_det`` is costly, so that an anchor refreshes its gradient by rule; such a
-    layer is ``Weighted``."""
+    """Whether ``log_det`` is costly, so that an anchor refreshes its gradient by rule.
+
+    The ``core`` of such a layer is ``Weighted``.
+    """
 
     @property
     def core(self) -> "ConstantJacobian":
