@@ -2,23 +2,31 @@ r"""The lazily refreshed normaliser.
 
 Score matching is blind to mass: a flow may lose a latent direction to a linear term of its
 energy, at almost no Fisher divergence and at a great loss of likelihood. The *anchor* adds the
-true likelihood with a stale normaliser. At a refresh, with weights :math:`\theta_0`, it keeps
-:math:`\log Z(\theta_0)` and :math:`g = \nabla \log Z(\theta_0)` (:math:`-W_0^{-\top}` for a dense
-layer), and until the next one uses
+true likelihood with a stale normaliser. At a refresh it keeps, for every layer of costly
+log-determinant with weight :math:`W_0`, that log-determinant and its gradient
+:math:`g = \nabla \log |\det J(W_0)|` (:math:`W_0^{-\top}` for a dense layer), and until the next
+one uses
 
-.. math:: \log Z(\theta) \approx \log Z(\theta_0) + \langle g, \theta - \theta_0 \rangle,
+.. math:: \log |\det J(W)| \approx \log |\det J(W_0)| + \langle g, W - W_0 \rangle,
 
-O(D²) a step. With score-matching weight 0 this is lazy maximum likelihood.
+O(size of W) a step. W is the weight in effect: a parametrisation of it is followed exactly. With
+score-matching weight 0 this is lazy maximum likelihood.
 
-The adaptive rule bounds the drift :math:`\|r - W_0^{-1} W r\| / \|r\|` over random probes
-:math:`r`, O(D²) a probe; the relative error of the stale gradient is of that order.
+The adaptive rule bounds the drift :math:`\|r - J_0^{-1} J r\| / \|r\|` over random probes
+:math:`r`; the relative error of the stale gradient is of that order. For a dense layer
+:math:`J_0^{-1} = g^\top`; for others its blocks are factorised once a refresh, at the first look,
+and held: D² numbers for a zero-padded convolution. A probe costs a map and a solution, O(D²) for
+either.
 """
 
 __all__ = ["Anchor"]
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Callable
 
+import torch
+from torch import Tensor
+
+from .bijections import Weighted
 from .errors import NonFinite
 from .flow import Flow
 from .randomness import generator as derive
@@ -48,19 +56,20 @@ class Anchor:
     ) -> None:
         if interval < 1 or check_every < 1 or probes < 1:
             raise ValueError("anchor: interval, check_every and probes must be at least 1")
-        layers = [layer for layer in flow.layers if layer.constant_jacobian]
+        layers = [layer.core for layer in flow.layers if layer.constant_jacobian]
         self.lazy = [layer for layer in layers if layer.lazy and layer.volume_parameters()]
         self.exact = [layer for layer in layers if layer not in self.lazy]
         self.interval, self.tolerance, self.check_every = interval, tolerance, check_every
         self.probes, self.seed = probes, seed
         self.refreshes, self.age, self.drift = 0, 0, 0.0
         self.offset = torch.zeros(())
-        self.gradients: list[Tensor] = []
+        self.kept: list[dict[str, Tensor]] = []
+        self._solvers: list[Callable[[Tensor], Tensor]] = []
 
     @property
-    def weights(self) -> list[nn.Parameter]:
-        """The parameters of the lazily modelled log-determinants."""
-        return [weight for layer in self.lazy for weight in layer.volume_parameters()]
+    def weights(self) -> list[Tensor]:
+        """The weights in effect of the lazily modelled log-determinants."""
+        return [layer.effective_weight() for layer in self.lazy]
 
     def step(self) -> None:
         """Refreshes if the rule asks for it; called once before every training step."""
@@ -69,49 +78,69 @@ class Anchor:
         self.age += 1
 
     def refresh(self) -> None:
-        """Takes log Z and its gradient at the present weights; O(D³) for every dense layer."""
+        """Takes log Z and its gradient at the present weights, by exact log-determinants."""
         with torch.enable_grad():
-            log_det = sum((layer.log_det() for layer in self.lazy), start=torch.zeros(()))
+            weights = [weight.detach().clone().requires_grad_() for weight in self.weights]
+            pairs = zip(self.lazy, weights, strict=True)
+            log_det = sum((layer.volume(w) for layer, w in pairs), start=torch.zeros(()))
         if not torch.isfinite(log_det):
             raise NonFinite("anchor: a linear layer became singular; lower the learning rate")
-        weights = self.weights
         gradients = torch.autograd.grad(log_det, weights) if weights else ()
-        self.gradients = [gradient.contiguous() for gradient in gradients]
-        self.offset = log_det.detach() - self._inner(detach=True)
+        weights = [weight.detach() for weight in weights]
+        triples = zip(self.lazy, gradients, weights, strict=True)
+        self.kept, self._solvers = [_kept(*triple) for triple in triples], []
+        self.offset = log_det.detach() - self._inner(weights)
         self.refreshes, self.age, self.drift = self.refreshes + 1, 0, 0.0
 
     def log_normalizer(self) -> Tensor:
         """Returns the model of log Z in nats, a scalar; its gradient is the stale one."""
         exact = sum((layer.log_det() for layer in self.exact), start=self.offset)
-        return -(exact + self._inner())
+        return -(exact + self._inner(self.weights))
 
     def state(self) -> dict[str, Tensor]:
         """Returns what an exact resume needs, as tensors."""
         counts = torch.tensor([self.refreshes, self.age, self.drift], dtype=torch.float64)
-        gradients = {f"gradient.{i}": g for i, g in enumerate(self.gradients)}
-        return {"counts": counts, "offset": self.offset, **gradients}
+        kept = {f"{name}.{i}": t for i, k in enumerate(self.kept) for name, t in k.items()}
+        return {"counts": counts, "offset": self.offset, **kept}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Restores ``state``."""
         refreshes, age, self.drift = state["counts"].tolist()
         self.refreshes, self.age, self.offset = int(refreshes), int(age), state["offset"]
-        known = self.weights if self.refreshes else []
-        self.gradients = [state[f"gradient.{i}"].to(w) for i, w in enumerate(known)]
+        known = enumerate(self.lazy if self.refreshes else [])
+        self.kept = [
+            {name: state[f"{name}.{i}"].to(_like(layer)) for name in layer.keeps}
+            for i, layer in known
+        ]
+        self._solvers = []
 
-    def _inner(self, *, detach: bool = False) -> Tensor:
-        pairs = zip(self.weights, self.gradients, strict=True)
-        terms = ((w.detach() if detach else w, g) for w, g in pairs)
-        return sum((torch.dot(w.flatten(), g.flatten()) for w, g in terms), self.offset * 0)
+    def _inner(self, weights: list[Tensor]) -> Tensor:
+        pairs = zip(weights, self.kept, strict=True)
+        terms = (torch.dot(w.flatten(), k["gradient"].flatten()) for w, k in pairs)
+        return sum(terms, self.offset * 0)
 
     def _drifted(self) -> bool:
         if self.tolerance is None or self.age % self.check_every:
             return False
-        pairs = zip(self.weights, self.gradients, strict=True)
-        self.drift = max((self._drift(w, g) for w, g in pairs if w.ndim == 2), default=0.0)
+        if not self._solvers:
+            pairs = zip(self.lazy, self.kept, strict=True)
+            self._solvers = [layer.solver(kept) for layer, kept in pairs]
+        pairs = zip(self.lazy, self._solvers, strict=True)
+        self.drift = max((self._drift(layer, solve) for layer, solve in pairs), default=0.0)
         return self.drift > self.tolerance
 
     @torch.no_grad()
-    def _drift(self, weight: Tensor, gradient: Tensor) -> float:
+    def _drift(self, layer: Weighted, solve: Callable[[Tensor], Tensor]) -> float:
         generator = derive(self.seed, "drift", self.refreshes, self.age)
-        r = torch.randn(self.probes, len(weight), generator=generator).to(weight)
-        return float((r - r @ weight.mT @ gradient).norm() / r.norm())
+        r = torch.randn(self.probes, *layer.event_shape, generator=generator).to(_like(layer))
+        return float((r - solve(layer.linear(r))).norm() / r.norm())
+
+
+def _kept(layer: Weighted, gradient: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    found = {"gradient": gradient.contiguous(), "weight": weight}
+    return {name: found[name] for name in layer.keeps}
+
+
+def _like(layer: Weighted) -> Tensor:
+    """Returns a tensor of the layer's type and device, without reading its weight."""
+    return layer.volume_parameters()[0]

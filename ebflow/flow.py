@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from .bijections import Bijection, Jet, Linearization
 from .bijections.base import sum_event
 from .bijections.dequantise import Dequantise
+from .bijections.weighted import fixed_weights
 from .randomness import generator as derive
 from .randomness import normal
 
@@ -157,6 +158,24 @@ class Flow(nn.Module):
         """The flow behind the cut, sharing its layers."""
         return Flow(self._shape_at(self.cut), list(self.layers)[self.cut :])
 
+    @property
+    def initialised(self) -> bool:
+        """Whether every layer has what it takes from data."""
+        return all(layer.initialised for layer in self.layers)
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor, generator: torch.Generator | None = None) -> None:
+        """Lets layers such as ``ActNorm`` take what they need from one batch of raw data.
+
+        In order, each from what the layers before it make of ``x``. Layers that have it, from
+        an earlier call or a checkpoint, keep it. Until then they are the identity.
+        """
+        x = self._continuous(x, generator)
+        for layer in self.layers:
+            if not layer.initialised:
+                layer.initialise(x)
+            x = layer(x)
+
     def preprocess(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Returns ``x`` carried through the preprocessing in front of the cut."""
         x = self._continuous(x, generator)
@@ -214,7 +233,8 @@ class Flow(nn.Module):
         without one the noise is the same at every call, a function of a row's place in the
         batch. A batch with any value that is no integer counts as completed already.
         """
-        return -self.energy(x, generator) - self.log_normalizer()
+        with fixed_weights(self):
+            return -self.energy(x, generator) - self.log_normalizer()
 
     def score(self, x: Tensor) -> Tensor:
         """Returns ∇ₓ log p with shape (B, *event): 2 L GEMMs, differentiable, no autograd."""

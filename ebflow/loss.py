@@ -18,6 +18,7 @@ import torch.distributed.nn
 from torch import Tensor, nn
 
 from .anchor import Anchor
+from .bijections.weighted import fixed_weights
 from .flow import Flow, Observed
 from .objectives import Objective, ml
 
@@ -67,14 +68,12 @@ class Loss(nn.Module):
     def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Returns the loss of every sample in nats, with shape (B,)."""
         seen = Observed(self.flow)
-        if self.finishing:
-            loss = ml(seen, x, generator=generator)
-        else:
-            loss = self._matching(seen, x, generator)
+        with fixed_weights(self.flow):
+            loss = (ml if self.finishing else self._matching)(seen, x, generator=generator)
         self.latent = None if seen.latent is None else seen.latent.detach()[: len(x)]
         return loss
 
-    def _matching(self, seen: Observed, x: Tensor, generator: torch.Generator) -> Tensor:
+    def _matching(self, seen: Observed, x: Tensor, *, generator: torch.Generator) -> Tensor:
         loss: Tensor | float = 0.0
         if self.weight:
             loss = self.weight * self.objective(seen, x, generator=generator)

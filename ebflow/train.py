@@ -114,20 +114,22 @@ class Trainer:
         config: dict[str, Any] | None = None,
     ) -> None:
         self.flow, self.dataset, self.config = flow, dataset, config
+        self.batch_size, self.seed, self.shard = batch_size, seed, shard
+        self.device = flow.like.device
+        self._initialise()
         self.loss = loss(flow.matched)
         self.module = wrap(self.loss)
         self.parameters = [p for p in flow.parameters() if p.requires_grad]
         self.optimizer = optimizer(self.parameters)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule, self.steps, self.max_seconds = schedule, steps, max_seconds
-        self.batch_size, self.clip, self.finish = batch_size, clip, finish
+        self.clip, self.finish = clip, finish
         self.validate_every, self.patience, self.log_every = validate_every, patience, log_every
-        self.precision, self.seed, self.shard = precision, seed, shard
-        self.device = flow.like.device
-        self.ema_decay = ema_decay
+        self.precision, self.ema_decay = precision, ema_decay
         self.ema = AveragedModel(self.loss.flow, multi_avg_fn=self._average)
         front = list(flow.layers)[: flow.cut]
         self.averaged = Flow(flow.event_shape, [*front, *self.ema.module.layers], cut=flow.cut)
+        self.averaged.eval()
         self.clock = Clock()
         self.step, self.progress, self.timed = 0, 0.0, 0.0
         self.best, self.best_step, self.stale, self.validated = Standing(), 0, 0, -1
@@ -135,6 +137,14 @@ class Trainer:
         self.verdict = ""
         self._window: list[Tensor] = []
         self._norms: list[Tensor] = []
+
+    def _initialise(self) -> None:
+        """Shows layers that need it the first global batch, whole on every worker."""
+        if not self.flow.initialised:
+            split = self.dataset.split("train")
+            batches = split.shuffled(self.batch_size, seed=self.seed, device=self.device)
+            noise = derive(self.seed, "initialise", device=self.device)
+            self.flow.initialise(next(batches), noise)
 
     def run(self) -> Iterator[Event]:
         """Yields events until training ends; ``verdict`` then says why it did.

@@ -18,9 +18,17 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267.
 """
 
-__all__ = ["Bijection", "ConstantJacobian", "Jet", "Linearization", "sum_event"]
+__all__ = [
+    "Bijection",
+    "ConstantJacobian",
+    "ConstantLinearization",
+    "Jet",
+    "Linearization",
+    "sum_event",
+]
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -72,10 +80,22 @@ class Bijection(nn.Module, ABC):
         * ``forward_and_log_det`` and ``inverse`` are enough; the score chain then uses autograd
           for this layer alone (one more backward pass for ``pullback``, two for ``curvature``);
         * ``linearize`` and ``jet`` may be overridden by closed forms;
+        * if it takes statistics from data, override ``initialise`` and ``initialised``;
         * if the Jacobian does not depend on the input, derive from ``ConstantJacobian``.
     """
 
     constant_jacobian = False
+
+    @property
+    def initialised(self) -> bool:
+        """Whether the layer has what it takes from data."""
+        return True
+
+    def initialise(self, x: Tensor) -> None:
+        """Takes from a batch ``x`` of this layer's inputs, with shape (B, *event), what it needs.
+
+        Most layers need nothing. ``Flow.initialise`` calls it, once, before training.
+        """
 
     @abstractmethod
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,7 +127,15 @@ class ConstantJacobian(Bijection):
 
     constant_jacobian = True
     lazy = False
-    """Whether ``log_det`` is costly, so that an anchor refreshes its gradient by rule."""
+    """Whether ``log_det`` is costly, so that an anchor refreshes its gradient by rule.
+
+    The ``core`` of such a layer is ``Weighted``.
+    """
+
+    @property
+    def core(self) -> "ConstantJacobian":
+        """The layer whose log-determinant this one's is: itself, unless it wraps another."""
+        return self
 
     @abstractmethod
     def log_det(self) -> Tensor:
@@ -135,7 +163,7 @@ class ConstantJacobian(Bijection):
 
     def linearize(self, x: Tensor) -> Linearization:
         """Returns this layer at ``x``: its value, and J as two linear maps."""
-        return _ConstantLinearization(self, x)
+        return ConstantLinearization(self.forward(x), self.linear, self.transpose)
 
     def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
         """Pushes the three coefficients through the linear map; ψ does not change."""
@@ -144,26 +172,35 @@ class ConstantJacobian(Bijection):
         return Jet(self.forward(jet.x), self.linear(jet.v), a), zero, zero
 
 
-class _ConstantLinearization(Linearization):
-    def __init__(self, layer: ConstantJacobian, x: Tensor) -> None:
-        self.layer, self.y = layer, layer.forward(x)
+class ConstantLinearization(Linearization):
+    """A layer of constant Jacobian at one batch: its value ``y``, and J and Jᵀ as functions."""
+
+    def __init__(
+        self, y: Tensor, linear: Callable[[Tensor], Tensor], transpose: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.y, self._linear, self._transpose = y, linear, transpose
 
     def pullback(self, s: Tensor) -> Tensor:
-        return self.layer.transpose(s)
+        """Returns Jᵀ s."""
+        return self._transpose(s)
 
     def tangent(self, v: Tensor) -> Tensor:
-        return self.layer.linear(v)
+        """Returns J v."""
+        return self._linear(v)
 
     def curvature(self, v: Tensor, s: Tensor) -> float:
+        """Returns 0: the map is linear."""
         return 0.0
 
     def log_det(self) -> float:
+        """Returns 0: the log-determinant belongs to the normaliser."""
         return 0.0
 
 
 class _AutogradLinearization(Linearization):
     def __init__(self, layer: Bijection, x: Tensor) -> None:
         self.layer = layer
+        self._last: tuple[Tensor, tuple[Jet, Tensor, Tensor]] | None = None
         with torch.enable_grad():
             self.x = x if x.requires_grad else x.detach().requires_grad_()
             self.y, self.psi = layer.forward_and_log_det(self.x)
@@ -175,14 +212,20 @@ class _AutogradLinearization(Linearization):
         return torch.autograd.grad(outputs, self.x, seeds, create_graph=True)[0]
 
     def tangent(self, v: Tensor) -> Tensor:
-        return self.layer.jet(Jet(self.x, v, None))[0].v
+        return self._jet(v)[0].v
 
     def curvature(self, v: Tensor, s: Tensor) -> Tensor:
-        jet, _, second = self.layer.jet(Jet(self.x, v, None))
-        return sum_event(jet.a * s, self.x) + second
+        jet, _, second = self._jet(v)
+        return sum_event(jet.a * s, jet.x) + second
 
     def log_det(self) -> Tensor:
         return self.psi
+
+    def _jet(self, v: Tensor) -> tuple[Jet, Tensor, Tensor]:
+        # A sweep asks for the tangent and the curvature of the same v: one jet gives both.
+        if self._last is None or self._last[0] is not v:
+            self._last = v, self.layer.jet(Jet(self.x, v, None))
+        return self._last[1]
 
 
 def _autograd_jet(layer: Bijection, jet: Jet) -> tuple[Jet, Tensor, Tensor]:

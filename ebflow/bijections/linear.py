@@ -1,25 +1,31 @@
-r"""Unconstrained dense layers.
+r"""Dense layers, unconstrained or triangular.
 
 :math:`y = W x + b` has :math:`\log |\det J| = \log |\det W|`, O(D³) to compute and with gradient
 :math:`W^{-\top}`. Training by score matching needs neither; evaluation factorises W once per
-weight version, in float64.
+weight version, in float64. A triangular W has the sum of :math:`\log |W_{ii}|` instead, O(D).
 """
 
 __all__ = ["Dense"]
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.parametrize import is_parametrized
 
-from .base import ConstantJacobian, Jet, Linearization
+from .base import Linearization
 from .gathered import GatheredLinearization
+from .weighted import Weighted
 
 
-class Dense(ConstantJacobian):
-    r"""Creates y = W x + b with an arbitrary square matrix W.
+class Dense(Weighted):
+    r"""Creates y = W x + b with an arbitrary square matrix W, or the triangle of one.
 
-    ``forward``, ``linear`` and ``transpose`` are one GEMM of 2 B D² FLOP each; ``log_det`` and
-    ``inverse`` factorise W, O(D³), once per version of the weights while no gradient is asked.
+    ``forward``, ``linear`` and ``transpose`` are one GEMM of 2 B D² FLOP each. For a full W,
+    ``log_det`` and ``inverse`` factorise it, O(D³), once per version of the weights while no
+    gradient is asked. For a triangular one ``log_det`` is O(D) and ``inverse`` O(D²) a row; the
+    entries outside the triangle are held but have no effect and no gradient.
 
     References:
         Relative gradient optimization of the Jacobian term in unsupervised deep learning
@@ -29,102 +35,80 @@ class Dense(ConstantJacobian):
     Arguments:
         weight: W, with shape (D, D).
         bias: b, with shape (D,), or None.
+        structure: ``full``, or the triangle of W in effect: ``tril`` or ``triu``.
         trainable: Whether W and b are parameters; buffers otherwise.
     """
 
-    lazy = True
+    keeps = ("gradient",)
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, trainable: bool = True) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        *,
+        structure: str = "full",
+        trainable: bool = True,
+    ) -> None:
         if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
             raise ValueError(f"weight: found shape {tuple(weight.shape)}, expected (D, D)")
-        if trainable:
-            self.weight = nn.Parameter(weight.clone())
-            self.bias = None if bias is None else nn.Parameter(bias.clone())
-        else:
-            self.register_buffer("weight", weight.clone())
-            self.register_buffer("bias", None if bias is None else bias.clone())
-        self._factors: tuple[Tensor, Tensor, Tensor] | None = None
+        tensors = {"weight": weight, "bias": bias}
+        super().__init__((len(weight),), tensors, structure=structure, trainable=trainable)
+        self.lazy = structure == "full"
 
-    def extra_repr(self) -> str:
-        """Names the size."""
-        return f"{self.weight.shape[0]}, bias={self.bias is not None}"
+    def effective_weight(self) -> Tensor:
+        """Returns W, or its triangle."""
+        if self.structure == "full":
+            return self.weight
+        return self.weight.tril() if self.structure == "tril" else self.weight.triu()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns W x + b; one GEMM."""
-        return F.linear(x, self.weight, self.bias)
+    def act(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Returns W v + b; one GEMM."""
+        return F.linear(v, weight, bias)
 
-    def linear(self, v: Tensor) -> Tensor:
-        """Returns W v; one GEMM."""
-        return F.linear(v, self.weight)
-
-    def transpose(self, s: Tensor) -> Tensor:
+    def adjoint(self, s: Tensor, weight: Tensor) -> Tensor:
         """Returns Wᵀ s; one GEMM."""
-        return s @ self.weight
+        return s @ weight
+
+    def blocks(self, weight: Tensor) -> Tensor:
+        """Returns W, the one block."""
+        return weight
+
+    def to_blocks(self, z: Tensor) -> Tensor:
+        """Returns the rows of ``z`` as columns."""
+        return z.reshape(-1, z.shape[-1]).mT
+
+    def from_blocks(self, columns: Tensor, shape: torch.Size) -> Tensor:
+        """Returns the columns as rows of ``shape``."""
+        return columns.mT.reshape(shape)
+
+    def volume(self, weight: Tensor) -> Tensor:
+        """Returns log |det W|."""
+        if self.lazy:
+            return super().volume(weight)
+        return weight.diagonal().abs().log().sum()
+
+    def solver(self, kept: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
+        """Returns r ↦ W₀⁻¹ r: the stale gradient is W₀⁻ᵀ, so no factorisation."""
+        return lambda r: r @ kept["gradient"]
 
     def gathered(self, x: Tensor) -> Linearization:
         """Returns this layer at ``x``, with one product for its weight gradient."""
-        if not (self.weight.requires_grad and torch.is_grad_enabled()):
+        weight = self.effective_weight()
+        if not (weight.requires_grad and torch.is_grad_enabled()):
             return self.linearize(x)
-        return GatheredLinearization(self.weight, self.bias, x)
-
-    def volume_parameters(self) -> list[nn.Parameter]:
-        """Returns W if it is trainable: the offset moves no volume."""
-        return [self.weight] if self.weight.requires_grad else []
-
-    def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
-        """Pushes all coefficients of the jet through one GEMM."""
-        parts = [part for part in jet if part is not None]
-        size = jet.x.shape[-1]
-        rows = self.linear(torch.cat([part.reshape(-1, size) for part in parts]))
-        x, v, *a = (
-            out.view(part.shape)
-            for out, part in zip(
-                rows.split([p.numel() // size for p in parts]), parts, strict=True
-            )
-        )
-        zero = x.new_zeros(())
-        return Jet(x if self.bias is None else x + self.bias, v, a[0] if a else None), zero, zero
+        return GatheredLinearization(weight, self.bias, x)
 
     def relative(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and a zero stand-in; their backward gives the *relative* gradient G WᵀW of W.
 
         G is the gradient of the loss with the log-determinant included, which relative form
-        needs no inverse: W⁻ᵀWᵀW = W. Four GEMMs forward and backward.
+        needs no inverse: W⁻ᵀWᵀW = W. Four GEMMs forward and backward. Triangular and
+        parametrised weights, whose matrices are no group or no free ones, get G itself.
         """
+        if not self.lazy or is_parametrized(self, "weight"):
+            return super().relative(x)
         y, stand_in = _RelativeLinear.apply(x, self.weight)
         return (y if self.bias is None else y + self.bias), stand_in
-
-    def log_det(self) -> Tensor:
-        """Returns log |det W|: by slogdet if W needs a gradient, else from the cached LU."""
-        if torch.is_grad_enabled() and self.weight.requires_grad:
-            return torch.linalg.slogdet(self.weight)[1]
-        factors, _ = self._lu()
-        return factors.diagonal().abs().log().sum().to(self.weight.dtype)
-
-    def inverse(self, y: Tensor) -> Tensor:
-        """Solves W x + b = y with the LU of W, cached unless a gradient is asked."""
-        z = y if self.bias is None else y - self.bias
-        if torch.is_grad_enabled() and (z.requires_grad or self.weight.requires_grad):
-            return torch.linalg.solve(self.weight, z.mT).mT
-        factors, pivots = self._lu()
-        rows = z.reshape(-1, z.shape[-1]).to(factors.dtype)
-        return torch.linalg.lu_solve(factors, pivots, rows.mT).mT.to(y.dtype).view(z.shape)
-
-    def _lu(self) -> tuple[Tensor, Tensor]:
-        if not self._current():
-            weight = self.weight.detach().clone()
-            factors, pivots, _ = torch.linalg.lu_factor_ex(weight.double())
-            self._factors = (weight, factors, pivots)
-        return self._factors[1:]
-
-    def _current(self) -> bool:
-        # By value, O(D²): fused optimisers and ``.data`` change weights without a new version.
-        if self._factors is None:
-            return False
-        known, weight = self._factors[0], self.weight
-        same = known.dtype == weight.dtype and known.device == weight.device
-        return same and torch.equal(known, weight)
 
 
 class _RelativeLinear(torch.autograd.Function):

@@ -1,11 +1,12 @@
 """Layers that move elements without changing them: volume is kept, so log |det J| = 0."""
 
-__all__ = ["Permutation", "Reshape"]
+__all__ = ["Permutation", "Reshape", "Squeeze"]
 
 import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .base import ConstantJacobian
 
@@ -72,3 +73,37 @@ class Permutation(ConstantJacobian):
     def log_det(self) -> Tensor:
         """Returns zero."""
         return torch.zeros((), device=self.order.device)
+
+
+class Squeeze(ConstantJacobian):
+    """Creates the map (C, H, W) → (4C, H/2, W/2) of 2×2 pixels into channels (c, dy, dx).
+
+    Arguments:
+        shape: (C, H, W), with H and W even.
+    """
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        if len(shape) != 3 or shape[1] % 2 or shape[2] % 2:
+            raise ValueError(f"shape: found {tuple(shape)}, expected (C, H, W), H and W even")
+        channels, height, width = shape
+        self.source = tuple(shape)
+        self.target = (4 * channels, height // 2, width // 2)
+
+    def extra_repr(self) -> str:
+        """Names the two shapes."""
+        return f"{self.source} -> {self.target}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns pixels as channels."""
+        return F.pixel_unshuffle(x, 2)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Returns channels as pixels."""
+        return F.pixel_shuffle(y, 2)
+
+    linear, transpose = forward, inverse
+
+    def log_det(self) -> Tensor:
+        """Returns zero."""
+        return torch.zeros(())

@@ -20,6 +20,17 @@ TRAININGS = {
     "relative_ml": dict(objective="relative_ml", optimizer="sgd"),
     "lazy_ml": dict(objective="lazy_ml"),
     "sml": dict(objective="sml"),
+    "zero": dict(objective="dsm", loss=ANCHORED, net=dict(architecture="convolutional")),
+    "coupling": dict(
+        objective="ssm", loss=ANCHORED, net=dict(architecture="planar", depth=2, hidden=8)
+    ),
+    "circular": dict(
+        objective="ssm", loss=ANCHORED, net=dict(architecture="convolutional", padding="circular")
+    ),
+    "masked, normalised": dict(
+        objective="ml",
+        net=dict(architecture="convolutional", padding="masked", spectral_norm=True),
+    ),
 }
 trainings = pytest.mark.parametrize("name", TRAININGS)
 

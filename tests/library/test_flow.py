@@ -15,7 +15,7 @@ from ebflow.density import AutogradDensity
 from ebflow.flow import Flow, Observed
 
 from . import reference
-from .bijections.cases import Planar, Shear, directions, matrix, seeded
+from .bijections.cases import Planar, Shear, directions, matrix, seeded, stirred
 
 CLOSE = dict(rtol=1e-9, atol=1e-9)
 
@@ -61,8 +61,35 @@ def custom():
     return Flow((2, 1, 2), layers)
 
 
+CONVOLUTIONAL = {
+    "convolutional": dict(depth=1),
+    "convolutional, circular": dict(padding="circular", sign=1.0, bias=0.2),
+    "convolutional, masked": dict(padding="masked", residual=False),
+    "convolutional, spectral": dict(depth=1, spectral_norm=True),
+}
+
+
+def images(shape=(1, 2, 2), **options):
+    """Returns a convolutional net with kernels that are no multiple of the identity."""
+    options = {"kernel_size": 3, "blocks": 2, "noise": 0.3, "generator": seeded(), **options}
+    return ARCHITECTURES["convolutional"](shape, **options).eval()
+
+
 SMALL = {name: lambda o=o: net((4,), **o) for name, o in NETS.items()}
+SMALL |= {name: lambda o=o: images(**o) for name, o in CONVOLUTIONAL.items()}
 SMALL |= {
+    "planar": lambda: stirred(ARCHITECTURES["planar"](depth=2, hidden=3)),
+    "planar, elu, three": lambda: stirred(
+        ARCHITECTURES["planar"]((3,), depth=1, hidden=3, shift_activation="elu")
+    ),
+    "planar, weight norm": lambda: stirred(
+        ARCHITECTURES["planar"](depth=1, hidden=3, norm="weight")
+    ),
+    "planar, splines": lambda: stirred(ARCHITECTURES["planar"](depth=1, hidden=3, bins=3)),
+    "glow": lambda: stirred(
+        ARCHITECTURES["glow"]((1, 4, 4), depth=1, hidden=2, activation="swish"), 0.1
+    ),
+    "multimodal": lambda: stirred(ARCHITECTURES["multimodal"]((4,), depth=1, structure="trilu")),
     "image": lambda: net((1, 2, 2)),
     "every kind of layer": custom,
     "no layer": lambda: Flow((4,), []),
@@ -337,6 +364,17 @@ def test_single_precision_is_near_double(digits):
     exact = flow.log_prob(noise.double())
     single = copy.deepcopy(flow).float().log_prob(noise).double()
     assert (single - exact).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_single_precision_of_images_is_near_double(name):
+    flow = images((1, 4, 4), **CONVOLUTIONAL[name])
+    x = at(flow)
+    exact, score = flow.log_prob(x), flow.score(x)
+    single = copy.deepcopy(flow).float()
+    close = dict(rtol=1e-4, atol=1e-4, check_dtype=False)
+    torch.testing.assert_close(single.log_prob(x.float()), exact, **close)
+    torch.testing.assert_close(single.score(x.float()), score, **close)
 
 
 def test_log_normalizer_is_cached_without_gradient(monkeypatch):

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ebflow.bijections import Dense
+from ebflow.bijections import Convolution, Dense, Pointwise
 
+from .bijections.cases import kernel
 from .training import trainer
 
 MATCHING = ["dsm", "ssm", "ssm_vr", "fd_ssm"]
@@ -74,6 +75,13 @@ TRAININGS = {
     "clipped": dict(clip=1.0),
     "stabilised": dict(loss=dict(low_energy=0.1, latent_mean=1.0)),
     "residual": dict(net=dict(depth=3, residual=True)),
+    **{
+        f"convolutional, {padding}": dict(net=dict(architecture="convolutional", padding=padding))
+        for padding in ("zero", "circular", "masked")
+    },
+    "convolutional, normalised": dict(net=dict(architecture="convolutional", spectral_norm=True)),
+    "coupling": dict(net=dict(architecture="planar", depth=1, hidden=4)),
+    "image": dict(net=dict(architecture="glow", depth=1, hidden=4, activation="swish")),
     "logit behind the cut": dict(match_after=False, front=dict(normalise="standardise")),
 }
 
@@ -105,9 +113,12 @@ def test_relative_likelihood_never_factorises(digits, forbid):
         steps(training)
 
 
+@pytest.mark.parametrize(
+    "net", [n for n in TRAININGS if n.startswith("convolutional")] + ["plain"]
+)
 @pytest.mark.parametrize("objective", MATCHING)
-def test_anchored_matching_factorises_at_refreshes_alone(digits, forbid, objective):
-    training = trainer(digits, objective, loss=dict(anchor=dict(interval=100)))
+def test_anchored_matching_factorises_at_refreshes_alone(digits, forbid, objective, net):
+    training = trainer(digits, objective, loss=dict(anchor=dict(interval=100)), **TRAININGS[net])
     steps(training, 1)
     forbid()
     with NoFactorisation():
@@ -130,9 +141,19 @@ def test_likelihood_would_be_caught_by_the_dispatcher(digits, objective):
         steps(training)
 
 
+LAZY = {
+    "dense": lambda: Dense(torch.eye(3), None),
+    "zero": lambda: Convolution(kernel(1), None, (2, 2)),
+    "circular": lambda: Convolution(kernel(1), None, (2, 2), padding="circular"),
+    "pointwise": lambda: Pointwise(torch.eye(2), (1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", LAZY)
 @pytest.mark.parametrize("call", ["log_det", "inverse"])
-def test_each_use_of_a_factorisation_is_caught(call):
-    layer = Dense(torch.eye(3), None)
+def test_each_use_of_a_factorisation_is_caught(name, call):
+    layer = LAZY[name]()
+    y = torch.ones(2, *layer.event_shape)
     for gradient in (False, True):
         with NoFactorisation(), pytest.raises(Factorised), torch.set_grad_enabled(gradient):
-            layer.log_det() if call == "log_det" else layer.inverse(torch.ones(2, 3))
+            layer.log_det() if call == "log_det" else layer.inverse(y)

@@ -15,7 +15,7 @@ from ebflow.randomness import normal, rademacher
 
 from . import reference
 from .bijections.cases import CASES, seeded
-from .test_flow import custom, net
+from .test_flow import custom, images, net
 
 CLOSE = dict(rtol=1e-8, atol=1e-9)
 SIGMA, EPSILON = 0.4, 0.2
@@ -25,6 +25,7 @@ FLOWS = {
     "2 layers": lambda: net((4,), depth=2, bias=0.3),
     "3 layers, residual": lambda: net((3,), depth=3, residual=True),
     "every kind of layer": custom,
+    "convolutional": lambda: images(bias=0.3),
 }
 flows = pytest.mark.parametrize("name", FLOWS)
 

@@ -23,10 +23,21 @@ TRAININGS = {
     "latent mean, anchored, finish": dict(
         objective="ssm_vr", loss=dict(latent_mean=5.0, anchor=dict(interval=5)), finish=0.3
     ),
+    "normalised convolutions, anchored": dict(
+        objective="ssm",
+        net=dict(architecture="convolutional", spectral_norm=True),
+        loss=dict(anchor=dict(interval=6, tolerance=1e-3, check_every=2)),
+    ),
     "fd_ssm": dict(objective="fd_ssm"),
     "ml": dict(objective="ml"),
     "relative_ml": dict(objective="relative_ml"),
     "sml": dict(objective="sml"),
+    "coupling": dict(objective="dsm", net=dict(architecture="planar", depth=2, hidden=4)),
+    "coupling, anchored": dict(
+        objective="ssm",
+        net=dict(architecture="planar", depth=1, hidden=4),
+        loss=dict(anchor=dict(interval=5)),
+    ),
 }
 
 

@@ -32,6 +32,18 @@ TRAININGS = {
     "before preprocessing": dict(
         objective="ssm", match_after=False, front=dict(normalise="none", margin=1e-2)
     ),
+    **{
+        f"convolutional, {padding}": dict(
+            net=dict(architecture="convolutional", padding=padding), loss=ADAPTIVE
+        )
+        for padding in ("zero", "circular", "masked")
+    },
+    "spectrally normalised": dict(
+        net=dict(architecture="convolutional", spectral_norm=True), loss=ADAPTIVE, objective="ssm"
+    ),
+    "coupling": dict(
+        net=dict(architecture="planar", depth=1, hidden=4), loss=dict(anchor=dict(interval=5))
+    ),
     "single precision": dict(net=dict(dtype=torch.float32)),
 }
 trainings = pytest.mark.parametrize("name", TRAININGS)

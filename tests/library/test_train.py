@@ -354,3 +354,13 @@ def test_only_a_step_is_of_lower_precision(digits):
     for event in training.run():
         assert torch.get_float32_matmul_precision() == "highest", event
     assert set(seen) == {"medium"} and len(seen) == training.steps
+
+
+def test_validation_moves_no_normalised_weight(digits):
+    """Power iterations belong to steps: a likelihood told is that of the weights saved."""
+    training = trainer(digits, net=dict(architecture="convolutional", spectral_norm=True))
+    list(training.run())
+    before = {k: t.clone() for k, t in training.averaged.state_dict().items()}
+    first = training.validate().metrics["val/nll"]
+    assert training.validate().metrics["val/nll"] == first
+    assert all(torch.equal(t, before[k]) for k, t in training.averaged.state_dict().items())

@@ -1,14 +1,17 @@
 """Trainers on real data, and ways to compare them."""
 
 import json
+import math
 from functools import partial
 
 import torch
 
 from ebflow import objectives
 from ebflow.anchor import Anchor
-from ebflow.architectures import dense
+from ebflow.architectures import ARCHITECTURES
+from ebflow.bijections import Reshape
 from ebflow.data import preprocessing
+from ebflow.flow import Flow
 from ebflow.loss import Loss
 from ebflow.train import Trainer
 
@@ -38,12 +41,28 @@ def loss_of(matched, objective="dsm", anchor=None, hyper=None, **options):
     return Loss(matched, function, anchor=model, **{"anchor_weight": weight, **options})
 
 
+NETS = {
+    "convolutional": dict(kernel_size=3, blocks=2, depth=1, sign=1.0, noise=0.1),
+    "dense": dict(noise=0.1),
+}
+
+
+def flow_of(width, architecture="dense", **options):
+    """Returns a named flow of flat rows; nets of images take them for square ones."""
+    options = {"generator": seeded(), **NETS.get(architecture, {}), **options}
+    if architecture in ("dense", "planar"):
+        return ARCHITECTURES[architecture]((width,), **options)
+    image = (1, math.isqrt(width), math.isqrt(width))
+    flow = ARCHITECTURES[architecture](image, **options)
+    return Flow((width,), [Reshape((width,), image), *flow.layers])
+
+
 def trainer(
     dataset, objective="dsm", *, front=None, net=None, loss=None, optimizer="adam", **more
 ):
     """Returns a short training; every option of ``Trainer`` can be given."""
     split = dataset.split("train")
-    flow = dense((split.width,), **{"noise": 0.1, "generator": seeded(), **(net or {})})
+    flow = flow_of(split.width, **(net or {}))
     chain = preprocessing.fit(split, **{"normalise": "whiten", **(front or {})})
     match_after, device = more.pop("match_after", True), more.pop("device", "cpu")
     settings = dict(steps=12, batch_size=64, validate_every=6, log_every=3)

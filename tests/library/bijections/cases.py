@@ -2,17 +2,27 @@
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from ebflow.bijections import (
+    ActNorm,
     Affine,
     Bijection,
+    Convolution,
+    Coupling,
     Dense,
     Logit,
     Permutation,
+    Pointwise,
     Reshape,
+    ScaleShift,
     SmoothLeakyReLU,
+    Spline,
+    Squeeze,
+    part,
 )
 from ebflow.bijections.dequantise import Dequantise
+from ebflow.networks import Interleaved, convnet, perceptron
 
 
 class Planar(Bijection):
@@ -65,11 +75,84 @@ def matrix(size, seed=0):
     return torch.eye(size) * 1.2 + 0.3 * torch.randn(size, size, generator=seeded(seed))
 
 
+def kernel(channels, side=3, seed=0):
+    """Returns a kernel without structure whose convolutions are well-conditioned."""
+    identity = nn.init.dirac_(torch.empty(channels, channels, side, side))
+    noise = torch.randn(identity.shape, generator=seeded(seed))
+    return 1.2 * identity + 0.4 / (side * channels**0.5) * noise
+
+
+def convolution(padding, channels=2, size=(2, 3), side=3, **options):
+    """Returns a convolution with an offset, and the shape of its events."""
+    bias = torch.linspace(-1, 1, channels)
+    layer = Convolution(kernel(channels, side), bias, size, padding=padding, **options)
+    return layer, (channels, *size)
+
+
+def normalised(layer, shape, normalise=parametrizations.spectral_norm):
+    """Returns a layer in evaluation whose weight is normalised, and the shape of its events."""
+    with torch.random.fork_rng([]):
+        torch.random.manual_seed(0)
+        return normalise(layer).eval(), shape
+
+
+def stirred(module, scale=0.3, seed=1):
+    """Moves every parameter off its start, and returns the module."""
+    generator = seeded(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += scale * torch.randn(parameter.shape, generator=generator)
+    return module
+
+
+def net(inputs, outputs, activation="swish"):
+    """Returns a small conditioner of vectors."""
+    return perceptron(inputs, outputs, hidden=3, activation=activation, generator=seeded())
+
+
+def image_net(inputs, outputs, activation="swish"):
+    """Returns a small conditioner of images."""
+    return convnet(inputs, outputs, hidden=3, activation=activation, generator=seeded())
+
+
+def shear_and_scale(sizes=(1, 2), shift_activation="swish", flip=False):
+    """Returns an affine coupling of vectors, of two conditioners."""
+    passed, moved = sizes[::-1] if flip else sizes
+    nets = Interleaved(net(passed, moved), net(passed, moved, shift_activation))
+    return stirred(Coupling(sizes, nets, ScaleShift(inverted=True), flip=flip))
+
+
+def image_coupling(activation="swish", transform=None):
+    """Returns a coupling of the channels of two-channel images."""
+    transform = transform or ScaleShift(bound=2.0)
+    return stirred(Coupling((1, 1), image_net(1, transform.count, activation), transform))
+
+
 CASES = {
     "dense": lambda: (Dense(matrix(4), torch.linspace(-1, 1, 4)), (4,)),
     "dense-no-bias": lambda: (Dense(matrix(4, 1), None), (4,)),
     "dense-frozen": lambda: (Dense(matrix(4, 2), torch.ones(4), trainable=False), (4,)),
     "dense-reflection": lambda: (Dense(-torch.eye(3), torch.ones(3)), (3,)),
+    "dense-tril": lambda: (Dense(matrix(4, 3), torch.ones(4), structure="tril"), (4,)),
+    "dense-triu": lambda: (Dense(matrix(4, 4), None, structure="triu"), (4,)),
+    "dense-spectral": lambda: normalised(Dense(matrix(4), torch.ones(4)), (4,)),
+    "zero": lambda: convolution("zero"),
+    "zero-wide": lambda: convolution("zero", side=5),
+    "zero-frozen": lambda: convolution("zero", trainable=False),
+    "zero-no-bias": lambda: (Convolution(kernel(1), None, (3, 2)), (1, 3, 2)),
+    "zero-spectral": lambda: normalised(*convolution("zero")),
+    "circular": lambda: convolution("circular"),
+    "circular-wide": lambda: convolution("circular", size=(4, 2), side=5, channels=1),
+    "circular-one-pixel": lambda: convolution("circular", size=(1, 1)),
+    "circular-weight-norm": lambda: normalised(
+        *convolution("circular"), parametrizations.weight_norm
+    ),
+    "masked": lambda: convolution("masked"),
+    "masked-wide": lambda: convolution("masked", size=(3, 3), side=5, channels=1),
+    "masked-spectral": lambda: normalised(*convolution("masked")),
+    "pointwise": lambda: (Pointwise(matrix(3), (2, 1), torch.ones(3)), (3, 2, 1)),
+    "pointwise-factorised": lambda: (Pointwise(matrix(3), (1, 2), factorised=True), (3, 1, 2)),
+    "pointwise-spectral": lambda: normalised(Pointwise(matrix(2), (1, 2)), (2, 1, 2)),
     "relu": lambda: (SmoothLeakyReLU(0.3), (2, 3)),
     "relu-residual": lambda: (SmoothLeakyReLU(0.3, residual=True), (4,)),
     "relu-steep": lambda: (SmoothLeakyReLU(0.01), (4,)),
@@ -89,7 +172,23 @@ CASES = {
     "permutation-rows": lambda: (Permutation(torch.tensor([1, 2, 0])), (2, 3)),
     "reshape": lambda: (Reshape((2, 3), (6,)), (2, 3)),
     "reshape-up": lambda: (Reshape((6,), (1, 3, 2)), (6,)),
+    "squeeze": lambda: (Squeeze((2, 2, 4)), (2, 2, 4)),
     "dequantise": lambda: (Dequantise(5), (4,)),
+    "actnorm": lambda: (stirred(ActNorm((4,))), (4,)),
+    "actnorm-channels": lambda: (stirred(ActNorm((2, 1, 2))), (2, 1, 2)),
+    "coupling": lambda: (shear_and_scale(), (3,)),
+    "coupling-flipped": lambda: (shear_and_scale(flip=True), (3,)),
+    "coupling-elu": lambda: (shear_and_scale((1, 1), "elu"), (2,)),
+    "coupling-image": lambda: (image_coupling(), (2, 2, 1)),
+    "coupling-image-kinked": lambda: (image_coupling("leaky_relu"), (2, 2, 1)),
+    "coupling-spline": lambda: (Coupling((2, 1), stirred(net(2, 8)), Spline(3)), (3,)),
+    "coupling-image-spline": lambda: (image_coupling(transform=Spline(2)), (2, 1, 2)),
+    "part-dense": lambda: (part(Dense(matrix(2), torch.ones(2)), (2,)), (3,)),
+    "part-actnorm": lambda: (part(stirred(ActNorm((2, 1, 2))), (2, 1, 2)), (5,)),
+    "part-squeeze": lambda: (part(Squeeze((1, 2, 2)), (1, 2, 2)), (6,)),
+    "part-relu": lambda: (part(SmoothLeakyReLU(0.3), (2,)), (4,)),
+    "part-coupling": lambda: (part(image_coupling(), (2, 1, 1)), (3,)),
+    "part-reshaped": lambda: (part(Reshape((2, 2), (4,)), (2, 2)), (4,)),
     "planar": lambda: (Planar(4), (4,)),
     "shear": lambda: (Shear(), (4,)),
 }

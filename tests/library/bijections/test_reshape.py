@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ebflow.bijections import Permutation, Reshape
+from ebflow.bijections import Permutation, Reshape, Squeeze
 
 
 def test_permutation_is_indexing():
@@ -33,3 +33,21 @@ def test_state_dict_keeps_the_order():
     other.load_state_dict(layer.state_dict())
     x = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
     assert torch.equal(other(x), layer(x)) and torch.equal(other.inverse(layer(x)), x)
+
+
+def test_squeeze_orders_channels_by_channel_row_column():
+    x = torch.arange(16.0).view(1, 2, 2, 4)
+    y = Squeeze((2, 2, 4))(x)
+    assert y.shape == (1, 8, 1, 2)
+    assert y[0, :, 0, 0].tolist() == [0, 1, 4, 5, 8, 9, 12, 13]
+    assert y[0, :, 0, 1].tolist() == [2, 3, 6, 7, 10, 11, 14, 15]
+
+
+def test_squeeze_tells_its_target():
+    assert Squeeze((3, 4, 6)).target == (12, 2, 3)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 2), (1, 2, 3), (4,), (1, 2)])
+def test_shapes_that_cannot_be_halved_are_refused(shape):
+    with pytest.raises(ValueError, match="shape: found"):
+        Squeeze(shape)

@@ -1,0 +1,190 @@
+r"""Convolutions of stride 1, with exact log-determinants and inverses.
+
+For events of shape (C, H, W), D = C H W, and a kernel K with odd sides k,
+
+.. math:: y_o(p) = \sum_{i, q} K_{oi}(q) \, x_i(p + q) + b_o, \qquad |q|_\infty \le (k - 1) / 2.
+
+What x is outside the image decides what J is:
+
+========  ===============  ============================  ===================================
+padding   J                log |det J|                   inverse of B events
+========  ===============  ============================  ===================================
+zero      banded           O(D³), LU of J                O(B D²) once factorised
+circular  block-circulant  O(H W C³), a C×C block at     O(B H W (C² + log H W)) once
+                           every frequency               factorised
+masked    triangular       O(C), the centre tap's        O(B D²), and O(D² C k²) once for J
+                           diagonal
+========  ===============  ============================  ===================================
+
+The map itself is 2 B D C k² FLOP. The transpose of a convolution is the convolution by the turned
+kernel with channels exchanged.
+
+Sources: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
+Kira, Lee, 2023), arXiv:2305.15267, for zero padding; Emerging Convolutions for Generative
+Normalizing Flows (Hoogeboom, van den Berg, Welling, 2019), arXiv:1901.11137, for the other two.
+"""
+
+__all__ = ["PADDINGS", "Convolution"]
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .weighted import Weighted
+
+PADDINGS = ("zero", "circular", "masked")
+
+
+class Convolution(Weighted):
+    """Creates a convolution of events (C, H, W) that keeps their shape; costs are above.
+
+    ``masked`` is zero padding with a kernel that sees the pixels before its own in reading order
+    and, at its own, the channels up to its own. The other weights are held but have no effect and
+    no gradient.
+
+    Arguments:
+        weight: K, with shape (C, C, k, k), k odd.
+        bias: b, with shape (C,), or None.
+        size: (H, W).
+        padding: ``zero``, ``circular`` or ``masked``.
+        trainable: Whether K and b are parameters; buffers otherwise.
+
+    Raises:
+        ValueError: if shapes or ``padding`` are others than these, or a circular kernel reaches
+            around the image more than once.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        size: tuple[int, int],
+        *,
+        padding: str = "zero",
+        trainable: bool = True,
+    ) -> None:
+        _check(weight, size, padding)
+        masked, tensors = padding == "masked", {"weight": weight, "bias": bias}
+        structure = "tril" if masked else "full"
+        shape = (len(weight), *size)
+        super().__init__(shape, tensors, structure=structure, trainable=trainable)
+        self.padding, self.lazy = padding, not masked
+        self.basis = _Frequencies(*shape) if padding == "circular" else _Raster(*shape)
+        mask = _before(*weight.shape[1:3]).to(weight.device) if masked else None
+        self.register_buffer("mask", mask, persistent=False)
+
+    def extra_repr(self) -> str:
+        """Names the event shape and the padding."""
+        return f"{self.event_shape}, padding={self.padding}, bias={self.bias is not None}"
+
+    def effective_weight(self) -> Tensor:
+        """Returns K, zero where it is masked."""
+        return self.weight if self.mask is None else torch.where(self.mask, self.weight, 0.0)
+
+    def act(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Returns K * v + b."""
+        flat, reach = v.reshape(-1, *self.event_shape), weight.shape[-1] // 2
+        if self.padding == "circular":
+            flat, reach = F.pad(flat, [reach] * 4, mode="circular"), 0
+        if weight.shape[-1] > 3:
+            # Beyond 3×3 the gradient of a kernel is faster in this layout, up to 2.4 times.
+            flat, weight = (
+                t.contiguous(memory_format=torch.channels_last) for t in (flat, weight)
+            )
+        return F.conv2d(flat, weight, bias, padding=reach).view(v.shape)
+
+    def adjoint(self, s: Tensor, weight: Tensor) -> Tensor:
+        """Returns the convolution by the turned kernel."""
+        return self.act(s, weight.transpose(0, 1).flip(-2, -1))
+
+    def blocks(self, weight: Tensor) -> Tensor:
+        """Returns the coordinates of the images of the unit events, all in one convolution."""
+        return self.to_blocks(self.act(self.basis.units(weight), weight))
+
+    def to_blocks(self, z: Tensor) -> Tensor:
+        """Returns pixels in reading order, or Fourier coefficients."""
+        return self.basis.to_blocks(z)
+
+    def from_blocks(self, columns: Tensor, shape: torch.Size) -> Tensor:
+        """Returns events from them."""
+        return self.basis.from_blocks(columns, shape)
+
+    def total(self, log_dets: Tensor) -> Tensor:
+        """Sums over the blocks."""
+        return self.basis.total(log_dets)
+
+    def volume(self, weight: Tensor) -> Tensor:
+        """Returns log |det J|."""
+        if self.lazy:
+            return super().volume(weight)
+        centre = weight.shape[-1] // 2
+        diagonal = weight[:, :, centre, centre].diagonal()
+        return math.prod(self.event_shape[1:]) * diagonal.abs().log().sum()
+
+
+class _Raster:
+    """One block: the image, pixel by pixel, the channels of a pixel together."""
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        self.shape = (height, width, channels)
+
+    def units(self, like: Tensor) -> Tensor:
+        """Returns the D unit events."""
+        size = math.prod(self.shape)
+        units = torch.eye(size, dtype=like.dtype, device=like.device)
+        return units.view(size, *self.shape).movedim(-1, -3)
+
+    def to_blocks(self, z: Tensor) -> Tensor:
+        return z.movedim(-3, -1).reshape(-1, math.prod(self.shape)).mT
+
+    def from_blocks(self, columns: Tensor, shape: torch.Size) -> Tensor:
+        return columns.mT.reshape(*shape[:-3], *self.shape).movedim(-1, -3)
+
+    def total(self, log_dets: Tensor) -> Tensor:
+        return log_dets
+
+
+class _Frequencies:
+    """A block of C×C at every frequency; of conjugate ones, with equal |det|, only one is held."""
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        self.shape = (channels, height, width)
+
+    def units(self, like: Tensor) -> Tensor:
+        """Returns an impulse in every channel, whose Fourier coefficients are all 1."""
+        channels, height, width = self.shape
+        impulses = torch.eye(channels, dtype=like.dtype, device=like.device)
+        return F.pad(impulses.view(channels, channels, 1, 1), (0, width - 1, 0, height - 1))
+
+    def to_blocks(self, z: Tensor) -> Tensor:
+        return torch.fft.rfft2(z.reshape(-1, *self.shape)).permute(2, 3, 1, 0)
+
+    def from_blocks(self, columns: Tensor, shape: torch.Size) -> Tensor:
+        return torch.fft.irfft2(columns.permute(3, 2, 0, 1), s=self.shape[1:]).reshape(shape)
+
+    def total(self, log_dets: Tensor) -> Tensor:
+        return log_dets.sum() + log_dets[:, 1 : (self.shape[2] + 1) // 2].sum()
+
+
+def _before(channels: int, side: int) -> Tensor:
+    """Returns the mask of taps in reading order, the triangle of channels at the centre."""
+    centre = side // 2
+    taps = torch.arange(side * side).view(side, side) < side * side // 2
+    mask = taps.repeat(channels, channels, 1, 1)
+    mask[:, :, centre, centre] = torch.ones(channels, channels).tril().bool()
+    return mask
+
+
+def _check(weight: Tensor, size: tuple[int, int], padding: str) -> None:
+    if padding not in PADDINGS:
+        raise ValueError(f"padding: found {padding!r}, expected one of {PADDINGS}")
+    shape = tuple(weight.shape)
+    if len(shape) != 4 or shape[0] != shape[1] or shape[2] != shape[3] or shape[2] % 2 == 0:
+        raise ValueError(f"weight: found shape {shape}, expected (C, C, k, k), k odd")
+    if len(size) != 2 or (padding == "circular" and min(size) < shape[2] // 2):
+        raise ValueError(
+            f"size: found {tuple(size)}, expected (H, W), of at least (k − 1)/2 = "
+            f"{shape[2] // 2} if circular"
+        )

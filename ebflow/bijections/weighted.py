@@ -1,0 +1,208 @@
+r"""Linear layers that are given by one weight.
+
+Such a layer is :math:`y = J(W) x + b`, and knows a basis of events in which J is block-diagonal:
+:math:`J \cong \operatorname{diag}(M_1, \dots, M_n)`. There
+
+.. math:: \log |\det J| = \sum_i \log |\det M_i|, \qquad
+    J^{-1} \cong \operatorname{diag}(M_1^{-1}, \dots, M_n^{-1}).
+
+A dense matrix and a zero-padded convolution are one block, a circular convolution has one of C×C
+at every frequency, a 1×1 convolution the same one at every pixel. Score matching needs no block;
+evaluation factorises them once per weight version, in float64.
+
+W may be parametrised by ``torch.nn.utils.parametrizations``. Spectral normalisation *changes* W
+at every read while it trains, so a sweep reads it once, and ``fixed_weights`` makes several sweeps
+share one read.
+"""
+
+__all__ = ["STRUCTURES", "Weighted", "fixed_weights"]
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from .base import ConstantJacobian, ConstantLinearization, Jet, Linearization
+
+STRUCTURES = ("full", "tril", "triu")
+
+
+@contextmanager
+def fixed_weights(module: nn.Module) -> Iterator[None]:
+    """Reads every parametrised weight of ``module`` once; all reads inside see that value."""
+    with parametrize.cached():
+        for part in module.modules():
+            # Now, with gradients if they are on: the first read may be a sampler's, without.
+            for name in getattr(part, "parametrizations", ()):
+                getattr(part, name)
+        yield
+
+
+class Weighted(ConstantJacobian):
+    """A layer y = J(W) x + b whose Jacobian is a function of one weight.
+
+    Implementing one:
+        * ``act`` and ``adjoint`` are J v and Jᵀ s;
+        * ``blocks``, ``to_blocks`` and ``from_blocks`` are the block-diagonal form, and
+          ``total`` sums over blocks that repeat;
+        * where the log-determinant is cheap, override ``volume`` and unset ``lazy``.
+
+    Arguments:
+        event_shape: The shape of an event.
+        tensors: What is held, by name; a ``bias`` among them, which may be None.
+        structure: The form of the blocks: ``full``, ``tril`` or ``triu``.
+        trainable: Whether the tensors are parameters; buffers otherwise.
+    """
+
+    lazy = True
+    keeps: tuple[str, ...] = ("gradient", "weight")
+    """What an anchor keeps of the layer between refreshes: any of these two."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        tensors: dict[str, Tensor | None],
+        *,
+        structure: str = "full",
+        trainable: bool = True,
+    ) -> None:
+        super().__init__()
+        if structure not in STRUCTURES:
+            raise ValueError(f"structure: found {structure!r}, expected one of {STRUCTURES}")
+        self.event_shape, self.structure = tuple(event_shape), structure
+        for name, tensor in tensors.items():
+            value = None if tensor is None else tensor.clone()
+            if trainable:
+                self.register_parameter(name, None if value is None else nn.Parameter(value))
+            else:
+                self.register_buffer(name, value)
+        self._known: tuple[Tensor, ...] = ()
+
+    def extra_repr(self) -> str:
+        """Names the event shape and the structure."""
+        return f"{self.event_shape}, structure={self.structure}, bias={self.bias is not None}"
+
+    @abstractmethod
+    def act(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Returns J v + b for a weight in effect; any leading dimensions."""
+
+    @abstractmethod
+    def adjoint(self, s: Tensor, weight: Tensor) -> Tensor:
+        """Returns Jᵀ s for a weight in effect; any leading dimensions."""
+
+    @abstractmethod
+    def blocks(self, weight: Tensor) -> Tensor:
+        """Returns the blocks M with shape (*n, m, m), differentiable."""
+
+    @abstractmethod
+    def to_blocks(self, z: Tensor) -> Tensor:
+        """Returns the coordinates of events ``z`` as columns, with shape (*n, m, R)."""
+
+    @abstractmethod
+    def from_blocks(self, columns: Tensor, shape: torch.Size) -> Tensor:
+        """Returns the events of ``shape`` with these coordinates."""
+
+    def total(self, log_dets: Tensor) -> Tensor:
+        """Sums the blocks' log-determinants, with shape (*n,), over the event."""
+        return log_dets.sum()
+
+    def effective_weight(self) -> Tensor:
+        """Returns the weight in effect, of which J is a function: masked, or composed."""
+        return self.weight
+
+    def volume_parameters(self) -> list[nn.Parameter]:
+        """Returns the trainable parameters behind W: the offset moves no volume."""
+        return [p for p in self.parameters() if p.requires_grad and p is not self.bias]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns J x + b."""
+        return self.act(x, self.effective_weight(), self.bias)
+
+    def linear(self, v: Tensor) -> Tensor:
+        """Returns J v."""
+        return self.act(v, self.effective_weight())
+
+    def transpose(self, s: Tensor) -> Tensor:
+        """Returns Jᵀ s."""
+        return self.adjoint(s, self.effective_weight())
+
+    def linearize(self, x: Tensor) -> Linearization:
+        """Returns this layer at ``x``, with W read once."""
+        weight = self.effective_weight()
+        maps = (partial(f, weight=weight) for f in (self.act, self.adjoint))
+        return ConstantLinearization(self.act(x, weight, self.bias), *maps)
+
+    def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
+        """Pushes all coefficients of the jet through in one call."""
+        parts = [part for part in jet if part is not None]
+        rows = [part.reshape(-1, *self.event_shape) for part in parts]
+        out = self.linear(torch.cat(rows)).split([len(row) for row in rows])
+        x, v, *a = (o.view(part.shape) for o, part in zip(out, parts, strict=True))
+        zero = x.new_zeros(())
+        return Jet(x if self.bias is None else x + self.offset, v, a[0] if a else None), zero, zero
+
+    @property
+    def offset(self) -> Tensor:
+        """The bias, shaped to be added to events."""
+        return self.bias.view(-1, *[1] * (len(self.event_shape) - 1))
+
+    def volume(self, weight: Tensor) -> Tensor:
+        """Returns log |det J| for a weight in effect, differentiable: by slogdet of its blocks."""
+        return self.total(torch.linalg.slogdet(self.blocks(weight))[1])
+
+    def log_det(self) -> Tensor:
+        """Returns log |det J|; a costly one from cached factors unless a gradient is asked."""
+        weight = self.effective_weight()
+        if not self.lazy or (torch.is_grad_enabled() and weight.requires_grad):
+            return self.volume(weight)
+        diagonals = self._factors(weight)[0].diagonal(dim1=-2, dim2=-1)
+        return self.total(diagonals.abs().log().sum(-1)).to(weight.dtype)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Solves J x + b = y block by block, by cached factors unless a gradient is asked."""
+        z, weight = y if self.bias is None else y - self.offset, self.effective_weight()
+        if torch.is_grad_enabled() and (z.requires_grad or weight.requires_grad):
+            columns = self._divide(self.blocks(weight), self.to_blocks(z))
+        else:
+            columns = self._solve(self._factors(weight), self.to_blocks(z.double()))
+        return self.from_blocks(columns, z.shape).to(y.dtype)
+
+    def solver(self, kept: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
+        """Returns r ↦ J₀⁻¹ r for the kept weight, whose blocks it factorises."""
+        factors = self._factorise(self.blocks(kept["weight"]))
+        return lambda r: self.from_blocks(self._solve(factors, self.to_blocks(r)), r.shape)
+
+    def _divide(self, blocks: Tensor, columns: Tensor) -> Tensor:
+        if self.structure == "full":
+            return torch.linalg.solve(blocks, columns)
+        return torch.linalg.solve_triangular(blocks, columns, upper=self.structure == "triu")
+
+    def _factorise(self, blocks: Tensor) -> tuple[Tensor, ...]:
+        return torch.linalg.lu_factor_ex(blocks)[:2] if self.structure == "full" else (blocks,)
+
+    def _solve(self, factors: tuple[Tensor, ...], columns: Tensor) -> Tensor:
+        if self.structure == "full":
+            return torch.linalg.lu_solve(*factors, columns)
+        return self._divide(*factors, columns)
+
+    @torch.no_grad()
+    def _factors(self, weight: Tensor) -> tuple[Tensor, ...]:
+        if not self._current(weight):
+            factors = self._factorise(self.blocks(weight.double()))
+            self._known = (weight.detach().clone(), *factors)
+        return self._known[1:]
+
+    def _current(self, weight: Tensor) -> bool:
+        # By value: fused optimisers and ``.data`` change weights without a new version.
+        if not self._known:
+            return False
+        known = self._known[0]
+        same = known.dtype == weight.dtype and known.device == weight.device
+        return same and torch.equal(known, weight)

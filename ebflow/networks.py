@@ -1,0 +1,140 @@
+"""Small networks: the conditioners of couplings.
+
+Score matching needs the derivatives of a conditioner, and training differentiates those. Smooth
+activations (``swish``) have all of them; ``elu`` has a jump in the second, ``leaky_relu`` in the
+first, its second being zero almost everywhere.
+
+Weights start uniform in ±1/√(fan-in), as PyTorch's own, but from a given generator.
+"""
+
+__all__ = ["ACTIVATIONS", "Interleaved", "Swish", "ZeroConv2d", "convnet", "perceptron"]
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import skip_init
+
+
+class Swish(nn.Module):
+    """Creates y = x σ(β x) with a trainable β, 1 at the start, for every channel.
+
+    Source: Searching for Activation Functions (Ramachandran, Zoph, Le, 2017), arXiv:1710.05941.
+
+    Arguments:
+        channels: The size of dimension 1 of x.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.beta = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns x σ(β x)."""
+        return x * torch.sigmoid(x * self.beta.view(-1, *[1] * (x.ndim - 2)))
+
+
+ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
+    "elu": lambda channels: nn.ELU(),
+    "leaky_relu": lambda channels: nn.LeakyReLU(0.1),
+    "swish": Swish,
+}
+
+
+class Interleaved(nn.Module):
+    """Creates the channels of several networks of one input, one of each in turn.
+
+    Arguments:
+        networks: Networks with values of shape (B, C, *); the result is (B, C · networks, *).
+    """
+
+    def __init__(self, *networks: nn.Module) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the interleaved values."""
+        return torch.stack([network(x) for network in self.networks], 2).flatten(1, 2)
+
+
+class ZeroConv2d(nn.Module):
+    """Creates a 3×3 convolution times exp(3 g) with a trainable g a channel, zero at the start.
+
+    Source: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
+    arXiv:1807.03039.
+
+    Arguments:
+        inputs: The number of channels of x.
+        outputs: The number of channels of the value.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.log_gain = nn.Parameter(torch.zeros(outputs, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns (w ∗ x + b) exp(3 g)."""
+        return F.conv2d(x, self.weight, self.bias, padding=1) * torch.exp(3 * self.log_gain)
+
+
+def perceptron(
+    inputs: int,
+    outputs: int,
+    *,
+    hidden: int,
+    depth: int = 3,
+    activation: str,
+    generator: torch.Generator,
+) -> nn.Module:
+    """Returns a multilayer perceptron.
+
+    Arguments:
+        inputs: The number of elements of x.
+        outputs: The number of elements of the value.
+        hidden: The width of the hidden layers.
+        depth: Their number.
+        activation: A name in ``ACTIVATIONS``.
+        generator: Where the weights come from.
+    """
+    sizes, layers = [inputs, *[hidden] * depth], []
+    for before, after in zip(sizes, sizes[1:], strict=False):
+        linear = _started(skip_init(nn.Linear, before, after), generator)
+        layers += [linear, _activation(activation, after)]
+    return nn.Sequential(*layers, _started(skip_init(nn.Linear, hidden, outputs), generator))
+
+
+def convnet(
+    inputs: int, outputs: int, *, hidden: int, activation: str, generator: torch.Generator
+) -> nn.Module:
+    """Returns Glow's conditioner: convolutions of 3×3, 1×1 and 3×3, zero at the start.
+
+    Arguments:
+        inputs: The number of channels of x.
+        outputs: The number of channels of the value.
+        hidden: That of the two hidden layers.
+        activation: A name in ``ACTIVATIONS``.
+        generator: Where the weights come from.
+    """
+    return nn.Sequential(
+        _started(skip_init(nn.Conv2d, inputs, hidden, 3, padding=1), generator),
+        _activation(activation, hidden),
+        _started(skip_init(nn.Conv2d, hidden, hidden, 1), generator),
+        _activation(activation, hidden),
+        ZeroConv2d(hidden, outputs),
+    )
+
+
+def _activation(name: str, channels: int) -> nn.Module:
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation: found {name!r}, expected one of {sorted(ACTIVATIONS)}")
+    return ACTIVATIONS[name](channels)
+
+
+def _started(layer: nn.Module, generator: torch.Generator) -> nn.Module:
+    bound = layer.weight[0].numel() ** -0.5
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, -bound, bound, generator=generator)
+    return layer

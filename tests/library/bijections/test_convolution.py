@@ -1,0 +1,239 @@
+"""Convolutions against matrices written out entry by entry, and against each other."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from ebflow.bijections import Convolution, Pointwise
+from ebflow.bijections.convolution import PADDINGS
+
+from .. import reference
+from .cases import convolution, kernel, matrix, seeded
+
+CLOSE = dict(rtol=1e-10, atol=1e-10)
+paddings = pytest.mark.parametrize("padding", PADDINGS)
+SHAPES = [(1, (3, 4), 3), (2, (4, 3), 3), (3, (2, 2), 3), (1, (5, 4), 5), (2, (3, 5), 1)]
+shapes = pytest.mark.parametrize(("channels", "size", "side"), SHAPES)
+
+
+def by_hand(weight, size, circular):
+    """Returns J with shape (D, D), for events flattened as (C, H, W), one entry at a time."""
+    channels, _, side, _ = weight.shape
+    height, width = size
+    matrix = torch.zeros(channels, height, width, channels, height, width)
+    for out, inn, row, col in itertools.product(
+        range(channels), range(channels), range(height), range(width)
+    ):
+        for a, b in itertools.product(range(side), range(side)):
+            r, c = row + a - side // 2, col + b - side // 2
+            if circular:
+                r, c = r % height, c % width
+            if 0 <= r < height and 0 <= c < width:
+                matrix[out, row, col, inn, r, c] += weight[out, inn, a, b]
+    return matrix.view(channels * height * width, -1)
+
+
+def seen(weight):
+    """Returns the taps that a masked kernel keeps, by the order of (row, column, channel)."""
+    channels, _, side, _ = weight.shape
+    centre = side // 2
+    kept = torch.zeros_like(weight)
+    for out, inn, a, b in itertools.product(*map(range, weight.shape)):
+        if (a, b, inn) <= (centre, centre, out):
+            kept[out, inn, a, b] = weight[out, inn, a, b]
+    return kept
+
+
+def jacobian(padding, weight, size):
+    weight = seen(weight) if padding == "masked" else weight
+    return by_hand(weight, size, padding == "circular")
+
+
+def expected(layer):
+    return jacobian(layer.padding, layer.weight.detach(), layer.event_shape[1:])
+
+
+@paddings
+@shapes
+def test_matrix_is_the_one_by_hand(padding, channels, size, side):
+    layer, shape = convolution(padding, channels, size, side)
+    x = torch.randn(2, *shape, generator=seeded())
+    J = reference.jacobian(layer, x)[0]
+    torch.testing.assert_close(J, expected(layer), **CLOSE)
+
+
+@paddings
+@shapes
+@pytest.mark.parametrize("gradient", [True, False])
+def test_log_det_and_inverse_are_those_by_hand(padding, channels, size, side, gradient):
+    layer, shape = convolution(padding, channels, size, side)
+    J = expected(layer)
+    y = torch.randn(3, *shape, generator=seeded(1))
+    flat = y.flatten(1) - layer.bias.repeat_interleave(math.prod(size)).detach()
+    with torch.set_grad_enabled(gradient):
+        torch.testing.assert_close(layer.log_det(), torch.linalg.slogdet(J)[1], **CLOSE)
+        torch.testing.assert_close(
+            layer.inverse(y).flatten(1), torch.linalg.solve(J, flat.mT).mT, **CLOSE
+        )
+
+
+@shapes
+def test_masked_jacobian_is_triangular_in_reading_order(channels, size, side):
+    layer, shape = convolution("masked", channels, size, side)
+    height, width = size
+    order = torch.arange(math.prod(shape)).view(shape).permute(1, 2, 0).flatten()
+    J = reference.jacobian(layer, torch.zeros(1, *shape))[0][order][:, order]
+    assert not J.triu(1).any()
+    assert J.tril(-1).count_nonzero() > 0 or side == 1 == channels
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_paddings_agree_on_a_kernel_of_one_tap(channels):
+    """A lower triangular centre tap is a pointwise layer whatever the padding."""
+    tap = matrix(channels).tril()
+    weight = torch.zeros(channels, channels, 3, 3)
+    weight[:, :, 1, 1] = tap
+    x = torch.randn(2, channels, 3, 2, generator=seeded())
+    point = Pointwise(tap, (3, 2))
+    for padding in PADDINGS:
+        layer = Convolution(weight, None, (3, 2), padding=padding)
+        torch.testing.assert_close(layer(x), point(x), **CLOSE)
+        torch.testing.assert_close(layer.inverse(x), point.inverse(x), **CLOSE)
+        torch.testing.assert_close(layer.log_det(), point.log_det(), **CLOSE)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (4, 14, 14)])
+def test_digits_by_frequencies_and_by_one_matrix(shape):
+    """At D = 784 the blocks' determinant is that of the matrix of the same layer."""
+    channels, *size = shape
+    layer = Convolution(kernel(channels, 7), None, size, padding="circular", trainable=False)
+    units = torch.eye(784).view(784, *shape)
+    dense = torch.linalg.slogdet(layer(units).flatten(1))[1]
+    torch.testing.assert_close(layer.log_det(), dense, rtol=1e-10, atol=1e-8)
+
+
+@paddings
+def test_log_dets_ask_for_no_larger_determinant_than_told(padding, monkeypatch):
+    """One of D×D for zero padding, C×C at half the frequencies, none for masked kernels."""
+    found, plain = [], torch.linalg.slogdet
+    monkeypatch.setattr(torch.linalg, "slogdet", lambda a: found.append(a.shape) or plain(a))
+    convolution(padding, 3, (4, 6))[0].log_det()
+    assert found == {"zero": [(72, 72)], "circular": [(4, 4, 3, 3)], "masked": []}[padding]
+
+
+@paddings
+def test_factors_are_computed_once_a_version(padding, monkeypatch):
+    calls, plain = [], torch.linalg.lu_factor_ex
+    monkeypatch.setattr(
+        torch.linalg, "lu_factor_ex", lambda *a, **k: calls.append(1) or plain(*a, **k)
+    )
+    layer, shape = convolution(padding)
+    y = torch.randn(2, *shape, generator=seeded())
+    expected_calls = 0 if padding == "masked" else 1
+    with torch.no_grad():
+        for _ in range(3):
+            layer.log_det(), layer.inverse(y)
+        assert len(calls) == expected_calls
+        layer.weight.data.mul_(1.5)
+        torch.testing.assert_close(layer(layer.inverse(y)), y, **CLOSE)
+        torch.testing.assert_close(
+            layer.log_det(), torch.linalg.slogdet(expected(layer))[1], **CLOSE
+        )
+        assert len(calls) == 2 * expected_calls
+
+
+@paddings
+def test_inverse_is_differentiable(padding):
+    layer, shape = convolution(padding)
+    y = torch.randn(2, *shape, generator=seeded(), requires_grad=True)
+    bias = layer.bias.view(1, -1, 1, 1)
+    taps = layer.weight.detach().clone().requires_grad_()
+    J = jacobian(padding, taps, shape[1:])
+    x = torch.linalg.solve(J, (y - bias).flatten(1).mT).mT.view(y.shape)
+    inputs = [y, layer.bias]
+    found = torch.autograd.grad(layer.inverse(y).sin().sum(), [*inputs, layer.weight])
+    slow = torch.autograd.grad(x.sin().sum(), [*inputs, taps])
+    for a, b in zip(found, slow, strict=True):
+        torch.testing.assert_close(a, b, **CLOSE)
+
+
+def test_masked_taps_never_matter():
+    layer, shape = convolution("masked", 2, (3, 3))
+    mask = seen(torch.ones_like(layer.weight)) == 0
+    spoilt = Convolution(
+        layer.weight.detach().masked_fill(mask, torch.inf), layer.bias.detach(), (3, 3),
+        padding="masked",
+    )  # fmt: skip
+    x = torch.randn(2, *shape, generator=seeded())
+    for call in (Convolution.forward, Convolution.inverse, Convolution.transpose):
+        assert torch.equal(call(spoilt, x), call(layer, x))
+    assert torch.equal(spoilt.log_det(), layer.log_det())
+
+
+def test_masked_taps_get_no_gradient_and_do_not_move():
+    layer, shape = convolution("masked", 2, (3, 3))
+    before, mask = layer.weight.detach().clone(), seen(torch.ones_like(layer.weight)) == 0
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.1, fused=True)
+    x = torch.randn(2, *shape, generator=seeded())
+    for _ in range(3):
+        optimizer.zero_grad()
+        at = layer.linearize(x)
+        ((at.y.sin() * at.pullback(at.y)).sum() + layer.inverse(x).sum()).backward()
+        assert not layer.weight.grad[mask].any() and layer.weight.grad[~mask].all()
+        optimizer.step()
+    moved = layer.weight.detach() != before
+    assert torch.equal(moved, ~mask)
+
+
+@paddings
+def test_mask_is_no_part_of_a_state(padding):
+    layer = convolution(padding)[0]
+    assert set(layer.state_dict()) == {"weight", "bias"}
+
+
+@paddings
+def test_single_precision(padding):
+    layer, shape = convolution(padding, 2, (4, 4))
+    x = torch.randn(3, *shape, generator=seeded())
+    y, log_det = layer(x), layer.log_det()
+    single = layer.float()
+    close = dict(rtol=1e-4, atol=1e-4, check_dtype=False)
+    with torch.no_grad():
+        assert single.log_det().dtype == torch.float32
+        torch.testing.assert_close(single.log_det(), log_det, **close)
+        assert single.inverse(y.float()).dtype == torch.float32
+        torch.testing.assert_close(single.inverse(y.float()), x, **close)
+    torch.testing.assert_close(single.log_det(), log_det, **close)
+    single.log_det().backward()
+    assert single.weight.grad.isfinite().all()
+
+
+@paddings
+def test_a_singular_kernel_has_no_log_density(padding):
+    layer = Convolution(torch.zeros(2, 2, 3, 3), None, (2, 2), padding=padding)
+    with torch.no_grad():
+        assert layer.log_det() == -torch.inf
+
+
+REFUSED = {
+    "weight: found shape": [
+        dict(weight=torch.ones(2, 2, 4, 4)),
+        dict(weight=torch.ones(2, 3, 3, 3)),
+        dict(weight=torch.ones(2, 2, 3, 5)),
+        dict(weight=torch.ones(2, 2)),
+    ],
+    "size: found": [dict(size=(4,)), dict(size=(1, 4), side=5, padding="circular")],
+    "padding: found 'same', expected one of": [dict(padding="same")],
+}
+
+
+@pytest.mark.parametrize(
+    ("message", "options"), [(m, o) for m, many in REFUSED.items() for o in many]
+)
+def test_what_is_no_convolution_is_refused(message, options):
+    options = {"size": (4, 4), **options}
+    weight = options.pop("weight", kernel(2, options.pop("side", 3)))
+    with pytest.raises(ValueError, match=message):
+        Convolution(weight, None, **options)

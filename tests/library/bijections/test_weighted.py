@@ -1,0 +1,179 @@
+"""Weights that torch parametrises: one read a sweep, the right leaves, the right derivatives."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from torch.nn.utils import parametrizations
+
+from ebflow import objectives
+from ebflow.anchor import Anchor
+from ebflow.bijections import Convolution, Dense, Pointwise, SmoothLeakyReLU
+from ebflow.bijections.weighted import Weighted, fixed_weights
+from ebflow.flow import Flow
+from ebflow.loss import Loss
+from ebflow.randomness import generator as derive
+
+from .. import reference
+from .cases import kernel, matrix, seeded
+
+CLOSE = dict(rtol=1e-9, atol=1e-9)
+
+LAYERS = {
+    "dense": lambda: Dense(matrix(8), torch.ones(8)),
+    "tril": lambda: Dense(matrix(8), torch.ones(8), structure="tril"),
+    "zero": lambda: Convolution(kernel(2), torch.ones(2), (2, 2)),
+    "circular": lambda: Convolution(kernel(2), torch.ones(2), (2, 2), padding="circular"),
+    "masked": lambda: Convolution(kernel(2), torch.ones(2), (2, 2), padding="masked"),
+    "pointwise": lambda: Pointwise(matrix(2), (2, 2), torch.ones(2)),
+}
+layers = pytest.mark.parametrize("name", LAYERS)
+NORMS = {"spectral": parametrizations.spectral_norm, "weight": parametrizations.weight_norm}
+norms = pytest.mark.parametrize("norm", NORMS)
+
+
+def normalised(name, norm="spectral"):
+    """Returns a training flow of two normalised layers, far from their power iterations' end."""
+    torch.random.manual_seed(0)
+    first, last = (NORMS[norm](LAYERS[name]()) for _ in range(2))
+    flow = Flow(first.event_shape, [first, SmoothLeakyReLU(), last])
+    with torch.no_grad():
+        for p in flow.parameters():
+            p.add_(0.3 * torch.randn(p.shape, generator=seeded(1)))
+    return flow
+
+
+@pytest.fixture(autouse=True)
+def kept_state():
+    """Gives the global random state back."""
+    with torch.random.fork_rng([]):
+        yield
+
+
+def points(flow, batch=4):
+    return torch.randn(batch, *flow.event_shape, generator=seeded(3))
+
+
+def read(flow):
+    """Returns the same flow in evaluation, after one read in training."""
+    flow = copy.deepcopy(flow)
+    with fixed_weights(flow):
+        return flow.eval()
+
+
+def plain(flow, name):
+    """Returns the flow of plain layers that hold the weights of one more read in training."""
+    found = [layer for layer in read(flow).layers if isinstance(layer, Weighted)]
+    first, last = (LAYERS[name]() for _ in found)
+    with torch.no_grad():
+        for layer, source in zip((first, last), found, strict=True):
+            layer.weight.copy_(source.weight)
+            layer.bias.copy_(source.bias)
+    return Flow(flow.event_shape, [first, SmoothLeakyReLU(), last])
+
+
+@layers
+@norms
+def test_leaves_are_the_volume_parameters(name, norm):
+    layer = normalised(name, norm).layers[0]
+    leaves = list(layer.parametrizations["weight"].parameters())
+    assert len(leaves) == (1 if norm == "spectral" else 2)
+    assert [id(p) for p in layer.volume_parameters()] == [id(p) for p in leaves]
+
+
+@layers
+@norms
+def test_density_and_score_are_those_of_the_weights_in_effect(name, norm):
+    flow = normalised(name, norm)
+    log_p, x = partial(reference.log_prob, plain(flow, name)), points(flow)
+    torch.testing.assert_close(copy.deepcopy(flow).log_prob(x), log_p(x), **CLOSE)
+    expected = reference.score(log_p, x)[1]
+    torch.testing.assert_close(copy.deepcopy(flow).score(x), expected, **CLOSE)
+
+
+@layers
+@norms
+def test_gradients_by_the_leaves(name, norm):
+    flow = read(normalised(name, norm))
+    parameters, x = list(flow.parameters()), points(flow)
+    log_p = partial(reference.log_prob, flow)
+    found = flow.log_prob(x).sum() + flow.score(x).sin().sum()
+    expected = log_p(x).sum() + reference.score(log_p, x)[1].sin().sum()
+    pairs = (reference.gradients(t, parameters) for t in (found, expected))
+    for (path, _), a, b in zip(flow.named_parameters(), *pairs, strict=True):
+        torch.testing.assert_close(a, b, **CLOSE, msg=lambda m, p=path: f"{p}: {m}")
+
+
+@layers
+def test_factors_follow_the_weights_in_effect(name):
+    flow = read(normalised(name))
+    layer, x = flow.layers[0], points(flow)
+    for _ in range(2):
+        with torch.no_grad():
+            torch.testing.assert_close(layer.inverse(layer(x)), x, **CLOSE)
+            with torch.enable_grad():
+                expected = torch.linalg.slogdet(reference.jacobian(layer, x)[0])[1].detach()
+            torch.testing.assert_close(layer.log_det(), expected, **CLOSE)
+            layer.parametrizations["weight"].original.add_(0.1)
+
+
+def test_training_reads_move_the_weights():
+    """What the tests below guard against."""
+    layer = normalised("zero").layers[0]
+    assert not torch.equal(layer.weight, layer.weight)
+    with fixed_weights(layer):
+        assert layer.weight is layer.weight
+
+
+@pytest.mark.parametrize("objective", ["ml", "sml", "dsm", "ssm", "ssm_vr", "fd_ssm", "lazy_ml"])
+@pytest.mark.parametrize("name", ["dense", "zero", "circular", "masked"])
+def test_a_training_step_sees_one_version_of_the_weights(objective, name):
+    """One power iteration a step; loss and gradient are those of the weights after it."""
+    flow = normalised(name)
+    twin, x = read(flow), points(flow)
+    for one in (flow, twin):
+        value = loss(one, objective)(x, derive(0)).mean()
+        value.backward()
+        one.value = value.detach()
+    torch.testing.assert_close(flow.value, twin.value, **CLOSE)
+    for (path, a), b in zip(flow.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, **CLOSE, msg=lambda m, p=path: f"{p}: {m}")
+    for a, b in zip(flow.buffers(), twin.buffers(), strict=True):
+        assert torch.equal(a, b)
+
+
+def loss(flow, objective):
+    """Returns an anchored loss whose anchor was refreshed without reading ``flow``."""
+    other = read(flow) if flow.training else copy.deepcopy(flow)
+    anchor, own = Anchor(flow), Anchor(other)
+    own.refresh()
+    anchor.load(own.state())
+    function = objectives.OBJECTIVES[objective]
+    if objective == "lazy_ml":
+        function = partial(function, anchor=anchor)
+    return Loss(flow, function, anchor=anchor, anchor_weight=1.0)
+
+
+def test_sampling_first_loses_no_gradient():
+    """The first read of a step may be the sampler's, which wants none."""
+    flow = normalised("zero")
+    with fixed_weights(flow):
+        flow.sample(2, generator=seeded())
+        flow.energy(points(flow)).sum().backward()
+    assert all(p.grad is not None for p in flow.parameters())
+
+
+def test_relative_form_of_a_parametrised_weight_is_the_exact_one():
+    layer = normalised("dense").eval().layers[0]
+    x = points(normalised("dense"))
+    for a, b in zip(layer.relative(x), layer.forward_and_log_det(x), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["dense", "zero", "pointwise"])
+def test_describing_a_layer_reads_no_weight(name):
+    layer = normalised(name).layers[0]
+    before = [b.clone() for b in layer.buffers()]
+    repr(layer), layer.volume_parameters(), Anchor(Flow(layer.event_shape, [layer]))
+    assert all(torch.equal(a, b) for a, b in zip(before, layer.buffers(), strict=True))
