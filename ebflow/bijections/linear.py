@@ -62,6 +62,10 @@ class Dense(ConstantJacobian):
         """Returns Wᵀ s; one GEMM."""
         return s @ self.weight
 
+    def columns(self, event: Tensor) -> Tensor:
+        """Returns the columns of W."""
+        return self.weight.mT
+
     def gathered(self, x: Tensor) -> Linearization:
         """Returns this layer at ``x``, with one product for its weight gradient."""
         if not (self.weight.requires_grad and torch.is_grad_enabled()):
