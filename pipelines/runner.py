@@ -21,7 +21,7 @@ from ebflow.data.sources import fingerprint, open_source
 from ebflow.data.splits import split_counts
 from ebflow.errors import BadInput
 from pipelines import engine, rows, store
-from pipelines.config import ClusterConfig, DensityConfig, dump
+from pipelines.config import ClusterConfig, DensityConfig, ObjectiveConfig, dump
 from pipelines.density import STAGES, density, key
 from pipelines.engine import Artefact, Context, Engine, Outcome, Source
 from pipelines.logs import writing
@@ -31,7 +31,8 @@ from pipelines.tracking import StageRun, Tracker, connect, reaching
 EXPERIMENT = "density"
 EXAMPLES = 4
 LEFT = ("checkpoint", "figures", "report.html", "config.yaml")
-NOISED = ("dsm", "fd_ssm", "sml")
+NOISED = ("dsm", "fd_ssm", "taylor_sm", "sml")
+SLICED = ("ssm", "ssm_vr", "taylor_sm")
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def check(run: Run) -> Source:
             f"expected at most {counts.train} (the training rows of {reader.label})"
         )
     _check_domain(run.config, bounded=reader.layout.levels is not None)
+    _check_slices(run.config.objective, reader.layout.width)
     _check_gpus(run.config.cluster)
     return Source(data.source, fingerprint(data.source, data.columns))
 
@@ -85,6 +87,16 @@ def _check_domain(config: DensityConfig, *, bounded: bool) -> None:
         raise BadInput(
             f"preprocess.match_after: found False with a logit and {name}, whose points leave the "
             "range of the data, expected True, or preprocess.logit None"
+        )
+
+
+def _check_slices(config: ObjectiveConfig, width: int) -> None:
+    """Raises BadInput if more orthogonal directions are asked for than there are."""
+    orthogonal = config.name in SLICED and config.directions == "orthogonal"
+    if orthogonal and config.slices > width:
+        raise BadInput(
+            f"objective.slices: found {config.slices}, expected at most {width} orthogonal "
+            "directions (the number of features)"
         )
 
 
