@@ -111,7 +111,7 @@ def dsm(
         generator: Where the noise comes from.
         sigma: σ in the units of ``x``, or a ladder of them.
         antithetic: Whether the loss is the mean over n and −n, in one batch of 2B: the same
-            mean, less variance at small σ, 12L − 2 GEMMs.
+            mean, and a gradient whose variance does not grow as σ falls; 12L − 2 GEMMs.
     """
     noise = normal(x.shape, x, generator)
     level, weight = _noise_level(sigma, x, generator)

@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import correlate
 
 from ebflow.architectures import dense
-from ebflow.bijections import Dense
+from ebflow.bijections import Affine, Dense
 from ebflow.data import preprocessing
 from ebflow.density import AutogradDensity
 from ebflow.errors import NonFinite
@@ -198,6 +198,31 @@ def test_imputation_keeps_what_is_seen_and_looks_at_nothing_else(fitted, name):
     hidden = torch.where(missing, 16 - x, x)
     assert torch.equal(run(hidden, generator=derive(0)), found)
     assert not torch.equal(run(x, generator=derive(1)), found)
+
+
+def test_completed_data_stay_and_what_is_missing_may_be_anything(fitted):
+    """Completed data are no integers, to which the way back would round them."""
+    flow, x, missing = fitted
+    whole = x.double() + 0.3
+    run = partial(impute, flow, missing=missing, sampler=partial(langevin, step=0.05, steps=5))
+    found = run(whole.masked_fill(missing, torch.nan), generator=derive(0))
+    assert torch.equal(found[:, ~missing], whole[:, ~missing])
+    assert torch.equal(found, run(whole, generator=derive(0)))
+
+
+def test_the_chain_runs_where_all_pixels_have_one_scale(fitted):
+    """Behind the logit and before the standardising, which is the density's."""
+    flow, x, missing = fitted
+    seen = []
+
+    def sampler(density, y, *, generator, free):
+        seen.extend([[type(layer) for layer in density.layers], y[:, ~missing]])
+        return y
+
+    impute(flow, x, missing, generator=derive(0), sampler=sampler)
+    assert seen[0] == [Affine, Dense]
+    share = torch.sigmoid(seen[1]) * 17
+    assert torch.equal(share.floor(), x[:, ~missing].double())
 
 
 def test_imputation_betters_the_mean(fitted, digits):
