@@ -2,7 +2,8 @@
 
 __version__ = "0.1.0"
 
-__all__ = ["Flow", "architectures", "checkpoint", "evaluate", "load", "objectives", "randomness"]
+__all__ = ["Flow", "architectures", "checkpoint", "evaluate", "load", "objectives", "randomness",
+           "sampling"]  # fmt: skip
 
 from importlib import import_module
 

@@ -5,7 +5,7 @@ backward two (weight and input), and the first layer needs no input gradient. ``
 the counts with those of PyTorch's FLOP counter.
 """
 
-__all__ = ["OBJECTIVE_COSTS", "factorisations", "flops", "gemms", "measured_peak"]
+__all__ = ["OBJECTIVE_COSTS", "cubic", "flops", "gemms", "measured_peak"]
 
 import time
 from collections.abc import Callable
@@ -17,12 +17,23 @@ OBJECTIVE_COSTS: dict[str, Callable[[int, int], int]] = {
     "lazy_ml": lambda layers, slices: 3 * layers - 1,
     "relative_ml": lambda layers, slices: 4 * layers - 1,
     "sml": lambda layers, slices: 2 * (3 * layers - 1) + layers,
-    "dsm": lambda layers, slices: 6 * layers - 1,
+    "dsm": lambda layers, slices: slices * (6 * layers - 1),
+    "exact_sm": lambda layers, slices: 6 * layers - 1 + _exact_trace(layers, slices),
     "ssm": lambda layers, slices: 3 * (1 + 2 * slices) * layers - 4 * slices - 1,
     "ssm_vr": lambda layers, slices: 6 * layers + slices * (3 * layers - 1) - 1,
     "fd_ssm": lambda layers, slices: 9 * layers - 3,
+    "taylor_sm": lambda layers, slices: 6 * layers - 1 + slices * (3 * layers - 1),
 }
-"""GEMMs of a step by objective, as functions of the number of dense layers and of slices K."""
+"""GEMMs of a step by objective, as functions of the number of dense layers and of slices K.
+
+K counts random directions; for ``dsm``, points an example (2 if antithetic); for ``taylor_sm``,
+energies beside that at the data (two a direction for ``two_sided``); for ``exact_sm`` of three or
+more layers, dimensions.
+"""
+
+
+def _exact_trace(layers: int, size: int) -> int:
+    return 3 * (layers - 1) * (size if layers > 2 else 1)
 
 
 def gemms(objective: str, depth: int, slices: int = 1) -> int:
@@ -30,15 +41,20 @@ def gemms(objective: str, depth: int, slices: int = 1) -> int:
     return OBJECTIVE_COSTS[objective](depth, slices)
 
 
-def factorisations(objective: str, depth: int) -> float:
-    """Returns the units of D³ FLOP of one step: LU (2/3) and, for ``ml``, the inverse (2)."""
+def cubic(objective: str, depth: int) -> float:
+    """Returns the units of D³ FLOP of one step, which do not depend on the batch.
+
+    LU (2/3) and, for ``ml``, the inverse (2) of every W; for ``exact_sm``, products of weights.
+    """
+    if objective == "exact_sm":
+        return {1: 0, 2: 8}.get(depth, 4)
     return {"ml": 2 / 3 + 2, "sml": 2 / 3}.get(objective, 0.0) * depth
 
 
 def flops(objective: str, size: int, batch: int, depth: int, slices: int = 1) -> float:
     """Returns the FLOP of one step of a dense flow, element-wise work left out."""
     rows = 2 * batch * size**2 * gemms(objective, depth, slices)
-    return rows + factorisations(objective, depth) * size**3
+    return rows + cubic(objective, depth) * size**3
 
 
 def measured_peak(sizes: tuple[int, ...] = (512, 1024, 2048), seconds: float = 0.3) -> float:

@@ -8,12 +8,14 @@ do not see :math:`Z`. Objectives are written against ``LogDensity`` and nothing 
 __all__ = ["AutogradDensity", "LogDensity"]
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from .bijections.base import sum_event
+from .laplacian import trace
 
 
 class LogDensity(Protocol):
@@ -27,12 +29,20 @@ class LogDensity(Protocol):
         """Returns ∇ₓ log p(x) with shape (B, *event), differentiable in the parameters."""
         ...
 
+    def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns E(x) with shape (B,) and s with shape (B, *event)."""
+        ...
+
     def directional(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Returns v·s and v·∇s·v with shape (K, B), for ``v`` with shape (K, B, *event)."""
         ...
 
     def score_and_curvature(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Returns s with shape (B, *event) and v·∇s·v with shape (K, B)."""
+        ...
+
+    def score_and_laplacian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns s with shape (B, *event) and tr ∇s, exactly, with shape (B,)."""
         ...
 
 
@@ -57,6 +67,11 @@ class AutogradDensity:
         """Returns the gradient of the log-density."""
         return self._score(x)[1]
 
+    def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns both from one evaluation of the log-density."""
+        _, score, log_p = self._score(x)
+        return -log_p, score
+
     def directional(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Returns both derivatives along ``v`` by a backward pass for each slice."""
         score, curvature = self.score_and_curvature(x, v)
@@ -64,12 +79,21 @@ class AutogradDensity:
 
     def score_and_curvature(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the score and v·∇s·v, differentiating the score once for each slice."""
-        x, score = self._score(x)
-        rows = [torch.autograd.grad((score * row).sum(), x, create_graph=True)[0] for row in v]
-        return score, sum_event(torch.stack(rows) * v, x)
+        x, score, _ = self._score(x)
+        return score, _curvature(x, score, v)
 
-    def _score(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def score_and_laplacian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the score and its trace, differentiating the score once for each dimension."""
+        x, score, _ = self._score(x)
+        return score, trace(partial(_curvature, x, score), x)
+
+    def _score(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.enable_grad():
             x = x if x.requires_grad else x.detach().requires_grad_()
-            log_p = self.log_density(x).sum()
-            return x, torch.autograd.grad(log_p, x, create_graph=True)[0]
+            log_p = self.log_density(x)
+            return x, torch.autograd.grad(log_p.sum(), x, create_graph=True)[0], log_p
+
+
+def _curvature(x: Tensor, score: Tensor, v: Tensor) -> Tensor:
+    rows = [torch.autograd.grad((score * row).sum(), x, create_graph=True)[0] for row in v]
+    return sum_event(torch.stack(rows) * v, x)

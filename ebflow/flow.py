@@ -32,6 +32,7 @@ from .bijections import Bijection, Jet, Linearization
 from .bijections.base import sum_event
 from .bijections.dequantise import Dequantise
 from .bijections.weighted import fixed_weights
+from .laplacian import closed_laplacian, trace
 from .randomness import generator as derive
 from .randomness import normal
 
@@ -51,6 +52,7 @@ class Point:
     """
 
     def __init__(self, layers: Sequence[Bijection], x: Tensor, *, training: bool = False) -> None:
+        self.layers, self.x = layers, x
         self.linearizations: list[Linearization] = []
         for layer in layers:
             self.linearizations.append(layer.gathered(x) if training else layer.linearize(x))
@@ -82,6 +84,11 @@ class Point:
             for at, v, s in zip(self.linearizations, tangents, self.scores[-2::-1], strict=True)
         )
         return sum(bends, start=-sum_event(last * last, self.latent))
+
+    def laplacian(self) -> Tensor:
+        """Returns tr ∇s with shape (B,), in closed form or by D tangent sweeps."""
+        found = closed_laplacian(self.layers, self.linearizations, self.scores, self.x)
+        return trace(self.curvature, self.x) if found is None else found
 
 
 class Taylor:
@@ -240,6 +247,11 @@ class Flow(nn.Module):
         """Returns ∇ₓ log p with shape (B, *event): 2 L GEMMs, differentiable, no autograd."""
         return self.at(x).scores[-1]
 
+    def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns E(x) and the score; 2 L GEMMs."""
+        point = self.at(x)
+        return point.energy, point.scores[-1]
+
     def directional(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Returns v·s and v·∇s·v by one second-order Taylor sweep.
 
@@ -255,6 +267,15 @@ class Flow(nn.Module):
         point = self.at(x)
         curvature = point.curvature(v)
         return point.scores[-1], curvature
+
+    def score_and_laplacian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns s and tr ∇s, exactly, with shape (B,).
+
+        With no activation or one, 2 L + 1 GEMMs and two products of D×D matrices; otherwise
+        2 L + D (L − 1) GEMMs.
+        """
+        point = self.at(x)
+        return point.scores[-1], point.laplacian()
 
     def inverse(self, u: Tensor) -> Tensor:
         """Returns the raw data x with latent ``u``; integers where the data are integers."""
@@ -312,11 +333,21 @@ class Observed:
         point = self._point(x)
         return point.scores[-1]
 
+    def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the energy and the score at ``x``."""
+        point = self._point(x)
+        return point.energy, point.scores[-1]
+
     def score_and_curvature(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the score and v·∇s·v."""
         point = self._point(x)
         curvature = point.curvature(v)
         return point.scores[-1], curvature
+
+    def score_and_laplacian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the score and tr ∇s."""
+        point = self._point(x)
+        return point.scores[-1], point.laplacian()
 
     def directional(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Returns v·s and v·∇s·v."""

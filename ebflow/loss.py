@@ -8,9 +8,14 @@ with the anchor's :math:`\widehat{\log Z}` (``anchor.py``), the low-energy weigh
 of the latents (it vanishes at the truth). E and u are those of the points that the objective
 visited, noised for DSM, so the three terms cost no further GEMM, unless the anchor is asked to be
 taken at the clean data.
+
+A hyper-parameter of the objective may follow training, as a function of its progress: the noise
+of DSM that falls, say. The trainer sets ``progress`` before every step.
 """
 
 __all__ = ["Loss"]
+
+from collections.abc import Mapping
 
 import torch
 import torch.distributed
@@ -21,6 +26,7 @@ from .anchor import Anchor
 from .bijections.weighted import fixed_weights
 from .flow import Flow, Observed
 from .objectives import Objective, ml
+from .schedules import Schedule
 
 
 class Loss(nn.Module):
@@ -30,6 +36,7 @@ class Loss(nn.Module):
         flow: The flow behind the cut.
         objective: The objective.
         weight: w_o, the objective's weight; at 0 it is not computed.
+        annealed: Hyper-parameters of the objective, by name, as functions of progress.
         anchor: The normaliser's model, needed for ``anchor_weight`` > 0 and ``lazy_ml``.
         anchor_weight: w_a.
         anchor_clean: Whether the anchor is taken at the data rather than at the objective's
@@ -44,6 +51,7 @@ class Loss(nn.Module):
         objective: Objective,
         *,
         weight: float = 1.0,
+        annealed: Mapping[str, Schedule] | None = None,
         anchor: Anchor | None = None,
         anchor_weight: float = 0.0,
         anchor_clean: bool = False,
@@ -56,6 +64,7 @@ class Loss(nn.Module):
         self.flow, self.objective, self.weight = flow, objective, weight
         self.anchor, self.anchor_weight, self.anchor_clean = anchor, anchor_weight, anchor_clean
         self.low_energy, self.latent_mean = low_energy, latent_mean
+        self.annealed, self.progress = dict(annealed or {}), 0.0
         self.finishing = False
         self.latent: Tensor | None = None
 
@@ -64,6 +73,11 @@ class Loss(nn.Module):
         """The objective's name."""
         function = getattr(self.objective, "func", self.objective)
         return getattr(function, "__name__", type(function).__name__)
+
+    @property
+    def hyperparameters(self) -> dict[str, float]:
+        """The annealed hyper-parameters at the present progress."""
+        return {name: schedule(self.progress) for name, schedule in self.annealed.items()}
 
     def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Returns the loss of every sample in nats, with shape (B,)."""
@@ -76,7 +90,8 @@ class Loss(nn.Module):
     def _matching(self, seen: Observed, x: Tensor, *, generator: torch.Generator) -> Tensor:
         loss: Tensor | float = 0.0
         if self.weight:
-            loss = self.weight * self.objective(seen, x, generator=generator)
+            terms = self.objective(seen, x, generator=generator, **self.hyperparameters)
+            loss = self.weight * terms
         if self.anchor_weight or self.low_energy or self.latent_mean:
             loss = loss + self._stabilisers(Observed(self.flow) if self.anchor_clean else seen, x)
         return loss

@@ -13,9 +13,10 @@ backward) of a dense flow with L layers; ``costs.py`` has them as functions.
 ``x`` has shape (B, *event); noise and directions come from ``generator``.
 """
 
-__all__ = ["OBJECTIVES", "Objective", "dsm", "fd_ssm", "lazy_ml", "ml", "relative_ml", "sml",
-           "ssm", "ssm_vr"]  # fmt: skip
+__all__ = ["OBJECTIVES", "Objective", "dsm", "exact_sm", "fd_ssm", "lazy_ml", "ml", "relative_ml",
+           "sml", "ssm", "ssm_vr", "taylor_sm"]  # fmt: skip
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -24,8 +25,11 @@ from torch import Tensor
 from .anchor import Anchor
 from .bijections.base import sum_event
 from .density import LogDensity
+from .directions import directions as draw
 from .flow import Flow
-from .randomness import normal, rademacher
+from .precision import full_products
+from .randomness import normal, uniform
+from .traces import DIFFERENCES
 
 
 class Objective(Protocol):
@@ -80,47 +84,156 @@ def sml(density: Flow, x: Tensor, *, generator: torch.Generator) -> Tensor:
 
 
 def dsm(
-    density: LogDensity, x: Tensor, *, generator: torch.Generator, sigma: float = 0.3
+    density: LogDensity,
+    x: Tensor,
+    *,
+    generator: torch.Generator,
+    sigma: float | Sequence[float] = 0.3,
+    antithetic: bool = False,
 ) -> Tensor:
     """Returns ½ ‖s(x + σn) + n/σ‖² with n ~ N(0, I).
 
     Unbiased, up to a constant, for the Fisher divergence from the data *smoothed by σ*: the
     fitted density is p * N(0, σ²), not p. Costs 6L − 1 GEMMs.
 
-    Source: A Connection Between Score Matching and Denoising Autoencoders (Vincent, 2011).
+    A *ladder* of noises gives every example one of its σ, drawn evenly, and multiplies its loss
+    by σ²: the Fisher divergences at all levels, of one size (Song, Ermon, 2019). A density that
+    is not told σ fits the scores of all levels at once, weighed by σ² and by how likely each
+    level is at the point.
+
+    Source: A Connection Between Score Matching and Denoising Autoencoders (Vincent, 2011);
+    Generative Modeling by Estimating Gradients of the Data Distribution (Song, Ermon, 2019),
+    arXiv:1907.05600, for the ladder.
+
+    Arguments:
+        density: The density.
+        x: The data, with shape (B, *event).
+        generator: Where the noise comes from.
+        sigma: σ in the units of ``x``, or a ladder of them.
+        antithetic: Whether the loss is the mean over n and −n, in one batch of 2B: the same
+            mean, and a gradient whose variance does not grow as σ falls; 12L − 2 GEMMs.
     """
     noise = normal(x.shape, x, generator)
-    residual = density.score(torch.add(x, noise, alpha=sigma)) + noise / sigma
-    return 0.5 * sum_event(residual * residual, x)
+    level, weight = _noise_level(sigma, x, generator)
+    noises = torch.stack([noise, -noise]) if antithetic else noise.unsqueeze(0)
+    points = torch.addcmul(x, level, noises)
+    residual = density.score(points.flatten(0, 1)).view(noises.shape) + noises / level
+    return weight * 0.5 * sum_event(residual * residual, x).mean(0)
 
 
-def ssm(density: LogDensity, x: Tensor, *, generator: torch.Generator, slices: int = 1) -> Tensor:
-    """Returns the mean over K Rademacher slices v of ½ (v·s)² + v·H·v.
+def _noise_level(
+    sigma: float | Sequence[float], x: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor | float]:
+    """Returns σ, broadcastable to ``x``, and the weight of each loss."""
+    levels = torch.as_tensor(sigma, dtype=x.dtype)
+    if not levels.numel() or not (levels > 0).all():
+        raise ValueError(f"sigma: found {sigma}, expected one or more positive numbers")
+    if levels.ndim == 0:
+        return x.new_full((), float(levels)), 1.0
+    index = (uniform((len(x),), x, generator) * len(levels)).long()
+    level = levels.to(x.device)[index]
+    return level.view(-1, *[1] * (x.ndim - 1)), level.square()
+
+
+def exact_sm(density: LogDensity, x: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Returns ½‖s‖² + tr H, with the trace itself: Hyvärinen's objective without noise.
+
+    The expectation of ``ssm``, at zero variance; nothing is drawn. For a dense flow of two layers
+    it costs 14 GEMMs and 8 D³ FLOP for two products of D×D matrices and their gradients; for
+    L ≥ 3, D tangents: 6L − 1 + 3 D (L − 1) GEMMs, and all of them in memory.
+
+    Source: Estimation of Non-Normalized Statistical Models by Score Matching (Hyvärinen, 2005).
+    """
+    score, laplacian = density.score_and_laplacian(x)
+    return 0.5 * sum_event(score * score, x) + laplacian
+
+
+def ssm(
+    density: LogDensity,
+    x: Tensor,
+    *,
+    generator: torch.Generator,
+    slices: int = 1,
+    directions: str = "rademacher",
+) -> Tensor:
+    """Returns the mean over K directions v of ½ (v·s)² + v·H·v.
 
     Unbiased for ½‖s‖² + tr H. Taylor mode: one sweep of jets, 9L − 5 GEMMs at K = 1, all of a
-    layer's in one call.
+    layer's in one call. K orthogonal directions have less variance than K independent ones of
+    their norm; signs may have less still where H is nearly diagonal.
 
     Source: Sliced Score Matching (Song, Garg, Shi, Ermon, 2019), arXiv:1905.07088.
+
+    Arguments:
+        density: The density.
+        x: The data, with shape (B, *event).
+        generator: Where the directions come from.
+        slices: K; at most D if they are orthogonal.
+        directions: A name in ``directions.DIRECTIONS``.
     """
-    v = rademacher((len(x), slices, *x.shape[1:]), x, generator).transpose(0, 1)
+    v = draw(directions, slices, x, generator)
     slope, curvature = density.directional(x, v)
     return (0.5 * slope * slope + curvature).mean(0)
 
 
 def ssm_vr(
-    density: LogDensity, x: Tensor, *, generator: torch.Generator, slices: int = 1
+    density: LogDensity,
+    x: Tensor,
+    *,
+    generator: torch.Generator,
+    slices: int = 1,
+    directions: str = "rademacher",
 ) -> Tensor:
-    """Returns ½‖s‖² + the mean over K Rademacher slices of v·H·v.
+    """Returns ½‖s‖² + the mean over K directions v of v·H·v.
 
     Unbiased for ½‖s‖² + tr H. Only the trace is sliced, which near the fit has less variance than
-    ``ssm``; at a single point it may have more.
+    ``ssm``; at a single point it may have more. Arguments as there.
     Costs 9L − 2 GEMMs at K = 1 and 3L − 1 for every further slice, which shares the score.
 
     Source: Song, Garg, Shi, Ermon (2019), arXiv:1905.07088.
     """
-    v = rademacher((len(x), slices, *x.shape[1:]), x, generator).transpose(0, 1)
+    v = draw(directions, slices, x, generator)
     score, curvature = density.score_and_curvature(x, v)
     return 0.5 * sum_event(score * score, x) + curvature.mean(0)
+
+
+def taylor_sm(
+    density: LogDensity,
+    x: Tensor,
+    *,
+    generator: torch.Generator,
+    estimator: str = "taylor_cv",
+    directions: str = "rademacher",
+    slices: int = 1,
+    step: float = 0.03,
+) -> Tensor:
+    """Returns ½‖s‖² + the trace of H by differences of energies at a distance of order σ.
+
+    Unbiased for ½‖s‖² + tr H up to O(σ²). The variance and the rounding of each estimator stand
+    in ``traces.py``. No second derivative in x: 6L − 1 GEMMs for the score, which gives E(x) as
+    well, and 3L − 1 for every further energy, all in one batch.
+
+    Source: Srinivas, Fleuret (2021), arXiv:2006.09128, with ``taylor``, Gaussian directions and
+    σ = 0.01.
+
+    Arguments:
+        density: The density.
+        x: The data, with shape (B, *event).
+        generator: Where the directions come from.
+        estimator: ``taylor`` (one-sided), ``taylor_cv`` (with the control variate) or
+            ``two_sided``, which takes two energies for a direction.
+        directions: A name in ``directions.DIRECTIONS``.
+        slices: The number of directions K.
+        step: σ in the units of ``x``: a displacement has norm σ√D.
+
+    Raises:
+        ValueError: if products have less than float32's precision, or there is no such estimator.
+    """
+    if estimator not in DIFFERENCES:
+        raise ValueError(f"estimator: found {estimator!r}, expected {', '.join(DIFFERENCES)}")
+    u = draw(directions, slices, x, generator)
+    score, traces = DIFFERENCES[estimator](density, x, u, step)
+    return 0.5 * sum_event(score * score, x) + traces.mean(0)
 
 
 def fd_ssm(
@@ -130,11 +243,13 @@ def fd_ssm(
 
     Unbiased for ½‖s‖² + tr H up to O(ε²); three energies in one batch of 3B, no second
     derivative: 9L − 3 GEMMs. In float32 the value carries rounding of about D/ε² ulp(E) a sample:
-    some 10 nats at D = 784, ε = 0.1.
+    some 10 nats at D = 784, ε = 0.1. Raises ValueError below float32, where the difference has no
+    digits.
 
     Source: Efficient Learning of Generative Models via Finite-Difference Score Matching (Pang,
     Xu, Li, Song, Ermon, Zhu, 2020), arXiv:2007.03317.
     """
+    full_products(x)
     v = normal(x.shape, x, generator)
     v = v * (epsilon / sum_event(v * v, x).sqrt()).view(-1, *[1] * (x.ndim - 1))
     here, plus, minus = density.energy(torch.cat([x, x + v, x - v])).chunk(3)
@@ -142,4 +257,7 @@ def fd_ssm(
     return size / epsilon**2 * ((plus - minus) ** 2 / 8 + 2 * here - plus - minus)
 
 
-OBJECTIVES = {f.__name__: f for f in (ml, relative_ml, lazy_ml, sml, dsm, ssm, ssm_vr, fd_ssm)}
+OBJECTIVES = {
+    f.__name__: f
+    for f in (ml, relative_ml, lazy_ml, sml, dsm, exact_sm, ssm, ssm_vr, fd_ssm, taylor_sm)
+}

@@ -1,10 +1,10 @@
-"""Learning-rate factors as functions of training progress in [0, 1].
+"""Learning-rate factors and hyper-parameters as functions of training progress in [0, 1].
 
 Progress is the fraction of the steps, or of the seconds where training is bounded by time, so
 that a schedule ends where training ends.
 """
 
-__all__ = ["Schedule", "constant", "cosine", "multistep", "warmed"]
+__all__ = ["Schedule", "constant", "cosine", "geometric", "multistep", "warmed"]
 
 import math
 from collections.abc import Callable
@@ -20,6 +20,17 @@ def constant(progress: float) -> float:
 def cosine(progress: float) -> float:
     """Returns (1 + cos π t) / 2, from 1 to 0."""
     return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def geometric(start: float, end: float) -> Schedule:
+    """Returns start · (end / start)ᵗ, equal factors in equal times; for a noise scale.
+
+    Raises:
+        ValueError: unless both are positive.
+    """
+    if not (start > 0 and end > 0):
+        raise ValueError(f"geometric: found {start} and {end}, expected positive numbers")
+    return lambda progress: start * (end / start) ** min(progress, 1.0)
 
 
 def multistep(gamma: float, milestones: int, until: float = 1.0) -> Schedule:

@@ -27,6 +27,7 @@ from .errors import BadInput, NonFinite
 from .evaluate import evaluate
 from .flow import Flow
 from .loss import Loss
+from .precision import products
 from .randomness import generator as derive
 from .schedules import Schedule, cosine
 
@@ -82,7 +83,7 @@ class Trainer:
         validate_every: Steps between validations.
         patience: Validations without a better one before training stops; None: never.
         log_every: Steps between log events.
-        precision: Of a step's matrix products, as in ``torch.set_float32_matmul_precision``;
+        precision: Of a step's products, as in ``torch.set_float32_matmul_precision``;
             preprocessing, the anchor and likelihoods are always of the highest.
         seed: The seed of batches, noise and probes.
         shard: Rank and number of workers.
@@ -183,7 +184,7 @@ class Trainer:
         self._set_rate()
         if self.loss.anchor is not None and not self.loss.finishing:
             self.loss.anchor.step()
-        with _products(self.precision):
+        with products(self.precision):
             loss = self.module(y, generator).mean()
             self._backward(loss)
         if self.clip is not None:
@@ -337,6 +338,7 @@ class Trainer:
             loss.backward()
 
     def _set_rate(self) -> None:
+        self.loss.progress = self.progress
         self.loss.finishing = self.finish > 0 and self.progress >= 1 - self.finish
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.schedule(self.progress)
@@ -392,6 +394,7 @@ class Trainer:
             "train/examples_per_s": count * self.batch_size / max(seconds, 1e-9),
             "time/step_ms": 1e3 * seconds / count,
         }
+        metrics |= {f"train/{name}": value for name, value in self.loss.hyperparameters.items()}
         if self._norms:
             metrics["train/grad_norm"] = float(torch.stack(self._norms).mean())
         if self.loss.anchor is not None:
@@ -402,17 +405,6 @@ class Trainer:
             metrics |= {f"train/{name}": value for name, value in stats.items()}
         self._window, self._norms = [], []
         return Event("log", self.step, metrics)
-
-
-@contextmanager
-def _products(precision: str) -> Iterator[None]:
-    """Sets the precision of float32 matrix products for a while."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _mean_over_workers(losses: Tensor) -> Tensor:

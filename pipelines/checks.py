@@ -7,11 +7,12 @@ import os
 from ebflow.data.sources import fingerprint, open_source
 from ebflow.data.splits import split_counts
 from ebflow.errors import BadInput
-from pipelines.config import ClusterConfig, DensityConfig, PreprocessConfig
+from pipelines.config import ClusterConfig, DensityConfig, ObjectiveConfig, PreprocessConfig
 from pipelines.engine import Source
 
 LEAST_MARGIN = {"float32": 5e-7, "float64": 1e-15}
-NOISED = ("dsm", "fd_ssm", "sml")
+NOISED = ("dsm", "fd_ssm", "taylor_sm", "sml")
+SLICED = ("ssm", "ssm_vr", "taylor_sm")
 
 
 def check(config: DensityConfig) -> Source:
@@ -36,6 +37,7 @@ def check(config: DensityConfig) -> Source:
         )
     levels = reader.layout.levels
     _check_domain(config, bounded=levels is not None)
+    _check_slices(config.objective, reader.layout.width)
     _check_rank(config.preprocess, counts.train, reader.layout.width)
     if levels is not None:
         _check_margin(config)
@@ -50,6 +52,16 @@ def _check_domain(config: DensityConfig, *, bounded: bool) -> None:
         raise BadInput(
             f"preprocess.match_after: found False with a logit and {name}, whose points leave the "
             "range of the data, expected True, or preprocess.logit None"
+        )
+
+
+def _check_slices(config: ObjectiveConfig, width: int) -> None:
+    """Raises BadInput if more orthogonal directions are asked for than there are."""
+    orthogonal = config.name in SLICED and config.directions == "orthogonal"
+    if orthogonal and config.slices > width:
+        raise BadInput(
+            f"objective.slices: found {config.slices}, expected at most {width} orthogonal "
+            "directions (the number of features)"
         )
 
 

@@ -5,6 +5,7 @@ it is no part of the key by which a finished stage is found again.
 """
 
 __all__ = [
+    "LIKELIHOOD",
     "AnchorConfig",
     "ClusterConfig",
     "DataConfig",
@@ -38,8 +39,11 @@ from ebflow.errors import BadInput
 
 UNKEYED = {"keyed": False}
 
-MATCHING = ("dsm", "ssm", "ssm_vr", "fd_ssm")
-"""The objectives that match scores, and so may have an anchor beside them."""
+LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
+"""The objectives that are a likelihood; all others match scores, and may have an anchor."""
+
+DIFFERENCES = ("fd_ssm", "taylor_sm")
+"""The objectives that subtract energies of near points."""
 
 SLICED_WEIGHT = 0.01
 
@@ -111,18 +115,54 @@ class ModelConfig(Section):
 class ObjectiveConfig(Section):
     """What a step minimises, besides the anchor."""
 
-    name: Literal["ml", "lazy_ml", "relative_ml", "sml", "dsm", "ssm", "ssm_vr", "fd_ssm"] = Field(
-        "dsm", description="objective"
-    )
+    name: Literal[
+        "ml", "lazy_ml", "relative_ml", "sml",
+        "dsm", "exact_sm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm",
+    ] = Field("dsm", description="objective")  # fmt: skip
     sigma: float = Field(0.3, gt=0, description="noise of dsm, in units of the matched data")
+    sigma_end: float | None = Field(
+        None,
+        gt=0,
+        description="noise of dsm at the end of training, geometrically from sigma, or of the "
+        "last of several levels; None: sigma throughout",
+    )
+    levels: int = Field(
+        1,
+        ge=1,
+        description="noise levels of dsm from sigma to sigma-end, of which every example draws "
+        "one (losses weighed by the squared noise); 1: the same noise for all",
+    )
+    antithetic: bool = Field(
+        False, description="dsm at noises of both signs: less variance, twice the cost"
+    )
     epsilon: float = Field(0.1, gt=0, description="step of fd_ssm, in units of the matched data")
-    slices: int = Field(1, ge=1, description="random directions an example of ssm, ssm_vr")
+    slices: int = Field(
+        1, ge=1, description="random directions an example of ssm, ssm_vr, taylor_sm"
+    )
+    directions: Literal["rademacher", "gaussian", "sphere", "orthogonal"] = Field(
+        "rademacher", description="law of these directions"
+    )
+    estimator: Literal["taylor", "taylor_cv", "two_sided"] = Field(
+        "taylor_cv",
+        description="trace of taylor_sm: one-sided, with its control variate, or two-sided",
+    )
+    step: float = Field(
+        0.03, gt=0, description="step of taylor_sm, in units of the matched data, times √D in norm"
+    )
     weight: float | None = Field(
         None,
         ge=0,
-        description="factor of dsm, ssm, ssm_vr, fd_ssm; None: 1 where there is no anchor, beside "
-        "one σ² for dsm (its size is D / σ²) and 0.01 for the others",
+        description="factor of score matching; None: 1 where there is no anchor; beside one, σ² "
+        "for dsm (its size is D / σ²), 1 with several levels, 0.01 for the others",
     )
+
+    @model_validator(mode="after")
+    def _a_ladder_has_two_ends(self) -> "ObjectiveConfig":
+        if self.levels > 1 and self.sigma_end is None:
+            raise ValueError(
+                f"sigma_end: found None with {self.levels} levels, expected the noise of the last"
+            )
+        return self
 
 
 class AnchorConfig(Section):
@@ -133,7 +173,7 @@ class AnchorConfig(Section):
     """
 
     weight: float = Field(
-        1.0, ge=0, description="factor of the anchor of dsm, ssm, ssm_vr, fd_ssm; 0: none"
+        1.0, ge=0, description="factor of the anchor beside score matching; 0: none"
     )
     clean: bool = Field(False, description="take the anchor of dsm at the data without noise")
     interval: int = Field(100, ge=1, description="steps between refreshes at most")
@@ -228,17 +268,17 @@ class Training(Section):
     def objective_weight(self) -> float:
         """The factor of the objective, also where it is left open."""
         objective = self.objective
-        if objective.name not in MATCHING:
+        if objective.name in LIKELIHOOD:
             return 1.0
         if objective.weight is not None:
             return objective.weight
-        if not self.anchor.weight:
+        if not self.anchor.weight or objective.levels > 1:
             return 1.0
         return objective.sigma**2 if objective.name == "dsm" else SLICED_WEIGHT
 
     @model_validator(mode="after")
     def _something_is_minimised(self) -> "Training":
-        matching = self.objective.name in MATCHING
+        matching = self.objective.name not in LIKELIHOOD
         weights = (self.objective_weight, self.anchor.weight, self.stabilise.low_energy)
         if matching and not any((*weights, self.stabilise.latent_mean)):
             raise ValueError("objective.weight: found 0 with no anchor, expected above 0")
@@ -251,6 +291,17 @@ class Training(Section):
             raise ValueError(
                 "objective.name: found 'relative_ml' with low_energy or latent_mean, whose "
                 "gradients are not relative ones, expected another objective or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _differences_have_digits(self) -> "Training":
+        name, train = self.objective.name, self.train
+        exact = train.dtype == "float64" or train.precision == "highest"
+        if name in DIFFERENCES and not exact:
+            raise ValueError(
+                f"train.precision: found {train.precision} with {name}, which subtracts energies, "
+                "expected highest"
             )
         return self
 

@@ -22,7 +22,6 @@ from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluate import evaluate
 from ebflow.train import Trainer
 from pipelines.config import (
-    MATCHING,
     AnchorConfig,
     ModelConfig,
     ObjectiveConfig,
@@ -39,6 +38,7 @@ from pipelines.stages.evaluate import baseline
 from pipelines.training import build
 
 LIKELIHOOD = ("ml", "relative_ml", "lazy_ml")
+MATCHING = ("dsm", "ssm", "ssm_vr", "fd_ssm")
 SIGMA = 0.1
 SHRINKAGE = 1e-3
 

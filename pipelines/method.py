@@ -5,9 +5,10 @@ __all__ = ["method"]
 from collections.abc import Iterator
 
 from pipelines.config import (
-    MATCHING,
+    LIKELIHOOD,
     AnchorConfig,
     ModelConfig,
+    ObjectiveConfig,
     PreprocessConfig,
     TrainConfig,
     Training,
@@ -22,10 +23,10 @@ def method(config: Training) -> str:
 
 def _terms(config: Training) -> Iterator[str]:
     name, anchor, extra = config.objective.name, config.anchor, config.stabilise
-    noise = f" (σ = {config.objective.sigma:g})" if name == "dsm" else ""
+    noise = f" ({_noise(config.objective)})" if name == "dsm" else ""
     lazy = f" (normaliser {_rule(anchor)})" if name == "lazy_ml" else ""
     yield f"{config.objective_weight:g} × {name}{noise}{lazy}"
-    if name in MATCHING and anchor.weight:
+    if name not in LIKELIHOOD and anchor.weight:
         yield f"{anchor.weight:g} × anchor ({_rule(anchor)})"
     if extra.low_energy:
         yield f"{extra.low_energy:g} × energy"
@@ -33,6 +34,13 @@ def _terms(config: Training) -> Iterator[str]:
         yield f"{extra.latent_mean:g} × latent mean"
     if extra.finish:
         yield f"the last {extra.finish:.0%} by ml"
+
+
+def _noise(objective: ObjectiveConfig) -> str:
+    if objective.sigma_end is None:
+        return f"σ = {objective.sigma:g}"
+    count = f", {objective.levels} levels" if objective.levels > 1 else " over the training"
+    return f"σ from {objective.sigma:g} to {objective.sigma_end:g}{count}"
 
 
 def _rule(anchor: AnchorConfig) -> str:

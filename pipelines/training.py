@@ -26,15 +26,16 @@ from ebflow.loss import Loss
 from ebflow.randomness import generator
 from ebflow.train import Event, Trainer
 from pipelines import rows
-from pipelines.config import MATCHING, ClusterConfig, ObjectiveConfig, TrainConfig, Training
+from pipelines.config import LIKELIHOOD, ClusterConfig, ObjectiveConfig, TrainConfig, Training
 from pipelines.environment import embedded
 from pipelines.rendezvous import FileRendezvous
 
 OPTIONS = {
-    "dsm": ("sigma",),
+    "dsm": ("sigma", "antithetic"),
     "fd_ssm": ("epsilon",),
-    "ssm": ("slices",),
-    "ssm_vr": ("slices",),
+    "ssm": ("slices", "directions"),
+    "ssm_vr": ("slices", "directions"),
+    "taylor_sm": ("slices", "directions", "estimator", "step"),
 }
 REPORT_S = 1.0
 START_LIMIT = 5
@@ -99,7 +100,7 @@ def _flow(config: Training, dataset: Dataset) -> Flow:
 def _loss(config: Training, matched: Flow) -> Loss:
     rule = config.anchor
     lazy = config.objective.name == "lazy_ml"
-    weight = rule.weight if config.objective.name in MATCHING else 0.0
+    weight = 0.0 if config.objective.name in LIKELIHOOD else rule.weight
     anchor = Anchor(
         matched,
         interval=rule.interval,
@@ -111,6 +112,7 @@ def _loss(config: Training, matched: Flow) -> Loss:
         matched,
         _objective(config.objective, anchor),
         weight=config.objective_weight,
+        annealed=_annealed(config.objective),
         anchor=anchor if weight or lazy else None,
         anchor_weight=weight,
         anchor_clean=rule.clean,
@@ -123,9 +125,18 @@ def _objective(config: ObjectiveConfig, anchor: Anchor) -> objectives.Objective:
     function = objectives.OBJECTIVES[config.name]
     if config.name == "lazy_ml":
         return partial(function, anchor=anchor)
-    return partial(
-        function, **{name: getattr(config, name) for name in OPTIONS.get(config.name, ())}
-    )
+    options = {name: getattr(config, name) for name in OPTIONS.get(config.name, ())}
+    if config.name == "dsm" and config.levels > 1:
+        level = schedules.geometric(config.sigma, config.sigma_end)
+        options["sigma"] = tuple(level(k / (config.levels - 1)) for k in range(config.levels))
+    return partial(function, **options)
+
+
+def _annealed(config: ObjectiveConfig) -> dict[str, schedules.Schedule]:
+    """Returns what goes over the objective's options as training proceeds."""
+    if config.name != "dsm" or config.sigma_end is None or config.levels > 1:
+        return {}
+    return {"sigma": schedules.geometric(config.sigma, config.sigma_end)}
 
 
 def _optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -25,6 +25,7 @@ __all__ = [
     "Jet",
     "Linearization",
     "sum_event",
+    "units",
 ]
 
 from abc import ABC, abstractmethod
@@ -38,6 +39,12 @@ from torch import Tensor, nn
 def sum_event(t: Tensor, like: Tensor) -> Tensor:
     """Sums ``t`` over the event dimensions of ``like``, which has shape (B, *event)."""
     return t.sum(dim=tuple(range(1 - like.ndim, 0)))
+
+
+def units(event: Tensor) -> Tensor:
+    """Returns the D unit vectors of the space of an ``event``, with shape (D, *event)."""
+    size = event.numel()
+    return torch.eye(size, dtype=event.dtype, device=event.device).view(size, *event.shape)
 
 
 class Jet(NamedTuple):
@@ -68,6 +75,13 @@ class Linearization(ABC):
     def curvature(self, v: Tensor, s: Tensor) -> Tensor | float:
         """Returns s·f''[v, v] + v·∇²ψ v with shape (K, B), for the score ``s`` over ``y``."""
 
+    def diagonal(self, s: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Returns f' and s f'' + ψ'' of every element, with shape (B, *event).
+
+        Only a layer that acts on every element alone has them; None for any other.
+        """
+        return None
+
     @abstractmethod
     def log_det(self) -> Tensor | float:
         """Returns ψ with shape (B,) for an input-dependent layer, and 0 for any other."""
@@ -85,6 +99,8 @@ class Bijection(nn.Module, ABC):
     """
 
     constant_jacobian = False
+    pixelwise = False
+    """Whether one function of one variable acts on every element alone."""
 
     @property
     def initialised(self) -> bool:
@@ -152,6 +168,10 @@ class ConstantJacobian(Bijection):
     @abstractmethod
     def linear(self, v: Tensor) -> Tensor:
         """Returns J v, the map without its offset; any leading dimensions."""
+
+    def columns(self, event: Tensor) -> Tensor:
+        """Returns J e for the D unit vectors e of the inputs, which are shaped as ``event``."""
+        return self.linear(units(event))
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and the log-det expanded to (B,). The score-matching path never calls this."""

@@ -20,6 +20,8 @@ class Dequantise(ConstantJacobian):
         levels: The number of integer levels, 256 for 8-bit images.
     """
 
+    pixelwise = True
+
     def __init__(self, levels: int) -> None:
         super().__init__()
         if levels < 2:

@@ -20,6 +20,8 @@ from .base import Bijection, ConstantJacobian, Jet, Linearization, sum_event
 class Elementwise(Bijection):
     """An increasing function of every element, with closed-form derivatives."""
 
+    pixelwise = True
+
     @abstractmethod
     def value(self, x: Tensor) -> Tensor:
         """Returns f(x)."""
@@ -67,9 +69,12 @@ class _ElementwiseLinearization(Linearization):
     def tangent(self, v: Tensor) -> Tensor:
         return v * self._derivatives(3)[0]
 
-    def curvature(self, v: Tensor, s: Tensor) -> Tensor:
+    def diagonal(self, s: Tensor) -> tuple[Tensor, Tensor]:
         d1, psi1, psi2 = self._derivatives(3)
-        return sum_event(v * v * torch.addcmul(psi2, s, d1 * psi1), self.x)
+        return d1, torch.addcmul(psi2, s, d1 * psi1)
+
+    def curvature(self, v: Tensor, s: Tensor) -> Tensor:
+        return sum_event(v * v * self.diagonal(s)[1], self.x)
 
     def log_det(self) -> Tensor:
         return sum_event(self._derivatives(2)[0].log(), self.x)
@@ -199,6 +204,11 @@ class Affine(ConstantJacobian):
     def extra_repr(self) -> str:
         """Names the event shape."""
         return f"event_shape={self.event_shape}"
+
+    @property
+    def pixelwise(self) -> bool:
+        """Whether shift and scale are those of every element."""
+        return self.shift.numel() == self.log_scale.numel() == 1
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns (x − shift) · scale."""

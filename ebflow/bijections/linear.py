@@ -91,6 +91,10 @@ class Dense(Weighted):
         """Returns r ↦ W₀⁻¹ r: the stale gradient is W₀⁻ᵀ, so no factorisation."""
         return lambda r: r @ kept["gradient"]
 
+    def columns(self, event: Tensor) -> Tensor:
+        """Returns the columns of W."""
+        return self.weight.mT
+
     def gathered(self, x: Tensor) -> Linearization:
         """Returns this layer at ``x``, with one product for its weight gradient."""
         weight = self.effective_weight()

@@ -21,11 +21,18 @@ FORMULAS = {
     "ssm": lambda depth: 9 * depth - 5,
     "ssm_vr": lambda depth: 9 * depth - 2,
     "fd_ssm": lambda depth: 9 * depth - 3,
+    "taylor_sm": lambda depth: 9 * depth - 2,
 }
 
 
 def counted(objective, depth, **options):
     """Returns the GEMMs of one step, forward and backward, by PyTorch's counter."""
+    gemms, rest = divmod(counted_flops(objective, depth, **options), UNIT)
+    assert rest == 0
+    return gemms
+
+
+def counted_flops(objective, depth, **options):
     flow = dense((SIZE,), depth=depth)
     if objective == "lazy_ml":
         options["anchor"] = Anchor(flow)
@@ -34,9 +41,7 @@ def counted(objective, depth, **options):
     with FlopCounterMode(display=False) as counter:
         loss = OBJECTIVES[objective](flow, x, generator=derive(0), **options).mean()
         loss.backward(inputs=list(flow.parameters()))
-    gemms, rest = divmod(counter.get_total_flops(), UNIT)
-    assert rest == 0
-    return gemms
+    return counter.get_total_flops()
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
@@ -49,10 +54,27 @@ def test_gemms_are_counted(objective, depth):
 
 @pytest.mark.parametrize("slices", [2, 3, 8])
 @pytest.mark.parametrize("depth", [2, 3])
-@pytest.mark.parametrize("objective", ["ssm", "ssm_vr"])
+@pytest.mark.parametrize("objective", ["ssm", "ssm_vr", "taylor_sm"])
 def test_gemms_of_slices_are_counted(objective, depth, slices):
     found = counted(objective, depth, slices=slices)
     assert found == costs.gemms(objective, depth, slices)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_gemms_of_pairs_are_counted(depth):
+    assert counted("dsm", depth, antithetic=True) == costs.gemms("dsm", depth, 2)
+    both = counted("taylor_sm", depth, estimator="two_sided", slices=3)
+    assert both == costs.gemms("taylor_sm", depth, 6)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_flop_of_an_exact_trace_is_counted(depth):
+    expected = costs.flops("exact_sm", SIZE, BATCH, depth, slices=SIZE)
+    assert counted_flops("exact_sm", depth) == expected
+
+
+def test_an_exact_trace_of_two_layers_is_14_products_and_8_of_weights():
+    assert costs.gemms("exact_sm", 2) == 14 and costs.cubic("exact_sm", 2) == 8
 
 
 @pytest.mark.parametrize("depth", [2, 3])
@@ -68,7 +90,7 @@ def test_every_objective_has_a_cost():
 def test_flop_of_a_step():
     assert costs.flops("dsm", SIZE, BATCH, 2) == 11 * UNIT
     assert costs.flops("ml", SIZE, BATCH, 2) == pytest.approx(5 * UNIT + 2 * (8 / 3) * SIZE**3)
-    assert costs.factorisations("ssm", 3) == 0
+    assert costs.cubic("ssm", 3) == 0
 
 
 def test_peak_is_a_rate():

@@ -37,6 +37,16 @@ def test_gaussian_score_and_curvature():
     torch.testing.assert_close(again, curvature)
 
 
+def test_energy_and_laplacian_beside_the_score():
+    density, precision, x = gaussian()
+    energy, score = density.energy_and_score(x)
+    torch.testing.assert_close(energy, density.energy(x))
+    torch.testing.assert_close(score, -x @ precision)
+    score, laplacian = density.score_and_laplacian(x)
+    torch.testing.assert_close(score, -x @ precision)
+    torch.testing.assert_close(laplacian, -precision.trace().expand(5))
+
+
 def test_points_are_left_alone():
     density, _, x = gaussian()
     density.score(x)

@@ -11,6 +11,7 @@ from ebflow.anchor import Anchor
 from ebflow.loss import Loss
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
+from ebflow.schedules import geometric
 
 from .bijections.cases import seeded
 from .test_flow import net
@@ -18,7 +19,7 @@ from .training import loss_of
 
 CLOSE = dict(rtol=1e-12, atol=1e-12)
 SIGMA = 0.3
-MATCHING = ["dsm", "ssm", "ssm_vr", "fd_ssm"]
+MATCHING = ["dsm", "ssm", "ssm_vr", "fd_ssm", "exact_sm", "taylor_sm"]
 
 
 def setting(batch=5):
@@ -164,6 +165,23 @@ def test_a_clean_anchor_costs_one_likelihood_more():
     unit = 2 * len(x) * 4 * 4
     found = products(clean, x, parameters) - products(plain, x, parameters)
     assert found == 5 * unit
+
+
+def test_the_energy_of_pairs_is_that_of_the_first_points():
+    flow, x = setting()
+    found = loss_of(flow, "dsm", hyper=dict(antithetic=True), low_energy=2.0)(x, derive(0))
+    plain = objectives.dsm(flow, x, generator=derive(0), antithetic=True)
+    torch.testing.assert_close(found, plain + 2 * flow.energy(seen("dsm", x)), **CLOSE)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
+def test_an_annealed_hyperparameter_follows_progress(progress):
+    flow, x = setting()
+    loss = Loss(flow, objectives.dsm, annealed={"sigma": geometric(1.0, 0.25)})
+    loss.progress = progress
+    expected = objectives.dsm(flow, x, generator=derive(0), sigma=4**-progress)
+    torch.testing.assert_close(loss(x, derive(0)), expected, **CLOSE)
+    assert loss.hyperparameters == {"sigma": pytest.approx(4**-progress)}
 
 
 def test_any_objective_can_be_given():

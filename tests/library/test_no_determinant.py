@@ -15,7 +15,8 @@ from ebflow.bijections import Convolution, Dense, Pointwise
 from .bijections.cases import kernel
 from .training import trainer
 
-MATCHING = ["dsm", "ssm", "ssm_vr", "fd_ssm"]
+MATCHING = ["dsm", "ssm", "ssm_vr", "fd_ssm", "exact_sm", "taylor_sm"]
+SLICED = ["ssm", "ssm_vr", "taylor_sm"]
 
 LINALG = """slogdet det inv inv_ex solve solve_ex lu lu_factor lu_factor_ex lu_solve qr svd svdvals
 eig eigh eigvals eigvalsh cholesky cholesky_ex ldl_factor ldl_solve solve_triangular lstsq pinv
@@ -72,6 +73,8 @@ def steps(training, count=5):
 TRAININGS = {
     "plain": {},
     "2 slices": dict(loss=dict(hyper=dict(slices=2))),
+    "orthogonal": dict(loss=dict(hyper=dict(slices=3, directions="orthogonal"))),
+    "ladder of pairs": dict(loss=dict(hyper=dict(sigma=(0.5, 0.1), antithetic=True))),
     "clipped": dict(clip=1.0),
     "stabilised": dict(loss=dict(low_energy=0.1, latent_mean=1.0)),
     "residual": dict(net=dict(depth=3, residual=True)),
@@ -87,9 +90,11 @@ TRAININGS = {
 
 
 def made(digits, objective, name):
-    if name == "2 slices" and objective not in ("ssm", "ssm_vr"):
+    if name in ("2 slices", "orthogonal") and objective not in SLICED:
         pytest.skip("no slices")
-    if name == "logit behind the cut" and objective in ("dsm", "fd_ssm"):
+    if name == "ladder of pairs" and objective != "dsm":
+        pytest.skip("no noise")
+    if name == "logit behind the cut" and objective in ("dsm", "fd_ssm", "taylor_sm"):
         pytest.skip("noise leaves the logit's domain")
     return trainer(digits, objective, **TRAININGS[name])
 

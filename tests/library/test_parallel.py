@@ -29,6 +29,11 @@ TRAININGS = {
         loss=dict(anchor=dict(interval=6, tolerance=1e-3, check_every=2)),
     ),
     "fd_ssm": dict(objective="fd_ssm"),
+    "exact_sm": dict(objective="exact_sm"),
+    "taylor_sm": dict(
+        objective="taylor_sm", loss=dict(hyper=dict(slices=2, directions="orthogonal"))
+    ),
+    "ladder of pairs": dict(loss=dict(hyper=dict(sigma=(0.5, 0.1), antithetic=True))),
     "ml": dict(objective="ml"),
     "relative_ml": dict(objective="relative_ml"),
     "sml": dict(objective="sml"),

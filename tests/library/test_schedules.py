@@ -17,6 +17,19 @@ def test_constant():
     assert {schedules.constant(t) for t in (0.0, 0.3, 2.0)} == {1.0}
 
 
+def test_geometric_falls_by_equal_factors():
+    sigma = schedules.geometric(1.0, 0.01)
+    for progress, value in {0.0: 1, 0.25: 10**-0.5, 0.5: 0.1, 1.0: 0.01, 1.5: 0.01}.items():
+        assert sigma(progress) == pytest.approx(value)
+    assert schedules.geometric(0.3, 0.3)(0.7) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("ends", [(0, 1), (1, 0), (-1, -1)])
+def test_geometric_needs_positive_ends(ends):
+    with pytest.raises(ValueError, match="geometric: found"):
+        schedules.geometric(*ends)
+
+
 def test_multistep_falls_at_equal_steps_and_stays():
     factor = schedules.multistep(0.5, 4, until=0.8)
     expected = {0.0: 1, 0.19: 1, 0.21: 0.5, 0.41: 0.25, 0.61: 0.125, 0.81: 0.0625, 1.0: 0.0625}

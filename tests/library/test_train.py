@@ -23,6 +23,8 @@ OBJECTIVES = {
     "ssm": {},
     "ssm_vr": {},
     "fd_ssm": {},
+    "exact_sm": {},
+    "taylor_sm": {},
     "dsm, anchored": dict(loss=dict(anchor=dict(interval=5))),
     "ssm, stabilised": dict(loss=dict(low_energy=0.1, latent_mean=1.0)),
 }
@@ -151,6 +153,13 @@ def test_rates_follow_the_schedule(digits):
     training = named(digits, "dsm", schedule=factor, log_every=1)
     rates = [e.metrics["train/lr"] for e in training.run() if e.kind == "log"]
     assert rates == pytest.approx([1e-3 * factor(k / 12) for k in range(12)])
+
+
+def test_annealed_noise_follows_progress_and_is_logged(digits):
+    sigma = schedules.geometric(1.0, 0.1)
+    training = named(digits, "dsm", loss=dict(annealed={"sigma": sigma}), log_every=1)
+    found = [e.metrics["train/sigma"] for e in training.run() if e.kind == "log"]
+    assert found == pytest.approx([sigma(k / 12) for k in range(12)])
 
 
 def test_clipping_bounds_the_step(digits):
@@ -291,7 +300,7 @@ def test_matching_before_preprocessing_trains_too(digits, match_after):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", ["dsm, anchored", "ssm", "ml", "sml"])
+@pytest.mark.parametrize("name", ["dsm, anchored", "ssm", "exact_sm", "taylor_sm", "ml", "sml"])
 def test_either_type_trains_under_the_usual_default(digits, name, dtype, single_precision):
     training = named(digits, name, net=dict(dtype=dtype))
     assert all(math.isfinite(v) for v in losses(training))

@@ -28,6 +28,27 @@ OPTIONS = {
         "--objective.name: found 'gan', expected one of",
     ),
     "no slices": ("--objective.slices 0", "--objective.slices: found 0, expected greater"),
+    "ladder without an end": (
+        "--objective.levels 4",
+        "--objective.sigma-end: found None with 4 levels, expected the noise of the last",
+    ),
+    "unknown directions": (
+        "--objective.directions gauss",
+        "--objective.directions: found 'gauss', expected one of",
+    ),
+    "unknown estimator": (
+        "--objective.estimator exact",
+        "--objective.estimator: found 'exact', expected one of",
+    ),
+    "no step": ("--objective.step 0", "--objective.step: found 0.0, expected greater than 0"),
+    "more directions than dimensions": (
+        "--objective.name ssm --objective.directions orthogonal --objective.slices 65",
+        "objective.slices: found 65, expected at most 64 orthogonal directions",
+    ),
+    "differences of rounded energies": (
+        "--objective.name taylor_sm --train.precision high",
+        "--train.precision: found high with taylor_sm, which subtracts energies, expected highest",
+    ),
     "negative weight": ("--anchor.weight -1", "--anchor.weight: found -1.0, expected greater"),
     "no layers": (
         "--model.depth 0",
@@ -66,6 +87,10 @@ OPTIONS = {
         "--preprocess.no-match-after --objective.name dsm",
         "expected True",
     ),
+    "differences beyond the logit": (
+        "--preprocess.no-match-after --objective.name taylor_sm",
+        "expected True",
+    ),
     "unknown recipe": ("--recipe cifar", "--recipe: found 'cifar', expected one of digits"),
     "unknown source": ("--data.source digit", "data.source: found 'digit', expected one of"),
     "missing file": ("--data.source none.parquet", "none.parquet: no such file"),
@@ -91,6 +116,10 @@ FILES = {
     "out of range": ("train: {lr: -1}\n", "key train.lr: found -1, expected greater than 0"),
     "not a number": ("train: {lr: .nan}\n", "key train.lr: found nan, expected a finite number"),
     "not a choice": ("objective: {name: x}\n", "key objective.name: found 'x', expected 'ml', "),
+    "half a ladder": (
+        "objective: {levels: 2}\n",
+        "key objective.sigma_end: found None with 2 levels, expected the noise of the last",
+    ),
     "list for number": ("seed: [1]\n", "key seed: found [1], expected a valid integer"),
     "null for number": ("seed: null\n", "key seed: found None, expected a valid integer"),
     "number for list": ("data: {columns: 3}\n", "key data.columns: found 3, expected a valid"),

@@ -5,7 +5,14 @@ import yaml
 
 from ebflow.errors import BadInput
 from pipelines import recipes
-from pipelines.config import DensityConfig, canonical, dump, load
+from pipelines.config import (
+    DensityConfig,
+    ObjectiveConfig,
+    TrainConfig,
+    canonical,
+    dump,
+    load,
+)
 from pipelines.parsing import parse_density
 
 
@@ -65,6 +72,11 @@ def test_what_changes_no_number_changes_no_key(section, fields):
 def test_what_changes_numbers_changes_the_key(section, fields):
     config = DensityConfig()
     assert canonical(changed(config, section, **fields)) != canonical(config)
+
+
+def test_differences_in_double_precision_may_have_any_setting():
+    train = TrainConfig(dtype="float64", precision="high")
+    assert DensityConfig(objective=ObjectiveConfig(name="fd_ssm"), train=train).train == train
 
 
 def test_the_key_does_not_depend_on_how_equal_values_were_made():

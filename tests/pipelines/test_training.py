@@ -7,13 +7,14 @@ import pytest
 import ray.train
 import torch
 
+from ebflow.architectures import dense
 from ebflow.checkpoint import read
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.train import Event
 from pipelines import rows, training
 from pipelines.config import (
-    MATCHING,
+    LIKELIHOOD,
     AnchorConfig,
     ModelConfig,
     ObjectiveConfig,
@@ -43,6 +44,21 @@ def finished(config, dataset):
 
 CONFIGS = {
     **{name: {"objective": ObjectiveConfig(name=name)} for name in OBJECTIVES},
+    "annealed noise": {"objective": ObjectiveConfig(sigma=1.0, sigma_end=0.1)},
+    "noise ladder": {
+        "objective": ObjectiveConfig(sigma=1.0, sigma_end=0.1, levels=4, antithetic=True)
+    },
+    **{
+        f"{name}, {directions}": {
+            "objective": ObjectiveConfig(name=name, directions=directions, slices=2)
+        }
+        for name in ("ssm", "ssm_vr", "taylor_sm")
+        for directions in ("gaussian", "sphere", "orthogonal")
+    },
+    **{
+        kind: {"objective": ObjectiveConfig(name="taylor_sm", estimator=kind)}
+        for kind in ("taylor", "two_sided")
+    },
     "no anchor": {"anchor": AnchorConfig(weight=0)},
     "clean anchor": {"anchor": AnchorConfig(clean=True, tolerance=None, interval=2)},
     "stabilised": {"stabilise": StabiliseConfig(low_energy=0.1, latent_mean=1, finish=0.3)},
@@ -84,7 +100,7 @@ def test_the_same_configuration_gives_the_same_numbers(dataset):
 def test_likelihood_objectives_take_no_anchor_besides_their_own(dataset):
     for name in OBJECTIVES:
         loss = build(Training(train=SHORT, objective=ObjectiveConfig(name=name)), dataset).loss
-        matching = name in MATCHING
+        matching = name not in LIKELIHOOD
         assert loss.anchor_weight == (1.0 if matching else 0.0), name
         assert (loss.anchor is not None) == (matching or name == "lazy_ml"), name
 
@@ -97,6 +113,31 @@ def test_the_loss_weights_what_the_configuration_says(dataset):
     )
     loss = build(config, dataset).loss
     assert (loss.weight, loss.low_energy, loss.latent_mean) == (0.5, 0.1, 0.2)
+
+
+def options(**fields):
+    """Returns what the objective of a configuration is called with, and what is annealed."""
+    loss = training._loss(Training(objective=ObjectiveConfig(**fields)), dense((4,)))
+    return loss.objective.keywords, loss
+
+
+def test_noise_is_one_number_annealed_or_a_ladder():
+    found, loss = options(sigma=0.5)
+    assert found == {"sigma": 0.5, "antithetic": False} and not loss.annealed
+    _, loss = options(sigma=1.0, sigma_end=0.01)
+    loss.progress = 0.5
+    assert loss.hyperparameters == {"sigma": pytest.approx(0.1)}
+    found, loss = options(sigma=1.0, sigma_end=0.01, levels=3, antithetic=True)
+    assert found == {"sigma": pytest.approx((1.0, 0.1, 0.01)), "antithetic": True}
+    assert not loss.annealed
+
+
+def test_slices_have_the_directions_of_the_configuration():
+    fields = dict(slices=3, directions="sphere", estimator="two_sided", step=0.1)
+    assert options(name="taylor_sm", **fields)[0] == fields
+    assert options(name="ssm", **fields)[0] == {"slices": 3, "directions": "sphere"}
+    assert options(name="exact_sm", sigma_end=0.1, **fields)[0] == {}
+    assert not options(name="exact_sm", sigma_end=0.1)[1].annealed
 
 
 def test_more_seconds_end_nothing_and_few_end_all(dataset):

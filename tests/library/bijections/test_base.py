@@ -201,6 +201,42 @@ def test_volume_parameters_are_those_of_the_log_det(name):
 
 
 @everything
+def test_a_pixelwise_layer_does_the_same_to_every_element(name):
+    layer, x = case(name)
+    if not layer.pixelwise:
+        pytest.skip("knows its elements apart")
+    order = torch.randperm(x[0].numel(), generator=torch.Generator().manual_seed(0))
+    shuffled = x.flatten(1)[:, order].view(x.shape)
+    close(layer(shuffled).flatten(1), layer(x).flatten(1)[:, order])
+    off = reference.jacobian(layer, x) * (1 - torch.eye(x[0].numel()))
+    assert off.abs().max() == 0
+
+
+@pytest.mark.parametrize("name", ["affine", "affine-channels", "dense", "reshape", "permutation"])
+def test_a_layer_that_knows_its_elements_apart_is_not_pixelwise(name):
+    assert not case(name)[0].pixelwise
+
+
+@everything
+def test_a_diagonal_layer_tells_its_slopes_and_bends(name):
+    layer, x = case(name)
+    s, v = directions(layer(x).detach(), 0, seed=5), directions(x, 3)
+    at = layer.linearize(x)
+    parts = at.diagonal(s)
+    if parts is None:
+        pytest.skip("mixes elements, or has a constant Jacobian")
+    slope, bend = parts
+    close(slope.flatten(1).diag_embed(), reference.jacobian(layer, x))
+    close(reference.total(bend * v * v, 2), at.curvature(v, s))
+
+
+@linear
+def test_columns_are_those_of_the_jacobian(name):
+    layer, x = case(name)
+    close(layer.columns(x[0]).flatten(1).mT, reference.jacobian(layer, x)[0])
+
+
+@everything
 def test_repr_names_the_layer(name):
     layer, _ = case(name)
     assert repr(layer).startswith(type(layer).__name__)

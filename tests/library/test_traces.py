@@ -1,0 +1,113 @@
+"""Trace estimators: means and variances against closed forms, by Monte Carlo on one point each.
+
+A variance has the standard error √((m₄ − m₂²)/N); tests allow 4.5 of them (a false alarm in
+1.5e5).
+"""
+
+import pytest
+import torch
+
+from ebflow.density import AutogradDensity
+from ebflow.directions import DIRECTIONS, directions
+from ebflow.randomness import generator as derive
+from ebflow.traces import ESTIMATORS, variance
+
+from .bijections.cases import matrix, seeded
+
+DRAWS, SIZE, STEP = 20_000, 4, 0.5
+NOISY = [name for name in ESTIMATORS if name != "exact"]
+
+
+def quadratic():
+    """Returns f = g·x + x·H·x / 2 without definite sign, and its derivatives at 0."""
+    gradient = torch.linspace(-1, 1.5, SIZE)
+    hessian = matrix(SIZE) - 2 * matrix(SIZE, 1)
+    hessian = hessian + hessian.mT
+    density = AutogradDensity(lambda x: x @ gradient + ((x @ hessian) * x).sum(1) / 2)
+    return density, gradient.unsqueeze(0), hessian.unsqueeze(0)
+
+
+def draws(estimator, density, kind="gaussian", slices=1, step=STEP, x=None):
+    """Returns N means of K estimates."""
+    x = torch.zeros(DRAWS, SIZE) if x is None else x.expand(DRAWS, -1)
+    u = directions(kind, slices, x, derive(1))
+    return ESTIMATORS[estimator](density, x, u, step)[1].mean(0).detach()
+
+
+@pytest.mark.parametrize("slices", [1, 3])
+@pytest.mark.parametrize("kind", DIRECTIONS)
+@pytest.mark.parametrize("estimator", NOISY)
+def test_mean_and_variance_on_a_quadratic(estimator, kind, slices):
+    density, gradient, hessian = quadratic()
+    found = draws(estimator, density, kind, slices)
+    assert abs(found.mean() - hessian[0].trace()) < 4.5 * found.std() / DRAWS**0.5
+    centred = found - found.mean()
+    second, fourth = centred.square().mean(), centred.pow(4).mean()
+    expected = variance(estimator, gradient, hessian, directions=kind, slices=slices, step=STEP)
+    error = ((fourth - second**2) / DRAWS).sqrt()
+    assert abs(second - expected[0]) < 4.5 * error, (second, expected)
+
+
+def test_the_exact_trace_has_no_variance():
+    density, gradient, hessian = quadratic()
+    found = draws("exact", density)
+    torch.testing.assert_close(found, hessian[0].trace().expand(DRAWS))
+    assert variance("exact", gradient, hessian) == 0
+
+
+@pytest.mark.parametrize("kind", ["rademacher", "orthogonal"])
+def test_one_dimension_leaves_no_variance(kind):
+    found = variance("hutchinson", torch.ones(2, 1), torch.ones(2, 1, 1), directions=kind)
+    assert torch.equal(found, torch.zeros(2))
+
+
+def test_one_sided_variance_grows_as_the_step_falls_and_the_control_variate_removes_it():
+    density, gradient, _ = quadratic()
+    one, cv = (draws(name, density, step=0.01) for name in ("taylor", "taylor_cv"))
+    assert one.std() > 20 * cv.std()
+    assert one.var() == pytest.approx(4e4 * float(gradient.square().sum()), rel=0.1)
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("gaussian", 6), ("rademacher", 2)])
+@pytest.mark.parametrize("estimator", ["taylor", "taylor_cv", "two_sided"])
+def test_bias_on_a_quartic(estimator, kind, factor):
+    """Of Σ x⁴ the mean is tr H + 6 D σ² for Gaussian directions and + 2 D σ² for signs."""
+    x = torch.linspace(-0.5, 0.5, SIZE)
+    density = AutogradDensity(lambda x: (x**4).sum(1))
+    found = draws(estimator, density, kind, x=x)
+    bias = found.mean() - 12 * x.square().sum()
+    error = 4.5 * found.std() / DRAWS**0.5
+    assert abs(bias - factor * SIZE * STEP**2) < error + 1e-9
+
+
+def test_signs_find_the_bias_of_two_sides_without_noise():
+    """A separable f has a diagonal Hessian, which signs see exactly."""
+    density = AutogradDensity(lambda x: (x**4).sum(1))
+    found = draws("two_sided", density, "rademacher", x=torch.ones(SIZE))
+    torch.testing.assert_close(found, torch.full((DRAWS,), 12.0 * SIZE + 2 * SIZE * STEP**2))
+
+
+def test_all_estimators_give_the_score():
+    density, gradient, hessian = quadratic()
+    x = torch.randn(5, SIZE, generator=seeded())
+    u = directions("rademacher", 2, x, derive(0))
+    for name, estimate in ESTIMATORS.items():
+        score, traces = estimate(density, x, u, 0.1)
+        torch.testing.assert_close(score, gradient + x @ hessian[0], msg=name)
+        assert traces.shape == (1 if name == "exact" else 2, 5), name
+
+
+def test_a_training_step_pays_for_energies_alone():
+    """K differences are one evaluation of the log-density at K B points, and one at the data."""
+    seen = []
+
+    def log_p(x):
+        seen.append(len(x))
+        return -(x**4).sum(1)
+
+    x = torch.randn(5, SIZE, generator=seeded())
+    for name, energies in (("taylor", 1), ("taylor_cv", 1), ("two_sided", 2)):
+        seen.clear()
+        u = directions("sphere", 3, x, derive(0))
+        ESTIMATORS[name](AutogradDensity(log_p), x, u, 0.1)
+        assert seen == [5, 15 * energies], name
