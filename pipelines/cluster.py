@@ -81,5 +81,6 @@ def _sweep() -> None:
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+    passed = ("MLFLOW_", "EBFLOW_DATA")
+    kept = {name: value for name, value in os.environ.items() if name.startswith(passed)}
     return {"EBFLOW_HOME": str(store.home()), **kept}

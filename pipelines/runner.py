@@ -18,7 +18,6 @@ from rich.console import Console
 
 from ebflow.data.schema import Manifest
 from ebflow.data.sources import fingerprint, open_source
-from ebflow.data.splits import split_counts
 from ebflow.errors import BadInput
 from pipelines import engine, rows, store
 from pipelines.config import ClusterConfig, DensityConfig, dump
@@ -61,13 +60,7 @@ def check(run: Run) -> Source:
     _check_folder("EBFLOW_HOME", store.home())
     data = run.config.data
     reader = open_source(data.source, data.columns)
-    counts = split_counts(
-        reader.rows,
-        label=reader.label,
-        validation=reader.validation if data.validation is None else data.validation,
-        test=reader.test if data.test is None else data.test,
-        rows=data.rows,
-    )
+    counts = reader.counts(validation=data.validation, test=data.test, rows=data.rows)
     if run.config.train.batch_size > counts.train:
         raise BadInput(
             f"train.batch_size: found {run.config.train.batch_size}, "
