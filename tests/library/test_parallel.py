@@ -11,6 +11,7 @@ import torch.distributed
 import torch.multiprocessing
 from torch import nn
 
+from ebflow.data.augment import FlipAndShift
 from ebflow.data.loader import Dataset
 from ebflow.errors import NonFinite
 
@@ -24,6 +25,7 @@ TRAININGS = {
         objective="ssm_vr", loss=dict(latent_mean=5.0, anchor=dict(interval=5)), finish=0.3
     ),
     "fd_ssm": dict(objective="fd_ssm"),
+    "augmented": dict(objective="dsm", augment=FlipAndShift((8, 8), reach=1.0)),
     "ml": dict(objective="ml"),
     "relative_ml": dict(objective="relative_ml"),
     "sml": dict(objective="sml"),

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ebflow import schedules
+from ebflow.data.augment import FlipAndShift
 from ebflow.errors import BadInput
 
 from .training import OPTIMIZERS, same, states, trainer
@@ -32,6 +33,7 @@ TRAININGS = {
     "before preprocessing": dict(
         objective="ssm", match_after=False, front=dict(normalise="none", margin=1e-2)
     ),
+    "augmented": dict(augment=FlipAndShift((8, 8), reach=1.0)),
     "single precision": dict(net=dict(dtype=torch.float32)),
 }
 trainings = pytest.mark.parametrize("name", TRAININGS)
