@@ -120,8 +120,7 @@ def _patches(size: int, *, grey: bool, description: str) -> Source:
         shape=(1 if grey else 3, size, size),
         levels=256,
         description=description,
-        provenance="two photographs bundled with scikit-learn (CC BY; see its load_sample_images);"
-        " split by place",
+        provenance="two photographs bundled with scikit-learn (CC BY 2.0), split by place",
         validation=COUNTS.validation,
         test=COUNTS.test,
         fixed=True,
