@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 from .blindness import Standing, diagnose, latent_statistics
 from .checkpoint import Checkpoint, read, write
 from .clock import Clock
+from .data.augment import Augmentation
 from .data.loader import Dataset
 from .errors import BadInput, NonFinite
 from .evaluate import evaluate
@@ -77,6 +78,8 @@ class Trainer:
         max_seconds: Training seconds (steps and data, not validation or reports) after which to
             stop; the schedule then follows whichever bound is nearer.
         batch_size: Rows of a global batch.
+        augment: From raw training rows and a generator to what is trained on instead, a function
+            of (seed, step); validation sees the rows as they are.
         clip: The largest norm of the gradient; None: no clipping.
         ema_decay: The average's decay d, used as min(d, (1 + t)/(10 + t)) at update t.
         finish: The last fraction of training, by exact maximum likelihood.
@@ -102,6 +105,7 @@ class Trainer:
         steps: int = 1000,
         max_seconds: float | None = None,
         batch_size: int = 100,
+        augment: Augmentation | None = None,
         clip: float | None = None,
         ema_decay: float = 0.999,
         finish: float = 0.0,
@@ -124,6 +128,7 @@ class Trainer:
         self.optimizer = optimizer(self.parameters)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule, self.steps, self.max_seconds = schedule, steps, max_seconds
+        self.augment = augment
         self.clip, self.finish = clip, finish
         self.validate_every, self.patience, self.log_every = validate_every, patience, log_every
         self.precision, self.ema_decay = precision, ema_decay
@@ -179,6 +184,8 @@ class Trainer:
         """Does one step on raw rows with shape (B / workers, D)."""
         where = {"shard": self.shard, "device": self.device}
         generator = derive(self.seed, "train", self.step, **where)
+        if self.augment is not None:
+            x = self.augment(x, derive(self.seed, "augment", self.step, **where))
         with torch.no_grad():
             y = self.flow.preprocess(x, generator)
         self._set_rate()

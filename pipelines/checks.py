@@ -5,7 +5,6 @@ __all__ = ["check"]
 import os
 
 from ebflow.data.sources import fingerprint, open_source
-from ebflow.data.splits import split_counts
 from ebflow.errors import BadInput
 from pipelines.config import ClusterConfig, DensityConfig, ObjectiveConfig, PreprocessConfig
 from pipelines.engine import Source
@@ -23,13 +22,7 @@ def check(config: DensityConfig) -> Source:
     """
     data = config.data
     reader = open_source(data.source, data.columns)
-    counts = split_counts(
-        reader.rows,
-        label=reader.label,
-        validation=reader.validation if data.validation is None else data.validation,
-        test=reader.test if data.test is None else data.test,
-        rows=data.rows,
-    )
+    counts = reader.counts(validation=data.validation, test=data.test, rows=data.rows)
     if config.train.batch_size > counts.train:
         raise BadInput(
             f"train.batch_size: found {config.train.batch_size}, "

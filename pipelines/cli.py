@@ -93,6 +93,7 @@ COMMANDS = {
     "run density": Command("command:density", "train, evaluate and report a flow on data"),
     "ui": Command("ui:run", "look at all runs in MLflow"),
     "data list": Command("listing:run", "list the named data sets"),
+    "data fetch": Command("fetching:run", "download a benchmark data set"),
     "bench": Command("measuring:bench", "time a step of every objective on this machine"),
     "curves": Command("measuring:curves", "NLL against training time, objective by objective"),
 }

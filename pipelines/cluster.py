@@ -85,6 +85,6 @@ def _environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name.startswith("MLFLOW_") or name in environment.SETTINGS
+        if name.startswith(("MLFLOW_", "EBFLOW_DATA")) or name in environment.SETTINGS
     }
     return {"EBFLOW_HOME": str(store.home()), **kept}

@@ -63,7 +63,8 @@ class DataConfig(Section):
     source: str = Field(
         "digits",
         min_length=1,
-        description="name of a data set (`ebflow data list`), a .parquet file or a folder of them",
+        description="name of a data set (`ebflow data list`), a .parquet file, a folder of them, "
+        "or one of PNG or JPEG images of one size",
         json_schema_extra=UNKEYED,
     )
     validation: Size | None = Field(

@@ -25,5 +25,7 @@ def run(words: Sequence[str]) -> int:
         table.add_row(*source.values())
     console = Console()
     console.print(table)
-    console.print("or the path of a .parquet file, or of a folder of them", highlight=False)
+    console.print(
+        "or the path of a .parquet file, or of a folder of them or of images", highlight=False
+    )
     return 0

@@ -94,7 +94,7 @@ def for_source(source: str, columns: Sequence[str] | None = None) -> DensityConf
         BadInput: If there is no such data set, or its columns do not make one.
     """
     stem = Path(source).stem
-    if source in SOURCES:
+    if source in SOURCES and source in RECIPES:
         return RECIPES[source]()
     layout = open_source(source, columns).layout
     if stem in RECIPES:

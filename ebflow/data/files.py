@@ -89,7 +89,7 @@ def _list(path: Path) -> list[Path]:
         raise BadInput(f"{path}: found a prepared data set, expected raw data to prepare")
     files = sorted(path.glob("[!._]*.parquet"))
     if not files:
-        raise BadInput(f"{path}: found no file that ends in .parquet in this folder")
+        raise BadInput(f"{path}: found no file that ends in .parquet, .png or .jpg in this folder")
     return files
 
 

@@ -18,7 +18,7 @@ from ebflow.data.moments import Distinct, Moments
 from ebflow.data.reader import Reader
 from ebflow.data.schema import SPLITS, Manifest
 from ebflow.data.sources import open_source
-from ebflow.data.splits import ASSIGNMENT, Counts, assign, split_counts
+from ebflow.data.splits import ASSIGNMENT, OWN_ASSIGNMENT, Counts, assign
 from ebflow.data.writer import ShardWriter, staged
 from ebflow.errors import BadInput
 
@@ -39,9 +39,10 @@ def prepare(
     """Writes a source into a folder of Parquet shards with a manifest.
 
     Arguments:
-        source: A named source, a ``.parquet`` file, or a folder of them.
+        source: A named source, a ``.parquet`` file, or a folder of them or of images.
         output: Folder to make; it must be new or empty.
-        seed: Seed of the permutation that decides the splits.
+        seed: Seed of the permutation that decides the splits, or which rows of fixed splits are
+            used.
         validation: Rows of the validation split, or their fraction; None takes the source's
             default, which is 10 % for Parquet.
         test: The same for the test split.
@@ -55,13 +56,7 @@ def prepare(
     _check_natural("data.seed", seed, 0)
     _check_natural("shard_rows", shard_rows, 1)
     reader = open_source(source, columns)
-    counts = split_counts(
-        reader.rows,
-        label=reader.label,
-        validation=reader.validation if validation is None else validation,
-        test=reader.test if test is None else test,
-        rows=rows,
-    )
+    counts = reader.counts(validation=validation, test=test, rows=rows)
     with staged(Path(output)) as folder:
         manifest = _write(reader, folder, counts, seed, shard_rows)
         manifest.save(folder)
@@ -75,7 +70,7 @@ def _write(reader: Reader, folder: Path, counts: Counts, seed: int, shard_rows: 
         writers = [_writer(folder, split, layout, shard_rows) for split in SPLITS]
         for writer in writers:
             stack.callback(writer.abort)
-        for x, rows, code in _routed(reader, assign(reader.rows, counts, seed)):
+        for x, rows, code in _routed(reader, assign(reader.rows, counts, seed, reader.own)):
             for split, writer in enumerate(writers):
                 writer.append(x[code == split], rows[code == split])
             moments.update(x[code == 0])
@@ -94,7 +89,7 @@ def _write(reader: Reader, folder: Path, counts: Counts, seed: int, shard_rows: 
         shards=shards,
         statistics=moments.summary(),
         seed=seed,
-        assignment=ASSIGNMENT,
+        assignment=OWN_ASSIGNMENT if reader.fixed else ASSIGNMENT,
         warnings=layout.warnings + _few_warnings(layout, distinct, counts.train),
     )
 

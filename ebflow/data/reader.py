@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ebflow.data.checks import as_matrix
 from ebflow.data.layout import Layout
+from ebflow.data.splits import Counts, split_counts
 from ebflow.errors import BadInput
 
 BATCH_BYTES = 16 << 20
@@ -51,6 +52,8 @@ class Reader:
         layout: What the columns mean, in all parts.
         validation: Default size of the validation split: rows, or a fraction.
         test: Default size of the test split.
+        fixed: Whether the last rows are those of the test split, and the ones before them those
+            of the validation split; else the seed decides.
     """
 
     name: str
@@ -59,11 +62,40 @@ class Reader:
     layout: Layout
     validation: int | float = 0.1
     test: int | float = 0.1
+    fixed: bool = False
 
     @property
     def rows(self) -> int:
         """Rows of all parts, by their footers."""
         return sum(part.rows for part in self.parts)
+
+    @property
+    def own(self) -> Counts | None:
+        """Rows of the splits that the source fixes, None if it leaves them to the seed."""
+        if not self.fixed:
+            return None
+        return Counts(self.rows - self.validation - self.test, self.validation, self.test)
+
+    def counts(
+        self,
+        *,
+        validation: int | float | None = None,
+        test: int | float | None = None,
+        rows: int | None = None,
+    ) -> Counts:
+        """Returns the rows of each split; None: the source's default, and every row.
+
+        Raises:
+            BadInput: If a size is out of range, or leaves fewer than two training rows.
+        """
+        return split_counts(
+            self.rows,
+            label=self.label,
+            validation=self.validation if validation is None else validation,
+            test=self.test if test is None else test,
+            rows=rows,
+            own=self.own,
+        )
 
     @property
     def batch_rows(self) -> int:

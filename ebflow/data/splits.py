@@ -4,9 +4,12 @@ A seeded permutation gives each of the N rows a rank. Ranks from 0 are the test 
 ones the validation split, the next ones the training split; rows beyond are left out. So the test
 split stays as it is when the other counts change, and a smaller training split is part of a
 larger one.
+
+A source may fix its splits: its rows are then those for training, those for validation and those
+for testing, in this order, and of each the ones with the lowest ranks are used.
 """
 
-__all__ = ["ASSIGNMENT", "Counts", "assign", "split_counts"]
+__all__ = ["ASSIGNMENT", "OWN_ASSIGNMENT", "Counts", "assign", "split_counts"]
 
 from dataclasses import dataclass
 
@@ -17,6 +20,10 @@ from ebflow.errors import BadInput
 
 ASSIGNMENT = (
     "rank = numpy PCG64(seed) permutation of the row numbers; by rank: test, validation, train"
+)
+OWN_ASSIGNMENT = (
+    "the source's own rows for train, validation and test, in this order; of each the first by "
+    "rank = numpy PCG64(seed) permutation of the row numbers"
 )
 MINIMUM = 2
 
@@ -41,6 +48,7 @@ def split_counts(
     validation: int | float,
     test: int | float,
     rows: int | None = None,
+    own: Counts | None = None,
 ) -> Counts:
     """Turns counts or fractions into rows of each split.
 
@@ -50,6 +58,7 @@ def split_counts(
         validation: Rows of the validation split, or their fraction of the rows used.
         test: The same for the test split.
         rows: Rows to use in all; None uses every row.
+        own: Rows of the splits that the source fixes: the most of each.
 
     Raises:
         BadInput: If a count or fraction is out of range, or leaves fewer than two training rows.
@@ -59,6 +68,8 @@ def split_counts(
     used = total if rows is None else rows
     held_validation = _held("validation", validation, used)
     held_test = _held("test", test, used)
+    if own is not None and rows is None:
+        used = own.train + held_validation + held_test
     train = used - held_validation - held_test
     if train < MINIMUM:
         raise BadInput(
@@ -66,15 +77,38 @@ def split_counts(
             f"{held_validation + held_test + MINIMUM}: {held_validation} for validation, "
             f"{held_test} for test and {MINIMUM} for training"
         )
-    return Counts(train, held_validation, held_test)
+    counts = Counts(train, held_validation, held_test)
+    if own is not None:
+        _check_own(label, counts, own)
+    return counts
 
 
-def assign(total: int, counts: Counts, seed: int) -> np.ndarray:
+def assign(total: int, counts: Counts, seed: int, own: Counts | None = None) -> np.ndarray:
     """Returns each row's index into ``SPLITS``, or -1 if left out, as int8 with shape (total,)."""
     rank = np.random.Generator(np.random.PCG64(seed)).permutation(total)
+    if own is not None:
+        return _assign_own(rank, counts, own)
     bounds = np.cumsum([counts.test, counts.validation, counts.train])
     codes = np.array([*map(SPLITS.index, ("test", "validation", "train")), -1], dtype=np.int8)
     return codes[np.searchsorted(bounds, rank, side="right")]
+
+
+def _assign_own(rank: np.ndarray, counts: Counts, own: Counts) -> np.ndarray:
+    codes, first = np.full(len(rank), -1, dtype=np.int8), 0
+    for code, split in enumerate(SPLITS):
+        rows = first + np.argsort(rank[first : first + own.of(split)])
+        codes[rows[: counts.of(split)]] = code
+        first += own.of(split)
+    return codes
+
+
+def _check_own(label: str, counts: Counts, own: Counts) -> None:
+    for split in SPLITS:
+        if counts.of(split) > own.of(split):
+            raise BadInput(
+                f"{label}: found {counts.of(split)} rows wanted for {split}, expected at most "
+                f"{own.of(split)} (the source fixes its splits)"
+            )
 
 
 def _held(name: str, size: int | float, used: int) -> int:

@@ -8,13 +8,21 @@ FILES = Cases()
 
 @FILES.add
 def unknown_name(path):
-    return "digit", {}, r"data.source: found 'digit', expected one of digits, a path that ends in"
+    return (
+        "digit",
+        {},
+        r"data.source: found 'digit', expected one of digits, sine, .*, a path that ends in",
+    )
 
 
 @FILES.add
 def wrong_suffix(path):
     (path / "bad.csv").write_text("a,b\n1,2\n")
-    return path / "bad.csv", {}, r"found '.*bad.csv', expected one of digits, a path that ends in"
+    return (
+        path / "bad.csv",
+        {},
+        r"found '.*bad.csv', expected one of digits, sine, .*, a path that ends in",
+    )
 
 
 @FILES.add
@@ -166,6 +174,24 @@ def fraction_nan(path):
 @FILES.add
 def zero_test_rows(path):
     return "digits", {"test": 0}, r"data.test: found 0, expected"
+
+
+@FILES.add
+def more_test_rows_than_the_source_has_set_aside(path):
+    message = r"natural-patches-8: found 2001 rows wanted for test, expected at most 2000 \(the so"
+    return "natural-patches-8", {"test": 2001}, message
+
+
+@FILES.add
+def more_training_rows_than_the_source_has_set_aside(path):
+    message = r"natural-patches-8: found 22000 rows wanted for train, expected at most 20000"
+    return "natural-patches-8", {"rows": 24_000, "validation": 1000, "test": 1000}, message
+
+
+@FILES.add
+def fewer_rows_than_the_source_holds_back(path):
+    message = r"natural-patches-8: found 4000 rows, expected at least 4002: 2000 for validation"
+    return "natural-patches-8", {"rows": 4000}, message
 
 
 @FILES.add

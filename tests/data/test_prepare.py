@@ -11,7 +11,7 @@ from ebflow.data import reader, writer
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.data.schema import SPLITS, Manifest
-from ebflow.data.splits import assign, split_counts
+from ebflow.data.splits import Counts, assign, split_counts
 
 from .parquet import images, lists, mnist9k, table, tree, write
 
@@ -213,6 +213,30 @@ def test_test_split_is_kept_and_training_nested_when_counts_change():
 def test_assignment_is_fixed_for_good():
     counts = split_counts(12, label="x", validation=0.25, test=2)
     assert assign(12, counts, seed=0).tolist() == [0, 1, 0, 1, 0, 0, 2, 1, 0, 0, 0, 2]
+
+
+OWN = Counts(7, 3, 2)
+
+
+def test_splits_that_a_source_fixes_do_not_depend_on_the_seed():
+    counts = split_counts(12, label="x", validation=3, test=2, own=OWN)
+    for seed in (0, 1):
+        assert assign(12, counts, seed, OWN).tolist() == [0] * 7 + [1] * 3 + [2] * 2
+
+
+def test_part_of_fixed_splits_is_drawn_within_each():
+    counts = split_counts(12, label="x", validation=2, test=1, rows=6, own=OWN)
+    assert counts == Counts(3, 2, 1)
+    drawn = [assign(12, counts, seed, OWN) for seed in range(30)]
+    for codes in drawn:
+        for code, (first, last) in enumerate(((0, 7), (7, 10), (10, 12))):
+            assert (codes == code).sum() == (3, 2, 1)[code]
+            assert set(codes[first:last]) <= {code, -1}
+    assert len({codes.tobytes() for codes in drawn}) > 20
+
+
+def test_without_a_number_of_rows_all_training_rows_are_used():
+    assert split_counts(12, label="x", validation=1, test=1, own=OWN) == Counts(7, 1, 1)
 
 
 def test_rows_draws_that_many(tmp_path):

@@ -1,19 +1,81 @@
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
+from ebflow.data.benchmarks import FETCH
+from ebflow.data.prepare import prepare
+from ebflow.data.schema import SPLITS
+from ebflow.data.source import Source
 from ebflow.data.sources import SOURCES, describe, fingerprint, open_source
+from ebflow.data.toy import SAMPLERS
+from ebflow.errors import BadInput
+from ebflow.randomness import generator as derive
 
 from .parquet import images, lists, table, write
+
+BUNDLED = [name for name in SOURCES if name not in FETCH]
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_named_source_is_what_it_says(name):
     source, reader = SOURCES[name], open_source(name)
     assert reader.rows == source.rows
-    assert reader.layout.shape == source.shape
-    assert sum(len(batch) for batch in reader.batches()) == source.rows
+    assert (reader.layout.shape, reader.layout.levels) == (source.shape, source.levels)
+    assert sum((c := reader.counts()).of(split) for split in SPLITS) == source.rows
+    assert (c.validation, c.test) == (source.validation, source.test)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_source_has_its_rows(name):
+    source, reader = SOURCES[name], open_source(name)
+    rows = largest = 0
+    for batch in reader.batches():
+        assert batch.shape[1] == source.width
+        rows, largest = rows + len(batch), max(largest, batch.max())
+    assert rows == source.rows
+    assert source.levels is None or largest == source.levels - 1
+
+
+@pytest.mark.parametrize("name", sorted(FETCH))
+def test_benchmarks_that_were_not_fetched_get_one_line(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("EBFLOW_DATA", str(tmp_path))
+    for use in (lambda: fingerprint(name), lambda: next(open_source(name).batches())):
+        with pytest.raises(BadInput, match=f"{name}: found no .* run: ebflow data fetch {name}"):
+            use()
+
+
+@pytest.mark.parametrize("name", ["sine", "swirl", "checkerboard", "multimodal10"])
+def test_toy_sources_are_samples_in_named_columns(name):
+    reader = open_source(name)
+    assert reader.layout.names == tuple(f"x{j + 1}" for j in range(reader.layout.width))
+    counts = reader.counts()
+    assert (counts.train, counts.validation, counts.test) == (50_000, 10_000, 10_000)
+    found = np.concatenate(list(reader.batches()))
+    drawn = SAMPLERS[name](70_000, generator=derive(0, "toy", name), dtype=torch.float64)
+    np.testing.assert_array_equal(found, drawn.numpy())
+    chosen = np.concatenate(list(open_source(name, ["x2"]).batches()))
+    np.testing.assert_array_equal(chosen, found[:, 1:2])
+
+
+def test_toy_sources_are_prepared_as_tables(tmp_path):
+    manifest = prepare("eight-gaussians", tmp_path / "out", rows=900, validation=50, test=50)
+    assert (manifest.columns, manifest.levels, manifest.dtype) == (("x1", "x2"), None, "float64")
+    assert manifest.counts == {"train": 800, "validation": 50, "test": 50}
+
+
+def test_rows_of_a_source_are_hashed_however_they_are_read():
+    rows = np.arange(24.0).reshape(8, 3)
+    source = Source(
+        lambda: iter([rows]), 8, (3,), None, description="numbers", provenance="counted"
+    )
+    parts = replace(source, read=lambda: iter([rows[:3], rows[3:]]))
+    other = replace(source, read=lambda: iter([rows + 1]))
+    assert source.sha256() == parts.sha256() != other.sha256()
+    assert replace(source, shape=(3, 1)).sha256() != source.sha256()
 
 
 def test_describe_lists_every_source_as_text():
@@ -40,10 +102,10 @@ def test_fingerprint_follows_the_content_and_not_the_folder(tmp_path):
     assert fingerprint("digits") == fingerprint("digits")
 
 
-def test_listing_sources_imports_neither_torch_nor_sklearn():
+def test_listing_sources_imports_no_torch_sklearn_or_pillow():
     code = (
         "import sys, ebflow.data.sources as s; s.describe();"
-        "print(sorted({'torch', 'sklearn'} & sys.modules.keys()))"
+        "print(sorted({'torch', 'sklearn', 'PIL'} & sys.modules.keys()))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -11,6 +11,7 @@ import torch.distributed
 import torch.multiprocessing
 from torch import nn
 
+from ebflow.data.augment import FlipAndShift
 from ebflow.data.loader import Dataset
 from ebflow.errors import NonFinite
 
@@ -34,6 +35,7 @@ TRAININGS = {
         objective="taylor_sm", loss=dict(hyper=dict(slices=2, directions="orthogonal"))
     ),
     "ladder of pairs": dict(loss=dict(hyper=dict(sigma=(0.5, 0.1), antithetic=True))),
+    "augmented": dict(objective="dsm", augment=FlipAndShift((8, 8), reach=1.0)),
     "ml": dict(objective="ml"),
     "relative_ml": dict(objective="relative_ml"),
     "sml": dict(objective="sml"),

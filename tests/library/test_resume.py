@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ebflow import schedules
+from ebflow.data.augment import FlipAndShift
 from ebflow.errors import BadInput
 
 from .training import OPTIMIZERS, same, states, trainer
@@ -48,6 +49,7 @@ TRAININGS = {
     "coupling": dict(
         net=dict(architecture="planar", depth=1, hidden=4), loss=dict(anchor=dict(interval=5))
     ),
+    "augmented": dict(augment=FlipAndShift((8, 8), reach=1.0)),
     "single precision": dict(net=dict(dtype=torch.float32)),
 }
 trainings = pytest.mark.parametrize("name", TRAININGS)

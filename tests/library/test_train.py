@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ebflow import schedules
+from ebflow.data.augment import FlipAndShift
 from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluate import evaluate
 
@@ -41,6 +42,23 @@ def test_same_seed_same_loss_to_the_bit(digits, name):
     one, other = (named(digits, name) for _ in range(2))
     assert losses(one) == losses(other)
     same(one, other)
+
+
+def test_augmentation_changes_raw_training_rows_and_nothing_else(digits):
+    """What is no change gives the training without it, to the bit; validation is not touched."""
+    seen = []
+
+    def unchanged(x, generator):
+        seen.append((x.dtype, x.shape, int(torch.randint(1 << 40, (), generator=generator))))
+        return x
+
+    plain, same_rows = trainer(digits), trainer(digits, augment=unchanged)
+    assert losses(same_rows) == losses(plain)
+    same(same_rows, plain)
+    assert [entry[:2] for entry in seen] == [(torch.uint8, (64, 64))] * 12
+    assert len({entry[2] for entry in seen}) == 12
+    flipped = trainer(digits, augment=FlipAndShift((8, 8)))
+    assert losses(flipped) != losses(plain)
 
 
 def test_another_seed_is_another_training(digits):

@@ -20,7 +20,9 @@ def test_help_lists_the_commands(ebflow):
             assert f"ebflow {command}" in result.text
 
 
-@pytest.mark.parametrize("command", ["run density", "ui", "data list", "bench", "curves"])
+@pytest.mark.parametrize(
+    "command", ["run density", "ui", "data list", "data fetch", "bench", "curves"]
+)
 def test_every_command_has_help(command, ebflow, capsys):
     with pytest.raises(SystemExit) as stop:
         ebflow(*command.split(), "--help")
@@ -51,6 +53,12 @@ def test_help_imports_neither_torch_nor_ray_nor_mlflow():
 def test_the_named_data_sets_are_listed(ebflow):
     result = ebflow("data", "list")
     assert result.code == 0 and "digits" in result.text and "1797" in result.text
+
+
+def test_fetching_what_cannot_be_fetched(ebflow):
+    result = ebflow("data", "fetch", "digits")
+    assert result.code == 2 and len(result.err) == 1
+    assert "found data set 'digits', expected one of mnist" in result.err[0]
 
 
 def test_a_dry_run_on_nothing_writes_nothing(home, ebflow):

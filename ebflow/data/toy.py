@@ -1,0 +1,173 @@
+r"""Densities in the plane, and one in ten dimensions, of which samples are drawn.
+
+With independent :math:`u_i` from U[0, 1) and :math:`n` from N(0, 1):
+
+* sine: :math:`4 (a, \sin 3a + n / 4)` with :math:`a = 4 u - 2`;
+* swirl: :math:`\tfrac{5}{6} (t \cos t + 1 - u_1 / 2, \; -t \sin t + 2 - u_2 / 2)` with
+  :math:`t = 3 \pi \sqrt u`, one and a half turns;
+* checkerboard: uniform on the eight squares of side 3 and even :math:`i + j` among the cells
+  :math:`[3i, 3i + 3) \times [3j, 3j + 3)`, :math:`-2 \le i, j \le 1`;
+* multimodal10: :math:`y_0 = n_0`, :math:`y_i = \tanh(5 n_i) (y_{i-1} + 2^{i+1})`, i = 1 … 9: 512
+  modes, at distances that double from feature to feature;
+* ring: eight Gaussians of deviation 1/2 on the circle of radius 4.
+
+Noise of N(0, σ² I) smooths the first three. Given the uniform variables, each is then Gaussian,
+and an integral over these by Gauss-Legendre's rule is a mixture of Gaussians: ``SMOOTHED`` has
+these. The rule's nodes are at most about σ apart, which makes its error on the support negligible;
+far beyond, the tail is that of the outermost nodes.
+
+Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
+Kira, Lee, 2023), arXiv:2305.15267, and its repository.
+"""
+
+__all__ = [
+    "SAMPLERS",
+    "SMOOTHED",
+    "checkerboard",
+    "checkerboard_log_prob",
+    "multimodal10",
+    "parzen",
+    "ring",
+    "sine",
+    "smoothed_checkerboard",
+    "smoothed_sine",
+    "smoothed_swirl",
+    "swirl",
+]
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..randomness import normal, uniform
+from .mixtures import GaussianMixture
+
+SIDE = 3.0
+"""Side of a square of the checkerboard."""
+
+
+def sine(n: int, *, generator: torch.Generator, dtype: torch.dtype | None = None) -> Tensor:
+    """Returns samples with shape (n, 2): a noisy sine wave, |x₁| ≤ 8."""
+    like = _like(generator, dtype)
+    a = 4 * uniform((n,), like, generator) - 2
+    return torch.stack([4 * a, _wave(a) + normal((n,), like, generator)], 1)
+
+
+def swirl(n: int, *, generator: torch.Generator, dtype: torch.dtype | None = None) -> Tensor:
+    """Returns samples with shape (n, 2): an arm of a spiral, 5/12 wide."""
+    u = uniform((n, 3), _like(generator, dtype), generator)
+    return _arm(3 * math.pi * u[:, 0].sqrt(), u[:, 1], u[:, 2])
+
+
+def checkerboard(
+    n: int, *, generator: torch.Generator, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Returns samples with shape (n, 2): eight squares of a board of four by four."""
+    u = uniform((n, 3), _like(generator, dtype), generator)
+    x = 4 * u[:, 0] - 2
+    y = u[:, 1] - 2 * (u[:, 2] < 0.5) + x.floor() % 2
+    return SIDE * torch.stack([x, y], 1)
+
+
+def multimodal10(
+    n: int, *, generator: torch.Generator, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Returns samples with shape (n, 10); few lie between the 512 modes."""
+    z = normal((n, 10), _like(generator, dtype), generator)
+    columns = [z[:, 0]]
+    for i in range(1, 10):
+        columns.append(torch.tanh(5 * z[:, i]) * (columns[-1] + 2.0 ** (i + 1)))
+    return torch.stack(columns, 1)
+
+
+def ring(*, dtype: torch.dtype | None = None) -> GaussianMixture:
+    """Returns eight Gaussians of deviation 1/2 on a circle of radius 4, as a mixture."""
+    angles = torch.arange(8, dtype=dtype or torch.get_default_dtype()) * (math.pi / 4)
+    means = 4 * torch.stack([angles.cos(), angles.sin()], 1)
+    return GaussianMixture(torch.ones_like(angles), means, torch.full_like(angles, 0.25))
+
+
+def checkerboard_log_prob(x: Tensor) -> Tensor:
+    """Returns the exact log-density with shape (B,): −log 72 on the squares, −∞ beside them."""
+    i, j = (x / SIDE).floor().unbind(1)
+    inside = (i >= -2) & (i < 2) & (j >= -2) & (j < 2) & ((i + j) % 2 == 0)
+    return torch.where(inside, -math.log(8 * SIDE**2), -math.inf).to(x.dtype)
+
+
+def smoothed_sine(sigma: float, *, dtype: torch.dtype | None = None) -> GaussianMixture:
+    """Returns the law of ``sine`` + σ n: Gaussians of variances σ² and σ² + 1 along the wave."""
+    a, weights = _rule(-2, 2, 24 / sigma, dtype)
+    variances = torch.tensor([sigma**2, sigma**2 + 1], dtype=a.dtype)
+    means = torch.stack([4 * a, _wave(a)], 1)
+    return GaussianMixture(weights, means, variances.expand(len(a), 2))
+
+
+def smoothed_swirl(sigma: float, *, dtype: torch.dtype | None = None) -> GaussianMixture:
+    """Returns the law of ``swirl`` + σ n; 7,848 components at σ = 3/8."""
+    t, weights = _rule(0, 3 * math.pi, 50 / sigma, dtype)
+    u, w = _rule(0, 1, 5 / 12 / sigma, dtype)
+    grid = torch.cartesian_prod(torch.arange(len(t)), torch.arange(len(u)), torch.arange(len(u)))
+    i, j, k = grid.unbind(1)
+    return parzen(_arm(t[i], u[j], u[k]), sigma, weights=t[i] * weights[i] * w[j] * w[k])
+
+
+def smoothed_checkerboard(sigma: float, *, dtype: torch.dtype | None = None) -> GaussianMixture:
+    """Returns the law of ``checkerboard`` + σ n; 2,312 components at σ = 3/8."""
+    s, w = _rule(0, SIDE, SIDE / sigma, dtype)
+    cells = [(i, j) for i in range(-2, 2) for j in range(-2, 2) if (i + j) % 2 == 0]
+    corners = SIDE * torch.tensor(cells, dtype=s.dtype)
+    inner = torch.cartesian_prod(s, s)
+    weights = torch.cartesian_prod(w, w).prod(1).repeat(len(cells))
+    return parzen((corners[:, None] + inner).flatten(0, 1), sigma, weights=weights)
+
+
+def parzen(points: Tensor, sigma: float, *, weights: Tensor | None = None) -> GaussianMixture:
+    """Returns Gaussians of deviation σ on ``points`` with shape (K, D), a law smoothed by σ.
+
+    Where the smoothed law is unknown, its estimate from samples takes its place. They must not be
+    the points at which it is evaluated: the kernel on a point itself, however far from the
+    others, would make its density too high.
+    """
+    weights = points.new_ones(len(points)) if weights is None else weights
+    return GaussianMixture(weights, points, points.new_full((len(points),), sigma**2))
+
+
+SAMPLERS: dict[str, Callable[..., Tensor]] = {
+    "sine": sine,
+    "swirl": swirl,
+    "checkerboard": checkerboard,
+    "multimodal10": multimodal10,
+}
+"""Functions of n, ``generator`` and ``dtype``."""
+
+SMOOTHED: dict[str, Callable[..., GaussianMixture]] = {
+    "sine": smoothed_sine,
+    "swirl": smoothed_swirl,
+    "checkerboard": smoothed_checkerboard,
+}
+"""Functions of σ and ``dtype``."""
+
+
+def _wave(a: Tensor) -> Tensor:
+    return 4 * torch.sin(3 * a)
+
+
+def _arm(t: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    return 5 / 6 * torch.stack([t * t.cos() + 1 - u / 2, 2 - t * t.sin() - v / 2], 1)
+
+
+def _like(generator: torch.Generator, dtype: torch.dtype | None) -> Tensor:
+    return torch.empty((), dtype=dtype, device=generator.device)
+
+
+def _rule(
+    low: float, high: float, deviations: float, dtype: torch.dtype | None
+) -> tuple[Tensor, Tensor]:
+    """Returns nodes and weights of Gauss-Legendre's rule for a path of so many σ."""
+    nodes, weights = np.polynomial.legendre.leggauss(4 + math.ceil(1.6 * deviations))
+    middle, half = (low + high) / 2, (high - low) / 2
+    like = torch.empty((), dtype=dtype)
+    return torch.as_tensor(middle + half * nodes).to(like), torch.as_tensor(weights).to(like)

@@ -1,0 +1,96 @@
+"""Folders of images as a source."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ebflow.data import images
+from ebflow.data.loader import Dataset
+from ebflow.data.prepare import prepare
+from ebflow.data.sources import fingerprint, open_source
+from ebflow.errors import BadInput
+
+from .parquet import table, write
+from .pictures import folder, pixels, save
+
+
+def rows(source):
+    return np.concatenate(list(open_source(source).batches()))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_is_read_as_it_was_written(channels, tmp_path):
+    raw = folder(tmp_path / "raw", channels=channels)
+    layout = open_source(raw).layout
+    assert (layout.shape, layout.levels, layout.dtype) == ((channels, 6, 4), 256, "uint8")
+    for k, row in enumerate(rows(raw)):
+        written = pixels(k, channels=channels).reshape(6, 4, channels)
+        np.testing.assert_array_equal(row.reshape(channels, 6, 4), written.transpose(2, 0, 1))
+
+
+def test_jpeg_is_read_as_pillow_does(tmp_path):
+    raw = folder(tmp_path / "raw", suffix="jpg")
+    for file, row in zip(sorted(raw.iterdir()), rows(raw), strict=True):
+        expected = np.asarray(Image.open(file)).transpose(2, 0, 1)
+        np.testing.assert_array_equal(row.reshape(3, 6, 4), expected)
+
+
+def test_rows_are_sorted_by_name_and_other_files_are_left_out(tmp_path):
+    raw = folder(tmp_path / "raw", count=5)
+    save(raw / "b.PNG", pixels(20))
+    save(raw / "a.jpeg", pixels(21))
+    save(raw / "_draft.png", pixels(22, height=9))
+    save(raw / ".hidden.png", pixels(23, height=9))
+    (raw / "notes.txt").write_text("kept")
+    found = rows(raw)
+    assert len(found) == 7
+    last = pixels(20).transpose(2, 0, 1).reshape(-1)
+    np.testing.assert_array_equal(found[-1], last)
+
+
+def test_few_at_a_time_are_the_same_rows(tmp_path, monkeypatch):
+    raw = folder(tmp_path / "raw")
+    whole = rows(raw)
+    monkeypatch.setattr(images, "BATCH_BYTES", 3 * 72)
+    assert [len(batch) for batch in open_source(raw).batches()] == [3, 3, 2]
+    np.testing.assert_array_equal(rows(raw), whole)
+
+
+def test_prepared_folder(tmp_path):
+    manifest = prepare(folder(tmp_path / "cats", count=40), tmp_path / "out")
+    assert (manifest.name, manifest.shape, manifest.levels) == ("cats", (3, 6, 4), 256)
+    assert manifest.counts == {"train": 32, "validation": 4, "test": 4}
+    assert manifest.source["files"][0]["rows"] == 40
+    assert Dataset(tmp_path / "out").split("train").tensor().shape == (32, 72)
+
+
+def test_fingerprint_follows_the_pixels_and_not_the_place(tmp_path):
+    one, two = (folder(tmp_path / name / "raw") for name in ("a", "b"))
+    before = fingerprint(one)
+    assert fingerprint(two) == before
+    save(two / "03.png", pixels(99))
+    assert fingerprint(two) != before
+
+
+def test_parquet_in_a_folder_goes_before_images(tmp_path):
+    raw = folder(tmp_path / "raw")
+    write(raw / "part.parquet", table())
+    assert open_source(raw).layout.names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_any_corrupt_byte_is_refused_or_harmless(suffix, tmp_path):
+    raw = folder(tmp_path / "raw", suffix=suffix, height=3, width=3)
+    file = raw / f"05.{suffix}"
+    content = file.read_bytes()
+    refused = 0
+    for position in range(len(content)):
+        changed = bytearray(content)
+        changed[position] ^= 0xFF
+        file.write_bytes(changed)
+        try:
+            assert rows(raw).shape == (8, 27)
+        except BadInput as error:
+            assert len(str(error).splitlines()) == 1
+            refused += 1
+    assert refused > len(content) / 10

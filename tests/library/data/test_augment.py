@@ -1,0 +1,113 @@
+"""Flips and shifts of images against padding and slicing."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chi2
+
+from ebflow.data.augment import AUGMENTATIONS, FlipAndShift
+from ebflow.randomness import generator as derive
+
+from ..bijections.cases import seeded
+
+SHAPE = (3, 8, 6)
+
+
+def image(shape=SHAPE):
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=seeded())
+
+
+def moved(pixels, flip, down, right):
+    """Returns an image mirrored, then shifted by whole pixels, edges repeated."""
+    pixels = pixels.flip(-1).numpy() if flip else pixels.numpy()
+    room = max(abs(down), abs(right))
+    wide = np.pad(pixels, ((0, 0), (room, room), (room, room)), mode="edge")
+    top, left = room - down, room - right
+    _, height, width = pixels.shape
+    return torch.as_tensor(wide[:, top : top + height, left : left + width].copy()).flatten()
+
+
+def test_cifar10_is_a_flip_and_whole_shifts():
+    """Every one of the 18 outcomes, as often as the official chain; false alarms: 1e-4."""
+    pixels, n = image(), 5_000
+    found = AUGMENTATIONS["cifar10"](SHAPE)(pixels.flatten().expand(n, -1), derive(0))
+    none, one = 1 / 2.88, 0.94 / 2.88
+    statistic = total = 0
+    for flip in (False, True):
+        for down in (-1, 0, 1):
+            for right in (-1, 0, 1):
+                count = int((found == moved(pixels, flip, down, right)).all(1).sum())
+                chance = 0.5 * (one if down else none) * (one if right else none)
+                statistic += (count - n * chance) ** 2 / (n * chance)
+                total += count
+    assert total == n
+    assert statistic < chi2(17).isf(1e-4)
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (1, 5, 4), (3, 5, 4)])
+def test_flip_alone(shape):
+    x = torch.stack([image(shape).flatten()] * 100)
+    found = FlipAndShift(shape)(x, derive(0))
+    mirrored = x.view(100, *shape).flip(-1).flatten(1)
+    flipped = (found == mirrored).all(1)
+    assert ((found == x).all(1) != flipped).all()
+    assert 20 < int(flipped.sum()) < 80
+
+
+def test_without_flip_or_reach_nothing_changes():
+    x = torch.stack([image().flatten()] * 10)
+    assert torch.equal(FlipAndShift(SHAPE, flip=False)(x, derive(0)), x)
+
+
+def test_parts_of_a_pixel_are_interpolated():
+    """A ramp of 30 levels a pixel, shifted by 2/3 of a pixel, goes down by 20 off the edge."""
+    ramp = (30 * torch.arange(8)).expand(1, 8, 8).to(torch.uint8)
+    x = ramp.flatten().expand(200, -1)
+    augment = FlipAndShift((1, 8, 8), flip=False, reach=1.4, unit=2 / 3)
+    rows = augment(x, derive(0)).view(200, 8, 8)[:, 0].int()
+    steps = (rows - ramp[0, 0].int())[:, 1:-1]
+    assert (steps == steps[:, :1]).all()
+    assert set(steps[:, 0].tolist()) == {-20, 0, 20}
+
+
+def test_stl10_moves_by_thirds_of_pixels_up_to_their_reach():
+    blob = torch.zeros(1, 3, 64, 64)
+    blob[..., 32, 32] = 1.0
+    x = blob.flatten(1).expand(500, -1)
+    found = AUGMENTATIONS["stl10"]((3, 64, 64))(x, derive(0)).view(500, 3, 64, 64)[:, 0]
+    places = torch.arange(64.0)
+    down = (found.sum(2) * places).sum(1) - 32
+    units = down * 3 / 2
+    torch.testing.assert_close(units, units.round(), rtol=0, atol=1e-4)
+    assert units.round().unique().tolist() == [float(k) for k in range(-4, 5)]
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_levels_are_kept(levels):
+    x = torch.randint(0, levels, (50, 64), dtype=torch.uint8, generator=seeded())
+    found = AUGMENTATIONS["stl10"]((8, 8))(x, derive(0))
+    assert found.dtype == torch.uint8 and found.shape == x.shape
+    assert int(found.max()) <= levels - 1
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
+def test_same_generator_same_rows_and_input_is_left_alone(dtype):
+    x = torch.stack([image().flatten()] * 20).to(dtype)
+    before, augment = x.clone(), AUGMENTATIONS["cifar10"](SHAPE)
+    one, other, third = (augment(x, derive(s)) for s in (0, 0, 1))
+    assert torch.equal(one, other) and not torch.equal(one, third)
+    assert torch.equal(x, before) and one.dtype == dtype
+
+
+def test_shards_change_rows_as_one_worker_does():
+    x = torch.randint(0, 256, (24, 144), dtype=torch.uint8, generator=seeded())
+    augment = AUGMENTATIONS["cifar10"](SHAPE)
+    parts = [augment(x[k::1][:8], derive(0, shard=(k // 8, 3))) for k in (0, 8, 16)]
+    assert torch.equal(torch.cat(parts), augment(x, derive(0)))
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match=r"shape: found \(64,\), expected \(C, H, W\)"):
+        FlipAndShift((64,))
+    with pytest.raises(ValueError, match=r"x: found shape \(2, 65\), expected \(B, 64\)"):
+        FlipAndShift((8, 8))(torch.zeros(2, 65), derive(0))

@@ -1,0 +1,208 @@
+"""Toy densities: samples against the published formulas, densities against integrals."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+from scipy.special import ndtr
+from scipy.stats import chi2, kstest
+
+from ebflow.data import toy
+from ebflow.randomness import generator as derive
+
+from ..bijections.cases import seeded
+from ..reference import two_sided
+
+SIGMA = 0.375
+
+
+def official_sine(rng, n):
+    a = rng.uniform(-2, 2, n)
+    return 4 * np.stack([a, np.sin(3 * a) + 0.25 * rng.normal(size=n)], 1)
+
+
+def official_swirl(rng, n):
+    length = np.sqrt(rng.random(n)) * 540 * (2 * np.pi) / 360
+    x = -np.cos(length) * length + rng.random(n) * 0.5 - 1
+    y = np.sin(length) * length + rng.random(n) * 0.5 - 2
+    return np.stack([-x, -y], 1) / 3 * 2.5
+
+
+def official_checkerboard(rng, n):
+    x = rng.random(n) * 4 - 2
+    y = rng.random(n) - rng.integers(0, 2, n) * 2 + np.floor(x) % 2
+    return np.stack([x, y], 1) * 3
+
+
+OFFICIAL = {
+    "sine": official_sine,
+    "swirl": official_swirl,
+    "checkerboard": official_checkerboard,
+}
+FREQUENCIES = torch.tensor(
+    [[0.2, 0.1], [0.5, -0.3], [0.0, 1.0], [1.0, 0.4], [0.1, -2.0]], dtype=torch.float64
+)
+
+
+def waves(x):
+    """Returns cosines and sines of ``x`` at some frequencies: their means tell laws apart."""
+    phase = x @ FREQUENCIES.mT
+    return torch.cat([phase.cos(), phase.sin()], 1)
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_samples_have_the_law_of_the_official_formula(name):
+    """Characteristic functions of 40,000 samples each; false alarms: 1e-4."""
+    ours = waves(toy.SAMPLERS[name](40_000, generator=derive(0, name)))
+    other = waves(torch.as_tensor(OFFICIAL[name](np.random.default_rng(0), 40_000)))
+    spread = ((ours.var(0) + other.var(0)) / 40_000).sqrt()
+    z = (ours.mean(0) - other.mean(0)) / spread
+    assert z.abs().max() < two_sided(1e-4, z.numel())
+
+
+@pytest.mark.parametrize("name", toy.SMOOTHED)
+@pytest.mark.parametrize("sigma", [0.1, SIGMA])
+def test_smoothed_law_is_that_of_noised_samples(name, sigma):
+    """Characteristic functions of 40,000 samples, exact ones of mixtures; false alarms: 1e-4."""
+    mixture = toy.SMOOTHED[name](sigma)
+    x = toy.SAMPLERS[name](40_000, generator=derive(1, name))
+    found = waves(x + sigma * torch.randn(x.shape, generator=seeded(2)))
+    phase = mixture.means @ FREQUENCIES.mT
+    damped = mixture.weights[:, None] * torch.exp(
+        -(mixture.covariances.expand(-1, 2) @ (FREQUENCIES**2).mT) / 2
+    )
+    exact = torch.cat([(damped * phase.cos()).sum(0), (damped * phase.sin()).sum(0)])
+    z = (found.mean(0) - exact) / (found.std(0) / math.sqrt(len(x)))
+    assert z.abs().max() < two_sided(1e-4, z.numel())
+
+
+def box(x, low, high, sigma):
+    """Returns the density at ``x`` of a uniform variable on [low, high] with noise."""
+    return (ndtr((high - x) / sigma) - ndtr((low - x) / sigma)) / (high - low)
+
+
+def exact_sine(x, y, sigma):
+    width = math.sqrt(1 + sigma**2)
+
+    def term(a):
+        u, v = (x - 4 * a) / sigma, (y - 4 * math.sin(3 * a)) / width
+        return math.exp(-(u * u + v * v) / 2) / (2 * math.pi * sigma * width) / 4
+
+    return term, (-2, 2)
+
+
+def exact_swirl(x, y, sigma):
+    def term(t):
+        right, up = 5 / 6 * (t * math.cos(t) + 1), 5 / 6 * (2 - t * math.sin(t))
+        boxes = box(x, right - 5 / 12, right, sigma) * box(y, up - 5 / 12, up, sigma)
+        return boxes * 2 * t / (9 * math.pi**2)
+
+    return term, (0, 3 * math.pi)
+
+
+INTEGRALS = {"sine": exact_sine, "swirl": exact_swirl}
+
+
+@pytest.mark.parametrize("name", INTEGRALS)
+@pytest.mark.parametrize("sigma", [0.1, SIGMA])
+def test_smoothed_density_is_the_integral(name, sigma):
+    x = toy.SAMPLERS[name](6, generator=derive(3, name))
+    x = x + 2 * sigma * torch.randn(x.shape, generator=seeded(4))
+    found = toy.SMOOTHED[name](sigma).log_prob(x).exp()
+    for (a, b), value in zip(x.tolist(), found.tolist(), strict=True):
+        term, (low, high) = INTEGRALS[name](a, b, sigma)
+        pieces = np.linspace(low, high, 41)
+        exact = sum(
+            quad(term, *ends, epsabs=1e-14)[0] for ends in zip(pieces, pieces[1:], strict=False)
+        )
+        assert value == pytest.approx(exact, rel=1e-7)
+
+
+@pytest.mark.parametrize("sigma", [0.05, SIGMA, 2.0])
+def test_smoothed_checkerboard_is_the_closed_form(sigma):
+    x = toy.checkerboard(200, generator=derive(3))
+    x = x + 3 * sigma * torch.randn(x.shape, generator=seeded(4))
+    a, b = x.numpy().T
+    exact = sum(
+        box(a, 3 * i, 3 * i + 3, sigma) * box(b, 3 * j, 3 * j + 3, sigma) / 8
+        for i in range(-2, 2)
+        for j in range(-2, 2)
+        if (i + j) % 2 == 0
+    )
+    found = toy.smoothed_checkerboard(sigma).log_prob(x).exp()
+    near = exact > 1e-6
+    assert near.sum() > 150
+    np.testing.assert_allclose(found.numpy()[near], exact[near], rtol=1e-8)
+
+
+def test_checkerboard_density():
+    n = 20_000
+    x = toy.checkerboard(n, generator=derive(0))
+    assert torch.equal(toy.checkerboard_log_prob(x), torch.full((n,), -math.log(72)))
+    ticks = torch.arange(-9, 9, 0.25) + 0.125
+    grid = toy.checkerboard_log_prob(torch.cartesian_prod(ticks, ticks))
+    assert float(grid.exp().sum()) * 0.25**2 == pytest.approx(1)
+    assert torch.isneginf(toy.checkerboard_log_prob(torch.tensor([[3.5, 0.5], [7.0, 0.5]]))).all()
+
+
+def test_checkerboard_is_uniform():
+    """Squares by χ², places in them by Kolmogorov-Smirnov; false alarms: 3e-4."""
+    x = toy.checkerboard(20_000, generator=derive(0))
+    cells = (x / 3).floor().long() + 2
+    counts = torch.bincount(cells[:, 0] * 4 + cells[:, 1])
+    counts = counts[counts > 0]
+    assert len(counts) == 8
+    assert ((counts - 2500.0) ** 2 / 2500).sum() < chi2(7).isf(1e-4)
+    for column in (x % 3 / 3).mT:
+        assert kstest(column.numpy(), "uniform").pvalue > 1e-4
+
+
+def test_multimodal10_hides_nine_normals():
+    """y_i / (y_{i−1} + 2^{i+1}) is tanh(5 n): Kolmogorov-Smirnov; false alarms: 1e-3."""
+    y = toy.multimodal10(5_000, generator=derive(0))
+    assert y.shape == (5_000, 10)
+    columns = [y[:, 0]]
+    for i in range(1, 10):
+        ratio = y[:, i] / (y[:, i - 1] + 2 * 2**i)
+        columns.append(ratio.clamp(-1 + 1e-16, 1 - 1e-16).atanh() / 5)
+    for column in columns:
+        assert kstest(column.numpy(), "norm").pvalue > 1e-4
+    half = torch.zeros(10) + 0.5
+    torch.testing.assert_close((y > 0).double().mean(0), half, rtol=0, atol=0.04)
+
+
+@pytest.mark.parametrize("name", toy.SAMPLERS)
+def test_same_seed_same_samples(name):
+    one, other, third = (toy.SAMPLERS[name](50, generator=derive(s)) for s in (0, 0, 1))
+    assert torch.equal(one, other) and not torch.equal(one, third)
+    assert one.dtype == torch.float64
+    single = toy.SAMPLERS[name](50, generator=derive(0), dtype=torch.float32)
+    assert single.dtype == torch.float32 and single.shape == one.shape
+
+
+def test_ring_has_eight_like_modes():
+    mixture = toy.ring()
+    heights = mixture.log_prob(mixture.means)
+    torch.testing.assert_close(heights, heights[:1].expand(8))
+    torch.testing.assert_close(mixture.means.norm(dim=1), torch.full((8,), 4.0))
+
+
+def test_parzen_is_the_mean_of_kernels():
+    points, x = (torch.randn(n, 2, generator=seeded(n)) for n in (30, 5))
+    squares = (x[:, None] - points).square().sum(-1)
+    kernels = torch.exp(-squares / (2 * 0.3**2)) / (2 * math.pi * 0.3**2)
+    found = toy.parzen(points, 0.3).log_prob(x).exp()
+    torch.testing.assert_close(found, kernels.mean(1))
+
+
+def test_parzen_flatters_its_own_points():
+    """Why it must be made of other samples than those it is evaluated at."""
+    own, fresh = (toy.sine(500, generator=derive(s)) for s in (0, 1))
+    noise = 0.1 * torch.randn(500, 2, generator=seeded())
+    exact = toy.smoothed_sine(0.1)
+    oracle = toy.parzen(own, 0.1)
+    too_high = (oracle.log_prob(own + noise) - exact.log_prob(own + noise)).mean()
+    honest = (oracle.log_prob(fresh + noise) - exact.log_prob(fresh + noise)).mean()
+    assert too_high > 0.5 and honest < 0
