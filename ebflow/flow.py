@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .bijections import Bijection, Jet, Linearization
+from .bijections import Bijection, Jet, Linearization, Reshape
 from .bijections.base import sum_event
 from .bijections.dequantise import Dequantise
 from .bijections.weighted import fixed_weights
@@ -146,7 +146,7 @@ class Flow(nn.Module):
         self.like = nn.Buffer(next(tensors, torch.zeros(())).new_zeros(()), persistent=False)
 
     def preprocessed(self, chain: Iterable[Bijection], *, match_after: bool = True) -> "Flow":
-        """Returns this flow behind ``chain``, sharing its layers.
+        """Returns this flow behind ``chain``, sharing its layers; its events are rows (D,).
 
         Arguments:
             chain: The preprocessing, from raw data to this flow's events; copied.
@@ -155,10 +155,13 @@ class Flow(nn.Module):
         """
         layers = [copy.deepcopy(layer).to(self.like) for layer in chain]
         dequantised = bool(layers) and isinstance(layers[0], Dequantise)
+        rows = (math.prod(self.event_shape),)
+        if rows != self.event_shape:
+            layers.append(Reshape(rows, self.event_shape))
         cut = len(layers) if match_after else int(dequantised)
         front = {"preprocessing": getattr(chain, "spec", None), "match_after": match_after}
         spec = {**self.spec, **front} if self.spec else None
-        return Flow(self.event_shape, [*layers, *self.layers], cut=cut, spec=spec).to(self.like)
+        return Flow(rows, [*layers, *self.layers], cut=cut, spec=spec).to(self.like)
 
     @property
     def matched(self) -> "Flow":

@@ -4,10 +4,20 @@ __all__ = ["check"]
 
 import os
 
+import torch
+
 from ebflow.data.sources import fingerprint, open_source
 from ebflow.errors import BadInput
-from pipelines.config import ClusterConfig, DensityConfig, ObjectiveConfig, PreprocessConfig
+from ebflow.randomness import generator
+from pipelines.config import (
+    ClusterConfig,
+    DensityConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    PreprocessConfig,
+)
 from pipelines.engine import Source
+from pipelines.nets import net, options
 
 LEAST_MARGIN = {"float32": 5e-7, "float64": 1e-15}
 NOISED = ("dsm", "fd_ssm", "taylor_sm", "sml")
@@ -34,6 +44,7 @@ def check(config: DensityConfig) -> Source:
     _check_rank(config.preprocess, counts.train, reader.layout.width)
     if levels is not None:
         _check_margin(config)
+    _check_model(config.model, reader.layout.shape)
     _check_gpus(config.cluster)
     return Source(data.source, fingerprint(data.source, data.columns))
 
@@ -77,12 +88,17 @@ def _check_margin(config: DensityConfig) -> None:
         )
 
 
+def _check_model(model: ModelConfig, shape: tuple[int, ...]) -> None:
+    """Raises BadInput if the architecture lacks an option that is set, or is not for the shape."""
+    options(model)
+    if model.architecture != "dense":
+        net(model, shape, generator=generator(0, "check"), dtype=torch.float32)
+
+
 def _check_gpus(config: ClusterConfig) -> None:
     """Raises BadInput if this machine lacks the GPUs; a cluster's are the cluster's to grant."""
     if not config.gpu or "RAY_ADDRESS" in os.environ:
         return
-    import torch
-
     found = torch.cuda.device_count()
     if found < config.workers:
         raise BadInput(

@@ -158,7 +158,7 @@ def _cell(
     dataset: Dataset,
     console: Console,
 ) -> dict[str, Any]:
-    code = source_digest("pipelines.training", "pipelines.curves")
+    code = source_digest("pipelines.training", "pipelines.nets", "pipelines.curves")
     key = json.dumps([label, canonical(config), dataset.manifest.digest, code])
     path = cells / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
     if not path.exists():

@@ -50,7 +50,9 @@ def prepare(data: DataConfig, source: Source, job: JobInfo = HERE) -> Artefact:
 
 @task(
     executor="ray",
-    hash_includes=[source_digest("pipelines.stages.train", "pipelines.training")],
+    hash_includes=[
+        source_digest("pipelines.stages.train", "pipelines.training", "pipelines.nets")
+    ],
 )
 def train(config: Training, data: Artefact, job: JobInfo = HERE) -> Artefact:
     """Starts the training workers, and waits for them."""

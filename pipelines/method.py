@@ -13,6 +13,7 @@ from pipelines.config import (
     TrainConfig,
     Training,
 )
+from pipelines.nets import options
 
 
 def method(config: Training) -> str:
@@ -55,8 +56,8 @@ def _front(front: PreprocessConfig) -> str:
 
 
 def _flow(model: ModelConfig) -> str:
-    start = "calibrated" if model.calibrated else "plain"
-    return f"{model.architecture} flow of {model.depth} layers, {start} start"
+    chosen = (f"{name.replace('_', ' ')} {value}" for name, value in options(model).items())
+    return f"{model.architecture} flow ({', '.join(chosen)})"
 
 
 def _optimiser(train: TrainConfig) -> str:

@@ -143,20 +143,21 @@ def _pictures(manifest: Manifest, x: np.ndarray, y: np.ndarray) -> Figure:
 
 
 def _picture(shape: Sequence[int]) -> tuple[int, ...]:
-    """Returns (height, width), or (height, width, 3) of colours."""
+    """Returns (height, width), or (3, height, width) of colours."""
     return tuple(size for size in shape if size > 1)
 
 
 def _is_picture(manifest: Manifest) -> bool:
     shape = _picture(manifest.shape)
-    return manifest.levels is not None and (len(shape) == 2 or shape[2:] == (3,))
+    return manifest.levels is not None and (len(shape) == 2 or shape[:-2] == (3,))
 
 
 def _tiles(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Returns a grid of images, NaN between them and where there is none."""
-    height, width, *colours = shape
+    *colours, height, width = shape
     tiles = np.full((GRID * GRID, height + 1, width + 1, *colours), np.nan)
-    tiles[: len(images), :height, :width] = images[: GRID * GRID].reshape(-1, *shape)
+    images = images[: GRID * GRID].reshape(-1, *shape)
+    tiles[: len(images), :height, :width] = np.moveaxis(images, 1, -1) if colours else images
     grid = tiles.reshape(GRID, GRID, *tiles.shape[1:]).swapaxes(1, 2)
     return grid.reshape(GRID * (height + 1), GRID * (width + 1), *colours)[:-1, :-1]
 

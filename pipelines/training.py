@@ -17,7 +17,6 @@ from torch import nn
 
 from ebflow import objectives, schedules
 from ebflow.anchor import Anchor
-from ebflow.architectures import ARCHITECTURES
 from ebflow.data import preprocessing
 from ebflow.data.loader import Dataset
 from ebflow.errors import BadInput, NonFinite
@@ -28,6 +27,7 @@ from ebflow.train import Event, Trainer
 from pipelines import rows
 from pipelines.config import LIKELIHOOD, ClusterConfig, ObjectiveConfig, TrainConfig, Training
 from pipelines.environment import embedded
+from pipelines.nets import net
 from pipelines.rendezvous import FileRendezvous
 
 OPTIONS = {
@@ -77,11 +77,10 @@ def build(
 
 
 def _flow(config: Training, dataset: Dataset) -> Flow:
-    model, front = config.model, config.preprocess
-    split = dataset.split("train")
-    flow = ARCHITECTURES[model.architecture](
-        (split.width,),
-        **model.model_dump(exclude={"architecture"}),
+    front, split = config.preprocess, dataset.split("train")
+    flow = net(
+        config.model,
+        split.shape,
         generator=generator(config.seed, "weights"),
         dtype=getattr(torch, config.train.dtype),
     )

@@ -93,7 +93,7 @@ class Dense(Weighted):
 
     def columns(self, event: Tensor) -> Tensor:
         """Returns the columns of W."""
-        return self.weight.mT
+        return self.effective_weight().mT
 
     def gathered(self, x: Tensor) -> Linearization:
         """Returns this layer at ``x``, with one product for its weight gradient."""

@@ -219,7 +219,7 @@ def test_finish_is_by_exact_likelihood(digits, monkeypatch):
 def test_seconds_bound_training_and_the_schedule(digits):
     training = named(digits, "dsm", steps=1_000_000, max_seconds=0.3, log_every=10)
     rates = [e.metrics["train/lr"] for e in training.run() if e.kind == "log"]
-    assert 10 < training.step < 1_000_000 and training.step % 10 == 0
+    assert 10 < training.step < 1_000_000
     assert rates[-1] < 0.5e-3 < 0.9e-3 < rates[0]
     assert training.seconds >= 0.3
 

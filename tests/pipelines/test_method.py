@@ -8,7 +8,7 @@ from pipelines.method import method
 def test_the_default_recipe():
     assert method(recipes.digits()) == (
         "0.09 × dsm (σ = 0.3) + 1 × anchor (refreshed every 100 steps, sooner at drift 0.1); "
-        "whitened data; dense flow of 3 layers, calibrated start; "
+        "whitened data; dense flow (depth 3, calibrated True); "
         "adam 0.002 cosine, batch 128, EMA 0.999"
     )
 

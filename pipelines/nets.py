@@ -1,0 +1,71 @@
+"""From a model's configuration and the shape of the data to a flow."""
+
+__all__ = ["net", "options"]
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ebflow.architectures import ARCHITECTURES
+from ebflow.errors import BadInput
+from ebflow.flow import Flow
+from pipelines.config import ModelConfig
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "dense": {"depth": 3, "calibrated": True},
+    "convolutional": {"sign": 1.0, "calibrated": True},
+}
+"""What measured runs recommend where the configuration leaves an option open."""
+
+IMAGES = ("convolutional", "glow")
+
+
+def options(model: ModelConfig) -> dict[str, Any]:
+    """Returns the options that the architecture is called with.
+
+    Raises:
+        BadInput: If one is set that the architecture does not have.
+    """
+    known = inspect.signature(ARCHITECTURES[model.architecture]).parameters
+    found = {k: v for k, v in model.model_dump(exclude={"architecture"}).items() if v is not None}
+    for name, value in found.items():
+        if name not in known:
+            raise BadInput(
+                f"model.{name}: found {value!r}, which {model.architecture} does not have, "
+                "expected None"
+            )
+    open_ones = RECIPES.get(model.architecture, {})
+    if found.get("spectral_norm"):
+        open_ones = {k: v for k, v in open_ones.items() if k != "calibrated"}
+    return {**open_ones, **found}
+
+
+def net(
+    model: ModelConfig, shape: Sequence[int], *, generator: torch.Generator, dtype: torch.dtype
+) -> Flow:
+    """Returns the flow for examples of a shape, with untrained weights.
+
+    Raises:
+        BadInput: If the architecture is not for such a shape.
+    """
+    event = _event(model.architecture, shape)
+    architecture = ARCHITECTURES[model.architecture]
+    try:
+        return architecture(event, **options(model), generator=generator, dtype=dtype)
+    except ValueError as error:
+        line = f"model.architecture: found {model.architecture} for examples of shape"
+        raise BadInput(f"{line} {tuple(shape)}: {error}") from None
+
+
+def _event(architecture: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """Returns (D,) for architectures of rows, and (C, H, W) for those of images."""
+    if architecture not in IMAGES:
+        return (int(torch.Size(shape).numel()),)
+    if len(shape) not in (2, 3):
+        raise BadInput(
+            f"model.architecture: found {architecture} for examples of shape {tuple(shape)}, "
+            "expected images of shape (H, W) or (C, H, W)"
+        )
+    return (1, *shape) if len(shape) == 2 else tuple(shape)

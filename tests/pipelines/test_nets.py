@@ -1,0 +1,96 @@
+"""From the configuration of a model to a flow that trains and comes back from its checkpoint."""
+
+import pytest
+import torch
+
+from ebflow.checkpoint import load
+from ebflow.data.loader import Dataset
+from ebflow.data.prepare import prepare
+from ebflow.errors import BadInput
+from ebflow.randomness import generator
+from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
+from pipelines.nets import net, options
+from pipelines.training import build
+
+SHORT = TrainConfig(steps=4, batch_size=32, validate_every=2, log_every=2)
+IMAGES = {
+    "dense": ModelConfig(),
+    "zero padding": ModelConfig(architecture="convolutional", kernel_size=3, blocks=2),
+    "circular padding": ModelConfig(
+        architecture="convolutional", kernel_size=3, blocks=2, padding="circular"
+    ),
+    "glow": ModelConfig(architecture="glow", depth=1, hidden=4, activation="swish"),
+}
+
+
+def built(model, shape):
+    return net(model, shape, generator=generator(0, "weights"), dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    prepare("digits", folder / "digits", rows=300, validation=50, test=50)
+    return Dataset(folder / "digits")
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_images_train_and_come_back(name, dataset, tmp_path):
+    trainer = build(Training(train=SHORT, model=IMAGES[name]), dataset)
+    assert [event.kind for event in trainer.run()][-1] == "validate"
+    trainer.save(str(tmp_path / "checkpoint"))
+    x = dataset.split("test").tensor()
+    found = load(tmp_path / "checkpoint").log_prob(x)
+    assert found.shape == (50,)
+    torch.testing.assert_close(found, trainer.averaged.log_prob(x))
+
+
+def test_open_options_are_the_recipe_and_set_ones_win():
+    assert options(ModelConfig()) == {"depth": 3, "calibrated": True}
+    assert options(ModelConfig(depth=2, calibrated=False)) == {"depth": 2, "calibrated": False}
+    normed = ModelConfig(architecture="convolutional", spectral_norm=True)
+    assert options(normed) == {"sign": 1.0, "spectral_norm": True}
+
+
+def test_rows_for_few_dimensions():
+    assert built(ModelConfig(architecture="planar", depth=2), (2,)).event_shape == (2,)
+    made = built(ModelConfig(architecture="multimodal", depth=2, structure="tril"), (10,))
+    assert made.event_shape == (10,)
+
+
+@pytest.mark.parametrize(
+    "shape, event",
+    [((28, 28), (1, 28, 28)), ((1, 28, 28), (1, 28, 28)), ((3, 32, 32), (3, 32, 32))],
+)
+def test_images_are_channels_first(shape, event):
+    model = ModelConfig(architecture="convolutional", kernel_size=3)
+    assert built(model, shape).event_shape == event
+
+
+BAD = {
+    "an option of another": (ModelConfig(kernel_size=3), (64,), "model.kernel_size: found 3"),
+    "rows for images": (ModelConfig(architecture="glow"), (64,), "expected images of shape"),
+    "an odd side": (
+        ModelConfig(architecture="convolutional", kernel_size=3),
+        (1, 7, 7),
+        r"found convolutional for examples of shape \(1, 7, 7\)",
+    ),
+    "an even kernel": (
+        ModelConfig(architecture="convolutional", kernel_size=4),
+        (1, 8, 8),
+        "model.architecture: found convolutional",
+    ),
+}
+
+
+@pytest.mark.parametrize("model, shape, line", BAD.values(), ids=BAD)
+def test_what_does_not_fit_is_told(model, shape, line):
+    with pytest.raises(BadInput, match=line):
+        built(model, shape)
+
+
+def test_whitening_stands_before_the_reshape(dataset):
+    front = PreprocessConfig(normalise="whiten")
+    trainer = build(Training(train=SHORT, preprocess=front, model=IMAGES["glow"]), dataset)
+    assert trainer.flow.event_shape == (64,)
+    assert trainer.flow.matched.event_shape == (1, 8, 8)
