@@ -17,6 +17,7 @@ def bench(words: Sequence[str]) -> int:
     options = parse(Bench, words, "ebflow bench")
     _at_least(1, sizes=min(options.sizes, default=0), depth=options.depth, threads=options.threads)
     _at_least(2, batch=options.batch)
+    _check_images(options.images)
     if not options.seconds > 0:
         raise BadInput(f"--seconds: found {options.seconds}, expected above 0")
     if options.huge_pages:
@@ -39,6 +40,16 @@ def curves(words: Sequence[str]) -> int:
 
     curves.curves(options, Console())
     return 0
+
+
+def _check_images(images: Sequence[tuple[int, int, int, int]]) -> None:
+    for image in images:
+        _, height, width, side = image
+        if min(image) < 1 or height % 4 or width % 4 or side % 2 == 0:
+            raise BadInput(
+                f"--images: found {' '.join(map(str, image))}, expected channels, height and "
+                "width (multiples of 4) and an odd side of the kernel"
+            )
 
 
 def _at_least(bound: int, **options: int) -> None:

@@ -5,6 +5,7 @@ __all__ = ["Bench", "Curves"]
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,23 @@ class Curves:
 
 @dataclass(frozen=True)
 class Bench:
-    """Times one training step of every objective: dense flows, fused Adam, float32.
+    """Times one training step of every objective: fused Adam, float32.
 
-    Rows give the least and the median time, GEMMs of 2 B D² FLOP, the step's FLOP as a share of
-    this machine's measured float32 matrix-product peak, and how much faster than exact ML by
-    slogdet a step is. Nothing else should run meanwhile.
+    Rows give the least and the median time, for dense flows GEMMs of 2 B D² FLOP and the step's
+    FLOP as a share of this machine's measured float32 matrix-product peak, and how much faster
+    than exact ML by slogdet (of zero-padded convolutions) a step is. Nothing else should run
+    meanwhile.
     """
 
+    architecture: Literal["dense", "convolutional"] = "dense"
+    """what is timed"""
+
     sizes: tuple[int, ...] = (64, 256, 784, 1536, 3072)
-    """dimensions D"""
+    """dimensions D of dense flows"""
+    images: tuple[tuple[int, int, int, int], ...] = ((1, 28, 28, 7), (3, 32, 32, 3))
+    """convolutional flows: channels, height, width and side of the kernel, of each"""
     depth: int = 2
-    """dense layers L"""
+    """dense layers L of dense flows"""
     batch: int = 100
     """examples a step, B"""
     seconds: float = 2.0

@@ -222,6 +222,12 @@ def test_truncated_file(home, ebflow, tmp_path, tabular_file):
     refused(ebflow("run", "density", "--data.source", path), "bad.parquet", home)
 
 
+@pytest.mark.parametrize("image", ["1 27 28 3", "1 28 28 4", "0 28 28 3"])
+def test_bad_images_of_a_benchmark(image, home, ebflow):
+    result = ebflow("bench", "--architecture", "convolutional", "--images", *image.split())
+    refused(result, f"--images: found {image}, expected channels, height and width", home)
+
+
 def test_bad_port(home, ebflow):
     refused(ebflow("ui", "--port", "0"), "--port: found 0, expected 1 … 65535", home)
 
