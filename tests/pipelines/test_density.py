@@ -5,6 +5,8 @@ import math
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -79,6 +81,14 @@ def test_the_summary(digits):
     assert sum(shares) - outside == pytest.approx(1)
     assert summary["time/share_step"] == pytest.approx(1 - outside)
     assert summary["seeds"] == {"data": 0, "training": 0}
+
+
+def test_every_key_of_the_summary_is_documented(digits):
+    page = Path(__file__).parents[2] / "docs" / "results.md"
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
+    known = [key for row in rows for key in re.findall("`([^`]+)`", row.split("|")[1])]
+    summary = digits.summary()
+    assert not [key for key in summary if not any(fnmatch(key, name) for name in known)]
 
 
 def test_the_store_keeps_no_work_of_finished_stages(digits):
