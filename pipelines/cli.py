@@ -91,6 +91,7 @@ class Command:
 
 COMMANDS = {
     "run density": Command("command:density", "train, evaluate and report a flow on data"),
+    "run paper": Command("command:paper", "the paper's experiments, beside what was published"),
     "ui": Command("ui:run", "look at all runs in MLflow"),
     "data list": Command("listing:run", "list the named data sets"),
     "data fetch": Command("fetching:run", "download a benchmark data set"),

@@ -1,6 +1,6 @@
 """``ebflow run PIPELINE``: from words to results, and what the user sees of them."""
 
-__all__ = ["density"]
+__all__ = ["density", "paper"]
 
 import shlex
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from pipelines.config import dump
 from pipelines.faults import StageFailed
-from pipelines.parsing import Running, parse_density
+from pipelines.parsing import Paper, Running, parse, parse_density
 
 if TYPE_CHECKING:
     from pipelines.runner import Run
@@ -31,6 +31,24 @@ def density(words: Sequence[str]) -> int:
         output=options.output or Path("runs/density") / config.name,
         command=shlex.join(["ebflow", "run", "density", *words]),
         workers=config.cluster.workers,
+        force=options.force,
+    )
+    return _run(run, options)
+
+
+def paper(words: Sequence[str]) -> int:
+    """Runs an experiment of the paper."""
+    options = parse(Paper, words, "ebflow run paper")
+    from pipelines.paper import PAPER
+    from pipelines.runner import Run
+
+    config = options.config
+    run = Run(
+        pipeline=PAPER,
+        name=config.name,
+        config=config,
+        output=options.output or Path("runs/paper") / config.name,
+        command=shlex.join(["ebflow", "run", "paper", *words]),
         force=options.force,
     )
     return _run(run, options)

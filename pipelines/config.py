@@ -13,6 +13,7 @@ __all__ = [
     "EvaluateConfig",
     "ModelConfig",
     "ObjectiveConfig",
+    "PaperConfig",
     "PreprocessConfig",
     "Section",
     "StabiliseConfig",
@@ -357,6 +358,38 @@ class DensityConfig(Training):
     def training(self) -> Training:
         """The part that the train stage depends on."""
         return Training(**{name: getattr(self, name) for name in Training.model_fields})
+
+
+class PaperConfig(Section):
+    """An experiment of the paper, at a scale."""
+
+    name: str = Field(
+        "table",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="name of the run",
+        json_schema_extra=UNKEYED,
+    )
+    experiment: Literal["table"] = Field(
+        "table", description="table: test NLL by net and objective, beside the published numbers"
+    )
+    scale: Literal["smoke", "cpu", "full"] = Field(
+        "cpu", description="training of a cell: 100 steps, 50 s, or the paper's length"
+    )
+    source: str = Field(
+        "mnist",
+        min_length=1,
+        description="grey images: a data set, a .parquet file or a folder",
+        json_schema_extra=UNKEYED,
+    )
+    rows: int | None = Field(None, ge=3, description="use only that many rows; None: all")
+    validation: Size | None = Field(
+        None, gt=0, description="validation rows, or their share if below 1; None: the source's"
+    )
+    test: Size | None = Field(
+        None, gt=0, description="test rows, or their share if below 1; None: the source's"
+    )
+    seeds: int = Field(1, ge=1, description="seeds, from 0 on")
+    threads: int = Field(2, ge=1, description="threads of a training")
 
 
 def canonical(section: Section) -> str:

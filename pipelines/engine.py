@@ -14,7 +14,7 @@ import signal
 import tempfile
 import threading
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -44,6 +44,8 @@ from pipelines.tracking import Tracker
 
 NAMESPACE = "ebflow"
 KEY_LENGTH = 20
+TRAINING = "train"
+"""The stage that takes CPUs or GPUs: its workers wait in vain while others hold them."""
 
 
 class CanonicalSection(ProxyValue):
@@ -250,7 +252,32 @@ class RayExecutor(StageExecutor):
     def __init__(self, name: str, engine: "Engine") -> None:
         super().__init__(name, engine)
         self.running: list[Any] = []
+        self.waiting: deque[Job] = deque()
+        self.training: Job | None = None
+        self.turn = threading.Lock()
         self.folder: Path | None = None
+
+    def submit(self, job: Job) -> None:
+        """Starts a stage; a training once no other one runs, so that each has the machine."""
+        if job.task.name != TRAINING:
+            super().submit(job)
+            return
+        self.waiting.append(job)
+        self._train_next()
+
+    def _train_next(self) -> None:
+        with self.turn:
+            if self.training is not None or not self.waiting:
+                return
+            self.training = self.waiting.popleft()
+        super().submit(self.training)
+
+    def _done(self, job: Job, future: Future) -> None:
+        super()._done(job, future)
+        if job is self.training:
+            self.training = None
+            # Not in Ray's own thread, which calls this.
+            threading.Thread(target=self._train_next, daemon=True).start()
 
     def _start(self, *call: Any) -> Future:  # noqa: ANN401
         import ray

@@ -1,6 +1,6 @@
 """From words on the command line to a configuration, or to one line that says what is wrong."""
 
-__all__ = ["Density", "Running", "parse", "parse_density"]
+__all__ = ["Density", "Paper", "Running", "parse", "parse_density"]
 
 import argparse
 import contextlib
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from ebflow.errors import BadInput
 from pipelines import recipes
-from pipelines.config import DensityConfig, explain, load, peek
+from pipelines.config import DensityConfig, PaperConfig, explain, load, peek
 
 BORDER = re.compile(r"^\s*[│|+╭╰]\s*|\s*[│|+╮╯]\s*$|^\s*[-─]+\s*$")
 ENDS = ("Argument helptext:", "For full helptext", "Perhaps you meant:")
@@ -61,6 +61,16 @@ class Density(Running):
     """named configuration to start from (digits, mnist9k, tabular, paper); None: by the source"""
     config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     """YAML file to start from, such as the config.yaml of an earlier run"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paper(Running):
+    """Runs an experiment of the paper again, and shows published beside measured numbers.
+
+    Takes about 20 minutes at scale cpu. Interrupted, it goes on where it stopped.
+    """
+
+    config: Annotated[PaperConfig, tyro.conf.arg(name="")] = PaperConfig()
 
 
 def parse_density(words: Sequence[str]) -> Density:
