@@ -10,7 +10,7 @@ __all__ = ["Event", "Trainer"]
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +30,7 @@ from .flow import Flow
 from .loss import Loss
 from .precision import products
 from .randomness import generator as derive
+from .resume import pack, unpack
 from .schedules import Schedule, cosine
 
 WORRY = 3
@@ -141,8 +142,8 @@ class Trainer:
         self.best, self.best_step, self.stale, self.validated = Standing(), 0, 0, -1
         self.train_loss = math.nan
         self.verdict = ""
-        self._window: list[Tensor] = []
-        self._norms: list[Tensor] = []
+        self.window: list[Tensor] = []
+        self.norms: list[Tensor] = []
 
     def _initialise(self) -> None:
         """Shows layers that need it the first global batch, whole on every worker."""
@@ -195,10 +196,10 @@ class Trainer:
             loss = self.module(y, generator).mean()
             self._backward(loss)
         if self.clip is not None:
-            self._norms.append(nn.utils.clip_grad_norm_(self.parameters, self.clip).detach())
+            self.norms.append(nn.utils.clip_grad_norm_(self.parameters, self.clip).detach())
         self.optimizer.step()
         self.ema.update_parameters(self.loss.flow)
-        self._window.append(loss.detach())
+        self.window.append(loss.detach())
         self.step += 1
         self._advance()
 
@@ -245,33 +246,7 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         """Returns all that an exact resume needs; call it between events."""
-        tensors, groups = _flatten(self.optimizer.state_dict())
-        anchor = self.loss.anchor
-        if anchor is not None:
-            tensors.update({f"anchor.{k}": t for k, t in anchor.state().items()})
-        tensors["ema.count"] = self.ema.n_averaged
-        for name, window in (("losses", self._window), ("norms", self._norms)):
-            tensors.update({f"window.{name}": torch.stack(window)} if window else {})
-        dtype = str(self.flow.like.dtype).removeprefix("torch.")
-        state = {
-            "flow": {**(self.flow.spec or {}), "dtype": dtype},
-            "data": self.dataset.manifest.digest,
-            "seed": self.seed,
-            "batch_size": self.batch_size,
-            "step": self.step,
-            "epoch": self.step * self.batch_size // len(self.dataset.split("train")),
-            "timed": self.timed,
-            "config": self.config,
-            "optimizer": groups,
-            "clock": self.clock.totals,
-            "best": {name: _finite(value) for name, value in asdict(self.best).items()},
-            "best_step": self.best_step,
-            "stale": self.stale,
-            "validated": self.validated,
-            "train_loss": _finite(self.train_loss),
-            "verdict": self.verdict,
-        }  # fmt: skip
-        return Checkpoint(self.flow.state_dict(), self.averaged.state_dict(), tensors, state)
+        return pack(self)
 
     def save(self, folder: str) -> None:
         """Writes ``checkpoint()`` to a folder, whole or not at all."""
@@ -293,32 +268,10 @@ class Trainer:
                 raise BadInput(f"{folder}: found a training with {name} {found}, "
                                f"expected {expected}")  # fmt: skip
         try:
-            self._restore(saved)
+            unpack(self, saved)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             line = " ".join(str(error).split())
             raise BadInput(f"{folder}: does not fit this training: {line}") from error
-
-    def _restore(self, saved: Checkpoint) -> None:
-        self.flow.load_state_dict(saved.model)
-        self.averaged.load_state_dict(saved.ema)
-        tensors, state = dict(saved.optimizer), saved.state
-        self.ema.n_averaged.copy_(tensors.pop("ema.count"))
-        self._window, self._norms = (
-            list(tensors.pop(f"window.{name}", torch.empty(0)).to(self.device))
-            for name in ("losses", "norms")
-        )
-        anchored = {k: tensors.pop(k) for k in list(tensors) if k.startswith("anchor.")}
-        if self.loss.anchor is not None:
-            self.loss.anchor.load({k.removeprefix("anchor."): t for k, t in anchored.items()})
-        self.optimizer.load_state_dict(_unflatten(tensors, state["optimizer"]))
-        self.step, self.verdict = state["step"], state["verdict"]
-        self.clock.totals.update(state["clock"])
-        known = {name: value for name, value in state["best"].items() if value is not None}
-        self.best, self.best_step = Standing(**known), state["best_step"]
-        self.stale, self.validated = state["stale"], state["validated"]
-        self.train_loss = _number(state["train_loss"], math.nan)
-        self.timed = state["timed"]
-        self.progress = max(self.step / self.steps, self.timed)
 
     def _told(self, event: Event) -> Iterator[Event]:
         with self.clock("report"):
@@ -330,7 +283,7 @@ class Trainer:
         try:
             yield
         except NonFinite as error:
-            self._check(torch.tensor([float(loss) for loss in self._window]))
+            self._check(torch.tensor([float(loss) for loss in self.window]))
             raise NonFinite(f"step {self.step}: {error}") from error
 
     def _average(self, ema: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
@@ -388,7 +341,7 @@ class Trainer:
             )
 
     def _log(self) -> Event:
-        losses = _mean_over_workers(torch.stack(self._window))
+        losses = _mean_over_workers(torch.stack(self.window))
         self._check(losses)
         self.train_loss = float(losses.mean())
         if math.isnan(self.best.loss):
@@ -402,15 +355,15 @@ class Trainer:
             "time/step_ms": 1e3 * seconds / count,
         }
         metrics |= {f"train/{name}": value for name, value in self.loss.hyperparameters.items()}
-        if self._norms:
-            metrics["train/grad_norm"] = float(torch.stack(self._norms).mean())
+        if self.norms:
+            metrics["train/grad_norm"] = float(torch.stack(self.norms).mean())
         if self.loss.anchor is not None:
             metrics["anchor/refreshes"] = float(self.loss.anchor.refreshes)
             metrics["anchor/drift"] = self.loss.anchor.drift
         if self.loss.latent is not None:
             stats = latent_statistics(self.loss.latent, seed=self.seed)
             metrics |= {f"train/{name}": value for name, value in stats.items()}
-        self._window, self._norms = [], []
+        self.window, self.norms = [], []
         return Event("log", self.step, metrics)
 
 
@@ -420,28 +373,3 @@ def _mean_over_workers(losses: Tensor) -> Tensor:
         return losses
     torch.distributed.all_reduce(losses)
     return losses / torch.distributed.get_world_size()
-
-
-def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    tensors = {
-        f"optimizer.{index}.{name}": torch.as_tensor(value)
-        for index, values in state["state"].items()
-        for name, value in values.items()
-    }
-    return tensors, state["param_groups"]
-
-
-def _unflatten(tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> dict[str, Any]:
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        _, index, name = key.split(".", 2)
-        state.setdefault(int(index), {})[name] = value
-    return {"state": state, "param_groups": groups}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _number(value: float | None, missing: float) -> float:
-    return missing if value is None else value

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from pipelines.config import dump
+from pipelines.config_files import dump
 from pipelines.faults import StageFailed
 from pipelines.parsing import Paper, Running, parse, parse_density
 

@@ -13,7 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.config import PaperConfig, dump
+from pipelines.config import PaperConfig
+from pipelines.config_files import dump
 from pipelines.engine import Artefact
 from pipelines.tracking import StageRun
 

@@ -20,23 +20,13 @@ __all__ = [
     "TrainConfig",
     "Training",
     "canonical",
-    "dump",
-    "explain",
-    "load",
-    "peek",
 ]
 
-import difflib
 import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from ebflow.errors import BadInput
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 UNKEYED = {"keyed": False}
 
@@ -403,121 +393,3 @@ def _keyed(value: object) -> object:
     fields = type(value).model_fields.items()
     keyed = [name for name, field in fields if field.json_schema_extra != UNKEYED]
     return {name: _keyed(getattr(value, name)) for name in keyed}
-
-
-def dump(config: DensityConfig) -> str:
-    """Returns the configuration as YAML that :func:`load` reads back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def load(path: Path, base: DensityConfig) -> DensityConfig:
-    """Reads a YAML file; what it leaves out is taken from ``base``.
-
-    Raises:
-        BadInput: If it cannot be read, is not a mapping, or a key or value is not allowed.
-    """
-    found = _mapping(path)
-    _check_keys(path, found, DensityConfig, "")
-    merged = _merge(base.model_dump(), found)
-    try:
-        return DensityConfig.model_validate(merged)
-    except ValidationError as error:
-        raise BadInput(explain(error, prefix=f"{path}, key ")) from None
-
-
-def peek(path: Path) -> str | None:
-    """Returns the data source that a YAML file names, if it does; errors as in :func:`load`."""
-    data = _mapping(path).get("data")
-    source = data.get("source") if isinstance(data, dict) else None
-    return source if isinstance(source, str) else None
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: found bytes that are not UTF-8, expected YAML") from None
-    except yaml.YAMLError as error:
-        raise BadInput(f"{path}: not YAML ({_where(error)})") from None
-    if not isinstance(found, dict):
-        raise BadInput(f"{path}: found {type(found).__name__}, expected a mapping of sections")
-    return found
-
-
-def _where(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None) or "unreadable"
-    return what if mark is None else f"line {mark.line + 1}: {what}"
-
-
-def _check_keys(path: Path, found: dict[str, Any], section: type[Section], prefix: str) -> None:
-    for key, value in found.items():
-        field = section.model_fields.get(key)
-        if field is None:
-            raise BadInput(f"{path}: unknown key {prefix}{key}{_similar(key, section)}")
-        inner = field.annotation
-        if not _is_section(inner):
-            continue
-        if not isinstance(value, dict):
-            raise BadInput(f"{path}, key {prefix}{key}: found {value!r}, expected a mapping")
-        _check_keys(path, value, inner, f"{prefix}{key}.")
-
-
-def _similar(key: object, section: type[Section]) -> str:
-    near = difflib.get_close_matches(str(key), section.model_fields, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
-
-
-def _merge(base: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in found.items():
-        inner = base.get(key)
-        merged[key] = _merge(inner, value) if isinstance(inner, dict) else value
-    return merged
-
-
-def explain(error: ValidationError, *, prefix: str) -> str:
-    """Returns the first problem as one line: where, what was found, what was expected.
-
-    Arguments:
-        error: What pydantic found.
-        prefix: Goes before the dotted name of the field, such as ``--`` or ``FILE, key ``.
-    """
-    first = error.errors(include_url=False)[0]
-    where = ".".join(_names(first["loc"], _PREFIXES.get(error.title, ())))
-    text = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        name, _, rest = text.partition(":")
-        where, text = ".".join(filter(None, [where, name])), rest.strip()
-    else:
-        text = f"found {first['input']!r}, {_expected(text)}"
-    if prefix == "--":
-        where = where.replace("_", "-")
-    return f"{prefix}{where}: {text}"
-
-
-def _expected(message: str) -> str:
-    return "expected " + message.removeprefix("Input should ").removeprefix("be ")
-
-
-def _names(location: tuple[int | str, ...], prefix: tuple[str, ...]) -> Iterator[str]:
-    section: Any = DensityConfig
-    for name in (*prefix, *location):
-        if not _is_section(section):
-            return
-        yield str(name)
-        field = section.model_fields.get(str(name))
-        section = field.annotation if field else None
-
-
-def _is_section(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Section)
-
-
-_PREFIXES = {
-    field.annotation.__name__: (name,)
-    for name, field in DensityConfig.model_fields.items()
-    if _is_section(field.annotation)
-}

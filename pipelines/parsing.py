@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from ebflow.errors import BadInput
 from pipelines import recipes
-from pipelines.config import DensityConfig, PaperConfig, explain, load, peek
+from pipelines.config import DensityConfig, PaperConfig
+from pipelines.config_files import explain, load, peek
 
 BORDER = re.compile(r"^\s*[│|+╭╰]\s*|\s*[│|+╮╯]\s*$|^\s*[-─]+\s*$")
 ENDS = ("Argument helptext:", "For full helptext", "Perhaps you meant:")

@@ -17,7 +17,8 @@ from rich.console import Console
 
 from ebflow.errors import BadInput
 from pipelines import engine, store
-from pipelines.config import Section, dump
+from pipelines.config import Section
+from pipelines.config_files import dump
 from pipelines.engine import Artefact, Context, Engine, Outcome
 from pipelines.logs import writing
 from pipelines.pipeline import Pipeline

@@ -9,7 +9,8 @@ from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from ebflow.randomness import generator
 from pipelines import rows
-from pipelines.config import DensityConfig, dump
+from pipelines.config import DensityConfig
+from pipelines.config_files import dump
 from pipelines.report import figures, page
 from pipelines.tracking import StageRun
 

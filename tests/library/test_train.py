@@ -188,7 +188,7 @@ def test_clipping_bounds_the_step(digits):
         float((a - b).square().sum()) for a, b in zip(before, training.parameters, strict=True)
     )
     assert math.sqrt(moved) == pytest.approx(1e-4 * 1e-3, rel=1e-4)
-    assert float(training._norms[0]) > 1e-3
+    assert float(training.norms[0]) > 1e-3
 
 
 def test_finish_is_by_exact_likelihood(digits, monkeypatch):
@@ -203,7 +203,7 @@ def test_finish_is_by_exact_likelihood(digits, monkeypatch):
         refreshes = training.loss.anchor.age, training.loss.anchor.refreshes
         plain(x)
         later = training.loss.anchor.age, training.loss.anchor.refreshes
-        found.append((abs(float(training._window[-1]) - exact) < 1e-9, later == refreshes))
+        found.append((abs(float(training.window[-1]) - exact) < 1e-9, later == refreshes))
 
     def noise():
         from ebflow.randomness import generator

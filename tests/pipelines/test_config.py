@@ -5,14 +5,8 @@ import yaml
 
 from ebflow.errors import BadInput
 from pipelines import recipes
-from pipelines.config import (
-    DensityConfig,
-    ObjectiveConfig,
-    TrainConfig,
-    canonical,
-    dump,
-    load,
-)
+from pipelines.config import DensityConfig, ObjectiveConfig, TrainConfig, canonical
+from pipelines.config_files import dump, load
 from pipelines.parsing import parse_density
 
 

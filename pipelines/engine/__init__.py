@@ -1,0 +1,166 @@
+"""Stages on Ray, chained and remembered by redun: the only package that knows how redun works.
+
+redun runs in the driver and keeps, in ``redun.db``, which call of which code gave which artefact.
+A stage is found again by its own source, the source of the modules it names
+(``sources.py``), its configuration, and the *content* of the artefacts it reads. What is
+not found runs as a Ray task; Ray starts at the first of them, so a fully cached run never does.
+"""
+
+__all__ = [
+    "NAMESPACE",
+    "Artefact",
+    "Context",
+    "Engine",
+    "Fate",
+    "Outcome",
+    "Source",
+    "plan",
+    "run_stage",
+]
+
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import redun.logging
+from redun import Scheduler
+from redun.backends.db import Job as JobRow
+from redun.config import Config
+from redun.executors.base import Executor
+
+from ebflow.errors import BadInput
+from pipelines import store
+from pipelines.engine.executors import Planned, Planner, Progress, RayExecutor, StageExecutor
+from pipelines.engine.stage import Context, run_stage
+from pipelines.engine.values import Artefact, Source
+from pipelines.faults import StageFailed, failure
+
+NAMESPACE = "ebflow"
+
+
+@dataclass(frozen=True)
+class Fate:
+    """How many jobs of a stage ran, and how many were found in the store."""
+
+    ran: int = 0
+    cached: int = 0
+
+    def __str__(self) -> str:
+        if self.ran + self.cached == 1:
+            return "ran" if self.ran else "cached"
+        return f"{self.ran} ran, {self.cached} cached"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of a graph gave.
+
+    Arguments:
+        value: Its value, all artefacts in place.
+        fates: What became of its stages, by their names.
+    """
+
+    value: Any
+    fates: dict[str, Fate]
+
+    @property
+    def artefacts(self) -> list[Artefact]:
+        """All artefacts of the value, once each."""
+        return list({(a.stage, a.key): a for a in _artefacts(self.value)}.values())
+
+
+def _artefacts(value: Any) -> Iterator[Artefact]:  # noqa: ANN401
+    if isinstance(value, Artefact):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _artefacts(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _artefacts(item)
+
+
+class Engine:
+    """Evaluates stage graphs, remembering every finished stage.
+
+    Arguments:
+        open_context: Called once, before the first stage that runs.
+        progress: Is told of the stages that run.
+        workers: Training processes, for an embedded Ray.
+        force: Whether to run every stage again.
+    """
+
+    def __init__(
+        self,
+        *,
+        open_context: Callable[[], Context],
+        progress: Progress,
+        workers: int = 1,
+        force: bool = False,
+    ) -> None:
+        self._open_context = open_context
+        self.progress, self.workers, self.force = progress, workers, force
+
+    @cached_property
+    def _context(self) -> Context:
+        return self._open_context()
+
+    def context(self) -> Context:
+        """Returns the context of the stages that run; opened at the first call."""
+        return self._context
+
+    def run(self, graph: Any) -> Outcome:  # noqa: ANN401
+        """Evaluates a graph: an expression of redun, or a nest of them.
+
+        Raises:
+            KeyboardInterrupt: At Ctrl-C, when what ran has been told to stop.
+            BadInput: As a stage raised it.
+            StageFailed: If a stage failed; its cause holds the whole story.
+        """
+        executors = StageExecutor("driver", self), RayExecutor("ray", self)
+        scheduler, execution = _scheduler(*executors), str(uuid.uuid4())
+        try:
+            value = scheduler.run(graph, cache=not self.force, execution_id=execution)
+        except SystemExit as stop:
+            raise KeyboardInterrupt from stop
+        except (BadInput, StageFailed):
+            raise
+        except Exception as error:
+            log.exception("the pipeline failed")
+            raise failure(error) from error
+        return Outcome(value, _fates(scheduler, execution))
+
+
+def plan(graph: Any) -> dict[str, Fate]:  # noqa: ANN401
+    """Returns which stages a run would run, by name; what follows such a stage is not told."""
+    scheduler, execution = _scheduler(Planner("driver"), Planner("ray")), str(uuid.uuid4())
+    with suppress(Planned):
+        scheduler.run(graph, execution_id=execution)
+    return _fates(scheduler, execution)
+
+
+def _scheduler(*executors: Executor) -> Scheduler:
+    redun.logging.logger.removeHandler(redun.logging.log_handler)
+    database = {"db_uri": f"sqlite:///{store.home() / 'redun.db'}"}
+    scheduler = Scheduler(Config({"backend": database}))
+    for executor in executors:
+        scheduler.add_executor(executor)
+    with store.lock("redun"):
+        scheduler.load(migrate=True)
+    return scheduler
+
+
+def _fates(scheduler: Scheduler, execution: str) -> dict[str, Fate]:
+    rows = scheduler.backend.session.query(JobRow).filter_by(execution_id=execution)
+    counts = Counter(
+        (row.task.name, bool(row.cached)) for row in rows if row.task.namespace == NAMESPACE
+    )
+    stages = {stage for stage, _ in counts}
+    return {stage: Fate(counts[stage, False], counts[stage, True]) for stage in stages}
+
+
+log = logging.getLogger("ebflow.engine")

@@ -1,0 +1,163 @@
+"""Where stages run: in the driver, as tasks of Ray, or nowhere."""
+
+__all__ = ["Planned", "Planner", "Progress", "RayExecutor", "StageExecutor"]
+
+import logging
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from redun.executors.base import Executor
+from redun.scheduler import Job
+
+from pipelines import cluster
+from pipelines.engine.stage import KEY_LENGTH, Context, call
+from pipelines.faults import failure
+
+TRAINING = "train"
+"""The stage that takes CPUs or GPUs: its workers wait in vain while others hold them."""
+
+
+class Planned(Exception):
+    """Ends a plan at the first stage that would run."""
+
+
+class Planner(Executor):
+    """Runs nothing."""
+
+    def submit(self, job: Job) -> None:
+        """Ends the plan."""
+        assert self._scheduler is not None
+        self._scheduler.reject_job(job, Planned())
+
+
+class Progress(Protocol):
+    """Is told of each stage that runs; cached stages do not run."""
+
+    def started(self, stage: str, key: str) -> None:
+        """A stage starts."""
+
+    def finished(self, stage: str, key: str) -> None:
+        """It ended well."""
+
+
+class Host(Protocol):
+    """What executors ask of the engine."""
+
+    progress: Progress
+    workers: int
+
+    def context(self) -> Context:
+        """Returns the context of the stages that run."""
+
+
+class StageExecutor(Executor):
+    """Runs stages one by one in the driver: those that read what lies where the user is.
+
+    Arguments:
+        name: What a task calls it by.
+        engine: Gives the context, and is told what runs.
+    """
+
+    def __init__(self, name: str, engine: Host) -> None:
+        super().__init__(name)
+        self.engine = engine
+
+    def submit(self, job: Job) -> None:
+        """Starts a stage that was not found in the store."""
+        assert job.args is not None and job.eval_hash is not None
+        context = self.engine.context()
+        self.engine.progress.started(job.task.name, job.eval_hash[:KEY_LENGTH])
+        future = self._start(job.task.load_module, job.task.fullname, *job.args, context)
+        future.add_done_callback(partial(self._done, job))
+
+    def _start(self, *words: Any) -> Future:  # noqa: ANN401
+        future: Future = Future()
+        try:
+            future.set_result(call(*words))
+        except Exception as error:  # noqa: BLE001  (handed on to the scheduler, as a pool does)
+            future.set_exception(error)
+        return future
+
+    def _done(self, job: Job, future: Future) -> None:
+        assert self._scheduler is not None
+        error = future.exception()
+        if error is None:
+            self.engine.progress.finished(job.task.name, job.eval_hash[:KEY_LENGTH])
+            self._scheduler.done_job(job, future.result())
+        else:
+            log.error("%s failed", job.task.name, exc_info=error)
+            self._scheduler.reject_job(job, failure(error))
+
+
+class RayExecutor(StageExecutor):
+    """Runs stages as Ray tasks that take no CPU: only the workers they start take some.
+
+    Ray starts with the first of them: in this machine, or at ``RAY_ADDRESS`` where that is set.
+    """
+
+    def __init__(self, name: str, engine: Host) -> None:
+        super().__init__(name, engine)
+        self.running: list[Any] = []
+        self.waiting: deque[Job] = deque()
+        self.training: Job | None = None
+        self.turn = threading.Lock()
+        self.folder: Path | None = None
+
+    def submit(self, job: Job) -> None:
+        """Starts a stage; a training once no other one runs, so that each has the machine."""
+        if job.task.name != TRAINING:
+            super().submit(job)
+            return
+        self.waiting.append(job)
+        self._train_next()
+
+    def _train_next(self) -> None:
+        with self.turn:
+            if self.training is not None or not self.waiting:
+                return
+            self.training = self.waiting.popleft()
+        super().submit(self.training)
+
+    def _done(self, job: Job, future: Future) -> None:
+        super()._done(job, future)
+        if job is self.training:
+            self.training = None
+            # Not in Ray's own thread, which calls this.
+            threading.Thread(target=self._train_next, daemon=True).start()
+
+    def _start(self, *words: Any) -> Future:  # noqa: ANN401
+        import ray
+
+        if not ray.is_initialized():
+            with _own_sigterm():
+                self.folder = cluster.start(self.engine.workers)
+        reference = ray.remote(num_cpus=0, max_retries=0)(call).remote(*words)
+        self.running.append(reference)
+        return reference.future()
+
+    def stop(self) -> None:
+        """Cancels what still runs, and leaves Ray."""
+        if self.running:
+            cluster.stop(self.running, self.folder)
+            self.running.clear()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keeps the handler of SIGTERM, which Ray replaces by one that aborts."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+log = logging.getLogger("ebflow.engine")

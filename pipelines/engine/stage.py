@@ -1,0 +1,87 @@
+"""A stage as it runs, wherever that is: under its lock, in its folders, tracked."""
+
+__all__ = ["KEY_LENGTH", "Context", "call", "run_stage"]
+
+import shutil
+import tempfile
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from redun.executors.base import load_task_module
+from redun.scheduler import JobInfo
+from redun.task import get_task_registry
+
+from ebflow.errors import BadInput
+from pipelines import store
+from pipelines.engine.values import Artefact
+from pipelines.tracking import Tracker
+
+KEY_LENGTH = 20
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a running stage is told besides its arguments, and what changes no number.
+
+    Arguments:
+        tracker: Where it is tracked.
+        parent: MLflow run of the pipeline.
+        force: Whether to make again what is already there.
+    """
+
+    tracker: Tracker
+    parent: str
+    force: bool
+
+
+_context: ContextVar[Context] = ContextVar("context")
+
+
+def run_stage(stage: str, job: JobInfo, *arguments: Any) -> Artefact:  # noqa: ANN401
+    """Runs a stage, unless another process has just made its artefact.
+
+    The stage is the function of that name in ``pipelines.stages.NAME``. It is called with the
+    arguments and ``output``, a new folder to fill; ``work``, a folder that outlives a failure;
+    and ``run``, its MLflow run.
+    """
+    key, context = job.eval_hash[:KEY_LENGTH], _context.get()
+    with store.lock(f"{stage}-{key}"):
+        made = None if context.force else store.record(stage, key)
+        return Artefact(stage, key, made or _make(stage, key, arguments, context))
+
+
+def _make(stage: str, key: str, arguments: tuple[Any, ...], context: Context) -> store.Record:
+    work = store.work(stage, key)
+    if context.force:
+        shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True, exist_ok=True)
+    output = Path(tempfile.mkdtemp(prefix="output-", dir=work))
+    body = getattr(import_module(f"pipelines.stages.{stage}"), stage)
+    try:
+        with context.tracker.stage(stage, key, parent=context.parent) as run:
+            body(*arguments, output=output, work=work, run=run)
+            record = store.commit(stage, key, output, run_id=run.id)
+            run.set_tags({"ebflow.artefact": str(store.artefact(stage, key))})
+    except BadInput:
+        shutil.rmtree(output, ignore_errors=True)
+        with suppress(OSError):
+            work.rmdir()
+        raise
+    finally:
+        shutil.rmtree(output, ignore_errors=True)
+    shutil.rmtree(work)
+    return record
+
+
+def call(module: str, task: str, args: tuple, kwargs: dict, context: Context) -> object:
+    """Calls a task by its name, in a context."""
+    load_task_module(module, task)
+    token = _context.set(context)
+    try:
+        return get_task_registry().get(task).func(*args, **kwargs)
+    finally:
+        _context.reset(token)
