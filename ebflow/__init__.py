@@ -2,8 +2,8 @@
 
 __version__ = "0.1.0"
 
-__all__ = ["Flow", "architectures", "checkpoint", "evaluate", "load", "objectives", "randomness",
-           "sampling"]  # fmt: skip
+__all__ = ["Flow", "architectures", "checkpoint", "divergence", "evaluate", "load", "objectives",
+           "randomness", "sampling"]  # fmt: skip
 
 from importlib import import_module
 
@@ -17,3 +17,7 @@ def __getattr__(name: str) -> object:
     if name in __all__:
         return import_module(f"ebflow.{name}")
     raise AttributeError(f"module 'ebflow' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

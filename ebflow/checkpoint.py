@@ -105,7 +105,7 @@ def load(folder: str | Path, *, weights: str = "ema") -> Flow:
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         line = " ".join(str(error).split())
         raise BadInput(f"{folder}: its weights do not fit its state.json: {line}") from error
-    return flow.eval()
+    return flow.eval().requires_grad_(False)
 
 
 def rebuild(spec: dict[str, Any]) -> Flow:

@@ -4,7 +4,7 @@ The negative log-likelihood (NLL) is in nats an example and counts the preproces
 log-determinant; bits/dim is NLL / (D log 2).
 """
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "log_probs"]
 
 import math
 from dataclasses import dataclass
@@ -49,7 +49,6 @@ class Evaluation:
         return cls(nll, spread / math.sqrt(count), nll / (size * math.log(2)), count)
 
 
-@torch.no_grad()
 def evaluate(
     flow: Flow,
     split: Split,
@@ -59,7 +58,29 @@ def evaluate(
     batch_size: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
-    """Returns the likelihood of a split; O(D³ L) once and O(N D² L) a draw.
+    """Returns the likelihood of a split; arguments and errors as in ``log_probs``."""
+    found = log_probs(
+        flow,
+        split,
+        draws=draws,
+        importance_weighted=importance_weighted,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    return Evaluation.of(found, split.width)
+
+
+@torch.no_grad()
+def log_probs(
+    flow: Flow,
+    split: Split,
+    *,
+    draws: int = 1,
+    importance_weighted: bool = False,
+    batch_size: int = 1000,
+    seed: int = 0,
+) -> Tensor:
+    """Returns the log-density of every example, with shape (N,); O(D³ L) and O(N D² L) a draw.
 
     Arguments:
         flow: The flow, preprocessing included.
@@ -72,7 +93,7 @@ def evaluate(
         seed: Where the noise comes from.
 
     Raises:
-        NonFinite: if a log-density is infinite or NaN.
+        NonFinite: by ``Evaluation.of``, if a log-density is infinite or NaN.
     """
     log_z = flow.log_normalizer().double()
     rows = []
@@ -81,5 +102,4 @@ def evaluate(
         energies = [flow.energy(x, noise).double() for x in split.batches(batch_size)]
         rows.append(-torch.cat(energies) - log_z)
     stacked = torch.stack(rows)
-    bound = stacked.logsumexp(0) - math.log(draws) if importance_weighted else stacked.mean(0)
-    return Evaluation.of(bound, split.width)
+    return stacked.logsumexp(0) - math.log(draws) if importance_weighted else stacked.mean(0)

@@ -299,7 +299,8 @@ class Flow(nn.Module):
 
     def _continuous(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         if x.shape[1:] != self.event_shape:
-            raise ValueError(f"x: found shape {tuple(x.shape)}, expected (B, *{self.event_shape})")
+            expected = ", ".join(map(str, self.event_shape))
+            raise ValueError(f"x: found shape {tuple(x.shape)}, expected (B, {expected})")
         first = self.layers[0] if len(self.layers) else None
         if isinstance(first, Dequantise):
             noise = generator or derive(0, "dequantise", 0, device=self.like.device)

@@ -237,7 +237,9 @@ class Trainer:
 
     @cached_property
     def _some(self) -> Tensor:
-        return next(self.dataset.split("train").batches(SOME))
+        split = self.dataset.split("train")
+        rows = min(SOME, len(split))
+        return next(split.shuffled(rows, seed=self.seed, device=self.device))
 
     @property
     def seconds(self) -> float:

@@ -33,7 +33,7 @@ def density(words: Sequence[str]) -> int:
         workers=config.cluster.workers,
         force=options.force,
     )
-    return _run(run, options)
+    return _run(run, options, f"recipe {options.recipe} (--recipe chooses another)")
 
 
 def paper(words: Sequence[str]) -> int:
@@ -51,13 +51,14 @@ def paper(words: Sequence[str]) -> int:
         command=shlex.join(["ebflow", "run", "paper", *words]),
         force=options.force,
     )
-    return _run(run, options)
+    return _run(run, options, f"experiment {config.experiment} at scale {config.scale}")
 
 
-def _run(run: "Run", options: Running) -> int:
+def _run(run: "Run", options: Running, told: str) -> int:
     from pipelines import runner
 
     inputs, console = runner.check(run), Console()
+    console.print(told, highlight=False)
     if options.dry_run:
         console.print(dump(run.config), highlight=False)
         for stage, fate in runner.plan(run, inputs).items():

@@ -41,7 +41,7 @@ PANELS = {
 def table(cells: Sequence[Cell], gaussian: Mapping[str, float], seconds: float) -> Table:
     """Returns the NLL at several times, and how each training stands to exact ML's."""
     made = Table(title=TITLE, title_justify="left", caption=CAPTION, caption_justify="left",
-                 box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fmt: skip
+                 box=box.SIMPLE_HEAD, padding=0)  # fmt: skip
     times = [f"{share * seconds:.0f} s" for share in TIMES]
     for name in ("", "ms", *times, "end", "test", "±", "below", "after"):
         made.add_column(name, justify="right" if name else "left", no_wrap=True)
@@ -128,4 +128,4 @@ def _panel(axis: Axes, groups: Mapping[str, Sequence[Cell]]) -> None:
     axis.xaxis.set_major_formatter("{x:.0f}")
     axis.minorticks_off()
     axis.set_xlabel("training time (s)")
-    axis.legend(fontsize=7, loc="upper right")
+    axis.legend(fontsize=7, loc="lower left")

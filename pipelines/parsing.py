@@ -58,8 +58,9 @@ class Density(Running):
     """
 
     config: Annotated[DensityConfig, tyro.conf.arg(name="")]
-    recipe: str | None = None
-    """named configuration to start from (digits, mnist9k, tabular, paper); None: by the source"""
+    recipe: str = "digits"
+    """named configuration to start from (digits, mnist9k, tabular, paper); by default the one
+    for the source: digits for digits, mnist9k for images, tabular for columns of numbers"""
     config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     """YAML file to start from, such as the config.yaml of an earlier run"""
 
@@ -81,7 +82,8 @@ def parse_density(words: Sequence[str]) -> Density:
         BadInput: Naming the option or key, what was found, and what was expected.
         SystemExit: With code 0, after ``--help``.
     """
-    return parse(Density, words, "ebflow run density", Density(config=_base(words)))
+    base, recipe = _base(words)
+    return parse(Density, words, "ebflow run density", Density(config=base, recipe=recipe))
 
 
 def parse(
@@ -100,22 +102,23 @@ def parse(
         raise BadInput(_reason(stop, told.getvalue())) from None
 
 
-def _base(words: Sequence[str]) -> DensityConfig:
-    """Returns what the options go over."""
+def _base(words: Sequence[str]) -> tuple[DensityConfig, str]:
+    """Returns what the options go over, and the name of its recipe."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in ("--recipe", "--config", "--data.source"):
         first.add_argument(name, nargs="?")
     first.add_argument("--data.columns", nargs="*")
     found = vars(first.parse_known_args(list(words))[0])
     if "--help" in words or "-h" in words:
-        return recipes.named(found["recipe"] or "digits")
+        name = found["recipe"] or "digits"
+        return recipes.named(name), name
     file = found["config"] and Path(found["config"])
     source = found["data.source"] or (file and peek(file)) or "digits"
     if found["recipe"] is not None:
-        base = recipes.named(found["recipe"])
+        base, name = recipes.named(found["recipe"]), found["recipe"]
     else:
-        base = recipes.for_source(source, found["data.columns"])
-    return load(file, base) if file else base
+        base, name = recipes.for_source(source, found["data.columns"])
+    return (load(file, base) if file else base), name
 
 
 def _reason(stop: SystemExit, told: str) -> str:

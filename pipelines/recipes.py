@@ -85,23 +85,21 @@ def named(name: str) -> DensityConfig:
     return RECIPES[name]()
 
 
-def for_source(source: str, columns: Sequence[str] | None = None) -> DensityConfig:
-    """Returns the recipe that suits a data set, with it as the source; reads only its schema.
+def for_source(source: str, columns: Sequence[str] | None = None) -> tuple[DensityConfig, str]:
+    """Returns the recipe that suits a data set, with it as the source, and the recipe's name.
 
-    A file called like a recipe gets that one.
+    Reads only the schema. A file called like a recipe gets that one.
 
     Raises:
         BadInput: If there is no such data set, or its columns do not make one.
     """
     stem = Path(source).stem
     if source in SOURCES and source in RECIPES:
-        return RECIPES[source]()
+        return RECIPES[source](), source
     layout = open_source(source, columns).layout
-    if stem in RECIPES:
-        base = RECIPES[stem]()
-    else:
-        base = tabular() if layout.levels is None else mnist9k()
-        base = base.model_copy(update={"data": DataConfig()})
+    chosen = stem if stem in RECIPES else "tabular" if layout.levels is None else "mnist9k"
+    base = RECIPES[chosen]()
+    data = base.data if stem in RECIPES else DataConfig()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or base.name
-    data = base.data.model_copy(update={"source": source})
-    return base.model_copy(update={"name": name, "data": data})
+    data = data.model_copy(update={"source": source})
+    return base.model_copy(update={"name": name, "data": data}), chosen

@@ -90,7 +90,7 @@ def _training(rows: Rows, numbers: Mapping[str, float]) -> Figure:
     axes = figure.subplots(1, 2, sharey=True)
     for axis, x, label in zip(axes, (steps, seconds), ("step", "training time (s)"), strict=True):
         axis.plot(x, nll, color=FLOW, marker=".", label="flow, validation rows")
-        axis.plot(x, fitted, color=FLOW, ls=":", lw=1, label="flow, some training rows")
+        axis.plot(x, fitted, color=FLOW, ls=":", lw=1, label="flow, 250 random training rows")
         axis.axhline(gaussian, color=BASELINE, ls="--", label="full-covariance Gaussian")
         axis.set_xlabel(label)
     axes[0].set_ylabel("NLL of the averaged weights (nats)")
@@ -110,7 +110,7 @@ def _diagnosis(rows: Rows) -> Figure:
     figure = Figure(figsize=(8, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
     _line(left, losses, "train/loss", color=FLOW)
-    left.set_ylabel("training loss (nats)")
+    left.set_ylabel("training loss")
     _line(right, validations, "latent/var_min", color=FLOW, label="smallest variance")
     _line(right, validations, "latent/var_max", color=BASELINE, label="largest variance")
     _line(right, validations, "latent/mean_norm2", color=DATA, ls=":", label="squared mean")

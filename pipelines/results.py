@@ -3,8 +3,9 @@
 __all__ = ["log", "publish", "show"]
 
 import json
+import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,33 @@ def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, 
     shutil.copytree(reported / "figures", folder / "figures")
     shutil.copy(reported / "report.html", folder)
     verdict = json.loads((trained / "training.json").read_text())["verdict"]
+    numbers = json.loads((reported / "numbers.json").read_text())
     return {
-        **json.loads((reported / "numbers.json").read_text()),
+        **numbers,
         "verdict": verdict,
         "method": method(config),
-        "warnings": list(Manifest.load(data).warnings),
+        "warnings": [*Manifest.load(data).warnings, *_doubts(numbers, Manifest.load(data))],
         "seeds": {"data": config.data.seed, "training": config.seed},
     }
+
+
+def _doubts(numbers: Mapping[str, float], manifest: Manifest) -> Iterator[str]:
+    """Returns what a reader of the table should not miss."""
+    if numbers["train/best_step"] == 0:
+        yield (
+            "no validation was better than the start: the checkpoint is the untrained flow. Lower "
+            "train.lr, train for longer, or give the anchor more weight"
+        )
+    if numbers["test/gain"] < 0:
+        yield (
+            f"the flow is worse than a Gaussian, by {-numbers['test/gain']:.2f} ± "
+            f"{numbers['test/gain_se']:.2f} nats"
+        )
+    if manifest.levels is not None and numbers["test/bpd"] > math.log2(manifest.levels):
+        yield (
+            f"{numbers['test/bpd']:.3g} bits/dim: the flow is worse than a uniform one over "
+            f"{manifest.levels} levels. With few training rows raise preprocess.shrinkage"
+        )
 
 
 def log(config: DensityConfig, value: Artefacts, folder: Path, run: StageRun) -> None:
@@ -73,10 +94,10 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     table.add_column("bits/dim", justify="right")
     flow = (f"{nll:.2f} ± {summary['test/nll_se']:.2f}", f"{summary['test/bpd']:.3f}")
     table.add_row("flow", *flow)
-    table.add_row(
-        "full-covariance Gaussian", f"{gaussian:.2f}", f"{summary['baseline/gaussian_bpd']:.3f}"
-    )
-    table.add_row("difference", f"{nll - gaussian:+.2f}", "")
+    theirs = f"{gaussian:.2f} ± {summary['baseline/gaussian_nll_se']:.2f}"
+    table.add_row("full-covariance Gaussian", theirs, f"{summary['baseline/gaussian_bpd']:.3f}")
+    gain = f"{-summary['test/gain']:+.2f} ± {summary['test/gain_se']:.2f}"
+    table.add_row("difference, paired", gain, "")
     console.print(table)
     steps, seconds = summary["train/steps"], summary["time/train_s"]
     lines = {

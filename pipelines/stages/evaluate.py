@@ -8,7 +8,7 @@ from pathlib import Path
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from ebflow.data.preprocessing import SingularCovariance, gaussian
-from ebflow.evaluate import evaluate as likelihood
+from ebflow.evaluate import Evaluation, log_probs
 from ebflow.flow import Flow
 from pipelines.config import EvaluateConfig, PreprocessConfig
 from pipelines.tracking import StageRun
@@ -36,10 +36,17 @@ def evaluate(
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "testing")
     reference, shrinkage = baseline(dataset, front)
+    flow = load(trained / "checkpoint")
     metrics = {
         "baseline/gaussian_shrinkage": shrinkage,
-        **_metrics(("test/", "best/val_"), load(trained / "checkpoint"), dataset, config),
-        **_metrics(("baseline/gaussian_", "baseline/gaussian_val_"), reference, dataset, config),
+        **_metrics("test", ("test/", "baseline/gaussian_"), (flow, reference), dataset, config),
+        **_metrics(
+            "validation",
+            ("best/val_", "baseline/gaussian_val_"),
+            (flow, reference),
+            dataset,
+            config,
+        ),
     }
     (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
     run.log_metrics(metrics)
@@ -56,10 +63,19 @@ def baseline(dataset: Dataset, front: PreprocessConfig) -> tuple[Flow, float]:
 
 
 def _metrics(
-    names: tuple[str, str], flow: Flow, dataset: Dataset, config: EvaluateConfig
+    name: str,
+    prefixes: tuple[str, str],
+    flows: tuple[Flow, Flow],
+    dataset: Dataset,
+    config: EvaluateConfig,
 ) -> dict[str, float]:
+    """Returns the likelihoods of the flow and of the Gaussian on a split, and how they differ."""
+    split = dataset.split(name)
+    ours, theirs = (log_probs(flow, split, **config.model_dump()) for flow in flows)
     metrics = {}
-    for split, name in zip(("test", "validation"), names, strict=True):
-        found = likelihood(flow, dataset.split(split), **config.model_dump())
-        metrics |= {f"{name}{key}": getattr(found, key) for key in ("nll", "nll_se", "bpd")}
+    for prefix, found in zip(prefixes, (ours, theirs), strict=True):
+        score = Evaluation.of(found, split.width)
+        metrics |= {f"{prefix}{key}": getattr(score, key) for key in ("nll", "nll_se", "bpd")}
+    paired = Evaluation.of(ours - theirs, split.width)
+    metrics[f"{prefixes[0]}gain"], metrics[f"{prefixes[0]}gain_se"] = -paired.nll, paired.nll_se
     return metrics

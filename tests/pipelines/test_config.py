@@ -79,10 +79,11 @@ def test_the_key_does_not_depend_on_how_equal_values_were_made():
 
 
 def test_the_recipe_follows_the_source(tabular_file, image_file):
-    assert recipes.for_source("digits") == recipes.digits()
-    assert recipes.for_source(str(tabular_file)).preprocess.logit is None
-    assert recipes.for_source(str(image_file)).objective == recipes.mnist9k().objective
-    assert recipes.for_source(str(image_file)).name == image_file.stem
+    assert recipes.for_source("digits") == (recipes.digits(), "digits")
+    assert recipes.for_source(str(tabular_file))[0].preprocess.logit is None
+    assert recipes.for_source(str(image_file))[0].objective == recipes.mnist9k().objective
+    assert recipes.for_source(str(image_file))[0].name == image_file.stem
+    assert recipes.for_source(str(image_file))[1] == "mnist9k"
 
 
 def test_unknown_recipe():

@@ -83,6 +83,14 @@ def test_the_summary(digits):
     assert summary["seeds"] == {"data": 0, "training": 0}
 
 
+def test_the_difference_is_paired(digits):
+    summary = digits.summary()
+    gain = summary["baseline/gaussian_nll"] - summary["test/nll"]
+    assert summary["test/gain"] == pytest.approx(gain, abs=1e-3)
+    assert 0 < summary["test/gain_se"] < summary["test/nll_se"]
+    assert f"{-gain:+.2f} ± {summary['test/gain_se']:.2f}" in digits.printed
+
+
 def test_every_key_of_the_summary_is_documented(digits):
     page = Path(__file__).parents[2] / "docs" / "results.md"
     rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
