@@ -86,7 +86,8 @@ def _previous(folder: Path) -> Path:
 def load(folder: str | Path, *, weights: str = "ema") -> Flow:
     """Returns the trained flow of a checkpoint, preprocessing included, on the CPU.
 
-    Its ``log_prob`` takes raw data, in the units of the data set.
+    Its ``log_prob`` takes raw data, in the units of the data set. Its parameters ask for no
+    gradient: to train it further, call ``requires_grad_()``.
 
     Arguments:
         folder: The checkpoint folder.

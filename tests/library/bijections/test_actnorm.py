@@ -95,7 +95,8 @@ def test_a_loaded_flow_is_not_initialised_again(digits, tmp_path):
     training = trainer(digits, net=NET)
     list(training.run())
     training.save(tmp_path / "checkpoint")
-    flow, rows = load(tmp_path / "checkpoint"), digits.split("test").tensor()
+    flow = load(tmp_path / "checkpoint").requires_grad_()
+    rows = digits.split("test").tensor()
     assert flow.initialised
     with torch.no_grad():
         assert torch.equal(flow.log_prob(rows), training.averaged.log_prob(rows))
