@@ -218,4 +218,5 @@ def test_a_feature_that_single_precision_cannot_resolve_is_refused(tmp_path):
 
 
 def test_a_feature_a_little_off_is_not(tmp_path):
-    fit(stamped(tmp_path, 1e3), dtype=torch.float32)
+    chain = fit(stamped(tmp_path, 1e3), dtype=torch.float32)
+    assert chain.spec["normalise"] == "whiten"
