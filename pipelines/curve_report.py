@@ -31,11 +31,19 @@ TIMES = (0.04, 0.13, 0.33, 0.85)
 """Shares of the training time at which the table reads the curves."""
 
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
-PANELS = {
+OBJECTIVES = {
     "likelihood": ("relative_ml", "lazy_ml", "recipe mnist9k", "paper ml"),
     "denoising": ("dsm", "dsm + anchor", "paper dsm"),
     "slices": tuple(f"{n}{a}" for n in ("ssm", "ssm_vr", "fd_ssm") for a in ("", ANCHORED)),
 }
+ANCHOR = {
+    "likelihood": ("relative_ml", "lazy_ml", *(f"lazy_ml K = {k}" for k in (20, 100, 500))),
+    "anchored DSM: refreshes": ("dsm", "dsm K = 20", "dsm K = 100", "dsm K = 500"),
+    "anchored DSM: weight, noise": ("dsm", "dsm w = 0.1 σ²", "dsm w = 10 σ²", "dsm σ = 0.03",
+                                    "dsm σ = 0.3", "ssm_vr"),
+}  # fmt: skip
+PANELS = {"objectives": OBJECTIVES, "anchor": ANCHOR}
+"""The labels of a study's entries by panel of the figure; exact ML is in each."""
 
 
 def table(cells: Sequence[Cell], gaussian: Mapping[str, float], seconds: float) -> Table:
@@ -94,19 +102,20 @@ def _mean(values: Sequence[float], digits: int = 1) -> str:
     return FAILED if np.isnan(values).any() else f"{np.mean(values):.{digits}f}"
 
 
-def draw(cells: Sequence[Cell], gaussian: float) -> Figure:
-    """Returns the figure: likelihood methods, denoising and slices beside each other."""
+def draw(cells: Sequence[Cell], gaussian: float, study: str = "objectives") -> Figure:
+    """Returns the figure of a study, its panels beside each other."""
     groups = _groups(cells)
     ends = [cell["nll"][-1] for cell in cells if np.isfinite(cell["nll"][-1])]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 4.2), layout="constrained")
         for axis, (title, labels) in zip(
-            figure.subplots(1, len(PANELS), sharey=True), PANELS.items(), strict=True
+            figure.subplots(1, 3, sharey=True), PANELS[study].items(), strict=True
         ):
             axis.axhline(gaussian, color=BASELINE, ls="--", lw=1, label="Gaussian")
             _panel(axis, {name: groups[name] for name in (REFERENCE, *labels) if name in groups})
             axis.set_title(title)
-        figure.axes[0].set_ylim(min([gaussian, *ends]) - 10, gaussian + 130)
+        low = min([gaussian, *ends])
+        figure.axes[0].set_ylim(low - 0.08 * (gaussian - low), gaussian + 0.8 * (gaussian - low))
         figure.axes[0].set_ylabel("validation NLL (nats)")
         return figure
 

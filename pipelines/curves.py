@@ -41,33 +41,74 @@ LIKELIHOOD = ("ml", "relative_ml", "lazy_ml")
 MATCHING = ("dsm", "ssm", "ssm_vr", "fd_ssm")
 SIGMA = 0.1
 SHRINKAGE = 1e-3
+TOLERANCE = 0.2
+INTERVALS = (20, 100, 500)
+WEIGHTS = (0.1, 10.0)
+SIGMAS = (0.03, 0.3)
 
 SPARSE, DENSE = 100, 30
 """Steps between validations; dense for the slow steps of exact ML."""
 
 
 def entries(options: Curves) -> dict[str, Training]:
-    """Returns the configurations by label; all but the last three share everything else."""
-    train = TrainConfig(
-        steps=1_000_000,
-        max_seconds=options.seconds,
-        batch_size=100,
-        lr=2e-3,
-        warmup=0.02,
-        threads=options.threads,
-        validate_every=SPARSE,
-    )
-    base = Training(
-        train=train,
-        model=ModelConfig(depth=2),
+    """Returns the configurations of a study by label."""
+    studies = {"objectives": _objectives, "anchor": _anchors}
+    return studies[options.study](_base(options))
+
+
+def _base(options: Curves) -> Training:
+    cnn = options.architecture == "convolutional"
+    model = {"architecture": "convolutional", "kernel_size": options.kernel_size}
+    return Training(
+        train=TrainConfig(
+            steps=1_000_000,
+            max_seconds=options.seconds,
+            batch_size=100,
+            lr=options.lr,
+            warmup=0.02,
+            threads=options.threads,
+            validate_every=SPARSE,
+        ),
+        model=ModelConfig(**model) if cnn else ModelConfig(depth=2),
         preprocess=PreprocessConfig(shrinkage=SHRINKAGE),
-        anchor=AnchorConfig(tolerance=0.2),
+        anchor=AnchorConfig(tolerance=TOLERANCE),
     )
+
+
+def _objectives(base: Training) -> dict[str, Training]:
+    """Returns every objective; all but the last three share everything else."""
     found = {name: _objective(base, name, 0.0) for name in LIKELIHOOD}
     found |= {name: _objective(base, name, 0.0) for name in MATCHING}
     found |= {f"{name} + anchor": _objective(base, name, 1.0) for name in MATCHING}
     found |= {f"paper {name}": _paper(base, name) for name in ("ml", "dsm")}
-    return found | {"recipe mnist9k": _recipe(train)}
+    return found | {"recipe mnist9k": _recipe(base.train)}
+
+
+def _anchors(base: Training) -> dict[str, Training]:
+    """Returns likelihoods, and K, w and σ of an anchored DSM, one at a time.
+
+    Where K is given there is no other rule; else the drift refreshes, after 100 steps at most.
+    """
+    dense = base.model.architecture == "dense"
+    found = {name: _objective(base, name, 0.0) for name in ("ml", "relative_ml")[: 1 + dense]}
+    for name in ("lazy_ml", "dsm"):
+        centre = _objective(base, name, 1.0)
+        found |= {f"{name} K = {k}": _every(centre, k) for k in INTERVALS} | {name: centre}
+    for weight in WEIGHTS:
+        found[f"dsm w = {weight:g} σ²"] = _dsm(base, SIGMA, weight)
+    for sigma in SIGMAS:
+        found[f"dsm σ = {sigma:g}"] = _dsm(base, sigma, 1.0)
+    return found | {"ssm_vr": _objective(base, "ssm_vr", 1.0)}
+
+
+def _every(base: Training, interval: int) -> Training:
+    rule = base.anchor.model_copy(update={"interval": interval, "tolerance": None})
+    return base.model_copy(update={"anchor": rule})
+
+
+def _dsm(base: Training, sigma: float, weight: float) -> Training:
+    objective = ObjectiveConfig(name="dsm", sigma=sigma, weight=weight * sigma**2)
+    return base.model_copy(update={"objective": objective})
 
 
 def _objective(base: Training, name: str, anchor: float) -> Training:
@@ -126,7 +167,8 @@ def curves(options: Curves, console: Console) -> list[dict[str, Any]]:
             for label, config in chosen.items()
         ]
     console.print(table(found, gaussian, options.seconds))
-    draw(found, gaussian["validation"]).savefig(options.output / "curves.png", dpi=130)
+    figure = draw(found, gaussian["validation"], options.study)
+    figure.savefig(options.output / "curves.png", dpi=130)
     text = json.dumps({"gaussian": gaussian, "cells": found}, indent=1)
     (options.output / "curves.json").write_text(text + "\n")
     console.print(f"figure and numbers: {options.output}", highlight=False)

@@ -32,7 +32,9 @@ def curves(words: Sequence[str]) -> int:
     """Trains by every objective for the same time."""
     options = parse(Curves, words, "ebflow curves")
     _at_least(1, seeds=options.seeds, threads=options.threads)
-    _at_least(1, validation=options.validation, test=options.test)
+    _at_least(1, validation=options.validation or 1, test=options.test or 1)
+    if options.study == "objectives" and options.architecture != "dense":
+        raise BadInput("--architecture: found convolutional, expected dense in study objectives")
     if not options.seconds > 0:
         raise BadInput(f"--seconds: found {options.seconds}, expected above 0")
     environment.restart_with_huge_pages(["curves", *words])

@@ -10,24 +10,35 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Curves:
-    """Trains a two-layer dense flow by every objective for the same time, and the default recipe.
+    """Trains a flow on whitened data in many ways, each for the same time.
 
-    Prints the validation NLL at several times, writes the figure and every curve. Nothing else
-    should run meanwhile. Goes on where it stopped.
+    Study `objectives`: a dense flow by every objective, alone and beside the anchor, the published
+    settings, and the recipe for images. Study `anchor`: the interval K of the normaliser's
+    refreshes, the weight w of score matching and its noise σ, one at a time, for a dense flow or a
+    convolutional one. Prints the validation NLL at several times, writes the figure and every
+    curve. Nothing else should run meanwhile. Goes on where it stopped.
     """
 
     source: str
     """image data: a name (`ebflow data list`) or a .parquet file"""
+    study: Literal["objectives", "anchor"] = "objectives"
+    """what is varied"""
+    architecture: Literal["dense", "convolutional"] = "dense"
+    """two dense layers, or the six zero-padded convolutions of the paper (study anchor)"""
+    kernel_size: int = 7
+    """odd side of the convolutions' kernels"""
+    lr: float = 2e-3
+    """learning rate of Adam"""
     seconds: float = 100.0
     """training time of a cell, s (validation not counted)"""
     seeds: int = 3
     """seeds, from 0 on"""
     threads: int = 2
     """threads of a training"""
-    validation: int = 1000
-    """validation rows"""
-    test: int = 1000
-    """test rows"""
+    validation: int | None = 1000
+    """validation rows; None: the source's"""
+    test: int | None = 1000
+    """test rows; None: the source's"""
     only: tuple[str, ...] = ()
     """entries to train, by their label; none: all"""
     output: Path = Path("runs/curves")

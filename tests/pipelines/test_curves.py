@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from pipelines.curve_report import draw, table
+from pipelines.curve_report import PANELS, draw, table
 from pipelines.curves import curves, entries
 from pipelines.options import Curves
 
@@ -68,6 +68,20 @@ def test_entries_differ_in_what_their_label_says():
         assert plain.train == anchored.train == found["lazy_ml"].train
     assert found["paper dsm"].train.optimizer == "rmsprop"
     assert found["paper dsm"].objective.sigma == 1.0
+
+
+@pytest.mark.parametrize("architecture", ["dense", "convolutional"])
+def test_the_anchor_is_varied_one_option_at_a_time(architecture):
+    found = entries(Curves(source="any", study="anchor", architecture=architecture))
+    assert ("relative_ml" in found) == (architecture == "dense")
+    rules = {name: (e.anchor.interval, e.anchor.tolerance) for name, e in found.items()}
+    assert rules["dsm K = 500"] == rules["lazy_ml K = 500"] == (500, None)
+    assert rules["dsm"] == rules["dsm σ = 0.3"] == (100, 0.2)
+    weights = {name: (e.objective.sigma, e.objective_weight) for name, e in found.items()}
+    assert weights["dsm"] == (0.1, pytest.approx(0.01))
+    assert weights["dsm σ = 0.3"] == (0.3, pytest.approx(0.09))
+    assert weights["dsm w = 10 σ²"] == (0.1, pytest.approx(0.1))
+    assert {name for panel in PANELS["anchor"].values() for name in panel} | {"ml"} >= set(found)
 
 
 @pytest.mark.parametrize("only", [("lazy_ml",), ("dsm + anchor",)])
