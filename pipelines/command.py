@@ -43,12 +43,14 @@ def paper(words: Sequence[str]) -> int:
     from pipelines.runner import Run
 
     config = options.config
+    name = config.name or config.experiment
     run = Run(
         pipeline=PAPER,
-        name=config.name,
+        name=name,
         config=config,
-        output=options.output or Path("runs/paper") / config.name,
+        output=options.output or Path("runs/paper") / name,
         command=shlex.join(["ebflow", "run", "paper", *words]),
+        workers=config.cluster.workers,
         force=options.force,
     )
     return _run(run, options, f"experiment {config.experiment} at scale {config.scale}")

@@ -1,7 +1,8 @@
-"""A table of cells beside published numbers: as a page, in the folder of a run, and printed."""
+"""An experiment beside published numbers: as a page, in the folder of a run, and printed."""
 
 __all__ = ["TEMPLATE", "log", "page", "publish", "show"]
 
+import base64
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -16,65 +17,100 @@ from rich.table import Table
 from pipelines.config import PaperConfig
 from pipelines.config_files import dump
 from pipelines.engine import Artefact
+from pipelines.experiments import EXPERIMENTS
+from pipelines.experiments.cell import Experiment, Line, Row, summarise
 from pipelines.tracking import StageRun
 
 TEMPLATE = Path(__file__).with_name("comparison.html.j2")
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[Row]
 
 
-def page(config: PaperConfig, rows: Rows) -> str:
-    """Returns a self-contained HTML page."""
+def page(config: PaperConfig, rows: Rows, images: Mapping[str, Path]) -> str:
+    """Returns a self-contained HTML page.
+
+    Arguments:
+        config: The experiment.
+        rows: Its rows.
+        images: PNG files by name of the figure.
+    """
     loader = jinja2.FileSystemLoader(TEMPLATE.parent)
     template = jinja2.Environment(loader=loader, autoescape=True).get_template(TEMPLATE.name)
-    return template.render(config=config, rows=rows, text=dump(config))
+    experiment = EXPERIMENTS[config.experiment]
+    return template.render(
+        config=config,
+        experiment=experiment,
+        lines=summarise(experiment.columns, rows),
+        first=rows[0],
+        text=dump(config),
+        images={name: base64.b64encode(p.read_bytes()).decode() for name, p in images.items()},
+    )
 
 
 def publish(config: PaperConfig, value: Artefact, folder: Path) -> dict[str, Any]:
-    """Copies the page into a folder; returns the rows."""
+    """Copies page and figures into a folder; returns the rows."""
     shutil.copy(value.path / "report.html", folder)
+    shutil.copytree(value.path / "figures", folder / "figures")
     return {"rows": json.loads((value.path / "rows.json").read_text())}
 
 
 def log(config: PaperConfig, value: Artefact, folder: Path, run: StageRun) -> None:
-    """Logs the parameters, every cell's likelihood, and the page."""
+    """Logs the parameters, every line of the table, the page and the figures."""
     run.log_params(config.model_dump())
-    for row in json.loads((value.path / "rows.json").read_text()):
-        name = "/".join(str(row[key]) for key in ("net", "settings", "objective", "seed"))
-        run.log_metrics({f"test/nll/{name}": row["test/nll"]})
+    rows = json.loads((value.path / "rows.json").read_text())
+    for line in summarise(EXPERIMENTS[config.experiment].columns, rows):
+        name = "/".join(filter(None, line.labels.values()))
+        known = {m: mean for m, (mean, _) in line.values.items() if mean == mean}
+        run.log_metrics({f"{metric}/{name}": mean for metric, mean in known.items()})
     run.log_artifacts(folder / "report.html")
+    run.log_artifacts(folder / "figures", "figures")
 
 
 def show(console: Console, summary: Mapping[str, Any]) -> None:
     """Prints the table, and where everything is."""
-    rows: Rows = summary["rows"]
-    first = rows[0]
-    title = (
-        f"test NLL (nats): {first['data']}, scale {first['scale']}, {first['machine']}; "
-        "published: MNIST, at the paper's length"
-    )
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("net")
-    table.add_column("settings")
-    table.add_column("objective")
-    for name in ("seed", "steps", "steps/s", "NLL", "published"):
+    config, rows = summary["config"], summary["rows"]
+    experiment = EXPERIMENTS[config["experiment"]]
+    console.print(_table(experiment, config, rows))
+    lines = {
+        "stages": ", ".join(f"{stage} {fate}" for stage, fate in summary["stages"].items()),
+        "figures": summary["figures"],
+        "report": summary["report"],
+        "to look": "ebflow ui",
+    }
+    for name, text in lines.items():
+        console.print(f"{name:<8} {text}", highlight=False, soft_wrap=True)
+
+
+def _table(experiment: Experiment, config: Mapping[str, Any], rows: Rows) -> Table:
+    lines, seeds = summarise(experiment.columns, rows), config["seeds"]
+    table = Table(title=experiment.about, title_justify="left", box=box.SIMPLE_HEAD,
+                  padding=(0, 1, 0, 0), caption=_caption(experiment, config, rows),
+                  caption_justify="left")  # fmt: skip
+    for name in lines[0].labels:
+        table.add_column(name)
+    compared = any(line.published for line in lines)
+    headings = [column.heading for column in experiment.columns]
+    for name in (*headings, *(["published"] if compared else [])):
         table.add_column(name, justify="right")
-    table.add_row("", "", "Gaussian", "", "", "", f"{first['baseline/gaussian_nll']:.1f}", "")
-    for row in rows:
-        table.add_row(*_texts(row))
-    console.print(table)
-    console.print(f"stages   {_fates(summary)}", highlight=False)
-    console.print(f"report   {summary['report']}", highlight=False, soft_wrap=True)
-    console.print("to look  ebflow ui", highlight=False)
+    for line in lines:
+        table.add_row(*_texts(experiment, line, compared=compared))
+    assert seeds >= 1
+    return table
 
 
-def _texts(row: Mapping[str, Any]) -> tuple[str, ...]:
-    published = "" if row["published/nll"] is None else f"{row['published/nll']:.1f}"
-    names = tuple(row[key] for key in ("net", "settings", "objective"))
-    rate = f"{row['train/steps_per_s']:.0f}"
-    counts = (str(row["seed"]), str(row["train/steps"]), rate)
-    return (*names, *counts, f"{row['test/nll']:.1f}", published)
+def _caption(experiment: Experiment, config: Mapping[str, Any], rows: Rows) -> str:
+    seeds = config["seeds"]
+    told = "seed 0" if seeds == 1 else f"seeds 0 … {seeds - 1}, mean ± 95 % interval"
+    data = ", ".join(dict.fromkeys(row["data"] for row in rows))
+    here = f"measured: {data}, scale {config['scale']}, {rows[0]['machine']}, {told}"
+    return f"{here}\npublished: {experiment.note}" if experiment.note else here
 
 
-def _fates(summary: Mapping[str, Any]) -> str:
-    return ", ".join(f"{stage} {fate}" for stage, fate in summary["stages"].items())
+def _texts(experiment: Experiment, line: Line, *, compared: bool) -> list[str]:
+    columns = experiment.columns
+    found = [*line.labels.values(), *(c.told(line.values[c.metric]) for c in columns)]
+    if compared:
+        last = columns[-1]
+        value = line.published.get(last.metric)
+        found.append("" if value is None else f"{value:.{last.digits}f}")
+    return found

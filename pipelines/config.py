@@ -353,23 +353,34 @@ class DensityConfig(Training):
 class PaperConfig(Section):
     """An experiment of the paper, at a scale."""
 
-    name: str = Field(
+    experiment: Literal["table", "ablation", "matrices", "glow"] = Field(
         "table",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="name of the run",
-        json_schema_extra=UNKEYED,
-    )
-    experiment: Literal["table"] = Field(
-        "table", description="table: test NLL by net and objective, beside the published numbers"
+        description="table: NLL by net and objective; ablation: EMA and MaP; matrices: full and "
+        "triangular ones in ten dimensions; glow: likelihood and samples of Glow",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(
-        "cpu", description="training of a cell: 100 steps, 50 s, or the paper's length"
+        "cpu",
+        description="a training's length: 60 steps; some seconds, so that the experiment ends "
+        "in less than 20 minutes on two cores; or the paper's, on GPUs",
     )
-    source: str = Field(
-        "mnist",
-        min_length=1,
-        description="grey images: a data set, a .parquet file or a folder",
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="name of the run; None: the experiment's",
         json_schema_extra=UNKEYED,
+    )
+    source: str | None = Field(
+        None,
+        min_length=1,
+        description="images in place of the paper's: a data set (`ebflow data list`), a .parquet "
+        "file or a folder",
+        json_schema_extra=UNKEYED,
+    )
+    images: Literal["grey", "colour"] = Field(
+        "grey", description="half of the table: MNIST's settings and numbers, or CIFAR-10's"
+    )
+    seconds: float | None = Field(
+        None, gt=0, description="training seconds of a cell at scale cpu; None: the experiment's"
     )
     rows: int | None = Field(None, ge=3, description="use only that many rows; None: all")
     validation: Size | None = Field(
@@ -379,7 +390,8 @@ class PaperConfig(Section):
         None, gt=0, description="test rows, or their share if below 1; None: the source's"
     )
     seeds: int = Field(1, ge=1, description="seeds, from 0 on")
-    threads: int = Field(2, ge=1, description="threads of a training")
+    threads: int = Field(2, ge=1, description="threads of a training on images")
+    cluster: ClusterConfig = ClusterConfig()
 
 
 def canonical(section: Section) -> str:

@@ -2,9 +2,9 @@
 
 ::
 
-    source ──> prepare ──> train ──> evaluate ──┐
-                     └───> train ──> evaluate ──┼──> compare
-                     └───> …                  ──┘
+    source ──> prepare ──> train ──> measure ──┐
+                     └───> train ──> measure ──┼──> compare
+                     └───> …                 ──┘
 """
 
 __all__ = ["PAPER", "paper"]
@@ -14,39 +14,58 @@ from redun.scheduler import JobInfo, catch_all
 
 from ebflow.data.schema import file_sha256
 from ebflow.errors import BadInput
-from pipelines import comparison, experiments
+from pipelines import comparison
 from pipelines.checks import check as check_density
-from pipelines.config import PaperConfig
+from pipelines.config import EvaluateConfig, PaperConfig
 from pipelines.density import HERE, evaluate, prepare, train
 from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
+from pipelines.experiments import EXPERIMENTS
+from pipelines.experiments.cell import Cell
 from pipelines.faults import StageFailed
 from pipelines.pipeline import Pipeline
 from pipelines.sources import source_digest
 
 redun_namespace = NAMESPACE
 
-
-def check(config: PaperConfig) -> Source:
-    """Checks every cell; returns the data's source."""
-    found = [check_density(cell.config) for cell in experiments.cells(config)]
-    return found[0]
+Sources = dict[str, Source]
 
 
-def paper(config: PaperConfig, source: Source) -> Artefact:
+def check(config: PaperConfig) -> Sources:
+    """Checks every cell; returns the sources of data by their locations."""
+    experiment = EXPERIMENTS[config.experiment]
+    if config.source is not None and experiment.source is None:
+        raise BadInput(
+            f"--source: found {config.source!r}, expected none: {config.experiment} has its own data"
+        )
+    return {
+        cell.config.data.source: check_density(cell.config) for cell in experiment.placed(config)
+    }
+
+
+def paper(config: PaperConfig, sources: Sources) -> Artefact:
     """Returns the comparison, as an expression of redun; a cell that fails stops no other."""
-    found = []
-    for cell in experiments.cells(config):
-        data = prepare(cell.config.data, source)
-        trained = train(cell.config.training, data)
-        scored = evaluate(cell.config.evaluate, cell.config.preprocess, data, trained)
-        found.append((trained, scored))
+    cells = EXPERIMENTS[config.experiment].placed(config)
+    found = [_trained(cell, sources[cell.config.data.source]) for cell in cells]
     return compare(config, catch_all(found, Exception, fail))
+
+
+def _trained(cell: Cell, source: Source) -> tuple[Artefact, Artefact]:
+    data = prepare(cell.config.data, source)
+    trained = train(cell.config.training, data)
+    if isinstance(cell.measure, EvaluateConfig):
+        return trained, evaluate(cell.measure, cell.config.preprocess, data, trained)
+    measure = MEASURES[type(cell.measure)]
+    return trained, measure(cell.measure, data, trained)
+
+
+MEASURES = {}
+"""Stages that measure a trained flow, by the type of their configuration."""
 
 
 @task(cache=False)
 def fail(results: list) -> None:
     """Ends the pipeline with the first failure, when all other cells are done."""
-    errors = [item for pair in results for item in pair if isinstance(item, Exception)]
+    errors = [item for cell in results for item in cell if isinstance(item, Exception)]
     line = f"{len(errors)} stages of {len(results)} cells failed, the first: {errors[0]}"
     raise BadInput(line) if isinstance(errors[0], BadInput) else StageFailed(line)
 
@@ -59,8 +78,8 @@ def fail(results: list) -> None:
     ],
 )
 def compare(config: PaperConfig, found: list, job: JobInfo = HERE) -> Artefact:
-    """Makes the table and the page."""
-    return run_stage("compare", job, config, [tuple(a.path for a in pair) for pair in found])
+    """Makes the table, the figures and the page."""
+    return run_stage("compare", job, config, [tuple(a.path for a in cell) for cell in found])
 
 
 PAPER = Pipeline(

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ebflow.data.schema import Manifest
+from pipelines.pictures import is_picture, show_tiles
 from pipelines.rows import Row, curve
 
 matplotlib.use("Agg")
@@ -28,7 +29,6 @@ STYLE = {
     "grid.alpha": 0.3,
     "legend.frameon": False,
 }
-GRID = 8
 FEATURES = 4
 
 Rows = Sequence[Row]
@@ -131,35 +131,16 @@ def _line(axis: Axes, rows: Rows, name: str, **style: Any) -> None:  # noqa: ANN
 
 def _pictures(manifest: Manifest, x: np.ndarray, y: np.ndarray) -> Figure:
     figure = Figure(figsize=(8, 4.2), layout="constrained")
-    shape = _picture(manifest.shape)
     for axis, images, title in zip(
         figure.subplots(1, 2), (x, y), ("test data", "samples"), strict=True
     ):
-        tiles = _tiles(images / (manifest.levels - 1), shape)
-        axis.imshow(tiles, cmap="gray", vmin=0, vmax=1)
+        show_tiles(axis, images / (manifest.levels - 1), manifest.shape)
         axis.set_title(title)
-        axis.axis("off")
     return figure
 
 
-def _picture(shape: Sequence[int]) -> tuple[int, ...]:
-    """Returns (height, width), or (3, height, width) of colours."""
-    return tuple(size for size in shape if size > 1)
-
-
 def _is_picture(manifest: Manifest) -> bool:
-    shape = _picture(manifest.shape)
-    return manifest.levels is not None and (len(shape) == 2 or shape[:-2] == (3,))
-
-
-def _tiles(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns a grid of images, NaN between them and where there is none."""
-    *colours, height, width = shape
-    tiles = np.full((GRID * GRID, height + 1, width + 1, *colours), np.nan)
-    images = images[: GRID * GRID].reshape(-1, *shape)
-    tiles[: len(images), :height, :width] = np.moveaxis(images, 1, -1) if colours else images
-    grid = tiles.reshape(GRID, GRID, *tiles.shape[1:]).swapaxes(1, 2)
-    return grid.reshape(GRID * (height + 1), GRID * (width + 1), *colours)[:-1, :-1]
+    return manifest.levels is not None and is_picture(manifest.shape)
 
 
 def _pairs(manifest: Manifest, x: np.ndarray, y: np.ndarray) -> Figure:

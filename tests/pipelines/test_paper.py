@@ -1,32 +1,36 @@
-"""The paper's experiments: what their cells are, what is printed, and a real run of them all."""
+"""The paper's experiments: what their cells are, what is printed, and real runs of them."""
 
 import io
 import json
+import math
 
 import pytest
 from rich.console import Console
 
-from pipelines import comparison, experiments
-from pipelines.config import PaperConfig
+from pipelines import comparison
+from pipelines.config import ClusterConfig, PaperConfig
+from pipelines.experiments import EXPERIMENTS
+from pipelines.experiments.cell import Column, summarise
 
 from .conftest import NO_RAY, Store
 
 CONFIG = PaperConfig(source="digits", scale="smoke", seeds=2)
+IMAGES = [name for name, experiment in EXPERIMENTS.items() if experiment.source]
 
 
 def by_name(config=CONFIG):
-    return {
-        (cell.net, cell.settings, cell.config.objective.name, cell.config.seed): cell
-        for cell in experiments.cells(config)
-    }
+    cells = EXPERIMENTS[config.experiment].placed(config)
+    found = {(*cell.labels.values(), cell.config.seed): cell for cell in cells}
+    assert len(found) == len(cells)
+    return found
 
 
 def test_a_table_has_every_published_number_and_this_projects_recipes():
     found = by_name()
-    assert len(found) == 2 * (5 + 3 + 5 + 3)
-    assert found["FC", "paper", "ml", 0].published == 1092.4
-    assert found["CNN", "paper", "fd_ssm", 1].published == 1122.1
-    assert found["FC", "recipe", "lazy_ml", 0].published is None
+    assert len(found) == 2 * (5 + 7 + 5 + 6)
+    assert found["FC", "paper", "ml", 0].published["test/nll"] == 1092.4
+    assert found["CNN", "paper", "fd_ssm", 1].published["train/steps_per_s"] == 38.76
+    assert not found["FC", "recipe", "lazy_ml", 0].published
 
 
 def test_the_published_settings_are_the_published_ones():
@@ -36,48 +40,104 @@ def test_the_published_settings_are_the_published_ones():
     assert cell.preprocess.normalise == "none" and cell.preprocess.scale == 0.75
     assert cell.anchor.weight == 0 and cell.model.sign == -1
     dense = by_name()["FC", "paper", "fd_ssm", 0].config
-    assert (dense.model.depth, dense.model.bias, dense.train.clip) == (2, 1.0, 5.0)
+    assert (dense.model.depth, dense.model.bias, dense.train.clip) == (2, 1.0, 5.0 * 784)
     assert dense.objective.epsilon == 1.0 and dense.preprocess.scale == 0.5
+
+
+def test_the_published_settings_of_colour_images_are_the_published_ones():
+    found = by_name(PaperConfig(source="natural-patches", images="colour"))
+    dense, cnn = found["FC", "paper", "dsm", 0].config, found["CNN", "paper", "dsm", 0].config
+    assert dense.model.residual and (dense.train.gamma, dense.train.milestones) == (0.85, 30)
+    assert cnn.model.spectral_norm and (cnn.train.gamma, cnn.train.milestones) == (0.8, 20)
+    assert dense.stabilise.low_energy == pytest.approx(0.001 * 3072 / 3)
+    assert found["FC", "paper", "ml", 0].config.stabilise.low_energy == 0
+    assert found["CNN", "paper", "sml", 0].config.model.spectral_norm is None
+    assert found["FC", "paper", "ml", 0].published["test/nll"] == 11912.9
 
 
 def test_recipes_have_an_anchor_where_they_match_scores():
     cells = by_name()
-    for objective in ("dsm", "ssm_vr"):
+    for objective in ("dsm", "ssm_vr", "fd_ssm"):
         assert cells["FC", "recipe", objective, 0].config.anchor.weight == 1
 
 
-def rows(cells):
+def test_an_ablation_changes_nothing_but_what_its_labels_say():
+    found = by_name(CONFIG.model_copy(update={"experiment": "ablation"}))
+    assert len(found) == 2 * 2 * 3 * 4
+    both = found["FC", "dsm", "on", "on", 0]
+    assert both.config == by_name()["FC", "paper", "dsm", 0].config
+    raw, now = (found["FC", "dsm", *way, 0].config for way in (("on", "off"), ("off", "on")))
+    assert not raw.preprocess.match_after and raw.train == both.config.train
+    assert now.train.ema_decay == 0 and now.preprocess == both.config.preprocess
+    assert found["CNN", "dsm", "off", "off", 0].published["test/nll"] == 3170.0
+    assert not found["CNN", "dsm", "off", "on", 0].published
+
+
+def test_cells_are_trained_by_the_workers_that_are_asked_for():
+    cluster = ClusterConfig(workers=4)
+    for name, experiment in EXPERIMENTS.items():
+        source = "digits" if experiment.source else None
+        config = PaperConfig(experiment=name, source=source, cluster=cluster)
+        assert all(cell.config.cluster == cluster for cell in experiment.placed(config))
+
+
+def rows(experiment, cells):
+    values = {column.metric: 1234.5 for column in experiment.columns}
+    values |= {column.baseline: 1107.5 for column in experiment.columns if column.baseline}
     return [
         {
-            "net": cell.net, "settings": cell.settings, "objective": cell.config.objective.name,
-            "seed": cell.config.seed, "published/nll": cell.published, "test/nll": 1234.5,
-            "test/nll_se": 7.0, "test/bpd": 2.0, "baseline/gaussian_nll": 1107.5,
-            "train/steps": 123456, "train/steps_per_s": 12.3, "data": "mnist9k", "scale": "cpu",
-            "machine": "2 × x86_64", "method": "m",
+            "labels": dict(cell.labels), "seed": cell.config.seed,
+            "published": dict(cell.published), **values, "train/steps": 123456,
+            "data": "mnist9k", "machine": "2 × x86_64", "method": "m",
         }
         for cell in cells
     ]  # fmt: skip
 
 
-def test_the_table_fits_a_terminal():
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_table_fits_a_terminal(name):
+    source = "digits" if name in IMAGES else None
+    config = CONFIG.model_copy(update={"experiment": name, "source": source})
+    experiment = EXPERIMENTS[name]
+    told = rows(experiment, experiment.cells(config))
     console = Console(width=80, file=io.StringIO())
-    told = rows(experiments.cells(CONFIG))
-    stages = {"train": "32 ran, 0 cached"}
-    comparison.show(console, {"rows": told, "stages": stages, "report": "report.html"})
+    summary = {
+        "rows": told, "stages": {"train": "32 ran, 0 cached"}, "report": "report.html",
+        "figures": "figures", "config": config.model_dump(),
+    }  # fmt: skip
+    comparison.show(console, summary)
     text = console.file.getvalue()
-    assert "…" not in text and "1107.5" in text and "1122.1" in text and "mnist9k" in text
-    assert text.count("1234.5") == len(told)
+    assert "…" not in text.replace("seeds 0 … 1", "") and "mnist9k" in text and "smoke" in text
+    last = experiment.columns[-1]
+    assert text.count(f"{1234.5:.{last.digits}f} ± ") >= len(told) / config.seeds
 
 
 def test_the_page_says_what_it_compares():
-    page = comparison.page(CONFIG, rows(experiments.cells(CONFIG)))
-    assert page.count("<tr title=") == 32 and "1092.4" in page and "mnist9k" in page
+    experiment = EXPERIMENTS["table"]
+    page = comparison.page(CONFIG, rows(experiment, experiment.cells(CONFIG)), {})
+    assert page.count("<tr title=") == 1 + 23 and "1092.4" in page and "mnist9k" in page
+
+
+def test_a_line_is_the_mean_over_seeds_with_students_interval():
+    made = [
+        {"labels": {"net": "FC"}, "published": {}, "method": "m", "nll": nll, "gaussian": 9.0}
+        for nll in (1.0, 2.0, 3.0)
+    ]
+    first, line = summarise((Column("nll", "NLL", baseline="gaussian"),), made)
+    assert first.labels == {"net": "Gaussian"} and first.values["nll"][0] == 9.0
+    assert line.seeds == 3 and line.values["nll"][0] == 2.0
+    assert line.values["nll"][1] == pytest.approx(4.302653 / math.sqrt(3))
 
 
 def test_data_that_are_not_there_are_told_in_one_line(home, ebflow, monkeypatch, tmp_path):
     monkeypatch.setenv("EBFLOW_DATA", str(tmp_path / "empty"))
     result = ebflow("run", "paper")
     assert result.code == 2 and len(result.err) == 1 and "mnist" in result.err[0]
+
+
+def test_a_source_for_an_experiment_that_has_its_own_is_refused(home, ebflow):
+    result = ebflow("run", "paper", "--experiment", "matrices", "--source", "digits")
+    assert result.code == 2 and "matrices" in result.err[0] and not home.exists()
 
 
 def test_a_dry_run_lists_the_stages(home, ebflow):
@@ -88,12 +148,15 @@ def test_a_dry_run_lists_the_stages(home, ebflow):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_real_run_and_the_same_again(tmp_path, image_file):
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_real_run_and_the_same_again(tmp_path, image_file, name):
     store = Store(tmp_path)
-    words = ("run", "paper", "--source", image_file, "--scale", "smoke", "--threads", "1")
+    source = ("--source", image_file) if name in IMAGES else ()
+    words = ("run", "paper", "--experiment", name, *source, "--scale", "smoke", "--threads", "1")
     printed = store.run(*words)
-    assert "train 16 ran, 0 cached" in printed and "compare ran" in printed
-    summary = json.loads((tmp_path / "runs" / "paper" / "table" / "summary.json").read_text())
-    assert len(summary["rows"]) == 16
+    folder = tmp_path / "runs" / "paper" / name
+    summary = json.loads((folder / "summary.json").read_text())
+    assert "compare ran" in printed and summary["rows"]
+    assert all(path.stat().st_size > 5_000 for path in (folder / "figures").iterdir())
     again = store.run(*words, **NO_RAY)
-    assert "train 0 ran, 16 cached" in again and "compare cached" in again
+    assert "train 0 ran" in again and "compare cached" in again

@@ -1,0 +1,20 @@
+"""The paper's experiments by name, each in a file of its own.
+
+Source of settings and published numbers: Training Energy-Based Normalizing Flow with
+Score-Matching Objectives (Chao, Sun, Hsu, Kira, Lee, 2023), arXiv:2305.15267, and its code.
+"""
+
+__all__ = ["EXPERIMENTS"]
+
+from pipelines.experiments.ablation import ABLATION
+from pipelines.experiments.cell import Experiment
+from pipelines.experiments.glow import GLOW
+from pipelines.experiments.matrices import MATRICES
+from pipelines.experiments.table import TABLE
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "table": TABLE,
+    "ablation": ABLATION,
+    "matrices": MATRICES,
+    "glow": GLOW,
+}

@@ -1,0 +1,176 @@
+"""What an experiment is: cells that are run, rows that are read off them, and how rows are shown.
+
+A *cell* is one training and what is measured of it. Cells of equal labels differ by their seed
+and are shown as one line: the mean and, where there are several, its 95 % interval.
+"""
+
+__all__ = ["Cell", "Column", "Experiment", "Folders", "Line", "Row", "summarise"]
+
+import json
+import math
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import stats
+
+from pipelines.config import ClusterConfig, DensityConfig, PaperConfig, Section
+from pipelines.method import method
+
+Folders = tuple[Path, ...]
+"""What a cell's stages wrote: training and measurement."""
+
+Row = dict[str, Any]
+"""``labels``, ``seed``, ``published``, ``data``, ``scale``, ``machine``, ``method``, metrics."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of an experiment.
+
+    Attributes:
+        labels: What tells it from others, by the headings of the table's first columns.
+        config: Its configuration.
+        measure: What is measured of the trained flow: the configuration of a stage.
+        published: Published numbers by metric.
+    """
+
+    labels: Mapping[str, str]
+    config: DensityConfig
+    measure: Section
+    published: Mapping[str, float] = field(default_factory=dict)
+
+    def on(self, cluster: ClusterConfig) -> "Cell":
+        """Returns the same cell, trained by the workers of ``cluster``."""
+        return replace(self, config=self.config.model_copy(update={"cluster": cluster}))
+
+    def rows(self, folders: Folders) -> list[Row]:
+        """Returns the cell's one row."""
+        trained, measured = folders
+        training = json.loads((trained / "training.json").read_text())
+        return [
+            {
+                "labels": dict(self.labels),
+                "seed": self.config.seed,
+                "published": dict(self.published),
+                "data": Path(self.config.data.source).stem,
+                "machine": f"{os.cpu_count()} × {platform.machine()}",
+                "method": method(self.config),
+                **training["metrics"],
+                **json.loads((measured / "evaluation.json").read_text()),
+            }
+        ]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric in the table.
+
+    Attributes:
+        metric: Its key in a row.
+        heading: What stands above it, with its unit.
+        digits: Decimals.
+        baseline: The key of the same metric of a full-covariance Gaussian, if there is one.
+    """
+
+    metric: str
+    heading: str
+    digits: int = 1
+    baseline: str | None = None
+
+    def told(self, value: tuple[float, float]) -> str:
+        """Returns mean and half-width as text."""
+        mean, half = value
+        if math.isnan(mean):
+            return ""
+        return f"{mean:.{self.digits}f}" + (
+            "" if math.isnan(half) else f" ± {half:.{self.digits}f}"
+        )
+
+
+def _no_figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment of the paper.
+
+    Attributes:
+        about: What its table shows; one line.
+        note: What the published numbers are; empty where there are none.
+        source: The paper's data set of images; None where the experiment has its own data.
+        cells: From the configuration to the cells, seed by seed.
+        columns: The metrics of the table, behind the labels.
+        figures: From rows, in the order of the cells, and the cells' folders to figures by name.
+    """
+
+    about: str
+    note: str
+    source: str | None
+    cells: Callable[[PaperConfig], list[Any]]
+    columns: tuple[Column, ...]
+    figures: Callable[[Sequence[Row], Sequence[Folders]], dict[str, Figure]] = _no_figures
+
+    def placed(self, config: PaperConfig) -> list[Any]:
+        """Returns the cells, trained by the configured workers."""
+        return [cell.on(config.cluster) for cell in self.cells(config)]
+
+
+@dataclass(frozen=True)
+class Line:
+    """All rows of the same labels.
+
+    Attributes:
+        labels: The labels.
+        seeds: How many rows there are.
+        values: By metric, the mean, and the half-width of Student's 95 % interval of the mean;
+            NaN for one seed.
+        published: Published numbers by metric.
+        method: How the flow was trained.
+    """
+
+    labels: dict[str, str]
+    seeds: int
+    values: dict[str, tuple[float, float]]
+    published: dict[str, float]
+    method: str
+
+
+def summarise(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
+    """Returns the lines of a table; the first is the Gaussian's, if a column has one."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row["labels"].values()), []).append(row)
+    return [*_baseline(columns, rows), *(_line(columns, group) for group in groups.values())]
+
+
+def _baseline(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
+    if not any(column.baseline for column in columns):
+        return []
+    labels = dict.fromkeys(rows[0]["labels"], "")
+    labels[next(iter(labels))] = "Gaussian"
+    values = {
+        column.metric: (rows[0][column.baseline] if column.baseline else math.nan, math.nan)
+        for column in columns
+    }
+    return [Line(labels, 1, values, {}, "full-covariance Gaussian by maximum likelihood")]
+
+
+def _line(columns: Sequence[Column], group: Sequence[Row]) -> Line:
+    first = group[0]
+    values = {c.metric: _interval([row[c.metric] for row in group]) for c in columns}
+    return Line(first["labels"], len(group), values, first["published"], first["method"])
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    count = len(values)
+    if count < 2:
+        return float(values[0]), math.nan
+    half = stats.t.ppf(0.975, count - 1) * stats.sem(values)
+    return float(np.mean(values)), float(half)
