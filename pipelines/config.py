@@ -293,6 +293,11 @@ class Training(Section):
             return 1.0
         return objective.sigma**2 if objective.name == "dsm" else SLICED_WEIGHT
 
+    @property
+    def cores(self) -> int:
+        """The GPUs, or else the CPU cores, that its workers keep busy."""
+        return self.cluster.workers * (1 if self.cluster.gpu else self.train.threads)
+
     @model_validator(mode="after")
     def _something_is_minimised(self) -> "Training":
         matching = self.objective.name not in LIKELIHOOD
