@@ -17,6 +17,7 @@ __all__ = [
     "PreprocessConfig",
     "Section",
     "StabiliseConfig",
+    "StepsConfig",
     "TrainConfig",
     "Training",
     "canonical",
@@ -269,6 +270,17 @@ class EvaluateConfig(Section):
     seed: int = Field(0, ge=0, description="seed of the draws")
 
 
+class StepsConfig(Section):
+    """Steps of every objective on one net, timed."""
+
+    net: Literal["FC", "CNN"] = Field("FC", description="two dense layers, or six convolutions")
+    channels: int = Field(1, ge=1, description="channels of the images")
+    side: int = Field(28, ge=4, multiple_of=4, description="height and width of the images")
+    batch: int = Field(100, ge=2, description="examples a step")
+    seconds: float = Field(1.0, gt=0, description="least time given to an objective, s")
+    threads: int = Field(2, ge=1, description="threads of a step")
+
+
 class Training(Section):
     """All that a training run depends on, besides its data."""
 
@@ -358,9 +370,10 @@ class DensityConfig(Training):
 class PaperConfig(Section):
     """An experiment of the paper, at a scale."""
 
-    experiment: Literal["table", "ablation", "matrices", "glow"] = Field(
+    experiment: Literal["table", "ablation", "runtime", "matrices", "glow"] = Field(
         "table",
-        description="table: NLL by net and objective; ablation: EMA and MaP; matrices: full and "
+        description="table: NLL by net and objective; ablation: EMA and MaP; runtime: "
+        "step times against D; matrices: full and "
         "triangular ones in ten dimensions; glow: likelihood and samples of Glow",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(

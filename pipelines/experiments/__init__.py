@@ -10,11 +10,13 @@ from pipelines.experiments.ablation import ABLATION
 from pipelines.experiments.cell import Experiment
 from pipelines.experiments.glow import GLOW
 from pipelines.experiments.matrices import MATRICES
+from pipelines.experiments.runtime import RUNTIME
 from pipelines.experiments.table import TABLE
 
 EXPERIMENTS: dict[str, Experiment] = {
     "table": TABLE,
     "ablation": ABLATION,
+    "runtime": RUNTIME,
     "matrices": MATRICES,
     "glow": GLOW,
 }
