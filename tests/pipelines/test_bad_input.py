@@ -228,6 +228,22 @@ def test_bad_images_of_a_benchmark(image, home, ebflow):
     refused(result, f"--images: found {image}, expected channels, height and width", home)
 
 
+@pytest.mark.parametrize(
+    "words, found",
+    [
+        ("--architecture convolutional --objectives", "relative_ml"),
+        ("--depth 3 --objectives", "exact_sm"),
+    ],
+)
+def test_objectives_that_a_benchmark_has_not(words, found, home, ebflow):
+    result = ebflow("bench", "--no-huge-pages", *words.split(), "--objectives", "dsm", found)
+    refused(result, f"--objectives: found {found}, expected some of ml, ", home)
+
+
+def test_an_objective_that_there_is_not(home, ebflow):
+    refused(ebflow("bench", "--objectives", "dms"), "--objectives: found 'dms', expected", home)
+
+
 def test_bad_port(home, ebflow):
     refused(ebflow("ui", "--port", "0"), "--port: found 0, expected 1 … 65535", home)
 
