@@ -52,10 +52,13 @@ def check(config: DensityConfig) -> Source:
 def _check_domain(config: DensityConfig, *, bounded: bool) -> None:
     """Raises BadInput if an objective would leave the range on which the logit is defined."""
     front, name = config.preprocess, config.objective.name
-    if bounded and front.logit is not None and not front.match_after and name in NOISED:
+    logit = bounded and front.logit is not None
+    if front.extended and not logit:
+        raise BadInput("preprocess.extended: found True without a logit, expected False")
+    if logit and not front.match_after and not front.extended and name in NOISED:
         raise BadInput(
             f"preprocess.match_after: found False with a logit and {name}, whose points leave the "
-            "range of the data, expected True, or preprocess.logit None"
+            "range of the data, expected True, preprocess.extended True or preprocess.logit None"
         )
 
 

@@ -87,6 +87,11 @@ class PreprocessConfig(Section):
     match_after: bool = Field(
         True, description="match scores after preprocessing (else in raw data units)"
     )
+    extended: bool = Field(
+        False,
+        description="continue the logit linearly outside the range of the data, where noise may "
+        "move points that are matched before preprocessing; the density then has mass there",
+    )
 
 
 class ModelConfig(Section):

@@ -52,7 +52,8 @@ def _rule(anchor: AnchorConfig) -> str:
 def _front(front: PreprocessConfig) -> str:
     names = {"none": "raw", "standardise": "standardised", "whiten": "whitened"}
     where = "" if front.match_after else ", scores matched before it"
-    return f"{names[front.normalise]} data{where}"
+    extended = ", extended logit" if front.extended else ""
+    return f"{names[front.normalise]} data{extended}{where}"
 
 
 def _flow(model: ModelConfig) -> str:

@@ -89,6 +89,7 @@ def _flow(config: Training, dataset: Dataset) -> Flow:
         normalise=front.normalise,
         margin=front.logit,
         scale=front.scale,
+        extended=front.extended,
         shrinkage=front.shrinkage,
         seed=config.seed,
         dtype=flow.like.dtype,
