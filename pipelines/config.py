@@ -6,6 +6,7 @@ it is no part of the key by which a finished stage is found again.
 
 __all__ = [
     "LIKELIHOOD",
+    "USERS",
     "AnchorConfig",
     "ClusterConfig",
     "DataConfig",
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -35,6 +36,20 @@ LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
 
 DIFFERENCES = ("fd_ssm", "taylor_sm")
 """The objectives that subtract energies of near points."""
+
+USERS: dict[str, tuple[str, ...]] = {
+    "sigma": ("dsm",),
+    "sigma_end": ("dsm",),
+    "levels": ("dsm",),
+    "antithetic": ("dsm",),
+    "epsilon": ("fd_ssm",),
+    "slices": ("ssm", "ssm_vr", "taylor_sm"),
+    "directions": ("ssm", "ssm_vr", "taylor_sm"),
+    "estimator": ("taylor_sm",),
+    "step": ("taylor_sm",),
+    "weight": ("dsm", "exact_sm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"),
+}
+"""Which objectives use an option of an objective; for any other it stays at its default."""
 
 SLICED_WEIGHT = 0.01
 
@@ -183,6 +198,34 @@ class ObjectiveConfig(Section):
         description="factor of score matching; None: 1 where there is no anchor; beside one, σ² "
         "for dsm (its size is D / σ²), 1 with several levels, 0.01 for the others",
     )
+
+    @classmethod
+    def of(cls, name: str, **options: Any) -> "ObjectiveConfig":  # noqa: ANN401
+        """Returns the objective of that name with those of the ``options`` that it uses."""
+        return cls(name=name, **{key: options[key] for key in options if name in USERS[key]})
+
+    def kept_by(self, name: str) -> "ObjectiveConfig":
+        """Returns this with all that another objective does not use at its default."""
+        unused = [option for option, users in USERS.items() if name not in users]
+        fields = type(self).model_fields
+        return self.model_copy(update={option: fields[option].default for option in unused})
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that this objective uses."""
+        return {name: getattr(self, name) for name, users in USERS.items() if self.name in users}
+
+    @model_validator(mode="after")
+    def _what_is_set_is_used(self) -> "ObjectiveConfig":
+        default = self.kept_by(self.name)
+        for name, users in USERS.items():
+            found, expected = getattr(self, name), getattr(default, name)
+            if found != expected:
+                raise ValueError(
+                    f"{name}: found {found}, which {self.name} does not use, expected {expected} "
+                    f"(its default; it is for {', '.join(users)})"
+                )
+        return self
 
     @model_validator(mode="after")
     def _a_ladder_has_two_ends(self) -> "ObjectiveConfig":
