@@ -6,6 +6,7 @@ it is no part of the key by which a finished stage is found again.
 
 __all__ = [
     "LIKELIHOOD",
+    "USERS",
     "AnchorConfig",
     "ClusterConfig",
     "DataConfig",
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -36,6 +37,20 @@ LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
 
 DIFFERENCES = ("fd_ssm", "taylor_sm")
 """The objectives that subtract energies of near points."""
+
+USERS: dict[str, tuple[str, ...]] = {
+    "sigma": ("dsm",),
+    "sigma_end": ("dsm",),
+    "levels": ("dsm",),
+    "antithetic": ("dsm",),
+    "epsilon": ("fd_ssm",),
+    "slices": ("ssm", "ssm_vr", "taylor_sm"),
+    "directions": ("ssm", "ssm_vr", "taylor_sm"),
+    "estimator": ("taylor_sm",),
+    "step": ("taylor_sm",),
+    "weight": ("dsm", "exact_sm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"),
+}
+"""Which objectives use an option of an objective; for any other it stays at its default."""
 
 SLICED_WEIGHT = 0.01
 
@@ -88,6 +103,11 @@ class PreprocessConfig(Section):
     match_after: bool = Field(
         True, description="match scores after preprocessing (else in raw data units)"
     )
+    extended: bool = Field(
+        False,
+        description="continue the logit linearly outside the range of the data, where noise may "
+        "move points that are matched before preprocessing; the density then has mass there",
+    )
 
 
 class ModelConfig(Section):
@@ -123,6 +143,12 @@ class ModelConfig(Section):
     hidden: int | None = Field(None, ge=1, description="width of the couplings' networks")
     activation: Literal["swish", "elu", "leaky_relu"] | None = Field(
         None, description="of the couplings' networks"
+    )
+    shift_activation: Literal["swish", "elu", "leaky_relu"] | None = Field(
+        None, description="of planar's networks for shifts; None: that of the others"
+    )
+    norm: Literal["spectral", "weight"] | None = Field(
+        None, description="planar's dense layers: of spectral norm 1, or rows of trained lengths"
     )
     bins: int | None = Field(None, ge=2, description="bins of spline couplings; None: affine ones")
     structure: Literal["full", "tril", "triu", "trilu"] | None = Field(
@@ -173,6 +199,34 @@ class ObjectiveConfig(Section):
         description="factor of score matching; None: 1 where there is no anchor; beside one, σ² "
         "for dsm (its size is D / σ²), 1 with several levels, 0.01 for the others",
     )
+
+    @classmethod
+    def of(cls, name: str, **options: Any) -> "ObjectiveConfig":  # noqa: ANN401
+        """Returns the objective of that name with those of the ``options`` that it uses."""
+        return cls(name=name, **{key: options[key] for key in options if name in USERS[key]})
+
+    def kept_by(self, name: str) -> "ObjectiveConfig":
+        """Returns this with all that another objective does not use at its default."""
+        unused = [option for option, users in USERS.items() if name not in users]
+        fields = type(self).model_fields
+        return self.model_copy(update={option: fields[option].default for option in unused})
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that this objective uses."""
+        return {name: getattr(self, name) for name, users in USERS.items() if self.name in users}
+
+    @model_validator(mode="after")
+    def _what_is_set_is_used(self) -> "ObjectiveConfig":
+        default = self.kept_by(self.name)
+        for name, users in USERS.items():
+            found, expected = getattr(self, name), getattr(default, name)
+            if found != expected:
+                raise ValueError(
+                    f"{name}: found {found}, which {self.name} does not use, expected {expected} "
+                    f"(its default; it is for {', '.join(users)})"
+                )
+        return self
 
     @model_validator(mode="after")
     def _a_ladder_has_two_ends(self) -> "ObjectiveConfig":
@@ -229,6 +283,18 @@ class TrainConfig(Section):
     milestones: int = Field(2, ge=1, description="of multistep: how often the rate falls")
     gamma: float = Field(0.1, gt=0, le=1, description="of multistep: factor at each fall")
     until: float = Field(1.0, gt=0, le=1, description="of multistep: share by which all fell")
+    augment: Literal["none", "flip", "cifar10", "stl10"] = Field(
+        "none",
+        description="random changes of training images: mirrored (flip), or also shifted as the "
+        "paper does for CIFAR-10 or STL-10",
+    )
+    noise: float = Field(
+        0.0,
+        ge=0,
+        description="standard deviation of noise on every training row, in raw units and fresh "
+        "at every step: what is learnt is the density smoothed by it (likelihoods are of rows "
+        "without)",
+    )
     clip: float | None = Field(None, gt=0, description="gradient norm at most; None: no clipping")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the average of the weights")
     validate_every: int = Field(250, ge=1, description="steps between validations")

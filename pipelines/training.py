@@ -5,7 +5,7 @@ __all__ = ["Reporter", "RowWriter", "build", "fit", "worker"]
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import nn
 from ebflow import objectives, schedules
 from ebflow.anchor import Anchor
 from ebflow.data import preprocessing
+from ebflow.data.augment import AUGMENTATIONS, Augmentation, Composed, Noise
 from ebflow.data.loader import Dataset
 from ebflow.errors import BadInput, NonFinite
 from ebflow.flow import Flow
@@ -30,13 +31,9 @@ from pipelines.environment import embedded
 from pipelines.nets import net
 from pipelines.rendezvous import FileRendezvous
 
-OPTIONS = {
-    "dsm": ("sigma", "antithetic"),
-    "fd_ssm": ("epsilon",),
-    "ssm": ("slices", "directions"),
-    "ssm_vr": ("slices", "directions"),
-    "taylor_sm": ("slices", "directions", "estimator", "step"),
-}
+OF_THE_LOSS = ("sigma_end", "levels", "weight")
+"""Options of an objective that are no argument of its function."""
+
 REPORT_S = 1.0
 START_LIMIT = 5
 """Starts of the worker group that may time out before the training fails."""
@@ -62,6 +59,7 @@ def build(
         steps=train.steps,
         max_seconds=train.max_seconds,
         batch_size=train.batch_size,
+        augment=_augment(train, dataset.split("train").shape),
         clip=train.clip,
         ema_decay=train.ema_decay,
         finish=config.stabilise.finish,
@@ -89,11 +87,22 @@ def _flow(config: Training, dataset: Dataset) -> Flow:
         normalise=front.normalise,
         margin=front.logit,
         scale=front.scale,
+        extended=front.extended,
         shrinkage=front.shrinkage,
         seed=config.seed,
         dtype=flow.like.dtype,
     )
     return flow.preprocessed(chain, match_after=front.match_after)
+
+
+def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:
+    """Returns what is done to training rows at every step: images are moved, then noised."""
+    parts: list[Augmentation] = []
+    if config.augment != "none":
+        parts.append(AUGMENTATIONS[config.augment](shape))
+    if config.noise:
+        parts.append(Noise(config.noise))
+    return Composed(*parts) if parts else None
 
 
 def _loss(config: Training, matched: Flow) -> Loss:
@@ -124,16 +133,16 @@ def _objective(config: ObjectiveConfig, anchor: Anchor) -> objectives.Objective:
     function = objectives.OBJECTIVES[config.name]
     if config.name == "lazy_ml":
         return partial(function, anchor=anchor)
-    options = {name: getattr(config, name) for name in OPTIONS.get(config.name, ())}
-    if config.name == "dsm" and config.levels > 1:
+    given = {name: value for name, value in config.options.items() if name not in OF_THE_LOSS}
+    if config.levels > 1:
         level = schedules.geometric(config.sigma, config.sigma_end)
-        options["sigma"] = tuple(level(k / (config.levels - 1)) for k in range(config.levels))
-    return partial(function, **options)
+        given["sigma"] = tuple(level(k / (config.levels - 1)) for k in range(config.levels))
+    return partial(function, **given)
 
 
 def _annealed(config: ObjectiveConfig) -> dict[str, schedules.Schedule]:
     """Returns what goes over the objective's options as training proceeds."""
-    if config.name != "dsm" or config.sigma_end is None or config.levels > 1:
+    if config.sigma_end is None or config.levels > 1:
         return {}
     return {"sigma": schedules.geometric(config.sigma, config.sigma_end)}
 
