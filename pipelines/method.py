@@ -27,10 +27,7 @@ def _terms(config: Training) -> Iterator[str]:
     name, anchor, extra = config.objective.name, config.anchor, config.stabilise
     noise = f" ({_noise(config.objective)})" if name == "dsm" else ""
     lazy = f" (normaliser {_rule(anchor)})" if name == "lazy_ml" else ""
-    every = (
-        f" in every {_ordinal(config.objective.every)} step" if config.objective.every > 1 else ""
-    )
-    yield f"{config.objective_weight:g} × {name}{noise}{lazy}{every}"
+    yield f"{config.objective_weight:g} × {name}{noise}{lazy}{_seldom(config.objective)}"
     if name not in LIKELIHOOD and anchor.weight:
         yield f"{anchor.weight:g} × anchor ({_rule(anchor)})"
     if extra.low_energy:
