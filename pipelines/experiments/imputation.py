@@ -27,7 +27,7 @@ SHOWN = 12
 HIDDEN = 0.5
 """The grey of a missing pixel."""
 
-ROWS_OF_A_CELL = {
+CHAINS = {
     "adaptive": "adaptive",
     "langevin": "Langevin",
     "langevin_mean": "mean of draws",
@@ -90,7 +90,7 @@ def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure
     shown = [("truth", first["truth"]), ("seen", seen), ("Gaussian", first["gaussian"])]
     for row, arrays in found:
         name = " ".join(row["labels"].values())
-        shown += [(f"{name}: {told}", arrays[key]) for key, told in ROWS_OF_A_CELL.items()]
+        shown += [(f"{name}: {told}", arrays[key]) for key, told in CHAINS.items()]
     return {"imputations": _picture(shown, tuple(first["shape"]))}
 
 

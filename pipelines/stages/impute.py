@@ -136,7 +136,7 @@ def _gaussian(config: ImputeConfig, flow: Flow, train: Split) -> Flow:
 def _conditional_mean(reference: Flow, truth: Tensor, missing: Tensor, seed: int) -> Tensor:
     """Returns images with the Gaussian's conditional mean, of the logits, carried back."""
     *_, standard, white = reference.layers
-    root = white.weight * standard.scale
+    root = white.weight * standard.log_scale.exp()
     precision = root.mT @ root
 
     def sampler(density: LogDensity, y: Tensor, **_: object) -> Tensor:
