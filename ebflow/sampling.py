@@ -51,8 +51,17 @@ def langevin(
     free: Tensor | None = None,
     step: float = 1e-2,
     steps: int = 1000,
+    momentum: float = 0.0,
 ) -> Tensor:
-    """Runs x ← x + ε s(x) + √(2ε) z.
+    """Runs x ← x + ε s(x) + √(2ε) z, or the same with momentum.
+
+    With δ = √(2ε), a velocity v gets half a kick ½δ s, is refreshed to ρ v + √(1 − ρ²) z, gets
+    the other half, and moves x by δ v. With ρ = 0 this is the line above. The law at the end is
+    the same for every ρ, that of a Gaussian exactly so; what takes κ steps without momentum, for
+    curvatures that differ by a factor κ, takes √κ with a ρ of about 1 − 1/√κ.
+
+    Source: Generalized Hamiltonian Monte Carlo as in A generalized guided Monte Carlo algorithm
+    (Horowitz, 1991), Physics Letters B 268, without its test of acceptance.
 
     Arguments:
         density: The density, up to a constant.
@@ -61,13 +70,17 @@ def langevin(
         free: Which elements move, broadcastable to ``x``; None: all.
         step: ε, in squared units of ``x``; stable below 2 / the largest curvature of −log p.
         steps: The number of steps.
+        momentum: ρ in [0, 1), the share of the velocity that a step keeps.
 
     Raises:
         NonFinite: if the chains have left every bound.
     """
+    delta, velocity = math.sqrt(2 * step), torch.zeros_like(x)
     for _ in range(steps):
-        noise = math.sqrt(2 * step) * normal(x.shape, x, generator)
-        x = _moved(x, x + step * density.score(x) + noise, free)
+        kick = delta / 2 * density.score(x)
+        fresh = math.sqrt(1 - momentum**2) * normal(x.shape, x, generator)
+        velocity = momentum * (velocity + kick) + fresh + kick
+        x = _moved(x, x + delta * velocity, free)
     return _finite(x, "langevin: lower the step")
 
 

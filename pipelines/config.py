@@ -366,6 +366,12 @@ class ImputeConfig(Section):
         description="step of Langevin's diffusion, over the inverse of the largest curvature of "
         "-log p (no unit; stable below 2)",
     )
+    momentum: float = Field(
+        0.95,
+        ge=0,
+        lt=1,
+        description="share of the velocity that a step of Langevin's diffusion with momentum keeps",
+    )
     h: float = Field(
         0.5,
         gt=0,

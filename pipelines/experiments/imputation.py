@@ -27,11 +27,7 @@ SHOWN = 12
 HIDDEN = 0.5
 """The grey of a missing pixel."""
 
-CHAINS = {
-    "adaptive": "adaptive",
-    "langevin": "Langevin",
-    "langevin_mean": "mean of draws",
-}
+CHAINS = {"adaptive": "adaptive", "langevin": "Langevin", "momentum": "momentum"}
 
 
 def cells(config: PaperConfig) -> list[Cell]:
@@ -41,9 +37,9 @@ def cells(config: PaperConfig) -> list[Cell]:
 
 def _cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     measure = _measure(config, seed)
-    yield Cell({"settings": "paper", "objective": "dsm"}, _paper(config, seed), measure)
+    yield Cell({"flow": "paper dsm"}, _paper(config, seed), measure)
     for objective in ("dsm", "lazy_ml"):
-        labels = {"settings": "recipe", "objective": objective}
+        labels = {"flow": f"recipe {objective}"}
         yield Cell(labels, _recipe(config, seed, objective), measure)
 
 
@@ -123,9 +119,10 @@ IMPUTATION = Experiment(
     cells=cells,
     columns=(
         Column("train/steps", "steps", 0, interval=False),
-        Column("study/rmse_adaptive", "adaptive", 1),
-        Column("study/rmse_langevin", "Langevin", 1),
-        Column("study/rmse_langevin_mean", "mean", 1, "study/rmse_gaussian"),
+        Column("study/rmse_adaptive", "adaptive", 1, interval=False),
+        Column("study/rmse_langevin", "Langevin", 1, interval=False),
+        Column("study/rmse_momentum", "momentum", 1, interval=False),
+        Column("study/rmse_momentum_mean", "mean", 1, "study/rmse_gaussian", interval=False),
         Column("study/rmse_mean_fill", "fill", 1, "study/rmse_mean_fill", interval=False),
         Column("test/nll", "NLL", 1, "baseline/gaussian_nll"),
     ),

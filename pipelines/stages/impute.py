@@ -33,7 +33,7 @@ def impute(
 ) -> None:
     """Writes ``evaluation.json``: errors of imputed test images; and ``arrays.npz``, for pictures.
 
-    Errors are in grey levels (raw units) a missing pixel and colour. Beside both chains stand
+    Errors are in grey levels (raw units) a missing pixel and colour. Beside the chains stand
     the training mean of every pixel, and the conditional mean of the full-covariance Gaussian
     behind the same logit, each carried back to pixels. Either is one guess and no draw: what a
     chain is to be compared with in this is the mean of its draws.
@@ -70,7 +70,8 @@ def _imputed(
     """Returns by sampler what it put in, with shape (draws, images, D)."""
     samplers = {
         "adaptive": partial(_adaptive, config, image),
-        "langevin": partial(_langevin, config),
+        "langevin": partial(_langevin, config, 0.0),
+        "momentum": partial(_langevin, config, config.momentum),
     }
     rows, holes = truth.repeat(config.draws, 1), missing.repeat(config.draws, 1)
     found = {}
@@ -83,6 +84,7 @@ def _imputed(
 
 def _langevin(
     config: ImputeConfig,
+    momentum: float,
     density: LogDensity,
     x: Tensor,
     *,
@@ -92,7 +94,13 @@ def _langevin(
     """Runs Langevin's diffusion by a step relative to the largest curvature."""
     step = config.step / _curvature(density, x, free, generator)
     return sampling.langevin(
-        density, x, generator=generator, free=free, step=step, steps=config.steps
+        density,
+        x,
+        generator=generator,
+        free=free,
+        step=step,
+        steps=config.steps,
+        momentum=momentum,
     )
 
 

@@ -71,7 +71,7 @@ def conditional(flow, truth, missing):
 
 def test_seen_pixels_stay_exactly(gaussian):
     seen = ~gaussian.missing
-    for name in ("adaptive", "langevin", "gaussian"):
+    for name in ("adaptive", "langevin", "momentum", "gaussian"):
         found = getattr(gaussian, name)
         assert torch.equal(found[seen], gaussian.truth[seen])
         assert not torch.equal(found[~seen], gaussian.truth[~seen])

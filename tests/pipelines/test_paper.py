@@ -84,7 +84,7 @@ def test_imputation_has_the_published_settings_and_two_recipes():
     assert paper.config.data.source == "stl10" and paper.measure.images == 100
     assert (paper.measure.steps, paper.measure.h, paper.measure.snr) == (500, 0.5, 0.1)
     assert anchored.config.anchor.weight and lazy.config.objective.name == "lazy_ml"
-    here = by_name(PaperConfig(experiment="imputation"))["paper", "dsm", 0].config
+    here = by_name(PaperConfig(experiment="imputation"))["paper dsm", 0].config
     assert here.data.source == "natural-patches" and here.train.augment == "none"
 
 
