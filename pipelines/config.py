@@ -357,7 +357,7 @@ class ImputeConfig(Section):
         description="missing pixels: strokes of handwritten digits, the lower half, or a square "
         "in the middle",
     )
-    draws: int = Field(4, ge=1, description="chains an image, of each sampler")
+    draws: int = Field(2, ge=1, description="chains an image, of each sampler")
     steps: int = Field(500, ge=1, description="steps of a chain")
     step: float = Field(
         1.0,
@@ -370,7 +370,7 @@ class ImputeConfig(Section):
         0.95,
         ge=0,
         lt=1,
-        description="share of the velocity that a step of Langevin's diffusion with momentum keeps",
+        description="share of the velocity that a step keeps in Langevin's with momentum",
     )
     h: float = Field(
         0.5,
@@ -393,6 +393,7 @@ class ImputeConfig(Section):
         description="share of the identity in the correlations of the Gaussian beside the flow",
     )
     seed: int = Field(0, ge=0, description="seed of masks and chains")
+    threads: int = Field(2, ge=1, description="threads", json_schema_extra=UNKEYED)
 
 
 class Training(Section):

@@ -101,7 +101,7 @@ def compare(config: PaperConfig, found: list, job: JobInfo = HERE) -> Artefact:
 
 PAPER = Pipeline(
     name="paper",
-    tasks=(prepare, train, evaluate, steps, compare),
+    tasks=(prepare, train, evaluate, impute, steps, compare),
     check=check,
     graph=paper,
     publish=comparison.publish,

@@ -49,7 +49,7 @@ def _measure(config: PaperConfig, seed: int) -> ImputeConfig:
         "cpu": {},
         "full": {"images": 100},
     }[config.scale]
-    return ImputeConfig(seed=seed, **size)
+    return ImputeConfig(seed=seed, threads=config.threads, **size)
 
 
 def _base(config: PaperConfig, seed: int, batch_size: int) -> DensityConfig:

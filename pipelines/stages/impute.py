@@ -39,6 +39,7 @@ def impute(
     chain is to be compared with in this is the mean of its draws.
     """
     run.log_params({"impute": config.model_dump()})
+    torch.set_num_threads(config.threads)
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "testing")
     flow, test = load(trained / "checkpoint"), dataset.split("test")
