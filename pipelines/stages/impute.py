@@ -20,7 +20,7 @@ from ebflow.data.preprocessing import gaussian
 from ebflow.density import LogDensity
 from ebflow.evaluate import Evaluation, log_probs
 from ebflow.flow import Flow
-from ebflow.randomness import generator
+from ebflow.randomness import generator as derive
 from pipelines.config import ImputeConfig
 from pipelines.tracking import StageRun
 
@@ -77,7 +77,7 @@ def _imputed(
     rows, holes = truth.repeat(config.draws, 1), missing.repeat(config.draws, 1)
     found = {}
     for name, sampler in samplers.items():
-        noise = generator(config.seed, "impute", name)
+        noise = derive(config.seed, "impute", name)
         made = sampling.impute(flow, rows, holes, generator=noise, sampler=sampler)
         found[name] = made.view(config.draws, *truth.shape)
     return found
@@ -154,7 +154,7 @@ def _conditional_mean(reference: Flow, truth: Tensor, missing: Tensor, seed: int
             row[free] += torch.linalg.solve(precision[free][:, free], slope[free])
         return y
 
-    noise = generator(seed, "impute", "gaussian")
+    noise = derive(seed, "impute", "gaussian")
     return sampling.impute(reference, truth, missing, generator=noise, sampler=sampler)
 
 
