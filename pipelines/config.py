@@ -375,8 +375,8 @@ class ImputeConfig(Section):
     h: float = Field(
         0.5,
         gt=0,
-        description="h of the paper's chain, in units of the scaled logits; lowered to where its drift "
-        "is stable",
+        description="h of the paper's chain, in units of the scaled logits; lowered to "
+        "where its drift is stable",
     )
     snr: float = Field(0.1, ge=0, description="size of the paper's noise (no unit)")
     smoothing: float = Field(
