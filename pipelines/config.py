@@ -485,7 +485,7 @@ class DensityConfig(Training):
 class PaperConfig(Section):
     """An experiment of the paper, at a scale."""
 
-    experiment: Literal["table", "ablation", "runtime", "matrices", "glow"] = Field(
+    experiment: Literal["table", "ablation", "runtime", "matrices", "glow", "imputation"] = Field(
         "table",
         description="table: NLL by net and objective; ablation: EMA and MaP; runtime: "
         "step times against D; matrices: full and "
