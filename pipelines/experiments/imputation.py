@@ -113,7 +113,7 @@ def _picture(shown: Sequence[tuple[str, np.ndarray]], shape: tuple[int, ...]) ->
 
 
 IMPUTATION = Experiment(
-    about="missing strokes: error (r.m.s., grey levels) of draws and of their mean; test NLL (nats)",
+    about="missing strokes: r.m.s. error (grey levels) of draws and their mean; test NLL (nats)",
     note="",
     source="stl10",
     cells=cells,
