@@ -27,7 +27,7 @@ SHOWN = 12
 HIDDEN = 0.5
 """The grey of a missing pixel."""
 
-CHAINS = {"adaptive": "adaptive", "langevin": "Langevin", "momentum": "momentum"}
+CHAINS = {"adaptive": "paper's", "langevin": "Langevin", "momentum": "momentum"}
 
 
 def cells(config: PaperConfig) -> list[Cell]:
@@ -86,7 +86,7 @@ def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure
     shown = [("truth", first["truth"]), ("seen", seen), ("Gaussian", first["gaussian"])]
     for row, arrays in found:
         name = " ".join(row["labels"].values())
-        shown += [(f"{name}: {told}", arrays[key]) for key, told in CHAINS.items()]
+        shown += [(f"{name}\n{told}", arrays[key]) for key, told in CHAINS.items()]
     return {"imputations": _picture(shown, tuple(first["shape"]))}
 
 
