@@ -9,6 +9,10 @@ of the latents (it vanishes at the truth). E and u are those of the points that 
 visited, noised for DSM, so the three terms cost no further GEMM, unless the anchor is asked to be
 taken at the clean data.
 
+Scores may be matched in every n-th step alone: the mean over steps of the first term's weight is
+then :math:`w_o / n`, and in the steps between, the others are taken at the data, at the cost of a
+likelihood. The trainer sets ``step`` before every step.
+
 A hyper-parameter of the objective may follow training, as a function of its progress: the noise
 of DSM that falls, say. The trainer sets ``progress`` before every step.
 """
@@ -36,6 +40,7 @@ class Loss(nn.Module):
         flow: The flow behind the cut.
         objective: The objective.
         weight: w_o, the objective's weight; at 0 it is not computed.
+        every: n, the steps from one in which the objective is computed to the next.
         annealed: Hyper-parameters of the objective, by name, as functions of progress.
         anchor: The normaliser's model, needed for ``anchor_weight`` > 0 and ``lazy_ml``.
         anchor_weight: w_a.
@@ -51,6 +56,7 @@ class Loss(nn.Module):
         objective: Objective,
         *,
         weight: float = 1.0,
+        every: int = 1,
         annealed: Mapping[str, Schedule] | None = None,
         anchor: Anchor | None = None,
         anchor_weight: float = 0.0,
@@ -61,10 +67,13 @@ class Loss(nn.Module):
         super().__init__()
         if anchor_weight and anchor is None:
             raise ValueError("anchor_weight: found a weight without an anchor")
+        if every > 1 and not anchor_weight:
+            raise ValueError(f"every: found {every} without an anchor, expected 1")
         self.flow, self.objective, self.weight = flow, objective, weight
         self.anchor, self.anchor_weight, self.anchor_clean = anchor, anchor_weight, anchor_clean
         self.low_energy, self.latent_mean = low_energy, latent_mean
         self.annealed, self.progress = dict(annealed or {}), 0.0
+        self.every, self.step = every, 0
         self.finishing = False
         self.latent: Tensor | None = None
 
@@ -89,7 +98,7 @@ class Loss(nn.Module):
 
     def _matching(self, seen: Observed, x: Tensor, *, generator: torch.Generator) -> Tensor:
         loss: Tensor | float = 0.0
-        if self.weight:
+        if self.weight and self.step % self.every == 0:
             terms = self.objective(seen, x, generator=generator, **self.hyperparameters)
             loss = self.weight * terms
         if self.anchor_weight or self.low_energy or self.latent_mean:

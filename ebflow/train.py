@@ -300,7 +300,7 @@ class Trainer:
             loss.backward()
 
     def _set_rate(self) -> None:
-        self.loss.progress = self.progress
+        self.loss.progress, self.loss.step = self.progress, self.step
         self.loss.finishing = self.finish > 0 and self.progress >= 1 - self.finish
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.schedule(self.progress)

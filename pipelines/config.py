@@ -50,6 +50,7 @@ USERS: dict[str, tuple[str, ...]] = {
     "estimator": ("taylor_sm",),
     "step": ("taylor_sm",),
     "weight": ("dsm", "exact_sm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"),
+    "every": ("dsm", "exact_sm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"),
 }
 """Which objectives use an option of an objective; for any other it stays at its default."""
 
@@ -199,6 +200,12 @@ class ObjectiveConfig(Section):
         ge=0,
         description="factor of score matching; None: 1 where there is no anchor; beside one, σ² "
         "for dsm (its size is D / σ²), 1 with several levels, 0.01 for the others",
+    )
+    every: int = Field(
+        1,
+        ge=1,
+        description="match scores in every n-th step; the others are the anchor's alone, and as "
+        "cheap as lazy_ml's",
     )
 
     @classmethod
@@ -431,6 +438,14 @@ class Training(Section):
         weights = (self.objective_weight, self.anchor.weight, self.stabilise.low_energy)
         if matching and not any((*weights, self.stabilise.latent_mean)):
             raise ValueError("objective.weight: found 0 with no anchor, expected above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _an_anchor_fills_the_steps_between(self) -> "Training":
+        if self.objective.every > 1 and not self.anchor.weight:
+            raise ValueError(
+                f"objective.every: found {self.objective.every} without an anchor, expected 1"
+            )
         return self
 
     @model_validator(mode="after")

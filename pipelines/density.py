@@ -91,7 +91,7 @@ def report(
 
 DENSITY = Pipeline(
     name="density",
-    tasks=(prepare, train, evaluate, report),
+    tasks=lambda config: (prepare, train, evaluate, report),
     check=check,
     graph=density,
     publish=results.publish,

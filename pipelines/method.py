@@ -27,7 +27,7 @@ def _terms(config: Training) -> Iterator[str]:
     name, anchor, extra = config.objective.name, config.anchor, config.stabilise
     noise = f" ({_noise(config.objective)})" if name == "dsm" else ""
     lazy = f" (normaliser {_rule(anchor)})" if name == "lazy_ml" else ""
-    yield f"{config.objective_weight:g} × {name}{noise}{lazy}"
+    yield f"{config.objective_weight:g} × {name}{noise}{lazy}{_seldom(config.objective)}"
     if name not in LIKELIHOOD and anchor.weight:
         yield f"{anchor.weight:g} × anchor ({_rule(anchor)})"
     if extra.low_energy:
@@ -36,6 +36,10 @@ def _terms(config: Training) -> Iterator[str]:
         yield f"{extra.latent_mean:g} × latent mean"
     if extra.finish:
         yield f"the last {extra.finish:.0%} by ml"
+
+
+def _seldom(objective: ObjectiveConfig) -> str:
+    return "" if objective.every == 1 else f" (in one of {objective.every} steps)"
 
 
 def _noise(objective: ObjectiveConfig) -> str:

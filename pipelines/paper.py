@@ -11,12 +11,13 @@ __all__ = ["PAPER", "paper"]
 
 from redun import task
 from redun.scheduler import JobInfo, catch_all
+from redun.task import Task
 
 from ebflow.data.schema import file_sha256
 from ebflow.errors import BadInput
 from pipelines import comparison
 from pipelines.checks import check as check_density
-from pipelines.config import EvaluateConfig, ImputeConfig, PaperConfig, StepsConfig
+from pipelines.config import EvaluateConfig, ImputeConfig, PaperConfig, Section, StepsConfig
 from pipelines.density import HERE, evaluate, prepare, train
 from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
 from pipelines.experiments import EXPERIMENTS
@@ -55,9 +56,9 @@ def _measured(cell: Cell | Timed, sources: Sources) -> tuple[Artefact, ...]:
         return (steps(cell.config),)
     data = prepare(cell.config.data, sources[cell.config.data.source])
     trained = train(cell.config.training, data)
-    if isinstance(cell.measure, EvaluateConfig):
-        return trained, evaluate(cell.measure, cell.config.preprocess, data, trained)
     measure = MEASURES[type(cell.measure)]
+    if measure is evaluate:
+        return trained, evaluate(cell.measure, cell.config.preprocess, data, trained)
     return trained, measure(cell.measure, data, trained)
 
 
@@ -69,7 +70,7 @@ def impute(
     return run_stage("impute", job, config, data.path, trained.path)
 
 
-MEASURES = {ImputeConfig: impute}
+MEASURES: dict[type[Section], Task] = {EvaluateConfig: evaluate, ImputeConfig: impute}
 """Stages that measure a trained flow, by the type of their configuration."""
 
 
@@ -99,9 +100,18 @@ def compare(config: PaperConfig, found: list, job: JobInfo = HERE) -> Artefact:
     return run_stage("compare", job, config, [tuple(a.path for a in cell) for cell in found])
 
 
+def tasks(config: PaperConfig) -> tuple[Task, ...]:
+    """Returns the stages that an experiment's cells need, and the comparison."""
+    cells = EXPERIMENTS[config.experiment].placed(config)
+    if any(isinstance(cell, Timed) for cell in cells):
+        return steps, compare
+    measures = dict.fromkeys(MEASURES[type(cell.measure)] for cell in cells)
+    return (prepare, train, *measures, compare)
+
+
 PAPER = Pipeline(
     name="paper",
-    tasks=(prepare, train, evaluate, impute, steps, compare),
+    tasks=tasks,
     check=check,
     graph=paper,
     publish=comparison.publish,

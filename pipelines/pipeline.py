@@ -26,7 +26,7 @@ class Pipeline:
 
     Arguments:
         name: Of the command, the experiment and the folder of results.
-        tasks: The stages, in the order in which they are told.
+        tasks: From a configuration to the stages, in the order in which they are told.
         check: From a configuration to the inputs of the graph; raises BadInput, writes nothing.
         graph: From a configuration and its inputs to artefacts, as expressions of redun.
         publish: Fills a new folder from a configuration and the graph's value, and returns what
@@ -36,21 +36,20 @@ class Pipeline:
     """
 
     name: str
-    tasks: tuple[Task, ...]
+    tasks: Callable[[Any], tuple[Task, ...]]
     check: Callable[[Any], Any]
     graph: Callable[[Any, Any], Any]
     publish: Callable[[Any, Any, Path], Summary]
     log: Callable[[Any, Any, Path, StageRun], None]
     show: Callable[[Console, Mapping[str, Any]], None]
 
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """The names of the stages."""
-        return tuple(task.name for task in self.tasks)
+    def stages(self, config: Section) -> tuple[str, ...]:
+        """Returns the names of the stages."""
+        return tuple(task.name for task in self.tasks(config))
 
     def key(self, name: str, config: Section, inputs: object) -> str:
         """Returns the key of a whole run: its name, configuration, inputs and code."""
-        code = [task.hash for task in self.tasks]
+        code = [task.hash for task in self.tasks(config)]
         found = hash_struct(["inputs", get_type_registry().get_hash(inputs)])
         text = json.dumps([self.name, name, canonical(config), found, code])
         return hashlib.sha256(text.encode()).hexdigest()

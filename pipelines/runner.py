@@ -86,7 +86,7 @@ def plan(run: Run, inputs: object) -> dict[str, str]:
     missing = engine.Fate(ran=1)
     return {
         stage: "run" if found.get(stage, missing).ran else "cached"
-        for stage in run.pipeline.stages
+        for stage in run.pipeline.stages(run.config)
     }
 
 
@@ -173,7 +173,7 @@ def _publish(run: Run, outcome: Outcome, tracked: Tracked) -> dict[str, Any]:
             _replace(entry, run.output / entry.name)
     if made is not None:
         _log(run, outcome, made)
-    stages = {stage: str(outcome.fates[stage]) for stage in run.pipeline.stages}
+    stages = {stage: str(outcome.fates[stage]) for stage in run.pipeline.stages(run.config)}
     return {**summary, "stages": stages}
 
 

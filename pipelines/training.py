@@ -31,7 +31,7 @@ from pipelines.environment import embedded
 from pipelines.nets import net
 from pipelines.rendezvous import FileRendezvous
 
-OF_THE_LOSS = ("sigma_end", "levels", "weight")
+OF_THE_LOSS = ("sigma_end", "levels", "weight", "every")
 """Options of an objective that are no argument of its function."""
 
 REPORT_S = 1.0
@@ -120,6 +120,7 @@ def _loss(config: Training, matched: Flow) -> Loss:
         matched,
         _objective(config.objective, anchor),
         weight=config.objective_weight,
+        every=config.objective.every,
         annealed=_annealed(config.objective),
         anchor=anchor if weight or lazy else None,
         anchor_weight=weight,

@@ -63,7 +63,7 @@ def _paper(config: PaperConfig, seed: int, objective: str) -> Cell:
     train = {"lr": 1e-5, "schedule": "constant", "warmup": 0.0, "clip": 500.0 * 784}
     told = common.model_copy(
         update={
-            "objective": _objective(objective),
+            "objective": ObjectiveConfig.of(objective, sigma=0.1),
             "anchor": AnchorConfig(weight=0.0),
             "stabilise": StabiliseConfig(low_energy=LOW_ENERGY),
             "train": common.train.model_copy(update=train),
@@ -78,16 +78,12 @@ def _recipe(config: PaperConfig, seed: int, objective: str) -> Cell:
     train = {"lr": 1e-3, "clip": 500.0}
     told = common.model_copy(
         update={
-            "objective": _objective(objective),
+            "objective": ObjectiveConfig.of(objective, sigma=0.1),
             "model": common.model.model_copy(update={"activation": "swish"}),
             "train": common.train.model_copy(update=train),
         }
     )
     return Cell({"settings": "recipe", "objective": objective}, told, told.evaluate)
-
-
-def _objective(name: str) -> ObjectiveConfig:
-    return ObjectiveConfig(name=name, **({"sigma": 0.1} if name == "dsm" else {}))
 
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:

@@ -104,6 +104,24 @@ def test_latents_are_those_of_the_last_batch(finishing):
     assert not loss.latent.requires_grad
 
 
+def test_scores_are_matched_in_every_nth_step_and_the_anchor_in_all():
+    flow, x = net((4,)), torch.randn(6, 4, generator=derive(0))
+    anchor = Anchor(flow)
+    anchor.step()
+    both = Loss(flow, objectives.dsm, every=3, anchor=anchor, anchor_weight=1.0)
+    full = Loss(flow, objectives.dsm, anchor=anchor, anchor_weight=1.0)
+    alone = Loss(flow, objectives.dsm, weight=0.0, anchor=anchor, anchor_weight=1.0)
+    for step in range(7):
+        both.step = step
+        expected = (alone if step % 3 else full)(x, derive(1))
+        assert torch.equal(both(x, derive(1)), expected)
+
+
+def test_steps_without_scores_need_an_anchor():
+    with pytest.raises(ValueError, match="every: found 2 without an anchor"):
+        Loss(net((4,)), objectives.dsm, every=2)
+
+
 def test_an_anchor_weight_needs_an_anchor():
     with pytest.raises(ValueError, match="without an anchor"):
         Loss(net((4,)), objectives.dsm, anchor_weight=1.0)

@@ -97,7 +97,7 @@ def test_every_option_of_an_objective_has_users():
     for name, function in OBJECTIVES.items():
         taken = set(inspect.signature(function).parameters) & set(USERS)
         used = {option for option, users in USERS.items() if name in users}
-        assert used - {"sigma_end", "levels", "weight"} == taken, name
+        assert used - {"sigma_end", "levels", "weight", "every"} == taken, name
 
 
 def other(option):

@@ -16,11 +16,12 @@ import yaml
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from ebflow.data.schema import Manifest
+from pipelines.config import DensityConfig
 from pipelines.density import DENSITY
 
 from .conftest import NO_RAY, QUICK, Store
 
-STAGES = DENSITY.stages
+STAGES = DENSITY.stages(DensityConfig())
 
 KEYS = {
     "test/nll", "test/nll_se", "test/bpd", "best/val_nll", "baseline/gaussian_nll",

@@ -28,6 +28,11 @@ def test_nothing_that_is_added_is_hidden():
         assert part in line
 
 
+def test_steps_without_scores_are_told():
+    line = method(Training(objective=ObjectiveConfig(name="ssm", every=4)))
+    assert line.startswith("0.01 × ssm (in one of 4 steps) + 1 × anchor")
+
+
 def test_an_objective_alone_has_weight_one():
     alone = Training(objective=ObjectiveConfig(name="dsm"), anchor=AnchorConfig(weight=0))
     assert method(alone).startswith("1 × dsm (σ = 0.3);")
