@@ -13,13 +13,13 @@ A *sampler* is a function ``(density, x, *, generator, free) -> x`` that moves t
 computes without gradients, at one score a step: 2 L GEMMs for a dense flow.
 """
 
-__all__ = ["ImputationError", "Sampler", "adaptive_langevin", "annealed_langevin", "blur",
-           "imputation_error", "impute", "langevin"]  # fmt: skip
+__all__ = ["Sampler", "adaptive_langevin", "annealed_langevin", "blur", "imputation_error",
+           "impute", "langevin", "largest_curvature"]  # fmt: skip
 
 import math
 from collections.abc import Callable, Sequence
 from itertools import takewhile
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from .density import LogDensity
 from .errors import NonFinite
+from .estimate import Estimate
 from .flow import Flow
 from .randomness import normal, uniform
 
@@ -50,8 +51,17 @@ def langevin(
     free: Tensor | None = None,
     step: float = 1e-2,
     steps: int = 1000,
+    momentum: float = 0.0,
 ) -> Tensor:
-    """Runs x ← x + ε s(x) + √(2ε) z.
+    """Runs x ← x + ε s(x) + √(2ε) z, or the same with momentum.
+
+    With δ = √(2ε), a velocity v gets half a kick ½δ s, is refreshed to ρ v + √(1 − ρ²) z, gets
+    the other half, and moves x by δ v. With ρ = 0 this is the line above. The law at the end is
+    the same for every ρ, that of a Gaussian exactly so; what takes κ steps without momentum, for
+    curvatures that differ by a factor κ, takes √κ with a ρ of about 1 − 1/√κ.
+
+    Source: Generalized Hamiltonian Monte Carlo as in A generalized guided Monte Carlo algorithm
+    (Horowitz, 1991), Physics Letters B 268, without its test of acceptance.
 
     Arguments:
         density: The density, up to a constant.
@@ -60,13 +70,17 @@ def langevin(
         free: Which elements move, broadcastable to ``x``; None: all.
         step: ε, in squared units of ``x``; stable below 2 / the largest curvature of −log p.
         steps: The number of steps.
+        momentum: ρ in [0, 1), the share of the velocity that a step keeps.
 
     Raises:
         NonFinite: if the chains have left every bound.
     """
+    delta, velocity = math.sqrt(2 * step), torch.zeros_like(x)
     for _ in range(steps):
-        noise = math.sqrt(2 * step) * normal(x.shape, x, generator)
-        x = _moved(x, x + step * density.score(x) + noise, free)
+        kick = delta / 2 * density.score(x)
+        fresh = math.sqrt(1 - momentum**2) * normal(x.shape, x, generator)
+        velocity = momentum * (velocity + kick) + fresh + kick
+        x = _moved(x, x + delta * velocity, free)
     return _finite(x, "langevin: lower the step")
 
 
@@ -173,6 +187,43 @@ def blur(images: Tensor, sigma: Tensor | float) -> Tensor:
     return F.conv2d(F.pad(images, (2, 2, 2, 2), "reflect"), kernel, groups=images.shape[1])
 
 
+def largest_curvature(
+    density: LogDensity,
+    x: Tensor,
+    *,
+    generator: torch.Generator,
+    free: Tensor | None = None,
+    iterations: int = 30,
+) -> float:
+    """Returns the largest eigenvalue of −∇s, in size and over the batch, by power iteration.
+
+    Langevin's drift is stable for steps below 2 / it. It is approached from below.
+
+    Cost: one score and ``iterations`` backward passes through it.
+
+    Arguments:
+        density: The density, up to a constant.
+        x: Where, with shape (B, *event).
+        generator: Where the first directions come from.
+        free: Which elements move, broadcastable to ``x``: the block of −∇s of these; None: all.
+        iterations: The number of products with ∇s, which is symmetric.
+    """
+    v = normal(x.shape, x, generator)
+    fixed = torch.zeros_like(v)
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        score = density.score(x)
+    for _ in range(iterations):
+        v = _unit(_moved(fixed, v, free))
+        v = torch.autograd.grad(score, x, v, retain_graph=True)[0]
+    return float(_moved(fixed, v, free).flatten(1).norm(dim=1).max())
+
+
+def _unit(v: Tensor) -> Tensor:
+    """Returns ``v`` with events of norm 1; what is 0 stays."""
+    return F.normalize(v.flatten(1)).view_as(v)
+
+
 @torch.no_grad()
 def impute(
     flow: Flow,
@@ -215,31 +266,17 @@ def _split(flow: Flow) -> tuple[Flow, Flow]:
     return front, Flow(flow.event_shape, layers[count:]).to(flow.like)
 
 
-class ImputationError(NamedTuple):
-    """Root-mean-square errors of a missing element, in raw units.
-
-    Attributes:
-        imputed: Of the imputed values.
-        mean_fill: Of the training mean of each element in their place.
-    """
-
-    imputed: float
-    mean_fill: float
-
-
-def imputation_error(
-    truth: Tensor, imputed: Tensor, missing: Tensor, mean: Tensor
-) -> ImputationError:
-    """Returns how far imputed elements are from the truth, beside the mean-fill baseline.
+def imputation_error(truth: Tensor, imputed: Tensor, missing: Tensor) -> Estimate:
+    """Returns the root-mean-square error of a missing element, in raw units.
 
     A draw from the true conditional law has √2 times the error of its mean; to judge the mean,
-    average several draws.
+    average several draws. The standard error is that of a ratio of sums over images, by the
+    delta method.
 
     Arguments:
         truth: Raw data with shape (B, *event).
-        imputed: What was put in its place, of the same shape.
+        imputed: What was put in its place, broadcastable to ``truth``.
         missing: True where an element was missing, broadcastable to ``truth``.
-        mean: The training mean of each element, with shape (*event).
 
     Raises:
         ValueError: if nothing is missing.
@@ -247,8 +284,12 @@ def imputation_error(
     missing = missing.expand(truth.shape)
     if not missing.any():
         raise ValueError("missing: found no missing element, expected at least one")
-    errors = (other.double() - truth.double() for other in (imputed, mean))
-    return ImputationError(*(float(e[missing].square().mean().sqrt()) for e in errors))
+    squares = ((imputed.double() - truth.double()).square() * missing).flatten(1).sum(1)
+    counts = missing.flatten(1).sum(1).double()
+    mean_square = squares.sum() / counts.sum()
+    found = Estimate.of((squares - mean_square * counts) / counts.mean(), name="imputation")
+    error = float(mean_square.sqrt())
+    return Estimate(error, found.se / (2 * error) if error else 0.0, found.count)
 
 
 def _moved(x: Tensor, target: Tensor, free: Tensor | None) -> Tensor:

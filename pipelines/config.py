@@ -12,6 +12,7 @@ __all__ = [
     "DataConfig",
     "DensityConfig",
     "EvaluateConfig",
+    "ImputeConfig",
     "ModelConfig",
     "ObjectiveConfig",
     "PaperConfig",
@@ -354,6 +355,54 @@ class StepsConfig(Section):
     threads: int = Field(2, ge=1, description="threads of a step")
 
 
+class ImputeConfig(Section):
+    """Imputation of missing pixels of test images, by the flow's paper's chain and Langevin's."""
+
+    images: int = Field(32, ge=1, description="test images at most")
+    mask: Literal["strokes", "half", "square"] = Field(
+        "strokes",
+        description="missing pixels: strokes of handwritten digits, the lower half, or a square "
+        "in the middle",
+    )
+    draws: int = Field(2, ge=1, description="chains an image, of each sampler")
+    steps: int = Field(500, ge=1, description="steps of a chain")
+    step: float = Field(
+        1.0,
+        gt=0,
+        lt=2,
+        description="step of Langevin's diffusion, over the inverse of the largest curvature of "
+        "-log p (no unit; stable below 2)",
+    )
+    momentum: float = Field(
+        0.95,
+        ge=0,
+        lt=1,
+        description="share of the velocity that a step keeps in Langevin's with momentum",
+    )
+    h: float = Field(
+        0.5,
+        gt=0,
+        description="h of the paper's chain, in units of the scaled logits; lowered to "
+        "where its drift is stable",
+    )
+    snr: float = Field(0.1, ge=0, description="size of the paper's noise (no unit)")
+    smoothing: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="weight of the blurred image in a step of the paper's chain; lowered with h "
+        "squared",
+    )
+    shrinkage: float = Field(
+        1e-3,
+        ge=0,
+        lt=1,
+        description="share of the identity in the correlations of the Gaussian beside the flow",
+    )
+    seed: int = Field(0, ge=0, description="seed of masks and chains")
+    threads: int = Field(2, ge=1, description="threads", json_schema_extra=UNKEYED)
+
+
 class Training(Section):
     """All that a training run depends on, besides its data."""
 
@@ -451,11 +500,12 @@ class DensityConfig(Training):
 class PaperConfig(Section):
     """An experiment of the paper, at a scale."""
 
-    experiment: Literal["table", "ablation", "runtime", "matrices", "glow"] = Field(
+    experiment: Literal["table", "ablation", "runtime", "matrices", "glow", "imputation"] = Field(
         "table",
         description="table: NLL by net and objective; ablation: EMA and MaP; runtime: "
         "step times against D; matrices: full and "
-        "triangular ones in ten dimensions; glow: likelihood and samples of Glow",
+        "triangular ones in ten dimensions; glow: likelihood and samples of Glow; "
+        "imputation: missing pixels of photographs",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(
         "cpu",

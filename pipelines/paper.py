@@ -17,7 +17,7 @@ from ebflow.data.schema import file_sha256
 from ebflow.errors import BadInput
 from pipelines import comparison
 from pipelines.checks import check as check_density
-from pipelines.config import EvaluateConfig, PaperConfig, Section, StepsConfig
+from pipelines.config import EvaluateConfig, ImputeConfig, PaperConfig, Section, StepsConfig
 from pipelines.density import HERE, evaluate, prepare, train
 from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
 from pipelines.experiments import EXPERIMENTS
@@ -62,7 +62,15 @@ def _measured(cell: Cell | Timed, sources: Sources) -> tuple[Artefact, ...]:
     return trained, measure(cell.measure, data, trained)
 
 
-MEASURES: dict[type[Section], Task] = {EvaluateConfig: evaluate}
+@task(executor="ray", hash_includes=[source_digest("pipelines.stages.impute")])
+def impute(
+    config: ImputeConfig, data: Artefact, trained: Artefact, job: JobInfo = HERE
+) -> Artefact:
+    """Fills in missing pixels of test images."""
+    return run_stage("impute", job, config, data.path, trained.path)
+
+
+MEASURES: dict[type[Section], Task] = {EvaluateConfig: evaluate, ImputeConfig: impute}
 """Stages that measure a trained flow, by the type of their configuration."""
 
 

@@ -20,7 +20,11 @@ from pipelines.engine.stage import KEY_LENGTH, Context, call
 from pipelines.engine.turns import ALONE, Turns
 from pipelines.faults import failure
 
-NEEDS = {"train": lambda config: config.cores, "steps": lambda config: ALONE}
+NEEDS = {
+    "train": lambda config: config.cores,
+    "impute": lambda config: config.threads,
+    "steps": lambda config: ALONE,
+}
 """The stages that take CPUs or GPUs, and how many, as a function of their configuration.
 
 Workers of Ray Train wait in vain for what others hold; a benchmark wants the machine alone.

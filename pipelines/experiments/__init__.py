@@ -9,6 +9,7 @@ __all__ = ["EXPERIMENTS"]
 from pipelines.experiments.ablation import ABLATION
 from pipelines.experiments.cell import Experiment
 from pipelines.experiments.glow import GLOW
+from pipelines.experiments.imputation import IMPUTATION
 from pipelines.experiments.matrices import MATRICES
 from pipelines.experiments.runtime import RUNTIME
 from pipelines.experiments.table import TABLE
@@ -19,4 +20,5 @@ EXPERIMENTS: dict[str, Experiment] = {
     "runtime": RUNTIME,
     "matrices": MATRICES,
     "glow": GLOW,
+    "imputation": IMPUTATION,
 }

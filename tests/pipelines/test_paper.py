@@ -74,6 +74,20 @@ def test_an_ablation_changes_nothing_but_what_its_labels_say():
     assert not found["CNN", "dsm", "off", "on", 0].published
 
 
+def test_imputation_has_the_published_settings_and_two_recipes():
+    found = by_name(PaperConfig(experiment="imputation", scale="full"))
+    paper, anchored, lazy = found.values()
+    train = paper.config.train
+    assert (train.batch_size, train.steps, train.augment) == (10, 250_000, "stl10")
+    assert (train.optimizer, train.gamma, train.milestones) == ("rmsprop", 0.85, 30)
+    assert paper.config.stabilise.low_energy == pytest.approx(0.001 * 64 * 64)
+    assert paper.config.data.source == "stl10" and paper.measure.images == 100
+    assert (paper.measure.steps, paper.measure.h, paper.measure.snr) == (500, 0.5, 0.1)
+    assert anchored.config.anchor.weight and lazy.config.objective.name == "lazy_ml"
+    here = by_name(PaperConfig(experiment="imputation"))["paper dsm", 0].config
+    assert here.data.source == "natural-patches" and here.train.augment == "none"
+
+
 def test_cells_are_trained_by_the_workers_that_are_asked_for():
     cluster = ClusterConfig(workers=4)
     for name in TRAINED:

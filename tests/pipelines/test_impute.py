@@ -1,0 +1,128 @@
+"""The imputation stage on a flow that is a Gaussian: its draws and their errors are known."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from ebflow.data.loader import Dataset
+from ebflow.data.masks import masks
+from ebflow.data.prepare import prepare
+from ebflow.flow import Flow
+from ebflow.randomness import generator as derive
+from ebflow.sampling import imputation_error
+from pipelines.config import DensityConfig, ImputeConfig
+from pipelines.stages import impute as stage
+from pipelines.training import build
+
+SHRINKAGE = 0.05
+CONFIG = ImputeConfig(images=60, draws=12, steps=400, shrinkage=SHRINKAGE)
+
+
+class Untracked:
+    """A stage's run that keeps its metrics."""
+
+    def log_params(self, params):
+        self.params = params
+
+    def log_input(self, manifest, context):
+        self.context = context
+
+    def log_metrics(self, metrics):
+        self.metrics = metrics
+
+
+@pytest.fixture(scope="module")
+def gaussian(tmp_path_factory):
+    """Digits, and the checkpoint of a flow that is their Gaussian: whitening and the identity."""
+    folder = tmp_path_factory.mktemp("impute")
+    prepare("digits", folder / "data")
+    config = DensityConfig(
+        preprocess={"shrinkage": SHRINKAGE},
+        model={"depth": 1, "noise": 0.0, "bias": 0.0},
+        train={"dtype": "float64"},
+    )
+    trainer = build(config, Dataset(folder / "data"))
+    trainer.save(folder / "checkpoint")
+    (folder / "out").mkdir()
+    run = Untracked()
+    stage.impute(CONFIG, folder / "data", folder, output=folder / "out", work=folder, run=run)
+    metrics = json.loads((folder / "out" / "evaluation.json").read_text())
+    assert metrics == run.metrics
+    with np.load(folder / "out" / "arrays.npz") as file:
+        arrays = {name: torch.from_numpy(array) for name, array in file.items()}
+    return SimpleNamespace(flow=trainer.flow, metrics=metrics, folder=folder, **arrays)
+
+
+def logits(flow, truth, missing):
+    """Returns the logits of digits with the stage's own dequantisation."""
+    noise = derive(0, "impute", "gaussian")
+    front = Flow((64,), list(flow.layers)[:3], cut=3)
+    return front.preprocess(truth.masked_fill(missing, 0), noise)
+
+
+def conditional(flow, y, missing):
+    """Returns mean and root of the covariance of a row's missing logits, by Schur's complement."""
+    standard, white = flow.layers[3:5]
+    root = (white.weight * standard.log_scale.exp()).double()
+    covariance = torch.linalg.inv(root.mT @ root)
+    cross, seen = covariance[~missing][:, missing], covariance[~missing][:, ~missing]
+    gain = torch.linalg.solve(seen, cross).mT
+    mean = standard.shift[missing] + gain @ (y - standard.shift)[~missing]
+    return mean, torch.linalg.cholesky(covariance[missing][:, missing] - gain @ cross)
+
+
+def test_seen_pixels_stay_exactly(gaussian):
+    seen = ~gaussian.missing
+    for name in ("adaptive", "langevin", "momentum", "gaussian"):
+        found = getattr(gaussian, name)
+        assert torch.equal(found[seen], gaussian.truth[seen])
+        assert not torch.equal(found[~seen], gaussian.truth[~seen])
+    assert torch.equal(gaussian.missing, masks("strokes", (8, 8), 60, seed=0).flatten(1))
+
+
+def test_the_flow_is_the_gaussian(gaussian):
+    told = gaussian.metrics
+    assert told["test/nll"] == pytest.approx(told["baseline/gaussian_nll"], rel=1e-6)
+    assert 0.1 < told["study/missing"] < 0.6
+
+
+def test_langevins_error_is_that_of_exact_draws(gaussian):
+    """Draws of the conditional law by its closed form; ε P / 2 is small where it matters."""
+    truth, missing = gaussian.truth, gaussian.missing
+    y = logits(gaussian.flow, truth, missing)
+    noise = torch.Generator().manual_seed(0)
+    exact = truth.double().repeat(40, 1, 1)
+    for row, free in enumerate(missing):
+        mean, root = conditional(gaussian.flow, y[row], free)
+        z = torch.randn(40, len(mean), generator=noise, dtype=torch.float64)
+        exact[:, row, free] = (17 * torch.sigmoid(mean + z @ root.mT)).floor()
+    holes = missing.repeat(40, 1)
+    expected = imputation_error(truth.repeat(40, 1), exact.view(-1, 64), holes).value
+    assert gaussian.metrics["study/rmse_langevin"] == pytest.approx(expected, rel=0.05)
+    averaged = imputation_error(truth, exact.mean(0), missing).value
+    alone = gaussian.metrics["study/rmse_langevin"] ** 2 - averaged**2
+    mean = math.sqrt(averaged**2 + alone / CONFIG.draws)
+    assert gaussian.metrics["study/rmse_langevin_mean"] == pytest.approx(mean, rel=0.05)
+
+
+def test_the_gaussians_guess_is_its_conditional_mean(gaussian):
+    y = logits(gaussian.flow, gaussian.truth, gaussian.missing)
+    for row, free in enumerate(gaussian.missing):
+        mean, _ = conditional(gaussian.flow, y[row], free)
+        expected = (17 * torch.sigmoid(mean)).floor()
+        assert torch.equal(gaussian.gaussian[row, free].double(), expected), row
+
+
+def test_means_better_draws_and_the_training_mean(gaussian):
+    told = gaussian.metrics
+    assert told["study/rmse_langevin_mean"] < told["study/rmse_langevin"]
+    assert told["study/rmse_langevin_mean"] < told["study/rmse_mean_fill"]
+    assert all(
+        told[f"{name}_se"] > 0
+        for name in told
+        if name.startswith("study/rmse") and not name.endswith("_se")
+    )
