@@ -7,7 +7,8 @@ every element of the second part, and the first part passes:
     \psi(x) = \sum \log \partial_x f(x_2; h(x_1)).
 
 The inverse needs only that of f. The score contains :math:`\partial h / \partial x_1`, so score
-matching differentiates h twice: by autograd, for this layer alone. With h of kinked activations
+matching differentiates h twice: by autograd, for this layer alone, or, along a direction, by the
+Taylor polynomial of h where ``networks.taylor`` has it. With h of kinked activations
 (leaky ReLU), or f a spline, whose second derivative jumps at its knots, the score has jumps.
 ``ssm`` and ``ssm_vr`` then miss what these contribute to the trace of its Jacobian; ``dsm``,
 ``fd_ssm``, whose differences reach across a jump, and the likelihoods do not.
@@ -22,7 +23,8 @@ import torch
 from torch import Tensor, nn
 from zuko.transforms import MonotonicRQSTransform
 
-from .base import Bijection, sum_event
+from ..networks import taylor
+from .base import Bijection, Jet, sum_event
 
 
 class Univariate(ABC):
@@ -43,6 +45,10 @@ class Univariate(ABC):
     @abstractmethod
     def inverse(self, y: Tensor, h: Tensor) -> Tensor:
         """Returns x with f(x; h) = y."""
+
+    def jet(self, x: Jet, h: Jet) -> tuple[Jet, Jet] | None:
+        """Returns the jets of f and of log ∂f/∂x, those of h being (…, C, count); or None."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,18 @@ class ScaleShift(Univariate):
         """Returns the other form at ``y``."""
         s, t = self._read(h)
         return y * torch.exp(s) + t if self.inverted else (y - t) * torch.exp(-s)
+
+    def jet(self, x: Jet, h: Jet) -> tuple[Jet, Jet] | None:
+        """Returns the jets for a free s: those of a product with an exponential."""
+        if self.bound is not None:
+            return None
+        s, t = (Jet(*(c[..., i] for c in h)) for i in (0, 1))
+        a = torch.zeros_like(x.v) if x.a is None else x.a
+        if self.inverted:
+            s = Jet(*(-c for c in s))
+            return _times_exp(Jet(x.x - t.x, x.v - t.v, a - t.a), s), s
+        y = _times_exp(Jet(x.x, x.v, a), s)
+        return Jet(*(p + q for p, q in zip(y, t, strict=True))), s
 
     def _read(self, h: Tensor) -> tuple[Tensor, Tensor]:
         s, t = h.unbind(2)
@@ -154,12 +172,39 @@ class Coupling(Bijection):
         passed, moved = self._parts(y)
         return self._joined(passed, self.transform.inverse(moved, self._conditioned(passed)))
 
+    def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
+        """Pushes a jet through, by that of h where it is known and by autograd elsewhere."""
+        passed, moved = self._parts_of_jet(jet)
+        h = taylor(self.conditioner, passed)
+        found = h and self.transform.jet(moved, Jet(*(self._grouped(c) for c in h)))
+        if found is None:
+            return super().jet(jet)
+        y, slopes = found
+        a = torch.zeros_like(passed.v) if passed.a is None else passed.a
+        pairs, dim = zip((passed.x, passed.v, a), y, strict=True), 1 - jet.x.ndim
+        joined = Jet(*(self._joined(*pair, dim) for pair in pairs))
+        return joined, sum_event(slopes.v, jet.x), sum_event(slopes.a, jet.x)
+
+    def _parts_of_jet(self, jet: Jet) -> tuple[Jet, Jet]:
+        dim = 1 - jet.x.ndim
+        pairs = ((None, None) if c is None else self._parts(c, dim) for c in jet)
+        return tuple(Jet(*part) for part in zip(*pairs, strict=True))
+
     def _conditioned(self, passed: Tensor) -> Tensor:
         return self.conditioner(passed).unflatten(1, (-1, self.transform.count))
 
-    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        first, second = x.split(self.sizes, 1)
+    def _grouped(self, h: Tensor) -> Tensor:
+        return h.unflatten(-1, (-1, self.transform.count))
+
+    def _parts(self, x: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
+        first, second = x.split(self.sizes, dim)
         return (second, first) if self.flip else (first, second)
 
-    def _joined(self, passed: Tensor, moved: Tensor) -> Tensor:
-        return torch.cat([moved, passed] if self.flip else [passed, moved], 1)
+    def _joined(self, passed: Tensor, moved: Tensor, dim: int = 1) -> Tensor:
+        return torch.cat([moved, passed] if self.flip else [passed, moved], dim)
+
+
+def _times_exp(x: Jet, s: Jet) -> Jet:
+    """Returns the jet of x eˢ."""
+    e, bend = s.x.exp(), torch.addcmul(s.a, s.v, s.v)
+    return Jet(e * x.x, e * (x.v + s.v * x.x), e * (x.a + 2 * s.v * x.v + bend * x.x))

@@ -5,7 +5,7 @@ import torch
 from zuko.transforms import MonotonicRQSTransform
 
 from ebflow.architectures import glow, planar
-from ebflow.bijections import Coupling, ScaleShift, Spline
+from ebflow.bijections import Bijection, Coupling, Jet, ScaleShift, Spline
 from ebflow.flow import Flow
 
 from .cases import directions, image_net, net, seeded, shear_and_scale, stirred
@@ -101,10 +101,32 @@ def parts(flow, x, v):
     yield from flow.score_and_curvature(x, v)
 
 
-def test_a_sweep_of_tangents_takes_one_jet_a_layer_and_slice(monkeypatch):
-    layer, calls = shear_and_scale(), []
+@pytest.mark.parametrize("activation, forwards", [("swish", 1), ("leaky_relu", 1 + 3)])
+def test_a_sweep_of_tangents_takes_one_jet_a_layer_and_slice(monkeypatch, activation, forwards):
+    """One Taylor sweep for all slices where the conditioner has it; else one by autograd each."""
+    layer, calls = Coupling((1, 2), net(1, 4, activation), ScaleShift()), []
     plain = layer.conditioner.forward
     monkeypatch.setattr(layer.conditioner, "forward", lambda x: calls.append(1) or plain(x))
     x = torch.randn(5, 3, generator=seeded(3))
     Flow((3,), [layer]).score_and_curvature(x, directions(x, 3))
-    assert len(calls) == 1 + 3
+    assert len(calls) == forwards
+
+
+FORMS = {
+    "inverted": lambda: shear_and_scale(),
+    "elu": lambda: shear_and_scale((1, 1), "elu", flip=True),
+    "not inverted": lambda: stirred(Coupling((2, 1), net(2, 2), ScaleShift())),
+}
+
+
+@pytest.mark.parametrize("bent", [False, True])
+@pytest.mark.parametrize("slices", [(), (3,)])
+@pytest.mark.parametrize("name", FORMS)
+def test_jets_in_closed_form_are_those_of_autograd(name, slices, bent):
+    layer = FORMS[name]()
+    x = torch.randn(5, sum(layer.sizes), generator=seeded(3))
+    v, a = (torch.randn(*slices, *x.shape, generator=seeded(k)) for k in (4, 5))
+    jet = Jet(x, v, a if bent else None)
+    found, expected = layer.jet(jet), Bijection.jet(layer, jet)
+    for one, other in zip((*found[0], *found[1:]), (*expected[0], *expected[1:]), strict=True):
+        torch.testing.assert_close(one, other, **CLOSE)
