@@ -15,6 +15,7 @@ from pipelines.config import (
     ModelConfig,
     ObjectiveConfig,
     PreprocessConfig,
+    TrainConfig,
 )
 from pipelines.engine import Source
 from pipelines.nets import net, options
@@ -40,6 +41,7 @@ def check(config: DensityConfig) -> Source:
         )
     levels = reader.layout.levels
     _check_domain(config, bounded=levels is not None)
+    _check_changes(config.train, reader.layout.shape, levels)
     _check_slices(config.objective, reader.layout.width)
     _check_rank(config.preprocess, counts.train, reader.layout.width)
     if levels is not None:
@@ -52,10 +54,26 @@ def check(config: DensityConfig) -> Source:
 def _check_domain(config: DensityConfig, *, bounded: bool) -> None:
     """Raises BadInput if an objective would leave the range on which the logit is defined."""
     front, name = config.preprocess, config.objective.name
-    if bounded and front.logit is not None and not front.match_after and name in NOISED:
+    logit = bounded and front.logit is not None
+    if front.extended and not logit:
+        raise BadInput("preprocess.extended: found True without a logit, expected False")
+    if logit and not front.match_after and not front.extended and name in NOISED:
         raise BadInput(
             f"preprocess.match_after: found False with a logit and {name}, whose points leave the "
-            "range of the data, expected True, or preprocess.logit None"
+            "range of the data, expected True, preprocess.extended True or preprocess.logit None"
+        )
+
+
+def _check_changes(train: TrainConfig, shape: tuple[int, ...], levels: int | None) -> None:
+    """Raises BadInput if rows are no images to move, or are levels, which take no noise."""
+    if train.augment != "none" and len(shape) not in (2, 3):
+        raise BadInput(
+            f"train.augment: found {train.augment} for examples of shape {shape}, expected "
+            "images of shape (H, W) or (C, H, W)"
+        )
+    if train.noise and levels is not None:
+        raise BadInput(
+            f"train.noise: found {train.noise:g} for data of {levels} integer levels, expected 0"
         )
 
 

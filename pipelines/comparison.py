@@ -82,28 +82,27 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
 
 
 def _table(experiment: Experiment, config: Mapping[str, Any], rows: Rows) -> Table:
-    lines, seeds = summarise(experiment.columns, rows), config["seeds"]
+    lines = summarise(experiment.columns, rows)
     table = Table(title=experiment.about, title_justify="left", box=box.SIMPLE_HEAD,
                   padding=(0, 1, 0, 0), caption=_caption(experiment, config, rows),
                   caption_justify="left")  # fmt: skip
     for name in lines[0].labels:
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     compared = any(line.published for line in lines)
     headings = [column.heading for column in experiment.columns]
-    for name in (*headings, *(["published"] if compared else [])):
-        table.add_column(name, justify="right")
+    for name in (*headings, *(["paper"] if compared else [])):
+        table.add_column(name, justify="right", no_wrap=True)
     for line in lines:
         table.add_row(*_texts(experiment, line, compared=compared))
-    assert seeds >= 1
     return table
 
 
 def _caption(experiment: Experiment, config: Mapping[str, Any], rows: Rows) -> str:
     seeds = config["seeds"]
-    told = "seed 0" if seeds == 1 else f"seeds 0 … {seeds - 1}, mean ± 95 % interval"
+    told = "1 seed" if seeds == 1 else f"{seeds} seeds, mean ± 95 % interval"
     data = ", ".join(dict.fromkeys(row["data"] for row in rows))
     here = f"measured: {data}, scale {config['scale']}, {rows[0]['machine']}, {told}"
-    return f"{here}\npublished: {experiment.note}" if experiment.note else here
+    return f"{here}\npaper: {experiment.note}" if experiment.note else here
 
 
 def _texts(experiment: Experiment, line: Line, *, compared: bool) -> list[str]:

@@ -87,6 +87,11 @@ class PreprocessConfig(Section):
     match_after: bool = Field(
         True, description="match scores after preprocessing (else in raw data units)"
     )
+    extended: bool = Field(
+        False,
+        description="continue the logit linearly outside the range of the data, where noise may "
+        "move points that are matched before preprocessing; the density then has mass there",
+    )
 
 
 class ModelConfig(Section):
@@ -122,6 +127,12 @@ class ModelConfig(Section):
     hidden: int | None = Field(None, ge=1, description="width of the couplings' networks")
     activation: Literal["swish", "elu", "leaky_relu"] | None = Field(
         None, description="of the couplings' networks"
+    )
+    shift_activation: Literal["swish", "elu", "leaky_relu"] | None = Field(
+        None, description="of planar's networks for shifts; None: that of the others"
+    )
+    norm: Literal["spectral", "weight"] | None = Field(
+        None, description="planar's dense layers: of spectral norm 1, or rows of trained lengths"
     )
     bins: int | None = Field(None, ge=2, description="bins of spline couplings; None: affine ones")
     structure: Literal["full", "tril", "triu", "trilu"] | None = Field(
@@ -228,6 +239,18 @@ class TrainConfig(Section):
     milestones: int = Field(2, ge=1, description="of multistep: how often the rate falls")
     gamma: float = Field(0.1, gt=0, le=1, description="of multistep: factor at each fall")
     until: float = Field(1.0, gt=0, le=1, description="of multistep: share by which all fell")
+    augment: Literal["none", "flip", "cifar10", "stl10"] = Field(
+        "none",
+        description="random changes of training images: mirrored (flip), or also shifted as the "
+        "paper does for CIFAR-10 or STL-10",
+    )
+    noise: float = Field(
+        0.0,
+        ge=0,
+        description="standard deviation of noise on every training row, in raw units and fresh "
+        "at every step: what is learnt is the density smoothed by it (likelihoods are of rows "
+        "without)",
+    )
     clip: float | None = Field(None, gt=0, description="gradient norm at most; None: no clipping")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the average of the weights")
     validate_every: int = Field(250, ge=1, description="steps between validations")
@@ -292,6 +315,11 @@ class Training(Section):
         if not self.anchor.weight or objective.levels > 1:
             return 1.0
         return objective.sigma**2 if objective.name == "dsm" else SLICED_WEIGHT
+
+    @property
+    def cores(self) -> int:
+        """The GPUs, or else the CPU cores, that its workers keep busy."""
+        return self.cluster.workers * (1 if self.cluster.gpu else self.train.threads)
 
     @model_validator(mode="after")
     def _something_is_minimised(self) -> "Training":

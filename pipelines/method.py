@@ -18,8 +18,9 @@ from pipelines.nets import options
 
 def method(config: Training) -> str:
     """Returns the line: loss; preprocessing; flow; optimiser."""
-    parts = (" + ".join(_terms(config)), _front(config.preprocess), _flow(config.model))
-    return "; ".join((*parts, _optimiser(config.train)))
+    data = _front(config.preprocess) + "".join(_changes(config.train))
+    parts = (" + ".join(_terms(config)), data, _flow(config.model), _optimiser(config.train))
+    return "; ".join(parts)
 
 
 def _terms(config: Training) -> Iterator[str]:
@@ -52,7 +53,15 @@ def _rule(anchor: AnchorConfig) -> str:
 def _front(front: PreprocessConfig) -> str:
     names = {"none": "raw", "standardise": "standardised", "whiten": "whitened"}
     where = "" if front.match_after else ", scores matched before it"
-    return f"{names[front.normalise]} data{where}"
+    extended = ", extended logit" if front.extended else ""
+    return f"{names[front.normalise]} data{extended}{where}"
+
+
+def _changes(train: TrainConfig) -> Iterator[str]:
+    if train.augment != "none":
+        yield f", training images changed as by {train.augment}"
+    if train.noise:
+        yield f", training rows with noise {train.noise:g}"
 
 
 def _flow(model: ModelConfig) -> str:

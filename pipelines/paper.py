@@ -35,11 +35,10 @@ def check(config: PaperConfig) -> Sources:
     experiment = EXPERIMENTS[config.experiment]
     if config.source is not None and experiment.source is None:
         raise BadInput(
-            f"--source: found {config.source!r}, expected none: {config.experiment} has its own data"
+            f"--source: found {config.source!r}, expected none: {config.experiment} draws its own"
         )
-    return {
-        cell.config.data.source: check_density(cell.config) for cell in experiment.placed(config)
-    }
+    configs = [cell.config for cell in experiment.placed(config)]
+    return {told.data.source: check_density(told) for told in configs}
 
 
 def paper(config: PaperConfig, sources: Sources) -> Artefact:

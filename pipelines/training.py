@@ -5,7 +5,7 @@ __all__ = ["Reporter", "RowWriter", "build", "fit", "worker"]
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import nn
 from ebflow import objectives, schedules
 from ebflow.anchor import Anchor
 from ebflow.data import preprocessing
+from ebflow.data.augment import AUGMENTATIONS, Augmentation, Composed, Noise
 from ebflow.data.loader import Dataset
 from ebflow.errors import BadInput, NonFinite
 from ebflow.flow import Flow
@@ -62,6 +63,7 @@ def build(
         steps=train.steps,
         max_seconds=train.max_seconds,
         batch_size=train.batch_size,
+        augment=_augment(train, dataset.split("train").shape),
         clip=train.clip,
         ema_decay=train.ema_decay,
         finish=config.stabilise.finish,
@@ -89,11 +91,22 @@ def _flow(config: Training, dataset: Dataset) -> Flow:
         normalise=front.normalise,
         margin=front.logit,
         scale=front.scale,
+        extended=front.extended,
         shrinkage=front.shrinkage,
         seed=config.seed,
         dtype=flow.like.dtype,
     )
     return flow.preprocessed(chain, match_after=front.match_after)
+
+
+def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:
+    """Returns what is done to training rows at every step: images are moved, then noised."""
+    parts: list[Augmentation] = []
+    if config.augment != "none":
+        parts.append(AUGMENTATIONS[config.augment](shape))
+    if config.noise:
+        parts.append(Noise(config.noise))
+    return Composed(*parts) if parts else None
 
 
 def _loss(config: Training, matched: Flow) -> Loss:

@@ -132,40 +132,72 @@ class SmoothLeakyReLU(Elementwise):
 class Logit(Elementwise):
     r"""Creates f(x) = logit(x) / a on (0, 1), the map of bounded data to the real line.
 
+    With a margin m it is continued by its tangents, and so a bijection of the whole line with a
+    continuous slope: with c the point of [m, 1 − m] nearest to x,
+
+    .. math:: f(x) = \operatorname{logit}(c) / a + (x - c) f'(c), \qquad
+        f'(c) = \frac{1}{a \, c \, (1 - c)}.
+
+    Outside [m, 1 − m], ψ' = ψ'' = 0; at its ends they are those of the inside.
+
     Warning:
-        Inputs outside (0, 1) raise ValueError: their logit does not exist.
+        Without a margin, inputs outside (0, 1) raise ValueError: their logit does not exist. With
+        one, a density has mass outside (0, 1), where bounded data have none.
 
     Arguments:
         scale: The divisor a > 0; the paper has 0.5 for dense nets.
+        margin: m in (0, 1/2), from where on f is linear; None: it ends at 0 and 1.
     """
 
-    def __init__(self, scale: float = 1.0) -> None:
+    def __init__(self, scale: float = 1.0, *, margin: float | None = None) -> None:
         super().__init__()
         if not scale > 0:
             raise ValueError(f"scale: found {scale}, expected a positive number")
-        self.scale = scale
+        if margin is not None and not 0 < margin < 0.5:
+            raise ValueError(f"margin: found {margin}, expected a number in (0, 1/2) or None")
+        self.scale, self.margin = scale, margin
 
     def extra_repr(self) -> str:
-        """Names the divisor."""
-        return f"scale={self.scale}"
+        """Names the divisor and the margin."""
+        return f"scale={self.scale}, margin={self.margin}"
 
     def value(self, x: Tensor) -> Tensor:
-        """Returns logit(x) / a."""
+        """Returns logit(x) / a, or its tangents beyond the margin."""
+        if self.margin is None:
+            self._check(x)
+            return self._logit(x)
+        c = self._inside(x)
+        return self._logit(c) + (x - c) * self._slope(c)
+
+    def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
+        """Returns f' = 1 / (a c (1 − c)) and the derivatives of log f'."""
+        c = self._inside(x)
+        left, right, curved = 1 / c, 1 / (1 - c), x == c
+        return (self._slope(c), (right - left) * curved, (left**2 + right**2) * curved)[:order]
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Returns sigmoid(a y), or the tangents' inverse beyond the margin."""
+        c = torch.sigmoid(self.scale * y)
+        if self.margin is None:
+            return c
+        c = self._inside(c)
+        return c + (y - self._logit(c)) / self._slope(c)
+
+    def _inside(self, x: Tensor) -> Tensor:
+        return x if self.margin is None else x.clamp(self.margin, 1 - self.margin)
+
+    def _logit(self, x: Tensor) -> Tensor:
+        return (x.log() - torch.log1p(-x)) / self.scale
+
+    def _slope(self, x: Tensor) -> Tensor:
+        return 1 / (self.scale * x * (1 - x))
+
+    def _check(self, x: Tensor) -> None:
         if not ((x > 0) & (x < 1)).all():
             raise ValueError(
                 f"logit: found values in [{x.min():.6g}, {x.max():.6g}], expected the open "
                 "interval (0, 1)"
             )
-        return (x.log() - torch.log1p(-x)) / self.scale
-
-    def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
-        """Returns f' = 1 / (a x (1 − x)) and the derivatives of log f'."""
-        left, right = 1 / x, 1 / (1 - x)
-        return (left * right / self.scale, right - left, left**2 + right**2)[:order]
-
-    def inverse(self, y: Tensor) -> Tensor:
-        """Returns sigmoid(a y)."""
-        return torch.sigmoid(self.scale * y)
 
 
 class Affine(ConstantJacobian):

@@ -7,7 +7,10 @@ correlations R, shrunk to :math:`(1 - \rho) R + \rho I`, whitening is
 :math:`y = R^{-1/2} S^{-1} (x - m)`; it does not depend on the features' units.
 
 Integer data of ``levels`` values are first completed by uniform noise, divided by ``levels``,
-moved off the edges by ``margin`` and carried to the real line by logit(x) / ``scale``.
+moved off the edges by ``margin`` and carried to the real line by logit(x) / ``scale``. That logit
+ends soon beyond the data: at −margin and 1 + margin of their range. *Extended*, it goes on as its
+tangents at the ends of that range, so that points which noise moves out of it have a density too:
+a density of data of ``levels`` values then has mass outside [0, levels].
 """
 
 __all__ = ["Preprocessing", "SingularCovariance", "build", "fit", "gaussian"]
@@ -54,6 +57,7 @@ def fit(
     normalise: str = "whiten",
     margin: float | None = 1e-6,
     scale: float = 1.0,
+    extended: bool = False,
     shrinkage: float = 0.0,
     seed: int = 0,
     batch_size: int = 1024,
@@ -66,6 +70,7 @@ def fit(
         normalise: ``none``, ``standardise`` (mean and variance) or ``whiten`` (covariance).
         margin: How far integer data are moved off 0 and 1 before the logit; None: no logit.
         scale: The divisor of the logit.
+        extended: Whether the logit goes on, linearly, outside the range of the data.
         shrinkage: ρ in [0, 1), the share of the identity in the correlations.
         seed: Where the dequantisation noise of the pass comes from.
         batch_size: Rows at a time.
@@ -78,7 +83,8 @@ def fit(
     if normalise not in NORMALISE:
         raise ValueError(f"normalise: found {normalise!r}, expected one of {NORMALISE}")
     levels = split.manifest.levels
-    spec = {"width": split.width, "levels": levels, "margin": margin, "scale": scale}
+    spec = {"width": split.width, "levels": levels, "margin": margin, "scale": scale,
+            "extended": extended}  # fmt: skip
     layers = _front(**spec)
     if normalise != "none":
         mean, covariance = _moments(split, layers, seed, batch_size, full=normalise == "whiten")
@@ -90,7 +96,7 @@ def fit(
 def build(spec: dict[str, Any]) -> Preprocessing:
     """Builds the chain of a spec with placeholder statistics, to load a state into."""
     width, normalise = spec["width"], spec["normalise"]
-    layers = _front(**{key: spec[key] for key in ("width", "levels", "margin", "scale")})
+    layers = _front(**{key: value for key, value in spec.items() if key != "normalise"})
     if normalise != "none":
         eye = torch.eye(width, dtype=torch.float64)
         second = eye if normalise == "whiten" else eye.diagonal()
@@ -110,14 +116,17 @@ def gaussian(split: Split, *, shrinkage: float = 0.0, **front: Any) -> Flow:  # 
     return Flow((split.width,), []).double().preprocessed(chain)
 
 
-def _front(width: int, levels: int | None, margin: float | None, scale: float) -> list[Bijection]:
+def _front(
+    width: int, levels: int | None, margin: float | None, scale: float, extended: bool = False
+) -> list[Bijection]:
     if levels is None:
         return []
     if margin is None:
         return [Dequantise(levels), Affine(0.0, 1 / levels, (width,), dtype=torch.float64)]
     scaled = (1 - 2 * margin) / levels
     shift = Affine(-margin * levels, scaled, (width,), dtype=torch.float64)
-    return [Dequantise(levels), shift, Logit(scale)]
+    least = margin * (1 - 2 * margin)
+    return [Dequantise(levels), shift, Logit(scale, margin=least if extended else None)]
 
 
 def _normaliser(mean: Tensor, second: Tensor, shrinkage: float) -> list[Bijection]:

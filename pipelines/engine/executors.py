@@ -5,8 +5,7 @@ __all__ = ["Planned", "Planner", "Progress", "RayExecutor", "StageExecutor"]
 import logging
 import signal
 import threading
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -18,10 +17,14 @@ from redun.scheduler import Job
 
 from pipelines import cluster
 from pipelines.engine.stage import KEY_LENGTH, Context, call
+from pipelines.engine.turns import ALONE, Turns
 from pipelines.faults import failure
 
-TRAINING = "train"
-"""The stage that takes CPUs or GPUs: its workers wait in vain while others hold them."""
+NEEDS = {"train": lambda config: config.cores, "steps": lambda config: ALONE}
+"""The stages that take CPUs or GPUs, and how many, as a function of their configuration.
+
+Workers of Ray Train wait in vain for what others hold; a benchmark wants the machine alone.
+"""
 
 
 class Planned(Exception):
@@ -105,42 +108,52 @@ class RayExecutor(StageExecutor):
     def __init__(self, name: str, engine: Host) -> None:
         super().__init__(name, engine)
         self.running: list[Any] = []
-        self.waiting: deque[Job] = deque()
-        self.training: Job | None = None
-        self.turn = threading.Lock()
+        self.turns: Turns[Job] = Turns(self._cores)
         self.folder: Path | None = None
+        self.connecting = threading.Lock()
 
     def submit(self, job: Job) -> None:
-        """Starts a stage; a training once no other one runs, so that each has the machine."""
-        if job.task.name != TRAINING:
+        """Starts a stage; one that takes CPUs or GPUs once there is room for it."""
+        if job.task.name not in NEEDS:
             super().submit(job)
             return
-        self.waiting.append(job)
-        self._train_next()
+        config = job.args[0][0]
+        self._begin(self.turns.add(job, NEEDS[job.task.name](config)))
 
-    def _train_next(self) -> None:
-        with self.turn:
-            if self.training is not None or not self.waiting:
-                return
-            self.training = self.waiting.popleft()
-        super().submit(self.training)
+    def _begin(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            super().submit(job)
 
     def _done(self, job: Job, future: Future) -> None:
         super()._done(job, future)
-        if job is self.training:
-            self.training = None
+        if job.task.name in NEEDS:
             # Not in Ray's own thread, which calls this.
-            threading.Thread(target=self._train_next, daemon=True).start()
+            ready = self.turns.done(job)
+            threading.Thread(target=self._begin, args=(ready,), daemon=True).start()
+
+    def _cores(self) -> float:
+        """Returns Ray's GPUs, or its CPUs where it has none."""
+        import ray
+
+        self._connect()
+        found = ray.cluster_resources()
+        return found.get("GPU", 0) or found.get("CPU", 0)
 
     def _start(self, *words: Any) -> Future:  # noqa: ANN401
         import ray
 
-        if not ray.is_initialized():
-            with _own_sigterm():
-                self.folder = cluster.start(self.engine.workers)
+        self._connect()
         reference = ray.remote(num_cpus=0, max_retries=0)(call).remote(*words)
         self.running.append(reference)
         return reference.future()
+
+    def _connect(self) -> None:
+        import ray
+
+        with self.connecting:
+            if not ray.is_initialized():
+                with _own_sigterm():
+                    self.folder = cluster.start(self.engine.workers)
 
     def stop(self) -> None:
         """Cancels what still runs, and leaves Ray."""

@@ -48,12 +48,12 @@ def _matched_raw(config: DensityConfig) -> DensityConfig:
 
 
 ABLATION = Experiment(
-    about="test NLL with and without EMA and matching after preprocessing (MaP)",
+    about="test NLL (nats) with and without EMA and matching after preprocessing (MaP)",
     note="MNIST, at the paper's length of training",
     source="mnist",
     cells=cells,
     columns=(
-        Column("train/steps", "steps", 0),
-        Column("test/nll", "NLL (nats)", 1, "baseline/gaussian_nll"),
+        Column("train/steps", "steps", 0, interval=False),
+        Column("test/nll", "NLL", 1, "baseline/gaussian_nll"),
     ),
 )

@@ -76,21 +76,23 @@ class Column:
         heading: What stands above it, with its unit.
         digits: Decimals.
         baseline: The key of the same metric of a full-covariance Gaussian, if there is one.
+        interval: Whether its interval is shown where there are several seeds.
     """
 
     metric: str
     heading: str
     digits: int = 1
     baseline: str | None = None
+    interval: bool = True
 
     def told(self, value: tuple[float, float]) -> str:
         """Returns mean and half-width as text."""
         mean, half = value
         if math.isnan(mean):
             return ""
-        return f"{mean:.{self.digits}f}" + (
-            "" if math.isnan(half) else f" ± {half:.{self.digits}f}"
-        )
+        told = f"{mean:.{self.digits}f}"
+        shown = self.interval and not math.isnan(half)
+        return f"{told} ± {half:.{self.digits}f}" if shown else told
 
 
 def _no_figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:

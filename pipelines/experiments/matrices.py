@@ -72,14 +72,14 @@ def _top(rows: Sequence[Row]) -> float:
 
 
 MATRICES = Experiment(
-    about="test NLL of 512 modes in ten dimensions, by the structure of the matrices",
+    about="test NLL (nats) of 512 modes in ten dimensions, by the structure of the matrices",
     note="",
     source=None,
     cells=cells,
     columns=(
-        Column("train/steps", "steps", 0),
-        Column("train/steps_per_s", "steps/s"),
-        Column("test/nll", "NLL (nats)", 3, "baseline/gaussian_nll"),
+        Column("train/steps", "steps", 0, interval=False),
+        Column("train/steps_per_s", "steps/s", interval=False),
+        Column("test/nll", "NLL", 3, "baseline/gaussian_nll"),
     ),
     figures=figures,
 )

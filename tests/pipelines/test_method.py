@@ -1,7 +1,14 @@
 """The line that tells how a flow was trained."""
 
 from pipelines import recipes
-from pipelines.config import AnchorConfig, ObjectiveConfig, StabiliseConfig, Training
+from pipelines.config import (
+    AnchorConfig,
+    ObjectiveConfig,
+    PreprocessConfig,
+    StabiliseConfig,
+    TrainConfig,
+    Training,
+)
 from pipelines.method import method
 
 
@@ -26,3 +33,17 @@ def test_an_objective_alone_has_weight_one():
     assert method(alone).startswith("1 × dsm (σ = 0.3);")
     lazy = Training(objective=ObjectiveConfig(name="lazy_ml"))
     assert method(lazy).startswith("1 × lazy_ml (normaliser refreshed every 100 steps")
+
+
+def test_what_is_done_to_the_data_is_told():
+    line = method(
+        Training(
+            preprocess=PreprocessConfig(match_after=False, extended=True),
+            train=TrainConfig(augment="stl10", noise=0.5),
+        )
+    )
+    expected = (
+        "whitened data, extended logit, scores matched before it, "
+        "training images changed as by stl10, training rows with noise 0.5"
+    )
+    assert expected in line.split("; ")

@@ -58,6 +58,14 @@ def test_rows_for_few_dimensions():
     assert made.event_shape == (10,)
 
 
+def test_planar_has_its_own_options():
+    made = built(ModelConfig(architecture="planar", depth=1, shift_activation="elu"), (2,))
+    assert made.spec["options"]["shift_activation"] == "elu"
+    for norm in ("spectral", "weight"):
+        made = built(ModelConfig(architecture="planar", depth=1, norm=norm), (2,))
+        assert made.spec["options"]["norm"] == norm
+
+
 @pytest.mark.parametrize(
     "shape, event",
     [((28, 28), (1, 28, 28)), ((1, 28, 28), (1, 28, 28)), ((3, 32, 32), (3, 32, 32))],
@@ -69,6 +77,12 @@ def test_images_are_channels_first(shape, event):
 
 BAD = {
     "an option of another": (ModelConfig(kernel_size=3), (64,), "model.kernel_size: found 3"),
+    "a norm of another": (ModelConfig(norm="weight"), (64,), "model.norm: found 'weight'"),
+    "shifts of splines": (
+        ModelConfig(architecture="planar", bins=4, shift_activation="elu"),
+        (2,),
+        "found planar .*shift_activation: found 'elu', expected None with bins",
+    ),
     "rows for images": (ModelConfig(architecture="glow"), (64,), "expected images of shape"),
     "an odd side": (
         ModelConfig(architecture="convolutional", kernel_size=3),

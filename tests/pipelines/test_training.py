@@ -67,6 +67,18 @@ CONFIGS = {
         "preprocess": PreprocessConfig(match_after=False),
         "objective": ObjectiveConfig(name="ssm"),
     },
+    **{
+        f"{name} beyond the logit": {
+            "preprocess": PreprocessConfig(match_after=False, extended=True),
+            "objective": ObjectiveConfig(name=name),
+            "train": SHORT.model_copy(update={"dtype": "float32", "lr": 1e-4}),
+        }
+        for name in ("dsm", "fd_ssm", "taylor_sm", "sml")
+    },
+    **{
+        f"images moved as by {kind}": {"train": SHORT.model_copy(update={"augment": kind})}
+        for kind in ("flip", "cifar10", "stl10")
+    },
     "noise in raw units": {"preprocess": PreprocessConfig(match_after=False, logit=None)},
     "deep and residual": {"model": ModelConfig(depth=4, residual=True, noise=0.1)},
     "negative start": {"model": ModelConfig(sign=-1, bias=1.0, calibrated=False)},
@@ -87,6 +99,44 @@ def test_every_configuration_trains(fields, dataset):
     assert trainer.step == 12 and trainer.verdict == "ended after 12 steps"
     assert [event.step for event in events if event.kind == "validate"] == [0, 6, 12]
     assert [event.step for event in events if event.kind == "log"] == [3, 6, 9, 12]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "diabetes"
+    prepare("diabetes", folder)
+    return Dataset(folder)
+
+
+def rows_seen(trainer, monkeypatch):
+    """Returns the raw rows that the steps of a training preprocess, in turn."""
+    seen, preprocess = [], trainer.flow.preprocess
+
+    def kept(x, generator):
+        seen.append(x)
+        return preprocess(x, generator)
+
+    monkeypatch.setattr(trainer.flow, "preprocess", kept)
+    list(trainer.run())
+    return seen
+
+
+def test_noise_is_added_to_training_rows_alone(table, monkeypatch):
+    """Of 12 steps of 32 rows of 10: the noise's deviation to 5 standard errors."""
+    plain = Training(train=SHORT, preprocess=PreprocessConfig(logit=None))
+    noised = plain.model_copy(update={"train": SHORT.model_copy(update={"noise": 0.25})})
+    first, second = (build(config, table) for config in (plain, noised))
+    assert first.validate().metrics["val/nll"] == second.validate().metrics["val/nll"]
+    rows, others = (rows_seen(trainer, monkeypatch) for trainer in (first, second))
+    noise = torch.stack(others) - torch.stack(rows)
+    assert len(noise) == 12 and not torch.equal(noise[0], noise[1])
+    assert noise.std() == pytest.approx(0.25, abs=5 * 0.25 / (2 * noise.numel()) ** 0.5)
+
+
+def test_images_are_moved_and_then_noised():
+    both = training._augment(SHORT.model_copy(update={"augment": "flip", "noise": 0.1}), (8, 8))
+    assert [type(part).__name__ for part in both.parts] == ["FlipAndShift", "Noise"]
+    assert training._augment(SHORT, (8, 8)) is None
 
 
 def test_the_same_configuration_gives_the_same_numbers(dataset):
@@ -210,8 +260,10 @@ def test_the_controller_appends_the_rows_of_rank_0(tmp_path):
     assert rows.read(tmp_path / rows.FILE)[0] == [one, two]
 
 
-def test_a_resumed_training_is_the_uninterrupted_one(dataset, tmp_path):
-    config = Training(train=SHORT)
+@pytest.mark.parametrize("changes", [{}, {"augment": "cifar10"}, {"noise": 0.1}])
+def test_a_resumed_training_is_the_uninterrupted_one(dataset, table, tmp_path, changes):
+    dataset = table if "noise" in changes else dataset
+    config = Training(train=SHORT.model_copy(update=changes))
     whole, _ = finished(config, dataset)
     first = build(config, dataset)
     for event in first.run():

@@ -158,6 +158,9 @@ CASES = {
     "relu-steep": lambda: (SmoothLeakyReLU(0.01), (4,)),
     "logit": lambda: (Logit(), (4,)),
     "logit-half": lambda: (Logit(0.5), (2, 2)),
+    "logit-extended": lambda: (Logit(margin=0.1), (4,)),
+    "logit-extended-steep": lambda: (Logit(0.5, margin=1e-3), (2, 2)),
+    "logit-extended-edges": lambda: (Logit(0.75, margin=0.2), (1,)),
     "affine": lambda: (Affine(torch.arange(4.0), torch.linspace(0.3, 2, 4), (4,)), (4,)),
     "affine-scalar": lambda: (Affine(0.5, 0.1, (2, 3)), (2, 3)),
     "affine-channels": lambda: (
@@ -196,11 +199,22 @@ CASES = {
 
 def points(layer, shape, batch=5):
     """Returns points in the layer's domain."""
+    if isinstance(layer, Logit) and layer.margin is not None:
+        return extended_points(layer.margin, shape, batch)
     if isinstance(layer, Logit):
         return torch.rand(batch, *shape, generator=seeded(7)) * 0.98 + 0.01
     if isinstance(layer, Dequantise):
         return torch.rand(batch, *shape, generator=seeded(7)) * layer.levels
     return 1.5 * torch.randn(batch, *shape, generator=seeded(7))
+
+
+def extended_points(margin, shape, batch):
+    """Returns points inside, outside, at both ends of the margin, and next to them."""
+    ends = torch.tensor([margin, 1 - margin])
+    special = torch.cat([ends, ends - 1e-6, ends + 1e-6])
+    x = torch.rand(batch, *shape, generator=seeded(7)) * 3 - 1
+    x.view(-1)[:-1] = torch.cat([special, x.flatten()])[: x.numel() - 1]
+    return x
 
 
 def directions(x, slices, seed=11):

@@ -8,6 +8,7 @@ from ebflow.bijections import Affine, Logit, SmoothLeakyReLU
 from .. import reference
 
 both = pytest.mark.parametrize("residual", [False, True])
+precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 FAR = torch.tensor([-1e3, -300.0, -40.0, -1.0, -1e-8, 0.0, 1e-8, 1.0, 40.0, 300.0, 1e3])
 
 
@@ -68,6 +69,57 @@ def test_logit_outside_its_domain_raises(value):
 def test_logit_is_the_formula():
     x = torch.linspace(0.001, 0.999, 101)[:, None]
     torch.testing.assert_close(Logit(0.5)(x), x.logit() / 0.5, rtol=1e-13, atol=1e-13)
+
+
+@precisions
+@pytest.mark.parametrize("margin", [1e-6, 1e-2, 0.3])
+def test_an_extended_logit_is_the_logit_inside(margin, dtype):
+    x = torch.linspace(margin, 1 - margin, 1001, dtype=dtype)[:, None]
+    x = x[(x >= margin) & (x <= 1 - margin)][:, None]
+    layer, plain = Logit(0.5, margin=margin), Logit(0.5)
+    assert torch.equal(layer(x), plain(x))
+    for one, other in zip(layer.derivatives(x, 3), plain.derivatives(x, 3), strict=True):
+        assert torch.equal(one, other)
+    close = 4 * torch.finfo(dtype).eps
+    torch.testing.assert_close(layer.inverse(plain(x)), x, rtol=0, atol=close)
+
+
+@precisions
+@pytest.mark.parametrize("margin", [1e-6, 1e-2, 0.3])
+def test_an_extended_logit_goes_on_as_its_tangents(margin, dtype):
+    layer = Logit(0.5, margin=margin)
+    ends = torch.tensor([margin, 1 - margin], dtype=dtype)[:, None]
+    slope = layer.derivatives(ends, 1)[0]
+    for far in (1e-3, 0.7, 100.0):
+        x = ends + torch.tensor([-far, far], dtype=dtype)[:, None]
+        found, psi1, psi2 = layer.derivatives(x, 3)
+        assert torch.equal(found, slope) and not psi1.any() and not psi2.any()
+        torch.testing.assert_close(layer(x), layer(ends) + (x - ends) * slope)
+        torch.testing.assert_close(layer.inverse(layer(x)), x)
+
+
+@precisions
+def test_an_extended_logit_increases_over_its_ends(dtype):
+    """No jump and no fall from one representable number to the next, where it is steepest."""
+    layer, up = Logit(margin=1e-6), torch.tensor(2.0, dtype=dtype)
+    for end in (1e-6, 1 - 1e-6):
+        x = torch.tensor([end], dtype=dtype)
+        for _ in range(4):
+            x = torch.nextafter(x, -up)
+        points = [x]
+        for _ in range(8):
+            points.append(torch.nextafter(points[-1], up))
+        x = torch.stack(points)
+        steps, slope = layer(x).double().diff(dim=0), layer.derivatives(x.double(), 1)[0][1:]
+        rounding = 16 * torch.finfo(dtype).eps * layer(x).abs().max()
+        expected = slope * x.double().diff(dim=0)
+        assert ((steps - expected).abs() <= 0.3 * expected + rounding).all()
+
+
+@pytest.mark.parametrize("margin", [0.0, -0.1, 0.5, 1.0, float("nan")])
+def test_margins_that_leave_no_inside_are_refused(margin):
+    with pytest.raises(ValueError, match="margin: found"):
+        Logit(margin=margin)
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])

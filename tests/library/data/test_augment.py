@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import chi2
+from scipy.stats import chi2, kstest
 
-from ebflow.data.augment import AUGMENTATIONS, FlipAndShift
+from ebflow.data.augment import AUGMENTATIONS, Composed, FlipAndShift, Noise
 from ebflow.randomness import generator as derive
 
 from ..bijections.cases import seeded
@@ -111,3 +111,39 @@ def test_bad_arguments():
         FlipAndShift((64,))
     with pytest.raises(ValueError, match=r"x: found shape \(2, 65\), expected \(B, 64\)"):
         FlipAndShift((8, 8))(torch.zeros(2, 65), derive(0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_noise_is_normal_and_fresh(dtype):
+    """Kolmogorov-Smirnov over 20,000 numbers; false alarms: 1e-4."""
+    x = torch.linspace(-3, 900, 20_000, dtype=dtype).view(200, 100)
+    before, found = x.clone(), Noise(0.5)(x, derive(0))
+    assert torch.equal(x, before) and found.dtype == dtype
+    assert kstest(((found - x) / 0.5).flatten().double().numpy(), "norm").pvalue > 1e-4
+    assert torch.equal(found, Noise(0.5)(x, derive(0)))
+    assert not torch.equal(found, Noise(0.5)(x, derive(1)))
+
+
+def test_shards_get_the_noise_of_one_worker():
+    x = torch.randn(24, 5, generator=seeded())
+    parts = [Noise(1.0)(x[8 * k : 8 * k + 8], derive(0, shard=(k, 3))) for k in range(3)]
+    assert torch.equal(torch.cat(parts), Noise(1.0)(x, derive(0)))
+
+
+def test_augmentations_are_composed_in_turn():
+    x, generator = torch.rand(9, 144, generator=seeded()), derive(3)
+    moves, noise = AUGMENTATIONS["cifar10"](SHAPE), Noise(0.1)
+    expected = noise(moves(x, generator), generator)
+    assert torch.equal(Composed(moves, noise)(x, derive(3)), expected)
+    assert torch.equal(Composed()(x, derive(3)), x)
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan")])
+def test_noise_that_is_none_is_refused(sigma):
+    with pytest.raises(ValueError, match="sigma: found"):
+        Noise(sigma)
+
+
+def test_levels_take_no_noise():
+    with pytest.raises(TypeError, match="found torch.uint8, expected real numbers"):
+        Noise(1.0)(torch.zeros(2, 3, dtype=torch.uint8), derive(0))

@@ -16,10 +16,12 @@ from ebflow.data.preprocessing import build, fit, gaussian
 from ebflow.errors import BadInput
 from ebflow.evaluate import evaluate
 from ebflow.flow import Flow
+from ebflow.objectives import OBJECTIVES
 from ebflow.randomness import generator as derive
 
 FRONTS = {
     "digits, logit": ("digits", dict(margin=1e-3, scale=0.5)),
+    "digits, extended": ("digits", dict(margin=1e-3, scale=0.5, extended=True)),
     "digits, no logit": ("digits", dict(margin=None)),
     "diabetes": ("diabetes", {}),
 }
@@ -220,3 +222,64 @@ def test_a_feature_that_single_precision_cannot_resolve_is_refused(tmp_path):
 def test_a_feature_a_little_off_is_not(tmp_path):
     chain = fit(stamped(tmp_path, 1e3), dtype=torch.float32)
     assert chain.spec["normalise"] == "whiten"
+
+
+WIDTH = 16
+FRONT = {"width": WIDTH, "levels": 256, "margin": 1e-6, "scale": 0.5, "normalise": "none"}
+precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+
+
+def before(dtype, **front):
+    """Returns a flow matched before its preprocessing, and rows of which most are 0 or 255."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (64, WIDTH), generator=generator)
+    edge = torch.randint(0, 3, x.shape, generator=generator)
+    x = torch.where(edge == 0, x, torch.where(edge == 1, 0, 255)).to(torch.uint8)
+    flow = dense((WIDTH,), noise=0.1, generator=derive(0, "weights"), dtype=dtype)
+    return flow.preprocessed(build({**FRONT, **front}), match_after=False), x
+
+
+@precisions
+@pytest.mark.parametrize("name", ["dsm", "fd_ssm", "taylor_sm", "sml", "ssm"])
+@pytest.mark.parametrize("normalise", ["none", "whiten"])
+def test_scores_are_matched_before_an_extended_logit(name, normalise, dtype):
+    flow, x = before(dtype, extended=True, normalise=normalise)
+    y = flow.preprocess(x, derive(0))
+    if name in ("dsm", "sml"):
+        outside = ((y + torch.randn(y.shape, dtype=dtype)) < 0).any()
+        assert outside and y.min() >= 0 and y.max() < 256
+    loss = OBJECTIVES[name](flow.matched, y, generator=derive(1))
+    assert loss.shape == (64,) and loss.isfinite().all()
+    loss.mean().backward()
+    for parameter in flow.parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all()
+    assert any(p.grad is not None and p.grad.any() for p in flow.parameters())
+
+
+@precisions
+def test_without_the_extension_noise_leaves_the_domain(dtype):
+    flow, x = before(dtype)
+    with pytest.raises(ValueError, match="logit: found values"):
+        OBJECTIVES["dsm"](flow.matched, flow.preprocess(x, derive(0)), generator=derive(1))
+
+
+@precisions
+def test_the_extension_changes_nothing_inside_the_range(dtype):
+    (plain, x), (extended, _) = before(dtype), before(dtype, extended=True)
+    one, other = (flow.log_prob(x, derive(0)) for flow in (plain, extended))
+    torch.testing.assert_close(one, other, rtol=1e-12 if dtype == torch.float64 else 1e-5, atol=0)
+
+
+def test_a_density_before_an_extended_logit_has_all_its_mass_on_the_line():
+    """By the trapezoidal rule over and far beyond the range."""
+    flow = Flow((1,), []).preprocessed(
+        build({**FRONT, "width": 1, "margin": 0.05, "extended": True}), match_after=False
+    )
+    x = torch.linspace(-500, 760, 200_001, dtype=torch.float64)
+    p = flow.double().matched.log_prob(x[:, None]).exp()
+    total, inside = (float(torch.trapezoid(p[m], x[m])) for m in (x > -1e9, (x > 0) & (x < 256)))
+    assert total == pytest.approx(1, abs=1e-6) and inside < 1 - 1e-4
+
+
+def test_a_spec_from_before_the_extension_is_a_plain_logit():
+    assert build(FRONT).layers[-1].margin is None
