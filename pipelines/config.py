@@ -10,6 +10,7 @@ __all__ = [
     "ClusterConfig",
     "DataConfig",
     "DensityConfig",
+    "DivergeConfig",
     "EvaluateConfig",
     "ModelConfig",
     "ObjectiveConfig",
@@ -292,6 +293,19 @@ class EvaluateConfig(Section):
     seed: int = Field(0, ge=0, description="seed of the draws")
 
 
+class DivergeConfig(Section):
+    """How a flow differs from an exact density in the plane."""
+
+    density: Literal["sine", "swirl", "checkerboard"] = Field(
+        "sine", description="density, smoothed by sigma"
+    )
+    sigma: float = Field(0.375, gt=0, description="noise, in the units of the data")
+    samples: int = Field(10_000, ge=2, description="fresh points of the density")
+    seed: int = Field(0, ge=0, description="seed of the points")
+    extent: float = Field(9.0, gt=0, description="half the side of the pictures")
+    resolution: int = Field(120, ge=2, description="pixels a side of the pictures")
+
+
 class Training(Section):
     """All that a training run depends on, besides its data."""
 
@@ -381,10 +395,11 @@ class DensityConfig(Training):
 class PaperConfig(Section):
     """An experiment of the paper, at a scale."""
 
-    experiment: Literal["table", "ablation", "matrices", "glow"] = Field(
+    experiment: Literal["table", "toy", "ablation", "matrices", "glow"] = Field(
         "table",
-        description="table: NLL by net and objective; ablation: EMA and MaP; matrices: full and "
-        "triangular ones in ten dimensions; glow: likelihood and samples of Glow",
+        description="table: NLL by net and objective; toy: divergences from three densities in "
+        "the plane; ablation: EMA and MaP; matrices: full and triangular ones in ten dimensions; "
+        "glow: likelihood and samples of Glow",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(
         "cpu",

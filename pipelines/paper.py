@@ -16,7 +16,7 @@ from ebflow.data.schema import file_sha256
 from ebflow.errors import BadInput
 from pipelines import comparison
 from pipelines.checks import check as check_density
-from pipelines.config import EvaluateConfig, PaperConfig
+from pipelines.config import DivergeConfig, EvaluateConfig, PaperConfig
 from pipelines.density import HERE, evaluate, prepare, train
 from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
 from pipelines.experiments import EXPERIMENTS
@@ -57,7 +57,15 @@ def _trained(cell: Cell, source: Source) -> tuple[Artefact, Artefact]:
     return trained, measure(cell.measure, data, trained)
 
 
-MEASURES = {}
+@task(executor="ray", hash_includes=[source_digest("pipelines.stages.diverge")])
+def diverge(
+    config: DivergeConfig, data: Artefact, trained: Artefact, job: JobInfo = HERE
+) -> Artefact:
+    """Measures how far a flow is from an exact density in the plane."""
+    return run_stage("diverge", job, config, data.path, trained.path)
+
+
+MEASURES = {DivergeConfig: diverge}
 """Stages that measure a trained flow, by the type of their configuration."""
 
 
@@ -83,7 +91,7 @@ def compare(config: PaperConfig, found: list, job: JobInfo = HERE) -> Artefact:
 
 PAPER = Pipeline(
     name="paper",
-    tasks=(prepare, train, evaluate, compare),
+    tasks=(prepare, train, evaluate, diverge, compare),
     check=check,
     graph=paper,
     publish=comparison.publish,

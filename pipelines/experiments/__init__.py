@@ -11,9 +11,11 @@ from pipelines.experiments.cell import Experiment
 from pipelines.experiments.glow import GLOW
 from pipelines.experiments.matrices import MATRICES
 from pipelines.experiments.table import TABLE
+from pipelines.experiments.toy import TOY
 
 EXPERIMENTS: dict[str, Experiment] = {
     "table": TABLE,
+    "toy": TOY,
     "ablation": ABLATION,
     "matrices": MATRICES,
     "glow": GLOW,
