@@ -26,6 +26,7 @@ from pipelines.config import (
     ObjectiveConfig,
     PaperConfig,
     PreprocessConfig,
+    Section,
     TrainConfig,
 )
 from pipelines.experiments.cell import Cell, Column, Experiment, Folders, Row, summarise
@@ -33,8 +34,12 @@ from pipelines.experiments.settings import OBJECTIVES, bounds
 
 SIGMA = 0.375
 SECONDS = 15.0
-WEIGHTS = {"dsm": 0.02, "ssm_vr": 0.01, "fd_ssm": 0.01}
-"""The recipe's factors of score matching, beside an anchor of weight 1."""
+WEIGHTS = {"ssm_vr": SIGMA**2}
+"""The recipe's factors of score matching beside an anchor of weight 1, where they are not the
+default."""
+
+RATES = {"sine": 5e-3, "swirl": 2e-3, "checkerboard": 1e-2}
+"""The recipe's learning rates."""
 
 COLOURS = ["#6b6b6b", "#9a9a9a", "#1f5fa8", "#c2491d", "#d9a441"]
 """Of the objectives in figures: the likelihoods in grey."""
@@ -108,12 +113,14 @@ def _cell(config: PaperConfig, seed: int, density: str, objective: str) -> Cell:
     return Cell({"data": density, "objective": objective}, told, measure)
 
 
-def _config(density: str, objective: str, train: TrainConfig, **sections: Any) -> DensityConfig:  # noqa: ANN401
+def _config(
+    density: str, objective: ObjectiveConfig, train: TrainConfig, **sections: Section
+) -> DensityConfig:
     """Returns a configuration whose target is the smoothed density, in units of the data."""
-    noise = 0.0 if objective == "dsm" else SIGMA
+    noise = 0.0 if objective.name == "dsm" else SIGMA
     return DensityConfig(
         data=DataConfig(source=density),
-        preprocess=PreprocessConfig(normalise="none", logit=None),
+        objective=objective,
         train=train.model_copy(update={"noise": noise}),
         **sections,
     )
@@ -133,24 +140,25 @@ def _paper(config: PaperConfig, density: str, objective: str) -> DensityConfig:
     )  # fmt: skip
     return _config(
         density,
-        objective,
+        _objective(objective),
         train.model_copy(update=bounds(config, cpu=SECONDS, full=length.steps)),
+        preprocess=PreprocessConfig(normalise="none", logit=None),
         model=ModelConfig(architecture="planar", shift_activation=told.shift, norm=told.norm),
-        objective=_objective(objective),
         anchor=AnchorConfig(weight=0.0),
     )
 
 
 def _recipe(config: PaperConfig, density: str, objective: str) -> DensityConfig:
     train = TrainConfig(
-        batch_size=256, lr=5e-3, clip=10.0, ema_decay=0.99, validate_every=500, threads=1
-    )
+        batch_size=256, lr=RATES[density], warmup=0.25, clip=1.0, ema_decay=0.99,
+        validate_every=500, threads=1,
+    )  # fmt: skip
     return _config(
         density,
-        objective,
+        _objective(objective, WEIGHTS),
         train.model_copy(update=bounds(config, cpu=SECONDS, full=LENGTHS[density].steps)),
+        preprocess=PreprocessConfig(normalise="whiten", logit=None, match_after=False),
         model=ModelConfig(architecture="planar", depth=6, hidden=32),
-        objective=_objective(objective, WEIGHTS),
     )
 
 

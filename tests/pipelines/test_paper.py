@@ -73,6 +73,47 @@ def test_an_ablation_changes_nothing_but_what_its_labels_say():
     assert not found["CNN", "dsm", "off", "on", 0].published
 
 
+def toy(scale):
+    return by_name(PaperConfig(experiment="toy", scale=scale, seeds=2))
+
+
+@pytest.mark.parametrize("scale", ["cpu", "full"])
+def test_every_cell_of_toy_has_the_smoothed_density_as_its_target(scale):
+    found = toy(scale)
+    assert len(found) == 2 * 3 * 5
+    for (density, objective, _), cell in found.items():
+        told, measure = cell.config, cell.measure
+        assert told.data.source == measure.density == density
+        noise = told.objective.sigma if objective == "dsm" else told.train.noise
+        assert noise == measure.sigma == 0.375
+        assert not told.train.noise or objective != "dsm"
+        raw = told.preprocess.normalise == "none" or not told.preprocess.match_after
+        assert raw and told.train.threads == 1
+
+
+def test_toy_at_full_length_has_the_published_settings():
+    found = toy("full")
+    train = found["swirl", "fd_ssm", 1].config.train
+    assert (train.lr, train.clip, train.optimizer, train.dtype) == (1e-4, 2.5, "adam", "float64")
+    assert (train.batch_size, train.steps, train.schedule) == (2048, 50_001, "constant")
+    board = found["checkerboard", "fd_ssm", 0].config
+    assert (board.model.norm, board.model.shift_activation) == ("weight", "elu")
+    assert (board.train.batch_size, board.train.steps) == (10_000, 100_001)
+    assert found["sine", "sml", 0].config.train.clip is None
+    assert found["sine", "sml", 0].config.train.optimizer == "adamw"
+    assert found["swirl", "ml", 0].config.train.lr == 5e-3
+    assert not any(cell.config.anchor.weight for cell in found.values())
+
+
+def test_toys_objectives_share_all_but_their_noise_and_weight():
+    for density in ("sine", "swirl", "checkerboard"):
+        cells = [cell.config for key, cell in toy("cpu").items() if key[0] == density]
+        assert (
+            len({(str(c.model), str(c.anchor), c.train.lr, c.train.max_seconds) for c in cells})
+            == 1
+        )
+
+
 def test_cells_are_trained_by_the_workers_that_are_asked_for():
     cluster = ClusterConfig(workers=4)
     for name, experiment in EXPERIMENTS.items():
