@@ -79,17 +79,13 @@ class Anchor:
 
     def refresh(self) -> None:
         """Takes log Z and its gradient at the present weights, by exact log-determinants."""
-        with torch.enable_grad():
-            weights = [weight.detach().clone().requires_grad_() for weight in self.weights]
-            pairs = zip(self.lazy, weights, strict=True)
-            log_det = sum((layer.volume(w) for layer, w in pairs), start=torch.zeros(()))
-        if not torch.isfinite(log_det):
-            raise NonFinite("anchor: a linear layer became singular; lower the learning rate")
-        gradients = torch.autograd.grad(log_det, weights) if weights else ()
-        weights = [weight.detach() for weight in weights]
-        triples = zip(self.lazy, gradients, weights, strict=True)
-        self.kept, self._solvers = [_kept(*triple) for triple in triples], []
-        self.offset = log_det.detach() - self._inner(weights)
+        offset, kept = torch.zeros(()), []
+        for layer in self.lazy:  # one by one, so that one alone is held factorised
+            weight = layer.effective_weight().detach().requires_grad_()
+            log_det, gradient = _linearised(layer, weight)
+            offset = offset + log_det - torch.dot(gradient.flatten(), weight.detach().flatten())
+            kept.append(_kept(layer, gradient, weight.detach()))
+        self.offset, self.kept, self._solvers = offset, kept, []
         self.refreshes, self.age, self.drift = self.refreshes + 1, 0, 0.0
 
     def log_normalizer(self) -> Tensor:
@@ -136,9 +132,19 @@ class Anchor:
         return float((r - solve(layer.linear(r))).norm() / r.norm())
 
 
+def _linearised(layer: Weighted, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns log |det J| and its gradient at ``weight``."""
+    with torch.enable_grad():
+        log_det = layer.volume(weight)
+    if not torch.isfinite(log_det):
+        raise NonFinite("anchor: a linear layer became singular; lower the learning rate")
+    (gradient,) = torch.autograd.grad(log_det, weight)
+    return log_det.detach(), gradient
+
+
 def _kept(layer: Weighted, gradient: Tensor, weight: Tensor) -> dict[str, Tensor]:
-    found = {"gradient": gradient.contiguous(), "weight": weight}
-    return {name: found[name] for name in layer.keeps}
+    copies = {"gradient": gradient.contiguous, "weight": weight.clone}
+    return {name: copies[name]() for name in layer.keeps}
 
 
 def _like(layer: Weighted) -> Tensor:

@@ -2,18 +2,11 @@
 
 A step is loss, backward and fused Adam on a batch that is already preprocessed. Cases are timed
 in turn, round after round, so that a slow spell of the machine meets them alike; the least time
-of a case is reported, with the median beside it.
+of a case is reported, with the median beside it. Cases of one flow share its weights, optimiser
+and anchor, whose values do not change what a step costs: memory is that of one training.
 """
 
-__all__ = [
-    "Case",
-    "Timing",
-    "benchmark",
-    "convolutional_cases",
-    "dense_cases",
-    "growth",
-    "stepper",
-]
+__all__ = ["Subject", "Timing", "benchmark", "stepper"]
 
 import math
 import statistics
@@ -26,8 +19,7 @@ import torch
 from torch import Tensor
 
 from .anchor import Anchor
-from .architectures import convolutional, dense
-from .costs import flops, gemms
+from .benchmark_cases import Case
 from .flow import Flow
 from .loss import Loss
 from .objectives import OBJECTIVES, lazy_ml
@@ -35,40 +27,6 @@ from .randomness import generator as derive
 
 INTERVAL = 100
 """Steps between refreshes of an anchor; no refresh is timed with a step."""
-
-ANCHORED = ("dsm", "ssm")
-RIVALS = {
-    "zero": ("ml", "lazy_ml", "dsm", "ssm", "ssm_vr", "fd_ssm"),
-    "circular": ("ml", "dsm"),
-    "masked": ("ml", "dsm"),
-}
-"""Objectives by the padding of the convolutions: those of zero padding, and its cheap rivals."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One thing to time.
-
-    Attributes:
-        label: Its name.
-        flow: Makes the flow from a generator.
-        objective: The objective's name.
-        anchored: Whether an anchor of weight 1 stands beside it.
-        gemms: GEMMs of 2 B D² FLOP a step; None where that is not the measure.
-        flops: FLOP of a step; None where they are not counted.
-    """
-
-    label: str
-    flow: Callable[[torch.Generator], Flow]
-    objective: str
-    anchored: bool = False
-    gemms: int | None = None
-    flops: float | None = None
-
-    @property
-    def refreshed(self) -> bool:
-        """Whether an anchor is refreshed from time to time."""
-        return self.anchored or self.objective == "lazy_ml"
 
 
 @dataclass(frozen=True)
@@ -82,7 +40,7 @@ class Timing:
         median_ms: The median.
         gemms: GEMMs of 2 B D² FLOP a step, where they are the measure.
         peak_fraction: FLOP of the step / (least time · measured peak), where they are counted.
-        ml_ratio: Least time of exact ML / least time.
+        ml_ratio: Least time of exact ML / least time, where exact ML is timed.
     """
 
     size: int
@@ -91,45 +49,7 @@ class Timing:
     median_ms: float
     gemms: int | None
     peak_fraction: float | None
-    ml_ratio: float
-
-
-def dense_cases(
-    size: int, *, depth: int = 2, batch: int = 100, objectives: Sequence[str] = tuple(OBJECTIVES)
-) -> list[Case]:
-    """Returns every objective on a dense flow, exact ML first.
-
-    ``exact_sm`` is left out beyond two layers, where its trace has no closed form.
-    """
-    flow = partial(_dense, size, depth)
-    names = dict.fromkeys(("ml", *objectives))
-    if depth > 2:
-        names.pop("exact_sm", None)
-    found = []
-    for name in names:
-        counts = {"gemms": gemms(name, depth), "flops": flops(name, size, batch, depth)}
-        found.append(Case(name, flow, name, **counts))
-        if name in ANCHORED:
-            found.append(Case(f"{name} + anchor", flow, name, anchored=True, **counts))
-    return found
-
-
-def convolutional_cases(shape: Sequence[int], kernel_size: int) -> list[Case]:
-    """Returns objectives on the paper's CNN, exact ML with zero padding first."""
-    return [
-        Case(f"{name}, {padding}", partial(_cnn, tuple(shape), kernel_size, padding), name)
-        for padding, names in RIVALS.items()
-        for name in names
-    ]
-
-
-def _dense(size: int, depth: int, generator: torch.Generator) -> Flow:
-    return dense((size,), depth=depth, noise=0.1, generator=generator)
-
-
-def _cnn(shape: tuple[int, ...], side: int, padding: str, generator: torch.Generator) -> Flow:
-    options = {"kernel_size": side, "padding": padding, "noise": 0.1, "generator": generator}
-    return convolutional(shape, **options)
+    ml_ratio: float | None
 
 
 def benchmark(
@@ -138,35 +58,28 @@ def benchmark(
     """Returns the timings of cases of one size.
 
     Arguments:
-        cases: What to time; the first is the reference of ``ml_ratio``.
+        cases: What to time; the first of exact ML is the reference of ``ml_ratio``.
         peak: This machine's matrix-product peak in FLOP/s (``costs.measured_peak``).
         batch: The batch size B.
         seconds: Least time given to every row; slow rows get at least 5 steps.
     """
-    refresh = cache(_refresh_seconds)
-    times = _interleaved({case.label: stepper(case, batch) for case in cases}, seconds)
-    for case in cases:
-        share = refresh(case.flow) / INTERVAL if case.refreshed else 0.0
-        times[case.label] = [spent + share for spent in times[case.label]]
-    size = math.prod(cases[0].flow(derive(0, "benchmark")).event_shape)
-    reference = min(times[cases[0].label])
+    subject = cache(Subject)
+    refresh = cache(partial(_refresh_seconds, seconds=seconds))
+    steps = {case.label: stepper(case, batch, subject(case.flow)) for case in cases}
+    share = {
+        case.label: refresh(subject(case.flow).anchor) / INTERVAL if case.refreshed else 0.0
+        for case in cases
+    }
+    rows = _interleaved(steps, seconds)
+    times = {label: [spent + share[label] for spent in row] for label, row in rows.items()}
+    size = math.prod(subject(cases[0].flow).flow.event_shape)
+    reference = next((min(times[case.label]) for case in cases if case.objective == "ml"), None)
     return [_timing(case, times[case.label], size, peak, reference) for case in cases]
 
 
-def growth(timings: Sequence[Timing], least: int = 784) -> dict[str, float]:
-    """Returns, for every objective, the exponent of D in step times from ``least`` on."""
-    rows: dict[str, list[Timing]] = {}
-    for timing in timings:
-        if timing.size >= least:
-            rows.setdefault(timing.label, []).append(timing)
-    return {
-        name: math.log(found[-1].ms / found[0].ms) / math.log(found[-1].size / found[0].size)
-        for name, found in rows.items()
-        if len(found) > 1
-    }
-
-
-def _timing(case: Case, row: list[float], size: int, peak: float, reference: float) -> Timing:
+def _timing(
+    case: Case, row: list[float], size: int, peak: float, reference: float | None
+) -> Timing:
     least = min(row)
     return Timing(
         size=size,
@@ -175,61 +88,77 @@ def _timing(case: Case, row: list[float], size: int, peak: float, reference: flo
         median_ms=1e3 * statistics.median(row),
         gemms=case.gemms,
         peak_fraction=None if case.flops is None else case.flops / (least * peak),
-        ml_ratio=reference / least,
+        ml_ratio=None if reference is None else reference / least,
     )
 
 
-def _refresh_seconds(flow: Callable[[torch.Generator], Flow]) -> float:
-    """Returns the least time of three refreshes of an anchor."""
-    anchor, times = Anchor(flow(derive(0, "benchmark"))), []
-    for _ in range(3):
+def _refresh_seconds(anchor: Anchor, seconds: float) -> float:
+    """Returns the least time of three refreshes, or of one that takes longer than ``seconds``."""
+    times: list[float] = []
+    while not times or (len(times) < 3 and sum(times) < seconds):
         begin = time.perf_counter()
         anchor.refresh()
         times.append(time.perf_counter() - begin)
     return min(times)
 
 
-def stepper(case: Case, batch: int) -> Callable[[], None]:
-    """Returns a function that does one training step of a case."""
-    noise = derive(0, "benchmark", case.label)
-    flow = case.flow(noise)
-    loss = _loss(case, flow)
-    parameters = list(flow.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=1e-5, fused=True)
-    x = torch.randn(batch, *flow.event_shape, generator=noise)
+class Subject:
+    """Creates a flow, and the optimiser and the anchor that the steps of all its cases share."""
 
-    def step() -> None:
+    def __init__(self, flow: Callable[[torch.Generator], Flow]) -> None:
+        self.flow = flow(derive(0, "benchmark"))
+        self.parameters = list(self.flow.parameters())
+        self.optimizer = torch.optim.Adam(self.parameters, lr=1e-6, fused=True)
+        self.anchor = Anchor(self.flow, interval=10**9)
+
+
+def stepper(case: Case, batch: int, subject: Subject | None = None) -> Callable[[], Tensor]:
+    """Returns a function that does one training step of a case and returns the loss.
+
+    Arguments:
+        case: What to train.
+        batch: The batch size B.
+        subject: What is trained, if it is shared with other cases.
+    """
+    subject = subject or Subject(case.flow)
+    loss = _loss(case, subject)
+    noise = derive(0, "benchmark", case.label)
+    x = torch.randn(batch, *subject.flow.event_shape, generator=noise)
+
+    def step() -> Tensor:
         if loss.anchor is not None:
             loss.anchor.step()
-        optimizer.zero_grad(set_to_none=True)
+        subject.optimizer.zero_grad(set_to_none=True)
         value: Tensor = loss(x, noise).mean()
-        value.backward(inputs=parameters)
-        optimizer.step()
+        value.backward(inputs=subject.parameters)
+        subject.optimizer.step()
+        return value.detach()
 
     return step
 
 
-def _loss(case: Case, flow: Flow) -> Loss:
-    anchor = Anchor(flow, interval=10**9) if case.refreshed else None
+def _loss(case: Case, subject: Subject) -> Loss:
+    anchor = subject.anchor if case.refreshed else None
     if case.objective == "lazy_ml":
-        return Loss(flow, partial(lazy_ml, anchor=anchor), anchor=anchor)
-    weight = float(case.anchored)
-    return Loss(flow, OBJECTIVES[case.objective], anchor=anchor, anchor_weight=weight)
+        return Loss(subject.flow, partial(lazy_ml, anchor=anchor), anchor=anchor)
+    objective, weight = OBJECTIVES[case.objective], float(case.anchored)
+    return Loss(subject.flow, objective, anchor=anchor, anchor_weight=weight)
 
 
 def _interleaved(
-    steps: dict[str, Callable[[], None]], seconds: float, least: int = 5, burst: int = 4
+    steps: dict[str, Callable[[], Tensor]], seconds: float, least: int = 5, burst: int = 4
 ) -> dict[str, list[float]]:
+    def wanted(row: list[float]) -> bool:
+        return len(row) < least or sum(row) < seconds
+
     times: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         step()
-    while any(len(row) < least or sum(row) < seconds for row in times.values()):
+    while any(map(wanted, times.values())):
         for name, step in steps.items():
-            row = times[name]
-            if len(row) >= least and sum(row) >= seconds:
-                continue
             for _ in range(burst):
-                begin = time.perf_counter()
-                step()
-                row.append(time.perf_counter() - begin)
+                if wanted(times[name]):
+                    begin = time.perf_counter()
+                    step()
+                    times[name].append(time.perf_counter() - begin)
     return times

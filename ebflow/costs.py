@@ -1,16 +1,28 @@
 r"""What a training step costs, and what this machine can do.
 
 The unit is a GEMM of a batch with a dense layer, G = 2 B D² FLOP. A layer's forward is one, its
-backward two (weight and input), and the first layer needs no input gradient. ``tests`` compare
-the counts with those of PyTorch's FLOP counter.
+backward two (weight and input), and the first layer needs no input gradient. In a net of
+convolutions each has a unit of its own, 2 B D C k² FLOP. ``tests`` compare the counts with those
+of PyTorch's FLOP counter.
 """
 
-__all__ = ["OBJECTIVE_COSTS", "cubic", "flops", "gemms", "measured_peak"]
+__all__ = [
+    "OBJECTIVE_COSTS",
+    "convolutional_flops",
+    "cubic",
+    "flops",
+    "gemms",
+    "measured_peak",
+]
 
+import math
 import time
 from collections.abc import Callable
 
 import torch
+
+from .bijections import Convolution
+from .flow import Flow
 
 OBJECTIVE_COSTS: dict[str, Callable[[int, int], int]] = {
     "ml": lambda layers, slices: 3 * layers - 1,
@@ -30,6 +42,9 @@ K counts random directions; for ``dsm``, points an example (2 if antithetic); fo
 energies beside that at the data (two a direction for ``two_sided``); for ``exact_sm`` of three or
 more layers, dimensions.
 """
+
+UNCOUNTED = ("exact_sm", "relative_ml", "sml")
+"""What has no count for convolutions: D tangents, what is ``ml``, solutions in float64."""
 
 
 def _exact_trace(layers: int, size: int) -> int:
@@ -55,6 +70,36 @@ def flops(objective: str, size: int, batch: int, depth: int, slices: int = 1) ->
     """Returns the FLOP of one step of a dense flow, element-wise work left out."""
     rows = 2 * batch * size**2 * gemms(objective, depth, slices)
     return rows + cubic(objective, depth) * size**3
+
+
+def convolutional_flops(objective: str, flow: Flow, batch: int, slices: int = 1) -> float | None:
+    """Returns the FLOP of one step of a flow of convolutions, element-wise work left out.
+
+    They take the place of the GEMMs, layer by layer. ``ml`` adds, for zero padding, the D×D
+    matrix of every layer, its LU (2/3 D³) and its inverse (2 D³); for masked kernels nothing.
+
+    None for ``ml`` of circular kernels, whose log-determinants are Fourier transforms and small
+    complex blocks, and for ``UNCOUNTED``.
+    """
+    layers = [layer for layer in flow.layers if isinstance(layer, Convolution)]
+    circular = any(layer.padding == "circular" for layer in layers)
+    if objective in UNCOUNTED or (objective == "ml" and circular):
+        return None
+    units = [2 * batch * _taps(layer) for layer in layers]
+    first = gemms(objective, 0, slices)
+    total = (gemms(objective, 1, slices) - first) * sum(units) + first * units[0]
+    return total + (sum(map(_volume_flops, layers)) if objective == "ml" else 0)
+
+
+def _taps(layer: Convolution) -> int:
+    """Returns the multiplications of a convolution of one event, D C k²."""
+    return math.prod(layer.event_shape) * layer.weight[0].numel()
+
+
+def _volume_flops(layer: Convolution) -> float:
+    """Returns the FLOP of log |det J| and its gradient, by J from the convolution of units."""
+    size = math.prod(layer.event_shape)
+    return 4 * size * _taps(layer) + cubic("ml", 1) * size**3 if layer.lazy else 0.0
 
 
 def measured_peak(sizes: tuple[int, ...] = (512, 1024, 2048), seconds: float = 0.3) -> float:

@@ -11,15 +11,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ebflow.benchmark import (
-    Case,
-    Timing,
-    benchmark,
-    convolutional_cases,
-    dense_cases,
-    growth,
-)
+from ebflow.benchmark import Timing, benchmark
+from ebflow.benchmark_cases import Case, convolutional_cases, dense_cases
 from ebflow.costs import measured_peak
+from ebflow.errors import BadInput
+from ebflow.scaling import crossover, exponent
 from pipelines import environment
 from pipelines.options import Bench
 
@@ -29,6 +25,7 @@ UNIT = 1 if sys.platform == "darwin" else 1024
 
 def bench(options: Bench, console: Console) -> None:
     """Prints the timings as they come."""
+    subjects = [(title, _chosen(cases, options)) for title, cases in _subjects(options)]
     torch.set_num_threads(options.threads)
     peak = measured_peak()
     console.print(
@@ -38,15 +35,15 @@ def bench(options: Bench, console: Console) -> None:
         highlight=False,
     )
     timings = []
-    for title, cases in _subjects(options):
+    for title, cases in subjects:
+        before = _most_memory()
         found = benchmark(cases, peak=peak, batch=options.batch, seconds=options.seconds)
         timings += found
         console.print(_table(title, found))
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
-        console.print(f"most memory so far: {memory / 2**30:.1f} GiB", highlight=False)
+        console.print(_memory(before, _most_memory()), highlight=False)
     if options.architecture == "dense":
-        for name, exponent in growth(timings).items():
-            console.print(f"step time of {name} grows as D^{exponent:.2f}", highlight=False)
+        for line in _growth(timings):
+            console.print(line, highlight=False)
 
 
 def _subjects(options: Bench) -> Iterator[tuple[str, list[Case]]]:
@@ -57,7 +54,37 @@ def _subjects(options: Bench) -> Iterator[tuple[str, list[Case]]]:
     else:
         for channels, height, width, side in options.images:
             title = f"convolutional, {channels}×{height}×{width}, k = {side}, 6 layers"
-            yield title, convolutional_cases((channels, height, width), side)
+            shape = (channels, height, width)
+            yield title, convolutional_cases(shape, side, batch=options.batch)
+
+
+def _chosen(cases: list[Case], options: Bench) -> list[Case]:
+    """Returns the cases of the objectives that are asked for."""
+    names = {case.objective: None for case in cases}
+    for name in options.objectives:
+        if name not in names:
+            raise BadInput(f"--objectives: found {name}, expected some of {', '.join(names)}")
+    return [case for case in cases if case.objective in (options.objectives or names)]
+
+
+def _most_memory() -> int:
+    """Returns the most memory that this process has held so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
+
+
+def _memory(before: int, after: int) -> str:
+    bound = "" if after > before else "at most "
+    return f"memory of these cases at their peak: {bound}{after / 2**30:.1f} GiB"
+
+
+def _growth(timings: Sequence[Timing]) -> Iterator[str]:
+    for label in dict.fromkeys(row.label for row in timings):
+        power, size = exponent(timings, label), crossover(timings, label)
+        if power is not None:
+            reach = f"(95 %: {power.low:.2f} … {power.high:.2f})"
+            yield f"step time of {label} grows as D^{power.value:.2f} {reach}"
+        if size is not None:
+            yield f"a step of {label} is as fast as one of exact ML from D = {size:.0f} on"
 
 
 def _table(title: str, timings: Sequence[Timing]) -> Table:
@@ -66,8 +93,11 @@ def _table(title: str, timings: Sequence[Timing]) -> Table:
     for name in ("ms/step", "median", "GEMMs", "of peak", "× exact ML"):
         table.add_column(name, justify="right")
     for row in timings:
-        share = "" if row.peak_fraction is None else f"{row.peak_fraction:.0%}"
-        counts = ("" if row.gemms is None else str(row.gemms), share)
         times = (f"{row.ms:.2f}", f"{row.median_ms:.2f}")
-        table.add_row(row.label, *times, *counts, f"{row.ml_ratio:.2f}")
+        counts = (_told(row.gemms, "d"), _told(row.peak_fraction, ".0%"))
+        table.add_row(row.label, *times, *counts, _told(row.ml_ratio, ".2f"))
     return table
+
+
+def _told(number: float | None, form: str) -> str:
+    return "" if number is None else format(number, form)

@@ -22,7 +22,6 @@ from pipelines.nets import net, options
 
 LEAST_MARGIN = {"float32": 5e-7, "float64": 1e-15}
 NOISED = ("dsm", "fd_ssm", "taylor_sm", "sml")
-SLICED = ("ssm", "ssm_vr", "taylor_sm")
 
 
 def check(config: DensityConfig) -> Source:
@@ -79,8 +78,7 @@ def _check_changes(train: TrainConfig, shape: tuple[int, ...], levels: int | Non
 
 def _check_slices(config: ObjectiveConfig, width: int) -> None:
     """Raises BadInput if more orthogonal directions are asked for than there are."""
-    orthogonal = config.name in SLICED and config.directions == "orthogonal"
-    if orthogonal and config.slices > width:
+    if config.directions == "orthogonal" and config.slices > width:
         raise BadInput(
             f"objective.slices: found {config.slices}, expected at most {width} orthogonal "
             "directions (the number of features)"

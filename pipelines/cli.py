@@ -29,10 +29,12 @@ def main(words: Sequence[str] | None = None) -> int:
         with _sigterm_interrupts():
             return _dispatch(words)
     except BadInput as error:
-        return _end(BAD_INPUT, str(error))
+        return _end(BAD_INPUT, _spelled(str(error)))
     except StageFailed as error:
         again = shlex.join(["ebflow", *words])
-        return _end(FAILED, f"{error} (log: {error.log}; once mended, go on with: {again})")
+        return _end(
+            FAILED, f"{_spelled(str(error))} (log: {error.log}; once mended, go on with: {again})"
+        )
     except OSError as error:
         return _end(FAILED, f"{error.strerror or error}: {error.filename or 'no file'}")
     except KeyboardInterrupt:
@@ -51,6 +53,12 @@ def _sigterm_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _spelled(line: str) -> str:
+    from pipelines.spelling import spelled
+
+    return spelled(line)
 
 
 def _end(code: int, line: str) -> int:

@@ -6,6 +6,7 @@ it is no part of the key by which a finished stage is found again.
 
 __all__ = [
     "LIKELIHOOD",
+    "USERS",
     "AnchorConfig",
     "ClusterConfig",
     "DataConfig",
@@ -18,13 +19,14 @@ __all__ = [
     "PreprocessConfig",
     "Section",
     "StabiliseConfig",
+    "StepsConfig",
     "TrainConfig",
     "Training",
     "canonical",
 ]
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -36,6 +38,20 @@ LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
 
 DIFFERENCES = ("fd_ssm", "taylor_sm")
 """The objectives that subtract energies of near points."""
+
+USERS: dict[str, tuple[str, ...]] = {
+    "sigma": ("dsm",),
+    "sigma_end": ("dsm",),
+    "levels": ("dsm",),
+    "antithetic": ("dsm",),
+    "epsilon": ("fd_ssm",),
+    "slices": ("ssm", "ssm_vr", "taylor_sm"),
+    "directions": ("ssm", "ssm_vr", "taylor_sm"),
+    "estimator": ("taylor_sm",),
+    "step": ("taylor_sm",),
+    "weight": ("dsm", "exact_sm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"),
+}
+"""Which objectives use an option of an objective; for any other it stays at its default."""
 
 SLICED_WEIGHT = 0.01
 
@@ -185,6 +201,34 @@ class ObjectiveConfig(Section):
         "for dsm (its size is D / σ²), 1 with several levels, 0.01 for the others",
     )
 
+    @classmethod
+    def of(cls, name: str, **options: Any) -> "ObjectiveConfig":  # noqa: ANN401
+        """Returns the objective of that name with those of the ``options`` that it uses."""
+        return cls(name=name, **{key: options[key] for key in options if name in USERS[key]})
+
+    def kept_by(self, name: str) -> "ObjectiveConfig":
+        """Returns this with all that another objective does not use at its default."""
+        unused = [option for option, users in USERS.items() if name not in users]
+        fields = type(self).model_fields
+        return self.model_copy(update={option: fields[option].default for option in unused})
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that this objective uses."""
+        return {name: getattr(self, name) for name, users in USERS.items() if self.name in users}
+
+    @model_validator(mode="after")
+    def _what_is_set_is_used(self) -> "ObjectiveConfig":
+        default = self.kept_by(self.name)
+        for name, users in USERS.items():
+            found, expected = getattr(self, name), getattr(default, name)
+            if found != expected:
+                raise ValueError(
+                    f"{name}: found {found}, which {self.name} does not use, expected {expected} "
+                    f"(its default; it is for {', '.join(users)})"
+                )
+        return self
+
     @model_validator(mode="after")
     def _a_ladder_has_two_ends(self) -> "ObjectiveConfig":
         if self.levels > 1 and self.sigma_end is None:
@@ -306,6 +350,17 @@ class DivergeConfig(Section):
     resolution: int = Field(120, ge=2, description="pixels a side of the pictures")
 
 
+class StepsConfig(Section):
+    """Steps of every objective on one net, timed."""
+
+    net: Literal["FC", "CNN"] = Field("FC", description="two dense layers, or six convolutions")
+    channels: int = Field(1, ge=1, description="channels of the images")
+    side: int = Field(28, ge=4, multiple_of=4, description="height and width of the images")
+    batch: int = Field(100, ge=2, description="examples a step")
+    seconds: float = Field(1.0, gt=0, description="least time given to an objective, s")
+    threads: int = Field(2, ge=1, description="threads of a step")
+
+
 class Training(Section):
     """All that a training run depends on, besides its data."""
 
@@ -395,11 +450,11 @@ class DensityConfig(Training):
 class PaperConfig(Section):
     """An experiment of the paper, at a scale."""
 
-    experiment: Literal["table", "toy", "ablation", "matrices", "glow"] = Field(
+    experiment: Literal["table", "toy", "ablation", "runtime", "matrices", "glow"] = Field(
         "table",
         description="table: NLL by net and objective; toy: divergences from three densities in "
-        "the plane; ablation: EMA and MaP; matrices: full and triangular ones in ten dimensions; "
-        "glow: likelihood and samples of Glow",
+        "the plane; ablation: EMA and MaP; runtime: step times against D; matrices: full and "
+        "triangular ones in ten dimensions; glow: likelihood and samples of Glow",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(
         "cpu",

@@ -1,6 +1,6 @@
 """Configurations as YAML files, and what is wrong with one in one line."""
 
-__all__ = ["dump", "explain", "load", "peek"]
+__all__ = ["dump", "explain", "for_objective", "load", "peek"]
 
 import difflib
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from ebflow.errors import BadInput
 from pipelines.config import DensityConfig, Section
+from pipelines.spelling import spelled
 
 
 def dump(config: Section) -> str:
@@ -20,18 +21,29 @@ def dump(config: Section) -> str:
 
 
 def load(path: Path, base: DensityConfig) -> DensityConfig:
-    """Reads a YAML file; what it leaves out is taken from ``base``.
+    """Reads a YAML file; what it leaves out is taken from ``base``, if its objective uses it.
 
     Raises:
         BadInput: If it cannot be read, is not a mapping, or a key or value is not allowed.
     """
     found = _mapping(path)
     _check_keys(path, found, DensityConfig, "")
-    merged = _merge(base.model_dump(), found)
+    merged = _merge(for_objective(base, _objective(found)).model_dump(), found)
     try:
         return DensityConfig.model_validate(merged)
     except ValidationError as error:
         raise BadInput(explain(error, prefix=f"{path}, key ")) from None
+
+
+def for_objective(base: DensityConfig, name: str | None) -> DensityConfig:
+    """Returns what to start from if ``name`` is to be the objective: without others' options."""
+    if name is None:
+        return base
+    return base.model_copy(update={"objective": base.objective.kept_by(name)})
+
+
+def _objective(found: dict[str, Any]) -> str | None:
+    return found.get("objective", {}).get("name")
 
 
 def peek(path: Path) -> str | None:
@@ -92,7 +104,8 @@ def explain(error: ValidationError, *, prefix: str) -> str:
 
     Arguments:
         error: What pydantic found.
-        prefix: Goes before the dotted name of the field, such as ``--`` or ``FILE, key ``.
+        prefix: Goes before the dotted name of the field: ``FILE, key ``, or ``--`` for options,
+            which are spelled as such.
     """
     first = error.errors(include_url=False)[0]
     where = ".".join(_names(first["loc"], _PREFIXES.get(error.title, ())))
@@ -103,7 +116,7 @@ def explain(error: ValidationError, *, prefix: str) -> str:
     else:
         text = f"found {first['input']!r}, {_expected(text)}"
     if prefix == "--":
-        where = where.replace("_", "-")
+        return spelled(f"--{where.replace('_', '-')}: {text}")
     return f"{prefix}{where}: {text}"
 
 

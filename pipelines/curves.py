@@ -115,7 +115,7 @@ def _objective(base: Training, name: str, anchor: float) -> Training:
     every = DENSE if name == "ml" else SPARSE
     return base.model_copy(
         update={
-            "objective": ObjectiveConfig(name=name, sigma=SIGMA),
+            "objective": ObjectiveConfig.of(name, sigma=SIGMA),
             "anchor": base.anchor.model_copy(update={"weight": anchor}),
             "train": base.train.model_copy(update={"validate_every": every}),
         }
@@ -127,7 +127,7 @@ def _paper(base: Training, name: str) -> Training:
         update={
             "preprocess": PreprocessConfig(normalise="none", scale=0.5),
             "model": ModelConfig(depth=2, sign=-1, bias=1.0, calibrated=False),
-            "objective": ObjectiveConfig(name=name, sigma=1.0),
+            "objective": ObjectiveConfig.of(name, sigma=1.0),
             "anchor": AnchorConfig(weight=0.0),
             "train": base.train.model_copy(
                 update={

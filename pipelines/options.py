@@ -1,11 +1,14 @@
 """Options of the measuring commands; importing them costs nothing."""
 
-__all__ = ["Bench", "Curves"]
+__all__ = ["Bench", "Curves", "Objective"]
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+Objective = Literal["ml", "relative_ml", "lazy_ml", "sml", "dsm", "exact_sm", "ssm", "ssm_vr",
+                    "fd_ssm", "taylor_sm"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,10 @@ class Curves:
 class Bench:
     """Times one training step of every objective: fused Adam, float32.
 
-    Rows give the least and the median time, for dense flows GEMMs of 2 B D² FLOP and the step's
-    FLOP as a share of this machine's measured float32 matrix-product peak, and how much faster
-    than exact ML by slogdet (of zero-padded convolutions) a step is. Nothing else should run
-    meanwhile.
+    Rows give the least and the median time, for dense flows GEMMs of 2 B D² FLOP, the step's FLOP
+    as a share of this machine's measured float32 matrix-product peak, and how much faster than
+    exact ML by slogdet (of zero-padded convolutions) a step is. Then the growth of step times with
+    D, and from which D on an objective is as fast as exact ML. Nothing else should run meanwhile.
     """
 
     architecture: Literal["dense", "convolutional"] = "dense"
@@ -62,6 +65,8 @@ class Bench:
     """dimensions D of dense flows"""
     images: tuple[tuple[int, int, int, int], ...] = ((1, 28, 28, 7), (3, 32, 32, 3))
     """convolutional flows: channels, height, width and side of the kernel, of each"""
+    objectives: tuple[Objective, ...] = ()
+    """objectives to time, alone and beside the anchor where it is timed; none: all"""
     depth: int = 2
     """dense layers L of dense flows"""
     batch: int = 100

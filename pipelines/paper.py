@@ -16,14 +16,15 @@ from ebflow.data.schema import file_sha256
 from ebflow.errors import BadInput
 from pipelines import comparison
 from pipelines.checks import check as check_density
-from pipelines.config import DivergeConfig, EvaluateConfig, PaperConfig
+from pipelines.config import DivergeConfig, EvaluateConfig, PaperConfig, StepsConfig
 from pipelines.density import HERE, evaluate, prepare, train
 from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
 from pipelines.experiments import EXPERIMENTS
 from pipelines.experiments.cell import Cell
+from pipelines.experiments.runtime import Timed
 from pipelines.faults import StageFailed
 from pipelines.pipeline import Pipeline
-from pipelines.sources import source_digest
+from pipelines.sources import modules_of, source_digest
 
 redun_namespace = NAMESPACE
 
@@ -37,19 +38,22 @@ def check(config: PaperConfig) -> Sources:
         raise BadInput(
             f"--source: found {config.source!r}, expected none: {config.experiment} draws its own"
         )
-    configs = [cell.config for cell in experiment.placed(config)]
+    configs = [cell.config for cell in experiment.placed(config) if isinstance(cell, Cell)]
     return {told.data.source: check_density(told) for told in configs}
 
 
 def paper(config: PaperConfig, sources: Sources) -> Artefact:
     """Returns the comparison, as an expression of redun; a cell that fails stops no other."""
     cells = EXPERIMENTS[config.experiment].placed(config)
-    found = [_trained(cell, sources[cell.config.data.source]) for cell in cells]
+    found = [_measured(cell, sources) for cell in cells]
     return compare(config, catch_all(found, Exception, fail))
 
 
-def _trained(cell: Cell, source: Source) -> tuple[Artefact, Artefact]:
-    data = prepare(cell.config.data, source)
+def _measured(cell: Cell | Timed, sources: Sources) -> tuple[Artefact, ...]:
+    """Returns what the cell's stages make; prepared data apart."""
+    if isinstance(cell, Timed):
+        return (steps(cell.config),)
+    data = prepare(cell.config.data, sources[cell.config.data.source])
     trained = train(cell.config.training, data)
     if isinstance(cell.measure, EvaluateConfig):
         return trained, evaluate(cell.measure, cell.config.preprocess, data, trained)
@@ -69,6 +73,12 @@ MEASURES = {DivergeConfig: diverge}
 """Stages that measure a trained flow, by the type of their configuration."""
 
 
+@task(executor="ray", hash_includes=[source_digest("pipelines.stages.steps")])
+def steps(config: StepsConfig, job: JobInfo = HERE) -> Artefact:
+    """Times steps, alone on a machine."""
+    return run_stage("steps", job, config)
+
+
 @task(cache=False)
 def fail(results: list) -> None:
     """Ends the pipeline with the first failure, when all other cells are done."""
@@ -80,7 +90,7 @@ def fail(results: list) -> None:
 @task(
     executor="ray",
     hash_includes=[
-        source_digest("pipelines.stages.compare", "pipelines.experiments"),
+        source_digest("pipelines.stages.compare", *modules_of("pipelines.experiments")),
         file_sha256(comparison.TEMPLATE),
     ],
 )
@@ -91,7 +101,7 @@ def compare(config: PaperConfig, found: list, job: JobInfo = HERE) -> Artefact:
 
 PAPER = Pipeline(
     name="paper",
-    tasks=(prepare, train, evaluate, diverge, compare),
+    tasks=(prepare, train, evaluate, diverge, steps, compare),
     check=check,
     graph=paper,
     publish=comparison.publish,

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from ebflow.errors import BadInput
 from pipelines import recipes
 from pipelines.config import DensityConfig, PaperConfig
-from pipelines.config_files import explain, load, peek
+from pipelines.config_files import explain, for_objective, load, peek
 
 BORDER = re.compile(r"^\s*[│|+╭╰]\s*|\s*[│|+╮╯]\s*$|^\s*[-─]+\s*$")
 ENDS = ("Argument helptext:", "For full helptext", "Perhaps you meant:")
@@ -54,7 +54,8 @@ class Running:
 class Density(Running):
     """Trains, evaluates and tracks an energy-based flow on a data set.
 
-    Options go over the configuration file, which goes over the recipe.
+    Options go over the configuration file, which goes over the recipe. An objective other than
+    theirs takes of its options from them only those that it uses.
     """
 
     config: Annotated[DensityConfig, tyro.conf.arg(name="")]
@@ -105,7 +106,7 @@ def parse(
 def _base(words: Sequence[str]) -> tuple[DensityConfig, str]:
     """Returns what the options go over, and the name of its recipe."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--recipe", "--config", "--data.source"):
+    for name in ("--recipe", "--config", "--data.source", "--objective.name"):
         first.add_argument(name, nargs="?")
     first.add_argument("--data.columns", nargs="*")
     found = vars(first.parse_known_args(list(words))[0])
@@ -118,7 +119,8 @@ def _base(words: Sequence[str]) -> tuple[DensityConfig, str]:
         base, name = recipes.named(found["recipe"]), found["recipe"]
     else:
         base, name = recipes.for_source(source, found["data.columns"])
-    return (load(file, base) if file else base), name
+    base = load(file, base) if file else base
+    return for_objective(base, found["objective.name"]), name
 
 
 def _reason(stop: SystemExit, told: str) -> str:

@@ -49,7 +49,7 @@ def _doubts(numbers: Mapping[str, float], manifest: Manifest) -> Iterator[str]:
     if numbers["train/best_step"] == 0:
         yield (
             "no validation was better than the start: the checkpoint is the untrained flow. Lower "
-            "train.lr, train for longer, or give the anchor more weight"
+            "--train.lr, train for longer, or give the anchor more weight"
         )
     if numbers["test/gain"] < 0:
         yield (
@@ -59,7 +59,7 @@ def _doubts(numbers: Mapping[str, float], manifest: Manifest) -> Iterator[str]:
     if manifest.levels is not None and numbers["test/bpd"] > math.log2(manifest.levels):
         yield (
             f"{numbers['test/bpd']:.3g} bits/dim: the flow is worse than a uniform one over "
-            f"{manifest.levels} levels. With few training rows raise preprocess.shrinkage"
+            f"{manifest.levels} levels. With few training rows raise --preprocess.shrinkage"
         )
 
 

@@ -1,6 +1,6 @@
 """The digest of the code that a stage runs: what must change for a finished stage to be stale."""
 
-__all__ = ["source_digest"]
+__all__ = ["modules_of", "source_digest"]
 
 import ast
 import hashlib
@@ -29,6 +29,15 @@ def source_digest(*modules: str) -> str:
     for module in sorted(seen):
         total.update(f"{module}\0{len(seen[module])}\0".encode() + seen[module])
     return total.hexdigest()
+
+
+def modules_of(package: str) -> list[str]:
+    """Returns a package and its modules; imports none of them."""
+    path = _path(package)
+    if path is None:
+        raise ModuleNotFoundError(package)
+    inner = (file.stem for file in sorted(path.parent.glob("*.py")) if file != path)
+    return [package, *(f"{package}.{name}" for name in inner)]
 
 
 def _imported(module: str, path: Path, source: bytes) -> Iterator[str]:

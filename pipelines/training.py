@@ -31,13 +31,9 @@ from pipelines.environment import embedded
 from pipelines.nets import net
 from pipelines.rendezvous import FileRendezvous
 
-OPTIONS = {
-    "dsm": ("sigma", "antithetic"),
-    "fd_ssm": ("epsilon",),
-    "ssm": ("slices", "directions"),
-    "ssm_vr": ("slices", "directions"),
-    "taylor_sm": ("slices", "directions", "estimator", "step"),
-}
+OF_THE_LOSS = ("sigma_end", "levels", "weight")
+"""Options of an objective that are no argument of its function."""
+
 REPORT_S = 1.0
 START_LIMIT = 5
 """Starts of the worker group that may time out before the training fails."""
@@ -137,16 +133,16 @@ def _objective(config: ObjectiveConfig, anchor: Anchor) -> objectives.Objective:
     function = objectives.OBJECTIVES[config.name]
     if config.name == "lazy_ml":
         return partial(function, anchor=anchor)
-    options = {name: getattr(config, name) for name in OPTIONS.get(config.name, ())}
-    if config.name == "dsm" and config.levels > 1:
+    given = {name: value for name, value in config.options.items() if name not in OF_THE_LOSS}
+    if config.levels > 1:
         level = schedules.geometric(config.sigma, config.sigma_end)
-        options["sigma"] = tuple(level(k / (config.levels - 1)) for k in range(config.levels))
-    return partial(function, **options)
+        given["sigma"] = tuple(level(k / (config.levels - 1)) for k in range(config.levels))
+    return partial(function, **given)
 
 
 def _annealed(config: ObjectiveConfig) -> dict[str, schedules.Schedule]:
     """Returns what goes over the objective's options as training proceeds."""
-    if config.name != "dsm" or config.sigma_end is None or config.levels > 1:
+    if config.sigma_end is None or config.levels > 1:
         return {}
     return {"sigma": schedules.geometric(config.sigma, config.sigma_end)}
 

@@ -8,9 +8,9 @@ correlations R, shrunk to :math:`(1 - \rho) R + \rho I`, whitening is
 
 Integer data of ``levels`` values are first completed by uniform noise, divided by ``levels``,
 moved off the edges by ``margin`` and carried to the real line by logit(x) / ``scale``. That logit
-ends soon beyond the data: at −margin and 1 + margin of their range. *Extended*, it goes on as its
-tangents at the ends of that range, so that points which noise moves out of it have a density too:
-a density of data of ``levels`` values then has mass outside [0, levels].
+ends just beyond the data. *Extended*, it goes on as its tangents at the ends of their range, so
+that a point which noise moves out of it has a density too; the density then has mass outside
+[0, levels], and stays a lower bound of the integers' likelihood.
 """
 
 __all__ = ["Preprocessing", "SingularCovariance", "build", "fit", "gaussian"]

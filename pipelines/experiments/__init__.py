@@ -10,6 +10,7 @@ from pipelines.experiments.ablation import ABLATION
 from pipelines.experiments.cell import Experiment
 from pipelines.experiments.glow import GLOW
 from pipelines.experiments.matrices import MATRICES
+from pipelines.experiments.runtime import RUNTIME
 from pipelines.experiments.table import TABLE
 from pipelines.experiments.toy import TOY
 
@@ -17,6 +18,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "table": TABLE,
     "toy": TOY,
     "ablation": ABLATION,
+    "runtime": RUNTIME,
     "matrices": MATRICES,
     "glow": GLOW,
 }

@@ -4,7 +4,7 @@ A *cell* is one training and what is measured of it. Cells of equal labels diffe
 and are shown as one line: the mean and, where there are several, its 95 % interval.
 """
 
-__all__ = ["Cell", "Column", "Experiment", "Folders", "Line", "Row", "summarise"]
+__all__ = ["Cell", "Column", "Experiment", "Folders", "MACHINE", "Line", "Row", "summarise"]
 
 import json
 import math
@@ -24,6 +24,8 @@ from pipelines.method import method
 
 Folders = tuple[Path, ...]
 """What a cell's stages wrote: training and measurement."""
+
+MACHINE = f"{os.cpu_count()} × {platform.machine()}"
 
 Row = dict[str, Any]
 """``labels``, ``seed``, ``published``, ``data``, ``scale``, ``machine``, ``method``, metrics."""
@@ -49,22 +51,20 @@ class Cell:
         """Returns the same cell, trained by the workers of ``cluster``."""
         return replace(self, config=self.config.model_copy(update={"cluster": cluster}))
 
-    def rows(self, folders: Folders) -> list[Row]:
-        """Returns the cell's one row."""
+    def row(self, folders: Folders) -> Row:
+        """Returns what is shown of the cell."""
         trained, measured = folders
         training = json.loads((trained / "training.json").read_text())
-        return [
-            {
-                "labels": dict(self.labels),
-                "seed": self.config.seed,
-                "published": dict(self.published),
-                "data": Path(self.config.data.source).stem,
-                "machine": f"{os.cpu_count()} × {platform.machine()}",
-                "method": method(self.config),
-                **training["metrics"],
-                **json.loads((measured / "evaluation.json").read_text()),
-            }
-        ]
+        return {
+            "labels": dict(self.labels),
+            "seed": self.config.seed,
+            "published": dict(self.published),
+            "data": Path(self.config.data.source).stem,
+            "machine": MACHINE,
+            "method": method(self.config),
+            **training["metrics"],
+            **json.loads((measured / "evaluation.json").read_text()),
+        }
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,10 @@ class Column:
         return f"{told} ± {half:.{self.digits}f}" if shown else told
 
 
+def _one_each(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
+    return [cell.row(found) for cell, found in zip(cells, folders, strict=True)]
+
+
 def _no_figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
     return {}
 
@@ -109,7 +113,8 @@ class Experiment:
         source: The paper's data set of images; None where the experiment has its own data.
         cells: From the configuration to the cells, seed by seed.
         columns: The metrics of the table, behind the labels.
-        figures: From rows, in the order of the cells, and the cells' folders to figures by name.
+        rows: From the cells and their folders to rows; one a cell, if not told otherwise.
+        figures: From rows and the cells' folders to figures by name.
     """
 
     about: str
@@ -117,6 +122,7 @@ class Experiment:
     source: str | None
     cells: Callable[[PaperConfig], list[Any]]
     columns: tuple[Column, ...]
+    rows: Callable[[Sequence[Any], Sequence[Folders]], list[Row]] = _one_each
     figures: Callable[[Sequence[Row], Sequence[Folders]], dict[str, Figure]] = _no_figures
 
     def placed(self, config: PaperConfig) -> list[Any]:
@@ -170,8 +176,10 @@ def _line(columns: Sequence[Column], group: Sequence[Row]) -> Line:
     return Line(first["labels"], len(group), values, first["published"], first["method"])
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float]:
+def _interval(values: Sequence[float | None]) -> tuple[float, float]:
     count = len(values)
+    if None in values:
+        return math.nan, math.nan
     if count < 2:
         return float(values[0]), math.nan
     half = stats.t.ppf(0.975, count - 1) * stats.sem(values)

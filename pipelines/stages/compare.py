@@ -35,8 +35,7 @@ def compare(
     """
     run.log_params(config.model_dump())
     experiment = EXPERIMENTS[config.experiment]
-    pairs = list(zip(experiment.placed(config), found, strict=True))
-    rows = [row for cell, folders in pairs for row in cell.rows(folders)]
+    rows = experiment.rows(experiment.placed(config), found)
     (output / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
     images = {}
     (output / "figures").mkdir()

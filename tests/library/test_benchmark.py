@@ -2,15 +2,16 @@
 
 import pytest
 
-from ebflow.benchmark import (
-    Timing,
-    benchmark,
+from ebflow.architectures import dense
+from ebflow.benchmark import Subject, benchmark, stepper
+from ebflow.benchmark_cases import (
+    ZERO_PADDED,
+    Case,
     convolutional_cases,
     dense_cases,
-    growth,
-    stepper,
+    image_cases,
 )
-from ebflow.costs import flops, gemms
+from ebflow.costs import convolutional_flops, flops, gemms
 from ebflow.objectives import OBJECTIVES
 
 
@@ -37,8 +38,22 @@ def test_convolutions_step():
         stepper(case, 2)()
 
 
+def test_images_of_growing_sides_are_padded_with_zeros():
+    lists = image_cases(3, range(4, 13, 4), 3, objectives=("ml", "dsm"))
+    for side, cases in zip((4, 8, 12), lists, strict=True):
+        assert [case.label for case in cases] == ["ml, zero", "dsm, zero"]
+        assert all(Subject(case.flow).flow.event_shape == (3, side, side) for case in cases)
+    assert [case.objective for case in image_cases(1, [8], 3)[0]] == list(ZERO_PADDED)
+
+
+@pytest.mark.parametrize("side", [0, 6])
+def test_sides_that_the_net_cannot_halve_twice(side):
+    with pytest.raises(ValueError, match=f"sides: found {side}, expected multiples of 4"):
+        image_cases(1, [8, side], 3)
+
+
 def test_figures_fit_each_other():
-    cases = dense_cases(8, batch=10, objectives=("dsm",))
+    cases = dense_cases(8, batch=10, objectives=("ml", "dsm"))
     rows = {row.label: row for row in benchmark(cases, peak=1e9, seconds=0.001, batch=10)}
     assert list(rows) == ["ml", "dsm", "dsm + anchor"]
     dsm, ml = rows["dsm"], rows["ml"]
@@ -48,13 +63,27 @@ def test_figures_fit_each_other():
     assert dsm.peak_fraction == pytest.approx(rate / 1e9)
 
 
-def test_what_is_not_counted_is_left_out():
-    cases = convolutional_cases((1, 4, 4), 3)[:1]
+def test_convolutions_have_their_share_of_the_peak():
+    cases = convolutional_cases((1, 4, 4), 3, batch=2, objectives={"zero": ("dsm",)})
     (row,) = benchmark(cases, peak=1e9, seconds=0.001, batch=2)
-    assert (row.size, row.gemms, row.peak_fraction, row.ml_ratio) == (16, None, None, 1.0)
+    count = convolutional_flops("dsm", Subject(cases[0].flow).flow, 2)
+    assert row.gemms is None
+    assert row.peak_fraction == pytest.approx(count / (row.ms / 1e3) / 1e9)
 
 
-def test_growth_is_the_exponent():
-    rows = [Timing(d, "dsm", 3e-6 * d**2.1, 0.0, 11, 0.0, 1.0) for d in (256, 784, 1536, 3072)]
-    assert growth(rows) == {"dsm": pytest.approx(2.1)}
-    assert growth(rows[:2]) == {}
+def test_what_is_not_counted_or_compared_is_left_out():
+    cases = convolutional_cases((1, 4, 4), 3, objectives={"zero": ("sml",)})
+    (row,) = benchmark(cases, peak=1e9, seconds=0.001, batch=2)
+    assert (row.size, row.gemms, row.peak_fraction, row.ml_ratio) == (16, None, None, None)
+
+
+def test_cases_of_one_flow_share_one_training():
+    built = []
+
+    def flow(generator):
+        built.append(dense((4,), generator=generator))
+        return built[-1]
+
+    cases = [Case(name, flow, name) for name in ("dsm", "ssm", "lazy_ml")]
+    rows = benchmark(cases, peak=1e9, seconds=0.001, batch=4)
+    assert len(built) == 1 and [row.label for row in rows] == ["dsm", "ssm", "lazy_ml"]

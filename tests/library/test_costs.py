@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ebflow import costs
 from ebflow.anchor import Anchor
-from ebflow.architectures import dense
+from ebflow.architectures import convolutional, dense
 from ebflow.objectives import OBJECTIVES
 from ebflow.randomness import generator as derive
 
@@ -33,11 +33,15 @@ def counted(objective, depth, **options):
 
 
 def counted_flops(objective, depth, **options):
-    flow = dense((SIZE,), depth=depth)
+    return counted_of(dense((SIZE,), depth=depth), objective, **options)
+
+
+def counted_of(flow, objective, **options):
+    """Returns the FLOP of matrix products and convolutions of one step."""
     if objective == "lazy_ml":
         options["anchor"] = Anchor(flow)
         options["anchor"].step()
-    x = torch.randn(BATCH, SIZE, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(BATCH, *flow.event_shape, generator=torch.Generator().manual_seed(0))
     with FlopCounterMode(display=False) as counter:
         loss = OBJECTIVES[objective](flow, x, generator=derive(0), **options).mean()
         loss.backward(inputs=list(flow.parameters()))
@@ -81,6 +85,61 @@ def test_an_exact_trace_of_two_layers_is_14_products_and_8_of_weights():
 def test_sampling_solves_by_factors_beside_its_products(depth):
     """PyTorch does not count the L triangular solves, which the model does."""
     assert counted("sml", depth) == costs.gemms("sml", depth) - depth
+
+
+PADDINGS = pytest.mark.parametrize("padding", ["zero", "circular", "masked"])
+CONVOLUTIONS = {
+    "lazy_ml": lambda first, all: 3 * all - first,
+    "dsm": lambda first, all: 6 * all - first,
+    "ssm": lambda first, all: 9 * all - 5 * first,
+    "ssm_vr": lambda first, all: 9 * all - 2 * first,
+    "fd_ssm": lambda first, all: 9 * all - 3 * first,
+    "taylor_sm": lambda first, all: 9 * all - 2 * first,
+}
+"""FLOP of a step, by those of the forward pass of the first layer and of all of them."""
+
+
+def cnn(padding="zero"):
+    """Returns a net of blocks of 2×4×4 and 8×2×2 events, two layers each."""
+    return convolutional((2, 4, 4), kernel_size=3, padding=padding, blocks=2)
+
+
+UNITS = [2 * BATCH * 32 * 2 * 9] * 2 + [2 * BATCH * 32 * 8 * 9] * 2
+
+
+@PADDINGS
+@pytest.mark.parametrize("objective", CONVOLUTIONS)
+def test_convolutions_are_counted(objective, padding):
+    found = counted_of(cnn(padding), objective)
+    assert found == costs.convolutional_flops(objective, cnn(padding), BATCH)
+    assert found == CONVOLUTIONS[objective](UNITS[0], sum(UNITS))
+
+
+@pytest.mark.parametrize("slices", [2, 3])
+@pytest.mark.parametrize("objective", ["ssm", "ssm_vr", "taylor_sm"])
+def test_convolutions_of_slices_are_counted(objective, slices):
+    found = counted_of(cnn(), objective, slices=slices)
+    assert found == costs.convolutional_flops(objective, cnn(), BATCH, slices)
+
+
+def test_exact_likelihood_builds_and_factorises_the_matrix_of_every_convolution():
+    """PyTorch counts the images of the D units and their gradient, not the LU and the inverse."""
+    found = costs.convolutional_flops("ml", cnn(), BATCH)
+    factorised = 4 * (2 / 3 + 2) * 32**3
+    assert found == pytest.approx(counted_of(cnn(), "ml") + factorised)
+    built = 2 * sum(UNITS) * 32 / BATCH
+    assert found == pytest.approx(3 * sum(UNITS) - UNITS[0] + built + factorised)
+
+
+def test_masked_convolutions_need_no_matrix():
+    found = costs.convolutional_flops("ml", cnn("masked"), BATCH)
+    assert found == counted_of(cnn("masked"), "ml") == 3 * sum(UNITS) - UNITS[0]
+
+
+def test_what_is_not_counted():
+    assert costs.convolutional_flops("ml", cnn("circular"), BATCH) is None
+    for objective in ("exact_sm", "relative_ml", "sml"):
+        assert costs.convolutional_flops(objective, cnn(), BATCH) is None
 
 
 def test_every_objective_has_a_cost():

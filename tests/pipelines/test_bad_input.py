@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import store
+from pipelines.spelling import spelled
 
 OPTIONS = {
     "no number": ("--train.lr fast", "--train.lr: found 'fast', expected a number"),
@@ -43,7 +44,7 @@ OPTIONS = {
     "no step": ("--objective.step 0", "--objective.step: found 0.0, expected greater than 0"),
     "more directions than dimensions": (
         "--objective.name ssm --objective.directions orthogonal --objective.slices 65",
-        "objective.slices: found 65, expected at most 64 orthogonal directions",
+        "--objective.slices: found 65, expected at most 64 orthogonal directions",
     ),
     "differences of rounded energies": (
         "--objective.name taylor_sm --train.precision high",
@@ -58,7 +59,7 @@ OPTIONS = {
     "wide margin": ("--preprocess.logit 0.5", "--preprocess.logit: found 0.5, expected less than"),
     "too few GPUs": (
         "--cluster.gpu --workers 64",
-        "GPUs in this machine, expected one for each of cluster.workers = 64",
+        "GPUs in this machine, expected one for each of --cluster.workers = 64",
     ),
     "unknown precision": (
         "--train.precision low",
@@ -66,38 +67,81 @@ OPTIONS = {
     ),
     "a margin that is rounded away": (
         "--preprocess.logit 1e-7",
-        "preprocess.logit: found 1e-07, which float32 rounds away, expected at least 5e-07",
+        "--preprocess.logit: found 1e-07, which float32 rounds away, expected at least 5e-07",
     ),
     "more features than rows": (
         "--data.rows 120 --data.validation 30 --data.test 30 --train.batch-size 16",
-        "preprocess.shrinkage: found 0 with 60 training rows of 64 features",
+        "--preprocess.shrinkage: found 0 with 60 training rows of 64 features",
     ),
     "relative gradients among others": (
         "--objective.name relative_ml --stabilise.low-energy 1",
         "--objective.name: found 'relative_ml' with low_energy or latent_mean",
     ),
     "no workers": ("--workers 0", "--cluster.workers: found 0, expected greater"),
-    "uneven batch": ("--workers 3", "--train.batch-size: found 128, expected a multiple of"),
-    "large batch": ("--train.batch-size 5000", "found 5000, expected at most 1297"),
+    "uneven batch": (
+        "--workers 3",
+        "--train.batch-size: found 128, expected a multiple of --cluster.workers = 3",
+    ),
+    "large batch": (
+        "--train.batch-size 5000",
+        "--train.batch-size: found 5000, expected at most 1297",
+    ),
+    "noise of another objective": (
+        "--objective.name ssm --objective.sigma 0.5",
+        "--objective.sigma: found 0.5, which ssm does not use, expected 0.3 (its default; it is "
+        "for dsm)",
+    ),
+    "directions of another objective": (
+        "--objective.slices 2",
+        "--objective.slices: found 2, which dsm does not use, expected 1 (its default; it is for "
+        "ssm, ssm_vr, taylor_sm)",
+    ),
+    "a ladder of another objective": (
+        "--objective.name lazy_ml --objective.levels 4",
+        "--objective.levels: found 4, which lazy_ml does not use, expected 1",
+    ),
+    "weight of a likelihood": (
+        "--objective.name ml --objective.weight 2",
+        "--objective.weight: found 2.0, which ml does not use, expected None",
+    ),
+    "flips of rows": (
+        "--data.source sine --train.augment flip",
+        "--train.augment: found flip for examples of shape (2,), expected images of shape (H, W)",
+    ),
+    "noise on levels": (
+        "--train.noise 0.5",
+        "--train.noise: found 0.5 for data of 17 integer levels, expected 0",
+    ),
+    "negative noise": ("--train.noise -1", "--train.noise: found -1.0, expected greater"),
+    "unknown augmentation": (
+        "--train.augment crop",
+        "--train.augment: found 'crop', expected one of",
+    ),
+    "an option of planar": ("--model.norm weight", "--model.norm: found 'weight', which dense"),
+    "an extension of nothing": (
+        "--preprocess.logit None --preprocess.extended",
+        "--preprocess.extended: found True without a logit, expected False",
+    ),
     "negative seed": ("--seed -1", "--seed: found -1, expected greater than or equal to 0"),
     "misspelt option": ("--train.lrr 1", "--train.lrr, 1 (did you mean --train.lr?)"),
     "stray word": ("digits", "found unknown digits"),
     "flag with a value": ("--force yes", "found unknown yes"),
     "noise beyond the logit": (
         "--preprocess.no-match-after --objective.name dsm",
-        "expected True",
+        "--preprocess.match-after: found False with a logit and dsm, whose points leave the range "
+        "of the data, expected True, --preprocess.extended True or --preprocess.logit None",
     ),
     "differences beyond the logit": (
         "--preprocess.no-match-after --objective.name taylor_sm",
         "expected True",
     ),
     "unknown recipe": ("--recipe cifar", "--recipe: found 'cifar', expected one of digits"),
-    "unknown source": ("--data.source digit", "data.source: found 'digit', expected one of"),
+    "unknown source": ("--data.source digit", "--data.source: found 'digit', expected one of"),
     "missing file": ("--data.source none.parquet", "none.parquet: no such file"),
     "unknown column": ("--data.columns age", "column age: no such column, expected one of image"),
-    "many rows": ("--data.rows 9999", "data.rows: found 9999, expected 1 … 1797"),
+    "many rows": ("--data.rows 9999", "--data.rows: found 9999, expected 1 … 1797"),
     "all for test": ("--data.test 1797", "found 1797 rows, expected at least"),
-    "share of two": ("--data.test 1.5", "data.test: found 1.5, expected a whole number of rows"),
+    "share of two": ("--data.test 1.5", "--data.test: found 1.5, expected a whole number of rows"),
     "nameless run": ("--name ../x", "--name: found '../x', expected"),
     "missing config": ("--config none.yaml", "none.yaml: cannot be read (No such file"),
     "folder as config": ("--config .", ".: cannot be read (Is a directory)"),
@@ -120,11 +164,18 @@ FILES = {
         "objective: {levels: 2}\n",
         "key objective.sigma_end: found None with 2 levels, expected the noise of the last",
     ),
+    "noise of another objective": (
+        "objective: {name: ssm, sigma: 0.5}\n",
+        "key objective.sigma: found 0.5, which ssm does not use, expected 0.3",
+    ),
     "list for number": ("seed: [1]\n", "key seed: found [1], expected a valid integer"),
     "null for number": ("seed: null\n", "key seed: found None, expected a valid integer"),
     "number for list": ("data: {columns: 3}\n", "key data.columns: found 3, expected a valid"),
     "code": ("!!python/object/apply:os.system ['touch hacked']\n", "not YAML (line 1: could not"),
-    "uneven batch": ("cluster: {workers: 5}\n", "key train.batch_size: found 128, expected"),
+    "uneven batch": (
+        "cluster: {workers: 5}\n",
+        "key train.batch_size: found 128, expected a multiple of cluster.workers = 5",
+    ),
 }
 
 
@@ -139,7 +190,9 @@ def refused(result, line, home):
 
 @pytest.mark.parametrize("words, line", OPTIONS.values(), ids=OPTIONS)
 def test_bad_option(words, line, home, ebflow):
-    refused(ebflow("run", "density", *words.split()), line, home)
+    result = ebflow("run", "density", *words.split())
+    refused(result, line, home)
+    assert spelled(result.err[0]) == result.err[0]
 
 
 @pytest.mark.parametrize("text, line", FILES.values(), ids=FILES)
@@ -226,6 +279,22 @@ def test_truncated_file(home, ebflow, tmp_path, tabular_file):
 def test_bad_images_of_a_benchmark(image, home, ebflow):
     result = ebflow("bench", "--architecture", "convolutional", "--images", *image.split())
     refused(result, f"--images: found {image}, expected channels, height and width", home)
+
+
+@pytest.mark.parametrize(
+    "words, found",
+    [
+        ("--architecture convolutional --objectives", "relative_ml"),
+        ("--depth 3 --objectives", "exact_sm"),
+    ],
+)
+def test_objectives_that_a_benchmark_has_not(words, found, home, ebflow):
+    result = ebflow("bench", "--no-huge-pages", *words.split(), "--objectives", "dsm", found)
+    refused(result, f"--objectives: found {found}, expected some of ml, ", home)
+
+
+def test_an_objective_that_there_is_not(home, ebflow):
+    refused(ebflow("bench", "--objectives", "dms"), "--objectives: found 'dms', expected", home)
 
 
 def test_bad_port(home, ebflow):

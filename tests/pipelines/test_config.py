@@ -1,13 +1,18 @@
 """Configurations: reading, writing, precedence, keys."""
 
+import inspect
+
 import pytest
 import yaml
 
 from ebflow.errors import BadInput
+from ebflow.objectives import OBJECTIVES
 from pipelines import recipes
-from pipelines.config import DensityConfig, ObjectiveConfig, TrainConfig, canonical
+from pipelines.checks import check
+from pipelines.config import USERS, DensityConfig, ObjectiveConfig, TrainConfig, canonical
 from pipelines.config_files import dump, load
 from pipelines.parsing import parse_density
+from pipelines.spelling import spelled
 
 
 def changed(config, section, **fields):
@@ -84,6 +89,77 @@ def test_the_recipe_follows_the_source(tabular_file, image_file):
     assert recipes.for_source(str(image_file))[0].objective == recipes.mnist9k().objective
     assert recipes.for_source(str(image_file))[0].name == image_file.stem
     assert recipes.for_source(str(image_file))[1] == "mnist9k"
+
+
+def test_every_option_of_an_objective_has_users():
+    """A function's arguments are its options, but for those of the loss around it."""
+    assert set(USERS) == set(ObjectiveConfig.model_fields) - {"name"}
+    for name, function in OBJECTIVES.items():
+        taken = set(inspect.signature(function).parameters) & set(USERS)
+        used = {option for option, users in USERS.items() if name in users}
+        assert used - {"sigma_end", "levels", "weight"} == taken, name
+
+
+def other(option):
+    """Returns an allowed value of an option of an objective that is not its default."""
+    words = {"directions": "sphere", "estimator": "taylor", "antithetic": True, "weight": 2.0}
+    return words.get(option, 2)
+
+
+@pytest.mark.parametrize("option", USERS)
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_option_is_taken_where_it_is_used_and_refused_elsewhere(name, option):
+    fields = {"name": name, option: other(option)}
+    if option == "levels" and name in USERS[option]:
+        fields["sigma_end"] = 0.1
+    if name in USERS[option]:
+        assert ObjectiveConfig(**fields).options[option] == other(option)
+    else:
+        with pytest.raises(ValueError, match=f"{option}: found .* {name} does not use, expected"):
+            ObjectiveConfig(**fields)
+    assert ObjectiveConfig.of(**fields).name == name
+
+
+def test_another_objective_takes_from_the_recipe_what_it_uses(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("objective: {name: dsm, sigma: 0.7, weight: 3.0}\n")
+    words = ["--config", str(path)]
+    assert parse_density(words).config.objective == ObjectiveConfig(sigma=0.7, weight=3.0)
+    found = parse_density([*words, "--objective.name", "ssm"]).config.objective
+    assert found == ObjectiveConfig(name="ssm", weight=3.0)
+    assert parse_density([*words, "--objective.name=ml"]).config.objective.options == {}
+    path.write_text("objective: {name: fd_ssm}\n")
+    assert load(path, recipes.paper()).objective == ObjectiveConfig(name="fd_ssm")
+    found = parse_density(["--recipe", "paper", "--objective.name", "ssm"]).config
+    assert found == changed(recipes.paper(), "objective", name="ssm", sigma=0.3)
+
+
+LINES = {
+    "train.batch_size: found 3": "--train.batch-size: found 3",
+    "--train.batch_size: found 3": "--train.batch-size: found 3",
+    "--train.batch-size: found 3": "--train.batch-size: found 3",
+    "expected at most cluster.workers = 2.": "expected at most --cluster.workers = 2.",
+    "lower train.lr, or data.rows": "lower --train.lr, or --data.rows",
+    "my/train.lr: no such file": "my/train.lr: no such file",
+    "train.lr.parquet: no such file": "train.lr.parquet: no such file",
+    "train.rate: found 3": "train.rate: found 3",
+    "a.yaml, key train.lr: found 3": "a.yaml, key train.lr: found 3",
+}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_options_are_spelled_as_one_types_them(line):
+    assert spelled(line) == LINES[line]
+    assert spelled(LINES[line]) == LINES[line]
+
+
+@pytest.mark.parametrize("name", ["dsm", "fd_ssm", "taylor_sm", "sml"])
+def test_an_extended_logit_lets_noise_leave_the_range(name):
+    config = changed(recipes.digits(), "preprocess", match_after=False)
+    config = config.model_copy(update={"objective": ObjectiveConfig(name=name)})
+    with pytest.raises(BadInput, match="preprocess.match_after: found False with a logit"):
+        check(config)
+    assert check(changed(config, "preprocess", extended=True)).location == "digits"
 
 
 def test_unknown_recipe():

@@ -15,6 +15,7 @@ from pipelines.experiments.cell import Column, summarise
 from .conftest import NO_RAY, Store
 
 CONFIG = PaperConfig(source="digits", scale="smoke", seeds=2)
+TRAINED = [name for name in EXPERIMENTS if name != "runtime"]
 IMAGES = [name for name, experiment in EXPERIMENTS.items() if experiment.source]
 
 
@@ -116,7 +117,8 @@ def test_toys_objectives_share_all_but_their_noise_and_weight():
 
 def test_cells_are_trained_by_the_workers_that_are_asked_for():
     cluster = ClusterConfig(workers=4)
-    for name, experiment in EXPERIMENTS.items():
+    for name in TRAINED:
+        experiment = EXPERIMENTS[name]
         source = "digits" if experiment.source else None
         config = PaperConfig(experiment=name, source=source, cluster=cluster)
         assert all(cell.config.cluster == cluster for cell in experiment.placed(config))
@@ -136,22 +138,62 @@ def rows(experiment, cells):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_table_fits_a_terminal(name):
-    source = "digits" if name in IMAGES else None
-    config = CONFIG.model_copy(update={"experiment": name, "source": source})
-    experiment = EXPERIMENTS[name]
-    told = rows(experiment, experiment.cells(config))
+def shown(config, told):
     console = Console(width=80, file=io.StringIO())
     summary = {
         "rows": told, "stages": {"train": "32 ran, 0 cached"}, "report": "report.html",
         "figures": "figures", "config": config.model_dump(),
     }  # fmt: skip
     comparison.show(console, summary)
-    text = console.file.getvalue()
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_table_fits_a_terminal(name):
+    source = "digits" if name in IMAGES else None
+    config = CONFIG.model_copy(update={"experiment": name, "source": source})
+    experiment = EXPERIMENTS[name]
+    told = rows(experiment, experiment.cells(config))
+    text = shown(config, told)
     assert "…" not in text and "mnist9k" in text and "smoke" in text
     last = experiment.columns[-1]
     assert text.count(f"{1234.5:.{last.digits}f} ± ") >= len(told) / config.seeds
+
+
+LAWS = {"ml": (1e-6, 3.0), "dsm": (1e-3, 2.0)}
+"""Step times c Dᵇ in milliseconds that cross at D = 1000."""
+
+
+@pytest.fixture
+def timed(tmp_path):
+    """Cells of the runtime, and folders with timings by the laws."""
+    cells = EXPERIMENTS["runtime"].cells(PaperConfig(experiment="runtime"))
+    folders = []
+    for index, cell in enumerate(cells):
+        size = cell.config.channels * cell.config.side**2
+        folders.append((tmp_path / str(index),))
+        folders[-1][0].mkdir()
+        made = [
+            {"size": size, "label": label, "ms": c * size**b, "median_ms": c * size**b,
+             "gemms": None, "peak_fraction": None, "ml_ratio": None}
+            for label, (c, b) in LAWS.items()
+        ]  # fmt: skip
+        (folders[-1][0] / "timings.json").write_text(json.dumps(made))
+    return cells, folders
+
+
+def test_runtimes_are_told_by_their_exponents_and_where_they_cross(timed):
+    experiment = EXPERIMENTS["runtime"]
+    told = experiment.rows(*timed)
+    assert len(told) == 3 * len(LAWS)
+    by_label = {tuple(row["labels"].values()): row for row in told}
+    dense = by_label["FC", "grey", "dsm"]
+    assert dense["exponent"] == pytest.approx(2.0) and dense["crossover"] == pytest.approx(1000)
+    assert by_label["CNN", "colour", "ml"]["time/step_ms"] == pytest.approx(1e-6 * 3072**3)
+    assert by_label["CNN", "colour", "ml"]["published"] == {"time/step_ms": 50000}
+    text = shown(PaperConfig(experiment="runtime"), told)
+    assert "…" not in text and "1000" in text and "28991" in text
+    assert set(experiment.figures(told, timed[1])) == {"runtime"}
 
 
 def test_the_page_says_what_it_compares():

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from pipelines import sources
-from pipelines.sources import source_digest
+from pipelines.sources import modules_of, source_digest
 
 
 @pytest.fixture
@@ -41,6 +41,11 @@ def test_a_change_of_what_is_not_imported_does_not(library, name):
 def test_nothing_is_imported(library):
     source_digest("lib.a")
     assert "lib" not in sys.modules
+
+
+def test_a_package_has_all_its_modules(library):
+    assert modules_of("lib") == ["lib", "lib.a", "lib.c", "lib.d"]
+    assert modules_of("lib.inner") == ["lib.inner", "lib.inner.b"]
 
 
 def test_unknown_module(library):

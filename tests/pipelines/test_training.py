@@ -102,9 +102,9 @@ def test_every_configuration_trains(fields, dataset):
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "diabetes"
-    prepare("diabetes", folder)
+def table(tmp_path_factory, tabular_file):
+    folder = tmp_path_factory.mktemp("data") / "table"
+    prepare(tabular_file, folder)
     return Dataset(folder)
 
 
@@ -123,7 +123,7 @@ def rows_seen(trainer, monkeypatch):
 
 def test_noise_is_added_to_training_rows_alone(table, monkeypatch):
     """Of 12 steps of 32 rows of 10: the noise's deviation to 5 standard errors."""
-    plain = Training(train=SHORT, preprocess=PreprocessConfig(logit=None))
+    plain = Training(train=SHORT, preprocess=PreprocessConfig(shrinkage=0.01))
     noised = plain.model_copy(update={"train": SHORT.model_copy(update={"noise": 0.25})})
     first, second = (build(config, table) for config in (plain, noised))
     assert first.validate().metrics["val/nll"] == second.validate().metrics["val/nll"]
@@ -185,9 +185,10 @@ def test_noise_is_one_number_annealed_or_a_ladder():
 def test_slices_have_the_directions_of_the_configuration():
     fields = dict(slices=3, directions="sphere", estimator="two_sided", step=0.1)
     assert options(name="taylor_sm", **fields)[0] == fields
+    fields = dict(slices=3, directions="sphere", weight=2.0)
     assert options(name="ssm", **fields)[0] == {"slices": 3, "directions": "sphere"}
-    assert options(name="exact_sm", sigma_end=0.1, **fields)[0] == {}
-    assert not options(name="exact_sm", sigma_end=0.1)[1].annealed
+    found, loss = options(name="exact_sm", weight=2.0)
+    assert found == {} and not loss.annealed and loss.weight == 2.0
 
 
 def test_more_seconds_end_nothing_and_few_end_all(dataset):
@@ -263,7 +264,8 @@ def test_the_controller_appends_the_rows_of_rank_0(tmp_path):
 @pytest.mark.parametrize("changes", [{}, {"augment": "cifar10"}, {"noise": 0.1}])
 def test_a_resumed_training_is_the_uninterrupted_one(dataset, table, tmp_path, changes):
     dataset = table if "noise" in changes else dataset
-    config = Training(train=SHORT.model_copy(update=changes))
+    front = PreprocessConfig(shrinkage=0.01)
+    config = Training(train=SHORT.model_copy(update=changes), preprocess=front)
     whole, _ = finished(config, dataset)
     first = build(config, dataset)
     for event in first.run():

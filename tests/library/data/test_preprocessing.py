@@ -273,7 +273,8 @@ def test_the_extension_changes_nothing_inside_the_range(dtype):
 def test_a_density_before_an_extended_logit_has_all_its_mass_on_the_line():
     """By the trapezoidal rule over and far beyond the range."""
     flow = Flow((1,), []).preprocessed(
-        build({**FRONT, "width": 1, "margin": 0.05, "extended": True}), match_after=False
+        build({**FRONT, "width": 1, "margin": 0.3, "scale": 1.0, "extended": True}),
+        match_after=False,
     )
     x = torch.linspace(-500, 760, 200_001, dtype=torch.float64)
     p = flow.double().matched.log_prob(x[:, None]).exp()
