@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ebflow.scaling import crossover, exponent
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ebflow.benchmark import Timing
+from ebflow.scaling import crossover, exponent
 from pipelines.config import ClusterConfig, PaperConfig, StepsConfig
 from pipelines.experiments.cell import MACHINE, Column, Experiment, Folders, Row
 

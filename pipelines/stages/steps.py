@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from ebflow.benchmark_cases import Case, dense_cases, image_cases
 
 from ebflow.benchmark import benchmark
+from ebflow.benchmark_cases import Case, dense_cases, image_cases
 from ebflow.costs import measured_peak
 from pipelines.config import StepsConfig
 from pipelines.tracking import StageRun
