@@ -4,6 +4,7 @@ import io
 import json
 import math
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -194,6 +195,19 @@ def test_runtimes_are_told_by_their_exponents_and_where_they_cross(timed):
     text = shown(PaperConfig(experiment="runtime"), told)
     assert "…" not in text and "1000" in text and "28991" in text
     assert set(experiment.figures(told, timed[1])) == {"runtime"}
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_toys_figures_show_the_truth_and_the_first_seeds_flows(tmp_path, seeds):
+    config = PaperConfig(experiment="toy", scale="smoke", seeds=seeds)
+    cells = EXPERIMENTS["toy"].cells(config)
+    np.savez(tmp_path / "arrays.npz", extent=9.0, truth=np.zeros((4, 4)), model=np.ones((4, 4)))
+    told = rows(EXPERIMENTS["toy"], cells)
+    found = EXPERIMENTS["toy"].figures(told, [(tmp_path, tmp_path)] * len(cells))
+    pictures = [axis.get_images()[0].get_array() for axis in found["densities"].axes]
+    assert [float(p[0, 0]) for p in pictures] == [pytest.approx(e) for e in 3 * [1, *5 * [np.e]]]
+    heights = [bar.get_height() for axis in found["divergences"].axes for bar in axis.patches]
+    assert heights == 2 * 3 * 5 * [1234.5]
 
 
 def test_the_page_says_what_it_compares():
