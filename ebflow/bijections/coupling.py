@@ -7,9 +7,10 @@ every element of the second part, and the first part passes:
     \psi(x) = \sum \log \partial_x f(x_2; h(x_1)).
 
 The inverse needs only that of f. The score contains :math:`\partial h / \partial x_1`, so score
-matching differentiates h twice: by autograd, for this layer alone, or, along a direction, by the
-Taylor polynomial of h where ``networks.taylor`` has it. With h of kinked activations
-(leaky ReLU), or f a spline, whose second derivative jumps at its knots, the score has jumps.
+matching differentiates h twice: by autograd, for this layer alone, or by the Taylor polynomial of
+h where ``networks.taylor`` has it: along a direction, and in full if one number passes. With h of
+kinked activations (leaky ReLU), or f a spline, whose second derivative jumps at its knots, the
+score has jumps.
 ``ssm`` and ``ssm_vr`` then miss what these contribute to the trace of its Jacobian; ``dsm``,
 ``fd_ssm``, whose differences reach across a jump, and the likelihoods do not.
 """
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from zuko.transforms import MonotonicRQSTransform
 
 from ..networks import taylor
-from .base import Bijection, Jet, sum_event
+from .base import Bijection, Jet, Linearization, sum_event
 
 
 class Univariate(ABC):
@@ -32,6 +33,9 @@ class Univariate(ABC):
 
     ``x`` has shape (B, C, *) and ``h`` (B, C, count, *).
     """
+
+    bilinear = False
+    """Whether f is affine in x with coefficients that are smooth in h; it then has ``jet``."""
 
     @property
     @abstractmethod
@@ -45,10 +49,6 @@ class Univariate(ABC):
     @abstractmethod
     def inverse(self, y: Tensor, h: Tensor) -> Tensor:
         """Returns x with f(x; h) = y."""
-
-    def jet(self, x: Jet, h: Jet) -> tuple[Jet, Jet] | None:
-        """Returns the jets of f and of log ∂f/∂x, those of h being (…, C, count); or None."""
-        return None
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,13 @@ class ScaleShift(Univariate):
         s, t = self._read(h)
         return y * torch.exp(s) + t if self.inverted else (y - t) * torch.exp(-s)
 
-    def jet(self, x: Jet, h: Jet) -> tuple[Jet, Jet] | None:
-        """Returns the jets for a free s: those of a product with an exponential."""
-        if self.bound is not None:
-            return None
+    @property
+    def bilinear(self) -> bool:
+        """Whether s is free."""
+        return self.bound is None
+
+    def jet(self, x: Jet, h: Jet) -> tuple[Jet, Jet]:
+        """Returns the jets of f and of log ∂f/∂x if s is free, for ``h`` of (…, C, 2)."""
         s, t = (Jet(*(c[..., i] for c in h)) for i in (0, 1))
         a = torch.zeros_like(x.v) if x.a is None else x.a
         if self.inverted:
@@ -172,18 +175,35 @@ class Coupling(Bijection):
         passed, moved = self._parts(y)
         return self._joined(passed, self.transform.inverse(moved, self._conditioned(passed)))
 
+    def linearize(self, x: Tensor) -> Linearization:
+        """Returns this layer at ``x``; in closed form if one number passes and h is known."""
+        passed = self._parts(x)[0]
+        if passed.shape[1:] == (1,):
+            h = self._jet_of_h(Jet(passed, torch.ones_like(passed), None))
+            if h is not None:
+                return _LineLinearization(self, x, h)
+        return super().linearize(x)
+
     def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
         """Pushes a jet through, by that of h where it is known and by autograd elsewhere."""
         passed, moved = self._parts_of_jet(jet)
-        h = taylor(self.conditioner, passed)
-        found = h and self.transform.jet(moved, Jet(*(self._grouped(c) for c in h)))
-        if found is None:
+        h = self._jet_of_h(passed)
+        if h is None:
             return super().jet(jet)
-        y, slopes = found
+        y, slopes = self.transform.jet(moved, h)
         a = torch.zeros_like(passed.v) if passed.a is None else passed.a
-        pairs, dim = zip((passed.x, passed.v, a), y, strict=True), 1 - jet.x.ndim
-        joined = Jet(*(self._joined(*pair, dim) for pair in pairs))
+        pairs = zip((passed.x, passed.v, a), y, strict=True)
+        joined = Jet(*(self._joined(*pair, dim=-1) for pair in pairs))
         return joined, sum_event(slopes.v, jet.x), sum_event(slopes.a, jet.x)
+
+    def _jet_of_h(self, passed: Jet) -> Jet | None:
+        if not self.transform.bilinear:
+            return None
+        h = taylor(self.conditioner, passed)
+        if h is None:
+            return None
+        h = (*h[:2], torch.zeros_like(h[1]) if h[2] is None else h[2])
+        return Jet(*(c.unflatten(-1, (-1, self.transform.count)) for c in h))
 
     def _parts_of_jet(self, jet: Jet) -> tuple[Jet, Jet]:
         dim = 1 - jet.x.ndim
@@ -193,15 +213,47 @@ class Coupling(Bijection):
     def _conditioned(self, passed: Tensor) -> Tensor:
         return self.conditioner(passed).unflatten(1, (-1, self.transform.count))
 
-    def _grouped(self, h: Tensor) -> Tensor:
-        return h.unflatten(-1, (-1, self.transform.count))
-
     def _parts(self, x: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
         first, second = x.split(self.sizes, dim)
         return (second, first) if self.flip else (first, second)
 
     def _joined(self, passed: Tensor, moved: Tensor, dim: int = 1) -> Tensor:
         return torch.cat([moved, passed] if self.flip else [passed, moved], dim)
+
+
+class _LineLinearization(Linearization):
+    r"""A coupling of which one number z passes: its derivatives are those of h on that line.
+
+    With y = f(x₂; h(z)), affine in x₂ and of slope :math:`e^p`, and derivatives by z at fixed x₂
+    written y', p': the score over z is :math:`s_z + s_y \cdot y' + \sum p'`, and along (a, v)
+    the second derivative of y is :math:`y'' a^2 + 2 e^p p' a v`.
+    """
+
+    def __init__(self, layer: Coupling, x: Tensor, h: Jet) -> None:
+        self.layer = layer
+        passed, moved = layer._parts(x)
+        still = Jet(moved, torch.zeros_like(moved), None)
+        (y, self.first, self.second), self.p = layer.transform.jet(still, h)
+        self.scale = self.p.x.exp()
+        self.y = layer._joined(passed, y)
+
+    def pullback(self, s: Tensor) -> Tensor:
+        line, moved = self.layer._parts(s)
+        line = line + (moved * self.first + self.p.v).sum(1, keepdim=True)
+        return self.layer._joined(line, moved * self.scale)
+
+    def tangent(self, v: Tensor) -> Tensor:
+        a, v = self.layer._parts(v, -1)
+        return self.layer._joined(a, self.scale * v + self.first * a, -1)
+
+    def curvature(self, v: Tensor, s: Tensor) -> Tensor:
+        a, v = self.layer._parts(v, -1)
+        moved = self.layer._parts(s)[1]
+        bend = self.second * a * a + 2 * self.scale * self.p.v * a * v
+        return (moved * bend + self.p.a * a * a).sum(-1)
+
+    def log_det(self) -> Tensor:
+        return self.p.x.sum(1)
 
 
 def _times_exp(x: Jet, s: Jet) -> Jet:

@@ -101,14 +101,18 @@ def parts(flow, x, v):
     yield from flow.score_and_curvature(x, v)
 
 
-@pytest.mark.parametrize("activation, forwards", [("swish", 1), ("leaky_relu", 1 + 3)])
-def test_a_sweep_of_tangents_takes_one_jet_a_layer_and_slice(monkeypatch, activation, forwards):
-    """One Taylor sweep for all slices where the conditioner has it; else one by autograd each."""
-    layer, calls = Coupling((1, 2), net(1, 4, activation), ScaleShift()), []
-    plain = layer.conditioner.forward
-    monkeypatch.setattr(layer.conditioner, "forward", lambda x: calls.append(1) or plain(x))
-    x = torch.randn(5, 3, generator=seeded(3))
-    Flow((3,), [layer]).score_and_curvature(x, directions(x, 3))
+@pytest.mark.parametrize(
+    "sizes, activation, forwards",
+    [((1, 2), "swish", 0), ((2, 1), "elu", 1), ((1, 1), "leaky_relu", 4)],
+)
+def test_a_sweep_of_three_tangents_runs_the_conditioner(monkeypatch, sizes, activation, forwards):
+    """Never beside derivatives on a line, once beside a Taylor sweep, else once a jet as well."""
+    network = net(sizes[0], 2 * sizes[1], activation)
+    layer, calls = Coupling(sizes, network, ScaleShift()), []
+    plain = network.forward
+    monkeypatch.setattr(network, "forward", lambda x: calls.append(1) or plain(x))
+    x = torch.randn(5, sum(sizes), generator=seeded(3))
+    Flow((sum(sizes),), [layer]).score_and_curvature(x, directions(x, 3))
     assert len(calls) == forwards
 
 
@@ -130,3 +134,28 @@ def test_jets_in_closed_form_are_those_of_autograd(name, slices, bent):
     found, expected = layer.jet(jet), Bijection.jet(layer, jet)
     for one, other in zip((*found[0], *found[1:]), (*expected[0], *expected[1:]), strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["elu", "not inverted"])
+def test_one_number_that_passes_needs_no_autograd(name):
+    """The closed form on a line, with its parameter gradients, against autograd."""
+    layer = FORMS[name]()
+    layer = layer if layer.flip else stirred(Coupling((1, 2), net(1, 4), ScaleShift()))
+    x = torch.randn(5, sum(layer.sizes), generator=seeded(3))
+    v, s = directions(x, 3), torch.randn(x.shape, generator=seeded(4))
+    found, expected = layer.linearize(x), Bijection.linearize(layer, x)
+    assert type(found) is not type(expected)
+    for of in (
+        lambda at: at.y,
+        lambda at: at.log_det(),
+        lambda at: at.pullback(s),
+        lambda at: at.tangent(v),
+        lambda at: at.curvature(v, s),
+    ):
+        torch.testing.assert_close(of(found), of(expected), **CLOSE)
+        one, other = (
+            torch.autograd.grad(of(at).square().sum(), list(layer.parameters()), retain_graph=True,
+                                allow_unused=True, materialize_grads=True)
+            for at in (found, expected)
+        )  # fmt: skip
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
