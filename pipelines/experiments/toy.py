@@ -222,8 +222,8 @@ TOY = Experiment(
     cells=cells,
     columns=(
         Column("train/steps", "steps", 0, interval=False),
-        Column("study/kl_repository", "KLD", 3, interval=False),
-        Column("study/fisher", "Fisher", 3),
+        Column("study/kl_repository", "KLD", 2, interval=False),
+        Column("study/fisher", "Fisher", 2),
         Column("study/kl", "KL (nats)", 4),
     ),
     figures=figures,
