@@ -148,6 +148,9 @@ class ModelConfig(Section):
     shift_activation: Literal["swish", "elu", "leaky_relu"] | None = Field(
         None, description="of planar's networks for shifts; None: that of the others"
     )
+    bound: float | None = Field(
+        None, gt=0, description="bound of the log-scales of planar's couplings; None: free"
+    )
     norm: Literal["spectral", "weight"] | None = Field(
         None, description="planar's dense layers: of spectral norm 1, or rows of trained lengths"
     )

@@ -35,7 +35,7 @@ class Univariate(ABC):
     """
 
     bilinear = False
-    """Whether f is affine in x with coefficients that are smooth in h; it then has ``jet``."""
+    """Whether f is affine in x, with coefficients that are smooth in h; it then has ``jet``."""
 
     @property
     @abstractmethod
@@ -66,6 +66,7 @@ class ScaleShift(Univariate):
     bound: float | None = None
     inverted: bool = False
     count = 2
+    bilinear = True
 
     def forward_and_log_slope(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Returns f(x; h) and ±s."""
@@ -77,14 +78,10 @@ class ScaleShift(Univariate):
         s, t = self._read(h)
         return y * torch.exp(s) + t if self.inverted else (y - t) * torch.exp(-s)
 
-    @property
-    def bilinear(self) -> bool:
-        """Whether s is free."""
-        return self.bound is None
-
     def jet(self, x: Jet, h: Jet) -> tuple[Jet, Jet]:
-        """Returns the jets of f and of log ∂f/∂x if s is free, for ``h`` of (…, C, 2)."""
+        """Returns the jets of f and of log ∂f/∂x, for ``h`` of (…, C, 2)."""
         s, t = (Jet(*(c[..., i] for c in h)) for i in (0, 1))
+        s = s if self.bound is None else _bounded(s, self.bound)
         a = torch.zeros_like(x.v) if x.a is None else x.a
         if self.inverted:
             s = Jet(*(-c for c in s))
@@ -254,6 +251,14 @@ class _LineLinearization(Linearization):
 
     def log_det(self) -> Tensor:
         return self.p.x.sum(1)
+
+
+def _bounded(s: Jet, c: float) -> Jet:
+    """Returns the jet of c tanh(s / c)."""
+    value = torch.tanh(s.x / c)
+    slope = 1 - value * value
+    bend = -2 / c * value * slope
+    return Jet(c * value, slope * s.v, torch.addcmul(slope * s.a, bend, s.v * s.v))
 
 
 def _times_exp(x: Jet, s: Jet) -> Jet:
