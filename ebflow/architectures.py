@@ -197,6 +197,7 @@ def planar(
     hidden: int = 64,
     activation: str = "swish",
     shift_activation: str | None = None,
+    bound: float | None = None,
     bins: int | None = None,
     norm: str | None = None,
     generator: torch.Generator | None = None,
@@ -218,6 +219,8 @@ def planar(
         activation: Their activation, a name in ``networks.ACTIVATIONS``.
         shift_activation: That of the shifts' conditioners; None: the same. The paper has ``elu``
             for some data sets.
+        bound: None: log-scales are free; else c in c tanh(s / c), which keeps |s| below c, and
+            with it what the net does to points far from the data.
         bins: None: couplings scale and shift; else splines of that many bins.
         norm: None; ``spectral``: dense weights are divided by their largest singular value, as in
             ``convolutional``; ``weight``: their rows are directions times trained lengths.
@@ -227,11 +230,13 @@ def planar(
     size = math.prod(shape)
     if size < 2:
         raise ValueError(f"shape: found {tuple(shape)}, expected at least two elements")
-    if bins and shift_activation:
-        raise ValueError(f"shift_activation: found {shift_activation!r}, expected None with bins")
+    for name, value in (("shift_activation", shift_activation), ("bound", bound)):
+        if bins and value:
+            raise ValueError(f"{name}: found {value!r}, expected None with bins")
     generator = generator or derive(0, "weights")
     net = partial(perceptron, hidden=hidden, activation=activation, generator=generator)
-    coupling = partial(_vector_coupling, size, net, shift_activation or activation, bins)
+    transform = Spline(bins) if bins else ScaleShift(bound, inverted=True)
+    coupling = partial(_vector_coupling, size, net, shift_activation or activation, transform)
     layers: list[Bijection] = [Reshape(tuple(shape), (size,))] if len(shape) > 1 else []
     for index in range(depth):
         mixing = _mixing(size, norm, generator)
@@ -242,6 +247,7 @@ def planar(
         "hidden": hidden,
         "activation": activation,
         "shift_activation": shift_activation,
+        "bound": bound,
         "bins": bins,
         "norm": norm,
     }
@@ -368,17 +374,16 @@ def _vector_coupling(
     size: int,
     net: Callable[..., nn.Module],
     shift_activation: str,
-    bins: int | None,
+    transform: ScaleShift | Spline,
     *,
     flip: bool,
 ) -> Coupling:
     sizes = (size // 2, size - size // 2)
     passed, moved = sizes[::-1] if flip else sizes
-    if bins:
-        spline = Spline(bins)
-        return Coupling(sizes, net(passed, moved * spline.count), spline, flip=flip)
+    if isinstance(transform, Spline):
+        return Coupling(sizes, net(passed, moved * transform.count), transform, flip=flip)
     scales, shifts = net(passed, moved), net(passed, moved, activation=shift_activation)
-    return Coupling(sizes, Interleaved(scales, shifts), ScaleShift(inverted=True), flip=flip)
+    return Coupling(sizes, Interleaved(scales, shifts), transform, flip=flip)
 
 
 def _image_coupling(

@@ -11,6 +11,7 @@ __all__ = [
     "ClusterConfig",
     "DataConfig",
     "DensityConfig",
+    "DivergeConfig",
     "EvaluateConfig",
     "ImputeConfig",
     "ModelConfig",
@@ -148,6 +149,9 @@ class ModelConfig(Section):
     )
     shift_activation: Literal["swish", "elu", "leaky_relu"] | None = Field(
         None, description="of planar's networks for shifts; None: that of the others"
+    )
+    bound: float | None = Field(
+        None, gt=0, description="bound of the log-scales of planar's couplings; None: free"
     )
     norm: Literal["spectral", "weight"] | None = Field(
         None, description="planar's dense layers: of spectral norm 1, or rows of trained lengths"
@@ -344,6 +348,19 @@ class EvaluateConfig(Section):
     seed: int = Field(0, ge=0, description="seed of the draws")
 
 
+class DivergeConfig(Section):
+    """How a flow differs from an exact density in the plane."""
+
+    density: Literal["sine", "swirl", "checkerboard"] = Field(
+        "sine", description="density, smoothed by sigma"
+    )
+    sigma: float = Field(0.375, gt=0, description="noise, in the units of the data")
+    samples: int = Field(10_000, ge=2, description="fresh points of the density")
+    seed: int = Field(0, ge=0, description="seed of the points")
+    extent: float = Field(9.0, gt=0, description="half the side of the pictures")
+    resolution: int = Field(120, ge=2, description="pixels a side of the pictures")
+
+
 class StepsConfig(Section):
     """Steps of every objective on one net, timed."""
 
@@ -500,12 +517,14 @@ class DensityConfig(Training):
 class PaperConfig(Section):
     """An experiment of the paper, at a scale."""
 
-    experiment: Literal["table", "ablation", "runtime", "matrices", "glow", "imputation"] = Field(
+    experiment: Literal[
+        "table", "toy", "ablation", "runtime", "matrices", "glow", "imputation"
+    ] = Field(
         "table",
-        description="table: NLL by net and objective; ablation: EMA and MaP; runtime: "
-        "step times against D; matrices: full and "
-        "triangular ones in ten dimensions; glow: likelihood and samples of Glow; "
-        "imputation: missing pixels of photographs",
+        description="table: NLL by net and objective; toy: divergences from three densities in "
+        "the plane; ablation: EMA and MaP; runtime: step times against D; matrices: full and "
+        "triangular ones in ten dimensions; glow: likelihood and samples of Glow; imputation: "
+        "missing pixels of photographs",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(
         "cpu",

@@ -17,7 +17,14 @@ from ebflow.data.schema import file_sha256
 from ebflow.errors import BadInput
 from pipelines import comparison
 from pipelines.checks import check as check_density
-from pipelines.config import EvaluateConfig, ImputeConfig, PaperConfig, Section, StepsConfig
+from pipelines.config import (
+    DivergeConfig,
+    EvaluateConfig,
+    ImputeConfig,
+    PaperConfig,
+    Section,
+    StepsConfig,
+)
 from pipelines.density import HERE, evaluate, prepare, train
 from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
 from pipelines.experiments import EXPERIMENTS
@@ -70,7 +77,19 @@ def impute(
     return run_stage("impute", job, config, data.path, trained.path)
 
 
-MEASURES: dict[type[Section], Task] = {EvaluateConfig: evaluate, ImputeConfig: impute}
+@task(executor="ray", hash_includes=[source_digest("pipelines.stages.diverge")])
+def diverge(
+    config: DivergeConfig, data: Artefact, trained: Artefact, job: JobInfo = HERE
+) -> Artefact:
+    """Measures how far a flow is from an exact density in the plane."""
+    return run_stage("diverge", job, config, data.path, trained.path)
+
+
+MEASURES: dict[type[Section], Task] = {
+    DivergeConfig: diverge,
+    EvaluateConfig: evaluate,
+    ImputeConfig: impute,
+}
 """Stages that measure a trained flow, by the type of their configuration."""
 
 

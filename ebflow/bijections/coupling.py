@@ -7,8 +7,10 @@ every element of the second part, and the first part passes:
     \psi(x) = \sum \log \partial_x f(x_2; h(x_1)).
 
 The inverse needs only that of f. The score contains :math:`\partial h / \partial x_1`, so score
-matching differentiates h twice: by autograd, for this layer alone. With h of kinked activations
-(leaky ReLU), or f a spline, whose second derivative jumps at its knots, the score has jumps.
+matching differentiates h twice: by autograd, for this layer alone, or by the Taylor polynomial of
+h where ``networks.taylor`` has it: along a direction, and in full if one number passes. With h of
+kinked activations (leaky ReLU), or f a spline, whose second derivative jumps at its knots, the
+score has jumps.
 ``ssm`` and ``ssm_vr`` then miss what these contribute to the trace of its Jacobian; ``dsm``,
 ``fd_ssm``, whose differences reach across a jump, and the likelihoods do not.
 """
@@ -22,7 +24,8 @@ import torch
 from torch import Tensor, nn
 from zuko.transforms import MonotonicRQSTransform
 
-from .base import Bijection, sum_event
+from ..networks import taylor
+from .base import Bijection, Jet, Linearization, sum_event
 
 
 class Univariate(ABC):
@@ -30,6 +33,9 @@ class Univariate(ABC):
 
     ``x`` has shape (B, C, *) and ``h`` (B, C, count, *).
     """
+
+    bilinear = False
+    """Whether f is affine in x, with coefficients that are smooth in h; it then has ``jet``."""
 
     @property
     @abstractmethod
@@ -60,6 +66,7 @@ class ScaleShift(Univariate):
     bound: float | None = None
     inverted: bool = False
     count = 2
+    bilinear = True
 
     def forward_and_log_slope(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Returns f(x; h) and ±s."""
@@ -70,6 +77,17 @@ class ScaleShift(Univariate):
         """Returns the other form at ``y``."""
         s, t = self._read(h)
         return y * torch.exp(s) + t if self.inverted else (y - t) * torch.exp(-s)
+
+    def jet(self, x: Jet, h: Jet) -> tuple[Jet, Jet]:
+        """Returns the jets of f and of log ∂f/∂x, for ``h`` of (…, C, 2)."""
+        s, t = (Jet(*(c[..., i] for c in h)) for i in (0, 1))
+        s = s if self.bound is None else _bounded(s, self.bound)
+        a = torch.zeros_like(x.v) if x.a is None else x.a
+        if self.inverted:
+            s = Jet(*(-c for c in s))
+            return _times_exp(Jet(x.x - t.x, x.v - t.v, a - t.a), s), s
+        y = _times_exp(Jet(x.x, x.v, a), s)
+        return Jet(*(p + q for p, q in zip(y, t, strict=True))), s
 
     def _read(self, h: Tensor) -> tuple[Tensor, Tensor]:
         s, t = h.unbind(2)
@@ -154,12 +172,96 @@ class Coupling(Bijection):
         passed, moved = self._parts(y)
         return self._joined(passed, self.transform.inverse(moved, self._conditioned(passed)))
 
+    def linearize(self, x: Tensor) -> Linearization:
+        """Returns this layer at ``x``; in closed form if one number passes and h is known."""
+        passed = self._parts(x)[0]
+        if passed.shape[1:] == (1,):
+            h = self._jet_of_h(Jet(passed, torch.ones_like(passed), None))
+            if h is not None:
+                return _LineLinearization(self, x, h)
+        return super().linearize(x)
+
+    def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
+        """Pushes a jet through, by that of h where it is known and by autograd elsewhere."""
+        passed, moved = self._parts_of_jet(jet)
+        h = self._jet_of_h(passed)
+        if h is None:
+            return super().jet(jet)
+        y, slopes = self.transform.jet(moved, h)
+        a = torch.zeros_like(passed.v) if passed.a is None else passed.a
+        pairs = zip((passed.x, passed.v, a), y, strict=True)
+        joined = Jet(*(self._joined(*pair, dim=-1) for pair in pairs))
+        return joined, sum_event(slopes.v, jet.x), sum_event(slopes.a, jet.x)
+
+    def _jet_of_h(self, passed: Jet) -> Jet | None:
+        if not self.transform.bilinear:
+            return None
+        h = taylor(self.conditioner, passed)
+        if h is None:
+            return None
+        h = (*h[:2], torch.zeros_like(h[1]) if h[2] is None else h[2])
+        return Jet(*(c.unflatten(-1, (-1, self.transform.count)) for c in h))
+
+    def _parts_of_jet(self, jet: Jet) -> tuple[Jet, Jet]:
+        dim = 1 - jet.x.ndim
+        pairs = ((None, None) if c is None else self._parts(c, dim) for c in jet)
+        return tuple(Jet(*part) for part in zip(*pairs, strict=True))
+
     def _conditioned(self, passed: Tensor) -> Tensor:
         return self.conditioner(passed).unflatten(1, (-1, self.transform.count))
 
-    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        first, second = x.split(self.sizes, 1)
+    def _parts(self, x: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
+        first, second = x.split(self.sizes, dim)
         return (second, first) if self.flip else (first, second)
 
-    def _joined(self, passed: Tensor, moved: Tensor) -> Tensor:
-        return torch.cat([moved, passed] if self.flip else [passed, moved], 1)
+    def _joined(self, passed: Tensor, moved: Tensor, dim: int = 1) -> Tensor:
+        return torch.cat([moved, passed] if self.flip else [passed, moved], dim)
+
+
+class _LineLinearization(Linearization):
+    r"""A coupling of which one number z passes: its derivatives are those of h on that line.
+
+    With y = f(x₂; h(z)), affine in x₂ and of slope :math:`e^p`, and derivatives by z at fixed x₂
+    written y', p': the score over z is :math:`s_z + s_y \cdot y' + \sum p'`, and along (a, v)
+    the second derivative of y is :math:`y'' a^2 + 2 e^p p' a v`.
+    """
+
+    def __init__(self, layer: Coupling, x: Tensor, h: Jet) -> None:
+        self.layer = layer
+        passed, moved = layer._parts(x)
+        still = Jet(moved, torch.zeros_like(moved), None)
+        (y, self.first, self.second), self.p = layer.transform.jet(still, h)
+        self.scale = self.p.x.exp()
+        self.y = layer._joined(passed, y)
+
+    def pullback(self, s: Tensor) -> Tensor:
+        line, moved = self.layer._parts(s)
+        line = line + (moved * self.first + self.p.v).sum(1, keepdim=True)
+        return self.layer._joined(line, moved * self.scale)
+
+    def tangent(self, v: Tensor) -> Tensor:
+        a, v = self.layer._parts(v, -1)
+        return self.layer._joined(a, self.scale * v + self.first * a, -1)
+
+    def curvature(self, v: Tensor, s: Tensor) -> Tensor:
+        a, v = self.layer._parts(v, -1)
+        moved = self.layer._parts(s)[1]
+        bend = self.second * a * a + 2 * self.scale * self.p.v * a * v
+        return (moved * bend + self.p.a * a * a).sum(-1)
+
+    def log_det(self) -> Tensor:
+        return self.p.x.sum(1)
+
+
+def _bounded(s: Jet, c: float) -> Jet:
+    """Returns the jet of c tanh(s / c)."""
+    value = torch.tanh(s.x / c)
+    slope = 1 - value * value
+    bend = -2 / c * value * slope
+    return Jet(c * value, slope * s.v, torch.addcmul(slope * s.a, bend, s.v * s.v))
+
+
+def _times_exp(x: Jet, s: Jet) -> Jet:
+    """Returns the jet of x eˢ."""
+    e, bend = s.x.exp(), torch.addcmul(s.a, s.v, s.v)
+    return Jet(e * x.x, e * (x.v + s.v * x.x), e * (x.a + 2 * s.v * x.v + bend * x.x))

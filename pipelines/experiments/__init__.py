@@ -13,9 +13,11 @@ from pipelines.experiments.imputation import IMPUTATION
 from pipelines.experiments.matrices import MATRICES
 from pipelines.experiments.runtime import RUNTIME
 from pipelines.experiments.table import TABLE
+from pipelines.experiments.toy import TOY
 
 EXPERIMENTS: dict[str, Experiment] = {
     "table": TABLE,
+    "toy": TOY,
     "ablation": ABLATION,
     "runtime": RUNTIME,
     "matrices": MATRICES,

@@ -29,7 +29,7 @@ NETS = {"FC": ModelConfig(), "CNN": ModelConfig(architecture="convolutional")}
 SMOKE_STEPS = 60
 
 EVERY = 10
-"""The recipe matches scores in one of ten steps, which then take little more time than likelihood."""
+"""The recipe matches scores in one of ten steps: it costs little more time than likelihood."""
 
 WIDTH = 784
 """The paper's code divides its losses by D, so that a bound of a gradient is multiplied by it."""

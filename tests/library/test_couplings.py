@@ -17,6 +17,7 @@ from .training import losses, trainer
 NETS = {
     "planar": lambda **o: planar(depth=2, hidden=4, **o),
     "planar, splines": lambda **o: planar((1, 1, 3), depth=2, hidden=4, bins=3, **o),
+    "planar, bounded": lambda **o: planar(depth=2, hidden=4, bound=1.5, **o),
     "planar, weight norm": lambda **o: planar(depth=1, hidden=4, norm="weight", **o),
     "planar, spectral norm": lambda **o: planar(depth=1, hidden=4, norm="spectral", **o).eval(),
     "glow": lambda **o: glow((1, 4, 4), depth=2, hidden=4, **o),
@@ -159,6 +160,8 @@ def test_nets_that_make_no_sense_are_refused():
         planar((1,))
     with pytest.raises(ValueError, match="shift_activation: found 'elu'"):
         planar(bins=4, shift_activation="elu")
+    with pytest.raises(ValueError, match="bound: found 2.0, expected None with bins"):
+        planar(bins=4, bound=2.0)
     with pytest.raises(ValueError, match="activation: found"):
         planar(activation="sine")
     with pytest.raises(ValueError, match="norm: found 'layer', expected"):

@@ -4,6 +4,7 @@ import io
 import json
 import math
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -88,6 +89,47 @@ def test_imputation_has_the_published_settings_and_two_recipes():
     assert here.data.source == "natural-patches" and here.train.augment == "none"
 
 
+def toy(scale):
+    return by_name(PaperConfig(experiment="toy", scale=scale, seeds=2))
+
+
+@pytest.mark.parametrize("scale", ["cpu", "full"])
+def test_every_cell_of_toy_has_the_smoothed_density_as_its_target(scale):
+    found = toy(scale)
+    assert len(found) == 2 * 3 * 5
+    for (density, objective, _), cell in found.items():
+        told, measure = cell.config, cell.measure
+        assert told.data.source == measure.density == density
+        noise = told.objective.sigma if objective == "dsm" else told.train.noise
+        assert noise == measure.sigma == 0.375
+        assert not told.train.noise or objective != "dsm"
+        raw = told.preprocess.normalise == "none" or not told.preprocess.match_after
+        assert raw and told.train.threads == 1
+
+
+def test_toy_at_full_length_has_the_published_settings():
+    found = toy("full")
+    train = found["swirl", "fd_ssm", 1].config.train
+    assert (train.lr, train.clip, train.optimizer, train.dtype) == (1e-4, 2.5, "adam", "float64")
+    assert (train.batch_size, train.steps, train.schedule) == (2048, 50_001, "constant")
+    board = found["checkerboard", "fd_ssm", 0].config
+    assert (board.model.norm, board.model.shift_activation) == ("weight", "elu")
+    assert (board.train.batch_size, board.train.steps) == (10_000, 100_001)
+    assert found["sine", "sml", 0].config.train.clip is None
+    assert found["sine", "sml", 0].config.train.optimizer == "adamw"
+    assert found["swirl", "ml", 0].config.train.lr == 5e-3
+    assert not any(cell.config.anchor.weight for cell in found.values())
+
+
+@pytest.mark.parametrize("density", ["sine", "swirl", "checkerboard"])
+def test_toys_objectives_share_all_but_their_noise_and_weight(density):
+    cells = [cell.config for key, cell in toy("cpu").items() if key[0] == density]
+    first = cells[0]
+    for told in cells:
+        train = told.train.model_copy(update={"noise": first.train.noise})
+        assert (train, told.model, told.anchor) == (first.train, first.model, first.anchor)
+
+
 def test_cells_are_trained_by_the_workers_that_are_asked_for():
     cluster = ClusterConfig(workers=4)
     for name in TRAINED:
@@ -167,6 +209,19 @@ def test_runtimes_are_told_by_their_exponents_and_where_they_cross(timed):
     text = shown(PaperConfig(experiment="runtime"), told)
     assert "…" not in text and "1000" in text and "28991" in text
     assert set(experiment.figures(told, timed[1])) == {"runtime"}
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_toys_figures_show_the_truth_and_the_first_seeds_flows(tmp_path, seeds):
+    config = PaperConfig(experiment="toy", scale="smoke", seeds=seeds)
+    cells = EXPERIMENTS["toy"].cells(config)
+    np.savez(tmp_path / "arrays.npz", extent=9.0, truth=np.zeros((4, 4)), model=np.ones((4, 4)))
+    told = rows(EXPERIMENTS["toy"], cells)
+    found = EXPERIMENTS["toy"].figures(told, [(tmp_path, tmp_path)] * len(cells))
+    pictures = [axis.get_images()[0].get_array() for axis in found["densities"].axes]
+    assert [float(p[0, 0]) for p in pictures] == [pytest.approx(e) for e in 3 * [1, *5 * [np.e]]]
+    heights = [bar.get_height() for axis in found["divergences"].axes for bar in axis.patches]
+    assert heights == 2 * 3 * 5 * [1234.5]
 
 
 def test_the_page_says_what_it_compares():

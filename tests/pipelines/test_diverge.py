@@ -1,0 +1,129 @@
+"""Divergences of a flow from an exact density: from a checkpoint to the stage's files."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from ebflow.architectures import dense
+from ebflow.checkpoint import Checkpoint, write
+from ebflow.data.loader import Dataset
+from ebflow.data.prepare import prepare
+from ebflow.data.toy import SMOOTHED, parzen
+from ebflow.divergence import fisher_divergence, kl_divergence, repository_kld
+from ebflow.randomness import generator
+from pipelines.config import DivergeConfig, ModelConfig, PreprocessConfig, TrainConfig, Training
+from pipelines.stages.diverge import diverge
+from pipelines.training import build
+
+CONFIG = DivergeConfig(density="checkerboard", samples=800, resolution=60)
+KNOWN = 10_000
+
+
+class Run:
+    """Takes what a stage logs."""
+
+    def __init__(self):
+        self.metrics = {}
+
+    def log_params(self, found):
+        pass
+
+    def log_input(self, manifest, context):
+        pass
+
+    def log_metrics(self, found):
+        self.metrics |= found
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy") / "data"
+    prepare("checkerboard", folder, rows=3_000, validation=500, test=1_000)
+    return folder
+
+
+def measured(folder, data, config=CONFIG):
+    """Runs the stage on ``folder / "last"``; returns its numbers and arrays."""
+    run, output = Run(), folder / "output"
+    output.mkdir()
+    diverge(config, data, folder, output=output, work=folder, run=run)
+    told = json.loads((output / "evaluation.json").read_text())
+    assert told == run.metrics
+    return told, np.load(output / "arrays.npz")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data):
+    """A short training: its trainer, whose averaged weights are not its last, and the stage's."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = Training(
+        model=ModelConfig(architecture="planar", depth=2, hidden=8),
+        preprocess=PreprocessConfig(normalise="none", logit=None),
+        train=TrainConfig(steps=30, lr=1e-2, noise=0.375, validate_every=30),
+    )
+    trainer = build(config, Dataset(data))
+    list(trainer.run())
+    trainer.save(str(folder / "last"))
+    return SimpleNamespace(trainer=trainer, stage=measured(folder, data))
+
+
+def test_it_measures_the_averaged_flow_against_the_smoothed_density(trained):
+    """An independent sample of the density gives the same numbers within five of their errors."""
+    told, _ = trained.stage
+    truth = SMOOTHED["checkerboard"](0.375, dtype=torch.float64)
+    x = truth.sample(8_000, generator=generator(5, "independent"))
+    flow = trained.trainer.averaged
+    for name, divergence in (("kl", kl_divergence), ("fisher", fisher_divergence)):
+        expected = divergence(truth, flow, x)
+        bound = 5 * np.hypot(expected.se, told[f"study/{name}_se"])
+        assert abs(told[f"study/{name}"] - expected.value) < bound
+        assert expected.se < told[f"study/{name}_se"] < 6 * expected.se
+
+
+def test_it_is_the_averaged_flow_and_not_the_best(trained):
+    """The pictures are those of the average at the end, to the last digit."""
+    flow, arrays = trained.trainer.averaged, trained.stage[1]
+    corner = torch.tensor([[-9 + 0.15, -9 + 0.15]])
+    average, raw = (float(f.log_prob(corner).detach()) for f in (flow, trained.trainer.flow))
+    assert arrays["model"][0, 0] == pytest.approx(average, rel=1e-5)
+    assert arrays["model"][0, 0] != pytest.approx(raw, rel=1e-4)
+
+
+def test_the_repositorys_number_is_its_own(trained, data):
+    """A Parzen density of the clean test points, at the same points with noise."""
+    told, _ = trained.stage
+    clean = Dataset(data).split("test").tensor()[:800].double()
+    x = clean + 0.375 * torch.randn(clean.shape, generator=generator(9))
+    expected = repository_kld(parzen(clean, 0.375), trained.trainer.averaged, x)
+    found, error = told["study/kl_repository"], told["study/kl_repository_se"]
+    assert abs(found - expected.value) < 5 * np.hypot(expected.se, error)
+    assert found > told["study/kl"] + 3
+
+
+def test_pictures_hold_densities_with_their_axes_the_right_way(trained):
+    """The truth integrates to 1, and is dark where a square is missing."""
+    _, arrays = trained.stage
+    pixel = (2 * float(arrays["extent"]) / 60) ** 2
+    assert np.exp(arrays["truth"]).sum() * pixel == pytest.approx(1, abs=1e-3)
+    assert np.exp(arrays["model"]).sum() * pixel == pytest.approx(1, abs=0.1)
+
+    def at(x, y):
+        return arrays["truth"][int((y + 9) / 0.3), int((x + 9) / 0.3)]
+
+    assert at(1.5, 1.5) > -5 and at(-4.5, 1.5) > -5 and at(-1.5, 1.5) < -10
+
+
+def test_of_a_gaussian_it_is_the_closed_form(tmp_path, data):
+    """KL(p ‖ N(0, I)) = E log p + log 2π + E‖x‖²/2; E‖x‖² = 24 + 2 σ² of the checkerboard."""
+    flow = dense((2,), depth=1, dtype=torch.float64)
+    weights = flow.state_dict()
+    state = {"flow": {**flow.spec, "dtype": "float64"}}
+    write(tmp_path / "last", Checkpoint(weights, weights, {}, state))
+    told, _ = measured(tmp_path, data, CONFIG.model_copy(update={"samples": KNOWN}))
+    truth = SMOOTHED["checkerboard"](0.375, dtype=torch.float64)
+    entropy = truth.entropy(KNOWN, generator=generator(3)).value
+    expected = float(np.log(2 * np.pi)) + 12 + 0.375**2 - entropy
+    assert abs(told["study/kl"] - expected) < 5 * told["study/kl_se"]
