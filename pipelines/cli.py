@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import version
 
 from ebflow.errors import BadInput
 from pipelines import environment
@@ -71,8 +72,11 @@ def _dispatch(words: list[str]) -> int:
         command = COMMANDS.get(" ".join(words[:count]))
         if command is not None:
             return command.run(words[count:])
-    if not words or {"-h", "--help"} & set(words):
-        print(_usage(words))
+    if not words or {"-h", "--help", "help"} & set(words):
+        print(_usage([word for word in words if word != "help"]))
+        return 0
+    if words == ["--version"]:
+        print(f"ebflow {version('ebflow')}")
         return 0
     found = " ".join(words[:2])
     raise BadInput(f"found command {found!r}, expected one of {', '.join(COMMANDS)}")

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 import urllib.request
+from importlib.metadata import version
 
 import psutil
 import pytest
 
 
 def test_help_lists_the_commands(ebflow):
-    for words in ([], ["--help"], ["-h"]):
+    for words in ([], ["--help"], ["-h"], ["help"]):
         result = ebflow(*words)
         assert result.code == 0
         for command in ("run density", "ui", "data list", "bench"):
@@ -28,6 +29,10 @@ def test_every_command_has_help(command, ebflow, capsys):
         ebflow(*command.split(), "--help")
     assert stop.value.code == 0
     assert f"usage: ebflow {command}" in capsys.readouterr().out
+
+
+def test_version(ebflow):
+    assert ebflow("--version").text == f"ebflow {version('ebflow')}\n"
 
 
 def test_help_of_the_pipeline_gives_type_default_and_unit(ebflow, capsys):
