@@ -59,7 +59,7 @@ def _check_domain(config: DensityConfig, *, bounded: bool) -> None:
     if logit and not front.match_after and not front.extended and name in NOISED:
         raise BadInput(
             f"preprocess.match_after: found False with a logit and {name}, whose points leave the "
-            "range of the data, expected True, preprocess.extended True or preprocess.logit None"
+            "range of the data, expected True, preprocess.extended or preprocess.logit None"
         )
 
 

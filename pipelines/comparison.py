@@ -102,7 +102,8 @@ def _caption(experiment: Experiment, config: Mapping[str, Any], rows: Rows) -> s
     told = "1 seed" if seeds == 1 else f"{seeds} seeds, mean ± 95 % interval"
     data = ", ".join(dict.fromkeys(row["data"] for row in rows))
     here = f"measured: {data}, scale {config['scale']}, {rows[0]['machine']}, {told}"
-    return f"{here}\npaper: {experiment.note}" if experiment.note else here
+    paper = f"paper: {experiment.note}" if experiment.note else ""
+    return "\n".join(filter(None, (experiment.legend, here, paper)))
 
 
 def _texts(experiment: Experiment, line: Line, *, compared: bool) -> list[str]:

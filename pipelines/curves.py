@@ -156,7 +156,8 @@ def curves(options: Curves, console: Console) -> list[dict[str, Any]]:
         The cells: label, seed, steps, seconds, nll (lists) and test_nll.
     """
     chosen = _chosen(options)
-    cells = options.output / "cells"
+    output = options.output or Path(f"runs/curves/{options.study}-{options.architecture}")
+    cells = output / "cells"
     with tempfile.TemporaryDirectory() as folder:
         dataset = _prepare(options, Path(folder) / "data")
         gaussian = _gaussian(dataset)
@@ -168,10 +169,10 @@ def curves(options: Curves, console: Console) -> list[dict[str, Any]]:
         ]
     console.print(table(found, gaussian, options.seconds))
     figure = draw(found, gaussian["validation"], options.study)
-    figure.savefig(options.output / "curves.png", dpi=130)
+    figure.savefig(output / "curves.png", dpi=130)
     text = json.dumps({"gaussian": gaussian, "cells": found}, indent=1)
-    (options.output / "curves.json").write_text(text + "\n")
-    console.print(f"figure and numbers: {options.output}", highlight=False)
+    (output / "curves.json").write_text(text + "\n")
+    console.print(f"figure and numbers: {output}", highlight=False)
     return found
 
 

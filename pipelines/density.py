@@ -74,7 +74,9 @@ def evaluate(
 @task(
     executor="ray",
     hash_includes=[
-        source_digest("pipelines.stages.report", "pipelines.report", "pipelines.rows"),
+        source_digest(
+            "pipelines.stages.report", "pipelines.report", "pipelines.rows", "pipelines.pictures"
+        ),
         file_sha256(Path(__file__).with_name("report.html.j2")),
     ],
 )

@@ -2,6 +2,7 @@
 
 __all__ = ["bench", "curves"]
 
+import math
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -18,8 +19,7 @@ def bench(words: Sequence[str]) -> int:
     _at_least(1, sizes=min(options.sizes, default=0), depth=options.depth, threads=options.threads)
     _at_least(2, batch=options.batch)
     _check_images(options.images)
-    if not options.seconds > 0:
-        raise BadInput(f"--seconds: found {options.seconds}, expected above 0")
+    _positive(seconds=options.seconds)
     if options.huge_pages:
         environment.restart_with_huge_pages(["bench", *words])
     from pipelines import bench
@@ -35,8 +35,9 @@ def curves(words: Sequence[str]) -> int:
     _at_least(1, validation=options.validation or 1, test=options.test or 1)
     if options.study == "objectives" and options.architecture != "dense":
         raise BadInput("--architecture: found convolutional, expected dense in study objectives")
-    if not options.seconds > 0:
-        raise BadInput(f"--seconds: found {options.seconds}, expected above 0")
+    _positive(seconds=options.seconds, lr=options.lr)
+    if options.kernel_size < 1 or options.kernel_size % 2 == 0:
+        raise BadInput(f"--kernel-size: found {options.kernel_size}, expected an odd number")
     environment.restart_with_huge_pages(["curves", *words])
     from pipelines import curves
 
@@ -52,6 +53,12 @@ def _check_images(images: Sequence[tuple[int, int, int, int]]) -> None:
                 f"--images: found {' '.join(map(str, image))}, expected channels, height and "
                 "width (multiples of 4) and an odd side of the kernel"
             )
+
+
+def _positive(**options: float) -> None:
+    for name, value in options.items():
+        if not 0 < value < math.inf:
+            raise BadInput(f"--{name}: found {value:g}, expected a number above 0")
 
 
 def _at_least(bound: int, **options: int) -> None:

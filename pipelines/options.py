@@ -44,8 +44,8 @@ class Curves:
     """test rows; None: the source's"""
     only: tuple[str, ...] = ()
     """entries to train, by their label; none: all"""
-    output: Path = Path("runs/curves")
-    """folder of the cells, the figure and the table"""
+    output: Path | None = None
+    """folder of the cells, the figure and the table; None: runs/curves/STUDY-ARCHITECTURE"""
 
 
 @dataclass(frozen=True)

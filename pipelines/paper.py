@@ -14,6 +14,7 @@ from redun.scheduler import JobInfo, catch_all
 from redun.task import Task
 
 from ebflow.data.schema import file_sha256
+from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 from pipelines import comparison
 from pipelines.checks import check as check_density
@@ -31,6 +32,7 @@ from pipelines.experiments import EXPERIMENTS
 from pipelines.experiments.cell import Cell
 from pipelines.experiments.runtime import Timed
 from pipelines.faults import StageFailed
+from pipelines.pictures import is_picture
 from pipelines.pipeline import Pipeline
 from pipelines.sources import modules_of, source_digest
 
@@ -41,13 +43,46 @@ Sources = dict[str, Source]
 
 def check(config: PaperConfig) -> Sources:
     """Checks every cell; returns the sources of data by their locations."""
-    experiment = EXPERIMENTS[config.experiment]
-    if config.source is not None and experiment.source is None:
+    _check_options(config)
+    cells = [c for c in EXPERIMENTS[config.experiment].placed(config) if isinstance(c, Cell)]
+    for cell in cells:
+        _check_cell(config, cell)
+    return {cell.config.data.source: check_density(cell.config) for cell in cells}
+
+
+def _check_options(config: PaperConfig) -> None:
+    """Raises BadInput if an option is set that the experiment does not use."""
+    uses = EXPERIMENTS[config.experiment].uses | {"experiment", "scale", "name"}
+    for name, field in PaperConfig.model_fields.items():
+        found = getattr(config, name)
+        if name not in uses and found != field.default:
+            raise BadInput(
+                f"--{name}: found {_told(found)}, which experiment {config.experiment} does not "
+                "use, expected none"
+            )
+
+
+def _told(value: object) -> str:
+    return "another than the default" if isinstance(value, Section) else str(value)
+
+
+def _check_cell(config: PaperConfig, cell: Cell) -> None:
+    """Raises BadInput if a cell does not suit the workers, or the data the experiment."""
+    workers, batch = config.cluster.workers, cell.config.train.batch_size
+    if batch % workers:
         raise BadInput(
-            f"--source: found {config.source!r}, expected none: {config.experiment} draws its own"
+            f"--cluster.workers: found {workers}, expected a divisor of the batch size {batch} of "
+            f"{' '.join(cell.labels.values())}"
         )
-    configs = [cell.config for cell in experiment.placed(config) if isinstance(cell, Cell)]
-    return {told.data.source: check_density(told) for told in configs}
+    shape = open_source(cell.config.data.source).layout.shape
+    if isinstance(cell.measure, ImputeConfig) and not is_picture(shape):
+        raise BadInput(f"--source: found examples of shape {shape}, expected images")
+    colours = {"grey": 1, "colour": 3}[config.images]
+    if config.experiment == "table" and (1, *shape)[-3] != colours:
+        raise BadInput(
+            f"--images: found {config.images} with examples of shape {shape}, expected images of "
+            f"{colours} colours"
+        )
 
 
 def paper(config: PaperConfig, sources: Sources) -> Artefact:
@@ -99,6 +134,17 @@ def steps(config: StepsConfig, job: JobInfo = HERE) -> Artefact:
     return run_stage("steps", job, config)
 
 
+COMPARED = (
+    "pipelines.stages.compare",
+    "pipelines.comparison",
+    "pipelines.method",
+    "pipelines.pictures",
+    "pipelines.report",
+    "pipelines.rows",
+)
+"""The modules that make the comparison, besides the experiments."""
+
+
 @task(cache=False)
 def fail(results: list) -> None:
     """Ends the pipeline with the first failure, when all other cells are done."""
@@ -110,7 +156,7 @@ def fail(results: list) -> None:
 @task(
     executor="ray",
     hash_includes=[
-        source_digest("pipelines.stages.compare", *modules_of("pipelines.experiments")),
+        source_digest(*COMPARED, *modules_of("pipelines.experiments")),
         file_sha256(comparison.TEMPLATE),
     ],
 )

@@ -22,12 +22,15 @@ from pipelines.faults import failure
 
 NEEDS = {
     "train": lambda config: config.cores,
+    "evaluate": lambda config: 1,
+    "diverge": lambda config: 1,
     "impute": lambda config: config.threads,
     "steps": lambda config: ALONE,
 }
 """The stages that take CPUs or GPUs, and how many, as a function of their configuration.
 
-Workers of Ray Train wait in vain for what others hold; a benchmark wants the machine alone.
+Workers of Ray Train wait in vain for what others hold; a benchmark wants the machine alone; and a
+training that is bounded by time is not to depend on what else is measured meanwhile.
 """
 
 
@@ -126,14 +129,26 @@ class RayExecutor(StageExecutor):
 
     def _begin(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            super().submit(job)
+            try:
+                super().submit(job)
+            except Exception as error:  # noqa: BLE001  (handed on to the scheduler)
+                self._rejected(job, error)
+
+    def _rejected(self, job: Job, error: Exception) -> None:
+        future: Future = Future()
+        future.set_exception(error)
+        self._done(job, future)
 
     def _done(self, job: Job, future: Future) -> None:
-        super()._done(job, future)
-        if job.task.name in NEEDS:
-            # Not in Ray's own thread, which calls this.
-            ready = self.turns.done(job)
-            threading.Thread(target=self._begin, args=(ready,), daemon=True).start()
+        try:
+            super()._done(job, future)
+        finally:
+            if job.task.name in NEEDS:
+                # Not in Ray's own thread, which calls this.
+                threading.Thread(target=self._next, args=(job,), daemon=True).start()
+
+    def _next(self, job: Job) -> None:
+        self._begin(self.turns.done(job))
 
     def _cores(self) -> float:
         """Returns Ray's GPUs, or its CPUs where it has none."""
@@ -161,6 +176,7 @@ class RayExecutor(StageExecutor):
 
     def stop(self) -> None:
         """Cancels what still runs, and leaves Ray."""
+        self.turns.close()
         if self.running:
             cluster.stop(self.running, self.folder)
             self.running.clear()

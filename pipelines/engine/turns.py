@@ -26,6 +26,7 @@ class Turns(Generic[J]):
         self.waiting: deque[tuple[J, float]] = deque()
         self.running: dict[J, float] = {}
         self.turn = threading.Lock()
+        self.closed = False
 
     def add(self, job: J, need: float) -> list[J]:
         """Queues a job; returns what may start now."""
@@ -39,9 +40,14 @@ class Turns(Generic[J]):
             del self.running[job]
             return self._start()
 
+    def close(self) -> None:
+        """Lets nothing start from now on."""
+        with self.turn:
+            self.closed = True
+
     def _start(self) -> list[J]:
         started = []
-        while self.waiting and self._fits(self.waiting[0][1]):
+        while not self.closed and self.waiting and self._fits(self.waiting[0][1]):
             job, need = self.waiting.popleft()
             self.running[job] = need
             started.append(job)

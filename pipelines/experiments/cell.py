@@ -4,14 +4,16 @@ A *cell* is one training and what is measured of it. Cells of equal labels diffe
 and are shown as one line: the mean and, where there are several, its 95 % interval.
 """
 
-__all__ = ["Cell", "Column", "Experiment", "Folders", "MACHINE", "Line", "Row", "summarise"]
+__all__ = ["Cell", "Column", "Experiment", "Folders", "Line", "Row", "machine", "summarise"]
 
 import json
 import math
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,19 @@ from pipelines.method import method
 Folders = tuple[Path, ...]
 """What a cell's stages wrote: training and measurement."""
 
-MACHINE = f"{os.cpu_count()} × {platform.machine()}"
+CPU = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
+
+
+@cache
+def machine() -> str:
+    """Returns the cores of this machine and their model."""
+    info = Path("/proc/cpuinfo")
+    model = CPU.search(info.read_text()) if info.exists() else None
+    return f"{os.cpu_count()} × {model[1] if model else platform.machine()}"
+
 
 Row = dict[str, Any]
-"""``labels``, ``seed``, ``published``, ``data``, ``scale``, ``machine``, ``method``, metrics."""
+"""``labels``, ``seed``, ``published``, ``data``, ``machine``, ``method``, metrics."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ class Cell:
             "seed": self.config.seed,
             "published": dict(self.published),
             "data": Path(self.config.data.source).stem,
-            "machine": MACHINE,
+            "machine": machine(),
             "method": method(self.config),
             **training["metrics"],
             **json.loads((measured / "evaluation.json").read_text()),
@@ -109,8 +120,10 @@ class Experiment:
 
     Attributes:
         about: What its table shows; one line.
+        legend: What a reader of the table has to know of the settings.
         note: What the published numbers are; empty where there are none.
         source: The paper's data set of images; None where the experiment has its own data.
+        uses: The options of ``PaperConfig`` that change it, besides experiment, scale and name.
         cells: From the configuration to the cells, seed by seed.
         columns: The metrics of the table, behind the labels.
         rows: From the cells and their folders to rows; one a cell, if not told otherwise.
@@ -118,8 +131,10 @@ class Experiment:
     """
 
     about: str
+    legend: str
     note: str
     source: str | None
+    uses: frozenset[str]
     cells: Callable[[PaperConfig], list[Any]]
     columns: tuple[Column, ...]
     rows: Callable[[Sequence[Any], Sequence[Folders]], list[Row]] = _one_each
@@ -140,6 +155,8 @@ class Line:
         values: By metric, the mean, and the half-width of Student's 95 % interval of the mean;
             NaN for one seed.
         published: Published numbers by metric.
+        data: The data set.
+        machine: Where it was measured.
         method: How the flow was trained.
     """
 
@@ -147,6 +164,8 @@ class Line:
     seeds: int
     values: dict[str, tuple[float, float]]
     published: dict[str, float]
+    data: str
+    machine: str
     method: str
 
 
@@ -167,13 +186,15 @@ def _baseline(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
         column.metric: (rows[0][column.baseline] if column.baseline else math.nan, math.nan)
         for column in columns
     }
-    return [Line(labels, 1, values, {}, "full-covariance Gaussian by maximum likelihood")]
+    told = "full-covariance Gaussian by maximum likelihood"
+    return [Line(labels, 1, values, {}, rows[0]["data"], rows[0]["machine"], told)]
 
 
 def _line(columns: Sequence[Column], group: Sequence[Row]) -> Line:
     first = group[0]
     values = {c.metric: _interval([row[c.metric] for row in group]) for c in columns}
-    return Line(first["labels"], len(group), values, first["published"], first["method"])
+    told = (first[name] for name in ("published", "data", "machine", "method"))
+    return Line(first["labels"], len(group), values, *told)
 
 
 def _interval(values: Sequence[float | None]) -> tuple[float, float]:

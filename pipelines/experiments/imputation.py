@@ -16,7 +16,7 @@ from pipelines.config import (
     StabiliseConfig,
 )
 from pipelines.experiments.cell import Cell, Column, Experiment, Folders, Row
-from pipelines.experiments.settings import base, published, recipe
+from pipelines.experiments.settings import IMAGE_OPTIONS, base, full_epochs, published, recipe
 from pipelines.pictures import tiles
 
 LOW_ENERGY = 0.001 * 64 * 64
@@ -65,7 +65,10 @@ def _base(config: PaperConfig, seed: int, batch_size: int) -> DensityConfig:
 
 
 def _paper(config: PaperConfig, seed: int) -> DensityConfig:
-    found = published(_base(config, seed, 10), "FC", "dsm", "colour")
+    common = _base(config, seed, 10)
+    found = published(common, "FC", "dsm", "colour", full_epochs(config, EPOCHS))
+    kept = found.train.model_copy(update={"augment": common.train.augment})
+    found = found.model_copy(update={"train": kept})
     if config.scale != "full":
         return found
     return found.model_copy(update={"stabilise": StabiliseConfig(low_energy=LOW_ENERGY)})
@@ -114,8 +117,10 @@ def _picture(shown: Sequence[tuple[str, np.ndarray]], shape: tuple[int, ...]) ->
 
 IMPUTATION = Experiment(
     about="missing strokes: r.m.s. error (grey levels) of draws and their mean; test NLL (nats)",
+    legend="mean: of two draws with momentum; the Gaussian's is its conditional mean",
     note="",
     source="stl10",
+    uses=IMAGE_OPTIONS,
     cells=cells,
     columns=(
         Column("train/steps", "steps", 0, interval=False),

@@ -73,8 +73,10 @@ def _top(rows: Sequence[Row]) -> float:
 
 MATRICES = Experiment(
     about="test NLL (nats) of 512 modes in ten dimensions, by the structure of the matrices",
+    legend="by exact ML with a Gaussian base; the paper's code has a Laplace one",
     note="",
     source=None,
+    uses=frozenset(("seconds", "seeds", "cluster")),
     cells=cells,
     columns=(
         Column("train/steps", "steps", 0, interval=False),

@@ -4,10 +4,19 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267, and its code.
 """
 
-__all__ = ["NETS", "OBJECTIVES", "base", "bounds", "data", "published", "recipe"]
+__all__ = [
+    "IMAGE_OPTIONS",
+    "NETS",
+    "OBJECTIVES",
+    "base",
+    "bounds",
+    "data",
+    "full_epochs",
+    "published",
+    "recipe",
+]
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pipelines.config import (
@@ -28,11 +37,20 @@ OBJECTIVES = {"ML": "ml", "SML": "sml", "SSM": "ssm_vr", "DSM": "dsm", "FD-SSM":
 NETS = {"FC": ModelConfig(), "CNN": ModelConfig(architecture="convolutional")}
 SMOKE_STEPS = 60
 
+IMAGE_OPTIONS = frozenset(
+    ("source", "seconds", "rows", "validation", "test", "seeds", "threads", "cluster")
+)
+"""The options that experiments on images use."""
+
 EVERY = 10
 """The recipe matches scores in one of ten steps: it costs little more time than likelihood."""
 
 WIDTH = 784
-"""The paper's code divides its losses by D, so that a bound of a gradient is multiplied by it."""
+"""D of MNIST: the paper's code divides losses of score matching by D, so that what is added to
+their gradients, or bounds them, is multiplied by it here."""
+
+WEIGHT_DECAY = {"ml": 1e-5, "sml": 2e-5, "dsm": 1e-5 * WIDTH}
+"""The weight decay 1e-5 of MNIST's CNN in nats; the code's gradient of SML is half of ours."""
 
 LOW_ENERGY = 0.001 * 32 * 32
 """The weight 0.001 of the energy on CIFAR-10 in nats: the code's losses are divided by D, and the
@@ -44,26 +62,46 @@ LOW_ENERGY_DIFFERENCES = 0.001 * 3072 / 0.1**2
 
 @dataclass(frozen=True)
 class Decay:
-    """How often, once an epoch, the learning rate is multiplied by which factor.
+    """A learning rate that is multiplied by γ at the ends of the epochs 1 … M − 1.
 
     Attributes:
-        milestones: How often.
-        usual: The factor.
-        others: Factors of some objectives in its place.
+        gamma: γ.
+        milestones: M.
     """
 
+    gamma: float
     milestones: int
-    usual: float
-    others: Mapping[str, float] = field(default_factory=dict)
+
+    def options(self, epochs: int | None) -> dict[str, Any]:
+        """Returns the options of the schedule.
+
+        Arguments:
+            epochs: Of the whole training; None: the falls are stretched over it.
+        """
+        told = {"schedule": "multistep", "gamma": self.gamma}
+        if epochs is None:
+            return {**told, "milestones": self.milestones, "until": 1.0}
+        falls = self.milestones - 1
+        return {**told, "milestones": falls, "until": falls / epochs}
 
 
-DECAYS = {
-    ("grey", "FC"): Decay(50, 0.95),
-    ("grey", "CNN"): Decay(50, 0.95, {"ml": 0.925, "sml": 0.925}),
-    ("colour", "FC"): Decay(30, 0.85, {"ml": 0.7, "sml": 0.7, "fd_ssm": 0.7}),
-    ("colour", "CNN"): Decay(20, 0.8, {"ssm_vr": 0.9, "fd_ssm": 0.85}),
+USUAL = "usual"
+DECAYS: dict[tuple[str, str], dict[str, Decay]] = {
+    ("grey", "FC"): {USUAL: Decay(0.95, 50)},
+    ("grey", "CNN"): {USUAL: Decay(0.95, 50), "ml": Decay(0.925, 50), "sml": Decay(0.925, 50)},
+    ("colour", "FC"): {
+        USUAL: Decay(0.85, 30),
+        "ml": Decay(0.7, 20),
+        "sml": Decay(0.7, 20),
+        "fd_ssm": Decay(0.7, 20),
+    },
+    ("colour", "CNN"): {
+        USUAL: Decay(0.8, 20),
+        "ssm_vr": Decay(0.9, 20),
+        "fd_ssm": Decay(0.85, 50),
+    },
 }
-"""Published, by kind of images and net."""
+"""Published, by kind of images and net, and by objective where it is not the usual one."""
 
 
 def bounds(config: PaperConfig, *, cpu: float, full: int) -> dict[str, Any]:
@@ -76,7 +114,7 @@ def bounds(config: PaperConfig, *, cpu: float, full: int) -> dict[str, Any]:
     """
     seconds = config.seconds or cpu
     return {
-        "smoke": {"steps": SMOKE_STEPS, "max_seconds": 2.0, "validate_every": SMOKE_STEPS},
+        "smoke": {"steps": SMOKE_STEPS, "max_seconds": None, "validate_every": SMOKE_STEPS},
         "cpu": {"steps": 1_000_000, "max_seconds": seconds},
         "full": {"steps": full, "max_seconds": None},
     }[config.scale]
@@ -105,24 +143,35 @@ def base(config: PaperConfig, seed: int, source: str, **limits: Any) -> DensityC
     )
 
 
+def full_epochs(config: PaperConfig, epochs: int) -> int | None:
+    """Returns the epochs of a training at scale ``full``, else None."""
+    return epochs if config.scale == "full" else None
+
+
 def recipe(base: DensityConfig, net: str, objective: str) -> DensityConfig:
     """Returns the recipe for images by an objective, anchored if it matches scores."""
     chosen = ObjectiveConfig.of(objective, sigma=0.1, every=EVERY)
     return base.model_copy(update={"model": NETS[net], "objective": chosen})
 
 
-def published(base: DensityConfig, net: str, objective: str, kind: str = "grey") -> DensityConfig:
-    """Returns the published settings; the decay of the first epochs is stretched over the run.
+def published(
+    base: DensityConfig, net: str, objective: str, kind: str = "grey", epochs: int | None = None
+) -> DensityConfig:
+    """Returns the published settings.
 
     Arguments:
         base: Data, seed and bounds.
         net: ``FC`` or ``CNN``.
         objective: The objective.
         kind: ``grey``, for MNIST's settings, or ``colour``, for CIFAR-10's.
+        epochs: Of the training, where the learning rate falls at the ends of epochs; None: the
+            falls are stretched over the training.
     """
     cnn, colour = net == "CNN", kind == "colour"
     noise = 0.1 if cnn or colour else 1.0
-    train = base.train.model_copy(update=_optimisation(net, objective, kind))
+    decays = DECAYS[kind, net]
+    rate = decays.get(objective, decays[USUAL]).options(epochs)
+    train = {**rate, **_optimisation(net, objective, colour=colour)}
     return base.model_copy(
         update={
             "preprocess": PreprocessConfig(normalise="none", scale=0.75 if cnn else 0.5),
@@ -130,7 +179,7 @@ def published(base: DensityConfig, net: str, objective: str, kind: str = "grey")
             "objective": ObjectiveConfig.of(objective, sigma=noise, epsilon=noise),
             "anchor": AnchorConfig(weight=0.0),
             "stabilise": StabiliseConfig(low_energy=_low_energy(objective) if colour else 0.0),
-            "train": train,
+            "train": base.train.model_copy(update=train),
         }
     )
 
@@ -149,16 +198,13 @@ def _model(net: str, objective: str, *, colour: bool) -> ModelConfig:
     return NETS[net].model_copy(update=start)
 
 
-def _optimisation(net: str, objective: str, kind: str) -> dict[str, Any]:
-    decay, grey = DECAYS[kind, net], kind == "grey"
-    regularised = grey and net == "CNN" and objective in ("ml", "sml", "dsm")
+def _optimisation(net: str, objective: str, *, colour: bool) -> dict[str, Any]:
+    clipped = objective == "fd_ssm" and not colour
     return {
         "optimizer": "rmsprop",
         "lr": 1e-4,
         "warmup": 0.0,
-        "schedule": "multistep",
-        "milestones": decay.milestones,
-        "gamma": decay.others.get(objective, decay.usual),
-        "weight_decay": 1e-5 if regularised else 0.0,
-        "clip": 5.0 * WIDTH if grey and objective == "fd_ssm" else None,
+        "augment": "cifar10" if colour else "none",
+        "weight_decay": 0.0 if colour or net == "FC" else WEIGHT_DECAY.get(objective, 0.0),
+        "clip": 5.0 * WIDTH if clipped else None,
     }

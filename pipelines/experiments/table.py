@@ -6,7 +6,16 @@ from collections.abc import Iterator
 
 from pipelines.config import PaperConfig
 from pipelines.experiments.cell import Cell, Column, Experiment
-from pipelines.experiments.settings import NETS, OBJECTIVES, base, published, recipe
+from pipelines.experiments.settings import (
+    EVERY,
+    IMAGE_OPTIONS,
+    NETS,
+    OBJECTIVES,
+    base,
+    full_epochs,
+    published,
+    recipe,
+)
 
 NLL = {
     ("grey", "FC"): (1092.4, 1092.3, 1092.8, 1099.2, 1104.1),
@@ -37,10 +46,16 @@ PUBLISHED = {
 
 SOURCES = {"grey": "mnist", "colour": "cifar10"}
 EPOCHS = 1_000
+"""Of a training at scale ``full``: the paper's bound for CNNs on MNIST, and more than its curves
+show elsewhere, where its bound of 10,000 is not reached."""
+
 STEPS = {"grey": 500 * EPOCHS, "colour": 400 * EPOCHS}
 
-LIKELIHOODS = {"FC": ("relative_ml", "lazy_ml"), "CNN": ("lazy_ml",)}
-"""Likelihood objectives that the paper does not have."""
+OTHERS = {
+    "FC": ("relative_ml", "lazy_ml", "ssm", "taylor_sm"),
+    "CNN": ("lazy_ml", "ssm", "taylor_sm"),
+}
+"""Objectives that the paper does not have; ``ssm`` is the form by slices alone."""
 
 
 def cells(config: PaperConfig) -> list[Cell]:
@@ -54,17 +69,20 @@ def _cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     for net in NETS:
         for objective in OBJECTIVES.values():
             labels = {"net": net, "settings": "paper", "objective": objective}
-            told = published(common, net, objective, kind)
+            told = published(common, net, objective, kind, full_epochs(config, EPOCHS))
             yield Cell(labels, told, common.evaluate, PUBLISHED[kind, net, objective])
-        for objective in (*OBJECTIVES.values(), *LIKELIHOODS[net]):
+        for objective in (*OBJECTIVES.values(), *OTHERS[net]):
             labels = {"net": net, "settings": "recipe", "objective": objective}
             yield Cell(labels, recipe(common, net, objective), common.evaluate)
 
 
 TABLE = Experiment(
     about="exact test NLL (nats) by net and objective; bpd: bits a dimension",
+    legend=f"recipe: whitened, FC of three layers; scores matched in one of {EVERY} steps beside "
+    "an anchor in all",
     note="MNIST (CIFAR-10 with --images colour), at the paper's length of training, on a GPU",
     source="mnist",
+    uses=IMAGE_OPTIONS | {"images"},
     cells=cells,
     columns=(
         Column("train/steps", "steps", 0, interval=False),

@@ -217,8 +217,11 @@ def _divergences(rows: Sequence[Row]) -> Figure:
 
 TOY = Experiment(
     about="divergences from smoothed densities; KLD: the paper's code's, E[p log p − log q]",
+    legend="Gaussian base throughout (the paper's code: Laplace at evaluation); below scale full "
+    "score matching stands beside an anchor",
     note="",
     source=None,
+    uses=frozenset(("seconds", "seeds", "cluster")),
     cells=cells,
     columns=(
         Column("train/steps", "steps", 0, interval=False),

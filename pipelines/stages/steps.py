@@ -14,7 +14,9 @@ from ebflow.costs import measured_peak
 from pipelines.config import StepsConfig
 from pipelines.tracking import StageRun
 
-OBJECTIVES = ("ml", "sml", "lazy_ml", "ssm_vr", "ssm", "dsm", "fd_ssm")
+OBJECTIVES = ("ml", "sml", "lazy_ml", "ssm_vr", "ssm", "dsm", "fd_ssm", "taylor_sm")
+DENSE = ("relative_ml", "exact_sm")
+"""What is of no use to a convolution: the one is ml there, the other has D tangents."""
 KERNEL = 7
 
 
@@ -39,7 +41,7 @@ def _cases(config: StepsConfig) -> list[Case]:
     """Returns the cases; a convolution pads with zeros."""
     if config.net == "FC":
         size = config.channels * config.side**2
-        return dense_cases(size, batch=config.batch, objectives=OBJECTIVES)
+        return dense_cases(size, batch=config.batch, objectives=(*OBJECTIVES, *DENSE))
     sides = [config.side]
     return image_cases(config.channels, sides, KERNEL, batch=config.batch, objectives=OBJECTIVES)[
         0

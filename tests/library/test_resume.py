@@ -17,6 +17,7 @@ TRAININGS = {
         clip=1.0, schedule=schedules.warmed(schedules.multistep(0.5, 4), 0.3)
     ),
     "anchored": dict(loss=dict(anchor=dict(interval=5))),
+    "scores in every third step": dict(loss=dict(anchor=dict(interval=5), every=3)),
     "adaptive": dict(loss=ADAPTIVE, optimizer="adamw"),
     "everything": dict(
         loss={**ADAPTIVE, "low_energy": 0.1, "latent_mean": 1.0},

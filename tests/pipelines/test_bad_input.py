@@ -129,7 +129,7 @@ OPTIONS = {
     "noise beyond the logit": (
         "--preprocess.no-match-after --objective.name dsm",
         "--preprocess.match-after: found False with a logit and dsm, whose points leave the range "
-        "of the data, expected True, --preprocess.extended True or --preprocess.logit None",
+        "of the data, expected True, --preprocess.extended or --preprocess.logit None",
     ),
     "differences beyond the logit": (
         "--preprocess.no-match-after --objective.name taylor_sm",

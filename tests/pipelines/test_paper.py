@@ -29,7 +29,7 @@ def by_name(config=CONFIG):
 
 def test_a_table_has_every_published_number_and_this_projects_recipes():
     found = by_name()
-    assert len(found) == 2 * (5 + 7 + 5 + 6)
+    assert len(found) == 2 * (5 + 9 + 5 + 8)
     assert found["FC", "paper", "ml", 0].published["test/nll"] == 1092.4
     assert found["CNN", "paper", "fd_ssm", 1].published["train/steps_per_s"] == 38.76
     assert not found["FC", "recipe", "lazy_ml", 0].published
@@ -38,7 +38,7 @@ def test_a_table_has_every_published_number_and_this_projects_recipes():
 def test_the_published_settings_are_the_published_ones():
     cell = by_name()["CNN", "paper", "dsm", 0].config
     assert (cell.train.optimizer, cell.train.lr, cell.train.gamma) == ("rmsprop", 1e-4, 0.95)
-    assert cell.train.weight_decay == 1e-5 and cell.objective.sigma == 0.1
+    assert cell.train.weight_decay == 1e-5 * 784 and cell.objective.sigma == 0.1
     assert cell.preprocess.normalise == "none" and cell.preprocess.scale == 0.75
     assert cell.anchor.weight == 0 and cell.model.sign == -1
     dense = by_name()["FC", "paper", "fd_ssm", 0].config
@@ -55,6 +55,51 @@ def test_the_published_settings_of_colour_images_are_the_published_ones():
     assert found["FC", "paper", "ml", 0].config.stabilise.low_energy == 0
     assert found["CNN", "paper", "sml", 0].config.model.spectral_norm is None
     assert found["FC", "paper", "ml", 0].published["test/nll"] == 11912.9
+
+
+SETTINGS = {
+    ("grey", "FC", "ml"): (0.95, 50, 0.0, None, None, 0.0, False, 0.5),
+    ("grey", "FC", "sml"): (0.95, 50, 0.0, None, None, 0.0, False, 0.5),
+    ("grey", "FC", "ssm_vr"): (0.95, 50, 0.0, None, None, 0.0, False, 0.5),
+    ("grey", "FC", "dsm"): (0.95, 50, 0.0, None, 1.0, 0.0, False, 0.5),
+    ("grey", "FC", "fd_ssm"): (0.95, 50, 0.0, 5 * 784, 1.0, 0.0, False, 0.5),
+    ("grey", "CNN", "ml"): (0.925, 50, 1e-5, None, None, 0.0, False, 0.75),
+    ("grey", "CNN", "sml"): (0.925, 50, 2e-5, None, None, 0.0, False, 0.75),
+    ("grey", "CNN", "ssm_vr"): (0.95, 50, 0.0, None, None, 0.0, False, 0.75),
+    ("grey", "CNN", "dsm"): (0.95, 50, 784e-5, None, 0.1, 0.0, False, 0.75),
+    ("grey", "CNN", "fd_ssm"): (0.95, 50, 0.0, 5 * 784, 0.1, 0.0, False, 0.75),
+    ("colour", "FC", "ml"): (0.7, 20, 0.0, None, None, 0.0, False, 0.5),
+    ("colour", "FC", "sml"): (0.7, 20, 0.0, None, None, 0.0, False, 0.5),
+    ("colour", "FC", "ssm_vr"): (0.85, 30, 0.0, None, None, 1.024, False, 0.5),
+    ("colour", "FC", "dsm"): (0.85, 30, 0.0, None, 0.1, 1.024, False, 0.5),
+    ("colour", "FC", "fd_ssm"): (0.7, 20, 0.0, None, 0.1, 307.2, False, 0.5),
+    ("colour", "CNN", "ml"): (0.8, 20, 0.0, None, None, 0.0, True, 0.75),
+    ("colour", "CNN", "sml"): (0.8, 20, 0.0, None, None, 0.0, False, 0.75),
+    ("colour", "CNN", "ssm_vr"): (0.9, 20, 0.0, None, None, 1.024, True, 0.75),
+    ("colour", "CNN", "dsm"): (0.8, 20, 0.0, None, 0.1, 1.024, True, 0.75),
+    ("colour", "CNN", "fd_ssm"): (0.85, 50, 0.0, None, 0.1, 307.2, False, 0.75),
+}
+"""γ, M, weight decay, clip, σ or ε, low energy, spectral norm, divisor of the logit; what the
+paper's code adds to a loss that is divided by D (3072 for colour) is multiplied by it."""
+
+
+@pytest.mark.parametrize("key", SETTINGS, ids=" ".join)
+def test_every_published_setting(key):
+    images, net, objective = key
+    config = PaperConfig(source="digits", scale="full", images=images)
+    told = by_name(config)[net, "paper", objective, 0].config
+    noise = told.objective.options.get("sigma", told.objective.options.get("epsilon"))
+    found = (
+        told.train.gamma, told.train.milestones + 1, told.train.weight_decay, told.train.clip,
+        noise, told.stabilise.low_energy, bool(told.model.spectral_norm), told.preprocess.scale,
+    )  # fmt: skip
+    assert found == pytest.approx(SETTINGS[key])
+    colour = images == "colour"
+    assert told.train.augment == ("cifar10" if colour else "none")
+    assert (told.train.lr, told.train.optimizer, told.train.batch_size) == (1e-4, "rmsprop", 100)
+    assert net == "CNN" or (told.model.residual, told.model.bias) == (colour, 1.0)
+    epochs = told.train.steps / (400 if colour else 500)
+    assert told.train.until * epochs == pytest.approx(told.train.milestones)
 
 
 def test_recipes_have_an_anchor_where_they_match_scores():
@@ -80,7 +125,7 @@ def test_imputation_has_the_published_settings_and_two_recipes():
     paper, anchored, lazy = found.values()
     train = paper.config.train
     assert (train.batch_size, train.steps, train.augment) == (10, 250_000, "stl10")
-    assert (train.optimizer, train.gamma, train.milestones) == ("rmsprop", 0.85, 30)
+    assert (train.optimizer, train.gamma, train.milestones) == ("rmsprop", 0.85, 29)
     assert paper.config.stabilise.low_energy == pytest.approx(0.001 * 64 * 64)
     assert paper.config.data.source == "stl10" and paper.measure.images == 100
     assert (paper.measure.steps, paper.measure.h, paper.measure.snr) == (500, 0.5, 0.1)
@@ -147,7 +192,7 @@ def rows(experiment, cells):
         {
             "labels": dict(cell.labels), "seed": cell.config.seed,
             "published": dict(cell.published), **values, "train/steps": 123456,
-            "data": "mnist9k", "machine": "2 × x86_64", "method": "m",
+            "data": cell.config.data.source, "machine": "2 × x86_64", "method": "m",
         }
         for cell in cells
     ]  # fmt: skip
@@ -170,7 +215,7 @@ def test_the_table_fits_a_terminal(name):
     experiment = EXPERIMENTS[name]
     told = rows(experiment, experiment.cells(config))
     text = shown(config, told)
-    assert "…" not in text and "mnist9k" in text and "smoke" in text
+    assert "…" not in text and told[-1]["data"] in text and "smoke" in text
     last = experiment.columns[-1]
     assert text.count(f"{1234.5:.{last.digits}f} ± ") >= len(told) / config.seeds
 
@@ -227,12 +272,20 @@ def test_toys_figures_show_the_truth_and_the_first_seeds_flows(tmp_path, seeds):
 def test_the_page_says_what_it_compares():
     experiment = EXPERIMENTS["table"]
     page = comparison.page(CONFIG, rows(experiment, experiment.cells(CONFIG)), {})
-    assert page.count("<tr title=") == 1 + 23 and "1092.4" in page and "mnist9k" in page
+    assert page.count("<tr title=") == 1 + 27 and "1092.4" in page and "digits" in page
 
 
 def test_a_line_is_the_mean_over_seeds_with_students_interval():
     made = [
-        {"labels": {"net": "FC"}, "published": {}, "method": "m", "nll": nll, "gaussian": 9.0}
+        {
+            "labels": {"net": "FC"},
+            "published": {},
+            "method": "m",
+            "data": "d",
+            "machine": "x",
+            "nll": nll,
+            "gaussian": 9.0,
+        }  # fmt: skip
         for nll in (1.0, 2.0, 3.0)
     ]
     first, line = summarise((Column("nll", "NLL", baseline="gaussian"),), made)
@@ -247,9 +300,39 @@ def test_data_that_are_not_there_are_told_in_one_line(home, ebflow, monkeypatch,
     assert result.code == 2 and len(result.err) == 1 and "mnist" in result.err[0]
 
 
-def test_a_source_for_an_experiment_that_has_its_own_is_refused(home, ebflow):
-    result = ebflow("run", "paper", "--experiment", "matrices", "--source", "digits")
-    assert result.code == 2 and "matrices" in result.err[0] and not home.exists()
+REFUSED = {
+    "--source": ("--experiment", "matrices", "--source", "digits"),
+    "--images": ("--experiment", "glow", "--source", "digits", "--images", "colour"),
+    "--seeds": ("--experiment", "runtime", "--seeds", "3"),
+    "--cluster": ("--experiment", "runtime", "--workers", "2"),
+    "--cluster.workers": ("--source", "digits", "--workers", "3"),
+    "--threads": ("--experiment", "toy", "--threads", "1"),
+}
+WRONG_DATA = {
+    "--images": ("--source", "natural-patches"),
+    "--source": ("--experiment", "imputation", "--source", "sine"),
+}
+
+
+@pytest.mark.parametrize("option", REFUSED)
+def test_an_option_that_an_experiment_cannot_use_is_refused(home, ebflow, option):
+    result = ebflow("run", "paper", *REFUSED[option])
+    assert result.code == 2 and len(result.err) == 1 and not home.exists()
+    assert result.err[0].startswith(f"ebflow: {option}: found")
+
+
+@pytest.mark.parametrize("option", WRONG_DATA)
+def test_data_that_do_not_suit_an_experiment_are_refused(home, ebflow, option):
+    result = ebflow("run", "paper", *WRONG_DATA[option])
+    assert result.code == 2 and len(result.err) == 1 and not home.exists()
+    assert result.err[0].startswith(f"ebflow: {option}: found")
+
+
+def test_every_cell_is_told_with_its_own_data():
+    config = PaperConfig(experiment="toy")
+    experiment = EXPERIMENTS["toy"]
+    page = comparison.page(config, rows(experiment, experiment.cells(config)), {})
+    assert page.count("<td>swirl</td><td>cpu</td>") == 5
 
 
 def test_a_dry_run_lists_the_stages(home, ebflow):
@@ -271,4 +354,4 @@ def test_a_real_run_and_the_same_again(tmp_path, image_file, name):
     assert "compare ran" in printed and summary["rows"]
     assert all(path.stat().st_size > 5_000 for path in (folder / "figures").iterdir())
     again = store.run(*words, **NO_RAY)
-    assert "train 0 ran" in again and "compare cached" in again
+    assert " 0 ran" in again and "compare cached" in again

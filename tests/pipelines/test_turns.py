@@ -28,6 +28,14 @@ def test_nobody_overtakes():
     assert turns.done("big") == ["b"]
 
 
+def test_nothing_starts_once_it_is_closed():
+    turns = Turns(lambda: 2)
+    turns.add("a", 2)
+    turns.add("b", 2)
+    turns.close()
+    assert turns.done("a") == [] and turns.add("c", 1) == []
+
+
 def test_all_that_fits_starts_at_once():
     turns = Turns(lambda: 2)
     turns.add("big", 2)
