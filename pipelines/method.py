@@ -25,9 +25,11 @@ def method(config: Training) -> str:
 
 def _terms(config: Training) -> Iterator[str]:
     name, anchor, extra = config.objective.name, config.anchor, config.stabilise
-    noise = f" ({_noise(config.objective)})" if name == "dsm" else ""
-    lazy = f" (normaliser {_rule(anchor)})" if name == "lazy_ml" else ""
-    yield f"{config.objective_weight:g} × {name}{noise}{lazy}{_seldom(config.objective)}"
+    told = [*_options(config.objective)]
+    if name == "lazy_ml":
+        told.append(f"normaliser {_rule(anchor)}")
+    inside = f" ({', '.join(told)})" if told else ""
+    yield f"{config.objective_weight:g} × {name}{inside}"
     if name not in LIKELIHOOD and anchor.weight:
         yield f"{anchor.weight:g} × anchor ({_rule(anchor)})"
     if extra.low_energy:
@@ -38,8 +40,18 @@ def _terms(config: Training) -> Iterator[str]:
         yield f"the last {extra.finish:.0%} by ml"
 
 
-def _seldom(objective: ObjectiveConfig) -> str:
-    return "" if objective.every == 1 else f" (in one of {objective.every} steps)"
+def _options(objective: ObjectiveConfig) -> Iterator[str]:
+    """Yields what the objective is told: its noise or step, slices, and how seldom it is used."""
+    used = objective.options
+    if "sigma" in used:
+        yield _noise(objective)
+    for name, symbol in (("epsilon", "ε"), ("step", "step")):
+        if name in used:
+            yield f"{symbol} = {used[name]:g}"
+    if used.get("slices", 1) > 1:
+        yield f"{objective.slices} slices"
+    if used.get("every", 1) > 1:
+        yield f"in one of {objective.every} steps"
 
 
 def _noise(objective: ObjectiveConfig) -> str:
@@ -55,10 +67,11 @@ def _rule(anchor: AnchorConfig) -> str:
 
 
 def _front(front: PreprocessConfig) -> str:
-    names = {"none": "raw", "standardise": "standardised", "whiten": "whitened"}
-    where = "" if front.match_after else ", scores matched before it"
+    names = {"none": "plain", "standardise": "standardised", "whiten": "whitened"}
+    where = "" if front.match_after else ", scores matched before preprocessing"
+    divided = "" if front.scale == 1 else f", logit / {front.scale:g}"
     extended = ", extended logit" if front.extended else ""
-    return f"{names[front.normalise]} data{extended}{where}"
+    return f"{names[front.normalise]} data{divided}{extended}{where}"
 
 
 def _changes(train: TrainConfig) -> Iterator[str]:
@@ -75,4 +88,8 @@ def _flow(model: ModelConfig) -> str:
 
 def _optimiser(train: TrainConfig) -> str:
     rate = f"{train.optimizer} {train.lr:g} {train.schedule}"
-    return f"{rate}, batch {train.batch_size}, EMA {train.ema_decay:g}"
+    if train.schedule == "multistep":
+        rate += f" ({train.milestones} × {train.gamma:g})"
+    decay = f", weight decay {train.weight_decay:g}" if train.weight_decay else ""
+    clip = "" if train.clip is None else f", gradient at most {train.clip:g}"
+    return f"{rate}{decay}{clip}, batch {train.batch_size}, EMA {train.ema_decay:g}"

@@ -31,6 +31,21 @@ def test_nothing_that_is_added_is_hidden():
 def test_steps_without_scores_are_told():
     line = method(Training(objective=ObjectiveConfig(name="ssm", every=4)))
     assert line.startswith("0.01 × ssm (in one of 4 steps) + 1 × anchor")
+    line = method(Training(objective=ObjectiveConfig(name="ssm_vr", slices=3, every=2)))
+    assert line.startswith("0.01 × ssm_vr (3 slices, in one of 2 steps) + 1 × anchor")
+    line = method(Training(objective=ObjectiveConfig(name="fd_ssm", epsilon=0.5)))
+    assert line.startswith("0.01 × fd_ssm (ε = 0.5) + 1 × anchor")
+
+
+def test_the_optimisation_is_told():
+    train = TrainConfig(
+        optimizer="rmsprop", lr=1e-4, schedule="multistep", milestones=49, gamma=0.95,
+        weight_decay=1e-5, clip=5.0,
+    )  # fmt: skip
+    assert method(Training(train=train)).endswith(
+        "rmsprop 0.0001 multistep (49 × 0.95), weight decay 1e-05, gradient at most 5, "
+        "batch 128, EMA 0.999"
+    )
 
 
 def test_an_objective_alone_has_weight_one():
@@ -48,7 +63,7 @@ def test_what_is_done_to_the_data_is_told():
         )
     )
     expected = (
-        "whitened data, extended logit, scores matched before it, "
+        "whitened data, extended logit, scores matched before preprocessing, "
         "training images changed as by stl10, training rows with noise 0.5"
     )
     assert expected in line.split("; ")
