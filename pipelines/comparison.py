@@ -70,7 +70,9 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     """Prints the table, and where everything is."""
     config, rows = summary["config"], summary["rows"]
     experiment = EXPERIMENTS[config["experiment"]]
-    console.print(_table(experiment, config, rows))
+    console.print(experiment.about, highlight=False)
+    console.print(_table(experiment, rows))
+    console.print(_caption(experiment, config, rows), highlight=False)
     lines = {
         "stages": ", ".join(f"{stage} {fate}" for stage, fate in summary["stages"].items()),
         "figures": summary["figures"],
@@ -81,11 +83,9 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
         console.print(f"{name:<8} {text}", highlight=False, soft_wrap=True)
 
 
-def _table(experiment: Experiment, config: Mapping[str, Any], rows: Rows) -> Table:
+def _table(experiment: Experiment, rows: Rows) -> Table:
     lines = summarise(experiment.columns, rows)
-    table = Table(title=experiment.about, title_justify="left", box=box.SIMPLE_HEAD,
-                  padding=(0, 1, 0, 0), caption=_caption(experiment, config, rows),
-                  caption_justify="left")  # fmt: skip
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in lines[0].labels:
         table.add_column(name, no_wrap=True)
     compared = any(line.published for line in lines)
@@ -109,6 +109,8 @@ def _caption(experiment: Experiment, config: Mapping[str, Any], rows: Rows) -> s
 def _texts(experiment: Experiment, line: Line, *, compared: bool) -> list[str]:
     columns = experiment.columns
     found = [*line.labels.values(), *(c.told(line.values[c.metric]) for c in columns)]
+    if line.lost:
+        found[-1] = "diverged"
     if compared:
         last = columns[-1]
         value = line.published.get(last.metric)

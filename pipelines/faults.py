@@ -1,6 +1,6 @@
 """From an error of a stage, wherever it was raised, to one line for the user."""
 
-__all__ = ["StageFailed", "failure"]
+__all__ = ["Diverged", "StageFailed", "failure"]
 
 from pathlib import Path
 
@@ -18,13 +18,19 @@ class StageFailed(RuntimeError):
     """Where the whole story is."""
 
 
+class Diverged(StageFailed):
+    """A loss or a likelihood was not finite: the outcome of a training, not an accident."""
+
+
 def failure(error: BaseException) -> BadInput | StageFailed:
     """Returns what to tell the user of an error that came back from a stage."""
     cause = _innermost(error)
     line = " ".join(str(cause).split())
     if isinstance(cause, BadInput):
         return BadInput(line)
-    if isinstance(cause, StageFailed | NonFinite):
+    if isinstance(cause, NonFinite | Diverged):
+        return Diverged(line)
+    if isinstance(cause, StageFailed):
         return StageFailed(line)
     return StageFailed(f"{type(cause).__name__}: {line}"[:400])
 

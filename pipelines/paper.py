@@ -10,7 +10,7 @@
 __all__ = ["PAPER", "paper"]
 
 from redun import task
-from redun.scheduler import JobInfo, catch_all
+from redun.scheduler import JobInfo, catch, catch_all
 from redun.task import Task
 
 from ebflow.data.schema import file_sha256
@@ -31,7 +31,7 @@ from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
 from pipelines.experiments import EXPERIMENTS
 from pipelines.experiments.cell import Cell
 from pipelines.experiments.runtime import Timed
-from pipelines.faults import StageFailed
+from pipelines.faults import Diverged, StageFailed
 from pipelines.pictures import is_picture
 from pipelines.pipeline import Pipeline
 from pipelines.sources import modules_of, source_digest
@@ -86,9 +86,12 @@ def _check_cell(config: PaperConfig, cell: Cell) -> None:
 
 
 def paper(config: PaperConfig, sources: Sources) -> Artefact:
-    """Returns the comparison, as an expression of redun; a cell that fails stops no other."""
+    """Returns the comparison, as an expression of redun.
+
+    A cell that fails stops no other; one that diverges is told in the table.
+    """
     cells = EXPERIMENTS[config.experiment].placed(config)
-    found = [_measured(cell, sources) for cell in cells]
+    found = [catch(together(_measured(cell, sources)), Diverged, diverged) for cell in cells]
     return compare(config, catch_all(found, Exception, fail))
 
 
@@ -146,10 +149,22 @@ COMPARED = (
 
 
 @task(cache=False)
+def together(stages: tuple[Artefact, ...]) -> tuple[Artefact, ...]:
+    """Returns what a cell's stages made, once all of them have."""
+    return stages
+
+
+@task(cache=False)
+def diverged(error: Diverged) -> str:
+    """Returns what to tell of a cell instead of its numbers."""
+    return str(error)
+
+
+@task(cache=False)
 def fail(results: list) -> None:
     """Ends the pipeline with the first failure, when all other cells are done."""
-    errors = [item for cell in results for item in cell if isinstance(item, Exception)]
-    line = f"{len(errors)} stages of {len(results)} cells failed, the first: {errors[0]}"
+    errors = [cell for cell in results if isinstance(cell, Exception)]
+    line = f"{len(errors)} of {len(results)} cells failed, the first: {errors[0]}"
     raise BadInput(line) if isinstance(errors[0], BadInput) else StageFailed(line)
 
 
@@ -162,7 +177,8 @@ def fail(results: list) -> None:
 )
 def compare(config: PaperConfig, found: list, job: JobInfo = HERE) -> Artefact:
     """Makes the table, the figures and the page."""
-    return run_stage("compare", job, config, [tuple(a.path for a in cell) for cell in found])
+    told = [c if isinstance(c, str) else tuple(a.path for a in c) for c in found]
+    return run_stage("compare", job, config, told)
 
 
 def tasks(config: PaperConfig) -> tuple[Task, ...]:

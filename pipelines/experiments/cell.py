@@ -66,6 +66,15 @@ class Cell:
         """Returns what is shown of the cell."""
         trained, measured = folders
         training = json.loads((trained / "training.json").read_text())
+        scores = json.loads((measured / "evaluation.json").read_text())
+        return {**self._told, **training["metrics"], **scores}
+
+    def lost(self, line: str) -> Row:
+        """Returns what is shown of a cell that diverged, and how it did."""
+        return {**self._told, "diverged": line, "method": f"{method(self.config)}; {line}"}
+
+    @property
+    def _told(self) -> Row:
         return {
             "labels": dict(self.labels),
             "seed": self.config.seed,
@@ -73,8 +82,6 @@ class Cell:
             "data": Path(self.config.data.source).stem,
             "machine": machine(),
             "method": method(self.config),
-            **training["metrics"],
-            **json.loads((measured / "evaluation.json").read_text()),
         }
 
 
@@ -158,6 +165,7 @@ class Line:
         data: The data set.
         machine: Where it was measured.
         method: How the flow was trained.
+        lost: Whether a training diverged.
     """
 
     labels: dict[str, str]
@@ -167,6 +175,7 @@ class Line:
     data: str
     machine: str
     method: str
+    lost: bool = False
 
 
 def summarise(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
@@ -191,10 +200,11 @@ def _baseline(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
 
 
 def _line(columns: Sequence[Column], group: Sequence[Row]) -> Line:
-    first = group[0]
-    values = {c.metric: _interval([row[c.metric] for row in group]) for c in columns}
+    lost = [row for row in group if row.get("diverged")]
+    first = (lost or group)[0]
+    values = {c.metric: _interval([row.get(c.metric) for row in group]) for c in columns}
     told = (first[name] for name in ("published", "data", "machine", "method"))
-    return Line(first["labels"], len(group), values, *told)
+    return Line(first["labels"], len(group), values, *told, bool(lost))
 
 
 def _interval(values: Sequence[float | None]) -> tuple[float, float]:

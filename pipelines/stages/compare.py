@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib
 
+from ebflow.errors import NonFinite
 from pipelines import comparison
 from pipelines.config import PaperConfig
 from pipelines.experiments import EXPERIMENTS
@@ -18,29 +19,35 @@ from pipelines.tracking import StageRun
 
 def compare(
     config: PaperConfig,
-    found: Sequence[Folders],
+    found: Sequence[Folders | str],
     *,
     output: Path,
     work: Path,
     run: StageRun,
 ) -> None:
-    """Writes ``rows.json``, ``figures/*.png`` and ``report.html``.
+    """Writes ``rows.json``, ``figures/*.png`` and ``report.html``; diverged cells come last.
 
     Arguments:
         config: The experiment.
-        found: The folders of the cells' stages, cell by cell.
+        found: The folders of the cells' stages, cell by cell; of one that diverged, how it did.
         output: Where to.
         work: Not used.
         run: The stage's run.
     """
     run.log_params(config.model_dump())
     experiment = EXPERIMENTS[config.experiment]
-    rows = experiment.rows(experiment.placed(config), found)
+    pairs = list(zip(experiment.placed(config), found, strict=True))
+    cells = [cell for cell, told in pairs if not isinstance(told, str)]
+    folders = [told for told in found if not isinstance(told, str)]
+    if not cells:
+        raise NonFinite(f"every cell diverged, the first: {found[0]}")
+    whole = experiment.rows(cells, folders)
+    rows = [*whole, *(cell.lost(told) for cell, told in pairs if isinstance(told, str))]
     (output / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
     images = {}
     (output / "figures").mkdir()
     with matplotlib.rc_context(STYLE):
-        for name, figure in experiment.figures(rows, found).items():
+        for name, figure in experiment.figures(whole, folders).items():
             images[name] = output / "figures" / f"{name}.png"
             figure.savefig(images[name])
     (output / "report.html").write_text(comparison.page(config, rows, images))

@@ -328,6 +328,16 @@ def test_data_that_do_not_suit_an_experiment_are_refused(home, ebflow, option):
     assert result.err[0].startswith(f"ebflow: {option}: found")
 
 
+def test_a_cell_that_diverged_is_told():
+    experiment = EXPERIMENTS["table"]
+    cells = experiment.cells(CONFIG)
+    told = [*rows(experiment, cells[1:]), cells[0].lost("step 3: found a loss of nan (ml)")]
+    line = next(text for text in shown(CONFIG, told).splitlines() if "diverged" in text)
+    assert line.split()[:3] == ["FC", "paper", "ml"]
+    page = comparison.page(CONFIG, told, {})
+    assert page.count("; diverged</td>") == 1 and "step 3: found a loss of nan" in page
+
+
 def test_every_cell_is_told_with_its_own_data():
     config = PaperConfig(experiment="toy")
     experiment = EXPERIMENTS["toy"]
