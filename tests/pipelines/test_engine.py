@@ -8,13 +8,14 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from redun import task
-from redun.scheduler import JobInfo, catch_all
+from redun.scheduler import JobInfo, catch, catch_all
 
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
 from pipelines.config import EvaluateConfig
 from pipelines.engine import Artefact, Context, Engine, Fate, Source, plan, run_stage
-from pipelines.faults import StageFailed
+from pipelines.faults import Diverged, StageFailed
+from pipelines.paper import diverged, together
 from pipelines.tracking import connect
 
 redun_namespace = "ebflow"
@@ -201,6 +202,17 @@ def test_healthy_siblings_of_a_failed_stage_finish(engine):
     with_sibling = engine().run(fan)
     assert with_sibling.value == "recovered"
     assert with_sibling.fates["healthy"].ran
+
+
+@pytest.mark.parametrize("error", [NonFinite("step 3: inf"), ValueError("bad")])
+def test_a_cell_that_diverged_is_told_and_any_other_failure_is_one(engine, error):
+    ERRORS["write"] = error
+    cell = catch(together(graph()), Diverged, diverged)
+    if isinstance(error, NonFinite):
+        assert engine().run([cell]).value == ["step 3: inf"]
+    else:
+        with pytest.raises(StageFailed, match="bad"):
+            engine().run([cell])
 
 
 @task(executor="driver", namespace="ebflow", name="healthy")
