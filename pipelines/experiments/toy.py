@@ -46,6 +46,9 @@ OWN = 0.05
 BOUND = 2.0
 """The recipe's bound of log-scales: free ones make a loss infinite, or a stray point cost much."""
 
+FEW = {"samples": 1_000, "resolution": 40}
+"""What is measured at scale ``smoke``."""
+
 COLOURS = ["#6b6b6b", "#9a9a9a", "#1f5fa8", "#c2491d", "#d9a441"]
 """Of the objectives in figures: the likelihoods in grey."""
 
@@ -114,7 +117,8 @@ def cells(config: PaperConfig) -> list[Cell]:
 def _cell(config: PaperConfig, seed: int, density: str, objective: str) -> Cell:
     made = _paper if config.scale == "full" else _recipe
     told = made(config, density, objective).model_copy(update={"seed": seed})
-    measure = DivergeConfig(density=density, sigma=SIGMA)
+    size = FEW if config.scale == "smoke" else {}
+    measure = DivergeConfig(density=density, sigma=SIGMA, **size)
     return Cell({"data": density, "objective": objective}, told, measure)
 
 
