@@ -4,6 +4,7 @@ __all__ = ["TEMPLATE", "log", "page", "publish", "show"]
 
 import base64
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,9 @@ from pipelines.experiments.cell import Experiment, Line, Row, summarise
 from pipelines.tracking import StageRun
 
 TEMPLATE = Path(__file__).with_name("comparison.html.j2")
+
+FORBIDDEN = re.compile(r"[^\w.:/ -]")
+"""What MLflow does not take in the name of a metric."""
 
 Rows = Sequence[Row]
 
@@ -59,7 +63,7 @@ def log(config: PaperConfig, value: Artefact, folder: Path, run: StageRun) -> No
     run.log_params(config.model_dump())
     rows = json.loads((value.path / "rows.json").read_text())
     for line in summarise(EXPERIMENTS[config.experiment].columns, rows):
-        name = "/".join(filter(None, line.labels.values()))
+        name = FORBIDDEN.sub("and", "/".join(filter(None, line.labels.values())))
         known = {m: mean for m, (mean, _) in line.values.items() if mean == mean}
         run.log_metrics({f"{metric}/{name}": mean for metric, mean in known.items()})
     run.log_artifacts(folder / "report.html")

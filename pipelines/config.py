@@ -445,9 +445,10 @@ class Training(Section):
         return objective.sigma**2 if objective.name == "dsm" else SLICED_WEIGHT
 
     @property
-    def cores(self) -> int:
+    def needs(self) -> dict[str, int]:
         """The GPUs, or else the CPU cores, that its workers keep busy."""
-        return self.cluster.workers * (1 if self.cluster.gpu else self.train.threads)
+        workers = self.cluster.workers
+        return {"GPU": workers} if self.cluster.gpu else {"CPU": workers * self.train.threads}
 
     @model_validator(mode="after")
     def _something_is_minimised(self) -> "Training":

@@ -9,6 +9,8 @@
 
 __all__ = ["PAPER", "paper"]
 
+import re
+
 from redun import task
 from redun.scheduler import JobInfo, catch, catch_all
 from redun.task import Task
@@ -47,7 +49,20 @@ def check(config: PaperConfig) -> Sources:
     cells = [c for c in EXPERIMENTS[config.experiment].placed(config) if isinstance(c, Cell)]
     for cell in cells:
         _check_cell(config, cell)
-    return {cell.config.data.source: check_density(cell.config) for cell in cells}
+    return {cell.config.data.source: _source(cell) for cell in cells}
+
+
+DATA = re.compile(r"\bdata\.(source|rows|validation|test)\b")
+"""Options of the density pipeline that this one has too, without their section."""
+
+
+def _source(cell: Cell) -> Source:
+    """Returns the source of a cell's data; errors as in ``check_density``, for the cell."""
+    try:
+        return check_density(cell.config)
+    except BadInput as error:
+        told = DATA.sub(r"--\1", str(error))
+        raise BadInput(f"{told} (in the cell {' '.join(cell.labels.values())})") from None
 
 
 def _check_options(config: PaperConfig) -> None:

@@ -5,7 +5,7 @@ __all__ = ["Planned", "Planner", "Progress", "RayExecutor", "StageExecutor"]
 import logging
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -17,14 +17,14 @@ from redun.scheduler import Job
 
 from pipelines import cluster
 from pipelines.engine.stage import KEY_LENGTH, Context, call
-from pipelines.engine.turns import ALONE, Turns
+from pipelines.engine.turns import ALONE, Amounts, Turns
 from pipelines.faults import failure
 
-NEEDS = {
-    "train": lambda config: config.cores,
-    "evaluate": lambda config: 1,
-    "diverge": lambda config: 1,
-    "impute": lambda config: config.threads,
+NEEDS: dict[str, Callable[[Any], Amounts]] = {
+    "train": lambda config: config.needs,
+    "evaluate": lambda config: {"CPU": 1},
+    "diverge": lambda config: {"CPU": 1},
+    "impute": lambda config: {"CPU": config.threads},
     "steps": lambda config: ALONE,
 }
 """The stages that take CPUs or GPUs, and how many, as a function of their configuration.
@@ -115,7 +115,7 @@ class RayExecutor(StageExecutor):
     def __init__(self, name: str, engine: Host) -> None:
         super().__init__(name, engine)
         self.running: list[Any] = []
-        self.turns: Turns[Job] = Turns(self._cores)
+        self.turns: Turns[Job] = Turns(self._room)
         self.folder: Path | None = None
         self.connecting = threading.Lock()
 
@@ -150,13 +150,12 @@ class RayExecutor(StageExecutor):
     def _next(self, job: Job) -> None:
         self._begin(self.turns.done(job))
 
-    def _cores(self) -> float:
-        """Returns Ray's GPUs, or its CPUs where it has none."""
+    def _room(self) -> Amounts:
+        """Returns Ray's CPUs and GPUs."""
         import ray
 
         self._connect()
-        found = ray.cluster_resources()
-        return found.get("GPU", 0) or found.get("CPU", 0)
+        return ray.cluster_resources()
 
     def _start(self, *words: Any) -> Future:  # noqa: ANN401
         import ray

@@ -1,14 +1,17 @@
 """Who may run now: jobs take turns, so that each has the cores or GPUs that it asks for."""
 
-__all__ = ["ALONE", "Turns"]
+__all__ = ["ALONE", "Amounts", "Turns"]
 
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
-ALONE = math.inf
+Amounts = Mapping[str, float]
+"""How much by kind: ``CPU``, ``GPU``."""
+
+ALONE: Amounts = {"CPU": math.inf, "GPU": math.inf}
 """The need of a job beside which no other one may run."""
 
 J = TypeVar("J", bound=Hashable)
@@ -21,14 +24,14 @@ class Turns(Generic[J]):
         room: Returns how much there is. A job that needs more runs alone.
     """
 
-    def __init__(self, room: Callable[[], float]) -> None:
+    def __init__(self, room: Callable[[], Amounts]) -> None:
         self.room = room
-        self.waiting: deque[tuple[J, float]] = deque()
-        self.running: dict[J, float] = {}
+        self.waiting: deque[tuple[J, Amounts]] = deque()
+        self.running: dict[J, Amounts] = {}
         self.turn = threading.Lock()
         self.closed = False
 
-    def add(self, job: J, need: float) -> list[J]:
+    def add(self, job: J, need: Amounts) -> list[J]:
         """Queues a job; returns what may start now."""
         with self.turn:
             self.waiting.append((job, need))
@@ -53,5 +56,9 @@ class Turns(Generic[J]):
             started.append(job)
         return started
 
-    def _fits(self, need: float) -> bool:
-        return not self.running or sum(self.running.values()) + need <= self.room()
+    def _fits(self, need: Amounts) -> bool:
+        if not self.running:
+            return True
+        room = self.room()
+        taken = {kind: sum(n.get(kind, 0) for n in self.running.values()) for kind in need}
+        return all(taken[kind] + need[kind] <= room.get(kind, 0) for kind in need)

@@ -345,6 +345,13 @@ def test_every_cell_is_told_with_its_own_data():
     assert page.count("<td>swirl</td><td>cpu</td>") == 5
 
 
+def test_options_are_told_as_this_command_has_them(home, ebflow):
+    result = ebflow("run", "paper", "--source", "digits", "--rows", "99999")
+    assert result.code == 2 and result.err[0].startswith("ebflow: --rows: found 99999")
+    result = ebflow("run", "paper", "--source", "digits", "--rows", "80")
+    assert result.code == 2 and "(in the cell FC paper ml)" in result.err[0]
+
+
 def test_a_dry_run_lists_the_stages(home, ebflow):
     result = ebflow("run", "paper", "--source", "digits", "--dry-run")
     assert result.code == 0 and "compare   run" in result.text
