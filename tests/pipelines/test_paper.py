@@ -364,7 +364,8 @@ def test_a_dry_run_lists_the_stages(home, ebflow):
 def test_a_real_run_and_the_same_again(tmp_path, image_file, name):
     store = Store(tmp_path)
     source = ("--source", image_file) if name in IMAGES else ()
-    words = ("run", "paper", "--experiment", name, *source, "--scale", "smoke", "--threads", "1")
+    threads = ("--threads", "1") if "threads" in EXPERIMENTS[name].uses else ()
+    words = ("run", "paper", "--experiment", name, *source, "--scale", "smoke", *threads)
     printed = store.run(*words)
     folder = tmp_path / "runs" / "paper" / name
     summary = json.loads((folder / "summary.json").read_text())
