@@ -29,6 +29,21 @@ PUBLISHED = {
 }
 """Milliseconds at 28×28, or 3×32×32, read off the paper's figure; its GPU is not stated."""
 
+ANCHORED = " + anchor"
+OTHERS = (
+    "sml",
+    "lazy_ml",
+    "relative_ml",
+    "ssm_vr",
+    "ssm",
+    "dsm",
+    "fd_ssm",
+    "taylor_sm",
+    "exact_sm",
+)
+COLOURS = {"ml": "black"} | {name: f"C{i}" for i, name in enumerate(OTHERS)}
+"""Colours in the figure, by objective; an anchored one is dotted."""
+
 SHOWN = {1: 28, 3: 32}
 SECONDS = {"smoke": 0.05, "cpu": 1.0, "full": 3.0}
 
@@ -128,10 +143,11 @@ def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure
 
 
 def _panel(axis: Axes, rows: Sequence[Row]) -> None:
-    for index, row in enumerate(rows):
+    for row in rows:
         sizes, times = np.array(row["sizes"]).T
         name = row["labels"]["objective"]
-        style = {"color": "black" if name == "ml" else f"C{index}", "lw": 1.2}
+        base = name.removesuffix(ANCHORED)
+        style = {"color": COLOURS[base], "ls": "-" if name == base else ":", "lw": 1.2}
         axis.plot(sizes, times, marker=".", label=name, **style)
     axis.set(xscale="log", yscale="log", xlabel="D")
     ticks = sorted({size for row in rows for size, _ in row["sizes"]})
