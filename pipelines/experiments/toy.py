@@ -119,7 +119,7 @@ def _cell(config: PaperConfig, seed: int, density: str, objective: str) -> Cell:
     told = made(config, density, objective).model_copy(update={"seed": seed})
     size = FEW if config.scale == "smoke" else {}
     measure = DivergeConfig(density=density, sigma=SIGMA, **size)
-    return Cell({"data": density, "objective": objective}, told, measure)
+    return Cell({"density": density, "objective": objective}, told, measure)
 
 
 def _config(
@@ -180,7 +180,7 @@ def _densities(first: Sequence[tuple[Row, Any]]) -> Figure:
     figure = Figure(figsize=(9.6, 5.1), layout="constrained")
     axes = figure.subplots(len(LENGTHS), 1 + len(OBJECTIVES))
     for line, density in zip(axes, LENGTHS, strict=True):
-        found = [pair for pair in first if pair[0]["labels"]["data"] == density]
+        found = [pair for pair in first if pair[0]["labels"]["density"] == density]
         arrays = found[0][1]
         brightest = np.exp(arrays["truth"].max())
         _show(line[0], arrays, "truth", brightest)
