@@ -105,7 +105,6 @@ def _mean(values: Sequence[float], digits: int = 1) -> str:
 def draw(cells: Sequence[Cell], gaussian: float, study: str = "objectives") -> Figure:
     """Returns the figure of a study, its panels beside each other."""
     groups = _groups(cells)
-    ends = [cell["nll"][-1] for cell in cells if np.isfinite(cell["nll"][-1])]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 4.2), layout="constrained")
         for axis, (title, labels) in zip(
@@ -114,10 +113,16 @@ def draw(cells: Sequence[Cell], gaussian: float, study: str = "objectives") -> F
             axis.axhline(gaussian, color=BASELINE, ls="--", lw=1, label="Gaussian")
             _panel(axis, {name: groups[name] for name in (REFERENCE, *labels) if name in groups})
             axis.set_title(title)
-        low = min([gaussian, *ends])
-        figure.axes[0].set_ylim(low - 0.08 * (gaussian - low), gaussian + 0.8 * (gaussian - low))
+        figure.axes[0].set_ylim(*_limits(cells, gaussian))
         figure.axes[0].set_ylabel("validation NLL (nats)")
         return figure
+
+
+def _limits(cells: Sequence[Cell], gaussian: float) -> tuple[float, float]:
+    """Returns limits that show every end below the best start, and the Gaussian."""
+    ends = [cell["nll"][-1] for cell in cells if np.isfinite(cell["nll"][-1])]
+    low, high = min([gaussian, *ends]), max(gaussian, min(cell["nll"][0] for cell in cells))
+    return low - 0.08 * (high - low), high + 0.6 * (high - low)
 
 
 def _panel(axis: Axes, groups: Mapping[str, Sequence[Cell]]) -> None:
