@@ -89,7 +89,7 @@ def _recipe(config: PaperConfig, seed: int, objective: str) -> Cell:
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
     """Returns samples of the first seed's flows."""
     first = [pair for pair in zip(rows, folders, strict=True) if pair[0]["seed"] == 0]
-    figure = Figure(figsize=(2.4 * len(first), 2.8), layout="constrained")
+    figure = Figure(figsize=(2.4 * len(first), 3.1), layout="constrained")
     for axis, (row, (trained, _)) in zip(figure.subplots(1, len(first)), first, strict=True):
         flow = load(trained / "checkpoint")
         x = flow.sample(SAMPLES, generator=generator(0, "glow samples")).numpy()
