@@ -30,6 +30,7 @@ def density(words: Sequence[str]) -> int:
         config=config,
         output=options.output or Path("runs/density") / config.name,
         command=shlex.join(["ebflow", "run", "density", *words]),
+        recipe=options.recipe,
         workers=config.cluster.workers,
         force=options.force,
     )

@@ -96,7 +96,9 @@ DENSITY = Pipeline(
     tasks=lambda config: (prepare, train, evaluate, report),
     check=check,
     graph=density,
+    describe=results.describe,
     publish=results.publish,
     log=results.log,
+    conclude=results.conclude,
     show=results.show,
 )

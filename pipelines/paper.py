@@ -210,7 +210,9 @@ PAPER = Pipeline(
     tasks=tasks,
     check=check,
     graph=paper,
+    describe=comparison.describe,
     publish=comparison.publish,
     log=comparison.log,
+    conclude=comparison.conclude,
     show=comparison.show,
 )

@@ -28,6 +28,7 @@ from ebflow.train import Event, Trainer
 from pipelines import rows
 from pipelines.config import LIKELIHOOD, ClusterConfig, ObjectiveConfig, TrainConfig, Training
 from pipelines.environment import embedded
+from pipelines.faults import told
 from pipelines.nets import net
 from pipelines.rendezvous import FileRendezvous
 
@@ -299,7 +300,9 @@ class Reporter:
 
 
 class RowWriter(ray.train.UserCallback):
-    """Appends the rows that rank 0 reports to a file; runs in Ray Train's controller.
+    """Appends the rows that rank 0 reports, and workers' failures, to a file.
+
+    Runs in Ray Train's controller.
 
     Arguments:
         path: The file.
@@ -307,6 +310,7 @@ class RowWriter(ray.train.UserCallback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.last = {"step": 0, "share": 0.0}
 
     def after_report(
         self,
@@ -315,7 +319,20 @@ class RowWriter(ray.train.UserCallback):
         checkpoint: ray.train.Checkpoint | None,
     ) -> None:
         """Appends the rows of one report."""
-        rows.append(self.path, metrics[0]["rows"])
+        found = metrics[0]["rows"]
+        rows.append(self.path, found)
+        if found:
+            self.last = {name: found[-1][name] for name in self.last}
+
+    def after_exception(
+        self,
+        run_context: Any,  # noqa: ANN401
+        worker_exceptions: dict[int, Exception],
+    ) -> None:
+        """Appends what befell the workers that failed together, as one row."""
+        failed = [f"worker {rank}: {told(e)}" for rank, e in sorted(worker_exceptions.items())]
+        row = {"kind": rows.FAILURE, "time": time.time(), "metrics": {}, "note": "; ".join(failed)}
+        rows.append(self.path, [{**row, **self.last}])
 
 
 def fit(config: Training, data: Path, work: Path) -> ray.train.Result:

@@ -18,6 +18,7 @@ from redun.task import get_task_registry
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.engine.values import Artefact
+from pipelines.notes import NOTE, note, numbers
 from pipelines.tracking import Tracker
 
 KEY_LENGTH = 20
@@ -30,11 +31,13 @@ class Context:
     Arguments:
         tracker: Where it is tracked.
         parent: MLflow run of the pipeline.
+        command: The command that reproduces it.
         force: Whether to make again what is already there.
     """
 
     tracker: Tracker
     parent: str
+    command: str
     force: bool
 
 
@@ -60,12 +63,15 @@ def _make(stage: str, key: str, arguments: tuple[Any, ...], context: Context) ->
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
     output = Path(tempfile.mkdtemp(prefix="output-", dir=work))
-    body = getattr(import_module(f"pipelines.stages.{stage}"), stage)
+    module = import_module(f"pipelines.stages.{stage}")
+    about = f"Stage `{stage}`. {module.__doc__}"
     try:
         with context.tracker.stage(stage, key, parent=context.parent) as run:
-            body(*arguments, output=output, work=work, run=run)
+            run.set_tags({NOTE: note(about, context.command)})
+            getattr(module, stage)(*arguments, output=output, work=work, run=run)
             record = store.commit(stage, key, output, run_id=run.id)
-            run.set_tags({"ebflow.artefact": str(store.artefact(stage, key))})
+            told = note(about, context.command, numbers(run.final))
+            run.set_tags({NOTE: told, "ebflow.artefact": str(store.artefact(stage, key))})
     except BadInput:
         shutil.rmtree(output, ignore_errors=True)
         with suppress(OSError):
