@@ -1,4 +1,4 @@
-"""The command line: ``ebflow run | ui | data | bench | curves``.
+"""The command line: ``ebflow run | runs | compare | ui | data | bench | curves``.
 
 A command's module is imported when it is called, so that help and bad input cost no torch.
 """
@@ -104,6 +104,8 @@ class Command:
 COMMANDS = {
     "run density": Command("command:density", "train, evaluate and report a flow on data"),
     "run paper": Command("command:paper", "the paper's experiments, beside what was published"),
+    "runs": Command("run_list:run", "list all runs in the terminal"),
+    "compare": Command("run_comparison:run", "what differs between runs, and their curves"),
     "ui": Command("ui:run", "look at all runs in MLflow"),
     "data list": Command("listing:run", "list the named data sets"),
     "data fetch": Command("fetching:run", "download a benchmark data set"),

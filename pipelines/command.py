@@ -3,14 +3,15 @@
 __all__ = ["density", "paper"]
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from pipelines.config_files import dump
 from pipelines.faults import StageFailed
+from pipelines.naming import check_names
 from pipelines.parsing import Paper, Running, parse, parse_density
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 def density(words: Sequence[str]) -> int:
     """Runs the density pipeline."""
     options = parse_density(words)
+    check_names(options.register, options.alias)
     from pipelines.density import DENSITY
     from pipelines.runner import Run
 
@@ -34,7 +36,17 @@ def density(words: Sequence[str]) -> int:
         workers=config.cluster.workers,
         force=options.force,
     )
-    return _run(run, options, f"recipe {options.recipe} (--recipe chooses another)")
+    summary = _run(run, options, f"recipe {options.recipe} (--recipe chooses another)")
+    if summary and options.register:
+        _register(summary["mlflow_run_id"], options.register, options.alias)
+    return 0
+
+
+def _register(run_id: str, name: str, alias: str | None) -> None:
+    from pipelines.registry import register
+
+    told = register(run_id, name, alias)
+    Console().print(f"registered    {told}", highlight=False, soft_wrap=True)
 
 
 def paper(words: Sequence[str]) -> int:
@@ -54,10 +66,12 @@ def paper(words: Sequence[str]) -> int:
         workers=config.cluster.workers,
         force=options.force,
     )
-    return _run(run, options, f"experiment {config.experiment} at scale {config.scale}")
+    _run(run, options, f"experiment {config.experiment} at scale {config.scale}")
+    return 0
 
 
-def _run(run: "Run", options: Running, told: str) -> int:
+def _run(run: "Run", options: Running, told: str) -> Mapping[str, Any]:
+    """Returns the summary; nothing of a dry run."""
     from pipelines import runner
 
     inputs, console = runner.check(run), Console()
@@ -66,11 +80,11 @@ def _run(run: "Run", options: Running, told: str) -> int:
         console.print(dump(run.config), highlight=False)
         for stage, fate in runner.plan(run, inputs).items():
             console.print(f"{stage:<9} {fate}", highlight=False)
-        return 0
+        return {}
     try:
         summary = runner.execute(run, inputs, console)
     except StageFailed as error:
         error.log = runner.log_file(run)
         raise
     run.pipeline.show(console, summary)
-    return 0
+    return summary

@@ -64,6 +64,10 @@ class Density(Running):
     for the source: digits for digits, mnist9k for images, tabular for columns of numbers"""
     config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     """YAML file to start from, such as the config.yaml of an earlier run"""
+    register: str | None = None
+    """register the trained flow as a model of this name in MLflow"""
+    alias: str | None = None
+    """name that is to point to the registered version, such as champion"""
 
 
 @dataclass(frozen=True, kw_only=True)

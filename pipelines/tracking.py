@@ -1,4 +1,4 @@
-"""MLflow: the only file that imports it, besides the model that it keeps (``model.py``).
+"""MLflow, as it is written to; ``history.py`` reads it, ``model.py`` is the model that it keeps.
 
 A pipeline is a run; each stage that runs is a child of it. Without ``MLFLOW_TRACKING_URI`` the
 store is ``mlflow.db`` and ``mlartifacts/`` under ``EBFLOW_HOME``.
@@ -8,7 +8,7 @@ store that stays away loses nothing, and slows nothing down.
 """
 
 __all__ = ["Follower", "StageRun", "Tracker", "connect", "reaching", "serve", "store_uri",
-           "without_password"]  # fmt: skip
+           "uri", "without_password"]  # fmt: skip
 
 import json
 import logging
@@ -311,17 +311,17 @@ def reaching() -> Iterator[None]:
         yield
     except MlflowException as error:
         line = " ".join(str(error).split())[:300]
-        raise StageFailed(f"MLflow at {without_password(_uri())}: {line}") from error
+        raise StageFailed(f"MLflow at {without_password(uri())}: {line}") from error
 
 
 def connect(experiment: str, key: str) -> Tracker:
     """Opens the tracking store, making it if need be, once for all processes."""
-    uri = _uri()
+    place = uri()
     with reaching(), store.lock("mlflow"):
-        client = MlflowClient(uri)
+        client = MlflowClient(place)
         found = client.get_experiment_by_name(experiment)
         made = found.experiment_id if found is not None else _create(client, experiment)
-        return Tracker(uri, made, key, store.identity(), _system(experiment))
+        return Tracker(place, made, key, store.identity(), _system(experiment))
 
 
 def _create(client: MlflowClient, experiment: str) -> str:
@@ -343,7 +343,8 @@ def _system(experiment: str) -> dict[str, str]:
     }
 
 
-def _uri() -> str:
+def uri() -> str:
+    """Returns the URI of the store that is in use."""
     return os.environ.get("MLFLOW_TRACKING_URI") or store_uri()
 
 
@@ -357,12 +358,17 @@ def store_uri() -> str:
     return f"sqlite:///{store.home() / 'mlflow.db'}"
 
 
-def serve(port: int) -> subprocess.Popen:
-    """Starts MLflow's server on loopback, in a process group of its own."""
+def serve(port: int, log_file: Path) -> subprocess.Popen:
+    """Starts MLflow's server on loopback, in a process group of its own; it tells a file all.
+
+    It answers only requests whose ``Host`` is this machine's loopback, as MLflow does by default.
+    """
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
     command += ["--port", str(port), "--backend-store-uri", store_uri()]
     command += ["--artifacts-destination", str(store.home() / "mlartifacts")]
-    return subprocess.Popen(command, start_new_session=True)
+    log_file.parent.mkdir(exist_ok=True)
+    with log_file.open("ab") as told:
+        return subprocess.Popen(command, start_new_session=True, stdout=told, stderr=told)
 
 
 def _requirements() -> list[str]:

@@ -2,15 +2,19 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 from mlflow.exceptions import MlflowException
 
+import ebflow
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from pipelines import rows, store
@@ -19,7 +23,7 @@ from pipelines.tracking import Follower, StageRun, connect, without_password
 
 
 @pytest.fixture
-def tracker(home):
+def tracker(tracking_home):
     return connect("tests", "pipeline-key")
 
 
@@ -124,6 +128,63 @@ def test_what_a_restarted_training_repeats_is_sent_once(tracker, run, tmp_path):
     follower.send()
     assert steps(tracker, run, "log/x") == [1, 2, 3]
     assert steps(tracker, run, "validate/x") == [2, 3]
+
+
+def failed(step, note):
+    return {**told(step, rows.FAILURE), "metrics": {}, "note": note}
+
+
+def test_failures_of_workers_become_tags(tracker, run, tmp_path):
+    path = tmp_path / rows.FILE
+    follower = Follower(path, run)
+    rows.append(path, [told(1), failed(1, "worker 0: gone")])
+    follower.send()
+    tags = tracker.client.get_run(run.id).data.tags
+    assert (tags["ebflow.failure.1"], tags["ebflow.restarts"]) == ("worker 0: gone", "0")
+    rows.append(path, [told(1), failed(1, "worker 1: gone")])
+    follower.send()
+    tags = tracker.client.get_run(run.id).data.tags
+    assert (tags["ebflow.failure.2"], tags["ebflow.restarts"]) == ("worker 1: gone", "1")
+    assert steps(tracker, run, "log/x") == [1]
+
+
+def test_what_is_sent_twice_is_kept_once(tracker, run):
+    for _ in range(2):
+        run.log_rows([told(1), told(2)])
+    assert steps(tracker, run, "log/x") == [1, 2]
+
+
+def test_every_run_has_system_tags(tracker, run):
+    tags = tracker.client.get_run(run.id).data.tags
+    assert tags["ebflow.pipeline"] == "tests"
+    assert tags["mlflow.user"] == psutil.Process().username()
+    assert tags["mlflow.source.name"] == f"ebflow {ebflow.__version__}"
+    assert re.fullmatch(r"[0-9a-f]{40}\+?", tags["mlflow.source.git.commit"])
+
+
+def test_the_machine_is_watched(tracker, run, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    with run.watching():
+        time.sleep(1)
+    found = tracker.client.get_run(run.id).data.metrics
+    assert 0 <= found["system/cpu_utilization_percentage"] <= 100
+    assert found["system/system_memory_usage_megabytes"] > 0
+
+
+def test_runs_with_the_same_data_are_found_by_its_digest(tracker, tmp_path):
+    manifests = [
+        prepare("digits", tmp_path / str(seed), rows=300, validation=50, test=50, seed=seed)
+        for seed in (0, 1)
+    ]
+    ids = []
+    for manifest in (manifests[0], manifests[1], manifests[0]):
+        made = StageRun(tracker.client, tracker.start("run", {}))
+        made.log_input(manifest, "training")
+        ids.append(made.id)
+    found = tracker.client.search_runs(
+        [tracker.experiment], f"dataset.digest = '{manifests[0].digest[:36]}'"
+    )
+    assert {same.info.run_id for same in found} == {ids[0], ids[2]}
 
 
 class Away:
