@@ -31,10 +31,10 @@ HEADING = ("", "NLL (nats)", "bits/dim")
 
 
 def describe(config: DensityConfig) -> Description:
-    """Returns data, net and loss, and how it is trained."""
+    """Returns loss, net and data (if the name does not say them), and how it is trained."""
     data, net = Path(config.data.source).stem, titles.net(config.model)
     return Description(
-        parts=(data, net, titles.loss(config)),
+        parts=(*([data] if data not in config.name else []), titles.loss(config), net),
         about=f"An energy-based flow of **{data}**, trained by {method(config)}.",
         tags={
             "ebflow.data": data,

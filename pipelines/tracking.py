@@ -48,6 +48,9 @@ MOST_PARAMS = 100
 MOST_CHARACTERS = 6000
 DIGEST_LENGTH = 36
 SAMPLE_S = 5.0
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Lets MLflow open the experiment at its table of runs."""
+
 NEEDED = ("mlflow", "numpy", "pyarrow", "safetensors", "torch")
 
 
@@ -327,7 +330,7 @@ def connect(experiment: str, key: str) -> Tracker:
 def _create(client: MlflowClient, experiment: str) -> str:
     embedded = client.tracking_uri == store_uri()
     location = (store.home() / "mlartifacts").as_uri() if embedded else None
-    return client.create_experiment(experiment, location)
+    return client.create_experiment(experiment, location, KIND)
 
 
 def _system(experiment: str) -> dict[str, str]:
