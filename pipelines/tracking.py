@@ -42,15 +42,13 @@ from ebflow.errors import BadInput
 from ebflow.provenance import code
 from pipelines import rows, store
 from pipelines.faults import StageFailed
+from pipelines.pages import EXPERIMENT_TAGS
 
 MOST_METRICS = 1000
 MOST_PARAMS = 100
 MOST_CHARACTERS = 6000
 DIGEST_LENGTH = 36
 SAMPLE_S = 5.0
-KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Lets MLflow open the experiment at its table of runs."""
-
 NEEDED = ("mlflow", "numpy", "pyarrow", "safetensors", "torch")
 
 
@@ -330,7 +328,7 @@ def connect(experiment: str, key: str) -> Tracker:
 def _create(client: MlflowClient, experiment: str) -> str:
     embedded = client.tracking_uri == store_uri()
     location = (store.home() / "mlartifacts").as_uri() if embedded else None
-    return client.create_experiment(experiment, location, KIND)
+    return client.create_experiment(experiment, location, EXPERIMENT_TAGS)
 
 
 def _system(experiment: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ __all__ = ["Ui", "run"]
 import os
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,13 +29,17 @@ def run(words: Sequence[str]) -> int:
     port = parse(Ui, words, "ebflow ui").port
     _check_port(port)
     from pipelines import history, tracking
+    from pipelines.pages import links
 
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         shown = tracking.without_password(uri)
         print(f"runs are tracked at MLFLOW_TRACKING_URI = {shown}: look there")
         return 0
-    history.opened()
-    print(f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    client, address = history.opened(), f"http://127.0.0.1:{port}"
+    print(f"MLflow at {address} (Ctrl-C ends it)")
+    for name, link in links(client, address):
+        print(f"runs of {name}: {link}")
+    sys.stdout.flush()
     log_file = store.home() / "logs" / "ui.log"
     server = tracking.serve(port, log_file)
     try:

@@ -3,6 +3,7 @@
 ``EBFLOW_SCREENSHOTS`` names the folder of the pictures; else they are the test's own.
 """
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -17,6 +19,8 @@ import mlflow
 import numpy as np
 import pytest
 from PIL import Image
+
+from pipelines.pages import links
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
@@ -51,16 +55,22 @@ def address(digits):
     yield f"http://127.0.0.1:{port}"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert out.splitlines() == [f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)"]
-    assert (process.returncode, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)"
+    assert re.fullmatch(rf"runs of density: {experiment_page(port)}/runs\?\S+", lines[1])
+    assert (len(lines), process.returncode, err) == (2, 0, "")
+
+
+def experiment_page(port):
+    return rf"http://127\.0\.0\.1:{port}/#/experiments/\d+"
 
 
 @pytest.fixture(scope="module")
 def place(digits, address):
-    """The address of the finished run's pages."""
+    """The client, the finished run and the server's address."""
     client = mlflow.MlflowClient(f"sqlite:///{digits.home / 'mlflow.db'}")
     run = client.get_run(digits.summary()["mlflow_run_id"])
-    return f"{address}/#/experiments/{run.info.experiment_id}", f"/runs/{run.info.run_id}"
+    return client, run, address
 
 
 @pytest.fixture
@@ -88,32 +98,55 @@ def colours(picture):
 
 
 def test_the_table_of_runs(place, visit):
-    experiment, _ = place
-    dom, _ = visit(f"{experiment}/runs", "runs")
+    client, _, address = place
+    (name, link), *_ = links(client, address)
+    assert name == "density"
+    dom, picture = visit(link, "runs")
     assert "digits · dsm σ 0.3 + anchor" in dom
-    assert "Model training" in dom
+    for column in ("test/nll", "test/bpd", "ebflow.objective"):
+        assert column in dom
+    assert colours(picture) > 200
+
+
+def page(run, address, tab=""):
+    place = f"{address}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    return f"{place}{tab}?workflowType=machine_learning"
 
 
 def test_a_run_tells_what_it_is_and_how_to_repeat_it(place, visit):
-    dom, _ = visit("".join(place), "run")
+    dom, _ = visit(page(*place[1:]), "run")
     assert "An energy-based flow of <strong>digits</strong>" in dom
     assert "full-covariance Gaussian" in dom
     assert re.search(r"ebflow run density[^<]* --train.steps", dom)
 
 
+def test_the_charts_of_a_run(place, visit):
+    dom, picture = visit(page(*place[1:], "/model-metrics"), "metrics")
+    assert "js-plotly-plot" in dom and "refreshes" in dom
+    assert colours(picture) > 200
+
+
 def test_the_chart_of_a_metric(place, visit):
-    dom, picture = visit("".join([*place, "/model-metrics"]), "metrics")
-    assert "val/nll" in dom and "js-plotly-plot" in dom
+    _, run, address = place
+    query = {
+        "runs": [run.info.run_id],
+        "metric": "val/nll",
+        "experiments": [run.info.experiment_id],
+        "plot_metric_keys": ["val/nll"],
+    }
+    words = urllib.parse.urlencode({name: json.dumps(value) for name, value in query.items()})
+    dom, picture = visit(f"{address}/#/metric?{words}", "metric")
+    assert "js-plotly-plot" in dom and f"{run.data.metrics['val/nll']:.6f}" in dom
     assert colours(picture) > 200
 
 
 def test_a_figure(place, visit):
-    dom, picture = visit("".join([*place, "/artifacts/figures/training.png"]), "figure")
-    assert re.search(r"<img[^>]+src=\"(blob|http|data)", dom)
+    dom, picture = visit(page(*place[1:], "/artifacts/figures/training.png"), "figure")
+    assert "figures/training.png" in dom and "<img" in dom
     assert colours(picture) > 200
 
 
 def test_the_report(place, visit):
-    dom, picture = visit("".join([*place, "/artifacts/report.html"]), "report")
-    assert "<iframe" in dom and "report.html" in dom
-    assert colours(picture) > 200
+    dom, picture = visit(page(*place[1:], "/artifacts/report.html"), "report")
+    assert re.search(r'<iframe src="blob:[^>]*mlflow-html-iframe', dom)
+    assert colours(picture) > 1000
