@@ -5,7 +5,7 @@ __all__ = ["register"]
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from pipelines.tracking import reaching, uri
+from pipelines.tracking import default_store, reaching, uri
 
 
 def register(run_id: str, name: str, alias: str | None) -> str:
@@ -20,7 +20,7 @@ def register(run_id: str, name: str, alias: str | None) -> str:
         The version and the URI by which MLflow loads it.
     """
     client = MlflowClient(uri())
-    with reaching():
+    with reaching(), default_store(client.tracking_uri):
         version = _version(client, run_id, name).version
         if alias is None:
             return f"{name}, version {version}: models:/{name}/{version}"

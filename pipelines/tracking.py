@@ -7,8 +7,8 @@ Metrics reach the store from a file of rows that the training appends to (:class
 store that stays away loses nothing, and slows nothing down.
 """
 
-__all__ = ["Follower", "StageRun", "Tracker", "connect", "reaching", "serve", "store_uri",
-           "uri", "without_password"]  # fmt: skip
+__all__ = ["Follower", "StageRun", "Tracker", "connect", "default_store", "reaching", "serve",
+           "store_uri", "uri", "without_password"]  # fmt: skip
 
 import json
 import logging
@@ -217,7 +217,7 @@ class StageRun:
         """
         inputs = Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))])
         outputs = Schema([TensorSpec(np.dtype("float64"), (-1,))])
-        with _default_store(self.client.tracking_uri), mlflow.start_run(run_id=self.id):
+        with default_store(self.client.tracking_uri), mlflow.start_run(run_id=self.id):
             model = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("model.py")),
@@ -378,7 +378,7 @@ def _requirements() -> list[str]:
 
 
 @contextmanager
-def _default_store(uri: str) -> Iterator[None]:
+def default_store(uri: str) -> Iterator[None]:
     """Points MLflow's fluent functions at a store for a while."""
     before = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)

@@ -63,7 +63,6 @@ def test_stages_are_listed_under_their_run(tracked, ebflow):
 
 def test_the_best_come_first_and_what_was_not_measured_not_at_all(tracked, ebflow):
     assert names(ebflow("runs", "--best-by", "test/bpd")) == ["second", "first"]
-    assert names(ebflow("runs", "--best-by", "train/steps_per_s")) == []
 
 
 def test_of_gains_the_greatest_is_best(tracked, ebflow):

@@ -37,12 +37,13 @@ def test_good_names():
 def logged(tracking_home, tmp_path):
     """Makes runs that logged a model; returns the id of one."""
     tracker = connect("tests", "key")
-    (tmp_path / "checkpoint").mkdir()
-    (tmp_path / "checkpoint" / "state.json").write_text("{}")
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    (checkpoint / "state.json").write_text("{}")
 
     def make():
         run = StageRun(tracker.client, tracker.start("run", {}))
-        run.log_model(tmp_path / "checkpoint", np.zeros((2, 64), dtype=np.uint8))
+        run.log_model(checkpoint, np.zeros((2, 64), dtype=np.uint8))
         return run.id
 
     return tracker.client, make
