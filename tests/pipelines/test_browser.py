@@ -120,12 +120,6 @@ def test_a_run_tells_what_it_is_and_how_to_repeat_it(place, visit):
     assert re.search(r"ebflow run density[^<]* --train.steps", dom)
 
 
-def test_the_charts_of_a_run(place, visit):
-    dom, picture = visit(page(*place[1:], "/model-metrics"), "metrics")
-    assert "js-plotly-plot" in dom and "refreshes" in dom
-    assert colours(picture) > 200
-
-
 def test_the_chart_of_a_metric(place, visit):
     _, run, address = place
     query = {
