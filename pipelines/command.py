@@ -1,6 +1,6 @@
 """``ebflow run PIPELINE``: from words to results, and what the user sees of them."""
 
-__all__ = ["density", "paper"]
+__all__ = ["carry_out", "density", "paper"]
 
 import shlex
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def density(words: Sequence[str]) -> int:
         workers=config.cluster.workers,
         force=options.force,
     )
-    return _run(run, options, f"recipe {options.recipe} (--recipe chooses another)")
+    return carry_out(run, options, f"recipe {options.recipe} (--recipe chooses another)")
 
 
 def paper(words: Sequence[str]) -> int:
@@ -53,10 +53,11 @@ def paper(words: Sequence[str]) -> int:
         workers=config.cluster.workers,
         force=options.force,
     )
-    return _run(run, options, f"experiment {config.experiment} at scale {config.scale}")
+    return carry_out(run, options, f"experiment {config.experiment} at scale {config.scale}")
 
 
-def _run(run: "Run", options: Running, told: str) -> int:
+def carry_out(run: "Run", options: Running, told: str) -> int:
+    """Runs a pipeline, or tells what it would run, after a line on what was chosen."""
     from pipelines import runner
 
     inputs, console = runner.check(run), Console()

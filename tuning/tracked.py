@@ -1,0 +1,72 @@
+"""An MLflow run for every trial, below the search's, made from the trials' records."""
+
+__all__ = ["TrialRuns"]
+
+import json
+from pathlib import Path
+
+from pipelines import rows
+from pipelines.tracking import Follower, Sender, StageRun
+from tuning import records
+from tuning.records import Record
+
+STATUS = {
+    records.FINISHED: "FINISHED",
+    records.PRUNED: "KILLED",
+    records.STOPPED: "KILLED",
+    records.FAILED: "FAILED",
+}
+RUN = "run.json"
+
+
+class TrialRuns(Sender):
+    """Keeps the runs of trials as their records and rows say, each number once.
+
+    Trials write files; this is the one writer of their runs. A trial that an earlier search ended
+    keeps its run, which moves below the present search's.
+
+    Arguments:
+        root: Folder of the trials.
+        run: The search's run.
+    """
+
+    def __init__(self, root: Path, run: StageRun) -> None:
+        super().__init__()
+        self.root, self.run = root, run
+        self.followers: dict[int, Follower] = {}
+        self.described: set[int] = set()
+        for path in root.glob(f"*/{RUN}"):
+            run.adopt(json.loads(path.read_text()))
+
+    def send(self) -> None:
+        """Makes the runs that are missing, sends their rows, and ends those of ended trials."""
+        for record in records.read(self.root):
+            if not (records.folder(self.root, record.number) / RUN).exists():
+                self._send(record)
+
+    def _send(self, record: Record) -> None:
+        if record.number not in self.followers:
+            self.followers[record.number] = self._start(record)
+        follower = self.followers[record.number]
+        if record.number not in self.described:
+            follower.run.log_params(record.config)
+            self.described.add(record.number)
+        follower.send()
+        if record.state != records.RUNNING:
+            self._end(record, follower.run)
+
+    def _start(self, record: Record) -> Follower:
+        run = self.run.child(record.name, {"ebflow.trial": str(record.number)})
+        return Follower(records.folder(self.root, record.number) / rows.FILE, run)
+
+    def _end(self, record: Record, run: StageRun) -> None:
+        tags = {"ebflow.state": record.state}
+        if record.state in (records.PRUNED, records.STOPPED):
+            tags["ebflow.pruned"] = f"at {record.share:.0%} of the training"
+        if record.reason:
+            tags["ebflow.error"] = record.reason
+        run.set_tags(tags)
+        if record.nll is not None:
+            run.log_metrics({"trial/nll": record.nll, "trial/seconds": record.seconds})
+        run.end(STATUS[record.state])
+        (records.folder(self.root, record.number) / RUN).write_text(json.dumps(run.id))
