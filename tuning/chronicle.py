@@ -13,7 +13,6 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from pipelines import rows
-from pipelines.faults import failure
 from tuning import records
 from tuning.records import Record
 
@@ -25,7 +24,6 @@ class Chronicle(Callback):
         root: Folder of the trials.
         progress: File of rows for the terminal.
         trials: How many there will be.
-        deadline: When the search's time is up (seconds since 1970).
         ended: Called when a trial has ended well.
     """
 
@@ -34,11 +32,10 @@ class Chronicle(Callback):
         root: Path,
         progress: Path,
         trials: int,
-        deadline: float,
         ended: Callable[[], None],
     ) -> None:
         self.root, self.progress, self.trials = root, progress, trials
-        self.deadline, self.ended = deadline, ended
+        self.ended = ended
         self.records = {record.number: record for record in records.read(root)}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ANN401
@@ -48,6 +45,7 @@ class Chronicle(Callback):
         before = self.records.get(record.number)
         if before is not None and before.config != record.config:
             shutil.rmtree(records.folder(self.root, record.number))
+        records.begin(self.root, record.number)
         self._keep(record)
 
     def on_trial_result(
@@ -69,10 +67,9 @@ class Chronicle(Callback):
         **_: Any,  # noqa: ANN401
     ) -> None:
         """Records the end of a trial, and why it came."""
-        early = records.STOPPED if time.time() >= self.deadline else records.PRUNED
         standing = _standing(trial.last_result)
-        done = standing["share"] >= 1
-        self._update(trial, **standing, state=records.FINISHED if done else early)
+        state = records.FINISHED if standing["share"] >= 1 else records.PRUNED
+        self._update(trial, **standing, state=state)
         self.ended()
 
     def on_trial_error(
@@ -83,7 +80,14 @@ class Chronicle(Callback):
         **_: Any,  # noqa: ANN401
     ) -> None:
         """Records a failure and its reason."""
-        self._update(trial, state=records.FAILED, reason=str(failure(trial.get_error())))
+        reason = records.reason(self.root, trial.config["number"])
+        self._update(trial, state=records.FAILED, reason=reason)
+
+    def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:  # noqa: ANN401
+        """Records what still ran when the search's time was up."""
+        for record in list(self.records.values()):
+            if record.state == records.RUNNING:
+                self._keep(replace(record, state=records.STOPPED))
 
     def _update(self, trial: Trial, **changed: Any) -> None:  # noqa: ANN401
         self._keep(replace(self.records[trial.config["number"]], **changed))

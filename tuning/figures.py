@@ -204,7 +204,7 @@ def _parallel(found: Sequence[FrozenTrial], names: Sequence[str]) -> Figure:
             scale(trial.params[name]) if name in trial.params else np.nan
             for scale, name in zip(scales, names, strict=True)
         ]
-        axis.plot(heights, marker=".", lw=2 if base else 1.2, alpha=0.15 + 0.75 * (1 - place),
+        axis.plot(heights, marker=".", lw=2 if base else 1.2, alpha=1 if base else 0.15 + 0.75 * (1 - place),
                   color=BASELINE if base else FLOW)  # fmt: skip
     for place, name in enumerate(names):
         _ticks(axis, place, found, name, scales[place])

@@ -4,7 +4,23 @@ The records are the truth that the table, the figures and MLflow are made from, 
 interrupted search goes on from.
 """
 
-__all__ = ["BASE", "RUNNING", "Record", "folder", "read", "ranked", "write"]
+__all__ = [
+    "BASE",
+    "FAILED",
+    "FINISHED",
+    "PRUNED",
+    "RUN",
+    "RUNNING",
+    "STOPPED",
+    "Record",
+    "begin",
+    "folder",
+    "ranked",
+    "read",
+    "reason",
+    "tell_reason",
+    "write",
+]
 
 import json
 import os
@@ -15,7 +31,8 @@ from typing import Any
 
 from pipelines.config import LIKELIHOOD, Training
 
-FILE = "trial.json"
+FILE, REASON, RUN = "trial.json", "reason", "run.json"
+DIED = "the process of the trial died: killed, or out of memory"
 BASE = 0
 """The number of the trial that is the base itself."""
 
@@ -79,6 +96,23 @@ def write(root: Path, record: Record) -> None:
     draft = path.with_suffix(".new")
     draft.write_text(json.dumps(asdict(record), indent=1) + "\n")
     os.replace(draft, path)
+
+
+def begin(root: Path, number: int) -> None:
+    """Takes back what a trial that goes on or starts again was said to have come to."""
+    for name in (REASON, RUN):
+        (folder(root, number) / name).unlink(missing_ok=True)
+
+
+def tell_reason(root: Path, number: int, line: str) -> None:
+    """Notes why a trial fails, in the process where it does."""
+    (folder(root, number) / REASON).write_text(line)
+
+
+def reason(root: Path, number: int) -> str:
+    """Returns why a trial failed; a process that died told nothing."""
+    path = folder(root, number) / REASON
+    return path.read_text() if path.exists() else DIED
 
 
 def read(root: Path) -> list[Record]:

@@ -7,8 +7,6 @@ Jamieson, Rostamizadeh, Gonina, Hardt, Recht, Talwalkar, 2018), arXiv:1810.05934
 
 __all__ = ["search"]
 
-import math
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,8 +53,7 @@ def search(config: SearchConfig, base: Training, data: Path, work: Path) -> list
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     room = concurrency(base, machines(), config.max_concurrent)
     scheduler = Halving(config, work / SCHEDULER)
-    deadline = time.time() + (config.time_budget or math.inf)
-    chronicle = Chronicle(work / TRIALS, work / rows.FILE, config.trials, deadline, scheduler.keep)
+    chronicle = Chronicle(work / TRIALS, work / rows.FILE, config.trials, scheduler.keep)
     tune.run(
         trial,
         name=TUNE,

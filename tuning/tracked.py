@@ -16,7 +16,6 @@ STATUS = {
     records.STOPPED: "KILLED",
     records.FAILED: "FAILED",
 }
-RUN = "run.json"
 
 
 class TrialRuns(Sender):
@@ -35,13 +34,13 @@ class TrialRuns(Sender):
         self.root, self.run = root, run
         self.followers: dict[int, Follower] = {}
         self.described: set[int] = set()
-        for path in root.glob(f"*/{RUN}"):
+        for path in root.glob(f"*/{records.RUN}"):
             run.adopt(json.loads(path.read_text()))
 
     def send(self) -> None:
         """Makes the runs that are missing, sends their rows, and ends those of ended trials."""
         for record in records.read(self.root):
-            if not (records.folder(self.root, record.number) / RUN).exists():
+            if not (records.folder(self.root, record.number) / records.RUN).exists():
                 self._send(record)
 
     def _send(self, record: Record) -> None:
@@ -69,4 +68,4 @@ class TrialRuns(Sender):
         if record.nll is not None:
             run.log_metrics({"trial/nll": record.nll, "trial/seconds": record.seconds})
         run.end(STATUS[record.state])
-        (records.folder(self.root, record.number) / RUN).write_text(json.dumps(run.id))
+        (records.folder(self.root, record.number) / records.RUN).write_text(json.dumps(run.id))

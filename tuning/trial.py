@@ -15,6 +15,7 @@ from ebflow.data.loader import Dataset
 from ebflow.train import Trainer
 from pipelines import rows
 from pipelines.config import Training
+from pipelines.faults import failure
 from pipelines.training import SAVE_S, build, fit, row
 from tuning import records
 
@@ -34,10 +35,13 @@ def trial(told: dict[str, Any]) -> None:
     Raises:
         NonFinite: If a loss or a likelihood was not finite.
     """
-    config = Training.model_validate(told["config"])
-    folder = records.folder(Path(told["folder"]), told["number"])
+    config, root = Training.model_validate(told["config"]), Path(told["folder"])
     train = _launched if config.cluster.workers > 1 else _here
-    train(config, Path(told["data"]), folder)
+    try:
+        train(config, Path(told["data"]), records.folder(root, told["number"]))
+    except Exception as error:
+        records.tell_reason(root, told["number"], str(failure(error)))
+        raise
 
 
 def _here(config: Training, data: Path, folder: Path) -> None:
