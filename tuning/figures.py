@@ -204,8 +204,10 @@ def _parallel(found: Sequence[FrozenTrial], names: Sequence[str]) -> Figure:
             scale(trial.params[name]) if name in trial.params else np.nan
             for scale, name in zip(scales, names, strict=True)
         ]
-        axis.plot(heights, marker=".", lw=2 if base else 1.2, alpha=1 if base else 0.15 + 0.75 * (1 - place),
-                  color=BASELINE if base else FLOW)  # fmt: skip
+        style = (
+            {"color": BASELINE, "lw": 2} if base else {"color": FLOW, "alpha": 0.9 - 0.75 * place}
+        )
+        axis.plot(heights, marker=".", **style)
     for place, name in enumerate(names):
         _ticks(axis, place, found, name, scales[place])
     labels = [name.replace(".", ".\n").replace(" ", "\n") for name in names]

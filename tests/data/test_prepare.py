@@ -12,6 +12,7 @@ from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.data.schema import SPLITS, Manifest
 from ebflow.data.splits import Counts, assign, split_counts
+from ebflow.errors import BadInput
 
 from .parquet import images, lists, mnist9k, table, tree, write
 
