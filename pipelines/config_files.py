@@ -5,14 +5,16 @@ __all__ = ["dump", "explain", "for_objective", "load", "merge", "peek"]
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
-from pipelines.config import DensityConfig, Section
+from pipelines.config import DensityConfig, Section, Training
 from pipelines.spelling import spelled
+
+T = TypeVar("T", bound=Training)
 
 
 def dump(config: Section) -> str:
@@ -35,7 +37,7 @@ def load(path: Path, base: DensityConfig) -> DensityConfig:
         raise BadInput(explain(error, prefix=f"{path}, key ")) from None
 
 
-def for_objective(base: DensityConfig, name: str | None) -> DensityConfig:
+def for_objective(base: T, name: str | None) -> T:
     """Returns what to start from if ``name`` is to be the objective: without others' options."""
     if name is None:
         return base

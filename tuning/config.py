@@ -1,13 +1,13 @@
 """What a search can be told."""
 
-__all__ = ["SUBJECTS", "SearchConfig", "TuneConfig"]
+__all__ = ["SUBJECTS", "SearchConfig", "TuneConfig", "with_objective"]
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from pipelines.config import UNKEYED, DensityConfig, Section, Training
-from pipelines.config_files import for_objective
+from pipelines.config_files import for_objective, merge
 from pipelines.options import Objective
 
 Subject = Literal["anchor", "objective", "stabilisation", "optimisation", "preprocessing", "start"]
@@ -78,10 +78,19 @@ class TuneConfig(Section):
     @model_validator(mode="after")
     def _objectives_suit_the_base(self) -> "TuneConfig":
         for name in self.search.objectives:
-            found = for_objective(self.base, name).training
             try:
-                Training.model_validate(found.model_dump())
-            except ValueError as error:
+                with_objective(self.base.training, name)
+            except ValidationError as error:
                 first = error.errors()[0]["msg"].removeprefix("Value error, ")
                 raise ValueError(f"objectives: found {name}; {first}") from None
         return self
+
+
+def with_objective(base: Training, name: str) -> Training:
+    """Returns the base with another objective, and of the options those that it uses.
+
+    Raises:
+        ValidationError: If the rest of the base does not suit it.
+    """
+    told = merge(for_objective(base, name).model_dump(), {"objective": {"name": name}})
+    return Training.model_validate(told)

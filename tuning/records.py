@@ -6,6 +6,7 @@ interrupted search goes on from.
 
 __all__ = [
     "BASE",
+    "DIED",
     "FAILED",
     "FINISHED",
     "PRUNED",

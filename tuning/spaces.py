@@ -20,9 +20,9 @@ from pipelines.config import (
     Section,
     Training,
 )
-from pipelines.config_files import for_objective, merge
+from pipelines.config_files import merge
 from pipelines.nets import options
-from tuning.config import SearchConfig
+from tuning.config import SearchConfig, with_objective
 
 Overrides = dict[str, dict[str, Any]]
 """Fields by section."""
@@ -75,11 +75,10 @@ def propose(ask: Suggest, config: SearchConfig, base: Training) -> Training:
     """Returns the configuration of a trial."""
     names = dict.fromkeys((base.objective.name, *config.objectives))
     if len(names) > 1:
-        base = for_objective(base, ask.choice("objective.name", *names))
+        base = with_objective(base, ask.choice("objective.name", *names))
     for subject, space in SPACES.items():
         if subject in config.over:
-            changed = merge(base.model_dump(), space(ask, base))
-            base = type(base).model_validate(changed)
+            base = Training.model_validate(merge(base.model_dump(), space(ask, base)))
     return base
 
 

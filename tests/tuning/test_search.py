@@ -5,6 +5,7 @@ import os
 import time
 
 import mlflow
+import psutil
 import pytest
 import yaml
 
@@ -200,6 +201,29 @@ def test_a_killed_search_goes_on_and_runs_no_finished_trial_again(tmp_path):
     assert {n: of_trials(store)[n].info.run_id for n in first} == first
     parents = {run.data.tags["mlflow.parentRunId"] for run in of_trials(store).values()}
     assert len(parents) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_trial_whose_process_dies_is_recorded_and_of_two_goals_both_are_met(tmp_path):
+    store = Store(tmp_path)
+    goals = ("--goals", "nll", "seconds")
+    process = store.start("tune", "density", *LONG, *goals)
+    deadline = time.monotonic() + PATIENCE_S
+    while len(found(store)[1]) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    trials = [child for child in psutil.Process(process.pid).children(recursive=True)
+              if "ImplicitFunc" in " ".join(child.cmdline())]  # fmt: skip
+    trials[0].kill()
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, err + out
+    told = json.loads((store.root / "runs" / "tune" / "digits" / "summary.json").read_text())
+    states = [trial["state"] for trial in told["tried"]]
+    assert sorted(states) == ["failed", "finished", "finished", "finished"]
+    failed = next(trial for trial in told["tried"] if trial["state"] == "failed")
+    assert failed["reason"] == records.DIED
+    assert of_trials(store)[failed["number"]].info.status == "FAILED"
+    assert (store.root / "runs" / "tune" / "digits" / "figures" / "pareto.png").exists()
 
 
 @pytest.mark.slow

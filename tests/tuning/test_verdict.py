@@ -29,11 +29,11 @@ def test_an_interval_is_students():
 
 
 def test_an_interval_covers_the_mean_in_19_of_20_samples():
-    """False alarms of this test: below 1e-4 (binomial, 4000 samples, 4 standard deviations)."""
+    """False alarms of this test: below 1e-4 (binomial, 1000 samples, 4 standard deviations)."""
     rng = np.random.default_rng(0)
-    found = [interval(values) for values in rng.normal(3.0, 2.0, (4000, 4))]
+    found = [interval(values) for values in rng.normal(3.0, 2.0, (1000, 4))]
     covered = np.mean([abs(one.mean - 3.0) <= one.half for one in found])
-    assert abs(covered - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 4000)
+    assert abs(covered - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 1000)
 
 
 def test_the_selection_rows_name_the_winner_and_the_test_rows_compare_it():
