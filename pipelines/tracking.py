@@ -41,6 +41,9 @@ from ebflow.errors import BadInput
 from pipelines import rows, store
 from pipelines.faults import StageFailed
 
+ITS_OWN = ("mlflow.", "ebflow.stage", "ebflow.key")
+"""Tags of a run that its children do not share."""
+
 MOST_METRICS = 1000
 MOST_PARAMS = 100
 MOST_CHARACTERS = 6000
@@ -182,7 +185,7 @@ class StageRun:
     def child(self, name: str, tags: Mapping[str, str]) -> "StageRun":
         """Starts a run below this one, of the same pipeline; whoever asks for it ends it."""
         me = self.client.get_run(self.id)
-        kept = {tag: me.data.tags[tag] for tag in ("ebflow.pipeline", "ebflow.store")}
+        kept = {tag: v for tag, v in me.data.tags.items() if not tag.startswith(ITS_OWN)}
         tags = {**kept, "mlflow.parentRunId": self.id, **tags}
         made = self.client.create_run(me.info.experiment_id, run_name=name, tags=tags)
         return StageRun(self.client, made.info.run_id)
