@@ -116,7 +116,7 @@ def _trainings(axis: Axes, place: int, values: Sequence[float], number: int) -> 
     colour = BASELINE if number == BASE else FLOW
     found = interval(values)
     axis.scatter(values, np.full(len(values), place), s=14, color=colour, alpha=0.5, lw=0)
-    axis.errorbar(found.mean, place, xerr=np.nan_to_num(found.half), fmt="D", ms=5,
+    axis.errorbar(found.mean, place, xerr=found.half or 0.0, fmt="D", ms=5,
                   color=colour, capsize=3)  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 __all__ = ["Interval", "Setting", "Verdict", "decide", "interval", "settings"]
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +16,13 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the half-width of Student's 95 % interval for it; NaN from one value."""
+    """A mean and the half-width of Student's 95 % interval for it; None from one value."""
 
     mean: float
-    half: float
+    half: float | None
 
     def __str__(self) -> str:
-        half = "" if math.isnan(self.half) else f" ± {self.half:.1f}"
+        half = "" if self.half is None else f" ± {self.half:.1f}"
         return f"{self.mean:.1f}{half}"
 
 
@@ -31,7 +30,7 @@ def interval(values: Sequence[float]) -> Interval:
     """Returns mean and half-width t_{0.975, n - 1} s / √n of n independent values."""
     count = len(values)
     if count < 2:
-        return Interval(float(values[0]), math.nan)
+        return Interval(float(values[0]), None)
     half = stats.t.ppf((1 + LEVEL) / 2, count - 1) * stats.sem(values)
     return Interval(float(np.mean(values)), float(half))
 
@@ -113,7 +112,7 @@ def _mean(setting: Setting) -> float:
 
 
 def _told(gain: Interval) -> str:
-    if math.isnan(gain.half):
+    if gain.half is None:
         return f"better by {gain.mean:.1f} nats for one seed, which shows no interval"
     if gain.mean > gain.half:
         return f"better than the default by {gain} nats"
