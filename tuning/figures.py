@@ -148,8 +148,8 @@ def _history(trials: Sequence[Record]) -> Figure:
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
-    """Returns limits that show the better three quarters whole; what is far worse may leave."""
-    low, high = min(values), float(np.quantile(values, 0.75))
+    """Returns limits that show the better half whole; what is far worse may leave."""
+    low, high = min(values), float(np.median(values))
     return low - 0.1 * (high - low + 1), high + 0.5 * (high - low + 1)
 
 
