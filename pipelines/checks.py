@@ -32,7 +32,9 @@ def check(config: DensityConfig) -> Source:
     """
     data = config.data
     reader = open_source(data.source, data.columns)
-    counts = reader.counts(validation=data.validation, test=data.test, rows=data.rows)
+    counts = reader.counts(
+        validation=data.validation, test=data.test, selection=data.selection, rows=data.rows
+    )
     if config.train.batch_size > counts.train:
         raise BadInput(
             f"train.batch_size: found {config.train.batch_size}, "

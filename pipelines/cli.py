@@ -1,4 +1,4 @@
-"""The command line: ``ebflow run | runs | compare | ui | data | bench | curves``.
+"""The command line: ``ebflow run | tune | runs | compare | ui | data | bench | curves``.
 
 A command's module is imported when it is called, so that help and bad input cost no torch.
 """
@@ -90,20 +90,24 @@ def _usage(words: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Command:
-    """A command: the function it calls, as ``module:name``, and its one line of help."""
+    """A command: the function it calls, as ``module:name``, its one line of help, its package."""
 
     target: str
     help: str
+    package: str = "pipelines"
 
     def run(self, words: Sequence[str]) -> int:
         """Returns the exit code."""
         module, _, name = self.target.partition(":")
-        return getattr(import_module(f"pipelines.{module}"), name)(words)
+        return getattr(import_module(f"{self.package}.{module}"), name)(words)
 
 
 COMMANDS = {
     "run density": Command("command:density", "train, evaluate and report a flow on data"),
     "run paper": Command("command:paper", "the paper's experiments, beside what was published"),
+    "tune density": Command(
+        "command:density", "search settings of the density pipeline that pay", "tuning"
+    ),
     "runs": Command("run_list:run", "list all runs in the terminal"),
     "compare": Command("run_comparison:run", "what differs between runs, and their curves"),
     "ui": Command("ui:run", "look at all runs in MLflow"),

@@ -1,6 +1,6 @@
 """``ebflow run PIPELINE``: from words to results, and what the user sees of them."""
 
-__all__ = ["density", "paper"]
+__all__ = ["carry_out", "density", "paper"]
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ def density(words: Sequence[str]) -> int:
         workers=config.cluster.workers,
         force=options.force,
     )
-    summary = _run(run, options, f"recipe {options.recipe} (--recipe chooses another)")
+    summary = carry_out(run, options, f"recipe {options.recipe} (--recipe chooses another)")
     if summary and options.register:
         _register(summary["mlflow_run_id"], options.register, options.alias)
     return 0
@@ -66,12 +66,16 @@ def paper(words: Sequence[str]) -> int:
         workers=config.cluster.workers,
         force=options.force,
     )
-    _run(run, options, f"experiment {config.experiment} at scale {config.scale}")
+    carry_out(run, options, f"experiment {config.experiment} at scale {config.scale}")
     return 0
 
 
-def _run(run: "Run", options: Running, told: str) -> Mapping[str, Any]:
-    """Returns the summary; nothing of a dry run."""
+def carry_out(run: "Run", options: Running, told: str) -> Mapping[str, Any]:
+    """Runs a pipeline, or tells what it would run, after a line on what was chosen.
+
+    Returns:
+        The summary; nothing of a dry run.
+    """
     from pipelines import runner
 
     inputs, console = runner.check(run), Console()

@@ -1,18 +1,20 @@
 """Configurations as YAML files, and what is wrong with one in one line."""
 
-__all__ = ["dump", "explain", "for_objective", "load", "peek"]
+__all__ = ["dump", "explain", "for_objective", "load", "merge", "peek"]
 
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
-from pipelines.config import DensityConfig, Section
+from pipelines.config import DensityConfig, Section, Training
 from pipelines.spelling import spelled
+
+T = TypeVar("T", bound=Training)
 
 
 def dump(config: Section) -> str:
@@ -28,14 +30,14 @@ def load(path: Path, base: DensityConfig) -> DensityConfig:
     """
     found = _mapping(path)
     _check_keys(path, found, DensityConfig, "")
-    merged = _merge(for_objective(base, _objective(found)).model_dump(), found)
+    merged = merge(for_objective(base, _objective(found)).model_dump(), found)
     try:
         return DensityConfig.model_validate(merged)
     except ValidationError as error:
         raise BadInput(explain(error, prefix=f"{path}, key ")) from None
 
 
-def for_objective(base: DensityConfig, name: str | None) -> DensityConfig:
+def for_objective(base: T, name: str | None) -> T:
     """Returns what to start from if ``name`` is to be the objective: without others' options."""
     if name is None:
         return base
@@ -91,11 +93,12 @@ def _similar(key: object, section: type[Section]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _merge(base: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+def merge(base: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Returns nested fields with those of ``found`` in place of the base's."""
     merged = dict(base)
     for key, value in found.items():
         inner = base.get(key)
-        merged[key] = _merge(inner, value) if isinstance(inner, dict) else value
+        merged[key] = merge(inner, value) if isinstance(inner, dict) else value
     return merged
 
 

@@ -33,7 +33,8 @@ from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
 from pipelines.experiments import EXPERIMENTS
 from pipelines.experiments.cell import Cell
 from pipelines.experiments.runtime import Timed
-from pipelines.faults import Diverged, StageFailed
+from pipelines.fanout import diverged, fail, together
+from pipelines.faults import Diverged
 from pipelines.pictures import is_picture
 from pipelines.pipeline import Pipeline
 from pipelines.sources import modules_of, source_digest
@@ -161,26 +162,6 @@ COMPARED = (
     "pipelines.rows",
 )
 """The modules that make the comparison, besides the experiments."""
-
-
-@task(cache=False)
-def together(stages: tuple[Artefact, ...]) -> tuple[Artefact, ...]:
-    """Returns what a cell's stages made, once all of them have."""
-    return stages
-
-
-@task(cache=False)
-def diverged(error: Diverged) -> str:
-    """Returns what to tell of a cell instead of its numbers."""
-    return str(error)
-
-
-@task(cache=False)
-def fail(results: list) -> None:
-    """Ends the pipeline with the first failure, when all other cells are done."""
-    errors = [cell for cell in results if isinstance(cell, Exception)]
-    line = f"{len(errors)} of {len(results)} cells failed, the first: {errors[0]}"
-    raise BadInput(line) if isinstance(errors[0], BadInput) else StageFailed(line)
 
 
 @task(

@@ -1,12 +1,12 @@
 """From words on the command line to a configuration, or to one line that says what is wrong."""
 
-__all__ = ["Density", "Paper", "Running", "parse", "parse_density"]
+__all__ = ["Density", "Paper", "Running", "parse", "parse_density", "starting_point"]
 
 import argparse
 import contextlib
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -87,7 +87,7 @@ def parse_density(words: Sequence[str]) -> Density:
         BadInput: Naming the option or key, what was found, and what was expected.
         SystemExit: With code 0, after ``--help``.
     """
-    base, recipe = _base(words)
+    base, recipe = starting_point(words)
     return parse(Density, words, "ebflow run density", Density(config=base, recipe=recipe))
 
 
@@ -107,8 +107,18 @@ def parse(
         raise BadInput(_reason(stop, told.getvalue())) from None
 
 
-def _base(words: Sequence[str]) -> tuple[DensityConfig, str]:
-    """Returns what the options go over, and the name of its recipe."""
+def starting_point(
+    words: Sequence[str], adapt: Callable[[DensityConfig], DensityConfig] = lambda recipe: recipe
+) -> tuple[DensityConfig, str]:
+    """Returns what the options go over, and the name of its recipe.
+
+    Arguments:
+        words: The command line.
+        adapt: Changes a recipe, before a file or an option does.
+
+    Raises:
+        BadInput: If there is no such recipe, file or data set.
+    """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in ("--recipe", "--config", "--data.source", "--objective.name"):
         first.add_argument(name, nargs="?")
@@ -116,14 +126,14 @@ def _base(words: Sequence[str]) -> tuple[DensityConfig, str]:
     found = vars(first.parse_known_args(list(words))[0])
     if "--help" in words or "-h" in words:
         name = found["recipe"] or "digits"
-        return recipes.named(name), name
+        return adapt(recipes.named(name)), name
     file = found["config"] and Path(found["config"])
     source = found["data.source"] or (file and peek(file)) or "digits"
     if found["recipe"] is not None:
         base, name = recipes.named(found["recipe"]), found["recipe"]
     else:
         base, name = recipes.for_source(source, found["data.columns"])
-    base = load(file, base) if file else base
+    base = load(file, adapt(base)) if file else adapt(base)
     return for_objective(base, found["objective.name"]), name
 
 

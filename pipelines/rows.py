@@ -2,7 +2,8 @@
 
 A row has ``kind`` (``log``, ``validate``, ``failure`` of workers, or ``resume`` where a restarted
 training goes on), ``step``, ``share`` (of the training that is done), ``time`` (seconds since
-1970), ``metrics`` and ``note`` (what to tell the user, mostly empty).
+1970), ``metrics`` and ``note`` (what to tell the user, mostly empty). A search has rows of kind
+``search``, with ``text`` (how far it is) and no step.
 """
 
 __all__ = ["FAILURE", "FILE", "RESUMED", "Row", "append", "curve", "read"]

@@ -7,8 +7,8 @@ Metrics reach the store from a file of rows that the training appends to (:class
 store that stays away loses nothing, and slows nothing down.
 """
 
-__all__ = ["Follower", "StageRun", "Tracker", "connect", "default_store", "reaching", "serve",
-           "store_uri", "uri", "without_password"]  # fmt: skip
+__all__ = ["Follower", "Sender", "StageRun", "Tracker", "connect", "default_store", "reaching",
+           "serve", "store_uri", "uri", "without_password"]  # fmt: skip
 
 import json
 import logging
@@ -18,13 +18,14 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import mlflow
 import numpy as np
@@ -43,6 +44,10 @@ from ebflow.provenance import code
 from pipelines import rows, store
 from pipelines.faults import StageFailed
 from pipelines.pages import EXPERIMENT_TAGS
+
+ITS_OWN = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName", "ebflow.stage",
+           "ebflow.key")  # fmt: skip
+"""Tags of a run that its children do not share."""
 
 MOST_METRICS = 1000
 MOST_PARAMS = 100
@@ -203,6 +208,22 @@ class StageRun:
         """Sets tags."""
         self.client.log_batch(self.id, tags=[RunTag(key, value) for key, value in tags.items()])
 
+    def child(self, name: str, tags: Mapping[str, str]) -> "StageRun":
+        """Starts a run below this one, of the same pipeline; whoever asks for it ends it."""
+        me = self.client.get_run(self.id)
+        kept = {tag: v for tag, v in me.data.tags.items() if not tag.startswith(ITS_OWN)}
+        tags = {**kept, "mlflow.parentRunId": self.id, **tags}
+        made = self.client.create_run(me.info.experiment_id, run_name=name, tags=tags)
+        return StageRun(self.client, made.info.run_id)
+
+    def adopt(self, run_id: str) -> None:
+        """Puts a run below this one."""
+        self.client.set_tag(run_id, "mlflow.parentRunId", self.id)
+
+    def end(self, status: str) -> None:
+        """Gives the run its true end: ``FINISHED``, ``KILLED`` or ``FAILED``."""
+        self.client.set_terminated(self.id, status)
+
     def log_model(self, checkpoint: Path, example: np.ndarray) -> str:
         """Logs a checkpoint as an MLflow model whose ``predict`` gives log-densities in nats.
 
@@ -230,31 +251,27 @@ class StageRun:
         return model.model_uri
 
 
-class Follower:
-    """Sends the rows of a growing file to a run, from a thread, each once.
-
-    A row of a kind is sent if its step is beyond the last one sent of that kind, so what a
-    restarted training repeats is not sent twice. What the store refuses is tried again. Failures
-    of workers become tags: ``ebflow.failure.1``, … and ``ebflow.restarts``.
+class Sender(ABC):
+    """Sends what is new to the store, from a thread; what the store refuses is tried again.
 
     Arguments:
-        path: File of rows (``rows.py``).
-        run: Where they go.
         interval: Seconds between looks.
     """
 
-    def __init__(self, path: Path, run: StageRun, interval: float = 1.0) -> None:
-        self.path, self.run, self.interval = path, run, interval
-        self.offset = 0
-        self.sent: dict[str, int] = {}
-        self.pending: list[rows.Row] = []
-        self.failures: list[str] = []
-        self.restarts = 0
-        self.tagged: dict[str, str] = {}
+    def __init__(self, interval: float = 1.0) -> None:
+        self.interval = interval
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
 
-    def __enter__(self) -> "Follower":
+    @abstractmethod
+    def send(self) -> None:
+        """Sends what is new, and what was refused before.
+
+        Raises:
+            MlflowException: If the store is away; what was not sent stays pending.
+        """
+
+    def __enter__(self) -> Self:
         self.thread.start()
         return self
 
@@ -266,12 +283,42 @@ class Follower:
         else:
             self._try()
 
-    def send(self) -> None:
-        """Sends what is new, and what was refused before.
+    def _try(self) -> None:
+        try:
+            self.send()
+        except MlflowException as error:
+            log.warning("metrics wait for MLflow: %s", error)
 
-        Raises:
-            MlflowException: If the store is away; the rows stay pending.
-        """
+    def _follow(self) -> None:
+        while not self.stopped.wait(self.interval):
+            self._try()
+
+
+class Follower(Sender):
+    """Sends the rows of a growing file to a run, each once.
+
+    A row of a kind is sent if its step is beyond the last one sent of that kind, so what a
+    restarted training repeats is not sent twice. Failures of workers become tags:
+    ``ebflow.failure.1``, … and ``ebflow.restarts``.
+
+    Arguments:
+        path: File of rows (``rows.py``).
+        run: Where they go.
+        interval: Seconds between looks.
+    """
+
+    def __init__(self, path: Path, run: StageRun, interval: float = 1.0) -> None:
+        super().__init__(interval)
+        self.path, self.run = path, run
+        self.offset = 0
+        self.sent: dict[str, int] = {}
+        self.pending: list[rows.Row] = []
+        self.failures: list[str] = []
+        self.restarts = 0
+        self.tagged: dict[str, str] = {}
+
+    def send(self) -> None:
+        """Sends what is new, and what was refused before; raises as :meth:`Sender.send`."""
         self.pending += self._new()
         self.run.log_rows(self.pending)
         self.pending = []
@@ -282,16 +329,6 @@ class Follower:
     def _tags(self) -> dict[str, str]:
         told = {f"ebflow.failure.{i}": note for i, note in enumerate(self.failures, 1)}
         return {**told, "ebflow.restarts": str(self.restarts)} if told else {}
-
-    def _try(self) -> None:
-        try:
-            self.send()
-        except MlflowException as error:
-            log.warning("%d rows of metrics wait for MLflow: %s", len(self.pending), error)
-
-    def _follow(self) -> None:
-        while not self.stopped.wait(self.interval):
-            self._try()
 
     def _new(self) -> Iterator[rows.Row]:
         """Reads on; what follows a failure was told by workers that had been restarted."""

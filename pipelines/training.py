@@ -1,6 +1,6 @@
 """From a configuration to a trainer, and the loop that each Ray worker runs around it."""
 
-__all__ = ["Reporter", "RowWriter", "build", "fit", "worker"]
+__all__ = ["SAVE_S", "Reporter", "RowWriter", "build", "fit", "row", "worker"]
 
 import math
 import tempfile
@@ -224,6 +224,18 @@ def _resume(trainer: Trainer) -> None:
             trainer.resume(folder)
 
 
+def row(trainer: Trainer, kind: str, metrics: Mapping[str, float], note: str = "") -> rows.Row:
+    """Returns what a trainer told just now, as a row of its file."""
+    return {
+        "kind": kind,
+        "step": trainer.step,
+        "share": min(1.0, trainer.progress),
+        "time": time.time(),
+        "metrics": metrics,
+        "note": note,
+    }
+
+
 class Reporter:
     """Reports what a trainer tells, seldom enough to cost little, on all ranks alike.
 
@@ -234,7 +246,7 @@ class Reporter:
 
     def __init__(self, trainer: Trainer, shard: tuple[int, int]) -> None:
         self.trainer, self.rank, self.world = trainer, *shard
-        self.rows = [self._row(rows.RESUMED, {})] if trainer.step else []
+        self.rows = [row(trainer, rows.RESUMED, {})] if trainer.step else []
         self.nll = math.inf
         self.reported = self.saved = time.monotonic()
 
@@ -243,7 +255,7 @@ class Reporter:
 
         The last one is left to :meth:`finish`.
         """
-        self.rows.append(self._row(event.kind, event.metrics, event.note))
+        self.rows.append(row(self.trainer, event.kind, event.metrics, event.note))
         validated = event.kind == "validate"
         self.nll = event.metrics["val/nll"] if validated else self.nll
         if self.trainer.verdict:
@@ -252,16 +264,6 @@ class Reporter:
             self.save()
         elif self._agreed(self.reported, REPORT_S):
             self._report(None)
-
-    def _row(self, kind: str, metrics: Mapping[str, float], note: str = "") -> rows.Row:
-        return {
-            "kind": kind,
-            "step": self.trainer.step,
-            "share": min(1.0, self.trainer.progress),
-            "time": time.time(),
-            "metrics": metrics,
-            "note": note,
-        }
 
     def save(self) -> None:
         """Reports what is left, with a checkpoint."""
@@ -335,8 +337,20 @@ class RowWriter(ray.train.UserCallback):
         rows.append(self.path, [{**row, **self.last}])
 
 
-def fit(config: Training, data: Path, work: Path) -> ray.train.Result:
-    """Trains on Ray; goes on from what an earlier call left in ``work``."""
+def fit(
+    config: Training,
+    data: Path,
+    work: Path,
+    callbacks: Sequence[ray.train.UserCallback] = (),
+) -> ray.train.Result:
+    """Trains on Ray; goes on from what an earlier call left in ``work``.
+
+    Arguments:
+        config: What to train.
+        data: The prepared folder.
+        work: Where checkpoints and rows go.
+        callbacks: Are told of every report, besides the writer of the rows.
+    """
     job = {"config": config.model_dump(mode="json"), "data": str(data)}
     return ray.train.torch.TorchTrainer(
         worker,
@@ -356,7 +370,7 @@ def fit(config: Training, data: Path, work: Path) -> ray.train.Result:
                 checkpoint_score_attribute="val/nll",
                 checkpoint_score_order="min",
             ),
-            callbacks=[RowWriter(work / rows.FILE)],
+            callbacks=[RowWriter(work / rows.FILE), *callbacks],
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     ).fit()

@@ -16,7 +16,7 @@ import numpy as np
 from ebflow.data.layout import Layout
 from ebflow.data.moments import Distinct, Moments
 from ebflow.data.reader import Reader
-from ebflow.data.schema import SPLITS, Manifest
+from ebflow.data.schema import Manifest
 from ebflow.data.sources import open_source
 from ebflow.data.splits import ASSIGNMENT, OWN_ASSIGNMENT, Counts, assign
 from ebflow.data.writer import ShardWriter, staged
@@ -32,6 +32,7 @@ def prepare(
     seed: int = 0,
     validation: int | float | None = None,
     test: int | float | None = None,
+    selection: int | float | None = None,
     rows: int | None = None,
     columns: Sequence[str] | None = None,
     shard_rows: int = 65536,
@@ -46,6 +47,8 @@ def prepare(
         validation: Rows of the validation split, or their fraction; None takes the source's
             default, which is 10 % for Parquet.
         test: The same for the test split.
+        selection: Rows of a split that neither training, validation nor test sees, or their
+            fraction; None: there is no such split.
         rows: Rows to use in all, drawn at random; None uses every row.
         columns: Columns to use; None takes the one fixed-size list, or all.
         shard_rows: Most rows of a shard.
@@ -56,7 +59,7 @@ def prepare(
     _check_natural("data.seed", seed, 0)
     _check_natural("shard_rows", shard_rows, 1)
     reader = open_source(source, columns)
-    counts = reader.counts(validation=validation, test=test, rows=rows)
+    counts = reader.counts(validation=validation, test=test, selection=selection, rows=rows)
     with staged(Path(output)) as folder:
         manifest = _write(reader, folder, counts, seed, shard_rows)
         manifest.save(folder)
@@ -67,7 +70,7 @@ def _write(reader: Reader, folder: Path, counts: Counts, seed: int, shard_rows: 
     layout = reader.layout
     moments, distinct = Moments(layout.width), Distinct(layout.width, FEW)
     with ExitStack() as stack:
-        writers = [_writer(folder, split, layout, shard_rows) for split in SPLITS]
+        writers = [_writer(folder, split, layout, shard_rows) for split in counts.splits]
         for writer in writers:
             stack.callback(writer.abort)
         for x, rows, code in _routed(reader, assign(reader.rows, counts, seed, reader.own)):
@@ -85,7 +88,7 @@ def _write(reader: Reader, folder: Path, counts: Counts, seed: int, shard_rows: 
         dtype=layout.dtype,
         levels=layout.levels,
         columns=layout.names,
-        counts={split: counts.of(split) for split in SPLITS},
+        counts={split: counts.of(split) for split in counts.splits},
         shards=shards,
         statistics=moments.summary(),
         seed=seed,

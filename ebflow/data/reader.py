@@ -81,9 +81,10 @@ class Reader:
         *,
         validation: int | float | None = None,
         test: int | float | None = None,
+        selection: int | float | None = None,
         rows: int | None = None,
     ) -> Counts:
-        """Returns the rows of each split; None: the source's default, and every row.
+        """Returns the rows of each split; None: the source's default, none for selection.
 
         Raises:
             BadInput: If a size is out of range, or leaves fewer than two training rows.
@@ -93,6 +94,7 @@ class Reader:
             label=self.label,
             validation=self.validation if validation is None else validation,
             test=self.test if test is None else test,
+            selection=selection,
             rows=rows,
             own=self.own,
         )

@@ -5,7 +5,7 @@ fixed-size list of the D features of an example, and ``row``, its row number in 
 manifest is canonical JSON, so that ``sha256sum manifest.json`` is its digest.
 """
 
-__all__ = ["SPLITS", "VERSION", "Manifest", "Shard", "file_sha256"]
+__all__ = ["SELECTION", "SPLITS", "VERSION", "Manifest", "Shard", "file_sha256"]
 
 import hashlib
 import json
@@ -18,6 +18,9 @@ from typing import Any
 from ebflow.data.schema_checks import VERSION, read_manifest
 
 SPLITS = ("train", "validation", "test")
+
+SELECTION = "selection"
+"""A further split, on which a search of configurations names its winner."""
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,13 @@ NEEDS: dict[str, Callable[[Any], Amounts]] = {
     "diverge": lambda config: {"CPU": 1},
     "impute": lambda config: {"CPU": config.threads},
     "steps": lambda config: ALONE,
+    "search": lambda config: ALONE,
 }
 """The stages that take CPUs or GPUs, and how many, as a function of their configuration.
 
-Workers of Ray Train wait in vain for what others hold; a benchmark wants the machine alone; and a
-training that is bounded by time is not to depend on what else is measured meanwhile.
+Workers of Ray Train wait in vain for what others hold; a benchmark wants the machine alone, and a
+search fills it; and a training that is bounded by time is not to depend on what else is measured
+meanwhile.
 """
 
 

@@ -44,31 +44,37 @@ class Context:
 _context: ContextVar[Context] = ContextVar("context")
 
 
-def run_stage(stage: str, job: JobInfo, *arguments: Any) -> Artefact:  # noqa: ANN401
+def run_stage(
+    stage: str,
+    job: JobInfo,
+    *arguments: Any,  # noqa: ANN401
+    package: str = "pipelines.stages",
+) -> Artefact:
     """Runs a stage, unless another process has just made its artefact.
 
-    The stage is the function of that name in ``pipelines.stages.NAME``. It is called with the
-    arguments and ``output``, a new folder to fill; ``work``, a folder that outlives a failure;
-    and ``run``, its MLflow run.
+    The stage is the function of that name in the module of that name in ``package``. It is called
+    with the arguments and ``output``, a new folder to fill; ``work``, a folder that outlives a
+    failure; and ``run``, its MLflow run.
     """
     key, context = job.eval_hash[:KEY_LENGTH], _context.get()
     with store.lock(f"{stage}-{key}"):
         made = None if context.force else store.record(stage, key)
-        return Artefact(stage, key, made or _make(stage, key, arguments, context))
+        return Artefact(stage, key, made or _make(f"{package}.{stage}", key, arguments, context))
 
 
-def _make(stage: str, key: str, arguments: tuple[Any, ...], context: Context) -> store.Record:
+def _make(module: str, key: str, arguments: tuple[Any, ...], context: Context) -> store.Record:
+    stage = module.rpartition(".")[2]
     work = store.work(stage, key)
     if context.force:
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
     output = Path(tempfile.mkdtemp(prefix="output-", dir=work))
-    module = import_module(f"pipelines.stages.{stage}")
-    about = f"Stage `{stage}`. {module.__doc__}"
+    body = import_module(module)
+    about = f"Stage `{stage}`. {body.__doc__}"
     try:
         with context.tracker.stage(stage, key, parent=context.parent) as run:
             run.set_tags({NOTE: note(about, context.command)})
-            getattr(module, stage)(*arguments, output=output, work=work, run=run)
+            getattr(body, stage)(*arguments, output=output, work=work, run=run)
             record = store.commit(stage, key, output, run_id=run.id)
             told = note(about, context.command, numbers(run.final))
             run.set_tags({NOTE: told, "ebflow.artefact": str(store.artefact(stage, key))})

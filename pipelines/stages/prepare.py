@@ -18,6 +18,7 @@ def prepare(data: DataConfig, location: str, *, output: Path, work: Path, run: S
         seed=data.seed,
         validation=data.validation,
         test=data.test,
+        selection=data.selection,
         rows=data.rows,
         columns=data.columns,
     )

@@ -14,8 +14,8 @@ from ebflow.errors import BadInput, NonFinite
 from pipelines import store
 from pipelines.config import EvaluateConfig
 from pipelines.engine import Artefact, Context, Engine, Fate, Source, plan, run_stage
+from pipelines.fanout import diverged, together
 from pipelines.faults import Diverged, StageFailed
-from pipelines.paper import diverged, together
 from pipelines.tracking import connect
 
 redun_namespace = "ebflow"

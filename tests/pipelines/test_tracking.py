@@ -94,6 +94,17 @@ def test_a_stage_is_a_child(tracker, run):
     assert tracker.client.get_run(run.id).data.tags["ebflow.stage.train"] == child.id
 
 
+def test_a_child_is_of_the_same_pipeline_and_may_move(tracker, run):
+    child = run.child("trial 000", {"ebflow.trial": "0"})
+    tags = tracker.client.get_run(child.id).data.tags
+    assert tags["mlflow.parentRunId"] == run.id and tags["ebflow.pipeline"] == tracker.key
+    child.end("KILLED")
+    assert status(tracker, child.id) == "KILLED"
+    other = StageRun(tracker.client, tracker.start("another", {}))
+    other.adopt(child.id)
+    assert tracker.client.get_run(child.id).data.tags["mlflow.parentRunId"] == other.id
+
+
 def test_parameters_are_flat_and_many(tracker, run):
     many = {f"p{i}": i for i in range(150)}
     run.log_params({"train": {"lr": 0.5, "clip": None}, "many": many})
