@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ebflow.errors import BadInput
@@ -92,7 +93,7 @@ def _differences(
     for key in sorted({key for some in found for key in some}):
         cells = [told(some[key]) if key in some else "" for some in found]
         if len(set(cells)) > 1:
-            table.add_row(key, *cells)
+            table.add_row(key, *map(escape, cells))
     if not table.row_count:
         table.add_row("nothing differs", *[""] * len(names))
     return table

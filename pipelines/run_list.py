@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ebflow.errors import BadInput
@@ -79,8 +80,8 @@ def _row(run: "Run", indent: str, metrics: Sequence[str]) -> Iterator[str]:
 
     tags = run.data.tags
     yield f"{datetime.fromtimestamp(run.info.start_time / 1000):%m-%d %H:%M}"
-    yield indent + label(run)
-    yield tags.get("ebflow.data", "")
+    yield indent + escape(label(run))
+    yield escape(tags.get("ebflow.data", ""))
     yield tags.get("ebflow.objective", tags.get("ebflow.experiment", ""))
     status = run.info.status
     yield f"[{COLOURS.get(status, 'default')}]{status.lower()}[/]"

@@ -54,6 +54,10 @@ MOST_PARAMS = 100
 MOST_CHARACTERS = 6000
 DIGEST_LENGTH = 36
 SAMPLE_S = 5.0
+PAUSES_S = (1.0, 2.0, 4.0)
+LASTING = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+"""Errors that no second try mends."""
+
 NEEDED = ("mlflow", "numpy", "pyarrow", "safetensors", "torch")
 
 
@@ -150,7 +154,7 @@ class StageRun:
         """Logs nested parameters under dotted names."""
         params = [Param(name, str(v)[:MOST_CHARACTERS]) for name, v in _flat(config)]
         for some in _chunks(params, MOST_PARAMS):
-            self.client.log_batch(self.id, params=some)
+            self._send(params=some)
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Logs final metrics, and keeps them as ``final``."""
@@ -165,7 +169,7 @@ class StageRun:
             for name, value in row["metrics"].items()
         ]
         for some in _chunks(metrics, MOST_METRICS):
-            self.client.log_batch(self.id, metrics=some)
+            self._send(metrics=some)
 
     def log_input(self, manifest: Manifest, context: str) -> None:
         """Logs a prepared data set as an input of the run."""
@@ -206,7 +210,22 @@ class StageRun:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Sets tags."""
-        self.client.log_batch(self.id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self._send(tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def _send(self, **batch: Sequence[Any]) -> None:
+        """Logs a batch; tries again, after a pause, where the store is away or overrun.
+
+        A batch that arrived while its answer did not does no harm: equal points are kept once.
+        """
+        for pause in PAUSES_S:
+            try:
+                return self.client.log_batch(self.id, **batch)
+            except MlflowException as error:
+                if error.error_code in LASTING:
+                    raise
+                log.warning("MLflow did not take a batch, tried again in %g s: %s", pause, error)
+                time.sleep(pause)
+        return self.client.log_batch(self.id, **batch)
 
     def child(self, name: str, tags: Mapping[str, str]) -> "StageRun":
         """Starts a run below this one, of the same pipeline; whoever asks for it ends it."""

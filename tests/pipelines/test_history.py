@@ -23,7 +23,7 @@ def tracked(tracking_home, monkeypatch):
     for rate, (name, metrics) in enumerate(RUNS.items(), 1):
         run_id = tracker.start(f"{name} · dsm", {"ebflow.name": name, "ebflow.data": "digits"})
         run = StageRun(tracker.client, run_id)
-        run.log_params({"train": {"lr": rate, "steps": 100}})
+        run.log_params({"train": {"lr": rate, "steps": 100, "split": [rate, 2]}})
         run.log_metrics(metrics)
         if metrics:
             points = range(0, 101, 20)
@@ -102,6 +102,7 @@ def test_what_differs_is_told_and_what_does_not_is_not(tracked, ebflow):
     assert result.code == 0
     assert re.search(r"train\.lr +1 +2", result.text)
     assert re.search(r"test/nll +3 +2", result.text)
+    assert re.search(r"train\.split +\[1, 2\] +\[2, 2\]", result.text)
     assert "train.steps" not in result.text
 
 

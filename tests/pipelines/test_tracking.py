@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 import ebflow
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
-from pipelines import rows, store
+from pipelines import rows, store, tracking
 from pipelines.faults import StageFailed
 from pipelines.tracking import Follower, StageRun, connect, without_password
 
@@ -220,6 +220,34 @@ def test_what_the_store_refuses_is_kept_and_sent_later(tracker, run, tmp_path):
         away.away = False
         rows.append(path, [told(3)])
     assert steps(tracker, run, "log/x") == [1, 2, 3]
+
+
+class Overrun:
+    """A client whose store fails a number of times, each time after it took the batch."""
+
+    def __init__(self, client, times):
+        self.client, self.times = client, times
+
+    def log_batch(self, run_id, **batch):
+        self.client.log_batch(run_id, **batch)
+        self.times -= 1
+        if self.times >= 0:
+            raise MlflowException("the pool of connections is empty")
+
+
+def test_a_store_that_is_overrun_is_tried_again(tracker, run, monkeypatch):
+    monkeypatch.setattr(tracking, "PAUSES_S", (0.0, 0.0))
+    StageRun(Overrun(tracker.client, 2), run.id).log_rows([told(1), told(2)])
+    assert steps(tracker, run, "log/x") == [1, 2]
+    with pytest.raises(MlflowException, match="empty"):
+        StageRun(Overrun(tracker.client, 3), run.id).log_rows([told(3)])
+
+
+def test_what_no_second_try_mends_is_not_tried_again(run, monkeypatch):
+    monkeypatch.setattr(tracking, "PAUSES_S", (60.0,))
+    run.log_params({"lr": 1})
+    with pytest.raises(MlflowException, match="Changing param values"):
+        run.log_params({"lr": 2})
 
 
 def test_metrics_that_never_arrived_are_not_passed_over(run, tmp_path):
