@@ -45,7 +45,10 @@ class SearchConfig(Section):
         3.0, gt=1, description="one in how many trials goes on beyond the grace, and again later"
     )
     random: int = Field(
-        8, ge=1, description="trials at random before proposals follow from earlier ones"
+        8,
+        ge=1,
+        description="first trials: the base, then the base with one subject at random, in turn; "
+        "what follows is proposed from what earlier ones gave",
     )
     validate_every: int | None = Field(
         250, ge=1, description="steps between validations of a trial at most; None: the base's"

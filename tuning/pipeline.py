@@ -20,6 +20,7 @@ from redun.scheduler import JobInfo, catch, catch_all
 
 from ebflow.data.schema import file_sha256
 from ebflow.data.sources import open_source
+from ebflow.errors import BadInput
 from pipelines import environment
 from pipelines.checks import check as check_density
 from pipelines.config import DensityConfig, Training
@@ -34,6 +35,7 @@ from tuning.config import SearchConfig, TuneConfig
 from tuning.report import TEMPLATE
 from tuning.resources import concurrency, this_machine
 from tuning.retraining import of_trials, trainings
+from tuning.spaces import Suggest, propose
 
 redun_namespace = NAMESPACE
 
@@ -51,9 +53,21 @@ def check(config: TuneConfig) -> Inputs:
     """
     base = _held_out(config.base)
     source = check_density(base)
+    _check_space(config)
     if environment.embedded():
         concurrency(base, [this_machine()], config.search.max_concurrent)
     return source, base
+
+
+def _check_space(config: TuneConfig) -> None:
+    """Raises BadInput if all trials would be the base."""
+    ask = Suggest()
+    propose(ask, config.search, config.base.training)
+    if not ask.params:
+        raise BadInput(
+            f"--over: found {' '.join(config.search.over)}, of which "
+            f"{config.base.objective.name} has no parameter, expected others"
+        )
 
 
 def _held_out(base: DensityConfig) -> DensityConfig:

@@ -7,6 +7,7 @@ Jamieson, Rostamizadeh, Gonina, Hardt, Recht, Talwalkar, 2018), arXiv:1810.05934
 
 __all__ = ["search"]
 
+import itertools
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -101,16 +102,14 @@ class Halving(ASHAScheduler):
 
 
 def _searcher(config: SearchConfig, base: Training) -> OptunaSearch:
-    """Returns Optuna's tree-structured Parzen estimator, which the base is the first trial of."""
-    start = Suggest()
-    propose(start, config, base)
+    """Returns Optuna's tree-structured Parzen estimator, and what it starts with."""
     seed = generator(base.seed, "search").initial_seed() % SEEDS
     goals = list(config.goals)
     return OptunaSearch(
         partial(_proposal, config, base),
         metric=goals if len(goals) > 1 else goals[0],
         mode=["min"] * len(goals) if len(goals) > 1 else "min",
-        points_to_evaluate=[start.params],
+        points_to_evaluate=_first(config, base),
         sampler=TPESampler(
             seed=seed,
             n_startup_trials=config.random,
@@ -119,6 +118,19 @@ def _searcher(config: SearchConfig, base: Training) -> OptunaSearch:
             constant_liar=True,
         ),
     )
+
+
+def _first(config: SearchConfig, base: Training) -> list[dict[str, Any]]:
+    """Returns the parameters of the first trials, less those that are drawn at random.
+
+    The base is the first. Each of the others leaves one subject open: few draws of everything at
+    once are better than a base that somebody has chosen.
+    """
+    start = Suggest()
+    propose(start, config, base)
+    turns = itertools.islice(itertools.cycle(start.asked.values()), config.random - 1)
+    left = [{k: v for k, v in start.params.items() if k not in open_ones} for open_ones in turns]
+    return [start.params, *left]
 
 
 def _proposal(config: SearchConfig, base: Training, asked: optuna.Trial) -> dict[str, Any]:

@@ -27,17 +27,23 @@ from tuning.config import SearchConfig, with_objective
 Overrides = dict[str, dict[str, Any]]
 """Fields by section."""
 
+OBJECTIVES = "objectives"
+"""The choice of the objective, which is a subject of its own."""
+
 
 class Suggest:
     """Values of parameters: those that a trial suggests, or the base's where there is no trial.
+
+    ``params`` has every parameter that was asked for, ``asked`` their names by subject.
 
     Arguments:
         trial: The trial of Optuna.
     """
 
     def __init__(self, trial: BaseTrial | None = None) -> None:
-        self.trial = trial
+        self.trial, self.subject = trial, OBJECTIVES
         self.params: dict[str, Any] = {}
+        self.asked: dict[str, list[str]] = {}
 
     def log(self, name: str, base: float, low: float, high: float) -> float:
         """Returns a number, uniform in its logarithm."""
@@ -68,6 +74,7 @@ class Suggest:
     def _take(self, name: str, base: Any, ask: str, **range: Any) -> Any:  # noqa: ANN401
         found = base if self.trial is None else getattr(self.trial, ask)(name, **range)
         self.params[name] = found
+        self.asked.setdefault(self.subject, []).append(name)
         return found
 
 
@@ -78,6 +85,7 @@ def propose(ask: Suggest, config: SearchConfig, base: Training) -> Training:
         base = with_objective(base, ask.choice("objective.name", *names))
     for subject, space in SPACES.items():
         if subject in config.over:
+            ask.subject = subject
             base = Training.model_validate(merge(base.model_dump(), space(ask, base)))
     return base
 
@@ -161,7 +169,7 @@ def optimisation(ask: Suggest, base: Training) -> Overrides:
     found = base.train
     return {
         "train": {
-            "lr": ask.log("train.lr", found.lr, 2e-4, 1e-2),
+            "lr": ask.log("train.lr", found.lr, found.lr / 4, found.lr * 4),
             "schedule": ask.choice("train.schedule", found.schedule, "cosine", "constant"),
             "ema_decay": ask.choice("train.ema_decay", found.ema_decay, 0.99, 0.997, 0.999),
             "clip": ask.optional("train.clip", found.clip, 1.0, 1000.0),

@@ -39,7 +39,7 @@ def trial(told: dict[str, Any]) -> None:
     train = _launched if config.cluster.workers > 1 else _here
     try:
         train(config, Path(told["data"]), records.folder(root, told["number"]))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (told, and raised again)
         records.tell_reason(root, told["number"], str(failure(error)))
         raise
 

@@ -121,12 +121,18 @@ def test_objectives_are_chosen_from_with_their_own_options():
 def first(seed, count=8):
     base = DensityConfig(seed=seed).training
     searcher = _searcher(SearchConfig(), base)
-    return [searcher.suggest(str(i))["params"] for i in range(count)]
+    return [searcher.suggest(str(i)) for i in range(count)]
 
 
 def test_the_same_seed_gives_the_same_first_trials_and_the_base_is_the_first():
     one, two, other = first(0), first(0), first(1)
     assert one == two and one[1:] != other[1:]
-    start = Suggest()
-    propose(start, SearchConfig(), DensityConfig().training)
-    assert one[0] == other[0] == start.params
+    assert one[0]["changes"] == other[0]["changes"] == {}
+
+
+def test_the_first_trials_change_the_base_in_one_subject_each():
+    sections = [{name.split(".")[0] for name in trial["changes"]} for trial in first(0)]
+    turns = ["anchor", "objective", "stabilise", "train"]
+    for told, section in zip(sections[1:], [*turns, *turns], strict=False):
+        assert told <= {section}
+    assert sum(map(len, sections)) >= 5
