@@ -97,7 +97,7 @@ def test_a_stage_is_a_child(tracker, run):
 def test_a_child_is_of_the_same_pipeline_and_may_move(tracker, run):
     child = run.child("trial 000", {"ebflow.trial": "0"})
     tags = tracker.client.get_run(child.id).data.tags
-    assert tags["mlflow.parentRunId"] == run.id and tags["ebflow.pipeline"] == tracker.key
+    assert tags["mlflow.parentRunId"] == run.id and tags["ebflow.pipeline_key"] == tracker.key
     child.end("KILLED")
     assert status(tracker, child.id) == "KILLED"
     other = StageRun(tracker.client, tracker.start("another", {}))
