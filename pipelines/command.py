@@ -1,6 +1,6 @@
 """``ebflow run PIPELINE``: from words to results, and what the user sees of them."""
 
-__all__ = ["density", "paper"]
+__all__ = ["density", "paper", "sample_complexity"]
 
 import shlex
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from pipelines.config_files import dump
 from pipelines.faults import StageFailed
-from pipelines.parsing import Paper, Running, parse, parse_density
+from pipelines.parsing import Paper, Running, parse, parse_complexity, parse_density
 
 if TYPE_CHECKING:
     from pipelines.runner import Run
@@ -54,6 +54,24 @@ def paper(words: Sequence[str]) -> int:
         force=options.force,
     )
     return _run(run, options, f"experiment {config.experiment} at scale {config.scale}")
+
+
+def sample_complexity(words: Sequence[str]) -> int:
+    """Runs the study of sample complexity."""
+    options = parse_complexity(words)
+    from pipelines.runner import Run
+    from pipelines.sample_complexity import SAMPLE_COMPLEXITY
+
+    config = options.config
+    run = Run(
+        pipeline=SAMPLE_COMPLEXITY,
+        name=config.name,
+        config=config,
+        output=options.output or Path("runs/sample-complexity") / config.name,
+        command=shlex.join(["ebflow", "run", "sample-complexity", *words]),
+        force=options.force,
+    )
+    return _run(run, options, f"scale {config.scale}")
 
 
 def _run(run: "Run", options: Running, told: str) -> int:

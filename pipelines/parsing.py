@@ -1,6 +1,14 @@
 """From words on the command line to a configuration, or to one line that says what is wrong."""
 
-__all__ = ["Density", "Paper", "Running", "parse", "parse_density"]
+__all__ = [
+    "Complexity",
+    "Density",
+    "Paper",
+    "Running",
+    "parse",
+    "parse_complexity",
+    "parse_density",
+]
 
 import argparse
 import contextlib
@@ -9,13 +17,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
 from pipelines import recipes
+from pipelines.complexity_config import SCALES, ComplexityConfig, at_scale
 from pipelines.config import DensityConfig, PaperConfig, Section
 from pipelines.config_files import explain, for_objective, load, peek
 
@@ -76,6 +85,24 @@ class Paper(Running):
     config: Annotated[PaperConfig, tyro.conf.arg(name="")] = PaperConfig()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Complexity(Running):
+    """Measures how many samples the score of a law with a far mode needs, and judges claims.
+
+    Lists of numbers are typed with commas: --grid.radii 8,16,32. What --scale gives is the
+    default of all other options. Interrupted, it goes on where it stopped.
+    """
+
+    config: Annotated[ComplexityConfig, tyro.conf.arg(name="")]
+
+
+def parse_complexity(words: Sequence[str]) -> Complexity:
+    """Returns the options of ``ebflow run sample-complexity``; errors as in parse_density."""
+    scale = _found(words, "--scale")["scale"]
+    base = at_scale(scale if scale in SCALES else "cpu")
+    return parse(Complexity, words, "ebflow run sample-complexity", Complexity(config=base))
+
+
 def parse_density(words: Sequence[str]) -> Density:
     """Returns the options of ``ebflow run density``.
 
@@ -105,11 +132,14 @@ def parse(
 
 def _base(words: Sequence[str]) -> tuple[DensityConfig, str]:
     """Returns what the options go over, and the name of its recipe."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--recipe", "--config", "--data.source", "--objective.name"):
-        first.add_argument(name, nargs="?")
-    first.add_argument("--data.columns", nargs="*")
-    found = vars(first.parse_known_args(list(words))[0])
+    found = _found(
+        words,
+        "--recipe",
+        "--config",
+        "--data.source",
+        "--objective.name",
+        several="--data.columns",
+    )
     if "--help" in words or "-h" in words:
         name = found["recipe"] or "digits"
         return recipes.named(name), name
@@ -121,6 +151,16 @@ def _base(words: Sequence[str]) -> tuple[DensityConfig, str]:
         base, name = recipes.for_source(source, found["data.columns"])
     base = load(file, base) if file else base
     return for_objective(base, found["objective.name"]), name
+
+
+def _found(words: Sequence[str], *names: str, several: str | None = None) -> dict[str, Any]:
+    """Returns some options as they were typed, None where not; ``several`` has many words."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in names:
+        first.add_argument(name, nargs="?")
+    if several is not None:
+        first.add_argument(several, nargs="*")
+    return vars(first.parse_known_args(list(words))[0])
 
 
 def _reason(stop: SystemExit, told: str, root: type[Section]) -> str:

@@ -10,7 +10,7 @@ objective with covariance Γ/m, :math:`\tfrac12 \operatorname{tr}(I\, \Gamma)` w
 I.
 """
 
-__all__ = ["Pairs", "fit", "pair_divergence", "pair_truth"]
+__all__ = ["Pairs", "fit", "line_divergence", "pair_truth"]
 
 import math
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..data.mixtures import GaussianMixture
 from ..density import AutogradDensity
+from ..divergence import Normalised
 from ..objectives import Objective
 from ..randomness import uniform
 
@@ -104,12 +105,16 @@ def _some(x: Tensor, rows: int, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def pair_divergence(law: GaussianMixture, pairs: Pairs) -> Tensor:
-    """Returns KL(law ‖ pair) in nats with shape (E,), by the trapezium rule."""
+def line_divergence(law: GaussianMixture, density: Normalised, count: int = 1) -> Tensor:
+    """Returns KL(law ‖ density) in nats on the line, by the trapezium rule, with shape (count,).
+
+    Arguments:
+        law: The exact density.
+        density: The model, or ``count`` of them, each of its own part of a batch.
+        count: Their number.
+    """
     reach = float(law.means.abs().max() + 12 * law.covariances.max().sqrt())
     x = torch.linspace(-reach, reach, GRID, dtype=torch.float64)[:, None]
     log_p = law.log_prob(x)
     p = log_p.exp() * (2 * reach / (GRID - 1))
-    count = len(pairs.logit)
-    log_q = pairs.log_prob(x.repeat(count, 1)).view(count, -1)
-    return (log_p - log_q) @ p
+    return (log_p - density.log_prob(x.repeat(count, 1)).view(count, -1)) @ p

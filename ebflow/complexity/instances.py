@@ -21,8 +21,7 @@ Source: Improved Sample Complexity Bounds for Diffusion Model Training (Gupta, P
 Xun, 2023), arXiv:2311.13745; its form of the far mode has τ = 0.
 """
 
-__all__ = ["Instance", "Sample", "Score", "Step", "Stratified", "chance_of_error", "far_mode",
-           "gaussian", "missed_error", "step_height", "worst_eta"]  # fmt: skip
+__all__ = ["Instance", "Sample", "Score", "Step", "Stratified", "far_mode", "gaussian"]
 
 import math
 from dataclasses import dataclass
@@ -30,14 +29,11 @@ from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from ..data.mixtures import GaussianMixture
 from ..randomness import normal
-
-HALF = math.sqrt(0.5)
-"""σ = τ by default, so that V = 1."""
+from .closed_forms import HALF
 
 
 class Score(Protocol):
@@ -152,29 +148,6 @@ def gaussian(
     return Instance(GaussianMixture(one, mean, tau**2 * one), sigma)
 
 
-def worst_eta(ratio: float, epsilon: float, *, sigma: float = HALF, tau: float = HALF) -> float:
-    """Returns the η at which a missed mode costs exactly 2 ε: ∝ (σ/R)².
-
-    Raises:
-        ValueError: if that is no probability: R is too near.
-    """
-    eta = 4 * epsilon**2 * ((tau**2 + sigma**2) / sigma**2) ** 2 / ratio**2
-    if eta >= 1:
-        raise ValueError(f"ratio: found {ratio} with epsilon {epsilon}, which needs a weight of "
-                         f"{eta:.3g}, expected one below 1")  # fmt: skip
-    return eta
-
-
-def missed_error(ratio: float, eta: float, *, sigma: float = HALF, tau: float = HALF) -> float:
-    """Returns σ times the L2 error of a score that misses the far mode, without unit."""
-    return math.sqrt(eta) * ratio * sigma**2 / (tau**2 + sigma**2)
-
-
-def chance_of_error(m: float | Tensor, eta: float) -> float | Tensor:
-    """Returns ½ (1 − η)ᵐ: no sample of the far mode was seen, and the guess was wrong."""
-    return 0.5 * (1 - eta) ** m
-
-
 @dataclass(frozen=True)
 class Step:
     """The score of a competitor of N(0, 1) in one dimension.
@@ -209,8 +182,3 @@ class Step:
         """Returns the same by two rectified units, linear over a stretch of 1/S from t on."""
         steep = self.height * (x - self.at)
         return self.height * (torch.relu(steep) - torch.relu(steep - 1)) - x
-
-
-def step_height(at: float, epsilon: float, *, sigma: float = HALF) -> float:
-    """Returns the S at which σ S √(1 − Φ(t)) = ε: about the L2 error of the step."""
-    return epsilon / (sigma * math.sqrt(stats.norm.sf(at)))

@@ -67,7 +67,7 @@ def reverse_sde(
 
 def annealed(
     scores: Scores, shape: Sequence[int], like: Tensor, *, levels: Sequence[float],
-    generator: torch.Generator, each: int = 5, step: float = 0.1,
+    generator: torch.Generator, each: int = 5, step: float = 0.2,
 ) -> Tensor:  # fmt: skip
     """Returns samples by Langevin's diffusion at one level after another.
 

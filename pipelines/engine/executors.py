@@ -26,6 +26,7 @@ NEEDS: dict[str, Callable[[Any], Amounts]] = {
     "diverge": lambda config: {"CPU": 1},
     "impute": lambda config: {"CPU": config.threads},
     "steps": lambda config: ALONE,
+    "learn": lambda config: {"CPU": 1},
 }
 """The stages that take CPUs or GPUs, and how many, as a function of their configuration.
 

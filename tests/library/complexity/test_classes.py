@@ -13,14 +13,12 @@ from ebflow.complexity.classes import (
     shift_losses,
     shifts,
 )
-from ebflow.complexity.instances import (
-    Step,
+from ebflow.complexity.closed_forms import (
     chance_of_error,
-    far_mode,
-    gaussian,
     step_height,
     worst_eta,
 )
+from ebflow.complexity.instances import Step, far_mode, gaussian
 from ebflow.data.mixtures import GaussianMixture
 from ebflow.randomness import generator
 

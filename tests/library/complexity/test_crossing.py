@@ -43,8 +43,8 @@ def grid(eta):
     return sorted({round(m) for m in np.geomspace(1, 8 / eta, 40)})
 
 
-def grown(seed, values=(8, 16, 32, 64, 128), trials=60, **options):
-    rng = np.random.default_rng(seed)
+def grown(draw, values=(8, 16, 32, 64, 128), trials=60, **options):
+    rng = np.random.default_rng(draw)
     etas = [2 / value**2 for value in values]
     errors = [far_mode_errors(eta, grid(eta), trials, rng) for eta in etas]
     return growth(values, errors, [grid(eta) for eta in etas], 0.5, **options)

@@ -4,8 +4,12 @@ import pytest
 import torch
 
 from ebflow.complexity import errors
+from ebflow.complexity.closed_forms import (
+    HALF,
+    worst_eta,
+)
 from ebflow.complexity.denoisers import Denoisers, Draws, fit
-from ebflow.complexity.instances import HALF, far_mode, gaussian, worst_eta
+from ebflow.complexity.instances import far_mode, gaussian
 from ebflow.randomness import generator
 
 

@@ -5,7 +5,7 @@ import torch
 from scipy.integrate import quad
 
 from ebflow import architectures, objectives
-from ebflow.complexity.flows import Pairs, _some, fit, pair_divergence, pair_truth
+from ebflow.complexity.flows import Pairs, _some, fit, line_divergence, pair_truth
 from ebflow.randomness import generator
 
 LAW = pair_truth(1.5, 0.3)
@@ -33,8 +33,8 @@ def test_the_divergence_is_the_integral():
         return float(log_p.exp() * (log_p - pairs.log_prob(point.repeat(2, 1))[e]))
 
     expected = [quad(term, -12, 12, args=(e,), limit=200)[0] for e in (0, 1)]
-    assert pair_divergence(LAW, pairs).tolist() == pytest.approx(expected, abs=1e-8)
-    assert pair_divergence(LAW, at_truth()).abs().max() < 1e-10
+    assert line_divergence(LAW, pairs, 2).tolist() == pytest.approx(expected, abs=1e-8)
+    assert line_divergence(LAW, at_truth()).abs().max() < 1e-10
 
 
 @pytest.mark.parametrize("name", ["ml", "exact_sm", "ssm"])
@@ -56,7 +56,7 @@ def test_likelihood_has_half_a_nat_over_m_a_parameter():
     x = law.sample(200 * 400, generator=generator(2)).view(200, 400, 1)
     pairs = Pairs((2.5, -2.5), 200)
     fit(pairs, x, objectives.ml, generator=generator(3), steps=250, lr=0.05)
-    found = 400 * pair_divergence(law, pairs)
+    found = 400 * line_divergence(law, pairs, 200)
     assert abs(float(found.mean()) - 2.5) < 4 * (10 / 4 / 200) ** 0.5 + 0.1
 
 
@@ -64,8 +64,8 @@ def test_denoising_learns_the_smoothed_law():
     x = LAW.sample(4000, generator=generator(4)).view(1, 4000, 1)
     pairs = Pairs((1.5, -1.5), 1)
     fit(pairs, x, objectives.dsm, generator=generator(5), steps=200, lr=0.05, sigma=1.0)
-    own = float(pair_divergence(LAW.smoothed(1.0), pairs))
-    assert own < 0.01 < 0.03 < float(pair_divergence(LAW, pairs))
+    own = float(line_divergence(LAW.smoothed(1.0), pairs))
+    assert own < 0.01 < 0.03 < float(line_divergence(LAW, pairs))
 
 
 def test_a_flow_is_trained_as_one_of_one():
