@@ -46,11 +46,11 @@ class Distances(NamedTuple):
 
 
 def distances(
-    x: Tensor, law: GaussianMixture, *, slices: int = 32, generator: torch.Generator
+    x: Tensor, law: GaussianMixture, *, slices: int = 8, generator: torch.Generator
 ) -> Distances:
     """Returns the distances of samples with shape (n, D) from a mixture."""
     axis = torch.eye(law.size, dtype=law.means.dtype)[0]
-    line, points = along(law, axis), x[:, 0].to(law.means.dtype)
+    line, points = along(law, axis), x[:, 0].to(law.means.dtype).contiguous()
     return Distances(
         total_variation(points, line), *sliced(x, law, slices, generator), far_mass(x, law)
     )

@@ -30,7 +30,8 @@ def _column(value: Any, rows: int) -> pa.Array:  # noqa: ANN401
     if found.ndim == 1:
         return pa.array(found)
     flat = pa.array(found.astype(np.float32).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, found.shape[1])
+    offsets = np.arange(0, found.size + 1, found.shape[1])
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
 
 
 def geometric(first: float, last: float, ratio: float) -> list[int]:

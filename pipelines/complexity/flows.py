@@ -31,7 +31,7 @@ OBJECTIVES = {
 NOISES = {"dsm0.3": 0.3, "dsm1": 1.0}
 """The σ of the law that an objective learns; none: the law itself."""
 
-TEST = 20_000
+TEST = 4000
 """Test points of each component, for divergences in the plane."""
 
 BATCH, LR = 256, 5e-3
