@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ebflow.complexity.closed_forms import chance_of_error
 from ebflow.complexity.crossing import crossing
@@ -196,6 +197,10 @@ def _sampling(config: ComplexityConfig, rows: pa.Table) -> Figure:
             floor = where(rows, panel="samplers", learner=learner, size=1)["tv"].to_numpy()
             axis.axhline(floor.mean(), color="black", ls=style, lw=0.8, label=learner)
         axis.set(xscale="log", yscale="log", xlabel=label, ylabel="total variation")
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            side.set_minor_formatter(NullFormatter())
     axes[0].scatter([], [], c=FLOW, label="far samples seen")
     axes[0].scatter([], [], c=BASELINE, label="none seen; size: m")
     axes[0].legend(fontsize=7)

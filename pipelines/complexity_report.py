@@ -71,7 +71,7 @@ def _told(found: Interval | None) -> str:
 
 def _samplers(rows: pa.Table) -> Table:
     """Returns means over seeds of the distances of samples."""
-    names = ("sigma_l2", "tv", "w1", "w2", "far_mass")
+    names = ("sigma_l2", "tv", "w1", "w2", "far_mass", "far_mass_error")
     told = where(rows, panel="samplers")
     keys = ("size", "learner", "sampler", "missed", "m")
     grouped = told.group_by(keys).aggregate([(name, "mean") for name in names])
@@ -88,7 +88,7 @@ def _samplers(rows: pa.Table) -> Table:
         for row in grouped.sort_by(order).to_pylist()
     ]
     eta = told["eta"][0].as_py()
-    headings = ("scores and sampler", "d", "m", "σ L2", "TV", "W1", "W2", "far mass")
+    headings = ("scores and sampler", "d", "m", "σ L2", "TV", "W1", "W2", "far mass", "its error")
     note = f"Means over seeds; W1 and W2 sliced for d > 1; the true far mass is {eta:.3g}."
     return Table("Samplers", headings, lines, note)
 

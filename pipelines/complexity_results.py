@@ -141,6 +141,8 @@ def answer(question: Question, rows: pa.Table, *, epsilon: float, seed: int) -> 
     return Answer(question, tuple(values), tuple(found.crossings), found.slope, power)
 
 
+PAUSE_S = 30.0
+
 STEP_CROSSED = 0.5
 """The error, below that of a step, at which ERM has chosen the truth."""
 
@@ -157,13 +159,14 @@ def _varied(rows: pa.Table, varied: str, fixed: str) -> float:
 def busy(costs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Returns what cells cost, and the share of the machine's cores that they kept busy.
 
-    The share is processor time over the time in which a cell ran, times the cores: a pause
-    between two runs of the command does not count.
+    The share is processor time over the time from the first cell to the last, times the cores;
+    where no cell runs for half a minute the command was not running, which does not count.
     """
     cpu = sum(cost["cpu_s"] for cost in costs)
     wall, end = 0.0, -np.inf
     for began, ended in sorted((cost["began"], cost["ended"]) for cost in costs):
-        wall += max(0.0, ended - max(began, end))
+        since = began if began - end > PAUSE_S else end
+        wall += max(0.0, ended - since)
         end = max(end, ended)
     return {
         "study/cells": len(costs),

@@ -37,12 +37,14 @@ class Distances(NamedTuple):
         w1: W₁ in the units of x.
         w2: W₂.
         far_mass: The samples' share that is nearer to the far mode than to the bulk.
+        far_mass_error: How far that is from the mode's weight.
     """
 
     tv: float
     w1: float
     w2: float
     far_mass: float
+    far_mass_error: float
 
 
 def distances(
@@ -51,9 +53,9 @@ def distances(
     """Returns the distances of samples with shape (n, D) from a mixture."""
     axis = torch.eye(law.size, dtype=law.means.dtype)[0]
     line, points = along(law, axis), x[:, 0].to(law.means.dtype).contiguous()
-    return Distances(
-        total_variation(points, line), *sliced(x, law, slices, generator), far_mass(x, law)
-    )
+    transport, far = sliced(x, law, slices, generator), far_mass(x, law)
+    error = abs(far - float(law.weights[1:].sum()))
+    return Distances(total_variation(points, line), *transport, far, error)
 
 
 def along(law: GaussianMixture, direction: Tensor) -> GaussianMixture:

@@ -6,7 +6,7 @@ A table has one row a training set and m, and these columns as far as they apply
 ``missed`` (whether they were left out on purpose), ``wrong`` (whether ERM erred), the errors of
 ``ebflow.complexity.errors.summary``, ``train_loss`` and ``held_out_loss`` (E‖σ ŝ + z‖²), ``kl``
 and ``kl_smoothed`` (nats), ``kl_floor`` (that of the smoothed truth), ``tv``, ``w1``, ``w2``,
-``far_mass``, ``theta`` (logit of a mode's weight).
+``far_mass`` and its error, ``theta`` (logit of a mode's weight).
 """
 
 __all__ = ["BODIES"]
