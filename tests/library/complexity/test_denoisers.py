@@ -72,19 +72,20 @@ def test_the_score_is_learnt_from_many_samples_and_not_from_few(noise):
 
 
 def test_a_network_that_saw_no_far_sample_misses_two_epsilon():
-    """Information-theoretic, whatever the learner: its error is that of a missed mode."""
+    """What it makes of the far mode is beyond its samples: nine networks are about 2 ε off."""
     ratio, epsilon = 16.0, 0.35
     truth = far_mode(ratio, worst_eta(ratio, epsilon))
     sample = truth.draw(1024, generator=generator(4), missed=True)
-    net = ensemble(1, radius=ratio * HALF)
+    net = ensemble(9, radius=ratio * HALF)
     clean, z = sample.clean[None], sample.noise[None]
-    draws = Draws(clean, z, torch.tensor([0]), torch.tensor([1024]), generator(5))
+    owner = torch.zeros(9, dtype=torch.long)
+    draws = Draws(clean, z, owner, owner + 1024, generator(5))
     fit(net, draws, noise="fresh", steps=300)
     test = truth.stratified(1000, generator=generator(6))
     found = errors.distances(net.at(truth.sigma), truth.smoothed, test.noisy)
     missed = truth.sigma * errors.l2(found, test.weights, test.component == 1)
-    assert float(missed) == pytest.approx(2 * epsilon, rel=0.25)
-    assert float(truth.sigma * errors.quantile(found, test.weights, 0.1)) < 0.3
+    assert missed.min() > epsilon and float(missed.median()) == pytest.approx(0.7, rel=0.3)
+    assert (truth.sigma * errors.quantile(found, test.weights, 0.1)).median() < 0.3
 
 
 def test_a_level_is_drawn_for_every_example_where_samplers_need_them():
