@@ -1,6 +1,6 @@
 """``ebflow run PIPELINE``: from words to results, and what the user sees of them."""
 
-__all__ = ["carry_out", "density", "paper"]
+__all__ = ["carry_out", "density", "paper", "sample_complexity"]
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from rich.console import Console
 from pipelines.config_files import dump
 from pipelines.faults import StageFailed
 from pipelines.naming import check_names
-from pipelines.parsing import Paper, Running, parse, parse_density
+from pipelines.parsing import Paper, Running, parse, parse_complexity, parse_density
 
 if TYPE_CHECKING:
     from pipelines.runner import Run
@@ -67,6 +67,25 @@ def paper(words: Sequence[str]) -> int:
         force=options.force,
     )
     carry_out(run, options, f"experiment {config.experiment} at scale {config.scale}")
+    return 0
+
+
+def sample_complexity(words: Sequence[str]) -> int:
+    """Runs the study of sample complexity."""
+    options = parse_complexity(words)
+    from pipelines.runner import Run
+    from pipelines.sample_complexity import SAMPLE_COMPLEXITY
+
+    config = options.config
+    run = Run(
+        pipeline=SAMPLE_COMPLEXITY,
+        name=config.name,
+        config=config,
+        output=options.output or Path("runs/sample-complexity") / config.name,
+        command=shlex.join(["ebflow", "run", "sample-complexity", *words]),
+        force=options.force,
+    )
+    carry_out(run, options, f"scale {config.scale}")
     return 0
 
 

@@ -1,32 +1,33 @@
-"""MLflow's pages: how an experiment looks there, and where its table of runs is."""
+"""Pages: templates of Jinja on one base, filled into HTML that needs no other file."""
 
-__all__ = ["EXPERIMENT_TAGS", "links"]
+__all__ = ["digest", "render"]
 
-import json
-from collections.abc import Iterator
+import base64
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from mlflow import MlflowClient
+import jinja2
 
-COLUMNS = (
-    "attributes.`Created`",
-    "attributes.`Duration`",
-    "metrics.`test/nll`",
-    "metrics.`test/bpd`",
-    "tags.`ebflow.data`",
-    "tags.`ebflow.objective`",
-)
-VIEW = "mlflow.sharedViewState.ebflow"
-EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",
-    VIEW: json.dumps({"selectedColumns": COLUMNS}),
-}
-"""Tags of a new experiment: it is about training, and a shared view chooses the columns."""
-
-QUERY = "workflowType=machine_learning&viewStateShareKey=ebflow"
+FOLDER = Path(__file__).parent
+BASE = "base.html.j2"
 
 
-def links(client: MlflowClient, address: str) -> Iterator[tuple[str, str]]:
-    """Yields name and URL of the table of runs of each experiment that has the shared view."""
-    for found in client.search_experiments(order_by=["name ASC"]):
-        if VIEW in found.tags:
-            yield found.name, f"{address}/#/experiments/{found.experiment_id}/runs?{QUERY}"
+def render(template: str, images: Mapping[str, Path], **values: Any) -> str:  # noqa: ANN401
+    """Returns a self-contained page.
+
+    Arguments:
+        template: File name of the template, which finds ``images`` in base64 by name.
+        images: PNG files by name of the figure.
+        values: What else the template is filled with.
+    """
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True)
+    encoded = {name: base64.b64encode(path.read_bytes()).decode() for name, path in images.items()}
+    return environment.get_template(template).render(images=encoded, **values)
+
+
+def digest(template: str) -> str:
+    """Returns a SHA-256 of a template and of the base."""
+    files = (FOLDER / BASE, FOLDER / template)
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()

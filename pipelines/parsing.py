@@ -1,6 +1,15 @@
 """From words on the command line to a configuration, or to one line that says what is wrong."""
 
-__all__ = ["Density", "Paper", "Running", "parse", "parse_density", "starting_point"]
+__all__ = [
+    "Complexity",
+    "Density",
+    "Paper",
+    "Running",
+    "parse",
+    "parse_complexity",
+    "parse_density",
+    "starting_point",
+]
 
 import argparse
 import contextlib
@@ -9,14 +18,15 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
 from pipelines import recipes
-from pipelines.config import DensityConfig, PaperConfig
+from pipelines.complexity_config import SCALES, ComplexityConfig, at_scale
+from pipelines.config import DensityConfig, PaperConfig, Section
 from pipelines.config_files import explain, for_objective, load, peek
 
 BORDER = re.compile(r"^\s*[│|+╭╰]\s*|\s*[│|+╮╯]\s*$|^\s*[-─]+\s*$")
@@ -80,6 +90,24 @@ class Paper(Running):
     config: Annotated[PaperConfig, tyro.conf.arg(name="")] = PaperConfig()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Complexity(Running):
+    """Measures how many samples the score of a law with a far mode needs, and judges claims.
+
+    Lists of numbers are typed with commas: --grid.radii 8,16,32. What --scale gives is the
+    default of all other options. Interrupted, it goes on where it stopped.
+    """
+
+    config: Annotated[ComplexityConfig, tyro.conf.arg(name="")]
+
+
+def parse_complexity(words: Sequence[str]) -> Complexity:
+    """Returns the options of ``ebflow run sample-complexity``; errors as in parse_density."""
+    scale = _found(words, "--scale")["scale"]
+    base = at_scale(scale if scale in SCALES else "cpu")
+    return parse(Complexity, words, "ebflow run sample-complexity", Complexity(config=base))
+
+
 def parse_density(words: Sequence[str]) -> Density:
     """Returns the options of ``ebflow run density``.
 
@@ -95,16 +123,16 @@ def parse(
     kind: type[Options], words: Sequence[str], program: str, default: Options | None = None
 ) -> Options:
     """Returns options of a kind; help and errors as in :func:`parse_density`."""
-    told = io.StringIO()
+    told, root = io.StringIO(), get_type_hints(kind).get("config", DensityConfig)
     try:
         with contextlib.redirect_stderr(told):
             return tyro.cli(kind, args=list(words), prog=program, default=default)
     except ValidationError as error:
-        raise BadInput(explain(error, prefix="--")) from None
+        raise BadInput(explain(error, prefix="--", root=root)) from None
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise BadInput(_reason(stop, told.getvalue())) from None
+        raise BadInput(_reason(stop, told.getvalue(), root)) from None
 
 
 def starting_point(
@@ -119,11 +147,14 @@ def starting_point(
     Raises:
         BadInput: If there is no such recipe, file or data set.
     """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--recipe", "--config", "--data.source", "--objective.name"):
-        first.add_argument(name, nargs="?")
-    first.add_argument("--data.columns", nargs="*")
-    found = vars(first.parse_known_args(list(words))[0])
+    found = _found(
+        words,
+        "--recipe",
+        "--config",
+        "--data.source",
+        "--objective.name",
+        several="--data.columns",
+    )
     if "--help" in words or "-h" in words:
         name = found["recipe"] or "digits"
         return adapt(recipes.named(name)), name
@@ -137,10 +168,20 @@ def starting_point(
     return for_objective(base, found["objective.name"]), name
 
 
-def _reason(stop: SystemExit, told: str) -> str:
+def _found(words: Sequence[str], *names: str, several: str | None = None) -> dict[str, Any]:
+    """Returns some options as they were typed, None where not; ``several`` has many words."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in names:
+        first.add_argument(name, nargs="?")
+    if several is not None:
+        first.add_argument(several, nargs="*")
+    return vars(first.parse_known_args(list(words))[0])
+
+
+def _reason(stop: SystemExit, told: str, root: type[Section]) -> str:
     for error in _chain(stop):
         if isinstance(error, ValidationError):
-            return explain(error, prefix="--")
+            return explain(error, prefix="--", root=root)
     inside = (BORDER.sub("", line) for line in told.splitlines()[1:-1])
     text = " ".join(line.strip() for line in inside if line.strip("-─ "))
     said = re.split("|".join(ENDS), text)[0].strip(" .")

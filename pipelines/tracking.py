@@ -43,7 +43,7 @@ from ebflow.errors import BadInput
 from ebflow.provenance import code
 from pipelines import rows, store
 from pipelines.faults import StageFailed
-from pipelines.pages import EXPERIMENT_TAGS
+from pipelines.views import EXPERIMENT_TAGS
 
 ITS_OWN = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName", "ebflow.stage",
            "ebflow.key")  # fmt: skip

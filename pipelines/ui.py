@@ -29,7 +29,7 @@ def run(words: Sequence[str]) -> int:
     port = parse(Ui, words, "ebflow ui").port
     _check_port(port)
     from pipelines import history, tracking
-    from pipelines.pages import links
+    from pipelines.views import links
 
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         shown = tracking.without_password(uri)

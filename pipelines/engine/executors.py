@@ -27,6 +27,7 @@ NEEDS: dict[str, Callable[[Any], Amounts]] = {
     "impute": lambda config: {"CPU": config.threads},
     "steps": lambda config: ALONE,
     "search": lambda config: ALONE,
+    "learn": lambda config: {"CPU": 1},
 }
 """The stages that take CPUs or GPUs, and how many, as a function of their configuration.
 
