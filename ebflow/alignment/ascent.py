@@ -1,7 +1,9 @@
 r"""Activity maximisation: pictures where a classifier's logit is large.
 
-.. math:: x \leftarrow \operatorname{clip}\left( x + \eta \, (\nabla f_y(x) - \lambda (x - \tfrac12)),
-    0, 1 \right), \qquad x_0 \sim N(\tfrac12, 0.2^2) \text{ clipped to } [0, 1].
+.. math:: x \leftarrow \operatorname{clip}\left(
+    x + \eta \, (\nabla f_y(x) - \lambda (x - \tfrac12)), 0, 1 \right)
+
+from :math:`x_0 \sim N(\tfrac12, 0.2^2)`, clipped to [0, 1].
 
 It is gradient ascent without noise, so a picture near a mode and no sample. The *GAN-test* is the
 accuracy of an independently trained classifier on such pictures.

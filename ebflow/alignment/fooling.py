@@ -9,9 +9,9 @@ and every logit-gradient gains :math:`\nabla g`. With a unit pattern t,
 ``sine``       :math:`g = a \sin(w \cdot x)`               ‖∇g‖ ≤ a ‖w‖      Δg = −‖w‖² g
 =============  ==========================================  ================  ===============
 
-A *ripple* moves loss-gradients, which no shift does: :math:`\delta \sin(w \cdot x / \delta)` on one
-logit changes a loss by 2 δ at most and its gradient by up to ‖w‖. ``target_gradient`` trains a
-pattern into the weights.
+A *ripple* moves loss-gradients, which no shift does: :math:`\delta \sin(w \cdot x / \delta)` on
+one logit changes a loss by 2 δ at most and its gradient by up to ‖w‖. ``target_gradient`` trains
+a pattern into the weights.
 
 Source of the shift's invariance: Srinivas, Fleuret (2021), arXiv:2006.09128.
 """

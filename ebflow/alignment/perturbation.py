@@ -1,9 +1,9 @@
 r"""Pixel perturbation, and density ratios.
 
-*Perturbation* fills in the least salient fraction q of every image's pixels and takes the accuracy
-of a judge on what is left; higher is better. The judge is the classifier whose gradients they are,
-or a baseline, which tells saliency from robustness. Accuracies and not logits: a change of logit is
-a density ratio, which a shift of all logits moves at will.
+*Perturbation* fills in the least salient fraction q of every image's pixels and takes the
+accuracy of a judge on what is left; higher is better. The judge is the classifier whose gradients
+they are, or a baseline, which tells saliency from robustness. Accuracies and not logits: a change
+of logit is a density ratio, which a shift of all logits moves at will.
 
 *Density ratio*: :math:`p(x + \eta \mid y) / p(x \mid y) = e^{f_y(x + \eta) - f_y(x)}`. Its mean is
 dominated by outliers, so that of its logarithm stands beside it.
@@ -57,7 +57,7 @@ def accuracies(
         salience: With shape (B, P).
         fractions: The fractions q in [0, 1].
     """
-    ranks = salience.argsort(1, stable=True).argsort(1)
+    ranks = salience.argsort(dim=1, stable=True).argsort(1)
     pixels = salience.shape[1]
     mean = x.mean(1, keepdim=True)
     found = []
