@@ -2,7 +2,6 @@
 
 __all__ = ["TEMPLATE", "log", "page", "publish", "show"]
 
-import base64
 import json
 import re
 import shutil
@@ -10,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pipelines import pages
 from pipelines.config import PaperConfig
 from pipelines.config_files import dump
 from pipelines.engine import Artefact
@@ -22,7 +21,7 @@ from pipelines.experiments import EXPERIMENTS
 from pipelines.experiments.cell import Experiment, Line, Row, summarise
 from pipelines.tracking import StageRun
 
-TEMPLATE = Path(__file__).with_name("comparison.html.j2")
+TEMPLATE = "comparison.html.j2"
 
 FORBIDDEN = re.compile(r"[^\w.:/ -]")
 """What MLflow does not take in the name of a metric."""
@@ -38,16 +37,15 @@ def page(config: PaperConfig, rows: Rows, images: Mapping[str, Path]) -> str:
         rows: Its rows.
         images: PNG files by name of the figure.
     """
-    loader = jinja2.FileSystemLoader(TEMPLATE.parent)
-    template = jinja2.Environment(loader=loader, autoescape=True).get_template(TEMPLATE.name)
     experiment = EXPERIMENTS[config.experiment]
-    return template.render(
+    return pages.render(
+        TEMPLATE,
+        images,
         config=config,
         experiment=experiment,
         lines=summarise(experiment.columns, rows),
         first=rows[0],
         text=dump(config),
-        images={name: base64.b64encode(p.read_bytes()).decode() for name, p in images.items()},
     )
 
 

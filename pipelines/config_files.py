@@ -99,16 +99,17 @@ def _merge(base: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def explain(error: ValidationError, *, prefix: str) -> str:
+def explain(error: ValidationError, *, prefix: str, root: type[Section] = DensityConfig) -> str:
     """Returns the first problem as one line: where, what was found, what was expected.
 
     Arguments:
         error: What pydantic found.
         prefix: Goes before the dotted name of the field: ``FILE, key ``, or ``--`` for options,
             which are spelled as such.
+        root: The configuration whose sections the options have in front of them.
     """
     first = error.errors(include_url=False)[0]
-    where = ".".join(_names(first["loc"], _PREFIXES.get(error.title, ())))
+    where = ".".join(_names(first["loc"], error.title, root))
     text = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         name, _, rest = text.partition(":")
@@ -124,9 +125,10 @@ def _expected(message: str) -> str:
     return "expected " + message.removeprefix("Input should ").removeprefix("be ")
 
 
-def _names(location: tuple[int | str, ...], prefix: tuple[str, ...]) -> Iterator[str]:
-    section: Any = DensityConfig
-    for name in (*prefix, *location):
+def _names(location: tuple[int | str, ...], title: str, root: type[Section]) -> Iterator[str]:
+    section: Any = root
+    inside = (n for n, f in root.model_fields.items() if _title(f.annotation) == title)
+    for name in (*inside, *location):
         if not _is_section(section):
             return
         yield str(name)
@@ -138,8 +140,6 @@ def _is_section(annotation: object) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
-_PREFIXES = {
-    field.annotation.__name__: (name,)
-    for name, field in DensityConfig.model_fields.items()
-    if _is_section(field.annotation)
-}
+def _title(annotation: object) -> str | None:
+    """Returns what pydantic calls a section in its errors."""
+    return annotation.__name__ if _is_section(annotation) else None

@@ -15,10 +15,9 @@ from redun import task
 from redun.scheduler import JobInfo, catch, catch_all
 from redun.task import Task
 
-from ebflow.data.schema import file_sha256
 from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
-from pipelines import comparison
+from pipelines import comparison, pages
 from pipelines.checks import check as check_density
 from pipelines.config import (
     DivergeConfig,
@@ -155,7 +154,9 @@ def steps(config: StepsConfig, job: JobInfo = HERE) -> Artefact:
 COMPARED = (
     "pipelines.stages.compare",
     "pipelines.comparison",
+    "pipelines.machine",
     "pipelines.method",
+    "pipelines.pages",
     "pipelines.pictures",
     "pipelines.report",
     "pipelines.rows",
@@ -187,7 +188,7 @@ def fail(results: list) -> None:
     executor="ray",
     hash_includes=[
         source_digest(*COMPARED, *modules_of("pipelines.experiments")),
-        file_sha256(comparison.TEMPLATE),
+        pages.digest(comparison.TEMPLATE),
     ],
 )
 def compare(config: PaperConfig, found: list, job: JobInfo = HERE) -> Artefact:

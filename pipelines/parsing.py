@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, get_type_hints
 
 import tyro
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
 from pipelines import recipes
-from pipelines.config import DensityConfig, PaperConfig
+from pipelines.config import DensityConfig, PaperConfig, Section
 from pipelines.config_files import explain, for_objective, load, peek
 
 BORDER = re.compile(r"^\s*[│|+╭╰]\s*|\s*[│|+╮╯]\s*$|^\s*[-─]+\s*$")
@@ -91,16 +91,16 @@ def parse(
     kind: type[Options], words: Sequence[str], program: str, default: Options | None = None
 ) -> Options:
     """Returns options of a kind; help and errors as in :func:`parse_density`."""
-    told = io.StringIO()
+    told, root = io.StringIO(), get_type_hints(kind).get("config", DensityConfig)
     try:
         with contextlib.redirect_stderr(told):
             return tyro.cli(kind, args=list(words), prog=program, default=default)
     except ValidationError as error:
-        raise BadInput(explain(error, prefix="--")) from None
+        raise BadInput(explain(error, prefix="--", root=root)) from None
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise BadInput(_reason(stop, told.getvalue())) from None
+        raise BadInput(_reason(stop, told.getvalue(), root)) from None
 
 
 def _base(words: Sequence[str]) -> tuple[DensityConfig, str]:
@@ -123,10 +123,10 @@ def _base(words: Sequence[str]) -> tuple[DensityConfig, str]:
     return for_objective(base, found["objective.name"]), name
 
 
-def _reason(stop: SystemExit, told: str) -> str:
+def _reason(stop: SystemExit, told: str, root: type[Section]) -> str:
     for error in _chain(stop):
         if isinstance(error, ValidationError):
-            return explain(error, prefix="--")
+            return explain(error, prefix="--", root=root)
     inside = (BORDER.sub("", line) for line in told.splitlines()[1:-1])
     text = " ".join(line.strip() for line in inside if line.strip("-─ "))
     said = re.split("|".join(ENDS), text)[0].strip(" .")
