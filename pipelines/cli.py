@@ -104,6 +104,9 @@ class Command:
 COMMANDS = {
     "run density": Command("command:density", "train, evaluate and report a flow on data"),
     "run paper": Command("command:paper", "the paper's experiments, beside what was published"),
+    "run gradient-alignment": Command(
+        "command:gradient_alignment", "classifiers as densities: are their gradients scores?"
+    ),
     "ui": Command("ui:run", "look at all runs in MLflow"),
     "data list": Command("listing:run", "list the named data sets"),
     "data fetch": Command("fetching:run", "download a benchmark data set"),

@@ -1,6 +1,6 @@
 """``ebflow run PIPELINE``: from words to results, and what the user sees of them."""
 
-__all__ = ["density", "paper"]
+__all__ = ["density", "gradient_alignment", "paper"]
 
 import shlex
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from pipelines.config_files import dump
 from pipelines.faults import StageFailed
-from pipelines.parsing import Paper, Running, parse, parse_density
+from pipelines.parsing import Alignment, Paper, Running, parse, parse_density
 
 if TYPE_CHECKING:
     from pipelines.runner import Run
@@ -54,6 +54,24 @@ def paper(words: Sequence[str]) -> int:
         force=options.force,
     )
     return _run(run, options, f"experiment {config.experiment} at scale {config.scale}")
+
+
+def gradient_alignment(words: Sequence[str]) -> int:
+    """Runs the study of gradient alignment."""
+    options = parse(Alignment, words, "ebflow run gradient-alignment")
+    from pipelines.gradient_alignment import ALIGNMENT
+    from pipelines.runner import Run
+
+    config = options.config
+    run = Run(
+        pipeline=ALIGNMENT,
+        name=config.name,
+        config=config,
+        output=options.output or Path("runs/gradient-alignment") / config.name,
+        command=shlex.join(["ebflow", "run", "gradient-alignment", *words]),
+        force=options.force,
+    )
+    return _run(run, options, f"models of scale {config.scale}")
 
 
 def _run(run: "Run", options: Running, told: str) -> int:

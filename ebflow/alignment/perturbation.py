@@ -6,13 +6,15 @@ they are, or a baseline, which tells saliency from robustness. Accuracies and no
 of logit is a density ratio, which a shift of all logits moves at will.
 
 *Density ratio*: :math:`p(x + \eta \mid y) / p(x \mid y) = e^{f_y(x + \eta) - f_y(x)}`. Its mean is
-dominated by outliers, so that of its logarithm stands beside it.
+dominated by outliers and may overflow: it is told as a logarithm, and beside it the mean of the
+logarithms.
 
 Source: Srinivas, Fleuret (2021), arXiv:2006.09128; its fill is the mean of the image.
 """
 
 __all__ = ["accuracies", "density_ratio", "magnitude", "saliency"]
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -70,13 +72,14 @@ def accuracies(
 @torch.no_grad()
 def density_ratio(
     network: Classifier, x: Tensor, labels: Tensor, sigma: float, generator: torch.Generator
-) -> tuple[Estimate, Estimate]:
-    """Returns the means of the ratio and of its logarithm (nats), of noise of deviation σ.
+) -> tuple[float, Estimate]:
+    """Returns log E[ratio] and E[log ratio] in nats, for noise of deviation σ.
 
     Raises:
-        NonFinite: if a ratio overflows.
+        NonFinite: if a logit is not finite.
     """
     density = ClassLogit(network, labels)
     noisy = torch.add(x, normal(x.shape, x, generator), alpha=sigma)
     log = (density.energy(x) - density.energy(noisy)).double()
-    return Estimate.of(log.exp(), name="density ratio"), Estimate.of(log, name="log density ratio")
+    mean = Estimate.of(log, name="log density ratio")
+    return float(log.logsumexp(0)) - math.log(len(log)), mean

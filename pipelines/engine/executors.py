@@ -26,6 +26,10 @@ NEEDS: dict[str, Callable[[Any], Amounts]] = {
     "diverge": lambda config: {"CPU": 1},
     "impute": lambda config: {"CPU": config.threads},
     "steps": lambda config: ALONE,
+    "smooth": lambda config: {"CPU": 1},
+    "reference": lambda config: config.needs,
+    "classify": lambda config: config.needs,
+    "measure": lambda config: config.needs,
 }
 """The stages that take CPUs or GPUs, and how many, as a function of their configuration.
 

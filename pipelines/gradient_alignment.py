@@ -1,0 +1,202 @@
+"""The study of gradient alignment, as its graph of stages.
+
+::
+
+    source ──> prepare ──┬─> smooth ──> train (a class each) ──> reference ──┐
+                         ├─> classify (a model and seed each) ───────────────┼──> measure ──> align
+                         └─> …                                               ┘
+
+A measured classifier has the baseline of its seed and an independently trained judge beside it.
+"""
+
+__all__ = ["ALIGNMENT", "alignment"]
+
+from redun import task
+from redun.scheduler import JobInfo, catch_all
+
+from ebflow.data.schema import Manifest
+from ebflow.data.sources import fingerprint, open_source
+from ebflow.errors import BadInput
+from pipelines import claims, pages
+from pipelines.alignment import results
+from pipelines.alignment.config import (
+    AlignmentConfig,
+    ClassifierConfig,
+    MeasureConfig,
+    NetConfig,
+    SmoothConfig,
+)
+from pipelines.alignment.models import BASELINE, Model, flow, judge, models, seeds
+from pipelines.density import HERE, prepare, train
+from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
+from pipelines.paper import fail, together
+from pipelines.pipeline import Pipeline
+from pipelines.sources import modules_of, source_digest
+
+redun_namespace = NAMESPACE
+
+MOST_FLOWS = 20
+"""Classes up to which there is a flow a class if not told otherwise."""
+
+
+def check(config: AlignmentConfig) -> Source:
+    """Returns the data's source.
+
+    Raises:
+        BadInput: Naming the option or file, what was found, and what was expected.
+    """
+    data = config.data
+    if data.label is None:
+        raise BadInput("data.label: found None, expected the column of classes")
+    reader = open_source(data.source, data.columns, data.label)
+    counts = reader.counts(validation=data.validation, test=data.test, rows=data.rows)
+    for model in models(config):
+        if model.classifier.batch_size > counts.train:
+            raise BadInput(
+                f"data.rows: found {counts.train} training rows, expected at least the "
+                f"{model.classifier.batch_size} of a batch"
+            )
+        _check_net(model.classifier.net, reader.layout.shape)
+    return Source(data.source, fingerprint(data.source, data.columns, data.label))
+
+
+def _check_net(net: NetConfig, shape: tuple[int, ...]) -> None:
+    """Raises BadInput if the classifier is not for examples of a shape."""
+    if net.name != "mlp" and len(shape) not in (2, 3):
+        raise BadInput(
+            f"--net: found {net.name} for examples of shape {shape}, expected images of shape "
+            "(H, W) or (C, H, W)"
+        )
+
+
+def alignment(config: AlignmentConfig, source: Source) -> Artefact:
+    """Returns the report, as an expression of redun. A model that fails stops no other."""
+    data = prepare(config.data, source)
+    scores = reference(_measuring(config), data, flows(config, data))
+    independent = classify(judge(config), data)
+    found = [
+        measured(config, model, data, scores, independent)
+        for seed in range(seeds(config))
+        for model in [m.seeded(seed) for m in models(config)]
+    ]
+    return align(config, scores, catch_all(found, Exception, fail))
+
+
+@task(cache=False)
+def flows(config: AlignmentConfig, data: Artefact) -> list[Artefact]:
+    """Returns the trained flow of every class, or that of all rows."""
+    classes = Manifest.load(data.path).classes
+    conditional = config.reference.conditional
+    if conditional is None:
+        conditional = classes <= MOST_FLOWS
+    return [
+        train(flow(config), smooth(_smoothing(config, label), data))
+        for label in (range(classes) if conditional else [None])
+    ]
+
+
+def _smoothing(config: AlignmentConfig, label: int | None) -> SmoothConfig:
+    return SmoothConfig(label=label, noise=config.noise, draws=config.reference.draws)
+
+
+def _measuring(config: AlignmentConfig) -> MeasureConfig:
+    where = {"noise": config.noise, "gpu": config.gpu}
+    if config.scale == "smoke":
+        return MeasureConfig(points=100, samples=20, ascent=20, **where)
+    return MeasureConfig(**where)
+
+
+def measured(
+    config: AlignmentConfig, model: Model, data: Artefact, scores: Artefact, independent: Artefact
+) -> Artefact:
+    """Returns the measurement of a model of a seed."""
+    trained = classify(model.classifier, data)
+    first = models(config)[0].seeded(model.classifier.seed)
+    assert first.name == BASELINE
+    asked = _measuring(config).model_copy(
+        update={"shift": model.shift, "estimators": model.name == BASELINE}
+    )
+    found = [trained, classify(first.classifier, data), independent]
+    return measure(asked, model.classifier.net, data, scores, together(found))
+
+
+@task(executor="ray", hash_includes=[source_digest("pipelines.stages.smooth")])
+def smooth(config: SmoothConfig, data: Artefact, job: JobInfo = HERE) -> Artefact:
+    """Smooths the rows of a class."""
+    return run_stage("smooth", job, config, data.path)
+
+
+@task(
+    executor="ray",
+    hash_includes=[source_digest("pipelines.stages.reference", "pipelines.alignment.references")],
+)
+def reference(
+    config: MeasureConfig, data: Artefact, trained: list[Artefact], job: JobInfo = HERE
+) -> Artefact:
+    """Evaluates the reference flows at test points."""
+    return run_stage("reference", job, config, data.path, [a.path for a in trained])
+
+
+@task(
+    executor="ray",
+    hash_includes=[source_digest("pipelines.stages.classify", "pipelines.alignment.fitting")],
+)
+def classify(config: ClassifierConfig, data: Artefact, job: JobInfo = HERE) -> Artefact:
+    """Trains a classifier."""
+    return run_stage("classify", job, config, data.path)
+
+
+MEASURED = (
+    "pipelines.stages.measure",
+    "pipelines.alignment.attributions",
+    "pipelines.alignment.fitting",
+    "pipelines.alignment.measures",
+    "pipelines.alignment.references",
+)
+
+
+@task(executor="ray", hash_includes=[source_digest(*MEASURED)])
+def measure(
+    config: MeasureConfig,
+    net: NetConfig,
+    data: Artefact,
+    scores: Artefact,
+    trained: list[Artefact],
+    job: JobInfo = HERE,
+) -> Artefact:
+    """Measures a classifier."""
+    paths = [artefact.path for artefact in trained]
+    return run_stage("measure", job, config, net, data.path, scores.path, paths)
+
+
+@task(
+    executor="ray",
+    hash_includes=[
+        source_digest(
+            "pipelines.stages.align",
+            "pipelines.claims",
+            "pipelines.pages",
+            "pipelines.pictures",
+            "pipelines.report",
+            *modules_of("pipelines.alignment"),
+        ),
+        pages.digest(claims.TEMPLATE),
+    ],
+)
+def align(
+    config: AlignmentConfig, scores: Artefact, found: list[Artefact], job: JobInfo = HERE
+) -> Artefact:
+    """Makes the table of models, the claims, the figures and the page."""
+    paths = [artefact.path for artefact in found]
+    return run_stage("align", job, config, scores.path, paths)
+
+
+ALIGNMENT = Pipeline(
+    name="gradient-alignment",
+    tasks=lambda config: (prepare, smooth, train, reference, classify, measure, align),
+    check=check,
+    graph=alignment,
+    publish=results.publish,
+    log=results.log,
+    show=results.show,
+)
