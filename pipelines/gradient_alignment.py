@@ -2,9 +2,9 @@
 
 ::
 
-    source ──> prepare ──┬─> smooth ──> train (a class each) ──> reference ──┐
-                         ├─> classify (a model and seed each) ───────────────┼──> measure ──> align
-                         └─> …                                               ┘
+    source ──> prepare ──┬─> flow (one a class) ──> reference ──┐
+                         ├─> classify (a model and seed each) ──┼──> measure ──> align
+                         └─> …                                  ┘
 
 A measured classifier has the baseline of its seed and an independently trained judge beside it.
 """
@@ -22,12 +22,12 @@ from pipelines.alignment import results
 from pipelines.alignment.config import (
     AlignmentConfig,
     ClassifierConfig,
+    FlowConfig,
     MeasureConfig,
     NetConfig,
-    SmoothConfig,
 )
-from pipelines.alignment.models import BASELINE, Model, flow, judge, models, seeds
-from pipelines.density import HERE, prepare, train
+from pipelines.alignment.models import BASELINE, Model, judge, models, seeds, training
+from pipelines.density import HERE, prepare
 from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
 from pipelines.paper import fail, together
 from pipelines.pipeline import Pipeline
@@ -79,7 +79,7 @@ def alignment(config: AlignmentConfig, source: Source) -> Artefact:
         for seed in range(seeds(config))
         for model in [m.seeded(seed) for m in models(config)]
     ]
-    return align(config, scores, catch_all(found, Exception, fail))
+    return align(config, data, scores, catch_all(found, Exception, fail))
 
 
 @task(cache=False)
@@ -88,15 +88,11 @@ def flows(config: AlignmentConfig, data: Artefact) -> list[Artefact]:
     classes = Manifest.load(data.path).classes
     conditional = config.reference.conditional
     if conditional is None:
-        conditional = classes <= MOST_FLOWS
-    return [
-        train(flow(config), smooth(_smoothing(config, label), data))
-        for label in (range(classes) if conditional else [None])
-    ]
-
-
-def _smoothing(config: AlignmentConfig, label: int | None) -> SmoothConfig:
-    return SmoothConfig(label=label, noise=config.noise, draws=config.reference.draws)
+        conditional = classes <= MOST_FLOWS and config.scale != "smoke"
+    shared = {"noise": config.noise, "draws": config.reference.draws,
+              "training": training(config)}  # fmt: skip
+    labels = range(classes) if conditional else [None]
+    return [flow(FlowConfig(label=label, **shared), data) for label in labels]
 
 
 def _measuring(config: AlignmentConfig) -> MeasureConfig:
@@ -120,10 +116,13 @@ def measured(
     return measure(asked, model.classifier.net, data, scores, together(found))
 
 
-@task(executor="ray", hash_includes=[source_digest("pipelines.stages.smooth")])
-def smooth(config: SmoothConfig, data: Artefact, job: JobInfo = HERE) -> Artefact:
-    """Smooths the rows of a class."""
-    return run_stage("smooth", job, config, data.path)
+@task(
+    executor="ray",
+    hash_includes=[source_digest("pipelines.stages.flow", "pipelines.training", "pipelines.nets")],
+)
+def flow(config: FlowConfig, data: Artefact, job: JobInfo = HERE) -> Artefact:
+    """Trains the reference of a class."""
+    return run_stage("flow", job, config, data.path)
 
 
 @task(
@@ -184,16 +183,20 @@ def measure(
     ],
 )
 def align(
-    config: AlignmentConfig, scores: Artefact, found: list[Artefact], job: JobInfo = HERE
+    config: AlignmentConfig,
+    data: Artefact,
+    scores: Artefact,
+    found: list[Artefact],
+    job: JobInfo = HERE,
 ) -> Artefact:
     """Makes the table of models, the claims, the figures and the page."""
     paths = [artefact.path for artefact in found]
-    return run_stage("align", job, config, scores.path, paths)
+    return run_stage("align", job, config, data.path, scores.path, paths)
 
 
 ALIGNMENT = Pipeline(
     name="gradient-alignment",
-    tasks=lambda config: (prepare, smooth, train, reference, classify, measure, align),
+    tasks=lambda config: (prepare, flow, reference, classify, measure, align),
     check=check,
     graph=alignment,
     publish=results.publish,

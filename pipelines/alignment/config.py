@@ -3,12 +3,12 @@
 __all__ = [
     "AlignmentConfig",
     "ClassifierConfig",
+    "FlowConfig",
     "MeasureConfig",
     "NetConfig",
     "ReferenceConfig",
     "RegulariserConfig",
     "ShiftConfig",
-    "SmoothConfig",
 ]
 
 import inspect
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.config import UNKEYED, DataConfig, Section
+from pipelines.config import UNKEYED, DataConfig, Section, Training
 
 Estimator = Literal["taylor", "taylor_cv", "two_sided", "hutchinson", "exact"]
 
@@ -116,13 +116,23 @@ class ClassifierConfig(Section):
         return {"GPU": 1} if self.gpu else {"CPU": self.threads}
 
 
-class SmoothConfig(Section):
-    """Data of one class, smoothed by noise."""
+class FlowConfig(Section):
+    """A flow of the data of one class, smoothed by noise."""
 
     label: int | None = Field(None, ge=0, description="class; None: all")
     noise: float = Field(0.1, gt=0, description="standard deviation, of rows in [0, 1]")
     draws: int = Field(16, ge=1, description="draws of noise a row")
-    seed: int = Field(0, ge=0, description="seed of the noise")
+    training: Training = Training()
+
+    @property
+    def needs(self) -> dict[str, int]:
+        """What the training keeps busy."""
+        return self.training.needs
+
+    @property
+    def device(self) -> str:
+        """Where the flow is trained."""
+        return "cuda" if self.training.cluster.gpu else "cpu"
 
 
 class ReferenceConfig(Section):
@@ -130,8 +140,8 @@ class ReferenceConfig(Section):
 
     conditional: bool | None = Field(
         None,
-        description="a flow a class; False: one for all, which gives A2 alone; None: up to 20 "
-        "classes",
+        description="a flow a class; False: one for all, which gives A2 alone; None: a class each "
+        "of 20 at most, one for all at scale smoke",
     )
     draws: int = Field(16, ge=1, description="draws of noise a row that the flows are trained on")
     steps: int | None = Field(None, ge=1, description="steps of a flow; None: the scale's")

@@ -1,6 +1,6 @@
 """The classifiers of the study: what each scale trains, and the control of every claim."""
 
-__all__ = ["BASELINE", "Model", "control", "flow", "judge", "models", "seeds"]
+__all__ = ["BASELINE", "Model", "control", "judge", "models", "seeds", "training"]
 
 import re
 from collections.abc import Mapping
@@ -184,7 +184,7 @@ STEPS = {"smoke": 60, "cpu": 1500, "full": 40_000}
 """Steps of a flow."""
 
 
-def flow(config: AlignmentConfig) -> Training:
+def training(config: AlignmentConfig) -> Training:
     """Returns the training of a reference flow, on smoothed rows."""
     full = config.scale == "full"
     return Training(

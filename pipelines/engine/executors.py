@@ -26,7 +26,7 @@ NEEDS: dict[str, Callable[[Any], Amounts]] = {
     "diverge": lambda config: {"CPU": 1},
     "impute": lambda config: {"CPU": config.threads},
     "steps": lambda config: ALONE,
-    "smooth": lambda config: {"CPU": 1},
+    "flow": lambda config: config.needs,
     "reference": lambda config: config.needs,
     "classify": lambda config: config.needs,
     "measure": lambda config: config.needs,

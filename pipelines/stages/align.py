@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib
 
+from ebflow.data.schema import Manifest
 from pipelines import claims
 from pipelines.alignment import figures, table, verdicts
 from pipelines.alignment.config import AlignmentConfig
@@ -21,6 +22,7 @@ TITLE = "Gradient alignment"
 
 def align(
     config: AlignmentConfig,
+    data: Path,
     reference: Path,
     measured: Sequence[Path],
     *,
@@ -32,6 +34,7 @@ def align(
 
     Arguments:
         config: The study.
+        data: The prepared data.
         reference: What the reference stage wrote.
         measured: What the measuring stages wrote: all models of the first seed, then of the next.
         output: Where to.
@@ -41,7 +44,7 @@ def align(
     run.log_params(config.model_dump())
     asked = [m.seeded(seed) for seed in range(seeds(config)) for m in models(config)]
     found = [table.read(model, path) for model, path in zip(asked, measured, strict=True)]
-    lines = table.lines(found)
+    lines, shape = table.lines(found), Manifest.load(data).shape
     quality = json.loads((reference / "quality.json").read_text())
     judged = verdicts.claims(lines, quality)
     study = {
@@ -53,7 +56,7 @@ def align(
     (output / "figures").mkdir()
     drawn = {}
     with matplotlib.rc_context(STYLE):
-        for name, (figure, caption) in figures.figures(lines, quality).items():
+        for name, (figure, caption) in figures.figures(lines, shape).items():
             file = output / "figures" / f"{name}.png"
             figure.savefig(file)
             drawn[name] = claims.Figure(file, caption)
