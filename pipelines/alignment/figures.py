@@ -195,7 +195,8 @@ def _perturbation(lines: Lines) -> Captioned:
         for control, style in (("random", ":"), ("magnitude", "--")):
             curve = _mean(lines["baseline"], f"PP/{judge}/{control}")
             axis.plot(FRACTIONS, curve, color="black", ls=style, lw=1, label=control)
-        axis.set_title(f"{kind} gradients, {'own' if judge == 'own' else 'baseline'} judge")
+        whose = "own" if judge == "own" else "baseline"
+        axis.set_title(f"{kind}, {whose} judge", fontsize=9)
         axis.set_xlabel("fraction filled in")
     axes[0].set_ylabel("accuracy")
     handles = axes[0].get_legend_handles_labels()

@@ -67,10 +67,11 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
 def _models(models: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("model", no_wrap=True)
-    for column in COLUMNS:
+    brief = [column for column in COLUMNS if column.brief]
+    for column in brief:
         table.add_column(column.heading, justify="right", no_wrap=True)
     for model in models:
-        table.add_row(model["model"], *(_text(column, model["metrics"]) for column in COLUMNS))
+        table.add_row(model["model"], *(_text(column, model["metrics"]) for column in brief))
     return table
 
 

@@ -17,35 +17,45 @@ from pipelines.alignment.models import Model
 
 @dataclass(frozen=True)
 class Column:
-    """A number of the table: its metric, heading and decimals."""
+    """A number of the table.
+
+    Attributes:
+        metric: Its name.
+        heading: What stands above it.
+        digits: Its decimals.
+        brief: Whether a terminal shows it too.
+    """
 
     metric: str
     heading: str
     digits: int = 3
+    brief: bool = True
 
 
 COLUMNS = (
     Column("accuracy", "accuracy"),
-    Column("accuracy/noisy", "noisy"),
+    Column("accuracy/noisy", "noisy", brief=False),
     Column("gradient", "‖g‖", 2),
     Column("trace", "tr H", 0),
     Column("A1", "A1"),
-    Column("A2", "A2"),
+    Column("A2", "A2", brief=False),
     Column("A3", "A3"),
     Column("DSM-cos", "DSM-cos"),
-    Column("relF", "relF"),
-    Column("GAN-test", "GAN-test", 2),
+    Column("relF", "relF", brief=False),
+    Column("relF-opt", "relF-opt", brief=False),
+    Column("GAN-test", "GAN-test", 2, brief=False),
     Column("samples/log density", "log p / D", 2),
     Column("PP/own/raw", "PP own"),
-    Column("PP/base/raw", "PP base"),
+    Column("PP/base/raw", "PP base", brief=False),
     Column("PP/own/centred", "PP centred"),
+    Column("PP/base/centred", "PP base, centred", brief=False),
 )
 """What the table of models shows; PP are mean accuracies of pixel perturbation."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A model of one seed: what was measured of it."""
+    """A model of one seed: what was measured of it, and the dimensions of the data."""
 
     model: Model
     numbers: Mapping[str, float]
@@ -53,14 +63,15 @@ class Measured:
     warnings: Sequence[str]
     epochs: Sequence[Mapping[str, float]]
     arrays: Mapping[str, np.ndarray]
+    width: int
 
 
-def read(model: Model, folder: Path) -> Measured:
-    """Reads what the measuring stage wrote."""
+def read(model: Model, folder: Path, width: int) -> Measured:
+    """Reads what the measuring stage wrote, of data of ``width`` dimensions."""
     told = json.loads((folder / "numbers.json").read_text())
     with np.load(folder / "arrays.npz") as kept:
         arrays = dict(kept)
-    return Measured(model=model, arrays=arrays, **told)
+    return Measured(model=model, arrays=arrays, width=width, **told)
 
 
 @dataclass(frozen=True)

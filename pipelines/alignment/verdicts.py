@@ -1,16 +1,17 @@
-"""What the study claims, each judged by a number; and the tables beside the claims."""
+"""What the study claims, each judged by one number."""
 
-__all__ = ["claims", "intro", "tables"]
+__all__ = ["claims", "overlap"]
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
+from scipy import stats
 
+from ebflow.alignment.regularisers import smallest_trace
 from ebflow.estimate import Interval
-from pipelines.alignment.config import AlignmentConfig
-from pipelines.alignment.measures import COSTS, STEPS
-from pipelines.alignment.table import COLUMNS, Line, interval
-from pipelines.claims import Claim, Table, judge, untested
+from pipelines.alignment.measures import STEPS
+from pipelines.alignment.table import Line, interval
+from pipelines.claims import Claim, Verdict, judge, untested
 
 Lines = Mapping[str, Line]
 
@@ -18,10 +19,13 @@ COMPARED = ("accuracy", "accuracy/noisy", "gradient", "trace", "A1", "A2", "A3",
             "GAN-test", "PP/own/raw", "PP/base/raw")  # fmt: skip
 """Columns in which two models are compared."""
 
+FEWEST = 5
+"""Models from which on their order is looked at."""
+
 
 def claims(lines: Lines, quality: Mapping[str, float]) -> list[Claim]:
     """Returns the claims; one whose models are missing, or of one seed alone, is not tested."""
-    return [judged(lines) for judged in _JUDGES]
+    return [_sound(quality), *(judged(lines) for judged in _JUDGES), _ordered(lines)]
 
 
 _JUDGES: list[Callable[[Lines], Claim]] = []
@@ -168,76 +172,151 @@ def _disguised(score: Line, control: Line) -> np.ndarray:
     return np.full(len(score.seeds), worst)
 
 
+@_claim(
+    "The linear term that the one-sided estimator drops is nearly all of its noise.",
+    "its deviation over that with the control variate, σ = 0.01",
+    lambda found: found.low > 50,
+    "baseline",
+    figure="estimators",
+    note="Expected: more than 50.",
+)
+def _noisier(baseline: Line) -> np.ndarray:
+    at = STEPS.index(0.01)
+    names = ("estimators/taylor/gaussian", "estimators/taylor_cv/gaussian")
+    pairs = [[one.arrays[name][at, 1] for name in names] for one in baseline.seeds]
+    return np.array([noisy / quiet for noisy, quiet in pairs])
+
+
+@_claim(
+    "Anti-score-matching in the paper's setting shrinks gradients, against its purpose.",
+    "‖g‖ of paper-anti over that of baseline",
+    lambda found: found.high < 1,
+    "baseline",
+    "paper-anti",
+    figure="alignment",
+    note="Its σ is its code's, 0.001; the paper gives none.",
+)
+def _backwards(baseline: Line, anti: Line) -> np.ndarray:
+    return anti.values("gradient") / baseline.values("gradient")
+
+
+@_claim(
+    "With a quiet estimator anti-score-matching makes the trace positive.",
+    "mean trace of anti",
+    lambda found: found.low > 0,
+    "anti",
+    figure="alignment",
+)
+def _against(anti: Line) -> np.ndarray:
+    return anti.values("trace")
+
+
+@_claim(
+    "Without noise and penalty score matching collapses onto the training points.",
+    "mean trace of a training batch over the floor −D/s²",
+    lambda found: found.low > 1,
+    "collapse",
+    figure="training",
+    note="Above 1 the training is diagnosed as a collapse.",
+)
+def _collapsed(collapsed: Line) -> np.ndarray:
+    noise = collapsed.model.classifier.smoothing
+    traces = np.array([one.epochs[-1]["probe/trace"] for one in collapsed.seeds])
+    return traces / smallest_trace(collapsed.seeds[0].width, noise)
+
+
+@_claim(
+    "Pictures of activity maximisation are denser under the reference after score matching.",
+    "log p / D of score less that of baseline (nats a dimension)",
+    lambda found: found.low > 0,
+    "baseline",
+    "score",
+    figure="samples",
+    note="The GAN-test saturates on digits.",
+)
+def _denser(baseline: Line, score: Line) -> np.ndarray:
+    name = "samples/log density"
+    return score.values(name) - baseline.values(name)
+
+
+@_claim(
+    "Aligned gradients are better at pixel perturbation, as the paper has it for CIFAR-100.",
+    "mean accuracy by raw gradients, score less baseline",
+    lambda found: found.low > 0,
+    "baseline",
+    "score",
+    figure="perturbation",
+)
+def _perturbed(baseline: Line, score: Line) -> np.ndarray:
+    return score.values("PP/own/raw") - baseline.values("PP/own/raw")
+
+
+@_claim(
+    "At pixel perturbation the centred gradient of an aligned model is better than the raw one.",
+    "mean accuracy of score, centred less raw",
+    lambda found: found.low > 0,
+    "score",
+    figure="perturbation",
+    note="The raw gradient is mostly of the marginal density, of which background pixels have a "
+    "large part.",
+)
+def _restored(score: Line) -> np.ndarray:
+    return score.values("PP/own/centred") - score.values("PP/own/raw")
+
+
+@_claim(
+    "A plain classifier takes noisy images for the denser ones, as in the paper.",
+    "mean log density ratio of baseline, noise 0.3 (nats)",
+    lambda found: found.low > 0,
+    "baseline",
+    figure="ratios",
+)
+def _noise_is_dense(baseline: Line) -> np.ndarray:
+    return baseline.values("mean log ratio/0.3")
+
+
+@_claim(
+    "A pattern trained into the gradients costs little accuracy.",
+    "accuracy of fool-weights less that of baseline",
+    lambda found: found.low > -0.03,
+    "baseline",
+    "fool-weights",
+    figure="gradients",
+    note="Expected: no less than −0.03.",
+)
+def _trained_in(baseline: Line, fooled: Line) -> np.ndarray:
+    return fooled.values("accuracy") - baseline.values("accuracy")
+
+
+def _sound(quality: Mapping[str, float]) -> Claim:
+    """Judges the reference by its posterior."""
+    claim, quantity = "The reference flows are good class densities.", "their Bayes accuracy"
+    found = quality.get("reference/accuracy")
+    if found is None:
+        return untested(claim, quantity, note="The reference is the marginal density alone.")
+    verdict: Verdict = "holds" if found >= 0.9 else "does not hold"
+    return Claim(claim, verdict, quantity, found, note="Expected on digits: at least 0.9.")
+
+
+def _ordered(lines: Lines) -> Claim:
+    """Judges the check that needs no reference by the order of the models."""
+    claim = "The DSM cosine, which needs no reference, orders the models as A1 does."
+    quantity = "Spearman's rank correlation over models"
+    values = [
+        np.stack([line.values(name) for line in lines.values()]) for name in ("A1", "DSM-cos")
+    ]
+    known = np.isfinite(values).all((0, 2))
+    if known.sum() < FEWEST or values[0].shape[1] < 2:
+        return untested(claim, quantity)
+    pairs = zip(values[0][known].T, values[1][known].T, strict=True)
+    found = interval(np.array([stats.spearmanr(*pair).statistic for pair in pairs]))
+    return judge(claim, quantity, found, lambda f: f.low > 0.8, figure="alignment",
+                 note="Expected: above 0.8.")  # fmt: skip
+
+
 def overlap(one: Line, other: Line, metric: str) -> float:
     """Returns the distance of two means over the sum of their intervals' half-widths."""
     first, second = one.interval(metric), other.interval(metric)
     widths = first.high - first.value + second.high - second.value
     gap = abs(first.value - second.value)
     return gap / widths if widths else float(gap > 0)
-
-
-def intro(config: AlignmentConfig, lines: Lines) -> str:
-    """Returns what was studied, in a few sentences."""
-    first = next(iter(lines.values()))
-    return (
-        f"Classifiers ({first.model.classifier.net.name}) of {config.data.source} and the "
-        "gradients of their true-class logits, which are scores of an implicit class-conditional "
-        "density, beside the exact scores of reference flows of the data smoothed by noise of "
-        f"{config.noise:g}. A1 is the cosine with the score of the class, A2 that of the "
-        "marginals, A3 that of class-mean-centred gradients, which no shift of the logits moves."
-    )
-
-
-def tables(lines: Lines, quality: Mapping[str, float]) -> list[Table]:
-    """Returns the models with their intervals, the controls, and the trace estimators."""
-    return [_models(lines), _reference(quality), *_estimators(lines)]
-
-
-def _models(lines: Lines) -> Table:
-    rows = [
-        (name, *(_told(line.interval(c.metric), c.digits) for c in COLUMNS))
-        for name, line in lines.items()
-    ]
-    return Table(
-        "Models",
-        ("model", *(column.heading for column in COLUMNS)),
-        rows,
-        "Means over seeds ± 95 % intervals. PP: mean accuracy while the least salient pixels are "
-        "filled in, by own or class-mean-centred gradients, judged by the model or the baseline; "
-        "log p / D: log-density of ascended pictures under the reference, nats a dimension.",
-    )
-
-
-def _told(found: Interval, digits: int) -> str:
-    if np.isnan(found.value):
-        return ""
-    half = found.high - found.value
-    return f"{found.value:.{digits}f}" + ("" if np.isnan(half) else f" ± {half:.{digits}f}")
-
-
-def _reference(quality: Mapping[str, float]) -> Table:
-    rows = [(name.removeprefix("reference/"), f"{v:.4g}") for name, v in quality.items()]
-    return Table(
-        "Reference flows", ("quantity", "value"), rows, "Log-densities: nats a dimension."
-    )
-
-
-def _estimators(lines: Lines) -> list[Table]:
-    arrays = lines["baseline"].seeds[0].arrays
-    names = [name for name in arrays if name.startswith("estimators/") and name.count("/") == 2]
-    if not names:
-        return []
-    rows: list[Sequence[str]] = []
-    exact = float(arrays["estimators/trace"])
-    for name in names:
-        _, estimator, kind = name.split("/")
-        cells = [f"{mean - exact:+.2f}, {deviation:.1f}" for mean, deviation in arrays[name]]
-        rows.append((f"{estimator}, {kind}", COSTS[estimator], *cells))
-    return [
-        Table(
-            "Trace estimators",
-            ("estimator", "passes", *(f"σ = {step:g}" for step in STEPS)),
-            rows,
-            f"Bias and deviation of one estimate; the mean trace is {exact:.2f}.",
-        )
-    ]

@@ -11,7 +11,7 @@ import matplotlib
 
 from ebflow.data.schema import Manifest
 from pipelines import claims
-from pipelines.alignment import figures, table, verdicts
+from pipelines.alignment import figures, table, tables, verdicts
 from pipelines.alignment.config import AlignmentConfig
 from pipelines.alignment.models import models, seeds
 from pipelines.report import STYLE
@@ -43,8 +43,11 @@ def align(
     """
     run.log_params(config.model_dump())
     asked = [m.seeded(seed) for seed in range(seeds(config)) for m in models(config)]
-    found = [table.read(model, path) for model, path in zip(asked, measured, strict=True)]
-    lines, shape = table.lines(found), Manifest.load(data).shape
+    manifest = Manifest.load(data)
+    shape = manifest.shape
+    lines = table.lines(
+        [table.read(m, path, manifest.width) for m, path in zip(asked, measured, strict=True)]
+    )
     quality = json.loads((reference / "quality.json").read_text())
     judged = verdicts.claims(lines, quality)
     study = {
@@ -60,7 +63,7 @@ def align(
             file = output / "figures" / f"{name}.png"
             figure.savefig(file)
             drawn[name] = claims.Figure(file, caption)
-    tables = verdicts.tables(lines, quality)
-    page = claims.page(TITLE, verdicts.intro(config, lines), judged, drawn, tables, config)
+    intro, numbers = tables.intro(config, lines), tables.tables(lines, quality)
+    page = claims.page(TITLE, intro, judged, drawn, numbers, config)
     (output / "report.html").write_text(page)
     run.log_artifacts(output)
