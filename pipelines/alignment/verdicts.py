@@ -9,7 +9,6 @@ from scipy import stats
 
 from ebflow.alignment.regularisers import smallest_trace
 from ebflow.estimate import Interval
-from pipelines.alignment.measures import STEPS
 from pipelines.alignment.table import Line, interval
 from pipelines.claims import Claim, Verdict, judge, untested
 
@@ -181,10 +180,7 @@ def _disguised(score: Line, control: Line) -> np.ndarray:
     note="Expected: more than 50.",
 )
 def _noisier(baseline: Line) -> np.ndarray:
-    at = STEPS.index(0.01)
-    names = ("estimators/taylor/gaussian", "estimators/taylor_cv/gaussian")
-    pairs = [[one.arrays[name][at, 1] for name in names] for one in baseline.seeds]
-    return np.array([noisy / quiet for noisy, quiet in pairs])
+    return baseline.values("estimators/noise")
 
 
 @_claim(
