@@ -90,7 +90,7 @@ def _alignment(lines: Lines) -> Captioned:
     axis.set_yticks(at, list(lines))
     axis.axvline(0, color="black", lw=0.5)
     axis.set_xlabel("mean cosine with the score of the reference")
-    axis.legend(ncols=3, loc="upper right", bbox_to_anchor=(1, 1.12))
+    figure.legend(ncols=3, loc="outside upper right")
     return figure, (
         "A1: the class's score; A2: the marginals'; A3: class-mean-centred ones, which no shift "
         "of the logits moves. Bars are 95 % intervals over seeds."
@@ -101,13 +101,17 @@ def _trade_off(lines: Lines) -> Captioned:
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axis = figure.subplots()
     metric = "A1" if "A1" in next(iter(lines.values())).seeds[0].numbers else "A2"
-    for name, line in _some(lines).items():
+    shown = {name: line for name, line in _some(lines).items() if name != "collapse"}
+    for name, line in shown.items():
         (x, dx), (y, dy) = _point(line, metric), _point(line, "accuracy")
         axis.errorbar(x, y, xerr=dx, yerr=dy, fmt="o", color=COLOURS[name], label=name)
     axis.set_xlabel(f"{metric}, alignment with the reference")
     axis.set_ylabel("test accuracy")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure, "What alignment costs in accuracy. Bars are 95 % intervals over seeds."
+    return figure, (
+        "What alignment costs in accuracy; the collapsed model is left out. Bars are 95 % "
+        "intervals over seeds."
+    )
 
 
 def _rows_of(lines: Lines) -> dict[str, Mapping[str, np.ndarray]]:

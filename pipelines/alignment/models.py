@@ -171,7 +171,7 @@ def _classifier(config: AlignmentConfig) -> ClassifierConfig:
             net=net, epochs=config.epochs or 200, optimizer="sgd", lr=0.1, weight_decay=5e-4,
             schedule="steps", augment="cifar10", threads=4, **shared,
         )  # fmt: skip
-    epochs = {"smoke": 3, "cpu": 50}[config.scale]
+    epochs = {"smoke": 3, "cpu": 80}[config.scale]
     return ClassifierConfig(net=net, epochs=config.epochs or epochs, **shared)
 
 
