@@ -32,6 +32,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipelines.weights import open_weight
+
 UNKEYED = {"keyed": False}
 
 LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
@@ -54,8 +56,6 @@ USERS: dict[str, tuple[str, ...]] = {
     "every": ("dsm", "exact_sm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"),
 }
 """Which objectives use an option of an objective; for any other it stays at its default."""
-
-SLICED_WEIGHT = 0.01
 
 Size = int | float
 """A split's size: a number of rows (a whole number) or a share of all rows (between 0 and 1)."""
@@ -445,9 +445,10 @@ class Training(Section):
             return 1.0
         if objective.weight is not None:
             return objective.weight
-        if not self.anchor.weight or objective.levels > 1:
-            return 1.0
-        return objective.sigma**2 if objective.name == "dsm" else SLICED_WEIGHT
+        anchored = self.anchor.weight > 0
+        return open_weight(
+            objective.name, sigma=objective.sigma, levels=objective.levels, anchored=anchored
+        )
 
     @property
     def needs(self) -> dict[str, int]:

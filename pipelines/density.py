@@ -48,7 +48,9 @@ def prepare(data: DataConfig, source: Source, job: JobInfo = HERE) -> Artefact:
 @task(
     executor="ray",
     hash_includes=[
-        source_digest("pipelines.stages.train", "pipelines.training", "pipelines.nets")
+        source_digest(
+            "pipelines.stages.train", "pipelines.training", "pipelines.nets", "pipelines.weights"
+        )
     ],
 )
 def train(config: Training, data: Artefact, job: JobInfo = HERE) -> Artefact:

@@ -189,8 +189,9 @@ class Coupling(Bijection):
             return super().jet(jet)
         y, slopes = self.transform.jet(moved, h)
         a = torch.zeros_like(passed.v) if passed.a is None else passed.a
-        pairs = zip((passed.x, passed.v, a), y, strict=True)
-        joined = Jet(*(self._joined(*pair, dim=-1) for pair in pairs))
+        parts = zip((passed.x, passed.v, a), y, strict=True)
+        wide = ((p.expand(*moved.shape[:-1], -1), moved) for p, moved in parts)
+        joined = Jet(*(self._joined(*pair, dim=-1) for pair in wide))
         return joined, sum_event(slopes.v, jet.x), sum_event(slopes.a, jet.x)
 
     def _jet_of_h(self, passed: Jet) -> Jet | None:

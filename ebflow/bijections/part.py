@@ -61,8 +61,9 @@ class Part(Bijection):
         return t[..., : self.size].unflatten(-1, self.after)
 
     def joined(self, head: Tensor, t: Tensor) -> Tensor:
-        """Returns ``t`` with ``head`` in the place of its leading elements."""
-        return torch.cat([head.reshape(*t.shape[:-1], self.size), t[..., self.size :]], -1)
+        """Returns ``t``, once for each ``head``, with it in the place of its leading elements."""
+        flat = head.flatten(t.ndim - 1)
+        return torch.cat([flat, t[..., self.size :].expand(*flat.shape[:-1], -1)], -1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns (f(x₁), x₂)."""

@@ -20,6 +20,9 @@ from .training import trainer
 TRAININGS = {
     "dsm": dict(objective="dsm", clip=1.0),
     "ssm, anchored": dict(objective="ssm", loss=dict(anchor=dict(interval=4, tolerance=1e-3))),
+    "dsm in one step of three": dict(
+        objective="dsm", loss=dict(every=3, anchor=dict(interval=4, tolerance=1e-3))
+    ),
     "latent mean": dict(objective="dsm", loss=dict(latent_mean=5.0, low_energy=0.1)),
     "latent mean, anchored, finish": dict(
         objective="ssm_vr", loss=dict(latent_mean=5.0, anchor=dict(interval=5)), finish=0.3

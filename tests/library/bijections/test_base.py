@@ -154,6 +154,23 @@ def test_jet(name, slices, bent):
 
 
 @everything
+def test_directions_may_be_shared_by_all_points(name):
+    """The exact trace sends the same D directions, with shape (K, 1, *event), through all."""
+    layer, x = case(name)
+    s, shared = directions(layer(x).detach(), 0), directions(x[:1], 3)
+    at, each = layer.linearize(x), shared.expand(-1, *x.shape)
+    close(at.curvature(shared, s), torch.as_tensor(at.curvature(each, s)).expand(3, len(x)))
+    for bent in (None, shared.flip(0)):
+        found = layer.jet(Jet(x, shared, bent))
+        expected = layer.jet(Jet(x, each, None if bent is None else bent.expand_as(each)))
+        for part, whole in zip(
+            (*found[0], *found[1:]), (*expected[0], *expected[1:]), strict=True
+        ):
+            if whole is not None:
+                close(torch.as_tensor(part).expand_as(torch.as_tensor(whole)), whole)
+
+
+@everything
 def test_parts_work_without_gradient(name):
     layer, x = case(name)
     v, s = directions(x, 2), directions(layer(x).detach(), 0)
