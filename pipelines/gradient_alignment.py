@@ -11,6 +11,9 @@ A measured classifier has the baseline of its seed and an independently trained 
 
 __all__ = ["ALIGNMENT", "alignment"]
 
+import os
+
+import torch
 from redun import task
 from redun.scheduler import JobInfo, catch_all
 
@@ -57,6 +60,8 @@ def check(config: AlignmentConfig) -> Source:
                 f"{model.classifier.batch_size} of a batch"
             )
         _check_net(model.classifier.net, reader.layout.shape)
+    if config.gpu and "RAY_ADDRESS" not in os.environ and not torch.cuda.is_available():
+        raise BadInput("--gpu: found no GPU in this machine, expected one")
     return Source(data.source, fingerprint(data.source, data.columns, data.label))
 
 
@@ -89,8 +94,8 @@ def flows(config: AlignmentConfig, data: Artefact) -> list[Artefact]:
     conditional = config.reference.conditional
     if conditional is None:
         conditional = classes <= MOST_FLOWS and config.scale != "smoke"
-    shared = {"noise": config.noise, "draws": config.reference.draws,
-              "training": training(config)}  # fmt: skip
+    draws = config.reference.draws or (1 if config.scale == "full" else 16)
+    shared = {"noise": config.noise, "draws": draws, "training": training(config)}
     labels = range(classes) if conditional else [None]
     return [flow(FlowConfig(label=label, **shared), data) for label in labels]
 

@@ -143,7 +143,9 @@ class ReferenceConfig(Section):
         description="a flow a class; False: one for all, which gives A2 alone; None: a class each "
         "of 20 at most, one for all at scale smoke",
     )
-    draws: int = Field(16, ge=1, description="draws of noise a row that the flows are trained on")
+    draws: int | None = Field(
+        None, ge=1, description="draws of noise a row for their training; None: 16, 1 of full"
+    )
     steps: int | None = Field(None, ge=1, description="steps of a flow; None: the scale's")
 
 

@@ -1,6 +1,6 @@
 """What is measured of a classifier: alignment, perturbation, density ratios, ascended pictures."""
 
-__all__ = ["COSTS", "FRACTIONS", "SIGMAS", "STEPS", "Subject", "estimators", "measure"]
+__all__ = ["FRACTIONS", "SIGMAS", "STEPS", "Subject", "estimators", "measure"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -30,15 +30,6 @@ STEPS = (0.001, 0.01, 0.1, 0.3)
 SHOWN = 8
 WIDEST = 256
 """Dimensions up to which a trace is taken exactly by as many backward passes."""
-
-COSTS = {
-    "taylor": "K forward",
-    "taylor_cv": "K forward",
-    "two_sided": "2 K forward",
-    "hutchinson": "K backward",
-    "exact": "D + 1 forward",
-}
-"""Passes of each estimator besides the forward and backward one of the gradient."""
 
 Found = tuple[dict[str, float], dict[str, np.ndarray]]
 """Numbers, and arrays for figures."""

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ebflow.estimate import Interval
+from ebflow.traces import COSTS
 from pipelines.alignment.config import AlignmentConfig
-from pipelines.alignment.measures import COSTS, STEPS
+from pipelines.alignment.measures import STEPS
 from pipelines.alignment.table import COLUMNS, Line
 from pipelines.claims import Table
 
