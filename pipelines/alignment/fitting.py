@@ -26,6 +26,7 @@ from ebflow.data.schema import Manifest
 from ebflow.directions import directions
 from ebflow.errors import BadInput, NonFinite
 from ebflow.objectives import Objective
+from ebflow.precision import products
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from ebflow.schedules import Schedule
@@ -83,6 +84,7 @@ def penalty(config: RegulariserConfig, shape: Sequence[int], smoothing: float) -
     return function(**options)
 
 
+@products("highest")
 def fit(
     config: ClassifierConfig,
     dataset: Dataset,
@@ -91,7 +93,7 @@ def fit(
     resume: Callable[[Training, Fitted], None] = lambda training, fitted: None,
     tell: Callable[[Training, Fitted], None] = lambda training, fitted: None,
 ) -> Fitted:
-    """Trains a classifier.
+    """Trains a classifier, with products and convolutions in full float32 throughout.
 
     A training that diverges ends there, with its last weights and its diagnosis; one that
     collapses goes on and is diagnosed.

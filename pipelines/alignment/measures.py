@@ -15,6 +15,7 @@ from ebflow.alignment.perturbation import accuracies, density_ratio, magnitude, 
 from ebflow.alignment.reference import Reference, Scores
 from ebflow.directions import directions
 from ebflow.errors import NonFinite
+from ebflow.precision import products
 from ebflow.randomness import generator as derive
 from ebflow.randomness import uniform
 from ebflow.traces import ESTIMATORS, taylor_cv
@@ -58,6 +59,7 @@ class Subject:
     reference: Reference
 
 
+@products("highest")
 def measure(config: MeasureConfig, subject: Subject) -> Found:
     """Returns all numbers and arrays of a classifier, shifted as configured.
 
