@@ -105,6 +105,9 @@ class Command:
 COMMANDS = {
     "run density": Command("command:density", "train, evaluate and report a flow on data"),
     "run paper": Command("command:paper", "the paper's experiments, beside what was published"),
+    "run gradient-alignment": Command(
+        "command:gradient_alignment", "classifiers as densities: are their gradients scores?"
+    ),
     "run sample-complexity": Command(
         "command:sample_complexity", "how many samples a score needs: exponents and claims"
     ),

@@ -1,6 +1,6 @@
 """``ebflow run PIPELINE``: from words to results, and what the user sees of them."""
 
-__all__ = ["carry_out", "density", "paper", "sample_complexity"]
+__all__ = ["carry_out", "density", "gradient_alignment", "paper", "sample_complexity"]
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from rich.console import Console
 from pipelines.config_files import dump
 from pipelines.faults import StageFailed
 from pipelines.naming import check_names
-from pipelines.parsing import Paper, Running, parse, parse_complexity, parse_density
+from pipelines.parsing import Alignment, Paper, Running, parse, parse_complexity, parse_density
 
 if TYPE_CHECKING:
     from pipelines.runner import Run
@@ -67,6 +67,25 @@ def paper(words: Sequence[str]) -> int:
         force=options.force,
     )
     carry_out(run, options, f"experiment {config.experiment} at scale {config.scale}")
+    return 0
+
+
+def gradient_alignment(words: Sequence[str]) -> int:
+    """Runs the study of gradient alignment."""
+    options = parse(Alignment, words, "ebflow run gradient-alignment")
+    from pipelines.gradient_alignment import ALIGNMENT
+    from pipelines.runner import Run
+
+    config = options.config
+    run = Run(
+        pipeline=ALIGNMENT,
+        name=config.name,
+        config=config,
+        output=options.output or Path("runs/gradient-alignment") / config.name,
+        command=shlex.join(["ebflow", "run", "gradient-alignment", *words]),
+        force=options.force,
+    )
+    carry_out(run, options, f"models of scale {config.scale}")
     return 0
 
 

@@ -93,6 +93,11 @@ class DataConfig(Section):
     columns: tuple[str, ...] | None = Field(
         None, min_length=1, description="columns to use; None: all that can be used"
     )
+    label: str | None = Field(
+        None,
+        min_length=1,
+        description="column of integer classes, kept beside the data; None: none",
+    )
     seed: int = Field(0, ge=0, description="seed of the split")
 
 

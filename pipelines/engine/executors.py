@@ -28,6 +28,10 @@ NEEDS: dict[str, Callable[[Any], Amounts]] = {
     "steps": lambda config: ALONE,
     "search": lambda config: ALONE,
     "learn": lambda config: {"CPU": 1},
+    "flow": lambda config: config.needs,
+    "reference": lambda config: config.needs,
+    "classify": lambda config: config.needs,
+    "measure": lambda config: config.needs,
 }
 """The stages that take CPUs or GPUs, and how many, as a function of their configuration.
 
