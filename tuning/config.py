@@ -45,7 +45,7 @@ class SearchConfig(Section):
         3.0, gt=1, description="one in how many trials goes on beyond the grace, and again later"
     )
     random: int = Field(
-        16,
+        8,
         ge=1,
         description="first trials: the base, then the base with one subject at random, in turn; "
         "what follows is proposed from what earlier ones gave",
