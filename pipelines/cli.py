@@ -1,4 +1,4 @@
-"""The command line: ``ebflow run | ui | data | bench | curves``.
+"""The command line: ``ebflow run | submit | ui | data | bench | curves``.
 
 A command's module is imported when it is called, so that help and bad input cost no torch.
 """
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
+from typing import Any
 
 from ebflow.errors import BadInput
 from pipelines import environment
@@ -25,17 +26,15 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 def main(words: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C)."""
     words = list(sys.argv[1:] if words is None else words)
-    environment.prepare()
+    environment.prepare(embed=words[:1] != ["submit"])
     try:
         with _sigterm_interrupts():
             return _dispatch(words)
     except BadInput as error:
         return _end(BAD_INPUT, _spelled(str(error)))
     except StageFailed as error:
-        again = shlex.join(["ebflow", *words])
-        return _end(
-            FAILED, f"{_spelled(str(error))} (log: {error.log}; once mended, go on with: {again})"
-        )
+        again, log = shlex.join(["ebflow", *words]), f"log: {error.log}; " if error.log else ""
+        return _end(FAILED, f"{_spelled(str(error))} ({log}once mended, go on with: {again})")
     except OSError as error:
         return _end(FAILED, f"{error.strerror or error}: {error.filename or 'no file'}")
     except KeyboardInterrupt:
@@ -95,15 +94,16 @@ class Command:
     target: str
     help: str
 
-    def run(self, words: Sequence[str]) -> int:
+    def run(self, words: Sequence[str], **given: Any) -> int:  # noqa: ANN401
         """Returns the exit code."""
         module, _, name = self.target.partition(":")
-        return getattr(import_module(f"pipelines.{module}"), name)(words)
+        return getattr(import_module(f"pipelines.{module}"), name)(words, **given)
 
 
 COMMANDS = {
     "run density": Command("command:density", "train, evaluate and report a flow on data"),
     "run paper": Command("command:paper", "the paper's experiments, beside what was published"),
+    "submit": Command("submit:run", "run a pipeline as a job of a Ray cluster"),
     "ui": Command("ui:run", "look at all runs in MLflow"),
     "data list": Command("listing:run", "list the named data sets"),
     "data fetch": Command("fetching:run", "download a benchmark data set"),

@@ -1,9 +1,12 @@
-"""``ebflow run PIPELINE``: from words to results, and what the user sees of them."""
+"""``ebflow run PIPELINE``: from words to results, and what the user sees of them.
 
-__all__ = ["density", "paper"]
+What is done with a run that the words ask for may also be to send it elsewhere (``submit.py``).
+"""
+
+__all__ = ["CarryOut", "carry_out", "density", "paper"]
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,52 +14,18 @@ from rich.console import Console
 
 from pipelines.config_files import dump
 from pipelines.faults import StageFailed
-from pipelines.parsing import Paper, Running, parse, parse_density
+from pipelines.parsing import Paper, Running, parse_density, parse_pipeline
 
 if TYPE_CHECKING:
     from pipelines.runner import Run
 
 
-def density(words: Sequence[str]) -> int:
-    """Runs the density pipeline."""
-    options = parse_density(words)
-    from pipelines.density import DENSITY
-    from pipelines.runner import Run
-
-    config = options.config
-    run = Run(
-        pipeline=DENSITY,
-        name=config.name,
-        config=config,
-        output=options.output or Path("runs/density") / config.name,
-        command=shlex.join(["ebflow", "run", "density", *words]),
-        workers=config.cluster.workers,
-        force=options.force,
-    )
-    return _run(run, options, f"recipe {options.recipe} (--recipe chooses another)")
+CarryOut = Callable[["Run", Running, str], int]
+"""What is done with a run: from it, its options and a line on what was chosen to an exit code."""
 
 
-def paper(words: Sequence[str]) -> int:
-    """Runs an experiment of the paper."""
-    options = parse(Paper, words, "ebflow run paper")
-    from pipelines.paper import PAPER
-    from pipelines.runner import Run
-
-    config = options.config
-    name = config.name or config.experiment
-    run = Run(
-        pipeline=PAPER,
-        name=name,
-        config=config,
-        output=options.output or Path("runs/paper") / name,
-        command=shlex.join(["ebflow", "run", "paper", *words]),
-        workers=config.cluster.workers,
-        force=options.force,
-    )
-    return _run(run, options, f"experiment {config.experiment} at scale {config.scale}")
-
-
-def _run(run: "Run", options: Running, told: str) -> int:
+def carry_out(run: "Run", options: Running, told: str) -> int:
+    """Runs a pipeline here, or tells what it would run."""
     from pipelines import runner
 
     inputs, console = runner.check(run), Console()
@@ -73,3 +42,42 @@ def _run(run: "Run", options: Running, told: str) -> int:
         raise
     run.pipeline.show(console, summary)
     return 0
+
+
+def density(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
+    """Runs the density pipeline."""
+    options = parse_density(words)
+    from pipelines.density import DENSITY
+    from pipelines.runner import Run
+
+    config = options.config
+    run = Run(
+        pipeline=DENSITY,
+        name=config.name,
+        config=config,
+        output=options.output or Path("runs/density") / config.name,
+        command=shlex.join(["ebflow", "run", "density", *words]),
+        workers=config.cluster.workers,
+        force=options.force,
+    )
+    return carry_out(run, options, f"recipe {options.recipe} (--recipe chooses another)")
+
+
+def paper(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
+    """Runs an experiment of the paper."""
+    options = parse_pipeline(Paper, words, "ebflow run paper")
+    from pipelines.paper import PAPER
+    from pipelines.runner import Run
+
+    config = options.config
+    name = config.name or config.experiment
+    run = Run(
+        pipeline=PAPER,
+        name=name,
+        config=config,
+        output=options.output or Path("runs/paper") / name,
+        command=shlex.join(["ebflow", "run", "paper", *words]),
+        workers=config.cluster.workers,
+        force=options.force,
+    )
+    return carry_out(run, options, f"experiment {config.experiment} at scale {config.scale}")

@@ -285,6 +285,12 @@ class TrainConfig(Section):
         None, gt=0, description="training time at most, s (validation and start-up not counted)"
     )
     batch_size: int = Field(128, ge=1, description="examples a step, over all workers")
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="parts of a worker's examples, one after another: less memory, the same step "
+        "up to rounding",
+    )
     optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = Field("adam", description="optimiser")
     lr: float = Field(2e-3, gt=0, description="learning rate")
     weight_decay: float = Field(0.0, ge=0, description="weight decay")
@@ -330,6 +336,11 @@ class ClusterConfig(Section):
         1, ge=1, description="data-parallel training processes"
     )
     gpu: bool = Field(False, description="a GPU for every worker")
+    split: bool = Field(
+        False,
+        description="split weights, gradients and optimiser state among the workers (FSDP) "
+        "instead of copying them, for flows too large for one",
+    )
     max_failures: int = Field(
         2, ge=0, description="restarts after a dead worker", json_schema_extra=UNKEYED
     )
@@ -490,11 +501,28 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _batch_is_shared_evenly(self) -> "Training":
-        if self.train.batch_size % self.cluster.workers:
+        workers, parts = self.cluster.workers, self.train.accumulate
+        if self.train.batch_size % (workers * parts):
+            times = f" times train.accumulate = {parts}" if parts > 1 else ""
             raise ValueError(
                 f"train.batch_size: found {self.train.batch_size}, "
-                f"expected a multiple of cluster.workers = {self.cluster.workers}"
+                f"expected a multiple of cluster.workers = {workers}{times}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_have_the_mean_of_the_whole(self) -> "Training":
+        if self.train.accumulate > 1 and self.stabilise.latent_mean:
+            raise ValueError(
+                f"train.accumulate: found {self.train.accumulate} with stabilise.latent_mean, "
+                "which is of the whole batch, expected 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_are_workers_to_split_among(self) -> "Training":
+        if self.cluster.split and self.cluster.workers == 1:
+            raise ValueError("cluster.split: found True with one worker, expected False")
         return self
 
 

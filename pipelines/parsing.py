@@ -1,6 +1,6 @@
 """From words on the command line to a configuration, or to one line that says what is wrong."""
 
-__all__ = ["Density", "Paper", "Running", "parse", "parse_density"]
+__all__ = ["Density", "Paper", "Running", "parse", "parse_density", "parse_pipeline"]
 
 import argparse
 import contextlib
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 from pydantic import ValidationError
@@ -48,6 +48,8 @@ class Running:
     """run every stage again"""
     dry_run: bool = False
     """print the configuration and which stages would run; write nothing"""
+    config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """YAML file to start from, such as the config.yaml of an earlier run"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +64,6 @@ class Density(Running):
     recipe: str = "digits"
     """named configuration to start from (digits, mnist9k, tabular, paper); by default the one
     for the source: digits for digits, mnist9k for images, tabular for columns of numbers"""
-    config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
-    """YAML file to start from, such as the config.yaml of an earlier run"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,16 @@ def parse_density(words: Sequence[str]) -> Density:
     return parse(Density, words, "ebflow run density", Density(config=base, recipe=recipe))
 
 
+def parse_pipeline(kind: type[Options], words: Sequence[str], program: str) -> Options:
+    """Returns a pipeline's options, over those of its configuration file if there is one.
+
+    Errors as in :func:`parse_density`.
+    """
+    file, base = _first(words, "--config")["config"], kind().config
+    base = load(Path(file), base) if file else base
+    return parse(kind, words, program, kind(config=base))
+
+
 def parse(
     kind: type[Options], words: Sequence[str], program: str, default: Options | None = None
 ) -> Options:
@@ -105,11 +115,8 @@ def parse(
 
 def _base(words: Sequence[str]) -> tuple[DensityConfig, str]:
     """Returns what the options go over, and the name of its recipe."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--recipe", "--config", "--data.source", "--objective.name"):
-        first.add_argument(name, nargs="?")
-    first.add_argument("--data.columns", nargs="*")
-    found = vars(first.parse_known_args(list(words))[0])
+    names = ("--recipe", "--config", "--data.source", "--objective.name")
+    found = _first(words, *names, several=("--data.columns",))
     if "--help" in words or "-h" in words:
         name = found["recipe"] or "digits"
         return recipes.named(name), name
@@ -121,6 +128,16 @@ def _base(words: Sequence[str]) -> tuple[DensityConfig, str]:
         base, name = recipes.for_source(source, found["data.columns"])
     base = load(file, base) if file else base
     return for_objective(base, found["objective.name"]), name
+
+
+def _first(words: Sequence[str], *names: str, several: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns what some options are, before all are parsed; None where they are not given."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in names:
+        first.add_argument(name, nargs="?")
+    for name in several:
+        first.add_argument(name, nargs="*")
+    return vars(first.parse_known_args(list(words))[0])
 
 
 def _reason(stop: SystemExit, told: str) -> str:

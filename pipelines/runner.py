@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from ebflow.errors import BadInput
+from ebflow.urls import is_url, without_password
 from pipelines import engine, store
 from pipelines.config import Section
 from pipelines.config_files import dump
@@ -63,6 +64,8 @@ def check(run: Run) -> Any:  # noqa: ANN401
 
 
 def _check_output(output: Path) -> None:
+    if is_url(str(output)):
+        raise BadInput(f"--output: found {without_password(str(output))}, expected a folder")
     _check_folder("--output", output)
     left = [name for name in LEFT if (output / name).exists()]
     if left and not (output / "summary.json").exists():

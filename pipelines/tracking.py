@@ -7,13 +7,11 @@ Metrics reach the store from a file of rows that the training appends to (:class
 store that stays away loses nothing, and slows nothing down.
 """
 
-__all__ = ["Follower", "StageRun", "Tracker", "connect", "reaching", "serve", "store_uri",
-           "without_password"]  # fmt: skip
+__all__ = ["Follower", "StageRun", "Tracker", "connect", "reaching", "serve", "store_uri"]
 
 import json
 import logging
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -37,6 +35,7 @@ from mlflow.types import Schema, TensorSpec
 import ebflow
 from ebflow.data.schema import Manifest
 from ebflow.errors import BadInput
+from ebflow.urls import without_password
 from pipelines import rows, store
 from pipelines.faults import StageFailed
 
@@ -290,11 +289,6 @@ def connect(experiment: str, key: str) -> Tracker:
 
 def _uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or store_uri()
-
-
-def without_password(uri: str) -> str:
-    """Returns a URI that may be shown: without user and password."""
-    return re.sub(r"//[^/]*@", "//", uri)
 
 
 def store_uri() -> str:

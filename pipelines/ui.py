@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ebflow.errors import BadInput
+from ebflow.urls import without_password
 from pipelines import store
 from pipelines.parsing import parse
 
@@ -29,7 +30,7 @@ def run(words: Sequence[str]) -> int:
     from pipelines import tracking
 
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        shown = tracking.without_password(uri)
+        shown = without_password(uri)
         print(f"runs are tracked at MLFLOW_TRACKING_URI = {shown}: look there")
         return 0
     if not (store.home() / "mlflow.db").exists():

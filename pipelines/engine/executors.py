@@ -34,6 +34,10 @@ training that is bounded by time is not to depend on what else is measured meanw
 """
 
 
+SPAWNING = ("train",)
+"""Stages that only wait for workers, which Ray gives CPUs or GPUs apart."""
+
+
 class Planned(Exception):
     """Ends a plan at the first stage that would run."""
 
@@ -107,7 +111,7 @@ class StageExecutor(Executor):
 
 
 class RayExecutor(StageExecutor):
-    """Runs stages as Ray tasks that take no CPU: only the workers they start take some.
+    """Runs stages as Ray tasks: those that compute on a node that has a CPU to give.
 
     Ray starts with the first of them: in this machine, or at ``RAY_ADDRESS`` where that is set.
     """
@@ -161,7 +165,9 @@ class RayExecutor(StageExecutor):
         import ray
 
         self._connect()
-        reference = ray.remote(num_cpus=0, max_retries=0)(call).remote(*words)
+        stage = words[1].rpartition(".")[2]
+        cpus = int(stage in NEEDS and stage not in SPAWNING)
+        reference = ray.remote(num_cpus=cpus, max_retries=0)(call).remote(*words)
         self.running.append(reference)
         return reference.future()
 
