@@ -134,6 +134,9 @@ class Trainer:
             raise ValueError(f"accumulate: found {accumulate} with latent_mean, expected 1: a "
                              "mean over the batch is not the mean of its parts'")  # fmt: skip
         self.ema = AveragedModel(self.loss.flow, multi_avg_fn=self._average)
+        front = list(flow.layers)[: flow.cut]
+        self.averaged = Flow(flow.event_shape, [*front, *self.ema.module.layers], cut=flow.cut)
+        self.averaged.eval()
         self.module = wrap(self.loss)
         if is_split(self.module):
             wrap(self.ema)
@@ -145,9 +148,6 @@ class Trainer:
         self.clip, self.finish = clip, finish
         self.validate_every, self.patience, self.log_every = validate_every, patience, log_every
         self.precision, self.ema_decay = precision, ema_decay
-        front = list(flow.layers)[: flow.cut]
-        self.averaged = Flow(flow.event_shape, [*front, *self.ema.module.layers], cut=flow.cut)
-        self.averaged.eval()
         self.clock = Clock()
         self.step, self.progress, self.timed = 0, 0.0, 0.0
         self.best, self.best_step, self.stale, self.validated = Standing(), 0, 0, -1

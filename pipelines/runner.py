@@ -102,7 +102,7 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
     key = run.pipeline.key(run.name, run.config, inputs)
     with _clean_home(), writing(log_file(run)), _locked(run, key, console):
         with reaching(), ExitStack() as stack:
-            tracked = Tracked(run, key, stack)
+            tracked = Tracked(run, key, stack, console)
             progress = stack.enter_context(Progress(console))
             stages = Engine(
                 open_context=tracked.context,
@@ -129,10 +129,11 @@ class Tracked:
         run: What the user asked for.
         key: The pipeline's key.
         stack: Ends the run.
+        console: Is told which run it is.
     """
 
-    def __init__(self, run: Run, key: str, stack: ExitStack) -> None:
-        self.run, self.key, self.stack = run, key, stack
+    def __init__(self, run: Run, key: str, stack: ExitStack, console: Console) -> None:
+        self.run, self.key, self.stack, self.console = run, key, stack, console
         self.made: StageRun | None = None
 
     def context(self) -> Context:
@@ -159,6 +160,8 @@ class Tracked:
     def _start(self, tracker: Tracker) -> StageRun:
         tags = {"ebflow.role": "pipeline", "mlflow.note.content": f"`{self.run.command}`"}
         run_id = tracker.start(self.run.name, tags)
+        line = f"MLflow run {run_id} at {without_password(tracker.uri)}"
+        self.console.print(line, highlight=False, soft_wrap=True)
         return self.stack.enter_context(tracker.run(run_id))
 
 

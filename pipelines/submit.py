@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from pipelines.runner import Run
 
 DETACHED = 130
+TALKERS = ("dashboard_sdk", "job.sdk")
 POLL_S = 0.5
-TOKEN = "RAY_AUTH_TOKEN, or ~/.ray/auth_token"
+TOKEN = "RAY_AUTH_TOKEN or ~/.ray/auth_token"
 HELP = """usage: ebflow submit PIPELINE --address http://HEAD:8265 [options of ebflow run PIPELINE]
        ebflow submit PIPELINE --manifest > job.yaml [options of ebflow run PIPELINE]
 
@@ -112,13 +113,14 @@ def _connect(address: str) -> "JobSubmissionClient":
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    for name in TALKERS:
+        logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
     shown = without_password(address)
     try:
         return JobSubmissionClient(address)
     except AuthenticationError as error:
-        found = str(error).partition("\n")[0]
-        raise BadInput(f"{TOKEN}: {shown} refuses it ({found}), expected its token") from None
+        found = "another token" if "Authentication failed" in str(error) else "no token"
+        raise BadInput(f"{TOKEN}: found {found}, expected that of {shown}") from None
     except (ConnectionError, RuntimeError) as error:
         line = str(error).partition("\n")[0]
         raise BadInput(f"--address: found {shown}, where no cluster answers ({line})") from None
