@@ -20,6 +20,9 @@ def bench(words: Sequence[str]) -> int:
     _at_least(2, batch=options.batch)
     _check_images(options.images)
     _positive(seconds=options.seconds)
+    _used_alone(options, "images", "convolutional")
+    for name in ("sizes", "depth"):
+        _used_alone(options, name, "dense")
     if options.huge_pages:
         environment.restart_with_huge_pages(["bench", *words])
     from pipelines import bench
@@ -36,6 +39,7 @@ def curves(words: Sequence[str]) -> int:
     if options.study == "objectives" and options.architecture != "dense":
         raise BadInput("--architecture: found convolutional, expected dense in study objectives")
     _positive(seconds=options.seconds, lr=options.lr)
+    _used_alone(options, "kernel_size", "convolutional")
     if options.kernel_size < 1 or options.kernel_size % 2 == 0:
         raise BadInput(f"--kernel-size: found {options.kernel_size}, expected an odd number")
     environment.restart_with_huge_pages(["curves", *words])
@@ -43,6 +47,17 @@ def curves(words: Sequence[str]) -> int:
 
     curves.curves(options, Console())
     return 0
+
+
+def _used_alone(options: Bench | Curves, name: str, architecture: str) -> None:
+    """Raises BadInput if an option is set that the other architecture does not use."""
+    found, default = getattr(options, name), getattr(type(options), name)
+    if options.architecture != architecture and found != default:
+        option = name.replace("_", "-")
+        raise BadInput(
+            f"--{option}: found {found}, which --architecture {options.architecture} does not "
+            f"use, expected its default ({default}; it is for {architecture})"
+        )
 
 
 def _check_images(images: Sequence[tuple[int, int, int, int]]) -> None:

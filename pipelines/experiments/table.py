@@ -73,7 +73,7 @@ def _cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
             yield Cell(labels, told, common.evaluate, PUBLISHED[kind, net, objective])
         for objective in (*OBJECTIVES.values(), *OTHERS[net]):
             labels = {"net": net, "settings": "recipe", "objective": objective}
-            yield Cell(labels, recipe(common, net, objective), common.evaluate)
+            yield Cell(labels, recipe(common, net, objective, kind), common.evaluate)
 
 
 TABLE = Experiment(

@@ -293,6 +293,32 @@ def test_objectives_that_a_benchmark_has_not(words, found, home, ebflow):
     refused(result, f"--objectives: found {found}, expected some of ml, ", home)
 
 
+@pytest.mark.parametrize(
+    "words, line",
+    [
+        (
+            "bench --images 1 28 28 5",
+            "--images: found ((1, 28, 28, 5),), which --architecture dense",
+        ),
+        ("bench --architecture convolutional --depth 3", "--depth: found 3, which --architecture"),
+        ("bench --architecture convolutional --sizes 64", "--sizes: found (64,), which"),
+        ("curves --source digits --kernel-size 5", "--kernel-size: found 5, which --architecture"),
+        (
+            "curves --source x --study anchor --architecture convolutional --kernel-size 4",
+            "--kernel-size: found 4, expected an odd",
+        ),
+        ("curves --source digits --lr 0", "--lr: found 0, expected a number above 0"),
+        ("curves --source digits --seconds inf", "--seconds: found inf, expected a number"),
+        (
+            "curves --source digits --architecture convolutional",
+            "--architecture: found convolutional, expected dense in study objectives",
+        ),
+    ],
+)
+def test_bad_options_of_measurements(words, line, home, ebflow):
+    refused(ebflow(*words.split()), line, home)
+
+
 def test_an_objective_that_there_is_not(home, ebflow):
     refused(ebflow("bench", "--objectives", "dms"), "--objectives: found 'dms', expected", home)
 
