@@ -90,7 +90,7 @@ class Trainer:
         validate_every: Steps between validations.
         patience: Validations without a better one before training stops; None: never.
         log_every: Steps between log events.
-        precision: Of a step's products, as in ``torch.set_float32_matmul_precision``;
+        precision: Of a step's products, as in :func:`~ebflow.precision.products`;
             preprocessing, the anchor and likelihoods are always of the highest.
         seed: The seed of batches, noise and probes.
         shard: Rank and number of workers.
@@ -224,7 +224,7 @@ class Trainer:
             x = self.augment(x, drawn)
         with torch.no_grad():
             y = self.flow.preprocess(x, generator)
-        with products(self.precision):
+        with products(self.precision, self.device.type):
             loss = self.module(y, generator).mean() / self.accumulate
             alone = self.module is self.loss and not is_split(self.loss)
             loss.backward(inputs=self.parameters if alone else None)

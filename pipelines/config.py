@@ -321,10 +321,11 @@ class TrainConfig(Section):
     )
     log_every: int = Field(50, ge=1, description="steps between logged metrics")
     dtype: Literal["float32", "float64"] = Field("float32", description="number format")
-    precision: Literal["highest", "high", "medium"] = Field(
+    precision: Literal["highest", "high", "medium", "bfloat16"] = Field(
         "highest",
         description="matrix products inside a step: highest (float32), high (TF32 on GPUs), "
-        "medium (bfloat16 where that is faster); likelihoods are always of the highest",
+        "medium (bfloat16 where that is faster, results float32), bfloat16 (by autocast, results "
+        "bfloat16 too: mixed precision); likelihoods are always of the highest",
     )
     threads: int = Field(1, ge=1, description="threads a worker")
 
@@ -496,6 +497,14 @@ class Training(Section):
             raise ValueError(
                 f"train.precision: found {train.precision} with {name}, which subtracts energies, "
                 "expected highest"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_something_to_cast(self) -> "Training":
+        if self.train.precision == "bfloat16" and self.train.dtype == "float64":
+            raise ValueError(
+                "train.precision: found bfloat16 with float64, which is not cast, expected highest"
             )
         return self
 

@@ -22,9 +22,10 @@ from ebflow.data.schema import Manifest
 from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 from pipelines import cluster, rows, store
-from pipelines.config import DensityConfig
+from pipelines.config import DensityConfig, Training
 from pipelines.config_files import load as load_config
 from pipelines.package import checkout
+from pipelines.training import build
 
 from .conftest import QUICK, Store
 from .test_faults import Server
@@ -95,9 +96,19 @@ def bomb(tmp_path):
     assert path.exists()
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The checkpoint of an untrained flow."""
+    folder = tmp_path_factory.mktemp("written")
+    prepare("digits", folder / "digits", rows=300, validation=50, test=50)
+    training = build(Training(), Dataset(folder / "digits"))
+    training.save(str(folder / "checkpoint"))
+    return folder / "checkpoint"
+
+
 @pytest.fixture
-def checkpoint(digits, tmp_path):
-    return shutil.copytree(digits.summary()["checkpoint"], tmp_path / "checkpoint")
+def checkpoint(written, tmp_path):
+    return shutil.copytree(written, tmp_path / "checkpoint")
 
 
 @pytest.mark.parametrize("name", ["model", "ema", "optimizer"])
