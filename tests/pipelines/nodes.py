@@ -13,7 +13,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-PATIENCE_S = 240
+PATIENCE_S = 600
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +37,11 @@ class Cluster:
         words = ["--head", f"--port={self.port}", f"--dashboard-port={self.dashboard}"]
         words += ["--dashboard-host=127.0.0.1", f"--ray-client-server-port={free_port()}"]
         self.start(*words, cpus=0)
-        self.wait(1)
+        try:
+            self.wait(1)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error):
