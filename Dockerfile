@@ -5,4 +5,5 @@ WORKDIR /home/ray/ebflow
 COPY --chown=ray pyproject.toml README.md LICENSE ./
 COPY --chown=ray ebflow ebflow
 COPY --chown=ray pipelines pipelines
+COPY --chown=ray tuning tuning
 RUN pip install --no-cache-dir .

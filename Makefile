@@ -14,7 +14,7 @@ test-slow: .venv/made
 
 lint: .venv/made
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check ebflow pipelines tests
+	$(BIN)/ruff format --check ebflow pipelines tuning tests
 
 clean:
 	rm -rf .venv runs

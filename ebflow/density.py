@@ -95,5 +95,11 @@ class AutogradDensity:
 
 
 def _curvature(x: Tensor, score: Tensor, v: Tensor) -> Tensor:
-    rows = [torch.autograd.grad((score * row).sum(), x, create_graph=True)[0] for row in v]
+    if not score.requires_grad:  # the log-density is linear in x
+        return x.new_zeros(v.shape[0], len(x))
+    rows = [_gradient((score * row).sum(), x) for row in v]
     return sum_event(torch.stack(rows) * v, x)
+
+
+def _gradient(value: Tensor, x: Tensor) -> Tensor:
+    return torch.autograd.grad(value, x, create_graph=True, materialize_grads=True)[0]

@@ -1,13 +1,28 @@
-"""Means over independent examples, with their standard errors."""
+"""Estimates with what is uncertain of them: standard errors of means, and intervals."""
 
-__all__ = ["Estimate"]
+__all__ = ["Estimate", "Interval"]
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
 from .errors import NonFinite
+
+
+class Interval(NamedTuple):
+    """An estimate with an interval of confidence.
+
+    Attributes:
+        value: The estimate.
+        low: The lower end of the interval.
+        high: The upper end.
+    """
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)

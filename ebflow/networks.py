@@ -14,12 +14,15 @@ Weights start uniform in ±1/√(fan-in), as PyTorch's own, but from a given gen
 
 __all__ = [
     "ACTIVATIONS",
+    "SHARPNESS",
     "Elu",
     "Interleaved",
+    "Softplus",
     "Swish",
     "ZeroConv2d",
     "convnet",
     "perceptron",
+    "started",
     "taylor",
 ]
 
@@ -29,6 +32,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
+
+SHARPNESS = 10.0
+"""β of ``softplus``, as in Srinivas and Fleuret (2021), arXiv:2006.09128."""
 
 
 class Swish(nn.Module):
@@ -65,9 +71,19 @@ class Elu(nn.ELU):
         return y, torch.where(below, y + 1, 1), torch.where(below, y + 1, 0)
 
 
+class Softplus(nn.Softplus):
+    """Creates y = log(1 + exp(β x)) / β, the smooth ReLU."""
+
+    def derivatives(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns f, f' and f'' at ``x``."""
+        gate = torch.sigmoid(self.beta * x)
+        return self(x), gate, self.beta * gate * (1 - gate)
+
+
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
     "elu": lambda channels: Elu(),
     "leaky_relu": lambda channels: nn.LeakyReLU(0.1),
+    "softplus": lambda channels: Softplus(SHARPNESS),
     "swish": Swish,
 }
 
@@ -117,7 +133,7 @@ Coefficients = tuple[Tensor, Tensor, Tensor | None]
 def taylor(network: nn.Module, curve: Coefficients) -> Coefficients | None:
     """Returns the Taylor polynomial of a network along a curve; None for kinds it does not know.
 
-    It knows perceptrons of ``swish`` and ``elu``, and ``Interleaved`` ones.
+    It knows perceptrons of ``swish``, ``elu`` and ``softplus``, and ``Interleaved`` ones.
     """
     match network:
         case nn.Sequential():
@@ -126,7 +142,7 @@ def taylor(network: nn.Module, curve: Coefficients) -> Coefficients | None:
             return curve
         case nn.Linear():
             return _linear(network, curve)
-        case Swish() | Elu():
+        case Swish() | Elu() | Softplus():
             return _bent(*network.derivatives(curve[0]), curve)
         case Interleaved():
             return _interleaved([taylor(part, curve) for part in network.networks])
@@ -171,9 +187,9 @@ def perceptron(
     """
     sizes, layers = [inputs, *[hidden] * depth], []
     for before, after in zip(sizes, sizes[1:], strict=False):
-        linear = _started(skip_init(nn.Linear, before, after), generator)
+        linear = started(skip_init(nn.Linear, before, after), generator)
         layers += [linear, _activation(activation, after)]
-    return nn.Sequential(*layers, _started(skip_init(nn.Linear, hidden, outputs), generator))
+    return nn.Sequential(*layers, started(skip_init(nn.Linear, hidden, outputs), generator))
 
 
 def convnet(
@@ -189,9 +205,9 @@ def convnet(
         generator: Where the weights come from.
     """
     return nn.Sequential(
-        _started(skip_init(nn.Conv2d, inputs, hidden, 3, padding=1), generator),
+        started(skip_init(nn.Conv2d, inputs, hidden, 3, padding=1), generator),
         _activation(activation, hidden),
-        _started(skip_init(nn.Conv2d, hidden, hidden, 1), generator),
+        started(skip_init(nn.Conv2d, hidden, hidden, 1), generator),
         _activation(activation, hidden),
         ZeroConv2d(hidden, outputs),
     )
@@ -203,7 +219,8 @@ def _activation(name: str, channels: int) -> nn.Module:
     return ACTIVATIONS[name](channels)
 
 
-def _started(layer: nn.Module, generator: torch.Generator) -> nn.Module:
+def started(layer: nn.Module, generator: torch.Generator) -> nn.Module:
+    """Returns a layer with weights uniform in ±1/√(fan-in), as PyTorch's own."""
     bound = layer.weight[0].numel() ** -0.5
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator=generator)

@@ -10,6 +10,20 @@ reduced and not divided by the dimension D. With :math:`s = \nabla_x \log p_\the
 which does not see the normaliser. Costs are GEMMs of 2 B D² FLOP for a step (forward and
 backward) of a dense flow with L layers; ``costs.py`` has them as functions.
 
+Where the trace is at hand apart from the score, as an estimate h, it may be bounded from below, by
+a *floor*, and its square is a *stability* penalty:
+
+.. math:: \tfrac12 \|s\|^2 + h + \mu h^2, \qquad h \leftarrow \max(h, \text{floor}).
+
+On finitely many points tr H has no lower bound; of data smoothed by noise of variance :math:`s^2`
+its mean at the optimum, :math:`-E \|s\|^2`, is above :math:`-D / s^2`. For a family a s of scores
+with :math:`T = E \|s\|^2` the penalty shrinks a from 1 to :math:`1 / (1 + 2 \mu T)` and turns no
+score: a temperature. The square of an estimate counts its variance too, :math:`E[h^2] =
+(\operatorname{tr} H)^2 + V / K`, which of ``taylor`` is a penalty on the gradient's norm.
+
+Source of the penalty: Rethinking the Role of Gradient-Based Attribution Methods for Model
+Interpretability (Srinivas, Fleuret, 2021), arXiv:2006.09128.
+
 ``x`` has shape (B, *event); noise and directions come from ``generator``.
 """
 
@@ -135,7 +149,21 @@ def _noise_level(
     return level.view(-1, *[1] * (x.ndim - 1)), level.square()
 
 
-def exact_sm(density: LogDensity, x: Tensor, *, generator: torch.Generator) -> Tensor:
+def _matched(score: Tensor, h: Tensor, stability: float, floor: float | None) -> Tensor:
+    """Returns ½‖s‖² + h + μ h² with shape (B,), h being at least ``floor``."""
+    h = h if floor is None else h.clamp(min=floor)
+    loss = 0.5 * sum_event(score * score, score) + h
+    return loss + stability * h.square() if stability else loss
+
+
+def exact_sm(
+    density: LogDensity,
+    x: Tensor,
+    *,
+    generator: torch.Generator,
+    stability: float = 0.0,
+    floor: float | None = None,
+) -> Tensor:
     """Returns ½‖s‖² + tr H, with the trace itself: Hyvärinen's objective without noise.
 
     The expectation of ``ssm``, at zero variance; nothing is drawn. For a dense flow of two layers
@@ -143,9 +171,15 @@ def exact_sm(density: LogDensity, x: Tensor, *, generator: torch.Generator) -> T
     L ≥ 3, D tangents: 6L − 1 + 3 D (L − 1) GEMMs, and all of them in memory.
 
     Source: Estimation of Non-Normalized Statistical Models by Score Matching (Hyvärinen, 2005).
+
+    Arguments:
+        density: The density.
+        x: The data, with shape (B, *event).
+        generator: Not used.
+        stability: μ, the factor of the squared trace.
+        floor: The least trace that is counted; None: any.
     """
-    score, laplacian = density.score_and_laplacian(x)
-    return 0.5 * sum_event(score * score, x) + laplacian
+    return _matched(*density.score_and_laplacian(x), stability, floor)
 
 
 def ssm(
@@ -183,18 +217,20 @@ def ssm_vr(
     generator: torch.Generator,
     slices: int = 1,
     directions: str = "rademacher",
+    stability: float = 0.0,
+    floor: float | None = None,
 ) -> Tensor:
     """Returns ½‖s‖² + the mean over K directions v of v·H·v.
 
     Unbiased for ½‖s‖² + tr H. Only the trace is sliced, which near the fit has less variance than
-    ``ssm``; at a single point it may have more. Arguments as there.
+    ``ssm``; at a single point it may have more. Arguments as there and in ``exact_sm``.
     Costs 9L − 2 GEMMs at K = 1 and 3L − 1 for every further slice, which shares the score.
 
     Source: Song, Garg, Shi, Ermon (2019), arXiv:1905.07088.
     """
     v = draw(directions, slices, x, generator)
     score, curvature = density.score_and_curvature(x, v)
-    return 0.5 * sum_event(score * score, x) + curvature.mean(0)
+    return _matched(score, curvature.mean(0), stability, floor)
 
 
 def taylor_sm(
@@ -206,6 +242,8 @@ def taylor_sm(
     directions: str = "rademacher",
     slices: int = 1,
     step: float = 0.03,
+    stability: float = 0.0,
+    floor: float | None = None,
 ) -> Tensor:
     """Returns ½‖s‖² + the trace of H by differences of energies at a distance of order σ.
 
@@ -225,6 +263,8 @@ def taylor_sm(
         directions: A name in ``directions.DIRECTIONS``.
         slices: The number of directions K.
         step: σ in the units of ``x``: a displacement has norm σ√D.
+        stability: μ, the factor of the squared trace.
+        floor: The least trace that is counted; None: any.
 
     Raises:
         ValueError: if products have less than float32's precision, or there is no such estimator.
@@ -233,7 +273,7 @@ def taylor_sm(
         raise ValueError(f"estimator: found {estimator!r}, expected {', '.join(DIFFERENCES)}")
     u = draw(directions, slices, x, generator)
     score, traces = DIFFERENCES[estimator](density, x, u, step)
-    return 0.5 * sum_event(score * score, x) + traces.mean(0)
+    return _matched(score, traces.mean(0), stability, floor)
 
 
 def fd_ssm(

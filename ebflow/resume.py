@@ -1,6 +1,6 @@
 """The state of a trainer as a checkpoint, and back: exact to the last bit."""
 
-__all__ = ["pack", "unpack"]
+__all__ = ["flatten", "pack", "unflatten", "unpack"]
 
 import math
 from dataclasses import asdict
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def pack(trainer: "Trainer") -> Checkpoint:
     """Returns all of a trainer that an exact resume needs."""
-    tensors, groups = _flatten(trainer.optimizer.state_dict())
+    tensors, groups = flatten(trainer.optimizer.state_dict())
     anchor = trainer.loss.anchor
     if anchor is not None:
         tensors.update({f"anchor.{k}": t for k, t in anchor.state().items()})
@@ -63,7 +63,7 @@ def unpack(trainer: "Trainer", saved: Checkpoint) -> None:
     if trainer.loss.anchor is not None:
         trainer.loss.anchor.load({k.removeprefix("anchor."): t for k, t in anchored.items()})
     moments = spread(tensors, {key: trainer.parameters[_index(key)] for key in tensors})
-    trainer.optimizer.load_state_dict(_unflatten(moments, state["optimizer"]))
+    trainer.optimizer.load_state_dict(unflatten(moments, state["optimizer"]))
     trainer.step, trainer.verdict = state["step"], state["verdict"]
     trainer.clock.totals.update(state["clock"])
     known = {name: value for name, value in state["best"].items() if value is not None}
@@ -74,7 +74,8 @@ def unpack(trainer: "Trainer", saved: Checkpoint) -> None:
     trainer.progress = max(trainer.step / trainer.steps, trainer.timed)
 
 
-def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+def flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Returns the tensors of an optimiser's state by name, and its parameter groups."""
     tensors = {
         f"optimizer.{index}.{name}": torch.as_tensor(value)
         for index, values in state["state"].items()
@@ -83,7 +84,8 @@ def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, A
     return tensors, state["param_groups"]
 
 
-def _unflatten(tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> dict[str, Any]:
+def unflatten(tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the optimiser's state that ``flatten`` took apart."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         state.setdefault(_index(key), {})[key.split(".", 2)[2]] = value

@@ -5,36 +5,22 @@ batch dominate, and near 3 where factorisations do. A line is fitted to
 :math:`\log t = a + b \log D`. An objective with the lesser b overtakes the other at a *crossover*.
 """
 
-__all__ = ["Exponent", "crossover", "exponent"]
+__all__ = ["crossover", "exponent"]
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from .benchmark import Timing
-
-
-class Exponent(NamedTuple):
-    """The exponent b of a power law t = eᵃ Dᵇ, with an interval of confidence.
-
-    Attributes:
-        value: The least-squares estimate.
-        low: The lower end of the interval.
-        high: The upper end.
-    """
-
-    value: float
-    low: float
-    high: float
+from .estimate import Interval
 
 
 def exponent(
     timings: Sequence[Timing], label: str, *, least: int = 784, level: float = 0.95
-) -> Exponent | None:
-    """Returns b, fitted to the step times of ``label``; None below three sizes.
+) -> Interval | None:
+    """Returns the exponent b, fitted to the step times of ``label``; None below three sizes.
 
     The interval is Student's, of n − 2 degrees of freedom: it takes what is off the line for
     independent noise, though some of it is curvature.
@@ -50,7 +36,7 @@ def exponent(
         return None
     fit = stats.linregress(*np.log([(row.size, row.ms) for row in rows]).T)
     reach = stats.t.ppf((1 + level) / 2, len(rows) - 2) * fit.stderr
-    return Exponent(float(fit.slope), float(fit.slope - reach), float(fit.slope + reach))
+    return Interval(float(fit.slope), float(fit.slope - reach), float(fit.slope + reach))
 
 
 def crossover(timings: Sequence[Timing], label: str, reference: str = "ml") -> float | None:

@@ -4,10 +4,10 @@ Progress is the fraction of the steps, or of the seconds where training is bound
 that a schedule ends where training ends.
 """
 
-__all__ = ["Schedule", "constant", "cosine", "geometric", "multistep", "warmed"]
+__all__ = ["Schedule", "constant", "cosine", "falling", "geometric", "multistep", "warmed"]
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 Schedule = Callable[[float], float]
 
@@ -50,3 +50,8 @@ def warmed(schedule: Schedule, warmup: float) -> Schedule:
     if not warmup:
         return schedule
     return lambda progress: schedule(progress) * min(1.0, progress / warmup)
+
+
+def falling(gamma: float, at: Sequence[float]) -> Schedule:
+    """Returns a schedule that multiplies by ``gamma`` at each of some progresses."""
+    return lambda progress: gamma ** sum(progress >= when for when in at)

@@ -25,8 +25,8 @@ Models via Finite-Difference Score Matching (Pang et al., 2020), arXiv:2007.0331
 ``two_sided``.
 """
 
-__all__ = ["DIFFERENCES", "ESTIMATORS", "exact", "hutchinson", "taylor", "taylor_cv", "two_sided",
-           "variance"]  # fmt: skip
+__all__ = ["COSTS", "DIFFERENCES", "ESTIMATORS", "exact", "hutchinson", "taylor", "taylor_cv",
+           "two_sided", "variance"]  # fmt: skip
 
 import torch
 from torch import Tensor
@@ -82,6 +82,18 @@ DIFFERENCES = {f.__name__: f for f in (taylor, taylor_cv, two_sided)}
 """The estimators from energies alone; all of a batch's directions in one pass."""
 
 ESTIMATORS = {f.__name__: f for f in (hutchinson, exact)} | DIFFERENCES
+
+COSTS = {
+    "hutchinson": "K backward",
+    "taylor": "K forward",
+    "taylor_cv": "K forward",
+    "two_sided": "2 K forward",
+    "exact": "D backward, or D + 1 forward",
+}
+"""Passes of K directions besides those of the score, for a density whose score is a backward pass.
+
+``exact`` takes forward passes where the network's layers are known (``alignment/laplacian.py``).
+"""
 
 
 def variance(

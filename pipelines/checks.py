@@ -31,8 +31,10 @@ def check(config: DensityConfig) -> Source:
         BadInput: Naming the option or file, what was found, and what was expected.
     """
     data = config.data
-    reader = open_source(data.source, data.columns)
-    counts = reader.counts(validation=data.validation, test=data.test, rows=data.rows)
+    reader = open_source(data.source, data.columns, data.label)
+    counts = reader.counts(
+        validation=data.validation, test=data.test, selection=data.selection, rows=data.rows
+    )
     if config.train.batch_size > counts.train:
         raise BadInput(
             f"train.batch_size: found {config.train.batch_size}, "
@@ -47,7 +49,7 @@ def check(config: DensityConfig) -> Source:
         _check_margin(config)
     _check_model(config.model, reader.layout.shape)
     _check_gpus(config.cluster)
-    return Source(data.source, fingerprint(data.source, data.columns))
+    return Source(data.source, fingerprint(data.source, data.columns, data.label))
 
 
 def _check_domain(config: DensityConfig, *, bounded: bool) -> None:

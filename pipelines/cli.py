@@ -1,4 +1,4 @@
-"""The command line: ``ebflow run | submit | ui | data | bench | curves``.
+"""The command line: ``ebflow run | submit | tune | runs | compare | ui | data | bench | curves``.
 
 A command's module is imported when it is called, so that help and bad input cost no torch.
 """
@@ -89,21 +89,33 @@ def _usage(words: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Command:
-    """A command: the function it calls, as ``module:name``, and its one line of help."""
+    """A command: the function it calls, as ``module:name``, its one line of help, its package."""
 
     target: str
     help: str
+    package: str = "pipelines"
 
     def run(self, words: Sequence[str], **given: Any) -> int:  # noqa: ANN401
         """Returns the exit code."""
         module, _, name = self.target.partition(":")
-        return getattr(import_module(f"pipelines.{module}"), name)(words, **given)
+        return getattr(import_module(f"{self.package}.{module}"), name)(words, **given)
 
 
 COMMANDS = {
     "run density": Command("command:density", "train, evaluate and report a flow on data"),
     "run paper": Command("command:paper", "the paper's experiments, beside what was published"),
+    "run gradient-alignment": Command(
+        "command:gradient_alignment", "classifiers as densities: are their gradients scores?"
+    ),
+    "run sample-complexity": Command(
+        "command:sample_complexity", "how many samples a score needs: exponents and claims"
+    ),
     "submit": Command("submit:run", "run a pipeline as a job of a Ray cluster"),
+    "tune density": Command(
+        "command:density", "search settings of the density pipeline that pay", "tuning"
+    ),
+    "runs": Command("run_list:run", "list all runs in the terminal"),
+    "compare": Command("run_comparison:run", "what differs between runs, and their curves"),
     "ui": Command("ui:run", "look at all runs in MLflow"),
     "data list": Command("listing:run", "list the named data sets"),
     "data fetch": Command("fetching:run", "download a benchmark data set"),

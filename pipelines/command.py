@@ -1,31 +1,50 @@
 """``ebflow run PIPELINE``: from words to results, and what the user sees of them.
 
-What is done with a run that the words ask for may also be to send it elsewhere (``submit.py``).
+What is done with the run that the words ask for may also be to send it elsewhere (``submit.py``).
 """
 
-__all__ = ["CarryOut", "carry_out", "density", "paper"]
+__all__ = [
+    "CarryOut",
+    "carry_out",
+    "density",
+    "gradient_alignment",
+    "paper",
+    "sample_complexity",
+]
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from pipelines.config_files import dump
 from pipelines.faults import StageFailed
-from pipelines.parsing import Paper, Running, parse_density, parse_pipeline
+from pipelines.naming import check_names
+from pipelines.parsing import (
+    Alignment,
+    Paper,
+    Running,
+    parse_complexity,
+    parse_density,
+    parse_pipeline,
+)
 
 if TYPE_CHECKING:
     from pipelines.runner import Run
 
 
-CarryOut = Callable[["Run", Running, str], int]
-"""What is done with a run: from it, its options and a line on what was chosen to an exit code."""
+CarryOut = Callable[["Run", Running, str], Mapping[str, Any]]
+"""What is done with a run, from it, its options and a line on what was chosen: as `carry_out`."""
 
 
-def carry_out(run: "Run", options: Running, told: str) -> int:
-    """Runs a pipeline here, or tells what it would run."""
+def carry_out(run: "Run", options: Running, told: str) -> Mapping[str, Any]:
+    """Runs a pipeline here, or tells what it would run, after a line on what was chosen.
+
+    Returns:
+        The summary; nothing where there is none, as of a dry run.
+    """
     from pipelines import runner
 
     inputs, console = runner.check(run), Console()
@@ -34,19 +53,20 @@ def carry_out(run: "Run", options: Running, told: str) -> int:
         console.print(dump(run.config), highlight=False)
         for stage, fate in runner.plan(run, inputs).items():
             console.print(f"{stage:<9} {fate}", highlight=False)
-        return 0
+        return {}
     try:
         summary = runner.execute(run, inputs, console)
     except StageFailed as error:
         error.log = runner.log_file(run)
         raise
     run.pipeline.show(console, summary)
-    return 0
+    return summary
 
 
 def density(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
     """Runs the density pipeline."""
     options = parse_density(words)
+    check_names(options.register, options.alias)
     from pipelines.density import DENSITY
     from pipelines.runner import Run
 
@@ -57,10 +77,21 @@ def density(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
         config=config,
         output=options.output or Path("runs/density") / config.name,
         command=shlex.join(["ebflow", "run", "density", *words]),
+        recipe=options.recipe,
         workers=config.cluster.workers,
         force=options.force,
     )
-    return carry_out(run, options, f"recipe {options.recipe} (--recipe chooses another)")
+    summary = carry_out(run, options, f"recipe {options.recipe} (--recipe chooses another)")
+    if summary and options.register:
+        _register(summary["mlflow_run_id"], options.register, options.alias)
+    return 0
+
+
+def _register(run_id: str, name: str, alias: str | None) -> None:
+    from pipelines.registry import register
+
+    told = register(run_id, name, alias)
+    Console().print(f"registered    {told}", highlight=False, soft_wrap=True)
 
 
 def paper(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
@@ -80,4 +111,43 @@ def paper(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
         workers=config.cluster.workers,
         force=options.force,
     )
-    return carry_out(run, options, f"experiment {config.experiment} at scale {config.scale}")
+    carry_out(run, options, f"experiment {config.experiment} at scale {config.scale}")
+    return 0
+
+
+def gradient_alignment(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
+    """Runs the study of gradient alignment."""
+    options = parse_pipeline(Alignment, words, "ebflow run gradient-alignment")
+    from pipelines.gradient_alignment import ALIGNMENT
+    from pipelines.runner import Run
+
+    config = options.config
+    run = Run(
+        pipeline=ALIGNMENT,
+        name=config.name,
+        config=config,
+        output=options.output or Path("runs/gradient-alignment") / config.name,
+        command=shlex.join(["ebflow", "run", "gradient-alignment", *words]),
+        force=options.force,
+    )
+    carry_out(run, options, f"models of scale {config.scale}")
+    return 0
+
+
+def sample_complexity(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
+    """Runs the study of sample complexity."""
+    options = parse_complexity(words)
+    from pipelines.runner import Run
+    from pipelines.sample_complexity import SAMPLE_COMPLEXITY
+
+    config = options.config
+    run = Run(
+        pipeline=SAMPLE_COMPLEXITY,
+        name=config.name,
+        config=config,
+        output=options.output or Path("runs/sample-complexity") / config.name,
+        command=shlex.join(["ebflow", "run", "sample-complexity", *words]),
+        force=options.force,
+    )
+    carry_out(run, options, f"scale {config.scale}")
+    return 0

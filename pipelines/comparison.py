@@ -1,8 +1,7 @@
 """An experiment beside published numbers: as a page, in the folder of a run, and printed."""
 
-__all__ = ["TEMPLATE", "log", "page", "publish", "show"]
+__all__ = ["TEMPLATE", "conclude", "describe", "log", "page", "publish", "show"]
 
-import base64
 import json
 import re
 import shutil
@@ -10,19 +9,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pipelines import pages
 from pipelines.config import PaperConfig
 from pipelines.config_files import dump
 from pipelines.engine import Artefact
 from pipelines.experiments import EXPERIMENTS
 from pipelines.experiments.cell import Experiment, Line, Row, summarise
+from pipelines.notes import table
+from pipelines.pipeline import Description
 from pipelines.tracking import StageRun
 
-TEMPLATE = Path(__file__).with_name("comparison.html.j2")
+TEMPLATE = "comparison.html.j2"
 
 FORBIDDEN = re.compile(r"[^\w.:/ -]")
 """What MLflow does not take in the name of a metric."""
@@ -38,17 +39,42 @@ def page(config: PaperConfig, rows: Rows, images: Mapping[str, Path]) -> str:
         rows: Its rows.
         images: PNG files by name of the figure.
     """
-    loader = jinja2.FileSystemLoader(TEMPLATE.parent)
-    template = jinja2.Environment(loader=loader, autoescape=True).get_template(TEMPLATE.name)
     experiment = EXPERIMENTS[config.experiment]
-    return template.render(
+    return pages.render(
+        TEMPLATE,
+        images,
         config=config,
         experiment=experiment,
         lines=summarise(experiment.columns, rows),
         first=rows[0],
         text=dump(config),
-        images={name: base64.b64encode(p.read_bytes()).decode() for name, p in images.items()},
     )
+
+
+def describe(config: PaperConfig) -> Description:
+    """Returns experiment, scale and data, and what the table shows."""
+    experiment = EXPERIMENTS[config.experiment]
+    source = config.source or experiment.source
+    data = (Path(source).stem,) if source else ()
+    return Description(
+        parts=(config.experiment, f"scale {config.scale}", *data),
+        about=f"Experiment **{config.experiment}** of the paper: {experiment.about}.",
+        tags={
+            "ebflow.data": ", ".join(data),
+            "ebflow.experiment": config.experiment,
+            "ebflow.scale": config.scale,
+        },
+    )
+
+
+def conclude(summary: Mapping[str, Any]) -> str:
+    """Returns the table."""
+    config, rows = summary["config"], summary["rows"]
+    experiment = EXPERIMENTS[config["experiment"]]
+    lines = summarise(experiment.columns, rows)
+    texts = [_texts(experiment, line, compared=_compared(lines)) for line in lines]
+    caption = _caption(experiment, config, rows)
+    return f"{table(_heading(experiment, lines), texts)}\n\n{caption}"
 
 
 def publish(config: PaperConfig, value: Artefact, folder: Path) -> dict[str, Any]:
@@ -89,16 +115,22 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
 
 def _table(experiment: Experiment, rows: Rows) -> Table:
     lines = summarise(experiment.columns, rows)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in lines[0].labels:
-        table.add_column(name, no_wrap=True)
-    compared = any(line.published for line in lines)
-    headings = [column.heading for column in experiment.columns]
-    for name in (*headings, *(["paper"] if compared else [])):
-        table.add_column(name, justify="right", no_wrap=True)
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in _heading(experiment, lines):
+        side = "left" if name in lines[0].labels else "right"
+        shown.add_column(name, justify=side, no_wrap=True)
     for line in lines:
-        table.add_row(*_texts(experiment, line, compared=compared))
-    return table
+        shown.add_row(*_texts(experiment, line, compared=_compared(lines)))
+    return shown
+
+
+def _heading(experiment: Experiment, lines: Sequence[Line]) -> list[str]:
+    headings = (column.heading for column in experiment.columns)
+    return [*lines[0].labels, *headings, *(["paper"] if _compared(lines) else [])]
+
+
+def _compared(lines: Sequence[Line]) -> bool:
+    return any(line.published for line in lines)
 
 
 def _caption(experiment: Experiment, config: Mapping[str, Any], rows: Rows) -> str:

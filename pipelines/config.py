@@ -83,9 +83,20 @@ class DataConfig(Section):
     test: Size | None = Field(
         None, gt=0, description="test rows, or their share if below 1; None: the source's"
     )
+    selection: Size | None = Field(
+        None,
+        gt=0,
+        description="rows held out of all three, or their share if below 1, on which a search "
+        "names its winner; None: none (`ebflow tune`: as many as for validation)",
+    )
     rows: int | None = Field(None, ge=3, description="use only that many rows; None: all")
     columns: tuple[str, ...] | None = Field(
         None, min_length=1, description="columns to use; None: all that can be used"
+    )
+    label: str | None = Field(
+        None,
+        min_length=1,
+        description="column of integer classes, kept beside the data; None: none",
     )
     seed: int = Field(0, ge=0, description="seed of the split")
 

@@ -1,6 +1,6 @@
 """Configurations as YAML files, and what is wrong with one in one line."""
 
-__all__ = ["dump", "explain", "for_objective", "load", "peek"]
+__all__ = ["dump", "explain", "for_objective", "load", "merge", "peek"]
 
 import difflib
 from collections.abc import Iterator
@@ -30,11 +30,11 @@ def load(path: Path, base: Configuration) -> Configuration:
     """
     found = _mapping(path)
     _check_keys(path, found, type(base), "")
-    merged = _merge(for_objective(base, _objective(found)).model_dump(), found)
+    merged = merge(for_objective(base, _objective(found)).model_dump(), found)
     try:
         return type(base).model_validate(merged)
     except ValidationError as error:
-        raise BadInput(explain(error, prefix=f"{path}, key ")) from None
+        raise BadInput(explain(error, prefix=f"{path}, key ", root=type(base))) from None
 
 
 def for_objective(base: Configuration, name: str | None) -> Configuration:
@@ -93,24 +93,26 @@ def _similar(key: object, section: type[Section]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _merge(base: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+def merge(base: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Returns nested fields with those of ``found`` in place of the base's."""
     merged = dict(base)
     for key, value in found.items():
         inner = base.get(key)
-        merged[key] = _merge(inner, value) if isinstance(inner, dict) else value
+        merged[key] = merge(inner, value) if isinstance(inner, dict) else value
     return merged
 
 
-def explain(error: ValidationError, *, prefix: str) -> str:
+def explain(error: ValidationError, *, prefix: str, root: type[Section] = DensityConfig) -> str:
     """Returns the first problem as one line: where, what was found, what was expected.
 
     Arguments:
         error: What pydantic found.
         prefix: Goes before the dotted name of the field: ``FILE, key ``, or ``--`` for options,
             which are spelled as such.
+        root: The configuration whose sections the options have in front of them.
     """
     first = error.errors(include_url=False)[0]
-    where = ".".join(_names(first["loc"], _PREFIXES.get(error.title, ())))
+    where = ".".join(_names(first["loc"], error.title, root))
     text = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         name, _, rest = text.partition(":")
@@ -126,9 +128,10 @@ def _expected(message: str) -> str:
     return "expected " + message.removeprefix("Input should ").removeprefix("be ")
 
 
-def _names(location: tuple[int | str, ...], prefix: tuple[str, ...]) -> Iterator[str]:
-    section: Any = DensityConfig
-    for name in (*prefix, *location):
+def _names(location: tuple[int | str, ...], title: str, root: type[Section]) -> Iterator[str]:
+    section: Any = root
+    inside = (n for n, f in root.model_fields.items() if _title(f.annotation) == title)
+    for name in (*inside, *location):
         if not _is_section(section):
             return
         yield str(name)
@@ -140,8 +143,6 @@ def _is_section(annotation: object) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
-_PREFIXES = {
-    field.annotation.__name__: (name,)
-    for name, field in DensityConfig.model_fields.items()
-    if _is_section(field.annotation)
-}
+def _title(annotation: object) -> str | None:
+    """Returns what pydantic calls a section in its errors."""
+    return annotation.__name__ if _is_section(annotation) else None

@@ -9,13 +9,10 @@
 
 __all__ = ["DENSITY", "density"]
 
-from pathlib import Path
-
 from redun import task
 from redun.scheduler import JobInfo
 
-from ebflow.data.schema import file_sha256
-from pipelines import results
+from pipelines import pages, results
 from pipelines.checks import check
 from pipelines.config import (
     DataConfig,
@@ -77,9 +74,13 @@ def evaluate(
     executor="ray",
     hash_includes=[
         source_digest(
-            "pipelines.stages.report", "pipelines.report", "pipelines.rows", "pipelines.pictures"
+            "pipelines.stages.report",
+            "pipelines.report",
+            "pipelines.rows",
+            "pipelines.pages",
+            "pipelines.pictures",
         ),
-        file_sha256(Path(__file__).with_name("report.html.j2")),
+        pages.digest("report.html.j2"),
     ],
 )
 def report(
@@ -98,7 +99,9 @@ DENSITY = Pipeline(
     tasks=lambda config: (prepare, train, evaluate, report),
     check=check,
     graph=density,
+    describe=results.describe,
     publish=results.publish,
     log=results.log,
+    conclude=results.conclude,
     show=results.show,
 )

@@ -1,6 +1,6 @@
 """From an error of a stage, wherever it was raised, to one line for the user."""
 
-__all__ = ["Diverged", "StageFailed", "failure"]
+__all__ = ["Diverged", "StageFailed", "failure", "told"]
 
 from pathlib import Path
 
@@ -32,12 +32,19 @@ def failure(error: BaseException) -> BadInput | StageFailed:
         return Diverged(line)
     if isinstance(cause, StageFailed):
         return StageFailed(line)
-    return StageFailed(f"{type(cause).__name__}: {line}"[:400])
+    return StageFailed(told(cause))
+
+
+def told(error: BaseException) -> str:
+    """Returns kind and message of what is behind an error, in one line."""
+    cause = _innermost(error)
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:400]
 
 
 def _innermost(error: BaseException) -> BaseException:
     """Follows what Ray wraps around an error: tasks, and the workers of a training."""
     failures = getattr(error, "worker_failures", None) or {}
     inner = getattr(error, "cause", None) or next(iter(failures.values()), None)
-    inner = inner or getattr(error, "controller_failure", None)
+    for name in ("controller_failure", "health_check_failure"):
+        inner = inner or getattr(error, name, None)
     return _innermost(inner) if isinstance(inner, BaseException) else error

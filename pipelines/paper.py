@@ -15,10 +15,9 @@ from redun import task
 from redun.scheduler import JobInfo, catch, catch_all
 from redun.task import Task
 
-from ebflow.data.schema import file_sha256
 from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
-from pipelines import comparison
+from pipelines import comparison, pages
 from pipelines.checks import check as check_density
 from pipelines.config import (
     DivergeConfig,
@@ -33,7 +32,8 @@ from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
 from pipelines.experiments import EXPERIMENTS
 from pipelines.experiments.cell import Cell
 from pipelines.experiments.runtime import Timed
-from pipelines.faults import Diverged, StageFailed
+from pipelines.fanout import diverged, fail, together
+from pipelines.faults import Diverged
 from pipelines.pictures import is_picture
 from pipelines.pipeline import Pipeline
 from pipelines.sources import modules_of, source_digest
@@ -155,7 +155,9 @@ def steps(config: StepsConfig, job: JobInfo = HERE) -> Artefact:
 COMPARED = (
     "pipelines.stages.compare",
     "pipelines.comparison",
+    "pipelines.machine",
     "pipelines.method",
+    "pipelines.pages",
     "pipelines.pictures",
     "pipelines.report",
     "pipelines.rows",
@@ -163,31 +165,11 @@ COMPARED = (
 """The modules that make the comparison, besides the experiments."""
 
 
-@task(cache=False)
-def together(stages: tuple[Artefact, ...]) -> tuple[Artefact, ...]:
-    """Returns what a cell's stages made, once all of them have."""
-    return stages
-
-
-@task(cache=False)
-def diverged(error: Diverged) -> str:
-    """Returns what to tell of a cell instead of its numbers."""
-    return str(error)
-
-
-@task(cache=False)
-def fail(results: list) -> None:
-    """Ends the pipeline with the first failure, when all other cells are done."""
-    errors = [cell for cell in results if isinstance(cell, Exception)]
-    line = f"{len(errors)} of {len(results)} cells failed, the first: {errors[0]}"
-    raise BadInput(line) if isinstance(errors[0], BadInput) else StageFailed(line)
-
-
 @task(
     executor="ray",
     hash_includes=[
         source_digest(*COMPARED, *modules_of("pipelines.experiments")),
-        file_sha256(comparison.TEMPLATE),
+        pages.digest(comparison.TEMPLATE),
     ],
 )
 def compare(config: PaperConfig, found: list, job: JobInfo = HERE) -> Artefact:
@@ -210,7 +192,9 @@ PAPER = Pipeline(
     tasks=tasks,
     check=check,
     graph=paper,
+    describe=comparison.describe,
     publish=comparison.publish,
     log=comparison.log,
+    conclude=comparison.conclude,
     show=comparison.show,
 )

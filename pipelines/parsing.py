@@ -1,22 +1,35 @@
 """From words on the command line to a configuration, or to one line that says what is wrong."""
 
-__all__ = ["Density", "Paper", "Running", "parse", "parse_density", "parse_pipeline"]
+__all__ = [
+    "Alignment",
+    "Complexity",
+    "Density",
+    "Paper",
+    "Running",
+    "parse",
+    "parse_complexity",
+    "parse_density",
+    "parse_pipeline",
+    "starting_point",
+]
 
 import argparse
 import contextlib
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
 from pipelines import recipes
-from pipelines.config import DensityConfig, PaperConfig
+from pipelines.alignment.config import AlignmentConfig
+from pipelines.complexity_config import SCALES, ComplexityConfig, at_scale
+from pipelines.config import DensityConfig, PaperConfig, Section
 from pipelines.config_files import explain, for_objective, load, peek
 
 BORDER = re.compile(r"^\s*[│|+╭╰]\s*|\s*[│|+╮╯]\s*$|^\s*[-─]+\s*$")
@@ -36,6 +49,7 @@ REWORDED = {
 """tyro's sentences, as: option, what was found, what was expected."""
 
 Options = TypeVar("Options")
+Configuration = TypeVar("Configuration", bound=Section)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +78,10 @@ class Density(Running):
     recipe: str = "digits"
     """named configuration to start from (digits, mnist9k, tabular, paper); by default the one
     for the source: digits for digits, mnist9k for images, tabular for columns of numbers"""
+    register: str | None = None
+    """register the trained flow as a model of this name in MLflow"""
+    alias: str | None = None
+    """name that is to point to the registered version, such as champion"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +94,35 @@ class Paper(Running):
     config: Annotated[PaperConfig, tyro.conf.arg(name="")] = PaperConfig()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Complexity(Running):
+    """Measures how many samples the score of a law with a far mode needs, and judges claims.
+
+    Lists of numbers are typed with commas: --grid.radii 8,16,32. What --scale gives is the
+    default of all other options. Interrupted, it goes on where it stopped.
+    """
+
+    config: Annotated[ComplexityConfig, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment(Running):
+    """Trains classifiers with and without regularisers, and measures what their gradients are.
+
+    Takes less than 12 minutes at scale cpu. Interrupted, it goes on where it stopped.
+    """
+
+    config: Annotated[AlignmentConfig, tyro.conf.arg(name="")] = AlignmentConfig()
+
+
+def parse_complexity(words: Sequence[str]) -> Complexity:
+    """Returns the options of ``ebflow run sample-complexity``; errors as in parse_density."""
+    found = _found(words, "--scale", "--config")
+    scale = found["scale"]
+    base = _loaded(found["config"], at_scale(scale if scale in SCALES else "cpu"))
+    return parse(Complexity, words, "ebflow run sample-complexity", Complexity(config=base))
+
+
 def parse_density(words: Sequence[str]) -> Density:
     """Returns the options of ``ebflow run density``.
 
@@ -83,7 +130,7 @@ def parse_density(words: Sequence[str]) -> Density:
         BadInput: Naming the option or key, what was found, and what was expected.
         SystemExit: With code 0, after ``--help``.
     """
-    base, recipe = _base(words)
+    base, recipe = starting_point(words)
     return parse(Density, words, "ebflow run density", Density(config=base, recipe=recipe))
 
 
@@ -92,58 +139,77 @@ def parse_pipeline(kind: type[Options], words: Sequence[str], program: str) -> O
 
     Errors as in :func:`parse_density`.
     """
-    file, base = _first(words, "--config")["config"], kind().config
-    base = load(Path(file), base) if file else base
+    base = _loaded(_found(words, "--config")["config"], kind().config)
     return parse(kind, words, program, kind(config=base))
+
+
+def _loaded(file: str | None, base: Configuration) -> Configuration:
+    return load(Path(file), base) if file else base
 
 
 def parse(
     kind: type[Options], words: Sequence[str], program: str, default: Options | None = None
 ) -> Options:
     """Returns options of a kind; help and errors as in :func:`parse_density`."""
-    told = io.StringIO()
+    told, root = io.StringIO(), get_type_hints(kind).get("config", DensityConfig)
     try:
         with contextlib.redirect_stderr(told):
             return tyro.cli(kind, args=list(words), prog=program, default=default)
     except ValidationError as error:
-        raise BadInput(explain(error, prefix="--")) from None
+        raise BadInput(explain(error, prefix="--", root=root)) from None
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise BadInput(_reason(stop, told.getvalue())) from None
+        raise BadInput(_reason(stop, told.getvalue(), root)) from None
 
 
-def _base(words: Sequence[str]) -> tuple[DensityConfig, str]:
-    """Returns what the options go over, and the name of its recipe."""
-    names = ("--recipe", "--config", "--data.source", "--objective.name")
-    found = _first(words, *names, several=("--data.columns",))
+def starting_point(
+    words: Sequence[str], adapt: Callable[[DensityConfig], DensityConfig] = lambda recipe: recipe
+) -> tuple[DensityConfig, str]:
+    """Returns what the options go over, and the name of its recipe.
+
+    Arguments:
+        words: The command line.
+        adapt: Changes a recipe, before a file or an option does.
+
+    Raises:
+        BadInput: If there is no such recipe, file or data set.
+    """
+    found = _found(
+        words,
+        "--recipe",
+        "--config",
+        "--data.source",
+        "--objective.name",
+        several="--data.columns",
+    )
     if "--help" in words or "-h" in words:
         name = found["recipe"] or "digits"
-        return recipes.named(name), name
+        return adapt(recipes.named(name)), name
     file = found["config"] and Path(found["config"])
     source = found["data.source"] or (file and peek(file)) or "digits"
     if found["recipe"] is not None:
         base, name = recipes.named(found["recipe"]), found["recipe"]
     else:
         base, name = recipes.for_source(source, found["data.columns"])
-    base = load(file, base) if file else base
+    base = load(file, adapt(base)) if file else adapt(base)
     return for_objective(base, found["objective.name"]), name
 
 
-def _first(words: Sequence[str], *names: str, several: Sequence[str] = ()) -> dict[str, Any]:
-    """Returns what some options are, before all are parsed; None where they are not given."""
+def _found(words: Sequence[str], *names: str, several: str | None = None) -> dict[str, Any]:
+    """Returns some options as they were typed, None where not; ``several`` has many words."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in names:
         first.add_argument(name, nargs="?")
-    for name in several:
-        first.add_argument(name, nargs="*")
+    if several is not None:
+        first.add_argument(several, nargs="*")
     return vars(first.parse_known_args(list(words))[0])
 
 
-def _reason(stop: SystemExit, told: str) -> str:
+def _reason(stop: SystemExit, told: str, root: type[Section]) -> str:
     for error in _chain(stop):
         if isinstance(error, ValidationError):
-            return explain(error, prefix="--")
+            return explain(error, prefix="--", root=root)
     inside = (BORDER.sub("", line) for line in told.splitlines()[1:-1])
     text = " ".join(line.strip() for line in inside if line.strip("-─ "))
     said = re.split("|".join(ENDS), text)[0].strip(" .")

@@ -1,6 +1,6 @@
 """What makes a pipeline: its graph, what is checked before, and what it leaves for a person."""
 
-__all__ = ["Pipeline"]
+__all__ = ["Description", "Pipeline"]
 
 import hashlib
 import json
@@ -21,6 +21,21 @@ Summary = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Description:
+    """What MLflow is told of a run before it has results.
+
+    Arguments:
+        parts: What its name says, most important first.
+        about: What it is; Markdown.
+        tags: By what it may be found.
+    """
+
+    parts: tuple[str, ...]
+    about: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """A pipeline, as its functions.
 
@@ -29,9 +44,11 @@ class Pipeline:
         tasks: From a configuration to the stages, in the order in which they are told.
         check: From a configuration to the inputs of the graph; raises BadInput, writes nothing.
         graph: From a configuration and its inputs to artefacts, as expressions of redun.
+        describe: From a configuration to what MLflow is told of a run of it.
         publish: Fills a new folder from a configuration and the graph's value, and returns what
             goes into ``summary.json`` besides what the runner knows.
         log: Tells MLflow's run of the pipeline what the results in a folder are.
+        conclude: From a summary to the results in a run's description; Markdown.
         show: Prints the summary.
     """
 
@@ -39,8 +56,10 @@ class Pipeline:
     tasks: Callable[[Any], tuple[Task, ...]]
     check: Callable[[Any], Any]
     graph: Callable[[Any, Any], Any]
+    describe: Callable[[Any], Description]
     publish: Callable[[Any, Any, Path], Summary]
     log: Callable[[Any, Any, Path, StageRun], None]
+    conclude: Callable[[Mapping[str, Any]], str]
     show: Callable[[Console, Mapping[str, Any]], None]
 
     def stages(self, config: Section) -> tuple[str, ...]:

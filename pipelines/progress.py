@@ -41,7 +41,7 @@ class Job:
         for row in found:
             self.note, self.share = row.get("note") or self.note, row["share"]
             self.nll = row["metrics"].get("val/nll", self.nll)
-            self.text = f"step {row['step']}, validation NLL {self.nll:.2f}"
+            self.text = row.get("text") or f"step {row['step']}, validation NLL {self.nll:.2f}"
         return bool(found)
 
 

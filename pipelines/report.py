@@ -1,19 +1,18 @@
 """Figures of a trained flow, and one page that holds them."""
 
-__all__ = ["figures", "page"]
+__all__ = ["TEMPLATE", "figures", "page"]
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ebflow.data.schema import Manifest
+from pipelines import pages
 from pipelines.pictures import is_picture, show_tiles
 from pipelines.rows import Row, curve
 
@@ -30,6 +29,7 @@ STYLE = {
     "legend.frameon": False,
 }
 FEATURES = 4
+TEMPLATE = "report.html.j2"
 
 Rows = Sequence[Row]
 
@@ -71,11 +71,8 @@ def page(
         verdict: Why the training ended.
         images: PNG files by name of the figure.
     """
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    template = jinja2.Environment(loader=loader, autoescape=True).get_template("report.html.j2")
-    encoded = {name: base64.b64encode(path.read_bytes()).decode() for name, path in images.items()}
-    return template.render(
-        numbers=numbers, manifest=manifest, config=config, verdict=verdict, images=encoded
+    return pages.render(
+        TEMPLATE, images, numbers=numbers, manifest=manifest, config=config, verdict=verdict
     )
 
 

@@ -1,6 +1,6 @@
 """What the density pipeline leaves: the folder of a run, its MLflow run, and the table printed."""
 
-__all__ = ["log", "publish", "show"]
+__all__ = ["conclude", "describe", "log", "publish", "show"]
 
 import json
 import math
@@ -15,16 +15,40 @@ from rich.console import Console
 from rich.table import Table
 
 from ebflow.data.schema import Manifest
-from pipelines import rows
+from pipelines import notes, rows, titles
 from pipelines.config import DensityConfig
 from pipelines.engine import Artefact
 from pipelines.method import method
+from pipelines.pipeline import Description
 from pipelines.tracking import StageRun
 
 EXAMPLES = 4
 
 Artefacts = Sequence[Artefact]
 """Of prepare, train, evaluate and report."""
+
+HEADING = ("", "NLL (nats)", "bits/dim")
+
+
+def describe(config: DensityConfig) -> Description:
+    """Returns loss, net and data (if the name does not say them), and how it is trained."""
+    data, net = Path(config.data.source).stem, titles.net(config.model)
+    return Description(
+        parts=(*([data] if data not in config.name else []), titles.loss(config), net),
+        about=f"An energy-based flow of **{data}**, trained by {method(config)}.",
+        tags={
+            "ebflow.data": data,
+            "ebflow.net": net,
+            "ebflow.objective": config.objective.name,
+            "ebflow.seed": str(config.seed),
+        },
+    )
+
+
+def conclude(summary: Mapping[str, Any]) -> str:
+    """Returns the likelihoods on the test split, and how training ended."""
+    ended = f"Training {summary['verdict']}; best at step {summary['train/best_step']}."
+    return f"{notes.table(HEADING, _likelihoods(summary))}\n\nTest split. {ended}"
 
 
 def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, Any]:
@@ -87,17 +111,11 @@ def _examples(data: Path, manifest: Manifest) -> np.ndarray:
 
 def show(console: Console, summary: Mapping[str, Any]) -> None:
     """Prints the likelihoods, and where everything is."""
-    nll, gaussian = summary["test/nll"], summary["baseline/gaussian_nll"]
     table = Table(title=f"{summary['name']}: density on the test split", title_justify="left")
-    table.add_column("")
-    table.add_column("NLL (nats)", justify="right")
-    table.add_column("bits/dim", justify="right")
-    flow = (f"{nll:.2f} ± {summary['test/nll_se']:.2f}", f"{summary['test/bpd']:.3f}")
-    table.add_row("flow", *flow)
-    theirs = f"{gaussian:.2f} ± {summary['baseline/gaussian_nll_se']:.2f}"
-    table.add_row("full-covariance Gaussian", theirs, f"{summary['baseline/gaussian_bpd']:.3f}")
-    gain = f"{-summary['test/gain']:+.2f} ± {summary['test/gain_se']:.2f}"
-    table.add_row("difference, paired", gain, "")
+    for name in HEADING:
+        table.add_column(name, justify="right" if name else "left")
+    for line in _likelihoods(summary):
+        table.add_row(*line)
     console.print(table)
     steps, seconds = summary["train/steps"], summary["time/train_s"]
     lines = {
@@ -114,3 +132,18 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     lines |= {f"warning {i}": text for i, text in enumerate(summary["warnings"], 1)}
     for name, text in lines.items():
         console.print(f"{name:<13} {text}", highlight=False, soft_wrap=True)
+
+
+def _likelihoods(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Returns the flow, the Gaussian beside it, and by how much they differ."""
+    found = {"flow": "test/", "full-covariance Gaussian": "baseline/gaussian_"}
+    lines = [
+        (name, _told(summary[f"{at}nll"], summary[f"{at}nll_se"]), f"{summary[f'{at}bpd']:.3f}")
+        for name, at in found.items()
+    ]
+    gain = f"{-summary['test/gain']:+.2f} ± {summary['test/gain_se']:.2f}"
+    return [*lines, ("difference, paired", gain, "")]
+
+
+def _told(value: float, error: float) -> str:
+    return f"{value:.2f} ± {error:.2f}"

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from pipelines.config import Section
 from pipelines.config_files import dump
 from pipelines.engine import Artefact, Context, Engine, Outcome
 from pipelines.logs import writing
+from pipelines.notes import NOTE, note
 from pipelines.pipeline import Pipeline
 from pipelines.progress import Progress
 from pipelines.tracking import StageRun, Tracker, connect, reaching
@@ -39,6 +40,7 @@ class Run:
         config: Its configuration.
         output: Folder for the results.
         command: The command that reproduces the run.
+        recipe: The named configuration that it started from, if it did.
         workers: Training processes, for which an embedded Ray has room.
         force: Whether to run every stage again.
     """
@@ -48,6 +50,7 @@ class Run:
     config: Section
     output: Path
     command: str
+    recipe: str | None = None
     workers: int = 1
     force: bool = False
 
@@ -140,7 +143,7 @@ class Tracked:
         """Makes the run; returns what the stages need of it."""
         tracker = self._connect()
         self.made = self._start(tracker)
-        return Context(tracker, self.made.id, self.run.force)
+        return Context(tracker, self.made.id, self.run.command, self.run.force)
 
     def found(self) -> str | None:
         """Returns the id of the run that an earlier, equal command made, if all is cached."""
@@ -158,11 +161,27 @@ class Tracked:
         return tracker
 
     def _start(self, tracker: Tracker) -> StageRun:
-        tags = {"ebflow.role": "pipeline", "mlflow.note.content": f"`{self.run.command}`"}
-        run_id = tracker.start(self.run.name, tags)
+        run = self.run
+        told = run.pipeline.describe(run.config)
+        recipe = {"ebflow.recipe": run.recipe} if run.recipe else {}
+        tags = {
+            "ebflow.role": "pipeline",
+            "ebflow.name": run.name,
+            NOTE: note(told.about, run.command),
+            **recipe,
+            **told.tags,
+        }
+        run_id = tracker.start(_title(run, told.parts), tags)
         line = f"MLflow run {run_id} at {without_password(tracker.uri)}"
         self.console.print(line, highlight=False, soft_wrap=True)
         return self.stack.enter_context(tracker.run(run_id))
+
+
+def _title(run: Run, parts: Iterable[str]) -> str:
+    """Returns the name in MLflow: what tells this run from others, each word once."""
+    names = dict.fromkeys([run.name, *parts])
+    recipe = [f"recipe {run.recipe}"] if run.recipe and run.recipe not in names else []
+    return " · ".join([*names, *recipe])
 
 
 def _publish(run: Run, outcome: Outcome, tracked: Tracked) -> dict[str, Any]:
@@ -179,6 +198,8 @@ def _publish(run: Run, outcome: Outcome, tracked: Tracked) -> dict[str, Any]:
             _replace(entry, run.output / entry.name)
     if made is not None:
         _log(run, outcome, made)
+        about = run.pipeline.describe(run.config).about
+        made.set_tags({NOTE: note(about, run.command, run.pipeline.conclude(summary))})
     stages = {stage: str(outcome.fates[stage]) for stage in run.pipeline.stages(run.config)}
     return {**summary, "stages": stages}
 

@@ -10,8 +10,7 @@ import secrets
 import shlex
 import time
 from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -57,8 +56,9 @@ def run(words: Sequence[str]) -> int:
     command = _command(rest[:1])
     if ours.manifest:
         return command.run(rest[1:], carry_out=_print_manifest)
-    again = shlex.join(["ebflow", "submit", *words])
-    return command.run(rest[1:], carry_out=partial(_submit, ours.address, again))
+    submission = Submission(ours.address, shlex.join(["ebflow", "submit", *words]))
+    command.run(rest[1:], carry_out=submission)
+    return submission.code
 
 
 def _command(names: Sequence[str]) -> "Command":
@@ -72,29 +72,45 @@ def _command(names: Sequence[str]) -> "Command":
     return known[names[0]]
 
 
-def _print_manifest(run: "Run", options: Running, told: str) -> int:
+def _print_manifest(run: "Run", options: Running, told: str) -> dict[str, Any]:
     from pipelines.manifest import manifest
 
     print(manifest(run, options), end="")
-    return 0
+    return {}
 
 
-def _submit(address: str | None, again: str, run: "Run", options: Running, told: str) -> int:
-    settings = {**job.environment(), **job.provenance()}
-    console, command = Console(soft_wrap=True), job.entrypoint(run, options, settings)
-    console.print(told, highlight=False)
-    if options.dry_run:
-        console.print(f"{dump(run.config)}{command}", highlight=False, markup=False)
-        return 0
-    client = _connect(_checked(address))
-    identity = _send(client, run, command)
-    for line in _how(client.get_address(), identity, again):
-        console.print(line, highlight=False, markup=False)
-    try:
-        return _follow(client, identity)
-    except KeyboardInterrupt:
-        console.print(f"detached; job {identity} goes on", highlight=False)
-        return DETACHED
+class Submission:
+    """Sends a run to a cluster instead of carrying it out.
+
+    Arguments:
+        address: The cluster's.
+        again: The command that submits it.
+    """
+
+    def __init__(self, address: str | None, again: str) -> None:
+        self.address, self.again, self.code = address, again, 0
+
+    def __call__(self, run: "Run", options: Running, told: str) -> dict[str, Any]:
+        """Submits a run and follows the job; what it finds out is told by the job."""
+        command = job.entrypoint(run, options, {**job.environment(), **job.provenance()})
+        console = Console(soft_wrap=True)
+        console.print(told, highlight=False)
+        if options.dry_run:
+            console.print(f"{dump(run.config)}{command}", highlight=False, markup=False)
+        else:
+            self.code = self._follow(run, command, console)
+        return {}
+
+    def _follow(self, run: "Run", command: str, console: Console) -> int:
+        client = _connect(_checked(self.address))
+        identity = _send(client, run, command)
+        for line in _how(client.get_address(), identity, self.again):
+            console.print(line, highlight=False, markup=False)
+        try:
+            return _followed(client, identity)
+        except KeyboardInterrupt:
+            console.print(f"detached; job {identity} goes on", highlight=False)
+            return DETACHED
 
 
 def _checked(address: str | None) -> str:
@@ -151,7 +167,7 @@ def _how(address: str, identity: str, again: str) -> list[str]:
     ]
 
 
-def _follow(client: "JobSubmissionClient", identity: str) -> int:
+def _followed(client: "JobSubmissionClient", identity: str) -> int:
     """Prints what a job tells until it ends; returns its exit code.
 
     Raises:

@@ -1,4 +1,4 @@
-"""MLflow: the only file that imports it, besides the model that it keeps (``model.py``).
+"""MLflow, as it is written to; ``history.py`` reads it, ``model.py`` is the model that it keeps.
 
 A pipeline is a run; each stage that runs is a child of it. Without ``MLFLOW_TRACKING_URI`` the
 store is ``mlflow.db`` and ``mlartifacts/`` under ``EBFLOW_HOME``.
@@ -7,7 +7,8 @@ Metrics reach the store from a file of rows that the training appends to (:class
 store that stays away loses nothing, and slows nothing down.
 """
 
-__all__ = ["Follower", "StageRun", "Tracker", "connect", "reaching", "serve", "store_uri"]
+__all__ = ["Follower", "Sender", "StageRun", "Tracker", "connect", "default_store", "reaching",
+           "serve", "store_uri", "uri"]  # fmt: skip
 
 import json
 import logging
@@ -16,33 +17,47 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import mlflow
 import numpy as np
+import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.types import Schema, TensorSpec
 
 import ebflow
 from ebflow.data.schema import Manifest
 from ebflow.errors import BadInput
+from ebflow.provenance import code
 from ebflow.urls import without_password
 from pipelines import rows, store
 from pipelines.faults import StageFailed
+from pipelines.views import EXPERIMENT_TAGS
+
+ITS_OWN = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName", "ebflow.stage",
+           "ebflow.key")  # fmt: skip
+"""Tags of a run that its children do not share."""
 
 MOST_METRICS = 1000
 MOST_PARAMS = 100
 MOST_CHARACTERS = 6000
 DIGEST_LENGTH = 36
+SAMPLE_S = 5.0
+PAUSES_S = (1.0, 2.0, 4.0)
+LASTING = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+"""Errors that no second try mends."""
+
 NEEDED = ("mlflow", "numpy", "pyarrow", "safetensors", "torch")
 
 
@@ -53,15 +68,17 @@ class Tracker:
     Arguments:
         uri: Where the store is.
         experiment: Id of the experiment.
-        key: The pipeline's key, on all its runs as tag ``ebflow.pipeline``.
+        key: The pipeline's key, on all its runs as tag ``ebflow.pipeline_key``.
         home: Id of the store that the runs come from, on all of them as tag ``ebflow.store``:
             another store's runs of an equal pipeline are not this one's to end or to show.
+        system: More tags of all its runs: the pipeline's name, the user, the code.
     """
 
     uri: str
     experiment: str
     key: str
     home: str
+    system: Mapping[str, str]
 
     @cached_property
     def client(self) -> MlflowClient:
@@ -70,7 +87,8 @@ class Tracker:
 
     def start(self, name: str, tags: Mapping[str, str]) -> str:
         """Creates a run and returns its id."""
-        tags = {"ebflow.pipeline": self.key, "ebflow.store": self.home, **tags}
+        mine = {"ebflow.pipeline_key": self.key, "ebflow.store": self.home}
+        tags = {**self.system, **mine, **tags}
         return self.client.create_run(self.experiment, run_name=name, tags=tags).info.run_id
 
     def finished(self) -> str | None:
@@ -116,7 +134,7 @@ class Tracker:
             log.warning("run %s ended %s, which MLflow was not told: %s", run_id, status, error)
 
     def _runs(self, condition: str) -> list[Any]:
-        mine = f"tags.`ebflow.pipeline` = '{self.key}' AND tags.`ebflow.store` = '{self.home}'"
+        mine = f"tags.`ebflow.pipeline_key` = '{self.key}' AND tags.`ebflow.store` = '{self.home}'"
         return self.client.search_runs([self.experiment], f"{mine} AND {condition}")
 
 
@@ -130,15 +148,17 @@ class StageRun:
 
     def __init__(self, client: MlflowClient, id: str) -> None:
         self.client, self.id = client, id
+        self.final: dict[str, float] = {}
 
     def log_params(self, config: Mapping[str, Any]) -> None:
         """Logs nested parameters under dotted names."""
         params = [Param(name, str(v)[:MOST_CHARACTERS]) for name, v in _flat(config)]
         for some in _chunks(params, MOST_PARAMS):
-            self.client.log_batch(self.id, params=some)
+            self._send(params=some)
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Logs final metrics."""
+        """Logs final metrics, and keeps them as ``final``."""
+        self.final |= metrics
         self.log_rows([{"step": 0, "time": time.time(), "metrics": metrics}])
 
     def log_rows(self, told: Iterable[Mapping[str, Any]]) -> None:
@@ -149,7 +169,7 @@ class StageRun:
             for name, value in row["metrics"].items()
         ]
         for some in _chunks(metrics, MOST_METRICS):
-            self.client.log_batch(self.id, metrics=some)
+            self._send(metrics=some)
 
     def log_input(self, manifest: Manifest, context: str) -> None:
         """Logs a prepared data set as an input of the run."""
@@ -173,9 +193,55 @@ class StageRun:
         else:
             self.client.log_artifact(self.id, str(path), folder)
 
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Logs use of processors, memory, disk, network and GPUs as ``system/…`` meanwhile.
+
+        Costs less than 1 % of a core. Ends early where the store goes away.
+        """
+        monitor = SystemMetricsMonitor(
+            self.id, sampling_interval=SAMPLE_S, tracking_uri=self.client.tracking_uri
+        )
+        monitor.start()
+        try:
+            yield
+        finally:
+            monitor.finish()
+
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Sets tags."""
-        self.client.log_batch(self.id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self._send(tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def _send(self, **batch: Sequence[Any]) -> None:
+        """Logs a batch; tries again, after a pause, where the store is away or overrun.
+
+        A batch that arrived while its answer did not does no harm: equal points are kept once.
+        """
+        for pause in PAUSES_S:
+            try:
+                return self.client.log_batch(self.id, **batch)
+            except MlflowException as error:
+                if error.error_code in LASTING:
+                    raise
+                log.warning("MLflow did not take a batch, tried again in %g s: %s", pause, error)
+                time.sleep(pause)
+        return self.client.log_batch(self.id, **batch)
+
+    def child(self, name: str, tags: Mapping[str, str]) -> "StageRun":
+        """Starts a run below this one, of the same pipeline; whoever asks for it ends it."""
+        me = self.client.get_run(self.id)
+        kept = {tag: v for tag, v in me.data.tags.items() if not tag.startswith(ITS_OWN)}
+        tags = {**kept, "mlflow.parentRunId": self.id, **tags}
+        made = self.client.create_run(me.info.experiment_id, run_name=name, tags=tags)
+        return StageRun(self.client, made.info.run_id)
+
+    def adopt(self, run_id: str) -> None:
+        """Puts a run below this one."""
+        self.client.set_tag(run_id, "mlflow.parentRunId", self.id)
+
+    def end(self, status: str) -> None:
+        """Gives the run its true end: ``FINISHED``, ``KILLED`` or ``FAILED``."""
+        self.client.set_terminated(self.id, status)
 
     def log_model(self, checkpoint: Path, example: np.ndarray) -> str:
         """Logs a checkpoint as an MLflow model whose ``predict`` gives log-densities in nats.
@@ -191,7 +257,7 @@ class StageRun:
         """
         inputs = Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))])
         outputs = Schema([TensorSpec(np.dtype("float64"), (-1,))])
-        with _default_store(self.client.tracking_uri), mlflow.start_run(run_id=self.id):
+        with default_store(self.client.tracking_uri), mlflow.start_run(run_id=self.id):
             model = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("model.py")),
@@ -204,27 +270,27 @@ class StageRun:
         return model.model_uri
 
 
-class Follower:
-    """Sends the rows of a growing file to a run, from a thread, each once.
-
-    A row of a kind is sent if its step is beyond the last one sent of that kind, so what a
-    restarted training repeats is not sent twice. What the store refuses is tried again.
+class Sender(ABC):
+    """Sends what is new to the store, from a thread; what the store refuses is tried again.
 
     Arguments:
-        path: File of rows (``rows.py``).
-        run: Where they go.
         interval: Seconds between looks.
     """
 
-    def __init__(self, path: Path, run: StageRun, interval: float = 1.0) -> None:
-        self.path, self.run, self.interval = path, run, interval
-        self.offset = 0
-        self.sent: dict[str, int] = {}
-        self.pending: list[dict[str, Any]] = []
+    def __init__(self, interval: float = 1.0) -> None:
+        self.interval = interval
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
 
-    def __enter__(self) -> "Follower":
+    @abstractmethod
+    def send(self) -> None:
+        """Sends what is new, and what was refused before.
+
+        Raises:
+            MlflowException: If the store is away; what was not sent stays pending.
+        """
+
+    def __enter__(self) -> Self:
         self.thread.start()
         return self
 
@@ -236,30 +302,61 @@ class Follower:
         else:
             self._try()
 
-    def send(self) -> None:
-        """Sends what is new, and what was refused before.
-
-        Raises:
-            MlflowException: If the store is away; the rows stay pending.
-        """
-        self.pending += self._new()
-        self.run.log_rows(self.pending)
-        self.pending = []
-
     def _try(self) -> None:
         try:
             self.send()
         except MlflowException as error:
-            log.warning("%d rows of metrics wait for MLflow: %s", len(self.pending), error)
+            log.warning("metrics wait for MLflow: %s", error)
 
     def _follow(self) -> None:
         while not self.stopped.wait(self.interval):
             self._try()
 
-    def _new(self) -> Iterator[dict[str, Any]]:
+
+class Follower(Sender):
+    """Sends the rows of a growing file to a run, each once.
+
+    A row of a kind is sent if its step is beyond the last one sent of that kind, so what a
+    restarted training repeats is not sent twice. Failures of workers become tags:
+    ``ebflow.failure.1``, … and ``ebflow.restarts``.
+
+    Arguments:
+        path: File of rows (``rows.py``).
+        run: Where they go.
+        interval: Seconds between looks.
+    """
+
+    def __init__(self, path: Path, run: StageRun, interval: float = 1.0) -> None:
+        super().__init__(interval)
+        self.path, self.run = path, run
+        self.offset = 0
+        self.sent: dict[str, int] = {}
+        self.pending: list[rows.Row] = []
+        self.failures: list[str] = []
+        self.restarts = 0
+        self.tagged: dict[str, str] = {}
+
+    def send(self) -> None:
+        """Sends what is new, and what was refused before; raises as :meth:`Sender.send`."""
+        self.pending += self._new()
+        self.run.log_rows(self.pending)
+        self.pending = []
+        if (tags := self._tags()) != self.tagged:
+            self.run.set_tags(tags)
+            self.tagged = tags
+
+    def _tags(self) -> dict[str, str]:
+        told = {f"ebflow.failure.{i}": note for i, note in enumerate(self.failures, 1)}
+        return {**told, "ebflow.restarts": str(self.restarts)} if told else {}
+
+    def _new(self) -> Iterator[rows.Row]:
+        """Reads on; what follows a failure was told by workers that had been restarted."""
         found, self.offset = rows.read(self.path, self.offset)
         for row in found:
-            if row["step"] > self.sent.get(row["kind"], -1):
+            self.restarts = len(self.failures)
+            if row["kind"] == rows.FAILURE:
+                self.failures.append(row["note"])
+            elif row["step"] > self.sent.get(row["kind"], -1):
                 self.sent[row["kind"]] = row["step"]
                 yield row
 
@@ -271,23 +368,40 @@ def reaching() -> Iterator[None]:
         yield
     except MlflowException as error:
         line = " ".join(str(error).split())[:300]
-        raise StageFailed(f"MLflow at {without_password(_uri())}: {line}") from error
+        raise StageFailed(f"MLflow at {without_password(uri())}: {line}") from error
 
 
 def connect(experiment: str, key: str) -> Tracker:
     """Opens the tracking store, making it if need be, once for all processes."""
-    uri = _uri()
+    place = uri()
     with reaching(), store.lock("mlflow"):
-        client = MlflowClient(uri)
+        client = MlflowClient(place)
         found = client.get_experiment_by_name(experiment)
-        if found is not None:
-            return Tracker(uri, found.experiment_id, key, store.identity())
-        location = (store.home() / "mlartifacts").as_uri() if uri == store_uri() else None
-        made = client.create_experiment(experiment, location)
-        return Tracker(uri, made, key, store.identity())
+        made = found.experiment_id if found is not None else _create(client, experiment)
+        return Tracker(place, made, key, store.identity(), _system(experiment))
 
 
-def _uri() -> str:
+def _create(client: MlflowClient, experiment: str) -> str:
+    embedded = client.tracking_uri == store_uri()
+    location = (store.home() / "mlartifacts").as_uri() if embedded else None
+    return client.create_experiment(experiment, location, EXPERIMENT_TAGS)
+
+
+def _system(experiment: str) -> dict[str, str]:
+    """Returns MLflow's own tags, which only its fluent functions would set, and the pipeline."""
+    known = code()
+    commit = {} if known["commit"] is None else {"mlflow.source.git.commit": known["commit"]}
+    return {
+        "ebflow.pipeline": experiment,
+        "mlflow.user": psutil.Process().username(),
+        "mlflow.source.name": f"ebflow {known['ebflow']}",
+        "mlflow.source.type": "LOCAL",
+        **commit,
+    }
+
+
+def uri() -> str:
+    """Returns the URI of the store that is in use."""
     return os.environ.get("MLFLOW_TRACKING_URI") or store_uri()
 
 
@@ -296,12 +410,17 @@ def store_uri() -> str:
     return f"sqlite:///{store.home() / 'mlflow.db'}"
 
 
-def serve(port: int) -> subprocess.Popen:
-    """Starts MLflow's server on loopback, in a process group of its own."""
+def serve(port: int, log_file: Path) -> subprocess.Popen:
+    """Starts MLflow's server on loopback, in a process group of its own; it tells a file all.
+
+    It answers only requests whose ``Host`` is this machine's loopback, as MLflow does by default.
+    """
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
     command += ["--port", str(port), "--backend-store-uri", store_uri()]
     command += ["--artifacts-destination", str(store.home() / "mlartifacts")]
-    return subprocess.Popen(command, start_new_session=True)
+    log_file.parent.mkdir(exist_ok=True)
+    with log_file.open("ab") as told:
+        return subprocess.Popen(command, start_new_session=True, stdout=told, stderr=told)
 
 
 def _requirements() -> list[str]:
@@ -310,7 +429,7 @@ def _requirements() -> list[str]:
 
 
 @contextmanager
-def _default_store(uri: str) -> Iterator[None]:
+def default_store(uri: str) -> Iterator[None]:
     """Points MLflow's fluent functions at a store for a while."""
     before = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)

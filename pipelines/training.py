@@ -1,6 +1,6 @@
 """From a configuration to a trainer, and the loop that each Ray worker runs around it."""
 
-__all__ = ["Reporter", "RowWriter", "build", "fit", "worker"]
+__all__ = ["SAVE_S", "Reporter", "RowWriter", "build", "fit", "row", "worker"]
 
 import math
 import tempfile
@@ -29,6 +29,7 @@ from ebflow.train import Event, Trainer
 from pipelines import rows, store
 from pipelines.config import LIKELIHOOD, ClusterConfig, ObjectiveConfig, TrainConfig, Training
 from pipelines.environment import embedded
+from pipelines.faults import told
 from pipelines.nets import net
 from pipelines.rendezvous import FileRendezvous
 
@@ -232,6 +233,18 @@ def _resume(trainer: Trainer) -> None:
             trainer.resume(folder)
 
 
+def row(trainer: Trainer, kind: str, metrics: Mapping[str, float], note: str = "") -> rows.Row:
+    """Returns what a trainer told just now, as a row of its file."""
+    return {
+        "kind": kind,
+        "step": trainer.step,
+        "share": min(1.0, trainer.progress),
+        "time": time.time(),
+        "metrics": metrics,
+        "note": note,
+    }
+
+
 class Reporter:
     """Reports what a trainer tells, seldom enough to cost little, on all ranks alike.
 
@@ -242,7 +255,7 @@ class Reporter:
 
     def __init__(self, trainer: Trainer, shard: tuple[int, int]) -> None:
         self.trainer, self.rank, self.world = trainer, *shard
-        self.rows = [self._row(rows.RESUMED, {})] if trainer.step else []
+        self.rows = [row(trainer, rows.RESUMED, {})] if trainer.step else []
         self.nll = math.inf
         self.reported = self.saved = time.monotonic()
 
@@ -251,7 +264,7 @@ class Reporter:
 
         The last one is left to :meth:`finish`.
         """
-        self.rows.append(self._row(event.kind, event.metrics, event.note))
+        self.rows.append(row(self.trainer, event.kind, event.metrics, event.note))
         validated = event.kind == "validate"
         self.nll = event.metrics["val/nll"] if validated else self.nll
         if self.trainer.verdict:
@@ -260,16 +273,6 @@ class Reporter:
             self.save()
         elif self._agreed(self.reported, REPORT_S):
             self._report(None)
-
-    def _row(self, kind: str, metrics: Mapping[str, float], note: str = "") -> rows.Row:
-        return {
-            "kind": kind,
-            "step": self.trainer.step,
-            "share": min(1.0, self.trainer.progress),
-            "time": time.time(),
-            "metrics": metrics,
-            "note": note,
-        }
 
     def save(self) -> None:
         """Reports what is left, with a checkpoint."""
@@ -307,7 +310,9 @@ class Reporter:
 
 
 class RowWriter(ray.train.UserCallback):
-    """Appends the rows that rank 0 reports to a file; runs in Ray Train's controller.
+    """Appends the rows that rank 0 reports, and workers' failures, to a file.
+
+    Runs in Ray Train's controller.
 
     Arguments:
         path: The file.
@@ -315,6 +320,7 @@ class RowWriter(ray.train.UserCallback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.last = {"step": 0, "share": 0.0}
 
     def after_report(
         self,
@@ -323,13 +329,38 @@ class RowWriter(ray.train.UserCallback):
         checkpoint: ray.train.Checkpoint | None,
     ) -> None:
         """Appends the rows of one report."""
-        rows.append(self.path, metrics[0]["rows"])
+        found = metrics[0]["rows"]
+        rows.append(self.path, found)
+        if found:
+            self.last = {name: found[-1][name] for name in self.last}
+
+    def after_exception(
+        self,
+        run_context: Any,  # noqa: ANN401
+        worker_exceptions: dict[int, Exception],
+    ) -> None:
+        """Appends what befell the workers that failed together, as one row."""
+        failed = [f"worker {rank}: {told(e)}" for rank, e in sorted(worker_exceptions.items())]
+        row = {"kind": rows.FAILURE, "time": time.time(), "metrics": {}, "note": "; ".join(failed)}
+        rows.append(self.path, [{**row, **self.last}])
 
 
-def fit(config: Training, data: Path, work: Path) -> ray.train.Result:
-    """Trains on Ray; goes on from what an earlier call left in ``work``."""
-    told = config.model_dump(mode="json")
-    job = {"config": told, "data": str(data), "store": store.identity()}
+def fit(
+    config: Training,
+    data: Path,
+    work: Path,
+    callbacks: Sequence[ray.train.UserCallback] = (),
+) -> ray.train.Result:
+    """Trains on Ray; goes on from what an earlier call left in ``work``.
+
+    Arguments:
+        config: What to train.
+        data: The prepared folder.
+        work: Where checkpoints and rows go.
+        callbacks: Are told of every report, besides the writer of the rows.
+    """
+    fields = config.model_dump(mode="json")
+    job = {"config": fields, "data": str(data), "store": store.identity()}
     return ray.train.torch.TorchTrainer(
         worker,
         train_loop_config=job,
@@ -348,7 +379,7 @@ def fit(config: Training, data: Path, work: Path) -> ray.train.Result:
                 checkpoint_score_attribute="val/nll",
                 checkpoint_score_order="min",
             ),
-            callbacks=[RowWriter(work / rows.FILE)],
+            callbacks=[RowWriter(work / rows.FILE), *callbacks],
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     ).fit()

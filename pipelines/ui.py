@@ -5,6 +5,7 @@ __all__ = ["Ui", "run"]
 import os
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from ebflow.errors import BadInput
 from ebflow.urls import without_password
 from pipelines import store
+from pipelines.faults import StageFailed
 from pipelines.parsing import parse
 
 
@@ -27,18 +29,23 @@ def run(words: Sequence[str]) -> int:
     """Serves MLflow until Ctrl-C."""
     port = parse(Ui, words, "ebflow ui").port
     _check_port(port)
-    from pipelines import tracking
+    from pipelines import history, tracking
+    from pipelines.views import links
 
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         shown = without_password(uri)
         print(f"runs are tracked at MLFLOW_TRACKING_URI = {shown}: look there")
         return 0
-    if not (store.home() / "mlflow.db").exists():
-        raise BadInput(f"{store.home()}: found no runs, expected those of `ebflow run density`")
-    print(f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
-    server = tracking.serve(port)
+    client, address = history.opened(), f"http://127.0.0.1:{port}"
+    print(f"MLflow at {address} (Ctrl-C ends it)")
+    for name, link in links(client, address):
+        print(f"runs of {name}: {link}")
+    sys.stdout.flush()
+    log_file = store.home() / "logs" / "ui.log"
+    server = tracking.serve(port, log_file)
     try:
-        return server.wait()
+        code = server.wait()
+        raise StageFailed(f"MLflow's server ended with code {code}: see {log_file}")
     except KeyboardInterrupt:
         return 0
     finally:

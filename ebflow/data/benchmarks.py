@@ -17,13 +17,16 @@ Kira, Lee, 2023), arXiv:2305.15267, and its repository.
 __all__ = [
     "CELEBA",
     "CIFAR10",
+    "CIFAR100",
     "FETCH",
     "MNIST",
+    "MNIST_CLASSES",
     "STL10",
     "CelebA",
     "Records",
     "binary",
     "celeba",
+    "classes",
     "fetch",
     "idx",
     "paths",
@@ -35,6 +38,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -55,14 +59,14 @@ def root() -> Path:
 
 @dataclass(frozen=True)
 class Records:
-    """A file of records of equal length: a label of some bytes, then an image.
+    """A file of records of equal length: labels of a byte each, then an image.
 
     Arguments:
         name: The data set, for messages.
         file: Its path under :func:`root`.
         rows: Number of records.
         width: Bytes of an image.
-        label: Bytes of a label.
+        label: Bytes of labels; the last one is the class.
         header: The bytes before the first record.
     """
 
@@ -84,6 +88,13 @@ class Records:
 
     def images(self) -> np.ndarray:
         """Returns the images with shape (rows, width), memory-mapped."""
+        return self._records()[:, self.label :]
+
+    def classes(self) -> np.ndarray:
+        """Returns the classes with shape (rows,)."""
+        return self._records()[:, self.label - 1]
+
+    def _records(self) -> np.ndarray:
         path = self.path()
         try:
             with path.open("rb") as stream:
@@ -97,7 +108,7 @@ class Records:
                 f"{path}: starts with {head.hex(' ')}, expected {self.header.hex(' ')}, the "
                 f"header of {self.rows} images ({self.name})"
             )
-        return records[:, self.label :]
+        return records
 
 
 def idx(name: str, file: str, rows: int, side: int) -> Records:
@@ -109,6 +120,15 @@ def idx(name: str, file: str, rows: int, side: int) -> Records:
 MNIST = (
     idx("mnist", "MNIST/raw/train-images-idx3-ubyte", 60_000, 28),
     idx("mnist", "MNIST/raw/t10k-images-idx3-ubyte", 10_000, 28),
+)
+MNIST_CLASSES = tuple(
+    Records("mnist", f"MNIST/raw/{file}-labels-idx1-ubyte", rows, 0, label=1,
+            header=struct.pack(">2I", 2049, rows))
+    for file, rows in (("train", 60_000), ("t10k", 10_000))
+)  # fmt: skip
+CIFAR100 = tuple(
+    Records("cifar100", f"cifar-100-binary/{file}.bin", rows, 3072, label=2)
+    for file, rows in (("train", 50_000), ("test", 10_000))
 )
 CIFAR10 = tuple(
     Records("cifar10", f"cifar-10-batches-bin/{file}.bin", 10_000, 3072, label=1)
@@ -129,6 +149,11 @@ def binary(files: Sequence[Records]) -> Iterator[np.ndarray]:
     """Yields the images of files as they are."""
     for file in files:
         yield file.images()
+
+
+def classes(files: Sequence[Records]) -> np.ndarray:
+    """Returns the classes of all records, with shape (N,)."""
+    return np.concatenate([file.classes() for file in files])
 
 
 def stl10(files: Sequence[Records]) -> Iterator[np.ndarray]:
@@ -205,17 +230,15 @@ def fetch(name: str) -> Path:
     return root()
 
 
-def _fetch_cifar10(datasets: ModuleType, folder: Path) -> None:
-    datasets.utils.download_and_extract_archive(
-        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-        str(folder),
-        md5="c32a1d4ab5d03f1284b67883e8d87530",
-    )
+def _fetch_cifar(name: str, md5: str, datasets: ModuleType, folder: Path) -> None:
+    url = f"https://www.cs.toronto.edu/~kriz/{name}-binary.tar.gz"
+    datasets.utils.download_and_extract_archive(url, str(folder), md5=md5)
 
 
 FETCH: dict[str, Callable[[ModuleType, Path], object]] = {
     "mnist": lambda datasets, folder: datasets.MNIST(folder, download=True),
-    "cifar10": _fetch_cifar10,
+    "cifar10": partial(_fetch_cifar, "cifar-10", "c32a1d4ab5d03f1284b67883e8d87530"),
+    "cifar100": partial(_fetch_cifar, "cifar-100", "03b5dce01913d631647c71ecec9e9cb8"),
     "stl10": lambda datasets, folder: datasets.STL10(folder, download=True),
     "celeba": lambda datasets, folder: datasets.CelebA(folder, download=True),
 }

@@ -1,6 +1,6 @@
 """Turns record batches into matrices, and says which value is bad."""
 
-__all__ = ["as_matrix", "reading"]
+__all__ = ["as_labels", "as_matrix", "reading"]
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +10,9 @@ import pyarrow as pa
 
 from ebflow.data.layout import Layout
 from ebflow.errors import BadInput
+
+CLASSES = 10_000
+"""More classes than any data set is taken to have."""
 
 
 @contextmanager
@@ -42,6 +45,26 @@ def as_matrix(batch: pa.RecordBatch, layout: Layout, *, file: str, first: int) -
     elif matrix.dtype.kind == "f":
         _refuse(~np.isfinite(matrix), matrix, layout, file, first, "a finite number")
     return matrix
+
+
+def as_labels(batch: pa.RecordBatch, name: str, *, file: str, first: int) -> np.ndarray:
+    """Returns the classes of a batch, with shape (B,), after checking every value.
+
+    Arguments as in ``as_matrix``, and ``name``: the column of classes.
+
+    Raises:
+        BadInput: At a null, or a number that is not 0 … 9999; names the row.
+    """
+    column = batch.column(name)
+    if column.null_count:
+        _refuse_null(column, f"column {name}", file, first)
+    labels = column.to_numpy(zero_copy_only=False)
+    bad = (labels < 0) | (labels >= CLASSES)
+    if bad.any():
+        row = int(np.argmax(bad))
+        expected = f"a class 0 … {CLASSES - 1}"
+        raise BadInput(_found(file, first + row, f"column {name}", str(labels[row]), expected))
+    return labels.astype(np.int64)
 
 
 def _array(batch: pa.RecordBatch, layout: Layout, file: str, first: int) -> np.ndarray:

@@ -20,13 +20,18 @@ MAGIC = b"PAR1"
 BUFFER = 1 << 18
 
 
-def open_path(path: Path, columns: Sequence[str] | None) -> Reader:
+def open_path(path: Path, columns: Sequence[str] | None, classes: str | None = None) -> Reader:
     """Opens a ``.parquet`` file or a folder of them; reads only the footers.
+
+    Arguments:
+        path: The file or folder.
+        columns: The columns to use; None: all that can be used.
+        classes: The column of classes; None: none is read.
 
     Raises:
         BadInput: If there is no Parquet file, it is damaged, or the schemas differ.
     """
-    parts = tuple(_part(file, columns) for file in _list(path))
+    parts = tuple(_part(file, columns, classes) for file in _list(path))
     for part in parts[1:]:
         first = parts[0]
         same_layout(first.layout, part.layout, first_file=first.label, file=part.label)
@@ -93,14 +98,14 @@ def _list(path: Path) -> list[Path]:
     return files
 
 
-def _part(path: Path, columns: Sequence[str] | None) -> Part:
+def _part(path: Path, columns: Sequence[str] | None, classes: str | None) -> Part:
     with parquet_file(path) as file:
         with reading(str(path)):
             schema, rows = file.schema_arrow, file.metadata.num_rows
     return Part(
         label=str(path),
         rows=rows,
-        layout=read_layout(schema, file=str(path), columns=columns),
+        layout=read_layout(schema, file=str(path), columns=columns, label=classes),
         open=lambda names, size: _batches(path, names, size),
         sha256=lambda: file_sha256(path),
     )

@@ -28,6 +28,7 @@ class Layout:
         dtype: dtype of the matrix: ``uint8``, ``float32`` or ``float64``.
         levels: Number of levels of uint8 data, None if continuous.
         warnings: What a user should know about this reading of the columns.
+        label: The column of classes, None of data without.
     """
 
     columns: tuple[str, ...]
@@ -37,6 +38,12 @@ class Layout:
     dtype: str
     levels: int | None
     warnings: tuple[str, ...] = ()
+    label: str | None = None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The names of all columns to read."""
+        return self.columns if self.label is None else (*self.columns, self.label)
 
     @property
     def width(self) -> int:
@@ -55,18 +62,25 @@ class Layout:
         )
 
 
-def read_layout(schema: pa.Schema, *, file: str, columns: Sequence[str] | None = None) -> Layout:
+def read_layout(
+    schema: pa.Schema,
+    *,
+    file: str,
+    columns: Sequence[str] | None = None,
+    label: str | None = None,
+) -> Layout:
     """Decides which columns are the data and what they mean.
 
     Arguments:
         schema: Arrow schema; its metadata may hold ``shape`` and ``levels`` in JSON.
         file: Name of the file for messages.
         columns: The columns chosen by the user; None takes the one fixed-size list, or all.
+        label: The column of classes; None: none is read.
 
     Raises:
         BadInput: If the choice or a type does not make a data set.
     """
-    names, dropped = choose_columns(schema, file=file, columns=columns)
+    names, dropped = choose_columns(schema, file=file, columns=columns, label=label)
     fields = [schema.field(name) for name in names]
     array = pa.types.is_fixed_size_list(fields[0].type) and len(fields) == 1
     dtype, width = _array_type(fields[0], file) if array else _tabular_type(fields, file)
@@ -78,6 +92,7 @@ def read_layout(schema: pa.Schema, *, file: str, columns: Sequence[str] | None =
         dtype=dtype,
         levels=_levels(schema, file, dtype),
         warnings=dropped + _integer_warnings(fields),
+        label=label,
     )
 
 

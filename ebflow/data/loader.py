@@ -97,6 +97,14 @@ class Split:
             )
         return self._whole
 
+    def labels(self) -> Tensor:
+        """Returns the classes of all rows in order, with shape (N,) and dtype int64.
+
+        Raises:
+            BadInput: If the data were prepared without classes.
+        """
+        return self.reader.labels(self.shards)
+
     @cached_property
     def _whole(self) -> Tensor:
         return self.reader.load(self.shards)

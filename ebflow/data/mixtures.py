@@ -91,7 +91,23 @@ class GaussianMixture:
 
     def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
         """Returns ``n`` independent samples with shape (n, D)."""
-        return self._draw(n, generator)[0]
+        return self.draw(n, generator=generator)[0]
+
+    def draw(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Returns ``n`` samples with shape (n, D), and the components that they are of, (n,)."""
+        u = uniform((n,), self.means, generator)
+        last = len(self.weights) - 1
+        k = torch.searchsorted(self.weights.cumsum(0), u, right=True).clamp(max=last)
+        return self.given(k, generator=generator), k
+
+    def given(self, k: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Returns a sample of each of the components ``k`` with shape (n,), with shape (n, D)."""
+        noise = normal((len(k), self.size), self.means, generator)
+        if self.full:
+            noise = (self._factors()[k] @ noise[..., None]).squeeze(-1)
+        else:
+            noise = self.covariances[k].sqrt() * noise
+        return self.means[k] + noise
 
     def entropy(self, n: int = 100_000, *, generator: torch.Generator) -> Estimate:
         r"""Returns the entropy −E log p in nats, with the standard error of n samples.
@@ -100,23 +116,12 @@ class GaussianMixture:
         exact, and only the uncertainty of the component, :math:`-E \log r_k(x)`, is estimated:
         the error is zero for one component and vanishes as modes move apart.
         """
-        x, k = self._draw(n, generator)
+        x, k = self.draw(n, generator=generator)
         own = self._by_rows(self._log_responsibility, x, k)
         parts = 0.5 * self.size * math.log(2 * math.pi * math.e) - self._log_dets()
         return Estimate.of(own, name="log r") + float(
             (self.weights * (parts - self.weights.log())).sum()
         )
-
-    def _draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        u = uniform((n,), self.means, generator)
-        last = len(self.weights) - 1
-        k = torch.searchsorted(self.weights.cumsum(0), u, right=True).clamp(max=last)
-        noise = normal((n, self.size), self.means, generator)
-        if self.full:
-            noise = (self._factors()[k] @ noise[..., None]).squeeze(-1)
-        else:
-            noise = self.covariances[k].sqrt() * noise
-        return self.means[k] + noise, k
 
     def _factors(self) -> Tensor:
         return torch.linalg.cholesky(self.covariances)

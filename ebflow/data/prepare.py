@@ -7,6 +7,7 @@ one byte a row for its split and, while the splits are drawn, 24 bytes a row for
 __all__ = ["prepare"]
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from ebflow.data.layout import Layout
 from ebflow.data.moments import Distinct, Moments
 from ebflow.data.reader import Reader
-from ebflow.data.schema import SPLITS, Manifest
+from ebflow.data.schema import Manifest
 from ebflow.data.sources import open_source
 from ebflow.data.splits import ASSIGNMENT, OWN_ASSIGNMENT, Counts, assign
 from ebflow.data.writer import ShardWriter, staged
@@ -32,8 +33,10 @@ def prepare(
     seed: int = 0,
     validation: int | float | None = None,
     test: int | float | None = None,
+    selection: int | float | None = None,
     rows: int | None = None,
     columns: Sequence[str] | None = None,
+    label: str | None = None,
     shard_rows: int = 65536,
 ) -> Manifest:
     """Writes a source into a folder of Parquet shards with a manifest.
@@ -46,8 +49,11 @@ def prepare(
         validation: Rows of the validation split, or their fraction; None takes the source's
             default, which is 10 % for Parquet.
         test: The same for the test split.
+        selection: Rows of a split that neither training, validation nor test sees, or their
+            fraction; None: there is no such split.
         rows: Rows to use in all, drawn at random; None uses every row.
         columns: Columns to use; None takes the one fixed-size list, or all.
+        label: The column of classes 0 … C − 1, kept beside the data; None: none is kept.
         shard_rows: Most rows of a shard.
 
     Raises:
@@ -55,8 +61,8 @@ def prepare(
     """
     _check_natural("data.seed", seed, 0)
     _check_natural("shard_rows", shard_rows, 1)
-    reader = open_source(source, columns)
-    counts = reader.counts(validation=validation, test=test, rows=rows)
+    reader = open_source(source, columns, label)
+    counts = reader.counts(validation=validation, test=test, selection=selection, rows=rows)
     with staged(Path(output)) as folder:
         manifest = _write(reader, folder, counts, seed, shard_rows)
         manifest.save(folder)
@@ -66,17 +72,21 @@ def prepare(
 def _write(reader: Reader, folder: Path, counts: Counts, seed: int, shard_rows: int) -> Manifest:
     layout = reader.layout
     moments, distinct = Moments(layout.width), Distinct(layout.width, FEW)
+    classes = Counter()
     with ExitStack() as stack:
-        writers = [_writer(folder, split, layout, shard_rows) for split in SPLITS]
+        writers = [_writer(folder, split, layout, shard_rows) for split in counts.splits]
         for writer in writers:
             stack.callback(writer.abort)
-        for x, rows, code in _routed(reader, assign(reader.rows, counts, seed, reader.own)):
+        for x, beside, code in _routed(reader, assign(reader.rows, counts, seed, reader.own)):
             for split, writer in enumerate(writers):
-                writer.append(x[code == split], rows[code == split])
+                writer.append(x[code == split], *(column[code == split] for column in beside))
+            if layout.label is not None:
+                classes.update(beside[1][code == 0].tolist())
             moments.update(x[code == 0])
             if layout.levels is None:
                 distinct.update(x[code == 0])
         _check_spread(reader, moments)
+        _check_classes(reader, classes)
         shards = tuple(shard for writer in writers for shard in writer.close())
     return Manifest(
         name=reader.name,
@@ -85,28 +95,51 @@ def _write(reader: Reader, folder: Path, counts: Counts, seed: int, shard_rows: 
         dtype=layout.dtype,
         levels=layout.levels,
         columns=layout.names,
-        counts={split: counts.of(split) for split in SPLITS},
+        counts={split: counts.of(split) for split in counts.splits},
         shards=shards,
         statistics=moments.summary(),
         seed=seed,
         assignment=OWN_ASSIGNMENT if reader.fixed else ASSIGNMENT,
         warnings=layout.warnings + _few_warnings(layout, distinct, counts.train),
+        classes=len(classes) or None,
     )
 
 
-def _routed(reader: Reader, splits: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+def _routed(
+    reader: Reader, splits: np.ndarray
+) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]]:
+    """Yields matrices, what stands beside them (row numbers, classes), and splits by number."""
     first = 0
-    for x in reader.batches():
+    for x, labels in reader.labelled():
         rows = np.arange(first, first + len(x))
-        yield x, rows, splits[rows]
+        yield x, (rows,) if labels is None else (rows, labels), splits[rows]
         first += len(x)
 
 
+def _check_classes(reader: Reader, classes: Counter) -> None:
+    """Raises BadInput unless the training rows have two or more classes, and all below the last.
+
+    A class of other splits alone is found where their labels are read.
+    """
+    if reader.layout.label is None:
+        return
+    where = f"{reader.label}, column {reader.layout.label}"
+    missing = [k for k in range(max(classes)) if k not in classes]
+    if missing:
+        raise BadInput(
+            f"{where}: found no training row of class {missing[0]}, expected some of every class "
+            f"0 … {max(classes)}"
+        )
+    if len(classes) < 2:
+        raise BadInput(f"{where}: found one class, expected two or more")
+
+
 def _writer(folder: Path, split: str, layout: Layout, shard_rows: int) -> ShardWriter:
+    beside = ("row",) if layout.label is None else ("row", "label")
     metadata = {"split": split, "shape": json.dumps(layout.shape)}
     if layout.levels is not None:
         metadata["levels"] = json.dumps(layout.levels)
-    return ShardWriter(folder, split, layout.width, layout.dtype, shard_rows, metadata)
+    return ShardWriter(folder, split, layout.width, layout.dtype, shard_rows, metadata, beside)
 
 
 def _check_spread(reader: Reader, moments: Moments) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ebflow.data.checks import as_matrix
+from ebflow.data.checks import as_labels, as_matrix
 from ebflow.data.layout import Layout
 from ebflow.data.splits import Counts, split_counts
 from ebflow.errors import BadInput
@@ -81,9 +81,10 @@ class Reader:
         *,
         validation: int | float | None = None,
         test: int | float | None = None,
+        selection: int | float | None = None,
         rows: int | None = None,
     ) -> Counts:
-        """Returns the rows of each split; None: the source's default, and every row.
+        """Returns the rows of each split; None: the source's default, none for selection.
 
         Raises:
             BadInput: If a size is out of range, or leaves fewer than two training rows.
@@ -93,6 +94,7 @@ class Reader:
             label=self.label,
             validation=self.validation if validation is None else validation,
             test=self.test if test is None else test,
+            selection=selection,
             rows=rows,
             own=self.own,
         )
@@ -104,6 +106,10 @@ class Reader:
 
     def batches(self) -> Iterator[np.ndarray]:
         """Yields checked matrices with shape (B, D), in the order of the rows."""
+        return (x for x, _ in self.labelled())
+
+    def labelled(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yields the same matrices, each with its classes of shape (B,); None without."""
         for part in self.parts:
             yield from self._part(part)
 
@@ -113,10 +119,12 @@ class Reader:
         files = [part.record() for part in self.parts]
         return {"name": self.name, "column": column, "files": files}
 
-    def _part(self, part: Part) -> Iterator[np.ndarray]:
-        first = 0
-        for batch in part.open(self.layout.columns, self.batch_rows):
-            yield as_matrix(batch, self.layout, file=part.label, first=first)
+    def _part(self, part: Part) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        first, label = 0, self.layout.label
+        for batch in part.open(self.layout.reads, self.batch_rows):
+            where = {"file": part.label, "first": first}
+            x = as_matrix(batch, self.layout, **where)
+            yield x, None if label is None else as_labels(batch, label, **where)
             first += len(batch)
         if first != part.rows:
             raise BadInput(f"{part.label}: found {first} rows, expected {part.rows} (its footer)")

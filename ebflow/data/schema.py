@@ -1,11 +1,12 @@
 """The manifest of a prepared data set: what its shards hold, and how each row got its split.
 
 A prepared folder holds Parquet shards and ``manifest.json``. A shard has two columns: ``x``, a
-fixed-size list of the D features of an example, and ``row``, its row number in the source. The
-manifest is canonical JSON, so that ``sha256sum manifest.json`` is its digest.
+fixed-size list of the D features of an example, and ``row``, its row number in the source; one of
+data with classes has a third, ``label``. The manifest is canonical JSON, so that
+``sha256sum manifest.json`` is its digest.
 """
 
-__all__ = ["SPLITS", "VERSION", "Manifest", "Shard", "file_sha256"]
+__all__ = ["SELECTION", "SPLITS", "VERSION", "Manifest", "Shard", "file_sha256"]
 
 import hashlib
 import json
@@ -18,6 +19,9 @@ from typing import Any
 from ebflow.data.schema_checks import VERSION, read_manifest
 
 SPLITS = ("train", "validation", "test")
+
+SELECTION = "selection"
+"""A further split, on which a search of configurations names its winner."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Manifest:
         seed: Seed of the permutation that decided the splits.
         assignment: The rule by which a row number got its split.
         warnings: What a user should know about the data.
+        classes: The number of classes C, of labels 0 … C − 1; None of data without.
         version: Version of this format.
     """
 
@@ -65,6 +70,7 @@ class Manifest:
     seed: int
     assignment: str
     warnings: tuple[str, ...] = ()
+    classes: int | None = None
     version: int = VERSION
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 
 from ebflow.errors import BadInput
 
-VERSION = 1
+VERSION = 2
 DTYPES = ("uint8", "float32", "float64")
 
 
@@ -133,6 +133,7 @@ _RULES: Rules = {
     "seed": (lambda v: type(v) is int and v >= 0, "a whole number of at least 0"),
     "assignment": (_text, "text"),
     "warnings": (_texts, "a list of text"),
+    "classes": (lambda v: v is None or (_natural(v) and v >= 2), "2 or more, or null"),
     "version": (lambda v: v == VERSION, str(VERSION)),
 }
 

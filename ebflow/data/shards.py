@@ -53,15 +53,36 @@ class ShardReader:
 
     def chunks(self, shard: Shard, rows: int) -> Iterator[np.ndarray]:
         """Yields a shard in order as matrices of at most ``rows`` rows."""
+        for batch in self._batches(shard, "x", rows):
+            with reading(str(self.folder / shard.file)):
+                values = batch.column("x").flatten().to_numpy(zero_copy_only=True)
+            yield values.reshape(len(batch), self.manifest.width)
+
+    def labels(self, shards: Sequence[Shard]) -> Tensor:
+        """Returns the classes of the rows of the shards, with shape (N,).
+
+        Raises:
+            BadInput: If there are none, or one is not among the manifest's.
+        """
+        classes = self.manifest.classes
+        if classes is None:
+            raise BadInput(f"{self.folder}: found data without classes, expected data.label")
+        batches = [b for shard in shards for b in self._batches(shard, "label", shard.rows)]
+        labels = np.concatenate([batch.column("label").to_numpy() for batch in batches])
+        if labels.max() >= classes:
+            raise BadInput(
+                f"{self.folder}: found class {labels.max()}, expected one of the training rows', "
+                f"0 … {classes - 1}"
+            )
+        return torch.from_numpy(labels.copy())
+
+    def _batches(self, shard: Shard, column: str, rows: int) -> Iterator[pa.RecordBatch]:
         if shard.file not in self._verified:
             self.verify(shard)
         path = self.folder / shard.file
         with parquet_file(path) as file:
             self._check_footer(path, shard, file)
-            for batch in record_batches(path, file, ["x"], rows):
-                with reading(str(path)):
-                    values = batch.column("x").flatten().to_numpy(zero_copy_only=True)
-                yield values.reshape(len(batch), self.manifest.width)
+            yield from record_batches(path, file, [column], rows)
 
     def load(self, shards: Sequence[Shard]) -> Tensor:
         """Returns the rows of the shards, with shape (N, D), copied once out of Arrow."""

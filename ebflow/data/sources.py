@@ -24,7 +24,9 @@ from ebflow.errors import BadInput
 from ebflow.urls import is_url, without_password
 
 
-def open_source(source: str | Path, columns: Sequence[str] | None = None) -> Reader:
+def open_source(
+    source: str | Path, columns: Sequence[str] | None = None, label: str | None = None
+) -> Reader:
     """Opens a named source, a ``.parquet`` file, a folder of them or of images; checks its schema.
 
     A folder with Parquet in it is a folder of Parquet, whatever else it holds.
@@ -32,30 +34,33 @@ def open_source(source: str | Path, columns: Sequence[str] | None = None) -> Rea
     Arguments:
         source: A name in ``SOURCES`` or a path; names come first (write ``./digits`` for a path).
         columns: The columns to use; None takes the one fixed-size list, or all.
+        label: The column of classes, ``label`` of a named source; None: none is read.
 
     Raises:
         BadInput: If there is no such source, or its columns do not make a data set.
     """
     if isinstance(source, str) and source in SOURCES:
-        return open_rows(SOURCES[source], source, columns)
+        return open_rows(SOURCES[source], source, columns, classes=label)
     if is_url(str(source)):
         raise BadInput(f"data.source: found {without_password(str(source))}, expected a path: a "
                        "file or folder of this machine")  # fmt: skip
     path = Path(source)
     if path.is_dir() and not any(path.glob("*.parquet")) and (files := find_images(path)):
         images = image_folder(path, files)
-        return open_rows(images, path.resolve().stem, columns, label=str(path))
+        return open_rows(images, path.resolve().stem, columns, label=str(path), classes=label)
     if path.is_dir() or path.suffix == ".parquet":
-        return open_path(path, columns)
+        return open_path(path, columns, label)
     raise BadInput(
         f"data.source: found {str(source)!r}, expected one of {', '.join(SOURCES)}, "
         "a path that ends in .parquet, or a folder of such files or of .png or .jpg images"
     )
 
 
-def fingerprint(source: str | Path, columns: Sequence[str] | None = None) -> str:
+def fingerprint(
+    source: str | Path, columns: Sequence[str] | None = None, label: str | None = None
+) -> str:
     """Returns a SHA-256 of a source's content, the same wherever its files lie."""
-    record = open_source(source, columns).record()
+    record = open_source(source, columns, label).record()
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
@@ -77,6 +82,12 @@ def _digits() -> Iterator[np.ndarray]:
     from sklearn.datasets import load_digits
 
     yield load_digits().images
+
+
+def _digit_classes() -> np.ndarray:
+    from sklearn.datasets import load_digits
+
+    return load_digits().target
 
 
 def _toy(name: str) -> Iterator[np.ndarray]:
@@ -142,6 +153,7 @@ SOURCES: dict[str, Source] = {
         "Kaynak, 1998), bundled with scikit-learn",
         validation=250,
         test=250,
+        labels=_digit_classes,
     ),
     "sine": _drawn("sine", 2, "points along a noisy sine wave"),
     "swirl": _drawn("swirl", 2, "points on an arm of a spiral"),
@@ -170,6 +182,7 @@ SOURCES: dict[str, Source] = {
         test=10_000,
         fixed=True,
         files=partial(benchmarks.paths, benchmarks.MNIST),
+        labels=partial(benchmarks.classes, benchmarks.MNIST_CLASSES),
     ),
     "cifar10": Source(
         read=partial(benchmarks.binary, benchmarks.CIFAR10),
@@ -182,6 +195,21 @@ SOURCES: dict[str, Source] = {
         test=10_000,
         fixed=True,
         files=partial(benchmarks.paths, benchmarks.CIFAR10),
+        labels=partial(benchmarks.classes, benchmarks.CIFAR10),
+    ),
+    "cifar100": Source(
+        read=partial(benchmarks.binary, benchmarks.CIFAR100),
+        rows=60_000,
+        shape=(3, 32, 32),
+        levels=256,
+        description="photographs of a hundred kinds of things, RGB",
+        provenance="CIFAR-100 (Krizhevsky, 2009), binary version, to be fetched; the last 10,000 "
+        "training images are for validation",
+        validation=10_000,
+        test=10_000,
+        fixed=True,
+        files=partial(benchmarks.paths, benchmarks.CIFAR100),
+        labels=partial(benchmarks.classes, benchmarks.CIFAR100),
     ),
     "stl10": Source(
         read=partial(benchmarks.stl10, benchmarks.STL10),

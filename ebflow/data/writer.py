@@ -5,7 +5,7 @@ __all__ = ["ShardWriter", "staged"]
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,6 +56,7 @@ class ShardWriter:
         dtype: dtype of the rows.
         shard_rows: Most rows of a shard; fewer if they would pass 64 MiB.
         metadata: Schema metadata of each shard.
+        beside: Names of the integer columns beside ``x``.
     """
 
     def __init__(
@@ -66,29 +67,30 @@ class ShardWriter:
         dtype: str,
         shard_rows: int,
         metadata: dict[str, str],
+        beside: tuple[str, ...] = ("row",),
     ) -> None:
         value = pa.field("element", pa.from_numpy_dtype(dtype), nullable=False)
-        x, row = pa.list_(value, width), pa.int64()
-        fields = [pa.field("x", x, nullable=False), pa.field("row", row, nullable=False)]
+        types = {"x": pa.list_(value, width), **dict.fromkeys(beside, pa.int64())}
+        fields = [pa.field(name, type, nullable=False) for name, type in types.items()]
         size = width * np.dtype(dtype).itemsize
         self.schema = pa.schema(fields, metadata=metadata)
         self.folder, self.split, self.dtype = folder, split, dtype
         self.shard_rows = min(shard_rows, max(1, SHARD_BYTES // size))
         self.group_rows = min(self.shard_rows, max(1, GROUP_BYTES // size))
-        self.pending: list[tuple[np.ndarray, np.ndarray]] = []
+        self.pending: list[tuple[np.ndarray, ...]] = []
         self.waiting = self.written = 0
         self.file: pq.ParquetWriter | None = None
         self.shards: list[Shard] = []
 
-    def append(self, x: np.ndarray, rows: np.ndarray) -> None:
-        """Adds rows, with shape (B, D), and their row numbers in the source, with shape (B,)."""
+    def append(self, x: np.ndarray, *beside: np.ndarray) -> None:
+        """Adds rows with shape (B, D), and what stands beside them, each with shape (B,)."""
         while len(x):
             room = min(self.group_rows, self.shard_rows - self.written) - self.waiting
-            self.pending.append((x[:room], rows[:room]))
+            self.pending.append((x[:room], *(column[:room] for column in beside)))
             self.waiting += len(x[:room])
             if len(x) >= room:
                 self._flush()
-            x, rows = x[room:], rows[room:]
+            x, beside = x[room:], tuple(column[room:] for column in beside)
 
     def close(self) -> list[Shard]:
         """Writes what is pending and returns the shards."""
@@ -104,17 +106,17 @@ class ShardWriter:
     def _flush(self) -> None:
         if not self.waiting:
             return
-        x, rows = (np.concatenate(arrays) for arrays in zip(*self.pending, strict=True))
-        self._open().write_batch(self._record(x, rows), row_group_size=len(x))
+        x, *beside = (np.concatenate(arrays) for arrays in zip(*self.pending, strict=True))
+        self._open().write_batch(self._record(x, beside), row_group_size=len(x))
         self.written += len(x)
         self.pending, self.waiting = [], 0
         if self.written == self.shard_rows:
             self._finish()
 
-    def _record(self, x: np.ndarray, rows: np.ndarray) -> pa.RecordBatch:
+    def _record(self, x: np.ndarray, beside: Sequence[np.ndarray]) -> pa.RecordBatch:
         values = pa.array(x.reshape(-1))
         column = pa.FixedSizeListArray.from_arrays(values, type=self.schema.field("x").type)
-        return pa.record_batch([column, pa.array(rows)], schema=self.schema)
+        return pa.record_batch([column, *map(pa.array, beside)], schema=self.schema)
 
     def _open(self) -> pq.ParquetWriter:
         if self.file is None:

@@ -3,6 +3,7 @@
 __all__ = ["Planned", "Planner", "Progress", "RayExecutor", "StageExecutor"]
 
 import logging
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -26,16 +27,30 @@ NEEDS: dict[str, Callable[[Any], Amounts]] = {
     "diverge": lambda config: {"CPU": 1},
     "impute": lambda config: {"CPU": config.threads},
     "steps": lambda config: ALONE,
+    "search": lambda config: ALONE,
+    "learn": lambda config: {"CPU": 1},
+    "flow": lambda config: config.needs,
+    "reference": lambda config: config.needs,
+    "classify": lambda config: config.needs,
+    "measure": lambda config: config.needs,
 }
 """The stages that take CPUs or GPUs, and how many, as a function of their configuration.
 
-Workers of Ray Train wait in vain for what others hold; a benchmark wants the machine alone; and a
-training that is bounded by time is not to depend on what else is measured meanwhile.
+Workers of Ray Train wait in vain for what others hold; a benchmark wants the machine alone, and a
+search fills it; and a training that is bounded by time is not to depend on what else is measured
+meanwhile.
 """
 
-
-SPAWNING = ("train",)
+SPAWNING = ("train", "search")
 """Stages that only wait for workers, which Ray gives CPUs or GPUs apart."""
+
+
+def _held(stage: str, arguments: Sequence[Any]) -> dict[str, float]:
+    """Returns what Ray gives a stage itself: a CPU and its GPUs if it computes, and so a node."""
+    if stage not in NEEDS or stage in SPAWNING:
+        return {"num_cpus": 0}
+    gpus = NEEDS[stage](arguments[0]).get("GPU", 0)
+    return {"num_cpus": 1, "num_gpus": gpus if math.isfinite(gpus) else 0}
 
 
 class Planned(Exception):
@@ -165,9 +180,9 @@ class RayExecutor(StageExecutor):
         import ray
 
         self._connect()
-        stage = words[1].rpartition(".")[2]
-        cpus = int(stage in NEEDS and stage not in SPAWNING)
-        reference = ray.remote(num_cpus=cpus, max_retries=0)(call).remote(*words)
+        _, task, arguments, *_ = words
+        held = _held(task.rpartition(".")[2], arguments)
+        reference = ray.remote(**held, max_retries=0)(call).remote(*words)
         self.running.append(reference)
         return reference.future()
 

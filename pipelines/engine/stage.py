@@ -18,6 +18,7 @@ from redun.task import get_task_registry
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.engine.values import Artefact
+from pipelines.notes import NOTE, note, numbers
 from pipelines.tracking import Tracker
 
 KEY_LENGTH = 20
@@ -30,42 +31,53 @@ class Context:
     Arguments:
         tracker: Where it is tracked.
         parent: MLflow run of the pipeline.
+        command: The command that reproduces it.
         force: Whether to make again what is already there.
     """
 
     tracker: Tracker
     parent: str
+    command: str
     force: bool
 
 
 _context: ContextVar[Context] = ContextVar("context")
 
 
-def run_stage(stage: str, job: JobInfo, *arguments: Any) -> Artefact:  # noqa: ANN401
+def run_stage(
+    stage: str,
+    job: JobInfo,
+    *arguments: Any,  # noqa: ANN401
+    package: str = "pipelines.stages",
+) -> Artefact:
     """Runs a stage, unless another process has just made its artefact.
 
-    The stage is the function of that name in ``pipelines.stages.NAME``. It is called with the
-    arguments and ``output``, a new folder to fill; ``work``, a folder that outlives a failure;
-    and ``run``, its MLflow run.
+    The stage is the function of that name in the module of that name in ``package``. It is called
+    with the arguments and ``output``, a new folder to fill; ``work``, a folder that outlives a
+    failure; and ``run``, its MLflow run.
     """
     key, context = job.eval_hash[:KEY_LENGTH], _context.get()
     with store.lock(f"{stage}-{key}"):
         made = None if context.force else store.record(stage, key)
-        return Artefact(stage, key, made or _make(stage, key, arguments, context))
+        return Artefact(stage, key, made or _make(f"{package}.{stage}", key, arguments, context))
 
 
-def _make(stage: str, key: str, arguments: tuple[Any, ...], context: Context) -> store.Record:
+def _make(module: str, key: str, arguments: tuple[Any, ...], context: Context) -> store.Record:
+    stage = module.rpartition(".")[2]
     work = store.work(stage, key)
     if context.force:
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
     output = Path(tempfile.mkdtemp(prefix="output-", dir=work))
-    body = getattr(import_module(f"pipelines.stages.{stage}"), stage)
+    body = import_module(module)
+    about = f"Stage `{stage}`. {body.__doc__}"
     try:
         with context.tracker.stage(stage, key, parent=context.parent) as run:
-            body(*arguments, output=output, work=work, run=run)
+            run.set_tags({NOTE: note(about, context.command)})
+            getattr(body, stage)(*arguments, output=output, work=work, run=run)
             record = store.commit(stage, key, output, run_id=run.id)
-            run.set_tags({"ebflow.artefact": str(store.artefact(stage, key))})
+            told = note(about, context.command, numbers(run.final))
+            run.set_tags({NOTE: told, "ebflow.artefact": str(store.artefact(stage, key))})
     except BadInput:
         shutil.rmtree(output, ignore_errors=True)
         with suppress(OSError):

@@ -4,16 +4,12 @@ A *cell* is one training and what is measured of it. Cells of equal labels diffe
 and are shown as one line: the mean and, where there are several, its 95 % interval.
 """
 
-__all__ = ["Cell", "Column", "Experiment", "Folders", "Line", "Row", "machine", "summarise"]
+__all__ = ["Cell", "Column", "Experiment", "Folders", "Line", "Row", "summarise"]
 
 import json
 import math
-import os
-import platform
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +18,11 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from pipelines.config import ClusterConfig, DensityConfig, PaperConfig, Section
+from pipelines.machine import machine
 from pipelines.method import method
 
 Folders = tuple[Path, ...]
 """What a cell's stages wrote: training and measurement."""
-
-CPU = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
-
-
-@cache
-def machine() -> str:
-    """Returns the cores of this machine and their model."""
-    info = Path("/proc/cpuinfo")
-    model = CPU.search(info.read_text()) if info.exists() else None
-    return f"{os.cpu_count()} × {model[1] if model else platform.machine()}"
-
 
 Row = dict[str, Any]
 """``labels``, ``seed``, ``published``, ``data``, ``machine``, ``method``, metrics."""

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from ebflow.benchmark import Timing
 from ebflow.scaling import crossover, exponent
 from pipelines.config import ClusterConfig, PaperConfig, StepsConfig
-from pipelines.experiments.cell import Column, Experiment, Folders, Row, machine
+from pipelines.experiments.cell import Column, Experiment, Folders, Row
+from pipelines.machine import machine
 
 KINDS = {("FC", 1): (8, 16, 28, 40, 56), ("CNN", 1): (16, 28, 40), ("CNN", 3): (16, 24, 32)}
 """Sides of the images, by net and channels; to a dense net colours are only more pixels."""

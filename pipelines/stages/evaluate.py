@@ -8,12 +8,20 @@ from pathlib import Path
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from ebflow.data.preprocessing import SingularCovariance, gaussian
+from ebflow.data.schema import SELECTION
 from ebflow.evaluate import Evaluation, log_probs
 from ebflow.flow import Flow
 from pipelines.config import EvaluateConfig, PreprocessConfig
 from pipelines.tracking import StageRun
 
 LEAST_SHRINKAGE = 1e-6
+
+PREFIXES = {
+    "test": ("test/", "baseline/gaussian_"),
+    "validation": ("best/val_", "baseline/gaussian_val_"),
+    SELECTION: ("select/", "baseline/gaussian_select_"),
+}
+"""Of the metrics of the flow and of the Gaussian, by the splits that there may be."""
 
 
 def evaluate(
@@ -36,18 +44,11 @@ def evaluate(
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "testing")
     reference, shrinkage = baseline(dataset, front)
-    flow = load(trained / "checkpoint")
-    metrics = {
-        "baseline/gaussian_shrinkage": shrinkage,
-        **_metrics("test", ("test/", "baseline/gaussian_"), (flow, reference), dataset, config),
-        **_metrics(
-            "validation",
-            ("best/val_", "baseline/gaussian_val_"),
-            (flow, reference),
-            dataset,
-            config,
-        ),
-    }
+    flows = load(trained / "checkpoint"), reference
+    metrics = {"baseline/gaussian_shrinkage": shrinkage}
+    for split, prefixes in PREFIXES.items():
+        if split in dataset.manifest.counts:
+            metrics |= _metrics(split, prefixes, flows, dataset, config)
     (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
     run.log_metrics(metrics)
 

@@ -18,8 +18,10 @@ def prepare(data: DataConfig, location: str, *, output: Path, work: Path, run: S
         seed=data.seed,
         validation=data.validation,
         test=data.test,
+        selection=data.selection,
         rows=data.rows,
         columns=data.columns,
+        label=data.label,
     )
     run.log_input(manifest, "prepared")
     run.log_metrics({f"rows/{split}": count for split, count in manifest.counts.items()})

@@ -28,7 +28,9 @@ def report(
     run: StageRun,
 ) -> None:
     """Writes ``figures/*.png``, ``report.html`` and ``numbers.json``."""
+    run.log_params(config.model_dump())
     dataset = Dataset(data)
+    run.log_input(dataset.manifest, "testing")
     training = json.loads((trained / "training.json").read_text())
     numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
     told, _ = rows.read(trained / rows.FILE)

@@ -26,12 +26,13 @@ def train(config: Training, data: Path, *, output: Path, work: Path, run: StageR
     run.log_params(config.model_dump())
     run.log_input(Manifest.load(data), "training")
     began = time.time()
-    with Follower(work / rows.FILE, run):
+    with run.watching(), Follower(work / rows.FILE, run):
         result = fit(config, data, work)
     told = result.return_value
     if "error" in told:
         raise told["error"]
     _keep(result, output)
+    run.log_artifacts(output / "checkpoint", "checkpoint")
     shutil.copy(work / rows.FILE, output)
     summary = _summary(told, told["began"] - began, time.time() - began)
     (output / "training.json").write_text(json.dumps(summary, indent=1) + "\n")

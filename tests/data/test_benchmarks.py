@@ -54,7 +54,20 @@ def mnist(root, monkeypatch):
         files.append(idx("mnist", file.file, len(part), 28))
     read, paths = partial(benchmarks.binary, files), partial(benchmarks.paths, files)
     enter(monkeypatch, "mnist", 80, 20, read, paths)
+    kinds = np.arange(80, dtype=np.uint8) % 10
+    put_labels(root, monkeypatch, kinds)
     return images
+
+
+def put_labels(root, monkeypatch, kinds):
+    """Puts the labels of MNIST's 60 and 20 images into IDX files."""
+    files = []
+    for file, part in zip(benchmarks.MNIST_CLASSES, (kinds[:60], kinds[60:]), strict=True):
+        header = struct.pack(">2I", 2049, len(part))
+        put(root / file.file, header + part.tobytes())
+        files.append(replace(file, rows=len(part), header=header))
+    labels = partial(benchmarks.classes, files)
+    monkeypatch.setitem(SOURCES, "mnist", replace(SOURCES["mnist"], labels=labels))
 
 
 @pytest.fixture
@@ -68,6 +81,8 @@ def cifar10(root, monkeypatch):
         files.append(replace(file, rows=10))
     read, paths = partial(benchmarks.binary, files), partial(benchmarks.paths, files)
     enter(monkeypatch, "cifar10", 60, 10, read, paths)
+    labels = partial(benchmarks.classes, files)
+    monkeypatch.setitem(SOURCES, "cifar10", replace(SOURCES["cifar10"], labels=labels))
     return images
 
 
@@ -113,6 +128,28 @@ def test_mnist(mnist, tmp_path):
     numbers = list(range(80))
     expected = [numbers[:40], numbers[40:60], numbers[60:]]
     assert splits("mnist", tmp_path) == splits("mnist", tmp_path, seed=1) == expected
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_classes_stand_beside_their_images(name, request):
+    images = request.getfixturevalue(name).reshape(len(SOURCES[name].labels()), -1)
+    pairs = list(open_source(name, label="label").labelled())
+    np.testing.assert_array_equal(np.concatenate([x for x, _ in pairs]), images)
+    found = np.concatenate([labels for _, labels in pairs])
+    np.testing.assert_array_equal(found, SOURCES[name].labels())
+    if name == "cifar10":
+        expected = np.concatenate([levels(10, 1, seed=k)[:, 0] % 10 for k in range(6)])
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_cifar100_has_the_fine_label(root, monkeypatch):
+    """A record is the coarse label, the fine one, and the image."""
+    (train, _), pixels = benchmarks.CIFAR100, levels(4, 3072)
+    labels = np.array([[1, 50], [2, 60], [3, 70], [4, 99]], np.uint8)
+    put(root / train.file, np.hstack([labels, pixels]).tobytes())
+    small = replace(train, rows=4)
+    np.testing.assert_array_equal(small.classes(), [50, 60, 70, 99])
+    np.testing.assert_array_equal(small.images(), pixels)
 
 
 def test_cifar10(cifar10, tmp_path):

@@ -12,6 +12,7 @@ from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.data.schema import SPLITS, Manifest
 from ebflow.data.splits import Counts, assign, split_counts
+from ebflow.errors import BadInput
 
 from .parquet import images, lists, mnist9k, table, tree, write
 
@@ -237,6 +238,39 @@ def test_part_of_fixed_splits_is_drawn_within_each():
 
 def test_without_a_number_of_rows_all_training_rows_are_used():
     assert split_counts(12, label="x", validation=1, test=1, own=OWN) == Counts(7, 1, 1)
+
+
+def test_rows_for_selection_are_taken_from_the_training_rows_alone():
+    sizes = dict(label="x", test=20, validation=30)
+    without = assign(200, split_counts(200, **sizes), seed=3)
+    counts = split_counts(200, selection=0.1, **sizes)
+    assert counts == Counts(130, 30, 20, 20) and counts.splits[-1] == "selection"
+    codes = assign(200, counts, seed=3)
+    for code in (1, 2):
+        assert ((codes == code) == (without == code)).all()
+    assert (codes == 3).sum() == 20 and (without[codes == 3] == 0).all()
+
+
+def test_rows_for_selection_leave_fixed_splits_as_they_are():
+    counts = split_counts(12, label="x", validation=3, test=2, selection=2, own=OWN)
+    for seed in (0, 1):
+        codes = assign(12, counts, seed, OWN)
+        assert codes.tolist()[7:] == [1] * 3 + [2] * 2
+        assert sorted(codes.tolist()[:7]) == [0] * 5 + [3] * 2
+    with pytest.raises(BadInput, match="found 8 rows wanted for train, expected at most 7"):
+        split_counts(16, label="x", validation=1, test=1, selection=6, rows=10, own=OWN)
+
+
+def test_a_selection_split_is_prepared_and_listed(tmp_path):
+    manifest = prepare("digits", tmp_path / "out", selection=100)
+    assert manifest.counts["selection"] == 100
+    assert len(stored(tmp_path / "out", manifest, "selection")[1]) == 100
+    assert "selection" not in prepare("digits", tmp_path / "without").counts
+
+
+def test_too_many_rows_for_selection_are_one_line():
+    with pytest.raises(BadInput, match="at least 13: 1 for validation, 9 for selection, 1 for"):
+        split_counts(12, label="x", validation=1, test=1, selection=9)
 
 
 def test_rows_draws_that_many(tmp_path):

@@ -113,6 +113,16 @@ def fd_ssm(log_p, x):
     return size / EPSILON**2 * ((up - down).square() / 8 + 2 * here - up - down)
 
 
+MU, FLOOR = 0.1, -2.0
+
+
+def penalised(log_p, x, slow):
+    """½‖s‖² + h + μ h² of another objective's trace h, bounded from below."""
+    square = reference.total(reference.score(log_p, x)[1].square()) / 2
+    h = (slow(log_p, x) - square).clamp(min=FLOOR)
+    return square + h + MU * h**2
+
+
 REFERENCES = {
     "ml": (objectives.ml, lambda log_p, x: -log_p(x)),
     "dsm": (partial(objectives.dsm, sigma=SIGMA), dsm),
@@ -145,6 +155,18 @@ REFERENCES = {
             objectives.taylor_sm, step=STEP, estimator="two_sided", directions="sphere", slices=2
         ),
         partial(taylor_sm, kind="sphere", slices=2, sides=2),
+    ),
+    "exact_sm, stable": (
+        partial(objectives.exact_sm, stability=MU, floor=FLOOR),
+        partial(penalised, slow=exact_sm),
+    ),
+    "ssm_vr, stable": (
+        partial(objectives.ssm_vr, slices=2, stability=MU, floor=FLOOR),
+        partial(penalised, slow=partial(ssm_vr, slices=2)),
+    ),
+    "taylor_sm, stable": (
+        partial(objectives.taylor_sm, step=STEP, stability=MU, floor=FLOOR),
+        partial(penalised, slow=partial(taylor_sm, kind="rademacher")),
     ),
 }
 references = pytest.mark.parametrize("objective", REFERENCES)

@@ -37,6 +37,12 @@ def test_multistep_falls_at_equal_steps_and_stays():
         assert factor(progress) == pytest.approx(value)
 
 
+def test_falling_at_given_progresses():
+    factor = schedules.falling(0.1, (0.5, 0.75))
+    for progress, value in {0.0: 1, 0.49: 1, 0.5: 0.1, 0.74: 0.1, 0.75: 0.01, 1.0: 0.01}.items():
+        assert factor(progress) == pytest.approx(value)
+
+
 def test_warmup_rises_linearly_under_the_schedule():
     factor = schedules.warmed(schedules.cosine, 0.2)
     assert factor(0.1) == pytest.approx(0.5 * schedules.cosine(0.1))

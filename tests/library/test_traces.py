@@ -10,7 +10,7 @@ import torch
 from ebflow.density import AutogradDensity
 from ebflow.directions import DIRECTIONS, directions
 from ebflow.randomness import generator as derive
-from ebflow.traces import ESTIMATORS, variance
+from ebflow.traces import COSTS, ESTIMATORS, variance
 
 from .bijections.cases import matrix, seeded
 
@@ -95,6 +95,10 @@ def test_all_estimators_give_the_score():
         score, traces = estimate(density, x, u, 0.1)
         torch.testing.assert_close(score, gradient + x @ hessian[0], msg=name)
         assert traces.shape == (1 if name == "exact" else 2, 5), name
+
+
+def test_every_estimator_has_a_cost():
+    assert COSTS.keys() == ESTIMATORS.keys()
 
 
 def test_a_training_step_pays_for_energies_alone():

@@ -1,12 +1,18 @@
 """Small real data in files, a store of one's own, the command line in this process."""
 
+import contextlib
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from types import SimpleNamespace
 
+import mlflow
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +30,22 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("EBFLOW_HOME", str(tmp_path / "store"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path / "store"
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """An MLflow database that is made once: making one takes seconds."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def tracking_home(home, empty_database):
+    """A store of the test's own, with an MLflow database that has no runs."""
+    home.mkdir()
+    shutil.copy(empty_database, home)
+    return home
 
 
 @pytest.fixture(scope="session")
@@ -120,3 +142,51 @@ def digits(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("digits"))
     store.printed = store.run("run", "density", *QUICK)
     return store
+
+
+class Server:
+    """A real MLflow server that can be killed and started again on the same store.
+
+    Arguments:
+        root: Folder of its store.
+    """
+
+    def __init__(self, root):
+        self.root, self.process = root, None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self):
+        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port)]
+        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.root}/server.db"]
+        command += ["--artifacts-destination", str(self.root / "artifacts")]
+        settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        self.process = subprocess.Popen(
+            command,
+            env={**os.environ, **settings},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 200
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{self.uri}/health").close()
+                return
+            time.sleep(0.2)
+        raise TimeoutError("the server did not come up")
+
+    def kill(self):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path):
+    made = Server(tmp_path)
+    made.start()
+    yield made
+    made.kill()

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from importlib.metadata import version
 
@@ -22,7 +23,8 @@ def test_help_lists_the_commands(ebflow):
 
 
 @pytest.mark.parametrize(
-    "command", ["run density", "ui", "data list", "data fetch", "bench", "curves"]
+    "command",
+    ["run density", "runs", "compare", "ui", "data list", "data fetch", "bench", "curves"],
 )
 def test_every_command_has_help(command, ebflow, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -101,9 +103,20 @@ def test_mlflow_is_served_on_loopback_until_ctrl_c(digits):
         if connection.status == psutil.CONN_LISTEN
     }
     assert addresses == {"127.0.0.1"}
+    assert refused(f"http://127.0.0.1:{port}/", "elsewhere.example") == 403
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    assert out.splitlines()[0] == f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)"
+    assert all(line.startswith("runs of ") for line in out.splitlines()[1:])
     assert not psutil.wait_procs(children, timeout=10)[1]
+
+
+def refused(url, host):
+    """Returns the status of a page that is asked for in the name of another host."""
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(urllib.request.Request(url, headers={"Host": host}))
+    return caught.value.code
 
 
 def fetch(url, body=None):

@@ -222,9 +222,34 @@ def test_every_stage_is_a_finished_child_run(digits, tracked):
         assert digits.summary()["artefacts"][stage].endswith(child.data.tags["ebflow.key"])
 
 
-def test_the_run_names_the_command_that_reproduces_it(tracked):
-    _, run, _ = tracked
-    assert run.data.tags["mlflow.note.content"] == f"`ebflow run density {' '.join(QUICK)}`"
+def test_every_run_says_what_it_is_what_came_out_and_how_to_repeat_it(digits, tracked):
+    _, run, children = tracked
+    summary, again = digits.summary(), f"```sh\nebflow run density {' '.join(QUICK)}\n```"
+    told = run.data.tags["mlflow.note.content"]
+    assert told.startswith("An energy-based flow of **digits**, trained by 0.09 × dsm")
+    assert f"| flow | {summary['test/nll']:.2f} ± {summary['test/nll_se']:.2f} |" in told
+    assert told.endswith(again)
+    for stage, child in children.items():
+        told = child.data.tags["mlflow.note.content"]
+        assert told.startswith(f"Stage `{stage}`. From ") and told.endswith(again)
+    told = children["evaluate"].data.tags["mlflow.note.content"]
+    assert f"| `test/nll` | {summary['test/nll']:.6g} |" in told
+
+
+def test_the_run_is_named_and_tagged_by_what_it_is(tracked):
+    _, run, children = tracked
+    assert run.info.run_name == "digits · dsm σ 0.3 + anchor · dense-3"
+    expected = {"name": "digits", "recipe": "digits", "data": "digits", "net": "dense-3",
+                "objective": "dsm", "seed": "0", "role": "pipeline"}  # fmt: skip
+    assert {name: run.data.tags[f"ebflow.{name}"] for name in expected} == expected
+    for one in (run, *children.values()):
+        assert one.data.tags["ebflow.pipeline"] == "density"
+        assert one.data.tags["mlflow.source.type"] == "LOCAL"
+
+
+def test_the_training_s_machine_is_watched(tracked):
+    _, _, children = tracked
+    assert children["train"].data.metrics["system/system_memory_usage_megabytes"] > 0
 
 
 def test_parameters_and_final_metrics_are_tracked(digits, tracked):
@@ -251,14 +276,27 @@ def test_metrics_over_steps_are_tracked_each_once(tracked, where):
 def test_the_data_set_is_an_input_with_its_digest(digits, tracked):
     _, run, children = tracked
     manifest = Manifest.load(digits.summary()["artefacts"]["prepare"])
-    for found in (run, children["train"], children["evaluate"]):
+    for found in (run, *children.values()):
         dataset = found.inputs.dataset_inputs[0].dataset
         assert dataset.name == "digits"
         assert json.loads(dataset.profile)["sha256"] == manifest.digest
 
 
+def test_all_runs_on_the_same_data_are_found_as_the_page_says(digits, tracked):
+    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text()
+    client, run, children = tracked
+    digest = Manifest.load(digits.summary()["artefacts"]["prepare"]).digest[:36]
+    query = re.search(r"^(dataset\.digest = ')\w{36}'$", page, re.M)[1] + f"{digest}'"
+    found = client.search_runs([run.info.experiment_id], query)
+    assert {same.info.run_id for same in found} >= {
+        run.info.run_id, *(child.info.run_id for child in children.values())
+    }  # fmt: skip
+
+
 def test_the_files_are_artefacts(tracked):
-    client, run, _ = tracked
+    client, run, children = tracked
+    kept = client.list_artifacts(children["train"].info.run_id, "checkpoint")
+    assert {item.path for item in kept} >= {"checkpoint/ema.safetensors", "checkpoint/state.json"}
     names = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert names >= {"summary.json", "report.html", "config.yaml", "figures", "checkpoint"}
     figures = {item.path for item in client.list_artifacts(run.info.run_id, "figures")}

@@ -14,8 +14,8 @@ from ebflow.errors import BadInput, NonFinite
 from pipelines import store
 from pipelines.config import EvaluateConfig
 from pipelines.engine import Artefact, Context, Engine, Fate, Source, plan, run_stage
+from pipelines.fanout import diverged, together
 from pipelines.faults import Diverged, StageFailed
-from pipelines.paper import diverged, together
 from pipelines.tracking import connect
 
 redun_namespace = "ebflow"
@@ -63,7 +63,7 @@ def graph(draws=3, source="same", **unkeyed):
 def stages(monkeypatch):
     """The two stages, where the engine looks for them."""
     for function in (write, double):
-        module = ModuleType(f"pipelines.stages.{function.__name__}")
+        module = ModuleType(f"pipelines.stages.{function.__name__}", "Of a test.")
         setattr(module, function.__name__, function)
         monkeypatch.setitem(sys.modules, module.__name__, module)
     CALLS.clear()
@@ -79,11 +79,11 @@ class Silent:
 
 
 @pytest.fixture
-def engine(home):
+def engine(tracking_home):
     def make(force=False):
         def context():
             tracker = connect("tests", "key")
-            return Context(tracker, tracker.start("parent", {}), force)
+            return Context(tracker, tracker.start("parent", {}), "ebflow run tests", force)
 
         return Engine(open_context=context, progress=Silent(), force=force)
 
@@ -229,6 +229,9 @@ def test_each_stage_that_ran_is_a_child_run(engine):
     assert {child.info.status for child in children.values()} == {"FINISHED"}
     key = children["write"].data.tags["ebflow.key"]
     assert store.record("write", key).run_id == children["write"].info.run_id
+    note = children["write"].data.tags["mlflow.note.content"]
+    assert note.startswith("Stage `write`. Of a test.\n\n")
+    assert note.endswith("\n\nTo reproduce it:\n\n```sh\nebflow run tests\n```")
 
 
 def test_artefacts_move_with_their_store(engine, home, monkeypatch, tmp_path):

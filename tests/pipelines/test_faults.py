@@ -1,13 +1,9 @@
 """What is killed loses no finished work: real processes, real signals, a real Ray."""
 
-import contextlib
 import os
+import re
 import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import mlflow
@@ -61,7 +57,8 @@ def statuses(store):
     client = mlflow.MlflowClient(f"sqlite:///{store.home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("density").experiment_id
     found = client.search_runs([experiment], order_by=["attributes.start_time ASC"])
-    return [(run.info.run_name, run.info.status) for run in found]
+    names = (run.data.tags.get("ebflow.name", run.info.run_name) for run in found)
+    return [(name, run.info.status) for name, run in zip(names, found, strict=True)]
 
 
 def test_a_killed_driver_goes_on_and_gives_the_same_numbers(whole, tmp_path):
@@ -94,6 +91,22 @@ def test_a_killed_worker_is_replaced_and_gives_the_same_numbers(whole, tmp_path)
     assert process.returncode == 0, err + out
     assert curve(store) == curve(whole)
     assert store.summary()["test/nll"] == whole.summary()["test/nll"]
+    assert [name for name, _ in statuses(store)].count("train") == 1
+    client, run = trained(store)
+    assert run.data.tags["ebflow.restarts"] == "1"
+    assert re.match(r"worker 0: \w*Actor\w*Error: ", run.data.tags["ebflow.failure.1"])
+    for name in ("train/loss", "val/nll", "time/step_ms"):
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
+        assert steps == sorted(set(steps)) and steps[-1] == 4000
+    kept = {item.path for item in client.list_artifacts(run.info.run_id, "checkpoint")}
+    assert "checkpoint/ema.safetensors" in kept
+
+
+def trained(store):
+    """Returns the client and the training's run."""
+    client = mlflow.MlflowClient(f"sqlite:///{store.home / 'mlflow.db'}")
+    tags = client.get_run(store.summary()["mlflow_run_id"]).data.tags
+    return client, client.get_run(tags["ebflow.stage.train"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
@@ -160,54 +173,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_a_diagnosis(tmp_path, work
     assert ("train", "FAILED") in statuses(store)
     assert list((store.home / "work" / "train").glob("*/ray/checkpoint_*"))
     assert not (store.root / "runs").exists()
-
-
-class Server:
-    """A real MLflow server that can be killed and started again on the same store.
-
-    Arguments:
-        root: Folder of its store.
-    """
-
-    def __init__(self, root):
-        self.root, self.process = root, None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-
-    def start(self):
-        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.root}/server.db"]
-        command += ["--artifacts-destination", str(self.root / "artifacts")]
-        settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        self.process = subprocess.Popen(
-            command,
-            env={**os.environ, **settings},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{self.uri}/health").close()
-                return
-            time.sleep(0.2)
-        raise TimeoutError("the server did not come up")
-
-    def kill(self):
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-@pytest.fixture
-def server(tmp_path):
-    made = Server(tmp_path)
-    made.start()
-    yield made
-    made.kill()
 
 
 def test_metrics_survive_a_tracking_server_that_was_away(server, tmp_path):

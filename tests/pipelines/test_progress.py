@@ -26,6 +26,14 @@ def test_a_job_tells_its_latest(tmp_path):
     assert job.look() and job.note == "worse"
 
 
+def test_a_search_tells_how_far_it_is(tmp_path):
+    path = tmp_path / rows.FILE
+    job = Job(path)
+    told = {"kind": "search", "share": 0.5, "time": 0.0, "metrics": {}, "text": "12 of 24 trials"}
+    rows.append(path, [told])
+    assert job.look() and (job.share, job.text) == (0.5, "12 of 24 trials")
+
+
 @pytest.fixture
 def shown(home, monkeypatch):
     monkeypatch.setattr(progress, "LOOK_S", 60.0)

@@ -2,24 +2,28 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 from mlflow.exceptions import MlflowException
 
+import ebflow
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
-from pipelines import rows, store
+from pipelines import rows, store, tracking
 from pipelines.faults import StageFailed
-from pipelines.tracking import Follower, StageRun, connect, without_password
+from pipelines.tracking import Follower, StageRun, connect
 
 
 @pytest.fixture
-def tracker(home):
+def tracker(tracking_home):
     return connect("tests", "pipeline-key")
 
 
@@ -75,12 +79,6 @@ def test_runs_of_another_store_are_left_alone(tracker):
     assert tracker.finished() is None and elsewhere.finished() == theirs
 
 
-def test_passwords_are_not_shown():
-    shown = without_password("http://me:secret@host:5000/path?x=1")
-    assert shown == "http://host:5000/path?x=1"
-    assert without_password("sqlite:////tmp/mlflow.db") == "sqlite:////tmp/mlflow.db"
-
-
 def test_a_stage_is_a_child(tracker, run):
     with tracker.stage("train", "key", parent=run.id) as child:
         pass
@@ -88,6 +86,17 @@ def test_a_stage_is_a_child(tracker, run):
     assert found["mlflow.parentRunId"] == run.id
     assert (found["ebflow.stage"], found["ebflow.key"]) == ("train", "key")
     assert tracker.client.get_run(run.id).data.tags["ebflow.stage.train"] == child.id
+
+
+def test_a_child_is_of_the_same_pipeline_and_may_move(tracker, run):
+    child = run.child("trial 000", {"ebflow.trial": "0"})
+    tags = tracker.client.get_run(child.id).data.tags
+    assert tags["mlflow.parentRunId"] == run.id and tags["ebflow.pipeline_key"] == tracker.key
+    child.end("KILLED")
+    assert status(tracker, child.id) == "KILLED"
+    other = StageRun(tracker.client, tracker.start("another", {}))
+    other.adopt(child.id)
+    assert tracker.client.get_run(child.id).data.tags["mlflow.parentRunId"] == other.id
 
 
 def test_parameters_are_flat_and_many(tracker, run):
@@ -126,6 +135,63 @@ def test_what_a_restarted_training_repeats_is_sent_once(tracker, run, tmp_path):
     assert steps(tracker, run, "validate/x") == [2, 3]
 
 
+def failed(step, note):
+    return {**told(step, rows.FAILURE), "metrics": {}, "note": note}
+
+
+def test_failures_of_workers_become_tags(tracker, run, tmp_path):
+    path = tmp_path / rows.FILE
+    follower = Follower(path, run)
+    rows.append(path, [told(1), failed(1, "worker 0: gone")])
+    follower.send()
+    tags = tracker.client.get_run(run.id).data.tags
+    assert (tags["ebflow.failure.1"], tags["ebflow.restarts"]) == ("worker 0: gone", "0")
+    rows.append(path, [told(1), failed(1, "worker 1: gone")])
+    follower.send()
+    tags = tracker.client.get_run(run.id).data.tags
+    assert (tags["ebflow.failure.2"], tags["ebflow.restarts"]) == ("worker 1: gone", "1")
+    assert steps(tracker, run, "log/x") == [1]
+
+
+def test_what_is_sent_twice_is_kept_once(tracker, run):
+    for _ in range(2):
+        run.log_rows([told(1), told(2)])
+    assert steps(tracker, run, "log/x") == [1, 2]
+
+
+def test_every_run_has_system_tags(tracker, run):
+    tags = tracker.client.get_run(run.id).data.tags
+    assert tags["ebflow.pipeline"] == "tests"
+    assert tags["mlflow.user"] == psutil.Process().username()
+    assert tags["mlflow.source.name"] == f"ebflow {ebflow.__version__}"
+    assert re.fullmatch(r"[0-9a-f]{40}\+?", tags["mlflow.source.git.commit"])
+
+
+def test_the_machine_is_watched(tracker, run, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    with run.watching():
+        time.sleep(1)
+    found = tracker.client.get_run(run.id).data.metrics
+    assert 0 <= found["system/cpu_utilization_percentage"] <= 100
+    assert found["system/system_memory_usage_megabytes"] > 0
+
+
+def test_runs_with_the_same_data_are_found_by_its_digest(tracker, tmp_path):
+    manifests = [
+        prepare("digits", tmp_path / str(seed), rows=300, validation=50, test=50, seed=seed)
+        for seed in (0, 1)
+    ]
+    ids = []
+    for manifest in (manifests[0], manifests[1], manifests[0]):
+        made = StageRun(tracker.client, tracker.start("run", {}))
+        made.log_input(manifest, "training")
+        ids.append(made.id)
+    found = tracker.client.search_runs(
+        [tracker.experiment], f"dataset.digest = '{manifests[0].digest[:36]}'"
+    )
+    assert {same.info.run_id for same in found} == {ids[0], ids[2]}
+
+
 class Away:
     """A store that is away for a while."""
 
@@ -148,6 +214,34 @@ def test_what_the_store_refuses_is_kept_and_sent_later(tracker, run, tmp_path):
         away.away = False
         rows.append(path, [told(3)])
     assert steps(tracker, run, "log/x") == [1, 2, 3]
+
+
+class Overrun:
+    """A client whose store fails a number of times, each time after it took the batch."""
+
+    def __init__(self, client, times):
+        self.client, self.times = client, times
+
+    def log_batch(self, run_id, **batch):
+        self.client.log_batch(run_id, **batch)
+        self.times -= 1
+        if self.times >= 0:
+            raise MlflowException("the pool of connections is empty")
+
+
+def test_a_store_that_is_overrun_is_tried_again(tracker, run, monkeypatch):
+    monkeypatch.setattr(tracking, "PAUSES_S", (0.0, 0.0))
+    StageRun(Overrun(tracker.client, 2), run.id).log_rows([told(1), told(2)])
+    assert steps(tracker, run, "log/x") == [1, 2]
+    with pytest.raises(MlflowException, match="empty"):
+        StageRun(Overrun(tracker.client, 3), run.id).log_rows([told(3)])
+
+
+def test_what_no_second_try_mends_is_not_tried_again(run, monkeypatch):
+    monkeypatch.setattr(tracking, "PAUSES_S", (60.0,))
+    run.log_params({"lr": 1})
+    with pytest.raises(MlflowException, match="Changing param values"):
+        run.log_params({"lr": 2})
 
 
 def test_metrics_that_never_arrived_are_not_passed_over(run, tmp_path):

@@ -253,12 +253,18 @@ def test_between_reports_rows_gather(reported):
     assert len(reported.calls[0][0]["rows"]) == 6 and not reporter.rows
 
 
-def test_the_controller_appends_the_rows_of_rank_0(tmp_path):
+def test_the_controller_appends_the_rows_of_rank_0_and_failures(tmp_path):
     writer = RowWriter(tmp_path / rows.FILE)
-    one, two = ({"kind": "log", "step": i, "time": 0.0, "metrics": {}} for i in (1, 2))
+    one, two = (
+        {"kind": "log", "step": i, "share": i / 4, "time": 0.0, "metrics": {}} for i in (1, 2)
+    )
     writer.after_report(None, [{"rows": [one]}, {"rows": [two]}], None)
     writer.after_report(None, [{"rows": [two]}, {"rows": []}], None)
-    assert rows.read(tmp_path / rows.FILE)[0] == [one, two]
+    writer.after_exception(None, {1: RuntimeError("lost\nits peer"), 0: MemoryError("full")})
+    *told, failure = rows.read(tmp_path / rows.FILE)[0]
+    assert told == [one, two]
+    assert (failure["kind"], failure["step"], failure["share"]) == (rows.FAILURE, 2, 0.5)
+    assert failure["note"] == "worker 0: MemoryError: full; worker 1: RuntimeError: lost its peer"
 
 
 @pytest.mark.parametrize("changes", [{}, {"augment": "cifar10"}, {"noise": 0.1}])

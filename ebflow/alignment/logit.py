@@ -1,0 +1,92 @@
+r"""A classifier's logits as log-densities.
+
+With :math:`p(x, y) = e^{f_y(x)} / Z` the true-class logit is a class-conditional log-density up to
+a constant, :math:`\log p(x \mid y) = f_y(x) + \text{const}`, and its input-gradient is the score:
+every objective of ``objectives.py`` applies to it. The implicit marginal is
+:math:`\log p(x) = \operatorname{logsumexp}_j f_j(x) + \text{const}`, with the score
+:math:`\sum_j p(j \mid x) \nabla f_j`.
+
+Cross-entropy fixes differences of logits alone: :math:`f_i + g` with any scalar g(x) is the same
+classifier and another density (``fooling.py``).
+
+Source: Srinivas, Fleuret (2021), arXiv:2006.09128; Your Classifier is Secretly an Energy Based
+Model and You Should Treat it Like One (Grathwohl et al., 2020), arXiv:1912.03263 (marginal).
+"""
+
+__all__ = ["ClassLogit", "accuracy", "logit_gradients"]
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..density import AutogradDensity
+from .laplacian import forward_laplacian
+
+Classifier = Callable[[Tensor], Tensor]
+"""From points with shape (B, D) to logits with shape (B, C); examples do not see each other."""
+
+ROWS = 1000
+"""Points at a time where no gradient is recorded."""
+
+
+class ClassLogit(AutogradDensity):
+    """Creates the ``LogDensity`` log p(x | y) = f_y(x) + const at labelled points.
+
+    The score is a backward pass. The Laplacian is one forward sweep where ``forward_laplacian``
+    knows the network, and D backward passes otherwise. The logits of the first points it is
+    evaluated at are kept, so that a cross-entropy beside it costs no further pass.
+
+    Arguments:
+        network: The classifier.
+        labels: y with shape (B,). At K B points, K copies of the batch one behind the other,
+            each copy has these labels.
+    """
+
+    def __init__(self, network: Classifier, labels: Tensor) -> None:
+        super().__init__(self._true)
+        self.network, self.labels = network, labels
+        self.logits: Tensor | None = None
+
+    def score_and_laplacian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the gradient of f_y and its exact Laplacian."""
+        layers = isinstance(self.network, nn.Module)
+        found = forward_laplacian(self.network, x) if layers else None
+        if found is None:
+            return super().score_and_laplacian(x)
+        logits, tangents, bend = found
+        self._keep(logits)
+        own = self.labels.view(-1, 1)
+        rows = tangents.gather(2, own.expand(len(tangents), -1, 1)).squeeze(2)
+        return rows.mT, bend.gather(1, own).squeeze(1)
+
+    def _true(self, x: Tensor) -> Tensor:
+        logits = self.network(x)
+        self._keep(logits)
+        labels = self.labels.repeat(len(x) // len(self.labels))
+        return logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+
+    def _keep(self, logits: Tensor) -> None:
+        if self.logits is None:
+            self.logits = logits
+
+
+def logit_gradients(network: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the logits with shape (B, C) and ∇f_j of all classes with shape (C, B, D).
+
+    One forward and C backward passes; nothing is kept for a further derivative.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        logits = network(x)
+        rows = [
+            torch.autograd.grad(row.sum(), x, retain_graph=True)[0] for row in logits.unbind(1)
+        ]
+    return logits.detach(), torch.stack(rows)
+
+
+@torch.no_grad()
+def accuracy(network: Classifier, x: Tensor, labels: Tensor) -> float:
+    """Returns the share of points whose largest logit is that of their label."""
+    logits = torch.cat([network(rows) for rows in x.split(ROWS)])
+    return float((logits.argmax(1) == labels).double().mean())

@@ -1,0 +1,129 @@
+r"""How near a classifier's input-gradients are to scores.
+
+With the logit-gradients :math:`G_j = \nabla f_j` and posteriors p of a classifier, and the class
+scores :math:`S_j` and the marginal score S of a reference, at labelled points,
+
+* **A1** = cos(G_y, S_y): the class-conditional density, which a shift of all logits moves;
+* **A2** = cos(Σ_j p_j G_j, S): the marginal density;
+* **A3** = cos(G_y − mean_j G_j, S_y − mean_j S_j): the discriminative part, which no shift moves.
+  The means are over classes: weighed by posteriors they vanish in rounding where these saturate;
+* **relF** = E‖G_y − S_y‖² / E‖S_y‖², and *relF-opt* after the best scale of G, which leaves the
+  direction alone;
+* **DSM-cos** = cos(G_y(x + s ε), −ε) and the *DSM residual*
+  :math:`E\|G_y(x + s\varepsilon) + \varepsilon/s\|^2 - E\|\varepsilon/s\|^2`, twice the
+  score-matching objective J of the smoothed density by Stein's identity: no reference is needed.
+
+Cosines are of points and then averaged. Controls pair every point with the score of another one.
+Points are those of the density that the reference is of: test points with its noise.
+
+Cosines with a density's scores as a measure of perceptual alignment: Which Models have
+Perceptually-Aligned Gradients? An Explanation via Off-Manifold Robustness (Srinivas, Bordt,
+Lakkaraju, 2023), arXiv:2305.19101.
+"""
+
+__all__ = ["Gradients", "alignments", "cosine", "dsm", "fisher_ratio", "gradients", "shuffled"]
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..estimate import Estimate
+from ..randomness import uniform
+from .logit import Classifier, logit_gradients
+from .reference import Scores
+
+ROWS = 500
+"""Points at a time."""
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """A classifier at labelled points.
+
+    Attributes:
+        labels: y with shape (B,).
+        posterior: p with shape (B, C).
+        classes: G_j of all classes with shape (C, B, D).
+    """
+
+    labels: Tensor
+    posterior: Tensor
+    classes: Tensor
+
+    @property
+    def own(self) -> Tensor:
+        """G_y with shape (B, D)."""
+        return _own(self.classes, self.labels)
+
+    @property
+    def marginal(self) -> Tensor:
+        """Σ_j p_j G_j with shape (B, D)."""
+        return torch.einsum("bj,jbd->bd", self.posterior, self.classes)
+
+    @property
+    def centred(self) -> Tensor:
+        """G_y − mean_j G_j with shape (B, D)."""
+        return self.own - self.classes.mean(0)
+
+
+def gradients(network: Classifier, x: Tensor, labels: Tensor) -> Gradients:
+    """Returns the logit-gradients of all classes; O(C) backward passes."""
+    parts = [logit_gradients(network, rows) for rows in x.split(ROWS)]
+    logits, rows = (torch.cat([p[k] for p in parts], dim=k) for k in (0, 1))
+    return Gradients(labels, logits.softmax(1), rows)
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Returns the cosines of rows with shape (B, D); 0 where one is zero."""
+    return F.cosine_similarity(a, b, dim=1)
+
+
+def alignments(found: Gradients, reference: Scores) -> dict[str, Tensor]:
+    """Returns A1, A2 and A3 of every point, with shape (B,); A2 alone beside a marginal."""
+    marginal = {"A2": cosine(found.marginal, reference.marginal)}
+    if reference.classes is None:
+        return marginal
+    own = _own(reference.classes, found.labels)
+    return {
+        "A1": cosine(found.own, own),
+        **marginal,
+        "A3": cosine(found.centred, own - reference.classes.mean(0)),
+    }
+
+
+def shuffled(scores: Scores, generator: torch.Generator) -> Scores:
+    """Returns the scores of the points in another order, a random rotation of a random one."""
+    size = len(scores.marginal)
+    order = uniform((size,), scores.marginal, generator).argsort()
+    index = torch.empty_like(order)
+    index[order] = order.roll(1)
+    classes = None if scores.classes is None else scores.classes[:, index]
+    posterior = None if scores.posterior is None else scores.posterior[index]
+    return Scores(scores.marginal[index], classes, posterior, scores.log_probs[index])
+
+
+def fisher_ratio(gradient: Tensor, score: Tensor) -> tuple[float, float]:
+    """Returns relF, and relF-opt after the best scale, of rows with shape (B, D)."""
+    power = score.square().sum()
+    scale = (gradient * score).sum() / gradient.square().sum()
+    plain, best = ((k * gradient - score).square().sum() / power for k in (1.0, scale))
+    return float(plain), float(best)
+
+
+def dsm(gradient: Tensor, noise: Tensor, sigma: float) -> tuple[Tensor, Estimate]:
+    """Returns the DSM cosines with shape (B,), and the DSM residual with its standard error.
+
+    Arguments:
+        gradient: G_y at x + s ε, with shape (B, D).
+        noise: ε with shape (B, D).
+        sigma: s.
+    """
+    # ‖G + ε/s‖² − ‖ε/s‖² without the large terms that cancel.
+    residual = (gradient * (gradient + 2 / sigma * noise)).sum(1)
+    return cosine(gradient, -noise), Estimate.of(residual, name="DSM residual")
+
+
+def _own(classes: Tensor, labels: Tensor) -> Tensor:
+    return classes[labels, torch.arange(len(labels), device=labels.device)]

@@ -1,0 +1,85 @@
+r"""Pixel perturbation, and density ratios.
+
+*Perturbation* fills in the least salient fraction q of every image's pixels and takes the
+accuracy of a judge on what is left; higher is better. The judge is the classifier whose gradients
+they are, or a baseline, which tells saliency from robustness. Accuracies and not logits: a change
+of logit is a density ratio, which a shift of all logits moves at will.
+
+*Density ratio*: :math:`p(x + \eta \mid y) / p(x \mid y) = e^{f_y(x + \eta) - f_y(x)}`. Its mean is
+dominated by outliers and may overflow: it is told as a logarithm, and beside it the mean of the
+logarithms.
+
+Source: Srinivas, Fleuret (2021), arXiv:2006.09128; its fill is the mean of the image.
+"""
+
+__all__ = ["accuracies", "density_ratio", "magnitude", "saliency"]
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..estimate import Estimate
+from ..randomness import normal
+from .logit import Classifier, ClassLogit, accuracy
+
+
+def saliency(rows: Tensor, shape: Sequence[int]) -> Tensor:
+    """Returns the norms over colours, (B, P) for P pixels, of rows with shape (B, D).
+
+    Arguments:
+        rows: Gradients, or whatever belongs to elements.
+        shape: (C, H, W), or any other shape of examples, whose elements are pixels.
+    """
+    colours = shape[0] if len(shape) == 3 else 1
+    return rows.view(len(rows), colours, -1).norm(dim=1)
+
+
+def magnitude(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Returns how far every pixel is from the image's mean, with shape (B, P): a control."""
+    return saliency(x - x.mean(1, keepdim=True), shape)
+
+
+def accuracies(
+    judge: Classifier,
+    x: Tensor,
+    labels: Tensor,
+    salience: Tensor,
+    fractions: Sequence[float],
+) -> list[float]:
+    """Returns the judge's accuracy with the least salient q P pixels at the image's mean.
+
+    Exactly round(q P) pixels are filled, of equal ones the first.
+
+    Arguments:
+        judge: The classifier that is asked.
+        x: Images with shape (B, D).
+        labels: Their labels.
+        salience: With shape (B, P).
+        fractions: The fractions q in [0, 1].
+    """
+    ranks = salience.argsort(dim=1, stable=True).argsort(1)
+    pixels = salience.shape[1]
+    mean = x.mean(1, keepdim=True)
+    found = []
+    for fraction in fractions:
+        drop = (ranks < round(fraction * pixels)).repeat(1, x.shape[1] // pixels)
+        found.append(accuracy(judge, torch.where(drop, mean, x), labels))
+    return found
+
+
+@torch.no_grad()
+def density_ratio(
+    network: Classifier, x: Tensor, labels: Tensor, sigma: float, generator: torch.Generator
+) -> tuple[float, Estimate]:
+    """Returns log E[ratio] and E[log ratio] in nats, for noise of deviation σ.
+
+    Raises:
+        NonFinite: if a logit is not finite.
+    """
+    density = ClassLogit(network, labels)
+    noisy = torch.add(x, normal(x.shape, x, generator), alpha=sigma)
+    log = (density.energy(x) - density.energy(noisy)).double()
+    mean = Estimate.of(log, name="log density ratio")
+    return float(log.logsumexp(0)) - math.log(len(log)), mean

@@ -1,0 +1,84 @@
+r"""A reference of normalised class-conditional densities: exact scores and posteriors.
+
+Of densities :math:`p_j(x) = p(x \mid j)` with priors :math:`\pi_j`,
+
+.. math:: S_j = \nabla \log p_j, \qquad r_j = \frac{\pi_j p_j}{\sum_k \pi_k p_k}, \qquad
+    S = \nabla \log \sum_k \pi_k p_k = \sum_j r_j S_j.
+
+A single density is a marginal alone: it has S, and neither posteriors nor class scores.
+"""
+
+__all__ = ["Normalised", "Reference", "Scores"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+ROWS = 1000
+"""Points at a time."""
+
+
+class Normalised(Protocol):
+    """A density whose normaliser is known: a flow, a mixture of Gaussians."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Returns log p(x) in nats with shape (B,)."""
+        ...
+
+    def score(self, x: Tensor) -> Tensor:
+        """Returns ∇ₓ log p(x) with shape (B, D)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A reference at points x.
+
+    Attributes:
+        marginal: S with shape (B, D).
+        classes: S_j of all classes with shape (C, B, D); None of a marginal alone.
+        posterior: r with shape (B, C); None of a marginal alone.
+        log_probs: log p_j with shape (B, C), or log p with shape (B, 1).
+    """
+
+    marginal: Tensor
+    classes: Tensor | None
+    posterior: Tensor | None
+    log_probs: Tensor
+
+
+class Reference:
+    """Creates a reference.
+
+    Arguments:
+        densities: One a class, in the order of the classes; or the marginal alone.
+        priors: π with shape (C,), scaled here to sum to 1; None: all equal.
+    """
+
+    def __init__(self, densities: Sequence[Normalised], priors: Tensor | None = None) -> None:
+        count = len(densities)
+        priors = torch.ones(count) if priors is None else priors
+        if priors.shape != (count,) or not bool((priors > 0).all()):
+            raise ValueError(f"priors: found {priors}, expected {count} positive numbers")
+        self.densities, self.priors = tuple(densities), priors / priors.sum()
+
+    @property
+    def conditional(self) -> bool:
+        """Whether there is a density a class."""
+        return len(self.densities) > 1
+
+    @torch.no_grad()
+    def at(self, x: Tensor) -> Scores:
+        """Returns scores, posteriors and log-densities at ``x`` with shape (B, D)."""
+        parts = [[(d.log_prob(rows), d.score(rows)) for d in self.densities]
+                 for rows in x.split(ROWS)]  # fmt: skip
+        log_probs = torch.cat([torch.stack([log_p for log_p, _ in p], 1) for p in parts])
+        classes = torch.cat([torch.stack([score for _, score in p]) for p in parts], 1)
+        if not self.conditional:
+            return Scores(classes[0], None, None, log_probs)
+        posterior = (log_probs + self.priors.to(log_probs).log()).softmax(1)
+        marginal = torch.einsum("bj,jbd->bd", posterior, classes)
+        return Scores(marginal, classes, posterior, log_probs)

@@ -1,0 +1,1 @@
+"""How many samples a score needs: instances, learners, errors, samplers, and what is fitted."""

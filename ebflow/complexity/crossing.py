@@ -1,0 +1,163 @@
+r"""How many samples are needed, and how that number grows.
+
+:math:`m^*(\varepsilon)` is the least m of a grid from which on the q-quantile over trials of the
+error stays at or below ε. Against a quantity R it is fitted as
+
+.. math:: \log m^* = a + b \log R,
+
+b = 2 being the worst case in mean square, and b = 0 a number that does not depend on R. The
+interval of b is that of a bootstrap over the trials, which are drawn anew for every R; a resample
+that does not cross on the grid counts with the grid's end.
+
+*Power or logarithm?* The power law is compared with :math:`m^* = a + c \log^k R` by Akaike's
+criterion of Gaussian errors of :math:`\log m^*`, :math:`n \log(\mathrm{RSS}/n) + 2 p`: with n
+points it is a comparison of two curves, no test.
+"""
+
+__all__ = ["Growth", "crossing", "growth", "power_over_log", "slope"]
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize, stats
+
+from ..estimate import Interval
+
+POWERS = (1, 2, 3, 4)
+"""The k of polylogarithms that a power law is compared with."""
+
+
+class Growth(NamedTuple):
+    """How m* grows.
+
+    Attributes:
+        crossings: m* with its interval by the bootstrap, for every value of the quantity; infinite
+            where the error does not cross on the grid.
+        slope: b; None where less than three values cross.
+    """
+
+    crossings: list[Interval]
+    slope: Interval | None
+
+
+def crossing(
+    errors: np.ndarray, sizes: Sequence[int], epsilon: float, level: float = 0.75
+) -> np.ndarray:
+    """Returns m* for ``errors`` with shape (..., trials, sizes), with shape (...); inf for none.
+
+    Arguments:
+        errors: The errors of every trial at every m.
+        sizes: The grid of m, rising.
+        epsilon: ε, in the unit of the errors.
+        level: q.
+    """
+    below = np.quantile(errors, level, axis=-2) <= epsilon
+    stays = np.flip(np.logical_and.accumulate(np.flip(below, -1), -1), -1)
+    first = np.append(np.asarray(sizes, float), np.inf)[len(sizes) - stays.sum(-1)]
+    return first
+
+
+def slope(values: Sequence[float], crossings: np.ndarray) -> np.ndarray:
+    """Returns b by least squares, for crossings with shape (values, ...)."""
+    x = np.log(values) - np.mean(np.log(values))
+    return np.tensordot(x, np.log(crossings), axes=1) / (x @ x)
+
+
+def growth(
+    values: Sequence[float],
+    errors: Sequence[np.ndarray],
+    sizes: Sequence[Sequence[int]],
+    epsilon: float,
+    *,
+    level: float = 0.75,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Growth:
+    """Returns m* and its growth, with 95 % intervals.
+
+    Arguments:
+        values: R, |H| or d.
+        errors: The errors for each of them, with shape (trials, sizes).
+        sizes: The grid of m of each.
+        epsilon: ε.
+        level: q.
+        resamples: Of the bootstrap.
+        seed: Its seed.
+    """
+    found = np.array([float(crossing(*pair, epsilon, level)) for pair in _pairs(errors, sizes)])
+    drawn = _bootstrap(errors, sizes, epsilon, level, resamples, seed)
+    low, high = np.quantile(drawn, (0.025, 0.975), axis=1, method="inverted_cdf")
+    told = [Interval(*map(float, three)) for three in zip(found, low, high, strict=True)]
+    return Growth(told, _slope(np.asarray(values, float), found, drawn))
+
+
+def _slope(values: np.ndarray, found: np.ndarray, drawn: np.ndarray) -> Interval | None:
+    known = np.isfinite(found)
+    if known.sum() < 3:
+        return None
+    slopes = slope(values[known], drawn[known])
+    low, high = np.quantile(slopes, (0.025, 0.975))
+    return Interval(float(slope(values[known], found[known])), float(low), float(high))
+
+
+def _bootstrap(
+    errors: Sequence[np.ndarray], sizes: Sequence[Sequence[int]], *options: float
+) -> np.ndarray:
+    """Returns m* of resampled trials, with shape (values, resamples)."""
+    epsilon, level, resamples, seed = options
+    rows = []
+    for index, (told, grid) in enumerate(_pairs(errors, sizes)):
+        statistic = partial(_resampled, told, grid, epsilon, level)
+        rng = np.random.default_rng([int(seed), index])
+        found = stats.bootstrap(
+            (np.arange(len(told)),), statistic, n_resamples=int(resamples), rng=rng,
+            method="percentile", vectorized=True, batch=100,
+        )  # fmt: skip
+        rows.append(found.bootstrap_distribution)
+    return np.stack(rows)
+
+
+def _resampled(
+    errors: np.ndarray,
+    sizes: Sequence[int],
+    epsilon: float,
+    level: float,
+    trials: np.ndarray,
+    axis: int,
+) -> np.ndarray:
+    """Returns m* of some of the trials, at most the grid's end."""
+    assert axis == -1
+    return np.minimum(crossing(errors[trials], sizes, epsilon, level), sizes[-1])
+
+
+def _pairs(errors: Sequence[np.ndarray], sizes: Sequence[Sequence[int]]) -> zip:
+    return zip(errors, sizes, strict=True)
+
+
+def power_over_log(values: Sequence[float], crossings: Sequence[float]) -> float:
+    """Returns the AIC of the best polylogarithm less that of the power law.
+
+    Above 0 the power law describes the crossings better. All have two coefficients; the choice of
+    k counts as a third.
+    """
+    logs, target = np.log(values), np.log(crossings)
+    power = _aic(target - np.polyval(np.polyfit(logs, target, 1), logs), 2)
+    return min(_aic(_polylog(logs, target, k), 3) for k in POWERS) - power
+
+
+def _polylog(logs: np.ndarray, target: np.ndarray, k: int) -> np.ndarray:
+    """Returns the residuals of log(a + c logᵏ R), a and c not negative, fitted to log m*."""
+    start = np.full(2, np.exp(target).mean() / 2) / np.array([1.0, (logs**k).mean()])
+
+    def residuals(coefficients: np.ndarray) -> np.ndarray:
+        a, c = np.exp(coefficients)
+        return target - np.log(a + c * logs**k)
+
+    return optimize.least_squares(residuals, np.log(start)).fun
+
+
+def _aic(residuals: np.ndarray, parameters: int) -> float:
+    n, rss = len(residuals), float(residuals @ residuals)
+    return n * np.log(max(rss, 1e-12) / n) + 2 * parameters

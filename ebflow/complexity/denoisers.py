@@ -1,0 +1,173 @@
+r"""Many small rectified networks at once, trained by denoising score matching.
+
+A network gives the mean of :math:`x_0` given x, and by it the score, :math:`s = (D - x)/\sigma^2`:
+
+.. math:: D(x, \sigma) = R\, f(x/R, \; x/(3 \sqrt V), \; \log(\sigma / \sigma_0))
+    + x\, \tau^2 / V, \qquad V = \tau^2 + \sigma^2.
+
+Two scales of the input and R as that of the output are what R ≫ σ needs; the last term is the
+score of the bulk. All E networks are one: weights have shape (E, in, out), and a layer is one
+batched matrix product. A step of B examples costs E × 6 B P FLOP for P weights a network.
+"""
+
+__all__ = ["Denoisers", "Draws", "Level", "fit"]
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..randomness import normal, uniform
+
+
+class Denoisers(nn.Module):
+    """Creates E independent networks, weights uniform in ±1/√(fan-in).
+
+    Arguments:
+        count: E.
+        size: The dimension d.
+        radius: R.
+        sigma: σ₀, the least noise.
+        tau: τ, the deviation of the bulk.
+        width: The width of the hidden layers.
+        depth: Their number.
+        generator: Where the weights come from.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        size: int,
+        *,
+        radius: float,
+        sigma: float,
+        tau: float,
+        width: int = 32,
+        depth: int = 2,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.radius, self.sigma, self.tau = radius, sigma, tau
+        widths = (2 * size + 1, *[width] * depth, size)
+        shapes = [(count, *pair) for pair in pairwise(widths)]
+        self.weights = nn.ParameterList(_start(shape, shape[1], generator) for shape in shapes)
+        self.biases = nn.ParameterList(
+            _start((count, 1, shape[2]), shape[1], generator) for shape in shapes
+        )
+
+    def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Returns D(x, σ) with shape (E, B, d), for ``x`` of that shape and σ like (E, B, 1)."""
+        sigma = torch.as_tensor(sigma, dtype=x.dtype)
+        variance = self.tau**2 + sigma**2
+        level = (sigma / self.sigma).log().expand(*x.shape[:2], 1)
+        h = torch.cat([x / self.radius, x / (3 * variance.sqrt()), level], -1)
+        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            h = (h.relu() if index else h) @ weight + bias
+        return self.radius * h + x * (self.tau**2 / variance)
+
+    def at(self, sigma: float) -> "Level":
+        """Returns the scores at one noise."""
+        return Level(self, sigma)
+
+
+@dataclass(frozen=True)
+class Level:
+    """The scores of all networks at one noise.
+
+    Attributes:
+        denoisers: The networks.
+        sigma: σ.
+    """
+
+    denoisers: Denoisers
+    sigma: float
+
+    @torch.no_grad()
+    def score(self, x: Tensor) -> Tensor:
+        """Returns s(x) with shape (E, B, d), for ``x`` with shape (E, B, d) or (B, d)."""
+        x = x.expand(len(self.denoisers.weights[0]), *x.shape[-2:])
+        return (self.denoisers(x, self.sigma) - x) / self.sigma**2
+
+
+class Draws:
+    """Creates the minibatches of E networks, each from the first m of its own samples.
+
+    Arguments:
+        clean: x₀ with shape (S, N, d), of S training sets.
+        noise: z of that shape, of the one draw of the noise a sample.
+        owner: The training set of every network, with shape (E,).
+        sizes: The m of every network, with shape (E,).
+        generator: Where batches and fresh noise come from.
+    """
+
+    def __init__(
+        self,
+        clean: Tensor,
+        noise: Tensor,
+        owner: Tensor,
+        sizes: Tensor,
+        generator: torch.Generator,
+    ) -> None:
+        self.clean, self.noise = clean.flatten(0, 1), noise.flatten(0, 1)
+        self.start, self.sizes = owner[:, None] * clean.shape[1], sizes[:, None]
+        self.generator = generator
+
+    def batch(self, rows: int) -> tuple[Tensor, Tensor]:
+        """Returns x₀ and its own z, each with shape (E, rows, d)."""
+        u = uniform((len(self.sizes), rows), self.clean, self.generator)
+        index = self.start + (u * self.sizes).long().clamp(max=self.sizes - 1)
+        return self.clean[index], self.noise[index]
+
+
+def fit(
+    denoisers: Denoisers,
+    draws: Draws,
+    *,
+    noise: Literal["once", "fresh"],
+    highest: float | None = None,
+    steps: int = 1000,
+    rows: int = 128,
+    lr: float = 3e-3,
+) -> None:
+    r"""Trains all networks by Adam, its rate falling as a cosine.
+
+    The loss is :math:`E \|D(x_0 + \sigma z, \sigma) - x_0\|^2 / \sigma^2 = E \|\sigma s + z\|^2`.
+
+    Arguments:
+        denoisers: The networks.
+        draws: Their data.
+        noise: ``once``: every sample has one z, as in the theorems; ``fresh``: a new one every
+            time, the limit of many draws, with less variance.
+        highest: With it σ is drawn log-uniformly between the least noise and this, for samplers.
+        steps: The number of steps.
+        rows: The batch size of each network.
+        lr: The rate at the start.
+    """
+    optimizer = torch.optim.Adam(denoisers.parameters(), lr=lr, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        clean, z = draws.batch(rows)
+        z = z if noise == "once" else normal(z.shape, z, draws.generator)
+        sigma = _levels(denoisers.sigma, highest, z, draws.generator)
+        error = (denoisers(clean + sigma * z, sigma) - clean) / sigma
+        optimizer.zero_grad()
+        error.square().sum(-1).mean(1).sum().backward()
+        optimizer.step()
+        schedule.step()
+
+
+def _levels(
+    least: float, highest: float | None, like: Tensor, generator: torch.Generator
+) -> Tensor | float:
+    if highest is None:
+        return least
+    share = uniform((*like.shape[:2], 1), like, generator)
+    return least * torch.exp(share * math.log(highest / least))
+
+
+def _start(shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> nn.Parameter:
+    bound = fan_in**-0.5
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))

@@ -1,0 +1,120 @@
+r"""Densities with an exact normaliser, trained on m samples by any of the project's objectives.
+
+A flow in any dimension, or many flows on the line at once that can be the truth: two Gaussians.
+
+A mixture on the line is the flow whose bijection to N(0, 1) is :math:`\Phi^{-1} \circ F`, F its
+distribution function: its density is exact, its normaliser 1. Five numbers are learnt: the logit
+of the weight, two means and two logarithms of deviations. Fitted by maximum likelihood to m
+samples of such a law, :math:`m\, E\, KL \to 5/2`, half the number of parameters; by another
+objective with covariance Γ/m, :math:`\tfrac12 \operatorname{tr}(I\, \Gamma)` with the information
+I.
+"""
+
+__all__ = ["Pairs", "fit", "line_divergence", "pair_truth"]
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data.mixtures import GaussianMixture
+from ..density import AutogradDensity
+from ..divergence import Normalised
+from ..objectives import Objective
+from ..randomness import uniform
+
+GRID = 2001
+
+
+class Pairs(nn.Module, AutogradDensity):
+    """Creates E mixtures of two Gaussians, a ``LogDensity`` of the rows of E equal batches.
+
+    Arguments:
+        means: Where all of them begin, with deviations of 1 and equal weights.
+        count: E.
+    """
+
+    def __init__(self, means: tuple[float, float], count: int) -> None:
+        nn.Module.__init__(self)
+        AutogradDensity.__init__(self, self.log_prob)
+        like = torch.ones(count, dtype=torch.float64)
+        self.logit = nn.Parameter(0 * like)
+        self.means = nn.Parameter(torch.stack([mean * like for mean in means]))
+        self.log_scales = nn.Parameter(torch.zeros_like(self.means))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Returns log p(x) in nats with shape (B,), for ``x`` with shape (B, 1), B = E b."""
+        rows = x.view(len(self.logit), -1)
+        z = (rows - self.means[..., None]) * torch.exp(-self.log_scales)[..., None]
+        sides = torch.stack([self.logit, -self.logit])
+        weights = nn.functional.logsigmoid(sides) - self.log_scales
+        joint = weights[..., None] - 0.5 * z * z - 0.5 * math.log(2 * math.pi)
+        return joint.logsumexp(0).flatten()
+
+    def log_normalizer(self) -> Tensor:
+        """Returns 0."""
+        return self.logit.new_zeros(())
+
+
+def pair_truth(a: float, w: float) -> GaussianMixture:
+    """Returns w N(a, 1) + (1 − w) N(−a, 1)."""
+    means = torch.tensor([[a], [-a]], dtype=torch.float64)
+    return GaussianMixture(torch.tensor([w, 1 - w]).to(means), means, torch.ones(2).to(means))
+
+
+def fit(
+    density: nn.Module,
+    x: Tensor,
+    objective: Objective,
+    *,
+    generator: torch.Generator,
+    steps: int = 500,
+    lr: float = 0.03,
+    rows: int | None = None,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Trains each of E densities on its own samples by Adam, its rate falling as a cosine.
+
+    Arguments:
+        density: A ``LogDensity`` of the rows of E equal batches; a flow, with E = 1.
+        x: Their samples, with shape (E, m, *event).
+        objective: What is minimised.
+        generator: Where batches and the objective's noise come from.
+        steps: The number of steps.
+        lr: The rate at the start.
+        rows: Samples a step, drawn from those of each; None: all of them.
+        options: Of the objective.
+    """
+    optimizer = torch.optim.Adam(density.parameters(), lr=lr, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    parameters = list(density.parameters())
+    for _ in range(steps):
+        batch = x if rows is None else _some(x, rows, generator)
+        optimizer.zero_grad()
+        losses = objective(density, batch.flatten(0, 1), generator=generator, **options)
+        losses.view(batch.shape[:2]).mean(1).sum().backward(inputs=parameters)
+        optimizer.step()
+        schedule.step()
+
+
+def _some(x: Tensor, rows: int, generator: torch.Generator) -> Tensor:
+    """Returns samples with shape (E, rows, *event), drawn with replacement."""
+    index = (uniform((len(x), rows), x, generator) * x.shape[1]).long()
+    return x[torch.arange(len(x))[:, None], index]
+
+
+@torch.no_grad()
+def line_divergence(law: GaussianMixture, density: Normalised, count: int = 1) -> Tensor:
+    """Returns KL(law ‖ density) in nats on the line, by the trapezium rule, with shape (count,).
+
+    Arguments:
+        law: The exact density.
+        density: The model, or ``count`` of them, each of its own part of a batch.
+        count: Their number.
+    """
+    reach = float(law.means.abs().max() + 12 * law.covariances.max().sqrt())
+    x = torch.linspace(-reach, reach, GRID, dtype=torch.float64)[:, None]
+    log_p = law.log_prob(x)
+    p = log_p.exp() * (2 * reach / (GRID - 1))
+    return (log_p - density.log_prob(x.repeat(count, 1)).view(count, -1)) @ p

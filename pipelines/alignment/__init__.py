@@ -1,0 +1,1 @@
+"""The study of gradient alignment: its configuration, models, measurements and figures."""

@@ -1,0 +1,213 @@
+"""What the study of gradient alignment, and each of its stages, can be told."""
+
+__all__ = [
+    "AlignmentConfig",
+    "ClassifierConfig",
+    "FlowConfig",
+    "MeasureConfig",
+    "NetConfig",
+    "ReferenceConfig",
+    "RegulariserConfig",
+    "ShiftConfig",
+]
+
+import inspect
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipelines.config import UNKEYED, DataConfig, Section, Training
+
+Estimator = Literal["taylor", "taylor_cv", "two_sided", "hutchinson", "exact"]
+
+
+class NetConfig(Section):
+    """A classifier."""
+
+    name: Literal["mlp", "cnn", "resnet18"] = Field("mlp", description="its architecture")
+    hidden: int | None = Field(
+        None, ge=1, description="width of its first layer; None: 128, 32 or 64 by architecture"
+    )
+    normalisation: Literal["group", "frozen"] | None = Field(
+        None,
+        description="of resnet18: groups of channels, or running statistics frozen in the "
+        "regulariser; None: group",
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that are set."""
+        return self.model_dump(exclude={"name"}, exclude_none=True)
+
+    @model_validator(mode="after")
+    def _normalisation_is_resnets(self) -> "NetConfig":
+        if self.normalisation is not None and self.name != "resnet18":
+            raise ValueError(
+                f"normalisation: found {self.normalisation}, which {self.name} does not have, "
+                "expected None"
+            )
+        return self
+
+
+class RegulariserConfig(Section):
+    """What is added to a classifier's cross-entropy."""
+
+    name: Literal["none", "score", "anti", "gnorm", "fool"] = Field(
+        "none",
+        description="score: score matching on the true-class logit; anti: its opposite; gnorm: "
+        "half the squared gradient; fool: a target gradient",
+    )
+    weight: float = Field(0.0, ge=0, description="factor, lambda")
+    warmup: float = Field(0.0, ge=0, lt=1, description="share of training over which it rises")
+    estimator: Estimator = Field("taylor_cv", description="of the trace, of score and anti")
+    directions: Literal["rademacher", "gaussian", "sphere", "orthogonal"] = Field(
+        "rademacher", description="law of the estimator's directions"
+    )
+    slices: int = Field(1, ge=1, description="their number")
+    step: float = Field(0.03, gt=0, description="step of differences, in units of the pixels")
+    stability: float = Field(1e-3, ge=0, description="factor of score's squared trace, mu")
+    floor: float | None = Field(
+        None, gt=0, description="least trace that score counts, in -D / noise²; None: any"
+    )
+    ceiling: float = Field(1000.0, gt=0, description="largest trace that anti counts, tau")
+    size: float = Field(10.0, gt=0, description="length of fool's target gradient")
+
+    def options(self, function: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Returns those of its options that are arguments of a function."""
+        return {name: getattr(self, name) for name in _known(function) if hasattr(self, name)}
+
+
+def _known(function: Any) -> list[str]:  # noqa: ANN401
+    return list(inspect.signature(function).parameters)
+
+
+class ClassifierConfig(Section):
+    """All that the training of a classifier depends on, besides its data."""
+
+    seed: int = Field(0, ge=0, description="seed of weights, batches, noise and directions")
+    net: NetConfig = NetConfig()
+    regulariser: RegulariserConfig = RegulariserConfig()
+    epochs: int = Field(50, ge=1, description="passes over the training rows")
+    batch_size: int = Field(128, ge=1, description="rows of a step")
+    optimizer: Literal["adam", "sgd"] = Field(
+        "adam", description="optimiser; sgd has momentum 0.9"
+    )
+    lr: float = Field(2e-3, gt=0, description="learning rate")
+    weight_decay: float = Field(0.0, ge=0, description="weight decay")
+    schedule: Literal["cosine", "steps"] = Field(
+        "cosine", description="learning rate over time; steps: a tenth at 1/2 and at 3/4"
+    )
+    noise: float = Field(
+        0.1, ge=0, description="standard deviation of noise on rows in [0, 1], fresh at every step"
+    )
+    augment: Literal["none", "flip", "cifar10"] = Field(
+        "none", description="random changes of training images before the noise"
+    )
+    clip: float | None = Field(None, gt=0, description="gradient norm at most; None: no clipping")
+    smoothing: float = Field(
+        0.1, gt=0, description="noise whose floor a trace must not pass, as the study measures it"
+    )
+    threads: int = Field(1, ge=1, description="threads")
+    gpu: bool = Field(False, description="train on a GPU")
+
+    @property
+    def needs(self) -> dict[str, int]:
+        """What the training keeps busy."""
+        return {"GPU": 1} if self.gpu else {"CPU": self.threads}
+
+
+class FlowConfig(Section):
+    """A flow of the data of one class, smoothed by noise."""
+
+    label: int | None = Field(None, ge=0, description="class; None: all")
+    noise: float = Field(0.1, gt=0, description="standard deviation, of rows in [0, 1]")
+    draws: int = Field(16, ge=1, description="draws of noise a row")
+    training: Training = Training()
+
+    @property
+    def needs(self) -> dict[str, int]:
+        """What the training keeps busy."""
+        return self.training.needs
+
+    @property
+    def device(self) -> str:
+        """Where the flow is trained."""
+        return "cuda" if self.training.cluster.gpu else "cpu"
+
+
+class ReferenceConfig(Section):
+    """The flows whose scores are the reference."""
+
+    conditional: bool | None = Field(
+        None,
+        description="a flow a class; False: one for all, which gives A2 alone; None: a class each "
+        "of 20 at most, one for all at scale smoke",
+    )
+    draws: int | None = Field(
+        None, ge=1, description="draws of noise a row for their training; None: 16, 1 of full"
+    )
+    steps: int | None = Field(None, ge=1, description="steps of a flow; None: the scale's")
+
+
+class ShiftConfig(Section):
+    """What is added to a trained classifier's logits."""
+
+    name: Literal["none", "linear", "quadratic", "sine", "ripple"] = Field(
+        "none", description="a shift of all logits, or a ripple of one"
+    )
+    size: float = Field(100.0, gt=0, description="its factor")
+
+
+class MeasureConfig(Section):
+    """What is measured of a classifier, at noisy test points."""
+
+    noise: float = Field(0.1, gt=0, description="noise of the points, as of the reference")
+    shift: ShiftConfig = ShiftConfig()
+    points: int = Field(1000, ge=2, description="test points at most")
+    samples: int = Field(200, ge=2, description="pictures of activity maximisation")
+    ascent: int = Field(500, ge=1, description="steps of each")
+    rate: float = Field(0.1, gt=0, description="rate of the ascent")
+    estimators: bool = Field(False, description="measure the trace estimators as well")
+    seed: int = Field(0, ge=0, description="seed of noise, samples and controls")
+    threads: int = Field(1, ge=1, description="threads", json_schema_extra=UNKEYED)
+    gpu: bool = Field(False, description="measure on a GPU")
+
+    @property
+    def needs(self) -> dict[str, int]:
+        """What the measurement keeps busy."""
+        return {"GPU": 1} if self.gpu else {"CPU": self.threads}
+
+    @property
+    def device(self) -> str:
+        """Where tensors are."""
+        return "cuda" if self.gpu else "cpu"
+
+
+class AlignmentConfig(Section):
+    """The study of gradient alignment: prepare, reference, classify, measure, report."""
+
+    scale: Literal["smoke", "cpu", "full"] = Field(
+        "cpu",
+        description="smoke: seconds a training, three models; cpu: a perceptron, all models, less "
+        "than 12 minutes on two cores; full: ResNet-18 and the paper's training, on GPUs",
+    )
+    name: str = Field(
+        "alignment",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="name of the run",
+        json_schema_extra=UNKEYED,
+    )
+    data: DataConfig = DataConfig(label="label")
+    noise: float = Field(
+        0.1, gt=0, description="noise that smooths the data: of training, reference and test"
+    )
+    seeds: int | None = Field(None, ge=1, description="seeds, from 0 on; None: 3, 1 of smoke")
+    models: tuple[str, ...] | None = Field(
+        None, min_length=1, description="only these models, and the baseline; None: the scale's"
+    )
+    net: Literal["mlp", "cnn", "resnet18"] | None = Field(
+        None, description="classifier; None: mlp, resnet18 at scale full"
+    )
+    epochs: int | None = Field(None, ge=1, description="of a classifier; None: the scale's")
+    reference: ReferenceConfig = ReferenceConfig()
+    gpu: bool = Field(False, description="a GPU for every training")

@@ -1,0 +1,272 @@
+"""What the study of sample complexity can be told, and what each of its cells is told.
+
+A cell is one draw, fit and measurement, of many seeds at once, on one thread.
+"""
+
+__all__ = [
+    "CellConfig",
+    "ClassCell",
+    "ComplexityConfig",
+    "FiniteCell",
+    "FlowCell",
+    "GridConfig",
+    "LearnersConfig",
+    "NetworkCell",
+    "PairCell",
+    "SCALES",
+    "SamplerCell",
+    "StepCell",
+    "TwoPointCell",
+    "WeightCell",
+    "at_scale",
+]
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from tyro.constructors import PrimitiveConstructorSpec
+
+from ebflow.complexity.closed_forms import worst_eta
+from pipelines.config import UNKEYED, Section
+
+Noise = Literal["once", "fresh"]
+Objective = Literal["ml", "ism", "ssm", "dsm0.3", "dsm1"]
+
+
+def _listed(kind: type, name: str) -> PrimitiveConstructorSpec:
+    """Lets numbers be typed apart or with commas: ``8 16 32`` or ``8,16,32``."""
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=f"{name},…",
+        instance_from_str=lambda words: tuple(
+            kind(part) for word in words for part in word.split(",")
+        ),
+        is_instance=lambda found: isinstance(found, tuple),
+        str_from_instance=lambda found: [",".join(f"{value:g}" for value in found)],
+    )
+
+
+Numbers = Annotated[tuple[PositiveFloat, ...], _listed(float, "FLOAT")]
+Counts = Annotated[tuple[PositiveInt, ...], _listed(int, "INT")]
+
+
+class GridConfig(Section):
+    """What is varied, and how often it is tried."""
+
+    radii: Numbers = Field(
+        (8.0, 16.0, 32.0, 64.0, 128.0),
+        min_length=1,
+        description="R/σ, the distance of the far mode over the noise",
+    )
+    furthest: float = Field(64.0, gt=0, description="largest R/σ that networks are trained at")
+    dims: Counts = Field((1, 2, 4, 8), min_length=1, description="dimensions d")
+    classes: Counts = Field(
+        (10, 30, 100, 300, 1000, 3000, 10000), min_length=1, description="sizes |H| of classes"
+    )
+    epsilon: float = Field(0.35, gt=0, description="error ε that is to be reached, times σ")
+    deltas: Numbers = Field(
+        (0.05, 0.1), min_length=1, description="masses δ of the quantile error, the last decides"
+    )
+    trials: int = Field(100, ge=2, description="training sets of every finite class")
+    pair_trials: int = Field(2000, ge=2, description="training sets of the class of two")
+    seeds: int = Field(24, ge=2, description="training sets, and networks, at every m")
+    cell_seeds: int = Field(6, ge=1, description="seeds that share a cell")
+    weights: int = Field(4000, ge=2, description="samples of an estimate of a mode's weight")
+    estimates: int = Field(2000, ge=2, description="estimates of a mode's weight")
+
+    @model_validator(mode="after")
+    def _the_far_mode_is_rarer_than_the_quantile(self) -> "GridConfig":
+        try:
+            eta = worst_eta(min(self.radii), self.epsilon)
+        except ValueError as error:
+            raise ValueError(f"radii: {str(error).partition(': ')[2]}") from None
+        if eta >= self.deltas[-1]:
+            raise ValueError(
+                f"deltas: found {self.deltas[-1]:g} as the last, with a far mode of weight "
+                f"{eta:.3g} at R/σ = {min(self.radii):g}, expected more than that"
+            )
+        return self
+
+
+class LearnersConfig(Section):
+    """The learners that are trained."""
+
+    width: int = Field(32, ge=1, description="width of the networks' hidden layers")
+    depth: int = Field(2, ge=1, description="their number")
+    steps: int = Field(1000, ge=1, description="training steps of a network")
+    batch: int = Field(128, ge=1, description="samples a step")
+    sampler_steps: int = Field(
+        3000, ge=1, description="training steps of a network for all noises, of twice the width"
+    )
+    samples: int = Field(20_000, ge=100, description="samples that a sampler draws")
+    levels: int = Field(40, ge=1, description="steps of the reverse diffusion")
+    flow_seeds: int = Field(16, ge=2, description="training sets of a flow at every m")
+    flow_steps: int = Field(500, ge=1, description="training steps of a flow")
+
+
+class ComplexityConfig(Section):
+    """The study of sample complexity: draw, fit and measure, fit exponents, report."""
+
+    scale: Literal["smoke", "cpu", "full"] = Field(
+        "cpu",
+        description="size of the grid: for a minute, for two cores (12 minutes), or a cluster's",
+    )
+    name: str = Field(
+        "study",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="name of the run",
+        json_schema_extra=UNKEYED,
+    )
+    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+    grid: GridConfig = GridConfig()
+    learners: LearnersConfig = LearnersConfig()
+
+    @property
+    def network_radii(self) -> tuple[float, ...]:
+        """The R/σ that networks are trained at."""
+        return tuple(ratio for ratio in self.grid.radii if ratio <= self.grid.furthest)
+
+
+def at_scale(scale: str) -> ComplexityConfig:
+    """Returns the configuration of a scale."""
+    grid, learners = SCALES[scale]
+    return ComplexityConfig(
+        scale=scale, grid=GridConfig(**grid), learners=LearnersConfig(**learners)
+    )
+
+
+SCALES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "smoke": (
+        {
+            "radii": (8.0, 12.0, 16.0), "furthest": 16.0, "dims": (1, 2, 4),
+            "classes": (10, 100, 1000),
+            "trials": 20, "pair_trials": 200, "seeds": 4, "cell_seeds": 4,
+            "weights": 500, "estimates": 100,
+        },
+        {
+            "width": 16, "steps": 60, "batch": 64, "sampler_steps": 100, "samples": 2000,
+            "levels": 20, "flow_seeds": 2, "flow_steps": 30,
+        },
+    ),
+    "cpu": ({}, {}),
+    "full": (
+        {
+            "radii": (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0), "furthest": 512.0,
+            "dims": (1, 2, 4, 8, 16, 32, 64), "deltas": (0.02, 0.05, 0.2, 0.1),
+            "trials": 400, "seeds": 32, "cell_seeds": 4, "estimates": 10_000,
+        },
+        {"width": 64, "depth": 3, "steps": 4000, "sampler_steps": 20_000, "flow_seeds": 64,
+         "flow_steps": 1000},
+    ),
+}  # fmt: skip
+"""What differs from the defaults, by scale."""
+
+
+class CellConfig(Section):
+    """A cell.
+
+    Attributes:
+        seed: The study's seed.
+        first: The first of its training sets.
+        count: Their number.
+    """
+
+    seed: int
+    first: int = 0
+    count: int
+
+
+class TwoPointCell(CellConfig):
+    """The far mode on the right or the wrong side."""
+
+    ratio: float
+    epsilon: float
+
+
+class FiniteCell(CellConfig):
+    """A class of 45 laws; ``eta`` None: the far mode's worst weight."""
+
+    ratio: float
+    size: int
+    epsilon: float
+    eta: float | None = None
+    deltas: tuple[float, ...]
+
+
+class ClassCell(CellConfig):
+    """A class of ``hypotheses`` pairs: places of the far mode × shifts across."""
+
+    ratio: float
+    size: int
+    hypotheses: int
+    epsilon: float
+    deltas: tuple[float, ...]
+
+
+class StepCell(CellConfig):
+    """An easy truth and the score with a step at ``at``."""
+
+    at: float
+    epsilon: float
+
+
+class NetworkCell(CellConfig):
+    """Networks at every m, for one noise of the data."""
+
+    ratio: float
+    size: int
+    epsilon: float
+    deltas: tuple[float, ...]
+    noise: Noise
+    width: int
+    depth: int
+    steps: int
+    batch: int
+
+
+class SamplerCell(CellConfig):
+    """Networks for all noises, and what samplers make of them; ``missed``: no far sample."""
+
+    ratio: float
+    size: int
+    epsilon: float
+    deltas: tuple[float, ...]
+    sizes: tuple[int, ...]
+    missed: bool
+    width: int
+    depth: int
+    steps: int
+    batch: int
+    samples: int
+    levels: int
+
+
+class PairCell(CellConfig):
+    """Two Gaussians on the line, by one objective at every m."""
+
+    a: float
+    w: float
+    objective: Objective
+    sizes: tuple[int, ...]
+    steps: int
+
+
+class FlowCell(CellConfig):
+    """A flow in the plane by one objective; ``ratio`` None: a Gaussian, else the far mode."""
+
+    ratio: float | None
+    epsilon: float
+    deltas: tuple[float, ...]
+    objective: Objective
+    sizes: tuple[int, ...]
+    steps: int
+    samples: int
+
+
+class WeightCell(CellConfig):
+    """Estimates of a mode's weight, modes at ±a."""
+
+    a: float
+    estimator: Literal["ml", "ism", "dsm"]
+    sigma: float
+    samples: int

@@ -1,0 +1,33 @@
+"""Pages: templates of Jinja on one base, filled into HTML that needs no other file."""
+
+__all__ = ["digest", "render"]
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+FOLDER = Path(__file__).parent
+BASE = "base.html.j2"
+
+
+def render(template: str, images: Mapping[str, Path], **values: Any) -> str:  # noqa: ANN401
+    """Returns a self-contained page.
+
+    Arguments:
+        template: File name of the template, which finds ``images`` in base64 by name.
+        images: PNG files by name of the figure.
+        values: What else the template is filled with.
+    """
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True)
+    encoded = {name: base64.b64encode(path.read_bytes()).decode() for name, path in images.items()}
+    return environment.get_template(template).render(images=encoded, **values)
+
+
+def digest(template: str) -> str:
+    """Returns a SHA-256 of a template and of the base."""
+    files = (FOLDER / BASE, FOLDER / template)
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()

@@ -1,0 +1,78 @@
+"""The study of sample complexity, as its graph of stages.
+
+::
+
+    learn (draw ──> fit ──> measure) ──┐
+    learn                            ──┼──> exponents ──> conclude
+    …                                ──┘
+"""
+
+__all__ = ["SAMPLE_COMPLEXITY", "sample_complexity"]
+
+from redun import task
+from redun.scheduler import JobInfo
+
+from pipelines import claims, complexity_report, pages
+from pipelines.complexity_cells import cells
+from pipelines.complexity_config import CellConfig, ComplexityConfig
+from pipelines.density import HERE
+from pipelines.engine import NAMESPACE, Artefact, run_stage
+from pipelines.pipeline import Pipeline
+from pipelines.sources import modules_of, source_digest
+
+redun_namespace = NAMESPACE
+
+FITTED = ("pipelines.stages.exponents", "pipelines.complexity_results")
+CONCLUDED = (
+    "pipelines.stages.conclude",
+    "pipelines.claims",
+    "pipelines.complexity_cells",
+    "pipelines.complexity_claims",
+    "pipelines.complexity_figures",
+    "pipelines.complexity_report",
+    "pipelines.complexity_results",
+    "pipelines.machine",
+    "pipelines.pages",
+    "pipelines.report",
+)
+"""The modules that a stage runs, besides the library's."""
+
+
+def sample_complexity(config: ComplexityConfig, inputs: None = None) -> tuple[Artefact, Artefact]:
+    """Returns fitted exponents and the report, as expressions of redun."""
+    fitted = exponents(config, [learn(cell) for cell in cells(config)])
+    return fitted, conclude(config, fitted)
+
+
+@task(
+    executor="ray",
+    hash_includes=[source_digest("pipelines.stages.learn", *modules_of("pipelines.complexity"))],
+)
+def learn(cell: CellConfig, job: JobInfo = HERE) -> Artefact:
+    """Draws, fits and measures the many seeds of one cell, on one core."""
+    return run_stage("learn", job, cell)
+
+
+@task(executor="ray", hash_includes=[source_digest(*FITTED)])
+def exponents(config: ComplexityConfig, found: list[Artefact], job: JobInfo = HERE) -> Artefact:
+    """Puts the rows of all cells together, and fits how many samples are needed."""
+    return run_stage("exponents", job, config, [cell.path for cell in found])
+
+
+@task(executor="ray", hash_includes=[source_digest(*CONCLUDED), pages.digest(claims.TEMPLATE)])
+def conclude(config: ComplexityConfig, fitted: Artefact, job: JobInfo = HERE) -> Artefact:
+    """Judges the claims, and makes the figures and the page."""
+    return run_stage("conclude", job, config, fitted.path)
+
+
+SAMPLE_COMPLEXITY = Pipeline(
+    name="sample-complexity",
+    tasks=lambda config: (learn, exponents, conclude),
+    check=lambda config: None,
+    graph=sample_complexity,
+    describe=complexity_report.describe,
+    publish=complexity_report.publish,
+    log=complexity_report.log,
+    conclude=claims.conclude,
+    show=complexity_report.show,
+)

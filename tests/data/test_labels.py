@@ -1,0 +1,149 @@
+"""Classes beside the data: kept row by row in every split, checked, and otherwise left alone."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from ebflow.alignment.rows import smoothed, unit_rows
+from ebflow.data.loader import Dataset
+from ebflow.data.prepare import prepare
+from ebflow.data.sources import fingerprint, open_source
+from ebflow.errors import BadInput
+
+from .parquet import images, lists, table, write
+
+SPLITS = ("train", "validation", "test")
+
+
+def labelled(path, labels=None, name="label", **columns):
+    """Writes images whose first pixel is their class, 0 … 2."""
+    pixels = images()
+    kinds = np.arange(60) % 3 if labels is None else labels
+    pixels[:, 0] = np.arange(60) % 3
+    return write(path / "in.parquet", {"image": lists(pixels), name: kinds, **columns})
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "int16"])
+def test_every_row_keeps_its_class(tmp_path, dtype):
+    file = labelled(tmp_path, (np.arange(60) % 3).astype(dtype))
+    manifest = prepare(file, tmp_path / "out", label="label", shard_rows=7)
+    dataset = Dataset(tmp_path / "out")
+    assert manifest.classes == dataset.manifest.classes == 3
+    for name in SPLITS:
+        split = dataset.split(name)
+        assert split.labels().dtype == torch.int64
+        torch.testing.assert_close(split.labels(), split.tensor()[:, 0].long())
+
+
+def test_digits_have_the_classes_of_their_source(tmp_path):
+    prepare("digits", tmp_path / "out", label="label")
+    split = Dataset(tmp_path / "out").split("test")
+    found = pq.read_table(tmp_path / "out" / split.shards[0].file)
+    known = load_digits().target[found["row"].to_numpy()]
+    np.testing.assert_array_equal(split.labels().numpy(), known)
+
+
+def test_a_column_of_classes_is_no_feature(tmp_path):
+    columns = {"a": np.arange(60) % 3, "b": np.linspace(0, 1, 60), "c": np.linspace(1, 0, 60)}
+    file = write(tmp_path / "in.parquet", columns)
+    assert open_source(file).layout.columns == ("a", "b", "c")
+    assert open_source(file, label="a").layout.columns == ("b", "c")
+    prepare(file, tmp_path / "out", label="a")
+    assert Dataset(tmp_path / "out").manifest.columns == ("b", "c")
+
+
+def test_data_without_classes_are_as_before(tmp_path):
+    prepare(labelled(tmp_path), tmp_path / "out")
+    dataset = Dataset(tmp_path / "out")
+    assert dataset.manifest.classes is None
+    assert pq.read_schema(tmp_path / "out" / dataset.manifest.shards[0].file).names == ["x", "row"]
+    with pytest.raises(BadInput, match=r"out: found data without classes, expected data.label"):
+        dataset.split("train").labels()
+
+
+def test_the_fingerprint_of_a_named_source_follows_its_classes():
+    assert fingerprint("digits") != fingerprint("digits", label="label")
+    assert fingerprint("digits", label="label") == fingerprint("digits", label="label")
+
+
+def kinds(**changed):
+    found = (np.arange(60) % 3).astype(object)
+    for row, value in changed.items():
+        found[int(row[1:])] = value
+    return pa.array(list(found))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (kinds(r4=None), r"in.parquet, row 4, column label: found null, expected a value"),
+        (kinds(r5=-1), r"row 5, column label: found -1, expected a class 0 … 9999"),
+        (kinds(r6=10**6), r"row 6, column label: found 1000000, expected a class"),
+        (pa.array([0.5] * 60), r"column label: found double, expected integer classes"),
+        (pa.array([0] * 60), r"column label: found one class, expected two or more"),
+        (pa.array([0, 2] * 30), r"found no training row of class 1, expected some of every"),
+    ],
+)
+def test_bad_classes_are_told_and_nothing_is_written(tmp_path, labels, message):
+    file = labelled(tmp_path, labels)
+    with pytest.raises(BadInput, match=message):
+        prepare(file, tmp_path / "out", label="label")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_column_of_classes_is_told(tmp_path):
+    message = r"column kind: no such column of classes, expected one of image, label.*data.label"
+    with pytest.raises(BadInput, match=message):
+        open_source(labelled(tmp_path), label="kind")
+    with pytest.raises(BadInput, match="column label: no such column of classes"):
+        open_source("sine", label="label")
+
+
+def test_classes_are_no_chosen_feature(tmp_path):
+    file = write(tmp_path / "in.parquet", table())
+    with pytest.raises(BadInput, match=r"data.columns: found a, the classes \(data.label\)"):
+        open_source(write(file, table().set_column(0, "a", kinds())), ["a", "b"], "a")
+
+
+def test_rows_in_the_unit_interval(tmp_path):
+    prepare("digits", tmp_path / "out", label="label")
+    split = Dataset(tmp_path / "out").split("test")
+    torch.testing.assert_close(unit_rows(split), split.tensor() / 16)
+
+
+def test_real_rows_are_mapped_from_their_range(tmp_path):
+    prepare(write(tmp_path / "in.parquet", table()), tmp_path / "out")
+    found = unit_rows(Dataset(tmp_path / "out").split("train"))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.amin(0), torch.zeros(3))
+    torch.testing.assert_close(found.amax(0), torch.ones(3))
+
+
+def test_smoothed_rows_are_those_of_the_class_and_noise(tmp_path):
+    prepare("digits", tmp_path / "in", label="label")
+    dataset = Dataset(tmp_path / "in")
+    (tmp_path / "out").mkdir()
+    smoothed(dataset, tmp_path / "out", noise=0.1, draws=5, label=3)
+    found = Dataset(tmp_path / "out")
+    found.verify()
+    for name in SPLITS:
+        source = dataset.split(name)
+        clean = unit_rows(source)[source.labels() == 3]
+        noisy = found.split(name).tensor().view(5, *clean.shape)
+        noise = (noisy - clean) / 0.1
+        # 5 · 64 rows of the smallest split: 6,000 numbers and more, 4.5 standard errors.
+        assert abs(noise.mean()) < 4.5 / noise.numel() ** 0.5
+        assert abs(noise.var() - 1) < 4.5 * (2 / noise.numel()) ** 0.5
+        assert not torch.equal(noise[0], noise[1])
+
+
+def test_a_class_that_a_split_lacks_is_told(tmp_path):
+    file = labelled(tmp_path, np.arange(60) // 30)
+    prepare(file, tmp_path / "in", label="label", validation=1, test=1)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(BadInput, match="found no row of class . in split"):
+        for label in (0, 1):
+            smoothed(Dataset(tmp_path / "in"), tmp_path / "out", noise=0.1, draws=1, label=label)

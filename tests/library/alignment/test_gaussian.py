@@ -1,0 +1,236 @@
+"""Closed-form cases: Gaussian classes N(μ_i, Σ) of one covariance, P = Σ⁻¹, equal priors.
+
+Monte Carlo means of 20,000 points are compared within 5 %; their standard errors are below 1 %.
+"""
+
+import pytest
+import torch
+
+from ebflow import objectives
+from ebflow.alignment.fooling import invariants, linear, shifted, sine
+from ebflow.alignment.logit import ClassLogit
+from ebflow.alignment.metrics import alignments, cosine, dsm, fisher_ratio, gradients, shuffled
+from ebflow.alignment.reference import Reference
+from ebflow.data.mixtures import GaussianMixture
+from ebflow.density import AutogradDensity
+from ebflow.directions import directions
+from ebflow.randomness import generator as derive
+from ebflow.randomness import normal
+from ebflow.traces import ESTIMATORS, two_sided
+
+D, C, N = 16, 4, 20_000
+NEAR = dict(rel=0.05)
+
+
+@pytest.fixture(scope="module")
+def case():
+    """Returns means, covariance, precision, labels and points."""
+    draws = derive(0, "case")
+    like = torch.empty(0, dtype=torch.float64)
+    root = torch.eye(D) + 0.3 * normal((D, D), like, draws) / D**0.5
+    covariance = 2 * root @ root.mT
+    means = 2 * normal((C, D), like, draws)
+    labels = torch.arange(N) % C
+    noise = normal((N, D), like, draws) @ torch.linalg.cholesky(covariance).mT
+    return means, covariance, torch.linalg.inv(covariance), labels, means[labels] + noise
+
+
+def bayes(means, precision):
+    """Returns f_i = −½ (x − μ_i)·P (x − μ_i)."""
+
+    def logits(x):
+        z = x.unsqueeze(1) - means
+        return -0.5 * torch.einsum("bci,ij,bcj->bc", z, precision, z)
+
+    return logits
+
+
+def straight(means, precision):
+    """Returns the same classifier with logits linear in x."""
+    mu = means @ precision
+    return lambda x: x @ mu.mT - 0.5 * (mu * means).sum(1)
+
+
+def pattern():
+    t = normal((D,), torch.empty(0, dtype=torch.float64), derive(1))
+    return t / t.norm()
+
+
+def reference(means, covariance):
+    one = torch.ones(1, dtype=torch.float64)
+    return Reference([GaussianMixture(one, mean[None], covariance[None]) for mean in means])
+
+
+def aligned(logits, case):
+    """Returns mean A1, A2 and A3, and relF."""
+    means, covariance, _, labels, x = case
+    found, scores = gradients(logits, x, labels), reference(means, covariance).at(x)
+    own = scores.classes[labels, torch.arange(N)]
+    mean = {name: float(values.mean()) for name, values in alignments(found, scores).items()}
+    return mean, fisher_ratio(found.own, own)
+
+
+def matching(logits, case):
+    """Returns J, the mean of the exact score-matching objective, and the mean trace."""
+    labels, x = case[3][:500], case[4][:500]
+    density = ClassLogit(logits, labels)
+    loss = objectives.exact_sm(density, x, generator=derive(0))
+    trace = density.score_and_laplacian(x)[1]
+    return float(loss.detach().mean()), float(trace.detach().mean())
+
+
+def test_bayes_logits_are_the_scores(case):
+    means, _, precision, _, _ = case
+    mean, (relative, best) = aligned(bayes(means, precision), case)
+    assert mean == pytest.approx({"A1": 1, "A2": 1, "A3": 1}, abs=1e-9)
+    assert relative < 1e-18 and best < 1e-18
+    value, trace = matching(bayes(means, precision), case)
+    assert trace == pytest.approx(-float(precision.trace()))
+    assert value == pytest.approx(-float(precision.trace()) / 2, **NEAR)
+
+
+def test_a_perfect_classifier_may_have_no_alignment_of_densities(case):
+    means, _, precision, labels, x = case
+    plain, quadratic = straight(means, precision), bayes(means, precision)
+    torch.testing.assert_close(plain(x).softmax(1), quadratic(x).softmax(1))
+    mean, (relative, _) = aligned(plain, case)
+    mu = means @ precision
+    # The cosine of a fixed and a symmetric random direction in 16 dimensions: 1/√(16 n).
+    assert abs(mean["A1"]) < 4 / (D * N) ** 0.5 * 4 and mean["A3"] == pytest.approx(1, abs=1e-9)
+    expected = 1 + float(mu.square().sum(1).mean() / precision.trace())
+    assert relative == pytest.approx(expected, **NEAR)
+    value, trace = matching(plain, case)
+    assert trace == pytest.approx(0, abs=1e-12)
+    assert value == pytest.approx(float(mu.square().sum(1).mean()) / 2, **NEAR)
+
+
+def test_a_ripple_of_all_logits_ruins_the_density_alone(case):
+    means, _, precision, labels, x = case
+    w = pattern()
+    wavy = shifted(bayes(means, precision), sine(w, 50.0))
+    told = invariants(bayes(means, precision), wavy, x[:500], labels[:500])
+    assert told.posterior < 1e-10 and told.same == 1 and told.loss < 1e-9
+    assert told.logit_gradient > 10 and told.loss_gradient < 1e-6
+    mean, (relative, _) = aligned(wavy, case)
+    assert abs(mean["A1"]) < 0.1 and mean["A3"] == pytest.approx(1, abs=1e-9)
+    wave = (2 * torch.pi * 50 * torch.cos(2 * torch.pi * x @ w)).square().mean()
+    assert relative == pytest.approx(float(wave / precision.trace()), **NEAR)
+
+
+@pytest.mark.parametrize("step", [0.01, 0.1, 1.0])
+def test_the_one_sided_variance_of_bayes_logits(case, step):
+    """Exact for quadratic logits; the variance of a variance is 2/n for a Gaussian h."""
+    means, _, precision, labels, x = case
+    found = estimates("taylor", "gaussian", step, case)
+    gradient = ClassLogit(bayes(means, precision), labels[:1]).score(x[:1]).square().sum()
+    expected = 4 * gradient / step**2 + 2 * precision.square().sum()
+    assert float(found.var()) == pytest.approx(float(expected), **NEAR)
+    assert abs(found.mean() + precision.trace()) < 4.5 * found.std() / N**0.5
+
+
+@pytest.mark.parametrize(("kind", "off"), [("gaussian", 0), ("rademacher", 1)])
+@pytest.mark.parametrize("estimator", ["taylor_cv", "two_sided", "hutchinson"])
+def test_the_other_variances_of_bayes_logits(case, estimator, kind, off):
+    precision = case[2]
+    found = estimates(estimator, kind, 0.1, case)
+    diagonal = precision.diagonal().square().sum()
+    expected = 2 * (precision.square().sum() - off * diagonal)
+    assert float(found.var()) == pytest.approx(float(expected), **NEAR)
+    assert abs(found.mean() + precision.trace()) < 4.5 * found.std() / N**0.5
+
+
+def estimates(estimator, kind, step, case):
+    """Returns N estimates of the trace at one point."""
+    means, _, precision, labels, x = case
+    density = ClassLogit(bayes(means, precision), labels[:1].expand(N))
+    points = x[:1].expand(N, -1)
+    u = directions(kind, 1, points, derive(2))
+    return ESTIMATORS[estimator](density, points, u, step)[1][0].detach()
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("gaussian", 6), ("rademacher", 2)])
+def test_the_bias_of_differences_of_a_quartic(kind, factor):
+    density = AutogradDensity(lambda x: (x**4).sum(1))
+    x = torch.zeros(100_000, D, dtype=torch.float64)
+    u = directions(kind, 1, x, derive(3))
+    found = float(two_sided(density, x, u, 0.1)[1].mean())
+    assert found == pytest.approx(factor * D * 0.01, **NEAR)
+
+
+@pytest.mark.parametrize("mu", [1e-3, 1e-2, 0.1])
+def test_the_stability_penalty_shrinks_scores_by_the_law(case, mu):
+    """a* = 1/(1 + 2 μ T) with T = E‖s‖² = tr P, found by minimising over a."""
+    means, _, precision, labels, x = case
+    scale = torch.ones((), dtype=torch.float64, requires_grad=True)
+    base = bayes(means, precision)
+    density = ClassLogit(lambda x: scale * base(x), labels[:2000])
+    optimizer = torch.optim.LBFGS([scale], line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = objectives.exact_sm(density, x[:2000], generator=derive(0), stability=mu).mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    law = 1 / (1 + 2 * mu * float(precision.trace()))
+    assert float(scale.detach()) == pytest.approx(law, **NEAR)
+
+
+def test_a_linear_shift_moves_a1_alone(case):
+    means, _, precision, labels, x = case
+    t, base = pattern(), bayes(means, precision)
+    fooled = shifted(base, linear(t, 1e3))
+    told = invariants(base, fooled, x[:500], labels[:500])
+    assert told.posterior < 1e-10 and told.same == 1
+    mean, _ = aligned(fooled, case)
+    scores = reference(means, case[1]).at(x)
+    own = scores.classes[labels, torch.arange(N)]
+    expected = float(cosine(t.expand(N, -1), own).mean())
+    assert mean["A1"] == pytest.approx(expected, abs=0.02)
+    assert mean["A3"] == pytest.approx(1, abs=1e-9)
+    before, after = matching(base, case), matching(fooled, case)
+    assert after[1] == pytest.approx(before[1])
+    assert after[0] == pytest.approx(before[0] + 1e3**2 / 2, **NEAR)
+
+
+def test_the_dsm_residual_is_twice_the_objective_of_the_smoothed_density(case):
+    """Of the exact scores of p * N(0, s²) it is −tr of their precision, by Stein's identity."""
+    means, covariance, _, labels, x = case
+    sigma = 0.5
+    smooth = torch.linalg.inv(covariance + sigma**2 * torch.eye(D))
+    noise = normal(x.shape, x, derive(4))
+    gradient = ClassLogit(bayes(means, smooth), labels).score(x + sigma * noise).detach()
+    cosines, residual = dsm(gradient, noise, sigma)
+    assert residual.value == pytest.approx(-float(smooth.trace()), abs=4.5 * residual.se)
+    assert cosines.mean() > 0.3
+
+
+def test_scores_of_other_points_are_no_scores(case):
+    means, covariance, precision, labels, x = case
+    found, scores = (
+        gradients(bayes(means, precision), x, labels),
+        reference(means, covariance).at(x),
+    )
+    other = shuffled(scores, derive(5))
+    assert not (other.marginal == scores.marginal).all(1).any()
+    assert abs(float(alignments(found, other)["A1"].mean())) < 0.03
+
+
+def test_posteriors_of_the_reference_are_bayes_rule(case):
+    means, covariance, precision, _, x = case
+    scores = reference(means, covariance).at(x)
+    torch.testing.assert_close(scores.posterior, bayes(means, precision)(x).softmax(1))
+    mixture = GaussianMixture(
+        torch.ones(C, dtype=torch.float64), means, covariance.expand(C, D, D)
+    )
+    torch.testing.assert_close(scores.marginal, mixture.score(x))
+
+
+def test_a_marginal_reference_has_a2_alone(case):
+    means, covariance, precision, labels, x = case
+    mixture = GaussianMixture(
+        torch.ones(C, dtype=torch.float64), means, covariance.expand(C, D, D)
+    )
+    found = alignments(gradients(bayes(means, precision), x, labels), Reference([mixture]).at(x))
+    assert list(found) == ["A2"] and float(found["A2"].mean()) == pytest.approx(1, abs=1e-9)

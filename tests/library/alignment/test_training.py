@@ -1,0 +1,154 @@
+"""Training of classifiers: exact resume, faults told, and the targets on digits."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from ebflow.alignment.classifiers import mlp, resnet18
+from ebflow.alignment.logit import ClassLogit
+from ebflow.alignment.regularisers import collapse, gradient_norm, score_matching
+from ebflow.alignment.training import Training
+from ebflow.errors import NonFinite
+from ebflow.randomness import generator as derive
+from ebflow.randomness import normal
+
+from ..bijections.cases import seeded
+
+
+def training(network=None, **options):
+    x = torch.rand(40, 16, generator=seeded())
+    labels = (x[:, 0] > 0.5).long()
+    given = {"optimizer": partial(torch.optim.Adam, lr=1e-2), "batch_size": 16, "epochs": 4}
+    network = network or mlp((4, 4), 2, hidden=8, generator=derive(0))
+    return Training(network, x, labels, held=(x, labels), **given | options)
+
+
+def weights(trained):
+    return torch.cat([p.detach().flatten() for p in trained.network.parameters()])
+
+
+def finish(trained):
+    return list(trained.run())
+
+
+@pytest.mark.parametrize("regulariser", [None, score_matching(), gradient_norm()])
+def test_a_resumed_training_is_the_uninterrupted_one(regulariser):
+    options = {"regulariser": regulariser, "weight": 0.1, "noise": 0.1, "clip": 1.0, "warmup": 0.5}
+    whole, first = training(**options), training(**options)
+    told = finish(whole)
+    run = first.run()
+    next(run), next(run)
+    second = training(**options)
+    second.resume(first.epoch, first.network.state_dict(), first.state())
+    assert [e.metrics for e in finish(second)] == [e.metrics for e in told[2:]]
+    assert torch.equal(weights(second), weights(whole))
+
+
+def test_a_weight_of_nothing_is_plain_cross_entropy():
+    plain, none = training(noise=0.1), training(noise=0.1, regulariser=score_matching())
+    finish(plain), finish(none)
+    assert torch.equal(weights(plain), weights(none))
+
+
+def test_the_weight_rises_over_the_warm_up():
+    warm = training(regulariser=gradient_norm(), weight=0.5, warmup=1.0, epochs=1)
+    run = finish(warm)[0].metrics
+    # Two batches: at progress 0 and ½ of the only epoch.
+    x, labels = warm.x, warm.labels
+    assert run["train/loss"] < run["train/cross_entropy"] + 0.5 * run["train/penalty"]
+    plain = training(epochs=1, batch_size=40)
+    warm = training(epochs=1, batch_size=40, regulariser=gradient_norm(), weight=0.5, warmup=1.0)
+    finish(plain), finish(warm)
+    torch.testing.assert_close(weights(plain), weights(warm))
+    assert len(x) == len(labels) == 40
+
+
+def test_the_loss_is_cross_entropy_and_the_weighed_penalty():
+    found = finish(training(regulariser=gradient_norm(), weight=0.5))[0].metrics
+    expected = found["train/cross_entropy"] + 0.5 * found["train/penalty"]
+    assert found["train/loss"] == pytest.approx(expected)
+
+
+def test_the_network_sees_a_batch_once_beside_gradient_norm():
+    network, seen = mlp((4, 4), 2, hidden=8, generator=derive(0)), []
+    network.register_forward_hook(lambda *_: seen.append(1))
+    trained = training(network, regulariser=gradient_norm(), weight=1.0, epochs=1)
+    trained.network.train()
+    trained._step(torch.arange(16), 0, 1)
+    assert len(seen) == 1
+
+
+def test_noisy_passes_leave_running_statistics_alone():
+    """They move as cross-entropy alone moves them, for all directions of the regulariser."""
+
+    def moved(regulariser):
+        network = resnet18((2, 2), 2, hidden=32, normalisation="frozen", generator=derive(0))
+        rows = torch.rand(8, 4, generator=seeded())
+        labels = torch.arange(8) % 2
+        Training(
+            network, rows, labels, held=(rows, labels), regulariser=regulariser, weight=1e-9,
+            optimizer=partial(torch.optim.SGD, lr=0.0), batch_size=8, epochs=1,
+        )._epoch()  # fmt: skip
+        return network[2].running_mean
+
+    torch.testing.assert_close(moved(None), moved(score_matching(slices=3)))
+
+
+def test_a_loss_that_is_not_finite_ends_the_training():
+    broken = training(optimizer=partial(torch.optim.SGD, lr=1e200))
+    with pytest.raises(NonFinite, match=r"found (nan|inf) in epoch \d, expected a finite one"):
+        finish(broken)
+
+
+def test_a_batch_larger_than_the_rows_is_refused():
+    with pytest.raises(ValueError, match=r"batch_size: found 41, expected 1 … 40"):
+        training(batch_size=41)
+
+
+class Digits:
+    """Handwritten digits in [0, 1], the last 500 of them held out."""
+
+    def __init__(self):
+        from sklearn.datasets import load_digits
+
+        found = load_digits()
+        x = torch.tensor(found.data / 16, dtype=torch.get_default_dtype())
+        order = torch.randperm(len(x), generator=derive(0, "split"))
+        x, labels = x[order], torch.tensor(found.target)[order]
+        self.train, self.held = (x[:-500], labels[:-500]), (x[-500:], labels[-500:])
+
+    def fitted(self, **options):
+        network = mlp((8, 8), 10, generator=derive(0, "weights"))
+        optimizer = partial(torch.optim.Adam, lr=2e-3, fused=True)
+        trained = Training(network, *self.train, held=self.held, optimizer=optimizer, **options)
+        *_, last = trained.run()
+        return network, last.metrics["val/accuracy"]
+
+    def gradients(self, network):
+        """Returns mean norm and mean trace at noisy test points, and the mean DSM cosine."""
+        x, labels = self.held
+        noise = normal(x.shape, x, derive(1))
+        score, trace = ClassLogit(network, labels).score_and_laplacian(x + 0.1 * noise)
+        cosine = torch.cosine_similarity(score, -noise, dim=1).mean()
+        return float(score.norm(dim=1).mean()), float(trace.mean()), float(cosine)
+
+
+def test_the_recipe_aligns_digits_and_the_penalty_shrinks_by_the_law(single_precision):
+    """At 30 of the recipe's 50 epochs."""
+    digits = Digits()
+    options = {"noise": 0.1, "weight": 0.1, "epochs": 30}
+    free, _ = digits.fitted(regulariser=score_matching(stability=0.0), **options)
+    held, accuracy = digits.fitted(regulariser=score_matching(stability=1e-3), **options)
+    norm, trace, cosine = digits.gradients(free)
+    small, _, same = digits.gradients(held)
+    assert small / norm == pytest.approx(1 / (1 + 2e-3 * -trace), rel=0.05)
+    assert accuracy > 0.93 and cosine > 0.55 and same > 0.55
+
+
+def test_without_noise_and_penalty_the_density_collapses(single_precision):
+    digits = Digits()
+    options = {"weight": 1.0, "epochs": 25, "regulariser": score_matching(stability=0.0)}
+    network, accuracy = digits.fitted(noise=0.0, **options)
+    _, trace, _ = digits.gradients(network)
+    assert accuracy < 0.5 and "collapse" in collapse(trace, width=64, noise=0.1)

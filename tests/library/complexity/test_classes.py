@@ -1,0 +1,115 @@
+"""Empirical risk minimisation over finite classes, against direct sums and closed forms."""
+
+import math
+
+import pytest
+import torch
+
+from ebflow.complexity.classes import (
+    cumulative_losses,
+    erm,
+    far_class,
+    separation,
+    shift_losses,
+    shifts,
+)
+from ebflow.complexity.closed_forms import (
+    chance_of_error,
+    step_height,
+    worst_eta,
+)
+from ebflow.complexity.instances import Step, far_mode, gaussian
+from ebflow.data.mixtures import GaussianMixture
+from ebflow.randomness import generator
+
+SIZES = (1, 3, 8)
+
+
+def drawn(instance, trials, n, seed=0):
+    sample = instance.draw(trials * n, generator=generator(seed))
+    return [t.view(trials, n, -1) for t in instance.noisy(sample)]
+
+
+def test_nested_losses_are_direct_sums():
+    truth = far_mode(4.0, 0.3, size=2)
+    x, y = drawn(truth, 5, 8)
+    hypotheses = [truth.smoothed, gaussian(2).smoothed]
+    found = cumulative_losses(hypotheses, x, y, SIZES)
+    pairs = list(zip(x, y, strict=True))
+    for column, hypothesis in enumerate(hypotheses):
+        for row, m in enumerate(SIZES):
+            direct = [(hypothesis.score(a[:m]) - b[:m]).square().sum() for a, b in pairs]
+            torch.testing.assert_close(found[:, row, column], torch.stack(direct))
+
+
+def test_losses_of_shifts_are_those_of_their_scores():
+    truth, variance = gaussian(3), 1.0
+    x, y = drawn(truth, 4, 8)
+    moved = shifts(6, 3, 0.7, generator=generator(1), like=x)
+    laws = [GaussianMixture(torch.ones(1), mu[None], torch.full((1,), variance)) for mu in moved]
+    direct = cumulative_losses([*laws, truth.smoothed], x, y, SIZES)
+    found = shift_losses(moved, variance, x, y, SIZES)
+    torch.testing.assert_close(found, direct[..., :-1] - direct[..., -1:])
+    torch.testing.assert_close(moved.norm(dim=1), torch.full((6,), 0.7))
+
+
+def test_a_separated_shift_is_off_by_two_epsilon():
+    truth = gaussian(3)
+    mu = shifts(
+        1, 3, separation(0.35, 1.0, truth.sigma), generator=generator(1), like=torch.ones(1)
+    )
+    law = GaussianMixture(torch.ones(1), mu, torch.ones(1))
+    x = torch.zeros(1, 3)
+    gap = (law.score(x) - truth.smoothed.score(x)).norm()
+    assert float(truth.sigma * gap) == pytest.approx(0.7)
+
+
+def test_equal_losses_are_chosen_from_at_random():
+    """Two of three are least in 10,000 rows; five binomial deviations are let pass."""
+    losses = torch.tensor([[1.0, 0.0, 0.0]]).expand(10_000, 3)
+    found = torch.bincount(erm(losses, generator=generator(0)), minlength=3)
+    assert found[0] == 0 and abs(int(found[1]) - 5000) < 5 * 50
+    assert erm(torch.tensor([[2.0, 1.0]]), generator=generator(0)).tolist() == [1]
+
+
+@pytest.mark.parametrize("ratio", [8.0, 16.0, 32.0, 64.0])
+def test_two_points_err_as_often_as_they_should(ratio):
+    """Within 3 standard errors of ½ (1 − η)ᵐ at each of 5 sizes; false alarms: 1.3 %."""
+    eta, trials = worst_eta(ratio, 0.5), 1000
+    sizes = [max(1, round(share / eta)) for share in (0.25, 0.5, 1, 2, 3)]
+    truth, wrong = far_mode(ratio, eta), far_mode(-ratio, eta)
+    x, y = drawn(truth, trials, sizes[-1], seed=7)
+    losses = cumulative_losses([truth.smoothed, wrong.smoothed], x, y, sizes)
+    rates = erm(losses, generator=generator(8)).double().mean(0)
+    expected = chance_of_error(torch.tensor(sizes), eta)
+    se = (expected * (1 - expected) / trials).sqrt()
+    assert ((rates - expected).abs() < 3 * se).all()
+
+
+@pytest.mark.parametrize("at", [1.5, 2.0, 2.5])
+def test_a_step_wins_no_more_often_than_its_stretch_is_unseen(at):
+    """Pr[wrong] ≤ ½ (1 − Φ̄(t))ᵐ about, and not far below; 3 standard errors are let pass."""
+    step = Step(step_height(at, 1.0), at)
+    tail, trials = 0.5 * math.erfc(at / math.sqrt(2)), 1000
+    sizes = [round(share / tail) for share in (0.25, 1, 3)]
+    truth = gaussian()
+    x, y = drawn(truth, trials, sizes[-1], seed=9)
+    losses = cumulative_losses([truth.smoothed, step], x, y, sizes)
+    rates = erm(losses, generator=generator(10)).double().mean(0)
+    bound = chance_of_error(torch.tensor(sizes), tail)
+    assert (rates < bound + 3 * (bound * (1 - bound) / trials).sqrt()).all()
+    assert rates[0] > 0.8 * bound[0]
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_the_class_has_45_laws_and_the_truth(size):
+    truth = far_mode(8.0, 0.03, size=size)
+    laws = far_class(truth, generator=generator(0))
+    assert len(laws) == 45
+    x = torch.randn(9, size)
+    same = [law for law in laws if torch.allclose(law.score(x), truth.smoothed.score(x))]
+    exact = [law for law in same if law.means.shape == (2, size) and law.means[1, 0] > 5]
+    assert len(exact) == 1
+    if size == 1:
+        bulks = sorted({float(law.means[0, 0]) for law in laws})
+        assert bulks == pytest.approx([-1, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1])

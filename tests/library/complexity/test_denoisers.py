@@ -1,0 +1,100 @@
+"""Ensembles of networks: each is what it would be alone, and learns the score."""
+
+import pytest
+import torch
+
+from ebflow.complexity import errors
+from ebflow.complexity.closed_forms import (
+    HALF,
+    worst_eta,
+)
+from ebflow.complexity.denoisers import Denoisers, Draws, fit
+from ebflow.complexity.instances import far_mode, gaussian
+from ebflow.randomness import generator
+
+
+def ensemble(count, size=1, radius=4.0, seed=0, **options):
+    found = Denoisers(
+        count, size, radius=radius, sigma=HALF, tau=HALF, generator=generator(seed), **options
+    )
+    return found.double()
+
+
+def drawn(instance, sets, n, seed=1):
+    sample = instance.draw(sets * n, generator=generator(seed))
+    return [t.view(sets, n, -1) for t in (sample.clean, sample.noise)]
+
+
+def test_the_network_is_the_one_that_is_written_down():
+    net = ensemble(2, size=3)
+    x = torch.randn(2, 5, 3)
+    sigma, variance = 1.3, HALF**2 + 1.3**2
+    features = torch.cat(
+        [x / 4, x / (3 * variance**0.5), torch.full((2, 5, 1), 1.3 / HALF).log()], -1
+    )
+    for e in range(2):
+        h = features[e]
+        for index, (weight, bias) in enumerate(zip(net.weights, net.biases, strict=True)):
+            h = (h.relu() if index else h) @ weight[e] + bias[e]
+        expected = 4 * h + x[e] * HALF**2 / variance
+        torch.testing.assert_close(net(x, sigma)[e], expected)
+        torch.testing.assert_close(net.at(sigma).score(x)[e], (expected - x[e]) / sigma**2)
+
+
+def test_networks_do_not_see_each_other():
+    """A network's gradient, and so its training, has nothing of another's loss."""
+    net = ensemble(3)
+    net(torch.randn(3, 4, 1), HALF)[1].square().sum().backward()
+    for parameter in net.parameters():
+        assert not parameter.grad[[0, 2]].any() and parameter.grad[1].any()
+
+
+def test_a_batch_is_of_the_first_samples_of_its_own_set():
+    clean = torch.arange(20.0).view(2, 10, 1)
+    draws = Draws(clean, -clean, torch.tensor([0, 1, 1]), torch.tensor([10, 3, 1]), generator(0))
+    x, z = draws.batch(400)
+    assert torch.equal(z, -x)
+    seen = [sorted(set(row.flatten().tolist())) for row in x]
+    assert seen == [list(range(10)), [10.0, 11.0, 12.0], [10.0]]
+
+
+@pytest.mark.parametrize("noise", ["once", "fresh"])
+def test_the_score_is_learnt_from_many_samples_and_not_from_few(noise):
+    truth = gaussian(2)
+    clean, z = drawn(truth, 1, 4096)
+    net = ensemble(2, size=2, radius=1.0)
+    draws = Draws(clean, z, torch.tensor([0, 0]), torch.tensor([4, 4096]), generator(2))
+    fit(net, draws, noise=noise, steps=300, rows=64)
+    test = truth.stratified(2000, generator=generator(3))
+    found = errors.distances(net.at(truth.sigma), truth.smoothed, test.noisy)
+    few, many = (truth.sigma * errors.l2(found, test.weights)).tolist()
+    assert many < 0.15 and few > 2 * many
+
+
+def test_a_network_that_saw_no_far_sample_misses_two_epsilon():
+    """What it makes of the far mode is beyond its samples: nine networks are about 2 ε off."""
+    ratio, epsilon = 16.0, 0.35
+    truth = far_mode(ratio, worst_eta(ratio, epsilon))
+    sample = truth.draw(1024, generator=generator(4), missed=True)
+    net = ensemble(9, radius=ratio * HALF)
+    clean, z = sample.clean[None], sample.noise[None]
+    owner = torch.zeros(9, dtype=torch.long)
+    draws = Draws(clean, z, owner, owner + 1024, generator(5))
+    fit(net, draws, noise="fresh", steps=300)
+    test = truth.stratified(1000, generator=generator(6))
+    found = errors.distances(net.at(truth.sigma), truth.smoothed, test.noisy)
+    missed = truth.sigma * errors.l2(found, test.weights, test.component == 1)
+    assert missed.min() > epsilon and float(missed.median()) == pytest.approx(0.7, rel=0.3)
+    assert (truth.sigma * errors.quantile(found, test.weights, 0.1)).median() < 0.3
+
+
+def test_a_level_is_drawn_for_every_example_where_samplers_need_them():
+    truth = gaussian()
+    clean, z = drawn(truth, 1, 2048)
+    net = ensemble(1, radius=1.0)
+    draws = Draws(clean, z, torch.tensor([0]), torch.tensor([2048]), generator(7))
+    fit(net, draws, noise="fresh", highest=4.0, steps=400)
+    for sigma in (HALF, 3.0):
+        x = torch.linspace(-2, 2, 9)[:, None] * (0.5 + sigma**2) ** 0.5
+        exact = truth.clean.smoothed(sigma).score(x)
+        assert (sigma * (net.at(sigma).score(x)[0] - exact)).abs().max() < 0.35

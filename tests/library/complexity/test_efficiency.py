@@ -1,0 +1,130 @@
+"""Asymptotic variances: against published numbers, limits, and estimates from drawn samples."""
+
+import math
+
+import pytest
+import torch
+from scipy.stats import chi2
+from torch.nn import functional as F
+
+from ebflow.complexity import efficiency
+from ebflow.complexity.efficiency import (
+    denoising_precision,
+    estimates,
+    mode_weight,
+    mode_weight_limit,
+    mode_weight_ml,
+    samples,
+    sliced_precision,
+)
+from ebflow.randomness import generator, normal, rademacher
+
+ML = {0.5: 19.6, 1: 7.27, 1.5: 4.98, 2: 4.30, 2.5: 4.08, 3: 4.02, 4: 4.00, 5: 4.00}
+RATIO = {
+    0: (1.08, 1.66, 3.50, 9.42, 32.1, 139.5, 5.54e3, 5.91e5),
+    0.5: (1.02, 1.19, 1.62, 2.59, 4.98, 11.7, 118, 2.59e3),
+    1: (1.00, 1.01, 1.06, 1.20, 1.51, 2.11, 5.79, 23.7),
+    2: (1.01, 1.05, 1.06, 1.04, 1.03, 1.04, 1.16, 1.45),
+    4: (1.02, 1.10, 1.14, 1.14, 1.10, 1.06, 1.02, 1.00),
+}
+"""Ratios to ML by σ, for the a of ``ML``."""
+
+
+@pytest.mark.parametrize("a", ML)
+def test_the_likelihoods_variance(a):
+    assert mode_weight_ml(a) == pytest.approx(ML[a], rel=2e-3)
+
+
+@pytest.mark.parametrize("sigma", RATIO)
+def test_the_table_of_ratios(sigma):
+    found = [mode_weight(a, sigma) / mode_weight_ml(a) for a in ML]
+    assert found == pytest.approx(RATIO[sigma], rel=6e-3)
+
+
+def test_the_variances_of_modes_far_apart_tend_to_their_limits():
+    assert mode_weight_ml(8.0, 0.3) == pytest.approx(1 / (0.3 * 0.7))
+    for a in (5.0, 8.0, 12.0):
+        ratio = mode_weight(a) / mode_weight_ml(a) / mode_weight_limit(a)
+        assert ratio == pytest.approx(1, abs=3 / a**2)
+
+
+def test_no_noise_is_the_limit_of_little():
+    assert mode_weight(1.0, 1e-4) == pytest.approx(mode_weight(1.0), rel=1e-6)
+
+
+def test_denoising_with_one_noise_has_v_over_two_sigma_squared_times_the_variance():
+    v, sigma = 0.7, 0.2
+    likelihood = 2 / (v + sigma**2) ** 2
+    assert denoising_precision(v, sigma, 1) / likelihood == pytest.approx(v / (2 * sigma**2))
+    assert denoising_precision(v, sigma, math.inf) == pytest.approx(2 * v**2 / (v + sigma**2) ** 4)
+
+
+def variance_agrees(estimate, expected, name):
+    """Tests a variance by χ²; false alarms: 1e-4 for each."""
+    low, high = chi2.ppf([5e-5, 1 - 5e-5], len(estimate) - 1) / (len(estimate) - 1)
+    found = float(estimate.var())
+    assert low < found / expected < high, (name, found, expected)
+
+
+@pytest.mark.parametrize("draws", [1, 4])
+@pytest.mark.parametrize("sigma", [0.3, 1.0])
+def test_precision_by_denoising(sigma, draws):
+    """2000 estimates from 500 samples of N(0, 1): λ̂ = −Σ x y / Σ x² with y = −z/σ."""
+    g, like, n, v = generator(0, draws), torch.zeros(()), 500, 1.0
+    rows = []
+    for _ in range(20):
+        clean = normal((100, n, 1), like, g)
+        z = normal((100, n, draws), like, g)
+        x = clean + sigma * z
+        rows.append((x * z / sigma).sum((1, 2)) / x.square().sum((1, 2)))
+    found = (torch.cat(rows) - 1 / (v + sigma**2)) * math.sqrt(n)
+    variance_agrees(found, denoising_precision(v, sigma, draws), (sigma, draws))
+
+
+@pytest.mark.parametrize("slices", [1, 5])
+@pytest.mark.parametrize("size", [2, 10])
+def test_isotropic_precision_by_slices(size, slices):
+    """λ minimises ½ λ² E(v·x)² − λ E|v|²; 2000 estimates from 500 samples."""
+    g, like, n = generator(1, size, slices), torch.zeros(()), 500
+    rows = []
+    for _ in range(20):
+        x = normal((100, n, 1, size), like, g)
+        v = rademacher((100, n, slices, size), like, g)
+        rows.append(size / ((v * x).sum(-1) ** 2).mean((1, 2)))
+    found = (torch.cat(rows) - 1) * math.sqrt(n)
+    variance_agrees(found, sliced_precision(size, slices), (size, slices))
+
+
+@pytest.mark.parametrize("name, sigma", [("ml", 0.0), ("ism", 0.0), ("dsm", 2.0)])
+def test_the_mode_weight_from_samples(name, sigma):
+    """300 estimates from 2000 samples, modes at ±1."""
+    x = samples(1.0, 0.5, (300, 2000), generator=generator(2))
+    found = estimates(name, x, 1.0, sigma=sigma)
+    expected = mode_weight_ml(1.0) if name == "ml" else mode_weight(1.0, sigma)
+    assert abs(float(found.mean())) < 4 * math.sqrt(expected / 2000 / 300)
+    variance_agrees(found * math.sqrt(2000), expected, name)
+
+
+@pytest.mark.parametrize("name", efficiency.ESTIMATORS)
+def test_an_estimate_minimises_the_objective(name):
+    """The gradient of −log p, of ½ s² + s' and of its mean over noises vanishes at θ̂."""
+    a, sigma = 1.5, 0.5 if name == "dsm" else 0.0
+    x = samples(a, 0.3, (3, 500), generator=generator(3))
+    theta = estimates(name, x, a, sigma=sigma)[:, None].requires_grad_()
+    nodes, weights = efficiency._hermite(efficiency.HERMITE if sigma else 1)
+    noisy = (x[..., None] + sigma * nodes).requires_grad_()
+    log_p = log_prob(noisy, theta[..., None], a, 1 + sigma**2)
+    if name == "ml":
+        loss = -log_p.sum()
+    else:
+        s = torch.autograd.grad(log_p.sum(), noisy, create_graph=True)[0]
+        bend = torch.autograd.grad(s.sum(), noisy, create_graph=True)[0]
+        loss = ((0.5 * s * s + bend) @ weights).sum()
+    assert torch.autograd.grad(loss, theta)[0].abs().max() < 1e-7
+
+
+def log_prob(x, theta, a, variance):
+    """Returns the log-density of the mixture at any θ, up to a constant."""
+    sides = torch.stack([F.logsigmoid(theta) - (x - a) ** 2 / (2 * variance),
+                         F.logsigmoid(-theta) - (x + a) ** 2 / (2 * variance)])  # fmt: skip
+    return sides.logsumexp(0)

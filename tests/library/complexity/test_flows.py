@@ -1,0 +1,88 @@
+"""Flows on few samples: mixtures on the line and the project's own, by its objectives."""
+
+import pytest
+import torch
+from scipy.integrate import quad
+
+from ebflow import architectures, objectives
+from ebflow.complexity.flows import Pairs, _some, fit, line_divergence, pair_truth
+from ebflow.randomness import generator
+
+LAW = pair_truth(1.5, 0.3)
+
+
+def at_truth(count=1):
+    pairs = Pairs((1.5, -1.5), count)
+    pairs.logit.data.fill_(float(torch.tensor(0.3).logit()))
+    return pairs
+
+
+def test_the_density_is_the_mixtures():
+    x = torch.linspace(-4, 4, 10)[:, None]
+    torch.testing.assert_close(at_truth(2).log_prob(x), LAW.log_prob(x))
+    torch.testing.assert_close(at_truth(2).score(x), LAW.score(x))
+
+
+def test_the_divergence_is_the_integral():
+    pairs = Pairs((1.5, -1.5), 2)
+    pairs.log_scales.data[0, 1] = 0.4
+
+    def term(x, e):
+        point = torch.tensor([[x]])
+        log_p = LAW.log_prob(point)
+        gap = log_p - pairs.log_prob(point.repeat(2, 1))[e].detach()
+        return float(log_p.exp() * gap)
+
+    expected = [quad(term, -12, 12, args=(e,), limit=200)[0] for e in (0, 1)]
+    assert line_divergence(LAW, pairs, 2).tolist() == pytest.approx(expected, abs=1e-8)
+    assert line_divergence(LAW, at_truth()).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("name", ["ml", "exact_sm", "ssm"])
+def test_objectives_see_every_mixture_alone(name):
+    """Two at once are what each is alone; on the line slices by signs are the whole trace."""
+    x = LAW.sample(2 * 64, generator=generator(0)).view(2, 64, 1)
+    objective = objectives.OBJECTIVES[name]
+    both = Pairs((1.5, -1.5), 2)
+    fit(both, x, objective, generator=generator(1), steps=20)
+    for e in (0, 1):
+        alone = Pairs((1.5, -1.5), 1)
+        fit(alone, x[e : e + 1], objective, generator=generator(1), steps=20)
+        torch.testing.assert_close(both.means[:, e], alone.means[:, 0])
+
+
+def test_likelihood_has_half_a_nat_over_m_a_parameter():
+    """m KL of 200 fits to 400 samples: 5/2 by a χ² law of 5 degrees; 4 deviations are let pass."""
+    law = pair_truth(2.5, 0.3)
+    x = law.sample(200 * 400, generator=generator(2)).view(200, 400, 1)
+    pairs = Pairs((2.5, -2.5), 200)
+    fit(pairs, x, objectives.ml, generator=generator(3), steps=250, lr=0.05)
+    found = 400 * line_divergence(law, pairs, 200)
+    assert abs(float(found.mean()) - 2.5) < 4 * (10 / 4 / 200) ** 0.5 + 0.1
+
+
+def test_denoising_learns_the_smoothed_law():
+    x = LAW.sample(4000, generator=generator(4)).view(1, 4000, 1)
+    pairs = Pairs((1.5, -1.5), 1)
+    fit(pairs, x, objectives.dsm, generator=generator(5), steps=200, lr=0.05, sigma=1.0)
+    own = float(line_divergence(LAW.smoothed(1.0), pairs))
+    assert own < 0.01 < 0.03 < float(line_divergence(LAW, pairs))
+
+
+def test_a_flow_is_trained_as_one_of_one():
+    """One dense layer on N(0, Σ): the mean and covariance of maximum likelihood."""
+    x = torch.randn(1, 300, 2, generator=torch.Generator().manual_seed(0)) @ torch.tensor(
+        [[1.0, 0.0], [0.7, 0.5]]
+    )
+    flow = architectures.dense((2,), depth=1)
+    fit(flow, x, objectives.ml, generator=generator(6), steps=400, lr=0.05)
+    weight = flow.layers[0].weight.detach()
+    covariance = torch.linalg.inv(weight.mT @ weight)
+    torch.testing.assert_close(covariance, torch.cov(x[0].mT, correction=0), rtol=1e-3, atol=1e-3)
+
+
+def test_a_step_may_take_some_of_the_samples():
+    x = torch.arange(6.0).view(2, 3, 1)
+    found = _some(x, 100, generator(7))
+    assert found.shape == (2, 100, 1)
+    assert set(found[1].flatten().tolist()) == {3.0, 4.0, 5.0}

@@ -1,0 +1,148 @@
+"""Hard instances: closed forms against integrals, mixtures and drawn samples."""
+
+import math
+
+import pytest
+import torch
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from ebflow.complexity import errors
+from ebflow.complexity.closed_forms import (
+    HALF,
+    chance_of_error,
+    missed_error,
+    step_height,
+    worst_eta,
+)
+from ebflow.complexity.instances import Step, far_mode, gaussian
+from ebflow.data.mixtures import GaussianMixture
+from ebflow.randomness import generator
+
+WIDTHS = {"equal": (HALF, HALF), "narrow": (0.5, 0.2), "wide": (0.3, 1.0)}
+"""σ and τ."""
+
+
+@pytest.mark.parametrize("widths", WIDTHS.values(), ids=WIDTHS)
+def test_the_score_is_the_closed_form(widths):
+    sigma, tau = widths
+    ratio, eta, variance = 6.0, 0.01, sigma**2 + tau**2
+    instance = far_mode(ratio, eta, size=3, sigma=sigma, tau=tau)
+    x = 2 * torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    radius = ratio * sigma
+    odds = math.log(eta / (1 - eta)) + radius * x[:, 0] / variance - radius**2 / (2 * variance)
+    expected = -x / variance
+    expected[:, 0] += radius / variance * torch.sigmoid(odds)
+    torch.testing.assert_close(instance.smoothed.score(x), expected)
+
+
+@pytest.mark.parametrize("ratio", [8.0, 64.0, 512.0])
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_missed_mode_costs_two_epsilon_and_no_quantile(ratio, size):
+    """Whether it is sought on the wrong side or not at all; stable at R/σ = 512."""
+    epsilon = 0.35
+    eta = worst_eta(ratio, epsilon)
+    truth = far_mode(ratio, eta, size=size)
+    test = truth.stratified(2000, generator=generator(0))
+    assert missed_error(ratio, eta) == pytest.approx(2 * epsilon)
+    for wrong in (far_mode(-ratio, eta, size=size).smoothed, gaussian(size).smoothed):
+        found = errors.distances(wrong, truth.smoothed, test.noisy)
+        scaled = truth.sigma * errors.l2(found, test.weights)
+        assert float(scaled) == pytest.approx(2 * epsilon, rel=0.02)
+        assert truth.sigma * errors.quantile(found, test.weights, 2 * eta) < 0.01
+
+
+def test_the_wrong_side_costs_total_variation_eta():
+    """TV(p₊, p₋) = η (1 − o(1)), by an integral."""
+    eta = worst_eta(16.0, 0.35)
+    plus, minus = (far_mode(side * 16.0, eta).smoothed for side in (1, -1))
+
+    def gap(x):
+        point = torch.tensor([[x]])
+        return abs(float(plus.log_prob(point).exp() - minus.log_prob(point).exp()))
+
+    total = 0.5 * quad(gap, -20, 20, limit=400, points=[-16 * HALF, 0, 16 * HALF])[0]
+    assert total == pytest.approx(eta, rel=1e-6)
+
+
+def test_the_weight_falls_with_the_squared_distance():
+    assert worst_eta(8.0, 0.35) == pytest.approx(16 * 0.35**2 / 64)
+    assert worst_eta(8.0, 0.35) == pytest.approx(4 * worst_eta(16.0, 0.35))
+    with pytest.raises(ValueError, match="ratio: found 1.0 with epsilon 0.35"):
+        worst_eta(1.0, 0.35)
+
+
+def test_an_ornstein_uhlenbeck_process_is_the_same_in_other_coordinates():
+    """Its law at t, with means e⁻ᵗ μ, has the score eᵗ s(eᵗ x) of σ² = e²ᵗ − 1."""
+    t, clean = 0.4, far_mode(8.0, 0.1, size=2).clean
+    shrink, noise = math.exp(-t), 1 - math.exp(-2 * t)
+    process = GaussianMixture(
+        clean.weights, shrink * clean.means, shrink**2 * clean.covariances + noise
+    )
+    x = torch.randn(20, 2, generator=torch.Generator().manual_seed(1))
+    smooth = clean.smoothed(math.sqrt(math.exp(2 * t) - 1))
+    torch.testing.assert_close(process.score(x), smooth.score(x / shrink) / shrink)
+
+
+def test_labels_have_the_score_as_their_mean_and_the_known_noise():
+    """E y | x = s(x): x·y has the mean −D; label noise is τ²/(σ² V) each. False alarms: 1e-4."""
+    instance = gaussian(2)
+    x, y = instance.noisy(instance.draw(40_000, generator=generator(3)))
+    residual = (y - instance.smoothed.score(x)).square().sum(1)
+    for found, expected in (((x * y).sum(1), -2.0), (residual, 2 * 0.5 / 0.5)):
+        z = (found.mean() - expected) / found.std() * math.sqrt(len(found))
+        assert abs(float(z)) < norm.isf(2.5e-5)
+
+
+def test_what_is_missed_is_missed():
+    instance = far_mode(8.0, 0.5)
+    sample = instance.draw(1000, generator=generator(4), missed=True)
+    assert not sample.component.any() and sample.clean.abs().max() < 4
+    assert instance.draw(1000, generator=generator(4)).component.sum() > 400
+
+
+def test_test_points_are_of_every_component_alike():
+    test = far_mode(8.0, 1e-6).stratified(10, generator=generator(5))
+    assert torch.bincount(test.component).tolist() == [10, 10]
+    assert float(test.weights.sum()) == pytest.approx(1)
+    assert float(test.weights[test.component == 1].sum()) == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize("at", [1.5, 2.5, 3.5])
+def test_a_step_costs_about_epsilon_beyond_where_it_stands(at):
+    """σ² L2² by an integral: ε² less what the ramp of the sigmoid costs, 4 to 35 %."""
+    step = Step(step_height(at, 0.5), at)
+
+    def square(x):
+        point = torch.tensor([[x]])
+        return float((step.score(point) + point) ** 2) * norm.pdf(x)
+
+    mean = quad(square, -10, 12, points=[at], limit=400)[0]
+    assert 0.65 < HALF**2 * mean / 0.25 < 1
+    far = torch.tensor([[at - 20 / step.height], [at + 20 / step.height]])
+    torch.testing.assert_close(step.score(far) + far, torch.tensor([[0.0], [step.height]]))
+
+
+def test_the_published_step_is_the_score_of_a_mixture():
+    """η is 1e-97 at most heights; here it is large enough for a weight."""
+    m, height = 2, 17.5
+    step = Step.published(height, m)
+    at = 10 * math.sqrt(math.log(m))
+    eta = height / at * math.exp(-(height**2) / 2 + at * height)
+    assert 0 < eta < 0.01
+    law = GaussianMixture(
+        torch.tensor([eta, 1 - eta]), torch.tensor([[0.0], [height]]), torch.ones(2)
+    )
+    x = torch.linspace(-3, 25, 200)[:, None]
+    torch.testing.assert_close(step.score(x), law.score(x), rtol=1e-9, atol=1e-9)
+
+
+def test_two_rectified_units_are_nearly_the_step():
+    step, x = Step(20.0, 2.0), torch.linspace(-5, 5, 1001)[:, None]
+    away = (x - 2.0).abs() > 0.5
+    torch.testing.assert_close(step.rectified(x)[away], step.score(x)[away], atol=2e-3, rtol=0)
+
+
+def test_the_chance_of_an_error_starts_at_a_guess():
+    assert chance_of_error(0, 0.1) == 0.5
+    assert chance_of_error(100, 0.01) == pytest.approx(0.5 * math.exp(-1.005034), rel=1e-5)

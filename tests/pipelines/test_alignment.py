@@ -1,0 +1,461 @@
+"""The study of gradient alignment: its models, stages, claims, and a real run."""
+
+import json
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from ebflow.alignment import regularisers
+from ebflow.alignment.reference import Reference
+from ebflow.data.loader import Dataset
+from ebflow.data.mixtures import GaussianMixture
+from ebflow.data.prepare import prepare
+from ebflow.errors import BadInput
+from pipelines.alignment import fitting, verdicts
+from pipelines.alignment.config import (
+    AlignmentConfig,
+    ClassifierConfig,
+    FlowConfig,
+    MeasureConfig,
+    NetConfig,
+    RegulariserConfig,
+    ShiftConfig,
+)
+from pipelines.alignment.measures import Subject, measure
+from pipelines.alignment.models import BASELINE, SCALES, control, models, seeds
+from pipelines.alignment.references import Points
+from pipelines.alignment.table import Measured, entry, interval, lines
+from pipelines.alignment.trial import trial
+from pipelines.stages import classify, flow, reference
+
+from .conftest import NO_RAY, Store
+
+QUICK = ClassifierConfig(epochs=4, batch_size=64, regulariser={"name": "gnorm", "weight": 0.01})
+FAST = FlowConfig(
+    label=1, draws=4, training={"preprocess": {"logit": None, "shrinkage": 0.01},
+                                "objective": {"name": "lazy_ml"},
+                                "train": {"steps": 40, "validate_every": 10}},
+)  # fmt: skip
+
+
+class Untracked:
+    """A stage's run that keeps what it is told."""
+
+    def __init__(self):
+        self.rows, self.tags = [], {}
+
+    def log_params(self, params):
+        self.params = params
+
+    def log_input(self, manifest, context):
+        self.context = context
+
+    def log_metrics(self, metrics):
+        self.metrics = metrics
+
+    def log_rows(self, told):
+        self.rows += told
+
+    def set_tags(self, tags):
+        self.tags |= tags
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Prepared digits with classes."""
+    folder = tmp_path_factory.mktemp("digits") / "data"
+    prepare("digits", folder, label="label")
+    return folder
+
+
+def by_name(**options):
+    return {model.name: model for model in models(AlignmentConfig(**options))}
+
+
+def test_every_scale_has_a_baseline_and_every_score_its_control():
+    for scale, names in SCALES.items():
+        found = by_name(scale=scale)
+        assert list(found) == list(names) and names[0] == BASELINE
+    assert len(by_name()) >= 15 and seeds(AlignmentConfig()) == 3
+    for name in by_name():
+        if name.endswith("score"):
+            assert name.replace("score", "control") in by_name() or name == "score"
+
+
+def test_presets_reach_the_trainings():
+    found = by_name()
+    paper = found["paper-score"].classifier.regulariser
+    assert (paper.weight, paper.estimator, paper.directions) == (1e-3, "taylor", "gaussian")
+    assert (paper.step, paper.stability, paper.slices) == (0.01, 1e-3, 1)
+    assert found["code-anti"].classifier.regulariser.ceiling == 1e4
+    assert found["score"].classifier.regulariser.floor == 1.5
+    assert found["score-free"].classifier.regulariser.stability == 0
+    assert found["collapse"].classifier.noise == 0
+    assert found["paper-score"].preset == "paper" and found["code-gnorm"].preset == "official-code"
+    full = by_name(scale="full")["score"].classifier
+    assert (full.net.name, full.epochs, full.optimizer, full.lr) == ("resnet18", 200, "sgd", 0.1)
+
+
+def test_the_control_has_the_equivalent_strength():
+    found = by_name()
+    assert found["paper-control"].classifier.regulariser.weight == pytest.approx(0.081)
+    assert found["code-control"].classifier.regulariser.weight == pytest.approx(8.1e-4)
+    assert found["score-control"].classifier.regulariser.weight == 0.1
+    assert control(RegulariserConfig(name="score", weight=0.1)).name == "gnorm"
+
+
+def test_shifted_models_are_the_baselines_training():
+    found = by_name()
+    assert found["fool-shift"].classifier == found[BASELINE].classifier
+    assert found["fool-shift"].shift == ShiftConfig(name="linear", size=100.0)
+    assert found["score"].seeded(2).classifier.seed == 2
+
+
+def test_only_known_models_are_run():
+    assert list(by_name(models=("anti",))) == [BASELINE, "anti"]
+    with pytest.raises(BadInput, match=r"--models: found 'nothing', expected some of baseline"):
+        models(AlignmentConfig(models=("nothing",)))
+
+
+def test_the_floor_is_in_units_of_the_smoothed_data():
+    config = RegulariserConfig(name="score", floor=1.5)
+    assert fitting.penalty(config, (8, 8), 0.1).keywords["floor"] == pytest.approx(-9600)
+    assert fitting.penalty(RegulariserConfig(), (8, 8), 0.1) is None
+
+
+def fitted(digits, **changed):
+    return fitting.fit(QUICK.model_copy(update=changed), Dataset(digits))
+
+
+def test_a_collapse_is_diagnosed_by_name(digits):
+    """Data said to be smoothed by 100 have a floor that any network is below."""
+    assert fitted(digits).diagnosis == ""
+    told = fitted(digits, smoothing=100.0).diagnosis
+    assert told.startswith("collapse: mean trace -") and "below the floor -0.0064" in told
+
+
+def test_a_divergence_is_diagnosed_and_told_as_no_number(digits, tmp_path):
+    config = QUICK.model_copy(update={"lr": 1e30})
+    found = fitting.fit(config, Dataset(digits))
+    assert found.diagnosis.startswith("diverged: loss: found") and not found.epochs
+    fitting.save(tmp_path, found)
+    assert fitting.load(tmp_path, config.net, (8, 8), 10)[1]["diagnosis"] == found.diagnosis
+    assert trial(config, digits, tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("paper-score", ["a gradient-norm penalty in disguise: 8 mu / (K sigma²) = 80 > 1",
+                         "noise swamps the trace"]),
+        ("paper-anti", ["noise swamps the trace"]),
+        ("gnorm", []),
+        (BASELINE, []),
+    ],
+)  # fmt: skip
+def test_warnings_of_settings(digits, name, told):
+    regulariser = by_name()[name].classifier.regulariser
+    found = fitted(digits, regulariser=regulariser, epochs=1).warnings
+    assert len(found) == len(told)
+    assert all(line.startswith(start) for line, start in zip(found, told, strict=True))
+
+
+class Stop(Exception):
+    """Ends a stage in its middle."""
+
+
+def runs(stage, config, digits, folder):
+    """Returns a function that runs a stage in a folder, and its run."""
+    run = Untracked()
+    for name in ("out", "work"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    body = getattr(stage, stage.__name__.rpartition(".")[2])
+    body(config, digits, output=folder / "out", work=folder / "work", run=run)
+    return run
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(classify, "SAVE_S", 0.0)
+    whole = runs(classify, QUICK, digits, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(regularisers, "collapse", stopping(regularisers.collapse, 3))
+        with pytest.raises(Stop):
+            runs(classify, QUICK, digits, tmp_path / "parts")
+    again = runs(classify, QUICK, digits, tmp_path / "parts")
+    assert [row["metrics"] for row in again.rows] == [row["metrics"] for row in whole.rows]
+    one, other = ((tmp_path / k / "out" / fitting.MODEL).read_bytes() for k in ("whole", "parts"))
+    assert one == other
+
+
+def test_an_interrupted_flow_goes_on_to_the_same_weights(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(flow, "SAVE_S", 0.0)
+    runs(flow, FAST, digits, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(flow.Trainer, "validate", stopping(flow.Trainer.validate, 3))
+        with pytest.raises(Stop):
+            runs(flow, FAST, digits, tmp_path / "parts")
+    assert (tmp_path / "parts" / "work" / "last").exists()
+    runs(flow, FAST, digits, tmp_path / "parts")
+    one, other = (
+        (tmp_path / k / "out" / "checkpoint" / "ema.safetensors").read_bytes()
+        for k in ("whole", "parts")
+    )
+    assert one == other
+
+
+def stopping(function, count):
+    """Returns a function that stops at that call."""
+    calls = []
+
+    def stopped(*arguments, **options):
+        calls.append(1)
+        if len(calls) == count:
+            raise Stop
+        return function(*arguments, **options)
+
+    return stopped
+
+
+def test_a_trial_is_of_validation_rows(digits, tmp_path):
+    runs(flow, FAST, digits, tmp_path / "flow")
+    run, output = Untracked(), tmp_path / "reference"
+    output.mkdir()
+    trained = [tmp_path / "flow" / "out"]
+    reference.reference(
+        MeasureConfig(points=50), digits, trained, output=output, work=tmp_path, run=run
+    )
+    assert run.metrics["reference/points"] == 50 and "reference/accuracy" not in run.metrics
+    seen = []
+    found = trial(QUICK, digits, output, tell=lambda training, fitted: seen.append(training.epoch))
+    assert seen == [1, 2, 3, 4]
+    assert found.keys() == {"val/accuracy", "val/A2", "val/dsm_residual", "val/collapsed"}
+    again = trial(QUICK, digits, output)
+    assert again == found
+
+
+@pytest.fixture(scope="module")
+def subject():
+    """The Bayes classifier of two Gaussians, beside their exact scores."""
+    width, sigma = 16, 0.1
+    draws = torch.Generator().manual_seed(0)
+    means = torch.rand(2, width, generator=draws)
+    labels = torch.arange(300) % 2
+    noise = torch.randn(300, width, generator=draws)
+    points = Points(means[labels] + 0.05 * torch.randn(300, width, generator=draws), noise, sigma,
+                    labels)  # fmt: skip
+    variance = torch.full((1,), 0.05**2 + sigma**2)
+    exact = Reference([GaussianMixture(torch.ones(1), mean[None], variance) for mean in means])
+
+    def bayes(x):
+        return -(x.unsqueeze(1) - means).square().sum(2) / (2 * variance)
+
+    return Subject(bayes, bayes, bayes, (4, 4), points, exact.at(points.noisy), exact)
+
+
+MEASURE = MeasureConfig(points=300, samples=20, ascent=50, rate=1e-3, estimators=True)
+
+
+def test_the_measurement_of_a_perfect_density(subject):
+    numbers, arrays = measure(MEASURE, subject)
+    assert all(math.isfinite(value) for value in numbers.values())
+    for name in ("A1", "A2", "A3", "accuracy"):
+        assert numbers[name] == pytest.approx(1, abs=1e-4)
+    assert numbers["relF"] < 1e-6 and abs(numbers["A1/shuffled"]) < 0.2
+    assert numbers["trace"] == pytest.approx(-16 / 0.0125, rel=1e-4)
+    assert numbers["GAN-test"] == 1 and numbers["PP/own/centred"] > numbers["PP/own/random"]
+    assert arrays["estimators/taylor/gaussian"].shape == (4, 2)
+    assert arrays["gradients"].shape == arrays["saliency"].shape == (2, 16)
+    np.testing.assert_allclose(arrays["saliency"], arrays["gradients"], rtol=1e-4)
+
+
+def test_the_measurement_of_a_shifted_classifier(subject):
+    config = MEASURE.model_copy(update={"shift": ShiftConfig(name="linear", size=1e3)})
+    numbers, _ = measure(config, subject)
+    assert numbers["A3"] == pytest.approx(1, abs=1e-3) and abs(numbers["A1"]) < 0.5
+    assert numbers["fooled/same"] == 1 and numbers["fooled/logit_gradient"] > 5
+    assert numbers["fooled/posterior"] < 1e-3
+
+
+def measured(name, seed, numbers, **more):
+    model = {model.name: model for model in models(AlignmentConfig())}[name].seeded(seed)
+    return Measured(model, numbers, "", [], [{"probe/trace": -1e5}], {}, 64)
+
+
+def study(**tables):
+    """Returns lines of three seeds, from metrics by model."""
+    found = [
+        measured(name, seed, {k: v + 1e-4 * seed for k, v in numbers.items()})
+        for seed in range(3)
+        for name, numbers in tables.items()
+    ]
+    return lines(found)
+
+
+def verdict(claims, start):
+    return next(claim for claim in claims if claim.claim.startswith(start))
+
+
+QUALITY = {"reference/accuracy": 0.97}
+
+
+def test_claims_are_judged_by_their_numbers():
+    found = study(
+        baseline={"A1": 0.03, "accuracy": 0.98},
+        score={"A1": 0.8, "accuracy": 0.96, "gradient": 8.0},
+        **{
+            "score-free": {"gradient": 50.0, "trace": -2625.0},
+            "score-control": {"A1": 0.05},
+            "collapse": {"accuracy": 0.2},
+        },
+    )
+    claims = verdicts.claims(found, QUALITY)
+    assert verdict(claims, "Score matching by the stable recipe keeps").verdict == "holds"
+    assert verdict(claims, "Score matching by the stable recipe aligns").value > 0.79
+    law = verdict(claims, "The stability penalty")
+    assert law.verdict == "holds" and law.value == pytest.approx(
+        0.16 * (1 + 2e-3 * 2625), rel=0.01
+    )
+    assert verdict(claims, "It is the trace").verdict == "holds"
+    assert verdict(claims, "Without noise").value == pytest.approx(1e5 / 6400)
+    assert verdict(claims, "A ripple").verdict == "not tested at this scale"
+    assert verdict(claims, "The reference").verdict == "holds"
+
+
+def test_a_claim_that_fails_says_so():
+    found = study(baseline={"A1": 0.3}, score={"A1": 0.5, "accuracy": 0.5})
+    claims = verdicts.claims(found, {"reference/accuracy": 0.2})
+    for start in ("Without a regulariser", "Score matching by the stable recipe keeps",
+                  "Score matching by the stable recipe aligns", "The reference"):  # fmt: skip
+        assert verdict(claims, start).verdict == "does not hold"
+
+
+def test_one_seed_tests_nothing():
+    found = lines([measured("baseline", 0, {"A1": 0.0}), measured("score", 0, {"A1": 0.9})])
+    told = {claim.verdict for claim in verdicts.claims(found, {})}
+    assert told == {"not tested at this scale"}
+
+
+def test_overlap_is_in_half_widths_of_both_intervals():
+    found = study(baseline={"A1": 1.0}, score={"A1": 1.002})
+    half = interval(np.array([1.0, 1.0001, 1.0002]))
+    expected = 0.002 / (2 * (half.high - half.value))
+    assert verdicts.overlap(found["baseline"], found["score"], "A1") == pytest.approx(expected)
+    assert verdicts.overlap(found["score"], found["score"], "A1") == 0
+
+
+def test_an_entry_is_json_without_nan():
+    found = study(baseline={"A1": 0.1})["baseline"]
+    found = replace(found, seeds=[*found.seeds, measured("baseline", 3, {})])
+    told = json.loads(json.dumps(entry(found), allow_nan=False))
+    assert told["metrics"]["A1"] == {"value": None, "low": None, "high": None}
+    assert told["seeds"] == 4 and told["regulariser"] == "none"
+
+
+def test_normalisation_is_resnets():
+    with pytest.raises(ValueError, match="normalisation: found frozen, which mlp does not have"):
+        NetConfig(normalisation="frozen")
+
+
+@pytest.fixture(scope="module")
+def two_classes(tmp_path_factory):
+    """Digits 0 and 1 as a file of the user's, with their classes."""
+    found = load_digits(n_class=2)
+    pixels = pa.array(found.images.astype(np.uint8).reshape(-1))
+    column = pa.FixedSizeListArray.from_arrays(pixels, 64)
+    metadata = {"shape": json.dumps([8, 8]), "levels": json.dumps(17)}
+    path = tmp_path_factory.mktemp("two") / "zero-one.parquet"
+    made = pa.table({"image": column, "kind": found.target}).replace_schema_metadata(metadata)
+    pq.write_table(made, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ((), r"zero-one.parquet, column label: no such column of classes, .*--data.label"),
+        (("--data.label", "image"), r"column image: found fixed_size_list.*integer classes"),
+        (("--data.label", "kind", "--models", "x"), r"--models: found 'x', expected some of"),
+        (("--data.label", "kind", "--data.rows", "50"), r"--data.rows: found 40 training rows"),
+        (("--data.label", "kind", "--scale", "half"), r"--scale: found .?half"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(home, ebflow, two_classes, options, line):
+    found = ebflow("run", "gradient-alignment", "--data.source", two_classes, *options)
+    assert found.code == 2 and len(found.err) == 1 and not home.exists()
+    assert re.search(line, found.err[0]), found.err[0]
+
+
+def test_images_are_needed_for_convolutions(home, ebflow, tmp_path):
+    table = pa.table({"a": np.linspace(0, 1, 300), "b": np.linspace(1, 0, 300),
+                      "label": np.arange(300) % 2})  # fmt: skip
+    pq.write_table(table, tmp_path / "rows.parquet")
+    found = ebflow("run", "gradient-alignment", "--data.source", tmp_path / "rows.parquet",
+                   "--net", "cnn")  # fmt: skip
+    assert found.code == 2 and "--net: found cnn for examples of shape (2,)" in found.err[0]
+
+
+def test_a_dry_run_at_full_scale_lists_the_stages(home, ebflow):
+    found = ebflow("run", "gradient-alignment", "--scale", "full", "--dry-run")
+    assert found.code == 0 and not home.exists()
+    assert found.out[-6:] == [
+        f"{stage:<9} run"
+        for stage in ("prepare", "flow", "reference", "classify", "measure", "align")
+    ]
+
+
+def test_a_real_run_and_the_same_again(tmp_path, two_classes):
+    store = Store(tmp_path)
+    words = ("run", "gradient-alignment", "--scale", "smoke", "--seeds", "2",
+             "--data.source", two_classes, "--data.label", "kind",
+             "--reference.conditional", "True")  # fmt: skip
+    printed = store.run(*words)
+    folder = tmp_path / "runs" / "gradient-alignment" / "alignment"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [model["model"] for model in summary["models"]] == ["baseline", "score", "fool-shift"]
+    for model in summary["models"]:
+        for name in ("accuracy", "gradient", "trace", "A1", "A2", "A3", "relF", "DSM-cos"):
+            found = model["metrics"][name]
+            assert found["low"] <= found["value"] <= found["high"]
+    assert summary["reference"]["reference/accuracy"] > 0.9
+    claims = {claim["claim"]: claim for claim in summary["claims"]}
+    kept = claims["A shift of all logits leaves A3 and every prediction."]
+    assert kept["verdict"] == "holds" and kept["figure"] in printed + "alignment"
+    html = (folder / "report.html").read_text()
+    assert "A shift of all logits" in html and html.count("data:image/png") >= 8
+    assert {path.stem for path in (folder / "figures").iterdir()} >= {"gradients", "samples"}
+    again = store.run(*words, **NO_RAY)
+    assert "classify 0 ran, 5 cached" in again
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_targets_on_digits(tmp_path):
+    """Seed 0 and 1 of the recipe, its control, the fooled baseline and the collapse."""
+    store = Store(tmp_path)
+    names = ("score", "score-free", "score-control", "fool-shift", "collapse")
+    process = store.start("run", "gradient-alignment", "--seeds", 2, "--models", *names)
+    out, err = process.communicate()
+    assert process.returncode == 0, err + out
+    folder = tmp_path / "runs" / "gradient-alignment" / "alignment"
+    summary = json.loads((folder / "summary.json").read_text())
+    found = {model["model"]: model["metrics"] for model in summary["models"]}
+    told = {model["model"]: model["diagnosis"] for model in summary["models"]}
+    value = lambda model, name: found[model][name]["value"]  # noqa: E731
+    assert value("score", "accuracy") >= 0.95 and value("score", "A1") >= 0.7
+    assert value("baseline", "A1") <= 0.1
+    law = 1 / (1 - 2e-3 * value("score-free", "trace"))
+    assert value("score", "gradient") / value("score-free", "gradient") == pytest.approx(
+        law, rel=0.05
+    )
+    assert abs(value("fool-shift", "A3") - value("baseline", "A3")) <= 1e-3
+    assert value("fool-shift", "fooled/same") == 1 and abs(value("fool-shift", "A1")) < 0.05
+    assert told["collapse"].startswith("collapse: mean trace")
+    assert summary["reference"]["reference/accuracy"] >= 0.9
+    assert regularisers.smallest_trace(64, 0.1) < value("score", "trace") < 0

@@ -1,0 +1,387 @@
+"""The study of sample complexity: its cells, what is read off their rows, and real runs."""
+
+import io
+import json
+import math
+import os
+import signal
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from rich.console import Console
+
+from ebflow.estimate import Interval
+from pipelines import complexity_claims, complexity_figures, complexity_report
+from pipelines.complexity import BODIES
+from pipelines.complexity.columns import geometric, held_out_loss, table
+from pipelines.complexity_cells import cells
+from pipelines.complexity_config import (
+    ClassCell,
+    FiniteCell,
+    FlowCell,
+    NetworkCell,
+    PairCell,
+    SamplerCell,
+    StepCell,
+    TwoPointCell,
+    WeightCell,
+    at_scale,
+)
+from pipelines.complexity_results import (
+    NETWORKS,
+    Answer,
+    Question,
+    answer,
+    busy,
+    matrix,
+    questions,
+    where,
+)
+from pipelines.parsing import parse_complexity
+from pipelines.stages.conclude import conclude
+from pipelines.stages.exponents import exponents
+from pipelines.stages.learn import learn
+
+from .conftest import NO_RAY, Store
+
+SMOKE = at_scale("smoke")
+DELTAS = SMOKE.grid.deltas
+EPSILON = SMOKE.grid.epsilon
+
+
+class Run:
+    """A stage's run that is not tracked."""
+
+    def log_params(self, *told):
+        pass
+
+    log_metrics = log_artifacts = log_params
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def of(kind, config=SMOKE, **fields):
+    found = [cell for cell in cells(config) if isinstance(cell, kind)]
+    return [c for c in found if all(getattr(c, name) == v for name, v in fields.items())]
+
+
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "full"])
+def test_cells_are_all_different_and_of_every_kind(scale):
+    found = cells(at_scale(scale))
+    assert len(set(found)) == len(found)
+    assert {type(cell) for cell in found} == set(BODIES)
+
+
+def test_the_grid_is_the_one_that_is_asked_for():
+    config = at_scale("cpu")
+    assert {cell.ratio for cell in of(FiniteCell, config, size=1, eta=None)} == {
+        8,
+        16,
+        32,
+        64,
+        128,
+    }
+    for noise in ("once", "fresh"):
+        line = of(NetworkCell, config, size=1, noise=noise)
+        assert {cell.ratio for cell in line} == {8, 16, 32, 64}
+        for ratio in (8, 64):
+            seeds = [(c.first, c.count) for c in line if c.ratio == ratio]
+            assert seeds == [(0, 6), (6, 6), (12, 6), (18, 6)]
+    assert {cell.size for cell in of(NetworkCell, config, ratio=16.0)} == {1, 2, 4, 8}
+    assert {cell.hypotheses for cell in of(ClassCell, config)} >= {10, 10_000}
+
+
+def test_numbers_are_typed_with_commas_or_apart():
+    for words in (["--grid.radii", "8,16,32"], ["--grid.radii", "8", "16", "32"]):
+        config = parse_complexity([*words, "--grid.seeds", "9", "--grid.epsilon", "0.3"]).config
+        assert config.grid.radii == (8.0, 16.0, 32.0)
+        assert (config.grid.seeds, config.grid.epsilon) == (9, 0.3)
+
+
+def test_options_go_over_the_scale():
+    found = parse_complexity(["--scale", "smoke", "--learners.width", "7"]).config
+    assert found == SMOKE.model_copy(
+        update={"learners": SMOKE.learners.model_copy(update={"width": 7})}
+    )
+
+
+REFUSED = {
+    "--grid.radii": ("--grid.radii", "8,x"),
+    "--grid.deltas": ("--grid.deltas", "0.1,0.01"),
+    "--grid.seeds": ("--grid.seeds", "1"),
+    "--grid.epsilon": ("--grid.epsilon", "-1"),
+    "--scale": ("--scale", "huge"),
+}
+
+
+@pytest.mark.parametrize("option", REFUSED)
+def test_bad_options_are_told_in_one_line(home, ebflow, option):
+    result = ebflow("run", "sample-complexity", *REFUSED[option])
+    assert result.code == 2 and len(result.err) == 1 and not home.exists()
+    assert result.err[0].startswith(f"ebflow: {option}: found")
+
+
+def test_a_far_mode_that_is_too_near_is_refused(home, ebflow):
+    result = ebflow("run", "sample-complexity", "--grid.radii", "1,8")
+    assert result.code == 2 and "found 1.0 with epsilon 0.35" in result.err[0]
+
+
+def test_a_dry_run_lists_the_stages(home, ebflow):
+    result = ebflow("run", "sample-complexity", "--scale", "smoke", "--dry-run")
+    assert result.code == 0 and "exponents run" in result.text and not home.exists()
+
+
+def test_columns_are_tensors_lists_or_constants():
+    found = table(2, a=1.5, b="x", c=torch.tensor([1, 2]), d=None, e=torch.ones(2, 3))
+    assert found.column_names == ["a", "b", "c", "e"]
+    assert found["a"].to_pylist() == [1.5, 1.5] and found["e"].to_pylist() == 2 * [[1.0] * 3]
+
+
+def test_a_grid_is_geometric_and_reaches_its_end():
+    assert geometric(8, 100, 2**0.5) == [8, 11, 16, 23, 32, 45, 64, 91, 128]
+    assert geometric(2, 9, 1.25)[:3] == [2, 3, 4]
+
+
+def smaller(cell, **fields):
+    return cell.model_copy(update={"count": 2, **fields})
+
+
+TINY = {
+    TwoPointCell: lambda c: smaller(c, count=50),
+    FiniteCell: lambda c: smaller(c),
+    ClassCell: lambda c: smaller(c),
+    StepCell: lambda c: smaller(c),
+    NetworkCell: lambda c: smaller(c, steps=5),
+    SamplerCell: lambda c: smaller(c, sizes=(8, 16), steps=5, samples=100, levels=3),
+    PairCell: lambda c: smaller(c, sizes=(16, 32), steps=5),
+    FlowCell: lambda c: smaller(c, sizes=(16,), steps=3, samples=100),
+    WeightCell: lambda c: smaller(c, samples=50),
+}
+"""The first cell of each kind, made as small as it goes."""
+
+
+@pytest.mark.parametrize("kind", TINY, ids=lambda kind: kind.__name__)
+def test_a_cell_gives_the_same_rows_again(kind):
+    cell = TINY[kind](of(kind)[-1])
+    first, again = BODIES[kind](cell), BODIES[kind](cell)
+    assert first.equals(again) and len(first) >= 2
+    other = BODIES[kind](cell.model_copy(update={"seed": 1}))
+    assert not first.equals(other)
+
+
+def test_a_networks_rows_say_what_it_saw_and_how_far_it_is_off():
+    cell = smaller(of(NetworkCell, ratio=8.0, noise="fresh")[0], steps=5, count=3)
+    rows = BODIES[NetworkCell](cell)
+    sizes = geometric(8, 6 / rows["eta"][0].as_py(), 2**0.5)
+    assert len(rows) == 3 * len(sizes)
+    for seed in range(3):
+        some = where(rows, seed=seed)
+        assert some["m"].to_pylist() == sizes
+        counts = some["n_far"].to_pylist()
+        assert counts == sorted(counts) and all(n <= m for n, m in zip(counts, sizes, strict=True))
+    both = np.hypot(rows["sigma_l2_bulk"].to_numpy(), rows["sigma_l2_far"].to_numpy())
+    np.testing.assert_allclose(rows["sigma_l2"].to_numpy(), both, rtol=1e-5)
+
+
+def test_a_seeds_training_set_is_the_same_in_any_cell():
+    cell = smaller(of(NetworkCell, ratio=8.0, noise="fresh")[0], steps=1, count=4)
+    whole = BODIES[NetworkCell](cell)
+    part = BODIES[NetworkCell](cell.model_copy(update={"first": 2, "count": 2}))
+    assert where(whole, seed=3)["n_far"].equals(where(part, seed=3)["n_far"])
+
+
+def test_the_held_out_loss_is_the_error_and_the_label_noise():
+    """E‖σ ŝ + z‖² = σ² L2² + σ² E tr Cov(y | x), of the exact score the latter alone: τ²/V."""
+    from ebflow.complexity.instances import gaussian
+    from ebflow.randomness import generator
+
+    truth = gaussian()
+    test = truth.stratified(20_000, generator=generator(0))
+    exact = truth.smoothed.score(test.noisy)
+    found = [float(held_out_loss(exact + shift, test, truth.sigma)) for shift in (0.0, 0.6)]
+    assert found[0] == pytest.approx(0.5, abs=0.03)
+    assert found[1] - found[0] == pytest.approx(0.5 * 0.36, abs=0.02)
+
+
+def test_samplers_without_a_far_sample_miss_the_mode_and_floors_do_not():
+    cell = smaller(of(SamplerCell, missed=True, size=1)[0], sizes=(64,), steps=200, samples=2000)
+    rows = BODIES[SamplerCell](cell)
+    assert where(rows, learner="networks")["n_far"].to_pylist() == 4 * [0]
+    eta = rows["eta"][0].as_py()
+    true = where(rows, learner="true samples")["far_mass"].to_numpy()
+    assert true.mean() == pytest.approx(eta, abs=0.01)
+    assert set(rows["sampler"].to_pylist()) == {"reverse SDE", "annealed Langevin", "none"}
+
+
+def geometric_rows(ratios, trials=400, seed=0):
+    """Rows of a finite class whose mean square errs until a far sample is seen."""
+    rng, parts = np.random.default_rng(seed), []
+    for ratio in ratios:
+        eta = 2 / ratio**2
+        sizes = geometric(2, 8 / eta, 1.25)
+        first = rng.geometric(eta, size=(trials, 1))
+        errors = np.where(first > np.array(sizes), 0.7, 0.0).reshape(-1)
+        quantile = np.where(np.array(sizes) < 10, 0.7, 0.0)
+        parts.append(
+            table(
+                len(errors), panel="finite", learner="finite", ratio=float(ratio), size=1, eta=eta,
+                m=np.tile(sizes, trials), seed=np.repeat(np.arange(trials), len(sizes)),
+                sigma_l2=errors, **{"sigma_d_0.1": np.tile(quantile, trials)},
+            )
+        )  # fmt: skip
+    return pa.concat_tables(parts)
+
+
+def test_exponents_are_read_off_the_rows():
+    rows = geometric_rows((8, 16, 32, 64))
+    found = {
+        q.quantity: answer(q, rows, epsilon=EPSILON, seed=0)
+        for q in questions(at_scale("cpu"))
+        if (q.against, q.learner) == ("R/sigma", "finite")
+    }
+    mean, quantile = found["m*_L2"], found["m*_D"]
+    assert mean.slope.value == pytest.approx(2, abs=0.2) and mean.slope.low > 1.5
+    assert quantile.slope == pytest.approx((0, 0, 0), abs=1e-9)
+    assert mean.power > 0 > quantile.power - 1e9
+    line = mean.exponent
+    assert set(line) >= {"quantity", "against", "learner", "slope", "low", "high", "points"}
+    assert [point["at"] for point in line["points"]] == [8, 16, 32, 64]
+
+
+def test_a_matrix_has_a_row_a_training_set():
+    rows = pa.table({"seed": [1, 0, 1, 0], "m": [2, 4, 4, 2], "e": [0.1, 0.2, 0.3, 0.4]})
+    found, sizes = matrix(rows, "e")
+    assert sizes == [2, 4] and found.tolist() == [[0.4, 0.2], [0.1, 0.3]]
+
+
+def test_the_cores_are_busy_while_cells_run():
+    """Two cells beside each other, a pause, and one alone: 30 s in 20 s times the cores."""
+    costs = [{"began": began, "ended": began + 10, "cpu_s": 10.0} for began in (0.0, 0.0, 100.0)]
+    found = busy(costs)
+    assert found["study/wall_s"] == 20 and found["study/cpu_s_a_cell"] == 10
+    assert found["study/cpu_busy"] == pytest.approx(30 / 20 / os.cpu_count())
+
+
+def made(quantity, learner, slope, against="R/sigma"):
+    question = Question(quantity, against, learner, "finite", "e", "ratio")
+    points = tuple(Interval(10.0, 8.0, 12.0) for _ in range(4))
+    return Answer(question, (8.0, 16.0, 32.0, 64.0), points, slope and Interval(*slope), 3.0)
+
+
+@pytest.mark.parametrize(
+    "quantity, learner, slope, verdict",
+    [
+        ("m*_L2", "finite", (2.05, 1.93, 2.17), "holds"),
+        ("m*_L2", "finite", (1.7, 1.6, 1.75), "does not hold"),
+        ("m*_L2", "finite", (1.9, 0.9, 2.5), "does not hold"),
+        ("m*_D", "finite", (0.05, -0.1, 0.2), "holds"),
+        ("m*_D", "finite", (0.2, 0.1, 0.3), "does not hold"),
+        ("m*_L2", NETWORKS[0], (1.5, 1.2, 1.9), "holds"),
+        ("m*_D", NETWORKS[1], (0.4, 0.1, 0.7), "does not hold"),
+        ("m*_D", NETWORKS[1], None, "not tested at this scale"),
+    ],
+)
+def test_an_exponent_decides(quantity, learner, slope, verdict):
+    assert complexity_claims._growth(made(quantity, learner, slope)).verdict == verdict
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The stages of a study of tiny cells, in this process: its folders."""
+    root = tmp_path_factory.mktemp("study")
+    small = [
+        TINY[type(c)](c) if isinstance(c, SamplerCell | FlowCell) else c for c in cells(SMOKE)
+    ]
+    small = [c.model_copy(update={"steps": 3}) if hasattr(c, "steps") else c for c in small]
+    folders = []
+    for index, cell in enumerate(small):
+        folders.append(root / str(index))
+        folders[-1].mkdir()
+        learn(cell, output=folders[-1], work=root, run=Run())
+    fitted, concluded = root / "fitted", root / "concluded"
+    for folder in (fitted, concluded):
+        folder.mkdir()
+    exponents(SMOKE, folders, output=fitted, work=root, run=Run())
+    conclude(SMOKE, fitted, output=concluded, work=root, run=Run())
+    return fitted, concluded
+
+
+def test_the_results_are_one_row_a_cell_and_seed(study):
+    rows = pq.read_table(study[0] / "results.parquet")
+    keys = ["panel", "learner", "sampler", "ratio", "size", "hypotheses", "height", "a", "eta",
+            "missed", "m", "seed"]  # fmt: skip
+    assert rows.group_by(keys).aggregate([]).num_rows == rows.num_rows
+    assert set(rows["panel"].to_pylist()) == {
+        "two points", "finite", "transition", "classes", "steps", "networks", "samplers", "pairs",
+        "flows", "weights",
+    }  # fmt: skip
+
+
+def test_the_numbers_have_exponents_claims_and_cost(study):
+    numbers = json.loads((study[1] / "numbers.json").read_text())
+    assert len(numbers["exponents"]) == 13
+    assert {one["against"] for one in numbers["exponents"]} == {"R/sigma", "d", "log|H|", "S"}
+    assert len(numbers["claims"]) >= 20
+    for claim in numbers["claims"]:
+        assert set(claim) >= {"claim", "verdict", "value", "low", "high"}
+        assert claim["verdict"] == "not tested at this scale"
+    assert 0 < numbers["cost"]["study/cpu_busy"] <= 1.5
+
+
+def test_every_figure_is_on_the_page_with_its_caption(study):
+    page = (study[1] / "report.html").read_text()
+    for name in complexity_figures.CAPTIONS:
+        assert (study[1] / "figures" / f"{name}.png").stat().st_size > 5_000
+        assert f'<figure id="{name}">' in page
+    for claim in json.loads((study[1] / "numbers.json").read_text())["claims"]:
+        assert claim["figure"] is None or claim["figure"] in complexity_figures.CAPTIONS
+
+
+def test_claims_are_printed(study):
+    numbers = json.loads((study[1] / "numbers.json").read_text())
+    console = Console(width=100, file=io.StringIO())
+    summary = {**numbers, "stages": {"learn": "50 ran"}, "results": "r", "report": "p"}
+    complexity_report.show(console, summary)
+    text = console.file.getvalue()
+    assert "ERM over two candidates" in text and "of the cores busy" in text
+    assert math.isfinite(numbers["cost"]["study/cpu_s"])
+
+
+def finished(store):
+    return len(list((store.home / "artefacts" / "learn").glob("*.json")))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_study_goes_on_with_identical_tables(tmp_path):
+    """The driver and all that it started are killed in the middle."""
+    words = ("run", "sample-complexity", "--scale", "smoke")
+    killed = Store(tmp_path / "killed")
+    killed.root.mkdir()
+    process = killed.start(*words)
+    while finished(killed) < 15:
+        assert process.poll() is None
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = finished(killed)
+    printed = killed.run(*words)
+    total = len(cells(SMOKE))
+    assert f"learn {total - before} ran, {before} cached" in printed
+    whole = Store(tmp_path / "whole")
+    whole.root.mkdir()
+    whole.run(*words)
+    tables = [
+        (store.root / "runs/sample-complexity/study/results.parquet").read_bytes()
+        for store in (killed, whole)
+    ]
+    assert tables[0] == tables[1]
+    again = whole.run(*words, **NO_RAY)
+    assert f"learn 0 ran, {total} cached" in again or "conclude cached" in again

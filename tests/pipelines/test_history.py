@@ -1,0 +1,133 @@
+"""``ebflow runs`` and ``ebflow compare`` on a real embedded store."""
+
+import re
+
+import pytest
+from PIL import Image
+
+from pipelines.tracking import StageRun, connect
+
+RUNS = {
+    "first": {"test/nll": 3.0, "test/bpd": 1.5, "test/gain": 1.0},
+    "second": {"test/nll": 2.0, "test/bpd": 1.0, "test/gain": 2.0},
+    "third": {},
+}
+"""Final metrics of three runs, by name, the oldest first."""
+
+
+@pytest.fixture
+def tracked(tracking_home, monkeypatch):
+    """A store with three runs: two finished ones with curves, and one that failed."""
+    monkeypatch.setenv("COLUMNS", "120")
+    tracker = connect("density", "key")
+    for rate, (name, metrics) in enumerate(RUNS.items(), 1):
+        run_id = tracker.start(f"{name} · dsm", {"ebflow.name": name, "ebflow.data": "digits"})
+        run = StageRun(tracker.client, run_id)
+        run.log_params({"train": {"lr": rate, "steps": 100, "split": [rate, 2]}})
+        run.log_metrics(metrics)
+        if metrics:
+            points = range(0, 101, 20)
+            run.log_rows({"step": s, "time": s, "metrics": {"val/nll": rate + 1 / (s + 1)}}
+                         for s in points)  # fmt: skip
+            with tracker.stage("train", "key", parent=run_id):
+                pass
+        tracker.client.set_terminated(run_id, "FINISHED" if metrics else "FAILED")
+    return tracker
+
+
+def names(result):
+    """Returns the names in the table, from above."""
+    assert result.code == 0, result.err
+    return re.findall(r"\d\d:\d\d +(\w+)", result.text)
+
+
+def test_runs_are_listed_newest_first(tracked, ebflow):
+    result = ebflow("runs")
+    assert names(result) == ["third", "second", "first"]
+    assert "failed" in result.text and "1.5" in result.text and "digits" in result.text
+    assert names(ebflow("runs", "--limit", 1)) == ["third"]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_table_fits_the_terminal(tracked, ebflow, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    result = ebflow("runs", "--children")
+    assert max(map(len, result.out)) <= columns
+    for name in ("first", "test/nll", "test/bpd", "finished"):
+        assert name in result.text
+
+
+def test_stages_are_listed_under_their_run(tracked, ebflow):
+    assert names(ebflow("runs", "--children")) == ["third", "second", "train", "first", "train"]
+
+
+def test_the_best_come_first_and_what_was_not_measured_not_at_all(tracked, ebflow):
+    assert names(ebflow("runs", "--best-by", "test/bpd")) == ["second", "first"]
+
+
+def test_of_gains_the_greatest_is_best(tracked, ebflow):
+    assert names(ebflow("runs", "--best-by", "test/gain")) == ["second", "first"]
+
+
+BAD = {
+    "metric": ("runs --best-by test/npl", "--best-by: found 'test/npl', expected a metric of"),
+    "experiment": ("runs --experiment no", "--experiment: found 'no', expected one of Default, "),
+    "limit": ("runs --limit 0", "--limit: found 0, expected at least 1"),
+    "nothing": ("compare", "found no run, expected two runs or more"),
+    "one": ("compare first", "found first, expected two runs or more"),
+    "unknown": ("compare first nobody", "found no run 'nobody', expected a name, or 4"),
+    "curve": ("compare first second --metric val/npl", "--metric: found 'val/npl', expected"),
+}
+
+
+@pytest.mark.parametrize("words, line", BAD.values(), ids=BAD)
+def test_bad_input_is_one_line(tracked, ebflow, words, line):
+    result = ebflow(*words.split())
+    assert result.code == 2 and len(result.err) == 1
+    assert line in result.err[0]
+
+
+def test_without_a_store_nothing_is_made(home, ebflow):
+    for words in (("runs",), ("compare", "a", "b"), ("ui",)):
+        result = ebflow(*words)
+        assert result.code == 2
+        assert result.err == [
+            f"ebflow: {home}: found no runs, expected those of `ebflow run density`"
+        ]
+    assert not home.exists()
+
+
+def test_what_differs_is_told_and_what_does_not_is_not(tracked, ebflow):
+    result = ebflow("compare", "first", "second")
+    assert result.code == 0
+    assert re.search(r"train\.lr +1 +2", result.text)
+    assert re.search(r"test/nll +3 +2", result.text)
+    assert re.search(r"train\.split +\[1, 2\] +\[2, 2\]", result.text)
+    assert "train.steps" not in result.text
+
+
+def test_the_curves_are_a_figure_whose_path_is_told(tracked, ebflow, tmp_path):
+    result = ebflow("compare", "first", "second", "--output", tmp_path / "figures")
+    path = tmp_path / "figures" / "val-nll.png"
+    assert result.out[-1] == f"curves of val/nll: {path}"
+    assert Image.open(path).width > 800
+
+
+def test_an_id_may_be_short_but_not_ambiguous(tracked, ebflow):
+    runs = tracked.client.search_runs([tracked.experiment], "tags.`ebflow.name` = 'second'")
+    short = runs[0].info.run_id[:8]
+    assert ebflow("compare", "first", short).code == 0
+    while True:
+        run_id = tracked.start("another", {})
+        shared = [r for r in tracked.client.search_runs([tracked.experiment])
+                  if r.info.run_id[:1] == run_id[:1]]  # fmt: skip
+        if len(shared) > 1:
+            break
+    result = ebflow("compare", "first", run_id[:1])
+    assert result.code == 2 and "found no run" in result.err[0]
+
+
+def test_a_name_means_its_newest_run_that_finished(tracked, ebflow):
+    tracked.start("unfinished", {"ebflow.name": "second"})
+    result = ebflow("compare", "first", "second")
+    assert re.search(r"train\.lr +1 +2", result.text)

@@ -1,0 +1,88 @@
+"""What MLflow is told of runs: names, tags and descriptions."""
+
+import pytest
+
+from pipelines import comparison, results, titles
+from pipelines.config import DensityConfig, ModelConfig, ObjectiveConfig, PaperConfig
+from pipelines.notes import note, numbers, table
+from pipelines.recipes import mnist9k
+from pipelines.runner import Run, _title
+
+LOSSES = {
+    "dsm σ 0.3 + anchor": ObjectiveConfig(),
+    "dsm σ 1 … 0.01 + anchor": ObjectiveConfig(sigma=1.0, sigma_end=0.01),
+    "ssm + anchor": ObjectiveConfig(name="ssm"),
+    "ml": ObjectiveConfig(name="ml"),
+}
+
+
+@pytest.mark.parametrize("title, objective", LOSSES.items(), ids=LOSSES)
+def test_a_loss_has_a_short_name(title, objective):
+    assert titles.loss(DensityConfig(objective=objective)) == title
+
+
+def test_a_net_has_a_short_name():
+    assert titles.net(ModelConfig()) == "dense-3"
+    assert titles.net(ModelConfig(architecture="convolutional", depth=None)) == "convolutional"
+
+
+def titled(config, recipe):
+    run = Run(None, config.name, config, None, "", recipe=recipe)
+    return _title(run, results.describe(config).parts)
+
+
+def test_a_title_says_each_thing_once():
+    config = mnist9k()
+    assert titled(config, "mnist9k") == "mnist9k · lazy_ml · dense-3"
+    other = config.model_copy(update={"name": "mine"})
+    assert titled(other, "mnist9k") == "mine · mnist9k · lazy_ml · dense-3"
+    assert titled(other, "paper") == "mine · mnist9k · lazy_ml · dense-3 · recipe paper"
+
+
+def test_what_runs_may_be_found_by():
+    config = DensityConfig(seed=3, objective=ObjectiveConfig(name="ssm"))
+    assert results.describe(config).tags == {
+        "ebflow.data": "digits",
+        "ebflow.net": "dense-3",
+        "ebflow.objective": "ssm",
+        "ebflow.seed": "3",
+    }
+
+
+def test_a_description_in_markdown():
+    assert table(("a", "b"), [("x", "1")]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
+    assert numbers({"b": 2.0, "a": 1 / 3}).splitlines()[2:] == [
+        "| `a` | 0.333333 |",
+        "| `b` | 2 |",
+    ]
+    assert numbers({}) == ""
+    assert note("What.", "ebflow run x", "Told.") == (
+        "What.\n\nTold.\n\nTo reproduce it:\n\n```sh\nebflow run x\n```"
+    )
+
+
+ROW = {
+    "labels": {"net": "FC", "settings": "recipe", "objective": "dsm"},
+    "seed": 0,
+    "published": {},
+    "data": "digits",
+    "machine": "2 cores",
+    "method": "",
+    "test/nll": 96.0,
+    "test/bpd": 2.0,
+    "train/steps_per_s": 10.0,
+    "baseline/gaussian_nll": 104.0,
+    "baseline/gaussian_bpd": 2.3,
+}
+
+
+def test_an_experiment_is_described_by_its_table():
+    config = PaperConfig(source="digits", scale="smoke")
+    described = comparison.describe(config)
+    assert described.parts == ("table", "scale smoke", "digits")
+    assert described.tags["ebflow.experiment"] == "table"
+    told = comparison.conclude({"config": config.model_dump(), "rows": [ROW]})
+    assert told.startswith("| net | settings | objective |")
+    lines = told.splitlines()
+    assert lines[2].startswith("| Gaussian |") and lines[2].endswith("| 104.0 |")
+    assert lines[3].startswith("| FC | recipe | dsm |") and lines[3].endswith("| 96.0 |")

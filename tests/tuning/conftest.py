@@ -1,0 +1,5 @@
+"""The command line and stores of the pipelines' tests."""
+
+from ..pipelines.conftest import Store, ebflow, home
+
+__all__ = ["Store", "ebflow", "home"]

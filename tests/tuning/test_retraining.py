@@ -1,0 +1,56 @@
+"""Which trials are trained again."""
+
+import json
+from dataclasses import asdict
+
+from pipelines.config import TrainConfig, Training
+from tuning.config import SearchConfig
+from tuning.records import FAILED, FINISHED, PRUNED, Record, read, write
+from tuning.retraining import chosen, of_trials, trainings
+
+BASE = Training(train=TrainConfig(validate_every=1000))
+
+
+def record(number, nll, state=FINISHED, seconds=1.0, lr=1e-3):
+    train = BASE.train.model_copy(update={"lr": lr, "validate_every": 250})
+    config = BASE.model_copy(update={"train": train}).model_dump(mode="json")
+    return Record(number, config, nll=nll, state=state, seconds=seconds)
+
+
+FOUND = [
+    record(0, 1.0),
+    record(1, 5.0),
+    record(2, 3.0, seconds=9.0),
+    record(3, 2.0, PRUNED),
+    record(4, 4.0, seconds=9.5),
+    record(5, None, FAILED),
+]
+
+
+def test_the_best_that_finished_besides_the_base():
+    assert [r.number for r in chosen(SearchConfig(top=2), FOUND)] == [2, 4]
+
+
+def test_of_two_goals_what_none_beats_in_both():
+    config = SearchConfig(goals=("nll", "seconds"))
+    assert [r.number for r in chosen(config, FOUND)] == [2, 1]
+
+
+def test_the_base_and_each_setting_with_every_fresh_seed(tmp_path):
+    (tmp_path / "trials.json").write_text(json.dumps([asdict(r) for r in FOUND]))
+    found = trainings(SearchConfig(top=1, seeds=2), BASE, tmp_path)
+    assert [(one.number, one.config.seed) for one in found] == [(0, 1), (0, 2), (2, 1), (2, 2)]
+    assert found[0].config == BASE.model_copy(update={"seed": 1})
+    assert found[2].config.train.validate_every == 1000
+
+
+def test_trials_are_validated_at_least_as_often_as_the_base():
+    assert of_trials(SearchConfig(), BASE).train.validate_every == 250
+    assert of_trials(SearchConfig(validate_every=None), BASE) == BASE
+    assert of_trials(SearchConfig(validate_every=5000), BASE) == BASE
+
+
+def test_records_are_kept_in_order_of_their_numbers(tmp_path):
+    for one in reversed(FOUND):
+        write(tmp_path, one)
+    assert read(tmp_path) == FOUND

@@ -1,0 +1,306 @@
+"""Real searches on digits: what they leave, what a failure costs, how they go on after a kill."""
+
+import json
+import os
+import time
+
+import mlflow
+import psutil
+import pytest
+import yaml
+
+from pipelines import cli
+from tuning import records
+from tuning.command import parse_tune
+from tuning.retraining import of_trials
+from tuning.search import _searcher
+
+from .conftest import Store
+
+QUICK = ("--train.steps", "60", "--validate-every", "20", "--train.log-every", "20")
+SINGULAR = (
+    "--data.rows", "110", "--data.validation", "20", "--data.test", "20",
+    "--train.batch-size", "25", "--preprocess.normalise", "standardise",
+    "--over", "preprocessing", "optimisation", "--train.lr", "1e-4",
+)  # fmt: skip
+"""Fewer training rows than dimensions: trials that whiten fail. Slow: others pass the default."""
+
+TRIALS = 5
+WORDS = ("tune", "density", "--trials", TRIALS, "--random", TRIALS, "--top", 1, "--seeds", 2)
+PATIENCE_S = 240
+
+
+def proposed(seed):
+    """Returns in what the trials of that seed will differ from the default."""
+    words = [*WORDS[2:], *QUICK, *SINGULAR, "--seed", seed]
+    _, config = parse_tune([str(word) for word in words])
+    searcher = _searcher(config.search, of_trials(config.search, config.base.training))
+    return [searcher.suggest(str(number))["changes"] for number in range(TRIALS)]
+
+
+def failing(changes):
+    return changes.get("preprocess.normalise") == "whiten"
+
+
+@pytest.fixture(scope="module")
+def seed():
+    """The first seed of which a trial will fail."""
+    return next(seed for seed in range(100) if any(map(failing, proposed(seed))))
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, seed):
+    """A finished search, and what it printed; do not change it."""
+    store = Store(tmp_path_factory.mktemp("tune"))
+    store.words = [*WORDS, *QUICK, *SINGULAR, "--seed", seed]
+    store.printed = store.run(*store.words)
+    store.output = store.root / "runs" / "tune" / "digits"
+    store.told = json.loads((store.output / "summary.json").read_text())
+    return store
+
+
+def runs(store):
+    """Returns MLflow's runs of the search, by their id."""
+    client = mlflow.MlflowClient(f"sqlite:///{store.home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tune-density").experiment_id
+    found = {run.info.run_id: run for run in client.search_runs([experiment], max_results=500)}
+    return client, found
+
+
+def trial_runs(store):
+    """Returns the runs of trials, by their number."""
+    found = runs(store)[1].values()
+    tagged = [run for run in found if "ebflow.trial" in run.data.tags]
+    return {int(run.data.tags["ebflow.trial"]): run for run in tagged}
+
+
+def test_the_folder_has_what_a_person_wants(searched):
+    assert {path.name for path in searched.output.iterdir()} == {
+        "best.yaml", "config.yaml", "figures", "report.html", "summary.json", "trials.json",
+    }  # fmt: skip
+    figures = {path.stem for path in (searched.output / "figures").glob("*.png")}
+    assert {"settings", "history", "curves"} <= figures
+    page = (searched.output / "report.html").read_text()
+    assert searched.told["verdict"][1:] in page and page.count("data:image/png") == len(figures)
+
+
+def test_the_summary_has_the_trials_that_the_seed_proposes_and_every_seed(searched, seed):
+    told = searched.told
+    assert [trial["number"] for trial in told["tried"]] == list(range(TRIALS))
+    assert not told["tried"][0]["changes"]
+    assert {trial["state"] for trial in told["tried"]} <= {"finished", "pruned", "failed"}
+    assert [trial["changes"] for trial in told["tried"]] == proposed(seed)
+    first = 1 + seed
+    for setting in told["settings"]:
+        assert set(setting["select"]) == set(setting["test"]) == {str(first), str(first + 1)}
+    numbers = [setting["number"] for setting in told["settings"]]
+    assert numbers[0] == 0 and len(numbers) <= 2 and told["winner"] in numbers
+    assert 0 < told["cpu_busy"] <= 1 and told["rows"]["selection"] == 20
+    assert told["rows"]["train"] == 110 - 3 * 20
+    assert f"{told['cpu_busy']:.0%} of the cores' time busy" in searched.printed
+    assert told["verdict"] in searched.printed
+
+
+def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(searched):
+    failed = [trial for trial in searched.told["tried"] if trial["state"] == "failed"]
+    assert failed and len(failed) < TRIALS
+    for trial in failed:
+        assert failing(trial["changes"])
+        assert "singular" in trial["reason"]
+        run = trial_runs(searched)[trial["number"]]
+        assert run.info.status == "FAILED" and "singular" in run.data.tags["ebflow.error"]
+
+
+def test_every_trial_is_a_run_below_the_search_with_its_curve(searched):
+    client, found = runs(searched)
+    whole = found[searched.told["mlflow_run_id"]]
+    parent = found[whole.data.tags["ebflow.stage.search"]]
+    assert len(trial_runs(searched)) == TRIALS
+    status = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+    for trial in searched.told["tried"]:
+        run = trial_runs(searched)[trial["number"]]
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.info.status == status[trial["state"]]
+        assert ("ebflow.pruned" in run.data.tags) == (trial["state"] == "pruned")
+        assert run.info.run_name.startswith(f"trial {trial['number']:03d} dsm σ ")
+        if trial["state"] == "failed":
+            continue
+        history = client.get_metric_history(run.info.run_id, "val/nll")
+        assert [metric.step for metric in history] == list(range(0, trial["step"] + 1, 20))
+        assert min(metric.value for metric in history) == trial["nll"]
+    assert found[whole.info.run_id].data.params["base.objective.name"] == "dsm"
+
+
+def test_the_searchs_run_has_figures_page_and_best(searched):
+    client, found = runs(searched)
+    paths = {item.path for item in client.list_artifacts(searched.told["mlflow_run_id"])}
+    assert {"best.yaml", "figures", "report.html", "trials.json", "summary.json"} <= paths
+    metrics = found[searched.told["mlflow_run_id"]].data.metrics
+    means = searched.told["settings"][0]["means"]
+    assert metrics["test/nll/default"] == pytest.approx(means["test"]["mean"])
+
+
+def test_the_best_is_a_configuration_of_the_pipeline(searched, seed, home, ebflow):
+    path = searched.output / "best.yaml"
+    told = yaml.safe_load(path.read_text())
+    assert (told["data"]["selection"], told["seed"], told["name"]) == (None, seed, "digits-best")
+    winner = searched.told["tried"][searched.told["winner"]]
+    for name, value in winner["changes"].items():
+        section, _, field = name.partition(".")
+        assert told[section][field] == value
+    result = ebflow("run", "density", "--config", path, "--dry-run")
+    assert result.code == 0, result.err
+    assert yaml.safe_load(result.text.partition("\n")[2].partition("prepare ")[0]) == told
+
+
+def test_the_same_command_again_runs_nothing(searched, monkeypatch, ebflow):
+    monkeypatch.chdir(searched.root)
+    monkeypatch.setenv("EBFLOW_HOME", str(searched.home))
+    result = ebflow(*searched.words, "--dry-run")
+    assert [line.split() for line in result.out[-5:]] == [
+        [stage, "cached"] for stage in ("prepare", "search", "train", "evaluate", "verdict")
+    ]
+    result = ebflow(*searched.words, "--resume", "--dry-run")
+    assert result.code == 0
+    other = ebflow(*searched.words[:-1], seed + 1, "--resume", "--dry-run")
+    assert other.code == 2 and "--resume: found no search by this command" in other.err[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_if_all_trials_fail_the_first_reason_is_told(tmp_path):
+    store = Store(tmp_path)
+    words = ("--train.optimizer", "sgd", "--train.lr", "1e30", "--trials", "1")
+    process = store.start("tune", "density", *QUICK, *words)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1 and len(err.splitlines()) == 1
+    assert "all 1 trials failed, the first: step" in err and "--train.lr" in err
+    assert trial_runs(store)[0].info.status == "FAILED"
+
+
+LONG = ("--train.steps", "3000", "--validate-every", "200", "--trials", 4, "--random", 4,
+        "--top", 1, "--seeds", 1, "--over", "anchor")  # fmt: skip
+
+
+def found(store):
+    """Returns the trials that an unfinished search has recorded."""
+    roots = list((store.home / "work" / "search").glob("*/trials"))
+    return roots[0] if roots else None, records.read(roots[0]) if roots else []
+
+
+def wait_for_an_end(store):
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        told = found(store)[1]
+        ended = [one for one in told if one.state != records.RUNNING]
+        if ended and len(told) > len(ended):
+            time.sleep(3)
+            return found(store)
+        time.sleep(0.2)
+    raise TimeoutError("no trial ended while another ran")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_search_goes_on_and_runs_no_finished_trial_again(tmp_path):
+    store = Store(tmp_path)
+    process = store.start("tune", "density", *LONG)
+    root, before = wait_for_an_end(store)
+    ended = [one for one in before if one.state != records.RUNNING]
+    process.kill()
+    process.communicate()
+    first = {one.number: trial_runs(store)[one.number].info.run_id for one in ended}
+    store.run("tune", "density", *LONG, "--resume")
+    told = json.loads((store.root / "runs" / "tune" / "digits" / "summary.json").read_text())
+    assert [trial["number"] for trial in told["tried"]] == [0, 1, 2, 3]
+    by_number = {trial["number"]: trial for trial in told["tried"]}
+    for one in before:
+        assert by_number[one.number]["changes"] == one.changes
+    for one in ended:
+        assert (by_number[one.number]["nll"], by_number[one.number]["seconds"]) == (
+            one.nll,
+            one.seconds,
+        )
+    assert {n: trial_runs(store)[n].info.run_id for n in first} == first
+    parents = {run.data.tags["mlflow.parentRunId"] for run in trial_runs(store).values()}
+    assert len(parents) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_trial_whose_process_dies_is_recorded_and_of_two_goals_both_are_met(tmp_path):
+    store = Store(tmp_path)
+    goals = ("--goals", "nll", "seconds")
+    process = store.start("tune", "density", *LONG, *goals)
+    deadline = time.monotonic() + PATIENCE_S
+    while len(found(store)[1]) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    trials = [child for child in psutil.Process(process.pid).children(recursive=True)
+              if "ImplicitFunc" in " ".join(child.cmdline())]  # fmt: skip
+    trials[0].kill()
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, err + out
+    told = json.loads((store.root / "runs" / "tune" / "digits" / "summary.json").read_text())
+    states = [trial["state"] for trial in told["tried"]]
+    assert sorted(states) == ["failed", "finished", "finished", "finished"]
+    failed = next(trial for trial in told["tried"] if trial["state"] == "failed")
+    assert failed["reason"] == records.DIED
+    assert trial_runs(store)[failed["number"]].info.status == "FAILED"
+    assert (store.root / "runs" / "tune" / "digits" / "figures" / "pareto.png").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_trials_that_launch_workers_do_not_wait_for_each_other(tmp_path):
+    store = Store(tmp_path)
+    words = ("--trials", 2, "--top", 1, "--seeds", 1, "--workers", 2)
+    store.run("tune", "density", *QUICK, *words)
+    told = json.loads((store.root / "runs" / "tune" / "digits" / "summary.json").read_text())
+    assert [trial["state"] for trial in told["tried"]][0] == "finished"
+    assert all(trial["step"] for trial in told["tried"])
+
+
+LINES = {
+    "no trials": ("--trials 0", "--trials: found 0, expected greater than or equal to 1"),
+    "no number": ("--trials many", "--trials: found 'many', expected a whole number"),
+    "no seeds": ("--seeds 0", "--seeds: found 0, expected greater"),
+    "no grace": ("--grace 0", "--grace: found 0.0, expected greater than 0"),
+    "unknown subject": ("--over sigma", "--over: found 'sigma', expected one of"),
+    "a goal twice": ("--goals nll nll", "--goals: found nll nll, expected nll, or nll seconds"),
+    "unknown objective": ("--objectives gan", "--objectives: found 'gan', expected one of"),
+    "equal seconds": (
+        "--goals nll seconds --train.max-seconds 5",
+        "--goals: found seconds with trainings that all take 5 s, expected --train.max-seconds",
+    ),
+    "an objective that the base does not suit": (
+        "--objectives relative_ml --stabilise.low-energy 0.1",
+        "--objectives: found relative_ml; objective.name: found 'relative_ml' with low_energy",
+    ),
+    "a trial that never fits": (
+        f"--train.threads {4 * (os.cpu_count() or 1)}",
+        "so that a trial needs",
+    ),
+    "nothing to search": (
+        "--over anchor --objective.name ml",
+        "--over: found anchor, of which ml has no parameter, expected others",
+    ),
+    "nothing to go on with": ("--resume", "--resume: found no search by this command"),
+    "too few rows": ("--data.selection 1600", "1600 for selection"),
+    "an option of the pipeline": ("--train.lr -1", "--train.lr: found -1.0, expected greater"),
+}
+
+
+@pytest.mark.parametrize("words, line", LINES.values(), ids=LINES)
+def test_bad_input_is_one_line_and_writes_nothing(words, line, home, ebflow):
+    result = ebflow("tune", "density", *words.split())
+    assert result.code == 2 and len(result.err) == 1
+    assert line.replace("objective.name", "--objective.name") in result.err[0]
+    assert not home.exists() and not list(home.parent.glob("here/*"))
+
+
+def test_help_teaches_without_torch(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["tune", "density", "--help"])
+    told = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert "usage: ebflow tune density" in told and "--max-concurrent" in told

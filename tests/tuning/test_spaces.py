@@ -1,0 +1,138 @@
+"""Search spaces: what is proposed is a configuration, and nothing is asked for in vain."""
+
+import optuna
+import pytest
+from optuna.trial import FixedTrial
+
+from pipelines.config import LIKELIHOOD, DensityConfig, ObjectiveConfig, Training
+from pipelines.recipes import RECIPES
+from tuning.config import SearchConfig
+from tuning.search import _searcher
+from tuning.spaces import SPACES, Suggest, changes, propose
+
+NAMES = ObjectiveConfig.model_fields["name"].annotation.__args__
+EVERYTHING = SearchConfig(over=tuple(SPACES))
+DRAWS = 30
+
+
+def named(name, recipe="digits", anchored=True):
+    base = RECIPES[recipe]().training
+    update = {"objective": ObjectiveConfig(name=name)}
+    if not anchored:
+        update["anchor"] = base.anchor.model_copy(update={"weight": 0.0})
+    return base.model_copy(update=update)
+
+
+def drawn(base, config=EVERYTHING, seed=0):
+    """Yields random proposals with the parameters that they were made of."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    for _ in range(DRAWS):
+        ask = Suggest(study.ask())
+        yield propose(ask, config, base), ask.params
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quiet():
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.mark.parametrize("anchored", [True, False], ids=["anchored", "alone"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_proposal_is_a_configuration(name, anchored):
+    for config, params in drawn(named(name, anchored=anchored)):
+        assert Training.model_validate(config.model_dump()) == config
+        assert config.objective.name == name
+        for option in params:
+            section, _, field = option.partition(".")
+            if field and " " not in option and section in Training.model_fields:
+                assert getattr(getattr(config, section), field) == params[option], option
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_base_is_a_point_of_its_space(recipe):
+    base = RECIPES[recipe]().training
+    start = Suggest()
+    assert not changes(base, propose(start, EVERYTHING, base)).keys() - {
+        "model.sign",
+        "model.bias",
+    }
+    fixed = Suggest(FixedTrial(start.params))
+    assert propose(fixed, EVERYTHING, base) == propose(Suggest(), EVERYTHING, base)
+
+
+def test_a_range_is_widened_to_contain_the_base():
+    base = named("dsm")
+    far = base.model_copy(update={"objective": ObjectiveConfig(sigma=7.0)})
+    ask = Suggest()
+    propose(ask, EVERYTHING, far)
+    assert ask.params["objective.sigma"] == 7.0
+    assert max(config.objective.sigma for config, _ in drawn(far)) > 1.0
+    assert max(config.objective.sigma for config, _ in drawn(base)) <= 1.0
+
+
+def asked(name, **told):
+    return set().union(*(params for _, params in drawn(named(name, **told))))
+
+
+def test_options_of_an_objective_are_asked_for_by_it_alone():
+    assert {"objective.sigma", "noise"} <= asked("dsm")
+    assert "objective.epsilon" in asked("fd_ssm") and "objective.epsilon" not in asked("dsm")
+    assert "objective.slices" in asked("ssm") and "objective.slices" not in asked("exact_sm")
+    assert "objective.step" in asked("taylor_sm") and "objective.sigma" not in asked("taylor_sm")
+
+
+def test_likelihoods_have_no_anchor_and_lazy_ml_its_rule_alone():
+    for name in LIKELIHOOD:
+        found = {option for option in asked(name) if option.startswith("anchor")}
+        rule = {"anchor.interval", "anchor.tolerance", "anchor.tolerance used"}
+        assert found == (rule if name == "lazy_ml" else set()), name
+    assert "stabilise.finish" not in asked("ml")
+    assert not [option for option in asked("relative_ml") if option.startswith("stabilise")]
+
+
+def test_what_depends_on_a_choice_is_asked_for_after_it_alone():
+    for config, params in drawn(named("dsm", anchored=False)):
+        assert ("anchor.weight" in params) == params["anchored"] == bool(config.anchor.weight)
+        assert ("objective.every" in params) == params["anchored"]
+        assert ("objective.sigma_end" in params) == (params["noise"] != "constant")
+        assert ("objective.levels" in params) == (params["noise"] == "levels")
+        assert ("stabilise.low_energy" in params) == params["stabilise.low_energy used"]
+        assert ("train.clip" in params) == (config.train.clip is not None)
+        assert ("preprocess.scale" in params) == (config.preprocess.normalise == "none")
+
+
+def test_what_is_not_searched_over_stays():
+    for subject in SPACES:
+        for config, _ in drawn(named("dsm"), SearchConfig(over=(subject,))):
+            sections = {name.split(".")[0] for name in changes(named("dsm"), config)}
+            told = {"stabilisation": "stabilise", "optimisation": "train",
+                    "preprocessing": "preprocess", "start": "model"}  # fmt: skip
+            assert sections <= {told.get(subject, subject)}
+
+
+def test_objectives_are_chosen_from_with_their_own_options():
+    config = SearchConfig(objectives=("ssm", "fd_ssm"))
+    found = list(drawn(named("dsm"), config))
+    assert {made.objective.name for made, _ in found} == {"dsm", "ssm", "fd_ssm"}
+    for made, params in found:
+        assert ("objective.epsilon" in params) == (made.objective.name == "fd_ssm")
+
+
+def first(seed, count=8):
+    base = DensityConfig(seed=seed).training
+    searcher = _searcher(SearchConfig(), base)
+    return [searcher.suggest(str(i)) for i in range(count)]
+
+
+def test_the_same_seed_gives_the_same_first_trials_and_the_base_is_the_first():
+    one, two, other = first(0), first(0), first(1)
+    assert one == two and one[1:] != other[1:]
+    assert one[0]["changes"] == other[0]["changes"] == {}
+
+
+def test_the_first_trials_change_the_base_in_one_subject_each():
+    sections = [{name.split(".")[0] for name in trial["changes"]} for trial in first(0)]
+    turns = ["anchor", "objective", "stabilise", "train"]
+    for told, section in zip(sections[1:], [*turns, *turns], strict=False):
+        assert told <= {section}
+    assert sum(map(len, sections)) >= 5

@@ -1,0 +1,104 @@
+"""The runs of trials, on a real embedded store: from files alone, through a store that is away."""
+
+import time
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from pipelines import rows
+from pipelines.config import Training
+from pipelines.tracking import StageRun, connect
+from tuning import records
+from tuning.records import Record
+from tuning.tracked import TrialRuns
+
+CONFIG = Training().model_dump(mode="json")
+
+
+@pytest.fixture
+def run(home):
+    tracker = connect("tests", "key")
+    return StageRun(tracker.client, tracker.start("search", {}))
+
+
+def tell(root, number, *steps, **told):
+    records.write(root, Record(number, CONFIG, **told))
+    rows.append(
+        records.folder(root, number) / rows.FILE,
+        [{"kind": "validate", "step": step, "share": 0.5, "time": time.time(),
+          "metrics": {"val/nll": 10.0 - step}, "note": ""} for step in steps],
+    )  # fmt: skip
+
+
+def children(run):
+    found = run.client.search_runs([run.client.get_run(run.id).info.experiment_id])
+    mine = [one for one in found if one.data.tags.get("mlflow.parentRunId") == run.id]
+    return {int(one.data.tags["ebflow.trial"]): one for one in mine}
+
+
+def curve(run, child):
+    return [m.step for m in run.client.get_metric_history(child.info.run_id, "val/nll")]
+
+
+ENDS = {"finished": "FINISHED", "pruned": "KILLED", "stopped": "KILLED", "failed": "FAILED"}
+
+
+@pytest.mark.parametrize("state, status", ENDS.items(), ids=ENDS)
+def test_a_trial_has_one_run_with_its_curve_and_its_true_end(run, tmp_path, state, status):
+    told = TrialRuns(tmp_path, run)
+    tell(tmp_path, 7, 0, 1)
+    told.send()
+    assert children(run)[7].info.status == "RUNNING"
+    tell(tmp_path, 7, 2, 3, state=state, nll=7.0, share=0.4, reason="a reason")
+    told.send()
+    told.send()
+    child = children(run)[7]
+    assert child.info.status == status and curve(run, child) == [0, 1, 2, 3]
+    assert child.info.run_name == "trial 007 dsm σ 0.3 anchored"
+    assert child.data.params["objective.sigma"] == "0.3"
+    assert child.data.tags["ebflow.error"] == "a reason"
+    assert child.data.tags.get("ebflow.pruned") == (
+        "at 40% of the training" if status == "KILLED" else None
+    )
+
+
+def test_what_an_earlier_search_ended_moves_below_the_present_one(run, tmp_path):
+    tell(tmp_path, 0, 0, 1, state="finished", nll=9.0)
+    tell(tmp_path, 1, 0)
+    TrialRuns(tmp_path, run).send()
+    first = children(run)
+    tracker = connect("tests", "key")
+    again = StageRun(tracker.client, tracker.start("search, again", {}))
+    told = TrialRuns(tmp_path, again)
+    records.begin(tmp_path, 1)
+    tell(tmp_path, 1, 1, 2, state="finished", nll=8.0)
+    told.send()
+    assert children(again)[0].info.run_id == first[0].info.run_id
+    assert curve(again, children(again)[1]) == [0, 1, 2]
+    assert set(children(run)) == {1}
+
+
+class Away:
+    """A client of a store that is away for a while, at one of its calls."""
+
+    def __init__(self, client, call):
+        self.client, self.call, self.away = client, call, True
+
+    def __getattr__(self, name):
+        if name == self.call and self.away:
+            raise MlflowException("away")
+        return getattr(self.client, name)
+
+
+@pytest.mark.parametrize("call", ["create_run", "log_batch", "set_terminated"])
+def test_what_the_store_refuses_is_sent_later_and_once(run, tmp_path, call):
+    away = Away(run.client, call)
+    told = TrialRuns(tmp_path, StageRun(away, run.id))
+    tell(tmp_path, 0, 0, 1, state="finished", nll=9.0)
+    with pytest.raises(MlflowException):
+        told.send()
+    away.away = False
+    told.send()
+    assert children(run)[0].info.status == "FINISHED"
+    assert curve(run, children(run)[0]) == [0, 1]
+    assert len(children(run)) == 1

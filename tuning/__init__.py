@@ -1,0 +1,1 @@
+"""Searches of settings: Ray Tune and Optuna around the pipelines' own training."""

@@ -1,0 +1,119 @@
+"""Writes down what becomes of trials, as Ray Tune tells it: records, and the search's progress."""
+
+__all__ = ["Chronicle"]
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from pipelines import rows
+from tuning import records
+from tuning.records import Record
+
+
+class Chronicle(Callback):
+    """Keeps the records of all trials; runs in the process of the search.
+
+    Arguments:
+        root: Folder of the trials.
+        progress: File of rows for the terminal.
+        trials: How many there will be.
+        ended: Called when a trial has ended well.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        progress: Path,
+        trials: int,
+        ended: Callable[[], None],
+    ) -> None:
+        self.root, self.progress, self.trials = root, progress, trials
+        self.ended = ended
+        self.records = {record.number: record for record in records.read(root)}
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ANN401
+        """Records a trial that starts, or goes on; clears what another of its number left."""
+        names = ("number", "config", "changes", "params")
+        record = Record(**{name: trial.config[name] for name in names})
+        before = self.records.get(record.number)
+        if before is not None and before.config != record.config:
+            shutil.rmtree(records.folder(self.root, record.number))
+        records.begin(self.root, record.number)
+        self._keep(record)
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **_: Any,  # noqa: ANN401
+    ) -> None:
+        """Records how far a trial is."""
+        self._update(trial, **_standing(result))
+
+    def on_trial_complete(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        **_: Any,  # noqa: ANN401
+    ) -> None:
+        """Records the end of a trial, and why it came."""
+        standing = _standing(trial.last_result)
+        state = records.FINISHED if standing["share"] >= 1 else records.PRUNED
+        self._update(trial, **standing, state=state)
+        self.ended()
+
+    def on_trial_error(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        **_: Any,  # noqa: ANN401
+    ) -> None:
+        """Records a failure and its reason."""
+        reason = records.reason(self.root, trial.config["number"])
+        self._update(trial, state=records.FAILED, reason=reason)
+
+    def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:  # noqa: ANN401
+        """Records what still ran when the search's time was up."""
+        for record in list(self.records.values()):
+            if record.state == records.RUNNING:
+                self._keep(replace(record, state=records.STOPPED))
+
+    def _update(self, trial: Trial, **changed: Any) -> None:  # noqa: ANN401
+        self._keep(replace(self.records[trial.config["number"]], **changed))
+
+    def _keep(self, record: Record) -> None:
+        self.records[record.number] = record
+        records.write(self.root, record)
+        rows.append(self.progress, [self._row()])
+
+    def _row(self) -> rows.Row:
+        found = self.records.values()
+        ended = sum(record.state != records.RUNNING for record in found)
+        running = sum(record.share for record in found if record.state == records.RUNNING)
+        best = min((record.nll for record in found if record.nll is not None), default=None)
+        told = "" if best is None else f", best {best:.1f}"
+        return {
+            "kind": "search",
+            "share": (ended + running) / self.trials,
+            "time": time.time(),
+            "metrics": {},
+            "text": f"{ended} of {self.trials} trials{told}",
+        }
+
+
+def _standing(result: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a trial reported last; nothing has been if it was stopped at once."""
+    return {name: result.get(name, 0) for name in ("step", "seconds", "share")} | {
+        "nll": result.get("nll")
+    }

@@ -1,0 +1,74 @@
+"""How many trials run at a time: as many as the machines have room for, and never none."""
+
+__all__ = ["Machine", "concurrency", "machines", "per_trial", "this_machine"]
+
+import os
+from collections.abc import Mapping, Sequence
+
+from ebflow.errors import BadInput
+from pipelines.config import Training
+
+Machine = Mapping[str, float]
+"""CPUs and GPUs of one machine, by kind."""
+
+DRIVER: Machine = {"CPU": 0.01}
+"""What a trial takes itself if it launches workers: were it a whole CPU, drivers would hold what
+their workers wait for."""
+
+
+def this_machine() -> Machine:
+    """Returns what an embedded Ray has."""
+    import torch
+
+    return {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+
+
+def machines() -> list[Machine]:
+    """Returns what the nodes of the running Ray have."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def per_trial(config: Training) -> Machine:
+    """Returns what Tune is to reserve for a trial: a trainer in its own process, or a driver."""
+    return DRIVER if config.cluster.workers > 1 else config.needs
+
+
+def concurrency(config: Training, found: Sequence[Machine], most: int | None) -> int:
+    """Returns how many trials are to run at a time.
+
+    Arguments:
+        config: The training of a trial. One worker needs its CPUs or its GPU on one machine;
+            several may lie on different ones.
+        found: What there is.
+        most: What the user allows; None: no bound.
+
+    Raises:
+        BadInput: If not a single trial fits, as it would wait for ever.
+    """
+    ((kind, need),) = config.needs.items()
+    if config.cluster.workers > 1:
+        room = sum(machine.get(kind, 0) for machine in found) // need
+    else:
+        room = sum(machine.get(kind, 0) // need for machine in found)
+    if room < 1:
+        raise BadInput(_too_much(config, found))
+    return int(min(room, most or room))
+
+
+def _too_much(config: Training, found: Sequence[Machine]) -> str:
+    ((kind, need),) = config.needs.items()
+    there = max(machine.get(kind, 0) for machine in found)
+    if config.cluster.workers > 1:
+        there = sum(machine.get(kind, 0) for machine in found)
+        option = f"cluster.workers: found {config.cluster.workers}"
+    elif config.cluster.gpu:
+        option = "cluster.gpu: found True"
+    else:
+        option = f"train.threads: found {config.train.threads}"
+    return (
+        f"{option}, so that a trial needs {need:g} {kind}s, expected at most the {there:g} that "
+        "there are: a trial would wait for ever (lower train.threads or cluster.workers, or set "
+        "cluster.gpu False)"
+    )

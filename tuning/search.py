@@ -1,0 +1,152 @@
+"""The search itself: Optuna proposes, ASHA stops what falls behind, Ray Tune runs the trials.
+
+Sources: Optuna: A Next-generation Hyperparameter Optimization Framework (Akiba, Sano, Yanase,
+Ohta, Koyama, 2019), arXiv:1907.10902; A System for Massively Parallel Hyperparameter Tuning (Li,
+Jamieson, Rostamizadeh, Gonina, Hardt, Recht, Talwalkar, 2018), arXiv:1810.05934.
+"""
+
+__all__ = ["search"]
+
+import itertools
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.samplers import TPESampler
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from ebflow.randomness import generator
+from pipelines import rows
+from pipelines.config import Training
+from pipelines.faults import StageFailed
+from tuning import records
+from tuning.chronicle import Chronicle
+from tuning.config import SearchConfig
+from tuning.records import Record
+from tuning.resources import concurrency, machines, per_trial
+from tuning.spaces import Suggest, changes, propose
+from tuning.trial import trial
+
+TUNE, TRIALS, SCHEDULER = "tune", "trials", "scheduler"
+SEEDS = 2**31
+
+
+def search(config: SearchConfig, base: Training, data: Path, work: Path) -> list[Record]:
+    """Runs the trials that have not ended, and returns the records of all.
+
+    What goes on after a kill: Tune's experiment and Optuna's history from Ray's own state in
+    ``work`` (pickles that Ray wrote there and reads), trials from their checkpoints. Proposals
+    are a function of the seed and of what earlier trials gave; the random ones of the seed alone.
+
+    Arguments:
+        config: The search.
+        base: What all trials have in common.
+        data: The prepared folder.
+        work: Where the state of the search and the trials' folders are.
+
+    Raises:
+        BadInput: If no trial ever fits.
+        StageFailed: If all trials failed.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    room = concurrency(base, machines(), config.max_concurrent)
+    scheduler = Halving(config, work / SCHEDULER)
+    chronicle = Chronicle(work / TRIALS, work / rows.FILE, config.trials, scheduler.keep)
+    tune.run(
+        trial,
+        name=TUNE,
+        storage_path=str(work),
+        config={"data": str(data), "folder": str(work / TRIALS)},
+        num_samples=config.trials,
+        search_alg=_searcher(config, base),
+        scheduler=scheduler if len(config.goals) == 1 else None,
+        resources_per_trial={kind.lower(): need for kind, need in per_trial(base).items()},
+        max_concurrent_trials=room,
+        time_budget_s=config.time_budget,
+        reuse_actors=True,
+        raise_on_failed_trial=False,
+        resume=any((work / TUNE).glob("experiment_state-*.json")),
+        callbacks=[chronicle],
+        verbose=0,
+    )
+    return _checked(records.read(work / TRIALS))
+
+
+class Halving(ASHAScheduler):
+    """ASHA over the share of the training, whose state Tune itself does not keep.
+
+    Arguments:
+        config: The search; its grace and reduction are used.
+        file: Where the state is kept.
+    """
+
+    def __init__(self, config: SearchConfig, file: Path) -> None:
+        super().__init__(
+            time_attr="share",
+            metric="nll",
+            mode="min",
+            max_t=1,
+            grace_period=config.grace,
+            reduction_factor=config.reduction,
+        )
+        self.file = file
+        if file.exists():
+            self.restore(str(file))
+
+    def keep(self) -> None:
+        """Writes the state to the file."""
+        self.save(str(self.file))
+
+
+def _searcher(config: SearchConfig, base: Training) -> OptunaSearch:
+    """Returns Optuna's tree-structured Parzen estimator, and what it starts with."""
+    seed = generator(base.seed, "search").initial_seed() % SEEDS
+    goals = list(config.goals)
+    return OptunaSearch(
+        partial(_proposal, config, base),
+        metric=goals if len(goals) > 1 else goals[0],
+        mode=["min"] * len(goals) if len(goals) > 1 else "min",
+        points_to_evaluate=_first(config, base),
+        sampler=TPESampler(
+            seed=seed,
+            n_startup_trials=config.random,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+        ),
+    )
+
+
+def _first(config: SearchConfig, base: Training) -> list[dict[str, Any]]:
+    """Returns the parameters of the first trials, less those that are drawn at random.
+
+    The base is the first. Each of the others leaves one subject open: few draws of everything at
+    once are better than a base that somebody has chosen.
+    """
+    start = Suggest()
+    propose(start, config, base)
+    turns = itertools.islice(itertools.cycle(start.asked.values()), config.random - 1)
+    left = [{k: v for k, v in start.params.items() if k not in open_ones} for open_ones in turns]
+    return [start.params, *left]
+
+
+def _proposal(config: SearchConfig, base: Training, asked: optuna.Trial) -> dict[str, Any]:
+    """Returns what a trial is told, besides where data and folder are."""
+    ask = Suggest(asked)
+    found = propose(ask, config, base)
+    return {
+        "number": asked.number,
+        "config": found.model_dump(mode="json"),
+        "changes": changes(base, found),
+        "params": ask.params,
+    }
+
+
+def _checked(found: list[Record]) -> list[Record]:
+    failed = [record for record in found if record.state == records.FAILED]
+    if len(failed) == len(found):
+        raise StageFailed(f"all {len(found)} trials failed, the first: {failed[0].reason}")
+    return found

@@ -1,0 +1,228 @@
+"""What a search searches over: from suggestions to a configuration, one function a subject.
+
+Parameters are called by the options that they set. One that has no meaning for what was chosen
+before is not asked for. Ranges are widened to contain the base's own value, so that the base is a
+point of the space.
+"""
+
+__all__ = ["SPACES", "Suggest", "changes", "propose"]
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from optuna.trial import BaseTrial
+
+from pipelines.config import (
+    LIKELIHOOD,
+    AnchorConfig,
+    ObjectiveConfig,
+    Section,
+    Training,
+)
+from pipelines.config_files import merge
+from pipelines.nets import options
+from tuning.config import SearchConfig, with_objective
+
+Overrides = dict[str, dict[str, Any]]
+"""Fields by section."""
+
+OBJECTIVES = "objectives"
+"""The choice of the objective, which is a subject of its own."""
+
+
+class Suggest:
+    """Values of parameters: those that a trial suggests, or the base's where there is no trial.
+
+    ``params`` has every parameter that was asked for, ``asked`` their names by subject.
+
+    Arguments:
+        trial: The trial of Optuna.
+    """
+
+    def __init__(self, trial: BaseTrial | None = None) -> None:
+        self.trial, self.subject = trial, OBJECTIVES
+        self.params: dict[str, Any] = {}
+        self.asked: dict[str, list[str]] = {}
+
+    def log(self, name: str, base: float, low: float, high: float) -> float:
+        """Returns a number, uniform in its logarithm."""
+        low, high = min(low, base), max(high, base)
+        return self._take(name, base, "suggest_float", low=low, high=high, log=True)
+
+    def real(self, name: str, base: float, low: float, high: float) -> float:
+        """Returns a number."""
+        low, high = min(low, base), max(high, base)
+        return self._take(name, base, "suggest_float", low=low, high=high)
+
+    def whole(self, name: str, base: int, low: int, high: int) -> int:
+        """Returns a whole number, uniform in its logarithm."""
+        low, high = min(low, base), max(high, base)
+        return self._take(name, base, "suggest_int", low=low, high=high, log=True)
+
+    def choice(self, name: str, base: Any, *others: Any) -> Any:  # noqa: ANN401
+        """Returns one of several values."""
+        choices = list(dict.fromkeys((base, *others)))
+        return self._take(name, base, "suggest_categorical", choices=choices)
+
+    def optional(self, name: str, base: float | None, low: float, high: float) -> float | None:
+        """Returns a number, uniform in its logarithm, or nothing; 0 is nothing, too."""
+        if not self.choice(f"{name} used", bool(base), True, False):
+            return None
+        return self.log(name, base or math.sqrt(low * high), low, high)
+
+    def _take(self, name: str, base: Any, ask: str, **range: Any) -> Any:  # noqa: ANN401
+        found = base if self.trial is None else getattr(self.trial, ask)(name, **range)
+        self.params[name] = found
+        self.asked.setdefault(self.subject, []).append(name)
+        return found
+
+
+def propose(ask: Suggest, config: SearchConfig, base: Training) -> Training:
+    """Returns the configuration of a trial."""
+    names = dict.fromkeys((base.objective.name, *config.objectives))
+    if len(names) > 1:
+        base = with_objective(base, ask.choice("objective.name", *names))
+    for subject, space in SPACES.items():
+        if subject in config.over:
+            ask.subject = subject
+            base = Training.model_validate(merge(base.model_dump(), space(ask, base)))
+    return base
+
+
+def anchor(ask: Suggest, base: Training) -> Overrides:
+    """Suggests the anchor's weight and rule; the rule alone for lazy_ml, nothing for likelihoods.
+
+    Adam does not see the scale of a loss, so the weight beside a fixed one of the objective is all
+    there is to weigh.
+    """
+    found, name = base.anchor, base.objective.name
+    if name == "lazy_ml":
+        return {"anchor": _rule(ask, found)}
+    if name in LIKELIHOOD:
+        return {}
+    if not found.weight and not ask.choice("anchored", False, True):
+        return {}
+    weight = ask.log("anchor.weight", found.weight or 1.0, 0.1, 10.0)
+    return {"anchor": {"weight": weight, **_rule(ask, found)}}
+
+
+def _rule(ask: Suggest, base: AnchorConfig) -> dict[str, Any]:
+    interval = ask.whole("anchor.interval", base.interval, 20, 500)
+    tolerance = ask.optional("anchor.tolerance", base.tolerance, 0.02, 0.5)
+    return {"interval": interval, "tolerance": tolerance}
+
+
+def objective(ask: Suggest, base: Training) -> Overrides:
+    """Suggests noise, steps of differences, slices, and how seldom scores are matched."""
+    found, used = base.objective, base.objective.options
+    told: dict[str, Any] = {}
+    if "sigma" in used:
+        told |= _noise(ask, found)
+    if "epsilon" in used:
+        told["epsilon"] = ask.log("objective.epsilon", found.epsilon, 0.01, 1.0)
+    if "step" in used:
+        told["step"] = ask.log("objective.step", found.step, 0.003, 0.3)
+    if "slices" in used:
+        told["slices"] = ask.whole("objective.slices", found.slices, 1, 4)
+    if "every" in used and base.anchor.weight:
+        told["every"] = ask.choice("objective.every", found.every, 1, 2, 5, 10)
+    return {"objective": told}
+
+
+def _noise(ask: Suggest, base: ObjectiveConfig) -> dict[str, Any]:
+    """Suggests the noise of dsm: constant, falling or rising over the training, or of levels."""
+    sigma = ask.log("objective.sigma", base.sigma, 0.03, 1.0)
+    kind = ask.choice("noise", _kind(base), "constant", "annealed", "levels")
+    if kind == "constant":
+        return {"sigma": sigma, "sigma_end": None, "levels": 1}
+    end = ask.log("objective.sigma_end", base.sigma_end or base.sigma, 0.03, 1.0)
+    levels = 1
+    if kind == "levels":
+        levels = ask.whole("objective.levels", max(base.levels, 2), 2, 10)
+    return {"sigma": sigma, "sigma_end": end, "levels": levels}
+
+
+def _kind(base: ObjectiveConfig) -> str:
+    if base.levels > 1:
+        return "levels"
+    return "constant" if base.sigma_end is None else "annealed"
+
+
+def stabilisation(ask: Suggest, base: Training) -> Overrides:
+    """Suggests low energy, latent mean and the length of a finish by exact likelihood."""
+    found, name = base.stabilise, base.objective.name
+    told: dict[str, Any] = {}
+    if name != "relative_ml":
+        told = {
+            "low_energy": ask.optional("stabilise.low_energy", found.low_energy, 1e-3, 1) or 0.0,
+            "latent_mean": ask.optional("stabilise.latent_mean", found.latent_mean, 1e-2, 10)
+            or 0.0,
+        }
+    if name not in ("ml", "relative_ml"):
+        told["finish"] = ask.choice("stabilise.finish", found.finish, 0.0, 0.05, 0.1, 0.2)
+    return {"stabilise": told}
+
+
+def optimisation(ask: Suggest, base: Training) -> Overrides:
+    """Suggests learning rate, schedule, the average of the weights, and a bound of gradients."""
+    found = base.train
+    return {
+        "train": {
+            "lr": ask.log("train.lr", found.lr, found.lr / 4, found.lr * 4),
+            "schedule": ask.choice("train.schedule", found.schedule, "cosine", "constant"),
+            "ema_decay": ask.choice("train.ema_decay", found.ema_decay, 0.99, 0.997, 0.999),
+            "clip": ask.optional("train.clip", found.clip, 1.0, 1000.0),
+        }
+    }
+
+
+def preprocessing(ask: Suggest, base: Training) -> Overrides:
+    """Suggests whitening and its shrinkage; the logit's divisor where nothing undoes it."""
+    found = base.preprocess
+    told = {
+        "normalise": ask.choice(
+            "preprocess.normalise", found.normalise, "whiten", "standardise", "none"
+        )
+    }
+    if told["normalise"] == "whiten" and found.shrinkage:
+        told["shrinkage"] = ask.log("preprocess.shrinkage", found.shrinkage, 1e-4, 0.1)
+    if told["normalise"] == "none" and found.logit is not None:
+        told["scale"] = ask.log("preprocess.scale", found.scale, 0.25, 4.0)
+    return {"preprocess": told}
+
+
+def start(ask: Suggest, base: Training) -> Overrides:
+    """Suggests the sign and the offset that linear layers start with, where the net has them."""
+    used = options(base.model)
+    told = {}
+    if base.model.architecture in SIGNED:
+        told["sign"] = ask.choice("model.sign", int(used.get("sign", 1)), 1, -1)
+        told["bias"] = ask.real("model.bias", used.get("bias", 0.0), -1.0, 1.0)
+    return {"model": told}
+
+
+SIGNED = ("dense", "convolutional")
+"""The architectures whose linear layers start as a signed identity with an offset."""
+
+SPACES: Mapping[str, Callable[[Suggest, Training], Overrides]] = {
+    "anchor": anchor,
+    "objective": objective,
+    "stabilisation": stabilisation,
+    "optimisation": optimisation,
+    "preprocessing": preprocessing,
+    "start": start,
+}
+"""By subject, in the order in which they are asked."""
+
+
+def changes(base: Section, found: Section, prefix: str = "") -> dict[str, Any]:
+    """Returns the fields in which a configuration differs from another, by their dotted names."""
+    told: dict[str, Any] = {}
+    for name in type(base).model_fields:
+        old, new = getattr(base, name), getattr(found, name)
+        if isinstance(new, Section):
+            told |= changes(old, new, f"{prefix}{name}.")
+        elif old != new:
+            told[f"{prefix}{name}"] = new
+    return told
