@@ -15,12 +15,19 @@ from torch import Tensor
 
 
 @contextmanager
-def products(precision: str) -> Iterator[None]:
+def products(precision: str, device: str = "cpu") -> Iterator[None]:
     """Sets the precision of float32 products and convolutions for a while.
 
     Arguments:
-        precision: As in ``torch.set_float32_matmul_precision``; ``highest`` is float32 itself.
+        precision: As in ``torch.set_float32_matmul_precision``, where ``highest`` is float32
+            itself and all results are float32; or ``bfloat16``, by autocast: results of products
+            too are bfloat16, and weights and gradients stay float32.
+        device: The type of device, for autocast.
     """
+    if precision == "bfloat16":
+        with torch.autocast(device, torch.bfloat16):
+            yield
+        return
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision(precision)
     torch.backends.cudnn.allow_tf32 = precision != "highest"

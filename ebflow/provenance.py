@@ -2,6 +2,7 @@
 
 __all__ = ["code"]
 
+import os
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -15,14 +16,15 @@ from . import __version__
 def code() -> dict[str, str | None]:
     """Returns the versions of ebflow and torch, and ebflow's git commit.
 
-    The commit is None outside a checkout, and ends in ``+`` if tracked files differ from it.
+    The commit ends in ``+`` if tracked files differ from it. Outside a checkout it is what
+    ``EBFLOW_COMMIT`` says, or None.
     """
     return {"ebflow": __version__, "torch": torch.__version__, "commit": _commit()}
 
 
 def _commit() -> str | None:
     if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
-        return None
+        return os.environ.get("EBFLOW_COMMIT")
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".")
     return f"{_git('rev-parse', 'HEAD')}{'+' if changed else ''}"
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .blindness import Standing
 from .checkpoint import Checkpoint
+from .parallel import spread, whole
 
 if TYPE_CHECKING:
     from .train import Trainer
@@ -44,13 +45,14 @@ def pack(trainer: "Trainer") -> Checkpoint:
         "train_loss": _finite(trainer.train_loss),
         "verdict": trainer.verdict,
     }  # fmt: skip
-    return Checkpoint(trainer.flow.state_dict(), trainer.averaged.state_dict(), tensors, state)
+    parts = (trainer.flow.state_dict(), trainer.averaged.state_dict(), tensors)
+    return Checkpoint(*map(whole, parts), state)
 
 
 def unpack(trainer: "Trainer", saved: Checkpoint) -> None:
     """Gives a trainer, built alike, what ``pack`` took."""
-    trainer.flow.load_state_dict(saved.model)
-    trainer.averaged.load_state_dict(saved.ema)
+    for flow, tensors in ((trainer.flow, saved.model), (trainer.averaged, saved.ema)):
+        flow.load_state_dict(spread(tensors, flow.state_dict()))
     tensors, state = dict(saved.optimizer), saved.state
     trainer.ema.n_averaged.copy_(tensors.pop("ema.count"))
     trainer.window, trainer.norms = (
@@ -60,7 +62,8 @@ def unpack(trainer: "Trainer", saved: Checkpoint) -> None:
     anchored = {k: tensors.pop(k) for k in list(tensors) if k.startswith("anchor.")}
     if trainer.loss.anchor is not None:
         trainer.loss.anchor.load({k.removeprefix("anchor."): t for k, t in anchored.items()})
-    trainer.optimizer.load_state_dict(unflatten(tensors, state["optimizer"]))
+    moments = spread(tensors, {key: trainer.parameters[_index(key)] for key in tensors})
+    trainer.optimizer.load_state_dict(unflatten(moments, state["optimizer"]))
     trainer.step, trainer.verdict = state["step"], state["verdict"]
     trainer.clock.totals.update(state["clock"])
     known = {name: value for name, value in state["best"].items() if value is not None}
@@ -85,9 +88,13 @@ def unflatten(tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> dict[
     """Returns the optimiser's state that ``flatten`` took apart."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        _, index, name = key.split(".", 2)
-        state.setdefault(int(index), {})[name] = value
+        state.setdefault(_index(key), {})[key.split(".", 2)[2]] = value
     return {"state": state, "param_groups": groups}
+
+
+def _index(key: str) -> int:
+    """Returns the number of the parameter that a tensor of the optimiser belongs to."""
+    return int(key.split(".", 2)[1])
 
 
 def _finite(value: float) -> float | None:

@@ -9,7 +9,7 @@ __all__ = ["Event", "Trainer"]
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -28,6 +28,7 @@ from .errors import BadInput, NonFinite
 from .evaluate import evaluate
 from .flow import Flow
 from .loss import Loss
+from .parallel import gather, gathered, is_split, unsynchronised, whole
 from .precision import products
 from .randomness import generator as derive
 from .resume import pack, unpack
@@ -81,17 +82,20 @@ class Trainer:
         batch_size: Rows of a global batch.
         augment: From raw training rows and a generator to what is trained on instead, a function
             of (seed, step); validation sees the rows as they are.
+        accumulate: Parts of a worker's batch, one after another: B / (workers n) rows are in
+            memory at a time, and the step is the same up to rounding.
         clip: The largest norm of the gradient; None: no clipping.
         ema_decay: The average's decay d, used as min(d, (1 + t)/(10 + t)) at update t.
         finish: The last fraction of training, by exact maximum likelihood.
         validate_every: Steps between validations.
         patience: Validations without a better one before training stops; None: never.
         log_every: Steps between log events.
-        precision: Of a step's products, as in ``torch.set_float32_matmul_precision``;
+        precision: Of a step's products, as in :func:`~ebflow.precision.products`;
             preprocessing, the anchor and likelihoods are always of the highest.
         seed: The seed of batches, noise and probes.
         shard: Rank and number of workers.
-        wrap: What DDP does to the loss module; the identity on one worker.
+        wrap: What DDP or FSDP (``parallel.split``) does to the loss module; the identity on one
+            worker.
         config: What led to all this, JSON-able; kept in checkpoints.
     """
 
@@ -106,6 +110,7 @@ class Trainer:
         steps: int = 1000,
         max_seconds: float | None = None,
         batch_size: int = 100,
+        accumulate: int = 1,
         augment: Augmentation | None = None,
         clip: float | None = None,
         ema_decay: float = 0.999,
@@ -121,10 +126,20 @@ class Trainer:
     ) -> None:
         self.flow, self.dataset, self.config = flow, dataset, config
         self.batch_size, self.seed, self.shard = batch_size, seed, shard
+        self.accumulate = accumulate
         self.device = flow.like.device
         self._initialise()
         self.loss = loss(flow.matched)
+        if accumulate > 1 and self.loss.latent_mean:
+            raise ValueError(f"accumulate: found {accumulate} with latent_mean, expected 1: a "
+                             "mean over the batch is not the mean of its parts'")  # fmt: skip
+        self.ema = AveragedModel(self.loss.flow, multi_avg_fn=self._average)
+        front = list(flow.layers)[: flow.cut]
+        self.averaged = Flow(flow.event_shape, [*front, *self.ema.module.layers], cut=flow.cut)
+        self.averaged.eval()
         self.module = wrap(self.loss)
+        if is_split(self.module):
+            wrap(self.ema)
         self.parameters = [p for p in flow.parameters() if p.requires_grad]
         self.optimizer = optimizer(self.parameters)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -133,10 +148,6 @@ class Trainer:
         self.clip, self.finish = clip, finish
         self.validate_every, self.patience, self.log_every = validate_every, patience, log_every
         self.precision, self.ema_decay = precision, ema_decay
-        self.ema = AveragedModel(self.loss.flow, multi_avg_fn=self._average)
-        front = list(flow.layers)[: flow.cut]
-        self.averaged = Flow(flow.event_shape, [*front, *self.ema.module.layers], cut=flow.cut)
-        self.averaged.eval()
         self.clock = Clock()
         self.step, self.progress, self.timed = 0, 0.0, 0.0
         self.best, self.best_step, self.stale, self.validated = Standing(), 0, 0, -1
@@ -183,29 +194,50 @@ class Trainer:
 
     def train_step(self, x: Tensor) -> None:
         """Does one step on raw rows with shape (B / workers, D)."""
-        where = {"shard": self.shard, "device": self.device}
-        generator = derive(self.seed, "train", self.step, **where)
-        if self.augment is not None:
-            x = self.augment(x, derive(self.seed, "augment", self.step, **where))
-        with torch.no_grad():
-            y = self.flow.preprocess(x, generator)
         self._set_rate()
         if self.loss.anchor is not None and not self.loss.finishing:
+            gather(self.loss)
             self.loss.anchor.step()
-        with products(self.precision):
-            loss = self.module(y, generator).mean()
-            self._backward(loss)
+        self.optimizer.zero_grad(set_to_none=True)
+        *parts, last = enumerate(x.chunk(self.accumulate))
+        with unsynchronised(self.module) if parts else nullcontext():
+            losses = [self._backward(*part) for part in parts]
+        losses.append(self._backward(*last))
         if self.clip is not None:
-            self.norms.append(nn.utils.clip_grad_norm_(self.parameters, self.clip).detach())
+            self.norms.append(self._clip(self.clip))
         self.optimizer.step()
         self.ema.update_parameters(self.loss.flow)
-        self.window.append(loss.detach())
+        self.window.append(sum(losses))
         self.step += 1
         self._advance()
 
+    def _backward(self, part: int, x: Tensor) -> Tensor:
+        """Adds the gradient of a part of the batch; returns its share of the mean loss.
+
+        Its random numbers are those of its rows in the global batch.
+        """
+        rank, world = self.shard
+        shard = (rank * self.accumulate + part, world * self.accumulate)
+        generator = derive(self.seed, "train", self.step, shard=shard, device=self.device)
+        if self.augment is not None:
+            drawn = derive(self.seed, "augment", self.step, shard=shard, device=self.device)
+            x = self.augment(x, drawn)
+        with torch.no_grad():
+            y = self.flow.preprocess(x, generator)
+        with products(self.precision, self.device.type):
+            loss = self.module(y, generator).mean() / self.accumulate
+            alone = self.module is self.loss and not is_split(self.loss)
+            loss.backward(inputs=self.parameters if alone else None)
+        return loss.detach()
+
+    def _clip(self, largest: float) -> Tensor:
+        """Clips the gradient; returns its norm before."""
+        norm = nn.utils.clip_grad_norm_(self.parameters, largest).detach()
+        return whole({"norm": norm})["norm"]
+
     def validate(self) -> Event:
         """Returns the exact NLL of the averaged weights, and the latents' statistics."""
-        with self.clock("validate"), self._located(), torch.no_grad():
+        with self.clock("validate"), self._located(), torch.no_grad(), gathered(self.ema):
             flow, split = self.averaged, self.dataset.split("validation")
             result = evaluate(flow, split, batch_size=ROWS)
             latent = latent_statistics(flow(next(split.batches(SOME))), seed=self.seed)
@@ -247,13 +279,18 @@ class Trainer:
         return self.clock.total("step") + self.clock.total("data")
 
     def checkpoint(self) -> Checkpoint:
-        """Returns all that an exact resume needs; call it between events."""
+        """Returns all that an exact resume needs; call it between events, on all workers."""
         return pack(self)
 
     def save(self, folder: str) -> None:
-        """Writes ``checkpoint()`` to a folder, whole or not at all."""
+        """Writes ``checkpoint()`` to a folder, whole or not at all; call it on all workers.
+
+        The first of them writes.
+        """
         with self.clock("checkpoint"):
-            write(folder, self.checkpoint())
+            checkpoint = self.checkpoint()
+            if self.shard[0] == 0:
+                write(folder, checkpoint)
 
     def resume(self, folder: str) -> None:
         """Goes on from a folder written by ``save``.
@@ -291,13 +328,6 @@ class Trainer:
     def _average(self, ema: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
         decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(ema, current, 1 - decay)
-
-    def _backward(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.module is self.loss:
-            loss.backward(inputs=self.parameters)
-        else:
-            loss.backward()
 
     def _set_rate(self) -> None:
         self.loss.progress, self.loss.step = self.progress, self.step

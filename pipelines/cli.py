@@ -1,4 +1,4 @@
-"""The command line: ``ebflow run | tune | runs | compare | ui | data | bench | curves``.
+"""The command line: ``ebflow run | submit | tune | runs | compare | ui | data | bench | curves``.
 
 A command's module is imported when it is called, so that help and bad input cost no torch.
 """
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
+from typing import Any
 
 from ebflow.errors import BadInput
 from pipelines import environment
@@ -25,17 +26,15 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 def main(words: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C)."""
     words = list(sys.argv[1:] if words is None else words)
-    environment.prepare()
+    environment.prepare(embed=words[:1] != ["submit"])
     try:
         with _sigterm_interrupts():
             return _dispatch(words)
     except BadInput as error:
         return _end(BAD_INPUT, _spelled(str(error)))
     except StageFailed as error:
-        again = shlex.join(["ebflow", *words])
-        return _end(
-            FAILED, f"{_spelled(str(error))} (log: {error.log}; once mended, go on with: {again})"
-        )
+        again, log = shlex.join(["ebflow", *words]), f"log: {error.log}; " if error.log else ""
+        return _end(FAILED, f"{_spelled(str(error))} ({log}once mended, go on with: {again})")
     except OSError as error:
         return _end(FAILED, f"{error.strerror or error}: {error.filename or 'no file'}")
     except KeyboardInterrupt:
@@ -96,10 +95,10 @@ class Command:
     help: str
     package: str = "pipelines"
 
-    def run(self, words: Sequence[str]) -> int:
+    def run(self, words: Sequence[str], **given: Any) -> int:  # noqa: ANN401
         """Returns the exit code."""
         module, _, name = self.target.partition(":")
-        return getattr(import_module(f"{self.package}.{module}"), name)(words)
+        return getattr(import_module(f"{self.package}.{module}"), name)(words, **given)
 
 
 COMMANDS = {
@@ -111,6 +110,7 @@ COMMANDS = {
     "run sample-complexity": Command(
         "command:sample_complexity", "how many samples a score needs: exponents and claims"
     ),
+    "submit": Command("submit:run", "run a pipeline as a job of a Ray cluster"),
     "tune density": Command(
         "command:density", "search settings of the density pipeline that pay", "tuning"
     ),

@@ -13,10 +13,13 @@ from typing import Any
 
 import psutil
 
+from ebflow.urls import without_password
 from pipelines import environment, store
-from pipelines.faults import StageFailed
+from pipelines.faults import StageFailed, failure
 
 PREFIX = "ebflow-ray-"
+TOLD = ("MLFLOW_", "EBFLOW_COMMIT", "EBFLOW_DATA")
+SECRET = ("PASSWORD", "TOKEN", "SECRET", "KEY")
 GRACE_S = 15.0
 REACH_S = 10.0
 
@@ -26,6 +29,10 @@ def start(workers: int) -> Path | None:
 
     Returns:
         The folder of an embedded Ray's sockets and logs, short as sockets' paths must be.
+
+    Raises:
+        BadInput: If a node of the cluster does not see the store.
+        StageFailed: If the cluster cannot be reached.
     """
     import ray
 
@@ -33,6 +40,7 @@ def start(workers: int) -> Path | None:
         _reach(os.environ["RAY_ADDRESS"])
         told = {"env_vars": _environment()}
         ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=told)
+        _probe(store.identity())
         return None
     _sweep()
     folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp")
@@ -72,6 +80,20 @@ def _reach(address: str) -> None:
         raise StageFailed(f"Ray at RAY_ADDRESS = {address} cannot be reached: {error}") from None
 
 
+def _probe(identity: str) -> None:
+    """Looks at the store from every node, and raises what the first that misses it says."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    look = ray.remote(num_cpus=0, max_retries=0)(store.expect)
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+    try:
+        ray.get([look.options(scheduling_strategy=p).remote(identity) for p in places])
+    except ray.exceptions.RayError as error:
+        raise failure(error) from None
+
+
 def _sweep() -> None:
     """Removes the folders that killed drivers left."""
     for folder in Path("/tmp").glob(f"{PREFIX}*"):
@@ -81,10 +103,17 @@ def _sweep() -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Returns what stages and workers on a cluster are told of this process's environment."""
+    """Returns what stages and workers on a cluster are told of this process's environment.
+
+    Ray shows it in its dashboard: passwords and tokens are left to the nodes' own environment.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name.startswith(("MLFLOW_", "EBFLOW_DATA")) or name in environment.SETTINGS
+        if (name.startswith(TOLD) or name in environment.SETTINGS) and not _secret(name, value)
     }
     return {"EBFLOW_HOME": str(store.home()), **kept}
+
+
+def _secret(name: str, value: str) -> bool:
+    return any(word in name for word in SECRET) or without_password(value) != value

@@ -1,9 +1,19 @@
-"""``ebflow run PIPELINE``: from words to results, and what the user sees of them."""
+"""``ebflow run PIPELINE``: from words to results, and what the user sees of them.
 
-__all__ = ["carry_out", "density", "gradient_alignment", "paper", "sample_complexity"]
+What is done with the run that the words ask for may also be to send it elsewhere (``submit.py``).
+"""
+
+__all__ = [
+    "CarryOut",
+    "carry_out",
+    "density",
+    "gradient_alignment",
+    "paper",
+    "sample_complexity",
+]
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +22,48 @@ from rich.console import Console
 from pipelines.config_files import dump
 from pipelines.faults import StageFailed
 from pipelines.naming import check_names
-from pipelines.parsing import Alignment, Paper, Running, parse, parse_complexity, parse_density
+from pipelines.parsing import (
+    Alignment,
+    Paper,
+    Running,
+    parse_complexity,
+    parse_density,
+    parse_pipeline,
+)
 
 if TYPE_CHECKING:
     from pipelines.runner import Run
 
 
-def density(words: Sequence[str]) -> int:
+CarryOut = Callable[["Run", Running, str], Mapping[str, Any]]
+"""What is done with a run, from it, its options and a line on what was chosen: as `carry_out`."""
+
+
+def carry_out(run: "Run", options: Running, told: str) -> Mapping[str, Any]:
+    """Runs a pipeline here, or tells what it would run, after a line on what was chosen.
+
+    Returns:
+        The summary; nothing where there is none, as of a dry run.
+    """
+    from pipelines import runner
+
+    inputs, console = runner.check(run), Console()
+    console.print(told, highlight=False)
+    if options.dry_run:
+        console.print(dump(run.config), highlight=False)
+        for stage, fate in runner.plan(run, inputs).items():
+            console.print(f"{stage:<9} {fate}", highlight=False)
+        return {}
+    try:
+        summary = runner.execute(run, inputs, console)
+    except StageFailed as error:
+        error.log = runner.log_file(run)
+        raise
+    run.pipeline.show(console, summary)
+    return summary
+
+
+def density(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
     """Runs the density pipeline."""
     options = parse_density(words)
     check_names(options.register, options.alias)
@@ -49,9 +94,9 @@ def _register(run_id: str, name: str, alias: str | None) -> None:
     Console().print(f"registered    {told}", highlight=False, soft_wrap=True)
 
 
-def paper(words: Sequence[str]) -> int:
+def paper(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
     """Runs an experiment of the paper."""
-    options = parse(Paper, words, "ebflow run paper")
+    options = parse_pipeline(Paper, words, "ebflow run paper")
     from pipelines.paper import PAPER
     from pipelines.runner import Run
 
@@ -70,9 +115,9 @@ def paper(words: Sequence[str]) -> int:
     return 0
 
 
-def gradient_alignment(words: Sequence[str]) -> int:
+def gradient_alignment(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
     """Runs the study of gradient alignment."""
-    options = parse(Alignment, words, "ebflow run gradient-alignment")
+    options = parse_pipeline(Alignment, words, "ebflow run gradient-alignment")
     from pipelines.gradient_alignment import ALIGNMENT
     from pipelines.runner import Run
 
@@ -89,7 +134,7 @@ def gradient_alignment(words: Sequence[str]) -> int:
     return 0
 
 
-def sample_complexity(words: Sequence[str]) -> int:
+def sample_complexity(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
     """Runs the study of sample complexity."""
     options = parse_complexity(words)
     from pipelines.runner import Run
@@ -106,27 +151,3 @@ def sample_complexity(words: Sequence[str]) -> int:
     )
     carry_out(run, options, f"scale {config.scale}")
     return 0
-
-
-def carry_out(run: "Run", options: Running, told: str) -> Mapping[str, Any]:
-    """Runs a pipeline, or tells what it would run, after a line on what was chosen.
-
-    Returns:
-        The summary; nothing of a dry run.
-    """
-    from pipelines import runner
-
-    inputs, console = runner.check(run), Console()
-    console.print(told, highlight=False)
-    if options.dry_run:
-        console.print(dump(run.config), highlight=False)
-        for stage, fate in runner.plan(run, inputs).items():
-            console.print(f"{stage:<9} {fate}", highlight=False)
-        return {}
-    try:
-        summary = runner.execute(run, inputs, console)
-    except StageFailed as error:
-        error.log = runner.log_file(run)
-        raise
-    run.pipeline.show(console, summary)
-    return summary

@@ -296,6 +296,12 @@ class TrainConfig(Section):
         None, gt=0, description="training time at most, s (validation and start-up not counted)"
     )
     batch_size: int = Field(128, ge=1, description="examples a step, over all workers")
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="parts of a worker's examples, one after another: less memory, the same step "
+        "up to rounding",
+    )
     optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = Field("adam", description="optimiser")
     lr: float = Field(2e-3, gt=0, description="learning rate")
     weight_decay: float = Field(0.0, ge=0, description="weight decay")
@@ -326,10 +332,11 @@ class TrainConfig(Section):
     )
     log_every: int = Field(50, ge=1, description="steps between logged metrics")
     dtype: Literal["float32", "float64"] = Field("float32", description="number format")
-    precision: Literal["highest", "high", "medium"] = Field(
+    precision: Literal["highest", "high", "medium", "bfloat16"] = Field(
         "highest",
         description="matrix products inside a step: highest (float32), high (TF32 on GPUs), "
-        "medium (bfloat16 where that is faster); likelihoods are always of the highest",
+        "medium (bfloat16 where that is faster, results float32), bfloat16 (by autocast, results "
+        "bfloat16 too: mixed precision); likelihoods are always of the highest",
     )
     threads: int = Field(1, ge=1, description="threads a worker")
 
@@ -341,6 +348,11 @@ class ClusterConfig(Section):
         1, ge=1, description="data-parallel training processes"
     )
     gpu: bool = Field(False, description="a GPU for every worker")
+    split: bool = Field(
+        False,
+        description="split weights, gradients and optimiser state among the workers (FSDP) "
+        "instead of copying them, for flows too large for one",
+    )
     max_failures: int = Field(
         2, ge=0, description="restarts after a dead worker", json_schema_extra=UNKEYED
     )
@@ -500,12 +512,37 @@ class Training(Section):
         return self
 
     @model_validator(mode="after")
+    def _there_is_something_to_cast(self) -> "Training":
+        if self.train.precision == "bfloat16" and self.train.dtype == "float64":
+            raise ValueError(
+                "train.precision: found bfloat16 with float64, which is not cast, expected highest"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _batch_is_shared_evenly(self) -> "Training":
-        if self.train.batch_size % self.cluster.workers:
+        workers, parts = self.cluster.workers, self.train.accumulate
+        if self.train.batch_size % (workers * parts):
+            times = f" times train.accumulate = {parts}" if parts > 1 else ""
             raise ValueError(
                 f"train.batch_size: found {self.train.batch_size}, "
-                f"expected a multiple of cluster.workers = {self.cluster.workers}"
+                f"expected a multiple of cluster.workers = {workers}{times}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_have_the_mean_of_the_whole(self) -> "Training":
+        if self.train.accumulate > 1 and self.stabilise.latent_mean:
+            raise ValueError(
+                f"train.accumulate: found {self.train.accumulate} with stabilise.latent_mean, "
+                "which is of the whole batch, expected 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_are_workers_to_split_among(self) -> "Training":
+        if self.cluster.split and self.cluster.workers == 1:
+            raise ValueError("cluster.split: found True with one worker, expected False")
         return self
 
 

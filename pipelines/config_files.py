@@ -11,10 +11,10 @@ import yaml
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
-from pipelines.config import DensityConfig, Section, Training
+from pipelines.config import DensityConfig, Section
 from pipelines.spelling import spelled
 
-T = TypeVar("T", bound=Training)
+Configuration = TypeVar("Configuration", bound=Section)
 
 
 def dump(config: Section) -> str:
@@ -22,22 +22,22 @@ def dump(config: Section) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def load(path: Path, base: DensityConfig) -> DensityConfig:
+def load(path: Path, base: Configuration) -> Configuration:
     """Reads a YAML file; what it leaves out is taken from ``base``, if its objective uses it.
 
     Raises:
         BadInput: If it cannot be read, is not a mapping, or a key or value is not allowed.
     """
     found = _mapping(path)
-    _check_keys(path, found, DensityConfig, "")
+    _check_keys(path, found, type(base), "")
     merged = merge(for_objective(base, _objective(found)).model_dump(), found)
     try:
-        return DensityConfig.model_validate(merged)
+        return type(base).model_validate(merged)
     except ValidationError as error:
-        raise BadInput(explain(error, prefix=f"{path}, key ")) from None
+        raise BadInput(explain(error, prefix=f"{path}, key ", root=type(base))) from None
 
 
-def for_objective(base: T, name: str | None) -> T:
+def for_objective(base: Configuration, name: str | None) -> Configuration:
     """Returns what to start from if ``name`` is to be the objective: without others' options."""
     if name is None:
         return base

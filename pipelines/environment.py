@@ -46,11 +46,11 @@ SETTINGS = {
 }
 
 
-def prepare() -> None:
-    """Sets what is not set yet."""
+def prepare(*, embed: bool = True) -> None:
+    """Sets what is not set yet; for an embedded Ray too, unless a cluster is named or meant."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    if "RAY_ADDRESS" not in os.environ:
+    if embed and "RAY_ADDRESS" not in os.environ:
         _embed_ray()
 
 

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 
 from ebflow.errors import BadInput
+from ebflow.urls import without_password
 from pipelines import store, tracking
 
 TOP = "tags.`mlflow.parentRunId` IS NULL"
@@ -59,7 +60,7 @@ def newest(
         best = sorted(measured, key=lambda run: run.data.metrics[metric])
         runs = (best[::-1] if GREATEST.search(metric) else best)[:limit]
     if not runs:
-        raise BadInput(f"{tracking.without_password(tracking.uri())}: found no runs")
+        raise BadInput(f"{without_password(tracking.uri())}: found no runs")
     return runs
 
 

@@ -9,6 +9,7 @@ __all__ = [
     "parse",
     "parse_complexity",
     "parse_density",
+    "parse_pipeline",
     "starting_point",
 ]
 
@@ -48,6 +49,7 @@ REWORDED = {
 """tyro's sentences, as: option, what was found, what was expected."""
 
 Options = TypeVar("Options")
+Configuration = TypeVar("Configuration", bound=Section)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,8 @@ class Running:
     """run every stage again"""
     dry_run: bool = False
     """print the configuration and which stages would run; write nothing"""
+    config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """YAML file to start from, such as the config.yaml of an earlier run"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +78,6 @@ class Density(Running):
     recipe: str = "digits"
     """named configuration to start from (digits, mnist9k, tabular, paper); by default the one
     for the source: digits for digits, mnist9k for images, tabular for columns of numbers"""
-    config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
-    """YAML file to start from, such as the config.yaml of an earlier run"""
     register: str | None = None
     """register the trained flow as a model of this name in MLflow"""
     alias: str | None = None
@@ -103,6 +105,7 @@ class Complexity(Running):
     config: Annotated[ComplexityConfig, tyro.conf.arg(name="")]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Alignment(Running):
     """Trains classifiers with and without regularisers, and measures what their gradients are.
 
@@ -114,8 +117,9 @@ class Alignment(Running):
 
 def parse_complexity(words: Sequence[str]) -> Complexity:
     """Returns the options of ``ebflow run sample-complexity``; errors as in parse_density."""
-    scale = _found(words, "--scale")["scale"]
-    base = at_scale(scale if scale in SCALES else "cpu")
+    found = _found(words, "--scale", "--config")
+    scale = found["scale"]
+    base = _loaded(found["config"], at_scale(scale if scale in SCALES else "cpu"))
     return parse(Complexity, words, "ebflow run sample-complexity", Complexity(config=base))
 
 
@@ -128,6 +132,19 @@ def parse_density(words: Sequence[str]) -> Density:
     """
     base, recipe = starting_point(words)
     return parse(Density, words, "ebflow run density", Density(config=base, recipe=recipe))
+
+
+def parse_pipeline(kind: type[Options], words: Sequence[str], program: str) -> Options:
+    """Returns a pipeline's options, over those of its configuration file if there is one.
+
+    Errors as in :func:`parse_density`.
+    """
+    base = _loaded(_found(words, "--config")["config"], kind().config)
+    return parse(kind, words, program, kind(config=base))
+
+
+def _loaded(file: str | None, base: Configuration) -> Configuration:
+    return load(Path(file), base) if file else base
 
 
 def parse(

@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from ebflow.errors import BadInput
+from ebflow.urls import is_url, without_password
 from pipelines import engine, store
 from pipelines.config import Section
 from pipelines.config_files import dump
@@ -66,6 +67,8 @@ def check(run: Run) -> Any:  # noqa: ANN401
 
 
 def _check_output(output: Path) -> None:
+    if is_url(str(output)):
+        raise BadInput(f"--output: found {without_password(str(output))}, expected a folder")
     _check_folder("--output", output)
     left = [name for name in LEFT if (output / name).exists()]
     if left and not (output / "summary.json").exists():
@@ -102,7 +105,7 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
     key = run.pipeline.key(run.name, run.config, inputs)
     with _clean_home(), writing(log_file(run)), _locked(run, key, console):
         with reaching(), ExitStack() as stack:
-            tracked = Tracked(run, key, stack)
+            tracked = Tracked(run, key, stack, console)
             progress = stack.enter_context(Progress(console))
             stages = Engine(
                 open_context=tracked.context,
@@ -129,10 +132,11 @@ class Tracked:
         run: What the user asked for.
         key: The pipeline's key.
         stack: Ends the run.
+        console: Is told which run it is.
     """
 
-    def __init__(self, run: Run, key: str, stack: ExitStack) -> None:
-        self.run, self.key, self.stack = run, key, stack
+    def __init__(self, run: Run, key: str, stack: ExitStack, console: Console) -> None:
+        self.run, self.key, self.stack, self.console = run, key, stack, console
         self.made: StageRun | None = None
 
     def context(self) -> Context:
@@ -168,6 +172,8 @@ class Tracked:
             **told.tags,
         }
         run_id = tracker.start(_title(run, told.parts), tags)
+        line = f"MLflow run {run_id} at {without_password(tracker.uri)}"
+        self.console.print(line, highlight=False, soft_wrap=True)
         return self.stack.enter_context(tracker.run(run_id))
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "artefact",
     "commit",
     "digest",
+    "expect",
     "home",
     "identity",
     "lock",
@@ -27,11 +28,15 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from ebflow.errors import BadInput
+from ebflow.urls import is_url, without_password
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,18 @@ class Record:
 
 
 def home() -> Path:
-    """Returns the absolute path of the store; makes nothing."""
-    return Path(os.environ.get("EBFLOW_HOME") or "runs/.store").absolute()
+    """Returns the absolute path of the store; makes nothing.
+
+    Raises:
+        BadInput: If ``EBFLOW_HOME`` is a URL.
+    """
+    place = os.environ.get("EBFLOW_HOME") or "runs/.store"
+    if is_url(place):
+        raise BadInput(
+            f"EBFLOW_HOME: found {without_password(place)}, expected a folder that all nodes "
+            "share: object stores have neither the locks nor the renames that a store needs"
+        )
+    return Path(place).absolute()
 
 
 def identity() -> str:
@@ -54,6 +69,27 @@ def identity() -> str:
         if not path.exists():
             path.write_text(uuid.uuid4().hex)
         return path.read_text()
+
+
+def expect(identity: str) -> None:
+    """Checks that this process sees the store of that id, and may write to it; writes nothing.
+
+    Raises:
+        BadInput: If it does not, naming the machine.
+    """
+    try:
+        found = (home() / "id").read_text()
+    except OSError as error:
+        seen = f"no store ({error.strerror})"
+    else:
+        seen = "another store" if found != identity else ""
+    if not seen and not os.access(home(), os.W_OK | os.X_OK):
+        seen = "a store where one may not write"
+    if seen:
+        raise BadInput(
+            f"EBFLOW_HOME: found {seen} at {home()} on node {socket.gethostname()}, expected the "
+            "one that the other nodes share"
+        )
 
 
 def artefact(stage: str, key: str) -> Path:

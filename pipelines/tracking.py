@@ -8,12 +8,11 @@ store that stays away loses nothing, and slows nothing down.
 """
 
 __all__ = ["Follower", "Sender", "StageRun", "Tracker", "connect", "default_store", "reaching",
-           "serve", "store_uri", "uri", "without_password"]  # fmt: skip
+           "serve", "store_uri", "uri"]  # fmt: skip
 
 import json
 import logging
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -41,6 +40,7 @@ import ebflow
 from ebflow.data.schema import Manifest
 from ebflow.errors import BadInput
 from ebflow.provenance import code
+from ebflow.urls import without_password
 from pipelines import rows, store
 from pipelines.faults import StageFailed
 from pipelines.views import EXPERIMENT_TAGS
@@ -403,11 +403,6 @@ def _system(experiment: str) -> dict[str, str]:
 def uri() -> str:
     """Returns the URI of the store that is in use."""
     return os.environ.get("MLFLOW_TRACKING_URI") or store_uri()
-
-
-def without_password(uri: str) -> str:
-    """Returns a URI that may be shown: without user and password."""
-    return re.sub(r"//[^/]*@", "//", uri)
 
 
 def store_uri() -> str:

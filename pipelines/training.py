@@ -23,9 +23,10 @@ from ebflow.data.loader import Dataset
 from ebflow.errors import BadInput, NonFinite
 from ebflow.flow import Flow
 from ebflow.loss import Loss
+from ebflow.parallel import split
 from ebflow.randomness import generator
 from ebflow.train import Event, Trainer
-from pipelines import rows
+from pipelines import rows, store
 from pipelines.config import LIKELIHOOD, ClusterConfig, ObjectiveConfig, TrainConfig, Training
 from pipelines.environment import embedded
 from pipelines.faults import told
@@ -60,6 +61,7 @@ def build(
         steps=train.steps,
         max_seconds=train.max_seconds,
         batch_size=train.batch_size,
+        accumulate=train.accumulate,
         augment=_augment(train, dataset.split("train").shape),
         clip=train.clip,
         ema_decay=train.ema_decay,
@@ -172,12 +174,17 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     """Trains on one Ray worker, from the last checkpoint on if there is one.
 
     Arguments:
-        job: ``config`` (fields of :class:`Training`) and ``data`` (the prepared folder).
+        job: ``config`` (fields of :class:`Training`), ``data`` (the prepared folder) and ``store``
+            (the id of the store that it lies in).
 
     Returns:
         ``error``, the same on all workers, which no restart would mend; or else what
         :meth:`Reporter.finish` tells.
+
+    Raises:
+        BadInput: If this worker does not see the store.
     """
+    store.expect(job["store"])
     config = Training.model_validate(job["config"])
     torch.set_num_threads(config.train.threads)
     context = ray.train.get_context()
@@ -188,7 +195,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
             Dataset(job["data"]),
             device=_device(config.cluster),
             shard=shard,
-            wrap=_wrap(shard[1]),
+            wrap=_wrap(config.cluster),
         )
         _resume(trainer)
         return {"began": time.time(), **_run(trainer, shard)}
@@ -211,9 +218,11 @@ def _run(trainer: Trainer, shard: tuple[int, int]) -> dict[str, Any]:
     return reporter.finish()
 
 
-def _wrap(world: int) -> Callable[[nn.Module], nn.Module]:
-    if world == 1:
+def _wrap(config: ClusterConfig) -> Callable[[nn.Module], nn.Module]:
+    if config.workers == 1:
         return lambda module: module
+    if config.split:
+        return split
     return partial(nn.parallel.DistributedDataParallel, broadcast_buffers=False)
 
 
@@ -268,10 +277,9 @@ class Reporter:
     def save(self) -> None:
         """Reports what is left, with a checkpoint."""
         with tempfile.TemporaryDirectory() as folder:
-            checkpoint = None
+            path, checkpoint = str(Path(folder) / "checkpoint"), None
+            self.trainer.save(path)
             if self.rank == 0:
-                path = str(Path(folder) / "checkpoint")
-                self.trainer.save(path)
                 checkpoint = ray.train.Checkpoint.from_directory(path)
             self._report(checkpoint)
         self.saved = time.monotonic()
@@ -351,7 +359,8 @@ def fit(
         work: Where checkpoints and rows go.
         callbacks: Are told of every report, besides the writer of the rows.
     """
-    job = {"config": config.model_dump(mode="json"), "data": str(data)}
+    fields = config.model_dump(mode="json")
+    job = {"config": fields, "data": str(data), "store": store.identity()}
     return ray.train.torch.TorchTrainer(
         worker,
         train_loop_config=job,

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ebflow.errors import BadInput
+from ebflow.urls import without_password
 from pipelines import store
 from pipelines.faults import StageFailed
 from pipelines.parsing import parse
@@ -32,7 +33,7 @@ def run(words: Sequence[str]) -> int:
     from pipelines.views import links
 
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        shown = tracking.without_password(uri)
+        shown = without_password(uri)
         print(f"runs are tracked at MLFLOW_TRACKING_URI = {shown}: look there")
         return 0
     client, address = history.opened(), f"http://127.0.0.1:{port}"

@@ -21,6 +21,7 @@ from ebflow.data.patches import COUNTS, natural_patches
 from ebflow.data.reader import Reader
 from ebflow.data.source import Source, open_rows
 from ebflow.errors import BadInput
+from ebflow.urls import is_url, without_password
 
 
 def open_source(
@@ -40,6 +41,9 @@ def open_source(
     """
     if isinstance(source, str) and source in SOURCES:
         return open_rows(SOURCES[source], source, columns, classes=label)
+    if is_url(str(source)):
+        raise BadInput(f"data.source: found {without_password(str(source))}, expected a path: a "
+                       "file or folder of this machine")  # fmt: skip
     path = Path(source)
     if path.is_dir() and not any(path.glob("*.parquet")) and (files := find_images(path)):
         images = image_folder(path, files)

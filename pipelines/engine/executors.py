@@ -3,6 +3,7 @@
 __all__ = ["Planned", "Planner", "Progress", "RayExecutor", "StageExecutor"]
 
 import logging
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,17 @@ Workers of Ray Train wait in vain for what others hold; a benchmark wants the ma
 search fills it; and a training that is bounded by time is not to depend on what else is measured
 meanwhile.
 """
+
+SPAWNING = ("train", "search")
+"""Stages that only wait for workers, which Ray gives CPUs or GPUs apart."""
+
+
+def _held(stage: str, arguments: Sequence[Any]) -> dict[str, float]:
+    """Returns what Ray gives a stage itself: a CPU and its GPUs if it computes, and so a node."""
+    if stage not in NEEDS or stage in SPAWNING:
+        return {"num_cpus": 0}
+    gpus = NEEDS[stage](arguments[0]).get("GPU", 0)
+    return {"num_cpus": 1, "num_gpus": gpus if math.isfinite(gpus) else 0}
 
 
 class Planned(Exception):
@@ -114,7 +126,7 @@ class StageExecutor(Executor):
 
 
 class RayExecutor(StageExecutor):
-    """Runs stages as Ray tasks that take no CPU: only the workers they start take some.
+    """Runs stages as Ray tasks: those that compute on a node that has a CPU to give.
 
     Ray starts with the first of them: in this machine, or at ``RAY_ADDRESS`` where that is set.
     """
@@ -168,7 +180,9 @@ class RayExecutor(StageExecutor):
         import ray
 
         self._connect()
-        reference = ray.remote(num_cpus=0, max_retries=0)(call).remote(*words)
+        _, task, arguments, *_ = words
+        held = _held(task.rpartition(".")[2], arguments)
+        reference = ray.remote(**held, max_retries=0)(call).remote(*words)
         self.running.append(reference)
         return reference.future()
 

@@ -90,7 +90,8 @@ def _make(module: str, key: str, arguments: tuple[Any, ...], context: Context) -
 
 
 def call(module: str, task: str, args: tuple, kwargs: dict, context: Context) -> object:
-    """Calls a task by its name, in a context."""
+    """Calls a task by its name, in a context; raises BadInput where the store is not seen."""
+    store.expect(context.tracker.home)
     load_task_module(module, task)
     token = _context.set(context)
     try:

@@ -39,6 +39,7 @@ TRAININGS = {
     ),
     "ladder of pairs": dict(loss=dict(hyper=dict(sigma=(0.5, 0.1), antithetic=True))),
     "augmented": dict(objective="dsm", augment=FlipAndShift((8, 8), reach=1.0)),
+    "dsm in parts": dict(objective="dsm", clip=1.0, accumulate=4),
     "ml": dict(objective="ml"),
     "relative_ml": dict(objective="relative_ml"),
     "sml": dict(objective="sml"),

@@ -4,12 +4,20 @@ import inspect
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from ebflow.errors import BadInput
 from ebflow.objectives import OBJECTIVES
 from pipelines import recipes
 from pipelines.checks import check
-from pipelines.config import USERS, DensityConfig, ObjectiveConfig, TrainConfig, canonical
+from pipelines.config import (
+    USERS,
+    DensityConfig,
+    ObjectiveConfig,
+    TrainConfig,
+    Training,
+    canonical,
+)
 from pipelines.config_files import dump, load
 from pipelines.parsing import parse_density
 from pipelines.spelling import spelled
@@ -165,3 +173,28 @@ def test_an_extended_logit_lets_noise_leave_the_range(name):
 def test_unknown_recipe():
     with pytest.raises(BadInput, match="--recipe: found 'none', expected one of digits"):
         recipes.named("none")
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"cluster": {"split": True}}, "cluster.split: found True with one worker"),
+        ({"train": {"accumulate": 3}}, "expected a multiple of cluster.workers = 1 times"),
+        (
+            {"train": {"accumulate": 2}, "stabilise": {"latent_mean": 1.0}},
+            "train.accumulate: found 2 with stabilise.latent_mean",
+        ),
+        (
+            {"train": {"precision": "bfloat16", "dtype": "float64"}},
+            "train.precision: found bfloat16 with float64",
+        ),
+        (
+            {"train": {"precision": "bfloat16"}, "objective": {"name": "fd_ssm"}},
+            "train.precision: found bfloat16 with fd_ssm",
+        ),
+    ],
+)
+def test_what_does_not_go_together(fields, line):
+    with pytest.raises(ValidationError) as told:
+        Training.model_validate(fields)
+    assert line in str(told.value)

@@ -1,0 +1,100 @@
+"""A run as a job elsewhere: its command there, and the files that the command reads."""
+
+__all__ = ["CONFIG", "entrypoint", "environment", "provenance"]
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from ebflow.errors import BadInput
+from ebflow.urls import without_password
+from pipelines.parsing import Running
+
+if TYPE_CHECKING:
+    from pipelines.runner import Run
+
+CONFIG = "submitted.yaml"
+"""File of the resolved configuration."""
+
+RESOLVED = ("config", "config_file", "dry_run", "output")
+"""Options that are in that file, or that the command there has in another form."""
+
+SENT = ("EBFLOW_DATA", "EBFLOW_HOME", "MLFLOW_TRACKING_URI")
+"""What is set of these here holds there; else what the nodes have set."""
+
+STORE = '"${EBFLOW_HOME:?found no value on the cluster, expected a folder that all nodes share}"'
+"""The store of the nodes, as a word of their shell."""
+
+
+def entrypoint(
+    run: "Run",
+    options: Running,
+    settings: Mapping[str, str],
+    *,
+    config: str = CONFIG,
+    home: str = STORE,
+) -> str:
+    """Returns the shell command of a run on a cluster.
+
+    Arguments:
+        run: The run.
+        options: Its options.
+        settings: Variables of its environment.
+        config: Where the resolved configuration will be.
+        home: The store there, under which the results go too, unless options or environment name
+            others.
+
+    Raises:
+        BadInput: If the folder for the results is a relative one, which would be lost.
+    """
+    given = [f"{name}={value}" for name, value in settings.items()]
+    words = ["python", "-m", "pipelines.cli", "run", run.pipeline.name, "--config", config]
+    command = [*(["env", *given] if given else []), *words, *_further(options)]
+    return f"{shlex.join(command)} --output {_output(run, options, home)}"
+
+
+def environment() -> dict[str, str]:
+    """Returns the variables that a job is given.
+
+    Raises:
+        BadInput: If one holds a password, which Ray would show to all who see its dashboard.
+    """
+    found = {name: os.environ[name] for name in SENT if os.environ.get(name)}
+    uri = found.get("MLFLOW_TRACKING_URI", "")
+    if without_password(uri) != uri:
+        raise BadInput(
+            "MLFLOW_TRACKING_URI: found a password or a query, which Ray's dashboard would show, "
+            "expected MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD set on the nodes"
+        )
+    return found
+
+
+def provenance() -> dict[str, str]:
+    """Returns the variable that tells a job the commit of the code that is sent with it."""
+    from ebflow.provenance import code
+
+    commit = code()["commit"]
+    return {"EBFLOW_COMMIT": commit} if commit else {}
+
+
+def _output(run: "Run", options: Running, home: str) -> str:
+    if options.output is None:
+        mine = os.environ.get("EBFLOW_HOME")
+        return f"{shlex.quote(mine) if mine else home}/{shlex.quote(str(run.output))}"
+    if not options.output.is_absolute():
+        raise BadInput(f"--output: found {options.output}, expected an absolute path on storage "
+                       "that all nodes share")  # fmt: skip
+    return shlex.quote(str(options.output))
+
+
+def _further(options: Running) -> Iterator[str]:
+    """Yields the options that a configuration does not hold, as words."""
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if field.name in RESOLVED or value is None or value is False:
+            continue
+        yield f"--{field.name.replace('_', '-')}"
+        if value is not True:
+            yield str(value)

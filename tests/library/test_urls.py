@@ -1,0 +1,28 @@
+"""What is a URL, and what of one may be shown."""
+
+import pytest
+
+from ebflow.urls import is_url, without_password
+
+SHOWN = {
+    "http://me:secret@host:5000/path": "http://host:5000/path",
+    "https://host/x.parquet?key=secret#part": "https://host/x.parquet",
+    "postgresql://me:se@cret@host/db?sslmode=require": "postgresql://host/db",
+    "sqlite:////tmp/mlflow.db": "sqlite:////tmp/mlflow.db",
+    "s3://bucket/a@b": "s3://bucket/a@b",
+}
+
+
+@pytest.mark.parametrize("url", SHOWN)
+def test_passwords_are_not_shown(url):
+    assert without_password(url) == SHOWN[url]
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/x", "s3:/bucket/x", "gs://b", "http://host"])
+def test_a_url(place):
+    assert is_url(place)
+
+
+@pytest.mark.parametrize("place", ["/a/b", "a.parquet", "digits", "./a:b/c", "runs/.store"])
+def test_a_path(place):
+    assert not is_url(place)

@@ -1,0 +1,116 @@
+"""Real clusters of several raylets on this machine, on loopback, behind a token."""
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+PATIENCE_S = 600
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parents[2]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Cluster:
+    """A head without CPUs; nodes come and go. Every raylet has folders and ports of its own."""
+
+    def __init__(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="ebn-", dir="/tmp")
+        self.token, self.port, self.dashboard = secrets.token_hex(16), free_port(), free_port()
+        self.address = f"http://127.0.0.1:{self.dashboard}"
+        self.count, self.processes = 0, []
+
+    def __enter__(self):
+        words = ["--head", f"--port={self.port}", f"--dashboard-port={self.dashboard}"]
+        words += ["--dashboard-host=127.0.0.1", f"--ray-client-server-port={free_port()}"]
+        self.start(*words, cpus=0)
+        try:
+            self.wait(1)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error):
+        for process in reversed(self.processes):
+            self.kill(process)
+        self.folder.cleanup()
+
+    def environment(self, **more):
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
+        path = f"{BIN}:{os.environ['PATH']}"
+        auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
+        settings = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+        return {**kept, "PATH": path, **auth, **settings, "PYTHONPATH": "", **more}
+
+    def start(self, *words, cpus, before=()):
+        """Starts a raylet in a process group of its own; ``before`` are words of a wrapper."""
+        self.count += 1
+        folder = f"{self.folder.name}/{self.count}"
+        ray = [*before, str(BIN / "ray"), "start", "--block", f"--num-cpus={cpus}"]
+        ray += [f"--temp-dir={folder}", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+        ray += [f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=0"]
+        ray += ["--max-worker-port=0", "--object-store-memory=100000000", *words]
+        with open(f"{folder}.log", "w") as log:
+            process = subprocess.Popen(
+                ray, env=self.environment(), stdout=log, stderr=log, start_new_session=True
+            )
+        self.processes.append(process)
+        return process
+
+    @contextlib.contextmanager
+    def nodes(self, *cpus, before=()):
+        """Nodes with so many CPUs each, for a while."""
+        alive = self.alive()
+        address = f"--address=127.0.0.1:{self.port}"
+        started = [self.start(address, cpus=n, before=before) for n in cpus]
+        try:
+            self.wait(alive + len(cpus))
+            yield
+        finally:
+            for process in started:
+                self.kill(process)
+            self.wait(alive)
+
+    def kill(self, process):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def get(self, path, token=None):
+        """Returns the status and the body of a request with a token, or without."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        request = urllib.request.Request(f"{self.address}{path}", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def alive(self):
+        status, body = self.get("/nodes?view=summary", self.token)
+        found = json.loads(body)["data"]["summary"] if status == 200 else []
+        return sum(node["raylet"].get("state") == "ALIVE" for node in found)
+
+    def wait(self, count):
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                if self.alive() == count:
+                    return
+            time.sleep(0.3)
+        logs = [path.read_text()[-800:] for path in Path(self.folder.name).glob("*.log")]
+        raise TimeoutError("\n".join(logs))

@@ -1,0 +1,173 @@
+"""Jobs on real clusters of several raylets: what they compute, and what a user is told."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+
+import pytest
+
+from ebflow.checkpoint import read
+from pipelines import rows
+
+from .conftest import Store
+from .nodes import BIN, ROOT, Cluster
+from .test_faults import LONG, PATIENCE_S, artefact, curve, wait_for_training
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+WORDS = ("--train.steps", "300", "--train.validate-every", "100", "--workers", "2")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with Cluster() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A run of two workers on the embedded Ray."""
+    store = Store(tmp_path_factory.mktemp("alone"))
+    store.run("run", "density", *WORDS)
+    return store
+
+
+class Remote(Store):
+    """A store that a cluster sees, and submissions to it.
+
+    Arguments:
+        root: Folder for the store and the results.
+        cluster: The cluster.
+    """
+
+    def __init__(self, root, cluster):
+        super().__init__(root)
+        self.cluster = cluster
+
+    def environment(self, **more):
+        return {
+            **self.cluster.environment(EBFLOW_HOME=str(self.home)),
+            "PYTHONPATH": str(ROOT),
+            **more,
+        }
+
+    def submit(self, *words, **more):
+        """Returns the exit code, and what is printed."""
+        address = ("--address", self.cluster.address)
+        process = self.start("submit", "density", *address, *words, **more)
+        out, err = process.communicate(timeout=900)
+        return process.returncode, out, err
+
+    def summary(self, name="digits"):
+        return Store(self.home).summary(name)
+
+
+def weights(store):
+    return read(artefact(store) / "checkpoint", only=("ema",)).ema
+
+
+def same(one, other):
+    assert curve(one) == curve(other)
+    assert one.summary()["test/nll"] == other.summary()["test/nll"]
+    a, b = weights(one), weights(other)
+    assert a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
+
+
+def test_who_has_no_token_is_refused(cluster):
+    for path in ("/api/jobs/", "/api/version", "/nodes?view=summary"):
+        assert cluster.get(path)[0] == 401
+        assert cluster.get(path, "another")[0] == 403
+        assert cluster.get(path, cluster.token)[0] == 200
+
+
+@pytest.mark.parametrize("nodes", [(2,), (1, 1)], ids=["one node", "two nodes"])
+def test_a_cluster_gives_the_numbers_of_this_machine(nodes, cluster, alone, tmp_path):
+    store = Remote(tmp_path, cluster)
+    with cluster.nodes(*nodes):
+        code, out, err = store.submit(*WORDS)
+    assert (code, err) == (0, ""), out + err
+    same(store, alone)
+    lines = out.splitlines()
+    assert sum(line.startswith(("job ", "follow ", "stop ", "resume ")) for line in lines) == 4
+    assert "train: started" in lines and any(line.startswith("train: done in") for line in lines)
+    assert f"MLflow run {store.summary()['mlflow_run_id']}" in out
+    assert read(artefact(store) / "checkpoint", only=()).state["code"]["commit"]
+
+
+def test_a_wrong_token_is_one_line(cluster, tmp_path):
+    store = Remote(tmp_path, cluster)
+    for token, found in (("another", "another token"), ("", "no token")):
+        code, out, err = store.submit(RAY_AUTH_TOKEN=token, HOME=str(tmp_path))
+        assert code == 2 and len(err.splitlines()) == 1, err
+        assert f"found {found}, expected that of {cluster.address}" in err
+        assert cluster.token not in out + err
+
+
+def test_what_the_job_finds_bad_is_bad_here(cluster, tmp_path):
+    store = Remote(tmp_path, cluster)
+    code, out, err = store.submit("--data.source", "nowhere.parquet")
+    assert (code, err) == (2, ""), out + err
+    assert "ebflow: nowhere.parquet" in out
+    assert not store.home.exists()
+
+
+def test_a_job_that_fails_is_one_line(cluster, tmp_path):
+    store = Remote(tmp_path, cluster)
+    words = ("--train.lr", "1e30", "--train.optimizer", "sgd", "--train.steps", "200")
+    with cluster.nodes(1):
+        code, out, err = store.submit(*words)
+    assert code == 1 and len(err.splitlines()) == 1, err
+    assert re.search(r"job ebflow-digits-\w+ ended failed", err)
+    assert "go on with: ebflow submit density" in err
+    assert "found a loss of" in out
+
+
+def test_a_detached_job_goes_on_and_is_stopped_and_resumed(cluster, tmp_path):
+    store = Remote(tmp_path, cluster)
+    address = ("--address", cluster.address)
+    whole = Store(tmp_path / "whole")
+    whole.root.mkdir()
+    whole.run("run", "density", *LONG)
+    with cluster.nodes(1):
+        process = store.start("submit", "density", *address, *LONG)
+        wait_for_training(store)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 130 and err == ""
+        assert re.search(r"detached; job ebflow-digits-\w+ goes on", out)
+        stop = next(line for line in out.splitlines() if line.startswith("stop "))
+        words = shlex.split(stop)[1:]
+        status = ["job", "status", *words[3:]]
+        told = ray(store, *status)
+        assert "RUNNING" in told
+        ray(store, *words[1:])
+        code, out, err = store.submit(*LONG)
+    assert (code, err) == (0, ""), out + err
+    assert curve(store) == curve(whole)
+    found, _ = rows.read(artefact(store) / rows.FILE)
+    assert any(row["kind"] == rows.RESUMED for row in found)
+
+
+def ray(store, *words):
+    done = subprocess.run(
+        [str(BIN / "ray"), *words], env=store.environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_node_that_misses_the_store_is_told_before_training(cluster, tmp_path):
+    """The second node has a mount namespace of its own, with an empty folder over the store's."""
+    store = Remote(tmp_path, cluster)
+    store.home.mkdir()
+    hidden = f'mount -t tmpfs none {shlex.quote(str(store.home))} && exec "$@"'
+    unshared = ("unshare", "--mount", "sh", "-c", hidden, "sh")
+    if subprocess.run([*unshared, "true"]).returncode:
+        pytest.skip("mount namespaces need privileges")
+    with cluster.nodes(1), cluster.nodes(1, before=unshared):
+        code, out, err = store.submit(*WORDS)
+    assert (code, err) == (2, ""), out + err
+    assert f"EBFLOW_HOME: found no store (No such file or directory) at {store.home}" in out
+    assert not (store.home / "work" / "train").exists()

@@ -1,0 +1,282 @@
+"""Files run no code, secrets stay where they are, and nothing listens beyond this machine."""
+
+import ast
+import contextlib
+import hashlib
+import json
+import pickle
+import shutil
+import socket
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ebflow.checkpoint import load, read
+from ebflow.data.loader import Dataset
+from ebflow.data.prepare import prepare
+from ebflow.data.schema import Manifest
+from ebflow.data.sources import open_source
+from ebflow.errors import BadInput
+from pipelines import cluster, rows, store
+from pipelines.config import DensityConfig, Training
+from pipelines.config_files import load as load_config
+from pipelines.package import checkout
+from pipelines.training import build
+
+from .conftest import QUICK, Store
+from .test_faults import Server
+
+SECRET = "hunter2-of-the-test"
+
+FORBIDDEN = {
+    "cloudpickle", "dill", "eval", "exec", "joblib", "marshal", "pickle", "shelve",
+    "full_load", "load_pickle", "read_pickle", "to_pickle", "torch.load", "torch.save",
+    "unsafe_load", "weights_only", "yaml.load", "allow_pickle", "CPickle", "_pickle",
+}  # fmt: skip
+"""Names by which code is run that lies in a file."""
+
+
+def names(node):
+    """Yields the names that a piece of syntax uses: itself, its module, its keyword."""
+    if isinstance(node, ast.Name):
+        yield node.id
+    elif isinstance(node, ast.Attribute):
+        yield node.attr if node.attr not in ("eval", "load", "save") else ""
+        yield f"{getattr(node.value, 'id', '')}.{node.attr}"
+    elif isinstance(node, ast.keyword):
+        yield node.arg or ""
+    elif isinstance(node, ast.Import):
+        yield from (alias.name.partition(".")[0] for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield (node.module or "").partition(".")[0]
+        yield from (alias.name for alias in node.names)
+
+
+def used(source):
+    return {name for node in ast.walk(ast.parse(source)) for name in names(node)} & FORBIDDEN
+
+
+def test_no_code_of_ours_runs_what_lies_in_a_file():
+    packages = [checkout() / name for name in ("ebflow", "pipelines", "tuning")]
+    sources = [path for package in packages for path in package.rglob("*.py")]
+    assert len(sources) > 100
+    assert not {str(path): found for path in sources if (found := used(path.read_text()))}
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import pickle", "from joblib import load", "torch.load(x)", "np.load(x, allow_pickle=True)",
+     "yaml.load(x)", "pd.read_pickle(x)", "exec(x)"],
+)  # fmt: skip
+def test_the_search_finds_what_it_is_for(source):
+    assert used(source)
+
+
+class Bomb:
+    """A pickle that makes a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def bomb(tmp_path):
+    """The pickle; fails the test if it was loaded."""
+    path = tmp_path / "loaded"
+    yield pickle.dumps(Bomb(path))
+    assert not path.exists()
+    pickle.loads(pickle.dumps(Bomb(path)))
+    assert path.exists()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The checkpoint of an untrained flow."""
+    folder = tmp_path_factory.mktemp("written")
+    prepare("digits", folder / "digits", rows=300, validation=50, test=50)
+    training = build(Training(), Dataset(folder / "digits"))
+    training.save(str(folder / "checkpoint"))
+    return folder / "checkpoint"
+
+
+@pytest.fixture
+def checkpoint(written, tmp_path):
+    return shutil.copytree(written, tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize("name", ["model", "ema", "optimizer"])
+def test_a_pickle_as_weights(name, bomb, checkpoint):
+    """With the checksum that it ought to have."""
+    (checkpoint / f"{name}.safetensors").write_bytes(bomb)
+    state = json.loads((checkpoint / "state.json").read_text())
+    state["sha256"][name] = hashlib.sha256(bomb).hexdigest()
+    (checkpoint / "state.json").write_text(json.dumps(state))
+    with pytest.raises(BadInput, match=f"{name}.safetensors: found a damaged file"):
+        read(checkpoint)
+
+
+def test_a_pickle_as_the_state(bomb, checkpoint):
+    (checkpoint / "state.json").write_bytes(bomb)
+    with pytest.raises(BadInput, match="state.json"):
+        load(checkpoint)
+
+
+@pytest.mark.parametrize("name", ["data.parquet", "folder/part.parquet", "photos/a.png"])
+def test_a_pickle_as_data(name, bomb, tmp_path):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(bomb)
+    place = path if path.parent == tmp_path else path.parent
+    with pytest.raises(BadInput, match=path.name):
+        prepare(place, tmp_path / "prepared")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "train-00000.parquet"])
+def test_a_pickle_as_prepared_data(name, bomb, tmp_path):
+    folder = tmp_path / "prepared"
+    prepare("digits", folder, rows=60, validation=10, test=10)
+    path = next(folder.glob(name.replace("00000", "*")))
+    path.write_bytes(bomb)
+    with pytest.raises(BadInput, match=path.name):
+        next(Dataset(folder).split("train").batches(10))
+    if name == "manifest.json":
+        with pytest.raises(BadInput, match="manifest"):
+            Manifest.load(folder)
+
+
+@pytest.mark.parametrize("text", [None, "!!python/object/apply:os.system [touch {path}]\n"])
+def test_a_pickle_or_a_call_as_the_configuration(text, bomb, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(bomb if text is None else text.format(path=tmp_path / "loaded").encode())
+    with pytest.raises(BadInput, match="config.yaml"):
+        load_config(path, DensityConfig())
+
+
+def test_a_pickle_in_the_store(bomb, home):
+    store.artefact("train", "key").mkdir(parents=True)
+    store.artefact("train", "key").with_suffix(".json").write_bytes(bomb)
+    assert store.record("train", "key") is None
+    (home / "id").write_bytes(bomb)
+    with pytest.raises((BadInput, UnicodeDecodeError)):
+        store.expect("id")
+
+
+def test_a_pickle_as_rows(bomb, tmp_path):
+    (tmp_path / rows.FILE).write_bytes(bomb + b"\n")
+    with contextlib.suppress(ValueError):
+        rows.read(tmp_path / rows.FILE)
+
+
+def test_a_pickle_as_arrays(bomb, tmp_path):
+    """numpy's own default: what stages read of each other's arrays has no objects."""
+    (tmp_path / "arrays.npz").write_bytes(bomb)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        np.load(tmp_path / "arrays.npz")
+
+
+def test_a_url_is_no_source_and_its_secrets_are_not_shown(home, ebflow):
+    for place in (f"https://me:{SECRET}@host/x.parquet", f"s3://bucket/x.parquet?key={SECRET}"):
+        result = ebflow("run", "density", "--data.source", place)
+        assert result.code == 2 and not home.exists()
+        assert "expected a path" in result.err[0] and SECRET not in result.err[0] + result.text
+        with pytest.raises(BadInput) as told:
+            open_source(place)
+        assert SECRET not in str(told.value)
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/store", f"gs://me:{SECRET}@bucket/store"])
+def test_a_url_is_no_store(place, home, ebflow, monkeypatch):
+    monkeypatch.setenv("EBFLOW_HOME", place)
+    for words in (("run", "density"), ("ui",)):
+        result = ebflow(*words)
+        assert result.code == 2 and len(result.err) == 1
+        assert "bucket/store, expected a folder that all nodes share" in result.err[0]
+        assert SECRET not in result.err[0]
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_url_is_no_folder_of_results(home, ebflow):
+    result = ebflow("run", "density", "--output", "s3://bucket/results")
+    assert result.code == 2 and "--output: found s3:/bucket/results" in result.err[0]
+
+
+def test_nodes_are_told_no_secrets(monkeypatch):
+    """Ray shows what it is told in its dashboard."""
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{SECRET}@mlflow:5000")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "told")
+    told = cluster._environment()
+    assert told["MLFLOW_EXPERIMENT_NAME"] == "told" and SECRET not in str(told)
+
+
+@pytest.fixture
+def server(tmp_path):
+    made = Server(tmp_path)
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.mark.slow
+def test_a_planted_secret_is_nowhere_after_a_run(server, tmp_path):
+    """A password in the tracking URI, a token of Ray: in no file, page, parameter or tag."""
+    here = Store(tmp_path / "here")
+    here.root.mkdir()
+    logs = tmp_path / "ray"
+    words = ("run", "density", *QUICK, "--workers", "2")
+    settings = {
+        "MLFLOW_TRACKING_URI": server.uri.replace("//", f"//me:{SECRET}@"),
+        "MLFLOW_TRACKING_PASSWORD": SECRET,
+        "RAY_AUTH_TOKEN": SECRET.encode().hex(),
+    }
+    process = here.start(*words, **settings)
+    while process.poll() is None:
+        for folder in Path("/tmp").glob(f"{cluster.PREFIX}{process.pid}-*"):
+            with contextlib.suppress(shutil.Error, OSError):
+                shutil.copytree(folder / "session_latest" / "logs", logs, dirs_exist_ok=True)
+        time.sleep(2)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert list(logs.iterdir())
+    told = [out.encode(), err.encode()]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 40 and any(path.name == "server.db" for path in files)
+    for secret in (SECRET, settings["RAY_AUTH_TOKEN"]):
+        assert not [path for path in files if secret.encode() in path.read_bytes()]
+        assert not [text for text in told if secret.encode() in text]
+
+
+@pytest.mark.slow
+def test_the_page_of_runs_answers_to_this_machine_alone(digits):
+    """A page elsewhere whose name is made to resolve to 127.0.0.1 gets no answer."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = digits.start("ui", "--port", port)
+    try:
+        assert answer(port, f"127.0.0.1:{port}") == 200
+        assert answer(port, "elsewhere.example") == 403
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def answer(port, host):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/version", headers={"Host": host})
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            return urllib.request.urlopen(request, timeout=20).status
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            time.sleep(0.3)
+    raise TimeoutError("no answer")

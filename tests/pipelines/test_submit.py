@@ -1,0 +1,189 @@
+"""What is sent to a cluster, and the cluster's own files; no cluster runs."""
+
+import copy
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from pipelines.config import DensityConfig, PaperConfig
+from pipelines.manifest import _variable
+from pipelines.package import checkout, packed
+
+SCHEMA = json.loads(Path(__file__).with_name("rayjob.schema.json").read_text())
+AWAY = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def settings():
+    return yaml.safe_load((checkout() / "cluster.yaml").read_text())
+
+
+@pytest.fixture
+def afar(home, monkeypatch):
+    """The store is the cluster's."""
+    monkeypatch.delenv("EBFLOW_HOME")
+    return home
+
+
+def last_line(result):
+    assert result.code == 0, result.err
+    return result.out[-1]
+
+
+def test_ray_accepts_the_cluster(settings):
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(copy.deepcopy(settings)))
+    with pytest.raises(jsonschema.ValidationError):
+        validate_config(prepare_config({**settings, "head_nodes": 1}))
+
+
+def test_the_head_gives_no_cpus_and_workers_come_and_go(settings):
+    types = dict(settings["available_node_types"])
+    assert types.pop(settings["head_node_type"])["resources"]["CPU"] == 0
+    assert any("GPU" in kind["resources"] for kind in types.values())
+    assert any("GPU" not in kind["resources"] for kind in types.values())
+    assert all(kind["min_workers"] == 0 < kind["max_workers"] for kind in types.values())
+
+
+def test_the_cluster_asks_for_a_token_and_has_no_public_address(settings):
+    assert settings["provider"]["use_internal_ips"] is True
+    assert "--env=RAY_AUTH_MODE=token" in settings["docker"]["run_options"]
+    assert "/home/ray/.ray/auth_token" in settings["file_mounts"]
+    text = (checkout() / "cluster.yaml").read_text()
+    assert "--dashboard-host=127.0.0.1" in text and "0.0.0.0" not in text
+
+
+def manifest(ebflow, *words):
+    result = ebflow("submit", "density", "--manifest", *words)
+    assert result.code == 0, result.err
+    return list(yaml.safe_load_all(result.text))
+
+
+def test_kuberay_knows_every_field_of_the_job(afar, ebflow):
+    config, job = manifest(ebflow, "--name", "My_run.2", "--train.steps", "7")
+    jsonschema.validate(job, SCHEMA)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**job, "spec": {**job["spec"], "entryPoint": ""}}, SCHEMA)
+    told = yaml.safe_load(config["data"]["submitted.yaml"])
+    assert DensityConfig.model_validate(told).train.steps == 7
+    assert config["metadata"] == job["metadata"] == {"name": "ebflow-my-run-2"}
+
+
+def test_the_job_has_the_settings_of_the_cluster(afar, ebflow, settings):
+    spec = manifest(ebflow)[1]["spec"]
+    cluster = spec["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    head = cluster["headGroupSpec"]
+    assert head["rayStartParams"] == {"num-cpus": "0"}
+    groups = {group["groupName"]: group for group in cluster["workerGroupSpecs"]}
+    types = settings["available_node_types"]
+    assert groups.keys() == types.keys() - {settings["head_node_type"]}
+    for name, group in groups.items():
+        (container,) = group["template"]["spec"]["containers"]
+        asked = container["resources"]["requests"]
+        assert group["maxReplicas"] == types[name]["max_workers"]
+        assert asked["cpu"] == str(types[name]["resources"]["CPU"])
+        assert asked.get("nvidia.com/gpu") == ("1" if name == "gpu" else None)
+        environment = {entry["name"]: entry["value"] for entry in container["env"]}
+        assert environment["MLFLOW_TRACKING_URI"].startswith("http://")
+        output = f"--output {environment['EBFLOW_HOME']}/runs/density/digits"
+        assert spec["entrypoint"].endswith(output)
+    mounts = head["template"]["spec"]["containers"][0]["volumeMounts"]
+    assert mounts[-1]["mountPath"] in spec["entrypoint"]
+
+
+def test_a_variable_of_the_host_is_of_a_secret():
+    found = _variable("MLFLOW_TRACKING_PASSWORD")
+    assert found["valueFrom"]["secretKeyRef"]["key"] == found["name"] == "MLFLOW_TRACKING_PASSWORD"
+
+
+def test_a_dry_run_shows_the_command_and_sends_nothing(afar, ebflow):
+    result = ebflow("submit", "density", "--dry-run", "--force", "--name", "a-b")
+    line = last_line(result)
+    assert "pipelines.cli run density --config submitted.yaml" in line
+    assert " --force " in line and "--dry-run" not in line
+    assert line.endswith('share}"/runs/density/a-b')
+    assert DensityConfig.model_validate(yaml.safe_load("\n".join(result.out[1:-1])))
+
+
+def test_every_pipeline_can_be_submitted(afar, ebflow):
+    result = ebflow("submit", "paper", "--dry-run", "--experiment", "toy", "--scale", "smoke")
+    assert last_line(result).endswith("/runs/paper/toy")
+    told = PaperConfig.model_validate(yaml.safe_load("\n".join(result.out[1:-1])))
+    assert told.experiment == "toy"
+
+
+def test_a_pipeline_starts_from_the_file_that_is_sent(home, ebflow, tmp_path):
+    path = tmp_path / "submitted.yaml"
+    path.write_text(yaml.safe_dump(PaperConfig(experiment="toy", scale="smoke").model_dump()))
+    result = ebflow("run", "paper", "--config", path, "--dry-run")
+    assert result.code == 0 and result.out[0] == "experiment toy at scale smoke"
+    path.write_text("experimnt: toy")
+    assert "unknown key experimnt" in ebflow("run", "paper", "--config", path).err[0]
+
+
+def test_what_is_set_here_holds_there(home, ebflow, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    line = last_line(ebflow("submit", "density", "--dry-run"))
+    assert f"EBFLOW_HOME={home} MLFLOW_TRACKING_URI=http://mlflow:5000 " in line
+    assert line.endswith(f"--output {home}/runs/density/digits")
+    line = last_line(ebflow("submit", "density", "--dry-run", "--output", "/shared/it"))
+    assert line.endswith("--output /shared/it")
+
+
+BAD = {
+    ("--address", AWAY): "--address: found http://127.0.0.1:9, where no cluster answers",
+    ("--address", "HEAD:8265"): "--address: found HEAD:8265, expected http://HEAD:8265",
+    (): "--address: found None",
+    ("--output", "here"): "--output: found here, expected an absolute path",
+    ("--train.lr", "-1"): "--train.lr: found -1",
+}
+
+
+@pytest.mark.parametrize(("words", "line"), BAD.items())
+def test_bad_submissions_are_one_line(words, line, home, ebflow, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "ours")
+    result = ebflow("submit", "density", *words)
+    assert result.code == 2 and len(result.err) == 1
+    assert line in result.err[0]
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("words", [(), ("densty",), ("--address", AWAY)])
+def test_no_such_pipeline(words, ebflow):
+    result = ebflow("submit", *words)
+    assert result.code == 2 and "expected one of density, paper" in result.err[0]
+
+
+def test_a_password_is_not_sent(home, ebflow, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@mlflow:5000")
+    result = ebflow("submit", "density", "--dry-run")
+    assert result.code == 2 and "MLFLOW_TRACKING_URI: found a password" in result.err[0]
+    assert "hunter2" not in result.text + result.err[0]
+
+
+def test_the_package_is_the_checkout_without_what_git_ignores(tmp_path):
+    from ray._private.runtime_env.packaging import create_package
+
+    ignored = checkout() / "runs" / "a-test"
+    ignored.mkdir(parents=True)
+    try:
+        (ignored / "large.bin").write_text("large")
+        with packed({"submitted.yaml": "seed: 1\n"}) as folder:
+            create_package(
+                str(folder), tmp_path / "p.zip", include_gitignore=True, excludes=[".git"]
+            )
+    finally:
+        (ignored / "large.bin").unlink()
+        os.removedirs(ignored)
+    with zipfile.ZipFile(tmp_path / "p.zip") as package:
+        names = package.namelist()
+        assert package.read("submitted.yaml") == b"seed: 1\n"
+    assert {"ebflow/flow.py", "pipelines/submit.py", "pyproject.toml"} <= set(names)
+    assert not [name for name in names if "large.bin" in name or "__pycache__" in name]
