@@ -27,8 +27,7 @@ from pipelines.config_files import load as load_config
 from pipelines.package import checkout
 from pipelines.training import build
 
-from .conftest import QUICK, Store
-from .test_faults import Server
+from .conftest import QUICK, Server, Store
 
 SECRET = "hunter2-of-the-test"
 
