@@ -44,10 +44,10 @@ COLUMNS = (
     Column("relF", "relF", brief=False),
     Column("relF-opt", "relF-opt", brief=False),
     Column("GAN-test", "GAN-test", 2, brief=False),
-    Column("samples/log density", "log p / D", 2),
+    Column("samples/log density", "log p / D", 2, brief=False),
     Column("PP/own/raw", "PP own"),
     Column("PP/base/raw", "PP base", brief=False),
-    Column("PP/own/centred", "PP centred"),
+    Column("PP/own/centred", "PP centred", brief=False),
     Column("PP/base/centred", "PP base, centred", brief=False),
 )
 """What the table of models shows; PP are mean accuracies of pixel perturbation."""
