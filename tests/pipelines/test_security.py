@@ -176,7 +176,7 @@ def test_a_pickle_as_rows(bomb, tmp_path):
 def test_a_pickle_as_arrays(bomb, tmp_path):
     """numpy's own default: what stages read of each other's arrays has no objects."""
     (tmp_path / "arrays.npz").write_bytes(bomb)
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(ValueError, match="allow_pickle"):
         np.load(tmp_path / "arrays.npz")
 
 

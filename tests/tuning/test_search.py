@@ -153,7 +153,7 @@ def test_the_best_is_a_configuration_of_the_pipeline(searched, seed, home, ebflo
     assert yaml.safe_load(result.text.partition("\n")[2].partition("prepare ")[0]) == told
 
 
-def test_the_same_command_again_runs_nothing(searched, monkeypatch, ebflow):
+def test_the_same_command_again_runs_nothing(searched, seed, monkeypatch, ebflow):
     monkeypatch.chdir(searched.root)
     monkeypatch.setenv("EBFLOW_HOME", str(searched.home))
     result = ebflow(*searched.words, "--dry-run")
