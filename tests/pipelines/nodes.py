@@ -1,6 +1,6 @@
 """Real clusters of several raylets on this machine, behind a token; dashboards on loopback.
 
-Ray has no cluster of several nodes on loopback alone: raylets listen on the address of the machine.
+Ray has no cluster of several nodes on loopback alone: raylets listen on the machine's address.
 """
 
 import contextlib
