@@ -114,9 +114,8 @@ def measured(
     trained = classify(model.classifier, data)
     first = models(config)[0].seeded(model.classifier.seed)
     assert first.name == BASELINE
-    asked = _measuring(config).model_copy(
-        update={"shift": model.shift, "estimators": model.name == BASELINE}
-    )
+    estimators = model.name == BASELINE and config.scale != "full"
+    asked = _measuring(config).model_copy(update={"shift": model.shift, "estimators": estimators})
     found = [trained, classify(first.classifier, data), independent]
     return measure(asked, model.classifier.net, data, scores, together(found))
 

@@ -49,7 +49,7 @@ def search(config: SearchConfig, base: Training, data: Path, work: Path) -> list
 
     Raises:
         BadInput: If no trial ever fits.
-        StageFailed: If all trials failed.
+        StageFailed: If every trial failed.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     room = concurrency(base, machines(), config.max_concurrent)
@@ -148,5 +148,5 @@ def _proposal(config: SearchConfig, base: Training, asked: optuna.Trial) -> dict
 def _checked(found: list[Record]) -> list[Record]:
     failed = [record for record in found if record.state == records.FAILED]
     if len(failed) == len(found):
-        raise StageFailed(f"all {len(found)} trials failed, the first: {failed[0].reason}")
+        raise StageFailed(f"every trial failed, the first: {failed[0].reason}")
     return found

@@ -27,7 +27,7 @@ SINGULAR = (
 
 TRIALS = 5
 WORDS = ("tune", "density", "--trials", TRIALS, "--random", TRIALS, "--top", 1, "--seeds", 2)
-PATIENCE_S = 240
+PATIENCE_S = 600
 
 
 def proposed(seed):
@@ -167,14 +167,14 @@ def test_the_same_command_again_runs_nothing(searched, monkeypatch, ebflow):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_if_all_trials_fail_the_first_reason_is_told(tmp_path):
+@pytest.mark.timeout(1500)
+def test_if_every_trial_fails_the_first_reason_is_told(tmp_path):
     store = Store(tmp_path)
     words = ("--train.optimizer", "sgd", "--train.lr", "1e30", "--trials", "1")
     process = store.start("tune", "density", *QUICK, *words)
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1 and len(err.splitlines()) == 1
-    assert "all 1 trials failed, the first: step" in err and "--train.lr" in err
+    assert "every trial failed, the first: step" in err and "--train.lr" in err
     assert trial_runs(store)[0].info.status == "FAILED"
 
 
@@ -201,7 +201,7 @@ def wait_for_an_end(store):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_a_killed_search_goes_on_and_runs_no_finished_trial_again(tmp_path):
     store = Store(tmp_path)
     process = store.start("tune", "density", *LONG)
@@ -227,7 +227,7 @@ def test_a_killed_search_goes_on_and_runs_no_finished_trial_again(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_a_trial_whose_process_dies_is_recorded_and_of_two_goals_both_are_met(tmp_path):
     store = Store(tmp_path)
     goals = ("--goals", "nll", "seconds")
@@ -250,7 +250,7 @@ def test_a_trial_whose_process_dies_is_recorded_and_of_two_goals_both_are_met(tm
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_trials_that_launch_workers_do_not_wait_for_each_other(tmp_path):
     store = Store(tmp_path)
     words = ("--trials", 2, "--top", 1, "--seeds", 1, "--workers", 2)
