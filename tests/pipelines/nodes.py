@@ -1,4 +1,7 @@
-"""Real clusters of several raylets on this machine, on loopback, behind a token."""
+"""Real clusters of several raylets on this machine, behind a token; dashboards on loopback.
+
+Ray has no cluster of several nodes on loopback alone: raylets listen on the machine's address.
+"""
 
 import contextlib
 import json

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
+from pipelines.cli import COMMANDS
 from pipelines.config import DensityConfig, PaperConfig
 from pipelines.manifest import _variable
 from pipelines.package import checkout, packed
@@ -112,11 +113,19 @@ def test_a_dry_run_shows_the_command_and_sends_nothing(afar, ebflow):
     assert DensityConfig.model_validate(yaml.safe_load("\n".join(result.out[1:-1])))
 
 
-def test_every_pipeline_can_be_submitted(afar, ebflow):
-    result = ebflow("submit", "paper", "--dry-run", "--experiment", "toy", "--scale", "smoke")
-    assert last_line(result).endswith("/runs/paper/toy")
-    told = PaperConfig.model_validate(yaml.safe_load("\n".join(result.out[1:-1])))
-    assert told.experiment == "toy"
+PIPELINES = [name.removeprefix("run ") for name in COMMANDS if name.startswith("run ")]
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_every_pipeline_can_be_submitted_and_reads_what_is_sent(name, afar, ebflow, tmp_path):
+    result = ebflow("submit", name, "--dry-run", "--name", "mine")
+    line = last_line(result)
+    assert f"run {name} --config submitted.yaml" in line
+    assert line.endswith(f"/runs/{name}/mine")
+    path = tmp_path / "submitted.yaml"
+    path.write_text("\n".join(result.out[1:-1]))
+    again = ebflow("submit", name, "--dry-run", "--config", path)
+    assert last_line(again) == line and again.out[1:-1] == result.out[1:-1]
 
 
 def test_a_pipeline_starts_from_the_file_that_is_sent(home, ebflow, tmp_path):
