@@ -184,7 +184,8 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     Raises:
         BadInput: If this worker does not see the store.
     """
-    store.expect(job["store"])
+    if not embedded():
+        store.expect(job["store"])
     config = Training.model_validate(job["config"])
     torch.set_num_threads(config.train.threads)
     context = ray.train.get_context()

@@ -365,3 +365,9 @@ def test_columns_of_numbers(tmp_path, tabular_file):
     assert summary["config"]["preprocess"]["logit"] is None
     assert summary["baseline/gaussian_shrinkage"] == 0
     assert all(math.isfinite(summary[name]) for name in ("test/nll", "baseline/gaussian_nll"))
+
+
+def test_without_a_home_the_store_lies_below_the_current_folder(tmp_path):
+    """Ray's workers have folders of their own, from which a relative path leads elsewhere."""
+    Store(tmp_path).run("run", "density", *QUICK, EBFLOW_HOME="")
+    assert (tmp_path / "runs" / ".store" / "redun.db").exists()
