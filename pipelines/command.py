@@ -32,6 +32,7 @@ from pipelines.parsing import (
 )
 
 if TYPE_CHECKING:
+    from pipelines.pipeline import Pipeline
     from pipelines.runner import Run
 
 
@@ -68,18 +69,10 @@ def density(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
     options = parse_density(words)
     check_names(options.register, options.alias)
     from pipelines.density import DENSITY
-    from pipelines.runner import Run
 
     config = options.config
-    run = Run(
-        pipeline=DENSITY,
-        name=config.name,
-        config=config,
-        output=options.output or Path("runs/density") / config.name,
-        command=shlex.join(["ebflow", "run", "density", *words]),
-        recipe=options.recipe,
-        workers=config.cluster.workers,
-        force=options.force,
+    run = _asked(
+        DENSITY, config.name, options, words, recipe=options.recipe, workers=config.cluster.workers
     )
     summary = carry_out(run, options, f"recipe {options.recipe} (--recipe chooses another)")
     if summary and options.register:
@@ -98,19 +91,10 @@ def paper(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
     """Runs an experiment of the paper."""
     options = parse_pipeline(Paper, words, "ebflow run paper")
     from pipelines.paper import PAPER
-    from pipelines.runner import Run
 
     config = options.config
     name = config.name or config.experiment
-    run = Run(
-        pipeline=PAPER,
-        name=name,
-        config=config,
-        output=options.output or Path("runs/paper") / name,
-        command=shlex.join(["ebflow", "run", "paper", *words]),
-        workers=config.cluster.workers,
-        force=options.force,
-    )
+    run = _asked(PAPER, name, options, words, workers=config.cluster.workers)
     carry_out(run, options, f"experiment {config.experiment} at scale {config.scale}")
     return 0
 
@@ -119,17 +103,9 @@ def gradient_alignment(words: Sequence[str], carry_out: CarryOut = carry_out) ->
     """Runs the study of gradient alignment."""
     options = parse_pipeline(Alignment, words, "ebflow run gradient-alignment")
     from pipelines.gradient_alignment import ALIGNMENT
-    from pipelines.runner import Run
 
     config = options.config
-    run = Run(
-        pipeline=ALIGNMENT,
-        name=config.name,
-        config=config,
-        output=options.output or Path("runs/gradient-alignment") / config.name,
-        command=shlex.join(["ebflow", "run", "gradient-alignment", *words]),
-        force=options.force,
-    )
+    run = _asked(ALIGNMENT, config.name, options, words)
     carry_out(run, options, f"models of scale {config.scale}")
     return 0
 
@@ -137,17 +113,30 @@ def gradient_alignment(words: Sequence[str], carry_out: CarryOut = carry_out) ->
 def sample_complexity(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
     """Runs the study of sample complexity."""
     options = parse_complexity(words)
-    from pipelines.runner import Run
     from pipelines.sample_complexity import SAMPLE_COMPLEXITY
 
     config = options.config
-    run = Run(
-        pipeline=SAMPLE_COMPLEXITY,
-        name=config.name,
-        config=config,
-        output=options.output or Path("runs/sample-complexity") / config.name,
-        command=shlex.join(["ebflow", "run", "sample-complexity", *words]),
-        force=options.force,
-    )
+    run = _asked(SAMPLE_COMPLEXITY, config.name, options, words)
     carry_out(run, options, f"scale {config.scale}")
     return 0
+
+
+def _asked(
+    pipeline: "Pipeline",
+    name: str,
+    options: Running,
+    words: Sequence[str],
+    **more: Any,  # noqa: ANN401
+) -> "Run":
+    """Returns the run of a pipeline that the words of ``ebflow run`` ask for."""
+    from pipelines.runner import Run
+
+    return Run(
+        pipeline=pipeline,
+        name=name,
+        config=options.config,
+        output=options.output or Path("runs") / pipeline.name / name,
+        command=shlex.join(["ebflow", "run", pipeline.name, *words]),
+        force=options.force,
+        **more,
+    )
