@@ -443,6 +443,20 @@ class ImputeConfig(Section):
     threads: int = Field(2, ge=1, description="threads", json_schema_extra=UNKEYED)
 
 
+class FrontConfig(Section):
+    """What the fitted chain in front of a flow depends on, besides the data."""
+
+    seed: int = Field(0, ge=0, description="seed of the dequantisation noise of the fit")
+    chain: PreprocessConfig = PreprocessConfig()
+    dtype: Literal["float32", "float64"] = Field("float32", description="type of its use")
+    threads: int = Field(1, ge=1, description="CPU threads of the fit")
+
+    @property
+    def needs(self) -> dict[str, int]:
+        """The CPU cores that its fit keeps busy."""
+        return {"CPU": self.threads}
+
+
 class Training(Section):
     """All that a training run depends on, besides its data."""
 
@@ -454,6 +468,14 @@ class Training(Section):
     stabilise: StabiliseConfig = StabiliseConfig()
     train: TrainConfig = TrainConfig()
     cluster: ClusterConfig = ClusterConfig()
+
+    @property
+    def front(self) -> FrontConfig:
+        """What stands in front of the flow, as it is fitted."""
+        train = self.train
+        return FrontConfig(
+            seed=self.seed, chain=self.preprocess, dtype=train.dtype, threads=train.threads
+        )
 
     @property
     def objective_weight(self) -> float:
@@ -547,7 +569,7 @@ class Training(Section):
 
 
 class DensityConfig(Training):
-    """The density pipeline: prepare, train, evaluate, report."""
+    """The density pipeline: prepare, preprocess, train, evaluate, report."""
 
     name: str = Field(
         "density",

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
+from ebflow.data.preprocessing import gaussian
 from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluate import evaluate
 from ebflow.train import Trainer
@@ -31,10 +32,10 @@ from pipelines.config import (
     canonical,
 )
 from pipelines.curve_report import draw, table
+from pipelines.front import baseline, fitted
 from pipelines.options import Curves
 from pipelines.recipes import mnist9k
 from pipelines.sources import source_digest
-from pipelines.stages.evaluate import baseline
 from pipelines.training import build
 
 LIKELIHOOD = ("ml", "relative_ml", "lazy_ml")
@@ -42,6 +43,9 @@ MATCHING = ("dsm", "ssm", "ssm_vr", "fd_ssm")
 SIGMA = 0.1
 SHRINKAGE = 1e-3
 TOLERANCE = 0.2
+SOURCES = ("pipelines.front", "pipelines.training", "pipelines.nets", "pipelines.curves")
+"""The modules that decide what a curve is."""
+
 INTERVALS = (20, 100, 500)
 WEIGHTS = (0.1, 10.0)
 SIGMAS = (0.03, 0.3)
@@ -190,7 +194,8 @@ def _prepare(options: Curves, folder: Path) -> Dataset:
 
 
 def _gaussian(dataset: Dataset) -> dict[str, float]:
-    flow, _ = baseline(dataset, PreprocessConfig(shrinkage=SHRINKAGE))
+    chain, _ = baseline(dataset, PreprocessConfig(shrinkage=SHRINKAGE))
+    flow = gaussian(chain)
     return {name: evaluate(flow, dataset.split(name)).nll for name in ("validation", "test")}
 
 
@@ -201,7 +206,7 @@ def _cell(
     dataset: Dataset,
     console: Console,
 ) -> dict[str, Any]:
-    code = source_digest("pipelines.training", "pipelines.nets", "pipelines.curves")
+    code = source_digest(*SOURCES)
     key = json.dumps([label, canonical(config), dataset.manifest.digest, code])
     path = cells / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
     if not path.exists():
@@ -219,7 +224,7 @@ def _cell(
 
 def _train(config: Training, dataset: Dataset) -> dict[str, Any]:
     torch.set_num_threads(config.train.threads)
-    trainer = build(config, dataset)
+    trainer = build(config, dataset, fitted(config.front, dataset))
     told: dict[str, list[float]] = {"seconds": [], "steps": [], "nll": []}
     try:
         for event in trainer.run():

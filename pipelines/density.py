@@ -2,9 +2,10 @@
 
 ::
 
-    source ──> prepare ──> train ──> evaluate ──> report
-                  │                     ↑            ↑
-                  └─────────────────────┴────────────┘
+    source ──> prepare ──> preprocess ──> train ──> evaluate ──> report
+                  │            │            ↑          ↑            ↑
+                  │            └────────────┼──────────┤            │
+                  └─────────────────────────┴──────────┴────────────┘
 """
 
 __all__ = ["DENSITY", "density"]
@@ -18,7 +19,7 @@ from pipelines.config import (
     DataConfig,
     DensityConfig,
     EvaluateConfig,
-    PreprocessConfig,
+    FrontConfig,
     Training,
 )
 from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
@@ -32,17 +33,26 @@ HERE = JobInfo()
 
 
 def density(config: DensityConfig, source: Source) -> tuple[Artefact, ...]:
-    """Returns prepared data, trained flow, evaluation and report, as expressions of redun."""
+    """Returns prepared data, preprocessing, trained flow, evaluation and report, as expressions of redun."""
     data = prepare(config.data, source)
-    trained = train(config.training, data)
-    evaluated = evaluate(config.evaluate, config.preprocess, data, trained)
-    return data, trained, evaluated, report(config, data, trained, evaluated)
+    front = preprocess(config.training.front, data)
+    trained = train(config.training, data, front)
+    evaluated = evaluate(config.evaluate, data, front, trained)
+    return data, front, trained, evaluated, report(config, data, trained, evaluated)
 
 
 @task(executor="driver", hash_includes=[source_digest("pipelines.stages.prepare")])
 def prepare(data: DataConfig, source: Source, job: JobInfo = HERE) -> Artefact:
     """Runs in the driver: the source lies where the user is."""
     return run_stage("prepare", job, data, source.location)
+
+
+@task(
+    executor="ray", hash_includes=[source_digest("pipelines.stages.preprocess", "pipelines.front")]
+)
+def preprocess(config: FrontConfig, data: Artefact, job: JobInfo = HERE) -> Artefact:
+    """Fits what stands in front of the flow, once for all trainings that share it."""
+    return run_stage("preprocess", job, config, data.path)
 
 
 @task(
@@ -53,21 +63,21 @@ def prepare(data: DataConfig, source: Source, job: JobInfo = HERE) -> Artefact:
         )
     ],
 )
-def train(config: Training, data: Artefact, job: JobInfo = HERE) -> Artefact:
+def train(config: Training, data: Artefact, front: Artefact, job: JobInfo = HERE) -> Artefact:
     """Starts the training workers, and waits for them."""
-    return run_stage("train", job, config, data.path)
+    return run_stage("train", job, config, data.path, front.path)
 
 
 @task(executor="ray", hash_includes=[source_digest("pipelines.stages.evaluate")])
 def evaluate(
     config: EvaluateConfig,
-    front: PreprocessConfig,
     data: Artefact,
+    front: Artefact,
     trained: Artefact,
     job: JobInfo = HERE,
 ) -> Artefact:
-    """Depends on the preprocessing through the Gaussian beside the flow."""
-    return run_stage("evaluate", job, config, front, data.path, trained.path)
+    """Measures the flow, beside the Gaussian behind the same preprocessing."""
+    return run_stage("evaluate", job, config, data.path, front.path, trained.path)
 
 
 @task(
@@ -96,7 +106,7 @@ def report(
 
 DENSITY = Pipeline(
     name="density",
-    tasks=lambda config: (prepare, train, evaluate, report),
+    tasks=lambda config: (prepare, preprocess, train, evaluate, report),
     check=check,
     graph=density,
     describe=results.describe,

@@ -2,9 +2,9 @@
 
 ::
 
-    source ──> prepare ──> train ──> measure ──┐
-                     └───> train ──> measure ──┼──> compare
-                     └───> …                 ──┘
+    source ──> prepare ──> preprocess ──> train ──> measure ──┐
+                     │              └───> train ──> measure ──┼──> compare
+                     └───> …                                ──┘
 """
 
 __all__ = ["PAPER", "paper"]
@@ -27,7 +27,7 @@ from pipelines.config import (
     Section,
     StepsConfig,
 )
-from pipelines.density import HERE, evaluate, prepare, train
+from pipelines.density import HERE, evaluate, prepare, preprocess, train
 from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
 from pipelines.experiments import EXPERIMENTS
 from pipelines.experiments.cell import Cell
@@ -115,10 +115,11 @@ def _measured(cell: Cell | Timed, sources: Sources) -> tuple[Artefact, ...]:
     if isinstance(cell, Timed):
         return (steps(cell.config),)
     data = prepare(cell.config.data, sources[cell.config.data.source])
-    trained = train(cell.config.training, data)
+    front = preprocess(cell.config.training.front, data)
+    trained = train(cell.config.training, data, front)
     measure = MEASURES[type(cell.measure)]
     if measure is evaluate:
-        return trained, evaluate(cell.measure, cell.config.preprocess, data, trained)
+        return trained, evaluate(cell.measure, data, front, trained)
     return trained, measure(cell.measure, data, trained)
 
 
@@ -184,7 +185,7 @@ def tasks(config: PaperConfig) -> tuple[Task, ...]:
     if any(isinstance(cell, Timed) for cell in cells):
         return steps, compare
     measures = dict.fromkeys(MEASURES[type(cell.measure)] for cell in cells)
-    return (prepare, train, *measures, compare)
+    return (prepare, preprocess, train, *measures, compare)
 
 
 PAPER = Pipeline(

@@ -25,7 +25,7 @@ from pipelines.tracking import StageRun
 EXAMPLES = 4
 
 Artefacts = Sequence[Artefact]
-"""Of prepare, train, evaluate and report."""
+"""Of prepare, preprocess, train, evaluate and report."""
 
 HEADING = ("", "NLL (nats)", "bits/dim")
 
@@ -53,7 +53,7 @@ def conclude(summary: Mapping[str, Any]) -> str:
 
 def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, Any]:
     """Copies checkpoint, figures and page into a folder; returns the numbers."""
-    data, trained, _, reported = (artefact.path for artefact in value)
+    data, _, trained, _, reported = (artefact.path for artefact in value)
     shutil.copytree(trained / "checkpoint", folder / "checkpoint")
     shutil.copytree(reported / "figures", folder / "figures")
     shutil.copy(reported / "report.html", folder)
@@ -89,7 +89,7 @@ def _doubts(numbers: Mapping[str, float], manifest: Manifest) -> Iterator[str]:
 
 def log(config: DensityConfig, value: Artefacts, folder: Path, run: StageRun) -> None:
     """Logs parameters, data set, curves, numbers, figures, checkpoint and model."""
-    data, trained, _, reported = (artefact.path for artefact in value)
+    data, _, trained, _, reported = (artefact.path for artefact in value)
     manifest = Manifest.load(data)
     run.log_params(config.model_dump())
     run.log_input(manifest, "training")

@@ -17,9 +17,9 @@ from torch import nn
 
 from ebflow import objectives, schedules
 from ebflow.anchor import Anchor
-from ebflow.data import preprocessing
 from ebflow.data.augment import AUGMENTATIONS, Augmentation, Composed, Noise
 from ebflow.data.loader import Dataset
+from ebflow.data.preprocessing import Preprocessing
 from ebflow.errors import BadInput, NonFinite
 from ebflow.flow import Flow
 from ebflow.loss import Loss
@@ -45,15 +45,16 @@ SAVE_S = 20.0
 def build(
     config: Training,
     dataset: Dataset,
+    chain: Preprocessing,
     *,
     device: torch.device | str = "cpu",
     shard: tuple[int, int] = (0, 1),
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
 ) -> Trainer:
-    """Returns the trainer of a configuration on prepared data."""
+    """Returns the trainer of a configuration on prepared data, behind their fitted chain."""
     train = config.train
     return Trainer(
-        _flow(config, dataset).to(device),
+        _flow(config, dataset, chain).to(device),
         dataset,
         loss=partial(_loss, config),
         optimizer=partial(_optimizer, train),
@@ -77,25 +78,14 @@ def build(
     )
 
 
-def _flow(config: Training, dataset: Dataset) -> Flow:
-    front, split = config.preprocess, dataset.split("train")
+def _flow(config: Training, dataset: Dataset, chain: Preprocessing) -> Flow:
     flow = net(
         config.model,
-        split.shape,
+        dataset.split("train").shape,
         generator=generator(config.seed, "weights"),
         dtype=getattr(torch, config.train.dtype),
     )
-    chain = preprocessing.fit(
-        split,
-        normalise=front.normalise,
-        margin=front.logit,
-        scale=front.scale,
-        extended=front.extended,
-        shrinkage=front.shrinkage,
-        seed=config.seed,
-        dtype=flow.like.dtype,
-    )
-    return flow.preprocessed(chain, match_after=front.match_after)
+    return flow.preprocessed(chain, match_after=config.preprocess.match_after)
 
 
 def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:
@@ -174,8 +164,8 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     """Trains on one Ray worker, from the last checkpoint on if there is one.
 
     Arguments:
-        job: ``config`` (fields of :class:`Training`), ``data`` (the prepared folder) and ``store``
-            (the id of the store that it lies in).
+        job: ``config`` (fields of :class:`Training`), ``data`` (the prepared folder), ``front``
+            (the file of the fitted chain) and ``store`` (the id of the store that they lie in).
 
     Returns:
         ``error``, the same on all workers, which no restart would mend; or else what
@@ -194,6 +184,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
         trainer = build(
             config,
             Dataset(job["data"]),
+            Preprocessing.load(Path(job["front"])),
             device=_device(config.cluster),
             shard=shard,
             wrap=_wrap(config.cluster),
@@ -349,6 +340,7 @@ class RowWriter(ray.train.UserCallback):
 def fit(
     config: Training,
     data: Path,
+    front: Path,
     work: Path,
     callbacks: Sequence[ray.train.UserCallback] = (),
 ) -> ray.train.Result:
@@ -357,11 +349,13 @@ def fit(
     Arguments:
         config: What to train.
         data: The prepared folder.
+        front: The file of the fitted chain.
         work: Where checkpoints and rows go.
         callbacks: Are told of every report, besides the writer of the rows.
     """
     fields = config.model_dump(mode="json")
-    job = {"config": fields, "data": str(data), "store": store.identity()}
+    inputs = {"data": str(data), "front": str(front)}
+    job = {"config": fields, **inputs, "store": store.identity()}
     return ray.train.torch.TorchTrainer(
         worker,
         train_loop_config=job,

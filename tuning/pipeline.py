@@ -24,7 +24,7 @@ from ebflow.errors import BadInput
 from pipelines import environment
 from pipelines.checks import check as check_density
 from pipelines.config import DensityConfig, Training
-from pipelines.density import HERE, evaluate, prepare, train
+from pipelines.density import HERE, evaluate, prepare, preprocess, train
 from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
 from pipelines.fanout import diverged, fail, together
 from pipelines.faults import Diverged
@@ -97,6 +97,7 @@ SEARCH = (
     "tuning.search",
     "tuning.spaces",
     "tuning.trial",
+    "pipelines.front",
     "pipelines.training",
     "pipelines.nets",
     "pipelines.weights",
@@ -123,8 +124,9 @@ def again(config: TuneConfig, base: DensityConfig, data: Artefact, found: Artefa
 
 
 def _measured(base: DensityConfig, config: Training, data: Artefact) -> tuple[Artefact, ...]:
-    trained = train(config, data)
-    return trained, evaluate(base.evaluate, config.preprocess, data, trained)
+    front = preprocess(config.front, data)
+    trained = train(config, data, front)
+    return trained, evaluate(base.evaluate, data, front, trained)
 
 
 VERDICT = (
@@ -151,7 +153,7 @@ def verdict(
 
 
 def _tasks(config: TuneConfig) -> tuple[Any, ...]:
-    return prepare, search, train, evaluate, verdict
+    return prepare, search, preprocess, train, evaluate, verdict
 
 
 TUNE = Pipeline(

@@ -16,6 +16,7 @@ from ebflow.train import Trainer
 from pipelines import rows
 from pipelines.config import Training
 from pipelines.faults import failure
+from pipelines.front import CHAIN, fitted
 from pipelines.training import SAVE_S, build, fit, row
 from tuning import records
 
@@ -46,7 +47,9 @@ def trial(told: dict[str, Any]) -> None:
 
 def _here(config: Training, data: Path, folder: Path) -> None:
     torch.set_num_threads(config.train.threads)
-    trainer = build(config, Dataset(data), device="cuda" if config.cluster.gpu else "cpu")
+    dataset = Dataset(data)
+    device = "cuda" if config.cluster.gpu else "cpu"
+    trainer = build(config, dataset, fitted(config.front, dataset), device=device)
     checkpoint = folder / "checkpoint"
     if checkpoint.exists():
         trainer.resume(str(checkpoint))
@@ -73,7 +76,9 @@ def _standing(trainer: Trainer) -> dict[str, Any]:
 
 def _launched(config: Training, data: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    result = fit(config, data, folder, callbacks=[Relay()])
+    front = folder / CHAIN
+    fitted(config.front, Dataset(data)).save(front)
+    result = fit(config, data, front, folder, callbacks=[Relay()])
     if "error" in result.return_value:
         raise result.return_value["error"]
 

@@ -22,6 +22,7 @@ from pipelines.engine.turns import ALONE, Amounts, Turns
 from pipelines.faults import failure
 
 NEEDS: dict[str, Callable[[Any], Amounts]] = {
+    "preprocess": lambda config: config.needs,
     "train": lambda config: config.needs,
     "evaluate": lambda config: {"CPU": 1},
     "diverge": lambda config: {"CPU": 1},

@@ -1,20 +1,19 @@
 """From a trained flow to its exact likelihood, beside that of a Gaussian."""
 
-__all__ = ["baseline", "evaluate"]
+__all__ = ["evaluate"]
 
 import json
 from pathlib import Path
 
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
-from ebflow.data.preprocessing import SingularCovariance, gaussian
+from ebflow.data.preprocessing import Preprocessing, gaussian
 from ebflow.data.schema import SELECTION
 from ebflow.evaluate import Evaluation, log_probs
 from ebflow.flow import Flow
-from pipelines.config import EvaluateConfig, PreprocessConfig
+from pipelines.config import EvaluateConfig
+from pipelines.front import GAUSSIAN, NUMBERS
 from pipelines.tracking import StageRun
-
-LEAST_SHRINKAGE = 1e-6
 
 PREFIXES = {
     "test": ("test/", "baseline/gaussian_"),
@@ -26,8 +25,8 @@ PREFIXES = {
 
 def evaluate(
     config: EvaluateConfig,
-    front: PreprocessConfig,
     data: Path,
+    front: Path,
     trained: Path,
     *,
     output: Path,
@@ -40,27 +39,16 @@ def evaluate(
     dequantisation and logit, and evaluated with the same draws. Where its covariance is singular
     it gets the preprocessing's shrinkage, or a least one: ``baseline/gaussian_shrinkage``.
     """
-    run.log_params({"evaluate": config.model_dump(), "preprocess": front.model_dump()})
+    run.log_params({"evaluate": config.model_dump()})
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "testing")
-    reference, shrinkage = baseline(dataset, front)
-    flows = load(trained / "checkpoint"), reference
-    metrics = {"baseline/gaussian_shrinkage": shrinkage}
+    flows = load(trained / "checkpoint"), gaussian(Preprocessing.load(front / GAUSSIAN))
+    metrics = json.loads((front / NUMBERS).read_text())
     for split, prefixes in PREFIXES.items():
         if split in dataset.manifest.counts:
             metrics |= _metrics(split, prefixes, flows, dataset, config)
     (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
     run.log_metrics(metrics)
-
-
-def baseline(dataset: Dataset, front: PreprocessConfig) -> tuple[Flow, float]:
-    """Returns the Gaussian of greatest likelihood, and the shrinkage that it needed; mostly 0."""
-    train, chain = dataset.split("train"), {"margin": front.logit, "scale": front.scale}
-    try:
-        return gaussian(train, **chain), 0.0
-    except SingularCovariance:
-        shrinkage = front.shrinkage or LEAST_SHRINKAGE
-        return gaussian(train, shrinkage=shrinkage, **chain), shrinkage
 
 
 def _metrics(

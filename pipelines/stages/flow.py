@@ -14,6 +14,7 @@ from ebflow.alignment.rows import smoothed
 from ebflow.data.loader import Dataset
 from ebflow.train import Trainer
 from pipelines.alignment.config import FlowConfig
+from pipelines.front import fitted
 from pipelines.rows import Row
 from pipelines.tracking import StageRun
 from pipelines.training import build
@@ -37,7 +38,9 @@ def flow(config: FlowConfig, data: Path, *, output: Path, work: Path, run: Stage
             seed=training.seed, label=config.label,
         )  # fmt: skip
         run.log_input(manifest, "training")
-        trainer = build(training, Dataset(folder), device=config.device)
+        dataset = Dataset(folder)
+        chain = fitted(training.front, dataset)
+        trainer = build(training, dataset, chain, device=config.device)
         if (work / LAST).exists():
             trainer.resume(str(work / LAST))
         run.log_rows(_rows(trainer, work))

@@ -16,7 +16,7 @@ from ebflow import sampling
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset, Split
 from ebflow.data.masks import masks
-from ebflow.data.preprocessing import gaussian
+from ebflow.data.preprocessing import fit, gaussian
 from ebflow.density import LogDensity
 from ebflow.evaluate import Evaluation, log_probs
 from ebflow.flow import Flow
@@ -139,7 +139,7 @@ def _gaussian(config: ImputeConfig, flow: Flow, train: Split) -> Flow:
     """Returns the Gaussian behind the flow's own logit."""
     front = flow.spec["preprocessing"]
     chain = {"margin": front["margin"], "scale": front["scale"]}
-    return gaussian(train, shrinkage=config.shrinkage, **chain)
+    return gaussian(fit(train, shrinkage=config.shrinkage, **chain))
 
 
 def _conditional_mean(reference: Flow, truth: Tensor, missing: Tensor, seed: int) -> Tensor:

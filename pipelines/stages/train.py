@@ -13,11 +13,14 @@ import ray.train
 from ebflow.data.schema import Manifest
 from pipelines import rows
 from pipelines.config import Training
+from pipelines.front import CHAIN
 from pipelines.tracking import Follower, StageRun
 from pipelines.training import fit
 
 
-def train(config: Training, data: Path, *, output: Path, work: Path, run: StageRun) -> None:
+def train(
+    config: Training, data: Path, front: Path, *, output: Path, work: Path, run: StageRun
+) -> None:
     """Writes ``checkpoint/`` (the best by validation), ``last/``, the rows and ``training.json``.
 
     Raises:
@@ -27,7 +30,7 @@ def train(config: Training, data: Path, *, output: Path, work: Path, run: StageR
     run.log_input(Manifest.load(data), "training")
     began = time.time()
     with run.watching(), Follower(work / rows.FILE, run):
-        result = fit(config, data, work)
+        result = fit(config, data, front / CHAIN, work)
     told = result.return_value
     if "error" in told:
         raise told["error"]

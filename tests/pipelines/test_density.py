@@ -139,7 +139,7 @@ def planned(ebflow, monkeypatch):
         monkeypatch.setenv("EBFLOW_HOME", str(store.home))
         result = ebflow("run", "density", *words, "--dry-run")
         assert result.code == 0 and not result.err, result.err
-        found = re.findall(r"^(prepare|train|evaluate|report) +(run|cached)$", result.text, re.M)
+        found = re.findall(r"^(\w+) +(run|cached)$", result.text, re.M)
         return dict(found)
 
     return run
@@ -157,6 +157,7 @@ PLANS = {
     "draws": (("--evaluate.draws", "2"), ("evaluate", "report")),
     "a rate": (("--train.lr", "0.01"), ("train", "evaluate", "report")),
     "workers": (("--workers", "2"), ("train", "evaluate", "report")),
+    "a margin": (("--preprocess.logit", "1e-3"), STAGES[1:]),
     "the split": (("--data.seed", "1"), STAGES),
     "force": (("--force",), STAGES),
 }
@@ -171,6 +172,7 @@ def test_what_a_changed_option_would_run(digits, planned, words, again):
 DAMAGES = {
     "checkpoint": ("train", "checkpoint/ema.safetensors", ("train", "evaluate", "report")),
     "data": ("prepare", "manifest.json", STAGES),
+    "chain": ("preprocess", "chain.safetensors", STAGES[1:]),
     "report": ("report", "report.html", ("report",)),
 }
 
@@ -188,7 +190,8 @@ def test_a_changed_option_runs_what_depends_on_it_and_no_more(digits, tmp_path):
     store = digits.copy(tmp_path / "copy")
     printed = store.run("run", "density", *QUICK, "--evaluate.draws", "3")
     assert fates(printed) == {
-        "prepare": "cached", "train": "cached", "evaluate": "ran", "report": "ran"
+        "prepare": "cached", "preprocess": "cached", "train": "cached", "evaluate": "ran",
+        "report": "ran"
     }  # fmt: skip
     new, old = store.summary(), digits.summary()
     assert new["mlflow_run_id"] != old["mlflow_run_id"]

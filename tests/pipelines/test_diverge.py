@@ -16,7 +16,7 @@ from ebflow.divergence import fisher_divergence, kl_divergence, repository_kld
 from ebflow.randomness import generator
 from pipelines.config import DivergeConfig, ModelConfig, PreprocessConfig, TrainConfig, Training
 from pipelines.stages.diverge import diverge
-from pipelines.training import build
+from tests.pipelines.trainers import build
 
 CONFIG = DivergeConfig(density="checkerboard", samples=800, resolution=60)
 KNOWN = 10_000

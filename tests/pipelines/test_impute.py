@@ -16,7 +16,7 @@ from ebflow.randomness import generator as derive
 from ebflow.sampling import imputation_error
 from pipelines.config import DensityConfig, ImputeConfig
 from pipelines.stages import impute as stage
-from pipelines.training import build
+from tests.pipelines.trainers import build
 
 SHRINKAGE = 0.05
 CONFIG = ImputeConfig(images=60, draws=12, steps=400, shrinkage=SHRINKAGE)

@@ -10,7 +10,7 @@ from ebflow.errors import BadInput
 from ebflow.randomness import generator
 from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
 from pipelines.nets import net, options
-from pipelines.training import build
+from tests.pipelines.trainers import build
 
 SHORT = TrainConfig(steps=4, batch_size=32, validate_every=2, log_every=2)
 IMAGES = {

@@ -25,7 +25,7 @@ from pipelines import cluster, rows, store
 from pipelines.config import DensityConfig, Training
 from pipelines.config_files import load as load_config
 from pipelines.package import checkout
-from pipelines.training import build
+from tests.pipelines.trainers import build
 
 from .conftest import QUICK, Store
 

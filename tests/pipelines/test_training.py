@@ -23,7 +23,8 @@ from pipelines.config import (
     TrainConfig,
     Training,
 )
-from pipelines.training import Reporter, RowWriter, build
+from pipelines.training import Reporter, RowWriter
+from tests.pipelines.trainers import build
 
 SHORT = TrainConfig(steps=12, batch_size=32, validate_every=6, log_every=3, dtype="float64")
 OBJECTIVES = get_args(ObjectiveConfig.model_fields["name"].annotation)

@@ -157,8 +157,9 @@ def test_the_same_command_again_runs_nothing(searched, seed, monkeypatch, ebflow
     monkeypatch.chdir(searched.root)
     monkeypatch.setenv("EBFLOW_HOME", str(searched.home))
     result = ebflow(*searched.words, "--dry-run")
-    assert [line.split() for line in result.out[-5:]] == [
-        [stage, "cached"] for stage in ("prepare", "search", "train", "evaluate", "verdict")
+    assert [line.split() for line in result.out[-6:]] == [
+        [stage, "cached"]
+        for stage in ("prepare", "search", "preprocess", "train", "evaluate", "verdict")
     ]
     result = ebflow(*searched.words, "--resume", "--dry-run")
     assert result.code == 0

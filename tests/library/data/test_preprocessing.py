@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal
 from ebflow.architectures import dense
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
-from ebflow.data.preprocessing import build, fit, gaussian
+from ebflow.data.preprocessing import Preprocessing, build, fit, gaussian
 from ebflow.errors import BadInput
 from ebflow.evaluate import evaluate
 from ebflow.flow import Flow
@@ -139,7 +139,7 @@ def test_gaussian_is_scipys(request, name):
     split = dataset.split("train")
     x, log_dets = plain(split, front)
     exact = multivariate_normal(x.mean(0), np.cov(x.T, bias=True)).logpdf(x) + log_dets
-    flow = gaussian(split, **front)
+    flow = gaussian(fit(split, **front))
     found = flow.log_prob(split.tensor(), derive(0, "preprocess"))
     np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-7)
 
@@ -148,7 +148,7 @@ def test_gaussian_is_scipys(request, name):
 def test_gaussian_is_exact_whatever_the_default_type(request, name, single_precision):
     source, front = FRONTS[name]
     split = request.getfixturevalue(source).split("train")
-    flow = gaussian(split, **front)
+    flow = gaussian(fit(split, **front))
     assert flow.like.dtype == torch.float64
     x, log_dets = plain(split, front)
     exact = multivariate_normal(x.mean(0), np.cov(x.T, bias=True)).logpdf(x) + log_dets
@@ -158,8 +158,22 @@ def test_gaussian_is_exact_whatever_the_default_type(request, name, single_preci
 
 def test_gaussian_baseline_of_digits(digits):
     """The full-covariance Gaussian's validation NLL: 103.5 nats in a separate prototype."""
-    flow = gaussian(digits.split("train"), margin=1e-6)
+    flow = gaussian(fit(digits.split("train"), margin=1e-6))
     assert evaluate(flow, digits.split("validation")).nll == pytest.approx(103.5, abs=3)
+
+
+@fronts
+@normalised
+def test_a_chain_in_a_file_is_the_same_to_the_bit(request, name, normalise, tmp_path):
+    split, chain, y = setting(request, name, normalise=normalise)
+    chain.save(tmp_path / "chain.safetensors")
+    again = Preprocessing.load(tmp_path / "chain.safetensors")
+    assert again.spec == chain.spec
+    ours, theirs = (
+        flow_of(c, split.width).preprocess(split.tensor(), derive(0, "preprocess"))
+        for c in (chain, again)
+    )
+    assert torch.equal(ours, theirs)
 
 
 @fronts

@@ -1,0 +1,8 @@
+"""Trainers for tests: a configuration on prepared data, whose chain is fitted on the spot."""
+
+from pipelines import training
+from pipelines.front import fitted
+
+
+def build(config, dataset):
+    return training.build(config, dataset, fitted(config.front, dataset))
