@@ -374,3 +374,11 @@ def test_without_a_home_the_store_lies_below_the_current_folder(tmp_path):
     """Ray's workers have folders of their own, from which a relative path leads elsewhere."""
     Store(tmp_path).run("run", "density", *QUICK, EBFLOW_HOME="")
     assert (tmp_path / "runs" / ".store" / "redun.db").exists()
+
+
+def test_two_workers_give_what_one_gives(digits, tmp_path):
+    store = digits.copy(tmp_path / "copy")
+    store.run("run", "density", *QUICK, "--workers", "2")
+    one, two = (s.summary() for s in (digits, store))
+    assert two["test/nll"] == pytest.approx(one["test/nll"], abs=0.02)
+    assert two["artefacts"]["train"] != one["artefacts"]["train"]
