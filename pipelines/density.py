@@ -21,7 +21,7 @@ from pipelines.config import (
     PreprocessConfig,
     Training,
 )
-from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
+from pipelines.engine import NAMESPACE, TITLED, Artefact, Source, run_stage
 from pipelines.pipeline import Pipeline
 from pipelines.sources import source_digest
 
@@ -52,22 +52,28 @@ def prepare(data: DataConfig, source: Source, job: JobInfo = HERE) -> Artefact:
             "pipelines.stages.train", "pipelines.training", "pipelines.nets", "pipelines.weights"
         )
     ],
+    config_args=TITLED,
 )
-def train(config: Training, data: Artefact, job: JobInfo = HERE) -> Artefact:
+def train(config: Training, data: Artefact, title: str = "", job: JobInfo = HERE) -> Artefact:
     """Starts the training workers, and waits for them."""
-    return run_stage("train", job, config, data.path)
+    return run_stage("train", job, config, data.path, title=title)
 
 
-@task(executor="ray", hash_includes=[source_digest("pipelines.stages.evaluate")])
+@task(
+    executor="ray",
+    hash_includes=[source_digest("pipelines.stages.evaluate")],
+    config_args=TITLED,
+)
 def evaluate(
     config: EvaluateConfig,
     front: PreprocessConfig,
     data: Artefact,
     trained: Artefact,
+    title: str = "",
     job: JobInfo = HERE,
 ) -> Artefact:
     """Depends on the preprocessing through the Gaussian beside the flow."""
-    return run_stage("evaluate", job, config, front, data.path, trained.path)
+    return run_stage("evaluate", job, config, front, data.path, trained.path, title=title)
 
 
 @task(
