@@ -1,11 +1,14 @@
 """Estimates with what is uncertain of them: standard errors of means, and intervals."""
 
-__all__ = ["Estimate", "Interval"]
+__all__ = ["Estimate", "Interval", "student"]
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+from scipy import stats
 from torch import Tensor
 
 from .errors import NonFinite
@@ -23,6 +26,18 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
+
+
+def student(values: Sequence[float], *, level: float = 0.95) -> Interval:
+    """Returns the mean of n independent values, ± t s / √n by Student's law.
+
+    The ends are NaN for a single value, which shows no interval.
+    """
+    count, mean = len(values), float(np.mean(values))
+    if count < 2:
+        return Interval(mean, math.nan, math.nan)
+    half = float(stats.t.ppf((1 + level) / 2, count - 1) * stats.sem(values))
+    return Interval(mean, mean - half, mean + half)
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,9 @@ COMMANDS = {
     "tune density": Command(
         "command:density", "search settings of the density pipeline that pay", "tuning"
     ),
+    "tune gradient-alignment": Command(
+        "command:gradient_alignment", "search regularisers that align gradients", "tuning"
+    ),
     "runs": Command("run_list:run", "list all runs in the terminal"),
     "compare": Command("run_comparison:run", "what differs between runs, and their curves"),
     "ui": Command("ui:run", "look at all runs in MLflow"),

@@ -22,7 +22,7 @@ from pipelines.config import (
     FrontConfig,
     Training,
 )
-from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
+from pipelines.engine import NAMESPACE, TITLED, Artefact, Source, run_stage
 from pipelines.pipeline import Pipeline
 from pipelines.sources import source_digest
 
@@ -62,22 +62,30 @@ def preprocess(config: FrontConfig, data: Artefact, job: JobInfo = HERE) -> Arte
             "pipelines.stages.train", "pipelines.training", "pipelines.nets", "pipelines.weights"
         )
     ],
+    config_args=TITLED,
 )
-def train(config: Training, data: Artefact, front: Artefact, job: JobInfo = HERE) -> Artefact:
+def train(
+    config: Training, data: Artefact, front: Artefact, title: str = "", job: JobInfo = HERE
+) -> Artefact:
     """Starts the training workers, and waits for them."""
-    return run_stage("train", job, config, data.path, front.path)
+    return run_stage("train", job, config, data.path, front.path, title=title)
 
 
-@task(executor="ray", hash_includes=[source_digest("pipelines.stages.evaluate")])
+@task(
+    executor="ray",
+    hash_includes=[source_digest("pipelines.stages.evaluate")],
+    config_args=TITLED,
+)
 def evaluate(
     config: EvaluateConfig,
     data: Artefact,
     front: Artefact,
     trained: Artefact,
+    title: str = "",
     job: JobInfo = HERE,
 ) -> Artefact:
     """Measures the flow, beside the Gaussian behind the same preprocessing."""
-    return run_stage("evaluate", job, config, data.path, front.path, trained.path)
+    return run_stage("evaluate", job, config, data.path, front.path, trained.path, title=title)
 
 
 @task(

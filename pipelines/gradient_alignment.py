@@ -9,7 +9,8 @@
 A measured classifier has the baseline of its seed and an independently trained judge beside it.
 """
 
-__all__ = ["ALIGNMENT", "alignment"]
+__all__ = ["ALIGNMENT", "alignment", "check", "classify", "flow", "flows",
+           "measuring", "reference"]  # fmt: skip
 
 import os
 
@@ -31,7 +32,7 @@ from pipelines.alignment.config import (
 )
 from pipelines.alignment.models import BASELINE, Model, judge, models, seeds, training
 from pipelines.density import HERE, prepare
-from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
+from pipelines.engine import NAMESPACE, TITLED, Artefact, Source, run_stage
 from pipelines.fanout import fail, together
 from pipelines.pipeline import Pipeline
 from pipelines.sources import modules_of, source_digest
@@ -52,7 +53,9 @@ def check(config: AlignmentConfig) -> Source:
     if data.label is None:
         raise BadInput("data.label: found None, expected the column of classes")
     reader = open_source(data.source, data.columns, data.label)
-    counts = reader.counts(validation=data.validation, test=data.test, rows=data.rows)
+    counts = reader.counts(
+        validation=data.validation, test=data.test, selection=data.selection, rows=data.rows
+    )
     for model in models(config):
         if model.classifier.batch_size > counts.train:
             raise BadInput(
@@ -77,8 +80,8 @@ def _check_net(net: NetConfig, shape: tuple[int, ...]) -> None:
 def alignment(config: AlignmentConfig, source: Source) -> Artefact:
     """Returns the report, as an expression of redun. A model that fails stops no other."""
     data = prepare(config.data, source)
-    scores = reference(_measuring(config), data, flows(config, data))
-    independent = classify(judge(config), data)
+    scores = reference(measuring(config), data, flows(config, data))
+    independent = classify(judge(config), data, "judge")
     found = [
         measured(config, model, data, scores, independent)
         for seed in range(seeds(config))
@@ -97,10 +100,14 @@ def flows(config: AlignmentConfig, data: Artefact) -> list[Artefact]:
     draws = config.reference.draws or (1 if config.scale == "full" else 16)
     shared = {"noise": config.noise, "draws": draws, "training": training(config)}
     labels = range(classes) if conditional else [None]
-    return [flow(FlowConfig(label=label, **shared), data) for label in labels]
+    return [
+        flow(FlowConfig(label=label, **shared), data, "all" if label is None else f"class {label}")
+        for label in labels
+    ]
 
 
-def _measuring(config: AlignmentConfig) -> MeasureConfig:
+def measuring(config: AlignmentConfig) -> MeasureConfig:
+    """Returns what is measured, and where the reference is evaluated."""
     where = {"noise": config.noise, "gpu": config.gpu}
     if config.scale == "smoke":
         return MeasureConfig(points=100, samples=20, ascent=20, **where)
@@ -111,13 +118,15 @@ def measured(
     config: AlignmentConfig, model: Model, data: Artefact, scores: Artefact, independent: Artefact
 ) -> Artefact:
     """Returns the measurement of a model of a seed."""
-    trained = classify(model.classifier, data)
+    seed = f"seed {model.classifier.seed}"
+    title, plain = f"{model.name}, {seed}", f"{BASELINE}, {seed}"
+    trained = classify(model.classifier, data, title)
     first = models(config)[0].seeded(model.classifier.seed)
     assert first.name == BASELINE
     estimators = model.name == BASELINE and config.scale != "full"
-    asked = _measuring(config).model_copy(update={"shift": model.shift, "estimators": estimators})
-    found = [trained, classify(first.classifier, data), independent]
-    return measure(asked, model.classifier.net, data, scores, together(found))
+    asked = measuring(config).model_copy(update={"shift": model.shift, "estimators": estimators})
+    found = [trained, classify(first.classifier, data, plain), independent]
+    return measure(asked, model.classifier.net, data, scores, together(found), title)
 
 
 @task(
@@ -127,10 +136,11 @@ def measured(
             "pipelines.stages.flow", "pipelines.training", "pipelines.nets", "pipelines.weights"
         )
     ],
+    config_args=TITLED,
 )
-def flow(config: FlowConfig, data: Artefact, job: JobInfo = HERE) -> Artefact:
+def flow(config: FlowConfig, data: Artefact, title: str = "", job: JobInfo = HERE) -> Artefact:
     """Trains the reference of a class."""
-    return run_stage("flow", job, config, data.path)
+    return run_stage("flow", job, config, data.path, title=title)
 
 
 @task(
@@ -147,10 +157,13 @@ def reference(
 @task(
     executor="ray",
     hash_includes=[source_digest("pipelines.stages.classify", "pipelines.alignment.fitting")],
+    config_args=TITLED,
 )
-def classify(config: ClassifierConfig, data: Artefact, job: JobInfo = HERE) -> Artefact:
+def classify(
+    config: ClassifierConfig, data: Artefact, title: str = "", job: JobInfo = HERE
+) -> Artefact:
     """Trains a classifier."""
-    return run_stage("classify", job, config, data.path)
+    return run_stage("classify", job, config, data.path, title=title)
 
 
 MEASURED = (
@@ -162,18 +175,19 @@ MEASURED = (
 )
 
 
-@task(executor="ray", hash_includes=[source_digest(*MEASURED)])
+@task(executor="ray", hash_includes=[source_digest(*MEASURED)], config_args=TITLED)
 def measure(
     config: MeasureConfig,
     net: NetConfig,
     data: Artefact,
     scores: Artefact,
     trained: list[Artefact],
+    title: str = "",
     job: JobInfo = HERE,
 ) -> Artefact:
     """Measures a classifier."""
     paths = [artefact.path for artefact in trained]
-    return run_stage("measure", job, config, net, data.path, scores.path, paths)
+    return run_stage("measure", job, config, net, data.path, scores.path, paths, title=title)
 
 
 @task(

@@ -14,20 +14,23 @@ FOLDER = Path(__file__).parent
 BASE = "base.html.j2"
 
 
-def render(template: str, images: Mapping[str, Path], **values: Any) -> str:  # noqa: ANN401
+def render(template: str | Path, images: Mapping[str, Path], **values: Any) -> str:  # noqa: ANN401
     """Returns a self-contained page.
 
     Arguments:
-        template: File name of the template, which finds ``images`` in base64 by name.
+        template: Name of a template here, or path of one elsewhere; it finds ``images`` in
+            base64 by name.
         images: PNG files by name of the figure.
         values: What else the template is filled with.
     """
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True)
+    file = FOLDER / template
+    loader = jinja2.FileSystemLoader([file.parent, FOLDER])
+    environment = jinja2.Environment(loader=loader, autoescape=True)
     encoded = {name: base64.b64encode(path.read_bytes()).decode() for name, path in images.items()}
-    return environment.get_template(template).render(images=encoded, **values)
+    return environment.get_template(file.name).render(images=encoded, **values)
 
 
-def digest(template: str) -> str:
+def digest(template: str | Path) -> str:
     """Returns a SHA-256 of a template and of the base."""
     files = (FOLDER / BASE, FOLDER / template)
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()

@@ -28,7 +28,7 @@ from pipelines.config import (
     StepsConfig,
 )
 from pipelines.density import HERE, evaluate, prepare, preprocess, train
-from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
+from pipelines.engine import NAMESPACE, TITLED, Artefact, Source, run_stage
 from pipelines.experiments import EXPERIMENTS
 from pipelines.experiments.cell import Cell
 from pipelines.experiments.runtime import Timed
@@ -113,30 +113,32 @@ def paper(config: PaperConfig, sources: Sources) -> Artefact:
 def _measured(cell: Cell | Timed, sources: Sources) -> tuple[Artefact, ...]:
     """Returns what the cell's stages make; prepared data apart."""
     if isinstance(cell, Timed):
-        return (steps(cell.config),)
+        return (steps(cell.config, cell.title),)
     data = prepare(cell.config.data, sources[cell.config.data.source])
     front = preprocess(cell.config.training.front, data)
-    trained = train(cell.config.training, data, front)
+    trained = train(cell.config.training, data, front, cell.title)
     measure = MEASURES[type(cell.measure)]
     if measure is evaluate:
-        return trained, evaluate(cell.measure, data, front, trained)
-    return trained, measure(cell.measure, data, trained)
+        return trained, evaluate(cell.measure, data, front, trained, cell.title)
+    return trained, measure(cell.measure, data, trained, cell.title)
 
 
-@task(executor="ray", hash_includes=[source_digest("pipelines.stages.impute")])
+@task(executor="ray", hash_includes=[source_digest("pipelines.stages.impute")], config_args=TITLED)
 def impute(
-    config: ImputeConfig, data: Artefact, trained: Artefact, job: JobInfo = HERE
+    config: ImputeConfig, data: Artefact, trained: Artefact, title: str = "", job: JobInfo = HERE
 ) -> Artefact:
     """Fills in missing pixels of test images."""
-    return run_stage("impute", job, config, data.path, trained.path)
+    return run_stage("impute", job, config, data.path, trained.path, title=title)
 
 
-@task(executor="ray", hash_includes=[source_digest("pipelines.stages.diverge")])
+@task(
+    executor="ray", hash_includes=[source_digest("pipelines.stages.diverge")], config_args=TITLED
+)
 def diverge(
-    config: DivergeConfig, data: Artefact, trained: Artefact, job: JobInfo = HERE
+    config: DivergeConfig, data: Artefact, trained: Artefact, title: str = "", job: JobInfo = HERE
 ) -> Artefact:
     """Measures how far a flow is from an exact density in the plane."""
-    return run_stage("diverge", job, config, data.path, trained.path)
+    return run_stage("diverge", job, config, data.path, trained.path, title=title)
 
 
 MEASURES: dict[type[Section], Task] = {
@@ -147,10 +149,10 @@ MEASURES: dict[type[Section], Task] = {
 """Stages that measure a trained flow, by the type of their configuration."""
 
 
-@task(executor="ray", hash_includes=[source_digest("pipelines.stages.steps")])
-def steps(config: StepsConfig, job: JobInfo = HERE) -> Artefact:
+@task(executor="ray", hash_includes=[source_digest("pipelines.stages.steps")], config_args=TITLED)
+def steps(config: StepsConfig, title: str = "", job: JobInfo = HERE) -> Artefact:
     """Times steps, alone on a machine."""
-    return run_stage("steps", job, config)
+    return run_stage("steps", job, config, title=title)
 
 
 COMPARED = (

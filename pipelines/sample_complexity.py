@@ -12,7 +12,7 @@ __all__ = ["SAMPLE_COMPLEXITY", "sample_complexity"]
 from redun import task
 from redun.scheduler import JobInfo
 
-from pipelines import claims, complexity_report, pages
+from pipelines import claims, complexity_report, pages, titles
 from pipelines.complexity_cells import cells
 from pipelines.complexity_config import CellConfig, ComplexityConfig
 from pipelines.density import HERE
@@ -50,7 +50,7 @@ def sample_complexity(config: ComplexityConfig, inputs: None = None) -> tuple[Ar
 )
 def learn(cell: CellConfig, job: JobInfo = HERE) -> Artefact:
     """Draws, fits and measures the many seeds of one cell, on one core."""
-    return run_stage("learn", job, cell)
+    return run_stage("learn", job, cell, title=titles.cell(cell))
 
 
 @task(executor="ray", hash_includes=[source_digest(*FITTED)])

@@ -1,7 +1,9 @@
-"""Short names of nets and losses, for tables of runs."""
+"""Short names of nets, losses and cells, for tables of runs."""
 
-__all__ = ["loss", "net"]
+__all__ = ["cell", "loss", "net", "regulariser"]
 
+from pipelines.alignment.config import RegulariserConfig
+from pipelines.complexity_config import CellConfig
 from pipelines.config import LIKELIHOOD, ModelConfig, Training
 from pipelines.nets import options
 
@@ -25,3 +27,29 @@ def _noise(config: Training) -> str:
         return ""
     end = used["sigma_end"]
     return f" σ {used['sigma']:g}" + ("" if end is None else f" … {end:g}")
+
+
+def regulariser(config: RegulariserConfig) -> str:
+    """Returns a penalty, its estimator and its strength, as ``score taylor_cv λ 0.1``."""
+    if config.name == "none":
+        return "cross-entropy"
+    estimator = f" {config.estimator}" if config.name in ("score", "anti") else ""
+    return f"{config.name}{estimator} λ {config.weight:.2g}"
+
+
+TOLD = ("ratio", "size", "hypotheses", "eta", "at", "a", "w", "noise", "objective", "estimator")
+"""What tells cells of the study of sample complexity apart, besides their kind and seeds."""
+
+
+def cell(config: CellConfig) -> str:
+    """Returns a cell's kind, what varies, and its first seed, as ``network, ratio 8, seed 6``."""
+    kind = type(config).__name__.removesuffix("Cell").lower()
+    found = {name: getattr(config, name, None) for name in (*TOLD, "first")}
+    named = {"first": "seed"}
+    told = [f"{named.get(name, name)} {_value(value)}" for name, value in found.items()
+            if value is not None]  # fmt: skip
+    return ", ".join([kind, *told])
+
+
+def _value(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"

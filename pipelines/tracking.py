@@ -115,10 +115,10 @@ class Tracker:
             self._end(run_id, status, wanted)
 
     @contextmanager
-    def stage(self, stage: str, key: str, *, parent: str) -> Iterator["StageRun"]:
-        """Tracks a stage as a child of the pipeline's run."""
+    def stage(self, stage: str, key: str, *, parent: str, title: str = "") -> Iterator["StageRun"]:
+        """Tracks a stage as a child of the pipeline's run; its name has the title, if any."""
         tags = {"mlflow.parentRunId": parent, "ebflow.stage": stage, "ebflow.key": key}
-        run_id = self.start(stage, tags)
+        run_id = self.start(" · ".join(filter(None, (stage, title))), tags)
         self.client.set_tag(parent, f"ebflow.stage.{stage}", run_id)
         with self.run(run_id) as run:
             yield run
@@ -238,6 +238,10 @@ class StageRun:
     def adopt(self, run_id: str) -> None:
         """Puts a run below this one."""
         self.client.set_tag(run_id, "mlflow.parentRunId", self.id)
+
+    def begin(self) -> None:
+        """Lets a run that had ended go on."""
+        self.client.update_run(self.id, "RUNNING")
 
     def end(self, status: str) -> None:
         """Gives the run its true end: ``FINISHED``, ``KILLED`` or ``FAILED``."""

@@ -5,22 +5,22 @@ __all__ = ["begun", "mark"]
 from pathlib import Path
 
 from pipelines import store
-from pipelines.config import Training, canonical
+from pipelines.config import Section, canonical
 from tuning.config import SearchConfig
 
 FILE = "begun"
 
 
-def mark(config: SearchConfig, base: Training, work: Path) -> None:
+def mark(config: SearchConfig, base: Section, work: Path) -> None:
     """Marks the folder that an unfinished search goes on from."""
     (work / FILE).write_text(_text(config, base))
 
 
-def begun(config: SearchConfig, base: Training) -> bool:
+def begun(config: SearchConfig, base: Section) -> bool:
     """Returns whether a search of this kind was interrupted."""
     marks = (store.home() / "work" / "search").glob(f"*/{FILE}")
     return any(path.read_text() == _text(config, base) for path in marks)
 
 
-def _text(config: SearchConfig, base: Training) -> str:
+def _text(config: SearchConfig, base: Section) -> str:
     return f"{canonical(config)}\n{canonical(base)}\n"

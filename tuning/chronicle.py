@@ -1,10 +1,10 @@
 """Writes down what becomes of trials, as Ray Tune tells it: records, and the search's progress."""
 
-__all__ = ["Chronicle"]
+__all__ = ["KILLED", "Chronicle"]
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,11 @@ from ray.tune.experiment import Trial
 
 from pipelines import rows
 from tuning import records
+from tuning.goals import Goal
 from tuning.records import Record
+
+KILLED = "killed"
+"""The key of a report by which a trial tells the rule that ends it."""
 
 
 class Chronicle(Callback):
@@ -24,6 +28,7 @@ class Chronicle(Callback):
         root: Folder of the trials.
         progress: File of rows for the terminal.
         trials: How many there will be.
+        goals: What is wanted of them.
         ended: Called when a trial has ended well.
     """
 
@@ -32,10 +37,11 @@ class Chronicle(Callback):
         root: Path,
         progress: Path,
         trials: int,
+        goals: Sequence[Goal],
         ended: Callable[[], None],
     ) -> None:
         self.root, self.progress, self.trials = root, progress, trials
-        self.ended = ended
+        self.goals, self.ended = goals, ended
         self.records = {record.number: record for record in records.read(root)}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ANN401
@@ -56,8 +62,8 @@ class Chronicle(Callback):
         result: dict[str, Any],
         **_: Any,  # noqa: ANN401
     ) -> None:
-        """Records how far a trial is."""
-        self._update(trial, **_standing(result))
+        """Records how far a trial is, or the rule that ends it."""
+        self._update(trial, **self._standing(result))
 
     def on_trial_complete(
         self,
@@ -67,9 +73,10 @@ class Chronicle(Callback):
         **_: Any,  # noqa: ANN401
     ) -> None:
         """Records the end of a trial, and why it came."""
-        standing = _standing(trial.last_result)
-        state = records.FINISHED if standing["share"] >= 1 else records.PRUNED
-        self._update(trial, **standing, state=state)
+        self._update(trial, **self._standing(trial.last_result))
+        record = self.records[trial.config["number"]]
+        whole = record.share >= 1 and not record.reason
+        self._update(trial, state=records.FINISHED if whole else records.PRUNED)
         self.ended()
 
     def on_trial_error(
@@ -101,8 +108,9 @@ class Chronicle(Callback):
         found = self.records.values()
         ended = sum(record.state != records.RUNNING for record in found)
         running = sum(record.share for record in found if record.state == records.RUNNING)
-        best = min((record.nll for record in found if record.nll is not None), default=None)
-        told = "" if best is None else f", best {best:.1f}"
+        goal = self.goals[0]
+        best = min((record.values for record in found if record.scores), key=goal.of, default=None)
+        told = "" if best is None else f", best {goal.told(best[goal.name])}"
         return {
             "kind": "search",
             "share": (ended + running) / self.trials,
@@ -111,9 +119,10 @@ class Chronicle(Callback):
             "text": f"{ended} of {self.trials} trials{told}",
         }
 
-
-def _standing(result: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a trial reported last; nothing has been if it was stopped at once."""
-    return {name: result.get(name, 0) for name in ("step", "seconds", "share")} | {
-        "nll": result.get("nll")
-    }
+    def _standing(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Returns what a trial reported last; nothing has been if it was stopped at once."""
+        if KILLED in result:
+            return {"reason": result[KILLED]}
+        names = [goal.name for goal in self.goals if goal.name != "seconds"]
+        told = {name: result.get(name, 0) for name in ("step", "seconds", "share")}
+        return told | {"scores": {name: result[name] for name in names if name in result}}

@@ -14,15 +14,17 @@ from optuna.distributions import CategoricalDistribution
 from optuna.importance import get_param_importances
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
-from pipelines.config import Training
+from ebflow.estimate import student
+from pipelines.config import Section
 from pipelines.report import BASELINE, DATA, FLOW
 from pipelines.rows import Row
 from tuning import records
-from tuning.config import TuneConfig
-from tuning.records import BASE, Record
-from tuning.retraining import of_trials
-from tuning.spaces import Suggest, propose
-from tuning.verdict import Setting, interval
+from tuning.config import SearchConfig
+from tuning.goals import Goal
+from tuning.problems import problem
+from tuning.records import BASE, Record, unbeaten
+from tuning.suggest import Suggest
+from tuning.verdict import SPLITS, Setting
 
 Curves = Mapping[int, Sequence[Row]]
 
@@ -37,7 +39,8 @@ MOST = 8
 
 
 def figures(
-    config: TuneConfig,
+    config: SearchConfig,
+    base: Section,
     trials: Sequence[Record],
     curves: Curves,
     settings: Sequence[Setting],
@@ -45,67 +48,69 @@ def figures(
     """Returns the figures by name.
 
     Arguments:
-        config: The search and its base.
+        config: The search.
+        base: What trials started from.
         trials: Its trials.
         curves: Their validations, by number.
         settings: The trainings that followed.
     """
-    study = [_frozen(config, record) for record in trials if record.nll is not None]
-    importances = _importances(study)
+    goals = problem(config).goals(config, base)
+    first = goals[0]
+    study = [_frozen(config, base, first, record) for record in trials if record.scores]
+    importances = _importances(study, first)
     found = {
-        "settings": _settings(settings),
-        "history": _history(trials),
-        "curves": _curves(trials, curves),
+        "settings": _settings(settings, first),
+        "history": _history(trials, first),
+        "curves": _curves(trials, curves, first),
     }
+    for goal in goals[1:]:
+        if goal.held:
+            found[f"settings-{goal.name}"] = _settings(settings, goal)
     if importances:
-        found["importance"] = _importance(importances)
-        found["parallel"] = _parallel(study, list(importances)[:MOST])
-    if len(config.search.goals) > 1:
-        found["pareto"] = _pareto(trials)
+        found["importance"] = _importance(importances, first)
+        found["parallel"] = _parallel(study, list(importances)[:MOST], first)
+    if len(goals) > 1:
+        found["pareto"] = _pareto(trials, *goals)
     return found
 
 
-def _frozen(config: TuneConfig, record: Record) -> FrozenTrial:
+def _frozen(config: SearchConfig, base: Section, goal: Goal, record: Record) -> FrozenTrial:
     """Returns a trial of Optuna as the record says; its space is asked again for the ranges."""
-    base: Training = of_trials(config.search, config.base.training)
     fixed = FixedTrial(record.params, record.number)
-    propose(Suggest(fixed), config.search, base)
+    problem(config).propose(Suggest(fixed), config, base)
     return create_trial(
         state=TrialState.COMPLETE,
-        value=record.nll,
+        value=record.values[goal.name],
         params=record.params,
         distributions=fixed.distributions,
         user_attrs={"number": record.number, "state": record.state},
     )
 
 
-def _importances(found: Sequence[FrozenTrial]) -> dict[str, float]:
-    """Returns the share of each parameter in the variation of the NLL, the largest first.
+def _importances(found: Sequence[FrozenTrial], goal: Goal) -> dict[str, float]:
+    """Returns the share of each parameter in the variation of a goal, the largest first.
 
     PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces (Watanabe,
     Bansal, Hutter, 2023), arXiv:2304.10255. It needs trials that differ.
     """
     if len({trial.value for trial in found}) < 4:
         return {}
-    study = optuna.create_study()
+    study = optuna.create_study(direction="maximize" if goal.largest else "minimize")
     study.add_trials(found)
     return get_param_importances(study)
 
 
-def _settings(settings: Sequence[Setting]) -> Figure:
+def _settings(settings: Sequence[Setting], goal: Goal) -> Figure:
     """Shows every training of the best settings, on the selection rows and on the test rows."""
     whole = [setting for setting in settings if not setting.lost]
     figure = Figure(figsize=(8, 1.2 + 0.5 * len(whole)), layout="constrained")
-    for axis, split, title in zip(
-        figure.subplots(1, 2, sharey=True),
-        ("select", "test"),
-        ("selection rows: these name the winner", "test rows: these compare it"),
-        strict=True,
-    ):
+    titles = "selection rows: these name the winner", "test rows: these compare it"
+    for axis, split, title in zip(figure.subplots(1, 2, sharey=True), SPLITS, titles, strict=True):
         for place, setting in enumerate(whole):
-            _trainings(axis, place, list(getattr(setting, split).values()), setting.number)
+            values = list(setting.scores[split][goal.name].values())
+            _trainings(axis, place, values, setting.number)
         axis.set_title(title, fontsize=9)
-        axis.set_xlabel("NLL (nats); mean and 95 % interval")
+        axis.set_xlabel(f"{goal.axis}; mean and 95 % interval")
         axis.grid(axis="y", visible=False)
     axis.set_yticks(range(len(whole)), [_label(setting.number) for setting in whole])
     axis.set_ylim(len(whole) - 0.5, -0.5)
@@ -114,81 +119,88 @@ def _settings(settings: Sequence[Setting]) -> Figure:
 
 def _trainings(axis: Axes, place: int, values: Sequence[float], number: int) -> None:
     colour = BASELINE if number == BASE else FLOW
-    found = interval(values)
+    found = student(values)
+    half = np.nan_to_num(found.high - found.value)
     axis.scatter(values, np.full(len(values), place), s=14, color=colour, alpha=0.5, lw=0)
-    axis.errorbar(found.mean, place, xerr=found.half or 0.0, fmt="D", ms=5,
-                  color=colour, capsize=3)  # fmt: skip
+    axis.errorbar(found.value, place, xerr=half, fmt="D", ms=5, color=colour, capsize=3)
 
 
 def _label(number: int) -> str:
     return "default" if number == BASE else f"trial {number}"
 
 
-def _history(trials: Sequence[Record]) -> Figure:
-    """Shows the NLL of every trial, by its number, and the best so far."""
-    told = [record for record in trials if record.nll is not None]
+def _history(trials: Sequence[Record], goal: Goal) -> Figure:
+    """Shows a goal of every trial, by its number, and the best so far."""
+    told = [record for record in trials if record.scores]
     figure = Figure(figsize=(8, 3), layout="constrained")
     axis = figure.subplots()
-    whole = [record for record in told if record.state == records.FINISHED]
-    if whole:
-        best = np.minimum.accumulate([record.nll for record in whole])
-        numbers = [record.number for record in whole]
-        axis.step(numbers, best, where="post", color=FLOW, lw=1, label="best so far")
+    _best_so_far(axis, [record for record in told if record.state == records.FINISHED], goal)
     for state, colour in COLOURS.items():
         some = [record for record in told if record.state == state]
         if some:
-            axis.scatter([r.number for r in some], [r.nll for r in some], color=colour, s=22,
-                         label=state)  # fmt: skip
-    axis.set_ylim(*_limits([record.nll for record in told]))
+            axis.scatter([r.number for r in some], [r.values[goal.name] for r in some],
+                         color=colour, s=22, label=state)  # fmt: skip
+    axis.set_ylim(*_limits([record.values[goal.name] for record in told], goal))
     axis.set_xlabel("trial (0 is the default)")
-    axis.set_ylabel("least validation NLL (nats)")
+    axis.set_ylabel(f"validation {goal.axis}")
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.legend(loc="upper right")
+    axis.legend(loc="lower right" if goal.largest else "upper right")
     return figure
 
 
-def _limits(values: Sequence[float]) -> tuple[float, float]:
+def _best_so_far(axis: Axes, whole: Sequence[Record], goal: Goal) -> None:
+    if whole:
+        best = np.minimum.accumulate([goal.of(record.values) for record in whole])
+        axis.step([record.number for record in whole], [goal.cost(value) for value in best],
+                  where="post", color=FLOW, lw=1, label="best so far")  # fmt: skip
+
+
+def _limits(values: Sequence[float], goal: Goal) -> tuple[float, float]:
     """Returns limits that show the better half whole; what is far worse may leave."""
-    low, high = min(values), float(np.median(values))
-    return low - 0.1 * (high - low + 1), high + 0.5 * (high - low + 1)
+    costs = [goal.cost(value) for value in values]
+    low, high = min(costs), float(np.median(costs))
+    room = high - low + 10.0**-goal.digits * 10
+    ends = goal.cost(low - 0.1 * room), goal.cost(high + 0.5 * room)
+    return min(ends), max(ends)
 
 
-def _curves(trials: Sequence[Record], curves: Curves) -> Figure:
-    """Shows how the NLL of every trial fell, over the share of its training."""
+def _curves(trials: Sequence[Record], curves: Curves, goal: Goal) -> Figure:
+    """Shows how a goal of every trial changed, over the share of its training."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axis = figure.subplots()
     shown = [record for record in trials if curves.get(record.number)]
+    metric = f"val/{goal.name}"
     for record in shown:
         rows = curves[record.number]
-        nll = [row["metrics"]["val/nll"] for row in rows]
+        values = [row["metrics"][metric] for row in rows]
         base = record.number == BASE
-        axis.plot([100 * row["share"] for row in rows], nll, lw=2 if base else 1,
+        axis.plot([100 * row["share"] for row in rows], values, lw=2 if base else 1,
                   color=BASELINE if base else COLOURS.get(record.state, DATA),
                   alpha=1 if base else 0.7)  # fmt: skip
-    last = [curves[record.number][-1]["metrics"]["val/nll"] for record in shown]
+    last = [curves[record.number][-1]["metrics"][metric] for record in shown]
     if last:
-        axis.set_ylim(*_limits(last))
+        axis.set_ylim(*_limits(last, goal))
     axis.legend(handles=[
         Line2D([], [], color=BASELINE, lw=2, label="default"),
         Line2D([], [], color=FLOW, label="finished"),
         Line2D([], [], color=DATA, label="stopped early"),
     ])  # fmt: skip
     axis.set_xlabel("share of the training (%)")
-    axis.set_ylabel("validation NLL (nats)")
+    axis.set_ylabel(f"validation {goal.axis}")
     return figure
 
 
-def _importance(found: Mapping[str, float]) -> Figure:
+def _importance(found: Mapping[str, float], goal: Goal) -> Figure:
     names = list(found)[:MOST][::-1]
     figure = Figure(figsize=(8, 0.9 + 0.32 * len(names)), layout="constrained")
     axis = figure.subplots()
     axis.barh(names, [100 * found[name] for name in names], color=FLOW, height=0.6)
-    axis.set_xlabel("share of the variation in NLL that goes with it (PED-ANOVA, %)")
+    axis.set_xlabel(f"share of the variation in {goal.text} that goes with it (PED-ANOVA, %)")
     axis.grid(axis="y", visible=False)
     return figure
 
 
-def _parallel(found: Sequence[FrozenTrial], names: Sequence[str]) -> Figure:
+def _parallel(found: Sequence[FrozenTrial], names: Sequence[str], goal: Goal) -> Figure:
     """Shows every trial as a line over its parameters, the better the darker.
 
     A line leaves out the parameters that its trial was not asked for.
@@ -196,8 +208,8 @@ def _parallel(found: Sequence[FrozenTrial], names: Sequence[str]) -> Figure:
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axis = figure.subplots()
     scales = [_scale(found, name) for name in names]
-    nll = np.array([trial.value for trial in found])
-    rank = nll.argsort().argsort() / max(1, len(nll) - 1)
+    costs = np.array([goal.cost(trial.value) for trial in found])
+    rank = costs.argsort().argsort() / max(1, len(costs) - 1)
     for trial, place in sorted(zip(found, rank, strict=True), key=lambda pair: -pair[1]):
         base = trial.user_attrs["number"] == BASE
         heights = [
@@ -215,7 +227,8 @@ def _parallel(found: Sequence[FrozenTrial], names: Sequence[str]) -> Figure:
     axis.set_yticks([])
     axis.set_ylim(-0.06, 1.06)
     axis.spines[["left", "bottom"]].set_visible(False)
-    axis.set_title("darker: lower NLL; red: the default", fontsize=9)
+    better = "larger" if goal.largest else "smaller"
+    axis.set_title(f"darker: {better} {goal.text}; red: the default", fontsize=9)
     return figure
 
 
@@ -243,17 +256,23 @@ def _ticks(
         axis.text(place + 0.04, scale(value), text, fontsize=7, va="center")
 
 
-def _pareto(trials: Sequence[Record]) -> Figure:
-    """Shows training time against NLL."""
+def _pareto(trials: Sequence[Record], first: Goal, second: Goal) -> Figure:
+    """Shows two goals of every finished trial; a line joins those that none beats in both."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axis = figure.subplots()
-    for record in trials:
-        if record.state == records.FINISHED:
-            colour = BASELINE if record.number == BASE else FLOW
-            axis.scatter(record.seconds, record.nll, color=colour, s=22)
-            axis.annotate(str(record.number), (record.seconds, record.nll), fontsize=7,
-                          xytext=(3, 3), textcoords="offset points")  # fmt: skip
-    axis.set_xlabel("training time (s)")
-    axis.set_ylabel("least validation NLL (nats)")
-    axis.set_title("trials by number; red: the default", fontsize=9)
+    whole = [record for record in trials if record.state == records.FINISHED]
+    best = sorted(map(_point(first, second), unbeaten(whole, (first, second))))
+    axis.plot(*np.array(best).reshape(-1, 2).T, color=FLOW, lw=0.8, alpha=0.6)
+    for record in whole:
+        colour, point = BASELINE if record.number == BASE else FLOW, _point(first, second)(record)
+        axis.scatter(*point, color=colour, s=22)
+        axis.annotate(str(record.number), point, fontsize=7, xytext=(3, 3),
+                      textcoords="offset points")  # fmt: skip
+    axis.set_xlabel(second.axis)
+    axis.set_ylabel(f"validation {first.axis}")
+    axis.set_title("trials by number; red: the default; line: beaten by none in both", fontsize=9)
     return figure
+
+
+def _point(first: Goal, second: Goal) -> Callable[[Record], tuple[float, float]]:
+    return lambda record: (record.values[second.name], record.values[first.name])

@@ -2,47 +2,45 @@
 
 ::
 
-    source ──> prepare ──> search ──> train ──> evaluate ──┐
-                  │          │  └───> train ──> evaluate ──┼──> verdict
-                  │          │  └───> …                  ──┘      ↑
-                  └──────────┴────────────────────────────────────┘
+    source ──> prepare ──> … ──> search ──> train ──> measure ──┐
+                  │         │      │  └───> train ──> measure ──┼──> verdict
+                  │         │      │  └───> …                 ──┘      ↑
+                  └─────────┴──────┴───────────────────────────────────┘
 
-The trainings behind the search are those of its best trials and of the base, each with several
-seeds; the search never sees the rows that name the winner, nor the test rows.
+What trials read is made before. The trainings behind the search are those of its best trials and
+of the base, each with several seeds; the search never sees the rows that name the winner, nor the
+test rows.
 """
 
-__all__ = ["TUNE", "again", "check", "tune"]
-
-from typing import Any
+__all__ = ["again", "pipeline"]
 
 from redun import task
 from redun.scheduler import JobInfo, catch, catch_all
 
-from ebflow.data.schema import file_sha256
-from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
-from pipelines import environment
-from pipelines.checks import check as check_density
-from pipelines.config import DensityConfig, Training
-from pipelines.density import HERE, evaluate, prepare, preprocess, train
+from pipelines import environment, pages
+from pipelines.config import Section
+from pipelines.density import HERE
 from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
 from pipelines.fanout import diverged, fail, together
 from pipelines.faults import Diverged
 from pipelines.pipeline import Pipeline
-from pipelines.sources import source_digest
+from pipelines.sources import modules_of, source_digest
 from tuning import results
 from tuning.config import SearchConfig, TuneConfig
+from tuning.problem import Problem
+from tuning.problems import problem
 from tuning.report import TEMPLATE
 from tuning.resources import concurrency, this_machine
-from tuning.retraining import of_trials, trainings
-from tuning.spaces import Suggest, propose
+from tuning.retraining import trainings
+from tuning.suggest import Suggest
 
 redun_namespace = NAMESPACE
 
 PACKAGE = "tuning.stages"
 
-Inputs = tuple[Source, DensityConfig]
-"""The data, and the base with the rows for selection held out."""
+Inputs = tuple[Source, Section]
+"""The data, and the pipeline's configuration with the rows for selection held out."""
 
 
 def check(config: TuneConfig) -> Inputs:
@@ -51,99 +49,106 @@ def check(config: TuneConfig) -> Inputs:
     Raises:
         BadInput: Naming the option or file, what was found, and what was expected.
     """
-    base = _held_out(config.base)
-    source = check_density(base)
-    _check_space(config)
+    source, whole = problem(config.search).check(config.base)
+    base = problem(config.search).base(config.search, whole)
+    _check_space(config.search, base)
     if environment.embedded():
         concurrency(base, [this_machine()], config.search.max_concurrent)
-    return source, base
+    return source, whole
 
 
-def _check_space(config: TuneConfig) -> None:
+def _check_space(config: SearchConfig, base: Section) -> None:
     """Raises BadInput if all trials would be the base."""
     ask = Suggest()
-    propose(ask, config.search, config.base.training)
+    problem(config).propose(ask, config, base)
     if not ask.params:
         raise BadInput(
-            f"--over: found {' '.join(config.search.over)}, of which "
-            f"{config.base.objective.name} has no parameter, expected others"
+            f"--over: found {' '.join(config.over)}, of which "
+            f"{problem(config).label(base)} has no parameter, expected others"
         )
-
-
-def _held_out(base: DensityConfig) -> DensityConfig:
-    """Returns the base with as many rows for selection as for validation, unless it says."""
-    data = base.data
-    if data.selection is not None:
-        return base
-    sizes = {"validation": data.validation, "test": data.test, "rows": data.rows}
-    rows = open_source(data.source, data.columns).counts(**sizes).validation
-    return base.model_copy(update={"data": data.model_copy(update={"selection": rows})})
 
 
 def tune(config: TuneConfig, inputs: Inputs) -> tuple[Artefact, ...]:
     """Returns prepared data, the search and its verdict, as expressions of redun."""
-    source, base = inputs
-    data = prepare(base.data, source)
-    found = search(config.search, of_trials(config.search, base.training), data)
-    return data, found, again(config, base, data, found)
+    source, whole = inputs
+    asked = problem(config.search)
+    given = asked.inputs(config.search, whole, source)
+    found = search(config.search, asked.base(config.search, whole), given)
+    return given[0], found, again(config, whole, given, found)
 
 
 SEARCH = (
     "tuning.stages.search",
     "tuning.chronicle",
     "tuning.config",
+    "tuning.goals",
+    "tuning.problem",
+    "tuning.problems",
     "tuning.records",
     "tuning.resources",
     "tuning.search",
-    "tuning.spaces",
+    "tuning.suggest",
     "tuning.trial",
+    "tuning.usage",
+    *modules_of("tuning.density"),
+    *modules_of("tuning.alignment"),
     "pipelines.front",
     "pipelines.training",
     "pipelines.nets",
     "pipelines.weights",
+    "pipelines.alignment.fitting",
+    "pipelines.alignment.held",
+    "pipelines.alignment.references",
+    "pipelines.alignment.trial",
 )
 """The modules that decide what a search finds."""
 
 
 @task(executor="ray", hash_includes=[source_digest(*SEARCH)])
-def search(config: SearchConfig, base: Training, data: Artefact, job: JobInfo = HERE) -> Artefact:
+def search(
+    config: SearchConfig, base: Section, given: tuple[Artefact, ...], job: JobInfo = HERE
+) -> Artefact:
     """Fills the machine with trials."""
-    return run_stage("search", job, config, base, data.path, package=PACKAGE)
+    paths = [artefact.path for artefact in given]
+    return run_stage("search", job, config, base, paths, package=PACKAGE)
 
 
 @task(cache=False)
-def again(config: TuneConfig, base: DensityConfig, data: Artefact, found: Artefact) -> Artefact:
+def again(
+    config: TuneConfig, whole: Section, given: tuple[Artefact, ...], found: Artefact
+) -> Artefact:
     """Trains the base and the best trials again, and returns the verdict; all as expressions.
 
     A training that fails stops no other; one that diverges is told.
     """
-    chosen = trainings(config.search, base.training, found.path)
-    cells = [catch(together(_measured(base, one.config, data)), Diverged, diverged)
-             for one in chosen]  # fmt: skip
-    return verdict(config, data, found, catch_all(cells, Exception, fail))
-
-
-def _measured(base: DensityConfig, config: Training, data: Artefact) -> tuple[Artefact, ...]:
-    front = preprocess(config.front, data)
-    trained = train(config, data, front)
-    return trained, evaluate(base.evaluate, data, front, trained)
+    measured = problem(config.search).measured
+    cells = [
+        catch(together(measured(whole, one.config, one.title, given)), Diverged, diverged)
+        for one in trainings(config.search, whole, found.path)
+    ]
+    return verdict(config, given[0], found, catch_all(cells, Exception, fail))
 
 
 VERDICT = (
     "tuning.stages.verdict",
     "tuning.figures",
+    "tuning.goals",
     "tuning.records",
     "tuning.report",
     "tuning.retraining",
     "tuning.verdict",
+    *modules_of("tuning.density"),
+    *modules_of("tuning.alignment"),
+    "pipelines.alignment.method",
     "pipelines.method",
+    "pipelines.pages",
     "pipelines.report",
     "pipelines.rows",
 )
 """The modules that make the verdict, its figures and its page."""
 
 
-@task(executor="ray", hash_includes=[source_digest(*VERDICT), file_sha256(TEMPLATE)])
+@task(executor="ray", hash_includes=[source_digest(*VERDICT), pages.digest(TEMPLATE)])
 def verdict(
     config: TuneConfig, data: Artefact, found: Artefact, cells: list, job: JobInfo = HERE
 ) -> Artefact:
@@ -152,18 +157,17 @@ def verdict(
     return run_stage("verdict", job, config, data.path, found.path, told, package=PACKAGE)
 
 
-def _tasks(config: TuneConfig) -> tuple[Any, ...]:
-    return prepare, search, preprocess, train, evaluate, verdict
-
-
-TUNE = Pipeline(
-    name="tune-density",
-    tasks=_tasks,
-    check=check,
-    graph=tune,
-    describe=results.describe,
-    publish=results.publish,
-    log=results.log,
-    conclude=results.conclude,
-    show=results.show,
-)
+def pipeline(asked: Problem) -> Pipeline:
+    """Returns the pipeline of a search, whose name is that of its command and experiment."""
+    stages = dict.fromkeys((*asked.before, search, *asked.after, verdict))
+    return Pipeline(
+        name=f"tune-{asked.pipeline}",
+        tasks=lambda config: tuple(stages),
+        check=check,
+        graph=tune,
+        describe=results.describe,
+        publish=results.publish,
+        log=results.log,
+        conclude=results.conclude,
+        show=results.show,
+    )

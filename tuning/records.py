@@ -7,6 +7,7 @@ interrupted search goes on from.
 __all__ = [
     "BASE",
     "DIED",
+    "ENDED",
     "FAILED",
     "FINISHED",
     "PRUNED",
@@ -20,19 +21,20 @@ __all__ = [
     "read",
     "reason",
     "tell_reason",
+    "unbeaten",
     "write",
 ]
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import LIKELIHOOD, Training
+from tuning.goals import Goal
 
-FILE, REASON, RUN = "trial.json", "reason", "run.json"
+FILE, REASON, RUN, ENDED = "trial.json", "reason", "run.json", "ended"
 DIED = "the process of the trial died: killed, or out of memory"
 BASE = 0
 """The number of the trial that is the base itself."""
@@ -46,16 +48,16 @@ class Record:
 
     Attributes:
         number: Its number; 0 is the base.
-        config: Its configuration, fields of :class:`pipelines.config.Training`.
+        config: Its configuration, as fields.
         changes: In which fields it differs from the base, by their dotted names.
         params: Parameters of the search space and their values.
-        state: ``running``; ``finished``; ``pruned`` (stopped early, as others were better);
-            ``stopped`` (the search's time was up); ``failed``.
-        nll: Least validation NLL so far (nats); None before the first validation.
-        step: Optimiser steps done.
+        state: ``running``; ``finished``; ``pruned`` (stopped early, as others were better, or by
+            a rule, whose line is the reason); ``stopped`` (the search's time was up); ``failed``.
+        scores: What its validation rows gave last, by goal; empty before the first validation.
+        step: Steps, or epochs, done.
         seconds: Training time (s).
         share: Share of its training that is done.
-        reason: Why it failed.
+        reason: Why it failed, or which rule ended it.
     """
 
     number: int
@@ -63,26 +65,16 @@ class Record:
     changes: dict[str, Any] = field(default_factory=dict)
     params: dict[str, Any] = field(default_factory=dict)
     state: str = RUNNING
-    nll: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
     step: int = 0
     seconds: float = 0.0
     share: float = 0.0
     reason: str = ""
 
     @property
-    def training(self) -> Training:
-        """The configuration."""
-        return Training.model_validate(self.config)
-
-    @property
-    def name(self) -> str:
-        """Number, objective and what characterises it."""
-        config = self.training
-        told = [f"trial {self.number:03d}", config.objective.name]
-        noise = config.objective.options.get("sigma")
-        told += [f"σ {noise:.2g}"] if noise else []
-        told += ["anchored"] if config.anchor.weight and told[1] not in LIKELIHOOD else []
-        return " ".join([*told, *(["base"] if self.number == BASE else [])])
+    def values(self) -> dict[str, float]:
+        """All that may be a goal; empty before the first validation."""
+        return {**self.scores, "seconds": self.seconds} if self.scores else {}
 
 
 def folder(root: Path, number: int) -> Path:
@@ -101,7 +93,7 @@ def write(root: Path, record: Record) -> None:
 
 def begin(root: Path, number: int) -> None:
     """Takes back what a trial that goes on or starts again was said to have come to."""
-    for name in (REASON, RUN):
+    for name in (REASON, ENDED):
         (folder(root, number) / name).unlink(missing_ok=True)
 
 
@@ -122,7 +114,20 @@ def read(root: Path) -> list[Record]:
     return sorted((Record(**told) for told in found), key=lambda record: record.number)
 
 
-def ranked(records: Iterable[Record]) -> list[Record]:
-    """Returns the finished trials, the least NLL first."""
-    done = [record for record in records if record.state == FINISHED and record.nll is not None]
-    return sorted(done, key=lambda record: (record.nll, record.number))
+def ranked(records: Iterable[Record], goal: Goal) -> list[Record]:
+    """Returns the finished trials, the best first."""
+    done = [record for record in records if record.state == FINISHED and record.scores]
+    return sorted(done, key=lambda record: (goal.of(record.values), record.number))
+
+
+def unbeaten(records: Sequence[Record], goals: Sequence[Goal]) -> list[Record]:
+    """Returns the trials than which no other is as good in all goals and better in one."""
+    costs = {id(record): [goal.of(record.values) for goal in goals] for record in records}
+    return [
+        record for record in records
+        if not any(_beats(costs[id(other)], costs[id(record)]) for other in records)
+    ]  # fmt: skip
+
+
+def _beats(one: list[float], other: list[float]) -> bool:
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))

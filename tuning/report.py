@@ -2,17 +2,18 @@
 
 __all__ = ["TEMPLATE", "page"]
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
+from pipelines import pages
 from pipelines.config_files import dump
-from pipelines.method import method
 from tuning.config import TuneConfig
+from tuning.goals import Goal
+from tuning.problems import problem
 from tuning.records import BASE, Record
+from tuning.results import means
+from tuning.verdict import SPLITS
 
 TEMPLATE = Path(__file__).with_name("search.html.j2")
 
@@ -33,20 +34,28 @@ def page(
         best: The winner.
         images: PNG files by name of the figure.
     """
-    loader = jinja2.FileSystemLoader(TEMPLATE.parent)
-    template = jinja2.Environment(loader=loader, autoescape=True).get_template(TEMPLATE.name)
-    return template.render(
+    asked = problem(config.search)
+    base = asked.base(config.search, config.base)
+    goals = asked.goals(config.search, base)
+    known = {record.number: record for record in trials}
+    return pages.render(
+        TEMPLATE,
+        images,
         config=config,
-        trials=sorted(trials, key=lambda r: (r.nll is None, r.nll, r.number)),
+        label=asked.label(base),
+        goals=[goal for goal in goals if goal.name != "seconds"],
+        splits=SPLITS,
+        trials=sorted(trials, key=lambda r: (not r.scores, _cost(goals[0], r), r.number)),
         numbers=numbers,
         best=best,
         base=BASE,
-        methods={setting["number"]: _method(trials, setting) for setting in numbers["settings"]},
+        means={s["number"]: means(s, numbers["goals"]) for s in numbers["settings"]},
+        methods={
+            s["number"]: asked.method(asked.of(known[s["number"]])) for s in numbers["settings"]
+        },
         text=dump(config),
-        images={name: base64.b64encode(p.read_bytes()).decode() for name, p in images.items()},
     )
 
 
-def _method(trials: Sequence[Record], setting: Mapping[str, Any]) -> str:
-    record = next(record for record in trials if record.number == setting["number"])
-    return method(record.training)
+def _cost(goal: Goal, record: Record) -> float:
+    return goal.of(record.values) if record.scores else 0.0

@@ -6,10 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 
 from ebflow.errors import BadInput
+from pipelines.alignment.config import ClassifierConfig
 from pipelines.config import Training
 
 Machine = Mapping[str, float]
 """CPUs and GPUs of one machine, by kind."""
+
+Trained = Training | ClassifierConfig
+"""What a trial trains."""
 
 DRIVER: Machine = {"CPU": 0.01}
 """What a trial takes itself if it launches workers: were it a whole CPU, drivers would hold what
@@ -30,12 +34,12 @@ def machines() -> list[Machine]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def per_trial(config: Training) -> Machine:
+def per_trial(config: Trained) -> Machine:
     """Returns what Tune is to reserve for a trial: a trainer in its own process, or a driver."""
-    return DRIVER if config.cluster.workers > 1 else config.needs
+    return DRIVER if _workers(config) > 1 else config.needs
 
 
-def concurrency(config: Training, found: Sequence[Machine], most: int | None) -> int:
+def concurrency(config: Trained, found: Sequence[Machine], most: int | None) -> int:
     """Returns how many trials are to run at a time.
 
     Arguments:
@@ -48,7 +52,7 @@ def concurrency(config: Training, found: Sequence[Machine], most: int | None) ->
         BadInput: If not a single trial fits, as it would wait for ever.
     """
     ((kind, need),) = config.needs.items()
-    if config.cluster.workers > 1:
+    if _workers(config) > 1:
         room = sum(machine.get(kind, 0) for machine in found) // need
     else:
         room = sum(machine.get(kind, 0) // need for machine in found)
@@ -57,18 +61,33 @@ def concurrency(config: Training, found: Sequence[Machine], most: int | None) ->
     return int(min(room, most or room))
 
 
-def _too_much(config: Training, found: Sequence[Machine]) -> str:
+def _workers(config: Trained) -> int:
+    return config.cluster.workers if isinstance(config, Training) else 1
+
+
+def _too_much(config: Trained, found: Sequence[Machine]) -> str:
     ((kind, need),) = config.needs.items()
     there = max(machine.get(kind, 0) for machine in found)
-    if config.cluster.workers > 1:
+    if _workers(config) > 1:
         there = sum(machine.get(kind, 0) for machine in found)
-        option = f"cluster.workers: found {config.cluster.workers}"
-    elif config.cluster.gpu:
-        option = "cluster.gpu: found True"
-    else:
-        option = f"train.threads: found {config.train.threads}"
+    option, mend = _option(config)
     return (
         f"{option}, so that a trial needs {need:g} {kind}s, expected at most the {there:g} that "
-        "there are: a trial would wait for ever (lower train.threads or cluster.workers, or set "
-        "cluster.gpu False)"
+        f"there are: a trial would wait for ever ({mend})"
     )
+
+
+def _option(config: Trained) -> tuple[str, str]:
+    """Returns what makes a trial too large, and what to change."""
+    if isinstance(config, ClassifierConfig):
+        threads = f"scale: found one of {config.threads} threads"
+        return (
+            "gpu: found True" if config.gpu else threads,
+            "set gpu False, or choose a smaller scale",
+        )
+    mend = "lower train.threads or cluster.workers, or set cluster.gpu False"
+    if config.cluster.workers > 1:
+        return f"cluster.workers: found {config.cluster.workers}", mend
+    if config.cluster.gpu:
+        return "cluster.gpu: found True", mend
+    return f"train.threads: found {config.train.threads}", mend

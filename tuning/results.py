@@ -1,6 +1,6 @@
 """What a search leaves: the folder of a run, its MLflow run, and the table printed."""
 
-__all__ = ["conclude", "describe", "log", "publish", "show"]
+__all__ = ["conclude", "describe", "log", "means", "publish", "show"]
 
 import json
 import shutil
@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from ebflow.data.schema import Manifest
-from pipelines import notes, titles
+from pipelines import notes
 from pipelines.engine import Artefact
-from pipelines.method import method
 from pipelines.pipeline import Description
 from pipelines.tracking import StageRun
 from tuning.config import TuneConfig
+from tuning.problems import problem
 from tuning.records import BASE
-from tuning.verdict import Interval
+from tuning.verdict import SPLITS, shown
 
 KEPT = ("config", "params")
 """Parts of a record that are long, and are left to ``trials.json``."""
@@ -31,24 +31,25 @@ Artefacts = Sequence[Artefact]
 
 def describe(config: TuneConfig) -> Description:
     """Returns what is searched over, and what the search begins from."""
-    base, search = config.base, config.search
-    data = Path(base.data.source).stem
+    asked, search = problem(config.search), config.search
+    base = asked.base(search, config.base)
+    data = Path(config.base.data.source).stem
+    told = [asked.label(base), *getattr(search, "objectives", ())]
     return Description(
         parts=(
             *([data] if data not in config.name else []),
-            " ".join(dict.fromkeys([titles.loss(base), *search.objectives])),
+            " ".join(dict.fromkeys(told)),
             f"{search.trials} trials",
         ),
-        about=f"A search over {', '.join(search.over)} on **{data}**, from: {method(base)}.",
-        tags={"ebflow.data": data, "ebflow.objective": base.objective.name},
+        about=f"A search over {', '.join(search.over)} on **{data}**, from: {asked.method(base)}.",
+        tags={"ebflow.data": data, "ebflow.objective": asked.label(base).split()[0]},
     )
 
 
 def conclude(summary: Mapping[str, Any]) -> str:
     """Returns the verdict, and the settings that were trained again."""
-    heading = ("", "selection NLL", "test NLL")
     lines = [(name, *told) for name, *told, _ in _lines(summary)]
-    return f"{summary['verdict']}\n\n{notes.table(heading, lines)}"
+    return f"{summary['verdict']}\n\n{notes.table(('', *_headings(summary)), lines)}"
 
 
 def publish(config: TuneConfig, value: Artefacts, folder: Path) -> dict[str, Any]:
@@ -78,13 +79,15 @@ def log(config: TuneConfig, value: Artefacts, folder: Path, run: StageRun) -> No
 
 def _metrics(numbers: Mapping[str, Any]) -> dict[str, float]:
     told = {"search/seconds": numbers["seconds"], "search/cpu_busy": numbers["cpu_busy"]}
-    if numbers["gain"] is not None:
-        told["study/gain"] = numbers["gain"]["mean"]
+    told |= {f"study/gain/{goal}": gain["value"] for goal, gain in numbers["gains"].items()}
     for setting in numbers["settings"]:
         name = {numbers["winner"]: "winner", BASE: "default"}.get(setting["number"])
         if name is not None and not setting["lost"]:
-            told[f"test/nll/{name}"] = setting["means"]["test"]["mean"]
-            told[f"select/nll/{name}"] = setting["means"]["select"]["mean"]
+            told |= {
+                f"{split}/{goal}/{name}": mean["value"]
+                for split, goals in setting["means"].items()
+                for goal, mean in goals.items()
+            }
     return told
 
 
@@ -99,7 +102,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
         "trials": f"{len(tried)}: {counts}; {summary['seconds']:.0f} s, "
         f"{summary['cpu_busy']:.0%} of the cores' time busy",
         "stages": ", ".join(f"{stage} {fate}" for stage, fate in summary["stages"].items()),
-        "best": f"{summary['best']} (ebflow run density --config {summary['best']})",
+        "best": f"{summary['best']} ({summary['again']} {summary['best']})",
         "figures": summary["figures"],
         "report": summary["report"],
         "to look": "ebflow ui",
@@ -108,14 +111,18 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
         console.print(f"{name:<8} {text}", highlight=False, soft_wrap=True)
 
 
+def _headings(summary: Mapping[str, Any]) -> list[str]:
+    return [f"{rows} {goal['text']}" for rows in SPLITS.values() for goal in summary["goals"]]
+
+
 def _table(summary: Mapping[str, Any]) -> Table:
     table = Table(
         title=f"{summary['name']}: the best trials, trained again", title_justify="left",
         box=box.SIMPLE_HEAD,
     )  # fmt: skip
     table.add_column("")
-    table.add_column("selection NLL", justify="right", no_wrap=True)
-    table.add_column("test NLL", justify="right", no_wrap=True)
+    for heading in _headings(summary):
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("differs from the default in")
     for line in _lines(summary):
         table.add_row(*line)
@@ -130,13 +137,18 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         label = "default" if number == BASE else f"trial {number}"
         chosen = " *" if number == summary["winner"] else ""
         told = ", ".join(f"{name} {_text(value)}" for name, value in changes[number].items())
-        yield label + chosen, *_means(setting), told
+        yield label + chosen, *means(setting, summary["goals"]), told
 
 
-def _means(setting: Mapping[str, Any]) -> tuple[str, str]:
+def means(setting: Mapping[str, Any], goals: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the means of a setting as text: by split, and by goal."""
     if setting["lost"]:
-        return "diverged", ""
-    return tuple(str(Interval(**setting["means"][split])) for split in ("select", "test"))
+        return ["diverged", *[""] * (len(SPLITS) * len(goals) - 1)]
+    return [
+        shown(list(setting["means"][split][goal["name"]].values()), goal["digits"])
+        for split in SPLITS
+        for goal in goals
+    ]
 
 
 def _text(value: object) -> str:

@@ -1,14 +1,17 @@
 """Which trainings follow a search: the base and the best trials, each with fresh seeds."""
 
-__all__ = ["Retraining", "chosen", "of_trials", "trainings"]
+__all__ = ["Retraining", "chosen", "trainings"]
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.config import Training
+from pipelines.config import Section
 from tuning.config import SearchConfig
-from tuning.records import BASE, Record, ranked
+from tuning.goals import Goal
+from tuning.problems import problem
+from tuning.records import BASE, Record, ranked, unbeaten
 
 
 @dataclass(frozen=True)
@@ -16,51 +19,37 @@ class Retraining:
     """One training: of which trial's configuration, and its configuration with its seed."""
 
     number: int
-    config: Training
+    config: Section
+
+    @property
+    def title(self) -> str:
+        """What tells its runs from those of the others."""
+        name = "base" if self.number == BASE else f"trial {self.number:03d}"
+        return f"{name}, seed {self.config.seed}"
 
 
-def of_trials(config: SearchConfig, base: Training) -> Training:
-    """Returns the base as trials train it: validated often enough to be stopped early."""
-    often = config.validate_every or base.train.validate_every
-    steps = min(often, base.train.validate_every)
-    train = base.train.model_copy(update={"validate_every": steps})
-    return base.model_copy(update={"train": train})
+def chosen(top: int, goals: Sequence[Goal], found: list[Record]) -> list[Record]:
+    """Returns the best trials besides the base; of several goals, of those that none beats."""
+    others = [record for record in ranked(found, goals[0]) if record.number != BASE]
+    return (unbeaten(others, goals) if len(goals) > 1 else others)[:top]
 
 
-def chosen(config: SearchConfig, found: list[Record]) -> list[Record]:
-    """Returns the best trials besides the base; of two goals, those that none beats in both."""
-    others = [record for record in ranked(found) if record.number != BASE]
-    if len(config.goals) > 1:
-        others = [record for record in others if not _beaten(record, others)]
-    return others[: config.top]
-
-
-def _beaten(record: Record, others: list[Record]) -> bool:
-    mine = (record.nll, record.seconds)
-    pairs = [(other.nll, other.seconds) for other in others]
-    return any(nll <= mine[0] and s <= mine[1] and (nll, s) != mine for nll, s in pairs)
-
-
-def trainings(config: SearchConfig, base: Training, search: Path) -> list[Retraining]:
+def trainings(config: SearchConfig, whole: Section, search: Path) -> list[Retraining]:
     """Returns the trainings that follow, setting by setting; the base's come first.
 
     Arguments:
         config: The search's configuration.
-        base: What trials start from.
+        whole: The pipeline's.
         search: The folder of the search's stage.
     """
+    asked = problem(config)
+    base = asked.base(config, whole)
     found = [Record(**told) for told in json.loads((search / "trials.json").read_text())]
-    best = {record.number: _full(base, record) for record in chosen(config, found)}
+    best = chosen(config.top, asked.goals(config, base), found)
+    settings = {BASE: base, **{record.number: asked.of(record) for record in best}}
     seeds = range(base.seed + 1, base.seed + 1 + config.seeds)
     return [
-        Retraining(number, setting.model_copy(update={"seed": seed}))
-        for number, setting in {BASE: base, **best}.items()
+        Retraining(number, asked.whole(whole, setting).model_copy(update={"seed": seed}))
+        for number, setting in settings.items()
         for seed in seeds
     ]
-
-
-def _full(base: Training, record: Record) -> Training:
-    """Returns a trial's configuration, validated as often as the base."""
-    config = record.training
-    often = {"validate_every": base.train.validate_every}
-    return config.model_copy(update={"train": config.train.model_copy(update=often)})

@@ -8,6 +8,7 @@ Jamieson, Rostamizadeh, Gonina, Hardt, Recht, Talwalkar, 2018), arXiv:1810.05934
 __all__ = ["search"]
 
 import itertools
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,21 +21,25 @@ from ray.tune.search.optuna import OptunaSearch
 
 from ebflow.randomness import generator
 from pipelines import rows
-from pipelines.config import Training
+from pipelines.config import Section
 from pipelines.faults import StageFailed
 from tuning import records
 from tuning.chronicle import Chronicle
 from tuning.config import SearchConfig
+from tuning.goals import Goal
+from tuning.problems import problem
 from tuning.records import Record
 from tuning.resources import concurrency, machines, per_trial
-from tuning.spaces import Suggest, changes, propose
+from tuning.suggest import Suggest, changes
 from tuning.trial import trial
 
 TUNE, TRIALS, SCHEDULER = "tune", "trials", "scheduler"
 SEEDS = 2**31
 
 
-def search(config: SearchConfig, base: Training, data: Path, work: Path) -> list[Record]:
+def search(
+    config: SearchConfig, base: Section, inputs: Sequence[Path], work: Path
+) -> list[Record]:
     """Runs the trials that have not ended, and returns the records of all.
 
     What goes on after a kill: Tune's experiment and Optuna's history from Ray's own state in
@@ -44,7 +49,7 @@ def search(config: SearchConfig, base: Training, data: Path, work: Path) -> list
     Arguments:
         config: The search.
         base: What all trials have in common.
-        data: The prepared folder.
+        inputs: The folders that trials read, prepared data first.
         work: Where the state of the search and the trials' folders are.
 
     Raises:
@@ -53,16 +58,17 @@ def search(config: SearchConfig, base: Training, data: Path, work: Path) -> list
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     room = concurrency(base, machines(), config.max_concurrent)
-    scheduler = Halving(config, work / SCHEDULER)
-    chronicle = Chronicle(work / TRIALS, work / rows.FILE, config.trials, scheduler.keep)
+    goals = problem(config).goals(config, base)
+    scheduler = Halving(config, goals[0], work / SCHEDULER)
+    chronicle = Chronicle(work / TRIALS, work / rows.FILE, config.trials, goals, scheduler.keep)
     tune.run(
         trial,
         name=TUNE,
         storage_path=str(work),
-        config={"data": str(data), "folder": str(work / TRIALS)},
+        config=_given(config, inputs, work),
         num_samples=config.trials,
         search_alg=_searcher(config, base),
-        scheduler=scheduler if len(config.goals) == 1 else None,
+        scheduler=scheduler if len(goals) == 1 else None,
         resources_per_trial={kind.lower(): need for kind, need in per_trial(base).items()},
         max_concurrent_trials=room,
         time_budget_s=config.time_budget,
@@ -75,19 +81,29 @@ def search(config: SearchConfig, base: Training, data: Path, work: Path) -> list
     return _checked(records.read(work / TRIALS))
 
 
+def _given(config: SearchConfig, inputs: Sequence[Path], work: Path) -> dict[str, Any]:
+    return {
+        "problem": problem(config).pipeline,
+        "search": config.model_dump(mode="json"),
+        "inputs": [str(path) for path in inputs],
+        "folder": str(work / TRIALS),
+    }
+
+
 class Halving(ASHAScheduler):
     """ASHA over the share of the training, whose state Tune itself does not keep.
 
     Arguments:
         config: The search; its grace and reduction are used.
+        goal: By what trials are compared.
         file: Where the state is kept.
     """
 
-    def __init__(self, config: SearchConfig, file: Path) -> None:
+    def __init__(self, config: SearchConfig, goal: Goal, file: Path) -> None:
         super().__init__(
             time_attr="share",
-            metric="nll",
-            mode="min",
+            metric=goal.name,
+            mode=goal.mode,
             max_t=1,
             grace_period=config.grace,
             reduction_factor=config.reduction,
@@ -101,14 +117,16 @@ class Halving(ASHAScheduler):
         self.save(str(self.file))
 
 
-def _searcher(config: SearchConfig, base: Training) -> OptunaSearch:
+def _searcher(config: SearchConfig, base: Section) -> OptunaSearch:
     """Returns Optuna's tree-structured Parzen estimator, and what it starts with."""
     seed = generator(base.seed, "search").initial_seed() % SEEDS
-    goals = list(config.goals)
+    goals = problem(config).goals(config, base)
+    names, modes = [goal.name for goal in goals], [goal.mode for goal in goals]
+    several = len(goals) > 1
     return OptunaSearch(
         partial(_proposal, config, base),
-        metric=goals if len(goals) > 1 else goals[0],
-        mode=["min"] * len(goals) if len(goals) > 1 else "min",
+        metric=names if several else names[0],
+        mode=modes if several else modes[0],
         points_to_evaluate=_first(config, base),
         sampler=TPESampler(
             seed=seed,
@@ -120,23 +138,23 @@ def _searcher(config: SearchConfig, base: Training) -> OptunaSearch:
     )
 
 
-def _first(config: SearchConfig, base: Training) -> list[dict[str, Any]]:
+def _first(config: SearchConfig, base: Section) -> list[dict[str, Any]]:
     """Returns the parameters of the first trials, less those that are drawn at random.
 
     The base is the first. Each of the others leaves one subject open: few draws of everything at
     once are better than a base that somebody has chosen.
     """
     start = Suggest()
-    propose(start, config, base)
+    problem(config).propose(start, config, base)
     turns = itertools.islice(itertools.cycle(start.asked.values()), config.random - 1)
     left = [{k: v for k, v in start.params.items() if k not in open_ones} for open_ones in turns]
     return [start.params, *left]
 
 
-def _proposal(config: SearchConfig, base: Training, asked: optuna.Trial) -> dict[str, Any]:
-    """Returns what a trial is told, besides where data and folder are."""
+def _proposal(config: SearchConfig, base: Section, asked: optuna.Trial) -> dict[str, Any]:
+    """Returns what a trial is told, besides what all are."""
     ask = Suggest(asked)
-    found = propose(ask, config, base)
+    found = problem(config).propose(ask, config, base)
     return {
         "number": asked.number,
         "config": found.model_dump(mode="json"),

@@ -5,12 +5,13 @@ __all__ = ["TrialRuns"]
 import json
 from pathlib import Path
 
+import yaml
+
 from pipelines import rows
-from pipelines.config_files import dump
-from pipelines.method import method
 from pipelines.notes import NOTE, note
 from pipelines.tracking import Follower, Sender, StageRun
 from tuning import records
+from tuning.problem import Problem
 from tuning.records import Record
 
 STATUS = {
@@ -20,24 +21,26 @@ STATUS = {
     records.FAILED: "FAILED",
 }
 
-AGAIN = "ebflow run density --config config.yaml --data.source DATA"
+AGAIN = "ebflow run {} --config config.yaml --data.source DATA"
 """How to train a trial again, from the file among its run's artefacts."""
 
 
 class TrialRuns(Sender):
     """Keeps the runs of trials as their records and rows say, each number once.
 
-    Trials write files; this is the one writer of their runs. A trial that an earlier search ended
-    keeps its run, which moves below the present search's.
+    Trials write files; this is the one writer of their runs. A trial of a search that was
+    interrupted keeps its run, which moves below the present search's, and goes on if the trial
+    does.
 
     Arguments:
         root: Folder of the trials.
+        problem: What they are trials of.
         run: The search's run.
     """
 
-    def __init__(self, root: Path, run: StageRun) -> None:
+    def __init__(self, root: Path, problem: Problem, run: StageRun) -> None:
         super().__init__()
-        self.root, self.run = root, run
+        self.root, self.problem, self.run = root, problem, run
         self.followers: dict[int, Follower] = {}
         self.described: set[int] = set()
         for path in root.glob(f"*/{records.RUN}"):
@@ -46,8 +49,11 @@ class TrialRuns(Sender):
     def send(self) -> None:
         """Makes the runs that are missing, sends their rows, and ends those of ended trials."""
         for record in records.read(self.root):
-            if not (records.folder(self.root, record.number) / records.RUN).exists():
+            if not self._file(record, records.ENDED).exists():
                 self._send(record)
+
+    def _file(self, record: Record, name: str) -> Path:
+        return records.folder(self.root, record.number) / name
 
     def _send(self, record: Record) -> None:
         if record.number not in self.followers:
@@ -60,27 +66,34 @@ class TrialRuns(Sender):
             self._end(record, follower.run)
 
     def _describe(self, record: Record, run: StageRun) -> None:
-        """Logs the configuration, also as a file that ``ebflow run density --config`` takes."""
-        file = records.folder(self.root, record.number) / "config.yaml"
-        file.write_text(dump(record.training))
+        """Logs the configuration, also as a file that ``ebflow run PIPELINE --config`` takes."""
+        asked, config = self.problem, self.problem.of(record)
+        file = self._file(record, "config.yaml")
+        file.write_text(yaml.safe_dump(asked.settings(config), sort_keys=False))
         run.log_params(record.config)
         run.log_artifacts(file)
-        about = f"Trial {record.number} of a search: {method(record.training)}."
-        run.set_tags({NOTE: note(about, AGAIN)})
+        about = f"Trial {record.number} of a search: {asked.method(config)}."
+        run.set_tags({NOTE: note(about, AGAIN.format(asked.pipeline))})
         self.described.add(record.number)
 
     def _start(self, record: Record) -> Follower:
-        run = self.run.child(record.name, {"ebflow.trial": str(record.number)})
-        return Follower(records.folder(self.root, record.number) / rows.FILE, run)
+        file = self._file(record, records.RUN)
+        if file.exists():
+            run = StageRun(self.run.client, json.loads(file.read_text()))
+            run.begin()
+        else:
+            run = self.run.child(self.problem.name(record), {"ebflow.trial": str(record.number)})
+            file.write_text(json.dumps(run.id))
+        return Follower(self._file(record, rows.FILE), run)
 
     def _end(self, record: Record, run: StageRun) -> None:
         tags = {"ebflow.state": record.state}
         if record.state in (records.PRUNED, records.STOPPED):
-            tags["ebflow.pruned"] = f"at {record.share:.0%} of the training"
-        if record.reason:
+            rule = f": {record.reason}" if record.reason else ""
+            tags["ebflow.pruned"] = f"at {record.share:.0%} of the training{rule}"
+        elif record.reason:
             tags["ebflow.error"] = record.reason
         run.set_tags(tags)
-        if record.nll is not None:
-            run.log_metrics({"trial/nll": record.nll, "trial/seconds": record.seconds})
+        run.log_metrics({f"trial/{name}": value for name, value in record.values.items()})
         run.end(STATUS[record.state])
-        (records.folder(self.root, record.number) / records.RUN).write_text(json.dumps(run.id))
+        self._file(record, records.ENDED).touch()

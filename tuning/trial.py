@@ -1,111 +1,47 @@
-"""One trial: a training that reports to Ray Tune after every validation."""
+"""One trial, in the process that Ray Tune runs it in."""
 
 __all__ = ["trial"]
 
-import time
 from pathlib import Path
 from typing import Any
 
-import ray.train
-import torch
 from ray import tune
-from ray.tune.integration.ray_train import TuneReportCallback
 
-from ebflow.data.loader import Dataset
-from ebflow.train import Trainer
-from pipelines import rows
-from pipelines.config import Training
+from pipelines.config import Section
 from pipelines.faults import failure
-from pipelines.front import CHAIN, fitted
-from pipelines.training import SAVE_S, build, fit, row
 from tuning import records
+from tuning.chronicle import KILLED
+from tuning.config import SearchConfig
+from tuning.problem import Given, Killed, Problem
+from tuning.problems import PROBLEMS
 
 
 def trial(told: dict[str, Any]) -> None:
-    """Trains; what a killed search left in the trial's folder it goes on from.
+    """Trains, in a process that the next trial uses again.
 
-    One worker trains in this process, which the next trial uses again; several are launched by
-    Ray Train. Reports ``nll`` (the least validation NLL so far, nats), ``step``, ``seconds`` (of
-    training) and ``share`` (of the training that is done). A trial that is stopped early ends in
-    a report.
+    A trial that Tune stops early ends in a report. One that a rule ends counts as the worst in
+    every goal, so that no more like it are proposed; its record keeps what it had reached.
 
     Arguments:
-        told: ``number``, ``config`` (fields of ``Training``), ``data`` (the prepared folder) and
-            ``folder`` (of all trials).
+        told: ``number`` and ``config`` of the trial; ``problem``, ``search`` (the fields of its
+            configuration), ``inputs`` and ``folder`` (of all trials), which all have in common.
 
     Raises:
         NonFinite: If a loss or a likelihood was not finite.
     """
-    config, root = Training.model_validate(told["config"]), Path(told["folder"])
-    train = _launched if config.cluster.workers > 1 else _here
+    found, root = PROBLEMS[told["problem"]], Path(told["folder"])
+    config = found.config.model_validate(told["config"])
+    search = found.search.model_validate(told["search"])
+    folder = records.folder(root, told["number"])
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        train(config, Path(told["data"]), records.folder(root, told["number"]))
+        found.train(config, Given(search, tuple(map(Path, told["inputs"])), folder))
+    except Killed as rule:
+        tune.report(_worst(found, search, config) | {KILLED: str(rule)})
     except Exception as error:  # noqa: BLE001  (told, and raised again)
         records.tell_reason(root, told["number"], str(failure(error)))
         raise
 
 
-def _here(config: Training, data: Path, folder: Path) -> None:
-    torch.set_num_threads(config.train.threads)
-    dataset = Dataset(data)
-    device = "cuda" if config.cluster.gpu else "cpu"
-    trainer = build(config, dataset, fitted(config.front, dataset), device=device)
-    checkpoint = folder / "checkpoint"
-    if checkpoint.exists():
-        trainer.resume(str(checkpoint))
-        rows.append(folder / rows.FILE, [row(trainer, rows.RESUMED, {})])
-    saved = time.monotonic()
-    for event in trainer.run():
-        told = row(trainer, event.kind, event.metrics, event.note)
-        rows.append(folder / rows.FILE, [told])
-        if event.kind == "validate":
-            tune.report(_standing(trainer))
-            if time.monotonic() - saved > SAVE_S:
-                trainer.save(str(checkpoint))
-                saved = time.monotonic()
-
-
-def _standing(trainer: Trainer) -> dict[str, Any]:
-    return {
-        "nll": trainer.best.nll,
-        "step": trainer.step,
-        "seconds": trainer.seconds,
-        "share": 1.0 if trainer.verdict else trainer.progress,
-    }
-
-
-def _launched(config: Training, data: Path, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    front = folder / CHAIN
-    fitted(config.front, Dataset(data)).save(front)
-    result = fit(config, data, front, folder, callbacks=[Relay()])
-    if "error" in result.return_value:
-        raise result.return_value["error"]
-
-
-class Relay(TuneReportCallback):
-    """Hands what Ray Train's workers tell of a validation on to Tune."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.nll = float("inf")
-
-    def after_report(
-        self,
-        run_context: Any,  # noqa: ANN401
-        metrics: list[dict[str, Any]],
-        checkpoint: ray.train.Checkpoint | None,
-    ) -> None:
-        """Hands a report on if it has a validation."""
-        told = [row for row in metrics[0]["rows"] if row["kind"] == "validate"]
-        if not told:
-            return
-        self.nll = min(self.nll, *(row["metrics"]["val/nll"] for row in told))
-        last = told[-1]
-        standing = {
-            "nll": self.nll,
-            "step": last["step"],
-            "seconds": last["metrics"]["time/train_s"],
-            "share": last["share"],
-        }
-        super().after_report(run_context, [standing], None)
+def _worst(found: Problem, search: SearchConfig, config: Section) -> dict[str, float]:
+    return {goal.name: goal.worst for goal in found.goals(search, config)}

@@ -1,38 +1,30 @@
 """Who won, and by how much: means over seeds, on rows that the search never saw."""
 
-__all__ = ["Interval", "Setting", "Verdict", "decide", "interval", "settings"]
+__all__ = ["SPLITS", "Setting", "Verdict", "decide", "settings", "shown"]
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
+from ebflow.estimate import Interval, student
+from tuning.goals import Goal
 from tuning.records import BASE
 
-LEVEL = 0.95
+SPLITS = {"select": "selection", "test": "test"}
+"""Rows by the prefix of their numbers: the first name the winner, the others compare it."""
+
+BySeed = Mapping[int, float]
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A mean and the half-width of Student's 95 % interval for it; None from one value."""
-
-    mean: float
-    half: float | None
-
-    def __str__(self) -> str:
-        half = "" if self.half is None else f" ± {self.half:.1f}"
-        return f"{self.mean:.1f}{half}"
-
-
-def interval(values: Sequence[float]) -> Interval:
-    """Returns mean and half-width t_{0.975, n - 1} s / √n of n independent values."""
-    count = len(values)
-    if count < 2:
-        return Interval(float(values[0]), None)
-    half = stats.t.ppf((1 + LEVEL) / 2, count - 1) * stats.sem(values)
-    return Interval(float(np.mean(values)), float(half))
+def shown(found: Sequence[float | None], digits: int) -> str:
+    """Returns the text of an interval, whose ends are missing or NaN if there was one value."""
+    value, _, high = found
+    if high is None or math.isnan(high):
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} ± {high - value:.{digits}f}"
 
 
 @dataclass(frozen=True)
@@ -41,31 +33,40 @@ class Setting:
 
     Attributes:
         number: Of the trial.
-        select: NLL on the selection rows by seed (nats).
-        test: NLL on the test rows by seed (nats).
+        scores: By split and goal what each seed gave.
         lost: How a training diverged; empty if none did.
     """
 
     number: int
-    select: Mapping[int, float]
-    test: Mapping[int, float]
+    scores: Mapping[str, Mapping[str, BySeed]]
     lost: str = ""
+
+    def mean(self, split: str, goal: Goal) -> float:
+        """Returns the mean over seeds."""
+        return float(np.mean(list(self.scores[split][goal.name].values())))
 
 
 def settings(found: Sequence[Mapping[str, Any]]) -> list[Setting]:
     """Gathers the trainings of each trial's configuration.
 
     Arguments:
-        found: By training ``number``, ``seed`` and either ``select`` and ``test`` or ``lost``.
+        found: By training ``number``, ``seed`` and either ``scores`` (goals by split) or ``lost``.
     """
     made = []
     for number in dict.fromkeys(row["number"] for row in found):
         group = [row for row in found if row["number"] == number]
         lost = next((row["lost"] for row in group if row.get("lost")), "")
-        whole = [row for row in group if not row.get("lost")]
-        select, test = ({row["seed"]: row[key] for row in whole} for key in ("select", "test"))
-        made.append(Setting(number, select, test, lost))
+        whole = {row["seed"]: row["scores"] for row in group if not row.get("lost")}
+        made.append(Setting(number, _by_seed(whole), lost))
     return made
+
+
+def _by_seed(found: Mapping[int, Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
+    first = next(iter(found.values()), {})
+    return {
+        split: {goal: {seed: told[split][goal] for seed, told in found.items()} for goal in goals}
+        for split, goals in first.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -73,23 +74,25 @@ class Verdict:
     """What the search found.
 
     Attributes:
-        winner: Trial of the least mean NLL on the selection rows.
-        gain: By how much its test NLL is below the base's, paired by seed (nats); None if the
-            base won or diverged.
+        winner: Trial of the best mean of the first goal on the selection rows.
+        gains: By goal, by how much its mean on the test rows is better than the base's, paired by
+            seed; empty if the base won or diverged.
         line: The same in words.
     """
 
     winner: int
-    gain: Interval | None
     line: str
+    gains: Mapping[str, Interval] = field(default_factory=dict)
 
 
-def decide(found: Sequence[Setting]) -> Verdict:
+def decide(goals: Sequence[Goal], found: Sequence[Setting]) -> Verdict:
     """Names the winner by the selection rows, and compares it with the base on the test rows.
 
-    A setting of which a training diverged does not win. The gain is the mean over seeds s of
-    NLL_base(s) - NLL_winner(s), with its t interval: neither split was seen by the search, and
-    the test rows had no part in naming the winner.
+    The first goal names the winner. A setting of which a training diverged does not win, nor one
+    whose mean of another goal is worse than the base's by more than its margin. The gain in a goal
+    is the mean over seeds s of base(s) - winner(s), or the other way round if it is to be large,
+    with its t interval: neither split was seen by the search, and the test rows had no part in
+    naming the winner.
 
     Raises:
         ValueError: If trainings of all settings diverged.
@@ -97,25 +100,45 @@ def decide(found: Sequence[Setting]) -> Verdict:
     whole = [setting for setting in found if not setting.lost]
     if not whole:
         raise ValueError(f"every setting diverged, the first: {found[0].lost}")
-    best = min(whole, key=lambda setting: (_mean(setting), setting.number))
     base = next(setting for setting in found if setting.number == BASE)
+    fair = whole if base.lost else [one for one in whole if _within(goals, one, base)]
+    best = min(fair, key=lambda one: (goals[0].cost(one.mean("select", goals[0])), one.number))
     if best is base:
-        return Verdict(BASE, None, "no setting was better than the default: it stays")
+        return Verdict(BASE, "no setting was better than the default: it stays")
     if base.lost:
-        return Verdict(best.number, None, f"the default diverged ({base.lost})")
-    gain = interval([base.test[seed] - best.test[seed] for seed in sorted(best.test)])
-    return Verdict(best.number, gain, _told(gain))
+        return Verdict(best.number, f"the default diverged ({base.lost})")
+    gains = {goal.name: student(_gains(goal, base, best)) for goal in goals if goal.held}
+    return Verdict(best.number, _told(goals, gains), gains)
 
 
-def _mean(setting: Setting) -> float:
-    return float(np.mean(list(setting.select.values())))
+def _within(goals: Sequence[Goal], one: Setting, base: Setting) -> bool:
+    bound = [goal for goal in goals if goal.margin is not None]
+    return all(
+        goal.cost(one.mean("select", goal)) - goal.cost(base.mean("select", goal)) <= goal.margin
+        for goal in bound
+    )
 
 
-def _told(gain: Interval) -> str:
-    if gain.half is None:
-        return f"better by {gain.mean:.1f} nats for one seed, which shows no interval"
-    if gain.mean > gain.half:
-        return f"better than the default by {gain} nats"
-    if gain.mean < -gain.half:
-        return f"worse than the default by {Interval(-gain.mean, gain.half)} nats"
-    return f"no difference from the default shown: {gain} nats"
+def _gains(goal: Goal, base: Setting, best: Setting) -> list[float]:
+    old, new = (setting.scores["test"][goal.name] for setting in (base, best))
+    return [goal.cost(old[seed]) - goal.cost(new[seed]) for seed in sorted(new)]
+
+
+def _told(goals: Sequence[Goal], gains: Mapping[str, Interval]) -> str:
+    """Returns how the winner compares, goal by goal."""
+    held = [goal for goal in goals if goal.held]
+    return "; ".join(_line(goal, gains[goal.name], several=len(held) > 1) for goal in held)
+
+
+def _line(goal: Goal, gain: Interval, *, several: bool) -> str:
+    name = f"{goal.text}: " if several else ""
+    unit = f" {goal.unit}" if goal.unit else ""
+    if math.isnan(gain.high):
+        value = goal.told(gain.value)
+        return f"{name}better by {value}{unit} for one seed, which shows no interval"
+    if gain.low > 0:
+        return f"{name}better than the default by {shown(gain, goal.digits)}{unit}"
+    if gain.high < 0:
+        worse = Interval(-gain.value, -gain.high, -gain.low)
+        return f"{name}worse than the default by {shown(worse, goal.digits)}{unit}"
+    return f"{name}no difference from the default shown: {shown(gain, goal.digits)}{unit}"

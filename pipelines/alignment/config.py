@@ -3,6 +3,7 @@
 __all__ = [
     "AlignmentConfig",
     "ClassifierConfig",
+    "CustomConfig",
     "FlowConfig",
     "MeasureConfig",
     "NetConfig",
@@ -149,6 +150,24 @@ class ReferenceConfig(Section):
     steps: int | None = Field(None, ge=1, description="steps of a flow; None: the scale's")
 
 
+class CustomConfig(RegulariserConfig):
+    """A regulariser of one's own, such as a search found, with its noise and clipping.
+
+    If it has a name, the study has the model ``custom``, and beside score matching
+    ``custom-control``, the gradient norm at its strength.
+    """
+
+    noise: float | None = Field(
+        None, ge=0, description="noise of its training; None: as of the others"
+    )
+    clip: float | None = Field(None, gt=0, description="gradient norm at most; None: no clipping")
+
+    @property
+    def regulariser(self) -> RegulariserConfig:
+        """The regulariser alone."""
+        return RegulariserConfig(**self.model_dump(include=set(RegulariserConfig.model_fields)))
+
+
 class ShiftConfig(Section):
     """What is added to a trained classifier's logits."""
 
@@ -210,4 +229,5 @@ class AlignmentConfig(Section):
     )
     epochs: int | None = Field(None, ge=1, description="of a classifier; None: the scale's")
     reference: ReferenceConfig = ReferenceConfig()
+    custom: CustomConfig = CustomConfig()
     gpu: bool = Field(False, description="a GPU for every training")

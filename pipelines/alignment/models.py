@@ -1,6 +1,6 @@
 """The classifiers of the study: what each scale trains, and the control of every claim."""
 
-__all__ = ["BASELINE", "Model", "control", "judge", "models", "seeds", "training"]
+__all__ = ["BASELINE", "Model", "control", "custom", "judge", "models", "seeds", "training"]
 
 import re
 from collections.abc import Mapping
@@ -81,7 +81,7 @@ class Model:
     @property
     def about(self) -> str:
         """What it is."""
-        return NAMES[self.name]
+        return (NAMES | CUSTOM)[self.name]
 
     def seeded(self, seed: int) -> "Model":
         """Returns the model of another seed."""
@@ -98,7 +98,31 @@ def models(config: AlignmentConfig) -> list[Model]:
     for name in asked:
         if name not in NAMES:
             raise BadInput(f"--models: found {name!r}, expected some of {', '.join(NAMES)}")
-    return [_model(name, config) for name in NAMES if name in (BASELINE, *asked)]
+    named = [_model(name, config) for name in NAMES if name in (BASELINE, *asked)]
+    return [*named, *custom(config)]
+
+
+CUSTOM = {
+    "custom": "a regulariser of one's own",
+    "custom-control": "gradient norm at custom's strength",
+}
+"""The models that are there if the configuration has such a regulariser."""
+
+
+def custom(config: AlignmentConfig) -> list[Model]:
+    """Returns the model of the configuration's own regulariser, and its control; or none."""
+    found = config.custom
+    if found.name == "none":
+        return []
+    changed: dict[str, Any] = {"regulariser": found.regulariser, "clip": found.clip}
+    if found.noise is not None:
+        changed["noise"] = found.noise
+    base = _classifier(config).model_copy(update=changed)
+    mine = Model("custom", "", base)
+    if found.name != "score":
+        return [mine]
+    matched = base.model_copy(update={"regulariser": control(found.regulariser)})
+    return [mine, Model("custom-control", "", matched)]
 
 
 def seeds(config: AlignmentConfig) -> int:

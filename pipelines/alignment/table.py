@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from ebflow.estimate import Interval
+from ebflow.estimate import Interval, student
 from pipelines.alignment.models import Model
 
 
@@ -107,10 +106,7 @@ class Line:
 
 def interval(values: np.ndarray) -> Interval:
     """Returns a mean and its 95 % interval by Student's law; NaN ends of a single value."""
-    count = len(values)
-    mean = float(values.mean())
-    half = stats.t.ppf(0.975, count - 1) * stats.sem(values) if count > 1 else np.nan
-    return Interval(mean, mean - half, mean + half)
+    return student(values)
 
 
 def lines(found: Sequence[Measured]) -> dict[str, Line]:

@@ -8,16 +8,11 @@ __all__ = ["trial"]
 from collections.abc import Callable
 from pathlib import Path
 
-from ebflow.alignment import metrics
-from ebflow.alignment.logit import accuracy
 from ebflow.alignment.training import Training
 from ebflow.data.loader import Dataset
 from pipelines.alignment.config import ClassifierConfig
 from pipelines.alignment.fitting import Fitted, fit
-from pipelines.alignment.references import open_reference, points
-
-MOST = 1000
-"""Validation points at most."""
+from pipelines.alignment.held import Held
 
 
 def trial(
@@ -37,17 +32,12 @@ def trial(
         reference: What the reference stage wrote for them.
         tell: Called after every epoch with the training and what it told; it may raise to prune.
     """
-    dataset = Dataset(data)
-    fitted = fit(config, dataset, tell=tell)
+    dataset, device = Dataset(data), "cuda" if config.gpu else "cpu"
+    fitted = fit(config, dataset, device=device, tell=tell)
     if fitted.diagnosis.startswith("diverged"):
         return {}
-    held = points(dataset, "validation", MOST, config.smoothing, config.seed)
-    found = metrics.gradients(fitted.network.eval(), held.noisy, held.labels)
-    cosines = metrics.alignments(found, open_reference(reference).at(held.noisy))
-    residual = metrics.dsm(found.own, held.noise, held.sigma)[1]
+    found = Held(config, dataset, reference, "validation", device).measure(fitted.network)
     return {
-        "val/accuracy": accuracy(fitted.network, held.clean, held.labels),
-        **{f"val/{name}": float(values.mean()) for name, values in cosines.items()},
-        "val/dsm_residual": residual.value,
+        **{f"val/{name}": value for name, value in found.items()},
         "val/collapsed": float(fitted.diagnosis != ""),
     }

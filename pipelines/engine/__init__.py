@@ -8,6 +8,7 @@ not found runs as a Ray task; Ray starts at the first of them, so a fully cached
 
 __all__ = [
     "NAMESPACE",
+    "TITLED",
     "Artefact",
     "Context",
     "Engine",
@@ -36,7 +37,7 @@ from redun.executors.base import Executor
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.engine.executors import Planned, Planner, Progress, RayExecutor, StageExecutor
-from pipelines.engine.stage import Context, run_stage
+from pipelines.engine.stage import TITLED, Context, run_stage
 from pipelines.engine.values import Artefact, Source
 from pipelines.faults import StageFailed, failure
 

@@ -34,6 +34,7 @@ NEEDS: dict[str, Callable[[Any], Amounts]] = {
     "reference": lambda config: config.needs,
     "classify": lambda config: config.needs,
     "measure": lambda config: config.needs,
+    "score": lambda config: config.needs,
 }
 """The stages that take CPUs or GPUs, and how many, as a function of their configuration.
 

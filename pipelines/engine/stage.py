@@ -1,6 +1,6 @@
 """A stage as it runs, wherever that is: under its lock, in its folders, tracked."""
 
-__all__ = ["KEY_LENGTH", "Context", "call", "run_stage"]
+__all__ = ["KEY_LENGTH", "TITLED", "Context", "call", "run_stage"]
 
 import shutil
 import tempfile
@@ -22,6 +22,9 @@ from pipelines.notes import NOTE, note, numbers
 from pipelines.tracking import Tracker
 
 KEY_LENGTH = 20
+
+TITLED = ["title"]
+"""Arguments of tasks that tell a person's stages apart, and are no part of a stage's key."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +52,24 @@ def run_stage(
     job: JobInfo,
     *arguments: Any,  # noqa: ANN401
     package: str = "pipelines.stages",
+    title: str = "",
 ) -> Artefact:
     """Runs a stage, unless another process has just made its artefact.
 
     The stage is the function of that name in the module of that name in ``package``. It is called
     with the arguments and ``output``, a new folder to fill; ``work``, a folder that outlives a
-    failure; and ``run``, its MLflow run.
+    failure; and ``run``, its MLflow run, whose name has the title behind the stage's.
     """
     key, context = job.eval_hash[:KEY_LENGTH], _context.get()
     with store.lock(f"{stage}-{key}"):
         made = None if context.force else store.record(stage, key)
-        return Artefact(stage, key, made or _make(f"{package}.{stage}", key, arguments, context))
+        made = made or _make(f"{package}.{stage}", key, title, arguments, context)
+        return Artefact(stage, key, made)
 
 
-def _make(module: str, key: str, arguments: tuple[Any, ...], context: Context) -> store.Record:
+def _make(
+    module: str, key: str, title: str, arguments: tuple[Any, ...], context: Context
+) -> store.Record:
     stage = module.rpartition(".")[2]
     work = store.work(stage, key)
     if context.force:
@@ -72,7 +79,7 @@ def _make(module: str, key: str, arguments: tuple[Any, ...], context: Context) -
     body = import_module(module)
     about = f"Stage `{stage}`. {body.__doc__}"
     try:
-        with context.tracker.stage(stage, key, parent=context.parent) as run:
+        with context.tracker.stage(stage, key, parent=context.parent, title=title) as run:
             run.set_tags({NOTE: note(about, context.command)})
             getattr(body, stage)(*arguments, output=output, work=work, run=run)
             record = store.commit(stage, key, output, run_id=run.id)

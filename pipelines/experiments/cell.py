@@ -44,6 +44,11 @@ class Cell:
     measure: Section
     published: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def title(self) -> str:
+        """What tells its runs from those of other cells: labels and seed."""
+        return f"{' '.join(filter(None, self.labels.values()))}, seed {self.config.seed}"
+
     def on(self, cluster: ClusterConfig) -> "Cell":
         """Returns the same cell, trained by the workers of ``cluster``."""
         return replace(self, config=self.config.model_copy(update={"cluster": cluster}))

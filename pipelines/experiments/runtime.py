@@ -59,6 +59,12 @@ class Timed:
 
     config: StepsConfig
 
+    @property
+    def title(self) -> str:
+        """What tells its run from those of other nets and sizes."""
+        told = self.config
+        return f"{told.net}, {told.channels}×{told.side}×{told.side}"
+
     def on(self, cluster: ClusterConfig) -> "Timed":
         """Returns itself: a step is timed in one process."""
         return self

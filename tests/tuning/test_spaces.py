@@ -6,12 +6,13 @@ from optuna.trial import FixedTrial
 
 from pipelines.config import LIKELIHOOD, DensityConfig, ObjectiveConfig, Training
 from pipelines.recipes import RECIPES
-from tuning.config import SearchConfig
+from tuning.density.config import DensitySearch
+from tuning.density.space import SPACES, propose
 from tuning.search import _searcher
-from tuning.spaces import SPACES, Suggest, changes, propose
+from tuning.suggest import Suggest, changes
 
 NAMES = ObjectiveConfig.model_fields["name"].annotation.__args__
-EVERYTHING = SearchConfig(over=tuple(SPACES))
+EVERYTHING = DensitySearch(over=tuple(SPACES))
 DRAWS = 30
 
 
@@ -103,7 +104,7 @@ def test_what_depends_on_a_choice_is_asked_for_after_it_alone():
 
 def test_what_is_not_searched_over_stays():
     for subject in SPACES:
-        for config, _ in drawn(named("dsm"), SearchConfig(over=(subject,))):
+        for config, _ in drawn(named("dsm"), DensitySearch(over=(subject,))):
             sections = {name.split(".")[0] for name in changes(named("dsm"), config)}
             told = {"stabilisation": "stabilise", "optimisation": "train",
                     "preprocessing": "preprocess", "start": "model"}  # fmt: skip
@@ -111,7 +112,7 @@ def test_what_is_not_searched_over_stays():
 
 
 def test_objectives_are_chosen_from_with_their_own_options():
-    config = SearchConfig(objectives=("ssm", "fd_ssm"))
+    config = DensitySearch(objectives=("ssm", "fd_ssm"))
     found = list(drawn(named("dsm"), config))
     assert {made.objective.name for made, _ in found} == {"dsm", "ssm", "fd_ssm"}
     for made, params in found:
@@ -120,7 +121,7 @@ def test_objectives_are_chosen_from_with_their_own_options():
 
 def first(seed, count=8):
     base = DensityConfig(seed=seed).training
-    searcher = _searcher(SearchConfig(), base)
+    searcher = _searcher(DensitySearch(), base)
     return [searcher.suggest(str(i)) for i in range(count)]
 
 

@@ -9,6 +9,7 @@ from pipelines import rows
 from pipelines.config import Training
 from pipelines.tracking import StageRun, connect
 from tuning import records
+from tuning.density.problem import DENSITY
 from tuning.records import Record
 from tuning.tracked import TrialRuns
 
@@ -45,37 +46,42 @@ ENDS = {"finished": "FINISHED", "pruned": "KILLED", "stopped": "KILLED", "failed
 
 @pytest.mark.parametrize("state, status", ENDS.items(), ids=ENDS)
 def test_a_trial_has_one_run_with_its_curve_and_its_true_end(run, tmp_path, state, status):
-    told = TrialRuns(tmp_path, run)
+    told = TrialRuns(tmp_path, DENSITY, run)
     tell(tmp_path, 7, 0, 1)
     told.send()
     assert children(run)[7].info.status == "RUNNING"
-    tell(tmp_path, 7, 2, 3, state=state, nll=7.0, share=0.4, reason="a reason")
+    tell(tmp_path, 7, 2, 3, state=state, scores={"nll": 7.0}, share=0.4, reason="a reason")
     told.send()
     told.send()
     child = children(run)[7]
     assert child.info.status == status and curve(run, child) == [0, 1, 2, 3]
     assert child.info.run_name == "trial 007 dsm σ 0.3 anchored"
     assert child.data.params["objective.sigma"] == "0.3"
-    assert child.data.tags["ebflow.error"] == "a reason"
-    assert child.data.tags.get("ebflow.pruned") == (
-        "at 40% of the training" if status == "KILLED" else None
-    )
+    early = {"ebflow.pruned": "at 40% of the training: a reason"}
+    expected = early if status == "KILLED" else {"ebflow.error": "a reason"}
+    names = ("ebflow.pruned", "ebflow.error")
+    assert {name: tag for name, tag in child.data.tags.items() if name in names} == expected
+    assert child.data.metrics["trial/nll"] == 7.0
 
 
-def test_what_an_earlier_search_ended_moves_below_the_present_one(run, tmp_path):
-    tell(tmp_path, 0, 0, 1, state="finished", nll=9.0)
+def test_trials_of_an_interrupted_search_keep_their_runs_below_the_present_one(run, tmp_path):
+    tell(tmp_path, 0, 0, 1, state="finished", scores={"nll": 9.0})
     tell(tmp_path, 1, 0)
-    TrialRuns(tmp_path, run).send()
-    first = children(run)
+    TrialRuns(tmp_path, DENSITY, run).send()
+    first = {number: one.info.run_id for number, one in children(run).items()}
+    run.client.set_terminated(first[1], "KILLED")
     tracker = connect("tests", "key")
     again = StageRun(tracker.client, tracker.start("search, again", {}))
-    told = TrialRuns(tmp_path, again)
+    told = TrialRuns(tmp_path, DENSITY, again)
     records.begin(tmp_path, 1)
-    tell(tmp_path, 1, 1, 2, state="finished", nll=8.0)
     told.send()
-    assert children(again)[0].info.run_id == first[0].info.run_id
-    assert curve(again, children(again)[1]) == [0, 1, 2]
-    assert set(children(run)) == {1}
+    assert children(again)[1].info.status == "RUNNING"
+    tell(tmp_path, 1, 1, 2, state="finished", scores={"nll": 8.0})
+    told.send()
+    found = children(again)
+    assert {number: one.info.run_id for number, one in found.items()} == first
+    assert {one.info.status for one in found.values()} == {"FINISHED"}
+    assert curve(again, found[1]) == [0, 1, 2] and not children(run)
 
 
 class Away:
@@ -93,8 +99,8 @@ class Away:
 @pytest.mark.parametrize("call", ["create_run", "log_batch", "set_terminated"])
 def test_what_the_store_refuses_is_sent_later_and_once(run, tmp_path, call):
     away = Away(run.client, call)
-    told = TrialRuns(tmp_path, StageRun(away, run.id))
-    tell(tmp_path, 0, 0, 1, state="finished", nll=9.0)
+    told = TrialRuns(tmp_path, DENSITY, StageRun(away, run.id))
+    tell(tmp_path, 0, 0, 1, state="finished", scores={"nll": 9.0})
     with pytest.raises(MlflowException):
         told.send()
     away.away = False

@@ -1,42 +1,47 @@
-"""From a search space and prepared data to trials."""
+"""From a search space and what trials read to trials."""
 
 __all__ = ["search"]
 
 import json
 import shutil
-import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import psutil
-
 from ebflow.data.schema import Manifest
 from pipelines import rows
-from pipelines.config import Training
+from pipelines.config import Section
 from pipelines.tracking import StageRun
 from tuning import records
 from tuning.begun import mark
 from tuning.config import SearchConfig
+from tuning.problems import problem
 from tuning.search import TRIALS
 from tuning.search import search as run_trials
 from tuning.tracked import TrialRuns
+from tuning.usage import Usage
 
 
 def search(
-    config: SearchConfig, base: Training, data: Path, *, output: Path, work: Path, run: StageRun
+    config: SearchConfig,
+    base: Section,
+    inputs: Sequence[Path],
+    *,
+    output: Path,
+    work: Path,
+    run: StageRun,
 ) -> None:
     """Writes ``trials.json``, ``search.json`` and the rows of every trial.
 
-    ``search.json`` has the seconds of the search and the share of this machine's cores that were
-    busy meanwhile; of a search that was interrupted, since it went on.
+    ``search.json`` has the seconds of the search and the share of this machine's cores that its
+    own processes used meanwhile; of a search that was interrupted, since it went on.
     """
     run.log_params({"search": config.model_dump(), "base": base.model_dump()})
-    run.log_input(Manifest.load(data), "training")
+    run.log_input(Manifest.load(inputs[0]), "training")
     mark(config, base, work)
-    began, before = time.time(), psutil.cpu_times()
-    with TrialRuns(work / TRIALS, run):
-        found = run_trials(config, base, data, work)
-    summary = {"seconds": time.time() - began, "cpu_busy": _busy(before, psutil.cpu_times())}
+    with TrialRuns(work / TRIALS, problem(config), run), Usage() as usage:
+        found = run_trials(config, base, inputs, work)
+    summary = {"seconds": usage.seconds, "cpu_busy": usage.busy}
     (output / "trials.json").write_text(json.dumps([asdict(r) for r in found], indent=1) + "\n")
     (output / "search.json").write_text(json.dumps(summary, indent=1) + "\n")
     _keep_rows(work / TRIALS, output)
@@ -44,17 +49,6 @@ def search(
     counts = {f"trials/{state}": float(states.count(state)) for state in sorted(set(states))}
     run.log_metrics({f"search/{name}": value for name, value in summary.items()} | counts)
     run.log_artifacts(output / "trials.json")
-
-
-def _busy(before: tuple[float, ...], after: tuple[float, ...]) -> float:
-    """Returns the share of all cores' time between two readings that was not idle."""
-    spent = {
-        name: getattr(after, name) - getattr(before, name)
-        for name in after._fields
-        if name not in ("guest", "guest_nice")
-    }
-    idle = spent["idle"] + spent.get("iowait", 0.0)
-    return 1 - idle / sum(spent.values())
 
 
 def _keep_rows(root: Path, output: Path) -> None:

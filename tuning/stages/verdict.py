@@ -3,6 +3,7 @@
 __all__ = ["verdict"]
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,17 +13,20 @@ import matplotlib
 
 from ebflow.data.schema import Manifest
 from ebflow.errors import NonFinite
+from ebflow.estimate import Interval, student
 from pipelines import rows
-from pipelines.config import DensityConfig, Training
+from pipelines.config import Section
 from pipelines.config_files import dump
 from pipelines.report import STYLE
 from pipelines.tracking import StageRun
 from tuning.config import TuneConfig
 from tuning.figures import figures
+from tuning.goals import Goal
+from tuning.problems import problem
 from tuning.records import Record
 from tuning.report import page
 from tuning.retraining import trainings
-from tuning.verdict import Setting, decide, interval, settings
+from tuning.verdict import Setting, decide, settings
 
 Folders = tuple[Path, ...]
 
@@ -53,9 +57,12 @@ def verdict(
     told = settings(list(_scores(config, found, cells)))
     if all(setting.lost for setting in told):
         raise NonFinite(f"trainings of every setting diverged, the first: {told[0].lost}")
-    numbers = _numbers(found, Manifest.load(data), told)
+    asked = problem(config.search)
+    goals = asked.goals(config.search, asked.base(config.search, config.base))
+    numbers = _numbers(goals, found, Manifest.load(data), told)
+    numbers["again"] = f"ebflow run {asked.pipeline} --config"
     best = next(record for record in trials if record.number == numbers["winner"])
-    (output / "best.yaml").write_text(dump(_best(config.base, best)))
+    (output / "best.yaml").write_text(dump(_best(config, best)))
     (output / "trials.json").write_text((found / "trials.json").read_text())
     (output / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
     images = _draw(config, trials, _curves(found), told, output / "figures")
@@ -67,45 +74,52 @@ def _scores(
     config: TuneConfig, found: Path, cells: Sequence[Folders | str]
 ) -> Iterator[dict[str, Any]]:
     """Yields what each training came to."""
-    planned = trainings(config.search, config.base.training, found)
+    planned, asked = trainings(config.search, config.base, found), problem(config.search)
     for one, told in zip(planned, cells, strict=True):
         row = {"number": one.number, "seed": one.config.seed}
         if isinstance(told, str):
             yield {**row, "lost": told}
             continue
-        scores = json.loads((told[1] / "evaluation.json").read_text())
-        yield {**row, "select": scores["select/nll"], "test": scores["test/nll"]}
+        yield {**row, "scores": asked.scores(told)}
 
 
-def _numbers(found: Path, manifest: Manifest, told: Sequence[Setting]) -> dict[str, Any]:
-    decided = decide(told)
+def _numbers(
+    goals: Sequence[Goal], found: Path, manifest: Manifest, told: Sequence[Setting]
+) -> dict[str, Any]:
+    decided = decide(goals, told)
+    held = [goal for goal in goals if goal.held]
     return {
         **json.loads((found / "search.json").read_text()),
         "verdict": decided.line,
         "winner": decided.winner,
-        "gain": None if decided.gain is None else asdict(decided.gain),
+        "gains": {goal: _json(gain) for goal, gain in decided.gains.items()},
+        "goals": [asdict(goal) for goal in held],
         "rows": manifest.counts,
-        "settings": [_told(setting) for setting in told],
+        "settings": [_told(held, setting) for setting in told],
     }
 
 
-def _told(setting: Setting) -> dict[str, Any]:
+def _told(goals: Sequence[Goal], setting: Setting) -> dict[str, Any]:
     if setting.lost:
         return asdict(setting)
-    means = {name: asdict(interval(list(getattr(setting, name).values())))
-             for name in ("select", "test")}  # fmt: skip
+    means = {
+        split: {g.name: _json(student(list(scores[g.name].values()))) for g in goals}
+        for split, scores in setting.scores.items()
+    }
     return {**asdict(setting), "means": means}
 
 
-def _best(base: DensityConfig, best: Record) -> DensityConfig:
+def _json(found: Interval) -> dict[str, float | None]:
+    told = found._asdict().items()
+    return {name: None if math.isnan(value) else value for name, value in told}
+
+
+def _best(config: TuneConfig, best: Record) -> Section:
     """Returns the user's own configuration with the winner's settings; no row is held out."""
-    config = best.training
-    kept = {"seed", "cluster"}
-    fields = {name: getattr(config, name) for name in Training.model_fields if name not in kept}
-    often = {"validate_every": base.train.validate_every}
-    fields["train"] = config.train.model_copy(update=often)
-    data = base.data.model_copy(update={"selection": None})
-    return base.model_copy(update={**fields, "data": data, "name": f"{base.name}-best"})
+    asked = problem(config.search)
+    found = asked.best(config.base, asked.of(best))
+    data = config.base.data.model_copy(update={"selection": None})
+    return found.model_copy(update={"data": data, "name": f"{config.base.name}-best"})
 
 
 def _curves(found: Path) -> dict[int, list[rows.Row]]:
@@ -122,9 +136,9 @@ def _draw(
     folder: Path,
 ) -> dict[str, Path]:
     folder.mkdir()
-    images = {}
+    images, base = {}, problem(config.search).base(config.search, config.base)
     with matplotlib.rc_context(STYLE):
-        for name, figure in figures(config, trials, curves, told).items():
+        for name, figure in figures(config.search, base, trials, curves, told).items():
             images[name] = folder / f"{name}.png"
             figure.savefig(images[name])
     return images

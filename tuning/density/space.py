@@ -1,93 +1,26 @@
-"""What a search searches over: from suggestions to a configuration, one function a subject.
+"""The space of trainings of a flow, one function a subject.
 
-Parameters are called by the options that they set. One that has no meaning for what was chosen
-before is not asked for. Ranges are widened to contain the base's own value, so that the base is a
-point of the space.
+A parameter that has no meaning for what was chosen before is not asked for.
 """
 
-__all__ = ["SPACES", "Suggest", "changes", "propose"]
+__all__ = ["SPACES", "propose"]
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from optuna.trial import BaseTrial
-
-from pipelines.config import (
-    LIKELIHOOD,
-    AnchorConfig,
-    ObjectiveConfig,
-    Section,
-    Training,
-)
-from pipelines.config_files import merge
+from pipelines.config import LIKELIHOOD, AnchorConfig, ObjectiveConfig, Training
 from pipelines.nets import options
-from tuning.config import SearchConfig, with_objective
-
-Overrides = dict[str, dict[str, Any]]
-"""Fields by section."""
-
-OBJECTIVES = "objectives"
-"""The choice of the objective, which is a subject of its own."""
+from tuning import suggest
+from tuning.density.config import DensitySearch, with_objective
+from tuning.suggest import Overrides, Space, Suggest
 
 
-class Suggest:
-    """Values of parameters: those that a trial suggests, or the base's where there is no trial.
-
-    ``params`` has every parameter that was asked for, ``asked`` their names by subject.
-
-    Arguments:
-        trial: The trial of Optuna.
-    """
-
-    def __init__(self, trial: BaseTrial | None = None) -> None:
-        self.trial, self.subject = trial, OBJECTIVES
-        self.params: dict[str, Any] = {}
-        self.asked: dict[str, list[str]] = {}
-
-    def log(self, name: str, base: float, low: float, high: float) -> float:
-        """Returns a number, uniform in its logarithm."""
-        low, high = min(low, base), max(high, base)
-        return self._take(name, base, "suggest_float", low=low, high=high, log=True)
-
-    def real(self, name: str, base: float, low: float, high: float) -> float:
-        """Returns a number."""
-        low, high = min(low, base), max(high, base)
-        return self._take(name, base, "suggest_float", low=low, high=high)
-
-    def whole(self, name: str, base: int, low: int, high: int) -> int:
-        """Returns a whole number, uniform in its logarithm."""
-        low, high = min(low, base), max(high, base)
-        return self._take(name, base, "suggest_int", low=low, high=high, log=True)
-
-    def choice(self, name: str, base: Any, *others: Any) -> Any:  # noqa: ANN401
-        """Returns one of several values."""
-        choices = list(dict.fromkeys((base, *others)))
-        return self._take(name, base, "suggest_categorical", choices=choices)
-
-    def optional(self, name: str, base: float | None, low: float, high: float) -> float | None:
-        """Returns a number, uniform in its logarithm, or nothing; 0 is nothing, too."""
-        if not self.choice(f"{name} used", bool(base), True, False):
-            return None
-        return self.log(name, base or math.sqrt(low * high), low, high)
-
-    def _take(self, name: str, base: Any, ask: str, **range: Any) -> Any:  # noqa: ANN401
-        found = base if self.trial is None else getattr(self.trial, ask)(name, **range)
-        self.params[name] = found
-        self.asked.setdefault(self.subject, []).append(name)
-        return found
-
-
-def propose(ask: Suggest, config: SearchConfig, base: Training) -> Training:
-    """Returns the configuration of a trial."""
+def propose(ask: Suggest, config: DensitySearch, base: Training) -> Training:
+    """Returns the configuration of a trial; the objective is chosen before all else."""
     names = dict.fromkeys((base.objective.name, *config.objectives))
     if len(names) > 1:
         base = with_objective(base, ask.choice("objective.name", *names))
-    for subject, space in SPACES.items():
-        if subject in config.over:
-            ask.subject = subject
-            base = Training.model_validate(merge(base.model_dump(), space(ask, base)))
-    return base
+    return suggest.propose(ask, SPACES, config.over, base)
 
 
 def anchor(ask: Suggest, base: Training) -> Overrides:
@@ -205,7 +138,7 @@ def start(ask: Suggest, base: Training) -> Overrides:
 SIGNED = ("dense", "convolutional")
 """The architectures whose linear layers start as a signed identity with an offset."""
 
-SPACES: Mapping[str, Callable[[Suggest, Training], Overrides]] = {
+SPACES: Mapping[str, Space] = {
     "anchor": anchor,
     "objective": objective,
     "stabilisation": stabilisation,
@@ -214,15 +147,3 @@ SPACES: Mapping[str, Callable[[Suggest, Training], Overrides]] = {
     "start": start,
 }
 """By subject, in the order in which they are asked."""
-
-
-def changes(base: Section, found: Section, prefix: str = "") -> dict[str, Any]:
-    """Returns the fields in which a configuration differs from another, by their dotted names."""
-    told: dict[str, Any] = {}
-    for name in type(base).model_fields:
-        old, new = getattr(base, name), getattr(found, name)
-        if isinstance(new, Section):
-            told |= changes(old, new, f"{prefix}{name}.")
-        elif old != new:
-            told[f"{prefix}{name}"] = new
-    return told

@@ -1,0 +1,27 @@
+"""What tells runs apart by their names."""
+
+from pipelines.alignment.config import RegulariserConfig
+from pipelines.complexity_cells import cells
+from pipelines.complexity_config import at_scale
+from pipelines.config import PaperConfig
+from pipelines.experiments import EXPERIMENTS
+from pipelines.titles import cell, regulariser
+
+
+def test_cells_of_every_experiment_of_the_paper_have_titles_of_their_own():
+    for name, experiment in EXPERIMENTS.items():
+        titles = [one.title for one in experiment.placed(PaperConfig(experiment=name))]
+        assert len(set(titles)) == len(titles), name
+
+
+def test_cells_of_the_study_of_sample_complexity_have_titles_of_their_own():
+    for scale in ("smoke", "cpu"):
+        titles = [cell(one) for one in cells(at_scale(scale))]
+        assert len(set(titles)) == len(titles), [t for t in titles if titles.count(t) > 1]
+
+
+def test_a_penalty_has_a_short_name():
+    assert regulariser(RegulariserConfig()) == "cross-entropy"
+    assert regulariser(RegulariserConfig(name="gnorm", weight=0.01)) == "gnorm λ 0.01"
+    found = RegulariserConfig(name="score", estimator="taylor", weight=1e-3)
+    assert regulariser(found) == "score taylor λ 0.001"

@@ -1,0 +1,305 @@
+"""Searches over regularisers: their space, their rules, and a real one on digits."""
+
+import json
+
+import mlflow
+import optuna
+import pytest
+import yaml
+from optuna.trial import FixedTrial
+
+from pipelines.alignment.config import AlignmentConfig, CustomConfig
+from pipelines.alignment.models import models
+from tuning.alignment.config import SUBJECTS, AlignmentSearch
+from tuning.alignment.problem import ALIGNMENT, base, best, goals
+from tuning.alignment.space import SPACES, propose
+from tuning.alignment.trial import judge
+from tuning.command import parse_alignment
+from tuning.problem import Killed
+from tuning.search import _searcher
+from tuning.suggest import Suggest, changes
+
+from .conftest import Store
+
+DRAWS = 60
+PATIENCE_S = 1200
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quiet():
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def start(name="score", **told):
+    """Returns what trials start from: the recommended score matching, or another penalty."""
+    custom = {} if name == "score" and not told else {"custom": CustomConfig(name=name, **told)}
+    return base(AlignmentSearch(), AlignmentConfig(**custom))
+
+
+def drawn(start, config=AlignmentSearch()):  # noqa: B008
+    """Yields random proposals with the parameters that they were made of."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(DRAWS):
+        ask = Suggest(study.ask())
+        yield propose(ask, config, start), ask.params
+
+
+PENALTIES = {
+    "score": start(),
+    "one-sided": start("score", estimator="taylor", weight=1e-3, step=0.1),
+    "anti": start("anti", weight=0.01),
+    "gnorm": start("gnorm", weight=0.01),
+}
+
+
+def test_the_base_is_the_recommended_setting():
+    found = PENALTIES["score"]
+    told = found.regulariser
+    assert (told.estimator, told.directions, told.slices) == ("taylor_cv", "rademacher", 1)
+    assert (told.step, told.stability, told.floor, told.warmup) == (0.03, 1e-3, 1.5, 0.1)
+    assert (told.weight, found.noise, found.clip) == (0.1, 0.1, 5.0)
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_every_proposal_is_a_configuration_and_the_base_is_one(name):
+    found = PENALTIES[name]
+    ask = Suggest()
+    assert propose(ask, AlignmentSearch(), found) == found
+    assert propose(Suggest(FixedTrial(ask.params)), AlignmentSearch(), found) == found
+    for config, params in drawn(found):
+        assert ALIGNMENT.config.model_validate(config.model_dump()) == config
+        assert config.regulariser.name == found.regulariser.name
+        for option, value in params.items():
+            section, _, field = option.partition(" ")[0].rpartition(".")
+            holder = getattr(config, section) if section else config
+            assert " used" in option or getattr(holder, field) == value
+
+
+RANGES = {
+    "regulariser.step": (3e-3, 0.3),
+    "regulariser.step one-sided": (0.05, 0.3),
+    "regulariser.weight": (1e-6, 1.0),
+    "regulariser.weight one-sided": (1e-6, 1.0),
+    "regulariser.stability": (1e-6, 1e-2),
+    "regulariser.floor": (1.0, 4.0),
+    "regulariser.warmup": (0.0, 0.3),
+    "noise": (0.0, 0.3),
+    "clip": (1.0, 10.0),
+}
+CHOICES = {
+    "regulariser.estimator": {"taylor", "taylor_cv", "two_sided", "hutchinson", "exact"},
+    "regulariser.directions": {"gaussian", "rademacher", "sphere"},
+    "regulariser.slices": {1, 2, 4},
+    "regulariser.stability used": {True, False},
+    "regulariser.floor used": {True, False},
+}
+
+
+def test_the_ranges_of_score_matching():
+    values = {}
+    for _, params in drawn(PENALTIES["score"]):
+        for name, value in params.items():
+            values.setdefault(name, set()).add(value)
+    assert values.keys() == RANGES.keys() | CHOICES.keys()
+    for name, choices in CHOICES.items():
+        assert values[name] == choices
+    for name, (low, high) in RANGES.items():
+        assert low <= min(values[name]) < max(values[name]) <= high
+
+
+def test_what_an_estimator_does_not_use_is_not_asked_for():
+    for config, params in drawn(PENALTIES["score"]):
+        estimator = config.regulariser.estimator
+        side = estimator == "taylor"
+        assert ("regulariser.directions" in params) == (estimator != "exact")
+        assert ("regulariser.slices" in params) == (estimator != "exact")
+        stepped = estimator not in ("exact", "hutchinson")
+        assert ("regulariser.step one-sided" in params) == side
+        assert ("regulariser.step" in params) == (stepped and not side)
+        assert ("regulariser.weight one-sided" in params) == side
+        assert ("regulariser.weight" in params) != side
+
+
+def test_a_change_of_side_alone_starts_at_its_own_strength():
+    alone = AlignmentSearch(over=("estimator",))
+    for name, mine, other in (("score", 0.1, 1e-3), ("one-sided", 1e-3, 0.1)):
+        found = PENALTIES[name]
+        for config, _ in drawn(found, alone):
+            same = (config.regulariser.estimator == "taylor") == (name == "one-sided")
+            assert config.regulariser.weight == (mine if same else other)
+
+
+def test_each_penalty_has_its_own_parameters():
+    asked = {name: set().union(*(params for _, params in drawn(PENALTIES[name])))
+             for name in PENALTIES}  # fmt: skip
+    assert "regulariser.ceiling" in asked["anti"] and "regulariser.ceiling" not in asked["score"]
+    assert not {"regulariser.floor", "regulariser.stability"} & asked["anti"]
+    assert asked["gnorm"] == {"regulariser.weight", "regulariser.warmup", "noise", "clip used",
+                              "clip"}  # fmt: skip
+
+
+def test_what_is_not_searched_over_stays():
+    owned = {
+        "estimator": {"estimator", "directions", "slices", "step", "weight"},
+        "strength": {"weight"},
+        "stabilisation": {"stability", "floor"},
+        "noise": {"noise"},
+        "optimisation": {"warmup", "clip"},
+    }
+    assert owned.keys() == SPACES.keys() == set(SUBJECTS)
+    for subject in SUBJECTS:
+        for config, _ in drawn(PENALTIES["score"], AlignmentSearch(over=(subject,))):
+            told = changes(PENALTIES["score"], config)
+            assert {name.rpartition(".")[2] for name in told} <= owned[subject]
+
+
+def first(seed, count=8):
+    searcher = _searcher(AlignmentSearch(seed=seed), start().model_copy(update={"seed": seed}))
+    return [searcher.suggest(str(i)) for i in range(count)]
+
+
+def test_the_same_seed_gives_the_same_first_trials_and_the_base_is_the_first():
+    one, two, other = first(0), first(0), first(1)
+    assert one == two and one[1:] != other[1:]
+    assert one[0]["changes"] == other[0]["changes"] == {}
+    for told, subject in zip(one[1:], SUBJECTS, strict=False):
+        names = {name.rpartition(".")[2] for name in told["changes"]}
+        assert subject == "estimator" or len(names) <= 2
+
+
+def test_goals_are_large_but_a1_of_anti():
+    up, right = goals(AlignmentSearch(drop=0.02), PENALTIES["score"])
+    assert (up.mode, right.mode, right.margin) == ("max", "max", 0.02)
+    assert up.cost(0.9) < up.cost(0.1) < up.cost(up.worst)
+    down = goals(AlignmentSearch(goals=("A1",)), PENALTIES["anti"])
+    assert [goal.mode for goal in down] == ["min"] and down[0].cost(-0.1) < down[0].worst
+
+
+RULES = {
+    "none": (1.0, "", 0.92, None),
+    "within its grace": (0.3, "", 0.10, None),
+    "an accuracy lost": (0.4, "", 0.90, "accuracy 0.900, more than 0.05 below the 0.960 of plain"),
+    "a trace below its floor": (0.1, "collapse: mean trace -9e3", 0.96, "collapse: mean trace"),
+}
+
+
+@pytest.mark.parametrize("share, diagnosis, accuracy, line", RULES.values(), ids=RULES)
+def test_rules_end_a_trial(share, diagnosis, accuracy, line):
+    told = AlignmentSearch(), share, diagnosis, accuracy, 0.96
+    if line is None:
+        judge(*told)
+    else:
+        with pytest.raises(Killed, match=line):
+            judge(*told)
+
+
+def test_a_winner_is_the_custom_model_of_the_study_beside_its_control():
+    winner = next(config for config, _ in drawn(PENALTIES["score"]))
+    study = best(AlignmentConfig(), winner)
+    found = {model.name: model.classifier for model in models(study)}
+    assert found["custom"] == winner
+    control = found["custom-control"]
+    assert control.regulariser.name == "gnorm" and control.noise == winner.noise
+    assert "custom" not in {model.name for model in models(AlignmentConfig())}
+    anti = best(AlignmentConfig(), PENALTIES["anti"])
+    assert "custom-control" not in {model.name for model in models(anti)}
+
+
+LINES = {
+    "a goal twice": ("--goals A1 A1", "--goals: found A1 A1, expected A1, or A1 accuracy"),
+    "no reference of a class": (
+        "--reference.conditional False",
+        "--reference.conditional: found False, with which there is no A1, expected True",
+    ),
+    "not a penalty": ("--custom.name fool", "--custom.name: found fool, expected score, anti"),
+    "no penalty": ("--custom.name gnorm", "--custom.weight: found 0, from which none"),
+    "no loss of accuracy": ("--drop 0", "--drop: found 0.0, expected greater than 0"),
+    "nothing to search": (
+        "--custom.name gnorm --custom.weight 0.1 --over estimator",
+        "--over: found estimator, of which gnorm λ 0.1 has no parameter, expected others",
+    ),
+    "nothing to go on with": ("--resume", "--resume: found no search by this command"),
+    "no classes": ("--data.label None", "--data.label: found None, expected the column"),
+}
+
+
+@pytest.mark.parametrize("words, line", LINES.values(), ids=LINES)
+def test_bad_input_is_one_line_and_writes_nothing(words, line, home, ebflow):
+    result = ebflow("tune", "gradient-alignment", *words.split())
+    assert result.code == 2 and len(result.err) == 1
+    assert line in result.err[0]
+    assert not home.exists() and not list(home.parent.glob("here/*"))
+
+
+TRIALS = 4
+QUICK = ("--data.rows", 500, "--data.validation", 100, "--data.test", 100, "--epochs", 4,
+         "--reference.steps", 20)  # fmt: skip
+WORDS = (*QUICK, "--trials", TRIALS, "--random", TRIALS, "--over", "strength", "--top", 1,
+         "--seeds", 2, "--drop", 0.001)  # fmt: skip
+
+
+def proposed(seed):
+    """Returns the strengths that trials of a seed will have, but the base."""
+    _, config = parse_alignment([str(word) for word in (*WORDS, "--seed", seed)])
+    searcher = _searcher(config.search, base(config.search, config.base))
+    found = [searcher.suggest(str(number))["changes"] for number in range(TRIALS)]
+    return [told["regulariser.weight"] for told in found[1:]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * PATIENCE_S)
+def test_a_search_on_digits(tmp_path, monkeypatch, ebflow):
+    """One trial does as plain training does, another has to lose accuracy, and is ended."""
+    seed = next(s for s in range(100) if min(proposed(s)) < 1e-5 and max(proposed(s)) > 0.3)
+    store = Store(tmp_path)
+    words = ("tune", "gradient-alignment", *WORDS, "--seed", seed)
+    process = store.start(*words)
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, err) == (0, ""), err + out
+    output = tmp_path / "runs" / "tune" / "alignment"
+    told = json.loads((output / "summary.json").read_text())
+    assert [t["changes"].get("regulariser.weight") for t in told["tried"]][1:] == proposed(seed)
+    ended = [trial for trial in told["tried"] if trial["state"] == "pruned"]
+    assert ended and len(ended) < TRIALS
+    for trial in ended:
+        assert trial["reason"].startswith("accuracy 0.")
+        assert trial["scores"]["accuracy"] > 0 and trial["scores"]["A1"] > -1
+    for setting in told["settings"]:
+        for split in ("select", "test"):
+            for goal in ("A1", "accuracy"):
+                assert set(setting["scores"][split][goal]) == {str(seed + 1), str(seed + 2)}
+    assert told["verdict"] in out and 0 < told["cpu_busy"] <= 1
+    assert {path.stem for path in (output / "figures").iterdir()} >= {
+        "settings", "settings-accuracy", "history", "curves", "pareto",
+    }  # fmt: skip
+    assert_runs(store, told)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EBFLOW_HOME", str(store.home))
+    assert_accepted(ebflow, output / "best.yaml")
+    again = ebflow(*words, "--dry-run")
+    assert {line.split()[1] for line in again.out[-8:]} == {"cached"}, again.text
+
+
+def assert_runs(store, told):
+    client = mlflow.MlflowClient(f"sqlite:///{store.home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tune-gradient-alignment").experiment_id
+    found = client.search_runs([experiment], max_results=500)
+    trials = {run.data.tags["ebflow.trial"]: run for run in found
+              if "ebflow.trial" in run.data.tags}  # fmt: skip
+    assert len(trials) == TRIALS
+    for trial in told["tried"]:
+        run = trials[str(trial["number"])]
+        assert run.info.run_name.startswith(f"trial {trial['number']:03d} score taylor_cv λ ")
+        assert run.data.metrics["val/A1"] == trial["scores"]["A1"]
+        assert run.info.status == {"finished": "FINISHED", "pruned": "KILLED"}[trial["state"]]
+    names = {run.info.run_name for run in found}
+    assert {"flow · class 0", "flow · class 9"} <= names
+    assert any(name.startswith("classify · base, seed ") for name in names)
+
+
+def assert_accepted(ebflow, path):
+    told = yaml.safe_load(path.read_text())
+    assert told["custom"]["name"] == "score" and told["name"] == "alignment-best"
+    result = ebflow("run", "gradient-alignment", "--config", path, "--dry-run")
+    assert result.code == 0, result.err
+    assert yaml.safe_load(result.text.partition("\n")[2].partition("prepare ")[0]) == told

@@ -1,0 +1,76 @@
+"""What a search around the study of gradient alignment can be told."""
+
+__all__ = ["SUBJECTS", "AlignmentSearch", "AlignmentTune"]
+
+from typing import Literal
+
+import tyro
+from pydantic import Field, model_validator
+
+from pipelines.alignment.config import AlignmentConfig
+from pipelines.config import UNKEYED
+from tuning.config import SearchConfig, TuneConfig
+
+Subject = Literal["estimator", "strength", "stabilisation", "noise", "optimisation"]
+
+SUBJECTS: tuple[Subject, ...] = (
+    "estimator", "strength", "stabilisation", "noise", "optimisation",
+)  # fmt: skip
+"""All there is to search over."""
+
+
+class AlignmentSearch(SearchConfig):
+    """A search over regularisers of a classifier."""
+
+    over: tuple[Subject, ...] = Field(SUBJECTS, min_length=1, description="what is searched over")
+    goals: tuple[Literal["A1", "accuracy"], ...] = Field(
+        ("A1", "accuracy"),
+        min_length=1,
+        description="what is to be large: A1, or A1 and accuracy, for which trials that no other "
+        "beats in both are found, and none is stopped early but by --drop and a collapse; of anti "
+        "A1 is to be small",
+    )
+    drop: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="accuracy by which a trial may stay below plain cross-entropy after as many "
+        "epochs once its grace is over, and a winner below the base; else it is out",
+    )
+    grace: float = Field(
+        0.4, gt=0, le=1, description="share of its training that every trial gets"
+    )
+    seed: int = Field(0, ge=0, description="seed of the trials and of what is proposed")
+    seeds: tyro.conf.Suppress[int] = Field(
+        3, ge=1, description="seeds of the trainings behind the search: as many as the study has"
+    )
+
+    @model_validator(mode="after")
+    def _a1_is_a_goal(self) -> "AlignmentSearch":
+        if self.goals not in (("A1",), ("A1", "accuracy")):
+            raise ValueError(f"goals: found {' '.join(self.goals)}, expected A1, or A1 accuracy")
+        return self
+
+
+class AlignmentTune(TuneConfig):
+    """A search around the study of gradient alignment."""
+
+    name: str = Field("alignment", description="name of the run", json_schema_extra=UNKEYED)
+    search: AlignmentSearch = AlignmentSearch()
+    base: AlignmentConfig = AlignmentConfig()
+
+    @model_validator(mode="after")
+    def _classes_have_references(self) -> "AlignmentTune":
+        if self.base.reference.conditional is False:
+            raise ValueError(
+                "reference.conditional: found False, with which there is no A1, expected True"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_a_penalty(self) -> "AlignmentTune":
+        if self.base.custom.name == "fool":
+            raise ValueError("custom.name: found fool, expected score, anti or gnorm")
+        if self.base.custom.name != "none" and not self.base.custom.weight:
+            raise ValueError("custom.weight: found 0, from which none is searched, expected more")
+        return self

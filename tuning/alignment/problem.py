@@ -1,0 +1,147 @@
+"""The search problem of the study of gradient alignment."""
+
+__all__ = ["ALIGNMENT"]
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from redun import task
+from redun.scheduler import JobInfo
+
+from pipelines import titles
+from pipelines.alignment.config import (
+    AlignmentConfig,
+    ClassifierConfig,
+    CustomConfig,
+    RegulariserConfig,
+)
+from pipelines.alignment.method import method
+from pipelines.alignment.models import BASELINE, models
+from pipelines.density import HERE, prepare
+from pipelines.engine import NAMESPACE, TITLED, Artefact, Source, run_stage
+from pipelines.gradient_alignment import check as check_study
+from pipelines.gradient_alignment import classify, flow, flows, measuring, reference
+from pipelines.sources import source_digest
+from tuning.alignment.config import AlignmentSearch
+from tuning.alignment.space import propose
+from tuning.alignment.trial import train
+from tuning.goals import Goal
+from tuning.problem import Problem
+from tuning.selection import held_out
+
+redun_namespace = NAMESPACE
+
+START = "score"
+"""The model whose regulariser is the base's, if the study has none of the user's own."""
+
+
+def goals(search: AlignmentSearch, base: ClassifierConfig) -> tuple[Goal, ...]:
+    """Returns A1, which is to be small with ``anti``, and accuracy; the search's of these."""
+    up = base.regulariser.name != "anti"
+    known = {
+        "A1": Goal("A1", "A1", "", -1.0 if up else 1.0, largest=up, digits=3),
+        "accuracy": Goal("accuracy", "accuracy", "", 0.0, True, digits=3, margin=search.drop),
+    }
+    return tuple(known[name] for name in search.goals)
+
+
+def check(config: AlignmentConfig) -> tuple[Source, AlignmentConfig]:
+    """Returns the source, and the study with a reference a class and rows for selection."""
+    told = config.reference.model_copy(update={"conditional": True})
+    study = held_out(config.model_copy(update={"reference": told}))
+    return check_study(study), study
+
+
+def base(search: AlignmentSearch, config: AlignmentConfig) -> ClassifierConfig:
+    """Returns what trials start from: the user's own regulariser, or the recommended one."""
+    return _model(config, START if config.custom.name == "none" else "custom", search.seed)
+
+
+def _model(config: AlignmentConfig, name: str, seed: int) -> ClassifierConfig:
+    asked = config.model_copy(update={"models": (BASELINE, START)})
+    found = {model.name: model for model in models(asked)}
+    return found[name].seeded(seed).classifier
+
+
+def best(config: AlignmentConfig, winner: ClassifierConfig) -> AlignmentConfig:
+    """Returns the study with the winner's regulariser as its model ``custom``."""
+    custom = CustomConfig.model_validate(settings(winner)["custom"])
+    return config.model_copy(update={"custom": custom})
+
+
+def settings(config: ClassifierConfig) -> dict[str, Any]:
+    """Returns a trial's regulariser as fields of the study."""
+    told = config.regulariser.model_dump(mode="json", include=set(RegulariserConfig.model_fields))
+    return {"custom": {**told, "noise": config.noise, "clip": config.clip}}
+
+
+def inputs(search: AlignmentSearch, config: AlignmentConfig, source: Source) -> tuple[Any, ...]:
+    """Returns prepared data, the reference, and the plain classifier, as expressions of redun."""
+    data = prepare(config.data, source)
+    plain = _model(config, BASELINE, search.seed)
+    return (
+        data,
+        reference(measuring(config), data, flows(config, data)),
+        classify(plain, data, f"{BASELINE}, seed {search.seed}"),
+    )
+
+
+def measured(
+    config: AlignmentConfig, one: ClassifierConfig, title: str, given: Sequence[Artefact]
+) -> tuple[Artefact, ...]:
+    """Returns a trained classifier and its goals on held-out rows, as expressions of redun."""
+    data, scores, _ = given
+    trained = classify(one, data, title)
+    return trained, score(one, data, scores, trained, title)
+
+
+@task(
+    executor="ray",
+    hash_includes=[
+        source_digest(
+            "tuning.stages.score", "pipelines.alignment.fitting", "pipelines.alignment.held",
+            "pipelines.alignment.references",
+        )
+    ],
+    config_args=TITLED,
+)  # fmt: skip
+def score(
+    config: ClassifierConfig,
+    data: Artefact,
+    scores: Artefact,
+    trained: Artefact,
+    title: str = "",
+    job: JobInfo = HERE,
+) -> Artefact:
+    """Measures the goals of a classifier on selection and test rows."""
+    given = config, data.path, scores.path, trained.path
+    return run_stage("score", job, *given, package="tuning.stages", title=title)
+
+
+def scores(folders: Sequence[Path]) -> Mapping[str, Mapping[str, float]]:
+    """Returns the goals by split."""
+    return json.loads((folders[1] / "scores.json").read_text())
+
+
+ALIGNMENT = Problem(
+    pipeline="gradient-alignment",
+    search=AlignmentSearch,
+    config=ClassifierConfig,
+    goals=goals,
+    check=check,
+    base=base,
+    whole=lambda config, found: found,
+    best=best,
+    propose=propose,
+    train=train,
+    before=(prepare, flow, reference, classify),
+    after=(score,),
+    inputs=inputs,
+    measured=measured,
+    scores=scores,
+    method=method,
+    label=lambda config: titles.regulariser(config.regulariser),
+    settings=settings,
+)

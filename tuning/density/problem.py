@@ -1,0 +1,111 @@
+"""The search problem of the density pipeline."""
+
+__all__ = ["DENSITY"]
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.checks import check as check_density
+from pipelines.config import LIKELIHOOD, DensityConfig, Training
+from pipelines.density import evaluate, prepare, preprocess, train
+from pipelines.engine import Artefact, Source
+from pipelines.method import method
+from tuning.density.config import DensitySearch
+from tuning.density.space import propose
+from tuning.density.trial import train as train_trial
+from tuning.goals import Goal
+from tuning.problem import Problem
+from tuning.selection import held_out
+
+GOALS = {
+    "nll": Goal("nll", "NLL", "nats", float("inf")),
+    "seconds": Goal("seconds", "training time", "s", float("inf"), held=False),
+}
+
+
+def goals(search: DensitySearch, base: Training) -> tuple[Goal, ...]:
+    """Returns the search's goals."""
+    return tuple(GOALS[name] for name in search.goals)
+
+
+def check(config: DensityConfig) -> tuple[Source, DensityConfig]:
+    """Returns the source, and the pipeline with rows for selection."""
+    found = held_out(config)
+    return check_density(found), found
+
+
+def base(search: DensitySearch, config: DensityConfig) -> Training:
+    """Returns the base as trials train it: validated often enough to be stopped early."""
+    found = config.training
+    often = search.validate_every or found.train.validate_every
+    return _validated(found, min(often, found.train.validate_every))
+
+
+def whole(config: DensityConfig, found: Training) -> Training:
+    """Returns a trial's configuration, validated as often as the pipeline's."""
+    return _validated(found, config.train.validate_every)
+
+
+def _validated(config: Training, steps: int) -> Training:
+    train = config.train.model_copy(update={"validate_every": steps})
+    return config.model_copy(update={"train": train})
+
+
+def best(config: DensityConfig, winner: Training) -> DensityConfig:
+    """Returns the pipeline with the winner's settings."""
+    kept = {"seed", "cluster"}
+    found = whole(config, winner)
+    fields = {name: getattr(found, name) for name in Training.model_fields if name not in kept}
+    return config.model_copy(update=fields)
+
+
+def inputs(search: DensitySearch, config: DensityConfig, source: Source) -> tuple[Any, ...]:
+    """Returns prepared data, as an expression of redun."""
+    return (prepare(config.data, source),)
+
+
+def measured(
+    config: DensityConfig, one: Training, title: str, given: Sequence[Artefact]
+) -> tuple[Artefact, ...]:
+    """Returns a trained flow and its evaluation, as expressions of redun."""
+    front = preprocess(one.front, given[0])
+    trained = train(one, given[0], front, title)
+    return trained, evaluate(config.evaluate, given[0], front, trained, title)
+
+
+def scores(folders: Sequence[Path]) -> Mapping[str, Mapping[str, float]]:
+    """Returns the NLL by split."""
+    told = json.loads((folders[1] / "evaluation.json").read_text())
+    return {split: {"nll": told[f"{split}/nll"]} for split in ("select", "test")}
+
+
+def label(config: Training) -> str:
+    """Returns the objective and what characterises it."""
+    name, noise = config.objective.name, config.objective.options.get("sigma")
+    told = [name, *([f"σ {noise:.2g}"] if noise else [])]
+    anchored = config.anchor.weight and name not in LIKELIHOOD
+    return " ".join([*told, *(["anchored"] if anchored else [])])
+
+
+DENSITY = Problem(
+    pipeline="density",
+    search=DensitySearch,
+    config=Training,
+    goals=goals,
+    check=check,
+    base=base,
+    whole=whole,
+    best=best,
+    propose=propose,
+    train=train_trial,
+    before=(prepare,),
+    after=(preprocess, train, evaluate),
+    inputs=inputs,
+    measured=measured,
+    scores=scores,
+    method=method,
+    label=label,
+    settings=lambda config: config.model_dump(mode="json"),
+)

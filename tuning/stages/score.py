@@ -1,0 +1,49 @@
+"""From a trained classifier to its accuracy and alignment on rows that no trial saw."""
+
+__all__ = ["score"]
+
+import json
+from pathlib import Path
+
+import torch
+
+from ebflow.data.loader import Dataset
+from ebflow.data.schema import SELECTION
+from ebflow.errors import NonFinite
+from pipelines.alignment import fitting
+from pipelines.alignment.config import ClassifierConfig
+from pipelines.alignment.held import Held
+from pipelines.tracking import StageRun
+
+SPLITS = {"select": SELECTION, "test": "test"}
+
+
+def score(
+    config: ClassifierConfig,
+    data: Path,
+    reference: Path,
+    trained: Path,
+    *,
+    output: Path,
+    work: Path,
+    run: StageRun,
+) -> None:
+    """Writes ``scores.json``: accuracy, A1 … A3 and DSM residual of selection and test rows.
+
+    Raises:
+        NonFinite: If the training diverged.
+    """
+    torch.set_num_threads(config.threads)
+    run.log_params(config.model_dump())
+    dataset, device = Dataset(data), "cuda" if config.gpu else "cpu"
+    run.log_input(dataset.manifest, "testing")
+    manifest = dataset.manifest
+    network, told = fitting.load(trained, config.net, manifest.shape, manifest.classes)
+    if told["diagnosis"].startswith("diverged"):
+        raise NonFinite(told["diagnosis"])
+    found = {
+        name: Held(config, dataset, reference, split, device).measure(network.to(device))
+        for name, split in SPLITS.items()
+    }
+    (output / "scores.json").write_text(json.dumps(found, indent=1) + "\n")
+    run.log_metrics({f"{s}/{name}": v for s, told in found.items() for name, v in told.items()})
