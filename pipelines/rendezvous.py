@@ -10,7 +10,6 @@ import os
 import sys
 import uuid
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +43,9 @@ class _FileBackend(Backend):
     def on_start(self, worker_group: Any, backend_config: FileRendezvous) -> None:  # noqa: ANN401
         world = len(worker_group)
         path = Path(backend_config.folder) / f"meeting-{uuid.uuid4().hex}"
-        join = partial(_join, backend_config.backend, path, world)
+        told = (backend_config.backend, path, world)
         ranks = range(world if world > 1 else 0)
-        ray.get([worker_group.execute_single_async(rank, join, rank) for rank in ranks])
+        ray.get([worker_group.execute_single_async(rank, _join, *told, rank) for rank in ranks])
 
     def on_shutdown(self, worker_group: Any, backend_config: FileRendezvous) -> None:  # noqa: ANN401
         worker_group.execute_async(_leave)
