@@ -7,8 +7,8 @@ Metrics reach the store from a file of rows that the training appends to (:class
 store that stays away loses nothing, and slows nothing down.
 """
 
-__all__ = ["Follower", "Sender", "StageRun", "Tracker", "connect", "default_store", "reaching",
-           "serve", "store_uri", "uri"]  # fmt: skip
+__all__ = ["Follower", "Sender", "StageRun", "Tracker", "connect", "default_store", "lasting",
+           "reaching", "serve", "store_uri", "uri"]  # fmt: skip
 
 import json
 import logging
@@ -221,7 +221,7 @@ class StageRun:
             try:
                 return self.client.log_batch(self.id, **batch)
             except MlflowException as error:
-                if error.error_code in LASTING:
+                if lasting(error):
                     raise
                 log.warning("MLflow did not take a batch, tried again in %g s: %s", pause, error)
                 time.sleep(pause)
@@ -369,6 +369,11 @@ def reaching() -> Iterator[None]:
     except MlflowException as error:
         line = " ".join(str(error).split())[:300]
         raise StageFailed(f"MLflow at {without_password(uri())}: {line}") from error
+
+
+def lasting(error: MlflowException) -> bool:
+    """Whether the store will refuse the same again."""
+    return error.error_code in LASTING
 
 
 def connect(experiment: str, key: str) -> Tracker:

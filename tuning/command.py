@@ -65,6 +65,7 @@ def _one_thread(recipe: DensityConfig) -> DensityConfig:
 def density(words: Sequence[str]) -> int:
     """Searches settings of the density pipeline."""
     options, config = parse_tune(words)
+    from pipelines.engine import Retries
     from pipelines.runner import Run
     from tuning.pipeline import TUNE
 
@@ -77,6 +78,7 @@ def density(words: Sequence[str]) -> int:
         recipe=options.recipe,
         workers=config.base.cluster.workers,
         force=options.force,
+        retries=Retries(options.retries, options.retry_pause),
     )
     if options.resume:
         _check_begun(run)

@@ -6,6 +6,7 @@ import logging
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -17,9 +18,10 @@ from redun.executors.base import Executor
 from redun.scheduler import Job
 
 from pipelines import cluster
+from pipelines.engine.retries import Retries, passing
 from pipelines.engine.stage import KEY_LENGTH, Context, call
 from pipelines.engine.turns import ALONE, Amounts, Turns
-from pipelines.faults import failure
+from pipelines.faults import failure, told
 
 NEEDS: dict[str, Callable[[Any], Amounts]] = {
     "train": lambda config: config.needs,
@@ -75,12 +77,16 @@ class Progress(Protocol):
     def finished(self, stage: str, key: str) -> None:
         """It ended well."""
 
+    def retried(self, stage: str, error: str, pause: float) -> None:
+        """It failed, and will be tried again in so many seconds."""
+
 
 class Host(Protocol):
     """What executors ask of the engine."""
 
     progress: Progress
     workers: int
+    retries: Retries
 
     def context(self) -> Context:
         """Returns the context of the stages that run."""
@@ -101,10 +107,29 @@ class StageExecutor(Executor):
     def submit(self, job: Job) -> None:
         """Starts a stage that was not found in the store."""
         assert job.args is not None and job.eval_hash is not None
-        context = self.engine.context()
+        self.engine.context()
         self.engine.progress.started(job.task.name, job.eval_hash[:KEY_LENGTH])
-        future = self._start(job.task.load_module, job.task.fullname, *job.args, context)
-        future.add_done_callback(partial(self._done, job))
+        self._attempt(job, 0)
+
+    def _attempt(self, job: Job, number: int) -> None:
+        """Starts a stage; the first attempt has the number 0."""
+        task, context = job.task, self.engine.context()
+        future = self._start(task.load_module, task.fullname, *job.args, context)
+        future.add_done_callback(partial(self._done, job, number))
+
+    def _done(self, job: Job, number: int, future: Future) -> None:
+        error, retries = future.exception(), self.engine.retries
+        if error is None or number >= retries.count or not passing(error):
+            self._ended(job, future)
+            return
+        log.warning("%s failed, and is tried again", job.task.name, exc_info=error)
+        pause = retries.before(number)
+        self.engine.progress.retried(job.task.name, told(error), pause)
+        self._later(pause, partial(self._attempt, job, number + 1))
+
+    def _later(self, pause: float, attempt: Callable[[], None]) -> None:
+        time.sleep(pause)
+        attempt()
 
     def _start(self, *words: Any) -> Future:  # noqa: ANN401
         future: Future = Future()
@@ -114,7 +139,7 @@ class StageExecutor(Executor):
             future.set_exception(error)
         return future
 
-    def _done(self, job: Job, future: Future) -> None:
+    def _ended(self, job: Job, future: Future) -> None:
         assert self._scheduler is not None
         error = future.exception()
         if error is None:
@@ -156,11 +181,21 @@ class RayExecutor(StageExecutor):
     def _rejected(self, job: Job, error: Exception) -> None:
         future: Future = Future()
         future.set_exception(error)
-        self._done(job, future)
+        self._ended(job, future)
 
-    def _done(self, job: Job, future: Future) -> None:
+    def _later(self, pause: float, attempt: Callable[[], None]) -> None:
+        """Attempts from a thread of its own: others go on meanwhile."""
+        timer = threading.Timer(pause, self._unless_stopped, [attempt])
+        timer.daemon = True
+        timer.start()
+
+    def _unless_stopped(self, attempt: Callable[[], None]) -> None:
+        if not self.turns.closed:
+            attempt()
+
+    def _ended(self, job: Job, future: Future) -> None:
         try:
-            super()._done(job, future)
+            super()._ended(job, future)
         finally:
             if job.task.name in NEEDS:
                 # Not in Ray's own thread, which calls this.

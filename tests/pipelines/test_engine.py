@@ -77,6 +77,9 @@ class Silent:
     def finished(self, stage, key):
         pass
 
+    def retried(self, stage, error, pause):
+        pass
+
 
 @pytest.fixture
 def engine(tracking_home):
