@@ -281,16 +281,21 @@ def _json(config: Section) -> Any:  # noqa: ANN401
     return config.model_dump(mode="json")
 
 
+def _finished() -> bool:
+    """Whether the store has an artefact of a stage that took long."""
+    return any(path.name != "prepare" for path in (store.home() / "artefacts").glob("*"))
+
+
 @contextmanager
 def _clean_home() -> Iterator[None]:
-    """Takes back a store that bad input made, if nobody else has begun to use it."""
+    """Takes back a store that bad input made, if nothing is finished and nobody else uses it."""
     fresh, parent = not store.home().exists(), store.home().parent
     made = not parent.exists()
     with store.alone() as alone:
         try:
             yield
         except BadInput:
-            if fresh and alone():
+            if fresh and not _finished() and alone():
                 shutil.rmtree(store.home(), ignore_errors=True)
                 if made:
                     with suppress(OSError):

@@ -118,18 +118,21 @@ class StageExecutor(Executor):
         future.add_done_callback(partial(self._done, job, number))
 
     def _done(self, job: Job, number: int, future: Future) -> None:
-        error, retries = future.exception(), self.engine.retries
-        if error is None or number >= retries.count or not passing(error):
+        error = future.exception()
+        if error is None or not self._to_try_again(number, error):
             self._ended(job, future)
             return
         log.warning("%s failed, and is tried again", job.task.name, exc_info=error)
-        pause = retries.before(number)
+        pause = self.engine.retries.before(number)
         self.engine.progress.retried(job.task.name, told(error), pause)
-        self._later(pause, partial(self._attempt, job, number + 1))
+        self._later(pause, job, number + 1)
 
-    def _later(self, pause: float, attempt: Callable[[], None]) -> None:
+    def _to_try_again(self, number: int, error: BaseException) -> bool:
+        return number < self.engine.retries.count and passing(error)
+
+    def _later(self, pause: float, job: Job, number: int) -> None:
         time.sleep(pause)
-        attempt()
+        self._attempt(job, number)
 
     def _start(self, *words: Any) -> Future:  # noqa: ANN401
         future: Future = Future()
@@ -183,15 +186,23 @@ class RayExecutor(StageExecutor):
         future.set_exception(error)
         self._ended(job, future)
 
-    def _later(self, pause: float, attempt: Callable[[], None]) -> None:
+    def _to_try_again(self, number: int, error: BaseException) -> bool:
+        """What is stopped fails too."""
+        return not self.turns.closed and super()._to_try_again(number, error)
+
+    def _later(self, pause: float, job: Job, number: int) -> None:
         """Attempts from a thread of its own: others go on meanwhile."""
-        timer = threading.Timer(pause, self._unless_stopped, [attempt])
+        timer = threading.Timer(pause, self._again, [job, number])
         timer.daemon = True
         timer.start()
 
-    def _unless_stopped(self, attempt: Callable[[], None]) -> None:
-        if not self.turns.closed:
-            attempt()
+    def _again(self, job: Job, number: int) -> None:
+        if self.turns.closed:
+            return
+        try:
+            self._attempt(job, number)
+        except Exception as error:  # noqa: BLE001  (handed on to the scheduler)
+            self._rejected(job, error)
 
     def _ended(self, job: Job, future: Future) -> None:
         try:

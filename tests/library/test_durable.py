@@ -52,7 +52,7 @@ def test_checkpoints_are(tmp_path, calls):
 
 
 def test_prepared_data_are(tmp_path, calls):
-    prepare("digits", tmp_path / "data", rows=300)
+    prepare("digits", tmp_path / "data", rows=600)
     files = [path.name for path in (tmp_path / "data").iterdir()]
     assert "manifest.json" in files
     check(calls, "data", tmp_path.name, files)
