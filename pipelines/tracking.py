@@ -96,9 +96,14 @@ class Tracker:
         found = self._runs("tags.`ebflow.role` = 'pipeline' AND attributes.status = 'FINISHED'")
         return found[0].info.run_id if found else None
 
-    def reclaim(self) -> None:
-        """Marks as killed what a killed driver left running; call it with the pipeline's lock."""
-        for run in self._runs("attributes.status = 'RUNNING'"):
+    def reclaim(self, key: str | None = None) -> None:
+        """Marks as killed what killed processes left running: the pipeline's lock is to be held.
+
+        Arguments:
+            key: Of the stage, if only that one's lock is.
+        """
+        mine = f" AND tags.`ebflow.key` = '{key}'" if key else ""
+        for run in self._runs(f"attributes.status = 'RUNNING'{mine}"):
             self.client.set_terminated(run.info.run_id, "KILLED")
 
     @contextmanager
@@ -116,7 +121,8 @@ class Tracker:
 
     @contextmanager
     def stage(self, stage: str, key: str, *, parent: str) -> Iterator["StageRun"]:
-        """Tracks a stage as a child of the pipeline's run."""
+        """Tracks a stage as a child of the pipeline's run; hold its lock."""
+        self.reclaim(key)
         tags = {"mlflow.parentRunId": parent, "ebflow.stage": stage, "ebflow.key": key}
         run_id = self.start(stage, tags)
         self.client.set_tag(parent, f"ebflow.stage.{stage}", run_id)

@@ -71,6 +71,10 @@ def test_a_killed_stage_is_tried_again(whole, tmp_path):
     out = ends_well(process)
     same(store, whole)
     assert any(re.match(r"train: \w+Error: .*; tried again in 1 s", line) for line in out), out
+    assert [run for run in runs(store) if run[0] == "train"] == [
+        ("train", "KILLED"),
+        ("train", "FINISHED"),
+    ]
     noted(
         2,
         "SIGKILL of the process that a stage runs in",
