@@ -42,9 +42,9 @@ def told(error: BaseException) -> str:
 
 
 def innermost(error: BaseException) -> BaseException:
-    """Follows what Ray wraps around an error: tasks, and the workers of a training."""
+    """Follows what is wrapped around an error: by Ray, of tasks and a training's workers; by SQL."""
     failures = getattr(error, "worker_failures", None) or {}
     inner = getattr(error, "cause", None) or next(iter(failures.values()), None)
-    for name in ("controller_failure", "health_check_failure"):
+    for name in ("controller_failure", "health_check_failure", "orig"):
         inner = inner or getattr(error, name, None)
     return innermost(inner) if isinstance(inner, BaseException) else error

@@ -27,7 +27,6 @@ def test_a_stopped_worker_is_replaced(whole, tmp_path):
     (worker,) = children(process, "RayTrainWorker")
     worker.send_signal(signal.SIGSTOP)
     ends_well(process)
-    assert not worker.is_running()
     same(store, whole)
     assert "health check" in tags(store)["ebflow.failure.1"]
     noted(
