@@ -42,7 +42,7 @@ def told(error: BaseException) -> str:
 
 
 def innermost(error: BaseException) -> BaseException:
-    """Follows what is wrapped around an error: by Ray, of tasks and a training's workers; by SQL."""
+    """Follows what Ray wraps around an error of tasks and workers, and what SQL does."""
     failures = getattr(error, "worker_failures", None) or {}
     inner = getattr(error, "cause", None) or next(iter(failures.values()), None)
     for name in ("controller_failure", "health_check_failure", "orig"):
