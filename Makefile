@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-slow lint clean
+.PHONY: run test test-slow faults lint clean
 
 run: .venv/made  ## The main job: a flow on handwritten digits
 	$(BIN)/ebflow run density
@@ -11,6 +11,11 @@ test: .venv/made
 
 test-slow: .venv/made
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow
+
+faults: .venv/made  ## Harms trainings in every way that they must survive; prints README's table
+	rm -rf runs/faults
+	FAULTS=$(CURDIR)/runs/faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/pipelines/faults
+	$(BIN)/python -m tests.pipelines.faults.table runs/faults
 
 lint: .venv/made
 	$(BIN)/ruff check .

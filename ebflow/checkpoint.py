@@ -1,11 +1,14 @@
 """Checkpoints: a folder of safetensors and JSON, written whole or not at all, never pickle."""
 
-__all__ = ["Checkpoint", "load", "read", "write"]
+__all__ = ["Checkpoint", "check", "load", "read", "seal", "write"]
 
 import hashlib
 import json
 import os
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from .architectures import ARCHITECTURES
 from .data.preprocessing import build
+from .durable import move
 from .errors import BadInput
 from .flow import Flow
 from .provenance import code
@@ -45,24 +49,70 @@ def write(folder: str | Path, checkpoint: Checkpoint) -> None:
     """Writes a checkpoint into a temporary neighbour and renames it to ``folder``.
 
     A checkpoint that was there is renamed first and removed last; ``read`` finds it meanwhile.
+    It is on the disk before it has its name.
+
+    Raises:
+        OSError: If it cannot be written, as on a full disk; what was there before stays.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    with _draft(folder) as temporary:
+        for name in FILES:
+            _save(getattr(checkpoint, name), temporary / f"{name}.safetensors")
+        sums = {name: _sum(temporary / f"{name}.safetensors") for name in FILES}
+        state = seal({**checkpoint.state, "code": code(), "sha256": sums})
+        (temporary / "state.json").write_text(json.dumps(state, indent=1))
+        previous = _previous(folder)
+        if folder.exists():
+            shutil.rmtree(previous, ignore_errors=True)
+            folder.rename(previous)
+        move(temporary, folder)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    """Gives an empty neighbour of a folder, and takes it away again if writing fails."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
+    try:
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file({k: t.detach().contiguous() for k, t in tensors.items()}, path)
+    except safetensors.SafetensorError as error:
+        # safetensors tells the system's error as a text.
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+
+
+def seal(state: dict[str, Any]) -> dict[str, Any]:
+    """Returns a state with the SHA-256 of its own canonical JSON among those of the files."""
+    plain = json.loads(json.dumps(state))
+    plain["sha256"].pop("state", None)
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    plain["sha256"]["state"] = hashlib.sha256(text.encode()).hexdigest()
+    return plain
+
+
+def check(folder: str | Path) -> dict[str, Any]:
+    """Compares every file of a checkpoint with its SHA-256; returns the state.
+
+    Raises:
+        BadInput: if a file is missing or damaged, naming it.
+    """
+    state = _state(Path(folder) / "state.json")
     for name in FILES:
-        tensors = {k: t.detach().contiguous() for k, t in getattr(checkpoint, name).items()}
-        save_file(tensors, temporary / f"{name}.safetensors")
-    sums = {name: _sum(temporary / f"{name}.safetensors") for name in FILES}
-    text = json.dumps({**checkpoint.state, "code": code(), "sha256": sums}, indent=1)
-    (temporary / "state.json").write_text(text)
-    previous = _previous(folder)
-    if folder.exists():
-        shutil.rmtree(previous, ignore_errors=True)
-        folder.rename(previous)
-    temporary.rename(folder)
-    shutil.rmtree(previous, ignore_errors=True)
+        _check(Path(folder) / f"{name}.safetensors", state["sha256"].get(name))
+    return state
 
 
 def read(folder: str | Path, *, only: tuple[str, ...] = FILES) -> Checkpoint:
@@ -124,10 +174,7 @@ def rebuild(spec: dict[str, Any]) -> Flow:
 
 def _tensors(folder: Path, name: str, state: dict[str, Any]) -> dict[str, Tensor]:
     path = folder / f"{name}.safetensors"
-    if not path.is_file():
-        raise BadInput(f"{path}: not found, expected a file of the checkpoint")
-    if _sum(path) != state["sha256"].get(name):
-        raise BadInput(f"{path}: found a damaged file, expected the SHA-256 of its state.json")
+    _check(path, state["sha256"].get(name))
     try:
         # Cloned into memory aligned as torch allocates it: BLAS rounds by alignment.
         return {key: tensor.clone() for key, tensor in load_file(path).items()}
@@ -145,7 +192,16 @@ def _state(path: Path) -> dict[str, Any]:
     for key in ("flow", "sha256"):
         if not isinstance(state, dict) or not isinstance(state.get(key), dict):
             raise BadInput(f"{path}: found no key {key!r}, expected the state of a checkpoint")
+    if seal(state)["sha256"]["state"] != state["sha256"].get("state"):
+        raise BadInput(f"{path}: found a damaged file, expected the SHA-256 that it names")
     return state
+
+
+def _check(path: Path, expected: str | None) -> None:
+    if not path.is_file():
+        raise BadInput(f"{path}: not found, expected a file of the checkpoint")
+    if _sum(path) != expected:
+        raise BadInput(f"{path}: found a damaged file, expected the SHA-256 of its state.json")
 
 
 def _sum(path: Path) -> str:

@@ -242,7 +242,7 @@ class Trainer:
             result = evaluate(flow, split, batch_size=ROWS)
             latent = latent_statistics(flow(next(split.batches(SOME))), seed=self.seed)
             train_nll = -float(flow.log_prob(self._some).mean())
-        now = Standing(self._agreed(result.nll), train_nll, self.train_loss)
+        now = Standing(self.agreed(result.nll), train_nll, self.train_loss)
         best, self.validated = now.nll < self.best.nll, self.step
         metrics = {
             "val/nll": now.nll,
@@ -312,6 +312,14 @@ class Trainer:
             line = " ".join(str(error).split())
             raise BadInput(f"{folder}: does not fit this training: {line}") from error
 
+    def agreed(self, value: float) -> float:
+        """Returns rank 0's value on every rank, so that all decide alike."""
+        if not torch.distributed.is_initialized():
+            return value
+        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(shared, 0)
+        return float(shared)
+
     def _told(self, event: Event) -> Iterator[Event]:
         with self.clock("report"):
             yield event
@@ -346,15 +354,7 @@ class Trainer:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         if self.max_seconds is not None:
-            self.timed = self._agreed(self.seconds) / self.max_seconds
-
-    def _agreed(self, value: float) -> float:
-        """Returns rank 0's value on every rank, so that all decide alike."""
-        if not torch.distributed.is_initialized():
-            return value
-        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
-        torch.distributed.broadcast(shared, 0)
-        return float(shared)
+            self.timed = self.agreed(self.seconds) / self.max_seconds
 
     def _ended(self) -> bool:
         return self.progress >= 1

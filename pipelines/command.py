@@ -129,6 +129,7 @@ def _asked(
     **more: Any,  # noqa: ANN401
 ) -> "Run":
     """Returns the run of a pipeline that the words of ``ebflow run`` ask for."""
+    from pipelines.engine import Retries
     from pipelines.runner import Run
 
     return Run(
@@ -138,5 +139,6 @@ def _asked(
         output=options.output or Path("runs") / pipeline.name / name,
         command=shlex.join(["ebflow", "run", pipeline.name, *words]),
         force=options.force,
+        retries=Retries(options.retries, options.retry_pause),
         **more,
     )

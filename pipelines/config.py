@@ -356,6 +356,13 @@ class ClusterConfig(Section):
     max_failures: int = Field(
         2, ge=0, description="restarts after a dead worker", json_schema_extra=UNKEYED
     )
+    patience: float = Field(
+        1800.0,
+        gt=0,
+        description="seconds without a log event or a validation after which a worker counts as "
+        "hung and dead",
+        json_schema_extra=UNKEYED,
+    )
 
 
 class EvaluateConfig(Section):

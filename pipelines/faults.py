@@ -1,6 +1,6 @@
 """From an error of a stage, wherever it was raised, to one line for the user."""
 
-__all__ = ["Diverged", "StageFailed", "failure", "told"]
+__all__ = ["Diverged", "StageFailed", "failure", "innermost", "told"]
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class Diverged(StageFailed):
 
 def failure(error: BaseException) -> BadInput | StageFailed:
     """Returns what to tell the user of an error that came back from a stage."""
-    cause = _innermost(error)
+    cause = innermost(error)
     line = " ".join(str(cause).split())
     if isinstance(cause, BadInput):
         return BadInput(line)
@@ -37,14 +37,14 @@ def failure(error: BaseException) -> BadInput | StageFailed:
 
 def told(error: BaseException) -> str:
     """Returns kind and message of what is behind an error, in one line."""
-    cause = _innermost(error)
+    cause = innermost(error)
     return f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:400]
 
 
-def _innermost(error: BaseException) -> BaseException:
-    """Follows what Ray wraps around an error: tasks, and the workers of a training."""
+def innermost(error: BaseException) -> BaseException:
+    """Follows what Ray wraps around an error of tasks and workers, and what SQL does."""
     failures = getattr(error, "worker_failures", None) or {}
     inner = getattr(error, "cause", None) or next(iter(failures.values()), None)
-    for name in ("controller_failure", "health_check_failure"):
+    for name in ("controller_failure", "health_check_failure", "orig"):
         inner = inner or getattr(error, name, None)
-    return _innermost(inner) if isinstance(inner, BaseException) else error
+    return innermost(inner) if isinstance(inner, BaseException) else error

@@ -4,7 +4,7 @@ __all__ = ["writing"]
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TALKERS = ("alembic", "mlflow", "ray", "redun")
@@ -13,9 +13,12 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Sends all logs and warnings to a file, at level INFO; appends to it."""
+    """Sends all logs and warnings to a file, at level INFO; appends to it.
+
+    What a full disk does not take is lost, and stops nothing.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path)
+    handler = _Unperturbed(path)
     handler.setFormatter(logging.Formatter(FORMAT))
     root = logging.getLogger()
     root.addHandler(handler)
@@ -30,4 +33,10 @@ def writing(path: Path) -> Iterator[None]:
     finally:
         logging.captureWarnings(False)
         root.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
+
+
+class _Unperturbed(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Does nothing, where logging would write a traceback to the user's terminal."""

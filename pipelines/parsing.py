@@ -60,6 +60,10 @@ class Running:
     """folder for the results; None: runs/PIPELINE/NAME"""
     force: bool = False
     """run every stage again"""
+    retries: int = 2
+    """times that a stage is tried again after a failure of a disk, the network or a node"""
+    retry_pause: float = 5.0
+    """seconds before it is, the first time; each time twice as long"""
     dry_run: bool = False
     """print the configuration and which stages would run; write nothing"""
     config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None

@@ -25,13 +25,16 @@ class Job:
     Arguments:
         path: The file; stages that write none tell nothing.
         text: What to show until it tells something.
+        notes: What the user is still to be told.
+        noted: Kinds of rows of which there was a note: validations get one.
     """
 
     path: Path
     text: str = ""
     began: float = field(default_factory=time.monotonic)
     share: float = 0.0
-    note: str = ""
+    notes: list[str] = field(default_factory=list)
+    noted: set[str] = field(default_factory=set)
     nll: float = float("nan")
     offset: int = 0
 
@@ -39,10 +42,17 @@ class Job:
         """Reads what is new; returns whether something is."""
         found, self.offset = rows.read(self.path, self.offset)
         for row in found:
-            self.note, self.share = row.get("note") or self.note, row["share"]
+            self._note(row)
+            self.share = row["share"]
             self.nll = row["metrics"].get("val/nll", self.nll)
             self.text = row.get("text") or f"step {row['step']}, validation NLL {self.nll:.2f}"
         return bool(found)
+
+    def _note(self, row: rows.Row) -> None:
+        kind = row["kind"]
+        if row.get("note") and (kind != "validate" or kind not in self.noted):
+            self.notes.append(row["note"])
+            self.noted.add(kind)
 
 
 @dataclass
@@ -122,6 +132,13 @@ class Progress:
         counted = f" ({shown.text})" if shown.count > 1 else ""
         self._line(f"{stage}: done in {time.monotonic() - job.began:.1f} s{counted}")
 
+    def retried(self, stage: str, error: str, pause: float) -> None:
+        """Says that a job failed and will be tried again, after so many seconds."""
+        self._tell(stage, f"{error}; tried again in {pause:g} s")
+
+    def _tell(self, stage: str, note: str) -> None:
+        self.console.print(f"{stage}: {note}", highlight=False, soft_wrap=True)
+
     def _update(self, shown: Stage) -> None:
         total = 1.0 if shown.share else None
         self.bars.update(shown.bar, total=total, completed=shown.share, news=shown.text)
@@ -143,11 +160,10 @@ class Progress:
     def _look(self, name: str, late: bool) -> list[str]:
         """Shows what the jobs of a stage tell; returns a line of it if one is due."""
         shown = self.stages[name]
-        notes = [job.note for job in shown.jobs.values()]
         told = [job.look() for job in shown.jobs.values()]
-        for job, before in zip(shown.jobs.values(), notes, strict=True):
-            if job.note and not before:
-                self.console.print(f"{name}: {job.note}", highlight=False)
+        for job in shown.jobs.values():
+            while job.notes:
+                self._tell(name, job.notes.pop(0))
         if not any(told):
             return []
         self._update(shown)

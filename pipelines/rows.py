@@ -23,10 +23,16 @@ Row = dict[str, Any]
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
-    """Appends rows."""
+    """Appends rows, in one piece where the disk has room for it.
+
+    Raises:
+        OSError: If it has not; a row may be left torn.
+    """
     text = "".join(json.dumps(row) + "\n" for row in rows).encode()
     with path.open("ab", buffering=0) as stream:
-        stream.write(_mended(path) + text)
+        left = memoryview(_mended(path) + text)
+        while left:
+            left = left[stream.write(left) :]
 
 
 def _mended(path: Path) -> bytes:

@@ -20,7 +20,7 @@ from ebflow.urls import is_url, without_password
 from pipelines import engine, store
 from pipelines.config import Section
 from pipelines.config_files import dump
-from pipelines.engine import Artefact, Context, Engine, Outcome
+from pipelines.engine import Artefact, Context, Engine, Outcome, Retries
 from pipelines.logs import writing
 from pipelines.notes import NOTE, note
 from pipelines.pipeline import Pipeline
@@ -43,6 +43,7 @@ class Run:
         recipe: The named configuration that it started from, if it did.
         workers: Training processes, for which an embedded Ray has room.
         force: Whether to run every stage again.
+        retries: How often a stage is tried again after a failure that may pass.
     """
 
     pipeline: Pipeline
@@ -53,6 +54,7 @@ class Run:
     recipe: str | None = None
     workers: int = 1
     force: bool = False
+    retries: Retries = Retries()
 
 
 def check(run: Run) -> Any:  # noqa: ANN401
@@ -112,6 +114,7 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
                 progress=progress,
                 workers=run.workers,
                 force=run.force,
+                retries=run.retries,
             )
             outcome = stages.run(run.pipeline.graph(run.config, inputs))
             progress.started("track", "")
@@ -278,16 +281,21 @@ def _json(config: Section) -> Any:  # noqa: ANN401
     return config.model_dump(mode="json")
 
 
+def _finished() -> bool:
+    """Whether the store has an artefact of a stage that took long."""
+    return any(path.name != "prepare" for path in (store.home() / "artefacts").glob("*"))
+
+
 @contextmanager
 def _clean_home() -> Iterator[None]:
-    """Takes back a store that bad input made, if nobody else has begun to use it."""
+    """Takes back a store that bad input made, if nothing is finished and nobody else uses it."""
     fresh, parent = not store.home().exists(), store.home().parent
     made = not parent.exists()
     with store.alone() as alone:
         try:
             yield
         except BadInput:
-            if fresh and alone():
+            if fresh and not _finished() and alone():
                 shutil.rmtree(store.home(), ignore_errors=True)
                 if made:
                     with suppress(OSError):

@@ -35,6 +35,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ebflow.durable import move
 from ebflow.errors import BadInput
 from ebflow.urls import is_url, without_password
 
@@ -130,15 +131,18 @@ def record(stage: str, key: str) -> Record | None:
 
 
 def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Record:
-    """Moves a finished folder to its place and records it; what was there before goes."""
+    """Moves a finished folder to its place and records it; what was there before goes.
+
+    Both are on the disk before they have their names.
+    """
     final = artefact(stage, key)
     final.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(final, ignore_errors=True)
-    os.replace(folder, final)
+    move(folder, final)
     made = Record(digest(final), run_id)
     draft = final.with_suffix(".json.new")
     draft.write_text(json.dumps(asdict(made), indent=1) + "\n")
-    os.replace(draft, final.with_suffix(".json"))
+    move(draft, final.with_suffix(".json"))
     return made
 
 

@@ -7,8 +7,8 @@ Metrics reach the store from a file of rows that the training appends to (:class
 store that stays away loses nothing, and slows nothing down.
 """
 
-__all__ = ["Follower", "Sender", "StageRun", "Tracker", "connect", "default_store", "reaching",
-           "serve", "store_uri", "uri"]  # fmt: skip
+__all__ = ["Follower", "Sender", "StageRun", "Tracker", "connect", "default_store", "lasting",
+           "reaching", "serve", "store_uri", "uri"]  # fmt: skip
 
 import json
 import logging
@@ -96,9 +96,14 @@ class Tracker:
         found = self._runs("tags.`ebflow.role` = 'pipeline' AND attributes.status = 'FINISHED'")
         return found[0].info.run_id if found else None
 
-    def reclaim(self) -> None:
-        """Marks as killed what a killed driver left running; call it with the pipeline's lock."""
-        for run in self._runs("attributes.status = 'RUNNING'"):
+    def reclaim(self, key: str | None = None) -> None:
+        """Marks as killed what killed processes left running: the pipeline's lock is to be held.
+
+        Arguments:
+            key: Of the stage, if only that one's lock is.
+        """
+        mine = f" AND tags.`ebflow.key` = '{key}'" if key else ""
+        for run in self._runs(f"attributes.status = 'RUNNING'{mine}"):
             self.client.set_terminated(run.info.run_id, "KILLED")
 
     @contextmanager
@@ -116,7 +121,8 @@ class Tracker:
 
     @contextmanager
     def stage(self, stage: str, key: str, *, parent: str, title: str = "") -> Iterator["StageRun"]:
-        """Tracks a stage as a child of the pipeline's run; its name has the title, if any."""
+        """Tracks a stage as a child of the pipeline's run, by its title if any; hold its lock."""
+        self.reclaim(key)
         tags = {"mlflow.parentRunId": parent, "ebflow.stage": stage, "ebflow.key": key}
         run_id = self.start(" · ".join(filter(None, (stage, title))), tags)
         self.client.set_tag(parent, f"ebflow.stage.{stage}", run_id)
@@ -221,7 +227,7 @@ class StageRun:
             try:
                 return self.client.log_batch(self.id, **batch)
             except MlflowException as error:
-                if error.error_code in LASTING:
+                if lasting(error):
                     raise
                 log.warning("MLflow did not take a batch, tried again in %g s: %s", pause, error)
                 time.sleep(pause)
@@ -373,6 +379,11 @@ def reaching() -> Iterator[None]:
     except MlflowException as error:
         line = " ".join(str(error).split())[:300]
         raise StageFailed(f"MLflow at {without_password(uri())}: {line}") from error
+
+
+def lasting(error: MlflowException) -> bool:
+    """Whether the store will refuse the same again."""
+    return error.error_code in LASTING
 
 
 def connect(experiment: str, key: str) -> Tracker:

@@ -1,9 +1,8 @@
 """From a configuration to a trainer, and the loop that each Ray worker runs around it."""
 
-__all__ = ["SAVE_S", "Reporter", "RowWriter", "build", "fit", "row", "worker"]
+__all__ = ["CHECKPOINTS", "SAVE_S", "FailureWriter", "Reporter", "build", "fit", "row", "worker"]
 
-import math
-import tempfile
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -17,6 +16,7 @@ from torch import nn
 
 from ebflow import objectives, schedules
 from ebflow.anchor import Anchor
+from ebflow.checkpoints import Checkpoints
 from ebflow.data.augment import AUGMENTATIONS, Augmentation, Composed, Noise
 from ebflow.data.loader import Dataset
 from ebflow.data.preprocessing import Preprocessing
@@ -32,11 +32,16 @@ from pipelines.environment import embedded
 from pipelines.faults import told
 from pipelines.nets import net
 from pipelines.rendezvous import FileRendezvous
+from pipelines.watchdog import Watchdog, hung
 
 OF_THE_LOSS = ("sigma_end", "levels", "weight", "every")
 """Options of an objective that are no argument of its function."""
 
+CHECKPOINTS = "checkpoints"
+"""Folder of the checkpoints below that of the training."""
+
 REPORT_S = 1.0
+HEALTH_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 START_LIMIT = 5
 """Starts of the worker group that may time out before the training fails."""
 SAVE_S = 20.0
@@ -161,11 +166,12 @@ def _schedule(config: TrainConfig) -> schedules.Schedule:
 
 
 def worker(job: dict[str, Any]) -> dict[str, Any]:
-    """Trains on one Ray worker, from the last checkpoint on if there is one.
+    """Trains on one Ray worker, from the last sound checkpoint on if there is one.
 
     Arguments:
         job: ``config`` (fields of :class:`Training`), ``data`` (the prepared folder), ``front``
-            (the file of the fitted chain) and ``store`` (the id of the store that they lie in).
+            (the file of the fitted chain), ``work`` (where checkpoints are) and ``store`` (the id
+            of the store that all of them lie in).
 
     Returns:
         ``error``, the same on all workers, which no restart would mend; or else what
@@ -180,17 +186,19 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(config.train.threads)
     context = ray.train.get_context()
     shard = (context.get_world_rank(), context.get_world_size())
+    work = Path(job["work"])
     try:
-        trainer = build(
-            config,
-            Dataset(job["data"]),
-            Preprocessing.load(Path(job["front"])),
-            device=_device(config.cluster),
-            shard=shard,
-            wrap=_wrap(config.cluster),
-        )
-        _resume(trainer)
-        return {"began": time.time(), **_run(trainer, shard)}
+        with Watchdog(work, shard[0], config.cluster.patience) as watchdog:
+            trainer = build(
+                config,
+                Dataset(job["data"]),
+                Preprocessing.load(Path(job["front"])),
+                device=_device(config.cluster),
+                shard=shard,
+                wrap=_wrap(config.cluster),
+            )
+            reporter = _resumed(trainer, shard, work)
+            return {"began": time.time(), **_run(reporter, watchdog)}
     except (BadInput, NonFinite) as error:
         return {"error": error}
 
@@ -203,10 +211,10 @@ def _device(config: ClusterConfig) -> torch.device:
     return device
 
 
-def _run(trainer: Trainer, shard: tuple[int, int]) -> dict[str, Any]:
-    reporter = Reporter(trainer, shard)
-    for event in trainer.run():
+def _run(reporter: "Reporter", watchdog: Watchdog) -> dict[str, Any]:
+    for event in reporter.trainer.run():
         reporter.tell(event)
+        watchdog.feed()
     return reporter.finish()
 
 
@@ -218,11 +226,14 @@ def _wrap(config: ClusterConfig) -> Callable[[nn.Module], nn.Module]:
     return partial(nn.parallel.DistributedDataParallel, broadcast_buffers=False)
 
 
-def _resume(trainer: Trainer) -> None:
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            trainer.resume(folder)
+def _resumed(trainer: Trainer, shard: tuple[int, int], work: Path) -> "Reporter":
+    """Lets a trainer go on from the newest sound checkpoint, which rank 0 names for all."""
+    checkpoints = Checkpoints(work / CHECKPOINTS)
+    found, note = checkpoints.newest() if shard[0] == 0 else (None, "")
+    step = int(trainer.agreed(-1 if found is None else found))
+    if step >= 0:
+        trainer.resume(str(checkpoints.path(step)))
+    return Reporter(trainer, shard, work, note)
 
 
 def row(trainer: Trainer, kind: str, metrics: Mapping[str, float], note: str = "") -> rows.Row:
@@ -238,17 +249,24 @@ def row(trainer: Trainer, kind: str, metrics: Mapping[str, float], note: str = "
 
 
 class Reporter:
-    """Reports what a trainer tells, seldom enough to cost little, on all ranks alike.
+    """Writes down and reports what a trainer tells, seldom enough to cost little.
+
+    All ranks report alike, in Ray Train and so to each other; rank 0 writes. What led to a
+    checkpoint is in the file of rows before the checkpoint is there.
 
     Arguments:
         trainer: The trainer.
         shard: Rank and number of workers.
+        work: Folder of the checkpoints and the file of rows.
+        note: What to tell the user first.
     """
 
-    def __init__(self, trainer: Trainer, shard: tuple[int, int]) -> None:
+    def __init__(
+        self, trainer: Trainer, shard: tuple[int, int], work: Path, note: str = ""
+    ) -> None:
         self.trainer, self.rank, self.world = trainer, *shard
-        self.rows = [row(trainer, rows.RESUMED, {})] if trainer.step else []
-        self.nll = math.inf
+        self.checkpoints, self.file = Checkpoints(work / CHECKPOINTS), work / rows.FILE
+        self.rows = [row(trainer, rows.RESUMED, {}, note)] if trainer.step or note else []
         self.reported = self.saved = time.monotonic()
 
     def tell(self, event: Event) -> None:
@@ -258,22 +276,17 @@ class Reporter:
         """
         self.rows.append(row(self.trainer, event.kind, event.metrics, event.note))
         validated = event.kind == "validate"
-        self.nll = event.metrics["val/nll"] if validated else self.nll
         if self.trainer.verdict:
             return
-        if validated and (event.best or self._agreed(self.saved, SAVE_S)):
+        if validated and (event.best or self._late(self.saved, SAVE_S)):
             self.save()
-        elif self._agreed(self.reported, REPORT_S):
-            self._report(None)
+        elif self._late(self.reported, REPORT_S):
+            self._report()
 
     def save(self) -> None:
-        """Reports what is left, with a checkpoint."""
-        with tempfile.TemporaryDirectory() as folder:
-            path, checkpoint = str(Path(folder) / "checkpoint"), None
-            self.trainer.save(path)
-            if self.rank == 0:
-                checkpoint = ray.train.Checkpoint.from_directory(path)
-            self._report(checkpoint)
+        """Reports what is left, and writes a checkpoint."""
+        self._report()
+        self.checkpoints.save(self.trainer)
         self.saved = time.monotonic()
 
     def finish(self) -> dict[str, Any]:
@@ -288,43 +301,25 @@ class Reporter:
             "seconds": dict(trainer.clock.totals),
         }
 
-    def _report(self, checkpoint: ray.train.Checkpoint | None) -> None:
-        ray.train.report({"rows": self.rows, "val/nll": self.nll}, checkpoint=checkpoint)
+    def _report(self) -> None:
+        if self.rank == 0:
+            rows.append(self.file, self.rows)
+        ray.train.report({"rows": self.rows})
         self.rows, self.reported = [], time.monotonic()
 
-    def _agreed(self, since: float, seconds: float) -> bool:
-        late = time.monotonic() - since > seconds
-        if self.world == 1:
-            return late
-        shared = torch.tensor([float(late)], device=self.trainer.device)
-        torch.distributed.broadcast(shared, 0)
-        return bool(shared)
+    def _late(self, since: float, seconds: float) -> bool:
+        return bool(self.trainer.agreed(time.monotonic() - since > seconds))
 
 
-class RowWriter(ray.train.UserCallback):
-    """Appends the rows that rank 0 reports, and workers' failures, to a file.
-
-    Runs in Ray Train's controller.
+class FailureWriter(ray.train.UserCallback):
+    """Appends workers' failures to the file of rows; runs in Ray Train's controller.
 
     Arguments:
-        path: The file.
+        work: Folder of the file, and of what watchdogs leave.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.last = {"step": 0, "share": 0.0}
-
-    def after_report(
-        self,
-        run_context: Any,  # noqa: ANN401
-        metrics: list[dict[str, Any]],
-        checkpoint: ray.train.Checkpoint | None,
-    ) -> None:
-        """Appends the rows of one report."""
-        found = metrics[0]["rows"]
-        rows.append(self.path, found)
-        if found:
-            self.last = {name: found[-1][name] for name in self.last}
+    def __init__(self, work: Path) -> None:
+        self.work = work
 
     def after_exception(
         self,
@@ -332,9 +327,14 @@ class RowWriter(ray.train.UserCallback):
         worker_exceptions: dict[int, Exception],
     ) -> None:
         """Appends what befell the workers that failed together, as one row."""
-        failed = [f"worker {rank}: {told(e)}" for rank, e in sorted(worker_exceptions.items())]
-        row = {"kind": rows.FAILURE, "time": time.time(), "metrics": {}, "note": "; ".join(failed)}
-        rows.append(self.path, [{**row, **self.last}])
+        failed = (
+            f"worker {rank}: {hung(self.work, rank) or told(error)}"
+            for rank, error in sorted(worker_exceptions.items())
+        )
+        last = next(reversed(rows.read(self.work / rows.FILE)[0]), {"step": 0, "share": 0.0})
+        row = {"kind": rows.FAILURE, "step": last["step"], "share": last["share"],
+               "time": time.time(), "metrics": {}, "note": "; ".join(failed)}  # fmt: skip
+        rows.append(self.work / rows.FILE, [row])
 
 
 def fit(
@@ -351,11 +351,13 @@ def fit(
         data: The prepared folder.
         front: The file of the fitted chain.
         work: Where checkpoints and rows go.
-        callbacks: Are told of every report, besides the writer of the rows.
+        callbacks: Are told of every report.
     """
     fields = config.model_dump(mode="json")
-    inputs = {"data": str(data), "front": str(front)}
-    job = {"config": fields, **inputs, "store": store.identity()}
+    folders = {"data": str(data), "front": str(front), "work": str(work)}
+    job = {"config": fields, **folders, "store": store.identity()}
+    # What Ray itself can see: a process that answers no more.
+    os.environ[HEALTH_TIMEOUT] = str(config.cluster.patience)
     return ray.train.torch.TorchTrainer(
         worker,
         train_loop_config=job,
@@ -369,12 +371,7 @@ def fit(
             failure_config=ray.train.FailureConfig(
                 max_failures=config.cluster.max_failures, controller_failure_limit=START_LIMIT
             ),
-            checkpoint_config=ray.train.CheckpointConfig(
-                num_to_keep=1,
-                checkpoint_score_attribute="val/nll",
-                checkpoint_score_order="min",
-            ),
-            callbacks=[RowWriter(work / rows.FILE), *callbacks],
+            callbacks=[FailureWriter(work), *callbacks],
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     ).fit()

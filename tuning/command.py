@@ -120,6 +120,7 @@ def _asked(
     recipe: str | None = None,
     workers: int = 1,
 ) -> "Run":
+    from pipelines.engine import Retries
     from pipelines.runner import Run
     from tuning.pipeline import pipeline
     from tuning.problems import problem
@@ -134,6 +135,7 @@ def _asked(
         recipe=recipe,
         workers=workers,
         force=options.force,
+        retries=Retries(options.retries, options.retry_pause),
     )
 
 

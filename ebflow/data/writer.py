@@ -2,7 +2,6 @@
 
 __all__ = ["ShardWriter", "staged"]
 
-import os
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ebflow.data.schema import Shard, file_sha256
+from ebflow.durable import move
 from ebflow.errors import BadInput
 
 GROUP_BYTES = 4 << 20
@@ -37,7 +37,7 @@ def staged(output: Path) -> Iterator[Path]:
             temporary.mkdir(parents=True)
         yield temporary
         with _making(output):
-            os.rename(temporary, output)
+            move(temporary, output)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         for parent in made:

@@ -14,6 +14,7 @@ __all__ = [
     "Engine",
     "Fate",
     "Outcome",
+    "Retries",
     "Source",
     "plan",
     "run_stage",
@@ -37,6 +38,7 @@ from redun.executors.base import Executor
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.engine.executors import Planned, Planner, Progress, RayExecutor, StageExecutor
+from pipelines.engine.retries import SOME, Retries
 from pipelines.engine.stage import TITLED, Context, run_stage
 from pipelines.engine.values import Artefact, Source
 from pipelines.faults import StageFailed, failure
@@ -93,6 +95,7 @@ class Engine:
         progress: Is told of the stages that run.
         workers: Training processes, for an embedded Ray.
         force: Whether to run every stage again.
+        retries: How often a stage is tried again after a failure that may pass.
     """
 
     def __init__(
@@ -102,9 +105,11 @@ class Engine:
         progress: Progress,
         workers: int = 1,
         force: bool = False,
+        retries: Retries = SOME,
     ) -> None:
         self._open_context = open_context
         self.progress, self.workers, self.force = progress, workers, force
+        self.retries = retries
 
     @cached_property
     def _context(self) -> Context:

@@ -6,6 +6,7 @@ import logging
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -17,9 +18,10 @@ from redun.executors.base import Executor
 from redun.scheduler import Job
 
 from pipelines import cluster
+from pipelines.engine.retries import Retries, passing
 from pipelines.engine.stage import KEY_LENGTH, Context, call
 from pipelines.engine.turns import ALONE, Amounts, Turns
-from pipelines.faults import failure
+from pipelines.faults import failure, told
 
 NEEDS: dict[str, Callable[[Any], Amounts]] = {
     "preprocess": lambda config: config.needs,
@@ -77,12 +79,16 @@ class Progress(Protocol):
     def finished(self, stage: str, key: str) -> None:
         """It ended well."""
 
+    def retried(self, stage: str, error: str, pause: float) -> None:
+        """It failed, and will be tried again in so many seconds."""
+
 
 class Host(Protocol):
     """What executors ask of the engine."""
 
     progress: Progress
     workers: int
+    retries: Retries
 
     def context(self) -> Context:
         """Returns the context of the stages that run."""
@@ -103,10 +109,32 @@ class StageExecutor(Executor):
     def submit(self, job: Job) -> None:
         """Starts a stage that was not found in the store."""
         assert job.args is not None and job.eval_hash is not None
-        context = self.engine.context()
+        self.engine.context()
         self.engine.progress.started(job.task.name, job.eval_hash[:KEY_LENGTH])
-        future = self._start(job.task.load_module, job.task.fullname, *job.args, context)
-        future.add_done_callback(partial(self._done, job))
+        self._attempt(job, 0)
+
+    def _attempt(self, job: Job, number: int) -> None:
+        """Starts a stage; the first attempt has the number 0."""
+        task, context = job.task, self.engine.context()
+        future = self._start(task.load_module, task.fullname, *job.args, context)
+        future.add_done_callback(partial(self._done, job, number))
+
+    def _done(self, job: Job, number: int, future: Future) -> None:
+        error = future.exception()
+        if error is None or not self._to_try_again(number, error):
+            self._ended(job, future)
+            return
+        log.warning("%s failed, and is tried again", job.task.name, exc_info=error)
+        pause = self.engine.retries.before(number)
+        self.engine.progress.retried(job.task.name, told(error), pause)
+        self._later(pause, job, number + 1)
+
+    def _to_try_again(self, number: int, error: BaseException) -> bool:
+        return number < self.engine.retries.count and passing(error)
+
+    def _later(self, pause: float, job: Job, number: int) -> None:
+        time.sleep(pause)
+        self._attempt(job, number)
 
     def _start(self, *words: Any) -> Future:  # noqa: ANN401
         future: Future = Future()
@@ -116,7 +144,7 @@ class StageExecutor(Executor):
             future.set_exception(error)
         return future
 
-    def _done(self, job: Job, future: Future) -> None:
+    def _ended(self, job: Job, future: Future) -> None:
         assert self._scheduler is not None
         error = future.exception()
         if error is None:
@@ -158,11 +186,29 @@ class RayExecutor(StageExecutor):
     def _rejected(self, job: Job, error: Exception) -> None:
         future: Future = Future()
         future.set_exception(error)
-        self._done(job, future)
+        self._ended(job, future)
 
-    def _done(self, job: Job, future: Future) -> None:
+    def _to_try_again(self, number: int, error: BaseException) -> bool:
+        """What is stopped fails too."""
+        return not self.turns.closed and super()._to_try_again(number, error)
+
+    def _later(self, pause: float, job: Job, number: int) -> None:
+        """Attempts from a thread of its own: others go on meanwhile."""
+        timer = threading.Timer(pause, self._again, [job, number])
+        timer.daemon = True
+        timer.start()
+
+    def _again(self, job: Job, number: int) -> None:
+        if self.turns.closed:
+            return
         try:
-            super()._done(job, future)
+            self._attempt(job, number)
+        except Exception as error:  # noqa: BLE001  (handed on to the scheduler)
+            self._rejected(job, error)
+
+    def _ended(self, job: Job, future: Future) -> None:
+        try:
+            super()._ended(job, future)
         finally:
             if job.task.name in NEEDS:
                 # Not in Ray's own thread, which calls this.

@@ -8,14 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import ray.train
-
+from ebflow.checkpoint import check
+from ebflow.checkpoints import Checkpoints
 from ebflow.data.schema import Manifest
 from pipelines import rows
 from pipelines.config import Training
 from pipelines.front import CHAIN
 from pipelines.tracking import Follower, StageRun
-from pipelines.training import fit
+from pipelines.training import CHECKPOINTS, fit
+from pipelines.watchdog import HUNG
 
 
 def train(
@@ -31,10 +32,12 @@ def train(
     began = time.time()
     with run.watching(), Follower(work / rows.FILE, run):
         result = fit(config, data, front / CHAIN, work)
+    for path in work.glob(HUNG):
+        run.log_artifacts(path, "hung")
     told = result.return_value
     if "error" in told:
         raise told["error"]
-    _keep(result, output)
+    _keep(Checkpoints(work / CHECKPOINTS), told, output)
     run.log_artifacts(output / "checkpoint", "checkpoint")
     shutil.copy(work / rows.FILE, output)
     summary = _summary(told, told["began"] - began, time.time() - began)
@@ -43,10 +46,11 @@ def train(
     run.set_tags({"ebflow.verdict": summary["verdict"]})
 
 
-def _keep(result: ray.train.Result, output: Path) -> None:
-    best = min(result.best_checkpoints, key=lambda pair: pair[1]["val/nll"])[0]
-    best.to_directory(str(output / "checkpoint"))
-    result.checkpoint.to_directory(str(output / "last"))
+def _keep(checkpoints: Checkpoints, told: dict[str, Any], output: Path) -> None:
+    """Copies the best checkpoint and the last; raises BadInput if one has been damaged since."""
+    for name, step in (("checkpoint", told["best_step"]), ("last", told["steps"])):
+        shutil.copytree(checkpoints.path(step), output / name)
+        check(output / name)
 
 
 def _summary(told: dict[str, Any], startup: float, total: float) -> dict[str, Any]:

@@ -51,7 +51,9 @@ def damaged(draw, files):
     """The files of a checkpoint, one of them damaged, another's or missing (None)."""
     files = dict(files)
     name = draw(st.sampled_from(sorted(files)))
-    kind = draw(st.sampled_from(["turn", "turn", "put", "cut", "end", "foreign", "swap", "missing"]))
+    kind = draw(
+        st.sampled_from(["turn", "turn", "put", "cut", "end", "foreign", "swap", "missing"])
+    )
     data = bytearray(files[name])
     head = draw(st.booleans())
     at = draw(st.integers(0, min(len(data), 600) if head else len(data)))
@@ -74,10 +76,17 @@ def damaged(draw, files):
 
 def _values():
     numbers = st.integers() | st.sampled_from([0, -1, 2**31, 2**63, 10**400]) | st.floats()
-    plain = st.none() | st.booleans() | numbers | st.sampled_from(["", "x", "load", "float64", "\x00", "0" * 3000])
+    plain = (
+        st.none()
+        | st.booleans()
+        | numbers
+        | st.sampled_from(["", "x", "load", "float64", "\x00", "0" * 3000])
+    )
     return st.recursive(
         plain | st.text(max_size=4),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+        ),
         max_leaves=5,
     )
 
@@ -98,7 +107,7 @@ def states(draw, files):
     for _ in range(draw(st.integers(1, 3))):
         flow = draw(st.booleans()) and isinstance(state.get("flow"), dict) and state["flow"]
         tree = state["flow"] if flow else state
-        *above, key = draw(st.sampled_from(list(_places(tree)) or [None]) )
+        *above, key = draw(st.sampled_from(list(_places(tree)) or [None]))
         for step in above:
             tree = tree[step]
         if draw(st.integers(0, 4)):

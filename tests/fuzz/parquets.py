@@ -34,8 +34,36 @@ SCALARS = {
 }
 """Values of each type of Arrow."""
 
-TEXTS = ["", "null", "0", "1", "17", "256", "[2]", "[1, 2]", "[-1]", "[2.0]", "{}", "\ufeff[2]", "1" * 5000, "[" * 2000]
-NAMES = ["image", "x", "label", "a", "b", "", " ", "\n", "a.b", "\u202e", "__index_level_0__", "x" * 2000]
+TEXTS = [
+    "",
+    "null",
+    "0",
+    "1",
+    "17",
+    "256",
+    "[2]",
+    "[1, 2]",
+    "[-1]",
+    "[2.0]",
+    "{}",
+    "\ufeff[2]",
+    "1" * 5000,
+    "[" * 2000,
+]
+NAMES = [
+    "image",
+    "x",
+    "label",
+    "a",
+    "b",
+    "",
+    " ",
+    "\n",
+    "a.b",
+    "\u202e",
+    "__index_level_0__",
+    "x" * 2000,
+]
 
 
 def types():
@@ -84,7 +112,11 @@ def tables(draw):
 def _column(draw, rows):
     """Returns numbers that may be trained on, or values of any type."""
     if draw(st.booleans()):
-        return lists(images(rows, draw(st.integers(1, 4)))) if draw(st.booleans()) else pa.array(np.arange(rows) / 3)
+        return (
+            lists(images(rows, draw(st.integers(1, 4))))
+            if draw(st.booleans())
+            else pa.array(np.arange(rows) / 3)
+        )
     kind = draw(types())
     return pa.array([draw(values(kind)) for _ in range(rows)], kind)
 
@@ -100,7 +132,10 @@ def seeds():
         (table(40, dtype="float32"), {"compression": "gzip", "data_page_version": "2.0"}),
         (table(40), {"write_page_checksum": True, "row_group_size": 7}),
         (table(40), {"use_dictionary": False, "compression": "none"}),
-        (table(40), {"use_byte_stream_split": True, "use_dictionary": False, "compression": "zstd"}),
+        (
+            table(40),
+            {"use_byte_stream_split": True, "use_dictionary": False, "compression": "zstd"},
+        ),
         (pictures.replace_schema_metadata(picture), {}),
         (pictures, {"compression": "none", "data_page_size": 16, "row_group_size": 11}),
         (pa.table({"a": np.arange(40), "b": np.arange(40.0) ** 2}), {"compression": "brotli"}),

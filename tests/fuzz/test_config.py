@@ -2,7 +2,7 @@
 
 from pipelines.config_files import dump, load, peek
 
-from .campaign import cases, hunt, one_line, refused
+from .campaign import cases, hunt, refused
 from .yamls import BASES, changed, monsters, spoilt
 
 

@@ -5,9 +5,9 @@ import copy
 import yaml
 from hypothesis import strategies as st
 
-from pipelines.config import DensityConfig, PaperConfig
 from pipelines.alignment.config import AlignmentConfig
 from pipelines.complexity_config import ComplexityConfig
+from pipelines.config import DensityConfig, PaperConfig
 from pipelines.config_files import dump
 from pipelines.recipes import RECIPES
 
@@ -38,19 +38,57 @@ def _numbers():
 
 
 def _scalars():
-    words = st.sampled_from(["", " ", "x", "none", "None", "ssm", "../..", "/", "~", "a/b", "\x00", "\n", "\u202e", "ä", "😀", "x" * 5000, "nan"])
-    return st.none() | st.booleans() | _numbers() | words | st.text(max_size=8) | st.binary(max_size=4) | st.dates() | st.datetimes()
+    words = st.sampled_from(
+        [
+            "",
+            " ",
+            "x",
+            "none",
+            "None",
+            "ssm",
+            "../..",
+            "/",
+            "~",
+            "a/b",
+            "\x00",
+            "\n",
+            "\u202e",
+            "ä",
+            "😀",
+            "x" * 5000,
+            "nan",
+        ]
+    )
+    return (
+        st.none()
+        | st.booleans()
+        | _numbers()
+        | words
+        | st.text(max_size=8)
+        | st.binary(max_size=4)
+        | st.dates()
+        | st.datetimes()
+    )
 
 
 def _values():
     keys = st.text(max_size=4) | st.integers() | st.none() | st.booleans() | st.dates()
-    return st.recursive(_scalars(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=6)
+    return st.recursive(
+        _scalars(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
+        max_leaves=6,
+    )
 
 
 def _places(tree, path=()):
     """Returns the paths of all that is in a nested mapping."""
     found = [(*path, key) for key in tree]
-    return found + [p for key, inner in tree.items() if isinstance(inner, dict) for p in _places(inner, (*path, key))]
+    return found + [
+        p
+        for key, inner in tree.items()
+        if isinstance(inner, dict)
+        for p in _places(inner, (*path, key))
+    ]
 
 
 @st.composite
@@ -66,7 +104,12 @@ def changed(draw):
         _change(draw, inner, key)
         if not tree:
             break
-    return name, yaml.dump(tree, Dumper=yaml.SafeDumper, allow_unicode=draw(st.booleans()), default_flow_style=draw(st.booleans())).encode("utf-8", "surrogatepass")
+    return name, yaml.dump(
+        tree,
+        Dumper=yaml.SafeDumper,
+        allow_unicode=draw(st.booleans()),
+        default_flow_style=draw(st.booleans()),
+    ).encode("utf-8", "surrogatepass")
 
 
 def _change(draw, inner, key):
@@ -78,7 +121,13 @@ def _change(draw, inner, key):
     else:
         value = inner.pop(key)
         if kind == "renamed":
-            inner[draw(st.sampled_from([f"{key}s", str(key)[:-1], str(key).upper(), f" {key}", f"{key}.x"]))] = value
+            inner[
+                draw(
+                    st.sampled_from(
+                        [f"{key}s", str(key)[:-1], str(key).upper(), f" {key}", f"{key}.x"]
+                    )
+                )
+            ] = value
 
 
 @st.composite

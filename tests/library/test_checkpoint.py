@@ -1,8 +1,11 @@
 """Checkpoints: whole or not at all, readable by anyone, damaged ones told in one line."""
 
+import errno
 import json
 import os
 import re
+import resource
+import signal
 import subprocess
 import sys
 
@@ -10,7 +13,7 @@ import pytest
 import torch
 
 from ebflow import provenance
-from ebflow.checkpoint import Checkpoint, load, read, write
+from ebflow.checkpoint import Checkpoint, check, load, read, seal, write
 from ebflow.errors import BadInput
 
 from .bijections.cases import seeded
@@ -132,7 +135,7 @@ def changed(copied, change):
     path = copied / "state.json"
     state = json.loads(path.read_text())
     change(state)
-    path.write_text(json.dumps(state))
+    path.write_text(json.dumps(seal(state)))
     return copied
 
 
@@ -275,14 +278,39 @@ def test_a_package_that_git_does_not_track_has_no_commit(tmp_path, monkeypatch):
     assert provenance._commit() is None
 
 
-@pytest.mark.parametrize("name", FILES[:3])
-def test_one_turned_bit_is_told(copied, name):
+@pytest.mark.parametrize("call", [check, read])
+@pytest.mark.parametrize("name", FILES)
+def test_one_turned_bit_is_told(copied, name, call):
+    """The last bit of a file's last digit, or of its last number."""
     path = copied / name
     data = bytearray(path.read_bytes())
-    data[-9] ^= 1
+    data[max(data.rfind(d) for d in b"0123456789") if name == "state.json" else -9] ^= 1
     path.write_bytes(data)
-    message = one_line(copied, read)
+    message = one_line(copied, call)
     assert name in message and "SHA-256" in message
+
+
+def test_a_state_keeps_its_seal_whatever_it_holds():
+    state = {"sha256": {}, "nan": float("nan"), "keys": {2: 0.1, 10: (1, None)}, "é": 1e-300}
+    once = seal(state)
+    assert seal(json.loads(json.dumps(once, indent=3)))["sha256"] == once["sha256"]
+    assert seal({**state, "é": 1e-301})["sha256"] != once["sha256"]
+
+
+def test_a_full_disk_is_the_systems_error_and_leaves_the_old_checkpoint(tmp_path):
+    """A limit of the process on the size of files stands for the disk."""
+    folder = tmp_path / "checkpoint"
+    write(folder, plain(1))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, before[1]))
+    try:
+        with pytest.raises(OSError, match="optimizer|ema|model") as error:
+            write(folder, plain(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.errno == errno.EFBIG
+    assert values(read(folder)) == {1} and [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
 
 
 def test_loading_never_unpickles(trained, monkeypatch):

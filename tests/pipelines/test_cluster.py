@@ -12,8 +12,8 @@ from ebflow.checkpoint import read
 from pipelines import rows
 
 from .conftest import Store
+from .faults.harness import LONG, PATIENCE_S, artefact, curve, training_of
 from .nodes import BIN, ROOT, Cluster
-from .test_faults import LONG, PATIENCE_S, artefact, curve, wait_for_training
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -132,7 +132,7 @@ def test_a_detached_job_goes_on_and_is_stopped_and_resumed(cluster, tmp_path):
     whole.run("run", "density", *LONG)
     with cluster.nodes(1):
         process = store.start("submit", "density", *address, *LONG)
-        wait_for_training(store)
+        training_of(store)
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 130 and err == ""

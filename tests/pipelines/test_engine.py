@@ -3,6 +3,7 @@
 No Ray: the stages run in the driver.
 """
 
+import re
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -13,7 +14,7 @@ from redun.scheduler import JobInfo, catch, catch_all
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
 from pipelines.config import EvaluateConfig
-from pipelines.engine import Artefact, Context, Engine, Fate, Source, plan, run_stage
+from pipelines.engine import Artefact, Context, Engine, Fate, Retries, Source, plan, run_stage
 from pipelines.fanout import diverged, together
 from pipelines.faults import Diverged, StageFailed
 from pipelines.tracking import connect
@@ -42,6 +43,8 @@ def double(folder, *, output, work, run):
 
 
 ERRORS = {}
+RETRIED = []
+NONE = Retries(0)
 
 
 @task(executor="driver", namespace="ebflow", name="write")
@@ -66,8 +69,8 @@ def stages(monkeypatch):
         module = ModuleType(f"pipelines.stages.{function.__name__}", "Of a test.")
         setattr(module, function.__name__, function)
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    CALLS.clear()
-    ERRORS.clear()
+    for kept in (CALLS, ERRORS, RETRIED):
+        kept.clear()
 
 
 class Silent:
@@ -77,15 +80,21 @@ class Silent:
     def finished(self, stage, key):
         pass
 
+    def retried(self, stage, error, pause):
+        """The cause of a failure is gone once it has been told twice."""
+        RETRIED.append((stage, error, pause))
+        if len(RETRIED) == 2:
+            ERRORS.clear()
+
 
 @pytest.fixture
 def engine(tracking_home):
-    def make(force=False):
+    def make(force=False, retries=NONE):
         def context():
             tracker = connect("tests", "key")
             return Context(tracker, tracker.start("parent", {}), "ebflow run tests", force)
 
-        return Engine(open_context=context, progress=Silent(), force=force)
+        return Engine(open_context=context, progress=Silent(), force=force, retries=retries)
 
     return make
 
@@ -139,6 +148,29 @@ def test_a_changed_artefact_is_made_again(engine):
     (data.path / "value.txt").write_text("5")
     assert ran(engine, graph()) == {"write"}
     assert (data.path / "value.txt").read_text() == "3"
+
+
+def test_a_failure_that_may_pass_is_tried_again(engine):
+    ERRORS["write"] = OSError(28, "No space left on device")
+    told = "OSError: [Errno 28] No space left on device"
+    with pytest.raises(StageFailed, match=re.escape(told)):
+        engine(retries=Retries(1, 0.01)).run(graph())
+    assert CALLS == ["write"] * 2 and RETRIED == [("write", told, 0.01)]
+
+
+def test_a_stage_may_succeed_the_third_time(engine):
+    ERRORS["write"] = OSError()
+    assert engine(retries=Retries(2, 0.01)).run(graph()).fates["write"] == Fate(ran=1)
+    assert CALLS == ["write", "write", "write", "double"]
+    assert [pause for *_, pause in RETRIED] == [0.01, 0.02]
+
+
+@pytest.mark.parametrize("error", [BadInput("x"), NonFinite("x"), ZeroDivisionError()])
+def test_what_will_not_pass_is_not_tried_again(engine, error):
+    ERRORS["write"] = error
+    with pytest.raises((BadInput, StageFailed)):
+        engine(retries=Retries(2, 0.01)).run(graph())
+    assert CALLS == ["write"] and not RETRIED
 
 
 def test_force_runs_all_again(engine):

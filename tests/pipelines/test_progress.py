@@ -11,7 +11,8 @@ from pipelines.progress import Job, Progress
 
 def row(step, share, nll=None, note=""):
     metrics = {} if nll is None else {"val/nll": nll}
-    return {"kind": "log", "step": step, "share": share, "time": 0.0, "metrics": metrics,
+    kind = "validate" if note else "log"
+    return {"kind": kind, "step": step, "share": share, "time": 0.0, "metrics": metrics,
             "note": note}  # fmt: skip
 
 
@@ -23,7 +24,7 @@ def test_a_job_tells_its_latest(tmp_path):
     assert job.look() and (job.share, job.text) == (0.2, "step 20, validation NLL 5.00")
     assert not job.look()
     rows.append(path, [row(30, 0.3, note="worse"), row(40, 0.4)])
-    assert job.look() and job.note == "worse"
+    assert job.look() and job.notes == ["worse"]
 
 
 def test_a_search_tells_how_far_it_is(tmp_path):

@@ -70,6 +70,17 @@ def test_what_a_killed_driver_left_running_is_reclaimed(tracker):
     assert (status(tracker, mine), status(tracker, other)) == ("KILLED", "RUNNING")
 
 
+def test_what_a_killed_stage_left_running_is_reclaimed_by_the_next_try(tracker, run):
+    killed, other = (
+        tracker.start("train", {"ebflow.stage": "train", "ebflow.key": key})
+        for key in ("key", "other")
+    )
+    with tracker.stage("train", "key", parent=run.id) as child:
+        pass
+    ended = [status(tracker, run_id) for run_id in (killed, other, run.id, child.id)]
+    assert ended == ["KILLED", "RUNNING", "RUNNING", "FINISHED"]
+
+
 def test_runs_of_another_store_are_left_alone(tracker):
     elsewhere = replace(tracker, home="another store")
     theirs = elsewhere.start("run", {"ebflow.role": "pipeline"})

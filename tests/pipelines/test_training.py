@@ -8,7 +8,8 @@ import ray.train
 import torch
 
 from ebflow.architectures import dense
-from ebflow.checkpoint import read
+from ebflow.checkpoint import check
+from ebflow.checkpoints import Checkpoints
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.train import Event
@@ -23,7 +24,7 @@ from pipelines.config import (
     TrainConfig,
     Training,
 )
-from pipelines.training import Reporter, RowWriter
+from pipelines.training import FailureWriter, Reporter
 from tests.pipelines.trainers import build
 
 SHORT = TrainConfig(steps=12, batch_size=32, validate_every=6, log_every=3, dtype="float64")
@@ -198,74 +199,75 @@ def test_more_seconds_end_nothing_and_few_end_all(dataset):
     assert trainer.step <= 10
 
 
-class Reported:
-    """Stands in for Ray Train's report: keeps what was reported, and copies of checkpoints."""
-
-    def __init__(self, folder):
-        self.folder, self.calls = folder, []
-
-    def __call__(self, metrics, *, checkpoint):
-        if checkpoint is not None:
-            checkpoint.to_directory(str(self.folder / str(len(self.calls))))
-        self.calls.append((metrics, checkpoint is not None))
-
-
 @pytest.fixture
-def reported(monkeypatch, tmp_path):
-    found = Reported(tmp_path)
-    monkeypatch.setattr(ray.train, "report", found)
-    return found
+def reported(monkeypatch):
+    """What Ray Train is told, report by report."""
+    calls = []
+    monkeypatch.setattr(ray.train, "report", lambda metrics: calls.append(metrics["rows"]))
+    return calls
 
 
-def test_every_row_is_reported_once_and_the_best_and_the_last_are_saved(dataset, reported):
-    trainer = build(Training(train=SHORT), dataset)
-    reporter = Reporter(trainer, (0, 1))
+def driven(dataset, shard, work):
+    """Trains to the end; returns the events, and what was told at the end."""
+    reporter = Reporter(build(Training(train=SHORT), dataset), shard, work)
     events = []
-    for event in trainer.run():
+    for event in reporter.trainer.run():
         reporter.tell(event)
         events.append(event)
-    told = reporter.finish()
-    steps = [row["step"] for metrics, _ in reported.calls for row in metrics["rows"]]
+    return events, reporter.finish()
+
+
+def test_every_row_is_told_once_and_the_best_and_the_last_are_saved(dataset, reported, tmp_path):
+    events, told = driven(dataset, (0, 1), tmp_path)
+    steps = [row["step"] for some in reported for row in some]
     assert steps == [event.step for event in events]
-    assert reported.calls[0][1] and reported.calls[-1][1]
+    assert [row["step"] for row in rows.read(tmp_path / rows.FILE)[0]] == steps
     assert told["steps"] == 12 and told["verdict"] == "ended after 12 steps"
     assert set(told["seconds"]) == {"step", "data", "log", "validate", "report", "checkpoint"}
-    last = read(reported.folder / str(len(reported.calls) - 1)).state
+    checkpoints = Checkpoints(tmp_path / training.CHECKPOINTS)
+    last = check(checkpoints.path(12))
     assert (last["step"], last["verdict"]) == (12, "ended after 12 steps")
+    assert check(checkpoints.path(told["best_step"]))["step"] == told["best_step"]
 
 
-def test_other_ranks_report_as_often_and_save_nothing(dataset, reported):
-    trainer = build(Training(train=SHORT), dataset)
-    reporter = Reporter(trainer, (1, 1))
-    for event in trainer.run():
+def test_other_ranks_report_as_often_and_write_nothing(dataset, reported, tmp_path):
+    driven(dataset, (1, 1), tmp_path)
+    assert reported and not list(tmp_path.iterdir())
+
+
+def test_what_led_to_a_checkpoint_is_told_before_it_is_there(dataset, reported, tmp_path):
+    reporter = Reporter(build(Training(train=SHORT), dataset), (0, 1), tmp_path)
+    written = []
+    for event in reporter.trainer.run():
         reporter.tell(event)
-    reporter.finish()
-    assert reported.calls and not any(saved for _, saved in reported.calls)
+        if event.kind == "validate":
+            written.append(max(row["step"] for row in rows.read(tmp_path / rows.FILE)[0]))
+            assert reporter.checkpoints.newest() == (event.step, "") or event.step == 12
+    assert written[:2] == [0, 6]
 
 
-def test_between_reports_rows_gather(reported):
-    trainer = SimpleNamespace(verdict="", progress=0.5, step=0)
-    reporter = Reporter(trainer, (0, 1))
+def test_between_reports_rows_gather(reported, tmp_path):
+    trainer = SimpleNamespace(verdict="", progress=0.5, step=0, agreed=float)
+    reporter = Reporter(trainer, (0, 1), tmp_path)
     for step in range(5):
         reporter.tell(Event("log", step, {"train/loss": 1.0}))
-    assert not reported.calls and len(reporter.rows) == 5
+    assert not reported and len(reporter.rows) == 5
     reporter.reported -= 2 * training.REPORT_S
     reporter.tell(Event("log", 5, {"train/loss": 1.0}))
-    assert len(reported.calls[0][0]["rows"]) == 6 and not reporter.rows
+    assert len(reported[0]) == 6 and not reporter.rows
 
 
-def test_the_controller_appends_the_rows_of_rank_0_and_failures(tmp_path):
-    writer = RowWriter(tmp_path / rows.FILE)
-    one, two = (
-        {"kind": "log", "step": i, "share": i / 4, "time": 0.0, "metrics": {}} for i in (1, 2)
-    )
-    writer.after_report(None, [{"rows": [one]}, {"rows": [two]}], None)
-    writer.after_report(None, [{"rows": [two]}, {"rows": []}], None)
-    writer.after_exception(None, {1: RuntimeError("lost\nits peer"), 0: MemoryError("full")})
-    *told, failure = rows.read(tmp_path / rows.FILE)[0]
-    assert told == [one, two]
-    assert (failure["kind"], failure["step"], failure["share"]) == (rows.FAILURE, 2, 0.5)
-    assert failure["note"] == "worker 0: MemoryError: full; worker 1: RuntimeError: lost its peer"
+def test_the_controller_appends_failures(tmp_path):
+    one = {"kind": "log", "step": 2, "share": 0.5, "time": 0.0, "metrics": {}}
+    writer = FailureWriter(tmp_path)
+    errors = {1: RuntimeError("lost\nits peer"), 0: MemoryError("full")}
+    writer.after_exception(None, errors)
+    rows.append(tmp_path / rows.FILE, [one])
+    writer.after_exception(None, errors)
+    first, told, second = rows.read(tmp_path / rows.FILE)[0]
+    assert (first["kind"], first["step"], first["share"]) == (rows.FAILURE, 0, 0.0)
+    assert told == one and (second["step"], second["share"]) == (2, 0.5)
+    assert second["note"] == "worker 0: MemoryError: full; worker 1: RuntimeError: lost its peer"
 
 
 @pytest.mark.parametrize("changes", [{}, {"augment": "cifar10"}, {"noise": 0.1}])

@@ -1,0 +1,67 @@
+"""Contents reach the disk before names do: told by the system calls, in their order."""
+
+import os
+
+import pytest
+
+from ebflow.checkpoint import Checkpoint, write
+from ebflow.data.prepare import prepare
+from ebflow.durable import move
+from pipelines import store
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The names that were synchronised and given, in turn; the real calls are made."""
+    found, fsync, replace = [], os.fsync, os.replace
+
+    def synced(handle):
+        found.append(("sync", os.path.basename(os.readlink(f"/proc/self/fd/{handle}"))))
+        fsync(handle)
+
+    def named(old, new):
+        found.append(("name", os.path.basename(new)))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", named)
+    return found
+
+
+def check(calls, name, parent, files):
+    """Checks that all files were synchronised before a name was given, and it thereafter."""
+    at = calls.index(("name", name))
+    assert {("sync", file) for file in files} <= set(calls[:at])
+    assert calls[at + 1] == ("sync", parent)
+
+
+def test_a_folder_is_moved_whole(tmp_path, calls):
+    (tmp_path / "new" / "inner").mkdir(parents=True)
+    (tmp_path / "new" / "inner" / "file").write_text("text")
+    (tmp_path / "new" / "link").symlink_to("nowhere")
+    move(tmp_path / "new", tmp_path / "final")
+    check(calls, "final", tmp_path.name, ["new", "inner", "file"])
+    assert (tmp_path / "final" / "inner" / "file").read_text() == "text"
+
+
+def test_checkpoints_are(tmp_path, calls):
+    write(tmp_path / "checkpoint", Checkpoint({}, {}, {}, {"flow": {}}))
+    files = [path.name for path in (tmp_path / "checkpoint").iterdir()]
+    assert len(files) == 4
+    check(calls, "checkpoint", tmp_path.name, files)
+
+
+def test_prepared_data_are(tmp_path, calls):
+    prepare("digits", tmp_path / "data", rows=600)
+    files = [path.name for path in (tmp_path / "data").iterdir()]
+    assert "manifest.json" in files
+    check(calls, "data", tmp_path.name, files)
+
+
+def test_artefacts_and_their_records_are(tmp_path, calls, monkeypatch):
+    monkeypatch.setenv("EBFLOW_HOME", str(tmp_path))
+    (tmp_path / "draft").mkdir()
+    (tmp_path / "draft" / "file").write_text("text")
+    store.commit("stage", "key", tmp_path / "draft", run_id="1")
+    check(calls, "key", "stage", ["file"])
+    check(calls, "key.json", "stage", ["key.json.new"])

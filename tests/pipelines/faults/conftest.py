@@ -1,0 +1,25 @@
+"""Runs that are made once: one that nothing happens to, and one whose driver is killed."""
+
+import pytest
+
+from ..conftest import Store
+from .harness import end, ends_well, start, training_of
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """A run that nothing happened to."""
+    store = Store(tmp_path_factory.mktemp("whole"))
+    ends_well(start(store))
+    return store
+
+
+@pytest.fixture(scope="session")
+def killed(tmp_path_factory):
+    """A store whose driver was killed, and when; make a copy of it to go on."""
+    store = Store(tmp_path_factory.mktemp("killed"))
+    process = start(store)
+    hit = training_of(store)
+    process.kill()
+    end(process)
+    return store, hit

@@ -1,0 +1,179 @@
+"""What a fault is done to, and how it is judged: runs of the density pipeline on digits."""
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import mlflow
+import psutil
+
+from ebflow.checkpoint import read
+from pipelines import rows
+
+STEPS = 1200
+LONG = ("--train.steps", str(STEPS), "--train.validate-every", "100", "--train.log-every", "25")
+"""Options of a training of some seconds with a dozen checkpoints, long enough to be hit."""
+
+HIT_AT = 300
+"""Steps after which the fault comes."""
+
+PATIENCE_S = 800
+"""For machines that have other work to do."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """When a training is about to be hit: seconds since 1970, and the step it is at, about."""
+
+    time: float
+    step: float
+    work: Path
+
+    @classmethod
+    def now(cls, work):
+        """Goes on from the last two rows to the present, for no row is written at every step."""
+        found = [row for row in rows.read(work / rows.FILE)[0] if row["kind"] == "log"]
+        (before, last), moment = found[-2:], time.time()
+        pace = (last["step"] - before["step"]) / max(last["time"] - before["time"], 1e-3)
+        ahead = min(pace * (moment - last["time"]), STEPS - last["step"])
+        return cls(moment, last["step"] + ahead, work)
+
+
+def wait(what, found, seconds=PATIENCE_S):
+    """Waits until a function returns something; returns it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := found():
+            return value
+        time.sleep(0.05)
+    raise TimeoutError(f"waited in vain for {what}")
+
+
+def training_of(store, at=HIT_AT):
+    """Waits until a training has come beyond a step, with two checkpoints; returns it."""
+
+    def work():
+        for path in (store.home / "work" / "train").glob(f"*/{rows.FILE}"):
+            steps = [row["step"] for row in rows.read(path)[0] if row["kind"] == "validate"]
+            if max(steps, default=0) >= at and len(checkpoints(path.parent)) > 1:
+                return path.parent
+        return None
+
+    return Hit.now(wait("the training", work))
+
+
+def checkpoints(work):
+    """Returns the checkpoints of an unfinished training, the newest last."""
+    found = (work / "checkpoints").glob("step-*")
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def start(store, *words, **more):
+    return store.start("run", "density", *LONG, *words, **more)
+
+
+def end(process):
+    """Waits for the end; returns exit code, and lines of stdout and stderr."""
+    out, err = process.communicate(timeout=PATIENCE_S)
+    return process.returncode, out.splitlines(), err.splitlines()
+
+
+def ends_well(process):
+    """Returns the lines of a run that ends well and has nothing to complain about."""
+    code, out, err = end(process)
+    assert (code, err) == (0, []), (code, err, out)
+    return out
+
+
+def children(process, words):
+    """Returns the processes below one, in whose command line the words are."""
+    found = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in found if words in " ".join(child.cmdline())]
+
+
+def artefact(store, stage="train"):
+    return Path(store.summary()["artefacts"][stage])
+
+
+def curve(store):
+    """Returns the validation NLL by step, of the finished training."""
+    found, _ = rows.read(artefact(store) / rows.FILE)
+    return {row["step"]: row["metrics"]["val/nll"] for row in rows.curve(found, "validate")}
+
+
+def same(one, other):
+    """Checks that two finished runs are equal to the last bit: metrics, weights, optimisers."""
+    assert curve(one) == curve(other) and max(curve(one)) == STEPS
+    kept = ("test/nll", "test/bpd", "test/nll_se", "best/val_nll")
+    assert all(one.summary()[name] == other.summary()[name] for name in kept)
+    for name in ("checkpoint", "last"):
+        a, b = (read(artefact(store) / name) for store in (one, other))
+        for part in ("model", "ema", "optimizer"):
+            mine, theirs = getattr(a, part), getattr(b, part)
+            assert mine.keys() == theirs.keys() and mine
+            assert all(mine[key].equal(theirs[key]) for key in mine), (name, part)
+
+
+def runs(store):
+    """Returns the names and statuses of all runs in the store's MLflow, in their order."""
+    client = mlflow.MlflowClient(f"sqlite:///{store.home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("density").experiment_id
+    found = client.search_runs([experiment], order_by=["attributes.start_time ASC"])
+    return [(run.data.tags.get("ebflow.name", run.info.run_name), run.info.status)
+            for run in found]  # fmt: skip
+
+
+def tags(store):
+    """Returns the tags of the training's run."""
+    client = mlflow.MlflowClient(f"sqlite:///{store.home / 'mlflow.db'}")
+    run = client.get_run(store.summary()["mlflow_run_id"])
+    return client.get_run(run.data.tags["ebflow.stage.train"]).data.tags
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A line of the table.
+
+    Attributes:
+        order: Where in the table.
+        fault: What was done.
+        happens: What comes of it.
+        recovery: Seconds until the training was again where it was hit, from the fault on or from
+            the command that goes on; None where nothing had to recover.
+        lost: Steps that were done again, about.
+    """
+
+    order: int
+    fault: str
+    happens: str
+    recovery: float | None
+    lost: int
+
+    def save(self):
+        """Writes it to the folder that ``FAULTS`` names, if it is set."""
+        if place := os.environ.get("FAULTS"):
+            Path(place).mkdir(parents=True, exist_ok=True)
+            path = Path(place) / f"{self.order:02d}.json"
+            path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+
+def recovered(store, hit, since=None):
+    """Returns the seconds that a finished run took to recover, and the steps it did again."""
+    found, _ = rows.read(artefact(store) / rows.FILE)
+    at = max(i for i, row in enumerate(found) if row["kind"] == rows.RESUMED)
+    back = next(row for row in found[at:] if row["step"] >= hit.step)
+    return back["time"] - (since or hit.time), round(hit.step - found[at]["step"])
+
+
+def intact(order, fault, happens):
+    """Notes a fault of which no training takes notice."""
+    Fault(order, fault, happens, None, 0).save()
+
+
+def noted(order, fault, happens, store, hit, since=None):
+    """Notes a fault from which a training has recovered."""
+    seconds, lost = recovered(store, hit, since)
+    assert 0 <= lost < STEPS
+    Fault(order, fault, happens, round(seconds, 1), lost).save()

@@ -1,0 +1,161 @@
+"""What is stored comes to harm: a full disk, damaged checkpoints, changed data."""
+
+import contextlib
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from ..conftest import Store
+from .harness import (
+    artefact,
+    checkpoints,
+    end,
+    ends_well,
+    intact,
+    noted,
+    runs,
+    same,
+    start,
+    training_of,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+SIZE = "48m"
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A store on a small file system of its own, in memory."""
+    store = Store(tmp_path)
+    store.home.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "ebflow", str(store.home)],
+        capture_output=True,
+        text=True,
+    )
+    if made.returncode:
+        pytest.skip(f"this machine lets no test mount a file system: {made.stderr.strip()}")
+    yield store
+    subprocess.run(["umount", "--lazy", str(store.home)], check=True)
+
+
+def fill(path):
+    """Writes to a file until the disk is full."""
+    with path.open("wb", buffering=0) as stream, contextlib.suppress(OSError):
+        for size in (1 << 20, 1 << 12):
+            with contextlib.suppress(OSError):
+                while True:
+                    stream.write(bytes(size))
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(whole, small):
+    process = start(small, "--retries", "0")
+    hit = training_of(small)
+    fill(small.home / "filler")
+    code, _, err = end(process)
+    assert code == 1 and len(err) == 1, err
+    assert re.search("No space left on device|disk is full", err[0]), err
+    assert "go on with: ebflow run density" in err[0]
+    (small.home / "filler").unlink()
+    since = time.time()
+    ends_well(start(small, "--retries", "0"))
+    same(small, whole)
+    noted(
+        9,
+        "disk full while training",
+        "ends with one line; once there is space the same command goes on",
+        small,
+        hit,
+        since,
+    )
+
+
+def turn(path):
+    """Turns one bit of a file, in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path):
+    """Takes away the second half of a file."""
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    ("damage", "name"), [(turn, "ema.safetensors"), (cut, "state.json")], ids=["turned", "cut"]
+)
+def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(
+    whole, killed, tmp_path, damage, name
+):
+    store = killed[0].copy(tmp_path)
+    before, newest = checkpoints(store.home / killed[1].work.relative_to(killed[0].home))[-2:]
+    damage(newest / name)
+    since = time.time()
+    out = ends_well(start(store))
+    (told,) = (line for line in out if "damaged" in line)
+    assert f"{newest / name}: found a damaged file" in told
+    step = before.name.removeprefix("step-")
+    assert told.endswith(f"training goes on from step {step}")
+    same(store, whole)
+    noted(
+        10,
+        "last checkpoint truncated, or a bit of it turned",
+        "told; the one before is taken",
+        store,
+        killed[1],
+        since,
+    )
+
+
+def test_changed_data_are_told_and_prepared_again(whole, tmp_path):
+    """The test rows change while the flow is trained, which does not read them."""
+    store = Store(tmp_path)
+    process = start(store)
+    training_of(store)
+    (shard,) = (store.home / "artefacts" / "prepare").glob("*/test-*.parquet")
+    turn(shard)
+    code, _, err = end(process)
+    assert code == 2 and len(err) == 1, err
+    assert shard.name in err[0] and "expected" in err[0]
+    out = ends_well(start(store))
+    assert "train cached" in "\n".join(out) and "prepare: started" in out
+    assert [name for name, _ in runs(store)].count("train") == 1
+    same(store, whole)
+    assert (artefact(store, "prepare") / shard.name).read_bytes() == (
+        artefact(whole, "prepare") / shard.name
+    ).read_bytes()
+    intact(
+        11,
+        "a Parquet shard changed after it was prepared",
+        "ends with one line that names it; the same command prepares the data again and "
+        "trains nothing anew",
+    )
+
+
+def test_a_stage_that_fails_twice_succeeds_the_third_time(whole, killed, tmp_path):
+    """A file lies where the stage's folder of artefacts should be, as of a share that is away."""
+    store = killed[0].copy(tmp_path)
+    obstacle = store.home / "artefacts" / "evaluate"
+    obstacle.write_text("in the way")
+    process = start(store, "--retries", "2", "--retry-pause", "0.5")
+    out: list[str] = []
+    for line in process.stdout:
+        out.append(line.rstrip())
+        if line.startswith("evaluate:") and line.endswith("tried again in 1 s\n"):
+            Path(obstacle).unlink()
+    assert (process.wait(), process.stderr.read()) == (0, ""), out
+    again = [line.rpartition("; ")[2] for line in out if "tried again" in line]
+    assert again == ["tried again in 0.5 s", "tried again in 1 s"]
+    same(store, whole)
+    assert not [status for _, status in runs(store) if status == "RUNNING"]
+    intact(
+        13,
+        "a stage that fails twice on its disk",
+        "tried again after 5 s and 10 s (`--retries`, `--retry-pause`)",
+    )

@@ -1,0 +1,82 @@
+"""Workers that come no further: a process that is stopped, and one with a stopped thread."""
+
+import ctypes
+import os
+import signal
+import threading
+import time
+
+import mlflow
+import pytest
+
+from ..conftest import Store
+from .harness import children, ends_well, noted, same, start, tags, training_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+SEIZE, INTERRUPT = 0x4206, 0x4207
+ANY_THREAD = 0x40000000
+PATIENCE_S = 30
+WORDS = ("--cluster.patience", PATIENCE_S, "--cluster.max-failures", "5")
+
+
+def test_a_stopped_worker_is_replaced(whole, tmp_path):
+    store = Store(tmp_path)
+    process = start(store, *WORDS)
+    hit = training_of(store)
+    (worker,) = children(process, "RayTrainWorker")
+    worker.send_signal(signal.SIGSTOP)
+    ends_well(process)
+    same(store, whole)
+    assert "health check" in tags(store)["ebflow.failure.1"]
+    noted(
+        7,
+        f"SIGSTOP of a training worker (`--cluster.patience {PATIENCE_S}`)",
+        "a worker that answers no more is replaced",
+        store,
+        hit,
+    )
+
+
+def test_a_worker_with_a_hung_thread_is_replaced(whole, tmp_path):
+    store = Store(tmp_path)
+    process = start(store, *WORDS)
+    hit = training_of(store)
+    (worker,) = children(process, "RayTrainWorker")
+    hang(busiest(worker))
+    ends_well(process)
+    same(store, whole)
+    assert tags(store)["ebflow.failure.1"].startswith("worker 0: hung, and was ended; hung-1-")
+    client = mlflow.MlflowClient(f"sqlite:///{store.home / 'mlflow.db'}")
+    run = client.get_run(store.summary()["mlflow_run_id"]).data.tags["ebflow.stage.train"]
+    path = client.download_artifacts(run, "hung/hung-1-rank-0.txt", str(tmp_path))
+    assert "train_step" in open(path).read()
+    noted(
+        8,
+        f"a hung thread in a training worker (`--cluster.patience {PATIENCE_S}`)",
+        "the worker ends itself, tells where it hung, and is replaced",
+        store,
+        hit,
+    )
+
+
+def busiest(worker):
+    """Returns the id of the thread that does most just now: the one that trains."""
+    before = {thread.id: thread.user_time for thread in worker.threads()}
+    while True:
+        time.sleep(0.1)
+        spent = {t.id: t.user_time - before.get(t.id, 0.0) for t in worker.threads()}
+        if max(spent.values()) > 0.03:
+            return max(spent, key=spent.get)
+
+
+def hang(thread):
+    """Stops one thread, as a debugger does, until its process ends."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for request in (SEIZE, INTERRUPT):
+        if libc.ptrace(request, thread, None, None):
+            pytest.skip(
+                f"this machine lets no test stop a thread: {os.strerror(ctypes.get_errno())}"
+            )
+    os.waitpid(thread, ANY_THREAD)
+    threading.Thread(target=os.waitpid, args=(thread, ANY_THREAD), daemon=True).start()

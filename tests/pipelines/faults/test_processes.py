@@ -1,0 +1,149 @@
+"""Processes that are killed, or told to end: real signals, a real Ray."""
+
+import os
+import re
+import shlex
+import signal
+import time
+
+import mlflow
+import pytest
+
+from ..conftest import Store
+from .harness import (
+    LONG,
+    STEPS,
+    children,
+    end,
+    ends_well,
+    intact,
+    noted,
+    runs,
+    same,
+    start,
+    tags,
+    training_of,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+def test_a_killed_worker_is_replaced(whole, tmp_path):
+    store = Store(tmp_path)
+    process = start(store)
+    hit = training_of(store)
+    (worker,) = children(process, "RayTrainWorker")
+    worker.kill()
+    out = ends_well(process)
+    same(store, whole)
+    assert any(re.match(r"train: worker 0: \w*Actor\w*Error: ", line) for line in out)
+    assert [name for name, _ in runs(store)].count("train") == 1
+    check_history(store)
+    noted(
+        1,
+        "SIGKILL of a training worker",
+        "a new worker goes on from the last checkpoint",
+        store,
+        hit,
+    )
+
+
+def check_history(store):
+    """Each point of a curve is in MLflow once, and so is the checkpoint."""
+    told = tags(store)
+    assert told["ebflow.restarts"] == "1"
+    assert re.match(r"worker 0: \w*Actor\w*Error: ", told["ebflow.failure.1"])
+    client = mlflow.MlflowClient(f"sqlite:///{store.home / 'mlflow.db'}")
+    run = client.get_run(store.summary()["mlflow_run_id"]).data.tags["ebflow.stage.train"]
+    for name in ("train/loss", "val/nll", "time/step_ms"):
+        steps = [point.step for point in client.get_metric_history(run, name)]
+        assert steps == sorted(set(steps)) and steps[-1] == STEPS
+    kept = {item.path for item in client.list_artifacts(run, "checkpoint")}
+    assert "checkpoint/ema.safetensors" in kept
+
+
+def test_a_killed_stage_is_tried_again(whole, tmp_path):
+    store = Store(tmp_path)
+    process = start(store, "--retry-pause", "1")
+    hit = training_of(store)
+    (stage,) = children(process, "ray::call")
+    stage.kill()
+    out = ends_well(process)
+    same(store, whole)
+    assert any(re.match(r"train: \w+Error: .*; tried again in 1 s", line) for line in out), out
+    assert [run for run in runs(store) if run[0] == "train"] == [
+        ("train", "KILLED"),
+        ("train", "FINISHED"),
+    ]
+    noted(
+        2,
+        "SIGKILL of the process that a stage runs in",
+        "the stage is tried again, and goes on from the last checkpoint",
+        store,
+        hit,
+    )
+
+
+def test_a_killed_driver_goes_on(whole, killed, tmp_path):
+    store, since = killed[0].copy(tmp_path), time.time()
+    ends_well(start(store))
+    same(store, whole)
+    ended = runs(store)
+    assert ended[0] == ("digits", "KILLED")
+    assert ("train", "KILLED") in ended and ("train", "FINISHED") in ended
+    assert [name for name, _ in ended].count("prepare") == 1
+    assert not [status for _, status in ended if status == "RUNNING"]
+    noted(
+        4,
+        "SIGKILL of the driver",
+        "the same command goes on from the last checkpoint",
+        store,
+        killed[1],
+        since,
+    )
+
+
+def interrupted(store, interrupt):
+    """Interrupts a training; checks what is told; returns when that was."""
+    process = start(store)
+    hit = training_of(store)
+    interrupt(process)
+    code, _, err = end(process)
+    command = shlex.join(["ebflow", "run", "density", *map(str, LONG)])
+    assert code == 130
+    assert err == [f"ebflow: interrupted; to go on from where it stopped: {command}"]
+    assert dict(runs(store)) == {"digits": "KILLED", "prepare": "FINISHED", "train": "KILLED"}
+    return hit
+
+
+def test_sigterm_ends_well_and_the_run_goes_on(whole, tmp_path):
+    store = Store(tmp_path)
+    hit, since = interrupted(store, lambda process: process.terminate()), time.time()
+    ends_well(start(store))
+    same(store, whole)
+    noted(
+        5,
+        "SIGTERM of the driver, or Ctrl-C",
+        "ends in order and says how to go on; the same command does",
+        store,
+        hit,
+        since,
+    )
+
+
+def test_ctrl_c_ends_well(tmp_path):
+    interrupted(Store(tmp_path), lambda process: os.killpg(process.pid, signal.SIGINT))
+
+
+def test_two_equal_commands_at_once_do_the_work_once(whole, tmp_path):
+    store = Store(tmp_path)
+    processes = [start(store), start(store)]
+    told = [ends_well(process) for process in processes]
+    assert sorted("train cached" in "\n".join(out) for out in told) == [False, True]
+    assert [name for name, _ in runs(store)].count("train") == 1
+    same(store, whole)
+    intact(
+        12,
+        "the same pipeline started twice at once on one store",
+        "one does the work; the other waits, and finds it done",
+    )

@@ -1,0 +1,56 @@
+"""Which failures pass, and how a stage is tried again: in this process, and on Ray."""
+
+import pytest
+from mlflow.exceptions import MlflowException
+from ray.exceptions import ActorDiedError, NodeDiedError, TaskCancelledError, WorkerCrashedError
+
+from ebflow.errors import BadInput, NonFinite
+from pipelines.engine import Retries
+from pipelines.engine.retries import passing
+from pipelines.faults import Diverged, StageFailed
+
+
+class Wrapped(Exception):
+    """What Ray raises of a task, or of a training's workers: around the error itself."""
+
+    def __init__(self, cause):
+        super().__init__("several\nlines")
+        self.cause = cause
+
+
+PASSING = [OSError(28, "full"), ConnectionResetError(), WorkerCrashedError(), NodeDiedError("n"),
+           MlflowException("away"), TimeoutError()]  # fmt: skip
+LASTING = [BadInput("x"), NonFinite("x"), Diverged("x"), StageFailed("x"), ZeroDivisionError(),
+           TaskCancelledError(), MemoryError(),
+           MlflowException.invalid_parameter_value("x")]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", PASSING, ids=repr)
+def test_disks_networks_and_nodes_pass(error):
+    assert passing(error)
+
+
+@pytest.mark.parametrize("error", LASTING, ids=repr)
+def test_bad_input_and_divergence_do_not(error):
+    assert not passing(error) and not passing(Wrapped(error))
+
+
+def test_what_is_wrapped_counts():
+    assert passing(Wrapped(Wrapped(OSError())))
+
+
+def test_a_training_whose_workers_were_restarted_in_vain_does_not_pass():
+    assert not passing(Wrapped(ActorDiedError()))
+
+
+def test_pauses_double():
+    assert [Retries(3, 5.0).before(number) for number in range(3)] == [5.0, 10.0, 20.0]
+
+
+@pytest.mark.parametrize("word", ["--retries=-1", "--retry-pause=-0.5", "--retry-pause=inf"])
+def test_less_than_none_is_bad_input(ebflow, home, word):
+    result = ebflow("run", "density", word)
+    option, _, value = word.partition("=")
+    assert (result.code, result.out) == (2, [])
+    assert result.err == [f"ebflow: {option}: found {value}, expected a number of at least 0"]
+    assert not home.exists()
