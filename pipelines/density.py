@@ -33,7 +33,7 @@ HERE = JobInfo()
 
 
 def density(config: DensityConfig, source: Source) -> tuple[Artefact, ...]:
-    """Returns prepared data, preprocessing, trained flow, evaluation and report, as expressions of redun."""
+    """Returns what the stages make, from prepared data to the report, as expressions of redun."""
     data = prepare(config.data, source)
     front = preprocess(config.training.front, data)
     trained = train(config.training, data, front)
