@@ -3,8 +3,7 @@
 __all__ = ["cell", "loss", "net", "regulariser"]
 
 from pipelines.alignment.config import RegulariserConfig
-from pipelines.complexity_config import CellConfig
-from pipelines.config import LIKELIHOOD, ModelConfig, Training
+from pipelines.config import LIKELIHOOD, ModelConfig, Section, Training
 from pipelines.nets import options
 
 
@@ -37,11 +36,12 @@ def regulariser(config: RegulariserConfig) -> str:
     return f"{config.name}{estimator} λ {config.weight:.2g}"
 
 
-TOLD = ("ratio", "size", "hypotheses", "eta", "at", "a", "w", "noise", "objective", "estimator")
+TOLD = ("ratio", "size", "hypotheses", "eta", "at", "a", "w", "noise", "objective", "estimator",
+        "missed")  # fmt: skip
 """What tells cells of the study of sample complexity apart, besides their kind and seeds."""
 
 
-def cell(config: CellConfig) -> str:
+def cell(config: Section) -> str:
     """Returns a cell's kind, what varies, and its first seed, as ``network, ratio 8, seed 6``."""
     kind = type(config).__name__.removesuffix("Cell").lower()
     found = {name: getattr(config, name, None) for name in (*TOLD, "first")}
@@ -51,5 +51,5 @@ def cell(config: CellConfig) -> str:
     return ", ".join([kind, *told])
 
 
-def _value(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+def _value(value: float | str | bool) -> str:
+    return str(value) if isinstance(value, str | bool) else f"{value:g}"

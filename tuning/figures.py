@@ -104,7 +104,7 @@ def _settings(settings: Sequence[Setting], goal: Goal) -> Figure:
     """Shows every training of the best settings, on the selection rows and on the test rows."""
     whole = [setting for setting in settings if not setting.lost]
     figure = Figure(figsize=(8, 1.2 + 0.5 * len(whole)), layout="constrained")
-    titles = "selection rows: these name the winner", "test rows: these compare it"
+    titles = (f"{rows} rows" for rows in SPLITS.values())
     for axis, split, title in zip(figure.subplots(1, 2, sharey=True), SPLITS, titles, strict=True):
         for place, setting in enumerate(whole):
             values = list(setting.scores[split][goal.name].values())
@@ -144,7 +144,7 @@ def _history(trials: Sequence[Record], goal: Goal) -> Figure:
     axis.set_xlabel("trial (0 is the default)")
     axis.set_ylabel(f"validation {goal.axis}")
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.legend(loc="lower right" if goal.largest else "upper right")
+    axis.legend()
     return figure
 
 

@@ -94,10 +94,12 @@ def _metrics(numbers: Mapping[str, Any]) -> dict[str, float]:
 def show(console: Console, summary: Mapping[str, Any]) -> None:
     """Prints the settings that were trained again, the verdict, and where everything is."""
     console.print(_table(summary))
+    changed = {name: f"differs in {told}" for name, *_, told in _lines(summary) if told}
     tried = summary["tried"]
     states = [trial["state"] for trial in tried]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     lines = {
+        **changed,
         "verdict": summary["verdict"],
         "trials": f"{len(tried)}: {counts}; {summary['seconds']:.0f} s, "
         f"{summary['cpu_busy']:.0%} of the cores' time busy",
@@ -108,7 +110,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
         "to look": "ebflow ui",
     }
     for name, text in lines.items():
-        console.print(f"{name:<8} {text}", highlight=False, soft_wrap=True)
+        console.print(f"{name:<10} {text}", highlight=False, soft_wrap=True)
 
 
 def _headings(summary: Mapping[str, Any]) -> list[str]:
@@ -123,9 +125,8 @@ def _table(summary: Mapping[str, Any]) -> Table:
     table.add_column("")
     for heading in _headings(summary):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("differs from the default in")
-    for line in _lines(summary):
-        table.add_row(*line)
+    for name, *told, _ in _lines(summary):
+        table.add_row(name, *told)
     return table
 
 

@@ -17,7 +17,7 @@ CONFIG = Training().model_dump(mode="json")
 
 
 @pytest.fixture
-def run(home):
+def run(tracking_home):
     tracker = connect("tests", "key")
     return StageRun(tracker.client, tracker.start("search", {}))
 
