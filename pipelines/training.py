@@ -197,7 +197,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
                 shard=shard,
                 wrap=_wrap(config.cluster),
             )
-            reporter = _resumed(trainer, shard, work)
+            reporter = _resumed(trainer, work)
             return {"began": time.time(), **_run(reporter, watchdog)}
     except (BadInput, NonFinite) as error:
         return {"error": error}
@@ -226,14 +226,14 @@ def _wrap(config: ClusterConfig) -> Callable[[nn.Module], nn.Module]:
     return partial(nn.parallel.DistributedDataParallel, broadcast_buffers=False)
 
 
-def _resumed(trainer: Trainer, shard: tuple[int, int], work: Path) -> "Reporter":
+def _resumed(trainer: Trainer, work: Path) -> "Reporter":
     """Lets a trainer go on from the newest sound checkpoint, which rank 0 names for all."""
     checkpoints = Checkpoints(work / CHECKPOINTS)
-    found, note = checkpoints.newest() if shard[0] == 0 else (None, "")
+    found, note = checkpoints.newest() if trainer.shard[0] == 0 else (None, "")
     step = int(trainer.agreed(-1 if found is None else found))
     if step >= 0:
         trainer.resume(str(checkpoints.path(step)))
-    return Reporter(trainer, shard, work, note)
+    return Reporter(trainer, work, note)
 
 
 def row(trainer: Trainer, kind: str, metrics: Mapping[str, float], note: str = "") -> rows.Row:
@@ -256,15 +256,12 @@ class Reporter:
 
     Arguments:
         trainer: The trainer.
-        shard: Rank and number of workers.
         work: Folder of the checkpoints and the file of rows.
         note: What to tell the user first.
     """
 
-    def __init__(
-        self, trainer: Trainer, shard: tuple[int, int], work: Path, note: str = ""
-    ) -> None:
-        self.trainer, self.rank, self.world = trainer, *shard
+    def __init__(self, trainer: Trainer, work: Path, note: str = "") -> None:
+        self.trainer, self.rank = trainer, trainer.shard[0]
         self.checkpoints, self.file = Checkpoints(work / CHECKPOINTS), work / rows.FILE
         self.rows = [row(trainer, rows.RESUMED, {}, note)] if trainer.step or note else []
         self.reported = self.saved = time.monotonic()

@@ -209,7 +209,7 @@ def reported(monkeypatch):
 
 def driven(dataset, shard, work):
     """Trains to the end; returns the events, and what was told at the end."""
-    reporter = Reporter(build(Training(train=SHORT), dataset), shard, work)
+    reporter = Reporter(build(Training(train=SHORT), dataset, shard=shard), work)
     events = []
     for event in reporter.trainer.run():
         reporter.tell(event)
@@ -231,12 +231,12 @@ def test_every_row_is_told_once_and_the_best_and_the_last_are_saved(dataset, rep
 
 
 def test_other_ranks_report_as_often_and_write_nothing(dataset, reported, tmp_path):
-    driven(dataset, (1, 1), tmp_path)
+    driven(dataset, (1, 2), tmp_path)
     assert reported and not list(tmp_path.iterdir())
 
 
 def test_what_led_to_a_checkpoint_is_told_before_it_is_there(dataset, reported, tmp_path):
-    reporter = Reporter(build(Training(train=SHORT), dataset), (0, 1), tmp_path)
+    reporter = Reporter(build(Training(train=SHORT), dataset), tmp_path)
     written = []
     for event in reporter.trainer.run():
         reporter.tell(event)
@@ -247,8 +247,8 @@ def test_what_led_to_a_checkpoint_is_told_before_it_is_there(dataset, reported, 
 
 
 def test_between_reports_rows_gather(reported, tmp_path):
-    trainer = SimpleNamespace(verdict="", progress=0.5, step=0, agreed=float)
-    reporter = Reporter(trainer, (0, 1), tmp_path)
+    trainer = SimpleNamespace(verdict="", progress=0.5, step=0, agreed=float, shard=(0, 1))
+    reporter = Reporter(trainer, tmp_path)
     for step in range(5):
         reporter.tell(Event("log", step, {"train/loss": 1.0}))
     assert not reported and len(reporter.rows) == 5

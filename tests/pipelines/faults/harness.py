@@ -19,7 +19,7 @@ LONG = ("--train.steps", str(STEPS), "--train.validate-every", "100", "--train.l
 HIT_AT = 300
 """Steps after which the fault comes."""
 
-PATIENCE_S = 800
+PATIENCE_S = 1500
 """For machines that have other work to do."""
 
 

@@ -22,7 +22,7 @@ from .harness import (
     training_of,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SIZE = "48m"
 

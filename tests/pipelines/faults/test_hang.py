@@ -12,7 +12,7 @@ import pytest
 from ..conftest import Store
 from .harness import children, ends_well, noted, same, start, tags, training_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SEIZE, INTERRUPT = 0x4206, 0x4207
 ANY_THREAD = 0x40000000

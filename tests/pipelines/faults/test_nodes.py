@@ -10,7 +10,7 @@ from ..conftest import Store
 from ..nodes import ROOT, Cluster
 from .harness import ends_well, noted, same, start, training_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture

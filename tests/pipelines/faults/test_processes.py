@@ -25,7 +25,7 @@ from .harness import (
     training_of,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 def test_a_killed_worker_is_replaced(whole, tmp_path):

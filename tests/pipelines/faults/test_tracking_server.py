@@ -8,7 +8,7 @@ import pytest
 from ..conftest import Store
 from .harness import STEPS, end, ends_well, intact, same, start, training_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 AWAY_S = 3
 
