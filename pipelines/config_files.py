@@ -11,10 +11,15 @@ import yaml
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
+from pipelines import yaml_files
 from pipelines.config import DensityConfig, Section
 from pipelines.spelling import spelled
+from pipelines.yaml_files import shown
 
 Configuration = TypeVar("Configuration", bound=Section)
+
+MOST_CHARACTERS = 60
+"""Of a key that a message shows as it is."""
 
 
 def dump(config: Section) -> str:
@@ -28,7 +33,7 @@ def load(path: Path, base: Configuration) -> Configuration:
     Raises:
         BadInput: If it cannot be read, is not a mapping, or a key or value is not allowed.
     """
-    found = _mapping(path)
+    found = yaml_files.read(path)
     _check_keys(path, found, type(base), "")
     merged = merge(for_objective(base, _objective(found)).model_dump(), found)
     try:
@@ -50,46 +55,31 @@ def _objective(found: dict[str, Any]) -> str | None:
 
 def peek(path: Path) -> str | None:
     """Returns the data source that a YAML file names, if it does; errors as in :func:`load`."""
-    data = _mapping(path).get("data")
+    data = yaml_files.read(path).get("data")
     source = data.get("source") if isinstance(data, dict) else None
     return source if isinstance(source, str) else None
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: found bytes that are not UTF-8, expected YAML") from None
-    except yaml.YAMLError as error:
-        raise BadInput(f"{path}: not YAML ({_where(error)})") from None
-    if not isinstance(found, dict):
-        raise BadInput(f"{path}: found {type(found).__name__}, expected a mapping of sections")
-    return found
-
-
-def _where(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None) or "unreadable"
-    return what if mark is None else f"line {mark.line + 1}: {what}"
 
 
 def _check_keys(path: Path, found: dict[str, Any], section: type[Section], prefix: str) -> None:
     for key, value in found.items():
         field = section.model_fields.get(key)
         if field is None:
-            raise BadInput(f"{path}: unknown key {prefix}{key}{_similar(key, section)}")
+            raise BadInput(f"{path}: unknown key {prefix}{_named(key)}{_similar(key, section)}")
         inner = field.annotation
         if not _is_section(inner):
             continue
         if not isinstance(value, dict):
-            raise BadInput(f"{path}, key {prefix}{key}: found {value!r}, expected a mapping")
+            raise BadInput(f"{path}, key {prefix}{key}: found {shown(value)}, expected a mapping")
         _check_keys(path, value, inner, f"{prefix}{key}.")
 
 
+def _named(key: object) -> str:
+    plain = isinstance(key, str) and key.isidentifier() and len(key) <= MOST_CHARACTERS
+    return key if plain else shown(key)
+
+
 def _similar(key: object, section: type[Section]) -> str:
-    near = difflib.get_close_matches(str(key), section.model_fields, n=1)
+    near = difflib.get_close_matches(_named(key), section.model_fields, n=1)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
@@ -118,7 +108,7 @@ def explain(error: ValidationError, *, prefix: str, root: type[Section] = Densit
         name, _, rest = text.partition(":")
         where, text = ".".join(filter(None, [where, name])), rest.strip()
     else:
-        text = f"found {first['input']!r}, {_expected(text)}"
+        text = f"found {shown(first['input'])}, {_expected(text)}"
     if prefix == "--":
         return spelled(f"--{where.replace('_', '-')}: {text}")
     return f"{prefix}{where}: {text}"

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from pipelines.runner import Run
 
 DETACHED = 130
-TALKERS = ("dashboard_sdk", "job.sdk")
+TALKERS = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env")
+"""Loggers of Ray that tell how the checkout is packed and sent."""
+
 POLL_S = 0.5
 TOKEN = "RAY_AUTH_TOKEN or ~/.ray/auth_token"
 HELP = """usage: ebflow submit PIPELINE --address http://HEAD:8265 [options of ebflow run PIPELINE]
@@ -130,7 +132,7 @@ def _connect(address: str) -> "JobSubmissionClient":
     from ray.job_submission import JobSubmissionClient
 
     for name in TALKERS:
-        logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
+        logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
     shown = without_password(address)
     try:
         return JobSubmissionClient(address)

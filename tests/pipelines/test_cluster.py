@@ -107,7 +107,7 @@ def test_a_wrong_token_is_one_line(cluster, tmp_path):
 
 def test_what_the_job_finds_bad_is_bad_here(cluster, tmp_path):
     store = Remote(tmp_path, cluster)
-    code, out, err = store.submit("--data.source", "nowhere.parquet")
+    code, out, err = store.submit("--data.source", "nowhere.parquet", "--recipe", "tabular")
     assert (code, err) == (2, ""), out + err
     assert "ebflow: nowhere.parquet" in out
     assert not store.home.exists()

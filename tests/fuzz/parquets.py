@@ -1,0 +1,142 @@
+"""Parquet files that are damaged, and whole ones that hold what no one would train on."""
+
+import datetime
+import decimal
+import io
+import json
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import strategies as st
+
+from tests.data.parquet import images, lists, table
+
+SCALARS = {
+    pa.bool_(): st.booleans(),
+    pa.int8(): st.integers(-128, 127),
+    pa.int64(): st.integers(-(2**63), 2**63 - 1),
+    pa.uint8(): st.integers(0, 255),
+    pa.uint64(): st.integers(0, 2**64 - 1),
+    pa.float16(): st.floats(width=16).map(np.float16),
+    pa.float32(): st.floats(width=32),
+    pa.float64(): st.floats(),
+    pa.decimal128(9, 2): st.integers(-999, 999).map(decimal.Decimal),
+    pa.date32(): st.dates(datetime.date(1900, 1, 1)),
+    pa.timestamp("us"): st.datetimes(datetime.datetime(1900, 1, 1)),
+    pa.time64("us"): st.times(),
+    pa.string(): st.text(max_size=3),
+    pa.large_string(): st.text(max_size=3),
+    pa.binary(): st.binary(max_size=3),
+    pa.binary(2): st.binary(min_size=2, max_size=2),
+    pa.null(): st.none(),
+}
+"""Values of each type of Arrow."""
+
+TEXTS = ["", "null", "0", "1", "17", "256", "[2]", "[1, 2]", "[-1]", "[2.0]", "{}", "\ufeff[2]", "1" * 5000, "[" * 2000]
+NAMES = ["image", "x", "label", "a", "b", "", " ", "\n", "a.b", "\u202e", "__index_level_0__", "x" * 2000]
+
+
+def types():
+    """Returns types of columns, nested ones too."""
+    return st.recursive(
+        st.sampled_from(list(SCALARS)),
+        lambda inner: st.one_of(
+            inner.map(pa.list_),
+            st.builds(pa.list_, inner, st.integers(0, 3)),
+            inner.map(pa.large_list),
+            inner.map(lambda kind: pa.struct({"a": kind, "b": kind})),
+            inner.map(lambda kind: pa.map_(pa.string(), kind)),
+        ),
+        max_leaves=2,
+    )
+
+
+def values(kind):
+    """Returns the values of a type, None among them."""
+    return st.none() | _present(kind)
+
+
+def _present(kind):
+    if kind in SCALARS:
+        return SCALARS[kind]
+    if pa.types.is_map(kind):
+        return st.lists(st.tuples(st.text(max_size=2), values(kind.item_type)), max_size=2)
+    if pa.types.is_struct(kind):
+        return st.fixed_dictionaries({field.name: values(field.type) for field in kind})
+    size = kind.list_size if pa.types.is_fixed_size_list(kind) else None
+    inner = values(kind.value_type) if size is None else _present(kind.value_type)
+    return st.lists(inner, min_size=size or 0, max_size=2 if size is None else size)
+
+
+@st.composite
+def tables(draw):
+    """A table of a few columns of any type and name, with metadata that ebflow reads."""
+    rows, count = draw(st.integers(0, 12)), draw(st.integers(0, 4))
+    columns = [_column(draw, rows) for _ in range(count)]
+    names = [draw(st.sampled_from(NAMES) | st.text(max_size=5)) for _ in columns]
+    keys = st.sampled_from(["shape", "levels", "pandas", "other"])
+    metadata = draw(st.dictionaries(keys, st.sampled_from(TEXTS), max_size=2))
+    return pa.Table.from_arrays(columns, names=names).replace_schema_metadata(metadata or None)
+
+
+def _column(draw, rows):
+    """Returns numbers that may be trained on, or values of any type."""
+    if draw(st.booleans()):
+        return lists(images(rows, draw(st.integers(1, 4)))) if draw(st.booleans()) else pa.array(np.arange(rows) / 3)
+    kind = draw(types())
+    return pa.array([draw(values(kind)) for _ in range(rows)], kind)
+
+
+@cache
+def seeds():
+    """Returns real files that prepare takes, of every form that a writer has, as bytes."""
+    labels = pa.array(np.arange(40) % 3)
+    picture = {"shape": json.dumps([2, 3]), "levels": "256"}
+    pictures = pa.table({"image": lists(images(40)), "label": labels})
+    forms = [
+        (table(40), {}),
+        (table(40, dtype="float32"), {"compression": "gzip", "data_page_version": "2.0"}),
+        (table(40), {"write_page_checksum": True, "row_group_size": 7}),
+        (table(40), {"use_dictionary": False, "compression": "none"}),
+        (table(40), {"use_byte_stream_split": True, "use_dictionary": False, "compression": "zstd"}),
+        (pictures.replace_schema_metadata(picture), {}),
+        (pictures, {"compression": "none", "data_page_size": 16, "row_group_size": 11}),
+        (pa.table({"a": np.arange(40), "b": np.arange(40.0) ** 2}), {"compression": "brotli"}),
+    ]
+    return tuple(_written(data, options) for data, options in forms)
+
+
+def _written(data, options):
+    stream = io.BytesIO()
+    pq.write_table(data, stream, **options)
+    return stream.getvalue()
+
+
+@st.composite
+def spoilt(draw, files):
+    """Bytes of a file in which some are turned, cut, doubled, put in, or another file's."""
+    data = bytearray(draw(st.sampled_from(files)))
+    for _ in range(draw(st.integers(1, 3))):
+        _spoil(draw, data, files)
+    return bytes(data)
+
+
+def _spoil(draw, data, files):
+    footer = draw(st.booleans())
+    at = draw(st.integers(max(0, len(data) - 900) if footer else 0, len(data)))
+    to = draw(st.integers(at, min(len(data), at + 64)))
+    kind = draw(st.sampled_from(["turn", "turn", "turn", "set", "cut", "put", "end", "other"]))
+    if kind == "turn" and at < len(data):
+        data[at] ^= 1 << draw(st.integers(0, 7))
+    elif kind == "set":
+        data[at:to] = bytes([draw(st.sampled_from([0, 0x7F, 0x80, 0xFF]))]) * (to - at)
+    elif kind == "cut":
+        del data[at:to]
+    elif kind == "put":
+        data[at:at] = draw(st.binary(max_size=8))
+    elif kind == "end":
+        del data[at:]
+    elif kind == "other":
+        data[at:to] = draw(st.sampled_from(files))[at:to]

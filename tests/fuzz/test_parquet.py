@@ -1,0 +1,58 @@
+"""Whatever a Parquet file or a prepared folder holds, it is finite data or one line."""
+
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from ebflow.data.loader import Dataset
+from ebflow.data.prepare import prepare
+
+from .campaign import cases, hunt, refused
+from .parquets import seeds, spoilt, tables
+
+
+def use(folder):
+    """Reads all that a training and an evaluation read."""
+    dataset = Dataset(folder)
+    for name in dataset.manifest.counts:
+        rows = dataset.split(name).tensor()
+        assert torch.isfinite(rows.double()).all() and len(rows) == len(dataset.split(name))
+
+
+def prepared(path, **options):
+    """Prepares a file; returns the line where it is refused, else None."""
+    out, told = path.with_name("out"), []
+    with refused(str(path), told):
+        prepare(path, out, **options)
+        use(out)
+    assert out.exists() != bool(told)
+    shutil.rmtree(out, ignore_errors=True)
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    return told or None
+
+
+@cases(2000)
+def test_damaged_files(count, tmp_path):
+    path = tmp_path / "bad.parquet"
+
+    def damaged_parquet(data):
+        path.write_bytes(data)
+        return prepared(path)
+
+    hunt(damaged_parquet, spoilt(seeds()), count)
+
+
+@cases(1000)
+def test_whole_files_of_any_columns(count, tmp_path):
+    path = tmp_path / "bad.parquet"
+
+    def generated_parquet(data):
+        try:
+            pq.write_table(data, path)
+        except (pa.ArrowException, ValueError) as error:
+            return type(error)
+        return prepared(path)
+
+    hunt(generated_parquet, tables(), count)

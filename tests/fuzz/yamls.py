@@ -1,0 +1,162 @@
+"""Configuration files as people and programs spoil them: bytes of YAML."""
+
+import copy
+
+import yaml
+from hypothesis import strategies as st
+
+from pipelines.config import DensityConfig, PaperConfig
+from pipelines.alignment.config import AlignmentConfig
+from pipelines.complexity_config import ComplexityConfig
+from pipelines.config_files import dump
+from pipelines.recipes import RECIPES
+
+BASES = {
+    "density": DensityConfig(),
+    "paper": PaperConfig(),
+    "gradient-alignment": AlignmentConfig(),
+    "sample-complexity": ComplexityConfig(),
+}
+"""What a file goes over, by pipeline."""
+
+FILES = [*BASES.items(), *(("density", recipe()) for recipe in RECIPES.values())]
+
+TOKENS = (
+    "&a ", "*a", "*b", "<<: ", "!!int x", "!!float x", "!!bool maybe", "!!timestamp x", "!!binary ä",
+    "!!python/object/apply:os.system ['false']", "!!python/name:os.system", "!x ", "!!set ", "!!omap ",
+    "? ", "? [1]\n", "- ", "[", "]", "{", "}", "{{", "|", ">", "'", '"', '"\\ud800"', '"\\x00"', "\0", "\t",
+    "\x85", "\ufeff", "2001-99-99", "2001-12-14t21:59:43.10-05:00", "1:60:99", "0o9", "0x", "0b", "1_0",
+    "." , ".inf", "-.inf", ".nan", "~", "%YAML 9.9\n", "---\n", "...\n", "--- x", "#", ": ", "=", "@", "`",
+    "9" * 5000, "1e999", "\n", "  ",
+)  # fmt: skip
+"""What YAML reads in a way of its own, or not at all."""
+
+
+def _numbers():
+    whole = st.integers() | st.sampled_from([0, -1, 1, 2**31, 2**63, 2**64, 10**400])
+    return whole | st.floats() | st.sampled_from([1e-320, 1e308, 0.5, 1.0])
+
+
+def _scalars():
+    words = st.sampled_from(["", " ", "x", "none", "None", "ssm", "../..", "/", "~", "a/b", "\x00", "\n", "\u202e", "ä", "😀", "x" * 5000, "nan"])
+    return st.none() | st.booleans() | _numbers() | words | st.text(max_size=8) | st.binary(max_size=4) | st.dates() | st.datetimes()
+
+
+def _values():
+    keys = st.text(max_size=4) | st.integers() | st.none() | st.booleans() | st.dates()
+    return st.recursive(_scalars(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=6)
+
+
+def _places(tree, path=()):
+    """Returns the paths of all that is in a nested mapping."""
+    found = [(*path, key) for key in tree]
+    return found + [p for key, inner in tree.items() if isinstance(inner, dict) for p in _places(inner, (*path, key))]
+
+
+@st.composite
+def changed(draw):
+    """A pipeline's name, and a real file of it in which up to three entries are others."""
+    name, config = draw(st.sampled_from(FILES))
+    tree = copy.deepcopy(config.model_dump(mode="json"))
+    for _ in range(draw(st.integers(1, 3))):
+        *above, key = draw(st.sampled_from(_places(tree)))
+        inner = tree
+        for step in above:
+            inner = inner[step]
+        _change(draw, inner, key)
+        if not tree:
+            break
+    return name, yaml.dump(tree, Dumper=yaml.SafeDumper, allow_unicode=draw(st.booleans()), default_flow_style=draw(st.booleans())).encode("utf-8", "surrogatepass")
+
+
+def _change(draw, inner, key):
+    kind = draw(st.sampled_from(["value", "value", "value", "gone", "renamed", "new"]))
+    if kind == "value":
+        inner[key] = draw(_values())
+    elif kind == "new":
+        inner[draw(st.text(max_size=6) | st.integers() | st.none() | st.dates())] = draw(_values())
+    else:
+        value = inner.pop(key)
+        if kind == "renamed":
+            inner[draw(st.sampled_from([f"{key}s", str(key)[:-1], str(key).upper(), f" {key}", f"{key}.x"]))] = value
+
+
+@st.composite
+def spoilt(draw):
+    """A pipeline's name, and a real file of it with bytes cut, turned, doubled or put in."""
+    name, config = draw(st.sampled_from(FILES))
+    text = dump(config).encode()
+    for _ in range(draw(st.integers(1, 4))):
+        text = _spoil(draw, text)
+    return name, text
+
+
+def _spoil(draw, text):
+    at = draw(st.integers(0, len(text)))
+    to = draw(st.integers(at, min(len(text), at + 200)))
+    kind = draw(st.sampled_from(["put", "put", "put", "byte", "cut", "end", "double"]))
+    put = {
+        "put": lambda: draw(st.sampled_from(TOKENS)).encode(),
+        "byte": lambda: draw(st.binary(min_size=1, max_size=2)),
+        "cut": lambda: b"",
+        "end": lambda: b"",
+        "double": lambda: 2 * text[at:to],
+    }[kind]()
+    rest = {"put": text[at:], "byte": text[at + 1 :], "end": b""}.get(kind, text[to:])
+    return text[:at] + put + rest
+
+
+def _billion(depth, width):
+    lines = ["a0: &a0 [x, x, x]"]
+    lines += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * width)}]" for k in range(1, depth)]
+    return "\n".join(lines)
+
+
+def _merges(depth):
+    lines = ["a0: &a0 {k0: 1}"]
+    lines += [f"a{k}: &a{k} {{<<: [*a{k - 1}, *a{k - 1}], k{k}: 1}}" for k in range(1, depth)]
+    return "\n".join(lines)
+
+
+MONSTERS = {
+    "bomb as a key": lambda n: _billion(n, 9),
+    "bomb as a value": lambda n: f"{_flow(n)}".replace("AT", "seed"),
+    "bomb as a section": lambda n: _flow(n).replace("AT", "train"),
+    "bomb as a list": lambda n: f"data: {{columns: {_inline(n)}}}",
+    "bomb in a size": lambda n: f"data: {{validation: {_inline(n)}}}",
+    "bomb of merges": _merges,
+    "itself": lambda n: "train: &a [*a]",
+    "itself as a section": lambda n: "train: &a {lr: *a, train: *a}",
+    "itself as a key": lambda n: "&a ? *a : 1",
+    "deep lists": lambda n: "seed: " + "[" * 40 * n,
+    "deep closed lists": lambda n: "seed: " + "[" * 40 * n + "]" * 40 * n,
+    "deep mappings": lambda n: "\n".join(f"{' ' * k}a:" for k in range(40 * n)),
+    "wide": lambda n: "\n".join(f"k{k}: {k}" for k in range(40 * n)),
+    "long name": lambda n: "x" * 400 * n + ": 1",
+    "long value": lambda n: "seed: " + "x" * 400 * n,
+    "long number": lambda n: "seed: " + "9" * 400 * n,
+    "long line of spaces": lambda n: " " * 400 * n,
+    "many columns": lambda n: "data: {columns: [" + "x, " * 40 * n + "]}",
+    "many documents": lambda n: "---\nseed: 1\n" * n,
+    "twice": lambda n: "seed: 1\n" * (n + 1),
+    "a key twice": lambda n: "train: {lr: 1, lr: 2}\n",
+    "too large": lambda n: "# x\n" * 100_000 * n,
+}
+
+
+def _inline(depth):
+    text = "&a0 [x, x]"
+    for k in range(1, depth):
+        text = f"&a{k} [{text}, " + ", ".join([f"*a{k - 1}"] * 8) + "]"
+    return text
+
+
+def _flow(depth):
+    return f"AT: {_inline(depth)}"
+
+
+@st.composite
+def monsters(draw):
+    """Files that are small to write and large to read, or that no one would write."""
+    name = draw(st.sampled_from(sorted(MONSTERS)))
+    return "density", MONSTERS[name](draw(st.integers(1, 25))).encode()
