@@ -1,6 +1,5 @@
 """Checkpoints that are damaged, and whole ones whose state says anything."""
 
-import copy
 import hashlib
 import io
 import json
@@ -51,7 +50,9 @@ def damaged(draw, files):
     """The files of a checkpoint, one of them damaged, another's or missing (None)."""
     files = dict(files)
     name = draw(st.sampled_from(sorted(files)))
-    kind = draw(st.sampled_from(["turn", "turn", "put", "cut", "end", "foreign", "swap", "missing"]))
+    kind = draw(
+        st.sampled_from(["turn", "turn", "put", "cut", "end", "foreign", "swap", "missing"])
+    )
     data = bytearray(files[name])
     head = draw(st.booleans())
     at = draw(st.integers(0, min(len(data), 600) if head else len(data)))
@@ -74,33 +75,37 @@ def damaged(draw, files):
 
 def _values():
     numbers = st.integers() | st.sampled_from([0, -1, 2**31, 2**63, 10**400]) | st.floats()
-    plain = st.none() | st.booleans() | numbers | st.sampled_from(["", "x", "load", "float64", "\x00", "0" * 3000])
+    plain = (
+        st.none()
+        | st.booleans()
+        | numbers
+        | st.sampled_from(["", "x", "load", "float64", "\x00", "0" * 3000])
+    )
     return st.recursive(
         plain | st.text(max_size=4),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+        ),
         max_leaves=5,
     )
 
 
-def _places(tree, path=()):
-    """Yields the paths of all that is in nested mappings and lists."""
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    for key, inner in items:
-        yield (*path, key)
+def _places(tree):
+    """Yields every key of nested mappings and lists with what has it."""
+    for key, inner in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        yield tree, key
         if isinstance(inner, dict | list):
-            yield from _places(inner, (*path, key))
+            yield from _places(inner)
 
 
 @st.composite
 def states(draw, files):
     """The files of a checkpoint in whose state up to three entries are others, or gone."""
-    state = copy.deepcopy(json.loads(files[STATE]))
+    state = json.loads(files[STATE])
     for _ in range(draw(st.integers(1, 3))):
-        flow = draw(st.booleans()) and isinstance(state.get("flow"), dict) and state["flow"]
-        tree = state["flow"] if flow else state
-        *above, key = draw(st.sampled_from(list(_places(tree)) or [None]) )
-        for step in above:
-            tree = tree[step]
+        places = list(_places(state))
+        of_the_flow = list(_places(state["flow"])) if isinstance(state.get("flow"), dict) else []
+        tree, key = draw(st.sampled_from(places) | st.sampled_from(of_the_flow or places))
         if draw(st.integers(0, 4)):
             tree[key] = draw(_values())
         else:
@@ -111,6 +116,15 @@ def states(draw, files):
 def texts():
     """Texts of JSON that its reader may choke on."""
     return st.sampled_from(
-        [b"[" * 100_000, b'{"flow": ' * 50_000, b"9" * 5000, b'{"step": ' + b"9" * 5000 + b"}",
-         b'{"flow": {}, "sha256": {}, "flow": 3}', b'\xef\xbb\xbf{}', b"NaN", b'"\\ud800"', b'{"flow": {}, "sha256": {"model": NaN}}']
-    )  # fmt: skip
+        [
+            b"[" * 100_000,
+            b'{"flow": ' * 50_000,
+            b"9" * 5000,
+            b'{"step": ' + b"9" * 5000 + b"}",
+            b'{"flow": {}, "sha256": {}, "flow": 3}',
+            b"\xef\xbb\xbf{}",
+            b"NaN",
+            b'"\\ud800"',
+            b'{"flow": {}, "sha256": {"model": NaN}}',
+        ]
+    )

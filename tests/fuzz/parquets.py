@@ -34,8 +34,36 @@ SCALARS = {
 }
 """Values of each type of Arrow."""
 
-TEXTS = ["", "null", "0", "1", "17", "256", "[2]", "[1, 2]", "[-1]", "[2.0]", "{}", "\ufeff[2]", "1" * 5000, "[" * 2000]
-NAMES = ["image", "x", "label", "a", "b", "", " ", "\n", "a.b", "\u202e", "__index_level_0__", "x" * 2000]
+TEXTS = [
+    "",
+    "null",
+    "0",
+    "1",
+    "17",
+    "256",
+    "[2]",
+    "[1, 2]",
+    "[-1]",
+    "[2.0]",
+    "{}",
+    "\ufeff[2]",
+    "1" * 5000,
+    "[" * 2000,
+]
+NAMES = [
+    "image",
+    "x",
+    "label",
+    "a",
+    "b",
+    "",
+    " ",
+    "\n",
+    "a.b",
+    "\u202e",
+    "__index_level_0__",
+    "x" * 2000,
+]
 
 
 def types():
@@ -44,7 +72,6 @@ def types():
         st.sampled_from(list(SCALARS)),
         lambda inner: st.one_of(
             inner.map(pa.list_),
-            st.builds(pa.list_, inner, st.integers(0, 3)),
             inner.map(pa.large_list),
             inner.map(lambda kind: pa.struct({"a": kind, "b": kind})),
             inner.map(lambda kind: pa.map_(pa.string(), kind)),
@@ -65,9 +92,7 @@ def _present(kind):
         return st.lists(st.tuples(st.text(max_size=2), values(kind.item_type)), max_size=2)
     if pa.types.is_struct(kind):
         return st.fixed_dictionaries({field.name: values(field.type) for field in kind})
-    size = kind.list_size if pa.types.is_fixed_size_list(kind) else None
-    inner = values(kind.value_type) if size is None else _present(kind.value_type)
-    return st.lists(inner, min_size=size or 0, max_size=2 if size is None else size)
+    return st.lists(values(kind.value_type), max_size=2)
 
 
 @st.composite
@@ -82,11 +107,18 @@ def tables(draw):
 
 
 def _column(draw, rows):
-    """Returns numbers that may be trained on, or values of any type."""
-    if draw(st.booleans()):
-        return lists(images(rows, draw(st.integers(1, 4)))) if draw(st.booleans()) else pa.array(np.arange(rows) / 3)
-    kind = draw(types())
-    return pa.array([draw(values(kind)) for _ in range(rows)], kind)
+    """Returns numbers that may be trained on, a list of them a row, or values of any type."""
+    kind = draw(st.sampled_from(["numbers", "lists", "fixed", "any"]))
+    if kind == "numbers":
+        return pa.array(np.arange(rows) / 3)
+    if kind == "lists":
+        return lists(images(rows, draw(st.integers(1, 4))))
+    if kind == "fixed":
+        inner, size = draw(st.sampled_from(list(SCALARS))), draw(st.integers(1, 3))
+        row = st.lists(values(inner), min_size=size, max_size=size)
+        return pa.array([draw(row) for _ in range(rows)], pa.list_(inner, size))
+    inner = draw(types())
+    return pa.array([draw(values(inner)) for _ in range(rows)], inner)
 
 
 @cache
@@ -100,7 +132,10 @@ def seeds():
         (table(40, dtype="float32"), {"compression": "gzip", "data_page_version": "2.0"}),
         (table(40), {"write_page_checksum": True, "row_group_size": 7}),
         (table(40), {"use_dictionary": False, "compression": "none"}),
-        (table(40), {"use_byte_stream_split": True, "use_dictionary": False, "compression": "zstd"}),
+        (
+            table(40),
+            {"use_byte_stream_split": True, "use_dictionary": False, "compression": "zstd"},
+        ),
         (pictures.replace_schema_metadata(picture), {}),
         (pictures, {"compression": "none", "data_page_size": 16, "row_group_size": 11}),
         (pa.table({"a": np.arange(40), "b": np.arange(40.0) ** 2}), {"compression": "brotli"}),

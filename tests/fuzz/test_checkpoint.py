@@ -14,14 +14,18 @@ from pipelines.training import build
 from tests.data.parquet import images, lists
 
 from .campaign import cases, hunt, refused
-from .checkpoints import damaged, states, texts, STATE
+from .checkpoints import STATE, damaged, states, texts
+
+pytestmark = pytest.mark.timeout(1800)
 
 
 def make_training(root):
     """Returns a training of some steps on small images, and the files of its checkpoint."""
     pq.write_table(pa.table({"image": lists(images(60, 4))}), root / "images.parquet")
     prepare(root / "images.parquet", root / "data")
-    config = Training(train=TrainConfig(steps=4, batch_size=8), preprocess=PreprocessConfig(shrinkage=0.1))
+    config = Training(
+        train=TrainConfig(steps=4, batch_size=8), preprocess=PreprocessConfig(shrinkage=0.1)
+    )
     training = build(config, Dataset(root / "data"))
     list(training.run())
     training.save(str(root / "checkpoint"))

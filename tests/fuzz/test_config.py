@@ -1,9 +1,13 @@
 """Whatever a configuration file holds, it is a configuration or one line."""
 
+import pytest
+
 from pipelines.config_files import dump, load, peek
 
-from .campaign import cases, hunt, one_line, refused
+from .campaign import cases, hunt, refused
 from .yamls import BASES, changed, monsters, spoilt
+
+pytestmark = pytest.mark.timeout(1800)
 
 
 @cases(2000)

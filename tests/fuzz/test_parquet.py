@@ -4,6 +4,7 @@ import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import torch
 
 from ebflow.data.loader import Dataset
@@ -11,6 +12,8 @@ from ebflow.data.prepare import prepare
 
 from .campaign import cases, hunt, refused
 from .parquets import seeds, spoilt, tables
+
+pytestmark = pytest.mark.timeout(1800)
 
 
 def use(folder):
