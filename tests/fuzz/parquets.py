@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import hashlib
 import io
 import json
 from functools import cache
@@ -12,6 +13,10 @@ import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
 from tests.data.parquet import images, lists, table
+
+from .values import CHOKING, changed
+
+MANIFEST = "manifest.json"
 
 SCALARS = {
     pa.bool_(): st.booleans(),
@@ -97,13 +102,34 @@ def _present(kind):
 
 @st.composite
 def tables(draw):
-    """A table of a few columns of any type and name, with metadata that ebflow reads."""
-    rows, count = draw(st.integers(0, 12)), draw(st.integers(0, 4))
-    columns = [_column(draw, rows) for _ in range(count)]
-    names = [draw(st.sampled_from(NAMES) | st.text(max_size=5)) for _ in columns]
-    keys = st.sampled_from(["shape", "levels", "pandas", "other"])
-    metadata = draw(st.dictionaries(keys, st.sampled_from(TEXTS), max_size=2))
-    return pa.Table.from_arrays(columns, names=names).replace_schema_metadata(metadata or None)
+    """A table of numbers with, mostly, something about it that is none of data's."""
+    rows, count = draw(st.integers(4, 12)), draw(st.integers(1, 3))
+    table = pa.table({name: np.arange(rows) ** 1.5 for name in "abc"[:count]})
+    changes = st.lists(st.sampled_from([_add, _rename, _tell, _cut]), max_size=3)
+    for change in draw(changes):
+        table = change(draw, table)
+    return table
+
+
+def _add(draw, table):
+    return table.append_column(draw(_names()), _column(draw, table.num_rows))
+
+
+def _rename(draw, table):
+    return table.rename_columns([draw(_names()) for _ in table.column_names])
+
+
+def _tell(draw, table):
+    key = draw(st.sampled_from(["shape", "levels", "pandas", "other"]))
+    return table.replace_schema_metadata({key: draw(st.sampled_from(TEXTS))})
+
+
+def _cut(draw, table):
+    return table.slice(0, draw(st.integers(0, 4))).select(range(draw(st.integers(0, 1))))
+
+
+def _names():
+    return st.sampled_from(NAMES) | st.text(max_size=5)
 
 
 def _column(draw, rows):
@@ -175,3 +201,32 @@ def _spoil(draw, data, files):
         del data[at:]
     elif kind == "other":
         data[at:to] = draw(st.sampled_from(files))[at:to]
+
+
+@st.composite
+def folders(draw, files):
+    """The files of a prepared folder: the manifest says anything, or a shard is another.
+
+    A manifest may tell the truth of the shard that is there.
+    """
+    name = draw(st.sampled_from(sorted(files)))
+    if name == MANIFEST:
+        text = changed(files[name]) | changed(files[name], focus=["shards"])
+        return {**files, name: draw(text | st.sampled_from(CHOKING))}
+    kinds = spoilt([files[name]]) | tables().map(_bytes) | st.sampled_from(seeds())
+    found = {**files, name: draw(kinds)}
+    return _agreed(found, name) if draw(st.booleans()) else found
+
+
+def _agreed(files, name):
+    manifest = json.loads(files[MANIFEST])
+    (shard,) = (found for found in manifest["shards"] if found["file"] == name)
+    shard |= {"bytes": len(files[name]), "sha256": hashlib.sha256(files[name]).hexdigest()}
+    return {**files, MANIFEST: json.dumps(manifest).encode()}
+
+
+def _bytes(data):
+    try:
+        return _written(data, {})
+    except (pa.ArrowException, ValueError):
+        return b""
