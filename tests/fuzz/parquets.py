@@ -125,7 +125,8 @@ def _tell(draw, table):
 
 
 def _cut(draw, table):
-    return table.slice(0, draw(st.integers(0, 4))).select(range(draw(st.integers(0, 1))))
+    width = draw(st.integers(0, table.num_columns))
+    return table.slice(0, draw(st.integers(0, 12))).select(range(width))
 
 
 def _names():
