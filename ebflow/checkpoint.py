@@ -1,6 +1,6 @@
 """Checkpoints: a folder of safetensors and JSON, written whole or not at all, never pickle."""
 
-__all__ = ["Checkpoint", "check", "load", "read", "seal", "write"]
+__all__ = ["UNFIT", "Checkpoint", "check", "load", "read", "seal", "write"]
 
 import hashlib
 import json
@@ -24,8 +24,12 @@ from .durable import move
 from .errors import BadInput
 from .flow import Flow
 from .provenance import code
+from .spec_checks import check_spec
 
 FILES = ("model", "ema", "optimizer")
+
+UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What is raised where the parts of a checkpoint do not fit each other, or what takes them."""
 
 
 @dataclass(frozen=True)
@@ -149,13 +153,15 @@ def load(folder: str | Path, *, weights: str = "ema") -> Flow:
     if weights not in ("ema", "model"):
         raise ValueError(f"weights: found {weights!r}, expected 'ema' or 'model'")
     checkpoint = read(folder, only=(weights,))
-    tensors = getattr(checkpoint, weights)
+    tensors, spec = getattr(checkpoint, weights), checkpoint.state["flow"]
+    if "architecture" in spec:
+        elements = sum(tensor.numel() for tensor in tensors.values())
+        check_spec(f"{folder}/state.json, flow", spec, elements)
     try:
-        flow = rebuild(checkpoint.state["flow"])
+        flow = rebuild(spec)
         flow.load_state_dict(tensors)
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        line = " ".join(str(error).split())
-        raise BadInput(f"{folder}: its weights do not fit its state.json: {line}") from error
+    except UNFIT as error:
+        raise BadInput(f"{folder}: its weights do not fit its state.json: {error}") from error
     return flow.eval().requires_grad_(False)
 
 
@@ -187,7 +193,7 @@ def _state(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: not found, expected the state of a checkpoint")
     try:
         state = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (RecursionError, ValueError) as error:
         raise BadInput(f"{path}: found a damaged file ({error}), expected JSON") from error
     for key in ("flow", "sha256"):
         if not isinstance(state, dict) or not isinstance(state.get(key), dict):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from .blindness import Standing, diagnose, latent_statistics
-from .checkpoint import Checkpoint, read, write
+from .checkpoint import UNFIT, Checkpoint, read, write
 from .clock import Clock
 from .data.augment import Augmentation
 from .data.loader import Dataset
@@ -308,9 +308,8 @@ class Trainer:
                                f"expected {expected}")  # fmt: skip
         try:
             unpack(self, saved)
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            line = " ".join(str(error).split())
-            raise BadInput(f"{folder}: does not fit this training: {line}") from error
+        except UNFIT as error:
+            raise BadInput(f"{folder}: does not fit this training: {error}") from error
 
     def agreed(self, value: float) -> float:
         """Returns rank 0's value on every rank, so that all decide alike."""

@@ -27,7 +27,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from tyro.constructors import PrimitiveConstructorSpec
 
 from ebflow.complexity.closed_forms import worst_eta
-from pipelines.config import UNKEYED, Section
+from pipelines.config import NAME, UNKEYED, Section
 
 Noise = Literal["once", "fresh"]
 Objective = Literal["ml", "ism", "ssm", "dsm0.3", "dsm1"]
@@ -113,7 +113,7 @@ class ComplexityConfig(Section):
     )
     name: str = Field(
         "study",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        pattern=NAME,
         description="name of the run",
         json_schema_extra=UNKEYED,
     )

@@ -6,6 +6,7 @@ it is no part of the key by which a finished stage is found again.
 
 __all__ = [
     "LIKELIHOOD",
+    "NAME",
     "USERS",
     "AnchorConfig",
     "ClusterConfig",
@@ -35,6 +36,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pipelines.weights import open_weight
 
 UNKEYED = {"keyed": False}
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
+"""What a run may be called: files and folders are."""
 
 LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
 """The objectives that are a likelihood; all others match scores, and may have an anchor."""
@@ -580,7 +584,7 @@ class DensityConfig(Training):
 
     name: str = Field(
         "density",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        pattern=NAME,
         description="name of the run",
         json_schema_extra=UNKEYED,
     )
@@ -612,7 +616,7 @@ class PaperConfig(Section):
     )
     name: str | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        pattern=NAME,
         description="name of the run; None: the experiment's",
         json_schema_extra=UNKEYED,
     )

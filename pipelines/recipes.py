@@ -100,6 +100,6 @@ def for_source(source: str, columns: Sequence[str] | None = None) -> tuple[Densi
     chosen = stem if stem in RECIPES else "tabular" if layout.levels is None else "mnist9k"
     base = RECIPES[chosen]()
     data = base.data if stem in RECIPES else DataConfig()
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or base.name
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem[:200]).strip("-._") or base.name
     data = data.model_copy(update={"source": source})
     return base.model_copy(update={"name": name, "data": data}), chosen

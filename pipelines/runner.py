@@ -73,8 +73,18 @@ def _check_output(output: Path) -> None:
         raise BadInput(f"--output: found {without_password(str(output))}, expected a folder")
     _check_folder("--output", output)
     left = [name for name in LEFT if (output / name).exists()]
-    if left and not (output / "summary.json").exists():
+    if (output / "summary.json").exists():
+        _reported(output / "summary.json")
+    elif left:
         raise BadInput(f"--output: found {output / left[0]}, which no run left, expected none")
+
+
+def _reported(summary: Path) -> Any:  # noqa: ANN401
+    """Returns the configuration that a summary tells; raises BadInput if it is no summary."""
+    try:
+        return json.loads(summary.read_text())["config"]
+    except (KeyError, RecursionError, TypeError, ValueError):
+        raise BadInput(f"--output: found {summary}, which no run left, expected none") from None
 
 
 def _check_folder(option: str, folder: Path) -> None:
@@ -269,7 +279,7 @@ def _announce(run: Run, console: Console) -> None:
     for draft in run.output.glob(".draft-*"):
         shutil.rmtree(draft)
     summary = run.output / "summary.json"
-    if summary.exists() and json.loads(summary.read_text())["config"] != _json(run.config):
+    if summary.exists() and _reported(summary) != _json(run.config):
         console.print(
             f"{run.output}: will be replaced; it has the results of another configuration, which "
             "the store and MLflow keep (choose another place by --name or --output)",

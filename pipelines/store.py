@@ -79,7 +79,7 @@ def expect(identity: str) -> None:
         BadInput: If it does not, naming the machine.
     """
     try:
-        found = (home() / "id").read_text()
+        found = (home() / "id").read_text(errors="replace")
     except OSError as error:
         seen = f"no store ({error.strerror})"
     else:

@@ -183,7 +183,7 @@ def _metadata(schema: pa.Schema, file: str, key: str) -> object:
         return None
     try:
         return json.loads(text)
-    except ValueError:
+    except (RecursionError, ValueError):
         raise BadInput(f"{file}, schema metadata {key}: found {text!r}, expected JSON") from None
 
 

@@ -1,6 +1,6 @@
 """Reads ``manifest.json`` and says which key is wrong."""
 
-__all__ = ["VERSION", "read_manifest"]
+__all__ = ["VERSION", "Rules", "check", "read_manifest"]
 
 import json
 import math
@@ -25,9 +25,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise BadInput(
             f"{path}, key version: found {_short(found['version'])}, expected {VERSION}"
         )
-    _check(f"{path}", found, _RULES)
+    check(f"{path}", found, _RULES)
     for index, shard in enumerate(found["shards"]):
-        _check(f"{path}, shards[{index}]", shard, _SHARD_RULES)
+        check(f"{path}, shards[{index}]", shard, _SHARD_RULES)
     _check_counts(path, found)
     _check_widths(path, found)
     return found
@@ -40,7 +40,7 @@ def _parse(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: no such file, expected the manifest of a data set") from None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise BadInput(
             f"{path}: not JSON ({error}), expected the manifest of a data set"
         ) from None
@@ -50,9 +50,11 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 Rules = dict[str, tuple[Callable[[Any], bool], str]]
+"""A test of the value of every key, and what it expects."""
 
 
-def _check(where: str, found: dict[str, Any], rules: Rules) -> None:
+def check(where: str, found: dict[str, Any], rules: Rules) -> None:
+    """Raises BadInput, with the first key that is missing, unknown or against its rule."""
     if missing := sorted(rules.keys() - found.keys()):
         raise BadInput(f"{where}: missing key {missing[0]}, expected {rules[missing[0]][1]}")
     if unknown := sorted(found.keys() - rules.keys()):

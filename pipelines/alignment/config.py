@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.config import UNKEYED, DataConfig, Section, Training
+from pipelines.config import NAME, UNKEYED, DataConfig, Section, Training
 
 Estimator = Literal["taylor", "taylor_cv", "two_sided", "hutchinson", "exact"]
 
@@ -212,7 +212,7 @@ class AlignmentConfig(Section):
     )
     name: str = Field(
         "alignment",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        pattern=NAME,
         description="name of the run",
         json_schema_extra=UNKEYED,
     )

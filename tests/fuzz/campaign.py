@@ -24,9 +24,10 @@ def cases(full):
 
 
 def hunt(check, strategy, count):
-    """Checks ``count`` drawn cases: the same in every run, unless ``--hypothesis-profile explore``.
+    """Checks ``count`` drawn cases: the same in every run.
 
-    Prints how many ended in a line, and fails where fewer than ``count`` were run.
+    With ``pytest --hypothesis-profile explore`` they are others each time. Prints how many ended
+    in a line, and fails where fewer than ``count`` were run.
     """
     ends = []
 

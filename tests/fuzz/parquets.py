@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import hashlib
 import io
 import json
 from functools import cache
@@ -12,6 +13,10 @@ import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
 from tests.data.parquet import images, lists, table
+
+from .values import CHOKING, changed
+
+MANIFEST = "manifest.json"
 
 SCALARS = {
     pa.bool_(): st.booleans(),
@@ -72,7 +77,6 @@ def types():
         st.sampled_from(list(SCALARS)),
         lambda inner: st.one_of(
             inner.map(pa.list_),
-            st.builds(pa.list_, inner, st.integers(0, 3)),
             inner.map(pa.large_list),
             inner.map(lambda kind: pa.struct({"a": kind, "b": kind})),
             inner.map(lambda kind: pa.map_(pa.string(), kind)),
@@ -93,32 +97,55 @@ def _present(kind):
         return st.lists(st.tuples(st.text(max_size=2), values(kind.item_type)), max_size=2)
     if pa.types.is_struct(kind):
         return st.fixed_dictionaries({field.name: values(field.type) for field in kind})
-    size = kind.list_size if pa.types.is_fixed_size_list(kind) else None
-    inner = values(kind.value_type) if size is None else _present(kind.value_type)
-    return st.lists(inner, min_size=size or 0, max_size=2 if size is None else size)
+    return st.lists(values(kind.value_type), max_size=2)
 
 
 @st.composite
 def tables(draw):
-    """A table of a few columns of any type and name, with metadata that ebflow reads."""
-    rows, count = draw(st.integers(0, 12)), draw(st.integers(0, 4))
-    columns = [_column(draw, rows) for _ in range(count)]
-    names = [draw(st.sampled_from(NAMES) | st.text(max_size=5)) for _ in columns]
-    keys = st.sampled_from(["shape", "levels", "pandas", "other"])
-    metadata = draw(st.dictionaries(keys, st.sampled_from(TEXTS), max_size=2))
-    return pa.Table.from_arrays(columns, names=names).replace_schema_metadata(metadata or None)
+    """A table of numbers with, mostly, something about it that is none of data's."""
+    rows, count = draw(st.integers(4, 12)), draw(st.integers(1, 3))
+    table = pa.table({name: np.arange(rows) ** 1.5 for name in "abc"[:count]})
+    changes = st.lists(st.sampled_from([_add, _rename, _tell, _cut]), max_size=3)
+    for change in draw(changes):
+        table = change(draw, table)
+    return table
+
+
+def _add(draw, table):
+    return table.append_column(draw(_names()), _column(draw, table.num_rows))
+
+
+def _rename(draw, table):
+    return table.rename_columns([draw(_names()) for _ in table.column_names])
+
+
+def _tell(draw, table):
+    key = draw(st.sampled_from(["shape", "levels", "pandas", "other"]))
+    return table.replace_schema_metadata({key: draw(st.sampled_from(TEXTS))})
+
+
+def _cut(draw, table):
+    width = draw(st.integers(0, table.num_columns))
+    return table.slice(0, draw(st.integers(0, 12))).select(range(width))
+
+
+def _names():
+    return st.sampled_from(NAMES) | st.text(max_size=5)
 
 
 def _column(draw, rows):
-    """Returns numbers that may be trained on, or values of any type."""
-    if draw(st.booleans()):
-        return (
-            lists(images(rows, draw(st.integers(1, 4))))
-            if draw(st.booleans())
-            else pa.array(np.arange(rows) / 3)
-        )
-    kind = draw(types())
-    return pa.array([draw(values(kind)) for _ in range(rows)], kind)
+    """Returns numbers that may be trained on, a list of them a row, or values of any type."""
+    kind = draw(st.sampled_from(["numbers", "lists", "fixed", "any"]))
+    if kind == "numbers":
+        return pa.array(np.arange(rows) / 3)
+    if kind == "lists":
+        return lists(images(rows, draw(st.integers(1, 4))))
+    if kind == "fixed":
+        inner, size = draw(st.sampled_from(list(SCALARS))), draw(st.integers(1, 3))
+        row = st.lists(values(inner), min_size=size, max_size=size)
+        return pa.array([draw(row) for _ in range(rows)], pa.list_(inner, size))
+    inner = draw(types())
+    return pa.array([draw(values(inner)) for _ in range(rows)], inner)
 
 
 @cache
@@ -175,3 +202,32 @@ def _spoil(draw, data, files):
         del data[at:]
     elif kind == "other":
         data[at:to] = draw(st.sampled_from(files))[at:to]
+
+
+@st.composite
+def folders(draw, files):
+    """The files of a prepared folder: the manifest says anything, or a shard is another.
+
+    A manifest may tell the truth of the shard that is there.
+    """
+    name = draw(st.sampled_from(sorted(files)))
+    if name == MANIFEST:
+        text = changed(files[name]) | changed(files[name], focus=["shards"])
+        return {**files, name: draw(text | st.sampled_from(CHOKING))}
+    kinds = spoilt([files[name]]) | tables().map(_bytes) | st.sampled_from(seeds())
+    found = {**files, name: draw(kinds)}
+    return _agreed(found, name) if draw(st.booleans()) else found
+
+
+def _agreed(files, name):
+    manifest = json.loads(files[MANIFEST])
+    (shard,) = (found for found in manifest["shards"] if found["file"] == name)
+    shard |= {"bytes": len(files[name]), "sha256": hashlib.sha256(files[name]).hexdigest()}
+    return {**files, MANIFEST: json.dumps(manifest).encode()}
+
+
+def _bytes(data):
+    try:
+        return _written(data, {})
+    except (pa.ArrowException, ValueError):
+        return b""

@@ -1,12 +1,16 @@
 """Whatever a configuration file holds, it is a configuration or one line."""
 
+import pytest
+
 from pipelines.config_files import dump, load, peek
 
 from .campaign import cases, hunt, refused
 from .yamls import BASES, changed, monsters, spoilt
 
+pytestmark = pytest.mark.timeout(1800)
 
-@cases(2000)
+
+@cases(1500)
 def test_files(count, tmp_path):
     """What is read can be written, and is the same when it is read again."""
     path, again = tmp_path / "config.yaml", tmp_path / "again.yaml"
@@ -23,3 +27,19 @@ def test_files(count, tmp_path):
         return told or None
 
     hunt(config_files, changed() | spoilt() | monsters(), count)
+
+
+@cases(150)
+def test_commands(count, tmp_path, ebflow, home):
+    """A dry run on a file ends well, or with code 2 and one line; it writes nothing."""
+    path = tmp_path / "config.yaml"
+
+    def commands(case):
+        name, text = case
+        path.write_bytes(text)
+        result = ebflow("run", name, "--config", path, "--dry-run")
+        assert result.code in (0, 2) and len(result.err) == (result.code == 2), result.err
+        assert not home.exists() and not list((home.parent / "here").iterdir())
+        return result.err or None
+
+    hunt(commands, changed() | spoilt(), count)

@@ -2,15 +2,20 @@
 
 import shutil
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import torch
 
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
+from tests.data.parquet import images, lists
 
 from .campaign import cases, hunt, refused
-from .parquets import seeds, spoilt, tables
+from .parquets import folders, seeds, spoilt, tables
+
+pytestmark = pytest.mark.timeout(1800)
 
 
 def use(folder):
@@ -19,6 +24,8 @@ def use(folder):
     for name in dataset.manifest.counts:
         rows = dataset.split(name).tensor()
         assert torch.isfinite(rows.double()).all() and len(rows) == len(dataset.split(name))
+        if dataset.manifest.classes is not None:
+            assert len(dataset.split(name).labels()) == len(rows)
 
 
 def prepared(path, **options):
@@ -33,7 +40,7 @@ def prepared(path, **options):
     return told or None
 
 
-@cases(2000)
+@cases(1500)
 def test_damaged_files(count, tmp_path):
     path = tmp_path / "bad.parquet"
 
@@ -56,3 +63,29 @@ def test_whole_files_of_any_columns(count, tmp_path):
         return prepared(path)
 
     hunt(generated_parquet, tables(), count)
+
+
+def make_folder(root):
+    """Returns the files of a small prepared folder with classes."""
+    labels = pa.array(np.arange(40) % 3)
+    pq.write_table(pa.table({"image": lists(images(40)), "label": labels}), root / "raw.parquet")
+    prepare(root / "raw.parquet", root / "data", label="label")
+    return {path.name: path.read_bytes() for path in (root / "data").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("folder"))
+
+
+@cases(1000)
+def test_prepared_folders(count, folder, tmp_path):
+    def prepared_folders(files):
+        for name, data in files.items():
+            (tmp_path / name).write_bytes(data)
+        told = []
+        with refused(str(tmp_path), told):
+            use(tmp_path)
+        return told or None
+
+    hunt(prepared_folders, folders(folder), count)

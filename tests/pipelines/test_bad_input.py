@@ -172,6 +172,18 @@ FILES = {
     "null for number": ("seed: null\n", "key seed: found None, expected a valid integer"),
     "number for list": ("data: {columns: 3}\n", "key data.columns: found 3, expected a valid"),
     "code": ("!!python/object/apply:os.system ['touch hacked']\n", "not YAML (line 1: could not"),
+    "an alias": (
+        "objective: &a {name: ssm}\nmodel: *a\n",
+        "not YAML (line 2: found an alias, expected its value)",
+    ),
+    "a key twice": ("seed: 1\nseed: 2\n", "(line 2: found key 'seed' twice, expected it once)"),
+    "a large number": (f"seed: {10**20}\n", "found '1" + 20 * "0" + "', expected a value of type"),
+    "no date": ("name: 2001-99-99\n", "found '2001-99-99', expected a value of type timestamp"),
+    "no truth": ("seed: !!bool x\n", "found 'x', expected a value of type bool"),
+    "a large file": ("#" * 300_000, "found a large file, expected at most 262144 bytes"),
+    "deep": ("seed: " + "[" * 1500, "found values nested too deeply, expected sections"),
+    "a long name": (f"name: {'x' * 300}\n", "key name: found 'xxx"),
+    "a key of no letters": ('"\\x1b[31m": 1\n', "unknown key '\\x1b[31m'"),
     "uneven batch": (
         "cluster: {workers: 5}\n",
         "key train.batch_size: found 128, expected a multiple of cluster.workers = 5",

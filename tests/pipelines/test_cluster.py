@@ -5,7 +5,10 @@ import re
 import shlex
 import signal
 import subprocess
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 from ebflow.checkpoint import read
@@ -17,6 +20,7 @@ from .nodes import BIN, ROOT, Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
+SECRET = "hunter2-of-the-test"
 WORDS = ("--train.steps", "300", "--train.validate-every", "100", "--workers", "2")
 
 
@@ -30,7 +34,9 @@ def cluster():
 def alone(tmp_path_factory):
     """A run of two workers on the embedded Ray."""
     store = Store(tmp_path_factory.mktemp("alone"))
+    began = time.monotonic()
     store.run("run", "density", *WORDS)
+    told("embedded", store, time.monotonic() - began)
     return store
 
 
@@ -75,6 +81,34 @@ def same(one, other):
     assert a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
 
 
+def told(where, store, seconds):
+    """Prints the figures of a run: pytest -s shows them."""
+    numbers = store.summary()
+    print(
+        f"\n{where}: test NLL {numbers['test/nll']!r} nats; workers up in "
+        f"{numbers['time/startup_s']:.1f} s, trained {numbers['time/train_s']:.1f} s; in all "
+        f"{seconds:.1f} s"
+    )
+
+
+def untold(cluster, store, out):
+    """Asserts that the token and a password are in no file of the store, no log, no job."""
+    files = [path for root in (store.root, Path(cluster.folder.name)) for path in root.rglob("*")]
+    texts = [path.read_bytes() for path in files if path.is_file()]
+    texts += [out.encode(), cluster.get("/api/jobs/", cluster.token)[1].encode()]
+    assert len(texts) > 60
+    for secret in (cluster.token, SECRET):
+        assert not any(secret.encode() in text for text in texts)
+
+
+def test_the_dashboard_is_on_loopback(cluster):
+    family = [psutil.Process(process.pid) for process in cluster.processes]
+    family += [child for process in family for child in process.children(recursive=True)]
+    found = [c.laddr for process in family for c in process.net_connections("inet")
+             if c.status == psutil.CONN_LISTEN]  # fmt: skip
+    assert {address.ip for address in found if address.port == cluster.dashboard} == {"127.0.0.1"}
+
+
 def test_who_has_no_token_is_refused(cluster):
     for path in ("/api/jobs/", "/api/version", "/nodes?view=summary"):
         assert cluster.get(path)[0] == 401
@@ -86,9 +120,13 @@ def test_who_has_no_token_is_refused(cluster):
 def test_a_cluster_gives_the_numbers_of_this_machine(nodes, cluster, alone, tmp_path):
     store = Remote(tmp_path, cluster)
     with cluster.nodes(*nodes):
-        code, out, err = store.submit(*WORDS)
+        began = time.monotonic()
+        code, out, err = store.submit(*WORDS, MLFLOW_TRACKING_PASSWORD=SECRET)
+        seconds = time.monotonic() - began
     assert (code, err) == (0, ""), out + err
     same(store, alone)
+    told(f"{len(nodes)} nodes", store, seconds)
+    untold(cluster, store, out)
     lines = out.splitlines()
     assert sum(line.startswith(("job ", "follow ", "stop ", "resume ")) for line in lines) == 4
     assert "train: started" in lines and any(line.startswith("train: done in") for line in lines)

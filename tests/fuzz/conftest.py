@@ -1,0 +1,1 @@
+from tests.pipelines.conftest import ebflow, home  # noqa: F401
