@@ -29,7 +29,7 @@ from ebflow.complexity.instances import (
 )
 from ebflow.randomness import generator as derive
 from pipelines.complexity.columns import geometric, table
-from pipelines.complexity_config import CellConfig, ClassCell, FiniteCell, StepCell, TwoPointCell
+from pipelines.complexity.config import CellConfig, ClassCell, FiniteCell, StepCell, TwoPointCell
 
 SHARES = (0.25, 0.5, 1.0, 2.0, 3.0)
 """The m of the class of two, over the inverse of η."""

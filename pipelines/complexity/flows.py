@@ -17,7 +17,7 @@ from ebflow.complexity.laws import Distances
 from ebflow.flow import Flow
 from ebflow.randomness import generator as derive
 from pipelines.complexity.columns import table
-from pipelines.complexity_config import FlowCell, PairCell
+from pipelines.complexity.config import FlowCell, PairCell
 
 OBJECTIVES = {
     "ml": objectives.ml,

@@ -14,7 +14,7 @@ from ebflow.complexity.denoisers import Denoisers, Draws, fit
 from ebflow.complexity.instances import Instance, far_mode
 from ebflow.randomness import generator as derive
 from pipelines.complexity.columns import geometric, held_out_loss, table
-from pipelines.complexity_config import NetworkCell
+from pipelines.complexity.config import NetworkCell
 
 FIRST, RATIO, REACH = 8, 2**0.5, 6.0
 """The grid of m: from 8 on, in steps of √2, to 6 over the far mode's weight."""

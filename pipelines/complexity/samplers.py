@@ -17,8 +17,8 @@ from ebflow.complexity.laws import Distances
 from ebflow.complexity.samplers import annealed, ladder, reverse_sde
 from ebflow.randomness import generator as derive
 from pipelines.complexity.columns import table
+from pipelines.complexity.config import SamplerCell
 from pipelines.complexity.networks import TEST, Sets
-from pipelines.complexity_config import SamplerCell
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {
     "reverse SDE": reverse_sde,

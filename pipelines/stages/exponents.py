@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.complexity_config import ComplexityConfig
-from pipelines.complexity_results import Question, answer, busy, questions
+from pipelines.complexity.config import ComplexityConfig
+from pipelines.complexity.results import Question, answer, busy, questions
 from pipelines.stages.learn import COST, ROWS
 from pipelines.tracking import StageRun
 

@@ -15,11 +15,11 @@ import torch
 from rich.console import Console
 
 from ebflow.estimate import Interval
-from pipelines import complexity_claims, complexity_figures, complexity_report
-from pipelines.complexity import BODIES
+from pipelines.complexity import figures, report, verdicts
+from pipelines.complexity.bodies import BODIES
+from pipelines.complexity.cells import cells
 from pipelines.complexity.columns import geometric, held_out_loss, table
-from pipelines.complexity_cells import cells
-from pipelines.complexity_config import (
+from pipelines.complexity.config import (
     ClassCell,
     FiniteCell,
     FlowCell,
@@ -31,7 +31,7 @@ from pipelines.complexity_config import (
     WeightCell,
     at_scale,
 )
-from pipelines.complexity_results import (
+from pipelines.complexity.results import (
     NETWORKS,
     Answer,
     Question,
@@ -289,7 +289,7 @@ def made(quantity, learner, slope, against="R/sigma"):
     ],
 )
 def test_an_exponent_decides(quantity, learner, slope, verdict):
-    assert complexity_claims._growth(made(quantity, learner, slope)).verdict == verdict
+    assert verdicts._growth(made(quantity, learner, slope)).verdict == verdict
 
 
 @pytest.fixture(scope="module")
@@ -337,18 +337,18 @@ def test_the_numbers_have_exponents_claims_and_cost(study):
 
 def test_every_figure_is_on_the_page_with_its_caption(study):
     page = (study[1] / "report.html").read_text()
-    for name in complexity_figures.CAPTIONS:
+    for name in figures.CAPTIONS:
         assert (study[1] / "figures" / f"{name}.png").stat().st_size > 5_000
         assert f'<figure id="{name}">' in page
     for claim in json.loads((study[1] / "numbers.json").read_text())["claims"]:
-        assert claim["figure"] is None or claim["figure"] in complexity_figures.CAPTIONS
+        assert claim["figure"] is None or claim["figure"] in figures.CAPTIONS
 
 
 def test_claims_are_printed(study):
     numbers = json.loads((study[1] / "numbers.json").read_text())
     console = Console(width=100, file=io.StringIO())
     summary = {**numbers, "stages": {"learn": "50 ran"}, "results": "r", "report": "p"}
-    complexity_report.show(console, summary)
+    report.show(console, summary)
     text = console.file.getvalue()
     assert "ERM over two candidates" in text and "of the cores busy" in text
     assert math.isfinite(numbers["cost"]["study/cpu_s"])

@@ -19,9 +19,9 @@ from ebflow.complexity.crossing import crossing
 from ebflow.complexity.efficiency import mode_weight, mode_weight_ml
 from ebflow.estimate import Interval
 from pipelines.claims import Claim, judge, untested
-from pipelines.complexity_cells import PAIR_SIZES, TRANSITION, TRANSITION_DELTAS, WEIGHT_NOISE
-from pipelines.complexity_config import ComplexityConfig
-from pipelines.complexity_results import NETWORKS, Answer, decisive, matrix, where
+from pipelines.complexity.cells import PAIR_SIZES, TRANSITION, TRANSITION_DELTAS, WEIGHT_NOISE
+from pipelines.complexity.config import ComplexityConfig
+from pipelines.complexity.results import NETWORKS, Answer, decisive, matrix, where
 
 RESAMPLES = 1000
 

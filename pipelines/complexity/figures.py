@@ -14,10 +14,10 @@ from ebflow.complexity.closed_forms import chance_of_error
 from ebflow.complexity.crossing import crossing
 from ebflow.complexity.efficiency import mode_weight, mode_weight_ml
 from ebflow.complexity.errors import THRESHOLDS
-from pipelines.complexity_cells import TRANSITION, TRANSITION_DELTAS, WEIGHT_NOISE
-from pipelines.complexity_claims import efficiency, sampling, surprise
-from pipelines.complexity_config import ComplexityConfig
-from pipelines.complexity_results import NETWORKS, Answer, decisive, matrix, where
+from pipelines.complexity.cells import TRANSITION, TRANSITION_DELTAS, WEIGHT_NOISE
+from pipelines.complexity.config import ComplexityConfig
+from pipelines.complexity.results import NETWORKS, Answer, decisive, matrix, where
+from pipelines.complexity.verdicts import efficiency, sampling, surprise
 from pipelines.report import BASELINE, DATA, FLOW
 
 COLOURS = (FLOW, BASELINE, "#2f8f5b", "#d9a441", "#7a4fa3", DATA)

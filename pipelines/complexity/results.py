@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from ebflow.complexity.crossing import growth, power_over_log
 from ebflow.estimate import Interval
-from pipelines.complexity_config import ComplexityConfig
+from pipelines.complexity.config import ComplexityConfig
 
 NETWORKS = tuple(f"networks, noise {noise}" for noise in ("once", "fresh"))
 

@@ -4,7 +4,7 @@ __all__ = ["TRANSITION", "WEIGHT_NOISE", "cells"]
 
 from collections.abc import Iterator
 
-from pipelines.complexity_config import (
+from pipelines.complexity.config import (
     CellConfig,
     ClassCell,
     ComplexityConfig,

@@ -14,8 +14,8 @@ from rich.console import Console
 from ebflow.estimate import Interval
 from pipelines import claims
 from pipelines.claims import Claim, Figure, Table
-from pipelines.complexity_config import ComplexityConfig
-from pipelines.complexity_results import Answer, where
+from pipelines.complexity.config import ComplexityConfig
+from pipelines.complexity.results import Answer, where
 from pipelines.engine import Artefact
 from pipelines.pipeline import Description
 from pipelines.tracking import StageRun
