@@ -10,7 +10,7 @@
 __all__ = ["SAMPLE_COMPLEXITY", "sample_complexity"]
 
 from redun import task
-from redun.scheduler import JobInfo
+from redun.scheduler import JobInfo, catch_all
 
 from pipelines import claims, pages
 from pipelines.complexity import report
@@ -18,6 +18,7 @@ from pipelines.complexity.cells import cells
 from pipelines.complexity.config import CellConfig, ComplexityConfig
 from pipelines.density import HERE
 from pipelines.engine import NAMESPACE, Artefact, run_stage
+from pipelines.fanout import fail
 from pipelines.pipeline import Pipeline
 from pipelines.sources import source_digest
 
@@ -50,8 +51,12 @@ CONCLUDED = (
 
 
 def sample_complexity(config: ComplexityConfig, inputs: None = None) -> tuple[Artefact, Artefact]:
-    """Returns fitted exponents and the report, as expressions of redun."""
-    fitted = exponents(config, [learn(cell) for cell in cells(config)])
+    """Returns fitted exponents and the report, as expressions of redun.
+
+    A cell that fails stops no other.
+    """
+    found = [learn(cell) for cell in cells(config)]
+    fitted = exponents(config, catch_all(found, Exception, fail))
     return fitted, conclude(config, fitted)
 
 
