@@ -34,7 +34,11 @@ LEARNT = (
     "pipelines.complexity.networks",
     "pipelines.complexity.samplers",
 )
-FITTED = ("pipelines.stages.exponents", "pipelines.complexity.results")
+FITTED = (
+    "pipelines.stages.exponents",
+    "pipelines.complexity.cells",
+    "pipelines.complexity.results",
+)
 CONCLUDED = (
     "pipelines.stages.conclude",
     "pipelines.claims",

@@ -32,7 +32,8 @@ INTRO = (
     "the (1 − δ)-quantile (σ Dᵟ). m* is the least m of a grid from which on a quantile over "
     "training sets (0.75; networks: the median) of the error stays at or below ε. The far mode "
     "has the weight at which missing it costs 2 ε in mean square, so that η falls as (σ/R)². "
-    "Claimed are shapes, not constants."
+    "Training sets of networks are stratified by when the first far sample comes; their intervals "
+    "are those of independent sets, and too wide. Claimed are shapes, not constants."
 )
 
 
@@ -68,8 +69,7 @@ def _exponents(answers: Sequence[Answer]) -> Table:
         points = ", ".join(
             f"{at:.3g}: {m.value:.0f}" for at, m in zip(one.values, one.crossings, strict=True)
         )
-        learner = ", ".join([told.learner, *(f"{k} = {v:g}" for k, v in told.fixed if k == "a")])
-        lines.append((learner, told.quantity, told.against, _told(one.slope), points))
+        lines.append((told.named, told.quantity, told.against, _told(one.slope), points))
     note = "inf: the error does not cross ε on the grid of m; such points are left out of the fit."
     return Table("Exponents", headings, lines, note)
 

@@ -47,6 +47,11 @@ class Question:
     fixed: tuple[tuple[str, Any], ...] = ()
     level: float = 0.75
 
+    @property
+    def named(self) -> str:
+        """The learner, and at which modes."""
+        return ", ".join([self.learner, *(f"a = {a:g}" for k, a in self.fixed if k == "a")])
+
 
 @dataclass(frozen=True)
 class Answer:

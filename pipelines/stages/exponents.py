@@ -40,5 +40,5 @@ def exponents(
 
 def _name(question: Question) -> str:
     """Returns a name for a metric, which MLflow lets have no other signs than these."""
-    told = f"{question.quantity} against {question.against}, {question.learner}"
+    told = f"{question.quantity} against {question.against}, {question.named}"
     return re.sub(r"[^\w.:/ -]", "", told)

@@ -307,6 +307,15 @@ def test_an_exponent_decides(quantity, learner, slope, verdict):
     assert verdicts._growth(made(quantity, learner, slope)).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    "slope, verdict",
+    [((2.05, 1.9, 2.2), "holds"), ((2.3, 1.9, 2.6), "does not hold"),
+     ((1.9, 0.9, 2.5), "does not hold")],
+)  # fmt: skip
+def test_a_step_takes_the_square_of_its_height(slope, verdict):
+    assert verdicts._growth(made("m*_L2", "finite", slope, "S")).verdict == verdict
+
+
 @pytest.mark.parametrize("exponent, verdict", [(1.36, "holds"), (1.0, "does not hold")])
 def test_the_exponent_of_a_logarithm_is_the_one_of_its_closed_form(exponent, verdict):
     """log m* of 4, 49, 499 and 4999 rivals has the exponent 1.39 in log log |H|."""

