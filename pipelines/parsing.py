@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from ebflow.errors import BadInput
 from pipelines import recipes
 from pipelines.alignment.config import AlignmentConfig
-from pipelines.complexity_config import SCALES, ComplexityConfig, at_scale
+from pipelines.complexity.config import SCALES, ComplexityConfig, at_scale
 from pipelines.config import DensityConfig, PaperConfig, Section
 from pipelines.config_files import explain, for_objective, load, peek
 

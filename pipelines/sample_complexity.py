@@ -10,27 +10,43 @@
 __all__ = ["SAMPLE_COMPLEXITY", "sample_complexity"]
 
 from redun import task
-from redun.scheduler import JobInfo
+from redun.scheduler import JobInfo, catch_all
 
-from pipelines import claims, complexity_report, pages, titles
-from pipelines.complexity_cells import cells
-from pipelines.complexity_config import CellConfig, ComplexityConfig
+from pipelines import claims, pages, titles
+from pipelines.complexity import report
+from pipelines.complexity.cells import cells
+from pipelines.complexity.config import CellConfig, ComplexityConfig
 from pipelines.density import HERE
 from pipelines.engine import NAMESPACE, Artefact, run_stage
+from pipelines.fanout import fail
 from pipelines.pipeline import Pipeline
-from pipelines.sources import modules_of, source_digest
+from pipelines.sources import source_digest
 
 redun_namespace = NAMESPACE
 
-FITTED = ("pipelines.stages.exponents", "pipelines.complexity_results")
+LEARNT = (
+    "pipelines.stages.learn",
+    "pipelines.complexity.bodies",
+    "pipelines.complexity.columns",
+    "pipelines.complexity.efficiency",
+    "pipelines.complexity.finite",
+    "pipelines.complexity.flows",
+    "pipelines.complexity.networks",
+    "pipelines.complexity.samplers",
+)
+FITTED = (
+    "pipelines.stages.exponents",
+    "pipelines.complexity.cells",
+    "pipelines.complexity.results",
+)
 CONCLUDED = (
     "pipelines.stages.conclude",
     "pipelines.claims",
-    "pipelines.complexity_cells",
-    "pipelines.complexity_claims",
-    "pipelines.complexity_figures",
-    "pipelines.complexity_report",
-    "pipelines.complexity_results",
+    "pipelines.complexity.cells",
+    "pipelines.complexity.verdicts",
+    "pipelines.complexity.figures",
+    "pipelines.complexity.report",
+    "pipelines.complexity.results",
     "pipelines.machine",
     "pipelines.pages",
     "pipelines.report",
@@ -39,15 +55,16 @@ CONCLUDED = (
 
 
 def sample_complexity(config: ComplexityConfig, inputs: None = None) -> tuple[Artefact, Artefact]:
-    """Returns fitted exponents and the report, as expressions of redun."""
-    fitted = exponents(config, [learn(cell) for cell in cells(config)])
+    """Returns fitted exponents and the report, as expressions of redun.
+
+    A cell that fails stops no other.
+    """
+    found = [learn(cell) for cell in cells(config)]
+    fitted = exponents(config, catch_all(found, Exception, fail))
     return fitted, conclude(config, fitted)
 
 
-@task(
-    executor="ray",
-    hash_includes=[source_digest("pipelines.stages.learn", *modules_of("pipelines.complexity"))],
-)
+@task(executor="ray", hash_includes=[source_digest(*LEARNT)])
 def learn(cell: CellConfig, job: JobInfo = HERE) -> Artefact:
     """Draws, fits and measures the many seeds of one cell, on one core."""
     return run_stage("learn", job, cell, title=titles.cell(cell))
@@ -70,9 +87,9 @@ SAMPLE_COMPLEXITY = Pipeline(
     tasks=lambda config: (learn, exponents, conclude),
     check=lambda config: None,
     graph=sample_complexity,
-    describe=complexity_report.describe,
-    publish=complexity_report.publish,
-    log=complexity_report.log,
+    describe=report.describe,
+    publish=report.publish,
+    log=report.log,
     conclude=claims.conclude,
-    show=complexity_report.show,
+    show=report.show,
 )

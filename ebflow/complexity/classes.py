@@ -20,8 +20,13 @@ from ..data.mixtures import GaussianMixture
 from ..randomness import normal, uniform
 from .instances import Instance, Score
 
-FAR = (0.0, 0.5, -0.5, 1.0, -1.0)
-"""Where a hypothesis of ``far_class`` has its far mode, in units of R; 0: it has none."""
+FAR = (0.0, 2.0, -2.0, 1.0, -1.0)
+"""Where a hypothesis of ``far_class`` has its far mode, in units of R; 0: it has none.
+
+All but the true one cost √η R σ/V, which is 2 ε at the worst η, and bulk samples tell none of
+them from another. Half-way to R a mode would cost half of that, just the ε that is to be reached:
+nothing would be decided.
+"""
 
 GRID = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 """Where it has its bulk, in units of √V."""

@@ -3,9 +3,11 @@
 The formulas are derived in ``instances.py``. No tensors here: a configuration is checked by them.
 """
 
-__all__ = ["HALF", "chance_of_error", "missed_error", "step_height", "tail", "worst_eta"]
+__all__ = ["HALF", "arrival", "chance_of_error", "far_crossing", "missed_error", "shift_crossing",
+           "step_height", "tail", "worst_eta"]  # fmt: skip
 
 import math
+from statistics import NormalDist
 
 HALF = math.sqrt(0.5)
 """σ = τ by default, so that V = 1."""
@@ -29,9 +31,49 @@ def missed_error(ratio: float, eta: float, *, sigma: float = HALF, tau: float = 
     return math.sqrt(eta) * ratio * sigma**2 / (tau**2 + sigma**2)
 
 
-def chance_of_error(m: float, eta: float) -> float:
-    """Returns ½ (1 − η)ᵐ: no sample of the far mode was seen, and the guess was wrong."""
-    return 0.5 * (1 - eta) ** m
+def chance_of_error(m: float, eta: float, candidates: float = 2) -> float:
+    """Returns (1 − 1/k) (1 − η)ᵐ: no far sample was seen, and the guess among k was wrong."""
+    return (1 - 1 / candidates) * (1 - eta) ** m
+
+
+def arrival(share: float, eta: float) -> int:
+    """Returns how many samples there are up to the first far one, at a quantile of its law.
+
+    The law is geometric: Pr[T ≤ t] = 1 − (1 − η)ᵗ.
+
+    Arguments:
+        share: The quantile, in [0, 1).
+        eta: η.
+    """
+    return max(1, math.ceil(math.log1p(-share) / math.log1p(-eta)))
+
+
+def far_crossing(eta: float, level: float, candidates: float = math.inf) -> float:
+    """Returns the m at which ``chance_of_error`` has fallen to 1 − ``level``.
+
+    It is m* where the far mode alone decides: ∝ (R/σ)² at the worst η. Without a far sample a
+    class of which k candidates look alike guesses one of them; networks, with infinitely many,
+    are never right.
+    """
+    return math.log((1 - level) / (1 - 1 / candidates)) / math.log1p(-eta)
+
+
+def shift_crossing(
+    rivals: int, epsilon: float, level: float, *, sigma: float = HALF, tau: float = HALF
+) -> float:
+    r"""Returns the m from which on ERM finds N(0, V I) among shifts that are off by 2 ε.
+
+    A shift μ, ‖μ‖ = 2 ε V/σ, has the less loss if m ‖μ‖² < 2 μ · Σ (x + V y), whose terms are
+    independent with the variance ‖μ‖² τ² V/σ²: with probability Φ̄(√m ε √V/τ). With
+    independent rivals the chance that one of them has it falls to 1 − ``level`` at
+
+    .. math:: \sqrt{m} = \frac{\tau}{\epsilon \sqrt V}
+        \, \Phi^{-1}\bigl(\mathrm{level}^{1 / \mathrm{rivals}}\bigr),
+
+    so that m → 2 (τ² / ε² V) log(rivals), from below, as they become many.
+    """
+    z = NormalDist().inv_cdf(level ** (1 / rivals))
+    return (z * tau / epsilon) ** 2 / (tau**2 + sigma**2)
 
 
 def tail(at: float) -> float:

@@ -6,8 +6,8 @@ error stays at or below ε. Against a quantity R it is fitted as
 .. math:: \log m^* = a + b \log R,
 
 b = 2 being the worst case in mean square, and b = 0 a number that does not depend on R. The
-interval of b is that of a bootstrap over the trials, which are drawn anew for every R; a resample
-that does not cross on the grid counts with the grid's end.
+interval of b is that of a bootstrap over the trials, which are drawn anew for every R unless they
+are ``paired``; a resample that does not cross on the grid counts with the grid's end.
 
 *Power or logarithm?* The power law is compared with :math:`m^* = a + c \log^k R` by Akaike's
 criterion of Gaussian errors of :math:`\log m^*`, :math:`n \log(\mathrm{RSS}/n) + 2 p`: with n
@@ -74,6 +74,7 @@ def growth(
     level: float = 0.75,
     resamples: int = 1000,
     seed: int = 0,
+    paired: bool = False,
 ) -> Growth:
     """Returns m* and its growth, with 95 % intervals.
 
@@ -85,9 +86,11 @@ def growth(
         level: q.
         resamples: Of the bootstrap.
         seed: Its seed.
+        paired: Whether the trials are the same for all values, and so are drawn together.
     """
     found = np.array([float(crossing(*pair, epsilon, level)) for pair in _pairs(errors, sizes)])
-    drawn = _bootstrap(errors, sizes, epsilon, level, resamples, seed)
+    seeds = [[seed, 0 if paired else index] for index in range(len(values))]
+    drawn = _bootstrap(errors, sizes, epsilon, level, resamples, seeds)
     low, high = np.quantile(drawn, (0.025, 0.975), axis=1, method="inverted_cdf")
     told = [Interval(*map(float, three)) for three in zip(found, low, high, strict=True)]
     return Growth(told, _slope(np.asarray(values, float), found, drawn))
@@ -103,17 +106,20 @@ def _slope(values: np.ndarray, found: np.ndarray, drawn: np.ndarray) -> Interval
 
 
 def _bootstrap(
-    errors: Sequence[np.ndarray], sizes: Sequence[Sequence[int]], *options: float
+    errors: Sequence[np.ndarray],
+    sizes: Sequence[Sequence[int]],
+    epsilon: float,
+    level: float,
+    resamples: int,
+    seeds: Sequence[Sequence[int]],
 ) -> np.ndarray:
     """Returns m* of resampled trials, with shape (values, resamples)."""
-    epsilon, level, resamples, seed = options
     rows = []
-    for index, (told, grid) in enumerate(_pairs(errors, sizes)):
+    for told, grid, seed in zip(errors, sizes, seeds, strict=True):
         statistic = partial(_resampled, told, grid, epsilon, level)
-        rng = np.random.default_rng([int(seed), index])
         found = stats.bootstrap(
-            (np.arange(len(told)),), statistic, n_resamples=int(resamples), rng=rng,
-            method="percentile", vectorized=True, batch=100,
+            (np.arange(len(told)),), statistic, n_resamples=resamples,
+            rng=np.random.default_rng(seed), method="percentile", vectorized=True, batch=100,
         )  # fmt: skip
         rows.append(found.bootstrap_distribution)
     return np.stack(rows)

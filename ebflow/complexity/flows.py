@@ -10,9 +10,10 @@ objective with covariance Γ/m, :math:`\tfrac12 \operatorname{tr}(I\, \Gamma)` w
 I.
 """
 
-__all__ = ["Pairs", "fit", "line_divergence", "pair_truth"]
+__all__ = ["Batches", "Pairs", "endless", "fit", "line_divergence", "pair_truth", "some", "whole"]
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -63,45 +64,61 @@ def pair_truth(a: float, w: float) -> GaussianMixture:
     return GaussianMixture(torch.tensor([w, 1 - w]).to(means), means, torch.ones(2).to(means))
 
 
+Batches = Callable[[], Tensor]
+"""Gives the samples of a step, with shape (E, b, *event)."""
+
+
+def whole(x: Tensor) -> Batches:
+    """Returns all of the samples at every step."""
+    return lambda: x
+
+
+def some(x: Tensor, rows: int, *, generator: torch.Generator) -> Batches:
+    """Returns ``rows`` of the samples of each, drawn with replacement."""
+
+    def batch() -> Tensor:
+        index = (uniform((len(x), rows), x, generator) * x.shape[1]).long()
+        return x[torch.arange(len(x))[:, None], index]
+
+    return batch
+
+
+def endless(law: GaussianMixture, count: int, rows: int, *, generator: torch.Generator) -> Batches:
+    """Returns ``rows`` samples for each of ``count`` that were never seen before: m = ∞."""
+    return lambda: law.sample(count * rows, generator=generator).view(count, rows, law.size)
+
+
 def fit(
     density: nn.Module,
-    x: Tensor,
+    batches: Batches,
     objective: Objective,
     *,
     generator: torch.Generator,
     steps: int = 500,
     lr: float = 0.03,
-    rows: int | None = None,
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Trains each of E densities on its own samples by Adam, its rate falling as a cosine.
 
     Arguments:
         density: A ``LogDensity`` of the rows of E equal batches; a flow, with E = 1.
-        x: Their samples, with shape (E, m, *event).
+        batches: Their samples.
         objective: What is minimised.
-        generator: Where batches and the objective's noise come from.
+        generator: Where the objective's noise comes from.
         steps: The number of steps.
         lr: The rate at the start.
-        rows: Samples a step, drawn from those of each; None: all of them.
         options: Of the objective.
     """
     optimizer = torch.optim.Adam(density.parameters(), lr=lr, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     parameters = list(density.parameters())
     for _ in range(steps):
-        batch = x if rows is None else _some(x, rows, generator)
+        batch = batches()
         optimizer.zero_grad()
         losses = objective(density, batch.flatten(0, 1), generator=generator, **options)
         losses.view(batch.shape[:2]).mean(1).sum().backward(inputs=parameters)
         optimizer.step()
         schedule.step()
-
-
-def _some(x: Tensor, rows: int, generator: torch.Generator) -> Tensor:
-    """Returns samples with shape (E, rows, *event), drawn with replacement."""
-    index = (uniform((len(x), rows), x, generator) * x.shape[1]).long()
-    return x[torch.arange(len(x))[:, None], index]
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ Source: Improved Sample Complexity Bounds for Diffusion Model Training (Gupta, P
 Xun, 2023), arXiv:2311.13745; its form of the far mode has τ = 0.
 """
 
-__all__ = ["Instance", "Sample", "Score", "Step", "Stratified", "far_mode", "gaussian"]
+__all__ = ["Instance", "Sample", "Score", "Step", "Stratified", "far_mode", "gaussian", "ring"]
 
 import math
 from dataclasses import dataclass
@@ -91,11 +91,19 @@ class Instance:
         """The law of x₀ + σ z, whose score is the truth."""
         return self.clean.smoothed(self.sigma)
 
-    def draw(self, n: int, *, generator: torch.Generator, missed: bool = False) -> Sample:
-        """Returns n samples; with ``missed``, given that all are of the bulk."""
+    def draw(self, n: int, *, generator: torch.Generator, first: float | None = None) -> Sample:
+        """Returns n samples.
+
+        Arguments:
+            n: Their number.
+            generator: Where they come from.
+            first: The number of the first sample of the far mode, from 1 on, on condition of
+                which they are drawn; infinite: none is of it. None: as it comes.
+        """
         clean, k = self.clean.draw(n, generator=generator)
-        if missed:
-            k = torch.zeros_like(k)
+        if first is not None:
+            number = torch.arange(1, n + 1)
+            k = k.where(number > first, (number == first).to(k))
             clean = self.clean.given(k, generator=generator)
         return Sample(clean, normal(clean.shape, clean, generator), k)
 
@@ -146,6 +154,29 @@ def gaussian(
     """Returns N(0, τ² I): the easy truth."""
     one, mean = torch.ones(1, dtype=dtype), torch.zeros(1, size, dtype=dtype)
     return Instance(GaussianMixture(one, mean, tau**2 * one), sigma)
+
+
+def ring(
+    modes: int,
+    *,
+    radius: float = 3.0,
+    sigma: float = 0.0,
+    tau: float = 0.5,
+    dtype: torch.dtype = torch.float64,
+) -> Instance:
+    """Returns equal modes on a circle in the plane.
+
+    Arguments:
+        modes: Their number.
+        radius: That of the circle.
+        sigma: σ.
+        tau: The deviation τ of the modes.
+        dtype: Type of all numbers.
+    """
+    angle = torch.arange(modes, dtype=dtype) * (2 * math.pi / modes)
+    means = radius * torch.stack([angle.cos(), angle.sin()], 1)
+    one = torch.ones_like(angle)
+    return Instance(GaussianMixture(one, means, tau**2 * one), sigma)
 
 
 @dataclass(frozen=True)

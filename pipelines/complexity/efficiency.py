@@ -8,7 +8,7 @@ import torch
 from ebflow.complexity.efficiency import estimates, samples
 from ebflow.randomness import generator as derive
 from pipelines.complexity.columns import table
-from pipelines.complexity_config import WeightCell
+from pipelines.complexity.config import WeightCell
 
 
 def weights(cell: WeightCell) -> pa.Table:

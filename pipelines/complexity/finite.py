@@ -29,13 +29,16 @@ from ebflow.complexity.instances import (
 )
 from ebflow.randomness import generator as derive
 from pipelines.complexity.columns import geometric, table
-from pipelines.complexity_config import CellConfig, ClassCell, FiniteCell, StepCell, TwoPointCell
+from pipelines.complexity.config import CellConfig, ClassCell, FiniteCell, StepCell, TwoPointCell
 
 SHARES = (0.25, 0.5, 1.0, 2.0, 3.0)
 """The m of the class of two, over the inverse of η."""
 
-FIRST, RATIO, REACH = 2, 1.25, 8.0
-"""The grid of m: from 2 on, in steps of a quarter, to 8 over the rarest mass."""
+FIRST, RATIO, REACH = 2, 1.1, 4.0
+"""The grid of m: from 2 on, in steps of a tenth, to 4 over the rarest mass.
+
+That is more than three times where the far mode decides, and one set in 50 has no far sample.
+"""
 
 TEST = 2000
 """Test points of each component."""

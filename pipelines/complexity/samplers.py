@@ -2,6 +2,7 @@
 
 __all__ = ["samplers"]
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -17,8 +18,8 @@ from ebflow.complexity.laws import Distances
 from ebflow.complexity.samplers import annealed, ladder, reverse_sde
 from ebflow.randomness import generator as derive
 from pipelines.complexity.columns import table
+from pipelines.complexity.config import SamplerCell
 from pipelines.complexity.networks import TEST, Sets
-from pipelines.complexity_config import SamplerCell
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {
     "reverse SDE": reverse_sde,
@@ -38,9 +39,8 @@ def samplers(cell: SamplerCell) -> pa.Table:
     truth = far_mode(cell.ratio, eta, size=cell.size, dtype=torch.float32)
     seeds = torch.arange(cell.first, cell.first + cell.count)
     name = f"samplers {cell.ratio:g} {cell.size} {cell.missed}"
-    sets = Sets.drawn(
-        truth, seeds, list(cell.sizes), seed=cell.seed, name=name, missed=cell.missed
-    )
+    firsts = [math.inf if cell.missed else None] * len(seeds)
+    sets = Sets.drawn(truth, seeds, firsts, list(cell.sizes), seed=cell.seed, name=name)
     nets = _trained(cell, truth, sets, name)
     constants = {
         "panel": "samplers", "ratio": cell.ratio, "size": cell.size, "epsilon": cell.epsilon,

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 
 from ebflow.estimate import Interval
 from pipelines.claims import Figure
-from pipelines.complexity_claims import claims
-from pipelines.complexity_config import ComplexityConfig
-from pipelines.complexity_figures import CAPTIONS, figures
-from pipelines.complexity_report import page
-from pipelines.complexity_results import Answer, Question
+from pipelines.complexity.config import ComplexityConfig
+from pipelines.complexity.figures import CAPTIONS, figures
+from pipelines.complexity.report import page
+from pipelines.complexity.results import Answer, Question
+from pipelines.complexity.verdicts import claims
 from pipelines.report import STYLE
 from pipelines.stages.exponents import ANSWERS, BUSY, RESULTS
 from pipelines.tracking import StageRun

@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.complexity_config import ComplexityConfig
-from pipelines.complexity_results import Question, answer, busy, questions
+from pipelines.complexity.config import ComplexityConfig
+from pipelines.complexity.results import Question, answer, busy, questions
 from pipelines.stages.learn import COST, ROWS
 from pipelines.tracking import StageRun
 
@@ -40,5 +40,5 @@ def exponents(
 
 def _name(question: Question) -> str:
     """Returns a name for a metric, which MLflow lets have no other signs than these."""
-    told = f"{question.quantity} against {question.against}, {question.learner}"
+    told = f"{question.quantity} against {question.against}, {question.named}"
     return re.sub(r"[^\w.:/ -]", "", told)

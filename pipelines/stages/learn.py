@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
-from pipelines.complexity import BODIES
-from pipelines.complexity_config import CellConfig
+from pipelines.complexity.bodies import BODIES
+from pipelines.complexity.config import CellConfig
 from pipelines.tracking import StageRun
 
 ROWS, COST = "rows.parquet", "cost.json"

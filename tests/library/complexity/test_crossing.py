@@ -73,6 +73,21 @@ def test_what_does_not_cross_is_left_out_and_too_few_have_no_slope():
     assert found.crossings[0].value == math.inf and found.slope is None
 
 
+def test_paired_trials_are_drawn_together():
+    """Of the same trials, every one twice as late at twice the value, the slope has no spread."""
+    first = np.random.default_rng(0).geometric(0.1, size=(20, 1))
+    values = (1.0, 2.0, 4.0)
+    sizes = [[round(m * value) for m in range(1, 80)] for value in values]
+    errors = [
+        (first * value > np.array(m)).astype(float) for value, m in zip(values, sizes, strict=True)
+    ]
+    alone, paired = (
+        growth(values, errors, sizes, 0.5, resamples=200, paired=told).slope
+        for told in (False, True)
+    )
+    assert paired == pytest.approx((1, 1, 1)) and alone.high - alone.low > 0.1
+
+
 def test_the_same_seed_gives_the_same_intervals():
     assert grown(3, resamples=50) == grown(3, resamples=50)
 

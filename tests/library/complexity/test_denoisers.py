@@ -1,5 +1,7 @@
 """Ensembles of networks: each is what it would be alone, and learns the score."""
 
+import math
+
 import pytest
 import torch
 
@@ -75,7 +77,7 @@ def test_a_network_that_saw_no_far_sample_misses_two_epsilon():
     """What it makes of the far mode is beyond its samples: nine networks are about 2 ε off."""
     ratio, epsilon = 16.0, 0.35
     truth = far_mode(ratio, worst_eta(ratio, epsilon))
-    sample = truth.draw(1024, generator=generator(4), missed=True)
+    sample = truth.draw(1024, generator=generator(4), first=math.inf)
     net = ensemble(9, radius=ratio * HALF)
     clean, z = sample.clean[None], sample.noise[None]
     owner = torch.zeros(9, dtype=torch.long)

@@ -5,7 +5,7 @@ import torch
 from scipy.integrate import quad
 
 from ebflow import architectures, objectives
-from ebflow.complexity.flows import Pairs, _some, fit, line_divergence, pair_truth
+from ebflow.complexity.flows import Pairs, endless, fit, line_divergence, pair_truth, some, whole
 from ebflow.randomness import generator
 
 LAW = pair_truth(1.5, 0.3)
@@ -44,10 +44,10 @@ def test_objectives_see_every_mixture_alone(name):
     x = LAW.sample(2 * 64, generator=generator(0)).view(2, 64, 1)
     objective = objectives.OBJECTIVES[name]
     both = Pairs((1.5, -1.5), 2)
-    fit(both, x, objective, generator=generator(1), steps=20)
+    fit(both, whole(x), objective, generator=generator(1), steps=20)
     for e in (0, 1):
         alone = Pairs((1.5, -1.5), 1)
-        fit(alone, x[e : e + 1], objective, generator=generator(1), steps=20)
+        fit(alone, whole(x[e : e + 1]), objective, generator=generator(1), steps=20)
         torch.testing.assert_close(both.means[:, e], alone.means[:, 0])
 
 
@@ -56,7 +56,7 @@ def test_likelihood_has_half_a_nat_over_m_a_parameter():
     law = pair_truth(2.5, 0.3)
     x = law.sample(200 * 400, generator=generator(2)).view(200, 400, 1)
     pairs = Pairs((2.5, -2.5), 200)
-    fit(pairs, x, objectives.ml, generator=generator(3), steps=250, lr=0.05)
+    fit(pairs, whole(x), objectives.ml, generator=generator(3), steps=250, lr=0.05)
     found = 400 * line_divergence(law, pairs, 200)
     assert abs(float(found.mean()) - 2.5) < 4 * (10 / 4 / 200) ** 0.5 + 0.1
 
@@ -64,7 +64,7 @@ def test_likelihood_has_half_a_nat_over_m_a_parameter():
 def test_denoising_learns_the_smoothed_law():
     x = LAW.sample(4000, generator=generator(4)).view(1, 4000, 1)
     pairs = Pairs((1.5, -1.5), 1)
-    fit(pairs, x, objectives.dsm, generator=generator(5), steps=200, lr=0.05, sigma=1.0)
+    fit(pairs, whole(x), objectives.dsm, generator=generator(5), steps=200, lr=0.05, sigma=1.0)
     own = float(line_divergence(LAW.smoothed(1.0), pairs))
     assert own < 0.01 < 0.03 < float(line_divergence(LAW, pairs))
 
@@ -75,7 +75,7 @@ def test_a_flow_is_trained_as_one_of_one():
         [[1.0, 0.0], [0.7, 0.5]]
     )
     flow = architectures.dense((2,), depth=1)
-    fit(flow, x, objectives.ml, generator=generator(6), steps=400, lr=0.05)
+    fit(flow, whole(x), objectives.ml, generator=generator(6), steps=400, lr=0.05)
     weight = flow.layers[0].weight.detach()
     covariance = torch.linalg.inv(weight.mT @ weight)
     torch.testing.assert_close(covariance, torch.cov(x[0].mT, correction=0), rtol=1e-3, atol=1e-3)
@@ -83,6 +83,13 @@ def test_a_flow_is_trained_as_one_of_one():
 
 def test_a_step_may_take_some_of_the_samples():
     x = torch.arange(6.0).view(2, 3, 1)
-    found = _some(x, 100, generator(7))
+    found = some(x, 100, generator=generator(7))()
     assert found.shape == (2, 100, 1)
     assert set(found[1].flatten().tolist()) == {3.0, 4.0, 5.0}
+
+
+def test_endless_samples_are_new_at_every_step():
+    batches = endless(LAW, 3, 50, generator=generator(8))
+    first, second = batches(), batches()
+    assert first.shape == (3, 50, 1)
+    assert len(torch.cat([first, second]).flatten().unique()) == 300

@@ -5,17 +5,19 @@ import math
 import pytest
 import torch
 from scipy.integrate import quad
-from scipy.stats import norm
+from scipy.stats import geom, norm
 
 from ebflow.complexity import errors
 from ebflow.complexity.closed_forms import (
     HALF,
+    arrival,
     chance_of_error,
+    far_crossing,
     missed_error,
     step_height,
     worst_eta,
 )
-from ebflow.complexity.instances import Step, far_mode, gaussian
+from ebflow.complexity.instances import Step, far_mode, gaussian, ring
 from ebflow.data.mixtures import GaussianMixture
 from ebflow.randomness import generator
 
@@ -96,9 +98,40 @@ def test_labels_have_the_score_as_their_mean_and_the_known_noise():
 
 def test_what_is_missed_is_missed():
     instance = far_mode(8.0, 0.5)
-    sample = instance.draw(1000, generator=generator(4), missed=True)
+    sample = instance.draw(1000, generator=generator(4), first=math.inf)
     assert not sample.component.any() and sample.clean.abs().max() < 4
     assert instance.draw(1000, generator=generator(4)).component.sum() > 400
+
+
+def test_the_first_far_sample_comes_when_it_is_told_to():
+    """After it 497 of 994 are far, as many as without the condition; 5 deviations are let pass."""
+    sample = far_mode(8.0, 0.5).draw(1000, generator=generator(4), first=6)
+    assert sample.component[:6].tolist() == 5 * [0] + [1]
+    assert sample.clean[5] > 3 and sample.clean[:5].abs().max() < 4
+    assert abs(int(sample.component[6:].sum()) - 497) < 5 * 16
+
+
+def test_a_quantile_of_the_first_far_sample_is_that_of_the_geometric_law():
+    for eta in (0.5, 0.0306, 1e-4):
+        law = geom(eta)
+        for share in (0.0, 0.1, 0.5, 0.99):
+            assert arrival(share, eta) == max(1, law.ppf(share))
+
+
+def test_a_crossing_is_where_the_chance_of_error_has_fallen():
+    for candidates, level in ((2, 0.75), (5, 0.75), (math.inf, 0.5)):
+        m = far_crossing(0.01, level, candidates)
+        assert chance_of_error(m, 0.01, candidates) == pytest.approx(1 - level)
+    ratios = [far_crossing(worst_eta(ratio, 0.35), 0.75) for ratio in (64, 128)]
+    assert ratios[1] / ratios[0] == pytest.approx(4, rel=1e-3)
+
+
+def test_a_ring_has_equal_modes_at_its_radius():
+    law = ring(8, radius=3.0, tau=0.5).smoothed
+    torch.testing.assert_close(law.means.norm(dim=1), torch.full((8,), 3.0).double())
+    gaps = (law.means - law.means.roll(1, 0)).norm(dim=1)
+    torch.testing.assert_close(gaps, gaps[0].expand(8))
+    assert float(law.weights.std()) == 0 and float(law.covariances[0, 0]) == 0.25
 
 
 def test_test_points_are_of_every_component_alike():

@@ -8,6 +8,7 @@ __all__ = [
     "ClassCell",
     "ComplexityConfig",
     "FiniteCell",
+    "FloorCell",
     "FlowCell",
     "GridConfig",
     "LearnersConfig",
@@ -16,6 +17,8 @@ __all__ = [
     "SCALES",
     "SamplerCell",
     "StepCell",
+    "Target",
+    "TargetCell",
     "TwoPointCell",
     "WeightCell",
     "at_scale",
@@ -31,6 +34,7 @@ from pipelines.config import NAME, UNKEYED, Section
 
 Noise = Literal["once", "fresh"]
 Objective = Literal["ml", "ism", "ssm", "dsm0.3", "dsm1"]
+Target = Literal["gaussian", "far mode", "eight Gaussians"]
 
 
 def _listed(kind: type, name: str) -> PrimitiveConstructorSpec:
@@ -47,6 +51,10 @@ def _listed(kind: type, name: str) -> PrimitiveConstructorSpec:
 
 
 Numbers = Annotated[tuple[PositiveFloat, ...], _listed(float, "FLOAT")]
+Least = Annotated[int, Field(ge=4)]
+Classes = Annotated[tuple[Least, ...], _listed(int, "INT")]
+"""Sizes of classes of pairs of a side and a shift: at least one shift is false."""
+
 Counts = Annotated[tuple[PositiveInt, ...], _listed(int, "INT")]
 
 
@@ -60,15 +68,15 @@ class GridConfig(Section):
     )
     furthest: float = Field(64.0, gt=0, description="largest R/σ that networks are trained at")
     dims: Counts = Field((1, 2, 4, 8), min_length=1, description="dimensions d")
-    classes: Counts = Field(
+    classes: Classes = Field(
         (10, 30, 100, 300, 1000, 3000, 10000), min_length=1, description="sizes |H| of classes"
     )
     epsilon: float = Field(0.35, gt=0, description="error ε that is to be reached, times σ")
     deltas: Numbers = Field(
         (0.05, 0.1), min_length=1, description="masses δ of the quantile error, the last decides"
     )
-    trials: int = Field(100, ge=2, description="training sets of every finite class")
-    pair_trials: int = Field(2000, ge=2, description="training sets of the class of two")
+    trials: int = Field(200, ge=2, description="training sets of every finite class")
+    pair_trials: int = Field(2000, ge=2, description="training sets of a class of two")
     seeds: int = Field(24, ge=2, description="training sets, and networks, at every m")
     cell_seeds: int = Field(6, ge=1, description="seeds that share a cell")
     weights: int = Field(4000, ge=2, description="samples of an estimate of a mode's weight")
@@ -162,6 +170,10 @@ SCALES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 """What differs from the defaults, by scale."""
 
 
+Sizes = tuple[int | None, ...]
+"""Numbers of samples m; None: m = ∞, no sample is seen twice."""
+
+
 class CellConfig(Section):
     """A cell.
 
@@ -211,13 +223,14 @@ class StepCell(CellConfig):
 
 
 class NetworkCell(CellConfig):
-    """Networks at every m, for one noise of the data."""
+    """Networks at every m, for one noise of the data; ``strata``: the training sets of all."""
 
     ratio: float
     size: int
     epsilon: float
     deltas: tuple[float, ...]
     noise: Noise
+    strata: int
     width: int
     depth: int
     steps: int
@@ -247,20 +260,30 @@ class PairCell(CellConfig):
     a: float
     w: float
     objective: Objective
-    sizes: tuple[int, ...]
+    sizes: Sizes
     steps: int
 
 
-class FlowCell(CellConfig):
-    """A flow in the plane by one objective; ``ratio`` None: a Gaussian, else the far mode."""
+class TargetCell(CellConfig):
+    """A law in the plane; ``ratio``: that of a far mode."""
 
+    target: Target
     ratio: float | None
     epsilon: float
+    samples: int
+
+
+class FloorCell(TargetCell):
+    """True samples."""
+
+
+class FlowCell(TargetCell):
+    """A flow in the plane by one objective."""
+
     deltas: tuple[float, ...]
     objective: Objective
-    sizes: tuple[int, ...]
+    sizes: Sizes
     steps: int
-    samples: int
 
 
 class WeightCell(CellConfig):

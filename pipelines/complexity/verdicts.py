@@ -5,25 +5,35 @@ Xun, 2023), arXiv:2311.13745. Only shapes are claimed: exponents and where they 
 constants and its powers of ε and d are upper bounds.
 """
 
-__all__ = ["DECIDES", "claims", "efficiency", "sampling", "surprise"]
+__all__ = ["DECIDES", "claims", "efficiency", "floors", "sampling", "surprise"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy import stats
 
-from ebflow.complexity.closed_forms import chance_of_error
-from ebflow.complexity.crossing import crossing
+from ebflow.complexity.closed_forms import chance_of_error, shift_crossing
+from ebflow.complexity.crossing import crossing, slope
 from ebflow.complexity.efficiency import mode_weight, mode_weight_ml
 from ebflow.estimate import Interval
 from pipelines.claims import Claim, judge, untested
-from pipelines.complexity_cells import PAIR_SIZES, TRANSITION, TRANSITION_DELTAS, WEIGHT_NOISE
-from pipelines.complexity_config import ComplexityConfig
-from pipelines.complexity_results import NETWORKS, Answer, decisive, matrix, where
+from pipelines.complexity.cells import (
+    PAIR_SIZES,
+    SEPARATIONS,
+    TRANSITION,
+    TRANSITION_DELTAS,
+    WEIGHT_NOISE,
+)
+from pipelines.complexity.config import ComplexityConfig
+from pipelines.complexity.results import NETWORKS, Answer, counted, decisive, matrix, where
 
 RESAMPLES = 1000
+
+MANY = 256
+"""The m from which on maximum likelihood is asymptotic."""
 
 DECIDES = {
     ("m*_L2", "R/sigma", "finite"): (
@@ -62,20 +72,15 @@ DECIDES = {
         lambda b: b.low <= 0 <= b.high,
         "expected 0: the interval around 0; networks also learn the bulk, in d dimensions",
     ),
-    ("m*_D", "log|H|", "finite"): (
-        "At a quantile samples grow about linearly in log |H|",
-        lambda b: 0.5 <= b.value <= 2,
-        "expected 1 for large classes, more below: within a factor of 2",
-    ),
     ("m*_L2", "log|H|", "finite"): (
         "In mean square the far mode decides, and not |H|",
         lambda b: b.low <= 0 <= b.high,
         "expected 0: the interval around 0",
     ),
     ("m*_L2", "S", "finite"): (
-        "To tell an easy truth from a step of height S takes samples as a power of S",
-        lambda b: b.low > 1,
-        "expected 2, from above for low steps: the interval above 1",
+        "To tell an easy truth from a step of height S takes samples as the square of S",
+        lambda b: 1.8 <= b.value <= 2.2 and b.low > 1,
+        "expected 2: within [1.8, 2.2], the interval above 1",
     ),
 }
 """By quantity, against what, and learner: the claim, when it holds, and what was expected."""
@@ -86,12 +91,14 @@ def claims(config: ComplexityConfig, answers: Sequence[Answer], rows: pa.Table) 
     found = [
         _chances(rows),
         *(_growth(one) for one in answers if _key(one) in DECIDES),
-        _power(answers),
+        _logarithm(config, _the(answers, "m*_D", "log|H|", "finite")),
+        _power(_the(answers, "m*_L2", "R/sigma", "finite")),
         _transition(config, rows),
         _sampling(config, rows),
         _missed(rows),
         _fresh(rows),
         _likelihood(rows),
+        _rate(rows),
         _biased(rows),
         *_weights(rows),
     ]
@@ -140,8 +147,35 @@ def _chances(rows: pa.Table) -> Claim:
     )
 
 
-def _power(answers: Sequence[Answer]) -> Claim:
-    one = next(a for a in answers if _key(a) == ("m*_L2", "R/sigma", "finite"))
+def _the(answers: Sequence[Answer], *key: str) -> Answer:
+    return next(one for one in answers if _key(one) == key)
+
+
+def _logarithm(config: ComplexityConfig, one: Answer) -> Claim:
+    """Judges by the exponent that m* has in closed form for the same |H|."""
+    claim = "At a quantile a finite class needs samples as log |H|, up to a constant"
+    name, level = "exponent of m*_D in log|H|", one.question.level
+    if one.slope is None:
+        return untested(claim, name, note="fewer than three crossings")
+    exact = [shift_crossing(_rivals(value), config.grid.epsilon, level) for value in one.values]
+    expected = float(slope(one.values, np.array(exact)))
+    return judge(
+        claim,
+        name,
+        one.slope,
+        lambda b: b.low <= expected <= b.high,
+        figure="dimensions",
+        note=f"expected {expected:.2f} for these |H|, by the Gaussian tails of sums of losses, "
+        "and 1 as |H| → ∞: the interval around it",
+    )
+
+
+def _rivals(value: float) -> int:
+    """Returns the false shifts of a class of e^``value`` pairs of a side and a shift."""
+    return round(np.exp(value)) // 2 - 1
+
+
+def _power(one: Answer) -> Claim:
     claim = "A power of R/σ describes m* in mean square better than a polylogarithm"
     name = "AIC of the polylogarithm less that of the power"
     if one.power is None:
@@ -192,6 +226,12 @@ def sampling(rows: pa.Table, sampler: str = "reverse SDE") -> pa.Table:
     return where(rows, panel="samplers", learner="networks", sampler=sampler, size=1)
 
 
+def floors(rows: pa.Table, learner: str, sampler: str = "reverse SDE") -> pa.Table:
+    """Returns what the exact score, by a sampler, or true samples are off, on the line."""
+    sampler = "none" if learner == "true samples" else sampler
+    return where(rows, panel="samplers", learner=learner, sampler=sampler, size=1)
+
+
 def _sampling(config: ComplexityConfig, rows: pa.Table) -> Claim:
     told = sampling(rows)
     columns = [told[name].to_numpy() for name in ("tv", decisive(config), "sigma_l2")]
@@ -212,7 +252,7 @@ def _sampling(config: ComplexityConfig, rows: pa.Table) -> Claim:
 def _missed(rows: pa.Table) -> Claim:
     told = where(sampling(rows), missed=True)
     told = where(told, m=max(told["m"].to_pylist()))
-    floor = where(rows, panel="samplers", learner="exact score", sampler="reverse SDE", size=1)
+    floor = floors(rows, "exact score")
     eta = told["eta"][0].as_py()
     samples = told["tv"].to_numpy(), floor["tv"].to_numpy()
     return judge(
@@ -254,6 +294,29 @@ def _likelihood(rows: pa.Table) -> Claim:
         lambda found: found.low <= 2.5 <= found.high,
         figure="divergences",
         note="expected 5/2 for five parameters: the interval around it",
+    )
+
+
+def _rate(rows: pa.Table) -> Claim:
+    told = counted(where(rows, panel="pairs", learner="ml"))
+    told = told.filter(pc.greater_equal(told["m"], MANY))
+    found = [matrix(where(told, a=a), "kl") for a in SEPARATIONS]
+    samples = [column for errors, _ in found for column in errors.T]
+    sizes = found[0][1]
+    places = " and ".join(f"±{a:g}" for a in SEPARATIONS)
+
+    def exponent(*kl: np.ndarray) -> float:
+        means = np.reshape([np.mean(one) for one in kl], (len(found), -1))
+        return float(np.mean(slope(sizes, means.T)))
+
+    return judge(
+        "The divergence of maximum likelihood falls as 1/m",
+        "exponent of KL in m",
+        _bootstrap(exponent, *samples),
+        lambda b: b.low <= -1 <= b.high,
+        figure="divergences",
+        note=f"from m = {MANY} on, mean over modes at {places}; expected −1: the interval "
+        "around it",
     )
 
 

@@ -1,7 +1,7 @@
 """From the rows of the study to crossing points and exponents."""
 
-__all__ = ["NETWORKS", "Answer", "Question", "answer", "busy", "decisive", "matrix", "questions",
-           "where"]  # fmt: skip
+__all__ = ["KAPPAS", "NETWORKS", "Answer", "Question", "answer", "busy", "counted", "decisive",
+           "matrix", "questions", "where"]  # fmt: skip
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,13 @@ import pyarrow.compute as pc
 
 from ebflow.complexity.crossing import growth, power_over_log
 from ebflow.estimate import Interval
-from pipelines.complexity_config import ComplexityConfig
+from pipelines.complexity.cells import PAIR_OBJECTIVES, SEPARATIONS
+from pipelines.complexity.config import ComplexityConfig
 
 NETWORKS = tuple(f"networks, noise {noise}" for noise in ("once", "fresh"))
+
+KAPPAS = (0.04, 0.02, 0.01)
+"""The κ, in nats, that the divergence of flows is to reach."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +28,13 @@ class Question:
     """How many samples something takes, against something else.
 
     Attributes:
-        quantity: ``m*_L2`` or ``m*_D``.
-        against: ``R/sigma``, ``log|H|``, ``d`` or ``S``.
+        quantity: ``m*_L2``, ``m*_D`` or ``m*_KL``.
+        against: ``R/sigma``, ``log|H|``, ``d``, ``S`` or ``1/kappa``.
         learner: The learner.
         panel: The rows' panel.
         column: The error.
-        key: The column of what it is against.
-        fixed: Values that other columns have; None: that of every row of the panel.
+        key: The column of what it is against; None: it is the error's bound that varies.
+        fixed: Values that other columns have.
         level: The quantile over training sets: the median for networks.
     """
 
@@ -39,9 +43,14 @@ class Question:
     learner: str
     panel: str
     column: str
-    key: str
+    key: str | None
     fixed: tuple[tuple[str, Any], ...] = ()
     level: float = 0.75
+
+    @property
+    def named(self) -> str:
+        """The learner, and at which modes."""
+        return ", ".join([self.learner, *(f"a = {a:g}" for k, a in self.fixed if k == "a")])
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ class Answer:
         ]
         return {
             "quantity": told.quantity, "against": told.against, "learner": told.learner,
-            "slope": value, "low": low, "high": high, "points": points,
+            "fixed": dict(told.fixed), "slope": value, "low": low, "high": high, "points": points,
             "aic_log_minus_power": self.power,
         }  # fmt: skip
 
@@ -85,7 +94,7 @@ def decisive(config: ComplexityConfig) -> str:
 
 
 def questions(config: ComplexityConfig) -> list[Question]:
-    """Returns the questions of the study: m* in mean square and at the last δ."""
+    """Returns the questions of the study: m* in mean square, at the last δ, and in nats."""
     pairs = (("m*_L2", "sigma_l2"), ("m*_D", decisive(config)))
     found = []
     for quantity, column in pairs:
@@ -102,7 +111,12 @@ def questions(config: ComplexityConfig) -> list[Question]:
                      **told),
         ]  # fmt: skip
     steps = Question("m*_L2", "S", "finite", "steps", "sigma_l2", "height")
-    return [*found, steps]
+    nats = [
+        Question("m*_KL", "1/kappa", objective, "pairs", "kl", None, fixed=(("a", a),))
+        for a in SEPARATIONS
+        for objective in PAIR_OBJECTIVES
+    ]
+    return [*found, steps, *nats]
 
 
 def where(rows: pa.Table, **columns: Any) -> pa.Table:  # noqa: ANN401
@@ -110,6 +124,11 @@ def where(rows: pa.Table, **columns: Any) -> pa.Table:  # noqa: ANN401
     for name, value in columns.items():
         rows = rows.filter(pc.equal(rows[name], pa.scalar(value, rows[name].type)))
     return rows
+
+
+def counted(rows: pa.Table) -> pa.Table:
+    """Returns the rows of finitely many samples."""
+    return rows.filter(pc.is_valid(rows["m"]))
 
 
 def matrix(rows: pa.Table, column: str) -> tuple[np.ndarray, list[int]]:
@@ -125,20 +144,43 @@ def answer(question: Question, rows: pa.Table, *, epsilon: float, seed: int) -> 
     Against log|H| the exponent is that of log|H|, and so it is 1 where m* is linear in it. Where
     R/σ is not what is varied, it is the one of the panel at which d is.
     """
-    fixed = dict(question.fixed)
-    rows = where(rows, panel=question.panel, learner=question.learner, **fixed)
+    rows = counted(where(rows, panel=question.panel, learner=question.learner))
+    rows = where(rows, **dict(question.fixed))
     if question.against == "d":
         rows = where(rows, ratio=_varied(rows, "size", "ratio"))
-    keys = sorted(set(rows[question.key].to_pylist()))
-    values = [float(np.log(key)) if question.against == "log|H|" else float(key) for key in keys]
-    pairs = [matrix(where(rows, **{question.key: key}), question.column) for key in keys]
-    errors, sizes = zip(*pairs, strict=True)
-    epsilon = epsilon if question.panel != "steps" else STEP_CROSSED
-    found = growth(values, errors, sizes, epsilon, level=question.level, seed=seed)
+    values, errors, sizes = (_by_bound if question.key is None else _by_key)(question, rows)
+    found = growth(
+        values, errors, sizes, _bound(question, epsilon), level=question.level, seed=seed,
+        paired=question.key is None,
+    )  # fmt: skip
     crossed = [(v, m.value) for v, m in zip(values, found.crossings, strict=True)
                if np.isfinite(m.value)]  # fmt: skip
     power = power_over_log(*zip(*crossed, strict=True)) if len(crossed) > 3 else None
     return Answer(question, tuple(values), tuple(found.crossings), found.slope, power)
+
+
+Errors = tuple[list[float], list[np.ndarray], list[list[int]]]
+"""What m* is against; and for each of its values the errors and the sizes m."""
+
+
+def _by_key(question: Question, rows: pa.Table) -> Errors:
+    keys = sorted(set(rows[question.key].to_pylist()))
+    values = [float(np.log(key)) if question.against == "log|H|" else float(key) for key in keys]
+    pairs = [matrix(where(rows, **{question.key: key}), question.column) for key in keys]
+    return values, [errors for errors, _ in pairs], [sizes for _, sizes in pairs]
+
+
+def _by_bound(question: Question, rows: pa.Table) -> Errors:
+    """Returns errors over each of ``KAPPAS``, which are to be 1 at most."""
+    errors, sizes = matrix(rows, question.column)
+    values = [1 / kappa for kappa in KAPPAS]
+    return values, [errors * value for value in values], [sizes] * len(values)
+
+
+def _bound(question: Question, epsilon: float) -> float:
+    if question.key is None:
+        return 1.0
+    return STEP_CROSSED if question.panel == "steps" else epsilon
 
 
 PAUSE_S = 30.0

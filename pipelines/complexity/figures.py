@@ -2,22 +2,34 @@
 
 __all__ = ["CAPTIONS", "figures"]
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ebflow.complexity.closed_forms import chance_of_error
+from ebflow.complexity.classes import FAR
+from ebflow.complexity.closed_forms import chance_of_error, far_crossing, worst_eta
 from ebflow.complexity.crossing import crossing
 from ebflow.complexity.efficiency import mode_weight, mode_weight_ml
 from ebflow.complexity.errors import THRESHOLDS
-from pipelines.complexity_cells import TRANSITION, TRANSITION_DELTAS, WEIGHT_NOISE
-from pipelines.complexity_claims import efficiency, sampling, surprise
-from pipelines.complexity_config import ComplexityConfig
-from pipelines.complexity_results import NETWORKS, Answer, decisive, matrix, where
+from pipelines.complexity.cells import (
+    COUPLED,
+    FLOW_OBJECTIVES,
+    PAIR_OBJECTIVES,
+    SEPARATIONS,
+    TRANSITION,
+    TRANSITION_DELTAS,
+    WEIGHT_NOISE,
+)
+from pipelines.complexity.config import ComplexityConfig
+from pipelines.complexity.results import NETWORKS, Answer, counted, decisive, matrix, where
+from pipelines.complexity.verdicts import efficiency, floors, sampling, surprise
 from pipelines.report import BASELINE, DATA, FLOW
 
 COLOURS = (FLOW, BASELINE, "#2f8f5b", "#d9a441", "#7a4fa3", DATA)
@@ -26,23 +38,28 @@ LINES = {"m*_L2": "-", "m*_D": "--"}
 CAPTIONS = {
     "chances": "Left: how often ERM over two candidates errs (points), and ½ (1 − η)ᵐ (lines). "
     "Right: how often the error of ERM over 45 laws is above ε, in mean square (solid) and at "
-    "the quantile (dashed), and ½ (1 − η)ᵐ, the chance that two candidates would be confused "
-    "(dotted).",
+    "the quantile (dashed), and ⅘ (1 − η)ᵐ, the chance of a wrong guess among the five places of "
+    "a far mode (dotted).",
     "scaling": "Samples from which on the error stays below ε, with bootstrap intervals, and "
-    "fitted powers: mean square (solid) and quantile (dashed).",
+    "fitted powers: mean square (solid) and quantile (dashed). Dotted: where the far mode alone "
+    "would decide, at which as many training sets have a sample of it as have to.",
     "dimensions": "The same against the dimension, and against the size of a finite class.",
     "steps": "Samples that it takes to tell N(0, 1) from a score with a step of height S.",
     "transition": "Fixed η: quantiles below η need what mean square needs, those above do not.",
     "sampling": "Networks for all noises and the reverse SDE: total variation of samples against "
     "the score's error in mean square (left) and at the quantile (right). Training sets without a "
     "far sample (red) are far off in mean square, and sample well once m is large. Lines: the "
-    "exact score and true samples.",
+    "exact score by the same sampler, and true samples.",
     "laws": "The whole law of a network's error: without and with far samples in training, at one "
     "m. The error of the former lies on a mass of η.",
     "estimators": "Networks: the error in mean square, and on the bulk alone, with one noise a "
     "sample and with fresh noise; medians.",
-    "divergences": "Two Gaussians by each objective: m times the divergence, from the law (left) "
-    "and from the law that the objective learns (right); dotted: half the number of parameters.",
+    "divergences": "Two Gaussians by each objective: the divergence from the law (left; lines "
+    "across: m = ∞, no sample seen twice), m times it, and m times that from the law that the "
+    "objective learns (right); dotted: half the number of parameters.",
+    "flows": "Flows in the plane by each objective: the divergence from the law, the error of the "
+    "score in mean square and at the quantile; means over training sets. Lines across: m = ∞, no "
+    "sample is seen twice, and what is left is of the flow and its training.",
     "efficiency": "Asymptotic variance of a mode's weight over that of maximum likelihood "
     "(lines), and from drawn samples (points, 95 %).",
 }
@@ -55,7 +72,7 @@ def figures(
     """Returns the figures by name."""
     return {
         "chances": _chances(config, rows),
-        "scaling": _scaling(answers),
+        "scaling": _scaling(config, answers),
         "dimensions": _dimensions(answers),
         "steps": _steps(answers),
         "transition": _transition(config, rows),
@@ -63,6 +80,7 @@ def figures(
         "laws": _laws(config, rows),
         "estimators": _estimators(rows),
         "divergences": _divergences(rows),
+        "flows": _flows(config, rows),
         "efficiency": _efficiency(rows),
     }
 
@@ -86,7 +104,8 @@ def _chances(config: ComplexityConfig, rows: pa.Table) -> Figure:
         for column, style in (("sigma_l2", "-"), (decisive(config), "--")):
             errors, sizes = matrix(some, column)
             right.plot(sizes, (errors > config.grid.epsilon).mean(0), style, color=colour, lw=1)
-        right.plot(sizes, [chance_of_error(m, eta) for m in sizes], ":", color=colour, lw=1)
+        guess = [chance_of_error(m, eta, len(FAR)) for m in sizes]
+        right.plot(sizes, guess, ":", color=colour, lw=1)
     for axis, name in ((left, "Pr[ERM errs], two candidates"), (right, "Pr[error > ε], 45 laws")):
         axis.set(xscale="log", xlabel="m", ylabel=name)
     left.legend()
@@ -113,7 +132,7 @@ def _grown(axis: Axes, one: Answer, colour: str, label: str) -> None:
     axis.set(xscale="log", yscale="log", ylabel="m*")
 
 
-def _scaling(answers: Sequence[Answer]) -> Figure:
+def _scaling(config: ComplexityConfig, answers: Sequence[Answer]) -> Figure:
     learners = ("finite", *NETWORKS)
     figure, axes = _figure(len(learners))
     for axis, learner in zip(axes, learners, strict=True):
@@ -122,6 +141,11 @@ def _scaling(answers: Sequence[Answer]) -> Figure:
             if (told.against, told.learner) == ("R/sigma", learner):
                 colour = FLOW if told.quantity == "m*_D" else BASELINE
                 _grown(axis, one, colour, f"{_told(told.quantity)}, exponent")
+                if told.quantity == "m*_L2":
+                    etas = [worst_eta(value, config.grid.epsilon) for value in one.values]
+                    rivals = len(FAR) if learner == "finite" else math.inf
+                    exact = [far_crossing(eta, told.level, rivals) for eta in etas]
+                    axis.plot(one.values, exact, "k:", lw=1, label="far mode alone: 2")
         axis.set(title=f"{learner} class" if learner == "finite" else learner, xlabel="R/σ")
         _ticks(axis, answers, "R/sigma")
         if axis.get_legend_handles_labels()[0]:
@@ -194,7 +218,7 @@ def _sampling(config: ComplexityConfig, rows: pa.Table) -> Figure:
     for axis, (column, label) in zip(axes, columns.items(), strict=True):
         axis.scatter(told[column].to_numpy(), told["tv"].to_numpy(), s=sizes, c=kinds, alpha=0.7)
         for learner, style in (("exact score", "--"), ("true samples", ":")):
-            floor = where(rows, panel="samplers", learner=learner, size=1)["tv"].to_numpy()
+            floor = floors(rows, learner)["tv"].to_numpy()
             axis.axhline(floor.mean(), color="black", ls=style, lw=0.8, label=learner)
         axis.set(xscale="log", yscale="log", xlabel=label, ylabel="total variation")
         for side in (axis.xaxis, axis.yaxis):
@@ -246,20 +270,45 @@ def _estimators(rows: pa.Table) -> Figure:
 
 
 def _divergences(rows: pa.Table) -> Figure:
-    figure, axes = _figure(2)
+    figure, axes = _figure(3)
     told = where(rows, panel="pairs")
-    separations = sorted(set(told["a"].to_pylist()))
-    for a, style in zip(separations, ("-", "--"), strict=False):
-        some = where(told, a=a)
-        for colour, name in zip(COLOURS, dict.fromkeys(some["learner"].to_pylist()), strict=False):
-            for axis, column in zip(axes, ("kl", "kl_smoothed"), strict=True):
-                found, sizes = matrix(where(some, learner=name), column)
-                axis.plot(sizes, found.mean(0) * sizes, style, marker=".", color=colour, lw=1,
-                          label=f"{name}, a = {a:g}")  # fmt: skip
-    for axis, name in zip(axes, ("m KL(p ‖ flow), nats", "m KL(learnt law ‖ flow)"), strict=True):
-        axis.axhline(2.5, color="black", ls=":", lw=0.8)
+    for a, style in zip(SEPARATIONS, ("-", "--"), strict=True):
+        for colour, name in zip(COLOURS, PAIR_OBJECTIVES, strict=False):
+            look = {"ls": style, "color": colour, "lw": 1}
+            some = where(told, a=a, learner=name)
+            _against_m(axes[0], some, "kl", label=f"{name}, a = {a:g}", **look)
+            for axis, column in zip(axes[1:], ("kl", "kl_smoothed"), strict=True):
+                found, sizes = matrix(counted(some), column)
+                axis.plot(sizes, found.mean(0) * sizes, marker=".", **look)
+    names = ("KL(p ‖ flow), nats", "m KL(p ‖ flow)", "m KL(learnt law ‖ flow)")
+    for axis, name in zip(axes, names, strict=True):
         axis.set(xscale="log", yscale="log", xlabel="m", ylabel=name)
-    axes[1].legend(fontsize=6, ncols=2)
+    for axis in axes[1:]:
+        axis.axhline(2.5, color="black", ls=":", lw=0.8)
+    axes[0].legend(fontsize=6, ncols=2)
+    return figure
+
+
+def _against_m(axis: Axes, rows: pa.Table, column: str, **look: Any) -> None:  # noqa: ANN401
+    """Draws means over training sets against m, and across that of m = ∞."""
+    found, sizes = matrix(counted(rows), column)
+    axis.plot(sizes, found.mean(0), marker=".", **look)
+    endless = rows.filter(pc.is_null(rows["m"]))[column].to_numpy()
+    axis.axhline(endless.mean(), color=look["color"], ls=look["ls"], lw=0.5)
+
+
+def _flows(config: ComplexityConfig, rows: pa.Table) -> Figure:
+    columns = {"kl": "KL(p ‖ flow), nats", "sigma_l2": "σ L2", decisive(config): "σ Dᵟ"}
+    figure = Figure(figsize=(12.6, 2.8 * len(COUPLED)), layout="constrained")
+    grid = figure.subplots(len(COUPLED), len(columns), squeeze=False)
+    for line, target in zip(grid, COUPLED, strict=True):
+        told = where(rows, panel="flows", target=target)
+        for axis, (column, label) in zip(line, columns.items(), strict=True):
+            for colour, name in zip(COLOURS, FLOW_OBJECTIVES[target], strict=False):
+                some = where(told, learner=name)
+                _against_m(axis, some, column, color=colour, ls="-", lw=1, label=name)
+            axis.set(xscale="log", yscale="log", xlabel="m", ylabel=label, title=target)
+    grid[0, 0].legend()
     return figure
 
 

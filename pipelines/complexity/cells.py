@@ -4,16 +4,18 @@ __all__ = ["TRANSITION", "WEIGHT_NOISE", "cells"]
 
 from collections.abc import Iterator
 
-from pipelines.complexity_config import (
+from pipelines.complexity.config import (
     CellConfig,
     ClassCell,
     ComplexityConfig,
     FiniteCell,
+    FloorCell,
     FlowCell,
     NetworkCell,
     PairCell,
     SamplerCell,
     StepCell,
+    Target,
     TwoPointCell,
     WeightCell,
 )
@@ -27,24 +29,38 @@ TRANSITION_DELTAS = (0.002, 0.005, 0.02, 0.05, 0.1)
 ACROSS = 32
 """Dimensions in which the shifts of large classes lie: enough for them to be far apart."""
 
+FURTHER = 2
+"""The R/σ by its place at which the dimension of networks is varied: the far mode decides there,
+and not the bulk, of which networks learn more in more dimensions.
+"""
+
 STEPS = (1.5, 2.0, 2.5, 3.0)
 """Where the steps stand that an easy truth is taken for."""
 
-STEP_TRIALS = 500
 STEP_ERROR = 1.0
+"""Their error."""
 
 SAMPLER_SIZES = (64, 256, 1024, 4096)
 SAMPLER_SEEDS = 2
 """The m of networks for samplers, and the training sets of a cell of them."""
 
+COUPLED = ("far mode", "eight Gaussians")
+COUPLED_SEEDS = 2
+"""Laws that flows with couplings learn, and training sets at every m."""
+
 SEPARATIONS, WEIGHT = (1.0, 2.5), 0.3
-PAIR_SIZES = (64, 256, 1024, 4096)
+PAIR_SIZES = (64, 128, 256, 512, 1024, 2048)
 PAIR_OBJECTIVES = ("ml", "ism", "dsm0.3", "dsm1")
 """Two Gaussians: a, the weight of the first, m, and what is minimised."""
 
-FLOW_SIZES = {"gaussian": (128, 512), "far mode": (256, 4096)}
-FLOW_OBJECTIVES = {"gaussian": ("ml", "ism", "ssm", "dsm0.3"), "far mode": ("ml", "ssm", "dsm0.3")}
+FLOW_SIZES = {"gaussian": (128, 512, None)} | dict.fromkeys(COUPLED, (256, 4096, None))
+FLOW_OBJECTIVES = {"gaussian": ("ml", "ism", "ssm", "dsm0.3")} | dict.fromkeys(
+    COUPLED, ("ml", "ssm", "dsm0.3")
+)
 """Flows in the plane: m, and what is minimised."""
+
+FLOOR_SEEDS = 4
+"""Sets of true samples."""
 
 WEIGHT_MODES, WEIGHT_NOISE = (1.0, 2.0), 2.0
 """Estimates of a mode's weight: a, and the noise of denoising."""
@@ -63,6 +79,7 @@ def cells(config: ComplexityConfig) -> list[CellConfig]:
         *_weights(config),
         *_finite(config),
         *_small(config),
+        *_floors(config),
     ]
 
 
@@ -72,10 +89,10 @@ def _parts(count: int, size: int) -> Iterator[tuple[int, int]]:
         yield first, min(size, count - first)
 
 
-def _middle(config: ComplexityConfig) -> float:
+def _middle(config: ComplexityConfig, index: int = 1) -> float:
     """Returns the R/σ at which other things than R are varied."""
     radii = config.network_radii or config.grid.radii
-    return radii[min(1, len(radii) - 1)]
+    return radii[min(index, len(radii) - 1)]
 
 
 def _common(config: ComplexityConfig) -> dict:
@@ -103,12 +120,13 @@ def _networks(config: ComplexityConfig) -> Iterator[NetworkCell]:
     grid, learners = config.grid, config.learners
     told = _common(config) | {"width": learners.width, "steps": learners.steps}
     lines = [(r, 1, noise) for r in config.network_radii[::-1] for noise in ("fresh", "once")]
-    across = [(_middle(config), d, "fresh") for d in grid.dims if d > 1]
+    across = [(_middle(config, FURTHER), d, "fresh") for d in grid.dims if d > 1]
     for ratio, size, noise in [*lines, *across]:
         for first, count in _parts(grid.seeds, grid.cell_seeds):
             yield NetworkCell(
-                **told, ratio=ratio, size=size, noise=noise, first=first, count=count
-            )
+                **told, ratio=ratio, size=size, noise=noise, strata=grid.seeds, first=first,
+                count=count,
+            )  # fmt: skip
 
 
 def _pairs(config: ComplexityConfig) -> Iterator[PairCell]:
@@ -116,20 +134,31 @@ def _pairs(config: ComplexityConfig) -> Iterator[PairCell]:
         for objective in PAIR_OBJECTIVES:
             yield PairCell(
                 seed=config.seed, count=config.learners.flow_seeds, a=a, w=WEIGHT,
-                objective=objective, sizes=PAIR_SIZES, steps=config.learners.flow_steps,
+                objective=objective, sizes=(*PAIR_SIZES, None), steps=config.learners.flow_steps,
             )  # fmt: skip
 
 
 def _flows(config: ComplexityConfig) -> Iterator[FlowCell]:
-    grid, learners = config.grid, config.learners
-    seeds = {"gaussian": max(2, learners.flow_seeds // 2), "far mode": 3}
-    for target, ratio in (("far mode", grid.radii[0]), ("gaussian", None)):
-        for objective in FLOW_OBJECTIVES[target]:
+    learners = config.learners
+    for target, objectives in FLOW_OBJECTIVES.items():
+        many = target not in COUPLED
+        for objective in objectives:
             yield FlowCell(
-                seed=config.seed, count=seeds[target], ratio=ratio, epsilon=grid.epsilon,
-                deltas=grid.deltas, objective=objective, sizes=FLOW_SIZES[target],
-                steps=learners.flow_steps, samples=learners.samples,
+                **_target(config, target), deltas=config.grid.deltas, objective=objective,
+                count=max(2, learners.flow_seeds // 4) if many else COUPLED_SEEDS,
+                sizes=FLOW_SIZES[target], steps=learners.flow_steps,
             )  # fmt: skip
+
+
+def _floors(config: ComplexityConfig) -> Iterator[FloorCell]:
+    for target in FLOW_OBJECTIVES:
+        yield FloorCell(**_target(config, target), count=FLOOR_SEEDS)
+
+
+def _target(config: ComplexityConfig, target: Target) -> dict:
+    ratio = config.grid.radii[0] if target == "far mode" else None
+    return {"seed": config.seed, "target": target, "ratio": ratio,
+            "epsilon": config.grid.epsilon, "samples": config.learners.samples}  # fmt: skip
 
 
 def _weights(config: ComplexityConfig) -> Iterator[WeightCell]:
@@ -164,6 +193,4 @@ def _small(config: ComplexityConfig) -> Iterator[CellConfig]:
     for ratio in config.network_radii:
         yield TwoPointCell(**told, count=grid.pair_trials, ratio=ratio)
     for at in STEPS:
-        yield StepCell(
-            seed=config.seed, epsilon=STEP_ERROR, count=min(STEP_TRIALS, grid.pair_trials), at=at
-        )
+        yield StepCell(seed=config.seed, epsilon=STEP_ERROR, count=grid.pair_trials, at=at)
