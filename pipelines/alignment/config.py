@@ -69,6 +69,9 @@ class RegulariserConfig(Section):
     floor: float | None = Field(
         None, gt=0, description="least trace that score counts, in -D / noise²; None: any"
     )
+    excess: float = Field(
+        0.0, ge=0, description="factor of half the squared gradient, beside that of score"
+    )
     ceiling: float = Field(1000.0, gt=0, description="largest trace that anti counts, tau")
     size: float = Field(10.0, gt=0, description="length of fool's target gradient")
 
