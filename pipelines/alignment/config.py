@@ -26,7 +26,7 @@ class NetConfig(Section):
 
     name: Literal["mlp", "cnn", "resnet18"] = Field("mlp", description="its architecture")
     hidden: int | None = Field(
-        None, ge=1, description="width of its first layer; None: 128, 32 or 64 by architecture"
+        None, ge=1, description="width of its first layer; None: 256, 32 or 64 by architecture"
     )
     normalisation: Literal["group", "frozen"] | None = Field(
         None,

@@ -4,6 +4,8 @@ import json
 import math
 import re
 from dataclasses import replace
+from fnmatch import fnmatch
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -279,6 +281,16 @@ def test_the_measurement_of_a_perfect_density(subject):
     assert numbers["change/posterior"] == 0 and numbers["change/same"] == 1
     assert arrays["gradients"].shape == arrays["saliency"].shape == (2, 16)
     np.testing.assert_allclose(arrays["saliency"], arrays["gradients"], rtol=1e-4)
+
+
+def test_every_metric_is_documented(subject):
+    numbers, _ = measure(MEASURE, subject)
+    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text()
+    table = page.partition("| metric |")[2].partition("| key of")[0]
+    known = [name for row in table.splitlines()[2:] if row.startswith("|")
+             for name in re.findall("`([^`]+)`", row.split("|")[1])]  # fmt: skip
+    assert not [name for name in numbers if not any(fnmatch(name, k) for k in known)]
+    assert not [k for k in known if not any(fnmatch(name, k) for name in numbers)]
 
 
 def test_trace_estimators_deviate_as_their_variance_says(subject):
