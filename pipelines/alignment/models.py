@@ -59,7 +59,7 @@ SCALES: dict[str, tuple[str, ...]] = {
     "smoke": (BASELINE, "score", "fool-shift"),
     "cpu": tuple(NAMES),
     "full": (BASELINE, "score", "score-control", "anti", "paper-score", "paper-control",
-             "paper-anti", "paper-gnorm", "fool-shift"),
+             "paper-quiet", "paper-anti", "paper-gnorm", "fool-shift"),
 }  # fmt: skip
 
 PREFIX = re.compile(r"^(paper|code)-")

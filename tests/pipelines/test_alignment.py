@@ -21,7 +21,7 @@ from ebflow.data.mixtures import GaussianMixture
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from ebflow.traces import ESTIMATORS
-from pipelines.alignment import fitting, verdicts
+from pipelines.alignment import figures, fitting, verdicts
 from pipelines.alignment.config import (
     AlignmentConfig,
     ClassifierConfig,
@@ -381,6 +381,44 @@ def test_overlap_is_in_half_widths_of_both_intervals():
     expected = 0.002 / (2 * (half.high - half.value))
     assert verdicts.overlap(found["baseline"], found["score"], "A1") == pytest.approx(expected)
     assert verdicts.overlap(found["score"], found["score"], "A1") == 0
+
+
+COMPARED = dict.fromkeys(verdicts.COMPARED, 1.0)
+
+
+def disguised(**more):
+    """Returns the published models and their controls, equal but for what is told of one."""
+    names = ("paper-score", "paper-control", "paper-quiet", "code-score", "code-control")
+    return study(**{name: COMPARED | more.get(name.replace("-", "_"), {}) for name in names})
+
+
+def test_the_disguise_is_judged_column_by_column():
+    starts = ("One-sided score matching with the λ", "So it is with the λ", "With the λ of the")
+    told = lambda found: [verdict(verdicts.claims(found, {}), s).verdict for s in starts]  # noqa: E731
+    assert told(disguised()) == ["holds"] * 3
+    other = disguised(paper_control={"gradient": 0.9})
+    assert told(other) == ["holds", "does not hold", "holds"]
+    assert told(disguised(code_control={"A3": 0.9}))[0] == "does not hold"
+
+
+def test_controls_are_drawn_over_their_score_matching():
+    found = disguised(paper_quiet={"trace": -2.0}, paper_score={"trace": -4.0})
+    figure, _ = figures.disguise(found)
+    labels = [line.get_label() for line in figure.axes[0].containers]
+    assert labels == list(found)
+    heights = {c.get_label(): c.lines[0].get_ydata() for c in figure.axes[0].containers}
+    assert heights["paper-score"] == pytest.approx(1) and heights["code-control"] == pytest.approx(
+        1
+    )
+    assert heights["paper-quiet"][2] == pytest.approx(0.5, rel=1e-3)
+
+
+def test_the_law_is_drawn_beside_every_seed():
+    found = study(score={"gradient": 8.0}, **{"score-free": {"gradient": 50.0, "trace": -2625.0}})
+    axis = figures.law(found)[0].axes[0]
+    curve, dots = axis.lines
+    assert dots.get_ydata() == pytest.approx([0.16] * 3, rel=1e-3)
+    assert np.interp(1e-3, *curve.get_data()) == pytest.approx(1 / 6.25, rel=0.01)
 
 
 def test_an_entry_is_json_without_nan():
