@@ -394,7 +394,11 @@ def disguised(**more):
 
 def test_the_disguise_is_judged_column_by_column():
     starts = ("One-sided score matching with the λ", "So it is with the λ", "With the λ of the")
-    told = lambda found: [verdict(verdicts.claims(found, {}), s).verdict for s in starts]  # noqa: E731
+
+    def told(found):
+        judged = [question.judged(found) for question in verdicts.QUESTIONS]
+        return [verdict(judged, start).verdict for start in starts]
+
     assert told(disguised()) == ["holds"] * 3
     other = disguised(paper_control={"gradient": 0.9})
     assert told(other) == ["holds", "does not hold", "holds"]
