@@ -15,6 +15,9 @@ with :math:`E[u u^\top] = I` (``directions.py``). With one direction each of the
 The last column is the variance to leading order in σ, exact where f is quadratic; V is that of
 :math:`u^\top H u`, 2‖H‖² for Gaussian directions. The linear term that ``taylor`` drops has mean
 zero and, at small σ, nearly all of the variance; g is at hand, so ``taylor_cv`` costs no more.
+The differences have the bias :math:`\tfrac{\sigma^2}{4} \Delta^2 f` with Gaussian directions and
+:math:`\tfrac{\sigma^2}{12} (3 \Delta^2 f - 2 \sum_i \partial_i^4 f)` with signs, to leading order;
+``taylor`` has a further variance of :math:`4 \, g \cdot \nabla \operatorname{tr} H`, whatever σ.
 
 A difference of energies of rounding error η|f| has one of about 2η|f|/σ²: at σ = 0.03 and
 |f| = 1000 it is 0.3 nats in float32. It is refused below float32, where nothing would be left.

@@ -37,7 +37,7 @@ def mlp(
     shape: Sequence[int],
     classes: int,
     *,
-    hidden: int = 128,
+    hidden: int = 256,
     depth: int = 2,
     generator: torch.Generator,
 ) -> nn.Module:

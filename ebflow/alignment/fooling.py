@@ -10,8 +10,8 @@ and every logit-gradient gains :math:`\nabla g`. With a unit pattern t,
 =============  ==========================================  ================  ===============
 
 A *ripple* moves loss-gradients, which no shift does: :math:`\delta \sin(w \cdot x / \delta)` on
-one logit changes a loss by 2 δ at most and its gradient by up to ‖w‖. ``target_gradient`` trains
-a pattern into the weights.
+one logit changes a loss by δ at most, as a loss moves by less than a logit does, and its gradient
+by up to ‖w‖. ``target_gradient`` trains a pattern into the weights.
 
 Source of the shift's invariance: Srinivas, Fleuret (2021), arXiv:2006.09128.
 """

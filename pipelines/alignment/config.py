@@ -27,7 +27,7 @@ class NetConfig(Section):
 
     name: Literal["mlp", "cnn", "resnet18"] = Field("mlp", description="its architecture")
     hidden: int | None = Field(
-        None, ge=1, description="width of its first layer; None: 128, 32 or 64 by architecture"
+        None, ge=1, description="width of its first layer; None: 256, 32 or 64 by architecture"
     )
     normalisation: Literal["group", "frozen"] | None = Field(
         None,
@@ -69,6 +69,9 @@ class RegulariserConfig(Section):
     stability: float = Field(1e-3, ge=0, description="factor of score's squared trace, mu")
     floor: float | None = Field(
         None, gt=0, description="least trace that score counts, in -D / noise²; None: any"
+    )
+    excess: float = Field(
+        0.0, ge=0, description="factor of half the squared gradient, beside that of score"
     )
     ceiling: float = Field(1000.0, gt=0, description="largest trace that anti counts, tau")
     size: float = Field(10.0, gt=0, description="length of fool's target gradient")

@@ -4,6 +4,7 @@ __all__ = ["FRACTIONS", "SIGMAS", "STEPS", "Subject", "estimators", "measure"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from ebflow.errors import NonFinite
 from ebflow.precision import products
 from ebflow.randomness import generator as derive
 from ebflow.randomness import uniform
-from ebflow.traces import ESTIMATORS, taylor_cv
+from ebflow.traces import DIFFERENCES, ESTIMATORS, taylor_cv, variance
 from pipelines.alignment.attributions import attributions
 from pipelines.alignment.config import MeasureConfig, ShiftConfig
 from pipelines.alignment.references import Points
@@ -70,7 +71,7 @@ def measure(config: MeasureConfig, subject: Subject) -> Found:
     numbers: dict[str, float] = {}
     arrays: dict[str, np.ndarray] = {}
     parts: list[Callable[[MeasureConfig, Subject], Found]] = [
-        _classification, _alignment, _perturbation, _ratios, _ascent, _pictures,
+        _classification, _alignment, _perturbation, _ratios, _ascent, _pictures, _changes,
     ]  # fmt: skip
     if config.estimators:
         parts.append(estimators)
@@ -78,8 +79,6 @@ def measure(config: MeasureConfig, subject: Subject) -> Found:
         found, drawn = part(config, whole)
         numbers |= found
         arrays |= drawn
-    if config.shift.name != "none":
-        numbers |= _invariants(subject, whole)
     return numbers, arrays
 
 
@@ -204,36 +203,69 @@ def _pictures(config: MeasureConfig, subject: Subject) -> Found:
     return {}, {name: values.cpu().numpy() for name, values in arrays.items()}
 
 
-def _invariants(subject: Subject, whole: Subject) -> dict[str, float]:
+def _changes(config: MeasureConfig, subject: Subject) -> Found:
+    """What is other than in the baseline."""
     points = subject.points
-    found = fooling.invariants(subject.network, whole.network, points.noisy, points.labels)
-    return {f"fooled/{name}": value for name, value in asdict(found).items()}
+    found = fooling.invariants(subject.baseline, subject.network, points.noisy, points.labels)
+    return {f"change/{name}": value for name, value in asdict(found).items()}, {}
+
+
+ROWS = (
+    ("taylor", "gaussian"),
+    ("taylor_cv", "gaussian"),
+    ("taylor_cv", "rademacher"),
+    ("taylor_cv", "sphere"),
+    ("two_sided", "gaussian"),
+    ("two_sided", "rademacher"),
+    ("hutchinson", "gaussian"),
+    ("hutchinson", "rademacher"),
+    ("exact", "rademacher"),
+)
+"""Trace estimators that are measured, and the laws of their directions."""
 
 
 def estimators(
     config: MeasureConfig, subject: Subject, *, count: int = 100, repeats: int = 100
 ) -> Found:
-    """Returns means and deviations of the trace estimators, with shape (steps, 2) each.
+    """Returns what one estimate of a trace is worth, with shape (steps, 3) an estimator.
 
-    The number is the deviation without over that with the control variate, at σ = 0.01.
-    ``estimators/trace`` is the exact mean trace, ``estimators/gradient`` the root mean square of
-    the gradients, of which the one-sided deviation is 2 ‖g‖/σ.
+    In a row: the mean, the deviation at a point, and the deviation that ``traces.variance`` has
+    for the points' gradients and Hessians. The number is the deviation without over that with the
+    control variate, at σ = 0.01. ``estimators/trace`` is the exact mean trace,
+    ``estimators/gradient`` the root mean square of the gradients.
     """
     x, labels = subject.points.noisy[:count], subject.points.labels[:count]
     density = ClassLogit(subject.network, labels)
+    score, hessian = _hessian(density, x)
     found: dict[str, np.ndarray] = {}
-    for name, kind in (("taylor", "gaussian"), ("taylor_cv", "gaussian"),
-                       ("taylor_cv", "rademacher"), ("two_sided", "rademacher"),
-                       ("hutchinson", "rademacher")):  # fmt: skip
+    for name, kind in ROWS:
         u = directions(kind, repeats, x, _draws(config, "estimators", kind))
-        told = []
-        for step in STEPS if name != "hutchinson" else STEPS[:1]:
-            traces = ESTIMATORS[name](density, x, u, step)[1].detach()
-            told.append((float(traces.mean()), float(traces.var(0).mean().sqrt())))
+        expected = partial(variance, name, score, hessian, directions=kind)
+        told = [
+            (*_spread(name, density, x, u, step), float(expected(step=step).mean().sqrt()))
+            for step in (STEPS if name in DIFFERENCES else STEPS[:1])
+        ]
         found[f"estimators/{name}/{kind}"] = np.array(told * (len(STEPS) // len(told)))
-    score, exact = density.score_and_laplacian(x)
-    found["estimators/trace"] = np.array(float(exact.detach().mean()))
-    found["estimators/gradient"] = np.array(float(score.detach().square().sum(1).mean().sqrt()))
+    found["estimators/trace"] = np.array(float(hessian.diagonal(dim1=1, dim2=2).sum(1).mean()))
+    found["estimators/gradient"] = np.array(float(score.square().sum(1).mean().sqrt()))
     at = STEPS.index(0.01)
     noisy, quiet = (found[f"estimators/{n}/gaussian"][at, 1] for n in ("taylor", "taylor_cv"))
     return {"estimators/noise": float(noisy / quiet)}, found
+
+
+def _spread(
+    name: str, density: ClassLogit, x: torch.Tensor, u: torch.Tensor, step: float
+) -> tuple[float, float]:
+    """Returns the mean of the estimates, and their deviation at a point."""
+    traces = ESTIMATORS[name](density, x, u, step)[1].detach()
+    deviation = traces.var(0, unbiased=len(traces) > 1).mean().sqrt()
+    return float(traces.mean()), float(deviation)
+
+
+def _hessian(density: ClassLogit, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns g with shape (B, D) and H with shape (B, D, D); D backward passes."""
+    x = x.detach().requires_grad_()
+    score = density.score(x)
+    rows = [torch.autograd.grad(column.sum(), x, retain_graph=True)[0]
+            for column in score.unbind(1)]  # fmt: skip
+    return score.detach(), torch.stack(rows, 1)

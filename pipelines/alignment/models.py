@@ -1,13 +1,15 @@
 """The classifiers of the study: what each scale trains, and the control of every claim."""
 
-__all__ = ["BASELINE", "Model", "control", "custom", "judge", "models", "seeds", "training"]
+__all__ = [
+    "BASELINE", "Model", "control", "custom", "judge", "models", "quiet", "seeds", "training",
+]  # fmt: skip
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ebflow.alignment.regularisers import PRESETS, equivalent_strength
+from ebflow.alignment.regularisers import PRESETS, disguise, equivalent_strength
 from ebflow.errors import BadInput
 from pipelines.alignment.config import (
     AlignmentConfig,
@@ -39,6 +41,7 @@ NAMES: dict[str, str] = {
     "anti": "anti-score-matching, recommended",
     "paper-score": "score matching, paper",
     "paper-control": "gradient norm at paper-score's strength",
+    "paper-quiet": "paper-score's mean by a quiet estimator",
     "paper-anti": "anti-score-matching, paper",
     "paper-gnorm": "gradient norm, paper",
     "code-score": "score matching, official code",
@@ -46,6 +49,8 @@ NAMES: dict[str, str] = {
     "code-anti": "anti-score-matching, official code",
     "code-gnorm": "gradient norm, official code",
     "fool-shift": "the baseline and 100 t·x on every logit",
+    "fool-quadratic": "the baseline and −50 ‖x − t‖² on every logit",
+    "fool-sine": "the baseline and 50 sin(2π t·x) on every logit",
     "fool-weights": "a target gradient trained into the weights",
     "fool-ripple": "the baseline and a ripple on one logit",
     "collapse": "score matching without noise and penalty, λ = 1",
@@ -56,7 +61,7 @@ SCALES: dict[str, tuple[str, ...]] = {
     "smoke": (BASELINE, "score", "fool-shift"),
     "cpu": tuple(NAMES),
     "full": (BASELINE, "score", "score-control", "anti", "paper-score", "paper-control",
-             "paper-anti", "paper-gnorm", "fool-shift"),
+             "paper-quiet", "paper-anti", "paper-gnorm", "fool-shift"),
 }  # fmt: skip
 
 PREFIX = re.compile(r"^(paper|code)-")
@@ -145,6 +150,8 @@ def _model(name: str, config: AlignmentConfig) -> Model:
 
 SHIFTED = {
     "fool-shift": ShiftConfig(name="linear", size=100.0),
+    "fool-quadratic": ShiftConfig(name="quadratic", size=100.0),
+    "fool-sine": ShiftConfig(name="sine", size=50.0),
     "fool-ripple": ShiftConfig(name="ripple", size=10.0),
 }
 
@@ -155,8 +162,9 @@ def _regulariser(name: str) -> tuple[str, RegulariserConfig]:
         return SPECIAL[name]
     preset = {"paper": "paper", "code": "official-code"}.get(name.split("-")[0], "recommended")
     kind = PREFIX.sub("", name)
-    if kind.endswith("control"):
-        return preset, control(RegulariserConfig(name="score", **PRESETS[preset]["score"]))
+    if kind in OF_SCORE:
+        score = RegulariserConfig(name="score", **PRESETS[preset]["score"])
+        return preset, OF_SCORE[kind](score)
     return preset, RegulariserConfig(name=kind, **PRESETS[preset][kind])
 
 
@@ -170,6 +178,16 @@ def control(score: RegulariserConfig) -> RegulariserConfig:
         step=score.step,
     )
     return RegulariserConfig(name="gnorm", weight=weight, warmup=score.warmup)
+
+
+def quiet(score: RegulariserConfig) -> RegulariserConfig:
+    """Returns the penalty with the mean of a one-sided ``score`` and hardly any of its noise."""
+    excess = disguise(stability=score.stability, slices=score.slices, step=score.step)
+    return score.model_copy(update={"estimator": "taylor_cv", "excess": excess})
+
+
+OF_SCORE = {"control": control, "quiet": quiet}
+"""Penalties that are derived from a preset's score matching."""
 
 
 _RECOMMENDED: Mapping[str, Any] = PRESETS["recommended"]["score"]

@@ -40,6 +40,7 @@ COLUMNS = (
     Column("A2", "A2", brief=False),
     Column("A3", "A3"),
     Column("DSM-cos", "DSM-cos"),
+    Column("DSM residual", "DSM residual", 0, brief=False),
     Column("relF", "relF", brief=False),
     Column("relF-opt", "relF-opt", brief=False),
     Column("GAN-test", "GAN-test", 2, brief=False),

@@ -6,7 +6,7 @@ import yaml
 from hypothesis import strategies as st
 
 from pipelines.alignment.config import AlignmentConfig
-from pipelines.complexity_config import ComplexityConfig
+from pipelines.complexity.config import ComplexityConfig
 from pipelines.config import DensityConfig, PaperConfig
 from pipelines.config_files import dump
 from pipelines.recipes import RECIPES

@@ -87,6 +87,28 @@ def test_signs_find_the_bias_of_two_sides_without_noise():
     torch.testing.assert_close(found, torch.full((DRAWS,), 12.0 * SIZE + 2 * SIZE * STEP**2))
 
 
+@pytest.mark.parametrize("kind", ["gaussian", "rademacher"])
+def test_bias_on_a_product_of_squares(kind):
+    """Of f = x₁² x₂² at 0 both laws have 2 σ²: Δ²f = 8, and no fourth derivative of one x."""
+    density = AutogradDensity(lambda x: x[:, 0].square() * x[:, 1].square())
+    found = draws("two_sided", density, kind)
+    assert abs(found.mean() - 2 * STEP**2) < 4.5 * found.std() / DRAWS**0.5 + 1e-9
+
+
+def test_the_one_sided_variance_of_a_cubic():
+    """Of f = Σ g x + h x²/2 + t x³/6 at 0: 4 g·t beside the leading order, and 5/3 σ² ‖t‖²."""
+    g, h, t = torch.linspace(0.5, 1.5, SIZE), torch.linspace(-1, 1, SIZE), torch.full((SIZE,), 2.0)
+    density = AutogradDensity(lambda x: (g * x + h * x**2 / 2 + t * x**3 / 6).sum(1))
+    found = draws("taylor", density)
+    leading = variance("taylor", g[None], h.diag()[None], step=STEP)[0]
+    expected = leading + 4 * g @ t + 5 / 3 * STEP**2 * t @ t
+    centred = found - found.mean()
+    second, fourth = centred.square().mean(), centred.pow(4).mean()
+    error = ((fourth - second**2) / DRAWS).sqrt()
+    assert abs(second - expected) < 4.5 * error
+    assert expected - leading > 20 * error
+
+
 def test_all_estimators_give_the_score():
     density, gradient, hessian = quadratic()
     x = torch.randn(5, SIZE, generator=seeded())

@@ -1,8 +1,8 @@
 """What tells runs apart by their names."""
 
 from pipelines.alignment.config import RegulariserConfig
-from pipelines.complexity_cells import cells
-from pipelines.complexity_config import at_scale
+from pipelines.complexity.cells import cells
+from pipelines.complexity.config import at_scale
 from pipelines.config import PaperConfig
 from pipelines.experiments import EXPERIMENTS
 from pipelines.titles import cell, regulariser

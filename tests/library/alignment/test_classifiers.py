@@ -79,7 +79,7 @@ def test_a_step_of_resnet18(preset, name, normalisation, single_precision):
         penalty = REGULARISERS[name](**options)
     network = resnet18(SHAPE, 100, normalisation=normalisation, generator=derive(0))
     before = [p.detach().clone() for p in network.parameters()]
-    x, labels = torch.rand(4, 3072, generator=seeded()), torch.arange(4)
+    x, labels = torch.rand(2, 3072, generator=seeded()), torch.arange(2)
     training = Training(
         network,
         x,
@@ -89,7 +89,7 @@ def test_a_step_of_resnet18(preset, name, normalisation, single_precision):
         regulariser=penalty,
         weight=weight,
         epochs=1,
-        batch_size=4,
+        batch_size=2,
         noise=0.1,
     )
     (epoch,) = training.run()

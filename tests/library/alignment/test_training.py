@@ -119,7 +119,7 @@ class Digits:
         self.train, self.held = (x[:-500], labels[:-500]), (x[-500:], labels[-500:])
 
     def fitted(self, **options):
-        network = mlp((8, 8), 10, generator=derive(0, "weights"))
+        network = mlp((8, 8), 10, hidden=128, generator=derive(0, "weights"))
         optimizer = partial(torch.optim.Adam, lr=2e-3, fused=True)
         trained = Training(network, *self.train, held=self.held, optimizer=optimizer, **options)
         *_, last = trained.run()
