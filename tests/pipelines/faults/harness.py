@@ -160,11 +160,14 @@ class Fault:
 
 
 def recovered(store, hit, since=None):
-    """Returns the seconds that a finished run took to recover, and the steps it did again."""
+    """Returns the seconds that a finished run took to recover, and the steps it did again.
+
+    No steps where what was hit was not the worker, which went on for a moment and saved.
+    """
     found, _ = rows.read(artefact(store) / rows.FILE)
     at = max(i for i, row in enumerate(found) if row["kind"] == rows.RESUMED)
     back = next(row for row in found[at:] if row["step"] >= hit.step)
-    return back["time"] - (since or hit.time), round(hit.step - found[at]["step"])
+    return back["time"] - (since or hit.time), max(0, round(hit.step - found[at]["step"]))
 
 
 def intact(order, fault, happens):
@@ -175,5 +178,4 @@ def intact(order, fault, happens):
 def noted(order, fault, happens, store, hit, since=None):
     """Notes a fault from which a training has recovered."""
     seconds, lost = recovered(store, hit, since)
-    assert 0 <= lost < STEPS
     Fault(order, fault, happens, round(seconds, 1), lost).save()
