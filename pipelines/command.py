@@ -53,7 +53,7 @@ def carry_out(run: "Run", options: Running, told: str) -> Mapping[str, Any]:
     if options.dry_run:
         console.print(dump(run.config), highlight=False)
         for stage, fate in runner.plan(run, inputs).items():
-            console.print(f"{stage:<9} {fate}", highlight=False)
+            console.print(f"{stage:<10} {fate}", highlight=False)
         return {}
     try:
         summary = runner.execute(run, inputs, console)

@@ -92,7 +92,7 @@ class Progress:
         self.console = console
         columns = (
             SpinnerColumn(finished_text="✓"),
-            TextColumn("{task.description:<9}"),
+            TextColumn("{task.description:<10}"),
             BarColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[news]}"),

@@ -70,7 +70,7 @@ def test_fetching_what_cannot_be_fetched(ebflow):
 
 def test_a_dry_run_on_nothing_writes_nothing(home, ebflow):
     result = ebflow("run", "density", "--dry-run")
-    assert result.code == 0 and result.text.count(" run\n") == 4
+    assert result.code == 0 and result.text.count(" run\n") == 5
     assert not home.exists()
 
 

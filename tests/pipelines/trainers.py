@@ -4,5 +4,5 @@ from pipelines import training
 from pipelines.front import fitted
 
 
-def build(config, dataset):
-    return training.build(config, dataset, fitted(config.front, dataset))
+def build(config, dataset, **options):
+    return training.build(config, dataset, fitted(config.front, dataset), **options)
