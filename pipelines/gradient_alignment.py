@@ -120,12 +120,14 @@ def measured(
     """Returns the measurement of a model of a seed."""
     seed = f"seed {model.classifier.seed}"
     title, plain = f"{model.name}, {seed}", f"{BASELINE}, {seed}"
-    trained = classify(model.classifier, data, title)
     first = models(config)[0].seeded(model.classifier.seed)
     assert first.name == BASELINE
     estimators = model.name == BASELINE and config.scale != "full"
     asked = measuring(config).model_copy(update={"shift": model.shift, "estimators": estimators})
-    found = [trained, classify(first.classifier, data, plain), independent]
+    base = classify(first.classifier, data, plain)
+    # One expression where both are one training: redun hashes lists by the identity of elements.
+    same = model.classifier == first.classifier
+    found = [base if same else classify(model.classifier, data, title), base, independent]
     return measure(asked, model.classifier.net, data, scores, together(found), title)
 
 
