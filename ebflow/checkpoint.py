@@ -1,6 +1,6 @@
 """Checkpoints: a folder of safetensors and JSON, written whole or not at all, never pickle."""
 
-__all__ = ["UNFIT", "Checkpoint", "check", "load", "read", "seal", "write"]
+__all__ = ["Checkpoint", "check", "load", "read", "seal", "write"]
 
 import hashlib
 import json
@@ -24,12 +24,9 @@ from .durable import move
 from .errors import BadInput
 from .flow import Flow
 from .provenance import code
-from .spec_checks import check_spec
+from .spec_checks import UNFIT, check_spec
 
 FILES = ("model", "ema", "optimizer")
-
-UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What is raised where the parts of a checkpoint do not fit each other, or what takes them."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Checks the spec of a flow that a checkpoint names, before anything of its sizes is made."""
 
-__all__ = ["check_spec"]
+__all__ = ["UNFIT", "check_spec"]
 
 import math
 from collections.abc import Callable, Container
@@ -12,6 +12,9 @@ from .data.schema_checks import Rules, check
 
 SQUARE = ("dense", "multimodal")
 """Architectures of D×D matrices."""
+
+UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What is raised where the parts of a checkpoint do not fit each other, or what takes them."""
 
 Test = Callable[[Any], bool]
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from .blindness import Standing, diagnose, latent_statistics
-from .checkpoint import UNFIT, Checkpoint, read, write
+from .checkpoint import Checkpoint, read, write
 from .clock import Clock
 from .data.augment import Augmentation
 from .data.loader import Dataset
@@ -33,6 +33,7 @@ from .precision import products
 from .randomness import generator as derive
 from .resume import pack, unpack
 from .schedules import Schedule, cosine
+from .spec_checks import UNFIT
 
 WORRY = 3
 """Validations without a better one before an event says why."""

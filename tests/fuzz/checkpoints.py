@@ -10,6 +10,8 @@ import torch
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from tests.pipelines.seals import sealed
+
 from .values import CHOKING, changed
 
 WEIGHTS = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
@@ -20,7 +22,7 @@ def agreed(files):
     """Returns the files of a checkpoint with a state that names their SHA-256."""
     state = json.loads(files[STATE])
     sums = {name.partition(".")[0]: hashlib.sha256(files[name]).hexdigest() for name in WEIGHTS}
-    return {**files, STATE: json.dumps({**state, "sha256": sums}).encode()}
+    return {**files, STATE: json.dumps(sealed({**state, "sha256": sums})).encode()}
 
 
 def _foreign():
@@ -77,5 +79,10 @@ def damaged(draw, files):
 
 def states(files):
     """Returns the files of a checkpoint whose state says anything."""
-    told = changed(files[STATE], focus=["flow"]) | st.sampled_from(CHOKING)
+    forged = changed(files[STATE], focus=["flow"]).map(_forged)
+    told = forged | changed(files[STATE]) | st.sampled_from(CHOKING)
     return told.map(lambda text: {**files, STATE: text})
+
+
+def _forged(text):
+    return json.dumps(sealed(json.loads(text))).encode()

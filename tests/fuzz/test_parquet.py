@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import reject
 
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
@@ -58,8 +59,8 @@ def test_whole_files_of_any_columns(count, tmp_path):
     def generated_parquet(data):
         try:
             pq.write_table(data, path)
-        except (pa.ArrowException, ValueError) as error:
-            return type(error)
+        except (pa.ArrowException, ValueError):
+            reject()  # Arrow itself does not write it
         return prepared(path)
 
     hunt(generated_parquet, tables(), count)

@@ -54,13 +54,14 @@ def _scalars():
     return plain | _numbers() | st.binary(max_size=4) | st.dates() | st.datetimes()
 
 
-def _values():
-    keys = st.text(max_size=4) | st.integers() | st.none() | st.booleans() | st.dates()
-    return st.recursive(
-        _scalars(),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
-        max_leaves=6,
-    )
+KEYS = st.text(max_size=4) | st.integers() | st.none() | st.booleans() | st.dates()
+
+
+def _nested(inner):
+    return st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3)
+
+
+VALUES = st.recursive(_scalars(), _nested, max_leaves=6)
 
 
 def _places(tree):
@@ -85,13 +86,13 @@ def changed(draw):
 def _change(draw, inner, key):
     kind = draw(st.sampled_from(["value", "value", "value", "renamed", "new"]))
     if kind == "value":
-        inner[key] = draw(_values())
+        inner[key] = draw(VALUES)
     elif kind == "renamed":
         names = [f"{key}s", str(key)[:-1], str(key).upper(), f" {key}", f"{key}.x"]
         inner[draw(st.sampled_from(names))] = inner.pop(key)
     else:
         names = st.text(max_size=6) | st.integers() | st.none() | st.dates()
-        inner[draw(names)] = draw(_values())
+        inner[draw(names)] = draw(VALUES)
 
 
 @st.composite

@@ -30,6 +30,7 @@ from pipelines.package import checkout
 from tests.pipelines.trainers import build
 
 from .conftest import QUICK, Store
+from .seals import sealed
 
 SECRET = "hunter2-of-the-test"
 
@@ -118,7 +119,7 @@ def test_a_pickle_as_weights(name, bomb, checkpoint):
     (checkpoint / f"{name}.safetensors").write_bytes(bomb)
     state = json.loads((checkpoint / "state.json").read_text())
     state["sha256"][name] = hashlib.sha256(bomb).hexdigest()
-    (checkpoint / "state.json").write_text(json.dumps(state))
+    (checkpoint / "state.json").write_text(json.dumps(sealed(state)))
     with pytest.raises(BadInput, match=f"{name}.safetensors: found a damaged file"):
         read(checkpoint)
 
