@@ -94,7 +94,7 @@ def _alignment(lines: Lines) -> Captioned:
     figure = Figure(figsize=(8, 1 + 0.28 * len(lines)), layout="constrained")
     axis = figure.subplots()
     at = np.arange(len(lines))[::-1]
-    for metric, colour, mark in (("A1", FLOW, "o"), ("A2", DATA, "s"), ("A3", BASELINE, "D")):
+    for metric, colour, mark in (("A2", DATA, "s"), ("A1", FLOW, "o"), ("A3", BASELINE, "D")):
         values, half = zip(*(_point(line, metric) for line in lines.values()), strict=True)
         axis.errorbar(values, at, xerr=half, fmt=mark, color=colour, label=metric, ms=5)
     axis.set_yticks(at, list(lines))

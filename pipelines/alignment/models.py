@@ -152,7 +152,7 @@ SHIFTED = {
     "fool-shift": ShiftConfig(name="linear", size=100.0),
     "fool-quadratic": ShiftConfig(name="quadratic", size=100.0),
     "fool-sine": ShiftConfig(name="sine", size=50.0),
-    "fool-ripple": ShiftConfig(name="ripple", size=10.0),
+    "fool-ripple": ShiftConfig(name="ripple", size=1000.0),
 }
 
 
