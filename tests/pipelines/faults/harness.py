@@ -162,7 +162,7 @@ class Fault:
 def recovered(store, hit, since=None):
     """Returns the seconds that a finished run took to recover, and the steps it did again.
 
-    No steps where what was hit was not the worker, which went on for a moment and saved.
+    A worker goes on for a moment, and may save, where it is not itself what was hit.
     """
     found, _ = rows.read(artefact(store) / rows.FILE)
     at = max(i for i, row in enumerate(found) if row["kind"] == rows.RESUMED)
