@@ -44,7 +44,7 @@ NOISES = {"dsm0.3": 0.3, "dsm1": 1.0}
 """The σ of the law that an objective learns; none: the law itself."""
 
 TEST = 4000
-"""Test points of each component, for divergences in the plane."""
+"""Test points of all components, for divergences in the plane."""
 
 ENDLESS = 1024
 """Samples a step of two Gaussians that see each sample once."""
@@ -185,7 +185,8 @@ def _measured(cell: FlowCell, law: GaussianMixture, flow: Flow) -> dict[str, Ten
     The errors are those of the score of what is learnt, times the noise of a far mode, else 1.
     """
     learnt = Instance(law, NOISES.get(cell.objective, 0.0))
-    test = learnt.stratified(TEST, generator=derive(cell.seed, "test"))
+    each = TEST // len(law.weights)
+    test = learnt.stratified(each, generator=derive(cell.seed, "test"))
     found = errors.distances(flow, learnt.smoothed, test.noisy).detach()
     scale = TASKS[cell.target].truth(cell).sigma or 1.0
     told = {

@@ -165,7 +165,7 @@ TINY = {
     NetworkCell: lambda c: smaller(c, steps=5),
     SamplerCell: lambda c: smaller(c, sizes=(8, 16), steps=5, samples=100, levels=3),
     PairCell: lambda c: smaller(c, sizes=(16, 32, None), steps=5),
-    FlowCell: lambda c: smaller(c, sizes=(16, None), steps=3, samples=100),
+    FlowCell: lambda c: smaller(c, count=1, sizes=(16, None), steps=3, samples=100),
     FloorCell: lambda c: smaller(c, samples=100),
     WeightCell: lambda c: smaller(c, samples=50),
 }
