@@ -80,12 +80,17 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     return F.cosine_similarity(a, b, dim=1)
 
 
-def alignments(found: Gradients, reference: Scores) -> dict[str, Tensor]:
-    """Returns A1, A2 and A3 of every point, with shape (B,); A2 alone beside a marginal."""
+def alignments(
+    found: Gradients, reference: Scores, labels: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Returns A1, A2 and A3 of every point, with shape (B,); A2 alone beside a marginal.
+
+    ``labels``: the classes of the reference's points; None: those of the gradients'.
+    """
     marginal = {"A2": cosine(found.marginal, reference.marginal)}
     if reference.classes is None:
         return marginal
-    own = _own(reference.classes, found.labels)
+    own = _own(reference.classes, found.labels if labels is None else labels)
     return {
         "A1": cosine(found.own, own),
         **marginal,
@@ -93,15 +98,20 @@ def alignments(found: Gradients, reference: Scores) -> dict[str, Tensor]:
     }
 
 
-def shuffled(scores: Scores, generator: torch.Generator) -> Scores:
-    """Returns the scores of the points in another order, a random rotation of a random one."""
+def shuffled(scores: Scores, labels: Tensor, generator: torch.Generator) -> tuple[Scores, Tensor]:
+    """Returns the scores of the points, and their classes, in another order.
+
+    It is a random rotation of a random one. The score of another point is that of *its* class:
+    the score of the first point's class there leads to that class, and no control.
+    """
     size = len(scores.marginal)
     order = uniform((size,), scores.marginal, generator).argsort()
     index = torch.empty_like(order)
     index[order] = order.roll(1)
     classes = None if scores.classes is None else scores.classes[:, index]
     posterior = None if scores.posterior is None else scores.posterior[index]
-    return Scores(scores.marginal[index], classes, posterior, scores.log_probs[index])
+    moved = Scores(scores.marginal[index], classes, posterior, scores.log_probs[index])
+    return moved, labels[index]
 
 
 def fisher_ratio(gradient: Tensor, score: Tensor) -> tuple[float, float]:

@@ -108,8 +108,8 @@ def _alignment(config: MeasureConfig, subject: Subject) -> Found:
     if not found.own.isfinite().all():
         raise NonFinite("gradient: found one that is not finite, expected finite logits")
     cosines = metrics.alignments(found, scores)
-    other = metrics.shuffled(scores, _draws(config, "shuffle"))
-    control = metrics.alignments(found, other)
+    other = metrics.shuffled(scores, points.labels, _draws(config, "shuffle"))
+    control = metrics.alignments(found, *other)
     noise_cosine, residual = metrics.dsm(found.own, points.noise, points.sigma)
     numbers = {name: float(values.mean()) for name, values in cosines.items()}
     numbers |= {f"{name}/shuffled": float(values.mean()) for name, values in control.items()}

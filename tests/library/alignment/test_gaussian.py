@@ -206,15 +206,19 @@ def test_the_dsm_residual_is_twice_the_objective_of_the_smoothed_density(case):
     assert cosines.mean() > 0.3
 
 
-def test_scores_of_other_points_are_no_scores(case):
+@pytest.mark.parametrize("logits", [bayes, straight])
+def test_scores_of_other_points_are_no_scores(case, logits):
+    """Linear logits point to a class: so does that class's score at a point of another one."""
     means, covariance, precision, labels, x = case
     found, scores = (
-        gradients(bayes(means, precision), x, labels),
+        gradients(logits(means, precision), x, labels),
         reference(means, covariance).at(x),
     )
-    other = shuffled(scores, derive(5))
+    other, classes = shuffled(scores, labels, derive(5))
     assert not (other.marginal == scores.marginal).all(1).any()
-    assert abs(float(alignments(found, other)["A1"].mean())) < 0.03
+    assert abs(float(alignments(found, other, classes)["A1"].mean())) < 0.03
+    if logits is straight:
+        assert float(alignments(found, other)["A1"].mean()) > 0.1
 
 
 def test_posteriors_of_the_reference_are_bayes_rule(case):
