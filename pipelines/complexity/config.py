@@ -106,8 +106,8 @@ class LearnersConfig(Section):
     sampler_steps: int = Field(
         3000, ge=1, description="training steps of a network for all noises, of twice the width"
     )
-    samples: int = Field(20_000, ge=100, description="samples that a sampler draws")
-    levels: int = Field(40, ge=1, description="steps of the reverse diffusion")
+    samples: int = Field(10_000, ge=100, description="samples that a sampler draws")
+    levels: int = Field(80, ge=1, description="steps of the reverse diffusion")
     flow_seeds: int = Field(16, ge=2, description="training sets of a flow at every m")
     flow_steps: int = Field(500, ge=1, description="training steps of a flow")
 
@@ -163,8 +163,8 @@ SCALES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "dims": (1, 2, 4, 8, 16, 32, 64), "deltas": (0.02, 0.05, 0.2, 0.1),
             "trials": 400, "seeds": 32, "cell_seeds": 4, "estimates": 10_000,
         },
-        {"width": 64, "depth": 3, "steps": 4000, "sampler_steps": 20_000, "flow_seeds": 64,
-         "flow_steps": 1000},
+        {"width": 64, "depth": 3, "steps": 4000, "sampler_steps": 20_000, "samples": 50_000,
+         "levels": 160, "flow_seeds": 64, "flow_steps": 1000},
     ),
 }  # fmt: skip
 """What differs from the defaults, by scale."""

@@ -145,7 +145,7 @@ def _scaling(config: ComplexityConfig, answers: Sequence[Answer]) -> Figure:
                     etas = [worst_eta(value, config.grid.epsilon) for value in one.values]
                     rivals = len(FAR) if learner == "finite" else math.inf
                     exact = [far_crossing(eta, told.level, rivals) for eta in etas]
-                    axis.plot(one.values, exact, "k:", lw=1, label="far mode alone: 2")
+                    axis.loglog(one.values, exact, "k:", lw=1, label="far mode alone: 2")
         axis.set(title=f"{learner} class" if learner == "finite" else learner, xlabel="R/σ")
         _ticks(axis, answers, "R/sigma")
         if axis.get_legend_handles_labels()[0]:
@@ -285,7 +285,7 @@ def _divergences(rows: pa.Table) -> Figure:
         axis.set(xscale="log", yscale="log", xlabel="m", ylabel=name)
     for axis in axes[1:]:
         axis.axhline(2.5, color="black", ls=":", lw=0.8)
-    axes[0].legend(fontsize=6, ncols=2)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
     return figure
 
 
