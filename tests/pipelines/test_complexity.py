@@ -139,7 +139,7 @@ def test_a_far_mode_that_is_too_near_is_refused(home, ebflow):
 
 def test_a_dry_run_lists_the_stages(home, ebflow):
     result = ebflow("run", "sample-complexity", "--scale", "smoke", "--dry-run")
-    assert result.code == 0 and "exponents run" in result.text and not home.exists()
+    assert result.code == 0 and "exponents  run" in result.text and not home.exists()
 
 
 def test_columns_are_tensors_lists_or_constants():
