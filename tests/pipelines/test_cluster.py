@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import shlex
 import signal
 import subprocess
@@ -20,7 +21,8 @@ from .nodes import BIN, ROOT, Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-SECRET = "hunter2-of-the-test"
+SECRET = secrets.token_hex(16)
+"""Not in the source, which is sent with the job."""
 WORDS = ("--train.steps", "300", "--train.validate-every", "100", "--workers", "2")
 
 
