@@ -125,9 +125,7 @@ def measured(
     estimators = model.name == BASELINE and config.scale != "full"
     asked = measuring(config).model_copy(update={"shift": model.shift, "estimators": estimators})
     base = classify(first.classifier, data, plain)
-    # One expression where both are one training: redun hashes lists by the identity of elements.
-    same = model.classifier == first.classifier
-    found = [base if same else classify(model.classifier, data, title), base, independent]
+    found = [classify(model.classifier, data, title), base, independent]
     return measure(asked, model.classifier.net, data, scores, together(found), title)
 
 

@@ -20,7 +20,7 @@ from pipelines.config import DensityConfig
 from pipelines.engine import Artefact
 from pipelines.method import method
 from pipelines.pipeline import Description
-from pipelines.tracking import StageRun
+from pipelines.tracking import StageRun, log_model
 
 EXAMPLES = 4
 
@@ -99,7 +99,7 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: StageRun) ->
     for name in ("figures", "checkpoint"):
         run.log_artifacts(folder / name, name)
     run.log_artifacts(folder / "report.html")
-    run.log_model(folder / "checkpoint", _examples(data, manifest))
+    log_model(run, folder / "checkpoint", _examples(data, manifest))
 
 
 def _examples(data: Path, manifest: Manifest) -> np.ndarray:

@@ -170,6 +170,7 @@ SOURCES: dict[str, Source] = {
         test=HELD,
     ),
     "natural-patches": _patches(32, grey=False, description="patches of photographs, RGB"),
+    "natural-patches-16": _patches(16, grey=False, description="patches of photographs, RGB"),
     "natural-patches-8": _patches(8, grey=True, description="patches of photographs, grey"),
     "mnist": Source(
         read=partial(benchmarks.binary, benchmarks.MNIST),

@@ -53,10 +53,10 @@ PAIR_SIZES = (64, 128, 256, 512, 1024, 2048)
 PAIR_OBJECTIVES = ("ml", "ism", "dsm0.3", "dsm1")
 """Two Gaussians: a, the weight of the first, m, and what is minimised."""
 
-FLOW_SIZES = {"gaussian": (128, 512, None)} | dict.fromkeys(COUPLED, (256, 4096, None))
-FLOW_OBJECTIVES = {"gaussian": ("ml", "ism", "ssm", "dsm0.3")} | dict.fromkeys(
-    COUPLED, ("ml", "ssm", "dsm0.3")
-)
+FLOW_SIZES = dict.fromkeys(COUPLED, (256, 4096, None)) | {"gaussian": (128, 512, None)}
+FLOW_OBJECTIVES = dict.fromkeys(COUPLED, ("ml", "ssm", "dsm0.3")) | {
+    "gaussian": ("ml", "ism", "ssm", "dsm0.3")
+}
 """Flows in the plane: m, and what is minimised."""
 
 FLOOR_SEEDS = 4
@@ -72,10 +72,10 @@ DENOISED = 4
 def cells(config: ComplexityConfig) -> list[CellConfig]:
     """Returns all cells."""
     return [
+        *_flows(config),
         *_samplers(config),
         *_networks(config),
         *_pairs(config),
-        *_flows(config),
         *_weights(config),
         *_finite(config),
         *_small(config),
@@ -146,7 +146,8 @@ def _flows(config: ComplexityConfig) -> Iterator[FlowCell]:
             yield FlowCell(
                 **_target(config, target), deltas=config.grid.deltas, objective=objective,
                 count=max(2, learners.flow_seeds // 4) if many else COUPLED_SEEDS,
-                sizes=FLOW_SIZES[target], steps=learners.flow_steps,
+                sizes=FLOW_SIZES[target],
+                steps=learners.flow_steps if many else learners.coupled_steps,
             )  # fmt: skip
 
 

@@ -110,6 +110,7 @@ class LearnersConfig(Section):
     levels: int = Field(80, ge=1, description="steps of the reverse diffusion")
     flow_seeds: int = Field(16, ge=2, description="training sets of a flow at every m")
     flow_steps: int = Field(500, ge=1, description="training steps of a flow")
+    coupled_steps: int = Field(300, ge=1, description="training steps of a flow with couplings")
 
 
 class ComplexityConfig(Section):
@@ -154,6 +155,7 @@ SCALES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {
             "width": 16, "steps": 60, "batch": 64, "sampler_steps": 100, "samples": 2000,
             "levels": 20, "flow_seeds": 2, "flow_steps": 30,
+            "coupled_steps": 30,
         },
     ),
     "cpu": ({}, {}),
@@ -164,7 +166,7 @@ SCALES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "trials": 400, "seeds": 32, "cell_seeds": 4, "estimates": 10_000,
         },
         {"width": 64, "depth": 3, "steps": 4000, "sampler_steps": 20_000, "samples": 50_000,
-         "levels": 160, "flow_seeds": 64, "flow_steps": 1000},
+         "levels": 160, "flow_seeds": 64, "flow_steps": 1000, "coupled_steps": 4000},
     ),
 }  # fmt: skip
 """What differs from the defaults, by scale."""

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from ebflow.complexity.classes import FAR
 from ebflow.complexity.closed_forms import chance_of_error, far_crossing, worst_eta
@@ -21,6 +22,7 @@ from ebflow.complexity.errors import THRESHOLDS
 from pipelines.complexity.cells import (
     COUPLED,
     FLOW_OBJECTIVES,
+    FLOW_SIZES,
     PAIR_OBJECTIVES,
     SEPARATIONS,
     TRANSITION,
@@ -147,7 +149,7 @@ def _scaling(config: ComplexityConfig, answers: Sequence[Answer]) -> Figure:
                     exact = [far_crossing(eta, told.level, rivals) for eta in etas]
                     axis.loglog(one.values, exact, "k:", lw=1, label="far mode alone: 2")
         axis.set(title=f"{learner} class" if learner == "finite" else learner, xlabel="R/σ")
-        _ticks(axis, answers, "R/sigma")
+        _ticks(axis, [one for one in answers if one.question.learner == learner], "R/sigma")
         if axis.get_legend_handles_labels()[0]:
             axis.legend()
     return figure
@@ -173,7 +175,7 @@ def _dimensions(answers: Sequence[Answer]) -> Figure:
                 _grown(axis, one, colours[told.learner], f"{told.learner}, {_told(told.quantity)}")
         axis.set_xlabel({"d": "dimension d", "log|H|": "log |H|"}[against])
         _ticks(axis, answers, against)
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     return figure
 
 
@@ -197,7 +199,8 @@ def _transition(config: ComplexityConfig, rows: pa.Table) -> Figure:
     left.plot(sizes, np.quantile(mean, 0.75, axis=0), "k:", label="mean square")
     left.axhline(config.grid.epsilon, color="black", lw=0.5)
     left.set(xscale="log", yscale="symlog", xlabel="m", ylabel="error, upper quartile")
-    left.legend(fontsize=7)
+    left.set_ylim(bottom=0)
+    left.legend(fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
     found = [float(crossing(matrix(told, c)[0], sizes, config.grid.epsilon))
              for c in columns.values()]  # fmt: skip
     right.plot(TRANSITION_DELTAS, found, "o-", color=FLOW, label="quantile")
@@ -221,14 +224,19 @@ def _sampling(config: ComplexityConfig, rows: pa.Table) -> Figure:
             floor = floors(rows, learner)["tv"].to_numpy()
             axis.axhline(floor.mean(), color="black", ls=style, lw=0.8, label=learner)
         axis.set(xscale="log", yscale="log", xlabel=label, ylabel="total variation")
-        for side in (axis.xaxis, axis.yaxis):
-            side.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            side.set_minor_formatter(NullFormatter())
+        _plain(axis.xaxis)
+        _plain(axis.yaxis)
     axes[0].scatter([], [], c=FLOW, label="far samples seen")
     axes[0].scatter([], [], c=BASELINE, label="none seen; size: m")
     axes[0].legend(fontsize=7)
     return figure
+
+
+def _plain(side: Axis) -> None:
+    """Labels a logarithmic axis of few decades by 1, 2, 5, … in full."""
+    side.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    side.set_minor_formatter(NullFormatter())
 
 
 def _laws(config: ComplexityConfig, rows: pa.Table) -> Figure:
@@ -265,6 +273,7 @@ def _estimators(rows: pa.Table) -> Figure:
                 axis.plot(sizes, np.median(errors, 0), style, color=colour, lw=1, label=label)
     for axis, name in zip(axes, ("σ L2, median", "σ L2 on the bulk, median"), strict=True):
         axis.set(xscale="log", yscale="log", xlabel="m", ylabel=name)
+        _plain(axis.yaxis)
     axes[0].legend(fontsize=6, ncols=2)
     return figure
 
@@ -280,6 +289,7 @@ def _divergences(rows: pa.Table) -> Figure:
             for axis, column in zip(axes[1:], ("kl", "kl_smoothed"), strict=True):
                 found, sizes = matrix(counted(some), column)
                 axis.plot(sizes, found.mean(0) * sizes, marker=".", **look)
+    axes[0].axhline(math.nan, color="black", lw=0.5, label="m = ∞")
     names = ("KL(p ‖ flow), nats", "m KL(p ‖ flow)", "m KL(learnt law ‖ flow)")
     for axis, name in zip(axes, names, strict=True):
         axis.set(xscale="log", yscale="log", xlabel="m", ylabel=name)
@@ -308,6 +318,10 @@ def _flows(config: ComplexityConfig, rows: pa.Table) -> Figure:
                 some = where(told, learner=name)
                 _against_m(axis, some, column, color=colour, ls="-", lw=1, label=name)
             axis.set(xscale="log", yscale="log", xlabel="m", ylabel=label, title=target)
+            sizes = [m for m in FLOW_SIZES[target] if m]
+            axis.set_xticks(sizes, [f"{m}" for m in sizes])
+            axis.xaxis.set_minor_locator(NullLocator())
+    grid[0, 0].axhline(math.nan, color="black", lw=0.5, label="m = ∞")
     grid[0, 0].legend()
     return figure
 

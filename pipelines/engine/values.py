@@ -1,13 +1,13 @@
 """What redun compares by content: configurations, sources and artefacts."""
 
-__all__ = ["Artefact", "CanonicalSection", "Source"]
+__all__ = ["Artefact", "CanonicalSection", "ContentList", "Source"]
 
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from redun.hashing import hash_struct
-from redun.value import ProxyValue, Value
+from redun.value import ProxyValue, Value, get_type_registry
 
 from pipelines import store
 from pipelines.config import canonical
@@ -22,6 +22,19 @@ class CanonicalSection(ProxyValue):
     def get_hash(self, data: bytes | None = None) -> str:
         """Returns the hash of the keyed fields."""
         return hash_struct(["Section", type(self.instance).__name__, canonical(self.instance)])
+
+
+class ContentList(ProxyValue):
+    """Hashes a list by its elements' hashes; redun would by their pickle, in which it matters
+    whether equal elements are the same object.
+    """
+
+    type = list
+    type_name = "builtins.list"
+
+    def get_hash(self, data: bytes | None = None) -> str:
+        """Returns the hash of the elements' hashes."""
+        return hash_struct(["List", *map(get_type_registry().get_hash, self.instance)])
 
 
 class Source(Value):

@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from redun import task
 from redun.scheduler import JobInfo, catch, catch_all
+from redun.value import get_type_registry
 
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
@@ -212,6 +213,13 @@ def test_a_failed_stage_keeps_its_work_and_leaves_no_artefact(engine, home):
 
 
 TOLD = {BadInput("no"): BadInput, NonFinite("step 3: inf"): StageFailed, KeyboardInterrupt(): None}
+
+
+def test_a_list_is_known_by_the_content_of_its_elements():
+    """To pickle, an element twice differs from two equal ones."""
+    hash_of, one, other = get_type_registry().get_hash, Source("here", "x"), Source("there", "x")
+    assert hash_of([one, one]) == hash_of([one, other]) != hash_of([one])
+    assert hash_of([[one], "x"]) == hash_of([[other], "x"]) != hash_of([one, "x"])
 
 
 @pytest.mark.parametrize("error, expected", TOLD.items(), ids=lambda e: repr(e)[:20])

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.naming import check_names
 from pipelines.registry import register
-from pipelines.tracking import StageRun, connect
+from pipelines.tracking import StageRun, connect, log_model
 
 from .conftest import NO_RAY, QUICK
 
@@ -43,7 +43,7 @@ def logged(tracking_home, tmp_path):
 
     def make():
         run = StageRun(tracker.client, tracker.start("run", {}))
-        run.log_model(checkpoint, np.zeros((2, 64), dtype=np.uint8))
+        log_model(run, checkpoint, np.zeros((2, 64), dtype=np.uint8))
         return run.id
 
     return tracker.client, make

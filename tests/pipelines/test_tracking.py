@@ -17,9 +17,9 @@ from mlflow.exceptions import MlflowException
 import ebflow
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
-from pipelines import rows, store, tracking
+from pipelines import rows, store
 from pipelines.faults import StageFailed
-from pipelines.tracking import Follower, StageRun, connect
+from pipelines.tracking import Follower, StageRun, connect, log_model
 
 
 @pytest.fixture
@@ -241,7 +241,7 @@ class Overrun:
 
 
 def test_a_store_that_is_overrun_is_tried_again(tracker, run, monkeypatch):
-    monkeypatch.setattr(tracking, "PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr("pipelines.tracking.run.PAUSES_S", (0.0, 0.0))
     StageRun(Overrun(tracker.client, 2), run.id).log_rows([told(1), told(2)])
     assert steps(tracker, run, "log/x") == [1, 2]
     with pytest.raises(MlflowException, match="empty"):
@@ -249,7 +249,7 @@ def test_a_store_that_is_overrun_is_tried_again(tracker, run, monkeypatch):
 
 
 def test_what_no_second_try_mends_is_not_tried_again(run, monkeypatch):
-    monkeypatch.setattr(tracking, "PAUSES_S", (60.0,))
+    monkeypatch.setattr("pipelines.tracking.run.PAUSES_S", (60.0,))
     run.log_params({"lr": 1})
     with pytest.raises(MlflowException, match="Changing param values"):
         run.log_params({"lr": 2})
@@ -289,7 +289,7 @@ def test_many_processes_may_make_the_store_at_once(home):
 def test_the_model_is_code_without_pickle(tracker, run, tmp_path):
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "state.json").write_text("{}")
-    run.log_model(tmp_path / "checkpoint", np.zeros((2, 64), dtype=np.uint8))
+    log_model(run, tmp_path / "checkpoint", np.zeros((2, 64), dtype=np.uint8))
     files = {path.name for path in (store.home() / "mlartifacts" / "models").rglob("*")}
     assert {"MLmodel", "model.py", "state.json", "input_example.json"} <= files
     assert not [name for name in files if name.endswith((".pkl", ".pickle", ".pt"))]

@@ -1,0 +1,41 @@
+"""What a pipeline can be told: one file a subject."""
+
+__all__ = [
+    "LIKELIHOOD",
+    "NAME",
+    "UNKEYED",
+    "USERS",
+    "AnchorConfig",
+    "ClusterConfig",
+    "DataConfig",
+    "DensityConfig",
+    "DivergeConfig",
+    "EvaluateConfig",
+    "FrontConfig",
+    "ImputeConfig",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "PaperConfig",
+    "PreprocessConfig",
+    "Section",
+    "StabiliseConfig",
+    "StepsConfig",
+    "TrainConfig",
+    "Training",
+    "canonical",
+]
+
+from pipelines.config.data import DataConfig, FrontConfig, PreprocessConfig
+from pipelines.config.evaluate import DivergeConfig, EvaluateConfig, ImputeConfig
+from pipelines.config.model import ModelConfig
+from pipelines.config.objective import (
+    LIKELIHOOD,
+    USERS,
+    AnchorConfig,
+    ObjectiveConfig,
+    StabiliseConfig,
+)
+from pipelines.config.paper import PaperConfig, StepsConfig
+from pipelines.config.section import NAME, UNKEYED, Section, canonical
+from pipelines.config.train import ClusterConfig, TrainConfig
+from pipelines.config.training import DensityConfig, Training

@@ -1,0 +1,80 @@
+"""Data, and the fitted bijections in front of a flow."""
+
+__all__ = ["DataConfig", "FrontConfig", "PreprocessConfig"]
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipelines.config.section import UNKEYED, Section, Size
+
+
+class DataConfig(Section):
+    """Which data, and how its rows are split."""
+
+    source: str = Field(
+        "digits",
+        min_length=1,
+        description="name of a data set (`ebflow data list`), a .parquet file, a folder of them, "
+        "or one of PNG or JPEG images of one size",
+        json_schema_extra=UNKEYED,
+    )
+    validation: Size | None = Field(
+        None, gt=0, description="validation rows, or their share if below 1; None: the source's"
+    )
+    test: Size | None = Field(
+        None, gt=0, description="test rows, or their share if below 1; None: the source's"
+    )
+    selection: Size | None = Field(
+        None,
+        gt=0,
+        description="rows held out of all three, or their share if below 1, on which a search "
+        "names its winner; None: none (`ebflow tune`: as many as for validation)",
+    )
+    rows: int | None = Field(None, ge=3, description="use only that many rows; None: all")
+    columns: tuple[str, ...] | None = Field(
+        None, min_length=1, description="columns to use; None: all that can be used"
+    )
+    label: str | None = Field(
+        None,
+        min_length=1,
+        description="column of integer classes, kept beside the data; None: none",
+    )
+    seed: int = Field(0, ge=0, description="seed of the split")
+
+
+class PreprocessConfig(Section):
+    """Fixed bijections in front of the flow, fitted on the training split."""
+
+    normalise: Literal["none", "standardise", "whiten"] = Field(
+        "whiten", description="map the training data to zero mean and unit (co)variance"
+    )
+    logit: float | None = Field(
+        1e-6, gt=0, lt=0.5, description="margin of the logit of integer data; None: no logit"
+    )
+    scale: float = Field(1.0, gt=0, description="divisor of the logit")
+    shrinkage: float = Field(
+        0.0, ge=0, lt=1, description="share of the identity in the correlations that are whitened"
+    )
+    match_after: bool = Field(
+        True, description="match scores after preprocessing (else in raw data units)"
+    )
+    extended: bool = Field(
+        False,
+        description="continue the logit linearly outside the range of the data, where noise may "
+        "move points that are matched before preprocessing; the density then has mass there",
+    )
+
+
+class FrontConfig(Section):
+    """What the fitted chain in front of a flow depends on, besides the data."""
+
+    seed: int = Field(0, ge=0, description="seed of the dequantisation noise of the fit")
+    chain: PreprocessConfig = PreprocessConfig()
+    dtype: Literal["float32", "float64"] = Field("float32", description="type of its use")
+    threads: int = Field(1, ge=1, description="CPU threads of the fit")
+
+    @property
+    def needs(self) -> dict[str, int]:
+        """The CPU cores that its fit keeps busy."""
+        return {"CPU": self.threads}

@@ -1,0 +1,58 @@
+"""The flow."""
+
+__all__ = ["ModelConfig"]
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipelines.config.section import Section
+
+
+class ModelConfig(Section):
+    """The flow. What is None is the architecture's own, or the recipe's for it."""
+
+    architecture: Literal["dense", "convolutional", "glow", "planar", "multimodal"] = Field(
+        "dense",
+        description="named architecture: dense for rows, convolutional and glow for images, "
+        "planar and multimodal (couplings; masked layers) for few dimensions",
+    )
+    depth: int | None = Field(
+        None, ge=1, le=64, description="linear layers (dense), or layers of a block or level"
+    )
+    alpha: float | None = Field(
+        None, gt=0, lt=1, description="slope of the smooth leaky ReLU below 0"
+    )
+    residual: bool | None = Field(None, description="smooth leaky ReLU in its residual form")
+    sign: Literal[-1, 1] | None = Field(None, description="linear layers start as ± the identity")
+    bias: float | None = Field(None, description="start of every offset")
+    noise: float | None = Field(
+        None, ge=0, description="noise on the identity at the start, over √D"
+    )
+    calibrated: bool | None = Field(
+        None, description="scale later layers so that whitened data start near the Gaussian"
+    )
+    kernel_size: int | None = Field(None, ge=1, description="odd side of a convolution's kernel")
+    padding: Literal["zero", "circular", "masked"] | None = Field(
+        None, description="padding of convolutions, each with its exact log-determinant"
+    )
+    blocks: int | None = Field(None, ge=1, description="image sizes of convolutional")
+    levels: int | None = Field(None, ge=1, description="image sizes of glow")
+    spectral_norm: bool | None = Field(None, description="convolutions of spectral norm 1")
+    hidden: int | None = Field(None, ge=1, description="width of the couplings' networks")
+    activation: Literal["swish", "elu", "leaky_relu"] | None = Field(
+        None, description="of the couplings' networks"
+    )
+    shift_activation: Literal["swish", "elu", "leaky_relu"] | None = Field(
+        None, description="of planar's networks for shifts; None: that of the others"
+    )
+    bound: float | None = Field(
+        None, gt=0, description="bound of the log-scales of planar's couplings; None: free"
+    )
+    norm: Literal["spectral", "weight"] | None = Field(
+        None, description="planar's dense layers: of spectral norm 1, or rows of trained lengths"
+    )
+    bins: int | None = Field(None, ge=2, description="bins of spline couplings; None: affine ones")
+    structure: Literal["full", "tril", "triu", "trilu"] | None = Field(
+        None, description="mask of multimodal's linear layers"
+    )

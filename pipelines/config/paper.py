@@ -1,0 +1,69 @@
+"""The experiments of the flow's paper."""
+
+__all__ = ["PaperConfig", "StepsConfig"]
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipelines.config.section import NAME, UNKEYED, Section, Size
+from pipelines.config.train import ClusterConfig
+
+
+class StepsConfig(Section):
+    """Steps of every objective on one net, timed."""
+
+    net: Literal["FC", "CNN"] = Field("FC", description="two dense layers, or six convolutions")
+    channels: int = Field(1, ge=1, description="channels of the images")
+    side: int = Field(28, ge=4, multiple_of=4, description="height and width of the images")
+    batch: int = Field(100, ge=2, description="examples a step")
+    seconds: float = Field(1.0, gt=0, description="least time given to an objective, s")
+    threads: int = Field(2, ge=1, description="threads of a step")
+
+
+class PaperConfig(Section):
+    """An experiment of the paper, at a scale."""
+
+    experiment: Literal[
+        "table", "toy", "ablation", "runtime", "matrices", "glow", "imputation"
+    ] = Field(
+        "table",
+        description="table: NLL by net and objective; toy: divergences from three densities in "
+        "the plane; ablation: EMA and MaP; runtime: step times against D; matrices: full and "
+        "triangular ones in ten dimensions; glow: likelihood and samples of Glow; imputation: "
+        "missing pixels of photographs",
+    )
+    scale: Literal["smoke", "cpu", "full"] = Field(
+        "cpu",
+        description="a training's length: 60 steps; some seconds, so that the experiment ends "
+        "in less than 20 minutes on two cores; or the paper's, on GPUs",
+    )
+    name: str | None = Field(
+        None,
+        pattern=NAME,
+        description="name of the run; None: the experiment's",
+        json_schema_extra=UNKEYED,
+    )
+    source: str | None = Field(
+        None,
+        min_length=1,
+        description="images in place of the paper's: a data set (`ebflow data list`), a .parquet "
+        "file or a folder",
+        json_schema_extra=UNKEYED,
+    )
+    images: Literal["grey", "colour"] = Field(
+        "grey", description="half of the table: MNIST's settings and numbers, or CIFAR-10's"
+    )
+    seconds: float | None = Field(
+        None, gt=0, description="training seconds of a cell at scale cpu; None: the experiment's"
+    )
+    rows: int | None = Field(None, ge=3, description="use only that many rows; None: all")
+    validation: Size | None = Field(
+        None, gt=0, description="validation rows, or their share if below 1; None: the source's"
+    )
+    test: Size | None = Field(
+        None, gt=0, description="test rows, or their share if below 1; None: the source's"
+    )
+    seeds: int = Field(1, ge=1, description="seeds, from 0 on")
+    threads: int = Field(2, ge=1, description="threads of a training on images")
+    cluster: ClusterConfig = ClusterConfig()

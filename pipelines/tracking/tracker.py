@@ -1,0 +1,136 @@
+"""A pipeline is a run; each stage that runs is a child of it."""
+
+__all__ = ["Tracker", "connect"]
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import psutil
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from ebflow.errors import BadInput
+from ebflow.provenance import code
+from pipelines import store
+from pipelines.tracking.places import reaching, store_uri, uri
+from pipelines.tracking.run import StageRun
+from pipelines.views import EXPERIMENT_TAGS
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """One experiment of a tracking store; goes to other processes as it is.
+
+    Arguments:
+        uri: Where the store is.
+        experiment: Id of the experiment.
+        key: The pipeline's key, on all its runs as tag ``ebflow.pipeline_key``.
+        home: Id of the store that the runs come from, on all of them as tag ``ebflow.store``:
+            another store's runs of an equal pipeline are not this one's to end or to show.
+        system: More tags of all its runs: the pipeline's name, the user, the code.
+    """
+
+    uri: str
+    experiment: str
+    key: str
+    home: str
+    system: Mapping[str, str]
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """The client of the store."""
+        return MlflowClient(self.uri)
+
+    def start(self, name: str, tags: Mapping[str, str]) -> str:
+        """Creates a run and returns its id."""
+        mine = {"ebflow.pipeline_key": self.key, "ebflow.store": self.home}
+        tags = {**self.system, **mine, **tags}
+        return self.client.create_run(self.experiment, run_name=name, tags=tags).info.run_id
+
+    def finished(self) -> str | None:
+        """Returns the id of the newest finished run of this pipeline, if there is one."""
+        found = self._runs("tags.`ebflow.role` = 'pipeline' AND attributes.status = 'FINISHED'")
+        return found[0].info.run_id if found else None
+
+    def reclaim(self, key: str | None = None) -> None:
+        """Marks as killed what killed processes left running: the pipeline's lock is to be held.
+
+        Arguments:
+            key: Of the stage, if only that one's lock is.
+        """
+        mine = f" AND tags.`ebflow.key` = '{key}'" if key else ""
+        for run in self._runs(f"attributes.status = 'RUNNING'{mine}"):
+            self.client.set_terminated(run.info.run_id, "KILLED")
+
+    @contextmanager
+    def run(self, run_id: str) -> Iterator["StageRun"]:
+        """Gives a run its true end: finished, failed or killed; bad input leaves none."""
+        status, wanted = "KILLED", True
+        try:
+            yield StageRun(self.client, run_id)
+            status = "FINISHED"
+        except Exception as error:
+            status, wanted = "FAILED", not isinstance(error, BadInput)
+            raise
+        finally:
+            self._end(run_id, status, wanted)
+
+    @contextmanager
+    def stage(self, stage: str, key: str, *, parent: str, title: str = "") -> Iterator["StageRun"]:
+        """Tracks a stage as a child of the pipeline's run, by its title if any; hold its lock."""
+        self.reclaim(key)
+        tags = {"mlflow.parentRunId": parent, "ebflow.stage": stage, "ebflow.key": key}
+        run_id = self.start(" · ".join(filter(None, (stage, title))), tags)
+        self.client.set_tag(parent, f"ebflow.stage.{stage}", run_id)
+        with self.run(run_id) as run:
+            yield run
+
+    def _end(self, run_id: str, status: str, wanted: bool) -> None:
+        try:
+            self.client.set_terminated(run_id, status)
+            if not wanted:
+                self.client.delete_run(run_id)
+        except MlflowException as error:
+            if status == "FINISHED":
+                raise
+            log.warning("run %s ended %s, which MLflow was not told: %s", run_id, status, error)
+
+    def _runs(self, condition: str) -> list[Any]:
+        mine = f"tags.`ebflow.pipeline_key` = '{self.key}' AND tags.`ebflow.store` = '{self.home}'"
+        return self.client.search_runs([self.experiment], f"{mine} AND {condition}")
+
+
+def connect(experiment: str, key: str) -> Tracker:
+    """Opens the tracking store, making it if need be, once for all processes."""
+    place = uri()
+    with reaching(), store.lock("mlflow"):
+        client = MlflowClient(place)
+        found = client.get_experiment_by_name(experiment)
+        made = found.experiment_id if found is not None else _create(client, experiment)
+        return Tracker(place, made, key, store.identity(), _system(experiment))
+
+
+def _create(client: MlflowClient, experiment: str) -> str:
+    embedded = client.tracking_uri == store_uri()
+    location = (store.home() / "mlartifacts").as_uri() if embedded else None
+    return client.create_experiment(experiment, location, EXPERIMENT_TAGS)
+
+
+def _system(experiment: str) -> dict[str, str]:
+    """Returns MLflow's own tags, which only its fluent functions would set, and the pipeline."""
+    known = code()
+    commit = {} if known["commit"] is None else {"mlflow.source.git.commit": known["commit"]}
+    return {
+        "ebflow.pipeline": experiment,
+        "mlflow.user": psutil.Process().username(),
+        "mlflow.source.name": f"ebflow {known['ebflow']}",
+        "mlflow.source.type": "LOCAL",
+        **commit,
+    }
+
+
+log = logging.getLogger("ebflow.tracking")

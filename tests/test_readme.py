@@ -1,0 +1,49 @@
+"""What README names is there, and what it says to type is understood."""
+
+import re
+import shlex
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pipelines.parsing import Alignment, Paper, parse_complexity, parse_density, parse_pipeline
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PATHS = sorted(set(re.findall(r"[`(]((?:docs|ebflow|pipelines|tuning|tests)/[\w./-]*)", README)))
+
+PIPELINES = {
+    "density": parse_density,
+    "sample-complexity": parse_complexity,
+    "paper": partial(parse_pipeline, Paper, program="ebflow run paper"),
+    "gradient-alignment": partial(
+        parse_pipeline, Alignment, program="ebflow run gradient-alignment"
+    ),
+}
+
+
+def commands():
+    """The commands that run a pipeline, without those that leave words for the reader to fill in.
+
+    A command in running text may go on on the next line.
+    """
+    inline = (" ".join(text.split()) for text in re.findall(r"`(ebflow run [^`]+)`", README))
+    typed = re.findall(r"^(ebflow run [^#\n]+)", README, re.MULTILINE)
+    words = [shlex.split(text) for text in (*inline, *typed)]
+    return [w for w in words if not any(re.search(r"[A-Z]$|^\[|^--help$", word) for word in w)]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_file_that_is_named_is_there(path):
+    assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_a_command_is_understood(words):
+    _, _, pipeline, *options = words
+    if "--config" in options:
+        pytest.skip("starts from a file")
+    if "--data.source" in options:
+        options[options.index("--data.source") + 1] = "digits"
+    assert PIPELINES[pipeline](options)
