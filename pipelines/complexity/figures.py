@@ -161,7 +161,7 @@ def _told(quantity: str) -> str:
 
 def _ticks(axis: Axes, answers: Sequence[Answer], against: str) -> None:
     values = sorted({v for one in answers if one.question.against == against for v in one.values})
-    axis.set_xticks(values, [f"{value:.3g}" for value in values])
+    axis.set_xticks(values, [f"{round(value, 1):g}" for value in values])
     axis.minorticks_off()
 
 
@@ -172,7 +172,8 @@ def _dimensions(answers: Sequence[Answer]) -> Figure:
         for one in answers:
             told = one.question
             if told.against == against:
-                _grown(axis, one, colours[told.learner], f"{told.learner}, {_told(told.quantity)}")
+                name = told.learner.partition(",")[0]
+                _grown(axis, one, colours[told.learner], f"{name}, {_told(told.quantity)}")
         axis.set_xlabel({"d": "dimension d", "log|H|": "log |H|"}[against])
         _ticks(axis, answers, against)
         axis.legend(fontsize=7, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
