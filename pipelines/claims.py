@@ -13,6 +13,7 @@ __all__ = [
     "untested",
 ]
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ from pipelines.config_files import dump
 from pipelines.machine import machine
 
 TEMPLATE = "claims.html.j2"
+
+MOST_DECIMALS = 6
+"""Of numbers on a page; smaller ones are told by their power of ten."""
 
 Verdict = Literal["holds", "does not hold", "not tested at this scale"]
 
@@ -61,8 +65,18 @@ class Claim:
         """The number and its interval as text."""
         if self.value is None:
             return ""
-        interval = "" if self.low is None else f" [{self.low:.3g}, {self.high:.3g}]"
-        return f"{self.value:.3g}{interval}"
+        if self.low is None or self.low == self.high:
+            return f"{self.value:.3g}"
+        value, low, high = _rounded(self.high - self.low, self.value, self.low, self.high)
+        return f"{value} [{low}, {high}]"
+
+
+def _rounded(width: float, *numbers: float) -> list[str]:
+    """Returns numbers as text, to the second digit of the width of their interval."""
+    decimals = max(0, 1 - math.floor(math.log10(width)))
+    if decimals > MOST_DECIMALS:
+        return [f"{number:.1e}" for number in numbers]
+    return [f"{round(number, decimals) + 0.0:,.{decimals}f}" for number in numbers]
 
 
 def judge(

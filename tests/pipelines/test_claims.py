@@ -29,6 +29,22 @@ def test_the_number_is_told_with_its_interval():
     assert claims.Claim("It grows.", "holds", "slope", 2.05).told == "2.05"
 
 
+@pytest.mark.parametrize(
+    "numbers, told",
+    [
+        ((3.7e-16, -0.3, 0.45), "0.00 [-0.30, 0.45]"),
+        ((-1e-9, -0.3, 0.45), "0.00 [-0.30, 0.45]"),
+        ((1.7, 1.4, 2.2), "1.70 [1.40, 2.20]"),
+        ((2080.0, 1970.0, 2200.0), "2,080 [1,970, 2,200]"),
+        ((1.45e-4, 8.62e-5, 2.05e-4), "0.00015 [0.00009, 0.00020]"),
+        ((3.97e-8, -4.57e-8, 1.25e-7), "4.0e-08 [-4.6e-08, 1.2e-07]"),
+        ((0.465, 0.465, 0.465), "0.465"),
+    ],
+)
+def test_digits_beyond_the_interval_are_not_told(numbers, told):
+    assert claims.Claim("It grows.", "holds", "slope", *numbers).told == told
+
+
 def test_a_terminal_shows_claims_numbers_and_verdicts():
     console = Console(width=80, file=io.StringIO())
     console.print(claims.table([slope(), claims.untested("It falls.", "slope")]))
