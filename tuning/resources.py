@@ -15,9 +15,11 @@ Machine = Mapping[str, float]
 Trained = Training | ClassifierConfig
 """What a trial trains."""
 
-DRIVER: Machine = {"CPU": 0.01}
-"""What a trial takes itself if it launches workers: were it a whole CPU, drivers would hold what
-their workers wait for."""
+DRIVER: Machine = {"CPU": 0, "memory": 1}
+"""What a trial takes itself if it launches workers: a byte, as Tune wants it to take something.
+
+Were it any part of a CPU, workers that need all CPUs would wait for ever.
+"""
 
 
 def this_machine() -> Machine:

@@ -50,4 +50,4 @@ def test_a_trial_that_never_fits_is_one_line_that_says_what_to_change(case):
 
 def test_a_driver_leaves_the_cpus_to_its_workers():
     assert per_trial(training(2)) == {"CPU": 2}
-    assert per_trial(training(2, workers=2))["CPU"] < 0.1
+    assert per_trial(training(2, workers=2))["CPU"] == 0
