@@ -277,7 +277,8 @@ def test_a_search_on_digits(tmp_path, monkeypatch, ebflow):
     monkeypatch.setenv("EBFLOW_HOME", str(store.home))
     assert_accepted(ebflow, output / "best.yaml")
     again = ebflow(*words, "--dry-run")
-    assert {line.split()[1] for line in again.out[-8:]} == {"cached"}, again.text
+    stages = "prepare flow reference classify search score verdict".split()
+    assert [line.split() for line in again.out[-7:]] == [[stage, "cached"] for stage in stages]
 
 
 def assert_runs(store, told):
