@@ -27,6 +27,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import uuid
@@ -64,12 +65,22 @@ def home() -> Path:
 
 
 def identity() -> str:
-    """Returns the random id of this store, made at its first use."""
+    """Returns the random id of this store, made at its first use.
+
+    Raises:
+        BadInput: If what is there is none.
+    """
     path = home() / "id"
     with lock("id"):
         if not path.exists():
             path.write_text(uuid.uuid4().hex)
-        return path.read_text()
+        found = path.read_text(errors="replace")
+    if not re.fullmatch("[0-9a-f]{32}", found):
+        raise BadInput(
+            f"{path}: found a damaged file, expected the 32 hexadecimal digits of the store's id; "
+            "once it is removed the store gets another, by which earlier runs are not its own"
+        )
+    return found
 
 
 def expect(identity: str) -> None:

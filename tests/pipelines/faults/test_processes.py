@@ -112,7 +112,12 @@ def interrupted(store, interrupt):
     command = shlex.join(["ebflow", "run", "density", *map(str, LONG)])
     assert code == 130
     assert err == [f"ebflow: interrupted; to go on from where it stopped: {command}"]
-    assert dict(runs(store)) == {"digits": "KILLED", "prepare": "FINISHED", "train": "KILLED"}
+    assert dict(runs(store)) == {
+        "digits": "KILLED",
+        "prepare": "FINISHED",
+        "preprocess": "FINISHED",
+        "train": "KILLED",
+    }
     return hit
 
 
