@@ -208,7 +208,7 @@ def test_a_pickle_as_a_benchmark(name, bomb, home, ebflow, monkeypatch):
 
 @pytest.mark.slow
 def test_pickles_in_place_of_all_that_a_run_left(bomb, digits, tmp_path):
-    """Every file but the databases and the store's id; the run is made anew, with equal numbers."""
+    """Every file but databases and the store's id; the run is made anew, with equal numbers."""
     again = digits.copy(tmp_path / "again")
     shutil.rmtree(again.root / "runs")
     left = [path for path in again.root.rglob("*") if path.is_file() and path.suffix != ".db"]
