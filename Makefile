@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-slow faults lint clean
+.PHONY: run test test-slow faults fuzz pages lint clean
 
 run: .venv/made  ## The main job: a flow on handwritten digits
 	$(BIN)/ebflow run density
@@ -16,6 +16,13 @@ faults: .venv/made  ## Harms trainings in every way that they must survive; prin
 	rm -rf runs/faults
 	FAULTS=$(CURDIR)/runs/faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/pipelines/faults
 	$(BIN)/python -m tests.pipelines.faults.table runs/faults
+
+fuzz: .venv/made  ## Thousands of damaged configurations, Parquet files and checkpoints
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/fuzz
+
+pages: .venv/made  ## MLflow's pages of real runs in a real browser; screenshots in runs/screenshots
+	EBFLOW_SCREENSHOTS=$(CURDIR)/runs/screenshots OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q \
+		-m slow tests/pipelines/test_browser.py
 
 lint: .venv/made
 	$(BIN)/ruff check .
