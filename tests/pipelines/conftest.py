@@ -90,10 +90,11 @@ class Store:
 
     Arguments:
         root: Folder for the store and the results.
+        patience: Seconds until a command is ended that has not ended.
     """
 
-    def __init__(self, root):
-        self.root, self.home = root, root / "store"
+    def __init__(self, root, patience=240):
+        self.root, self.home, self.patience = root, root / "store", patience
 
     def environment(self, **more):
         kept = {name: v for name, v in os.environ.items() if not name.startswith("MLFLOW_")}
@@ -115,7 +116,12 @@ class Store:
     def run(self, *words, **more):
         """Runs ``ebflow`` to its end; fails the test unless it ends well and is quiet."""
         process = self.start(*words, **more)
-        out, err = process.communicate(timeout=240)
+        try:
+            out, err = process.communicate(timeout=self.patience)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            process.communicate(timeout=self.patience)
+            raise
         assert (process.returncode, err) == (0, ""), err + out
         return out
 

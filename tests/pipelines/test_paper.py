@@ -359,10 +359,10 @@ def test_a_dry_run_lists_the_stages(home, ebflow):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_real_run_and_the_same_again(tmp_path, image_file, name):
-    store = Store(tmp_path)
+    store = Store(tmp_path, patience=1400)
     source = ("--source", image_file) if name in IMAGES else ()
     threads = ("--threads", "1") if "threads" in EXPERIMENTS[name].uses else ()
     words = ("run", "paper", "--experiment", name, *source, "--scale", "smoke", *threads)
