@@ -65,7 +65,7 @@ def cells(config: PaperConfig) -> list[Cell]:
 
 def _cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     kind = config.images
-    common = base(config, seed, SOURCES[kind], cpu=28, full=STEPS[kind])
+    common = base(config, seed, SOURCES[kind], cpu=20, full=STEPS[kind])
     for net in NETS:
         for objective in OBJECTIVES.values():
             labels = {"net": net, "settings": "paper", "objective": objective}
