@@ -125,7 +125,9 @@ def measured(
     estimators = model.name == BASELINE and config.scale != "full"
     asked = measuring(config).model_copy(update={"shift": model.shift, "estimators": estimators})
     base = classify(first.classifier, data, plain)
-    found = [classify(model.classifier, data, title), base, independent]
+    # One job where both are one training, so that it is told once.
+    same = model.classifier == first.classifier
+    found = [base if same else classify(model.classifier, data, title), base, independent]
     return measure(asked, model.classifier.net, data, scores, together(found), title)
 
 
