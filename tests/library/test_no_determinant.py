@@ -101,6 +101,7 @@ def made(digits, objective, name):
 
 @pytest.mark.parametrize("name", TRAININGS)
 @pytest.mark.parametrize("objective", MATCHING)
+@pytest.mark.timeout(900)
 def test_score_matching_never_factorises(digits, forbid, objective, name):
     training = made(digits, objective, name)
     before = [p.clone() for p in training.parameters]
