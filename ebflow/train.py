@@ -320,6 +320,11 @@ class Trainer:
         torch.distributed.broadcast(shared, 0)
         return float(shared)
 
+    def wait(self) -> None:
+        """Waits until all workers are here."""
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
+
     def _told(self, event: Event) -> Iterator[Event]:
         with self.clock("report"):
             yield event

@@ -1,6 +1,6 @@
 """Ray, embedded in this machine and bound to loopback, or the cluster at ``RAY_ADDRESS``."""
 
-__all__ = ["start", "stop"]
+__all__ = ["Connection", "start", "stop"]
 
 import logging
 import os
@@ -8,6 +8,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import psutil
 
 from ebflow.urls import without_password
 from pipelines import environment, store
+from pipelines.desk import open_desk
 from pipelines.faults import StageFailed, failure
+from pipelines.store import storage
 
 PREFIX = "ebflow-ray-"
 TOLD = ("MLFLOW_", "EBFLOW_COMMIT", "EBFLOW_DATA")
@@ -24,11 +27,23 @@ GRACE_S = 15.0
 REACH_S = 10.0
 
 
-def start(workers: int) -> Path | None:
-    """Connects to Ray; an embedded one gets at least a logical CPU a worker.
+@dataclass(frozen=True)
+class Connection:
+    """A connection to Ray.
 
-    Returns:
-        The folder of an embedded Ray's sockets and logs, short as sockets' paths must be.
+    Attributes:
+        folder: Of an embedded Ray's sockets and logs, short as sockets' paths must be.
+        home: The node whose store is this process's, where nodes have stores of their own.
+        desk: What writes there for others (``desk.py``); it ends with this.
+    """
+
+    folder: Path | None = None
+    home: str | None = None
+    desk: Any = None
+
+
+def start(workers: int) -> Connection:
+    """Connects to Ray; an embedded one gets at least a logical CPU a worker.
 
     Raises:
         BadInput: If a node of the cluster does not see the store.
@@ -41,7 +56,7 @@ def start(workers: int) -> Path | None:
         told = {"env_vars": _environment()}
         ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=told)
         _probe(store.identity())
-        return None
+        return _at_home() if storage.used() else Connection()
     _sweep()
     folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp")
     ray.init(
@@ -52,10 +67,17 @@ def start(workers: int) -> Path | None:
         logging_level=logging.ERROR,
         _temp_dir=folder,
     )
-    return Path(folder)
+    return Connection(Path(folder))
 
 
-def stop(running: Sequence[Any], folder: Path | None) -> None:
+def _at_home() -> Connection:
+    import ray
+
+    node = ray.get_runtime_context().get_node_id()
+    return Connection(home=node, desk=open_desk(node))
+
+
+def stop(running: Sequence[Any], connection: Connection) -> None:
     """Interrupts the given tasks, gives them a little time to end well, and leaves Ray."""
     import ray
 
@@ -65,8 +87,8 @@ def stop(running: Sequence[Any], folder: Path | None) -> None:
     if unfinished:
         ray.wait(unfinished, num_returns=len(unfinished), timeout=GRACE_S)
     ray.shutdown()
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
+    if connection.folder is not None:
+        shutil.rmtree(connection.folder, ignore_errors=True)
 
 
 def _reach(address: str) -> None:
@@ -112,7 +134,8 @@ def _environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if (name.startswith(TOLD) or name in environment.SETTINGS) and not _secret(name, value)
     }
-    return {"EBFLOW_HOME": str(store.home()), **kept}
+    shared = {storage.VARIABLE: storage.url()} if storage.used() else {}
+    return {"EBFLOW_HOME": str(store.home()), **shared, **kept}
 
 
 def _secret(name: str, value: str) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ebflow.errors import BadInput
 from ebflow.urls import without_password
 from pipelines.parsing import Running
+from pipelines.store import storage
 
 if TYPE_CHECKING:
     from pipelines.runner import Run
@@ -21,7 +22,7 @@ CONFIG = "submitted.yaml"
 RESOLVED = ("config", "config_file", "dry_run", "output")
 """Options that are in that file, or that the command there has in another form."""
 
-SENT = ("EBFLOW_DATA", "EBFLOW_HOME", "MLFLOW_TRACKING_URI")
+SENT = ("EBFLOW_DATA", "EBFLOW_HOME", storage.VARIABLE, "MLFLOW_TRACKING_URI")
 """What is set of these here holds there; else what the nodes have set."""
 
 STORE = '"${EBFLOW_HOME:?found no value on the cluster, expected a folder that all nodes share}"'
@@ -62,6 +63,8 @@ def environment() -> dict[str, str]:
         BadInput: If one holds a password, which Ray would show to all who see its dashboard.
     """
     found = {name: os.environ[name] for name in SENT if os.environ.get(name)}
+    if storage.used():
+        storage.url()
     uri = found.get("MLFLOW_TRACKING_URI", "")
     if without_password(uri) != uri:
         raise BadInput(

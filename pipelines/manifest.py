@@ -1,10 +1,10 @@
 """A KubeRay ``RayJob`` of a run, from the settings of ``cluster.yaml``.
 
 Node types become groups of pods, with their least and greatest numbers; resources become requests;
-the image, the environment and the shared folder are those of ``docker``. The shared folder is a
-claim on a volume (``ReadWriteMany``), and a variable without a value, which docker takes from its
-host, is a key of a secret. Fields: KubeRay's API reference, ``ray.io/v1`` (``authOptions`` since
-v1.5.1).
+the image, the environment and the shared folder are those of ``docker``. The shared folder, where
+there is one, is a claim on a volume (``ReadWriteMany``), and a variable without a value, which
+docker takes from its host, is a key of a secret. Fields: KubeRay's API reference, ``ray.io/v1``
+(``authOptions`` since v1.5.1).
 """
 
 __all__ = ["manifest"]
@@ -141,4 +141,5 @@ def _template(name: str, resources: dict[str, int], container: dict[str, Any]) -
     amounts = {KINDS[kind]: str(amount) for kind, amount in resources.items()}
     filled = {"name": name, **container, "resources": {"requests": amounts, "limits": amounts}}
     claim = {"name": OWN, "persistentVolumeClaim": {"claimName": OWN}}
-    return {"spec": {"containers": [filled], "volumes": [claim]}}
+    shared = any(mount["name"] == OWN for mount in container["volumeMounts"])
+    return {"spec": {"containers": [filled], "volumes": [claim] if shared else []}}

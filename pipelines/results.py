@@ -88,7 +88,10 @@ def _doubts(numbers: Mapping[str, float], manifest: Manifest) -> Iterator[str]:
 
 
 def log(config: DensityConfig, value: Artefacts, folder: Path, run: StageRun) -> None:
-    """Logs parameters, data set, curves, numbers, figures, checkpoint and model."""
+    """Logs parameters, data set, curves, numbers, figures, and the model with its checkpoint.
+
+    The training's run has the checkpoint by itself.
+    """
     data, _, trained, _, reported = (artefact.path for artefact in value)
     manifest = Manifest.load(data)
     run.log_params(config.model_dump())
@@ -96,8 +99,7 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: StageRun) ->
     told, _ = rows.read(trained / rows.FILE)
     run.log_rows([*rows.curve(told, "log"), *rows.curve(told, "validate")])
     run.log_metrics(json.loads((reported / "numbers.json").read_text()))
-    for name in ("figures", "checkpoint"):
-        run.log_artifacts(folder / name, name)
+    run.log_artifacts(folder / "figures", "figures")
     run.log_artifacts(folder / "report.html")
     log_model(run, folder / "checkpoint", _examples(data, manifest))
 

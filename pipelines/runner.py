@@ -25,6 +25,7 @@ from pipelines.logs import writing
 from pipelines.notes import NOTE, note
 from pipelines.pipeline import Pipeline
 from pipelines.progress import Progress
+from pipelines.store import storage
 from pipelines.tracking import StageRun, Tracker, connect, reaching
 
 LEFT = ("checkpoint", "figures", "report.html", "config.yaml")
@@ -65,6 +66,9 @@ def check(run: Run) -> Any:  # noqa: ANN401
     """
     _check_output(run.output)
     _check_folder("EBFLOW_HOME", store.home())
+    if storage.used():
+        storage.check()
+        _check_tracking()
     return run.pipeline.check(run.config)
 
 
@@ -85,6 +89,15 @@ def _reported(summary: Path) -> Any:  # noqa: ANN401
         return json.loads(summary.read_text())["config"]
     except (KeyError, RecursionError, TypeError, ValueError):
         raise BadInput(f"--output: found {summary}, which no run left, expected none") from None
+
+
+def _check_tracking() -> None:
+    """Raises BadInput if nodes with stores of their own would keep runs of their own."""
+    if "RAY_ADDRESS" in os.environ and not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise BadInput(
+            f"MLFLOW_TRACKING_URI: found none beside {storage.VARIABLE} on a cluster, expected an "
+            "MLflow server that all nodes reach"
+        )
 
 
 def _check_folder(option: str, folder: Path) -> None:
@@ -130,7 +143,16 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
             progress.started("track", "")
             summary = _publish(run, outcome, tracked)
             progress.finished("track", "")
+            if storage.used():
+                console.print(f"results also at {_stored(run)}", highlight=False, soft_wrap=True)
             return summary
+
+
+def _stored(run: Run) -> str:
+    """Copies the results to the storage; returns their place there."""
+    name = f"runs/{run.pipeline.name}/{run.name}"
+    storage.put(run.output, name)
+    return storage.place(name)
 
 
 def log_file(run: Run) -> Path:
@@ -223,7 +245,7 @@ def _known(run: Run, draft: Path, outcome: Outcome) -> dict[str, Any]:
     return {
         **places,
         "name": run.name,
-        "artefacts": _by_stage(outcome, lambda artefact: str(artefact.path)),
+        "artefacts": _by_stage(outcome, lambda artefact: artefact.place),
         "config": _json(run.config),
         "command": run.command,
     }

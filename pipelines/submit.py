@@ -40,8 +40,8 @@ HELP = """usage: ebflow submit PIPELINE --address http://HEAD:8265 [options of e
 Runs a pipeline on a Ray cluster, as a job that outlives this command: sends the checkout (without
 what .gitignore names) and the resolved configuration, and shows what the job tells. Ctrl-C leaves
 the job alone. The cluster's token is RAY_AUTH_TOKEN, or in ~/.ray/auth_token. EBFLOW_HOME,
-EBFLOW_DATA and MLFLOW_TRACKING_URI hold for the job where they are set here. Data that only the
-cluster sees need --recipe, which is otherwise chosen by their columns.
+EBFLOW_STORAGE, EBFLOW_DATA and MLFLOW_TRACKING_URI hold for the job where they are set here. Data
+that only the cluster sees need --recipe, which is otherwise chosen by their columns.
 
   --address URL   of the cluster's dashboard, http://HOST:PORT
   --manifest      print a RayJob for Kubernetes instead, with the settings of cluster.yaml

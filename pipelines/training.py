@@ -26,7 +26,7 @@ from ebflow.loss import Loss
 from ebflow.parallel import split
 from ebflow.randomness import generator
 from ebflow.train import Event, Trainer
-from pipelines import rows, store
+from pipelines import desk, rows, store
 from pipelines.config import LIKELIHOOD, ClusterConfig, ObjectiveConfig, TrainConfig, Training
 from pipelines.environment import embedded
 from pipelines.faults import told
@@ -178,7 +178,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
         :meth:`Reporter.finish` tells.
 
     Raises:
-        BadInput: If this worker does not see the store.
+        BadInput: If this worker does not see the store, or what is to be read there.
     """
     if not embedded():
         store.expect(job["store"])
@@ -186,13 +186,15 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(config.train.threads)
     context = ray.train.get_context()
     shard = (context.get_world_rank(), context.get_world_size())
+    data, front = (store.present(Path(job[name])) for name in ("data", "front"))
     work = Path(job["work"])
+    work.mkdir(parents=True, exist_ok=True)
     try:
         with Watchdog(work, shard[0], config.cluster.patience) as watchdog:
             trainer = build(
                 config,
-                Dataset(job["data"]),
-                Preprocessing.load(Path(job["front"])),
+                Dataset(data),
+                Preprocessing.load(front),
                 device=_device(config.cluster),
                 shard=shard,
                 wrap=_wrap(config.cluster),
@@ -229,6 +231,9 @@ def _wrap(config: ClusterConfig) -> Callable[[nn.Module], nn.Module]:
 def _resumed(trainer: Trainer, work: Path) -> "Reporter":
     """Lets a trainer go on from the newest sound checkpoint, which rank 0 names for all."""
     checkpoints = Checkpoints(work / CHECKPOINTS)
+    if ray.train.get_context().get_local_rank() == 0:
+        store.regain(checkpoints.folder)
+    trainer.wait()
     found, note = checkpoints.newest() if trainer.shard[0] == 0 else (None, "")
     step = int(trainer.agreed(-1 if found is None else found))
     if step >= 0:
@@ -281,9 +286,12 @@ class Reporter:
             self._report()
 
     def save(self) -> None:
-        """Reports what is left, and writes a checkpoint."""
+        """Reports what is left, and writes a checkpoint; both go to the storage too."""
         self._report()
         self.checkpoints.save(self.trainer)
+        if self.rank == 0:
+            desk.keep(self.file)
+            store.mirror(self.checkpoints.folder, self.checkpoints.path(self.trainer.step))
         self.saved = time.monotonic()
 
     def finish(self) -> dict[str, Any]:
@@ -291,6 +299,8 @@ class Reporter:
         trainer = self.trainer
         with trainer.clock("report"):
             self.save()
+        if self.rank == 0:
+            store.release(self.checkpoints.folder)
         return {
             "verdict": trainer.verdict,
             "steps": trainer.step,
@@ -300,7 +310,7 @@ class Reporter:
 
     def _report(self) -> None:
         if self.rank == 0:
-            rows.append(self.file, self.rows)
+            desk.append(self.file, self.rows)
         ray.train.report({"rows": self.rows})
         self.rows, self.reported = [], time.monotonic()
 
@@ -331,7 +341,7 @@ class FailureWriter(ray.train.UserCallback):
         last = next(reversed(rows.read(self.work / rows.FILE)[0]), {"step": 0, "share": 0.0})
         row = {"kind": rows.FAILURE, "step": last["step"], "share": last["share"],
                "time": time.time(), "metrics": {}, "note": "; ".join(failed)}  # fmt: skip
-        rows.append(self.work / rows.FILE, [row])
+        desk.append(self.work / rows.FILE, [row])
 
 
 def fit(

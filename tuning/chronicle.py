@@ -2,7 +2,6 @@
 
 __all__ = ["KILLED", "Chronicle"]
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from pipelines import rows
+from pipelines import rows, store
 from tuning import records
 from tuning.goals import Goal
 from tuning.records import Record
@@ -50,7 +49,7 @@ class Chronicle(Callback):
         record = Record(**{name: trial.config[name] for name in names})
         before = self.records.get(record.number)
         if before is not None and before.config != record.config:
-            shutil.rmtree(records.folder(self.root, record.number))
+            store.forget(records.folder(self.root, record.number))
         records.begin(self.root, record.number)
         self._keep(record)
 

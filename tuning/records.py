@@ -32,6 +32,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines import desk
 from tuning.goals import Goal
 
 FILE, REASON, RUN, ENDED = "trial.json", "reason", "run.json", "ended"
@@ -99,7 +100,7 @@ def begin(root: Path, number: int) -> None:
 
 def tell_reason(root: Path, number: int, line: str) -> None:
     """Notes why a trial fails, in the process where it does."""
-    (folder(root, number) / REASON).write_text(line)
+    desk.write(folder(root, number) / REASON, line)
 
 
 def reason(root: Path, number: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ray import tune
 
+from pipelines import store
 from pipelines.config import Section
 from pipelines.faults import failure
 from tuning import records
@@ -35,12 +36,16 @@ def trial(told: dict[str, Any]) -> None:
     folder = records.folder(root, told["number"])
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        found.train(config, Given(search, tuple(map(Path, told["inputs"])), folder))
+        found.train(config, Given(search, _inputs(told), folder))
     except Killed as rule:
         tune.report(_worst(found, search, config) | {KILLED: str(rule)})
     except Exception as error:  # noqa: BLE001  (told, and raised again)
         records.tell_reason(root, told["number"], str(failure(error)))
         raise
+
+
+def _inputs(told: dict[str, Any]) -> tuple[Path, ...]:
+    return tuple(store.present(Path(path)) for path in told["inputs"])
 
 
 def _worst(found: Problem, search: SearchConfig, config: Section) -> dict[str, float]:

@@ -20,6 +20,7 @@ def trial(
     data: Path,
     reference: Path,
     *,
+    resume: Callable[[Training, Fitted], None] = lambda training, fitted: None,
     tell: Callable[[Training, Fitted], None] = lambda training, fitted: None,
 ) -> dict[str, float]:
     """Returns ``val/accuracy``, ``val/A1`` (``val/A2`` of a marginal), and the DSM residual.
@@ -30,10 +31,11 @@ def trial(
         config: What is tried.
         data: Prepared data with classes.
         reference: What the reference stage wrote for them.
+        resume: Called once before the first epoch: gives a new training what an old one left.
         tell: Called after every epoch with the training and what it told; it may raise to prune.
     """
     dataset, device = Dataset(data), "cuda" if config.gpu else "cpu"
-    fitted = fit(config, dataset, device=device, tell=tell)
+    fitted = fit(config, dataset, device=device, resume=resume, tell=tell)
     if fitted.diagnosis.startswith("diverged"):
         return {}
     found = Held(config, dataset, reference, "validation", device).measure(fitted.network)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 from redun.executors.base import Executor
@@ -165,7 +164,7 @@ class RayExecutor(StageExecutor):
         super().__init__(name, engine)
         self.running: list[Any] = []
         self.turns: Turns[Job] = Turns(self._room)
-        self.folder: Path | None = None
+        self.connection = cluster.Connection()
         self.connecting = threading.Lock()
 
     def submit(self, job: Job) -> None:
@@ -229,10 +228,20 @@ class RayExecutor(StageExecutor):
 
         self._connect()
         _, task, arguments, *_ = words
-        held = _held(task.rpartition(".")[2], arguments)
+        stage = task.rpartition(".")[2]
+        held = _held(stage, arguments) | self._place(stage)
         reference = ray.remote(**held, max_retries=0)(call).remote(*words)
         self.running.append(reference)
         return reference.future()
+
+    def _place(self, stage: str) -> dict[str, Any]:
+        """Returns where a stage must run: one that spawns workers, at the store of the driver."""
+        if self.connection.home is None or stage not in SPAWNING:
+            return {}
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(self.connection.home, soft=False)
+        return {"scheduling_strategy": here}
 
     def _connect(self) -> None:
         import ray
@@ -240,13 +249,13 @@ class RayExecutor(StageExecutor):
         with self.connecting:
             if not ray.is_initialized():
                 with _own_sigterm():
-                    self.folder = cluster.start(self.engine.workers)
+                    self.connection = cluster.start(self.engine.workers)
 
     def stop(self) -> None:
         """Cancels what still runs, and leaves Ray."""
         self.turns.close()
         if self.running:
-            cluster.stop(self.running, self.folder)
+            cluster.stop(self.running, self.connection)
             self.running.clear()
 
 

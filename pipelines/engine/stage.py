@@ -73,7 +73,7 @@ def _make(
     stage = module.rpartition(".")[2]
     work = store.work(stage, key)
     if context.force:
-        shutil.rmtree(work, ignore_errors=True)
+        store.forget(work)
     work.mkdir(parents=True, exist_ok=True)
     output = Path(tempfile.mkdtemp(prefix="output-", dir=work))
     body = import_module(module)
@@ -84,7 +84,7 @@ def _make(
             getattr(body, stage)(*arguments, output=output, work=work, run=run)
             record = store.commit(stage, key, output, run_id=run.id)
             told = note(about, context.command, numbers(run.final))
-            run.set_tags({NOTE: told, "ebflow.artefact": str(store.artefact(stage, key))})
+            run.set_tags({NOTE: told, "ebflow.artefact": store.place(store.artefact(stage, key))})
     except BadInput:
         shutil.rmtree(output, ignore_errors=True)
         with suppress(OSError):
@@ -92,7 +92,7 @@ def _make(
         raise
     finally:
         shutil.rmtree(output, ignore_errors=True)
-    shutil.rmtree(work)
+    store.forget(work)
     return record
 
 

@@ -77,11 +77,16 @@ class Artefact(Value):
 
     @property
     def path(self) -> Path:
-        """The folder, in the present store."""
-        return store.artefact(self.stage, self.key)
+        """The folder, copied to this machine's store if need be."""
+        return store.present(store.artefact(self.stage, self.key))
+
+    @property
+    def place(self) -> str:
+        """Where all nodes see it: a path, or a URL."""
+        return store.place(store.artefact(self.stage, self.key))
 
     def is_valid(self) -> bool:
-        """Reads every file again."""
+        """Looks at the store's record, and at what it is of."""
         found = store.record(self.stage, self.key)
         return found is not None and found.digest == self.record.digest
 

@@ -13,6 +13,7 @@ import torch
 from ebflow.alignment.rows import smoothed
 from ebflow.data.loader import Dataset
 from ebflow.train import Trainer
+from pipelines import store
 from pipelines.alignment.config import FlowConfig
 from pipelines.front import fitted
 from pipelines.rows import Row
@@ -41,6 +42,8 @@ def flow(config: FlowConfig, data: Path, *, output: Path, work: Path, run: Stage
         dataset = Dataset(folder)
         chain = fitted(training.front, dataset)
         trainer = build(training, dataset, chain, device=config.device)
+        for name in (BEST, LAST):
+            store.regain(work / name)
         if (work / LAST).exists():
             trainer.resume(str(work / LAST))
         run.log_rows(_rows(trainer, work))
@@ -56,5 +59,7 @@ def _rows(trainer: Trainer, work: Path) -> Iterator[Row]:
             trainer.save(str(work / BEST))
         if time.monotonic() - saved > SAVE_S:
             trainer.save(str(work / LAST))
+            for name in (BEST, LAST):
+                store.keep(work / name)
             saved = time.monotonic()
         yield {"step": event.step, "time": time.time(), "metrics": event.metrics}

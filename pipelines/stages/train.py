@@ -3,6 +3,7 @@
 __all__ = ["train"]
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from ebflow.checkpoint import check
 from ebflow.checkpoints import Checkpoints
 from ebflow.data.schema import Manifest
-from pipelines import rows
+from pipelines import rows, store
 from pipelines.config import Training
 from pipelines.front import CHAIN
 from pipelines.tracking import Follower, StageRun
@@ -29,6 +30,8 @@ def train(
     """
     run.log_params(config.model_dump())
     run.log_input(Manifest.load(data), "training")
+    if not (work / rows.FILE).exists():
+        store.regain(work / rows.FILE)
     began = time.time()
     with run.watching(), Follower(work / rows.FILE, run):
         result = fit(config, data, front / CHAIN, work)
@@ -37,6 +40,7 @@ def train(
     told = result.return_value
     if "error" in told:
         raise told["error"]
+    store.regain(work / CHECKPOINTS)
     _keep(Checkpoints(work / CHECKPOINTS), told, output)
     run.log_artifacts(output / "checkpoint", "checkpoint")
     shutil.copy(work / rows.FILE, output)
@@ -47,9 +51,13 @@ def train(
 
 
 def _keep(checkpoints: Checkpoints, told: dict[str, Any], output: Path) -> None:
-    """Copies the best checkpoint and the last; raises BadInput if one has been damaged since."""
+    """Keeps the best checkpoint and the last, by further names of their files.
+
+    Raises:
+        BadInput: If one has been damaged since.
+    """
     for name, step in (("checkpoint", told["best_step"]), ("last", told["steps"])):
-        shutil.copytree(checkpoints.path(step), output / name)
+        shutil.copytree(checkpoints.path(step), output / name, copy_function=os.link)
         check(output / name)
 
 

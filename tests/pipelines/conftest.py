@@ -20,6 +20,8 @@ import pytest
 
 from pipelines import cli
 
+from .buckets import Buckets
+
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
@@ -71,6 +73,20 @@ def image_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("images") / "my-digits.parquet"
     pq.write_table(pa.table({"image": column}).replace_schema_metadata(metadata), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def buckets():
+    """A server of S3's protocol."""
+    with Buckets() as made:
+        yield made
+
+
+@pytest.fixture
+def bucket(buckets):
+    """That server, with an empty bucket."""
+    buckets.clear()
+    return buckets
 
 
 @pytest.fixture

@@ -28,9 +28,14 @@ def free_port():
 
 
 class Cluster:
-    """A head without CPUs; nodes come and go. Every raylet has folders and ports of its own."""
+    """A head without CPUs; nodes come and go. Every raylet has folders and ports of its own.
 
-    def __init__(self):
+    Arguments:
+        more: Variables of every node's environment.
+    """
+
+    def __init__(self, **more):
+        self.more = more
         self.folder = tempfile.TemporaryDirectory(prefix="ebn-", dir="/tmp")
         self.token, self.port, self.dashboard = secrets.token_hex(16), free_port(), free_port()
         self.address = f"http://127.0.0.1:{self.dashboard}"
@@ -57,7 +62,7 @@ class Cluster:
         path = f"{BIN}:{os.environ['PATH']}"
         auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
         settings = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
-        return {**kept, "PATH": path, **auth, **settings, "PYTHONPATH": "", **more}
+        return {**kept, "PATH": path, **auth, **settings, "PYTHONPATH": "", **self.more, **more}
 
     def start(self, *words, cpus, before=()):
         """Starts a raylet in a process group of its own; ``before`` are words of a wrapper."""

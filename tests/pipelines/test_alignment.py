@@ -21,7 +21,7 @@ from ebflow.data.mixtures import GaussianMixture
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from ebflow.traces import ESTIMATORS
-from pipelines.alignment import figures, fitting, verdicts
+from pipelines.alignment import figures, fitting, keeping, verdicts
 from pipelines.alignment.config import (
     AlignmentConfig,
     ClassifierConfig,
@@ -190,7 +190,7 @@ def runs(stage, config, digits, folder):
 
 
 def test_an_interrupted_training_goes_on_to_the_same_weights(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(classify, "SAVE_S", 0.0)
+    monkeypatch.setattr(keeping, "SAVE_S", 0.0)
     whole = runs(classify, QUICK, digits, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(regularisers, "collapse", stopping(regularisers.collapse, 3))

@@ -15,6 +15,7 @@ import pytest
 from ebflow.checkpoint import read
 from pipelines import rows
 
+from .buckets import KEYS
 from .conftest import Store
 from .faults.harness import LONG, PATIENCE_S, artefact, curve, training_of
 from .nodes import BIN, ROOT, Cluster
@@ -28,7 +29,7 @@ WORDS = ("--train.steps", "300", "--train.validate-every", "100", "--workers", "
 
 @pytest.fixture(scope="module")
 def cluster():
-    with Cluster() as made:
+    with Cluster(**KEYS) as made:
         yield made
 
 
@@ -198,16 +199,42 @@ def ray(store, *words):
     return done.stdout + done.stderr
 
 
-def test_a_node_that_misses_the_store_is_told_before_training(cluster, tmp_path):
-    """The second node has a mount namespace of its own, with an empty folder over the store's."""
-    store = Remote(tmp_path, cluster)
-    store.home.mkdir()
-    hidden = f'mount -t tmpfs none {shlex.quote(str(store.home))} && exec "$@"'
+def alone_at(folder):
+    """Returns words before a command that make it see an empty folder of its own there."""
+    folder.mkdir()
+    hidden = f'mount -t tmpfs none {shlex.quote(str(folder))} && exec "$@"'
     unshared = ("unshare", "--mount", "sh", "-c", hidden, "sh")
     if subprocess.run([*unshared, "true"]).returncode:
         pytest.skip("mount namespaces need privileges")
+    return unshared
+
+
+def test_a_node_that_misses_the_store_is_told_before_training(cluster, tmp_path):
+    """The second node has a mount namespace of its own, with an empty folder over the store's."""
+    store = Remote(tmp_path, cluster)
+    unshared = alone_at(store.home)
     with cluster.nodes(1), cluster.nodes(1, before=unshared):
         code, out, err = store.submit(*WORDS)
     assert (code, err) == (2, ""), out + err
-    assert f"EBFLOW_HOME: found no store (No such file or directory) at {store.home}" in out
+    assert f"EBFLOW_HOME: found no store at {store.home} on node" in out
     assert not (store.home / "work" / "train").exists()
+
+
+def test_nodes_that_share_no_disk_share_a_bucket(cluster, alone, bucket, server, tmp_path):
+    """Either worker has a store of its own, and the driver's is a third."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    store = Remote(folder, cluster)
+    unshared = alone_at(store.home)
+    began = time.monotonic()
+    with cluster.nodes(1, before=unshared), cluster.nodes(1, before=unshared):
+        settings = {**bucket.environment, "MLFLOW_TRACKING_URI": server.uri}
+        code, out, err = store.submit(*WORDS, **settings)
+    assert (code, err) == (0, ""), out + err
+    same(store, alone)
+    told("two nodes, one bucket", store, time.monotonic() - began)
+    place = f"{bucket.url.partition('?')[0]}/runs/density/digits"
+    assert f"results also at {place}" in out
+    assert "summary.json" in bucket.names("runs/density/digits")
+    assert store.summary()["artefacts"]["train"].startswith("s3://")
+    assert any("validation NLL" in line for line in out.splitlines() if line[:6] == "train:")

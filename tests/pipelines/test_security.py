@@ -236,7 +236,7 @@ def test_a_url_is_no_store(place, home, ebflow, monkeypatch):
     for words in (("run", "density"), ("ui",)):
         result = ebflow(*words)
         assert result.code == 2 and len(result.err) == 1
-        assert "bucket/store, expected a folder that all nodes share" in result.err[0]
+        assert "bucket/store, expected a folder; a bucket is named by" in result.err[0]
         assert SECRET not in result.err[0]
     assert not list(Path.cwd().iterdir())
 

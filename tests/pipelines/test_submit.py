@@ -12,7 +12,7 @@ import yaml
 
 from pipelines.cli import COMMANDS
 from pipelines.config import DensityConfig, PaperConfig
-from pipelines.manifest import _variable
+from pipelines.manifest import _cluster, _container, _variable
 from pipelines.package import checkout, packed
 
 SCHEMA = json.loads(Path(__file__).with_name("rayjob.schema.json").read_text())
@@ -99,6 +99,18 @@ def test_the_job_has_the_settings_of_the_cluster(afar, ebflow, settings):
     assert mounts[-1]["mountPath"] in spec["entrypoint"]
 
 
+def test_a_cluster_with_a_bucket_claims_no_volume(settings):
+    options = settings["docker"]["run_options"]
+    kept = [option for option in options if "--volume" not in option]
+    with_bucket = {**settings["docker"], "run_options": [*kept, "--env=EBFLOW_STORAGE=s3://b/f"]}
+    for docker, volumes in ((settings["docker"], ["ebflow"]), (with_bucket, [])):
+        container = _container(docker)
+        group = _cluster(settings, container, "name")["workerGroupSpecs"][0]
+        assert [v["name"] for v in group["template"]["spec"]["volumes"]] == volumes
+        told = {entry["name"] for entry in container["env"]}
+        assert ("EBFLOW_STORAGE" in told) is (not volumes)
+
+
 def test_a_variable_of_the_host_is_of_a_secret():
     found = _variable("MLFLOW_TRACKING_PASSWORD")
     assert found["valueFrom"]["secretKeyRef"]["key"] == found["name"] == "MLFLOW_TRACKING_PASSWORD"
@@ -174,6 +186,16 @@ def test_a_password_is_not_sent(home, ebflow, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@mlflow:5000")
     result = ebflow("submit", "density", "--dry-run")
     assert result.code == 2 and "MLFLOW_TRACKING_URI: found a password" in result.err[0]
+    assert "hunter2" not in result.text + result.err[0]
+
+
+def test_the_bucket_is_sent_and_its_password_is_not(home, ebflow, monkeypatch):
+    monkeypatch.setenv("EBFLOW_STORAGE", "s3://bucket/runs?region=eu-west-1")
+    line = last_line(ebflow("submit", "density", "--dry-run"))
+    assert "'EBFLOW_STORAGE=s3://bucket/runs?region=eu-west-1' " in line
+    monkeypatch.setenv("EBFLOW_STORAGE", "s3://me:hunter2@bucket/runs")
+    result = ebflow("submit", "density", "--dry-run")
+    assert result.code == 2 and "EBFLOW_STORAGE: found a password" in result.err[0]
     assert "hunter2" not in result.text + result.err[0]
 
 

@@ -8,14 +8,26 @@ import pytest
 import yaml
 from optuna.trial import FixedTrial
 
-from pipelines.alignment.config import AlignmentConfig, CustomConfig
+from ebflow.data.prepare import prepare
+from pipelines import rows
+from pipelines.alignment import fitting, keeping
+from pipelines.alignment.config import (
+    AlignmentConfig,
+    ClassifierConfig,
+    CustomConfig,
+    FlowConfig,
+    MeasureConfig,
+)
 from pipelines.alignment.models import models
+from pipelines.stages.flow import flow
+from pipelines.stages.reference import reference as make_reference
+from tuning.alignment import trial as trials
 from tuning.alignment.config import SUBJECTS, AlignmentSearch
 from tuning.alignment.problem import ALIGNMENT, base, best, goals
 from tuning.alignment.space import SPACES, propose
 from tuning.alignment.trial import judge
 from tuning.command import parse_alignment
-from tuning.problem import Killed
+from tuning.problem import Given, Killed
 from tuning.search import _searcher
 from tuning.suggest import Suggest, changes
 
@@ -244,6 +256,65 @@ def proposed(seed):
     searcher = _searcher(config.search, base(config.search, config.base))
     found = [searcher.suggest(str(number))["changes"] for number in range(TRIALS)]
     return [told["regulariser.weight"] for told in found[1:]]
+
+
+class Untracked:
+    """A stage's run that takes what it is told, and tells nobody."""
+
+    def __getattr__(self, name):
+        return lambda *told: list(map(list, told)) if name == "log_rows" else None
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """What trials read: digits, a reference of all of them, a plain training of six epochs."""
+    data, trained, reference, plain = map(
+        tmp_path_factory.mktemp, ("data", "flow", "reference", "plain")
+    )
+    prepare("digits", data / "digits", label="label")
+    fast = {"preprocess": {"logit": None, "shrinkage": 0.01}, "objective": {"name": "lazy_ml"},
+            "train": {"steps": 20, "validate_every": 10}}  # fmt: skip
+    told = {"work": trained, "run": Untracked()}
+    flow(FlowConfig(draws=4, training=fast), data / "digits", output=trained, **told)
+    make_reference(MeasureConfig(), data / "digits", [trained], output=reference, **told)
+    (plain / fitting.STATE).write_text(json.dumps({"epochs": [{"val/accuracy": 0.0}] * 6}))
+    return data / "digits", reference, plain
+
+
+class Stop(Exception):
+    """Ends a trial, as a kill does."""
+
+
+def tried(inputs, folder, monkeypatch, reports):
+    """Runs a trial in a folder until so many reports; returns them."""
+    told = []
+
+    def report(metrics):
+        told.append({name: metrics[name] for name in ("A2", "accuracy", "step", "share")})
+        if len(told) == reports:
+            raise Stop
+
+    monkeypatch.setattr(trials.tune, "report", report)
+    config = ClassifierConfig(epochs=6, regulariser={"name": "gnorm", "weight": 0.01})
+    folder.mkdir(exist_ok=True)
+    try:
+        trials.train(config, Given(AlignmentSearch(), inputs, folder))
+    except Stop:
+        assert reports < 6
+    return told
+
+
+def test_an_interrupted_trial_goes_on_to_the_same_numbers(inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(keeping, "SAVE_S", 0.0)
+    whole = tried(inputs, tmp_path / "whole", monkeypatch, 7)
+    before = tried(inputs, tmp_path / "parts", monkeypatch, 3)
+    after = tried(inputs, tmp_path / "parts", monkeypatch, 7)
+    assert len(whole) == 6 and before[:2] + after == whole
+    curves = [rows.curve(rows.read(tmp_path / name / rows.FILE)[0], "validate")
+              for name in ("whole", "parts")]  # fmt: skip
+    assert len({str([{**row, "time": 0} for row in curve]) for curve in curves}) == 1
+    found, _ = rows.read(tmp_path / "parts" / rows.FILE)
+    assert [row["step"] for row in found if row["kind"] == rows.RESUMED] == [2]
 
 
 @pytest.mark.slow

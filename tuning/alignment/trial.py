@@ -12,11 +12,12 @@ from ray import tune
 from ebflow.alignment.training import Training
 from ebflow.data.loader import Dataset
 from ebflow.errors import NonFinite
-from pipelines import rows
+from pipelines import desk, rows
 from pipelines.alignment import fitting
 from pipelines.alignment.config import ClassifierConfig
 from pipelines.alignment.fitting import Fitted
 from pipelines.alignment.held import Held
+from pipelines.alignment.keeping import Keeper
 from pipelines.alignment.trial import trial
 from tuning.alignment.config import AlignmentSearch
 from tuning.problem import Given, Killed
@@ -26,18 +27,18 @@ REPORTS = 20
 
 
 def train(config: ClassifierConfig, given: Given) -> None:
-    """Trains from the beginning, as a classifier of a search is one of many that are small.
+    """Trains; what a killed search left in the trial's folder it goes on from.
 
-    Reports ``A1`` and ``accuracy`` of the validation rows, ``step`` (epochs), ``seconds`` and
-    ``share``.
+    Reports ``A1`` and ``accuracy`` of the validation rows, ``step`` (epochs), ``seconds`` (of
+    training) and ``share``.
 
     Raises:
         Killed: If the trace passed its floor, or the accuracy stayed behind plain training.
         NonFinite: If a loss was not finite.
     """
     torch.set_num_threads(config.threads)
-    data, reference, _ = given.inputs
-    if not trial(config, data, reference, tell=Watch(config, given).tell):
+    (data, reference, _), watch = given.inputs, Watch(config, given)
+    if not trial(config, data, reference, resume=watch.resume, tell=watch.tell):
         raise NonFinite(
             "the loss was not finite: lower the regulariser's weight, or clip gradients"
         )
@@ -57,21 +58,32 @@ class Watch:
         self.search, self.file = given.search, given.folder / rows.FILE
         self.held = Held(config, Dataset(data), reference, "validation", device)
         self.every, self.epochs = max(1, config.epochs // REPORTS), config.epochs
-        self.plain, self.began = _accuracies(plain), time.monotonic()
+        self.plain, self.keeper = _accuracies(plain), Keeper(given.folder / "checkpoint")
+
+    def resume(self, training: Training, fitted: Fitted) -> None:
+        """Goes on from the trial's checkpoint, if there is one."""
+        self.keeper.resume(training, fitted)
+        if training.epoch:
+            self._append(rows.RESUMED, training.epoch, {})
 
     def tell(self, training: Training, fitted: Fitted) -> None:
-        """Reports, if it is time; raises ``Killed`` by a rule."""
+        """Reports and keeps what there is, if it is time; raises ``Killed`` by a rule."""
+        if training.epoch % self.every == 0 or training.epoch == self.epochs:
+            self._report(training, fitted)
+        self.keeper.tell(training, fitted)
+
+    def _report(self, training: Training, fitted: Fitted) -> None:
         epoch = training.epoch
-        if epoch % self.every and epoch < self.epochs:
-            return
         found, told = self.held.measure(training.network), fitted.epochs[-1]
         metrics = told | {f"val/{name}": value for name, value in found.items()}
-        share = epoch / self.epochs
-        row = {"kind": "validate", "step": epoch, "share": share, "note": ""}
-        rows.append(self.file, [{**row, "time": time.time(), "metrics": metrics}])
-        seconds = time.monotonic() - self.began
+        share, seconds = epoch / self.epochs, self.keeper.seconds
+        self._append("validate", epoch, metrics)
         tune.report({**found, "step": epoch, "seconds": seconds, "share": share})
         judge(self.search, share, fitted.diagnosis, told["val/accuracy"], self.plain[epoch - 1])
+
+    def _append(self, kind: str, epoch: int, metrics: dict[str, float]) -> None:
+        told = {"kind": kind, "step": epoch, "share": epoch / self.epochs, "note": ""}
+        desk.append(self.file, [{**told, "time": time.time(), "metrics": metrics}])
 
 
 def _accuracies(plain: Path) -> list[float]:

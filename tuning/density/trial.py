@@ -13,7 +13,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from ebflow.data.loader import Dataset
 from ebflow.train import Trainer
-from pipelines import rows
+from pipelines import desk, rows, store
 from pipelines.config import Training
 from pipelines.front import CHAIN, fitted
 from pipelines.training import SAVE_S, build, fit, row
@@ -40,17 +40,19 @@ def _here(config: Training, data: Path, folder: Path) -> None:
     device = "cuda" if config.cluster.gpu else "cpu"
     trainer = build(config, dataset, fitted(config.front, dataset), device=device)
     checkpoint = folder / "checkpoint"
+    store.regain(checkpoint)
     if checkpoint.exists():
         trainer.resume(str(checkpoint))
-        rows.append(folder / rows.FILE, [row(trainer, rows.RESUMED, {})])
+        desk.append(folder / rows.FILE, [row(trainer, rows.RESUMED, {})])
     saved = time.monotonic()
     for event in trainer.run():
         told = row(trainer, event.kind, event.metrics, event.note)
-        rows.append(folder / rows.FILE, [told])
+        desk.append(folder / rows.FILE, [told])
         if event.kind == "validate":
             tune.report(_standing(trainer))
             if time.monotonic() - saved > SAVE_S:
                 trainer.save(str(checkpoint))
+                store.keep(checkpoint)
                 saved = time.monotonic()
 
 
@@ -66,6 +68,7 @@ def _standing(trainer: Trainer) -> dict[str, Any]:
 def _launched(config: Training, data: Path, folder: Path) -> None:
     front = folder / CHAIN
     fitted(config.front, Dataset(data)).save(front)
+    store.keep(front)
     result = fit(config, data, front, folder, callbacks=[Relay()])
     if "error" in result.return_value:
         raise result.return_value["error"]

@@ -94,7 +94,9 @@ def children(process, words):
 
 
 def artefact(store, stage="train"):
-    return Path(store.summary()["artefacts"][stage])
+    """Returns the folder of a finished artefact in a store, wherever the summary has it."""
+    key = store.summary()["artefacts"][stage].rpartition("/")[2]
+    return store.home / "artefacts" / stage / key
 
 
 def curve(store):

@@ -1,0 +1,41 @@
+"""Where pipelines keep what they made: one folder of artefacts a finished stage.
+
+``EBFLOW_HOME`` (default ``runs/.store`` under the current folder), which all nodes share, holds
+
+* ``artefacts/STAGE/KEY/``: what a stage wrote, renamed into place once it is whole;
+* ``artefacts/STAGE/KEY.json``: the SHA-256 of that folder, and its MLflow run;
+* ``work/STAGE/KEY/``: what an unfinished stage goes on from;
+* ``locks/``: who works on which key; freed by the operating system when a process dies;
+* ``redun.db``, ``mlflow.db``, ``mlartifacts/``, ``logs/``.
+
+With a storage (``storage.py``) each node has a store of its own. Finished artefacts and what
+trainings go on from lie on the storage under the same names; a node copies what it needs. Locks
+hold on a node: the driver's keeps equal pipelines apart.
+"""
+
+__all__ = [
+    "Record",
+    "alone",
+    "artefact",
+    "commit",
+    "digest",
+    "expect",
+    "forget",
+    "home",
+    "identity",
+    "keep",
+    "lock",
+    "mirror",
+    "place",
+    "present",
+    "record",
+    "regain",
+    "release",
+    "work",
+]
+
+from pipelines.store.copies import forget, keep, mirror, regain, release
+from pipelines.store.identities import expect, identity
+from pipelines.store.locks import alone, lock
+from pipelines.store.places import artefact, home, place, work
+from pipelines.store.records import Record, commit, digest, present, record

@@ -1,0 +1,63 @@
+"""By what nodes know that they see the same store: a random id in it, or on its storage."""
+
+__all__ = ["expect", "identity"]
+
+import os
+import re
+import socket
+import uuid
+
+from ebflow.errors import BadInput
+from pipelines.store import storage
+from pipelines.store.locks import lock
+from pipelines.store.places import home, place
+from pipelines.store.shared import read, write
+
+
+def identity() -> str:
+    """Returns the random id of this store, made at its first use.
+
+    Raises:
+        BadInput: If what is there is none.
+    """
+    with lock("id"):
+        if (content := read("id")) is None:
+            content = uuid.uuid4().hex.encode()
+            write("id", content)
+    found = content.decode(errors="replace")
+    if not re.fullmatch("[0-9a-f]{32}", found):
+        raise BadInput(
+            f"{place(home() / 'id')}: found a damaged file, expected the 32 hexadecimal digits of "
+            "the store's id; once it is removed the store gets another, by which earlier runs are "
+            "not its own"
+        )
+    return found
+
+
+def expect(identity: str) -> None:
+    """Checks that this process sees the store of that id, and may write to it; writes nothing.
+
+    Raises:
+        BadInput: If it does not, naming the machine.
+    """
+    seen = _seen(identity)
+    if seen:
+        variable = storage.VARIABLE if storage.used() else "EBFLOW_HOME"
+        raise BadInput(
+            f"{variable}: found {seen} on node {socket.gethostname()}, expected the one that the "
+            "other nodes share"
+        )
+
+
+def _seen(identity: str) -> str:
+    """Returns what is wrong with what this process sees, empty if nothing is."""
+    try:
+        found = read("id")
+    except (OSError, BadInput) as error:
+        return f"no store ({error})"
+    if found is None:
+        return f"no store at {place(home())}"
+    if found.decode(errors="replace") != identity:
+        return f"another store at {place(home())}"
+    near = next(path for path in (home(), *home().parents) if path.exists())
+    return "" if os.access(near, os.W_OK | os.X_OK) else f"{near}, where one may not write,"

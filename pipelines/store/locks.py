@@ -1,0 +1,49 @@
+"""Who works on what: locks of files, freed by the operating system when a process dies."""
+
+__all__ = ["alone", "lock"]
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pipelines.store.places import home
+
+
+@contextmanager
+def alone() -> Iterator[Callable[[], bool]]:
+    """Marks the store as in use; gives a function that tells whether nobody else uses it.
+
+    That function, once it has said yes, keeps others from marking it.
+    """
+    path = home() / "locks" / "use"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_SH)
+
+        def only() -> bool:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+        yield only
+
+
+@contextmanager
+def lock(name: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Holds the lock of that name among all processes that share the store.
+
+    Arguments:
+        name: A file name.
+        waiting: Called once if another process holds it.
+    """
+    path = home() / "locks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,154 @@
+"""Finished artefacts: whole folders, each with a record of its content beside it."""
+
+__all__ = ["Record", "commit", "digest", "present", "record"]
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ebflow.durable import move
+from ebflow.errors import BadInput
+from pipelines.store import storage
+from pipelines.store.copies import regain
+from pipelines.store.locks import lock
+from pipelines.store.places import ARTEFACTS, artefact, home, name, place
+from pipelines.store.shared import read, size
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a finished artefact.
+
+    Attributes:
+        digest: The SHA-256 of its content.
+        size: Its bytes.
+        run_id: Its MLflow run.
+    """
+
+    digest: str
+    size: int
+    run_id: str
+
+
+def digest(folder: Path) -> str:
+    """Returns the SHA-256 over names and content of all files below a folder, in order of names.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(folder)
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return total.hexdigest()
+
+
+def record(stage: str, key: str) -> Record | None:
+    """Returns the record of an artefact if it is whole and unchanged, else None.
+
+    Cost: reads every file; with a storage, asks for sizes alone, as :func:`present` compares
+    what it copies.
+    """
+    final = artefact(stage, key)
+    found = _record(final)
+    if found is None:
+        return None
+    if storage.used():
+        return found if storage.size(name(final)) == found.size else None
+    try:
+        return found if digest(final) == found.digest else None
+    except FileNotFoundError:
+        return None
+
+
+def _record(final: Path) -> Record | None:
+    return _parsed(read(name(_beside(final))))
+
+
+def _parsed(content: bytes | None) -> Record | None:
+    try:
+        return None if content is None else Record(**json.loads(content))
+    except (TypeError, ValueError):
+        return None
+
+
+def _beside(final: Path) -> Path:
+    """Returns the file of an artefact's record."""
+    return final.with_suffix(".json")
+
+
+def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Record:
+    """Moves a finished folder to its place and records it; what was there before goes.
+
+    Both are on the disk before they have their names, and on the storage, if there is one,
+    before the record is.
+
+    Raises:
+        OSError: If disk or storage do not take it; there is no record then.
+    """
+    final = artefact(stage, key)
+    made = _moved(folder, final, run_id)
+    if storage.used():
+        storage.remove(name(_beside(final)))
+        storage.put(final, name(final))
+        storage.put(_beside(final), name(_beside(final)))
+    return made
+
+
+def _moved(folder: Path, final: Path, run_id: str) -> Record:
+    final.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(final, ignore_errors=True)
+    move(folder, final)
+    made = Record(digest(final), size(final), run_id)
+    draft = final.with_suffix(".json.new")
+    draft.write_text(json.dumps(asdict(made), indent=1) + "\n")
+    move(draft, _beside(final))
+    return made
+
+
+def present(path: Path) -> Path:
+    """Returns the path of what another node may have made, once it is on this machine.
+
+    Cost: without a storage none; else a request, and the first time on a node all the bytes of
+    the artefact; those of work are copied each time.
+
+    Arguments:
+        path: Of a finished artefact, in one, or of a file of work.
+
+    Raises:
+        BadInput: If the storage has not what was stored; the same command makes it again.
+    """
+    if storage.used():
+        kind, stage, key, *_ = path.relative_to(home()).parts
+        with lock(f"copy-{stage}-{key}"):
+            if kind == ARTEFACTS:
+                _copy(artefact(stage, key))
+            else:
+                regain(path)
+    return path
+
+
+def _copy(final: Path) -> None:
+    wanted, here = _record(final), None
+    if _beside(final).exists():
+        here = _parsed(_beside(final).read_bytes())
+    if wanted is not None and here == wanted and final.is_dir():
+        return
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".copy-", dir=final.parent) as folder:
+        draft = Path(folder) / final.name
+        if storage.size(name(final)):
+            storage.fetch(name(final), draft)
+        if wanted is None or not draft.is_dir() or digest(draft) != wanted.digest:
+            storage.remove(name(_beside(final)))
+            raise BadInput(
+                f"{place(final)}: found files that are missing or changed, expected what was "
+                "stored; the same command makes it again"
+            )
+        _moved(draft, final, wanted.run_id)

@@ -1,0 +1,52 @@
+"""A machine that is lost with its disk, while a bucket has what it made."""
+
+import shutil
+import time
+
+import pytest
+
+from pipelines import rows
+
+from ..conftest import Store
+from .harness import artefact, end, ends_well, noted, same, start, training_of, wait
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+def checkpoints(bucket):
+    """Returns the names of the checkpoints of the training in the bucket."""
+    found = bucket.names("work/train")
+    return bucket.names(f"work/train/{found[0]}/checkpoints") if found else []
+
+
+def test_a_lost_disk_goes_on_from_the_bucket(whole, bucket, tmp_path):
+    store = Store(tmp_path)
+    process = start(store, **bucket.environment)
+    hit = training_of(store)
+    wait("checkpoints in the bucket", lambda: len(checkpoints(bucket)) > 1)
+    process.kill()
+    end(process)
+    shutil.rmtree(store.home)
+    since = time.time()
+    ends_well(start(store, **bucket.environment))
+    same(store, whole)
+    noted(
+        17,
+        "SIGKILL of the driver, and its disk lost (`EBFLOW_STORAGE`)",
+        "the same command goes on, on another machine, from the last checkpoint in the bucket",
+        store,
+        hit,
+        since,
+    )
+    assert bucket.names("work/train") == []
+
+
+def test_another_machine_finds_what_is_finished(bucket, whole, tmp_path):
+    store = Store(tmp_path)
+    ends_well(start(store, **bucket.environment))
+    shutil.rmtree(store.home)
+    ends_well(start(store, **bucket.environment))
+    same(store, whole)
+    found, _ = rows.read(artefact(store) / rows.FILE)
+    assert not [row for row in found if row["kind"] == rows.RESUMED]
+    assert not list((store.home / "work").glob("train/*"))

@@ -1,0 +1,250 @@
+"""Stores of nodes that share no disk: what one made another finds, by a folder and by S3."""
+
+import pytest
+
+from ebflow.errors import BadInput
+from pipelines import store
+from pipelines.store import storage
+
+from .buckets import KEYS
+
+
+@pytest.fixture(params=["folder", "s3"])
+def url(request, tmp_path, monkeypatch):
+    """The URL of an empty storage."""
+    if request.param == "folder":
+        return f"file://{tmp_path}/shared"
+    bucket = request.getfixturevalue("bucket")
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    return bucket.url
+
+
+@pytest.fixture
+def node(url, home, tmp_path, monkeypatch):
+    """Turns this process into one on another node, by its name, and returns that one's store."""
+    monkeypatch.setenv("EBFLOW_STORAGE", url)
+
+    def go(name):
+        monkeypatch.setenv("EBFLOW_HOME", str(tmp_path / name / "store"))
+        return store.home()
+
+    return go
+
+
+def folder(home, **texts):
+    """Returns a new folder with files and their texts, one of them further below."""
+    made = home / "draft"
+    (made / "inner").mkdir(parents=True)
+    for name, text in texts.items():
+        (made / name).write_text(text)
+    (made / "inner" / "deep.txt").write_text("deep")
+    return made
+
+
+@pytest.fixture
+def made(node):
+    return store.commit("stage", "key", folder(node("one"), a="a", b="bb"), run_id="run")
+
+
+def test_what_a_node_made_another_finds(node, made):
+    home = node("two")
+    assert store.record("stage", "key") == made
+    assert not home.exists()
+    path = store.present(store.artefact("stage", "key"))
+    assert path.is_relative_to(home) and store.digest(path) == made.digest
+    assert (path / "inner" / "deep.txt").read_text() == "deep"
+
+
+def test_a_file_in_an_artefact_brings_the_whole(node, made):
+    node("two")
+    path = store.present(store.artefact("stage", "key") / "a")
+    assert path.read_text() == "a" and (path.parent / "b").read_text() == "bb"
+
+
+def test_what_is_there_is_not_copied_again(node, made):
+    node("two")
+    path = store.present(store.artefact("stage", "key"))
+    before = path.stat().st_ino
+    assert store.present(path).stat().st_ino == before
+
+
+def test_what_is_made_again_replaces_the_copies(node, made):
+    node("two")
+    store.present(store.artefact("stage", "key"))
+    again = store.commit("stage", "key", folder(node("one"), c="c"), run_id="later")
+    node("two")
+    assert store.record("stage", "key") == again
+    path = store.present(store.artefact("stage", "key"))
+    assert sorted(p.name for p in path.iterdir()) == ["c", "inner"]
+
+
+@pytest.mark.parametrize("change", ["gone", "shorter", "all gone"])
+def test_an_artefact_that_lost_files_has_no_record(change, node, made):
+    match change:
+        case "gone":
+            storage.remove("artefacts/stage/key/a")
+        case "shorter":
+            storage.write("artefacts/stage/key/b", b"b")
+        case _:
+            storage.remove("artefacts/stage/key")
+    assert store.record("stage", "key") is None
+
+
+def test_changed_bytes_are_one_line_and_made_again(node, made):
+    storage.write("artefacts/stage/key/b", b"BB")
+    home = node("two")
+    with pytest.raises(BadInput, match="artefacts/stage/key: found files that are missing or"):
+        store.present(store.artefact("stage", "key"))
+    assert store.record("stage", "key") is None
+    assert list((home / "artefacts" / "stage").iterdir()) == []
+
+
+def test_an_artefact_is_recorded_after_it_is_there(node, made, monkeypatch):
+    """Whoever is killed on the way leaves no record of what is not whole."""
+
+    def full(path, name):
+        raise OSError("no more")
+
+    monkeypatch.setattr(storage, "put", full)
+    with pytest.raises(OSError, match="no more"):
+        store.commit("stage", "key", folder(node("one"), c="c"), run_id="later")
+    monkeypatch.undo()
+    assert store.record("stage", "key") is None
+
+
+def test_work_goes_on_elsewhere(node):
+    home = node("one")
+    work = store.work("train", "key")
+    (work / "step-1").mkdir(parents=True)
+    (work / "step-1" / "state").write_text("1")
+    (work / "rows").write_text("row")
+    store.keep(work / "rows")
+    store.mirror(work, work / "step-1")
+    away = node("two")
+    store.regain(store.work("train", "key"))
+    found = {p.relative_to(away) for p in away.rglob("*") if p.is_file()}
+    assert found == {p.relative_to(home) for p in home.rglob("*") if p.is_file()}
+
+
+def test_a_mirror_follows(node):
+    """What is gone goes; what was written anew, though as long, replaces what was there."""
+    node("one")
+    work = store.work("train", "key")
+    for step in (1, 2):
+        (work / f"step-{step}").mkdir(parents=True)
+        (work / f"step-{step}" / "state").write_text(str(step))
+        store.mirror(work, work / f"step-{step}")
+    (work / "step-1" / "state").unlink()
+    (work / "step-1").rmdir()
+    (work / "step-2" / "state").write_text("3")
+    store.mirror(work, work / "step-2")
+    node("two")
+    store.regain(store.work("train", "key"))
+    states = list(store.work("train", "key").glob("*/state"))
+    assert [path.parent.name for path in states] == ["step-2"]
+    assert states[0].read_text() == "3"
+
+
+def test_what_is_regained_replaces_what_is_here(node):
+    node("one")
+    work = store.work("train", "key")
+    work.mkdir(parents=True)
+    (work / "state").write_text("new")
+    store.keep(work)
+    node("two")
+    mine = store.work("train", "key")
+    mine.mkdir(parents=True)
+    (mine / "state").write_text("old")
+    (mine / "more").write_text("old")
+    store.regain(mine)
+    assert [path.name for path in mine.iterdir()] == ["state"]
+    assert (mine / "state").read_text() == "new"
+
+
+def test_what_the_storage_has_not_stays(node):
+    node("one")
+    work = store.work("train", "key")
+    work.mkdir(parents=True)
+    store.regain(work)
+    assert work.exists()
+
+
+def test_what_is_forgotten_is_gone_everywhere(node):
+    node("one")
+    work = store.work("train", "key")
+    work.mkdir(parents=True)
+    (work / "state").write_text("1")
+    store.keep(work)
+    store.forget(work)
+    assert not work.exists() and storage.size("work/train/key") == 0
+    store.forget(work)
+
+
+def test_nodes_know_their_store(node, monkeypatch, tmp_path):
+    node("one").mkdir(parents=True)
+    identity = store.identity()
+    node("two")
+    store.expect(identity)
+    assert not store.home().exists()
+    with pytest.raises(BadInput, match="EBFLOW_STORAGE: found another store at .* on node"):
+        store.expect("0" * 32)
+    monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/elsewhere")
+    with pytest.raises(BadInput, match="EBFLOW_STORAGE: found no store at .*elsewhere on node"):
+        store.expect(identity)
+
+
+def test_a_storage_that_answers_is_left_alone(node, tmp_path):
+    node("one")
+    storage.check()
+    assert storage.names("") == [] and not (tmp_path / "shared").exists()
+
+
+WRONG = {
+    "nonsense": ("nonsense", r"found nonsense \(.*\), expected s3://BUCKET/FOLDER"),
+    "another protocol": ("ftp://host/folder", r"found ftp://host/folder \(.*\), expected s3:"),
+    "a password": ("s3://me:mine@bucket/folder", "found a password, .* AWS_SECRET_ACCESS_KEY"),
+    "nothing there": (
+        "s3://bucket/folder?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1",
+        r"found s3://bucket/folder \(.*\), expected s3:",
+    ),
+}
+
+
+@pytest.mark.parametrize(("url", "line"), WRONG.values(), ids=WRONG)
+def test_a_wrong_storage_is_one_line(url, line, ebflow, home, monkeypatch):
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("EBFLOW_STORAGE", url)
+    told = ebflow("run", "density")
+    assert told.code == 2 and len(told.err) == 1
+    with pytest.raises(BadInput, match=line) as found:
+        storage.check()
+    assert told.err == [f"ebflow: {found.value}"]
+    assert "mine@" not in told.err[0] and not home.exists()
+
+
+def test_a_missing_bucket_is_one_line(bucket, monkeypatch):
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("EBFLOW_STORAGE", bucket.url.replace("ebflow-tests", "nowhere"))
+    with pytest.raises(BadInput, match="found no bucket nowhere, expected one that was made"):
+        storage.check()
+
+
+def test_a_file_as_storage_is_one_line(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/file")
+    with pytest.raises(BadInput, match="EBFLOW_STORAGE: found the file "):
+        storage.check()
+
+
+def test_nodes_with_stores_of_their_own_need_a_server(ebflow, home, monkeypatch, tmp_path):
+    monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/shared")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    told = ebflow("run", "density")
+    assert told.code == 2
+    assert told.err == [
+        "ebflow: MLFLOW_TRACKING_URI: found none beside EBFLOW_STORAGE on a cluster, expected an "
+        "MLflow server that all nodes reach"
+    ]
