@@ -103,13 +103,14 @@ def test_changed_bytes_are_one_line_and_made_again(node, made):
 def test_an_artefact_is_recorded_after_it_is_there(node, made, monkeypatch):
     """Whoever is killed on the way leaves no record of what is not whole."""
 
-    def full(path, name):
+    def half(path, name):
+        storage.write(f"{name}/a", b"c")
         raise OSError("no more")
 
-    monkeypatch.setattr(storage, "put", full)
-    with pytest.raises(OSError, match="no more"):
-        store.commit("stage", "key", folder(node("one"), c="c"), run_id="later")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "put", half)
+        with pytest.raises(OSError, match="no more"):
+            store.commit("stage", "key", folder(node("one"), a="c", b="dd"), run_id="later")
     assert store.record("stage", "key") is None
 
 
