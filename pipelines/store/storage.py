@@ -21,7 +21,7 @@ __all__ = [
 
 import os
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -135,10 +135,13 @@ def size(name: str) -> int:
 
 
 def names(name: str) -> list[str]:
-    """Returns the names directly below a name, without what is above them."""
+    """Returns the names directly below a name, without what is above them.
+
+    Cost: lists all that is below.
+    """
     files, place = _at(name)
-    found = files.get_file_info(FileSelector(place, allow_not_found=True))
-    return sorted(inner.base_name for inner in found)
+    found = files.get_file_info(FileSelector(place, allow_not_found=True, recursive=True))
+    return sorted({PurePosixPath(inner.path).relative_to(place).parts[0] for inner in found})
 
 
 def remove(name: str) -> None:

@@ -1,4 +1,4 @@
-"""A server of S3's protocol on loopback, with its objects in memory."""
+"""Servers of the protocols of S3 and Google's storage on loopback, with objects in memory."""
 
 import contextlib
 import os
@@ -20,23 +20,35 @@ KEYS = {
 BUCKET = "ebflow-tests"
 
 
-class Buckets:
-    """The server, with one bucket; forgets all when it is killed."""
+THREADED = """
+import http.server
+import runpy
+http.server.HTTPServer = http.server.ThreadingHTTPServer
+runpy.run_module("gcp_storage_emulator", run_name="__main__", alter_sys=True)
+"""
+"""Serves connections side by side: pyarrow keeps several, and one would wait for another's end."""
 
-    def __init__(self):
-        self.port, self.process = free_port(), None
-        query = f"endpoint_override=127.0.0.1:{self.port}&scheme=http&region=us-east-1"
-        self.url = f"s3://{BUCKET}/runs?{query}"
+
+class Server:
+    """A process that serves a bucket.
+
+    Arguments:
+        words: Python's options, and the server's.
+        ready: A path that it answers once it is up.
+    """
+
+    def __init__(self, *words, ready):
+        self.port = free_port()
+        self.command = [sys.executable, *words, f"--port={self.port}"]
+        self.address, self.ready = f"127.0.0.1:{self.port}", ready
 
     def __enter__(self):
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(command, start_new_session=True, **quiet)
+        self.process = subprocess.Popen(self.command, start_new_session=True, **quiet)
         deadline = time.monotonic() + 200
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/moto-api/").close()
-                self.files.create_dir(BUCKET)
+                self.get(self.ready)
                 return self
             time.sleep(0.2)
         raise TimeoutError("the server did not come up")
@@ -45,13 +57,44 @@ class Buckets:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
+    def get(self, path):
+        urllib.request.urlopen(f"http://{self.address}{path}").close()
+
+
+class GoogleBuckets(Server):
+    """A server of Google's protocol, with one bucket."""
+
+    def __init__(self):
+        options = ("start", "--host=127.0.0.1", "--in-memory", f"--default-bucket={BUCKET}")
+        super().__init__("-c", THREADED, *options, ready="/")
+        query = f"endpoint_override={self.address}&scheme=http&retry_limit_seconds=20"
+        self.url = f"gs://anonymous@{BUCKET}/runs?{query}"
+
+    def clear(self):
+        """Forgets all."""
+        self.get("/wipe?keep-buckets=true")
+
+
+class Buckets(Server):
+    """A server of S3's protocol, with one bucket."""
+
+    def __init__(self):
+        super().__init__("-m", "moto.server", "--host=127.0.0.1", ready="/moto-api/")
+        query = f"endpoint_override={self.address}&scheme=http&region=us-east-1"
+        self.url = f"s3://{BUCKET}/runs?{query}"
+
+    def __enter__(self):
+        super().__enter__()
+        self.files.create_dir(BUCKET)
+        return self
+
     @property
     def files(self):
         """The server's file system, beside the product's own."""
         return S3FileSystem(
             access_key="me",
             secret_key="mine",
-            endpoint_override=f"127.0.0.1:{self.port}",
+            endpoint_override=self.address,
             scheme="http",
             region="us-east-1",
             allow_bucket_creation=True,

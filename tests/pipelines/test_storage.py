@@ -1,4 +1,4 @@
-"""Stores of nodes that share no disk: what one made another finds, by a folder and by S3."""
+"""Stores of nodes that share no disk: what one made another finds, by a folder and by buckets."""
 
 import pytest
 
@@ -6,14 +6,24 @@ from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.store import storage
 
-from .buckets import KEYS
+from .buckets import KEYS, GoogleBuckets
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(scope="module")
+def google():
+    with GoogleBuckets() as made:
+        yield made
+
+
+@pytest.fixture(params=["folder", "s3", "gs"])
 def url(request, tmp_path, monkeypatch):
     """The URL of an empty storage."""
     if request.param == "folder":
         return f"file://{tmp_path}/shared"
+    if request.param == "gs":
+        google = request.getfixturevalue("google")
+        google.clear()
+        return google.url
     bucket = request.getfixturevalue("bucket")
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
@@ -204,6 +214,11 @@ def test_a_storage_that_answers_is_left_alone(node, tmp_path):
 WRONG = {
     "nonsense": ("nonsense", r"found nonsense \(.*\), expected s3://BUCKET/FOLDER"),
     "another protocol": ("ftp://host/folder", r"found ftp://host/folder \(.*\), expected s3:"),
+    "Google's, nothing there": (
+        "gs://anonymous@bucket/folder?endpoint_override=127.0.0.1:9&scheme=http"
+        "&retry_limit_seconds=1",
+        r"found gs://bucket/folder \(.*\), expected s3:",
+    ),
     "a password": ("s3://me:mine@bucket/folder", "found a password, .* AWS_SECRET_ACCESS_KEY"),
     "nothing there": (
         "s3://bucket/folder?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1",
