@@ -220,7 +220,9 @@ def test_a_node_that_misses_the_store_is_told_before_training(cluster, tmp_path)
     assert not (store.home / "work" / "train").exists()
 
 
-def test_nodes_that_share_no_disk_share_a_bucket(cluster, alone, bucket, server, tmp_path):
+def test_nodes_that_share_a_bucket_alone_give_these_numbers(
+    cluster, alone, bucket, server, tmp_path
+):
     """Either worker has a store of its own, and the driver's is a third."""
     folder = tmp_path / "here"
     folder.mkdir()
