@@ -33,12 +33,12 @@ class Connection:
 
     Attributes:
         folder: Of an embedded Ray's sockets and logs, short as sockets' paths must be.
-        home: The node whose store is this process's, where nodes have stores of their own.
+        node: The one whose store is this process's, where nodes have stores of their own.
         desk: What writes there for others (``desk.py``); it ends with this.
     """
 
     folder: Path | None = None
-    home: str | None = None
+    node: str | None = None
     desk: Any = None
 
 
@@ -58,6 +58,8 @@ def start(workers: int) -> Connection:
         _probe(store.identity())
         return _at_home() if storage.used() else Connection()
     _sweep()
+    # Ray gives workers folders of their own.
+    os.environ["EBFLOW_HOME"] = str(store.home())
     folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp")
     ray.init(
         address="local",
@@ -74,7 +76,7 @@ def _at_home() -> Connection:
     import ray
 
     node = ray.get_runtime_context().get_node_id()
-    return Connection(home=node, desk=open_desk(node))
+    return Connection(node=node, desk=open_desk(node))
 
 
 def stop(running: Sequence[Any], connection: Connection) -> None:

@@ -158,7 +158,13 @@ def reference(
 
 @task(
     executor="ray",
-    hash_includes=[source_digest("pipelines.stages.classify", "pipelines.alignment.fitting")],
+    hash_includes=[
+        source_digest(
+            "pipelines.stages.classify",
+            "pipelines.alignment.fitting",
+            "pipelines.alignment.keeping",
+        )
+    ],
     config_args=TITLED,
 )
 def classify(

@@ -25,7 +25,7 @@ RESOLVED = ("config", "config_file", "dry_run", "output")
 SENT = ("EBFLOW_DATA", "EBFLOW_HOME", storage.VARIABLE, "MLFLOW_TRACKING_URI")
 """What is set of these here holds there; else what the nodes have set."""
 
-STORE = '"${EBFLOW_HOME:?found no value on the cluster, expected a folder that all nodes share}"'
+STORE = '"${EBFLOW_HOME:?found no value on the cluster, expected a folder on every node}"'
 """The store of the nodes, as a word of their shell."""
 
 

@@ -67,7 +67,7 @@ def check(run: Run) -> Any:  # noqa: ANN401
     _check_output(run.output)
     _check_folder("EBFLOW_HOME", store.home())
     if storage.used():
-        storage.check()
+        storage.check(store.home(), run.output)
         _check_tracking()
     return run.pipeline.check(run.config)
 
@@ -113,7 +113,8 @@ def plan(run: Run, inputs: object) -> dict[str, str]:
     """Returns for each stage whether it would run or is cached; writes nothing of its own."""
     found: Mapping[str, engine.Fate] = {}
     if (store.home() / "redun.db").exists() and not run.force:
-        found = engine.plan(run.pipeline.graph(run.config, inputs))
+        with storage.reaching():
+            found = engine.plan(run.pipeline.graph(run.config, inputs))
     missing = engine.Fate(ran=1)
     return {
         stage: "run" if found.get(stage, missing).ran else "cached"
@@ -151,7 +152,9 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
 def _stored(run: Run) -> str:
     """Copies the results to the storage; returns their place there."""
     name = f"runs/{run.pipeline.name}/{run.name}"
-    storage.put(run.output, name)
+    with store.lock(f"results-{run.pipeline.name}-{run.name}"), storage.reaching():
+        storage.remove(name)
+        storage.put(run.output, name)
     return storage.place(name)
 
 

@@ -200,9 +200,12 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
                 wrap=_wrap(config.cluster),
             )
             reporter = _resumed(trainer, work)
-            return {"began": time.time(), **_run(reporter, watchdog)}
+            ended = {"began": time.time(), **_run(reporter, watchdog)}
     except (BadInput, NonFinite) as error:
         return {"error": error}
+    if context.get_local_rank() == 0:
+        store.release(work / CHECKPOINTS)
+    return ended
 
 
 def _device(config: ClusterConfig) -> torch.device:
@@ -232,7 +235,7 @@ def _resumed(trainer: Trainer, work: Path) -> "Reporter":
     """Lets a trainer go on from the newest sound checkpoint, which rank 0 names for all."""
     checkpoints = Checkpoints(work / CHECKPOINTS)
     if ray.train.get_context().get_local_rank() == 0:
-        store.regain(checkpoints.folder)
+        store.restore(checkpoints.folder)
     trainer.wait()
     found, note = checkpoints.newest() if trainer.shard[0] == 0 else (None, "")
     step = int(trainer.agreed(-1 if found is None else found))
@@ -299,8 +302,6 @@ class Reporter:
         trainer = self.trainer
         with trainer.clock("report"):
             self.save()
-        if self.rank == 0:
-            store.release(self.checkpoints.folder)
         return {
             "verdict": trainer.verdict,
             "steps": trainer.step,

@@ -98,6 +98,7 @@ SEARCH = (
     "pipelines.weights",
     "pipelines.alignment.fitting",
     "pipelines.alignment.held",
+    "pipelines.alignment.keeping",
     "pipelines.alignment.references",
     "pipelines.alignment.trial",
 )

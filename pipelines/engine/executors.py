@@ -236,11 +236,11 @@ class RayExecutor(StageExecutor):
 
     def _place(self, stage: str) -> dict[str, Any]:
         """Returns where a stage must run: one that spawns workers, at the store of the driver."""
-        if self.connection.home is None or stage not in SPAWNING:
+        if self.connection.node is None or stage not in SPAWNING:
             return {}
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        here = NodeAffinitySchedulingStrategy(self.connection.home, soft=False)
+        here = NodeAffinitySchedulingStrategy(self.connection.node, soft=False)
         return {"scheduling_strategy": here}
 
     def _connect(self) -> None:

@@ -77,7 +77,11 @@ class Artefact(Value):
 
     @property
     def path(self) -> Path:
-        """The folder, copied to this machine's store if need be."""
+        """The folder; with a storage it is copied to this machine's store if need be.
+
+        Raises:
+            BadInput: If the storage has not what was stored.
+        """
         return store.present(store.artefact(self.stage, self.key))
 
     @property

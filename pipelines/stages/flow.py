@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ebflow.alignment.rows import smoothed
+from ebflow.checkpoint import check
 from ebflow.data.loader import Dataset
 from ebflow.train import Trainer
 from pipelines import store
@@ -48,6 +49,7 @@ def flow(config: FlowConfig, data: Path, *, output: Path, work: Path, run: Stage
             trainer.resume(str(work / LAST))
         run.log_rows(_rows(trainer, work))
     shutil.copytree(work / BEST, output / "checkpoint")
+    check(output / "checkpoint")
     run.set_tags({"ebflow.verdict": trainer.verdict})
 
 
@@ -57,9 +59,9 @@ def _rows(trainer: Trainer, work: Path) -> Iterator[Row]:
     for event in trainer.run():
         if event.best:
             trainer.save(str(work / BEST))
+            store.keep(work / BEST)
         if time.monotonic() - saved > SAVE_S:
             trainer.save(str(work / LAST))
-            for name in (BEST, LAST):
-                store.keep(work / name)
+            store.keep(work / LAST)
             saved = time.monotonic()
         yield {"step": event.step, "time": time.time(), "metrics": event.metrics}

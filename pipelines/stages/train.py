@@ -3,7 +3,6 @@
 __all__ = ["train"]
 
 import json
-import os
 import shutil
 import time
 from pathlib import Path
@@ -30,8 +29,7 @@ def train(
     """
     run.log_params(config.model_dump())
     run.log_input(Manifest.load(data), "training")
-    if not (work / rows.FILE).exists():
-        store.regain(work / rows.FILE)
+    store.regain(work / rows.FILE)
     began = time.time()
     with run.watching(), Follower(work / rows.FILE, run):
         result = fit(config, data, front / CHAIN, work)
@@ -40,7 +38,7 @@ def train(
     told = result.return_value
     if "error" in told:
         raise told["error"]
-    store.regain(work / CHECKPOINTS)
+    store.restore(work / CHECKPOINTS)
     _keep(Checkpoints(work / CHECKPOINTS), told, output)
     run.log_artifacts(output / "checkpoint", "checkpoint")
     shutil.copy(work / rows.FILE, output)
@@ -51,13 +49,9 @@ def train(
 
 
 def _keep(checkpoints: Checkpoints, told: dict[str, Any], output: Path) -> None:
-    """Keeps the best checkpoint and the last, by further names of their files.
-
-    Raises:
-        BadInput: If one has been damaged since.
-    """
+    """Copies the best checkpoint and the last; raises BadInput if one has been damaged since."""
     for name, step in (("checkpoint", told["best_step"]), ("last", told["steps"])):
-        shutil.copytree(checkpoints.path(step), output / name, copy_function=os.link)
+        shutil.copytree(checkpoints.path(step), output / name)
         check(output / name)
 
 

@@ -1,6 +1,7 @@
 """Where pipelines keep what they made: one folder of artefacts a finished stage.
 
-``EBFLOW_HOME`` (default ``runs/.store`` under the current folder), which all nodes share, holds
+``EBFLOW_HOME`` (default ``runs/.store`` under the current folder), on a disk that all nodes share
+unless there is a storage, holds
 
 * ``artefacts/STAGE/KEY/``: what a stage wrote, renamed into place once it is whole;
 * ``artefacts/STAGE/KEY.json``: the SHA-256 of that folder, and its MLflow run;
@@ -8,8 +9,8 @@
 * ``locks/``: who works on which key; freed by the operating system when a process dies;
 * ``redun.db``, ``mlflow.db``, ``mlartifacts/``, ``logs/``.
 
-With a storage (``storage.py``) each node has a store of its own. Finished artefacts and what
-trainings go on from lie on the storage under the same names; a node copies what it needs. Locks
+With a storage (``storage.py``) each node has a store of its own, at the same path. Finished
+artefacts and what trainings go on from lie on the storage too; a node copies what it needs. Locks
 hold on a node: the driver's keeps equal pipelines apart.
 """
 
@@ -31,10 +32,11 @@ __all__ = [
     "record",
     "regain",
     "release",
+    "restore",
     "work",
 ]
 
-from pipelines.store.copies import forget, keep, mirror, regain, release
+from pipelines.store.copies import forget, keep, mirror, regain, release, restore
 from pipelines.store.identities import expect, identity
 from pipelines.store.locks import alone, lock
 from pipelines.store.places import artefact, home, place, work

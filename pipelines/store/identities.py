@@ -22,8 +22,8 @@ def identity() -> str:
     """
     with lock("id"):
         if (content := read("id")) is None:
-            content = uuid.uuid4().hex.encode()
-            write("id", content)
+            write("id", uuid.uuid4().hex.encode())
+            content = read("id") or b""
     found = content.decode(errors="replace")
     if not re.fullmatch("[0-9a-f]{32}", found):
         raise BadInput(
@@ -41,8 +41,10 @@ def expect(identity: str) -> None:
         BadInput: If it does not, naming the machine.
     """
     seen = _seen(identity)
+    variable = storage.VARIABLE if storage.used() else "EBFLOW_HOME"
+    if not seen and not _writable():
+        seen, variable = f"{home()}, where one may not write,", "EBFLOW_HOME"
     if seen:
-        variable = storage.VARIABLE if storage.used() else "EBFLOW_HOME"
         raise BadInput(
             f"{variable}: found {seen} on node {socket.gethostname()}, expected the one that the "
             "other nodes share"
@@ -50,14 +52,17 @@ def expect(identity: str) -> None:
 
 
 def _seen(identity: str) -> str:
-    """Returns what is wrong with what this process sees, empty if nothing is."""
+    """Returns what this process sees instead of the store of that id; empty if it sees that."""
     try:
         found = read("id")
-    except (OSError, BadInput) as error:
-        return f"no store ({error})"
+    except OSError as error:
+        return f"no store at {place(home())} ({error})"
     if found is None:
         return f"no store at {place(home())}"
-    if found.decode(errors="replace") != identity:
-        return f"another store at {place(home())}"
+    seen = found.decode(errors="replace")
+    return "" if seen == identity else f"another store at {place(home())}"
+
+
+def _writable() -> bool:
     near = next(path for path in (home(), *home().parents) if path.exists())
-    return "" if os.access(near, os.W_OK | os.X_OK) else f"{near}, where one may not write,"
+    return os.access(near, os.W_OK | os.X_OK)

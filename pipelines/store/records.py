@@ -60,7 +60,7 @@ def record(stage: str, key: str) -> Record | None:
     if found is None:
         return None
     if storage.used():
-        return found if storage.size(name(final)) == found.size else None
+        return found if storage.size(_copy_of(final, found)) == found.size else None
     try:
         return found if digest(final) == found.digest else None
     except FileNotFoundError:
@@ -83,6 +83,11 @@ def _beside(final: Path) -> Path:
     return final.with_suffix(".json")
 
 
+def _copy_of(final: Path, found: Record) -> str:
+    """Returns the name of an artefact's content on the storage, where each has its own."""
+    return f"{name(final)}/{found.digest}"
+
+
 def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Record:
     """Moves a finished folder to its place and records it; what was there before goes.
 
@@ -90,19 +95,20 @@ def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Record:
     before the record is.
 
     Raises:
-        OSError: If disk or storage do not take it; there is no record then.
+        OSError: If disk or storage do not take it; there is no new record then.
     """
     final = artefact(stage, key)
     made = _moved(folder, final, run_id)
     if storage.used():
-        storage.remove(name(_beside(final)))
-        storage.put(final, name(final))
+        storage.put(final, _copy_of(final, made))
         storage.put(_beside(final), name(_beside(final)))
+        storage.remove_others(name(final), made.digest)
     return made
 
 
 def _moved(folder: Path, final: Path, run_id: str) -> Record:
     final.parent.mkdir(parents=True, exist_ok=True)
+    _beside(final).unlink(missing_ok=True)
     shutil.rmtree(final, ignore_errors=True)
     move(folder, final)
     made = Record(digest(final), size(final), run_id)
@@ -138,17 +144,22 @@ def _copy(final: Path) -> None:
     wanted, here = _record(final), None
     if _beside(final).exists():
         here = _parsed(_beside(final).read_bytes())
-    if wanted is not None and here == wanted and final.is_dir():
-        return
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".copy-", dir=final.parent) as folder:
-        draft = Path(folder) / final.name
-        if storage.size(name(final)):
-            storage.fetch(name(final), draft)
-        if wanted is None or not draft.is_dir() or digest(draft) != wanted.digest:
-            storage.remove(name(_beside(final)))
-            raise BadInput(
-                f"{place(final)}: found files that are missing or changed, expected what was "
-                "stored; the same command makes it again"
-            )
+    if wanted is None or here != wanted:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".copy-", dir=final.parent) as folder:
+            _fetch(final, wanted, Path(folder) / final.name)
+
+
+def _fetch(final: Path, wanted: Record | None, draft: Path) -> None:
+    if wanted is not None and storage.size(_copy_of(final, wanted)):
+        storage.fetch(_copy_of(final, wanted), draft)
+    if wanted is not None and draft.is_dir() and digest(draft) == wanted.digest:
         _moved(draft, final, wanted.run_id)
+        return
+    if _record(final) != wanted:
+        raise OSError(f"{place(final)}: was made again while it was copied")
+    storage.remove(name(_beside(final)))
+    raise BadInput(
+        f"{place(final)}: found files that are missing or changed, expected what was stored; the "
+        "same command makes it again"
+    )

@@ -11,8 +11,10 @@ __all__ = [
     "names",
     "place",
     "put",
+    "reaching",
     "read",
     "remove",
+    "remove_others",
     "size",
     "url",
     "used",
@@ -20,15 +22,17 @@ __all__ = [
 ]
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
 import pyarrow as pa
-from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
 
 from ebflow.errors import BadInput
 from ebflow.urls import without_password
+from pipelines.faults import StageFailed
 
 VARIABLE = "EBFLOW_STORAGE"
 EXPECTED = "expected s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or file:///FOLDER"
@@ -43,13 +47,14 @@ def url() -> str:
     """Returns its URL.
 
     Raises:
-        BadInput: If there is a password in it.
+        BadInput: If there is a user or a password in it, but Google's ``anonymous``.
     """
     found = os.environ[VARIABLE]
-    if urlsplit(found).password:
+    if "@" in found.replace("gs://anonymous@", "", 1):
         raise BadInput(
-            f"{VARIABLE}: found a password, which Ray's dashboard would show, expected it where "
-            "the cloud's own tools look for it on every node, as AWS_SECRET_ACCESS_KEY"
+            f"{VARIABLE}: found a user in its URL, or a password, which Ray's dashboard would "
+            "show, expected them where the cloud's own tools look for them on every node, as "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     return found
 
@@ -59,26 +64,47 @@ def place(name: str) -> str:
     return f"{without_password(os.environ[VARIABLE]).rstrip('/')}/{name}".rstrip("/")
 
 
-def check() -> None:
+def check(*folders: Path) -> None:
     """Looks whether the storage answers; writes nothing.
 
+    Arguments:
+        folders: What the storage must lie apart from.
+
     Raises:
-        BadInput: If its URL is none, or has a password, or nothing answers there.
+        BadInput: If its URL is none, has a password or lies there, or nothing answers at it.
     """
-    files, root = _opened()
-    bucket = root.partition("/")[0]
     try:
+        files, root = _opened()
+        bucket = "" if isinstance(files, LocalFileSystem) else root.partition("/")[0]
         found = files.get_file_info(bucket or root).type
     except OSError as error:
-        raise BadInput(f"{VARIABLE}: found {place('')} ({_line(error)}), {EXPECTED}") from None
+        line = " ".join(str(error).split())[:300]
+        raise BadInput(f"{VARIABLE}: found {place('')} ({line}), {EXPECTED}") from None
     if bucket and found is FileType.NotFound:
         raise BadInput(f"{VARIABLE}: found no bucket {bucket}, expected one that was made before")
     if found is FileType.File:
         raise BadInput(f"{VARIABLE}: found the file {place('')}, {EXPECTED}")
+    for folder in () if bucket else map(Path.absolute, folders):
+        if _overlap(Path(root), folder):
+            raise BadInput(f"{VARIABLE}: found {place('')}, expected a folder apart from {folder}")
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Turns a storage that cannot be reached into one line."""
+    try:
+        yield
+    except OSError as error:
+        line = " ".join(str(error).split())[:300]
+        raise StageFailed(f"{VARIABLE}: {place('')}: {line}") from error
 
 
 def put(path: Path, name: str) -> None:
-    """Copies a file, or a folder with all below it, over what has that name.
+    """Copies a file, or a folder with all below it, to a name; what is there is overwritten.
 
     Cost: the bytes of all files, once.
 
@@ -86,11 +112,7 @@ def put(path: Path, name: str) -> None:
         OSError: If the storage does not take it.
     """
     files, target = _at(name)
-    if path.is_dir():
-        remove(name)
-        files.create_dir(target)
-    else:
-        files.create_dir(target.rpartition("/")[0])
+    files.create_dir(target if path.is_dir() else target.rpartition("/")[0])
     copy_files(str(path), target, destination_filesystem=files, use_threads=False)
 
 
@@ -126,11 +148,11 @@ def write(name: str, content: bytes) -> None:
 
 def size(name: str) -> int:
     """Returns the bytes of all objects below a name, or of the one that has it; 0 if none is."""
-    files, place = _at(name)
-    found = files.get_file_info(place)
+    files, where = _at(name)
+    found = files.get_file_info(where)
     if found.type is not FileType.Directory:
         return found.size or 0
-    below = files.get_file_info(FileSelector(place, recursive=True))
+    below = files.get_file_info(FileSelector(where, recursive=True))
     return sum(inner.size for inner in below if inner.is_file)
 
 
@@ -139,19 +161,26 @@ def names(name: str) -> list[str]:
 
     Cost: lists all that is below.
     """
-    files, place = _at(name)
-    found = files.get_file_info(FileSelector(place, allow_not_found=True, recursive=True))
-    return sorted({PurePosixPath(inner.path).relative_to(place).parts[0] for inner in found})
+    files, where = _at(name)
+    found = files.get_file_info(FileSelector(where, allow_not_found=True, recursive=True))
+    return sorted({PurePosixPath(inner.path).relative_to(where).parts[0] for inner in found})
 
 
 def remove(name: str) -> None:
     """Removes what has that name, with all below it, if it is there."""
-    files, place = _at(name)
-    found = files.get_file_info(place).type
+    files, where = _at(name)
+    found = files.get_file_info(where).type
     if found is FileType.Directory:
-        files.delete_dir(place)
+        files.delete_dir(where)
     elif found is FileType.File:
-        files.delete_file(place)
+        files.delete_file(where)
+
+
+def remove_others(name: str, kept: str) -> None:
+    """Removes all that is directly below a name but one."""
+    for other in names(name):
+        if other != kept:
+            remove(f"{name}/{other}")
 
 
 def _at(name: str) -> tuple[FileSystem, str]:
@@ -167,10 +196,6 @@ def _opened() -> tuple[FileSystem, str]:
 def _open(found: str) -> tuple[FileSystem, str]:
     try:
         files, root = FileSystem.from_uri(found)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise BadInput(f"{VARIABLE}: found {place('')} ({_line(error)}), {EXPECTED}") from None
+    except pa.ArrowInvalid:
+        raise BadInput(f"{VARIABLE}: found {place('')}, {EXPECTED}") from None
     return files, root.rstrip("/")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

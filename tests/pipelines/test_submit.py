@@ -195,7 +195,7 @@ def test_the_bucket_is_sent_and_its_password_is_not(home, ebflow, monkeypatch):
     assert "'EBFLOW_STORAGE=s3://bucket/runs?region=eu-west-1' " in line
     monkeypatch.setenv("EBFLOW_STORAGE", "s3://me:hunter2@bucket/runs")
     result = ebflow("submit", "density", "--dry-run")
-    assert result.code == 2 and "EBFLOW_STORAGE: found a password" in result.err[0]
+    assert result.code == 2 and "EBFLOW_STORAGE: found a user" in result.err[0]
     assert "hunter2" not in result.text + result.err[0]
 
 

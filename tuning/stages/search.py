@@ -9,14 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ebflow.data.schema import Manifest
-from pipelines import rows
+from pipelines import rows, store
 from pipelines.config import Section
 from pipelines.tracking import StageRun
 from tuning import records
 from tuning.begun import mark
 from tuning.config import SearchConfig
 from tuning.problems import problem
-from tuning.search import TRIALS
+from tuning.search import TRIALS, TUNE
 from tuning.search import search as run_trials
 from tuning.tracked import TrialRuns
 from tuning.usage import Usage
@@ -39,6 +39,8 @@ def search(
     run.log_params({"search": config.model_dump(), "base": base.model_dump()})
     run.log_input(Manifest.load(inputs[0]), "training")
     mark(config, base, work)
+    if not (work / TUNE).exists():
+        store.forget(work / TRIALS)
     with TrialRuns(work / TRIALS, problem(config), run), Usage() as usage:
         found = run_trials(config, base, inputs, work)
     summary = {"seconds": usage.seconds, "cpu_busy": usage.busy}
