@@ -14,8 +14,10 @@ from redun.value import get_type_registry
 
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
+from pipelines.cluster import Connection
 from pipelines.config import EvaluateConfig
 from pipelines.engine import Artefact, Context, Engine, Fate, Retries, Source, plan, run_stage
+from pipelines.engine.executors import RayExecutor
 from pipelines.fanout import diverged, together
 from pipelines.faults import Diverged, StageFailed
 from pipelines.tracking import connect
@@ -279,3 +281,14 @@ def test_artefacts_move_with_their_store(engine, home, monkeypatch, tmp_path):
     home.rename(tmp_path / "moved")
     monkeypatch.setenv("EBFLOW_HOME", str(tmp_path / "moved"))
     assert SimpleNamespace(ran=ran(engine, graph())).ran == set()
+
+
+def test_who_waits_for_workers_is_where_the_driver_has_its_store():
+    """On a cluster whose nodes share no disk, the driver reads the rows of a training there."""
+    executor = RayExecutor("ray", None)
+    assert executor._place("train") == {}
+    executor.connection = Connection(node="a" * 56)
+    assert executor._place("evaluate") == {}
+    for stage in ("train", "search"):
+        strategy = executor._place(stage)["scheduling_strategy"]
+        assert (strategy.node_id, strategy.soft) == ("a" * 56, False)
