@@ -121,7 +121,7 @@ def test_a_dry_run_shows_the_command_and_sends_nothing(afar, ebflow):
     line = last_line(result)
     assert "pipelines.cli run density --config submitted.yaml" in line
     assert " --force " in line and "--dry-run" not in line
-    assert line.endswith('share}"/runs/density/a-b')
+    assert line.endswith('node}"/runs/density/a-b')
     assert DensityConfig.model_validate(yaml.safe_load("\n".join(result.out[1:-1])))
 
 
