@@ -8,6 +8,7 @@ not found runs as a Ray task; Ray starts at the first of them, so a fully cached
 
 __all__ = [
     "NAMESPACE",
+    "RACES",
     "TITLED",
     "Artefact",
     "Context",
@@ -34,6 +35,7 @@ from redun import Scheduler
 from redun.backends.db import Job as JobRow
 from redun.config import Config
 from redun.executors.base import Executor
+from sqlalchemy.exc import IntegrityError
 
 from ebflow.errors import BadInput
 from pipelines import store
@@ -44,6 +46,10 @@ from pipelines.engine.values import Artefact, Source
 from pipelines.faults import StageFailed, failure
 
 NAMESPACE = "ebflow"
+
+RACES = 3
+"""How often a graph is evaluated anew because two processes recorded the same call at once, which
+redun does not foresee; what is finished is found."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +133,24 @@ class Engine:
             BadInput: As a stage raised it.
             StageFailed: If a stage failed; its cause holds the whole story.
         """
+        for _ in range(RACES):
+            try:
+                return self._evaluate(graph)
+            except IntegrityError:
+                log.warning("another process recorded the same call", exc_info=True)
+        try:
+            return self._evaluate(graph)
+        except IntegrityError as error:
+            raise failure(error) from error
+
+    def _evaluate(self, graph: Any) -> Outcome:  # noqa: ANN401
         executors = StageExecutor("driver", self), RayExecutor("ray", self)
         scheduler, execution = _scheduler(*executors), str(uuid.uuid4())
         try:
             value = scheduler.run(graph, cache=not self.force, execution_id=execution)
         except SystemExit as stop:
             raise KeyboardInterrupt from stop
-        except (BadInput, StageFailed):
+        except (BadInput, IntegrityError, StageFailed):
             raise
         except Exception as error:
             log.exception("the pipeline failed")

@@ -9,14 +9,26 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from redun import task
+from redun.backends.db import RedunBackendDb
 from redun.scheduler import JobInfo, catch, catch_all
 from redun.value import get_type_registry
+from sqlalchemy.exc import IntegrityError
 
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
 from pipelines.cluster import Connection
 from pipelines.config import EvaluateConfig
-from pipelines.engine import Artefact, Context, Engine, Fate, Retries, Source, plan, run_stage
+from pipelines.engine import (
+    RACES,
+    Artefact,
+    Context,
+    Engine,
+    Fate,
+    Retries,
+    Source,
+    plan,
+    run_stage,
+)
 from pipelines.engine.executors import RayExecutor
 from pipelines.fanout import diverged, together
 from pipelines.faults import Diverged, StageFailed
@@ -292,3 +304,25 @@ def test_who_waits_for_workers_is_where_the_driver_has_its_store():
     for stage in ("train", "search"):
         strategy = executor._place(stage)["scheduling_strategy"]
         assert (strategy.node_id, strategy.soft) == ("a" * 56, False)
+
+
+@pytest.mark.parametrize("times", [1, RACES, RACES + 1])
+def test_two_processes_may_record_the_same_call_at_once(times, engine, monkeypatch):
+    """redun looks first and writes then: the second of two is told that the row is there."""
+    CALLS.clear()
+    record, told = RedunBackendDb.record_call_node, []
+
+    def raced(*words, **more):
+        if len(told) < times:
+            told.append(words)
+            raise IntegrityError("INSERT", {}, ValueError("UNIQUE constraint failed"))
+        return record(*words, **more)
+
+    monkeypatch.setattr(RedunBackendDb, "record_call_node", raced)
+    if times > RACES:
+        with pytest.raises(StageFailed, match="UNIQUE constraint failed"):
+            engine().run(graph())
+        return
+    outcome = engine().run(graph())
+    assert (outcome.value[1].path / "value.txt").read_text() == "6"
+    assert len(told) == times and CALLS.count("write") == 1
