@@ -49,7 +49,7 @@ NAMESPACE = "ebflow"
 
 RACES = 3
 """How often a graph is evaluated anew because two processes recorded the same call at once, which
-redun does not foresee; what is finished is found."""
+redun does not foresee. What is finished is found, unless it is forced; the rest goes on."""
 
 
 @dataclass(frozen=True)
