@@ -61,7 +61,7 @@ class Anchor:
         self.exact = [layer for layer in layers if layer not in self.lazy]
         self.interval, self.tolerance, self.check_every = interval, tolerance, check_every
         self.probes, self.seed = probes, seed
-        self.refreshes, self.age, self.drift = 0, 0, 0.0
+        self.refreshes, self.age, self.drift, self.step = 0, 0, 0.0, -1
         self.offset = torch.zeros(())
         self.kept: list[dict[str, Tensor]] = []
         self._solvers: list[Callable[[Tensor], Tensor]] = []
@@ -71,11 +71,14 @@ class Anchor:
         """The weights in effect of the lazily modelled log-determinants."""
         return [layer.effective_weight() for layer in self.lazy]
 
-    def step(self) -> None:
-        """Refreshes if the rule asks for it; called once before every training step."""
+    @torch.compiler.disable
+    def follow(self, step: int) -> None:
+        """Refreshes if the rule asks for it at a training step, however often it is told of it."""
+        if step == self.step:
+            return
         if not self.refreshes or self.age >= self.interval or self._drifted():
             self.refresh()
-        self.age += 1
+        self.age, self.step = self.age + 1, step
 
     def refresh(self) -> None:
         """Takes log Z and its gradient at the present weights, by exact log-determinants."""
@@ -89,7 +92,13 @@ class Anchor:
         self.refreshes, self.age, self.drift = self.refreshes + 1, 0, 0.0
 
     def log_normalizer(self) -> Tensor:
-        """Returns the model of log Z in nats, a scalar; its gradient is the stale one."""
+        """Returns the model of log Z in nats, a scalar; its gradient is the stale one.
+
+        Raises:
+            RuntimeError: before the first refresh.
+        """
+        if not self.refreshes:
+            raise RuntimeError("anchor: found no refresh before log_normalizer, expected one")
         exact = sum((layer.log_det() for layer in self.exact), start=self.offset)
         return -(exact + self._inner(self.weights))
 

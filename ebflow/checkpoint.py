@@ -1,32 +1,60 @@
-"""Checkpoints: a folder of safetensors and JSON, written whole or not at all, never pickle."""
+"""Checkpoints: a folder of safetensors and JSON, written whole or not at all, never pickle.
 
-__all__ = ["Checkpoint", "check", "load", "read", "seal", "write"]
+``save`` and ``load`` are for flows; a ``Checkpoint`` also holds what a training needs to go on
+exactly, and ``Checkpoints`` are the last two and the best of one training, any of which may be
+found damaged.
+"""
+
+__all__ = [
+    "Checkpoint",
+    "Checkpoints",
+    "check",
+    "load",
+    "read",
+    "rebuild",
+    "save",
+    "seal",
+    "write",
+]
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from . import bases
 from .architectures import ARCHITECTURES
-from .data.preprocessing import build
-from .durable import move
 from .errors import BadInput
+from .files import previous, replaced, sha256
 from .flow import Flow
-from .provenance import code
-from .spec_checks import UNFIT, check_spec
+from .parallel import spread, whole
+from .preprocessing import build
 
-FILES = ("model", "ema", "optimizer")
+if TYPE_CHECKING:
+    from .train import Trainer
+
+PARTS = ("model", "ema", "optimizer")
+
+KEPT = 2
+"""Latest checkpoints that are kept: one to go on from, one in case that is damaged."""
+
+SQUARE = ("dense", "multimodal")
+"""Architectures of D×D matrices."""
+
+UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What is raised where the parts of a checkpoint do not fit each other, or what takes them."""
 
 
 @dataclass(frozen=True)
@@ -35,53 +63,317 @@ class Checkpoint:
 
     Attributes:
         model: The raw weights, preprocessing included.
-        ema: Their exponential moving average.
-        optimizer: The optimiser's and the anchor's tensors.
         state: Step, clocks, flow spec and whatever else training needs, JSON-able.
+        ema: The weights' exponential moving average; empty of a flow alone.
+        optimizer: The optimiser's and the anchor's tensors; empty of a flow alone.
     """
 
     model: dict[str, Tensor]
-    ema: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
     state: dict[str, Any]
+    ema: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: dict[str, Tensor] = field(default_factory=dict)
+
+
+def save(flow: Flow, folder: str | Path) -> None:
+    """Writes a flow into a folder, with the names and types of its columns.
+
+    A checkpoint that was there is replaced: it is found whole, or the new one is.
+
+    Arguments:
+        flow: The flow; one that no architecture made can be loaded ``into`` one like it alone.
+        folder: The folder to make.
+
+    Raises:
+        OSError: if it cannot be written, as on a full disk; what was there before stays.
+    """
+    write(folder, Checkpoint(flow.state_dict(), {"flow": _spec(flow), "columns": flow.columns}))
+
+
+def load(folder: str | Path, *, weights: str | None = None, into: Flow | None = None) -> Flow:
+    """Returns the trained flow of a checkpoint, preprocessing included, on the CPU.
+
+    Its ``log_prob`` takes raw data, in the units of the data set. Its parameters ask for no
+    gradient: to train it further, call ``requires_grad_()``.
+
+    Arguments:
+        folder: The folder of a checkpoint, or of a run that has one in ``checkpoint/``.
+        weights: ``ema`` for the averaged weights, ``model`` for the raw ones; None: the averaged
+            ones if there are any.
+        into: A flow built as the saved one was, which takes its weights and is returned; needed
+            for flows that no architecture made.
+
+    Raises:
+        BadInput: if the folder is not a checkpoint, or its parts do not fit each other.
+    """
+    if weights not in (None, "ema", "model"):
+        raise ValueError(f"weights: found {weights!r}, expected 'ema' or 'model'")
+    folder = Path(folder)
+    if not (folder / "state.json").exists() and (folder / "checkpoint").is_dir():
+        folder = folder / "checkpoint"
+    found = read(folder, only=())
+    part = weights or ("ema" if "ema" in found.state["sha256"] else "model")
+    tensors = getattr(read(folder, only=(part,)), part)
+    try:
+        if into is None:
+            spec = found.state["flow"]
+            _check_spec(
+                f"{folder}/state.json, flow", spec, sum(t.numel() for t in tensors.values())
+            )
+            into = rebuild(spec)
+        into.load_state_dict(tensors)
+    except BadInput:
+        raise
+    except UNFIT as error:
+        raise BadInput(f"{folder}: its weights do not fit its state.json: {error}") from error
+    into.columns = found.state.get("columns")
+    return into.eval().requires_grad_(False)
+
+
+def rebuild(spec: dict[str, Any]) -> Flow:
+    """Returns the flow of a spec, with untrained weights.
+
+    Raises:
+        BadInput: if it is that of a flow that no architecture made.
+    """
+    if "architecture" not in spec:
+        raise BadInput(
+            "the checkpoint of a custom flow: build one like it, and load(…, into=flow)"
+        )
+    architecture, dtype = ARCHITECTURES[spec["architecture"]], getattr(torch, spec["dtype"])
+    base = bases.build(spec["base"]) if spec.get("base") else None
+    flow = architecture(spec["shape"], **spec["options"], base=base, dtype=dtype)
+    if "preprocessing" in spec:
+        chain = build(spec["preprocessing"]) if spec["preprocessing"] else ()
+        flow = flow.preprocessed(chain, shape=spec["event_shape"], match_after=spec["match_after"])
+    return flow
 
 
 def write(folder: str | Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint into a temporary neighbour and renames it to ``folder``.
-
-    A checkpoint that was there is renamed first and removed last; ``read`` finds it meanwhile.
-    It is on the disk before it has its name.
+    """Writes a checkpoint whole or not at all; on the disk before it has its name.
 
     Raises:
-        OSError: If it cannot be written, as on a full disk; what was there before stays.
+        OSError: if it cannot be written, as on a full disk; what was there before stays.
+    """
+    with replaced(Path(folder)) as draft:
+        parts = {name: getattr(checkpoint, name) for name in PARTS if getattr(checkpoint, name)}
+        for name, tensors in parts.items():
+            _save(tensors, draft / f"{name}.safetensors")
+        sums = {name: sha256(draft / f"{name}.safetensors") for name in parts}
+        code = {"ebflow": _version(), "torch": torch.__version__}
+        state = seal({"code": code, **checkpoint.state, "sha256": sums})
+        (draft / "state.json").write_text(json.dumps(state, indent=1))
+
+
+def read(folder: str | Path, *, only: tuple[str, ...] = PARTS) -> Checkpoint:
+    """Reads a checkpoint, or the named parts of one.
+
+    Raises:
+        BadInput: if a file is missing or damaged, naming it.
     """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _draft(folder) as temporary:
-        for name in FILES:
-            _save(getattr(checkpoint, name), temporary / f"{name}.safetensors")
-        sums = {name: _sum(temporary / f"{name}.safetensors") for name in FILES}
-        state = seal({**checkpoint.state, "code": code(), "sha256": sums})
-        (temporary / "state.json").write_text(json.dumps(state, indent=1))
-        previous = _previous(folder)
-        if folder.exists():
-            shutil.rmtree(previous, ignore_errors=True)
-            folder.rename(previous)
-        move(temporary, folder)
-    shutil.rmtree(previous, ignore_errors=True)
+    if not folder.exists() and previous(folder).exists():
+        folder = previous(folder)
+    state = _state(folder / "state.json")
+    missing = [name for name in only if name != "optimizer" and name not in state["sha256"]]
+    if missing and only != PARTS:
+        raise BadInput(f"{folder}: found no weights {missing[0]!r}, expected the other ones")
+    parts = {name: _tensors(folder, name, state) for name in state["sha256"] if name in only}
+    return Checkpoint(**{"model": {}, **parts}, state=state)
 
 
-@contextmanager
-def _draft(folder: Path) -> Iterator[Path]:
-    """Gives an empty neighbour of a folder, and takes it away again if writing fails."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+def check(folder: str | Path) -> dict[str, Any]:
+    """Compares every file of a checkpoint with its SHA-256; returns the state.
+
+    Raises:
+        BadInput: if a file is missing or damaged, naming it.
+    """
+    state = _state(Path(folder) / "state.json")
+    for name, expected in state["sha256"].items():
+        if name != "state":
+            _check_sum(Path(folder) / f"{name}.safetensors", expected)
+    return state
+
+
+def seal(state: dict[str, Any]) -> dict[str, Any]:
+    """Returns a state with the SHA-256 of its own canonical JSON among those of the files."""
+    plain = json.loads(json.dumps(state))
+    plain["sha256"].pop("state", None)
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    plain["sha256"]["state"] = hashlib.sha256(text.encode()).hexdigest()
+    return plain
+
+
+class Checkpoints:
+    """The checkpoints of one training, by their steps; one process writes at a time.
+
+    Kept are the latest two, and what each of them needs: the best one by validation so far, which
+    a training that goes on does not make again.
+
+    Arguments:
+        folder: Where they are; made when the first is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, step: int) -> Path:
+        """Returns the folder of the checkpoint of a step."""
+        return self.folder / f"step-{step}"
+
+    def save(self, trainer: "Trainer") -> None:
+        """Writes a checkpoint, and removes those that are not needed any more.
+
+        Call it on all workers, and whenever a validation is the best.
+
+        Raises:
+            OSError: if it cannot be written, as on a full disk; those before stay.
+        """
+        save_training(trainer, self.path(trainer.step))
+        if trainer.shard[0] == 0:
+            self._prune(trainer.step)
+
+    def newest(self) -> tuple[int | None, str]:
+        """Returns the latest step from which a training can go on, None if there is none.
+
+        Reads all of it, and of the best checkpoint before it, once.
+
+        Returns:
+            The step; and what is damaged beyond it, in one line, empty if nothing is.
+        """
+        found, damaged = None, []
+        for step in sorted(self._steps(), reverse=True):
+            try:
+                self._check(step)
+            except BadInput as error:
+                damaged.append(str(error))
+            else:
+                found = step
+                break
+        if not damaged:
+            return found, ""
+        goes_on = "begins anew" if found is None else f"goes on from step {found}"
+        return found, f"{'; '.join(damaged)}; training {goes_on}"
+
+    def _check(self, step: int) -> None:
+        """Raises BadInput unless a step's checkpoint, and the best one up to it, are sound."""
+        best = check(self.path(step))["progress"]["best_step"]
+        if best != step:
+            check(self.path(best))
+
+    def _prune(self, step: int) -> None:
+        """Removes all that the latest do not need, and what is beyond the present step."""
+        latest = [s for s in sorted(self._steps(), reverse=True) if s <= step][:KEPT]
+        needed = set(latest)
+        for kept in latest:
+            with suppress(BadInput):
+                needed.add(read(self.path(kept), only=()).state["progress"]["best_step"])
+        paths = {self.path(s) for s in needed}
+        for path in self.folder.iterdir():
+            if path not in paths:
+                shutil.rmtree(path)
+
+    def _steps(self) -> list[int]:
+        names = (path.name.removeprefix("step-") for path in self.folder.glob("step-*"))
+        return [int(name) for name in names if name.isdigit()]
+
+
+def pack(trainer: "Trainer") -> Checkpoint:
+    """Returns all of a trainer that an exact resume needs; call it on all workers."""
+    tensors, groups = flatten(trainer.optimizer.state_dict())
+    if trainer.anchor is not None:
+        tensors.update({f"anchor.{k}": t for k, t in trainer.anchor.state().items()})
+    tensors["ema.count"] = trainer.ema.n_averaged
+    for name, window in (("losses", trainer.window), ("norms", trainer.norms)):
+        tensors.update({f"window.{name}": torch.stack(window)} if window else {})
+    state = {
+        "flow": _spec(trainer.flow),
+        "columns": trainer.flow.columns,
+        "training": _identity(trainer),
+        "progress": trainer.state.plain(),
+        "epoch": trainer.step * trainer.batch_size // len(trainer.dataset.split("train")),
+        "config": trainer.config,
+        "optimizer": groups,
+        "clock": trainer.clock.totals,
+    }
+    parts = (trainer.flow.state_dict(), trainer.averaged.state_dict(), tensors)
+    model, ema, tensors = map(whole, parts)
+    return Checkpoint(model, state, ema, tensors)
+
+
+def save_training(trainer: "Trainer", folder: str | Path) -> None:
+    """Writes what ``pack`` gives; call it on all workers, the first of which writes."""
+    with trainer.clock("checkpoint"):
+        checkpoint = pack(trainer)
+        if trainer.shard[0] == 0:
+            write(folder, checkpoint)
+
+
+def resume(trainer: "Trainer", folder: str | Path) -> None:
+    """Lets a trainer, built alike, go on from what ``save_training`` wrote.
+
+    Raises:
+        BadInput: if it is damaged, was made with other data, or does not fit this training.
+    """
+    saved = read(folder)
+    for name, expected in _identity(trainer).items():
+        found = saved.state.get("training", {}).get(name)
+        if found != expected:
+            raise BadInput(f"{folder}: found a training with {name} {found}, expected {expected}")
     try:
-        yield temporary
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        _unpack(trainer, saved)
+    except UNFIT as error:
+        raise BadInput(f"{folder}: does not fit this training: {error}") from error
+
+
+def flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Returns the tensors of an optimiser's state by name, and its parameter groups."""
+    tensors = {
+        f"optimizer.{index}.{name}": torch.as_tensor(value)
+        for index, values in state["state"].items()
+        for name, value in values.items()
+    }
+    return tensors, state["param_groups"]
+
+
+def unflatten(tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the optimiser's state that ``flatten`` took apart."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        state.setdefault(_index(key), {})[key.split(".", 2)[2]] = value
+    return {"state": state, "param_groups": groups}
+
+
+def _unpack(trainer: "Trainer", saved: Checkpoint) -> None:
+    for flow, tensors in ((trainer.flow, saved.model), (trainer.averaged, saved.ema)):
+        flow.load_state_dict(spread(tensors, flow.state_dict()))
+    tensors, state = dict(saved.optimizer), saved.state
+    trainer.ema.n_averaged.copy_(tensors.pop("ema.count"))
+    trainer.window, trainer.norms = (
+        list(tensors.pop(f"window.{name}", torch.empty(0)).to(trainer.device))
+        for name in ("losses", "norms")
+    )
+    anchored = {k: tensors.pop(k) for k in list(tensors) if k.startswith("anchor.")}
+    if trainer.anchor is not None:
+        trainer.anchor.load({k.removeprefix("anchor."): t for k, t in anchored.items()})
+    moments = spread(tensors, {key: trainer.parameters[_index(key)] for key in tensors})
+    trainer.optimizer.load_state_dict(unflatten(moments, state["optimizer"]))
+    trainer.clock.totals.update(state["clock"])
+    trainer.state = type(trainer.state).of(state["progress"])
+
+
+def _index(key: str) -> int:
+    """Returns the number of the parameter that a tensor of the optimiser belongs to."""
+    return int(key.split(".", 2)[1])
+
+
+def _identity(trainer: "Trainer") -> dict[str, Any]:
+    """Returns what a training that goes on must share with the one that was saved."""
+    return {"data": trainer.dataset.digest, "seed": trainer.seed, "batch_size": trainer.batch_size}
+
+
+def _spec(flow: Flow) -> dict[str, Any]:
+    dtype = str(flow.like.dtype).removeprefix("torch.")
+    return {**(flow.spec or {}), "base": flow.base.spec, "dtype": dtype}
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
@@ -95,89 +387,9 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
         raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
 
 
-def seal(state: dict[str, Any]) -> dict[str, Any]:
-    """Returns a state with the SHA-256 of its own canonical JSON among those of the files."""
-    plain = json.loads(json.dumps(state))
-    plain["sha256"].pop("state", None)
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-    plain["sha256"]["state"] = hashlib.sha256(text.encode()).hexdigest()
-    return plain
-
-
-def check(folder: str | Path) -> dict[str, Any]:
-    """Compares every file of a checkpoint with its SHA-256; returns the state.
-
-    Raises:
-        BadInput: if a file is missing or damaged, naming it.
-    """
-    state = _state(Path(folder) / "state.json")
-    for name in FILES:
-        _check(Path(folder) / f"{name}.safetensors", state["sha256"].get(name))
-    return state
-
-
-def read(folder: str | Path, *, only: tuple[str, ...] = FILES) -> Checkpoint:
-    """Reads a checkpoint, or the named parts of one.
-
-    Raises:
-        BadInput: if a file is missing or damaged, naming it.
-    """
-    folder = Path(folder)
-    if not folder.exists() and _previous(folder).exists():
-        folder = _previous(folder)
-    state = _state(folder / "state.json")
-    parts = {name: _tensors(folder, name, state) if name in only else {} for name in FILES}
-    return Checkpoint(**parts, state=state)
-
-
-def _previous(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.previous")
-
-
-def load(folder: str | Path, *, weights: str = "ema") -> Flow:
-    """Returns the trained flow of a checkpoint, preprocessing included, on the CPU.
-
-    Its ``log_prob`` takes raw data, in the units of the data set. Its parameters ask for no
-    gradient: to train it further, call ``requires_grad_()``.
-
-    Arguments:
-        folder: The checkpoint folder.
-        weights: ``ema`` for the averaged weights, ``model`` for the raw ones.
-
-    Raises:
-        BadInput: if the folder is not a checkpoint, or its parts do not fit each other.
-    """
-    if weights not in ("ema", "model"):
-        raise ValueError(f"weights: found {weights!r}, expected 'ema' or 'model'")
-    checkpoint = read(folder, only=(weights,))
-    tensors, spec = getattr(checkpoint, weights), checkpoint.state["flow"]
-    if "architecture" in spec:
-        elements = sum(tensor.numel() for tensor in tensors.values())
-        check_spec(f"{folder}/state.json, flow", spec, elements)
-    try:
-        flow = rebuild(spec)
-        flow.load_state_dict(tensors)
-    except UNFIT as error:
-        raise BadInput(f"{folder}: its weights do not fit its state.json: {error}") from error
-    return flow.eval().requires_grad_(False)
-
-
-def rebuild(spec: dict[str, Any]) -> Flow:
-    """Returns the flow of a spec, with untrained weights."""
-    dtype = getattr(torch, spec.get("dtype", "float32"))
-    if "architecture" not in spec:
-        raise BadInput("the checkpoint of a custom flow: build the flow, then load_state_dict")
-    architecture = ARCHITECTURES[spec["architecture"]]
-    flow = architecture(spec["shape"], **spec["options"], dtype=dtype)
-    if spec.get("preprocessing"):
-        chain = build(spec["preprocessing"])
-        flow = flow.preprocessed(chain, match_after=spec["match_after"])
-    return flow
-
-
 def _tensors(folder: Path, name: str, state: dict[str, Any]) -> dict[str, Tensor]:
     path = folder / f"{name}.safetensors"
-    _check(path, state["sha256"].get(name))
+    _check_sum(path, state["sha256"].get(name))
     try:
         # Cloned into memory aligned as torch allocates it: BLAS rounds by alignment.
         return {key: tensor.clone() for key, tensor in load_file(path).items()}
@@ -200,13 +412,49 @@ def _state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _check(path: Path, expected: str | None) -> None:
+def _check_sum(path: Path, expected: str | None) -> None:
     if not path.is_file():
         raise BadInput(f"{path}: not found, expected a file of the checkpoint")
-    if _sum(path) != expected:
+    if sha256(path) != expected:
         raise BadInput(f"{path}: found a damaged file, expected the SHA-256 of its state.json")
 
 
-def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _check_spec(where: str, spec: dict[str, Any], elements: int) -> None:
+    """Raises BadInput if a spec asks for more than the weights have, before anything is made.
+
+    There are D² weights at least where matrices are D×D, D elsewhere; types are left to what
+    takes them.
+    """
+    shape, options = spec.get("shape"), spec.get("options")
+    if spec.get("architecture") is None:
+        return
+    if not (isinstance(shape, list) and shape and all(type(n) is int and n > 0 for n in shape)):
+        raise BadInput(f"{where}, key shape: found {shape!r}, expected the sizes of an example")
+    if spec["architecture"] not in ARCHITECTURES or not isinstance(options, dict):
+        raise BadInput(f"{where}: found no known architecture with options, expected one of "
+                       f"{', '.join(ARCHITECTURES)}")  # fmt: skip
+    size = math.prod(shape)
+    front = spec.get("preprocessing") or {}
+    whitened = isinstance(front, dict) and front.get("normalise") == "whiten"
+    least = size**2 if spec["architecture"] in SQUARE or whitened else size
+    if least > elements:
+        raise BadInput(
+            f"{where}: found {elements} weights, expected at least {least} of shape {shape}"
+        )
+    for number in _numbers({**spec, "shape": []}):
+        if not math.isfinite(number) or (isinstance(number, int) and abs(number) > elements):
+            raise BadInput(f"{where}: found {number}, expected at most the {elements} weights")
+
+
+def _numbers(value: object) -> Iterator[int | float]:
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(part)
+    elif isinstance(value, int | float):
+        yield value
+
+
+def _version() -> str:
+    from . import __version__
+
+    return __version__

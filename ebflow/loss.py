@@ -11,15 +11,19 @@ taken at the clean data.
 
 Scores may be matched in every n-th step alone: the mean over steps of the first term's weight is
 then :math:`w_o / n`, and in the steps between, the others are taken at the data, at the cost of a
-likelihood. The trainer sets ``step`` before every step.
+likelihood. A hyper-parameter of the objective may follow training, as a function of its progress:
+the noise of DSM that falls, say.
 
-A hyper-parameter of the objective may follow training, as a function of its progress: the noise
-of DSM that falls, say. The trainer sets ``progress`` before every step.
+A loss is a function ``(density, x, generator, progress) -> (loss of every sample, evaluation)``;
+it is told where training stands and keeps nothing of it. The evaluation is the density at the
+points whose energy the loss saw, for whoever watches the latents.
 """
 
-__all__ = ["Loss"]
+__all__ = ["Loss", "LossFunction", "LossModule", "Progress"]
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed
@@ -28,91 +32,151 @@ from torch import Tensor, nn
 
 from .anchor import Anchor
 from .bijections.weighted import fixed_weights
-from .flow import Flow, Observed
+from .density import Evaluation, LogDensity
+from .flow import Flow
 from .objectives import Objective, ml
+from .randomness import Generator
 from .schedules import Schedule
 
 
-class Loss(nn.Module):
-    """Creates the loss of a flow on preprocessed data, a module so that DDP can wrap it.
+class Progress(NamedTuple):
+    """Where training stands: the number of steps done, and their share of it in [0, 1]."""
+
+    step: int = 0
+    share: float = 0.0
+
+
+START = Progress()
+
+LossFunction = Callable[
+    [LogDensity, Tensor, Generator, Progress], tuple[Tensor, Evaluation | None]
+]
+"""From a density, data with shape (B, *event), a generator and the progress to (B,) losses."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Creates a loss of an objective and what keeps its likelihood.
 
     Arguments:
-        flow: The flow behind the cut.
         objective: The objective.
         weight: w_o, the objective's weight; at 0 it is not computed.
         every: n, the steps from one in which the objective is computed to the next.
         annealed: Hyper-parameters of the objective, by name, as functions of progress.
-        anchor: The normaliser's model, needed for ``anchor_weight`` > 0 and ``lazy_ml``.
+        anchor: The normaliser's model, needed for ``anchor_weight`` > 0.
         anchor_weight: w_a.
         anchor_clean: Whether the anchor is taken at the data rather than at the objective's
             points; one more forward and backward pass for DSM, and no smoothing by σ.
         low_energy: λ.
         latent_mean: μ.
+        finish: The last share of training that is exact maximum likelihood.
     """
 
-    def __init__(
-        self,
-        flow: Flow,
-        objective: Objective,
-        *,
-        weight: float = 1.0,
-        every: int = 1,
-        annealed: Mapping[str, Schedule] | None = None,
-        anchor: Anchor | None = None,
-        anchor_weight: float = 0.0,
-        anchor_clean: bool = False,
-        low_energy: float = 0.0,
-        latent_mean: float = 0.0,
-    ) -> None:
-        super().__init__()
-        if anchor_weight and anchor is None:
+    objective: Objective
+    weight: float = 1.0
+    every: int = 1
+    annealed: Mapping[str, Schedule] = field(default_factory=dict)
+    anchor: Anchor | None = None
+    anchor_weight: float = 0.0
+    anchor_clean: bool = False
+    low_energy: float = 0.0
+    latent_mean: float = 0.0
+    finish: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.anchor_weight and self.anchor is None:
             raise ValueError("anchor_weight: found a weight without an anchor")
-        if every > 1 and not anchor_weight:
-            raise ValueError(f"every: found {every} without an anchor, expected 1")
-        self.flow, self.objective, self.weight = flow, objective, weight
-        self.anchor, self.anchor_weight, self.anchor_clean = anchor, anchor_weight, anchor_clean
-        self.low_energy, self.latent_mean = low_energy, latent_mean
-        self.annealed, self.progress = dict(annealed or {}), 0.0
-        self.every, self.step = every, 0
-        self.finishing = False
-        self.latent: Tensor | None = None
+        if self.every > 1 and not self.anchor_weight:
+            raise ValueError(f"every: found {self.every} without an anchor, expected 1")
 
-    @property
-    def name(self) -> str:
-        """The objective's name."""
-        function = getattr(self.objective, "func", self.objective)
-        return getattr(function, "__name__", type(function).__name__)
-
-    @property
-    def hyperparameters(self) -> dict[str, float]:
-        """The annealed hyper-parameters at the present progress."""
-        return {name: schedule(self.progress) for name, schedule in self.annealed.items()}
-
-    def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Returns the loss of every sample in nats, with shape (B,)."""
-        seen = Observed(self.flow)
-        with fixed_weights(self.flow):
-            loss = (ml if self.finishing else self._matching)(seen, x, generator=generator)
-        self.latent = None if seen.latent is None else seen.latent.detach()[: len(x)]
-        return loss
-
-    def _matching(self, seen: Observed, x: Tensor, *, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self, density: LogDensity, x: Tensor, generator: Generator, progress: Progress
+    ) -> tuple[Tensor, Evaluation | None]:
+        """Returns the loss of every sample in nats, with shape (B,), and the density at ``x``."""
+        seen = _Recorded(density)
+        if self.finish and progress.share >= 1 - self.finish:
+            return ml(seen, x, generator=generator), seen.at_data(x)
+        if self.anchor is not None:
+            self.anchor.follow(progress.step)
         loss: Tensor | float = 0.0
-        if self.weight and self.step % self.every == 0:
-            terms = self.objective(seen, x, generator=generator, **self.hyperparameters)
-            loss = self.weight * terms
+        if self.weight and progress.step % self.every == 0:
+            options = self.hyperparameters(progress.share)
+            loss = self.weight * self.objective(seen, x, generator=generator, **options)
         if self.anchor_weight or self.low_energy or self.latent_mean:
-            loss = loss + self._stabilisers(Observed(self.flow) if self.anchor_clean else seen, x)
-        return loss
+            at = density.at(x, training=True) if self.anchor_clean else seen.at_data(x)
+            loss = loss + self._stabilisers(at, len(x))
+        return loss, seen.last_at_data(x)
 
-    def _stabilisers(self, seen: Observed, x: Tensor) -> Tensor:
-        latent, energy = seen.at(x)
-        total = (self.anchor_weight + self.low_energy) * energy
+    def hyperparameters(self, share: float) -> dict[str, float]:
+        """Returns the annealed hyper-parameters at a share of training."""
+        return {name: schedule(share) for name, schedule in self.annealed.items()}
+
+    def _stabilisers(self, at: Evaluation, count: int) -> Tensor:
+        total = (self.anchor_weight + self.low_energy) * at.energy[:count]
         if self.anchor_weight:
             total = total + self.anchor_weight * self.anchor.log_normalizer()
         if self.latent_mean:
-            total = total + 0.5 * self.latent_mean * _global_mean(latent).square().sum()
+            mean = _global_mean(at.latent[:count])
+            total = total + 0.5 * self.latent_mean * mean.square().sum()
         return total
+
+
+class LossModule(nn.Module):
+    """Creates a flow and its loss as one module, so that DDP can wrap it.
+
+    Arguments:
+        flow: The flow behind the cut.
+        loss: The loss.
+    """
+
+    def __init__(self, flow: Flow, loss: LossFunction) -> None:
+        super().__init__()
+        self.flow, self.loss = flow, loss
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None,
+        generator: Generator,
+        progress: Progress = START,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns the losses of preprocessed rows, with shape (B,), and their latents."""
+        with fixed_weights(self.flow):
+            loss, at = self.loss(self.flow(context), x, generator, progress)
+            latent = None if at is None or at.latent is None else at.latent.detach()[: len(x)]
+        return loss, latent
+
+
+class _Recorded(LogDensity):
+    """A density that remembers where an objective evaluated it, to be asked there again."""
+
+    def __init__(self, density: LogDensity) -> None:
+        self.density, self.seen = density, list[Evaluation]()
+
+    def at(self, x: Tensor, *, training: bool = True) -> Evaluation:
+        self.seen.append(self.density.at(x, training=True))
+        return self.seen[-1]
+
+    def energy(self, x: Tensor) -> Tensor:
+        return self.at(x).energy
+
+    def last_at_data(self, x: Tensor) -> Evaluation | None:
+        """Returns an evaluation of which the first rows are the data, noised or not.
+
+        That is one at ``x`` itself, if there is one; else the objective's only one.
+        """
+        here = [at for at in self.seen if at.x is x]
+        return here[0] if here else self.seen[0] if len(self.seen) == 1 else None
+
+    def at_data(self, x: Tensor) -> Evaluation:
+        """Returns the same, or an evaluation at ``x`` if there is none; it may have more rows."""
+        found = self.last_at_data(x)
+        return self.at(x) if found is None else found
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        if name == "density":
+            raise AttributeError(name)
+        return getattr(self.density, name)
 
 
 def _global_mean(u: Tensor) -> Tensor:

@@ -4,10 +4,7 @@ Score matching needs the derivatives of a conditioner, and training differentiat
 activations (``swish``) have all of them; ``elu`` has a jump in the second, ``leaky_relu`` in the
 first, its second being zero almost everywhere.
 
-``taylor`` pushes the second-order Taylor polynomial x + t v + t²/2 a of a curve through a
-perceptron: a linear layer maps its three coefficients alike, and an activation f makes of them
-:math:`f(x), \; f' v, \; f'' v^2 + f' a`. That is three products a layer, and what autograd nested
-twice would give at many times the cost.
+An activation gives its derivatives to ``jets.py``, which pushes Taylor polynomials through networks.
 
 Weights start uniform in ±1/√(fan-in), as PyTorch's own, but from a given generator.
 """
@@ -23,10 +20,9 @@ __all__ = [
     "convnet",
     "perceptron",
     "started",
-    "taylor",
 ]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -124,46 +120,6 @@ class ZeroConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns (w ∗ x + b) exp(3 g)."""
         return F.conv2d(x, self.weight, self.bias, padding=1) * torch.exp(3 * self.log_gain)
-
-
-Coefficients = tuple[Tensor, Tensor, Tensor | None]
-"""x, v and a of a curve, ``a = None`` for zero: (B, C), and (B, C) or (K, B, C) for the others."""
-
-
-def taylor(network: nn.Module, curve: Coefficients) -> Coefficients | None:
-    """Returns the Taylor polynomial of a network along a curve; None for kinds it does not know.
-
-    It knows perceptrons of ``swish``, ``elu`` and ``softplus``, and ``Interleaved`` ones.
-    """
-    match network:
-        case nn.Sequential():
-            for layer in network:
-                curve = curve and taylor(layer, curve)
-            return curve
-        case nn.Linear():
-            return _linear(network, curve)
-        case Swish() | Elu() | Softplus():
-            return _bent(*network.derivatives(curve[0]), curve)
-        case Interleaved():
-            return _interleaved([taylor(part, curve) for part in network.networks])
-    return None
-
-
-def _linear(layer: nn.Linear, curve: Coefficients) -> Coefficients:
-    x, v, a = curve
-    return layer(x), F.linear(v, layer.weight), None if a is None else F.linear(a, layer.weight)
-
-
-def _bent(y: Tensor, first: Tensor, second: Tensor, curve: Coefficients) -> Coefficients:
-    _, v, a = curve
-    bend = second * v * v
-    return y, first * v, bend if a is None else torch.addcmul(bend, first, a)
-
-
-def _interleaved(parts: Sequence[Coefficients | None]) -> Coefficients | None:
-    if any(part is None for part in parts):
-        return None
-    return tuple(torch.stack(found, -1).flatten(-2) for found in zip(*parts, strict=True))
 
 
 def perceptron(

@@ -24,7 +24,8 @@ score: a temperature. The square of an estimate counts its variance too, :math:`
 Source of the penalty: Rethinking the Role of Gradient-Based Attribution Methods for Model
 Interpretability (Srinivas, Fleuret, 2021), arXiv:2006.09128.
 
-``x`` has shape (B, *event); noise and directions come from ``generator``.
+``x`` has shape (B, *event); noise and directions come from ``generator``. A density given a
+context with shape (B, C) takes K B points as K copies of the batch, one behind the other.
 """
 
 __all__ = ["OBJECTIVES", "Objective", "dsm", "exact_sm", "fd_ssm", "lazy_ml", "ml", "relative_ml",
@@ -37,33 +38,32 @@ import torch
 from torch import Tensor
 
 from .anchor import Anchor
-from .bijections.base import sum_event
-from .density import LogDensity
-from .directions import directions as draw
-from .flow import Flow
+from .density import LogDensity, sum_event
+from .distribution import FlowDistribution
 from .precision import full_products
-from .randomness import normal, uniform
+from .randomness import Generator, normal, uniform
 from .traces import DIFFERENCES
+from .traces import directions as draw
 
 
 class Objective(Protocol):
     """A loss a sample of a density at data ``x``."""
 
-    def __call__(self, density: LogDensity, x: Tensor, *, generator: torch.Generator) -> Tensor:
+    def __call__(self, density: LogDensity, x: Tensor, *, generator: Generator) -> Tensor:
         """Returns the loss of every sample in nats, with shape (B,)."""
         ...
 
 
-def ml(density: Flow, x: Tensor, *, generator: torch.Generator) -> Tensor:
+def ml(density: FlowDistribution, x: Tensor, *, generator: Generator) -> Tensor:
     """Returns −log p(x), the exact negative log-likelihood.
 
     Unbiased for the Kullback-Leibler divergence up to the data's entropy. Costs 3L − 1 GEMMs
     and, for every dense layer, (2/3 + 2) D³ FLOP: a slogdet and its gradient W⁻ᵀ.
     """
-    return density.energy(x) + density.log_normalizer()
+    return density.at(x).energy + density.log_normalizer()
 
 
-def relative_ml(density: Flow, x: Tensor, *, generator: torch.Generator) -> Tensor:
+def relative_ml(density: FlowDistribution, x: Tensor, *, generator: Generator) -> Tensor:
     """Returns E(x), whose backward leaves G WᵀW in every dense layer's gradient.
 
     G is the exact gradient of ``ml``, so the step is exact maximum likelihood in the relative
@@ -76,16 +76,18 @@ def relative_ml(density: Flow, x: Tensor, *, generator: torch.Generator) -> Tens
     return density.relative_energy(x)
 
 
-def lazy_ml(density: Flow, x: Tensor, *, generator: torch.Generator, anchor: Anchor) -> Tensor:
+def lazy_ml(
+    density: FlowDistribution, x: Tensor, *, generator: Generator, anchor: Anchor
+) -> Tensor:
     """Returns E(x) + the anchor's first-order log Z: likelihood with a stale W⁻ᵀ.
 
     Its gradient is the likelihood's but for the drift of the weights since the anchor's last
     refresh. Costs 3L − 1 GEMMs, and an inverse a layer at each refresh.
     """
-    return density.energy(x) + anchor.log_normalizer()
+    return density.at(x).energy + anchor.log_normalizer()
 
 
-def sml(density: Flow, x: Tensor, *, generator: torch.Generator) -> Tensor:
+def sml(density: FlowDistribution, x: Tensor, *, generator: Generator) -> Tensor:
     """Returns E(x) − E(x̃) with x̃ ~ p_θ, exact samples held constant.
 
     The gradient is unbiased for the likelihood's; the value tends to 0 and is not a likelihood.
@@ -93,15 +95,15 @@ def sml(density: Flow, x: Tensor, *, generator: torch.Generator) -> Tensor:
 
     Source: Chao et al. (2023), arXiv:2305.15267, without its code's factor 1/2.
     """
-    samples = density.sample(len(x), generator=generator)
-    return density.energy(x) - density.energy(samples)
+    drawn = density.sample(() if density.batch_shape else len(x), generator)
+    return density.at(x).energy - density.at(drawn).energy
 
 
 def dsm(
     density: LogDensity,
     x: Tensor,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     sigma: float | Sequence[float] = 0.3,
     antithetic: bool = False,
 ) -> Tensor:
@@ -131,12 +133,12 @@ def dsm(
     level, weight = _noise_level(sigma, x, generator)
     noises = torch.stack([noise, -noise]) if antithetic else noise.unsqueeze(0)
     points = torch.addcmul(x, level, noises)
-    residual = density.score(points.flatten(0, 1)).view(noises.shape) + noises / level
+    residual = density.at(points.flatten(0, 1)).score.view(noises.shape) + noises / level
     return weight * 0.5 * sum_event(residual * residual, x).mean(0)
 
 
 def _noise_level(
-    sigma: float | Sequence[float], x: Tensor, generator: torch.Generator
+    sigma: float | Sequence[float], x: Tensor, generator: Generator
 ) -> tuple[Tensor, Tensor | float]:
     """Returns σ, broadcastable to ``x``, and the weight of each loss."""
     levels = torch.as_tensor(sigma, dtype=x.dtype)
@@ -160,7 +162,7 @@ def exact_sm(
     density: LogDensity,
     x: Tensor,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     stability: float = 0.0,
     floor: float | None = None,
 ) -> Tensor:
@@ -179,14 +181,15 @@ def exact_sm(
         stability: μ, the factor of the squared trace.
         floor: The least trace that is counted; None: any.
     """
-    return _matched(*density.score_and_laplacian(x), stability, floor)
+    at = density.at(x)
+    return _matched(at.score, at.laplacian(), stability, floor)
 
 
 def ssm(
     density: LogDensity,
     x: Tensor,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     slices: int = 1,
     directions: str = "rademacher",
 ) -> Tensor:
@@ -206,7 +209,7 @@ def ssm(
         directions: A name in ``directions.DIRECTIONS``.
     """
     v = draw(directions, slices, x, generator)
-    slope, curvature = density.directional(x, v)
+    slope, curvature = density.at(x).directional(v)
     return (0.5 * slope * slope + curvature).mean(0)
 
 
@@ -214,7 +217,7 @@ def ssm_vr(
     density: LogDensity,
     x: Tensor,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     slices: int = 1,
     directions: str = "rademacher",
     stability: float = 0.0,
@@ -229,15 +232,15 @@ def ssm_vr(
     Source: Song, Garg, Shi, Ermon (2019), arXiv:1905.07088.
     """
     v = draw(directions, slices, x, generator)
-    score, curvature = density.score_and_curvature(x, v)
-    return _matched(score, curvature.mean(0), stability, floor)
+    at = density.at(x)
+    return _matched(at.score, at.curvature(v).mean(0), stability, floor)
 
 
 def taylor_sm(
     density: LogDensity,
     x: Tensor,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     estimator: str = "taylor_cv",
     directions: str = "rademacher",
     slices: int = 1,
@@ -277,7 +280,7 @@ def taylor_sm(
 
 
 def fd_ssm(
-    density: LogDensity, x: Tensor, *, generator: torch.Generator, epsilon: float = 0.1
+    density: LogDensity, x: Tensor, *, generator: Generator, epsilon: float = 0.1
 ) -> Tensor:
     """Returns D/ε² · [(E₊ − E₋)²/8 + 2E − E₊ − E₋], E± = E(x ± v), v uniform with ‖v‖ = ε.
 
@@ -292,7 +295,7 @@ def fd_ssm(
     full_products(x)
     v = normal(x.shape, x, generator)
     v = v * (epsilon / sum_event(v * v, x).sqrt()).view(-1, *[1] * (x.ndim - 1))
-    here, plus, minus = density.energy(torch.cat([x, x + v, x - v])).chunk(3)
+    here, plus, minus = density.at(torch.cat([x, x + v, x - v])).energy.chunk(3)
     size = x[0].numel()
     return size / epsilon**2 * ((plus - minus) ** 2 / 8 + 2 * here - plus - minus)
 

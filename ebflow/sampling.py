@@ -29,14 +29,14 @@ from .density import LogDensity
 from .errors import NonFinite
 from .estimate import Estimate
 from .flow import Flow
-from .randomness import normal, uniform
+from .randomness import Generator, normal, uniform
 
 
 class Sampler(Protocol):
     """A Markov chain on the elements that are free."""
 
     def __call__(
-        self, density: LogDensity, x: Tensor, *, generator: torch.Generator, free: Tensor | None
+        self, density: LogDensity, x: Tensor, *, generator: Generator, free: Tensor | None
     ) -> Tensor:
         """Returns where the chains end that begin at ``x``."""
         ...
@@ -47,7 +47,7 @@ def langevin(
     density: LogDensity,
     x: Tensor,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     free: Tensor | None = None,
     step: float = 1e-2,
     steps: int = 1000,
@@ -88,7 +88,7 @@ def annealed_langevin(
     density: Callable[[float], LogDensity],
     x: Tensor,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     ladder: Sequence[float],
     free: Tensor | None = None,
     step: float = 1e-2,
@@ -124,7 +124,7 @@ def adaptive_langevin(
     density: LogDensity,
     x: Tensor,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     free: Tensor | None = None,
     image: tuple[int, int, int] | None = None,
     steps: int = 500,
@@ -191,7 +191,7 @@ def largest_curvature(
     density: LogDensity,
     x: Tensor,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     free: Tensor | None = None,
     iterations: int = 30,
 ) -> float:
@@ -230,7 +230,7 @@ def impute(
     x: Tensor,
     missing: Tensor,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     sampler: Sampler = langevin,
 ) -> Tensor:
     """Returns ``x`` with its missing elements sampled given the others.
@@ -255,7 +255,7 @@ def impute(
     y = front.preprocess(x.masked_fill(missing, 0), generator)
     y = torch.where(missing, normal(y.shape, y, generator), y)
     y = sampler(density, y, generator=generator, free=missing)
-    return torch.where(missing, front.inverse(y).to(x.dtype), x)
+    return torch.where(missing, front.from_latent(y).to(x.dtype), x)
 
 
 def _split(flow: Flow) -> tuple[Flow, Flow]:
@@ -263,7 +263,7 @@ def _split(flow: Flow) -> tuple[Flow, Flow]:
     layers = list(flow.layers)
     count = len(list(takewhile(lambda layer: layer.pixelwise, layers)))
     front = Flow(flow.event_shape, layers[:count], cut=count).to(flow.like)
-    return front, Flow(flow.event_shape, layers[count:]).to(flow.like)
+    return front, flow.without(count)
 
 
 def imputation_error(truth: Tensor, imputed: Tensor, missing: Tensor) -> Estimate:

@@ -1,7 +1,7 @@
 r"""Estimators of the trace of a log-density's Hessian.
 
 Let :math:`f = \log p = -E`, :math:`g = \nabla f`, :math:`H = \nabla^2 f`, and u a random direction
-with :math:`E[u u^\top] = I` (``directions.py``). With one direction each of these has the mean
+with :math:`E[u u^\top] = I`. With one direction each of these has the mean
 :math:`\operatorname{tr} H`, the differences up to :math:`O(\sigma^2)`:
 
 ==============  =======================================  ============
@@ -19,6 +19,9 @@ The differences have the bias :math:`\tfrac{\sigma^2}{4} \Delta^2 f` with Gaussi
 :math:`\tfrac{\sigma^2}{12} (3 \Delta^2 f - 2 \sum_i \partial_i^4 f)` with signs, to leading order;
 ``taylor`` has a further variance of :math:`4 \, g \cdot \nabla \operatorname{tr} H`, whatever σ.
 
+Rademacher signs see the diagonal of H without noise; orthogonal directions do not look the same way
+twice. Draws have the batch as their first dimension: a row's directions are its own.
+
 A difference of energies of rounding error η|f| has one of about 2η|f|/σ²: at σ = 0.03 and
 |f| = 1000 it is 0.3 nats in float32. It is refused below float32, where nothing would be left.
 
@@ -28,15 +31,18 @@ Models via Finite-Difference Score Matching (Pang et al., 2020), arXiv:2007.0331
 ``two_sided``.
 """
 
-__all__ = ["COSTS", "DIFFERENCES", "ESTIMATORS", "exact", "hutchinson", "taylor", "taylor_cv",
-           "two_sided", "variance"]  # fmt: skip
+__all__ = ["COSTS", "DIFFERENCES", "DIRECTIONS", "ESTIMATORS", "directions", "exact", "hutchinson",
+           "taylor", "taylor_cv", "two_sided", "variance"]  # fmt: skip
+
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from .bijections.base import sum_event
-from .density import LogDensity
+from .density import LogDensity, sum_event
 from .precision import full_products
+from .randomness import Generator, normal, rademacher
 
 Estimate = tuple[Tensor, Tensor]
 """The score with shape (B, *event), and one estimate a direction with shape (K, B)."""
@@ -44,13 +50,14 @@ Estimate = tuple[Tensor, Tensor]
 
 def hutchinson(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Estimate:
     """Returns s and u·H·u; a tangent sweep, or a second backward pass, for every direction."""
-    return density.score_and_curvature(x, u)
+    at = density.at(x)
+    return at.score, at.curvature(u)
 
 
 def exact(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Estimate:
     """Returns s and tr H, with K = 1, whatever the directions."""
-    score, laplacian = density.score_and_laplacian(x)
-    return score, laplacian.unsqueeze(0)
+    at = density.at(x)
+    return at.score, at.laplacian().unsqueeze(0)
 
 
 def taylor(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Estimate:
@@ -77,8 +84,9 @@ def two_sided(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Estimat
 def _rise(density: LogDensity, x: Tensor, v: Tensor) -> Estimate:
     """Returns s(x), and f(x + v) − f(x) with shape (K, B), all points v in one batch."""
     full_products(x)
-    energy, score = density.energy_and_score(x)
-    return score, energy - density.energy((x + v).flatten(0, 1)).view(v.shape[:2])
+    at = density.at(x)
+    score, others = at.score, density.at((x + v).flatten(0, 1))
+    return score, at.energy - others.energy.view(v.shape[:2])
 
 
 DIFFERENCES = {f.__name__: f for f in (taylor, taylor_cv, two_sided)}
@@ -137,3 +145,45 @@ def _of_form(hessian: Tensor, directions: str, slices: int) -> Tensor:
     spread = 2 * size / (size + 2) * (squares - diagonal.sum(1).square() / size)
     # All D orthogonal directions give the trace itself, which fixes the covariance of two.
     return spread * (1 - (slices - 1) / max(size - 1, 1)) if directions == "orthogonal" else spread
+
+
+def _sphere(shape: Sequence[int], like: Tensor, generator: Generator) -> Tensor:
+    draw = normal(shape, like, generator)
+    return _scaled(draw.flatten(2)).view(shape)
+
+
+def _orthogonal(shape: Sequence[int], like: Tensor, generator: Generator) -> Tensor:
+    """Rows of a Haar-distributed matrix: the Q of a normal draw, R's diagonal made positive."""
+    draw = normal(shape, like, generator).flatten(2)
+    if shape[1] > draw.shape[2]:
+        raise ValueError(
+            f"slices: found {shape[1]}, expected at most D = {draw.shape[2]} orthogonal directions"
+        )
+    q, r = torch.linalg.qr(draw.mT)
+    basis = (q * r.diagonal(dim1=1, dim2=2).sign().unsqueeze(1)).mT
+    return _scaled(basis).view(shape)
+
+
+def _scaled(rows: Tensor) -> Tensor:
+    return rows * (math.sqrt(rows.shape[2]) / rows.norm(dim=2, keepdim=True))
+
+
+DIRECTIONS: dict[str, Callable[[Sequence[int], Tensor, Generator], Tensor]] = {
+    "rademacher": rademacher,
+    "gaussian": normal,
+    "sphere": _sphere,
+    "orthogonal": _orthogonal,
+}
+"""From a shape (B, K, *event) to directions: signs; N(0, I); uniform of norm √D; the same and, of
+one example, orthogonal to each other (K ≤ D, O(B D K²))."""
+
+
+def directions(kind: str, slices: int, x: Tensor, generator: Generator) -> Tensor:
+    """Returns directions at ``x`` with shape (K, B, *event).
+
+    Raises:
+        ValueError: if there is no such kind, or more orthogonal directions than dimensions.
+    """
+    if kind not in DIRECTIONS:
+        raise ValueError(f"directions: found {kind!r}, expected one of {', '.join(DIRECTIONS)}")
+    return DIRECTIONS[kind]((len(x), slices, *x.shape[1:]), x, generator).transpose(0, 1)

@@ -10,30 +10,27 @@ __all__ = ["Event", "Trainer"]
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
 
 import torch
 import torch.distributed
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from .blindness import Standing, diagnose, latent_statistics
-from .checkpoint import Checkpoint, read, write
+from .anchor import Anchor
 from .clock import Clock
 from .data.augment import Augmentation
-from .data.loader import Dataset
-from .errors import BadInput, NonFinite
+from .data.loader import Batch
+from .diagnosis import Validation, diagnose, latent_statistics, where_non_finite
+from .errors import NonFinite
 from .evaluate import evaluate
 from .flow import Flow
-from .loss import Loss
-from .parallel import gather, gathered, is_split, unsynchronised, whole
+from .loss import LossFunction, LossModule, Progress
+from .parallel import gathered, is_split, unsynchronised, whole
 from .precision import products
-from .randomness import generator as derive
-from .resume import pack, unpack
+from .randomness import RowGenerator
 from .schedules import Schedule, cosine
-from .spec_checks import UNFIT
 
 WORRY = 3
 """Validations without a better one before an event says why."""
@@ -47,6 +44,8 @@ SOME = 250
 PACE = 10
 """Steps between looks at the clock where they are costly: a GPU's queue of work is let run empty,
 several workers agree."""
+
+ADVICE = "lower the learning rate (lr), clip the gradient, raise the noise, or train in float64"
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,59 @@ class Event:
     note: str = ""
 
 
+@dataclass
+class State:
+    """What a training has come to, besides tensors.
+
+    Attributes:
+        step: Steps done.
+        timed: The share of the seconds that are spent, where they are bounded.
+        best: The best validation so far.
+        best_step: Its step.
+        stale: Validations since then.
+        validated: The step of the last validation.
+        train_loss: The last mean loss.
+        verdict: Why training ended; empty before.
+    """
+
+    step: int = 0
+    timed: float = 0.0
+    best: Validation = field(default_factory=Validation)
+    best_step: int = 0
+    stale: int = 0
+    validated: int = -1
+    train_loss: float = math.nan
+    verdict: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """Returns it JSON-able: None for what is not finite."""
+        return {
+            key: {k: _finite(v) for k, v in value.items()} if key == "best" else _finite(value)
+            for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Self:
+        """Returns the state that ``plain`` told."""
+        best = {name: value for name, value in plain["best"].items() if value is not None}
+        loss = math.nan if plain["train_loss"] is None else plain["train_loss"]
+        return cls(**{**plain, "best": Validation(**best), "train_loss": loss})
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 class Trainer:
     """Creates the training of a flow on a data set.
 
     Arguments:
         flow: The flow, preprocessing included; its trainable parameters are trained in place.
-        dataset: Prepared data with splits ``train`` and ``validation``.
-        loss: From the flow behind the cut to its loss.
+        dataset: Data with splits ``train`` and ``validation``: a prepared folder, or tensors.
+        loss: From a density, data, a generator and the progress to the losses of all samples and
+            the evaluation behind them, as a :class:`~ebflow.loss.Loss` does; it is given the flow
+            behind the cut.
+        anchor: The anchor of the loss, if it has one: its state is kept in checkpoints.
         optimizer: From parameters to an optimiser.
         schedule: The learning-rate factor as a function of progress.
         steps: The number of steps.
@@ -83,14 +128,14 @@ class Trainer:
         batch_size: Rows of a global batch.
         augment: From raw training rows and a generator to what is trained on instead, a function
             of (seed, step); validation sees the rows as they are.
-        accumulate: Parts of a worker's batch, one after another: B / (workers n) rows are in
+        accumulate: Parts of a worker's batch, one after another: as many times fewer rows are in
             memory at a time, and the step is the same up to rounding.
         clip: The largest norm of the gradient; None: no clipping.
         ema_decay: The average's decay d, used as min(d, (1 + t)/(10 + t)) at update t.
-        finish: The last fraction of training, by exact maximum likelihood.
         validate_every: Steps between validations.
         patience: Validations without a better one before training stops; None: never.
         log_every: Steps between log events.
+        watch: Further metrics of log events, as a function of the share of training.
         precision: Of a step's products, as in :func:`~ebflow.precision.products`;
             preprocessing, the anchor and likelihoods are always of the highest.
         seed: The seed of batches, noise and probes.
@@ -103,9 +148,10 @@ class Trainer:
     def __init__(
         self,
         flow: Flow,
-        dataset: Dataset,
+        dataset: Any,  # noqa: ANN401
         *,
-        loss: Callable[[Flow], Loss],
+        loss: LossFunction,
+        anchor: Anchor | None = None,
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         schedule: Schedule = cosine,
         steps: int = 1000,
@@ -115,10 +161,10 @@ class Trainer:
         augment: Augmentation | None = None,
         clip: float | None = None,
         ema_decay: float = 0.999,
-        finish: float = 0.0,
         validate_every: int = 500,
         patience: int | None = None,
         log_every: int = 50,
+        watch: Callable[[float], dict[str, float]] = lambda share: {},
         precision: str = "highest",
         seed: int = 0,
         shard: tuple[int, int] = (0, 1),
@@ -127,57 +173,63 @@ class Trainer:
     ) -> None:
         self.flow, self.dataset, self.config = flow, dataset, config
         self.batch_size, self.seed, self.shard = batch_size, seed, shard
-        self.accumulate = accumulate
+        self.accumulate, self.augment, self.clip = accumulate, augment, clip
         self.device = flow.like.device
         self._initialise()
-        self.loss = loss(flow.matched)
-        if accumulate > 1 and self.loss.latent_mean:
+        matched = flow.matched
+        if accumulate > 1 and getattr(loss, "latent_mean", 0):
             raise ValueError(f"accumulate: found {accumulate} with latent_mean, expected 1: a "
                              "mean over the batch is not the mean of its parts'")  # fmt: skip
-        self.ema = AveragedModel(self.loss.flow, multi_avg_fn=self._average)
-        front = list(flow.layers)[: flow.cut]
-        self.averaged = Flow(flow.event_shape, [*front, *self.ema.module.layers], cut=flow.cut)
-        self.averaged.eval()
-        self.module = wrap(self.loss)
+        self.loss, self.anchor, self.plain = loss, anchor, LossModule(matched, loss)
+        self.ema = AveragedModel(matched, multi_avg_fn=self._average)
+        self.averaged = flow.replaced(self.ema.module).eval()
+        self.module = wrap(self.plain)
         if is_split(self.module):
             wrap(self.ema)
         self.parameters = [p for p in flow.parameters() if p.requires_grad]
         self.optimizer = optimizer(self.parameters)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule, self.steps, self.max_seconds = schedule, steps, max_seconds
-        self.augment = augment
-        self.clip, self.finish = clip, finish
         self.validate_every, self.patience, self.log_every = validate_every, patience, log_every
-        self.precision, self.ema_decay = precision, ema_decay
-        self.clock = Clock()
-        self.step, self.progress, self.timed = 0, 0.0, 0.0
-        self.best, self.best_step, self.stale, self.validated = Standing(), 0, 0, -1
-        self.train_loss = math.nan
-        self.verdict = ""
+        self.watch, self.precision, self.ema_decay = watch, precision, ema_decay
+        self.clock, self.state = Clock(), State()
         self.window: list[Tensor] = []
         self.norms: list[Tensor] = []
+        self._latent: Tensor | None = None
+        self._some: Batch | None = None
+
+    @property
+    def step(self) -> int:
+        """The number of steps done."""
+        return self.state.step
+
+    @property
+    def verdict(self) -> str:
+        """Why training ended; empty before."""
+        return self.state.verdict
+
+    @property
+    def progress(self) -> float:
+        """The share of training that is done, by steps or seconds, whichever is more."""
+        return max(self.state.step / self.steps, self.state.timed)
 
     def _initialise(self) -> None:
         """Shows layers that need it the first global batch, whole on every worker."""
         if not self.flow.initialised:
             split = self.dataset.split("train")
             batches = split.shuffled(self.batch_size, seed=self.seed, device=self.device)
-            noise = derive(self.seed, "initialise", device=self.device)
-            self.flow.initialise(next(batches), noise)
+            x, context = next(batches)
+            self.flow.initialise(x, RowGenerator(self.seed, "initialise"), context=context)
 
     def run(self) -> Iterator[Event]:
         """Yields events until training ends; ``verdict`` then says why it did.
 
         Raises:
-            NonFinite: if a loss or a validation is not finite, naming the step.
+            NonFinite: if a loss or a validation is not finite, naming the step and the layer.
         """
         split = self.dataset.split("train")
         batches = split.shuffled(
-            self.batch_size,
-            seed=self.seed,
-            start=self.step,
-            shard=self.shard,
-            device=self.device,
+            self.batch_size, seed=self.seed, start=self.step, shard=self.shard, device=self.device
         )
         while True:
             if self._due():
@@ -185,49 +237,55 @@ class Trainer:
             if self.verdict:
                 return
             with self.clock("data"):
-                x = next(batches)
+                batch = next(batches)
             with self.clock("step"), self._located():
-                self.train_step(x)
+                self.train_step(batch)
             if self.step % self.log_every == 0 or self._ended():
                 with self.clock("log"):
                     event = self._log()
                 yield from self._told(event)
 
-    def train_step(self, x: Tensor) -> None:
+    def train_step(self, batch: Batch) -> None:
         """Does one step on raw rows with shape (B / workers, D)."""
-        self._set_rate()
-        if self.loss.anchor is not None and not self.loss.finishing:
-            gather(self.loss)
-            self.loss.anchor.step()
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * self.schedule(self.progress)
         self.optimizer.zero_grad(set_to_none=True)
-        *parts, last = enumerate(x.chunk(self.accumulate))
+        size = -(-len(batch.x) // self.accumulate)
+        *parts, last = self._parts(batch, size)
         with unsynchronised(self.module) if parts else nullcontext():
             losses = [self._backward(*part) for part in parts]
         losses.append(self._backward(*last))
         if self.clip is not None:
             self.norms.append(self._clip(self.clip))
         self.optimizer.step()
-        self.ema.update_parameters(self.loss.flow)
+        self.ema.update_parameters(self.plain.flow)
         self.window.append(sum(losses))
-        self.step += 1
-        self._advance()
+        self.state.step += 1
+        self._look_at_the_clock()
 
-    def _backward(self, part: int, x: Tensor) -> Tensor:
+    def _parts(self, batch: Batch, size: int) -> Iterator[tuple[int, Batch, float]]:
+        """Yields parts of a batch, each with its first row and its share of the batch."""
+        rows = len(batch.x)
+        for first in range(0, rows, size):
+            part = Batch(*(None if t is None else t[first : first + size] for t in batch))
+            yield self.shard[0] * rows + first, part, len(part.x) / rows
+
+    def _backward(self, first: int, batch: Batch, share: float) -> Tensor:
         """Adds the gradient of a part of the batch; returns its share of the mean loss.
 
         Its random numbers are those of its rows in the global batch.
         """
-        rank, world = self.shard
-        shard = (rank * self.accumulate + part, world * self.accumulate)
-        generator = derive(self.seed, "train", self.step, shard=shard, device=self.device)
+        x = batch.x
         if self.augment is not None:
-            drawn = derive(self.seed, "augment", self.step, shard=shard, device=self.device)
-            x = self.augment(x, drawn)
+            x = self.augment(x, RowGenerator(self.seed, "augment", self.step, first=first))
+        noise = RowGenerator(self.seed, "train", self.step, first=first)
         with torch.no_grad():
-            y = self.flow.preprocess(x, generator)
+            y = self.flow.preprocess(x, noise)
+        progress = Progress(self.step, min(self.progress, 1.0))
         with products(self.precision, self.device.type):
-            loss = self.module(y, generator).mean() / self.accumulate
-            alone = self.module is self.loss and not is_split(self.loss)
+            losses, self._latent = self.module(y, batch.context, noise, progress)
+            loss = losses.mean() * share
+            alone = self.module is self.plain and not is_split(self.plain)
             loss.backward(inputs=self.parameters if alone else None)
         return loss.detach()
 
@@ -241,76 +299,47 @@ class Trainer:
         with self.clock("validate"), self._located(), torch.no_grad(), gathered(self.ema):
             flow, split = self.averaged, self.dataset.split("validation")
             result = evaluate(flow, split, batch_size=ROWS)
-            latent = latent_statistics(flow(next(split.batches(SOME))), seed=self.seed)
-            train_nll = -float(flow.log_prob(self._some).mean())
-        now = Standing(self.agreed(result.nll), train_nll, self.train_loss)
-        best, self.validated = now.nll < self.best.nll, self.step
-        metrics = {
-            "val/nll": now.nll,
-            "val/bpd": result.bpd,
-            "train/nll": train_nll,
-            **latent,
-            "time/train_s": self.seconds,
-        }
+            x, context = (None if t is None else t.to(self.device) for t in self._first(split))
+            latent = latent_statistics(flow.to_latent(x, context=context), seed=self.seed)
+            x, context = self._trained_rows()
+            train_nll = -float(flow.log_prob(x, context=context).mean())
+        state = self.state
+        now = Validation(self.agreed(result.nll), train_nll, state.train_loss)
+        best, state.validated = now.nll < state.best.nll, self.step
         if best:
-            self.best, self.best_step, self.stale = now, self.step, 0
+            state.best, state.best_step, state.stale = now, self.step, 0
         else:
-            self.stale += 1
-        note = diagnose(now, self.best, latent)
+            state.stale += 1
+        note = diagnose(now, state.best, latent)
         self._judge(note)
-        return Event("validate", self.step, metrics, best, note if self.stale >= WORRY else "")
+        metrics = {"val/nll": now.nll, "val/bpd": result.bpd, "train/nll": train_nll, **latent,
+                   "time/train_s": self.seconds}  # fmt: skip
+        return Event("validate", self.step, metrics, best, note if state.stale >= WORRY else "")
 
     def _judge(self, note: str) -> None:
         """Ends training, with the reason, if it is time."""
-        told = f": {note}" if self.stale >= min(WORRY, self.patience or WORRY) else ""
-        if self.patience is not None and self.stale >= self.patience:
-            self.verdict = f"stopped early at step {self.step}{told}"
+        state, patience = self.state, self.patience
+        told = f": {note}" if state.stale >= min(WORRY, patience or WORRY) else ""
+        if patience is not None and state.stale >= patience:
+            state.verdict = f"stopped early at step {self.step}{told}"
         elif self._ended():
-            self.verdict = f"ended after {self.step} steps{told}"
+            state.verdict = f"ended after {self.step} steps{told}"
 
-    @cached_property
-    def _some(self) -> Tensor:
-        split = self.dataset.split("train")
-        rows = min(SOME, len(split))
-        return next(split.shuffled(rows, seed=self.seed, device=self.device))
+    def _first(self, split: Any) -> Batch:  # noqa: ANN401
+        return next(iter(split.batches(SOME)))
+
+    def _trained_rows(self) -> Batch:
+        """Returns some training rows, always the same."""
+        if self._some is None:
+            split = self.dataset.split("train")
+            rows = min(SOME, len(split))
+            self._some = next(split.shuffled(rows, seed=self.seed, device=self.device))
+        return self._some
 
     @property
     def seconds(self) -> float:
         """Seconds spent training: steps and data."""
         return self.clock.total("step") + self.clock.total("data")
-
-    def checkpoint(self) -> Checkpoint:
-        """Returns all that an exact resume needs; call it between events, on all workers."""
-        return pack(self)
-
-    def save(self, folder: str) -> None:
-        """Writes ``checkpoint()`` to a folder, whole or not at all; call it on all workers.
-
-        The first of them writes.
-        """
-        with self.clock("checkpoint"):
-            checkpoint = self.checkpoint()
-            if self.shard[0] == 0:
-                write(folder, checkpoint)
-
-    def resume(self, folder: str) -> None:
-        """Goes on from a folder written by ``save``.
-
-        Raises:
-            BadInput: if it is damaged, was made with other data, or does not fit this training.
-        """
-        saved = read(folder)
-        mine = {"data": self.dataset.manifest.digest, "seed": self.seed,
-                "batch_size": self.batch_size}  # fmt: skip
-        for name, expected in mine.items():
-            found = saved.state.get(name)
-            if found != expected:
-                raise BadInput(f"{folder}: found a training with {name} {found}, "
-                               f"expected {expected}")  # fmt: skip
-        try:
-            unpack(self, saved)
-        except UNFIT as error:
-            raise BadInput(f"{folder}: does not fit this training: {error}") from error
 
     def agreed(self, value: float) -> float:
         """Returns rank 0's value on every rank, so that all decide alike."""
@@ -336,69 +365,68 @@ class Trainer:
             yield
         except NonFinite as error:
             self._check(torch.tensor([float(loss) for loss in self.window]))
-            raise NonFinite(f"step {self.step}: {error}") from error
+            raise NonFinite(f"step {self.step}: {error}; in {self._where()}; {ADVICE}") from error
+
+    def _where(self) -> str:
+        """Returns the layer at which the flow's numbers first cease to be finite."""
+        batch = self._trained_rows()
+        for flow in (self.flow, self.averaged):
+            density = flow(batch.context)
+            found = where_non_finite(density, density.flow.completed(batch.x))
+            if found.startswith("layer"):
+                break
+        return found
 
     def _average(self, ema: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
         decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(ema, current, 1 - decay)
 
-    def _set_rate(self) -> None:
-        self.loss.progress, self.loss.step = self.progress, self.step
-        self.loss.finishing = self.finish > 0 and self.progress >= 1 - self.finish
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * self.schedule(self.progress)
-
-    def _advance(self) -> None:
-        self.progress = self.step / self.steps
-        costly = self.device.type == "cuda" or self.shard[1] > 1
-        if not costly or self.step % PACE == 0:
-            self._look_at_the_clock()
-        self.progress = max(self.progress, self.timed)
-
     def _look_at_the_clock(self) -> None:
+        costly = self.device.type == "cuda" or self.shard[1] > 1
+        if costly and self.step % PACE:
+            return
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         if self.max_seconds is not None:
-            self.timed = self.agreed(self.seconds) / self.max_seconds
+            self.state.timed = self.agreed(self.seconds) / self.max_seconds
 
     def _ended(self) -> bool:
         return self.progress >= 1
 
     def _due(self) -> bool:
         at = self.step % self.validate_every == 0 or self._ended()
-        return at and self.validated < self.step
+        return at and self.state.validated < self.step
 
     def _check(self, losses: Tensor) -> None:
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
             step = self.step - len(losses) + int(bad[0, 0])
-            raise NonFinite(
-                f"step {step}: found a loss of {losses[bad[0, 0]]} ({self.loss.name}); lower "
-                "train.lr, clip the gradient, raise the noise, or train in float64"
-            )
+            value = losses[bad[0, 0]]
+            raise NonFinite(f"step {step}: found a loss of {value} in {self._where()}; {ADVICE}")
 
     def _log(self) -> Event:
         losses = _mean_over_workers(torch.stack(self.window))
         self._check(losses)
-        self.train_loss = float(losses.mean())
-        if math.isnan(self.best.loss):
-            self.best = replace(self.best, loss=self.train_loss)
+        state = self.state
+        state.train_loss = float(losses.mean())
+        if math.isnan(state.best.loss):
+            state.best = replace(state.best, loss=state.train_loss)
         seconds = self.clock.lap("step") + self.clock.lap("data")
         count = len(losses)
         metrics = {
-            "train/loss": self.train_loss,
+            "train/loss": state.train_loss,
             "train/lr": self.optimizer.param_groups[0]["lr"],
             "train/examples_per_s": count * self.batch_size / max(seconds, 1e-9),
             "time/step_ms": 1e3 * seconds / count,
         }
-        metrics |= {f"train/{name}": value for name, value in self.loss.hyperparameters.items()}
+        metrics |= {f"train/{k}": v for k, v in self.watch(min(self.progress, 1.0)).items()}
         if self.norms:
             metrics["train/grad_norm"] = float(torch.stack(self.norms).mean())
-        if self.loss.anchor is not None:
-            metrics["anchor/refreshes"] = float(self.loss.anchor.refreshes)
-            metrics["anchor/drift"] = self.loss.anchor.drift
-        if self.loss.latent is not None:
-            stats = latent_statistics(self.loss.latent, seed=self.seed)
+        if self.anchor is not None:
+            metrics["anchor/refreshes"] = float(self.anchor.refreshes)
+            metrics["anchor/drift"] = self.anchor.drift
+        if self._latent is not None:
+            stats = latent_statistics(self._latent, seed=self.seed)
             metrics |= {f"train/{name}": value for name, value in stats.items()}
         self.window, self.norms = [], []
         return Event("log", self.step, metrics)

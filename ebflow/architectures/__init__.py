@@ -1,11 +1,9 @@
 """Named flows, as functions of shape and depth."""
 
-__all__ = ["ARCHITECTURES", "convolutional", "dense", "glow", "multimodal", "planar"]
+__all__ = ["ARCHITECTURES", "convolutional", "coupling", "dense", "glow", "structured"]
 
 from .convolutional import convolutional
-from .dense import dense
-from .glow import glow
-from .multimodal import multimodal
-from .planar import planar
+from .coupling import coupling, glow
+from .dense import dense, structured
 
-ARCHITECTURES = {f.__name__: f for f in (convolutional, dense, glow, multimodal, planar)}
+ARCHITECTURES = {f.__name__: f for f in (convolutional, coupling, dense, glow, structured)}

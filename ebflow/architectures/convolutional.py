@@ -8,9 +8,10 @@ from functools import partial
 import torch
 from torch import nn
 
+from ..bases import Base
 from ..bijections import Bijection, Convolution, SmoothLeakyReLU, Squeeze
 from ..flow import Flow
-from .starts import normalise_spectrum, start_of
+from .shared import conditioned, finished, normalise_spectrum, start_of
 
 
 def convolutional(
@@ -28,11 +29,14 @@ def convolutional(
     noise: float = 0.0,
     calibrated: bool = False,
     spectral_norm: bool = False,
+    context: int = 0,
+    base: Base | None = None,
     dtype: torch.dtype | None = None,
 ) -> Flow:
     """Creates ``blocks`` of ``depth`` convolutions with 2×2 squeezes between: the paper's CNN.
 
-    A smooth leaky ReLU follows every convolution but the last. Every kernel starts as ``sign``
+    A smooth leaky ReLU follows every convolution but the last; a context enters behind each, an
+    affine map a channel. Every kernel starts as ``sign``
     times the identity and every offset as ``bias``. With C channels a convolution has C² k² + C
     parameters, C four times as many in each block: 26,796 for MNIST, (1, 28, 28), and 240,912
     for CIFAR-10, (3, 32, 32), both with k = 7.
@@ -55,6 +59,8 @@ def convolutional(
             deviation on N(0, 1), and its mean taken off.
         spectral_norm: Whether each K, as a matrix (C, C k²), is divided by its largest singular
             value, followed by one power iteration a training step; the paper's for CIFAR-10.
+        context: The number of elements of a context; 0: none.
+        base: The density of latents; None: N(0, I).
         dtype: The parameters' type; torch's default otherwise.
     """
     if spectral_norm and calibrated:
@@ -72,6 +78,7 @@ def convolutional(
         layers.append(Convolution(*start(identity, behind), event[1:], padding=padding))
         if spectral_norm:
             normalise_spectrum(layers[-1], generator)
+        layers += conditioned(event, context, generator)
     options = {
         "kernel_size": kernel_size,
         "padding": padding,
@@ -81,5 +88,4 @@ def convolutional(
         "residual": residual,
         "spectral_norm": spectral_norm,
     }
-    spec = {"architecture": "convolutional", "shape": list(shape), "options": options}
-    return Flow(shape, layers, spec=spec).to(dtype or torch.get_default_dtype())
+    return finished("convolutional", shape, layers, options, context, base, dtype)

@@ -1,16 +1,19 @@
-"""The paper's FC model."""
+"""Nets of dense matrices, activations of every element between them."""
 
-__all__ = ["dense"]
+__all__ = ["dense", "structured"]
 
 import math
 from collections.abc import Sequence
 from functools import partial
 
 import torch
+from torch import nn
 
-from ..bijections import Bijection, Dense, Reshape, SmoothLeakyReLU
+from ..bases import Base
+from ..bijections import ActNorm, Bijection, Dense, Reshape, SmoothLeakyReLU
 from ..flow import Flow
-from .starts import start_of
+from ..randomness import generator as derive
+from .shared import conditioned, finished, start_of
 
 
 def dense(
@@ -24,9 +27,13 @@ def dense(
     generator: torch.Generator | None = None,
     noise: float = 0.0,
     calibrated: bool = False,
+    context: int = 0,
+    base: Base | None = None,
     dtype: torch.dtype | None = None,
 ) -> Flow:
     """Creates ``depth`` dense layers with smooth leaky ReLUs between: the paper's FC model.
+
+    A context enters behind every dense layer, by a ``ConditionalAffine``.
 
     Every W starts as ``sign`` · I and every b as ``bias``; the paper has −1 and 1. It has
     ``depth`` · (D² + D) parameters: 1,230,880 for MNIST (D = 784, depth 2).
@@ -46,6 +53,8 @@ def dense(
         calibrated: Whether each W behind an activation is divided by the activation's standard
             deviation on N(0, 1), and its mean taken off: whitened data then start with latents
             of zero mean and unit variance, and a likelihood near the Gaussian's.
+        context: The number of elements of a context; 0: none.
+        base: The density of latents; None: N(0, I).
         dtype: The parameters' type; torch's default otherwise.
     """
     size = math.prod(shape)
@@ -56,6 +65,57 @@ def dense(
             layers.append(SmoothLeakyReLU(alpha, residual=residual))
         behind = layers[-1] if index and calibrated else None
         layers.append(Dense(*start(torch.eye(size), behind)))
+        layers += conditioned((size,), context, generator)
     options = {"depth": depth, "alpha": alpha, "residual": residual}
-    spec = {"architecture": "dense", "shape": list(shape), "options": options}
-    return Flow(shape, layers, spec=spec).to(dtype or torch.get_default_dtype())
+    return finished("dense", shape, layers, options, context, base, dtype)
+
+
+def structured(
+    shape: Sequence[int] = (10,),
+    *,
+    depth: int = 10,
+    structure: str = "full",
+    alpha: float = 0.3,
+    generator: torch.Generator | None = None,
+    context: int = 0,
+    base: Base | None = None,
+    dtype: torch.dtype | None = None,
+) -> Flow:
+    """Creates blocks of a matrix, a smooth leaky ReLU and ``ActNorm``: the paper's 10-D net.
+
+    A last matrix stands behind ``depth`` blocks. It compares free matrices with triangular ones,
+    whose determinants are cheap: with D elements, ``full``, ``tril`` and ``triu`` hold
+    (``depth`` + 1) D² weights, of which a triangle uses D (D + 1) / 2, and ``trilu`` twice as
+    many. Matrices start orthogonal, triangles as those of orthogonal ones.
+
+    Source: Chao et al. (2023), arXiv:2305.15267. Its code multiplies rows from the right, so that
+    its ``tril`` is ``triu`` here.
+
+    Arguments:
+        shape: The shape of an event.
+        depth: The number of blocks.
+        structure: ``full``, ``tril``, ``triu``, or ``trilu``: ``triu`` and then ``tril``, the
+            latter with ones at the start, wherever the others have one matrix.
+        alpha: The slope of the activations at −∞.
+        generator: Where the start comes from; None: from seed 0.
+        context: The number of elements of a context; 0: none.
+        base: The density of latents; None: N(0, I).
+        dtype: The parameters' type; torch's default otherwise.
+    """
+    size = math.prod(shape)
+    matrices = partial(_matrices, size, structure, generator or derive(0, "weights"))
+    layers: list[Bijection] = [Reshape(tuple(shape), (size,))] if len(shape) > 1 else []
+    for _ in range(depth):
+        layers += [*matrices(), SmoothLeakyReLU(alpha), ActNorm((size,))]
+        layers += conditioned((size,), context, generator)
+    layers += matrices()
+    options = {"depth": depth, "structure": structure, "alpha": alpha}
+    return finished("structured", shape, layers, options, context, base, dtype)
+
+
+def _matrices(size: int, structure: str, generator: torch.Generator) -> list[Dense]:
+    weight = nn.init.orthogonal_(torch.empty(size, size), generator=generator)
+    if structure != "trilu":
+        return [Dense(weight, None, structure=structure)]
+    lower = Dense(torch.ones(size, size), None, structure="tril")
+    return [Dense(weight, None, structure="triu"), lower]

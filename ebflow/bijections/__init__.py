@@ -4,12 +4,13 @@ __all__ = [
     "ActNorm",
     "Affine",
     "Bijection",
+    "ConditionalAffine",
     "ConstantJacobian",
     "Convolution",
     "Coupling",
     "Dense",
+    "Dequantise",
     "Elementwise",
-    "Jet",
     "Linearization",
     "Logit",
     "Part",
@@ -25,13 +26,12 @@ __all__ = [
     "random_rotation",
 ]
 
-from .actnorm import ActNorm
-from .base import Bijection, ConstantJacobian, Jet, Linearization
-from .convolution import Convolution
+from .activations import Elementwise, SmoothLeakyReLU
+from .base import Bijection, ConstantJacobian, Linearization
+from .conditional import ConditionalAffine
+from .convolution import Convolution, Pointwise, random_rotation
 from .coupling import Coupling, ScaleShift, Spline
-from .elementwise import Affine, Elementwise, Logit, SmoothLeakyReLU
 from .linear import Dense
-from .part import Part, part
-from .pointwise import Pointwise, random_rotation
-from .reshape import Permutation, Reshape, Squeeze
+from .preprocessing import ActNorm, Affine, Dequantise, Logit
+from .reshape import Part, Permutation, Reshape, Squeeze, part
 from .weighted import Weighted

@@ -22,18 +22,19 @@ __all__ = [
     "Bijection",
     "ConstantJacobian",
     "ConstantLinearization",
-    "Jet",
     "Linearization",
+    "at_least_float32",
     "sum_event",
-    "units",
 ]
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from ..jets import Jet, units
 
 
 def sum_event(t: Tensor, like: Tensor) -> Tensor:
@@ -41,21 +42,9 @@ def sum_event(t: Tensor, like: Tensor) -> Tensor:
     return t.sum(dim=tuple(range(1 - like.ndim, 0)))
 
 
-def units(event: Tensor) -> Tensor:
-    """Returns the D unit vectors of the space of an ``event``, with shape (D, *event)."""
-    size = event.numel()
-    return torch.eye(size, dtype=event.dtype, device=event.device).view(size, *event.shape)
-
-
-class Jet(NamedTuple):
-    """The second-order Taylor polynomial x + t v + t²/2 a of a curve; ``a = None`` is zero.
-
-    ``x`` has shape (B, *event), ``v`` and ``a`` (B, *event) or (K, B, *event).
-    """
-
-    x: Tensor
-    v: Tensor
-    a: Tensor | None
+def at_least_float32(t: Tensor) -> Tensor:
+    """Returns ``t``, in float32 if its type has less: what factorises or iterates needs it."""
+    return t if t.dtype in (torch.float32, torch.float64) else t.float()
 
 
 class Linearization(ABC):
@@ -94,6 +83,7 @@ class Bijection(nn.Module, ABC):
         * ``forward_and_log_det`` and ``inverse`` are enough; the score chain then uses autograd
           for this layer alone (one more backward pass for ``pullback``, two for ``curvature``);
         * ``linearize`` and ``jet`` may be overridden by closed forms;
+        * if it depends on a context, override ``given``;
         * if it takes statistics from data, override ``initialise`` and ``initialised``;
         * if the Jacobian does not depend on the input, derive from ``ConstantJacobian``.
     """
@@ -113,6 +103,14 @@ class Bijection(nn.Module, ABC):
         Most layers need nothing. ``Flow.initialise`` calls it, once, before training.
         """
 
+    def given(self, context: Tensor) -> "Bijection":
+        """Returns the bijection given a context with shape (B, C); itself unless it depends on it.
+
+        Its inputs are R B rows, R of them for every row of the context, the context's rows in
+        turn: row i is given row i mod B.
+        """
+        return self
+
     @abstractmethod
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y with shape (B, *event) and log |det J(x)| in nats, with shape (B,)."""
@@ -125,13 +123,15 @@ class Bijection(nn.Module, ABC):
         """Returns y with shape (B, *event)."""
         return self.forward_and_log_det(x)[0]
 
-    def linearize(self, x: Tensor) -> Linearization:
-        """Returns this layer at ``x``."""
-        return _AutogradLinearization(self, x)
+    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
+        """Returns this layer at ``x``.
 
-    def gathered(self, x: Tensor) -> Linearization:
-        """Returns this layer at ``x`` for a training step, to be differentiated once."""
-        return self.linearize(x)
+        Arguments:
+            x: The points, with shape (B, *event).
+            training: Whether all of what comes of it is differentiated as a whole, by one
+                backward pass: a layer may then add up its weight's gradients first.
+        """
+        return _AutogradLinearization(self, x)
 
     def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
         """Pushes a jet through; also returns the first and second derivative of ψ along it."""
@@ -181,7 +181,7 @@ class ConstantJacobian(Bijection):
         """Returns y and a (B,) stand-in for the log-det, both exact in their relative gradient."""
         return self.forward_and_log_det(x)
 
-    def linearize(self, x: Tensor) -> Linearization:
+    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
         """Returns this layer at ``x``: its value, and J as two linear maps."""
         return ConstantLinearization(self.forward(x), self.linear, self.transpose)
 
@@ -221,15 +221,18 @@ class _AutogradLinearization(Linearization):
     def __init__(self, layer: Bijection, x: Tensor) -> None:
         self.layer = layer
         self._last: tuple[Tensor, tuple[Jet, Tensor, Tensor]] | None = None
-        with torch.enable_grad():
+        with _differentiating():
+            x = _ordinary(x)
             self.x = x if x.requires_grad else x.detach().requires_grad_()
             self.y, self.psi = layer.forward_and_log_det(self.x)
 
     def pullback(self, s: Tensor) -> Tensor:
-        outputs, seeds = [self.y], [s]
-        if self.psi.requires_grad:
-            outputs, seeds = [self.y, self.psi], [s, torch.ones_like(self.psi)]
-        return torch.autograd.grad(outputs, self.x, seeds, create_graph=True)[0]
+        with _differentiating():
+            s = _ordinary(s)
+            outputs, seeds = [self.y], [s]
+            if self.psi.requires_grad:
+                outputs, seeds = [self.y, self.psi], [s, torch.ones_like(self.psi)]
+            return torch.autograd.grad(outputs, self.x, seeds, create_graph=True)[0]
 
     def tangent(self, v: Tensor) -> Tensor:
         return self._jet(v)[0].v
@@ -246,6 +249,17 @@ class _AutogradLinearization(Linearization):
         if self._last is None or self._last[0] is not v:
             self._last = v, self.layer.jet(Jet(self.x, v, None))
         return self._last[1]
+
+
+@contextmanager
+def _differentiating() -> Iterator[None]:
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def _ordinary(t: Tensor) -> Tensor:
+    """Returns a tensor that autograd can keep."""
+    return t.clone() if t.is_inference() else t
 
 
 def _autograd_jet(layer: Bijection, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
@@ -265,6 +279,8 @@ def _autograd_jet(layer: Bijection, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
     def slope(t: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         return torch.func.jvp(curve, (t,), (one,))
 
-    zero, one = jet.x.new_zeros(()), jet.x.new_ones(())
-    ((y, _), (v, first)), (_, (a, second)) = torch.func.jvp(slope, (zero,), (one,))
+    with torch.inference_mode(False):
+        jet = Jet(*(None if t is None else _ordinary(t) for t in jet))
+        zero, one = jet.x.new_zeros(()), jet.x.new_ones(())
+        ((y, _), (v, first)), (_, (a, second)) = torch.func.jvp(slope, (zero,), (one,))
     return Jet(y, v, a), first, second

@@ -8,7 +8,7 @@ every element of the second part, and the first part passes:
 
 The inverse needs only that of f. The score contains :math:`\partial h / \partial x_1`, so score
 matching differentiates h twice: by autograd, for this layer alone, or by the Taylor polynomial of
-h where ``networks.taylor`` has it: along a direction, and in full if one number passes. With h of
+h where ``jets.through`` has it: along a direction, and in full if one number passes. With h of
 kinked activations (leaky ReLU), or f a spline, whose second derivative jumps at its knots, the
 score has jumps.
 ``ssm`` and ``ssm_vr`` then miss what these contribute to the trace of its Jacobian; ``dsm``,
@@ -17,6 +17,7 @@ score has jumps.
 
 __all__ = ["Coupling", "ScaleShift", "Spline", "Univariate"]
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -24,8 +25,8 @@ import torch
 from torch import Tensor, nn
 from zuko.transforms import MonotonicRQSTransform
 
-from ..networks import taylor
-from .base import Bijection, Jet, Linearization, sum_event
+from ..jets import Jet, through
+from .base import Bijection, Linearization, sum_event
 
 
 class Univariate(ABC):
@@ -141,6 +142,8 @@ class Coupling(Bijection):
             (B, other size · f.count, *): the parameters of an element are neighbours.
         transform: f.
         flip: Whether the second part passes and the first is transformed.
+        context: The number C of elements of a context, which h sees behind the passed part (as
+            constant planes of an image).
     """
 
     def __init__(
@@ -150,16 +153,26 @@ class Coupling(Bijection):
         transform: Univariate,
         *,
         flip: bool = False,
+        context: int = 0,
     ) -> None:
         super().__init__()
         if min(sizes) < 1:
             raise ValueError(f"sizes: found {tuple(sizes)}, expected two positive numbers")
-        self.sizes, self.flip = tuple(sizes), flip
+        self.sizes, self.flip, self.context = tuple(sizes), flip, context
         self.conditioner, self.transform = conditioner, transform
+        self.seen: Tensor | None = None
 
     def extra_repr(self) -> str:
         """Names the parts and f."""
-        return f"{self.sizes}, {self.transform}, flip={self.flip}"
+        return f"{self.sizes}, {self.transform}, flip={self.flip}, context={self.context}"
+
+    def given(self, context: Tensor) -> Bijection:
+        """Returns the coupling given a context with shape (B, C), sharing its conditioner."""
+        if not self.context:
+            return self
+        bound = copy.copy(self)
+        bound.seen = context
+        return bound
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and Σ log ∂f/∂x; one evaluation of h."""
@@ -172,7 +185,7 @@ class Coupling(Bijection):
         passed, moved = self._parts(y)
         return self._joined(passed, self.transform.inverse(moved, self._conditioned(passed)))
 
-    def linearize(self, x: Tensor) -> Linearization:
+    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
         """Returns this layer at ``x``; in closed form if one number passes and h is known."""
         passed = self._parts(x)[0]
         if passed.shape[1:] == (1,):
@@ -195,9 +208,9 @@ class Coupling(Bijection):
         return joined, sum_event(slopes.v, jet.x), sum_event(slopes.a, jet.x)
 
     def _jet_of_h(self, passed: Jet) -> Jet | None:
-        if not self.transform.bilinear:
+        if not self.transform.bilinear or passed.x.ndim > 2:
             return None
-        h = taylor(self.conditioner, passed)
+        h = through(self.conditioner, self._with_context(passed))
         if h is None:
             return None
         h = (*h[:2], torch.zeros_like(h[1]) if h[2] is None else h[2])
@@ -209,7 +222,24 @@ class Coupling(Bijection):
         return tuple(Jet(*part) for part in zip(*pairs, strict=True))
 
     def _conditioned(self, passed: Tensor) -> Tensor:
+        if self.context:
+            passed = torch.cat([passed, self._planes(passed)], 1)
         return self.conditioner(passed).unflatten(1, (-1, self.transform.count))
+
+    def _planes(self, passed: Tensor) -> Tensor:
+        """Returns the context of every row, spread over the image."""
+        if self.seen is None:
+            raise ValueError(f"context: found None, expected shape (*, {self.context})")
+        rows = self.seen.repeat(len(passed) // max(len(self.seen), 1), 1)
+        return rows.view(*rows.shape, *[1] * (passed.ndim - 2)).expand(-1, -1, *passed.shape[2:])
+
+    def _with_context(self, passed: Jet) -> Jet:
+        if not self.context:
+            return passed
+        x, still = self._planes(passed.x), passed.v.new_zeros(*passed.v.shape[:-1], self.context)
+        beside = (x, still, still)
+        pairs = zip(passed, beside, strict=True)
+        return Jet(*(None if t is None else torch.cat([t, c], -1) for t, c in pairs))
 
     def _parts(self, x: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
         first, second = x.split(self.sizes, dim)
@@ -242,7 +272,8 @@ class _LineLinearization(Linearization):
 
     def tangent(self, v: Tensor) -> Tensor:
         a, v = self.layer._parts(v, -1)
-        return self.layer._joined(a, self.scale * v + self.first * a, -1)
+        moved = self.scale * v + self.first * a
+        return self.layer._joined(a.expand(*moved.shape[:-1], -1), moved, -1)
 
     def curvature(self, v: Tensor, s: Tensor) -> Tensor:
         a, v = self.layer._parts(v, -1)

@@ -8,6 +8,7 @@ weight version, in float64. A triangular W has the sum of :math:`\log |W_{ii}|` 
 __all__ = ["Dense"]
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +16,9 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
 from .base import Linearization
-from .gathered import GatheredLinearization
 from .weighted import Weighted
+
+Pairs = dict[int, tuple[Tensor, Tensor]]
 
 
 class Dense(Weighted):
@@ -95,12 +97,14 @@ class Dense(Weighted):
         """Returns the columns of W."""
         return self.effective_weight().mT
 
-    def gathered(self, x: Tensor) -> Linearization:
-        """Returns this layer at ``x``, with one product for its weight gradient."""
+    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
+        """Returns this layer at ``x``; in training with one product for its weight gradient."""
         weight = self.effective_weight()
-        if not (weight.requires_grad and torch.is_grad_enabled()):
-            return self.linearize(x)
-        return GatheredLinearization(weight, self.bias, x)
+        differentiated = weight.requires_grad and torch.is_grad_enabled()
+        if not (training and differentiated) or torch.compiler.is_compiling():
+            return super().linearize(x)
+        x, weight = _autocast(x, weight)
+        return _OneProductLinearization(weight, self.bias, x)
 
     def relative(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and a zero stand-in; their backward gives the *relative* gradient G WᵀW of W.
@@ -111,19 +115,98 @@ class Dense(Weighted):
         """
         if not self.lazy or is_parametrized(self, "weight"):
             return super().relative(x)
-        y, stand_in = _RelativeLinear.apply(x, self.weight)
+        y, stand_in = _RelativeLinear.apply(*_autocast(x, self.weight))
         return (y if self.bias is None else y + self.bias), stand_in
+
+
+def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Returns tensors as autocast would take them; our own functions must see one type."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(t.to(torch.get_autocast_dtype(device)) for t in tensors)
+
+
+class _OneProductLinearization(Linearization):
+    r"""A dense layer at ``x``, whose weight gradient is one product a step.
+
+    In :math:`y = W x + b` and :math:`s_x = W^\top s_y` the same W gets the gradients
+    :math:`\bar y^\top x` and :math:`s_y^\top \bar s_x`. Autograd computes and adds two D×D
+    matrices; here the second pair waits for the first, and both are one product of 2B rows. The
+    score over y depends on y, so the pullback's backward always comes before that of the forward
+    step, if all is differentiated as a whole.
+
+    Arguments:
+        weight: W, with shape (D, D).
+        bias: b, with shape (D,), or None.
+        x: The points, with shape (B, D).
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, x: Tensor) -> None:
+        self.weight, self.pairs, self.pullbacks = weight, Pairs(), 0
+        y = _Forward.apply(x, weight, self.pairs)
+        self.y = y if bias is None else y + bias
+
+    def pullback(self, s: Tensor) -> Tensor:
+        """Returns Wᵀ s."""
+        self.pullbacks += 1
+        s = s.to(self.weight.dtype)  # under autocast a score may be wider
+        return _Pullback.apply(s, self.weight, self.pairs, self.pullbacks)
+
+    def tangent(self, v: Tensor) -> Tensor:
+        """Returns W v."""
+        return F.linear(v, self.weight)
+
+    def curvature(self, v: Tensor, s: Tensor) -> float:
+        """Returns 0: the map is linear."""
+        return 0.0
+
+    def log_det(self) -> float:
+        """Returns 0: the log-determinant belongs to the normaliser."""
+        return 0.0
+
+
+class _Forward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(x, weight)
+        ctx.pairs = pairs
+        return F.linear(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:  # noqa: ANN401
+        x, weight = ctx.saved_tensors
+        left, right = zip((grad, x), *ctx.pairs.values(), strict=True)
+        ctx.pairs.clear()
+        grad_x = grad @ weight if ctx.needs_input_grad[0] else None
+        return grad_x, torch.cat(left).mT @ torch.cat(right), None
+
+
+class _Pullback(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, s: Tensor, weight: Tensor, pairs: Pairs, key: int) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(s, weight)
+        ctx.pairs, ctx.key = pairs, key
+        return s @ weight
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
+        s, weight = ctx.saved_tensors
+        ctx.pairs[ctx.key] = (s, grad)
+        return F.linear(grad, weight), None, None, None
 
 
 class _RelativeLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN001
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
         z = F.linear(x, weight)
         ctx.save_for_backward(z, weight)
         return z, x.new_zeros(x.shape[0])
 
     @staticmethod
-    def backward(ctx, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, Tensor]:  # noqa: ANN001
+    def backward(  # noqa: ANN401
+        ctx: Any, grad_z: Tensor, grad_log_det: Tensor
+    ) -> tuple[Tensor | None, Tensor]:
         z, weight = ctx.saved_tensors
         grad_x = grad_z @ weight if ctx.needs_input_grad[0] else None
         grad_weight = torch.addmm(weight, grad_z.mT, z @ weight, beta=float(grad_log_det.sum()))

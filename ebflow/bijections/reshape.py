@@ -1,14 +1,21 @@
-"""Layers that move elements without changing them: volume is kept, so log |det J| = 0."""
+"""Layers that move elements without changing them, and bijections on a part of an event.
 
-__all__ = ["Permutation", "Reshape", "Squeeze"]
+The former keep volume: log |det J| = 0. The latter make multi-scale flows: the base of a flow is
+over the whole latent, so what such a flow takes out of its chain needs no prior of its own. Later
+layers act on the other elements and pass it by, and the chain stays flat, so that every layer with
+a constant Jacobian is seen by the normaliser.
+"""
+
+__all__ = ["ConstantPart", "Part", "Permutation", "Reshape", "Squeeze", "part"]
 
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import ConstantJacobian
+from ..jets import Jet
+from .base import Bijection, ConstantJacobian, Linearization
 
 
 class Reshape(ConstantJacobian):
@@ -107,3 +114,136 @@ class Squeeze(ConstantJacobian):
     def log_det(self) -> Tensor:
         """Returns zero."""
         return torch.zeros(())
+
+
+def part(layer: Bijection, shape: tuple[int, ...]) -> "Part":
+    """Returns ``layer`` on the leading elements of flat events; other elements pass.
+
+    Arguments:
+        layer: The bijection.
+        shape: The shape of its events; an event of the result has at least as many elements.
+    """
+    return (ConstantPart if layer.constant_jacobian else Part)(layer, shape)
+
+
+class Part(Bijection):
+    """Creates y = (f(x₁), x₂), x₁ the leading elements of x; ``part`` picks the class.
+
+    Arguments:
+        layer: f.
+        shape: The shape in which f takes x₁.
+    """
+
+    def __init__(self, layer: Bijection, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layer, self.size = layer, math.prod(shape)
+        self.before, self.after = tuple(shape), tuple(getattr(layer, "target", shape))
+
+    def extra_repr(self) -> str:
+        """Names the shapes of f."""
+        return f"{self.before} -> {self.after}"
+
+    @property
+    def initialised(self) -> bool:
+        """Whether f is."""
+        return self.layer.initialised
+
+    def initialise(self, x: Tensor) -> None:
+        """Shows f its part of ``x``."""
+        self.layer.initialise(self.head(x))
+
+    def head(self, t: Tensor) -> Tensor:
+        """Returns the leading elements, shaped as f takes them; any leading dimensions."""
+        return t[..., : self.size].unflatten(-1, self.before)
+
+    def value_head(self, t: Tensor) -> Tensor:
+        """Returns the leading elements, shaped as f gives them; any leading dimensions."""
+        return t[..., : self.size].unflatten(-1, self.after)
+
+    def joined(self, head: Tensor, t: Tensor) -> Tensor:
+        """Returns ``t``, once for each ``head``, with it in the place of its leading elements."""
+        flat = head.flatten(t.ndim - 1)
+        return torch.cat([flat, t[..., self.size :].expand(*flat.shape[:-1], -1)], -1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns (f(x₁), x₂)."""
+        return self.joined(self.layer(self.head(x)), x)
+
+    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns y and the log-det of f at x₁."""
+        y, log_det = self.layer.forward_and_log_det(self.head(x))
+        return self.joined(y, x), log_det
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Returns (f⁻¹(y₁), y₂)."""
+        return self.joined(self.layer.inverse(self.value_head(y)), y)
+
+    def given(self, context: Tensor) -> Bijection:
+        """Returns this layer with f given the context."""
+        layer = self.layer.given(context)
+        return self if layer is self.layer else part(layer, self.before)
+
+    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
+        """Returns this layer at ``x``, by f at x₁."""
+        head = self.layer.linearize(self.head(x), training=training)
+        return _PartLinearization(self, head, x)
+
+    def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
+        """Pushes the leading elements of a jet through f."""
+        heads = Jet(*(None if t is None else self.head(t) for t in jet))
+        (x, v, a), first, second = self.layer.jet(heads)
+        if a is not None:
+            a = self.joined(a, torch.zeros_like(jet.v) if jet.a is None else jet.a)
+        return Jet(self.joined(x, jet.x), self.joined(v, jet.v), a), first, second
+
+
+class ConstantPart(Part, ConstantJacobian):
+    """A ``Part`` whose f has a constant Jacobian, and so has one too."""
+
+    @property
+    def lazy(self) -> bool:
+        """Whether the log-det of f is costly."""
+        return self.layer.lazy
+
+    @property
+    def core(self) -> ConstantJacobian:
+        """That of f."""
+        return self.layer.core
+
+    def log_det(self) -> Tensor:
+        """Returns that of f."""
+        return self.layer.log_det()
+
+    def volume_parameters(self) -> list[nn.Parameter]:
+        """Returns those of f."""
+        return self.layer.volume_parameters()
+
+    def linear(self, v: Tensor) -> Tensor:
+        """Returns J v."""
+        return self.joined(self.layer.linear(self.head(v)), v)
+
+    def transpose(self, s: Tensor) -> Tensor:
+        """Returns Jᵀ s."""
+        return self.joined(self.layer.transpose(self.value_head(s)), s)
+
+    def relative(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns y and the stand-in of f."""
+        y, stand_in = self.layer.relative(self.head(x))
+        return self.joined(y, x), stand_in
+
+
+class _PartLinearization(Linearization):
+    def __init__(self, part: Part, inner: Linearization, x: Tensor) -> None:
+        self.part, self.inner, self.y = part, inner, part.joined(inner.y, x)
+
+    def pullback(self, s: Tensor) -> Tensor:
+        return self.part.joined(self.inner.pullback(self.part.value_head(s)), s)
+
+    def tangent(self, v: Tensor) -> Tensor:
+        return self.part.joined(self.inner.tangent(self.part.head(v)), v)
+
+    def curvature(self, v: Tensor, s: Tensor) -> Tensor | float:
+        return self.inner.curvature(self.part.head(v), self.part.value_head(s))
+
+    def log_det(self) -> Tensor | float:
+        return self.inner.log_det()

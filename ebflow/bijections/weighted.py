@@ -8,7 +8,10 @@ Such a layer is :math:`y = J(W) x + b`, and knows a basis of events in which J i
 
 A dense matrix and a zero-padded convolution are one block, a circular convolution has one of C×C
 at every frequency, a 1×1 convolution the same one at every pixel. Score matching needs no block;
-evaluation factorises them once per weight version, in float64.
+evaluation factorises them in float64 and keeps the factors until the weights have changed. That is
+told by PyTorch's version counters, which ``.data`` and fused optimisers do not move, and by the
+first entries of every tensor, which an optimiser's step does: whoever writes single entries
+through ``.data`` must call ``forget``.
 
 W may be parametrised by ``torch.nn.utils.parametrizations``. Spectral normalisation *changes* W
 at every read while it trains, so a sweep reads it once, and ``fixed_weights`` makes several sweeps
@@ -21,12 +24,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .base import ConstantJacobian, ConstantLinearization, Jet, Linearization
+from ..jets import Jet
+from .base import ConstantJacobian, ConstantLinearization, Linearization, at_least_float32
 
 STRUCTURES = ("full", "tril", "triu")
 
@@ -34,10 +39,14 @@ STRUCTURES = ("full", "tril", "triu")
 @contextmanager
 def fixed_weights(module: nn.Module) -> Iterator[None]:
     """Reads every parametrised weight of ``module`` once; all reads inside see that value."""
+    parametrised = [part for part in module.modules() if "parametrizations" in part._modules]
+    if not parametrised:
+        yield
+        return
     with parametrize.cached():
-        for part in module.modules():
+        for part in parametrised:
             # Now, with gradients if they are on: the first read may be a sampler's, without.
-            for name in getattr(part, "parametrizations", ()):
+            for name in part.parametrizations:
                 getattr(part, name)
         yield
 
@@ -83,7 +92,18 @@ class Weighted(ConstantJacobian):
                 self.register_parameter(name, None if value is None else nn.Parameter(value))
             else:
                 self.register_buffer(name, value)
-        self._known: tuple[Tensor, ...] = ()
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops the cached factors and the cached log-determinant."""
+        self._seen: list[tuple[int, int, Tensor]] = []
+        self._factors: tuple[Tensor, ...] = ()
+        self._log_det: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the cache out of copies and pickles."""
+        empty = {"_seen": [], "_factors": (), "_log_det": None}
+        return {**super().__getstate__(), **empty}
 
     def extra_repr(self) -> str:
         """Names the event shape and the structure."""
@@ -133,7 +153,7 @@ class Weighted(ConstantJacobian):
         """Returns Jᵀ s."""
         return self.adjoint(s, self.effective_weight())
 
-    def linearize(self, x: Tensor) -> Linearization:
+    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
         """Returns this layer at ``x``, with W read once."""
         weight = self.effective_weight()
         maps = (partial(f, weight=weight) for f in (self.act, self.adjoint))
@@ -155,23 +175,29 @@ class Weighted(ConstantJacobian):
 
     def volume(self, weight: Tensor) -> Tensor:
         """Returns log |det J| for a weight in effect, differentiable: by slogdet of its blocks."""
-        return self.total(torch.linalg.slogdet(self.blocks(weight))[1])
+        blocks = self.blocks(at_least_float32(weight))
+        return self.total(torch.linalg.slogdet(blocks)[1]).to(weight.dtype)
 
     def log_det(self) -> Tensor:
-        """Returns log |det J|; a costly one from cached factors unless a gradient is asked."""
+        """Returns log |det J|; a costly one from the cache unless a gradient is asked."""
         weight = self.effective_weight()
         if not self.lazy or (torch.is_grad_enabled() and weight.requires_grad):
             return self.volume(weight)
-        diagonals = self._factors(weight)[0].diagonal(dim1=-2, dim2=-1)
-        return self.total(diagonals.abs().log().sum(-1)).to(weight.dtype)
+        self._update(weight)
+        if self._log_det is None:
+            diagonals = self._factors[0].diagonal(dim1=-2, dim2=-1)
+            self._log_det = self.total(diagonals.abs().log().sum(-1)).to(weight.dtype)
+        return self._log_det
 
     def inverse(self, y: Tensor) -> Tensor:
         """Solves J x + b = y block by block, by cached factors unless a gradient is asked."""
         z, weight = y if self.bias is None else y - self.offset, self.effective_weight()
         if torch.is_grad_enabled() and (z.requires_grad or weight.requires_grad):
+            z, weight = at_least_float32(z), at_least_float32(weight)
             columns = self._divide(self.blocks(weight), self.to_blocks(z))
         else:
-            columns = self._solve(self._factors(weight), self.to_blocks(z.double()))
+            self._update(weight)
+            columns = self._solve(self._factors, self.to_blocks(z.double()))
         return self.from_blocks(columns, z.shape).to(y.dtype)
 
     def solver(self, kept: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
@@ -193,16 +219,32 @@ class Weighted(ConstantJacobian):
         return self._divide(*factors, columns)
 
     @torch.no_grad()
-    def _factors(self, weight: Tensor) -> tuple[Tensor, ...]:
-        if not self._current(weight):
-            factors = self._factorise(self.blocks(weight.double()))
-            self._known = (weight.detach().clone(), *factors)
-        return self._known[1:]
+    def _update(self, weight: Tensor) -> None:
+        """Factorises the blocks anew unless the cache is of the present tensors."""
+        tensors = [*self.parameters(), *self.buffers()]
+        if not _unchanged(self._seen, tensors):
+            self.forget()
+            self._factors = self._factorise(self.blocks(weight.double()))
+            self._seen = [_mark(t) for t in tensors]
 
-    def _current(self, weight: Tensor) -> bool:
-        # By value: fused optimisers and ``.data`` change weights without a new version.
-        if not self._known:
-            return False
-        known = self._known[0]
-        same = known.dtype == weight.dtype and known.device == weight.device
-        return same and torch.equal(known, weight)
+
+def _unchanged(seen: list[tuple[int, int, Tensor]], tensors: list[Tensor]) -> bool:
+    if len(seen) != len(tensors):
+        return False
+    return all(
+        mark[0] == t.data_ptr() and mark[1] == _version(t) and torch.equal(mark[2], _first(t))
+        for mark, t in zip(seen, tensors, strict=True)
+    )
+
+
+def _mark(t: Tensor) -> tuple[int, int, Tensor]:
+    return t.data_ptr(), _version(t), _first(t).clone()
+
+
+def _version(t: Tensor) -> int:
+    return 0 if t.is_inference() else t._version
+
+
+def _first(t: Tensor) -> Tensor:
+    """Returns the first row, or what there is of one."""
+    return t[0] if t.ndim > 1 else t

@@ -16,7 +16,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from ..data.mixtures import GaussianMixture
+from ..bases import GaussianMixture
 from ..randomness import normal, uniform
 from .instances import Instance, Score
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.mixtures import GaussianMixture
+from ..bases import GaussianMixture
 from ..density import AutogradDensity
 from ..divergence import Normalised
 from ..objectives import Objective

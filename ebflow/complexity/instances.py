@@ -31,7 +31,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ..data.mixtures import GaussianMixture
+from ..bases import GaussianMixture
 from ..randomness import normal
 from .closed_forms import HALF
 
@@ -100,7 +100,7 @@ class Instance:
             first: The number of the first sample of the far mode, from 1 on, on condition of
                 which they are drawn; infinite: none is of it. None: as it comes.
         """
-        clean, k = self.clean.draw(n, generator=generator)
+        clean, k = self.clean.sample_with_components(n, generator=generator)
         if first is not None:
             number = torch.arange(1, n + 1)
             k = k.where(number > first, (number == first).to(k))

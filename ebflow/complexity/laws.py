@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..data.mixtures import GaussianMixture
+from ..bases import GaussianMixture
 from ..randomness import normal
 
 BISECTIONS = 60

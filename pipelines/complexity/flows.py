@@ -24,7 +24,7 @@ from ebflow.complexity.flows import (
     whole,
 )
 from ebflow.complexity.instances import Instance, Stratified, far_mode, gaussian, ring
-from ebflow.data.mixtures import GaussianMixture
+from ebflow.bases import GaussianMixture
 from ebflow.divergence import Normalised
 from ebflow.flow import Flow
 from ebflow.randomness import generator as derive
@@ -139,7 +139,7 @@ def _flow(cell: FlowCell, m: int | None, seed: int) -> pa.Table:
     law = task.truth(cell).smoothed
     noise = derive(cell.seed, "flows", cell.target, str(m), seed)
     flow = task.flow(derive(cell.seed, "flow", seed))
-    x, component = law.draw(m, generator=noise) if m else (None, None)
+    x, component = law.sample_with_components(m, generator=noise) if m else (None, None)
     fit(
         flow, _batches(law, x, task.rows, noise, 1), OBJECTIVES[cell.objective], generator=noise,
         steps=cell.steps, lr=task.lr,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ebflow.architectures import dense
-from ebflow.data.mixtures import GaussianMixture
+from ebflow.bases import GaussianMixture
 from ebflow.data.toy import checkerboard, checkerboard_log_prob, sine, smoothed_sine
 from ebflow.density import AutogradDensity
 from ebflow.divergence import fisher_divergence, kl_divergence, repository_kld

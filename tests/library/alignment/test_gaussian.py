@@ -11,7 +11,7 @@ from ebflow.alignment.fooling import invariants, linear, shifted, sine
 from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.metrics import alignments, cosine, dsm, fisher_ratio, gradients, shuffled
 from ebflow.alignment.reference import Reference
-from ebflow.data.mixtures import GaussianMixture
+from ebflow.bases import GaussianMixture
 from ebflow.density import AutogradDensity
 from ebflow.directions import directions
 from ebflow.randomness import generator as derive

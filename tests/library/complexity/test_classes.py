@@ -21,7 +21,7 @@ from ebflow.complexity.closed_forms import (
     worst_eta,
 )
 from ebflow.complexity.instances import Step, far_mode, gaussian
-from ebflow.data.mixtures import GaussianMixture
+from ebflow.bases import GaussianMixture
 from ebflow.randomness import generator
 
 SIZES = (1, 3, 8)

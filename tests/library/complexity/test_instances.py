@@ -18,7 +18,7 @@ from ebflow.complexity.closed_forms import (
     worst_eta,
 )
 from ebflow.complexity.instances import Step, far_mode, gaussian, ring
-from ebflow.data.mixtures import GaussianMixture
+from ebflow.bases import GaussianMixture
 from ebflow.randomness import generator
 
 WIDTHS = {"equal": (HALF, HALF), "narrow": (0.5, 0.2), "wide": (0.3, 1.0)}

@@ -9,7 +9,7 @@ from scipy import stats
 
 from ebflow.complexity import laws
 from ebflow.complexity.instances import far_mode
-from ebflow.data.mixtures import GaussianMixture
+from ebflow.bases import GaussianMixture
 from ebflow.randomness import generator
 
 ONE = torch.ones(1, dtype=torch.float64)

@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 from scipy.stats import chi2, multivariate_normal
 
 from ebflow.data import mixtures
-from ebflow.data.mixtures import GaussianMixture
+from ebflow.bases import GaussianMixture
 from ebflow.density import AutogradDensity
 from ebflow.randomness import generator as derive
 

@@ -1,15 +1,42 @@
-"""How linear layers start: as identities, with noise, calibrated to what is before them."""
+"""What the architectures share: how linear layers start, and how a net is closed."""
 
-__all__ = ["normalise_spectrum", "start_of"]
+__all__ = ["conditioned", "finished", "normalise_spectrum", "start_of"]
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ..bijections import SmoothLeakyReLU
+from ..bases import Base
+from ..bijections import Bijection, ConditionalAffine, SmoothLeakyReLU
+from ..flow import Flow
+
+
+def finished(
+    architecture: str,
+    shape: Sequence[int],
+    layers: Sequence[Bijection],
+    options: dict[str, Any],
+    context: int,
+    base: Base | None,
+    dtype: torch.dtype | None,
+) -> Flow:
+    """Returns the flow of these layers, with the spec that rebuilds it."""
+    options = {**options, "context": context}
+    spec = {"architecture": architecture, "shape": list(shape), "options": options}
+    flow = Flow(shape, layers, base=base, context=context, spec=spec)
+    return flow.to(dtype or torch.get_default_dtype())
+
+
+def conditioned(
+    shape: tuple[int, ...], context: int, generator: torch.Generator | None
+) -> list[Bijection]:
+    """Returns the layer by which a context enters behind a linear one; none without context."""
+    return [ConditionalAffine(shape, context, generator=generator)] if context else []
 
 
 def start_of(

@@ -27,12 +27,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..bijections import Affine, Bijection, Dense, Logit
-from ..bijections.dequantise import Dequantise
-from ..errors import BadInput
-from ..flow import Flow
-from ..randomness import generator as derive
-from .loader import Split
+from .bijections import Affine, Bijection, Dense, Dequantise, Logit
+from .errors import BadInput
+from .flow import Flow
+from .randomness import RowGenerator
 
 COARSEST = 1e-3
 """Largest step between representable values of a feature, in its standard deviations."""
@@ -71,7 +69,7 @@ class Preprocessing:
 
 
 def fit(
-    split: Split,
+    split: Any,  # noqa: ANN401
     *,
     normalise: str = "whiten",
     margin: float | None = 1e-6,
@@ -101,7 +99,7 @@ def fit(
     """
     if normalise not in NORMALISE:
         raise ValueError(f"normalise: found {normalise!r}, expected one of {NORMALISE}")
-    levels = split.manifest.levels
+    levels = split.levels
     spec = {"width": split.width, "levels": levels, "margin": margin, "scale": scale,
             "extended": extended}  # fmt: skip
     layers = _front(**spec)
@@ -139,10 +137,8 @@ def _front(
         return []
     if margin is None:
         return [Dequantise(levels), Affine(0.0, 1 / levels, (width,), dtype=torch.float64)]
-    scaled = (1 - 2 * margin) / levels
-    shift = Affine(-margin * levels, scaled, (width,), dtype=torch.float64)
-    least = margin * (1 - 2 * margin)
-    return [Dequantise(levels), shift, Logit(scale, margin=least if extended else None)]
+    least = margin * (1 - 2 * margin) if extended else None
+    return [Dequantise(levels), Logit(scale, upper=levels, inset=margin, margin=least)]
 
 
 def _fitted(mean: Tensor, second: Tensor, shrinkage: float) -> list[Bijection]:
@@ -151,7 +147,7 @@ def _fitted(mean: Tensor, second: Tensor, shrinkage: float) -> list[Bijection]:
     if not (variance > 0).all():
         feature = int((~(variance > 0)).nonzero()[0, 0])
         raise BadInput(
-            f"preprocess.normalise: found feature {feature} constant on the training split, "
+            f"normalise: found feature {feature} constant on the training split, "
             "expected features that vary"
         )
     if second.ndim == 1:
@@ -172,7 +168,7 @@ def _check_resolved(mean: Tensor, second: Tensor, dtype: torch.dtype) -> None:
         k = int(steps.argmax())
         name = str(dtype).removeprefix("torch.")
         raise BadInput(
-            f"train.dtype: found {name}, which cannot resolve feature {k} (mean {mean[k]:.6g}, "
+            f"dtype: found {name}, which cannot resolve feature {k} (mean {mean[k]:.6g}, "
             f"standard deviation {deviation[k]:.3g}), expected float64, or data nearer to 0"
         )
 
@@ -182,21 +178,21 @@ def _inverse_root(correlation: Tensor, shrinkage: float) -> Tensor:
     values, vectors = torch.linalg.eigh((1 - shrinkage) * correlation + shrinkage * eye)
     if not values[0] > len(eye) * torch.finfo(torch.float64).eps * values[-1]:
         raise SingularCovariance(
-            "preprocess.shrinkage: found a singular covariance of the training split (features "
+            "shrinkage: found a singular covariance of the training split (features "
             "that depend linearly on others, or fewer rows than features), expected shrinkage > 0"
         )
     return vectors * values.rsqrt() @ vectors.mT
 
 
 def _moments(
-    split: Split, front: Sequence[Bijection], seed: int, batch_size: int, *, full: bool
+    split: Any, front: Sequence[Bijection], seed: int, batch_size: int, *, full: bool
 ) -> tuple[Tensor, Tensor]:
     """Returns the mean and the covariance, or the variances, by Chan's update in float64."""
     flow = Flow((split.width,), copy.deepcopy(front), cut=len(front)).double()
-    generator = derive(seed, "preprocess")
+    generator = RowGenerator(seed, "preprocess")
     count, mean = 0, torch.zeros(split.width, dtype=torch.float64)
     second: Tensor = torch.zeros((split.width,) * (2 if full else 1), dtype=torch.float64)
-    for rows in split.batches(batch_size):
+    for rows, _ in split.batches(batch_size):
         y = flow.preprocess(rows, generator)
         here = y.mean(0)
         centred, delta, total = y - here, here - mean, count + len(y)

@@ -1,4 +1,4 @@
-r"""Seeing what score matching cannot.
+r"""Why a training stands still, or broke.
 
 A flow that loses mass keeps its training loss falling while its likelihood rises. The symptom is
 in the latent, which of the data should be N(0, I): one direction's mean runs away while its
@@ -6,7 +6,7 @@ variance shrinks, a linear term of the energy. Both are cheap to watch: O(B D) f
 O(B D P) for the variance along P probes, of which the first is the direction of the mean.
 """
 
-__all__ = ["Standing", "diagnose", "latent_statistics"]
+__all__ = ["Validation", "diagnose", "latent_statistics", "where_non_finite"]
 
 import math
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .distribution import FlowDistribution
 from .randomness import generator as derive
 
 
@@ -47,8 +48,8 @@ def latent_statistics(u: Tensor, *, probes: int = 16, seed: int = 0) -> dict[str
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How a training stands at a validation.
+class Validation:
+    """What a training has reached at a validation.
 
     Attributes:
         nll: The validation NLL in nats.
@@ -61,7 +62,7 @@ class Standing:
     loss: float = math.nan
 
 
-def diagnose(now: Standing, best: Standing, latent: dict[str, float]) -> str:
+def diagnose(now: Validation, best: Validation, latent: dict[str, float]) -> str:
     """Returns one line on why the validation NLL has stopped falling.
 
     If the training rows' likelihood still improves, the flow over-fits. If it gets worse too,
@@ -77,7 +78,7 @@ def diagnose(now: Standing, best: Standing, latent: dict[str, float]) -> str:
         f"{now.train_nll:.1f}; training loss {best.loss:.4g} → {now.loss:.4g}"
     )
     if now.train_nll < best.train_nll:
-        return f"{told}: over-fitting. Use more data, fewer steps, or train.patience"
+        return f"{told}: over-fitting. Use more data, fewer steps, or patience"
     if not now.loss < best.loss:
         return f"{told}: training has converged, or the learning rate is too high"
     return (
@@ -87,3 +88,22 @@ def diagnose(now: Standing, best: Standing, latent: dict[str, float]) -> str:
         f"{latent['latent/var_min']:.2g} (1 at the truth). Raise the anchor's weight, or refresh "
         "it more often"
     )
+
+
+@torch.no_grad()
+def where_non_finite(density: FlowDistribution, x: Tensor) -> str:
+    """Returns where a flow's numbers first cease to be finite, from data to latent.
+
+    Arguments:
+        density: The flow, given its context.
+        x: Rows of data, with shape (B, *event).
+    """
+    for index, layer in enumerate(density.layers):
+        name = f"layer {index} ({type(layer).__name__.strip('_')})"
+        bad = (k for k, t in layer.named_parameters() if not t.isfinite().all())
+        if parameter := next(bad, None):
+            return f"{name}, parameter {parameter}"
+        x = layer(x)
+        if not x.isfinite().all():
+            return f"{name}, its output"
+    return "the base, or what is behind the last layer"

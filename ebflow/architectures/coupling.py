@@ -1,0 +1,206 @@
+"""Nets of couplings: for few dimensions, and Glow in the form of the flow's paper."""
+
+__all__ = ["coupling", "glow"]
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from ..bases import Base
+from ..bijections import (
+    ActNorm,
+    Bijection,
+    Coupling,
+    Dense,
+    Reshape,
+    ScaleShift,
+    Spline,
+    Squeeze,
+    part,
+    random_rotation,
+)
+from ..flow import Flow
+from ..networks import Interleaved, convnet, perceptron
+from ..randomness import generator as derive
+from .shared import conditioned, finished, normalise_spectrum
+
+
+def coupling(
+    shape: Sequence[int] = (2,),
+    *,
+    depth: int = 10,
+    hidden: int = 64,
+    activation: str = "swish",
+    shift_activation: str | None = None,
+    bound: float | None = None,
+    bins: int | None = None,
+    norm: str | None = None,
+    context: int = 0,
+    base: Base | None = None,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+) -> Flow:
+    """Creates blocks of a dense layer, a coupling and ``ActNorm``: the paper's net for 2-D data.
+
+    A last dense layer stands behind ``depth`` blocks. Dense layers start orthogonal; the halves of
+    an event pass in turn, the second one first. Conditioners are perceptrons of three hidden
+    layers, one for log-scales and one for shifts. It has 174,206 parameters for D = 2.
+
+    Source: Chao et al. (2023), arXiv:2305.15267. Its conditioners also have weights for the
+    masked half, of no effect, and both start alike.
+
+    Arguments:
+        shape: The shape of an event; D ≥ 2 is its number of elements.
+        depth: The number of blocks.
+        hidden: The width of the conditioners.
+        activation: Their activation, a name in ``networks.ACTIVATIONS``.
+        shift_activation: That of the shifts' conditioners; None: the same. The paper has ``elu``
+            for some data sets.
+        bound: None: log-scales are free; else c in c tanh(s / c), which keeps |s| below c, and
+            with it what the net does to points far from the data.
+        bins: None: couplings scale and shift; else splines of that many bins.
+        norm: None; ``spectral``: dense weights are divided by their largest singular value, as in
+            ``convolutional``; ``weight``: their rows are directions times trained lengths.
+        generator: Where the start comes from; None: from seed 0.
+        context: The number of elements of a context; 0: none.
+        base: The density of latents; None: N(0, I).
+        dtype: The parameters' type; torch's default otherwise.
+    """
+    size = math.prod(shape)
+    if size < 2:
+        raise ValueError(f"shape: found {tuple(shape)}, expected at least two elements")
+    for name, value in (("shift_activation", shift_activation), ("bound", bound)):
+        if bins and value:
+            raise ValueError(f"{name}: found {value!r}, expected None with bins")
+    generator = generator or derive(0, "weights")
+    net = partial(perceptron, hidden=hidden, activation=activation, generator=generator)
+    transform = Spline(bins) if bins else ScaleShift(bound, inverted=True)
+    couple = partial(
+        _vector_coupling, size, net, shift_activation or activation, transform, context
+    )
+    layers: list[Bijection] = [Reshape(tuple(shape), (size,))] if len(shape) > 1 else []
+    for index in range(depth):
+        mixing = _mixing(size, norm, generator)
+        layers += [mixing, couple(flip=index % 2 == 0), ActNorm((size,))]
+        layers += conditioned((size,), context, generator)
+    layers.append(_mixing(size, norm, generator))
+    options = {
+        "depth": depth,
+        "hidden": hidden,
+        "activation": activation,
+        "shift_activation": shift_activation,
+        "bound": bound,
+        "bins": bins,
+        "norm": norm,
+    }
+    return finished("coupling", shape, layers, options, context, base, dtype)
+
+
+def _mixing(size: int, norm: str | None, generator: torch.Generator) -> Dense:
+    """Returns a dense layer that starts orthogonal, normalised or not."""
+    weight = nn.init.orthogonal_(torch.empty(size, size), generator=generator)
+    layer = Dense(weight, torch.zeros(size))
+    if norm == "spectral":
+        normalise_spectrum(layer, generator)
+    elif norm == "weight":
+        weight_norm(layer)
+    elif norm is not None:
+        raise ValueError(f"norm: found {norm!r}, expected None, 'spectral' or 'weight'")
+    return layer
+
+
+def _vector_coupling(
+    size: int,
+    net: Callable[..., nn.Module],
+    shift_activation: str,
+    transform: ScaleShift | Spline,
+    context: int,
+    *,
+    flip: bool,
+) -> Coupling:
+    sizes = (size // 2, size - size // 2)
+    passed, moved = sizes[::-1] if flip else sizes
+    if isinstance(transform, Spline):
+        conditioner = net(passed + context, moved * transform.count)
+        return Coupling(sizes, conditioner, transform, flip=flip, context=context)
+    scales = net(passed + context, moved)
+    shifts = net(passed + context, moved, activation=shift_activation)
+    return Coupling(sizes, Interleaved(scales, shifts), transform, flip=flip, context=context)
+
+
+def glow(
+    shape: Sequence[int],
+    *,
+    levels: int = 2,
+    depth: int = 16,
+    hidden: int = 512,
+    activation: str = "leaky_relu",
+    bins: int | None = None,
+    context: int = 0,
+    base: Base | None = None,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+) -> Flow:
+    """Creates levels of ``Squeeze`` and steps of ``ActNorm``, a 1×1 convolution and a coupling.
+
+    Between levels a coupling transforms the second half of the channels, which then takes its
+    place in the latent; the first half goes on. Convolutions start as random rotations and
+    couplings as the identity. It has 10,041,352 parameters for MNIST, (1, 28, 28).
+
+    Source: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
+    arXiv:1807.03039, in the form of Chao et al. (2023), arXiv:2305.15267.
+
+    Arguments:
+        shape: The shape (C, H, W) of an event; H and W are multiples of 2^levels.
+        levels: The number of levels.
+        depth: The number of steps of a level.
+        hidden: The channels of the couplings' conditioners.
+        activation: Their activation, a name in ``networks.ACTIVATIONS``: the paper's has kinks,
+            at which ``ssm`` is biased (``bijections.coupling``); ``swish`` is smooth.
+        bins: None: couplings scale and shift; else splines of that many bins.
+        generator: Where the start comes from; None: from seed 0.
+        context: The number of elements of a context; 0: none.
+        base: The density of latents; None: N(0, I).
+        dtype: The parameters' type; torch's default otherwise.
+    """
+    generator = generator or derive(0, "weights")
+    net = partial(convnet, hidden=hidden, activation=activation, generator=generator)
+    here, layers = tuple(shape), []
+    for level in range(levels):
+        steps: list[Bijection] = [Squeeze(here)]
+        there = steps[0].target
+        steps += conditioned(there, context, generator)
+        for _ in range(depth):
+            mixing = random_rotation(there, generator=generator)
+            steps += [ActNorm(there), mixing, _image_coupling(there[0], net, bins, context)]
+        if level + 1 < levels:
+            steps.append(_image_coupling(there[0], net, bins, context))
+        layers += _leading(steps, here) if level else [*steps, Reshape(there, (math.prod(there),))]
+        here = (there[0] // 2, *there[1:])
+    options = {
+        "levels": levels,
+        "depth": depth,
+        "hidden": hidden,
+        "activation": activation,
+        "bins": bins,
+    }
+    return finished("glow", shape, layers, options, context, base, dtype)
+
+
+def _image_coupling(
+    channels: int, net: Callable[[int, int], nn.Module], bins: int | None, context: int
+) -> Coupling:
+    half, transform = channels // 2, Spline(bins) if bins else ScaleShift(bound=2.0)
+    conditioner = net(half + context, half * transform.count)
+    return Coupling((half, half), conditioner, transform, context=context)
+
+
+def _leading(layers: Iterable[Bijection], shape: tuple[int, ...]) -> Iterator[Bijection]:
+    """Yields layers that begin with events of ``shape`` as parts of flat events."""
+    for layer in layers:
+        yield part(layer, shape)
+        shape = getattr(layer, "target", shape)

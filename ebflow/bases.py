@@ -1,0 +1,449 @@
+r"""Normalised densities with closed scores: the bases of flows, and exact truths.
+
+A *base* is the density of a flow's latents; its energy is −log p, normaliser included. One on
+every element alone is given by :math:`\log p`, its first and its second derivative.
+
+A mixture of Gaussians is
+
+.. math:: p(x) = \sum_k w_k \, N(x; \mu_k, \Sigma_k), \qquad
+    r_k(x) = \frac{w_k N(x; \mu_k, \Sigma_k)}{p(x)}, \qquad
+    a_k(x) = -\Sigma_k^{-1} (x - \mu_k)
+
+Its score is :math:`s = \sum_k r_k a_k`, and along a direction v
+:math:`v^\top \nabla s\, v = \sum_k r_k \left( (v \cdot a_k - v \cdot s)^2
+- v^\top \Sigma_k^{-1} v \right)`, a variance less a mean: nothing large cancels. Every component
+is held by :math:`W_k` with :math:`W_k^\top W_k = \Sigma_k^{-1}`, so that its distances are
+:math:`\|z_k\|` with :math:`z_k = W_k (x - \mu_k)`, and responsibilities are a softmax of
+logarithms: modes may lie any number of standard deviations apart.
+
+Noise of N(0, σ² I) turns a mixture into one with :math:`\Sigma_k + \sigma^2 I`.
+"""
+
+__all__ = ["Base", "GaussianMixture", "Logistic", "StandardNormal", "Student", "build"]
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .density import Evaluation, LogDensity, sum_event
+from .estimate import Estimate
+from .randomness import Generator, normal, uniform
+
+CHUNK = 1 << 22
+"""Most numbers of an intermediate (K, B, D), so that thousands of components take 32 MiB."""
+
+
+class Base(LogDensity, nn.Module):
+    """A normalised density of latents, with exact samples; trainable if it has parameters."""
+
+    @property
+    def spec(self) -> dict[str, Any] | None:
+        """How ``build`` makes the same base again, JSON-able, but for its tensors.
+
+        None of the standard normal, and of bases that it does not know.
+        """
+        return None
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Returns log p(x) in nats with shape (B,), for ``x`` with shape (B, *event)."""
+        return -self.energy(x)
+
+    @abstractmethod
+    def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
+        """Returns samples with shape (n, *event), differentiable in the parameters."""
+
+
+class Elementwise(Base):
+    """Independent elements of one law."""
+
+    @abstractmethod
+    def terms(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns log p and its first and second derivative for every element of ``u``."""
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Returns −log p(x) with shape (B,)."""
+        return self.at(x).energy
+
+    def at(self, x: Tensor, *, training: bool = False) -> Evaluation:
+        """Returns the density at ``x``, in closed form."""
+        return _ElementwiseEvaluation(x, *self.terms(x))
+
+
+class StandardNormal(Elementwise):
+    """Creates N(0, I) over events of any shape."""
+
+    def terms(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns −½ u² − ½ log 2π, −u and −1."""
+        return -0.5 * u * u - 0.5 * math.log(2 * math.pi), -u, -torch.ones_like(u)
+
+    def at(self, x: Tensor, *, training: bool = False) -> Evaluation:
+        """Returns the density at ``x``, its second derivatives not written out."""
+        return _NormalEvaluation(x)
+
+    def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
+        """Returns samples."""
+        return normal(shape, like, generator)
+
+
+class Student(Elementwise):
+    """Creates Student's t with ν degrees of freedom for every element: heavy tails.
+
+    Samples are √(ν (U^(−2/ν) − 1)) cos(2π V) of two uniforms.
+
+    Source: Polar generation of random variates with the t-distribution (Bailey, 1994),
+    Mathematics of Computation 62, for the samples.
+
+    Arguments:
+        freedom: ν > 0 at the start.
+        trainable: Whether log ν, one for all elements, is a parameter.
+    """
+
+    def __init__(self, freedom: float = 5.0, *, trainable: bool = False) -> None:
+        super().__init__()
+        if not freedom > 0:
+            raise ValueError(f"freedom: found {freedom}, expected a positive number")
+        value = torch.tensor(math.log(freedom), dtype=torch.get_default_dtype())
+        self.log_freedom = nn.Parameter(value) if trainable else nn.Buffer(value)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The name, and whether ν is trained."""
+        return {"name": "student", "trainable": self.log_freedom.requires_grad}
+
+    def terms(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns log p, −(ν + 1) u / (ν + u²) and (ν + 1) (u² − ν) / (ν + u²)²."""
+        nu = self.log_freedom.exp()
+        half = (nu + 1) / 2
+        constant = torch.lgamma(half) - torch.lgamma(nu / 2) - 0.5 * torch.log(math.pi * nu)
+        squares = u * u
+        spread = nu + squares
+        slope = -(nu + 1) * u / spread
+        bend = (nu + 1) * (squares - nu) / spread.square()
+        return constant - half * torch.log1p(squares / nu), slope, bend
+
+    def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
+        """Returns samples."""
+        nu = self.log_freedom.exp()
+        u, v = (uniform(shape, like, generator) for _ in range(2))
+        radius = torch.expm1(-2 / nu * torch.log1p(-u)) * nu
+        return radius.sqrt() * torch.cos(2 * math.pi * v)
+
+
+class Logistic(Elementwise):
+    """Creates the logistic law of unit scale for every element: exponential tails."""
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The name."""
+        return {"name": "logistic"}
+
+    def terms(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns −u − 2 log(1 + e^−u), −tanh(u/2) and −½ (1 − tanh²(u/2))."""
+        bent = torch.tanh(u / 2)
+        return -u - 2 * F.softplus(-u), -bent, 0.5 * (bent * bent - 1)
+
+    def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
+        """Returns samples."""
+        tiny = torch.finfo(like.dtype).eps / 4
+        return torch.logit(uniform(shape, like, generator), eps=tiny)
+
+
+class _ElementwiseEvaluation(Evaluation):
+    def __init__(self, x: Tensor, log_p: Tensor, slope: Tensor, bend: Tensor) -> None:
+        self.x, self._log_p, self._slope, self._bend = x, log_p, slope, bend
+
+    @property
+    def energy(self) -> Tensor:
+        return -sum_event(self._log_p, self.x)
+
+    @property
+    def score(self) -> Tensor:
+        return self._slope
+
+    def curvature(self, v: Tensor) -> Tensor:
+        return sum_event(self._bend * v * v, self.x)
+
+
+class _NormalEvaluation(Evaluation):
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+    @property
+    def energy(self) -> Tensor:
+        size = math.prod(self.x.shape[1:])
+        return 0.5 * sum_event(self.x * self.x, self.x) + 0.5 * size * math.log(2 * math.pi)
+
+    @property
+    def score(self) -> Tensor:
+        return -self.x
+
+    def curvature(self, v: Tensor) -> Tensor:
+        return -sum_event(v * v, self.x)
+
+
+class GaussianMixture(Base):
+    """Creates a mixture of K Gaussians over D features.
+
+    Every evaluation costs O(K B D), O(K B D²) with full covariances. Events of another shape than
+    (D,) are taken as rows.
+
+    Arguments:
+        weights: The weights w, with shape (K,); positive, and scaled here to sum to 1.
+        means: The means μ, with shape (K, D).
+        covariances: The covariances Σ: variances with shape (K,) or (K, 1) if isotropic, with
+            shape (K, D) if diagonal, or matrices with shape (K, D, D).
+        trainable: Whether log w, μ and W are parameters; buffers otherwise.
+
+    Raises:
+        ValueError: If shapes do not agree, a weight is not positive, or a covariance is not
+            positive definite.
+    """
+
+    def __init__(
+        self, weights: Tensor, means: Tensor, covariances: Tensor, *, trainable: bool = False
+    ) -> None:
+        super().__init__()
+        _check(weights, means, covariances)
+        covariances = covariances[:, None] if covariances.ndim == 1 else covariances
+        hold = nn.Parameter if trainable else partial(nn.Buffer, persistent=True)
+        self.log_weights = hold((weights / weights.sum()).log())
+        self.means, self.roots = hold(means.clone()), hold(_inverse_roots(covariances))
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The name, the shape of W and whether all is trained."""
+        trainable = self.means.requires_grad
+        return {"name": "mixture", "roots": list(self.roots.shape), "features": self.size,
+                "trainable": trainable}  # fmt: skip
+
+    @property
+    def weights(self) -> Tensor:
+        """The weights w, with shape (K,)."""
+        return self.log_weights.softmax(0)
+
+    @property
+    def covariances(self) -> Tensor:
+        """The covariances Σ, with shape (K, 1), (K, D) or (K, D, D)."""
+        if not self.full:
+            return self.roots.square().reciprocal()
+        factors = self._factors()
+        return factors @ factors.mT
+
+    @property
+    def triangles(self) -> Tensor:
+        """W of full covariances: lower triangles, with shape (K, D, D)."""
+        return self.roots.tril()
+
+    @property
+    def size(self) -> int:
+        """The number of features D."""
+        return self.means.shape[1]
+
+    @property
+    def full(self) -> bool:
+        """Whether covariances are matrices."""
+        return self.roots.ndim == 3
+
+    def smoothed(self, sigma: float) -> "GaussianMixture":
+        """Returns the law of x + σ n with n from N(0, I)."""
+        noise = sigma**2 * torch.eye(self.size).to(self.means) if self.full else sigma**2
+        return GaussianMixture(self.weights, self.means, self.covariances + noise)
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Returns −log p(x) in nats with shape (B,), for ``x`` with shape (B, *event)."""
+        return -self._by_rows(
+            lambda x: self._log_joint(self._whiten(x)).logsumexp(0), self._flat(x)
+        )
+
+    def at(self, x: Tensor, *, training: bool = False) -> Evaluation:
+        """Returns the density at ``x``, in closed form."""
+        return _MixtureEvaluation(self, x)
+
+    def _flat(self, x: Tensor) -> Tensor:
+        """Returns events as rows, with shape (B, D)."""
+        if math.prod(x.shape[1:]) != self.size or x.ndim < 2:
+            raise ValueError(f"x: found shape {tuple(x.shape)}, expected (B, {self.size})")
+        return x.flatten(1)
+
+    def sample(self, n: int, *, generator: Generator | None = None) -> Tensor:
+        """Returns ``n`` independent samples with shape (n, D)."""
+        return self.sample_with_components(n, generator=generator)[0]
+
+    def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
+        """Returns samples with shape (n, *event); the component drawn has no gradient."""
+        return self.sample(shape[0], generator=generator).to(like).view(shape)
+
+    def sample_with_components(
+        self, n: int, *, generator: Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns ``n`` samples with shape (n, D), and the components that they are of, (n,)."""
+        u = uniform((n,), self.means, generator)
+        last = len(self.weights) - 1
+        k = torch.searchsorted(self.weights.cumsum(0), u, right=True).clamp(max=last)
+        return self.given(k, generator=generator), k
+
+    def given(self, k: Tensor, *, generator: Generator | None = None) -> Tensor:
+        """Returns a sample of each of the components ``k`` with shape (n,), with shape (n, D)."""
+        noise = normal((len(k), self.size), self.means, generator)
+        if self.full:
+            noise = (self._factors()[k] @ noise[..., None]).squeeze(-1)
+        else:
+            noise = noise / self.roots[k]
+        return self.means[k] + noise
+
+    def entropy(self, n: int = 100_000, *, generator: Generator | None = None) -> Estimate:
+        r"""Returns the entropy −E log p in nats, with the standard error of n samples.
+
+        :math:`\sum_k w_k (h_k - \log w_k)`, with the entropies :math:`h_k` of the components, is
+        exact, and only the uncertainty of the component, :math:`-E \log r_k(x)`, is estimated:
+        the error is zero for one component and vanishes as modes move apart.
+        """
+        x, k = self.sample_with_components(n, generator=generator)
+        own = self._by_rows(self._log_responsibility, x, k)
+        parts = 0.5 * self.size * math.log(2 * math.pi * math.e) - self._log_dets()
+        return Estimate.of(own, name="log r") + float(
+            (self.weights * (parts - self.weights.log())).sum()
+        )
+
+    def _factors(self) -> Tensor:
+        """Returns W⁻¹, whose product with its transpose is Σ."""
+        identity = torch.eye(self.size).to(self.roots)
+        return torch.linalg.solve_triangular(self.triangles, identity, upper=False)
+
+    def _at(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns z with shape (K, B, D) and r with shape (K, B)."""
+        z = self._whiten(x)
+        return z, self._log_joint(z).softmax(0)
+
+    def _whiten(self, x: Tensor) -> Tensor:
+        return self._root(x - self.means[:, None])
+
+    def _root(self, v: Tensor) -> Tensor:
+        """Returns W v with shape (K, B, D)."""
+        return v @ self.triangles.mT if self.full else v * self.roots[:, None]
+
+    def _log_joint(self, z: Tensor) -> Tensor:
+        """Returns log w_k N(x; μ_k, Σ_k) with shape (K, B)."""
+        constant = self.log_weights.log_softmax(0) + self._log_dets()
+        constant = constant - 0.5 * self.size * math.log(2 * math.pi)
+        return constant[:, None] - 0.5 * (z * z).sum(-1)
+
+    def _log_dets(self) -> Tensor:
+        """Returns log det W with shape (K,)."""
+        diagonal = self.roots.diagonal(dim1=1, dim2=2) if self.full else self.roots
+        return diagonal.abs().log().expand(-1, self.size).sum(1)
+
+    def _score(self, z: Tensor, r: Tensor) -> Tensor:
+        weighed = r[..., None] * z
+        pulled = weighed @ self.triangles if self.full else weighed * self.roots[:, None]
+        return -pulled.sum(0)
+
+    def _bent(self, x: Tensor, v: Tensor) -> Tensor:
+        z, r = self._at(x)
+        score = self._score(z, r)
+        return torch.stack([self._bend(z, r, score, row) for row in v], -1)
+
+    def _bend(self, z: Tensor, r: Tensor, score: Tensor, v: Tensor) -> Tensor:
+        Wv = self._root(v.expand(len(z), *v.shape))
+        slopes = -(Wv * z).sum(-1)
+        return (r * ((slopes - (v * score).sum(-1)) ** 2 - (Wv * Wv).sum(-1))).sum(0)
+
+    def _log_responsibility(self, x: Tensor, k: Tensor) -> Tensor:
+        return self._log_joint(self._whiten(x)).log_softmax(0).gather(0, k[None])[0]
+
+    @property
+    def _rows(self) -> int:
+        return max(1, CHUNK // self.means.numel())
+
+    def _by_rows(self, f: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        parts = zip(*(t.split(self._rows) for t in tensors), strict=True)
+        return torch.cat([f(*part) for part in parts])
+
+    def extra_repr(self) -> str:
+        """Names the sizes."""
+        return f"components={len(self.means)}, features={self.size}"
+
+
+class _MixtureEvaluation(Evaluation):
+    def __init__(self, mixture: GaussianMixture, x: Tensor) -> None:
+        self.mixture, self.x, self._rows = mixture, x, mixture._flat(x)
+        self._energy: Tensor | None = None
+        self._score: Tensor | None = None
+
+    @property
+    def energy(self) -> Tensor:
+        if self._energy is None:
+            self._energy = self.mixture.energy(self.x)
+        return self._energy
+
+    @property
+    def score(self) -> Tensor:
+        if self._score is None:
+            mixture = self.mixture
+            rows = mixture._by_rows(lambda x: mixture._score(*mixture._at(x)), self._rows)
+            self._score = rows.view_as(self.x)
+        return self._score
+
+    def curvature(self, v: Tensor) -> Tensor:
+        v = v.expand(-1, *self.x.shape).flatten(2).transpose(0, 1)
+        bends = self.mixture._by_rows(
+            lambda x, v: self.mixture._bent(x, v.transpose(0, 1)), self._rows, v
+        )
+        return bends.mT
+
+
+def build(spec: dict[str, Any]) -> Base:
+    """Returns the base of a ``Base.spec``, to load a state into."""
+    match spec["name"]:
+        case "student":
+            return Student(trainable=spec["trainable"])
+        case "logistic":
+            return Logistic()
+        case "mixture":
+            count, *rest = spec["roots"]
+            covariances = torch.eye(rest[0]).repeat(count, 1, 1) if len(rest) == 2 else None
+            if covariances is None:
+                covariances = torch.ones(count, *rest)
+            means = torch.zeros(count, spec["features"])
+            return GaussianMixture(
+                torch.ones(count), means, covariances, trainable=spec["trainable"]
+            )
+    raise ValueError(f"base: found {spec['name']!r}, expected student, logistic or mixture")
+
+
+def _inverse_roots(covariances: Tensor) -> Tensor:
+    """Returns W: reciprocal deviations, or inverses of Cholesky factors."""
+    if covariances.ndim == 2:
+        return covariances.rsqrt()
+    factors = torch.linalg.cholesky(covariances)
+    identity = torch.eye(factors.shape[-1]).to(factors)
+    return torch.linalg.solve_triangular(factors, identity, upper=False)
+
+
+def _check(weights: Tensor, means: Tensor, covariances: Tensor) -> None:
+    if weights.ndim != 1 or not len(weights) or not bool((weights > 0).all()):
+        raise ValueError(f"weights: found {weights}, expected positive numbers with shape (K,)")
+    if means.ndim != 2 or len(means) != len(weights):
+        raise ValueError(
+            f"means: found shape {tuple(means.shape)}, expected ({len(weights)}, D) as in weights"
+        )
+    K, D = means.shape
+    known = ((K,), (K, 1), (K, D), (K, D, D))
+    if tuple(covariances.shape) not in known:
+        raise ValueError(
+            f"covariances: found shape {tuple(covariances.shape)}, expected one of {known}"
+        )
+    if not _positive(covariances):
+        raise ValueError("covariances: found one that is not positive definite")
+
+
+def _positive(covariances: Tensor) -> bool:
+    if covariances.ndim < 3:
+        return bool((covariances > 0).all())
+    return not torch.linalg.cholesky_ex(covariances).info.any()

@@ -1,0 +1,132 @@
+r"""Activations: increasing functions of every element alone.
+
+For :math:`y_i = f(x_i)` with :math:`f' > 0`, :math:`\psi = \sum_i \log f'(x_i)`; a layer gives
+:math:`f`, and :math:`f', \; \psi' = (\log f')', \; \psi''`, so that :math:`f'' = f' \psi'`.
+"""
+
+__all__ = ["Elementwise", "SmoothLeakyReLU"]
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import NonFinite
+from ..jets import Jet
+from .base import Bijection, Linearization, at_least_float32, sum_event
+
+
+class Elementwise(Bijection):
+    """An increasing function of every element, with closed-form derivatives."""
+
+    pixelwise = True
+
+    @abstractmethod
+    def value(self, x: Tensor) -> Tensor:
+        """Returns f(x)."""
+
+    @abstractmethod
+    def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
+        """Returns the first ``order`` of f', (log f')' and (log f')'', each shaped as ``x``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns f(x)."""
+        return self.value(x)
+
+    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns f(x) and Σ log f'(x) with shape (B,)."""
+        return self.value(x), sum_event(self.derivatives(x, 1)[0].log(), x)
+
+    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
+        """Returns this layer at ``x``: one evaluation of the derivatives serves every use."""
+        return _ElementwiseLinearization(self, x)
+
+    def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
+        """Applies Faà di Bruno's formula to second order; O(B D)."""
+        x, v, a = jet
+        d1, psi1, psi2 = self.derivatives(x, 3)
+        dv, vv = d1 * v, v * v
+        bend = dv * v * psi1 if a is None else d1 * (vv * psi1 + a)
+        second = vv * psi2 if a is None else vv * psi2 + psi1 * a
+        return Jet(self.value(x), dv, bend), sum_event(psi1 * v, x), sum_event(second, x)
+
+
+class _ElementwiseLinearization(Linearization):
+    def __init__(self, layer: Elementwise, x: Tensor) -> None:
+        self.layer, self.x, self.y = layer, x, layer.value(x)
+        self._known: tuple[Tensor, ...] = ()
+
+    def _derivatives(self, order: int) -> tuple[Tensor, ...]:
+        if len(self._known) < order:
+            self._known = self.layer.derivatives(self.x, order)
+        return self._known
+
+    def pullback(self, s: Tensor) -> Tensor:
+        d1, psi1 = self._derivatives(2)[:2]
+        return torch.addcmul(psi1, s, d1)
+
+    def tangent(self, v: Tensor) -> Tensor:
+        return v * self._derivatives(3)[0]
+
+    def diagonal(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        d1, psi1, psi2 = self._derivatives(3)
+        return d1, torch.addcmul(psi2, s, d1 * psi1)
+
+    def curvature(self, v: Tensor, s: Tensor) -> Tensor:
+        return sum_event(v * v * self.diagonal(s)[1], self.x)
+
+    def log_det(self) -> Tensor:
+        return sum_event(self._derivatives(2)[0].log(), self.x)
+
+
+class SmoothLeakyReLU(Elementwise):
+    r"""Creates f(x) = α x + (1 − α) log(1 + eˣ), plus x if ``residual``.
+
+    Slopes run from α to 1, or from 1 + α to 2 with ``residual``. The inverse is Newton's
+    iteration to a relative tolerance of a few units in the last place.
+
+    Arguments:
+        alpha: The slope α at −∞, in (0, 1).
+        residual: Whether x is added.
+    """
+
+    def __init__(self, alpha: float = 0.3, *, residual: bool = False) -> None:
+        super().__init__()
+        if not 0 < alpha < 1:
+            raise ValueError(f"alpha: found {alpha}, expected a slope in (0, 1)")
+        self.alpha, self.residual = alpha, residual
+
+    def extra_repr(self) -> str:
+        """Names the two constants."""
+        return f"alpha={self.alpha}, residual={self.residual}"
+
+    def value(self, x: Tensor) -> Tensor:
+        """Returns f(x), with one softplus."""
+        # PyTorch's default, from 20 on the identity, is a step down: not monotone.
+        softplus = F.softplus(x, threshold=50)
+        return torch.add(softplus * (1 - self.alpha), x, alpha=self.alpha + self.residual)
+
+    def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
+        """Returns f' and the derivatives of log f', all from one sigmoid."""
+        sigma = torch.sigmoid(x)
+        d1 = sigma * (1 - self.alpha) + (self.alpha + self.residual)
+        if order == 1:
+            return (d1,)
+        psi1 = sigma * (1 - sigma) * (1 - self.alpha) / d1
+        if order == 2:
+            return d1, psi1
+        return d1, psi1, psi1 * (1 - 2 * sigma - psi1)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Solves f(x) = y; raises NonFinite if 50 Newton steps do not, as where y is NaN."""
+        low, high, dtype = self.alpha + self.residual, 1.0 + self.residual, y.dtype
+        y = at_least_float32(y)
+        x = torch.where(y > 0, y / high, y / low)
+        tolerance = 8 * torch.finfo(y.dtype).eps
+        for _ in range(50):
+            step = (self.value(x) - y) / self.derivatives(x, 1)[0]
+            x = x - step
+            if (step.abs() <= tolerance * (1 + x.abs())).all():
+                return x.to(dtype)
+        raise NonFinite("SmoothLeakyReLU.inverse: 50 Newton steps did not converge")

@@ -1,0 +1,280 @@
+r"""What stands in front of a flow: dequantisation, the logit, affine normalisation.
+
+For integers 0 … L − 1, completed by uniform noise to reals in [0, L), the logit of a part m off
+the edges is
+
+.. math:: f(x) = \frac{1}{a} \left[ \log(m + k x) - \log(m + k (L - x)) \right],
+    \qquad k = (1 - 2 m) / L,
+
+in which, unlike in logit(m + k x), nothing cancels at either end.
+"""
+
+__all__ = ["ActNorm", "Affine", "Dequantise", "Logit"]
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..randomness import Generator, uniform
+from .activations import Elementwise
+from .base import ConstantJacobian
+
+
+class Dequantise(ConstantJacobian):
+    """Creates the step from integers 0 … levels − 1 to reals in [0, levels).
+
+    With u uniform on the unit cube, E log p(x + u) ≤ log P(x): the likelihood of the completed
+    data bounds the log-mass of the integers from below. As a bijection of completed data it is
+    the identity; its inverse rounds down.
+
+    Arguments:
+        levels: The number of integer levels, 256 for 8-bit images.
+    """
+
+    pixelwise = True
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        if levels < 2:
+            raise ValueError(f"levels: found {levels}, expected at least 2")
+        self.levels = levels
+
+    def extra_repr(self) -> str:
+        """Names the levels."""
+        return f"levels={self.levels}"
+
+    def dequantise(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
+        """Returns ``x`` in the type of ``like``, with noise on rows whose values are all integers.
+
+        Raises:
+            ValueError: if a value lies outside [0, levels).
+        """
+        if x.numel() and (x.dtype != torch.uint8 or self.levels < 256):
+            self._check(x.detach())
+        y = x.to(like)
+        completed = torch.minimum(y + uniform(x.shape, like, generator), torch.nextafter(y + 1, y))
+        if not x.is_floating_point():
+            return completed
+        whole = (x == x.floor()).flatten(1).all(1)
+        return torch.where(whole.view(-1, *[1] * (x.ndim - 1)).to(y.device), completed, y)
+
+    def _check(self, x: Tensor) -> None:
+        low, high = (float(value) for value in x.aminmax())
+        if not (low >= 0 and high < self.levels):
+            raise ValueError(
+                f"x: found values in [{low:g}, {high:g}], expected [0, {self.levels}) of "
+                f"{self.levels} levels"
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns completed data unchanged."""
+        return x
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Returns the integer below, clamped to the levels."""
+        return y.floor().clamp(0, self.levels - 1)
+
+    linear = transpose = forward
+
+    def log_det(self) -> Tensor:
+        """Returns zero."""
+        return torch.zeros(())
+
+
+class Logit(Elementwise):
+    r"""Creates the logit above, from (0, L) to the real line.
+
+    With a margin it is continued by its tangents where m + k x leaves [margin, 1 − margin], and
+    so a bijection of the whole line with a continuous slope: with c the point nearest to x where
+    it has not,
+
+    .. math:: f(x) = f(c) + (x - c) f'(c), \qquad f'(c) = \frac{k}{a \, l \, r}, \quad
+        l = m + k c, \; r = m + k (L - c).
+
+    Outside, ψ' = ψ'' = 0; at the ends they are those of the inside.
+
+    Warning:
+        Without a margin, inputs where l or r is not positive raise ValueError: their logit does
+        not exist. With one, a density has mass where bounded data have none.
+
+    Arguments:
+        scale: The divisor a > 0; the paper has 0.5 for dense nets.
+        upper: L, the upper end of the data's range.
+        inset: m in [0, 1/2), how far the ends of the range are moved inside (0, 1).
+        margin: In (0, 1/2), from where on f is linear; None: it is not.
+    """
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        *,
+        upper: float = 1.0,
+        inset: float = 0.0,
+        margin: float | None = None,
+    ) -> None:
+        super().__init__()
+        if not (scale > 0 and upper > 0):
+            raise ValueError(f"scale, upper: found {scale}, {upper}, expected positive numbers")
+        if not 0 <= inset < 0.5:
+            raise ValueError(f"inset: found {inset}, expected a number in [0, 1/2)")
+        if margin is not None and not 0 < margin < 0.5:
+            raise ValueError(f"margin: found {margin}, expected a number in (0, 1/2) or None")
+        self.scale, self.upper, self.inset, self.margin = scale, upper, inset, margin
+        self.slope = (1 - 2 * inset) / upper
+
+    def extra_repr(self) -> str:
+        """Names the four constants."""
+        return f"scale={self.scale}, upper={self.upper}, inset={self.inset}, margin={self.margin}"
+
+    def value(self, x: Tensor) -> Tensor:
+        """Returns f(x)."""
+        if self.margin is None:
+            self._check(x)
+            return self._logit(x)
+        c = self._inside(x)
+        left, right = self._sides(c)
+        return self._logit(c) + (x - c) * (self.slope / self.scale) / (left * right)
+
+    def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
+        """Returns f' = k / (a l r) and the derivatives of log f'."""
+        c = self._inside(x)
+        left, right = self._sides(c)
+        d1 = self.slope / self.scale / (left * right)
+        if order == 1:
+            return (d1,)
+        curved, left, right = x == c, self.slope / left, self.slope / right
+        return (d1, (right - left) * curved, (left**2 + right**2) * curved)[:order]
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Returns x, of which the distance to the nearer end of the range is exact."""
+        near = (torch.sigmoid(-self.scale * y.abs()) - self.inset) / self.slope
+        x = torch.where(y < 0, near, self.upper - near)
+        if self.margin is None:
+            return x
+        c = self._inside(x)
+        left, right = self._sides(c)
+        return c + (y - self._logit(c)) * (left * right) * (self.scale / self.slope)
+
+    def _inside(self, x: Tensor) -> Tensor:
+        if self.margin is None:
+            return x
+        low = (self.margin - self.inset) / self.slope
+        return x.clamp(low, self.upper - low)
+
+    def _sides(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.inset + self.slope * x, self.inset + self.slope * (self.upper - x)
+
+    def _logit(self, x: Tensor) -> Tensor:
+        left, right = self._sides(x)
+        return (left.log() - right.log()) / self.scale
+
+    def _check(self, x: Tensor) -> None:
+        left, right = self._sides(x.detach())
+        if not ((left > 0) & (right > 0)).all():
+            low = -self.inset / self.slope
+            raise ValueError(
+                f"logit: found values in [{x.min():.6g}, {x.max():.6g}], expected the open "
+                f"interval ({low + 0.0:.6g}, {self.upper - low:.6g})"
+            )
+
+
+class Affine(ConstantJacobian):
+    """Creates y = (x − shift) · exp(log_scale), the affine normalisation of every element.
+
+    Arguments:
+        shift: The offset, with shape (*event) or broadcastable to it.
+        scale: The factor, positive, of the same shape.
+        event_shape: The shape of an event; the log-determinant counts its elements.
+        trainable: Whether shift and log-scale are parameters; buffers otherwise.
+        dtype: Their type; torch's default otherwise.
+    """
+
+    def __init__(
+        self,
+        shift: Tensor | float,
+        scale: Tensor | float,
+        event_shape: tuple[int, ...],
+        *,
+        trainable: bool = False,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.event_shape = tuple(event_shape)
+        dtype = dtype or torch.get_default_dtype()
+        shift, scale = (torch.as_tensor(t, dtype=dtype) for t in (shift, scale))
+        if not (scale > 0).all():
+            raise ValueError(f"scale: found {scale.min():.6g}, expected positive numbers")
+        for name, value in (("shift", shift), ("log_scale", scale.log())):
+            value = value.clone()
+            if trainable:
+                self.register_parameter(name, nn.Parameter(value))
+            else:
+                self.register_buffer(name, value)
+
+    def extra_repr(self) -> str:
+        """Names the event shape."""
+        return f"event_shape={self.event_shape}"
+
+    @property
+    def pixelwise(self) -> bool:
+        """Whether shift and scale are those of every element."""
+        return self.shift.numel() == self.log_scale.numel() == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns (x − shift) · scale."""
+        return (x - self.shift) * self.log_scale.exp()
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Returns y / scale + shift."""
+        return y * (-self.log_scale).exp() + self.shift
+
+    def linear(self, v: Tensor) -> Tensor:
+        """Returns v · scale."""
+        return v * self.log_scale.exp()
+
+    def transpose(self, s: Tensor) -> Tensor:
+        """Returns s · scale: the Jacobian is diagonal."""
+        return self.linear(s)
+
+    def volume_parameters(self) -> list[nn.Parameter]:
+        """Returns the log-scale if it is trainable: the shift moves no volume."""
+        return [self.log_scale] if self.log_scale.requires_grad else []
+
+    def log_det(self) -> Tensor:
+        """Returns Σ log scale over the event."""
+        count = math.prod(self.event_shape) // self.log_scale.numel()
+        return self.log_scale.sum() * count
+
+
+class ActNorm(Affine):
+    """Creates a trainable affine layer a channel that ``initialise`` makes standardise a batch.
+
+    Afterwards every channel of that batch has mean 0 and variance 1, and training goes on from
+    there; a channel that is constant in it keeps its scale. Until then the layer is the identity.
+    Whether it was initialised is part of its state, so that a checkpoint and a copy carry it.
+
+    Source: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
+    arXiv:1807.03039.
+
+    Arguments:
+        shape: The shape of an event, (C, *); a vector's elements are its channels.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        channels = (shape[0], *[1] * (len(shape) - 1))
+        super().__init__(torch.zeros(channels), torch.ones(channels), shape, trainable=True)
+        self.register_buffer("seen", torch.tensor(False))
+
+    @property
+    def initialised(self) -> bool:
+        """Whether the layer has seen data."""
+        return bool(self.seen)
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> None:
+        """Sets shift and scale to the mean and 1 / the standard deviation of every channel."""
+        deviation, mean = torch.std_mean(x, dim=[0, *range(2, x.ndim)], correction=0, keepdim=True)
+        self.shift.copy_(mean[0])
+        self.log_scale.copy_(-torch.where(deviation > 0, deviation, 1.0).log()[0])
+        self.seen.fill_(True)

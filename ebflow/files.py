@@ -1,0 +1,73 @@
+"""Files that are whole or not there: contents reach the disk before the name that says they are."""
+
+__all__ = ["move", "replaced", "sha256", "sync"]
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def sync(path: Path) -> None:
+    """Writes a file, or a folder and all below it, from the system's memory to the disk."""
+    inner = path.rglob("*") if path.is_dir() else ()
+    for entry in (path, *inner):
+        if not entry.is_symlink():
+            _sync(entry)
+
+
+def move(path: Path, final: Path) -> None:
+    """Renames a file, or a folder where none is yet; safe against a loss of power.
+
+    Afterwards ``final`` is what it was before, or all of ``path``.
+    """
+    sync(path)
+    os.replace(path, final)
+    _sync(final.parent)
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """Gives an empty folder beside ``folder``, which takes its name and place at the end.
+
+    What was there is renamed first and removed last; ``previous(folder)`` names it meanwhile. If
+    writing fails, it stays, and what was written is taken away.
+
+    Raises:
+        OSError: if it cannot be written, as on a full disk.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        yield draft
+        if folder.exists():
+            shutil.rmtree(previous(folder), ignore_errors=True)
+            folder.rename(previous(folder))
+        move(draft, folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    shutil.rmtree(previous(folder), ignore_errors=True)
+
+
+def previous(folder: Path) -> Path:
+    """Returns where what a folder replaces is, while it does."""
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
