@@ -18,15 +18,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from . import __version__
 from .architectures import ARCHITECTURES
 from .data.preprocessing import build
 from .durable import move
 from .errors import BadInput
 from .flow import Flow
-from .provenance import code
 from .spec_checks import UNFIT, check_spec
 
 FILES = ("model", "ema", "optimizer")
+CODE = {"ebflow": __version__, "torch": torch.__version__}
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def write(folder: str | Path, checkpoint: Checkpoint) -> None:
         for name in FILES:
             _save(getattr(checkpoint, name), temporary / f"{name}.safetensors")
         sums = {name: _sum(temporary / f"{name}.safetensors") for name in FILES}
-        state = seal({**checkpoint.state, "code": code(), "sha256": sums})
+        state = seal({**checkpoint.state, "code": CODE, "sha256": sums})
         (temporary / "state.json").write_text(json.dumps(state, indent=1))
         previous = _previous(folder)
         if folder.exists():
