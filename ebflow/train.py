@@ -8,6 +8,7 @@ batches, noise and probes are functions of (seed, step).
 __all__ = ["Event", "Trainer"]
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -21,7 +22,6 @@ from torch.optim.swa_utils import AveragedModel
 
 from .blindness import Standing, diagnose, latent_statistics
 from .checkpoint import Checkpoint, read, write
-from .clock import Clock
 from .data.augment import Augmentation
 from .data.loader import Dataset
 from .errors import BadInput, NonFinite
@@ -402,6 +402,36 @@ class Trainer:
             metrics |= {f"train/{name}": value for name, value in stats.items()}
         self.window, self.norms = [], []
         return Event("log", self.step, metrics)
+
+
+class Clock:
+    """Adds up wall seconds by name; a name measured inside another is taken out of it."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, float] = {}
+        self._laps: dict[str, float] = {}
+        self._inner = 0.0
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Measures a block."""
+        outer, self._inner = self._inner, 0.0
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - begin
+            self.totals[name] = self.total(name) + spent - self._inner
+            self._inner = outer + spent
+
+    def total(self, name: str) -> float:
+        """Returns the seconds under a name."""
+        return self.totals.get(name, 0.0)
+
+    def lap(self, name: str) -> float:
+        """Returns the seconds under a name since the last lap."""
+        before, self._laps[name] = self._laps.get(name, 0.0), self.total(name)
+        return self.total(name) - before
 
 
 def _mean_over_workers(losses: Tensor) -> Tensor:
