@@ -6,4 +6,4 @@ COPY --chown=ray pyproject.toml README.md LICENSE ./
 COPY --chown=ray ebflow ebflow
 COPY --chown=ray pipelines pipelines
 COPY --chown=ray tuning tuning
-RUN pip install --no-cache-dir .
+RUN pip install --no-cache-dir ".[system]"

@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-slow faults fuzz pages lint clean
+.PHONY: run test test-slow package faults fuzz pages lint clean
 
 run: .venv/made  ## The main job: a flow on handwritten digits
 	$(BIN)/ebflow run density
@@ -11,6 +11,9 @@ test: .venv/made
 
 test-slow: .venv/made
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow
+
+package: .venv/made  ## Builds the wheel, and uses it where its core dependencies alone are installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/package
 
 faults: .venv/made  ## Harms trainings in every way that they must survive; prints README's table
 	rm -rf runs/faults

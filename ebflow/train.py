@@ -5,9 +5,10 @@ them; the trainer computes. A resumed trainer goes on bit for bit as if it had n
 batches, noise and probes are functions of (seed, step).
 """
 
-__all__ = ["Event", "Trainer"]
+__all__ = ["Clock", "Event", "State", "Trainer"]
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -19,7 +20,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from .anchor import Anchor
-from .clock import Clock
 from .data.augment import Augmentation
 from .data.loader import Batch
 from .diagnosis import Validation, diagnose, latent_statistics, where_non_finite
@@ -46,6 +46,36 @@ PACE = 10
 several workers agree."""
 
 ADVICE = "lower the learning rate (lr), clip the gradient, raise the noise, or train in float64"
+
+
+class Clock:
+    """Adds up wall seconds by name; a name measured inside another is taken out of it."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, float] = {}
+        self._laps: dict[str, float] = {}
+        self._inner = 0.0
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Measures a block."""
+        outer, self._inner = self._inner, 0.0
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - begin
+            self.totals[name] = self.total(name) + spent - self._inner
+            self._inner = outer + spent
+
+    def total(self, name: str) -> float:
+        """Returns the seconds under a name."""
+        return self.totals.get(name, 0.0)
+
+    def lap(self, name: str) -> float:
+        """Returns the seconds under a name since the last lap."""
+        before, self._laps[name] = self._laps.get(name, 0.0), self.total(name)
+        return self.total(name) - before
 
 
 @dataclass(frozen=True)

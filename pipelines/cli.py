@@ -22,11 +22,23 @@ from pipelines.faults import StageFailed
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
+OURS = {"ebflow", "pipelines", "tuning", *sys.stdlib_module_names}
+"""Modules whose absence no extra mends."""
+
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C)."""
     words = list(sys.argv[1:] if words is None else words)
     environment.prepare(embed=words[:1] != ["submit"])
+    try:
+        return _run(words)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in OURS:
+            raise
+        return _end(BAD_INPUT, MISSING.format(error.name))
+
+
+def _run(words: list[str]) -> int:
     try:
         with _sigterm_interrupts():
             return _dispatch(words)
@@ -125,6 +137,10 @@ COMMANDS = {
     "bench": Command("measuring:bench", "time a step of every objective on this machine"),
     "curves": Command("measuring:curves", "NLL against training time, objective by objective"),
 }
+MISSING = (
+    "the command needs packages that are not installed ({}); install them by: "
+    'pip install "ebflow[system]"'
+)
 HINT = "`ebflow COMMAND --help` lists the options of a command."
 
 

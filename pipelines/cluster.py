@@ -14,11 +14,11 @@ from typing import Any
 
 import psutil
 
-from ebflow.urls import without_password
 from pipelines import environment, store
 from pipelines.desk import open_desk
 from pipelines.faults import StageFailed, failure
 from pipelines.store import storage
+from pipelines.urls import without_password
 
 PREFIX = "ebflow-ray-"
 TOLD = ("MLFLOW_", "EBFLOW_COMMIT", "EBFLOW_DATA")

@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 
 from ebflow.errors import BadInput
-from ebflow.urls import without_password
 from pipelines import store, tracking
+from pipelines.urls import without_password
 
 TOP = "tags.`mlflow.parentRunId` IS NULL"
 GREATEST = re.compile(r"(gain|per_s|accuracy)$")

@@ -9,9 +9,9 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from ebflow.errors import BadInput
-from ebflow.urls import without_password
 from pipelines.parsing import Running
 from pipelines.store import storage
+from pipelines.urls import without_password
 
 if TYPE_CHECKING:
     from pipelines.runner import Run
@@ -76,7 +76,7 @@ def environment() -> dict[str, str]:
 
 def provenance() -> dict[str, str]:
     """Returns the variable that tells a job the commit of the code that is sent with it."""
-    from ebflow.provenance import code
+    from pipelines.provenance import code
 
     commit = code()["commit"]
     return {"EBFLOW_COMMIT": commit} if commit else {}

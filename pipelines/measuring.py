@@ -25,9 +25,9 @@ def bench(words: Sequence[str]) -> int:
         _used_alone(options, name, "dense")
     if options.huge_pages:
         environment.restart_with_huge_pages(["bench", *words])
-    from pipelines import bench
+    from pipelines.benchmark import command
 
-    bench.bench(options, Console())
+    command.bench(options, Console())
     return 0
 
 

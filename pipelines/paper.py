@@ -149,7 +149,16 @@ MEASURES: dict[type[Section], Task] = {
 """Stages that measure a trained flow, by the type of their configuration."""
 
 
-@task(executor="ray", hash_includes=[source_digest("pipelines.stages.steps")], config_args=TITLED)
+TIMED = (
+    "pipelines.stages.steps",
+    "pipelines.benchmark.cases",
+    "pipelines.benchmark.costs",
+    "pipelines.benchmark.timing",
+)
+"""The modules that time a step."""
+
+
+@task(executor="ray", hash_includes=[source_digest(*TIMED)], config_args=TITLED)
 def steps(config: StepsConfig, title: str = "", job: JobInfo = HERE) -> Artefact:
     """Times steps, alone on a machine."""
     return run_stage("steps", job, config, title=title)
@@ -157,6 +166,8 @@ def steps(config: StepsConfig, title: str = "", job: JobInfo = HERE) -> Artefact
 
 COMPARED = (
     "pipelines.stages.compare",
+    "pipelines.benchmark.scaling",
+    "pipelines.benchmark.timing",
     "pipelines.comparison",
     "pipelines.machine",
     "pipelines.method",

@@ -16,7 +16,6 @@ from typing import Any
 from rich.console import Console
 
 from ebflow.errors import BadInput
-from ebflow.urls import is_url, without_password
 from pipelines import engine, store
 from pipelines.config import Section
 from pipelines.config_files import dump
@@ -27,6 +26,7 @@ from pipelines.pipeline import Pipeline
 from pipelines.progress import Progress
 from pipelines.store import storage
 from pipelines.tracking import StageRun, Tracker, connect, reaching
+from pipelines.urls import is_url, without_password
 
 LEFT = ("checkpoint", "figures", "report.html", "config.yaml")
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ebflow.errors import BadInput
-from ebflow.urls import without_password
 from pipelines import job
 from pipelines.config_files import dump
 from pipelines.faults import StageFailed
 from pipelines.package import packed
 from pipelines.parsing import Running
+from pipelines.urls import without_password
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient

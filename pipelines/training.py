@@ -31,6 +31,7 @@ from pipelines.config import LIKELIHOOD, ClusterConfig, ObjectiveConfig, TrainCo
 from pipelines.environment import embedded
 from pipelines.faults import told
 from pipelines.nets import net
+from pipelines.provenance import code
 from pipelines.rendezvous import FileRendezvous
 from pipelines.watchdog import Watchdog, hung
 
@@ -79,7 +80,7 @@ def build(
         seed=config.seed,
         shard=shard,
         wrap=wrap,
-        config=config.model_dump(mode="json"),
+        config={**config.model_dump(mode="json"), "commit": code()["commit"]},
     )
 
 

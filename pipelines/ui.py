@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ebflow.errors import BadInput
-from ebflow.urls import without_password
 from pipelines import store
 from pipelines.faults import StageFailed
 from pipelines.parsing import parse
+from pipelines.urls import without_password
 
 
 @dataclass(frozen=True)

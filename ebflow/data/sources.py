@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -21,7 +22,6 @@ from ebflow.data.patches import COUNTS, natural_patches
 from ebflow.data.reader import Reader
 from ebflow.data.source import Source, open_rows
 from ebflow.errors import BadInput
-from ebflow.urls import is_url, without_password
 
 
 def open_source(
@@ -41,9 +41,9 @@ def open_source(
     """
     if isinstance(source, str) and source in SOURCES:
         return open_rows(SOURCES[source], source, columns, classes=label)
-    if is_url(str(source)):
-        raise BadInput(f"data.source: found {without_password(str(source))}, expected a path: a "
-                       "file or folder of this machine")  # fmt: skip
+    if _is_url(str(source)):
+        raise BadInput(f"data.source: found a URL ({str(source).partition('/')[0]}//…), expected "
+                       "a path: a file or folder of this machine")  # fmt: skip
     path = Path(source)
     if path.is_dir() and not any(path.glob("*.parquet")) and (files := find_images(path)):
         images = image_folder(path, files)
@@ -76,6 +76,11 @@ def describe() -> list[dict[str, str]]:
         }
         for name, source in SOURCES.items()
     ]
+
+
+def _is_url(place: str) -> bool:
+    head, slash, _ = place.partition("/")
+    return bool(slash and head.endswith(":") and urlsplit(head).scheme)
 
 
 def _digits() -> Iterator[np.ndarray]:

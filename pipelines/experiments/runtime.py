@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ebflow.benchmark import Timing
-from ebflow.scaling import crossover, exponent
+from pipelines.benchmark.scaling import crossover, exponent
+from pipelines.benchmark.timing import Timing
 from pipelines.config import ClusterConfig, PaperConfig, StepsConfig
 from pipelines.experiments.cell import Column, Experiment, Folders, Row
 from pipelines.machine import machine

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from ebflow.benchmark import benchmark
-from ebflow.benchmark_cases import Case, dense_cases, image_cases
-from ebflow.costs import measured_peak
+from pipelines.benchmark.cases import Case, dense_cases, image_cases
+from pipelines.benchmark.costs import measured_peak
+from pipelines.benchmark.timing import benchmark
 from pipelines.config import StepsConfig
 from pipelines.tracking import StageRun
 
@@ -21,7 +21,7 @@ KERNEL = 7
 
 
 def steps(config: StepsConfig, *, output: Path, work: Path, run: StageRun) -> None:
-    """Writes ``timings.json``: the fields of ``ebflow.benchmark.Timing``, objective by objective.
+    """Writes ``timings.json``: the fields of ``Timing``, objective by objective.
 
     It is to be the only stage that runs.
     """

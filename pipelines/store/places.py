@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from ebflow.errors import BadInput
-from ebflow.urls import is_url, without_password
 from pipelines.store import storage
+from pipelines.urls import is_url, without_password
 
 ARTEFACTS = "artefacts"
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from ebflow.urls import without_password
 from pipelines import store
 from pipelines.faults import StageFailed
+from pipelines.urls import without_password
 
 LASTING = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 """Errors that no second try mends."""

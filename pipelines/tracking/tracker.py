@@ -14,8 +14,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from ebflow.errors import BadInput
-from ebflow.provenance import code
 from pipelines import store
+from pipelines.provenance import code
 from pipelines.tracking.places import reaching, store_uri, uri
 from pipelines.tracking.run import StageRun
 from pipelines.views import EXPERIMENT_TAGS

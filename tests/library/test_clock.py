@@ -2,15 +2,14 @@
 
 import pytest
 
-from ebflow import clock as module
-from ebflow.clock import Clock
+from ebflow.train import Clock
 
 
 @pytest.fixture
 def turn(monkeypatch):
     """Returns a function that lets seconds pass."""
     now = [0.0]
-    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
 
     def pass_(seconds):
         now[0] += seconds

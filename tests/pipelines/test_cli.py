@@ -57,6 +57,38 @@ def test_help_imports_neither_torch_nor_ray_nor_mlflow():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def without(module, *words):
+    """Runs a command in a process that lacks a module."""
+    code = (
+        f"import sys; sys.modules[{module!r}] = None; from pipelines.cli import main\n"
+        f"sys.exit(main({list(words)!r}))"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("tyro", "run density"),
+        ("pydantic", "no-such-command"),
+        ("mlflow", "runs"),
+        ("ray.job_submission", "submit density --address http://127.0.0.1:9"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_one_line(module, command):
+    done = without(module, *command.split())
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"ebflow: the command needs packages that are not installed ({module}); install them by: "
+        'pip install "ebflow[system]"\n'
+    )
+
+
+def test_a_module_of_ours_that_is_missing_is_a_fault():
+    done = without("pipelines.listing", "data", "list")
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
 def test_the_named_data_sets_are_listed(ebflow):
     result = ebflow("data", "list")
     assert result.code == 0 and "digits" in result.text and "1797" in result.text

@@ -134,7 +134,7 @@ def test_a_cluster_gives_the_numbers_of_this_machine(nodes, cluster, alone, tmp_
     assert sum(line.startswith(("job ", "follow ", "stop ", "resume ")) for line in lines) == 4
     assert "train: started" in lines and any(line.startswith("train: done in") for line in lines)
     assert f"MLflow run {store.summary()['mlflow_run_id']}" in out
-    assert read(artefact(store) / "checkpoint", only=()).state["code"]["commit"]
+    assert read(artefact(store) / "checkpoint", only=()).state["config"]["commit"]
 
 
 def test_a_wrong_token_is_one_line(cluster, tmp_path):

@@ -15,6 +15,7 @@ from packaging.specifiers import SpecifierSet
 from pipelines.package import checkout
 
 KNOWN = ("FROM", "WORKDIR", "COPY", "RUN")
+SUFFIXES = (".py", ".j2", ".typed")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def copied(instructions):
 def test_every_instruction_is_known_and_in_order(instructions):
     names = [words[0] for words in instructions]
     assert set(names) == set(KNOWN) and names == sorted(names, key=KNOWN.index)
-    assert instructions[-1][1:] == ["pip", "install", "--no-cache-dir", "."]
+    assert instructions[-1][1:] == ["pip", "install", "--no-cache-dir", '".[system]"']
 
 
 def test_what_is_copied_is_there_and_git_knows_it(instructions):
@@ -53,7 +54,8 @@ def test_what_is_copied_is_there_and_git_knows_it(instructions):
 def test_the_base_image_has_the_ray_and_the_python_that_are_asked_for(instructions, project):
     image, _, tag = instructions[0][1].partition(":")
     ray, _, python = tag.partition("-py")
-    wanted = {found.name: found for found in map(Requirement, project["dependencies"])}["ray"]
+    system = map(Requirement, project["optional-dependencies"]["system"])
+    wanted = {found.name: found for found in system}["ray"]
     assert image == "rayproject/ray" and ray in wanted.specifier
     assert f"{python[0]}.{python[1:]}" in SpecifierSet(project["requires-python"])
     assert ray == version("ray")
@@ -75,7 +77,7 @@ def test_what_is_copied_installs_all_of_the_packages(instructions, project, tmp_
         metadata = next(name for name in names if name.endswith("METADATA"))
         told = HeaderParser().parsestr(archive.read(metadata).decode())
     files = {str(p.relative_to(checkout())) for n in ("ebflow", "pipelines", "tuning")
-             for s in (".py", ".j2") for p in (checkout() / n).rglob(f"*{s}")}  # fmt: skip
+             for s in SUFFIXES for p in (checkout() / n).rglob(f"*{s}")}  # fmt: skip
     assert files <= set(names) and len(files) > 100
     found = {str(Requirement(text)) for text in told.get_all("Requires-Dist")}
     assert {str(Requirement(text)) for text in project["dependencies"]} <= found

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import torch
 
-from . import __version__
+from ebflow import __version__
+
+PACKAGES = ("../ebflow", "../pipelines", "../tuning")
 
 
 @cache
 def code() -> dict[str, str | None]:
     """Returns the versions of ebflow and torch, and ebflow's git commit.
 
-    The commit ends in ``+`` if tracked files differ from it. Outside a checkout it is what
-    ``EBFLOW_COMMIT`` says, or None.
+    The commit ends in ``+`` if tracked files of the packages differ from it. Outside a checkout
+    it is what ``EBFLOW_COMMIT`` says, or None.
     """
     return {"ebflow": __version__, "torch": torch.__version__, "commit": _commit()}
 
@@ -25,7 +27,7 @@ def code() -> dict[str, str | None]:
 def _commit() -> str | None:
     if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return os.environ.get("EBFLOW_COMMIT")
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", *PACKAGES)
     return f"{_git('rev-parse', 'HEAD')}{'+' if changed else ''}"
 
 

@@ -15,10 +15,9 @@ import pytest
 import torch
 
 from ebflow.architectures import glow
-from ebflow.benchmark import Subject, stepper
-from ebflow.benchmark_cases import Case, dense_cases
-
-from .bijections.cases import seeded, stirred
+from pipelines.benchmark.cases import Case, dense_cases
+from pipelines.benchmark.timing import Subject, stepper
+from tests.library.bijections.cases import seeded, stirred
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

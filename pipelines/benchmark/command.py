@@ -11,12 +11,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ebflow.benchmark import Timing, benchmark
-from ebflow.benchmark_cases import Case, convolutional_cases, dense_cases
-from ebflow.costs import measured_peak
 from ebflow.errors import BadInput
-from ebflow.scaling import crossover, exponent
 from pipelines import environment
+from pipelines.benchmark.cases import Case, convolutional_cases, dense_cases
+from pipelines.benchmark.costs import measured_peak
+from pipelines.benchmark.scaling import crossover, exponent
+from pipelines.benchmark.timing import Timing, benchmark
 from pipelines.options import Bench
 
 UNIT = 1 if sys.platform == "darwin" else 1024

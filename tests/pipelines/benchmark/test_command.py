@@ -8,21 +8,21 @@ import pytest
 import torch
 from rich.console import Console
 
-from ebflow.benchmark import Timing
 from ebflow.objectives import OBJECTIVES
-from pipelines import bench
+from pipelines.benchmark import command
+from pipelines.benchmark.timing import Timing
 from pipelines.options import Bench, Objective
 
 
 @pytest.fixture
 def told(monkeypatch):
     """Returns a function that runs the command and returns what it prints."""
-    monkeypatch.setattr(bench, "measured_peak", lambda: 1e9)
+    monkeypatch.setattr(command, "measured_peak", lambda: 1e9)
 
     def run(**options):
         console = Console(file=io.StringIO(), width=120)
         threads = torch.get_num_threads()
-        bench.bench(Bench(batch=4, seconds=0.001, threads=threads, **options), console)
+        command.bench(Bench(batch=4, seconds=0.001, threads=threads, **options), console)
         return console.file.getvalue()
 
     return run
@@ -61,7 +61,7 @@ def test_growth_and_crossovers(told, monkeypatch):
             if c.label in powers
         ]
 
-    monkeypatch.setattr(bench, "benchmark", benchmark)
+    monkeypatch.setattr(command, "benchmark", benchmark)
     text = told(sizes=(784, 900, 1200, 1536))
     assert "step time of ml grows as D^2.80 (95 %: 2.80 … 2.80)" in text
     assert "a step of dsm is as fast as one of exact ML from D = 1000 on" in text

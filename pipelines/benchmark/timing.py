@@ -18,12 +18,12 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from .anchor import Anchor
-from .benchmark_cases import Case
-from .flow import Flow
-from .loss import Loss
-from .objectives import OBJECTIVES, lazy_ml
-from .randomness import generator as derive
+from ebflow.anchor import Anchor
+from ebflow.flow import Flow
+from ebflow.loss import Loss
+from ebflow.objectives import OBJECTIVES, lazy_ml
+from ebflow.randomness import generator as derive
+from pipelines.benchmark.cases import Case
 
 INTERVAL = 100
 """Steps between refreshes of an anchor; no refresh is timed with a step."""

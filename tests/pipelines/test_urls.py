@@ -2,7 +2,7 @@
 
 import pytest
 
-from ebflow.urls import is_url, without_password
+from pipelines.urls import is_url, without_password
 
 SHOWN = {
     "http://me:secret@host:5000/path": "http://host:5000/path",

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ebflow import costs
 from ebflow.anchor import Anchor
 from ebflow.architectures import convolutional, dense
 from ebflow.objectives import OBJECTIVES
 from ebflow.randomness import generator as derive
+from pipelines.benchmark import costs
 
 BATCH, SIZE = 6, 5
 UNIT = 2 * BATCH * SIZE**2

@@ -3,16 +3,16 @@
 import pytest
 
 from ebflow.architectures import dense
-from ebflow.benchmark import Subject, benchmark, stepper
-from ebflow.benchmark_cases import (
+from ebflow.objectives import OBJECTIVES
+from pipelines.benchmark.cases import (
     ZERO_PADDED,
     Case,
     convolutional_cases,
     dense_cases,
     image_cases,
 )
-from ebflow.costs import convolutional_flops, flops, gemms
-from ebflow.objectives import OBJECTIVES
+from pipelines.benchmark.costs import convolutional_flops, flops, gemms
+from pipelines.benchmark.timing import Subject, benchmark, stepper
 
 
 def test_every_objective_steps():

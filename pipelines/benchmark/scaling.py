@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from .benchmark import Timing
-from .estimate import Interval
+from ebflow.estimate import Interval
+from pipelines.benchmark.timing import Timing
 
 
 def exponent(

@@ -3,13 +3,18 @@
 __all__ = ["is_url", "without_password"]
 
 import re
+from urllib.parse import urlsplit
 
 
 def is_url(place: str) -> bool:
     """Whether a place is a URL, such as ``s3://bucket/data``, rather than a path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", place) is not None
+    head, slash, _ = place.partition("/")
+    return bool(slash and head.endswith(":") and urlsplit(head).scheme)
 
 
 def without_password(url: str) -> str:
-    """Returns a URL that may be shown: without user, password, query and fragment."""
+    """Returns a URL that may be shown: without user, password, query and fragment.
+
+    Not by ``urlsplit``: it raises at brackets, and ``urlunsplit`` loses slashes of a database's.
+    """
     return re.sub(r"//[^/?#]*@", "//", url).partition("?")[0].partition("#")[0]

@@ -8,11 +8,11 @@ from functools import partial
 
 import torch
 
-from .architectures import convolutional, dense
-from .costs import convolutional_flops, flops, gemms
-from .flow import Flow
-from .objectives import OBJECTIVES
-from .randomness import generator as derive
+from ebflow.architectures import convolutional, dense
+from ebflow.flow import Flow
+from ebflow.objectives import OBJECTIVES
+from ebflow.randomness import generator as derive
+from pipelines.benchmark.costs import convolutional_flops, flops, gemms
 
 ANCHORED = ("dsm", "ssm")
 ZERO_PADDED = ("ml", "lazy_ml", "sml", "dsm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ebflow.benchmark import Timing
-from ebflow.scaling import crossover, exponent
+from pipelines.benchmark.scaling import crossover, exponent
+from pipelines.benchmark.timing import Timing
 
 SIZES = (64, 256, 784, 1536, 3072)
 

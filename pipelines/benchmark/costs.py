@@ -21,8 +21,8 @@ from collections.abc import Callable
 
 import torch
 
-from .bijections import Convolution
-from .flow import Flow
+from ebflow.bijections import Convolution
+from ebflow.flow import Flow
 
 OBJECTIVE_COSTS: dict[str, Callable[[int, int], int]] = {
     "ml": lambda layers, slices: 3 * layers - 1,
