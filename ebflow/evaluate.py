@@ -99,7 +99,7 @@ def log_probs(
     rows = []
     for draw in range(draws):
         noise = derive(seed, "dequantise", draw, device=flow.like.device)
-        energies = [flow.energy(x, noise).double() for x in split.batches(batch_size)]
+        energies = [flow.energy(x, noise).double() for x, _ in split.batches(batch_size)]
         rows.append(-torch.cat(energies) - log_z)
     stacked = torch.stack(rows)
     return stacked.logsumexp(0) - math.log(draws) if importance_weighted else stacked.mean(0)

@@ -29,7 +29,7 @@ def pack(trainer: "Trainer") -> Checkpoint:
     dtype = str(trainer.flow.like.dtype).removeprefix("torch.")
     state = {
         "flow": {**(trainer.flow.spec or {}), "dtype": dtype},
-        "data": trainer.dataset.manifest.digest,
+        "data": trainer.dataset.digest,
         "seed": trainer.seed,
         "batch_size": trainer.batch_size,
         "step": trainer.step,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Container
 from typing import Any
 
 from .architectures import ARCHITECTURES
+from .data.manifest import Rules, check
 from .data.preprocessing import NORMALISE
-from .data.schema_checks import Rules, check
 
 SQUARE = ("dense", "multimodal")
 """Architectures of D×D matrices."""

@@ -163,7 +163,7 @@ class Trainer:
             split = self.dataset.split("train")
             batches = split.shuffled(self.batch_size, seed=self.seed, device=self.device)
             noise = derive(self.seed, "initialise", device=self.device)
-            self.flow.initialise(next(batches), noise)
+            self.flow.initialise(next(batches).x, noise)
 
     def run(self) -> Iterator[Event]:
         """Yields events until training ends; ``verdict`` then says why it did.
@@ -185,7 +185,7 @@ class Trainer:
             if self.verdict:
                 return
             with self.clock("data"):
-                x = next(batches)
+                x = next(batches).x
             with self.clock("step"), self._located():
                 self.train_step(x)
             if self.step % self.log_every == 0 or self._ended():
@@ -241,7 +241,7 @@ class Trainer:
         with self.clock("validate"), self._located(), torch.no_grad(), gathered(self.ema):
             flow, split = self.averaged, self.dataset.split("validation")
             result = evaluate(flow, split, batch_size=ROWS)
-            latent = latent_statistics(flow(next(split.batches(SOME))), seed=self.seed)
+            latent = latent_statistics(flow(next(split.batches(SOME)).x), seed=self.seed)
             train_nll = -float(flow.log_prob(self._some).mean())
         now = Standing(self.agreed(result.nll), train_nll, self.train_loss)
         best, self.validated = now.nll < self.best.nll, self.step
@@ -272,7 +272,7 @@ class Trainer:
     def _some(self) -> Tensor:
         split = self.dataset.split("train")
         rows = min(SOME, len(split))
-        return next(split.shuffled(rows, seed=self.seed, device=self.device))
+        return next(split.shuffled(rows, seed=self.seed, device=self.device)).x
 
     @property
     def seconds(self) -> float:
@@ -300,7 +300,7 @@ class Trainer:
             BadInput: if it is damaged, was made with other data, or does not fit this training.
         """
         saved = read(folder)
-        mine = {"data": self.dataset.manifest.digest, "seed": self.seed,
+        mine = {"data": self.dataset.digest, "seed": self.seed,
                 "batch_size": self.batch_size}  # fmt: skip
         for name, expected in mine.items():
             found = saved.state.get(name)

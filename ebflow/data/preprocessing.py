@@ -101,8 +101,7 @@ def fit(
     """
     if normalise not in NORMALISE:
         raise ValueError(f"normalise: found {normalise!r}, expected one of {NORMALISE}")
-    levels = split.manifest.levels
-    spec = {"width": split.width, "levels": levels, "margin": margin, "scale": scale,
+    spec = {"width": split.width, "levels": split.levels, "margin": margin, "scale": scale,
             "extended": extended}  # fmt: skip
     layers = _front(**spec)
     if normalise != "none":
@@ -196,7 +195,7 @@ def _moments(
     generator = derive(seed, "preprocess")
     count, mean = 0, torch.zeros(split.width, dtype=torch.float64)
     second: Tensor = torch.zeros((split.width,) * (2 if full else 1), dtype=torch.float64)
-    for rows in split.batches(batch_size):
+    for rows, _ in split.batches(batch_size):
         y = flow.preprocess(rows, generator)
         here = y.mean(0)
         centred, delta, total = y - here, here - mean, count + len(y)

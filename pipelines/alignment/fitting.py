@@ -22,7 +22,7 @@ from ebflow.alignment.rows import unit_rows
 from ebflow.alignment.training import Training
 from ebflow.data.augment import AUGMENTATIONS, Augmentation
 from ebflow.data.loader import Dataset
-from ebflow.data.schema import Manifest
+from ebflow.data.manifest import Manifest
 from ebflow.directions import directions
 from ebflow.errors import BadInput, NonFinite
 from ebflow.objectives import Objective

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
+from ebflow.data.manifest import SELECTION
 from ebflow.data.preprocessing import Preprocessing, gaussian
-from ebflow.data.schema import SELECTION
 from ebflow.evaluate import Evaluation, log_probs
 from ebflow.flow import Flow
 from pipelines.config import EvaluateConfig

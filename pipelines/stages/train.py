@@ -10,7 +10,7 @@ from typing import Any
 
 from ebflow.checkpoint import check
 from ebflow.checkpoints import Checkpoints
-from ebflow.data.schema import Manifest
+from ebflow.data.manifest import Manifest
 from pipelines import rows, store
 from pipelines.config import Training
 from pipelines.front import CHAIN

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ebflow.data.schema import file_sha256
+from ebflow.data.manifest import file_sha256
 
 from .parquet import Cases, images, lists
 

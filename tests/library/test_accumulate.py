@@ -34,7 +34,7 @@ def test_parts_train_as_the_whole(digits, options):
 def test_fewer_rows_are_seen_at_a_time(digits):
     training, rows = trainer(digits, accumulate=4), []
     training.loss.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
-    training.train_step(next(digits.split("train").shuffled(64, seed=0)))
+    training.train_step(next(digits.split("train").shuffled(64, seed=0)).x)
     assert rows == [16] * 4
 
 

@@ -67,7 +67,7 @@ def steps(training, count=5):
     split = training.dataset.split("train")
     batches = split.shuffled(training.batch_size, seed=0)
     for _ in range(count):
-        training.train_step(next(batches))
+        training.train_step(next(batches).x)
 
 
 TRAININGS = {

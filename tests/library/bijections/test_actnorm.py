@@ -74,7 +74,7 @@ def test_a_flow_takes_statistics_layer_by_layer_and_once():
 
 def test_a_trainer_shows_the_first_global_batch_to_weights_and_average(digits):
     training = trainer(digits, net=NET)
-    rows = next(digits.split("train").shuffled(64, seed=0))
+    rows = next(digits.split("train").shuffled(64, seed=0)).x
     flow = training.loss.flow
     with torch.no_grad():
         y = Flow((64,), list(flow.layers)[:3])(training.flow.preprocess(rows.double() + 0.5))
