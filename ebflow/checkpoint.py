@@ -9,11 +9,16 @@ __all__ = [
     "Checkpoint",
     "Checkpoints",
     "check",
+    "flatten",
     "load",
+    "pack",
     "read",
     "rebuild",
+    "resume",
     "save",
+    "save_training",
     "seal",
+    "unflatten",
     "write",
 ]
 
@@ -50,7 +55,7 @@ PARTS = ("model", "ema", "optimizer")
 KEPT = 2
 """Latest checkpoints that are kept: one to go on from, one in case that is damaged."""
 
-SQUARE = ("dense", "multimodal")
+SQUARE = ("dense", "structured")
 """Architectures of D×D matrices."""
 
 UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)

@@ -9,7 +9,14 @@ score and one more for every slice of the curvature. A flow, a mixture of Gaussi
 classifier's logit have closed forms of parts of it.
 """
 
-__all__ = ["EnergyFunction", "Evaluation", "LogDensity", "sum_event", "trace"]
+__all__ = [
+    "AutogradEvaluation",
+    "EnergyFunction",
+    "Evaluation",
+    "LogDensity",
+    "sum_event",
+    "trace",
+]
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -75,7 +82,7 @@ class LogDensity(ABC):
             x: The points, with shape (B, *event).
             training: Whether what comes of it is differentiated as a whole, by one backward pass.
         """
-        return _AutogradEvaluation(self.energy, x)
+        return AutogradEvaluation(self.energy, x)
 
     def score(self, x: Tensor) -> Tensor:
         """Returns ∇ₓ log p(x) with shape (B, *event), differentiable in the parameters."""
@@ -93,7 +100,8 @@ class LogDensity(ABC):
     def score_and_laplacian(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns s with shape (B, *event) and tr ∇s, exactly, with shape (B,)."""
         at = self.at(x)
-        return at.score, at.laplacian()
+        laplacian = at.laplacian()  # first: its sweep may give the score as well
+        return at.score, laplacian
 
 
 class EnergyFunction(LogDensity):
@@ -111,7 +119,9 @@ class EnergyFunction(LogDensity):
         return self._energy(x)
 
 
-class _AutogradEvaluation(Evaluation):
+class AutogradEvaluation(Evaluation):
+    """An energy at ``x``, all derivatives by autograd."""
+
     def __init__(self, energy: Callable[[Tensor], Tensor], x: Tensor) -> None:
         self._function, self.x = energy, x
         self._point: Tensor | None = None

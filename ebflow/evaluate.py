@@ -16,8 +16,8 @@ about zero in the plane, so that the number is in effect the NLL of q. It is her
 compared with published numbers, and for nothing else.
 """
 
-__all__ = ["Likelihood", "Normalised", "evaluate", "fisher_divergence", "kl_divergence", "log_probs",
-           "repository_kld"]  # fmt: skip
+__all__ = ["Likelihood", "Normalised", "evaluate", "fisher_divergence", "kl_divergence",
+           "log_probs", "repository_kld"]  # fmt: skip
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: contents reach the disk before the name that says they are."""
+"""Files that are whole or not there: contents reach the disk before their name."""
 
 __all__ = ["move", "replaced", "sha256", "sync"]
 

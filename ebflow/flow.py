@@ -199,6 +199,11 @@ class Flow(nn.Module, LogDensity):
         return result
 
     @property
+    def batch_shape(self) -> torch.Size:
+        """That of ``flow()``."""
+        return torch.Size()
+
+    @property
     def initialised(self) -> bool:
         """Whether every layer has what it takes from data."""
         return all(layer.initialised for layer in self.layers)

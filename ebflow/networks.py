@@ -4,7 +4,7 @@ Score matching needs the derivatives of a conditioner, and training differentiat
 activations (``swish``) have all of them; ``elu`` has a jump in the second, ``leaky_relu`` in the
 first, its second being zero almost everywhere.
 
-An activation gives its derivatives to ``jets.py``, which pushes Taylor polynomials through networks.
+An activation gives its derivatives to ``jets.py``.
 
 Weights start uniform in ±1/√(fan-in), as PyTorch's own, but from a given generator.
 """

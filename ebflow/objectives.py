@@ -182,7 +182,8 @@ def exact_sm(
         floor: The least trace that is counted; None: any.
     """
     at = density.at(x)
-    return _matched(at.score, at.laplacian(), stability, floor)
+    laplacian = at.laplacian()  # first: its sweep may give the score as well
+    return _matched(at.score, laplacian, stability, floor)
 
 
 def ssm(

@@ -185,7 +185,12 @@ def _inverse_root(correlation: Tensor, shrinkage: float) -> Tensor:
 
 
 def _moments(
-    split: Any, front: Sequence[Bijection], seed: int, batch_size: int, *, full: bool
+    split: Any,  # noqa: ANN401
+    front: Sequence[Bijection],
+    seed: int,
+    batch_size: int,
+    *,
+    full: bool,
 ) -> tuple[Tensor, Tensor]:
     """Returns the mean and the covariance, or the variances, by Chan's update in float64."""
     flow = Flow((split.width,), copy.deepcopy(front), cut=len(front)).double()

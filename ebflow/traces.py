@@ -19,8 +19,8 @@ The differences have the bias :math:`\tfrac{\sigma^2}{4} \Delta^2 f` with Gaussi
 :math:`\tfrac{\sigma^2}{12} (3 \Delta^2 f - 2 \sum_i \partial_i^4 f)` with signs, to leading order;
 ``taylor`` has a further variance of :math:`4 \, g \cdot \nabla \operatorname{tr} H`, whatever σ.
 
-Rademacher signs see the diagonal of H without noise; orthogonal directions do not look the same way
-twice. Draws have the batch as their first dimension: a row's directions are its own.
+Rademacher signs see the diagonal of H without noise; orthogonal directions do not look the same
+way twice. Draws have the batch as their first dimension: a row's directions are its own.
 
 A difference of energies of rounding error η|f| has one of about 2η|f|/σ²: at σ = 0.03 and
 |f| = 1000 it is 0.3 nats in float32. It is refused below float32, where nothing would be left.
@@ -56,8 +56,8 @@ def hutchinson(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Estima
 
 def exact(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Estimate:
     """Returns s and tr H, with K = 1, whatever the directions."""
-    at = density.at(x)
-    return at.score, at.laplacian().unsqueeze(0)
+    laplacian = (at := density.at(x)).laplacian()  # first: its sweep may give the score as well
+    return at.score, laplacian.unsqueeze(0)
 
 
 def taylor(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Estimate:

@@ -18,9 +18,9 @@ from rich.console import Console
 
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
-from ebflow.data.preprocessing import gaussian
 from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluate import evaluate
+from ebflow.preprocessing import gaussian
 from ebflow.train import Trainer
 from pipelines.config import (
     AnchorConfig,
@@ -207,7 +207,7 @@ def _cell(
     console: Console,
 ) -> dict[str, Any]:
     code = source_digest(*SOURCES)
-    key = json.dumps([label, canonical(config), dataset.manifest.digest, code])
+    key = json.dumps([label, canonical(config), dataset.digest, code])
     path = cells / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
     if not path.exists():
         cell = {"label": label, "seed": config.seed, **_train(config, dataset)}

@@ -8,9 +8,9 @@ __all__ = ["CHAIN", "GAUSSIAN", "NUMBERS", "baseline", "fitted"]
 
 import torch
 
-from ebflow.data import preprocessing
+from ebflow import preprocessing
 from ebflow.data.loader import Dataset
-from ebflow.data.preprocessing import Preprocessing, SingularCovariance
+from ebflow.preprocessing import Preprocessing, SingularCovariance
 from pipelines.config import FrontConfig, PreprocessConfig
 
 CHAIN, GAUSSIAN, NUMBERS = "chain.safetensors", "gaussian.safetensors", "preprocess.json"

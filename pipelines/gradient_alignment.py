@@ -18,7 +18,7 @@ import torch
 from redun import task
 from redun.scheduler import JobInfo, catch_all
 
-from ebflow.data.schema import Manifest
+from ebflow.data.manifest import Manifest
 from ebflow.data.sources import fingerprint, open_source
 from ebflow.errors import BadInput
 from pipelines import claims, pages

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ebflow.data.schema import Manifest
+from ebflow.data.manifest import Manifest
 from pipelines import pages
 from pipelines.pictures import is_picture, show_tiles
 from pipelines.rows import Row, curve

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from ebflow.data.schema import Manifest
+from ebflow.data.manifest import Manifest
 from pipelines import notes, rows, titles
 from pipelines.config import DensityConfig
 from pipelines.engine import Artefact

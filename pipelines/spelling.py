@@ -1,7 +1,8 @@
 """One spelling of an option in all that is told on the command line: ``--train.batch-size``.
 
 Whoever checks an option names it by its place in a configuration, ``train.batch_size``, as a file
-has it. A message that names a key of a file stays as it is.
+has it; the library names its own arguments, of which those of data are options too. A message
+that names a key of a file stays as it is.
 """
 
 __all__ = ["spelled"]
@@ -9,7 +10,7 @@ __all__ = ["spelled"]
 import re
 from collections.abc import Iterator
 
-from pipelines.config import DensityConfig
+from pipelines.config import DataConfig, DensityConfig
 
 KEY = re.compile(r", key \S")
 
@@ -18,6 +19,7 @@ def spelled(line: str) -> str:
     """Returns a message with every option of the density pipeline as one types it."""
     if KEY.search(line):
         return line
+    line = ARGUMENT.sub(r"data.\g<0>", line)
     return OPTION.sub(lambda match: "--" + match[1].replace("_", "-"), line)
 
 
@@ -28,3 +30,8 @@ def _places() -> Iterator[str]:
 
 
 OPTION = re.compile(rf"(?<![\w./-])(?:--)?({'|'.join(_places())})(?![\w/-]|\.\w)")
+
+ARGUMENT = re.compile(
+    rf"^({'|'.join(DataConfig.model_fields)})(?=: found )|(?<=\bchoose others by )columns$"
+    r"|(?<=\bchoose another by )label$"
+)

@@ -16,14 +16,14 @@ from torch import nn
 
 from ebflow import objectives, schedules
 from ebflow.anchor import Anchor
-from ebflow.checkpoints import Checkpoints
+from ebflow.checkpoint import Checkpoints, resume
 from ebflow.data.augment import AUGMENTATIONS, Augmentation, Composed, Noise
 from ebflow.data.loader import Dataset
-from ebflow.data.preprocessing import Preprocessing
 from ebflow.errors import BadInput, NonFinite
 from ebflow.flow import Flow
 from ebflow.loss import Loss
 from ebflow.parallel import split
+from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
 from ebflow.train import Event, Trainer
 from pipelines import desk, rows, store
@@ -59,10 +59,14 @@ def build(
 ) -> Trainer:
     """Returns the trainer of a configuration on prepared data, behind their fitted chain."""
     train = config.train
+    flow = _flow(config, dataset, chain).to(device)
+    loss = _loss(config, flow.matched)
     return Trainer(
-        _flow(config, dataset, chain).to(device),
+        flow,
         dataset,
-        loss=partial(_loss, config),
+        loss=loss,
+        anchor=loss.anchor,
+        watch=loss.hyperparameters,
         optimizer=partial(_optimizer, train),
         schedule=_schedule(train),
         steps=train.steps,
@@ -72,7 +76,6 @@ def build(
         augment=_augment(train, dataset.split("train").shape),
         clip=train.clip,
         ema_decay=train.ema_decay,
-        finish=config.stabilise.finish,
         validate_every=train.validate_every,
         patience=train.patience,
         log_every=train.log_every,
@@ -116,7 +119,6 @@ def _loss(config: Training, matched: Flow) -> Loss:
         seed=config.seed,
     )
     return Loss(
-        matched,
         _objective(config.objective, anchor),
         weight=config.objective_weight,
         every=config.objective.every,
@@ -126,6 +128,7 @@ def _loss(config: Training, matched: Flow) -> Loss:
         anchor_clean=rule.clean,
         low_energy=config.stabilise.low_energy,
         latent_mean=config.stabilise.latent_mean,
+        finish=config.stabilise.finish,
     )
 
 
@@ -241,7 +244,7 @@ def _resumed(trainer: Trainer, work: Path) -> "Reporter":
     found, note = checkpoints.newest() if trainer.shard[0] == 0 else (None, "")
     step = int(trainer.agreed(-1 if found is None else found))
     if step >= 0:
-        trainer.resume(str(checkpoints.path(step)))
+        resume(trainer, checkpoints.path(step))
     return Reporter(trainer, work, note)
 
 
@@ -306,7 +309,7 @@ class Reporter:
         return {
             "verdict": trainer.verdict,
             "steps": trainer.step,
-            "best_step": trainer.best_step,
+            "best_step": trainer.state.best_step,
             "seconds": dict(trainer.clock.totals),
         }
 

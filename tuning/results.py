@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ebflow.data.schema import Manifest
+from ebflow.data.manifest import Manifest
 from pipelines import notes
 from pipelines.engine import Artefact
 from pipelines.pipeline import Description

@@ -20,8 +20,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..density import AutogradDensity
-from .laplacian import forward_laplacian
+from ..density import AutogradEvaluation, Evaluation, LogDensity
+from ..jets import laplacian
 
 Classifier = Callable[[Tensor], Tensor]
 """From points with shape (B, D) to logits with shape (B, C); examples do not see each other."""
@@ -30,10 +30,10 @@ ROWS = 1000
 """Points at a time where no gradient is recorded."""
 
 
-class ClassLogit(AutogradDensity):
+class ClassLogit(LogDensity):
     """Creates the ``LogDensity`` log p(x | y) = f_y(x) + const at labelled points.
 
-    The score is a backward pass. The Laplacian is one forward sweep where ``forward_laplacian``
+    The score is a backward pass. The Laplacian is one forward sweep where ``jets.laplacian``
     knows the network, and D backward passes otherwise. The logits of the first points it is
     evaluated at are kept, so that a cross-entropy beside it costs no further pass.
 
@@ -44,31 +44,42 @@ class ClassLogit(AutogradDensity):
     """
 
     def __init__(self, network: Classifier, labels: Tensor) -> None:
-        super().__init__(self._true)
         self.network, self.labels = network, labels
         self.logits: Tensor | None = None
 
-    def score_and_laplacian(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the gradient of f_y and its exact Laplacian."""
-        layers = isinstance(self.network, nn.Module)
-        found = forward_laplacian(self.network, x) if layers else None
-        if found is None:
-            return super().score_and_laplacian(x)
-        logits, tangents, bend = found
-        self._keep(logits)
-        own = self.labels.view(-1, 1)
-        rows = tangents.gather(2, own.expand(len(tangents), -1, 1)).squeeze(2)
-        return rows.mT, bend.gather(1, own).squeeze(1)
-
-    def _true(self, x: Tensor) -> Tensor:
+    def energy(self, x: Tensor) -> Tensor:
+        """Returns −f_y(x) with shape (B,)."""
         logits = self.network(x)
-        self._keep(logits)
+        self.keep(logits)
         labels = self.labels.repeat(len(x) // len(self.labels))
-        return logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+        return -logits.gather(1, labels.unsqueeze(1)).squeeze(1)
 
-    def _keep(self, logits: Tensor) -> None:
+    def at(self, x: Tensor, *, training: bool = False) -> Evaluation:
+        """Returns the logit at ``x``."""
+        return _LogitEvaluation(self, x)
+
+    def keep(self, logits: Tensor) -> None:
+        """Keeps the logits of the first points."""
         if self.logits is None:
             self.logits = logits
+
+
+class _LogitEvaluation(AutogradEvaluation):
+    def __init__(self, density: ClassLogit, x: Tensor) -> None:
+        super().__init__(density.energy, x)
+        self.density = density
+
+    def laplacian(self) -> Tensor:
+        network = self.density.network
+        found = laplacian(network, self.x) if isinstance(network, nn.Module) else None
+        if found is None:
+            return super().laplacian()
+        logits, tangents, bend = found
+        self.density.keep(logits)
+        own = self.density.labels.view(-1, 1)
+        rows = tangents.gather(2, own.expand(len(tangents), -1, 1)).squeeze(2)
+        self._score = rows.mT
+        return bend.gather(1, own).squeeze(1)
 
 
 def logit_gradients(network: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:

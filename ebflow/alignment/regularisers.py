@@ -41,9 +41,9 @@ from torch import Tensor
 
 from ..bijections.base import sum_event
 from ..density import LogDensity
-from ..directions import directions as draw
 from ..objectives import Objective, exact_sm, ssm_vr, taylor_sm
 from ..traces import ESTIMATORS
+from ..traces import directions as draw
 
 
 def score_matching(

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.loader import Dataset, Split
-from ..data.moments import Moments
-from ..data.schema import SPLITS, Manifest, Shard
-from ..data.writer import ShardWriter
+from ..data.loader import Dataset, StoredSplit
+from ..data.manifest import SPLITS, Manifest, Shard
+from ..data.prepare import Moments, ShardWriter
 from ..errors import BadInput
 from ..randomness import generator as derive
 from ..randomness import normal
@@ -24,12 +23,12 @@ from ..randomness import normal
 SHARD_ROWS = 65536
 
 
-def unit_rows(split: Split) -> Tensor:
+def unit_rows(split: StoredSplit) -> Tensor:
     """Returns the rows in [0, 1] with shape (N, D), in float32."""
-    x, manifest = split.tensor().float(), split.manifest
-    if manifest.levels is not None:
-        return x / (manifest.levels - 1)
-    least, most = (torch.tensor(manifest.statistics[k], dtype=x.dtype) for k in ("min", "max"))
+    x, statistics = split.tensor().float(), split.manifest.statistics
+    if split.levels is not None:
+        return x / (split.levels - 1)
+    least, most = (torch.tensor(statistics[k], dtype=x.dtype) for k in ("min", "max"))
     spread = most - least
     return (x - least) / torch.where(spread > 0, spread, 1.0)
 
@@ -79,15 +78,15 @@ def smoothed(
     return manifest
 
 
-def _rows(split: Split, label: int | None) -> tuple[Tensor, np.ndarray]:
+def _rows(split: StoredSplit, label: int | None) -> tuple[Tensor, np.ndarray]:
     """Returns the rows of a class in [0, 1], and their places in the split."""
     x, rows = unit_rows(split), torch.arange(len(split))
     if label is not None:
         rows = (split.labels() == label).nonzero().squeeze(1)
     if not len(rows):
         raise BadInput(
-            f"{split.dataset.folder}: found no row of class {label} in split {split.name}, "
-            "expected at least one: raise --data.validation and --data.test"
+            f"{split.where}: found no row of class {label}, expected at least one: raise "
+            "validation and test"
         )
     return x[rows], rows.numpy()
 

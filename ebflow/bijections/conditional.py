@@ -85,7 +85,7 @@ class _Given(Bijection):
         self.log_det = log_scale.flatten(1).sum(1) * count
 
     def scaled(self, v: Tensor, scale: Tensor, shift: Tensor | None = None) -> Tensor:
-        """Returns the rows of ``v``, with shape (…, R B, *event), times ``scale``, plus a shift."""
+        """Returns rows with shape (…, R B, *event) times ``scale``, plus a shift."""
         rows = v.unflatten(-scale.ndim, (-1, len(scale)))
         rows = rows * scale if shift is None else torch.addcmul(shift, rows, scale)
         return rows.reshape(v.shape)

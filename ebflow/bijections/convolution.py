@@ -26,8 +26,9 @@ a fixed permutation P, unit lower triangular L, strictly upper triangular U and 
 
 Sources: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
 Kira, Lee, 2023), arXiv:2305.15267, for zero padding; Emerging Convolutions for Generative
-Normalizing Flows (Hoogeboom, van den Berg, Welling, 2019), arXiv:1901.11137, for the other two; Glow: Generative
-Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018), arXiv:1807.03039, for 1×1.
+Normalizing Flows (Hoogeboom, van den Berg, Welling, 2019), arXiv:1901.11137, for the other two;
+Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018), arXiv:1807.03039,
+for 1×1.
 """
 
 __all__ = ["PADDINGS", "Convolution", "Pointwise", "random_rotation"]

@@ -204,9 +204,8 @@ class _RelativeLinear(torch.autograd.Function):
         return z, x.new_zeros(x.shape[0])
 
     @staticmethod
-    def backward(  # noqa: ANN401
-        ctx: Any, grad_z: Tensor, grad_log_det: Tensor
-    ) -> tuple[Tensor | None, Tensor]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor]:  # noqa: ANN401
+        grad_z, grad_log_det = grads
         z, weight = ctx.saved_tensors
         grad_x = grad_z @ weight if ctx.needs_input_grad[0] else None
         grad_weight = torch.addmm(weight, grad_z.mT, z @ weight, beta=float(grad_log_det.sum()))

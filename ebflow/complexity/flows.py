@@ -20,15 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from ..bases import GaussianMixture
-from ..density import AutogradDensity
-from ..divergence import Normalised
+from ..density import LogDensity
+from ..evaluate import Normalised
 from ..objectives import Objective
 from ..randomness import uniform
 
 GRID = 2001
 
 
-class Pairs(nn.Module, AutogradDensity):
+class Pairs(nn.Module, LogDensity):
     """Creates E mixtures of two Gaussians, a ``LogDensity`` of the rows of E equal batches.
 
     Arguments:
@@ -37,12 +37,15 @@ class Pairs(nn.Module, AutogradDensity):
     """
 
     def __init__(self, means: tuple[float, float], count: int) -> None:
-        nn.Module.__init__(self)
-        AutogradDensity.__init__(self, self.log_prob)
+        super().__init__()
         like = torch.ones(count, dtype=torch.float64)
         self.logit = nn.Parameter(0 * like)
         self.means = nn.Parameter(torch.stack([mean * like for mean in means]))
         self.log_scales = nn.Parameter(torch.zeros_like(self.means))
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Returns −log p(x) in nats with shape (B,)."""
+        return -self.log_prob(x)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Returns log p(x) in nats with shape (B,), for ``x`` with shape (B, 1), B = E b."""

@@ -1,21 +1,292 @@
-"""Prepared data as tensors: whole splits, ordered batches, or an endless shuffled stream."""
+"""Data as tensors: whole splits, ordered batches, or an endless shuffled stream.
 
-__all__ = ["Dataset", "Split"]
+A data set is a folder written by ``prepare`` (:class:`Dataset`) or held in memory
+(:class:`Arrays`). Its splits have one interface and one law of shuffling: the same rows in the
+same order give the same batches, wherever they lie.
 
+A split is a sequence of parts: the shards of a folder, or all rows in memory. An epoch of a
+shuffled stream is a sequence of windows, each a set of parts held in memory at once. The epoch's
+order of rows is the windows' permutations one after another, and batch k of the epoch is its rows
+k * size … (k + 1) * size: so the windows before a starting point need not be read.
+"""
+
+__all__ = ["Arrays", "Batch", "Dataset", "Rows", "Split", "StoredSplit"]
+
+import hashlib
+import json
 import math
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ebflow.data.schema import Manifest
-from ebflow.data.shards import ShardReader
-from ebflow.data.shuffle import Shuffle
-from ebflow.errors import BadInput
+from ..errors import BadInput
+from ..files import sha256
+from ..randomness import generator
+from .manifest import Manifest, Shard
 
 BUDGET = 1 << 30
+CHUNK_BYTES = 4 << 20
+DTYPES = (torch.uint8, torch.float32, torch.float64)
+
+
+class Batch(NamedTuple):
+    """Rows, and what each is given.
+
+    Arguments:
+        x: Raw rows with shape (B, D).
+        context: Their contexts with shape (B, C), None of data without.
+    """
+
+    x: Tensor
+    context: Tensor | None
+
+    def take(self, rows: Tensor) -> "Batch":
+        """Returns the rows of these numbers, in this order."""
+        return Batch(*(t if t is None else t.index_select(0, rows) for t in self))
+
+    def cut(self, rows: slice) -> "Batch":
+        """Returns a view of some rows."""
+        return Batch(*(t if t is None else t[rows] for t in self))
+
+    def to(self, device: torch.device) -> "Batch":
+        """Returns the batch on a device."""
+        return Batch(*(t if t is None else t.to(device) for t in self))
+
+    def joined(self, other: "Batch") -> "Batch":
+        """Returns these rows and then those of another batch."""
+        pairs = zip(self, other, strict=True)
+        return Batch(*(None if one is None else torch.cat([one, two]) for one, two in pairs))
+
+
+class Split(ABC):
+    """Rows of one split of a data set, in order.
+
+    Arguments:
+        name: Name of the split.
+        shape: Shape of an example; D is its product.
+        dtype: dtype of the rows.
+        levels: Number of levels of integer data (values 0 … levels − 1), None if continuous.
+        parts: Rows of each part.
+        where: Names the split in messages.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        levels: int | None,
+        parts: Sequence[int],
+        where: str,
+    ) -> None:
+        self.name, self.shape, self.dtype, self.levels = name, tuple(shape), dtype, levels
+        self.parts, self.where = tuple(parts), where
+
+    def __len__(self) -> int:
+        return sum(self.parts)
+
+    @property
+    def width(self) -> int:
+        """The number of features D."""
+        return math.prod(self.shape)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row in memory."""
+        return self.width * self.dtype.itemsize
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the whole split in memory."""
+        return len(self) * self.row_bytes
+
+    @abstractmethod
+    def read(self, parts: Sequence[int]) -> Batch:
+        """Returns all rows of the parts of these numbers."""
+
+    def tensor(self, *, budget_bytes: int = BUDGET) -> Tensor:
+        """Returns the whole split, with shape (N, D), in its own dtype.
+
+        It is read once and shared between calls: do not write to it.
+
+        Raises:
+            BadInput: If the split takes more than ``budget_bytes``.
+        """
+        if "whole" not in self.__dict__ and self.bytes > budget_bytes:
+            raise BadInput(
+                f"{self.where}: found {self.bytes} bytes, expected at most {budget_bytes} "
+                "to hold it in memory: stream it in batches"
+            )
+        return self.whole.x
+
+    @cached_property
+    def whole(self) -> Batch:
+        """All rows, read once."""
+        return self.read(range(len(self.parts)))
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yields the rows in order, ``size`` at a time, the last batch smaller.
+
+        Streams: memory is bounded by the batch and one row group of a shard.
+        """
+        if size < 1:
+            raise BadInput(f"batch_size: found {size}, expected at least 1")
+        return _in_order(self.whole, size) if "whole" in self.__dict__ else self.stream(size)
+
+    def stream(self, size: int) -> Iterator[Batch]:
+        """Yields the same batches, of a split that is not in memory."""
+        return _in_order(self.whole, size)
+
+    def shuffled(
+        self,
+        size: int,
+        *,
+        seed: int,
+        start: int = 0,
+        shard: tuple[int, int] = (0, 1),
+        budget_bytes: int = BUDGET,
+        device: str | torch.device = "cpu",
+    ) -> Iterator[Batch]:
+        """Returns an endless iterator of random batches of size / world rows.
+
+        Global batch t is a function of (seed, t, size, budget_bytes): it holds the same rows for
+        every number of workers, and whether the stream began at 0 or at ``start``. Each epoch
+        visits every row once and drops what does not fill a batch.
+
+        A split that fits the budget is held on the device and permuted as a whole. Else the
+        parts are taken in random order, in windows that fit the budget, and permuted within
+        a window; the rest of a window goes into the next batch. A window has at least one part.
+
+        Arguments:
+            size: Rows of a global batch.
+            seed: Seed of the permutations.
+            start: Global batches that have been consumed already.
+            shard: Rank and number of workers; rank r takes the r-th part of each batch.
+            budget_bytes: Most bytes to hold in memory, 8 bytes a row for the order included.
+            device: Where the batches go.
+
+        Raises:
+            BadInput: If ``size`` exceeds the split or does not divide among the workers.
+        """
+        self._check_stream(size, start, shard)
+        shuffle = _Shuffle(self, size, seed, shard, budget_bytes, torch.device(device))
+        return shuffle.stream(start)
+
+    def _check_stream(self, size: int, start: int, shard: tuple[int, int]) -> None:
+        rank, world = shard
+        if not 1 <= size <= len(self):
+            raise BadInput(
+                f"batch_size: found {size}, expected 1 … {len(self)} "
+                f"(the rows of split {self.name})"
+            )
+        if not 0 <= rank < world:
+            raise ValueError(f"shard must be (rank, world) with 0 <= rank < world, got {shard}")
+        if size % world:
+            raise BadInput(
+                f"batch_size: found {size}, expected a multiple of {world} (the workers)"
+            )
+        if start < 0:
+            raise ValueError(f"start must be at least 0, got {start}")
+
+    def __repr__(self) -> str:
+        kind = type(self).__name__
+        return f"{kind}({self.name!r}, rows={len(self)}, shape={self.shape}, dtype={self.dtype})"
+
+
+class Rows(Split):
+    """Creates a split of rows in memory; they are checked, and shared, not copied.
+
+    Arguments:
+        x: Raw rows with shape (N, D) or (N, *shape): uint8, float32 or float64.
+        context: What each row is given, real numbers with shape (N, C); None: nothing.
+        shape: Shape of an example; None takes that of ``x``.
+        levels: Number of levels of uint8 rows; None: 256 of these, and reals are continuous.
+        name: Name of the split.
+
+    Raises:
+        TypeError: If a dtype is another.
+        BadInput: If shapes do not agree, there are no rows, or a value is not finite or no level.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        *,
+        shape: Sequence[int] | None = None,
+        levels: int | None = None,
+        name: str = "train",
+    ) -> None:
+        _check_shape(x, shape)
+        levels = _levels(x, levels)
+        rows = x.detach().reshape(len(x), -1)
+        _check_values("x", rows, levels)
+        if context is not None:
+            context = context.detach()
+            _check_context(context, len(x))
+        super().__init__(
+            name,
+            shape=x.shape[1:] if shape is None else shape,
+            dtype=x.dtype,
+            levels=levels,
+            parts=[len(x)],
+            where=f"split {name}",
+        )
+        self.whole = Batch(rows, context)
+
+    @property
+    def context(self) -> Tensor | None:
+        """What each row is given, with shape (N, C)."""
+        return self.whole.context
+
+    def read(self, parts: Sequence[int]) -> Batch:
+        """Returns all rows."""
+        return self.whole
+
+
+class Arrays:
+    """Creates a data set in memory from its splits.
+
+    Arguments:
+        splits: The splits, of one shape, dtype and number of levels, each of another name.
+
+    Raises:
+        BadInput: If they do not agree.
+    """
+
+    def __init__(self, *splits: Rows) -> None:
+        self._splits = {split.name: split for split in splits}
+        if not splits or len(self._splits) < len(splits):
+            names = [split.name for split in splits]
+            raise BadInput(f"splits: found {names}, expected one or more of different names")
+        for split in splits[1:]:
+            _check_alike(splits[0], split)
+
+    def split(self, name: str) -> Rows:
+        """Returns the split of that name; raises BadInput if there is none."""
+        if name not in self._splits:
+            raise BadInput(f"found no split {name!r}, expected one of {', '.join(self._splits)}")
+        return self._splits[name]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of names, shapes, dtypes, levels and bytes of all rows and contexts."""
+        total = hashlib.sha256()
+        for name, split in sorted(self._splits.items()):
+            total.update(json.dumps([name, split.shape, split.levels]).encode())
+            for tensor in split.whole:
+                _update(total, tensor)
+        return total.hexdigest()
+
+    def __repr__(self) -> str:
+        return f"Arrays({', '.join(map(repr, self._splits.values()))})"
 
 
 class Dataset:
@@ -33,143 +304,280 @@ class Dataset:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.manifest = Manifest.load(self.folder)
-        self.reader = ShardReader(self.folder, self.manifest)
-        self._splits: dict[str, Split] = {}
+        self._splits: dict[str, StoredSplit] = {}
+        self._verified: set[Shard] = set()
         for shard in self.manifest.shards:
-            self.reader.check_size(shard)
+            self._check_size(shard)
 
-    def split(self, name: str) -> "Split":
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest, which holds the SHA-256 of every shard."""
+        return self.manifest.digest
+
+    def split(self, name: str) -> Split:
         """Returns the split of that name; raises BadInput if there is none."""
         if name not in self.manifest.counts:
             known = ", ".join(self.manifest.counts)
             raise BadInput(f"{self.folder}: found no split {name!r}, expected one of {known}")
-        return self._splits.setdefault(name, Split(self, name))
+        return self._splits.setdefault(name, StoredSplit(self, name))
 
     def verify(self) -> None:
         """Compares the SHA-256 of every shard with the manifest; raises BadInput."""
         for shard in self.manifest.shards:
-            self.reader.verify(shard)
+            self._verify(shard)
+
+    def arrays(self, shard: Shard, column: str, size: int) -> Iterator[np.ndarray]:
+        """Yields a column of a shard in order, ``x`` or ``label``, at most ``size`` rows at once.
+
+        Raises:
+            BadInput: If the shard is damaged or not the one that the manifest describes.
+        """
+        from .table import shard_arrays
+
+        if shard not in self._verified:
+            self._verify(shard)
+        yield from shard_arrays(
+            self.folder / shard.file,
+            column,
+            size,
+            rows=shard.rows,
+            dtype=self.manifest.dtype,
+            width=self.manifest.width,
+        )
+
+    def _check_size(self, shard: Shard) -> None:
+        path = self.folder / shard.file
+        if not path.is_file():
+            raise BadInput(f"{path}: no such file, expected a shard of {shard.rows} rows")
+        if (size := path.stat().st_size) != shard.bytes:
+            raise BadInput(f"{path}: found {size} bytes, expected {shard.bytes} (changed)")
+
+    def _verify(self, shard: Shard) -> None:
+        self._check_size(shard)
+        path = self.folder / shard.file
+        try:
+            found = sha256(path)
+        except OSError as error:
+            raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+        if found != shard.sha256:
+            raise BadInput(f"{path}: found SHA-256 {found}, expected {shard.sha256} (changed)")
+        self._verified.add(shard)
 
     def __repr__(self) -> str:
         return f"Dataset({self.manifest.name!r}, {self.manifest.counts})"
 
 
-class Split:
-    """The rows of one split, in the order of their row numbers in the source.
-
-    Arguments:
-        dataset: The data set.
-        name: Name of the split.
-    """
+class StoredSplit(Split):
+    """A split of a prepared folder, its rows in the order of their numbers in the source."""
 
     def __init__(self, dataset: Dataset, name: str) -> None:
-        self.dataset, self.name = dataset, name
-        self.manifest, self.reader = dataset.manifest, dataset.reader
+        self.dataset, self.manifest = dataset, dataset.manifest
         self.shards = self.manifest.of(name)
-        self.shape = self.manifest.shape
-        self.dtype: torch.dtype = getattr(torch, self.manifest.dtype)
-
-    def __len__(self) -> int:
-        return self.manifest.counts[self.name]
-
-    @property
-    def width(self) -> int:
-        """The number of features D."""
-        return math.prod(self.shape)
+        super().__init__(
+            name,
+            shape=self.manifest.shape,
+            dtype=getattr(torch, self.manifest.dtype),
+            levels=self.manifest.levels,
+            parts=[shard.rows for shard in self.shards],
+            where=f"{dataset.folder}, split {name}",
+        )
 
     @property
-    def bytes(self) -> int:
-        """Bytes of the whole split in memory."""
-        return len(self) * self.width * self.dtype.itemsize
+    def chunk_rows(self) -> int:
+        """Rows to read from a shard at once."""
+        return max(1, CHUNK_BYTES // self.row_bytes)
 
-    def tensor(self, *, budget_bytes: int = BUDGET) -> Tensor:
-        """Returns the whole split, with shape (N, D), in its own dtype.
+    def read(self, parts: Sequence[int]) -> Batch:
+        """Returns all rows of some shards, copied once out of Arrow."""
+        out, position = self._empty(sum(self.parts[k] for k in parts)), 0
+        for k in parts:
+            for chunk in self.dataset.arrays(self.shards[k], "x", self.chunk_rows):
+                out.numpy()[position : position + len(chunk)] = chunk
+                position += len(chunk)
+        return Batch(out, None)
 
-        It is read once and shared between calls: do not write to it.
-
-        Raises:
-            BadInput: If the split takes more than ``budget_bytes``.
-        """
-        if self.bytes > budget_bytes:
-            raise BadInput(
-                f"{self.dataset.folder}, split {self.name}: found {self.bytes} bytes, expected at "
-                f"most {budget_bytes} to hold it in memory: stream it in batches"
-            )
-        return self._whole
+    def stream(self, size: int) -> Iterator[Batch]:
+        """Yields the rows in order, copied once out of Arrow."""
+        left = len(self)
+        out, filled = self._empty(min(size, left)), 0
+        for shard in self.shards:
+            for chunk in self.dataset.arrays(shard, "x", min(size, self.chunk_rows)):
+                while len(chunk):
+                    part = chunk[: len(out) - filled]
+                    out.numpy()[filled : filled + len(part)] = part
+                    filled, chunk = filled + len(part), chunk[len(part) :]
+                    if filled == len(out):
+                        yield Batch(out, None)
+                        left -= filled
+                        out, filled = self._empty(min(size, left)), 0
 
     def labels(self) -> Tensor:
         """Returns the classes of all rows in order, with shape (N,) and dtype int64.
 
         Raises:
-            BadInput: If the data were prepared without classes.
+            BadInput: If the data were prepared without classes, or one is not the manifest's.
         """
-        return self.reader.labels(self.shards)
+        folder, classes = self.dataset.folder, self.manifest.classes
+        if classes is None:
+            raise BadInput(f"{folder}: found data without classes, expected some (label)")
+        found = [a for s in self.shards for a in self.dataset.arrays(s, "label", s.rows)]
+        labels = np.concatenate(found)
+        bad = labels[(labels < 0) | (labels >= classes)]
+        if len(bad):
+            raise BadInput(
+                f"{folder}: found class {bad[0]}, expected one of the training rows', "
+                f"0 … {classes - 1}"
+            )
+        return torch.from_numpy(labels)
+
+    def _empty(self, rows: int) -> Tensor:
+        return torch.empty(rows, self.width, dtype=self.dtype)
+
+
+class _Shuffle:
+    """The stream of one worker; see ``Split.shuffled`` for the arguments."""
+
+    def __init__(
+        self,
+        split: Split,
+        size: int,
+        seed: int,
+        shard: tuple[int, int],
+        budget_bytes: int,
+        device: torch.device,
+    ) -> None:
+        rank, world = shard
+        self.split, self.size, self.seed, self.device = split, size, seed, device
+        self.mine = slice(rank * size // world, (rank + 1) * size // world)
+        self.window_rows = budget_bytes // (split.row_bytes + 8)
+        self.resident = len(split) <= self.window_rows or len(split.parts) == 1
+
+    def stream(self, start: int) -> Iterator[Batch]:
+        """Yields this worker's rows of batch ``start`` and of all that follow."""
+        epoch, skip = divmod(start, len(self.split) // self.size)
+        while True:
+            yield from self._batches(self._blocks(epoch, skip * self.size))
+            epoch, skip = epoch + 1, 0
+
+    def _batches(self, blocks: Iterator[tuple[Batch, Tensor]]) -> Iterator[Batch]:
+        rest: Batch | None = None
+        for block, order in blocks:
+            first = 0
+            if rest is not None:
+                first = min(self.size - len(rest.x), len(order))
+                rest = rest.joined(block.take(order[:first]))
+                if len(rest.x) == self.size:
+                    yield rest.cut(self.mine)
+                    rest = None
+            if rest is None:
+                last = first + (len(order) - first) // self.size * self.size
+                for k in range(first, last, self.size):
+                    yield block.take(order[k : k + self.size][self.mine])
+                rest = block.take(order[last:])
+            del block
+
+    def _blocks(self, epoch: int, skip: int) -> Iterator[tuple[Batch, Tensor]]:
+        """Yields the windows of an epoch and their orders, but for the first ``skip`` rows."""
+        for number, window in enumerate(self._plan(epoch)):
+            rows = sum(self.split.parts[k] for k in window)
+            if skip < rows:
+                order = self._permutation(rows, "rows", epoch, number)[skip:].to(self.device)
+                yield self._read(window), order
+            skip = max(0, skip - rows)
+
+    def _plan(self, epoch: int) -> list[list[int]]:
+        count = len(self.split.parts)
+        if self.resident:
+            return [list(range(count))]
+        windows: list[list[int]] = []
+        room = 0
+        for k in self._permutation(count, "shards", epoch).tolist():
+            if self.split.parts[k] > room:
+                windows.append([])
+                room = self.window_rows
+            windows[-1].append(k)
+            room -= self.split.parts[k]
+        return windows
+
+    def _read(self, window: list[int]) -> Batch:
+        return self._whole if self.resident else self.split.read(window).to(self.device)
 
     @cached_property
-    def _whole(self) -> Tensor:
-        return self.reader.load(self.shards)
+    def _whole(self) -> Batch:
+        return self.split.whole.to(self.device)
 
-    def batches(self, size: int) -> Iterator[Tensor]:
-        """Yields the rows in order, with shape (size, D), the last batch smaller.
+    def _permutation(self, n: int, *path: str | int) -> Tensor:
+        return torch.randperm(n, generator=generator(self.seed, "shuffle", *path))
 
-        Streams: memory is bounded by the batch and one row group of a shard.
-        """
-        if size < 1:
-            raise BadInput(f"batch size: found {size}, expected at least 1")
-        if "_whole" in self.__dict__:
-            return iter(self._whole.split(size))
-        return self.reader.stream(self.shards, size)
 
-    def shuffled(
-        self,
-        size: int,
-        *,
-        seed: int,
-        start: int = 0,
-        shard: tuple[int, int] = (0, 1),
-        budget_bytes: int = BUDGET,
-        device: str | torch.device = "cpu",
-    ) -> Iterator[Tensor]:
-        """Returns an endless iterator of random batches, with shape (size / world, D).
+def _in_order(rows: Batch, size: int) -> Iterator[Batch]:
+    return (rows.cut(slice(k, k + size)) for k in range(0, len(rows.x), size))
 
-        Global batch t is a function of (seed, t, size, budget_bytes): it holds the same rows for
-        every number of workers, and whether the stream began at 0 or at ``start``. Each epoch
-        visits every row once and drops what does not fill a batch.
 
-        A split that fits the budget is held on the device and permuted as a whole. Else the
-        shards are taken in random order, in windows that fit the budget, and permuted within
-        a window; the rest of a window goes into the next batch. A window has at least one shard.
+def _check_shape(x: Tensor, shape: Sequence[int] | None) -> None:
+    if x.ndim < 2 or not x.numel():
+        raise BadInput(f"x: found shape {tuple(x.shape)}, expected (N, D) with at least one row")
+    if shape is not None and math.prod(shape) != x[0].numel():
+        raise BadInput(
+            f"shape: found {tuple(shape)} of {math.prod(shape)} values, expected "
+            f"{x[0].numel()} as in x"
+        )
 
-        Arguments:
-            size: Rows of a global batch.
-            seed: Seed of the permutations.
-            start: Global batches that have been consumed already.
-            shard: Rank and number of workers; rank r takes the r-th part of each batch.
-            budget_bytes: Most bytes to hold in memory, 8 bytes a row for the order included.
-            device: Where the batches go.
 
-        Raises:
-            BadInput: If ``size`` exceeds the split or does not divide among the workers.
-        """
-        self._check_stream(size, start, shard)
-        shuffle = Shuffle(self, size, seed, shard, budget_bytes, torch.device(device))
-        return shuffle.stream(start)
+def _levels(x: Tensor, levels: int | None) -> int | None:
+    if x.dtype not in DTYPES:
+        raise TypeError(f"x: found {x.dtype}, expected one of {', '.join(map(str, DTYPES))}")
+    if x.dtype != torch.uint8:
+        if levels is not None:
+            raise BadInput(f"levels: found {levels} with {x.dtype} rows, expected torch.uint8")
+        return None
+    levels = 256 if levels is None else levels
+    if not 2 <= levels <= 256:
+        raise BadInput(f"levels: found {levels}, expected a whole number 2 … 256")
+    return levels
 
-    def _check_stream(self, size: int, start: int, shard: tuple[int, int]) -> None:
-        rank, world = shard
-        if not 1 <= size <= len(self):
+
+def _check_context(context: Tensor, rows: int) -> None:
+    if not context.is_floating_point():
+        raise TypeError(f"context: found {context.dtype}, expected real numbers")
+    if context.ndim != 2 or len(context) != rows or not context.shape[1]:
+        raise BadInput(f"context: found shape {tuple(context.shape)}, expected ({rows}, C)")
+    _check_values("context", context, None)
+
+
+def _check_values(name: str, rows: Tensor, levels: int | None) -> None:
+    """Raises BadInput at the first value that is not finite, or no level."""
+    good = rows.isfinite() if levels is None else rows <= levels - 1
+    if good.all():
+        return
+    row, feature = divmod(int((~good).flatten().to(torch.uint8).argmax()), rows.shape[1])
+    expected = "a finite number" if levels is None else f"0 … {levels - 1}"
+    raise BadInput(
+        f"{name}, row {row}, feature {feature}: found {rows[row, feature].item()}, "
+        f"expected {expected}"
+    )
+
+
+def _check_alike(first: Rows, other: Rows) -> None:
+    for key in ("shape", "dtype", "levels"):
+        found, expected = getattr(other, key), getattr(first, key)
+        if found != expected:
             raise BadInput(
-                f"train.batch_size: found {size}, expected 1 … {len(self)} "
-                f"(the rows of split {self.name})"
+                f"split {other.name}, {key}: found {found}, expected {expected} as in split "
+                f"{first.name}"
             )
-        if not 0 <= rank < world:
-            raise ValueError(f"shard must be (rank, world) with 0 <= rank < world, got {shard}")
-        if size % world:
-            raise BadInput(
-                f"train.batch_size: found {size}, expected a multiple of {world} (the workers)"
-            )
-        if start < 0:
-            raise ValueError(f"start must be at least 0, got {start}")
+    widths = [None if s.context is None else s.context.shape[1] for s in (other, first)]
+    if widths[0] != widths[1]:
+        raise BadInput(
+            f"split {other.name}, context: found {widths[0]} features, expected {widths[1]} as in "
+            f"split {first.name}"
+        )
 
-    def __repr__(self) -> str:
-        return f"Split({self.name!r}, rows={len(self)}, shape={self.shape}, dtype={self.dtype})"
+
+def _update(total: "hashlib._Hash", tensor: Tensor | None) -> None:
+    """Adds a tensor's shape, dtype and bytes to a hash."""
+    if tensor is None:
+        total.update(b"null")
+        return
+    total.update(json.dumps([str(tensor.dtype), list(tensor.shape)]).encode())
+    total.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -4,26 +4,30 @@ Memory is bounded by a batch, a row group of each split and a Parquet page of ea
 one byte a row for its split and, while the splits are drawn, 24 bytes a row for the permutation.
 """
 
-__all__ = ["prepare"]
+__all__ = ["Distinct", "Moments", "ShardWriter", "prepare"]
 
 import json
+import secrets
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from ebflow.data.layout import Layout
-from ebflow.data.moments import Distinct, Moments
-from ebflow.data.reader import Reader
-from ebflow.data.schema import Manifest
-from ebflow.data.sources import open_source
-from ebflow.data.splits import ASSIGNMENT, OWN_ASSIGNMENT, Counts, assign
-from ebflow.data.writer import ShardWriter, staged
-from ebflow.errors import BadInput
+from ..errors import BadInput
+from ..files import move, sha256
+from .manifest import Manifest, Shard
+from .sources import Reader, open_source
+from .splits import ASSIGNMENT, OWN_ASSIGNMENT, Counts, assign
+from .table import Layout
 
 FEW = 10
+GROUP_BYTES = 4 << 20
+SHARD_BYTES = 64 << 20
 
 
 def prepare(
@@ -59,14 +63,187 @@ def prepare(
     Raises:
         BadInput: At the first thing wrong with the data or the options; nothing is written.
     """
-    _check_natural("data.seed", seed, 0)
+    _check_natural("seed", seed, 0)
     _check_natural("shard_rows", shard_rows, 1)
     reader = open_source(source, columns, label)
     counts = reader.counts(validation=validation, test=test, selection=selection, rows=rows)
-    with staged(Path(output)) as folder:
+    with _staged(Path(output)) as folder:
         manifest = _write(reader, folder, counts, seed, shard_rows)
         manifest.save(folder)
     return manifest
+
+
+class ShardWriter:
+    """Appends rows to the shards of one split.
+
+    Arguments:
+        folder: Where the shards go.
+        split: Name of the split, the first part of each file's name.
+        width: Number of features D.
+        dtype: dtype of the rows.
+        shard_rows: Most rows of a shard; fewer if they would pass 64 MiB.
+        metadata: Schema metadata of each shard.
+        beside: Names of the integer columns beside ``x``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        width: int,
+        dtype: str,
+        shard_rows: int,
+        metadata: dict[str, str],
+        beside: tuple[str, ...] = ("row",),
+    ) -> None:
+        value = pa.field("element", pa.from_numpy_dtype(dtype), nullable=False)
+        types = {"x": pa.list_(value, width), **dict.fromkeys(beside, pa.int64())}
+        fields = [pa.field(name, type, nullable=False) for name, type in types.items()]
+        size = width * np.dtype(dtype).itemsize
+        self.schema = pa.schema(fields, metadata=metadata)
+        self.folder, self.split, self.dtype = folder, split, dtype
+        self.shard_rows = min(shard_rows, max(1, SHARD_BYTES // size))
+        self.group_rows = min(self.shard_rows, max(1, GROUP_BYTES // size))
+        self.pending: list[tuple[np.ndarray, ...]] = []
+        self.waiting = self.written = 0
+        self.file: pq.ParquetWriter | None = None
+        self.shards: list[Shard] = []
+
+    def append(self, x: np.ndarray, *beside: np.ndarray) -> None:
+        """Adds rows with shape (B, D), and what stands beside them, each with shape (B,)."""
+        while len(x):
+            room = min(self.group_rows, self.shard_rows - self.written) - self.waiting
+            self.pending.append((x[:room], *(column[:room] for column in beside)))
+            self.waiting += len(x[:room])
+            if len(x) >= room:
+                self._flush()
+            x, beside = x[room:], tuple(column[room:] for column in beside)
+
+    def close(self) -> list[Shard]:
+        """Writes what is pending and returns the shards."""
+        self._flush()
+        self._finish()
+        return self.shards
+
+    def abort(self) -> None:
+        """Closes the open file, which the caller is about to remove."""
+        if self.file is not None:
+            self.file.close()
+
+    def _flush(self) -> None:
+        if not self.waiting:
+            return
+        x, *beside = (np.concatenate(arrays) for arrays in zip(*self.pending, strict=True))
+        self._open().write_batch(self._record(x, beside), row_group_size=len(x))
+        self.written += len(x)
+        self.pending, self.waiting = [], 0
+        if self.written == self.shard_rows:
+            self._finish()
+
+    def _record(self, x: np.ndarray, beside: Sequence[np.ndarray]) -> pa.RecordBatch:
+        values = pa.array(x.reshape(-1))
+        column = pa.FixedSizeListArray.from_arrays(values, type=self.schema.field("x").type)
+        return pa.record_batch([column, *map(pa.array, beside)], schema=self.schema)
+
+    def _open(self) -> pq.ParquetWriter:
+        if self.file is None:
+            self.file = pq.ParquetWriter(
+                self._path(),
+                self.schema,
+                compression="zstd",
+                use_dictionary=self.dtype == "uint8",
+                write_page_checksum=True,
+            )
+        return self.file
+
+    def _path(self) -> Path:
+        return self.folder / f"{self.split}-{len(self.shards):05d}.parquet"
+
+    def _finish(self) -> None:
+        if self.file is None:
+            return
+        self.file.close()
+        path = self._path()
+        size = path.stat().st_size
+        self.shards.append(Shard(self.split, path.name, self.written, size, sha256(path)))
+        self.file, self.written = None, 0
+
+
+class Moments:
+    """Mean, standard deviation, minimum and maximum of each feature.
+
+    Batches are merged by the pairwise update of their means and sums of squared deviations.
+
+    References:
+        Updating Formulae and a Pairwise Algorithm for Computing Sample Variances (Chan et al.,
+        1979)
+
+    Arguments:
+        width: Number of features D.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.count = 0
+        self.mean = np.zeros(width)
+        self.squares = np.zeros(width)
+        self.min = np.full(width, np.inf)
+        self.max = np.full(width, -np.inf)
+
+    def update(self, batch: np.ndarray) -> None:
+        """Adds a batch, with shape (B, D); sums that overflow become infinite or NaN."""
+        if not len(batch):
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._merge(batch.astype(np.float64))
+        self.min = np.minimum(self.min, batch.min(axis=0))
+        self.max = np.maximum(self.max, batch.max(axis=0))
+
+    def _merge(self, x: np.ndarray) -> None:
+        mean = x.mean(axis=0)
+        shift = mean - self.mean
+        total = self.count + len(x)
+        self.squares += np.square(x - mean).sum(axis=0)
+        self.squares += np.square(shift) * (self.count * len(x) / total)
+        self.mean += shift * (len(x) / total)
+        self.count = total
+
+    def summary(self) -> dict[str, list[float]]:
+        """Returns lists of D numbers; the standard deviation divides by n."""
+        std = np.sqrt(self.squares / max(1, self.count))
+        values = {"mean": self.mean, "std": std, "min": self.min, "max": self.max}
+        return {key: value.tolist() for key, value in values.items()}
+
+
+class Distinct:
+    """Counts the distinct values of each feature, up to a limit.
+
+    Memory and time go only into features that still have few: the rest are dropped.
+
+    Arguments:
+        width: Number of features D.
+        limit: Features with more distinct values than this are dropped.
+    """
+
+    def __init__(self, width: int, limit: int) -> None:
+        self.limit = limit
+        self.values = {feature: np.empty(0) for feature in range(width)}
+
+    def update(self, batch: np.ndarray) -> None:
+        """Adds a batch, with shape (B, D)."""
+        for feature in self._few(batch):
+            seen = np.unique(np.concatenate([self.values[feature], batch[:, feature]]))
+            self.values[feature] = seen
+        self.values = {f: seen for f, seen in self.values.items() if len(seen) <= self.limit}
+
+    def counts(self) -> dict[int, int]:
+        """Returns the number of distinct values of each feature that has at most ``limit``."""
+        return {feature: len(seen) for feature, seen in self.values.items()}
+
+    def _few(self, batch: np.ndarray) -> list[int]:
+        head = np.sort(batch[: 16 * self.limit], axis=0)
+        many = (head[1:] != head[:-1]).sum(axis=0) >= self.limit
+        self.values = {f: seen for f, seen in self.values.items() if not many[f]}
+        return list(self.values)
 
 
 def _write(reader: Reader, folder: Path, counts: Counts, seed: int, shard_rows: int) -> Manifest:
@@ -155,7 +332,7 @@ def _check_spread(reader: Reader, moments: Moments) -> None:
         raise BadInput(
             f"{reader.label}, {reader.layout.feature(feature)}: found the constant "
             f"{moments.min[feature]!s} in all {moments.count} training rows, expected values that "
-            "vary: choose columns with --data.columns"
+            "vary: choose others by columns"
         )
 
 
@@ -175,3 +352,44 @@ def _few_warnings(layout: Layout, distinct: Distinct, rows: int) -> tuple[str, .
 def _check_natural(name: str, value: object, least: int) -> None:
     if type(value) is not int or value < least:
         raise BadInput(f"{name}: found {value!r}, expected a whole number of at least {least}")
+
+
+@contextmanager
+def _staged(output: Path) -> Iterator[Path]:
+    """Gives a temporary folder beside ``output`` and renames it at the end.
+
+    On any error the temporary folder, and parents made for it, are removed.
+
+    Raises:
+        BadInput: If ``output`` exists and is not an empty folder, or cannot be made.
+    """
+    _check_free(output)
+    made = [parent for parent in output.parents if not parent.exists()]
+    temporary = output.parent / f".{output.name}.{secrets.token_hex(4)}"
+    try:
+        with _making(output):
+            temporary.mkdir(parents=True)
+        yield temporary
+        with _making(output):
+            move(temporary, output)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for parent in made:
+            if parent.exists() and not any(parent.iterdir()):
+                parent.rmdir()
+        raise
+
+
+@contextmanager
+def _making(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(f"{output}: cannot be made ({error.strerror})") from None
+
+
+def _check_free(output: Path) -> None:
+    if output.is_dir() and not any(output.iterdir()):
+        return
+    if output.exists() or output.is_symlink():
+        raise BadInput(f"{output}: exists already, expected a new or empty folder")

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ebflow.data.schema import SELECTION, SPLITS
-from ebflow.errors import BadInput
+from ..errors import BadInput
+from .manifest import SELECTION, SPLITS
 
 ASSIGNMENT = (
     "rank = numpy PCG64(seed) permutation of the row numbers; by rank: test, validation, "
@@ -74,7 +74,7 @@ def split_counts(
         BadInput: If a count or fraction is out of range, or leaves fewer than two training rows.
     """
     if rows is not None and not (_whole(rows) and 1 <= rows <= total):
-        raise BadInput(f"data.rows: found {rows!r}, expected 1 … {total} (the rows of {label})")
+        raise BadInput(f"rows: found {rows!r}, expected 1 … {total} (the rows of {label})")
     used = total if rows is None else rows
     held_validation = _held("validation", validation, used)
     held_test = _held("test", test, used)
@@ -135,7 +135,7 @@ def _held(name: str, size: int | float, used: int) -> int:
     if isinstance(size, float) and 0 < size < 1:
         return max(1, round(used * size))
     raise BadInput(
-        f"data.{name}: found {size!r}, expected a whole number of rows of at least 1, "
+        f"{name}: found {size!r}, expected a whole number of rows of at least 1, "
         "or a fraction between 0 and 1"
     )
 

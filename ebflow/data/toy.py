@@ -42,8 +42,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..bases import GaussianMixture
 from ..randomness import normal, uniform
-from .mixtures import GaussianMixture
 
 SIDE = 3.0
 """Side of a square of the checkerboard."""

@@ -22,15 +22,14 @@ from ebflow.alignment.rows import unit_rows
 from ebflow.alignment.training import Training
 from ebflow.data.augment import AUGMENTATIONS, Augmentation
 from ebflow.data.loader import Dataset
-from ebflow.data.schema import Manifest
-from ebflow.directions import directions
+from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput, NonFinite
 from ebflow.objectives import Objective
 from ebflow.precision import products
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from ebflow.schedules import Schedule
-from ebflow.traces import taylor_cv
+from ebflow.traces import directions, taylor_cv
 from pipelines.alignment.config import ClassifierConfig, NetConfig, RegulariserConfig
 
 PROBE = 128

@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 
 from ebflow.alignment.training import Training
-from ebflow.checkpoint import Checkpoint, read, write
-from ebflow.resume import flatten, unflatten
+from ebflow.checkpoint import Checkpoint, flatten, read, unflatten, write
 from pipelines import store
 from pipelines.alignment.fitting import Fitted
 
@@ -57,6 +56,6 @@ class Keeper:
         state = {"flow": {}, "epoch": training.epoch, "optimizer": groups,
                  "epochs": fitted.epochs, "diagnosis": fitted.diagnosis,
                  "seconds": self.seconds}  # fmt: skip
-        write(self.folder, Checkpoint(training.network.state_dict(), {}, tensors, state))
+        write(self.folder, Checkpoint(training.network.state_dict(), state, optimizer=tensors))
         store.keep(self.folder)
         self.saved = time.monotonic()

@@ -14,12 +14,11 @@ from ebflow.alignment.ascent import maximise
 from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
 from ebflow.alignment.perturbation import accuracies, density_ratio, magnitude, saliency
 from ebflow.alignment.reference import Reference, Scores
-from ebflow.directions import directions
 from ebflow.errors import NonFinite
 from ebflow.precision import products
 from ebflow.randomness import generator as derive
 from ebflow.randomness import uniform
-from ebflow.traces import DIFFERENCES, ESTIMATORS, taylor_cv, variance
+from ebflow.traces import DIFFERENCES, ESTIMATORS, directions, taylor_cv, variance
 from pipelines.alignment.attributions import attributions
 from pipelines.alignment.config import MeasureConfig, ShiftConfig
 from pipelines.alignment.references import Points

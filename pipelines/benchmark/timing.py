@@ -8,6 +8,7 @@ and anchor, whose values do not change what a step costs: memory is that of one 
 
 __all__ = ["Subject", "Timing", "benchmark", "stepper"]
 
+import itertools
 import math
 import statistics
 import time
@@ -20,8 +21,9 @@ from torch import Tensor
 
 from ebflow.anchor import Anchor
 from ebflow.flow import Flow
-from ebflow.loss import Loss
+from ebflow.loss import Loss, LossModule, Progress
 from ebflow.objectives import OBJECTIVES, lazy_ml
+from ebflow.randomness import RowGenerator
 from ebflow.randomness import generator as derive
 from pipelines.benchmark.cases import Case
 
@@ -121,15 +123,14 @@ def stepper(case: Case, batch: int, subject: Subject | None = None) -> Callable[
         subject: What is trained, if it is shared with other cases.
     """
     subject = subject or Subject(case.flow)
-    loss = _loss(case, subject)
-    noise = derive(0, "benchmark", case.label)
-    x = torch.randn(batch, *subject.flow.event_shape, generator=noise)
+    module, count = LossModule(subject.flow, _loss(case, subject)), itertools.count()
+    noise = RowGenerator(0, "benchmark", case.label)
+    drawn = derive(0, "benchmark", case.label)
+    x = torch.randn(batch, *subject.flow.event_shape, generator=drawn)
 
     def step() -> Tensor:
-        if loss.anchor is not None:
-            loss.anchor.step()
         subject.optimizer.zero_grad(set_to_none=True)
-        value: Tensor = loss(x, noise).mean()
+        value: Tensor = module(x, None, noise, Progress(next(count)))[0].mean()
         value.backward(inputs=subject.parameters)
         subject.optimizer.step()
         return value.detach()
@@ -140,9 +141,9 @@ def stepper(case: Case, batch: int, subject: Subject | None = None) -> Callable[
 def _loss(case: Case, subject: Subject) -> Loss:
     anchor = subject.anchor if case.refreshed else None
     if case.objective == "lazy_ml":
-        return Loss(subject.flow, partial(lazy_ml, anchor=anchor), anchor=anchor)
+        return Loss(partial(lazy_ml, anchor=anchor), anchor=anchor)
     objective, weight = OBJECTIVES[case.objective], float(case.anchored)
-    return Loss(subject.flow, objective, anchor=anchor, anchor_weight=weight)
+    return Loss(objective, anchor=anchor, anchor_weight=weight)
 
 
 def _interleaved(

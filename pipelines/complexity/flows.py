@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ebflow import architectures, objectives
+from ebflow.bases import GaussianMixture
 from ebflow.complexity import errors, laws
 from ebflow.complexity.closed_forms import worst_eta
 from ebflow.complexity.flows import (
@@ -24,8 +25,7 @@ from ebflow.complexity.flows import (
     whole,
 )
 from ebflow.complexity.instances import Instance, Stratified, far_mode, gaussian, ring
-from ebflow.bases import GaussianMixture
-from ebflow.divergence import Normalised
+from ebflow.evaluate import Normalised
 from ebflow.flow import Flow
 from ebflow.randomness import generator as derive
 from pipelines.complexity.columns import table
@@ -110,7 +110,7 @@ def _linear(noise: torch.Generator) -> Flow:
 
 
 def _coupled(noise: torch.Generator) -> Flow:
-    return architectures.planar(
+    return architectures.coupling(
         (2,), depth=4, hidden=32, bound=2.0, generator=noise, dtype=torch.float64
     )
 

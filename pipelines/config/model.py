@@ -12,10 +12,10 @@ from pipelines.config.section import Section
 class ModelConfig(Section):
     """The flow. What is None is the architecture's own, or the recipe's for it."""
 
-    architecture: Literal["dense", "convolutional", "glow", "planar", "multimodal"] = Field(
+    architecture: Literal["dense", "convolutional", "glow", "coupling", "structured"] = Field(
         "dense",
         description="named architecture: dense for rows, convolutional and glow for images, "
-        "planar and multimodal (couplings; masked layers) for few dimensions",
+        "coupling and structured (couplings; masked layers) for few dimensions",
     )
     depth: int | None = Field(
         None, ge=1, le=64, description="linear layers (dense), or layers of a block or level"
@@ -44,15 +44,15 @@ class ModelConfig(Section):
         None, description="of the couplings' networks"
     )
     shift_activation: Literal["swish", "elu", "leaky_relu"] | None = Field(
-        None, description="of planar's networks for shifts; None: that of the others"
+        None, description="of coupling's networks for shifts; None: that of the others"
     )
     bound: float | None = Field(
-        None, gt=0, description="bound of the log-scales of planar's couplings; None: free"
+        None, gt=0, description="bound of the log-scales of coupling's couplings; None: free"
     )
     norm: Literal["spectral", "weight"] | None = Field(
-        None, description="planar's dense layers: of spectral norm 1, or rows of trained lengths"
+        None, description="coupling's dense layers: of spectral norm 1, or rows of trained lengths"
     )
     bins: int | None = Field(None, ge=2, description="bins of spline couplings; None: affine ones")
     structure: Literal["full", "tril", "triu", "trilu"] | None = Field(
-        None, description="mask of multimodal's linear layers"
+        None, description="mask of structured's linear layers"
     )

@@ -40,7 +40,7 @@ def _cell(config: PaperConfig, seed: int, structure: str) -> Cell:
         seed=seed,
         data=DataConfig(source="multimodal10"),
         preprocess=PreprocessConfig(normalise="none", logit=None),
-        model=ModelConfig(architecture="multimodal", structure=structure),
+        model=ModelConfig(architecture="structured", structure=structure),
         objective=ObjectiveConfig(name="ml"),
         anchor=AnchorConfig(weight=0.0),
         train=train.model_copy(update=limits),

@@ -147,7 +147,7 @@ def _paper(config: PaperConfig, density: str, objective: str) -> DensityConfig:
         ObjectiveConfig.of(objective, sigma=SIGMA),
         train.model_copy(update=bounds(config, cpu=SECONDS, full=length.steps)),
         preprocess=PreprocessConfig(normalise="none", logit=None),
-        model=ModelConfig(architecture="planar", shift_activation=told.shift, norm=told.norm),
+        model=ModelConfig(architecture="coupling", shift_activation=told.shift, norm=told.norm),
         anchor=AnchorConfig(weight=0.0),
     )
 
@@ -162,7 +162,7 @@ def _recipe(config: PaperConfig, density: str, objective: str) -> DensityConfig:
         ObjectiveConfig.of(objective, sigma=OWN, every=EVERY, weight=WEIGHTS.get(objective)),
         train.model_copy(update=bounds(config, cpu=SECONDS, full=LENGTHS[density].steps)),
         preprocess=PreprocessConfig(normalise="whiten", logit=None, match_after=False),
-        model=ModelConfig(architecture="planar", depth=6, hidden=32, bound=BOUND),
+        model=ModelConfig(architecture="coupling", depth=6, hidden=32, bound=BOUND),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import matplotlib
 
-from ebflow.data.schema import Manifest
+from ebflow.data.manifest import Manifest
 from pipelines import claims
 from pipelines.alignment import figures, table, tables, verdicts
 from pipelines.alignment.config import AlignmentConfig

@@ -12,8 +12,8 @@ from torch import Tensor
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from ebflow.data.toy import SAMPLERS, SMOOTHED, parzen
-from ebflow.divergence import Normalised, fisher_divergence, kl_divergence, repository_kld
 from ebflow.estimate import Estimate
+from ebflow.evaluate import Normalised, fisher_divergence, kl_divergence, repository_kld
 from ebflow.flow import Flow
 from ebflow.randomness import generator, normal
 from pipelines.config import DivergeConfig

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
-from ebflow.data.preprocessing import Preprocessing, gaussian
-from ebflow.data.schema import SELECTION
-from ebflow.evaluate import Evaluation, log_probs
+from ebflow.data.manifest import SELECTION
+from ebflow.evaluate import Likelihood, log_probs
 from ebflow.flow import Flow
+from ebflow.preprocessing import Preprocessing, gaussian
 from pipelines.config import EvaluateConfig
 from pipelines.front import GAUSSIAN, NUMBERS
 from pipelines.tracking import StageRun
@@ -63,8 +63,8 @@ def _metrics(
     ours, theirs = (log_probs(flow, split, **config.model_dump()) for flow in flows)
     metrics = {}
     for prefix, found in zip(prefixes, (ours, theirs), strict=True):
-        score = Evaluation.of(found, split.width)
+        score = Likelihood.of(found, split.width)
         metrics |= {f"{prefix}{key}": getattr(score, key) for key in ("nll", "nll_se", "bpd")}
-    paired = Evaluation.of(ours - theirs, split.width)
+    paired = Likelihood.of(ours - theirs, split.width)
     metrics[f"{prefixes[0]}gain"], metrics[f"{prefixes[0]}gain_se"] = -paired.nll, paired.nll_se
     return metrics

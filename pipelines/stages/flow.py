@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ebflow.alignment.rows import smoothed
-from ebflow.checkpoint import check
+from ebflow.checkpoint import check, resume, save_training
 from ebflow.data.loader import Dataset
 from ebflow.train import Trainer
 from pipelines import store
@@ -46,7 +46,7 @@ def flow(config: FlowConfig, data: Path, *, output: Path, work: Path, run: Stage
         for name in (BEST, LAST):
             store.regain(work / name)
         if (work / LAST).exists():
-            trainer.resume(str(work / LAST))
+            resume(trainer, work / LAST)
         run.log_rows(_rows(trainer, work))
     shutil.copytree(work / BEST, output / "checkpoint")
     check(output / "checkpoint")
@@ -58,10 +58,10 @@ def _rows(trainer: Trainer, work: Path) -> Iterator[Row]:
     saved = time.monotonic()
     for event in trainer.run():
         if event.best:
-            trainer.save(str(work / BEST))
+            save_training(trainer, work / BEST)
             store.keep(work / BEST)
         if time.monotonic() - saved > SAVE_S:
-            trainer.save(str(work / LAST))
+            save_training(trainer, work / LAST)
             store.keep(work / LAST)
             saved = time.monotonic()
         yield {"step": event.step, "time": time.time(), "metrics": event.metrics}

@@ -1,31 +1,42 @@
-"""From a trained flow to what it puts in place of missing pixels, beside simpler guesses."""
+"""From a trained flow to what it puts in place of missing pixels, beside simpler guesses.
 
-__all__ = ["impute"]
+A mask has the shape of an image, (C, H, W) or (H, W), and is true where a pixel is missing, in all
+colours alike. *Strokes* are the pixels that handwriting covers: digits bundled with scikit-learn,
+scaled to H × W by bilinear interpolation, where the ink is at least half of the strongest.
+"""
+
+__all__ = ["MASKS", "impute", "masks"]
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ebflow import sampling
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset, Split
-from ebflow.data.masks import masks
-from ebflow.data.preprocessing import fit, gaussian
 from ebflow.density import LogDensity
-from ebflow.evaluate import Evaluation, log_probs
+from ebflow.errors import BadInput
+from ebflow.evaluate import Likelihood, log_probs
 from ebflow.flow import Flow
+from ebflow.preprocessing import fit, gaussian
 from ebflow.randomness import generator as derive
 from pipelines.config import ImputeConfig
 from pipelines.tracking import StageRun
 
 PROBES = 16
 """Chains at whose starts the largest curvature is sought."""
+
+INK = 8.0
+"""Half of the strongest ink of scikit-learn's digits."""
+
+Size = tuple[int, int]
 
 
 def impute(
@@ -59,6 +70,24 @@ def impute(
     (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
     _save(output / "arrays.npz", truth, missing, chains, guesses, test)
     run.log_metrics(metrics)
+
+
+def masks(kind: str, shape: Sequence[int], count: int, *, seed: int) -> Tensor:
+    """Returns boolean masks with shape (count, *shape), true where a pixel is missing.
+
+    Arguments:
+        kind: A name in ``MASKS``.
+        shape: The shape of an image, (C, H, W) or (H, W).
+        count: The number of masks; mask i is the same for any number of them.
+        seed: Which digits, and in which order.
+
+    Raises:
+        BadInput: if ``shape`` is not that of an image.
+    """
+    if len(shape) not in (2, 3):
+        raise BadInput(f"data.source: found rows of shape {tuple(shape)}, expected images")
+    found = MASKS[kind](tuple(shape[-2:]), count, seed)
+    return found.view(count, *(1,) * (len(shape) - 2), *shape[-2:]).expand(count, *shape)
 
 
 def _image(split: Split) -> tuple[int, int, int]:
@@ -160,7 +189,7 @@ def _conditional_mean(reference: Flow, truth: Tensor, missing: Tensor, seed: int
 
 def _mean(train: Split) -> Tensor:
     """Returns the training mean of every element, with shape (D,), streamed."""
-    return sum(rows.double().sum(0) for rows in train.batches(1024)) / len(train)
+    return sum(rows.double().sum(0) for rows, _ in train.batches(1024)) / len(train)
 
 
 def _errors(
@@ -185,7 +214,7 @@ def _error(name: str, truth: Tensor, guess: Tensor, missing: Tensor) -> dict[str
 
 
 def _likelihood(prefix: str, flow: Flow, split: Split) -> dict[str, float]:
-    score = Evaluation.of(log_probs(flow, split), split.width)
+    score = Likelihood.of(log_probs(flow, split), split.width)
     return {f"{prefix}{key}": getattr(score, key) for key in ("nll", "nll_se", "bpd")}
 
 
@@ -198,7 +227,7 @@ def _save(
     split: Split,
 ) -> None:
     """Saves raw images with shape (images, D), ``missing``, and the values of black and white."""
-    levels = split.manifest.levels
+    levels = split.levels
     white = levels - 1 if levels else float(truth.max())
     black = 0 if levels else float(truth.min())
     images = {"truth": truth, "missing": missing, "gaussian": guesses["gaussian"]}
@@ -206,3 +235,35 @@ def _save(
         images |= {name: drawn[0], f"{name}_mean": drawn.double().mean(0).float()}
     arrays = {name: image.numpy() for name, image in images.items()}
     np.savez_compressed(path, **arrays, shape=split.shape, range=(black, white))
+
+
+def _strokes(size: Size, count: int, seed: int) -> Tensor:
+    """Returns the strokes of ``count`` digits in random order, with shape (count, H, W)."""
+    from sklearn.datasets import load_digits
+
+    digits = torch.from_numpy(load_digits().images.astype(np.float32))
+    order = torch.randperm(len(digits), generator=derive(seed, "masks"))
+    chosen = digits[order[torch.arange(count) % len(order)]].unsqueeze(1)
+    return interpolate(chosen, size, mode="bilinear", antialias=True)[:, 0] >= INK
+
+
+def _half(size: Size, count: int, seed: int) -> Tensor:
+    """Returns lower halves, with shape (count, H, W)."""
+    found = torch.zeros(count, *size, dtype=torch.bool)
+    found[:, size[0] // 2 :] = True
+    return found
+
+
+def _square(size: Size, count: int, seed: int) -> Tensor:
+    """Returns the middle quarter of the area, with shape (count, H, W)."""
+    found = torch.zeros(count, *size, dtype=torch.bool)
+    top, left = size[0] // 4, size[1] // 4
+    found[:, top : size[0] - top, left : size[1] - left] = True
+    return found
+
+
+MASKS: dict[str, Callable[[Size, int, int], Tensor]] = {
+    "strokes": _strokes,
+    "half": _half,
+    "square": _square,
+}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ebflow.data.schema import Manifest
+from ebflow.data.manifest import Manifest
 from pipelines.alignment import fitting, references
 from pipelines.alignment.config import MeasureConfig, NetConfig
 from pipelines.alignment.measures import Subject

@@ -34,7 +34,7 @@ def report(
     training = json.loads((trained / "training.json").read_text())
     numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
     told, _ = rows.read(trained / rows.FILE)
-    x = next(dataset.split("test").batches(SAMPLES)).numpy()
+    x = next(dataset.split("test").batches(SAMPLES)).x.numpy()
     y = load(trained / "checkpoint").sample(len(x), generator=generator(config.seed, "report"))
     images = {}
     (output / "figures").mkdir()

@@ -8,9 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ebflow.checkpoint import check
-from ebflow.checkpoints import Checkpoints
-from ebflow.data.schema import Manifest
+from ebflow.checkpoint import Checkpoints, check
+from ebflow.data.manifest import Manifest
 from pipelines import rows, store
 from pipelines.config import Training
 from pipelines.front import CHAIN

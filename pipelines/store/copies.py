@@ -12,7 +12,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from ebflow.durable import move
+from ebflow.files import move
 from pipelines.store import storage
 from pipelines.store.places import name
 

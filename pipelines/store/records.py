@@ -9,8 +9,8 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ebflow.durable import move
 from ebflow.errors import BadInput
+from ebflow.files import move
 from pipelines.store import storage
 from pipelines.store.copies import regain
 from pipelines.store.locks import lock

@@ -15,7 +15,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from ebflow.data.schema import Manifest
+from ebflow.data.manifest import Manifest
 from pipelines.tracking.places import lasting
 
 ITS_OWN = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName", "ebflow.stage",

@@ -15,7 +15,7 @@ def no_column(path):
 
 @COLUMNS.add
 def text_column(path):
-    message = r"bad.parquet, column name: found string, expected a number.*--data.columns"
+    message = r"bad.parquet, column name: found string, expected a number.*by columns"
     return table_with(path, "name", pa.array(["x"] * 60)), {}, message
 
 
@@ -93,12 +93,12 @@ def missing_column(path):
 
 @COLUMNS.add
 def column_chosen_twice(path):
-    return bad_file(path, table()), {"columns": ["a", "a"]}, r"data.columns: found a 2 times"
+    return bad_file(path, table()), {"columns": ["a", "a"]}, r"columns: found a 2 times"
 
 
 @COLUMNS.add
 def no_column_chosen(path):
-    return bad_file(path, table()), {"columns": []}, r"data.columns: found no name"
+    return bad_file(path, table()), {"columns": []}, r"columns: found no name"
 
 
 @COLUMNS.add

@@ -11,7 +11,7 @@ def unknown_name(path):
     return (
         "digit",
         {},
-        r"data.source: found 'digit', expected one of digits, sine, .*, a path that ends in",
+        r"source: found 'digit', expected one of digits, sine, .*, a path that ends in",
     )
 
 
@@ -158,22 +158,22 @@ def fractions_leave_nothing(path):
 
 @FILES.add
 def negative_fraction(path):
-    return "digits", {"test": -0.1}, r"data.test: found -0.1, expected a whole number of rows"
+    return "digits", {"test": -0.1}, r"test: found -0.1, expected a whole number of rows"
 
 
 @FILES.add
 def fraction_above_one(path):
-    return "digits", {"validation": 1.5}, r"data.validation: found 1.5, expected"
+    return "digits", {"validation": 1.5}, r"validation: found 1.5, expected"
 
 
 @FILES.add
 def fraction_nan(path):
-    return "digits", {"validation": float("nan")}, r"data.validation: found nan, expected"
+    return "digits", {"validation": float("nan")}, r"validation: found nan, expected"
 
 
 @FILES.add
 def zero_test_rows(path):
-    return "digits", {"test": 0}, r"data.test: found 0, expected"
+    return "digits", {"test": 0}, r"test: found 0, expected"
 
 
 @FILES.add
@@ -196,12 +196,12 @@ def fewer_rows_than_the_source_holds_back(path):
 
 @FILES.add
 def more_rows_than_there_are(path):
-    return "digits", {"rows": 1798}, r"data.rows: found 1798, expected 1 … 1797"
+    return "digits", {"rows": 1798}, r"rows: found 1798, expected 1 … 1797"
 
 
 @FILES.add
 def negative_seed(path):
-    return "digits", {"seed": -1}, r"data.seed: found -1, expected a whole number of at least 0"
+    return "digits", {"seed": -1}, r"seed: found -1, expected a whole number of at least 0"
 
 
 @FILES.add

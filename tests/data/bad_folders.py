@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ebflow.data.schema import file_sha256
+from ebflow.files import sha256
 
 from .parquet import Cases, images, lists
 
@@ -27,7 +27,7 @@ def _replace_shard(path, data):
     """Writes another first shard and a manifest that agrees with its bytes."""
     file = path / "train-00000.parquet"
     pq.write_table(data, file)
-    _edit_shard(path, bytes=file.stat().st_size, sha256=file_sha256(file))
+    _edit_shard(path, bytes=file.stat().st_size, sha256=sha256(file))
 
 
 @FOLDERS.add

@@ -1,10 +1,9 @@
 import pyarrow as pa
 import pytest
 
-from ebflow.data.checks import as_matrix
-from ebflow.data.layout import read_layout
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
+from ebflow.data.table import as_matrix, read_layout
 from ebflow.errors import BadInput
 
 from .bad_columns import COLUMNS
@@ -100,7 +99,7 @@ def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(self, folder):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ebflow.data.schema.Manifest.save", interrupt)
+    monkeypatch.setattr("ebflow.data.manifest.Manifest.save", interrupt)
     before = tree(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         prepare(file, tmp_path / "out")

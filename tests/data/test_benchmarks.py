@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ebflow.data import benchmarks
-from ebflow.data.benchmarks import CelebA, Records, idx
+from ebflow.data import images as benchmarks
+from ebflow.data.images import CelebA, Records, idx
+from ebflow.data.manifest import SPLITS
 from ebflow.data.prepare import prepare
-from ebflow.data.schema import SPLITS
 from ebflow.data.sources import SOURCES, fingerprint, open_source
 from ebflow.data.splits import Counts
 from ebflow.errors import BadInput

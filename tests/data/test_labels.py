@@ -60,7 +60,7 @@ def test_data_without_classes_are_as_before(tmp_path):
     dataset = Dataset(tmp_path / "out")
     assert dataset.manifest.classes is None
     assert pq.read_schema(tmp_path / "out" / dataset.manifest.shards[0].file).names == ["x", "row"]
-    with pytest.raises(BadInput, match=r"out: found data without classes, expected data.label"):
+    with pytest.raises(BadInput, match=r"out: found data without classes, expected some"):
         dataset.split("train").labels()
 
 
@@ -95,7 +95,7 @@ def test_bad_classes_are_told_and_nothing_is_written(tmp_path, labels, message):
 
 
 def test_a_missing_column_of_classes_is_told(tmp_path):
-    message = r"column kind: no such column of classes, expected one of image, label.*data.label"
+    message = r"column kind: no such column of classes, expected one of image, label.*by label"
     with pytest.raises(BadInput, match=message):
         open_source(labelled(tmp_path), label="kind")
     with pytest.raises(BadInput, match="column label: no such column of classes"):
@@ -104,7 +104,7 @@ def test_a_missing_column_of_classes_is_told(tmp_path):
 
 def test_classes_are_no_chosen_feature(tmp_path):
     file = write(tmp_path / "in.parquet", table())
-    with pytest.raises(BadInput, match=r"data.columns: found a, the classes \(data.label\)"):
+    with pytest.raises(BadInput, match=r"columns: found a, the classes \(label\)"):
         open_source(write(file, table().set_column(0, "a", kinds())), ["a", "b"], "a")
 
 
@@ -144,6 +144,6 @@ def test_a_class_that_a_split_lacks_is_told(tmp_path):
     file = labelled(tmp_path, np.arange(60) // 30)
     prepare(file, tmp_path / "in", label="label", validation=1, test=1)
     (tmp_path / "out").mkdir()
-    with pytest.raises(BadInput, match="found no row of class . in split"):
+    with pytest.raises(BadInput, match="split .*: found no row of class ., expected"):
         for label in (0, 1):
             smoothed(Dataset(tmp_path / "in"), tmp_path / "out", noise=0.1, draws=1, label=label)

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from ebflow.data import shards
+from ebflow.data import loader, table
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
@@ -44,7 +44,7 @@ def budget(request):
 
 
 def take(stream, n):
-    return list(itertools.islice(stream, n))
+    return [batch.x for batch in itertools.islice(stream, n)]
 
 
 def numbers(batches):
@@ -78,11 +78,11 @@ def test_tensor_over_budget(split):
 @pytest.mark.parametrize("size", [1, 7, 30, 64, 799, 800, 5000])
 def test_batches_in_order(size, dataset):
     fresh = Dataset(dataset.folder).split("train")
-    streamed = list(fresh.batches(size))
+    streamed = [batch.x for batch in fresh.batches(size)]
     assert {len(batch) for batch in streamed[:-1]} <= {size}
     assert 1 <= len(streamed[-1]) <= size
     assert torch.equal(torch.cat(streamed), fresh.tensor())
-    assert all(map(torch.equal, streamed, fresh.batches(size)))
+    assert all(map(torch.equal, streamed, (batch.x for batch in fresh.batches(size))))
 
 
 def test_batches_own_their_memory(split):
@@ -93,7 +93,7 @@ def test_batches_own_their_memory(split):
 
 
 def test_batches_of_no_rows(split):
-    with pytest.raises(BadInput, match=r"batch size: found 0"):
+    with pytest.raises(BadInput, match=r"batch_size: found 0, expected at least 1"):
         split.batches(0)
 
 
@@ -111,7 +111,7 @@ def test_an_epoch_visits_rows_once_and_drops_the_rest(size, split, budget):
 
 def test_rows_are_whole(split, budget):
     x = {int(row[0]): row for row in split.tensor()}
-    batch = next(split.shuffled(800, seed=0, **budget))
+    batch = next(split.shuffled(800, seed=0, **budget)).x
     assert all(torch.equal(row, x[int(row[0])]) for row in batch)
 
 
@@ -132,7 +132,7 @@ def test_windows_hold_other_shards_in_every_epoch(split, monkeypatch):
 def test_shuffle_is_uniform(split):
     """Chi-squared of a row's place in the epoch, 8 bins, 300 seeds: false alarm 1e-3."""
     row = int(split.tensor()[123, 0])
-    places = [numbers([next(split.shuffled(800, seed=s))]).index(row) // 100 for s in range(300)]
+    places = [numbers(take(split.shuffled(800, seed=s), 1)).index(row) // 100 for s in range(300)]
     expected = 300 / 8
     chi2 = sum((count - expected) ** 2 / expected for count in np.bincount(places, minlength=8))
     assert chi2 < 24.3
@@ -184,16 +184,16 @@ def test_resume_opens_only_the_shards_from_there_on(split, monkeypatch):
 def test_windows_are_released_before_the_next_is_read(split, monkeypatch):
     """At most one window of 3 shards is alive whenever a shard is read."""
     alive = []
-    load = shards.ShardReader.load
+    read = loader.StoredSplit.read
 
     def watched(self, window):
         assert not any(reference() is not None for reference in alive)
-        block = load(self, window)
-        alive.append(weakref.ref(block))
-        assert len(block) <= 100
+        block = read(self, window)
+        alive.append(weakref.ref(block.x))
+        assert len(block.x) <= 100
         return block
 
-    monkeypatch.setattr(shards.ShardReader, "load", watched)
+    monkeypatch.setattr(loader.StoredSplit, "read", watched)
     take(split.shuffled(64, seed=0, budget_bytes=100 * ROW_BYTES), 30)
     assert len(alive) > 20
 
@@ -216,16 +216,16 @@ def test_streaming_holds_one_shard_open_and_little_memory(split, monkeypatch):
 
 def test_each_shard_is_hashed_once(split, monkeypatch):
     hashed = []
-    original = shards.file_sha256
-    monkeypatch.setattr(shards, "file_sha256", lambda path: hashed.append(path) or original(path))
+    original = loader.sha256
+    monkeypatch.setattr(loader, "sha256", lambda path: hashed.append(path) or original(path))
     take(split.shuffled(64, seed=0, budget_bytes=1), 40)
     assert len(hashed) == len(set(hashed)) == 27
 
 
 def record_opened(monkeypatch):
     opened = []
-    original = shards.parquet_file
-    monkeypatch.setattr(shards, "parquet_file", lambda path: opened.append(path) or original(path))
+    original = table.parquet_file
+    monkeypatch.setattr(table, "parquet_file", lambda path: opened.append(path) or original(path))
     return opened
 
 
@@ -234,9 +234,9 @@ def record_opened(monkeypatch):
     [
         (
             {"size": 801},
-            r"train.batch_size: found 801, expected 1 … 800 \(the rows of split train",
+            r"batch_size: found 801, expected 1 … 800 \(the rows of split train",
         ),
-        ({"size": 0}, r"train.batch_size: found 0, expected 1 … 800"),
+        ({"size": 0}, r"batch_size: found 0, expected 1 … 800"),
         ({"size": 64, "shard": (0, 3)}, r"found 64, expected a multiple of 3 \(the workers\)"),
     ],
 )
@@ -254,7 +254,7 @@ def test_wrong_calls(arguments, split):
 def test_uint8_and_float64_keep_their_dtype(tmp_path):
     prepare("digits", tmp_path / "digits")
     digits = Dataset(tmp_path / "digits").split("train")
-    assert next(digits.shuffled(8, seed=0)).dtype == torch.uint8
+    assert next(digits.shuffled(8, seed=0)).x.dtype == torch.uint8
     file = write(tmp_path / "in.parquet", {"a": np.arange(50.0), "b": np.arange(50.0) ** 2})
     prepare(file, tmp_path / "table")
     assert Dataset(tmp_path / "table").split("test").tensor().dtype == torch.float64

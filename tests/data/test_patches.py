@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from ebflow.data.patches import COUNTS, natural_patches, places, strips
+from ebflow.data.images import PATCHES, natural_patches, places, strips
+from ebflow.data.manifest import SPLITS
 from ebflow.data.prepare import prepare
-from ebflow.data.schema import SPLITS
 
 from .test_prepare import stored
 
@@ -44,7 +44,7 @@ def test_strips():
 def test_places_are_distinct_and_in_both_pictures(size):
     for split, (picture, y, x) in zip(SPLITS, places(SHAPE, size), strict=True):
         assert len({*zip(picture.tolist(), y.tolist(), x.tolist(), strict=True)}) == len(x)
-        assert len(x) == COUNTS.of(split)
+        assert len(x) == PATCHES.of(split)
         assert abs(picture.mean() - 0.5) < 0.05
         assert y.min() < 10 and y.max() > 427 - size - 10
 

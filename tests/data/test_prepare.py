@@ -7,10 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn import datasets
 
-from ebflow.data import reader, writer
+from ebflow.data import prepare as writer
+from ebflow.data import sources as reader
 from ebflow.data.loader import Dataset
+from ebflow.data.manifest import SPLITS, Manifest
 from ebflow.data.prepare import prepare
-from ebflow.data.schema import SPLITS, Manifest
 from ebflow.data.splits import Counts, assign, split_counts
 from ebflow.errors import BadInput
 

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ebflow.data.benchmarks import FETCH
+from ebflow.data.images import FETCH
+from ebflow.data.manifest import SPLITS
 from ebflow.data.prepare import prepare
-from ebflow.data.schema import SPLITS
-from ebflow.data.source import Source
-from ebflow.data.sources import SOURCES, describe, fingerprint, open_source
+from ebflow.data.sources import SOURCES, Source, describe, fingerprint, open_source
 from ebflow.data.toy import SAMPLERS
 from ebflow.errors import BadInput
 from ebflow.randomness import generator as derive

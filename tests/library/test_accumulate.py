@@ -13,7 +13,7 @@ TRAININGS = {
     "anchored": dict(objective="ssm", loss=dict(anchor=dict(interval=4, tolerance=1e-3))),
     "augmented": dict(objective="dsm", augment=FlipAndShift((8, 8), reach=1.0)),
     "clipped": dict(objective="dsm", clip=0.1),
-    "coupling": dict(objective="dsm", net=dict(architecture="planar", depth=1, hidden=4)),
+    "coupling": dict(objective="dsm", net=dict(architecture="coupling", depth=1, hidden=4)),
 }
 
 
@@ -34,7 +34,7 @@ def test_parts_train_as_the_whole(digits, options):
 def test_fewer_rows_are_seen_at_a_time(digits):
     training, rows = trainer(digits, accumulate=4), []
     training.loss.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
-    training.train_step(next(digits.split("train").shuffled(64, seed=0)))
+    training.train_step(next(digits.split("train").shuffled(64, seed=0)).x)
     assert rows == [16] * 4
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ebflow.architectures import ARCHITECTURES, convolutional, dense, multimodal
+from ebflow.architectures import ARCHITECTURES, convolutional, dense, structured
 from ebflow.bijections import ActNorm, Convolution, Dense, SmoothLeakyReLU, Squeeze
 from ebflow.checkpoint import rebuild
 
@@ -78,34 +78,34 @@ structures = pytest.mark.parametrize("structure", STRUCTURES)
 
 @structures
 def test_layers_of_the_multimodal_net(structure):
-    flow = multimodal(structure=structure, depth=2)
+    flow = structured(structure=structure, depth=2)
     matrices = STRUCTURES[structure]
     block = [Dense] * len(matrices)
     kinds = [type(layer) for layer in flow.layers]
     assert kinds == [*block, SmoothLeakyReLU, ActNorm, *block, SmoothLeakyReLU, ActNorm, *block]
     found = [layer.structure for layer in flow.layers if isinstance(layer, Dense)]
     assert found == 3 * matrices
-    assert size(multimodal(structure=structure)) == 11 * len(matrices) * 100 + 10 * 20
+    assert size(structured(structure=structure)) == 11 * len(matrices) * 100 + 10 * 20
 
 
 @structures
 def test_start_of_the_multimodal_net(structure):
-    first = multimodal(structure=structure, generator=seeded()).layers[0]
+    first = structured(structure=structure, generator=seeded()).layers[0]
     torch.testing.assert_close(first.weight @ first.weight.mT, torch.eye(10))
     if structure == "trilu":
-        second = multimodal(structure=structure).layers[1]
+        second = structured(structure=structure).layers[1]
         assert torch.equal(second.effective_weight(), torch.ones(10, 10).tril())
 
 
 @pytest.mark.parametrize("structure", ["tril", "triu"])
 def test_triangles_make_a_triangular_flow(structure):
-    flow = multimodal((4,), structure=structure, depth=3)
+    flow = structured((4,), structure=structure, depth=3)
     J = reference.jacobian(flow, torch.randn(2, 4, generator=seeded()))
     assert torch.equal(J, getattr(torch, structure)(J))
 
 
 def test_two_triangles_make_a_full_flow():
-    flow = multimodal((4,), structure="trilu", depth=1)
+    flow = structured((4,), structure="trilu", depth=1)
     assert reference.jacobian(flow, torch.randn(2, 4, generator=seeded())).all()
 
 
@@ -114,7 +114,7 @@ NETS = {
     "convolutional": (convolutional, (1, 4, 4), dict(kernel_size=5, blocks=2, depth=1)),
     "circular": (convolutional, (1, 4, 4), dict(kernel_size=3, blocks=1, padding="circular")),
     "masked": (convolutional, (1, 4, 4), dict(kernel_size=3, padding="masked", residual=False)),
-    "multimodal": (multimodal, (2, 2), dict(depth=2, structure="trilu", alpha=0.2)),
+    "structured": (structured, (2, 2), dict(depth=2, structure="trilu", alpha=0.2)),
     "spectral": (convolutional, (1, 4, 4), dict(kernel_size=3, blocks=2, spectral_norm=True)),
 }
 

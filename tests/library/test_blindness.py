@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ebflow.blindness import Standing, diagnose, latent_statistics
+from ebflow.diagnosis import Standing, diagnose, latent_statistics
 
 from .bijections.cases import seeded
 

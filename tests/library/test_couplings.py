@@ -1,4 +1,4 @@
-"""The nets of couplings, ``planar`` and ``glow``: sizes, scales, starts, training."""
+"""The nets of couplings, ``coupling`` and ``glow``: sizes, scales, starts, training."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ebflow import objectives
-from ebflow.architectures import ARCHITECTURES, glow, planar
+from ebflow.architectures import ARCHITECTURES, coupling, glow
 from ebflow.bijections import ActNorm, Coupling, Dense, Part, Pointwise, Squeeze
 from ebflow.checkpoint import rebuild
 
@@ -15,11 +15,13 @@ from .bijections.cases import seeded, stirred
 from .training import losses, trainer
 
 NETS = {
-    "planar": lambda **o: planar(depth=2, hidden=4, **o),
-    "planar, splines": lambda **o: planar((1, 1, 3), depth=2, hidden=4, bins=3, **o),
-    "planar, bounded": lambda **o: planar(depth=2, hidden=4, bound=1.5, **o),
-    "planar, weight norm": lambda **o: planar(depth=1, hidden=4, norm="weight", **o),
-    "planar, spectral norm": lambda **o: planar(depth=1, hidden=4, norm="spectral", **o).eval(),
+    "coupling": lambda **o: coupling(depth=2, hidden=4, **o),
+    "coupling, splines": lambda **o: coupling((1, 1, 3), depth=2, hidden=4, bins=3, **o),
+    "coupling, bounded": lambda **o: coupling(depth=2, hidden=4, bound=1.5, **o),
+    "coupling, weight norm": lambda **o: coupling(depth=1, hidden=4, norm="weight", **o),
+    "coupling, spectral norm": lambda **o: coupling(
+        depth=1, hidden=4, norm="spectral", **o
+    ).eval(),
     "glow": lambda **o: glow((1, 4, 4), depth=2, hidden=4, **o),
     "glow, splines": lambda **o: glow((1, 4, 4), depth=1, hidden=4, bins=3, **o),
     "glow, one level": lambda **o: glow((2, 2, 2), levels=1, depth=1, hidden=4, **o),
@@ -36,13 +38,13 @@ def test_sizes_are_those_of_the_papers():
     flow = glow((1, 28, 28))
     assert count([flow]) == 10_041_352
     assert count(m for m in flow.modules() if isinstance(m, ActNorm)) == 384
-    assert count([planar()]) == 174_206
+    assert count([coupling()]) == 174_206
 
 
 def test_blocks_of_planar_stand_in_the_order_of_the_paper():
-    kinds = [type(layer) for layer in planar(depth=2).layers]
+    kinds = [type(layer) for layer in coupling(depth=2).layers]
     assert kinds == [Dense, Coupling, ActNorm, Dense, Coupling, ActNorm, Dense]
-    flips = [layer.flip for layer in planar(depth=3).layers if isinstance(layer, Coupling)]
+    flips = [layer.flip for layer in coupling(depth=3).layers if isinstance(layer, Coupling)]
     assert flips == [True, False, True]
 
 
@@ -114,8 +116,8 @@ def test_every_parameter_gets_a_gradient(name, objective):
 
 
 TRAINED = {
-    "planar": dict(architecture="planar", depth=2, hidden=4),
-    "splines": dict(architecture="planar", depth=1, hidden=4, bins=3),
+    "coupling": dict(architecture="coupling", depth=2, hidden=4),
+    "splines": dict(architecture="coupling", depth=1, hidden=4, bins=3),
     "glow": dict(architecture="glow", depth=1, hidden=4),
     "glow, smooth": dict(architecture="glow", depth=1, hidden=4, activation="swish"),
 }
@@ -133,7 +135,7 @@ def test_every_parameter_moves(digits, name, objective):
     assert all(moved), [path for path, did in zip(names, moved, strict=True) if not did]
 
 
-@pytest.mark.parametrize("name", ["planar", "glow"])
+@pytest.mark.parametrize("name", ["coupling", "glow"])
 def test_likelihood_improves(digits, name):
     training = trainer(
         digits, "ml", net=TRAINED[name], steps=40, validate_every=40, optimizer="adam"
@@ -143,7 +145,7 @@ def test_likelihood_improves(digits, name):
 
 
 def test_the_type_may_differ_from_the_default(single_precision):
-    for name in ("planar", "glow"):
+    for name in ("coupling", "glow"):
         shape = (1, 4, 4) if name == "glow" else (2,)
         flow = ARCHITECTURES[name](shape, depth=1, hidden=4, dtype=torch.float64)
         assert {p.dtype for p in flow.parameters()} == {torch.float64}
@@ -157,12 +159,12 @@ def test_images_that_do_not_halve_are_refused(shape):
 
 def test_nets_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="shape: found .1,., expected at least two elements"):
-        planar((1,))
+        coupling((1,))
     with pytest.raises(ValueError, match="shift_activation: found 'elu'"):
-        planar(bins=4, shift_activation="elu")
+        coupling(bins=4, shift_activation="elu")
     with pytest.raises(ValueError, match="bound: found 2.0, expected None with bins"):
-        planar(bins=4, bound=2.0)
+        coupling(bins=4, bound=2.0)
     with pytest.raises(ValueError, match="activation: found"):
-        planar(activation="sine")
+        coupling(activation="sine")
     with pytest.raises(ValueError, match="norm: found 'layer', expected"):
-        planar(norm="layer")
+        coupling(norm="layer")

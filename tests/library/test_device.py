@@ -29,7 +29,7 @@ TRAININGS = {
     "sml": dict(objective="sml"),
     "zero": dict(objective="dsm", loss=ANCHORED, net=dict(architecture="convolutional")),
     "coupling": dict(
-        objective="ssm", loss=ANCHORED, net=dict(architecture="planar", depth=2, hidden=8)
+        objective="ssm", loss=ANCHORED, net=dict(architecture="coupling", depth=2, hidden=8)
     ),
     "circular": dict(
         objective="ssm", loss=ANCHORED, net=dict(architecture="convolutional", padding="circular")

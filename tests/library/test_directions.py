@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ebflow.directions import DIRECTIONS, directions
 from ebflow.randomness import generator as derive
+from ebflow.traces import DIRECTIONS, directions
 
 from . import reference
 

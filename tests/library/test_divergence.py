@@ -9,9 +9,9 @@ from ebflow.architectures import dense
 from ebflow.bases import GaussianMixture
 from ebflow.data.toy import checkerboard, checkerboard_log_prob, sine, smoothed_sine
 from ebflow.density import AutogradDensity
-from ebflow.divergence import fisher_divergence, kl_divergence, repository_kld
 from ebflow.errors import NonFinite
 from ebflow.estimate import Estimate
+from ebflow.evaluate import fisher_divergence, kl_divergence, repository_kld
 from ebflow.randomness import generator as derive
 
 from .bijections.cases import seeded

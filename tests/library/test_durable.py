@@ -6,7 +6,7 @@ import pytest
 
 from ebflow.checkpoint import Checkpoint, write
 from ebflow.data.prepare import prepare
-from ebflow.durable import move
+from ebflow.files import move
 from pipelines import store
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ebflow.architectures import dense
-from ebflow.data.preprocessing import fit
 from ebflow.errors import NonFinite
 from ebflow.evaluate import Evaluation, evaluate
+from ebflow.preprocessing import fit
 from ebflow.randomness import generator as derive
 
 from .bijections.cases import seeded

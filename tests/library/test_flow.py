@@ -7,10 +7,9 @@ import math
 import pytest
 import torch
 
+from ebflow import preprocessing
 from ebflow.architectures import ARCHITECTURES, dense
-from ebflow.bijections import Affine, Dense, Permutation, Reshape, SmoothLeakyReLU
-from ebflow.bijections.dequantise import Dequantise
-from ebflow.data import preprocessing
+from ebflow.bijections import Affine, Dense, Dequantise, Permutation, Reshape, SmoothLeakyReLU
 from ebflow.density import AutogradDensity
 from ebflow.flow import Flow, Observed
 
@@ -78,18 +77,18 @@ def images(shape=(1, 2, 2), **options):
 SMALL = {name: lambda o=o: net((4,), **o) for name, o in NETS.items()}
 SMALL |= {name: lambda o=o: images(**o) for name, o in CONVOLUTIONAL.items()}
 SMALL |= {
-    "planar": lambda: stirred(ARCHITECTURES["planar"](depth=2, hidden=3)),
-    "planar, elu, three": lambda: stirred(
-        ARCHITECTURES["planar"]((3,), depth=1, hidden=3, shift_activation="elu")
+    "coupling": lambda: stirred(ARCHITECTURES["coupling"](depth=2, hidden=3)),
+    "coupling, elu, three": lambda: stirred(
+        ARCHITECTURES["coupling"]((3,), depth=1, hidden=3, shift_activation="elu")
     ),
-    "planar, weight norm": lambda: stirred(
-        ARCHITECTURES["planar"](depth=1, hidden=3, norm="weight")
+    "coupling, weight norm": lambda: stirred(
+        ARCHITECTURES["coupling"](depth=1, hidden=3, norm="weight")
     ),
-    "planar, splines": lambda: stirred(ARCHITECTURES["planar"](depth=1, hidden=3, bins=3)),
+    "coupling, splines": lambda: stirred(ARCHITECTURES["coupling"](depth=1, hidden=3, bins=3)),
     "glow": lambda: stirred(
         ARCHITECTURES["glow"]((1, 4, 4), depth=1, hidden=2, activation="swish"), 0.1
     ),
-    "multimodal": lambda: stirred(ARCHITECTURES["multimodal"]((4,), depth=1, structure="trilu")),
+    "structured": lambda: stirred(ARCHITECTURES["structured"]((4,), depth=1, structure="trilu")),
     "image": lambda: net((1, 2, 2)),
     "every kind of layer": custom,
     "no layer": lambda: Flow((4,), []),

@@ -67,7 +67,7 @@ def steps(training, count=5):
     split = training.dataset.split("train")
     batches = split.shuffled(training.batch_size, seed=0)
     for _ in range(count):
-        training.train_step(next(batches))
+        training.train_step(next(batches).x)
 
 
 TRAININGS = {
@@ -83,7 +83,7 @@ TRAININGS = {
         for padding in ("zero", "circular", "masked")
     },
     "convolutional, normalised": dict(net=dict(architecture="convolutional", spectral_norm=True)),
-    "coupling": dict(net=dict(architecture="planar", depth=1, hidden=4)),
+    "coupling": dict(net=dict(architecture="coupling", depth=1, hidden=4)),
     "image": dict(net=dict(architecture="glow", depth=1, hidden=4, activation="swish")),
     "logit behind the cut": dict(match_after=False, front=dict(normalise="standardise")),
 }

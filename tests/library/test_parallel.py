@@ -43,10 +43,10 @@ TRAININGS = {
     "ml": dict(objective="ml"),
     "relative_ml": dict(objective="relative_ml"),
     "sml": dict(objective="sml"),
-    "coupling": dict(objective="dsm", net=dict(architecture="planar", depth=2, hidden=4)),
+    "coupling": dict(objective="dsm", net=dict(architecture="coupling", depth=2, hidden=4)),
     "coupling, anchored": dict(
         objective="ssm",
-        net=dict(architecture="planar", depth=1, hidden=4),
+        net=dict(architecture="coupling", depth=1, hidden=4),
         loss=dict(anchor=dict(interval=5)),
     ),
 }

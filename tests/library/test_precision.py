@@ -49,7 +49,7 @@ MIXED = {
     **{name: dict(objective=name) for name in OBJECTIVES if name not in DIFFERENCES},
     "anchored": dict(objective="dsm", loss=dict(anchor=dict(interval=4, tolerance=1e-3))),
     "convolutional": dict(objective="ssm", net=dict(architecture="convolutional")),
-    "coupling": dict(objective="ssm", net=dict(architecture="planar", depth=1, hidden=4)),
+    "coupling": dict(objective="ssm", net=dict(architecture="coupling", depth=1, hidden=4)),
 }
 
 

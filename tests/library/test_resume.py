@@ -48,7 +48,7 @@ TRAININGS = {
         net=dict(architecture="convolutional", spectral_norm=True), loss=ADAPTIVE, objective="ssm"
     ),
     "coupling": dict(
-        net=dict(architecture="planar", depth=1, hidden=4), loss=dict(anchor=dict(interval=5))
+        net=dict(architecture="coupling", depth=1, hidden=4), loss=dict(anchor=dict(interval=5))
     ),
     "augmented": dict(augment=FlipAndShift((8, 8), reach=1.0)),
     "before an extended logit": dict(

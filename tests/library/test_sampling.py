@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.ndimage import correlate
 
+from ebflow import preprocessing
 from ebflow.architectures import dense
 from ebflow.bijections import Affine, Dense
-from ebflow.data import preprocessing
 from ebflow.density import AutogradDensity
 from ebflow.errors import NonFinite
 from ebflow.estimate import Estimate

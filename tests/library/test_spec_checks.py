@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
+from ebflow.spec_checks import check_spec
 
 from ebflow.architectures import ARCHITECTURES
 from ebflow.errors import BadInput
-from ebflow.spec_checks import check_spec
 
-EVENTS = {"convolutional": (1, 8, 8), "glow": (1, 8, 8), "planar": (2,)}
+EVENTS = {"convolutional": (1, 8, 8), "glow": (1, 8, 8), "coupling": (2,)}
 FRONT = {
     "width": 10,
     "levels": 17,

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from ebflow.density import AutogradDensity
-from ebflow.directions import DIRECTIONS, directions
 from ebflow.randomness import generator as derive
-from ebflow.traces import COSTS, ESTIMATORS, variance
+from ebflow.traces import COSTS, DIRECTIONS, ESTIMATORS, directions, variance
 
 from .bijections.cases import matrix, seeded
 

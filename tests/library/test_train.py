@@ -71,7 +71,7 @@ def test_shards_average_to_the_gradient_of_the_batch(digits, name):
 
     def gradient(rank, world):
         training = named(digits, name, shard=(rank, world), optimizer="sgd")
-        rows = next(digits.split("train").shuffled(64, seed=0, shard=(rank, world)))
+        rows = next(digits.split("train").shuffled(64, seed=0, shard=(rank, world))).x
         training.train_step(rows)
         return [p.grad.clone() for p in training.parameters]
 
@@ -159,7 +159,7 @@ def test_average_is_the_formula(digits, decay):
     batches = digits.split("train").shuffled(64, seed=0)
     weight, expected = training.loss.flow.layers[0].weight, torch.zeros(64, 64)
     for t in range(8):
-        training.train_step(next(batches))
+        training.train_step(next(batches).x)
         d = min(decay, (1 + t) / (10 + t)) if t else 0.0
         expected = d * expected + (1 - d) * weight.detach()
         found = training.averaged.matched.layers[0].weight
@@ -183,7 +183,7 @@ def test_annealed_noise_follows_progress_and_is_logged(digits):
 def test_clipping_bounds_the_step(digits):
     training = named(digits, "dsm", clip=1e-3, optimizer="sgd", schedule=schedules.constant)
     before = [p.detach().clone() for p in training.parameters]
-    training.train_step(next(digits.split("train").shuffled(64, seed=0)))
+    training.train_step(next(digits.split("train").shuffled(64, seed=0)).x)
     moved = sum(
         float((a - b).square().sum()) for a, b in zip(before, training.parameters, strict=True)
     )
@@ -331,7 +331,7 @@ def test_continuous_data_train(diabetes):
 
 
 def test_a_batch_larger_than_the_split_is_refused(digits):
-    with pytest.raises(BadInput, match="train.batch_size"):
+    with pytest.raises(BadInput, match="batch_size: found 5000"):
         list(trainer(digits, batch_size=5000).run())
 
 

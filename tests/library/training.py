@@ -6,11 +6,10 @@ from functools import partial
 
 import torch
 
-from ebflow import objectives
+from ebflow import objectives, preprocessing
 from ebflow.anchor import Anchor
 from ebflow.architectures import ARCHITECTURES
 from ebflow.bijections import Reshape
-from ebflow.data import preprocessing
 from ebflow.flow import Flow
 from ebflow.loss import Loss
 from ebflow.train import Trainer
@@ -50,7 +49,7 @@ NETS = {
 def flow_of(width, architecture="dense", **options):
     """Returns a named flow of flat rows; nets of images take them for square ones."""
     options = {"generator": seeded(), **NETS.get(architecture, {}), **options}
-    if architecture in ("dense", "planar"):
+    if architecture in ("dense", "coupling"):
         return ARCHITECTURES[architecture]((width,), **options)
     image = (1, math.isqrt(width), math.isqrt(width))
     flow = ARCHITECTURES[architecture](image, **options)

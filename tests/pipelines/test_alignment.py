@@ -16,8 +16,8 @@ from sklearn.datasets import load_digits
 
 from ebflow.alignment import regularisers
 from ebflow.alignment.reference import Reference
-from ebflow.data.loader import Dataset
 from ebflow.bases import GaussianMixture
+from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from ebflow.traces import ESTIMATORS

@@ -117,7 +117,7 @@ OPTIONS = {
         "--train.augment crop",
         "--train.augment: found 'crop', expected one of",
     ),
-    "an option of planar": ("--model.norm weight", "--model.norm: found 'weight', which dense"),
+    "an option of coupling": ("--model.norm weight", "--model.norm: found 'weight', which dense"),
     "an extension of nothing": (
         "--preprocess.logit None --preprocess.extended",
         "--preprocess.extended: found True without a logit, expected False",

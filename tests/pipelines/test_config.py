@@ -148,6 +148,11 @@ LINES = {
     "--train.batch-size: found 3": "--train.batch-size: found 3",
     "expected at most cluster.workers = 2.": "expected at most --cluster.workers = 2.",
     "lower train.lr, or data.rows": "lower --train.lr, or --data.rows",
+    "rows: found 9, expected 1 … 5": "--data.rows: found 9, expected 1 … 5",
+    "a.parquet: expected one list: choose others by columns": (
+        "a.parquet: expected one list: choose others by --data.columns"
+    ),
+    "found no rows: found none": "found no rows: found none",
     "my/train.lr: no such file": "my/train.lr: no such file",
     "train.lr.parquet: no such file": "train.lr.parquet: no such file",
     "train.rate: found 3": "train.rate: found 3",

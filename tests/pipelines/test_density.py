@@ -15,7 +15,7 @@ import yaml
 
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
-from ebflow.data.schema import Manifest
+from ebflow.data.manifest import Manifest
 from pipelines.config import DensityConfig
 from pipelines.density import DENSITY
 

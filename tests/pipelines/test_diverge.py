@@ -12,7 +12,7 @@ from ebflow.checkpoint import Checkpoint, write
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.data.toy import SMOOTHED, parzen
-from ebflow.divergence import fisher_divergence, kl_divergence, repository_kld
+from ebflow.evaluate import fisher_divergence, kl_divergence, repository_kld
 from ebflow.randomness import generator
 from pipelines.config import DivergeConfig, ModelConfig, PreprocessConfig, TrainConfig, Training
 from pipelines.stages.diverge import diverge
@@ -60,7 +60,7 @@ def trained(tmp_path_factory, data):
     """A short training: its trainer, whose averaged weights are not its last, and the stage's."""
     folder = tmp_path_factory.mktemp("trained")
     config = Training(
-        model=ModelConfig(architecture="planar", depth=2, hidden=8),
+        model=ModelConfig(architecture="coupling", depth=2, hidden=8),
         preprocess=PreprocessConfig(normalise="none", logit=None),
         train=TrainConfig(steps=30, lr=1e-2, noise=0.375, validate_every=30),
     )

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from ebflow.data.loader import Dataset
-from ebflow.data.masks import masks
 from ebflow.data.prepare import prepare
 from ebflow.flow import Flow
 from ebflow.randomness import generator as derive
 from ebflow.sampling import imputation_error
 from pipelines.config import DensityConfig, ImputeConfig
 from pipelines.stages import impute as stage
+from pipelines.stages.impute import masks
 from tests.pipelines.trainers import build
 
 SHRINKAGE = 0.05

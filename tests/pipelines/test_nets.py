@@ -53,16 +53,16 @@ def test_open_options_are_the_recipe_and_set_ones_win():
 
 
 def test_rows_for_few_dimensions():
-    assert built(ModelConfig(architecture="planar", depth=2), (2,)).event_shape == (2,)
-    made = built(ModelConfig(architecture="multimodal", depth=2, structure="tril"), (10,))
+    assert built(ModelConfig(architecture="coupling", depth=2), (2,)).event_shape == (2,)
+    made = built(ModelConfig(architecture="structured", depth=2, structure="tril"), (10,))
     assert made.event_shape == (10,)
 
 
 def test_planar_has_its_own_options():
-    made = built(ModelConfig(architecture="planar", depth=1, shift_activation="elu"), (2,))
+    made = built(ModelConfig(architecture="coupling", depth=1, shift_activation="elu"), (2,))
     assert made.spec["options"]["shift_activation"] == "elu"
     for norm in ("spectral", "weight"):
-        made = built(ModelConfig(architecture="planar", depth=1, norm=norm), (2,))
+        made = built(ModelConfig(architecture="coupling", depth=1, norm=norm), (2,))
         assert made.spec["options"]["norm"] == norm
 
 
@@ -79,9 +79,9 @@ BAD = {
     "an option of another": (ModelConfig(kernel_size=3), (64,), "model.kernel_size: found 3"),
     "a norm of another": (ModelConfig(norm="weight"), (64,), "model.norm: found 'weight'"),
     "shifts of splines": (
-        ModelConfig(architecture="planar", bins=4, shift_activation="elu"),
+        ModelConfig(architecture="coupling", bins=4, shift_activation="elu"),
         (2,),
-        "found planar .*shift_activation: found 'elu', expected None with bins",
+        "found coupling .*shift_activation: found 'elu', expected None with bins",
     ),
     "rows for images": (ModelConfig(architecture="glow"), (64,), "expected images of shape"),
     "an odd side": (

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from ebflow.checkpoint import load, read
-from ebflow.data import benchmarks
+from ebflow.data import images as benchmarks
 from ebflow.data.loader import Dataset
+from ebflow.data.manifest import Manifest
 from ebflow.data.prepare import prepare
-from ebflow.data.schema import Manifest
 from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 from pipelines import cluster, rows, store

@@ -8,8 +8,7 @@ import ray.train
 import torch
 
 from ebflow.architectures import dense
-from ebflow.checkpoint import check
-from ebflow.checkpoints import Checkpoints
+from ebflow.checkpoint import Checkpoints, check
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.train import Event

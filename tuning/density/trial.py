@@ -11,6 +11,7 @@ import torch
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from ebflow.checkpoint import resume, save_training
 from ebflow.data.loader import Dataset
 from ebflow.train import Trainer
 from pipelines import desk, rows, store
@@ -42,7 +43,7 @@ def _here(config: Training, data: Path, folder: Path) -> None:
     checkpoint = folder / "checkpoint"
     store.regain(checkpoint)
     if checkpoint.exists():
-        trainer.resume(str(checkpoint))
+        resume(trainer, checkpoint)
         desk.append(folder / rows.FILE, [row(trainer, rows.RESUMED, {})])
     saved = time.monotonic()
     for event in trainer.run():
@@ -51,14 +52,14 @@ def _here(config: Training, data: Path, folder: Path) -> None:
         if event.kind == "validate":
             tune.report(_standing(trainer))
             if time.monotonic() - saved > SAVE_S:
-                trainer.save(str(checkpoint))
+                save_training(trainer, checkpoint)
                 store.keep(checkpoint)
                 saved = time.monotonic()
 
 
 def _standing(trainer: Trainer) -> dict[str, Any]:
     return {
-        "nll": trainer.best.nll,
+        "nll": trainer.state.best.nll,
         "step": trainer.step,
         "seconds": trainer.seconds,
         "share": 1.0 if trainer.verdict else trainer.progress,

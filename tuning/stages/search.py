@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ebflow.data.schema import Manifest
+from ebflow.data.manifest import Manifest
 from pipelines import rows, store
 from pipelines.config import Section
 from pipelines.tracking import StageRun

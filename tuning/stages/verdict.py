@@ -11,7 +11,7 @@ from typing import Any
 
 import matplotlib
 
-from ebflow.data.schema import Manifest
+from ebflow.data.manifest import Manifest
 from ebflow.errors import NonFinite
 from ebflow.estimate import Interval, student
 from pipelines import rows

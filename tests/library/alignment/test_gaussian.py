@@ -13,10 +13,9 @@ from ebflow.alignment.metrics import alignments, cosine, dsm, fisher_ratio, grad
 from ebflow.alignment.reference import Reference
 from ebflow.bases import GaussianMixture
 from ebflow.density import AutogradDensity
-from ebflow.directions import directions
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
-from ebflow.traces import ESTIMATORS, two_sided
+from ebflow.traces import ESTIMATORS, directions, two_sided
 
 D, C, N = 16, 4, 20_000
 NEAR = dict(rel=0.05)

@@ -18,10 +18,9 @@ from ebflow.alignment.regularisers import (
     smallest_trace,
 )
 from ebflow.density import AutogradDensity
-from ebflow.directions import directions
 from ebflow.objectives import exact_sm, ssm_vr, taylor_sm
 from ebflow.randomness import generator as derive
-from ebflow.traces import DIFFERENCES, ESTIMATORS
+from ebflow.traces import DIFFERENCES, ESTIMATORS, directions
 
 from ..bijections.cases import seeded
 

@@ -11,6 +11,7 @@ from ebflow.bijections import (
     Convolution,
     Coupling,
     Dense,
+    Dequantise,
     Logit,
     Permutation,
     Pointwise,
@@ -21,7 +22,6 @@ from ebflow.bijections import (
     Squeeze,
     part,
 )
-from ebflow.bijections.dequantise import Dequantise
 from ebflow.networks import Interleaved, convnet, perceptron
 
 

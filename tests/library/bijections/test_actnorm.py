@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from ebflow.architectures import planar
+from ebflow.architectures import coupling
 from ebflow.bijections import ActNorm, Affine, SmoothLeakyReLU
 from ebflow.checkpoint import load
 from ebflow.flow import Flow
@@ -14,7 +14,7 @@ from ..training import trainer
 from .cases import seeded
 
 CLOSE = dict(rtol=1e-9, atol=1e-9)
-NET = dict(architecture="planar", depth=2, hidden=4)
+NET = dict(architecture="coupling", depth=2, hidden=4)
 
 
 def batch(*shape):
@@ -74,7 +74,7 @@ def test_a_flow_takes_statistics_layer_by_layer_and_once():
 
 def test_a_trainer_shows_the_first_global_batch_to_weights_and_average(digits):
     training = trainer(digits, net=NET)
-    rows = next(digits.split("train").shuffled(64, seed=0))
+    rows = next(digits.split("train").shuffled(64, seed=0)).x
     flow = training.loss.flow
     with torch.no_grad():
         y = Flow((64,), list(flow.layers)[:3])(training.flow.preprocess(rows.double() + 0.5))
@@ -108,6 +108,6 @@ def test_a_loaded_flow_is_not_initialised_again(digits, tmp_path):
 
 
 def test_statistics_may_be_shown_in_single_precision(single_precision):
-    flow = planar((3,), depth=2, hidden=3)
+    flow = coupling((3,), depth=2, hidden=3)
     flow.initialise(batch(50, 3).double())
     assert flow.initialised and flow.log_prob(batch(5, 3)).dtype == torch.float32

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from ebflow.bijections import ConstantJacobian, Jet
-from ebflow.bijections.dequantise import Dequantise
+from ebflow.bijections import ConstantJacobian, Dequantise, Jet
 
 from .. import reference
 from .cases import CASES, directions, points

@@ -4,7 +4,7 @@ import pytest
 import torch
 from zuko.transforms import MonotonicRQSTransform
 
-from ebflow.architectures import glow, planar
+from ebflow.architectures import coupling, glow
 from ebflow.bijections import Bijection, Coupling, Jet, ScaleShift, Spline
 from ebflow.flow import Flow
 
@@ -74,8 +74,8 @@ def test_empty_parts_are_refused(sizes):
 
 
 FLOWS = {
-    "planar": lambda: planar(depth=2, hidden=3),
-    "splines": lambda: planar(depth=1, hidden=3, bins=3),
+    "coupling": lambda: coupling(depth=2, hidden=3),
+    "splines": lambda: coupling(depth=1, hidden=3, bins=3),
     "glow": lambda: glow((1, 4, 4), depth=1, hidden=3),
 }
 

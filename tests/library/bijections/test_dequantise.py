@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ebflow.bijections.dequantise import Dequantise
+from ebflow.bijections import Dequantise
 
 from .cases import seeded
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from ebflow.bases import GaussianMixture
 from ebflow.complexity import errors
 from ebflow.complexity.classes import (
     cumulative_losses,
@@ -21,7 +22,6 @@ from ebflow.complexity.closed_forms import (
     worst_eta,
 )
 from ebflow.complexity.instances import Step, far_mode, gaussian
-from ebflow.bases import GaussianMixture
 from ebflow.randomness import generator
 
 SIZES = (1, 3, 8)

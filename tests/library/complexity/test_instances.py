@@ -7,6 +7,7 @@ import torch
 from scipy.integrate import quad
 from scipy.stats import geom, norm
 
+from ebflow.bases import GaussianMixture
 from ebflow.complexity import errors
 from ebflow.complexity.closed_forms import (
     HALF,
@@ -18,7 +19,6 @@ from ebflow.complexity.closed_forms import (
     worst_eta,
 )
 from ebflow.complexity.instances import Step, far_mode, gaussian, ring
-from ebflow.bases import GaussianMixture
 from ebflow.randomness import generator
 
 WIDTHS = {"equal": (HALF, HALF), "narrow": (0.5, 0.2), "wide": (0.3, 1.0)}

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy import stats
 
+from ebflow.bases import GaussianMixture
 from ebflow.complexity import laws
 from ebflow.complexity.instances import far_mode
-from ebflow.bases import GaussianMixture
 from ebflow.randomness import generator
 
 ONE = torch.ones(1, dtype=torch.float64)

@@ -9,8 +9,8 @@ from scipy.integrate import quad
 from scipy.special import logsumexp
 from scipy.stats import chi2, multivariate_normal
 
-from ebflow.data import mixtures
 from ebflow.bases import GaussianMixture
+from ebflow.data import mixtures
 from ebflow.density import AutogradDensity
 from ebflow.randomness import generator as derive
 

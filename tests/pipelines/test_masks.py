@@ -4,8 +4,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from ebflow.data.masks import MASKS, masks
 from ebflow.errors import BadInput
+from pipelines.stages.impute import MASKS, masks
 
 
 @pytest.mark.parametrize("kind", MASKS)
