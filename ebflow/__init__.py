@@ -1,23 +1,102 @@
-"""Unnormalised log-densities trained by matching their score."""
+"""Unnormalised log-densities trained without their normaliser.
 
-__version__ = "0.1.0"
+    >>> flow = ebflow.fit(x, steps=20)                  # rows or images
+    >>> log_p = flow.log_prob(x)                        # nats, exact
+    >>> samples = flow.sample((1000,))
+    >>> score = flow.score(x)
 
-__all__ = ["Flow", "architectures", "checkpoint", "divergence", "evaluate", "load", "objectives",
-           "randomness", "sampling"]  # fmt: skip
+Everything public is an attribute of this module, imported when it is first asked for.
+"""
+
+__version__ = "0.2.0"
+
+__all__ = [
+    "Anchor",
+    "Evaluation",
+    "EnergyFunction",
+    "Flow",
+    "FlowDistribution",
+    "GaussianMixture",
+    "History",
+    "LogDensity",
+    "Loss",
+    "LossModule",
+    "Progress",
+    "RowGenerator",
+    "Trainer",
+    "alignment",
+    "anchor",
+    "architectures",
+    "bases",
+    "bijections",
+    "checkpoint",
+    "complexity",
+    "data",
+    "density",
+    "diagnosis",
+    "distribution",
+    "errors",
+    "estimate",
+    "evaluate",
+    "evaluation",
+    "files",
+    "fit",
+    "fitting",
+    "flow",
+    "jets",
+    "load",
+    "log_probs",
+    "loss",
+    "networks",
+    "objectives",
+    "parallel",
+    "precision",
+    "preprocessing",
+    "randomness",
+    "sampling",
+    "save",
+    "schedules",
+    "sklearn",
+    "traces",
+    "train",
+]
 
 from importlib import import_module
 
-_CONTENT = {"Flow": "flow", "load": "checkpoint"}
+_HOMES = {
+    "Anchor": "anchor",
+    "EnergyFunction": "density",
+    "Evaluation": "density",
+    "Flow": "flow",
+    "FlowDistribution": "distribution",
+    "GaussianMixture": "bases",
+    "History": "fitting",
+    "LogDensity": "density",
+    "Loss": "loss",
+    "LossModule": "loss",
+    "Progress": "loss",
+    "RowGenerator": "randomness",
+    "Trainer": "train",
+    "evaluate": "evaluation",
+    "fit": "fitting",
+    "load": "checkpoint",
+    "log_probs": "evaluation",
+    "save": "checkpoint",
+}
+"""The modules of the names that are not modules themselves."""
 
 
 def __getattr__(name: str) -> object:
     """Imports what is asked for when it is asked for: ``import ebflow`` needs no torch."""
-    if name in _CONTENT:
-        return getattr(import_module(f"ebflow.{_CONTENT[name]}"), name)
-    if name in __all__:
-        return import_module(f"ebflow.{name}")
-    raise AttributeError(f"module 'ebflow' has no attribute {name!r}")
+    if name in _HOMES:
+        found = getattr(import_module(f"ebflow.{_HOMES[name]}"), name)
+    elif name in __all__:
+        found = import_module(f"ebflow.{name}")
+    else:
+        raise AttributeError(f"module 'ebflow' has no attribute {name!r}")
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return sorted({*globals(), *__all__})

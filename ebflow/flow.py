@@ -57,6 +57,7 @@ class Flow(nn.Module, LogDensity):
         self.cut, self.context, self.spec = cut, context, spec
         self.latent_shape = self._shape_at(len(layers))
         self.columns: dict[str, Any] | None = None
+        self.history: list[dict[str, Any]] = []
         tensors = (t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point())
         like = next(tensors, torch.zeros(())).new_zeros(())
         self.like = nn.Buffer(like, persistent=False)

@@ -19,10 +19,11 @@ it is told where training stands and keeps nothing of it. The evaluation is the 
 points whose energy the loss saw, for whoever watches the latents.
 """
 
-__all__ = ["Loss", "LossFunction", "LossModule", "Progress"]
+__all__ = ["Loss", "LossFunction", "LossModule", "Progress", "balancing_weight"]
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
@@ -34,7 +35,7 @@ from .anchor import Anchor
 from .bijections.weighted import fixed_weights
 from .density import Evaluation, LogDensity
 from .flow import Flow
-from .objectives import Objective, ml
+from .objectives import Objective, dsm, ml
 from .randomness import Generator
 from .schedules import Schedule
 
@@ -119,6 +120,21 @@ class Loss:
             mean = _global_mean(at.latent[:count])
             total = total + 0.5 * self.latent_mean * mean.square().sum()
         return total
+
+
+def balancing_weight(objective: Objective) -> float:
+    """Returns the weight that brings an objective to the size of an anchor beside it.
+
+    Denoising score matching is of the size D / σ², unless it has several σ, by whose squares it is
+    weighed then. Other forms have the size of the squared score, which whitening makes D, and a
+    heavy tail: 0.01 keeps it from the anchor.
+    """
+    function = getattr(objective, "func", objective)
+    if function is not dsm:
+        return 0.01
+    given = getattr(objective, "keywords", {})
+    sigma = given.get("sigma", signature(dsm).parameters["sigma"].default)
+    return float(sigma) ** 2 if isinstance(sigma, int | float) else 1.0
 
 
 class LossModule(nn.Module):

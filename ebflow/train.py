@@ -24,7 +24,7 @@ from .data.augment import Augmentation
 from .data.loader import Batch
 from .diagnosis import Validation, diagnose, latent_statistics, where_non_finite
 from .errors import NonFinite
-from .evaluate import evaluate
+from .evaluation import evaluate
 from .flow import Flow
 from .loss import LossFunction, LossModule, Progress
 from .parallel import gathered, is_split, unsynchronised, whole

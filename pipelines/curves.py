@@ -19,7 +19,7 @@ from rich.console import Console
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput, NonFinite
-from ebflow.evaluate import evaluate
+from ebflow.evaluation import evaluate
 from ebflow.preprocessing import gaussian
 from ebflow.train import Trainer
 from pipelines.config import (

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..bases import GaussianMixture
 from ..density import LogDensity
-from ..evaluate import Normalised
+from ..evaluation import Normalised
 from ..objectives import Objective
 from ..randomness import uniform
 

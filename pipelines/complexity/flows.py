@@ -25,7 +25,7 @@ from ebflow.complexity.flows import (
     whole,
 )
 from ebflow.complexity.instances import Instance, Stratified, far_mode, gaussian, ring
-from ebflow.evaluate import Normalised
+from ebflow.evaluation import Normalised
 from ebflow.flow import Flow
 from ebflow.randomness import generator as derive
 from pipelines.complexity.columns import table

@@ -8,7 +8,7 @@ from pathlib import Path
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import SELECTION
-from ebflow.evaluate import Likelihood, log_probs
+from ebflow.evaluation import Likelihood, log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing, gaussian
 from pipelines.config import EvaluateConfig

@@ -23,7 +23,7 @@ from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset, Split
 from ebflow.density import LogDensity
 from ebflow.errors import BadInput
-from ebflow.evaluate import Likelihood, log_probs
+from ebflow.evaluation import Likelihood, log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import fit, gaussian
 from ebflow.randomness import generator as derive

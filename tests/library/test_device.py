@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ebflow.checkpoint import load
-from ebflow.evaluate import evaluate
+from ebflow.evaluation import evaluate
 
 from .training import trainer
 

@@ -11,7 +11,7 @@ from ebflow.data.toy import checkerboard, checkerboard_log_prob, sine, smoothed_
 from ebflow.density import AutogradDensity
 from ebflow.errors import NonFinite
 from ebflow.estimate import Estimate
-from ebflow.evaluate import fisher_divergence, kl_divergence, repository_kld
+from ebflow.evaluation import fisher_divergence, kl_divergence, repository_kld
 from ebflow.randomness import generator as derive
 
 from .bijections.cases import seeded

@@ -8,7 +8,7 @@ import torch
 
 from ebflow.architectures import dense
 from ebflow.errors import NonFinite
-from ebflow.evaluate import Evaluation, evaluate
+from ebflow.evaluation import Evaluation, evaluate
 from ebflow.preprocessing import fit
 from ebflow.randomness import generator as derive
 

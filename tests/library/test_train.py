@@ -11,7 +11,7 @@ from torch import nn
 from ebflow import schedules
 from ebflow.data.augment import FlipAndShift
 from ebflow.errors import BadInput, NonFinite
-from ebflow.evaluate import evaluate
+from ebflow.evaluation import evaluate
 
 from .training import losses, same, states, trainer
 

@@ -12,7 +12,7 @@ from ebflow.checkpoint import Checkpoint, write
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.data.toy import SMOOTHED, parzen
-from ebflow.evaluate import fisher_divergence, kl_divergence, repository_kld
+from ebflow.evaluation import fisher_divergence, kl_divergence, repository_kld
 from ebflow.randomness import generator
 from pipelines.config import DivergeConfig, ModelConfig, PreprocessConfig, TrainConfig, Training
 from pipelines.stages.diverge import diverge

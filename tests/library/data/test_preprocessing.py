@@ -13,7 +13,7 @@ from ebflow.architectures import dense
 from ebflow.data.loader import Dataset, Rows
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
-from ebflow.evaluate import evaluate
+from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
 from ebflow.objectives import OBJECTIVES
 from ebflow.preprocessing import Preprocessing, build, fit, gaussian

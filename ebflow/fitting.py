@@ -1,0 +1,373 @@
+"""Fitting a flow to data in memory, in one call.
+
+The recipe is that of the density pipeline: preprocessing fitted on the training rows, whitening, a
+dense net that starts near the Gaussian, likelihood with a lazily refreshed normaliser, averaged
+weights, the best of them by validation kept, an early stop.
+"""
+
+__all__ = ["History", "fit"]
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import objectives, preprocessing
+from .anchor import Anchor
+from .architectures import ARCHITECTURES
+from .bases import Base
+from .data.loader import Arrays, Rows
+from .errors import NonFinite
+from .flow import Flow
+from .loss import Loss, LossFunction, balancing_weight
+from .randomness import generator as derive
+from .schedules import cosine, warmed
+from .train import Event, Trainer
+
+STARTS: dict[str, dict[str, Any]] = {
+    "dense": {"depth": 3, "calibrated": True},
+    "convolutional": {"sign": 1.0, "calibrated": True},
+}
+"""Options of architectures where the call leaves them open: starts near the Gaussian."""
+
+IMAGES = ("convolutional", "glow")
+LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
+
+ArrayLike = Any
+"""A tensor, an array, or a data frame."""
+
+
+class History(list[dict[str, Any]]):
+    """What a training told, a row an event, as pandas takes it.
+
+    A row has ``step``, ``kind`` (``log`` or ``validate``) and metrics by name, in nats and
+    seconds.
+    """
+
+    def plot(self, axes: object = None) -> object:
+        """Draws the losses and the validation NLL over the steps; returns matplotlib's axes."""
+        import matplotlib.pyplot as plt
+
+        axes = plt.subplots()[1] if axes is None else axes
+        for name, label in (("train/nll", "training NLL"), ("val/nll", "validation NLL")):
+            rows = [(row["step"], row[name]) for row in self if name in row]
+            axes.plot(*zip(*rows, strict=True), label=label, marker=".")
+        axes.set(xlabel="step", ylabel="nats")
+        axes.legend()
+        return axes
+
+
+def fit(
+    x: ArrayLike,
+    context: ArrayLike | None = None,
+    *,
+    validation: float | int | tuple[ArrayLike, ...] = 0.1,
+    flow: Flow | None = None,
+    architecture: str | Callable[..., Flow] = "dense",
+    options: dict[str, Any] | None = None,
+    base: Base | None = None,
+    normalise: str = "whiten",
+    shrinkage: float | None = None,
+    levels: int | None = None,
+    objective: str | objectives.Objective = "lazy_ml",
+    loss: LossFunction | None = None,
+    optimizer: Callable[..., torch.optim.Optimizer] | None = None,
+    steps: int = 6000,
+    max_seconds: float | None = None,
+    batch_size: int = 128,
+    validate_every: int | None = None,
+    patience: int | None = 8,
+    seed: int = 0,
+    generator: torch.Generator | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    progress: bool | None = None,
+) -> Flow:
+    """Returns a flow fitted to rows or images: the best by validation NLL of a training.
+
+    Training ends after ``steps``, ``max_seconds``, or ``patience`` validations without a better
+    one. It never ends with nothing: where it becomes non-finite, or is interrupted, the best flow
+    so far is returned with a warning that says where and what to change. The flow's ``history``
+    is a list of rows; ``columns`` are the names and types of the data's columns.
+
+    Cost: O(D² L) a row and step, and O(D³ L) at each refresh of the normaliser.
+
+    Arguments:
+        x: Rows with shape (N, D), or images with shape (N, C, H, W): a tensor, an array or a data
+            frame. Integers of 8 bits are dequantised and carried to the real line by a logit.
+        context: What each row is given, with shape (N, C) or (N,); None: the density has none.
+        validation: The share, or the number, of rows that are held out at random; or these rows
+            themselves, ``(x,)`` or ``(x, context)``.
+        flow: The flow to train, in place; a preprocessing is fitted in front of it unless it has
+            one. None: one is made by ``architecture``.
+        architecture: A name in ``architectures``, or a function like those.
+        options: Options of the architecture.
+        base: The density of latents; None: N(0, I).
+        normalise: ``none``, ``standardise`` or ``whiten``.
+        shrinkage: The share of the identity in the correlations that are whitened; None: 0.001,
+            and 0.1 where there are fewer than five rows a column.
+        levels: The number of integer levels of 8-bit data; None: 256.
+        objective: A name in ``objectives``, or a function like those. Score matching has the
+            anchor beside it.
+        loss: In place of an objective: a function (density, x, generator, progress) to the losses
+            of all rows and the evaluation behind them.
+        optimizer: From parameters to an optimiser; None: Adam of rate 2e-3, less in more than 256
+            dimensions.
+        steps: Optimiser steps at most.
+        max_seconds: Training seconds at most; the learning rate then follows whichever bound is
+            nearer.
+        batch_size: Rows a step; all training rows if there are fewer.
+        validate_every: Steps between validations; None: a twentieth of ``steps``, at most 250.
+        patience: Validations without a better one before training stops; None: never.
+        seed: Where all random numbers come from.
+        generator: In place of a seed.
+        device: Where to train; None: where ``x`` is.
+        dtype: The flow's type.
+        progress: Whether progress is shown; None: on a terminal.
+
+    Raises:
+        ValueError: if the data are no rows of finite numbers, a column is constant, or shapes do
+            not agree.
+        TypeError: if the data are no numbers.
+
+    Example:
+        >>> x = torch.randn(500, 3) @ torch.randn(3, 3)
+        >>> flow = ebflow.fit(x, steps=50)
+        >>> flow.log_prob(x).shape, flow.sample((10,)).shape
+        (torch.Size([500]), torch.Size([10, 3]))
+    """
+    if generator is not None:
+        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+    if flow is not None and flow.like.dtype != dtype:
+        dtype = flow.like.dtype
+    dataset, columns = _dataset(x, context, validation, levels, seed)
+    train = dataset.split("train")
+    width = 0 if train.context is None else train.context.shape[1]
+    if flow is None:
+        flow = _made(architecture, options or {}, train.shape, width, base, seed, dtype)
+    elif options or base is not None:
+        raise ValueError("options, base: found with a flow, expected neither")
+    flow = _prepared(flow, train, normalise, shrinkage, seed)
+    flow.to(device or _device(x)).train().requires_grad_()
+    flow.columns = columns
+    trainer = Trainer(
+        flow,
+        dataset,
+        **_loss(flow.matched, objective, loss, seed),
+        optimizer=optimizer or partial(torch.optim.Adam, lr=_rate(train.width), fused=True),
+        schedule=warmed(cosine, 0.05),
+        steps=steps,
+        max_seconds=max_seconds,
+        batch_size=min(batch_size, len(train)),
+        validate_every=validate_every or max(1, min(250, steps // 20)),
+        log_every=max(1, min(50, steps // 20)),
+        patience=patience,
+        seed=seed,
+    )
+    return _run(trainer, _Progress(trainer, progress))
+
+
+def _run(trainer: Trainer, shown: "_Progress") -> Flow:
+    """Runs a training; returns its flow with the best averaged weights."""
+    flow, history = trainer.flow, History()
+    best = _copy(trainer.averaged)
+    try:
+        for event in trainer.run():
+            history.append({"step": event.step, "kind": event.kind, **event.metrics})
+            shown(event)
+            if event.best:
+                best = _copy(trainer.averaged)
+    except NonFinite as error:
+        _warn(f"training ended without being finite ({error}); the flow", trainer)
+    except KeyboardInterrupt:
+        _warn("training was interrupted; the flow", trainer)
+    finally:
+        shown.close()
+    flow.load_state_dict(best)
+    flow.history = history
+    return flow.eval()
+
+
+def _warn(what: str, trainer: Trainer) -> None:
+    told = f"{what} is the best by validation, of step {trainer.state.best_step}"
+    warnings.warn(told, RuntimeWarning, stacklevel=4)
+
+
+def _copy(flow: Flow) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in flow.state_dict().items()}
+
+
+def _dataset(
+    x: ArrayLike,
+    context: ArrayLike | None,
+    validation: float | int | tuple[ArrayLike, ...],
+    levels: int | None,
+    seed: int,
+) -> tuple[Arrays, dict[str, Any]]:
+    """Returns training and validation rows, and what is known of the columns."""
+    rows, names = as_tensor(x, "x")
+    beside, given = (None, None) if context is None else as_tensor(context, "context")
+    columns = {"names": names, "dtype": str(rows.dtype).removeprefix("torch."), "levels": levels,
+               "context": given}  # fmt: skip
+    beside = _beside(beside, len(rows))
+    if isinstance(validation, tuple):
+        held = as_tensor(validation[0], "validation")[0]
+        also = as_tensor(validation[1], "validation")[0] if len(validation) > 1 else None
+        pairs = ((rows, beside), (held, _beside(also, len(held))))
+    else:
+        pairs = _split(rows, beside, validation, seed)
+    names = ("train", "validation")
+    made = (
+        Rows(part, c, shape=part.shape[1:], levels=levels, name=name)
+        for name, (part, c) in zip(names, pairs, strict=True)
+    )
+    return Arrays(*made), columns
+
+
+def _split(
+    rows: Tensor, context: Tensor | None, held: float | int, seed: int
+) -> list[tuple[Tensor, Tensor | None]]:
+    count = len(rows)
+    size = held if isinstance(held, int) else max(1, round(held * count))
+    if isinstance(held, bool) or not 1 <= size <= count - 2:
+        raise ValueError(
+            f"validation: found {held} of {count} rows, expected a share or a number of rows that "
+            "leaves two rows or more to train on"
+        )
+    order = torch.randperm(count, generator=derive(seed, "validation")).to(rows.device)
+    return [
+        (rows[index], None if context is None else context[index])
+        for index in (order[size:], order[:size])
+    ]
+
+
+def as_tensor(x: ArrayLike, name: str) -> tuple[Tensor, list[str] | None]:
+    """Returns data as a tensor of 8-bit integers or reals, and the names of its columns.
+
+    Raises:
+        TypeError: if it is not of real numbers.
+    """
+    names = [str(column) for column in x.columns] if hasattr(x, "columns") else None
+    if not isinstance(x, Tensor):
+        array = np.asarray(x)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{name}: found values of type {array.dtype}, expected real numbers")
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        x = torch.from_numpy(np.array(native, dtype=_real(native.dtype)))
+    if x.dtype not in (torch.uint8, torch.float32, torch.float64):
+        if x.is_complex():
+            raise TypeError(f"{name}: found values of type {x.dtype}, expected real numbers")
+        x = x.to(torch.float32 if x.is_floating_point() else torch.float64)
+    return x, names
+
+
+def _real(dtype: np.dtype) -> np.dtype:
+    kept = {np.dtype(t) for t in ("uint8", "float32", "float64")}
+    if dtype in kept:
+        return dtype
+    return np.dtype("float32" if dtype == np.dtype("float16") else "float64")
+
+
+def _beside(context: Tensor | None, count: int) -> Tensor | None:
+    if context is None:
+        return None
+    context = context.to(torch.float64) if not context.is_floating_point() else context
+    if len(context) != count:
+        raise ValueError(f"context: found {len(context)} rows, expected {count} as in x")
+    return context.reshape(count, -1)
+
+
+def _made(
+    architecture: str | Callable[..., Flow],
+    options: dict[str, Any],
+    shape: Sequence[int],
+    context: int,
+    base: Base | None,
+    seed: int,
+    dtype: torch.dtype,
+) -> Flow:
+    """Returns an untrained flow for events of a shape."""
+    given = {"context": context, "base": base, "dtype": dtype}
+    given["generator"] = derive(seed, "weights")
+    if callable(architecture):
+        return architecture(tuple(shape), **options, **given)
+    if architecture not in ARCHITECTURES:
+        names = ", ".join(ARCHITECTURES)
+        raise ValueError(f"architecture: found {architecture!r}, expected one of {names}")
+    event = (1, *shape) if architecture in IMAGES and len(shape) == 2 else tuple(shape)
+    start = STARTS.get(architecture, {})
+    return ARCHITECTURES[architecture](event, **{**start, **options}, **given)
+
+
+def _prepared(flow: Flow, train: Rows, normalise: str, shrinkage: float | None, seed: int) -> Flow:
+    """Returns the flow behind a preprocessing that is fitted to the training rows."""
+    if train.context is not None:
+        flow.standardise_context(train.context)
+    if flow.cut:
+        return flow
+    if shrinkage is None:
+        shrinkage = 1e-3 if len(train) > 5 * train.width else 0.1
+    chain = preprocessing.fit(
+        train, normalise=normalise, shrinkage=shrinkage, seed=seed, dtype=flow.like.dtype
+    )
+    return flow.preprocessed(chain, shape=train.shape)
+
+
+def _loss(
+    matched: Flow,
+    objective: str | objectives.Objective,
+    loss: LossFunction | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Returns the loss, the anchor if it has one, and what to watch, as ``Trainer`` takes them."""
+    if loss is not None:
+        return {"loss": loss, "anchor": getattr(loss, "anchor", None)}
+    name = objective if isinstance(objective, str) else getattr(objective, "__name__", "")
+    if isinstance(objective, str):
+        if objective not in objectives.OBJECTIVES:
+            names = ", ".join(objectives.OBJECTIVES)
+            raise ValueError(f"objective: found {objective!r}, expected one of {names}")
+        objective = objectives.OBJECTIVES[objective]
+    anchor = Anchor(matched, interval=100, tolerance=0.2, check_every=5, seed=seed)
+    if name == "lazy_ml":
+        return {"loss": Loss(partial(objective, anchor=anchor), anchor=anchor), "anchor": anchor}
+    if name in LIKELIHOOD:
+        return {"loss": Loss(objective)}
+    weight = balancing_weight(objective)
+    return {"loss": Loss(objective, weight, anchor=anchor, anchor_weight=1.0), "anchor": anchor}
+
+
+def _rate(width: int) -> float:
+    return 2e-3 if width <= 256 else 1.5e-3 if width <= 1024 else 5e-4
+
+
+def _device(x: ArrayLike) -> torch.device:
+    return x.device if isinstance(x, Tensor) else torch.device("cpu")
+
+
+class _Progress:
+    """One line on a terminal, written over at every event."""
+
+    def __init__(self, trainer: Trainer, shown: bool | None) -> None:
+        self.trainer = trainer
+        self.shown = sys.stderr.isatty() if shown is None else shown
+        self.nll = float("nan")
+
+    def __call__(self, event: Event) -> None:
+        self.nll = event.metrics.get("val/nll", self.nll)
+        if self.shown:
+            share = min(1.0, self.trainer.progress)
+            told = (
+                f"\r{share:4.0%} · step {event.step} · validation NLL {self.nll:.4f} nats · "
+                f"{self.trainer.seconds:.1f} s"
+            )
+            print(told, end="", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.shown:
+            print(file=sys.stderr)
