@@ -449,7 +449,7 @@ class _Shuffle:
         self.split, self.size, self.seed, self.device = split, size, seed, device
         self.mine = slice(rank * size // world, (rank + 1) * size // world)
         self.window_rows = budget_bytes // (split.row_bytes + 8)
-        self.resident = len(split) <= self.window_rows or len(split.parts) == 1
+        self.resident = len(split) <= self.window_rows
 
     def stream(self, start: int) -> Iterator[Batch]:
         """Yields this worker's rows of batch ``start`` and of all that follow."""
