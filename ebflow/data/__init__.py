@@ -1,1 +1,1 @@
-"""Data sets on disk, and the preprocessing that stands in front of a flow."""
+"""Data sets: where rows come from, how they are prepared, and how they reach a flow."""

@@ -450,7 +450,7 @@ class _Shuffle:
         self.split, self.size, self.seed, self.device = split, size, seed, device
         self.mine = slice(rank * size // world, (rank + 1) * size // world)
         self.window_rows = budget_bytes // (split.row_bytes + 8)
-        self.resident = len(split) <= self.window_rows or len(split.parts) == 1
+        self.resident = len(split) <= self.window_rows
 
     def stream(self, start: int) -> Iterator[Batch]:
         """Yields this worker's rows of batch ``start`` and of all that follow."""
@@ -559,19 +559,19 @@ def _check_values(name: str, rows: Tensor, levels: int | None) -> None:
 
 
 def _check_alike(first: Rows, other: Rows) -> None:
-    for key in ("shape", "dtype", "levels"):
-        found, expected = getattr(other, key), getattr(first, key)
-        if found != expected:
+    found = _kind(other)
+    for key, expected in _kind(first).items():
+        if found[key] != expected:
             raise BadInput(
-                f"split {other.name}, {key}: found {found}, expected {expected} as in split "
+                f"split {other.name}, {key}: found {found[key]}, expected {expected} as in split "
                 f"{first.name}"
             )
-    widths = [None if s.context is None else s.context.shape[1] for s in (other, first)]
-    if widths[0] != widths[1]:
-        raise BadInput(
-            f"split {other.name}, context: found {widths[0]} features, expected {widths[1]} as in "
-            f"split {first.name}"
-        )
+
+
+def _kind(split: Rows) -> dict[str, object]:
+    """Returns what all splits of a data set share."""
+    context = None if split.context is None else split.context.shape[1]
+    return {"shape": split.shape, "dtype": split.dtype, "levels": split.levels, "context": context}
 
 
 def _update(total: "hashlib._Hash", tensor: Tensor | None) -> None:

@@ -246,24 +246,82 @@ class Distinct:
         return list(self.values)
 
 
+class _Training:
+    """What is gathered from the training rows: statistics, features of few values, classes."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.layout, self.label = reader.layout, reader.label
+        self.moments = Moments(self.layout.width)
+        self.distinct = Distinct(self.layout.width, FEW)
+        self.classes: Counter[int] = Counter()
+
+    def update(self, x: np.ndarray, labels: Sequence[np.ndarray]) -> None:
+        """Adds a batch, with shape (B, D), and its classes if it has any."""
+        self.moments.update(x)
+        if self.layout.levels is None:
+            self.distinct.update(x)
+        for column in labels:
+            self.classes.update(column.tolist())
+
+    def check(self) -> None:
+        """Raises BadInput if a feature cannot be modelled, or classes are missing."""
+        for feature in np.flatnonzero(~np.isfinite(self.moments.squares))[:1]:
+            raise BadInput(
+                f"{self.label}, {self.layout.feature(feature)}: found values from "
+                f"{self.moments.min[feature]!s} to {self.moments.max[feature]!s}, expected a "
+                "finite variance: rescale it"
+            )
+        if not self.layout.array:
+            self._check_constant()
+        if self.layout.label is not None:
+            self._check_classes()
+
+    def warnings(self) -> tuple[str, ...]:
+        """Returns what to tell of features with few values."""
+        if self.layout.levels is not None:
+            return ()
+        rows, width = self.moments.count, self.layout.width
+        few = {f: n for f, n in self.distinct.counts().items() if 2 * n <= rows}
+        reason = "no density: likelihoods of a continuous model are unbounded there"
+        if self.layout.array and few:
+            return (f"{len(few)} of {width} features have at most {FEW} values, so {reason}",)
+        return tuple(
+            f"{self.layout.feature(f)} has only {n} distinct values in {rows} training rows, so "
+            f"{reason}"
+            for f, n in few.items()
+        )
+
+    def _check_constant(self) -> None:
+        for feature in np.flatnonzero(self.moments.min == self.moments.max)[:1]:
+            raise BadInput(
+                f"{self.label}, {self.layout.feature(feature)}: found the constant "
+                f"{self.moments.min[feature]!s} in all {self.moments.count} training rows, "
+                "expected values that vary: choose others by columns"
+            )
+
+    def _check_classes(self) -> None:
+        """A class of other splits alone is found where their labels are read."""
+        where, last = f"{self.label}, column {self.layout.label}", max(self.classes)
+        if missing := [k for k in range(last) if k not in self.classes]:
+            raise BadInput(
+                f"{where}: found no training row of class {missing[0]}, expected some of every "
+                f"class 0 … {last}"
+            )
+        if not last:
+            raise BadInput(f"{where}: found one class, expected two or more")
+
+
 def _write(reader: Reader, folder: Path, counts: Counts, seed: int, shard_rows: int) -> Manifest:
-    layout = reader.layout
-    moments, distinct = Moments(layout.width), Distinct(layout.width, FEW)
-    classes = Counter()
+    layout, training = reader.layout, _Training(reader)
     with ExitStack() as stack:
         writers = [_writer(folder, split, layout, shard_rows) for split in counts.splits]
         for writer in writers:
             stack.callback(writer.abort)
-        for x, beside, code in _routed(reader, assign(reader.rows, counts, seed, reader.own)):
+        for code, x, *beside in _routed(reader, assign(reader.rows, counts, seed, reader.own)):
             for split, writer in enumerate(writers):
-                writer.append(x[code == split], *(column[code == split] for column in beside))
-            if layout.label is not None:
-                classes.update(beside[1][code == 0].tolist())
-            moments.update(x[code == 0])
-            if layout.levels is None:
-                distinct.update(x[code == 0])
-        _check_spread(reader, moments)
-        _check_classes(reader, classes)
+                writer.append(*(column[code == split] for column in (x, *beside)))
+            training.update(x[code == 0], [labels[code == 0] for labels in beside[1:]])
+        training.check()
         shards = tuple(shard for writer in writers for shard in writer.close())
     return Manifest(
         name=reader.name,
@@ -274,41 +332,21 @@ def _write(reader: Reader, folder: Path, counts: Counts, seed: int, shard_rows: 
         columns=layout.names,
         counts={split: counts.of(split) for split in counts.splits},
         shards=shards,
-        statistics=moments.summary(),
+        statistics=training.moments.summary(),
         seed=seed,
         assignment=OWN_ASSIGNMENT if reader.fixed else ASSIGNMENT,
-        warnings=layout.warnings + _few_warnings(layout, distinct, counts.train),
-        classes=len(classes) or None,
+        warnings=layout.warnings + training.warnings(),
+        classes=len(training.classes) or None,
     )
 
 
-def _routed(
-    reader: Reader, splits: np.ndarray
-) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]]:
-    """Yields matrices, what stands beside them (row numbers, classes), and splits by number."""
+def _routed(reader: Reader, splits: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yields splits by number, features, row numbers and, if there are any, classes."""
     first = 0
-    for x, labels in reader.labelled():
+    for x, labels in reader.batches():
         rows = np.arange(first, first + len(x))
-        yield x, (rows,) if labels is None else (rows, labels), splits[rows]
+        yield splits[rows], x, rows, *(() if labels is None else (labels,))
         first += len(x)
-
-
-def _check_classes(reader: Reader, classes: Counter) -> None:
-    """Raises BadInput unless the training rows have two or more classes, and all below the last.
-
-    A class of other splits alone is found where their labels are read.
-    """
-    if reader.layout.label is None:
-        return
-    where = f"{reader.label}, column {reader.layout.label}"
-    missing = [k for k in range(max(classes)) if k not in classes]
-    if missing:
-        raise BadInput(
-            f"{where}: found no training row of class {missing[0]}, expected some of every class "
-            f"0 … {max(classes)}"
-        )
-    if len(classes) < 2:
-        raise BadInput(f"{where}: found one class, expected two or more")
 
 
 def _writer(folder: Path, split: str, layout: Layout, shard_rows: int) -> ShardWriter:
@@ -317,36 +355,6 @@ def _writer(folder: Path, split: str, layout: Layout, shard_rows: int) -> ShardW
     if layout.levels is not None:
         metadata["levels"] = json.dumps(layout.levels)
     return ShardWriter(folder, split, layout.width, layout.dtype, shard_rows, metadata, beside)
-
-
-def _check_spread(reader: Reader, moments: Moments) -> None:
-    for feature in np.flatnonzero(~np.isfinite(moments.squares))[:1]:
-        raise BadInput(
-            f"{reader.label}, {reader.layout.feature(feature)}: found values from "
-            f"{moments.min[feature]!s} to {moments.max[feature]!s}, expected a finite variance: "
-            "rescale it"
-        )
-    if reader.layout.array:
-        return
-    for feature in np.flatnonzero(moments.min == moments.max)[:1]:
-        raise BadInput(
-            f"{reader.label}, {reader.layout.feature(feature)}: found the constant "
-            f"{moments.min[feature]!s} in all {moments.count} training rows, expected values that "
-            "vary: choose others by columns"
-        )
-
-
-def _few_warnings(layout: Layout, distinct: Distinct, rows: int) -> tuple[str, ...]:
-    if layout.levels is not None:
-        return ()
-    few = {f: n for f, n in distinct.counts().items() if 2 * n <= rows}
-    reason = "no density: likelihoods of a continuous model are unbounded there"
-    if layout.array and few:
-        return (f"{len(few)} of {layout.width} features have at most {FEW} values, so {reason}",)
-    return tuple(
-        f"{layout.feature(f)} has only {n} distinct values in {rows} training rows, so {reason}"
-        for f, n in few.items()
-    )
 
 
 def _check_natural(name: str, value: object, least: int) -> None:

@@ -206,12 +206,11 @@ class Reader:
         """Rows of a batch: bounded in bytes even when it is turned into float64."""
         return max(1, min(65536, BATCH_BYTES // (8 * self.layout.width)))
 
-    def batches(self) -> Iterator[np.ndarray]:
-        """Yields checked matrices with shape (B, D), in the order of the rows."""
-        return (x for x, _ in self.labelled())
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yields checked matrices with shape (B, D), in the order of the rows.
 
-    def labelled(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yields the same matrices, each with its classes of shape (B,); None without."""
+        Each comes with its classes of shape (B,), None without.
+        """
         for part in self.parts:
             yield from self._part(part)
 

@@ -46,7 +46,6 @@ class Layout:
     Arguments:
         columns: The columns to read: one fixed-size list, or D scalar columns.
         types: Their Arrow types.
-        array: Whether the one column is a fixed-size list.
         shape: Shape of an example; its product is D.
         dtype: dtype of the matrix: ``uint8``, ``float32`` or ``float64``.
         levels: Number of levels of uint8 data, None if continuous.
@@ -56,12 +55,16 @@ class Layout:
 
     columns: tuple[str, ...]
     types: tuple[pa.DataType, ...]
-    array: bool
     shape: tuple[int, ...]
     dtype: str
     levels: int | None
     warnings: tuple[str, ...] = ()
     label: str | None = None
+
+    @property
+    def array(self) -> bool:
+        """Whether the data are one fixed-size list."""
+        return len(self.types) == 1 and pa.types.is_fixed_size_list(self.types[0])
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -110,7 +113,6 @@ def read_layout(
     return Layout(
         columns=tuple(names),
         types=tuple(field.type for field in fields),
-        array=array,
         shape=_shape(schema, file, width),
         dtype=dtype,
         levels=_levels(schema, file, dtype),

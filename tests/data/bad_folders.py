@@ -23,7 +23,7 @@ def _edit_shard(path, **changes):
     _edit(path, shards=[shards[0] | changes, *shards[1:]])
 
 
-def _replace_shard(path, data):
+def replace_shard(path, data):
     """Writes another first shard and a manifest that agrees with its bytes."""
     file = path / "train-00000.parquet"
     pq.write_table(data, file)
@@ -185,24 +185,24 @@ def shard_with_one_bit_changed(path):
 @FOLDERS.add
 def shard_with_other_rows(path):
     data = pq.read_table(path / "train-00000.parquet")
-    _replace_shard(path, data.slice(0, 1000))
+    replace_shard(path, data.slice(0, 1000))
     return r"train-00000.parquet: found 1000 rows, expected 1297 \(manifest\)"
 
 
 @FOLDERS.add
 def shard_with_other_width(path):
-    _replace_shard(path, pa.table({"x": lists(images(1297, 5))}))
+    replace_shard(path, pa.table({"x": lists(images(1297, 5))}))
     return r"column x: found fixed_size_list<.*\[5\], expected a fixed-size list of 64 uint8"
 
 
 @FOLDERS.add
 def shard_without_data_column(path):
-    _replace_shard(path, pa.table({"y": np.arange(1297)}))
+    replace_shard(path, pa.table({"y": np.arange(1297)}))
     return r"column x: found no such column, expected a fixed-size list of 64 uint8"
 
 
 @FOLDERS.add
 def shard_with_nulls(path):
     values = pa.array([[0] * 64] * 1296 + [None], pa.list_(pa.uint8(), 64))
-    _replace_shard(path, pa.table({"x": values}))
+    replace_shard(path, pa.table({"x": values}))
     return r"train-00000.parquet, row 1296, column x: found null"

@@ -13,6 +13,7 @@ from ebflow.data.prepare import prepare
 from ebflow.data.sources import fingerprint, open_source
 from ebflow.errors import BadInput
 
+from .bad_folders import replace_shard
 from .parquet import images, lists, table, write
 
 SPLITS = ("train", "validation", "test")
@@ -147,3 +148,29 @@ def test_a_class_that_a_split_lacks_is_told(tmp_path):
     with pytest.raises(BadInput, match="split .*: found no row of class ., expected"):
         for label in (0, 1):
             smoothed(Dataset(tmp_path / "in"), tmp_path / "out", noise=0.1, draws=1, label=label)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop_columns("label"), "column label: found no such column, expected int64"),
+        (
+            lambda t: t.set_column(2, "label", pa.array(["a"] * 58)),
+            "column label: found .*expected int64",
+        ),
+        (
+            lambda t: t.set_column(2, "label", pa.array([-1] * 58)),
+            "found class -1, expected one of the",
+        ),
+        (
+            lambda t: t.set_column(2, "label", pa.array([3] * 58)),
+            "found class 3, expected one of the",
+        ),
+    ],
+)
+def test_classes_of_a_changed_shard_get_one_line(change, message, tmp_path):
+    prepare(labelled(tmp_path), tmp_path / "out", label="label", validation=1, test=1)
+    table = pq.read_table(tmp_path / "out" / "train-00000.parquet")
+    replace_shard(tmp_path / "out", change(table))
+    with pytest.raises(BadInput, match=message):
+        Dataset(tmp_path / "out").split("train").labels()
