@@ -30,7 +30,7 @@ from .schedules import cosine, warmed
 from .train import Event, Trainer
 
 STARTS: dict[str, dict[str, Any]] = {
-    "dense": {"depth": 3, "calibrated": True},
+    "dense": {"depth": 3, "activation": "spline"},
     "convolutional": {"sign": 1.0, "calibrated": True},
 }
 """Options of architectures where the call leaves them open: starts near the Gaussian."""

@@ -10,18 +10,23 @@ import torch
 from torch import nn
 
 from ..bases import Base
-from ..bijections import ActNorm, Bijection, Dense, Reshape, SmoothLeakyReLU
+from ..bijections import ActNorm, Bijection, Dense, MonotoneSpline, Reshape, SmoothLeakyReLU
 from ..flow import Flow
 from ..randomness import generator as derive
 from .shared import conditioned, finished, start_of
+
+ACTIVATIONS = ("smooth_leaky_relu", "spline")
 
 
 def dense(
     shape: Sequence[int],
     *,
     depth: int = 2,
+    activation: str = "smooth_leaky_relu",
     alpha: float = 0.3,
     residual: bool = False,
+    cells: int = 16,
+    reach: float = 4.0,
     sign: float = 1.0,
     bias: float = 0.0,
     generator: torch.Generator | None = None,
@@ -31,12 +36,15 @@ def dense(
     base: Base | None = None,
     dtype: torch.dtype | None = None,
 ) -> Flow:
-    """Creates ``depth`` dense layers with smooth leaky ReLUs between: the paper's FC model.
+    """Creates ``depth`` dense layers with activations of every element: the paper's FC model.
 
-    A context enters behind every dense layer, by a ``ConditionalAffine``.
+    Smooth leaky ReLUs stand between the layers, as in the paper; learned splines behind each of
+    them, the last one too, and start as the identity. A context enters behind every dense layer,
+    by a ``ConditionalAffine``.
 
     Every W starts as ``sign`` · I and every b as ``bias``; the paper has −1 and 1. It has
-    ``depth`` · (D² + D) parameters: 1,230,880 for MNIST (D = 784, depth 2).
+    ``depth`` · (D² + D) parameters: 1,230,880 for MNIST (D = 784, depth 2); and ``depth`` ·
+    ``cells`` · D of splines.
 
     Source: Chao et al. (2023), arXiv:2305.15267; the net of Gresele et al. (2020),
     arXiv:2006.15090.
@@ -44,8 +52,11 @@ def dense(
     Arguments:
         shape: The shape of an event; D is its number of elements.
         depth: The number of dense layers L.
-        alpha: The slope of the activations at −∞.
-        residual: Whether activations add their input.
+        activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline``.
+        alpha: The slope of smooth leaky ReLUs at −∞.
+        residual: Whether they add their input.
+        cells: The cells of a spline's grid.
+        reach: The half-width of the grid.
         sign: The factor of the identity at the start.
         bias: The start of every offset.
         generator: Where the noise of the start comes from.
@@ -57,16 +68,28 @@ def dense(
         base: The density of latents; None: N(0, I).
         dtype: The parameters' type; torch's default otherwise.
     """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation: found {activation!r}, expected one of {ACTIVATIONS}")
     size = math.prod(shape)
     start = partial(start_of, sign=sign, bias=bias, noise=noise, generator=generator)
     layers: list[Bijection] = [Reshape(tuple(shape), (size,))] if len(shape) > 1 else []
     for index in range(depth):
-        if index:
+        fixed = index and activation == "smooth_leaky_relu"
+        if fixed:
             layers.append(SmoothLeakyReLU(alpha, residual=residual))
-        behind = layers[-1] if index and calibrated else None
+        behind = layers[-1] if fixed and calibrated else None
         layers.append(Dense(*start(torch.eye(size), behind)))
         layers += conditioned((size,), context, generator)
-    options = {"depth": depth, "alpha": alpha, "residual": residual}
+        if activation == "spline":
+            layers.append(MonotoneSpline((size,), cells=cells, reach=reach))
+    options = {
+        "depth": depth,
+        "activation": activation,
+        "alpha": alpha,
+        "residual": residual,
+        "cells": cells,
+        "reach": reach,
+    }
     return finished("dense", shape, layers, options, context, base, dtype)
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "Elementwise",
     "Linearization",
     "Logit",
+    "MonotoneSpline",
     "Part",
     "Permutation",
     "Pointwise",
@@ -26,7 +27,7 @@ __all__ = [
     "random_rotation",
 ]
 
-from .activations import Elementwise, SmoothLeakyReLU
+from .activations import Elementwise, MonotoneSpline, SmoothLeakyReLU
 from .base import Bijection, ConstantJacobian, Linearization
 from .conditional import ConditionalAffine
 from .convolution import Convolution, Pointwise, random_rotation
