@@ -4,6 +4,9 @@
     >>> log_p = flow.log_prob(x)                        # nats, exact
     >>> samples = flow.sample((1000,))
     >>> score = flow.score(x)
+    >>> flow = ebflow.fit(x, context=c, steps=20)       # the density given a context
+    >>> flow(c[0]).sample((10,)).shape
+    torch.Size([10, 3])
 
 Everything public is an attribute of this module, imported when it is first asked for.
 """

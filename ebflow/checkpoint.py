@@ -90,6 +90,15 @@ def save(flow: Flow, folder: str | Path) -> None:
 
     Raises:
         OSError: if it cannot be written, as on a full disk; what was there before stays.
+
+    Example:
+        >>> import tempfile
+        >>> flow = ebflow.architectures.dense((3,))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     ebflow.save(flow, f"{folder}/flow")
+        ...     found = ebflow.load(f"{folder}/flow")
+        >>> torch.equal(found.log_prob(x), flow.log_prob(x))
+        True
     """
     write(folder, Checkpoint(flow.state_dict(), {"flow": _spec(flow), "columns": flow.columns}))
 

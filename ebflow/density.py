@@ -109,6 +109,13 @@ class EnergyFunction(LogDensity):
 
     Arguments:
         energy: A function from (B, *event) to (B,), in nats: a network, say.
+
+    Example:
+        >>> density = ebflow.EnergyFunction(lambda x: 0.5 * (x * x).sum(1))
+        >>> torch.allclose(density.score(x), -x)
+        True
+        >>> float(density.at(x).laplacian()[0])
+        -3.0
     """
 
     def __init__(self, energy: Callable[[Tensor], Tensor]) -> None:

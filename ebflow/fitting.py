@@ -92,8 +92,8 @@ def fit(
 
     Training ends after ``steps``, ``max_seconds``, or ``patience`` validations without a better
     one. It never ends with nothing: where it becomes non-finite, or is interrupted, the best flow
-    so far is returned with a warning that says where and what to change. The flow's ``history``
-    is a list of rows; ``columns`` are the names and types of the data's columns.
+    so far is returned with a warning that says where and what to change. Its parameters ask for
+    no gradient, as those of a loaded flow. Its ``history`` is a list of rows; ``columns`` are the names and types of the data's columns.
 
     Cost: O(D² L) a row and step, and O(D³ L) at each refresh of the normaliser.
 
@@ -136,10 +136,11 @@ def fit(
         TypeError: if the data are no numbers.
 
     Example:
-        >>> x = torch.randn(500, 3) @ torch.randn(3, 3)
-        >>> flow = ebflow.fit(x, steps=50)
+        >>> flow = ebflow.fit(x, steps=50, objective="dsm")
         >>> flow.log_prob(x).shape, flow.sample((10,)).shape
-        (torch.Size([500]), torch.Size([10, 3]))
+        (torch.Size([60]), torch.Size([10, 3]))
+        >>> len([row for row in flow.history if row["kind"] == "validate"]) > 10
+        True
     """
     if generator is not None:
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
@@ -190,7 +191,7 @@ def _run(trainer: Trainer, shown: "_Progress") -> Flow:
         shown.close()
     flow.load_state_dict(best)
     flow.history = history
-    return flow.eval()
+    return flow.eval().requires_grad_(False)
 
 
 def _warn(what: str, trainer: Trainer) -> None:

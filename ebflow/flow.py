@@ -36,6 +36,15 @@ class Flow(nn.Module, LogDensity):
         cut: The number of leading layers that are preprocessing, in front of ``matched``.
         context: The number C of elements of a context; 0: there is none.
         spec: How to build the same flow again, JSON-able; written into checkpoints.
+
+    Example:
+        >>> from ebflow.bijections import Dense, MonotoneSpline
+        >>> layers = [Dense(torch.eye(3), torch.zeros(3)), MonotoneSpline((3,))]
+        >>> flow = ebflow.Flow((3,), layers)
+        >>> flow.log_prob(x).shape, flow.score(x).shape, flow.sample((2, 5)).shape
+        (torch.Size([60]), torch.Size([60, 3]), torch.Size([2, 5, 3]))
+        >>> flow().event_shape
+        torch.Size([3])
     """
 
     def __init__(

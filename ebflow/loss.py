@@ -71,6 +71,13 @@ class Loss:
         low_energy: λ.
         latent_mean: μ.
         finish: The last share of training that is exact maximum likelihood.
+
+    Example:
+        >>> flow = ebflow.architectures.dense((3,))
+        >>> loss = ebflow.Loss(ebflow.objectives.dsm, low_energy=0.1)
+        >>> values, evaluation = loss(flow(), x, torch.Generator(), ebflow.Progress())
+        >>> values.shape, evaluation.latent.shape
+        (torch.Size([60]), torch.Size([60, 3]))
     """
 
     objective: Objective

@@ -26,6 +26,10 @@ Interpretability (Srinivas, Fleuret, 2021), arXiv:2006.09128.
 
 ``x`` has shape (B, *event); noise and directions come from ``generator``. A density given a
 context with shape (B, C) takes K B points as K copies of the batch, one behind the other.
+
+    >>> flow = ebflow.architectures.dense((3,))
+    >>> ebflow.objectives.dsm(flow, x, generator=torch.Generator(), sigma=0.3).shape
+    torch.Size([60])
 """
 
 __all__ = ["OBJECTIVES", "Objective", "dsm", "exact_sm", "fd_ssm", "lazy_ml", "ml", "relative_ml",

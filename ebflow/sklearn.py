@@ -1,9 +1,11 @@
 """A flow as an estimator of scikit-learn.
 
     >>> from ebflow.sklearn import FlowDensity
-    >>> model = FlowDensity(max_seconds=5).fit(X)
-    >>> model.score_samples(X)                          # log-densities in nats, (N,)
-    >>> model.sample(10)
+    >>> model = FlowDensity(steps=20).fit(X)
+    >>> model.score_samples(X).shape                    # log-densities in nats
+    (60,)
+    >>> model.sample(10).shape
+    (10, 3)
 
 It stands where ``KernelDensity`` and ``GaussianMixture`` do: in pipelines, grid searches and
 cross-validation, whose score is the mean log-likelihood.

@@ -211,7 +211,7 @@ class MonotoneSpline(Elementwise):
         slopes, knots = self._tables()
         inside = x.clamp(-self.reach, self.reach)
         place = (inside + self.reach) * (self.cells / (2 * self.reach))
-        cell = place.detach().long().clamp_(max=self.cells - 1)
+        cell = place.detach().long().clamp_(0, self.cells - 1)  # NaN stays in the rest
         return self._looked_up(x, inside, cell, place - cell, slopes, knots)
 
     def _looked_up(
@@ -293,7 +293,7 @@ class MonotoneSpline(Elementwise):
         return torch.addcmul(at.y, r, line, value=h)
 
     def _tables(self) -> tuple[Tensor, Tensor]:
-        """Returns the slopes, outermost ones doubled, (E, M + 2), and f at the knots, (E, M + 1)."""
+        """Returns slopes, outermost ones doubled, (E, M + 2), and f at the knots, (E, M + 1)."""
         slopes = self.log_slopes.exp()
         slopes = torch.cat([slopes[:, :1], slopes, slopes[:, -1:]], 1)
         h = 2 * self.reach / self.cells
