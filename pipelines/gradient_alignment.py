@@ -135,7 +135,11 @@ def measured(
     executor="ray",
     hash_includes=[
         source_digest(
-            "pipelines.stages.flow", "pipelines.training", "pipelines.nets", "pipelines.weights"
+            "pipelines.stages.flow",
+            "pipelines.front",
+            "pipelines.training",
+            "pipelines.nets",
+            "pipelines.weights",
         )
     ],
     config_args=TITLED,

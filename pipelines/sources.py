@@ -42,7 +42,7 @@ def modules_of(package: str) -> list[str]:
 
 def _imported(module: str, path: Path, source: bytes) -> Iterator[str]:
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(source)):
+    for node in _executed(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -51,6 +51,14 @@ def _imported(module: str, path: Path, source: bytes) -> Iterator[str]:
         else:
             continue
         yield from (name for name in names if name.split(".")[0] == LIBRARY)
+
+
+def _executed(node: ast.AST) -> Iterator[ast.AST]:
+    """Yields all nodes but those below ``if TYPE_CHECKING``, which no stage runs."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield from _executed(child)
 
 
 def _absolute(package: str, node: ast.ImportFrom) -> str:

@@ -1,8 +1,8 @@
 """One spelling of an option in all that is told on the command line: ``--train.batch-size``.
 
 Whoever checks an option names it by its place in a configuration, ``train.batch_size``, as a file
-has it; the library names its own arguments, of which those of data are options too. A message
-that names a key of a file stays as it is.
+has it. The library names its own arguments; what of a message names one, and the option that it
+is, are in ``ARGUMENTS``. A message that names a key of a file stays as it is.
 """
 
 __all__ = ["spelled"]
@@ -19,7 +19,8 @@ def spelled(line: str) -> str:
     """Returns a message with every option of the density pipeline as one types it."""
     if KEY.search(line):
         return line
-    line = ARGUMENT.sub(r"data.\g<0>", line)
+    for section, argument in ARGUMENTS:
+        line = argument.sub(rf"{section}.\g<0>", line)
     return OPTION.sub(lambda match: "--" + match[1].replace("_", "-"), line)
 
 
@@ -31,7 +32,15 @@ def _places() -> Iterator[str]:
 
 OPTION = re.compile(rf"(?<![\w./-])(?:--)?({'|'.join(_places())})(?![\w/-]|\.\w)")
 
-ARGUMENT = re.compile(
-    rf"^({'|'.join(DataConfig.model_fields)})(?=: found )|(?<=\bchoose others by )columns$"
-    r"|(?<=\bchoose another by )label$"
+ARGUMENTS = tuple(
+    (section, re.compile(argument))
+    for section, argument in (
+        ("data", rf"^({'|'.join(DataConfig.model_fields)})(?=: found )"),
+        ("data", r"(?<=\bchoose others by )columns$|(?<=\bchoose another by )label$"),
+        ("data", r"(?<=: raise )validation(?= and test$)|(?<=: raise validation and )test$"),
+        ("preprocess", r"^(normalise|shrinkage)(?=: found )"),
+        ("train", r"^batch_size(?=: found \d+, expected (1 …|a multiple of))"),
+        ("train", r"^dtype(?=: found float)|(?<=\blower the learning rate \()lr(?=\))"),
+    )
 )
+"""By the section of their option: where messages of the library name arguments of its own."""

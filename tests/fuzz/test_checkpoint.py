@@ -1,12 +1,13 @@
 """Whatever lies in the folder of a checkpoint, it is a flow, a training, or one line."""
 
 import shutil
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ebflow.checkpoint import load
+from ebflow.checkpoint import load, resume, save_training
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from pipelines.config import PreprocessConfig, TrainConfig, Training
@@ -28,7 +29,7 @@ def make_training(root):
     )
     training = build(config, Dataset(root / "data"))
     list(training.run())
-    training.save(str(root / "checkpoint"))
+    save_training(training, root / "checkpoint")
     return training, {path.name: path.read_bytes() for path in (root / "checkpoint").iterdir()}
 
 
@@ -45,7 +46,8 @@ def used(training, files, folder):
         if data is not None:
             (folder / name).write_bytes(data)
     told = []
-    for use in (load, lambda folder: load(folder, weights="model"), training.resume):
+    uses = load, partial(load, weights="model"), partial(resume, training)
+    for use in uses:
         with refused(str(folder), told):
             use(str(folder))
     return told or None

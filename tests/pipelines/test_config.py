@@ -152,6 +152,17 @@ LINES = {
     "a.parquet: expected one list: choose others by columns": (
         "a.parquet: expected one list: choose others by --data.columns"
     ),
+    "a, split test: found no row of class 3: raise validation and test": (
+        "a, split test: found no row of class 3: raise --data.validation and --data.test"
+    ),
+    "batch_size: found 9, expected 1 … 5": "--train.batch-size: found 9, expected 1 … 5",
+    "batch_size: found 9, expected at most 5": "batch_size: found 9, expected at most 5",
+    "shrinkage: found a singular one": "--preprocess.shrinkage: found a singular one",
+    "normalise: found feature 1 constant": "--preprocess.normalise: found feature 1 constant",
+    "dtype: found float32, which": "--train.dtype: found float32, which",
+    "step 3: lower the learning rate (lr), clip": (
+        "step 3: lower the learning rate (--train.lr), clip"
+    ),
     "found no rows: found none": "found no rows: found none",
     "my/train.lr: no such file": "my/train.lr: no such file",
     "train.lr.parquet: no such file": "train.lr.parquet: no such file",

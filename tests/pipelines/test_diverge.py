@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ebflow.architectures import dense
-from ebflow.checkpoint import Checkpoint, write
+from ebflow.checkpoint import Checkpoint, save_training, write
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.data.toy import SMOOTHED, parzen
@@ -66,7 +66,7 @@ def trained(tmp_path_factory, data):
     )
     trainer = build(config, Dataset(data))
     list(trainer.run())
-    trainer.save(str(folder / "last"))
+    save_training(trainer, folder / "last")
     return SimpleNamespace(trainer=trainer, stage=measured(folder, data))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ebflow.checkpoint import save_training
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.flow import Flow
@@ -46,7 +47,7 @@ def gaussian(tmp_path_factory):
         train={"dtype": "float64"},
     )
     trainer = build(config, Dataset(folder / "data"))
-    trainer.save(folder / "checkpoint")
+    save_training(trainer, folder / "checkpoint")
     (folder / "out").mkdir()
     run = Untracked()
     stage.impute(CONFIG, folder / "data", folder, output=folder / "out", work=folder, run=run)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ebflow.checkpoint import load
+from ebflow.checkpoint import load, save_training
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
@@ -38,7 +38,7 @@ def dataset(tmp_path_factory):
 def test_images_train_and_come_back(name, dataset, tmp_path):
     trainer = build(Training(train=SHORT, model=IMAGES[name]), dataset)
     assert [event.kind for event in trainer.run()][-1] == "validate"
-    trainer.save(str(tmp_path / "checkpoint"))
+    save_training(trainer, tmp_path / "checkpoint")
     x = dataset.split("test").tensor()
     found = load(tmp_path / "checkpoint").log_prob(x)
     assert found.shape == (50,)
@@ -58,7 +58,7 @@ def test_rows_for_few_dimensions():
     assert made.event_shape == (10,)
 
 
-def test_planar_has_its_own_options():
+def test_coupling_has_its_own_options():
     made = built(ModelConfig(architecture="coupling", depth=1, shift_activation="elu"), (2,))
     assert made.spec["options"]["shift_activation"] == "elu"
     for norm in ("spectral", "weight"):

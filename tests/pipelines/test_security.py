@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebflow.checkpoint import load, read
+from ebflow.checkpoint import load, read, save_training
 from ebflow.data import images as benchmarks
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
@@ -104,7 +104,7 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("written")
     prepare("digits", folder / "digits", rows=300, validation=50, test=50)
     training = build(Training(), Dataset(folder / "digits"))
-    training.save(str(folder / "checkpoint"))
+    save_training(training, folder / "checkpoint")
     return folder / "checkpoint"
 
 

@@ -17,7 +17,9 @@ def library(tmp_path, monkeypatch):
     (folder / "inner" / "__init__.py").write_text("")
     (folder / "a.py").write_text("import numpy\nfrom lib.inner import b\n")
     (folder / "inner" / "b.py").write_text("def f():\n    from ..c import C\n")
-    (folder / "c.py").write_text("C = 1\n")
+    (folder / "c.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .d import D\nC = 1\n"
+    )
     (folder / "d.py").write_text("D = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sources, "LIBRARY", "lib")
@@ -57,7 +59,8 @@ def test_the_report_does_not_stand_behind_the_training():
     from pipelines.density import prepare, train
 
     assert {"ebflow.train", "ebflow.objectives"} <= closure("pipelines.training")
-    assert "ebflow.train" not in closure("pipelines.stages.prepare")
+    for stage in ("prepare", "evaluate", "report"):
+        assert "ebflow.train" not in closure(f"pipelines.stages.{stage}")
     assert prepare.hash != train.hash
 
 

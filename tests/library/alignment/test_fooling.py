@@ -15,7 +15,7 @@ from ebflow.alignment.fooling import (
     target_gradient,
 )
 from ebflow.alignment.logit import ClassLogit
-from ebflow.density import AutogradDensity
+from ebflow.density import EnergyFunction
 from ebflow.randomness import generator as derive
 
 from ..bijections.cases import seeded
@@ -53,7 +53,8 @@ def test_a_shift_leaves_the_classifier_and_changes_the_density(name):
 )
 def test_gradients_and_laplacians_of_shifts(name, gradient, laplacian):
     (x, _), t = points(), stripes(SHAPE)
-    density = AutogradDensity(SHIFTS[name](t, 2.0))
+    shift = SHIFTS[name](t, 2.0)
+    density = EnergyFunction(lambda x: -shift(x))
     score, bend = density.score_and_laplacian(x)
     torch.testing.assert_close(score, gradient(x, t))
     torch.testing.assert_close(bend, laplacian(x, t))

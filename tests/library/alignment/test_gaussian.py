@@ -12,7 +12,7 @@ from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.metrics import alignments, cosine, dsm, fisher_ratio, gradients, shuffled
 from ebflow.alignment.reference import Reference
 from ebflow.bases import GaussianMixture
-from ebflow.density import AutogradDensity
+from ebflow.density import EnergyFunction
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from ebflow.traces import ESTIMATORS, directions, two_sided
@@ -149,7 +149,7 @@ def estimates(estimator, kind, step, case):
 
 @pytest.mark.parametrize(("kind", "factor"), [("gaussian", 6), ("rademacher", 2)])
 def test_the_bias_of_differences_of_a_quartic(kind, factor):
-    density = AutogradDensity(lambda x: (x**4).sum(1))
+    density = EnergyFunction(lambda x: -(x**4).sum(1))
     x = torch.zeros(100_000, D, dtype=torch.float64)
     u = directions(kind, 1, x, derive(3))
     found = float(two_sided(density, x, u, 0.1)[1].mean())

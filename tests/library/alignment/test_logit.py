@@ -5,9 +5,9 @@ import torch
 
 from ebflow import objectives
 from ebflow.alignment.classifiers import cnn, mlp, resnet18
-from ebflow.alignment.laplacian import forward_laplacian
 from ebflow.alignment.logit import ClassLogit, accuracy, logit_gradients
-from ebflow.density import AutogradDensity
+from ebflow.density import EnergyFunction
+from ebflow.jets import laplacian
 from ebflow.networks import perceptron
 from ebflow.randomness import generator as derive
 
@@ -29,19 +29,19 @@ def points(size=5):
 @nets
 def test_the_forward_laplacian_is_the_trace_of_every_logits_hessian(name):
     network, (x, _) = NETS[name](), points()
-    logits, tangents, bend = forward_laplacian(network, x)
+    logits, tangents, bend = laplacian(network, x)
     torch.testing.assert_close(logits, network(x))
     for j in range(CLASSES):
-        density = AutogradDensity(lambda x, j=j: network(x)[:, j])
-        score, laplacian = density.score_and_laplacian(x)
+        density = EnergyFunction(lambda x, j=j: -network(x)[:, j])
+        score, trace = density.score_and_laplacian(x)
         torch.testing.assert_close(tangents[:, :, j].mT, score)
-        torch.testing.assert_close(bend[:, j], laplacian)
+        torch.testing.assert_close(bend[:, j], trace)
 
 
 def test_a_network_with_an_unknown_layer_falls_back_to_autograd():
     network = torch.nn.Sequential(torch.nn.Linear(16, 3), torch.nn.Tanh(), torch.nn.Linear(3, 3))
     x, labels = points()
-    assert forward_laplacian(network, x) is None
+    assert laplacian(network, x) is None
     found = ClassLogit(network, labels).score_and_laplacian(x)[1]
     hessians = [
         torch.func.hessian(lambda x, y=y: network(x)[y])(row)
@@ -59,7 +59,7 @@ def test_objectives_see_the_logit_of_the_label(name, objective):
     found = function(ClassLogit(network, labels), x, generator=derive(1))
     expected = torch.zeros_like(found)
     for j in range(CLASSES):
-        density = AutogradDensity(lambda x, j=j: network(x)[:, j])
+        density = EnergyFunction(lambda x, j=j: -network(x)[:, j])
         whole = function(density, x, generator=derive(1))
         expected = torch.where(labels == j, whole, expected)
     torch.testing.assert_close(found, expected)

@@ -17,7 +17,7 @@ from ebflow.alignment.regularisers import (
     signal_to_noise,
     smallest_trace,
 )
-from ebflow.density import AutogradDensity
+from ebflow.density import EnergyFunction
 from ebflow.objectives import exact_sm, ssm_vr, taylor_sm
 from ebflow.randomness import generator as derive
 from ebflow.traces import DIFFERENCES, ESTIMATORS, directions
@@ -30,7 +30,7 @@ SIZE = 4
 def quadratic():
     """Returns f = g·x − 3 ‖x‖² / 2: tr H = −12 everywhere."""
     gradient = torch.linspace(-1, 1.5, SIZE)
-    return AutogradDensity(lambda x: x @ gradient - 1.5 * x.square().sum(1)), gradient
+    return EnergyFunction(lambda x: 1.5 * x.square().sum(1) - x @ gradient), gradient
 
 
 def points(size=6):
@@ -134,7 +134,7 @@ def test_a_trace_below_the_floor_is_a_collapse():
 def test_scores_of_smoothed_points_reach_the_floor_and_no_lower():
     """One point with noise s: E tr H = −D/s² exactly."""
     s = 0.2
-    density = AutogradDensity(lambda x: -x.square().sum(1) / (2 * s**2))
+    density = EnergyFunction(lambda x: x.square().sum(1) / (2 * s**2))
     trace = float(density.score_and_laplacian(points())[1].detach().mean())
     assert trace == pytest.approx(smallest_trace(SIZE, s))
 

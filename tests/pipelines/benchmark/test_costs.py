@@ -40,7 +40,7 @@ def counted_of(flow, objective, **options):
     """Returns the FLOP of matrix products and convolutions of one step."""
     if objective == "lazy_ml":
         options["anchor"] = Anchor(flow)
-        options["anchor"].step()
+        options["anchor"].follow(0)
     x = torch.randn(BATCH, *flow.event_shape, generator=torch.Generator().manual_seed(0))
     with FlopCounterMode(display=False) as counter:
         loss = OBJECTIVES[objective](flow, x, generator=derive(0), **options).mean()
