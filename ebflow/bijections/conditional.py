@@ -90,6 +90,10 @@ class _Given(Bijection):
         rows = rows * scale if shift is None else torch.addcmul(shift, rows, scale)
         return rows.reshape(v.shape)
 
+    def stretched(self, v: Tensor, shape: torch.Size) -> Tensor:
+        """Returns tangents, which rows of ``shape`` may share, times the scale."""
+        return self.scaled(v.expand(*v.shape[: v.ndim - len(shape)], *shape), self.scale)
+
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and ψ."""
         return self.scaled(x, self.scale, self.shift), self.rows(self.log_det, x)
@@ -110,8 +114,8 @@ class _Given(Bijection):
     def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
         """Scales the coefficients; ψ does not change along a curve."""
         zero = jet.x.new_zeros(())
-        a = None if jet.a is None else self.scaled(jet.a, self.scale)
-        return Jet(self.forward(jet.x), self.scaled(jet.v, self.scale), a), zero, zero
+        v, a = (None if t is None else self.stretched(t, jet.x.shape) for t in jet[1:])
+        return Jet(self.forward(jet.x), v, a), zero, zero
 
 
 class _GivenLinearization(Linearization):
@@ -123,7 +127,7 @@ class _GivenLinearization(Linearization):
         return self.layer.scaled(s, self.layer.scale)
 
     def tangent(self, v: Tensor) -> Tensor:
-        return self.layer.scaled(v.expand(-1, *self.shape), self.layer.scale)
+        return self.layer.stretched(v, self.shape)
 
     def curvature(self, v: Tensor, s: Tensor) -> float:
         return 0.0
