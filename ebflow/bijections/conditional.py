@@ -86,7 +86,8 @@ class _Given(Bijection):
 
     def scaled(self, v: Tensor, scale: Tensor, shift: Tensor | None = None) -> Tensor:
         """Returns rows with shape (…, R B, *event) times ``scale``, plus a shift."""
-        rows = v.unflatten(-scale.ndim, (-1, len(scale)))
+        copies = v.shape[-scale.ndim] // max(len(scale), 1)
+        rows = v.unflatten(-scale.ndim, (copies, len(scale)))
         rows = rows * scale if shift is None else torch.addcmul(shift, rows, scale)
         return rows.reshape(v.shape)
 

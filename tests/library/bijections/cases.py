@@ -93,7 +93,9 @@ def convolution(padding, channels=2, size=(2, 3), side=3, **options):
 
 def normalised(layer, shape, normalise=spectral_norm):
     """Returns a layer in evaluation whose weight is normalised, and the shape of its events."""
-    return (normalise(layer, seeded()) if normalise is spectral_norm else normalise(layer)).eval(), shape
+    return (
+        normalise(layer, seeded()) if normalise is spectral_norm else normalise(layer)
+    ).eval(), shape
 
 
 def stirred(module, scale=0.3, seed=1):
