@@ -141,11 +141,11 @@ class FlowEvaluation(Evaluation):
             slope, bend = slope + first, bend + second
         if self._latent is None:
             self._latent, self._inputs = jet.x, inputs
-        base = self._base_at
-        bend = bend + base.curvature(jet.v)
-        if jet.a is not None:
-            bend = bend + sum_event(base.score * jet.a, self.x)
-        return slope + sum_event(base.score * jet.v, self.x), bend
+        base, (u, w, a) = self._base_at, jet
+        bend = bend + (base.curvature(w) if w.ndim > u.ndim else base.curvature(w[None])[0])
+        if a is not None:
+            bend = bend + sum_event(base.score * a, u)
+        return slope + sum_event(base.score * w, u), bend
 
     def laplacian(self) -> Tensor:
         """Returns tr ∇s with shape (B,), in closed form or by D tangent sweeps."""

@@ -132,13 +132,14 @@ def _energies(flow: Flow, split: Any, batch_size: int, seed: int, draw: int) -> 
 
 @contextmanager
 def _evaluating(flow: Flow) -> Iterator[None]:
-    """Puts a flow into evaluation mode for a while."""
-    training = flow.training
+    """Puts a flow into evaluation mode for a while; every module then has the mode it had."""
+    modes = [(module, module.training) for module in flow.modules()]
     flow.eval()
     try:
         yield
     finally:
-        flow.train(training)
+        for module, mode in modes:
+            module.training = mode
 
 
 class Normalised(Protocol):

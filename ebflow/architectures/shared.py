@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from ..bases import Base
 from ..bijections import Bijection, ConditionalAffine, SmoothLeakyReLU
+from ..bijections.weighted import spectral_norm
 from ..flow import Flow
 
 
@@ -72,7 +72,4 @@ def _moments(activation: SmoothLeakyReLU) -> tuple[float, float]:
 
 def normalise_spectrum(layer: nn.Module, generator: torch.Generator | None) -> None:
     """Normalises ``layer.weight``; the power iteration starts from ``generator``, or from 0."""
-    seed = 0 if generator is None else int(torch.randint(2**62, (), generator=generator))
-    with torch.random.fork_rng(devices=[]):
-        torch.random.manual_seed(seed)
-        spectral_norm(layer)
+    spectral_norm(layer, generator or torch.Generator().manual_seed(0))

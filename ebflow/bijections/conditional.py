@@ -86,9 +86,14 @@ class _Given(Bijection):
 
     def scaled(self, v: Tensor, scale: Tensor, shift: Tensor | None = None) -> Tensor:
         """Returns rows with shape (…, R B, *event) times ``scale``, plus a shift."""
-        rows = v.unflatten(-scale.ndim, (-1, len(scale)))
+        copies = v.shape[-scale.ndim] // max(len(scale), 1)
+        rows = v.unflatten(-scale.ndim, (copies, len(scale)))
         rows = rows * scale if shift is None else torch.addcmul(shift, rows, scale)
         return rows.reshape(v.shape)
+
+    def stretched(self, v: Tensor, shape: torch.Size) -> Tensor:
+        """Returns tangents, which rows of ``shape`` may share, times the scale."""
+        return self.scaled(v.expand(*v.shape[: v.ndim - len(shape)], *shape), self.scale)
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and ψ."""
@@ -110,8 +115,8 @@ class _Given(Bijection):
     def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
         """Scales the coefficients; ψ does not change along a curve."""
         zero = jet.x.new_zeros(())
-        a = None if jet.a is None else self.scaled(jet.a, self.scale)
-        return Jet(self.forward(jet.x), self.scaled(jet.v, self.scale), a), zero, zero
+        v, a = (None if t is None else self.stretched(t, jet.x.shape) for t in jet[1:])
+        return Jet(self.forward(jet.x), v, a), zero, zero
 
 
 class _GivenLinearization(Linearization):
@@ -123,7 +128,7 @@ class _GivenLinearization(Linearization):
         return self.layer.scaled(s, self.layer.scale)
 
     def tangent(self, v: Tensor) -> Tensor:
-        return self.layer.scaled(v.expand(-1, *self.shape), self.layer.scale)
+        return self.layer.stretched(v, self.shape)
 
     def curvature(self, v: Tensor, s: Tensor) -> float:
         return 0.0

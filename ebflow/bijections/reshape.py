@@ -9,6 +9,7 @@ a constant Jacobian is seen by the normaliser.
 __all__ = ["ConstantPart", "Part", "Permutation", "Reshape", "Squeeze", "part"]
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -103,11 +104,15 @@ class Squeeze(ConstantJacobian):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns pixels as channels."""
-        return F.pixel_unshuffle(x, 2)
+        return self._moved(F.pixel_unshuffle, x, self.target)
 
     def inverse(self, y: Tensor) -> Tensor:
         """Returns channels as pixels."""
-        return F.pixel_shuffle(y, 2)
+        return self._moved(F.pixel_shuffle, y, self.source)
+
+    def _moved(self, f: Callable[..., Tensor], t: Tensor, shape: tuple[int, ...]) -> Tensor:
+        # PyTorch gives the result of no images the shape of the images.
+        return f(t, 2) if t.numel() else t.reshape(*t.shape[:-3], *shape)
 
     linear, transpose = forward, inverse
 

@@ -13,12 +13,13 @@ told by PyTorch's version counters, which ``.data`` and fused optimisers do not 
 first entries of every tensor, which an optimiser's step does: whoever writes single entries
 through ``.data`` must call ``forget``.
 
-W may be parametrised by ``torch.nn.utils.parametrizations``. Spectral normalisation *changes* W
-at every read while it trains, so a sweep reads it once, and ``fixed_weights`` makes several sweeps
-share one read.
+W may be parametrised. A parametrisation is computed at every read, so a sweep reads it once, and
+``fixed_weights`` makes several sweeps share one read. ``spectral_norm`` gives one value as long as
+the weights stay; that of PyTorch moves W at every read while it trains, and has one value for all
+of a sweep inside ``fixed_weights`` alone.
 """
 
-__all__ = ["STRUCTURES", "Weighted", "fixed_weights"]
+__all__ = ["STRUCTURES", "SpectralNorm", "Weighted", "fixed_weights", "spectral_norm"]
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from ..jets import Jet
@@ -49,6 +51,63 @@ def fixed_weights(module: nn.Module) -> Iterator[None]:
             for name in part.parametrizations:
                 getattr(part, name)
         yield
+
+
+class SpectralNorm(nn.Module):
+    """Creates W ↦ W / σ of a weight as a matrix (C, *), σ = u·W v near its largest singular value.
+
+    While it trains, u and v go on by one power iteration whenever the weight has changed, as a
+    step of an optimiser changes its first row, and not at every read: the energy and the
+    normaliser, asked one after another, are those of one W. All of it is in the state.
+
+    Source: Spectral Normalization for Generative Adversarial Networks (Miyato, Kataoka, Koyama,
+    Yoshida, 2018), arXiv:1802.05957.
+
+    Arguments:
+        weight: The weight at the start, for which u and v are iterated.
+        generator: Where u and v start.
+        iterations: The number of iterations at the start.
+    """
+
+    def __init__(
+        self, weight: Tensor, generator: torch.Generator | None = None, *, iterations: int = 15
+    ) -> None:
+        super().__init__()
+        matrix = weight.detach().flatten(1)
+        for name, size in zip(("u", "v"), matrix.shape, strict=True):
+            start = torch.randn(size, generator=generator, dtype=matrix.dtype)
+            self.register_buffer(name, F.normalize(start.to(matrix.device), dim=0))
+        self.register_buffer("seen", _first(weight.detach()).clone())
+        self._iterate(matrix, iterations)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Returns W / σ."""
+        if self.training:
+            self._follow(weight.detach())
+        u, v = self.u.clone(), self.v.clone()  # a later iteration must not reach this graph
+        return weight / torch.dot(u, torch.mv(weight.flatten(1), v))
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Returns what is held where ``weight`` is assigned: itself."""
+        return weight
+
+    @torch.compiler.disable
+    @torch.no_grad()
+    def _follow(self, weight: Tensor) -> None:
+        if not torch.equal(self.seen, _first(weight)):
+            self._iterate(weight.flatten(1), 1)
+            self.seen.copy_(_first(weight))
+
+    def _iterate(self, matrix: Tensor, count: int) -> None:
+        for _ in range(count):
+            self.u.copy_(F.normalize(torch.mv(matrix, self.v), dim=0))
+            self.v.copy_(F.normalize(torch.mv(matrix.mT, self.u), dim=0))
+
+
+def spectral_norm(layer: nn.Module, generator: torch.Generator | None = None) -> nn.Module:
+    """Divides ``layer.weight`` by its largest singular value from now on; returns the layer."""
+    parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight, generator))
+    return layer
 
 
 class Weighted(ConstantJacobian):

@@ -10,6 +10,11 @@ def total(t, dims=1):
     return t.flatten(dims).sum(-1) if t.ndim > dims else t
 
 
+def carried(f):
+    """Returns the map of a flow, or of its distribution; any other function as it is."""
+    return getattr(f, "to_latent", f)
+
+
 def leaf(x):
     """Returns ``x`` as something to differentiate by."""
     return x if x.requires_grad else x.detach().clone().requires_grad_()
@@ -18,7 +23,7 @@ def leaf(x):
 def jacobian(f, x):
     """Returns the Jacobian of a function of batches, with shape (B, D, D), differentiable."""
     x = leaf(x)
-    y = f(x).flatten(1)
+    y = carried(f)(x).flatten(1)
     rows = [
         torch.autograd.grad(y[:, j].sum(), x, create_graph=True)[0].flatten(1)
         for j in range(y.shape[1])
@@ -37,10 +42,10 @@ def log_normal(u):
     return torch.distributions.Normal(0.0, 1.0).log_prob(u).sum(1)
 
 
-def log_prob(f, x):
-    """Returns the change of variables from N(0, I) through ``f``, differentiable in x."""
+def log_prob(f, x, base=log_normal):
+    """Returns the change of variables from a base through ``f``, differentiable in x."""
     x = leaf(x)
-    return log_normal(f(x)) + log_det(f, x)
+    return base(carried(f)(x)) + log_det(f, x)
 
 
 def score(log_p, x):

@@ -8,7 +8,7 @@ import torch
 from ebflow.architectures import dense
 from ebflow.bases import GaussianMixture
 from ebflow.data.toy import checkerboard, checkerboard_log_prob, sine, smoothed_sine
-from ebflow.density import AutogradDensity
+from ebflow.density import EnergyFunction
 from ebflow.errors import NonFinite
 from ebflow.estimate import Estimate
 from ebflow.evaluation import fisher_divergence, kl_divergence, repository_kld
@@ -80,7 +80,7 @@ def test_repository_kld_is_no_divergence():
 def test_a_density_does_not_diverge_from_itself(pair):
     p, _, x = pair
     assert fisher_divergence(p, p, x) == Estimate(0.0, 0.0, N)
-    assert fisher_divergence(p, AutogradDensity(p.log_prob), x).value < 1e-20
+    assert fisher_divergence(p, EnergyFunction(p.log_prob), x).value < 1e-20
 
 
 def test_of_a_flow(pair):

@@ -8,7 +8,7 @@ import torch
 
 from ebflow.architectures import dense
 from ebflow.errors import NonFinite
-from ebflow.evaluation import Evaluation, evaluate
+from ebflow.evaluation import Likelihood, evaluate
 from ebflow.preprocessing import fit
 from ebflow.randomness import generator as derive
 
@@ -84,7 +84,7 @@ def test_densities_that_are_not_finite_raise(value):
     logs = torch.zeros(10)
     logs[7] = value
     with pytest.raises(NonFinite, match="at example 7"):
-        Evaluation.of(logs, 3)
+        Likelihood.of(logs, 3)
 
 
 @pytest.mark.parametrize("layer", [0, 2])
@@ -106,6 +106,6 @@ def test_a_singular_flow_raises(digits):
 
 def test_summary_of_densities():
     logs = torch.tensor([-1.0, -3.0])
-    found = Evaluation.of(logs, 2)
-    assert found == Evaluation(2.0, 1.0, 1 / math.log(2), 2)
-    assert np.isnan(Evaluation.of(logs[:1], 2).nll_se)
+    found = Likelihood.of(logs, 2)
+    assert found == Likelihood(2.0, 1.0, 1 / math.log(2), 2)
+    assert np.isnan(Likelihood.of(logs[:1], 2).nll_se)

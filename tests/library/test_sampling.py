@@ -10,7 +10,7 @@ from scipy.ndimage import correlate
 from ebflow import preprocessing
 from ebflow.architectures import dense
 from ebflow.bijections import Affine, Dense
-from ebflow.density import AutogradDensity
+from ebflow.density import EnergyFunction
 from ebflow.errors import NonFinite
 from ebflow.estimate import Estimate
 from ebflow.flow import Flow
@@ -78,7 +78,7 @@ def test_langevin_is_a_function_of_the_generator_and_of_any_density():
     run = partial(langevin, steps=20, step=0.1)
     one, same, other = (run(flow, x, generator=derive(k)) for k in (0, 0, 1))
     assert torch.equal(one, same) and not torch.equal(one, other)
-    autograd = run(AutogradDensity(flow.log_prob), x, generator=derive(0))
+    autograd = run(EnergyFunction(flow.log_prob), x, generator=derive(0))
     torch.testing.assert_close(autograd, one, **CLOSE)
 
 
@@ -99,7 +99,7 @@ def mixture(sigma, weight=0.8):
         ]
         return torch.logaddexp(*logs)
 
-    return AutogradDensity(log_p)
+    return EnergyFunction(log_p)
 
 
 def test_annealing_finds_the_weights_of_modes_that_langevin_leaves():
@@ -120,7 +120,7 @@ def test_annealed_steps_are_proportional_to_the_variance_of_the_noise():
 
     def flat(sigma):
         seen.append(sigma)
-        return AutogradDensity(lambda x: 0 * x.sum(1))
+        return EnergyFunction(lambda x: 0 * x.sum(1))
 
     start = torch.zeros(50_000, 1)
     x = annealed_langevin(flat, start, generator=derive(0), ladder=(2.0, 1.0), step=0.1, steps=1)

@@ -7,7 +7,7 @@ A variance has the standard error √((m₄ − m₂²)/N); tests allow 4.5 of t
 import pytest
 import torch
 
-from ebflow.density import AutogradDensity
+from ebflow.density import EnergyFunction
 from ebflow.randomness import generator as derive
 from ebflow.traces import COSTS, DIRECTIONS, ESTIMATORS, directions, variance
 
@@ -22,7 +22,7 @@ def quadratic():
     gradient = torch.linspace(-1, 1.5, SIZE)
     hessian = matrix(SIZE) - 2 * matrix(SIZE, 1)
     hessian = hessian + hessian.mT
-    density = AutogradDensity(lambda x: x @ gradient + ((x @ hessian) * x).sum(1) / 2)
+    density = EnergyFunction(lambda x: x @ gradient + ((x @ hessian) * x).sum(1) / 2)
     return density, gradient.unsqueeze(0), hessian.unsqueeze(0)
 
 
@@ -72,7 +72,7 @@ def test_one_sided_variance_grows_as_the_step_falls_and_the_control_variate_remo
 def test_bias_on_a_quartic(estimator, kind, factor):
     """Of Σ x⁴ the mean is tr H + 6 D σ² for Gaussian directions and + 2 D σ² for signs."""
     x = torch.linspace(-0.5, 0.5, SIZE)
-    density = AutogradDensity(lambda x: (x**4).sum(1))
+    density = EnergyFunction(lambda x: (x**4).sum(1))
     found = draws(estimator, density, kind, x=x)
     bias = found.mean() - 12 * x.square().sum()
     error = 4.5 * found.std() / DRAWS**0.5
@@ -81,7 +81,7 @@ def test_bias_on_a_quartic(estimator, kind, factor):
 
 def test_signs_find_the_bias_of_two_sides_without_noise():
     """A separable f has a diagonal Hessian, which signs see exactly."""
-    density = AutogradDensity(lambda x: (x**4).sum(1))
+    density = EnergyFunction(lambda x: (x**4).sum(1))
     found = draws("two_sided", density, "rademacher", x=torch.ones(SIZE))
     torch.testing.assert_close(found, torch.full((DRAWS,), 12.0 * SIZE + 2 * SIZE * STEP**2))
 
@@ -89,7 +89,7 @@ def test_signs_find_the_bias_of_two_sides_without_noise():
 @pytest.mark.parametrize("kind", ["gaussian", "rademacher"])
 def test_bias_on_a_product_of_squares(kind):
     """Of f = x₁² x₂² at 0 both laws have 2 σ²: Δ²f = 8, and no fourth derivative of one x."""
-    density = AutogradDensity(lambda x: x[:, 0].square() * x[:, 1].square())
+    density = EnergyFunction(lambda x: x[:, 0].square() * x[:, 1].square())
     found = draws("two_sided", density, kind)
     assert abs(found.mean() - 2 * STEP**2) < 4.5 * found.std() / DRAWS**0.5 + 1e-9
 
@@ -97,7 +97,7 @@ def test_bias_on_a_product_of_squares(kind):
 def test_the_one_sided_variance_of_a_cubic():
     """Of f = Σ g x + h x²/2 + t x³/6 at 0: 4 g·t beside the leading order, and 5/3 σ² ‖t‖²."""
     g, h, t = torch.linspace(0.5, 1.5, SIZE), torch.linspace(-1, 1, SIZE), torch.full((SIZE,), 2.0)
-    density = AutogradDensity(lambda x: (g * x + h * x**2 / 2 + t * x**3 / 6).sum(1))
+    density = EnergyFunction(lambda x: (g * x + h * x**2 / 2 + t * x**3 / 6).sum(1))
     found = draws("taylor", density)
     leading = variance("taylor", g[None], h.diag()[None], step=STEP)[0]
     expected = leading + 4 * g @ t + 5 / 3 * STEP**2 * t @ t
@@ -134,5 +134,5 @@ def test_a_training_step_pays_for_energies_alone():
     for name, energies in (("taylor", 1), ("taylor_cv", 1), ("two_sided", 2)):
         seen.clear()
         u = directions("sphere", 3, x, derive(0))
-        ESTIMATORS[name](AutogradDensity(log_p), x, u, 0.1)
+        ESTIMATORS[name](EnergyFunction(log_p), x, u, 0.1)
         assert seen == [5, 15 * energies], name

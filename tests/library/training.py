@@ -10,6 +10,8 @@ from ebflow import objectives, preprocessing
 from ebflow.anchor import Anchor
 from ebflow.architectures import ARCHITECTURES
 from ebflow.bijections import Reshape
+from ebflow.checkpoint import pack
+from ebflow.data.loader import Batch
 from ebflow.flow import Flow
 from ebflow.loss import Loss
 from ebflow.train import Trainer
@@ -37,7 +39,7 @@ def loss_of(matched, objective="dsm", anchor=None, hyper=None, **options):
     if lazy:
         function = partial(function, anchor=model)
     weight = 0.0 if lazy or anchor is None else 1.0
-    return Loss(matched, function, anchor=model, **{"anchor_weight": weight, **options})
+    return Loss(function, anchor=model, **{"anchor_weight": weight, **options})
 
 
 NETS = {
@@ -64,25 +66,39 @@ def trainer(
     flow = flow_of(split.width, **(net or {}))
     chain = preprocessing.fit(split, **{"normalise": "whiten", **(front or {})})
     match_after, device = more.pop("match_after", True), more.pop("device", "cpu")
+    flow = flow.preprocessed(chain, match_after=match_after).to(device)
+    made = loss_of(flow.matched, objective, **(loss or {}))
     settings = dict(steps=12, batch_size=64, validate_every=6, log_every=3)
     return Trainer(
-        flow.preprocessed(chain, match_after=match_after).to(device),
+        flow,
         dataset,
-        loss=partial(loss_of, objective=objective, **(loss or {})),
+        loss=made,
+        anchor=made.anchor,
         optimizer=OPTIMIZERS[optimizer],
+        watch=made.hyperparameters,
         **{**settings, **more},
     )
 
 
+def batch_of(dataset, size=64, **options):
+    """Returns the first training batch of seed 0."""
+    return next(dataset.split("train").shuffled(size, seed=0, **options))
+
+
+def cut(batch, rows):
+    """Returns some rows of a batch."""
+    return Batch(*(None if t is None else t[rows] for t in batch))
+
+
 def losses(training):
-    """Runs a training and returns the metrics of its log events by name."""
+    """Runs a training and returns its logged losses."""
     rows = [event.metrics for event in training.run() if event.kind == "log"]
     return [row["train/loss"] for row in rows]
 
 
 def states(training):
     """Returns all tensors of a training, by name, and what else it remembers."""
-    checkpoint = training.checkpoint()
+    checkpoint = pack(training)
     parts = ("model", "ema", "optimizer")
     tensors = {f"{p}.{k}": t for p in parts for k, t in getattr(checkpoint, p).items()}
     state = {k: v for k, v in checkpoint.state.items() if k != "clock"}

@@ -8,6 +8,7 @@ from ebflow.bijections import (
     ActNorm,
     Affine,
     Bijection,
+    ConditionalAffine,
     Convolution,
     Coupling,
     Dense,
@@ -22,6 +23,7 @@ from ebflow.bijections import (
     Squeeze,
     part,
 )
+from ebflow.bijections.weighted import spectral_norm
 from ebflow.networks import Interleaved, convnet, perceptron
 
 
@@ -89,11 +91,11 @@ def convolution(padding, channels=2, size=(2, 3), side=3, **options):
     return layer, (channels, *size)
 
 
-def normalised(layer, shape, normalise=parametrizations.spectral_norm):
+def normalised(layer, shape, normalise=spectral_norm):
     """Returns a layer in evaluation whose weight is normalised, and the shape of its events."""
-    with torch.random.fork_rng([]):
-        torch.random.manual_seed(0)
-        return normalise(layer).eval(), shape
+    return (
+        normalise(layer, seeded()) if normalise is spectral_norm else normalise(layer)
+    ).eval(), shape
 
 
 def stirred(module, scale=0.3, seed=1):
@@ -128,70 +130,62 @@ def image_coupling(activation="swish", transform=None):
     return stirred(Coupling((1, 1), image_net(1, transform.count, activation), transform))
 
 
+def given(shape, batch=5):
+    """Returns an affine layer given a context of as many rows as there are points."""
+    layer = stirred(ConditionalAffine(shape, 2, hidden=3))
+    with torch.no_grad():
+        return layer.given(torch.randn(batch, 2, generator=seeded(6))), shape
+
+
 CASES = {
     "dense": lambda: (Dense(matrix(4), torch.linspace(-1, 1, 4)), (4,)),
-    "dense-no-bias": lambda: (Dense(matrix(4, 1), None), (4,)),
     "dense-frozen": lambda: (Dense(matrix(4, 2), torch.ones(4), trainable=False), (4,)),
-    "dense-reflection": lambda: (Dense(-torch.eye(3), torch.ones(3)), (3,)),
     "dense-tril": lambda: (Dense(matrix(4, 3), torch.ones(4), structure="tril"), (4,)),
     "dense-triu": lambda: (Dense(matrix(4, 4), None, structure="triu"), (4,)),
     "dense-spectral": lambda: normalised(Dense(matrix(4), torch.ones(4)), (4,)),
     "zero": lambda: convolution("zero"),
     "zero-wide": lambda: convolution("zero", side=5),
-    "zero-frozen": lambda: convolution("zero", trainable=False),
-    "zero-no-bias": lambda: (Convolution(kernel(1), None, (3, 2)), (1, 3, 2)),
-    "zero-spectral": lambda: normalised(*convolution("zero")),
     "circular": lambda: convolution("circular"),
     "circular-wide": lambda: convolution("circular", size=(4, 2), side=5, channels=1),
-    "circular-one-pixel": lambda: convolution("circular", size=(1, 1)),
     "circular-weight-norm": lambda: normalised(
         *convolution("circular"), parametrizations.weight_norm
     ),
     "masked": lambda: convolution("masked"),
-    "masked-wide": lambda: convolution("masked", size=(3, 3), side=5, channels=1),
-    "masked-spectral": lambda: normalised(*convolution("masked")),
     "pointwise": lambda: (Pointwise(matrix(3), (2, 1), torch.ones(3)), (3, 2, 1)),
     "pointwise-factorised": lambda: (Pointwise(matrix(3), (1, 2), factorised=True), (3, 1, 2)),
-    "pointwise-spectral": lambda: normalised(Pointwise(matrix(2), (1, 2)), (2, 1, 2)),
     "relu": lambda: (SmoothLeakyReLU(0.3), (2, 3)),
     "relu-residual": lambda: (SmoothLeakyReLU(0.3, residual=True), (4,)),
-    "relu-steep": lambda: (SmoothLeakyReLU(0.01), (4,)),
     "logit": lambda: (Logit(), (4,)),
-    "logit-half": lambda: (Logit(0.5), (2, 2)),
-    "logit-extended": lambda: (Logit(margin=0.1), (4,)),
-    "logit-extended-steep": lambda: (Logit(0.5, margin=1e-3), (2, 2)),
-    "logit-extended-edges": lambda: (Logit(0.75, margin=0.2), (1,)),
+    "logit-inset": lambda: (Logit(0.5, upper=3.0, inset=0.01), (2, 2)),
+    "logit-extended": lambda: (Logit(0.5, margin=0.1), (4,)),
+    "logit-extended-inset": lambda: (Logit(upper=7.0, inset=0.02, margin=0.05), (2, 2)),
     "affine": lambda: (Affine(torch.arange(4.0), torch.linspace(0.3, 2, 4), (4,)), (4,)),
     "affine-scalar": lambda: (Affine(0.5, 0.1, (2, 3)), (2, 3)),
-    "affine-channels": lambda: (
-        Affine(torch.ones(2, 1, 1), torch.tensor([0.5, 3.0]).view(2, 1, 1), (2, 2, 2)),
+    "affine-trainable": lambda: (
+        Affine(
+            torch.ones(2, 1, 1),
+            torch.tensor([0.5, 3.0]).view(2, 1, 1),
+            (2, 2, 2),
+            trainable=True,
+        ),
         (2, 2, 2),
     ),
-    "affine-trainable": lambda: (
-        Affine(torch.ones(4), torch.linspace(0.3, 2, 4), (4,), trainable=True),
-        (4,),
-    ),
+    "affine-given": lambda: given((3,)),
+    "affine-given-channels": lambda: given((2, 1, 2)),
     "permutation": lambda: (Permutation(torch.tensor([2, 0, 3, 1])), (4,)),
-    "permutation-rows": lambda: (Permutation(torch.tensor([1, 2, 0])), (2, 3)),
     "reshape": lambda: (Reshape((2, 3), (6,)), (2, 3)),
-    "reshape-up": lambda: (Reshape((6,), (1, 3, 2)), (6,)),
     "squeeze": lambda: (Squeeze((2, 2, 4)), (2, 2, 4)),
     "dequantise": lambda: (Dequantise(5), (4,)),
-    "actnorm": lambda: (stirred(ActNorm((4,))), (4,)),
-    "actnorm-channels": lambda: (stirred(ActNorm((2, 1, 2))), (2, 1, 2)),
+    "actnorm": lambda: (stirred(ActNorm((2, 1, 2))), (2, 1, 2)),
     "coupling": lambda: (shear_and_scale(), (3,)),
-    "coupling-flipped": lambda: (shear_and_scale(flip=True), (3,)),
-    "coupling-elu": lambda: (shear_and_scale((1, 1), "elu"), (2,)),
+    "coupling-flipped-elu": lambda: (shear_and_scale((2, 1), "elu", flip=True), (3,)),
     "coupling-image": lambda: (image_coupling(), (2, 2, 1)),
     "coupling-image-kinked": lambda: (image_coupling("leaky_relu"), (2, 2, 1)),
     "coupling-spline": lambda: (Coupling((2, 1), stirred(net(2, 8)), Spline(3)), (3,)),
-    "coupling-image-spline": lambda: (image_coupling(transform=Spline(2)), (2, 1, 2)),
     "part-dense": lambda: (part(Dense(matrix(2), torch.ones(2)), (2,)), (3,)),
-    "part-actnorm": lambda: (part(stirred(ActNorm((2, 1, 2))), (2, 1, 2)), (5,)),
     "part-squeeze": lambda: (part(Squeeze((1, 2, 2)), (1, 2, 2)), (6,)),
     "part-relu": lambda: (part(SmoothLeakyReLU(0.3), (2,)), (4,)),
     "part-coupling": lambda: (part(image_coupling(), (2, 1, 1)), (3,)),
-    "part-reshaped": lambda: (part(Reshape((2, 2), (4,)), (2, 2)), (4,)),
     "planar": lambda: (Planar(4), (4,)),
     "shear": lambda: (Shear(), (4,)),
 }
@@ -199,20 +193,22 @@ CASES = {
 
 def points(layer, shape, batch=5):
     """Returns points in the layer's domain."""
-    if isinstance(layer, Logit) and layer.margin is not None:
-        return extended_points(layer.margin, shape, batch)
     if isinstance(layer, Logit):
-        return torch.rand(batch, *shape, generator=seeded(7)) * 0.98 + 0.01
+        return logit_points(layer, shape, batch)
     if isinstance(layer, Dequantise):
         return torch.rand(batch, *shape, generator=seeded(7)) * layer.levels
     return 1.5 * torch.randn(batch, *shape, generator=seeded(7))
 
 
-def extended_points(margin, shape, batch):
-    """Returns points inside, outside, at both ends of the margin, and next to them."""
-    ends = torch.tensor([margin, 1 - margin])
+def logit_points(layer, shape, batch):
+    """Returns points of the range; with a margin also outside, at its ends, and next to them."""
+    x = torch.rand(batch, *shape, generator=seeded(7))
+    if layer.margin is None:
+        return (x * 0.98 + 0.01) * layer.upper
+    x = (3 * x - 1) * layer.upper
+    low = (layer.margin - layer.inset) / layer.slope
+    ends = torch.tensor([low, layer.upper - low])
     special = torch.cat([ends, ends - 1e-6, ends + 1e-6])
-    x = torch.rand(batch, *shape, generator=seeded(7)) * 3 - 1
     x.view(-1)[:-1] = torch.cat([special, x.flatten()])[: x.numel() - 1]
     return x
 

@@ -60,7 +60,7 @@ def test_training_uses_the_ways_of_its_layer(way):
     def values(f, x, s):
         if way == "relative":
             return sum(t.sin().sum() for t in f.relative(x))
-        at = f.gathered(x)
+        at = f.linearize(x, training=True)
         return at.y.sin().sum() + at.pullback(s + at.y).sin().sum()
 
     found = reference.gradients(values(layer, x, s), [inner.weight])[0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ebflow.diagnosis import Standing, diagnose, latent_statistics
+from ebflow.diagnosis import Validation, diagnose, latent_statistics
 
 from .bijections.cases import seeded
 
@@ -57,12 +57,12 @@ def test_statistics_of_one_row_are_numbers():
     assert all(math.isfinite(v) for v in latent_statistics(latents(1)).values())
 
 
-BEST = Standing(120.0, 119.0, -30.0)
+BEST = Validation(120.0, 119.0, -30.0)
 NOW = {
-    "blind": Standing(180.0, 179.0, -40.0),
-    "over-fitting": Standing(180.0, 90.0, -40.0),
-    "over-fitting by another loss": Standing(180.0, 90.0, -20.0),
-    "converged": Standing(120.1, 119.1, -30.0),
+    "blind": Validation(180.0, 179.0, -40.0),
+    "over-fitting": Validation(180.0, 90.0, -40.0),
+    "over-fitting by another loss": Validation(180.0, 90.0, -20.0),
+    "converged": Validation(120.1, 119.1, -30.0),
 }
 
 

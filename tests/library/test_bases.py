@@ -11,7 +11,7 @@ from scipy.stats import chi2, multivariate_normal
 
 from ebflow.bases import GaussianMixture
 from ebflow.data import mixtures
-from ebflow.density import AutogradDensity
+from ebflow.density import EnergyFunction
 from ebflow.randomness import generator as derive
 
 from ..bijections.cases import seeded
@@ -76,7 +76,7 @@ def test_score_and_curvature(name):
     mixture = MIXTURES[name]()
     x = points(mixture)
     v = torch.randn(4, *x.shape, generator=seeded(4))
-    expected, bends = AutogradDensity(mixture.log_prob).score_and_curvature(x, v)
+    expected, bends = EnergyFunction(mixture.log_prob).score_and_curvature(x, v)
     score, curvature = mixture.score_and_curvature(x, v)
     torch.testing.assert_close(score, expected)
     torch.testing.assert_close(curvature, bends)

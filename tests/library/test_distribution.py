@@ -1,0 +1,495 @@
+"""The density of a flow against brute force: every kind of layer, base and context."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch.distributions import Distribution, constraints
+
+from ebflow import density as density_module
+from ebflow.bijections import Affine, ConditionalAffine, Coupling, Dense, Reshape, SmoothLeakyReLU
+from ebflow.distribution import FlowDistribution
+from ebflow.flow import Flow
+
+from . import reference
+from .bijections.cases import directions, matrix, seeded
+from .flows import (
+    CONTEXT,
+    FLOWS,
+    GIVEN,
+    SMALL,
+    at,
+    brute,
+    contexts,
+    custom,
+    images,
+    named,
+    net,
+    setting,
+)
+
+CLOSE = dict(rtol=1e-9, atol=1e-9)
+flows = pytest.mark.parametrize("name", FLOWS)
+given = pytest.mark.parametrize("name", GIVEN)
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, **CLOSE)
+
+
+def trained(flow):
+    return {name: p for name, p in flow.named_parameters() if p.requires_grad}
+
+
+def same_gradients(flow, found, expected):
+    """Compares the gradients of two scalars by all parameters."""
+    named = trained(flow)
+    if named and expected.requires_grad:
+        pairs = (reference.gradients(t, list(named.values())) for t in (found, expected))
+        for name, a, b in zip(named, *pairs, strict=True):
+            torch.testing.assert_close(a, b, **CLOSE, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@flows
+def test_log_prob_is_the_change_of_variables(name):
+    flow, density, x = setting(name)
+    expected = brute(density)(x)
+    found = density.log_prob(x)
+    close(found, expected)
+    same_gradients(flow, found.square().sum(), expected.square().sum())
+    for context in (torch.no_grad, torch.inference_mode):
+        with context():
+            close(density.log_prob(x), expected)
+
+
+@flows
+def test_energy_leaves_out_what_does_not_depend_on_the_input(name):
+    flow, density, x = setting(name)
+    log_z, y = torch.zeros(()), x
+    for layer in density.layers:
+        if layer.constant_jacobian:
+            log_z = log_z - reference.log_det(layer, y)[0]
+        y = layer(y)
+    close(flow.log_normalizer(), log_z)
+    energy = density.energy(x)
+    close(-energy - log_z, brute(density)(x))
+    for first in ("latent", "linearizations", "score"):  # whatever was asked before
+        evaluation = density.at(x)
+        getattr(evaluation, first)
+        close(evaluation.energy, energy)
+        close(evaluation.latent, y)
+
+
+@flows
+@pytest.mark.parametrize("training", [False, True])
+def test_score_curvature_and_trace(name, training):
+    """Values, and the parameter gradients of one sum of all, by one backward pass."""
+    flow, density, x = setting(name)
+    v = directions(x, 2)
+    s, h = reference.hessian(brute(density), x)
+    flat = v.flatten(2)
+    curvature = torch.einsum("kbi,bij,kbj->kb", flat, h, flat)
+    trace = h.diagonal(dim1=1, dim2=2).sum(1)
+    evaluation = density.at(x, training=training)
+    found = (evaluation.score.flatten(1), evaluation.curvature(v), evaluation.laplacian())
+    for a, b in zip(found, (s, curvature, trace), strict=True):
+        close(a, b)
+    energies = (evaluation.energy, -brute(density)(x) - flow.log_normalizer())
+    triples = (found, (s, curvature, trace))
+    scalars = (
+        a.square().sum() + b.sin().sum() + (c * torch.arange(len(x)) + energy).sum()
+        for (a, b, c), energy in zip(triples, energies, strict=True)
+    )
+    same_gradients(flow, *scalars)
+
+
+@flows
+def test_a_sweep_of_jets(name):
+    """Slope and curvature along two directions, with their parameter gradients."""
+    flow, density, x = setting(name)
+    v = directions(x, 2)
+    s, h = reference.hessian(brute(density), x)
+    flat = v.flatten(2)
+    expected = (
+        torch.einsum("kbi,bi->kb", flat, s),
+        torch.einsum("kbi,bij,kbj->kb", flat, h, flat),
+    )
+    found = density.directional(x, v)
+    for a, b, one in zip(found, expected, density.directional(x, v[0]), strict=True):
+        close(a, b)
+        assert one.shape == (len(x),)
+        close(one, a[0])
+    same_gradients(flow, *(sum(t.sin().sum() for t in pair) for pair in (found, expected)))
+
+
+@flows
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_derivatives_need_no_gradient(name, mode):
+    _, density, x = setting(name)
+    v = directions(x, 2)
+    expected = (density.score(x), *density.directional(x, v), density.at(x).laplacian())
+    with mode():
+        inside = (x.clone(), v.clone())  # tensors of the mode itself
+        for points, along in ((x, v), inside):
+            found = (density.score(points), *density.directional(points, along),
+                     density.at(points).laplacian())  # fmt: skip
+            for a, b in zip(found, expected, strict=True):
+                close(a, b)
+
+
+@flows
+def test_inverse_and_samples(name):
+    flow, density, x = setting(name)
+    u = torch.randn(5, *flow.latent_shape, generator=seeded(9))
+    torch.testing.assert_close(density.to_latent(density.from_latent(u)), u, rtol=1e-8, atol=1e-8)
+    samples = density.sample(7, seeded(1))
+    assert samples.shape == (7, *density.batch_shape, *flow.event_shape)
+    assert not samples.requires_grad and torch.equal(samples, density.sample((7,), seeded(1)))
+    again, log_prob = density.sample_and_log_prob((7,), seeded(1))
+    assert torch.equal(again, samples) and not log_prob.requires_grad
+    torch.testing.assert_close(log_prob, density.log_prob(samples).detach(), rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["dense", "coupling", "student", "dense, given"])
+def test_samples_follow_the_parameters(name):
+    """u(x(θ), θ) does not move with θ if x is a differentiable sample; for a fixed base."""
+    flow, density, _ = setting(name)
+    named = [p for p in flow.layers.parameters() if p.requires_grad]
+    x = density.rsample((3,), seeded(1))
+    assert x.requires_grad
+    u = density.to_latent(x)
+    weights = torch.randn(u.shape, generator=seeded(2))
+    for gradient in reference.gradients((weights * u).sum(), named):
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-8)
+
+
+def test_samples_have_the_density_of_the_flow():
+    """By E[1/p · 1(|x| < r)] = volume: a z-test at a false-alarm rate of 1e-4 (3.9 sigma)."""
+    flow = net((2,), depth=2)
+    x, log_p = flow.sample_and_log_prob(40_000, seeded(4))
+    terms = (x.norm(dim=1) < 1).double() * torch.exp(-log_p)
+    z = (terms.mean() - torch.pi) / (terms.std() / len(x) ** 0.5)
+    assert abs(z) < reference.two_sided(1e-4)
+
+
+# Contexts
+
+
+@given
+def test_every_row_is_given_its_own_context(name):
+    """Whatever the others are given; R B points are R copies of the batch of contexts."""
+    flow, density, x = setting(name)
+    c, other = contexts(flow), at(flow, seed=12)
+    rows = torch.stack([flow(c[k]).log_prob(x[k]) for k in range(5)])
+    close(density.log_prob(x), rows)
+    close(flow.log_prob(x, context=c), rows)
+    assert not torch.allclose(rows, flow.log_prob(x, context=c.flip(0)))
+    v, both = directions(x, 2), torch.cat([x, other])
+    evaluation = density.at(both)
+    close(evaluation.score, torch.cat([density.score(x), density.score(other)]))
+    close(evaluation.energy, torch.cat([density.energy(x), density.energy(other)]))
+    found = density.at(both).directional(torch.cat([v, v], 1))
+    parts = zip(density.directional(x, v), density.directional(other, v), strict=True)
+    for a, b in zip(found, parts, strict=True):
+        close(a, torch.cat(b, 1))
+
+
+@given
+def test_a_context_is_needed_and_of_its_size(name):
+    flow, _, x = setting(name)
+    with pytest.raises(ValueError, match=r"context: found None, expected shape \(\*, 2\)"):
+        flow.log_prob(x)
+    with pytest.raises(ValueError, match=r"context: found shape \(5, 3\), expected \(\*, 2\)"):
+        flow(torch.zeros(5, 3))
+
+
+def test_a_context_where_there_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"context: found shape \(5, 1\), expected None"):
+        net((4,))(torch.zeros(5, 1))
+
+
+def test_contexts_are_standardised_by_those_that_were_shown():
+    flow = FLOWS["dense, given"]()
+    plain = copy.deepcopy(flow)
+    c = 100 + 7 * contexts(flow, 50)
+    c[:, 1] = 3.0  # a constant one keeps its scale
+    flow.standardise_context(c)
+    standard = torch.stack([(c[:, 0] - c[:, 0].mean()) / c[:, 0].std(correction=0),
+                            torch.zeros(50)], 1)  # fmt: skip
+    x = at(flow, 50)
+    close(flow.log_prob(x, context=c), plain.log_prob(x, context=standard))
+    again = FLOWS["dense, given"]()
+    again.load_state_dict(flow.state_dict())
+    assert torch.equal(again.log_prob(x, context=c), flow.log_prob(x, context=c))
+    assert torch.equal(flow.matched.log_prob(x, context=c), flow.log_prob(x, context=c))
+
+
+def test_the_normaliser_knows_no_context():
+    flow = FLOWS["convolutional, given"]()
+    assert not [layer for layer in flow.layers if layer.constant_jacobian
+                and isinstance(layer, ConditionalAffine | Coupling)]  # fmt: skip
+    assert flow(contexts(flow)).log_normalizer() == flow.log_normalizer()
+
+
+# A Distribution
+
+
+@pytest.mark.parametrize(
+    ("batch", "shape"), [((), ()), ((5,), (3,)), ((2, 5), (4, 3)), ((0,), (2,))]
+)
+def test_it_is_a_distribution(batch, shape):
+    flow = FLOWS["coupling, given"]()
+    density = flow(torch.randn(*batch, CONTEXT, generator=seeded(6)))
+    assert isinstance(density, Distribution) and density.has_rsample
+    assert density.batch_shape == batch and density.event_shape == flow.event_shape == (3,)
+    assert density.support.event_dim == 1 and density.support.base_constraint is constraints.real
+    for draw in (density.sample, density.rsample):
+        assert draw(shape, seeded()).shape == (*shape, *batch, 3)
+    x, log_prob = density.sample_and_log_prob(shape, seeded())
+    assert x.shape == (*shape, *batch, 3) and log_prob.shape == (*shape, *batch)
+    close(density.log_prob(x).detach(), log_prob)
+    assert density.score(x).shape == x.shape and density.energy(x).shape == (*shape, *batch)
+    v = torch.ones(2, *x.shape)
+    assert [t.shape for t in density.directional(x, v)] == [(2, *shape, *batch)] * 2
+
+
+def test_values_and_contexts_are_broadcast():
+    flow = FLOWS["dense, given"]()
+    c, x = contexts(flow), at(flow, 4)
+    found = flow(c).log_prob(x[:, None])
+    assert found.shape == (4, 5)
+    for k in range(5):
+        close(found[:, k], flow.log_prob(x, context=c[k]))
+    one = flow(c[0])
+    assert one.batch_shape == () and one.log_prob(x).shape == (4,)
+    close(one.log_prob(x), found[:, 0])
+    close(flow(c).to_latent(x[:, None])[:, 0], flow.to_latent(x, context=c[0]))
+    u = torch.randn(4, 1, 3, generator=seeded(2))
+    close(flow(c).from_latent(u)[:, 0], flow.from_latent(u[:, 0], context=c[0]))
+
+
+def test_it_expands():
+    flow = FLOWS["dense, given"]()
+    c, x = contexts(flow, 1), at(flow, 4)
+    wide = flow(c).expand((4,))
+    assert isinstance(wide, FlowDistribution) and wide.batch_shape == (4,)
+    close(wide.log_prob(x), flow.log_prob(x, context=c[0]))
+    plain = net((4,))()
+    assert plain.expand(()) is plain and plain.batch_shape == ()
+
+
+def test_global_randomness_serves_where_no_generator_is_given():
+    torch.manual_seed(0)
+    flow, draws = net((4,)), []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        draws.append(flow().sample((3,)))
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+# Batches
+
+
+METHODS = {
+    "energy": lambda d, x: d.energy(x),
+    "log_prob": lambda d, x: d.log_prob(x),
+    "score": lambda d, x: d.score(x),
+    "to_latent": lambda d, x: d.to_latent(x),
+    "directional": lambda d, x: d.directional(x, torch.ones(2, *x.shape))[1].mT,
+    "laplacian": lambda d, x: d.score_and_laplacian(x)[1],
+    "curvature": lambda d, x: d.score_and_curvature(x, torch.ones(2, *x.shape))[1].mT,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+@flows
+def test_batches_of_none_and_of_one(name, method):
+    flow, call = FLOWS[name](), METHODS[method]
+    x, c = at(flow, 2), contexts(flow, 2)
+    whole = call(flow(c), x)
+    for rows in (slice(0, 0), slice(0, 1)):
+        found = call(flow(None if c is None else c[rows]), x[rows])
+        close(found, whole[rows])
+
+
+@pytest.mark.parametrize("name", ["dense", "zero", "glow", "coupling, given"])
+def test_points_need_not_be_contiguous(name):
+    flow, density, x = setting(name)
+    strided = x.repeat_interleave(2, -1)[..., ::2]
+    assert not strided.is_contiguous()
+    for call in METHODS.values():
+        close(call(density, strided), call(density, x))
+
+
+def test_leading_dimensions_images_and_rows():
+    flow = custom()
+    x = at(flow, 6)
+    expected = flow.log_prob(x)
+    for batch in ((6,), (2, 3), (1, 6)):
+        shaped = x.view(*batch, 2, 1, 2)
+        close(flow.log_prob(shaped).flatten(), expected)
+        assert flow.score(shaped).shape == shaped.shape
+        assert flow.to_latent(shaped).shape == (*batch, 4)
+    rows, image = net((4,)), torch.randn(3, 2, 2, generator=seeded())
+    close(flow.log_prob(x.flatten(1)), expected)
+    close(flow.log_prob(x.view(2, 3, 4)).flatten(), expected)
+    close(rows.log_prob(image), rows.log_prob(image.flatten(1)))
+    assert flow.log_prob(x[0]).shape == () and rows.score(image[0].flatten()).shape == (4,)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 5), (3, 2, 1), ()])
+def test_wrong_shapes_raise(shape):
+    flow = net((4,))
+    for call in (flow.to_latent, flow.log_prob, flow.energy, flow.score, flow.preprocess):
+        with pytest.raises(ValueError, match=r"x: found shape .*, expected \(\*, 4\)"):
+            call(torch.zeros(shape))
+
+
+# The exact trace
+
+
+def whitened():
+    """Returns a chain with fixed layers in front and behind: one layer alone is bent."""
+    scale = torch.linspace(0.5, 2, 4)
+    layers = [
+        Affine(torch.ones(4), scale, (4,)),
+        Dense(matrix(4), None, trainable=False),
+        Dense(matrix(4, 1), torch.ones(4)),
+        SmoothLeakyReLU(0.3, residual=True),
+        Dense(matrix(4, 2), torch.ones(4)),
+        Affine(0.0, scale, (4,), trainable=True),
+    ]
+    return Flow((4,), layers)
+
+
+def on_images():
+    layers = [Affine(0.5, 2.0, (1, 2, 2)), SmoothLeakyReLU(0.1), Reshape((1, 2, 2), (4,))]
+    return Flow((1, 2, 2), [*layers, Dense(matrix(4), None)])
+
+
+CLOSED = {
+    "1 layer": lambda: net((4,), depth=1),
+    "2 layers": lambda: net((4,), depth=2, bias=0.3),
+    "fixed layers": whitened,
+    "activation first": lambda: Flow((4,), [SmoothLeakyReLU(0.3), Dense(matrix(4), None)]),
+    "activation last": lambda: Flow((4,), [Dense(matrix(4), None), SmoothLeakyReLU(0.3)]),
+    "activation on images": on_images,
+    "no layer": lambda: Flow((4,), []),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_a_trace_in_closed_form(name, monkeypatch):
+    """One bent layer over a normal base: value and gradient, and not one direction."""
+    monkeypatch.setattr(density_module, "trace", None)
+    flow = CLOSED[name]()
+    x = at(flow)
+    score, found = flow.score_and_laplacian(x)
+    s, h = reference.hessian(brute(flow()), x)
+    expected = h.diagonal(dim1=1, dim2=2).sum(1)
+    close(score.flatten(1), s)
+    close(found, expected)
+    weights = torch.linspace(0.5, 2, len(x))
+    same_gradients(flow, (weights * found).sum() + (score**3).sum(),
+                   (weights * expected).sum() + (s**3).sum())  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["three dense layers", "every kind of layer", "student"])
+def test_other_traces_take_directions(name, monkeypatch):
+    monkeypatch.setattr(density_module, "trace", lambda curvature, x: x.new_ones(len(x)))
+    flow = SMALL[name]()
+    assert torch.equal(flow.score_and_laplacian(at(flow))[1], torch.ones(5))
+
+
+@pytest.mark.parametrize("elements", [1, 41, 10**9])
+def test_parts_of_any_size_sum_to_the_trace(elements, monkeypatch):
+    """Directions one by one, two at a time, and all at once."""
+    flow = net((4,), depth=3)
+    x = at(flow)
+    expected = flow.score_and_laplacian(x)[1]
+    monkeypatch.setattr(density_module, "ELEMENTS", elements)
+    close(flow.score_and_laplacian(x)[1], expected)
+
+
+class Traced(torch.nn.Module):
+    """A flow as a module whose value is its exact trace."""
+
+    def __init__(self, flow):
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, x):
+        return self.flow.score_and_laplacian(x)[1]
+
+
+def test_the_gradient_of_a_trace_may_be_differentiated():
+    flow = net((3,), depth=2)
+    x, (weight, *_) = at(flow), flow.parameters()
+
+    def loss(w):
+        weights = {"flow.layers.0.weight": w}
+        return torch.func.functional_call(Traced(flow), weights, (x,)).sum()
+
+    assert torch.autograd.gradgradcheck(loss, weight.detach().clone().requires_grad_())
+
+
+# Copies, and types of less precision
+
+
+@flows
+def test_copies_and_pickles_are_alike_and_their_own(name):
+    flow, density, x = setting(name)
+    with torch.no_grad():
+        expected = density.log_prob(x)
+    twins = [copy.deepcopy(flow)]
+    if name not in ("spectral", "weight norm"):  # torch pickles no parametrised module
+        twins.append(pickle.loads(pickle.dumps(flow)))
+    for twin in twins:
+        with torch.no_grad():
+            assert torch.equal(twin(contexts(flow)).log_prob(x), expected)
+            for p in twin.parameters():
+                p.mul_(1.1)
+            assert torch.equal(density.log_prob(x), expected)
+
+
+NEAR = {
+    "dense": lambda: net((4,), bias=0.3),
+    "zero": lambda: images(noise=0.1),
+    "circular": lambda: images(noise=0.1, padding="circular"),
+    "triangles": lambda: Flow(
+        (4,),
+        [
+            Dense(matrix(4), torch.ones(4), structure="tril"),
+            SmoothLeakyReLU(0.3),
+            Dense(matrix(4, 2), None, structure="triu"),
+        ],
+    ),
+    "given": lambda: named("dense", (3,), 0.05, depth=2, context=CONTEXT),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", NEAR)
+def test_half_precision(name, dtype):
+    """log p with gradients, the score, the inverse and samples, near those of float64."""
+    flow = NEAR[name]()
+    x, c = at(flow).to(dtype), contexts(flow)
+    single = copy.deepcopy(flow).to(dtype)
+    density, half = flow(c), single(c)
+    expected, found = density.log_prob(x.double()), half.log_prob(x)
+    assert found.dtype == dtype
+    near = dict(rtol=20 * torch.finfo(dtype).eps, atol=20 * torch.finfo(dtype).eps)
+    near["check_dtype"] = False
+    torch.testing.assert_close(found, expected, **near)
+    found.sum().backward()
+    for p in single.parameters():
+        assert p.grad is None or (p.grad.dtype == dtype and p.grad.isfinite().all())
+    torch.testing.assert_close(half.score(x), density.score(x.double()), **near)
+    u = half.to_latent(x)
+    for gradient in (False, True):  # by cached factors, and without
+        with torch.set_grad_enabled(gradient):
+            again = half.from_latent(u)
+            assert again.dtype == dtype
+            torch.testing.assert_close(again, x, **near)
+    assert half.sample((3,), seeded()).isfinite().all()
