@@ -42,9 +42,9 @@ from torch import Tensor
 from . import bases
 from .architectures import ARCHITECTURES
 from .errors import BadInput
+from .execution import spread, whole
 from .files import previous, replaced, sha256
 from .flow import Flow
-from .parallel import spread, whole
 from .preprocessing import build
 
 if TYPE_CHECKING:

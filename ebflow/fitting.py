@@ -93,7 +93,8 @@ def fit(
     Training ends after ``steps``, ``max_seconds``, or ``patience`` validations without a better
     one. It never ends with nothing: where it becomes non-finite, or is interrupted, the best flow
     so far is returned with a warning that says where and what to change. Its parameters ask for
-    no gradient, as those of a loaded flow. Its ``history`` is a list of rows; ``columns`` are the names and types of the data's columns.
+    no gradient, as those of a loaded flow. Its ``history`` is a list of rows; its ``columns`` are
+    the names and types of the data's columns.
 
     Cost: O(D² L) a row and step, and O(D³ L) at each refresh of the normaliser.
 

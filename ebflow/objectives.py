@@ -44,9 +44,8 @@ from torch import Tensor
 from .anchor import Anchor
 from .density import LogDensity, sum_event
 from .distribution import FlowDistribution
-from .precision import full_products
 from .randomness import Generator, normal, uniform
-from .traces import DIFFERENCES
+from .traces import DIFFERENCES, full_products
 from .traces import directions as draw
 
 

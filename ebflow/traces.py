@@ -23,7 +23,8 @@ Rademacher signs see the diagonal of H without noise; orthogonal directions do n
 way twice. Draws have the batch as their first dimension: a row's directions are its own.
 
 A difference of energies of rounding error η|f| has one of about 2η|f|/σ²: at σ = 0.03 and
-|f| = 1000 it is 0.3 nats in float32. It is refused below float32, where nothing would be left.
+|f| = 1000 it is 0.3 nats in float32. It is refused below float32, where nothing would be left:
+TF32 and bfloat16 have a relative error of about 1e-3, which such a difference multiplies by 2,000.
 
 Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Interpretability
 (Srinivas, Fleuret, 2021), arXiv:2006.09128, for ``taylor``; Efficient Learning of Generative
@@ -31,8 +32,9 @@ Models via Finite-Difference Score Matching (Pang et al., 2020), arXiv:2007.0331
 ``two_sided``.
 """
 
-__all__ = ["COSTS", "DIFFERENCES", "DIRECTIONS", "ESTIMATORS", "directions", "exact", "hutchinson",
-           "taylor", "taylor_cv", "two_sided", "variance"]  # fmt: skip
+__all__ = ["COSTS", "DIFFERENCES", "DIRECTIONS", "ESTIMATORS", "directions", "exact",
+           "full_products", "hutchinson", "taylor", "taylor_cv", "two_sided",
+           "variance"]  # fmt: skip
 
 import math
 from collections.abc import Callable, Sequence
@@ -41,7 +43,6 @@ import torch
 from torch import Tensor
 
 from .density import LogDensity, sum_event
-from .precision import full_products
 from .randomness import Generator, normal, rademacher
 
 Estimate = tuple[Tensor, Tensor]
@@ -187,3 +188,23 @@ def directions(kind: str, slices: int, x: Tensor, generator: Generator) -> Tenso
     if kind not in DIRECTIONS:
         raise ValueError(f"directions: found {kind!r}, expected one of {', '.join(DIRECTIONS)}")
     return DIRECTIONS[kind]((len(x), slices, *x.shape[1:]), x, generator).transpose(0, 1)
+
+
+def full_products(x: Tensor) -> None:
+    """Raises ValueError unless products of tensors like ``x`` have the full float32 precision.
+
+    It is looked at in the forward pass; the backward pass needs the same.
+    """
+    found = "highest"
+    if x.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled(x.device.type):
+        found = "half precision"
+    elif x.dtype == torch.float32:
+        found = torch.get_float32_matmul_precision()
+        if x.is_cuda and torch.backends.cudnn.allow_tf32:
+            found = "TF32 convolutions"
+    if found != "highest":
+        raise ValueError(
+            f"precision: found {found}, expected highest: differences of energies have no digits "
+            'otherwise (torch.set_float32_matmul_precision("highest"), '
+            "torch.backends.cudnn.allow_tf32 = False, no autocast)"
+        )

@@ -5,7 +5,7 @@ them; the trainer computes. A resumed trainer goes on bit for bit as if it had n
 batches, noise and probes are functions of (seed, step).
 """
 
-__all__ = ["Clock", "Event", "State", "Trainer"]
+__all__ = ["Augmentation", "Clock", "Event", "State", "Trainer"]
 
 import math
 import time
@@ -20,17 +20,18 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from .anchor import Anchor
-from .data.augment import Augmentation
 from .data.loader import Batch
 from .diagnosis import Validation, diagnose, latent_statistics, where_non_finite
 from .errors import NonFinite
 from .evaluation import evaluate
+from .execution import gathered, is_split, products, unsynchronised, whole
 from .flow import Flow
 from .loss import LossFunction, LossModule, Progress
-from .parallel import gathered, is_split, unsynchronised, whole
-from .precision import products
-from .randomness import RowGenerator
+from .randomness import Generator, RowGenerator
 from .schedules import Schedule, cosine
+
+Augmentation = Callable[[Tensor, Generator], Tensor]
+"""From raw rows with shape (B, D) and a generator to rows of the same shape and dtype."""
 
 WORRY = 3
 """Validations without a better one before an event says why."""
@@ -166,11 +167,11 @@ class Trainer:
         patience: Validations without a better one before training stops; None: never.
         log_every: Steps between log events.
         watch: Further metrics of log events, as a function of the share of training.
-        precision: Of a step's products, as in :func:`~ebflow.precision.products`;
+        precision: Of a step's products, as in :func:`~ebflow.execution.products`;
             preprocessing, the anchor and likelihoods are always of the highest.
         seed: The seed of batches, noise and probes.
         shard: Rank and number of workers.
-        wrap: What DDP or FSDP (``parallel.split``) does to the loss module; the identity on one
+        wrap: What DDP or FSDP (``execution.split``) does to the loss module; the identity on one
             worker.
         config: What led to all this, JSON-able; kept in checkpoints.
     """

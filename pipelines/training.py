@@ -17,16 +17,16 @@ from torch import nn
 from ebflow import objectives, schedules
 from ebflow.anchor import Anchor
 from ebflow.checkpoint import Checkpoints, resume
-from ebflow.data.augment import AUGMENTATIONS, Augmentation, Composed, Noise
 from ebflow.data.loader import Dataset
 from ebflow.errors import BadInput, NonFinite
+from ebflow.execution import split
 from ebflow.flow import Flow
 from ebflow.loss import Loss
-from ebflow.parallel import split
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
-from ebflow.train import Event, Trainer
+from ebflow.train import Augmentation, Event, Trainer
 from pipelines import desk, rows, store
+from pipelines.augment import AUGMENTATIONS, Composed, Noise
 from pipelines.config import LIKELIHOOD, ClusterConfig, ObjectiveConfig, TrainConfig, Training
 from pipelines.environment import embedded
 from pipelines.faults import told

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.augment import Augmentation
 from ..errors import NonFinite
 from ..objectives import Objective
 from ..randomness import generator as derive
 from ..randomness import normal
 from ..schedules import Schedule, cosine
+from ..train import Augmentation
 from .classifiers import coupled, frozen_statistics
 from .logit import ClassLogit, accuracy
 

@@ -59,8 +59,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import BadInput
-from .manifest import SPLITS
-from .splits import Counts
+from .manifest import SPLITS, Counts
 
 if TYPE_CHECKING:
     from PIL.Image import Image

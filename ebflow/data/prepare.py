@@ -20,9 +20,8 @@ import pyarrow.parquet as pq
 
 from ..errors import BadInput
 from ..files import move, sha256
-from .manifest import Manifest, Shard
+from .manifest import ASSIGNMENT, OWN_ASSIGNMENT, Counts, Manifest, Shard, assign
 from .sources import Reader, open_source
-from .splits import ASSIGNMENT, OWN_ASSIGNMENT, Counts, assign
 from .table import Layout
 
 FEW = 10

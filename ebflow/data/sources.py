@@ -22,7 +22,7 @@ import pyarrow as pa
 from ..errors import BadInput
 from ..files import sha256
 from . import images
-from .splits import Counts, split_counts
+from .manifest import Counts, split_counts
 from .table import (
     Layout,
     as_labels,

@@ -20,17 +20,18 @@ from ebflow.alignment.fooling import stripes, target_gradient
 from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.rows import unit_rows
 from ebflow.alignment.training import Training
-from ebflow.data.augment import AUGMENTATIONS, Augmentation
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput, NonFinite
+from ebflow.execution import products
 from ebflow.objectives import Objective
-from ebflow.precision import products
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from ebflow.schedules import Schedule
 from ebflow.traces import directions, taylor_cv
+from ebflow.train import Augmentation
 from pipelines.alignment.config import ClassifierConfig, NetConfig, RegulariserConfig
+from pipelines.augment import AUGMENTATIONS
 
 PROBE = 128
 """Training rows whose trace is watched."""

@@ -15,7 +15,7 @@ from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
 from ebflow.alignment.perturbation import accuracies, density_ratio, magnitude, saliency
 from ebflow.alignment.reference import Reference, Scores
 from ebflow.errors import NonFinite
-from ebflow.precision import products
+from ebflow.execution import products
 from ebflow.randomness import generator as derive
 from ebflow.randomness import uniform
 from ebflow.traces import DIFFERENCES, ESTIMATORS, directions, taylor_cv, variance

@@ -10,9 +10,8 @@ from sklearn import datasets
 from ebflow.data import prepare as writer
 from ebflow.data import sources as reader
 from ebflow.data.loader import Dataset
-from ebflow.data.manifest import SPLITS, Manifest
+from ebflow.data.manifest import SPLITS, Counts, Manifest, assign, split_counts
 from ebflow.data.prepare import prepare
-from ebflow.data.splits import Counts, assign, split_counts
 from ebflow.errors import BadInput
 
 from .parquet import images, lists, mnist9k, table, tree, write

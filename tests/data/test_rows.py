@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from ebflow.data import preprocessing
+from ebflow import preprocessing
 from ebflow.data.loader import Arrays, Batch, Dataset, Rows
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ebflow.data.augment import FlipAndShift
 from ebflow.objectives import OBJECTIVES
+from pipelines.augment import FlipAndShift
 
 from .training import trainer
 

@@ -9,8 +9,8 @@ from ebflow import objectives
 from ebflow.anchor import Anchor
 from ebflow.bijections import Dense
 from ebflow.density import AutogradDensity
+from ebflow.execution import products
 from ebflow.flow import Flow, Observed
-from ebflow.precision import products
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal, rademacher, uniform
 from ebflow.traces import directions

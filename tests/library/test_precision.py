@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from ebflow.execution import products
 from ebflow.objectives import OBJECTIVES
-from ebflow.precision import full_products, products
+from ebflow.traces import full_products
 
 from .training import trainer
 

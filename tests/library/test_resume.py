@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ebflow import schedules
-from ebflow.data.augment import FlipAndShift
 from ebflow.errors import BadInput
+from pipelines.augment import FlipAndShift
 
 from .training import OPTIMIZERS, same, states, trainer
 

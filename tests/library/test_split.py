@@ -11,7 +11,7 @@ import torch.multiprocessing
 
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
-from ebflow.parallel import split, whole
+from ebflow.execution import split, whole
 
 from .test_parallel import TRAININGS, told
 from .training import same, trainer

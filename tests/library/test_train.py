@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from ebflow import schedules
-from ebflow.data.augment import FlipAndShift
 from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluation import evaluate
+from pipelines.augment import FlipAndShift
 
 from .training import losses, same, states, trainer
 

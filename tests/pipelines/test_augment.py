@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy.stats import chi2, kstest
 
-from ebflow.data.augment import AUGMENTATIONS, Composed, FlipAndShift, Noise
 from ebflow.randomness import generator as derive
+from pipelines.augment import AUGMENTATIONS, Composed, FlipAndShift, Noise
 
-from ..bijections.cases import seeded
+from ..library.bijections.cases import seeded
 
 SHAPE = (3, 8, 6)
 

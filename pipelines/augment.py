@@ -16,7 +16,7 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.
 """
 
-__all__ = ["AUGMENTATIONS", "Augmentation", "Composed", "FlipAndShift", "Noise"]
+__all__ = ["AUGMENTATIONS", "Composed", "FlipAndShift", "Noise"]
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,10 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from ..randomness import normal, uniform
-
-Augmentation = Callable[[Tensor, torch.Generator], Tensor]
-"""From raw rows with shape (B, D) and a generator to rows of the same shape and dtype."""
+from ebflow.randomness import Generator, normal, uniform
+from ebflow.train import Augmentation
 
 
 class FlipAndShift:
@@ -50,7 +48,7 @@ class FlipAndShift:
         self.shape = (1, *shape)[-3:]
         self.flip, self.reach, self.unit = flip, reach, unit
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, x: Tensor, generator: Generator) -> Tensor:
         """Returns ``x`` with shape (B, D), every row changed on its own."""
         if x.shape[1:].numel() != math.prod(self.shape):
             raise ValueError(
@@ -62,7 +60,7 @@ class FlipAndShift:
         moved = grid_sample(images, where, padding_mode="border", align_corners=False)
         return (moved if x.is_floating_point() else moved.round()).to(x.dtype).view_as(x)
 
-    def _maps(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _maps(self, images: Tensor, generator: Generator) -> Tensor:
         """Returns affine maps from new to old coordinates in [−1, 1], with shape (B, 2, 3)."""
         u = uniform((len(images), 3), images, generator)
         pixels = self.unit * torch.round((2 * u[:, 1:] - 1) * self.reach)
@@ -85,7 +83,7 @@ class Noise:
             raise ValueError(f"sigma: found {sigma}, expected a positive number")
         self.sigma = sigma
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, x: Tensor, generator: Generator) -> Tensor:
         """Returns ``x`` with shape (B, D) and noise."""
         if not x.is_floating_point():
             raise TypeError(f"x: found {x.dtype}, expected real numbers: levels take no noise")
@@ -102,7 +100,7 @@ class Composed:
     def __init__(self, *parts: Augmentation) -> None:
         self.parts = parts
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, x: Tensor, generator: Generator) -> Tensor:
         """Returns ``x`` with shape (B, D), changed by every part."""
         for part in self.parts:
             x = part(x, generator)

@@ -11,9 +11,9 @@ import torch.distributed
 import torch.multiprocessing
 from torch import nn
 
-from ebflow.data.augment import FlipAndShift
 from ebflow.data.loader import Dataset
 from ebflow.errors import NonFinite
+from pipelines.augment import FlipAndShift
 
 from .training import trainer
 

@@ -1,4 +1,6 @@
-"""Several workers on one training: weights copied on each (DDP) or split among them (FSDP2).
+"""How a step runs: in what precision, and on several workers.
+
+Weights are copied on each worker (DDP) or split among them (FSDP2).
 
 Split weights W (``fully_shard``) are gathered for a step and freed after it. Of a worker's memory,
 the optimiser's moments, the averaged weights and the gradients at rest then shrink as 1/workers;
@@ -9,7 +11,16 @@ References:
     arXiv:2304.11277.
 """
 
-__all__ = ["gather", "gathered", "is_split", "split", "spread", "unsynchronised", "whole"]
+__all__ = [
+    "gather",
+    "gathered",
+    "is_split",
+    "products",
+    "split",
+    "spread",
+    "unsynchronised",
+    "whole",
+]
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -79,3 +90,27 @@ def _part(tensor: Tensor, like: Tensor | None) -> Tensor:
         return tensor
     place = like.device_mesh, like.placements
     return distribute_tensor(tensor.to(like.device), *place, src_data_rank=None)
+
+
+@contextmanager
+def products(precision: str, device: str = "cpu") -> Iterator[None]:
+    """Sets the precision of float32 products and convolutions for a while.
+
+    Arguments:
+        precision: As in ``torch.set_float32_matmul_precision``, where ``highest`` is float32
+            itself and all results are float32; or ``bfloat16``, by autocast: results of products
+            too are bfloat16, and weights and gradients stay float32.
+        device: The type of device, for autocast.
+    """
+    if precision == "bfloat16":
+        with torch.autocast(device, torch.bfloat16):
+            yield
+        return
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = precision != "highest"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
