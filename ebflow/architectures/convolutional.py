@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from ..bases import Base
-from ..bijections import Bijection, Convolution, SmoothLeakyReLU, Squeeze
+from ..bijections import Bijection, Convolution, MonotoneSpline, SmoothLeakyReLU, Squeeze
 from ..flow import Flow
-from .shared import conditioned, finished, normalise_spectrum, start_of
+from .shared import check_activation, conditioned, finished, normalise_spectrum, start_of
 
 
 def convolutional(
@@ -21,8 +21,12 @@ def convolutional(
     padding: str = "zero",
     blocks: int = 3,
     depth: int = 2,
+    activation: str = "smooth_leaky_relu",
     alpha: float = 0.3,
     residual: bool = True,
+    cells: int = 16,
+    reach: float = 4.0,
+    shared: bool = False,
     sign: float = -1.0,
     bias: float = 0.0,
     generator: torch.Generator | None = None,
@@ -49,8 +53,13 @@ def convolutional(
         padding: ``zero``, ``circular`` or ``masked``, as in ``Convolution``.
         blocks: The number of image sizes.
         depth: The number of convolutions at each.
-        alpha: The slope of the activations at −∞.
-        residual: Whether activations add their input.
+        activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline`` of every pixel
+            behind every convolution, the last one too; ``cells`` · D parameters each.
+        alpha: The slope of smooth leaky ReLUs at −∞.
+        residual: Whether they add their input.
+        cells: The cells of a spline's grid.
+        reach: The half-width of the grid.
+        shared: Whether the pixels of a channel share their spline.
         sign: The factor of the identity at the start; negative in the paper.
         bias: The start of every offset; in the paper very small numbers.
         generator: Where the noise of the start, and of spectral normalisation's, comes from.
@@ -63,6 +72,7 @@ def convolutional(
         base: The density of latents; None: N(0, I).
         dtype: The parameters' type; torch's default otherwise.
     """
+    check_activation(activation)
     if spectral_norm and calibrated:
         raise ValueError("calibrated: found with spectral_norm, which undoes it; expected one")
     start = partial(start_of, sign=sign, bias=bias, noise=noise, generator=generator)
@@ -71,21 +81,28 @@ def convolutional(
         if index and index % depth == 0:
             layers.append(Squeeze(event))
             event = layers[-1].target
-        if index:
+        fixed = index and activation == "smooth_leaky_relu"
+        if fixed:
             layers.append(SmoothLeakyReLU(alpha, residual=residual))
-        behind = layers[-1] if index and calibrated else None
+        behind = layers[-1] if fixed and calibrated else None
         identity = nn.init.dirac_(torch.empty(event[0], event[0], kernel_size, kernel_size))
         layers.append(Convolution(*start(identity, behind), event[1:], padding=padding))
         if spectral_norm:
             normalise_spectrum(layers[-1], generator)
         layers += conditioned(event, context, generator)
+        if activation == "spline":
+            layers.append(MonotoneSpline(event, cells=cells, reach=reach, channels=shared))
     options = {
         "kernel_size": kernel_size,
         "padding": padding,
         "blocks": blocks,
         "depth": depth,
+        "activation": activation,
         "alpha": alpha,
         "residual": residual,
+        "cells": cells,
+        "reach": reach,
+        "shared": shared,
         "spectral_norm": spectral_norm,
     }
     return finished("convolutional", shape, layers, options, context, base, dtype)

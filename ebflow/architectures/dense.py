@@ -13,9 +13,7 @@ from ..bases import Base
 from ..bijections import ActNorm, Bijection, Dense, MonotoneSpline, Reshape, SmoothLeakyReLU
 from ..flow import Flow
 from ..randomness import generator as derive
-from .shared import conditioned, finished, start_of
-
-ACTIVATIONS = ("smooth_leaky_relu", "spline")
+from .shared import check_activation, conditioned, finished, start_of
 
 
 def dense(
@@ -68,8 +66,7 @@ def dense(
         base: The density of latents; None: N(0, I).
         dtype: The parameters' type; torch's default otherwise.
     """
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation: found {activation!r}, expected one of {ACTIVATIONS}")
+    check_activation(activation)
     size = math.prod(shape)
     start = partial(start_of, sign=sign, bias=bias, noise=noise, generator=generator)
     layers: list[Bijection] = [Reshape(tuple(shape), (size,))] if len(shape) > 1 else []

@@ -1,6 +1,13 @@
 """What the architectures share: how linear layers start, and how a net is closed."""
 
-__all__ = ["conditioned", "finished", "normalise_spectrum", "start_of"]
+__all__ = [
+    "ACTIVATIONS",
+    "check_activation",
+    "conditioned",
+    "finished",
+    "normalise_spectrum",
+    "start_of",
+]
 
 import math
 from collections.abc import Sequence
@@ -14,6 +21,15 @@ from ..bases import Base
 from ..bijections import Bijection, ConditionalAffine, SmoothLeakyReLU
 from ..bijections.weighted import spectral_norm
 from ..flow import Flow
+
+ACTIVATIONS = ("smooth_leaky_relu", "spline")
+"""Activations of nets of linear layers: the paper's, and a ``MonotoneSpline``."""
+
+
+def check_activation(name: str) -> None:
+    """Raises ValueError unless there is such an activation."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation: found {name!r}, expected one of {', '.join(ACTIVATIONS)}")
 
 
 def finished(

@@ -8,7 +8,8 @@ __all__ = ["Elementwise", "MonotoneSpline", "SmoothLeakyReLU"]
 
 import math
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -141,22 +142,6 @@ class SmoothLeakyReLU(Elementwise):
         raise NonFinite("SmoothLeakyReLU.inverse: 50 Newton steps did not converge")
 
 
-class _Cell(NamedTuple):
-    """Where x is: in a cell of the grid, or beyond its ends."""
-
-    x: Tensor
-    inside: Tensor
-    """x moved into [−R, R]."""
-    r: Tensor
-    """Where ``inside`` is in its cell, from 0 to 1."""
-    s0: Tensor
-    s1: Tensor
-    s2: Tensor
-    """The three slopes that the cell sees."""
-    y: Tensor
-    """f at the cell's left end."""
-
-
 class MonotoneSpline(Elementwise):
     r"""Creates a learned increasing function of every element, or of every channel of an image.
 
@@ -171,9 +156,9 @@ class MonotoneSpline(Elementwise):
     goes on as a line. :math:`f(0) = 0`; at the start f is the identity. Coefficients are
     :math:`s = e^\theta`, M of them an element.
 
-    Value and derivatives cost O(1) an element, whatever M is: four numbers are looked up. The
-    inverse finds the cell among f's values at the knots, and in it solves a cubic by Newton's
-    iteration, held inside.
+    Value and derivatives cost O(1) an element, whatever M is: the four coefficients of a cubic are
+    looked up. The inverse finds the cell among f's values at the knots, and in it solves the cubic
+    by Newton's iteration, held inside.
 
     Arguments:
         shape: The shape of an event.
@@ -196,107 +181,131 @@ class MonotoneSpline(Elementwise):
         if not reach > 0:
             raise ValueError(f"reach: found {reach}, expected a positive number")
         self.shape, self.cells, self.reach = tuple(shape), cells, reach
+        self.width = 2 * reach / cells
         owners = (shape[0], *[1] * (len(shape) - 1)) if channels else self.shape
         count = math.prod(owners)
         self.log_slopes = nn.Parameter(torch.zeros(count, cells))
-        first = (torch.arange(count) * cells).view(owners)
-        self.first = nn.Buffer(first, persistent=False)
+        # Two cells more, the lines beyond the ends.
+        self.first = nn.Buffer((torch.arange(count) * (cells + 2)).view(owners), persistent=False)
 
     def extra_repr(self) -> str:
         """Names the sizes."""
         return f"{self.shape}, cells={self.cells}, reach={self.reach}"
 
-    def local(self, x: Tensor) -> _Cell:
-        """Looks up the cells of ``x``."""
-        slopes, knots = self._tables()
-        inside = x.clamp(-self.reach, self.reach)
-        place = (inside + self.reach) * (self.cells / (2 * self.reach))
-        cell = place.detach().long().clamp_(0, self.cells - 1)  # NaN stays in the rest
-        return self._looked_up(x, inside, cell, place - cell, slopes, knots)
+    def local(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Returns f(x) and its first three derivatives."""
+        with torch.no_grad():
+            place = x / self.width + (self.cells / 2 + 1)
+            cell = place.long().clamp_(0, self.cells + 1)  # NaN stays in x
+            edge = self._edge(cell).to(x)
+        return _Cubic.apply(x, edge, (cell + self.first).flatten(), self._cubics())
 
-    def _looked_up(
-        self,
-        x: Tensor,
-        inside: Tensor,
-        cell: Tensor,
-        r: Tensor,
-        slopes: Tensor,
-        knots: Tensor,
-    ) -> _Cell:
-        index = (cell + self.first).flatten()
-        tables = (slopes[:, :-2], slopes[:, 1:-1], slopes[:, 2:], knots[:, :-1])
-        found = (table.flatten().index_select(0, index).view(x.shape) for table in tables)
-        return _Cell(x, inside, r, *found)
-
-    def value(self, at: _Cell) -> Tensor:
+    def value(self, at: tuple[Tensor, ...]) -> Tensor:
         """Returns f(x)."""
-        y = self._cubic(at.r, at)
-        return torch.addcmul(y, at.x - at.inside, self.derivatives(at, 1)[0])
+        return at[0]
 
-    def derivatives(self, at: _Cell, order: int) -> tuple[Tensor, ...]:
+    def derivatives(self, at: tuple[Tensor, ...], order: int) -> tuple[Tensor, ...]:
         """Returns f' and the derivatives of log f'."""
-        r, h = at.r, 2 * self.reach / self.cells
-        rise, bend = at.s1 - at.s0, at.s0 - 2 * at.s1 + at.s2
-        d1 = 0.5 * (at.s0 + at.s1) + r * (rise + (0.5 * bend) * r)
+        _, d1, d2, d3 = at
         if order == 1:
             return (d1,)
-        curved = (at.x == at.inside).to(d1) / h
-        psi1 = (rise + bend * r) * curved / d1
-        if order == 2:
-            return d1, psi1
-        return d1, psi1, bend * curved.square() / d1 - psi1 * psi1
+        psi1 = d2 / d1
+        return (d1, psi1) if order == 2 else (d1, psi1, d3 / d1 - psi1 * psi1)
 
     def inverse(self, y: Tensor) -> Tensor:
         """Solves f(x) = y; in float32 where y is shorter.
 
         Raises:
-            NonFinite: if 50 steps do not, as where y is NaN.
+            NonFinite: if 60 steps do not, as where y is NaN.
         """
         x = self._inverse(at_least_float32(y)).to(y.dtype)
         if not torch.is_grad_enabled():
             return x
-        at = self.local(x)  # one step more carries the gradients of y and of the coefficients
-        return x - (self.value(at) - y) / self.derivatives(at, 1)[0].detach()
+        value, slope, *_ = self.local(x)  # one step more carries gradients
+        return x - (value - y) / slope.detach()
 
     @torch.no_grad()
     def _inverse(self, y: Tensor) -> Tensor:
-        slopes, knots = (t.to(y.dtype) for t in self._tables())
-        ends = knots[:, [0, -1]].view(*self.first.shape, 2)
-        clamped = torch.minimum(torch.maximum(y, ends[..., 0]), ends[..., 1])
-        edges = knots[:, 1:-1].view(*self.first.shape, -1)
-        cell = (clamped.unsqueeze(-1) >= edges).sum(-1)
-        at = self._looked_up(y, y, cell, torch.zeros_like(y), slopes, knots)
-        at = at._replace(r=self._solve(clamped, at))
-        inside = (cell + at.r) * (2 * self.reach / self.cells) - self.reach
-        return inside + (y - clamped) / self.derivatives(at, 1)[0]
+        cubics = self._cubics().to(y.dtype)
+        knots = cubics[0].view(-1, self.cells + 2)[:, 1:].reshape(*self.first.shape, -1)
+        cell = (y.unsqueeze(-1) >= knots).sum(-1)
+        index = (cell + self.first).flatten()
+        p = [row.index_select(0, index).view(y.shape) for row in cubics]
+        inside = (cell > 0) & (cell <= self.cells)
+        line = (y - p[0]) / p[1]
+        return self._edge(cell) + torch.where(inside, self._solved(y, p, inside), line)
 
-    def _solve(self, y: Tensor, at: _Cell) -> Tensor:
-        """Returns r in [0, 1] with the cubic of a cell equal to ``y``."""
-        low, high = torch.zeros_like(y), torch.ones_like(y)
-        r, h = 0.5 * (low + high), 2 * self.reach / self.cells
-        tolerance = 8 * torch.finfo(y.dtype).eps
+    def _edge(self, cell: Tensor) -> Tensor:
+        """Returns the left end of cells; of those beyond the ends, the end."""
+        return ((cell - 1).clamp_(0, self.cells) - self.cells / 2) * self.width
+
+    def _solved(self, y: Tensor, p: list[Tensor], inside: Tensor) -> Tensor:
+        """Returns where in [0, h] the cubics of cells are ``y``; of others, anything."""
+        low, high = torch.zeros_like(y), torch.full_like(y, self.width)
+        x, tolerance = 0.5 * high, 8 * torch.finfo(y.dtype).eps * self.reach
         for _ in range(60):
-            excess = self._cubic(r, at) - y
-            low, high = torch.where(excess <= 0, r, low), torch.where(excess >= 0, r, high)
-            step = excess / (h * self.derivatives(at._replace(r=r), 1)[0])
-            fresh = r - step
+            excess = _polynomial(p, x) - y
+            low, high = torch.where(excess <= 0, x, low), torch.where(excess >= 0, x, high)
+            fresh = x - excess / _slope(p, x)
             held = torch.where((fresh >= low) & (fresh <= high), fresh, 0.5 * (low + high))
-            moved, r = (held - r).abs(), held
-            if (moved <= tolerance).all():
-                return r
+            moved, x = (held - x).abs(), held
+            if ((moved <= tolerance) | ~inside).all():
+                return x
         raise NonFinite("MonotoneSpline.inverse: 60 steps did not converge")
 
-    def _cubic(self, r: Tensor, at: _Cell) -> Tensor:
-        h = 2 * self.reach / self.cells
-        rise, bend = at.s1 - at.s0, at.s0 - 2 * at.s1 + at.s2
-        line = 0.5 * (at.s0 + at.s1) + r * (0.5 * rise + (bend / 6) * r)
-        return torch.addcmul(at.y, r, line, value=h)
-
-    def _tables(self) -> tuple[Tensor, Tensor]:
-        """Returns slopes, outermost ones doubled, (E, M + 2), and f at the knots, (E, M + 1)."""
-        slopes = self.log_slopes.exp()
-        slopes = torch.cat([slopes[:, :1], slopes, slopes[:, -1:]], 1)
-        h = 2 * self.reach / self.cells
-        rises = (slopes[:, :-2] + 4 * slopes[:, 1:-1] + slopes[:, 2:]) * (h / 6)
+    def _cubics(self) -> Tensor:
+        """Returns the coefficients of every cell's cubic, with shape (4, E (M + 2))."""
+        s, h = self.log_slopes.exp(), self.width
+        s = torch.cat([s[:, :1], s, s[:, -1:]], 1)
+        rises = (s[:, :-2] + 4 * s[:, 1:-1] + s[:, 2:]) * (h / 6)
         knots = torch.cat([rises.new_zeros(len(rises), 1), rises.cumsum(1)], 1)
-        return slopes, knots - knots[:, [self.cells // 2]]
+        knots = knots - knots[:, [self.cells // 2]]
+        slopes = 0.5 * (s[:, :-1] + s[:, 1:])
+        bends, zero = s.diff(), s.new_zeros(len(s), 1)
+        second = torch.cat([zero, bends[:, :-1] / (2 * h), zero], 1)
+        third = torch.cat([zero, bends.diff() / (6 * h * h), zero], 1)
+        ends = (torch.cat([t[:, :1], t], 1) for t in (knots, slopes))
+        return torch.stack([t.flatten() for t in (*ends, second, third)])
+
+
+def _polynomial(p: Sequence[Tensor], x: Tensor) -> Tensor:
+    return torch.addcmul(p[0], torch.addcmul(p[1], torch.addcmul(p[2], p[3], x), x), x)
+
+
+def _slope(p: Sequence[Tensor], x: Tensor) -> Tensor:
+    return torch.addcmul(p[1], torch.addcmul(p[2], p[3], x, value=1.5), x, value=2)
+
+
+def _bend(p: Sequence[Tensor], x: Tensor) -> Tensor:
+    return 2 * torch.addcmul(p[2], p[3], x, value=3)
+
+
+class _Cubic(torch.autograd.Function):
+    r"""A cubic of every element and its three derivatives, looked up in a table.
+
+    Of p₀ + p₁ x + p₂ x² + p₃ x³, x from the cell's edge on, the gradients of all four values by x
+    and by the coefficients are polynomials in x again: nothing but x and p is kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, edge: Tensor, index: Tensor, table: Tensor) -> tuple:  # noqa: ANN401
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, edge, index, table)
+        x = x - edge
+        p = [row.index_select(0, index).view(x.shape) for row in table]
+        return _polynomial(p, x), _slope(p, x), _bend(p, x), 6 * p[3]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        x, edge, index, table = ctx.saved_tensors
+        x = x - edge
+        p = [None, *(row.index_select(0, index).view(x.shape) for row in table[1:])]
+        g0, g1, g2, g3 = (torch.zeros_like(x) if g is None else g for g in grads)
+        down = torch.addcmul(torch.addcmul(6 * g2 * p[3], g1, _bend(p, x)), g0, _slope(p, x))
+        scaled = g0 * x
+        first = scaled + g1
+        second = (first + g1) * x + 2 * g2
+        third = ((scaled + 3 * g1) * x + 6 * g2) * x + 6 * g3
+        rows = (g0, first, second, third)
+        found = [table.new_zeros(table.shape[1]).index_add(0, index, g.flatten()) for g in rows]
+        return down, None, None, torch.stack(found)
