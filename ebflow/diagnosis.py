@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .distribution import FlowDistribution
 from .randomness import generator as derive
@@ -94,16 +94,27 @@ def diagnose(now: Validation, best: Validation, latent: dict[str, float]) -> str
 def where_non_finite(density: FlowDistribution, x: Tensor) -> str:
     """Returns where a flow's numbers first cease to be finite, from data to latent.
 
+    If none does, it is the layer of the largest output.
+
     Arguments:
         density: The flow, given its context.
         x: Rows of data, with shape (B, *event).
     """
+    largest, reached = "the data", 0.0
     for index, layer in enumerate(density.layers):
         name = f"layer {index} ({type(layer).__name__.strip('_')})"
-        bad = (k for k, t in layer.named_parameters() if not t.isfinite().all())
-        if parameter := next(bad, None):
+        if parameter := _non_finite_parameter(layer):
             return f"{name}, parameter {parameter}"
-        x = layer(x)
-        if not x.isfinite().all():
-            return f"{name}, its output"
-    return "the base, or what is behind the last layer"
+        x, log_det = layer.forward_and_log_det(x)
+        for what, value in (("output", x), ("log-determinant", log_det)):
+            if not value.isfinite().all():
+                return f"{name}, its {what}"
+        if float(x.abs().max()) > reached:
+            largest, reached = name, float(x.abs().max())
+    if parameter := _non_finite_parameter(density.base):
+        return f"the base ({type(density.base).__name__}), parameter {parameter}"
+    return f"{largest}, whose output reaches {reached:.3g}"
+
+
+def _non_finite_parameter(module: nn.Module) -> str | None:
+    return next((k for k, t in module.named_parameters() if not t.isfinite().all()), None)

@@ -404,7 +404,7 @@ class Trainer:
         for flow in (self.flow, self.averaged):
             density = flow(batch.context)
             found = where_non_finite(density, density.flow.completed(batch.x))
-            if found.startswith("layer"):
+            if "whose output" not in found:
                 break
         return found
 
