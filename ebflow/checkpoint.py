@@ -58,6 +58,9 @@ KEPT = 2
 SQUARE = ("dense", "structured")
 """Architectures of D×D matrices."""
 
+MODEST = 256
+"""What a number of a spec may be, levels of bytes say, however few weights there are."""
+
 UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What is raised where the parts of a checkpoint do not fit each other, or what takes them."""
 
@@ -441,9 +444,10 @@ def _check_spec(where: str, spec: dict[str, Any], elements: int) -> None:
         raise BadInput(
             f"{where}: found {elements} weights, expected at least {least} of shape {shape}"
         )
+    most = max(elements, MODEST)
     for number in _numbers({**spec, "shape": []}):
-        if not math.isfinite(number) or (isinstance(number, int) and abs(number) > elements):
-            raise BadInput(f"{where}: found {number}, expected at most the {elements} weights")
+        if not math.isfinite(number) or (isinstance(number, int) and abs(number) > most):
+            raise BadInput(f"{where}: found {number}, expected at most {most}")
 
 
 def _numbers(value: object) -> Iterator[int | float]:

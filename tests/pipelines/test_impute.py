@@ -61,7 +61,7 @@ def gaussian(tmp_path_factory):
 def logits(flow, truth, missing):
     """Returns the logits of digits with the stage's own dequantisation."""
     noise = derive(0, "impute", "gaussian")
-    front = Flow((64,), list(flow.layers)[:2], cut=2)
+    front = Flow((64,), list(flow.layers)[:2], cut=2).to(flow.like)
     return front.preprocess(truth.masked_fill(missing, 0), noise)
 
 
