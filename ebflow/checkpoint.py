@@ -58,6 +58,9 @@ KEPT = 2
 SQUARE = ("dense", "structured")
 """Architectures of D×D matrices."""
 
+MODEST = 256
+"""What a number of a spec may be, levels of bytes say, however few weights there are."""
+
 UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What is raised where the parts of a checkpoint do not fit each other, or what takes them."""
 
@@ -144,15 +147,7 @@ def load(folder: str | Path, *, weights: str | None = None, into: Flow | None = 
 
 
 def rebuild(spec: dict[str, Any]) -> Flow:
-    """Returns the flow of a spec, with untrained weights.
-
-    Raises:
-        BadInput: if it is that of a flow that no architecture made.
-    """
-    if "architecture" not in spec:
-        raise BadInput(
-            "the checkpoint of a custom flow: build one like it, and load(…, into=flow)"
-        )
+    """Returns the flow of a spec, with untrained weights."""
     architecture, dtype = ARCHITECTURES[spec["architecture"]], getattr(torch, spec["dtype"])
     base = bases.build(spec["base"]) if spec.get("base") else None
     flow = architecture(spec["shape"], **spec["options"], base=base, dtype=dtype)
@@ -441,7 +436,10 @@ def _check_spec(where: str, spec: dict[str, Any], elements: int) -> None:
     """
     shape, options = spec.get("shape"), spec.get("options")
     if spec.get("architecture") is None:
-        return
+        raise BadInput(
+            f"{where}: found no architecture, as of a custom flow: build one like it, and "
+            "load(…, into=flow)"
+        )
     if not (isinstance(shape, list) and shape and all(type(n) is int and n > 0 for n in shape)):
         raise BadInput(f"{where}, key shape: found {shape!r}, expected the sizes of an example")
     if spec["architecture"] not in ARCHITECTURES or not isinstance(options, dict):
@@ -455,9 +453,10 @@ def _check_spec(where: str, spec: dict[str, Any], elements: int) -> None:
         raise BadInput(
             f"{where}: found {elements} weights, expected at least {least} of shape {shape}"
         )
+    most = max(elements, MODEST)
     for number in _numbers({**spec, "shape": []}):
-        if not math.isfinite(number) or (isinstance(number, int) and abs(number) > elements):
-            raise BadInput(f"{where}: found {number}, expected at most the {elements} weights")
+        if not math.isfinite(number) or (isinstance(number, int) and abs(number) > most):
+            raise BadInput(f"{where}: found {number}, expected at most {most}")
 
 
 def _numbers(value: object) -> Iterator[int | float]:

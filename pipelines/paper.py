@@ -37,6 +37,7 @@ from pipelines.faults import Diverged
 from pipelines.pictures import is_picture
 from pipelines.pipeline import Pipeline
 from pipelines.sources import modules_of, source_digest
+from pipelines.spelling import spelled
 
 redun_namespace = NAMESPACE
 
@@ -52,7 +53,7 @@ def check(config: PaperConfig) -> Sources:
     return {cell.config.data.source: _source(cell) for cell in cells}
 
 
-DATA = re.compile(r"\bdata\.(source|rows|validation|test)\b")
+DATA = re.compile(r"--data\.(source|rows|validation|test)\b")
 """Options of the density pipeline that this one has too, without their section."""
 
 
@@ -61,7 +62,7 @@ def _source(cell: Cell) -> Source:
     try:
         return check_density(cell.config)
     except BadInput as error:
-        told = DATA.sub(r"--\1", str(error))
+        told = DATA.sub(r"--\1", spelled(str(error)))
         raise BadInput(f"{told} (in the cell {' '.join(cell.labels.values())})") from None
 
 

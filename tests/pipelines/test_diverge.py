@@ -121,7 +121,7 @@ def test_of_a_gaussian_it_is_the_closed_form(tmp_path, data):
     flow = dense((2,), depth=1, dtype=torch.float64)
     weights = flow.state_dict()
     state = {"flow": {**flow.spec, "dtype": "float64"}}
-    write(tmp_path / "last", Checkpoint(weights, weights, {}, state))
+    write(tmp_path / "last", Checkpoint(weights, state, weights))
     told, _ = measured(tmp_path, data, CONFIG.model_copy(update={"samples": KNOWN}))
     truth = SMOOTHED["checkerboard"](0.375, dtype=torch.float64)
     entropy = truth.entropy(KNOWN, generator=generator(3)).value

@@ -61,13 +61,13 @@ def gaussian(tmp_path_factory):
 def logits(flow, truth, missing):
     """Returns the logits of digits with the stage's own dequantisation."""
     noise = derive(0, "impute", "gaussian")
-    front = Flow((64,), list(flow.layers)[:3], cut=3)
+    front = Flow((64,), list(flow.layers)[:2], cut=2).to(flow.like)
     return front.preprocess(truth.masked_fill(missing, 0), noise)
 
 
 def conditional(flow, y, missing):
     """Returns mean and root of the covariance of a row's missing logits, by Schur's complement."""
-    standard, white = flow.layers[3:5]
+    standard, white = flow.layers[2:4]
     root = (white.weight * standard.log_scale.exp()).double()
     covariance = torch.linalg.inv(root.mT @ root)
     cross, seen = covariance[~missing][:, missing], covariance[~missing][:, ~missing]
