@@ -133,7 +133,7 @@ def load(folder: str | Path, *, weights: str | None = None, into: Flow | None = 
             _check_spec(
                 f"{folder}/state.json, flow", spec, sum(t.numel() for t in tensors.values())
             )
-            into = rebuild(spec)
+            into = rebuild(spec, where=str(folder))
         into.load_state_dict(tensors)
     except BadInput:
         raise
@@ -143,15 +143,16 @@ def load(folder: str | Path, *, weights: str | None = None, into: Flow | None = 
     return into.eval().requires_grad_(False)
 
 
-def rebuild(spec: dict[str, Any]) -> Flow:
+def rebuild(spec: dict[str, Any], *, where: str = "spec") -> Flow:
     """Returns the flow of a spec, with untrained weights.
 
     Raises:
-        BadInput: if it is that of a flow that no architecture made.
+        BadInput: if it is that of a flow that no architecture made, naming ``where`` it is.
     """
     if "architecture" not in spec:
         raise BadInput(
-            "the checkpoint of a custom flow: build one like it, and load(…, into=flow)"
+            f"{where}: found a custom flow, expected one of an architecture's; build one like it, "
+            "and load(…, into=flow)"
         )
     architecture, dtype = ARCHITECTURES[spec["architecture"]], getattr(torch, spec["dtype"])
     base = bases.build(spec["base"]) if spec.get("base") else None
