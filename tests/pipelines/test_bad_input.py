@@ -30,7 +30,7 @@ OPTIONS = {
     ),
     "no slices": ("--objective.slices 0", "--objective.slices: found 0, expected greater"),
     "ladder without an end": (
-        "--objective.levels 4",
+        "--objective.name dsm --objective.levels 4",
         "--objective.sigma-end: found None with 4 levels, expected the noise of the last",
     ),
     "unknown directions": (
