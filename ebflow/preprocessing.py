@@ -194,11 +194,10 @@ def _moments(
 ) -> tuple[Tensor, Tensor]:
     """Returns the mean and the covariance, or the variances, by Chan's update in float64."""
     flow = Flow((split.width,), copy.deepcopy(front), cut=len(front)).double()
-    generator = RowGenerator(seed, "preprocess")
     count, mean = 0, torch.zeros(split.width, dtype=torch.float64)
     second: Tensor = torch.zeros((split.width,) * (2 if full else 1), dtype=torch.float64)
     for rows, _ in split.batches(batch_size):
-        y = flow.preprocess(rows, generator)
+        y = flow.preprocess(rows, RowGenerator(seed, "preprocess", first=count))
         here = y.mean(0)
         centred, delta, total = y - here, here - mean, count + len(y)
         weight = count * len(y) / total

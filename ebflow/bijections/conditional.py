@@ -13,6 +13,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from ..jets import Jet
 from ..networks import perceptron
@@ -50,7 +51,7 @@ class ConditionalAffine(Bijection):
         self.channels = (shape[0], *[1] * (len(shape) - 1))
         outputs = 2 * shape[0]
         generator = generator or torch.Generator().manual_seed(0)
-        self.line = nn.Linear(context, outputs)
+        self.line = skip_init(nn.Linear, context, outputs)
         self.bend = perceptron(
             context, outputs, hidden=hidden, depth=2, activation="swish", generator=generator
         )

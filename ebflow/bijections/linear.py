@@ -102,7 +102,7 @@ class Dense(Weighted):
         weight = self.effective_weight()
         differentiated = weight.requires_grad and torch.is_grad_enabled()
         if not (training and differentiated) or torch.compiler.is_compiling():
-            return super().linearize(x)
+            return self._linearised(x, weight)
         x, weight = _autocast(x, weight)
         return _OneProductLinearization(weight, self.bias, x)
 

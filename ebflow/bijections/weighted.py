@@ -214,7 +214,9 @@ class Weighted(ConstantJacobian):
 
     def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
         """Returns this layer at ``x``, with W read once."""
-        weight = self.effective_weight()
+        return self._linearised(x, self.effective_weight())
+
+    def _linearised(self, x: Tensor, weight: Tensor) -> Linearization:
         maps = (partial(f, weight=weight) for f in (self.act, self.adjoint))
         return ConstantLinearization(self.act(x, weight, self.bias), *maps)
 
@@ -280,7 +282,7 @@ class Weighted(ConstantJacobian):
     @torch.no_grad()
     def _update(self, weight: Tensor) -> None:
         """Factorises the blocks anew unless the cache is of the present tensors."""
-        tensors = [*self.parameters(), *self.buffers()]
+        tensors = [t for t in (*self.parameters(), *self.buffers()) if t is not self.bias]
         if not _unchanged(self._seen, tensors):
             self.forget()
             self._factors = self._factorise(self.blocks(weight.double()))

@@ -71,7 +71,7 @@ def along(curve, batch):
     value = curve(t)
     flat = value.reshape(batch, -1)
     first, second = [], []
-    for j in range(flat.shape[1]):
+    for j in range(flat.shape[1] if flat.requires_grad else 0):
         d1 = torch.autograd.grad(flat[:, j].sum(), t, create_graph=True, allow_unused=True)[0]
         d1 = torch.zeros(batch) if d1 is None else d1
         d2 = None
@@ -79,6 +79,8 @@ def along(curve, batch):
             d2 = torch.autograd.grad(d1.sum(), t, create_graph=True, allow_unused=True)[0]
         first.append(d1)
         second.append(torch.zeros(batch) if d2 is None else d2)
+    if not first:  # it does not depend on t
+        return value, torch.zeros_like(value), torch.zeros_like(value)
     return value, *(torch.stack(d, 1).view(value.shape) for d in (first, second))
 
 

@@ -11,7 +11,7 @@ from ebflow.flow import Flow
 
 from . import reference
 from .bijections.cases import matrix, seeded
-from .test_flow import custom, images, net
+from .flows import custom, images, net
 
 CLOSE = dict(rtol=1e-10, atol=1e-10)
 
@@ -20,6 +20,11 @@ def refreshed(flow, **options):
     anchor = Anchor(flow, **options)
     anchor.refresh()
     return anchor
+
+
+def step(anchor):
+    """Tells an anchor of the next training step."""
+    anchor.follow(anchor.step + 1)
 
 
 @torch.no_grad()
@@ -106,19 +111,25 @@ def test_cheap_log_dets_are_exact_at_every_step():
 @pytest.mark.parametrize("interval", [1, 3, 7])
 def test_interval_rule(interval):
     anchor, at = Anchor(net((4,)), interval=interval), []
-    for step in range(15):
+    for k in range(15):
         before = anchor.refreshes
-        anchor.step()
+        for _ in range(3):  # however often it is told of a step
+            anchor.follow(k)
         if anchor.refreshes > before:
-            at.append(step)
+            at.append(k)
     assert at == list(range(0, 15, interval))
+
+
+def test_before_a_refresh_it_has_no_value():
+    with pytest.raises(RuntimeError, match="found no refresh"):
+        Anchor(net((4,))).log_normalizer()
 
 
 def test_refresh_takes_the_present_weights():
     flow = net((4,))
     anchor = Anchor(flow, interval=2)
     for _ in range(5):
-        anchor.step()
+        step(anchor)
         if anchor.age == 1:
             torch.testing.assert_close(anchor.log_normalizer(), flow.log_normalizer(), **CLOSE)
         move(flow, 0.05)
@@ -129,13 +140,13 @@ def test_adaptive_rule_refreshes_when_weights_have_moved():
     flow = net((4,))
     anchor = Anchor(flow, interval=10_000, tolerance=0.3, check_every=1)
     for _ in range(20):
-        anchor.step()
+        step(anchor)
     assert anchor.refreshes == 1
     drifts = []
     while anchor.refreshes == 1:
         move(flow, 0.01)
         drifts.append(anchor.drift)
-        anchor.step()
+        step(anchor)
     assert len(drifts) > 3 and drifts[1] < 0.1 < 0.2 < drifts[-1] < 0.3
     assert anchor.drift == 0.0 and anchor.age == 1
 
@@ -145,11 +156,11 @@ def test_drift_is_that_of_the_stale_inverse(name):
     """The relative change of J₀⁻¹ J over probes; for J = (1 + ε) J₀ it is ε at every probe."""
     flow = FLOWS[name]()
     anchor = Anchor(flow, tolerance=1.0, check_every=1, interval=100)
-    anchor.step()
+    step(anchor)
     with torch.no_grad():
         for layer in anchor.lazy:
             layer.weight.mul_(1.125)
-    anchor.step()
+    step(anchor)
     assert anchor.drift == pytest.approx(0.125, abs=1e-12)
 
 
@@ -161,10 +172,10 @@ def test_drift_is_that_of_the_layer_that_moved_most(name, which):
     anchor = Anchor(flow, tolerance=1e9, check_every=1, interval=100, probes=20_000)
     layer = anchor.lazy[which]
     start = reference.jacobian(layer, torch.zeros(1, *layer.event_shape))[0].detach()
-    anchor.step()
+    step(anchor)
     with torch.no_grad():
         layer.weight += 0.2 * torch.randn(layer.weight.shape, generator=seeded(8))
-    anchor.step()
+    step(anchor)
     moved = reference.jacobian(layer, torch.zeros(1, *layer.event_shape))[0].detach()
     change = torch.eye(len(start)) - torch.linalg.solve(start, moved)
     assert anchor.drift == pytest.approx(float(change.norm()) / len(start) ** 0.5, rel=0.05)
@@ -212,7 +223,7 @@ def test_normalised_weights_are_followed_through_their_parametrisation(name):
             p.mul_(3.0)  # leaves every normalised weight as it is
         torch.testing.assert_close(anchor.log_normalizer(), exact, **CLOSE)
     anchor.tolerance, anchor.age = 1e-9, anchor.check_every
-    anchor.step()
+    step(anchor)
     assert anchor.refreshes == 1 and anchor.drift < 1e-12
 
 
@@ -236,10 +247,10 @@ def test_drift_is_by_the_inverse_on_the_left():
     with torch.no_grad():
         weight.copy_(start)
     anchor = Anchor(flow, tolerance=1e9, check_every=1, interval=100, probes=20_000)
-    anchor.step()
+    step(anchor)
     with torch.no_grad():
         weight[1, 0] += 3.0
-    anchor.step()
+    step(anchor)
     change = torch.eye(2) - torch.linalg.inv(start) @ weight.detach()
     assert anchor.drift == pytest.approx(float(change.norm()) / 2**0.5, rel=0.05)
 
@@ -247,12 +258,12 @@ def test_drift_is_by_the_inverse_on_the_left():
 def test_drift_is_looked_at_as_seldom_as_asked():
     flow = net((4,))
     anchor = Anchor(flow, interval=100, tolerance=1e-9, check_every=5)
-    anchor.step()
+    step(anchor)
     move(flow, 0.1)
     for _ in range(4):
-        anchor.step()
+        step(anchor)
         assert anchor.refreshes == 1
-    anchor.step()
+    step(anchor)
     assert anchor.refreshes == 2
 
 
@@ -261,12 +272,12 @@ def test_state_goes_on_as_if_nothing_had_happened(name):
     flow = FLOWS[name]()
     anchor, other = (Anchor(flow, interval=4, tolerance=0.5, check_every=2) for _ in range(2))
     for _ in range(6):
-        anchor.step()
+        step(anchor)
         move(flow, 0.02)
     other.load({k: t.clone() for k, t in anchor.state().items()})
     for _ in range(9):
         for one in (anchor, other):
-            one.step()
+            step(one)
         assert torch.equal(anchor.log_normalizer(), other.log_normalizer())
         assert anchor.state().keys() == other.state().keys()
         assert all(torch.equal(t, other.state()[k]) for k, t in anchor.state().items())
@@ -286,7 +297,7 @@ def test_singular_weights_raise(name):
     with torch.no_grad():
         flow.layers[0].core.weight.zero_()
     with pytest.raises(NonFinite, match="singular"):
-        Anchor(flow).step()
+        Anchor(flow).refresh()
 
 
 @pytest.mark.parametrize("name", ["interval", "check_every", "probes"])

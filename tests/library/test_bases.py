@@ -1,5 +1,6 @@
-"""Gaussian mixtures against scipy, autograd and closed forms."""
+"""Bases: normalised, differentiable, sampled; and mixtures against scipy and closed forms."""
 
+import json
 import math
 
 import numpy as np
@@ -7,15 +8,18 @@ import pytest
 import torch
 from scipy.integrate import quad
 from scipy.special import logsumexp
-from scipy.stats import chi2, multivariate_normal
+from scipy.stats import chi2, kstest, multivariate_normal, norm
+from scipy.stats import logistic as logistic_law
+from scipy.stats import t as t_law
 
-from ebflow.bases import GaussianMixture
-from ebflow.data import mixtures
+from ebflow import bases
+from ebflow.bases import GaussianMixture, Logistic, StandardNormal, Student, build
 from ebflow.density import EnergyFunction
+from ebflow.randomness import RowGenerator
 from ebflow.randomness import generator as derive
 
-from ..bijections.cases import seeded
-from ..reference import two_sided
+from .bijections.cases import seeded
+from .reference import gradients, two_sided
 
 WEIGHTS = torch.tensor([1.0, 3.0, 0.5], dtype=torch.float64)
 
@@ -76,7 +80,7 @@ def test_score_and_curvature(name):
     mixture = MIXTURES[name]()
     x = points(mixture)
     v = torch.randn(4, *x.shape, generator=seeded(4))
-    expected, bends = EnergyFunction(mixture.log_prob).score_and_curvature(x, v)
+    expected, bends = EnergyFunction(mixture.energy).score_and_curvature(x, v)
     score, curvature = mixture.score_and_curvature(x, v)
     torch.testing.assert_close(score, expected)
     torch.testing.assert_close(curvature, bends)
@@ -98,7 +102,7 @@ def test_rows_are_taken_in_parts(name, monkeypatch):
         return [*found, torch.tensor(sampled)]
 
     whole = all_of_it()
-    monkeypatch.setattr(mixtures, "CHUNK", 2 * mixture.means.numel())
+    monkeypatch.setattr(bases, "CHUNK", 2 * mixture.means.numel())
     for one, other in zip(whole, all_of_it(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13)
 
@@ -135,12 +139,6 @@ def test_samples_follow_the_weights():
     expected = 50_000 * weights
     statistic = ((torch.bincount(k, minlength=3) - expected) ** 2 / expected).sum()
     assert statistic < chi2(2).isf(1e-4)
-
-
-def test_shards_sample_what_one_worker_does():
-    mixture = MIXTURES["full"]()
-    parts = [mixture.sample(5, generator=derive(0, shard=(rank, 2))) for rank in (0, 1)]
-    assert torch.equal(torch.cat(parts), mixture.sample(10, generator=derive(0)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -213,3 +211,150 @@ def test_bad_arguments(name):
 def test_points_of_another_width():
     with pytest.raises(ValueError, match=r"x: found shape \(5, 2\), expected \(B, 3\)"):
         MIXTURES["full"]().score(torch.zeros(5, 2))
+
+
+# Bases of flows
+
+
+BASES = {
+    "normal": StandardNormal,
+    "student": lambda: Student(3.5, trainable=True),
+    "heavy student": lambda: Student(1.0),
+    "logistic": Logistic,
+    "isotropic": lambda: GaussianMixture(WEIGHTS, means(2), variances(3), trainable=True),
+    "diagonal": lambda: GaussianMixture(WEIGHTS, means(2), variances(3, 2), trainable=True),
+    "full": lambda: GaussianMixture(WEIGHTS, means(2), matrices(2), trainable=True),
+}
+every_base = pytest.mark.parametrize("name", BASES)
+ELEMENTWISE = {
+    "normal": lambda: torch.distributions.Normal(0.0, 1.0),
+    "student": lambda: torch.distributions.StudentT(3.5),
+    "heavy student": lambda: torch.distributions.StudentT(1.0),
+    "logistic": lambda: torch.distributions.TransformedDistribution(
+        torch.distributions.Uniform(0.0, 1.0),
+        [torch.distributions.SigmoidTransform().inv],
+    ),
+}
+elementwise = pytest.mark.parametrize("name", ELEMENTWISE)
+
+
+@elementwise
+@pytest.mark.parametrize("event", [(2,), (1, 2, 3)])
+def test_elements_have_torchs_density(name, event):
+    x = 3 * torch.randn(5, *event, generator=seeded(3))
+    expected = ELEMENTWISE[name]().log_prob(x).flatten(1).sum(1)
+    base = BASES[name]()
+    torch.testing.assert_close(base.log_prob(x), expected)
+    torch.testing.assert_close(base.energy(x), -expected)
+
+
+@every_base
+def test_a_base_is_normalised(name):
+    """By the midpoint rule: of one element on x = tan t, or in the plane."""
+    base = BASES[name]()
+    if name in ELEMENTWISE:
+        t = ((torch.arange(4000) + 0.5) / 4000 - 0.5) * math.pi
+        x = torch.tan(t)
+        mass = (base.log_prob(x[:, None]).exp() / torch.cos(t) ** 2).mean() * math.pi
+    else:
+        grid = torch.linspace(-14, 14, 801)
+        x = torch.cartesian_prod(grid, grid)
+        mass = base.log_prob(x).exp().sum() * (grid[1] - grid[0]) ** 2
+    assert float(mass.detach()) == pytest.approx(1, abs=1e-5)
+
+
+@every_base
+def test_derivatives_of_a_base(name):
+    """Score, curvature and trace, and their parameter gradients, against autograd of log p."""
+    base, x = BASES[name](), 2 * torch.randn(5, 2, generator=seeded(3))
+    v = torch.randn(3, 5, 2, generator=seeded(4))
+    slow, named = EnergyFunction(base.energy), list(base.parameters())
+    found = (*base.score_and_curvature(x, v), base.at(x).laplacian(), base.at(x).energy)
+    expected = (*slow.score_and_curvature(x, v), slow.at(x).laplacian(), slow.at(x).energy)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+        if named:
+            pairs = (gradients(t.square().sum(), named) for t in (a, b))
+            for one, other in zip(*pairs, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@every_base
+@pytest.mark.parametrize("make", [derive, RowGenerator], ids=["torch", "rows"])
+def test_samples_of_a_base(name, make):
+    """Kolmogorov-Smirnov of 20,000 values; false alarms 1e-4 each.
+
+    Of elements by scipy's laws; of a mixture in the plane by its marginal along a direction.
+    """
+    base, size = BASES[name](), 20_000
+    x = base.draw((size, 2), torch.zeros(()), make(0, name)).detach()
+    assert x.shape == (size, 2) and x.isfinite().all()
+    law = {"normal": norm(), "student": t_law(3.5), "heavy student": t_law(1.0),
+           "logistic": logistic_law()}.get(name)  # fmt: skip
+    if law is not None:
+        for column in x.T:
+            assert kstest(column.numpy(), law.cdf).pvalue > 1e-4
+        return
+    a = torch.tensor([0.6, -0.8])
+    along = ((covariances(base) @ a) @ a).sqrt(), base.means @ a
+    deviations, centres = (t.detach().numpy() for t in along)
+    weights = base.weights.detach().numpy()
+
+    def cdf(z):
+        return (weights * norm.cdf((z[:, None] - centres) / deviations)).sum(1)
+
+    assert kstest((x @ a).numpy(), cdf).pvalue > 1e-4
+
+
+@every_base
+def test_a_spec_and_a_state_make_the_base_again(name):
+    base, x = BASES[name](), torch.randn(5, 2, generator=seeded(3))
+    if name == "normal":
+        assert base.spec is None
+        return
+    again = build(json.loads(json.dumps(base.spec)))
+    again.load_state_dict(base.state_dict())
+    assert torch.equal(again.log_prob(x), base.log_prob(x))
+    assert [p.requires_grad for p in again.parameters()] == [True] * len(list(base.parameters()))
+
+
+def test_students_samples_follow_its_freedom():
+    """d E|x|^½ / d log ν by paths is that by finite differences of the mean, to 1 %."""
+    base, step = Student(3.0, trainable=True), 1e-4
+
+    def mean(shift=0.0):
+        with torch.no_grad():
+            base.log_freedom.add_(shift)
+        x = base.draw((5000, 2), torch.zeros(()), derive(0))
+        with torch.no_grad():
+            base.log_freedom.sub_(shift)
+        return x.abs().sqrt().mean()
+
+    (found,) = torch.autograd.grad(mean(), base.log_freedom)
+    with torch.no_grad():
+        expected = (mean(step) - mean(-step)) / (2 * step)
+    assert float(found) == pytest.approx(float(expected), rel=0.01)
+
+
+def test_trained_bases_fit():
+    """Maximum likelihood moves ν and a mixture's parts towards the truth."""
+    for base, truth in ((Student(20.0, trainable=True), Student(2.0)),
+                        (GaussianMixture(torch.ones(2), torch.tensor([[-1.0], [1.0]]),
+                                         torch.ones(2), trainable=True),
+                         GaussianMixture(torch.tensor([1.0, 3.0]), torch.tensor([[-4.0], [2.0]]),
+                                         torch.tensor([1.0, 0.3])))):  # fmt: skip
+        x = truth.draw((4000, 1), torch.zeros(()), derive(0))
+        optimizer = torch.optim.Adam(base.parameters(), lr=0.05)
+        for _ in range(300):
+            optimizer.zero_grad()
+            loss = base.energy(x).mean()
+            loss.backward()
+            optimizer.step()
+        assert float(loss.detach() - truth.energy(x).mean()) < 0.01
+
+
+def test_what_is_no_base_is_refused():
+    with pytest.raises(ValueError, match="freedom: found 0"):
+        Student(0.0)
+    with pytest.raises(ValueError, match="base: found 'cauchy', expected student, logistic"):
+        build({"name": "cauchy"})

@@ -1,59 +1,80 @@
-"""The autograd fallback against closed forms."""
+"""Densities of which the energy alone is known, by autograd; and how one of one's own is made."""
 
+import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from ebflow.density import AutogradDensity
+from ebflow.density import EnergyFunction, LogDensity
+from ebflow.objectives import OBJECTIVES
+from ebflow.randomness import generator as derive
 
 from .bijections.cases import matrix, seeded
 
 
-def gaussian():
+class Gaussian(LogDensity):
+    """A Gaussian by its precision: one method."""
+
+    def __init__(self, precision):
+        self.precision = precision
+
+    def energy(self, x):
+        return torch.einsum("bi,ij,bj->b", x, self.precision, x) / 2
+
+
+def setting(make=Gaussian):
     """Returns a Gaussian's density, its precision and some points."""
     precision = matrix(3) @ matrix(3).mT
-    x = torch.randn(5, 3, generator=seeded())
-    return (
-        AutogradDensity(lambda x: -torch.einsum("bi,ij,bj->b", x, precision, x) / 2),
-        precision,
-        x,
-    )
+    return make(precision), precision, torch.randn(5, 3, generator=seeded())
 
 
-def test_gaussian_energy_up_to_a_constant():
-    density, precision, x = gaussian()
+MAKERS = {"a class": Gaussian, "a function": lambda p: EnergyFunction(Gaussian(p).energy)}
+makers = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+
+
+@makers
+def test_a_gaussian(make):
+    density, precision, x = setting(make)
     exact = -multivariate_normal(cov=torch.linalg.inv(precision).numpy()).logpdf(x.numpy())
-    difference = density.energy(x) - torch.as_tensor(exact)
-    assert difference.std() < 1e-12
-
-
-def test_gaussian_score_and_curvature():
-    density, precision, x = gaussian()
-    v = torch.randn(2, 5, 3, generator=seeded(1))
-    score, curvature = density.score_and_curvature(x, v)
-    torch.testing.assert_close(score, -x @ precision)
-    torch.testing.assert_close(curvature, -torch.einsum("kbi,ij,kbj->kb", v, precision, v))
-    slope, again = density.directional(x, v)
-    torch.testing.assert_close(slope, torch.einsum("kbi,bi->kb", v, -x @ precision))
-    torch.testing.assert_close(again, curvature)
-
-
-def test_energy_and_laplacian_beside_the_score():
-    density, precision, x = gaussian()
-    energy, score = density.energy_and_score(x)
-    torch.testing.assert_close(energy, density.energy(x))
-    torch.testing.assert_close(score, -x @ precision)
-    score, laplacian = density.score_and_laplacian(x)
-    torch.testing.assert_close(score, -x @ precision)
-    torch.testing.assert_close(laplacian, -precision.trace().expand(5))
-
-
-def test_points_are_left_alone():
-    density, _, x = gaussian()
-    density.score(x)
+    assert (density.energy(x) - torch.as_tensor(exact)).std() < 1e-12
+    v, expected = torch.randn(2, 5, 3, generator=seeded(1)), -x @ precision
+    slope, bend = (v * expected).sum(-1), -torch.einsum("kbi,ij,kbj->kb", v, precision, v)
+    trace = -precision.trace().expand(5)
+    at = density.at(x)
+    found = (density.score(x), *density.score_and_curvature(x, v), *density.directional(x, v),
+             *density.score_and_laplacian(x), at.energy, at.laplacian())  # fmt: skip
+    wanted = (expected, expected, bend, slope, bend, expected, trace, density.energy(x), trace)
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b)
     assert not x.requires_grad and x.grad is None
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            torch.testing.assert_close(density.score(x.clone()), expected)
+            torch.testing.assert_close(density.at(x.clone()).curvature(v), bend)
 
 
-def test_score_without_gradient_mode():
-    density, precision, x = gaussian()
-    with torch.no_grad():
-        torch.testing.assert_close(density.score(x), -x @ precision)
+@makers
+def test_no_points(make):
+    density, _, x = setting(make)
+    score, trace = density.score_and_laplacian(x[:0])
+    assert score.shape == (0, 3) and trace.shape == (0,)
+
+
+def test_a_linear_density_has_no_curvature():
+    density = EnergyFunction(lambda x: -x.sum(1))
+    x = torch.randn(5, 3, generator=seeded())
+    assert torch.equal(density.score(x), torch.ones(5, 3))
+    assert torch.equal(density.at(x).laplacian(), torch.zeros(5))
+
+
+def test_the_energy_is_needed():
+    with pytest.raises(TypeError, match="energy"):
+        LogDensity()
+
+
+@pytest.mark.parametrize("objective", ["dsm", "exact_sm", "ssm", "ssm_vr", "taylor_sm", "fd_ssm"])
+def test_one_of_ones_own_trains(objective):
+    precision = torch.nn.Parameter(torch.eye(3) * 0.5)
+    x = torch.randn(50, 3, generator=seeded())
+    loss = OBJECTIVES[objective](Gaussian(precision), x, generator=derive(0))
+    (gradient,) = torch.autograd.grad(loss.mean(), precision)
+    assert (gradient.diagonal() < 0).all()  # the data have precision 1

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import torch
 
 from ebflow.checkpoint import Checkpoint, write
 from ebflow.data.prepare import prepare
@@ -45,7 +46,10 @@ def test_a_folder_is_moved_whole(tmp_path, calls):
 
 
 def test_checkpoints_are(tmp_path, calls):
-    write(tmp_path / "checkpoint", Checkpoint({}, {}, {}, {"flow": {}}))
+    write(
+        tmp_path / "checkpoint",
+        Checkpoint(*({"t": torch.zeros(1)}, {"flow": {}}, *[{"t": torch.zeros(1)}] * 2)),
+    )
     files = [path.name for path in (tmp_path / "checkpoint").iterdir()]
     assert len(files) == 4
     check(calls, "checkpoint", tmp_path.name, files)

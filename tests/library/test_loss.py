@@ -1,4 +1,4 @@
-"""The training loss: its terms, and that they share the objective's forward sweep."""
+"""The training loss: its terms, that they share the objective's sweep, and where each is taken."""
 
 from functools import partial
 
@@ -8,13 +8,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ebflow import objectives
 from ebflow.anchor import Anchor
-from ebflow.loss import Loss
+from ebflow.loss import Loss, LossModule, Progress
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from ebflow.schedules import geometric
 
+from . import reference
 from .bijections.cases import seeded
-from .test_flow import net
+from .flows import FLOWS, contexts, net
 from .training import loss_of
 
 CLOSE = dict(rtol=1e-12, atol=1e-12)
@@ -27,6 +28,17 @@ def setting(batch=5):
     return flow, torch.randn(batch, 4, generator=seeded(2))
 
 
+def called(loss, flow, x, generator=None, **progress):
+    """Returns the losses of a flow without context."""
+    return loss(flow(), x, generator or derive(0), Progress(**progress))[0]
+
+
+def refreshed(flow):
+    anchor = Anchor(flow)
+    anchor.refresh()
+    return anchor
+
+
 def seen(objective, x):
     """The points at which an objective sees the energy."""
     return x + SIGMA * normal(x.shape, x, derive(0)) if objective == "dsm" else x
@@ -35,175 +47,173 @@ def seen(objective, x):
 @pytest.mark.parametrize("objective", [*MATCHING, "sml", "ml", "relative_ml"])
 def test_alone_it_is_the_objective(objective):
     flow, x = setting()
-    found = loss_of(flow, objective)(x, derive(0))
     plain = objectives.OBJECTIVES[objective](flow, x, generator=derive(0))
-    torch.testing.assert_close(found, plain, **CLOSE)
+    torch.testing.assert_close(called(loss_of(flow, objective), flow, x), plain, **CLOSE)
 
 
+@pytest.mark.parametrize("given", [False, True])
 @pytest.mark.parametrize("objective", [*MATCHING, "sml", "ml"])
-def test_terms_add_up(objective):
-    flow, x = setting()
-    anchor = Anchor(flow)
-    anchor.step()
-    function = objectives.OBJECTIVES[objective]
-    found = Loss(
-        flow, function, weight=0.7, anchor=anchor, anchor_weight=1.3, low_energy=0.2,
-        latent_mean=0.9,
-    )(x, derive(0))  # fmt: skip
+def test_terms_add_up(objective, given):
+    flow = FLOWS["dense, given"]() if given else setting()[0]
+    c = contexts(flow)
+    density, x = flow(c), torch.randn(5, *flow.event_shape, generator=seeded(2))
+    function, anchor = objectives.OBJECTIVES[objective], refreshed(flow)
+    loss = Loss(function, weight=0.7, anchor=anchor, anchor_weight=1.3, low_energy=0.2,
+                latent_mean=0.9)  # fmt: skip
+    found, evaluation = loss(density, x, derive(0), Progress())
     y = seen(objective, x)
-    energy = flow.energy(y)
+    energy, latent = density.energy(y), density.to_latent(y)
     expected = (
-        0.7 * function(flow, x, generator=derive(0))
+        0.7 * function(density, x, generator=derive(0))
         + 1.3 * (energy + flow.log_normalizer())
         + 0.2 * energy
-        + 0.45 * flow(y).mean(0).square().sum()
+        + 0.45 * latent.mean(0).square().sum()
     )
-    torch.testing.assert_close(found, expected, **CLOSE)
-    a, b = (torch.autograd.grad(t.mean(), list(flow.parameters())) for t in (found, expected))
-    for one, other in zip(a, b, strict=True):
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(evaluation.latent[:5], latent, **CLOSE)
+    named = [p for p in flow.parameters()]
+    pairs = (reference.gradients(t.mean(), named) for t in (found, expected))
+    for one, other in zip(*pairs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_an_objective_that_evaluates_elsewhere_first_has_its_anchor_at_the_data():
+    """Finding 5: what was evaluated first, or only, need not be the data."""
+    flow, x = setting()
+
+    def before(density, x, *, generator):
+        far = density.at(x + 10).energy - density.at(x[:2] - 10).energy.mean()
+        return far + density.at(x).energy
+
+    def elsewhere(density, x, *, generator):
+        return density.at(x + 10).energy + density.at(x - 10).energy
+
+    anchor = refreshed(flow)
+    for objective in (before, elsewhere):
+        found = called(Loss(objective, anchor=anchor, anchor_weight=1.0), flow, x)
+        expected = objective(flow(), x, generator=None) - flow.log_prob(x)
+        torch.testing.assert_close(found, expected, **CLOSE)
 
 
 def test_a_clean_anchor_is_taken_at_the_data():
     flow, x = setting()
-    anchor = Anchor(flow)
-    anchor.step()
-    found = Loss(flow, objectives.dsm, anchor=anchor, anchor_weight=1.0, anchor_clean=True)
+    loss = Loss(objectives.dsm, anchor=refreshed(flow), anchor_weight=1.0, anchor_clean=True)
     expected = objectives.dsm(flow, x, generator=derive(0)) - flow.log_prob(x)
-    torch.testing.assert_close(found(x, derive(0)), expected, **CLOSE)
+    torch.testing.assert_close(called(loss, flow, x), expected, **CLOSE)
 
 
 def test_without_objective_it_is_lazy_likelihood():
     flow, x = setting()
-    anchor = Anchor(flow)
-    anchor.step()
 
     def never(density, x, *, generator):
         raise AssertionError("an objective of weight 0 was computed")
 
-    found = Loss(flow, never, weight=0.0, anchor=anchor, anchor_weight=1.0)(x, derive(0))
-    torch.testing.assert_close(found, -flow.log_prob(x), **CLOSE)
+    loss = Loss(never, weight=0.0, anchor=refreshed(flow), anchor_weight=1.0)
+    torch.testing.assert_close(called(loss, flow, x), -flow.log_prob(x), **CLOSE)
 
 
-def test_finishing_is_exact_likelihood_and_nothing_else():
+@pytest.mark.parametrize("share", [0.0, 0.69, 0.7, 1.0])
+def test_finishing_is_exact_likelihood_and_nothing_else(share):
     flow, x = setting()
     anchor = Anchor(flow)
-    loss = Loss(flow, objectives.dsm, anchor=anchor, anchor_weight=1.0, low_energy=5.0)
-    loss.finishing = True
-    torch.testing.assert_close(loss(x, derive(0)), -flow.log_prob(x), **CLOSE)
+    loss = Loss(objectives.dsm, anchor=anchor, anchor_weight=1.0, low_energy=5.0, finish=0.3)
+    exact = torch.allclose(called(loss, flow, x, share=share), -flow.log_prob(x), **CLOSE)
+    assert exact == (share >= 0.7) and anchor.refreshes == (share < 0.7)
 
 
-@pytest.mark.parametrize("finishing", [False, True])
-def test_latents_are_those_of_the_last_batch(finishing):
-    flow, x = setting()
-    loss = loss_of(flow, "ssm")
-    loss(x, derive(0))
-    loss.finishing = finishing
-    loss(x + 1, derive(0))
-    assert torch.allclose(loss.latent, flow(x + 1))
-    assert not loss.latent.requires_grad
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_module_tells_losses_and_latents(share):
+    flow = FLOWS["dense, given"]()
+    c, x = contexts(flow), torch.randn(5, 3, generator=seeded(2))
+    module = LossModule(flow, Loss(objectives.ssm, finish=0.5))
+    losses, latent = module(x, c, derive(0), Progress(0, share))
+    assert losses.shape == (5,) and not latent.requires_grad
+    torch.testing.assert_close(latent, flow(c).to_latent(x), **CLOSE)
+    assert {id(p) for p in module.parameters()} == {id(p) for p in flow.parameters()}
 
 
 def test_scores_are_matched_in_every_nth_step_and_the_anchor_in_all():
     flow, x = net((4,)), torch.randn(6, 4, generator=derive(0))
-    anchor = Anchor(flow)
-    anchor.step()
-    both = Loss(flow, objectives.dsm, every=3, anchor=anchor, anchor_weight=1.0)
-    full = Loss(flow, objectives.dsm, anchor=anchor, anchor_weight=1.0)
-    alone = Loss(flow, objectives.dsm, weight=0.0, anchor=anchor, anchor_weight=1.0)
+    make = partial(Loss, objectives.dsm, anchor=refreshed(flow), anchor_weight=1.0)
+    both, full, alone = make(every=3), make(), make(weight=0.0)
     for step in range(7):
-        both.step = step
-        expected = (alone if step % 3 else full)(x, derive(1))
-        assert torch.equal(both(x, derive(1)), expected)
+        expected = called(alone if step % 3 else full, flow, x, step=step)
+        assert torch.equal(called(both, flow, x, step=step), expected)
 
 
-def test_steps_without_scores_need_an_anchor():
+def test_what_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match="every: found 2 without an anchor"):
-        Loss(net((4,)), objectives.dsm, every=2)
-
-
-def test_an_anchor_weight_needs_an_anchor():
+        Loss(objectives.dsm, every=2)
     with pytest.raises(ValueError, match="without an anchor"):
-        Loss(net((4,)), objectives.dsm, anchor_weight=1.0)
+        Loss(objectives.dsm, anchor_weight=1.0)
 
 
-def products(loss, x, parameters):
+@pytest.mark.parametrize("objective", ["dsm", "ssm", "ssm_vr", "ml", "exact_sm", "taylor_sm"])
+@pytest.mark.parametrize("name", ["three dense layers", "zero", "coupling"])
+def test_second_derivatives(name, objective):
+    """Finding 4: of the squared norm of the loss's gradient, against the objective alone."""
+    flow = FLOWS[name]()
+    x, named = torch.randn(4, *flow.event_shape, generator=seeded(2)), list(flow.parameters())
+    module, function = LossModule(flow, loss_of(flow, objective)), objectives.OBJECTIVES[objective]
+    losses = (module(x, None, derive(0))[0], function(flow, x, generator=derive(0)))
+    pairs = []
+    for loss in losses:
+        first = torch.autograd.grad(loss.mean(), named, create_graph=True, materialize_grads=True)
+        norm = sum((g * torch.linspace(0.5, 1, g.numel()).view(g.shape)).sum() for g in first)
+        pairs.append(reference.gradients(norm, named))
+    for one, other in zip(*pairs, strict=True):
+        assert one.isfinite().all()
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+    assert max(float(g.abs().max()) for g in pairs[0]) > 1e-3
+
+
+def products(loss, flow, x, parameters):
     """Returns the FLOP of the matrix products of one step."""
-    if loss.anchor is not None:
-        loss.anchor.step()
     with FlopCounterMode(display=False) as counter:
-        loss(x, derive(0)).mean().backward(inputs=parameters)
+        called(loss, flow, x).mean().backward(inputs=parameters)
     return counter.get_total_flops()
-
-
-def calls(loss, x, monkeypatch):
-    """Returns the rows of every matrix product of one forward pass."""
-    rows, linear = [], torch.nn.functional.linear
-    transpose = type(loss.flow.layers[0]).transpose
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            torch.nn.functional, "linear", lambda *a: rows.append(a[0].shape) or linear(*a)
-        )
-        patch.setattr(
-            type(loss.flow.layers[0]),
-            "transpose",
-            lambda self, s: rows.append(s.shape) or transpose(self, s),
-        )
-        loss(x, derive(0))
-    return rows
 
 
 TERMS = {
     "anchor": dict(anchor={}),
     "low energy": dict(low_energy=0.1),
     "latent mean": dict(latent_mean=0.1),
-    "all": dict(anchor={}, low_energy=0.1, latent_mean=0.1),
 }
 
 
 @pytest.mark.parametrize("terms", TERMS)
 @pytest.mark.parametrize("objective", [*MATCHING, "ml"])
-def test_terms_cost_no_product_of_matrices(objective, terms, monkeypatch):
-    """Forward they add no call; backward at most the input gradient that dropped out of a plain
-    score (its last layer's), so FLOP may grow by what the energy's own backward pass needs."""
+def test_terms_cost_no_product_of_matrices(objective, terms):
+    """An anchor's refresh left out: its state is that of this step."""
     flow, x = setting()
     parameters = list(flow.parameters())
-    plain = loss_of(flow, objective)
-    rich = loss_of(flow, objective, **TERMS[terms])
-    if rich.anchor is not None:
-        rich.anchor.step()
-    assert calls(rich, x, monkeypatch) == calls(plain, x, monkeypatch)
-    assert products(rich, x, parameters) == products(plain, x, parameters)
+    plain, rich = loss_of(flow, objective), loss_of(flow, objective, **TERMS[terms])
+    for loss in (plain, rich):
+        if loss.anchor is not None:
+            loss.anchor.follow(0)
+    assert products(rich, flow, x, parameters) == products(plain, flow, x, parameters) > 0
 
 
 def test_a_clean_anchor_costs_one_likelihood_more():
     flow, x = setting()
     parameters = list(flow.parameters())
     plain, clean = (loss_of(flow, "dsm", **o) for o in ({}, dict(anchor={}, anchor_clean=True)))
-    unit = 2 * len(x) * 4 * 4
-    found = products(clean, x, parameters) - products(plain, x, parameters)
-    assert found == 5 * unit
+    clean.anchor.follow(0)
+    found = products(clean, flow, x, parameters) - products(plain, flow, x, parameters)
+    assert found == 5 * (2 * len(x) * 4 * 4)
 
 
 def test_the_energy_of_pairs_is_that_of_the_first_points():
     flow, x = setting()
-    found = loss_of(flow, "dsm", hyper=dict(antithetic=True), low_energy=2.0)(x, derive(0))
+    found = called(loss_of(flow, "dsm", hyper=dict(antithetic=True), low_energy=2.0), flow, x)
     plain = objectives.dsm(flow, x, generator=derive(0), antithetic=True)
     torch.testing.assert_close(found, plain + 2 * flow.energy(seen("dsm", x)), **CLOSE)
 
 
-@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
-def test_an_annealed_hyperparameter_follows_progress(progress):
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_an_annealed_hyperparameter_follows_progress(share):
     flow, x = setting()
-    loss = Loss(flow, objectives.dsm, annealed={"sigma": geometric(1.0, 0.25)})
-    loss.progress = progress
-    expected = objectives.dsm(flow, x, generator=derive(0), sigma=4**-progress)
-    torch.testing.assert_close(loss(x, derive(0)), expected, **CLOSE)
-    assert loss.hyperparameters == {"sigma": pytest.approx(4**-progress)}
-
-
-def test_any_objective_can_be_given():
-    flow, x = setting()
-    loss = Loss(flow, partial(objectives.dsm, sigma=0.7))
-    expected = objectives.dsm(flow, x, generator=derive(0), sigma=0.7)
-    torch.testing.assert_close(loss(x, derive(0)), expected, **CLOSE)
+    loss = Loss(objectives.dsm, annealed={"sigma": geometric(1.0, 0.25)})
+    expected = objectives.dsm(flow, x, generator=derive(0), sigma=4**-share)
+    torch.testing.assert_close(called(loss, flow, x, share=share), expected, **CLOSE)
+    assert loss.hyperparameters(share) == {"sigma": pytest.approx(4**-share)}

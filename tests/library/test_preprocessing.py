@@ -17,6 +17,7 @@ from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
 from ebflow.objectives import OBJECTIVES
 from ebflow.preprocessing import Preprocessing, build, fit, gaussian
+from ebflow.randomness import RowGenerator, uniform
 from ebflow.randomness import generator as derive
 
 FRONTS = {
@@ -39,7 +40,7 @@ def setting(request, name, **options):
     source, front = FRONTS[name]
     split = request.getfixturevalue(source).split("train")
     chain = fit(split, **front, **options)
-    y = flow_of(chain, split.width).preprocess(split.tensor(), derive(0, "preprocess"))
+    y = flow_of(chain, split.width).preprocess(split.tensor(), RowGenerator(0, "preprocess"))
     return split, chain, y
 
 
@@ -48,12 +49,12 @@ def plain(split, front):
     x = split.tensor()
     if split.levels is None:
         return x.double().numpy(), np.zeros(len(x))
-    noise = torch.rand(x.shape, generator=derive(0, "preprocess"), dtype=torch.float64)
+    noise = uniform(x.shape, torch.zeros((), dtype=torch.float64), RowGenerator(0, "preprocess"))
     y = ((x + noise) / 17).numpy()
     if front["margin"] is None:
         return y, np.full(len(x), -64 * np.log(17))
     m, a = front["margin"], front["scale"]
-    y = (y + m) * (1 - 2 * m)
+    y = m + (1 - 2 * m) * y
     log_dets = 64 * np.log((1 - 2 * m) / 17) - np.log(a * y * (1 - y)).sum(1)
     return np.log(y / (1 - y)) / a, log_dets
 
@@ -139,7 +140,7 @@ def test_gaussian_is_scipys(request, name):
     x, log_dets = plain(split, front)
     exact = multivariate_normal(x.mean(0), np.cov(x.T, bias=True)).logpdf(x) + log_dets
     flow = gaussian(fit(split, **front))
-    found = flow.log_prob(split.tensor(), derive(0, "preprocess"))
+    found = flow.log_prob(split.tensor(), RowGenerator(0, "preprocess"))
     np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-7)
 
 
@@ -151,7 +152,7 @@ def test_gaussian_is_exact_whatever_the_default_type(request, name, single_preci
     assert flow.like.dtype == torch.float64
     x, log_dets = plain(split, front)
     exact = multivariate_normal(x.mean(0), np.cov(x.T, bias=True)).logpdf(x) + log_dets
-    noise = derive(0, "preprocess")
+    noise = RowGenerator(0, "preprocess")
     np.testing.assert_allclose(flow.log_prob(split.tensor(), noise), exact, rtol=1e-9, atol=1e-7)
 
 
@@ -169,7 +170,7 @@ def test_a_chain_in_a_file_is_the_same_to_the_bit(request, name, normalise, tmp_
     again = Preprocessing.load(tmp_path / "chain.safetensors")
     assert again.spec == chain.spec
     ours, theirs = (
-        flow_of(c, split.width).preprocess(split.tensor(), derive(0, "preprocess"))
+        flow_of(c, split.width).preprocess(split.tensor(), RowGenerator(0, "preprocess"))
         for c in (chain, again)
     )
     assert torch.equal(ours, theirs)
@@ -182,7 +183,7 @@ def test_a_spec_and_its_weights_build_the_chain_again(request, name, normalise):
     spec = json.loads(json.dumps(chain.spec))
     again = flow_of(build(spec), split.width)
     again.load_state_dict(flow_of(chain, split.width).state_dict())
-    found = again.preprocess(split.tensor(), derive(0, "preprocess"))
+    found = again.preprocess(split.tensor(), RowGenerator(0, "preprocess"))
     torch.testing.assert_close(found, y, rtol=1e-12, atol=1e-12)
 
 
@@ -227,7 +228,7 @@ def stamped(tmp_path, offset):
 
 def test_a_feature_that_single_precision_cannot_resolve_is_refused(tmp_path):
     split = stamped(tmp_path, 1.7e9)
-    with pytest.raises(BadInput, match=r"^train.dtype: found float32, which .* feature 0 \(mean"):
+    with pytest.raises(BadInput, match=r"^dtype: found float32, which .* feature 0 \(mean"):
         fit(split, dtype=torch.float32)
     assert fit(split, dtype=torch.float64).spec["normalise"] == "whiten"
 

@@ -1,48 +1,126 @@
-"""Random numbers are a function of seed, purpose and step, and of nothing else."""
+"""Random numbers are a function of seed, purpose, step and row, and of nothing else."""
+
+import math
 
 import pytest
 import torch
+from scipy import stats
 
-from ebflow.randomness import generator, normal, rademacher, uniform
+from ebflow.randomness import RowGenerator, generator, normal, rademacher, uniform
+
+from . import reference
 
 DRAWS = {"normal": normal, "uniform": uniform, "rademacher": rademacher}
-draws = pytest.mark.parametrize("draw", DRAWS)
+draws = pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+KINDS = {"torch's": generator, "of rows": RowGenerator}
+kinds = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+types = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 LIKE = torch.zeros((), dtype=torch.float64)
 
 
 @draws
-def test_same_path_same_numbers(draw):
-    one, same = (DRAWS[draw]((5, 3), LIKE, generator(0, "a", 7)) for _ in range(2))
+@kinds
+def test_same_path_same_numbers(draw, kind):
+    one, same = (draw((5, 3), LIKE, kind(0, "a", 7)) for _ in range(2))
     assert torch.equal(one, same)
     for other in ((1, "a", 7), (0, "b", 7), (0, "a", 8), (0, "a"), (0, "a", "7")):
-        assert not torch.equal(one, DRAWS[draw]((5, 3), LIKE, generator(*other)))
+        assert not torch.equal(one, draw((5, 3), LIKE, kind(*other)))
 
 
 @draws
-def test_global_state_is_neither_read_nor_written(draw):
+@kinds
+def test_global_state_is_neither_read_nor_written(draw, kind):
     before = torch.random.get_rng_state()
-    one = DRAWS[draw]((5, 3), LIKE, generator(0))
+    one = draw((5, 3), LIKE, kind(0))
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.manual_seed(123)
-    assert torch.equal(one, DRAWS[draw]((5, 3), LIKE, generator(0)))
+    assert torch.equal(one, draw((5, 3), LIKE, kind(0)))
 
 
 @draws
-@pytest.mark.parametrize("world", [2, 3])
-def test_shards_are_rows_of_the_whole(draw, world):
-    whole = DRAWS[draw]((6, 3), LIKE, generator(0))
-    rows = 6 // world
-    parts = [DRAWS[draw]((rows, 3), LIKE, generator(0, shard=(r, world))) for r in range(world)]
-    assert torch.equal(torch.cat(parts), whole)
+def test_without_a_generator_it_is_the_global_state(draw):
+    found = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        found.append(draw((4,), LIKE, None))
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 
 
 @draws
-def test_type_is_that_of_the_tensor(draw):
-    single = torch.zeros((), dtype=torch.float32)
-    assert DRAWS[draw]((2,), single, generator(0)).dtype == torch.float32
+@types
+@pytest.mark.parametrize("event", [(), (1,), (3,), (4, 5), (9,)])
+def test_rows_are_their_own_wherever_a_part_begins(draw, dtype, event):
+    """Of every draw: row i is the same in a part that begins at any row before it."""
+    like, whole = torch.zeros((), dtype=dtype), RowGenerator(0, "a")
+    expected = [draw((7, *event), like, whole) for _ in range(3)]
+    for first in range(7):
+        for rows in (1, 7 - first):
+            part = RowGenerator(0, "a", first=first)
+            for one in expected:
+                found = draw((rows, *event), like, part)
+                assert found.dtype == dtype
+                assert torch.equal(found, one[first : first + rows])
 
 
-def test_signs_are_even():
+@draws
+def test_draws_of_one_generator_differ(draw):
+    rows = RowGenerator(0, "a")
+    found = [draw((50, 4), LIKE, rows) for _ in range(3)]
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        assert (found[one] != found[other]).any(1).double().mean() > 0.8
+    shifted = [uniform((50, 4), LIKE, RowGenerator(0, "a", first=k)) for k in (0, 1)]
+    assert torch.equal(shifted[0][1:], shifted[1][:-1])
+    assert not (shifted[0] == shifted[1]).any()
+
+
+@kinds
+@types
+def test_laws(kind, dtype):
+    """Kolmogorov-Smirnov of 40,000 numbers against either law; false alarms 1e-4 each."""
+    like = torch.zeros((), dtype=dtype)
+    for draw, law in ((uniform, "uniform"), (normal, "norm")):
+        x = draw((10_000, 4), like, kind(0, law)).double().flatten()
+        assert x.isfinite().all()
+        assert stats.kstest(x.numpy(), law).pvalue > 1e-4
+    u = uniform((10_000, 4), like, kind(3))
+    assert u.min() >= 0 and u.max() < 1
+
+
+@kinds
+def test_elements_of_rows_are_independent(kind):
+    """z-scores of all correlations of 6 columns and of neighbouring rows; false alarms 1e-3."""
+    x = normal((20_000, 6), LIKE, kind(0, "columns"))
+    products = torch.cat([(x[:, :, None] * x[:, None]).flatten(1)[1:], x[1:] * x[:-1]], 1)
+    expected = torch.cat([torch.eye(6).flatten(), torch.zeros(6)])
+    z = (products.mean(0) - expected) / (products.std(0) / len(products) ** 0.5)
+    assert z.abs().max() < reference.two_sided(1e-3, len(z))
+
+
+@kinds
+def test_signs_are_even(kind):
     """A z-test of 10,000 signs at a false-alarm rate of 1e-4 (3.9 sigma)."""
-    signs = rademacher((10_000,), LIKE, generator(0))
+    signs = rademacher((10_000,), LIKE, kind(0))
     assert set(signs.tolist()) == {-1.0, 1.0} and abs(float(signs.sum())) < 390
+
+
+def test_normal_numbers_are_finite_at_the_ends():
+    """u = 0 and the largest u below 1 are as far from 0 as each other."""
+
+    class Ends(RowGenerator):
+        def uniform(self, shape, like):
+            return torch.tensor([0.0, 1 - torch.finfo(like.dtype).eps / 2], dtype=like.dtype)
+
+    for dtype in (torch.float32, torch.float64):
+        low, high = normal((2,), torch.zeros((), dtype=dtype), Ends(0)).tolist()
+        assert math.isfinite(low) and math.isfinite(high) and low < -5 and high > 5
+
+
+@draws
+def test_half_precision_is_drawn_in_single(draw):
+    half = draw((6, 3), torch.zeros((), dtype=torch.bfloat16), RowGenerator(0))
+    assert half.dtype == torch.bfloat16 and half.isfinite().all()
+
+
+def test_no_rows():
+    assert uniform((0, 3), LIKE, RowGenerator(0)).shape == (0, 3)
+    assert normal((0,), LIKE, RowGenerator(0)).shape == (0,)

@@ -78,7 +78,7 @@ def test_langevin_is_a_function_of_the_generator_and_of_any_density():
     run = partial(langevin, steps=20, step=0.1)
     one, same, other = (run(flow, x, generator=derive(k)) for k in (0, 0, 1))
     assert torch.equal(one, same) and not torch.equal(one, other)
-    autograd = run(EnergyFunction(flow.log_prob), x, generator=derive(0))
+    autograd = run(EnergyFunction(flow.energy), x, generator=derive(0))
     torch.testing.assert_close(autograd, one, **CLOSE)
 
 
@@ -99,7 +99,7 @@ def mixture(sigma, weight=0.8):
         ]
         return torch.logaddexp(*logs)
 
-    return EnergyFunction(log_p)
+    return EnergyFunction(lambda x: -log_p(x))
 
 
 def test_annealing_finds_the_weights_of_modes_that_langevin_leaves():

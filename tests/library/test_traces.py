@@ -1,4 +1,4 @@
-"""Trace estimators: means and variances against closed forms, by Monte Carlo on one point each.
+"""Directions, and trace estimators: means and variances against closed forms, by Monte Carlo.
 
 A variance has the standard error √((m₄ − m₂²)/N); tests allow 4.5 of them (a false alarm in
 1.5e5).
@@ -11,6 +11,7 @@ from ebflow.density import EnergyFunction
 from ebflow.randomness import generator as derive
 from ebflow.traces import COSTS, DIRECTIONS, ESTIMATORS, directions, variance
 
+from . import reference
 from .bijections.cases import matrix, seeded
 
 DRAWS, SIZE, STEP = 20_000, 4, 0.5
@@ -22,7 +23,7 @@ def quadratic():
     gradient = torch.linspace(-1, 1.5, SIZE)
     hessian = matrix(SIZE) - 2 * matrix(SIZE, 1)
     hessian = hessian + hessian.mT
-    density = EnergyFunction(lambda x: x @ gradient + ((x @ hessian) * x).sum(1) / 2)
+    density = EnergyFunction(lambda x: -(x @ gradient + ((x @ hessian) * x).sum(1) / 2))
     return density, gradient.unsqueeze(0), hessian.unsqueeze(0)
 
 
@@ -72,7 +73,7 @@ def test_one_sided_variance_grows_as_the_step_falls_and_the_control_variate_remo
 def test_bias_on_a_quartic(estimator, kind, factor):
     """Of Σ x⁴ the mean is tr H + 6 D σ² for Gaussian directions and + 2 D σ² for signs."""
     x = torch.linspace(-0.5, 0.5, SIZE)
-    density = EnergyFunction(lambda x: (x**4).sum(1))
+    density = EnergyFunction(lambda x: -((x**4).sum(1)))
     found = draws(estimator, density, kind, x=x)
     bias = found.mean() - 12 * x.square().sum()
     error = 4.5 * found.std() / DRAWS**0.5
@@ -81,7 +82,7 @@ def test_bias_on_a_quartic(estimator, kind, factor):
 
 def test_signs_find_the_bias_of_two_sides_without_noise():
     """A separable f has a diagonal Hessian, which signs see exactly."""
-    density = EnergyFunction(lambda x: (x**4).sum(1))
+    density = EnergyFunction(lambda x: -((x**4).sum(1)))
     found = draws("two_sided", density, "rademacher", x=torch.ones(SIZE))
     torch.testing.assert_close(found, torch.full((DRAWS,), 12.0 * SIZE + 2 * SIZE * STEP**2))
 
@@ -89,7 +90,7 @@ def test_signs_find_the_bias_of_two_sides_without_noise():
 @pytest.mark.parametrize("kind", ["gaussian", "rademacher"])
 def test_bias_on_a_product_of_squares(kind):
     """Of f = x₁² x₂² at 0 both laws have 2 σ²: Δ²f = 8, and no fourth derivative of one x."""
-    density = EnergyFunction(lambda x: x[:, 0].square() * x[:, 1].square())
+    density = EnergyFunction(lambda x: -(x[:, 0].square() * x[:, 1].square()))
     found = draws("two_sided", density, kind)
     assert abs(found.mean() - 2 * STEP**2) < 4.5 * found.std() / DRAWS**0.5 + 1e-9
 
@@ -97,7 +98,7 @@ def test_bias_on_a_product_of_squares(kind):
 def test_the_one_sided_variance_of_a_cubic():
     """Of f = Σ g x + h x²/2 + t x³/6 at 0: 4 g·t beside the leading order, and 5/3 σ² ‖t‖²."""
     g, h, t = torch.linspace(0.5, 1.5, SIZE), torch.linspace(-1, 1, SIZE), torch.full((SIZE,), 2.0)
-    density = EnergyFunction(lambda x: (g * x + h * x**2 / 2 + t * x**3 / 6).sum(1))
+    density = EnergyFunction(lambda x: -((g * x + h * x**2 / 2 + t * x**3 / 6).sum(1)))
     found = draws("taylor", density)
     leading = variance("taylor", g[None], h.diag()[None], step=STEP)[0]
     expected = leading + 4 * g @ t + 5 / 3 * STEP**2 * t @ t
@@ -134,5 +135,60 @@ def test_a_training_step_pays_for_energies_alone():
     for name, energies in (("taylor", 1), ("taylor_cv", 1), ("two_sided", 2)):
         seen.clear()
         u = directions("sphere", 3, x, derive(0))
-        ESTIMATORS[name](EnergyFunction(log_p), x, u, 0.1)
+        ESTIMATORS[name](EnergyFunction(lambda x: -log_p(x)), x, u, 0.1)
         assert seen == [5, 15 * energies], name
+
+
+# Directions
+
+
+kinds = pytest.mark.parametrize("kind", DIRECTIONS)
+
+
+@kinds
+@pytest.mark.parametrize("event", [(3,), (1, 2, 2)])
+@pytest.mark.parametrize("slices", [1, 3])
+def test_mean_outer_product_is_the_identity(kind, event, slices):
+    """A z-test of mean and second moments at a false-alarm rate of 1e-3 in all."""
+    x = torch.zeros(20_000, *event)
+    v = directions(kind, slices, x, derive(0))
+    assert v.shape == (slices, *x.shape)
+    rows = v.flatten(2)
+    size = rows.shape[2]
+    products = torch.einsum("kbi,kbj->bkij", rows, rows).mean(1).flatten(1)
+    found = torch.cat([rows.mean(0), products], 1)
+    expected = torch.cat([torch.zeros(size), torch.eye(size).flatten()])
+    error = found.std(0) / len(x) ** 0.5 + 1e-12
+    z = (found.mean(0) - expected) / error
+    assert z.abs().max() < reference.two_sided(1e-3, z.numel()), z
+
+
+@pytest.mark.parametrize("kind", ["rademacher", "sphere", "orthogonal"])
+def test_norm_is_the_root_of_the_dimension(kind):
+    v = directions(kind, 4, torch.zeros(50, 7), derive(0))
+    torch.testing.assert_close(v.norm(dim=2), torch.full((4, 50), 7**0.5))
+
+
+@pytest.mark.parametrize("slices", [2, 5, 40])
+def test_orthogonal_directions_are(slices):
+    v = directions("orthogonal", slices, torch.zeros(10, 40), derive(0))
+    products = torch.einsum("kbi,lbi->bkl", v, v)
+    torch.testing.assert_close(
+        products, 40 * torch.eye(slices).expand(10, -1, -1), rtol=0, atol=1e-12
+    )
+
+
+def test_orthogonal_directions_of_examples_are_independent():
+    v = directions("orthogonal", 1, torch.zeros(4000, 2), derive(0))[0]
+    angles = (v[::2] * v[1::2]).sum(1) / 2
+    assert abs(float(angles.mean())) < 4.5 / (2 * 2000) ** 0.5
+
+
+def test_there_are_no_more_orthogonal_directions_than_dimensions():
+    with pytest.raises(ValueError, match="slices: found 5, expected at most D = 4"):
+        directions("orthogonal", 5, torch.zeros(3, 1, 2, 2), derive(0))
+
+
+def test_unknown_kinds_are_refused():
+    with pytest.raises(ValueError, match="directions: found 'gauss', expected one of rademacher"):
+        directions("gauss", 1, torch.zeros(3, 2), derive(0))

@@ -7,6 +7,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from ebflow.bijections import Dense
+from ebflow.jets import Jet
 
 from .. import reference
 from .cases import matrix, seeded
@@ -195,8 +196,6 @@ def test_weights_that_are_not_square_are_refused(shape):
 
 def test_jet_is_one_product(monkeypatch):
     """Both coefficients of the jet and the value go through one GEMM."""
-    from ebflow.bijections import Jet
-
     layer, x = Dense(matrix(4), torch.ones(4)), torch.randn(3, 4, generator=seeded())
     calls, plain = [], torch.nn.functional.linear
     monkeypatch.setattr(

@@ -1,12 +1,17 @@
-"""Uniform dequantisation."""
+"""Preprocessing layers: dequantisation, the logit, affine normalisation, statistics of data."""
+
+import copy
 
 import pytest
 import torch
 
-from ebflow.bijections import Dequantise
+from ebflow.bijections import ActNorm, Affine, Dequantise, Logit
 
+from .. import reference
 from .cases import seeded
 
+CLOSE = dict(rtol=1e-9, atol=1e-9)
+precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 integer_types = pytest.mark.parametrize(
     "dtype", [torch.uint8, torch.int64, torch.float32, torch.float64]
 )
@@ -70,3 +75,210 @@ def test_inverse_clamps_to_the_levels():
 def test_fewer_than_two_levels_are_refused(levels):
     with pytest.raises(ValueError, match="levels: found"):
         Dequantise(levels)
+
+
+def test_one_row_that_is_completed_leaves_the_others_their_noise():
+    """Finding 11."""
+    x = torch.tensor([[1.0, 2.0], [1.0, 2.5], [3.0, 4.0]])
+    y = completed(x)
+    assert torch.equal(y[1], x[1]) and not (y[[0, 2]] == x[[0, 2]]).any()
+    assert torch.equal(y[[0, 2]].floor(), x[[0, 2]])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
+@pytest.mark.parametrize("shape", [(0, 4), (0, 1, 2, 2)])
+def test_no_rows_are_completed(dtype, shape):
+    assert completed(torch.zeros(shape, dtype=dtype)).shape == shape
+
+
+# The logit
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.1, 1.1, float("nan"), float("inf")])
+def test_logit_outside_its_domain_raises(value):
+    x = torch.tensor([[0.5, value]])
+    for call in (Logit(), Logit().forward_and_log_det, Logit().linearize):
+        with pytest.raises(ValueError, match="expected the open interval"):
+            call(x)
+
+
+def test_logit_is_the_formula():
+    x = torch.linspace(0.001, 0.999, 101)[:, None]
+    torch.testing.assert_close(Logit(0.5)(x), x.logit() / 0.5, rtol=1e-13, atol=1e-13)
+
+
+@precisions
+@pytest.mark.parametrize("margin", [1e-6, 1e-2, 0.3])
+def test_an_extended_logit_is_the_logit_inside(margin, dtype):
+    x = torch.linspace(margin, 1 - margin, 1001, dtype=dtype)[:, None]
+    x = x[(x >= margin) & (x <= 1 - margin)][:, None]
+    layer, plain = Logit(0.5, margin=margin), Logit(0.5)
+    assert torch.equal(layer(x), plain(x))
+    for one, other in zip(layer.derivatives(x, 3), plain.derivatives(x, 3), strict=True):
+        assert torch.equal(one, other)
+    close = 4 * torch.finfo(dtype).eps
+    torch.testing.assert_close(layer.inverse(plain(x)), x, rtol=0, atol=close)
+
+
+@precisions
+@pytest.mark.parametrize("margin", [1e-6, 1e-2, 0.3])
+def test_an_extended_logit_goes_on_as_its_tangents(margin, dtype):
+    layer = Logit(0.5, margin=margin)
+    ends = torch.tensor([margin, 1 - margin], dtype=dtype)[:, None]
+    slope = layer.derivatives(ends, 1)[0]
+    for far in (1e-3, 0.7, 100.0):
+        x = ends + torch.tensor([-far, far], dtype=dtype)[:, None]
+        found, psi1, psi2 = layer.derivatives(x, 3)
+        assert torch.equal(found, slope) and not psi1.any() and not psi2.any()
+        torch.testing.assert_close(layer(x), layer(ends) + (x - ends) * slope)
+        torch.testing.assert_close(layer.inverse(layer(x)), x)
+
+
+@precisions
+def test_an_extended_logit_increases_over_its_ends(dtype):
+    """No jump and no fall from one representable number to the next, where it is steepest."""
+    layer, up = Logit(margin=1e-6), torch.tensor(2.0, dtype=dtype)
+    for end in (1e-6, 1 - 1e-6):
+        x = torch.tensor([end], dtype=dtype)
+        for _ in range(4):
+            x = torch.nextafter(x, -up)
+        points = [x]
+        for _ in range(8):
+            points.append(torch.nextafter(points[-1], up))
+        x = torch.stack(points)
+        steps, slope = layer(x).double().diff(dim=0), layer.derivatives(x.double(), 1)[0][1:]
+        rounding = 16 * torch.finfo(dtype).eps * layer(x).abs().max()
+        expected = slope * x.double().diff(dim=0)
+        assert ((steps - expected).abs() <= 0.3 * expected + rounding).all()
+
+
+@pytest.mark.parametrize("margin", [0.0, -0.1, 0.5, 1.0, float("nan")])
+def test_margins_that_leave_no_inside_are_refused(margin):
+    with pytest.raises(ValueError, match="margin: found"):
+        Logit(margin=margin)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
+def test_scales_that_are_not_positive_are_refused(scale):
+    with pytest.raises(ValueError, match="scale, upper: found"):
+        Logit(scale)
+    with pytest.raises(ValueError, match="scale: found"):
+        Affine(0.0, scale, (3,))
+
+
+LEVELS = dict(upper=256, inset=1e-6)
+
+
+def test_single_precision_is_as_good_at_either_end():
+    """Finding 3: |mean error| of log p below 2e-6 nats a pixel against float64, at saturation."""
+    layer = Logit(0.5, **LEVELS)
+    u = torch.rand(100_000, 1, generator=seeded()).float()
+    for level in (0, 255, 128):
+        x = torch.minimum(level + u, torch.nextafter(torch.tensor(level + 1.0).float(), u[:1]))
+        exact, found = (
+            (-0.5 * layer(t).square() + layer.derivatives(t, 1)[0].log()).double()
+            for t in (x.double(), x)
+        )
+        error = (found - exact).squeeze(1)
+        assert abs(error.mean()) < 2e-6 and error.abs().max() < 1e-3, level
+
+
+@pytest.mark.parametrize("inset", [1e-7, 1e-9, 0.0])
+@precisions
+def test_small_insets_take_the_largest_level(inset, dtype):
+    """Finding 3: a completed 255 is below 256 also in float32, and no logit refuses it."""
+    x = torch.tensor([[0.0, 255.0]], dtype=dtype)
+    last = torch.nextafter(torch.tensor(256.0, dtype=dtype), torch.tensor(0.0, dtype=dtype))
+    layer = Logit(upper=256, inset=inset)
+    y = layer(torch.stack([last, x[0, 1]])[None])
+    assert y.isfinite().all() and (y[0, 0] > y[0, 1])
+    if inset:
+        assert layer(x).isfinite().all()
+
+
+@precisions
+def test_inset_ends_are_symmetric_and_their_inverse_is_exact(dtype):
+    layer, x = Logit(0.5, **LEVELS), torch.linspace(0, 256, 2049, dtype=dtype)
+    y = layer(x)
+    assert torch.equal(y, -y.flip(0))
+    close = dict(rtol=8 * torch.finfo(dtype).eps, atol=256 * torch.finfo(dtype).eps)
+    torch.testing.assert_close(layer.inverse(y), x, **close)
+    share = (1 - 2e-6) * x.double() / 256 + 1e-6
+    torch.testing.assert_close(layer(x.double()), share.logit() / 0.5, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("inset", [-0.1, 0.5, float("nan")])
+def test_insets_that_leave_no_inside_are_refused(inset):
+    with pytest.raises(ValueError, match="inset: found"):
+        Logit(inset=inset)
+
+
+# Affine
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_affine_holds_parameters_or_buffers(trainable):
+    layer = Affine(torch.zeros(3), torch.full((3,), 2.0), (3,), trainable=trainable)
+    names = {"shift", "log_scale"}
+    assert set(dict(layer.named_parameters())) == (names if trainable else set())
+    assert set(dict(layer.named_buffers())) == (set() if trainable else names)
+    assert set(layer.state_dict()) == names
+    torch.testing.assert_close(layer(torch.ones(2, 3)), torch.full((2, 3), 2.0))
+
+
+def test_affine_learns_its_scale():
+    layer = Affine(torch.zeros(2), torch.ones(2), (2,), trainable=True)
+    gradient = reference.gradients(layer.log_det(), list(layer.parameters()))
+    assert [g.tolist() for g in gradient] == [[0.0, 0.0], [1.0, 1.0]]
+
+
+def test_affine_copies_what_it_is_given():
+    shift = torch.zeros(2)
+    layer = Affine(shift, torch.ones(2), (2,))
+    shift += 1
+    assert layer.shift.tolist() == [0.0, 0.0]
+
+
+# Statistics of a batch
+
+
+def batch(*shape):
+    """Returns data whose channels differ in mean and scale."""
+    x = torch.randn(shape, generator=seeded(3))
+    channel = torch.arange(1.0, shape[1] + 1).view(-1, *[1] * (len(shape) - 2))
+    return x * channel + 10 * channel
+
+
+def standard(y):
+    """Asserts that every channel has mean 0 and variance 1."""
+    rows = y.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(rows.mean(1), torch.zeros(len(rows)), **CLOSE)
+    torch.testing.assert_close(rows.var(1, correction=0), torch.ones(len(rows)), **CLOSE)
+
+
+@pytest.mark.parametrize("shape", [(50, 3), (8, 3, 2, 4)])
+def test_a_batch_becomes_standard(shape):
+    layer, x = ActNorm(shape[1:]), batch(*shape)
+    assert not layer.initialised and torch.equal(layer(x), x)
+    layer.initialise(x)
+    assert layer.initialised and layer.log_scale.requires_grad
+    standard(layer(x))
+
+
+def test_a_constant_channel_keeps_its_scale():
+    layer, x = ActNorm((3,)), batch(50, 3)
+    x[:, 1] = 7.0
+    layer.initialise(x)
+    assert layer.log_scale[1] == 0 and layer.shift[1] == 7
+    layer.initialise(x[:1])
+    assert torch.equal(layer.shift, x[0]) and not layer.log_scale.any()
+
+
+def test_a_state_and_a_copy_carry_it():
+    layer, x = ActNorm((3,)), batch(50, 3)
+    layer.initialise(x)
+    other = ActNorm((3,))
+    other.load_state_dict(layer.state_dict())
+    for one in (other, copy.deepcopy(layer)):
+        assert one.initialised and torch.equal(one(x), layer(x))
+    assert layer.float().initialised
