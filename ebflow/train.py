@@ -226,6 +226,7 @@ class Trainer:
         self.clock, self.state = Clock(), State()
         self.window: list[Tensor] = []
         self.norms: list[Tensor] = []
+        self._share = 0.0
         self._latent: Tensor | None = None
         self._some: Batch | None = None
 
@@ -278,6 +279,7 @@ class Trainer:
 
     def train_step(self, batch: Batch) -> None:
         """Does one step on raw rows with shape (B / workers, D)."""
+        self._share = min(self.progress, 1.0)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.schedule(self.progress)
         self.optimizer.zero_grad(set_to_none=True)
@@ -312,7 +314,7 @@ class Trainer:
         noise = RowGenerator(self.seed, "train", self.step, first=first)
         with torch.no_grad():
             y = self.flow.preprocess(x, noise)
-        progress = Progress(self.step, min(self.progress, 1.0))
+        progress = Progress(self.step, self._share)
         with products(self.precision, self.device.type):
             losses, self._latent = self.module(y, batch.context, noise, progress)
             loss = losses.mean() * share
@@ -450,7 +452,7 @@ class Trainer:
             "train/examples_per_s": count * self.batch_size / max(seconds, 1e-9),
             "time/step_ms": 1e3 * seconds / count,
         }
-        metrics |= {f"train/{k}": v for k, v in self.watch(min(self.progress, 1.0)).items()}
+        metrics |= {f"train/{k}": v for k, v in self.watch(self._share).items()}
         if self.norms:
             metrics["train/grad_norm"] = float(torch.stack(self.norms).mean())
         if self.anchor is not None:

@@ -167,6 +167,8 @@ class MonotoneSpline(Elementwise):
         channels: Whether elements of a channel, the first dimension, share their function.
     """
 
+    pixelwise = False
+
     def __init__(
         self,
         shape: tuple[int, ...],

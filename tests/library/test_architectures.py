@@ -1,14 +1,34 @@
-"""Named flows: sizes, starts, and the specs that rebuild them."""
+"""Named flows: sizes, starts, training, and the specs that rebuild them."""
+
+import math
 
 import pytest
 import torch
 
-from ebflow.architectures import ARCHITECTURES, convolutional, dense, structured
-from ebflow.bijections import ActNorm, Convolution, Dense, SmoothLeakyReLU, Squeeze
+from ebflow.architectures import (
+    ARCHITECTURES,
+    convolutional,
+    coupling,
+    dense,
+    glow,
+    structured,
+)
+from ebflow.bijections import (
+    ActNorm,
+    Convolution,
+    Coupling,
+    Dense,
+    Part,
+    Pointwise,
+    SmoothLeakyReLU,
+    Squeeze,
+)
 from ebflow.checkpoint import rebuild
 
 from . import reference
 from .bijections.cases import seeded, stirred
+from .flows import FLOWS, at, contexts
+from .training import losses, trainer
 
 
 def size(flow):
@@ -47,7 +67,7 @@ def test_layers_of_a_convolutional_net():
 def test_convolutions_start_as_the_identity(sign):
     flow = convolutional((2, 4, 4), blocks=1, depth=1, sign=sign, bias=0.5)
     x = torch.randn(3, 2, 4, 4, generator=seeded())
-    assert torch.equal(flow(x), sign * x + 0.5)
+    assert torch.equal(flow.to_latent(x), sign * x + 0.5)
     assert flow.log_normalizer() == 0
 
 
@@ -152,3 +172,183 @@ def test_normalising_what_is_calibrated_is_refused():
 def test_images_that_cannot_be_halved_are_refused():
     with pytest.raises(ValueError, match="shape: found"):
         convolutional((1, 6, 6))
+
+
+# Nets of couplings
+
+
+COUPLINGS = {
+    "coupling": lambda **o: coupling(depth=2, hidden=4, **o),
+    "coupling, splines": lambda **o: coupling((1, 1, 3), depth=2, hidden=4, bins=3, **o),
+    "coupling, bounded": lambda **o: coupling(depth=2, hidden=4, bound=1.5, **o),
+    "coupling, weight norm": lambda **o: coupling(depth=1, hidden=4, norm="weight", **o),
+    "coupling, spectral norm": lambda **o: coupling(
+        depth=1, hidden=4, norm="spectral", **o
+    ).eval(),
+    "glow": lambda **o: glow((1, 4, 4), depth=2, hidden=4, **o),
+    "glow, splines": lambda **o: glow((1, 4, 4), depth=1, hidden=4, bins=3, **o),
+    "glow, one level": lambda **o: glow((2, 2, 2), levels=1, depth=1, hidden=4, **o),
+    "glow, three levels": lambda **o: glow((1, 8, 8), levels=3, depth=1, hidden=4, **o),
+}
+couplings = pytest.mark.parametrize("name", COUPLINGS)
+
+
+def count(modules):
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def test_sizes_are_those_of_the_papers():
+    flow = glow((1, 28, 28))
+    assert count([flow]) == 10_041_352
+    assert count(m for m in flow.modules() if isinstance(m, ActNorm)) == 384
+    assert count([coupling()]) == 174_206
+
+
+def test_blocks_of_planar_stand_in_the_order_of_the_paper():
+    kinds = [type(layer) for layer in coupling(depth=2).layers]
+    assert kinds == [Dense, Coupling, ActNorm, Dense, Coupling, ActNorm, Dense]
+    flips = [layer.flip for layer in coupling(depth=3).layers if isinstance(layer, Coupling)]
+    assert flips == [True, False, True]
+
+
+@couplings
+def test_mixing_starts_orthogonal(name):
+    weights = [m.weight for m in COUPLINGS[name]().modules() if isinstance(m, Dense | Pointwise)]
+    assert weights
+    for weight in weights:
+        torch.testing.assert_close(weight @ weight.mT, torch.eye(len(weight)))
+
+
+@pytest.mark.parametrize("levels", [2, 3])
+def test_halves_leave_the_chain_at_every_level(levels):
+    """The latent is that of an explicit multi-scale loop, what leaves last standing first."""
+    flow = stirred(glow((1, 8, 8), levels=levels, depth=1, hidden=4), 0.1)
+    layers = [layer.layer if isinstance(layer, Part) else layer for layer in flow.layers]
+    x, left, steps = torch.randn(3, 1, 8, 8, generator=seeded()), [], iter(layers)
+    for level in range(levels):
+        for _ in range(4 + (level < levels - 1)):
+            x = next(steps)(x)
+        if level == 0:
+            assert type(layers[5]).__name__ == "Reshape"
+            next(steps)
+        if level < levels - 1:
+            x, half = x.chunk(2, 1)
+            left.insert(0, half.flatten(1))
+    assert next(steps, None) is None
+    expected = torch.cat([x.flatten(1), *left], 1)
+    found = flow.to_latent(torch.randn(3, 1, 8, 8, generator=seeded()))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert sum(isinstance(layer, Squeeze) for layer in layers) == levels
+
+
+@couplings
+def test_a_spec_builds_the_same_net_again(name):
+    flow = stirred(COUPLINGS[name](), 0.1)
+    flow.initialise(torch.randn(20, *flow.event_shape, generator=seeded()))
+    again = rebuild({**flow.spec, "dtype": "float64"}).eval()
+    assert not again.initialised and repr(again) == repr(flow)
+    again.load_state_dict(flow.state_dict())
+    x = torch.randn(5, *flow.event_shape, generator=seeded(3))
+    assert again.initialised and torch.equal(again.log_prob(x), flow.log_prob(x))
+
+
+@couplings
+def test_starts_come_from_the_generator_alone(name):
+    state = torch.get_rng_state()
+    one, same, other = (COUPLINGS[name](**o) for o in ({}, {}, dict(generator=seeded(7))))
+    assert torch.equal(torch.get_rng_state(), state)
+    pairs = list(zip(one.parameters(), same.parameters(), other.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b, _ in pairs)
+    assert not all(torch.equal(a, c) for a, _, c in pairs)
+
+
+TRAINED = {
+    "coupling": dict(architecture="coupling", depth=2, hidden=4),
+    "splines": dict(architecture="coupling", depth=1, hidden=4, bins=3),
+    "glow": dict(architecture="glow", depth=1, hidden=4),
+    "glow, smooth": dict(architecture="glow", depth=1, hidden=4, activation="swish"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [("coupling", "ssm"), ("splines", "dsm"), ("glow", "dsm"), ("glow, smooth", "ssm")],
+)
+def test_every_parameter_moves(digits, name, objective):
+    """Within three steps: the first one moves only what conditioners end in."""
+    training = trainer(digits, objective, net=TRAINED[name], steps=3)
+    before = [p.detach().clone() for p in training.parameters]
+    assert all(math.isfinite(loss) for loss in losses(training))
+    names = [path for path, _ in training.flow.named_parameters()]
+    moved = [bool((a != b).any()) for a, b in zip(before, training.parameters, strict=True)]
+    assert all(moved), [path for path, did in zip(names, moved, strict=True) if not did]
+
+
+@pytest.mark.parametrize("name", ["coupling", pytest.param("glow", marks=pytest.mark.slow)])
+def test_likelihood_improves(digits, name):
+    training = trainer(
+        digits, "ml", net=TRAINED[name], steps=40, validate_every=40, optimizer="adam"
+    )
+    first, last = [e.metrics["val/nll"] for e in training.run() if e.kind == "validate"]
+    assert last < first - 0.3
+
+
+def test_the_type_may_differ_from_the_default(single_precision):
+    for name in ("coupling", "glow"):
+        shape = (1, 4, 4) if name == "glow" else (2,)
+        flow = ARCHITECTURES[name](shape, depth=1, hidden=4, dtype=torch.float64)
+        assert {p.dtype for p in flow.parameters()} == {torch.float64}
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 4), (4, 4), (1, 4, 2)])
+def test_images_that_do_not_halve_are_refused(shape):
+    with pytest.raises(ValueError, match="expected .C, H, W."):
+        glow(shape, depth=1, hidden=2)
+
+
+def test_nets_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="shape: found .1,., expected at least two elements"):
+        coupling((1,))
+    with pytest.raises(ValueError, match="shift_activation: found 'elu'"):
+        coupling(bins=4, shift_activation="elu")
+    with pytest.raises(ValueError, match="bound: found 2.0, expected None with bins"):
+        coupling(bins=4, bound=2.0)
+    with pytest.raises(ValueError, match="activation: found"):
+        coupling(activation="sine")
+    with pytest.raises(ValueError, match="norm: found 'layer', expected"):
+        coupling(norm="layer")
+
+
+@pytest.mark.parametrize("name", [n for n in FLOWS if n != "no layer"])
+def test_every_parameter_gets_a_gradient(name):
+    """Of the likelihood; offsets that a triangle or a mask leaves out have none by design."""
+    flow = FLOWS[name]()
+    named = {n: p for n, p in flow.named_parameters() if p.requires_grad}
+    loss = -flow.log_prob(at(flow), context=contexts(flow)).mean()
+    found = reference.gradients(loss, list(named.values()))
+    for path, gradient in zip(named, found, strict=True):
+        assert gradient.isfinite().all() and gradient.abs().max() > 0, path
+
+
+def test_two_levels_are_the_change_of_variables():
+    """Parts of a latent of 16 elements, by the autograd Jacobian; score and inverse."""
+    flow = stirred(glow((1, 4, 4), depth=1, hidden=2, activation="swish", context=2), 0.1)
+    density, x = flow(contexts(flow, 3)), at(flow, 3)
+    log_p = lambda x: reference.log_prob(density, x)  # noqa: E731
+    torch.testing.assert_close(density.log_prob(x), log_p(x), rtol=1e-9, atol=1e-9)
+    score = reference.score(log_p, x)[1]
+    torch.testing.assert_close(density.score(x), score, rtol=1e-9, atol=1e-9)
+    again = density.from_latent(density.to_latent(x))
+    torch.testing.assert_close(again, x, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_context_starts_as_nothing(name):
+    """At the start the density given any context is the one without, but for couplings' nets."""
+    shape = {"convolutional": (1, 4, 4), "glow": (1, 4, 4)}.get(name, (3,))
+    options = {"hidden": 2, "depth": 1} if name in ("glow", "coupling") else {}
+    flow = ARCHITECTURES[name](shape, context=2, generator=seeded(), **options)
+    x, c = at(flow), contexts(flow)
+    assert flow.spec["options"]["context"] == flow.context == 2
+    same = torch.allclose(flow.log_prob(x, context=c), flow.log_prob(x, context=-c))
+    assert same == (name != "coupling")

@@ -12,10 +12,22 @@ import pytest
 import torch
 
 from ebflow import __version__
-from ebflow.checkpoint import Checkpoint, check, load, read, seal, write
+from ebflow.architectures import ARCHITECTURES
+from ebflow.checkpoint import (
+    Checkpoint,
+    check,
+    load,
+    read,
+    resume,
+    save,
+    save_training,
+    seal,
+    write,
+)
 from ebflow.errors import BadInput
 
 from .bijections.cases import seeded
+from .flows import FLOWS, at, contexts
 from .training import trainer
 
 FILES = ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"]
@@ -29,7 +41,7 @@ def trained(digits, tmp_path_factory):
     training = trainer(digits, net=dict(depth=3, residual=True))
     list(training.run())
     folder = tmp_path_factory.mktemp("trained") / "checkpoint"
-    training.save(folder)
+    save_training(training, folder)
     torch.set_default_dtype(before)
     return training, folder
 
@@ -50,8 +62,8 @@ def test_loaded_flow_is_the_trained_one(digits, trained, weights):
     expected = training.averaged if weights == "ema" else training.flow
     with torch.no_grad():
         assert torch.equal(flow.log_prob(rows), expected.log_prob(rows))
-        samples = flow.sample(3, generator=seeded())
-        assert torch.equal(samples, expected.sample(3, generator=seeded()))
+        samples = flow.sample(3, seeded())
+        assert torch.equal(samples, expected.sample(3, seeded()))
     assert not flow.training and flow.cut == training.flow.cut
 
 
@@ -178,15 +190,15 @@ def test_unknown_weights_are_refused(trained):
 def test_a_flow_of_unknown_making_resumes_and_is_told_when_loaded(digits, tmp_path):
     training, again = trainer(digits), trainer(digits)
     training.flow.spec = None
-    training.save(tmp_path / "checkpoint")
-    again.resume(tmp_path / "checkpoint")
+    save_training(training, tmp_path / "checkpoint")
+    resume(again, tmp_path / "checkpoint")
     one_line(tmp_path / "checkpoint")
 
 
 def plain(value):
     """Returns a checkpoint whose every part holds one value."""
-    parts = ({"t": torch.full((3,), float(value))} for _ in range(3))
-    return Checkpoint(*parts, state={"flow": {}, "value": value})
+    model, ema, optimizer = ({"t": torch.full((3,), float(value))} for _ in range(3))
+    return Checkpoint(model, {"flow": {}, "value": value}, ema, optimizer)
 
 
 def values(checkpoint):
@@ -317,3 +329,66 @@ def test_loading_never_unpickles(trained, monkeypatch):
     ):
         monkeypatch.setattr(owner, name, never)
     load(trained[1])
+
+
+# Flows alone
+
+
+@pytest.mark.parametrize("name", [n for n in FLOWS if n != "no layer"])
+def test_a_flow_saved_is_the_flow_loaded(name, tmp_path):
+    """Architectures by their spec, bases and contexts with them; others into one like it."""
+    flow = FLOWS[name]().eval()
+    flow.columns = {"names": ["a", "b"]}
+    save(flow, tmp_path / "flow")
+    into = None if flow.spec else FLOWS[name]()
+    if into is not None:
+        assert "custom flow" in one_line(tmp_path / "flow")
+        with torch.no_grad():
+            for p in into.parameters():
+                p.zero_()
+    found = load(tmp_path / "flow", into=into)
+    x, c = at(flow), contexts(flow)
+    with torch.no_grad():
+        assert torch.equal(found.log_prob(x, context=c), flow.log_prob(x, context=c))
+    assert found.columns == flow.columns and found.context == flow.context
+    assert not found.training and not [p for p in found.parameters() if p.requires_grad]
+    with pytest.raises(BadInput, match="found no weights 'ema'"):
+        load(tmp_path / "flow", weights="ema", into=into)
+
+
+def test_a_flow_of_another_form_takes_no_weights(tmp_path):
+    save(FLOWS["every kind of layer"](), tmp_path / "flow")
+    with pytest.raises(BadInput, match="its weights do not fit"):
+        load(tmp_path / "flow", into=FLOWS["dense"]())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_spec_of_every_architecture_passes(architecture, dtype, tmp_path):
+    shape = {"convolutional": (1, 4, 4), "glow": (1, 4, 4)}.get(architecture, (3,))
+    options = {"hidden": 2, "depth": 1} if architecture in ("glow", "coupling") else {}
+    flow = ARCHITECTURES[architecture](shape, dtype=dtype, generator=seeded(), **options)
+    save(flow, tmp_path / "flow")
+    found = load(tmp_path / "flow")
+    assert repr(found) == repr(flow) and found.like.dtype == dtype
+
+
+LARGER = {
+    "more features than weights": lambda s: s.update(shape=[400]),
+    "no features": lambda s: s.update(shape=[0]),
+    "half a feature": lambda s: s.update(shape=[2.5]),
+    "more layers than weights": lambda s: s["options"].update(depth=10**9),
+    "no number": lambda s: s["options"].update(alpha=float("nan")),
+    "endless": lambda s: s["options"].update(alpha=float("inf")),
+    "no list of options": lambda s: s.update(options=[1]),
+    "an architecture of lists": lambda s: s.update(architecture=["dense"]),
+    "a wide chain": lambda s: s["preprocessing"].update(width=10**8),
+}
+
+
+@pytest.mark.parametrize("name", LARGER)
+def test_a_spec_that_asks_for_more_than_its_weights_makes_nothing(copied, name, monkeypatch):
+    """It is told before any tensor of its size is made."""
+    path = changed(copied, lambda s: LARGER[name](s["flow"]))
+    monkeypatch.setattr("ebflow.checkpoint.rebuild", None)  # not even called
+    assert "state.json" in one_line(path)

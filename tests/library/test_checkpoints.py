@@ -20,7 +20,7 @@ def checkpoints(tmp_path):
 def save(checkpoints, training, *steps):
     """Saves at some steps, each told with the best so far."""
     for step, best in steps:
-        training.step, training.best_step = step, best
+        training.state.step, training.state.best_step = step, best
         checkpoints.save(training)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ebflow.checkpoint import load
+from ebflow.checkpoint import load, resume, save_training
 from ebflow.evaluation import evaluate
 
 from .training import trainer
@@ -14,7 +14,7 @@ ANCHORED = dict(anchor=dict(interval=5, tolerance=1e-3, check_every=2))
 TRAININGS = {
     "dsm": dict(objective="dsm", loss={**ANCHORED, "latent_mean": 1.0}, clip=1.0),
     "ssm": dict(objective="ssm", loss=ANCHORED),
-    "ssm_vr": dict(objective="ssm_vr", finish=0.3),
+    "ssm_vr": dict(objective="ssm_vr", loss=dict(finish=0.3)),
     "fd_ssm": dict(objective="fd_ssm"),
     "exact_sm": dict(objective="exact_sm", net=dict(depth=3)),
     "taylor_sm": dict(
@@ -61,9 +61,9 @@ def test_a_resumed_training_is_the_uninterrupted_one(digits, name, tmp_path):
     list(whole.run())
     for event in first.run():
         if event.kind == "validate" and event.step == 6:
-            first.save(tmp_path / "checkpoint")
+            save_training(first, tmp_path / "checkpoint")
             break
-    second.resume(tmp_path / "checkpoint")
+    resume(second, tmp_path / "checkpoint")
     list(second.run())
     for a, b in zip(whole.parameters, second.parameters, strict=True):
         assert torch.equal(a, b)
@@ -72,7 +72,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(digits, name, tmp_path):
 def test_a_checkpoint_loads_on_a_machine_without_one(digits, tmp_path):
     training = made(digits, "dsm")
     list(training.run())
-    training.save(tmp_path / "checkpoint")
+    save_training(training, tmp_path / "checkpoint")
     flow = load(tmp_path / "checkpoint")
     assert flow.like.device.type == "cpu"
     split = digits.split("test")

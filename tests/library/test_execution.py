@@ -25,7 +25,7 @@ TRAININGS = {
     ),
     "latent mean": dict(objective="dsm", loss=dict(latent_mean=5.0, low_energy=0.1)),
     "latent mean, anchored, finish": dict(
-        objective="ssm_vr", loss=dict(latent_mean=5.0, anchor=dict(interval=5)), finish=0.3
+        objective="ssm_vr", loss=dict(latent_mean=5.0, anchor=dict(interval=5), finish=0.3)
     ),
     "normalised convolutions, anchored": dict(
         objective="ssm",
@@ -68,8 +68,8 @@ def broken(dataset, shard, wrap):
     training = trainer(dataset, log_every=1, shard=shard, wrap=wrap)
     plain = training.train_step
 
-    def step(x):
-        plain(x)
+    def step(batch):
+        plain(batch)
         if training.step == 5 and shard[0] == 1:
             training.window[-1].fill_(torch.nan)
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from ebflow.alignment.laplacian import forward_laplacian
 
 from ebflow import objectives
 from ebflow.alignment.classifiers import cnn, mlp, resnet18
