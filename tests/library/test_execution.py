@@ -1,4 +1,4 @@
-"""Two real workers of DDP on gloo give the training of one process with the same global batch."""
+"""How a step runs: on two real workers (gloo), weights copied or split; and in what precision."""
 
 import datetime
 import json
@@ -11,19 +11,20 @@ import torch.distributed
 import torch.multiprocessing
 from torch import nn
 
+from ebflow.checkpoint import load, resume, save_training
 from ebflow.data.loader import Dataset
 from ebflow.errors import NonFinite
+from ebflow.execution import products, split, whole
+from ebflow.traces import full_products
 from pipelines.augment import FlipAndShift
 
-from .training import trainer
+from .training import same, trainer
 
 TRAININGS = {
-    "dsm": dict(objective="dsm", clip=1.0),
-    "ssm, anchored": dict(objective="ssm", loss=dict(anchor=dict(interval=4, tolerance=1e-3))),
+    "dsm, clipped": dict(objective="dsm", clip=1.0),
     "dsm in one step of three": dict(
         objective="dsm", loss=dict(every=3, anchor=dict(interval=4, tolerance=1e-3))
     ),
-    "latent mean": dict(objective="dsm", loss=dict(latent_mean=5.0, low_energy=0.1)),
     "latent mean, anchored, finish": dict(
         objective="ssm_vr", loss=dict(latent_mean=5.0, anchor=dict(interval=5), finish=0.3)
     ),
@@ -32,23 +33,18 @@ TRAININGS = {
         net=dict(architecture="convolutional", spectral_norm=True),
         loss=dict(anchor=dict(interval=6, tolerance=1e-3, check_every=2)),
     ),
-    "fd_ssm": dict(objective="fd_ssm"),
-    "exact_sm": dict(objective="exact_sm"),
     "taylor_sm": dict(
         objective="taylor_sm", loss=dict(hyper=dict(slices=2, directions="orthogonal"))
     ),
-    "ladder of pairs": dict(loss=dict(hyper=dict(sigma=(0.5, 0.1), antithetic=True))),
-    "augmented": dict(objective="dsm", augment=FlipAndShift((8, 8), reach=1.0)),
-    "dsm in parts": dict(objective="dsm", clip=1.0, accumulate=4),
-    "ml": dict(objective="ml"),
-    "relative_ml": dict(objective="relative_ml"),
-    "sml": dict(objective="sml"),
-    "coupling": dict(objective="dsm", net=dict(architecture="coupling", depth=2, hidden=4)),
-    "coupling, anchored": dict(
-        objective="ssm",
-        net=dict(architecture="coupling", depth=1, hidden=4),
-        loss=dict(anchor=dict(interval=5)),
+    "augmented, in unequal parts": dict(
+        objective="dsm", augment=FlipAndShift((8, 8), reach=1.0), accumulate=5
     ),
+    "sml": dict(objective="sml"),
+    "coupling": dict(objective="dsm", net=dict(architecture="coupling", depth=1, hidden=4)),
+}
+WRAPS = {
+    "copied": partial(nn.parallel.DistributedDataParallel, broadcast_buffers=False),
+    "split": split,
 }
 
 
@@ -56,10 +52,11 @@ def told(dataset, name, shard, wrap):
     """Returns the losses, the NLLs and the weights of one training."""
     training = trainer(dataset, **TRAININGS[name], log_every=1, shard=shard, wrap=wrap)
     rows = [(event.kind, event.metrics) for event in training.run()]
+    weights = whole({str(k): p for k, p in enumerate(training.parameters)})
     return {
         "loss": [m["train/loss"] for kind, m in rows if kind == "log"],
         "nll": [m["val/nll"] for kind, m in rows if kind == "validate"],
-        "weights": [p.detach().flatten().tolist() for p in training.parameters],
+        "weights": torch.cat([t.detach().flatten() for t in weights.values()]).tolist(),
     }
 
 
@@ -81,6 +78,22 @@ def broken(dataset, shard, wrap):
     return "went on"
 
 
+def resumed(dataset, folder, shard):
+    """Saves a training half-way, goes on from there, and compares with the one that went on."""
+    options = dict(objective="dsm", loss=dict(anchor=dict(interval=4)), shard=shard, wrap=split)
+    first, second = trainer(dataset, **options), trainer(dataset, **options)
+    for event in first.run():
+        if event.kind == "validate" and event.step == 6:
+            save_training(first, f"{folder}/half")
+    torch.distributed.barrier()
+    resume(second, f"{folder}/half")
+    list(second.run())
+    same(first, second)
+    save_training(first, f"{folder}/end")
+    parts = first.optimizer.state[first.parameters[0]]["exp_avg"].to_local()
+    return {"held": parts.numel(), "of": first.parameters[0].numel()}
+
+
 def worker(rank, world, folder, data):
     """Runs every training as one of ``world`` workers, and writes what rank it saw."""
     torch.set_default_dtype(torch.float64)
@@ -90,49 +103,141 @@ def worker(rank, world, folder, data):
         init_method=f"file://{folder}/store",
         rank=rank,
         world_size=world,
-        timeout=datetime.timedelta(seconds=60),
+        timeout=datetime.timedelta(seconds=120),
     )
-    wrap = partial(nn.parallel.DistributedDataParallel, broadcast_buffers=False)
-    dataset = Dataset(data)
-    found = {name: told(dataset, name, (rank, world), wrap) for name in TRAININGS}
-    found["broken"] = broken(dataset, (rank, world), wrap)
+    dataset, shard = Dataset(data), (rank, world)
+    found = {
+        f"{way}, {name}": told(dataset, name, shard, wrap)
+        for way, wrap in WRAPS.items()
+        for name in TRAININGS
+    }
+    found["broken"] = broken(dataset, shard, WRAPS["copied"])
+    found["resumed"] = resumed(dataset, folder, shard)
     (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
     torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def workers(digits, tmp_path_factory):
-    """What two workers saw."""
+def folder(digits, tmp_path_factory):
+    """Where two workers left what they saw, and checkpoints."""
     folder = tmp_path_factory.mktemp("workers")
     torch.multiprocessing.spawn(worker, (2, str(folder), str(digits.folder)), nprocs=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workers(folder):
+    """What two workers saw."""
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
-def whole(dataset, name):
-    return told(dataset, name, (0, 1), lambda module: module)
-
-
+@pytest.mark.xdist_group("workers")
 @pytest.mark.parametrize("name", TRAININGS)
-def test_two_workers_tell_the_losses_of_one(digits, workers, name):
-    expected = whole(digits, name)
+def test_two_workers_train_as_one(digits, workers, name):
+    """Losses, likelihoods and weights up to rounding; the workers among themselves to the bit."""
+    expected = told(digits, name, (0, 1), lambda module: module)
     assert len(expected["loss"]) == 12 and len(expected["nll"]) == 3
-    for found in workers:
-        assert found[name]["loss"] == pytest.approx(expected["loss"], rel=1e-9)
-        assert found[name]["nll"] == pytest.approx(expected["nll"], rel=1e-9)
+    for way in WRAPS:
+        one, other = (found[f"{way}, {name}"] for found in workers)
+        assert one == other
+        assert one["loss"] == pytest.approx(expected["loss"], rel=1e-9)
+        assert one["nll"] == pytest.approx(expected["nll"], rel=1e-9)
+        found, exact = torch.tensor(one["weights"]), torch.tensor(expected["weights"])
+        torch.testing.assert_close(found, exact, rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", TRAININGS)
-def test_two_workers_get_the_weights_of_one(digits, workers, name):
-    for found in workers:
-        for a, b in zip(found[name]["weights"], whole(digits, name)["weights"], strict=True):
-            assert a == pytest.approx(b, rel=1e-8, abs=1e-10)
-
-
-@pytest.mark.parametrize("name", TRAININGS)
-def test_workers_agree_to_the_bit(workers, name):
-    assert workers[0][name] == workers[1][name]
-
-
+@pytest.mark.xdist_group("workers")
 def test_a_loss_that_breaks_on_one_worker_stops_all_at_its_step(workers):
     messages = [found["broken"] for found in workers]
     assert messages[0] == messages[1] and messages[0].startswith("step 4: found a loss of nan")
+
+
+@pytest.mark.xdist_group("workers")
+def test_a_worker_holds_its_part_of_the_moments(workers):
+    for found in workers:
+        assert found["resumed"] == {"held": 64 * 64 // 2, "of": 64 * 64}
+
+
+@pytest.mark.xdist_group("workers")
+def test_a_checkpoint_of_split_weights_is_whole(digits, folder, workers):
+    flow = load(folder / "end")
+    alone = trainer(digits, objective="dsm", loss=dict(anchor=dict(interval=4)))
+    resume(alone, folder / "end")
+    for saved, mine in zip(flow.parameters(), alone.averaged.parameters(), strict=True):
+        assert torch.equal(saved, mine.to(saved.dtype))
+
+
+# Precision
+
+
+DIFFERENCES = ("fd_ssm", "taylor_sm")
+SINGLE = torch.zeros(2, dtype=torch.float32)
+
+
+def state():
+    return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_precision_is_set_for_a_while(precision):
+    before = state()
+    with pytest.raises(KeyError), products(precision):
+        assert state() == (precision, precision != "highest")
+        raise KeyError
+    assert state() == before
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_single_precision_needs_full_products(precision):
+    full_products(SINGLE)
+    with products(precision):
+        full_products(SINGLE.double())
+        with pytest.raises(ValueError, match=f"precision: found {precision}, expected highest"):
+            full_products(SINGLE)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_refused(dtype):
+    with pytest.raises(ValueError, match="found half precision"):
+        full_products(SINGLE.to(dtype))
+
+
+def test_autocast_is_refused():
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="no autocast"):
+        full_products(SINGLE)
+
+
+MIXED = {
+    **{
+        name: dict(objective=name) for name in ("dsm", "ssm", "ssm_vr", "ml", "relative_ml", "sml")
+    },
+    "anchored": dict(objective="dsm", loss=dict(anchor=dict(interval=4, tolerance=1e-3))),
+    "convolutional": dict(objective="ssm", net=dict(architecture="convolutional")),
+    "coupling": dict(objective="ssm", net=dict(architecture="coupling", depth=1, hidden=4)),
+}
+
+
+@pytest.mark.parametrize("options", MIXED.values(), ids=MIXED)
+def test_mixed_precision_trains_float32_weights(options, digits, single_precision):
+    """A step's relative error of 4e-3 leaves the NLL after 12 steps within 0.1 nats."""
+    nll, losses = [], []
+    for precision in ("highest", "bfloat16"):
+        training = trainer(digits, **options, precision=precision, log_every=1)
+        told = list(training.run())
+        nll.append([e.metrics["val/nll"] for e in told if e.kind == "validate"])
+        losses.append([e.metrics["train/loss"] for e in told if e.kind == "log"])
+        assert all(p.dtype == p.grad.dtype == torch.float32 for p in training.parameters)
+    assert nll[1] == pytest.approx(nll[0], abs=0.1) and nll[1][0] == nll[0][0]
+    assert losses[1] != losses[0] and losses[1][-1] == pytest.approx(losses[0][-1], abs=1)
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_differences_refuse_mixed_precision(name, digits, single_precision):
+    with pytest.raises(ValueError, match="found half precision"):
+        list(trainer(digits, objective=name, precision="bfloat16").run())
+
+
+def test_autocast_ends():
+    with products("bfloat16"):
+        assert torch.nn.functional.linear(SINGLE, SINGLE[None]).dtype == torch.bfloat16
+    assert torch.nn.functional.linear(SINGLE, SINGLE[None]).dtype == torch.float32

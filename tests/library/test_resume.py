@@ -5,8 +5,8 @@ import torch
 
 from ebflow import schedules
 from ebflow.checkpoint import resume, save_training
-from pipelines.augment import FlipAndShift
 from ebflow.errors import BadInput
+from pipelines.augment import FlipAndShift
 
 from .training import same, states, trainer
 

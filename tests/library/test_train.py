@@ -11,13 +11,13 @@ from torch import nn
 from ebflow import schedules
 from ebflow.architectures import dense
 from ebflow.checkpoint import load, resume, save_training
-from pipelines.augment import FlipAndShift
 from ebflow.data.loader import Arrays, Rows
 from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
 from ebflow.randomness import RowGenerator
 from ebflow.train import Clock, Trainer
+from pipelines.augment import FlipAndShift
 
 from .bijections.cases import seeded
 from .training import batch_of, loss_of, losses, same, states, trainer
