@@ -37,7 +37,7 @@ def options(model: ModelConfig) -> dict[str, Any]:
                 "expected None"
             )
     open_ones = RECIPES.get(model.architecture, {})
-    if found.get("spectral_norm"):
+    if found.get("spectral_norm") or found.get("activation") == "spline":
         open_ones = {k: v for k, v in open_ones.items() if k != "calibrated"}
     return {**open_ones, **found}
 

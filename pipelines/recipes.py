@@ -20,10 +20,13 @@ from pipelines.config import (
 
 
 def digits() -> DensityConfig:
-    """Handwritten digits, 8×8, bundled with scikit-learn: anchored denoising score matching."""
+    """Handwritten digits, 8×8, bundled with scikit-learn: learned activations, lazy likelihood."""
     return DensityConfig(
         name="digits",
         data=DataConfig(source="digits"),
+        model=ModelConfig(activation="spline"),
+        objective=ObjectiveConfig(name="lazy_ml"),
+        anchor=AnchorConfig(tolerance=0.2),
     )
 
 
@@ -48,9 +51,12 @@ def mnist9k() -> DensityConfig:
 
 
 def tabular() -> DensityConfig:
-    """Columns of real numbers: whitening, no logit."""
+    """Columns of real numbers: whitening, no logit; learned activations, lazy likelihood."""
     return DensityConfig(
         name="tabular",
+        model=ModelConfig(activation="spline"),
+        objective=ObjectiveConfig(name="lazy_ml"),
+        anchor=AnchorConfig(tolerance=0.2),
         preprocess=PreprocessConfig(logit=None, shrinkage=0.01),
         train=TrainConfig(steps=3000, batch_size=64),
     )

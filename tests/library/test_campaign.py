@@ -13,7 +13,11 @@ from ebflow import bases, objectives
 from ebflow.architectures import ARCHITECTURES
 from ebflow.fitting import IMAGES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("single_precision")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.usefixtures("single_precision"),
+]
 
 CHUNKS, EACH = 20, 50
 WHERE = re.compile(r"step \d+: .*in (layer \d+|the base) \(\w+\).*lower the learning rate")

@@ -14,8 +14,8 @@ from pipelines.method import method
 
 def test_the_default_recipe():
     assert method(recipes.digits()) == (
-        "0.09 × dsm (σ = 0.3) + 1 × anchor (refreshed every 100 steps, sooner at drift 0.1); "
-        "whitened data; dense flow (depth 3, calibrated True); "
+        "1 × lazy_ml (normaliser refreshed every 100 steps, sooner at drift 0.2); "
+        "whitened data; dense flow (depth 3, activation spline); "
         "adam 0.002 cosine, batch 128, EMA 0.999"
     )
 
