@@ -117,54 +117,33 @@ def worker(rank, world, folder, data):
     torch.distributed.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def folder(digits, tmp_path_factory):
-    """Where two workers left what they saw, and checkpoints."""
-    folder = tmp_path_factory.mktemp("workers")
-    torch.multiprocessing.spawn(worker, (2, str(folder), str(digits.folder)), nprocs=2)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def workers(folder):
-    """What two workers saw."""
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
-
-
-@pytest.mark.xdist_group("workers")
-@pytest.mark.parametrize("name", TRAININGS)
-def test_two_workers_train_as_one(digits, workers, name):
-    """Losses, likelihoods and weights up to rounding; the workers among themselves to the bit."""
-    expected = told(digits, name, (0, 1), lambda module: module)
-    assert len(expected["loss"]) == 12 and len(expected["nll"]) == 3
-    for way in WRAPS:
-        one, other = (found[f"{way}, {name}"] for found in workers)
-        assert one == other
-        assert one["loss"] == pytest.approx(expected["loss"], rel=1e-9)
-        assert one["nll"] == pytest.approx(expected["nll"], rel=1e-9)
-        found, exact = torch.tensor(one["weights"]), torch.tensor(expected["weights"])
-        torch.testing.assert_close(found, exact, rtol=1e-8, atol=1e-10)
-
-
-@pytest.mark.xdist_group("workers")
-def test_a_loss_that_breaks_on_one_worker_stops_all_at_its_step(workers):
-    messages = [found["broken"] for found in workers]
-    assert messages[0] == messages[1] and messages[0].startswith("step 4: found a loss of nan")
-
-
-@pytest.mark.xdist_group("workers")
-def test_a_worker_holds_its_part_of_the_moments(workers):
-    for found in workers:
-        assert found["resumed"] == {"held": 64 * 64 // 2, "of": 64 * 64}
-
-
-@pytest.mark.xdist_group("workers")
-def test_a_checkpoint_of_split_weights_is_whole(digits, folder, workers):
-    flow = load(folder / "end")
-    alone = trainer(digits, objective="dsm", loss=dict(anchor=dict(interval=4)))
-    resume(alone, folder / "end")
-    for saved, mine in zip(flow.parameters(), alone.averaged.parameters(), strict=True):
-        assert torch.equal(saved, mine.to(saved.dtype))
+def test_two_workers(digits, tmp_path, subtests):
+    """They train as one does; all in one test, for they are started once."""
+    torch.multiprocessing.spawn(worker, (2, str(tmp_path), str(digits.folder)), nprocs=2)
+    workers = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    for name in TRAININGS:
+        expected = told(digits, name, (0, 1), lambda module: module)
+        assert len(expected["loss"]) == 12 and len(expected["nll"]) == 3
+        for way in WRAPS:
+            with subtests.test(f"losses, likelihoods and weights up to rounding: {way}, {name}"):
+                one, other = (found[f"{way}, {name}"] for found in workers)
+                assert one == other  # to the bit
+                assert one["loss"] == pytest.approx(expected["loss"], rel=1e-9)
+                assert one["nll"] == pytest.approx(expected["nll"], rel=1e-9)
+                found, exact = torch.tensor(one["weights"]), torch.tensor(expected["weights"])
+                torch.testing.assert_close(found, exact, rtol=1e-8, atol=1e-10)
+    with subtests.test("a loss that breaks on one worker stops all at its step"):
+        one, other = (found["broken"] for found in workers)
+        assert one == other and one.startswith("step 4: found a loss of nan")
+    with subtests.test("a worker holds its part of the moments"):
+        for found in workers:
+            assert found["resumed"] == {"held": 64 * 64 // 2, "of": 64 * 64}
+    with subtests.test("a checkpoint of split weights is whole"):
+        flow = load(tmp_path / "end")
+        alone = trainer(digits, objective="dsm", loss=dict(anchor=dict(interval=4)))
+        resume(alone, tmp_path / "end")
+        for saved, mine in zip(flow.parameters(), alone.averaged.parameters(), strict=True):
+            assert torch.equal(saved, mine.to(saved.dtype))
 
 
 # Precision

@@ -69,7 +69,16 @@ def test_denoising_fits_the_smoothed_density(sigma):
     assert abs(float(estimates.mean()) - target) < error
 
 
-@pytest.mark.parametrize(("size", "slices"), [(1, 1), (2, 1), (2, 5), (6, 1), (6, 4)])
+@pytest.mark.parametrize(
+    ("size", "slices"),
+    [
+        (1, 1),
+        (2, 1),
+        pytest.param(2, 5, marks=pytest.mark.slow),
+        (6, 1),
+        pytest.param(6, 4, marks=pytest.mark.slow),
+    ],
+)
 def test_variance_of_slicing(size, slices):
     """n Var λ / λ² = 2/d + 2(1 − 1/d)/M for M Rademacher slices."""
     estimates = minimisers(objectives.ssm, data(size), slices=slices)
@@ -93,7 +102,9 @@ def test_a_ladder_fits_a_compromise():
     assert abs(float(estimates.mean()) - target) < error
 
 
-@pytest.mark.parametrize(("size", "slices"), [(2, 1), (2, 2), (6, 4)])
+@pytest.mark.parametrize(
+    ("size", "slices"), [(2, 1), (2, 2), pytest.param(6, 4, marks=pytest.mark.slow)]
+)
 def test_variance_of_orthogonal_slicing(size, slices):
     """n Var λ / λ² = 2/M for M orthogonal slices, so that M = d are the MLE; 500 trials."""
     x = data(size)[:500]

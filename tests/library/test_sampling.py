@@ -49,7 +49,15 @@ def z_of_moments(x, mean, covariance):
     return (found.mean(0) - expected) / (found.std(0) / len(x) ** 0.5)
 
 
-@pytest.mark.parametrize("step, momentum", [(0.02, 0.0), (0.3, 0.0), (0.02, 0.8), (0.3, 0.5)])
+@pytest.mark.parametrize(
+    "step, momentum",
+    [
+        pytest.param(0.02, 0.0, marks=pytest.mark.slow),
+        (0.3, 0.0),
+        pytest.param(0.02, 0.8, marks=pytest.mark.slow),
+        (0.3, 0.5),
+    ],
+)
 def test_langevin_reaches_the_moments_of_its_stationary_law(step, momentum):
     """μ and P⁻¹(I − εP/2)⁻¹; 20,000 chains, false-alarm rate 1e-3 in all."""
     flow, mean, precision = gaussian()
