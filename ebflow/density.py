@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from .bijections.base import sum_event
-from .jets import units
+from .networks import units
 
 ELEMENTS = 2**22
 """Elements of the tangents that are carried at a time by ``trace``."""

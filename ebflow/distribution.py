@@ -40,7 +40,7 @@ from .bijections import Bijection, Linearization
 from .bijections.base import ConstantJacobian, sum_event
 from .bijections.weighted import fixed_weights
 from .density import Evaluation, LogDensity
-from .jets import Jet, units
+from .networks import Jet, units
 from .randomness import Generator
 
 if TYPE_CHECKING:

@@ -24,9 +24,8 @@ from .bases import Base
 from .data.loader import Arrays, Rows
 from .errors import NonFinite
 from .flow import Flow
-from .loss import Loss, LossFunction, balancing_weight
+from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
 from .randomness import generator as derive
-from .schedules import cosine, warmed
 from .train import Event, Trainer
 
 STARTS: dict[str, dict[str, Any]] = {

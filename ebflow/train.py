@@ -21,14 +21,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from .anchor import Anchor
 from .data.loader import Batch
-from .diagnosis import Validation, diagnose, latent_statistics, where_non_finite
 from .errors import NonFinite
-from .evaluation import evaluate
+from .evaluation import Validation, diagnose, evaluate, latent_statistics, where_non_finite
 from .execution import gathered, is_split, products, unsynchronised, whole
 from .flow import Flow
-from .loss import LossFunction, LossModule, Progress
+from .loss import LossFunction, LossModule, Progress, Schedule, cosine
 from .randomness import Generator, RowGenerator
-from .schedules import Schedule, cosine
 
 Augmentation = Callable[[Tensor, Generator], Tensor]
 """From raw rows with shape (B, D) and a generator to rows of the same shape and dtype."""

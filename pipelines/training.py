@@ -14,14 +14,14 @@ import ray.train.torch
 import torch
 from torch import nn
 
-from ebflow import objectives, schedules
+from ebflow import objectives
 from ebflow.anchor import Anchor
 from ebflow.checkpoint import Checkpoints, resume
 from ebflow.data.loader import Dataset
 from ebflow.errors import BadInput, NonFinite
 from ebflow.execution import split
 from ebflow.flow import Flow
-from ebflow.loss import Loss
+from ebflow.loss import Loss, Schedule, constant, cosine, geometric, multistep, warmed
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
 from ebflow.train import Augmentation, Event, Trainer
@@ -138,16 +138,16 @@ def _objective(config: ObjectiveConfig, anchor: Anchor) -> objectives.Objective:
         return partial(function, anchor=anchor)
     given = {name: value for name, value in config.options.items() if name not in OF_THE_LOSS}
     if config.levels > 1:
-        level = schedules.geometric(config.sigma, config.sigma_end)
+        level = geometric(config.sigma, config.sigma_end)
         given["sigma"] = tuple(level(k / (config.levels - 1)) for k in range(config.levels))
     return partial(function, **given)
 
 
-def _annealed(config: ObjectiveConfig) -> dict[str, schedules.Schedule]:
+def _annealed(config: ObjectiveConfig) -> dict[str, Schedule]:
     """Returns what goes over the objective's options as training proceeds."""
     if config.sigma_end is None or config.levels > 1:
         return {}
-    return {"sigma": schedules.geometric(config.sigma, config.sigma_end)}
+    return {"sigma": geometric(config.sigma, config.sigma_end)}
 
 
 def _optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -160,13 +160,13 @@ def _optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch
     return kinds[config.optimizer](parameters, lr=config.lr, weight_decay=config.weight_decay)
 
 
-def _schedule(config: TrainConfig) -> schedules.Schedule:
+def _schedule(config: TrainConfig) -> Schedule:
     kinds = {
-        "constant": schedules.constant,
-        "cosine": schedules.cosine,
-        "multistep": schedules.multistep(config.gamma, config.milestones, config.until),
+        "constant": constant,
+        "cosine": cosine,
+        "multistep": multistep(config.gamma, config.milestones, config.until),
     }
-    return schedules.warmed(kinds[config.schedule], config.warmup)
+    return warmed(kinds[config.schedule], config.warmup)
 
 
 def worker(job: dict[str, Any]) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import NonFinite
+from ..loss import Schedule, cosine
 from ..objectives import Objective
 from ..randomness import generator as derive
 from ..randomness import normal
-from ..schedules import Schedule, cosine
 from ..train import Augmentation
 from .classifiers import coupled, frozen_statistics
 from .logit import ClassLogit, accuracy

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import NonFinite
-from ..jets import Jet
+from ..networks import Jet
 from .base import Bijection, Linearization, at_least_float32, sum_event
 
 

@@ -34,7 +34,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..jets import Jet, units
+from ..networks import Jet, units
 
 
 def sum_event(t: Tensor, like: Tensor) -> Tensor:

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from ..jets import Jet
-from ..networks import perceptron
+from ..networks import Jet, perceptron
 from .base import Bijection, Linearization
 
 BOUND = 3.0

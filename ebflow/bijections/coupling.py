@@ -8,7 +8,7 @@ every element of the second part, and the first part passes:
 
 The inverse needs only that of f. The score contains :math:`\partial h / \partial x_1`, so score
 matching differentiates h twice: by autograd, for this layer alone, or by the Taylor polynomial of
-h where ``jets.through`` has it: along a direction, and in full if one number passes. With h of
+h where ``networks.through`` has it: along a direction, and in full if one number passes. With h of
 kinked activations (leaky ReLU), or f a spline, whose second derivative jumps at its knots, the
 score has jumps.
 ``ssm`` and ``ssm_vr`` then miss what these contribute to the trace of its Jacobian; ``dsm``,
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from zuko.transforms import MonotonicRQSTransform
 
-from ..jets import Jet, through
+from ..networks import Jet, through
 from .base import Bijection, Linearization, sum_event
 
 

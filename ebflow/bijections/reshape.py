@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..jets import Jet
+from ..networks import Jet
 from .base import Bijection, ConstantJacobian, Linearization
 
 

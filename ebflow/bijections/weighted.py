@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from ..jets import Jet
+from ..networks import Jet
 from .base import ConstantJacobian, ConstantLinearization, Linearization, at_least_float32
 
 STRUCTURES = ("full", "tril", "triu")

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ebflow import schedules
 from ebflow.alignment import regularisers
 from ebflow.alignment.classifiers import CLASSIFIERS
 from ebflow.alignment.fooling import stripes, target_gradient
@@ -24,10 +23,10 @@ from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput, NonFinite
 from ebflow.execution import products
+from ebflow.loss import Schedule, cosine, falling
 from ebflow.objectives import Objective
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
-from ebflow.schedules import Schedule
 from ebflow.traces import directions, taylor_cv
 from ebflow.train import Augmentation
 from pipelines.alignment.config import ClassifierConfig, NetConfig, RegulariserConfig
@@ -164,7 +163,7 @@ def _optimizer(
 
 
 def _schedule(config: ClassifierConfig) -> Schedule:
-    kinds = {"cosine": schedules.cosine, "steps": schedules.falling(0.1, (0.5, 0.75))}
+    kinds = {"cosine": cosine, "steps": falling(0.1, (0.5, 0.75))}
     return kinds[config.schedule]
 
 

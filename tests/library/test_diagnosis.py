@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ebflow.diagnosis import Validation, diagnose, latent_statistics
+from ebflow.evaluation import Validation, diagnose, latent_statistics
 
 from .bijections.cases import seeded
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ebflow.jets import Jet, laplacian, through, units
-from ebflow.networks import ACTIVATIONS, Interleaved, perceptron
+from ebflow.networks import ACTIVATIONS, Interleaved, Jet, laplacian, perceptron, through, units
 
 from . import reference
 from .bijections.cases import seeded, stirred

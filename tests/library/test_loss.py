@@ -8,10 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ebflow import objectives
 from ebflow.anchor import Anchor
-from ebflow.loss import Loss, LossModule, Progress
+from ebflow.loss import Loss, LossModule, Progress, geometric
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
-from ebflow.schedules import geometric
 
 from . import reference
 from .bijections.cases import seeded

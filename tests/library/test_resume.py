@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ebflow import schedules
+from ebflow import loss as schedules
 from ebflow.checkpoint import resume, save_training
 from ebflow.errors import BadInput
 from pipelines.augment import FlipAndShift

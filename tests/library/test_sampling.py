@@ -14,6 +14,7 @@ from ebflow.density import EnergyFunction
 from ebflow.errors import NonFinite
 from ebflow.estimate import Estimate
 from ebflow.flow import Flow
+from ebflow.loss import geometric
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal, uniform
 from ebflow.sampling import (
@@ -25,7 +26,6 @@ from ebflow.sampling import (
     langevin,
     largest_curvature,
 )
-from ebflow.schedules import geometric
 
 from . import reference
 from .bijections.cases import matrix, seeded

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ebflow import schedules
+from ebflow import loss as schedules
 
 
 def test_cosine():

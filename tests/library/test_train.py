@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ebflow import schedules
+from ebflow import loss as schedules
 from ebflow.architectures import dense
 from ebflow.checkpoint import load, resume, save_training
 from ebflow.data.loader import Arrays, Rows

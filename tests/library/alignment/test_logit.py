@@ -7,8 +7,7 @@ from ebflow import objectives
 from ebflow.alignment.classifiers import cnn, mlp, resnet18
 from ebflow.alignment.logit import ClassLogit, accuracy, logit_gradients
 from ebflow.density import EnergyFunction
-from ebflow.jets import laplacian
-from ebflow.networks import perceptron
+from ebflow.networks import laplacian, perceptron
 from ebflow.randomness import generator as derive
 
 from ..bijections.cases import seeded

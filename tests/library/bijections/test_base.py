@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ebflow.bijections import ConstantJacobian, Dequantise
-from ebflow.jets import Jet
+from ebflow.networks import Jet
 
 from .. import reference
 from .cases import CASES, directions, points

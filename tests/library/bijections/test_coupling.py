@@ -7,7 +7,7 @@ from zuko.transforms import MonotonicRQSTransform
 from ebflow.architectures import coupling, glow
 from ebflow.bijections import Bijection, Coupling, ScaleShift, Spline
 from ebflow.flow import Flow
-from ebflow.jets import Jet
+from ebflow.networks import Jet
 
 from .cases import directions, image_net, net, seeded, shear_and_scale, stirred
 

@@ -7,7 +7,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from ebflow.bijections import Dense
-from ebflow.jets import Jet
+from ebflow.networks import Jet
 
 from .. import reference
 from .cases import matrix, seeded
