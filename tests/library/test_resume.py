@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from ebflow import loss as schedules
 from ebflow.checkpoint import resume, save_training
 from ebflow.errors import BadInput
+from ebflow.loss import geometric, multistep, warmed
 from pipelines.augment import FlipAndShift
 
 from .training import same, states, trainer
@@ -14,9 +14,7 @@ ADAPTIVE = dict(anchor=dict(interval=7, tolerance=1e-3, check_every=2))
 
 TRAININGS = {
     **{name: dict(optimizer=name) for name in ("adam", "rmsprop", "sgd-momentum")},
-    "clipped and warmed": dict(
-        clip=1.0, schedule=schedules.warmed(schedules.multistep(0.5, 4), 0.3)
-    ),
+    "clipped and warmed": dict(clip=1.0, schedule=warmed(multistep(0.5, 4), 0.3)),
     "anchored": dict(loss=dict(anchor=dict(interval=5))),
     "scores in every third step": dict(loss=dict(anchor=dict(interval=5), every=3)),
     "adaptive": dict(loss=ADAPTIVE, optimizer="adamw"),
@@ -30,7 +28,7 @@ TRAININGS = {
     "logs that do not divide": dict(log_every=5, clip=1.0),
     "sliced": dict(objective="ssm", loss=dict(hyper=dict(slices=2))),
     "lazy": dict(objective="lazy_ml", loss=dict(anchor=dict(interval=5))),
-    "annealed": dict(loss=dict(annealed={"sigma": schedules.geometric(1.0, 0.1)})),
+    "annealed": dict(loss=dict(annealed={"sigma": geometric(1.0, 0.1)})),
     "ladder of pairs": dict(loss=dict(hyper=dict(sigma=(0.5, 0.1), antithetic=True))),
     "exact": dict(objective="exact_sm"),
     "differences": dict(objective="taylor_sm", loss=dict(hyper=dict(directions="orthogonal"))),

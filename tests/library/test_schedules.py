@@ -4,51 +4,51 @@ import math
 
 import pytest
 
-from ebflow import loss as schedules
+from ebflow.loss import constant, cosine, falling, geometric, multistep, warmed
 
 
 def test_cosine():
     for t in (0.0, 0.25, 0.5, 1.0):
-        assert schedules.cosine(t) == pytest.approx((1 + math.cos(math.pi * t)) / 2)
-    assert schedules.cosine(0) == 1 and schedules.cosine(1) == 0 and schedules.cosine(1.5) == 0
+        assert cosine(t) == pytest.approx((1 + math.cos(math.pi * t)) / 2)
+    assert cosine(0) == 1 and cosine(1) == 0 and cosine(1.5) == 0
 
 
 def test_constant():
-    assert {schedules.constant(t) for t in (0.0, 0.3, 2.0)} == {1.0}
+    assert {constant(t) for t in (0.0, 0.3, 2.0)} == {1.0}
 
 
 def test_geometric_falls_by_equal_factors():
-    sigma = schedules.geometric(1.0, 0.01)
+    sigma = geometric(1.0, 0.01)
     for progress, value in {0.0: 1, 0.25: 10**-0.5, 0.5: 0.1, 1.0: 0.01, 1.5: 0.01}.items():
         assert sigma(progress) == pytest.approx(value)
-    assert schedules.geometric(0.3, 0.3)(0.7) == pytest.approx(0.3)
+    assert geometric(0.3, 0.3)(0.7) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("ends", [(0, 1), (1, 0), (-1, -1)])
 def test_geometric_needs_positive_ends(ends):
     with pytest.raises(ValueError, match="geometric: found"):
-        schedules.geometric(*ends)
+        geometric(*ends)
 
 
 def test_multistep_falls_at_equal_steps_and_stays():
-    factor = schedules.multistep(0.5, 4, until=0.8)
+    factor = multistep(0.5, 4, until=0.8)
     expected = {0.0: 1, 0.19: 1, 0.21: 0.5, 0.41: 0.25, 0.61: 0.125, 0.81: 0.0625, 1.0: 0.0625}
     for progress, value in expected.items():
         assert factor(progress) == pytest.approx(value)
 
 
 def test_falling_at_given_progresses():
-    factor = schedules.falling(0.1, (0.5, 0.75))
+    factor = falling(0.1, (0.5, 0.75))
     for progress, value in {0.0: 1, 0.49: 1, 0.5: 0.1, 0.74: 0.1, 0.75: 0.01, 1.0: 0.01}.items():
         assert factor(progress) == pytest.approx(value)
 
 
 def test_warmup_rises_linearly_under_the_schedule():
-    factor = schedules.warmed(schedules.cosine, 0.2)
-    assert factor(0.1) == pytest.approx(0.5 * schedules.cosine(0.1))
-    assert factor(0.2) == pytest.approx(schedules.cosine(0.2))
-    assert factor(0.7) == pytest.approx(schedules.cosine(0.7))
+    factor = warmed(cosine, 0.2)
+    assert factor(0.1) == pytest.approx(0.5 * cosine(0.1))
+    assert factor(0.2) == pytest.approx(cosine(0.2))
+    assert factor(0.7) == pytest.approx(cosine(0.7))
 
 
 def test_no_warmup_is_the_schedule_itself():
-    assert schedules.warmed(schedules.cosine, 0.0) is schedules.cosine
+    assert warmed(cosine, 0.0) is cosine

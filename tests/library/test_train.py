@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from ebflow import loss as schedules
 from ebflow.architectures import dense
 from ebflow.checkpoint import load, resume, save_training
 from ebflow.data.loader import Arrays, Rows
 from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
+from ebflow.loss import constant, cosine, geometric, warmed
 from ebflow.randomness import RowGenerator
 from ebflow.train import Clock, Trainer
 from pipelines.augment import FlipAndShift
@@ -172,21 +172,21 @@ def test_average_is_the_formula(digits, decay):
 
 
 def test_rates_follow_the_schedule(digits):
-    factor = schedules.warmed(schedules.cosine, 0.25)
+    factor = warmed(cosine, 0.25)
     training = named(digits, "dsm", schedule=factor, log_every=1)
     rates = [e.metrics["train/lr"] for e in training.run() if e.kind == "log"]
     assert rates == pytest.approx([1e-3 * factor(k / 12) for k in range(12)])
 
 
 def test_annealed_noise_follows_progress_and_is_logged(digits):
-    sigma = schedules.geometric(1.0, 0.1)
+    sigma = geometric(1.0, 0.1)
     training = named(digits, "dsm", loss=dict(annealed={"sigma": sigma}), log_every=1)
     found = [e.metrics["train/sigma"] for e in training.run() if e.kind == "log"]
     assert found == pytest.approx([sigma(k / 12) for k in range(12)])
 
 
 def test_clipping_bounds_the_step(digits):
-    training = named(digits, "dsm", clip=1e-3, optimizer="sgd", schedule=schedules.constant)
+    training = named(digits, "dsm", clip=1e-3, optimizer="sgd", schedule=constant)
     before = [p.detach().clone() for p in training.parameters]
     training.train_step(batch_of(digits))
     moved = sum(
@@ -236,7 +236,7 @@ def test_seconds_bound_training_and_the_schedule(digits, turn, monkeypatch):
     assert training.step == 21 and training.seconds == pytest.approx(21)
     # A step is counted when it is over: the share at one is that of the steps before the last.
     shares = [max(k - 1, 0) / 20 for k in range(21)]
-    assert rates == pytest.approx([1e-3 * schedules.cosine(t) for t in shares], abs=1e-12)
+    assert rates == pytest.approx([1e-3 * cosine(t) for t in shares], abs=1e-12)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -296,7 +296,7 @@ def test_likelihood_that_overfits_is_told_so(few_digits):
     training = trainer(
         few_digits, "ml", steps=2000, log_every=20, validate_every=40, batch_size=50, patience=2,
         front=dict(normalise="standardise"), net=dict(calibrated=True),
-        schedule=schedules.constant,
+        schedule=constant,
     )  # fmt: skip
     list(training.run())
     assert "stopped early" in training.verdict
