@@ -283,7 +283,7 @@ class GaussianMixture(Base):
         self, n: int, *, generator: Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """Returns ``n`` samples with shape (n, D), and the components that they are of, (n,)."""
-        u = uniform((n,), self.means, generator)
+        u = uniform((n,), self.means, generator).contiguous()
         last = len(self.weights) - 1
         k = torch.searchsorted(self.weights.cumsum(0), u, right=True).clamp(max=last)
         return self.given(k, generator=generator), k
