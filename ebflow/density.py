@@ -95,7 +95,8 @@ class LogDensity(ABC):
     def score_and_curvature(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Returns s with shape (B, *event) and v·∇s·v with shape (K, B)."""
         at = self.at(x)
-        return at.score, at.curvature(v)
+        curvature = at.curvature(v)  # first: it asks for more derivatives than the score does
+        return at.score, curvature
 
     def score_and_laplacian(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns s with shape (B, *event) and tr ∇s, exactly, with shape (B,)."""

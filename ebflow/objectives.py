@@ -237,7 +237,8 @@ def ssm_vr(
     """
     v = draw(directions, slices, x, generator)
     at = density.at(x)
-    return _matched(at.score, at.curvature(v).mean(0), stability, floor)
+    curvature = at.curvature(v)  # first: it asks for more derivatives than the score does
+    return _matched(at.score, curvature.mean(0), stability, floor)
 
 
 def taylor_sm(

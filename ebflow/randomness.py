@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-COUNTER_BITS = 256
-"""Random bits of one count of Philox4x64."""
+WORDS = 4
+"""64-bit words of one count of Philox4x64."""
 
 
 class RowGenerator:
@@ -40,16 +40,22 @@ class RowGenerator:
         self.key, self.first, self.draws = _digest(seed, path), first, 0
 
     @torch.compiler.disable
-    def uniform(self, shape: Sequence[int], like: Tensor) -> Tensor:
-        """Draws U[0, 1) of ``shape`` with the dtype and device of ``like``."""
+    def symmetric(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Draws from the middles of equal cells of (−1, 1), as many as the type's digits tell.
+
+        That is in float32, or float64 if ``like`` is, with its device.
+        """
+        wide = like.dtype == torch.float64
         rows, size = shape[0], math.prod(shape[1:])
-        dtype = np.float64 if like.dtype == torch.float64 else np.float32
-        counts = -(-size * np.dtype(dtype).itemsize * 8 // COUNTER_BITS)
-        width = counts * COUNTER_BITS // (np.dtype(dtype).itemsize * 8)
-        bits = np.random.Philox(key=self.key + (self.draws << 64))
+        counts = -(-size // (WORDS if wide else 2 * WORDS))
+        bits = np.random.Philox(key=self.key + (self.draws << 64)).advance(self.first * counts)
         self.draws += 1
-        draw = np.random.Generator(bits.advance(self.first * counts)).random((rows, width), dtype)
-        return torch.from_numpy(draw)[:, :size].reshape(*shape).to(like)
+        words = torch.from_numpy(bits.random_raw(rows * counts * WORDS).view("int64"))
+        words, digits = (words, 53) if wide else (words.view(torch.int32), 24)
+        cells = words.bitwise_right_shift_(words.element_size() * 8 - digits)
+        values = cells.to(torch.float64 if wide else torch.float32)
+        values = values.add_(0.5).mul_(2.0 ** (1 - digits)).view(rows, -1)[:, :size]
+        return values.reshape(*shape).to(like.device)
 
 
 Generator = torch.Generator | RowGenerator
@@ -67,7 +73,9 @@ def uniform(shape: Sequence[int], like: Tensor, generator: Generator | None) -> 
     Without a generator PyTorch's global state is used, as its own samplers do.
     """
     if isinstance(generator, RowGenerator):
-        return generator.uniform(shape, like)
+        values = generator.symmetric(shape, like)
+        edge = torch.finfo(values.dtype).eps / 4  # from the middles of cells to their lower ends
+        return values.mul_(0.5).add_(0.5 - edge).to(like.dtype)
     return _own(torch.rand, shape, like, generator)
 
 
@@ -75,14 +83,13 @@ def normal(shape: Sequence[int], like: Tensor, generator: Generator | None) -> T
     """Draws N(0, 1) of ``shape`` with the dtype and device of ``like``."""
     if not isinstance(generator, RowGenerator):
         return _own(torch.randn, shape, like, generator)
-    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    u = generator.uniform(shape, like.new_empty(0, dtype=dtype))
-    middle = torch.finfo(dtype).eps / 2  # of a cell of 2 u - 1, so that neither end is infinite
-    return torch.erfinv(u.mul_(2).sub_(1).add_(middle)).mul_(math.sqrt(2)).to(like)
+    return generator.symmetric(shape, like).erfinv_().mul_(math.sqrt(2)).to(like.dtype)
 
 
 def rademacher(shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
     """Draws independent signs ±1 of ``shape`` with the dtype and device of ``like``."""
+    if isinstance(generator, RowGenerator):
+        return generator.symmetric(shape, like).sign_().to(like.dtype)
     return uniform(shape, like, generator).lt_(0.5).mul_(2).sub_(1)
 
 

@@ -51,8 +51,8 @@ Estimate = tuple[Tensor, Tensor]
 
 def hutchinson(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Estimate:
     """Returns s and u·H·u; a tangent sweep, or a second backward pass, for every direction."""
-    at = density.at(x)
-    return at.score, at.curvature(u)
+    curvature = (at := density.at(x)).curvature(u)  # first: it asks for more derivatives
+    return at.score, curvature
 
 
 def exact(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Estimate:

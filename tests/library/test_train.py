@@ -15,7 +15,7 @@ from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
 from ebflow.loss import constant, cosine, geometric, warmed
-from ebflow.randomness import RowGenerator
+from ebflow.randomness import RowGenerator, uniform
 from ebflow.train import Clock, Trainer
 from pipelines.augment import FlipAndShift
 
@@ -56,7 +56,7 @@ def test_augmentation_changes_raw_training_rows_and_nothing_else(digits):
     seen = []
 
     def unchanged(x, generator):
-        seen.append((x.dtype, x.shape, float(generator.uniform((1,), x.double()))))
+        seen.append((x.dtype, x.shape, float(uniform((1,), x.double(), generator))))
         return x
 
     plain, same_rows = trainer(digits), trainer(digits, augment=unchanged)
