@@ -47,14 +47,15 @@ class RowGenerator:
         """
         wide = like.dtype == torch.float64
         rows, size = shape[0], math.prod(shape[1:])
-        counts = -(-size // (WORDS if wide else 2 * WORDS))
+        width = WORDS if wide else 2 * WORDS
+        counts = -(-size // width)
         bits = np.random.Philox(key=self.key + (self.draws << 64)).advance(self.first * counts)
         self.draws += 1
         words = torch.from_numpy(bits.random_raw(rows * counts * WORDS).view("int64"))
         words, digits = (words, 53) if wide else (words.view(torch.int32), 24)
         cells = words.bitwise_right_shift_(words.element_size() * 8 - digits)
         values = cells.to(torch.float64 if wide else torch.float32)
-        values = values.add_(0.5).mul_(2.0 ** (1 - digits)).view(rows, -1)[:, :size]
+        values = values.add_(0.5).mul_(2.0 ** (1 - digits)).view(rows, counts * width)[:, :size]
         return values.reshape(*shape).to(like.device)
 
 

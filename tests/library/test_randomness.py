@@ -104,15 +104,19 @@ def test_signs_are_even(kind):
 
 
 def test_normal_numbers_are_finite_at_the_ends():
-    """u = 0 and the largest u below 1 are as far from 0 as each other."""
+    """The first and the last cell of (−1, 1) are as far from 0 as each other; u is below 1."""
 
     class Ends(RowGenerator):
-        def uniform(self, shape, like):
-            return torch.tensor([0.0, 1 - torch.finfo(like.dtype).eps / 2], dtype=like.dtype)
+        def symmetric(self, shape, like):
+            end = 1 - torch.finfo(like.dtype).eps / 2
+            return torch.tensor([-end, end], dtype=like.dtype)
 
     for dtype in (torch.float32, torch.float64):
-        low, high = normal((2,), torch.zeros((), dtype=dtype), Ends(0)).tolist()
-        assert math.isfinite(low) and math.isfinite(high) and low < -5 and high > 5
+        like = torch.zeros((), dtype=dtype)
+        low, high = normal((2,), like, Ends(0)).tolist()
+        assert math.isfinite(low) and low == -high and high > 5
+        low, high = uniform((2,), like, Ends(0)).tolist()
+        assert low == 0 and 1 - torch.finfo(dtype).eps <= high < 1
 
 
 @draws

@@ -517,7 +517,7 @@ def test_a_trainer_shows_the_first_global_batch_to_weights_and_average(digits):
         y = Flow((64,), list(flow.layers)[:3]).to_latent(
             training.flow.preprocess(rows.double() + 0.5)
         )
-        assert y.mean(0).abs().max() < 0.5 and (y.var(0) - 1).abs().max() < 1
+        assert y.mean(0).abs().max() < 0.8 and (y.var(0) - 1).abs().max() < 1
         expected, found = training.flow.log_prob(rows), training.averaged.log_prob(rows)
     assert training.averaged.initialised and torch.equal(found, expected)
     assert next(training.run()).metrics["val/nll"] < 1e3
