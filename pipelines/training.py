@@ -18,6 +18,7 @@ from ebflow import objectives
 from ebflow.anchor import Anchor
 from ebflow.checkpoint import Checkpoints, resume
 from ebflow.data.loader import Dataset
+from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput, NonFinite
 from ebflow.execution import split
 from ebflow.flow import Flow
@@ -60,6 +61,7 @@ def build(
     """Returns the trainer of a configuration on prepared data, behind their fitted chain."""
     train = config.train
     flow = _flow(config, dataset, chain).to(device)
+    flow.columns = _columns(dataset.manifest)
     loss = _loss(config, flow.matched)
     return Trainer(
         flow,
@@ -95,6 +97,12 @@ def _flow(config: Training, dataset: Dataset, chain: Preprocessing) -> Flow:
         dtype=getattr(torch, config.train.dtype),
     )
     return flow.preprocessed(chain, match_after=config.preprocess.match_after)
+
+
+def _columns(manifest: Manifest) -> dict[str, Any]:
+    """Returns what a checkpoint keeps of the data's columns, as ``ebflow.fit`` does."""
+    names = None if manifest.columns is None else list(manifest.columns)
+    return {"names": names, "dtype": manifest.dtype, "levels": manifest.levels, "context": None}
 
 
 def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:
