@@ -203,7 +203,7 @@ def test_a_folder_has_a_digest_too(tmp_path):
     assert Dataset(tmp_path / "out").digest == manifest.digest
 
 
-@pytest.mark.parametrize("module", ["loader", "preprocessing", "toy"])
+@pytest.mark.parametrize("module", ["data.loader", "preprocessing", "data.toy"])
 def test_data_in_memory_need_no_pyarrow(module):
-    code = f"import sys; sys.modules['pyarrow'] = None; import ebflow.data.{module}"
+    code = f"import sys; sys.modules['pyarrow'] = None; import ebflow.{module}"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.stats import chi2, kstest
 
+from ebflow.randomness import RowGenerator
 from ebflow.randomness import generator as derive
 from pipelines.augment import AUGMENTATIONS, Composed, FlipAndShift, Noise
 
@@ -71,7 +72,7 @@ def test_parts_of_a_pixel_are_interpolated():
 
 
 def test_stl10_moves_by_thirds_of_pixels_up_to_their_reach():
-    blob = torch.zeros(1, 3, 64, 64)
+    blob = torch.zeros(1, 3, 64, 64, dtype=torch.float64)
     blob[..., 32, 32] = 1.0
     x = blob.flatten(1).expand(500, -1)
     found = AUGMENTATIONS["stl10"]((3, 64, 64))(x, derive(0)).view(500, 3, 64, 64)[:, 0]
@@ -102,8 +103,8 @@ def test_same_generator_same_rows_and_input_is_left_alone(dtype):
 def test_shards_change_rows_as_one_worker_does():
     x = torch.randint(0, 256, (24, 144), dtype=torch.uint8, generator=seeded())
     augment = AUGMENTATIONS["cifar10"](SHAPE)
-    parts = [augment(x[k::1][:8], derive(0, shard=(k // 8, 3))) for k in (0, 8, 16)]
-    assert torch.equal(torch.cat(parts), augment(x, derive(0)))
+    parts = [augment(x[k : k + 8], RowGenerator(0, first=k)) for k in (0, 8, 16)]
+    assert torch.equal(torch.cat(parts), augment(x, RowGenerator(0)))
 
 
 def test_bad_arguments():
@@ -126,8 +127,8 @@ def test_noise_is_normal_and_fresh(dtype):
 
 def test_shards_get_the_noise_of_one_worker():
     x = torch.randn(24, 5, generator=seeded())
-    parts = [Noise(1.0)(x[8 * k : 8 * k + 8], derive(0, shard=(k, 3))) for k in range(3)]
-    assert torch.equal(torch.cat(parts), Noise(1.0)(x, derive(0)))
+    parts = [Noise(1.0)(x[k : k + 8], RowGenerator(0, first=k)) for k in (0, 8, 16)]
+    assert torch.equal(torch.cat(parts), Noise(1.0)(x, RowGenerator(0)))
 
 
 def test_augmentations_are_composed_in_turn():

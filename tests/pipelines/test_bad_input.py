@@ -92,7 +92,7 @@ OPTIONS = {
         "for dsm)",
     ),
     "directions of another objective": (
-        "--objective.slices 2",
+        "--objective.name dsm --objective.slices 2",
         "--objective.slices: found 2, which dsm does not use, expected 1 (its default; it is for "
         "ssm, ssm_vr, taylor_sm)",
     ),
@@ -161,7 +161,7 @@ FILES = {
     "not a number": ("train: {lr: .nan}\n", "key train.lr: found nan, expected a finite number"),
     "not a choice": ("objective: {name: x}\n", "key objective.name: found 'x', expected 'ml', "),
     "half a ladder": (
-        "objective: {levels: 2}\n",
+        "objective: {name: dsm, levels: 2}\n",
         "key objective.sigma_end: found None with 2 levels, expected the noise of the last",
     ),
     "noise of another objective": (

@@ -229,7 +229,7 @@ def test_every_run_says_what_it_is_what_came_out_and_how_to_repeat_it(digits, tr
     _, run, children = tracked
     summary, again = digits.summary(), f"```sh\nebflow run density {' '.join(QUICK)}\n```"
     told = run.data.tags["mlflow.note.content"]
-    assert told.startswith("An energy-based flow of **digits**, trained by 0.09 × dsm")
+    assert told.startswith("An energy-based flow of **digits**, trained by 1 × lazy_ml")
     assert f"| flow | {summary['test/nll']:.2f} ± {summary['test/nll_se']:.2f} |" in told
     assert told.endswith(again)
     for stage, child in children.items():
@@ -241,9 +241,9 @@ def test_every_run_says_what_it_is_what_came_out_and_how_to_repeat_it(digits, tr
 
 def test_the_run_is_named_and_tagged_by_what_it_is(tracked):
     _, run, children = tracked
-    assert run.info.run_name == "digits · dsm σ 0.3 + anchor · dense-3"
+    assert run.info.run_name == "digits · lazy_ml · dense-3"
     expected = {"name": "digits", "recipe": "digits", "data": "digits", "net": "dense-3",
-                "objective": "dsm", "seed": "0", "role": "pipeline"}  # fmt: skip
+                "objective": "lazy_ml", "seed": "0", "role": "pipeline"}  # fmt: skip
     assert {name: run.data.tags[f"ebflow.{name}"] for name in expected} == expected
     for one in (run, *children.values()):
         assert one.data.tags["ebflow.pipeline"] == "density"
@@ -258,7 +258,7 @@ def test_the_training_s_machine_is_watched(tracked):
 def test_parameters_and_final_metrics_are_tracked(digits, tracked):
     _, run, children = tracked
     assert run.data.params["train.steps"] == "300"
-    assert run.data.params["objective.name"] == "dsm"
+    assert run.data.params["objective.name"] == "lazy_ml"
     assert run.data.metrics["test/nll"] == digits.summary()["test/nll"]
     assert children["evaluate"].data.metrics["test/nll"] == digits.summary()["test/nll"]
 

@@ -126,13 +126,13 @@ def test_every_trial_is_a_run_below_the_search_with_its_curve(searched):
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.info.status == status[trial["state"]]
         assert ("ebflow.pruned" in run.data.tags) == (trial["state"] == "pruned")
-        assert run.info.run_name.startswith(f"trial {trial['number']:03d} dsm σ ")
+        assert run.info.run_name.startswith(f"trial {trial['number']:03d} lazy_ml")
         if trial["state"] == "failed":
             continue
         history = client.get_metric_history(run.info.run_id, "val/nll")
         assert [metric.step for metric in history] == list(range(0, trial["step"] + 1, 20))
         assert min(metric.value for metric in history) == trial["scores"]["nll"]
-    assert found[whole.info.run_id].data.params["base.objective.name"] == "dsm"
+    assert found[whole.info.run_id].data.params["base.objective.name"] == "lazy_ml"
 
 
 def test_the_searchs_run_has_figures_page_and_best(searched):
