@@ -28,6 +28,7 @@ from torch import Tensor
 
 from .bijections import Weighted
 from .errors import NonFinite
+from .execution import products
 from .flow import Flow
 from .randomness import generator as derive
 
@@ -76,8 +77,10 @@ class Anchor:
         """Refreshes if the rule asks for it at a training step, however often it is told of it."""
         if step == self.step:
             return
-        if not self.refreshes or self.age >= self.interval or self._drifted():
-            self.refresh()
+        device = self.weights[0].device.type if self.lazy else "cpu"
+        with products("highest"), torch.autocast(device, enabled=False):
+            if not self.refreshes or self.age >= self.interval or self._drifted():
+                self.refresh()
         self.age, self.step = self.age + 1, step
 
     def refresh(self) -> None:
@@ -112,6 +115,7 @@ class Anchor:
         """Restores ``state``."""
         refreshes, age, self.drift = state["counts"].tolist()
         self.refreshes, self.age, self.offset = int(refreshes), int(age), state["offset"]
+        self.step = -1
         known = enumerate(self.lazy if self.refreshes else [])
         self.kept = [
             {name: state[f"{name}.{i}"].to(_like(layer)) for name in layer.keeps}

@@ -29,7 +29,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .density import Evaluation, LogDensity, sum_event
 from .estimate import Estimate
@@ -46,7 +45,7 @@ class Base(LogDensity, nn.Module):
     def spec(self) -> dict[str, Any] | None:
         """How ``build`` makes the same base again, JSON-able, but for its tensors.
 
-        None of the standard normal, and of bases that it does not know.
+        None of bases that it does not know.
         """
         return None
 
@@ -77,6 +76,11 @@ class Elementwise(Base):
 
 class StandardNormal(Elementwise):
     """Creates N(0, I) over events of any shape."""
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The name."""
+        return {"name": "normal"}
 
     def terms(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns −½ u² − ½ log 2π, −u and −1."""
@@ -114,13 +118,16 @@ class Student(Elementwise):
     @property
     def spec(self) -> dict[str, Any]:
         """The name, and whether ν is trained."""
-        return {"name": "student", "trainable": self.log_freedom.requires_grad}
+        return {"name": "student", "trainable": isinstance(self.log_freedom, nn.Parameter)}
 
     def terms(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns log p, −(ν + 1) u / (ν + u²) and (ν + 1) (u² − ν) / (ν + u²)²."""
-        nu = self.log_freedom.exp()
+        nu = self.log_freedom.double().exp()  # the two lgammas cancel
+        constant = (
+            torch.lgamma((nu + 1) / 2) - torch.lgamma(nu / 2) - 0.5 * torch.log(math.pi * nu)
+        )
+        nu, constant = nu.to(u.dtype), constant.to(u.dtype)
         half = (nu + 1) / 2
-        constant = torch.lgamma(half) - torch.lgamma(nu / 2) - 0.5 * torch.log(math.pi * nu)
         squares = u * u
         spread = nu + squares
         slope = -(nu + 1) * u / spread
@@ -144,9 +151,9 @@ class Logistic(Elementwise):
         return {"name": "logistic"}
 
     def terms(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns −u − 2 log(1 + e^−u), −tanh(u/2) and −½ (1 − tanh²(u/2))."""
-        bent = torch.tanh(u / 2)
-        return -u - 2 * F.softplus(-u), -bent, 0.5 * (bent * bent - 1)
+        """Returns −|u| − 2 log(1 + e^−|u|), −tanh(u/2) and −½ (1 − tanh²(u/2))."""
+        bent, size = torch.tanh(u / 2), u.abs()
+        return -size - 2 * torch.log1p(torch.exp(-size)), -bent, 0.5 * (bent * bent - 1)
 
     def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
         """Returns samples."""
@@ -218,7 +225,7 @@ class GaussianMixture(Base):
     @property
     def spec(self) -> dict[str, Any]:
         """The name, the shape of W and whether all is trained."""
-        trainable = self.means.requires_grad
+        trainable = isinstance(self.means, nn.Parameter)
         return {"name": "mixture", "roots": list(self.roots.shape), "features": self.size,
                 "trainable": trainable}  # fmt: skip
 
@@ -401,6 +408,8 @@ class _MixtureEvaluation(Evaluation):
 def build(spec: dict[str, Any]) -> Base:
     """Returns the base of a ``Base.spec``, to load a state into."""
     match spec["name"]:
+        case "normal":
+            return StandardNormal()
         case "student":
             return Student(trainable=spec["trainable"])
         case "logistic":
@@ -414,7 +423,9 @@ def build(spec: dict[str, Any]) -> Base:
             return GaussianMixture(
                 torch.ones(count), means, covariances, trainable=spec["trainable"]
             )
-    raise ValueError(f"base: found {spec['name']!r}, expected student, logistic or mixture")
+    raise ValueError(
+        f"base: found {spec['name']!r}, expected normal, student, logistic or mixture"
+    )
 
 
 def _inverse_roots(covariances: Tensor) -> Tensor:

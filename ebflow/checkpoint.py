@@ -55,11 +55,8 @@ PARTS = ("model", "ema", "optimizer")
 KEPT = 2
 """Latest checkpoints that are kept: one to go on from, one in case that is damaged."""
 
-SQUARE = ("dense", "structured")
-"""Architectures of D×D matrices."""
-
-MODEST = 256
-"""What a number of a spec may be, levels of bytes say, however few weights there are."""
+COUNTS = ("blocks", "depth", "levels")
+"""Options of architectures that count layers."""
 
 UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What is raised where the parts of a checkpoint do not fit each other, or what takes them."""
@@ -130,13 +127,14 @@ def load(folder: str | Path, *, weights: str | None = None, into: Flow | None = 
     found = read(folder, only=())
     part = weights or ("ema" if "ema" in found.state["sha256"] else "model")
     tensors = getattr(read(folder, only=(part,)), part)
+    spec = found.state["flow"]
     try:
         if into is None:
-            spec = found.state["flow"]
-            _check_spec(
-                f"{folder}/state.json, flow", spec, sum(t.numel() for t in tensors.values())
-            )
+            _check_spec(f"{folder}/state.json, flow", spec, tensors)
             into = rebuild(spec)
+        elif not into.cut:
+            _check_front(f"{folder}/state.json, flow", spec, tensors)
+            into = _behind(into, spec)
         into.load_state_dict(tensors)
     except BadInput:
         raise
@@ -151,10 +149,15 @@ def rebuild(spec: dict[str, Any]) -> Flow:
     architecture, dtype = ARCHITECTURES[spec["architecture"]], getattr(torch, spec["dtype"])
     base = bases.build(spec["base"]) if spec.get("base") else None
     flow = architecture(spec["shape"], **spec["options"], base=base, dtype=dtype)
-    if "preprocessing" in spec:
-        chain = build(spec["preprocessing"]) if spec["preprocessing"] else ()
-        flow = flow.preprocessed(chain, shape=spec["event_shape"], match_after=spec["match_after"])
-    return flow
+    return _behind(flow, spec)
+
+
+def _behind(flow: Flow, spec: dict[str, Any]) -> Flow:
+    """Returns a flow behind the preprocessing of a spec, if that has one."""
+    if not spec.get("preprocessing"):
+        return flow
+    chain = build(spec["preprocessing"])
+    return flow.preprocessed(chain, shape=spec["event_shape"], match_after=spec["match_after"])
 
 
 def write(folder: str | Path, checkpoint: Checkpoint) -> None:
@@ -366,7 +369,7 @@ def _unpack(trainer: "Trainer", saved: Checkpoint) -> None:
         trainer.anchor.load({k.removeprefix("anchor."): t for k, t in anchored.items()})
     moments = spread(tensors, {key: trainer.parameters[_index(key)] for key in tensors})
     trainer.optimizer.load_state_dict(unflatten(moments, state["optimizer"]))
-    trainer.clock.totals.update(state["clock"])
+    trainer.clock.restore(state["clock"])
     trainer.state = type(trainer.state).of(state["progress"])
 
 
@@ -382,18 +385,32 @@ def _identity(trainer: "Trainer") -> dict[str, Any]:
 
 def _spec(flow: Flow) -> dict[str, Any]:
     dtype = str(flow.like.dtype).removeprefix("torch.")
-    return {**(flow.spec or {}), "base": flow.base.spec, "dtype": dtype}
+    spec = dict(flow.spec or {})
+    if flow.base.spec is None:  # of a user's own: the flow is built by whoever loads it
+        spec.pop("architecture", None)
+    return {**spec, "base": flow.base.spec, "dtype": dtype}
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
     try:
-        save_file({k: t.detach().contiguous() for k, t in tensors.items()}, path)
+        save_file(_apart(tensors), path)
     except safetensors.SafetensorError as error:
         # safetensors tells the system's error as a text.
         found = re.search(r"os error (\d+)", str(error))
         if found is None:
             raise
         raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns tensors of which no two share memory, as a layer used twice has them."""
+    found, seen = {}, set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().contiguous()
+        address = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if address in seen else tensor
+        seen.add(address)
+    return found
 
 
 def _tensors(folder: Path, name: str, state: dict[str, Any]) -> dict[str, Tensor]:
@@ -428,35 +445,56 @@ def _check_sum(path: Path, expected: str | None) -> None:
         raise BadInput(f"{path}: found a damaged file, expected the SHA-256 of its state.json")
 
 
-def _check_spec(where: str, spec: dict[str, Any], elements: int) -> None:
+def _check_spec(where: str, spec: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Raises BadInput if a spec asks for more than the weights have, before anything is made.
 
-    There are D² weights at least where matrices are D×D, D elsewhere; types are left to what
-    takes them.
+    Counts of layers are at most the number of tensors, sizes at most the largest in the file, or
+    256, that of bytes; types are left to what takes them.
     """
-    shape, options = spec.get("shape"), spec.get("options")
     if spec.get("architecture") is None:
         raise BadInput(
             f"{where}: found no architecture, as of a custom flow: build one like it, and "
             "load(…, into=flow)"
         )
+    shape, options = spec.get("shape"), spec.get("options")
+    if spec["architecture"] not in ARCHITECTURES or not isinstance(options, dict):
+        names = ", ".join(ARCHITECTURES)
+        raise BadInput(f"{where}: found no known architecture with options, expected {names}")
     if not (isinstance(shape, list) and shape and all(type(n) is int and n > 0 for n in shape)):
         raise BadInput(f"{where}, key shape: found {shape!r}, expected the sizes of an example")
-    if spec["architecture"] not in ARCHITECTURES or not isinstance(options, dict):
-        raise BadInput(f"{where}: found no known architecture with options, expected one of "
-                       f"{', '.join(ARCHITECTURES)}")  # fmt: skip
-    size = math.prod(shape)
-    front = spec.get("preprocessing") or {}
-    whitened = isinstance(front, dict) and front.get("normalise") == "whiten"
-    least = size**2 if spec["architecture"] in SQUARE or whitened else size
-    if least > elements:
-        raise BadInput(
-            f"{where}: found {elements} weights, expected at least {least} of shape {shape}"
-        )
-    most = max(elements, MODEST)
-    for number in _numbers({**spec, "shape": []}):
-        if not math.isfinite(number) or (isinstance(number, int) and abs(number) > most):
-            raise BadInput(f"{where}: found {number}, expected at most {most}")
+    largest = max((n for t in tensors.values() for n in t.shape), default=1)
+    images = spec["architecture"] in ("convolutional", "glow")
+    whole = not images or options.get("activation") == "spline"
+    _at_most(f"{where}, key shape", math.prod(shape) if whole else shape[0], largest)
+    for name, value in options.items():
+        bound = len(tensors) if name in COUNTS else max(largest, 256)
+        for number in _numbers(value):
+            _at_most(f"{where}, key {name}", number, bound)
+    base = spec.get("base")
+    if isinstance(base, dict) and base.get("roots"):
+        found = tensors.get("base.roots")
+        if found is None or list(found.shape) != base["roots"]:
+            raise BadInput(
+                f"{where}, key base: found sizes {base['roots']}, expected the weights'"
+            )
+        _at_most(f"{where}, key base", base.get("features", 0), largest)
+    _check_front(where, spec, tensors)
+
+
+def _check_front(where: str, spec: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Raises BadInput if the preprocessing of a spec asks for more than the weights have."""
+    front = spec.get("preprocessing")
+    if isinstance(front, dict) and front.get("normalise") != "none":
+        largest = max((n for t in tensors.values() for n in t.shape), default=1)
+        _at_most(f"{where}, key preprocessing", front.get("width", 0), largest)
+    for number in _numbers(front):
+        if not math.isfinite(number):
+            raise BadInput(f"{where}, key preprocessing: found {number}, expected a finite number")
+
+
+def _at_most(where: str, number: float, bound: int) -> None:
+    if not math.isfinite(number) or abs(number) > bound:
+        raise BadInput(f"{where}: found {number}, expected at most the {bound} of the weights")
 
 
 def _numbers(value: object) -> Iterator[int | float]:

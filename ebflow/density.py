@@ -150,10 +150,11 @@ class AutogradEvaluation(Evaluation):
                 self._point = x if x.requires_grad else x.detach().requires_grad_()
                 self._energy = self._function(self._point)
                 self._score = _gradient(-self._energy.sum(), self._point)
-        return self._score
+        return self._score if torch.is_grad_enabled() else self._score.detach()
 
     def curvature(self, v: Tensor) -> Tensor:
-        score = self.score
+        with torch.enable_grad():
+            score = self.score
         if not score.requires_grad:  # the log-density is linear in x
             return score.new_zeros(v.shape[0], len(score))
         with torch.inference_mode(False):

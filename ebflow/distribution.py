@@ -38,6 +38,7 @@ from torch.distributions import Distribution, constraints
 from .bases import Base, StandardNormal
 from .bijections import Bijection, Linearization
 from .bijections.base import ConstantJacobian, sum_event
+from .bijections.linear import as_autocast
 from .bijections.weighted import fixed_weights
 from .density import Evaluation, LogDensity
 from .networks import Jet, units
@@ -189,8 +190,8 @@ class FlowEvaluation(Evaluation):
         if len(bent) > 1 or parts is None:
             return None
         slope, bend = (part.flatten(1) for part in parts)
-        before = _Gram.apply(_columns(layers[:index], x[0]).mT)
-        behind = _Gram.apply(_columns(layers[index + 1 :], at.y[0]))
+        before = _Gram.apply(*as_autocast(_columns(layers[:index], x[0]).mT))
+        behind = _Gram.apply(*as_autocast(_columns(layers[index + 1 :], at.y[0])))
         spread = (slope @ (before * behind) * slope).sum(1)
         return (bend * before.diagonal()).sum(1) - spread
 
@@ -207,7 +208,8 @@ class FlowDistribution(Distribution, LogDensity):
         context: c with shape (*batch, C); None of a flow without.
 
     Raises:
-        ValueError: if the flow wants another context.
+        ValueError: if the context has another size than the flow's, or the flow has none; a flow
+            with one raises where it is evaluated without.
     """
 
     arg_constraints: dict[str, Any] = {}
@@ -228,10 +230,11 @@ class FlowDistribution(Distribution, LogDensity):
         return constraints.independent(constraints.real, len(self.event_shape))
 
     def expand(self, batch_shape: Sequence[int], _instance: object = None) -> "FlowDistribution":
-        """Returns the distribution with its context expanded; without one, itself."""
-        if self.context is None:
-            return self
-        return FlowDistribution(self.flow, self.context.expand(*batch_shape, -1))
+        """Returns the distribution, and its context, with this batch shape."""
+        context = None if self.context is None else self.context.expand(*batch_shape, -1)
+        wider = FlowDistribution(self.flow, context)
+        wider._batch_shape = torch.Size(batch_shape)
+        return wider
 
     def at(self, x: Tensor, *, training: bool = False) -> FlowEvaluation:
         """Returns the flow at rows ``x``, for several questions about the same points."""
@@ -239,8 +242,8 @@ class FlowDistribution(Distribution, LogDensity):
 
     def energy(self, x: Tensor, generator: Generator | None = None) -> Tensor:
         """Returns E(x) in nats with shape (*batch,)."""
-        rows, batch = self._rows(x, generator)
-        return self.at(rows).energy.reshape(batch)
+        at, batch = self._rows(x, generator)
+        return at.energy.reshape(batch)
 
     def log_prob(self, value: Tensor, generator: Generator | None = None) -> Tensor:
         """Returns the exact log-density of raw data in nats, with shape (*batch,).
@@ -267,8 +270,8 @@ class FlowDistribution(Distribution, LogDensity):
 
     def score(self, x: Tensor) -> Tensor:
         """Returns ∇ₓ log p with the shape of ``x``: 2 L GEMMs, differentiable, no autograd."""
-        rows, batch = self._rows(x)
-        return self.at(rows).score.reshape(*batch, *self.event_shape)
+        at, batch = self._rows(x)
+        return at.score.reshape(*batch, *self.event_shape)
 
     def directional(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Returns v·s and v·∇s·v by one second-order Taylor sweep.
@@ -278,22 +281,23 @@ class FlowDistribution(Distribution, LogDensity):
             v: The directions, with the shape of ``x`` or one more dimension in front, K; results
                 have shape (*batch,) or (K, *batch).
         """
-        rows, batch = self._rows(x)
+        at, batch = self._rows(x)
         leading = v.shape[: v.ndim - x.ndim]
-        found = self.at(rows).directional(v.reshape(*leading, *rows.shape))
+        v = v.expand(*leading, *batch, *x.shape[x.ndim - len(self.event_shape) :])
+        found = at.directional(v.reshape(*leading, *at.x.shape))
         return tuple(part.reshape(*leading, *batch) for part in found)
 
     def to_latent(self, x: Tensor, generator: Generator | None = None) -> Tensor:
         """Returns the latent u with shape (*batch, *latent)."""
-        rows, batch = self._rows(x, generator)
-        u = self.at(rows).latent
+        at, batch = self._rows(x, generator)
+        u = at.latent
         return u.reshape(*batch, *u.shape[1:])
 
     def from_latent(self, u: Tensor) -> Tensor:
         """Returns the raw data x with latent ``u``; integers where the data are integers."""
         batch = self._broadcast(u.shape[: u.ndim - len(self.flow.latent_shape)])
         x = u.expand(*batch, *self.flow.latent_shape).reshape(-1, *self.flow.latent_shape)
-        for layer in reversed(self.layers):
+        for layer in reversed(self._over(batch).layers):
             x = layer.inverse(x)
         return x.reshape(*batch, *self.event_shape)
 
@@ -328,19 +332,31 @@ class FlowDistribution(Distribution, LogDensity):
         x = self.base.draw(shape, self.flow.like, generator)
         log_p = self.base.log_prob(x) - self.log_normalizer()
         for layer in reversed(self.layers):
-            y, x = x, layer.inverse(x)
-            if not layer.constant_jacobian:
-                log_p = log_p + layer.forward_and_log_det(x)[1].to(y.dtype)
+            if layer.constant_jacobian:
+                x = layer.inverse(x)
+            else:
+                x, log_det = layer.inverse_and_log_det(x)
+                log_p = log_p + log_det
         return x.reshape(*batch, *self.event_shape), log_p.reshape(batch)
 
     def _rows(
         self, x: Tensor, generator: Generator | None = None
-    ) -> tuple[Tensor, tuple[int, ...]]:
-        """Returns ``x`` as completed rows in the flow's type, and their batch shape."""
+    ) -> tuple[FlowEvaluation, tuple[int, ...]]:
+        """Returns the flow at ``x``, as completed rows in its type, and their batch shape."""
+        if isinstance(generator, Tensor):
+            raise TypeError(
+                "generator: found a tensor; expected a context by flow(c), or context=c"
+            )
         x = self.flow.as_events(x)
         batch = self._broadcast(x.shape[: x.ndim - len(self.event_shape)])
         rows = x.expand(*batch, *self.event_shape).reshape(-1, *self.event_shape)
-        return self.flow.completed(rows, generator), batch
+        return self._over(batch).at(self.flow.completed(rows, generator)), batch
+
+    def _over(self, batch: tuple[int, ...]) -> "FlowDistribution":
+        """Returns the distribution whose context's rows are those of a batch, in turn."""
+        own = len(self.batch_shape)
+        ends = batch[len(batch) - own :] == tuple(self.batch_shape)
+        return self if self.context is None or ends else self.expand(batch)
 
     def _broadcast(self, shape: Sequence[int]) -> tuple[int, ...]:
         return tuple(torch.broadcast_shapes(tuple(shape), self.batch_shape))

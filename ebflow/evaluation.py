@@ -46,6 +46,7 @@ import torch
 from torch import Tensor, nn
 
 from .bijections.weighted import fixed_weights
+from .data.loader import Rows
 from .density import LogDensity
 from .distribution import FlowDistribution
 from .errors import NonFinite
@@ -104,7 +105,7 @@ def evaluate(
         batch_size=batch_size,
         seed=seed,
     )
-    return Likelihood.of(found, split.width)
+    return Likelihood.of(found, math.prod(flow.event_shape))
 
 
 @torch.no_grad()
@@ -121,7 +122,7 @@ def log_probs(
 
     Arguments:
         flow: The flow, preprocessing included.
-        split: The data: a split of a prepared folder, or of tensors.
+        split: The data: a split of a prepared folder, ``Rows`` of tensors, or a tensor of rows.
         draws: Draws of the dequantisation noise. With one and seed 0, the NLL is minus the mean
             of ``flow.log_prob`` over the whole split, whatever ``batch_size`` is.
         importance_weighted: Whether draws are averaged as densities, log mean exp, a tighter
@@ -132,6 +133,7 @@ def log_probs(
     Raises:
         NonFinite: by ``Likelihood.of``, if a log-density is infinite or NaN.
     """
+    split = split if hasattr(split, "batches") else Rows(torch.as_tensor(split))
     with _evaluating(flow), fixed_weights(flow):
         log_z = flow.log_normalizer().double()
         rows = [-_energies(flow, split, batch_size, seed, draw) - log_z for draw in range(draws)]

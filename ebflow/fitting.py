@@ -7,6 +7,7 @@ weights, the best of them by validation kept, an early stop.
 
 __all__ = ["History", "fit"]
 
+import numbers
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -49,7 +50,7 @@ class History(list[dict[str, Any]]):
     """
 
     def plot(self, axes: object = None) -> object:
-        """Draws the losses and the validation NLL over the steps; returns matplotlib's axes."""
+        """Draws the training and the validation NLL over the steps; returns matplotlib's axes."""
         import matplotlib.pyplot as plt
 
         axes = plt.subplots()[1] if axes is None else axes
@@ -103,8 +104,9 @@ def fit(
         context: What each row is given, with shape (N, C) or (N,); None: the density has none.
         validation: The share, or the number, of rows that are held out at random; or these rows
             themselves, ``(x,)`` or ``(x, context)``.
-        flow: The flow to train, in place; a preprocessing is fitted in front of it unless it has
-            one. None: one is made by ``architecture``.
+        flow: The flow whose layers are trained, in place; a preprocessing is fitted in front of
+            them unless it has one, and the flow that is returned has it. Parameters that ask for
+            no gradient stay, unless none asks for one. None: one is made by ``architecture``.
         architecture: A name in ``architectures``, or a function like those.
         options: Options of the architecture.
         base: The density of latents; None: N(0, I).
@@ -142,6 +144,8 @@ def fit(
         >>> len([row for row in flow.history if row["kind"] == "validate"]) > 10
         True
     """
+    if not steps >= 1 or (max_seconds is not None and not max_seconds > 0):
+        raise ValueError(f"steps, max_seconds: found {steps}, {max_seconds}, expected above 0")
     if generator is not None:
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     if flow is not None and flow.like.dtype != dtype:
@@ -153,8 +157,12 @@ def fit(
         flow = _made(architecture, options or {}, train.shape, width, base, seed, dtype)
     elif options or base is not None:
         raise ValueError("options, base: found with a flow, expected neither")
+    if flow.context != width:
+        raise ValueError(f"context: found {width} elements, expected the flow's {flow.context}")
     flow = _prepared(flow, train, normalise, shrinkage, seed)
-    flow.to(device or _device(x)).train().requires_grad_()
+    flow.to(device or _device(x)).train()
+    if not any(p.requires_grad for p in flow.parameters()):
+        flow.requires_grad_()
     flow.columns = columns
     trainer = Trainer(
         flow,
@@ -213,11 +221,14 @@ def _dataset(
     """Returns training and validation rows, and what is known of the columns."""
     rows, names = as_tensor(x, "x")
     beside, given = (None, None) if context is None else as_tensor(context, "context")
-    columns = {"names": names, "dtype": str(rows.dtype).removeprefix("torch."), "levels": levels,
-               "context": given}  # fmt: skip
     beside = _beside(beside, len(rows))
+    whole = Rows(rows, beside, shape=rows.shape[1:], levels=levels, name="x")  # checks every row
+    columns = {"names": names, "dtype": str(rows.dtype).removeprefix("torch."),
+               "levels": whole.levels, "context": given}  # fmt: skip
     if isinstance(validation, tuple):
-        held = as_tensor(validation[0], "validation")[0]
+        held, called = as_tensor(validation[0], "validation")
+        if names and called and names != called:
+            raise ValueError(f"validation: found columns {called}, expected {names}, as of x")
         also = as_tensor(validation[1], "validation")[0] if len(validation) > 1 else None
         pairs = ((rows, beside), (held, _beside(also, len(held))))
     else:
@@ -234,13 +245,19 @@ def _split(
     rows: Tensor, context: Tensor | None, held: float | int, seed: int
 ) -> list[tuple[Tensor, Tensor | None]]:
     count = len(rows)
-    size = held if isinstance(held, int) else max(1, round(held * count))
+    if not isinstance(held, numbers.Real):
+        raise TypeError(
+            f"validation: found {type(held).__name__}, expected a share, a number of rows, or a "
+            "tuple of them: (x,) or (x, context)"
+        )
+    size = int(held) if isinstance(held, numbers.Integral) else max(1, round(held * count))
     if isinstance(held, bool) or not 1 <= size <= count - 2:
         raise ValueError(
             f"validation: found {held} of {count} rows, expected a share or a number of rows that "
             "leaves two rows or more to train on"
         )
     order = torch.randperm(count, generator=derive(seed, "validation")).to(rows.device)
+    context = None if context is None else context.to(rows.device)
     return [
         (rows[index], None if context is None else context[index])
         for index in (order[size:], order[:size])
@@ -307,10 +324,10 @@ def _made(
 
 def _prepared(flow: Flow, train: Rows, normalise: str, shrinkage: float | None, seed: int) -> Flow:
     """Returns the flow behind a preprocessing that is fitted to the training rows."""
-    if train.context is not None:
-        flow.standardise_context(train.context)
     if flow.cut:
         return flow
+    if train.context is not None:
+        flow.standardise_context(train.context)
     if shrinkage is None:
         shrinkage = 1e-3 if len(train) > 5 * train.width else 0.1
     chain = preprocessing.fit(
@@ -328,7 +345,8 @@ def _loss(
     """Returns the loss, the anchor if it has one, and what to watch, as ``Trainer`` takes them."""
     if loss is not None:
         return {"loss": loss, "anchor": getattr(loss, "anchor", None)}
-    name = objective if isinstance(objective, str) else getattr(objective, "__name__", "")
+    given = getattr(objective, "func", objective)
+    name = objective if isinstance(objective, str) else getattr(given, "__name__", "")
     if isinstance(objective, str):
         if objective not in objectives.OBJECTIVES:
             names = ", ".join(objectives.OBJECTIVES)

@@ -205,7 +205,7 @@ class Flow(nn.Module, LogDensity):
         spec = {"preprocessing": getattr(chain, "spec", None), "match_after": match_after,
                 "event_shape": list(shape)}  # fmt: skip
         result = self._with(shape, [*layers, *self.layers], cut=cut).to(self.like)
-        result.spec = {**self.spec, **spec} if self.spec else None
+        result.spec = {**(self.spec or {}), **spec}
         return result
 
     @property
@@ -232,7 +232,7 @@ class Flow(nn.Module, LogDensity):
         an earlier call or a checkpoint, keep it. Until then they are the identity.
         """
         density = self(context)
-        x, _ = density._rows(x, generator)
+        x = density._rows(x, generator)[0].x
         for layer in density.layers:
             if not layer.initialised:
                 layer.initialise(x)
@@ -240,13 +240,15 @@ class Flow(nn.Module, LogDensity):
 
     def standardise_context(self, context: Tensor) -> None:
         """Lets contexts be standardised by the mean and deviation of these, with shape (N, C)."""
-        deviation, mean = torch.std_mean(context.to(self.like), dim=0, correction=0)
-        self.context_mean.copy_(mean)
+        context = context.to(self.like.device, torch.float64)
+        self.context_mean.copy_(context.mean(0))
+        # Around the mean as it is held, which may be far from 0 in its own deviations.
+        deviation = (context - self.context_mean).square().mean(0).sqrt()
         self.context_scale.copy_(torch.where(deviation > 0, 1 / deviation, 1.0))
 
     def standardised(self, context: Tensor) -> Tensor:
         """Returns contexts as the layers see them."""
-        return (context - self.context_mean) * self.context_scale
+        return ((context - self.context_mean) * self.context_scale).to(self.like)
 
     def preprocess(self, x: Tensor, generator: Generator | None = None) -> Tensor:
         """Returns rows ``x`` of raw data carried through the preprocessing in front of the cut."""
@@ -279,11 +281,13 @@ class Flow(nn.Module, LogDensity):
         raise ValueError(f"x: found shape {tuple(x.shape)}, expected (*, {expected})")
 
     def checked_context(self, context: Tensor | None) -> Tensor | None:
-        """Returns a context in the flow's type.
+        """Returns a context on the flow's device; of one element, with or without its dimension.
 
         Raises:
-            ValueError: if there is one and should not be, or the other way round.
+            ValueError: if the flow has none, or one of another size.
         """
+        if context is not None and self.context == 1 and context.shape[-1:] != (1,):
+            context = context.unsqueeze(-1)
         found = None if context is None else tuple(context.shape)
         if not self.context and context is not None:
             raise ValueError(f"context: found shape {found}, expected None")
@@ -291,7 +295,7 @@ class Flow(nn.Module, LogDensity):
             return None
         if found[-1:] != (self.context,):
             raise ValueError(f"context: found shape {found}, expected (*, {self.context})")
-        return context.to(self.like)
+        return context.to(self.like.device)
 
     def _with(self, shape: Sequence[int], layers: Sequence[Bijection], *, cut: int) -> "Flow":
         """Returns a flow of other layers, sharing the base and what is known of contexts."""

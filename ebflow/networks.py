@@ -72,10 +72,11 @@ class Swish(nn.Module):
 
     def derivatives(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns f, f' and f'' at ``x`` with shape (B, C)."""
-        gate = torch.sigmoid(self.beta * x)
-        y, slope = x * gate, self.beta * (1 - gate)
+        beta = self.beta.view(-1, *[1] * (x.ndim - 2))
+        gate = torch.sigmoid(beta * x)
+        y, slope = x * gate, beta * (1 - gate)
         first = torch.addcmul(gate, slope, y)
-        return y, first, slope * (first + gate * (1 - self.beta * y))
+        return y, first, slope * (first + gate * (1 - beta * y))
 
 
 class Elu(nn.ELU):
@@ -263,7 +264,7 @@ def _(layer: nn.Linear, jet: Jet, total: bool = False) -> Jet:
 @through.register
 def _(layer: nn.Conv2d, jet: Jet, total: bool = False) -> Jet:
     def act(t: Tensor) -> Tensor:
-        return F.conv2d(t, layer.weight, None, layer.stride, layer.padding)
+        return layer._conv_forward(t, layer.weight, None)
 
     return _linear(layer, act, jet)
 
@@ -294,9 +295,11 @@ def _(layer: Interleaved, jet: Jet, total: bool = False) -> Jet | None:
 
 
 def _interleaved(parts: Sequence[Tensor | None]) -> Tensor | None:
-    if any(part is None for part in parts):  # the networks are linear
+    known = next((part for part in parts if part is not None), None)
+    if known is None:  # all networks are linear
         return None
-    return torch.stack(parts, -1).flatten(-2)
+    whole = [torch.zeros_like(known) if part is None else part for part in parts]
+    return torch.stack(torch.broadcast_tensors(*whole), -1).flatten(-2)
 
 
 def _linear(layer: nn.Module, act: Callable[[Tensor], Tensor], jet: Jet) -> Jet:

@@ -8,7 +8,7 @@ reduced and not divided by the dimension D. With :math:`s = \nabla_x \log p_\the
     = \text{Fisher divergence} + \text{const},
 
 which does not see the normaliser. Costs are GEMMs of 2 B D² FLOP for a step (forward and
-backward) of a dense flow with L layers; ``costs.py`` has them as functions.
+backward) of a dense flow with L layers; ``pipelines/benchmark/costs.py`` has them as functions.
 
 Where the trace is at hand apart from the score, as an estimate h, it may be bounded from below, by
 a *floor*, and its square is a *stability* penalty:
@@ -149,7 +149,7 @@ def _noise_level(
         raise ValueError(f"sigma: found {sigma}, expected one or more positive numbers")
     if levels.ndim == 0:
         return x.new_full((), float(levels)), 1.0
-    index = (uniform((len(x),), x, generator) * len(levels)).long()
+    index = (uniform((len(x),), x, generator) * len(levels)).long().clamp_(max=len(levels) - 1)
     level = levels.to(x.device)[index]
     return level.view(-1, *[1] * (x.ndim - 1)), level.square()
 
@@ -210,7 +210,7 @@ def ssm(
         x: The data, with shape (B, *event).
         generator: Where the directions come from.
         slices: K; at most D if they are orthogonal.
-        directions: A name in ``directions.DIRECTIONS``.
+        directions: A name in ``traces.DIRECTIONS``.
     """
     v = draw(directions, slices, x, generator)
     slope, curvature = density.at(x).directional(v)
@@ -268,7 +268,7 @@ def taylor_sm(
         generator: Where the directions come from.
         estimator: ``taylor`` (one-sided), ``taylor_cv`` (with the control variate) or
             ``two_sided``, which takes two energies for a direction.
-        directions: A name in ``directions.DIRECTIONS``.
+        directions: A name in ``traces.DIRECTIONS``.
         slices: The number of directions K.
         step: σ in the units of ``x``: a displacement has norm σ√D.
         stability: μ, the factor of the squared trace.

@@ -115,9 +115,9 @@ def build(spec: dict[str, Any]) -> Preprocessing:
     width, normalise = spec["width"], spec["normalise"]
     layers = _front(**{key: value for key, value in spec.items() if key != "normalise"})
     if normalise != "none":
-        eye = torch.eye(width, dtype=torch.float64)
-        root = eye if normalise == "whiten" else None
-        layers += _normaliser(torch.zeros(width, dtype=torch.float64), eye.diagonal(), root)
+        root = torch.eye(width, dtype=torch.float64) if normalise == "whiten" else None
+        mean, variance = (torch.full((width,), t, dtype=torch.float64) for t in (0, 1))
+        layers += _normaliser(mean, variance, root)
     return Preprocessing(layers, spec)
 
 

@@ -76,7 +76,8 @@ def uniform(shape: Sequence[int], like: Tensor, generator: Generator | None) -> 
     if isinstance(generator, RowGenerator):
         values = generator.symmetric(shape, like)
         edge = torch.finfo(values.dtype).eps / 4  # from the middles of cells to their lower ends
-        return values.mul_(0.5).add_(0.5 - edge).to(like.dtype)
+        values = values.mul_(0.5).add_(0.5 - edge).to(like.dtype)
+        return values.clamp_(max=1 - torch.finfo(like.dtype).eps / 2)  # where the type is shorter
     return _own(torch.rand, shape, like, generator)
 
 
@@ -101,5 +102,5 @@ def _own(sample: object, shape: Sequence[int], like: Tensor, generator: object) 
 
 def _digest(seed: int, path: Sequence[str | int]) -> int:
     """Returns 64 bits of the SHA-256 of ``(seed, *path)``."""
-    digest = hashlib.sha256(repr((seed, *path)).encode()).digest()
+    digest = hashlib.sha256(repr((int(seed), *path)).encode()).digest()
     return int.from_bytes(digest[:8], "big")

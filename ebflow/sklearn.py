@@ -92,7 +92,7 @@ class FlowDensity(DensityMixin, BaseEstimator):
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         with torch.no_grad():
-            return self.flow_.log_prob(torch.from_numpy(rows)).double().numpy()
+            return self.flow_.log_prob(torch.tensor(np.ascontiguousarray(rows))).double().numpy()
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: ANN401
         """Returns the mean log-density of the rows in nats; ``y`` is not used."""

@@ -104,7 +104,7 @@ COSTS = {
 }
 """Passes of K directions besides those of the score, for a density whose score is a backward pass.
 
-``exact`` takes forward passes where the network's layers are known (``alignment/laplacian.py``).
+``exact`` takes forward passes where the network's layers are known (``networks.laplacian``).
 """
 
 

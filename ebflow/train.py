@@ -71,6 +71,10 @@ class Clock:
         """Returns the seconds under a name."""
         return self.totals.get(name, 0.0)
 
+    def restore(self, totals: dict[str, float]) -> None:
+        """Goes on from the totals of an earlier clock; laps begin now."""
+        self.totals, self._laps = dict(totals), dict(totals)
+
     def lap(self, name: str) -> float:
         """Returns the seconds under a name since the last lap."""
         before, self._laps[name] = self._laps.get(name, 0.0), self.total(name)
@@ -144,7 +148,7 @@ class Trainer:
 
     Arguments:
         flow: The flow, preprocessing included; its trainable parameters are trained in place.
-        dataset: Data with splits ``train`` and ``validation``: a prepared folder, or tensors.
+        dataset: Data with splits ``train`` and ``validation``: a ``Dataset`` or ``Arrays``.
         loss: From a density, data, a generator and the progress to the losses of all samples and
             the evaluation behind them, as a :class:`~ebflow.loss.Loss` does; it is given the flow
             behind the cut.

@@ -9,6 +9,7 @@ __all__ = [
     "start_of",
 ]
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -44,6 +45,7 @@ def finished(
     """Returns the flow of these layers, with the spec that rebuilds it."""
     options = {**options, "context": context}
     spec = {"architecture": architecture, "shape": list(shape), "options": options}
+    base = copy.deepcopy(base)  # a base that is trained is the flow's own
     flow = Flow(shape, layers, base=base, context=context, spec=spec)
     return flow.to(dtype or torch.get_default_dtype())
 

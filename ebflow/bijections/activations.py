@@ -197,9 +197,9 @@ class MonotoneSpline(Elementwise):
     def local(self, x: Tensor) -> tuple[Tensor, ...]:
         """Returns f(x) and its first three derivatives."""
         with torch.no_grad():
-            place = x / self.width + (self.cells / 2 + 1)
+            place = (x / self.width + (self.cells / 2 + 1)).clamp_(0, self.cells + 1)
             cell = place.long().clamp_(0, self.cells + 1)  # NaN stays in x
-            edge = self._edge(cell).to(x)
+            edge = self._edge(cell, x)
         return _Cubic.apply(x, edge, (cell + self.first).flatten(), self._cubics())
 
     def value(self, at: tuple[Tensor, ...]) -> Tensor:
@@ -215,10 +215,10 @@ class MonotoneSpline(Elementwise):
         return (d1, psi1) if order == 2 else (d1, psi1, d3 / d1 - psi1 * psi1)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Solves f(x) = y; in float32 where y is shorter.
+        """Solves f(x) = y; in float32 where y is shorter; NaN where y is.
 
         Raises:
-            NonFinite: if 60 steps do not, as where y is NaN.
+            NonFinite: if 60 steps do not.
         """
         x = self._inverse(at_least_float32(y)).to(y.dtype)
         if not torch.is_grad_enabled():
@@ -235,11 +235,11 @@ class MonotoneSpline(Elementwise):
         p = [row.index_select(0, index).view(y.shape) for row in cubics]
         inside = (cell > 0) & (cell <= self.cells)
         line = (y - p[0]) / p[1]
-        return self._edge(cell) + torch.where(inside, self._solved(y, p, inside), line)
+        return self._edge(cell, y) + torch.where(inside, self._solved(y, p, inside), line)
 
-    def _edge(self, cell: Tensor) -> Tensor:
+    def _edge(self, cell: Tensor, like: Tensor) -> Tensor:
         """Returns the left end of cells; of those beyond the ends, the end."""
-        return ((cell - 1).clamp_(0, self.cells) - self.cells / 2) * self.width
+        return ((cell - 1).clamp_(0, self.cells).to(like.dtype) - self.cells / 2) * self.width
 
     def _solved(self, y: Tensor, p: list[Tensor], inside: Tensor) -> Tensor:
         """Returns where in [0, h] the cubics of cells are ``y``; of others, anything."""

@@ -119,6 +119,11 @@ class Bijection(nn.Module, ABC):
     def inverse(self, y: Tensor) -> Tensor:
         """Returns x with ``forward(x) = y``."""
 
+    def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns x with ``forward(x) = y``, and log |det J(x)| with shape (B,)."""
+        x = self.inverse(y)
+        return x, self.forward_and_log_det(x)[1]
+
     def forward(self, x: Tensor) -> Tensor:
         """Returns y with shape (B, *event)."""
         return self.forward_and_log_det(x)[0]

@@ -5,7 +5,7 @@ r"""Dense layers, unconstrained or triangular.
 weight version, in float64. A triangular W has the sum of :math:`\log |W_{ii}|` instead, O(D).
 """
 
-__all__ = ["Dense"]
+__all__ = ["Dense", "as_autocast"]
 
 from collections.abc import Callable
 from typing import Any
@@ -103,7 +103,7 @@ class Dense(Weighted):
         differentiated = weight.requires_grad and torch.is_grad_enabled()
         if not (training and differentiated) or torch.compiler.is_compiling():
             return self._linearised(x, weight)
-        x, weight = _autocast(x, weight)
+        x, weight = as_autocast(x, weight)
         return _OneProductLinearization(weight, self.bias, x)
 
     def relative(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,11 +115,11 @@ class Dense(Weighted):
         """
         if not self.lazy or is_parametrized(self, "weight"):
             return super().relative(x)
-        y, stand_in = _RelativeLinear.apply(*_autocast(x, self.weight))
+        y, stand_in = _RelativeLinear.apply(*as_autocast(x, self.weight))
         return (y if self.bias is None else y + self.bias), stand_in
 
 
-def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Returns tensors as autocast would take them; our own functions must see one type."""
     device = tensors[0].device.type
     if not torch.is_autocast_enabled(device):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..randomness import Generator, uniform
 from .activations import Elementwise
-from .base import ConstantJacobian
+from .base import ConstantJacobian, sum_event
 
 
 class Dequantise(ConstantJacobian):
@@ -155,6 +155,14 @@ class Logit(Elementwise):
         c = self._inside(x)
         left, right = self._sides(c)
         return c + (y - self._logit(c)) * (left * right) * (self.scale / self.slope)
+
+    def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns x, and Σ log f'(x) from y itself: x has rounded near the ends of the range."""
+        sides = [torch.sigmoid(sign * self.scale * y) for sign in (1, -1)]
+        if self.margin is not None:
+            sides = [side.clamp(self.margin, 1 - self.margin) for side in sides]
+        log_slope = math.log(self.slope / self.scale) - sides[0].log() - sides[1].log()
+        return self.inverse(y), sum_event(log_slope, y)
 
     def _inside(self, x: Tensor) -> Tensor:
         if self.margin is None:

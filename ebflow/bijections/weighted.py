@@ -25,7 +25,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -158,6 +158,11 @@ class Weighted(ConstantJacobian):
         self._seen: list[tuple[int, int, Tensor]] = []
         self._factors: tuple[Tensor, ...] = ()
         self._log_det: Tensor | None = None
+
+    def _apply(self, *args: Any, **options: Any) -> Self:  # noqa: ANN401
+        """Drops the cache where the type or the device changes."""
+        self.forget()
+        return super()._apply(*args, **options)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the cache out of copies and pickles."""

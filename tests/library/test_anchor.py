@@ -304,3 +304,28 @@ def test_singular_weights_raise(name):
 def test_rules_below_one_are_refused(name):
     with pytest.raises(ValueError, match="at least 1"):
         Anchor(net((4,)), **{name: 0})
+
+
+def test_a_restored_anchor_takes_the_next_step_whatever_it_did_before():
+    flow = net((4,))
+    anchor = Anchor(flow, interval=10)
+    for step in (0, 1):
+        anchor.follow(step)
+    state = anchor.state()
+    anchor.follow(2)
+    assert anchor.age == 3
+    anchor.load(state)
+    anchor.follow(2)
+    assert anchor.age == 3
+
+
+def test_it_is_of_the_highest_precision_under_autocast(single_precision):
+    flow = images(noise=0.1).float()
+    anchor = Anchor(flow, interval=1, tolerance=0.1, check_every=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        anchor.follow(0)
+        anchor.age = 0
+        anchor.follow(1)
+    torch.testing.assert_close(
+        anchor.log_normalizer(), flow.log_normalizer(), atol=1e-4, rtol=1e-4
+    )

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import resource
 import signal
@@ -13,6 +14,8 @@ import torch
 
 from ebflow import __version__
 from ebflow.architectures import ARCHITECTURES
+from ebflow.bases import Elementwise
+from ebflow.bijections import Dense, MonotoneSpline
 from ebflow.checkpoint import (
     Checkpoint,
     check,
@@ -25,6 +28,8 @@ from ebflow.checkpoint import (
     write,
 )
 from ebflow.errors import BadInput
+from ebflow.fitting import fit
+from ebflow.flow import Flow
 
 from .bijections.cases import seeded
 from .flows import FLOWS, at, contexts
@@ -392,3 +397,64 @@ def test_a_spec_that_asks_for_more_than_its_weights_makes_nothing(copied, name, 
     path = changed(copied, lambda s: LARGER[name](s["flow"]))
     monkeypatch.setattr("ebflow.checkpoint.rebuild", None)  # not even called
     assert "state.json" in one_line(path)
+
+
+def test_a_base_of_ones_own_is_not_taken_for_another(tmp_path):
+    class Laplace(Elementwise):
+        def terms(self, u):
+            return -u.abs() - math.log(2), -u.sign(), torch.zeros_like(u)
+
+        def draw(self, shape, like, generator):
+            raise NotImplementedError
+
+    flow, x = ARCHITECTURES["dense"]((3,), base=Laplace()), torch.randn(5, 3, generator=seeded(1))
+    save(flow, tmp_path / "flow")
+    with pytest.raises(BadInput, match="into=flow"):
+        load(tmp_path / "flow")
+    again = load(tmp_path / "flow", into=ARCHITECTURES["dense"]((3,), base=Laplace()))
+    assert torch.equal(again.log_prob(x), flow.eval().requires_grad_(False).log_prob(x))
+
+
+def test_weights_may_be_fewer_than_elements(tmp_path):
+    flow = ARCHITECTURES["convolutional"]((1, 12, 12), kernel_size=3, blocks=1, depth=2)
+    save(flow, tmp_path / "flow")
+    assert load(tmp_path / "flow").event_shape == (1, 12, 12)
+
+
+def test_preprocessing_comes_back_in_front_of_a_flow_of_ones_own(tmp_path):
+    def mine():
+        return Flow((3,), [Dense(torch.eye(3), torch.zeros(3)), MonotoneSpline((3,))])
+
+    x = torch.randn(80, 3, generator=seeded(2))
+    fitted = fit(x, flow=mine(), steps=5, dtype=torch.float64, progress=False)
+    save(fitted, tmp_path / "flow")
+    again = load(tmp_path / "flow", into=mine())
+    assert torch.equal(again.log_prob(x), fitted.log_prob(x))
+
+
+def test_a_layer_used_twice_is_saved(tmp_path):
+    layer = Dense(torch.eye(3) * 1.5, None)
+    save(Flow((3,), [layer, layer]), tmp_path / "flow")
+    again = load(tmp_path / "flow", into=Flow((3,), [Dense(torch.eye(3), None) for _ in range(2)]))
+    assert torch.equal(again.layers[1].weight, layer.weight)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda spec: spec["options"].update(depth=300_000),
+        lambda spec: spec["base"].update(name="mixture", roots=[400, 400, 400], features=400),
+        lambda spec: spec.update(preprocessing={"width": 300_000, "normalise": "whiten"}),
+        lambda spec: spec.update(shape=[300_000]),
+    ],
+)
+def test_a_forged_spec_is_refused_before_anything_of_its_size_is_made(change, tmp_path):
+    save(ARCHITECTURES["dense"]((4,)), tmp_path / "flow")
+    path = tmp_path / "flow" / "state.json"
+    state = json.loads(path.read_text())
+    change(state["flow"])
+    path.write_text(json.dumps(seal(state)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BadInput, match="expected"):
+        load(tmp_path / "flow")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB

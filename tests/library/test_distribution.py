@@ -276,7 +276,8 @@ def test_it_expands():
     assert isinstance(wide, FlowDistribution) and wide.batch_shape == (4,)
     close(wide.log_prob(x), flow.log_prob(x, context=c[0]))
     plain = net((4,))()
-    assert plain.expand(()) is plain and plain.batch_shape == ()
+    assert plain.batch_shape == () and plain.expand((2, 3)).batch_shape == (2, 3)
+    assert plain.expand((2, 3)).sample((5,), seeded()).shape == (5, 2, 3, 4)
 
 
 def test_global_randomness_serves_where_no_generator_is_given():
@@ -493,3 +494,53 @@ def test_half_precision(name, dtype):
             assert again.dtype == dtype
             torch.testing.assert_close(again, x, **near)
     assert half.sample((3,), seeded()).isfinite().all()
+
+
+def test_a_context_of_inner_size_one_is_paired_row_by_row():
+    """A batch that does not end in the context's: rows are not given row i mod B."""
+    flow = FLOWS["dense, given"]()
+    c, x = contexts(flow, 2).view(2, 1, -1), at(flow, 6).view(2, 3, -1)
+    found, wide = flow(c), flow(c.expand(2, 3, -1))
+    close(found.log_prob(x), wide.log_prob(x))
+    close(found.score(x), wide.score(x))
+    close(found.to_latent(x), wide.to_latent(x))
+    close(found.from_latent(wide.to_latent(x)), x)
+
+
+def test_samples_and_their_densities_near_the_ends_of_pixels(single_precision):
+    """In float32 a sample at the end of its range has rounded; its density must not."""
+    from ebflow.bijections import Affine, Dequantise, Logit
+
+    front = [Dequantise(256), Logit(upper=256.0, inset=1e-6), Affine(16.0, 1.0, (3,))]
+    flow = Flow((3,), front)
+    x, found = flow.sample_and_log_prob(2000, seeded(1))
+    exact = Flow((3,), front).double()
+    expected = exact.sample_and_log_prob(2000, seeded(1))[1]
+    assert x.isfinite().all() and found.isfinite().all()
+    z = exact.base.draw((2000, 3), exact.like, seeded(2))
+    p = torch.sigmoid(z + 16), torch.sigmoid(-z - 16)
+    k = (1 - 2e-6) / 256
+    by_hand = exact.base.log_prob(z) + (torch.log(torch.tensor(k)) - p[0].log() - p[1].log()).sum(
+        1
+    )
+    single = flow.float()
+    single.base.draw = lambda shape, like, generator: z.float()
+    torch.testing.assert_close(
+        single.sample_and_log_prob(2000)[1].double(), by_hand, atol=2e-4, rtol=1e-5
+    )
+    assert expected.shape == found.shape
+
+
+def test_a_context_in_the_generators_place_is_refused():
+    flow = FLOWS["dense, given"]()
+    with pytest.raises(TypeError, match="context"):
+        flow.log_prob(at(flow, 2), contexts(flow, 2))
+
+
+def test_directions_broadcast_as_points_do():
+    flow = FLOWS["dense, given"]()
+    c, x, v = contexts(flow, 5), at(flow, 1)[0], torch.ones(flow.event_shape)
+    slope, bend = flow(c).directional(x, v)
+    wide = flow(c).directional(x.expand(5, -1), v.expand(5, -1))
+    close(slope, wide[0])
+    close(bend, wide[1])

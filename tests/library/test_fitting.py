@@ -259,3 +259,51 @@ def test_a_networks_energy_goes_through_the_objectives():
     for name in ("dsm", "exact_sm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"):
         losses = objectives.OBJECTIVES[name](density, x, generator=seeded())
         assert losses.shape == (20,) and losses.isfinite().all() and losses.requires_grad
+
+
+def test_frozen_parameters_stay_frozen():
+    layers = [bijections.Dense(torch.eye(3), torch.zeros(3)), bijections.MonotoneSpline((3,))]
+    layers[0].requires_grad_(False)
+    ebflow.fit(rows(), flow=ebflow.Flow((3,), layers), **FEW)
+    assert torch.equal(layers[0].weight, torch.eye(3)) and layers[1].log_slopes.abs().max() > 0
+
+
+def test_contexts_far_from_zero_keep_their_digits():
+    c = 1.7e9 + 10 * torch.arange(400, dtype=torch.float64)[:, None]
+    flow = ebflow.fit(rows(), c, steps=2, progress=False)
+    seen = flow.standardised(flow.checked_context(c))
+    assert len(seen.unique()) == 400 and float(seen.std()) == pytest.approx(1, abs=0.05)
+    assert torch.equal(flow(c[:, 0]).log_prob(rows()), flow(c).log_prob(rows()))
+
+
+def test_a_bad_value_is_named_by_the_users_row():
+    x = rows()
+    x[17, 1] = math.nan
+    with pytest.raises(ValueError, match="row 17"):
+        ebflow.fit(x)
+
+
+def test_columns_of_validation_rows_are_those_of_the_data():
+    frame = pd.DataFrame(rows().numpy(), columns=["a", "b", "c"])
+    with pytest.raises(ValueError, match="validation: found columns"):
+        ebflow.fit(frame, validation=(frame[["b", "a", "c"]],), **FEW)
+
+
+def test_a_base_is_the_flows_own():
+    base = Student(4.0, trainable=True)
+    first = ebflow.fit(rows(), base=base, **FEW)
+    before = first.log_prob(rows())
+    ebflow.fit(rows(), base=base, **FEW)
+    assert torch.equal(first.log_prob(rows()), before)
+    assert float(base.log_freedom.detach()) == pytest.approx(math.log(4.0))
+
+
+def test_a_partial_of_a_likelihood_is_one():
+    named, partial_ = (ebflow.fit(rows(), objective=o, **FEW)
+                       for o in ("ml", partial(objectives.ml)))  # fmt: skip
+    assert torch.equal(named.log_prob(rows()), partial_.log_prob(rows()))
+
+
+def test_likelihood_of_a_tensor():
+    flow = ebflow.fit(rows(), **FEW)
+    assert ebflow.evaluate(flow, rows()).nll == pytest.approx(nll(flow, rows()), abs=1e-5)

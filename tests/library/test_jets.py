@@ -95,3 +95,25 @@ def test_units_are_the_unit_events():
     found = units(torch.zeros(2, 1, 3))
     assert found.shape == (6, 2, 1, 3)
     assert torch.equal(found.flatten(1), torch.eye(6))
+
+
+def test_a_linear_network_beside_a_bent_one_keeps_the_others_bend():
+    mlp = perceptron(2, 3, hidden=4, activation="swish", generator=seeded(1))
+    network = Interleaved(nn.Linear(2, 3), mlp)
+    x = torch.randn(4, 2, generator=seeded(2))
+    found = laplacian(network, x)[2]
+    rows = [torch.autograd.functional.hessian(lambda t, j=j: network(t[None])[0, j], row)
+            for row in x for j in range(6)]  # fmt: skip
+    expected = torch.stack([torch.diagonal(h).sum() for h in rows]).view(4, 6)
+    torch.testing.assert_close(found, expected)
+
+
+def test_convolutions_of_any_padding_and_swish_of_images():
+    conv = nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular")
+    network = nn.Sequential(conv, ACTIVATIONS["swish"](2))
+    x, v = (torch.randn(3, 2, 2, 2, generator=seeded(k)) for k in (3, 4))
+    jet = through(network, Jet(x, v, None))
+    y, slope = torch.func.jvp(network, (x,), (v,))
+    bend = torch.func.jvp(lambda t: torch.func.jvp(network, (t,), (v,))[1], (x,), (v,))[1]
+    for found, expected in zip(jet, (y, slope, bend), strict=True):
+        torch.testing.assert_close(found, expected)

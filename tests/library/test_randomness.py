@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -128,3 +129,13 @@ def test_half_precision_is_drawn_in_single(draw):
 def test_no_rows():
     assert uniform((0, 3), LIKE, RowGenerator(0)).shape == (0, 3)
     assert normal((0,), LIKE, RowGenerator(0)).shape == (0,)
+
+
+def test_uniform_numbers_are_below_one_in_every_type():
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        drawn = uniform((50_000, 4), torch.zeros((), dtype=dtype), RowGenerator(0))
+        assert float(drawn.max()) < 1 and float(drawn.min()) >= 0
+
+
+def test_the_seed_is_a_number_whatever_its_type():
+    assert RowGenerator(np.int64(3), "a").key == RowGenerator(3, "a").key

@@ -39,3 +39,8 @@ def test_samples_and_seeds():
     again = clone(model).fit(X)
     np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
     assert model.score(X) == pytest.approx(model.score_samples(X).mean())
+
+
+def test_rows_in_any_order_of_memory():
+    model = FlowDensity(steps=5).fit(X)
+    np.testing.assert_array_equal(model.score_samples(X[::-1]), model.score_samples(X)[::-1])
