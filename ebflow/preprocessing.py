@@ -11,6 +11,8 @@ moved off the edges by ``margin`` and carried to the real line by logit(x) / ``s
 ends just beyond the data. *Extended*, it goes on as its tangents at the ends of their range, so
 that a point which noise moves out of it has a density too; the density then has mass outside
 [0, levels], and stays a lower bound of the integers' likelihood.
+
+In front of real columns stand the steps of ``marginals``, if they are asked for.
 """
 
 __all__ = ["Preprocessing", "SingularCovariance", "build", "fit", "gaussian"]
@@ -27,6 +29,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from . import marginals
 from .bijections import Affine, Bijection, Dense, Dequantise, Logit
 from .errors import BadInput
 from .flow import Flow
@@ -44,10 +47,17 @@ class SingularCovariance(BadInput):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """A chain of bijections, and how to build it again."""
+    """A chain of bijections, and how to build it again.
+
+    Attributes:
+        layers: The chain, from raw data on.
+        spec: For ``build``.
+        columns: What was found of a table's columns, if that was just fitted.
+    """
 
     layers: list[Bijection]
     spec: dict[str, Any]
+    columns: marginals.Marginals | None = None
 
     def __iter__(self) -> Iterator[Bijection]:
         return iter(self.layers)
@@ -78,6 +88,9 @@ def fit(
     shrinkage: float = 0.0,
     seed: int = 0,
     batch_size: int = 1024,
+    grids: bool = False,
+    tails: bool = False,
+    bounds: marginals.Bounds | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Preprocessing:
     """Fits the preprocessing of a training split in one streamed pass; O(N D²) if whitening.
@@ -91,6 +104,9 @@ def fit(
         shrinkage: ρ in [0, 1), the share of the identity in the correlations.
         seed: Where the dequantisation noise of the pass comes from.
         batch_size: Rows at a time.
+        grids: Whether columns of reals that lie on grids are dequantised by their steps.
+        tails: Whether bounds and tails of columns of reals are fitted; see ``marginals``.
+        bounds: Bounds of columns of reals that are known.
         dtype: The type in which the chain will be used.
 
     Raises:
@@ -100,14 +116,18 @@ def fit(
     if normalise not in NORMALISE:
         raise ValueError(f"normalise: found {normalise!r}, expected one of {NORMALISE}")
     levels = split.levels
+    columns = None
+    if levels is None and (grids or tails or bounds):
+        first = next(split.shuffled(min(len(split), marginals.GRID_ROWS), seed=seed)).x
+        columns = marginals.fit(first, grids=grids, tails=tails, bounds=bounds, seed=seed)
     spec = {"width": split.width, "levels": levels, "margin": margin, "scale": scale,
-            "extended": extended}  # fmt: skip
-    layers = _front(**spec)
+            "extended": extended, "columns": columns.spec if columns else []}  # fmt: skip
+    layers = columns.layers if columns else _front(**spec)
     if normalise != "none":
         mean, covariance = _moments(split, layers, seed, batch_size, full=normalise == "whiten")
         layers += _fitted(mean, covariance, shrinkage)
         _check_resolved(mean, covariance, dtype)
-    return Preprocessing(layers, {**spec, "normalise": normalise})
+    return Preprocessing(layers, {**spec, "normalise": normalise}, columns)
 
 
 def build(spec: dict[str, Any]) -> Preprocessing:
@@ -131,10 +151,15 @@ def gaussian(chain: Preprocessing) -> Flow:
 
 
 def _front(
-    width: int, levels: int | None, margin: float | None, scale: float, extended: bool = False
+    width: int,
+    levels: int | None,
+    margin: float | None,
+    scale: float,
+    extended: bool = False,
+    columns: Sequence[str] = (),
 ) -> list[Bijection]:
     if levels is None:
-        return []
+        return marginals.build(columns, width)
     if margin is None:
         return [Dequantise(levels), Affine(0.0, 1 / levels, (width,), dtype=torch.float64)]
     least = margin * (1 - 2 * margin) if extended else None

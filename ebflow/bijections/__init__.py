@@ -4,13 +4,16 @@ __all__ = [
     "ActNorm",
     "Affine",
     "Bijection",
+    "Bounded",
     "ConditionalAffine",
     "ConstantJacobian",
     "Convolution",
     "Coupling",
     "Dense",
     "Dequantise",
+    "DequantiseColumns",
     "Elementwise",
+    "JohnsonSU",
     "Linearization",
     "Logit",
     "MonotoneSpline",
@@ -29,6 +32,7 @@ __all__ = [
 
 from .activations import Elementwise, MonotoneSpline, SmoothLeakyReLU
 from .base import Bijection, ConstantJacobian, Linearization
+from .columns import Bounded, DequantiseColumns, JohnsonSU
 from .conditional import ConditionalAffine
 from .convolution import Convolution, Pointwise, random_rotation
 from .coupling import Coupling, ScaleShift, Spline

@@ -1,0 +1,185 @@
+r"""What stands in front of a flow of a table: steps of columns, each with constants of its own.
+
+Constants have shape (D,), one for every column. They are buffers, not trained.
+"""
+
+__all__ = ["Bounded", "DequantiseColumns", "JohnsonSU"]
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..randomness import Generator, uniform
+from .activations import Elementwise
+from .preprocessing import Dequantise
+
+
+class DequantiseColumns(Dequantise):
+    r"""Creates the step from columns on ordered grids, :math:`a + h k`, to reals.
+
+    With u uniform on [0, 1), :math:`y = x + h u`: the density of y bounds the log-mass of x from
+    below, by :math:`\log P(x) \ge E \log p(x + h u) + \sum \log h` over the columns that have a
+    step. As a bijection of completed rows it is the identity; its inverse rounds down to the grid.
+
+    Arguments:
+        origin: a with shape (D,).
+        steps: h with shape (D,); 0 of a column that is on no grid.
+    """
+
+    pixelwise = False
+
+    def __init__(self, origin: Tensor, steps: Tensor) -> None:
+        super(Dequantise, self).__init__()
+        self.origin, self.steps = nn.Buffer(origin.clone()), nn.Buffer(steps.clone())
+
+    def extra_repr(self) -> str:
+        """Names the number of columns that have a step."""
+        return f"columns={int((self.steps > 0).sum())} of {len(self.steps)}"
+
+    def dequantise(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
+        """Returns ``x`` in the type of ``like``, with noise on rows that lie on the grids."""
+        known = self.steps > 0
+        if not known.any():
+            return x.to(like)
+        rows = x.to(self.steps.device)
+        cells = self._cells(rows)
+        tolerance = 1e-3 + 4 * torch.finfo(like.dtype).eps * cells.abs()
+        on_grid = (((cells - cells.round()).abs() <= tolerance) | ~known).all(-1, keepdim=True)
+        noise = uniform(x.shape, like, generator) * known
+        completed = self.origin + (cells.round() + noise) * self.steps
+        return torch.where(on_grid & known, completed, rows).to(like)
+
+    def _cells(self, x: Tensor) -> Tensor:
+        """Returns where in its grid each element is, counted in steps."""
+        return torch.where(self.steps > 0, (x - self.origin) / self.steps.clamp(min=1e-300), 0)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Returns the point of the grid below, in columns that have one."""
+        below = (self.origin + self._cells(y).floor() * self.steps).to(y)
+        return torch.where(self.steps > 0, below, y)
+
+
+class Bounded(Elementwise):
+    r"""Creates the map of columns with bounds to the real line: a logit, or a logarithm.
+
+    .. math:: f(x) = \log(x - a) - \log(b - x), \qquad l = \frac{1}{x - a}, \; r = \frac{1}{b - x},
+        \qquad f' = l + r, \; (\log f')' = r - l, \; (\log f')'' = l^2 + r^2,
+
+    where a term, and its l or r, is left out if there is no such bound; f(x) = x if there is
+    none. From ``margin`` inside a bound on, and beyond it, f goes on as a line: a row outside has
+    a density too.
+
+    Arguments:
+        lower: a with shape (D,), −∞ where there is none.
+        upper: b > a with shape (D,), ∞ where there is none.
+        margin: With shape (D,), positive and less than half of b − a.
+    """
+
+    pixelwise = False
+
+    def __init__(self, lower: Tensor, upper: Tensor, margin: Tensor) -> None:
+        super().__init__()
+        if not ((margin > 0) & (lower + margin < upper - margin)).all():
+            raise ValueError(
+                f"lower, upper, margin: found {lower}, {upper}, {margin}, expected lower < upper "
+                "and a positive margin below half of their distance"
+            )
+        for name, value in (("lower", lower), ("upper", upper), ("margin", margin)):
+            self.register_buffer(name, value.clone())
+
+    def extra_repr(self) -> str:
+        """Names the number of columns that have a bound."""
+        count = int((self.lower.isfinite() | self.upper.isfinite()).sum())
+        return f"columns={count} of {len(self.lower)}"
+
+    def value(self, x: Tensor) -> Tensor:
+        """Returns f(x)."""
+        c = self._inside(x)
+        left, right = self._terms(c, torch.log)
+        return torch.where(self._free, x, left - right + (x - c) * self.derivatives(c, 1)[0])
+
+    def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
+        """Returns f' and the derivatives of log f', 0 where f is a line."""
+        c = self._inside(x)
+        left, right = self._terms(c, torch.reciprocal)
+        curved = x == c
+        d1 = left + right + self._free
+        return (d1, (right - left) * curved, (left**2 + right**2) * curved)[:order]
+
+    @property
+    def _free(self) -> Tensor:
+        return self.lower.isinf() & self.upper.isinf()
+
+    def _terms(self, x: Tensor, f: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Returns f(x − a) and f(b − x), 0 where there is no such bound."""
+        low, high = self.lower.isfinite(), self.upper.isfinite()
+        left = torch.where(low, x - torch.where(low, self.lower, 0.0), 1.0)
+        right = torch.where(high, torch.where(high, self.upper, 0.0) - x, 1.0)
+        return torch.where(low, f(left), 0.0), torch.where(high, f(right), 0.0)
+
+    def _inside(self, x: Tensor) -> Tensor:
+        return torch.clamp(x, self.lower + self.margin, self.upper - self.margin)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Returns x; where it is between two bounds, from the nearer one on."""
+        low, high = self.lower.isfinite(), self.upper.isfinite()
+        one, two = low ^ high, low & high
+        a, b = (torch.where(bound.isfinite(), bound, 0.0) for bound in (self.lower, self.upper))
+        near = torch.sigmoid(-y.abs()) * torch.where(two, b - a, 0.0)
+        far = torch.exp(torch.where(one, torch.where(low, y, -y), 0.0))
+        x = torch.where(one, torch.where(low, a + far, b - far), y)
+        x = torch.where(two, torch.where(y < 0, a + near, b - near), x)
+        c = self._inside(x)
+        line = c + (y - self.value(c)) / self.derivatives(c, 1)[0]
+        return torch.where(x == c, x, line)
+
+
+class JohnsonSU(Elementwise):
+    r"""Creates Johnson's transformation of columns with heavy or skewed tails to normal ones.
+
+    .. math:: f(x) = \gamma + \delta \operatorname{arsinh} z, \quad z = \frac{x - \xi}{\lambda},
+        \qquad f' = \frac{\delta}{\lambda \sqrt{1 + z^2}}, \quad
+        (\log f')' = \frac{-z}{\lambda (1 + z^2)}, \quad
+        (\log f')'' = \frac{z^2 - 1}{\lambda^2 (1 + z^2)^2}.
+
+    Its slopes fall as 1 / |x|: tails of powers become exponential ones.
+
+    Source: Systems of Frequency Curves Generated by Methods of Translation (Johnson, 1949),
+    Biometrika 36.
+
+    Arguments:
+        xi: ξ with shape (D,).
+        lam: λ > 0 with shape (D,).
+        gamma: γ with shape (D,).
+        delta: δ > 0 with shape (D,).
+    """
+
+    pixelwise = False
+
+    def __init__(self, xi: Tensor, lam: Tensor, gamma: Tensor, delta: Tensor) -> None:
+        super().__init__()
+        if not ((lam > 0).all() and (delta > 0).all()):
+            raise ValueError(f"lam, delta: found {lam}, {delta}, expected positive numbers")
+        for name, value in (("xi", xi), ("lam", lam), ("gamma", gamma), ("delta", delta)):
+            self.register_buffer(name, value.clone())
+
+    def extra_repr(self) -> str:
+        """Names the number of columns."""
+        return f"columns={len(self.xi)}"
+
+    def value(self, x: Tensor) -> Tensor:
+        """Returns f(x)."""
+        return self.gamma + self.delta * torch.asinh((x - self.xi) / self.lam)
+
+    def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
+        """Returns f' and the derivatives of log f'."""
+        z = (x - self.xi) / self.lam
+        spread = 1 + z * z
+        d1 = self.delta / self.lam * spread.rsqrt()
+        psi1 = -z / (self.lam * spread)
+        return (d1, psi1, (z * z - 1) / (self.lam * spread).square())[:order]
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Returns ξ + λ sinh((y − γ) / δ)."""
+        return self.xi + self.lam * torch.sinh((y - self.gamma) / self.delta)

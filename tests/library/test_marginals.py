@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from ebflow import marginals
+from ebflow.randomness import generator
+
+N = 4000
+
+
+def rows(*columns):
+    return torch.tensor(np.stack(columns, 1))
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (lambda r: r.integers(0, 16, N) * 1.0, 1.0),
+        (lambda r: r.integers(-5, 6, N) * 2.0 + 1, 2.0),
+        (lambda r: 32 + 0.18 * r.integers(0, 200, N), 0.18),
+        (lambda r: r.normal(size=N), 0.0),
+        (lambda r: r.choice(r.normal(size=20), N), 0.0),
+        (lambda r: np.ones(N), 0.0),
+        (lambda r: np.arange(N) * 1.0, 0.0),
+    ],
+)
+def test_the_step_of_a_grid(random, values, expected):
+    assert marginals.find_grid(values(random))[1] == pytest.approx(expected)
+
+
+def test_heavy_tails_become_light(random):
+    x = rows(random.standard_t(1.5, N), random.normal(size=N), random.lognormal(size=N))
+    found = marginals.fit(x)
+    assert found.tails == [0, 2]
+    y = x
+    for layer in found.layers:
+        y = layer(y)
+    assert abs(stats.kurtosis(y.numpy()[:, [0, 2]])).max() < 0.5
+    torch.testing.assert_close(y[:, 1].std() / y[:, 1].std(), torch.ones((), dtype=y.dtype))
+
+
+def test_a_uniform_column_is_found_to_be_bounded(random):
+    found = marginals.fit(rows(random.uniform(2, 5, N), random.normal(size=N)))
+    assert list(found.bounds) == [0]
+    assert found.bounds[0] == pytest.approx((2, 5), abs=0.01)
+
+
+def test_known_bounds_are_kept_and_checked(random):
+    x = rows(random.gamma(2.0, size=N))
+    assert marginals.fit(x, bounds={0: (0.0, None)}).bounds == {0: (0.0, np.inf)}
+    with pytest.raises(ValueError, match=r"bounds: found values in .* in column 0, expected \[1"):
+        marginals.fit(x, bounds={0: (1.0, None)})
+
+
+def test_a_normal_table_needs_no_step(random):
+    assert marginals.fit(rows(*random.normal(size=(3, N)))).layers == []
+
+
+def test_the_spec_builds_the_same_layers(random):
+    x = rows(random.integers(0, 9, N) * 1.0, random.uniform(size=N), random.standard_t(2, N))
+    found = marginals.fit(x)
+    again = marginals.build(found.spec, 3)
+    for layer, other in zip(found.layers, again, strict=True):
+        other.load_state_dict(layer.state_dict())
+    x = found.layers[0].dequantise(x, x, generator(0, "x"))
+    for layer, other in zip(found.layers, again, strict=True):
+        assert torch.equal(layer(x), other(x))
+        x = layer(x)
