@@ -14,6 +14,7 @@ __all__ = [
     "Linearization",
     "Logit",
     "MonotoneSpline",
+    "MonotoneTanh",
     "Part",
     "Permutation",
     "Pointwise",
@@ -27,11 +28,12 @@ __all__ = [
     "random_rotation",
 ]
 
-from .activations import Elementwise, MonotoneSpline, SmoothLeakyReLU
+from .activations import Elementwise, SmoothLeakyReLU
 from .base import Bijection, ConstantJacobian, Linearization
 from .conditional import ConditionalAffine
 from .convolution import Convolution, Pointwise, random_rotation
 from .coupling import Coupling, ScaleShift, Spline
+from .learned import MonotoneSpline, MonotoneTanh
 from .linear import Dense
 from .preprocessing import ActNorm, Affine, Dequantise, Logit
 from .reshape import Part, Permutation, Reshape, Squeeze, part

@@ -40,17 +40,20 @@ class ModelConfig(Section):
     levels: int | None = Field(None, ge=1, description="image sizes of glow")
     spectral_norm: bool | None = Field(None, description="convolutions of spectral norm 1")
     hidden: int | None = Field(None, ge=1, description="width of the couplings' networks")
-    activation: Literal["smooth_leaky_relu", "spline", "swish", "elu", "leaky_relu"] | None = (
-        Field(
-            None,
-            description="of dense and convolutional: smooth_leaky_relu, the paper's, or spline, "
-            "learned; of the couplings' networks: swish, elu or leaky_relu",
-        )
+    activation: (
+        Literal["smooth_leaky_relu", "spline", "tanh", "swish", "elu", "leaky_relu"] | None
+    ) = Field(
+        None,
+        description="of dense and convolutional: smooth_leaky_relu, the paper's, or spline or "
+        "tanh, learned; of the couplings' networks: swish, elu or leaky_relu",
     )
     cells: int | None = Field(None, ge=2, description="cells of a spline's grid, an even number")
-    reach: float | None = Field(None, gt=0, description="half-width of a spline's grid")
+    terms: int | None = Field(None, ge=2, description="steps of tanh, the learned activation")
+    reach: float | None = Field(
+        None, gt=0, description="half-width of a spline's grid, or of where tanh's steps start"
+    )
     shared: bool | None = Field(
-        None, description="one spline a channel of an image, instead of one a pixel"
+        None, description="one learned activation a channel of an image, instead of one a pixel"
     )
     shift_activation: Literal["swish", "elu", "leaky_relu"] | None = Field(
         None, description="of coupling's networks for shifts; None: that of the others"

@@ -57,6 +57,8 @@ SMALL = {
     "dense": lambda: net((4,), bias=0.3),
     "three dense layers": lambda: net((3,), depth=3, residual=True),
     "learned activations": lambda: stirred(net((3,), activation="spline", cells=4, reach=2.0)),
+    "learned tanh": lambda: stirred(net((3,), activation="tanh", terms=2)),
+    "image of tanh": lambda: stirred(images(depth=1, activation="tanh", shared=True), 0.2),
     "image": lambda: net((1, 2, 2)),
     "every kind of layer": custom,
     "zero": lambda: images(depth=1),
@@ -81,6 +83,7 @@ GIVEN = {
     for name, arguments, options in (
         ("dense", ("dense", (3,), 0.2), dict(depth=3)),
         ("learned", ("dense", (3,), 0.2), dict(activation="spline", cells=4, reach=2.0)),
+        ("tanh", ("dense", (3,), 0.2), dict(activation="tanh", terms=2)),
         ("structured", ("structured", (3,)), dict(depth=1, structure="tril")),
         ("convolutional", ("convolutional", (1, 2, 2), 0.1), dict(kernel_size=3, blocks=2)),
         ("coupling", ("coupling", (3,)), dict(depth=1, hidden=3)),

@@ -131,6 +131,9 @@ def test_two_triangles_make_a_full_flow():
 
 NETS = {
     "dense": (dense, (4,), dict(depth=3, alpha=0.2, residual=True)),
+    "spline": (dense, (4,), dict(activation="spline", cells=6, reach=2.0)),
+    "tanh": (dense, (4,), dict(activation="tanh", terms=3, reach=2.0)),
+    "tanh of channels": (convolutional, (1, 4, 4), dict(activation="tanh", shared=True)),
     "convolutional": (convolutional, (1, 4, 4), dict(kernel_size=5, blocks=2, depth=1)),
     "circular": (convolutional, (1, 4, 4), dict(kernel_size=3, blocks=1, padding="circular")),
     "masked": (convolutional, (1, 4, 4), dict(kernel_size=3, padding="masked", residual=False)),

@@ -15,6 +15,7 @@ from ebflow.bijections import (
     Dequantise,
     Logit,
     MonotoneSpline,
+    MonotoneTanh,
     Permutation,
     Pointwise,
     Reshape,
@@ -159,6 +160,11 @@ CASES = {
     "spline": lambda: (stirred(MonotoneSpline((4,), cells=4, reach=1.5)), (4,)),
     "spline-channels": lambda: (
         stirred(MonotoneSpline((2, 1, 2), cells=6, reach=1.0, channels=True)),
+        (2, 1, 2),
+    ),
+    "tanh": lambda: (stirred(MonotoneTanh((4,), terms=3)), (4,)),
+    "tanh-channels": lambda: (
+        stirred(MonotoneTanh((2, 1, 2), terms=2, reach=1.0, channels=True)),
         (2, 1, 2),
     ),
     "logit": lambda: (Logit(), (4,)),
