@@ -3,6 +3,7 @@
 __all__ = [
     "ActNorm",
     "Affine",
+    "Autoregressive",
     "Bijection",
     "ConditionalAffine",
     "ConstantJacobian",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 from .activations import Elementwise, SmoothLeakyReLU
+from .autoregressive import Autoregressive
 from .base import Bijection, ConstantJacobian, Linearization
 from .conditional import ConditionalAffine
 from .convolution import Convolution, Pointwise, random_rotation

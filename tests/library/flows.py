@@ -69,6 +69,10 @@ SMALL = {
     "coupling, elu": lambda: named("coupling", (3,), depth=1, hidden=3, shift_activation="elu"),
     "weight norm": lambda: named("coupling", (2,), depth=1, hidden=3, norm="weight"),
     "splines": lambda: named("coupling", (2,), depth=1, hidden=3, bins=3),
+    "autoregressive": lambda: named("autoregressive", (3,), depth=2, hidden=3),
+    "autoregressive, splines": lambda: named(
+        "autoregressive", (2,), depth=2, hidden=3, bins=3, mixing="rotation"
+    ),
     "glow": lambda: named("glow", (1, 2, 2), 0.1, levels=1, depth=1, hidden=2, activation="swish"),
     "structured": lambda: named("structured", (4,), depth=1, structure="trilu"),
     "no layer": lambda: Flow((4,), []),
@@ -88,6 +92,7 @@ GIVEN = {
         ("convolutional", ("convolutional", (1, 2, 2), 0.1), dict(kernel_size=3, blocks=2)),
         ("coupling", ("coupling", (3,)), dict(depth=1, hidden=3)),
         ("splines", ("coupling", (2,)), dict(depth=1, hidden=3, bins=3)),
+        ("autoregressive", ("autoregressive", (3,)), dict(depth=2, hidden=3)),
         ("glow", ("glow", (1, 2, 2), 0.1), dict(levels=1, depth=1, hidden=2, activation="swish")),
         ("student", ("dense", (3,)), dict(base=Student(4.0, trainable=True))),
     )

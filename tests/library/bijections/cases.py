@@ -7,6 +7,7 @@ from torch.nn.utils import parametrizations
 from ebflow.bijections import (
     ActNorm,
     Affine,
+    Autoregressive,
     Bijection,
     ConditionalAffine,
     Convolution,
@@ -194,6 +195,8 @@ CASES = {
     "coupling-image": lambda: (image_coupling(), (2, 2, 1)),
     "coupling-image-kinked": lambda: (image_coupling("leaky_relu"), (2, 2, 1)),
     "coupling-spline": lambda: (Coupling((2, 1), stirred(net(2, 8)), Spline(3)), (3,)),
+    "autoregressive": lambda: (stirred(Autoregressive(3, hidden=4)), (3,)),
+    "autoregressive-spline": lambda: (stirred(Autoregressive(3, hidden=4, bins=3)), (3,)),
     "part-dense": lambda: (part(Dense(matrix(2), torch.ones(2)), (2,)), (3,)),
     "part-squeeze": lambda: (part(Squeeze((1, 2, 2)), (1, 2, 2)), (6,)),
     "part-relu": lambda: (part(SmoothLeakyReLU(0.3), (2,)), (4,)),
