@@ -58,7 +58,7 @@ class Base(LogDensity, nn.Module):
         """Returns samples with shape (n, *event), differentiable in the parameters."""
 
 
-class Elementwise(Base):
+class Product(Base):
     """Independent elements of one law."""
 
     @abstractmethod
@@ -71,10 +71,10 @@ class Elementwise(Base):
 
     def at(self, x: Tensor, *, training: bool = False) -> Evaluation:
         """Returns the density at ``x``, in closed form."""
-        return _ElementwiseEvaluation(x, *self.terms(x))
+        return _ProductEvaluation(x, *self.terms(x))
 
 
-class StandardNormal(Elementwise):
+class StandardNormal(Product):
     """Creates N(0, I) over events of any shape."""
 
     @property
@@ -95,7 +95,7 @@ class StandardNormal(Elementwise):
         return normal(shape, like, generator)
 
 
-class Student(Elementwise):
+class Student(Product):
     """Creates Student's t with ν degrees of freedom for every element: heavy tails.
 
     Samples are √(ν (U^(−2/ν) − 1)) cos(2π V) of two uniforms.
@@ -142,7 +142,7 @@ class Student(Elementwise):
         return radius.sqrt() * torch.cos(2 * math.pi * v)
 
 
-class Logistic(Elementwise):
+class Logistic(Product):
     """Creates the logistic law of unit scale for every element: exponential tails."""
 
     @property
@@ -161,7 +161,7 @@ class Logistic(Elementwise):
         return torch.logit(uniform(shape, like, generator), eps=tiny)
 
 
-class _ElementwiseEvaluation(Evaluation):
+class _ProductEvaluation(Evaluation):
     def __init__(self, x: Tensor, log_p: Tensor, slope: Tensor, bend: Tensor) -> None:
         self.x, self._log_p, self._slope, self._bend = x, log_p, slope, bend
 

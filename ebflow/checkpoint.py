@@ -41,6 +41,7 @@ from torch import Tensor
 
 from . import bases
 from .architectures import ARCHITECTURES
+from .architectures.shared import LEARNED
 from .errors import BadInput
 from .execution import spread, whole
 from .files import previous, replaced, sha256
@@ -464,7 +465,7 @@ def _check_spec(where: str, spec: dict[str, Any], tensors: dict[str, Tensor]) ->
         raise BadInput(f"{where}, key shape: found {shape!r}, expected the sizes of an example")
     largest = max((n for t in tensors.values() for n in t.shape), default=1)
     images = spec["architecture"] in ("convolutional", "glow")
-    whole = not images or options.get("activation") == "spline"
+    whole = not images or options.get("activation") in LEARNED
     _at_most(f"{where}, key shape", math.prod(shape) if whole else shape[0], largest)
     for name, value in options.items():
         bound = len(tensors) if name in COUNTS else max(largest, 256)

@@ -45,29 +45,29 @@ from torch import Tensor
 from .density import LogDensity, sum_event
 from .randomness import Generator, normal, rademacher
 
-Estimate = tuple[Tensor, Tensor]
+Traces = tuple[Tensor, Tensor]
 """The score with shape (B, *event), and one estimate a direction with shape (K, B)."""
 
 
-def hutchinson(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Estimate:
+def hutchinson(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Traces:
     """Returns s and u·H·u; a tangent sweep, or a second backward pass, for every direction."""
     curvature = (at := density.at(x)).curvature(u)  # first: it asks for more derivatives
     return at.score, curvature
 
 
-def exact(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Estimate:
+def exact(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Traces:
     """Returns s and tr H, with K = 1, whatever the directions."""
     laplacian = (at := density.at(x)).laplacian()  # first: its sweep may give the score as well
     return at.score, laplacian.unsqueeze(0)
 
 
-def taylor(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Estimate:
+def taylor(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Traces:
     """Returns s and 2 [f(x + σu) − f(x)] / σ²; one energy for every direction."""
     score, rise = _rise(density, x, step * u)
     return score, 2 / step**2 * rise
 
 
-def taylor_cv(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Estimate:
+def taylor_cv(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Traces:
     """Returns s and 2 [f(x + σu) − f(x) − σ g·u] / σ²; one energy for every direction.
 
     The control variate stays in the graph: of the gradient it takes noise as of the value.
@@ -76,13 +76,13 @@ def taylor_cv(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Estimat
     return score, 2 / step**2 * (rise - step * sum_event(score * u, x))
 
 
-def two_sided(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Estimate:
+def two_sided(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Traces:
     """Returns s and [f(x + σu) + f(x − σu) − 2 f(x)] / σ²; two energies for every direction."""
     score, rise = _rise(density, x, torch.cat([step * u, -step * u]))
     return score, rise.view(2, len(u), len(x)).sum(0) / step**2
 
 
-def _rise(density: LogDensity, x: Tensor, v: Tensor) -> Estimate:
+def _rise(density: LogDensity, x: Tensor, v: Tensor) -> Traces:
     """Returns s(x), and f(x + v) − f(x) with shape (K, B), all points v in one batch."""
     full_products(x)
     at = density.at(x)

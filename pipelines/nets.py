@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ebflow.architectures import ARCHITECTURES
+from ebflow.architectures.shared import LEARNED
 from ebflow.errors import BadInput
 from ebflow.flow import Flow
 from pipelines.config import ModelConfig
@@ -37,7 +38,7 @@ def options(model: ModelConfig) -> dict[str, Any]:
                 "expected None"
             )
     open_ones = RECIPES.get(model.architecture, {})
-    if found.get("spectral_norm") or found.get("activation") == "spline":
+    if found.get("spectral_norm") or found.get("activation") in LEARNED:
         open_ones = {k: v for k, v in open_ones.items() if k != "calibrated"}
     return {**open_ones, **found}
 

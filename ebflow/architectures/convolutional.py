@@ -9,9 +9,16 @@ import torch
 from torch import nn
 
 from ..bases import Base
-from ..bijections import Bijection, Convolution, MonotoneSpline, SmoothLeakyReLU, Squeeze
+from ..bijections import Bijection, Convolution, SmoothLeakyReLU, Squeeze
 from ..flow import Flow
-from .shared import check_activation, conditioned, finished, normalise_spectrum, start_of
+from .shared import (
+    activated,
+    check_activation,
+    conditioned,
+    finished,
+    normalise_spectrum,
+    start_of,
+)
 
 
 def convolutional(
@@ -25,7 +32,8 @@ def convolutional(
     alpha: float = 0.3,
     residual: bool = True,
     cells: int = 16,
-    reach: float = 4.0,
+    terms: int = 6,
+    reach: float | None = None,
     shared: bool = False,
     sign: float = -1.0,
     bias: float = 0.0,
@@ -53,13 +61,15 @@ def convolutional(
         padding: ``zero``, ``circular`` or ``masked``, as in ``Convolution``.
         blocks: The number of image sizes.
         depth: The number of convolutions at each.
-        activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline`` of every pixel
-            behind every convolution, the last one too; ``cells`` · D parameters each.
+        activation: ``smooth_leaky_relu``, or ``spline`` or ``tanh``: a ``MonotoneSpline``, of
+            ``cells`` · D parameters, or a ``MonotoneTanh``, of (3 ``terms`` + 1) · D, of every
+            pixel behind every convolution, the last one too.
         alpha: The slope of smooth leaky ReLUs at −∞.
         residual: Whether they add their input.
         cells: The cells of a spline's grid.
-        reach: The half-width of the grid.
-        shared: Whether the pixels of a channel share their spline.
+        terms: The number of tanh's steps.
+        reach: The half-width of the grid, or of where tanh's steps start; None: 4, and 3.
+        shared: Whether the pixels of a channel share their learned activation.
         sign: The factor of the identity at the start; negative in the paper.
         bias: The start of every offset; in the paper very small numbers.
         generator: Where the noise of the start, and of spectral normalisation's, comes from.
@@ -90,8 +100,9 @@ def convolutional(
         if spectral_norm:
             normalise_spectrum(layers[-1], generator)
         layers += conditioned(event, context, generator)
-        if activation == "spline":
-            layers.append(MonotoneSpline(event, cells=cells, reach=reach, channels=shared))
+        layers += activated(
+            activation, event, cells=cells, terms=terms, reach=reach, channels=shared
+        )
     options = {
         "kernel_size": kernel_size,
         "padding": padding,
@@ -101,6 +112,7 @@ def convolutional(
         "alpha": alpha,
         "residual": residual,
         "cells": cells,
+        "terms": terms,
         "reach": reach,
         "shared": shared,
         "spectral_norm": spectral_norm,

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from ..bases import Base
-from ..bijections import ActNorm, Bijection, Dense, MonotoneSpline, Reshape, SmoothLeakyReLU
+from ..bijections import ActNorm, Bijection, Dense, Reshape, SmoothLeakyReLU
 from ..flow import Flow
 from ..randomness import generator as derive
-from .shared import check_activation, conditioned, finished, start_of
+from .shared import activated, check_activation, conditioned, finished, start_of
 
 
 def dense(
@@ -24,7 +24,8 @@ def dense(
     alpha: float = 0.3,
     residual: bool = False,
     cells: int = 16,
-    reach: float = 4.0,
+    terms: int = 6,
+    reach: float | None = None,
     sign: float = 1.0,
     bias: float = 0.0,
     generator: torch.Generator | None = None,
@@ -36,13 +37,13 @@ def dense(
 ) -> Flow:
     """Creates ``depth`` dense layers with activations of every element: the paper's FC model.
 
-    Smooth leaky ReLUs stand between the layers, as in the paper; learned splines behind each of
-    them, the last one too, and start as the identity. A context enters behind every dense layer,
-    by a ``ConditionalAffine``.
+    Smooth leaky ReLUs stand between the layers, as in the paper; learned activations behind each
+    of them, the last one too, and start as the identity or near it. A context enters behind every
+    dense layer, by a ``ConditionalAffine``.
 
     Every W starts as ``sign`` · I and every b as ``bias``; the paper has −1 and 1. It has
     ``depth`` · (D² + D) parameters: 1,230,880 for MNIST (D = 784, depth 2); and ``depth`` ·
-    ``cells`` · D of splines.
+    ``cells`` · D of splines, or (3 ``terms`` + 1) · D of tanh.
 
     Source: Chao et al. (2023), arXiv:2305.15267; the net of Gresele et al. (2020),
     arXiv:2006.15090.
@@ -50,11 +51,13 @@ def dense(
     Arguments:
         shape: The shape of an event; D is its number of elements.
         depth: The number of dense layers L.
-        activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline``.
+        activation: ``smooth_leaky_relu``; ``spline``: a ``MonotoneSpline``; ``tanh``: a
+            ``MonotoneTanh``.
         alpha: The slope of smooth leaky ReLUs at −∞.
         residual: Whether they add their input.
         cells: The cells of a spline's grid.
-        reach: The half-width of the grid.
+        terms: The number of tanh's steps.
+        reach: The half-width of the grid, or of where tanh's steps start; None: 4, and 3.
         sign: The factor of the identity at the start.
         bias: The start of every offset.
         generator: Where the noise of the start comes from.
@@ -77,14 +80,14 @@ def dense(
         behind = layers[-1] if fixed and calibrated else None
         layers.append(Dense(*start(torch.eye(size), behind)))
         layers += conditioned((size,), context, generator)
-        if activation == "spline":
-            layers.append(MonotoneSpline((size,), cells=cells, reach=reach))
+        layers += activated(activation, (size,), cells=cells, terms=terms, reach=reach)
     options = {
         "depth": depth,
         "activation": activation,
         "alpha": alpha,
         "residual": residual,
         "cells": cells,
+        "terms": terms,
         "reach": reach,
     }
     return finished("dense", shape, layers, options, context, base, dtype)

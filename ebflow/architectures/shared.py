@@ -2,6 +2,8 @@
 
 __all__ = [
     "ACTIVATIONS",
+    "LEARNED",
+    "activated",
     "check_activation",
     "conditioned",
     "finished",
@@ -19,18 +21,43 @@ import torch
 from torch import Tensor, nn
 
 from ..bases import Base
-from ..bijections import Bijection, ConditionalAffine, SmoothLeakyReLU
+from ..bijections import (
+    Bijection,
+    ConditionalAffine,
+    MonotoneSpline,
+    MonotoneTanh,
+    SmoothLeakyReLU,
+)
 from ..bijections.weighted import spectral_norm
 from ..flow import Flow
 
-ACTIVATIONS = ("smooth_leaky_relu", "spline")
-"""Activations of nets of linear layers: the paper's, and a ``MonotoneSpline``."""
+LEARNED = ("spline", "tanh")
+"""Learned activations, which stand behind every linear layer."""
+
+ACTIVATIONS = ("smooth_leaky_relu", *LEARNED)
+"""Activations of nets of linear layers: the paper's, ``MonotoneSpline`` and ``MonotoneTanh``."""
 
 
 def check_activation(name: str) -> None:
     """Raises ValueError unless there is such an activation."""
     if name not in ACTIVATIONS:
         raise ValueError(f"activation: found {name!r}, expected one of {', '.join(ACTIVATIONS)}")
+
+
+def activated(
+    name: str,
+    event: tuple[int, ...],
+    *,
+    cells: int,
+    terms: int,
+    reach: float | None,
+    channels: bool = False,
+) -> list[Bijection]:
+    """Returns the learned activation behind a linear layer; none if ``name`` is not of one."""
+    options = {"channels": channels} if reach is None else {"channels": channels, "reach": reach}
+    if name == "spline":
+        return [MonotoneSpline(event, cells=cells, **options)]
+    return [MonotoneTanh(event, terms=terms, **options)] if name == "tanh" else []
 
 
 def finished(

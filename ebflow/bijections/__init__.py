@@ -3,6 +3,7 @@
 __all__ = [
     "ActNorm",
     "Affine",
+    "Autoregressive",
     "Bijection",
     "Bounded",
     "ConditionalAffine",
@@ -17,6 +18,7 @@ __all__ = [
     "Linearization",
     "Logit",
     "MonotoneSpline",
+    "MonotoneTanh",
     "Part",
     "Permutation",
     "Pointwise",
@@ -30,12 +32,14 @@ __all__ = [
     "random_rotation",
 ]
 
-from .activations import Elementwise, MonotoneSpline, SmoothLeakyReLU
+from .activations import Elementwise, SmoothLeakyReLU
+from .autoregressive import Autoregressive
 from .base import Bijection, ConstantJacobian, Linearization
 from .columns import Bounded, DequantiseColumns, JohnsonSU
 from .conditional import ConditionalAffine
 from .convolution import Convolution, Pointwise, random_rotation
 from .coupling import Coupling, ScaleShift, Spline
+from .learned import MonotoneSpline, MonotoneTanh
 from .linear import Dense
 from .preprocessing import ActNorm, Affine, Dequantise, Logit
 from .reshape import Part, Permutation, Reshape, Squeeze, part

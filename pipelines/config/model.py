@@ -12,13 +12,18 @@ from pipelines.config.section import Section
 class ModelConfig(Section):
     """The flow. What is None is the architecture's own, or the recipe's for it."""
 
-    architecture: Literal["dense", "convolutional", "glow", "coupling", "structured"] = Field(
+    architecture: Literal[
+        "dense", "convolutional", "glow", "coupling", "autoregressive", "structured"
+    ] = Field(
         "dense",
         description="named architecture: dense for rows, convolutional and glow for images, "
-        "coupling and structured (couplings; masked layers) for few dimensions",
+        "coupling, autoregressive and structured (masked layers) for few dimensions",
     )
     depth: int | None = Field(
-        None, ge=1, le=64, description="linear layers (dense), or layers of a block or level"
+        None,
+        ge=1,
+        le=64,
+        description="linear layers (dense), autoregressive ones, or layers of a block or level",
     )
     alpha: float | None = Field(
         None, gt=0, lt=1, description="slope of the smooth leaky ReLU below 0"
@@ -39,29 +44,44 @@ class ModelConfig(Section):
     blocks: int | None = Field(None, ge=1, description="image sizes of convolutional")
     levels: int | None = Field(None, ge=1, description="image sizes of glow")
     spectral_norm: bool | None = Field(None, description="convolutions of spectral norm 1")
-    hidden: int | None = Field(None, ge=1, description="width of the couplings' networks")
-    activation: Literal["smooth_leaky_relu", "spline", "swish", "elu", "leaky_relu"] | None = (
-        Field(
-            None,
-            description="of dense and convolutional: smooth_leaky_relu, the paper's, or spline, "
-            "learned; of the couplings' networks: swish, elu or leaky_relu",
-        )
+    hidden: int | None = Field(
+        None, ge=1, description="width of the networks of couplings and autoregressive layers"
+    )
+    activation: (
+        Literal["smooth_leaky_relu", "spline", "tanh", "swish", "elu", "leaky_relu"] | None
+    ) = Field(
+        None,
+        description="of dense and convolutional: smooth_leaky_relu, the paper's, or spline or "
+        "tanh, learned; of the couplings' networks: swish, elu or leaky_relu",
     )
     cells: int | None = Field(None, ge=2, description="cells of a spline's grid, an even number")
-    reach: float | None = Field(None, gt=0, description="half-width of a spline's grid")
+    terms: int | None = Field(None, ge=2, description="steps of tanh, the learned activation")
+    reach: float | None = Field(
+        None, gt=0, description="half-width of a spline's grid, or of where tanh's steps start"
+    )
     shared: bool | None = Field(
-        None, description="one spline a channel of an image, instead of one a pixel"
+        None, description="one learned activation a channel of an image, instead of one a pixel"
     )
     shift_activation: Literal["swish", "elu", "leaky_relu"] | None = Field(
         None, description="of coupling's networks for shifts; None: that of the others"
     )
     bound: float | None = Field(
-        None, gt=0, description="bound of the log-scales of coupling's couplings; None: free"
+        None,
+        gt=0,
+        description="bound of the log-scales of coupling's couplings, None: free; half-width of "
+        "autoregressive's splines",
     )
     norm: Literal["spectral", "weight"] | None = Field(
         None, description="coupling's dense layers: of spectral norm 1, or rows of trained lengths"
     )
-    bins: int | None = Field(None, ge=2, description="bins of spline couplings; None: affine ones")
+    bins: int | None = Field(
+        None,
+        ge=2,
+        description="bins of the splines of couplings and autoregressive layers; None: affine",
+    )
+    mixing: Literal["rotation", "reversal"] | None = Field(
+        None, description="how the dense layers between autoregressive ones start"
+    )
     structure: Literal["full", "tril", "triu", "trilu"] | None = Field(
         None, description="mask of structured's linear layers"
     )

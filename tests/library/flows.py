@@ -57,6 +57,8 @@ SMALL = {
     "dense": lambda: net((4,), bias=0.3),
     "three dense layers": lambda: net((3,), depth=3, residual=True),
     "learned activations": lambda: stirred(net((3,), activation="spline", cells=4, reach=2.0)),
+    "learned tanh": lambda: stirred(net((3,), activation="tanh", terms=2)),
+    "image of tanh": lambda: stirred(images(depth=1, activation="tanh", shared=True), 0.2),
     "image": lambda: net((1, 2, 2)),
     "every kind of layer": custom,
     "zero": lambda: images(depth=1),
@@ -67,6 +69,10 @@ SMALL = {
     "coupling, elu": lambda: named("coupling", (3,), depth=1, hidden=3, shift_activation="elu"),
     "weight norm": lambda: named("coupling", (2,), depth=1, hidden=3, norm="weight"),
     "splines": lambda: named("coupling", (2,), depth=1, hidden=3, bins=3),
+    "autoregressive": lambda: named("autoregressive", (3,), depth=2, hidden=3),
+    "autoregressive, splines": lambda: named(
+        "autoregressive", (2,), depth=2, hidden=3, bins=3, mixing="rotation"
+    ),
     "glow": lambda: named("glow", (1, 2, 2), 0.1, levels=1, depth=1, hidden=2, activation="swish"),
     "structured": lambda: named("structured", (4,), depth=1, structure="trilu"),
     "no layer": lambda: Flow((4,), []),
@@ -81,10 +87,12 @@ GIVEN = {
     for name, arguments, options in (
         ("dense", ("dense", (3,), 0.2), dict(depth=3)),
         ("learned", ("dense", (3,), 0.2), dict(activation="spline", cells=4, reach=2.0)),
+        ("tanh", ("dense", (3,), 0.2), dict(activation="tanh", terms=2)),
         ("structured", ("structured", (3,)), dict(depth=1, structure="tril")),
         ("convolutional", ("convolutional", (1, 2, 2), 0.1), dict(kernel_size=3, blocks=2)),
         ("coupling", ("coupling", (3,)), dict(depth=1, hidden=3)),
         ("splines", ("coupling", (2,)), dict(depth=1, hidden=3, bins=3)),
+        ("autoregressive", ("autoregressive", (3,)), dict(depth=2, hidden=3)),
         ("glow", ("glow", (1, 2, 2), 0.1), dict(levels=1, depth=1, hidden=2, activation="swish")),
         ("student", ("dense", (3,)), dict(base=Student(4.0, trainable=True))),
     )

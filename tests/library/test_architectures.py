@@ -7,6 +7,7 @@ import torch
 
 from ebflow.architectures import (
     ARCHITECTURES,
+    autoregressive,
     convolutional,
     coupling,
     dense,
@@ -15,6 +16,7 @@ from ebflow.architectures import (
 )
 from ebflow.bijections import (
     ActNorm,
+    Autoregressive,
     Convolution,
     Coupling,
     Dense,
@@ -131,6 +133,9 @@ def test_two_triangles_make_a_full_flow():
 
 NETS = {
     "dense": (dense, (4,), dict(depth=3, alpha=0.2, residual=True)),
+    "spline": (dense, (4,), dict(activation="spline", cells=6, reach=2.0)),
+    "tanh": (dense, (4,), dict(activation="tanh", terms=3, reach=2.0)),
+    "tanh of channels": (convolutional, (1, 4, 4), dict(activation="tanh", shared=True)),
     "convolutional": (convolutional, (1, 4, 4), dict(kernel_size=5, blocks=2, depth=1)),
     "circular": (convolutional, (1, 4, 4), dict(kernel_size=3, blocks=1, padding="circular")),
     "masked": (convolutional, (1, 4, 4), dict(kernel_size=3, padding="masked", residual=False)),
@@ -177,6 +182,7 @@ def test_images_that_cannot_be_halved_are_refused():
 # Nets of couplings
 
 
+ROTATION = "rotation"
 COUPLINGS = {
     "coupling": lambda **o: coupling(depth=2, hidden=4, **o),
     "coupling, splines": lambda **o: coupling((1, 1, 3), depth=2, hidden=4, bins=3, **o),
@@ -185,6 +191,10 @@ COUPLINGS = {
     "coupling, spectral norm": lambda **o: coupling(
         depth=1, hidden=4, norm="spectral", **o
     ).eval(),
+    "autoregressive": lambda **o: autoregressive((3,), depth=2, hidden=4, mixing=ROTATION, **o),
+    "autoregressive, splines": lambda **o: autoregressive(
+        (1, 1, 3), depth=3, hidden=4, bins=3, **o
+    ),
     "glow": lambda **o: glow((1, 4, 4), depth=2, hidden=4, **o),
     "glow, splines": lambda **o: glow((1, 4, 4), depth=1, hidden=4, bins=3, **o),
     "glow, one level": lambda **o: glow((2, 2, 2), levels=1, depth=1, hidden=4, **o),
@@ -246,7 +256,8 @@ def test_a_spec_builds_the_same_net_again(name):
     flow = stirred(COUPLINGS[name](), 0.1)
     flow.initialise(torch.randn(20, *flow.event_shape, generator=seeded()))
     again = rebuild({**flow.spec, "dtype": "float64"}).eval()
-    assert not again.initialised and repr(again) == repr(flow)
+    assert repr(again) == repr(flow)
+    assert again.initialised == ("autoregressive" in name)
     again.load_state_dict(flow.state_dict())
     x = torch.randn(5, *flow.event_shape, generator=seeded(3))
     assert again.initialised and torch.equal(again.log_prob(x), flow.log_prob(x))
@@ -265,6 +276,8 @@ def test_starts_come_from_the_generator_alone(name):
 TRAINED = {
     "coupling": dict(architecture="coupling", depth=2, hidden=4),
     "splines": dict(architecture="coupling", depth=1, hidden=4, bins=3),
+    "autoregressive": dict(architecture="autoregressive", depth=2, hidden=4),
+    "autoregressive, splines": dict(architecture="autoregressive", depth=2, hidden=4, bins=3),
     "glow": dict(architecture="glow", depth=1, hidden=4),
     "glow, smooth": dict(architecture="glow", depth=1, hidden=4, activation="swish"),
 }
@@ -272,7 +285,17 @@ TRAINED = {
 
 @pytest.mark.parametrize(
     ("name", "objective"),
-    [("coupling", "ssm"), ("splines", "dsm"), ("glow", "dsm"), ("glow, smooth", "ssm")],
+    [
+        ("coupling", "ssm"),
+        ("splines", "dsm"),
+        ("autoregressive", "ssm"),
+        ("autoregressive", "dsm"),
+        ("autoregressive", "lazy_ml"),
+        ("autoregressive, splines", "dsm"),
+        ("autoregressive, splines", "lazy_ml"),
+        ("glow", "dsm"),
+        ("glow, smooth", "ssm"),
+    ],
 )
 def test_every_parameter_moves(digits, name, objective):
     """Within three steps: the first one moves only what conditioners end in."""
@@ -291,6 +314,23 @@ def test_likelihood_improves(digits, name):
     )
     first, last = [e.metrics["val/nll"] for e in training.run() if e.kind == "validate"]
     assert last < first - 0.3
+
+
+@pytest.mark.parametrize("mixing", ["rotation", "reversal"])
+def test_autoregressive_layers_alternate_with_free_matrices(mixing):
+    flow = autoregressive((3,), depth=3, hidden=4, mixing=mixing)
+    kinds = [type(layer) for layer in flow.layers]
+    assert kinds == [Autoregressive, Dense, Autoregressive, Dense, Autoregressive]
+    if mixing == "reversal":  # and all else is the identity
+        x = at(flow)
+        assert torch.equal(flow.to_latent(x), x) and torch.equal(flow.layers[1](x), x.flip(1))
+
+
+def test_an_autoregressive_layer_sees_what_comes_before_alone():
+    layer = stirred(Autoregressive(4, hidden=8, bins=3))
+    J = reference.jacobian(layer, torch.randn(3, 4, generator=seeded()))
+    below = torch.ones(4, 4).tril().bool()
+    assert (J[:, ~below] == 0).all() and (J[:, below] != 0).all()
 
 
 def test_the_type_may_differ_from_the_default(single_precision):
@@ -317,6 +357,12 @@ def test_nets_that_make_no_sense_are_refused():
         coupling(activation="sine")
     with pytest.raises(ValueError, match="norm: found 'layer', expected"):
         coupling(norm="layer")
+    with pytest.raises(ValueError, match="shape: found .1,., expected at least two elements"):
+        autoregressive((1,))
+    with pytest.raises(ValueError, match="bound: found 2.0, expected None without bins"):
+        autoregressive((2,), bound=2.0)
+    with pytest.raises(ValueError, match="mixing: found 'none', expected one of rotation"):
+        autoregressive((2,), mixing="none")
 
 
 @pytest.mark.parametrize("name", [n for n in FLOWS if n != "no layer"])

@@ -22,7 +22,12 @@ pytestmark = [
 CHUNKS, EACH = 20, 50
 WHERE = re.compile(r"step \d+: .*in (layer \d+|the base) \(\w+\).*lower the learning rate")
 OPTIONS = {
-    "dense": [{"depth": 2}, {"depth": 1}, {"activation": "smooth_leaky_relu", "noise": 0.1}],
+    "dense": [
+        {"depth": 2},
+        {"depth": 1},
+        {"activation": "smooth_leaky_relu", "noise": 0.1},
+        {"activation": "tanh"},
+    ],
     "convolutional": [
         {"kernel_size": 3, "blocks": 1},
         {"kernel_size": 3, "blocks": 2, "padding": "circular"},
@@ -30,6 +35,10 @@ OPTIONS = {
     ],
     "glow": [{"levels": 1, "depth": 1, "hidden": 4}, {"levels": 2, "depth": 1, "hidden": 4}],
     "coupling": [{"depth": 2, "hidden": 4}, {"depth": 1, "hidden": 4, "bins": 3}],
+    "autoregressive": [
+        {"depth": 2, "hidden": 4},
+        {"depth": 1, "hidden": 4, "bins": 3, "mixing": "rotation"},
+    ],
     "structured": [{"depth": 1}, {"depth": 2, "structure": "trilu"}],
 }
 

@@ -14,7 +14,7 @@ import torch
 
 from ebflow import __version__
 from ebflow.architectures import ARCHITECTURES
-from ebflow.bases import Elementwise
+from ebflow.bases import Product
 from ebflow.bijections import Dense, MonotoneSpline
 from ebflow.checkpoint import (
     Checkpoint,
@@ -400,7 +400,7 @@ def test_a_spec_that_asks_for_more_than_its_weights_makes_nothing(copied, name, 
 
 
 def test_a_base_of_ones_own_is_not_taken_for_another(tmp_path):
-    class Laplace(Elementwise):
+    class Laplace(Product):
         def terms(self, u):
             return -u.abs() - math.log(2), -u.sign(), torch.zeros_like(u)
 

@@ -245,6 +245,8 @@ MIXED = {
     "dense": lambda: net((3,), depth=3, residual=True),
     "zero": lambda: images(depth=1),
     "coupling": lambda: named("coupling", (2,), 0.1, depth=2, hidden=3),
+    "learned": lambda: net((3,), activation="spline", cells=4),
+    "tanh": lambda: net((3,), activation="tanh"),
     "given": lambda: named("dense", (3,), 0.05, depth=3, context=2),
 }
 
@@ -291,7 +293,14 @@ def test_a_likelihood_compiles(name, fresh_compiler):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "objective"), [("three dense layers", dsm), ("dense, given", ssm_vr)]
+    ("name", "objective"),
+    [
+        ("three dense layers", dsm),
+        ("dense, given", ssm_vr),
+        ("learned activations", dsm),
+        ("learned tanh", dsm),
+        ("learned tanh", ssm_vr),
+    ],
 )
 def test_a_training_step_compiles(name, objective, fresh_compiler):
     flow = FLOWS[name]()

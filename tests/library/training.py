@@ -51,7 +51,7 @@ NETS = {
 def flow_of(width, architecture="dense", **options):
     """Returns a named flow of flat rows; nets of images take them for square ones."""
     options = {"generator": seeded(), **NETS.get(architecture, {}), **options}
-    if architecture in ("dense", "coupling"):
+    if architecture in ("dense", "coupling", "autoregressive"):
         return ARCHITECTURES[architecture]((width,), **options)
     image = (1, math.isqrt(width), math.isqrt(width))
     flow = ARCHITECTURES[architecture](image, **options)
