@@ -10,7 +10,7 @@ __all__ = ["History", "fit"]
 import numbers
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,14 +26,19 @@ from .data.loader import Arrays, Rows
 from .errors import NonFinite
 from .flow import Flow
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
+from .marginals import Bounds
 from .randomness import generator as derive
 from .train import Event, Trainer
 
 STARTS: dict[str, dict[str, Any]] = {
     "dense": {"depth": 3, "activation": "spline"},
     "convolutional": {"sign": 1.0, "calibrated": True},
+    "autoregressive": {"depth": 3, "bins": 8},
 }
 """Options of architectures where the call leaves them open: starts near the Gaussian."""
+
+FEW = 64
+"""Columns of a table up to which its default net is autoregressive."""
 
 IMAGES = ("convolutional", "glow")
 LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
@@ -68,18 +73,20 @@ def fit(
     *,
     validation: float | int | tuple[ArrayLike, ...] = 0.1,
     flow: Flow | None = None,
-    architecture: str | Callable[..., Flow] = "dense",
+    architecture: str | Callable[..., Flow] | None = None,
     options: dict[str, Any] | None = None,
     base: Base | None = None,
-    normalise: str = "whiten",
+    normalise: str | None = None,
     shrinkage: float | None = None,
+    marginals: bool = True,
+    bounds: Mapping[str | int, tuple[float | None, float | None]] | None = None,
     levels: int | None = None,
     objective: str | objectives.Objective = "lazy_ml",
     loss: LossFunction | None = None,
     optimizer: Callable[..., torch.optim.Optimizer] | None = None,
     steps: int = 6000,
     max_seconds: float | None = None,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     validate_every: int | None = None,
     patience: int | None = 8,
     seed: int = 0,
@@ -107,23 +114,29 @@ def fit(
         flow: The flow whose layers are trained, in place; a preprocessing is fitted in front of
             them unless it has one, and the flow that is returned has it. Parameters that ask for
             no gradient stay, unless none asks for one. None: one is made by ``architecture``.
-        architecture: A name in ``architectures``, or a function like those.
+        architecture: A name in ``architectures``, or a function like those; None:
+            ``autoregressive`` for real rows of up to 64 columns, ``dense`` for others.
         options: Options of the architecture.
         base: The density of latents; None: N(0, I).
-        normalise: ``none``, ``standardise`` or ``whiten``.
+        normalise: ``none``, ``standardise`` or ``whiten``; None: ``standardise`` in front of
+            an autoregressive net, which makes use of the columns' own axes, else ``whiten``.
         shrinkage: The share of the identity in the correlations that are whitened; None: 0.001,
             and 0.1 where there are fewer than five rows a column.
+        marginals: Whether real columns on grids are dequantised by their step, and columns'
+            bounds and tails fitted: see ``ebflow.marginals``.
+        bounds: Bounds of real columns that are known, None where there is none, by name or index.
         levels: The number of integer levels of 8-bit data; None: 256.
         objective: A name in ``objectives``, or a function like those. Score matching has the
             anchor beside it.
         loss: In place of an objective: a function (density, x, generator, progress) to the losses
             of all rows and the evaluation behind them.
-        optimizer: From parameters to an optimiser; None: Adam of rate 2e-3, less in more than 256
-            dimensions.
+        optimizer: From parameters to an optimiser; None: Adam of rate 1e-2 for an autoregressive
+            net, else 2e-3, less in more than 256 dimensions.
         steps: Optimiser steps at most.
         max_seconds: Training seconds at most; the learning rate then follows whichever bound is
             nearer.
-        batch_size: Rows a step; all training rows if there are fewer.
+        batch_size: Rows a step, all training rows if there are fewer; None: 256 for an
+            autoregressive net, else 128.
         validate_every: Steps between validations; None: a twentieth of ``steps``, at most 250.
         patience: Validations without a better one before training stops; None: never.
         seed: Where all random numbers come from.
@@ -153,22 +166,35 @@ def fit(
     dataset, columns = _dataset(x, context, validation, levels, seed)
     train = dataset.split("train")
     width = 0 if train.context is None else train.context.shape[1]
+    columnwise = flow is None and (architecture or _suited(train)) == "autoregressive"
     if flow is None:
-        flow = _made(architecture, options or {}, train.shape, width, base, seed, dtype)
+        net = architecture or _suited(train)
+        flow = _made(net, options or {}, train.shape, width, base, seed, dtype)
     elif options or base is not None:
         raise ValueError("options, base: found with a flow, expected neither")
     if flow.context != width:
         raise ValueError(f"context: found {width} elements, expected the flow's {flow.context}")
-    flow = _prepared(flow, train, normalise, shrinkage, seed)
+    flow = _prepared(
+        flow,
+        train,
+        normalise=normalise or ("standardise" if columnwise else "whiten"),
+        shrinkage=shrinkage,
+        grids=marginals,
+        tails=marginals,
+        bounds=_indexed(bounds or {}, columns["names"], train),
+        seed=seed,
+    )
     flow.to(device or _device(x)).train()
     if not any(p.requires_grad for p in flow.parameters()):
         flow.requires_grad_()
     flow.columns = columns
+    rate = 1e-2 if columnwise else _rate(train.width)
+    batch_size = batch_size or (256 if columnwise else 128)
     trainer = Trainer(
         flow,
         dataset,
         **_loss(flow.matched, objective, loss, seed),
-        optimizer=optimizer or partial(torch.optim.Adam, lr=_rate(train.width), fused=True),
+        optimizer=optimizer or partial(torch.optim.Adam, lr=rate, fused=True),
         schedule=warmed(cosine, 0.05),
         steps=steps,
         max_seconds=max_seconds,
@@ -322,7 +348,34 @@ def _made(
     return ARCHITECTURES[architecture](event, **{**start, **options}, **given)
 
 
-def _prepared(flow: Flow, train: Rows, normalise: str, shrinkage: float | None, seed: int) -> Flow:
+def _suited(train: Rows) -> str:
+    few = train.levels is None and len(train.shape) == 1 and 2 <= train.width <= FEW
+    return "autoregressive" if few else "dense"
+
+
+def _indexed(
+    bounds: Mapping[str | int, tuple[float | None, float | None]],
+    names: list[str] | None,
+    train: Rows,
+) -> Bounds:
+    """Returns bounds by the index of a column."""
+    if bounds and train.levels is not None:
+        raise ValueError("bounds: found some of integer data, expected none: levels are theirs")
+    known = {name: k for k, name in enumerate(names or [])} | {k: k for k in range(train.width)}
+    unknown = [name for name in bounds if name not in known]
+    if unknown:
+        expected = ", ".join(map(str, names or [f"0 … {train.width - 1}"]))
+        raise ValueError(f"bounds: found column {unknown[0]!r}, expected one of {expected}")
+    return {known[name]: pair for name, pair in bounds.items()}
+
+
+def _prepared(
+    flow: Flow,
+    train: Rows,
+    *,
+    shrinkage: float | None,
+    **chosen: Any,  # noqa: ANN401
+) -> Flow:
     """Returns the flow behind a preprocessing that is fitted to the training rows."""
     if flow.cut:
         return flow
@@ -330,9 +383,7 @@ def _prepared(flow: Flow, train: Rows, normalise: str, shrinkage: float | None, 
         flow.standardise_context(train.context)
     if shrinkage is None:
         shrinkage = 1e-3 if len(train) > 5 * train.width else 0.1
-    chain = preprocessing.fit(
-        train, normalise=normalise, shrinkage=shrinkage, seed=seed, dtype=flow.like.dtype
-    )
+    chain = preprocessing.fit(train, shrinkage=shrinkage, dtype=flow.like.dtype, **chosen)
     return flow.preprocessed(chain, shape=train.shape)
 
 
