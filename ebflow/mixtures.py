@@ -11,20 +11,37 @@ operations with full covariances, plus :math:`3 K D^3`, and :math:`N K (20 D + 1
 diagonal ones: the terms below :math:`D^2` stand for what moves memory instead of multiplying.
 """
 
-__all__ = ["COMPONENTS", "Search", "Trial", "fit_mixture", "search"]
+__all__ = [
+    "COMPONENTS",
+    "Search",
+    "Trial",
+    "behind",
+    "density",
+    "fit_mixture",
+    "load",
+    "save",
+    "search",
+]
 
+import json
 import logging
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from .bases import GaussianMixture
+from .bases import GaussianMixture, build
+from .flow import Flow
+from .preprocessing import Preprocessing
+from .randomness import RowGenerator
 from .randomness import generator as derive
 
 COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
@@ -36,7 +53,7 @@ ROWS = 50_000
 NUMBERS = 1 << 25
 """Most numbers of these rows: 256 MiB."""
 
-BUDGET = 6e11
+BUDGET = 1e12
 """Most operations of all maximisations: about 20 s of one core."""
 
 LEAST, MOST = 10, 100
@@ -129,7 +146,8 @@ def search(
     Cost: at most ``budget`` operations, and O(N D) memory.
 
     Arguments:
-        x: Training rows with shape (N, D), behind the preprocessing: of about unit variance.
+        x: Training rows with shape (N, D), behind the preprocessing; their columns
+            are standardised here besides, so that the covariances' floor, 1e-6, is relative.
         validation: Rows with shape (M, D) that are held out.
         components: Numbers of Gaussians, in ascending order; those above N are left out.
         seed: Where the rows and the starts come from.
@@ -140,17 +158,72 @@ def search(
         ValueError: if shapes do not agree, a value is not finite, or numbers do not ascend.
     """
     _check(x, validation, components)
-    x = _drawn(x, min(rows, max(2, NUMBERS // x.shape[1])), seed)
-    held = validation.detach().cpu().double().numpy()
+    x, held = _drawn(x, rows, seed), validation.detach().cpu().double()
+    mean, scale = _standard(x)
     counts = [k for k in components if k <= len(x)]
-    walk = _Walk(x.numpy(), held, seed)
+    walk = _Walk(((x - mean) / scale).numpy(), ((held - mean) / scale).numpy(), seed)
     for kind, share in zip(KINDS, (0.5, 1.0), strict=True):
         walk.up(kind, counts, budget * share)
     if walk.left_out:
         told = ", ".join(f"{k} {kind}" for k, kind in walk.left_out)
         log.info("mixture of Gaussians: beyond the budget of %.2g operations: %s", budget, told)
-    best, model = walk.best
-    return Search(_mixture(model), best, tuple(walk.trials), len(x), tuple(walk.left_out))
+    offset = float(scale.log().sum())
+    trials = tuple(replace(trial, nll=trial.nll + offset) for trial in walk.trials)
+    best = min(trials, key=lambda trial: trial.nll)
+    mixture = _mixture(walk.model, mean, scale)
+    return Search(mixture, best, trials, len(x), tuple(walk.left_out))
+
+
+def behind(
+    chain: Preprocessing,
+    split: Any,  # noqa: ANN401
+    *,
+    most: int = ROWS,
+    seed: int = 0,
+    batch_size: int = 1024,
+) -> Tensor:
+    """Returns rows of a split behind a preprocessing, with shape (N, D), in float64.
+
+    One streamed pass; integers have the noise with which the preprocessing was fitted.
+
+    Arguments:
+        chain: The preprocessing.
+        split: The split.
+        most: Most rows, drawn at random where there are more, and fewer where they are wide.
+        seed: Where the rows and the noise come from.
+        batch_size: Rows at a time.
+    """
+    front = Flow((split.width,), []).double().preprocessed(chain)
+    wanted, first, parts = _numbers(len(split), _most(split.width, most), seed), 0, []
+    for rows, _ in split.batches(batch_size):
+        here = wanted[(wanted >= first) & (wanted < first + len(rows))] - first
+        if len(here):
+            noise = RowGenerator(seed, "preprocess", first=first)
+            parts.append(front.preprocess(rows, noise)[here])
+        first += len(rows)
+    return torch.cat(parts)
+
+
+def density(mixture: GaussianMixture, chain: Preprocessing) -> Flow:
+    """Returns the density of raw data that a mixture behind a preprocessing is, in float64."""
+    flow = Flow((chain.spec["width"],), [], base=mixture)
+    return flow.double().preprocessed(chain)
+
+
+def save(mixture: GaussianMixture, path: Path) -> None:
+    """Writes a mixture to one file of safetensors."""
+    tensors = {name: t.contiguous() for name, t in mixture.state_dict().items()}
+    save_file(tensors, path, metadata={"spec": json.dumps(mixture.spec)})
+
+
+def load(path: Path) -> GaussianMixture:
+    """Returns the mixture that ``save`` wrote, equal to the bit."""
+    with safe_open(path, "pt") as file:
+        mixture = build(json.loads(file.metadata()["spec"]))
+        # Cloned into memory aligned as torch allocates it: BLAS rounds by alignment.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    mixture.to(tensors["means"].dtype).load_state_dict(tensors)
+    return mixture
 
 
 def operations(count: int, rows: int, width: int, kind: str) -> float:
@@ -165,7 +238,7 @@ class _Walk:
 
     def __init__(self, x: np.ndarray, held: np.ndarray, seed: int) -> None:
         self.x, self.held, self.seed = x, held, seed
-        self.spent, self.best = 0.0, (Trial(0, "", math.inf, 0), None)
+        self.spent, self.best, self.model = 0.0, math.inf, None
         self.trials: list[Trial] = []
         self.left_out: list[tuple[int, str]] = []
 
@@ -197,8 +270,8 @@ class _Walk:
         nll = -float(model.score_samples(self.held).mean())
         trial = Trial(count, kind, nll, model.n_iter_)
         self.trials.append(trial)
-        if nll < self.best[0].nll:
-            self.best = trial, model
+        if nll < self.best:
+            self.best, self.model = nll, model
         return trial
 
 
@@ -214,18 +287,35 @@ def _fitted(x: np.ndarray, count: int, kind: str, steps: int, seed: int) -> Any:
         return model.fit(x)
 
 
-def _mixture(model: Any) -> GaussianMixture:  # noqa: ANN401
+def _mixture(model: Any, mean: Tensor, scale: Tensor) -> GaussianMixture:  # noqa: ANN401
+    """Returns the mixture of scale · z + mean, for the one of z that was fitted."""
     found = (model.weights_, model.means_, model.covariances_)
-    return GaussianMixture(*(torch.from_numpy(np.ascontiguousarray(a)).double() for a in found))
+    weights, means, covariances = (torch.from_numpy(np.ascontiguousarray(a)) for a in found)
+    square = torch.outer(scale, scale) if covariances.ndim == 3 else scale.square()
+    return GaussianMixture(weights, means * scale + mean, covariances * square)
+
+
+def _standard(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the columns' means and deviations; 1 for a constant column."""
+    mean, deviation = x.mean(0), x.std(0, correction=0)
+    return mean, torch.where(deviation > 0, deviation, 1.0)
 
 
 def _drawn(x: Tensor, most: int, seed: int) -> Tensor:
     """Returns at most so many rows, in their order, in float64 on the CPU."""
     x = x.detach()
-    if len(x) > most:
-        chosen = torch.randperm(len(x), generator=derive(seed, "mixture", "rows"))[:most]
-        x = x[chosen.sort().values.to(x.device)]
-    return x.cpu().double()
+    return x[_numbers(len(x), _most(x.shape[1], most), seed).to(x.device)].cpu().double()
+
+
+def _most(width: int, rows: int) -> int:
+    return min(rows, max(2, NUMBERS // width))
+
+
+def _numbers(count: int, most: int, seed: int) -> Tensor:
+    """Returns the numbers of at most so many rows, in order."""
+    if count <= most:
+        return torch.arange(count)
+    return torch.randperm(count, generator=derive(seed, "mixture", "rows"))[:most].sort().values
 
 
 def _check(x: Tensor, validation: Tensor, components: Sequence[int]) -> None:

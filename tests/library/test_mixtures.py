@@ -10,9 +10,10 @@ from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture as Theirs
 
 import ebflow
-from ebflow import mixtures
+from ebflow import mixtures, preprocessing
 from ebflow.bases import GaussianMixture
 from ebflow.mixtures import fit_mixture, search
+from ebflow.randomness import RowGenerator
 
 from .bijections.cases import seeded
 
@@ -39,7 +40,7 @@ def nll(mixture, x):
 def test_log_densities_are_scikit_learns(kind):
     x, held = rows(500), rows(300, 1)
     model = mixtures._fitted(x.numpy(), 4, kind, 20, seed=0)
-    found = mixtures._mixture(model).log_prob(held)
+    found = mixtures._mixture(model, torch.zeros(2), torch.ones(2)).log_prob(held)
     assert found.dtype == torch.float64
     np.testing.assert_allclose(found, model.score_samples(held.numpy()), atol=1e-6)
 
@@ -48,14 +49,16 @@ def test_the_choice_is_the_best_of_scikit_learns_own():
     """A loop over counts and kinds, written out, with the same starts."""
     x, held = rows(600), rows(400, 1)
     found = search(x, held, components=(1, 2, 3, 4))
-    best = np.inf
+    mean, scale = x.mean(0), x.std(0, correction=0)
+    best, x_, held_ = np.inf, *(((t - mean) / scale).numpy() for t in (x, held))
     for trial in found.trials:
         start = ebflow.randomness.generator(0, "mixture", trial.kind, trial.components)
         model = Theirs(
             trial.components, covariance_type=trial.kind, max_iter=100,
             random_state=start.initial_seed() % 2**32,
-        ).fit(x.numpy())  # fmt: skip
-        assert trial.nll == pytest.approx(-model.score(held.numpy()), abs=1e-9)
+        ).fit(x_)  # fmt: skip
+        expected = float(scale.log().sum()) - model.score(held_)
+        assert trial.nll == pytest.approx(expected, abs=1e-9)
         best = min(best, trial.nll)
     assert nll(found.mixture, held) == pytest.approx(best, abs=1e-9)
     assert found.best.kind == "full" and found.best.components in (3, 4)
@@ -74,7 +77,9 @@ def test_it_recovers_the_truth():
 def test_one_component_is_the_gaussian_of_greatest_likelihood():
     x, held = rows(400), rows(100, 1)
     found = search(x, held, components=(1,)).mixture
-    law = multivariate_normal(x.mean(0), x.T.cov(correction=0) + 1e-6 * torch.eye(2))
+    law = multivariate_normal(
+        x.mean(0), x.T.cov(correction=0) + 1e-6 * x.var(0, correction=0).diag()
+    )
     np.testing.assert_allclose(found.log_prob(held), law.logpdf(held), atol=1e-9)
 
 
@@ -123,6 +128,46 @@ def test_the_budget_bounds_the_work_and_what_is_left_out_is_told(caplog):
 def test_without_a_budget_there_is_one_diagonal_gaussian():
     found = search(rows(50), rows(50, 1), budget=0)
     assert [(t.components, t.kind) for t in found.trials] == [(1, "diag")]
+
+
+@pytest.mark.parametrize("shift, scale", [(1e6, 1.0), (0.0, 1e-4)])
+def test_units_do_not_matter(shift, scale):
+    x, held = rows(300), rows(100, 1)
+    first, second = search(x, held), search(scale * x + shift, scale * held + shift)
+    assert second.best.components == first.best.components
+    assert second.best.nll - 2 * np.log(scale) == pytest.approx(first.best.nll, abs=1e-3)
+    expected = first.mixture.log_prob(held) - 2 * np.log(scale)
+    torch.testing.assert_close(
+        second.mixture.log_prob(scale * held + shift), expected, atol=1e-3, rtol=0
+    )
+
+
+def test_a_constant_column_is_no_accident():
+    x = torch.cat([rows(200), torch.ones(200, 1)], 1)
+    assert fit_mixture(x, x[:50]).log_prob(x).isfinite().all()
+
+
+def test_rows_behind_a_chain_are_a_flows_own(digits):
+    split = digits.split("train")
+    chain = preprocessing.fit(split, shrinkage=0.01)
+    y = mixtures.behind(chain, split, seed=3, batch_size=100)
+    flow = preprocessing.gaussian(chain)
+    expected = flow.preprocess(split.tensor(), RowGenerator(3, "preprocess"))
+    torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
+    few = mixtures.behind(chain, split, seed=3, most=500, batch_size=100)
+    chosen = mixtures._numbers(len(split), 500, 3)
+    torch.testing.assert_close(few, expected[chosen], rtol=1e-9, atol=1e-9)
+    assert len(few) == 500
+
+
+@pytest.mark.parametrize("kind", ["diag", "full"])
+def test_a_file_gives_the_same_mixture(tmp_path, kind, single_precision):
+    model = mixtures._fitted(rows(200).numpy(), 3, kind, 10, seed=0)
+    mixture = mixtures._mixture(model, *torch.tensor([[1.0, 2], [3, 4]], dtype=torch.float64))
+    mixtures.save(mixture, tmp_path / "m.safetensors")
+    again, x = mixtures.load(tmp_path / "m.safetensors"), rows(50, 1)
+    assert torch.equal(again.log_prob(x), mixture.log_prob(x))
+    assert again.means.dtype == torch.float64
 
 
 def test_no_more_rows_than_asked_for_and_no_more_components_than_rows():
