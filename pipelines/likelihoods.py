@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-HEADING = ("", "NLL (nats)", "bits/dim", "flow − this, paired")
-"""Of ``cells``."""
+HEADING = ("", "NLL (nats)", "bits/dim", "flow − this")
+"""Of ``cells``; differences are paired."""
 
 BASELINES = {"gaussian": "gain", "mixture": "gain_over_mixture"}
 """Names of the baselines in metrics, and of the flow's gain over each."""
