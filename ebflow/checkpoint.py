@@ -9,6 +9,7 @@ __all__ = [
     "Checkpoint",
     "Checkpoints",
     "check",
+    "copied",
     "flatten",
     "load",
     "pack",
@@ -19,9 +20,11 @@ __all__ = [
     "save_training",
     "seal",
     "unflatten",
+    "unpack",
     "write",
 ]
 
+import copy
 import hashlib
 import json
 import math
@@ -233,6 +236,10 @@ class Checkpoints:
         """Returns the folder of the checkpoint of a step."""
         return self.folder / f"step-{step}"
 
+    def best(self, step: int) -> Path:
+        """Returns the folder of the best checkpoint by validation up to a step's."""
+        return self.path(read(self.path(step), only=()).state["progress"]["best_step"])
+
     def save(self, trainer: "Trainer") -> None:
         """Writes a checkpoint, and removes those that are not needed any more.
 
@@ -313,6 +320,15 @@ def pack(trainer: "Trainer") -> Checkpoint:
     return Checkpoint(model, state, ema, tensors)
 
 
+def copied(checkpoint: Checkpoint) -> Checkpoint:
+    """Returns a copy in the CPU's memory, which shares no tensor with the original."""
+    parts = {
+        name: {k: t.detach().to("cpu", copy=True) for k, t in getattr(checkpoint, name).items()}
+        for name in PARTS
+    }
+    return Checkpoint(**parts, state=copy.deepcopy(checkpoint.state))
+
+
 def save_training(trainer: "Trainer", folder: str | Path) -> None:
     """Writes what ``pack`` gives; call it on all workers, the first of which writes."""
     with trainer.clock("checkpoint"):
@@ -321,19 +337,43 @@ def save_training(trainer: "Trainer", folder: str | Path) -> None:
             write(folder, checkpoint)
 
 
-def resume(trainer: "Trainer", folder: str | Path) -> None:
+def resume(trainer: "Trainer", folder: str | Path, *, best: str | Path | None = None) -> None:
     """Lets a trainer, built alike, go on from what ``save_training`` wrote.
+
+    Arguments:
+        trainer: The trainer.
+        folder: The checkpoint.
+        best: That of the best validation so far, which a training that becomes non-finite goes
+            back to; not needed where ``folder`` is it.
 
     Raises:
         BadInput: if it is damaged, was made with other data, or does not fit this training.
     """
+    saved = _fitting(trainer, folder)
+    if (
+        best is not None
+        and saved.state["progress"]["best_step"] != saved.state["progress"]["step"]
+    ):
+        _into(trainer, best, _fitting(trainer, best))
+        trainer.keep()
+    _into(trainer, folder, saved)
+    if trainer.state.best_step == trainer.step and math.isfinite(trainer.state.best.nll):
+        trainer.keep()
+
+
+def _fitting(trainer: "Trainer", folder: str | Path) -> Checkpoint:
+    """Returns a checkpoint that was made with this trainer's data and seed."""
     saved = read(folder)
     for name, expected in _identity(trainer).items():
         found = saved.state.get("training", {}).get(name)
         if found != expected:
             raise BadInput(f"{folder}: found a training with {name} {found}, expected {expected}")
+    return saved
+
+
+def _into(trainer: "Trainer", folder: str | Path, saved: Checkpoint) -> None:
     try:
-        _unpack(trainer, saved)
+        unpack(trainer, saved)
     except UNFIT as error:
         raise BadInput(f"{folder}: does not fit this training: {error}") from error
 
@@ -356,7 +396,8 @@ def unflatten(tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> dict[
     return {"state": state, "param_groups": groups}
 
 
-def _unpack(trainer: "Trainer", saved: Checkpoint) -> None:
+def unpack(trainer: "Trainer", saved: Checkpoint) -> None:
+    """Restores what ``pack`` gave; the trainer may go on with its tensors."""
     for flow, tensors in ((trainer.flow, saved.model), (trainer.averaged, saved.ema)):
         flow.load_state_dict(spread(tensors, flow.state_dict()))
     tensors, state = dict(saved.optimizer), saved.state

@@ -23,7 +23,6 @@ from .anchor import Anchor
 from .architectures import ARCHITECTURES
 from .bases import Base
 from .data.loader import Arrays, Rows
-from .errors import NonFinite
 from .flow import Flow
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
 from .marginals import Bounds
@@ -98,9 +97,10 @@ def fit(
     """Returns a flow fitted to rows or images: the best by validation NLL of a training.
 
     Training ends after ``steps``, ``max_seconds``, or ``patience`` validations without a better
-    one. It never ends with nothing: where it becomes non-finite, or is interrupted, the best flow
-    so far is returned with a warning that says where and what to change. Its parameters ask for
-    no gradient, as those of a loaded flow. Its ``history`` is a list of rows; its ``columns`` are
+    one. It never ends with nothing: where it becomes non-finite, it goes on from the best flow so
+    far with a quarter of the learning rate, once; that flow is returned if it breaks again, or is
+    interrupted. A warning says where and what to change. Its parameters ask for no gradient, as
+    those of a loaded flow. Its ``history`` is a list of rows; its ``columns`` are
     the names and types of the data's columns.
 
     Cost: O(D² L) a row and step, and O(D³ L) at each refresh of the normaliser.
@@ -149,6 +149,7 @@ def fit(
         ValueError: if the data are no rows of finite numbers, a column is constant, or shapes do
             not agree.
         TypeError: if the data are no numbers.
+        NonFinite: if the untrained flow has no finite likelihood already.
 
     Example:
         >>> flow = ebflow.fit(x, steps=50, objective="dsm")
@@ -210,31 +211,33 @@ def fit(
 def _run(trainer: Trainer, shown: "_Progress") -> Flow:
     """Runs a training; returns its flow with the best averaged weights."""
     flow, history = trainer.flow, History()
-    best = _copy(trainer.averaged)
     try:
         for event in trainer.run():
-            history.append({"step": event.step, "kind": event.kind, **event.metrics})
+            _write(history, event)
             shown(event)
-            if event.best:
-                best = _copy(trainer.averaged)
-    except NonFinite as error:
-        _warn(f"training ended without being finite ({error}); the flow", trainer)
     except KeyboardInterrupt:
-        _warn("training was interrupted; the flow", trainer)
+        _warn(f"training was interrupted; the flow is the best by validation, of step "
+              f"{trainer.state.best_step}")  # fmt: skip
     finally:
         shown.close()
-    flow.load_state_dict(best)
+    for told in trainer.state.warnings:
+        _warn(told)
+    if trainer.kept is not None:
+        flow.load_state_dict(trainer.kept.ema)
     flow.history = history
     return flow.eval().requires_grad_(False)
 
 
-def _warn(what: str, trainer: Trainer) -> None:
-    told = f"{what} is the best by validation, of step {trainer.state.best_step}"
+def _write(history: History, event: Event) -> None:
+    """Writes an event down, or takes back what was told of steps that hold no more."""
+    if event.kind == "resume":
+        history[:] = [row for row in history if row["step"] <= event.step]
+    else:
+        history.append({"step": event.step, "kind": event.kind, **event.metrics})
+
+
+def _warn(told: str) -> None:
     warnings.warn(told, RuntimeWarning, stacklevel=4)
-
-
-def _copy(flow: Flow) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in flow.state_dict().items()}
 
 
 def _dataset(

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from .anchor import Anchor
+from .checkpoint import Checkpoint, copied, pack, unpack
 from .data.loader import Batch
 from .errors import NonFinite
 from .evaluation import Validation, diagnose, evaluate, latent_statistics, where_non_finite
@@ -43,6 +44,9 @@ SOME = 250
 PACE = 10
 """Steps between looks at the clock where they are costly: a GPU's queue of work is let run empty,
 several workers agree."""
+
+RELIEF = 0.25
+"""Factor of the learning rate after a training became non-finite."""
 
 ADVICE = "lower the learning rate (lr), clip the gradient, raise the noise, or train in float64"
 
@@ -86,11 +90,13 @@ class Event:
     """What happened at a step.
 
     Attributes:
-        kind: ``log`` or ``validate``.
+        kind: ``log``, ``validate``, or ``resume``, where a training that became non-finite goes
+            back to its best validation: what it told of later steps holds no more.
         step: The number of steps done.
         metrics: Names of the metrics and their values.
         best: Whether this validation is the best so far.
-        note: Why the validation NLL has not fallen for a while; empty while it does.
+        note: What a reader should know: of ``validate`` why the NLL has not fallen for a while, of
+            ``resume`` what was not finite.
     """
 
     kind: str
@@ -113,6 +119,8 @@ class State:
         validated: The step of the last validation.
         train_loss: The last mean loss.
         verdict: Why training ended; empty before.
+        relief: The factor of the learning rate: 1, and less once a training became non-finite.
+        warnings: What was not finite, and what was done.
     """
 
     step: int = 0
@@ -123,6 +131,8 @@ class State:
     validated: int = -1
     train_loss: float = math.nan
     verdict: str = ""
+    relief: float = 1.0
+    warnings: list[str] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
         """Returns it JSON-able: None for what is not finite."""
@@ -171,6 +181,9 @@ class Trainer:
         watch: Further metrics of log events, as a function of the share of training.
         precision: Of a step's products, as in :func:`~ebflow.execution.products`;
             preprocessing, the anchor and likelihoods are always of the highest.
+        retry: Whether a training that becomes non-finite goes on from its best validation, once,
+            with a quarter of the learning rate, and ends with that one if it breaks again;
+            otherwise it raises.
         seed: The seed of batches, noise and probes.
         shard: Rank and number of workers.
         wrap: What DDP or FSDP (``execution.split``) does to the loss module; the identity on one
@@ -199,6 +212,7 @@ class Trainer:
         log_every: int = 50,
         watch: Callable[[float], dict[str, float]] = lambda share: {},
         precision: str = "highest",
+        retry: bool = True,
         seed: int = 0,
         shard: tuple[int, int] = (0, 1),
         wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
@@ -226,6 +240,8 @@ class Trainer:
         self.validate_every, self.patience, self.log_every = validate_every, patience, log_every
         self.watch, self.precision, self.ema_decay = watch, precision, ema_decay
         self.clock, self.state = Clock(), State()
+        self.retry = retry
+        self.kept: Checkpoint | None = None
         self.window: list[Tensor] = []
         self.norms: list[Tensor] = []
         self._share = 0.0
@@ -259,8 +275,42 @@ class Trainer:
         """Yields events until training ends; ``verdict`` then says why it did.
 
         Raises:
-            NonFinite: if a loss or a validation is not finite, naming the step and the layer.
+            NonFinite: if a loss or a validation is not finite, naming the step and the layer: with
+                ``retry`` only where there was no validation before.
         """
+        while not self.verdict:
+            try:
+                yield from self._steps()
+            except NonFinite as error:
+                if self.kept is None:
+                    raise
+                event = self._recovered(error)
+                yield from self._told(event)
+
+    def _recovered(self, error: NonFinite) -> Event:
+        """Goes back to the best validation: at a lower rate, or for good if that was done."""
+        state, again = self.state, self.state.relief == 1
+        done = "goes on with a quarter of the learning rate" if again else "ends"
+        told = f"{error}; training went back to step {state.best_step}, its best, and {done}"
+        later = {
+            "timed": state.timed,
+            "relief": RELIEF,
+            "warnings": [*state.warnings, told],
+            "verdict": "" if again else f"became non-finite twice, the last time at {error}",
+        }
+        kept = copied(self.kept)
+        progress = {**kept.state["progress"], **later}
+        unpack(self, replace(kept, state={**kept.state, "progress": progress,
+                                          "clock": self.clock.totals}))  # fmt: skip
+        return Event("resume", self.step, {}, note=told)
+
+    def keep(self) -> None:
+        """Keeps all of the present training, to go back to; call it on all workers."""
+        if self.retry:
+            with self.clock("checkpoint"):
+                self.kept = copied(pack(self))
+
+    def _steps(self) -> Iterator[Event]:
         split = self.dataset.split("train")
         batches = split.shuffled(
             self.batch_size, seed=self.seed, start=self.step, shard=self.shard, device=self.device
@@ -283,7 +333,7 @@ class Trainer:
         """Does one step on raw rows with shape (B / workers, D)."""
         self._share = min(self.progress, 1.0)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * self.schedule(self.progress)
+            group["lr"] = self.state.relief * rate * self.schedule(self.progress)
         self.optimizer.zero_grad(set_to_none=True)
         size = -(-len(batch.x) // self.accumulate)
         *parts, last = self._parts(batch, size)
@@ -347,6 +397,8 @@ class Trainer:
             state.stale += 1
         note = diagnose(now, state.best, latent)
         self._judge(note)
+        if best:
+            self.keep()
         metrics = {"val/nll": now.nll, "val/bpd": result.bpd, "train/nll": train_nll, **latent,
                    "time/train_s": self.seconds}  # fmt: skip
         return Event("validate", self.step, metrics, best, note if state.stale >= WORRY else "")

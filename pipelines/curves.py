@@ -224,7 +224,7 @@ def _cell(
 
 def _train(config: Training, dataset: Dataset) -> dict[str, Any]:
     torch.set_num_threads(config.train.threads)
-    trainer = build(config, dataset, fitted(config.front, dataset))
+    trainer = build(config.once, dataset, fitted(config.front, dataset))
     told: dict[str, list[float]] = {"seconds": [], "steps": [], "nll": []}
     try:
         for event in trainer.run():

@@ -84,7 +84,7 @@ def evaluate(
     title: str = "",
     job: JobInfo = HERE,
 ) -> Artefact:
-    """Measures the flow, beside the Gaussian behind the same preprocessing."""
+    """Measures the flow, beside a Gaussian and a mixture of Gaussians."""
     return run_stage("evaluate", job, config, data.path, front.path, trained.path, title=title)
 
 
@@ -97,6 +97,8 @@ def evaluate(
             "pipelines.rows",
             "pipelines.pages",
             "pipelines.pictures",
+            "pipelines.likelihoods",
+            "pipelines.doubts",
         ),
         pages.digest("report.html.j2"),
     ],

@@ -1,21 +1,24 @@
 """What stands in front of a flow, fitted to the training split: the preprocessing's chain.
 
 Fitting costs O(N D²) for the moments and O(D³) for the whitening: seconds at D = 3072, so it is
-done once for all trainings that share it.
+done once for all trainings that share it. So is a mixture of Gaussians behind it.
 """
 
-__all__ = ["CHAIN", "GAUSSIAN", "NUMBERS", "baseline", "fitted"]
+__all__ = ["CHAIN", "GAUSSIAN", "MIXTURE", "NUMBERS", "baseline", "fitted", "mixture"]
 
 import torch
 
-from ebflow import preprocessing
+from ebflow import mixtures, preprocessing
 from ebflow.data.loader import Dataset
 from ebflow.preprocessing import Preprocessing, SingularCovariance
 from pipelines.config import FrontConfig, PreprocessConfig
 
 CHAIN, GAUSSIAN, NUMBERS = "chain.safetensors", "gaussian.safetensors", "preprocess.json"
 """Files of the chain in front of the flow, of the one that makes the data's Gaussian, and of
-what that needed."""
+what the baselines needed."""
+
+MIXTURE = "mixture.safetensors"
+"""File of the mixture of Gaussians behind the chain in front of the flow."""
 
 LEAST_SHRINKAGE = 1e-6
 
@@ -46,3 +49,11 @@ def baseline(dataset: Dataset, front: PreprocessConfig) -> tuple[Preprocessing, 
     except SingularCovariance:
         shrinkage = front.shrinkage or LEAST_SHRINKAGE
         return preprocessing.fit(train, shrinkage=shrinkage, **chain), shrinkage
+
+
+def mixture(dataset: Dataset, chain: Preprocessing, seed: int) -> mixtures.Search:
+    """Returns the mixture of Gaussians behind a chain, chosen by the validation split."""
+    train, held = (
+        mixtures.behind(chain, dataset.split(name), seed=seed) for name in ("train", "validation")
+    )
+    return mixtures.search(train, held, seed=seed)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from ebflow.data.manifest import Manifest
 from pipelines import pages
+from pipelines.likelihoods import lines
 from pipelines.pictures import is_picture, show_tiles
 from pipelines.rows import Row, curve
 
@@ -61,6 +62,7 @@ def page(
     config: str,
     verdict: str,
     images: Mapping[str, Path],
+    warnings: Sequence[str] = (),
 ) -> str:
     """Returns a self-contained HTML page.
 
@@ -70,9 +72,17 @@ def page(
         config: The configuration, as YAML.
         verdict: Why the training ended.
         images: PNG files by name of the figure.
+        warnings: What a reader should not miss, first on the page.
     """
     return pages.render(
-        TEMPLATE, images, numbers=numbers, manifest=manifest, config=config, verdict=verdict
+        TEMPLATE,
+        images,
+        numbers=numbers,
+        lines=lines(numbers),
+        manifest=manifest,
+        config=config,
+        verdict=verdict,
+        warnings=warnings,
     )
 
 
@@ -82,23 +92,24 @@ def _training(rows: Rows, numbers: Mapping[str, float]) -> Figure:
     fitted = [row["metrics"]["train/nll"] for row in validations]
     steps = [row["step"] for row in validations]
     seconds = [row["metrics"]["time/train_s"] for row in validations]
-    gaussian = numbers["baseline/gaussian_val_nll"]
+    baselines = lines(numbers)[1:]
     figure = Figure(figsize=(8, 3), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, x, label in zip(axes, (steps, seconds), ("step", "training time (s)"), strict=True):
         axis.plot(x, nll, color=FLOW, marker=".", label="flow, validation rows")
         axis.plot(x, fitted, color=FLOW, ls=":", lw=1, label="flow, 250 random training rows")
-        axis.axhline(gaussian, color=BASELINE, ls="--", label="full-covariance Gaussian")
+        for line, style in zip(baselines, ("--", ":"), strict=True):
+            axis.axhline(line.val_nll, color=BASELINE, ls=style, label=line.name)
         axis.set_xlabel(label)
     axes[0].set_ylabel("NLL of the averaged weights (nats)")
-    axes[0].set_ylim(*_limits([fitted[-1], *nll], gaussian))
+    axes[0].set_ylim(*_limits([fitted[-1], *nll], [line.val_nll for line in baselines]))
     axes[0].legend()
     return figure
 
 
-def _limits(nll: Sequence[float], gaussian: float) -> tuple[float, float]:
-    """Returns limits that show the end of training and the baseline; a bad start may leave."""
-    low, high = min(*nll, gaussian), max(nll[-1], gaussian)
+def _limits(nll: Sequence[float], baselines: Sequence[float]) -> tuple[float, float]:
+    """Returns limits that show the end of training and the baselines; a bad start may leave."""
+    low, high = min(*nll, *baselines), max(nll[-1], *baselines)
     return low - 0.1 * (high - low + 1), high + 0.5 * (high - low + 1)
 
 

@@ -3,9 +3,8 @@
 __all__ = ["conclude", "describe", "log", "publish", "show"]
 
 import json
-import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,9 @@ from rich.table import Table
 from ebflow.data.manifest import Manifest
 from pipelines import notes, rows, titles
 from pipelines.config import DensityConfig
+from pipelines.doubts import WARNINGS
 from pipelines.engine import Artefact
+from pipelines.likelihoods import HEADING, cells
 from pipelines.method import method
 from pipelines.pipeline import Description
 from pipelines.tracking import StageRun, log_model
@@ -26,8 +27,6 @@ EXAMPLES = 4
 
 Artefacts = Sequence[Artefact]
 """Of prepare, preprocess, train, evaluate and report."""
-
-HEADING = ("", "NLL (nats)", "bits/dim")
 
 
 def describe(config: DensityConfig) -> Description:
@@ -46,14 +45,15 @@ def describe(config: DensityConfig) -> Description:
 
 
 def conclude(summary: Mapping[str, Any]) -> str:
-    """Returns the likelihoods on the test split, and how training ended."""
+    """Returns warnings, the likelihoods on the test split, and how training ended."""
     ended = f"Training {summary['verdict']}; best at step {summary['train/best_step']}."
-    return f"{notes.table(HEADING, _likelihoods(summary))}\n\nTest split. {ended}"
+    warned = "".join(f"Warning: {text}\n\n" for text in summary["warnings"])
+    return f"{warned}{notes.table(HEADING, cells(summary))}\n\nTest split. {ended}"
 
 
 def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, Any]:
     """Copies checkpoint, figures and page into a folder; returns the numbers."""
-    data, _, trained, _, reported = (artefact.path for artefact in value)
+    _, _, trained, _, reported = (artefact.path for artefact in value)
     shutil.copytree(trained / "checkpoint", folder / "checkpoint")
     shutil.copytree(reported / "figures", folder / "figures")
     shutil.copy(reported / "report.html", folder)
@@ -63,28 +63,9 @@ def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, 
         **numbers,
         "verdict": verdict,
         "method": method(config),
-        "warnings": [*Manifest.load(data).warnings, *_doubts(numbers, Manifest.load(data))],
+        "warnings": json.loads((reported / WARNINGS).read_text()),
         "seeds": {"data": config.data.seed, "training": config.seed},
     }
-
-
-def _doubts(numbers: Mapping[str, float], manifest: Manifest) -> Iterator[str]:
-    """Returns what a reader of the table should not miss."""
-    if numbers["train/best_step"] == 0:
-        yield (
-            "no validation was better than the start: the checkpoint is the untrained flow. Lower "
-            "--train.lr, train for longer, or give the anchor more weight"
-        )
-    if numbers["test/gain"] < 0:
-        yield (
-            f"the flow is worse than a Gaussian, by {-numbers['test/gain']:.2f} ± "
-            f"{numbers['test/gain_se']:.2f} nats"
-        )
-    if manifest.levels is not None and numbers["test/bpd"] > math.log2(manifest.levels):
-        yield (
-            f"{numbers['test/bpd']:.3g} bits/dim: the flow is worse than a uniform one over "
-            f"{manifest.levels} levels. With few training rows raise --preprocess.shrinkage"
-        )
 
 
 def log(config: DensityConfig, value: Artefacts, folder: Path, run: StageRun) -> None:
@@ -116,11 +97,12 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     table = Table(title=f"{summary['name']}: density on the test split", title_justify="left")
     for name in HEADING:
         table.add_column(name, justify="right" if name else "left")
-    for line in _likelihoods(summary):
+    for line in cells(summary):
         table.add_row(*line)
     console.print(table)
     steps, seconds = summary["train/steps"], summary["time/train_s"]
-    lines = {
+    lines = {f"warning {i}": text for i, text in enumerate(summary["warnings"], 1)}
+    lines |= {
         "trained by": summary["method"],
         "training": f"{summary['verdict']}; {summary['train/steps_per_s']:.0f} steps/s "
         f"({steps} steps in {seconds:.1f} s; best at step {summary['train/best_step']})",
@@ -131,21 +113,5 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
         "report": summary["report"],
         "to look": "ebflow ui",
     }
-    lines |= {f"warning {i}": text for i, text in enumerate(summary["warnings"], 1)}
     for name, text in lines.items():
         console.print(f"{name:<13} {text}", highlight=False, soft_wrap=True)
-
-
-def _likelihoods(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Returns the flow, the Gaussian beside it, and by how much they differ."""
-    found = {"flow": "test/", "full-covariance Gaussian": "baseline/gaussian_"}
-    lines = [
-        (name, _told(summary[f"{at}nll"], summary[f"{at}nll_se"]), f"{summary[f'{at}bpd']:.3f}")
-        for name, at in found.items()
-    ]
-    gain = f"{-summary['test/gain']:+.2f} ± {summary['test/gain_se']:.2f}"
-    return [*lines, ("difference, paired", gain, "")]
-
-
-def _told(value: float, error: float) -> str:
-    return f"{value:.2f} ± {error:.2f}"

@@ -82,6 +82,7 @@ def build(
         patience=train.patience,
         log_every=train.log_every,
         precision=train.precision,
+        retry=train.retry,
         seed=config.seed,
         shard=shard,
         wrap=wrap,
@@ -252,7 +253,7 @@ def _resumed(trainer: Trainer, work: Path) -> "Reporter":
     found, note = checkpoints.newest() if trainer.shard[0] == 0 else (None, "")
     step = int(trainer.agreed(-1 if found is None else found))
     if step >= 0:
-        resume(trainer, checkpoints.path(step))
+        resume(trainer, checkpoints.path(step), best=checkpoints.best(step))
     return Reporter(trainer, work, note)
 
 
@@ -295,7 +296,9 @@ class Reporter:
         validated = event.kind == "validate"
         if self.trainer.verdict:
             return
-        if validated and (event.best or self._late(self.saved, SAVE_S)):
+        if event.kind == rows.RESUMED:
+            self.save()
+        elif validated and (event.best or self._late(self.saved, SAVE_S)):
             self.save()
         elif self._late(self.reported, REPORT_S):
             self._report()
@@ -310,12 +313,13 @@ class Reporter:
         self.saved = time.monotonic()
 
     def finish(self) -> dict[str, Any]:
-        """Saves the end; returns the verdict, the steps, the best step and the seconds spent."""
+        """Saves the end; returns how it came to it: verdict, warnings, steps and seconds."""
         trainer = self.trainer
         with trainer.clock("report"):
             self.save()
         return {
             "verdict": trainer.verdict,
+            "warnings": trainer.state.warnings,
             "steps": trainer.step,
             "best_step": trainer.state.best_step,
             "seconds": dict(trainer.clock.totals),

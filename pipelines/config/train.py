@@ -52,6 +52,12 @@ class TrainConfig(Section):
     patience: int | None = Field(
         None, ge=1, description="stop after that many validations without improvement; None: never"
     )
+    retry: bool = Field(
+        True,
+        description="where a loss or a likelihood is not finite, go on from the best validation "
+        "with a quarter of the learning rate, once, and end with that one if it happens again; "
+        "else the run fails",
+    )
     log_every: int = Field(50, ge=1, description="steps between logged metrics")
     dtype: Literal["float32", "float64"] = Field("float32", description="number format")
     precision: Literal["highest", "high", "medium", "bfloat16"] = Field(

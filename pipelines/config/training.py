@@ -2,6 +2,7 @@
 
 __all__ = ["DensityConfig", "Training"]
 
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -52,6 +53,11 @@ class Training(Section):
         return open_weight(
             objective.name, sigma=objective.sigma, levels=objective.levels, anchored=anchored
         )
+
+    @property
+    def once(self) -> Self:
+        """The same without a retry: for studies of which a divergence is a result."""
+        return self.model_copy(update={"train": self.train.model_copy(update={"retry": False})})
 
     @property
     def needs(self) -> dict[str, int]:

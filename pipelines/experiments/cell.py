@@ -50,8 +50,8 @@ class Cell:
         return f"{' '.join(filter(None, self.labels.values()))}, seed {self.config.seed}"
 
     def on(self, cluster: ClusterConfig) -> "Cell":
-        """Returns the same cell, trained by the workers of ``cluster``."""
-        return replace(self, config=self.config.model_copy(update={"cluster": cluster}))
+        """Returns the same cell, trained once, by the workers of ``cluster``."""
+        return replace(self, config=self.config.once.model_copy(update={"cluster": cluster}))
 
     def row(self, folders: Folders) -> Row:
         """Returns what is shown of the cell."""

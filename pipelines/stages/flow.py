@@ -46,7 +46,7 @@ def flow(config: FlowConfig, data: Path, *, output: Path, work: Path, run: Stage
         for name in (BEST, LAST):
             store.regain(work / name)
         if (work / LAST).exists():
-            resume(trainer, work / LAST)
+            resume(trainer, work / LAST, best=work / BEST)
         run.log_rows(_rows(trainer, work))
     shutil.copytree(work / BEST, output / "checkpoint")
     check(output / "checkpoint")

@@ -1,4 +1,4 @@
-"""From prepared data to the fitted chain in front of a flow, and to the Gaussian beside it."""
+"""From prepared data to the fitted chain in front of a flow, and to the baselines beside it."""
 
 __all__ = ["preprocess"]
 
@@ -7,16 +7,19 @@ from pathlib import Path
 
 import torch
 
+from ebflow import mixtures
 from ebflow.data.loader import Dataset
 from pipelines.config import FrontConfig
-from pipelines.front import CHAIN, GAUSSIAN, NUMBERS, baseline, fitted
+from pipelines.front import CHAIN, GAUSSIAN, MIXTURE, NUMBERS, baseline, fitted, mixture
 from pipelines.tracking import StageRun
 
 
 def preprocess(
     config: FrontConfig, data: Path, *, output: Path, work: Path, run: StageRun
 ) -> None:
-    """Writes the chain, and that of the full-covariance Gaussian behind the same logit.
+    """Writes the chain, that of the full-covariance Gaussian behind the same logit, and a mixture.
+
+    The mixture of Gaussians stands behind the chain itself.
 
     Arguments:
         config: The chain.
@@ -32,9 +35,17 @@ def preprocess(
     run.log_params(config.model_dump())
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "training")
-    fitted(config, dataset).save(output / CHAIN)
+    chain = fitted(config, dataset)
+    chain.save(output / CHAIN)
     gaussian, shrinkage = baseline(dataset, config.chain)
     gaussian.save(output / GAUSSIAN)
-    numbers = {"baseline/gaussian_shrinkage": shrinkage}
+    found = mixture(dataset, chain, config.seed)
+    mixtures.save(found.mixture, output / MIXTURE)
+    numbers = {
+        "baseline/gaussian_shrinkage": shrinkage,
+        "baseline/mixture_components": found.best.components,
+        "baseline/mixture_full": int(found.mixture.full),
+        "baseline/mixture_left_out": len(found.left_out),
+    }
     (output / NUMBERS).write_text(json.dumps(numbers) + "\n")
     run.log_metrics(numbers)

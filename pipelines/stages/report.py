@@ -11,6 +11,7 @@ from ebflow.randomness import generator
 from pipelines import rows
 from pipelines.config import DensityConfig
 from pipelines.config_files import dump
+from pipelines.doubts import WARNINGS, doubts
 from pipelines.report import figures, page
 from pipelines.tracking import StageRun
 
@@ -27,7 +28,7 @@ def report(
     work: Path,
     run: StageRun,
 ) -> None:
-    """Writes ``figures/*.png``, ``report.html`` and ``numbers.json``."""
+    """Writes ``figures/*.png``, ``report.html``, ``numbers.json``, ``warnings.json``."""
     run.log_params(config.model_dump())
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "testing")
@@ -41,7 +42,10 @@ def report(
     for name, figure in figures(told, numbers, dataset.manifest, x, y.numpy()).items():
         images[name] = output / "figures" / f"{name}.png"
         figure.savefig(images[name])
-    html = page(numbers, dataset.manifest, dump(config), training["verdict"], images)
+    found = doubts(numbers, dataset.manifest)
+    warned = [*training["warnings"], *found, *dataset.manifest.warnings]
+    html = page(numbers, dataset.manifest, dump(config), training["verdict"], images, warned)
+    (output / WARNINGS).write_text(json.dumps(warned, indent=1) + "\n")
     (output / "report.html").write_text(html)
     (output / "numbers.json").write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n")
     run.log_artifacts(output)

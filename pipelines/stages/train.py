@@ -24,7 +24,8 @@ def train(
     """Writes ``checkpoint/`` (the best by validation), ``last/``, the rows and ``training.json``.
 
     Raises:
-        NonFinite: If a loss or likelihood was not finite; the last good checkpoint stays.
+        NonFinite: If a loss or likelihood was not finite, and the training was not to be tried
+            again, or had no validation before; the last good checkpoint stays.
     """
     run.log_params(config.model_dump())
     run.log_input(Manifest.load(data), "training")
@@ -62,6 +63,7 @@ def _summary(told: dict[str, Any], startup: float, total: float) -> dict[str, An
     shares = {f"time/share_{name}": spent / loop for name, spent in sorted(seconds.items())}
     return {
         "verdict": told["verdict"],
+        "warnings": told["warnings"],
         "metrics": {
             "train/steps": told["steps"],
             "train/best_step": told["best_step"],

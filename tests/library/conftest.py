@@ -58,3 +58,15 @@ def diabetes(tmp_path_factory):
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), folder / "in.parquet")
     prepare(folder / "in.parquet", folder / "out", validation=50, test=50)
     return Dataset(folder / "out")
+
+
+@pytest.fixture
+def turn(monkeypatch):
+    """Returns a function that lets seconds pass."""
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    def pass_(seconds):
+        now[0] += seconds
+
+    return pass_

@@ -11,13 +11,21 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+import torch
 import yaml
+from sklearn.mixture import GaussianMixture as SklearnMixture
+from torch.distributions import Normal
 
+from ebflow import mixtures
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
+from ebflow.evaluation import log_probs
+from ebflow.preprocessing import Preprocessing, gaussian
+from ebflow.randomness import RowGenerator
 from pipelines.config import DensityConfig
 from pipelines.density import DENSITY
+from pipelines.front import CHAIN, MIXTURE
 
 from .conftest import NO_RAY, QUICK, Store
 
@@ -25,6 +33,8 @@ STAGES = DENSITY.stages(DensityConfig())
 
 KEYS = {
     "test/nll", "test/nll_se", "test/bpd", "best/val_nll", "baseline/gaussian_nll",
+    "baseline/mixture_nll", "baseline/mixture_nll_se", "baseline/mixture_bpd",
+    "baseline/mixture_val_nll", "baseline/mixture_components", "best/val_gain_over_mixture",
     "train/steps_per_s", "train/steps", "train/best_step", "time/startup_s", "time/total_s",
     "time/share_outside_step", "time/share_data", "time/share_report", "time/share_validate",
     "time/share_checkpoint", "mlflow_run_id", "checkpoint", "report", "figures", "config",
@@ -41,7 +51,7 @@ def fates(printed):
 def test_the_table_and_where_all_lies_is_printed(digits):
     summary = digits.summary()
     assert fates(digits.printed) == dict.fromkeys(STAGES, "ran")
-    for key in ("test/nll", "test/nll_se", "baseline/gaussian_nll"):
+    for key in ("test/nll", "test/nll_se", "baseline/gaussian_nll", "baseline/mixture_nll"):
         assert f"{summary[key]:.2f}" in digits.printed
     for text in (summary["checkpoint"], summary["report"], "steps/s", "ebflow ui"):
         assert text in digits.printed
@@ -84,12 +94,47 @@ def test_the_summary(digits):
     assert summary["seeds"] == {"data": 0, "training": 0}
 
 
-def test_the_difference_is_paired(digits):
+@pytest.mark.parametrize(
+    ("name", "gain"), [("gaussian", "test/gain"), ("mixture", "test/gain_over_mixture")]
+)
+def test_the_difference_is_paired(digits, name, gain):
     summary = digits.summary()
-    gain = summary["baseline/gaussian_nll"] - summary["test/nll"]
-    assert summary["test/gain"] == pytest.approx(gain, abs=1e-3)
-    assert 0 < summary["test/gain_se"] < summary["test/nll_se"]
-    assert f"{-gain:+.2f} ± {summary['test/gain_se']:.2f}" in digits.printed
+    expected = summary[f"baseline/{name}_nll"] - summary["test/nll"]
+    assert summary[gain] == pytest.approx(expected, abs=1e-3)
+    assert 0 < summary[f"{gain}_se"] < summary["test/nll_se"]
+    assert f"{-expected:+.2f} ± {summary[f'{gain}_se']:.2f}" in digits.printed
+
+
+def test_the_mixture_is_scikit_learns_behind_the_chain(digits):
+    """Its likelihood, from the rows' latents and the file's weights, means and covariances."""
+    summary, front = digits.summary(), Path(digits.summary()["artefacts"]["preprocess"])
+    mixture, chain = mixtures.load(front / MIXTURE), Preprocessing.load(front / CHAIN)
+    split = Dataset(summary["artefacts"]["prepare"]).split("test")
+    whitener = gaussian(chain)
+    noise = RowGenerator(0, "dequantise", 0)
+    y = whitener.preprocess(split.tensor(), noise)
+    log_det = log_probs(whitener, split) - Normal(0.0, 1.0).log_prob(y).sum(1)
+    kind = "full" if mixture.full else "diag"
+    model = SklearnMixture(len(mixture.weights), covariance_type=kind)
+    model.weights_, model.means_ = mixture.weights.numpy(), mixture.means.numpy()
+    precisions = mixture.covariances.inverse() if mixture.full else 1 / mixture.covariances
+    model.precisions_cholesky_ = (
+        torch.linalg.cholesky(precisions) if mixture.full else precisions.sqrt()
+    ).numpy()
+    found = model.score_samples(y.numpy()) + log_det.numpy()
+    assert -found.mean() == pytest.approx(summary["baseline/mixture_nll"], abs=1e-6)
+    assert summary["baseline/mixture_components"] == len(mixture.weights)
+
+
+def test_a_flow_worse_than_the_mixture_is_warned_of_first(digits):
+    """Three hundred steps are too few for the mixture of these digits."""
+    summary = digits.summary()
+    gain, error = (summary[f"test/gain_over_mixture{end}"] for end in ("", "_se"))
+    assert gain < -error
+    (told,) = [text for text in summary["warnings"] if "worse than a mixture" in text]
+    assert f"by {-gain:.2f} ± {error:.2f} nats" in told and f"{told}\n" in digits.printed
+    page = (digits.root / "runs" / "density" / "digits" / "report.html").read_text()
+    assert page.index("worse than a mixture") < page.index("<table>")
 
 
 def test_every_key_of_the_summary_is_documented(digits):

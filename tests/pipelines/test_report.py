@@ -13,8 +13,13 @@ from pipelines.report import figures, page
 
 NUMBERS = {
     "test/nll": 97.5, "test/nll_se": 0.6, "test/bpd": 2.2, "best/val_nll": 97.4,
+    "test/gain": 6.7, "test/gain_se": 0.2,
+    "test/gain_over_mixture": 1.2, "test/gain_over_mixture_se": 0.3,
     "baseline/gaussian_nll": 104.2, "baseline/gaussian_nll_se": 0.7,
     "baseline/gaussian_bpd": 2.35, "baseline/gaussian_val_nll": 104.1,
+    "baseline/mixture_nll": 98.7, "baseline/mixture_nll_se": 0.7,
+    "baseline/mixture_bpd": 2.25, "baseline/mixture_val_nll": 98.8,
+    "baseline/mixture_components": 4, "baseline/mixture_full": 1,
 }  # fmt: skip
 
 
@@ -97,4 +102,17 @@ def test_the_page_is_whole_and_needs_nothing_else(drawn):
     decoded = [base64.b64decode(src.partition("base64,")[2]) for src in tags.images]
     assert decoded == [images[name].read_bytes() for name in ("training", "samples", "diagnosis")]
     assert "seed: &lt;0&gt;" in html and "97.50" in html and "104.20" in html
+    assert "mixture of 4 Gaussians" in html and "-1.20 ± 0.30" in html
+    assert 'class="warnings"' not in html
     assert not re.search(r"https?://", html)
+
+
+def test_warnings_stand_before_everything_else(drawn):
+    manifest, images = drawn
+    warned = ["the flow is worse than a <mixture>", "many rows are equal"]
+    html = page(NUMBERS, manifest, "seed: 0\n", "ended after 400 steps", images, warned)
+    tags = Tags()
+    tags.feed(html)
+    assert not tags.open
+    first, second = (html.index(text) for text in ("worse than a &lt;mixture&gt;", warned[1]))
+    assert html.index("<h1>") < first < second < html.index("<p>") < html.index("<table>")

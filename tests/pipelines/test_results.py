@@ -2,14 +2,26 @@
 
 from types import SimpleNamespace
 
-from pipelines.results import _doubts
+import pytest
 
-GOOD = {"train/best_step": 100, "test/gain": 5.0, "test/gain_se": 0.1, "test/bpd": 2.0}
+from pipelines.doubts import doubts as found
+from pipelines.likelihoods import cells
+
+GOOD = {
+    "train/best_step": 100,
+    "test/nll": 90.0, "test/nll_se": 0.5, "test/bpd": 2.0, "best/val_nll": 91.0,
+    "test/gain": 14.0, "test/gain_se": 0.1,
+    "test/gain_over_mixture": 5.0, "test/gain_over_mixture_se": 0.2,
+    "baseline/gaussian_nll": 104.0, "baseline/gaussian_nll_se": 0.6, "baseline/gaussian_bpd": 2.3,
+    "baseline/gaussian_val_nll": 104.5,
+    "baseline/mixture_nll": 95.0, "baseline/mixture_nll_se": 0.6, "baseline/mixture_bpd": 2.1,
+    "baseline/mixture_val_nll": 95.5, "baseline/mixture_components": 8, "baseline/mixture_full": 1,
+}  # fmt: skip
 IMAGES, COLUMNS = SimpleNamespace(levels=17), SimpleNamespace(levels=None)
 
 
 def doubts(manifest=IMAGES, **numbers):
-    return list(_doubts({**GOOD, **numbers}, manifest))
+    return list(found({**GOOD, **numbers}, manifest))
 
 
 def test_a_good_run_has_none():
@@ -20,10 +32,39 @@ def test_an_untrained_checkpoint_is_told():
     assert "the checkpoint is the untrained flow" in doubts(**{"train/best_step": 0})[0]
 
 
-def test_worse_than_a_gaussian_is_told():
-    assert doubts(**{"test/gain": -6.03}) == [
-        "the flow is worse than a Gaussian, by 6.03 ± 0.10 nats"
-    ]
+MIXTURE = {"test/nll": 101.03, "test/gain": 2.97, "test/gain_over_mixture": -6.03}
+GAUSSIAN = {"baseline/gaussian_nll": 83.97, "test/gain": -6.03}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "name"),
+    [(MIXTURE, "mixture of 8 Gaussians"), (GAUSSIAN, "full-covariance Gaussian")],
+)
+def test_worse_than_the_better_baseline_is_told_with_what_to_try(numbers, name):
+    (told,) = doubts(**numbers)
+    error = "0.20" if numbers is MIXTURE else "0.10"
+    assert told.startswith(f"the flow is worse than a {name}, by 6.03 ± {error} nats: ")
+    for word in ("--train.max-seconds", "--model.base mixture", "coupling"):
+        assert word in told
+
+
+@pytest.mark.parametrize(("gain", "told"), [(-0.19, False), (-0.21, True), (0.21, False)])
+def test_it_is_told_beyond_one_standard_error(gain, told):
+    assert bool(doubts(**{"test/gain_over_mixture": gain})) == told
+
+
+def test_the_table_has_the_paired_differences():
+    flow, gaussian, mixture = cells(GOOD)
+    assert flow == ("flow", "90.00 ± 0.50", "2.000", "")
+    assert gaussian == (
+        "full-covariance Gaussian", "104.00 ± 0.60", "2.300", "-14.00 ± 0.10"
+    )  # fmt: skip
+    assert mixture == ("mixture of 8 Gaussians", "95.00 ± 0.60", "2.100", "-5.00 ± 0.20")
+
+
+def test_a_mixture_is_named_by_what_it_is():
+    few = {"baseline/mixture_components": 1, "baseline/mixture_full": 0}
+    assert cells({**GOOD, **few})[2][0] == "mixture of 1 diagonal Gaussian"
 
 
 def test_worse_than_uniform_is_told():

@@ -71,7 +71,7 @@ def measured(
 ) -> tuple[Artefact, ...]:
     """Returns a trained flow and its evaluation, as expressions of redun."""
     front = preprocess(one.front, given[0])
-    trained = train(one, given[0], front, title)
+    trained = train(one.once, given[0], front, title)
     return trained, evaluate(config.evaluate, given[0], front, trained, title)
 
 

@@ -32,7 +32,7 @@ def train(config: Training, given: Given) -> None:
         NonFinite: If a loss or a likelihood was not finite.
     """
     start = _launched if config.cluster.workers > 1 else _here
-    start(config, given.inputs[0], given.folder)
+    start(config.once, given.inputs[0], given.folder)
 
 
 def _here(config: Training, data: Path, folder: Path) -> None:

@@ -1,0 +1,92 @@
+"""The likelihood of a flow beside those of the baselines, as lines of a table."""
+
+__all__ = ["HEADING", "Line", "better", "cells", "lines"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+HEADING = ("", "NLL (nats)", "bits/dim", "flow − this")
+"""Of ``cells``; differences are paired."""
+
+BASELINES = {"gaussian": "gain", "mixture": "gain_over_mixture"}
+"""Names of the baselines in metrics, and of the flow's gain over each."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A density on the test split.
+
+    Attributes:
+        name: What it is.
+        nll: Its negative log-likelihood in nats.
+        nll_se: The standard error.
+        bpd: Bits a dimension.
+        val_nll: The negative log-likelihood of the validation split.
+        difference: By how much the flow's is greater, the mean of paired differences; None of the
+            flow itself.
+        difference_se: Its standard error.
+    """
+
+    name: str
+    nll: float
+    nll_se: float
+    bpd: float
+    val_nll: float
+    difference: float | None = None
+    difference_se: float | None = None
+
+    @property
+    def paired(self) -> str:
+        """The difference with its standard error; empty of the flow itself."""
+        if self.difference is None:
+            return ""
+        return f"{self.difference:+.2f} ± {self.difference_se:.2f}"
+
+
+def lines(numbers: Mapping[str, Any]) -> list[Line]:
+    """Returns the flow's line and those of the baselines, from the metrics of an evaluation."""
+    flow = _line("flow", numbers, "test/", "best/val_")
+    return [flow, *(baseline(what, numbers) for what in BASELINES)]
+
+
+def baseline(what: str, numbers: Mapping[str, Any]) -> Line:
+    """Returns the line of a baseline."""
+    gain, at = f"test/{BASELINES[what]}", f"baseline/{what}_"
+    differences = {"difference": -numbers[gain], "difference_se": numbers[f"{gain}_se"]}
+    return _line(_name(what, numbers), numbers, at, f"{at}val_", **differences)
+
+
+def better(numbers: Mapping[str, Any]) -> Line:
+    """Returns the baseline of the lower test NLL."""
+    return min((baseline(what, numbers) for what in BASELINES), key=lambda line: line.nll)
+
+
+def cells(numbers: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Returns what the table says, below ``HEADING``."""
+    return [
+        (
+            line.name,
+            f"{line.nll:.2f} ± {line.nll_se:.2f}",
+            f"{line.bpd:.3f}",
+            ""
+            if line.difference is None
+            else f"{line.difference:+.2f} ± {line.difference_se:.2f}",
+        )
+        for line in lines(numbers)
+    ]
+
+
+def _line(
+    name: str, numbers: Mapping[str, Any], test: str, validation: str, **more: float
+) -> Line:
+    found = {key: numbers[f"{test}{key}"] for key in ("nll", "nll_se", "bpd")}
+    return Line(name, **found, val_nll=numbers[f"{validation}nll"], **more)
+
+
+def _name(what: str, numbers: Mapping[str, Any]) -> str:
+    if what == "gaussian":
+        return "full-covariance Gaussian"
+    count = int(numbers["baseline/mixture_components"])
+    kind = "" if numbers["baseline/mixture_full"] else "diagonal "
+    return f"mixture of {count} {kind}Gaussian{'' if count == 1 else 's'}"

@@ -1,0 +1,218 @@
+"""Mixtures fitted by expectation maximisation, against scikit-learn itself and known truths."""
+
+import logging
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+from sklearn.mixture import GaussianMixture as Theirs
+
+import ebflow
+from ebflow import mixtures, preprocessing
+from ebflow.bases import GaussianMixture
+from ebflow.mixtures import fit_mixture, search
+from ebflow.randomness import RowGenerator
+
+from .bijections.cases import seeded
+
+TRUTH = {
+    "weights": torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64),
+    "means": torch.tensor([[-4.0, 0.0], [0.0, 4.0], [4.0, 0.0]], dtype=torch.float64),
+}
+FACTORS = torch.tensor(
+    [[[1.0, 0.0], [0.9, 0.3]], [[0.5, 0.0], [-0.4, 0.2]], [[1.0, 0.0], [0.0, 0.3]]],
+    dtype=torch.float64,
+)
+
+
+def rows(n, seed=0):
+    mixture = GaussianMixture(*TRUTH.values(), FACTORS @ FACTORS.mT)
+    return mixture.sample(n, generator=seeded(seed))
+
+
+def nll(mixture, x):
+    return -float(mixture.log_prob(x).mean())
+
+
+@pytest.mark.parametrize("kind", ["diag", "full"])
+def test_log_densities_are_scikit_learns(kind):
+    x, held = rows(500), rows(300, 1)
+    model = mixtures._fitted(x.numpy(), 4, kind, 20, seed=0)
+    found = mixtures._mixture(model, torch.zeros(2), torch.ones(2)).log_prob(held)
+    assert found.dtype == torch.float64
+    np.testing.assert_allclose(found, model.score_samples(held.numpy()), atol=1e-6)
+
+
+def test_the_choice_is_the_best_of_scikit_learns_own():
+    """A loop over counts and kinds, written out, with the same starts."""
+    x, held = rows(600), rows(400, 1)
+    found = search(x, held, components=(1, 2, 3, 4))
+    mean, scale = x.mean(0), x.std(0, correction=0)
+    best, x_, held_ = np.inf, *(((t - mean) / scale).numpy() for t in (x, held))
+    for trial in found.trials:
+        start = ebflow.randomness.generator(0, "mixture", trial.kind, trial.components)
+        model = Theirs(
+            trial.components, covariance_type=trial.kind, max_iter=100,
+            random_state=start.initial_seed() % 2**32,
+        ).fit(x_)  # fmt: skip
+        expected = float(scale.log().sum()) - model.score(held_)
+        assert trial.nll == pytest.approx(expected, abs=1e-9)
+        best = min(best, trial.nll)
+    assert nll(found.mixture, held) == pytest.approx(best, abs=1e-9)
+    assert found.best.kind == "full" and found.best.components in (3, 4)
+
+
+def test_it_recovers_the_truth():
+    mixture = fit_mixture(rows(5000), rows(2000, 1), components=(1, 2, 3, 4))
+    order = mixture.means[:, 0].argsort()
+    torch.testing.assert_close(mixture.weights[order], TRUTH["weights"], atol=0.03, rtol=0)
+    torch.testing.assert_close(mixture.means[order], TRUTH["means"], atol=0.1, rtol=0)
+    torch.testing.assert_close(
+        mixture.covariances[order], FACTORS @ FACTORS.mT, atol=0.1, rtol=0.1
+    )
+
+
+def test_one_component_is_the_gaussian_of_greatest_likelihood():
+    x, held = rows(400), rows(100, 1)
+    found = search(x, held, components=(1,)).mixture
+    law = multivariate_normal(
+        x.mean(0), x.T.cov(correction=0) + 1e-6 * x.var(0, correction=0).diag()
+    )
+    np.testing.assert_allclose(found.log_prob(held), law.logpdf(held), atol=1e-9)
+
+
+def test_a_seed_gives_the_same_bits_and_single_precision_is_welcome():
+    x, held = rows(300).float(), rows(100, 1).float()
+    first, second = (fit_mixture(x, held, seed=3, rows=200) for _ in range(2))
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, second.state_dict()[name]) and tensor.dtype == torch.float64
+    other = fit_mixture(x, held, seed=4, rows=200)
+    assert other.means.shape != first.means.shape or not torch.equal(other.means, first.means)
+
+
+def test_collapsed_components_are_judged_by_the_validation_rows():
+    """Sixty-four Gaussians on seventy rows: an enormous training likelihood."""
+    x, held = rows(70), rows(1000, 1)
+    found = search(x, held, components=(1, 2, 3, 64))
+    collapsed = mixtures._fitted(x.numpy(), 64, "full", 100, seed=0)
+    assert collapsed.score(x.numpy()) > -nll(found.mixture, x) + 2
+    assert found.best.components < 64
+    assert nll(found.mixture, held) == pytest.approx(min(t.nll for t in found.trials), rel=1e-9)
+
+
+def test_it_stops_after_two_in_succession_that_are_no_better():
+    x = torch.randn(300, 3, generator=seeded())
+    found = search(x, torch.randn(300, 3, generator=seeded(1)))
+    for kind in ("diag", "full"):
+        assert [t.components for t in found.trials if t.kind == kind] == [1, 2, 4]
+    assert found.best.components == 1
+
+
+def test_the_budget_bounds_the_work_and_what_is_left_out_is_told(caplog):
+    x, held = rows(400), rows(100, 1)
+    budget = 1.5 * mixtures.LEAST * mixtures.operations(4, 400, 2, "full")
+    with caplog.at_level(logging.INFO, "ebflow.mixtures"):
+        found = search(x, held, budget=budget)
+    spent = sum(
+        mixtures.START * mixtures.operations(t.components, 400, 2, "diag")
+        + t.iterations * mixtures.operations(t.components, 400, 2, t.kind)
+        for t in found.trials
+    )
+    assert spent <= budget
+    assert (64, "full") in found.left_out and "64 full" in caplog.text
+    assert {(t.components, t.kind) for t in found.trials}.isdisjoint(found.left_out)
+
+
+def test_without_a_budget_there_is_one_diagonal_gaussian():
+    found = search(rows(50), rows(50, 1), budget=0)
+    assert [(t.components, t.kind) for t in found.trials] == [(1, "diag")]
+
+
+@pytest.mark.parametrize("shift, scale", [(1e6, 1.0), (0.0, 1e-4)])
+def test_units_do_not_matter(shift, scale):
+    x, held = rows(300), rows(100, 1)
+    first, second = search(x, held), search(scale * x + shift, scale * held + shift)
+    assert second.best.components == first.best.components
+    assert second.best.nll - 2 * np.log(scale) == pytest.approx(first.best.nll, abs=1e-3)
+    expected = first.mixture.log_prob(held) - 2 * np.log(scale)
+    torch.testing.assert_close(
+        second.mixture.log_prob(scale * held + shift), expected, atol=1e-3, rtol=0
+    )
+
+
+def test_a_constant_column_is_no_accident():
+    x = torch.cat([rows(200), torch.ones(200, 1)], 1)
+    assert fit_mixture(x, x[:50]).log_prob(x).isfinite().all()
+
+
+def test_rows_behind_a_chain_are_a_flows_own(digits):
+    split = digits.split("train")
+    chain = preprocessing.fit(split, shrinkage=0.01)
+    y = mixtures.behind(chain, split, seed=3, batch_size=100)
+    flow = preprocessing.gaussian(chain)
+    expected = flow.preprocess(split.tensor(), RowGenerator(3, "preprocess"))
+    torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
+    few = mixtures.behind(chain, split, seed=3, most=500, batch_size=100)
+    chosen = mixtures._numbers(len(split), 500, 3)
+    torch.testing.assert_close(few, expected[chosen], rtol=1e-9, atol=1e-9)
+    assert len(few) == 500
+
+
+@pytest.mark.parametrize("kind", ["diag", "full"])
+def test_a_file_gives_the_same_mixture(tmp_path, kind, single_precision):
+    model = mixtures._fitted(rows(200).numpy(), 3, kind, 10, seed=0)
+    mixture = mixtures._mixture(model, *torch.tensor([[1.0, 2], [3, 4]], dtype=torch.float64))
+    mixtures.save(mixture, tmp_path / "m.safetensors")
+    again, x = mixtures.load(tmp_path / "m.safetensors"), rows(50, 1)
+    assert torch.equal(again.log_prob(x), mixture.log_prob(x))
+    assert again.means.dtype == torch.float64
+
+
+def test_no_more_rows_than_asked_for_and_no_more_components_than_rows():
+    assert search(rows(300), rows(50, 1), rows=40).rows == 40
+    assert max(t.components for t in search(rows(3), rows(50, 1)).trials) <= 3
+
+
+@pytest.mark.parametrize(
+    ("width", "kinds"), [(20, {"diag", "full"}), (784, {"diag", "full"}), (3072, {"diag"})]
+)
+def test_of_wide_rows_what_is_affordable(width, kinds):
+    """Full covariances of 784 columns for a few components, of 3072 for none."""
+    walk = mixtures._Walk(np.empty((7000, width)), np.empty((0, width)), 0)
+    counts = [k for k in mixtures.COMPONENTS]
+    found = {
+        kind: [k for k in counts if walk._affordable(k, kind, mixtures.BUDGET) >= mixtures.LEAST]
+        for kind in mixtures.KINDS
+    }
+    assert {kind for kind, able in found.items() if able} == kinds
+
+
+def test_scikit_learns_warning_is_silenced_for_that_call_alone(monkeypatch):
+    monkeypatch.setattr(mixtures, "MOST", 10)
+    before = list(warnings.filters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        search(rows(300), rows(50, 1), components=(8, 16))
+    assert warnings.filters == before
+
+
+@pytest.mark.parametrize(
+    ("x", "held", "components", "told"),
+    [
+        (torch.zeros(5), torch.zeros(5, 1), (1,), "shapes"),
+        (torch.zeros(5, 2), torch.zeros(5, 1), (1,), "validation: found 1 columns, expected 2"),
+        (torch.full((5, 1), torch.nan), torch.zeros(5, 1), (1,), "x: found a value"),
+        (torch.zeros(5, 1), torch.full((5, 1), torch.inf), (1,), "validation: found a value"),
+        (torch.zeros(5, 1), torch.zeros(5, 1), (2, 1), "components"),
+        (torch.zeros(5, 1), torch.zeros(5, 1), (), "components"),
+    ],
+)
+def test_what_is_no_data_is_refused(x, held, components, told):
+    with pytest.raises(ValueError, match=told):
+        fit_mixture(x, held, components=components)
+
+
+def test_it_is_public():
+    assert ebflow.fit_mixture is fit_mixture

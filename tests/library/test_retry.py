@@ -1,0 +1,187 @@
+"""A training that becomes non-finite goes on from its best, once, and never ends without one."""
+
+import warnings
+
+import pytest
+import torch
+
+import ebflow
+from ebflow.checkpoint import Checkpoints, resume, save_training
+from ebflow.errors import NonFinite
+from ebflow.loss import constant
+
+from .training import same, states, trainer
+
+OPTIONS = dict(steps=30, validate_every=5, log_every=5, optimizer="sgd-momentum", clip=1.0)
+
+
+def broken(training, *steps, again=()):
+    """Lets a training's weights break at steps; those in ``again`` after it was tried anew."""
+    plain = training.train_step
+
+    def step(batch):
+        if training.step in (steps if training.state.relief == 1 else again):
+            with torch.no_grad():
+                training.parameters[0].view(-1)[0] = torch.nan
+        plain(batch)
+
+    training.train_step = step
+    return training
+
+
+def made(dataset, *steps, again=(), **options):
+    return broken(trainer(dataset, "ml", **{**OPTIONS, **options}), *steps, again=again)
+
+
+def kinds(events):
+    return [(event.kind, event.step) for event in events]
+
+
+def test_it_goes_on_from_the_best_as_a_training_of_a_quarter_of_the_rate(digits, tmp_path):
+    """The reference: what was saved at the best validation, resumed by hand."""
+    events, training = [], made(digits, 13)
+    for event in training.run():
+        events.append(event)
+        if event.kind == "validate" and event.step == 10:
+            save_training(training, tmp_path / "ten")
+    assert kinds(events)[3:6] == [("log", 10), ("validate", 10), ("resume", 10)]
+    other = made(digits)
+    resume(other, tmp_path / "ten")
+    other.rates = [rate / 4 for rate in other.rates]
+    list(other.run())
+    for name, tensor in states(training)[0].items():
+        assert torch.equal(tensor, states(other)[0][name]), name
+    assert training.step == 30 and training.verdict.startswith("ended after 30 steps")
+
+
+def test_what_was_done_is_told_in_one_line(digits):
+    training = made(digits, 13)
+    (event,) = [event for event in training.run() if event.kind == "resume"]
+    (told,) = training.state.warnings
+    assert event.note == told and "\n" not in told
+    assert told.startswith("step 13: found a loss of nan in layer") and "parameter" in told
+    assert "went back to step 10" in told and "quarter of the learning rate" in told
+
+
+def test_a_second_time_it_ends_with_the_best(digits, tmp_path):
+    training = made(digits, 13, again=(22,))
+    checkpoints, found = Checkpoints(tmp_path), []
+    for event in training.run():
+        found.append((event.kind, event.step))
+        if event.best:
+            checkpoints.save(training)
+    best = training.state.best_step
+    assert found[-1] == ("resume", best) and training.step == best == 20
+    assert "twice" in training.verdict and "step 22" in training.verdict
+    assert [told.split(":")[0] for told in training.state.warnings] == ["step 13", "step 22"]
+    fresh = made(digits)
+    resume(fresh, checkpoints.path(best))
+    for name, tensor in states(fresh)[0].items():
+        assert torch.equal(tensor, states(training)[0][name]), name
+    assert not list(training.run())
+
+
+def test_a_third_time_is_not_tried(digits):
+    training = made(digits, 13, again=(13,))
+    assert [event.kind for event in training.run()].count("resume") == 2
+
+
+def test_the_clock_does_not_go_back(digits):
+    training, seconds = made(digits, 13), []
+    for _ in training.run():
+        seconds.append((training.seconds, training.clock.total("validate")))
+    assert seconds == sorted(seconds)
+
+
+def test_a_bound_of_seconds_is_not_prolonged(digits, turn, monkeypatch):
+    """A step takes a second of the clock that the test turns."""
+    training = made(digits, 13, steps=1_000_000, max_seconds=20, schedule=constant)
+    plain = training.train_step
+
+    def step(batch):
+        turn(1)
+        plain(batch)
+
+    monkeypatch.setattr(training, "train_step", step)
+    list(training.run())
+    assert training.seconds == pytest.approx(21) and training.step == 16
+
+
+@pytest.mark.parametrize("at", range(1, 14, 2))
+def test_a_training_that_was_killed_comes_to_the_same(digits, tmp_path, at):
+    """Before the break, where the best is another checkpoint, and behind it."""
+    whole, kept = made(digits, 13), Checkpoints(tmp_path)
+    list(whole.run())
+    killed, events = made(digits, 13), []
+    for event in killed.run():
+        events.append(event)
+        if event.best or len(events) == at:
+            kept.save(killed)
+        if len(events) == at:
+            break
+    again, (step, _) = made(digits, 13), kept.newest()
+    resume(again, kept.path(step), best=kept.best(step))
+    list(again.run())
+    same(again, whole)
+
+
+def test_one_between_two_validations_remembers_the_best(digits, tmp_path):
+    training = made(digits, 13, validate_every=10)
+    for event in training.run():
+        if event.best:
+            save_training(training, tmp_path / "best")
+        if training.step == 10:
+            break
+    save_training(training, tmp_path / "best")
+    training.train_step(next(digits.split("train").shuffled(64, seed=0, start=10)))
+    save_training(training, tmp_path / "last")
+    again = made(digits, 13, validate_every=10)
+    resume(again, tmp_path / "last", best=tmp_path / "best")
+    assert again.step == 11 and again.kept.state["progress"]["step"] == 10
+    assert ("resume", 10) in kinds(again.run())
+
+
+def test_without_a_finite_start_it_fails_with_one_line(digits):
+    training = made(digits)
+    with torch.no_grad():
+        training.averaged.matched.layers[0].weight[0, 0] = torch.nan
+    with pytest.raises(NonFinite, match="step 0") as error:
+        list(training.run())
+    assert "\n" not in str(error.value)
+
+
+def test_without_a_retry_it_raises(digits):
+    with pytest.raises(NonFinite, match="step 13"):
+        list(made(digits, 13, retry=False).run())
+    assert made(digits, retry=False).kept is None
+
+
+def breaking(step):
+    """Returns a loss that is not finite at a step, whenever it comes there."""
+
+    def loss(density, x, generator, progress):
+        at = density.at(x, training=True)
+        return (at.energy + density.log_normalizer()) / (progress.step != step), at
+
+    return loss
+
+
+def test_fit_tells_it_and_takes_back_what_held_no_more():
+    x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(RuntimeWarning) as told:
+        flow = ebflow.fit(x, loss=breaking(33), steps=60, validate_every=10, progress=False)
+    assert len(told) == 2 and "step 33" in str(told[0].message)
+    steps = [row["step"] for row in flow.history if row["kind"] == "validate"]
+    assert steps == sorted(set(steps)) and max(steps) <= 30
+    held = min(row["val/nll"] for row in flow.history if "val/nll" in row)
+    again = ebflow.fit(x, loss=breaking(-1), steps=60, validate_every=10, progress=False)
+    assert held == min(r["val/nll"] for r in again.history if r["step"] <= 30 and "val/nll" in r)
+    assert flow.log_prob(x).isfinite().all()
+
+
+def test_nothing_is_told_where_nothing_broke(digits):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        training = made(digits)
+        list(training.run())
+    assert training.state.warnings == [] and training.state.relief == 1
