@@ -257,6 +257,10 @@ class GaussianMixture(Base):
         """Whether covariances are matrices."""
         return self.roots.ndim == 3
 
+    def trained(self) -> "GaussianMixture":
+        """Returns the same mixture with log w, μ and W as parameters."""
+        return GaussianMixture(self.weights, self.means, self.covariances, trainable=True)
+
     def smoothed(self, sigma: float) -> "GaussianMixture":
         """Returns the law of x + σ n with n from N(0, I)."""
         noise = sigma**2 * torch.eye(self.size).to(self.means) if self.full else sigma**2

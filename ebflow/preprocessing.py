@@ -20,7 +20,7 @@ __all__ = ["Preprocessing", "SingularCovariance", "build", "fit", "gaussian"]
 import copy
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from . import marginals
+from . import bases, marginals
 from .bijections import Affine, Bijection, Dense, Dequantise, Logit
 from .errors import BadInput
 from .flow import Flow
@@ -53,29 +53,38 @@ class Preprocessing:
         layers: The chain, from raw data on.
         spec: For ``build``.
         columns: What was found of a table's columns, if that was just fitted.
+        base: A base that was fitted behind the chain, for a flow that starts as it.
     """
 
     layers: list[Bijection]
     spec: dict[str, Any]
     columns: marginals.Marginals | None = None
+    base: bases.Base | None = None
 
     def __iter__(self) -> Iterator[Bijection]:
         return iter(self.layers)
 
     def save(self, path: Path) -> None:
         """Writes the chain to one file of safetensors; O(D²) bytes if it whitens."""
-        tensors = {k: t.contiguous() for k, t in nn.ModuleList(self.layers).state_dict().items()}
-        save_file(tensors, path, metadata={"spec": json.dumps(self.spec)})
+        tensors = {name: t.contiguous() for name, t in self._modules.state_dict().items()}
+        spec = {**self.spec, "base": self.base and self.base.spec}
+        save_file(tensors, path, metadata={"spec": json.dumps(spec)})
 
     @classmethod
     def load(cls, path: Path) -> "Preprocessing":
         """Returns the chain that :meth:`save` wrote, equal to the bit."""
         with safe_open(path, "pt") as file:
-            chain = build(json.loads(file.metadata()["spec"]))
+            spec = json.loads(file.metadata()["spec"])
+            base = spec.pop("base")
+            chain = replace(build(spec), base=base and bases.build(base).double())
             # Cloned into memory aligned as torch allocates it: BLAS rounds by alignment.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        nn.ModuleList(chain.layers).load_state_dict(tensors)
+        chain._modules.load_state_dict(tensors)
         return chain
+
+    @property
+    def _modules(self) -> nn.ModuleList:
+        return nn.ModuleList([*self.layers, *([self.base] if self.base else [])])
 
 
 def fit(

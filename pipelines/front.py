@@ -4,12 +4,17 @@ Fitting costs O(N D²) for the moments and O(D³) for the whitening: seconds at 
 done once for all trainings that share it. So is a mixture of Gaussians behind it.
 """
 
-__all__ = ["CHAIN", "GAUSSIAN", "MIXTURE", "NUMBERS", "baseline", "fitted", "mixture"]
+__all__ = ["CHAIN", "GAUSSIAN", "MIXTURE", "NUMBERS", "baseline", "bounds", "fitted", "mixture"]
+
+import dataclasses
+from collections.abc import Sequence
 
 import torch
 
 from ebflow import mixtures, preprocessing
 from ebflow.data.loader import Dataset
+from ebflow.errors import BadInput
+from ebflow.marginals import Bounds
 from ebflow.preprocessing import Preprocessing, SingularCovariance
 from pipelines.config import FrontConfig, PreprocessConfig
 
@@ -18,7 +23,7 @@ CHAIN, GAUSSIAN, NUMBERS = "chain.safetensors", "gaussian.safetensors", "preproc
 what the baselines needed."""
 
 MIXTURE = "mixture.safetensors"
-"""File of the mixture of Gaussians behind the chain in front of the flow."""
+"""File of the mixture of Gaussians behind the chain of the data's Gaussian."""
 
 LEAST_SHRINKAGE = 1e-6
 
@@ -26,16 +31,46 @@ LEAST_SHRINKAGE = 1e-6
 def fitted(config: FrontConfig, dataset: Dataset) -> Preprocessing:
     """Returns the chain in front of a flow."""
     front = config.chain
-    return preprocessing.fit(
+    chain = preprocessing.fit(
         dataset.split("train"),
         normalise=front.normalise,
         margin=front.logit,
         scale=front.scale,
         extended=front.extended,
         shrinkage=front.shrinkage,
+        grids=front.grids,
+        tails=front.tails,
+        bounds=bounds(front.bounds or (), dataset.manifest.columns),
         seed=config.seed,
         dtype=getattr(torch, config.dtype),
     )
+    if not config.mixture:
+        return chain
+    base = mixture(dataset, chain, config.seed).mixture.trained()
+    return dataclasses.replace(chain, base=base)
+
+
+def bounds(texts: Sequence[str], columns: Sequence[str] | None) -> Bounds:
+    """Returns bounds by the index of a column, of texts NAME:LOW:HIGH.
+
+    Raises:
+        BadInput: If a text is none, or there is no such column.
+    """
+    found: dict[int, tuple[float | None, float | None]] = {}
+    for text in texts:
+        name, *ends = text.rsplit(":", 2)
+        try:
+            low, high = (float(end) if end else None for end in ends)
+        except ValueError:
+            raise BadInput(
+                f"--preprocess.bounds: found {text!r}, expected NAME:LOW:HIGH with numbers, one "
+                "of them perhaps empty"
+            ) from None
+        if columns is None or name not in columns:
+            known = "a table's columns" if columns is None else ", ".join(columns)
+            raise BadInput(f"--preprocess.bounds: found column {name!r}, expected one of {known}")
+        found[list(columns).index(name)] = low, high
+    return found
 
 
 def baseline(dataset: Dataset, front: PreprocessConfig) -> tuple[Preprocessing, float]:
@@ -43,7 +78,8 @@ def baseline(dataset: Dataset, front: PreprocessConfig) -> tuple[Preprocessing, 
 
     That is mostly 0; where the covariance is singular, the preprocessing's, or a least one.
     """
-    train, chain = dataset.split("train"), {"margin": front.logit, "scale": front.scale}
+    train = dataset.split("train")
+    chain = {"margin": front.logit, "scale": front.scale, "grids": front.grids}
     try:
         return preprocessing.fit(train, **chain), 0.0
     except SingularCovariance:

@@ -3,13 +3,15 @@
 __all__ = ["net", "options"]
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from ebflow.architectures import ARCHITECTURES
 from ebflow.architectures.shared import LEARNED
+from ebflow.bases import Base, Logistic, StandardNormal, Student
 from ebflow.errors import BadInput
 from ebflow.flow import Flow
 from pipelines.config import ModelConfig
@@ -17,6 +19,7 @@ from pipelines.config import ModelConfig
 RECIPES: dict[str, dict[str, Any]] = {
     "dense": {"depth": 3, "calibrated": True},
     "convolutional": {"sign": 1.0, "calibrated": True},
+    "autoregressive": {"depth": 3, "bins": 8},
 }
 """What measured runs recommend where the configuration leaves an option open."""
 
@@ -30,7 +33,11 @@ def options(model: ModelConfig) -> dict[str, Any]:
         BadInput: If one is set that the architecture does not have.
     """
     known = inspect.signature(ARCHITECTURES[model.architecture]).parameters
-    found = {k: v for k, v in model.model_dump(exclude={"architecture"}).items() if v is not None}
+    found = {
+        k: v
+        for k, v in model.model_dump(exclude={"architecture", "base"}).items()
+        if v is not None
+    }
     for name, value in found.items():
         if name not in known:
             raise BadInput(
@@ -44,20 +51,46 @@ def options(model: ModelConfig) -> dict[str, Any]:
 
 
 def net(
-    model: ModelConfig, shape: Sequence[int], *, generator: torch.Generator, dtype: torch.dtype
+    model: ModelConfig,
+    shape: Sequence[int],
+    *,
+    mixture: Base | None = None,
+    generator: torch.Generator,
+    dtype: torch.dtype,
 ) -> Flow:
     """Returns the flow for examples of a shape, with untrained weights.
+
+    Arguments:
+        model: The configuration.
+        shape: The shape of an example.
+        mixture: The base if it is to be a mixture, which is fitted before.
+        generator: Where the weights come from.
+        dtype: Their type.
 
     Raises:
         BadInput: If the architecture is not for such a shape.
     """
     event = _event(model.architecture, shape)
     architecture = ARCHITECTURES[model.architecture]
+    base = _base(model.base, mixture)
     try:
-        return architecture(event, **options(model), generator=generator, dtype=dtype)
+        return architecture(event, **options(model), base=base, generator=generator, dtype=dtype)
     except ValueError as error:
         line = f"model.architecture: found {model.architecture} for examples of shape"
         raise BadInput(f"{line} {tuple(shape)}: {error}") from None
+
+
+def _base(name: str, mixture: Base | None) -> Base:
+    kinds: dict[str, Callable[[], Base]] = {
+        "normal": StandardNormal,
+        "student": partial(Student, trainable=True),
+        "logistic": Logistic,
+    }
+    if name != "mixture":
+        return kinds[name]()
+    if mixture is None:
+        raise ValueError("model.base: found 'mixture' without one that was fitted")
+    return mixture
 
 
 def _event(architecture: str, shape: Sequence[int]) -> tuple[int, ...]:

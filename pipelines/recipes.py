@@ -1,13 +1,15 @@
 """Named configurations: each a function that returns one; a variant changes fields of another."""
 
-__all__ = ["RECIPES", "digits", "for_source", "mnist9k", "named", "paper", "tabular"]
+__all__ = ["RECIPES", "digits", "for_source", "mnist9k", "named", "paper", "tabular", "wide"]
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ebflow.data.sources import SOURCES, open_source
 from ebflow.errors import BadInput
+from ebflow.fitting import FEW
 from pipelines.config import (
     AnchorConfig,
     DataConfig,
@@ -51,14 +53,35 @@ def mnist9k() -> DensityConfig:
 
 
 def tabular() -> DensityConfig:
-    """Columns of real numbers: whitening, no logit; learned activations, lazy likelihood."""
+    """Up to 64 columns of real numbers: splines of columns in turn, matrices between them.
+
+    Columns on grids are dequantised, bounds and tails fitted, columns standardised: their own
+    axes mean something.
+    """
     return DensityConfig(
         name="tabular",
-        model=ModelConfig(activation="spline"),
+        model=ModelConfig(architecture="autoregressive"),
         objective=ObjectiveConfig(name="lazy_ml"),
         anchor=AnchorConfig(tolerance=0.2),
-        preprocess=PreprocessConfig(logit=None, shrinkage=0.01),
-        train=TrainConfig(steps=3000, batch_size=64),
+        preprocess=PreprocessConfig(
+            normalise="standardise", logit=None, shrinkage=0.01, grids=True, tails=True
+        ),
+        train=TrainConfig(
+            steps=20_000, max_seconds=30, batch_size=256, lr=1e-2, validate_every=200, patience=15
+        ),
+    )
+
+
+def wide() -> DensityConfig:
+    """More columns: whitening, dense layers with learned activations on a mixture of Gaussians."""
+    base = tabular()
+    return base.model_copy(
+        update={
+            "name": "wide",
+            "model": ModelConfig(activation="spline", depth=2, base="mixture"),
+            "preprocess": base.preprocess.model_copy(update={"normalise": "whiten"}),
+            "train": base.train.model_copy(update={"lr": 2e-3, "batch_size": 128}),
+        }
     )
 
 
@@ -80,7 +103,7 @@ def paper() -> DensityConfig:
 
 
 RECIPES: dict[str, Callable[[], DensityConfig]] = {
-    recipe.__name__: recipe for recipe in (digits, mnist9k, tabular, paper)
+    recipe.__name__: recipe for recipe in (digits, mnist9k, tabular, wide, paper)
 }
 
 
@@ -103,7 +126,9 @@ def for_source(source: str, columns: Sequence[str] | None = None) -> tuple[Densi
     if source in SOURCES and source in RECIPES:
         return RECIPES[source](), source
     layout = open_source(source, columns).layout
-    chosen = stem if stem in RECIPES else "tabular" if layout.levels is None else "mnist9k"
+    few = math.prod(layout.shape) <= FEW
+    real = "tabular" if few else "wide"
+    chosen = stem if stem in RECIPES else real if layout.levels is None else "mnist9k"
     base = RECIPES[chosen]()
     data = base.data if stem in RECIPES else DataConfig()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem[:200]).strip("-._") or base.name

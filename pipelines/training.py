@@ -94,6 +94,7 @@ def _flow(config: Training, dataset: Dataset, chain: Preprocessing) -> Flow:
     flow = net(
         config.model,
         dataset.split("train").shape,
+        mixture=chain.base,
         generator=generator(config.seed, "weights"),
         dtype=getattr(torch, config.train.dtype),
     )

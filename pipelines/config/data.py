@@ -56,6 +56,23 @@ class PreprocessConfig(Section):
     shrinkage: float = Field(
         0.0, ge=0, lt=1, description="share of the identity in the correlations that are whitened"
     )
+    grids: bool = Field(
+        False,
+        description="dequantise columns of a table that lie on an ordered grid (integers, tenths) "
+        "by uniform noise of their step",
+    )
+    tails: bool = Field(
+        False,
+        description="fit bounds and tails of a table's columns on training rows: a logit or "
+        "logarithm at bounds, Johnson's S_U for heavy or skewed tails, each where rows left out "
+        "are likelier for it",
+    )
+    bounds: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="known bounds of columns, as NAME:LOW:HIGH, an end that is open left empty "
+        "(income:0:): a logarithm or logit of them",
+    )
     match_after: bool = Field(
         True, description="match scores after preprocessing (else in raw data units)"
     )
@@ -71,6 +88,7 @@ class FrontConfig(Section):
 
     seed: int = Field(0, ge=0, description="seed of the dequantisation noise of the fit")
     chain: PreprocessConfig = PreprocessConfig()
+    mixture: bool = Field(False, description="whether a mixture of Gaussians is its base")
     dtype: Literal["float32", "float64"] = Field("float32", description="type of its use")
     threads: int = Field(1, ge=1, description="CPU threads of the fit")
 

@@ -38,7 +38,11 @@ class Training(Section):
         """What stands in front of the flow, as it is fitted."""
         train = self.train
         return FrontConfig(
-            seed=self.seed, chain=self.preprocess, dtype=train.dtype, threads=train.threads
+            seed=self.seed,
+            chain=self.preprocess,
+            mixture=self.model.base == "mixture",
+            dtype=train.dtype,
+            threads=train.threads,
         )
 
     @property

@@ -16,7 +16,7 @@ from ebflow.evaluation import Likelihood, log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing, gaussian
 from pipelines.config import EvaluateConfig
-from pipelines.front import CHAIN, GAUSSIAN, MIXTURE, NUMBERS
+from pipelines.front import GAUSSIAN, MIXTURE, NUMBERS
 from pipelines.tracking import StageRun
 
 PREFIXES = {
@@ -42,7 +42,7 @@ def evaluate(
     A full-covariance Gaussian is fitted by maximum likelihood to the same training split behind
     the same dequantisation and logit. Where its covariance is singular it gets the preprocessing's
     shrinkage, or a least one: ``baseline/gaussian_shrinkage``. A mixture of Gaussians stands
-    behind the flow's own preprocessing. All are evaluated with the same draws.
+    behind the same. All are evaluated with the same draws.
     """
     run.log_params({"evaluate": config.model_dump()})
     dataset = Dataset(data)
@@ -61,7 +61,7 @@ def _baselines(front: Path) -> dict[str, tuple[str, Flow]]:
     return {
         "gaussian": ("gain", gaussian(Preprocessing.load(front / GAUSSIAN))),
         "mixture": ("gain_over_mixture", mixtures.density(
-            mixtures.load(front / MIXTURE), Preprocessing.load(front / CHAIN)
+            mixtures.load(front / MIXTURE), Preprocessing.load(front / GAUSSIAN)
         )),
     }  # fmt: skip
 

@@ -19,7 +19,8 @@ def preprocess(
 ) -> None:
     """Writes the chain, that of the full-covariance Gaussian behind the same logit, and a mixture.
 
-    The mixture of Gaussians stands behind the chain itself.
+    The mixture of Gaussians stands behind the Gaussian's chain. If one is the flow's base, that is
+    another, behind the flow's own chain and in its file.
 
     Arguments:
         config: The chain.
@@ -39,7 +40,7 @@ def preprocess(
     chain.save(output / CHAIN)
     gaussian, shrinkage = baseline(dataset, config.chain)
     gaussian.save(output / GAUSSIAN)
-    found = mixture(dataset, chain, config.seed)
+    found = mixture(dataset, gaussian, config.seed)
     mixtures.save(found.mixture, output / MIXTURE)
     numbers = {
         "baseline/gaussian_shrinkage": shrinkage,
