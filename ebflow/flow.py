@@ -9,7 +9,7 @@ __all__ = ["Flow"]
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -67,12 +67,11 @@ class Flow(nn.Module, LogDensity):
         self.latent_shape = self._shape_at(len(layers))
         self.columns: dict[str, Any] | None = None
         self.history: list[dict[str, Any]] = []
-        tensors = (t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point())
-        like = next(tensors, torch.zeros(())).new_zeros(())
-        self.like = nn.Buffer(like, persistent=False)
+        if not any(True for _ in self._reals()):
+            self.placeholder = nn.Buffer(torch.zeros(()), persistent=False)
         if context:
-            self.context_mean = nn.Buffer(like.new_zeros(context))
-            self.context_scale = nn.Buffer(like.new_ones(context))
+            self.context_mean = nn.Buffer(self.like.new_zeros(context))
+            self.context_scale = nn.Buffer(self.like.new_ones(context))
 
     def forward(self, context: Tensor | None = None) -> FlowDistribution:
         """Returns the density given a context with shape (*batch, C): a ``Distribution``."""
@@ -207,6 +206,16 @@ class Flow(nn.Module, LogDensity):
         result = self._with(shape, [*layers, *self.layers], cut=cut).to(self.like)
         result.spec = {**(self.spec or {}), **spec}
         return result
+
+    @property
+    def like(self) -> Tensor:
+        """A zero of the type and on the device of the flow's first tensor of reals."""
+        first = next(self._reals())
+        return torch.zeros((), dtype=first.dtype, device=first.device)
+
+    def _reals(self) -> Iterator[Tensor]:
+        for tensors in (self.parameters(), self.buffers()):
+            yield from (t for t in tensors if t.is_floating_point())
 
     @property
     def batch_shape(self) -> torch.Size:

@@ -8,14 +8,17 @@ from functools import partial
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from ..bases import Base
 from ..bijections import (
     ActNorm,
     Bijection,
+    Convolution,
     Coupling,
     Dense,
+    Pointwise,
     Reshape,
     ScaleShift,
     Spline,
@@ -137,6 +140,7 @@ def glow(
     *,
     levels: int = 2,
     depth: int = 16,
+    kernel_size: int = 1,
     hidden: int = 512,
     activation: str = "leaky_relu",
     bins: int | None = None,
@@ -145,11 +149,11 @@ def glow(
     generator: torch.Generator | None = None,
     dtype: torch.dtype | None = None,
 ) -> Flow:
-    """Creates levels of ``Squeeze`` and steps of ``ActNorm``, a 1×1 convolution and a coupling.
+    """Creates levels of ``Squeeze`` and steps of ``ActNorm``, a convolution and a coupling.
 
     Between levels a coupling transforms the second half of the channels, which then takes its
-    place in the latent; the first half goes on. Convolutions start as random rotations and
-    couplings as the identity. It has 10,041,352 parameters for MNIST, (1, 28, 28).
+    place in the latent; the first half goes on. Convolutions start as random rotations of the
+    channels, couplings as the identity. It has 10,041,352 parameters for MNIST, (1, 28, 28).
 
     Source: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
     arXiv:1807.03039, in the form of Chao et al. (2023), arXiv:2305.15267.
@@ -158,6 +162,9 @@ def glow(
         shape: The shape (C, H, W) of an event; H and W are multiples of 2^levels.
         levels: The number of levels.
         depth: The number of steps of a level.
+        kernel_size: The odd side k of the convolutions: 1, as in Glow, or more, zero-padded and
+            without any structure; their exact log-determinants are O((C H W)³), and no part of
+            the energy.
         hidden: The channels of the couplings' conditioners.
         activation: Their activation, a name in ``networks.ACTIVATIONS``: the paper's has kinks,
             at which ``ssm`` is biased (``bijections.coupling``); ``swish`` is smooth.
@@ -175,7 +182,7 @@ def glow(
         there = steps[0].target
         steps += conditioned(there, context, generator)
         for _ in range(depth):
-            mixing = random_rotation(there, generator=generator)
+            mixing = _rotation(there, kernel_size, generator)
             steps += [ActNorm(there), mixing, _image_coupling(there[0], net, bins, context)]
         if level + 1 < levels:
             steps.append(_image_coupling(there[0], net, bins, context))
@@ -184,11 +191,25 @@ def glow(
     options = {
         "levels": levels,
         "depth": depth,
+        "kernel_size": kernel_size,
         "hidden": hidden,
         "activation": activation,
         "bins": bins,
     }
     return finished("glow", shape, layers, options, context, base, dtype)
+
+
+def _rotation(
+    shape: tuple[int, int, int], side: int, generator: torch.Generator
+) -> Pointwise | Convolution:
+    """Returns a convolution whose kernel of a ``side`` starts as a rotation at its centre."""
+    if side % 2 == 0:
+        raise ValueError(f"kernel_size: found {side}, expected an odd number")
+    rotation = random_rotation(shape, generator=generator)
+    if side == 1:
+        return rotation
+    kernel = F.pad(rotation.weight.detach()[:, :, None, None], [side // 2] * 4)
+    return Convolution(kernel, None, shape[1:])
 
 
 def _image_coupling(

@@ -27,6 +27,9 @@ from .base import at_least_float32
 
 Gradients = tuple[Tensor | None, ...]
 
+STEPS = 200
+"""Of an inverse at most: Newton's few, and as many halvings again as a number has digits."""
+
 
 class Learned(Elementwise):
     """An ``Elementwise`` whose ``local`` is f(x) and as many of its derivatives, or more."""
@@ -49,7 +52,7 @@ class Learned(Elementwise):
         """Solves f(x) = y to 8 ε (``reach`` + |x|); in float32 where y is shorter; NaN where y is.
 
         Raises:
-            NonFinite: if 100 steps do not.
+            NonFinite: if 200 steps do not.
         """
         x = self.solve(at_least_float32(y)).to(y.dtype)
         if not torch.is_grad_enabled():
@@ -77,7 +80,8 @@ def _root(
 ) -> Tensor:
     """Returns the zeros in [low, high] of increasing functions, to 8 ε (scale + |x|).
 
-    Newton's iteration, which halves the interval where it would leave it.
+    Newton's iteration, which halves the interval instead where a step would leave it, or is more
+    than half as long as the last one.
 
     Arguments:
         f: From points to values and slopes.
@@ -85,18 +89,18 @@ def _root(
         high: Where they are at least 0.
         scale: Below which errors are absolute.
     """
-    x, epsilon = 0.5 * (low + high), 8 * torch.finfo(low.dtype).eps
-    for _ in range(100):
+    x, moved, epsilon = 0.5 * (low + high), high - low, 8 * torch.finfo(low.dtype).eps
+    for _ in range(STEPS):
         excess, slope = f(x)
         low, high = torch.where(excess <= 0, x, low), torch.where(excess >= 0, x, high)
         step = excess / slope
         tolerance, fresh = epsilon * (scale + x.abs()), x - step
-        kept = (step.abs() <= tolerance) | ((fresh > low) & (fresh < high))
-        held = torch.where(kept, fresh, 0.5 * (low + high))
+        kept = (fresh > low) & (fresh < high) & (step.abs() <= 0.5 * moved)
+        held = torch.where(kept | (step.abs() <= tolerance), fresh, 0.5 * (low + high))
         moved, x = (held - x).abs(), held
         if (moved <= tolerance).all():
             return x
-    raise NonFinite("inverse of a learned activation: 100 steps did not converge")
+    raise NonFinite(f"inverse of a learned activation: {STEPS} steps did not converge")
 
 
 class MonotoneSpline(Learned):

@@ -42,7 +42,9 @@ class ModelConfig(Section):
     calibrated: bool | None = Field(
         None, description="scale later layers so that whitened data start near the Gaussian"
     )
-    kernel_size: int | None = Field(None, ge=1, description="odd side of a convolution's kernel")
+    kernel_size: int | None = Field(
+        None, ge=1, description="odd side of a convolution's kernel; of glow: 1 or more"
+    )
     padding: Literal["zero", "circular", "masked"] | None = Field(
         None, description="padding of convolutions, each with its exact log-determinant"
     )

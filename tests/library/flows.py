@@ -74,6 +74,9 @@ SMALL = {
         "autoregressive", (2,), depth=2, hidden=3, bins=3, mixing="rotation"
     ),
     "glow": lambda: named("glow", (1, 2, 2), 0.1, levels=1, depth=1, hidden=2, activation="swish"),
+    "glow, wide": lambda: named(
+        "glow", (1, 4, 2), 0.1, levels=1, depth=1, hidden=2, activation="swish", kernel_size=3
+    ),
     "structured": lambda: named("structured", (4,), depth=1, structure="trilu"),
     "no layer": lambda: Flow((4,), []),
     "linear alone": lambda: Flow((4,), [Affine(1.0, 2.0, (4,)), Dense(matrix(4), None)]),

@@ -20,6 +20,7 @@ from ebflow.bijections import (
     Convolution,
     Coupling,
     Dense,
+    MonotoneSpline,
     Part,
     Pointwise,
     SmoothLeakyReLU,
@@ -50,6 +51,20 @@ def test_dense_nets_of_the_paper(elements, parameters):
     """Two layers have 2 (D² + D) parameters, seen at a D that fits."""
     assert 2 * (elements**2 + elements) == parameters
     assert size(dense((1, 4, 7))) == 2 * (28**2 + 28)
+
+
+def test_nine_convolutions_with_a_learned_activation_behind_each():
+    """Kernels and offsets have 7,434 weights; splines of every pixel 16 each, tanh 19."""
+    options = dict(kernel_size=3, blocks=3, depth=3)
+    flow = convolutional((1, 28, 28), activation="spline", **options)
+    pairs = [(Convolution, MonotoneSpline)] * 3
+    block = [kind for pair in pairs for kind in pair]
+    kinds = [type(layer) for layer in flow.layers]
+    assert kinds == [*block, Squeeze, *block, Squeeze, *block]
+    shapes = [layer.shape for layer in flow.layers if isinstance(layer, MonotoneSpline)]
+    assert shapes == [s for s in ((1, 28, 28), (4, 14, 14), (16, 7, 7)) for _ in range(3)]
+    assert size(flow) == 7_434 + 9 * 784 * 16
+    assert size(convolutional((1, 28, 28), activation="tanh", **options)) == 7_434 + 9 * 784 * 19
 
 
 def test_layers_of_a_convolutional_net():
@@ -196,6 +211,7 @@ COUPLINGS = {
         (1, 1, 3), depth=3, hidden=4, bins=3, **o
     ),
     "glow": lambda **o: glow((1, 4, 4), depth=2, hidden=4, **o),
+    "glow, wide": lambda **o: glow((1, 4, 4), depth=1, hidden=4, kernel_size=3, **o),
     "glow, splines": lambda **o: glow((1, 4, 4), depth=1, hidden=4, bins=3, **o),
     "glow, one level": lambda **o: glow((2, 2, 2), levels=1, depth=1, hidden=4, **o),
     "glow, three levels": lambda **o: glow((1, 8, 8), levels=3, depth=1, hidden=4, **o),
@@ -214,6 +230,15 @@ def test_sizes_are_those_of_the_papers():
     assert count([coupling()]) == 174_206
 
 
+def test_kernels_of_glow_start_as_rotations_of_the_channels():
+    """With the same generator the net starts as the one of 1×1 convolutions, whatever the side."""
+    x = torch.randn(2, 1, 4, 4, generator=seeded(1))
+    one, wide = (glow((1, 4, 4), depth=2, hidden=2, kernel_size=k) for k in (1, 5))
+    torch.testing.assert_close(wide.to_latent(x), one.to_latent(x))
+    sides = [m.weight.shape[-1] for m in wide.modules() if isinstance(m, Convolution)]
+    assert sides == [5] * 4 and abs(wide.log_normalizer()) < 1e-12
+
+
 def test_blocks_of_planar_stand_in_the_order_of_the_paper():
     kinds = [type(layer) for layer in coupling(depth=2).layers]
     assert kinds == [Dense, Coupling, ActNorm, Dense, Coupling, ActNorm, Dense]
@@ -223,7 +248,9 @@ def test_blocks_of_planar_stand_in_the_order_of_the_paper():
 
 @couplings
 def test_mixing_starts_orthogonal(name):
-    weights = [m.weight for m in COUPLINGS[name]().modules() if isinstance(m, Dense | Pointwise)]
+    mixing = (Dense, Pointwise, Convolution)
+    weights = [m.weight for m in COUPLINGS[name]().modules() if isinstance(m, mixing)]
+    weights = [w if w.ndim == 2 else w.sum((2, 3)) for w in weights]
     assert weights
     for weight in weights:
         torch.testing.assert_close(weight @ weight.mT, torch.eye(len(weight)))
@@ -279,6 +306,7 @@ TRAINED = {
     "autoregressive": dict(architecture="autoregressive", depth=2, hidden=4),
     "autoregressive, splines": dict(architecture="autoregressive", depth=2, hidden=4, bins=3),
     "glow": dict(architecture="glow", depth=1, hidden=4),
+    "glow, wide": dict(architecture="glow", depth=1, hidden=4, kernel_size=3),
     "glow, smooth": dict(architecture="glow", depth=1, hidden=4, activation="swish"),
 }
 
@@ -294,6 +322,7 @@ TRAINED = {
         ("autoregressive, splines", "dsm"),
         ("autoregressive, splines", "lazy_ml"),
         ("glow", "dsm"),
+        ("glow, wide", "lazy_ml"),
         ("glow, smooth", "ssm"),
     ],
 )
@@ -361,6 +390,8 @@ def test_nets_that_make_no_sense_are_refused():
         autoregressive((1,))
     with pytest.raises(ValueError, match="bound: found 2.0, expected None without bins"):
         autoregressive((2,), bound=2.0)
+    with pytest.raises(ValueError, match="kernel_size: found 4, expected an odd number"):
+        glow((1, 4, 4), kernel_size=4, depth=1, hidden=2)
     with pytest.raises(ValueError, match="mixing: found 'none', expected one of rotation"):
         autoregressive((2,), mixing="none")
 

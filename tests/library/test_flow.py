@@ -320,3 +320,17 @@ def test_a_training_step_compiles(name, objective, fresh_compiler):
 
 def test_a_flow_names_its_layers():
     assert repr(custom()).startswith("Flow(") and "SmoothLeakyReLU" in repr(custom())
+
+
+@pytest.mark.parametrize("name", ["dense", "no layer"])
+def test_a_flow_is_of_the_type_of_its_tensors(name):
+    flow = FLOWS[name]()
+    for dtype in (torch.float32, torch.float64):
+        assert flow.to(dtype).like.dtype == flow.matched.like.dtype == dtype
+
+
+def test_a_part_of_a_flow_follows_when_that_is_moved():
+    flow = net((3,), depth=3)
+    part = flow.without(2)
+    flow.float()
+    assert part.like.dtype == part.log_prob(at(part)).dtype == torch.float32

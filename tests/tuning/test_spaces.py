@@ -2,12 +2,21 @@
 
 import optuna
 import pytest
+import torch
 from optuna.trial import FixedTrial
 
-from pipelines.config import LIKELIHOOD, DensityConfig, ObjectiveConfig, Training
+from ebflow.randomness import generator
+from pipelines.config import (
+    LIKELIHOOD,
+    DensityConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    Training,
+)
+from pipelines.nets import net
 from pipelines.recipes import RECIPES
 from tuning.density.config import DensitySearch
-from tuning.density.space import SPACES, propose
+from tuning.density.space import COLUMNS, IMAGES, SPACES, _options, propose
 from tuning.search import _searcher
 from tuning.suggest import Suggest, changes
 
@@ -53,12 +62,16 @@ def test_every_proposal_is_a_configuration(name, anchored):
 def test_the_base_is_a_point_of_its_space(recipe):
     base = RECIPES[recipe]().training
     start = Suggest()
-    assert not changes(base, propose(start, EVERYTHING, base)).keys() - {
-        "model.sign",
-        "model.bias",
-    }
+    found = changes(base, propose(start, EVERYTHING, base))
+    own = {option.partition(" ")[0] for option in start.params}
+    assert all(name.startswith("model.") and name in own for name in found)
+    assert {**_options(base.model), **plain(found)} == _options(base.model)
     fixed = Suggest(FixedTrial(start.params))
     assert propose(fixed, EVERYTHING, base) == propose(Suggest(), EVERYTHING, base)
+
+
+def plain(found):
+    return {name.removeprefix("model."): value for name, value in found.items()}
 
 
 def test_a_range_is_widened_to_contain_the_base():
@@ -107,8 +120,47 @@ def test_what_is_not_searched_over_stays():
         for config, _ in drawn(named("dsm"), DensitySearch(over=(subject,))):
             sections = {name.split(".")[0] for name in changes(named("dsm"), config)}
             told = {"stabilisation": "stabilise", "optimisation": "train",
-                    "preprocessing": "preprocess", "start": "model"}  # fmt: skip
+                    "preprocessing": "preprocess", "start": "model",
+                    "architecture": "model", "activation": "model"}  # fmt: skip
             assert sections <= {told.get(subject, subject)}
+
+
+@pytest.mark.parametrize("recipe", ["digits", "tabular"])
+def test_architectures_suit_the_data_and_every_net_can_be_made(recipe):
+    base = RECIPES[recipe]().training
+    suited, shape = (COLUMNS, (5,)) if recipe == "tabular" else (IMAGES, (8, 8))
+    config = DensitySearch(over=("architecture", "activation", "start"))
+    found = list(drawn(base, config))
+    assert {made.model.architecture for made, _ in found} == set(suited)
+    for made, params in found:
+        model = made.model
+        flow = net(model, shape, generator=generator(0, "weights"), dtype=torch.float32)
+        assert flow.spec["architecture"] == model.architecture == params["model.architecture"]
+        assert flow.spec["options"]["depth"] == params[f"model.depth of {model.architecture}"]
+        assert ("model.cells" in params) == (model.activation == "spline")
+        assert ("model.terms" in params) == (model.activation == "tanh")
+
+
+def test_architectures_that_are_named_are_chosen_from():
+    config = DensitySearch(over=("architecture",), architectures=("autoregressive",))
+    found = [made.model for made, _ in drawn(named("dsm", "tabular"), config)]
+    assert {model.architecture for model in found} == {"dense", "autoregressive"}
+    assert {model.bins for model in found if model.architecture == "autoregressive"} == {None, 8}
+    assert all(model.activation is None or model.architecture == "dense" for model in found)
+
+
+def test_a_net_that_stays_keeps_its_options():
+    base = named("dsm", "tabular")
+    model = ModelConfig(architecture="coupling", depth=20, bins=5, activation="elu")
+    base = base.model_copy(update={"model": model})
+    config = DensitySearch(over=("architecture",))
+    assert propose(Suggest(), config, base).model.model_dump(exclude={"hidden"}) == (
+        model.model_dump(exclude={"hidden"})
+    )
+    bins = {
+        m.bins for made, _ in drawn(base, config) if (m := made.model).architecture == "coupling"
+    }
+    assert bins == {5, None, 8}
 
 
 def test_objectives_are_chosen_from_with_their_own_options():

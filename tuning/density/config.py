@@ -11,7 +11,17 @@ from pipelines.config_files import for_objective, merge
 from pipelines.options import Objective
 from tuning.config import SearchConfig, TuneConfig
 
-Subject = Literal["anchor", "objective", "stabilisation", "optimisation", "preprocessing", "start"]
+Subject = Literal[
+    "architecture",
+    "activation",
+    "anchor",
+    "objective",
+    "stabilisation",
+    "optimisation",
+    "preprocessing",
+    "start",
+]
+Architecture = Literal["dense", "convolutional", "glow", "coupling", "autoregressive"]
 
 SUBJECTS: tuple[Subject, ...] = ("anchor", "objective", "stabilisation", "optimisation")
 """What is searched over if nothing else is said."""
@@ -22,6 +32,12 @@ class DensitySearch(SearchConfig):
 
     objectives: tuple[Objective, ...] = Field(
         (), description="objectives to choose from, besides the base's own"
+    )
+    architectures: tuple[Architecture, ...] = Field(
+        (),
+        description="architectures to choose from over architecture, besides the base's own; "
+        "none: dense, coupling and autoregressive for columns of reals; dense, convolutional and "
+        "glow for 8-bit images",
     )
     over: tuple[Subject, ...] = Field(SUBJECTS, min_length=1, description="what is searched over")
     goals: tuple[Literal["nll", "seconds"], ...] = Field(

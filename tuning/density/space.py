@@ -5,10 +5,14 @@ A parameter that has no meaning for what was chosen before is not asked for.
 
 __all__ = ["SPACES", "propose"]
 
+import inspect
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from pipelines.config import LIKELIHOOD, AnchorConfig, ObjectiveConfig, Training
+from ebflow.architectures import ARCHITECTURES
+from ebflow.architectures.shared import ACTIVATIONS
+from pipelines.config import LIKELIHOOD, AnchorConfig, ModelConfig, ObjectiveConfig, Training
 from pipelines.nets import options
 from tuning import suggest
 from tuning.density.config import DensitySearch, with_objective
@@ -20,7 +24,93 @@ def propose(ask: Suggest, config: DensitySearch, base: Training) -> Training:
     names = dict.fromkeys((base.objective.name, *config.objectives))
     if len(names) > 1:
         base = with_objective(base, ask.choice("objective.name", *names))
-    return suggest.propose(ask, SPACES, config.over, base)
+    spaces = {**SPACES, "architecture": partial(architecture, named=config.architectures)}
+    return suggest.propose(ask, spaces, config.over, base)
+
+
+COLUMNS = ("dense", "coupling", "autoregressive")
+IMAGES = ("dense", "convolutional", "glow")
+
+SIZES: Mapping[str, Mapping[str, tuple[int, int, int]]] = {
+    "dense": {"depth": (3, 1, 6)},
+    "convolutional": {"depth": (2, 1, 3)},
+    "glow": {"depth": (4, 2, 8), "hidden": (64, 32, 128)},
+    "coupling": {"depth": (6, 2, 12), "hidden": (64, 16, 128)},
+    "autoregressive": {"depth": (3, 2, 6), "hidden": (64, 16, 256)},
+}
+"""By architecture and option: where the search starts if the base has another one, and a range."""
+
+FORMS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "convolutional": {"kernel_size": (3, 5, 7)},
+    "coupling": {"bins": (None, 8)},
+    "autoregressive": {"bins": (8, None), "mixing": ("reversal", "rotation")},
+}
+"""Likewise, what is chosen from; the first is where the search starts."""
+
+
+def architecture(ask: Suggest, base: Training, named: tuple[str, ...] = ()) -> Overrides:
+    """Suggests the architecture, its depth and its widths, and the form of its layers.
+
+    Of the base's options those stay that the architecture has, and that mean the same.
+    """
+    suited = named or (COLUMNS if base.preprocess.logit is None else IMAGES)
+    name = ask.choice("model.architecture", base.model.architecture, *suited)
+    model = _kept(base.model, name)
+    used = _options(model) if name == base.model.architecture else {}
+    told = {"architecture": name, **model.model_dump()}
+    for option, (begin, low, high) in SIZES.get(name, {}).items():
+        begin = used.get(option, begin)
+        told[option] = ask.whole(f"model.{option} of {name}", begin, low, high)
+    for option, forms in FORMS.get(name, {}).items():
+        forms = dict.fromkeys((used.get(option, forms[0]), *forms))
+        told[option] = ask.choice(f"model.{option} of {name}", *forms)
+    if told["bins"] != model.bins:
+        told |= {"bound": None, "shift_activation": None}
+    return {"model": told}
+
+
+def _kept(model: ModelConfig, name: str) -> ModelConfig:
+    """Returns what another architecture keeps of a net's options; all if it is the same."""
+    if name == model.architecture:
+        return model
+    kept = {"architecture": name}
+    if name in LINEAR and model.activation in ACTIVATIONS:
+        kept |= {option: getattr(model, option) for option in LEARNING}
+    return ModelConfig(**kept)
+
+
+def _options(model: ModelConfig) -> dict[str, Any]:
+    """Returns all options of a net, with the architecture's own defaults."""
+    known = inspect.signature(ARCHITECTURES[model.architecture]).parameters
+    return {**{name: option.default for name, option in known.items()}, **options(model)}
+
+
+LINEAR = ("dense", "convolutional")
+"""The architectures of linear layers with activations between, which start as an identity."""
+
+LEARNING = ("activation", "cells", "terms", "reach")
+
+NETWORKS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(LINEAR, ACTIVATIONS),
+    "coupling": ("swish", "elu"),
+    "glow": ("leaky_relu", "swish"),
+}
+"""The activations of architectures that have a choice."""
+
+
+def activation(ask: Suggest, base: Training) -> Overrides:
+    """Suggests the activation where there is a choice, and its size if it is learned."""
+    name = base.model.architecture
+    if name not in NETWORKS:
+        return {}
+    used = _options(base.model)
+    chosen = ask.choice(f"model.activation of {name}", used["activation"], *NETWORKS[name])
+    told = {"activation": chosen}
+    if chosen == "spline":
+        told["cells"] = ask.choice("model.cells", used["cells"], 8, 16, 32)
+    if chosen == "tanh":
+        told["terms"] = ask.whole("model.terms", used["terms"], 3, 12)
+    return {"model": told}
 
 
 def anchor(ask: Suggest, base: Training) -> Overrides:
@@ -129,16 +219,15 @@ def start(ask: Suggest, base: Training) -> Overrides:
     """Suggests the sign and the offset that linear layers start with, where the net has them."""
     used = options(base.model)
     told = {}
-    if base.model.architecture in SIGNED:
+    if base.model.architecture in LINEAR:
         told["sign"] = ask.choice("model.sign", int(used.get("sign", 1)), 1, -1)
         told["bias"] = ask.real("model.bias", used.get("bias", 0.0), -1.0, 1.0)
     return {"model": told}
 
 
-SIGNED = ("dense", "convolutional")
-"""The architectures whose linear layers start as a signed identity with an offset."""
-
 SPACES: Mapping[str, Space] = {
+    "architecture": architecture,
+    "activation": activation,
     "anchor": anchor,
     "objective": objective,
     "stabilisation": stabilisation,
