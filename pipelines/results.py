@@ -58,11 +58,13 @@ def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, 
     shutil.copytree(reported / "figures", folder / "figures")
     shutil.copy(reported / "report.html", folder)
     verdict = json.loads((trained / "training.json").read_text())["verdict"]
+    manifest = Manifest.load(data)
     numbers = json.loads((reported / "numbers.json").read_text())
     return {
         **numbers,
         "verdict": verdict,
         "method": method(config),
+        "splits": Manifest.load(data).assignment,
         "warnings": json.loads((reported / WARNINGS).read_text()),
         "seeds": {"data": config.data.seed, "training": config.seed},
     }
@@ -103,6 +105,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     steps, seconds = summary["train/steps"], summary["time/train_s"]
     lines = {f"warning {i}": text for i, text in enumerate(summary["warnings"], 1)}
     lines |= {
+        "splits": summary["splits"],
         "trained by": summary["method"],
         "training": f"{summary['verdict']}; {summary['train/steps_per_s']:.0f} steps/s "
         f"({steps} steps in {seconds:.1f} s; best at step {summary['train/best_step']})",

@@ -102,8 +102,8 @@ def _flow(config: Training, dataset: Dataset, chain: Preprocessing) -> Flow:
 
 def _columns(manifest: Manifest) -> dict[str, Any]:
     """Returns what a checkpoint keeps of the data's columns, as ``ebflow.fit`` does."""
-    names = None if manifest.columns is None else list(manifest.columns)
-    return {"names": names, "dtype": manifest.dtype, "levels": manifest.levels, "context": None}
+    known = manifest.columns.model_dump(mode="json") if manifest.columns else {"names": None}
+    return {**known, "dtype": manifest.dtype, "levels": manifest.levels, "context": None}
 
 
 def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:

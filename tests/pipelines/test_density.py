@@ -38,7 +38,7 @@ KEYS = {
     "train/steps_per_s", "train/steps", "train/best_step", "time/startup_s", "time/total_s",
     "time/share_outside_step", "time/share_data", "time/share_report", "time/share_validate",
     "time/share_checkpoint", "mlflow_run_id", "checkpoint", "report", "figures", "config",
-    "seeds", "artefacts", "command", "verdict", "name", "method", "warnings",
+    "seeds", "artefacts", "command", "verdict", "name", "method", "splits", "warnings",
 }  # fmt: skip
 
 
