@@ -46,7 +46,7 @@ from . import bases
 from .architectures import ARCHITECTURES
 from .architectures.shared import LEARNED
 from .errors import BadInput
-from .execution import spread, whole
+from .execution import distributed, full
 from .files import previous, replaced, sha256
 from .flow import Flow
 from .preprocessing import build
@@ -316,7 +316,7 @@ def pack(trainer: "Trainer") -> Checkpoint:
         "clock": trainer.clock.totals,
     }
     parts = (trainer.flow.state_dict(), trainer.averaged.state_dict(), tensors)
-    model, ema, tensors = map(whole, parts)
+    model, ema, tensors = map(full, parts)
     return Checkpoint(model, state, ema, tensors)
 
 
@@ -399,7 +399,7 @@ def unflatten(tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> dict[
 def unpack(trainer: "Trainer", saved: Checkpoint) -> None:
     """Restores what ``pack`` gave; the trainer may go on with its tensors."""
     for flow, tensors in ((trainer.flow, saved.model), (trainer.averaged, saved.ema)):
-        flow.load_state_dict(spread(tensors, flow.state_dict()))
+        flow.load_state_dict(distributed(tensors, flow.state_dict()))
     tensors, state = dict(saved.optimizer), saved.state
     trainer.ema.n_averaged.copy_(tensors.pop("ema.count"))
     trainer.window, trainer.norms = (
@@ -409,7 +409,7 @@ def unpack(trainer: "Trainer", saved: Checkpoint) -> None:
     anchored = {k: tensors.pop(k) for k in list(tensors) if k.startswith("anchor.")}
     if trainer.anchor is not None:
         trainer.anchor.load({k.removeprefix("anchor."): t for k, t in anchored.items()})
-    moments = spread(tensors, {key: trainer.parameters[_index(key)] for key in tensors})
+    moments = distributed(tensors, {key: trainer.parameters[_index(key)] for key in tensors})
     trainer.optimizer.load_state_dict(unflatten(moments, state["optimizer"]))
     trainer.clock.restore(state["clock"])
     trainer.state = type(trainer.state).of(state["progress"])

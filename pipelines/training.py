@@ -20,7 +20,7 @@ from ebflow.checkpoint import Checkpoints, resume
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput, NonFinite
-from ebflow.execution import split
+from ebflow.execution import shard_weights
 from ebflow.flow import Flow
 from ebflow.loss import Loss, Schedule, constant, cosine, geometric, multistep, warmed
 from ebflow.preprocessing import Preprocessing
@@ -240,7 +240,7 @@ def _wrap(config: ClusterConfig) -> Callable[[nn.Module], nn.Module]:
     if config.workers == 1:
         return lambda module: module
     if config.split:
-        return split
+        return shard_weights
     return partial(nn.parallel.DistributedDataParallel, broadcast_buffers=False)
 
 

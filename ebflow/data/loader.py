@@ -246,6 +246,11 @@ class Rows(Split):
         self.resident = Batch(rows, context)
 
     @property
+    def given(self) -> int | None:
+        """The width C of the contexts, None without."""
+        return None if self.context is None else self.context.shape[1]
+
+    @property
     def context(self) -> Tensor | None:
         """What each row is given, with shape (N, C)."""
         return self.resident.context
@@ -270,8 +275,15 @@ class Arrays:
         if not splits or len(self._splits) < len(splits):
             names = [split.name for split in splits]
             raise BadInput(f"splits: found {names}, expected one or more of different names")
+        first = splits[0]
         for split in splits[1:]:
-            _check_alike(splits[0], split)
+            for key in ("shape", "dtype", "levels", "given"):
+                found, expected = getattr(split, key), getattr(first, key)
+                if found != expected:
+                    raise BadInput(
+                        f"split {split.name}, {key}: found {found}, expected {expected} as in "
+                        f"split {first.name}"
+                    )
 
     def split(self, name: str) -> Rows:
         """Returns the split of that name; raises BadInput if there is none."""
@@ -340,16 +352,14 @@ class Dataset:
         Raises:
             BadInput: If the shard is damaged or not the one that the manifest describes.
         """
-        import pyarrow as pa
-
-        from .table import read_shard
+        from .table import read_shard, shard_schema
 
         if shard not in self._verified:
             self._verify(shard)
-        width = self.manifest.width
-        kinds = {"x": pa.list_(pa.from_numpy_dtype(self.manifest.dtype), width)}
-        kind = kinds.get(column, pa.int64())
-        return read_shard(self.folder / shard.file, column, kind, shard.rows)
+        manifest = self.manifest
+        beside = ["row"] if manifest.classes is None else ["row", "label"]
+        schema = shard_schema(manifest.width, manifest.dtype, beside)
+        return read_shard(self.folder / shard.file, column, schema, shard.rows)
 
     def _check_size(self, shard: "Shard") -> None:
         path = self.folder / shard.file
@@ -527,22 +537,6 @@ def _check_values(name: str, rows: Tensor, levels: int | None) -> None:
         f"{name}, row {row}, feature {feature}: found {rows[row, feature].item()}, "
         f"expected {expected}"
     )
-
-
-def _check_alike(first: Rows, other: Rows) -> None:
-    found = _kind(other)
-    for key, expected in _kind(first).items():
-        if found[key] != expected:
-            raise BadInput(
-                f"split {other.name}, {key}: found {found[key]}, expected {expected} as in split "
-                f"{first.name}"
-            )
-
-
-def _kind(split: Rows) -> dict[str, object]:
-    """Returns what all splits of a data set share."""
-    context = None if split.context is None else split.context.shape[1]
-    return {"shape": split.shape, "dtype": split.dtype, "levels": split.levels, "context": context}
 
 
 def _update(total: "hashlib._Hash", tensor: Tensor | None) -> None:

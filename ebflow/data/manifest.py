@@ -6,7 +6,7 @@ data with classes has a third, ``label``. The manifest is canonical JSON, so tha
 ``sha256sum manifest.json`` is its digest.
 """
 
-__all__ = ["Manifest", "Shard"]
+__all__ = ["Columns", "Manifest", "Shard", "Statistics", "first_error"]
 
 import hashlib
 import json
@@ -135,13 +135,13 @@ class Manifest(_Record):
         except OSError as error:
             raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
         except ValidationError as error:
-            raise BadInput(f"{path}{_first(error)}") from None
+            raise BadInput(f"{path}{first_error(error)}") from None
         _check(path, found)
         return found
 
 
-def _first(error: ValidationError) -> str:
-    """Returns a line on the first thing that is wrong, of another version that it is one."""
+def first_error(error: ValidationError) -> str:
+    """Returns the end of a line on the first thing wrong; if that is a version, on that alone."""
     found = error.errors(include_url=False, include_context=False)
     told = next((one for one in found if one["loc"] == ("version",)), found[0])
     expected = re.sub("^Input should", "expected it to", told["msg"])

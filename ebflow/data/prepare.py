@@ -22,6 +22,7 @@ from ..files import replaced, sha256
 from .manifest import Columns, Manifest, Shard, Statistics
 from .sources import Reader, open_source
 from .splits import Counts, assign
+from .table import shard_schema
 
 FEW = 10
 SHARD_BYTES = 32 << 20
@@ -104,10 +105,7 @@ class ShardWriter:
         metadata: dict[str, str],
         beside: tuple[str, ...] = ("row",),
     ) -> None:
-        value = pa.field("element", pa.from_numpy_dtype(dtype), nullable=False)
-        types = {"x": pa.list_(value, width), **dict.fromkeys(beside, pa.int64())}
-        fields = [pa.field(name, type, nullable=False) for name, type in types.items()]
-        self.schema = pa.schema(fields, metadata=metadata)
+        self.schema = shard_schema(width, dtype, beside, metadata)
         self.folder, self.split, self.dtype = folder, split, np.dtype(dtype)
         self.shard_rows = min(shard_rows, max(1, SHARD_BYTES // (width * self.dtype.itemsize)))
         self.pending: list[tuple[np.ndarray, ...]] = []

@@ -4,9 +4,8 @@ A row is one fixed-size list, such as an image, or one number of each of D colum
 """
 
 __all__ = ["Layout", "as_labels", "as_matrix", "damage", "read_columns", "read_footer",
-           "read_layout", "read_shard", "same_layout"]  # fmt: skip
+           "read_layout", "read_shard", "same_layout", "shard_schema"]  # fmt: skip
 
-import json
 import math
 import re
 from collections import Counter
@@ -14,12 +13,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, Json, PositiveInt, ValidationError
 
 from ..errors import BadInput
+from .manifest import first_error
 from .splits import COLUMN, names_splits
 
 VALUES = {pa.uint8(): "uint8", pa.float32(): "float32", pa.float64(): "float64"}
@@ -113,6 +115,13 @@ def read_layout(
     fields = [schema.field(name) for name in _chosen(schema, file, found, label, split)]
     array = pa.types.is_fixed_size_list(fields[0].type) and len(fields) == 1
     dtype, width = _array_type(fields[0], file) if array else _tabular_type(fields, file)
+    where = f"{file}, schema metadata"
+    told = _told(schema, where)
+    if told.shape and math.prod(told.shape) != width:
+        raise BadInput(
+            f"{where}, key 'shape': found {told.shape} with {math.prod(told.shape)} values, "
+            f"expected {width} as in the data"
+        )
     dropped = [f"column {name} is the index of a pandas frame and was left out" for name in index]
     integers = [
         f"column {field.name} holds integers ({field.type}) and is read as continuous"
@@ -122,10 +131,10 @@ def read_layout(
     return Layout(
         columns=tuple(field.name for field in fields),
         types=tuple(field.type for field in fields),
-        units=tuple(_unit(field, file) for field in fields),
-        shape=_shape(schema, file, width),
+        units=tuple(_told(f, f"{file}, column {f.name}").unit for f in fields),
+        shape=told.shape or (width,),
         dtype=dtype,
-        levels=_levels(schema, file, dtype),
+        levels=_levels(told, where, dtype),
         warnings=(*dropped, *integers),
         label=label,
         split=split,
@@ -236,56 +245,40 @@ def _tabular_type(fields: list[pa.Field], file: str) -> tuple[str, int]:
     return common.name, len(fields)
 
 
-def _unit(field: pa.Field, file: str) -> str | None:
-    found = (field.metadata or {}).get(b"unit")
-    if found is None:
-        return None
-    unit = found.decode(errors="replace")
-    if not unit.isprintable() or not 0 < len(unit) <= 60:
-        raise BadInput(
-            f"{file}, column {field.name}, metadata unit: found {found[:60]!r}, expected 1 … 60 "
-            "printable characters"
-        )
-    return unit
+class _Metadata(BaseModel):
+    """What the metadata of a schema or of a field may say; other keys are left alone."""
+
+    model_config = ConfigDict(strict=True)
+
+    shape: Json[Annotated[tuple[PositiveInt, ...], Field(min_length=1)]] | None = None
+    levels: Json[Annotated[int, Field(ge=2, le=256)]] | None = None
+    unit: Annotated[str, Field(max_length=60, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]+$")] | None = None
 
 
-def _shape(schema: pa.Schema, file: str, width: int) -> tuple[int, ...]:
-    found = _metadata(schema, file, "shape")
-    if found is None:
-        return (width,)
-    if not isinstance(found, list) or not all(type(n) is int and n > 0 for n in found):
-        raise BadInput(
-            f"{file}, schema metadata shape: found {found!r}, expected a list such as [1, 28, 28]"
-        )
-    if math.prod(found) != width:
-        raise BadInput(
-            f"{file}, schema metadata shape: found {found} with {math.prod(found)} values, "
-            f"expected {width} as in the data"
-        )
-    return tuple(found)
-
-
-def _levels(schema: pa.Schema, file: str, dtype: str) -> int | None:
-    found = _metadata(schema, file, "levels")
-    if found is None:
-        return 256 if dtype == "uint8" else None
-    where = f"{file}, schema metadata levels: found {found!r}"
-    if dtype != "uint8":
-        raise BadInput(f"{where} with {dtype} data, expected none but of uint8 lists")
-    if type(found) is not int or not 2 <= found <= 256:
-        raise BadInput(f"{where}, expected a whole number 2 … 256")
-    return found
-
-
-def _metadata(schema: pa.Schema, file: str, key: str) -> object:
-    text = (schema.metadata or {}).get(key.encode())
+def _told(owner: pa.Schema | pa.Field, where: str) -> _Metadata:
+    """Returns the metadata of a schema or a field; raises BadInput if they make no sense."""
+    found = {k.decode(errors="replace"): v for k, v in (owner.metadata or {}).items()}
+    known = {
+        k: v.decode(errors="replace") for k, v in found.items() if k in _Metadata.model_fields
+    }
     try:
-        return None if text is None else json.loads(text)
-    except (RecursionError, ValueError):
-        raise BadInput(f"{file}, schema metadata {key}: found {text!r}, expected JSON") from None
+        return _Metadata.model_validate(known)
+    except ValidationError as error:
+        raise BadInput(f"{where}{first_error(error)}") from None
 
 
-def _one_line(type: pa.DataType | str) -> str:
+def _levels(told: _Metadata, where: str, dtype: str) -> int | None:
+    if dtype == "uint8":
+        return told.levels or 256
+    if told.levels is not None:
+        raise BadInput(
+            f"{where}, key 'levels': found {told.levels} with {dtype} data, expected none but of "
+            "uint8 lists"
+        )
+    return None
+
+
+def _one_line(type: pa.DataType) -> str:
     text = " ".join(str(type).split())
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -372,37 +365,35 @@ def read_columns(path: Path, names: Sequence[str], size: int) -> Iterator[pa.Rec
             first += len(batch)
 
 
-def read_shard(path: Path, column: str, kind: pa.DataType, rows: int) -> list[np.ndarray]:
+def shard_schema(
+    width: int, dtype: str, beside: Sequence[str], metadata: dict[str, str] | None = None
+) -> pa.Schema:
+    """Returns the schema of a prepared shard: rows ``x``, and integers beside them."""
+    value = pa.field("element", pa.from_numpy_dtype(dtype), nullable=False)
+    types = {"x": pa.list_(value, width), **dict.fromkeys(beside, pa.int64())}
+    fields = [pa.field(name, type, nullable=False) for name, type in types.items()]
+    return pa.schema(fields, metadata=metadata)
+
+
+def read_shard(path: Path, column: str, schema: pa.Schema, rows: int) -> list[np.ndarray]:
     """Returns the pieces of a column of a prepared shard, with shape (B, D) or (B,).
 
-    Arguments:
-        path: The shard.
-        column: Which one.
-        kind: The type that it has by the manifest.
-        rows: The rows that the manifest says it has.
-
     Raises:
-        BadInput: If the shard is damaged, or another than the manifest says.
+        BadInput: If the shard is damaged, or has another schema or number of rows.
     """
     with damage(path, column), pq.ParquetFile(path) as file:
-        schema, count = file.schema_arrow, file.metadata.num_rows
-        found = schema.field(column).type if schema.names.count(column) == 1 else ABSENT
-        lists = pa.types.is_fixed_size_list(kind)
-        if _kind(found) != _kind(kind) or count != rows:
-            raise BadInput(
-                f"{path}, column {column}: found {count} rows of {_one_line(found)}, expected "
-                f"{rows} of {_one_line(kind)} (manifest)"
+        found, count = file.schema_arrow, file.metadata.num_rows
+        if not found.equals(schema) or count != rows:
+            one, two = (
+                ", ".join(f"{f.name} {_one_line(f.type)}" for f in s) for s in (found, schema)
             )
-        chunks = [c.flatten() if lists else c for c in file.read([column])[column].chunks]
-        arrays = [chunk.to_numpy(zero_copy_only=True) for chunk in chunks]
-    return [a.reshape(-1, kind.list_size) if lists else a for a in arrays]
-
-
-def _kind(kind: pa.DataType | str) -> object:
-    """Returns what of a type decides, which the name of a list's elements does not."""
-    if isinstance(kind, str) or not pa.types.is_fixed_size_list(kind):
-        return kind
-    return kind.value_type, kind.list_size
+            raise BadInput(
+                f"{path}: found {count} rows of {one[:300]}, expected {rows} of {two} (manifest)"
+            )
+        chunks = file.read([column])[column].chunks
+        if column != "x":
+            return [chunk.to_numpy() for chunk in chunks]
+        return [c.flatten().to_numpy().reshape(len(c), -1) for c in chunks]
 
 
 @contextmanager
