@@ -53,12 +53,11 @@ def conclude(summary: Mapping[str, Any]) -> str:
 
 def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, Any]:
     """Copies checkpoint, figures and page into a folder; returns the numbers."""
-    _, _, trained, _, reported = (artefact.path for artefact in value)
+    data, _, trained, _, reported = (artefact.path for artefact in value)
     shutil.copytree(trained / "checkpoint", folder / "checkpoint")
     shutil.copytree(reported / "figures", folder / "figures")
     shutil.copy(reported / "report.html", folder)
     verdict = json.loads((trained / "training.json").read_text())["verdict"]
-    manifest = Manifest.load(data)
     numbers = json.loads((reported / "numbers.json").read_text())
     return {
         **numbers,
