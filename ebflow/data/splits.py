@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..errors import BadInput
 
@@ -51,9 +50,9 @@ class Counts(NamedTuple):
         return getattr(self, split)
 
 
-def names_splits(field: pa.Field) -> bool:
-    """Whether a column is of text, as one that names splits is."""
-    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+def names_splits(kind: pa.DataType) -> bool:
+    """Whether a type is text, as that of a column that names splits is."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
@@ -63,16 +62,18 @@ def codes(column: pa.Array, *, file: str, name: str, first: int) -> np.ndarray:
     Raises:
         BadInput: At a null or another name; names the row, of which ``first`` is the number.
     """
-    found = pc.index_in(column.cast(pa.string()), pa.array(NAMES)).to_numpy(zero_copy_only=False)
-    unknown = np.isnan(found) if found.dtype.kind == "f" else np.zeros(len(found), bool)
-    for row in np.flatnonzero(unknown)[:1]:
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    numbers = np.array([*(NAMES.get(n, -1) for n in encoded.dictionary.to_pylist()), -1], np.int8)
+    places = encoded.indices.to_numpy(zero_copy_only=False)  # of a null NaN
+    found = numbers[np.nan_to_num(places, nan=-1).astype(int)]
+    for row in np.flatnonzero(found < 0)[:1].tolist():
         value = column[row].as_py()
         told = "null" if value is None else repr(value[:60])
         raise BadInput(
             f"{file}, row {first + row}, column {name}: found {told}, "
             f"expected one of {', '.join(NAMES)}"
         )
-    return np.array(list(NAMES.values()), np.int8)[found.astype(int)]
+    return found
 
 
 def split_counts(

@@ -9,7 +9,7 @@ __all__ = ["Layout", "as_labels", "as_matrix", "damage", "read_columns", "read_f
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,12 +104,10 @@ def read_layout(
     """
     _check_names(schema.names, file)
     if label is not None:
-        kind = pa.types.is_integer(_beside(schema, file, "label", label, "classes").type)
-        _expect(kind, schema, file, label, "integer classes")
+        _check_beside(schema, file, "label", label, "integer classes", pa.types.is_integer)
     if split is not None:
-        kind = names_splits(_beside(schema, file, "split_column", split, "splits"))
-        _expect(kind, schema, file, split, "names of splits")
-    elif COLUMN in schema.names and names_splits(schema.field(COLUMN)):
+        _check_beside(schema, file, "split_column", split, "names of splits", names_splits)
+    elif COLUMN in schema.names and names_splits(schema.field(COLUMN).type):
         split = COLUMN
     found, index = _candidates(schema, file, {label, split}) if columns is None else (columns, ())
     fields = [schema.field(name) for name in _chosen(schema, file, found, label, split)]
@@ -168,20 +166,17 @@ def _check_names(names: Sequence[str], file: str) -> None:
             raise BadInput(f"{file}, column {name}: found {count} of this name, expected one")
 
 
-def _beside(schema: pa.Schema, file: str, option: str, name: str, what: str) -> pa.Field:
-    """Returns the field that an option names beside the features."""
+def _check_beside(
+    schema: pa.Schema, file: str, option: str, name: str, what: str, right: Callable
+) -> None:
+    """Raises BadInput unless an option names a column of the right type beside the features."""
     if name not in schema.names:
         raise BadInput(
-            f"{file}, column {name}: no such column of {what}, expected one of "
+            f"{file}, column {name}: {ABSENT}, expected one with {what} of "
             f"{_listed(schema.names)}: choose another by {option}"
         )
-    return schema.field(name)
-
-
-def _expect(kind: bool, schema: pa.Schema, file: str, name: str, expected: str) -> None:
-    if not kind:
-        found = _one_line(schema.field(name).type)
-        raise BadInput(f"{file}, column {name}: found {found}, expected {expected}")
+    if not right(found := schema.field(name).type):
+        raise BadInput(f"{file}, column {name}: found {_one_line(found)}, expected {what}")
 
 
 def _candidates(

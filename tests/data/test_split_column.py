@@ -127,8 +127,8 @@ CASES = {
     "no such column": (
         ORDER,
         {"split_column": "part"},
-        r"column part: no such column of splits, expected one of a, b, c, split: choose another "
-        r"by split_column",
+        r"column part: no such column, expected one with names of splits of a, b, c, split: choose an"
+        r"other by split_column",
     ),
     "numbers": (ORDER, {"split_column": "a"}, r"column a: found double, expected names of splits"),
     "a feature": (

@@ -141,8 +141,8 @@ OPTIONS = {
     "unknown column": ("--data.columns age", "column age: no such column, expected one of image"),
     "unknown column of splits": (
         "--data.split-column part",
-        "column part: no such column of splits, expected one of image, label: choose another by "
-        "--data.split-column",
+        "column part: no such column, expected one with names of splits of image, label: choose "
+        "another by --data.split-column",
     ),
     "first rows held out": ("--data.held-out first", "--data.held-out: found 'first', expected"),
     "many rows": ("--data.rows 9999", "--data.rows: found 9999, expected 1 … 1797"),
