@@ -5,31 +5,14 @@ exactly, and ``Checkpoints`` are the last two and the best of one training, any 
 found damaged.
 """
 
-__all__ = [
-    "Checkpoint",
-    "Checkpoints",
-    "check",
-    "copied",
-    "flatten",
-    "load",
-    "pack",
-    "read",
-    "rebuild",
-    "resume",
-    "save",
-    "save_training",
-    "seal",
-    "unflatten",
-    "unpack",
-    "write",
-]
+__all__ = ["Checkpoint", "Checkpoints", "check", "copied", "flatten", "load", "pack", "read",
+           "rebuild", "resume", "save", "save_training", "seal", "unflatten", "unpack",
+           "write"]  # fmt: skip
 
 import copy
 import hashlib
 import json
 import math
-import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -37,16 +20,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import safetensors
+import safetensors.torch
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from . import bases
 from .architectures import ARCHITECTURES
 from .architectures.shared import LEARNED
 from .errors import BadInput
-from .execution import spread, whole
+from .execution import distributed, full
 from .files import previous, replaced, sha256
 from .flow import Flow
 from .preprocessing import build
@@ -128,10 +110,9 @@ def load(folder: str | Path, *, weights: str | None = None, into: Flow | None = 
     folder = Path(folder)
     if not (folder / "state.json").exists() and (folder / "checkpoint").is_dir():
         folder = folder / "checkpoint"
-    found = read(folder, only=())
-    part = weights or ("ema" if "ema" in found.state["sha256"] else "model")
-    tensors = getattr(read(folder, only=(part,)), part)
-    spec = found.state["flow"]
+    state = _state(folder / "state.json")
+    part = weights or ("ema" if "ema" in state["sha256"] else "model")
+    tensors, spec = getattr(read(folder, only=(part,)), part), state["flow"]
     try:
         if into is None:
             _check_spec(f"{folder}/state.json, flow", spec, tensors)
@@ -144,7 +125,7 @@ def load(folder: str | Path, *, weights: str | None = None, into: Flow | None = 
         raise
     except UNFIT as error:
         raise BadInput(f"{folder}: its weights do not fit its state.json: {error}") from error
-    into.columns = found.state.get("columns")
+    into.columns = state.get("columns")
     return into.eval().requires_grad_(False)
 
 
@@ -171,10 +152,12 @@ def write(folder: str | Path, checkpoint: Checkpoint) -> None:
         OSError: if it cannot be written, as on a full disk; what was there before stays.
     """
     with replaced(Path(folder)) as draft:
-        parts = {name: getattr(checkpoint, name) for name in PARTS if getattr(checkpoint, name)}
-        for name, tensors in parts.items():
-            _save(tensors, draft / f"{name}.safetensors")
-        sums = {name: sha256(draft / f"{name}.safetensors") for name in parts}
+        sums = {}
+        for name in PARTS:
+            if tensors := getattr(checkpoint, name):
+                content = safetensors.torch.save(_apart(tensors))
+                _save(content, draft / f"{name}.safetensors")
+                sums[name] = hashlib.sha256(content).hexdigest()
         code = {"ebflow": _version(), "torch": torch.__version__}
         state = seal({"code": code, **checkpoint.state, "sha256": sums})
         (draft / "state.json").write_text(json.dumps(state, indent=1))
@@ -316,7 +299,7 @@ def pack(trainer: "Trainer") -> Checkpoint:
         "clock": trainer.clock.totals,
     }
     parts = (trainer.flow.state_dict(), trainer.averaged.state_dict(), tensors)
-    model, ema, tensors = map(whole, parts)
+    model, ema, tensors = map(full, parts)
     return Checkpoint(model, state, ema, tensors)
 
 
@@ -399,7 +382,7 @@ def unflatten(tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> dict[
 def unpack(trainer: "Trainer", saved: Checkpoint) -> None:
     """Restores what ``pack`` gave; the trainer may go on with its tensors."""
     for flow, tensors in ((trainer.flow, saved.model), (trainer.averaged, saved.ema)):
-        flow.load_state_dict(spread(tensors, flow.state_dict()))
+        flow.load_state_dict(distributed(tensors, flow.state_dict()))
     tensors, state = dict(saved.optimizer), saved.state
     trainer.ema.n_averaged.copy_(tensors.pop("ema.count"))
     trainer.window, trainer.norms = (
@@ -409,7 +392,7 @@ def unpack(trainer: "Trainer", saved: Checkpoint) -> None:
     anchored = {k: tensors.pop(k) for k in list(tensors) if k.startswith("anchor.")}
     if trainer.anchor is not None:
         trainer.anchor.load({k.removeprefix("anchor."): t for k, t in anchored.items()})
-    moments = spread(tensors, {key: trainer.parameters[_index(key)] for key in tensors})
+    moments = distributed(tensors, {key: trainer.parameters[_index(key)] for key in tensors})
     trainer.optimizer.load_state_dict(unflatten(moments, state["optimizer"]))
     trainer.clock.restore(state["clock"])
     trainer.state = type(trainer.state).of(state["progress"])
@@ -433,15 +416,11 @@ def _spec(flow: Flow) -> dict[str, Any]:
     return {**spec, "base": flow.base.spec, "dtype": dtype}
 
 
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
+def _save(content: bytes, path: Path) -> None:
     try:
-        save_file(_apart(tensors), path)
-    except safetensors.SafetensorError as error:
-        # safetensors tells the system's error as a text.
-        found = re.search(r"os error (\d+)", str(error))
-        if found is None:
-            raise
-        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+        path.write_bytes(content)
+    except OSError as error:  # which does not name the file
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -460,7 +439,7 @@ def _tensors(folder: Path, name: str, state: dict[str, Any]) -> dict[str, Tensor
     _check_sum(path, state["sha256"].get(name))
     try:
         # Cloned into memory aligned as torch allocates it: BLAS rounds by alignment.
-        return {key: tensor.clone() for key, tensor in load_file(path).items()}
+        return {key: tensor.clone() for key, tensor in safetensors.torch.load_file(path).items()}
     except (safetensors.SafetensorError, OSError) as error:
         raise BadInput(f"{path}: found a damaged file ({error}), expected safetensors") from error
 

@@ -87,25 +87,9 @@ class Likelihood:
         return cls(nll, spread / math.sqrt(count), nll / (size * math.log(2)), count)
 
 
-def evaluate(
-    flow: Flow,
-    split: Any,  # noqa: ANN401
-    *,
-    draws: int = 1,
-    importance_weighted: bool = False,
-    batch_size: int = 1000,
-    seed: int = 0,
-) -> Likelihood:
+def evaluate(flow: Flow, split: Any, **options: Any) -> Likelihood:  # noqa: ANN401
     """Returns the likelihood of a split; arguments and errors as in ``log_probs``."""
-    found = log_probs(
-        flow,
-        split,
-        draws=draws,
-        importance_weighted=importance_weighted,
-        batch_size=batch_size,
-        seed=seed,
-    )
-    return Likelihood.of(found, math.prod(flow.event_shape))
+    return Likelihood.of(log_probs(flow, split, **options), math.prod(flow.event_shape))
 
 
 @torch.no_grad()
@@ -141,11 +125,11 @@ def log_probs(
     return stacked.logsumexp(0) - math.log(draws) if importance_weighted else stacked.mean(0)
 
 
-def _energies(flow: Flow, split: Any, batch_size: int, seed: int, draw: int) -> Tensor:  # noqa: ANN401
+def _energies(flow: Flow, split: Any, size: int, seed: int, draw: int) -> Tensor:  # noqa: ANN401
     first, found = 0, []
-    for x, context in split.batches(batch_size):
+    for batch in split.batches(size):
+        x, context = batch.to(flow.like.device)
         noise = RowGenerator(seed, "dequantise", draw, first=first)
-        context = None if context is None else context.to(flow.like.device)
         found.append(flow.energy(x, noise, context=context).double())
         first += len(x)
     return torch.cat(found)

@@ -1,26 +1,18 @@
 """How a step runs: in what precision, and on several workers.
 
-Weights are copied on each worker (DDP) or split among them (FSDP2).
+Weights are copied on each worker (DDP) or sharded among them (FSDP2).
 
-Split weights W (``fully_shard``) are gathered for a step and freed after it. Of a worker's memory,
+Sharded weights (``fully_shard``) are gathered for a step and freed after it. Of a worker's memory,
 the optimiser's moments, the averaged weights and the gradients at rest then shrink as 1/workers;
-during a step the weights and their gradient are whole. The mathematics sees whole weights only.
+during a step the weights and their gradient are full. The mathematics sees full weights only.
 
 References:
     PyTorch FSDP: experiences on scaling fully sharded data parallel (Zhao et al., 2023),
     arXiv:2304.11277.
 """
 
-__all__ = [
-    "gather",
-    "gathered",
-    "is_split",
-    "products",
-    "split",
-    "spread",
-    "unsynchronised",
-    "whole",
-]
+__all__ = ["distributed", "full", "is_sharded", "products", "shard_weights", "unsharded",
+           "unsynchronised"]  # fmt: skip
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,39 +24,35 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
-def split(module: nn.Module) -> nn.Module:
-    """Splits a module's parameters among all workers, in place; returns it."""
+def shard_weights(module: nn.Module) -> nn.Module:
+    """Shards a module's parameters among all workers, in place; returns it."""
     device = next(module.parameters()).device.type
     mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
     return fully_shard(module, mesh=mesh)
 
 
-def is_split(module: nn.Module) -> bool:
-    """Whether a module's parameters are split."""
+def is_sharded(module: nn.Module) -> bool:
+    """Whether a module's parameters are sharded."""
     return isinstance(module, FSDPModule)
 
 
-def gather(module: nn.Module) -> None:
-    """Makes the weights of a split module whole until its next backward pass; on all workers."""
-    if is_split(module):
-        module.unshard()
-
-
 @contextmanager
-def gathered(module: nn.Module) -> Iterator[None]:
-    """Makes the weights of a split module whole for a while; on all workers."""
-    gather(module)
+def unsharded(module: nn.Module) -> Iterator[None]:
+    """Gathers the weights of a sharded module for a while; on all workers."""
+    if not is_sharded(module):
+        yield
+        return
+    module.unshard()
     try:
         yield
     finally:
-        if is_split(module):
-            module.reshard()
+        module.reshard()
 
 
 @contextmanager
 def unsynchronised(module: nn.Module) -> Iterator[None]:
     """Keeps gradients where they arise, for all but the last part of a batch."""
-    if is_split(module):
+    if is_sharded(module):
         module.set_requires_gradient_sync(False)
         yield
         module.set_requires_gradient_sync(True)
@@ -75,21 +63,20 @@ def unsynchronised(module: nn.Module) -> Iterator[None]:
         yield
 
 
-def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns tensors with those that are split made whole; on all workers."""
+def full(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns tensors with those that are sharded gathered; on all workers."""
     return {k: t.full_tensor() if isinstance(t, DTensor) else t for k, t in tensors.items()}
 
 
-def spread(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns this worker's parts of whole tensors, split as those of ``like`` are, by name."""
-    return {name: _part(tensor, like.get(name)) for name, tensor in tensors.items()}
-
-
-def _part(tensor: Tensor, like: Tensor | None) -> Tensor:
-    if not isinstance(like, DTensor) or like.shape != tensor.shape:
-        return tensor
-    place = like.device_mesh, like.placements
-    return distribute_tensor(tensor.to(like.device), *place, src_data_rank=None)
+def distributed(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns this worker's parts of full tensors, sharded as those of ``like`` are, by name."""
+    found = dict(tensors)
+    for name, tensor in tensors.items():
+        wanted = like.get(name)
+        if isinstance(wanted, DTensor) and wanted.shape == tensor.shape:
+            place = wanted.device_mesh, wanted.placements
+            found[name] = distribute_tensor(tensor.to(wanted.device), *place, src_data_rank=None)
+    return found
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -33,16 +33,16 @@ def replaced(folder: Path) -> Iterator[Path]:
     """Gives an empty folder beside ``folder``, which takes its name and place at the end.
 
     What was there is renamed first and removed last; ``previous(folder)`` names it meanwhile. If
-    writing fails, it stays, and what was written is taken away.
+    writing fails, it stays, and what was written is taken away, parents made for it too.
 
     Raises:
         OSError: if it cannot be written, as on a full disk.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = [parent for parent in folder.parents if not parent.exists()]
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
     try:
+        draft.mkdir(parents=True)
         yield draft
         if folder.exists():
             shutil.rmtree(previous(folder), ignore_errors=True)
@@ -50,6 +50,9 @@ def replaced(folder: Path) -> Iterator[Path]:
         move(draft, folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):  # another has put something there
+                parent.rmdir()
         raise
     shutil.rmtree(previous(folder), ignore_errors=True)
 

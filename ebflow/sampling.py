@@ -250,7 +250,7 @@ def impute(
     Returns:
         Raw data of the type of ``x``; observed elements are those of ``x``, exactly.
     """
-    front, density = _split(flow)
+    front, density = _pixelwise(flow)
     missing = missing.expand(x.shape)
     y = front.preprocess(x.masked_fill(missing, 0), generator)
     y = torch.where(missing, normal(y.shape, y, generator), y)
@@ -258,7 +258,7 @@ def impute(
     return torch.where(missing, front.from_latent(y).to(x.dtype), x)
 
 
-def _split(flow: Flow) -> tuple[Flow, Flow]:
+def _pixelwise(flow: Flow) -> tuple[Flow, Flow]:
     """Returns the leading pixelwise layers and the rest, each as a flow."""
     layers = list(flow.layers)
     count = len(list(takewhile(lambda layer: layer.pixelwise, layers)))

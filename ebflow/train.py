@@ -24,7 +24,7 @@ from .checkpoint import Checkpoint, copied, pack, unpack
 from .data.loader import Batch
 from .errors import NonFinite
 from .evaluation import Validation, diagnose, evaluate, latent_statistics, where_non_finite
-from .execution import gathered, is_split, products, unsynchronised, whole
+from .execution import full, is_sharded, products, unsharded, unsynchronised
 from .flow import Flow
 from .loss import LossFunction, LossModule, Progress, Schedule, cosine
 from .randomness import Generator, RowGenerator
@@ -231,7 +231,7 @@ class Trainer:
         self.ema = AveragedModel(matched, multi_avg_fn=self._average)
         self.averaged = flow.replaced(self.ema.module).eval()
         self.module = wrap(self.plain)
-        if is_split(self.module):
+        if is_sharded(self.module):
             wrap(self.ema)
         self.parameters = [p for p in flow.parameters() if p.requires_grad]
         self.optimizer = optimizer(self.parameters)
@@ -370,18 +370,18 @@ class Trainer:
         with products(self.precision, self.device.type):
             losses, self._latent = self.module(y, batch.context, noise, progress)
             loss = losses.mean() * share
-            alone = self.module is self.plain and not is_split(self.plain)
+            alone = self.module is self.plain and not is_sharded(self.plain)
             loss.backward(inputs=self.parameters if alone else None)
         return loss.detach()
 
     def _clip(self, largest: float) -> Tensor:
         """Clips the gradient; returns its norm before."""
         norm = nn.utils.clip_grad_norm_(self.parameters, largest).detach()
-        return whole({"norm": norm})["norm"]
+        return full({"norm": norm})["norm"]
 
     def validate(self) -> Event:
         """Returns the exact NLL of the averaged weights, and the latents' statistics."""
-        with self.clock("validate"), self._located(), torch.no_grad(), gathered(self.ema):
+        with self.clock("validate"), self._located(), torch.no_grad(), unsharded(self.ema):
             flow, split = self.averaged, self.dataset.split("validation")
             result = evaluate(flow, split, batch_size=ROWS)
             x, context = (None if t is None else t.to(self.device) for t in self._first(split))

@@ -6,7 +6,6 @@ import os
 
 import torch
 
-from ebflow.data.sources import fingerprint, open_source
 from ebflow.errors import BadInput
 from ebflow.randomness import generator
 from pipelines.config import (
@@ -17,6 +16,7 @@ from pipelines.config import (
     PreprocessConfig,
     TrainConfig,
 )
+from pipelines.data import counted, opened
 from pipelines.engine import Source
 from pipelines.nets import net, options
 
@@ -31,10 +31,8 @@ def check(config: DensityConfig) -> Source:
         BadInput: Naming the option or file, what was found, and what was expected.
     """
     data = config.data
-    reader = open_source(data.source, data.columns, data.label)
-    counts = reader.counts(
-        validation=data.validation, test=data.test, selection=data.selection, rows=data.rows
-    )
+    reader = opened(data)
+    counts = counted(reader, data)
     if config.train.batch_size > counts.train:
         raise BadInput(
             f"train.batch_size: found {config.train.batch_size}, "
@@ -49,7 +47,7 @@ def check(config: DensityConfig) -> Source:
         _check_margin(config)
     _check_model(config.model, reader.layout.shape)
     _check_gpus(config.cluster)
-    return Source(data.source, fingerprint(data.source, data.columns, data.label))
+    return Source(data.source, reader.digest)
 
 
 def _check_domain(config: DensityConfig, *, bounded: bool) -> None:

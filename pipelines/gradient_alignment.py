@@ -19,7 +19,6 @@ from redun import task
 from redun.scheduler import JobInfo, catch_all
 
 from ebflow.data.manifest import Manifest
-from ebflow.data.sources import fingerprint, open_source
 from ebflow.errors import BadInput
 from pipelines import claims, pages
 from pipelines.alignment import results
@@ -31,6 +30,7 @@ from pipelines.alignment.config import (
     NetConfig,
 )
 from pipelines.alignment.models import BASELINE, Model, judge, models, seeds, training
+from pipelines.data import counted, opened
 from pipelines.density import HERE, prepare
 from pipelines.engine import NAMESPACE, TITLED, Artefact, Source, run_stage
 from pipelines.fanout import fail, together
@@ -52,10 +52,8 @@ def check(config: AlignmentConfig) -> Source:
     data = config.data
     if data.label is None:
         raise BadInput("data.label: found None, expected the column of classes")
-    reader = open_source(data.source, data.columns, data.label)
-    counts = reader.counts(
-        validation=data.validation, test=data.test, selection=data.selection, rows=data.rows
-    )
+    reader = opened(data)
+    counts = counted(reader, data)
     for model in models(config):
         if model.classifier.batch_size > counts.train:
             raise BadInput(
@@ -65,7 +63,7 @@ def check(config: AlignmentConfig) -> Source:
         _check_net(model.classifier.net, reader.layout.shape)
     if config.gpu and "RAY_ADDRESS" not in os.environ and not torch.cuda.is_available():
         raise BadInput("--gpu: found no GPU in this machine, expected one")
-    return Source(data.source, fingerprint(data.source, data.columns, data.label))
+    return Source(data.source, reader.digest)
 
 
 def _check_net(net: NetConfig, shape: tuple[int, ...]) -> None:

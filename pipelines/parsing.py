@@ -184,6 +184,7 @@ def starting_point(
         "--recipe",
         "--config",
         "--data.source",
+        "--data.split-column",
         "--objective.name",
         several="--data.columns",
     )
@@ -195,7 +196,8 @@ def starting_point(
     if found["recipe"] is not None:
         base, name = recipes.named(found["recipe"]), found["recipe"]
     else:
-        base, name = recipes.for_source(source, found["data.columns"])
+        chosen = found["data.columns"], found["data.split_column"]
+        base, name = recipes.for_source(source, *chosen)
     base = load(file, adapt(base)) if file else adapt(base)
     return for_objective(base, found["objective.name"]), name
 

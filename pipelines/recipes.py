@@ -114,7 +114,9 @@ def named(name: str) -> DensityConfig:
     return RECIPES[name]()
 
 
-def for_source(source: str, columns: Sequence[str] | None = None) -> tuple[DensityConfig, str]:
+def for_source(
+    source: str, columns: Sequence[str] | None = None, split_column: str | None = None
+) -> tuple[DensityConfig, str]:
     """Returns the recipe that suits a data set, with it as the source, and the recipe's name.
 
     Reads only the schema. A file called like a recipe gets that one.
@@ -125,7 +127,7 @@ def for_source(source: str, columns: Sequence[str] | None = None) -> tuple[Densi
     stem = Path(source).stem
     if source in SOURCES and source in RECIPES:
         return RECIPES[source](), source
-    layout = open_source(source, columns).layout
+    layout = open_source(source, columns, split=split_column).layout
     few = math.prod(layout.shape) <= FEW
     real = "tabular" if few else "wide"
     chosen = stem if stem in RECIPES else real if layout.levels is None else "mnist9k"

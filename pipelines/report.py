@@ -153,7 +153,8 @@ def _is_picture(manifest: Manifest) -> bool:
 
 def _pairs(manifest: Manifest, x: np.ndarray, y: np.ndarray) -> Figure:
     count = min(FEATURES, x.shape[1])
-    names = manifest.columns or tuple(f"x[{i}]" for i in range(x.shape[1]))
+    columns = manifest.columns
+    names = columns.titles if columns else [f"x[{i}]" for i in range(x.shape[1])]
     figure = Figure(figsize=(8, 8), layout="constrained")
     axes = figure.subplots(count, count, squeeze=False)
     for i, j in np.ndindex(count, count):

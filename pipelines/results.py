@@ -53,7 +53,7 @@ def conclude(summary: Mapping[str, Any]) -> str:
 
 def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, Any]:
     """Copies checkpoint, figures and page into a folder; returns the numbers."""
-    _, _, trained, _, reported = (artefact.path for artefact in value)
+    data, _, trained, _, reported = (artefact.path for artefact in value)
     shutil.copytree(trained / "checkpoint", folder / "checkpoint")
     shutil.copytree(reported / "figures", folder / "figures")
     shutil.copy(reported / "report.html", folder)
@@ -63,6 +63,7 @@ def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, 
         **numbers,
         "verdict": verdict,
         "method": method(config),
+        "splits": Manifest.load(data).assignment,
         "warnings": json.loads((reported / WARNINGS).read_text()),
         "seeds": {"data": config.data.seed, "training": config.seed},
     }
@@ -103,6 +104,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     steps, seconds = summary["train/steps"], summary["time/train_s"]
     lines = {f"warning {i}": text for i, text in enumerate(summary["warnings"], 1)}
     lines |= {
+        "splits": summary["splits"],
         "trained by": summary["method"],
         "training": f"{summary['verdict']}; {summary['train/steps_per_s']:.0f} steps/s "
         f"({steps} steps in {seconds:.1f} s; best at step {summary['train/best_step']})",

@@ -36,7 +36,8 @@ ARGUMENTS = tuple(
     (section, re.compile(argument))
     for section, argument in (
         ("data", rf"^({'|'.join(DataConfig.model_fields)})(?=: found )"),
-        ("data", r"(?<=\bchoose others by )columns$|(?<=\bchoose another by )label$"),
+        ("data", r"(?<=\bchoose others by )columns$"),
+        ("data", r"(?<=\bchoose another by )(label|split_column)$"),
         ("data", r"(?<=: raise )validation(?= and test$)|(?<=: raise validation and )test$"),
         ("preprocess", r"^(normalise|shrinkage)(?=: found )"),
         ("train", r"^batch_size(?=: found \d+, expected (1 …|a multiple of))"),

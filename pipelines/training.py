@@ -20,7 +20,7 @@ from ebflow.checkpoint import Checkpoints, resume
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput, NonFinite
-from ebflow.execution import split
+from ebflow.execution import shard_weights
 from ebflow.flow import Flow
 from ebflow.loss import Loss, Schedule, constant, cosine, geometric, multistep, warmed
 from ebflow.preprocessing import Preprocessing
@@ -103,8 +103,8 @@ def _flow(config: Training, dataset: Dataset, chain: Preprocessing) -> Flow:
 
 def _columns(manifest: Manifest) -> dict[str, Any]:
     """Returns what a checkpoint keeps of the data's columns, as ``ebflow.fit`` does."""
-    names = None if manifest.columns is None else list(manifest.columns)
-    return {"names": names, "dtype": manifest.dtype, "levels": manifest.levels, "context": None}
+    known = manifest.columns.model_dump(mode="json") if manifest.columns else {"names": None}
+    return {**known, "dtype": manifest.dtype, "levels": manifest.levels, "context": None}
 
 
 def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:
@@ -241,7 +241,7 @@ def _wrap(config: ClusterConfig) -> Callable[[nn.Module], nn.Module]:
     if config.workers == 1:
         return lambda module: module
     if config.split:
-        return split
+        return shard_weights
     return partial(nn.parallel.DistributedDataParallel, broadcast_buffers=False)
 
 

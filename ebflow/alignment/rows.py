@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ..data.loader import Dataset, StoredSplit
-from ..data.manifest import SPLITS, Manifest, Shard
+from ..data.manifest import Manifest, Shard
 from ..data.prepare import Moments, ShardWriter
+from ..data.splits import SPLITS
 from ..errors import BadInput
 from ..randomness import generator as derive
 from ..randomness import normal
@@ -28,7 +29,7 @@ def unit_rows(split: StoredSplit) -> Tensor:
     x, statistics = split.tensor().float(), split.manifest.statistics
     if split.levels is not None:
         return x / (split.levels - 1)
-    least, most = (torch.tensor(statistics[k], dtype=x.dtype) for k in ("min", "max"))
+    least, most = (torch.tensor(s, dtype=x.dtype) for s in (statistics.min, statistics.max))
     spread = most - least
     return (x - least) / torch.where(spread > 0, spread, 1.0)
 

@@ -19,32 +19,10 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.
 """
 
-__all__ = [
-    "CELEBA",
-    "CIFAR10",
-    "CIFAR100",
-    "FETCH",
-    "MNIST",
-    "MNIST_CLASSES",
-    "PATCHES",
-    "STL10",
-    "CelebA",
-    "Records",
-    "binary",
-    "celeba",
-    "classes",
-    "decode",
-    "fetch",
-    "find_images",
-    "folder_rows",
-    "idx",
-    "natural_patches",
-    "paths",
-    "places",
-    "planes",
-    "stl10",
-    "strips",
-]
+__all__ = ["CELEBA", "CIFAR10", "CIFAR100", "FETCH", "MNIST", "MNIST_CLASSES", "PATCHES", "STL10",
+           "CelebA", "Records", "binary", "celeba", "classes", "decode", "fetch", "find_images",
+           "folder_rows", "idx", "natural_patches", "paths", "places", "planes", "stl10",
+           "strips"]  # fmt: skip
 
 import os
 import struct
@@ -59,7 +37,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import BadInput
-from .manifest import SPLITS, Counts
+from .splits import SPLITS, Counts
 
 if TYPE_CHECKING:
     from PIL.Image import Image

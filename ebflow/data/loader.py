@@ -18,8 +18,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import chain, count
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -28,10 +29,11 @@ from torch import Tensor
 from ..errors import BadInput
 from ..files import sha256
 from ..randomness import generator
-from .manifest import Manifest, Shard
+
+if TYPE_CHECKING:
+    from .manifest import Shard
 
 BUDGET = 1 << 30
-CHUNK_BYTES = 4 << 20
 DTYPES = (torch.uint8, torch.float32, torch.float64)
 
 
@@ -119,30 +121,29 @@ class Split(ABC):
         Raises:
             BadInput: If the split takes more than ``budget_bytes``.
         """
-        if "whole" not in self.__dict__ and self.bytes > budget_bytes:
+        if "resident" not in self.__dict__ and self.bytes > budget_bytes:
             raise BadInput(
                 f"{self.where}: found {self.bytes} bytes, expected at most {budget_bytes} "
                 "to hold it in memory: stream it in batches"
             )
-        return self.whole.x
+        return self.resident.x
 
     @cached_property
-    def whole(self) -> Batch:
+    def resident(self) -> Batch:
         """All rows, read once."""
         return self.read(range(len(self.parts)))
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Yields the rows in order, ``size`` at a time, the last batch smaller.
 
-        Streams: memory is bounded by the batch and one row group of a shard.
+        Streams what is not in memory: that is then bounded by the batch and one shard.
         """
         if size < 1:
             raise BadInput(f"batch_size: found {size}, expected at least 1")
-        return _in_order(self.whole, size) if "whole" in self.__dict__ else self.stream(size)
-
-    def stream(self, size: int) -> Iterator[Batch]:
-        """Yields the same batches, of a split that is not in memory."""
-        return _in_order(self.whole, size)
+        if "resident" in self.__dict__:
+            return (self.resident.cut(slice(k, k + size)) for k in range(0, len(self), size))
+        shards = ((self.read([k]), torch.arange(rows)) for k, rows in enumerate(self.parts))
+        return _batched(shards, size, slice(size), keep_last=True)
 
     def shuffled(
         self,
@@ -176,8 +177,11 @@ class Split(ABC):
             BadInput: If ``size`` exceeds the split or does not divide among the workers.
         """
         self._check_stream(size, start, shard)
-        shuffle = _Shuffle(self, size, seed, shard, budget_bytes, torch.device(device))
-        return shuffle.stream(start)
+        shuffle = _Shuffle(self, seed, budget_bytes, torch.device(device))
+        epoch, skip = divmod(start, len(self) // size)
+        mine = slice(shard[0] * size // shard[1], (shard[0] + 1) * size // shard[1])
+        epochs = (shuffle.windows(e, skip * size * (e == epoch)) for e in count(epoch))
+        return chain.from_iterable(_batched(windows, size, mine) for windows in epochs)
 
     def _check_stream(self, size: int, start: int, shard: tuple[int, int]) -> None:
         rank, world = shard
@@ -239,16 +243,21 @@ class Rows(Split):
             parts=[len(x)],
             where=f"split {name}",
         )
-        self.whole = Batch(rows, context)
+        self.resident = Batch(rows, context)
+
+    @property
+    def given(self) -> int | None:
+        """The width C of the contexts, None without."""
+        return None if self.context is None else self.context.shape[1]
 
     @property
     def context(self) -> Tensor | None:
         """What each row is given, with shape (N, C)."""
-        return self.whole.context
+        return self.resident.context
 
     def read(self, parts: Sequence[int]) -> Batch:
         """Returns all rows."""
-        return self.whole
+        return self.resident
 
 
 class Arrays:
@@ -266,8 +275,15 @@ class Arrays:
         if not splits or len(self._splits) < len(splits):
             names = [split.name for split in splits]
             raise BadInput(f"splits: found {names}, expected one or more of different names")
+        first = splits[0]
         for split in splits[1:]:
-            _check_alike(splits[0], split)
+            for key in ("shape", "dtype", "levels", "given"):
+                found, expected = getattr(split, key), getattr(first, key)
+                if found != expected:
+                    raise BadInput(
+                        f"split {split.name}, {key}: found {found}, expected {expected} as in "
+                        f"split {first.name}"
+                    )
 
     def split(self, name: str) -> Rows:
         """Returns the split of that name; raises BadInput if there is none."""
@@ -281,7 +297,7 @@ class Arrays:
         total = hashlib.sha256()
         for name, split in sorted(self._splits.items()):
             total.update(json.dumps([name, split.shape, split.levels]).encode())
-            for tensor in split.whole:
+            for tensor in split.resident:
                 _update(total, tensor)
         return total.hexdigest()
 
@@ -302,6 +318,8 @@ class Dataset:
     """
 
     def __init__(self, folder: str | Path) -> None:
+        from .manifest import Manifest
+
         self.folder = Path(folder)
         self.manifest = Manifest.load(self.folder)
         self._splits: dict[str, StoredSplit] = {}
@@ -314,7 +332,7 @@ class Dataset:
         """SHA-256 of the manifest, which holds the SHA-256 of every shard."""
         return self.manifest.digest
 
-    def split(self, name: str) -> Split:
+    def split(self, name: str) -> "StoredSplit":
         """Returns the split of that name; raises BadInput if there is none."""
         if name not in self.manifest.counts:
             known = ", ".join(self.manifest.counts)
@@ -326,33 +344,31 @@ class Dataset:
         for shard in self.manifest.shards:
             self._verify(shard)
 
-    def arrays(self, shard: Shard, column: str, size: int) -> Iterator[np.ndarray]:
-        """Yields a column of a shard in order, ``x`` or ``label``, at most ``size`` rows at once.
+    def arrays(self, shard: "Shard", column: str) -> list[np.ndarray]:
+        """Returns a column of a shard in order: ``x`` with shape (N, D), ``label`` with (N,).
+
+        It is in pieces, as Arrow has it.
 
         Raises:
             BadInput: If the shard is damaged or not the one that the manifest describes.
         """
-        from .table import shard_arrays
+        from .table import read_shard, shard_schema
 
         if shard not in self._verified:
             self._verify(shard)
-        yield from shard_arrays(
-            self.folder / shard.file,
-            column,
-            size,
-            rows=shard.rows,
-            dtype=self.manifest.dtype,
-            width=self.manifest.width,
-        )
+        manifest = self.manifest
+        beside = ["row"] if manifest.classes is None else ["row", "label"]
+        schema = shard_schema(manifest.width, manifest.dtype, beside)
+        return read_shard(self.folder / shard.file, column, schema, shard.rows)
 
-    def _check_size(self, shard: Shard) -> None:
+    def _check_size(self, shard: "Shard") -> None:
         path = self.folder / shard.file
         if not path.is_file():
             raise BadInput(f"{path}: no such file, expected a shard of {shard.rows} rows")
         if (size := path.stat().st_size) != shard.bytes:
             raise BadInput(f"{path}: found {size} bytes, expected {shard.bytes} (changed)")
 
-    def _verify(self, shard: Shard) -> None:
+    def _verify(self, shard: "Shard") -> None:
         self._check_size(shard)
         path = self.folder / shard.file
         try:
@@ -382,34 +398,15 @@ class StoredSplit(Split):
             where=f"{dataset.folder}, split {name}",
         )
 
-    @property
-    def chunk_rows(self) -> int:
-        """Rows to read from a shard at once."""
-        return max(1, CHUNK_BYTES // self.row_bytes)
-
     def read(self, parts: Sequence[int]) -> Batch:
         """Returns all rows of some shards, copied once out of Arrow."""
-        out, position = self._empty(sum(self.parts[k] for k in parts)), 0
+        out = torch.empty(sum(self.parts[k] for k in parts), self.width, dtype=self.dtype)
+        first = 0
         for k in parts:
-            for chunk in self.dataset.arrays(self.shards[k], "x", self.chunk_rows):
-                out.numpy()[position : position + len(chunk)] = chunk
-                position += len(chunk)
+            for rows in self.dataset.arrays(self.shards[k], "x"):
+                out.numpy()[first : first + len(rows)] = rows
+                first += len(rows)
         return Batch(out, None)
-
-    def stream(self, size: int) -> Iterator[Batch]:
-        """Yields the rows in order, copied once out of Arrow."""
-        left = len(self)
-        out, filled = self._empty(min(size, left)), 0
-        for shard in self.shards:
-            for chunk in self.dataset.arrays(shard, "x", min(size, self.chunk_rows)):
-                while len(chunk):
-                    part = chunk[: len(out) - filled]
-                    out.numpy()[filled : filled + len(part)] = part
-                    filled, chunk = filled + len(part), chunk[len(part) :]
-                    if filled == len(out):
-                        yield Batch(out, None)
-                        left -= filled
-                        out, filled = self._empty(min(size, left)), 0
 
     def labels(self) -> Tensor:
         """Returns the classes of all rows in order, with shape (N,) and dtype int64.
@@ -420,8 +417,7 @@ class StoredSplit(Split):
         folder, classes = self.dataset.folder, self.manifest.classes
         if classes is None:
             raise BadInput(f"{folder}: found data without classes, expected some (label)")
-        found = [a for s in self.shards for a in self.dataset.arrays(s, "label", s.rows)]
-        labels = np.concatenate(found)
+        labels = np.concatenate([a for s in self.shards for a in self.dataset.arrays(s, "label")])
         bad = labels[(labels < 0) | (labels >= classes)]
         if len(bad):
             raise BadInput(
@@ -430,53 +426,16 @@ class StoredSplit(Split):
             )
         return torch.from_numpy(labels)
 
-    def _empty(self, rows: int) -> Tensor:
-        return torch.empty(rows, self.width, dtype=self.dtype)
-
 
 class _Shuffle:
-    """The stream of one worker; see ``Split.shuffled`` for the arguments."""
+    """The windows of one stream; see ``Split.shuffled`` for the arguments."""
 
-    def __init__(
-        self,
-        split: Split,
-        size: int,
-        seed: int,
-        shard: tuple[int, int],
-        budget_bytes: int,
-        device: torch.device,
-    ) -> None:
-        rank, world = shard
-        self.split, self.size, self.seed, self.device = split, size, seed, device
-        self.mine = slice(rank * size // world, (rank + 1) * size // world)
+    def __init__(self, split: Split, seed: int, budget_bytes: int, device: torch.device) -> None:
+        self.split, self.seed, self.device = split, seed, device
         self.window_rows = budget_bytes // (split.row_bytes + 8)
         self.resident = len(split) <= self.window_rows
 
-    def stream(self, start: int) -> Iterator[Batch]:
-        """Yields this worker's rows of batch ``start`` and of all that follow."""
-        epoch, skip = divmod(start, len(self.split) // self.size)
-        while True:
-            yield from self._batches(self._blocks(epoch, skip * self.size))
-            epoch, skip = epoch + 1, 0
-
-    def _batches(self, blocks: Iterator[tuple[Batch, Tensor]]) -> Iterator[Batch]:
-        rest: Batch | None = None
-        for block, order in blocks:
-            first = 0
-            if rest is not None:
-                first = min(self.size - len(rest.x), len(order))
-                rest = rest.joined(block.take(order[:first]))
-                if len(rest.x) == self.size:
-                    yield rest.cut(self.mine)
-                    rest = None
-            if rest is None:
-                last = first + (len(order) - first) // self.size * self.size
-                for k in range(first, last, self.size):
-                    yield block.take(order[k : k + self.size][self.mine])
-                rest = block.take(order[last:])
-            del block
-
-    def _blocks(self, epoch: int, skip: int) -> Iterator[tuple[Batch, Tensor]]:
+    def windows(self, epoch: int, skip: int) -> Iterator[tuple[Batch, Tensor]]:
         """Yields the windows of an epoch and their orders, but for the first ``skip`` rows."""
         for number, window in enumerate(self._plan(epoch)):
             rows = sum(self.split.parts[k] for k in window)
@@ -500,18 +459,40 @@ class _Shuffle:
         return windows
 
     def _read(self, window: list[int]) -> Batch:
-        return self._whole if self.resident else self.split.read(window).to(self.device)
+        return self._resident if self.resident else self.split.read(window).to(self.device)
 
     @cached_property
-    def _whole(self) -> Batch:
-        return self.split.whole.to(self.device)
+    def _resident(self) -> Batch:
+        return self.split.resident.to(self.device)
 
     def _permutation(self, n: int, *path: str | int) -> Tensor:
         return torch.randperm(n, generator=generator(self.seed, "shuffle", *path))
 
 
-def _in_order(rows: Batch, size: int) -> Iterator[Batch]:
-    return (rows.cut(slice(k, k + size)) for k in range(0, len(rows.x), size))
+def _batched(
+    windows: Iterator[tuple[Batch, Tensor]], size: int, mine: slice, *, keep_last: bool = False
+) -> Iterator[Batch]:
+    """Yields a worker's share of batches of ``size`` rows, of windows in their orders.
+
+    What a window leaves goes into the next batch; the last, smaller one is mostly dropped.
+    """
+    rest: Batch | None = None
+    for window, order in windows:
+        first = 0
+        if rest is not None:
+            first = min(size - len(rest.x), len(order))
+            rest = rest.joined(window.take(order[:first]))
+            if len(rest.x) == size:
+                yield rest.cut(mine)
+                rest = None
+        if rest is None:
+            last = first + (len(order) - first) // size * size
+            for k in range(first, last, size):
+                yield window.take(order[k : k + size][mine])
+            rest = window.take(order[last:])
+        del window
+    if keep_last and rest is not None and len(rest.x):
+        yield rest
 
 
 def _check_shape(x: Tensor, shape: Sequence[int] | None) -> None:
@@ -556,22 +537,6 @@ def _check_values(name: str, rows: Tensor, levels: int | None) -> None:
         f"{name}, row {row}, feature {feature}: found {rows[row, feature].item()}, "
         f"expected {expected}"
     )
-
-
-def _check_alike(first: Rows, other: Rows) -> None:
-    found = _kind(other)
-    for key, expected in _kind(first).items():
-        if found[key] != expected:
-            raise BadInput(
-                f"split {other.name}, {key}: found {found[key]}, expected {expected} as in split "
-                f"{first.name}"
-            )
-
-
-def _kind(split: Rows) -> dict[str, object]:
-    """Returns what all splits of a data set share."""
-    context = None if split.context is None else split.context.shape[1]
-    return {"shape": split.shape, "dtype": split.dtype, "levels": split.levels, "context": context}
 
 
 def _update(total: "hashlib._Hash", tensor: Tensor | None) -> None:

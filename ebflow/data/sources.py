@@ -11,9 +11,9 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -22,7 +22,7 @@ import pyarrow as pa
 from ..errors import BadInput
 from ..files import sha256
 from . import images
-from .manifest import Counts, split_counts
+from .splits import Counts, codes, rule, split_counts
 from .table import (
     Layout,
     as_labels,
@@ -37,6 +37,7 @@ LABEL = "label"
 """The column of classes of a named source."""
 
 BATCH_BYTES = 16 << 20
+SPLIT_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -77,58 +78,62 @@ class Source:
         return math.prod(self.shape)
 
     @property
+    def dtype(self) -> str:
+        """dtype of the rows."""
+        return "float64" if self.levels is None else "uint8"
+
+    @property
+    def named(self) -> Counts:
+        """Rows of the splits that the source fixes; all are training rows if it fixes none."""
+        held = (self.validation, self.test) if self.fixed else (0, 0)
+        return Counts(self.rows - sum(held), *held)
+
+    @property
     def schema(self) -> pa.Schema:
         """One fixed-size list of levels, or D columns of reals; ``label`` if it has classes."""
         if self.levels is None:
             return pa.schema([(f"x{j + 1}", pa.float64()) for j in range(self.width)])
         metadata = {"shape": json.dumps(self.shape), "levels": json.dumps(self.levels)}
-        own = [] if self.labels is None else [(LABEL, pa.int64())]
-        return pa.schema([("image", pa.list_(pa.uint8(), self.width)), *own], metadata=metadata)
+        beside = [] if self.labels is None else [(LABEL, pa.int64())]
+        return pa.schema([("image", pa.list_(pa.uint8(), self.width)), *beside], metadata=metadata)
 
     def batches(self, names: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
         """Yields the columns of these names in batches of at most ``size`` rows."""
         labels, first = self.labels() if LABEL in names else None, 0
         for rows in self.read():
             for k in range(0, len(rows), size):
-                batch = self._record(rows[k : k + size])
+                columns = self._columns(rows[k : k + size])
+                count = len(rows[k : k + size])
                 if labels is not None:
-                    column = pa.array(labels[first : first + len(batch)], pa.int64())
-                    batch = batch.append_column(LABEL, column)
-                first += len(batch)
-                yield batch.select(list(names))
+                    columns[LABEL] = pa.array(labels[first : first + count], pa.int64())
+                first += count
+                yield pa.record_batch({name: columns[name] for name in names})
 
     def sha256(self, label: str | None = None) -> str:
-        """Returns a SHA-256 of the content, that of the column ``label`` included."""
+        """Returns a SHA-256 of the files, or else of the rows; not of where they lie.
+
+        That of the column ``label`` is included.
+        """
+        if self.files is None:
+            total = hashlib.sha256(json.dumps([self.shape, self.levels]).encode())
+            for rows in self.read():
+                total.update(np.ascontiguousarray(rows, dtype=self.dtype))
+        else:
+            total = hashlib.sha256(b"".join(map(_digest, self.files())))
         if label is None:
-            return self._sha256()
+            return total.hexdigest()
         labels = np.ascontiguousarray(self.labels(), dtype="int64")
-        return hashlib.sha256(self._sha256().encode() + labels.tobytes()).hexdigest()
+        return hashlib.sha256(total.hexdigest().encode() + labels.tobytes()).hexdigest()
 
-    def _sha256(self) -> str:
-        """Returns a SHA-256 of the files, or else of the rows; not of where they lie."""
-        if self.files is not None:
-            return _digest(self.files())
-        total = hashlib.sha256(json.dumps([self.shape, self.levels]).encode())
-        for rows in self.read():
-            total.update(np.ascontiguousarray(rows, dtype=self._dtype))
-        return total.hexdigest()
-
-    @property
-    def _dtype(self) -> str:
-        return "float64" if self.levels is None else "uint8"
-
-    def _record(self, rows: np.ndarray) -> pa.RecordBatch:
-        x = np.ascontiguousarray(rows, dtype=self._dtype).reshape(len(rows), self.width)
+    def _columns(self, rows: np.ndarray) -> dict[str, pa.Array]:
+        x = np.ascontiguousarray(rows, dtype=self.dtype).reshape(len(rows), self.width)
         if self.levels is None:
-            return pa.record_batch(list(x.T.copy()), schema=self.schema)
-        values = pa.array(x.reshape(-1))
-        column = pa.FixedSizeListArray.from_arrays(values, self.width)
-        return pa.record_batch([column], names=["image"])
+            return dict(zip(self.schema.names, map(pa.array, x.T.copy()), strict=True))
+        return {"image": pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), self.width)}
 
 
-@dataclass(frozen=True)
-class Part:
-    """One file, or a table in memory.
+class Part(NamedTuple):
+    """One file, or the rows of a named source.
 
     Arguments:
         label: Its name in messages.
@@ -152,31 +157,36 @@ class Reader:
         label: The source as the user named it, for messages.
         parts: Its files, in the order of their rows.
         layout: What the columns mean, in all parts.
-        validation: Default size of the validation split: rows, or a fraction.
-        test: Default size of the test split.
-        fixed: Whether the last rows are those of the test split, and the ones before them those
-            of the validation split; else the seed decides.
+        source: The named source that it is, None of Parquet.
     """
 
     name: str
     label: str
     parts: tuple[Part, ...]
     layout: Layout
-    validation: int | float = 0.1
-    test: int | float = 0.1
-    fixed: bool = False
+    source: Source | None = None
 
     @property
     def rows(self) -> int:
         """Rows of all parts, by their footers."""
         return sum(part.rows for part in self.parts)
 
+    @cached_property
+    def split_codes(self) -> np.ndarray:
+        """The number of the split that the source names for each row, with shape (N,), or 0.
+
+        Reads all of the column that names them, of a source that has one.
+        """
+        if self.layout.split is not None:
+            return np.concatenate([found for part in self.parts for found in self._codes(part)])
+        if self.source is not None:
+            return np.repeat(np.arange(4, dtype=np.int8), self.source.named)
+        return np.zeros(self.rows, np.int8)
+
     @property
-    def own(self) -> Counts | None:
-        """Rows of the splits that the source fixes, None if it leaves them to the seed."""
-        if not self.fixed:
-            return None
-        return Counts(self.rows - self.validation - self.test, self.validation, self.test)
+    def named(self) -> Counts:
+        """Rows of the splits that the source names; all are training rows if it names none."""
+        return Counts(*np.bincount(self.split_codes, minlength=4).tolist())
 
     def counts(
         self,
@@ -189,17 +199,31 @@ class Reader:
         """Returns the rows of each split; None: the source's default, none for selection.
 
         Raises:
-            BadInput: If a size is out of range, or leaves fewer than two training rows.
+            BadInput: If a size is out of range, leaves fewer than two training rows, or is of a
+                split that a column names.
         """
-        return split_counts(
-            self.rows,
-            label=self.label,
-            validation=self.validation if validation is None else validation,
-            test=self.test if test is None else test,
-            selection=selection,
-            rows=rows,
-            own=self.own,
-        )
+        named = self.named
+        if not named.train:
+            raise BadInput(
+                f"{self.label}, column {self.layout.split}: found no training row, expected some"
+            )
+        asked = {"validation": validation, "test": test, "selection": selection}
+        default = {"validation": 0.1, "test": 0.1, "selection": None}
+        if self.source is not None:
+            default |= {"validation": self.source.validation, "test": self.source.test}
+        for split, size in asked.items():
+            if named.of(split) and self.layout.split and size is not None:
+                raise BadInput(
+                    f"{split}: found {size!r}, expected none: column {self.layout.split} of "
+                    f"{self.label} names {named.of(split)} {split} rows"
+                )
+            if size is None:
+                asked[split] = (self.layout.split and named.of(split)) or default[split]
+        return split_counts(named, label=self.label, rows=rows, **asked)
+
+    def rule(self, counts: Counts, seed: int | None) -> str:
+        """Returns in a line how the rows get their splits."""
+        return rule(self.named, counts, seed, self.layout.split)
 
     @property
     def batch_rows(self) -> int:
@@ -211,8 +235,11 @@ class Reader:
 
         Each comes with its classes of shape (B,), None without.
         """
+        label = self.layout.label
         for part in self.parts:
-            yield from self._part(part)
+            for batch, where in _placed(part, self.layout.reads, self.batch_rows):
+                x = as_matrix(batch, self.layout, **where)
+                yield x, None if label is None else as_labels(batch, label, **where)
 
     def record(self) -> dict[str, Any]:
         """Returns what the manifest keeps of the source; reads every file for its SHA-256."""
@@ -223,19 +250,34 @@ class Reader:
         ]
         return {"name": self.name, "column": column, "files": files}
 
-    def _part(self, part: Part) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        first, label = 0, self.layout.label
-        for batch in part.open(self.layout.reads, self.batch_rows):
-            where = {"file": part.label, "first": first}
-            x = as_matrix(batch, self.layout, **where)
-            yield x, None if label is None else as_labels(batch, label, **where)
-            first += len(batch)
-        if first != part.rows:
-            raise BadInput(f"{part.label}: found {first} rows, expected {part.rows} (its footer)")
+    @property
+    def digest(self) -> str:
+        """A SHA-256 of the content, the same wherever the files lie."""
+        return hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()
+
+    def _codes(self, part: Part) -> Iterator[np.ndarray]:
+        name = self.layout.split
+        for batch, where in _placed(part, [name], SPLIT_ROWS):
+            yield codes(batch.column(name), name=name, **where)
+
+
+def _placed(
+    part: Part, names: Sequence[str], size: int
+) -> Iterator[tuple[pa.RecordBatch, dict[str, Any]]]:
+    """Yields a part's batches and where they are; raises BadInput unless it has its rows."""
+    first = 0
+    for batch in part.open(names, size):
+        yield batch, {"file": part.label, "first": first}
+        first += len(batch)
+    if first != part.rows:
+        raise BadInput(f"{part.label}: found {first} rows, expected {part.rows} (its footer)")
 
 
 def open_source(
-    source: str | Path, columns: Sequence[str] | None = None, label: str | None = None
+    source: str | Path,
+    columns: Sequence[str] | None = None,
+    label: str | None = None,
+    split: str | None = None,
 ) -> Reader:
     """Opens a named source, a ``.parquet`` file, a folder of them or of images; checks its schema.
 
@@ -245,12 +287,14 @@ def open_source(
         source: A name in ``SOURCES`` or a path; names come first (write ``./digits`` for a path).
         columns: The columns to use; None takes the one fixed-size list, or all.
         label: The column of classes, ``label`` of a named source; None: none is read.
+        split: The column that names the split of each row; None: ``split``, if it holds text.
 
     Raises:
         BadInput: If there is no such source, or its columns do not make a data set.
     """
+    chosen = {"columns": columns, "label": label, "split": split}
     if isinstance(source, str) and source in SOURCES:
-        return _open_rows(SOURCES[source], source, source, columns, label)
+        return _open_rows(SOURCES[source], source, source, chosen)
     if _is_url(str(source)):
         raise BadInput(
             f"source: found a URL ({str(source).partition('/')[0]}//…), expected a path: a file "
@@ -258,10 +302,9 @@ def open_source(
         )
     path = Path(source)
     if path.is_dir() and not any(path.glob("*.parquet")) and (files := images.find_images(path)):
-        folder = _image_folder(path, files)
-        return _open_rows(folder, path.resolve().stem, str(path), columns, label)
+        return _open_rows(_image_folder(path, files), path.resolve().stem, str(path), chosen)
     if path.is_dir() or path.suffix == ".parquet":
-        return _open_parquet(path, columns, label)
+        return _open_parquet(path, chosen)
     raise BadInput(
         f"source: found {str(source)!r}, expected one of {', '.join(SOURCES)}, "
         "a path that ends in .parquet, or a folder of such files or of .png or .jpg images"
@@ -269,11 +312,13 @@ def open_source(
 
 
 def fingerprint(
-    source: str | Path, columns: Sequence[str] | None = None, label: str | None = None
+    source: str | Path,
+    columns: Sequence[str] | None = None,
+    label: str | None = None,
+    split: str | None = None,
 ) -> str:
     """Returns a SHA-256 of a source's content, the same wherever its files lie."""
-    record = open_source(source, columns, label).record()
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    return open_source(source, columns, label, split).digest
 
 
 def describe() -> list[dict[str, str]]:
@@ -290,46 +335,31 @@ def describe() -> list[dict[str, str]]:
     ]
 
 
-def _open_rows(
-    source: Source, name: str, label: str, columns: Sequence[str] | None, classes: str | None
-) -> Reader:
-    layout = read_layout(source.schema, file=label, columns=columns, label=classes)
-    part = Part(label, source.rows, source.batches, partial(source.sha256, classes))
-    return Reader(name, label, (part,), layout, source.validation, source.test, source.fixed)
+def _open_rows(source: Source, name: str, label: str, chosen: dict[str, Any]) -> Reader:
+    layout = read_layout(source.schema, file=label, **chosen)
+    part = Part(label, source.rows, source.batches, partial(source.sha256, chosen["label"]))
+    return Reader(name, label, (part,), layout, source)
 
 
-def _open_parquet(path: Path, columns: Sequence[str] | None, classes: str | None) -> Reader:
+def _open_parquet(path: Path, chosen: dict[str, Any]) -> Reader:
     """Opens a ``.parquet`` file or a folder of them; reads only the footers."""
-    found = [_open_file(file, columns, classes) for file in _list(path)]
-    (first, layout), *rest = found
-    for part, other in rest:
-        same_layout(layout, other, first_file=first.label, file=part.label)
-    if not any(part.rows for part, _ in found):
+    parts, layouts = [], []
+    for file in _list(path):
+        schema, rows = read_footer(file)
+        layouts.append(read_layout(schema, file=str(file), **chosen))
+        parts.append(Part(str(file), rows, partial(read_columns, file), partial(sha256, file)))
+        same_layout(layouts[0], layouts[-1], first_file=parts[0].label, file=str(file))
+    if not any(part.rows for part in parts):
         raise BadInput(f"{path}: found 0 rows, expected at least 4 (to split them)")
-    return Reader(path.resolve().stem, str(path), tuple(part for part, _ in found), layout)
-
-
-def _open_file(
-    path: Path, columns: Sequence[str] | None, classes: str | None
-) -> tuple[Part, Layout]:
-    schema, rows = read_footer(path)
-    layout = read_layout(schema, file=str(path), columns=columns, label=classes)
-    part = Part(str(path), rows, partial(read_columns, path), partial(sha256, path))
-    return part, layout
+    return Reader(path.resolve().stem, str(path), tuple(parts), layouts[0])
 
 
 def _image_folder(folder: Path, files: Sequence[Path]) -> Source:
     """Returns images of one size and mode as a source; reads only the first."""
     shape = images.planes(images.decode(files[0])).shape
-    return Source(
-        read=partial(images.folder_rows, files, shape),
-        rows=len(files),
-        shape=shape,
-        levels=256,
-        description="images of a folder",
-        provenance=str(folder),
-        files=lambda: files,
-    )
+    read = partial(images.folder_rows, files, shape)
+    about = "images of a folder", str(folder)
+    return Source(read, len(files), shape, 256, *about, files=lambda: files)
 
 
 def _list(path: Path) -> list[Path]:
@@ -345,14 +375,11 @@ def _list(path: Path) -> list[Path]:
     return files
 
 
-def _digest(files: Sequence[Path]) -> str:
-    total = hashlib.sha256()
-    for file in files:
-        try:
-            total.update(bytes.fromhex(sha256(file)))
-        except OSError as error:
-            raise BadInput(f"{file}: cannot be read ({error.strerror})") from None
-    return total.hexdigest()
+def _digest(file: Path) -> bytes:
+    try:
+        return bytes.fromhex(sha256(file))
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be read ({error.strerror})") from None
 
 
 def _is_url(place: str) -> bool:
@@ -360,16 +387,10 @@ def _is_url(place: str) -> bool:
     return bool(slash and head.endswith(":") and urlsplit(head).scheme)
 
 
-def _digits() -> Iterator[np.ndarray]:
+def _digits(part: str) -> Any:  # noqa: ANN401
     from sklearn.datasets import load_digits
 
-    yield load_digits().images
-
-
-def _digit_classes() -> np.ndarray:
-    from sklearn.datasets import load_digits
-
-    return load_digits().target
+    return load_digits()[part]
 
 
 def _toy(name: str) -> Iterator[np.ndarray]:
@@ -388,53 +409,59 @@ TOY, HELD = 70_000, 10_000
 """Samples of a toy density, and those of them for validation and for testing."""
 
 EBFLOW = "drawn here with a fixed seed by the formula of EBFlow (Chao et al., 2023)"
-EXPERIMENT = "sizes and splits as in EBFlow (Chao et al., 2023)"
 
 
 def _drawn(name: str, width: int, description: str, provenance: str = EBFLOW) -> Source:
-    return Source(
-        read=partial(_toy, name),
-        rows=TOY,
-        shape=(width,),
-        levels=None,
-        description=description,
-        provenance=provenance,
-        validation=HELD,
-        test=HELD,
-    )
+    about = description, provenance
+    return Source(partial(_toy, name), TOY, (width,), None, *about, HELD, HELD)
 
 
-def _images(
+def _fixed(
     read: Callable[[], Iterator[np.ndarray]],
-    rows: int,
     shape: tuple[int, ...],
-    held: int,
+    counts: Counts,
     description: str,
     provenance: str,
-    *,
     files: Callable[[], Sequence[Path]] | None = None,
     labels: Callable[[], np.ndarray] | None = None,
 ) -> Source:
-    """Returns images of 256 levels whose last ``held`` rows are the test split, and so on."""
-    return Source(
-        read, rows, shape, 256, description, provenance, held, held, True, files, labels
-    )  # fmt: skip
+    """Returns images of 256 levels in the order of their splits."""
+    about, held = (description, provenance), (counts.validation, counts.test)
+    return Source(read, sum(counts), shape, 256, *about, *held, True, files, labels)
 
 
 def _patches(size: int, *, grey: bool = False) -> Source:
-    return _images(
+    return _fixed(
         partial(images.natural_patches, size, grey=grey),
-        images.PATCHES.train + images.PATCHES.validation + images.PATCHES.test,
         (1 if grey else 3, size, size),
-        images.PATCHES.test,
+        images.PATCHES,
         f"patches of photographs, {'grey' if grey else 'RGB'}",
         "two photographs bundled with scikit-learn (CC BY 2.0), split by place",
     )
 
 
+def _binary(
+    records: Sequence[images.Records],
+    shape: tuple[int, ...],
+    train: int,
+    description: str,
+    provenance: str,
+    classes: Sequence[images.Records],
+) -> Source:
+    return _fixed(
+        partial(images.binary, records),
+        shape,
+        Counts(train, HELD, HELD),
+        description,
+        f"{provenance}, to be fetched; the last 10,000 training images are for validation",
+        partial(images.paths, records),
+        partial(images.classes, classes),
+    )
+
+
 SOURCES: dict[str, Source] = {
     "digits": Source(
-        read=_digits,
+        read=lambda: iter([_digits("images")]),
         rows=1797,
         shape=(8, 8),
         levels=17,
@@ -443,7 +470,7 @@ SOURCES: dict[str, Source] = {
         "Kaynak, 1998), bundled with scikit-learn",
         validation=250,
         test=250,
-        labels=_digit_classes,
+        labels=partial(_digits, "target"),
     ),
     "sine": _drawn("sine", 2, "points along a noisy sine wave"),
     "swirl": _drawn("swirl", 2, "points on an arm of a spiral"),
@@ -455,55 +482,46 @@ SOURCES: dict[str, Source] = {
     "natural-patches": _patches(32),
     "natural-patches-16": _patches(16),
     "natural-patches-8": _patches(8, grey=True),
-    "mnist": _images(
-        partial(images.binary, images.MNIST),
-        70_000,
+    "mnist": _binary(
+        images.MNIST,
         (1, 28, 28),
-        10_000,
+        50_000,
         "handwritten digits, grey",
-        f"MNIST (LeCun, Cortes and Burges, 1998), to be fetched; {EXPERIMENT}",
-        files=partial(images.paths, images.MNIST),
-        labels=partial(images.classes, images.MNIST_CLASSES),
+        "MNIST (LeCun, Cortes and Burges, 1998)",
+        images.MNIST_CLASSES,
     ),
-    "cifar10": _images(
-        partial(images.binary, images.CIFAR10),
-        60_000,
+    "cifar10": _binary(
+        images.CIFAR10,
         (3, 32, 32),
-        10_000,
+        40_000,
         "photographs of ten kinds of things, RGB",
-        f"CIFAR-10 (Krizhevsky, 2009), binary version, to be fetched; {EXPERIMENT}",
-        files=partial(images.paths, images.CIFAR10),
-        labels=partial(images.classes, images.CIFAR10),
+        "CIFAR-10 (Krizhevsky, 2009), binary version",
+        images.CIFAR10,
     ),
-    "cifar100": _images(
-        partial(images.binary, images.CIFAR100),
-        60_000,
+    "cifar100": _binary(
+        images.CIFAR100,
         (3, 32, 32),
-        10_000,
+        40_000,
         "photographs of a hundred kinds of things, RGB",
-        "CIFAR-100 (Krizhevsky, 2009), binary version, to be fetched; the last 10,000 training "
-        "images are for validation",
-        files=partial(images.paths, images.CIFAR100),
-        labels=partial(images.classes, images.CIFAR100),
+        "CIFAR-100 (Krizhevsky, 2009), binary version",
+        images.CIFAR100,
     ),
-    "stl10": _images(
+    "stl10": _fixed(
         partial(images.stl10, images.STL10),
-        13_000,
         (3, 64, 64),
-        4_000,
+        Counts(5_000, 4_000, 4_000),
         "photographs of ten kinds of things, RGB, scaled from 96×96",
         "labelled part of STL-10 (Coates, Ng and Lee, 2011), to be fetched; its test images are "
         "halved into validation and test",
-        files=partial(images.paths, images.STL10),
+        partial(images.paths, images.STL10),
     ),
-    "celeba": _images(
+    "celeba": _fixed(
         partial(images.celeba, images.CELEBA),
-        7_000,
         (3, 64, 64),
-        1_000,
+        images.CELEBA.counts,
         "faces, RGB, scaled and cut from 178×218",
         "the first 5,000, 1,000 and 1,000 images of the parts for training, validation and "
         "testing of CelebA (Liu, Luo, Wang and Tang, 2015), to be fetched",
-        files=images.CELEBA.files,
+        images.CELEBA.files,
     ),
 }

@@ -3,40 +3,35 @@
 A row is one fixed-size list, such as an image, or one number of each of D columns.
 """
 
-__all__ = [
-    "Layout",
-    "as_labels",
-    "as_matrix",
-    "read_columns",
-    "read_footer",
-    "read_layout",
-    "same_layout",
-    "shard_arrays",
-]
+__all__ = ["Layout", "as_labels", "as_matrix", "damage", "read_columns", "read_footer",
+           "read_layout", "read_shard", "same_layout", "shard_schema"]  # fmt: skip
 
-import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, Json, PositiveInt, ValidationError
 
 from ..errors import BadInput
+from .manifest import first_error
+from .splits import COLUMN, names_splits
 
 VALUES = {pa.uint8(): "uint8", pa.float32(): "float32", pa.float64(): "float64"}
 
 CLASSES = 10_000
 """More classes than any data set is taken to have."""
 
-MAGIC = b"PAR1"
 BUFFER = 1 << 18
 ADVICE = "choose others by columns"
+ABSENT = "no such column"
 
 
 @dataclass(frozen=True)
@@ -46,20 +41,24 @@ class Layout:
     Arguments:
         columns: The columns to read: one fixed-size list, or D scalar columns.
         types: Their Arrow types.
+        units: Their units by the metadata of their fields, None where these name none.
         shape: Shape of an example; its product is D.
         dtype: dtype of the matrix: ``uint8``, ``float32`` or ``float64``.
         levels: Number of levels of uint8 data, None if continuous.
         warnings: What a user should know about this reading of the columns.
         label: The column of classes, None of data without.
+        split: The column that names the split of each row, None of data without.
     """
 
     columns: tuple[str, ...]
     types: tuple[pa.DataType, ...]
+    units: tuple[str | None, ...]
     shape: tuple[int, ...]
     dtype: str
     levels: int | None
     warnings: tuple[str, ...] = ()
     label: str | None = None
+    split: str | None = None
 
     @property
     def array(self) -> bool:
@@ -68,7 +67,7 @@ class Layout:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The names of all columns to read."""
+        """The names of the columns of features, and that of classes."""
         return self.columns if self.label is None else (*self.columns, self.label)
 
     @property
@@ -76,16 +75,9 @@ class Layout:
         """The number of features D."""
         return math.prod(self.shape)
 
-    @property
-    def names(self) -> tuple[str, ...] | None:
-        """Names of the D features, None for arrays."""
-        return None if self.array else self.columns
-
     def feature(self, index: int) -> str:
         """Names feature ``index`` in a message: ``column image[3]`` or ``column age``."""
-        return (
-            f"column {self.columns[0]}[{index}]" if self.array else f"column {self.columns[index]}"
-        )
+        return f"column {f'{self.columns[0]}[{index}]' if self.array else self.columns[index]}"
 
 
 def read_layout(
@@ -94,108 +86,119 @@ def read_layout(
     file: str,
     columns: Sequence[str] | None = None,
     label: str | None = None,
+    split: str | None = None,
 ) -> Layout:
     """Decides which columns are the data and what they mean.
 
     Arguments:
-        schema: Arrow schema; its metadata may hold ``shape`` and ``levels`` in JSON.
+        schema: Arrow schema; its metadata may hold ``shape`` and ``levels`` in JSON, that of a
+            field ``unit``.
         file: Name of the file for messages.
-        columns: The columns chosen by the user; None takes the one fixed-size list, or all.
+        columns: The columns chosen by the user; None takes the one fixed-size list (or the one
+            called ``image``), or all but those of classes, splits and a pandas frame's index.
         label: The column of classes; None: none is read.
+        split: The column that names splits; None: the one called ``split``, if it holds text.
 
     Raises:
         BadInput: If the choice or a type does not make a data set.
     """
-    names, dropped = _choose_columns(schema, file, columns, label)
-    fields = [schema.field(name) for name in names]
+    _check_names(schema.names, file)
+    if label is not None:
+        _check_beside(schema, file, "label", label, "integer classes", pa.types.is_integer)
+    if split is not None:
+        _check_beside(schema, file, "split_column", split, "names of splits", names_splits)
+    elif COLUMN in schema.names and names_splits(schema.field(COLUMN).type):
+        split = COLUMN
+    found, index = _candidates(schema, file, {label, split}) if columns is None else (columns, ())
+    fields = [schema.field(name) for name in _chosen(schema, file, found, label, split)]
     array = pa.types.is_fixed_size_list(fields[0].type) and len(fields) == 1
     dtype, width = _array_type(fields[0], file) if array else _tabular_type(fields, file)
+    where = f"{file}, schema metadata"
+    told = _told(schema, where)
+    if told.shape and math.prod(told.shape) != width:
+        raise BadInput(
+            f"{where}, key 'shape': found {told.shape} with {math.prod(told.shape)} values, "
+            f"expected {width} as in the data"
+        )
+    dropped = [f"column {name} is the index of a pandas frame and was left out" for name in index]
+    integers = [
+        f"column {field.name} holds integers ({field.type}) and is read as continuous"
+        for field in fields
+        if pa.types.is_integer(field.type)
+    ]
     return Layout(
-        columns=tuple(names),
+        columns=tuple(field.name for field in fields),
         types=tuple(field.type for field in fields),
-        shape=_shape(schema, file, width),
+        units=tuple(_told(f, f"{file}, column {f.name}").unit for f in fields),
+        shape=told.shape or (width,),
         dtype=dtype,
-        levels=_levels(schema, file, dtype),
-        warnings=dropped + _integer_warnings(fields),
+        levels=_levels(told, where, dtype),
+        warnings=(*dropped, *integers),
         label=label,
+        split=split,
     )
 
 
 def same_layout(first: Layout, other: Layout, *, first_file: str, file: str) -> None:
     """Raises BadInput unless two files of a folder hold the same columns and shapes."""
-    found, expected = (dict(zip(o.columns, o.types, strict=True)) for o in (other, first))
-    for name in sorted(found.keys() | expected.keys()):
-        if found.get(name) != expected.get(name):
-            raise BadInput(
-                f"{file}, column {name}: found {found.get(name, 'no such column')}, "
-                f"expected {expected.get(name, 'no such column')} as in {first_file}"
-            )
-    for key in ("shape", "levels"):
-        if getattr(first, key) != getattr(other, key):
-            raise BadInput(
-                f"{file}, schema metadata {key}: found {getattr(other, key)}, "
-                f"expected {getattr(first, key)} as in {first_file}"
-            )
+    expected, found = _facts(first), _facts(other)
+    for key in sorted(expected.keys() | found.keys()):
+        one, two = expected.get(key, ABSENT), found.get(key, ABSENT)
+        if one != two:
+            raise BadInput(f"{file}, {key}: found {two}, expected {one} as in {first_file}")
 
 
-def _choose_columns(
-    schema: pa.Schema, file: str, columns: Sequence[str] | None, label: str | None
-) -> tuple[list[str], tuple[str, ...]]:
-    """Returns the names of the columns to read, and warnings about those left out.
-
-    Without a choice these are the one fixed-size list (or the one called ``image``), else every
-    column but the classes and the index of a pandas frame.
-    """
-    _check_names(schema, file)
-    if label is not None:
-        _check_label(schema, file, columns, label)
-    if columns is not None:
-        return _chosen(schema, file, list(columns)), ()
-    arrays = [field.name for field in schema if pa.types.is_fixed_size_list(field.type)]
-    if len(arrays) == 1 or "image" in arrays:
-        return ["image" if "image" in arrays else arrays[0]], ()
-    if arrays:
-        raise BadInput(
-            f"{file}: found {len(arrays)} fixed-size lists ({_listed(arrays)}), "
-            f"expected one: {ADVICE}"
-        )
-    return _without_index(schema, label)
+def _facts(layout: Layout) -> dict[str, object]:
+    columns = zip(layout.columns, layout.types, layout.units, strict=True)
+    found = {f"column {n}": _one_line(kind) + f" in {u}" * bool(u) for n, kind, u in columns}
+    told = {"shape": layout.shape, "levels": layout.levels}
+    split = {} if layout.split is None else {f"column {layout.split}": "names of splits"}
+    return found | split | {f"schema metadata {key}": value for key, value in told.items()}
 
 
-def _without_index(schema: pa.Schema, label: str | None) -> tuple[list[str], tuple[str, ...]]:
-    index = [name for name in schema.names if name.startswith("__index_level_")]
-    names = [name for name in schema.names if name not in (*index, label)]
+def _check_names(names: Sequence[str], file: str) -> None:
     if not names:
-        return schema.names, ()
-    reason = "is the index of a pandas frame and was left out"
-    return names, tuple(f"column {name} {reason}" for name in index)
-
-
-def _check_names(schema: pa.Schema, file: str) -> None:
-    if not schema.names:
         raise BadInput(f"{file}: found no column, expected at least one")
-    for name, count in Counter(schema.names).items():
+    for name, count in Counter(names).items():
         if not name.isprintable() or not name:
             raise BadInput(f"{file}, column {name!r}: expected a name of printable characters")
         if count > 1:
             raise BadInput(f"{file}, column {name}: found {count} of this name, expected one")
 
 
-def _check_label(schema: pa.Schema, file: str, columns: Sequence[str] | None, label: str) -> None:
-    if label not in schema.names:
+def _check_beside(
+    schema: pa.Schema, file: str, option: str, name: str, what: str, right: Callable
+) -> None:
+    """Raises BadInput unless an option names a column of the right type beside the features."""
+    if name not in schema.names:
         raise BadInput(
-            f"{file}, column {label}: no such column of classes, expected one of "
-            f"{_listed(schema.names)}: choose another by label"
+            f"{file}, column {name}: {ABSENT}, expected one with {what} of "
+            f"{_listed(schema.names)}: choose another by {option}"
         )
-    if not pa.types.is_integer(schema.field(label).type):
-        raise BadInput(
-            f"{file}, column {label}: found {schema.field(label).type}, expected integer classes"
-        )
-    if columns is not None and label in columns:
-        raise BadInput(f"columns: found {label}, the classes (label), expected features")
+    if not right(found := schema.field(name).type):
+        raise BadInput(f"{file}, column {name}: found {_one_line(found)}, expected {what}")
 
 
-def _chosen(schema: pa.Schema, file: str, columns: list[str]) -> list[str]:
+def _candidates(
+    schema: pa.Schema, file: str, beside: set[str | None]
+) -> tuple[list[str], list[str]]:
+    """Returns the columns of features, and those of an index that were left out."""
+    arrays = [f.name for f in schema if pa.types.is_fixed_size_list(f.type)]
+    if len(arrays) == 1 or "image" in arrays:
+        return ["image" if "image" in arrays else arrays[0]], []
+    if arrays:
+        raise BadInput(
+            f"{file}: found {len(arrays)} fixed-size lists ({_listed(arrays)}), "
+            f"expected one: {ADVICE}"
+        )
+    index = [name for name in schema.names if name.startswith("__index_level_")]
+    names = [name for name in schema.names if name not in (*index, *beside)]
+    return (names, index) if names else (schema.names, [])
+
+
+def _chosen(
+    schema: pa.Schema, file: str, columns: Sequence[str], label: str | None, split: str | None
+) -> Sequence[str]:
     if not columns:
         raise BadInput("columns: found no name, expected at least one")
     for name, count in Counter(columns).items():
@@ -203,8 +206,11 @@ def _chosen(schema: pa.Schema, file: str, columns: list[str]) -> list[str]:
             raise BadInput(f"columns: found {name} {count} times, expected once")
         if name not in schema.names:
             raise BadInput(
-                f"{file}, column {name}: no such column, expected one of {_listed(schema.names)}"
+                f"{file}, column {name}: {ABSENT}, expected one of {_listed(schema.names)}"
             )
+        if name in (label, split):
+            what = "the classes (label)" if name == label else "names of splits (split_column)"
+            raise BadInput(f"columns: found {name}, {what}, expected features")
     return columns
 
 
@@ -214,13 +220,11 @@ def _listed(names: Sequence[str]) -> str:
 
 def _array_type(field: pa.Field, file: str) -> tuple[str, int]:
     value, size = field.type.value_type, field.type.list_size
-    if value not in VALUES:
+    if value not in VALUES or size < 1:
         raise BadInput(
-            f"{file}, column {field.name}: found a fixed-size list of {value}, "
-            "expected uint8, float or double"
+            f"{file}, column {field.name}: found a fixed-size list of {size} {value}, "
+            "expected one or more uint8, float or double"
         )
-    if size < 1:
-        raise BadInput(f"{file}, column {field.name}: found lists of {size}, expected at least 1")
     return VALUES[value], size
 
 
@@ -236,54 +240,37 @@ def _tabular_type(fields: list[pa.Field], file: str) -> tuple[str, int]:
     return common.name, len(fields)
 
 
-def _integer_warnings(fields: list[pa.Field]) -> tuple[str, ...]:
-    return tuple(
-        f"column {field.name} holds integers ({field.type}) and is read as continuous"
-        for field in fields
-        if pa.types.is_integer(field.type)
-    )
+class _Metadata(BaseModel):
+    """What the metadata of a schema or of a field may say; other keys are left alone."""
+
+    model_config = ConfigDict(strict=True)
+
+    shape: Json[Annotated[tuple[PositiveInt, ...], Field(min_length=1)]] | None = None
+    levels: Json[Annotated[int, Field(ge=2, le=256)]] | None = None
+    unit: Annotated[str, Field(max_length=60, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]+$")] | None = None
 
 
-def _shape(schema: pa.Schema, file: str, width: int) -> tuple[int, ...]:
-    found = _metadata(schema, file, "shape")
-    if found is None:
-        return (width,)
-    if not isinstance(found, list) or not all(type(n) is int and n > 0 for n in found):
-        raise BadInput(
-            f"{file}, schema metadata shape: found {found!r}, expected a list such as [1, 28, 28]"
-        )
-    if math.prod(found) != width:
-        raise BadInput(
-            f"{file}, schema metadata shape: found {found} with {math.prod(found)} values, "
-            f"expected {width} as in the data"
-        )
-    return tuple(found)
-
-
-def _levels(schema: pa.Schema, file: str, dtype: str) -> int | None:
-    found = _metadata(schema, file, "levels")
-    if found is None:
-        return 256 if dtype == "uint8" else None
-    if dtype != "uint8":
-        raise BadInput(
-            f"{file}, schema metadata levels: found {found!r} with {dtype} data, "
-            "expected it only with fixed-size lists of uint8"
-        )
-    if type(found) is not int or not 2 <= found <= 256:
-        raise BadInput(
-            f"{file}, schema metadata levels: found {found!r}, expected a whole number 2 … 256"
-        )
-    return found
-
-
-def _metadata(schema: pa.Schema, file: str, key: str) -> object:
-    text = (schema.metadata or {}).get(key.encode())
-    if text is None:
-        return None
+def _told(owner: pa.Schema | pa.Field, where: str) -> _Metadata:
+    """Returns the metadata of a schema or a field; raises BadInput if they make no sense."""
+    found = {k.decode(errors="replace"): v for k, v in (owner.metadata or {}).items()}
+    known = {
+        k: v.decode(errors="replace") for k, v in found.items() if k in _Metadata.model_fields
+    }
     try:
-        return json.loads(text)
-    except (RecursionError, ValueError):
-        raise BadInput(f"{file}, schema metadata {key}: found {text!r}, expected JSON") from None
+        return _Metadata.model_validate(known)
+    except ValidationError as error:
+        raise BadInput(f"{where}{first_error(error)}") from None
+
+
+def _levels(told: _Metadata, where: str, dtype: str) -> int | None:
+    if dtype == "uint8":
+        return told.levels or 256
+    if told.levels is not None:
+        raise BadInput(
+            f"{where}, key 'levels': found {told.levels} with {dtype} data, expected none but of "
+            "uint8 lists"
+        )
+    return None
 
 
 def _one_line(type: pa.DataType) -> str:
@@ -303,13 +290,22 @@ def as_matrix(batch: pa.RecordBatch, layout: Layout, *, file: str, first: int) -
     Raises:
         BadInput: At a null, NaN, infinite or too large value; names the row and column.
     """
-    matrix = (
-        _array(batch, layout, file, first) if layout.array else _table(batch, layout, file, first)
-    )
-    if layout.levels is not None:
-        _refuse(matrix >= layout.levels, matrix, layout, file, first, f"0 … {layout.levels - 1}")
-    elif matrix.dtype.kind == "f":
-        _refuse(~np.isfinite(matrix), matrix, layout, file, first, "a finite number")
+    columns = [batch.column(name) for name in layout.columns]
+    if layout.array:
+        columns = [columns[0].flatten()]
+        matrix = columns[0].to_numpy(zero_copy_only=False).reshape(len(batch), layout.width)
+    else:
+        matrix = np.empty((len(batch), layout.width), dtype=layout.dtype)
+        for j, column in enumerate(columns):
+            matrix[:, j] = column.to_numpy(zero_copy_only=False)
+    # A null is NaN by now, or the matrix is one of integers.
+    bad = ~np.isfinite(matrix) if layout.levels is None else ~(matrix < layout.levels)
+    if bad.any():
+        row, feature = divmod(int(np.argmax(bad)), layout.width)
+        at = (0, row * layout.width + feature) if layout.array else (feature, row)
+        expected = "a finite number" if layout.levels is None else f"0 … {layout.levels - 1}"
+        value = columns[at[0]][at[1]].as_py()
+        raise BadInput(_found(file, first + row, layout.feature(feature), value, expected))
     return matrix
 
 
@@ -322,189 +318,90 @@ def as_labels(batch: pa.RecordBatch, name: str, *, file: str, first: int) -> np.
         BadInput: At a null, or a number that is not 0 … 9999; names the row.
     """
     column = batch.column(name)
-    if column.null_count:
-        _refuse_null(column, f"column {name}", file, first)
     labels = column.to_numpy(zero_copy_only=False)
-    bad = (labels < 0) | (labels >= CLASSES)
-    if bad.any():
-        row = int(np.argmax(bad))
-        expected = f"a class 0 … {CLASSES - 1}"
-        raise BadInput(_found(file, first + row, f"column {name}", str(labels[row]), expected))
+    bad = ~((labels >= 0) & (labels < CLASSES))
+    for row in np.flatnonzero(bad)[:1].tolist():
+        value, expected = column[row].as_py(), f"a class 0 … {CLASSES - 1}"
+        raise BadInput(_found(file, first + row, f"column {name}", value, expected))
     return labels.astype(np.int64)
 
 
-def _array(batch: pa.RecordBatch, layout: Layout, file: str, first: int) -> np.ndarray:
-    column = batch.column(layout.columns[0])
-    if column.null_count:
-        _refuse_null(column, f"column {layout.columns[0]}", file, first)
-    values = column.flatten()
-    if values.null_count:
-        index = int(np.argmax(_nulls(values)))
-        row, feature = divmod(index, layout.width)
-        raise BadInput(_found(file, first + row, layout.feature(feature), "null", "a number"))
-    return values.to_numpy(zero_copy_only=True).reshape(len(batch), layout.width)
-
-
-def _table(batch: pa.RecordBatch, layout: Layout, file: str, first: int) -> np.ndarray:
-    matrix = np.empty((len(batch), layout.width), dtype=layout.dtype)
-    for j, name in enumerate(layout.columns):
-        column = batch.column(name)
-        if column.null_count:
-            _refuse_null(column, layout.feature(j), file, first)
-        matrix[:, j] = column.to_numpy(zero_copy_only=False)
-    return matrix
-
-
-def _refuse(
-    bad: np.ndarray, matrix: np.ndarray, layout: Layout, file: str, first: int, expected: str
-) -> None:
-    if bad.any():
-        row, feature = divmod(int(np.argmax(bad)), layout.width)
-        value = matrix[row, feature].item()
-        raise BadInput(_found(file, first + row, layout.feature(feature), str(value), expected))
-
-
-def _refuse_null(column: pa.Array, where: str, file: str, first: int) -> None:
-    row = first + int(np.argmax(_nulls(column)))
-    raise BadInput(_found(file, row, where, "null", "a value"))
-
-
-def _nulls(array: pa.Array) -> np.ndarray:
-    return array.is_null().to_numpy(zero_copy_only=False)
-
-
-def _found(file: str, row: int, where: str, found: str, expected: str) -> str:
+def _found(file: str, row: int, where: str, value: object, expected: str) -> str:
+    found = "null" if value is None else value
     return f"{file}, row {row}, {where}: found {found}, expected {expected}"
-
-
-def parquet_file(path: Path) -> pq.ParquetFile:
-    """Opens a Parquet file to be streamed; raises BadInput if it is none.
-
-    Reading through a buffer, and not ahead, holds a page of each column (about 2 MB) instead of a
-    whole row group, which may be the whole file.
-    """
-    _check_magic(path)
-    with _reading(path):
-        return pq.ParquetFile(
-            path, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True
-        )
 
 
 def read_footer(path: Path) -> tuple[pa.Schema, int]:
     """Returns the schema and the number of rows; raises BadInput if the file is damaged."""
-    with parquet_file(path) as file, _reading(path):
+    with damage(path), pq.ParquetFile(path) as file:
         return file.schema_arrow, file.metadata.num_rows
 
 
 def read_columns(path: Path, names: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
     """Yields columns in batches of at most ``size`` rows.
 
-    Raises:
-        BadInput: Where the file is damaged.
-    """
-    with parquet_file(path) as file:
-        yield from _batches(path, file, names, size)
-
-
-def shard_arrays(
-    path: Path, column: str, size: int, *, rows: int, dtype: str, width: int
-) -> Iterator[np.ndarray]:
-    """Yields a column of a prepared shard in order, with shape (B, D) or, of classes, (B,).
-
-    Arguments:
-        path: The shard.
-        column: ``x`` or ``label``.
-        size: The most rows B of an array.
-        rows: The rows that the manifest says it has.
-        dtype: The dtype of ``x`` by the manifest.
-        width: Its number of features D.
+    Reading through a buffer, and not ahead, holds a page of each column (about 2 MB); a scanner
+    of ``pyarrow.dataset`` holds a whole row group, which may be the whole file.
 
     Raises:
-        BadInput: If the shard is damaged, or another than the manifest says.
+        BadInput: Where the file is damaged, or a list is null.
     """
-    with parquet_file(path) as file:
-        _check_shard(path, file, rows, column, pa.list_(pa.from_numpy_dtype(dtype), width))
-        for batch in _batches(path, file, [column], size):
-            with _reading(path):
-                values = batch.column(column)
-                values = values.flatten() if column == "x" else values
-                array = values.to_numpy(zero_copy_only=True)
-            yield array.reshape(len(batch), width) if column == "x" else array
+    options = {"pre_buffer": False, "page_checksum_verification": True}
+    with damage(path):
+        file = pq.ParquetFile(path, buffer_size=BUFFER, **options)
+    with file:
+        batches, first = file.iter_batches(size, columns=list(names)), 0
+        while True:
+            with damage(path, names[0], first):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+            first += len(batch)
 
 
-def _batches(
-    path: Path, file: pq.ParquetFile, names: Sequence[str], size: int
-) -> Iterator[pa.RecordBatch]:
-    batches, first = file.iter_batches(size, columns=list(names)), 0
-    while True:
-        with _reading(path), _naming_row(path, names, first):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch
-        first += len(batch)
+def shard_schema(
+    width: int, dtype: str, beside: Sequence[str], metadata: dict[str, str] | None = None
+) -> pa.Schema:
+    """Returns the schema of a prepared shard: rows ``x``, and integers beside them."""
+    value = pa.field("element", pa.from_numpy_dtype(dtype), nullable=False)
+    types = {"x": pa.list_(value, width), **dict.fromkeys(beside, pa.int64())}
+    fields = [pa.field(name, type, nullable=False) for name, type in types.items()]
+    return pa.schema(fields, metadata=metadata)
 
 
-def _check_shard(
-    path: Path, file: pq.ParquetFile, rows: int, column: str, expected: pa.DataType
-) -> None:
-    if (found := file.metadata.num_rows) != rows:
-        raise BadInput(f"{path}: found {found} rows, expected {rows} (manifest)")
-    types = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
-    found = types.get("x", "no such column")
-    if not _same_list(found, expected):
-        raise BadInput(
-            f"{path}, column x: found {found}, expected a fixed-size list of "
-            f"{expected.list_size} {expected.value_type} (manifest)"
-        )
-    if column == "label" and types.get("label") != pa.int64():
-        found = types.get("label", "no such column")
-        raise BadInput(f"{path}, column label: found {found}, expected int64 (manifest)")
+def read_shard(path: Path, column: str, schema: pa.Schema, rows: int) -> list[np.ndarray]:
+    """Returns the pieces of a column of a prepared shard, with shape (B, D) or (B,).
 
-
-def _same_list(found: pa.DataType | str, expected: pa.DataType) -> bool:
-    """Whether two types are lists of the same, whatever the names of their elements."""
-    if isinstance(found, str) or not pa.types.is_fixed_size_list(found):
-        return False
-    return (found.value_type, found.list_size) == (expected.value_type, expected.list_size)
+    Raises:
+        BadInput: If the shard is damaged, or has another schema or number of rows.
+    """
+    with damage(path, column), pq.ParquetFile(path) as file:
+        found, count = file.schema_arrow, file.metadata.num_rows
+        if not found.equals(schema) or count != rows:
+            one, two = (
+                ", ".join(f"{f.name} {_one_line(f.type)}" for f in s) for s in (found, schema)
+            )
+            raise BadInput(
+                f"{path}: found {count} rows of {one[:300]}, expected {rows} of {two} (manifest)"
+            )
+        chunks = file.read([column])[column].chunks
+        if column != "x":
+            return [chunk.to_numpy() for chunk in chunks]
+        return [c.flatten().to_numpy().reshape(len(c), -1) for c in chunks]
 
 
 @contextmanager
-def _naming_row(path: Path, names: Sequence[str], first: int) -> Iterator[None]:
-    """Names the row where Arrow finds a null instead of a fixed-size list (it counts from 1)."""
-    try:
-        yield
-    except pa.ArrowInvalid as error:
-        found = re.search(r"lists to be of size=(\d+) but index (\d+) had size=(\d+)", str(error))
-        if found is None:
-            raise
-        size, index, length = map(int, found.groups())
-        what = f"a list of {length}" if length else "null"
-        raise BadInput(
-            f"{path}, row {first + index - 1}, column {names[0]}: found {what}, "
-            f"expected a list of {size}"
-        ) from None
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turns Arrow's errors while reading a file into one BadInput line."""
+def damage(path: Path, column: str = "x", first: int = 0) -> Iterator[None]:
+    """Turns Arrow's errors while reading a file, from a row on, into one BadInput line."""
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         text = " ".join(str(error).split())
-        raise BadInput(f"{path}: corrupt or unreadable Parquet ({text[:200]})") from None
-
-
-def _check_magic(path: Path) -> None:
-    with _reading(path), path.open("rb") as stream:
-        head = stream.read(4)
-        size = stream.seek(0, 2)
-        stream.seek(max(0, size - 4))
-        tail = stream.read()
-    if not head:
-        raise BadInput(f"{path}: found an empty file (0 bytes), expected Parquet")
-    if head != MAGIC:
-        raise BadInput(f"{path}: not a Parquet file: starts with {head!r}, expected {MAGIC!r}")
-    if tail != MAGIC or size < 12:
-        raise BadInput(f"{path}: truncated Parquet: ends with {tail!r}, expected {MAGIC!r}")
+    else:
+        return
+    # Arrow finds a null where a fixed-size list is expected, and counts it from 1.
+    if found := re.search(r"lists to be of size=(\d+) but index (\d+) had size=0", text):
+        row = first + int(found[2]) - 1
+        raise BadInput(_found(str(path), row, f"column {column}", None, f"a list of {found[1]}"))
+    raise BadInput(f"{path}: found a damaged file or none of Parquet ({text[:200]})")

@@ -20,10 +20,13 @@ class DataConfig(Section):
         json_schema_extra=UNKEYED,
     )
     validation: Size | None = Field(
-        None, gt=0, description="validation rows, or their share if below 1; None: the source's"
+        None,
+        gt=0,
+        description="validation rows, or their share if below 1; None: those that the source "
+        "names, else a tenth, or as the source says",
     )
     test: Size | None = Field(
-        None, gt=0, description="test rows, or their share if below 1; None: the source's"
+        None, gt=0, description="test rows, or their share if below 1; None as for validation"
     )
     selection: Size | None = Field(
         None,
@@ -39,6 +42,17 @@ class DataConfig(Section):
         None,
         min_length=1,
         description="column of integer classes, kept beside the data; None: none",
+    )
+    split_column: str | None = Field(
+        None,
+        min_length=1,
+        description="column that names the split of each row: train, validation (or valid, val), "
+        "test, selection; None: the one called split, if it holds text",
+    )
+    held_out: Literal["random", "last"] = Field(
+        "random",
+        description="which training rows become those of splits that the source does not name: "
+        "random ones, or the last in its order (test rows, and before them validation rows)",
     )
     seed: int = Field(0, ge=0, description="seed of the split")
 

@@ -22,6 +22,8 @@ def prepare(data: DataConfig, location: str, *, output: Path, work: Path, run: S
         rows=data.rows,
         columns=data.columns,
         label=data.label,
+        split_column=data.split_column,
+        held_out=data.held_out,
     )
     run.log_input(manifest, "prepared")
     run.log_metrics({f"rows/{split}": count for split, count in manifest.counts.items()})

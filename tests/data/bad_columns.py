@@ -56,7 +56,7 @@ def variable_length_lists(path):
 
 @COLUMNS.add
 def list_of_int64(path):
-    message = r"column image: found a fixed-size list of int64, expected uint8, float or double"
+    message = r"column image: found a fixed-size list of 6 int64, expected one or more uint8, fl"
     return bad_file(path, {"image": lists(images(), "int64")}), {}, message
 
 
@@ -67,7 +67,7 @@ def list_of_lists(path):
     return (
         bad_file(path, {"image": column}),
         {},
-        r"column image: found a fixed-size list of fixed",
+        r"column image: found a fixed-size list of 2 fixed",
     )
 
 
@@ -119,31 +119,47 @@ def _image_with(path, **metadata):
 
 @COLUMNS.add
 def shape_of_other_size(path):
-    message = r"metadata shape: found \[2, 4\] with 8 values, expected 6 as in the data"
+    message = r"metadata, key 'shape': found \(2, 4\) with 8 values, expected 6 as in the data"
     return _image_with(path, shape="[2, 4]"), {}, message
 
 
 @COLUMNS.add
 def shape_not_json(path):
-    return _image_with(path, shape="2x3"), {}, r"metadata shape: found b'2x3', expected JSON"
+    return (
+        _image_with(path, shape="2x3"),
+        {},
+        r"metadata, key 'shape': found \"2x3\", Invalid JSON",
+    )
 
 
 @COLUMNS.add
 def shape_not_a_list(path):
-    return _image_with(path, shape="6"), {}, r"metadata shape: found 6, expected a list"
+    return (
+        _image_with(path, shape="6"),
+        {},
+        r"metadata, key 'shape': found 6, expected it to be a valid tuple",
+    )
 
 
 @COLUMNS.add
 def shape_negative(path):
-    return _image_with(path, shape="[-2, -3]"), {}, r"metadata shape: found \[-2, -3\], expected"
+    return (
+        _image_with(path, shape="[-2, -3]"),
+        {},
+        r"metadata, key 'shape.0': found -2, expected it to be greater",
+    )
 
 
 @COLUMNS.add
 def levels_too_many(path):
-    return _image_with(path, levels="300"), {}, r"metadata levels: found 300, expected a whole"
+    return (
+        _image_with(path, levels="300"),
+        {},
+        r"metadata, key 'levels': found 300, expected it to be less",
+    )
 
 
 @COLUMNS.add
 def levels_of_floats(path):
     file = bad_file(path, {"image": lists(images(), "float32")}, {"levels": "17"})
-    return file, {}, r"metadata levels: found 17 with float32 data, expected it only"
+    return file, {}, r"metadata, key 'levels': found 17 with float32 data, expected none"

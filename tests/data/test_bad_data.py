@@ -1,9 +1,7 @@
-import pyarrow as pa
 import pytest
 
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
-from ebflow.data.table import as_matrix, read_layout
 from ebflow.errors import BadInput
 
 from .bad_columns import COLUMNS
@@ -69,15 +67,6 @@ def test_missing_shard_is_seen_when_the_folder_is_opened(digits, tmp_path):
     message = FOLDERS["shard_missing"](tmp_path)
     with pytest.raises(BadInput, match=message):
         Dataset(tmp_path)
-
-
-def test_null_list_in_memory_is_named():
-    """Arrow cannot read one from Parquet, but a table in memory may hold one."""
-    column = pa.array([[1, 2], None], pa.list_(pa.uint8(), 2))
-    batch = pa.record_batch({"image": column})
-    layout = read_layout(batch.schema, file="memory")
-    with pytest.raises(BadInput, match=r"memory, row 11, column image: found null, expected a v"):
-        as_matrix(batch, layout, file="memory", first=10)
 
 
 def test_output_must_be_free(tmp_path):

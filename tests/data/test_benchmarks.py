@@ -13,9 +13,9 @@ from PIL import Image
 
 from ebflow.data import images as benchmarks
 from ebflow.data.images import CelebA, Records, idx
-from ebflow.data.manifest import SPLITS, Counts
 from ebflow.data.prepare import prepare
 from ebflow.data.sources import SOURCES, fingerprint, open_source
+from ebflow.data.splits import SPLITS, Counts
 from ebflow.errors import BadInput
 
 from .pictures import save

@@ -75,7 +75,7 @@ def test_fingerprint_follows_the_pixels_and_not_the_place(tmp_path):
 def test_parquet_in_a_folder_goes_before_images(tmp_path):
     raw = folder(tmp_path / "raw")
     write(raw / "part.parquet", table())
-    assert open_source(raw).layout.names == ("a", "b", "c")
+    assert open_source(raw).layout.columns == ("a", "b", "c")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])

@@ -224,8 +224,8 @@ def test_each_shard_is_hashed_once(split, monkeypatch):
 
 def record_opened(monkeypatch):
     opened = []
-    original = table.parquet_file
-    monkeypatch.setattr(table, "parquet_file", lambda path: opened.append(path) or original(path))
+    original = table.read_shard
+    monkeypatch.setattr(table, "read_shard", lambda p, *a: opened.append(p) or original(p, *a))
     return opened
 
 

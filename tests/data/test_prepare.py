@@ -10,8 +10,9 @@ from sklearn import datasets
 from ebflow.data import prepare as writer
 from ebflow.data import sources as reader
 from ebflow.data.loader import Dataset
-from ebflow.data.manifest import SPLITS, Counts, Manifest, assign, split_counts
+from ebflow.data.manifest import Manifest
 from ebflow.data.prepare import prepare
+from ebflow.data.splits import SPLITS, Counts, assign, split_counts
 from ebflow.errors import BadInput
 
 from .parquet import images, lists, mnist9k, table, tree, write
@@ -61,7 +62,7 @@ def test_sklearn_frames_as_they_are(name, tmp_path):
     frame = getattr(datasets, f"load_{name}")(as_frame=True).frame
     frame.to_parquet(tmp_path / f"{name}.parquet")
     manifest = prepare(tmp_path / f"{name}.parquet", tmp_path / "out")
-    assert manifest.columns == tuple(frame.columns)
+    assert manifest.columns.names == tuple(frame.columns)
     assert (manifest.dtype, manifest.levels, manifest.name) == ("float64", None, name)
     check_holds(tmp_path / "out", manifest, frame.to_numpy(dtype=np.float64))
 
@@ -78,7 +79,7 @@ def test_pandas_index_is_left_out_with_a_warning(tmp_path):
     frame = datasets.load_wine(as_frame=True).frame.drop(columns="target").sample(100)
     frame.to_parquet(tmp_path / "wine.parquet")
     manifest = prepare(tmp_path / "wine.parquet", tmp_path / "out")
-    assert manifest.columns == tuple(frame.columns)
+    assert manifest.columns.names == tuple(frame.columns)
     assert manifest.warnings[0].startswith("column __index_level_0__ is the index of a pandas")
 
 
@@ -86,7 +87,7 @@ def test_chosen_columns_in_the_chosen_order(tmp_path):
     data = table().append_column("name", pa.array(["x"] * 60))
     file = write(tmp_path / "in.parquet", data)
     manifest = prepare(file, tmp_path / "out", columns=["c", "a"])
-    assert manifest.columns == ("c", "a")
+    assert manifest.columns.names == ("c", "a")
     values = np.stack([data["c"], data["a"]], axis=1)
     check_holds(tmp_path / "out", manifest, values)
 
@@ -142,11 +143,9 @@ def test_folder_of_files_is_one_source(tmp_path):
 def test_shards_are_bounded_in_rows_and_bytes(tmp_path, monkeypatch):
     values = images(1000)
     file = write(tmp_path / "in.parquet", {"x": lists(values)})
-    monkeypatch.setattr(writer, "GROUP_BYTES", 6 * 16)
     manifest = prepare(file, tmp_path / "out", shard_rows=70)
     assert [shard.rows for shard in manifest.of("train")] == [70] * 11 + [30]
-    footer = pq.read_metadata(tmp_path / "out" / "train-00000.parquet")
-    assert [footer.row_group(i).num_rows for i in range(footer.num_row_groups)] == [16] * 4 + [6]
+    assert pq.read_metadata(tmp_path / "out" / "train-00000.parquet").num_row_groups == 1
     check_holds(tmp_path / "out", manifest, values)
     monkeypatch.setattr(writer, "SHARD_BYTES", 6 * 50)
     assert prepare(file, tmp_path / "small", shard_rows=70).shards[0].rows == 50
@@ -202,33 +201,51 @@ def test_splits_do_not_depend_on_batches(tmp_path, monkeypatch):
             np.testing.assert_array_equal(one, two)
 
 
+ALL = Counts(200, 0, 0)
+
+
 def test_test_split_is_kept_and_training_nested_when_counts_change():
     sizes = dict(label="x", test=20)
-    large = assign(200, split_counts(200, validation=30, **sizes), seed=3)
-    small = assign(200, split_counts(200, validation=30, rows=90, **sizes), seed=3)
+    none = np.zeros(200, np.int8)
+    large = assign(none, split_counts(ALL, validation=30, **sizes), 3)
+    small = assign(none, split_counts(ALL, validation=30, rows=90, **sizes), 3)
     assert ((large == 2) == (small == 2)).all() and ((large == 1) == (small == 1)).all()
     assert (large[small == 0] == 0).all()
     assert [(small == code).sum() for code in (0, 1, 2, -1)] == [40, 30, 20, 110]
 
 
 def test_assignment_is_fixed_for_good():
-    counts = split_counts(12, label="x", validation=0.25, test=2)
-    assert assign(12, counts, seed=0).tolist() == [0, 1, 0, 1, 0, 0, 2, 1, 0, 0, 0, 2]
+    counts = split_counts(Counts(12, 0, 0), label="x", validation=0.25, test=2)
+    assert assign(np.zeros(12, np.int8), counts, 0).tolist() == [
+        0,
+        1,
+        0,
+        1,
+        0,
+        0,
+        2,
+        1,
+        0,
+        0,
+        0,
+        2,
+    ]
 
 
-OWN = Counts(7, 3, 2)
+NAMED = Counts(7, 3, 2)
+CODES = np.repeat(np.arange(3, dtype=np.int8), NAMED[:3])
 
 
 def test_splits_that_a_source_fixes_do_not_depend_on_the_seed():
-    counts = split_counts(12, label="x", validation=3, test=2, own=OWN)
+    counts = split_counts(NAMED, label="x", validation=3, test=2)
     for seed in (0, 1):
-        assert assign(12, counts, seed, OWN).tolist() == [0] * 7 + [1] * 3 + [2] * 2
+        assert assign(CODES, counts, seed).tolist() == [0] * 7 + [1] * 3 + [2] * 2
 
 
 def test_part_of_fixed_splits_is_drawn_within_each():
-    counts = split_counts(12, label="x", validation=2, test=1, rows=6, own=OWN)
+    counts = split_counts(NAMED, label="x", validation=2, test=1, rows=6)
     assert counts == Counts(3, 2, 1)
-    drawn = [assign(12, counts, seed, OWN) for seed in range(30)]
+    drawn = [assign(CODES, counts, seed) for seed in range(30)]
     for codes in drawn:
         for code, (first, last) in enumerate(((0, 7), (7, 10), (10, 12))):
             assert (codes == code).sum() == (3, 2, 1)[code]
@@ -237,28 +254,29 @@ def test_part_of_fixed_splits_is_drawn_within_each():
 
 
 def test_without_a_number_of_rows_all_training_rows_are_used():
-    assert split_counts(12, label="x", validation=1, test=1, own=OWN) == Counts(7, 1, 1)
+    assert split_counts(NAMED, label="x", validation=1, test=1) == Counts(7, 1, 1)
 
 
 def test_rows_for_selection_are_taken_from_the_training_rows_alone():
     sizes = dict(label="x", test=20, validation=30)
-    without = assign(200, split_counts(200, **sizes), seed=3)
-    counts = split_counts(200, selection=0.1, **sizes)
+    none = np.zeros(200, np.int8)
+    without = assign(none, split_counts(ALL, **sizes), 3)
+    counts = split_counts(ALL, selection=0.1, **sizes)
     assert counts == Counts(130, 30, 20, 20) and counts.splits[-1] == "selection"
-    codes = assign(200, counts, seed=3)
+    codes = assign(none, counts, 3)
     for code in (1, 2):
         assert ((codes == code) == (without == code)).all()
     assert (codes == 3).sum() == 20 and (without[codes == 3] == 0).all()
 
 
 def test_rows_for_selection_leave_fixed_splits_as_they_are():
-    counts = split_counts(12, label="x", validation=3, test=2, selection=2, own=OWN)
+    counts = split_counts(NAMED, label="x", validation=3, test=2, selection=2)
     for seed in (0, 1):
-        codes = assign(12, counts, seed, OWN)
+        codes = assign(CODES, counts, seed)
         assert codes.tolist()[7:] == [1] * 3 + [2] * 2
         assert sorted(codes.tolist()[:7]) == [0] * 5 + [3] * 2
     with pytest.raises(BadInput, match="found 8 rows wanted for train, expected at most 7"):
-        split_counts(16, label="x", validation=1, test=1, selection=6, rows=10, own=OWN)
+        split_counts(NAMED, label="x", validation=1, test=1, selection=6, rows=10)
 
 
 def test_a_selection_split_is_prepared_and_listed(tmp_path):
@@ -270,7 +288,7 @@ def test_a_selection_split_is_prepared_and_listed(tmp_path):
 
 def test_too_many_rows_for_selection_are_one_line():
     with pytest.raises(BadInput, match="at least 13: 1 for validation, 9 for selection, 1 for"):
-        split_counts(12, label="x", validation=1, test=1, selection=9)
+        split_counts(Counts(12, 0, 0), label="x", validation=1, test=1, selection=9)
 
 
 def test_rows_draws_that_many(tmp_path):
@@ -287,17 +305,17 @@ def test_statistics_agree_with_numpy(tmp_path, monkeypatch):
     monkeypatch.setattr(reader, "BATCH_BYTES", 24 * 333)
     manifest = prepare(file, tmp_path / "out")
     x, _ = stored(tmp_path / "out", manifest, "train")
-    assert manifest.statistics["min"] == x.min(axis=0).tolist()
-    assert manifest.statistics["max"] == x.max(axis=0).tolist()
-    np.testing.assert_allclose(manifest.statistics["mean"], x.mean(axis=0), rtol=1e-13, atol=1e-15)
-    np.testing.assert_allclose(manifest.statistics["std"], x.std(axis=0), rtol=1e-9)
+    assert manifest.statistics.min == tuple(x.min(axis=0))
+    assert manifest.statistics.max == tuple(x.max(axis=0))
+    np.testing.assert_allclose(manifest.statistics.mean, x.mean(axis=0), rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(manifest.statistics.std, x.std(axis=0), rtol=1e-9)
 
 
 def test_statistics_of_images_are_of_the_training_split_only(tmp_path):
     manifest = prepare("digits", tmp_path / "out")
     x, _ = stored(tmp_path / "out", manifest, "train")
-    np.testing.assert_allclose(manifest.statistics["mean"], x.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(manifest.statistics["std"], x.std(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(manifest.statistics.mean, x.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(manifest.statistics.std, x.std(axis=0), rtol=1e-12)
 
 
 def floats_in_one_row_group(path):
@@ -316,7 +334,7 @@ def test_memory_is_bounded_by_the_batch(make, tmp_path, monkeypatch):
     """48 MB pass through less than 16 MB."""
     file = make(tmp_path / "in.parquet")
     monkeypatch.setattr(reader, "BATCH_BYTES", 1 << 20)
-    monkeypatch.setattr(writer, "GROUP_BYTES", 1 << 20)
+    monkeypatch.setattr(writer, "SHARD_BYTES", 1 << 20)
     peak = PeakMemory(monkeypatch)
     prepare(file, tmp_path / "out", shard_rows=20_000)
     assert peak.stop() < 16e6

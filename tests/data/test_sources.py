@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ebflow.data.images import FETCH
-from ebflow.data.manifest import SPLITS
 from ebflow.data.prepare import prepare
 from ebflow.data.sources import SOURCES, Source, describe, fingerprint, open_source
+from ebflow.data.splits import SPLITS
 from ebflow.data.toy import SAMPLERS
 from ebflow.errors import BadInput
 from ebflow.randomness import generator as derive
@@ -50,7 +50,7 @@ def test_benchmarks_that_were_not_fetched_get_one_line(name, tmp_path, monkeypat
 @pytest.mark.parametrize("name", ["sine", "swirl", "checkerboard", "multimodal10"])
 def test_toy_sources_are_samples_in_named_columns(name):
     reader = open_source(name)
-    assert reader.layout.names == tuple(f"x{j + 1}" for j in range(reader.layout.width))
+    assert reader.layout.columns == tuple(f"x{j + 1}" for j in range(reader.layout.width))
     counts = reader.counts()
     assert (counts.train, counts.validation, counts.test) == (50_000, 10_000, 10_000)
     found = np.concatenate([x for x, _ in reader.batches()])
@@ -62,7 +62,8 @@ def test_toy_sources_are_samples_in_named_columns(name):
 
 def test_toy_sources_are_prepared_as_tables(tmp_path):
     manifest = prepare("eight-gaussians", tmp_path / "out", rows=900, validation=50, test=50)
-    assert (manifest.columns, manifest.levels, manifest.dtype) == (("x1", "x2"), None, "float64")
+    assert (manifest.columns.names, manifest.columns.types) == (("x1", "x2"), ("double",) * 2)
+    assert (manifest.levels, manifest.dtype) == (None, "float64")
     assert manifest.counts == {"train": 800, "validation": 50, "test": 50}
 
 

@@ -24,10 +24,10 @@ def test_any_cut_into_batches_gives_the_moments_of_the_whole(sizes, seed):
     whole = np.concatenate(parts)
     found = moments.summary()
     scale = np.abs(whole).max(axis=0)
-    np.testing.assert_allclose(found["mean"] / scale, whole.mean(axis=0) / scale, atol=1e-13)
-    np.testing.assert_allclose(found["std"] / scale, whole.std(axis=0) / scale, atol=1e-13)
-    assert found["min"] == whole.min(axis=0).tolist()
-    assert found["max"] == whole.max(axis=0).tolist()
+    np.testing.assert_allclose(found.mean / scale, whole.mean(axis=0) / scale, atol=1e-13)
+    np.testing.assert_allclose(found.std / scale, whole.std(axis=0) / scale, atol=1e-13)
+    assert found.min == tuple(whole.min(axis=0))
+    assert found.max == tuple(whole.max(axis=0))
 
 
 def test_large_mean_keeps_its_variance():
@@ -35,7 +35,7 @@ def test_large_mean_keeps_its_variance():
     values = 1e9 + np.arange(1000.0)[:, None]
     for part in np.split(values, 10):
         moments.update(part)
-    assert moments.summary()["std"][0] == pytest.approx(values.std(), rel=1e-12)
+    assert moments.summary().std[0] == pytest.approx(values.std(), rel=1e-12)
 
 
 @settings(max_examples=50, deadline=None)

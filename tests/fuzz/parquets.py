@@ -59,6 +59,7 @@ NAMES = [
     "image",
     "x",
     "label",
+    "split",
     "a",
     "b",
     "",

@@ -14,7 +14,7 @@ from torch import nn
 from ebflow.checkpoint import load, resume, save_training
 from ebflow.data.loader import Dataset
 from ebflow.errors import NonFinite
-from ebflow.execution import products, split, whole
+from ebflow.execution import full, products, shard_weights
 from ebflow.traces import full_products
 from pipelines.augment import FlipAndShift
 
@@ -44,7 +44,7 @@ TRAININGS = {
 }
 WRAPS = {
     "copied": partial(nn.parallel.DistributedDataParallel, broadcast_buffers=False),
-    "split": split,
+    "split": shard_weights,
 }
 
 
@@ -52,7 +52,7 @@ def told(dataset, name, shard, wrap):
     """Returns the losses, the NLLs and the weights of one training."""
     training = trainer(dataset, **TRAININGS[name], log_every=1, shard=shard, wrap=wrap)
     rows = [(event.kind, event.metrics) for event in training.run()]
-    weights = whole({str(k): p for k, p in enumerate(training.parameters)})
+    weights = full({str(k): p for k, p in enumerate(training.parameters)})
     return {
         "loss": [m["train/loss"] for kind, m in rows if kind == "log"],
         "nll": [m["val/nll"] for kind, m in rows if kind == "validate"],
@@ -80,7 +80,9 @@ def broken(dataset, shard, wrap):
 
 def resumed(dataset, folder, shard):
     """Saves a training half-way, goes on from there, and compares with the one that went on."""
-    options = dict(objective="dsm", loss=dict(anchor=dict(interval=4)), shard=shard, wrap=split)
+    options = dict(
+        objective="dsm", loss=dict(anchor=dict(interval=4)), shard=shard, wrap=shard_weights
+    )
     first, second = trainer(dataset, **options), trainer(dataset, **options)
     for event in first.run():
         if event.kind == "validate" and event.step == 6:

@@ -139,6 +139,12 @@ OPTIONS = {
     "unknown source": ("--data.source digit", "--data.source: found 'digit', expected one of"),
     "missing file": ("--data.source none.parquet", "none.parquet: no such file"),
     "unknown column": ("--data.columns age", "column age: no such column, expected one of image"),
+    "unknown column of splits": (
+        "--data.split-column part",
+        "column part: no such column, expected one with names of splits of image, label: choose "
+        "another by --data.split-column",
+    ),
+    "first rows held out": ("--data.held-out first", "--data.held-out: found 'first', expected"),
     "many rows": ("--data.rows 9999", "--data.rows: found 9999, expected 1 … 1797"),
     "all for test": ("--data.test 1797", "found 1797 rows, expected at least"),
     "share of two": ("--data.test 1.5", "--data.test: found 1.5, expected a whole number of rows"),

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -38,7 +40,7 @@ KEYS = {
     "train/steps_per_s", "train/steps", "train/best_step", "time/startup_s", "time/total_s",
     "time/share_outside_step", "time/share_data", "time/share_report", "time/share_validate",
     "time/share_checkpoint", "mlflow_run_id", "checkpoint", "report", "figures", "config",
-    "seeds", "artefacts", "command", "verdict", "name", "method", "warnings",
+    "seeds", "artefacts", "command", "verdict", "name", "method", "splits", "warnings",
 }  # fmt: skip
 
 
@@ -405,14 +407,34 @@ def test_a_lost_tracking_store_is_made_again(digits, tmp_path):
     assert set(runs(store)) == {store.summary()["mlflow_run_id"]}
 
 
+def described(path, tabular_file):
+    """Writes the columns of numbers with the unit of the first, and one that names splits."""
+    data = pq.read_table(tabular_file)
+    data = data.set_column(0, data.field(0).with_metadata({"unit": "mm"}), data[0])
+    names = ["train"] * 469 + ["test"] * 100
+    pq.write_table(data.append_column("split", pa.array(names)), path / tabular_file.name)
+    return path / tabular_file.name
+
+
 def test_columns_of_numbers(tmp_path, tabular_file):
-    store = Store(tmp_path)
-    printed = store.run("run", "density", "--data.source", tabular_file, *QUICK)
+    store, file = Store(tmp_path), described(tmp_path, tabular_file)
+    printed = store.run("run", "density", "--data.source", file, "--data.held-out", "last", *QUICK)
     summary = store.summary("breast-cancer")
     assert fates(printed) == dict.fromkeys(STAGES, "ran")
     assert summary["config"]["preprocess"]["logit"] is None
     assert summary["baseline/gaussian_shrinkage"] == 0
     assert all(math.isfinite(summary[name]) for name in ("test/nll", "baseline/gaussian_nll"))
+    told = "column split names 469 train, 100 test rows; validation rows are the last of the train"
+    assert told in summary["splits"] and told in " ".join(printed.split())
+    found = load(store.root / "runs" / "density" / "breast-cancer").columns
+    assert found == {
+        "names": pq.read_schema(tabular_file).names,
+        "types": ["double"] * 10,
+        "units": ["mm"] + [None] * 9,
+        "dtype": "float64",
+        "levels": None,
+        "context": None,
+    }
 
 
 def test_without_a_home_the_store_lies_below_the_current_folder(tmp_path):

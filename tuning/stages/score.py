@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ebflow.data.loader import Dataset
-from ebflow.data.manifest import SELECTION
+from ebflow.data.splits import SELECTION
 from ebflow.errors import NonFinite
 from pipelines.alignment import fitting
 from pipelines.alignment.config import ClassifierConfig
