@@ -45,6 +45,10 @@ Bounds = Mapping[int, tuple[float | None, float | None]]
 """Lower and upper bounds, None where there is none, by the index of a column."""
 
 
+_Bounds = tuple[Tensor, Tensor, Tensor]
+"""Lower and upper bounds of columns, and how far inside their maps become lines: (D,) each."""
+
+
 @dataclass(frozen=True)
 class Marginals:
     """The steps of columns in front of a flow, and what they do.
@@ -92,12 +96,13 @@ def fit(
     if steps.any():
         layers["grids"] = DequantiseColumns(origin, steps)
         x = layers["grids"].dequantise(x, x, derive(seed, "marginals"))
-    x, (lower, upper) = x[:ROWS], _known(ends, bounds or {})
+    x, limits = x[:ROWS], _known(*ends, bounds or {})
     curved = torch.zeros(len(steps), dtype=torch.bool)
     if tails:
-        lower, upper, curved = _chosen(x, ends, lower, upper)
+        limits, curved = _chosen(x, limits)
+    lower, upper, _ = limits
     if lower.isfinite().any() or upper.isfinite().any():
-        layers["bounds"] = _bounded(ends, lower, upper)
+        layers["bounds"] = Bounded(*limits)
     if curved.any():
         behind = layers["bounds"](x) if "bounds" in layers else x
         layers["standard"] = standard = _standard(behind)
@@ -142,49 +147,64 @@ def find_grid(x: np.ndarray) -> tuple[float, float]:
     return 0.0, 0.0
 
 
-def _known(ends: tuple[Tensor, Tensor], bounds: Bounds) -> tuple[Tensor, Tensor]:
-    """Returns the bounds that are given, with shape (D,); infinite where none is."""
-    lower, upper = torch.full_like(ends[0], -torch.inf), torch.full_like(ends[1], torch.inf)
+def _known(first: Tensor, last: Tensor, bounds: Bounds) -> _Bounds:
+    """Returns the bounds that are given; infinite where none is.
+
+    Arguments:
+        first: The least values of columns, with shape (D,).
+        last: The greatest.
+        bounds: The bounds.
+    """
+    lower, upper = torch.full_like(first, -torch.inf), torch.full_like(last, torch.inf)
     for column, (low, high) in bounds.items():
         lower[column] = -math.inf if low is None else low
         upper[column] = math.inf if high is None else high
-    outside = ((ends[0] < lower) | (ends[1] > upper)).nonzero().flatten().tolist()
+    outside = ((first < lower) | (last > upper)).nonzero().flatten().tolist()
     if outside:
         k = outside[0]
         raise ValueError(
-            f"bounds: found values in [{ends[0][k]:.6g}, {ends[1][k]:.6g}] in column {k}, "
+            f"bounds: found values in [{first[k]:.6g}, {last[k]:.6g}] in column {k}, "
             f"expected [{lower[k]:.6g}, {upper[k]:.6g}]"
         )
-    return lower, upper
+    return lower, upper, (last - first).clamp(min=torch.finfo().tiny) * MARGIN
 
 
-def _chosen(
-    x: Tensor, ends: tuple[Tensor, Tensor], lower: Tensor, upper: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns bounds and whether tails are changed, of each column, by rows left out.
-
-    Of columns without known bounds, a pair just beyond the range of the rows is tried, and each
-    end of it alone.
-    """
-    free = lower.isinf() & upper.isinf()
-    beyond = (ends[1] - ends[0]) / len(x)
-    low, high = ends[0] - beyond, ends[1] + beyond
-    pairs = [(lower, upper, False), (lower, upper, True)]
-    for a, b in ((low, upper), (lower, high), (low, high)):
-        pairs.append((torch.where(free, a, lower), torch.where(free, b, upper), True))
-    scores = torch.stack([_held_out(x, ends, *pair) for pair in pairs])
+def _chosen(x: Tensor, known: _Bounds) -> tuple[_Bounds, Tensor]:
+    """Returns bounds, and whether tails are changed, of each column, by rows left out."""
+    low, high, margin = _edges(x, known)
+    lower, upper, _ = known
+    tried = [(known, False), (known, True), ((low, upper, margin), True),
+             ((lower, high, margin), True), ((low, high, margin), True)]  # fmt: skip
+    scores = torch.stack([_held_out(x, *pair) for pair in tried])
     best = (scores - GAIN * torch.tensor([0.0, 1, 2, 2, 3])[:, None]).argmax(0)
-    picked = (torch.stack([torch.as_tensor(pair[i]).expand_as(low) for pair in pairs])
-              .gather(0, best[None])[0] for i in range(3))  # fmt: skip
-    lower, upper, curved = picked
-    return lower, upper, curved
+    parts = zip(*(bounds for bounds, _ in tried), strict=True)
+    lower, upper, margin = (torch.stack(part).gather(0, best[None])[0] for part in parts)
+    return (lower, upper, margin), best > 0
 
 
-def _held_out(
-    x: Tensor, ends: tuple[Tensor, Tensor], lower: Tensor, upper: Tensor, curved: bool
-) -> Tensor:
+def _edges(x: Tensor, known: _Bounds) -> _Bounds:
+    """Returns where columns seem to end, a little beyond their rows, or else their known bounds.
+
+    A row in n is beyond the others at each end: where rows thin out towards it, far beyond. So
+    an end counts as a bound only if a hundredth of the rows lies in the last fiftieth of the
+    range, and no bound of the column is known.
+    """
+    lower, upper, margin = known
+    first, last = x.amin(0), x.amax(0)
+    width, free = last - first, lower.isinf() & upper.isinf()
+    low, high = torch.quantile(x, x.new_tensor([0.01, 0.99]), dim=0)
+    beyond = 2 * width / len(x)
+    ends = (low - first <= 0.02 * width) & free, (last - high <= 0.02 * width) & free
+    return (
+        torch.where(ends[0], first - beyond, lower),
+        torch.where(ends[1], last + beyond, upper),
+        torch.where(ends[0] | ends[1], beyond / 4, margin),
+    )
+
+
+def _held_out(x: Tensor, bounds: _Bounds, curved: bool) -> Tensor:
     """Returns the mean log-likelihood of every second row by a fit to the others, shape (D,)."""
-    bounded = _bounded(ends, lower, upper)
+    bounded = Bounded(*bounds)
     y, log_slopes = bounded(x), bounded.derivatives(x, 1)[0].log()
     standard = _standard(y[::2])
     y, log_slopes = standard(y), log_slopes + standard.log_scale
@@ -194,10 +214,6 @@ def _held_out(
     deviation, mean = torch.std_mean(y[::2], 0, correction=0)
     log_p = _log_normal((y - mean) / deviation) - deviation.log() + log_slopes
     return log_p[1::2].mean(0)
-
-
-def _bounded(ends: tuple[Tensor, Tensor], lower: Tensor, upper: Tensor) -> Bounded:
-    return Bounded(lower, upper, (ends[1] - ends[0]).clamp(min=torch.finfo().tiny) * MARGIN)
 
 
 def _standard(y: Tensor) -> Affine:
