@@ -1,6 +1,7 @@
 """What a pipeline can be told: one file a subject."""
 
 __all__ = [
+    "LEARNED_INVERSE",
     "LIKELIHOOD",
     "NAME",
     "UNKEYED",
@@ -29,6 +30,7 @@ from pipelines.config.data import DataConfig, FrontConfig, PreprocessConfig
 from pipelines.config.evaluate import DivergeConfig, EvaluateConfig, ImputeConfig
 from pipelines.config.model import ModelConfig
 from pipelines.config.objective import (
+    LEARNED_INVERSE,
     LIKELIHOOD,
     USERS,
     AnchorConfig,
