@@ -16,7 +16,9 @@ __all__ = [
     "ImputeConfig",
     "ModelConfig",
     "ObjectiveConfig",
+    "PEERS",
     "PaperConfig",
+    "PeerConfig",
     "PreprocessConfig",
     "Section",
     "StabiliseConfig",
@@ -38,6 +40,7 @@ from pipelines.config.objective import (
     StabiliseConfig,
 )
 from pipelines.config.paper import PaperConfig, StepsConfig
+from pipelines.config.peer import PEERS, PeerConfig
 from pipelines.config.section import NAME, UNKEYED, Section, canonical
 from pipelines.config.train import ClusterConfig, TrainConfig
 from pipelines.config.training import DensityConfig, Training

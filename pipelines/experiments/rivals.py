@@ -1,0 +1,236 @@
+"""Ways to train the likelihood of linear layers, all for the same seconds on the same machine.
+
+Every method trains the same net, with and without whitening, at the same learning rates, of which
+the best by the mean validation NLL over seeds is told. Whatever is trained, the NLL is exact, of
+the map from data to latent.
+"""
+
+__all__ = ["RATES", "RIVALS", "cells", "figures", "rows"]
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ebflow.checkpoint import load
+from ebflow.rivals import inverse_error
+from pipelines.config import (
+    PEERS,
+    AnchorConfig,
+    DensityConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    PaperConfig,
+    PreprocessConfig,
+    TrainConfig,
+)
+from pipelines.experiments.cell import Cell, Column, Experiment, Folders, PeerCell, Row
+from pipelines.experiments.peers import (
+    LOG_PROBS,
+    SHRINKAGE,
+    WHITENED,
+    gained,
+    measured,
+    peer,
+    told,
+)
+from pipelines.experiments.settings import EVERY, IMAGE_OPTIONS, bounds, data
+
+SECONDS = 10.0
+STEPS = 40_000
+RATES = (5e-4, 1.5e-3, 5e-3)
+SMOKE_RATE = RATES[1]
+SIGMA = 0.1
+"""Noise of denoising score matching, beside the anchor."""
+
+DENSE = ModelConfig(depth=2, activation="spline")
+INVERSES = DENSE.model_copy(update={"linear": "learned_inverse"})
+CIRCULAR = ModelConfig(architecture="convolutional", padding="circular", activation="spline")
+
+METHODS: dict[str, tuple[str, ModelConfig]] = {
+    "ml": ("ml", DENSE),
+    "relative_ml": ("relative_ml", DENSE),
+    "lazy_ml": ("lazy_ml", DENSE),
+    "lu": ("ml", DENSE.model_copy(update={"linear": "lu"})),
+    "self_norm": ("self_normalizing", INVERSES),
+    "free_form": ("free_form", INVERSES),
+    "dsm": ("dsm", DENSE),
+    "ssm_vr": ("ssm_vr", DENSE),
+    "circular": ("ml", CIRCULAR),
+}
+"""Objective and net of the methods that train a flow."""
+
+FRONTS = {
+    "white": PreprocessConfig(normalise="whiten", shrinkage=SHRINKAGE),
+    "plain": PreprocessConfig(normalise="standardise"),
+}
+"""Preprocessing: whitened, or every element standardised alone."""
+
+REFERENCE = ("ml", "white")
+
+Key = tuple[str, str]
+
+
+def cells(config: PaperConfig) -> list[Cell | PeerCell]:
+    """Returns one cell a method, preprocessing, rate and seed, and one a peer and seed."""
+    names = dict.fromkeys(("ml", *config.methods))
+    return [cell for seed in range(config.seeds) for cell in _cells(config, seed, names)]
+
+
+def _cells(config: PaperConfig, seed: int, names: Mapping[str, Any]) -> Iterator[Cell | PeerCell]:
+    rates = (SMOKE_RATE,) if config.scale == "smoke" else RATES
+    flows = [name for name in names if name in METHODS]
+    for name, front, rate in product(flows, FRONTS, rates):
+        told = _config(config, seed, name, front, rate)
+        labels = {"method": name, "data": front, "lr": f"{rate:g}"}
+        yield Cell(labels, told, told.evaluate)
+    for name in [name for name in names if name in PEERS]:
+        labels = {"method": name, "data": "white" if name in WHITENED else "plain", "lr": ""}
+        yield peer(config, labels, name, seed, data(config, "digits"), SECONDS)
+
+
+def _config(config: PaperConfig, seed: int, name: str, front: str, rate: float) -> DensityConfig:
+    objective, model = METHODS[name]
+    train = TrainConfig(batch_size=100, lr=rate, validate_every=100, threads=config.threads)
+    limits = bounds(config, cpu=SECONDS, full=STEPS)
+    return DensityConfig(
+        seed=seed,
+        data=data(config, "digits"),
+        preprocess=FRONTS[front],
+        model=model,
+        objective=ObjectiveConfig.of(objective, sigma=SIGMA, every=EVERY),
+        anchor=AnchorConfig(tolerance=0.2),
+        train=train.model_copy(update=limits),
+    )
+
+
+def rows(cells: Sequence[Cell | PeerCell], folders: Sequence[Folders]) -> list[Row]:
+    """Returns one row a method, preprocessing and seed, at the rate that is best by validation.
+
+    A rate counts only if no seed of it diverged. The gain is over ``ml`` behind the whitening,
+    test row by test row.
+    """
+    found: dict[Key, dict[str, list[tuple[Folders, Row]]]] = {}
+    for _, folder, row in measured(cells, folders):
+        method, front, rate = row["labels"].values()
+        found.setdefault((method, front), {}).setdefault(rate, []).append((folder, row))
+    seeds = len({row["seed"] for rates in found.values() for r in rates.values() for _, row in r})
+    chosen = {key: best for key, rates in found.items() if (best := _best(rates, seeds))}
+    reference = {row["seed"]: row for _, row in chosen.get(REFERENCE, [])}
+    return [_row(*pair, reference) for best in chosen.values() for pair in best]
+
+
+def _best(
+    rates: Mapping[str, list[tuple[Folders, Row]]], seeds: int
+) -> list[tuple[Folders, Row]] | None:
+    """Returns the cells of the best rate, of those that have all seeds."""
+    whole = [found for found in rates.values() if len(found) == seeds]
+    nll = [np.mean([row["best/val_nll"] for _, row in found]) for found in whole]
+    return whole[int(np.argmin(nll))] if whole else None
+
+
+def _row(folders: Folders, row: Row, reference: Mapping[int, Row]) -> Row:
+    """Returns a row as it is shown: with its gain, step time, curve and inverse's error."""
+    shown = {name: value for name, value in row.items() if name != LOG_PROBS}
+    shown |= {"curve": told(folders[0]), "time/step_ms": _step_time(row)}
+    if len(folders) > 1:
+        shown["inverse/error"] = inverse_error(load(folders[0] / "checkpoint"))
+    beside = reference.get(row["seed"])
+    if beside is not None:
+        shown["gain"], shown["gain_se"] = gained(row[LOG_PROBS], beside[LOG_PROBS])
+        shown.setdefault("baseline/gaussian_nll", beside["baseline/gaussian_nll"])
+    return shown
+
+
+def _step_time(row: Row) -> float | None:
+    """Returns milliseconds a step of what is trained by steps."""
+    stepless = row["labels"]["method"] in ("mixture", "kde")
+    return None if stepless else 1e3 * row["time/train_s"] / max(row["train/steps"], 1)
+
+
+def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
+    """Returns the first seed's validation NLL against training seconds, a panel a front."""
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    axes = figure.subplots(1, len(FRONTS), sharey=True)
+    first = [row for row in rows if row["seed"] == 0]
+    limits = _limits(first)
+    for axis, front in zip(axes, FRONTS, strict=True):
+        shown = [row for row in first if row["labels"]["data"] == front]
+        _panel(axis, shown, limits)
+        axis.set(title=f"{front} data", xlabel="training (s)", ylim=limits)
+    axes[0].set_ylabel("validation NLL (nats)")
+    return {"rivals": figure}
+
+
+GREYS = ("0.0", "0.4", "0.62")
+DASHES = ("-", "--", "-.", ":")
+GAP = 0.05
+"""Least distance between labels, as a share of the axis."""
+
+
+def _limits(rows: Sequence[Row]) -> tuple[float, float]:
+    """Returns limits that show how trainings end rather than how they begin."""
+    ends = [min(nll for _, nll in row["curve"]) for row in rows]
+    low, high = min(ends), float(np.quantile(ends, 0.8))
+    spread = max(high - low, 0.02 * abs(low), 1e-3)
+    return low - 0.15 * spread, high + 1.5 * spread
+
+
+def _panel(axis: Axes, rows: Sequence[Row], limits: tuple[float, float]) -> None:
+    """Draws one line a method, its name behind its end."""
+    names = [row["labels"]["method"] for row in rows]
+    ends = [min(max(row["curve"][-1][1], limits[0]), limits[1]) for row in rows]
+    places = _spread(ends, GAP * (limits[1] - limits[0]))
+    last = max((seconds for row in rows for seconds, _ in row["curve"]), default=1.0)
+    for index, (row, name, place, end) in enumerate(zip(rows, names, places, ends, strict=True)):
+        seconds, nll = np.array(row["curve"]).T
+        style = {"color": GREYS[index % 3], "ls": DASHES[index % 4], "lw": 1.3}
+        marker = "o" if len(seconds) < 12 else None
+        axis.plot(seconds, nll, marker=marker, ms=3, **style)
+        at = (float(seconds[-1]), end)
+        axis.annotate(
+            name, at, (1.06 * last, place), fontsize=8, va="center", color=GREYS[index % 3],
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "0.7", "ls": DASHES[index % 4]},
+        )  # fmt: skip
+    axis.set_xlim(0, 1.25 * last)
+
+
+def _spread(values: Sequence[float], gap: float) -> list[float]:
+    """Returns places near the values, in their order, that are at least a gap apart."""
+    order = np.argsort(values, kind="stable")
+    places = np.array(values, dtype=float)[order]
+    for _ in range(200):
+        close = np.diff(places) < gap - 1e-9
+        if not close.any():
+            break
+        push = np.where(close, (gap - np.diff(places)) / 2, 0.0)
+        places[:-1] -= push
+        places[1:] += push
+    spread = np.empty(len(places))
+    spread[order] = places
+    return spread.tolist()
+
+
+RIVALS = Experiment(
+    about="linear layers trained by likelihood for equal seconds: exact test NLL (nats)",
+    legend="white: whitened, plain: standardised data; lr: the best of the same for all by "
+    "validation; R: error of learned inverses; gain over ml on white data, row by row; ±: 95 %, "
+    "over seeds, or test rows of one seed; maf, nsf, mixture, kde: other packages' densities",
+    note="",
+    source="digits",
+    uses=IMAGE_OPTIONS | {"methods"},
+    cells=cells,
+    columns=(
+        Column("time/train_s", "s", 0, interval=False),
+        Column("time/step_ms", "ms", 1, interval=False),
+        Column("inverse/error", "R", 3, interval=False),
+        Column("test/nll", "NLL", 2, "baseline/gaussian_nll", error="test/nll_se"),
+        Column("gain", "gain", 2, error="gain_se"),
+    ),
+    rows=rows,
+    figures=figures,
+)
