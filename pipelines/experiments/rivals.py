@@ -9,7 +9,7 @@ __all__ = ["RATES", "RIVALS", "cells", "figures", "rows"]
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -83,7 +83,8 @@ def cells(config: PaperConfig) -> list[Cell | PeerCell]:
 def _cells(config: PaperConfig, seed: int, names: Mapping[str, Any]) -> Iterator[Cell | PeerCell]:
     rates = (SMOKE_RATE,) if config.scale == "smoke" else RATES
     flows = [name for name in names if name in METHODS]
-    for name, front, rate in product(flows, FRONTS, rates):
+    fronts = ("white",) if config.scale == "smoke" else FRONTS
+    for name, front, rate in product(flows, fronts, rates):
         told = _config(config, seed, name, front, rate)
         labels = {"method": name, "data": front, "lr": f"{rate:g}"}
         yield Cell(labels, told, told.evaluate)
@@ -152,67 +153,71 @@ def _step_time(row: Row) -> float | None:
 
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
-    """Returns the first seed's validation NLL against training seconds, a panel a front."""
+    """Returns the first seed's best validation NLL against training seconds, a panel a front."""
     figure = Figure(figsize=(10, 4.6), layout="constrained")
-    axes = figure.subplots(1, len(FRONTS), sharey=True)
-    first = [row for row in rows if row["seed"] == 0]
-    limits = _limits(first)
-    for axis, front in zip(axes, FRONTS, strict=True):
-        shown = [row for row in first if row["labels"]["data"] == front]
-        _panel(axis, shown, limits)
-        axis.set(title=f"{front} data", xlabel="training (s)", ylim=limits)
-    axes[0].set_ylabel("validation NLL (nats)")
+    axes = figure.subplots(1, len(FRONTS), sharex=True, sharey=True)
+    lines = {front: list(_lines(rows, front)) for front in FRONTS}
+    every = [line for found in lines.values() for line in found]
+    limits = _limits([line.nll[-1] for line in every])
+    last = max(line.seconds[-1] for line in every)
+    for axis, (front, found) in zip(axes, lines.items(), strict=True):
+        axis.set(title=f"{front} data", xlabel="training (s)", ylim=limits, xlim=(0, 1.3 * last))
+        _panel(axis, found, last, limits)
+    axes[0].set_ylabel("validation NLL, best so far (nats)")
     return {"rivals": figure}
 
 
-GREYS = ("0.0", "0.4", "0.62")
+GREYS = ("0.0", "0.4", "0.6")
 DASHES = ("-", "--", "-.", ":")
-GAP = 0.05
+GAP = 0.055
 """Least distance between labels, as a share of the axis."""
 
 
-def _limits(rows: Sequence[Row]) -> tuple[float, float]:
+class _Line(NamedTuple):
+    name: str
+    seconds: np.ndarray
+    nll: np.ndarray
+
+
+def _lines(rows: Sequence[Row], front: str) -> Iterator[_Line]:
+    for row in rows:
+        if row["seed"] == 0 and row["labels"]["data"] == front:
+            seconds, nll = np.array(row["curve"]).T
+            yield _Line(row["labels"]["method"], seconds, np.minimum.accumulate(nll))
+
+
+def _limits(ends: Sequence[float]) -> tuple[float, float]:
     """Returns limits that show how trainings end rather than how they begin."""
-    ends = [min(nll for _, nll in row["curve"]) for row in rows]
     low, high = min(ends), float(np.quantile(ends, 0.8))
     spread = max(high - low, 0.02 * abs(low), 1e-3)
     return low - 0.15 * spread, high + 1.5 * spread
 
 
-def _panel(axis: Axes, rows: Sequence[Row], limits: tuple[float, float]) -> None:
+def _panel(axis: Axes, lines: Sequence[_Line], last: float, limits: tuple[float, float]) -> None:
     """Draws one line a method, its name behind its end."""
-    names = [row["labels"]["method"] for row in rows]
-    ends = [min(max(row["curve"][-1][1], limits[0]), limits[1]) for row in rows]
-    places = _spread(ends, GAP * (limits[1] - limits[0]))
-    last = max((seconds for row in rows for seconds, _ in row["curve"]), default=1.0)
-    for index, (row, name, place, end) in enumerate(zip(rows, names, places, ends, strict=True)):
-        seconds, nll = np.array(row["curve"]).T
-        style = {"color": GREYS[index % 3], "ls": DASHES[index % 4], "lw": 1.3}
-        marker = "o" if len(seconds) < 12 else None
-        axis.plot(seconds, nll, marker=marker, ms=3, **style)
-        at = (float(seconds[-1]), end)
+    ends = [float(np.clip(line.nll[-1], *limits)) for line in lines]
+    places = _spread(ends, GAP * (limits[1] - limits[0]), limits)
+    for index, (line, end, place) in enumerate(zip(lines, ends, places, strict=True)):
+        style = {"color": GREYS[index % 3], "ls": DASHES[index % 4]}
+        few = len(line.seconds) < 12
+        axis.plot(line.seconds, line.nll, marker="o" if few else None, ms=3, lw=1.3, **style)
         axis.annotate(
-            name, at, (1.06 * last, place), fontsize=8, va="center", color=GREYS[index % 3],
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "0.7", "ls": DASHES[index % 4]},
+            line.name, (line.seconds[-1], end), (1.08 * last, place), fontsize=8, va="center",
+            color=style["color"], arrowprops={"arrowstyle": "-", "lw": 0.5, **style},
         )  # fmt: skip
-    axis.set_xlim(0, 1.25 * last)
 
 
-def _spread(values: Sequence[float], gap: float) -> list[float]:
-    """Returns places near the values, in their order, that are at least a gap apart."""
+def _spread(values: Sequence[float], gap: float, limits: tuple[float, float]) -> list[float]:
+    """Returns places near the values, in their order, a gap apart and inside of the limits."""
     order = np.argsort(values, kind="stable")
     places = np.array(values, dtype=float)[order]
-    for _ in range(200):
-        close = np.diff(places) < gap - 1e-9
-        if not close.any():
-            break
-        push = np.where(close, (gap - np.diff(places)) / 2, 0.0)
-        places[:-1] -= push
-        places[1:] += push
-    spread = np.empty(len(places))
-    spread[order] = places
-    return spread.tolist()
+    steps = gap * np.arange(len(places))
+    room = limits[0] + gap / 2 + steps, limits[1] - gap / 2 - steps[::-1]
+    up = np.maximum.accumulate(places - steps) + steps
+    down = np.minimum.accumulate((places - steps)[::-1])[::-1] + steps
+    found = np.empty(len(places))
+    found[order] = np.minimum(np.maximum((up + down) / 2, room[0]), room[1])
+    return found.tolist()
 
 
 RIVALS = Experiment(
