@@ -10,7 +10,7 @@ from pipelines.config.section import NAME, UNKEYED, Section, Size
 from pipelines.config.train import ClusterConfig
 
 Method = Literal[
-    "ml", "relative_ml", "lazy_ml", "lu", "self_norm", "free_form", "dsm", "ssm_vr", "circular",
+    "ml", "relative", "lazy_ml", "lu", "selfnorm", "freeform", "dsm", "ssm_vr", "circular",
     "maf", "nsf", "mixture", "kde",
 ]  # fmt: skip
 

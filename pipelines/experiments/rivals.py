@@ -52,11 +52,11 @@ CIRCULAR = ModelConfig(architecture="convolutional", padding="circular", activat
 
 METHODS: dict[str, tuple[str, ModelConfig]] = {
     "ml": ("ml", DENSE),
-    "relative_ml": ("relative_ml", DENSE),
+    "relative": ("relative_ml", DENSE),
     "lazy_ml": ("lazy_ml", DENSE),
     "lu": ("ml", DENSE.model_copy(update={"linear": "lu"})),
-    "self_norm": ("self_normalizing", INVERSES),
-    "free_form": ("free_form", INVERSES),
+    "selfnorm": ("self_normalizing", INVERSES),
+    "freeform": ("free_form", INVERSES),
     "dsm": ("dsm", DENSE),
     "ssm_vr": ("ssm_vr", DENSE),
     "circular": ("ml", CIRCULAR),
@@ -138,7 +138,8 @@ def _row(folders: Folders, row: Row, reference: Mapping[int, Row]) -> Row:
     shown = {name: value for name, value in row.items() if name != LOG_PROBS}
     shown |= {"curve": told(folders[0]), "time/step_ms": _step_time(row)}
     if len(folders) > 1:
-        shown["inverse/error"] = inverse_error(load(folders[0] / "checkpoint"))
+        error = inverse_error(load(folders[0] / "checkpoint"))
+        shown["inverse/percent"] = None if error is None else 100 * error
     beside = reference.get(row["seed"])
     if beside is not None:
         shown["gain"], shown["gain_se"] = gained(row[LOG_PROBS], beside[LOG_PROBS])
@@ -222,9 +223,10 @@ def _spread(values: Sequence[float], gap: float, limits: tuple[float, float]) ->
 
 RIVALS = Experiment(
     about="linear layers trained by likelihood for equal seconds: exact test NLL (nats)",
-    legend="white: whitened, plain: standardised data; lr: the best of the same for all by "
-    "validation; R: error of learned inverses; gain over ml on white data, row by row; ±: 95 %, "
-    "over seeds, or test rows of one seed; maf, nsf, mixture, kde: other packages' densities",
+    legend="white: whitened, plain: standardised data; lr: of the same rates the best by "
+    "validation; R: error of learned inverses, ‖RW − I‖ / √D; gain over ml on white data, row by "
+    "row; ±: 95 %, over seeds, or test rows of one seed; maf, nsf, mixture, kde: other packages' "
+    "densities",
     note="",
     source="digits",
     uses=IMAGE_OPTIONS | {"methods"},
@@ -232,7 +234,7 @@ RIVALS = Experiment(
     columns=(
         Column("time/train_s", "s", 0, interval=False),
         Column("time/step_ms", "ms", 1, interval=False),
-        Column("inverse/error", "R", 3, interval=False),
+        Column("inverse/percent", "R (%)", 1, interval=False),
         Column("test/nll", "NLL", 2, "baseline/gaussian_nll", error="test/nll_se"),
         Column("gain", "gain", 2, error="gain_se"),
     ),
