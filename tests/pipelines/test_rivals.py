@@ -217,6 +217,20 @@ def test_kernels_are_those_of_scipy(table):
     assert data.nll(fitted.values) == fitted.curve[0].nll <= data.nll(kernels.kernels(rows, 0.7))
 
 
+def test_a_flow_is_that_of_the_best_validation(table, monkeypatch):
+    monkeypatch.setattr(flows, "EVERY", 10)
+    data, seen = behind(table), []
+    x = data.rows("test")
+
+    def nll(values):
+        seen.append(values(x))
+        return (3.0, 1.0, 2.0)[len(seen) - 1]
+
+    monkeypatch.setattr(data, "nll", nll)
+    fitted = FITS["maf"](PeerConfig(name="maf", steps=20), data)
+    assert torch.equal(fitted.values(x), seen[1]) and not torch.equal(seen[1], seen[2])
+
+
 @pytest.mark.parametrize("name", ["maf", "nsf"])
 def test_a_flows_best_weights_are_kept(table, name, monkeypatch):
     monkeypatch.setattr(flows, "EVERY", 20)
