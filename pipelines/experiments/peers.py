@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipelines import rows as logged
-from pipelines.config import DataConfig, FrontConfig, PaperConfig, PeerConfig, PreprocessConfig
+from pipelines.config import DensityConfig, FrontConfig, PaperConfig, PeerConfig
 from pipelines.experiments.cell import Cell, Folders, PeerCell, Row
 from pipelines.experiments.settings import SMOKE_STEPS
 
@@ -23,28 +23,29 @@ LOG_PROBS = "log_probs"
 
 
 def peer(
-    config: PaperConfig, labels: Mapping[str, str], name: str, seed: int, data: DataConfig,
-    seconds: float,
+    config: PaperConfig, labels: Mapping[str, str], name: str, flow: DensityConfig, seconds: float
 ) -> PeerCell:  # fmt: skip
-    """Returns the cell of a peer that is given as many seconds as a flow.
+    """Returns the cell of a peer that is given the data and as many seconds as a flow.
+
+    Its chain is the flow's, dequantisation included, but for the whitening.
 
     Arguments:
         config: The experiment's configuration.
         labels: Of the cell.
         name: Of the peer.
-        seed: Of its start.
-        data: The data.
+        flow: The flow's configuration.
         seconds: At scale ``cpu``, if the configuration has none; the most at the others.
     """
-    steps = {"steps": SMOKE_STEPS} if config.scale == "smoke" else {}
-    fitted = PeerConfig(
-        name=name, seed=seed, seconds=config.seconds or seconds, threads=config.threads, **steps
-    )
-    chain = PreprocessConfig(normalise="standardise")
+    limits = {"seconds": config.seconds or seconds, "threads": config.threads}
+    if config.scale == "smoke":
+        limits["steps"] = SMOKE_STEPS
+    fitted = PeerConfig(name=name, seed=flow.seed, **limits)
+    told = {"normalise": "standardise", "shrinkage": 0.0}
     if name in WHITENED:
-        chain = PreprocessConfig(normalise="whiten", shrinkage=SHRINKAGE)
-    front = FrontConfig(seed=seed, chain=chain, threads=config.threads)
-    return PeerCell(labels, fitted, data, front)
+        told = {"normalise": "whiten", "shrinkage": SHRINKAGE}
+    chain = flow.preprocess.model_copy(update=told)
+    front = FrontConfig(seed=flow.seed, chain=chain, threads=config.threads)
+    return PeerCell(labels, fitted, flow.data, front)
 
 
 def measured(

@@ -56,7 +56,7 @@ def _cells(config: PaperConfig, source: str, seed: int) -> Iterator[Cell | PeerC
     yield Cell({"table": name, "density": RECIPE}, told, told.evaluate)
     for other in PEERS:
         labels = {"table": name, "density": other}
-        yield peer(config, labels, other, seed, data, SECONDS)
+        yield peer(config, labels, other, told, SECONDS)
 
 
 def rows(cells: Sequence[Cell | PeerCell], folders: Sequence[Folders]) -> list[Row]:
