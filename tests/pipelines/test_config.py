@@ -189,6 +189,13 @@ def test_an_extended_logit_lets_noise_leave_the_range(name):
     assert check(changed(config, "preprocess", extended=True)).location == "digits"
 
 
+def test_inverses_are_learned_where_there_are_some():
+    config = recipes.digits().model_copy(update={"objective": ObjectiveConfig(name="free_form")})
+    with pytest.raises(BadInput, match="model.linear: found None with free_form, expected learn"):
+        check(config)
+    assert check(changed(config, "model", linear="learned_inverse")).location == "digits"
+
+
 def test_unknown_recipe():
     with pytest.raises(BadInput, match="--recipe: found 'none', expected one of digits"):
         recipes.named("none")
