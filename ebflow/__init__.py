@@ -55,6 +55,7 @@ __all__ = [
     "objectives",
     "preprocessing",
     "randomness",
+    "rivals",
     "sampling",
     "save",
     "sklearn",

@@ -9,6 +9,7 @@ import torch
 from ebflow.errors import BadInput
 from ebflow.randomness import generator
 from pipelines.config import (
+    LEARNED_INVERSE,
     ClusterConfig,
     DensityConfig,
     ModelConfig,
@@ -46,6 +47,7 @@ def check(config: DensityConfig) -> Source:
     if levels is not None:
         _check_margin(config)
     _check_model(config.model, reader.layout.shape)
+    _check_inverse(config)
     _check_gpus(config.cluster)
     return Source(data.source, reader.digest)
 
@@ -109,6 +111,15 @@ def _check_model(model: ModelConfig, shape: tuple[int, ...]) -> None:
     options(model)
     if model.architecture != "dense":
         net(model, shape, generator=generator(0, "check"), dtype=torch.float32)
+
+
+def _check_inverse(config: DensityConfig) -> None:
+    """Raises BadInput if an objective learns inverses that the flow does not have."""
+    name, found = config.objective.name, config.model.linear
+    if name in LEARNED_INVERSE and found != "learned_inverse":
+        raise BadInput(
+            f"model.linear: found {found} with {name}, expected learned_inverse, of a dense flow"
+        )
 
 
 def _check_gpus(config: ClusterConfig) -> None:

@@ -134,6 +134,7 @@ COMMANDS = {
     "ui": Command("ui:run", "look at all runs in MLflow"),
     "data list": Command("listing:run", "list the named data sets"),
     "data fetch": Command("fetching:run", "download a benchmark data set"),
+    "data tables": Command("tables:run", "write a benchmark's tables from downloaded packages"),
     "bench": Command("measuring:bench", "time a step of every objective on this machine"),
     "curves": Command("measuring:curves", "NLL against training time, objective by objective"),
 }

@@ -54,8 +54,8 @@ def page(config: PaperConfig, rows: Rows, images: Mapping[str, Path]) -> str:
 def describe(config: PaperConfig) -> Description:
     """Returns experiment, scale and data, and what the table shows."""
     experiment = EXPERIMENTS[config.experiment]
-    source = config.source or experiment.source
-    data = (Path(source).stem,) if source else ()
+    known = (config.source or experiment.source, *config.sources)
+    data = tuple(Path(source).stem for source in known if source)
     return Description(
         parts=(config.experiment, f"scale {config.scale}", *data),
         about=f"Experiment **{config.experiment}** of the paper: {experiment.about}.",

@@ -45,7 +45,7 @@ def _options(objective: ObjectiveConfig) -> Iterator[str]:
     used = objective.options
     if "sigma" in used:
         yield _noise(objective)
-    for name, symbol in (("epsilon", "ε"), ("step", "step")):
+    for name, symbol in (("epsilon", "ε"), ("step", "step"), ("reconstruction", "λ")):
         if name in used:
             yield f"{symbol} = {used[name]:g}"
     if used.get("slices", 1) > 1:

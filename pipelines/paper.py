@@ -3,7 +3,8 @@
 ::
 
     source ──> prepare ──> preprocess ──> train ──> measure ──┐
-                     │              └───> train ──> measure ──┼──> compare
+                     │              ├───> train ──> measure ──┼──> compare
+                     │              └───> peer ───────────────┤
                      └───> …                                ──┘
 """
 
@@ -24,13 +25,14 @@ from pipelines.config import (
     EvaluateConfig,
     ImputeConfig,
     PaperConfig,
+    PeerConfig,
     Section,
     StepsConfig,
 )
 from pipelines.density import HERE, evaluate, prepare, preprocess, train
 from pipelines.engine import NAMESPACE, TITLED, Artefact, Source, run_stage
 from pipelines.experiments import EXPERIMENTS
-from pipelines.experiments.cell import Cell
+from pipelines.experiments.cell import Cell, PeerCell
 from pipelines.experiments.runtime import Timed
 from pipelines.fanout import diverged, fail, together
 from pipelines.faults import Diverged
@@ -111,10 +113,13 @@ def paper(config: PaperConfig, sources: Sources) -> Artefact:
     return compare(config, catch_all(found, Exception, fail))
 
 
-def _measured(cell: Cell | Timed, sources: Sources) -> tuple[Artefact, ...]:
+def _measured(cell: Cell | PeerCell | Timed, sources: Sources) -> tuple[Artefact, ...]:
     """Returns what the cell's stages make; prepared data apart."""
     if isinstance(cell, Timed):
         return (steps(cell.config, cell.title),)
+    if isinstance(cell, PeerCell):
+        data = prepare(cell.data, sources[cell.data.source])
+        return (peer(cell.config, data, preprocess(cell.front, data), cell.title),)
     data = prepare(cell.config.data, sources[cell.config.data.source])
     front = preprocess(cell.config.training.front, data)
     trained = train(cell.config.training, data, front, cell.title)
@@ -140,6 +145,18 @@ def diverge(
 ) -> Artefact:
     """Measures how far a flow is from an exact density in the plane."""
     return run_stage("diverge", job, config, data.path, trained.path, title=title)
+
+
+@task(
+    executor="ray",
+    hash_includes=[source_digest("pipelines.stages.peer", *modules_of("pipelines.peers"))],
+    config_args=TITLED,
+)
+def peer(
+    config: PeerConfig, data: Artefact, front: Artefact, title: str = "", job: JobInfo = HERE
+) -> Artefact:
+    """Fits and measures a density of another package."""
+    return run_stage("peer", job, config, data.path, front.path, title=title)
 
 
 MEASURES: dict[type[Section], Task] = {
@@ -198,8 +215,10 @@ def tasks(config: PaperConfig) -> tuple[Task, ...]:
     cells = EXPERIMENTS[config.experiment].placed(config)
     if any(isinstance(cell, Timed) for cell in cells):
         return steps, compare
-    measures = dict.fromkeys(MEASURES[type(cell.measure)] for cell in cells)
-    return (prepare, preprocess, train, *measures, compare)
+    flows = [cell for cell in cells if isinstance(cell, Cell)]
+    measures = dict.fromkeys(MEASURES[type(cell.measure)] for cell in flows)
+    peers = (peer,) if len(flows) < len(cells) else ()
+    return (prepare, preprocess, train, *measures, *peers, compare)
 
 
 PAPER = Pipeline(

@@ -25,6 +25,7 @@ from ebflow.flow import Flow
 from ebflow.loss import Loss, Schedule, constant, cosine, geometric, multistep, warmed
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
+from ebflow.rivals import RIVALS
 from ebflow.train import Augmentation, Event, Trainer
 from pipelines import desk, rows, store
 from pipelines.augment import AUGMENTATIONS, Composed, Noise
@@ -143,7 +144,7 @@ def _loss(config: Training, matched: Flow) -> Loss:
 
 
 def _objective(config: ObjectiveConfig, anchor: Anchor) -> objectives.Objective:
-    function = objectives.OBJECTIVES[config.name]
+    function = {**objectives.OBJECTIVES, **RIVALS}[config.name]
     if config.name == "lazy_ml":
         return partial(function, anchor=anchor)
     given = {name: value for name, value in config.options.items() if name not in OF_THE_LOSS}

@@ -3,23 +3,39 @@
 __all__ = ["dense", "structured"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..bases import Base
-from ..bijections import ActNorm, Bijection, Dense, Reshape, SmoothLeakyReLU
+from ..bijections import (
+    ActNorm,
+    Bijection,
+    Dense,
+    DenseLU,
+    DenseWithInverse,
+    Reshape,
+    SmoothLeakyReLU,
+)
 from ..flow import Flow
 from ..randomness import generator as derive
 from .shared import activated, check_activation, conditioned, finished, start_of
+
+LINEAR: dict[str, Callable[[Tensor, Tensor], Bijection]] = {
+    "full": Dense,
+    "lu": DenseLU,
+    "learned_inverse": DenseWithInverse,
+}
+"""Dense layers by the form of their weight."""
 
 
 def dense(
     shape: Sequence[int],
     *,
     depth: int = 2,
+    linear: str = "full",
     activation: str = "smooth_leaky_relu",
     alpha: float = 0.3,
     residual: bool = False,
@@ -51,6 +67,8 @@ def dense(
     Arguments:
         shape: The shape of an event; D is its number of elements.
         depth: The number of dense layers L.
+        linear: The form of W: ``full``; ``lu``, its factors; or ``learned_inverse``, beside which
+            an R near W⁻¹ is learned.
         activation: ``smooth_leaky_relu``; ``spline``: a ``MonotoneSpline``; ``tanh``: a
             ``MonotoneTanh``.
         alpha: The slope of smooth leaky ReLUs at −∞.
@@ -70,6 +88,8 @@ def dense(
         dtype: The parameters' type; torch's default otherwise.
     """
     check_activation(activation)
+    if linear not in LINEAR:
+        raise ValueError(f"linear: found {linear!r}, expected one of {', '.join(LINEAR)}")
     size = math.prod(shape)
     start = partial(start_of, sign=sign, bias=bias, noise=noise, generator=generator)
     layers: list[Bijection] = [Reshape(tuple(shape), (size,))] if len(shape) > 1 else []
@@ -78,11 +98,12 @@ def dense(
         if fixed:
             layers.append(SmoothLeakyReLU(alpha, residual=residual))
         behind = layers[-1] if fixed and calibrated else None
-        layers.append(Dense(*start(torch.eye(size), behind)))
+        layers.append(LINEAR[linear](*start(torch.eye(size), behind)))
         layers += conditioned((size,), context, generator)
         layers += activated(activation, (size,), cells=cells, terms=terms, reach=reach)
     options = {
         "depth": depth,
+        "linear": linear,
         "activation": activation,
         "alpha": alpha,
         "residual": residual,

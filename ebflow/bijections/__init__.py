@@ -11,6 +11,8 @@ __all__ = [
     "Convolution",
     "Coupling",
     "Dense",
+    "DenseLU",
+    "DenseWithInverse",
     "Dequantise",
     "DequantiseColumns",
     "Elementwise",
@@ -39,7 +41,9 @@ from .columns import Bounded, DequantiseColumns, JohnsonSU
 from .conditional import ConditionalAffine
 from .convolution import Convolution, Pointwise, random_rotation
 from .coupling import Coupling, ScaleShift, Spline
+from .factorised import DenseLU
 from .learned import MonotoneSpline, MonotoneTanh
+from .learned_inverse import DenseWithInverse
 from .linear import Dense
 from .preprocessing import ActNorm, Affine, Dequantise, Logit
 from .reshape import Part, Permutation, Reshape, Squeeze, part

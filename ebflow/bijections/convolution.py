@@ -39,6 +39,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .factorised import lu_factors
 from .weighted import Weighted
 
 PADDINGS = ("zero", "circular", "masked")
@@ -225,7 +226,7 @@ class Pointwise(Weighted):
             raise ValueError(f"size: found {tuple(size)}, expected (H, W)")
         tensors, fixed = {"weight": weight}, {}
         if factorised:
-            tensors, fixed = _factors(weight)
+            tensors, fixed = lu_factors(weight)
         super().__init__((len(weight), *size), {**tensors, "bias": bias}, trainable=trainable)
         for name, tensor in fixed.items():
             self.register_buffer(name, tensor)
@@ -303,15 +304,3 @@ def random_rotation(
     q[:, 0] *= torch.linalg.det(q).sign()
     weight = q.to(dtype or torch.get_default_dtype())
     return Pointwise(weight, tuple(size), factorised=factorised)
-
-
-def _factors(weight: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Returns what is trained and what is fixed of P L (U + S) = W."""
-    permutation, lower, upper = torch.linalg.lu(weight)
-    diagonal = upper.diagonal()
-    trained = {
-        "lower": lower.tril(-1),
-        "upper": upper.triu(1),
-        "log_scale": diagonal.abs().log(),
-    }
-    return trained, {"permutation": permutation, "sign": diagonal.sign()}

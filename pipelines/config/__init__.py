@@ -1,6 +1,7 @@
 """What a pipeline can be told: one file a subject."""
 
 __all__ = [
+    "LEARNED_INVERSE",
     "LIKELIHOOD",
     "NAME",
     "UNKEYED",
@@ -15,7 +16,9 @@ __all__ = [
     "ImputeConfig",
     "ModelConfig",
     "ObjectiveConfig",
+    "PEERS",
     "PaperConfig",
+    "PeerConfig",
     "PreprocessConfig",
     "Section",
     "StabiliseConfig",
@@ -29,6 +32,7 @@ from pipelines.config.data import DataConfig, FrontConfig, PreprocessConfig
 from pipelines.config.evaluate import DivergeConfig, EvaluateConfig, ImputeConfig
 from pipelines.config.model import ModelConfig
 from pipelines.config.objective import (
+    LEARNED_INVERSE,
     LIKELIHOOD,
     USERS,
     AnchorConfig,
@@ -36,6 +40,7 @@ from pipelines.config.objective import (
     StabiliseConfig,
 )
 from pipelines.config.paper import PaperConfig, StepsConfig
+from pipelines.config.peer import PEERS, PeerConfig
 from pipelines.config.section import NAME, UNKEYED, Section, canonical
 from pipelines.config.train import ClusterConfig, TrainConfig
 from pipelines.config.training import DensityConfig, Training

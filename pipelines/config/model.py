@@ -30,6 +30,11 @@ class ModelConfig(Section):
         le=64,
         description="linear layers (dense), autoregressive ones, or layers of a block or level",
     )
+    linear: Literal["full", "lu", "learned_inverse"] | None = Field(
+        None,
+        description="linear layers of dense: full, factorised (lu), or with an inverse that is "
+        "learned beside them",
+    )
     alpha: float | None = Field(
         None, gt=0, lt=1, description="slope of the smooth leaky ReLU below 0"
     )

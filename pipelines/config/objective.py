@@ -3,6 +3,7 @@
 __all__ = [
     "AnchorConfig",
     "DIFFERENCES",
+    "LEARNED_INVERSE",
     "LIKELIHOOD",
     "ObjectiveConfig",
     "StabiliseConfig",
@@ -15,7 +16,10 @@ from pydantic import Field, model_validator
 
 from pipelines.config.section import Section
 
-LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
+LEARNED_INVERSE = ("self_normalizing", "free_form")
+"""The objectives that learn the inverses of linear layers."""
+
+LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml", *LEARNED_INVERSE)
 """The objectives that are a likelihood; all others match scores, and may have an anchor."""
 
 DIFFERENCES = ("fd_ssm", "taylor_sm")
@@ -31,6 +35,7 @@ USERS: dict[str, tuple[str, ...]] = {
     "directions": ("ssm", "ssm_vr", "taylor_sm"),
     "estimator": ("taylor_sm",),
     "step": ("taylor_sm",),
+    "reconstruction": LEARNED_INVERSE,
     "weight": ("dsm", "exact_sm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"),
     "every": ("dsm", "exact_sm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"),
 }
@@ -41,7 +46,7 @@ class ObjectiveConfig(Section):
     """What a step minimises, besides the anchor."""
 
     name: Literal[
-        "ml", "lazy_ml", "relative_ml", "sml",
+        "ml", "lazy_ml", "relative_ml", "sml", "self_normalizing", "free_form",
         "dsm", "exact_sm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm",
     ] = Field("dsm", description="objective")  # fmt: skip
     sigma: float = Field(0.3, gt=0, description="noise of dsm, in units of the matched data")
@@ -73,6 +78,12 @@ class ObjectiveConfig(Section):
     )
     step: float = Field(
         0.03, gt=0, description="step of taylor_sm, in units of the matched data, times √D in norm"
+    )
+    reconstruction: float = Field(
+        2.0,
+        gt=0,
+        description="factor of the squared error of inverses that self_normalizing and free_form "
+        "learn",
     )
     weight: float | None = Field(
         None,

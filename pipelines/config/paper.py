@@ -2,12 +2,19 @@
 
 __all__ = ["PaperConfig", "StepsConfig"]
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
 from pipelines.config.section import NAME, UNKEYED, Section, Size
 from pipelines.config.train import ClusterConfig
+
+Method = Literal[
+    "ml", "relative", "lazy_ml", "lu", "selfnorm", "freeform", "dsm", "ssm_vr", "circular",
+    "maf", "nsf", "mixture", "kde",
+]  # fmt: skip
+
+METHODS: tuple[Method, ...] = tuple(name for name in get_args(Method) if name != "circular")
 
 
 class StepsConfig(Section):
@@ -25,13 +32,14 @@ class PaperConfig(Section):
     """An experiment of the paper, at a scale."""
 
     experiment: Literal[
-        "table", "toy", "ablation", "runtime", "matrices", "glow", "imputation"
+        "table", "toy", "ablation", "runtime", "matrices", "glow", "imputation", "rivals", "tables"
     ] = Field(
         "table",
         description="table: NLL by net and objective; toy: divergences from three densities in "
         "the plane; ablation: EMA and MaP; runtime: step times against D; matrices: full and "
         "triangular ones in ten dimensions; glow: likelihood and samples of Glow; imputation: "
-        "missing pixels of photographs",
+        "missing pixels of photographs; rivals: other trainings of linear layers at equal time; "
+        "tables: the recipe beside other packages' densities",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(
         "cpu",
@@ -50,6 +58,17 @@ class PaperConfig(Section):
         description="images in place of the paper's: a data set (`ebflow data list`), a .parquet "
         "file or a folder",
         json_schema_extra=UNKEYED,
+    )
+    sources: tuple[str, ...] = Field(
+        (),
+        description="the tables of tables: .parquet files, or names of data sets",
+        json_schema_extra=UNKEYED,
+    )
+    methods: tuple[Method, ...] = Field(
+        METHODS,
+        min_length=1,
+        description="the methods of rivals, beside ml; circular, of images, are convolutions by "
+        "their Fourier transform; maf, nsf, mixture and kde are other packages' densities",
     )
     images: Literal["grey", "colour"] = Field(
         "grey", description="half of the table: MNIST's settings and numbers, or CIFAR-10's"

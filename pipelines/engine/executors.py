@@ -29,6 +29,7 @@ NEEDS: dict[str, Callable[[Any], Amounts]] = {
     "diverge": lambda config: {"CPU": 1},
     "impute": lambda config: {"CPU": config.threads},
     "steps": lambda config: ALONE,
+    "peer": lambda config: config.needs,
     "search": lambda config: ALONE,
     "learn": lambda config: {"CPU": 1},
     "flow": lambda config: config.needs,

@@ -11,8 +11,10 @@ from pipelines.experiments.cell import Experiment
 from pipelines.experiments.glow import GLOW
 from pipelines.experiments.imputation import IMPUTATION
 from pipelines.experiments.matrices import MATRICES
+from pipelines.experiments.rivals import RIVALS
 from pipelines.experiments.runtime import RUNTIME
 from pipelines.experiments.table import TABLE
+from pipelines.experiments.tables import TABLES
 from pipelines.experiments.toy import TOY
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -23,4 +25,6 @@ EXPERIMENTS: dict[str, Experiment] = {
     "matrices": MATRICES,
     "glow": GLOW,
     "imputation": IMPUTATION,
+    "rivals": RIVALS,
+    "tables": TABLES,
 }

@@ -1,10 +1,11 @@
 """What an experiment is: cells that are run, rows that are read off them, and how rows are shown.
 
 A *cell* is one training and what is measured of it. Cells of equal labels differ by their seed
-and are shown as one line: the mean and, where there are several, its 95 % interval.
+and are shown as one line: the mean and, where there are several, its 95 % interval. Where there
+is one, that over the test rows, if the column names their standard error.
 """
 
-__all__ = ["Cell", "Column", "Experiment", "Folders", "Line", "Row", "summarise"]
+__all__ = ["Cell", "Column", "Experiment", "Folders", "Line", "PeerCell", "Row", "summarise"]
 
 import json
 import math
@@ -17,12 +18,23 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from pipelines.config import ClusterConfig, DensityConfig, PaperConfig, Section
+from pipelines.config import (
+    ClusterConfig,
+    DataConfig,
+    DensityConfig,
+    FrontConfig,
+    PaperConfig,
+    PeerConfig,
+    Section,
+)
 from pipelines.machine import machine
 from pipelines.method import method
 
+NORMAL = 1.96
+"""Standard errors of half of a 95 % interval."""
+
 Folders = tuple[Path, ...]
-"""What a cell's stages wrote: training and measurement."""
+"""What a cell's stages wrote: training and measurement; of a peer, one."""
 
 Row = dict[str, Any]
 """``labels``, ``seed``, ``published``, ``data``, ``machine``, ``method``, metrics."""
@@ -58,22 +70,64 @@ class Cell:
         trained, measured = folders
         training = json.loads((trained / "training.json").read_text())
         scores = json.loads((measured / "evaluation.json").read_text())
-        return {**self._told, **training["metrics"], **scores}
+        return {**self._told(), **training["metrics"], **scores}
 
     def lost(self, line: str) -> Row:
         """Returns what is shown of a cell that diverged, and how it did."""
-        return {**self._told, "diverged": line, "method": f"{method(self.config)}; {line}"}
+        return {**self._told(), "diverged": line, "method": f"{method(self.config)}; {line}"}
+
+    def _told(self) -> Row:
+        told = _told(self.labels, self.config.seed, self.config.data, method(self.config))
+        return {**told, "published": dict(self.published)}
+
+
+@dataclass(frozen=True)
+class PeerCell:
+    """A density of another package, fitted and measured by one stage.
+
+    Attributes:
+        labels: As of a ``Cell``.
+        config: What is fitted, and how long.
+        data: The data.
+        front: The chain behind which it is fitted.
+    """
+
+    labels: Mapping[str, str]
+    config: PeerConfig
+    data: DataConfig
+    front: FrontConfig
 
     @property
+    def title(self) -> str:
+        """What tells its runs from those of other cells: labels and seed."""
+        return f"{' '.join(filter(None, self.labels.values()))}, seed {self.config.seed}"
+
+    def on(self, cluster: ClusterConfig) -> "PeerCell":
+        """Returns itself: it is fitted in one process."""
+        return self
+
+    def row(self, folders: Folders) -> Row:
+        """Returns what is shown of it; without metrics if it is not for such data."""
+        scores = json.loads((folders[0] / "evaluation.json").read_text())
+        return {**self._told(), **scores}
+
+    def lost(self, line: str) -> Row:
+        """Returns what is shown of it if it diverged, and how it did."""
+        return {**self._told(), "diverged": line, "method": f"{self.config.name}; {line}"}
+
     def _told(self) -> Row:
-        return {
-            "labels": dict(self.labels),
-            "seed": self.config.seed,
-            "published": dict(self.published),
-            "data": Path(self.config.data.source).stem,
-            "machine": machine(),
-            "method": method(self.config),
-        }
+        return _told(self.labels, self.config.seed, self.data, self.config.name)
+
+
+def _told(labels: Mapping[str, str], seed: int, data: DataConfig, method: str) -> Row:
+    return {
+        "labels": dict(labels),
+        "seed": seed,
+        "published": {},
+        "data": Path(data.source).stem,
+        "machine": machine(),
+        "method": method,
+    }
 
 
 @dataclass(frozen=True)
@@ -85,7 +139,9 @@ class Column:
         heading: What stands above it, with its unit.
         digits: Decimals.
         baseline: The key of the same metric of a full-covariance Gaussian, if there is one.
-        interval: Whether its interval is shown where there are several seeds.
+        interval: Whether its interval is shown.
+        error: The key of its standard error over the test rows, which is shown where there is
+            one seed.
     """
 
     metric: str
@@ -93,6 +149,7 @@ class Column:
     digits: int = 1
     baseline: str | None = None
     interval: bool = True
+    error: str | None = None
 
     def told(self, value: tuple[float, float]) -> str:
         """Returns mean and half-width as text."""
@@ -193,9 +250,15 @@ def _baseline(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
 def _line(columns: Sequence[Column], group: Sequence[Row]) -> Line:
     lost = [row for row in group if row.get("diverged")]
     first = (lost or group)[0]
-    values = {c.metric: _interval([row.get(c.metric) for row in group]) for c in columns}
+    values = {c.metric: _measured(c, group) for c in columns}
     told = (first[name] for name in ("published", "data", "machine", "method"))
     return Line(first["labels"], len(group), values, *told, bool(lost))
+
+
+def _measured(column: Column, group: Sequence[Row]) -> tuple[float, float]:
+    mean, half = _interval([row.get(column.metric) for row in group])
+    error = group[0].get(column.error) if column.error and len(group) == 1 else None
+    return (mean, half) if error is None else (mean, NORMAL * error)
 
 
 def _interval(values: Sequence[float | None]) -> tuple[float, float]:

@@ -8,6 +8,7 @@ __all__ = [
     "IMAGE_OPTIONS",
     "NETS",
     "OBJECTIVES",
+    "SMOKE_STEPS",
     "base",
     "bounds",
     "data",

@@ -1,16 +1,17 @@
 """From a trained flow to its exact likelihood, beside that of a Gaussian and of a mixture."""
 
-__all__ = ["evaluate"]
+__all__ = ["LOG_PROBS", "evaluate"]
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from ebflow import mixtures
 from ebflow.checkpoint import load
-from ebflow.data.loader import Dataset
+from ebflow.data.loader import Dataset, Split
 from ebflow.data.splits import SELECTION
 from ebflow.evaluation import Likelihood, log_probs
 from ebflow.flow import Flow
@@ -18,6 +19,9 @@ from ebflow.preprocessing import Preprocessing, gaussian
 from pipelines.config import EvaluateConfig
 from pipelines.front import GAUSSIAN, MIXTURE, NUMBERS
 from pipelines.tracking import StageRun
+
+LOG_PROBS = "log_probs.npz"
+"""File of the flow's log-densities of every row, by split."""
 
 PREFIXES = {
     "test": ("test/", ""),
@@ -39,6 +43,8 @@ def evaluate(
 ) -> None:
     """Writes ``evaluation.json``: likelihoods of the flow and of what is beside it.
 
+    And ``log_probs.npz``, the flow's log-density of every row, by split.
+
     A full-covariance Gaussian is fitted by maximum likelihood to the same training split behind
     the same dequantisation and logit. Where its covariance is singular it gets the preprocessing's
     shrinkage, or a least one: ``baseline/gaussian_shrinkage``. A mixture of Gaussians stands
@@ -48,10 +54,14 @@ def evaluate(
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "testing")
     flow, baselines = load(trained / "checkpoint"), _baselines(front)
-    metrics = json.loads((front / NUMBERS).read_text())
-    for split, prefixes in PREFIXES.items():
-        if split in dataset.manifest.counts:
-            metrics |= _metrics(split, prefixes, flow, baselines, dataset, config)
+    metrics, known = json.loads((front / NUMBERS).read_text()), {}
+    for name, prefixes in PREFIXES.items():
+        if name in dataset.manifest.counts:
+            split = dataset.split(name)
+            ours = log_probs(flow, split, **config.model_dump())
+            metrics |= _metrics(prefixes, ours, baselines, split, config)
+            known[name] = ours.numpy()
+    np.savez(output / LOG_PROBS, **known)
     (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
     run.log_metrics(metrics)
 
@@ -67,19 +77,16 @@ def _baselines(front: Path) -> dict[str, tuple[str, Flow]]:
 
 
 def _metrics(
-    name: str,
     prefixes: tuple[str, str],
-    flow: Flow,
+    ours: Tensor,
     baselines: Mapping[str, tuple[str, Flow]],
-    dataset: Dataset,
+    split: Split,
     config: EvaluateConfig,
 ) -> dict[str, float]:
     """Returns the likelihoods of the flow and of the baselines on a split, how they differ too."""
-    split, options = dataset.split(name), config.model_dump()
-    ours = log_probs(flow, split, **options)
     metrics = _likelihood(prefixes[0], ours, split.width)
     for what, (gain, density) in baselines.items():
-        theirs = log_probs(density, split, **options)
+        theirs = log_probs(density, split, **config.model_dump())
         metrics |= _likelihood(f"baseline/{what}_{prefixes[1]}", theirs, split.width)
         paired, at = Likelihood.of(ours - theirs, split.width), f"{prefixes[0]}{gain}"
         metrics |= {at: -paired.nll, f"{at}_se": paired.nll_se}

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from ebflow.errors import BadInput
 from ebflow.objectives import OBJECTIVES
+from ebflow.rivals import RIVALS
 from pipelines import recipes
 from pipelines.checks import check
 from pipelines.config import (
@@ -21,6 +22,8 @@ from pipelines.config import (
 from pipelines.config_files import dump, load
 from pipelines.parsing import parse_density
 from pipelines.spelling import spelled
+
+ALL = {**OBJECTIVES, **RIVALS}
 
 
 def changed(config, section, **fields):
@@ -102,7 +105,7 @@ def test_the_recipe_follows_the_source(tabular_file, image_file):
 def test_every_option_of_an_objective_has_users():
     """A function's arguments are its options, but for those of the loss around it."""
     assert set(USERS) == set(ObjectiveConfig.model_fields) - {"name"}
-    for name, function in OBJECTIVES.items():
+    for name, function in ALL.items():
         taken = set(inspect.signature(function).parameters) & set(USERS)
         used = {option for option, users in USERS.items() if name in users}
         assert used - {"sigma_end", "levels", "weight", "every"} == taken, name
@@ -111,11 +114,11 @@ def test_every_option_of_an_objective_has_users():
 def other(option):
     """Returns an allowed value of an option of an objective that is not its default."""
     words = {"directions": "sphere", "estimator": "taylor", "antithetic": True, "weight": 2.0}
-    return words.get(option, 2)
+    return words.get(option, 3)
 
 
 @pytest.mark.parametrize("option", USERS)
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", ALL)
 def test_an_option_is_taken_where_it_is_used_and_refused_elsewhere(name, option):
     fields = {"name": name, option: other(option)}
     if option == "levels" and name in USERS[option]:
@@ -184,6 +187,13 @@ def test_an_extended_logit_lets_noise_leave_the_range(name):
     with pytest.raises(BadInput, match="preprocess.match_after: found False with a logit"):
         check(config)
     assert check(changed(config, "preprocess", extended=True)).location == "digits"
+
+
+def test_inverses_are_learned_where_there_are_some():
+    config = recipes.digits().model_copy(update={"objective": ObjectiveConfig(name="free_form")})
+    with pytest.raises(BadInput, match="model.linear: found None with free_form, expected learn"):
+        check(config)
+    assert check(changed(config, "model", linear="learned_inverse")).location == "digits"
 
 
 def test_unknown_recipe():

@@ -28,6 +28,7 @@ from ebflow.randomness import RowGenerator
 from pipelines.config import DensityConfig
 from pipelines.density import DENSITY
 from pipelines.front import CHAIN, MIXTURE
+from pipelines.stages.evaluate import LOG_PROBS
 
 from .conftest import NO_RAY, QUICK, Store
 
@@ -137,6 +138,17 @@ def test_a_flow_worse_than_the_mixture_is_warned_of_first(digits):
     assert f"by {-gain:.2f} ± {error:.2f} nats" in told and f"{told}\n" in digits.printed
     page = (digits.root / "runs" / "density" / "digits" / "report.html").read_text()
     assert page.index("worse than a mixture") < page.index("<table>")
+
+
+def test_every_rows_likelihood_is_kept(digits):
+    summary = digits.summary()
+    with np.load(Path(summary["artefacts"]["evaluate"]) / LOG_PROBS) as found:
+        assert {name: len(rows) for name, rows in found.items()} == {
+            "test": 250,
+            "validation": 250,
+        }
+        assert -found["test"].mean() == pytest.approx(summary["test/nll"], abs=1e-9)
+        assert -found["validation"].mean() == pytest.approx(summary["best/val_nll"], abs=1e-9)
 
 
 def test_every_key_of_the_summary_is_documented(digits):

@@ -11,13 +11,15 @@ from rich.console import Console
 from pipelines import comparison
 from pipelines.config import ClusterConfig, PaperConfig
 from pipelines.experiments import EXPERIMENTS
-from pipelines.experiments.cell import Column, summarise
+from pipelines.experiments.cell import Cell, Column, PeerCell, summarise
 
 from .conftest import NO_RAY, Store
 
 CONFIG = PaperConfig(source="digits", scale="smoke", seeds=2)
 TRAINED = [name for name in EXPERIMENTS if name != "runtime"]
 IMAGES = [name for name, experiment in EXPERIMENTS.items() if experiment.source]
+OF_TABLES = {"tables": {"sources": ("digits",)}}
+"""What an experiment on the user's tables needs to be told."""
 
 
 def by_name(config=CONFIG):
@@ -180,8 +182,14 @@ def test_cells_are_trained_by_the_workers_that_are_asked_for():
     for name in TRAINED:
         experiment = EXPERIMENTS[name]
         source = "digits" if experiment.source else None
-        config = PaperConfig(experiment=name, source=source, cluster=cluster)
-        assert all(cell.config.cluster == cluster for cell in experiment.placed(config))
+        told = OF_TABLES.get(name, {})
+        config = PaperConfig(experiment=name, source=source, cluster=cluster, **told)
+        cells = [cell for cell in experiment.placed(config) if isinstance(cell, Cell)]
+        assert cells and all(cell.config.cluster == cluster for cell in cells)
+
+
+def source_of(cell):
+    return (cell.data if isinstance(cell, PeerCell) else cell.config.data).source
 
 
 def rows(experiment, cells):
@@ -191,8 +199,8 @@ def rows(experiment, cells):
     return [
         {
             "labels": dict(cell.labels), "seed": cell.config.seed,
-            "published": dict(cell.published), **values, "train/steps": 123456,
-            "data": cell.config.data.source, "machine": "2 × x86_64", "method": "m",
+            "published": dict(getattr(cell, "published", {})), **values, "train/steps": 123456,
+            "data": source_of(cell), "machine": "2 × x86_64", "method": "m",
         }
         for cell in cells
     ]  # fmt: skip
@@ -211,7 +219,8 @@ def shown(config, told):
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_table_fits_a_terminal(name):
     source = "digits" if name in IMAGES else None
-    config = CONFIG.model_copy(update={"experiment": name, "source": source})
+    update = {"experiment": name, "source": source, **OF_TABLES.get(name, {})}
+    config = CONFIG.model_copy(update=update)
     experiment = EXPERIMENTS[name]
     told = rows(experiment, experiment.cells(config))
     text = shown(config, told)
@@ -307,6 +316,8 @@ REFUSED = {
     "--cluster": ("--experiment", "runtime", "--workers", "2"),
     "--cluster.workers": ("--source", "digits", "--workers", "3"),
     "--threads": ("--experiment", "toy", "--threads", "1"),
+    "--methods": ("--experiment", "glow", "--source", "digits", "--methods", "maf"),
+    "--sources": ("--experiment", "tables"),
 }
 WRONG_DATA = {
     "--images": ("--source", "natural-patches"),
@@ -365,6 +376,7 @@ def test_a_real_run_and_the_same_again(tmp_path, image_file, name):
     store = Store(tmp_path, patience=1400)
     source = ("--source", image_file) if name in IMAGES else ()
     threads = ("--threads", "1") if "threads" in EXPERIMENTS[name].uses else ()
+    source += ("--sources", "digits") if name in OF_TABLES else ()
     words = ("run", "paper", "--experiment", name, *source, "--scale", "smoke", *threads)
     printed = store.run(*words)
     folder = tmp_path / "runs" / "paper" / name

@@ -13,6 +13,8 @@ from ebflow.bijections import (
     Convolution,
     Coupling,
     Dense,
+    DenseLU,
+    DenseWithInverse,
     Dequantise,
     Logit,
     MonotoneSpline,
@@ -80,6 +82,11 @@ def matrix(size, seed=0):
     return torch.eye(size) * 1.2 + 0.3 * torch.randn(size, size, generator=seeded(seed))
 
 
+def rotation(size, seed=0):
+    """Returns an orthogonal matrix, whose factors need a permutation."""
+    return torch.linalg.qr(torch.randn(size, size, generator=seeded(seed)))[0]
+
+
 def kernel(channels, side=3, seed=0):
     """Returns a kernel without structure whose convolutions are well-conditioned."""
     identity = nn.init.dirac_(torch.empty(channels, channels, side, side))
@@ -145,6 +152,11 @@ CASES = {
     "dense-frozen": lambda: (Dense(matrix(4, 2), torch.ones(4), trainable=False), (4,)),
     "dense-tril": lambda: (Dense(matrix(4, 3), torch.ones(4), structure="tril"), (4,)),
     "dense-triu": lambda: (Dense(matrix(4, 4), None, structure="triu"), (4,)),
+    "dense-lu": lambda: (stirred(DenseLU(rotation(4), torch.ones(4))), (4,)),
+    "dense-with-inverse": lambda: (
+        stirred(DenseWithInverse(matrix(4), torch.ones(4)), 0.1),
+        (4,),
+    ),
     "dense-spectral": lambda: normalised(Dense(matrix(4), torch.ones(4)), (4,)),
     "zero": lambda: convolution("zero"),
     "zero-wide": lambda: convolution("zero", side=5),

@@ -1,0 +1,256 @@
+"""Trainings of linear layers, and other packages' densities, beside each other."""
+
+import json
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import gaussian_kde
+
+import ebflow
+from ebflow import preprocessing
+from ebflow.architectures import dense
+from ebflow.data.loader import Dataset
+from ebflow.data.prepare import prepare
+from ebflow.errors import BadInput
+from pipelines import rows as logged
+from pipelines.config import PaperConfig, PeerConfig
+from pipelines.experiments import EXPERIMENTS
+from pipelines.experiments.cell import Cell, PeerCell, summarise
+from pipelines.experiments.rivals import _spread
+from pipelines.peers import FITS, flows, kernels
+from pipelines.peers.behind import Behind
+from pipelines.stages.evaluate import LOG_PROBS
+
+CONFIG = PaperConfig(experiment="rivals", source="digits", seeds=2)
+RIVALS, TABLES = EXPERIMENTS["rivals"], EXPERIMENTS["tables"]
+
+
+def test_every_method_has_the_same_net_seconds_and_number_of_rates():
+    cells = RIVALS.cells(CONFIG)
+    trained = [cell for cell in cells if isinstance(cell, Cell)]
+    counts = Counter(cell.labels["method"] for cell in trained)
+    assert len(counts) == 8 and set(counts.values()) == {2 * 3 * 2}
+    for cell in trained:
+        told = cell.config
+        assert (told.model.depth, told.model.activation) == (2, "spline")
+        assert told.train.max_seconds == 10 and told.train.batch_size == 100
+        matches = told.objective.name in ("dsm", "ssm_vr")
+        assert not matches or told.anchor.weight
+    peers = [cell for cell in cells if isinstance(cell, PeerCell)]
+    assert {cell.config.name for cell in peers} == {"maf", "nsf", "mixture", "kde"}
+    assert all(cell.config.seconds == 10 for cell in peers)
+
+
+def test_methods_are_chosen_and_ml_is_always_there():
+    chosen = RIVALS.cells(CONFIG.model_copy(update={"methods": ("circular", "kde")}))
+    assert {cell.labels["method"] for cell in chosen} == {"ml", "circular", "kde"}
+    assert {c.config.model.padding for c in chosen if c.labels["method"] == "circular"} == {
+        "circular"
+    }
+
+
+def trained(folder, nll, *, steps=100, error=0.0, peer=False, values=None):
+    """Writes what the stages of a cell leave; returns the folders."""
+    made = [folder] if peer else [folder / "trained", folder / "measured"]
+    for path in made:
+        path.mkdir(parents=True)
+    metrics = ({"val/nll": nll + 1 - k, "time/train_s": k} for k in (0, 1))
+    told = [{"kind": "validate", "step": k, "metrics": found} for k, found in enumerate(metrics)]
+    logged.append(made[0] / logged.FILE, told)
+    metrics = {"train/steps": steps, "train/steps_per_s": 10.0, "time/train_s": 10.0}
+    scores = {"test/nll": nll, "test/nll_se": 0.1, "test/bpd": 1.0, "best/val_nll": nll}
+    if peer:
+        scores |= {"method": "m", "train/steps": steps, "time/train_s": 10.0}
+    else:
+        scores["baseline/gaussian_nll"] = 9.0
+        (made[0] / "training.json").write_text(json.dumps({"metrics": metrics}))
+        flow = dense((2,), linear="learned_inverse")
+        flow.layers[0].reverse.data.mul_(1 + error)
+        ebflow.save(flow, made[0] / "checkpoint")
+    (made[-1] / "evaluation.json").write_text(json.dumps(scores))
+    values = np.array([-nll - 1, -nll + 1]) if values is None else values
+    np.savez(made[-1] / LOG_PROBS, test=values)
+    return tuple(made)
+
+
+def nll_of(cell):
+    """Better at 1.5e-3 than elsewhere; selfnorm by one nat than ml."""
+    labels = cell.labels
+    own = {"ml": 5.0, "selfnorm": 4.0, "mixture": 6.0}[labels["method"]]
+    return own + (labels["lr"] != "0.0015") + 0.1 * cell.config.seed + (labels["data"] == "plain")
+
+
+@pytest.fixture
+def made(tmp_path):
+    config = CONFIG.model_copy(update={"methods": ("selfnorm", "mixture")})
+    cells = RIVALS.cells(config)
+    folders = [
+        trained(tmp_path / str(k), nll_of(cell), error=0.25, peer=isinstance(cell, PeerCell))
+        for k, cell in enumerate(cells)
+    ]
+    return cells, folders
+
+
+def test_a_method_is_told_at_the_rate_that_is_best_by_validation(made):
+    told = RIVALS.rows(*made)
+    assert [row["labels"]["lr"] for row in told] == ["0.0015"] * 8 + [""] * 2
+    by = {(*row["labels"].values(), row["seed"]): row for row in told}
+    best = by["selfnorm", "white", "0.0015", 1]
+    assert best["gain"] == pytest.approx(1.0) and best["gain_se"] == pytest.approx(0.0)
+    assert best["inverse/percent"] == pytest.approx(25) and best["time/step_ms"] == 100
+    assert by["mixture", "plain", "", 0]["gain"] == pytest.approx(-3.0)
+    assert by["mixture", "plain", "", 0]["time/step_ms"] is None
+    assert best["curve"] == [[0, pytest.approx(5.1)], [1, pytest.approx(4.1)]]
+    json.dumps(told)
+    assert set(RIVALS.figures(told, made[1])) == {"rivals"}
+
+
+def test_a_rate_of_which_a_seed_diverged_is_not_chosen(made):
+    kept = [
+        (cell, folder)
+        for cell, folder in zip(*made, strict=True)
+        if tuple(cell.labels.values()) != ("ml", "white", "0.0015") or cell.config.seed == 0
+    ]
+    told = RIVALS.rows(*zip(*kept, strict=True))
+    rates = {row["labels"]["lr"] for row in told if row["labels"]["method"] == "ml"}
+    assert "0.0005" in rates
+    white = [row for row in told if row["labels"]["data"] == "white"]
+    assert {row["labels"]["lr"] for row in white if row["labels"]["method"] == "ml"} == {"0.0005"}
+
+
+def test_a_peer_that_is_not_for_such_data_is_left_out(made, tmp_path):
+    cells, folders = made
+    index = next(k for k, cell in enumerate(cells) if isinstance(cell, PeerCell))
+    (folders[index][0] / "evaluation.json").write_text("{}")
+    told = RIVALS.rows(cells, folders)
+    assert not [r for r in told if r["labels"]["method"] == "mixture" and r["seed"] == 0]
+
+
+def test_one_seed_has_the_interval_of_its_rows(made):
+    first = [pair for pair in zip(*made, strict=True) if pair[0].config.seed == 0]
+    cells, folders = zip(*first, strict=True)
+    lines = summarise(RIVALS.columns, RIVALS.rows(cells, folders))
+    assert lines[1].values["test/nll"] == (5.0, pytest.approx(0.196))
+    assert math.isnan(lines[1].values["time/train_s"][1])
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.01, 0.02, 5.0], [9.9, 9.95, 10.0], [0.0], []])
+def test_labels_lie_apart_in_their_order_and_inside(values):
+    found = _spread(values, 1.0, (0.0, 10.0))
+    assert found == sorted(found) and all(0 < place < 10 for place in found)
+    assert (np.diff(found) > 1 - 1e-9).all()
+
+
+def tables_of(tmp_path, ours, theirs):
+    """Two tables, of which the recipe leads by noise about ``ours`` − ``theirs``."""
+    cells = TABLES.cells(PaperConfig(experiment="tables", sources=("a.parquet", "b.parquet")))
+    folders = []
+    for k, cell in enumerate(cells):
+        peer = isinstance(cell, PeerCell)
+        noise = np.random.default_rng(k).normal(size=400)
+        shift = {"recipe": ours, "maf": theirs}.get(cell.labels["density"], theirs + 2)
+        folder = tmp_path / str(k)
+        folders.append(trained(folder, shift, peer=peer, values=noise - shift))
+    return TABLES.rows(cells, folders)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "ahead"), [(1.0, 3.0, "recipe"), (3.0, 1.0, "maf"), (2.0, 2.0, "level")]
+)
+def test_a_table_says_who_is_ahead(tmp_path, ours, theirs, ahead):
+    told = tables_of(tmp_path, ours, theirs)
+    assert [row["labels"] for row in told] == [{"table": t, "ahead": ahead} for t in "ab"]
+    assert told[0]["best"] == "maf" and told[0]["gaussian"] == 9.0
+    assert told[0]["lead"] == pytest.approx(theirs - ours, abs=0.3)
+    assert set(TABLES.figures(told, [])) == {"tables"}
+
+
+def test_tables_need_files_with_names_of_their_own():
+    with pytest.raises(BadInput, match="--sources: found none"):
+        TABLES.cells(PaperConfig(experiment="tables"))
+    twice = PaperConfig(experiment="tables", sources=("x/a.parquet", "y/a.parquet"))
+    with pytest.raises(BadInput, match="found two tables called a"):
+        TABLES.cells(twice)
+
+
+@pytest.fixture(scope="module")
+def table(tabular_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("peers")
+    prepare(str(tabular_file), folder, seed=0)
+    return Dataset(folder)
+
+
+def behind(dataset, normalise="standardise"):
+    return Behind(dataset, preprocessing.fit(dataset.split("train"), normalise=normalise))
+
+
+def test_a_peers_likelihood_is_in_units_of_the_raw_data(table):
+    data = behind(table)
+    fitted = FITS["mixture"](PeerConfig(seed=0, seconds=1e-9), data)
+    found = data.log_probs("test", fitted.values)
+    raw = table.split("train").tensor().double()
+    gaussian = torch.distributions.MultivariateNormal(raw.mean(0), raw.T.cov(correction=0))
+    expected = gaussian.log_prob(table.split("test").tensor().double())
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=0.1)
+    assert [point.step for point in fitted.curve] == [1]
+
+
+def test_a_mixtures_number_is_that_of_the_best_validation(table):
+    data = behind(table)
+    fitted = FITS["mixture"](PeerConfig(), data)
+    assert data.nll(fitted.values) == min(point.nll for point in fitted.curve)
+    assert len(fitted.curve) > 1
+
+
+def test_kernels_are_those_of_scipy(table):
+    data = behind(table, "whiten")
+    rows = data.rows("train")
+    x = data.rows("test")
+    values = kernels.kernels(rows, 0.7)(x)
+    unbiased = math.sqrt((len(rows) - 1) / len(rows))  # scipy's covariance has N − 1
+    slow = gaussian_kde(rows.T.numpy(), 0.7 * unbiased).logpdf(x.T.numpy())
+    torch.testing.assert_close(values, torch.as_tensor(slow))
+    fitted = FITS["kde"](PeerConfig(name="kde"), data)
+    assert data.nll(fitted.values) == fitted.curve[0].nll <= data.nll(kernels.kernels(rows, 0.7))
+
+
+def test_a_flow_is_that_of_the_best_validation(table, monkeypatch):
+    monkeypatch.setattr(flows, "EVERY", 10)
+    data, seen = behind(table), []
+    x = data.rows("test")
+
+    def nll(values):
+        seen.append(values(x))
+        return (3.0, 1.0, 2.0)[len(seen) - 1]
+
+    monkeypatch.setattr(data, "nll", nll)
+    fitted = FITS["maf"](PeerConfig(name="maf", steps=20), data)
+    assert torch.equal(fitted.values(x), seen[1]) and not torch.equal(seen[1], seen[2])
+
+
+@pytest.mark.parametrize("name", ["maf", "nsf"])
+def test_a_flows_best_weights_are_kept(table, name, monkeypatch):
+    monkeypatch.setattr(flows, "EVERY", 20)
+    data = behind(table)
+    config = PeerConfig(name=name, steps=60, lr=3e-3)
+    fitted = FITS[name](config, data)
+    assert [point.step for point in fitted.curve] == [0, 20, 40, 60]
+    assert data.nll(fitted.values) == min(point.nll for point in fitted.curve)
+    assert fitted.curve[-1].nll < fitted.curve[0].nll
+    again = FITS[name](config, data)
+    assert [p.nll for p in again.curve] == [p.nll for p in fitted.curve]
+
+
+def test_a_flow_ends_with_its_seconds(table):
+    fitted = FITS["maf"](PeerConfig(name="maf", seconds=0.5), behind(table))
+    assert 0.5 <= fitted.curve[-1].seconds < 5 and len(fitted.curve) > 3
+
+
+def test_data_that_are_too_many_or_too_wide_are_left_out(table, monkeypatch):
+    monkeypatch.setattr(flows, "LARGEST", 9)
+    monkeypatch.setattr(kernels, "MOST", 100)
+    for name in ("maf", "nsf", "kde"):
+        assert FITS[name](PeerConfig(name=name), behind(table)) is None
