@@ -4,7 +4,7 @@ To add a named source, write a function that yields its rows as matrices, and en
 ``SOURCES``.
 """
 
-__all__ = ["SOURCES", "Reader", "Source", "describe", "fingerprint", "open_source"]
+__all__ = ["SOURCES", "Reader", "Source", "describe", "open_source"]
 
 import hashlib
 import json
@@ -309,16 +309,6 @@ def open_source(
         f"source: found {str(source)!r}, expected one of {', '.join(SOURCES)}, "
         "a path that ends in .parquet, or a folder of such files or of .png or .jpg images"
     )
-
-
-def fingerprint(
-    source: str | Path,
-    columns: Sequence[str] | None = None,
-    label: str | None = None,
-    split: str | None = None,
-) -> str:
-    """Returns a SHA-256 of a source's content, the same wherever its files lie."""
-    return open_source(source, columns, label, split).digest
 
 
 def describe() -> list[dict[str, str]]:

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ebflow.data.sources import open_source
+
 
 class Cases(dict):
     """Makers of test cases by name."""
@@ -15,6 +17,11 @@ class Cases(dict):
         """Enters a maker; a decorator."""
         self[make.__name__] = make
         return make
+
+
+def fingerprint(source, **options) -> str:
+    """Returns the SHA-256 of a source's content."""
+    return open_source(source, **options).digest
 
 
 def mnist9k() -> Path | None:

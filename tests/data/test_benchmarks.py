@@ -14,10 +14,11 @@ from PIL import Image
 from ebflow.data import images as benchmarks
 from ebflow.data.images import CelebA, Records, idx
 from ebflow.data.prepare import prepare
-from ebflow.data.sources import SOURCES, fingerprint, open_source
+from ebflow.data.sources import SOURCES, open_source
 from ebflow.data.splits import SPLITS, Counts
 from ebflow.errors import BadInput
 
+from .parquet import fingerprint
 from .pictures import save
 from .test_prepare import stored
 

@@ -7,10 +7,10 @@ from PIL import Image
 from ebflow.data import images
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
-from ebflow.data.sources import fingerprint, open_source
+from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 
-from .parquet import table, write
+from .parquet import fingerprint, table, write
 from .pictures import folder, pixels, save
 
 

@@ -10,11 +10,11 @@ from sklearn.datasets import load_digits
 from ebflow.alignment.rows import smoothed, unit_rows
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
-from ebflow.data.sources import fingerprint, open_source
+from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 
 from .bad_folders import replace_shard
-from .parquet import images, lists, table, write
+from .parquet import fingerprint, images, lists, table, write
 
 SPLITS = ("train", "validation", "test")
 

@@ -8,13 +8,13 @@ import torch
 
 from ebflow.data.images import FETCH
 from ebflow.data.prepare import prepare
-from ebflow.data.sources import SOURCES, Source, describe, fingerprint, open_source
+from ebflow.data.sources import SOURCES, Source, describe, open_source
 from ebflow.data.splits import SPLITS
 from ebflow.data.toy import SAMPLERS
 from ebflow.errors import BadInput
 from ebflow.randomness import generator as derive
 
-from .parquet import images, lists, table, write
+from .parquet import fingerprint, images, lists, table, write
 
 BUNDLED = [name for name in SOURCES if name not in FETCH]
 

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ebflow.data import sources
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.data.sources import open_source
@@ -140,7 +141,8 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_contradictions_are_one_line_before_anything_is_written(case, tmp_path):
+def test_contradictions_are_one_line_before_anything_is_written(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "SPLIT_ROWS", 16)
     names, options, message = case
     file = named(tmp_path, names, row_group_size=20)
     before = tree(tmp_path)
