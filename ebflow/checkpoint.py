@@ -333,12 +333,12 @@ def resume(trainer: "Trainer", folder: str | Path, *, best: str | Path | None = 
         BadInput: if it is damaged, was made with other data, or does not fit this training.
     """
     saved = _fitting(trainer, folder)
-    if (
-        best is not None
-        and saved.state["progress"]["best_step"] != saved.state["progress"]["step"]
-    ):
-        _into(trainer, best, _fitting(trainer, best))
-        trainer.keep()
+    progress = saved.state["progress"]
+    if best is not None and progress["best_step"] != progress["step"]:
+        found = _fitting(trainer, best)
+        if found.state["progress"]["step"] == progress["best_step"]:
+            _into(trainer, best, found)
+            trainer.keep()
     _into(trainer, folder, saved)
     if trainer.state.best_step == trainer.step and math.isfinite(trainer.state.best.nll):
         trainer.keep()

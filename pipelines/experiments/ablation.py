@@ -65,6 +65,6 @@ ABLATION = Experiment(
     cells=cells,
     columns=(
         Column("train/steps", "steps", 0, interval=False),
-        Column("test/nll", "NLL", 1, "baseline/gaussian_nll"),
+        Column("test/nll", "NLL", 1, "nll"),
     ),
 )

@@ -9,7 +9,7 @@ __all__ = ["Cell", "Column", "Experiment", "Folders", "Line", "PeerCell", "Row",
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,13 @@ NORMAL = 1.96
 
 Folders = tuple[Path, ...]
 """What a cell's stages wrote: training and measurement; of a peer, one."""
+
+BASELINES = {
+    "gaussian": ("Gaussian", "full-covariance Gaussian by maximum likelihood"),
+    "mixture": ("mixture", "mixture of Gaussians, by expectation "
+                "maximisation; its size by validation"),
+}  # fmt: skip
+"""By their names in metrics, what a table's first column and its last say of them."""
 
 Row = dict[str, Any]
 """``labels``, ``seed``, ``published``, ``data``, ``machine``, ``method``, metrics."""
@@ -138,8 +145,9 @@ class Column:
         metric: Its key in a row.
         heading: What stands above it, with its unit.
         digits: Decimals.
-        baseline: The key of the same metric of a full-covariance Gaussian, if there is one.
-        interval: Whether its interval is shown.
+        baseline: How the same metric of the baselines is called, if there is one: ``nll`` of
+            ``baseline/gaussian_nll`` and ``baseline/mixture_nll``.
+        interval: Whether its interval is shown where there are several seeds.
         error: The key of its standard error over the test rows, which is shown where there is
             one seed.
     """
@@ -227,24 +235,25 @@ class Line:
 
 
 def summarise(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
-    """Returns the lines of a table; the first is the Gaussian's, if a column has one."""
+    """Returns the lines of a table; the first are the baselines', if a column has one."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row["labels"].values()), []).append(row)
-    return [*_baseline(columns, rows), *(_line(columns, group) for group in groups.values())]
+    return [*_baselines(columns, rows), *(_line(columns, group) for group in groups.values())]
 
 
-def _baseline(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
-    if not any(column.baseline for column in columns):
-        return []
-    labels = dict.fromkeys(rows[0]["labels"], "")
-    labels[next(iter(labels))] = "Gaussian"
-    values = {
-        column.metric: (rows[0][column.baseline] if column.baseline else math.nan, math.nan)
-        for column in columns
-    }
-    told = "full-covariance Gaussian by maximum likelihood"
-    return [Line(labels, 1, values, {}, rows[0]["data"], rows[0]["machine"], told)]
+def _baselines(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Line]:
+    """Yields the lines of the baselines that the rows have; of the mixture, its best."""
+    for what, (label, told) in BASELINES.items():
+        keys = {c.metric: f"baseline/{what}_{c.baseline}" for c in columns if c.baseline}
+        known = [row for row in rows if all(key in row for key in keys.values())]
+        if not keys or not known:
+            continue
+        best = min(known, key=lambda row: [row[key] for key in keys.values()])
+        labels = dict.fromkeys(best["labels"], "")
+        labels[next(iter(labels))] = label
+        values = {c.metric: (best.get(keys.get(c.metric), math.nan), math.nan) for c in columns}
+        yield Line(labels, 1, values, {}, best["data"], best["machine"], told)
 
 
 def _line(columns: Sequence[Column], group: Sequence[Row]) -> Line:

@@ -110,7 +110,7 @@ GLOW = Experiment(
     columns=(
         Column("train/steps", "steps", 0, interval=False),
         Column("train/steps_per_s", "steps/s", interval=False),
-        Column("test/nll", "NLL", 1, "baseline/gaussian_nll"),
+        Column("test/nll", "NLL", 1, "nll"),
     ),
     figures=figures,
 )

@@ -129,7 +129,7 @@ IMPUTATION = Experiment(
         Column("study/rmse_momentum", "momentum", 1, interval=False),
         Column("study/rmse_momentum_mean", "mean", 1, "study/rmse_gaussian", interval=False),
         Column("study/rmse_mean_fill", "fill", 1, "study/rmse_mean_fill", interval=False),
-        Column("test/nll", "NLL", 0, "baseline/gaussian_nll"),
+        Column("test/nll", "NLL", 0, "nll"),
     ),
     figures=figures,
 )

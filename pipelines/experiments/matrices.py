@@ -81,7 +81,7 @@ MATRICES = Experiment(
     columns=(
         Column("train/steps", "steps", 0, interval=False),
         Column("train/steps_per_s", "steps/s", interval=False),
-        Column("test/nll", "NLL", 3, "baseline/gaussian_nll"),
+        Column("test/nll", "NLL", 3, "nll"),
     ),
     figures=figures,
 )

@@ -87,7 +87,7 @@ TABLE = Experiment(
     columns=(
         Column("train/steps", "steps", 0, interval=False),
         Column("train/steps_per_s", "steps/s", interval=False),
-        Column("test/bpd", "bpd", 2, "baseline/gaussian_bpd", interval=False),
-        Column("test/nll", "NLL", 1, "baseline/gaussian_nll"),
+        Column("test/bpd", "bpd", 2, "bpd", interval=False),
+        Column("test/nll", "NLL", 1, "nll"),
     ),
 )

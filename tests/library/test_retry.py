@@ -103,7 +103,9 @@ def test_a_bound_of_seconds_is_not_prolonged(digits, turn, monkeypatch):
         plain(batch)
 
     monkeypatch.setattr(training, "train_step", step)
-    list(training.run())
+    for event in training.run():
+        if event.kind == "resume":
+            assert training.step == 10 and training.progress == pytest.approx(14 / 20)
     assert training.seconds == pytest.approx(21) and training.step == 16
 
 
@@ -130,15 +132,27 @@ def test_one_between_two_validations_remembers_the_best(digits, tmp_path):
     for event in training.run():
         if event.best:
             save_training(training, tmp_path / "best")
-        if training.step == 10:
+        if event.best and event.step == 10:
             break
-    save_training(training, tmp_path / "best")
     training.train_step(next(digits.split("train").shuffled(64, seed=0, start=10)))
     save_training(training, tmp_path / "last")
     again = made(digits, 13, validate_every=10)
     resume(again, tmp_path / "last", best=tmp_path / "best")
     assert again.step == 11 and again.kept.state["progress"]["step"] == 10
     assert ("resume", 10) in kinds(again.run())
+
+
+def test_a_best_of_another_training_is_not_gone_back_to(digits, tmp_path):
+    """One that was saved later, as where the best is written more often than the last."""
+    training = made(digits)
+    for event in training.run():
+        if event.best and event.step in (5, 15):
+            save_training(training, tmp_path / "best")
+        if event.kind == "log" and event.step == 10:
+            save_training(training, tmp_path / "last")
+    again = made(digits)
+    resume(again, tmp_path / "last", best=tmp_path / "best")
+    assert again.step == 10 and again.state.best_step == 5 and again.kept is None
 
 
 def test_without_a_finite_start_it_fails_with_one_line(digits):

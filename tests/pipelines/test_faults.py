@@ -1,5 +1,7 @@
 """Trainings of several workers, and those that diverge; side by side on one store."""
 
+import html
+import math
 import signal
 
 import psutil
@@ -39,11 +41,26 @@ def test_different_commands_at_once_share_what_they_have_in_common(tmp_path):
     assert store.summary("r0")["test/nll"] != store.summary("r1")["test/nll"]
 
 
+WILD = ("--train.lr", "1e30", "--train.optimizer", "sgd", "--train.steps", "400")
+
+
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_loss_that_is_not_finite_stops_the_run_with_a_diagnosis(tmp_path, workers):
+def test_a_loss_that_is_not_finite_delivers_the_best_with_a_warning(tmp_path, workers):
     store = Store(tmp_path)
-    words = ("--train.lr", "1e30", "--train.optimizer", "sgd", "--train.steps", "400")
-    process = store.start("run", "density", *words, "--workers", str(workers))
+    printed = store.run("run", "density", *WILD, "--workers", str(workers))
+    summary = store.summary()
+    first, second = [text for text in summary["warnings"] if "went back to step 0" in text]
+    assert "layer" in first and first.endswith("goes on with a quarter of the learning rate")
+    assert second.endswith("ends") and "twice" in summary["verdict"]
+    assert first in printed and second in printed
+    page = (store.root / "runs" / "density" / "digits" / "report.html").read_text()
+    assert html.unescape(page).index(first) < page.index("<table>")
+    assert summary["train/best_step"] == 0 and math.isfinite(summary["test/nll"])
+
+
+def test_a_loss_that_is_not_finite_stops_a_run_without_a_retry(tmp_path):
+    store = Store(tmp_path)
+    process = store.start("run", "density", *WILD, "--train.no-retry")
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert len(err.splitlines()) == 1 and "tried again" not in out

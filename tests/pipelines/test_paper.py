@@ -194,8 +194,9 @@ def source_of(cell):
 
 def rows(experiment, cells):
     values = {column.metric: 1234.5 for column in experiment.columns}
-    values |= {column.baseline: 1107.5 for column in experiment.columns if column.baseline}
-    values |= {"test/bpd": 2.03, "baseline/gaussian_bpd": 2.05}
+    values |= {"test/bpd": 2.03}
+    for what in ("gaussian", "mixture"):
+        values |= {f"baseline/{what}_nll": 1107.5, f"baseline/{what}_bpd": 2.05}
     return [
         {
             "labels": dict(cell.labels), "seed": cell.config.seed,
@@ -281,7 +282,7 @@ def test_toys_figures_show_the_truth_and_the_first_seeds_flows(tmp_path, seeds):
 def test_the_page_says_what_it_compares():
     experiment = EXPERIMENTS["table"]
     page = comparison.page(CONFIG, rows(experiment, experiment.cells(CONFIG)), {})
-    assert page.count("<tr title=") == 1 + 27 and "1092.4" in page and "digits" in page
+    assert page.count("<tr title=") == 2 + 27 and "1092.4" in page and "digits" in page
 
 
 def test_a_line_is_the_mean_over_seeds_with_students_interval():
@@ -293,12 +294,14 @@ def test_a_line_is_the_mean_over_seeds_with_students_interval():
             "data": "d",
             "machine": "x",
             "nll": nll,
-            "gaussian": 9.0,
+            "baseline/gaussian_nll": 9.0,
+            "baseline/mixture_nll": 7.0 - nll,
         }  # fmt: skip
         for nll in (1.0, 2.0, 3.0)
     ]
-    first, line = summarise((Column("nll", "NLL", baseline="gaussian"),), made)
+    first, second, line = summarise((Column("nll", "NLL", baseline="nll"),), made)
     assert first.labels == {"net": "Gaussian"} and first.values["nll"][0] == 9.0
+    assert second.labels == {"net": "mixture"} and second.values["nll"][0] == 4.0
     assert line.seeds == 3 and line.values["nll"][0] == 2.0
     assert line.values["nll"][1] == pytest.approx(4.302653 / math.sqrt(3))
 
@@ -337,6 +340,12 @@ def test_data_that_do_not_suit_an_experiment_are_refused(home, ebflow, option):
     result = ebflow("run", "paper", *WRONG_DATA[option])
     assert result.code == 2 and len(result.err) == 1 and not home.exists()
     assert result.err[0].startswith(f"ebflow: {option}: found")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_divergence_is_a_result(name):
+    cells = EXPERIMENTS[name].placed(PaperConfig(experiment=name))
+    assert not any(cell.config.train.retry for cell in cells if isinstance(cell, Cell))
 
 
 def test_a_cell_that_diverged_is_told():

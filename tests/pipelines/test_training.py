@@ -8,9 +8,10 @@ import ray.train
 import torch
 
 from ebflow.architectures import dense
-from ebflow.checkpoint import Checkpoints, check, resume, save_training
+from ebflow.checkpoint import Checkpoints, check, load, resume, save_training
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
+from ebflow.errors import NonFinite
 from ebflow.train import Event
 from pipelines import rows, training
 from pipelines.config import (
@@ -205,14 +206,78 @@ def reported(monkeypatch):
     return calls
 
 
-def driven(dataset, shard, work):
-    """Trains to the end; returns the events, and what was told at the end."""
-    reporter = Reporter(build(Training(train=SHORT), dataset, shard=shard), work)
+def driven(dataset, shard, work, *broken, train=SHORT):
+    """Trains to the end; returns the events, and what was told at the end.
+
+    The weights break at some steps, of the first try and of the second.
+    """
+    reporter = Reporter(build(Training(train=train), dataset, shard=shard), work)
+    spoilt(reporter.trainer, broken)
     events = []
     for event in reporter.trainer.run():
         reporter.tell(event)
         events.append(event)
     return events, reporter.finish()
+
+
+def spoilt(trainer, steps):
+    """Lets the weights of a training break at a step of the first try, and of the second."""
+    plain = trainer.train_step
+
+    def step(batch):
+        if (trainer.step, int(trainer.state.relief < 1)) in zip(steps, range(2), strict=False):
+            with torch.no_grad():
+                trainer.parameters[0].view(-1)[0] = torch.nan
+        plain(batch)
+
+    trainer.train_step = step
+
+
+def test_a_training_that_breaks_goes_on_and_is_told(dataset, reported, tmp_path):
+    events, told = driven(dataset, (0, 1), tmp_path, 8)
+    (warning,) = told["warnings"]
+    assert "step 8: found a loss of nan" in warning and "went back to step 6" in warning
+    written = rows.read(tmp_path / rows.FILE)[0]
+    (back,) = [row for row in written if row["kind"] == rows.RESUMED]
+    assert (back["step"], back["note"]) == (6, warning)
+    assert [row["step"] for row in rows.curve(written, "validate")] == [0, 6, 12]
+    assert [row["step"] for row in rows.curve(written, "log")] == [3, 6, 9, 12]
+    assert told["steps"] == 12 and told["verdict"] == "ended after 12 steps"
+    rates = [row["metrics"]["train/lr"] for row in rows.curve(written, "log")]
+    plain = [e.metrics["train/lr"] for e in finished(Training(train=SHORT), dataset)[1]
+             if e.kind == "log"]  # fmt: skip
+    assert rates == pytest.approx([*plain[:2], *(rate / 4 for rate in plain[2:])])
+
+
+def test_one_that_breaks_twice_delivers_its_best(dataset, reported, tmp_path):
+    _, told = driven(dataset, (0, 1), tmp_path, 8, 10)
+    checkpoints = Checkpoints(tmp_path / training.CHECKPOINTS)
+    assert told["steps"] == told["best_step"] == 6 and len(told["warnings"]) == 2
+    assert told["verdict"].startswith("became non-finite twice, the last time at step 10")
+    tensors = load(checkpoints.path(6)).state_dict().values()
+    assert all(tensor.isfinite().all() for tensor in tensors)
+
+
+def test_one_without_a_retry_is_an_error(dataset, reported, tmp_path):
+    once = Training(train=SHORT).once.train
+    with pytest.raises(NonFinite, match="step 8"):
+        driven(dataset, (0, 1), tmp_path, 8, train=once)
+
+
+def test_a_worker_that_was_killed_remembers_the_best(dataset, reported, tmp_path, monkeypatch):
+    """The checkpoint that it goes on from is not the best one."""
+    context = SimpleNamespace(get_local_rank=lambda: 0)
+    monkeypatch.setattr(ray.train, "get_context", lambda: context)
+    config = Training(train=SHORT.model_copy(update={"lr": 0.5}))
+    reporter = Reporter(build(config, dataset), tmp_path)
+    for event in reporter.trainer.run():
+        reporter.tell(event)
+        if reporter.trainer.step == 9:
+            reporter.save()
+            break
+    again = training._resumed(build(config, dataset), tmp_path).trainer
+    assert again.step == 9 and again.state.best_step == 0
+    assert again.kept.state["progress"]["step"] == 0
 
 
 def test_every_row_is_told_once_and_the_best_and_the_last_are_saved(dataset, reported, tmp_path):
