@@ -298,7 +298,6 @@ def test_a_likelihood_compiles(name, fresh_compiler):
         ("three dense layers", dsm),
         ("dense, given", ssm_vr),
         ("learned activations", dsm),
-        ("learned tanh", dsm),
         ("learned tanh", ssm_vr),
     ],
 )

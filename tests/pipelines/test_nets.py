@@ -20,6 +20,11 @@ IMAGES = {
         architecture="convolutional", kernel_size=3, blocks=2, padding="circular"
     ),
     "glow": ModelConfig(architecture="glow", depth=1, hidden=4, activation="swish"),
+    "glow of 3×3 kernels": ModelConfig(architecture="glow", depth=1, hidden=4, kernel_size=3),
+    "tanh of every pixel": ModelConfig(
+        architecture="convolutional", kernel_size=3, activation="tanh", terms=2
+    ),
+    "autoregressive": ModelConfig(architecture="autoregressive", depth=2, hidden=8, bins=4),
 }
 
 

@@ -121,7 +121,7 @@ def test_what_is_not_searched_over_stays():
             sections = {name.split(".")[0] for name in changes(named("dsm"), config)}
             told = {"stabilisation": "stabilise", "optimisation": "train",
                     "preprocessing": "preprocess", "start": "model",
-                    "architecture": "model", "activation": "model"}  # fmt: skip
+                    "architecture": "model", "activation": "model", "base": "model"}  # fmt: skip
             assert sections <= {told.get(subject, subject)}
 
 
@@ -143,10 +143,17 @@ def test_architectures_suit_the_data_and_every_net_can_be_made(recipe):
 
 def test_architectures_that_are_named_are_chosen_from():
     config = DensitySearch(over=("architecture",), architectures=("autoregressive",))
-    found = [made.model for made, _ in drawn(named("dsm", "tabular"), config)]
+    found = [made.model for made, _ in drawn(named("dsm", "wide"), config)]
     assert {model.architecture for model in found} == {"dense", "autoregressive"}
-    assert {model.bins for model in found if model.architecture == "autoregressive"} == {None, 8}
+    assert {model.bins for model in found if model.architecture == "autoregressive"} == {4, 8, 16}
     assert all(model.activation is None or model.architecture == "dense" for model in found)
+    assert {model.base for model in found} == {"mixture"}
+
+
+def test_bases_are_chosen_from():
+    found = [made for made, _ in drawn(named("dsm"), DensitySearch(over=("base",)))]
+    assert {made.model.base for made in found} == {"normal", "student", "mixture"}
+    assert all(made.front.mixture == (made.model.base == "mixture") for made in found)
 
 
 def test_a_net_that_stays_keeps_its_options():

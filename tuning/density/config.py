@@ -14,6 +14,7 @@ from tuning.config import SearchConfig, TuneConfig
 Subject = Literal[
     "architecture",
     "activation",
+    "base",
     "anchor",
     "objective",
     "stabilisation",

@@ -43,7 +43,7 @@ SIZES: Mapping[str, Mapping[str, tuple[int, int, int]]] = {
 FORMS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "convolutional": {"kernel_size": (3, 5, 7)},
     "coupling": {"bins": (None, 8)},
-    "autoregressive": {"bins": (8, None), "mixing": ("reversal", "rotation")},
+    "autoregressive": {"bins": (8, 4, 16), "mixing": ("reversal", "rotation")},
 }
 """Likewise, what is chosen from; the first is where the search starts."""
 
@@ -73,7 +73,7 @@ def _kept(model: ModelConfig, name: str) -> ModelConfig:
     """Returns what another architecture keeps of a net's options; all if it is the same."""
     if name == model.architecture:
         return model
-    kept = {"architecture": name}
+    kept = {"architecture": name, "base": model.base}
     if name in LINEAR and model.activation in ACTIVATIONS:
         kept |= {option: getattr(model, option) for option in LEARNING}
     return ModelConfig(**kept)
@@ -111,6 +111,14 @@ def activation(ask: Suggest, base: Training) -> Overrides:
     if chosen == "tanh":
         told["terms"] = ask.whole("model.terms", used["terms"], 3, 12)
     return {"model": told}
+
+
+def latents(ask: Suggest, base: Training) -> Overrides:
+    """Suggests the base: N(0, I), heavier tails, or the mixture that EM fits."""
+    return {"model": {"base": ask.choice("model.base", base.model.base, *BASES)}}
+
+
+BASES = ("normal", "student", "mixture")
 
 
 def anchor(ask: Suggest, base: Training) -> Overrides:
@@ -228,6 +236,7 @@ def start(ask: Suggest, base: Training) -> Overrides:
 SPACES: Mapping[str, Space] = {
     "architecture": architecture,
     "activation": activation,
+    "base": latents,
     "anchor": anchor,
     "objective": objective,
     "stabilisation": stabilisation,
