@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 import ebflow
-from ebflow import bijections, objectives
+from ebflow import bijections, objectives, randomness
 from ebflow.bases import Student
+from ebflow.bijections import Bounded
 
 from .bijections.cases import seeded
 
@@ -307,3 +308,24 @@ def test_a_partial_of_a_likelihood_is_one():
 def test_likelihood_of_a_tensor():
     flow = ebflow.fit(rows(), **FEW)
     assert ebflow.evaluate(flow, rows()).nll == pytest.approx(nll(flow, rows()), abs=1e-5)
+
+
+def test_a_table_gets_an_autoregressive_net_behind_its_columns():
+    random = np.random.default_rng(0)
+    x = np.stack([random.integers(0, 5, 400), random.standard_t(1.5, 400)], 1)
+    flow = ebflow.fit(x, steps=5)
+    assert flow.spec["architecture"] == "autoregressive"
+    assert flow.spec["preprocessing"]["columns"] == ["grids", "standard", "tails"]
+    sampled = flow.sample(50, randomness.generator(0))
+    assert torch.equal(sampled[:, 0], sampled[:, 0].round())
+    plain = ebflow.fit(x, steps=5, marginals=False)
+    assert plain.spec["preprocessing"]["columns"] == []
+
+
+def test_known_bounds_are_taken_by_name():
+    frame = pd.DataFrame(np.random.default_rng(0).gamma(2.0, size=(200, 2)), columns=["a", "b"])
+    flow = ebflow.fit(frame, steps=2, bounds={"b": (0.0, None)})
+    (bounded,) = [layer for layer in flow.layers if isinstance(layer, Bounded)]
+    assert bounded.lower[1] == 0
+    with pytest.raises(ValueError, match="bounds: found column 'c', expected one of a, b, 0, 1"):
+        ebflow.fit(frame, steps=2, bounds={"c": (0.0, None)})

@@ -1,5 +1,6 @@
 """Preprocessing against numpy and scipy on the same completed data."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,11 +11,13 @@ import torch
 from scipy.stats import multivariate_normal
 
 from ebflow.architectures import dense
+from ebflow.bases import StandardNormal
 from ebflow.data.loader import Dataset, Rows
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
+from ebflow.mixtures import fit_mixture
 from ebflow.objectives import OBJECTIVES
 from ebflow.preprocessing import Preprocessing, build, fit, gaussian
 from ebflow.randomness import RowGenerator, uniform
@@ -298,3 +301,48 @@ def test_a_density_before_an_extended_logit_has_all_its_mass_on_the_line():
 
 def test_a_spec_from_before_the_extension_is_a_plain_logit():
     assert build(FRONT).layers[-1].margin is None
+
+
+def table(count=600):
+    """Integers, a column of heavy tails, one on the unit interval, and a mixed one."""
+    random = np.random.default_rng(0)
+    heavy, unit = random.standard_t(1.5, count), random.uniform(size=count)
+    x = np.stack([random.integers(0, 9, count), heavy, unit, unit + random.normal(size=count)], 1)
+    return Rows(torch.from_numpy(x))
+
+
+def test_columns_are_dequantised_bounded_and_bent_and_come_back():
+    rows = table()
+    chain = fit(rows, grids=True, tails=True, bounds={2: (0.0, 1.0)})
+    assert chain.spec["columns"] == ["grids", "bounds", "standard", "tails"]
+    assert chain.columns.steps.tolist() == [1, 0, 0, 0]
+    assert chain.columns.bounds[2] == (0.0, 1.0)
+    flow = Flow((4,), []).double().preprocessed(chain)
+    x = flow.completed(rows.whole.x)
+    torch.testing.assert_close(flow.from_latent(flow.to_latent(x)), rows.whole.x)
+    assert flow.to_latent(x).abs().max() < 8
+
+
+def test_density_behind_columns_is_of_raw_units():
+    chain = fit(table(), grids=True, tails=True)
+    flow = Flow((4,), []).double().preprocessed(chain)
+    x = flow.completed(table().whole.x)[:5]
+    jacobian = torch.stack(
+        [torch.autograd.functional.jacobian(flow.to_latent, row[None]).reshape(4, 4) for row in x]
+    )
+    u = flow.to_latent(x)
+    expected = torch.slogdet(jacobian)[1] + StandardNormal().log_prob(u)
+    torch.testing.assert_close(flow.log_prob(x), expected)
+
+
+def test_a_chain_with_columns_and_a_base_in_a_file_is_the_same_to_the_bit(tmp_path):
+    rows = table()
+    chain = fit(rows, grids=True, tails=True)
+    z = Flow((4,), []).double().preprocessed(chain).to_latent(rows.whole.x)
+    chain = dataclasses.replace(chain, base=fit_mixture(z[:500], z[500:]).trained())
+    chain.save(tmp_path / "chain")
+    again = Preprocessing.load(tmp_path / "chain")
+    flows = (Flow((4,), [], base=c.base).double().preprocessed(c) for c in (chain, again))
+    first, second = (flow.log_prob(rows.whole.x) for flow in flows)
+    assert torch.equal(first, second)
+    assert again.base.means.requires_grad
