@@ -150,6 +150,16 @@ def test_architectures_that_are_named_are_chosen_from():
     assert {model.base for model in found} == {"mixture"}
 
 
+def test_a_bound_of_scales_goes_where_splines_come():
+    model = ModelConfig(architecture="coupling", depth=2, bound=1.5)
+    base = named("dsm", "tabular").model_copy(update={"model": model})
+    config = DensitySearch(over=("architecture",), architectures=("coupling",))
+    assert {(m.bins, m.bound) for made, _ in drawn(base, config) if (m := made.model)} == {
+        (None, 1.5),
+        (8, None),
+    }
+
+
 def test_bases_are_chosen_from():
     found = [made for made, _ in drawn(named("dsm"), DensitySearch(over=("base",)))]
     assert {made.model.base for made in found} == {"normal", "student", "mixture"}
