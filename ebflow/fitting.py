@@ -115,7 +115,8 @@ def fit(
             them unless it has one, and the flow that is returned has it. Parameters that ask for
             no gradient stay, unless none asks for one. None: one is made by ``architecture``.
         architecture: A name in ``architectures``, or a function like those; None:
-            ``autoregressive`` for real rows of up to 64 columns, ``dense`` for others.
+            ``autoregressive`` for real rows of up to 64 columns where a likelihood is trained,
+            ``dense`` for others.
         options: Options of the architecture.
         base: The density of latents; None: N(0, I).
         normalise: ``none``, ``standardise`` or ``whiten``; None: ``standardise`` in front of
@@ -167,9 +168,9 @@ def fit(
     dataset, columns = _dataset(x, context, validation, levels, seed)
     train = dataset.split("train")
     width = 0 if train.context is None else train.context.shape[1]
-    columnwise = flow is None and (architecture or _suited(train)) == "autoregressive"
+    net = architecture or _suited(train, objective if loss is None else loss)
+    columnwise = flow is None and net == "autoregressive"
     if flow is None:
-        net = architecture or _suited(train)
         flow = _made(net, options or {}, train.shape, width, base, seed, dtype)
     elif options or base is not None:
         raise ValueError("options, base: found with a flow, expected neither")
@@ -351,9 +352,10 @@ def _made(
     return ARCHITECTURES[architecture](event, **{**start, **options}, **given)
 
 
-def _suited(train: Rows) -> str:
+def _suited(train: Rows, loss: object) -> str:
+    """Returns the net for the data; splines of columns are too rough for scores."""
     few = train.levels is None and len(train.shape) == 1 and 2 <= train.width <= FEW
-    return "autoregressive" if few else "dense"
+    return "autoregressive" if few and loss in LIKELIHOOD else "dense"
 
 
 def _indexed(

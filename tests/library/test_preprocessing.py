@@ -303,7 +303,7 @@ def test_a_spec_from_before_the_extension_is_a_plain_logit():
     assert build(FRONT).layers[-1].margin is None
 
 
-def table(count=600):
+def mixed_columns(count=600):
     """Integers, a column of heavy tails, one on the unit interval, and a mixed one."""
     random = np.random.default_rng(0)
     heavy, unit = random.standard_t(1.5, count), random.uniform(size=count)
@@ -312,7 +312,7 @@ def table(count=600):
 
 
 def test_columns_are_dequantised_bounded_and_bent_and_come_back():
-    rows = table()
+    rows = mixed_columns()
     chain = fit(rows, grids=True, tails=True, bounds={2: (0.0, 1.0)})
     assert chain.spec["columns"] == ["grids", "bounds", "standard", "tails"]
     assert chain.columns.steps.tolist() == [1, 0, 0, 0]
@@ -324,9 +324,9 @@ def test_columns_are_dequantised_bounded_and_bent_and_come_back():
 
 
 def test_density_behind_columns_is_of_raw_units():
-    chain = fit(table(), grids=True, tails=True)
+    chain = fit(mixed_columns(), grids=True, tails=True)
     flow = Flow((4,), []).double().preprocessed(chain)
-    x = flow.completed(table().whole.x)[:5]
+    x = flow.completed(mixed_columns().whole.x)[:5]
     jacobian = torch.stack(
         [torch.autograd.functional.jacobian(flow.to_latent, row[None]).reshape(4, 4) for row in x]
     )
@@ -336,7 +336,7 @@ def test_density_behind_columns_is_of_raw_units():
 
 
 def test_a_chain_with_columns_and_a_base_in_a_file_is_the_same_to_the_bit(tmp_path):
-    rows = table()
+    rows = mixed_columns()
     chain = fit(rows, grids=True, tails=True)
     z = Flow((4,), []).double().preprocessed(chain).to_latent(rows.whole.x)
     chain = dataclasses.replace(chain, base=fit_mixture(z[:500], z[500:]).trained())
