@@ -43,6 +43,13 @@ BASELINES = {
 }  # fmt: skip
 """By their names in metrics, what a table's first column and its last say of them."""
 
+BASELINES = {
+    "gaussian": ("Gaussian", "full-covariance Gaussian by maximum likelihood"),
+    "mixture": ("mixture", "mixture of Gaussians behind the Gaussian's whitening, by expectation "
+                "maximisation; its size by validation"),
+}  # fmt: skip
+"""By their names in metrics, what a table's first column and its last say of them."""
+
 Row = dict[str, Any]
 """``labels``, ``seed``, ``published``, ``data``, ``machine``, ``method``, metrics."""
 

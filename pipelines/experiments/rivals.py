@@ -134,9 +134,13 @@ def _best(
     return whole[int(np.argmin(nll))] if whole else None
 
 
+LEFT_OUT = (LOG_PROBS, "baseline/mixture_nll")
+"""What is not shown of a row: the mixture has rows of its own."""
+
+
 def _row(folders: Folders, row: Row, reference: Mapping[int, Row]) -> Row:
     """Returns a row as it is shown: with its gain, step time, curve and inverse's error."""
-    shown = {name: value for name, value in row.items() if name != LOG_PROBS}
+    shown = {name: value for name, value in row.items() if name not in LEFT_OUT}
     shown |= {"curve": told(folders[0]), "time/step_ms": _step_time(row)}
     if len(folders) > 1:
         error = inverse_error(load(folders[0] / "checkpoint"))
@@ -236,7 +240,7 @@ RIVALS = Experiment(
         Column("time/train_s", "s", 0, interval=False),
         Column("time/step_ms", "ms", 1, interval=False),
         Column("inverse/percent", "R (%)", 1, interval=False),
-        Column("test/nll", "NLL", 2, "baseline/gaussian_nll", error="test/nll_se"),
+        Column("test/nll", "NLL", 2, "nll", error="test/nll_se"),
         Column("gain", "gain", 2, error="gain_se"),
     ),
     rows=rows,
