@@ -318,15 +318,15 @@ def test_columns_are_dequantised_bounded_and_bent_and_come_back():
     assert chain.columns.steps.tolist() == [1, 0, 0, 0]
     assert chain.columns.bounds[2] == (0.0, 1.0)
     flow = Flow((4,), []).double().preprocessed(chain)
-    x = flow.completed(rows.whole.x)
-    torch.testing.assert_close(flow.from_latent(flow.to_latent(x)), rows.whole.x)
+    x = flow.completed(rows.resident.x)
+    torch.testing.assert_close(flow.from_latent(flow.to_latent(x)), rows.resident.x)
     assert flow.to_latent(x).abs().max() < 8
 
 
 def test_density_behind_columns_is_of_raw_units():
     chain = fit(mixed_columns(), grids=True, tails=True)
     flow = Flow((4,), []).double().preprocessed(chain)
-    x = flow.completed(mixed_columns().whole.x)[:5]
+    x = flow.completed(mixed_columns().resident.x)[:5]
     jacobian = torch.stack(
         [torch.autograd.functional.jacobian(flow.to_latent, row[None]).reshape(4, 4) for row in x]
     )
@@ -338,11 +338,11 @@ def test_density_behind_columns_is_of_raw_units():
 def test_a_chain_with_columns_and_a_base_in_a_file_is_the_same_to_the_bit(tmp_path):
     rows = mixed_columns()
     chain = fit(rows, grids=True, tails=True)
-    z = Flow((4,), []).double().preprocessed(chain).to_latent(rows.whole.x)
+    z = Flow((4,), []).double().preprocessed(chain).to_latent(rows.resident.x)
     chain = dataclasses.replace(chain, base=fit_mixture(z[:500], z[500:]).trained())
     chain.save(tmp_path / "chain")
     again = Preprocessing.load(tmp_path / "chain")
     flows = (Flow((4,), [], base=c.base).double().preprocessed(c) for c in (chain, again))
-    first, second = (flow.log_prob(rows.whole.x) for flow in flows)
+    first, second = (flow.log_prob(rows.resident.x) for flow in flows)
     assert torch.equal(first, second)
     assert again.base.means.requires_grad
