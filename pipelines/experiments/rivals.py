@@ -64,8 +64,8 @@ METHODS: dict[str, tuple[str, ModelConfig]] = {
 """Objective and net of the methods that train a flow."""
 
 FRONTS = {
-    "white": PreprocessConfig(normalise="whiten", shrinkage=SHRINKAGE),
-    "plain": PreprocessConfig(normalise="standardise"),
+    "white": PreprocessConfig(normalise="whiten", shrinkage=SHRINKAGE, grids=True),
+    "plain": PreprocessConfig(normalise="standardise", grids=True),
 }
 """Preprocessing: whitened, or every element standardised alone."""
 

@@ -168,6 +168,16 @@ def test_a_table_says_who_is_ahead(tmp_path, ours, theirs, ahead):
     assert set(TABLES.figures(told, [])) == {"tables"}
 
 
+def test_peers_dequantise_as_the_recipe_does_and_leave_tails():
+    recipe, *peers = TABLES.cells(PaperConfig(experiment="tables", sources=("a.parquet",)))
+    assert recipe.config.preprocess.grids and recipe.config.train.max_seconds == 30
+    assert {cell.config.seconds for cell in peers} == {30}
+    chains = [cell.front.chain for cell in peers]
+    assert all(c.grids and not c.tails and c.normalise == "standardise" for c in chains)
+    flows = [c.config.preprocess for c in RIVALS.cells(CONFIG) if isinstance(c, Cell)]
+    assert all(chain.grids for chain in flows)
+
+
 def test_tables_need_files_with_names_of_their_own():
     with pytest.raises(BadInput, match="--sources: found none"):
         TABLES.cells(PaperConfig(experiment="tables"))
