@@ -227,7 +227,7 @@ RIVALS = Experiment(
     legend="white: whitened, plain: standardised data; lr: of the same rates the best by "
     "validation; R: error of learned inverses, ‖RW − I‖ / √D; gain over ml on white data, row by "
     "row; ±: 95 %, over seeds, or test rows of one seed; maf, nsf, mixture, kde: other packages' "
-    "densities",
+    "densities, without those that are not for so many rows or columns",
     note="",
     source="digits",
     uses=IMAGE_OPTIONS | {"methods"},
