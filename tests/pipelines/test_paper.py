@@ -344,7 +344,7 @@ def test_data_that_do_not_suit_an_experiment_are_refused(home, ebflow, option):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_divergence_is_a_result(name):
-    cells = EXPERIMENTS[name].placed(PaperConfig(experiment=name))
+    cells = EXPERIMENTS[name].placed(PaperConfig(experiment=name, **OF_TABLES.get(name, {})))
     assert not any(cell.config.train.retry for cell in cells if isinstance(cell, Cell))
 
 
