@@ -168,7 +168,7 @@ def fit(
     dataset, columns = _dataset(x, context, validation, levels, seed)
     train = dataset.split("train")
     width = 0 if train.context is None else train.context.shape[1]
-    net = architecture or _suited(train, objective if loss is None else loss)
+    net = architecture or _suited(train, None if loss else _name(objective))
     columnwise = flow is None and net == "autoregressive"
     if flow is None:
         flow = _made(net, options or {}, train.shape, width, base, seed, dtype)
@@ -352,10 +352,10 @@ def _made(
     return ARCHITECTURES[architecture](event, **{**start, **options}, **given)
 
 
-def _suited(train: Rows, loss: object) -> str:
+def _suited(train: Rows, objective: str | None) -> str:
     """Returns the net for the data; splines of columns are too rough for scores."""
     few = train.levels is None and len(train.shape) == 1 and 2 <= train.width <= FEW
-    return "autoregressive" if few and loss in LIKELIHOOD else "dense"
+    return "autoregressive" if few and objective in LIKELIHOOD else "dense"
 
 
 def _indexed(
@@ -369,7 +369,7 @@ def _indexed(
     known = {name: k for k, name in enumerate(names or [])} | {k: k for k in range(train.width)}
     unknown = [name for name in bounds if name not in known]
     if unknown:
-        expected = ", ".join(map(str, names or [f"0 … {train.width - 1}"]))
+        expected = ", ".join(names or [f"0 … {train.width - 1}"])
         raise ValueError(f"bounds: found column {unknown[0]!r}, expected one of {expected}")
     return {known[name]: pair for name, pair in bounds.items()}
 
@@ -401,8 +401,7 @@ def _loss(
     """Returns the loss, the anchor if it has one, and what to watch, as ``Trainer`` takes them."""
     if loss is not None:
         return {"loss": loss, "anchor": getattr(loss, "anchor", None)}
-    given = getattr(objective, "func", objective)
-    name = objective if isinstance(objective, str) else getattr(given, "__name__", "")
+    name = _name(objective)
     if isinstance(objective, str):
         if objective not in objectives.OBJECTIVES:
             names = ", ".join(objectives.OBJECTIVES)
@@ -415,6 +414,11 @@ def _loss(
         return {"loss": Loss(objective)}
     weight = balancing_weight(objective)
     return {"loss": Loss(objective, weight, anchor=anchor, anchor_weight=1.0), "anchor": anchor}
+
+
+def _name(objective: str | objectives.Objective) -> str:
+    given = getattr(objective, "func", objective)
+    return given if isinstance(given, str) else getattr(given, "__name__", "")
 
 
 def _rate(width: int) -> float:

@@ -128,6 +128,7 @@ def fit(
     columns = None
     if levels is None and (grids or tails or bounds):
         first = next(split.shuffled(min(len(split), marginals.GRID_ROWS), seed=seed)).x
+        _check_varied((first != first[0]).any(0))
         columns = marginals.fit(first, grids=grids, tails=tails, bounds=bounds, seed=seed)
     spec = {"width": split.width, "levels": levels, "margin": margin, "scale": scale,
             "extended": extended, "columns": columns.spec if columns else []}  # fmt: skip
@@ -178,16 +179,20 @@ def _front(
 def _fitted(mean: Tensor, second: Tensor, shrinkage: float) -> list[Bijection]:
     """Returns what standardises by variances (D,), or whitens by a covariance (D, D)."""
     variance = second if second.ndim == 1 else second.diagonal()
-    if not (variance > 0).all():
-        feature = int((~(variance > 0)).nonzero()[0, 0])
-        raise BadInput(
-            f"normalise: found feature {feature} constant on the training split, "
-            "expected features that vary"
-        )
+    _check_varied(variance > 0)
     if second.ndim == 1:
         return _normaliser(mean, variance, None)
     correlation = second * torch.outer(variance, variance).rsqrt()
     return _normaliser(mean, variance, _inverse_root(correlation, shrinkage))
+
+
+def _check_varied(varied: Tensor) -> None:
+    if not varied.all():
+        feature = int((~varied).nonzero()[0, 0])
+        raise BadInput(
+            f"normalise: found feature {feature} constant on the training split, "
+            "expected features that vary"
+        )
 
 
 def _normaliser(mean: Tensor, variance: Tensor, root: Tensor | None) -> list[Bijection]:

@@ -18,6 +18,7 @@ from redun.task import Task
 
 from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
+from ebflow.fitting import FEW
 from pipelines import comparison, pages
 from pipelines.checks import check as check_density
 from pipelines.config import (
@@ -95,6 +96,11 @@ def _check_cell(config: PaperConfig, cell: Cell) -> None:
     shape = open_source(cell.config.data.source).layout.shape
     if isinstance(cell.measure, ImputeConfig) and not is_picture(shape):
         raise BadInput(f"--source: found examples of shape {shape}, expected images")
+    if config.experiment == "tables" and (len(shape) > 1 or shape[0] > FEW):
+        raise BadInput(
+            f"--sources: found examples of shape {shape} in {cell.labels['table']}, expected rows "
+            f"of at most {FEW} columns"
+        )
     colours = {"grey": 1, "colour": 3}[config.images]
     if config.experiment == "table" and (1, *shape)[-3] != colours:
         raise BadInput(

@@ -44,7 +44,7 @@ class DequantiseColumns(Dequantise):
             return x.to(like)
         rows = x.to(self.steps.device)
         cells = self._cells(rows)
-        tolerance = 1e-3 + 4 * torch.finfo(like.dtype).eps * cells.abs()
+        tolerance = 1e-6 + 4 * torch.finfo(torch.float32).eps * cells.abs()
         on_grid = (((cells - cells.round()).abs() <= tolerance) | ~known).all(-1, keepdim=True)
         noise = uniform(x.shape, like, generator) * known
         completed = self.origin + (cells.round() + noise) * self.steps

@@ -11,7 +11,7 @@ from pipelines.config.train import ClusterConfig
 
 Method = Literal[
     "ml", "relative", "lazy_ml", "lu", "selfnorm", "freeform", "dsm", "ssm_vr", "circular",
-    "maf", "nsf", "mixture", "kde",
+    "maf", "nsf", "gmm", "kde",
 ]  # fmt: skip
 
 METHODS: tuple[Method, ...] = tuple(name for name in get_args(Method) if name != "circular")
@@ -68,7 +68,7 @@ class PaperConfig(Section):
         METHODS,
         min_length=1,
         description="the methods of rivals, beside ml; circular, of images, are convolutions by "
-        "their Fourier transform; maf, nsf, mixture and kde are other packages' densities",
+        "their Fourier transform; maf, nsf, gmm and kde are other packages' densities",
     )
     images: Literal["grey", "colour"] = Field(
         "grey", description="half of the table: MNIST's settings and numbers, or CIFAR-10's"

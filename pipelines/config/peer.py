@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pipelines.config.section import Section
 
-Peer = Literal["maf", "nsf", "mixture", "kde"]
+Peer = Literal["maf", "nsf", "gmm", "kde"]
 
 PEERS: tuple[str, ...] = get_args(Peer)
 
@@ -17,9 +17,9 @@ class PeerConfig(Section):
     """A density of another package, fitted as its users do."""
 
     name: Peer = Field(
-        "mixture",
-        description="maf, nsf: zuko's flows; mixture: scikit-learn's of Gaussians, its number by "
-        "validation; kde: Gaussian kernels, their width by validation",
+        "gmm",
+        description="maf, nsf: zuko's flows; gmm: scikit-learn's mixture of Gaussians, its number "
+        "by validation; kde: Gaussian kernels, their width by validation",
     )
     seed: int = Field(0, ge=0, description="seed of starts and batches")
     seconds: float | None = Field(

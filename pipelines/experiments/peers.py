@@ -27,7 +27,8 @@ def peer(
 ) -> PeerCell:  # fmt: skip
     """Returns the cell of a peer that is given the data and as many seconds as a flow.
 
-    Its chain is the flow's, dequantisation included, but for the whitening.
+    Its chain dequantises as the flow's does, so that both are densities of the same rows; it
+    standardises, or whitens, and leaves tails as they are.
 
     Arguments:
         config: The experiment's configuration.
@@ -40,9 +41,9 @@ def peer(
     if config.scale == "smoke":
         limits["steps"] = SMOKE_STEPS
     fitted = PeerConfig(name=name, seed=flow.seed, **limits)
-    told = {"normalise": "standardise", "shrinkage": 0.0}
+    told = {"normalise": "standardise", "shrinkage": 0.0, "tails": False}
     if name in WHITENED:
-        told = {"normalise": "whiten", "shrinkage": SHRINKAGE}
+        told |= {"normalise": "whiten", "shrinkage": SHRINKAGE}
     chain = flow.preprocess.model_copy(update=told)
     front = FrontConfig(seed=flow.seed, chain=chain, threads=config.threads)
     return PeerCell(labels, fitted, flow.data, front)

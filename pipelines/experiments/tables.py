@@ -19,7 +19,7 @@ from pipelines.recipes import tabular
 SECONDS = 30.0
 STEPS = 40_000
 RECIPE = "recipe"
-PEERS = ("mixture", "maf", "nsf")
+PEERS = ("gmm", "maf", "nsf")
 CLEAR = 2.0
 """Standard errors of a lead that is no chance."""
 
@@ -135,7 +135,7 @@ def _behind(rows: Sequence[Row], table: str, name: str) -> float:
 
 TABLES = Experiment(
     about="exact test NLL (nats) of tables: the recipe, and other packages at equal seconds",
-    legend="mixture: scikit-learn's of Gaussians, its number by validation; maf, nsf: zuko's; "
+    legend="gmm: scikit-learn's mixture of Gaussians, its number by validation; maf, nsf: zuko's; "
     "lead: the recipe's over the best of them, row by row; ahead: which is, by two standard "
     "errors; ±: 95 %, over seeds, or test rows of one seed",
     note="",

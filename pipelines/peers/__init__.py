@@ -17,6 +17,6 @@ Fit = Callable[[PeerConfig, Behind], Fitted | None]
 FITS: dict[str, Fit] = {
     "maf": flows.fit,
     "nsf": flows.fit,
-    "mixture": mixture.fit,
+    "gmm": mixture.fit,
     "kde": kernels.fit,
 }

@@ -18,7 +18,7 @@ from .conftest import NO_RAY, Store
 CONFIG = PaperConfig(source="digits", scale="smoke", seeds=2)
 TRAINED = [name for name in EXPERIMENTS if name != "runtime"]
 IMAGES = [name for name, experiment in EXPERIMENTS.items() if experiment.source]
-OF_TABLES = {"tables": {"sources": ("digits",)}}
+OF_TABLES = {"tables": {"sources": ("sine",)}}
 """What an experiment on the user's tables needs to be told."""
 
 
@@ -320,7 +320,7 @@ REFUSED = {
     "--cluster.workers": ("--source", "digits", "--workers", "3"),
     "--threads": ("--experiment", "toy", "--threads", "1"),
     "--methods": ("--experiment", "glow", "--source", "digits", "--methods", "maf"),
-    "--sources": ("--experiment", "tables"),
+    "--sources": ("--experiment", "tables", "--sources", "digits"),
 }
 WRONG_DATA = {
     "--images": ("--source", "natural-patches"),
@@ -386,7 +386,7 @@ def test_a_real_run_and_the_same_again(tmp_path, image_file, name):
     store = Store(tmp_path, patience=1400)
     source = ("--source", image_file) if name in IMAGES else ()
     threads = ("--threads", "1") if "threads" in EXPERIMENTS[name].uses else ()
-    source += ("--sources", "digits") if name in OF_TABLES else ()
+    source += ("--sources", "sine") if name in OF_TABLES else ()
     words = ("run", "paper", "--experiment", name, *source, "--scale", "smoke", *threads)
     printed = store.run(*words)
     folder = tmp_path / "runs" / "paper" / name

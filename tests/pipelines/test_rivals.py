@@ -40,7 +40,7 @@ def test_every_method_has_the_same_net_seconds_and_number_of_rates():
         matches = told.objective.name in ("dsm", "ssm_vr")
         assert not matches or told.anchor.weight
     peers = [cell for cell in cells if isinstance(cell, PeerCell)]
-    assert {cell.config.name for cell in peers} == {"maf", "nsf", "mixture", "kde"}
+    assert {cell.config.name for cell in peers} == {"maf", "nsf", "gmm", "kde"}
     assert all(cell.config.seconds == 10 for cell in peers)
 
 
@@ -79,13 +79,13 @@ def trained(folder, nll, *, steps=100, error=0.0, peer=False, values=None):
 def nll_of(cell):
     """Better at 1.5e-3 than elsewhere; selfnorm by one nat than ml."""
     labels = cell.labels
-    own = {"ml": 5.0, "selfnorm": 4.0, "mixture": 6.0}[labels["method"]]
+    own = {"ml": 5.0, "selfnorm": 4.0, "gmm": 6.0}[labels["method"]]
     return own + (labels["lr"] != "0.0015") + 0.1 * cell.config.seed + (labels["data"] == "plain")
 
 
 @pytest.fixture
 def made(tmp_path):
-    config = CONFIG.model_copy(update={"methods": ("selfnorm", "mixture")})
+    config = CONFIG.model_copy(update={"methods": ("selfnorm", "gmm")})
     cells = RIVALS.cells(config)
     folders = [
         trained(tmp_path / str(k), nll_of(cell), error=0.25, peer=isinstance(cell, PeerCell))
@@ -101,8 +101,8 @@ def test_a_method_is_told_at_the_rate_that_is_best_by_validation(made):
     best = by["selfnorm", "white", "0.0015", 1]
     assert best["gain"] == pytest.approx(1.0) and best["gain_se"] == pytest.approx(0.0)
     assert best["inverse/percent"] == pytest.approx(25) and best["time/step_ms"] == 100
-    assert by["mixture", "plain", "", 0]["gain"] == pytest.approx(-3.0)
-    assert by["mixture", "plain", "", 0]["time/step_ms"] is None
+    assert by["gmm", "plain", "", 0]["gain"] == pytest.approx(-3.0)
+    assert by["gmm", "plain", "", 0]["time/step_ms"] is None
     assert best["curve"] == [[0, pytest.approx(5.1)], [1, pytest.approx(4.1)]]
     json.dumps(told)
     assert set(RIVALS.figures(told, made[1])) == {"rivals"}
@@ -126,15 +126,16 @@ def test_a_peer_that_is_not_for_such_data_is_left_out(made, tmp_path):
     index = next(k for k, cell in enumerate(cells) if isinstance(cell, PeerCell))
     (folders[index][0] / "evaluation.json").write_text("{}")
     told = RIVALS.rows(cells, folders)
-    assert not [r for r in told if r["labels"]["method"] == "mixture" and r["seed"] == 0]
+    assert not [r for r in told if r["labels"]["method"] == "gmm" and r["seed"] == 0]
 
 
 def test_one_seed_has_the_interval_of_its_rows(made):
     first = [pair for pair in zip(*made, strict=True) if pair[0].config.seed == 0]
     cells, folders = zip(*first, strict=True)
-    lines = summarise(RIVALS.columns, RIVALS.rows(cells, folders))
-    assert lines[1].values["test/nll"] == (5.0, pytest.approx(0.196))
-    assert math.isnan(lines[1].values["time/train_s"][1])
+    gaussian, line, *_ = summarise(RIVALS.columns, RIVALS.rows(cells, folders))
+    assert gaussian.values["test/nll"][0] == 9.0
+    assert line.values["test/nll"] == (5.0, pytest.approx(0.196))
+    assert math.isnan(line.values["time/train_s"][1])
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.01, 0.02, 5.0], [9.9, 9.95, 10.0], [0.0], []])
@@ -168,6 +169,16 @@ def test_a_table_says_who_is_ahead(tmp_path, ours, theirs, ahead):
     assert set(TABLES.figures(told, [])) == {"tables"}
 
 
+def test_peers_dequantise_as_the_recipe_does_and_leave_tails():
+    recipe, *peers = TABLES.cells(PaperConfig(experiment="tables", sources=("a.parquet",)))
+    assert recipe.config.preprocess.grids and recipe.config.train.max_seconds == 30
+    assert {cell.config.seconds for cell in peers} == {30}
+    chains = [cell.front.chain for cell in peers]
+    assert all(c.grids and not c.tails and c.normalise == "standardise" for c in chains)
+    flows = [c.config.preprocess for c in RIVALS.cells(CONFIG) if isinstance(c, Cell)]
+    assert all(chain.grids for chain in flows)
+
+
 def test_tables_need_files_with_names_of_their_own():
     with pytest.raises(BadInput, match="--sources: found none"):
         TABLES.cells(PaperConfig(experiment="tables"))
@@ -189,7 +200,7 @@ def behind(dataset, normalise="standardise"):
 
 def test_a_peers_likelihood_is_in_units_of_the_raw_data(table):
     data = behind(table)
-    fitted = FITS["mixture"](PeerConfig(seed=0, seconds=1e-9), data)
+    fitted = FITS["gmm"](PeerConfig(seed=0, seconds=1e-9), data)
     found = data.log_probs("test", fitted.values)
     raw = table.split("train").tensor().double()
     gaussian = torch.distributions.MultivariateNormal(raw.mean(0), raw.T.cov(correction=0))
@@ -200,7 +211,7 @@ def test_a_peers_likelihood_is_in_units_of_the_raw_data(table):
 
 def test_a_mixtures_number_is_that_of_the_best_validation(table):
     data = behind(table)
-    fitted = FITS["mixture"](PeerConfig(), data)
+    fitted = FITS["gmm"](PeerConfig(), data)
     assert data.nll(fitted.values) == min(point.nll for point in fitted.curve)
     assert len(fitted.curve) > 1
 
