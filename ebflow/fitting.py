@@ -22,6 +22,7 @@ from . import objectives, preprocessing
 from .anchor import Anchor
 from .architectures import ARCHITECTURES
 from .bases import Base
+from .bijections import Convolution
 from .data.loader import Arrays, Rows
 from .flow import Flow
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
@@ -31,10 +32,13 @@ from .train import Event, Trainer
 
 STARTS: dict[str, dict[str, Any]] = {
     "dense": {"depth": 3, "activation": "spline"},
-    "convolutional": {"sign": 1.0, "calibrated": True},
+    "convolutional": {"sign": 1.0, "depth": 3, "kernel_size": 3, "activation": "spline"},
     "autoregressive": {"depth": 3, "bins": 8},
 }
 """Options of architectures where the call leaves them open: starts near the Gaussian."""
+
+LAZY, SHARP = {"interval": 100, "tolerance": 0.2}, {"interval": 20, "tolerance": 0.02}
+"""When a normaliser is refreshed: of matrices, and of convolutions, whose weights move it more."""
 
 FEW = 64
 """Columns of a table up to which its default net is autoregressive."""
@@ -115,12 +119,12 @@ def fit(
             them unless it has one, and the flow that is returned has it. Parameters that ask for
             no gradient stay, unless none asks for one. None: one is made by ``architecture``.
         architecture: A name in ``architectures``, or a function like those; None:
-            ``autoregressive`` for real rows of up to 64 columns where a likelihood is trained,
-            ``dense`` for others.
+            ``convolutional`` for images, ``autoregressive`` for real rows of up to 64 columns
+            where a likelihood is trained, ``dense`` for others.
         options: Options of the architecture.
         base: The density of latents; None: N(0, I).
-        normalise: ``none``, ``standardise`` or ``whiten``; None: ``standardise`` in front of
-            an autoregressive net, which makes use of the columns' own axes, else ``whiten``.
+        normalise: ``none``, ``standardise`` or ``whiten``; None: ``whiten`` in front of a dense
+            net, ``standardise`` in front of others, which make use of the columns' own axes.
         shrinkage: The share of the identity in the correlations that are whitened; None: 0.001,
             and 0.1 where there are fewer than five rows a column.
         marginals: Whether real columns on grids are dequantised by their step, and columns'
@@ -131,8 +135,8 @@ def fit(
             anchor beside it.
         loss: In place of an objective: a function (density, x, generator, progress) to the losses
             of all rows and the evaluation behind them.
-        optimizer: From parameters to an optimiser; None: Adam of rate 1e-2 for an autoregressive
-            net, else 2e-3, less in more than 256 dimensions.
+        optimizer: From parameters to an optimiser; None: Adam of rate 1e-2 for those nets, of
+            2e-3 for a dense one, less in more than 256 dimensions.
         steps: Optimiser steps at most.
         max_seconds: Training seconds at most; the learning rate then follows whichever bound is
             nearer.
@@ -169,7 +173,7 @@ def fit(
     train = dataset.split("train")
     width = 0 if train.context is None else train.context.shape[1]
     net = architecture or _suited(train, None if loss else _name(objective))
-    columnwise = flow is None and net == "autoregressive"
+    axes = flow is None and net in ("autoregressive", "convolutional")
     if flow is None:
         flow = _made(net, options or {}, train.shape, width, base, seed, dtype)
     elif options or base is not None:
@@ -179,7 +183,7 @@ def fit(
     flow = _prepared(
         flow,
         train,
-        normalise=normalise or ("standardise" if columnwise else "whiten"),
+        normalise=normalise or ("standardise" if axes else "whiten"),
         shrinkage=shrinkage,
         grids=marginals,
         tails=marginals,
@@ -190,8 +194,8 @@ def fit(
     if not any(p.requires_grad for p in flow.parameters()):
         flow.requires_grad_()
     flow.columns = columns
-    rate = 1e-2 if columnwise else _rate(train.width)
-    batch_size = batch_size or (256 if columnwise else 128)
+    rate = 1e-2 if axes else _rate(train.width)
+    batch_size = batch_size or (256 if net == "autoregressive" else 128)
     trainer = Trainer(
         flow,
         dataset,
@@ -355,6 +359,8 @@ def _made(
 def _suited(train: Rows, objective: str | None) -> str:
     """Returns the net for the data; splines of columns are too rough for scores."""
     few = train.levels is None and len(train.shape) == 1 and 2 <= train.width <= FEW
+    if train.levels is not None and len(train.shape) > 1:
+        return "convolutional"
     return "autoregressive" if few and objective in LIKELIHOOD else "dense"
 
 
@@ -407,7 +413,8 @@ def _loss(
             names = ", ".join(objectives.OBJECTIVES)
             raise ValueError(f"objective: found {objective!r}, expected one of {names}")
         objective = objectives.OBJECTIVES[objective]
-    anchor = Anchor(matched, interval=100, tolerance=0.2, check_every=5, seed=seed)
+    rule = SHARP if any(isinstance(m, Convolution) for m in matched.modules()) else LAZY
+    anchor = Anchor(matched, **rule, check_every=5, seed=seed)
     if name == "lazy_ml":
         return {"loss": Loss(partial(objective, anchor=anchor), anchor=anchor), "anchor": anchor}
     if name in LIKELIHOOD:

@@ -53,8 +53,8 @@ ROWS = 50_000
 NUMBERS = 1 << 25
 """Most numbers of these rows: 256 MiB."""
 
-BUDGET = 1e12
-"""Most operations of all maximisations: about 20 s of one core."""
+BUDGET = 4e11
+"""Most operations of all maximisations: about 8 s of one core."""
 
 LEAST, MOST = 10, 100
 """Fewest iterations that are worth a start, and most that are made."""

@@ -34,7 +34,7 @@ from pipelines.config import (
 from pipelines.curve_report import draw, table
 from pipelines.front import baseline, fitted
 from pipelines.options import Curves
-from pipelines.recipes import mnist9k
+from pipelines.recipes import mnist9k_dense
 from pipelines.sources import source_digest
 from pipelines.training import build
 
@@ -147,7 +147,7 @@ def _paper(base: Training, name: str) -> Training:
 
 
 def _recipe(train: TrainConfig) -> Training:
-    recipe = mnist9k().training
+    recipe = mnist9k_dense().training
     names = ("steps", "max_seconds", "threads", "validate_every")
     kept = {name: getattr(train, name) for name in names}
     return recipe.model_copy(update={"train": recipe.train.model_copy(update=kept)})

@@ -26,7 +26,7 @@ def convolutional(
     *,
     kernel_size: int = 7,
     padding: str = "zero",
-    blocks: int = 3,
+    blocks: int | None = None,
     depth: int = 2,
     activation: str = "smooth_leaky_relu",
     alpha: float = 0.3,
@@ -59,7 +59,7 @@ def convolutional(
         shape: (C, H, W); H and W can be halved ``blocks`` − 1 times.
         kernel_size: The odd side k of every kernel.
         padding: ``zero``, ``circular`` or ``masked``, as in ``Convolution``.
-        blocks: The number of image sizes.
+        blocks: The number of image sizes; None: 3, or as many as H and W can be halved to.
         depth: The number of convolutions at each.
         activation: ``smooth_leaky_relu``, or ``spline`` or ``tanh``: a ``MonotoneSpline``, of
             ``cells`` · D parameters, or a ``MonotoneTanh``, of (3 ``terms`` + 1) · D, of every
@@ -87,6 +87,7 @@ def convolutional(
         raise ValueError("calibrated: found with spectral_norm, which undoes it; expected one")
     start = partial(start_of, sign=sign, bias=bias, noise=noise, generator=generator)
     event, layers = tuple(shape), list[Bijection]()
+    blocks = blocks or 1 + sum(all(side % 2**k == 0 for side in event[1:]) for k in (1, 2))
     for index in range(blocks * depth):
         if index and index % depth == 0:
             layers.append(Squeeze(event))

@@ -30,7 +30,7 @@ from pipelines.config import (
     PreprocessConfig,
     StabiliseConfig,
 )
-from pipelines.recipes import mnist9k
+from pipelines.recipes import mnist9k_dense
 
 OBJECTIVES = {"ML": "ml", "SML": "sml", "SSM": "ssm_vr", "DSM": "dsm", "FD-SSM": "fd_ssm"}
 """The paper's objectives by its names; its SSM is the variance-reduced form."""
@@ -136,7 +136,7 @@ def data(config: PaperConfig, source: str) -> DataConfig:
 
 def base(config: PaperConfig, seed: int, source: str, **limits: Any) -> DensityConfig:  # noqa: ANN401
     """Returns this project's recipe for images, bounded by ``limits`` as in :func:`bounds`."""
-    found = mnist9k()
+    found = mnist9k_dense()
     train = {**bounds(config, **limits), "threads": config.threads}
     return found.model_copy(
         update={
