@@ -33,7 +33,7 @@ from .train import Event, Trainer
 STARTS: dict[str, dict[str, Any]] = {
     "dense": {"depth": 3, "activation": "spline"},
     "convolutional": {"sign": 1.0, "depth": 3, "kernel_size": 3, "activation": "spline"},
-    "autoregressive": {"depth": 3, "bins": 8},
+    "autoregressive": {"depth": 3, "bins": 16},
 }
 """Options of architectures where the call leaves them open: starts near the Gaussian."""
 

@@ -19,6 +19,7 @@ from pipelines.config import (
 )
 from pipelines.data import counted, opened
 from pipelines.engine import Source
+from pipelines.front import bounds
 from pipelines.nets import net, options
 
 LEAST_MARGIN = {"float32": 5e-7, "float64": 1e-15}
@@ -44,6 +45,7 @@ def check(config: DensityConfig) -> Source:
     _check_changes(config.train, reader.layout.shape, levels)
     _check_slices(config.objective, reader.layout.width)
     _check_rank(config.preprocess, counts.train, reader.layout.width)
+    _check_columns(config.preprocess, reader.layout.columns, levels)
     if levels is not None:
         _check_margin(config)
     _check_model(config.model, reader.layout.shape)
@@ -95,6 +97,17 @@ def _check_rank(front: PreprocessConfig, rows: int, width: int) -> None:
         )
 
 
+def _check_columns(front: PreprocessConfig, columns: tuple[str, ...], levels: int | None) -> None:
+    """Raises BadInput if steps of columns are asked for of integer data, or bounds of none."""
+    for name in ("grids", "tails", "bounds"):
+        if levels is not None and getattr(front, name):
+            raise BadInput(
+                f"preprocess.{name}: found {getattr(front, name)} for data of {levels} integer "
+                "levels, expected columns of real numbers"
+            )
+    bounds(front.bounds or (), columns)
+
+
 def _check_margin(config: DensityConfig) -> None:
     """A value just below the last level must not be rounded to 1, where the logit is infinite."""
     least = LEAST_MARGIN[config.train.dtype]
@@ -110,6 +123,7 @@ def _check_model(model: ModelConfig, shape: tuple[int, ...]) -> None:
     """Raises BadInput if the architecture lacks an option that is set, or is not for the shape."""
     options(model)
     if model.architecture != "dense":
+        model = model.model_copy(update={"base": "normal"})
         net(model, shape, generator=generator(0, "check"), dtype=torch.float32)
 
 

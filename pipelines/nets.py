@@ -19,7 +19,7 @@ from pipelines.config import ModelConfig
 RECIPES: dict[str, dict[str, Any]] = {
     "dense": {"depth": 3, "calibrated": True},
     "convolutional": {"sign": 1.0, "calibrated": True},
-    "autoregressive": {"depth": 3, "bins": 8},
+    "autoregressive": {"depth": 3, "bins": 16},
 }
 """What measured runs recommend where the configuration leaves an option open."""
 

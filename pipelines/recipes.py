@@ -19,7 +19,6 @@ from pathlib import Path
 
 from ebflow.data.sources import SOURCES, open_source
 from ebflow.errors import BadInput
-from ebflow.fitting import FEW
 from pipelines.config import (
     AnchorConfig,
     DataConfig,
@@ -29,6 +28,9 @@ from pipelines.config import (
     PreprocessConfig,
     TrainConfig,
 )
+
+FEW = 64
+"""Columns of numbers up to which they get the recipe ``tabular``."""
 
 
 def digits() -> DensityConfig:
@@ -156,12 +158,21 @@ def for_source(
     stem = Path(source).stem
     if source in SOURCES and source in RECIPES:
         return RECIPES[source](), source
-    layout = open_source(source, columns, split=split_column).layout
-    few = math.prod(layout.shape) <= FEW
-    real = "tabular" if few else "wide"
+    reader = open_source(source, columns, split=split_column)
+    layout = reader.layout
+    real = "tabular" if math.prod(layout.shape) <= FEW else "wide"
     chosen = stem if stem in RECIPES else real if layout.levels is None else "mnist9k"
-    base = RECIPES[chosen]()
+    base = _sized(RECIPES[chosen](), reader.rows)
     data = base.data if stem in RECIPES else DataConfig()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem[:200]).strip("-._") or base.name
     data = data.model_copy(update={"source": source})
     return base.model_copy(update={"name": name, "data": data}), chosen
+
+
+def _sized(recipe: DensityConfig, rows: int) -> DensityConfig:
+    """Returns the recipe with a batch of at most an eighth of the rows, a power of two."""
+    most = 2 ** max(0, int(math.log2(max(rows, 8) / 8)))
+    size = min(recipe.train.batch_size, most)
+    return recipe.model_copy(
+        update={"train": recipe.train.model_copy(update={"batch_size": size})}
+    )

@@ -191,7 +191,8 @@ def test_normalising_what_is_calibrated_is_refused():
 
 def test_images_that_cannot_be_halved_are_refused():
     with pytest.raises(ValueError, match="shape: found"):
-        convolutional((1, 6, 6))
+        convolutional((1, 6, 6), blocks=3)
+    assert convolutional((1, 6, 6)).spec["options"]["blocks"] == 2
 
 
 # Nets of couplings

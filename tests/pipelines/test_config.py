@@ -2,6 +2,8 @@
 
 import inspect
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from pydantic import ValidationError
@@ -20,6 +22,7 @@ from pipelines.config import (
     canonical,
 )
 from pipelines.config_files import dump, load
+from pipelines.front import bounds
 from pipelines.parsing import parse_density
 from pipelines.spelling import spelled
 
@@ -100,6 +103,28 @@ def test_the_recipe_follows_the_source(tabular_file, image_file):
     assert recipes.for_source(str(image_file))[0].objective == recipes.mnist9k().objective
     assert recipes.for_source(str(image_file))[0].name == image_file.stem
     assert recipes.for_source(str(image_file))[1] == "mnist9k"
+
+
+def test_a_wide_table_starts_as_a_mixture(tmp_path):
+    columns = {f"c{k}": [float(row * k) for row in range(5)] for k in range(1, 66)}
+    pq.write_table(pa.table(columns), tmp_path / "wide.parquet")
+    config, name = recipes.for_source(str(tmp_path / "wide.parquet"))
+    assert name == "wide" and config.training.front.mixture
+    assert not recipes.tabular().training.front.mixture
+
+
+def test_bounds_of_columns():
+    found = bounds(("a:0:", "b:c:-1.5:2", "d::9"), ("a", "b:c", "d"))
+    assert found == {0: (0.0, None), 1: (-1.5, 2.0), 2: (None, 9.0)}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("a", "expected NAME:LOW:HIGH"), ("a:x:", "expected NAME:LOW:HIGH"), ("b:0:", "one of a")],
+)
+def test_bounds_that_are_none(text, words):
+    with pytest.raises(BadInput, match=words):
+        bounds((text,), ("a",))
 
 
 def test_every_option_of_an_objective_has_users():

@@ -90,7 +90,7 @@ BAD = {
     ),
     "rows for images": (ModelConfig(architecture="glow"), (64,), "expected images of shape"),
     "an odd side": (
-        ModelConfig(architecture="convolutional", kernel_size=3),
+        ModelConfig(architecture="convolutional", kernel_size=3, blocks=2),
         (1, 7, 7),
         r"found convolutional for examples of shape \(1, 7, 7\)",
     ),

@@ -15,6 +15,7 @@ from ebflow.errors import NonFinite
 from ebflow.train import Event
 from pipelines import rows, training
 from pipelines.config import (
+    LEARNED_INVERSE,
     LIKELIHOOD,
     AnchorConfig,
     ModelConfig,
@@ -44,8 +45,16 @@ def finished(config, dataset):
     return trainer, list(trainer.run())
 
 
+def linear(objective):
+    """Returns the kind of dense layers that an objective needs."""
+    return "learned_inverse" if objective in LEARNED_INVERSE else "full"
+
+
 CONFIGS = {
-    **{name: {"objective": ObjectiveConfig(name=name)} for name in OBJECTIVES},
+    **{
+        name: {"objective": ObjectiveConfig(name=name), "model": ModelConfig(linear=linear(name))}
+        for name in OBJECTIVES
+    },
     "annealed noise": {"objective": ObjectiveConfig(sigma=1.0, sigma_end=0.1)},
     "noise ladder": {
         "objective": ObjectiveConfig(sigma=1.0, sigma_end=0.1, levels=4, antithetic=True)
