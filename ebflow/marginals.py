@@ -12,6 +12,7 @@ __all__ = ["Bounds", "Marginals", "build", "find_grid", "fit"]
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,6 +67,17 @@ class Marginals:
     steps: Tensor
     bounds: dict[int, tuple[float, float]]
     tails: list[int]
+
+    def told(self, names: Sequence[str]) -> dict[str, Any]:
+        """Returns what is done to which column, JSON-able: steps, bounds and tails."""
+        steps = zip(names, self.steps.tolist(), strict=True)
+        ends = {k: [None if math.isinf(end) else end for end in pair]
+                for k, pair in self.bounds.items()}  # fmt: skip
+        return {
+            "grids": {name: step for name, step in steps if step},
+            "bounds": {names[k]: pair for k, pair in ends.items()},
+            "tails": [names[k] for k in self.tails],
+        }
 
 
 def fit(

@@ -4,7 +4,16 @@ Fitting costs O(N D²) for the moments and O(D³) for the whitening: seconds at 
 done once for all trainings that share it. So is a mixture of Gaussians behind it.
 """
 
-__all__ = ["CHAIN", "GAUSSIAN", "MIXTURE", "NUMBERS", "baseline", "bounds", "fitted", "mixture"]
+__all__ = [
+    "CHAIN",
+    "GAUSSIAN",
+    "MIXTURE",
+    "NUMBERS",
+    "baseline",
+    "bounds",
+    "fitted",
+    "mixture",
+]
 
 import dataclasses
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ebflow.data.manifest import Manifest
-from pipelines import notes, rows, titles
+from pipelines import columns, notes, rows, titles
 from pipelines.config import DensityConfig
 from pipelines.doubts import WARNINGS
 from pipelines.engine import Artefact
@@ -53,7 +53,7 @@ def conclude(summary: Mapping[str, Any]) -> str:
 
 def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, Any]:
     """Copies checkpoint, figures and page into a folder; returns the numbers."""
-    data, _, trained, _, reported = (artefact.path for artefact in value)
+    data, front, trained, _, reported = (artefact.path for artefact in value)
     shutil.copytree(trained / "checkpoint", folder / "checkpoint")
     shutil.copytree(reported / "figures", folder / "figures")
     shutil.copy(reported / "report.html", folder)
@@ -64,6 +64,7 @@ def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, 
         "verdict": verdict,
         "method": method(config),
         "splits": Manifest.load(data).assignment,
+        "columns": json.loads((front / columns.FILE).read_text()),
         "warnings": json.loads((reported / WARNINGS).read_text()),
         "seeds": {"data": config.data.seed, "training": config.seed},
     }
@@ -105,6 +106,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     lines = {f"warning {i}": text for i, text in enumerate(summary["warnings"], 1)}
     lines |= {
         "splits": summary["splits"],
+        **columns.lines(summary["columns"]),
         "trained by": summary["method"],
         "training": f"{summary['verdict']}; {summary['train/steps_per_s']:.0f} steps/s "
         f"({steps} steps in {seconds:.1f} s; best at step {summary['train/best_step']})",

@@ -9,6 +9,7 @@ import torch
 
 from ebflow import mixtures
 from ebflow.data.loader import Dataset
+from pipelines import columns
 from pipelines.config import FrontConfig
 from pipelines.front import CHAIN, GAUSSIAN, MIXTURE, NUMBERS, baseline, fitted, mixture
 from pipelines.tracking import StageRun
@@ -19,8 +20,9 @@ def preprocess(
 ) -> None:
     """Writes the chain, that of the full-covariance Gaussian behind the same logit, and a mixture.
 
-    The mixture of Gaussians stands behind the Gaussian's chain. If one is the flow's base, that is
-    another, behind the flow's own chain and in its file.
+    ``columns.json`` says what is done to columns of a table. The mixture of Gaussians stands
+    behind the Gaussian's chain. If one is the flow's base, that is another, behind the flow's own
+    chain and in its file.
 
     Arguments:
         config: The chain.
@@ -38,6 +40,9 @@ def preprocess(
     run.log_input(dataset.manifest, "training")
     chain = fitted(config, dataset)
     chain.save(output / CHAIN)
+    names = dataset.manifest.columns or ()
+    told = chain.columns.told(names) if chain.columns else {}
+    (output / columns.FILE).write_text(json.dumps(told, indent=1) + "\n")
     gaussian, shrinkage = baseline(dataset, config.chain)
     gaussian.save(output / GAUSSIAN)
     found = mixture(dataset, gaussian, config.seed)
