@@ -13,6 +13,7 @@ __all__ = [
     "bounds",
     "fitted",
     "mixture",
+    "names",
 ]
 
 import dataclasses
@@ -49,7 +50,7 @@ def fitted(config: FrontConfig, dataset: Dataset) -> Preprocessing:
         shrinkage=front.shrinkage,
         grids=front.grids,
         tails=front.tails,
-        bounds=bounds(front.bounds or (), dataset.manifest.columns),
+        bounds=bounds(front.bounds or (), names(dataset)),
         seed=config.seed,
         dtype=getattr(torch, config.dtype),
     )
@@ -59,7 +60,15 @@ def fitted(config: FrontConfig, dataset: Dataset) -> Preprocessing:
     return dataclasses.replace(chain, base=base)
 
 
-def bounds(texts: Sequence[str], columns: Sequence[str] | None) -> Bounds:
+def names(dataset: Dataset) -> Sequence[str]:
+    """Returns the names of the features; x1 … xD where the data have none."""
+    columns = dataset.manifest.columns
+    if columns is not None:
+        return columns.names
+    return [f"x{k + 1}" for k in range(dataset.split("train").width)]
+
+
+def bounds(texts: Sequence[str], columns: Sequence[str]) -> Bounds:
     """Returns bounds by the index of a column, of texts NAME:LOW:HIGH.
 
     Raises:
@@ -75,8 +84,8 @@ def bounds(texts: Sequence[str], columns: Sequence[str] | None) -> Bounds:
                 f"--preprocess.bounds: found {text!r}, expected NAME:LOW:HIGH with numbers, one "
                 "of them perhaps empty"
             ) from None
-        if columns is None or name not in columns:
-            known = "a table's columns" if columns is None else ", ".join(columns)
+        if name not in columns:
+            known = ", ".join(columns)
             raise BadInput(f"--preprocess.bounds: found column {name!r}, expected one of {known}")
         found[list(columns).index(name)] = low, high
     return found

@@ -11,7 +11,7 @@ from ebflow import mixtures
 from ebflow.data.loader import Dataset
 from pipelines import columns
 from pipelines.config import FrontConfig
-from pipelines.front import CHAIN, GAUSSIAN, MIXTURE, NUMBERS, baseline, fitted, mixture
+from pipelines.front import CHAIN, GAUSSIAN, MIXTURE, NUMBERS, baseline, fitted, mixture, names
 from pipelines.tracking import StageRun
 
 
@@ -40,8 +40,7 @@ def preprocess(
     run.log_input(dataset.manifest, "training")
     chain = fitted(config, dataset)
     chain.save(output / CHAIN)
-    names = dataset.manifest.columns or ()
-    told = chain.columns.told(names) if chain.columns else {}
+    told = chain.columns.told(names(dataset)) if chain.columns else {}
     (output / columns.FILE).write_text(json.dumps(told, indent=1) + "\n")
     gaussian, shrinkage = baseline(dataset, config.chain)
     gaussian.save(output / GAUSSIAN)

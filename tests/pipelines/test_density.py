@@ -426,6 +426,7 @@ def test_columns_of_numbers(tmp_path, tabular_file):
     assert summary["config"]["preprocess"]["logit"] is None
     assert summary["baseline/gaussian_shrinkage"] == 0
     assert all(math.isfinite(summary[name]) for name in ("test/nll", "baseline/gaussian_nll"))
+    assert "mean_radius" in summary["columns"]["tails"]
     told = "column split names 469 train, 100 test rows; validation rows are the last of the train"
     assert told in summary["splits"] and told in " ".join(printed.split())
     found = load(store.root / "runs" / "density" / "breast-cancer").columns
