@@ -70,6 +70,7 @@ class _LogitEvaluation(AutogradEvaluation):
         self.density = density
 
     def laplacian(self) -> Tensor:
+        """Returns tr ∇s of the own class's logit: forward if the network can, else by autograd."""
         network = self.density.network
         found = laplacian(network, self.x) if isinstance(network, nn.Module) else None
         if found is None:
