@@ -446,14 +446,17 @@ class _Progress:
 
     def __call__(self, event: Event) -> None:
         self.nll = event.metrics.get("val/nll", self.nll)
-        if self.shown:
-            share = min(1.0, self.trainer.progress)
-            told = (
-                f"\r{share:4.0%} · step {event.step} · validation NLL {self.nll:.4f} nats · "
-                f"{self.trainer.seconds:.1f} s"
-            )
-            print(told, end="", file=sys.stderr, flush=True)
+        share = min(1.0, self.trainer.progress)
+        self._show(f"{share:4.0%} · step {event.step} · validation NLL {self.nll:.4f} nats")
 
     def close(self) -> None:
+        """Leaves the line with how training ended."""
+        state = self.trainer.state
+        ended = state.verdict.partition(":")[0] or f"interrupted at step {state.step}"
+        best = f"best validation NLL {state.best.nll:.4f} nats, of step {state.best_step}"
+        self._show(f"{ended} · {best}", end="\n")
+
+    def _show(self, told: str, end: str = "") -> None:
         if self.shown:
-            print(file=sys.stderr)
+            line = f"{told} · {self.trainer.seconds:.1f} s"
+            print(f"\r{line:<90}", end=end, file=sys.stderr, flush=True)

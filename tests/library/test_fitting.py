@@ -187,9 +187,12 @@ def test_history_is_drawn_and_framed():
 
 
 def test_progress_is_one_line_on_demand(capsys):
-    ebflow.fit(rows(), steps=40, progress=True)
+    ebflow.fit(rows(), steps=40, patience=None, progress=True)
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "validation NLL" in told and "100%" in told
+    assert "ended after 40 steps · best validation NLL" in told.splitlines()[-1]
+    ebflow.fit(rows(), steps=400, patience=1, progress=True)
+    assert "stopped early at step" in capsys.readouterr().err.splitlines()[-1]
     ebflow.fit(rows(), steps=40)
     assert capsys.readouterr().err == ""
 
