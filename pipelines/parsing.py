@@ -192,12 +192,12 @@ def starting_point(
         name = found["recipe"] or "digits"
         return adapt(recipes.named(name)), name
     file = found["config"] and Path(found["config"])
-    source = found["data.source"] or (file and peek(file)) or "digits"
+    source = found["data.source"] or (file and peek(file)) or None
     if found["recipe"] is not None:
-        base, name = recipes.named(found["recipe"]), found["recipe"]
+        base, name = recipes.named(found["recipe"], source), found["recipe"]
     else:
         chosen = found["data.columns"], found["data.split_column"]
-        base, name = recipes.for_source(source, *chosen)
+        base, name = recipes.for_source(source or "digits", *chosen)
     base = load(file, adapt(base)) if file else adapt(base)
     return for_objective(base, found["objective.name"]), name
 

@@ -138,11 +138,16 @@ RECIPES: dict[str, Callable[[], DensityConfig]] = {
 }
 
 
-def named(name: str) -> DensityConfig:
-    """Returns the recipe of that name; raises BadInput if there is none."""
+def named(name: str, source: str | None = None) -> DensityConfig:
+    """Returns the recipe of that name, for a data set other than its own if one is given.
+
+    Raises:
+        BadInput: If there is no such recipe.
+    """
     if name not in RECIPES:
         raise BadInput(f"--recipe: found {name!r}, expected one of {', '.join(RECIPES)}")
-    return RECIPES[name]()
+    recipe = RECIPES[name]()
+    return recipe if source is None else _on(recipe, source)
 
 
 def for_source(
@@ -163,10 +168,15 @@ def for_source(
     real = "tabular" if math.prod(layout.shape) <= FEW else "wide"
     chosen = stem if stem in RECIPES else real if layout.levels is None else "mnist9k"
     base = _sized(RECIPES[chosen](), reader.rows)
-    data = base.data if stem in RECIPES else DataConfig()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem[:200]).strip("-._") or base.name
-    data = data.model_copy(update={"source": source})
-    return base.model_copy(update={"name": name, "data": data}), chosen
+    return _on(base, source).model_copy(update={"name": name}), chosen
+
+
+def _on(recipe: DensityConfig, source: str) -> DensityConfig:
+    """Returns the recipe on a data set; the sizes of its splits are of its own alone."""
+    own = Path(source).stem == Path(recipe.data.source).stem
+    data = recipe.data if own else DataConfig()
+    return recipe.model_copy(update={"data": data.model_copy(update={"source": source})})
 
 
 def _sized(recipe: DensityConfig, rows: int) -> DensityConfig:

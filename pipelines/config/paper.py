@@ -32,13 +32,23 @@ class PaperConfig(Section):
     """An experiment of the paper, at a scale."""
 
     experiment: Literal[
-        "table", "toy", "ablation", "runtime", "matrices", "glow", "imputation", "rivals", "tables"
+        "table",
+        "toy",
+        "ablation",
+        "runtime",
+        "matrices",
+        "glow",
+        "imputation",
+        "rivals",
+        "scores",
+        "tables",
     ] = Field(
         "table",
         description="table: NLL by net and objective; toy: divergences from three densities in "
         "the plane; ablation: EMA and MaP; runtime: step times against D; matrices: full and "
         "triangular ones in ten dimensions; glow: likelihood and samples of Glow; imputation: "
         "missing pixels of photographs; rivals: other trainings of linear layers at equal time; "
+        "scores: score matching with learned activations, beside the anchor and alone; "
         "tables: the recipe beside other packages' densities",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(

@@ -13,6 +13,7 @@ from pipelines.experiments.imputation import IMPUTATION
 from pipelines.experiments.matrices import MATRICES
 from pipelines.experiments.rivals import RIVALS
 from pipelines.experiments.runtime import RUNTIME
+from pipelines.experiments.scores import SCORES
 from pipelines.experiments.table import TABLE
 from pipelines.experiments.tables import TABLES
 from pipelines.experiments.toy import TOY
@@ -26,5 +27,6 @@ EXPERIMENTS: dict[str, Experiment] = {
     "glow": GLOW,
     "imputation": IMPUTATION,
     "rivals": RIVALS,
+    "scores": SCORES,
     "tables": TABLES,
 }

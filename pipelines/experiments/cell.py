@@ -38,13 +38,6 @@ Folders = tuple[Path, ...]
 
 BASELINES = {
     "gaussian": ("Gaussian", "full-covariance Gaussian by maximum likelihood"),
-    "mixture": ("mixture", "mixture of Gaussians, by expectation "
-                "maximisation; its size by validation"),
-}  # fmt: skip
-"""By their names in metrics, what a table's first column and its last say of them."""
-
-BASELINES = {
-    "gaussian": ("Gaussian", "full-covariance Gaussian by maximum likelihood"),
     "mixture": ("mixture", "mixture of Gaussians behind the Gaussian's whitening, by expectation "
                 "maximisation; its size by validation"),
 }  # fmt: skip

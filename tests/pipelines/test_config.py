@@ -15,6 +15,7 @@ from pipelines import recipes
 from pipelines.checks import check
 from pipelines.config import (
     USERS,
+    DataConfig,
     DensityConfig,
     ObjectiveConfig,
     TrainConfig,
@@ -23,7 +24,7 @@ from pipelines.config import (
 )
 from pipelines.config_files import dump, load
 from pipelines.front import bounds
-from pipelines.parsing import parse_density
+from pipelines.parsing import parse_density, starting_point
 from pipelines.spelling import spelled
 
 ALL = {**OBJECTIVES, **RIVALS}
@@ -103,6 +104,17 @@ def test_the_recipe_follows_the_source(tabular_file, image_file):
     assert recipes.for_source(str(image_file))[0].objective == recipes.mnist9k().objective
     assert recipes.for_source(str(image_file))[0].name == image_file.stem
     assert recipes.for_source(str(image_file))[1] == "mnist9k"
+
+
+def test_sizes_of_a_recipes_splits_are_of_its_own_source_alone(tmp_path):
+    own = recipes.mnist9k_dense().data
+    words = ["--recipe", "mnist9k_dense"]
+    assert starting_point(words)[0].data == own
+    there = str(tmp_path / "mnist9k.parquet")
+    told = starting_point([*words, "--data.source", there])[0].data
+    assert told == own.model_copy(update={"source": there})
+    told = starting_point([*words, "--data.source", "images.parquet"])[0].data
+    assert told == DataConfig(source="images.parquet")
 
 
 def test_a_wide_table_starts_as_a_mixture(tmp_path):

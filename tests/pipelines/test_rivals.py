@@ -25,7 +25,7 @@ from pipelines.peers.behind import Behind
 from pipelines.stages.evaluate import LOG_PROBS
 
 CONFIG = PaperConfig(experiment="rivals", source="digits", seeds=2)
-RIVALS, TABLES = EXPERIMENTS["rivals"], EXPERIMENTS["tables"]
+RIVALS, SCORES, TABLES = (EXPERIMENTS[name] for name in ("rivals", "scores", "tables"))
 
 
 def test_every_method_has_the_same_net_seconds_and_number_of_rates():
@@ -106,6 +106,31 @@ def test_a_method_is_told_at_the_rate_that_is_best_by_validation(made):
     assert best["curve"] == [[0, pytest.approx(5.1)], [1, pytest.approx(4.1)]]
     json.dumps(told)
     assert set(RIVALS.figures(told, made[1])) == {"rivals"}
+
+
+def test_scores_are_matched_alone_and_beside_an_anchor_for_the_same_seconds():
+    cells = SCORES.cells(CONFIG.model_copy(update={"experiment": "scores", "seconds": 3.0}))
+    assert len({tuple(cell.labels.values()) for cell in cells}) == len(cells) / 2 == 11
+    for cell in cells:
+        told, normaliser = cell.config, cell.labels["log Z"]
+        assert told.train.max_seconds == 3.0 and told.data.source == "digits"
+        matches = told.objective.name in ("dsm", "ssm_vr")
+        assert matches or normaliser != "none"
+        assert not matches or (told.anchor.weight > 0) == (normaliser == "lazy")
+        assert (told.objective.name == "ml") == (normaliser == "exact")
+
+
+def test_scores_gain_over_the_lazy_likelihood_of_their_net_and_seed(tmp_path):
+    cells = SCORES.cells(CONFIG)
+    nll = [
+        10 * (cell.labels["net"] == "dense") + cell.config.seed - (cell.labels["log Z"] == "none")
+        for cell in cells
+    ]
+    folders = [trained(tmp_path / str(k), value) for k, value in enumerate(nll)]
+    told = SCORES.rows(cells, folders)
+    for cell, row in zip(cells, told, strict=True):
+        assert row["gain"] == pytest.approx(cell.labels["log Z"] == "none")
+    json.dumps(told)
 
 
 def test_a_rate_of_which_a_seed_diverged_is_not_chosen(made):
