@@ -125,8 +125,8 @@ def fit(
         base: The density of latents; None: N(0, I).
         normalise: ``none``, ``standardise`` or ``whiten``; None: ``whiten`` in front of a dense
             net, ``standardise`` in front of others, which make use of the columns' own axes.
-        shrinkage: The share of the identity in the correlations that are whitened; None: 0.001,
-            and 0.1 where there are fewer than five rows a column.
+        shrinkage: The share of the identity in the correlations that are whitened; None: what
+            rows left out choose.
         marginals: Whether real columns on grids are dequantised by their step, and columns'
             bounds and tails fitted: see ``ebflow.marginals``.
         bounds: Bounds of real columns that are known, None where there is none, by name or index.
@@ -383,8 +383,6 @@ def _indexed(
 def _prepared(
     flow: Flow,
     train: Rows,
-    *,
-    shrinkage: float | None,
     **chosen: Any,  # noqa: ANN401
 ) -> Flow:
     """Returns the flow behind a preprocessing that is fitted to the training rows."""
@@ -392,9 +390,7 @@ def _prepared(
         return flow
     if train.context is not None:
         flow.standardise_context(train.context)
-    if shrinkage is None:
-        shrinkage = 1e-3 if len(train) > 5 * train.width else 0.1
-    chain = preprocessing.fit(train, shrinkage=shrinkage, dtype=flow.like.dtype, **chosen)
+    chain = preprocessing.fit(train, dtype=flow.like.dtype, **chosen)
     return flow.preprocessed(chain, shape=train.shape)
 
 

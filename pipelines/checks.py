@@ -90,7 +90,7 @@ def _check_slices(config: ObjectiveConfig, width: int) -> None:
 
 
 def _check_rank(front: PreprocessConfig, rows: int, width: int) -> None:
-    if front.normalise == "whiten" and not front.shrinkage and rows <= width:
+    if front.normalise == "whiten" and front.shrinkage == 0 and rows <= width:
         raise BadInput(
             f"preprocess.shrinkage: found 0 with {rows} training rows of {width} features, whose "
             "covariance is singular, expected shrinkage above 0"

@@ -194,7 +194,7 @@ def _prepare(options: Curves, folder: Path) -> Dataset:
 
 
 def _gaussian(dataset: Dataset) -> dict[str, float]:
-    chain, _ = baseline(dataset, PreprocessConfig(shrinkage=SHRINKAGE))
+    chain = baseline(dataset, PreprocessConfig(shrinkage=SHRINKAGE))
     flow = gaussian(chain)
     return {name: evaluate(flow, dataset.split(name)).nll for name in ("validation", "test")}
 

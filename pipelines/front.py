@@ -35,8 +35,6 @@ what the baselines needed."""
 MIXTURE = "mixture.safetensors"
 """File of the mixture of Gaussians behind the chain of the data's Gaussian."""
 
-LEAST_SHRINKAGE = 1e-6
-
 
 def fitted(config: FrontConfig, dataset: Dataset) -> Preprocessing:
     """Returns the chain in front of a flow."""
@@ -91,18 +89,17 @@ def bounds(texts: Sequence[str], columns: Sequence[str]) -> Bounds:
     return found
 
 
-def baseline(dataset: Dataset, front: PreprocessConfig) -> tuple[Preprocessing, float]:
-    """Returns the chain of the Gaussian of greatest likelihood, and the shrinkage it needed.
+def baseline(dataset: Dataset, front: PreprocessConfig) -> Preprocessing:
+    """Returns the chain of the Gaussian of greatest likelihood.
 
-    That is mostly 0; where the covariance is singular, the preprocessing's, or a least one.
+    Where the covariance is singular there is none; it is then shrunk as rows left out choose.
     """
     train = dataset.split("train")
     chain = {"margin": front.logit, "scale": front.scale, "grids": front.grids}
     try:
-        return preprocessing.fit(train, **chain), 0.0
+        return preprocessing.fit(train, **chain)
     except SingularCovariance:
-        shrinkage = front.shrinkage or LEAST_SHRINKAGE
-        return preprocessing.fit(train, shrinkage=shrinkage, **chain), shrinkage
+        return preprocessing.fit(train, shrinkage=None, **chain)
 
 
 def mixture(dataset: Dataset, chain: Preprocessing, seed: int) -> mixtures.Search:

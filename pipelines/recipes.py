@@ -95,7 +95,7 @@ def tabular() -> DensityConfig:
         objective=ObjectiveConfig(name="lazy_ml"),
         anchor=AnchorConfig(tolerance=0.2),
         preprocess=PreprocessConfig(
-            normalise="standardise", logit=None, shrinkage=0.01, grids=True, tails=True
+            normalise="standardise", logit=None, shrinkage=None, grids=True, tails=True
         ),
         train=TrainConfig(
             steps=20_000, max_seconds=30, batch_size=256, lr=1e-2, validate_every=200, patience=15

@@ -67,8 +67,12 @@ class PreprocessConfig(Section):
         1e-6, gt=0, lt=0.5, description="margin of the logit of integer data; None: no logit"
     )
     scale: float = Field(1.0, gt=0, description="divisor of the logit")
-    shrinkage: float = Field(
-        0.0, ge=0, lt=1, description="share of the identity in the correlations that are whitened"
+    shrinkage: float | None = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the identity in the correlations that are whitened; None: the one "
+        "whose Gaussian is likeliest on rows left out",
     )
     grids: bool = Field(
         False,

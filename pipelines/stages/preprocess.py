@@ -42,12 +42,14 @@ def preprocess(
     chain.save(output / CHAIN)
     told = chain.columns.told(names(dataset)) if chain.columns else {}
     (output / columns.FILE).write_text(json.dumps(told, indent=1) + "\n")
-    gaussian, shrinkage = baseline(dataset, config.chain)
+    gaussian = baseline(dataset, config.chain)
     gaussian.save(output / GAUSSIAN)
     found = mixture(dataset, gaussian, config.seed)
     mixtures.save(found.mixture, output / MIXTURE)
+    shrunk = {} if chain.shrinkage is None else {"preprocess/shrinkage": chain.shrinkage}
     numbers = {
-        "baseline/gaussian_shrinkage": shrinkage,
+        **shrunk,
+        "baseline/gaussian_shrinkage": gaussian.shrinkage,
         "baseline/mixture_components": found.best.components,
         "baseline/mixture_full": int(found.mixture.full),
         "baseline/mixture_left_out": len(found.left_out),

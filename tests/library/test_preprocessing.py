@@ -19,7 +19,7 @@ from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
 from ebflow.mixtures import fit_mixture
 from ebflow.objectives import OBJECTIVES
-from ebflow.preprocessing import Preprocessing, build, fit, gaussian
+from ebflow.preprocessing import SHRINKAGES, Preprocessing, build, fit, gaussian
 from ebflow.randomness import RowGenerator, uniform
 from ebflow.randomness import generator as derive
 
@@ -100,6 +100,52 @@ def test_shrinkage_is_of_the_correlations(request, name, shrinkage):
     shrunk = (1 - shrinkage) * r + shrinkage * np.eye(len(r))
     w = chain.layers[-1].weight.numpy()
     np.testing.assert_allclose(w @ shrunk @ w, np.eye(len(r)), atol=1e-8)
+
+
+def wide(rows=60, width=20):
+    """Returns few rows of correlated columns."""
+    draw = np.random.default_rng(3).normal
+    x = draw(size=(rows, width)) @ draw(size=(width, width)) + 5
+    return torch.from_numpy(x)
+
+
+@pytest.mark.parametrize("rows", [12, 30, 2000])
+def test_an_open_shrinkage_is_likeliest_on_rows_left_out(rows):
+    x = wide(rows).numpy()
+    left = np.arange(rows) % 5 == 4
+    scale = x.std(0)
+    r = np.cov(x[~left].T, bias=True) / np.outer(scale, scale)
+    held = x[left] / scale
+
+    def nll(rho):
+        shrunk = (1 - rho) * r + rho * np.eye(len(r))
+        away = held - (x[~left] / scale).mean(0)
+        return (
+            np.linalg.slogdet(shrunk)[1] + (away * np.linalg.solve(shrunk, away.T).T).sum(1).mean()
+        )
+
+    found = fit(Rows(wide(rows)), shrinkage=None)
+    known = [rho for rho in SHRINKAGES if rho or rows > 25]
+    assert found.shrinkage == min(known, key=nll)
+    same = fit(Rows(wide(rows)), shrinkage=found.shrinkage)
+    assert torch.equal(found.layers[-1].weight, same.layers[-1].weight)
+
+
+def test_columns_that_nearly_depend_on_others_are_whitened_in_single_precision():
+    x = wide(400, 4)
+    noise = torch.from_numpy(np.random.default_rng(0).normal(size=(400, 4)))
+    split = Rows(torch.cat([x, x + 1e-9 * noise, x[:, :1] + x[:, 1:2]], 1))
+    with pytest.raises(BadInput, match="shrinkage: found a singular covariance"):
+        fit(split)
+    flow, rows = flow_of(fit(split, shrinkage=None), 9), next(split.batches(400)).x
+    expected = flow.preprocess(rows)
+    y = flow.float().preprocess(rows.float())
+    assert expected.abs().max() < 100
+    np.testing.assert_allclose(y, expected, atol=0.05)
+
+
+def test_too_few_rows_are_shrunk_most():
+    assert fit(Rows(wide(4)), shrinkage=None).shrinkage == 0.3
 
 
 def test_whitening_does_not_depend_on_units(tmp_path):
