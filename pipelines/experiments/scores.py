@@ -21,7 +21,9 @@ STEPS = 40_000
 ANCHORED, ALONE = 0.1, 0.3
 """Noise of denoising score matching beside the anchor, and alone."""
 
-ALONE_RATE = 1e-3
+ALONE_RATE = 1.5e-3
+"""Most that the learning rate is alone: scores do not stand the likelihood's of convolutions."""
+
 RECIPES = {"dense": mnist9k_dense, "convolutional": mnist9k}
 
 
@@ -72,7 +74,7 @@ def _config(config: PaperConfig, seed: int, net: str, way: Way) -> DensityConfig
     base = RECIPES[net]()
     alone = way.normaliser == "none"
     limits = {**bounds(config, cpu=SECONDS, full=STEPS), "threads": config.threads}
-    rate = {"lr": ALONE_RATE} if alone else {}
+    rate = {"lr": min(base.train.lr, ALONE_RATE)} if alone else {}
     beside = {"sigma": ALONE} if alone else {"sigma": ANCHORED, "every": EVERY}
     return base.model_copy(
         update={
