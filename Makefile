@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-slow package faults fuzz pages lint clean
+.PHONY: run test test-slow package faults fuzz pages docs lint clean
 
 run: .venv/made  ## The main job: a flow on handwritten digits
 	$(BIN)/ebflow run density
@@ -15,7 +15,7 @@ test-slow: .venv/made
 package: .venv/made  ## Builds the wheel, and uses it where its core dependencies alone are installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/package
 
-faults: .venv/made  ## Harms trainings in every way that they must survive; prints README's table
+faults: .venv/made  ## Harms trainings in every way that they must survive; prints a table
 	rm -rf runs/faults
 	FAULTS=$(CURDIR)/runs/faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/pipelines/faults
 	$(BIN)/python -m tests.pipelines.faults.table runs/faults
@@ -27,6 +27,9 @@ pages: .venv/made  ## MLflow's pages of real runs in a real browser; screenshots
 	EBFLOW_SCREENSHOTS=$(CURDIR)/runs/screenshots OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q \
 		-m slow tests/pipelines/test_browser.py
 
+docs: .venv/docs  ## The site, its tutorials executed: docs/_build/index.html
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sphinx -W --keep-going -E -q -b html docs docs/_build
+
 lint: .venv/made
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check ebflow pipelines tuning tests
@@ -37,4 +40,8 @@ clean:
 .venv/made: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@
+
+.venv/docs: .venv/made
+	$(BIN)/python -m pip install --quiet -e ".[docs,system]"
 	touch $@
