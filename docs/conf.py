@@ -34,8 +34,8 @@ def _escape(app, what, name, obj, options, lines):  # noqa: ANN001, ANN202
 
 
 def _plain(text):  # noqa: ANN001, ANN202
-    return re.sub(r"(?<![*\\\w])\*(?=[\w\s])|(?<!\\)\|", lambda found: "\\" + found[0], text)
+    return re.sub(r"(?<![*\\\w])\*(?=\w|\))|(?<!\\)\|", lambda found: "\\" + found[0], text)
 
 
-def setup(app):  # noqa: ANN001, ANN202
+def setup(app) -> None:  # noqa: ANN001
     app.connect("autodoc-process-docstring", _escape)

@@ -80,12 +80,13 @@ class Bijection(nn.Module, ABC):
     """A smooth invertible map between events, from data towards the latent.
 
     Implementing a bijection:
-        * ``forward_and_log_det`` and ``inverse`` are enough; the score chain then uses autograd
-          for this layer alone (one more backward pass for ``pullback``, two for ``curvature``);
-        * ``linearize`` and ``jet`` may be overridden by closed forms;
-        * if it depends on a context, override ``given``;
-        * if it takes statistics from data, override ``initialise`` and ``initialised``;
-        * if the Jacobian does not depend on the input, derive from ``ConstantJacobian``.
+
+    * ``forward_and_log_det`` and ``inverse`` are enough; the score chain then uses autograd
+      for this layer alone (one more backward pass for ``pullback``, two for ``curvature``);
+    * ``linearize`` and ``jet`` may be overridden by closed forms;
+    * if it depends on a context, override ``given``;
+    * if it takes statistics from data, override ``initialise`` and ``initialised``;
+    * if the Jacobian does not depend on the input, derive from ``ConstantJacobian``.
     """
 
     constant_jacobian = False

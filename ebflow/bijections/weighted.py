@@ -114,10 +114,11 @@ class Weighted(ConstantJacobian):
     """A layer y = J(W) x + b whose Jacobian is a function of one weight.
 
     Implementing one:
-        * ``act`` and ``adjoint`` are J v and Jᵀ s;
-        * ``blocks``, ``to_blocks`` and ``from_blocks`` are the block-diagonal form, and
-          ``total`` sums over blocks that repeat;
-        * where the log-determinant is cheap, override ``volume`` and unset ``lazy``.
+
+    * ``act`` and ``adjoint`` are J v and Jᵀ s;
+    * ``blocks``, ``to_blocks`` and ``from_blocks`` are the block-diagonal form, and
+      ``total`` sums over blocks that repeat;
+    * where the log-determinant is cheap, override ``volume`` and unset ``lazy``.
 
     Arguments:
         event_shape: The shape of an event.
