@@ -1,4 +1,4 @@
-"""What README names is there, and what it says to type is understood."""
+"""What README and the site name is there, and what they say to type is understood."""
 
 import re
 import shlex
@@ -10,8 +10,9 @@ import pytest
 from pipelines.parsing import Alignment, Paper, parse_complexity, parse_density, parse_pipeline
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-PATHS = sorted(set(re.findall(r"[`(]((?:docs|ebflow|pipelines|tuning|tests)/[\w./-]*)", README)))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEXT = "\n".join(page.read_text() for page in PAGES if "_build" not in page.parts)
+PATHS = sorted(set(re.findall(r"[`(]((?:docs|ebflow|pipelines|tuning|tests)/[\w./-]*)", TEXT)))
 
 PIPELINES = {
     "density": parse_density,
@@ -28,10 +29,22 @@ def commands():
 
     A command in running text may go on on the next line.
     """
-    inline = (" ".join(text.split()) for text in re.findall(r"`(ebflow run [^`]+)`", README))
-    typed = re.findall(r"^(ebflow run [^#\n]+)", README, re.MULTILINE)
+    inline = (" ".join(text.split()) for text in re.findall(r"`(ebflow run [^`]+)`", TEXT))
+    typed = re.findall(r"^(ebflow run [^#\n]+)", TEXT, re.MULTILINE)
     words = [shlex.split(text) for text in (*inline, *typed)]
     return [w for w in words if not any(re.search(r"[A-Z]$|^\[|^--help$", word) for word in w)]
+
+
+def links():
+    """The files that pages link to."""
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text()):
+            yield page.relative_to(ROOT).as_posix(), target
+
+
+@pytest.mark.parametrize(("page", "target"), list(links()))
+def test_a_link_leads_somewhere(page, target):
+    assert (ROOT / page).parent.joinpath(target).exists()
 
 
 @pytest.mark.parametrize("path", PATHS)
