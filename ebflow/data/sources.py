@@ -1,10 +1,10 @@
-"""Where data comes from: named sources, the user's Parquet, or a folder of images.
+"""Where data comes from: named sources, the user's files, or a folder of images.
 
 To add a named source, write a function that yields its rows as matrices, and enter it in
 ``SOURCES``.
 """
 
-__all__ = ["SOURCES", "Reader", "Source", "describe", "open_source"]
+__all__ = ["SOURCES", "Opened", "Reader", "Source", "describe", "find_source", "open_source"]
 
 import hashlib
 import json
@@ -22,16 +22,9 @@ import pyarrow as pa
 from ..errors import BadInput
 from ..files import sha256
 from . import images
+from .formats import FORMATS
 from .splits import Counts, codes, rule, split_counts
-from .table import (
-    Layout,
-    as_labels,
-    as_matrix,
-    read_columns,
-    read_footer,
-    read_layout,
-    same_layout,
-)
+from .table import Layout, as_labels, as_matrix, read_layout, same_layout
 
 LABEL = "label"
 """The column of classes of a named source."""
@@ -97,11 +90,13 @@ class Source:
         beside = [] if self.labels is None else [(LABEL, pa.int64())]
         return pa.schema([("image", pa.list_(pa.uint8(), self.width)), *beside], metadata=metadata)
 
-    def batches(self, names: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
-        """Yields the columns of these names in batches of at most ``size`` rows."""
+    def batches(self, names: Sequence[str], size: int, start: int) -> Iterator[pa.RecordBatch]:
+        """Yields columns from row ``start`` on, in batches of at most ``size`` rows."""
         labels, first = self.labels() if LABEL in names else None, 0
         for rows in self.read():
-            for k in range(0, len(rows), size):
+            skipped = min(max(0, start - first), len(rows))
+            first += skipped
+            for k in range(skipped, len(rows), size):
                 columns = self._columns(rows[k : k + size])
                 count = len(rows[k : k + size])
                 if labels is not None:
@@ -138,13 +133,14 @@ class Part(NamedTuple):
     Arguments:
         label: Its name in messages.
         rows: Its rows, by its footer.
-        open: Returns the record batches of the given columns, of at most that many rows.
+        open: Returns the record batches of the given columns, of at most that many rows, from
+            that row on.
         sha256: Returns the SHA-256 of its content.
     """
 
     label: str
     rows: int
-    open: Callable[[Sequence[str], int], Iterator[pa.RecordBatch]]
+    open: Callable[[Sequence[str], int, int], Iterator[pa.RecordBatch]]
     sha256: Callable[[], str]
 
 
@@ -241,6 +237,25 @@ class Reader:
                 x = as_matrix(batch, self.layout, **where)
                 yield x, None if label is None else as_labels(batch, label, **where)
 
+    def window(self, first: int, last: int, *, missing: bool = False) -> np.ndarray:
+        """Returns the checked rows ``first`` … ``last`` − 1, in a matrix with shape (B, D).
+
+        Arguments:
+            first: The first row's number.
+            last: That of the row behind the last.
+            missing: Whether a null or NaN of real data is taken, as NaN.
+        """
+        found, start = [], 0
+        for part in self.parts:
+            begin, end = max(first - start, 0), min(last - start, part.rows)
+            start += part.rows
+            if begin < end:
+                for batch, where in _placed(
+                    part, self.layout.columns, self.batch_rows, begin, end
+                ):
+                    found.append(as_matrix(batch, self.layout, missing=missing, **where))
+        return np.concatenate(found)
+
     def record(self) -> dict[str, Any]:
         """Returns what the manifest keeps of the source; reads every file for its SHA-256."""
         column = self.layout.columns[0] if self.layout.array else None
@@ -262,15 +277,54 @@ class Reader:
 
 
 def _placed(
-    part: Part, names: Sequence[str], size: int
+    part: Part, names: Sequence[str], size: int, first: int = 0, last: int | None = None
 ) -> Iterator[tuple[pa.RecordBatch, dict[str, Any]]]:
-    """Yields a part's batches and where they are; raises BadInput unless it has its rows."""
-    first = 0
-    for batch in part.open(names, size):
+    """Yields a part's batches and where they are; raises BadInput unless it has its rows.
+
+    They are all of its rows, or those from ``first`` on and before ``last``.
+    """
+    for batch in part.open(names, size, first):
+        batch = batch if last is None else batch.slice(0, last - first)
         yield batch, {"file": part.label, "first": first}
         first += len(batch)
+        if first == last:
+            return
     if first != part.rows:
         raise BadInput(f"{part.label}: found {first} rows, expected {part.rows} (its footer)")
+
+
+class Opened(NamedTuple):
+    """A source of which no column has been chosen.
+
+    Arguments:
+        name: Name of the data set.
+        label: The source as the user named it, for messages.
+        parts: Its files, in the order of their rows.
+        schemas: Their schemas.
+        positional: Whether its columns have no names of their own.
+        source: The named source that it is, or a folder of images.
+    """
+
+    name: str
+    label: str
+    parts: tuple[Part, ...]
+    schemas: tuple[pa.Schema, ...]
+    positional: bool = False
+    source: Source | None = None
+
+    def reader(self, **chosen: Any) -> Reader:  # noqa: ANN401
+        """Chooses columns; options and errors of ``open_source``."""
+        pairs = list(zip(self.parts, self.schemas, strict=True))
+        layouts = [read_layout(schema, file=part.label, **chosen) for part, schema in pairs]
+        for part, layout in zip(self.parts, layouts, strict=True):
+            same_layout(layouts[0], layout, first_file=self.parts[0].label, file=part.label)
+        if not any(part.rows for part in self.parts):
+            raise BadInput(f"{self.label}: found 0 rows, expected at least 4 (to split them)")
+        parts = self.parts
+        if self.source is not None:
+            digest = partial(self.source.sha256, chosen.get("label"))
+            parts = tuple(part._replace(sha256=digest) for part in parts)
+        return Reader(self.name, self.label, parts, layouts[0], self.source)
 
 
 def open_source(
@@ -279,9 +333,10 @@ def open_source(
     label: str | None = None,
     split: str | None = None,
 ) -> Reader:
-    """Opens a named source, a ``.parquet`` file, a folder of them or of images; checks its schema.
+    """Opens a source and checks its schema: a named one, a file, a folder of Parquet or images.
 
-    A folder with Parquet in it is a folder of Parquet, whatever else it holds.
+    Files end in .parquet, .csv, .arrow, .feather, .npy or .npz. A folder with Parquet in it is a
+    folder of Parquet, whatever else it holds.
 
     Arguments:
         source: A name in ``SOURCES`` or a path; names come first (write ``./digits`` for a path).
@@ -292,9 +347,13 @@ def open_source(
     Raises:
         BadInput: If there is no such source, or its columns do not make a data set.
     """
-    chosen = {"columns": columns, "label": label, "split": split}
+    return find_source(source).reader(columns=columns, label=label, split=split)
+
+
+def find_source(source: str | Path) -> Opened:
+    """Opens a source whose columns are still to be chosen; arguments as in ``open_source``."""
     if isinstance(source, str) and source in SOURCES:
-        return _open_rows(SOURCES[source], source, source, chosen)
+        return _rows(SOURCES[source], source, source)
     if _is_url(str(source)):
         raise BadInput(
             f"source: found a URL ({str(source).partition('/')[0]}//…), expected a path: a file "
@@ -302,12 +361,13 @@ def open_source(
         )
     path = Path(source)
     if path.is_dir() and not any(path.glob("*.parquet")) and (files := images.find_images(path)):
-        return _open_rows(_image_folder(path, files), path.resolve().stem, str(path), chosen)
-    if path.is_dir() or path.suffix == ".parquet":
-        return _open_parquet(path, chosen)
+        return _rows(_image_folder(path, files), path.resolve().stem, str(path))
+    if path.is_dir() or path.suffix in FORMATS:
+        return _files(path)
     raise BadInput(
         f"source: found {str(source)!r}, expected one of {', '.join(SOURCES)}, "
-        "a path that ends in .parquet, or a folder of such files or of .png or .jpg images"
+        f"a path that ends in {', '.join(FORMATS)}, or a folder of .parquet files or of .png or "
+        ".jpg images; pandas converts other files: df.to_parquet(path)"
     )
 
 
@@ -325,23 +385,20 @@ def describe() -> list[dict[str, str]]:
     ]
 
 
-def _open_rows(source: Source, name: str, label: str, chosen: dict[str, Any]) -> Reader:
-    layout = read_layout(source.schema, file=label, **chosen)
-    part = Part(label, source.rows, source.batches, partial(source.sha256, chosen["label"]))
-    return Reader(name, label, (part,), layout, source)
+def _rows(source: Source, name: str, label: str) -> Opened:
+    part = Part(label, source.rows, source.batches, source.sha256)
+    return Opened(name, label, (part,), (source.schema,), source=source)
 
 
-def _open_parquet(path: Path, chosen: dict[str, Any]) -> Reader:
-    """Opens a ``.parquet`` file or a folder of them; reads only the footers."""
-    parts, layouts = [], []
-    for file in _list(path):
-        schema, rows = read_footer(file)
-        layouts.append(read_layout(schema, file=str(file), **chosen))
-        parts.append(Part(str(file), rows, partial(read_columns, file), partial(sha256, file)))
-        same_layout(layouts[0], layouts[-1], first_file=parts[0].label, file=str(file))
-    if not any(part.rows for part in parts):
-        raise BadInput(f"{path}: found 0 rows, expected at least 4 (to split them)")
-    return Reader(path.resolve().stem, str(path), tuple(parts), layouts[0])
+def _files(path: Path) -> Opened:
+    """Opens a file or a folder of Parquet; reads only what tells their columns and rows."""
+    found = {file: FORMATS.get(file.suffix, FORMATS[".parquet"])(file) for file in _list(path)}
+    parts = tuple(
+        Part(str(file), one.rows, one.open, partial(sha256, file)) for file, one in found.items()
+    )
+    schemas = tuple(one.schema for one in found.values())
+    positional = any(one.positional for one in found.values())
+    return Opened(path.resolve().stem, str(path), parts, schemas, positional)
 
 
 def _image_folder(folder: Path, files: Sequence[Path]) -> Source:
@@ -354,7 +411,7 @@ def _image_folder(folder: Path, files: Sequence[Path]) -> Source:
 
 def _list(path: Path) -> list[Path]:
     if not path.exists():
-        raise BadInput(f"{path}: no such file or folder, expected Parquet data")
+        raise BadInput(f"{path}: no such file or folder, expected data")
     if not path.is_dir():
         return [path]
     if (path / "manifest.json").exists():

@@ -29,8 +29,20 @@ VALUES = {pa.uint8(): "uint8", pa.float32(): "float32", pa.float64(): "float64"}
 CLASSES = 10_000
 """More classes than any data set is taken to have."""
 
+NUMBERS = (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean)
+"""What a column of a table may hold."""
+
 BUFFER = 1 << 18
 ADVICE = "choose others by columns"
+CONVERSIONS: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
+    (pa.types.is_temporal, "or make numbers of it, as (t - t.min()).dt.total_seconds()"),
+    (pa.types.is_decimal, "or cast it to double"),
+    (pa.types.is_dictionary, "or make columns of 0 and 1 of it by pandas.get_dummies"),
+    (pa.types.is_string, "or make columns of 0 and 1 of it by pandas.get_dummies"),
+    (pa.types.is_large_string, "or make columns of 0 and 1 of it by pandas.get_dummies"),
+    (pa.types.is_list, "or cast it to a fixed-size list"),
+)
+"""How columns that are no numbers are converted, by what they are."""
 ABSENT = "no such column"
 
 
@@ -126,6 +138,11 @@ def read_layout(
         for field in fields
         if pa.types.is_integer(field.type)
     ]
+    booleans = [
+        f"column {field.name} holds booleans and is read as 0 and 1"
+        for field in fields
+        if pa.types.is_boolean(field.type)
+    ]
     return Layout(
         columns=tuple(field.name for field in fields),
         types=tuple(field.type for field in fields),
@@ -133,7 +150,7 @@ def read_layout(
         shape=told.shape or (width,),
         dtype=dtype,
         levels=_levels(told, where, dtype),
-        warnings=(*dropped, *integers),
+        warnings=(*dropped, *integers, *booleans),
         label=label,
         split=split,
     )
@@ -230,11 +247,12 @@ def _array_type(field: pa.Field, file: str) -> tuple[str, int]:
 
 def _tabular_type(fields: list[pa.Field], file: str) -> tuple[str, int]:
     for field in fields:
-        if not (pa.types.is_floating(field.type) or pa.types.is_integer(field.type)):
+        if not any(number(field.type) for number in NUMBERS):
             kind = "nested " if pa.types.is_nested(field.type) else ""
+            hints = [ADVICE, *(told for is_it, told in CONVERSIONS if is_it(field.type))]
             raise BadInput(
                 f"{file}, column {field.name}: found {kind}{_one_line(field.type)}, "
-                f"expected a number, or one fixed-size list: {ADVICE}"
+                f"expected a number, or one fixed-size list: {', '.join(hints)}"
             )
     common = np.result_type(*(field.type.to_pandas_dtype() for field in fields), np.float32)
     return common.name, len(fields)
@@ -278,7 +296,9 @@ def _one_line(type: pa.DataType) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def as_matrix(batch: pa.RecordBatch, layout: Layout, *, file: str, first: int) -> np.ndarray:
+def as_matrix(
+    batch: pa.RecordBatch, layout: Layout, *, file: str, first: int, missing: bool = False
+) -> np.ndarray:
     """Returns the features of a batch, with shape (B, D), after checking every value.
 
     Arguments:
@@ -286,20 +306,25 @@ def as_matrix(batch: pa.RecordBatch, layout: Layout, *, file: str, first: int) -
         layout: Which columns to read.
         file: Name of the file for messages.
         first: Row number of the batch's first row within the file.
+        missing: Whether a null or NaN of real data is taken, as NaN.
 
     Raises:
         BadInput: At a null, NaN, infinite or too large value; names the row and column.
     """
     columns = [batch.column(name) for name in layout.columns]
     if layout.array:
+        _check_lists(columns[0], layout, file, first)
         columns = [columns[0].flatten()]
         matrix = columns[0].to_numpy(zero_copy_only=False).reshape(len(batch), layout.width)
     else:
         matrix = np.empty((len(batch), layout.width), dtype=layout.dtype)
         for j, column in enumerate(columns):
-            matrix[:, j] = column.to_numpy(zero_copy_only=False)
+            whole = column.cast(pa.uint8()) if pa.types.is_boolean(column.type) else column
+            matrix[:, j] = whole.to_numpy(zero_copy_only=False)
     # A null is NaN by now, or the matrix is one of integers.
     bad = ~np.isfinite(matrix) if layout.levels is None else ~(matrix < layout.levels)
+    if missing and layout.levels is None:
+        bad &= ~np.isnan(matrix)
     if bad.any():
         row, feature = divmod(int(np.argmax(bad)), layout.width)
         at = (0, row * layout.width + feature) if layout.array else (feature, row)
@@ -307,6 +332,13 @@ def as_matrix(batch: pa.RecordBatch, layout: Layout, *, file: str, first: int) -
         value = columns[at[0]][at[1]].as_py()
         raise BadInput(_found(file, first + row, layout.feature(feature), value, expected))
     return matrix
+
+
+def _check_lists(lists: pa.Array, layout: Layout, file: str, first: int) -> None:
+    """Raises BadInput at a list that is null, as Arrow itself does while it reads Parquet."""
+    for row in np.flatnonzero(lists.is_null())[:1].tolist():
+        where, expected = f"column {layout.columns[0]}", f"a list of {layout.width}"
+        raise BadInput(_found(file, first + row, where, None, expected))
 
 
 def as_labels(batch: pa.RecordBatch, name: str, *, file: str, first: int) -> np.ndarray:
@@ -337,8 +369,10 @@ def read_footer(path: Path) -> tuple[pa.Schema, int]:
         return file.schema_arrow, file.metadata.num_rows
 
 
-def read_columns(path: Path, names: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
-    """Yields columns in batches of at most ``size`` rows.
+def read_columns(
+    path: Path, names: Sequence[str], size: int, start: int = 0
+) -> Iterator[pa.RecordBatch]:
+    """Yields columns from row ``start`` on, in batches of at most ``size`` rows.
 
     Reading through a buffer, and not ahead, holds a page of each column (about 2 MB); a scanner
     of ``pyarrow.dataset`` holds a whole row group, which may be the whole file.
@@ -349,15 +383,28 @@ def read_columns(path: Path, names: Sequence[str], size: int) -> Iterator[pa.Rec
     options = {"pre_buffer": False, "page_checksum_verification": True}
     with damage(path):
         file = pq.ParquetFile(path, buffer_size=BUFFER, **options)
+        groups, first = _groups(file, start)
     with file:
-        batches, first = file.iter_batches(size, columns=list(names)), 0
+        batches = file.iter_batches(size, row_groups=groups, columns=list(names))
         while True:
             with damage(path, names[0], first):
                 batch = next(batches, None)
             if batch is None:
                 return
-            yield batch
             first += len(batch)
+            if first > start:
+                yield batch.slice(max(0, start - first + len(batch)))
+
+
+def _groups(file: pq.ParquetFile, start: int) -> tuple[list[int], int]:
+    """Returns the row groups from the one of a row on, and the number of their first row."""
+    first, count = 0, file.metadata.num_row_groups
+    for group in range(count):
+        rows = file.metadata.row_group(group).num_rows
+        if first + rows > start:
+            return list(range(group, count)), first
+        first += rows
+    return [], first
 
 
 def shard_schema(
@@ -392,11 +439,19 @@ def read_shard(path: Path, column: str, schema: pa.Schema, rows: int) -> list[np
 
 
 @contextmanager
-def damage(path: Path, column: str = "x", first: int = 0) -> Iterator[None]:
-    """Turns Arrow's errors while reading a file, from a row on, into one BadInput line."""
+def damage(
+    path: Path,
+    column: str = "x",
+    first: int = 0,
+    kind: str = "Parquet",
+    also: tuple[type[Exception], ...] = (),
+) -> Iterator[None]:
+    """Turns Arrow's errors, and others, while reading a file from a row on, into one BadInput."""
     try:
         yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except BadInput:
+        raise
+    except (pa.ArrowException, OSError, UnicodeDecodeError, *also) as error:
         text = " ".join(str(error).split())
     else:
         return
@@ -404,4 +459,4 @@ def damage(path: Path, column: str = "x", first: int = 0) -> Iterator[None]:
     if found := re.search(r"lists to be of size=(\d+) but index (\d+) had size=0", text):
         row = first + int(found[2]) - 1
         raise BadInput(_found(str(path), row, f"column {column}", None, f"a list of {found[1]}"))
-    raise BadInput(f"{path}: found a damaged file or none of Parquet ({text[:200]})")
+    raise BadInput(f"{path}: found a damaged file or none of {kind} ({text[:200]})")

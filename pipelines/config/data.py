@@ -15,8 +15,8 @@ class DataConfig(Section):
     source: str = Field(
         "digits",
         min_length=1,
-        description="name of a data set (`ebflow data list`), a .parquet file, a folder of them, "
-        "or one of PNG or JPEG images of one size",
+        description="name of a data set (`ebflow data list`), a .parquet, .csv, .arrow, .feather, "
+        ".npy or .npz file, a folder of .parquet files, or one of PNG or JPEG images of one size",
         json_schema_extra=UNKEYED,
     )
     validation: Size | None = Field(

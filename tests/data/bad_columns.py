@@ -20,9 +20,15 @@ def text_column(path):
 
 
 @COLUMNS.add
-def boolean_column(path):
-    message = r"bad.parquet, column flag: found bool, expected a number"
+def boolean_that_is_always_true(path):
+    message = r"bad.parquet, column flag: found the constant 1.0 in all 48 training rows"
     return table_with(path, "flag", pa.array([True] * 60)), {}, message
+
+
+@COLUMNS.add
+def boolean_with_a_null(path):
+    message = r"bad.parquet, row 3, column flag: found null, expected a finite number"
+    return table_with(path, "flag", pa.array([True, False, True, None] * 15)), {}, message
 
 
 @COLUMNS.add

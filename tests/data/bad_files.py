@@ -17,12 +17,9 @@ def unknown_name(path):
 
 @FILES.add
 def wrong_suffix(path):
-    (path / "bad.csv").write_text("a,b\n1,2\n")
-    return (
-        path / "bad.csv",
-        {},
-        r"found '.*bad.csv', expected one of digits, sine, .*, a path that ends in",
-    )
+    (path / "bad.xlsx").write_text("a,b\n1,2\n")
+    message = r"found '.*bad.xlsx', expected one of digits, sine, .*pandas converts other files"
+    return path / "bad.xlsx", {}, message
 
 
 @FILES.add

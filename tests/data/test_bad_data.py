@@ -7,11 +7,12 @@ from ebflow.errors import BadInput
 from .bad_columns import COLUMNS
 from .bad_files import FILES
 from .bad_folders import FOLDERS
+from .bad_formats import FORMATS
 from .bad_images import IMAGES
 from .bad_values import VALUES
 from .parquet import table, tree, write
 
-SOURCES = FILES | IMAGES | COLUMNS | VALUES
+SOURCES = FILES | FORMATS | IMAGES | COLUMNS | VALUES
 
 
 @pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES.keys())

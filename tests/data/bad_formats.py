@@ -1,0 +1,145 @@
+"""CSV, Arrow and NumPy files that make no data set: each maker writes one and returns (source,
+options, message)."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather as feather
+
+from .parquet import Cases, table
+
+FORMATS = Cases()
+
+
+def text(path, content, name="bad.csv"):
+    (path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path / name
+
+
+def lines(*rows):
+    return "a,b\n" + "\n".join(rows) + "\n"
+
+
+@FORMATS.add
+def csv_without_names(path):
+    return (
+        text(path, "1,2\n3,4.5\n"),
+        {},
+        r"bad.csv: found numbers in the first line, expected names",
+    )
+
+
+@FORMATS.add
+def csv_between_semicolons(path):
+    message = r"bad.csv: found columns between semicolons, expected commas: pandas.read_csv"
+    return text(path, "a;b\n1;2\n"), {}, message
+
+
+@FORMATS.add
+def csv_of_text(path):
+    message = r"bad.csv, column b: found string, expected a number.*get_dummies"
+    return text(path, lines("1,x", "2,y")), {}, message
+
+
+@FORMATS.add
+def csv_of_dates(path):
+    message = r"bad.csv, column b: found date32.*, expected a number.*total_seconds"
+    return text(path, lines("1,2024-01-01", "2,2024-01-02")), {}, message
+
+
+@FORMATS.add
+def csv_with_an_empty_field(path):
+    message = r"bad.csv, row 1, column a: found null, expected a finite number"
+    return text(path, lines("1,2", ",3", *["4,5"] * 8)), {}, message
+
+
+@FORMATS.add
+def csv_with_a_short_line(path):
+    message = r"bad.csv: found a damaged file or none of CSV \(.*Expected 2 columns, got 1"
+    return text(path, lines("1,2", "3")), {}, message
+
+
+@FORMATS.add
+def csv_with_two_columns_of_a_name(path):
+    return text(path, "a,a\n1,2\n"), {}, r"bad.csv, column a: found 2 of this name"
+
+
+@FORMATS.add
+def csv_not_utf8(path):
+    return text(path, b"a,b\n1,\xff\xfe\n2,3\n"), {}, r"bad.csv, column b: found binary"
+
+
+@FORMATS.add
+def empty_csv(path):
+    return text(path, ""), {}, r"bad.csv: found a damaged file or none of CSV \(Empty CSV"
+
+
+@FORMATS.add
+def csv_of_a_header_alone(path):
+    return text(path, "a,b\n"), {}, r"bad.csv: found 0 rows, expected at least 4"
+
+
+@FORMATS.add
+def text_called_feather(path):
+    message = r"bad.feather: found a damaged file or none of Arrow IPC"
+    return text(path, "a,b\n1,2\n", "bad.feather"), {}, message
+
+
+@FORMATS.add
+def truncated_arrow(path):
+    feather.write_feather(table(), path / "bad.arrow")
+    (path / "bad.arrow").write_bytes((path / "bad.arrow").read_bytes()[:-40])
+    return path / "bad.arrow", {}, r"bad.arrow: found a damaged file or none of Arrow IPC"
+
+
+@FORMATS.add
+def null_list_in_arrow(path):
+    column = pa.array([[1.0, 2.0], None] * 5, pa.list_(pa.float64(), 2))
+    feather.write_feather(pa.table({"v": column}), path / "bad.arrow")
+    return path / "bad.arrow", {}, r"bad.arrow, row 1, column v: found null, expected a list of 2"
+
+
+@FORMATS.add
+def truncated_npy(path):
+    np.save(path / "bad.npy", np.zeros((100, 3)))
+    (path / "bad.npy").write_bytes((path / "bad.npy").read_bytes()[:500])
+    return path / "bad.npy", {}, r"bad.npy: found a damaged file or none of NumPy"
+
+
+@FORMATS.add
+def pickle_called_npy(path):
+    np.save(path / "bad.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    message = r"bad.npy: found a damaged file or none of NumPy \(.*Python objects"
+    return path / "bad.npy", {}, message
+
+
+@FORMATS.add
+def complex_npy(path):
+    np.save(path / "bad.npy", np.zeros((9, 2), complex))
+    message = r"bad.npy: found an array of shape \(9, 2\) and type complex128, expected rows"
+    return path / "bad.npy", {}, message
+
+
+@FORMATS.add
+def wide_integers_as_images(path):
+    np.save(path / "bad.npy", np.zeros((9, 2, 2), int))
+    message = r"bad.npy: found examples of shape \(2, 2\) and type int64.*astype\('uint8'\)"
+    return path / "bad.npy", {}, message
+
+
+@FORMATS.add
+def nan_in_npy(path):
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+    rows[7, 2] = np.nan
+    np.save(path / "bad.npy", rows)
+    return path / "bad.npy", {}, r"bad.npy, row 7, column x3: found nan, expected a finite number"
+
+
+@FORMATS.add
+def npz_of_two(path):
+    np.savez(path / "bad.npz", a=np.zeros((9, 2)), b=np.zeros(9))
+    return path / "bad.npz", {}, r"bad.npz: found arrays a, b, expected one, or one called x"
+
+
+@FORMATS.add
+def text_called_npz(path):
+    return text(path, "a,b\n", "bad.npz"), {}, r"bad.npz: found a damaged file or none of NumPy"

@@ -1,0 +1,128 @@
+"""The same rows in files of every kind."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+import pytest
+
+from ebflow.data.loader import Dataset
+from ebflow.data.prepare import prepare
+from ebflow.data.sources import open_source
+
+ROWS = 5_000
+
+
+def table():
+    draws = np.random.default_rng(0)
+    whole, truth = draws.integers(-5, 90, ROWS), draws.random(ROWS) < 0.3
+    return pa.table({"x1": draws.normal(size=ROWS), "x2": whole, "x3": truth})
+
+
+WRITERS = {
+    "rows.parquet": lambda t, path: pq.write_table(t, path, row_group_size=700),
+    "rows.csv": csv.write_csv,
+    "rows.arrow": lambda t, path: feather.write_feather(
+        t, str(path), compression="uncompressed", chunksize=700
+    ),
+    "rows.feather": lambda t, path: feather.write_feather(
+        t, str(path), compression="lz4", chunksize=700
+    ),
+    "rows.npy": lambda t, path: np.save(path, matrix(t)),
+    "rows.npz": lambda t, path: np.savez(path, x=matrix(t), other=np.zeros(3)),
+}
+
+
+def matrix(made):
+    return np.stack([column.to_numpy().astype(float) for column in made.columns], 1)
+
+
+@pytest.fixture(params=WRITERS)
+def file(request, tmp_path):
+    """The table in a file of one kind."""
+    WRITERS[request.param](table(), tmp_path / request.param)
+    return tmp_path / request.param
+
+
+def test_every_file_holds_the_rows(file):
+    reader = open_source(file)
+    assert reader.rows == ROWS and reader.layout.columns == ("x1", "x2", "x3")
+    found = np.concatenate([x for x, _ in reader.batches()])
+    np.testing.assert_array_equal(found, matrix(table()))
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 1), (699, 701), (1400, 2100), (4999, 5000)])
+def test_rows_are_read_from_the_middle_on(file, first, last):
+    found = open_source(file).window(first, last)
+    np.testing.assert_array_equal(found, matrix(table())[first:last])
+
+
+def test_columns_are_read_by_name(file):
+    found = open_source(file, ["x3", "x1"]).window(10, 20)
+    np.testing.assert_array_equal(found, matrix(table())[10:20, [2, 0]])
+
+
+def test_every_file_is_prepared_alike(file, tmp_path):
+    manifest = prepare(file, tmp_path / "out")
+    expected = prepare(write(tmp_path / "first.parquet"), tmp_path / "expected")
+    assert manifest.counts == expected.counts
+    np.testing.assert_allclose(manifest.statistics.std, expected.statistics.std, rtol=1e-12)
+    rows, other = (
+        Dataset(tmp_path / name).split("train").tensor() for name in ("out", "expected")
+    )
+    assert rows.equal(other)
+
+
+def write(path):
+    pq.write_table(table(), path)
+    return path
+
+
+def test_integers_that_go_on_as_reals_are_reals(tmp_path):
+    """The first block of a CSV file tells its types; a later one may refute them."""
+    path = tmp_path / "long.csv"
+    with path.open("w") as file:
+        file.write("a,b\n")
+        file.writelines(f"{k},{k}\n" for k in range(600_000))
+        file.write("0.5,3\n")
+    reader = open_source(path)
+    assert reader.layout.types == (pa.float64(), pa.float64())
+    np.testing.assert_array_equal(reader.window(600_000, 600_001), [[0.5, 3]])
+
+
+def test_images_are_an_array(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 2, 3), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    reader = open_source(tmp_path / "images.npy")
+    assert (reader.layout.shape, reader.layout.levels) == ((2, 3), 256)
+    np.testing.assert_array_equal(reader.window(3, 9), images[3:9].reshape(6, 6))
+
+
+@pytest.mark.parametrize("dtype", ["<f2", ">f4", ">f8", "bool", "int8", "uint16"])
+def test_types_of_arrays_are_taken_as_numbers(tmp_path, dtype):
+    rows = np.random.default_rng(0).integers(0, 2, (30, 2)).astype(dtype)
+    if dtype == "bool":
+        rows = rows[:, :, None].repeat(2, 2).reshape(30, 4)
+    np.save(tmp_path / "rows.npy", rows)
+    found = open_source(tmp_path / "rows.npy").window(0, 30)
+    np.testing.assert_array_equal(found, rows.astype(float))
+
+
+def test_what_is_missing_is_taken_where_it_may_be(tmp_path):
+    columns = {"a": [1.0, None, float("nan")], "b": [1, None, 3], "c": [True, False, None]}
+    pq.write_table(pa.table(columns), tmp_path / "holes.parquet")
+    found = open_source(tmp_path / "holes.parquet").window(0, 3, missing=True)
+    expected = [[1, 1, 1], [np.nan, np.nan, 0], [np.nan, 3, np.nan]]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_metadata_of_arrow_is_read(tmp_path):
+    column = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(60, dtype=np.uint8)), 6)
+    told = {"shape": json.dumps([2, 3]), "levels": json.dumps(64)}
+    feather.write_feather(pa.table({"v": column}).replace_schema_metadata(told),
+                          str(tmp_path / "v.feather"))  # fmt: skip
+    layout = open_source(tmp_path / "v.feather").layout
+    assert (layout.shape, layout.levels) == ((2, 3), 64)
