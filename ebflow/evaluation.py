@@ -101,6 +101,7 @@ def log_probs(
     importance_weighted: bool = False,
     batch_size: int = 1000,
     seed: int = 0,
+    first: int = 0,
 ) -> Tensor:
     """Returns the log-density of every example, with shape (N,); O(D³ L) and O(N D² L) a draw.
 
@@ -113,6 +114,7 @@ def log_probs(
             bound on the log-mass of integers, instead of as log-densities.
         batch_size: Rows at a time.
         seed: Where the noise comes from.
+        first: The number of the first row: the noise of a row is a function of its number.
 
     Raises:
         NonFinite: by ``Likelihood.of``, if a log-density is infinite or NaN.
@@ -120,13 +122,21 @@ def log_probs(
     split = split if hasattr(split, "batches") else Rows(torch.as_tensor(split))
     with _evaluating(flow), fixed_weights(flow):
         log_z = flow.log_normalizer().double()
-        rows = [-_energies(flow, split, batch_size, seed, draw) - log_z for draw in range(draws)]
+        energies = (_energies(flow, split, batch_size, seed, k, first) for k in range(draws))
+        rows = [-energy - log_z for energy in energies]
     stacked = torch.stack(rows)
     return stacked.logsumexp(0) - math.log(draws) if importance_weighted else stacked.mean(0)
 
 
-def _energies(flow: Flow, split: Any, size: int, seed: int, draw: int) -> Tensor:  # noqa: ANN401
-    first, found = 0, []
+def _energies(
+    flow: Flow,
+    split: Any,  # noqa: ANN401
+    size: int,
+    seed: int,
+    draw: int,
+    first: int,
+) -> Tensor:
+    found = []
     for batch in split.batches(size):
         x, context = batch.to(flow.like.device)
         noise = RowGenerator(seed, "dequantise", draw, first=first)

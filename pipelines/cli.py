@@ -1,4 +1,4 @@
-"""The command line: ``ebflow run | submit | tune | runs | compare | ui | data | bench | curves``.
+"""The command line: ``ebflow COMMAND``, of which ``COMMANDS`` has all.
 
 A command's module is imported when it is called, so that help and bad input cost no torch.
 """
@@ -129,6 +129,7 @@ COMMANDS = {
     "tune gradient-alignment": Command(
         "command:gradient_alignment", "search regularisers that align gradients", "tuning"
     ),
+    "score": Command("answers.scoring:run", "log-densities of rows, and how unlikely they are"),
     "runs": Command("run_list:run", "list all runs in the terminal"),
     "compare": Command("run_comparison:run", "what differs between runs, and their curves"),
     "ui": Command("ui:run", "look at all runs in MLflow"),

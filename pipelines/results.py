@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from ebflow import reference
 from ebflow.data.manifest import Manifest
 from pipelines import columns, notes, rows, titles
 from pipelines.config import DensityConfig
@@ -53,8 +54,9 @@ def conclude(summary: Mapping[str, Any]) -> str:
 
 def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, Any]:
     """Copies checkpoint, figures and page into a folder; returns the numbers."""
-    data, front, trained, _, reported = (artefact.path for artefact in value)
+    data, front, trained, evaluated, reported = (artefact.path for artefact in value)
     shutil.copytree(trained / "checkpoint", folder / "checkpoint")
+    shutil.copy(evaluated / reference.FILE, folder / "checkpoint")
     shutil.copytree(reported / "figures", folder / "figures")
     shutil.copy(reported / "report.html", folder)
     verdict = json.loads((trained / "training.json").read_text())["verdict"]

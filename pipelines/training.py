@@ -105,7 +105,8 @@ def _flow(config: Training, dataset: Dataset, chain: Preprocessing) -> Flow:
 def _columns(manifest: Manifest) -> dict[str, Any]:
     """Returns what a checkpoint keeps of the data's columns, as ``ebflow.fit`` does."""
     known = manifest.columns.model_dump(mode="json") if manifest.columns else {"names": None}
-    return {**known, "dtype": manifest.dtype, "levels": manifest.levels, "context": None}
+    kept = {"column": manifest.source["column"], "levels": manifest.levels, "context": None}
+    return {**known, "dtype": manifest.dtype, **kept}
 
 
 def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ebflow import mixtures
@@ -16,6 +17,7 @@ from ebflow.data.splits import SELECTION
 from ebflow.evaluation import Likelihood, log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing, gaussian
+from ebflow.reference import Reference
 from pipelines.config import EvaluateConfig
 from pipelines.front import GAUSSIAN, MIXTURE, NUMBERS
 from pipelines.tracking import StageRun
@@ -43,7 +45,8 @@ def evaluate(
 ) -> None:
     """Writes ``evaluation.json``: likelihoods of the flow and of what is beside it.
 
-    And ``log_probs.npz``, the flow's log-density of every row, by split.
+    And ``log_probs.npz``, the flow's log-density of every row, by split; and
+    ``reference.safetensors``, those beside which a row is scored.
 
     A full-covariance Gaussian is fitted by maximum likelihood to the same training split behind
     the same dequantisation and logit. Where its covariance is singular it gets the preprocessing's
@@ -62,6 +65,9 @@ def evaluate(
             metrics |= _metrics(prefixes, ours, baselines, split, config)
             known[name] = ours.numpy()
     np.savez(output / LOG_PROBS, **known)
+    test = torch.from_numpy(known["test"])
+    reference = Reference.of(flow, dataset.split("train"), test, **config.model_dump())
+    reference.save(output, trained / "checkpoint")
     (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
     run.log_metrics(metrics)
 

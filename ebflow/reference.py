@@ -1,0 +1,114 @@
+r"""How unlikely a row is, beside rows whose log-densities are known.
+
+Among n known log-densities, of which r are at most that of a row x, the rank of x is r and its
+p-value is :math:`(1 + r) / (1 + n)`: that of the test that x is one more row of the same law,
+which refuses the least likely ones. Among rows that training has not seen it is exact, whatever
+the flow: a new row has a p-value up to α with probability at most α. Among the training rows,
+which are mostly more, it resolves finer, and is too small as far as the flow over-fits.
+
+Source: Algorithmic Learning in a Random World (Vovk, Gammerman, Shafer, 2005), conformal
+prediction, with the log-density as the score.
+
+The log-densities lie beside a checkpoint's weights, and name them: those of other weights are
+refused.
+"""
+
+__all__ = ["FILE", "ROWS", "Reference", "p_values", "ranks"]
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .checkpoint import read
+from .data.loader import Rows
+from .errors import BadInput
+from .evaluation import log_probs
+from .flow import Flow
+
+FILE = "reference.safetensors"
+"""File in the folder of a checkpoint."""
+
+ROWS = 10_000
+"""Most training rows, random ones."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Log-densities of rows of the data that a flow was trained on.
+
+    Attributes:
+        train: Those of training rows in nats, ascending, with shape (n,).
+        test: Those of test rows.
+    """
+
+    train: Tensor
+    test: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        flow: Flow,
+        train: Any,  # noqa: ANN401
+        test: Tensor,
+        *,
+        seed: int = 0,
+        **options: Any,  # noqa: ANN401
+    ) -> "Reference":
+        """Measures random rows of a training split, at most ``ROWS``.
+
+        Arguments:
+            flow: The flow.
+            train: The training split.
+            test: The log-densities of test rows, with shape (N,).
+            seed: Which rows, and their noise.
+            options: Those of ``log_probs``.
+        """
+        rows = next(train.shuffled(min(len(train), ROWS), seed=seed)).x
+        found = log_probs(flow, Rows(rows, levels=train.levels), seed=seed, **options)
+        return cls(found.sort().values, test.sort().values)
+
+    def save(self, folder: Path, checkpoint: Path) -> None:
+        """Writes the file into a folder, as one of a checkpoint."""
+        metadata = {"state": _identity(checkpoint)}
+        save_file({"train": self.train, "test": self.test}, folder / FILE, metadata=metadata)
+
+    @classmethod
+    def load(cls, checkpoint: Path) -> "Reference | None":
+        """Returns what lies beside a checkpoint; None where nothing does.
+
+        Raises:
+            BadInput: if it is damaged, or of other weights.
+        """
+        path = checkpoint / FILE
+        if not path.is_file():
+            return None
+        try:
+            with safetensors.safe_open(path, "pt") as file:
+                state = file.metadata()["state"]
+                found = cls(file.get_tensor("train").clone(), file.get_tensor("test").clone())
+        except (safetensors.SafetensorError, OSError, LookupError, TypeError) as error:
+            raise BadInput(
+                f"{path}: found a damaged file ({error}), expected safetensors"
+            ) from error
+        if state != _identity(checkpoint):
+            raise BadInput(f"{path}: found log-densities of other weights, expected these ones'")
+        return found
+
+
+def ranks(known: Tensor, log_probs: Tensor) -> Tensor:
+    """Returns how many of (n,) ascending log-densities are at most each of (N,) others."""
+    return torch.searchsorted(known, log_probs, right=True)
+
+
+def p_values(known: Tensor, log_probs: Tensor) -> Tensor:
+    """Returns (1 + rank) / (1 + n) in float64, with shape (N,)."""
+    return (1 + ranks(known, log_probs)).double() / (1 + len(known))
+
+
+def _identity(checkpoint: Path) -> str:
+    return read(checkpoint, only=()).state["sha256"]["state"]

@@ -1,0 +1,1 @@
+"""What is asked of a trained flow: scores, samples, what is missing, a service."""

@@ -1,0 +1,65 @@
+"""The file that an answer goes to, in the source's own columns and types."""
+
+__all__ = ["check_output", "columns_table"]
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from torch import Tensor
+
+from ebflow.data.formats import arrays_schema
+from ebflow.errors import BadInput
+from pipelines.answers.models import Model
+
+SUFFIX = ".parquet"
+
+
+def check_output(output: Path) -> None:
+    """Raises BadInput unless a Parquet file can be written there."""
+    if output.suffix != SUFFIX or output.is_dir():
+        raise BadInput(f"--output: found {output}, expected a file that ends in {SUFFIX}")
+    if not (folder := output.absolute().parent).is_dir():
+        raise BadInput(f"--output: found no folder {folder}, expected one: make it")
+
+
+def schema(model: Model) -> pa.Schema:
+    """Returns the schema of the data that a model was trained on, as its checkpoint knows it."""
+    known, shape = model.columns, model.flow.event_shape
+    dtype = known.get("dtype") or str(model.flow.like.dtype).removeprefix("torch.")
+    if model.names is None:
+        one_list = known.get("column") is not None or len(shape) > 1
+        name = known.get("column") or "image"
+        return arrays_schema(shape, dtype, known.get("levels"), one_list=one_list, name=name)
+    types = known.get("types") or [dtype] * len(model.names)
+    units = known.get("units") or [None] * len(model.names)
+    return pa.schema(
+        [
+            pa.field(name, pa.type_for_alias(kind), metadata={"unit": unit} if unit else None)
+            for name, kind, unit in zip(model.names, types, units, strict=True)
+        ]
+    )
+
+
+def columns_table(model: Model, rows: Tensor) -> pa.Table:
+    """Returns rows with shape (N, *event) in the columns and types of a model's data.
+
+    What a column of integers cannot hold is rounded, or the nearest that it can.
+    """
+    x, kinds = rows.reshape(len(rows), -1).double().numpy(), schema(model)
+    if model.names is None and pa.types.is_fixed_size_list(kinds.field(0).type):
+        flat = _typed(x.reshape(-1), kinds.field(0).type.value_type)
+        lists = pa.FixedSizeListArray.from_arrays(flat, x.shape[1])
+        return pa.table([lists.cast(kinds.field(0).type)], schema=kinds)
+    columns = [_typed(x[:, k], field.type) for k, field in enumerate(kinds)]
+    return pa.table(columns, schema=kinds)
+
+
+def _typed(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_boolean(kind):
+        return pa.array(values >= 0.5)
+    if not pa.types.is_integer(kind):
+        return pa.array(values).cast(kind)
+    ends = np.iinfo(kind.to_pandas_dtype())
+    inside = np.clip(np.round(values), float(ends.min), np.nextafter(float(ends.max), 0))
+    return pa.array(inside.astype(kind.to_pandas_dtype()))

@@ -1,0 +1,87 @@
+"""A source for a trained flow: columns by their names, arrays by position, either checked."""
+
+__all__ = ["Match", "match"]
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ebflow.data.sources import Opened, Reader, find_source
+from ebflow.data.table import Layout
+from ebflow.errors import BadInput
+from pipelines.answers.models import Model
+
+
+@dataclass(frozen=True)
+class Match:
+    """A source whose columns are those of a model, in the model's order.
+
+    Arguments:
+        reader: The source.
+        unused: Its columns that the model does not know.
+    """
+
+    reader: Reader
+    unused: tuple[str, ...]
+
+    @property
+    def told(self) -> str:
+        """A line on what is read of the source."""
+        rows = f"{self.reader.label}: {self.reader.rows} rows"
+        return f"{rows}; columns not used: {', '.join(self.unused)}" if self.unused else rows
+
+
+def match(source: str | Path, model: Model) -> Match:
+    """Opens a source, as ``run density`` does, by the columns of a model.
+
+    A model of a table takes columns by their names; one of arrays, and of rows without names,
+    takes a source of its width.
+
+    Raises:
+        BadInput: If there is no such source, or its columns are not the model's.
+    """
+    found, names = find_source(source), model.names
+    if names is None or found.positional:
+        reader = found.reader()
+        _check_like(reader, model)
+        return Match(reader, ())
+    _check_names(found, names, model)
+    reader = found.reader(columns=names)
+    _check_units(reader.layout, model)
+    return Match(reader, tuple(n for n in found.schemas[0].names if n not in names))
+
+
+def _check_names(found: Opened, names: Sequence[str], model: Model) -> None:
+    missing = [name for name in names if name not in found.schemas[0].names]
+    if missing:
+        raise BadInput(
+            f"{found.label}: found no column {', '.join(missing[:8])}, expected all columns of "
+            f"{model.label}: {', '.join(names)}"
+        )
+
+
+def _check_like(reader: Reader, model: Model) -> None:
+    """Raises BadInput unless a source without names has a model's width and levels."""
+    layout, width = reader.layout, math.prod(model.flow.event_shape)
+    if layout.width != width:
+        raise BadInput(
+            f"{reader.label}: found {layout.width} values a row, expected {width}, as of "
+            f"{model.label}"
+        )
+    levels = model.columns.get("levels")
+    if layout.levels != levels:
+        kinds = [f"{n} integer levels" if n else "real numbers" for n in (layout.levels, levels)]
+        raise BadInput(
+            f"{reader.label}: found {kinds[0]}, expected {kinds[1]}, as of {model.label}"
+        )
+
+
+def _check_units(layout: Layout, model: Model) -> None:
+    expected = model.columns.get("units") or [None] * len(layout.units)
+    for name, found, unit in zip(layout.columns, layout.units, expected, strict=True):
+        if found and unit and found != unit:
+            raise BadInput(
+                f"column {name}: found the unit {found}, expected {unit}, as of {model.label}: "
+                "convert it"
+            )

@@ -1,0 +1,121 @@
+"""A trained flow as a command names it: a run's folder, a checkpoint, or a registered model."""
+
+__all__ = ["Model", "found", "opened"]
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ebflow import checkpoint
+from ebflow.errors import BadInput
+from ebflow.flow import Flow
+from ebflow.reference import Reference
+
+REGISTERED = "models:/"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained flow, and what is known of the data that it was trained on.
+
+    Arguments:
+        label: What the user called it, for messages.
+        folder: The folder of its checkpoint.
+    """
+
+    label: str
+    folder: Path
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The flow, preprocessing included."""
+        return checkpoint.load(self.folder)
+
+    @cached_property
+    def reference(self) -> Reference | None:
+        """The log-densities of training rows; None of a flow that no pipeline trained."""
+        return Reference.load(self.folder)
+
+    @cached_property
+    def identity(self) -> str:
+        """The SHA-256 of its weights and of all that is known of it."""
+        return checkpoint.check(self.folder)["sha256"]["state"]
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What its checkpoint keeps of the columns."""
+        return self.flow.columns or {}
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The names of its columns, in its order; None of arrays."""
+        return self.columns.get("names") and tuple(self.columns["names"])
+
+    def check(self) -> None:
+        """Raises BadInput if the flow is damaged, or has a context, which no file gives."""
+        if self.flow.context:
+            raise BadInput(
+                f"{self.label}: found a conditional flow, expected one without a context: use "
+                "ebflow.load and log_prob(x, context=c)"
+            )
+
+
+@contextmanager
+def opened(name: str) -> Iterator[Model]:
+    """Gives the model of a name, whose files are there meanwhile.
+
+    Raises:
+        BadInput: If there is none, or it is damaged.
+    """
+    with tempfile.TemporaryDirectory(prefix="ebflow-model-") as scratch:
+        registered = name.startswith(REGISTERED)
+        folder = downloaded(name, Path(scratch)) / "artifacts" if registered else Path(name)
+        model = Model(name, found(folder, name))
+        model.check()
+        yield model
+
+
+def found(folder: Path, label: str) -> Path:
+    """Returns the folder of the checkpoint of a run's folder, or of its own.
+
+    Raises:
+        BadInput: If there is none.
+    """
+    for place in (folder, folder / "checkpoint"):
+        if (place / "state.json").is_file():
+            return place
+    raise BadInput(
+        f"MODEL: found {label!r}, expected the folder of a run (runs/density/NAME) or of a "
+        "checkpoint, or a registered model (models:/NAME@ALIAS or models:/NAME/VERSION)"
+    )
+
+
+def downloaded(name: str, folder: Path) -> Path:
+    """Returns the folder of a registered model's files, from the store that is in use.
+
+    Raises:
+        BadInput: If there is no such model.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    from pipelines import history
+    from pipelines.tracking import default_store, lasting, reaching
+
+    with reaching():
+        client = history.opened()
+        with default_store(client.tracking_uri):
+            try:
+                return Path(mlflow.artifacts.download_artifacts(name, dst_path=str(folder)))
+            except MlflowException as error:
+                if not lasting(error):
+                    raise
+                line = " ".join(str(error).split())[:200]
+                raise BadInput(
+                    f"MODEL: found {name}, expected a registered model: {line} "
+                    "(ebflow run density --register NAME --alias ALIAS makes one)"
+                ) from None

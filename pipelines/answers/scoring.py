@@ -1,0 +1,103 @@
+"""``ebflow score``: the log-density of every row, and how unlikely it is."""
+
+__all__ = ["Score", "run", "scores"]
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from pipelines.parsing import parse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.console import Console
+
+    from pipelines.answers.matching import Match
+    from pipelines.answers.models import Model
+
+ROWS = 65_536
+"""Rows of a block."""
+
+LOW = 0.05
+"""The p-value up to which rows are counted as unlikely."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Scores rows by a trained flow, in the order of the source.
+
+    The output has the columns log_prob (nats, of the raw data), bits_per_dim (of integer data),
+    and of a flow that `ebflow run density` trained: rank, the number of training rows (of 10,000
+    at most) that are as unlikely or more so; p_value, (1 + rank) / (1 + training rows), too small
+    if the flow over-fits; and p_value_test, the same among the test rows, which is exact. Columns
+    are matched by name, arrays by position. Interrupted, the same command goes on where it
+    stopped. With RAY_ADDRESS set, a cluster scores.
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """folder of a run or of a checkpoint, or a registered model: models:/NAME@ALIAS"""
+    data: Annotated[str, tyro.conf.Positional]
+    """source of the rows: all that --data.source of `ebflow run density` takes"""
+    output: Path
+    """Parquet file for the scores"""
+    seed: int = 0
+    """seed of the dequantisation noise of integers"""
+    workers: int | None = None
+    """processes of Ray Data, of one core each; None: this one, or with RAY_ADDRESS all it gives"""
+    dry_run: bool = False
+    """tell what would be scored; write nothing"""
+
+
+def run(words: Sequence[str]) -> int:
+    """Scores a source."""
+    options = parse(Score, words, "ebflow score")
+    from pipelines.answers.blocks import Work, answered
+
+    def work(model: "Model", found: "Match") -> Work:
+        return Work(model, found, scores, {"seed": options.seed}, ROWS)
+
+    return answered(options, work, _tell)
+
+
+def scores(model: "Model", found: "Match", first: int, last: int, *, seed: int) -> "pa.Table":
+    """Returns the scores of rows ``first`` … ``last`` − 1 of a source.
+
+    Where the flow overflows, the log-density is −∞.
+    """
+    import pyarrow as pa
+    import torch
+
+    from ebflow.data.loader import Rows
+    from ebflow.evaluation import log_probs
+    from ebflow.reference import p_values, ranks
+
+    rows = Rows(
+        torch.from_numpy(found.reader.window(first, last)), levels=found.reader.layout.levels
+    )
+    nats = log_probs(model.flow, rows, seed=seed, first=first)
+    nats = nats.where(~nats.isnan(), -math.inf)
+    columns = {"log_prob": nats}
+    if rows.levels is not None:
+        columns["bits_per_dim"] = -nats / (rows.width * math.log(2))
+    if model.reference is not None:
+        train, test = model.reference.train, model.reference.test
+        columns["rank"] = ranks(train, nats)
+        columns["p_value"], columns["p_value_test"] = p_values(train, nats), p_values(test, nats)
+    return pa.table({name: column.numpy() for name, column in columns.items()})
+
+
+def _tell(console: "Console", output: Path) -> None:
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    found = pq.read_table(output)
+    console.print(f"mean log p    {pc.mean(found['log_prob']).as_py():.4f} nats")
+    if "p_value_test" in found.column_names:
+        unlikely = pc.sum(pc.less_equal(found["p_value_test"], LOW)).as_py()
+        console.print(f"unlikely      {unlikely} of {len(found)} rows have p_value_test <= {LOW}")
+    else:
+        console.print("p-values      none: the checkpoint has no log-densities of training rows")

@@ -1,0 +1,268 @@
+"""Scores: right, the same however they are asked for, and resumable."""
+
+import math
+import os
+import re
+import signal
+import time
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import ebflow as library
+from ebflow.data.loader import Dataset
+from ebflow.data.sources import open_source
+from ebflow.errors import BadInput
+from ebflow.evaluation import log_probs
+from ebflow.reference import FILE, Reference, p_values, ranks
+from pipelines.answers.blocks import Blocks, Work
+from pipelines.answers.matching import match
+from pipelines.answers.models import opened
+from pipelines.answers.scoring import scores
+
+from ..conftest import QUICK, Store
+from .conftest import people
+
+COLUMNS = ["log_prob", "rank", "p_value", "p_value_test"]
+
+
+def scored(ebflow, model, data, output, *more):
+    """Runs the command; returns the table of scores."""
+    result = ebflow("score", model, data, "--output", output, *more)
+    assert (result.code, result.err) == (0, []), result
+    return pq.read_table(output)
+
+
+@pytest.fixture
+def expected(ebflow, model, people_file, tmp_path):
+    return scored(ebflow, model, people_file, tmp_path / "expected.parquet")
+
+
+def test_scores_are_the_flows_log_densities(expected, model, people_file):
+    flow = library.load(model)
+    x = torch.from_numpy(open_source(people_file).window(0, 1000))
+    nats = log_probs(flow, x)
+    assert expected["log_prob"].to_numpy() == pytest.approx(nats.numpy(), abs=1e-9)
+    assert expected.column_names == COLUMNS
+
+
+def test_a_rank_counts_training_rows_that_are_as_unlikely(expected, model):
+    known = Reference.load(model / "checkpoint").train.numpy()
+    nats = expected["log_prob"].to_numpy()
+    counted = (known[None] <= nats[:, None]).sum(1)
+    np.testing.assert_array_equal(expected["rank"].to_numpy(), counted)
+    np.testing.assert_allclose(expected["p_value"].to_numpy(), (1 + counted) / (1 + len(known)))
+
+
+def test_the_reference_is_of_training_and_test_rows(model):
+    dataset = Dataset(model.parent / "data")
+    known, flow = Reference.load(model / "checkpoint"), library.load(model)
+    train = next(dataset.split("train").shuffled(500, seed=0)).x
+    assert known.train.equal(log_probs(flow, train).sort().values)
+    assert known.test.equal(log_probs(flow, dataset.split("test")).sort().values)
+
+
+def test_a_tie_counts():
+    known = torch.tensor([-3.0, -2.0, -2.0, -1.0])
+    nats = torch.tensor([-4.0, -2.0, -1.5, 0.0, -torch.inf])
+    assert ranks(known, nats).tolist() == [0, 3, 3, 4, 0]
+    assert p_values(known, nats).tolist() == [0.2, 0.8, 0.8, 1.0, 0.2]
+
+
+@pytest.mark.parametrize("level", [0.05, 0.1, 0.5])
+def test_p_values_among_test_rows_are_exact(expected, level):
+    """1,000 new rows beside 400 test rows, whose share has the larger error: four of both."""
+    share = (expected["p_value_test"].to_numpy() <= level).mean()
+    assert abs(share - level) < 4 * math.sqrt(level * (1 - level) * (1 / 1000 + 1 / 400))
+
+
+def test_an_outlier_has_the_least_p_value(ebflow, model, tmp_path):
+    odd = people(10, seed=3).to_pandas()
+    odd.loc[4, "weight"] = 1e6
+    odd.to_parquet(tmp_path / "odd.parquet")
+    found = scored(ebflow, model, tmp_path / "odd.parquet", tmp_path / "scores.parquet")
+    assert found["rank"][4].as_py() == 0 and found["log_prob"].to_numpy().argmin() == 4
+
+
+def test_columns_are_matched_by_name(ebflow, expected, model, people_file, tmp_path):
+    rows = pd.read_parquet(people_file)
+    rows.insert(2, "id", "a text")
+    rows[rows.columns[::-1]].to_parquet(tmp_path / "turned.parquet")
+    result = ebflow(
+        "score", model, tmp_path / "turned.parquet", "--output", tmp_path / "s.parquet"
+    )
+    assert result.code == 0 and "1000 rows; columns not used: id" in result.text
+    assert pq.read_table(tmp_path / "s.parquet").equals(expected)
+
+
+def test_arrays_are_matched_by_position(ebflow, expected, model, people_file, tmp_path):
+    np.save(tmp_path / "rows.npy", open_source(people_file).window(0, 1000))
+    found = scored(ebflow, model, tmp_path / "rows.npy", tmp_path / "s.parquet")
+    assert found.equals(expected)
+
+
+@pytest.mark.slow
+def test_ray_data_gives_the_same_bits(
+    ebflow, expected, model, people_file, tmp_path, home, monkeypatch
+):
+    monkeypatch.setattr("pipelines.answers.scoring.ROWS", 128)
+    one = scored(ebflow, model, people_file, tmp_path / "one.parquet")
+    two = scored(ebflow, model, people_file, tmp_path / "two.parquet", "--workers", 2)
+    assert two.equals(one)
+
+
+class Interrupted:
+    """Scores, until it has scored so many blocks."""
+
+    __name__ = scores.__name__
+
+    def __init__(self, blocks, error):
+        self.left, self.error = blocks, error
+
+    def __call__(self, *where, **options):
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+        return scores(*where, **options)
+
+
+@pytest.fixture
+def blocks(model, people_file, tmp_path):
+    """Asks for scores in ten blocks."""
+
+    def make(answer=scores):
+        return Blocks(Work(named, match(people_file, named), answer, {"seed": 0}, 100), output)
+
+    output = tmp_path / "blocks.parquet"
+    with opened(str(model)) as named:
+        yield make
+
+
+def test_interrupted_equals_uninterrupted(blocks, tmp_path):
+    blocks().run(None, lambda done: None)
+    whole = blocks().output.read_bytes()
+    blocks().output.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        blocks(Interrupted(4, KeyboardInterrupt())).run(None, lambda done: None)
+    assert not blocks().output.exists()
+    seen = []
+    blocks(Interrupted(6, AssertionError("more than were left"))).run(None, seen.append)
+    assert seen[0] == 4 and blocks().output.read_bytes() == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blocks.parquet", "new.parquet"]
+
+
+def test_other_blocks_are_not_gone_on_from(blocks, people_file):
+    with pytest.raises(KeyboardInterrupt):
+        blocks(Interrupted(4, KeyboardInterrupt())).run(None, lambda done: None)
+    pq.write_table(people(1_000, seed=9), people_file)
+    seen = []
+    blocks().run(None, seen.append)
+    assert seen[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop(columns=["weight"]), r"found no column weight, expected all columns of"),
+        (
+            lambda t: t.assign(weight="heavy"),
+            r"column weight: found (large_)?string, expected a n",
+        ),
+        (
+            lambda t: t.assign(weight=t.weight.where(t.index != 7)),
+            r"row 7, column weight: found n",
+        ),
+    ],
+    ids=["missing", "text", "null"],
+)
+def test_a_bad_table_is_one_line_and_leaves_nothing(ebflow, model, tmp_path, change, message):
+    change(people(20).to_pandas()).to_parquet(tmp_path / "bad.parquet")
+    result = ebflow("score", model, tmp_path / "bad.parquet", "--output", tmp_path / "s.parquet")
+    assert result.code == 2 and len(result.err) == 1
+    assert re.search(message, result.err[0]), result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.parquet"]
+
+
+def test_units_must_agree(ebflow, tmp_path):
+    field = [pa.field("a", pa.float64(), metadata={"unit": "m"}), pa.field("b", pa.float64())]
+    flow = library.architectures.dense((2,))
+    flow.columns = {"names": ["a", "b"], "types": ["double"] * 2, "units": ["cm", None]}
+    library.save(flow, tmp_path / "flow")
+    rows = pa.table([pa.array([1.0]), pa.array([1.0])], schema=pa.schema(field))
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    result = ebflow("score", tmp_path / "flow", tmp_path / "rows.parquet", "--output", "s.parquet")
+    assert result.code == 2 and "column a: found the unit m, expected cm" in result.err[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("{model}", "digits", "--output", "s.parquet"), "found no column height"),
+        (("none", "digits", "--output", "s.parquet"), "MODEL: found 'none', expected the folder"),
+        (
+            ("{model}", "{data}", "--output", "s.txt"),
+            "--output: found s.txt, expected a file that",
+        ),
+        (("{model}", "{data}", "--output", "no/s.parquet"), "expected one: make it"),
+        (("{model}", "{data}", "--output", "s.parquet", "--workers", "0"), "--workers: found 0"),
+        (("models:/none@me", "{data}", "--output", "s.parquet"), "found no runs"),
+    ],
+)
+def test_bad_words_are_one_line(ebflow, home, model, people_file, words, message):
+    filled = [word.format(model=model, data=people_file) for word in words]
+    result = ebflow("score", *filled)
+    assert result.code == 2 and len(result.err) == 1 and message in result.err[0], result.err
+
+
+def test_a_dry_run_writes_nothing(ebflow, home, model, people_file, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    result = ebflow("score", model, people_file, "--output", tmp_path / "s.parquet", "--dry-run")
+    assert result.code == 0 and "1000 rows" in result.text
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_integer_data_have_bits_a_dimension_and_noise_by_row(ebflow, image_model, tmp_path):
+    found = scored(ebflow, image_model, "digits", tmp_path / "s.parquet")
+    bits, nats = (found[name].to_numpy() for name in ("bits_per_dim", "log_prob"))
+    np.testing.assert_allclose(bits, -nats / (64 * math.log(2)))
+    with opened(str(image_model)) as named:
+        part = scores(named, match("digits", named), 700, 720, seed=0)
+    np.testing.assert_allclose(part["log_prob"].to_numpy(), nats[700:720], rtol=1e-5)
+    assert "p_value" not in found.column_names
+
+
+def test_log_densities_of_other_weights_are_refused(model, image_model, tmp_path):
+    other = tmp_path / "other"
+    library.save(library.load(image_model), other)
+    Reference(torch.zeros(3), torch.zeros(3)).save(other, model / "checkpoint")
+    with pytest.raises(BadInput, match="found log-densities of other weights"):
+        Reference.load(other)
+    (other / FILE).write_bytes(b"no tensors")
+    with pytest.raises(BadInput, match="found a damaged file"):
+        Reference.load(other)
+
+
+@pytest.mark.slow
+def test_a_run_is_scored_and_a_killed_score_goes_on(tmp_path):
+    """The command as it is typed, killed by the system after its first block."""
+    store = Store(tmp_path)
+    pq.write_table(people(150_000), tmp_path / "people.parquet")
+    words = ("--data.source", "people.parquet", "--data.rows", "2000", "--name", "people")
+    store.run("run", "density", *words, *QUICK)
+    score = ("score", "runs/density/people", "people.parquet", "--output")
+    killed = store.start(*score, "two.parquet")
+    first = tmp_path / ".two.parquet.blocks" / "00000000.parquet"
+    while not first.exists() and killed.poll() is None:
+        time.sleep(0.05)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    made = first.stat().st_mtime_ns
+    assert not (tmp_path / "two.parquet").exists() and made
+    store.run(*score, "one.parquet")
+    store.run(*score, "two.parquet")
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+    assert pq.read_table(tmp_path / "one.parquet").column_names == COLUMNS
