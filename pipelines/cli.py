@@ -130,6 +130,9 @@ COMMANDS = {
         "command:gradient_alignment", "search regularisers that align gradients", "tuning"
     ),
     "score": Command("answers.scoring:run", "log-densities of rows, and how unlikely they are"),
+    "sample": Command("answers.sampling:run", "draw rows from a trained flow"),
+    "impute": Command("answers.imputing:run", "fill in what rows lack by draws, given the rest"),
+    "serve": Command("answers.serving:run", "serve a trained flow by MLflow, on this machine"),
     "runs": Command("run_list:run", "list all runs in the terminal"),
     "compare": Command("run_comparison:run", "what differs between runs, and their curves"),
     "ui": Command("ui:run", "look at all runs in MLflow"),

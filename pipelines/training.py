@@ -105,8 +105,9 @@ def _flow(config: Training, dataset: Dataset, chain: Preprocessing) -> Flow:
 def _columns(manifest: Manifest) -> dict[str, Any]:
     """Returns what a checkpoint keeps of the data's columns, as ``ebflow.fit`` does."""
     known = manifest.columns.model_dump(mode="json") if manifest.columns else {"names": None}
-    kept = {"column": manifest.source["column"], "levels": manifest.levels, "context": None}
-    return {**known, "dtype": manifest.dtype, **kept}
+    kept = {"column": manifest.source["column"], "shape": list(manifest.shape)}
+    values = {"dtype": manifest.dtype, "levels": manifest.levels, "context": None}
+    return {**known, **kept, **values}
 
 
 def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:

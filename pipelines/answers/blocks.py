@@ -8,7 +8,6 @@ are the same to the bit, whoever gave them.
 __all__ = ["Blocks", "Work", "answered"]
 
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -29,7 +28,7 @@ from ebflow import files
 from ebflow.data.sources import SOURCES
 from ebflow.errors import BadInput
 from pipelines import cluster
-from pipelines.answers.files import check_output
+from pipelines.answers.files import check_output, write
 from pipelines.answers.matching import Match, match
 from pipelines.answers.models import Model, opened
 from pipelines.faults import failure
@@ -177,11 +176,8 @@ class Blocks:
 
     def _finish(self) -> None:
         """Writes the output, a block at a time, and removes the folder."""
-        draft, schema = self.folder / "output", pq.read_schema(self._file(0))
-        with pq.ParquetWriter(draft, schema) as writer:
-            for number in range(self.work.count):
-                writer.write_table(pq.read_table(self._file(number)))
-        files.move(draft, self.output)
+        tables = (pq.read_table(self._file(number)) for number in range(self.work.count))
+        write(self.output, pq.read_schema(self._file(0)), tables)
         shutil.rmtree(self.folder)
 
 
@@ -201,7 +197,6 @@ def _by_ray(
     try:
         import ray
 
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
         blocks = ray.data.from_items(
             [{"block": k} for k in numbers], override_num_blocks=len(numbers)

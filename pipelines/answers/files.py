@@ -1,16 +1,20 @@
 """The file that an answer goes to, in the source's own columns and types."""
 
-__all__ = ["check_output", "columns_table"]
+__all__ = ["check_output", "columns_table", "schema", "write"]
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from torch import Tensor
 
+from ebflow import files
 from ebflow.data.formats import arrays_schema
 from ebflow.errors import BadInput
 from pipelines.answers.models import Model
+from pipelines.faults import StageFailed
 
 SUFFIX = ".parquet"
 
@@ -25,7 +29,8 @@ def check_output(output: Path) -> None:
 
 def schema(model: Model) -> pa.Schema:
     """Returns the schema of the data that a model was trained on, as its checkpoint knows it."""
-    known, shape = model.columns, model.flow.event_shape
+    known = model.columns
+    shape = known.get("shape") or model.flow.event_shape
     dtype = known.get("dtype") or str(model.flow.like.dtype).removeprefix("torch.")
     if model.names is None:
         one_list = known.get("column") is not None or len(shape) > 1
@@ -45,12 +50,17 @@ def columns_table(model: Model, rows: Tensor) -> pa.Table:
     """Returns rows with shape (N, *event) in the columns and types of a model's data.
 
     What a column of integers cannot hold is rounded, or the nearest that it can.
+
+    Raises:
+        StageFailed: If a row is not finite.
     """
     x, kinds = rows.reshape(len(rows), -1).double().numpy(), schema(model)
+    if not np.isfinite(x).all():
+        raise StageFailed(f"{model.label}: its inverse overflows, as of a flow that broke apart")
     if model.names is None and pa.types.is_fixed_size_list(kinds.field(0).type):
         flat = _typed(x.reshape(-1), kinds.field(0).type.value_type)
-        lists = pa.FixedSizeListArray.from_arrays(flat, x.shape[1])
-        return pa.table([lists.cast(kinds.field(0).type)], schema=kinds)
+        lists = pa.FixedSizeListArray.from_arrays(flat, type=kinds.field(0).type)
+        return pa.table([lists], schema=kinds)
     columns = [_typed(x[:, k], field.type) for k, field in enumerate(kinds)]
     return pa.table(columns, schema=kinds)
 
@@ -63,3 +73,15 @@ def _typed(values: np.ndarray, kind: pa.DataType) -> pa.Array:
     ends = np.iinfo(kind.to_pandas_dtype())
     inside = np.clip(np.round(values), float(ends.min), np.nextafter(float(ends.max), 0))
     return pa.array(inside.astype(kind.to_pandas_dtype()))
+
+
+def write(output: Path, kinds: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Writes tables of one schema into a file, which is there when it is whole."""
+    draft = output.with_name(f".{output.name}.draft")
+    try:
+        with pq.ParquetWriter(draft, kinds) as writer:
+            for table in tables:
+                writer.write_table(table)
+        files.move(draft, output)
+    finally:
+        draft.unlink(missing_ok=True)

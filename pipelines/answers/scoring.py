@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipelines.answers.matching import Match
     from pipelines.answers.models import Model
 
-ROWS = 65_536
+ROWS = 16_384
 """Rows of a block."""
 
 LOW = 0.05

@@ -24,7 +24,7 @@ from pipelines.answers.matching import match
 from pipelines.answers.models import opened
 from pipelines.answers.scoring import scores
 
-from ..conftest import QUICK, Store
+from ..conftest import Store
 from .conftest import people
 
 COLUMNS = ["log_prob", "rank", "p_value", "p_value_test"]
@@ -103,16 +103,6 @@ def test_arrays_are_matched_by_position(ebflow, expected, model, people_file, tm
     np.save(tmp_path / "rows.npy", open_source(people_file).window(0, 1000))
     found = scored(ebflow, model, tmp_path / "rows.npy", tmp_path / "s.parquet")
     assert found.equals(expected)
-
-
-@pytest.mark.slow
-def test_ray_data_gives_the_same_bits(
-    ebflow, expected, model, people_file, tmp_path, home, monkeypatch
-):
-    monkeypatch.setattr("pipelines.answers.scoring.ROWS", 128)
-    one = scored(ebflow, model, people_file, tmp_path / "one.parquet")
-    two = scored(ebflow, model, people_file, tmp_path / "two.parquet", "--workers", 2)
-    assert two.equals(one)
 
 
 class Interrupted:
@@ -246,23 +236,42 @@ def test_log_densities_of_other_weights_are_refused(model, image_model, tmp_path
         Reference.load(other)
 
 
-@pytest.mark.slow
-def test_a_run_is_scored_and_a_killed_score_goes_on(tmp_path):
-    """The command as it is typed, killed by the system after its first block."""
+def test_a_run_can_be_scored(digits, ebflow, tmp_path):
+    run = digits.root / "runs" / "density" / "digits"
+    found = scored(ebflow, run, "digits", tmp_path / "s.parquet")
+    assert found.column_names == ["log_prob", "bits_per_dim", *COLUMNS[1:]]
+    reference = Reference.load(run / "checkpoint")
+    assert len(reference.train) == 1297 and len(reference.test) == 250
+    assert float(-reference.test.mean()) == pytest.approx(digits.summary()["test/nll"])
+
+
+@pytest.fixture
+def many(model, tmp_path):
+    """Rows of two blocks, and what scores them in processes of their own."""
+    pq.write_table(people(20_000), tmp_path / "people.parquet", row_group_size=9_000)
     store = Store(tmp_path)
-    pq.write_table(people(150_000), tmp_path / "people.parquet")
-    words = ("--data.source", "people.parquet", "--data.rows", "2000", "--name", "people")
-    store.run("run", "density", *words, *QUICK)
-    score = ("score", "runs/density/people", "people.parquet", "--output")
-    killed = store.start(*score, "two.parquet")
-    first = tmp_path / ".two.parquet.blocks" / "00000000.parquet"
+    store.score = ("score", model, "people.parquet", "--output")
+    store.run(*store.score, "one.parquet")
+    return store
+
+
+@pytest.mark.slow
+def test_ray_data_gives_the_same_bits(many):
+    many.run(*many.score, "two.parquet", "--workers", 2)
+    assert (many.root / "one.parquet").read_bytes() == (many.root / "two.parquet").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_killed_score_goes_on(many):
+    killed = many.start(*many.score, "two.parquet")
+    first = many.root / ".two.parquet.blocks" / "00000000.parquet"
     while not first.exists() and killed.poll() is None:
-        time.sleep(0.05)
+        time.sleep(0.01)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate()
-    made = first.stat().st_mtime_ns
-    assert not (tmp_path / "two.parquet").exists() and made
-    store.run(*score, "one.parquet")
-    store.run(*score, "two.parquet")
-    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
-    assert pq.read_table(tmp_path / "one.parquet").column_names == COLUMNS
+    assert first.exists() and not (many.root / "two.parquet").exists()
+    made = first.stat().st_ino
+    again = many.start(*many.score, "two.parquet")
+    assert first.stat().st_ino == made
+    assert again.wait() == 0
+    assert (many.root / "one.parquet").read_bytes() == (many.root / "two.parquet").read_bytes()

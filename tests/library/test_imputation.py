@@ -1,0 +1,160 @@
+"""Conditional laws that are known: Gaussians, a mixture, a grid. Every z is one of a draw's mean
+over independent chains, so that a bound of 4.5 raises a false alarm once in 150,000 numbers."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import MultivariateNormal, Normal
+
+import ebflow
+from ebflow.bijections import Dense, DequantiseColumns
+from ebflow.imputation import impute
+from ebflow.randomness import generator
+
+BOUND = 4.5
+NAN = math.nan
+CHAINS = 2_000
+
+
+def gaussian(dim=4, seed=0):
+    """A flow that is a Gaussian with strong correlations, its mean and covariance."""
+    draws = generator(seed, "truth")
+    root = torch.eye(dim, dtype=torch.float64)
+    root += 0.8 * torch.randn(dim, dim, generator=draws, dtype=torch.float64).tril(-1)
+    mean = torch.randn(dim, generator=draws, dtype=torch.float64)
+    flow = ebflow.Flow((dim,), [Dense(root, -root @ mean)]).double()
+    return flow, mean, torch.linalg.inv(root.mT @ root)
+
+
+def conditional(mean, covariance, row):
+    """The mean and the covariance of what a row misses."""
+    m, o = row.isnan(), ~row.isnan()
+    gain = covariance[m][:, o] @ torch.linalg.inv(covariance[o][:, o])
+    given = covariance[m][:, m] - gain @ covariance[o][:, m]
+    return mean[m] + gain @ (row[o] - mean[o]), given
+
+
+@pytest.mark.parametrize(
+    "row", [[0.3, NAN, -1.2, NAN], [NAN, 2.0, NAN, NAN], [NAN] * 4, [1.0, 0.5, 0.2, NAN]]
+)
+def test_a_gaussians_conditional_mean_and_covariance(row):
+    flow, mean, covariance = gaussian()
+    row = torch.tensor([row], dtype=torch.float64)
+    found = impute(flow, row, generator=generator(1), draws=CHAINS, steps=60, warmup=60)
+    drawn = found.draws[0][:, row[0].isnan()]
+    expected, given = conditional(mean, covariance, row[0])
+    errors = (drawn.mean(0) - expected) / (given.diagonal() / CHAINS).sqrt()
+    assert errors.abs().max() < BOUND
+    spread = torch.outer(given.diagonal(), given.diagonal()) + given**2
+    errors = (drawn.T.cov().reshape(given.shape) - given) / (spread / CHAINS).sqrt()
+    assert errors.abs().max() < BOUND
+    assert 0.5 < found.acceptance[0] < 0.9 and found.r_hat[0] < 1.02
+
+
+def test_rows_are_answered_each_by_its_own_pattern():
+    flow, mean, covariance = gaussian()
+    rows = torch.tensor(
+        [[0.3, NAN, -1.2, NAN], [0.0, 1.0, 2.0, 3.0], [NAN, -1.0, 0.4, 1.0]], dtype=torch.float64
+    )
+    found = impute(flow, rows, generator=generator(2), draws=400, steps=60, warmup=60)
+    observed = ~rows.isnan()
+    for row, draws, seen in zip(rows, found.draws, observed, strict=True):
+        assert (draws[:, seen] == row[seen]).all() and draws.isfinite().all()
+    for k in (0, 2):
+        expected, given = conditional(mean, covariance, rows[k])
+        errors = found.draws[k][:, ~observed[k]].mean(0) - expected
+        assert (errors / (given.diagonal() / 400).sqrt()).abs().max() < BOUND
+    assert found.acceptance[1] == found.r_hat[1] == 1
+
+
+def test_modes_get_their_weights():
+    """Two modes 12 deviations apart, whose weights the observed element tells."""
+    weights, means = torch.tensor([0.7, 0.3]), torch.tensor([[-6.0, 0.0], [6.0, 1.0]])
+    base = ebflow.GaussianMixture(weights.double(), means.double(), torch.ones(2).double())
+    flow = ebflow.Flow((2,), [], base=base).double()
+    row = torch.tensor([[NAN, 0.8]], dtype=torch.float64)
+    found = impute(flow, row, generator=generator(3), draws=CHAINS, steps=100, warmup=60)
+    odds = weights * Normal(means[:, 1], 1.0).log_prob(torch.tensor(0.8)).exp()
+    share = float(odds[1] / odds.sum())
+    right = (found.draws[0, :, 0] > 0).double().mean()
+    assert abs(right - share) < BOUND * math.sqrt(share * (1 - share) / CHAINS)
+    assert found.r_hat[0] < 1.1
+
+
+def grid():
+    """The sum of a whole number and noise on [0, 1), and a real, are a Gaussian."""
+    root = torch.linalg.cholesky(torch.tensor([[2.0, 1.2], [1.2, 1.0]], dtype=torch.float64))
+    layers = [
+        DequantiseColumns(torch.zeros(2), torch.tensor([1.0, 0.0])),
+        Dense(torch.linalg.inv(root), torch.zeros(2, dtype=torch.float64)),
+    ]
+    return ebflow.Flow((2,), layers, cut=1).double()
+
+
+def test_what_is_missing_on_a_grid_has_its_masses():
+    row = torch.tensor([[NAN, 0.5]], dtype=torch.float64)
+    found = impute(grid(), row, generator=generator(4), draws=CHAINS, steps=60, warmup=60)
+    whole = found.draws[0, :, 0]
+    assert (whole == whole.round()).all()
+    law = Normal(1.2 * 0.5, math.sqrt(2 - 1.2**2))
+    for k in (-1.0, 0.0, 1.0):
+        mass = float(law.cdf(torch.tensor(k + 1)) - law.cdf(torch.tensor(k)))
+        share = (whole == k).double().mean()
+        assert abs(share - mass) < BOUND * math.sqrt(mass * (1 - mass) / CHAINS)
+
+
+def test_what_is_observed_on_a_grid_is_a_cell():
+    """The mean given a cell, by quadrature; that given its middle is 5 standard errors away."""
+    row = torch.tensor([[2.0, NAN]], dtype=torch.float64)
+    chains = 8 * CHAINS
+    found = impute(grid(), row, generator=generator(5), draws=chains, steps=40, warmup=40)
+    at = torch.linspace(2, 3, 1001, dtype=torch.float64)
+    mass = Normal(0.0, math.sqrt(2)).log_prob(at).exp()
+    mean = float((mass * 0.6 * at).sum() / mass.sum())
+    drawn = found.draws[0, :, 1]
+    error = float(drawn.std()) / math.sqrt(chains)
+    assert abs(drawn.mean() - mean) < BOUND * error < 5 * error < abs(0.6 * 2.5 - mean)
+
+
+def test_chains_that_have_not_met_are_told():
+    """Modes that no move reaches: proposals are 60 of the modes' deviations away."""
+    means = torch.tensor([[-300.0, 0.0], [300.0, 0.0]], dtype=torch.float64)
+    base = ebflow.GaussianMixture(torch.ones(2).double(), means, torch.ones(2).double())
+    flow = ebflow.Flow((2,), [], base=base).double()
+    row = torch.tensor([[NAN, 0.0]], dtype=torch.float64)
+    found = impute(flow, row, generator=generator(6), draws=10, steps=40, warmup=40)
+    assert found.r_hat[0] > 2
+
+
+def test_the_seed_decides():
+    flow, row = gaussian()[0], torch.tensor([[0.3, NAN, -1.2, NAN]], dtype=torch.float64)
+    one, two, other = (
+        impute(flow, row, generator=generator(seed), draws=3, steps=10, warmup=10).draws
+        for seed in (0, 0, 1)
+    )
+    assert one.equal(two) and not one.equal(other)
+
+
+def test_a_trained_flow_of_float32_rows(x_dim=5):
+    truth = MultivariateNormal(torch.zeros(x_dim), 0.7 + 0.3 * torch.eye(x_dim))
+    torch.manual_seed(0)
+    x = truth.sample((400,)).float()
+    flow = ebflow.fit(x, steps=40, architecture="autoregressive", progress=False)
+    holes = x[:20].clone()
+    holes[:, 1:3] = NAN
+    found = impute(flow, holes, generator=generator(0), draws=4, steps=20, warmup=20)
+    assert found.draws.dtype == torch.float32 and found.draws.isfinite().all()
+    errors = found.draws.mean(1)[:, 1:3] - x[:20, 1:3]
+    assert errors.square().mean().sqrt() < 0.9 * x[:20, 1:3].std()
+
+
+@pytest.mark.parametrize("options", [{"draws": 0}, {"steps": 7}, {"steps": 2}, {"warmup": 0}])
+def test_numbers_out_of_range(options):
+    with pytest.raises(ValueError, match="draws, steps, warmup: found"):
+        impute(gaussian()[0], torch.zeros(1, 4).double(), generator=generator(0), **options)
+
+
+def test_rows_of_another_width():
+    with pytest.raises(ValueError, match=r"x: found shape \(1, 3\)"):
+        impute(gaussian()[0], torch.zeros(1, 3).double(), generator=generator(0))

@@ -1,0 +1,90 @@
+"""Imputations: entries that are there stay, others are drawn, and how well is told."""
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from .conftest import NAMES, people
+
+QUICK = ("--steps", 10, "--draws", 3)
+
+
+@pytest.fixture
+def holes(tmp_path):
+    """Twelve rows, of which one is complete and one is empty."""
+    rows = people(12, seed=5).to_pandas()
+    for k, name in enumerate(NAMES * 2):
+        rows[name] = rows[name].astype(object)
+        rows.loc[k, name] = None
+    rows.loc[9, list(NAMES)] = None
+    for name, kind in zip(NAMES, ("float32", "float64", "Int64", "boolean"), strict=True):
+        rows[name] = rows[name].astype(kind)
+    rows.to_parquet(tmp_path / "holes.parquet")
+    return tmp_path / "holes.parquet"
+
+
+def imputed(ebflow, model, data, output, *more):
+    """Runs the command; returns its result and the table."""
+    result = ebflow("impute", model, data, "--output", output, *QUICK, *more)
+    assert (result.code, result.err) == (0, []), result
+    return result, pq.read_table(output)
+
+
+def test_what_is_there_stays_and_what_is_not_is_drawn(ebflow, model, holes, tmp_path):
+    result, found = imputed(ebflow, model, holes, tmp_path / "s.parquet")
+    source = pq.read_table(holes)
+    assert (
+        found.select(list(NAMES)).schema.types
+        == pq.read_schema(model.parent / "people.parquet").types
+    )
+    rows, before = found.to_pandas(), source.to_pandas()
+    assert len(rows) == 36 and rows["_draw"].tolist() == [0, 1, 2] * 12
+    assert rows["_row"].tolist() == np.repeat(np.arange(12), 3).tolist()
+    for name in NAMES:
+        kept = before[name].notna()[rows["_row"]].to_numpy()
+        expected = before[name][rows["_row"]].to_numpy()[kept].astype(float)
+        np.testing.assert_array_equal(rows[name].to_numpy()[kept].astype(float), expected)
+        assert rows[name].notna().all()
+    assert "rows          12, 9 of which lacked entries" in result.text
+    values = rows.groupby("_row")["height"].nunique()
+    assert ((values == 3) == before["height"].isna()).all() and values.isin([1, 3]).all()
+    assert (rows["_acceptance"] < 1).tolist() == np.repeat(before.isna().any(axis=1), 3).tolist()
+
+
+def test_a_seed_decides(ebflow, model, holes, tmp_path):
+    one, two, other = (
+        imputed(ebflow, model, holes, tmp_path / "s.parquet", "--seed", seed)[1]
+        for seed in (0, 0, 1)
+    )
+    assert one.equals(two) and not one.equals(other)
+
+
+def test_a_csv_with_empty_fields(ebflow, model, holes, tmp_path):
+    pd.read_parquet(holes).to_csv(tmp_path / "holes.csv", index=False)
+    _, found = imputed(ebflow, model, tmp_path / "holes.csv", tmp_path / "s.parquet")
+    assert found.num_rows == 36
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("{model}", "{data}", "--draws", "0"), "--draws: found 0, expected at least 1"),
+        (("{model}", "{data}", "--steps", "5"), "--steps: found 5, expected an even number"),
+        (("{images}", "digits"), "digits: found images, expected a table"),
+        (("{model}", "digits"), "digits: found no column height"),
+    ],
+)
+def test_bad_words_are_one_line(ebflow, home, model, image_model, holes, words, message):
+    filled = [word.format(model=model, data=holes, images=image_model) for word in words]
+    result = ebflow("impute", *filled, "--output", "s.parquet")
+    assert result.code == 2 and len(result.err) == 1 and message in result.err[0], result.err
+
+
+def test_infinite_entries_are_refused(ebflow, model, tmp_path):
+    rows = people(8).to_pandas()
+    rows.loc[3, "weight"] = np.inf
+    rows.to_parquet(tmp_path / "bad.parquet")
+    result = ebflow("impute", model, tmp_path / "bad.parquet", "--output", tmp_path / "s.parquet")
+    assert result.code == 2 and "row 3, column weight: found inf" in result.err[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.parquet"]

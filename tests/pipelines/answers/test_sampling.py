@@ -1,0 +1,84 @@
+"""Samples: in the columns and types of the data, and a source again."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import ebflow as library
+from ebflow.data.sources import open_source
+from ebflow.randomness import RowGenerator
+
+from .conftest import NAMES
+
+
+def sampled(ebflow, model, output, *more):
+    """Runs the command; returns the table of samples."""
+    result = ebflow("sample", model, "--output", output, *more)
+    assert (result.code, result.err) == (0, []), result
+    return pq.read_table(output)
+
+
+def test_columns_and_types_are_the_sources(ebflow, model, tmp_path):
+    found = sampled(ebflow, model, tmp_path / "s.parquet", "-n", 300)
+    source = pq.read_schema(model.parent / "people.parquet")
+    assert found.num_rows == 300 and found.schema.equals(source)
+    reader = open_source(tmp_path / "s.parquet")
+    assert reader.layout.columns == NAMES
+
+
+def test_they_are_the_flows(ebflow, model, tmp_path):
+    found = sampled(ebflow, model, tmp_path / "s.parquet", "--rows", 50, "--seed", 4)
+    expected = library.load(model).sample(50, RowGenerator(4, "sample")).double().numpy()
+    np.testing.assert_allclose(found["weight"].to_numpy(), expected[:, 1], rtol=1e-6)
+    np.testing.assert_array_equal(found["count"].to_numpy(), expected[:, 2].round())
+
+
+def test_the_first_rows_are_the_same_however_many_there_are(ebflow, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.answers.sampling.ROWS", 40)
+    few = sampled(ebflow, model, tmp_path / "few.parquet", "-n", 40)
+    many = sampled(ebflow, model, tmp_path / "many.parquet", "-n", 100)
+    assert many.num_rows == 100 and many.slice(0, 40).equals(few)
+    assert not many.slice(40, 40).equals(few)
+
+
+def test_images_are_lists_of_levels(ebflow, image_model, tmp_path):
+    found = sampled(ebflow, image_model, tmp_path / "s.parquet", "-n", 20)
+    assert found.column_names == ["image"] and json.loads(found.schema.metadata[b"levels"]) == 17
+    layout = open_source(tmp_path / "s.parquet").layout
+    assert (layout.shape, layout.levels) == ((8, 8), 17)
+    assert open_source(tmp_path / "s.parquet").window(0, 20).max() <= 16
+
+
+def test_a_flow_that_no_pipeline_trained(ebflow, tmp_path):
+    flow = library.fit(torch.randn(100, 3), steps=2, progress=False)
+    library.save(flow, tmp_path / "flow")
+    found = sampled(ebflow, tmp_path / "flow", tmp_path / "s.parquet", "-n", 5)
+    assert found.column_names == ["x1", "x2", "x3"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("-n", "0"), "--rows: found 0"),
+        (("--output", "s.csv"), "--output: found s.csv, expected a"),
+    ],
+)
+def test_bad_words_are_one_line(ebflow, model, words, message):
+    result = ebflow("sample", model, "--output", "s.parquet", *words)
+    assert result.code == 2 and len(result.err) == 1 and message in result.err[0]
+
+
+def test_a_conditional_flow_is_refused(ebflow, tmp_path):
+    flow = library.architectures.dense((3,), context=2)
+    library.save(flow, tmp_path / "flow")
+    result = ebflow("sample", tmp_path / "flow", "--output", tmp_path / "s.parquet")
+    assert result.code == 2 and "found a conditional flow" in result.err[0]
+
+
+def test_a_dry_run_writes_nothing(ebflow, model, tmp_path):
+    result = ebflow("sample", model, "--output", tmp_path / "s.parquet", "--dry-run")
+    assert result.code == 0 and "1000 rows of height, weight" in result.text
+    assert not list(tmp_path.iterdir())
