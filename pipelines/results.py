@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
@@ -89,11 +91,16 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: StageRun) ->
     log_model(run, folder / "checkpoint", _examples(data, manifest))
 
 
-def _examples(data: Path, manifest: Manifest) -> np.ndarray:
-    """Returns a few rows of the test split, with shape (N, D)."""
+def _examples(data: Path, manifest: Manifest) -> pd.DataFrame | np.ndarray:
+    """Returns a few rows of the test split: a table's as a frame, others with shape (N, D)."""
     file = pq.ParquetFile(data / manifest.of("test")[0].file)
     batch = next(file.iter_batches(EXAMPLES, columns=["x"]))
-    return np.stack(batch.column("x").to_numpy(zero_copy_only=False))
+    rows = np.stack(batch.column("x").to_numpy(zero_copy_only=False))
+    if manifest.columns is None:
+        return rows
+    types = map(pa.type_for_alias, manifest.columns.types)
+    named = zip(manifest.columns.names, rows.T, types, strict=True)
+    return pd.DataFrame({name: x.astype(kind.to_pandas_dtype()) for name, x, kind in named})
 
 
 def show(console: Console, summary: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """``ebflow ui``: MLflow on this machine."""
 
-__all__ = ["Ui", "run"]
+__all__ = ["Ui", "check_port", "run"]
 
 import os
 import signal
@@ -28,7 +28,7 @@ class Ui:
 def run(words: Sequence[str]) -> int:
     """Serves MLflow until Ctrl-C."""
     port = parse(Ui, words, "ebflow ui").port
-    _check_port(port)
+    check_port(port)
     from pipelines import history, tracking
     from pipelines.views import links
 
@@ -54,7 +54,8 @@ def run(words: Sequence[str]) -> int:
         server.wait()
 
 
-def _check_port(port: int) -> None:
+def check_port(port: int) -> None:
+    """Raises BadInput unless a server of this machine can have the port."""
     if not 1 <= port <= 65535:
         raise BadInput(f"--port: found {port}, expected 1 … 65535")
     with socket.socket() as probe:

@@ -1,23 +1,31 @@
 """A checkpoint as an MLflow model; ``model.py`` is the code that goes with it."""
 
-__all__ = ["log_model"]
+__all__ = ["log_model", "save_model"]
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 from mlflow.models import ModelSignature
-from mlflow.types import Schema, TensorSpec
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 import ebflow
 from pipelines.tracking.places import default_store
 from pipelines.tracking.run import StageRun
 
-NEEDED = ("mlflow", "numpy", "pyarrow", "safetensors", "torch")
+NEEDED = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "torch")
+
+TYPES = {"b": DataType.boolean, "i": DataType.long, "u": DataType.long}
+"""Types of columns in a signature, by the kind of their dtype; others are doubles."""
+
+Examples = pd.DataFrame | np.ndarray
+"""A few rows of raw data: a table's by the names of their columns, or with shape (N, *event)."""
 
 
-def log_model(run: StageRun, checkpoint: Path, example: np.ndarray) -> str:
+def log_model(run: StageRun, checkpoint: Path, examples: Examples) -> str:
     """Logs a checkpoint as an MLflow model whose ``predict`` gives log-densities in nats.
 
     The model is code and safetensors: no pickle.
@@ -25,24 +33,39 @@ def log_model(run: StageRun, checkpoint: Path, example: np.ndarray) -> str:
     Arguments:
         run: Where it goes.
         checkpoint: Folder of the checkpoint.
-        example: A few rows of raw data, with shape (N, *event).
+        examples: A few rows.
 
     Returns:
         The model's URI.
     """
-    inputs = Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))])
-    outputs = Schema([TensorSpec(np.dtype("float64"), (-1,))])
     with default_store(run.client.tracking_uri), mlflow.start_run(run_id=run.id):
-        model = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(Path(__file__).with_name("model.py")),
-            artifacts={"checkpoint": str(checkpoint)},
-            signature=ModelSignature(inputs, outputs),
-            input_example=example,
-            code_paths=[str(Path(ebflow.__file__).parent)],
-            pip_requirements=_requirements(),
-        )
+        model = mlflow.pyfunc.log_model(name="model", **_parts(checkpoint, examples))
     return model.model_uri
+
+
+def save_model(folder: Path, checkpoint: Path, examples: Examples) -> None:
+    """Writes into a new folder what ``log_model`` logs."""
+    mlflow.pyfunc.save_model(folder, **_parts(checkpoint, examples))
+
+
+def _parts(checkpoint: Path, examples: Examples) -> dict[str, Any]:
+    outputs = Schema([TensorSpec(np.dtype("float64"), (-1,))])
+    return {
+        "python_model": str(Path(__file__).with_name("model.py")),
+        "artifacts": {"checkpoint": str(checkpoint)},
+        "signature": ModelSignature(_inputs(examples), outputs),
+        "input_example": examples,
+        "code_paths": [str(Path(ebflow.__file__).parent)],
+        "pip_requirements": _requirements(),
+    }
+
+
+def _inputs(examples: Examples) -> Schema:
+    """Returns columns by name, which MLflow puts in order, or one array."""
+    if isinstance(examples, np.ndarray):
+        return Schema([TensorSpec(examples.dtype, (-1, *examples.shape[1:]))])
+    kinds = ((name, TYPES.get(dtype.kind)) for name, dtype in examples.dtypes.items())
+    return Schema([ColSpec(kind or DataType.double, name) for name, kind in kinds])
 
 
 def _requirements() -> list[str]:

@@ -1,0 +1,102 @@
+"""``ebflow serve``: a trained flow behind MLflow's own server, on this machine alone."""
+
+__all__ = ["Serve", "run"]
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from pipelines import store
+from pipelines.faults import StageFailed
+from pipelines.parsing import parse
+from pipelines.ui import check_port
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from pipelines.answers.models import Model
+
+ROWS = 4
+"""Rows of the example in the model."""
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Serves log-densities on this machine (127.0.0.1) until Ctrl-C, by MLflow's scoring server.
+
+    It answers POST /invocations, of {"dataframe_split": {"columns": [...], "data": [[...]]}} for a
+    table, whose columns are found by their names, and of {"instances": [[...]]} for arrays.
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """folder of a run or of a checkpoint, or a registered model: models:/NAME@ALIAS"""
+    port: int = 5001
+    """port, 1 … 65535"""
+
+
+def run(words: Sequence[str]) -> int:
+    """Serves a model until Ctrl-C."""
+    options = parse(Serve, words, "ebflow serve")
+    check_port(options.port)
+    log_file = store.home() / "logs" / "serve.log"
+    with _served(options.model) as uri:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        print(f"{options.model} at http://127.0.0.1:{options.port}/invocations (Ctrl-C ends it)")
+        sys.stdout.flush()
+        server = _start(uri, options.port, log_file)
+        try:
+            code = server.wait()
+            raise StageFailed(f"MLflow's server ended with code {code}: see {log_file}")
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            server.wait()
+
+
+@contextmanager
+def _served(name: str) -> Iterator[str]:
+    """Gives a place from which MLflow loads a model: its files, or a folder written of them."""
+    from pipelines.answers.models import REGISTERED, opened
+    from pipelines.tracking import save_model
+
+    with opened(name) as model, tempfile.TemporaryDirectory(prefix="ebflow-serve-") as scratch:
+        if name.startswith(REGISTERED):
+            yield str(model.folder.parents[1])
+        else:
+            folder = Path(scratch) / "model"
+            save_model(folder, model.folder, _examples(model))
+            yield str(folder)
+
+
+def _examples(model: "Model") -> "pd.DataFrame | np.ndarray":
+    """Returns a few samples: a table's as a frame, others with shape (N, D)."""
+    import numpy as np
+
+    from pipelines.answers.sampling import drawn
+
+    table = next(drawn(model, ROWS, seed=0))
+    if model.names is not None:
+        return table.to_pandas()
+    if len(table.columns) > 1:
+        return np.stack([column.to_numpy() for column in table.columns], 1)
+    return np.stack(table[0].to_numpy())
+
+
+def _start(uri: str, port: int, log_file: Path) -> subprocess.Popen:
+    """Starts MLflow's scoring server in a process group of its own; it tells a file all."""
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", uri]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--env-manager", "local"]
+    with log_file.open("ab") as told:
+        return subprocess.Popen(command, start_new_session=True, stdout=told, stderr=told)

@@ -1,0 +1,54 @@
+"""A trained flow by its names: a run's folder, its checkpoint, a registered model."""
+
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from ebflow.errors import BadInput
+from pipelines.answers.models import opened
+from pipelines.answers.serving import _examples, _served
+from pipelines.registry import register
+from pipelines.tracking import StageRun, connect, log_model
+
+
+@pytest.fixture
+def registered(tracking_home, model):
+    """The flow of people as version 1 of a model with an alias."""
+    tracker = connect("tests", "key")
+    run = StageRun(tracker.client, tracker.start("run", {}))
+    with opened(str(model)) as named:
+        log_model(run, named.folder, _examples(named))
+    register(run.id, "people", "champion")
+    return "models:/people@champion"
+
+
+def test_all_names_mean_one_flow(registered, model, people_file, ebflow, tmp_path):
+    tables = []
+    for name in (model, model / "checkpoint", registered, "models:/people/1"):
+        output = tmp_path / f"s{len(tables)}.parquet"
+        result = ebflow("score", name, people_file, "--output", output)
+        assert (result.code, result.err) == (0, []), result
+        tables.append(pq.read_table(output))
+    assert all(table.equals(tables[0]) for table in tables)
+
+
+def test_a_registered_model_is_served_as_it_is(registered):
+    with _served(registered) as folder:
+        assert "MLmodel" in {path.name for path in Path(folder).iterdir()}
+
+
+@pytest.mark.parametrize("name", ["models:/people@nobody", "models:/people/7", "models:/none@x"])
+def test_a_name_that_is_not_registered_is_one_line(registered, name, ebflow):
+    result = ebflow("score", name, "digits", "--output", "s.parquet")
+    assert result.code == 2 and len(result.err) == 1
+    assert f"MODEL: found {name}, expected a registered model" in result.err[0]
+
+
+def test_a_damaged_checkpoint_is_one_line(model, tmp_path):
+    shutil.copytree(model, tmp_path / "run")
+    weights = tmp_path / "run" / "checkpoint" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(BadInput, match="found a damaged file"), opened(str(tmp_path / "run")):
+        pass
