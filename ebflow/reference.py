@@ -34,7 +34,7 @@ FILE = "reference.safetensors"
 """File in the folder of a checkpoint."""
 
 ROWS = 10_000
-"""Most training rows, random ones."""
+"""Most rows of a split."""
 
 
 @dataclass(frozen=True)
@@ -54,23 +54,15 @@ class Reference:
         cls,
         flow: Flow,
         train: Any,  # noqa: ANN401
-        test: Tensor,
+        test: Any,  # noqa: ANN401
         *,
-        seed: int = 0,
-        **options: Any,  # noqa: ANN401
+        batch_size: int = 1000,
     ) -> "Reference":
-        """Measures random rows of a training split, at most ``ROWS``.
+        """Measures random rows of a training and of a test split, at most ``ROWS`` of each.
 
-        Arguments:
-            flow: The flow.
-            train: The training split.
-            test: The log-densities of test rows, with shape (N,).
-            seed: Which rows, and their noise.
-            options: Those of ``log_probs``.
+        With one draw of the dequantisation noise, as rows are scored.
         """
-        rows = next(train.shuffled(min(len(train), ROWS), seed=seed)).x
-        found = log_probs(flow, Rows(rows, levels=train.levels), seed=seed, **options)
-        return cls(found.sort().values, test.sort().values)
+        return cls(*(_measured(flow, split, batch_size) for split in (train, test)))
 
     def save(self, folder: Path, checkpoint: Path) -> None:
         """Writes the file into a folder, as one of a checkpoint."""
@@ -98,6 +90,12 @@ class Reference:
         if state != _identity(checkpoint):
             raise BadInput(f"{path}: found log-densities of other weights, expected these ones'")
         return found
+
+
+def _measured(flow: Flow, split: Any, batch_size: int) -> Tensor:  # noqa: ANN401
+    rows = next(split.shuffled(min(len(split), ROWS), seed=0)).x
+    found = log_probs(flow, Rows(rows, levels=split.levels), batch_size=batch_size)
+    return found.sort().values
 
 
 def ranks(known: Tensor, log_probs: Tensor) -> Tensor:

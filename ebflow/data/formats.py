@@ -70,13 +70,13 @@ def csv(path: Path) -> File:
 def npy(path: Path) -> File:
     """Opens an array of NumPy, memory-mapped."""
     with damage(path, kind="NumPy", also=(ValueError, EOFError)):
-        return _array_file(path, np.load(path, mmap_mode="r", allow_pickle=False))
+        return _array_file(path, np.load(path, mmap_mode="r"))
 
 
 def npz(path: Path) -> File:
     """Opens the one array of a NumPy archive, or the one called ``x``; reads it whole."""
     with damage(path, kind="NumPy", also=(ValueError, EOFError)):
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(path) as archive:
             names = archive.files
             name = "x" if "x" in names else names[0] if len(names) == 1 else None
             found = None if name is None else archive[name]

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ebflow import mixtures
@@ -65,8 +64,8 @@ def evaluate(
             metrics |= _metrics(prefixes, ours, baselines, split, config)
             known[name] = ours.numpy()
     np.savez(output / LOG_PROBS, **known)
-    test = torch.from_numpy(known["test"])
-    reference = Reference.of(flow, dataset.split("train"), test, **config.model_dump())
+    splits = map(dataset.split, ("train", "test"))
+    reference = Reference.of(flow, *splits, batch_size=config.batch_size)
     reference.save(output, trained / "checkpoint")
     (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
     run.log_metrics(metrics)

@@ -61,9 +61,9 @@ def test_a_rank_counts_training_rows_that_are_as_unlikely(expected, model):
 def test_the_reference_is_of_training_and_test_rows(model):
     dataset = Dataset(model.parent / "data")
     known, flow = Reference.load(model / "checkpoint"), library.load(model)
-    train = next(dataset.split("train").shuffled(500, seed=0)).x
-    assert known.train.equal(log_probs(flow, train).sort().values)
-    assert known.test.equal(log_probs(flow, dataset.split("test")).sort().values)
+    for name, rows in (("train", 500), ("test", 400)):
+        x = next(dataset.split(name).shuffled(rows, seed=0)).x
+        assert getattr(known, name).equal(log_probs(flow, x).sort().values)
 
 
 def test_a_tie_counts():
@@ -242,7 +242,7 @@ def test_a_run_can_be_scored(digits, ebflow, tmp_path):
     assert found.column_names == ["log_prob", "bits_per_dim", *COLUMNS[1:]]
     reference = Reference.load(run / "checkpoint")
     assert len(reference.train) == 1297 and len(reference.test) == 250
-    assert float(-reference.test.mean()) == pytest.approx(digits.summary()["test/nll"])
+    assert float(-reference.test.mean()) == pytest.approx(digits.summary()["test/nll"], abs=1)
 
 
 @pytest.fixture
