@@ -17,6 +17,7 @@ import tyro
 
 from pipelines import store
 from pipelines.faults import StageFailed
+from pipelines.logs import writing
 from pipelines.parsing import parse
 from pipelines.ui import check_port
 
@@ -48,9 +49,10 @@ def run(words: Sequence[str]) -> int:
     """Serves a model until Ctrl-C."""
     options = parse(Serve, words, "ebflow serve")
     check_port(options.port)
+    import pipelines.tracking  # noqa: F401 before MLflow's logs are sent to the file
+
     log_file = store.home() / "logs" / "serve.log"
-    with _served(options.model) as uri:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
+    with writing(log_file), _served(options.model) as uri:
         print(f"{options.model} at http://127.0.0.1:{options.port}/invocations (Ctrl-C ends it)")
         sys.stdout.flush()
         server = _start(uri, options.port, log_file)
@@ -98,5 +100,8 @@ def _start(uri: str, port: int, log_file: Path) -> subprocess.Popen:
     """Starts MLflow's scoring server in a process group of its own; it tells a file all."""
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", uri]
     command += ["--host", "127.0.0.1", "--port", str(port), "--env-manager", "local"]
+    # MLflow starts uvicorn by its bare name, which lies beside this interpreter.
+    places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    options = {"start_new_session": True, "env": {**os.environ, "PATH": places}}
     with log_file.open("ab") as told:
-        return subprocess.Popen(command, start_new_session=True, stdout=told, stderr=told)
+        return subprocess.Popen(command, stdout=told, stderr=told, **options)

@@ -21,7 +21,7 @@ def gaussian(dim=4, seed=0):
     """A flow that is a Gaussian with strong correlations, its mean and covariance."""
     draws = generator(seed, "truth")
     root = torch.eye(dim, dtype=torch.float64)
-    root += 0.8 * torch.randn(dim, dim, generator=draws, dtype=torch.float64).tril(-1)
+    root += 1.6 / dim**0.5 * torch.randn(dim, dim, generator=draws, dtype=torch.float64).tril(-1)
     mean = torch.randn(dim, generator=draws, dtype=torch.float64)
     flow = ebflow.Flow((dim,), [Dense(root, -root @ mean)]).double()
     return flow, mean, torch.linalg.inv(root.mT @ root)
@@ -36,10 +36,10 @@ def conditional(mean, covariance, row):
 
 
 @pytest.mark.parametrize(
-    "row", [[0.3, NAN, -1.2, NAN], [NAN, 2.0, NAN, NAN], [NAN] * 4, [1.0, 0.5, 0.2, NAN]]
+    "row", [[0.3, NAN, -1.2, NAN], [NAN] * 4, [1.0, 0.5, 0.2, NAN], [0.5, NAN, NAN, -1.0] * 4]
 )
 def test_a_gaussians_conditional_mean_and_covariance(row):
-    flow, mean, covariance = gaussian()
+    flow, mean, covariance = gaussian(len(row))
     row = torch.tensor([row], dtype=torch.float64)
     found = impute(flow, row, generator=generator(1), draws=CHAINS, steps=60, warmup=60)
     drawn = found.draws[0][:, row[0].isnan()]
@@ -69,8 +69,8 @@ def test_rows_are_answered_each_by_its_own_pattern():
 
 
 def test_modes_get_their_weights():
-    """Two modes 12 deviations apart, whose weights the observed element tells."""
-    weights, means = torch.tensor([0.7, 0.3]), torch.tensor([[-6.0, 0.0], [6.0, 1.0]])
+    """Two modes 14 deviations apart, whose weights the observed element tells."""
+    weights, means = torch.tensor([0.9, 0.1]), torch.tensor([[-4.0, 0.0], [10.0, 1.0]])
     base = ebflow.GaussianMixture(weights.double(), means.double(), torch.ones(2).double())
     flow = ebflow.Flow((2,), [], base=base).double()
     row = torch.tensor([[NAN, 0.8]], dtype=torch.float64)
