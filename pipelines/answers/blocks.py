@@ -67,7 +67,7 @@ def answered(
     check_output(options.output)
     if options.workers is not None and options.workers < 1:
         raise BadInput(f"--workers: found {options.workers}, expected at least 1")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     with opened(options.model) as model:
         asked = work(model, match(options.data, model))
         console.print(asked.match.told)
