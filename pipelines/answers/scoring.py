@@ -97,7 +97,8 @@ def _tell(console: "Console", output: Path) -> None:
     found = pq.read_table(output)
     console.print(f"mean log p    {pc.mean(found['log_prob']).as_py():.4f} nats")
     if "p_value_test" in found.column_names:
-        unlikely = pc.sum(pc.less_equal(found["p_value_test"], LOW)).as_py()
-        console.print(f"unlikely      {unlikely} of {len(found)} rows have p_value_test <= {LOW}")
+        for name in ("p_value", "p_value_test"):
+            low = pc.sum(pc.less_equal(found[name], LOW)).as_py()
+            console.print(f"{name:<13} {low} of {len(found)} rows have one up to {LOW}")
     else:
         console.print("p-values      none: the checkpoint has no log-densities of training rows")
