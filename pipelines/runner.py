@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -25,8 +25,11 @@ from pipelines.notes import NOTE, note
 from pipelines.pipeline import Pipeline
 from pipelines.progress import Progress
 from pipelines.store import storage
-from pipelines.tracking import StageRun, Tracker, connect, reaching
+from pipelines.tracking import reaching, reading
 from pipelines.urls import is_url, without_password
+
+if TYPE_CHECKING:
+    from pipelines.tracking import StageRun, Tracker
 
 LEFT = ("checkpoint", "figures", "report.html", "config.yaml")
 
@@ -187,18 +190,24 @@ class Tracked:
         """Returns the id of the run that an earlier, equal command made, if all is cached."""
         if self.made is not None:
             return None
-        tracker = self._connect()
-        run_id = tracker.finished()
+        runs = reading.opened().runs(
+            {"ebflow.pipeline_key": self.key, "ebflow.store": store.identity()}
+        )
+        run_id = next((run.id for run in runs if run.is_finished_pipeline), None)
+        killed = any(run.status == "RUNNING" for run in runs)
+        tracker = self._connect() if killed or run_id is None else None
         if run_id is None:
             self.made = self._start(tracker)
         return run_id
 
-    def _connect(self) -> Tracker:
+    def _connect(self) -> "Tracker":
+        from pipelines.tracking import connect
+
         tracker = connect(self.run.pipeline.name, self.key)
         tracker.reclaim()
         return tracker
 
-    def _start(self, tracker: Tracker) -> StageRun:
+    def _start(self, tracker: "Tracker") -> "StageRun":
         run = self.run
         told = run.pipeline.describe(run.config)
         recipe = {"ebflow.recipe": run.recipe} if run.recipe else {}
@@ -272,7 +281,7 @@ def _replace(new: Path, old: Path) -> None:
     new.replace(old)
 
 
-def _log(run: Run, outcome: Outcome, made: StageRun) -> None:
+def _log(run: Run, outcome: Outcome, made: "StageRun") -> None:
     keys = _by_stage(outcome, lambda artefact: artefact.key)
     runs = _by_stage(outcome, lambda artefact: artefact.record.run_id)
     made.set_tags({f"ebflow.key.{stage}": _told(key) for stage, key in keys.items()})

@@ -51,11 +51,6 @@ class Tracker:
         tags = {**self.system, **mine, **tags}
         return self.client.create_run(self.experiment, run_name=name, tags=tags).info.run_id
 
-    def finished(self) -> str | None:
-        """Returns the id of the newest finished run of this pipeline, if there is one."""
-        found = self._runs("tags.`ebflow.role` = 'pipeline' AND attributes.status = 'FINISHED'")
-        return found[0].info.run_id if found else None
-
     def reclaim(self, key: str | None = None) -> None:
         """Marks as killed what killed processes left running: the pipeline's lock is to be held.
 
