@@ -113,16 +113,21 @@ def _check_folder(option: str, folder: Path) -> None:
 
 
 def plan(run: Run, inputs: object) -> dict[str, str]:
-    """Returns for each stage whether it would run or is cached; writes nothing of its own."""
+    """Returns for each stage whether it would run or is cached; writes nothing."""
     found: Mapping[str, engine.Fate] = {}
-    if (store.home() / "redun.db").exists() and not run.force:
+    if not run.force:
         with storage.reaching():
             found = engine.plan(run.pipeline.graph(run.config, inputs))
     missing = engine.Fate(ran=1)
     return {
-        stage: "run" if found.get(stage, missing).ran else "cached"
-        for stage in run.pipeline.stages(run.config)
+        stage: _planned(found.get(stage, missing)) for stage in run.pipeline.stages(run.config)
     }
+
+
+def _planned(fate: engine.Fate) -> str:
+    if fate.ran and fate.cached:
+        return f"{fate.ran} run, others cached"
+    return "run" if fate.ran else "cached"
 
 
 def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Where stages run: in the driver, as tasks of Ray, or nowhere."""
 
-__all__ = ["Planned", "Planner", "Progress", "RayExecutor", "StageExecutor"]
+__all__ = ["Progress", "RayExecutor", "StageExecutor"]
 
 import logging
 import math
@@ -55,19 +55,6 @@ def _held(stage: str, arguments: Sequence[Any]) -> dict[str, float]:
         return {"num_cpus": 0}
     gpus = NEEDS[stage](arguments[0]).get("GPU", 0)
     return {"num_cpus": 1, "num_gpus": gpus if math.isfinite(gpus) else 0}
-
-
-class Planned(Exception):
-    """Ends a plan at the first stage that would run."""
-
-
-class Planner(Executor):
-    """Runs nothing."""
-
-    def submit(self, job: Job) -> None:
-        """Ends the plan."""
-        assert self._scheduler is not None
-        self._scheduler.reject_job(job, Planned())
 
 
 class Progress(Protocol):
