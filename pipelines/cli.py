@@ -19,6 +19,7 @@ from typing import Any
 from ebflow.errors import BadInput
 from pipelines import environment
 from pipelines.faults import StageFailed
+from pipelines.streams import outlive_readers
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -28,7 +29,10 @@ OURS = {"ebflow", "pipelines", "tuning", *sys.stdlib_module_names}
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C)."""
-    words = list(sys.argv[1:] if words is None else words)
+    if words is None:
+        words = sys.argv[1:]
+        outlive_readers()
+    words = list(words)
     environment.prepare(embed=words[:1] != ["submit"])
     try:
         return _run(words)

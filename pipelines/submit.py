@@ -56,6 +56,8 @@ def run(words: Sequence[str]) -> int:
     ours, rest = parser.parse_known_args(list(words))
     if {"-h", "--help"} & set(rest):
         print(HELP)
+        if rest[0].startswith("-"):
+            return 0
     command = _command(rest[:1])
     if ours.manifest:
         return command.run(rest[1:], carry_out=_print_manifest)

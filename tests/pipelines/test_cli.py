@@ -33,6 +33,19 @@ def test_every_command_has_help(command, ebflow, capsys):
     assert f"usage: ebflow {command}" in capsys.readouterr().out
 
 
+UNREAD = ("--help", "submit --help", "run density --help", "data list", "no-such-command")
+
+
+@pytest.mark.parametrize("command", UNREAD)
+def test_nobody_needs_to_read_what_is_printed(command):
+    words = [sys.executable, "-m", "pipelines.cli", *command.split()]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        told = process.stderr.read().decode()
+    expected = (2, "ebflow: found command") if command == UNREAD[-1] else (0, "")
+    assert (process.returncode, told[: len("ebflow: found command")]) == expected
+
+
 def test_version(ebflow):
     assert ebflow("--version").text == f"ebflow {version('ebflow')}\n"
 
