@@ -17,7 +17,7 @@ from pipelines.config import (
 )
 from pipelines.data import counted, opened
 from pipelines.engine import Source
-from pipelines.nets import net, options
+from pipelines.nets import fits, net, options
 
 LEAST_MARGIN = {"float32": 5e-7, "float64": 1e-15}
 NOISED = ("dsm", "fd_ssm", "taylor_sm", "sml")
@@ -119,13 +119,14 @@ def _check_margin(config: DensityConfig) -> None:
 def _check_model(model: ModelConfig, shape: tuple[int, ...]) -> None:
     """Raises BadInput if the architecture lacks an option that is set, or is not for the shape."""
     options(model)
-    if model.architecture != "dense":
-        import torch
+    if fits(model, shape):
+        return
+    import torch
 
-        from ebflow.randomness import generator
+    from ebflow.randomness import generator
 
-        model = model.model_copy(update={"base": "normal"})
-        net(model, shape, generator=generator(0, "check"), dtype=torch.float32)
+    model = model.model_copy(update={"base": "normal"})
+    net(model, shape, generator=generator(0, "check"), dtype=torch.float32)
 
 
 def _check_inverse(config: DensityConfig) -> None:

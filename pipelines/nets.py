@@ -3,7 +3,7 @@
 The library is imported by who makes a flow: what is only told of one costs no torch.
 """
 
-__all__ = ["LEARNED", "OPTIONS", "net", "options"]
+__all__ = ["LEARNED", "OPTIONS", "fits", "net", "options"]
 
 import math
 from collections.abc import Callable, Sequence
@@ -66,6 +66,13 @@ def options(model: ModelConfig) -> dict[str, Any]:
     if found.get("spectral_norm") or found.get("activation") in LEARNED:
         open_ones = {k: v for k, v in open_ones.items() if k != "calibrated"}
     return {**open_ones, **found}
+
+
+def fits(model: ModelConfig, shape: Sequence[int]) -> bool:
+    """Whether there surely is such a flow for examples of a shape; of others :func:`net` tells."""
+    if model.architecture == "dense":
+        return True
+    return model.architecture == "autoregressive" and math.prod(shape) > 1
 
 
 def net(
