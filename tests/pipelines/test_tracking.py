@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -227,6 +228,25 @@ def test_what_the_store_refuses_is_kept_and_sent_later(tracker, run, tmp_path):
         away.away = False
         rows.append(path, [told(3)])
     assert steps(tracker, run, "log/x") == [1, 2, 3]
+
+
+def test_a_disk_that_fails_for_a_while_stops_no_metrics(tracker, run, tmp_path, monkeypatch):
+    path, read, failed = tmp_path / rows.FILE, rows.read, threading.Event()
+
+    def once(*words):
+        if not failed.is_set():
+            failed.set()
+            raise OSError(5, "Input/output error")
+        return read(*words)
+
+    monkeypatch.setattr(rows, "read", once)
+    with Follower(path, run, interval=0.01) as follower:
+        assert failed.wait(60)
+        rows.append(path, [told(1)])
+        while follower.thread.is_alive() and not steps(tracker, run, "log/x"):
+            pass
+        assert follower.thread.is_alive()
+    assert steps(tracker, run, "log/x") == [1]
 
 
 class Overrun:
