@@ -80,7 +80,7 @@ class Tracker:
         self.reclaim(key)
         tags = {"mlflow.parentRunId": parent, "ebflow.stage": stage, "ebflow.key": key}
         run_id = self.start(" · ".join(filter(None, (stage, title))), tags)
-        self.client.set_tag(parent, f"ebflow.stage.{stage}", run_id)
+        StageRun(self.client, parent).set_tags({f"ebflow.stage.{stage}": run_id})
         with self.run(run_id) as run:
             yield run
 

@@ -102,6 +102,20 @@ def test_a_stage_is_a_child(tracker, run):
     assert tracker.client.get_run(run.id).data.tags["ebflow.stage.train"] == child.id
 
 
+def test_stages_of_a_kind_may_start_at_once(tracker):
+    start = threading.Barrier(4)
+
+    def begin(number):
+        for parent in parents:
+            start.wait(60)
+            with tracker.stage("train", f"key-{number}", parent=parent):
+                pass
+
+    parents = [tracker.start("parent", {}) for _ in range(5)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(begin, range(4)))
+
+
 def test_a_child_is_of_the_same_pipeline_and_may_move(tracker, run):
     child = run.child("trial 000", {"ebflow.trial": "0"})
     tags = tracker.client.get_run(child.id).data.tags
