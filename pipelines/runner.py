@@ -108,8 +108,12 @@ def _check_folder(option: str, folder: Path) -> None:
     near = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not near.is_dir():
         raise BadInput(f"{option}: found the file {near}, expected a folder")
-    if not os.access(near, os.W_OK | os.X_OK):
-        raise BadInput(f"{option}: found {near}, where one may not write, expected a folder")
+    try:
+        with tempfile.TemporaryFile(dir=near):
+            pass
+    except OSError as error:
+        line = f"{option}: found {near}, where one may not write ({error.strerror})"
+        raise BadInput(f"{line}, expected a folder") from None
 
 
 def plan(run: Run, inputs: object) -> dict[str, str]:

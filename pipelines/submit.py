@@ -111,11 +111,18 @@ class Submission:
         identity = _send(client, run, command)
         for line in _how(client.get_address(), identity, self.again):
             console.print(line, highlight=False, markup=False)
+        from aiohttp import ClientError
+
         try:
             return _followed(client, identity)
+        except StageFailed:
+            raise
         except KeyboardInterrupt:
-            console.print(f"detached; job {identity} goes on", highlight=False)
-            return DETACHED
+            why = "detached"
+        except (ClientError, OSError, RuntimeError) as error:
+            why = f"the dashboard went away ({' '.join(str(error).split())})"
+        console.print(f"{why}; job {identity} goes on", highlight=False, markup=False)
+        return DETACHED
 
 
 def _checked(address: str | None) -> str:

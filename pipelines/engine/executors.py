@@ -21,6 +21,7 @@ from pipelines.engine.retries import Retries, passing
 from pipelines.engine.stage import KEY_LENGTH, Context, call
 from pipelines.engine.turns import ALONE, Amounts, Turns
 from pipelines.faults import failure, told
+from pipelines.interruption import interrupted
 
 NEEDS: dict[str, Callable[[Any], Amounts]] = {
     "preprocess": lambda config: config.needs,
@@ -117,7 +118,8 @@ class StageExecutor(Executor):
         self._later(pause, job, number + 1)
 
     def _to_try_again(self, number: int, error: BaseException) -> bool:
-        return number < self.engine.retries.count and passing(error)
+        tries_left = number < self.engine.retries.count and not interrupted()
+        return tries_left and passing(error)
 
     def _later(self, pause: float, job: Job, number: int) -> None:
         time.sleep(pause)

@@ -4,6 +4,7 @@ No Ray: the stages run in the driver.
 """
 
 import re
+import signal
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -32,6 +33,7 @@ from pipelines.engine import (
 from pipelines.engine.executors import RayExecutor
 from pipelines.fanout import diverged, fail, together
 from pipelines.faults import Diverged, StageFailed
+from pipelines.interruption import interruptible
 from pipelines.tracking import connect
 
 redun_namespace = "ebflow"
@@ -178,6 +180,17 @@ def test_a_stage_may_succeed_the_third_time(engine):
     assert engine(retries=Retries(2, 0.01)).run(graph()).fates["write"] == Fate(ran=1)
     assert CALLS == ["write", "write", "write", "double"]
     assert [pause for *_, pause in RETRIED] == [0.01, 0.02]
+
+
+def test_what_an_interruption_breaks_is_not_tried_again(engine, monkeypatch):
+    ERRORS["write"] = OSError()
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            with pytest.raises(StageFailed):
+                engine(retries=Retries(2, 0.01)).run(graph())
+    assert CALLS == ["write"] and not RETRIED
 
 
 @pytest.mark.parametrize("error", [BadInput("x"), NonFinite("x"), ZeroDivisionError()])
