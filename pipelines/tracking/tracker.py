@@ -13,7 +13,6 @@ import psutil
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.provenance import code
 from pipelines.tracking.places import reaching, store_uri, uri
@@ -63,16 +62,16 @@ class Tracker:
 
     @contextmanager
     def run(self, run_id: str) -> Iterator["StageRun"]:
-        """Gives a run its true end: finished, failed or killed; bad input leaves none."""
-        status, wanted = "KILLED", True
+        """Gives a run its true end: finished, failed or killed."""
+        status = "KILLED"
         try:
             yield StageRun(self.client, run_id)
             status = "FINISHED"
-        except Exception as error:
-            status, wanted = "FAILED", not isinstance(error, BadInput)
+        except Exception:
+            status = "FAILED"
             raise
         finally:
-            self._end(run_id, status, wanted)
+            self._end(run_id, status)
 
     @contextmanager
     def stage(self, stage: str, key: str, *, parent: str, title: str = "") -> Iterator["StageRun"]:
@@ -84,11 +83,9 @@ class Tracker:
         with self.run(run_id) as run:
             yield run
 
-    def _end(self, run_id: str, status: str, wanted: bool) -> None:
+    def _end(self, run_id: str, status: str) -> None:
         try:
             self.client.set_terminated(run_id, status)
-            if not wanted:
-                self.client.delete_run(run_id)
         except MlflowException as error:
             if status == "FINISHED":
                 raise

@@ -292,7 +292,7 @@ def test_bad_values_leave_a_store_in_use(home, ebflow, tmp_path):
     words = ("--train.batch-size", "2", "--data.source", tmp_path / "bad.parquet")
     with store.alone():
         assert ebflow("run", "density", *words).code == 2
-    assert (home / "redun.db").exists()
+    assert (home / "redun.db").exists() and "failed" in ebflow("runs").text
     assert not list((home / "work" / "prepare").iterdir())
 
 
