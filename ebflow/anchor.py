@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from .bijections import Weighted
+from .compiling import eager
 from .errors import NonFinite
 from .execution import products
 from .flow import Flow
@@ -72,7 +73,7 @@ class Anchor:
         """The weights in effect of the lazily modelled log-determinants."""
         return [layer.effective_weight() for layer in self.lazy]
 
-    @torch.compiler.disable
+    @eager
     def follow(self, step: int) -> None:
         """Refreshes if the rule asks for it at a training step, however often it is told of it."""
         if step == self.step:

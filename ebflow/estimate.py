@@ -5,13 +5,14 @@ __all__ = ["Estimate", "Interval", "student"]
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import stats
-from torch import Tensor
 
 from .errors import NonFinite
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Interval(NamedTuple):
@@ -33,6 +34,8 @@ def student(values: Sequence[float], *, level: float = 0.95) -> Interval:
 
     The ends are NaN for a single value, which shows no interval.
     """
+    from scipy import stats
+
     count, mean = len(values), float(np.mean(values))
     if count < 2:
         return Interval(mean, math.nan, math.nan)
@@ -55,7 +58,7 @@ class Estimate:
     count: int
 
     @classmethod
-    def of(cls, terms: Tensor, *, name: str) -> "Estimate":
+    def of(cls, terms: "Tensor", *, name: str) -> "Estimate":
         """Averages ``terms`` with shape (N,), in float64.
 
         Raises:

@@ -5,6 +5,7 @@ Weights are copied on each worker (DDP) or sharded among them (FSDP2).
 Sharded weights (``fully_shard``) are gathered for a step and freed after it. Of a worker's memory,
 the optimiser's moments, the averaged weights and the gradients at rest then shrink as 1/workers;
 during a step the weights and their gradient are full. The mathematics sees full weights only.
+What shards them is imported where there are several workers: it takes as long as to import torch.
 
 References:
     PyTorch FSDP: experiences on scaling fully sharded data parallel (Zhao et al., 2023),
@@ -19,13 +20,13 @@ from contextlib import contextmanager
 
 import torch.distributed
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def shard_weights(module: nn.Module) -> nn.Module:
     """Shards a module's parameters among all workers, in place; returns it."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     device = next(module.parameters()).device.type
     mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
     return fully_shard(module, mesh=mesh)
@@ -33,6 +34,10 @@ def shard_weights(module: nn.Module) -> nn.Module:
 
 def is_sharded(module: nn.Module) -> bool:
     """Whether a module's parameters are sharded."""
+    if not torch.distributed.is_initialized():
+        return False
+    from torch.distributed.fsdp import FSDPModule
+
     return isinstance(module, FSDPModule)
 
 
@@ -65,7 +70,7 @@ def unsynchronised(module: nn.Module) -> Iterator[None]:
 
 def full(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns tensors with those that are sharded gathered; on all workers."""
-    return {k: t.full_tensor() if isinstance(t, DTensor) else t for k, t in tensors.items()}
+    return {k: t.full_tensor() if _is_part(t) else t for k, t in tensors.items()}
 
 
 def distributed(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -73,10 +78,21 @@ def distributed(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> di
     found = dict(tensors)
     for name, tensor in tensors.items():
         wanted = like.get(name)
-        if isinstance(wanted, DTensor) and wanted.shape == tensor.shape:
+        if _is_part(wanted) and wanted.shape == tensor.shape:
+            from torch.distributed.tensor import distribute_tensor
+
             place = wanted.device_mesh, wanted.placements
             found[name] = distribute_tensor(tensor.to(wanted.device), *place, src_data_rank=None)
     return found
+
+
+def _is_part(tensor: Tensor | None) -> bool:
+    """Whether a tensor is sharded, of which this worker has a part."""
+    if not torch.distributed.is_initialized():
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
 
 
 @contextmanager

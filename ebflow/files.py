@@ -1,6 +1,6 @@
 """Files that are whole or not there: contents reach the disk before their name."""
 
-__all__ = ["move", "replaced", "sha256", "sync"]
+__all__ = ["move", "replaced", "sha256", "sync", "write_text"]
 
 import hashlib
 import os
@@ -26,6 +26,13 @@ def move(path: Path, final: Path) -> None:
     sync(path)
     os.replace(path, final)
     _sync(final.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file: whoever reads it, after a kill too, finds what it was before or all of it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    move(draft, path)
 
 
 @contextmanager

@@ -45,7 +45,6 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed
-import torch.distributed.nn
 from torch import Tensor, nn
 
 from .anchor import Anchor
@@ -270,5 +269,7 @@ def _global_mean(u: Tensor) -> Tensor:
     mean = u.mean(0)
     if not torch.distributed.is_initialized():
         return mean
-    total = torch.distributed.nn.functional.all_reduce(mean)
+    from torch.distributed.nn.functional import all_reduce
+
+    total = all_reduce(mean)
     return total / torch.distributed.get_world_size()

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .compiling import eager
+
 WORDS = 4
 """64-bit words of one count of Philox4x64."""
 
@@ -39,7 +41,7 @@ class RowGenerator:
     def __init__(self, seed: int, *path: str | int, first: int = 0) -> None:
         self.key, self.first, self.draws = _digest(seed, path), first, 0
 
-    @torch.compiler.disable
+    @eager
     def symmetric(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Draws from the middles of equal cells of (−1, 1), as many as the type's digits tell.
 
@@ -95,7 +97,7 @@ def rademacher(shape: Sequence[int], like: Tensor, generator: Generator | None) 
     return uniform(shape, like, generator).lt_(0.5).mul_(2).sub_(1)
 
 
-@torch.compiler.disable
+@eager
 def _own(sample: object, shape: Sequence[int], like: Tensor, generator: object) -> Tensor:
     return sample(shape, generator=generator, dtype=like.dtype, device=like.device)
 

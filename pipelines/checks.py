@@ -4,10 +4,8 @@ __all__ = ["check"]
 
 import os
 
-import torch
-
 from ebflow.errors import BadInput
-from ebflow.randomness import generator
+from pipelines.bounds import bounds
 from pipelines.config import (
     LEARNED_INVERSE,
     ClusterConfig,
@@ -19,8 +17,7 @@ from pipelines.config import (
 )
 from pipelines.data import counted, opened
 from pipelines.engine import Source
-from pipelines.front import bounds
-from pipelines.nets import net, options
+from pipelines.nets import fits, net, options
 
 LEAST_MARGIN = {"float32": 5e-7, "float64": 1e-15}
 NOISED = ("dsm", "fd_ssm", "taylor_sm", "sml")
@@ -122,9 +119,14 @@ def _check_margin(config: DensityConfig) -> None:
 def _check_model(model: ModelConfig, shape: tuple[int, ...]) -> None:
     """Raises BadInput if the architecture lacks an option that is set, or is not for the shape."""
     options(model)
-    if model.architecture != "dense":
-        model = model.model_copy(update={"base": "normal"})
-        net(model, shape, generator=generator(0, "check"), dtype=torch.float32)
+    if fits(model, shape):
+        return
+    import torch
+
+    from ebflow.randomness import generator
+
+    model = model.model_copy(update={"base": "normal"})
+    net(model, shape, generator=generator(0, "check"), dtype=torch.float32)
 
 
 def _check_inverse(config: DensityConfig) -> None:
@@ -140,6 +142,8 @@ def _check_gpus(config: ClusterConfig) -> None:
     """Raises BadInput if this machine lacks the GPUs; a cluster's are the cluster's to grant."""
     if not config.gpu or "RAY_ADDRESS" in os.environ:
         return
+    import torch
+
     found = torch.cuda.device_count()
     if found < config.workers:
         raise BadInput(

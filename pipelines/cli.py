@@ -6,11 +6,8 @@ A command's module is imported when it is called, so that help and bad input cos
 __all__ = ["main"]
 
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
@@ -19,6 +16,8 @@ from typing import Any
 from ebflow.errors import BadInput
 from pipelines import environment
 from pipelines.faults import StageFailed
+from pipelines.interruption import interruptible
+from pipelines.streams import outlive_readers
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -28,7 +27,10 @@ OURS = {"ebflow", "pipelines", "tuning", *sys.stdlib_module_names}
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C)."""
-    words = list(sys.argv[1:] if words is None else words)
+    if words is None:
+        words = sys.argv[1:]
+        outlive_readers()
+    words = list(words)
     environment.prepare(embed=words[:1] != ["submit"])
     try:
         return _run(words)
@@ -40,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     try:
-        with _sigterm_interrupts():
+        with interruptible():
             return _dispatch(words)
     except BadInput as error:
         return _end(BAD_INPUT, _spelled(str(error)))
@@ -52,19 +54,6 @@ def _run(words: list[str]) -> int:
     except KeyboardInterrupt:
         again = shlex.join(["ebflow", *words])
         return _end(INTERRUPTED, f"interrupted; to go on from where it stopped: {again}")
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Lets SIGTERM stop a command as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _spelled(line: str) -> str:

@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -21,7 +21,9 @@ from pipelines.experiments import EXPERIMENTS
 from pipelines.experiments.cell import Experiment, Line, Row, summarise
 from pipelines.notes import table
 from pipelines.pipeline import Description
-from pipelines.tracking import StageRun
+
+if TYPE_CHECKING:
+    from pipelines.tracking import StageRun
 
 TEMPLATE = "comparison.html.j2"
 
@@ -84,7 +86,7 @@ def publish(config: PaperConfig, value: Artefact, folder: Path) -> dict[str, Any
     return {"rows": json.loads((value.path / "rows.json").read_text())}
 
 
-def log(config: PaperConfig, value: Artefact, folder: Path, run: StageRun) -> None:
+def log(config: PaperConfig, value: Artefact, folder: Path, run: "StageRun") -> None:
     """Logs the parameters, every line of the table, the page and the figures."""
     run.log_params(config.model_dump())
     rows = json.loads((value.path / "rows.json").read_text())

@@ -43,7 +43,8 @@ MATCHING = ("dsm", "ssm", "ssm_vr", "fd_ssm")
 SIGMA = 0.1
 SHRINKAGE = 1e-3
 TOLERANCE = 0.2
-SOURCES = ("pipelines.front", "pipelines.training", "pipelines.nets", "pipelines.curves")
+SOURCES = ("pipelines.bounds", "pipelines.front", "pipelines.training", "pipelines.nets",
+           "pipelines.curves")  # fmt: skip
 """The modules that decide what a curve is."""
 
 INTERVALS = (20, 100, 500)

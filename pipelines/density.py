@@ -48,7 +48,10 @@ def prepare(data: DataConfig, source: Source, job: JobInfo = HERE) -> Artefact:
 
 
 @task(
-    executor="ray", hash_includes=[source_digest("pipelines.stages.preprocess", "pipelines.front")]
+    executor="ray",
+    hash_includes=[
+        source_digest("pipelines.stages.preprocess", "pipelines.bounds", "pipelines.front")
+    ],
 )
 def preprocess(config: FrontConfig, data: Artefact, job: JobInfo = HERE) -> Artefact:
     """Fits what stands in front of the flow, once for all trainings that share it."""

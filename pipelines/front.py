@@ -10,7 +10,6 @@ __all__ = [
     "MIXTURE",
     "NUMBERS",
     "baseline",
-    "bounds",
     "fitted",
     "mixture",
     "names",
@@ -23,9 +22,8 @@ import torch
 
 from ebflow import mixtures, preprocessing
 from ebflow.data.loader import Dataset
-from ebflow.errors import BadInput
-from ebflow.marginals import Bounds
 from ebflow.preprocessing import Preprocessing, SingularCovariance
+from pipelines.bounds import bounds
 from pipelines.config import FrontConfig, PreprocessConfig
 
 CHAIN, GAUSSIAN, NUMBERS = "chain.safetensors", "gaussian.safetensors", "preprocess.json"
@@ -64,29 +62,6 @@ def names(dataset: Dataset) -> Sequence[str]:
     if columns is not None:
         return columns.names
     return [f"x{k + 1}" for k in range(dataset.split("train").width)]
-
-
-def bounds(texts: Sequence[str], columns: Sequence[str]) -> Bounds:
-    """Returns bounds by the index of a column, of texts NAME:LOW:HIGH.
-
-    Raises:
-        BadInput: If a text is none, or there is no such column.
-    """
-    found: dict[int, tuple[float | None, float | None]] = {}
-    for text in texts:
-        name, *ends = text.rsplit(":", 2)
-        try:
-            low, high = (float(end) if end else None for end in ends)
-        except ValueError:
-            raise BadInput(
-                f"--preprocess.bounds: found {text!r}, expected NAME:LOW:HIGH with numbers, one "
-                "of them perhaps empty"
-            ) from None
-        if name not in columns:
-            known = ", ".join(columns)
-            raise BadInput(f"--preprocess.bounds: found column {name!r}, expected one of {known}")
-        found[list(columns).index(name)] = low, high
-    return found
 
 
 def baseline(dataset: Dataset, front: PreprocessConfig) -> Preprocessing:

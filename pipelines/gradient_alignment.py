@@ -134,6 +134,7 @@ def measured(
     hash_includes=[
         source_digest(
             "pipelines.stages.flow",
+            "pipelines.bounds",
             "pipelines.front",
             "pipelines.training",
             "pipelines.nets",

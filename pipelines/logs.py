@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-TALKERS = ("alembic", "mlflow", "ray", "redun")
+TALKERS = ("ray", "redun")
+"""Loggers with handlers of their own, which write to the terminal."""
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 

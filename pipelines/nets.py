@@ -1,20 +1,39 @@
-"""From a model's configuration and the shape of the data to a flow."""
+"""From a model's configuration and the shape of the data to a flow.
 
-__all__ = ["net", "options"]
+The library is imported by who makes a flow: what is only told of one costs no torch.
+"""
 
-import inspect
+__all__ = ["LEARNED", "OPTIONS", "fits", "net", "options"]
+
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ebflow.architectures import ARCHITECTURES
-from ebflow.architectures.shared import LEARNED
-from ebflow.bases import Base, Logistic, StandardNormal, Student
 from ebflow.errors import BadInput
-from ebflow.flow import Flow
 from pipelines.config import ModelConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from ebflow.bases import Base
+    from ebflow.flow import Flow
+
+LEARNED = ("spline", "tanh")
+"""Activations that are learned."""
+
+LAYERS = ("depth", "alpha", "residual", "sign", "bias", "noise", "calibrated", "activation",
+          "cells", "terms", "reach")  # fmt: skip
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "autoregressive": ("depth", "hidden", "bound", "bins", "mixing"),
+    "convolutional": (*LAYERS, "kernel_size", "padding", "blocks", "spectral_norm", "shared"),
+    "coupling": ("depth", "hidden", "activation", "shift_activation", "bound", "norm", "bins"),
+    "dense": (*LAYERS, "linear"),
+    "glow": ("depth", "kernel_size", "levels", "hidden", "activation", "bins"),
+    "structured": ("depth", "alpha", "structure"),
+}
+"""The options of a configuration that each architecture has."""
 
 RECIPES: dict[str, dict[str, Any]] = {
     "dense": {"depth": 3, "calibrated": True},
@@ -32,14 +51,13 @@ def options(model: ModelConfig) -> dict[str, Any]:
     Raises:
         BadInput: If one is set that the architecture does not have.
     """
-    known = inspect.signature(ARCHITECTURES[model.architecture]).parameters
     found = {
         k: v
         for k, v in model.model_dump(exclude={"architecture", "base"}).items()
         if v is not None
     }
     for name, value in found.items():
-        if name not in known:
+        if name not in OPTIONS[model.architecture]:
             raise BadInput(
                 f"model.{name}: found {value!r}, which {model.architecture} does not have, "
                 "expected None"
@@ -50,14 +68,21 @@ def options(model: ModelConfig) -> dict[str, Any]:
     return {**open_ones, **found}
 
 
+def fits(model: ModelConfig, shape: Sequence[int]) -> bool:
+    """Whether there surely is such a flow for examples of a shape; of others :func:`net` tells."""
+    if model.architecture == "dense":
+        return True
+    return model.architecture == "autoregressive" and math.prod(shape) > 1
+
+
 def net(
     model: ModelConfig,
     shape: Sequence[int],
     *,
-    mixture: Base | None = None,
-    generator: torch.Generator,
-    dtype: torch.dtype,
-) -> Flow:
+    mixture: "Base | None" = None,
+    generator: "torch.Generator",
+    dtype: "torch.dtype",
+) -> "Flow":
     """Returns the flow for examples of a shape, with untrained weights.
 
     Arguments:
@@ -70,6 +95,8 @@ def net(
     Raises:
         BadInput: If the architecture is not for such a shape.
     """
+    from ebflow.architectures import ARCHITECTURES
+
     event = _event(model.architecture, shape)
     architecture = ARCHITECTURES[model.architecture]
     base = _base(model.base, mixture)
@@ -80,7 +107,9 @@ def net(
         raise BadInput(f"{line} {tuple(shape)}: {error}") from None
 
 
-def _base(name: str, mixture: Base | None) -> Base:
+def _base(name: str, mixture: "Base | None") -> "Base":
+    from ebflow.bases import Logistic, StandardNormal, Student
+
     kinds: dict[str, Callable[[], Base]] = {
         "normal": StandardNormal,
         "student": partial(Student, trainable=True),
@@ -96,7 +125,7 @@ def _base(name: str, mixture: Base | None) -> Base:
 def _event(architecture: str, shape: Sequence[int]) -> tuple[int, ...]:
     """Returns (D,) for architectures of rows, and (C, H, W) for those of images."""
     if architecture not in IMAGES:
-        return (int(torch.Size(shape).numel()),)
+        return (math.prod(shape),)
     if len(shape) not in (2, 3):
         raise BadInput(
             f"model.architecture: found {architecture} for examples of shape {tuple(shape)}, "

@@ -8,15 +8,15 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from mlflow.entities import Metric
 
 from pipelines.report import STYLE
+from pipelines.tracking.reading import Point
 
 SETTLED = 0.1
 """Share of a curve, at its start, that may leave the figure."""
 
 
-def write(path: Path, metric: str, curves: Mapping[str, Sequence[Metric]]) -> None:
+def write(path: Path, metric: str, curves: Mapping[str, Sequence[Point]]) -> None:
     """Draws the curves over steps and over time; runs that do not have the metric are left out.
 
     Arguments:
@@ -39,11 +39,11 @@ def write(path: Path, metric: str, curves: Mapping[str, Sequence[Metric]]) -> No
         figure.savefig(path)
 
 
-def _seconds(points: Sequence[Metric]) -> list[float]:
+def _seconds(points: Sequence[Point]) -> list[float]:
     return [(point.timestamp - points[0].timestamp) / 1000 for point in points]
 
 
-def _limits(curves: Mapping[str, Sequence[Metric]]) -> tuple[float, float]:
+def _limits(curves: Mapping[str, Sequence[Point]]) -> tuple[float, float]:
     """Returns limits that show where the curves settle."""
     settled = [points[int(SETTLED * len(points)) :] for points in curves.values()]
     values = np.array([point.value for points in settled for point in points])

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 FOLDER = Path(__file__).parent
 BASE = "base.html.j2"
 
@@ -23,6 +21,8 @@ def render(template: str | Path, images: Mapping[str, Path], **values: Any) -> s
         images: PNG files by name of the figure.
         values: What else the template is filled with.
     """
+    import jinja2
+
     file = FOLDER / template
     loader = jinja2.FileSystemLoader([file.parent, FOLDER])
     environment = jinja2.Environment(loader=loader, autoescape=True)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redun.hashing import hash_struct
 from redun.task import Task
@@ -15,7 +15,9 @@ from redun.value import get_type_registry
 from rich.console import Console
 
 from pipelines.config import Section, canonical
-from pipelines.tracking import StageRun
+
+if TYPE_CHECKING:
+    from pipelines.tracking import StageRun
 
 Summary = dict[str, Any]
 
@@ -58,7 +60,7 @@ class Pipeline:
     graph: Callable[[Any, Any], Any]
     describe: Callable[[Any], Description]
     publish: Callable[[Any, Any, Path], Summary]
-    log: Callable[[Any, Any, Path, StageRun], None]
+    log: Callable[[Any, Any, Path, "StageRun"], None]
     conclude: Callable[[Mapping[str, Any]], str]
     show: Callable[[Console, Mapping[str, Any]], None]
 

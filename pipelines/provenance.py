@@ -5,9 +5,8 @@ __all__ = ["code"]
 import os
 import subprocess
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-
-import torch
 
 from ebflow import __version__
 
@@ -21,7 +20,7 @@ def code() -> dict[str, str | None]:
     The commit ends in ``+`` if tracked files of the packages differ from it. Outside a checkout
     it is what ``EBFLOW_COMMIT`` says, or None.
     """
-    return {"ebflow": __version__, "torch": torch.__version__, "commit": _commit()}
+    return {"ebflow": __version__, "torch": version("torch"), "commit": _commit()}
 
 
 def _commit() -> str | None:

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,9 @@ from pipelines.engine import Artefact
 from pipelines.likelihoods import HEADING, cells
 from pipelines.method import method
 from pipelines.pipeline import Description
-from pipelines.tracking import StageRun, log_model
+
+if TYPE_CHECKING:
+    from pipelines.tracking import StageRun
 
 EXAMPLES = 4
 
@@ -74,11 +76,13 @@ def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, 
     }
 
 
-def log(config: DensityConfig, value: Artefacts, folder: Path, run: StageRun) -> None:
+def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") -> None:
     """Logs parameters, data set, curves, numbers, figures, and the model with its checkpoint.
 
     The training's run has the checkpoint by itself.
     """
+    from pipelines.tracking import log_model
+
     data, _, trained, _, reported = (artefact.path for artefact in value)
     manifest = Manifest.load(data)
     run.log_params(config.model_dump())

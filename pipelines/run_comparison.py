@@ -18,7 +18,7 @@ from ebflow.errors import BadInput
 from pipelines.parsing import parse
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from pipelines.tracking.reading import TrackedRun
 
 SHOWN = re.compile(r"(test|study|baseline|best)/\w+|train/(steps|best_step)|time/total_s")
 """Final metrics that are told; the last values of curves are not."""
@@ -46,33 +46,33 @@ def run(words: Sequence[str]) -> int:
     from pipelines.tracking import reaching
 
     with reaching():
-        client = history.opened()
-        runs = [history.resolve(client, word) for word in options.runs]
+        reader = history.opened()
+        runs = [history.resolve(reader, word) for word in options.runs]
         history.known_metrics(runs, options.metric, "--metric")
-        curves = [history.curve(client, found, options.metric) for found in runs]
+        curves = [reader.points(found.id, options.metric) for found in runs]
     names = _names(runs)
     path = options.output / f"{options.metric.replace('/', '-')}.png"
     overlay.write(path, options.metric, dict(zip(names, curves, strict=True)))
     console = Console()
-    console.print(_differences("configuration", names, [found.data.params for found in runs], str))
+    console.print(_differences("configuration", names, [found.params for found in runs], str))
     console.print(_differences("metric", names, [_final(found) for found in runs], _told))
     console.print(f"curves of {options.metric}: {path}", highlight=False, soft_wrap=True)
     return 0
 
 
-def _names(runs: "Sequence[Run]") -> list[str]:
+def _names(runs: "Sequence[TrackedRun]") -> list[str]:
     """Returns short names; with the beginning of the id where several have the same."""
     from pipelines.history import label
 
     labels = [label(run) for run in runs]
     return [
-        name if labels.count(name) == 1 else f"{name} {run.info.run_id[:6]}"
+        name if labels.count(name) == 1 else f"{name} {run.id[:6]}"
         for name, run in zip(labels, runs, strict=True)
     ]
 
 
-def _final(run: "Run") -> dict[str, float]:
-    return {name: v for name, v in run.data.metrics.items() if SHOWN.fullmatch(name)}
+def _final(run: "TrackedRun") -> dict[str, float]:
+    return {name: v for name, v in run.metrics.items() if SHOWN.fullmatch(name)}
 
 
 def _told(value: float) -> str:

@@ -16,7 +16,9 @@ from ebflow.errors import BadInput
 from pipelines.parsing import parse
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from pipelines.tracking.reading import TrackedRun
+
+    Family = tuple[TrackedRun, Sequence[TrackedRun]]
 
 SHOWN = ("test/nll", "test/bpd")
 COLOURS = {"FINISHED": "green", "RUNNING": "cyan", "FAILED": "red", "KILLED": "yellow"}
@@ -47,18 +49,18 @@ def run(words: Sequence[str]) -> int:
     from pipelines.tracking import reaching
 
     with reaching():
-        client = history.opened()
+        reader = history.opened()
         runs = history.newest(
-            client, experiment=options.experiment, limit=options.limit, metric=options.best_by
+            reader, experiment=options.experiment, limit=options.limit, metric=options.best_by
         )
         families = [
-            (found, history.children(client, found) if options.children else []) for found in runs
+            (found, history.children(reader, found) if options.children else []) for found in runs
         ]
     Console().print(_table(families, options.best_by))
     return 0
 
 
-def _table(families: "Sequence[tuple[Run, Sequence[Run]]]", best_by: str | None) -> Table:
+def _table(families: "Sequence[Family]", best_by: str | None) -> Table:
     metrics = tuple(dict.fromkeys(filter(None, (best_by, *SHOWN))))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("started", min_width=11)
@@ -75,17 +77,16 @@ def _table(families: "Sequence[tuple[Run, Sequence[Run]]]", best_by: str | None)
     return table
 
 
-def _row(run: "Run", indent: str, metrics: Sequence[str]) -> Iterator[str]:
+def _row(run: "TrackedRun", indent: str, metrics: Sequence[str]) -> Iterator[str]:
     from pipelines.history import label
 
-    tags = run.data.tags
-    yield f"{datetime.fromtimestamp(run.info.start_time / 1000):%m-%d %H:%M}"
+    tags, status = run.tags, run.status
+    yield f"{datetime.fromtimestamp(run.started / 1000):%m-%d %H:%M}"
     yield indent + escape(label(run))
     yield escape(tags.get("ebflow.data", ""))
     yield tags.get("ebflow.objective", tags.get("ebflow.experiment", ""))
-    status = run.info.status
     yield f"[{COLOURS.get(status, 'default')}]{status.lower()}[/]"
     for name in metrics:
-        value = run.data.metrics.get(name)
+        value = run.metrics.get(name)
         yield "" if value is None else f"{value:.5g}"
-    yield run.info.run_id[:ID_LENGTH]
+    yield run.id[:ID_LENGTH]

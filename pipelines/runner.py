@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -25,8 +25,11 @@ from pipelines.notes import NOTE, note
 from pipelines.pipeline import Pipeline
 from pipelines.progress import Progress
 from pipelines.store import storage
-from pipelines.tracking import StageRun, Tracker, connect, reaching
+from pipelines.tracking import reaching, reading
 from pipelines.urls import is_url, without_password
+
+if TYPE_CHECKING:
+    from pipelines.tracking import StageRun, Tracker
 
 LEFT = ("checkpoint", "figures", "report.html", "config.yaml")
 
@@ -105,21 +108,30 @@ def _check_folder(option: str, folder: Path) -> None:
     near = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not near.is_dir():
         raise BadInput(f"{option}: found the file {near}, expected a folder")
-    if not os.access(near, os.W_OK | os.X_OK):
-        raise BadInput(f"{option}: found {near}, where one may not write, expected a folder")
+    try:
+        with tempfile.TemporaryFile(dir=near):
+            pass
+    except OSError as error:
+        line = f"{option}: found {near}, where one may not write ({error.strerror})"
+        raise BadInput(f"{line}, expected a folder") from None
 
 
 def plan(run: Run, inputs: object) -> dict[str, str]:
-    """Returns for each stage whether it would run or is cached; writes nothing of its own."""
+    """Returns for each stage whether it would run or is cached; writes nothing."""
     found: Mapping[str, engine.Fate] = {}
-    if (store.home() / "redun.db").exists() and not run.force:
+    if not run.force:
         with storage.reaching():
             found = engine.plan(run.pipeline.graph(run.config, inputs))
     missing = engine.Fate(ran=1)
     return {
-        stage: "run" if found.get(stage, missing).ran else "cached"
-        for stage in run.pipeline.stages(run.config)
+        stage: _planned(found.get(stage, missing)) for stage in run.pipeline.stages(run.config)
     }
+
+
+def _planned(fate: engine.Fate) -> str:
+    if fate.ran and fate.cached:
+        return f"{fate.ran} run, others cached"
+    return "run" if fate.ran else "cached"
 
 
 def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
@@ -187,18 +199,24 @@ class Tracked:
         """Returns the id of the run that an earlier, equal command made, if all is cached."""
         if self.made is not None:
             return None
-        tracker = self._connect()
-        run_id = tracker.finished()
+        runs = reading.opened().runs(
+            {"ebflow.pipeline_key": self.key, "ebflow.store": store.identity()}
+        )
+        run_id = next((run.id for run in runs if run.is_finished_pipeline), None)
+        killed = any(run.status == "RUNNING" for run in runs)
+        tracker = self._connect() if killed or run_id is None else None
         if run_id is None:
             self.made = self._start(tracker)
         return run_id
 
-    def _connect(self) -> Tracker:
+    def _connect(self) -> "Tracker":
+        from pipelines.tracking import connect
+
         tracker = connect(self.run.pipeline.name, self.key)
         tracker.reclaim()
         return tracker
 
-    def _start(self, tracker: Tracker) -> StageRun:
+    def _start(self, tracker: "Tracker") -> "StageRun":
         run = self.run
         told = run.pipeline.describe(run.config)
         recipe = {"ebflow.recipe": run.recipe} if run.recipe else {}
@@ -272,7 +290,7 @@ def _replace(new: Path, old: Path) -> None:
     new.replace(old)
 
 
-def _log(run: Run, outcome: Outcome, made: StageRun) -> None:
+def _log(run: Run, outcome: Outcome, made: "StageRun") -> None:
     keys = _by_stage(outcome, lambda artefact: artefact.key)
     runs = _by_stage(outcome, lambda artefact: artefact.record.run_id)
     made.set_tags({f"ebflow.key.{stage}": _told(key) for stage, key in keys.items()})

@@ -5,6 +5,7 @@ __all__ = ["modules_of", "source_digest"]
 import ast
 import hashlib
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,11 +21,8 @@ def source_digest(*modules: str) -> str:
     while todo:
         module = todo.pop()
         if module not in seen:
-            path = _path(module)
-            if path is None:
-                raise ModuleNotFoundError(module)
-            seen[module] = path.read_bytes()
-            todo += _imported(module, path, seen[module])
+            seen[module], imported = _read(module)
+            todo += imported
     total = hashlib.sha256()
     for module in sorted(seen):
         total.update(f"{module}\0{len(seen[module])}\0".encode() + seen[module])
@@ -38,6 +36,16 @@ def modules_of(package: str) -> list[str]:
         raise ModuleNotFoundError(package)
     inner = (file.stem for file in sorted(path.parent.glob("*.py")) if file != path)
     return [package, *(f"{package}.{name}" for name in inner)]
+
+
+@cache
+def _read(module: str) -> tuple[bytes, tuple[str, ...]]:
+    """Returns the source of a module, and what it imports of the library."""
+    path = _path(module)
+    if path is None:
+        raise ModuleNotFoundError(module)
+    source = path.read_bytes()
+    return source, tuple(_imported(module, path, source))
 
 
 def _imported(module: str, path: Path, source: bytes) -> Iterator[str]:
@@ -54,11 +62,15 @@ def _imported(module: str, path: Path, source: bytes) -> Iterator[str]:
 
 
 def _executed(node: ast.AST) -> Iterator[ast.AST]:
-    """Yields all nodes but those below ``if TYPE_CHECKING``, which no stage runs."""
+    """Yields all statements but those below ``if TYPE_CHECKING``, which no stage runs."""
     yield node
     for child in ast.iter_child_nodes(node):
-        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+        if not isinstance(child, ast.expr) and not _is_for_types(child):
             yield from _executed(child)
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def _absolute(package: str, node: ast.ImportFrom) -> str:

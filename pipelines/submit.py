@@ -56,6 +56,8 @@ def run(words: Sequence[str]) -> int:
     ours, rest = parser.parse_known_args(list(words))
     if {"-h", "--help"} & set(rest):
         print(HELP)
+        if rest[0].startswith("-"):
+            return 0
     command = _command(rest[:1])
     if ours.manifest:
         return command.run(rest[1:], carry_out=_print_manifest)
@@ -109,11 +111,18 @@ class Submission:
         identity = _send(client, run, command)
         for line in _how(client.get_address(), identity, self.again):
             console.print(line, highlight=False, markup=False)
+        from aiohttp import ClientError
+
         try:
             return _followed(client, identity)
+        except StageFailed:
+            raise
         except KeyboardInterrupt:
-            console.print(f"detached; job {identity} goes on", highlight=False)
-            return DETACHED
+            why = "detached"
+        except (ClientError, OSError, RuntimeError) as error:
+            why = f"the dashboard went away ({' '.join(str(error).split())})"
+        console.print(f"{why}; job {identity} goes on", highlight=False, markup=False)
+        return DETACHED
 
 
 def _checked(address: str | None) -> str:

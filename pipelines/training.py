@@ -258,6 +258,7 @@ def _resumed(trainer: Trainer, work: Path) -> "Reporter":
     step = int(trainer.agreed(-1 if found is None else found))
     if step >= 0:
         resume(trainer, checkpoints.path(step), best=checkpoints.best(step))
+        note = note or f"goes on from step {step}"
     return Reporter(trainer, work, note)
 
 

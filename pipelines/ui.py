@@ -29,6 +29,8 @@ def run(words: Sequence[str]) -> int:
     """Serves MLflow until Ctrl-C."""
     port = parse(Ui, words, "ebflow ui").port
     check_port(port)
+    from mlflow import MlflowClient
+
     from pipelines import history, tracking
     from pipelines.views import links
 
@@ -36,9 +38,10 @@ def run(words: Sequence[str]) -> int:
         shown = without_password(uri)
         print(f"runs are tracked at MLFLOW_TRACKING_URI = {shown}: look there")
         return 0
-    client, address = history.opened(), f"http://127.0.0.1:{port}"
+    history.opened()
+    address = f"http://127.0.0.1:{port}"
     print(f"MLflow at {address} (Ctrl-C ends it)")
-    for name, link in links(client, address):
+    for name, link in links(MlflowClient(tracking.uri()), address):
         print(f"runs of {name}: {link}")
     sys.stdout.flush()
     log_file = store.home() / "logs" / "ui.log"

@@ -1,9 +1,10 @@
-"""Every test: one thread, a store of its own, no telemetry."""
+"""Every test: one thread, a store of its own, no telemetry, no log of MLflow on the terminal."""
 
 import os
 import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["MLFLOW_CONFIGURE_LOGGING"] = "false"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 

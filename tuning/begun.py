@@ -4,6 +4,7 @@ __all__ = ["begun", "mark"]
 
 from pathlib import Path
 
+from ebflow.files import write_text
 from pipelines import store
 from pipelines.config import Section, canonical
 from tuning.config import SearchConfig
@@ -13,7 +14,7 @@ FILE = "begun"
 
 def mark(config: SearchConfig, base: Section, work: Path) -> None:
     """Marks the folder that an unfinished search goes on from."""
-    (work / FILE).write_text(_text(config, base))
+    write_text(work / FILE, _text(config, base))
 
 
 def begun(config: SearchConfig, base: Section) -> bool:

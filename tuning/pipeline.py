@@ -92,6 +92,7 @@ SEARCH = (
     "tuning.usage",
     *modules_of("tuning.density"),
     *modules_of("tuning.alignment"),
+    "pipelines.bounds",
     "pipelines.front",
     "pipelines.training",
     "pipelines.nets",

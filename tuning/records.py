@@ -26,12 +26,12 @@ __all__ = [
 ]
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ebflow.files import write_text
 from pipelines import desk
 from tuning.goals import Goal
 
@@ -87,9 +87,7 @@ def write(root: Path, record: Record) -> None:
     """Writes a record into its trial's folder, whole or not at all."""
     path = folder(root, record.number) / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(asdict(record), indent=1) + "\n")
-    os.replace(draft, path)
+    write_text(path, json.dumps(asdict(record), indent=1) + "\n")
 
 
 def begin(root: Path, number: int) -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -16,11 +16,13 @@ from ebflow.data.manifest import Manifest
 from pipelines import notes
 from pipelines.engine import Artefact
 from pipelines.pipeline import Description
-from pipelines.tracking import StageRun
 from tuning.config import TuneConfig
 from tuning.problems import problem
 from tuning.records import BASE
 from tuning.verdict import SPLITS, shown
+
+if TYPE_CHECKING:
+    from pipelines.tracking import StageRun
 
 KEPT = ("config", "params")
 """Parts of a record that are long, and are left to ``trials.json``."""
@@ -65,7 +67,7 @@ def publish(config: TuneConfig, value: Artefacts, folder: Path) -> dict[str, Any
     }
 
 
-def log(config: TuneConfig, value: Artefacts, folder: Path, run: StageRun) -> None:
+def log(config: TuneConfig, value: Artefacts, folder: Path, run: "StageRun") -> None:
     """Logs parameters, data set, the verdict's numbers, figures, page and files."""
     run.log_params(config.model_dump())
     run.log_input(Manifest.load(value[0].path), "training")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from ebflow.files import write_text
 from pipelines import rows
 from pipelines.notes import NOTE, note
 from pipelines.tracking import Follower, Sender, StageRun
@@ -83,7 +84,7 @@ class TrialRuns(Sender):
             run.begin()
         else:
             run = self.run.child(self.problem.name(record), {"ebflow.trial": str(record.number)})
-            file.write_text(json.dumps(run.id))
+            write_text(file, json.dumps(run.id))
         return Follower(self._file(record, rows.FILE), run)
 
     def _end(self, record: Record, run: StageRun) -> None:

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from ..compiling import eager
 from ..networks import Jet
 from .base import ConstantJacobian, ConstantLinearization, Linearization, at_least_float32
 
@@ -91,7 +92,7 @@ class SpectralNorm(nn.Module):
         """Returns what is held where ``weight`` is assigned: itself."""
         return weight
 
-    @torch.compiler.disable
+    @eager
     @torch.no_grad()
     def _follow(self, weight: Tensor) -> None:
         if not torch.equal(self.seen, _first(weight)):

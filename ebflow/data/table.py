@@ -254,8 +254,16 @@ def _tabular_type(fields: list[pa.Field], file: str) -> tuple[str, int]:
                 f"{file}, column {field.name}: found {kind}{_one_line(field.type)}, "
                 f"expected a number, or one fixed-size list: {', '.join(hints)}"
             )
-    common = np.result_type(*(field.type.to_pandas_dtype() for field in fields), np.float32)
+    common = np.result_type(*(_dtype(field.type) for field in fields), np.float32)
     return common.name, len(fields)
+
+
+def _dtype(kind: pa.DataType) -> np.dtype:
+    """Returns NumPy's type of a number; ``to_pandas_dtype`` would import pandas."""
+    letter = (
+        "f" if pa.types.is_floating(kind) else "u" if pa.types.is_unsigned_integer(kind) else "i"
+    )
+    return np.dtype(f"{letter}{-(-kind.bit_width // 8)}")
 
 
 class _Metadata(BaseModel):

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -17,7 +17,9 @@ from pipelines.alignment.config import AlignmentConfig
 from pipelines.alignment.table import COLUMNS, Column
 from pipelines.engine import Artefact
 from pipelines.pipeline import Description
-from pipelines.tracking import StageRun
+
+if TYPE_CHECKING:
+    from pipelines.tracking import StageRun
 
 
 def describe(config: AlignmentConfig) -> Description:
@@ -38,7 +40,7 @@ def publish(config: AlignmentConfig, value: Artefact, folder: Path) -> dict[str,
     return json.loads((value.path / "study.json").read_text())
 
 
-def log(config: AlignmentConfig, value: Artefact, folder: Path, run: StageRun) -> None:
+def log(config: AlignmentConfig, value: Artefact, folder: Path, run: "StageRun") -> None:
     """Logs the parameters, every model's numbers, the page and the figures."""
     run.log_params(config.model_dump())
     study = json.loads((value.path / "study.json").read_text())

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +20,9 @@ from pipelines.complexity.config import ComplexityConfig
 from pipelines.complexity.results import KAPPAS, Answer, where
 from pipelines.engine import Artefact
 from pipelines.pipeline import Description
-from pipelines.tracking import StageRun
+
+if TYPE_CHECKING:
+    from pipelines.tracking import StageRun
 
 SHOWN = (128, 512, 2048)
 """The m at which divergences are printed."""
@@ -187,7 +189,9 @@ def publish(config: ComplexityConfig, value: Sequence[Artefact], folder: Path) -
     return {**numbers, "seeds": {"study": config.seed}}
 
 
-def log(config: ComplexityConfig, value: Sequence[Artefact], folder: Path, run: StageRun) -> None:
+def log(
+    config: ComplexityConfig, value: Sequence[Artefact], folder: Path, run: "StageRun"
+) -> None:
     """Logs the parameters, the cost, the page, the figures and the results."""
     run.log_params(config.model_dump())
     run.log_metrics(json.loads((value[1].path / "numbers.json").read_text())["cost"])

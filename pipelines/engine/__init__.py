@@ -23,46 +23,26 @@ __all__ = [
 
 import logging
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import redun.logging
-from redun import Scheduler
-from redun.backends.db import Job as JobRow
-from redun.config import Config
-from redun.executors.base import Executor
 from sqlalchemy.exc import IntegrityError
 
 from ebflow.errors import BadInput
 from pipelines import store
-from pipelines.engine.executors import Planned, Planner, Progress, RayExecutor, StageExecutor
+from pipelines.engine.executors import Progress, RayExecutor, StageExecutor
+from pipelines.engine.planning import plan
+from pipelines.engine.records import NAMESPACE, Fate, database, fates, scheduler
 from pipelines.engine.retries import SOME, Retries
 from pipelines.engine.stage import TITLED, Context, run_stage
 from pipelines.engine.values import Artefact, Source
 from pipelines.faults import StageFailed, failure
 
-NAMESPACE = "ebflow"
-
 RACES = 3
 """How often a graph is evaluated anew because two processes recorded the same call at once, which
 redun does not foresee. What is finished is found, unless it is forced; the rest goes on."""
-
-
-@dataclass(frozen=True)
-class Fate:
-    """How many jobs of a stage ran, and how many were found in the store."""
-
-    ran: int = 0
-    cached: int = 0
-
-    def __str__(self) -> str:
-        if self.ran + self.cached == 1:
-            return "ran" if self.ran else "cached"
-        return f"{self.ran} ran, {self.cached} cached"
 
 
 @dataclass(frozen=True)
@@ -145,9 +125,11 @@ class Engine:
 
     def _evaluate(self, graph: Any) -> Outcome:  # noqa: ANN401
         executors = StageExecutor("driver", self), RayExecutor("ray", self)
-        scheduler, execution = _scheduler(*executors), str(uuid.uuid4())
+        execution = str(uuid.uuid4())
+        with store.lock("redun"):
+            made = scheduler(database(), *executors)
         try:
-            value = scheduler.run(graph, cache=not self.force, execution_id=execution)
+            value = made.run(graph, cache=not self.force, execution_id=execution)
         except SystemExit as stop:
             raise KeyboardInterrupt from stop
         except (BadInput, IntegrityError, StageFailed):
@@ -155,35 +137,7 @@ class Engine:
         except Exception as error:
             log.exception("the pipeline failed")
             raise failure(error) from error
-        return Outcome(value, _fates(scheduler, execution))
-
-
-def plan(graph: Any) -> dict[str, Fate]:  # noqa: ANN401
-    """Returns which stages a run would run, by name; what follows such a stage is not told."""
-    scheduler, execution = _scheduler(Planner("driver"), Planner("ray")), str(uuid.uuid4())
-    with suppress(Planned):
-        scheduler.run(graph, execution_id=execution)
-    return _fates(scheduler, execution)
-
-
-def _scheduler(*executors: Executor) -> Scheduler:
-    redun.logging.logger.removeHandler(redun.logging.log_handler)
-    database = {"db_uri": f"sqlite:///{store.home() / 'redun.db'}"}
-    scheduler = Scheduler(Config({"backend": database}))
-    for executor in executors:
-        scheduler.add_executor(executor)
-    with store.lock("redun"):
-        scheduler.load(migrate=True)
-    return scheduler
-
-
-def _fates(scheduler: Scheduler, execution: str) -> dict[str, Fate]:
-    rows = scheduler.backend.session.query(JobRow).filter_by(execution_id=execution)
-    counts = Counter(
-        (row.task.name, bool(row.cached)) for row in rows if row.task.namespace == NAMESPACE
-    )
-    stages = {stage for stage, _ in counts}
-    return {stage: Fate(counts[stage, False], counts[stage, True]) for stage in stages}
+        return Outcome(value, fates(made, execution))
 
 
 log = logging.getLogger("ebflow.engine")

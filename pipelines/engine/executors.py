@@ -1,6 +1,6 @@
 """Where stages run: in the driver, as tasks of Ray, or nowhere."""
 
-__all__ = ["Planned", "Planner", "Progress", "RayExecutor", "StageExecutor"]
+__all__ = ["Progress", "RayExecutor", "StageExecutor"]
 
 import logging
 import math
@@ -21,6 +21,7 @@ from pipelines.engine.retries import Retries, passing
 from pipelines.engine.stage import KEY_LENGTH, Context, call
 from pipelines.engine.turns import ALONE, Amounts, Turns
 from pipelines.faults import failure, told
+from pipelines.interruption import interrupted
 
 NEEDS: dict[str, Callable[[Any], Amounts]] = {
     "preprocess": lambda config: config.needs,
@@ -55,19 +56,6 @@ def _held(stage: str, arguments: Sequence[Any]) -> dict[str, float]:
         return {"num_cpus": 0}
     gpus = NEEDS[stage](arguments[0]).get("GPU", 0)
     return {"num_cpus": 1, "num_gpus": gpus if math.isfinite(gpus) else 0}
-
-
-class Planned(Exception):
-    """Ends a plan at the first stage that would run."""
-
-
-class Planner(Executor):
-    """Runs nothing."""
-
-    def submit(self, job: Job) -> None:
-        """Ends the plan."""
-        assert self._scheduler is not None
-        self._scheduler.reject_job(job, Planned())
 
 
 class Progress(Protocol):
@@ -130,7 +118,8 @@ class StageExecutor(Executor):
         self._later(pause, job, number + 1)
 
     def _to_try_again(self, number: int, error: BaseException) -> bool:
-        return number < self.engine.retries.count and passing(error)
+        tries_left = number < self.engine.retries.count and not interrupted()
+        return tries_left and passing(error)
 
     def _later(self, pause: float, job: Job, number: int) -> None:
         time.sleep(pause)

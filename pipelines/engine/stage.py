@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redun.executors.base import load_task_module
 from redun.scheduler import JobInfo
@@ -19,7 +19,9 @@ from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.engine.values import Artefact
 from pipelines.notes import NOTE, note, numbers
-from pipelines.tracking import Tracker
+
+if TYPE_CHECKING:
+    from pipelines.tracking import Tracker
 
 KEY_LENGTH = 20
 
@@ -38,7 +40,7 @@ class Context:
         force: Whether to make again what is already there.
     """
 
-    tracker: Tracker
+    tracker: "Tracker"
     parent: str
     command: str
     force: bool

@@ -1,10 +1,27 @@
-"""MLflow, as it is written to; ``pipelines/history.py`` reads it."""
+"""MLflow, as it is written to; ``pipelines/history.py`` reads it.
+
+What needs MLflow is imported when it is first asked for.
+"""
 
 __all__ = ["Follower", "Sender", "StageRun", "Tracker", "connect", "default_store", "lasting",
            "log_model", "reaching", "save_model", "serve", "store_uri", "uri"]  # fmt: skip
 
-from pipelines.tracking.following import Follower, Sender
-from pipelines.tracking.models import log_model, save_model
+from importlib import import_module
+
 from pipelines.tracking.places import default_store, lasting, reaching, serve, store_uri, uri
-from pipelines.tracking.run import StageRun
-from pipelines.tracking.tracker import Tracker, connect
+
+_HOMES = {
+    "Follower": "following",
+    "Sender": "following",
+    "StageRun": "run",
+    "Tracker": "tracker",
+    "connect": "tracker",
+    "log_model": "models",
+    "save_model": "models",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

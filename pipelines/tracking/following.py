@@ -36,6 +36,7 @@ class Sender(ABC):
 
         Raises:
             MlflowException: If the store is away; what was not sent stays pending.
+            OSError: If what is to be sent cannot be read; it is read again.
         """
 
     def __enter__(self) -> Self:
@@ -53,8 +54,8 @@ class Sender(ABC):
     def _try(self) -> None:
         try:
             self.send()
-        except MlflowException as error:
-            log.warning("metrics wait for MLflow: %s", error)
+        except (MlflowException, OSError) as error:
+            log.warning("metrics wait for MLflow, or for the disk: %s", error)
 
     def _follow(self) -> None:
         while not self.stopped.wait(self.interval):

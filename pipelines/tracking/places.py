@@ -3,21 +3,23 @@
 Without ``MLFLOW_TRACKING_URI`` it is ``mlflow.db`` and ``mlartifacts/`` under ``EBFLOW_HOME``.
 """
 
-__all__ = ["default_store", "lasting", "reaching", "serve", "store_uri", "uri"]
+__all__ = ["database", "default_store", "lasting", "reaching", "serve", "store_uri", "uri"]
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import mlflow
-from mlflow.exceptions import MlflowException
+from typing import TYPE_CHECKING
 
 from pipelines import store
 from pipelines.faults import StageFailed
 from pipelines.urls import without_password
+
+if TYPE_CHECKING:
+    from mlflow.exceptions import MlflowException
 
 LASTING = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 """Errors that no second try mends."""
@@ -28,12 +30,18 @@ def reaching() -> Iterator[None]:
     """Turns a store that cannot be reached into one line."""
     try:
         yield
-    except MlflowException as error:
+    except _errors() as error:
         line = " ".join(str(error).split())[:300]
         raise StageFailed(f"MLflow at {without_password(uri())}: {line}") from error
 
 
-def lasting(error: MlflowException) -> bool:
+def _errors() -> tuple[type[Exception], ...]:
+    """Returns what a store raises; while nobody has imported MLflow, nothing of it can."""
+    mlflow = sys.modules.get("mlflow.exceptions")
+    return (sqlite3.Error, mlflow.MlflowException) if mlflow else (sqlite3.Error,)
+
+
+def lasting(error: "MlflowException") -> bool:
     """Whether the store will refuse the same again."""
     return error.error_code in LASTING
 
@@ -43,14 +51,21 @@ def uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or store_uri()
 
 
+def database() -> Path:
+    """Returns the file of the embedded store."""
+    return store.home() / "mlflow.db"
+
+
 def store_uri() -> str:
     """Returns the URI of the embedded store."""
-    return f"sqlite:///{store.home() / 'mlflow.db'}"
+    return f"sqlite:///{database()}"
 
 
 @contextmanager
 def default_store(uri: str) -> Iterator[None]:
     """Points MLflow's fluent functions at a store for a while."""
+    import mlflow
+
     before = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     try:

@@ -13,7 +13,6 @@ import psutil
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.provenance import code
 from pipelines.tracking.places import reaching, store_uri, uri
@@ -51,11 +50,6 @@ class Tracker:
         tags = {**self.system, **mine, **tags}
         return self.client.create_run(self.experiment, run_name=name, tags=tags).info.run_id
 
-    def finished(self) -> str | None:
-        """Returns the id of the newest finished run of this pipeline, if there is one."""
-        found = self._runs("tags.`ebflow.role` = 'pipeline' AND attributes.status = 'FINISHED'")
-        return found[0].info.run_id if found else None
-
     def reclaim(self, key: str | None = None) -> None:
         """Marks as killed what killed processes left running: the pipeline's lock is to be held.
 
@@ -68,16 +62,16 @@ class Tracker:
 
     @contextmanager
     def run(self, run_id: str) -> Iterator["StageRun"]:
-        """Gives a run its true end: finished, failed or killed; bad input leaves none."""
-        status, wanted = "KILLED", True
+        """Gives a run its true end: finished, failed or killed."""
+        status = "KILLED"
         try:
             yield StageRun(self.client, run_id)
             status = "FINISHED"
-        except Exception as error:
-            status, wanted = "FAILED", not isinstance(error, BadInput)
+        except Exception:
+            status = "FAILED"
             raise
         finally:
-            self._end(run_id, status, wanted)
+            self._end(run_id, status)
 
     @contextmanager
     def stage(self, stage: str, key: str, *, parent: str, title: str = "") -> Iterator["StageRun"]:
@@ -85,15 +79,13 @@ class Tracker:
         self.reclaim(key)
         tags = {"mlflow.parentRunId": parent, "ebflow.stage": stage, "ebflow.key": key}
         run_id = self.start(" · ".join(filter(None, (stage, title))), tags)
-        self.client.set_tag(parent, f"ebflow.stage.{stage}", run_id)
+        StageRun(self.client, parent).set_tags({f"ebflow.stage.{stage}": run_id})
         with self.run(run_id) as run:
             yield run
 
-    def _end(self, run_id: str, status: str, wanted: bool) -> None:
+    def _end(self, run_id: str, status: str) -> None:
         try:
             self.client.set_terminated(run_id, status)
-            if not wanted:
-                self.client.delete_run(run_id)
         except MlflowException as error:
             if status == "FINISHED":
                 raise

@@ -245,6 +245,15 @@ def test_store_on_a_file(home, ebflow, monkeypatch, tmp_path):
     refused(ebflow("run", "density"), line, home)
 
 
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_where_nothing_can_be_written(home, ebflow, monkeypatch, words):
+    result = ebflow("run", "density", "--output", "/proc/none", *words)
+    refused(result, "--output: found /proc, where one may not write", home)
+    monkeypatch.setenv("EBFLOW_HOME", "/proc/none")
+    result = ebflow("run", "density", *words)
+    refused(result, "EBFLOW_HOME: found /proc, where one may not write", home)
+
+
 def column(values):
     return pa.table({"a": np.arange(40.0), "b": pa.array(values)})
 
@@ -283,7 +292,7 @@ def test_bad_values_leave_a_store_in_use(home, ebflow, tmp_path):
     words = ("--train.batch-size", "2", "--data.source", tmp_path / "bad.parquet")
     with store.alone():
         assert ebflow("run", "density", *words).code == 2
-    assert (home / "redun.db").exists()
+    assert (home / "redun.db").exists() and "failed" in ebflow("runs").text
     assert not list((home / "work" / "prepare").iterdir())
 
 

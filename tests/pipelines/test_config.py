@@ -12,6 +12,7 @@ from ebflow.errors import BadInput
 from ebflow.objectives import OBJECTIVES
 from ebflow.rivals import RIVALS
 from pipelines import recipes
+from pipelines.bounds import bounds
 from pipelines.checks import check
 from pipelines.config import (
     USERS,
@@ -23,7 +24,6 @@ from pipelines.config import (
     canonical,
 )
 from pipelines.config_files import dump, load
-from pipelines.front import bounds
 from pipelines.parsing import parse_density, starting_point
 from pipelines.spelling import spelled
 

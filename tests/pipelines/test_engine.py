@@ -4,6 +4,7 @@ No Ray: the stages run in the driver.
 """
 
 import re
+import signal
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -30,8 +31,9 @@ from pipelines.engine import (
     run_stage,
 )
 from pipelines.engine.executors import RayExecutor
-from pipelines.fanout import diverged, together
+from pipelines.fanout import diverged, fail, together
 from pipelines.faults import Diverged, StageFailed
+from pipelines.interruption import interruptible
 from pipelines.tracking import connect
 
 redun_namespace = "ebflow"
@@ -180,6 +182,17 @@ def test_a_stage_may_succeed_the_third_time(engine):
     assert [pause for *_, pause in RETRIED] == [0.01, 0.02]
 
 
+def test_what_an_interruption_breaks_is_not_tried_again(engine, monkeypatch):
+    ERRORS["write"] = OSError()
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            with pytest.raises(StageFailed):
+                engine(retries=Retries(2, 0.01)).run(graph())
+    assert CALLS == ["write"] and not RETRIED
+
+
 @pytest.mark.parametrize("error", [BadInput("x"), NonFinite("x"), ZeroDivisionError()])
 def test_what_will_not_pass_is_not_tried_again(engine, error):
     ERRORS["write"] = error
@@ -203,16 +216,35 @@ def test_what_another_process_made_meanwhile_is_taken(engine, home):
     assert not CALLS
 
 
-def test_a_plan_runs_nothing(engine):
-    assert plan(graph()) == {"write": Fate(ran=1)}
-    assert not CALLS
+def test_a_plan_runs_nothing(engine, home):
+    assert plan(graph()) == {"write": Fate(ran=1), "double": Fate(ran=1)}
+    assert not CALLS and not (home / "redun.db").exists()
     engine().run(graph())
     assert plan(graph()) == {"write": Fate(cached=1), "double": Fate(cached=1)}
     doubled = engine().run(graph()).value[1]
     (doubled.path / "value.txt").unlink()
     assert plan(graph()) == {"write": Fate(cached=1), "double": Fate(ran=1)}
-    assert plan(graph(draws=4)) == {"write": Fate(ran=1)}
+    assert plan(graph(draws=4)) == {"write": Fate(ran=1), "double": Fate(ran=1)}
     assert CALLS == ["write", "double"]
+
+
+def test_a_plan_counts_the_cells_that_would_run_and_records_nothing(engine, home):
+    engine().run(graph())
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    cells = [catch(together(graph(n)), Diverged, diverged) for n in (3, 4, 4, 5)]
+    found = plan(catch_all(cells, Exception, fail))
+    assert (found["write"], found["double"]) == (Fate(2, 1), Fate(2, 1))
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+
+
+def test_a_plan_ends_where_a_missing_artefact_decides(engine):
+    assert plan(chosen_task(graph()[0])) == {"chosen": Fate(), "write": Fate(ran=1)}
+
+
+@task(namespace="ebflow", name="chosen", cache=False)
+def chosen_task(data: Artefact) -> Artefact:
+    (data.path / "value.txt").read_text()
+    return double_task(data)
 
 
 def test_a_failed_stage_keeps_its_work_and_leaves_no_artefact(engine, home):

@@ -1,11 +1,14 @@
 """``ebflow runs`` and ``ebflow compare`` on a real embedded store."""
 
+import math
 import re
 
 import pytest
 from PIL import Image
 
+from pipelines import tracking
 from pipelines.tracking import StageRun, connect
+from pipelines.tracking.reading import Database, Server
 
 RUNS = {
     "first": {"test/nll": 3.0, "test/bpd": 1.5, "test/gain": 1.0},
@@ -46,6 +49,43 @@ def test_runs_are_listed_newest_first(tracked, ebflow):
     assert names(result) == ["third", "second", "first"]
     assert "failed" in result.text and "1.5" in result.text and "digits" in result.text
     assert names(ebflow("runs", "--limit", 1)) == ["third"]
+
+
+WANTED = {
+    "all": {},
+    "no stage": {"mlflow.parentRunId": None},
+    "with a tag": {"ebflow.name": "second"},
+    "of a stage": {"ebflow.stage": "train", "ebflow.name": None},
+}
+
+
+def plain(runs):
+    """Returns runs as text, in which equal ones are equal: NaN too."""
+    return [repr({name: sorted(value.items()) if isinstance(value, dict) else value
+                  for name, value in vars(run).items()}) for run in runs]  # fmt: skip
+
+
+@pytest.mark.parametrize("tags", WANTED.values(), ids=WANTED)
+def test_the_database_is_read_as_mlflow_reads_it(tracked, tags):
+    client = tracked.client
+    client.delete_run(tracked.start("deleted", {}))
+    odd = tracked.start("odd", {"ebflow.name": "odd"})
+    for step, value in enumerate((1e-320, math.pi, math.nan)):
+        client.log_metric(odd, "test/nll", value, timestamp=5, step=2 - step)
+    ours, theirs = Database(tracking.places.database()), Server(client.tracking_uri)
+    found = ours.runs(tags)
+    assert found and plain(found) == plain(theirs.runs(tags))
+    assert plain(ours.runs(tags, [tracked.experiment], 2)) == plain(found[:2])
+    assert ours.runs(tags, ["0"]) == []
+    assert sorted(map(repr, ours.experiments())) == sorted(map(repr, theirs.experiments()))
+    assert repr(ours.points(odd, "test/nll")) == repr(theirs.points(odd, "test/nll"))
+
+
+def test_what_is_no_database_of_mlflow_is_one_line(home, ebflow):
+    home.mkdir()
+    (home / "mlflow.db").write_text("no database" * 100)
+    result = ebflow("runs")
+    assert result.code == 1 and len(result.err) == 1 and "not a database" in result.err[0]
 
 
 @pytest.mark.parametrize("columns", [80, 120])

@@ -1,15 +1,19 @@
 """From the configuration of a model to a flow that trains and comes back from its checkpoint."""
 
+import inspect
+import math
+
 import pytest
 import torch
 
+from ebflow.architectures import ARCHITECTURES, shared
 from ebflow.checkpoint import load, save_training
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from ebflow.randomness import generator
 from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
-from pipelines.nets import net, options
+from pipelines.nets import LEARNED, OPTIONS, fits, net, options
 from tests.pipelines.trainers import build
 
 SHORT = TrainConfig(steps=4, batch_size=32, validate_every=2, log_every=2)
@@ -48,6 +52,24 @@ def test_images_train_and_come_back(name, dataset, tmp_path):
     found = load(tmp_path / "checkpoint").log_prob(x)
     assert found.shape == (50,)
     torch.testing.assert_close(found, trainer.averaged.log_prob(x))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_options_of_an_architecture_are_its_arguments(name):
+    taken = inspect.signature(ARCHITECTURES[name]).parameters
+    assert {*OPTIONS[name], "base"} == ModelConfig.model_fields.keys() & taken
+    assert OPTIONS.keys() == ARCHITECTURES.keys() and LEARNED == shared.LEARNED
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (1, 1), (2, 3)])
+@pytest.mark.parametrize("options", [{}, {"bound": 2.0}, {"mixing": "reversal"}, {"bins": 2}])
+def test_what_is_said_to_fit_is_built(shape, options):
+    model = ModelConfig(architecture="autoregressive", **options)
+    if fits(model, shape):
+        assert built(model, shape).event_shape == (math.prod(shape),)
+    else:
+        with pytest.raises(BadInput, match="expected at least two elements"):
+            built(model, shape)
 
 
 def test_open_options_are_the_recipe_and_set_ones_win():

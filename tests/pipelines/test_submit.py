@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
+from pipelines import submit
 from pipelines.cli import COMMANDS
 from pipelines.config import DensityConfig, PaperConfig
 from pipelines.manifest import _cluster, _container, _variable
@@ -22,6 +23,26 @@ AWAY = "http://127.0.0.1:9"
 @pytest.fixture
 def settings():
     return yaml.safe_load((checkout() / "cluster.yaml").read_text())
+
+
+class Dropping:
+    """A cluster's client whose dashboard goes away while the job is followed."""
+
+    def get_address(self):
+        return "http://127.0.0.1:8265"
+
+    async def tail_job_logs(self, identity):
+        yield "step 1\n"
+        raise RuntimeError("WebSocket connection closed unexpectedly with close code 1006")
+
+
+def test_a_job_goes_on_when_its_dashboard_does_not(home, ebflow, monkeypatch):
+    monkeypatch.setattr(submit, "_connect", lambda address: Dropping())
+    monkeypatch.setattr(submit, "_send", lambda client, run, command: "ebflow-digits-1")
+    result = ebflow("submit", "density", "--address", "http://127.0.0.1:8265")
+    assert result.code == submit.DETACHED and not result.err and "step 1" in result.out
+    assert result.out[-1].startswith("the dashboard went away (WebSocket connection closed")
+    assert result.out[-1].endswith("; job ebflow-digits-1 goes on")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +20,7 @@ from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from pipelines import rows, store
 from pipelines.faults import StageFailed
-from pipelines.tracking import Follower, StageRun, connect, log_model
+from pipelines.tracking import Follower, StageRun, connect, log_model, reading
 
 
 @pytest.fixture
@@ -36,31 +37,28 @@ def status(tracker, run_id):
     return tracker.client.get_run(run_id).info.status
 
 
-ENDINGS = {"FAILED": ValueError, "KILLED": KeyboardInterrupt}
+def finished():
+    """Returns the ids of the pipelines' runs that ended well."""
+    return [found.id for found in reading.opened().runs({}) if found.is_finished_pipeline]
 
 
-@pytest.mark.parametrize("expected, error", ENDINGS.items(), ids=ENDINGS)
-def test_an_unhappy_ending_is_told(tracker, expected, error):
+ENDINGS = {ValueError(): "FAILED", BadInput("no"): "FAILED", KeyboardInterrupt(): "KILLED"}
+
+
+@pytest.mark.parametrize("error, expected", ENDINGS.items(), ids=repr)
+def test_an_unhappy_ending_is_told(tracker, error, expected):
     run_id = tracker.start("run", {})
-    with pytest.raises(error), tracker.run(run_id):
+    with pytest.raises(type(error)), tracker.run(run_id):
         raise error
     assert status(tracker, run_id) == expected
 
 
 def test_a_happy_ending_is_told_and_found(tracker):
-    assert tracker.finished() is None
+    assert finished() == []
     run_id = tracker.start("run", {"ebflow.role": "pipeline"})
     with tracker.run(run_id):
         assert status(tracker, run_id) == "RUNNING"
-    assert (status(tracker, run_id), tracker.finished()) == ("FINISHED", run_id)
-    assert connect("tests", "other-key").finished() is None
-
-
-def test_bad_input_leaves_no_run(tracker):
-    run_id = tracker.start("run", {})
-    with pytest.raises(BadInput), tracker.run(run_id):
-        raise BadInput("no")
-    assert not tracker.client.search_runs([tracker.experiment])
+    assert (status(tracker, run_id), finished()) == ("FINISHED", [run_id])
 
 
 def test_what_a_killed_driver_left_running_is_reclaimed(tracker):
@@ -86,8 +84,6 @@ def test_runs_of_another_store_are_left_alone(tracker):
     theirs = elsewhere.start("run", {"ebflow.role": "pipeline"})
     tracker.reclaim()
     assert status(tracker, theirs) == "RUNNING"
-    elsewhere.client.set_terminated(theirs, "FINISHED")
-    assert tracker.finished() is None and elsewhere.finished() == theirs
 
 
 def test_a_stage_is_a_child(tracker, run):
@@ -97,6 +93,20 @@ def test_a_stage_is_a_child(tracker, run):
     assert found["mlflow.parentRunId"] == run.id
     assert (found["ebflow.stage"], found["ebflow.key"]) == ("train", "key")
     assert tracker.client.get_run(run.id).data.tags["ebflow.stage.train"] == child.id
+
+
+def test_stages_of_a_kind_may_start_at_once(tracker):
+    start = threading.Barrier(4)
+
+    def begin(number):
+        for parent in parents:
+            start.wait(60)
+            with tracker.stage("train", f"key-{number}", parent=parent):
+                pass
+
+    parents = [tracker.start("parent", {}) for _ in range(5)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(begin, range(4)))
 
 
 def test_a_child_is_of_the_same_pipeline_and_may_move(tracker, run):
@@ -225,6 +235,25 @@ def test_what_the_store_refuses_is_kept_and_sent_later(tracker, run, tmp_path):
         away.away = False
         rows.append(path, [told(3)])
     assert steps(tracker, run, "log/x") == [1, 2, 3]
+
+
+def test_a_disk_that_fails_for_a_while_stops_no_metrics(tracker, run, tmp_path, monkeypatch):
+    path, read, failed = tmp_path / rows.FILE, rows.read, threading.Event()
+
+    def once(*words):
+        if not failed.is_set():
+            failed.set()
+            raise OSError(5, "Input/output error")
+        return read(*words)
+
+    monkeypatch.setattr(rows, "read", once)
+    with Follower(path, run, interval=0.01) as follower:
+        assert failed.wait(60)
+        rows.append(path, [told(1)])
+        while follower.thread.is_alive() and not steps(tracker, run, "log/x"):
+            pass
+        assert follower.thread.is_alive()
+    assert steps(tracker, run, "log/x") == [1]
 
 
 class Overrun:

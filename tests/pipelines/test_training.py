@@ -287,6 +287,8 @@ def test_a_worker_that_was_killed_remembers_the_best(dataset, reported, tmp_path
     again = training._resumed(build(config, dataset), tmp_path).trainer
     assert again.step == 9 and again.state.best_step == 0
     assert again.kept.state["progress"]["step"] == 0
+    (told,) = training._resumed(build(config, dataset), tmp_path).rows
+    assert (told["kind"], told["note"]) == (rows.RESUMED, "goes on from step 9")
 
 
 def test_every_row_is_told_once_and_the_best_and_the_last_are_saved(dataset, reported, tmp_path):

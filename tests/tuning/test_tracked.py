@@ -1,6 +1,7 @@
 """The runs of trials, on a real embedded store: from files alone, through a store that is away."""
 
 import time
+from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -42,6 +43,21 @@ def curve(run, child):
 
 
 ENDS = {"finished": "FINISHED", "pruned": "KILLED", "stopped": "KILLED", "failed": "FAILED"}
+
+
+def test_who_is_killed_while_a_run_is_noted_can_go_on(run, tmp_path, monkeypatch):
+    tell(tmp_path, 0, 1)
+    with monkeypatch.context() as killed:
+        killed.setattr(Path, "write_text", torn)
+        with pytest.raises(KeyboardInterrupt):
+            TrialRuns(tmp_path, DENSITY, run).send()
+    TrialRuns(tmp_path, DENSITY, run).send()
+
+
+def torn(path, text):
+    """Writes a part of a text, and is killed."""
+    path.write_bytes(b"")
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("state, status", ENDS.items(), ids=ENDS)

@@ -136,6 +136,15 @@ def test_sigterm_ends_well_and_the_run_goes_on(whole, tmp_path):
     )
 
 
+def test_timeout_ends_well(tmp_path):
+    def interrupt(process):
+        """As ``timeout`` does it: the command, and all of its group."""
+        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
+
+    interrupted(Store(tmp_path), interrupt)
+
+
 def test_ctrl_c_ends_well(tmp_path):
     interrupted(Store(tmp_path), lambda process: os.killpg(process.pid, signal.SIGINT))
 

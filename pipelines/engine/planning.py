@@ -1,0 +1,80 @@
+"""What a run would do, told without doing it: the graph is evaluated on a copy of the records."""
+
+__all__ = ["plan"]
+
+import sqlite3
+import tempfile
+import uuid
+from collections import Counter
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from redun.executors.base import Executor
+from redun.scheduler import Job
+
+from pipelines import store
+from pipelines.engine.records import Fate, database, fates, scheduler
+from pipelines.engine.values import Artefact
+
+
+class Unmade(Exception):
+    """Ends a plan where the graph itself depends on what an artefact has in it."""
+
+
+class Expected(Artefact):
+    """An artefact that a run would make."""
+
+    type_name = "ebflow.Expected"
+
+    @property
+    def path(self) -> Path:
+        """There is none yet."""
+        raise Unmade
+
+
+class Planner(Executor):
+    """Runs nothing: a stage that would run gets an artefact that is expected of it.
+
+    Arguments:
+        name: What a task calls it by.
+        found: Names of the stages that would run, by their keys.
+    """
+
+    def __init__(self, name: str, found: dict[str, str]) -> None:
+        super().__init__(name)
+        self.found = found
+
+    def submit(self, job: Job) -> None:
+        """Takes note of a stage, and goes on with what follows from it."""
+        assert self._scheduler is not None and job.eval_hash is not None
+        key, stage = job.eval_hash, job.task.name
+        self.found[key] = stage
+        self._scheduler.done_job(job, Expected(stage, key, store.Record(key, 0, "")))
+
+
+def plan(graph: Any) -> dict[str, Fate]:  # noqa: ANN401
+    """Returns how many jobs of each stage a run would run, and how many it would find.
+
+    Stages that an artefact decides on which is still to be made are not told.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path, to_run = Path(folder) / "redun.db", {}
+        _copy(database(), path)
+        made, execution = scheduler(path, *_planners(to_run)), str(uuid.uuid4())
+        with suppress(Unmade):
+            made.run(graph, execution_id=execution)
+        found = fates(made, execution)
+    counts = Counter(to_run.values())
+    return {stage: Fate(counts[stage], found[stage].cached) for stage in found}
+
+
+def _planners(found: dict[str, str]) -> tuple[Planner, Planner]:
+    return Planner("driver", found), Planner("ray", found)
+
+
+def _copy(path: Path, copy: Path) -> None:
+    """Copies a database; what its writers have not finished is left out."""
+    if path.exists():
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)

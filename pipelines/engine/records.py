@@ -1,0 +1,55 @@
+"""What redun records of calls, and what became of a run's stages by it."""
+
+__all__ = ["NAMESPACE", "Fate", "database", "fates", "scheduler"]
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import redun.logging
+from redun import Scheduler
+from redun.backends.db import Job as JobRow
+from redun.config import Config
+from redun.executors.base import Executor
+
+from pipelines import store
+
+NAMESPACE = "ebflow"
+
+
+@dataclass(frozen=True)
+class Fate:
+    """How many jobs of a stage ran, and how many were found in the store."""
+
+    ran: int = 0
+    cached: int = 0
+
+    def __str__(self) -> str:
+        if self.ran + self.cached == 1:
+            return "ran" if self.ran else "cached"
+        return f"{self.ran} ran, {self.cached} cached"
+
+
+def database() -> Path:
+    """Returns the file of the store's records."""
+    return store.home() / "redun.db"
+
+
+def scheduler(path: Path, *executors: Executor) -> Scheduler:
+    """Returns a scheduler that keeps its records in a file, made if need be."""
+    redun.logging.logger.removeHandler(redun.logging.log_handler)
+    made = Scheduler(Config({"backend": {"db_uri": f"sqlite:///{path}"}}))
+    for executor in executors:
+        made.add_executor(executor)
+    made.load(migrate=True)
+    return made
+
+
+def fates(scheduler: Scheduler, execution: str) -> dict[str, Fate]:
+    """Returns what became of the stages of an execution, by their names."""
+    rows = scheduler.backend.session.query(JobRow).filter_by(execution_id=execution)
+    counts = Counter(
+        (row.task.name, bool(row.cached)) for row in rows if row.task.namespace == NAMESPACE
+    )
+    stages = {stage for stage, _ in counts}
+    return {stage: Fate(counts[stage, False], counts[stage, True]) for stage in stages}

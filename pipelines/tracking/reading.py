@@ -1,0 +1,233 @@
+"""The runs that a store keeps, read without MLflow where the store is the embedded one.
+
+Importing MLflow takes longer than all else that a command does which only reads. Its database is
+read by SQL instead, of tables that MLflow has had since version 1; any other store answers through
+MLflow's own client.
+"""
+
+__all__ = ["Experiment", "Point", "Reader", "TrackedRun", "opened"]
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipelines.tracking.places import database, store_uri, uri
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+MOST = 50_000
+"""Runs at most that are read at a time: as many as MLflow gives."""
+
+WAIT_S = 20.0
+"""How long a reader waits for a writer."""
+
+Tags = Mapping[str, str | None]
+"""Tags that a run is to have; None: that it is not to have."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment that is not deleted."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A run that is not deleted.
+
+    Attributes:
+        id: Its id.
+        experiment: The id of its experiment.
+        name: Its name in MLflow.
+        status: ``RUNNING``, ``FINISHED``, ``FAILED`` or ``KILLED``.
+        started: Milliseconds since 1970.
+        tags: Its tags.
+        params: Its parameters.
+        metrics: The last value of each metric.
+    """
+
+    id: str
+    experiment: str
+    name: str
+    status: str
+    started: int
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+    @property
+    def is_finished_pipeline(self) -> bool:
+        """Whether it is of a whole pipeline, and ended well."""
+        return self.status == "FINISHED" and self.tags.get("ebflow.role") == "pipeline"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value of a metric; the time is in milliseconds since 1970."""
+
+    step: int
+    timestamp: int
+    value: float
+
+
+class Reader(Protocol):
+    """A store, as it is read."""
+
+    def experiments(self) -> list[Experiment]:
+        """Returns all experiments."""
+
+    def runs(
+        self, tags: Tags, experiments: Sequence[str] | None = None, limit: int = MOST
+    ) -> list[TrackedRun]:
+        """Returns runs, the newest first.
+
+        Arguments:
+            tags: What they have, and have not.
+            experiments: Ids of theirs; None: any.
+            limit: How many at most.
+        """
+
+    def points(self, run_id: str, metric: str) -> list[Point]:
+        """Returns the points of a metric by rising step."""
+
+
+def opened() -> Reader:
+    """Returns the store that is in use."""
+    return Database(database()) if uri() == store_uri() else Server(uri())
+
+
+RUNS = """
+SELECT run_uuid, experiment_id, name, status, start_time FROM runs
+WHERE lifecycle_stage = 'active'
+AND (:experiments IS NULL
+     OR CAST(experiment_id AS TEXT) IN (SELECT value FROM json_each(:experiments)))
+AND NOT EXISTS (
+    SELECT 1 FROM json_each(:tags) AS wanted
+    LEFT JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = wanted.key
+    WHERE tags.value IS NOT wanted.value)
+ORDER BY start_time DESC, run_uuid LIMIT :limit
+"""
+"""Those of which no tag differs from the wanted one; a tag that is not there is NULL."""
+
+METRICS = """
+SELECT key, CASE WHEN is_nan THEN 'nan' ELSE value END FROM latest_metrics WHERE run_uuid = ?
+"""
+POINTS = """
+SELECT step, timestamp, CASE WHEN is_nan THEN 'nan' ELSE value END FROM metrics
+WHERE run_uuid = ? AND key = ? ORDER BY step, timestamp
+"""
+
+
+class Database:
+    """The embedded store's database; one that is not there is empty.
+
+    Arguments:
+        path: The file.
+
+    Raises:
+        sqlite3.Error: By each method, if it is none of MLflow's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def experiments(self) -> list[Experiment]:
+        """Returns all experiments."""
+        found = self._rows(
+            "SELECT experiment_id, name FROM experiments WHERE lifecycle_stage = 'active'"
+        )
+        return [Experiment(str(number), name) for number, name in found]
+
+    def runs(
+        self, tags: Tags, experiments: Sequence[str] | None = None, limit: int = MOST
+    ) -> list[TrackedRun]:
+        """Returns runs, the newest first; as :meth:`Reader.runs`."""
+        chosen = None if experiments is None else json.dumps(list(experiments))
+        wanted = {"tags": json.dumps(dict(tags)), "experiments": chosen, "limit": limit}
+        return [self._run(*row) for row in self._rows(RUNS, wanted)]
+
+    def points(self, run_id: str, metric: str) -> list[Point]:
+        """Returns the points of a metric by rising step."""
+        found = self._rows(POINTS, (run_id, metric))
+        return [Point(step, timestamp, float(value)) for step, timestamp, value in found]
+
+    def _run(
+        self, run_id: str, experiment: int, name: str, status: str, started: int
+    ) -> TrackedRun:
+        tags, params = (
+            dict(self._rows(f"SELECT key, value FROM {table} WHERE run_uuid = ?", (run_id,)))
+            for table in ("tags", "params")
+        )
+        metrics = {name: float(value) for name, value in self._rows(METRICS, (run_id,))}
+        return TrackedRun(run_id, str(experiment), name, status, started, tags, params, metrics)
+
+    def _rows(self, query: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> list[Any]:
+        if not self.path.exists():
+            return []
+        # Not read-only: what a killed writer left half done is to be rolled back first.
+        with closing(self._connection()) as connection:
+            return connection.execute(query, values).fetchall()
+
+    def _connection(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"{self.path.as_uri()}?mode=rw", uri=True, timeout=WAIT_S)
+
+
+class Server:
+    """Any other store, by MLflow's client.
+
+    Arguments:
+        place: Its URI.
+
+    Raises:
+        MlflowException: By each method, if it cannot be reached.
+    """
+
+    def __init__(self, place: str) -> None:
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient(place)
+
+    def experiments(self) -> list[Experiment]:
+        """Returns all experiments."""
+        found = self.client.search_experiments()
+        return [Experiment(one.experiment_id, one.name) for one in found]
+
+    def runs(
+        self, tags: Tags, experiments: Sequence[str] | None = None, limit: int = MOST
+    ) -> list[TrackedRun]:
+        """Returns runs, the newest first; as :meth:`Reader.runs`."""
+        if experiments is None:
+            experiments = [found.id for found in self.experiments()]
+        wanted = " AND ".join(
+            f"tags.`{tag}` IS NULL" if value is None else f"tags.`{tag}` = '{value}'"
+            for tag, value in tags.items()
+        )
+        found = self.client.search_runs(list(experiments), wanted, max_results=limit)
+        return [_read(run) for run in found]
+
+    def points(self, run_id: str, metric: str) -> list[Point]:
+        """Returns the points of a metric by rising step."""
+        found = self.client.get_metric_history(run_id, metric)
+        points = [Point(point.step, point.timestamp, point.value) for point in found]
+        return sorted(points, key=lambda point: (point.step, point.timestamp))
+
+
+def _read(run: "Run") -> TrackedRun:
+    info, data = run.info, run.data
+    return TrackedRun(
+        info.run_id,
+        info.experiment_id,
+        info.run_name,
+        info.status,
+        info.start_time,
+        data.tags,
+        data.params,
+        data.metrics,
+    )

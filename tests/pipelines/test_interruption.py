@@ -1,0 +1,39 @@
+"""Signals that end a command: the first in order, those that follow not out of order."""
+
+import signal
+
+import pytest
+
+from pipelines.interruption import interrupted, interruptible
+
+BOTH = (signal.SIGINT, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("first", BOTH)
+def test_a_second_sigterm_breaks_off_nothing(first):
+    ended = []
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        try:
+            signal.raise_signal(first)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            ended.append(interrupted())
+    assert ended == [True] and not interrupted()
+
+
+def test_a_second_ctrl_c_does():
+    ended = []
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            ended.append(True)
+    assert not ended
+
+
+def test_handlers_come_back():
+    before = [signal.getsignal(number) for number in BOTH]
+    with interruptible():
+        assert [signal.getsignal(number) for number in BOTH] != before
+    assert [signal.getsignal(number) for number in BOTH] == before
