@@ -22,7 +22,7 @@ from pipelines.config import (
     FrontConfig,
     Training,
 )
-from pipelines.engine import NAMESPACE, TITLED, Artefact, Source, run_stage
+from pipelines.engine import DRIVER, NAMESPACE, TITLED, Artefact, Source, own, run_stage
 from pipelines.pipeline import Pipeline
 from pipelines.sources import source_digest
 
@@ -48,7 +48,9 @@ def prepare(data: DataConfig, source: Source, job: JobInfo = HERE) -> Artefact:
 
 
 @task(
-    executor="ray", hash_includes=[source_digest("pipelines.stages.preprocess", "pipelines.front")]
+    executor="ray",
+    needs=own,
+    hash_includes=[source_digest("pipelines.stages.preprocess", "pipelines.front")],
 )
 def preprocess(config: FrontConfig, data: Artefact, job: JobInfo = HERE) -> Artefact:
     """Fits what stands in front of the flow, once for all trainings that share it."""
@@ -57,6 +59,8 @@ def preprocess(config: FrontConfig, data: Artefact, job: JobInfo = HERE) -> Arte
 
 @task(
     executor="ray",
+    needs=DRIVER,
+    follows=True,
     hash_includes=[
         source_digest(
             "pipelines.stages.train", "pipelines.training", "pipelines.nets", "pipelines.weights"

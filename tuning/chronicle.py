@@ -95,6 +95,10 @@ class Chronicle(Callback):
             if record.state == records.RUNNING:
                 self._keep(replace(record, state=records.STOPPED))
 
+    def tell(self, note: str) -> None:
+        """Tells the user something, beside how far the search is."""
+        rows.append(self.progress, [{**self._row(), "note": note}])
+
     def _update(self, trial: Trial, **changed: Any) -> None:  # noqa: ANN401
         self._keep(replace(self.records[trial.config["number"]], **changed))
 
