@@ -1,13 +1,13 @@
 """Ray, embedded in this machine and bound to loopback, or the cluster at ``RAY_ADDRESS``."""
 
-__all__ = ["Connection", "start", "stop"]
+__all__ = ["DRIVER", "Connection", "largest_node", "start", "stop"]
 
 import logging
 import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,13 @@ SECRET = ("PASSWORD", "TOKEN", "SECRET", "KEY")
 GRACE_S = 15.0
 REACH_S = 10.0
 
+DRIVER: Mapping[str, float] = {"CPU": 0, "memory": 2 * 2**30}
+"""What a process that launches workers takes beside them, with Ray Train's own processes.
+
+Were it any part of a CPU, workers that need all CPUs would wait for ever. The memory keeps those
+that wait for their workers from filling a node.
+"""
+
 
 @dataclass(frozen=True)
 class Connection:
@@ -42,8 +49,8 @@ class Connection:
     desk: Any = None
 
 
-def start(workers: int) -> Connection:
-    """Connects to Ray; an embedded one gets at least a logical CPU a worker.
+def start() -> Connection:
+    """Connects to Ray; an embedded one has room for as many drivers as this machine has cores.
 
     Raises:
         BadInput: If a node of the cluster does not see the store.
@@ -61,12 +68,14 @@ def start(workers: int) -> Connection:
     # Ray gives workers folders of their own.
     os.environ["EBFLOW_HOME"] = str(store.home())
     folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp")
+    cores = os.cpu_count() or 1
     ray.init(
         address="local",
-        num_cpus=max(workers, os.cpu_count() or 1),
+        num_cpus=cores,
         include_dashboard=True,
         log_to_driver=False,
         logging_level=logging.ERROR,
+        _memory=cores * DRIVER["memory"],
         _temp_dir=folder,
     )
     return Connection(Path(folder))
@@ -77,6 +86,13 @@ def _at_home() -> Connection:
 
     node = ray.get_runtime_context().get_node_id()
     return Connection(node=node, desk=open_desk(node))
+
+
+def largest_node() -> float:
+    """Returns the CPUs of the node that has most of them now, at least one."""
+    import ray
+
+    return max(1.0, *(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]))
 
 
 def stop(running: Sequence[Any], connection: Connection) -> None:

@@ -71,9 +71,7 @@ def density(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
     from pipelines.density import DENSITY
 
     config = options.config
-    run = _asked(
-        DENSITY, config.name, options, words, recipe=options.recipe, workers=config.cluster.workers
-    )
+    run = _asked(DENSITY, config.name, options, words, recipe=options.recipe)
     summary = carry_out(run, options, f"recipe {options.recipe} (--recipe chooses another)")
     if summary and options.register:
         _register(summary["mlflow_run_id"], options.register, options.alias)
@@ -94,7 +92,7 @@ def paper(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
 
     config = options.config
     name = config.name or config.experiment
-    run = _asked(PAPER, name, options, words, workers=config.cluster.workers)
+    run = _asked(PAPER, name, options, words)
     carry_out(run, options, f"experiment {config.experiment} at scale {config.scale}")
     return 0
 

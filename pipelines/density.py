@@ -22,7 +22,7 @@ from pipelines.config import (
     FrontConfig,
     Training,
 )
-from pipelines.engine import NAMESPACE, TITLED, Artefact, Source, run_stage
+from pipelines.engine import DRIVER, NAMESPACE, TITLED, Artefact, Source, own, run_stage
 from pipelines.pipeline import Pipeline
 from pipelines.sources import source_digest
 
@@ -49,6 +49,7 @@ def prepare(data: DataConfig, source: Source, job: JobInfo = HERE) -> Artefact:
 
 @task(
     executor="ray",
+    needs=own,
     hash_includes=[
         source_digest("pipelines.stages.preprocess", "pipelines.bounds", "pipelines.front")
     ],
@@ -60,6 +61,8 @@ def preprocess(config: FrontConfig, data: Artefact, job: JobInfo = HERE) -> Arte
 
 @task(
     executor="ray",
+    needs=DRIVER,
+    follows=True,
     hash_includes=[
         source_digest(
             "pipelines.stages.train", "pipelines.training", "pipelines.nets", "pipelines.weights"

@@ -32,7 +32,7 @@ from pipelines.alignment.config import (
 from pipelines.alignment.models import BASELINE, Model, judge, models, seeds, training
 from pipelines.data import counted, opened
 from pipelines.density import HERE, prepare
-from pipelines.engine import NAMESPACE, TITLED, Artefact, Source, run_stage
+from pipelines.engine import NAMESPACE, TITLED, Artefact, Source, own, run_stage
 from pipelines.fanout import fail, together
 from pipelines.pipeline import Pipeline
 from pipelines.sources import modules_of, source_digest
@@ -131,6 +131,7 @@ def measured(
 
 @task(
     executor="ray",
+    needs=own,
     hash_includes=[
         source_digest(
             "pipelines.stages.flow",
@@ -150,6 +151,7 @@ def flow(config: FlowConfig, data: Artefact, title: str = "", job: JobInfo = HER
 
 @task(
     executor="ray",
+    needs=own,
     hash_includes=[source_digest("pipelines.stages.reference", "pipelines.alignment.references")],
 )
 def reference(
@@ -161,6 +163,7 @@ def reference(
 
 @task(
     executor="ray",
+    needs=own,
     hash_includes=[
         source_digest(
             "pipelines.stages.classify",
@@ -186,7 +189,7 @@ MEASURED = (
 )
 
 
-@task(executor="ray", hash_includes=[source_digest(*MEASURED)], config_args=TITLED)
+@task(executor="ray", needs=own, hash_includes=[source_digest(*MEASURED)], config_args=TITLED)
 def measure(
     config: MeasureConfig,
     net: NetConfig,

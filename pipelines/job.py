@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from ebflow.errors import BadInput
+from pipelines.config import Section
 from pipelines.parsing import Running
 from pipelines.store import storage
 from pipelines.urls import without_password
@@ -51,7 +52,8 @@ def entrypoint(
         BadInput: If the folder for the results is a relative one, which would be lost.
     """
     given = [f"{name}={value}" for name, value in settings.items()]
-    words = ["python", "-m", "pipelines.cli", "run", run.pipeline.name, "--config", config]
+    asked = shlex.split(run.command)[1:3]
+    words = ["python", "-m", "pipelines.cli", *asked, "--config", config]
     command = [*(["env", *given] if given else []), *words, *_further(options)]
     return f"{shlex.join(command)} --output {_output(run, options, home)}"
 
@@ -93,11 +95,25 @@ def _output(run: "Run", options: Running, home: str) -> str:
 
 
 def _further(options: Running) -> Iterator[str]:
-    """Yields the options that a configuration does not hold, as words."""
+    """Yields the options that the file of the configuration does not hold, as words."""
     for field in fields(options):
         value = getattr(options, field.name)
-        if field.name in RESOLVED or value is None or value is False:
-            continue
-        yield f"--{field.name.replace('_', '-')}"
-        if value is not True:
-            yield str(value)
+        if isinstance(value, Section) and field.name not in RESOLVED:
+            yield from _set(value)
+        elif field.name not in RESOLVED:
+            yield from _option(field.name, value)
+
+
+def _set(section: Section) -> Iterator[str]:
+    """Yields the options of a section of its own that are set, as words."""
+    for name in type(section).model_fields:
+        if name in section.model_fields_set:
+            yield from _option(name, getattr(section, name))
+
+
+def _option(name: str, value: object) -> Iterator[str]:
+    if value is None or value is False:
+        return
+    yield f"--{name.replace('_', '-')}"
+    if value is not True:
+        yield from map(str, value if isinstance(value, tuple) else (value,))

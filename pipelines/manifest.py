@@ -44,7 +44,7 @@ def manifest(run: "Run", options: Running) -> str:
     """
     cluster = yaml.safe_load((checkout() / "cluster.yaml").read_text())
     name = f"{cluster['cluster_name']}-{run.name}".lower().replace("_", "-").replace(".", "-")
-    config = {job.CONFIG: dump(run.config)}
+    config = {job.CONFIG: dump(options.config)}
     container = _container(cluster["docker"])
     command = job.entrypoint(
         run,

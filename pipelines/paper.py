@@ -31,7 +31,7 @@ from pipelines.config import (
     StepsConfig,
 )
 from pipelines.density import HERE, evaluate, prepare, preprocess, train
-from pipelines.engine import NAMESPACE, TITLED, Artefact, Source, run_stage
+from pipelines.engine import ALONE, NAMESPACE, TITLED, Artefact, Source, own, run_stage
 from pipelines.experiments import EXPERIMENTS
 from pipelines.experiments.cell import Cell, PeerCell
 from pipelines.experiments.runtime import Timed
@@ -135,7 +135,12 @@ def _measured(cell: Cell | PeerCell | Timed, sources: Sources) -> tuple[Artefact
     return trained, measure(cell.measure, data, trained, cell.title)
 
 
-@task(executor="ray", hash_includes=[source_digest("pipelines.stages.impute")], config_args=TITLED)
+@task(
+    executor="ray",
+    needs=own,
+    hash_includes=[source_digest("pipelines.stages.impute")],
+    config_args=TITLED,
+)
 def impute(
     config: ImputeConfig, data: Artefact, trained: Artefact, title: str = "", job: JobInfo = HERE
 ) -> Artefact:
@@ -155,6 +160,7 @@ def diverge(
 
 @task(
     executor="ray",
+    needs=own,
     hash_includes=[source_digest("pipelines.stages.peer", *modules_of("pipelines.peers"))],
     config_args=TITLED,
 )
@@ -182,7 +188,7 @@ TIMED = (
 """The modules that time a step."""
 
 
-@task(executor="ray", hash_includes=[source_digest(*TIMED)], config_args=TITLED)
+@task(executor="ray", needs=ALONE, hash_includes=[source_digest(*TIMED)], config_args=TITLED)
 def steps(config: StepsConfig, title: str = "", job: JobInfo = HERE) -> Artefact:
     """Times steps, alone on a machine."""
     return run_stage("steps", job, config, title=title)

@@ -4,6 +4,7 @@ __all__ = ["Job", "Progress"]
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from pipelines import rows, store
+from pipelines import environment, rows, store
+from pipelines.store import storage
 
 LOOK_S = 0.5
 LINE_S = 10.0
@@ -25,18 +27,36 @@ class Job:
     Arguments:
         path: The file; stages that write none tell nothing.
         text: What to show until it tells something.
+        queued: Whether it waits for its turn.
         notes: What the user is still to be told.
         noted: Kinds of rows of which there was a note: validations get one.
     """
 
     path: Path
     text: str = ""
+    queued: bool = False
     began: float = field(default_factory=time.monotonic)
     share: float = 0.0
     notes: list[str] = field(default_factory=list)
     noted: set[str] = field(default_factory=set)
     nll: float = float("nan")
     offset: int = 0
+
+    def __post_init__(self) -> None:
+        self.found = self._touched()
+
+    def _touched(self) -> float:
+        """Returns when the job's folder was last written into; a stage does so as it begins."""
+        with suppress(FileNotFoundError):
+            return self.path.parent.stat().st_mtime
+        return 0.0
+
+    def begins(self) -> bool:
+        """Whether a job that was queued has begun since the last look."""
+        if not self.queued or self._touched() == self.found:
+            return False
+        self.queued, self.began = False, time.monotonic()
+        return True
 
     def look(self) -> bool:
         """Reads what is new; returns whether something is."""
@@ -57,11 +77,12 @@ class Job:
 
 @dataclass
 class Stage:
-    """The jobs of a stage: those that run by their keys, and how many are done."""
+    """The jobs of a stage: those that run by their keys, how many are done, and the last line."""
 
     bar: TaskID
     jobs: dict[str, Job] = field(default_factory=dict)
     done: int = 0
+    line: str = ""
 
     @property
     def count(self) -> int:
@@ -74,10 +95,18 @@ class Stage:
         return (self.done + sum(job.share for job in self.jobs.values())) / self.count
 
     @property
+    def queued(self) -> int:
+        """The number of jobs that wait for their turn."""
+        return sum(job.queued for job in self.jobs.values())
+
+    @property
     def text(self) -> str:
         """What its job tells, or how many of its jobs are done."""
         if self.count > 1:
-            return f"{self.done} of {self.count} done"
+            wait = f", {self.queued} wait for room" if self.queued else ""
+            return f"{self.done} of {self.count} done{wait}"
+        if self.queued:
+            return "waits for room"
         return "".join(job.text for job in self.jobs.values())
 
 
@@ -112,15 +141,29 @@ class Progress:
         self.follower.join()
         self.bars.stop()
 
+    def queued(self, stage: str, key: str) -> None:
+        """Shows a job that waits for its turn; when that has come is seen in the store.
+
+        Where nodes have stores of their own it is not, and the job counts as begun.
+        """
+        if storage.used() and not environment.embedded():
+            self.started(stage, key)
+        else:
+            self._show(stage, key, queued=True)
+
     def started(self, stage: str, key: str) -> None:
-        """Shows a job."""
+        """Shows a job that begins."""
+        self._show(stage, key, queued=False)
+        self._line(f"{stage}: started")
+
+    def _show(self, stage: str, key: str, *, queued: bool) -> None:
+        path = store.work(stage, key) / rows.FILE
         with self.lock:
             if stage not in self.stages:
                 self.stages[stage] = Stage(self.bars.add_task(stage, total=None, news=""))
             shown = self.stages[stage]
-            shown.jobs[key] = Job(store.work(stage, key) / rows.FILE, STARTING.get(stage, ""))
+            shown.jobs[key] = Job(path, STARTING.get(stage, ""), queued)
             self._update(shown)
-        self._line(f"{stage}: started")
 
     def finished(self, stage: str, key: str) -> None:
         """Ticks a job off."""
@@ -160,11 +203,16 @@ class Progress:
     def _look(self, name: str, late: bool) -> list[str]:
         """Shows what the jobs of a stage tell; returns a line of it if one is due."""
         shown = self.stages[name]
+        begun = [f"{name}: started" for job in shown.jobs.values() if job.begins()]
         told = [job.look() for job in shown.jobs.values()]
         for job in shown.jobs.values():
             while job.notes:
                 self._tell(name, job.notes.pop(0))
-        if not any(told):
+        if not (begun or any(told) or shown.queued):
             return []
         self._update(shown)
-        return [f"{name}: {shown.share:4.0%}  {shown.text}"] if late else []
+        line = f"{name}: {shown.share:4.0%}  {shown.text}"
+        if begun or not late or line == shown.line:
+            return begun
+        shown.line = line
+        return [line]

@@ -1,12 +1,12 @@
 """The file that a training appends its metrics to: one JSON object a line.
 
-A row has ``kind`` (``log``, ``validate``, ``failure`` of workers, or ``resume`` where a restarted
-training goes on), ``step``, ``share`` (of the training that is done), ``time`` (seconds since
-1970), ``metrics`` and ``note`` (what to tell the user, mostly empty). A search has rows of kind
-``search``, with ``text`` (how far it is) and no step.
+A row has ``kind`` (``log``, ``validate``, ``failure`` of workers, ``wait`` for room on a cluster,
+or ``resume`` where a restarted training goes on), ``step``, ``share`` (of the training that is
+done), ``time`` (seconds since 1970), ``metrics`` and ``note`` (what to tell the user, mostly
+empty). A search has rows of kind ``search``, with ``text`` (how far it is) and no step.
 """
 
-__all__ = ["FAILURE", "FILE", "RESUMED", "Row", "append", "curve", "read"]
+__all__ = ["FAILURE", "FILE", "RESUMED", "WAITING", "Row", "append", "curve", "read"]
 
 import json
 import os
@@ -18,6 +18,7 @@ from typing import Any
 FILE = "metrics.jsonl"
 FAILURE = "failure"
 RESUMED = "resume"
+WAITING = "wait"
 
 Row = dict[str, Any]
 

@@ -45,7 +45,6 @@ class Run:
         output: Folder for the results.
         command: The command that reproduces the run.
         recipe: The named configuration that it started from, if it did.
-        workers: Training processes, for which an embedded Ray has room.
         force: Whether to run every stage again.
         retries: How often a stage is tried again after a failure that may pass.
     """
@@ -56,7 +55,6 @@ class Run:
     output: Path
     command: str
     recipe: str | None = None
-    workers: int = 1
     force: bool = False
     retries: Retries = Retries()
 
@@ -148,7 +146,6 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
             stages = Engine(
                 open_context=tracked.context,
                 progress=progress,
-                workers=run.workers,
                 force=run.force,
                 retries=run.retries,
             )

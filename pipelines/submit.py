@@ -36,12 +36,14 @@ POLL_S = 0.5
 TOKEN = "RAY_AUTH_TOKEN or ~/.ray/auth_token"
 HELP = """usage: ebflow submit PIPELINE --address http://HEAD:8265 [options of ebflow run PIPELINE]
        ebflow submit PIPELINE --manifest > job.yaml [options of ebflow run PIPELINE]
+       ebflow submit tune PIPELINE … [options of ebflow tune PIPELINE]
 
-Runs a pipeline on a Ray cluster, as a job that outlives this command: sends the checkout (without
-what .gitignore names) and the resolved configuration, and shows what the job tells. Ctrl-C leaves
-the job alone. The cluster's token is RAY_AUTH_TOKEN, or in ~/.ray/auth_token. EBFLOW_HOME,
-EBFLOW_STORAGE, EBFLOW_DATA and MLFLOW_TRACKING_URI hold for the job where they are set here. Data
-that only the cluster sees need --recipe, which is otherwise chosen by their columns.
+Runs a pipeline, or a search, on a Ray cluster, as a job that outlives this command: sends the
+checkout (without what .gitignore names) and the resolved configuration, and shows what the job
+tells. Ctrl-C leaves the job alone. The cluster's token is RAY_AUTH_TOKEN, or in
+~/.ray/auth_token. EBFLOW_HOME, EBFLOW_STORAGE, EBFLOW_DATA and MLFLOW_TRACKING_URI hold for the
+job where they are set here. Data that only the cluster sees need --recipe, which is otherwise
+chosen by their columns.
 
   --address URL   of the cluster's dashboard, http://HOST:PORT
   --manifest      print a RayJob for Kubernetes instead, with the settings of cluster.yaml
@@ -58,23 +60,25 @@ def run(words: Sequence[str]) -> int:
         print(HELP)
         if rest[0].startswith("-"):
             return 0
-    command = _command(rest[:1])
+    asked = rest[: 1 + (rest[:1] == ["tune"])]
+    command, options = _command(asked), rest[len(asked) :]
     if ours.manifest:
-        return command.run(rest[1:], carry_out=_print_manifest)
+        return command.run(options, carry_out=_print_manifest)
     submission = Submission(ours.address, shlex.join(["ebflow", "submit", *words]))
-    command.run(rest[1:], carry_out=submission)
+    command.run(options, carry_out=submission)
     return submission.code
 
 
-def _command(names: Sequence[str]) -> "Command":
-    """Returns the command that runs a pipeline here; raises BadInput if there is none."""
+def _command(asked: Sequence[str]) -> "Command":
+    """Returns the command that does here what is asked; raises BadInput if there is none."""
     from pipelines.cli import COMMANDS
 
-    known = {name.removeprefix("run "): c for name, c in COMMANDS.items() if name[:4] == "run "}
-    if not set(names) & set(known):
-        found = f"pipeline {names[0]!r}" if names else "no pipeline"
+    known = {name.removeprefix("run "): command for name, command in COMMANDS.items()
+             if name.startswith(("run ", "tune "))}  # fmt: skip
+    if " ".join(asked) not in known:
+        found = f"pipeline {' '.join(asked)!r}" if asked else "no pipeline"
         raise BadInput(f"submit: found {found}, expected one of {', '.join(known)}")
-    return known[names[0]]
+    return known[" ".join(asked)]
 
 
 def _print_manifest(run: "Run", options: Running, told: str) -> dict[str, Any]:
@@ -101,14 +105,14 @@ class Submission:
         console = Console(soft_wrap=True)
         console.print(told, highlight=False)
         if options.dry_run:
-            console.print(f"{dump(run.config)}{command}", highlight=False, markup=False)
+            console.print(f"{dump(options.config)}{command}", highlight=False, markup=False)
         else:
-            self.code = self._follow(run, command, console)
+            self.code = self._follow(run, dump(options.config), command, console)
         return {}
 
-    def _follow(self, run: "Run", command: str, console: Console) -> int:
+    def _follow(self, run: "Run", config: str, command: str, console: Console) -> int:
         client = _connect(_checked(self.address))
-        identity = _send(client, run, command)
+        identity = _send(client, run, config, command)
         for line in _how(client.get_address(), identity, self.again):
             console.print(line, highlight=False, markup=False)
         from aiohttp import ClientError
@@ -154,9 +158,9 @@ def _connect(address: str) -> "JobSubmissionClient":
         raise BadInput(f"--address: found {shown}, where no cluster answers ({line})") from None
 
 
-def _send(client: "JobSubmissionClient", run: "Run", command: str) -> str:
+def _send(client: "JobSubmissionClient", run: "Run", config: str, command: str) -> str:
     """Returns the identity of the job."""
-    with packed({job.CONFIG: dump(run.config)}) as folder:
+    with packed({job.CONFIG: config}) as folder:
         try:
             return client.submit_job(
                 entrypoint=command,

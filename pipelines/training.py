@@ -2,6 +2,7 @@
 
 __all__ = ["CHECKPOINTS", "SAVE_S", "FailureWriter", "Reporter", "build", "fit", "row", "worker"]
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,12 +30,14 @@ from ebflow.rivals import RIVALS
 from ebflow.train import Augmentation, Event, Trainer
 from pipelines import desk, rows, store
 from pipelines.augment import AUGMENTATIONS, Composed, Noise
+from pipelines.cluster import largest_node
 from pipelines.config import LIKELIHOOD, ClusterConfig, ObjectiveConfig, TrainConfig, Training
 from pipelines.environment import embedded
 from pipelines.faults import told
 from pipelines.nets import net
 from pipelines.provenance import code
 from pipelines.rendezvous import FileRendezvous
+from pipelines.waiting import waiting
 from pipelines.watchdog import Watchdog, hung
 
 OF_THE_LOSS = ("sigma_end", "levels", "weight", "every")
@@ -45,8 +48,13 @@ CHECKPOINTS = "checkpoints"
 
 REPORT_S = 1.0
 HEALTH_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
+PLACE_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+PLACE_S = 10 * 365 * 86_400
+"""How long workers wait for their places: a node that boots slowly is no failed start, and a place
+in Ray's queue is not given up."""
+
 START_LIMIT = 5
-"""Starts of the worker group that may time out before the training fails."""
+"""Starts of workers that may fail before the training does."""
 SAVE_S = 20.0
 
 
@@ -360,10 +368,26 @@ class FailureWriter(ray.train.UserCallback):
             f"worker {rank}: {hung(self.work, rank) or told(error)}"
             for rank, error in sorted(worker_exceptions.items())
         )
-        last = next(reversed(rows.read(self.work / rows.FILE)[0]), {"step": 0, "share": 0.0})
-        row = {"kind": rows.FAILURE, "step": last["step"], "share": last["share"],
-               "time": time.time(), "metrics": {}, "note": "; ".join(failed)}  # fmt: skip
-        desk.append(self.work / rows.FILE, [row])
+        _note(self.work, rows.FAILURE, "; ".join(failed))
+
+
+def _note(work: Path, kind: str, note: str) -> None:
+    """Appends a row that has no numbers, where the training is now."""
+    last = next(reversed(rows.read(work / rows.FILE)[0]), {"step": 0, "share": 0.0})
+    row = {"kind": kind, "step": last["step"], "share": last["share"], "time": time.time(),
+           "metrics": {}, "note": note, "text": note}  # fmt: skip
+    desk.append(work / rows.FILE, [row])
+
+
+def _scaling(config: Training) -> ray.train.ScalingConfig:
+    """Returns what Ray reserves for the workers; on this machine alone, no more than it has."""
+    workers, needs = config.cluster.workers, config.of_a_worker
+    if embedded():
+        share = math.floor(1e4 * largest_node() / workers) / 1e4
+        needs["CPU"] = min(needs["CPU"], share)
+    return ray.train.ScalingConfig(
+        num_workers=workers, use_gpu=config.cluster.gpu, resources_per_worker=needs
+    )
 
 
 def fit(
@@ -387,13 +411,14 @@ def fit(
     job = {"config": fields, **folders, "store": store.identity()}
     # What Ray itself can see: a process that answers no more.
     os.environ[HEALTH_TIMEOUT] = str(config.cluster.patience)
+    os.environ[PLACE_TIMEOUT] = str(PLACE_S)
+    if note := waiting("the training", config.needs):
+        _note(work, rows.WAITING, note)
     return ray.train.torch.TorchTrainer(
         worker,
         train_loop_config=job,
         torch_config=FileRendezvous(folder=str(work)) if embedded() else None,
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=config.cluster.workers, use_gpu=config.cluster.gpu
-        ),
+        scaling_config=_scaling(config),
         run_config=ray.train.RunConfig(
             name="ray",
             storage_path=str(work),

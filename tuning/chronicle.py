@@ -45,8 +45,7 @@ class Chronicle(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ANN401
         """Records a trial that starts, or goes on; clears what another of its number left."""
-        names = ("number", "config", "changes", "params")
-        record = Record(**{name: trial.config[name] for name in names})
+        record = _proposed(trial)
         before = self.records.get(record.number)
         if before is not None and before.config != record.config:
             store.forget(records.folder(self.root, record.number))
@@ -95,8 +94,14 @@ class Chronicle(Callback):
             if record.state == records.RUNNING:
                 self._keep(replace(record, state=records.STOPPED))
 
+    def tell(self, note: str) -> None:
+        """Tells the user something, beside how far the search is."""
+        rows.append(self.progress, [{**self._row(), "note": note}])
+
     def _update(self, trial: Trial, **changed: Any) -> None:  # noqa: ANN401
-        self._keep(replace(self.records[trial.config["number"]], **changed))
+        """Records a change; one that is lost with its node may be told of before it starts."""
+        before = self.records.get(trial.config["number"]) or _proposed(trial)
+        self._keep(replace(before, **changed))
 
     def _keep(self, record: Record) -> None:
         self.records[record.number] = record
@@ -125,3 +130,9 @@ class Chronicle(Callback):
         names = [goal.name for goal in self.goals if goal.name != "seconds"]
         told = {name: result.get(name, 0) for name in ("step", "seconds", "share")}
         return told | {"scores": {name: result[name] for name in names if name in result}}
+
+
+def _proposed(trial: Trial) -> Record:
+    """Returns the record of a trial that has done nothing yet."""
+    names = ("number", "config", "changes", "params")
+    return Record(**{name: trial.config[name] for name in names})

@@ -1,10 +1,10 @@
 """``ebflow tune PIPELINE``: from words to a search, and what the user sees of it."""
 
 __all__ = ["Tune", "TuneAlignment", "density", "gradient_alignment", "parse_alignment",
-           "parse_tune"]  # fmt: skip
+           "parse_tune", "search"]  # fmt: skip
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,7 @@ import tyro
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
-from pipelines.command import carry_out
+from pipelines.command import CarryOut, carry_out
 from pipelines.config import DensityConfig, Section
 from pipelines.config_files import explain
 from pipelines.parsing import Alignment, Density, Running, parse, parse_pipeline, starting_point
@@ -98,19 +98,29 @@ def _one_thread(recipe: DensityConfig) -> DensityConfig:
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"threads": 1})})
 
 
-def density(words: Sequence[str]) -> int:
+def search(run: "Run", options: Running, told: str) -> Mapping[str, Any]:
+    """Searches here; errors as in ``_check_begun``, returns what ``carry_out`` does."""
+    if options.resume:
+        _check_begun(run)
+    return carry_out(run, options, told)
+
+
+def density(words: Sequence[str], carry_out: CarryOut = search) -> int:
     """Searches settings of the density pipeline."""
     options, config = parse_tune(words)
-    recipe, workers = options.recipe, config.base.cluster.workers
-    run = _asked(config, options, words, recipe=recipe, workers=workers)
-    return _carry_out(run, options, f"recipe {recipe} (--recipe chooses another)")
+    run = _asked(config, options, words, recipe=options.recipe)
+    told = f"recipe {options.recipe} (--recipe chooses another); {config.search.trials} trials"
+    carry_out(run, options, told)
+    return 0
 
 
-def gradient_alignment(words: Sequence[str]) -> int:
+def gradient_alignment(words: Sequence[str], carry_out: CarryOut = search) -> int:
     """Searches regularisers of the study of gradient alignment."""
     options, config = parse_alignment(words)
     run = _asked(config, options, words)
-    return _carry_out(run, options, f"classifier of scale {config.base.scale}")
+    told = f"classifier of scale {config.base.scale}; {config.search.trials} trials"
+    carry_out(run, options, told)
+    return 0
 
 
 def _asked(
@@ -118,7 +128,6 @@ def _asked(
     options: Running,
     words: Sequence[str],
     recipe: str | None = None,
-    workers: int = 1,
 ) -> "Run":
     from pipelines.engine import Retries
     from pipelines.runner import Run
@@ -133,17 +142,9 @@ def _asked(
         output=options.output or Path("runs/tune") / config.name,
         command=shlex.join(["ebflow", "tune", asked.pipeline, *words]),
         recipe=recipe,
-        workers=workers,
         force=options.force,
         retries=Retries(options.retries, options.retry_pause),
     )
-
-
-def _carry_out(run: "Run", options: Tune | TuneAlignment, told: str) -> int:
-    if options.resume:
-        _check_begun(run)
-    carry_out(run, options, f"{told}; {run.config.search.trials} trials")
-    return 0
 
 
 def _check_begun(run: "Run") -> None:

@@ -12,7 +12,10 @@ class SearchConfig(Section):
 
     trials: int = Field(24, ge=1, description="trials; the first is the base itself")
     max_concurrent: int | None = Field(
-        None, ge=1, description="trials at a time at most; None: as many as there is room for"
+        None,
+        ge=1,
+        description="trials at a time at most; None: as many as this machine has room for, or on "
+        "a cluster, which may grow for them, as many as random",
     )
     time_budget: float | None = Field(
         None, gt=0, description="seconds after which trials are stopped, s; None: no bound"

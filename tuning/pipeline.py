@@ -18,7 +18,7 @@ from redun import task
 from redun.scheduler import JobInfo, catch, catch_all
 
 from ebflow.errors import BadInput
-from pipelines import environment, pages
+from pipelines import pages
 from pipelines.config import Section
 from pipelines.density import HERE
 from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
@@ -52,8 +52,7 @@ def check(config: TuneConfig) -> Inputs:
     source, whole = problem(config.search).check(config.base)
     base = problem(config.search).base(config.search, whole)
     _check_space(config.search, base)
-    if environment.embedded():
-        concurrency(base, [this_machine()], config.search.max_concurrent)
+    concurrency(base, config.search, this_machine())
     return source, whole
 
 
@@ -106,7 +105,7 @@ SEARCH = (
 """The modules that decide what a search finds."""
 
 
-@task(executor="ray", hash_includes=[source_digest(*SEARCH)])
+@task(executor="ray", needs={"CPU": 0}, follows=True, hash_includes=[source_digest(*SEARCH)])
 def search(
     config: SearchConfig, base: Section, given: tuple[Artefact, ...], job: JobInfo = HERE
 ) -> Artefact:

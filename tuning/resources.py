@@ -1,39 +1,31 @@
-"""How many trials run at a time: as many as the machines have room for, and never none."""
+"""How many trials are in Ray's queue at a time, and what each of them takes."""
 
-__all__ = ["Machine", "concurrency", "machines", "per_trial", "this_machine"]
+__all__ = ["Machine", "concurrency", "per_trial", "this_machine"]
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from ebflow.errors import BadInput
+from pipelines import environment
 from pipelines.alignment.config import ClassifierConfig
+from pipelines.cluster import DRIVER
 from pipelines.config import Training
+from tuning.config import SearchConfig
 
 Machine = Mapping[str, float]
-"""CPUs and GPUs of one machine, by kind."""
+"""CPUs and GPUs of a machine, by kind."""
 
 Trained = Training | ClassifierConfig
 """What a trial trains."""
 
-DRIVER: Machine = {"CPU": 0, "memory": 1}
-"""What a trial takes itself if it launches workers: a byte, as Tune wants it to take something.
 
-Were it any part of a CPU, workers that need all CPUs would wait for ever.
-"""
-
-
-def this_machine() -> Machine:
-    """Returns what an embedded Ray has."""
+def this_machine() -> Machine | None:
+    """Returns what an embedded Ray has; None where there is a cluster, which may grow."""
+    if not environment.embedded():
+        return None
     import torch
 
     return {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
-
-
-def machines() -> list[Machine]:
-    """Returns what the nodes of the running Ray have."""
-    import ray
-
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def per_trial(config: Trained) -> Machine:
@@ -41,55 +33,51 @@ def per_trial(config: Trained) -> Machine:
     return DRIVER if _workers(config) > 1 else config.needs
 
 
-def concurrency(config: Trained, found: Sequence[Machine], most: int | None) -> int:
-    """Returns how many trials are to run at a time.
+def concurrency(config: Trained, search: SearchConfig, machine: Machine | None) -> int:
+    """Returns how many trials are to be in Ray's queue at a time.
+
+    A cluster may grow, so that all trials that need no result of others are there at once.
 
     Arguments:
-        config: The training of a trial. One worker needs its CPUs or its GPU on one machine;
-            several may lie on different ones.
-        found: What there is.
-        most: What the user allows; None: no bound.
+        config: The training of a trial.
+        search: Its ``max_concurrent`` is a bound, ``random`` the number of those trials.
+        machine: What this machine has, where it is all that there is; None: a cluster.
 
     Raises:
-        BadInput: If not a single trial fits, as it would wait for ever.
+        BadInput: If not a single trial fits on this machine, as it would wait for ever.
     """
-    ((kind, need),) = config.needs.items()
-    if _workers(config) > 1:
-        room = sum(machine.get(kind, 0) for machine in found) // need
-    else:
-        room = sum(machine.get(kind, 0) // need for machine in found)
+    if machine is None:
+        return search.max_concurrent or search.random
+    room = min(machine.get(kind, 0) // need for kind, need in config.needs.items())
     if room < 1:
-        raise BadInput(_too_much(config, found))
-    return int(min(room, most or room))
+        raise BadInput(_too_much(config, machine))
+    return int(min(room, search.max_concurrent or room))
 
 
 def _workers(config: Trained) -> int:
     return config.cluster.workers if isinstance(config, Training) else 1
 
 
-def _too_much(config: Trained, found: Sequence[Machine]) -> str:
-    ((kind, need),) = config.needs.items()
-    there = max(machine.get(kind, 0) for machine in found)
-    if _workers(config) > 1:
-        there = sum(machine.get(kind, 0) for machine in found)
-    option, mend = _option(config)
+def _too_much(config: Trained, machine: Machine) -> str:
+    kind, need = next((k, n) for k, n in config.needs.items() if n > machine.get(k, 0))
+    option, mend = _option(config, kind)
     return (
-        f"{option}, so that a trial needs {need:g} {kind}s, expected at most the {there:g} that "
-        f"there are: a trial would wait for ever ({mend})"
+        f"{option}, so that a trial needs {need:g} {kind}s, expected at most the "
+        f"{machine.get(kind, 0):g} that there are: a trial would wait for ever ({mend})"
     )
 
 
-def _option(config: Trained) -> tuple[str, str]:
+def _option(config: Trained, kind: str) -> tuple[str, str]:
     """Returns what makes a trial too large, and what to change."""
     if isinstance(config, ClassifierConfig):
         threads = f"scale: found one of {config.threads} threads"
         return (
-            "gpu: found True" if config.gpu else threads,
+            "gpu: found True" if kind == "GPU" else threads,
             "set gpu False, or choose a smaller scale",
         )
     mend = "lower train.threads or cluster.workers, or set cluster.gpu False"
     if config.cluster.workers > 1:
         return f"cluster.workers: found {config.cluster.workers}", mend
-    if config.cluster.gpu:
+    if kind == "GPU":
         return "cluster.gpu: found True", mend
     return f"train.threads: found {config.train.threads}", mend

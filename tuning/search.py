@@ -23,13 +23,14 @@ from ebflow.randomness import generator
 from pipelines import rows
 from pipelines.config import Section
 from pipelines.faults import StageFailed
+from pipelines.waiting import waiting
 from tuning import records
 from tuning.chronicle import Chronicle
 from tuning.config import SearchConfig
 from tuning.goals import Goal
 from tuning.problems import problem
 from tuning.records import Record
-from tuning.resources import concurrency, machines, per_trial
+from tuning.resources import concurrency, per_trial, this_machine
 from tuning.suggest import Suggest, changes
 from tuning.trial import trial
 
@@ -53,14 +54,15 @@ def search(
         work: Where the state of the search and the trials' folders are.
 
     Raises:
-        BadInput: If no trial ever fits.
+        BadInput: If no trial ever fits on this machine.
         StageFailed: If every trial failed.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    room = concurrency(base, machines(), config.max_concurrent)
     goals = problem(config).goals(config, base)
     scheduler = Halving(config, goals[0], work / SCHEDULER)
     chronicle = Chronicle(work / TRIALS, work / rows.FILE, config.trials, goals, scheduler.keep)
+    if note := waiting("a trial", base.needs):
+        chronicle.tell(note)
     tune.run(
         trial,
         name=TUNE,
@@ -70,7 +72,7 @@ def search(
         search_alg=_searcher(config, base),
         scheduler=scheduler if len(goals) == 1 else None,
         resources_per_trial={kind.lower(): need for kind, need in per_trial(base).items()},
-        max_concurrent_trials=room,
+        max_concurrent_trials=concurrency(base, config, this_machine()),
         time_budget_s=config.time_budget,
         reuse_actors=True,
         raise_on_failed_trial=False,

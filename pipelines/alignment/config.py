@@ -115,9 +115,9 @@ class ClassifierConfig(Section):
     gpu: bool = Field(False, description="train on a GPU")
 
     @property
-    def needs(self) -> dict[str, int]:
+    def needs(self) -> dict[str, float]:
         """What the training keeps busy."""
-        return {"GPU": 1} if self.gpu else {"CPU": self.threads}
+        return {"CPU": self.threads, **({"GPU": 1} if self.gpu else {})}
 
 
 class FlowConfig(Section):
@@ -129,7 +129,7 @@ class FlowConfig(Section):
     training: Training = Training()
 
     @property
-    def needs(self) -> dict[str, int]:
+    def needs(self) -> dict[str, float]:
         """What the training keeps busy."""
         return self.training.needs
 
@@ -195,9 +195,9 @@ class MeasureConfig(Section):
     gpu: bool = Field(False, description="measure on a GPU")
 
     @property
-    def needs(self) -> dict[str, int]:
+    def needs(self) -> dict[str, float]:
         """What the measurement keeps busy."""
-        return {"GPU": 1} if self.gpu else {"CPU": self.threads}
+        return {"CPU": self.threads, **({"GPU": 1} if self.gpu else {})}
 
     @property
     def device(self) -> str:

@@ -111,6 +111,6 @@ class FrontConfig(Section):
     threads: int = Field(1, ge=1, description="CPU threads of the fit")
 
     @property
-    def needs(self) -> dict[str, int]:
+    def needs(self) -> dict[str, float]:
         """The CPU cores that its fit keeps busy."""
         return {"CPU": self.threads}

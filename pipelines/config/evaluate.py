@@ -81,3 +81,8 @@ class ImputeConfig(Section):
     )
     seed: int = Field(0, ge=0, description="seed of masks and chains")
     threads: int = Field(2, ge=1, description="threads", json_schema_extra=UNKEYED)
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """The CPU cores that it keeps busy."""
+        return {"CPU": self.threads}

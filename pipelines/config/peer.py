@@ -31,6 +31,6 @@ class PeerConfig(Section):
     threads: int = Field(1, ge=1, description="threads")
 
     @property
-    def needs(self) -> dict[str, int]:
+    def needs(self) -> dict[str, float]:
         """The CPU cores that it keeps busy."""
         return {"CPU": self.threads}

@@ -64,10 +64,14 @@ class Training(Section):
         return self.model_copy(update={"train": self.train.model_copy(update={"retry": False})})
 
     @property
-    def needs(self) -> dict[str, int]:
-        """The GPUs, or else the CPU cores, that its workers keep busy."""
-        workers = self.cluster.workers
-        return {"GPU": workers} if self.cluster.gpu else {"CPU": workers * self.train.threads}
+    def needs(self) -> dict[str, float]:
+        """What its workers keep busy, all together."""
+        return {kind: self.cluster.workers * n for kind, n in self.of_a_worker.items()}
+
+    @property
+    def of_a_worker(self) -> dict[str, float]:
+        """What one of them does: the threads that compute, or that feed its GPU."""
+        return {"CPU": self.train.threads, **({"GPU": 1} if self.cluster.gpu else {})}
 
     @model_validator(mode="after")
     def _something_is_minimised(self) -> "Training":

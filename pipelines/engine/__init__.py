@@ -7,6 +7,8 @@ not found runs as a Ray task; Ray starts at the first of them, so a fully cached
 """
 
 __all__ = [
+    "ALONE",
+    "DRIVER",
     "NAMESPACE",
     "RACES",
     "TITLED",
@@ -17,6 +19,7 @@ __all__ = [
     "Outcome",
     "Retries",
     "Source",
+    "own",
     "plan",
     "run_stage",
 ]
@@ -32,6 +35,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ebflow.errors import BadInput
 from pipelines import store
+from pipelines.engine.demand import ALONE, DRIVER, own
 from pipelines.engine.executors import Progress, RayExecutor, StageExecutor
 from pipelines.engine.planning import plan
 from pipelines.engine.records import NAMESPACE, Fate, database, fates, scheduler
@@ -79,7 +83,6 @@ class Engine:
     Arguments:
         open_context: Called once, before the first stage that runs.
         progress: Is told of the stages that run.
-        workers: Training processes, for an embedded Ray.
         force: Whether to run every stage again.
         retries: How often a stage is tried again after a failure that may pass.
     """
@@ -89,13 +92,11 @@ class Engine:
         *,
         open_context: Callable[[], Context],
         progress: Progress,
-        workers: int = 1,
         force: bool = False,
         retries: Retries = SOME,
     ) -> None:
         self._open_context = open_context
-        self.progress, self.workers, self.force = progress, workers, force
-        self.retries = retries
+        self.progress, self.force, self.retries = progress, force, retries
 
     @cached_property
     def _context(self) -> Context:

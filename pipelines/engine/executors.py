@@ -3,11 +3,10 @@
 __all__ = ["Progress", "RayExecutor", "StageExecutor"]
 
 import logging
-import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -17,49 +16,18 @@ from redun.executors.base import Executor
 from redun.scheduler import Job
 
 from pipelines import cluster
+from pipelines.engine.demand import needs_of, reserved
 from pipelines.engine.retries import Retries, passing
 from pipelines.engine.stage import KEY_LENGTH, Context, call
-from pipelines.engine.turns import ALONE, Amounts, Turns
 from pipelines.faults import failure, told
 from pipelines.interruption import interrupted
-
-NEEDS: dict[str, Callable[[Any], Amounts]] = {
-    "preprocess": lambda config: config.needs,
-    "train": lambda config: config.needs,
-    "evaluate": lambda config: {"CPU": 1},
-    "diverge": lambda config: {"CPU": 1},
-    "impute": lambda config: {"CPU": config.threads},
-    "steps": lambda config: ALONE,
-    "peer": lambda config: config.needs,
-    "search": lambda config: ALONE,
-    "learn": lambda config: {"CPU": 1},
-    "flow": lambda config: config.needs,
-    "reference": lambda config: config.needs,
-    "classify": lambda config: config.needs,
-    "measure": lambda config: config.needs,
-    "score": lambda config: config.needs,
-}
-"""The stages that take CPUs or GPUs, and how many, as a function of their configuration.
-
-Workers of Ray Train wait in vain for what others hold; a benchmark wants the machine alone, and a
-search fills it; and a training that is bounded by time is not to depend on what else is measured
-meanwhile.
-"""
-
-SPAWNING = ("train", "search")
-"""Stages that only wait for workers, which Ray gives CPUs or GPUs apart."""
-
-
-def _held(stage: str, arguments: Sequence[Any]) -> dict[str, float]:
-    """Returns what Ray gives a stage itself: a CPU and its GPUs if it computes, and so a node."""
-    if stage not in NEEDS or stage in SPAWNING:
-        return {"num_cpus": 0}
-    gpus = NEEDS[stage](arguments[0]).get("GPU", 0)
-    return {"num_cpus": 1, "num_gpus": gpus if math.isfinite(gpus) else 0}
 
 
 class Progress(Protocol):
     """Is told of each stage that runs; cached stages do not run."""
+
+    def queued(self, stage: str, key: str) -> None:
+        """A stage is in Ray's queue."""
 
     def started(self, stage: str, key: str) -> None:
         """A stage starts."""
@@ -75,7 +43,6 @@ class Host(Protocol):
     """What executors ask of the engine."""
 
     progress: Progress
-    workers: int
     retries: Retries
 
     def context(self) -> Context:
@@ -98,14 +65,15 @@ class StageExecutor(Executor):
         """Starts a stage that was not found in the store."""
         assert job.args is not None and job.eval_hash is not None
         self.engine.context()
-        self.engine.progress.started(job.task.name, job.eval_hash[:KEY_LENGTH])
+        self._tell(job.task.name, job.eval_hash[:KEY_LENGTH])
         self._attempt(job, 0)
+
+    def _tell(self, stage: str, key: str) -> None:
+        self.engine.progress.started(stage, key)
 
     def _attempt(self, job: Job, number: int) -> None:
         """Starts a stage; the first attempt has the number 0."""
-        task, context = job.task, self.engine.context()
-        future = self._start(task.load_module, task.fullname, *job.args, context)
-        future.add_done_callback(partial(self._done, job, number))
+        self._start(job).add_done_callback(partial(self._done, job, number))
 
     def _done(self, job: Job, number: int, future: Future) -> None:
         error = future.exception()
@@ -125,10 +93,14 @@ class StageExecutor(Executor):
         time.sleep(pause)
         self._attempt(job, number)
 
-    def _start(self, *words: Any) -> Future:  # noqa: ANN401
+    def _words(self, job: Job) -> tuple[Any, ...]:
+        """Returns the arguments of ``call``."""
+        return job.task.load_module, job.task.fullname, *job.args, self.engine.context()
+
+    def _start(self, job: Job) -> Future:
         future: Future = Future()
         try:
-            future.set_result(call(*words))
+            future.set_result(call(*self._words(job)))
         except Exception as error:  # noqa: BLE001  (handed on to the scheduler, as a pool does)
             future.set_exception(error)
         return future
@@ -145,7 +117,7 @@ class StageExecutor(Executor):
 
 
 class RayExecutor(StageExecutor):
-    """Runs stages as Ray tasks: those that compute on a node that has a CPU to give.
+    """Puts every stage that is ready into Ray's queue, with what it needs.
 
     Ray starts with the first of them: in this machine, or at ``RAY_ADDRESS`` where that is set.
     """
@@ -153,33 +125,15 @@ class RayExecutor(StageExecutor):
     def __init__(self, name: str, engine: Host) -> None:
         super().__init__(name, engine)
         self.running: list[Any] = []
-        self.turns: Turns[Job] = Turns(self._room)
         self.connection = cluster.Connection()
-        self.connecting = threading.Lock()
+        self.connecting, self.stopped = threading.Lock(), threading.Event()
 
-    def submit(self, job: Job) -> None:
-        """Starts a stage; one that takes CPUs or GPUs once there is room for it."""
-        if job.task.name not in NEEDS:
-            super().submit(job)
-            return
-        config = job.args[0][0]
-        self._begin(self.turns.add(job, NEEDS[job.task.name](config)))
-
-    def _begin(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            try:
-                super().submit(job)
-            except Exception as error:  # noqa: BLE001  (handed on to the scheduler)
-                self._rejected(job, error)
-
-    def _rejected(self, job: Job, error: Exception) -> None:
-        future: Future = Future()
-        future.set_exception(error)
-        self._ended(job, future)
+    def _tell(self, stage: str, key: str) -> None:
+        self.engine.progress.queued(stage, key)
 
     def _to_try_again(self, number: int, error: BaseException) -> bool:
         """What is stopped fails too."""
-        return not self.turns.closed and super()._to_try_again(number, error)
+        return not self.stopped.is_set() and super()._to_try_again(number, error)
 
     def _later(self, pause: float, job: Job, number: int) -> None:
         """Attempts from a thread of its own: others go on meanwhile."""
@@ -188,45 +142,27 @@ class RayExecutor(StageExecutor):
         timer.start()
 
     def _again(self, job: Job, number: int) -> None:
-        if self.turns.closed:
+        if self.stopped.is_set():
             return
         try:
             self._attempt(job, number)
         except Exception as error:  # noqa: BLE001  (handed on to the scheduler)
-            self._rejected(job, error)
+            future: Future = Future()
+            future.set_exception(error)
+            self._ended(job, future)
 
-    def _ended(self, job: Job, future: Future) -> None:
-        try:
-            super()._ended(job, future)
-        finally:
-            if job.task.name in NEEDS:
-                # Not in Ray's own thread, which calls this.
-                threading.Thread(target=self._next, args=(job,), daemon=True).start()
-
-    def _next(self, job: Job) -> None:
-        self._begin(self.turns.done(job))
-
-    def _room(self) -> Amounts:
-        """Returns Ray's CPUs and GPUs."""
+    def _start(self, job: Job) -> Future:
         import ray
 
         self._connect()
-        return ray.cluster_resources()
-
-    def _start(self, *words: Any) -> Future:  # noqa: ANN401
-        import ray
-
-        self._connect()
-        _, task, arguments, *_ = words
-        stage = task.rpartition(".")[2]
-        held = _held(stage, arguments) | self._place(stage)
-        reference = ray.remote(**held, max_retries=0)(call).remote(*words)
+        options = reserved(needs_of(job)) | self._place(job)
+        reference = ray.remote(**options, max_retries=0)(call).remote(*self._words(job))
         self.running.append(reference)
         return reference.future()
 
-    def _place(self, stage: str) -> dict[str, Any]:
-        """Returns where a stage must run: one that spawns workers, at the store of the driver."""
-        if self.connection.node is None or stage not in SPAWNING:
+    def _place(self, job: Job) -> dict[str, Any]:
+        """Returns where a stage must run: one that follows others, at the store of the driver."""
+        if self.connection.node is None or not job.get_option("follows", False):
             return {}
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -239,11 +175,11 @@ class RayExecutor(StageExecutor):
         with self.connecting:
             if not ray.is_initialized():
                 with _own_sigterm():
-                    self.connection = cluster.start(self.engine.workers)
+                    self.connection = cluster.start()
 
     def stop(self) -> None:
         """Cancels what still runs, and leaves Ray."""
-        self.turns.close()
+        self.stopped.set()
         if self.running:
             cluster.stop(self.running, self.connection)
             self.running.clear()

@@ -16,6 +16,9 @@ import time
 import urllib.request
 from pathlib import Path
 
+import psutil
+import yaml
+
 PATIENCE_S = 600
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
@@ -34,6 +37,9 @@ class Cluster:
         more: Variables of every node's environment.
     """
 
+    before, head = (), ()
+    """Words before, and further words of, ``ray start`` on the head."""
+
     def __init__(self, **more):
         self.more = more
         self.folder = tempfile.TemporaryDirectory(prefix="ebn-", dir="/tmp")
@@ -44,7 +50,7 @@ class Cluster:
     def __enter__(self):
         words = ["--head", f"--port={self.port}", f"--dashboard-port={self.dashboard}"]
         words += ["--dashboard-host=127.0.0.1", f"--ray-client-server-port={free_port()}"]
-        self.start(*words, cpus=0)
+        self.start(*words, *self.head, cpus=0, before=self.before)
         try:
             self.wait(1)
         except BaseException:
@@ -94,6 +100,11 @@ class Cluster:
             self.wait(alive)
 
     def kill(self, process):
+        """Kills a raylet, and what it has started."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -107,6 +118,13 @@ class Cluster:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
+
+    def used(self):
+        """Returns the nodes on which stages ran."""
+        path = "/api/v0/tasks?detail=1&limit=10000&filter_keys=func_or_class_name"
+        status, body = self.get(f"{path}&filter_predicates=%3D&filter_values=call", self.token)
+        found = json.loads(body)["data"]["result"]["result"]
+        return {task["node_id"] for task in found if task["state"] == "FINISHED"}
 
     def alive(self):
         status, body = self.get("/nodes?view=summary", self.token)
@@ -122,3 +140,56 @@ class Cluster:
             time.sleep(0.3)
         logs = [path.read_text()[-800:] for path in Path(self.folder.name).glob("*.log")]
         raise TimeoutError("\n".join(logs))
+
+
+HEAD_ID = "f" * 51 + "00000"
+"""What Ray's fake provider of nodes calls the head."""
+
+FAKE = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+LISTS = (
+    "initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands",
+    "head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files",
+    "rsync_exclude", "rsync_filter",
+)  # fmt: skip
+
+
+class Growing(Cluster):
+    """A head without CPUs under Ray's own autoscaler, which starts raylets on this machine.
+
+    Arguments:
+        most: The most nodes, of one CPU each.
+        idle: Minutes after which an idle node is released.
+        more: Variables of every node's environment.
+    """
+
+    def __init__(self, most=3, idle=1.5, **more):
+        super().__init__(**more)
+        path = Path(f"{self.folder.name}/autoscaler.yaml")
+        path.write_text(yaml.safe_dump(self.config(most, idle)))
+        fake = ("RAY_FAKE_CLUSTER=1", f"RAY_OVERRIDE_NODE_ID_FOR_TESTING={HEAD_ID}")
+        self.before = ("env", *fake, "AUTOSCALER_UPDATE_INTERVAL_S=1")
+        self.head = (f"--autoscaling-config={path}",)
+
+    def config(self, most, idle):
+        kinds = {
+            "ray.head.default": {"resources": {"CPU": 0}, "max_workers": 0},
+            "cpu": {"resources": {"CPU": 1}, "min_workers": 0, "max_workers": most},
+        }
+        return {
+            "cluster_name": "growing",
+            "max_workers": most,
+            "idle_timeout_minutes": idle,
+            "upscaling_speed": 1.0,
+            "provider": {
+                "type": "external",
+                "module": FAKE,
+                "use_node_id_as_ip": True,
+                "head_node_id": HEAD_ID,
+                "gcs_address": f"127.0.0.1:{self.port}",
+            },
+            "head_node_type": "ray.head.default",
+            "available_node_types": {n: {**kind, "node_config": {}} for n, kind in kinds.items()},
+            **{name: {} for name in ("auth", "docker", "file_mounts")},
+            "file_mounts_sync_continuously": False,
+            **{name: [] for name in LISTS},
+        }

@@ -16,10 +16,21 @@ from redun.value import get_type_registry
 from sqlalchemy.exc import IntegrityError
 
 from ebflow.errors import BadInput, NonFinite
-from pipelines import store
+from pipelines import (
+    cluster,
+    density,
+    environment,
+    gradient_alignment,
+    paper,
+    sample_complexity,
+    store,
+)
+from pipelines.alignment.config import MeasureConfig
 from pipelines.cluster import Connection
-from pipelines.config import EvaluateConfig
+from pipelines.config import DensityConfig, EvaluateConfig, FrontConfig, Training
 from pipelines.engine import (
+    ALONE,
+    DRIVER,
     RACES,
     Artefact,
     Context,
@@ -30,11 +41,13 @@ from pipelines.engine import (
     plan,
     run_stage,
 )
+from pipelines.engine.demand import needs_of, reserved
 from pipelines.engine.executors import RayExecutor
 from pipelines.fanout import diverged, fail, together
 from pipelines.faults import Diverged, StageFailed
 from pipelines.interruption import interruptible
 from pipelines.tracking import connect
+from tuning import pipeline as search
 
 redun_namespace = "ebflow"
 
@@ -91,6 +104,9 @@ def stages(monkeypatch):
 
 
 class Silent:
+    def queued(self, stage, key):
+        pass
+
     def started(self, stage, key):
         pass
 
@@ -327,15 +343,46 @@ def test_artefacts_move_with_their_store(engine, home, monkeypatch, tmp_path):
     assert SimpleNamespace(ran=ran(engine, graph())).ran == set()
 
 
+def asked(task, config):
+    """Returns a job of a task on a configuration, as executors see it."""
+    return SimpleNamespace(get_option=task.get_task_options().get, args=((config,), {}))
+
+
 def test_who_waits_for_workers_is_where_the_driver_has_its_store():
     """On a cluster whose nodes share no disk, the driver reads the rows of a training there."""
     executor = RayExecutor("ray", None)
-    assert executor._place("train") == {}
+    assert executor._place(asked(density.train, Training())) == {}
     executor.connection = Connection(node="a" * 56)
-    assert executor._place("evaluate") == {}
-    for stage in ("train", "search"):
-        strategy = executor._place(stage)["scheduling_strategy"]
+    assert executor._place(asked(density.evaluate, EvaluateConfig())) == {}
+    for stage in (density.train, search.search):
+        strategy = executor._place(asked(stage, Training()))["scheduling_strategy"]
         assert (strategy.node_id, strategy.soft) == ("a" * 56, False)
+
+
+ONE = {"CPU": 1}
+NEEDS = {
+    "undeclared": (density.report, DensityConfig(), ONE),
+    "a cell": (sample_complexity.learn, None, ONE),
+    "threads": (density.preprocess, FrontConfig(threads=3), {"CPU": 3}),
+    "a driver of workers": (density.train, Training(), DRIVER),
+    "a search": (search.search, None, {"CPU": 0}),
+    "a benchmark": (paper.steps, None, ALONE),
+    "a GPU": (gradient_alignment.measure, MeasureConfig(gpu=True), {"CPU": 1, "GPU": 1}),
+}
+
+
+@pytest.mark.parametrize("stage, config, needs", NEEDS.values(), ids=NEEDS)
+def test_a_stage_needs_what_it_declares(stage, config, needs):
+    assert needs_of(asked(stage, config)) == needs
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_machine_that_cannot_grow_is_asked_for_no_more_than_it_has(alone, monkeypatch):
+    monkeypatch.setattr(environment, "embedded", lambda: alone)
+    monkeypatch.setattr(cluster, "largest_node", lambda: 2.0)
+    given = [reserved(needs)["num_cpus"] for needs in (ONE, {"CPU": 3}, DRIVER, ALONE)]
+    assert given == [1, 2 if alone else 3, 0, 2]
+    assert reserved({"CPU": 1, "GPU": 2})["num_gpus"] == 2
 
 
 @pytest.mark.parametrize("times", [1, RACES, RACES + 1])

@@ -64,3 +64,18 @@ def test_jobs_of_one_stage_share_a_bar(shown):
     assert (stage.count, stage.done, stage.share) == (3, 1, pytest.approx(1 / 3))
     assert shown.printed()[-1].endswith("(1 of 3 done)")
     assert len(shown.bars.tasks) == 1
+
+
+def test_a_queued_job_begins_when_it_writes(shown):
+    """What an interrupted run has left there is no beginning."""
+    store.work("cell", "b").mkdir(parents=True)
+    for key in "ab":
+        shown.queued("cell", key)
+    assert shown._look("cell", late=True) == ["cell:   0%  0 of 2 done, 2 wait for room"]
+    assert shown._look("cell", late=True) == []
+    (store.work("cell", "b") / "output").mkdir()
+    assert shown._look("cell", late=True) == ["cell: started"]
+    assert shown._look("cell", late=True) == ["cell:   0%  0 of 2 done, 1 wait for room"]
+    store.work("cell", "a").mkdir()
+    assert shown._look("cell", late=False) == ["cell: started"]
+    assert shown._look("cell", late=True) == []

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shlex
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pipelines.cli import COMMANDS
 from pipelines.config import DensityConfig, PaperConfig
 from pipelines.manifest import _cluster, _container, _variable
 from pipelines.package import checkout, packed
+from tuning.command import parse_tune
 
 SCHEMA = json.loads(Path(__file__).with_name("rayjob.schema.json").read_text())
 AWAY = "http://127.0.0.1:9"
@@ -146,19 +148,33 @@ def test_a_dry_run_shows_the_command_and_sends_nothing(afar, ebflow):
     assert DensityConfig.model_validate(yaml.safe_load("\n".join(result.out[1:-1])))
 
 
-PIPELINES = [name.removeprefix("run ") for name in COMMANDS if name.startswith("run ")]
+PIPELINES = [name for name in COMMANDS if name.startswith(("run ", "tune "))]
 
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_every_pipeline_can_be_submitted_and_reads_what_is_sent(name, afar, ebflow, tmp_path):
-    result = ebflow("submit", name, "--dry-run", "--name", "mine")
+    words = name.removeprefix("run ").split()
+    result = ebflow("submit", *words, "--dry-run", "--name", "mine")
     line = last_line(result)
-    assert f"run {name} --config submitted.yaml" in line
-    assert line.endswith(f"/runs/{name}/mine")
+    assert f"{name} --config submitted.yaml" in line
+    assert line.endswith(f"/runs/{words[0]}/mine")
     path = tmp_path / "submitted.yaml"
     path.write_text("\n".join(result.out[1:-1]))
-    again = ebflow("submit", name, "--dry-run", "--config", path)
+    again = ebflow("submit", *words, "--dry-run", "--config", path)
     assert last_line(again) == line and again.out[1:-1] == result.out[1:-1]
+
+
+def test_a_submitted_search_is_the_one_that_was_asked_for(afar, ebflow, tmp_path):
+    """What a search is told beside its base is no part of the file."""
+    words = ["--train.steps", "60", "--trials", "7", "--random", "3", "--max-concurrent", "5",
+             "--over", "preprocessing", "optimisation", "--goals", "nll", "seconds"]  # fmt: skip
+    result = ebflow("submit", "tune", "density", "--dry-run", "--resume", *words)
+    line = last_line(result)
+    assert " --resume " in line
+    path = tmp_path / "submitted.yaml"
+    path.write_text("\n".join(result.out[1:-1]))
+    sent = shlex.split(line.partition(" tune density ")[2].replace("submitted.yaml", str(path)))
+    assert parse_tune(sent)[1] == parse_tune(words)[1]
 
 
 def test_a_pipeline_starts_from_the_file_that_is_sent(home, ebflow, tmp_path):
@@ -197,7 +213,7 @@ def test_bad_submissions_are_one_line(words, line, home, ebflow, monkeypatch):
     assert not home.exists()
 
 
-@pytest.mark.parametrize("words", [(), ("densty",), ("--address", AWAY)])
+@pytest.mark.parametrize("words", [(), ("densty",), ("tune",), ("--address", AWAY)])
 def test_no_such_pipeline(words, ebflow):
     result = ebflow("submit", *words)
     assert result.code == 2 and "expected one of density, paper" in result.err[0]

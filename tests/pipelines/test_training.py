@@ -18,6 +18,7 @@ from pipelines.config import (
     LEARNED_INVERSE,
     LIKELIHOOD,
     AnchorConfig,
+    ClusterConfig,
     ModelConfig,
     ObjectiveConfig,
     PreprocessConfig,
@@ -332,6 +333,26 @@ def test_between_reports_rows_gather(reported, tmp_path):
     reporter.reported -= 2 * training.REPORT_S
     reporter.tell(Event("log", 5, {"train/loss": 1.0}))
     assert len(reported[0]) == 6 and not reporter.rows
+
+
+WORKERS = {(1, 1): 1, (2, 1): 2, (8, 1): 2, (1, 2): 1, (2, 2): 1, (1, 3): 0.6666}
+
+
+@pytest.mark.parametrize(("asked", "cpus"), WORKERS.items())
+@pytest.mark.parametrize("alone", [True, False])
+def test_workers_reserve_their_threads(asked, cpus, alone, monkeypatch):
+    """Together no more than a machine has that cannot grow."""
+    monkeypatch.setattr(training, "embedded", lambda: alone)
+    monkeypatch.setattr(training, "largest_node", lambda: 2.0)
+    threads, workers = asked
+    config = Training(
+        train=SHORT.model_copy(update={"threads": threads, "batch_size": 6 * workers}),
+        cluster=ClusterConfig(workers=workers, gpu=True),
+    )
+    found = training._scaling(config)
+    expected = {"CPU": cpus if alone else threads, "GPU": 1}
+    assert found._resources_per_worker_not_none == expected
+    assert config.needs == {"CPU": threads * workers, "GPU": workers}
 
 
 def test_the_controller_appends_failures(tmp_path):

@@ -20,7 +20,7 @@ from pipelines.alignment.config import (
 from pipelines.alignment.method import method
 from pipelines.alignment.models import BASELINE, models
 from pipelines.density import HERE, prepare
-from pipelines.engine import NAMESPACE, TITLED, Artefact, Source, run_stage
+from pipelines.engine import NAMESPACE, TITLED, Artefact, Source, own, run_stage
 from pipelines.gradient_alignment import check as check_study
 from pipelines.gradient_alignment import classify, flow, flows, measuring, reference
 from pipelines.sources import source_digest
@@ -99,6 +99,7 @@ def measured(
 
 @task(
     executor="ray",
+    needs=own,
     hash_includes=[
         source_digest(
             "tuning.stages.score", "pipelines.alignment.fitting", "pipelines.alignment.held",

@@ -1,0 +1,46 @@
+"""What a stage asks of Ray, whose queue, placement and autoscaler go by it.
+
+A task declares it as its option ``needs``: amounts by Ray's names of resources, or a function of
+the stage's configuration that returns them. A stage that declares nothing takes one CPU.
+"""
+
+__all__ = ["ALONE", "DRIVER", "Needs", "needs_of", "own", "reserved"]
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from redun.scheduler import Job
+
+from pipelines import cluster, environment
+from pipelines.cluster import DRIVER
+
+Needs = Mapping[str, float]
+"""Amounts of ``CPU``, ``GPU`` and ``memory`` (bytes)."""
+
+ONE: Needs = {"CPU": 1}
+
+ALONE: Needs = {"CPU": math.inf}
+"""All CPUs of a node: a benchmark wants the machine alone."""
+
+
+def own(config: Any) -> Needs:  # noqa: ANN401
+    """Returns what the configuration of a stage says that it keeps busy."""
+    return config.needs
+
+
+def needs_of(job: Job) -> Needs:
+    """Returns what the stage of a job declares."""
+    declared: Needs | Callable[[Any], Needs] = job.get_option("needs", ONE)
+    return declared(job.args[0][0]) if callable(declared) else declared
+
+
+def reserved(needs: Needs) -> dict[str, float]:
+    """Returns the options of a Ray task that takes so much.
+
+    This machine alone cannot grow: a stage with more threads than there are cores takes all.
+    """
+    cpus = needs["CPU"]
+    if environment.embedded() or math.isinf(cpus):
+        cpus = min(cpus, cluster.largest_node())
+    return {"num_cpus": cpus, "num_gpus": needs.get("GPU", 0), "memory": needs.get("memory", 0)}

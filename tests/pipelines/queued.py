@@ -1,0 +1,60 @@
+"""Tasks in the queue of the Ray that a run embeds; prints what ran beside what.
+
+A process of its own: Ray reads its environment where it is imported.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from pipelines import cluster, environment
+
+CORES = os.cpu_count()
+
+
+def begin(needs, body, *words):
+    import ray
+
+    from pipelines.engine.demand import reserved
+
+    return ray.remote(**reserved(needs), max_retries=0)(body).remote(*words)
+
+
+def hold(folder, name):
+    """Says that it runs, and ends when it is told to."""
+    (folder / f"held-{name}").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.1)
+
+
+def seven():
+    return 7
+
+
+def held(folder, name):
+    return len(list(folder.glob(f"held-{name}*")))
+
+
+def main(folder):
+    environment.prepare()
+    connection = cluster.start()
+    import ray
+
+    gpu = begin({"CPU": 1, "GPU": 1}, hold, folder, "gpu")
+    drivers = [begin(cluster.DRIVER, hold, folder, f"driver-{i}") for i in range(CORES + 3)]
+    found = {"greedy": ray.get([begin({"CPU": 99}, seven) for _ in range(3)])}
+    while held(folder, "driver") < CORES:
+        time.sleep(0.1)
+    found["beside drivers"] = ray.get([begin({"CPU": 1}, seven) for _ in range(CORES)])
+    found["drivers"] = held(folder, "driver")
+    (folder / "go").touch()
+    ray.get(drivers)
+    found["gpu"] = held(folder, "gpu")
+    cluster.stop([gpu], connection)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,122 @@
+"""Clusters of no node, that grow by what Ray sees of the demand: Ray's own autoscaler decides."""
+
+import threading
+import time
+
+import pytest
+
+from .conftest import Store
+from .nodes import HEAD_ID, ROOT, Cluster, Growing
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+PATIENCE_S = 1800
+WORDS = ("--train.steps", "300", "--train.validate-every", "100", "--train.log-every", "20")
+SEARCH = (
+    "tune",
+    "density",
+    *WORDS,
+    "--trials",
+    "3",
+    "--random",
+    "3",
+    "--top",
+    "1",
+    "--seeds",
+    "1",
+)
+
+
+class Away(Store):
+    """A store whose stages run on a cluster.
+
+    Arguments:
+        root: Folder of the store and the results.
+        cluster: The cluster.
+    """
+
+    def __init__(self, root, cluster):
+        super().__init__(root, PATIENCE_S)
+        self.cluster = cluster
+
+    def environment(self, **more):
+        place = {"EBFLOW_HOME": str(self.home), "RAY_ADDRESS": f"127.0.0.1:{self.cluster.port}"}
+        return {**self.cluster.environment(**place), "PYTHONPATH": str(ROOT), **more}
+
+
+class Counted:
+    """Counts the nodes of a cluster from time to time, while it is entered."""
+
+    def __init__(self, cluster):
+        self.cluster, self.most, self.ended = cluster, 0, threading.Event()
+        self.thread = threading.Thread(target=self._count, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.ended.set()
+        self.thread.join()
+
+    def _count(self):
+        while not self.ended.wait(1):
+            self.most = max(self.most, self.cluster.alive() - 1)
+
+
+@pytest.fixture(scope="module")
+def growing():
+    with Growing() as made:
+        yield made
+
+
+@pytest.fixture
+def empty(growing):
+    """The cluster when all its nodes have been released."""
+    growing.wait(1)
+    return growing
+
+
+def test_all_ready_cells_bring_up_all_nodes_and_use_them(empty, tmp_path):
+    store = Away(tmp_path, empty)
+    with Counted(empty) as nodes:
+        out = store.run("run", "sample-complexity", "--scale", "smoke")
+    assert nodes.most == 3
+    assert len(empty.used() - {HEAD_ID}) == 3
+    assert "wait for room" in out
+    empty.wait(1)
+
+
+def test_a_training_waits_for_its_nodes_and_says_so(empty, tmp_path):
+    out = Away(tmp_path, empty).run("run", "density", *WORDS, "--workers", "2")
+    assert "train: the training waits for 2 CPUs, of which" in out
+    assert "train: done in" in out
+
+
+def test_a_search_starts_without_a_node(empty, tmp_path):
+    with Counted(empty) as nodes:
+        out = Away(tmp_path, empty).run(*SEARCH)
+    assert nodes.most == 3
+    assert "search: a trial waits for 1 CPUs, of which 0 are free" in out
+
+
+def test_a_search_can_be_submitted(empty, tmp_path):
+    store = Away(tmp_path, empty)
+    out = store.run("submit", *SEARCH, "--address", empty.address)
+    assert (store.home / "runs" / "tune" / "digits" / "best.yaml").exists(), out
+
+
+def test_a_node_that_boots_slowly_is_no_failed_start(tmp_path):
+    """Ray Train gives up after some starts that took too long."""
+    with Cluster() as cluster, cluster.nodes(1):
+        store = Away(tmp_path, cluster)
+        process = store.start("run", "density", *WORDS, "--workers", "2",
+                              RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="0.5")  # fmt: skip
+        lines = iter(process.stdout.readline, "")
+        assert any("train: the training waits for 2 CPUs" in line for line in lines)
+        time.sleep(20)
+        assert process.poll() is None
+        with cluster.nodes(1):
+            out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, err) == (0, "")
+    assert "train: done in" in out
