@@ -50,9 +50,7 @@ def prepare(data: DataConfig, source: Source, job: JobInfo = HERE) -> Artefact:
 @task(
     executor="ray",
     needs=own,
-    hash_includes=[
-        source_digest("pipelines.stages.preprocess", "pipelines.bounds", "pipelines.front")
-    ],
+    hash_includes=[source_digest("pipelines.stages.preprocess")],
 )
 def preprocess(config: FrontConfig, data: Artefact, job: JobInfo = HERE) -> Artefact:
     """Fits what stands in front of the flow, once for all trainings that share it."""
@@ -63,11 +61,7 @@ def preprocess(config: FrontConfig, data: Artefact, job: JobInfo = HERE) -> Arte
     executor="ray",
     needs=DRIVER,
     follows=True,
-    hash_includes=[
-        source_digest(
-            "pipelines.stages.train", "pipelines.training", "pipelines.nets", "pipelines.weights"
-        )
-    ],
+    hash_includes=[source_digest("pipelines.stages.train")],
     config_args=TITLED,
 )
 def train(
@@ -97,15 +91,7 @@ def evaluate(
 @task(
     executor="ray",
     hash_includes=[
-        source_digest(
-            "pipelines.stages.report",
-            "pipelines.report",
-            "pipelines.rows",
-            "pipelines.pages",
-            "pipelines.pictures",
-            "pipelines.likelihoods",
-            "pipelines.doubts",
-        ),
+        source_digest("pipelines.stages.report"),
         pages.digest("report.html.j2"),
     ],
 )

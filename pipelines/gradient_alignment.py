@@ -35,7 +35,7 @@ from pipelines.density import HERE, prepare
 from pipelines.engine import NAMESPACE, TITLED, Artefact, Source, own, run_stage
 from pipelines.fanout import fail, together
 from pipelines.pipeline import Pipeline
-from pipelines.sources import modules_of, source_digest
+from pipelines.sources import source_digest
 
 redun_namespace = NAMESPACE
 
@@ -132,16 +132,7 @@ def measured(
 @task(
     executor="ray",
     needs=own,
-    hash_includes=[
-        source_digest(
-            "pipelines.stages.flow",
-            "pipelines.bounds",
-            "pipelines.front",
-            "pipelines.training",
-            "pipelines.nets",
-            "pipelines.weights",
-        )
-    ],
+    hash_includes=[source_digest("pipelines.stages.flow")],
     config_args=TITLED,
 )
 def flow(config: FlowConfig, data: Artefact, title: str = "", job: JobInfo = HERE) -> Artefact:
@@ -152,7 +143,7 @@ def flow(config: FlowConfig, data: Artefact, title: str = "", job: JobInfo = HER
 @task(
     executor="ray",
     needs=own,
-    hash_includes=[source_digest("pipelines.stages.reference", "pipelines.alignment.references")],
+    hash_includes=[source_digest("pipelines.stages.reference")],
 )
 def reference(
     config: MeasureConfig, data: Artefact, trained: list[Artefact], job: JobInfo = HERE
@@ -164,13 +155,7 @@ def reference(
 @task(
     executor="ray",
     needs=own,
-    hash_includes=[
-        source_digest(
-            "pipelines.stages.classify",
-            "pipelines.alignment.fitting",
-            "pipelines.alignment.keeping",
-        )
-    ],
+    hash_includes=[source_digest("pipelines.stages.classify")],
     config_args=TITLED,
 )
 def classify(
@@ -180,16 +165,12 @@ def classify(
     return run_stage("classify", job, config, data.path, title=title)
 
 
-MEASURED = (
-    "pipelines.stages.measure",
-    "pipelines.alignment.attributions",
-    "pipelines.alignment.fitting",
-    "pipelines.alignment.measures",
-    "pipelines.alignment.references",
+@task(
+    executor="ray",
+    needs=own,
+    hash_includes=[source_digest("pipelines.stages.measure")],
+    config_args=TITLED,
 )
-
-
-@task(executor="ray", needs=own, hash_includes=[source_digest(*MEASURED)], config_args=TITLED)
 def measure(
     config: MeasureConfig,
     net: NetConfig,
@@ -207,14 +188,7 @@ def measure(
 @task(
     executor="ray",
     hash_includes=[
-        source_digest(
-            "pipelines.stages.align",
-            "pipelines.claims",
-            "pipelines.pages",
-            "pipelines.pictures",
-            "pipelines.report",
-            *modules_of("pipelines.alignment"),
-        ),
+        source_digest("pipelines.stages.align"),
         pages.digest(claims.TEMPLATE),
     ],
 )

@@ -39,7 +39,7 @@ from pipelines.fanout import diverged, fail, together
 from pipelines.faults import Diverged
 from pipelines.pictures import is_picture
 from pipelines.pipeline import Pipeline
-from pipelines.sources import modules_of, source_digest
+from pipelines.sources import source_digest
 from pipelines.spelling import spelled
 
 redun_namespace = NAMESPACE
@@ -161,7 +161,7 @@ def diverge(
 @task(
     executor="ray",
     needs=own,
-    hash_includes=[source_digest("pipelines.stages.peer", *modules_of("pipelines.peers"))],
+    hash_includes=[source_digest("pipelines.stages.peer")],
     config_args=TITLED,
 )
 def peer(
@@ -179,40 +179,21 @@ MEASURES: dict[type[Section], Task] = {
 """Stages that measure a trained flow, by the type of their configuration."""
 
 
-TIMED = (
-    "pipelines.stages.steps",
-    "pipelines.benchmark.cases",
-    "pipelines.benchmark.costs",
-    "pipelines.benchmark.timing",
+@task(
+    executor="ray",
+    needs=ALONE,
+    hash_includes=[source_digest("pipelines.stages.steps")],
+    config_args=TITLED,
 )
-"""The modules that time a step."""
-
-
-@task(executor="ray", needs=ALONE, hash_includes=[source_digest(*TIMED)], config_args=TITLED)
 def steps(config: StepsConfig, title: str = "", job: JobInfo = HERE) -> Artefact:
     """Times steps, alone on a machine."""
     return run_stage("steps", job, config, title=title)
 
 
-COMPARED = (
-    "pipelines.stages.compare",
-    "pipelines.benchmark.scaling",
-    "pipelines.benchmark.timing",
-    "pipelines.comparison",
-    "pipelines.machine",
-    "pipelines.method",
-    "pipelines.pages",
-    "pipelines.pictures",
-    "pipelines.report",
-    "pipelines.rows",
-)
-"""The modules that make the comparison, besides the experiments."""
-
-
 @task(
     executor="ray",
     hash_includes=[
-        source_digest(*COMPARED, *modules_of("pipelines.experiments")),
+        source_digest("pipelines.stages.compare"),
         pages.digest(comparison.TEMPLATE),
     ],
 )

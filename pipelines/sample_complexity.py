@@ -24,35 +24,6 @@ from pipelines.sources import source_digest
 
 redun_namespace = NAMESPACE
 
-LEARNT = (
-    "pipelines.stages.learn",
-    "pipelines.complexity.bodies",
-    "pipelines.complexity.columns",
-    "pipelines.complexity.efficiency",
-    "pipelines.complexity.finite",
-    "pipelines.complexity.flows",
-    "pipelines.complexity.networks",
-    "pipelines.complexity.samplers",
-)
-FITTED = (
-    "pipelines.stages.exponents",
-    "pipelines.complexity.cells",
-    "pipelines.complexity.results",
-)
-CONCLUDED = (
-    "pipelines.stages.conclude",
-    "pipelines.claims",
-    "pipelines.complexity.cells",
-    "pipelines.complexity.verdicts",
-    "pipelines.complexity.figures",
-    "pipelines.complexity.report",
-    "pipelines.complexity.results",
-    "pipelines.machine",
-    "pipelines.pages",
-    "pipelines.report",
-)
-"""The modules that a stage runs, besides the library's."""
-
 
 def sample_complexity(config: ComplexityConfig, inputs: None = None) -> tuple[Artefact, Artefact]:
     """Returns fitted exponents and the report, as expressions of redun.
@@ -64,19 +35,22 @@ def sample_complexity(config: ComplexityConfig, inputs: None = None) -> tuple[Ar
     return fitted, conclude(config, fitted)
 
 
-@task(executor="ray", hash_includes=[source_digest(*LEARNT)])
+@task(executor="ray", hash_includes=[source_digest("pipelines.stages.learn")])
 def learn(cell: CellConfig, job: JobInfo = HERE) -> Artefact:
     """Draws, fits and measures the many seeds of one cell, on one core."""
     return run_stage("learn", job, cell, title=titles.cell(cell))
 
 
-@task(executor="ray", hash_includes=[source_digest(*FITTED)])
+@task(executor="ray", hash_includes=[source_digest("pipelines.stages.exponents")])
 def exponents(config: ComplexityConfig, found: list[Artefact], job: JobInfo = HERE) -> Artefact:
     """Puts the rows of all cells together, and fits how many samples are needed."""
     return run_stage("exponents", job, config, [cell.path for cell in found])
 
 
-@task(executor="ray", hash_includes=[source_digest(*CONCLUDED), pages.digest(claims.TEMPLATE)])
+@task(
+    executor="ray",
+    hash_includes=[source_digest("pipelines.stages.conclude"), pages.digest(claims.TEMPLATE)],
+)
 def conclude(config: ComplexityConfig, fitted: Artefact, job: JobInfo = HERE) -> Artefact:
     """Judges the claims, and makes the figures and the page."""
     return run_stage("conclude", job, config, fitted.path)

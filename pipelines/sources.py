@@ -1,6 +1,6 @@
 """The digest of the code that a stage runs: what must change for a finished stage to be stale."""
 
-__all__ = ["modules_of", "source_digest"]
+__all__ = ["source_digest"]
 
 import ast
 import hashlib
@@ -9,15 +9,21 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-LIBRARY = "ebflow"
+OURS = ("ebflow", "pipelines", "tuning")
+
+CARRIERS = tuple(
+    f"pipelines.{name}"
+    for name in ("cluster", "desk", "engine", "environment", "faults", "store", "tracking")
+)
+"""What carries data and numbers and makes none: a change of it leaves finished stages valid."""
 
 
-def source_digest(*modules: str) -> str:
-    """Returns a SHA-256 of the source of modules and of all of the library that they import.
+def source_digest(module: str) -> str:
+    """Returns a SHA-256 of the source of a module and of all of ours that it imports, in turn.
 
     Reads the sources; imports none of them.
     """
-    todo, seen = list(modules), {}
+    todo, seen = [module], {}
     while todo:
         module = todo.pop()
         if module not in seen:
@@ -29,18 +35,9 @@ def source_digest(*modules: str) -> str:
     return total.hexdigest()
 
 
-def modules_of(package: str) -> list[str]:
-    """Returns a package and its modules; imports none of them."""
-    path = _path(package)
-    if path is None:
-        raise ModuleNotFoundError(package)
-    inner = (file.stem for file in sorted(path.parent.glob("*.py")) if file != path)
-    return [package, *(f"{package}.{name}" for name in inner)]
-
-
 @cache
 def _read(module: str) -> tuple[bytes, tuple[str, ...]]:
-    """Returns the source of a module, and what it imports of the library."""
+    """Returns the source of a module, and what it imports of ours."""
     path = _path(module)
     if path is None:
         raise ModuleNotFoundError(module)
@@ -58,7 +55,15 @@ def _imported(module: str, path: Path, source: bytes) -> Iterator[str]:
             names = [_submodule(base, alias.name) for alias in node.names]
         else:
             continue
-        yield from (name for name in names if name.split(".")[0] == LIBRARY)
+        yield from (name for name in names if _is_ours(name) and not _carries(name))
+
+
+def _is_ours(module: str) -> bool:
+    return module.split(".")[0] in OURS
+
+
+def _carries(module: str) -> bool:
+    return any(f"{module}.".startswith(f"{carrier}.") for carrier in CARRIERS)
 
 
 def _executed(node: ast.AST) -> Iterator[ast.AST]:
@@ -83,7 +88,7 @@ def _absolute(package: str, node: ast.ImportFrom) -> str:
 def _submodule(base: str, name: str) -> str:
     """Returns the module that ``from base import name`` reads."""
     inner = f"{base}.{name}"
-    return inner if base.split(".")[0] == LIBRARY and _path(inner) else base
+    return inner if _is_ours(base) and _path(inner) else base
 
 
 def _path(module: str) -> Path | None:

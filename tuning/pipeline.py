@@ -25,7 +25,7 @@ from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
 from pipelines.fanout import diverged, fail, together
 from pipelines.faults import Diverged
 from pipelines.pipeline import Pipeline
-from pipelines.sources import modules_of, source_digest
+from pipelines.sources import source_digest
 from tuning import results
 from tuning.config import SearchConfig, TuneConfig
 from tuning.problem import Problem
@@ -76,36 +76,12 @@ def tune(config: TuneConfig, inputs: Inputs) -> tuple[Artefact, ...]:
     return given[0], found, again(config, whole, given, found)
 
 
-SEARCH = (
-    "tuning.stages.search",
-    "tuning.chronicle",
-    "tuning.config",
-    "tuning.goals",
-    "tuning.problem",
-    "tuning.problems",
-    "tuning.records",
-    "tuning.resources",
-    "tuning.search",
-    "tuning.suggest",
-    "tuning.trial",
-    "tuning.usage",
-    *modules_of("tuning.density"),
-    *modules_of("tuning.alignment"),
-    "pipelines.bounds",
-    "pipelines.front",
-    "pipelines.training",
-    "pipelines.nets",
-    "pipelines.weights",
-    "pipelines.alignment.fitting",
-    "pipelines.alignment.held",
-    "pipelines.alignment.keeping",
-    "pipelines.alignment.references",
-    "pipelines.alignment.trial",
+@task(
+    executor="ray",
+    needs={"CPU": 0},
+    follows=True,
+    hash_includes=[source_digest("tuning.stages.search")],
 )
-"""The modules that decide what a search finds."""
-
-
-@task(executor="ray", needs={"CPU": 0}, follows=True, hash_includes=[source_digest(*SEARCH)])
 def search(
     config: SearchConfig, base: Section, given: tuple[Artefact, ...], job: JobInfo = HERE
 ) -> Artefact:
@@ -130,26 +106,9 @@ def again(
     return verdict(config, given[0], found, catch_all(cells, Exception, fail))
 
 
-VERDICT = (
-    "tuning.stages.verdict",
-    "tuning.figures",
-    "tuning.goals",
-    "tuning.records",
-    "tuning.report",
-    "tuning.retraining",
-    "tuning.verdict",
-    *modules_of("tuning.density"),
-    *modules_of("tuning.alignment"),
-    "pipelines.alignment.method",
-    "pipelines.method",
-    "pipelines.pages",
-    "pipelines.report",
-    "pipelines.rows",
+@task(
+    executor="ray", hash_includes=[source_digest("tuning.stages.verdict"), pages.digest(TEMPLATE)]
 )
-"""The modules that make the verdict, its figures and its page."""
-
-
-@task(executor="ray", hash_includes=[source_digest(*VERDICT), pages.digest(TEMPLATE)])
 def verdict(
     config: TuneConfig, data: Artefact, found: Artefact, cells: list, job: JobInfo = HERE
 ) -> Artefact:

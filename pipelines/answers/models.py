@@ -104,18 +104,17 @@ def downloaded(name: str, folder: Path) -> Path:
     from mlflow.exceptions import MlflowException
 
     from pipelines import history
-    from pipelines.tracking import default_store, lasting, reaching
+    from pipelines.tracking import default_store, lasting, reaching, uri
 
-    with reaching():
-        client = history.opened()
-        with default_store(client.tracking_uri):
-            try:
-                return Path(mlflow.artifacts.download_artifacts(name, dst_path=str(folder)))
-            except MlflowException as error:
-                if not lasting(error):
-                    raise
-                line = " ".join(str(error).split())[:200]
-                raise BadInput(
-                    f"MODEL: found {name}, expected a registered model: {line} "
-                    "(ebflow run density --register NAME --alias ALIAS makes one)"
-                ) from None
+    history.opened()
+    with reaching(), default_store(uri()):
+        try:
+            return Path(mlflow.artifacts.download_artifacts(name, dst_path=str(folder)))
+        except MlflowException as error:
+            if not lasting(error):
+                raise
+            line = " ".join(str(error).split())[:200]
+            raise BadInput(
+                f"MODEL: found {name}, expected a registered model: {line} "
+                "(ebflow run density --register NAME --alias ALIAS makes one)"
+            ) from None

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from pipelines import sources
-from pipelines.sources import modules_of, source_digest
+from pipelines.sources import source_digest
 
 
 @pytest.fixture
@@ -22,32 +22,65 @@ def library(tmp_path, monkeypatch):
     )
     (folder / "d.py").write_text("D = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sources, "LIBRARY", "lib")
+    monkeypatch.setattr(sources, "OURS", ("lib",))
+    monkeypatch.setattr(sources, "CARRIERS", ("lib.carrier",))
     return folder
+
+
+def digest(module):
+    """The digest as another process would find it: each reads a source once."""
+    sources._read.cache_clear()
+    return source_digest(module)
 
 
 @pytest.mark.parametrize("name", ["a.py", "inner/b.py", "c.py"])
 def test_a_change_of_what_is_imported_counts(library, name):
-    before = source_digest("lib.a")
+    before = digest("lib.a")
     (library / name).write_text((library / name).read_text() + "# changed\n")
-    assert source_digest("lib.a") != before
+    assert digest("lib.a") != before
 
 
 @pytest.mark.parametrize("name", ["d.py", "inner/__init__.py"])
 def test_a_change_of_what_is_not_imported_does_not(library, name):
-    before = source_digest("lib.a")
+    before = digest("lib.a")
     (library / name).write_text("changed = True\n")
-    assert source_digest("lib.a") == before
+    assert digest("lib.a") == before
 
 
 def test_nothing_is_imported(library):
-    source_digest("lib.a")
+    digest("lib.a")
     assert "lib" not in sys.modules
 
 
-def test_a_package_has_all_its_modules(library):
-    assert modules_of("lib") == ["lib", "lib.a", "lib.c", "lib.d"]
-    assert modules_of("lib.inner") == ["lib.inner", "lib.inner.b"]
+def test_what_carries_data_does_not_count(library):
+    (library / "c.py").write_text("from lib.carrier import move\n")
+    (library / "carrier.py").write_text("move = 1\n")
+    before = digest("lib.a")
+    (library / "carrier.py").write_text("move = 2\n")
+    assert digest("lib.a") == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "module"),
+    [
+        ("pipelines.stages.preprocess", "pipelines.front"),
+        ("pipelines.stages.train", "pipelines.config.training"),
+        ("pipelines.stages.train", "pipelines.nets"),
+        ("pipelines.stages.report", "pipelines.doubts"),
+        ("pipelines.stages.peer", "pipelines.peers.flows"),
+        ("pipelines.stages.compare", "pipelines.experiments.scores"),
+        ("pipelines.stages.steps", "pipelines.benchmark.costs"),
+        ("pipelines.stages.align", "pipelines.alignment.verdicts"),
+        ("pipelines.stages.learn", "pipelines.complexity.networks"),
+        ("pipelines.stages.conclude", "pipelines.complexity.figures"),
+        ("tuning.stages.search", "tuning.density.space"),
+        ("tuning.stages.search", "pipelines.training"),
+        ("tuning.stages.verdict", "tuning.report"),
+    ],
+)
+def test_a_stage_follows_what_it_imports(stage, module):
+    assert module in closure(stage)
+    assert not [name for name in closure(stage) if name.startswith("pipelines.store")]
 
 
 def test_unknown_module(library):

@@ -100,14 +100,9 @@ def measured(
 @task(
     executor="ray",
     needs=own,
-    hash_includes=[
-        source_digest(
-            "tuning.stages.score", "pipelines.alignment.fitting", "pipelines.alignment.held",
-            "pipelines.alignment.references",
-        )
-    ],
+    hash_includes=[source_digest("tuning.stages.score")],
     config_args=TITLED,
-)  # fmt: skip
+)
 def score(
     config: ClassifierConfig,
     data: Artefact,
