@@ -1,6 +1,6 @@
 """Files that are whole or not there: contents reach the disk before their name."""
 
-__all__ = ["move", "replaced", "sha256", "sync", "write_text"]
+__all__ = ["REFERENCE", "move", "replaced", "sha256", "sync", "write_text"]
 
 import hashlib
 import os
@@ -8,6 +8,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+REFERENCE = "reference.safetensors"
+"""File of log-densities of known rows in the folder of a checkpoint: see ``ebflow.reference``."""
 
 
 def sync(path: Path) -> None:

@@ -13,7 +13,7 @@ The log-densities lie beside a checkpoint's weights, and name them: those of oth
 refused.
 """
 
-__all__ = ["FILE", "ROWS", "Reference", "p_values", "ranks"]
+__all__ = ["ROWS", "Reference", "p_values", "ranks"]
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +28,8 @@ from .checkpoint import read
 from .data.loader import Rows
 from .errors import BadInput
 from .evaluation import log_probs
+from .files import REFERENCE
 from .flow import Flow
-
-FILE = "reference.safetensors"
-"""File in the folder of a checkpoint."""
 
 ROWS = 10_000
 """Most rows of a split."""
@@ -67,7 +65,7 @@ class Reference:
     def save(self, folder: Path, checkpoint: Path) -> None:
         """Writes the file into a folder, as one of a checkpoint."""
         metadata = {"state": _identity(checkpoint)}
-        save_file({"train": self.train, "test": self.test}, folder / FILE, metadata=metadata)
+        save_file({"train": self.train, "test": self.test}, folder / REFERENCE, metadata=metadata)
 
     @classmethod
     def load(cls, checkpoint: Path) -> "Reference | None":
@@ -76,7 +74,7 @@ class Reference:
         Raises:
             BadInput: if it is damaged, or of other weights.
         """
-        path = checkpoint / FILE
+        path = checkpoint / REFERENCE
         if not path.is_file():
             return None
         try:

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from ebflow import reference
 from ebflow.data.manifest import Manifest
+from ebflow.files import REFERENCE
 from pipelines import columns, notes, rows, titles
 from pipelines.config import DensityConfig
 from pipelines.doubts import WARNINGS
@@ -60,7 +60,7 @@ def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, 
     """Copies checkpoint, figures and page into a folder; returns the numbers."""
     data, front, trained, evaluated, reported = (artefact.path for artefact in value)
     shutil.copytree(trained / "checkpoint", folder / "checkpoint")
-    shutil.copy(evaluated / reference.FILE, folder / "checkpoint")
+    shutil.copy(evaluated / REFERENCE, folder / "checkpoint")
     shutil.copytree(reported / "figures", folder / "figures")
     shutil.copy(reported / "report.html", folder)
     verdict = json.loads((trained / "training.json").read_text())["verdict"]

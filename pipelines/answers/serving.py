@@ -49,10 +49,10 @@ def run(words: Sequence[str]) -> int:
     """Serves a model until Ctrl-C."""
     options = parse(Serve, words, "ebflow serve")
     check_port(options.port)
-    import pipelines.tracking  # noqa: F401 before MLflow's logs are sent to the file
+    from pipelines.answers.models import opened
 
     log_file = store.home() / "logs" / "serve.log"
-    with writing(log_file), _served(options.model) as uri:
+    with opened(options.model) as model, writing(log_file), _served(options.model, model) as uri:
         print(f"{options.model} at http://127.0.0.1:{options.port}/invocations (Ctrl-C ends it)")
         sys.stdout.flush()
         server = _start(uri, options.port, log_file)
@@ -68,18 +68,18 @@ def run(words: Sequence[str]) -> int:
 
 
 @contextmanager
-def _served(name: str) -> Iterator[str]:
+def _served(name: str, model: "Model") -> Iterator[str]:
     """Gives a place from which MLflow loads a model: its files, or a folder written of them."""
-    from pipelines.answers.models import REGISTERED, opened
+    from pipelines.answers.models import REGISTERED
     from pipelines.tracking import save_model
 
-    with opened(name) as model, tempfile.TemporaryDirectory(prefix="ebflow-serve-") as scratch:
-        if name.startswith(REGISTERED):
-            yield str(model.folder.parents[1])
-        else:
-            folder = Path(scratch) / "model"
-            save_model(folder, model.folder, _examples(model))
-            yield str(folder)
+    if name.startswith(REGISTERED):
+        yield str(model.folder.parents[1])
+        return
+    with tempfile.TemporaryDirectory(prefix="ebflow-serve-") as scratch:
+        folder = Path(scratch) / "model"
+        save_model(folder, model.folder, _examples(model))
+        yield str(folder)
 
 
 def _examples(model: "Model") -> "pd.DataFrame | np.ndarray":

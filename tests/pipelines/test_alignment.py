@@ -285,7 +285,7 @@ def test_the_measurement_of_a_perfect_density(subject):
 
 def test_every_metric_is_documented(subject):
     numbers, _ = measure(MEASURE, subject)
-    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "results.md").read_text()
     table = page.partition("| metric |")[2].partition("| key of")[0]
     known = [name for row in table.splitlines()[2:] if row.startswith("|")
              for name in re.findall("`([^`]+)`", row.split("|")[1])]  # fmt: skip

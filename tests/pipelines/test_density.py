@@ -142,7 +142,7 @@ def test_every_rows_likelihood_is_kept(digits):
 
 
 def test_every_key_of_the_summary_is_documented(digits):
-    page = Path(__file__).parents[2] / "docs" / "results.md"
+    page = Path(__file__).parents[2] / "docs" / "guide" / "results.md"
     rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
     known = [key for row in rows for key in re.findall("`([^`]+)`", row.split("|")[1])]
     summary = digits.summary()
@@ -335,7 +335,7 @@ def test_the_data_set_is_an_input_with_its_digest(digits, tracked):
 
 
 def test_all_runs_on_the_same_data_are_found_as_the_page_says(digits, tracked):
-    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "results.md").read_text()
     client, run, children = tracked
     digest = Manifest.load(digits.summary()["artefacts"]["prepare"]).digest[:36]
     query = re.search(r"^(dataset\.digest = ')\w{36}'$", page, re.M)[1] + f"{digest}'"
@@ -434,6 +434,8 @@ def test_columns_of_numbers(tmp_path, tabular_file):
         "names": pq.read_schema(tabular_file).names,
         "types": ["double"] * 10,
         "units": ["mm"] + [None] * 9,
+        "column": None,
+        "shape": [10],
         "dtype": "float64",
         "levels": None,
         "context": None,

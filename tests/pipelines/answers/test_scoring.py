@@ -18,7 +18,8 @@ from ebflow.data.loader import Dataset
 from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
-from ebflow.reference import FILE, Reference, p_values, ranks
+from ebflow.files import REFERENCE
+from ebflow.reference import Reference, p_values, ranks
 from pipelines.answers.blocks import Blocks, Work
 from pipelines.answers.matching import match
 from pipelines.answers.models import opened
@@ -231,7 +232,7 @@ def test_log_densities_of_other_weights_are_refused(model, image_model, tmp_path
     Reference(torch.zeros(3), torch.zeros(3)).save(other, model / "checkpoint")
     with pytest.raises(BadInput, match="found log-densities of other weights"):
         Reference.load(other)
-    (other / FILE).write_bytes(b"no tensors")
+    (other / REFERENCE).write_bytes(b"no tensors")
     with pytest.raises(BadInput, match="found a damaged file"):
         Reference.load(other)
 
