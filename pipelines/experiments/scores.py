@@ -21,8 +21,9 @@ STEPS = 40_000
 ANCHORED, ALONE = 0.1, 0.3
 """Noise of denoising score matching beside the anchor, and alone."""
 
-ALONE_RATE = 1.5e-3
-"""Most that the learning rate is alone: scores do not stand the likelihood's of convolutions."""
+ALONE_START = {"lr": 1e-3, "warmup": 0.05}
+"""Scores alone do not stand the rates of the likelihood: mass that a large step loses, they do not
+bring back."""
 
 RECIPES = {"dense": mnist9k_dense, "convolutional": mnist9k}
 
@@ -74,7 +75,7 @@ def _config(config: PaperConfig, seed: int, net: str, way: Way) -> DensityConfig
     base = RECIPES[net]()
     alone = way.normaliser == "none"
     limits = {**bounds(config, cpu=SECONDS, full=STEPS), "threads": config.threads}
-    rate = {"lr": min(base.train.lr, ALONE_RATE)} if alone else {}
+    start = ALONE_START if alone else {}
     beside = {"sigma": ALONE} if alone else {"sigma": ANCHORED, "every": EVERY}
     return base.model_copy(
         update={
@@ -83,7 +84,7 @@ def _config(config: PaperConfig, seed: int, net: str, way: Way) -> DensityConfig
             "model": base.model.model_copy(update={"activation": way.activation}),
             "objective": ObjectiveConfig.of(way.objective, **beside),
             "anchor": AnchorConfig(weight=0.0) if alone else base.anchor,
-            "train": base.train.model_copy(update={**limits, **rate}),
+            "train": base.train.model_copy(update={**limits, **start}),
         }
     )
 
