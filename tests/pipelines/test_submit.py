@@ -40,7 +40,7 @@ class Dropping:
 
 def test_a_job_goes_on_when_its_dashboard_does_not(home, ebflow, monkeypatch):
     monkeypatch.setattr(submit, "_connect", lambda address: Dropping())
-    monkeypatch.setattr(submit, "_send", lambda client, run, command: "ebflow-digits-1")
+    monkeypatch.setattr(submit, "_send", lambda client, run, config, command: "ebflow-digits-1")
     result = ebflow("submit", "density", "--address", "http://127.0.0.1:8265")
     assert result.code == submit.DETACHED and not result.err and "step 1" in result.out
     assert result.out[-1].startswith("the dashboard went away (WebSocket connection closed")
