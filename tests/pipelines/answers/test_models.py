@@ -35,7 +35,7 @@ def test_all_names_mean_one_flow(registered, model, people_file, ebflow, tmp_pat
 
 
 def test_a_registered_model_is_served_as_it_is(registered):
-    with _served(registered) as folder:
+    with opened(registered) as found, _served(registered, found) as folder:
         assert "MLmodel" in {path.name for path in Path(folder).iterdir()}
 
 
