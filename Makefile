@@ -27,8 +27,8 @@ pages: .venv/made  ## MLflow's pages of real runs in a real browser; screenshots
 	EBFLOW_SCREENSHOTS=$(CURDIR)/runs/screenshots OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q \
 		-m slow tests/pipelines/test_browser.py
 
-docs: .venv/docs  ## The site, its tutorials executed: docs/_build/index.html
-	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sphinx -W --keep-going -E -q -b html docs docs/_build
+docs: .venv/docs  ## The site, its tutorials executed: docs/_build/html/index.html
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sphinx -W --keep-going -E -q -b html docs docs/_build/html
 
 lint: .venv/made
 	$(BIN)/ruff check .

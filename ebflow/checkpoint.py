@@ -15,7 +15,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -333,13 +333,16 @@ def resume(trainer: "Trainer", folder: str | Path, *, best: str | Path | None = 
         BadInput: if it is damaged, was made with other data, or does not fit this training.
     """
     saved = _fitting(trainer, folder)
-    progress = saved.state["progress"]
-    if best is not None and progress["best_step"] != progress["step"]:
+    with _fits(folder):
+        step, best_step = (saved.state["progress"][name] for name in ("step", "best_step"))
+    if best is not None and best_step != step:
         found = _fitting(trainer, best)
-        if found.state["progress"]["step"] == progress["best_step"]:
-            _into(trainer, best, found)
-            trainer.keep()
-    _into(trainer, folder, saved)
+        with _fits(best):
+            if found.state["progress"]["step"] == best_step:
+                unpack(trainer, found)
+                trainer.keep()
+    with _fits(folder):
+        unpack(trainer, saved)
     if trainer.state.best_step == trainer.step and math.isfinite(trainer.state.best.nll):
         trainer.keep()
 
@@ -354,11 +357,12 @@ def _fitting(trainer: "Trainer", folder: str | Path) -> Checkpoint:
     return saved
 
 
-def _into(trainer: "Trainer", folder: str | Path, saved: Checkpoint) -> None:
+@contextmanager
+def _fits(folder: str | Path) -> Iterator[None]:
     try:
-        unpack(trainer, saved)
+        yield
     except UNFIT as error:
-        raise BadInput(f"{folder}: does not fit this training: {error}") from error
+        raise BadInput(f"{folder}: does not fit this training: {error!r}") from error
 
 
 def flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:

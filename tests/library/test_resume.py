@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ebflow.checkpoint import resume, save_training
+from ebflow.checkpoint import read, resume, save_training, write
 from ebflow.errors import BadInput
 from ebflow.loss import geometric, multistep, warmed
 from pipelines.augment import FlipAndShift
@@ -178,6 +178,23 @@ def test_a_training_without_the_anchor_is_refused(digits, tmp_path):
     saved(digits, tmp_path / "checkpoint")
     with pytest.raises(BadInput, match="does not fit"):
         resume(made(digits, "anchored"), tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize("progress", [None, [], {}])
+@pytest.mark.parametrize("harmed", ["last", "best"])
+def test_progress_that_makes_no_sense_is_told(digits, tmp_path, harmed, progress):
+    for name in ("last", "best"):
+        saved(digits, tmp_path / name)
+    told = read(tmp_path / harmed)
+    told.state.pop("progress") if progress is None else told.state.update(progress=progress)
+    if harmed == "best":
+        whole = read(tmp_path / "last")
+        whole.state["progress"]["best_step"] = -7
+        write(tmp_path / "last", whole)
+    write(tmp_path / harmed, told)
+    with pytest.raises(BadInput, match=f"{harmed}: does not fit this training: ") as error:
+        resume(trainer(digits), tmp_path / "last", best=tmp_path / "best")
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_state_holds_no_pickle_and_everything_else(digits, tmp_path):
