@@ -343,8 +343,8 @@ def resume(trainer: "Trainer", folder: str | Path, *, best: str | Path | None = 
                 trainer.keep()
     with _fits(folder):
         unpack(trainer, saved)
-    if trainer.state.best_step == trainer.step and math.isfinite(trainer.state.best.nll):
-        trainer.keep()
+        if trainer.state.best_step == trainer.step and math.isfinite(trainer.state.best.nll):
+            trainer.keep()
 
 
 def _fitting(trainer: "Trainer", folder: str | Path) -> Checkpoint:

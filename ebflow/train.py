@@ -77,7 +77,8 @@ class Clock:
 
     def restore(self, totals: dict[str, float]) -> None:
         """Goes on from the totals of an earlier clock; laps begin now."""
-        self.totals, self._laps = dict(totals), dict(totals)
+        self.totals = {name: float(seconds) for name, seconds in totals.items()}
+        self._laps = dict(self.totals)
 
     def lap(self, name: str) -> float:
         """Returns the seconds under a name since the last lap."""

@@ -197,6 +197,16 @@ def test_progress_that_makes_no_sense_is_told(digits, tmp_path, harmed, progress
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("clock", [None, {"checkpoint": None}, {"step": []}])
+def test_a_clock_that_makes_no_sense_is_told(digits, tmp_path, clock):
+    saved(digits, tmp_path / "checkpoint")
+    told = read(tmp_path / "checkpoint")
+    told.state["clock"] = clock
+    write(tmp_path / "checkpoint", told)
+    with pytest.raises(BadInput, match="checkpoint: does not fit this training: "):
+        resume(trainer(digits), tmp_path / "checkpoint")
+
+
 def test_state_holds_no_pickle_and_everything_else(digits, tmp_path):
     training = saved(digits, tmp_path / "checkpoint", "everything")
     names = {path.name for path in (tmp_path / "checkpoint").iterdir()}
