@@ -1,14 +1,16 @@
 """``ebflow ui``: MLflow on this machine."""
 
-__all__ = ["Ui", "check_port", "run"]
+__all__ = ["Ui", "check_port", "run", "until_interrupted"]
 
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from ebflow.errors import BadInput
 from pipelines import store
@@ -45,7 +47,15 @@ def run(words: Sequence[str]) -> int:
         print(f"runs of {name}: {link}")
     sys.stdout.flush()
     log_file = store.home() / "logs" / "ui.log"
-    server = tracking.serve(port, log_file)
+    return until_interrupted(tracking.serve(port, log_file), log_file)
+
+
+def until_interrupted(server: subprocess.Popen, log_file: Path) -> int:
+    """Waits for Ctrl-C, and ends a server, the leader of its group of processes.
+
+    Raises:
+        StageFailed: If it ends by itself.
+    """
     try:
         code = server.wait()
         raise StageFailed(f"MLflow's server ended with code {code}: see {log_file}")

@@ -3,12 +3,11 @@
 __all__ = ["Serve", "run"]
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,10 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from pipelines import store
-from pipelines.faults import StageFailed
 from pipelines.logs import writing
 from pipelines.parsing import parse
-from pipelines.ui import check_port
+from pipelines.ui import check_port, until_interrupted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,16 +53,7 @@ def run(words: Sequence[str]) -> int:
     with opened(options.model) as model, writing(log_file), _served(options.model, model) as uri:
         print(f"{options.model} at http://127.0.0.1:{options.port}/invocations (Ctrl-C ends it)")
         sys.stdout.flush()
-        server = _start(uri, options.port, log_file)
-        try:
-            code = server.wait()
-            raise StageFailed(f"MLflow's server ended with code {code}: see {log_file}")
-        except KeyboardInterrupt:
-            return 0
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGTERM)
-            server.wait()
+        return until_interrupted(_start(uri, options.port, log_file), log_file)
 
 
 @contextmanager
