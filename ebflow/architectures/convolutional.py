@@ -31,6 +31,7 @@ def convolutional(
     activation: str = "smooth_leaky_relu",
     alpha: float = 0.3,
     residual: bool = True,
+    centred: bool = False,
     cells: int = 16,
     terms: int = 6,
     reach: float | None = None,
@@ -66,6 +67,8 @@ def convolutional(
             pixel behind every convolution, the last one too.
         alpha: The slope of smooth leaky ReLUs at −∞.
         residual: Whether they add their input.
+        centred: Whether they pass through 0 with slope 1, so that there is no mean and no scale
+            for the next layer to undo; score matching alone then keeps its mass.
         cells: The cells of a spline's grid.
         terms: The number of tanh's steps.
         reach: The half-width of the grid, or of where tanh's steps start; None: 4, and 3.
@@ -94,7 +97,7 @@ def convolutional(
             event = layers[-1].target
         fixed = index and activation == "smooth_leaky_relu"
         if fixed:
-            layers.append(SmoothLeakyReLU(alpha, residual=residual))
+            layers.append(SmoothLeakyReLU(alpha, residual=residual, centred=centred))
         behind = layers[-1] if fixed and calibrated else None
         identity = nn.init.dirac_(torch.empty(event[0], event[0], kernel_size, kernel_size))
         layers.append(Convolution(*start(identity, behind), event[1:], padding=padding))
@@ -112,6 +115,7 @@ def convolutional(
         "activation": activation,
         "alpha": alpha,
         "residual": residual,
+        "centred": centred,
         "cells": cells,
         "terms": terms,
         "reach": reach,

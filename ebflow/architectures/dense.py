@@ -39,6 +39,7 @@ def dense(
     activation: str = "smooth_leaky_relu",
     alpha: float = 0.3,
     residual: bool = False,
+    centred: bool = False,
     cells: int = 16,
     terms: int = 6,
     reach: float | None = None,
@@ -73,6 +74,8 @@ def dense(
             ``MonotoneTanh``.
         alpha: The slope of smooth leaky ReLUs at −∞.
         residual: Whether they add their input.
+        centred: Whether they pass through 0 with slope 1, so that there is no mean and no scale
+            for the next layer to undo; score matching alone then keeps its mass.
         cells: The cells of a spline's grid.
         terms: The number of tanh's steps.
         reach: The half-width of the grid, or of where tanh's steps start; None: 4, and 3.
@@ -96,7 +99,7 @@ def dense(
     for index in range(depth):
         fixed = index and activation == "smooth_leaky_relu"
         if fixed:
-            layers.append(SmoothLeakyReLU(alpha, residual=residual))
+            layers.append(SmoothLeakyReLU(alpha, residual=residual, centred=centred))
         behind = layers[-1] if fixed and calibrated else None
         layers.append(LINEAR[linear](*start(torch.eye(size), behind)))
         layers += conditioned((size,), context, generator)
@@ -107,6 +110,7 @@ def dense(
         "activation": activation,
         "alpha": alpha,
         "residual": residual,
+        "centred": centred,
         "cells": cells,
         "terms": terms,
         "reach": reach,

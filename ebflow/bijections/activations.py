@@ -6,6 +6,7 @@ For :math:`y_i = f(x_i)` with :math:`f' > 0`, :math:`\psi = \sum_i \log f'(x_i)`
 
 __all__ = ["Elementwise", "SmoothLeakyReLU"]
 
+import math
 from abc import abstractmethod
 from typing import Any
 
@@ -95,46 +96,54 @@ class _ElementwiseLinearization(Linearization):
 class SmoothLeakyReLU(Elementwise):
     r"""Creates f(x) = α x + (1 − α) log(1 + eˣ), plus x if ``residual``.
 
-    Slopes run from α to 1, or from 1 + α to 2 with ``residual``. The inverse is Newton's
+    Slopes run from α to 1, or from 1 + α to 2 with ``residual``. ``centred`` it is
+    (f(x) − f(0)) / f'(0), which passes through 0 with slope 1: data about 0 keep their mean and
+    their scale to first order, and the next layer has neither to undo. The inverse is Newton's
     iteration to a relative tolerance of a few units in the last place.
 
     Arguments:
         alpha: The slope α at −∞, in (0, 1).
         residual: Whether x is added.
+        centred: Whether it is shifted and scaled to f(0) = 0 and f'(0) = 1.
     """
 
-    def __init__(self, alpha: float = 0.3, *, residual: bool = False) -> None:
+    def __init__(
+        self, alpha: float = 0.3, *, residual: bool = False, centred: bool = False
+    ) -> None:
         super().__init__()
         if not 0 < alpha < 1:
             raise ValueError(f"alpha: found {alpha}, expected a slope in (0, 1)")
-        self.alpha, self.residual = alpha, residual
+        self.alpha, self.residual, self.centred = alpha, residual, centred
+        scale = 1 / (0.5 * (1 + alpha) + residual) if centred else 1.0
+        self.low, self.rise = scale * (alpha + residual), scale * (1 - alpha)
+        self.offset = self.rise * math.log(2) if centred else 0.0
 
     def extra_repr(self) -> str:
-        """Names the two constants."""
-        return f"alpha={self.alpha}, residual={self.residual}"
+        """Names the constants."""
+        return f"alpha={self.alpha}, residual={self.residual}, centred={self.centred}"
 
     def value(self, x: Tensor) -> Tensor:
         """Returns f(x), with one softplus."""
         # PyTorch's default, from 20 on the identity, is a step down: not monotone.
-        softplus = F.softplus(x, threshold=50)
-        return torch.add(softplus * (1 - self.alpha), x, alpha=self.alpha + self.residual)
+        y = torch.add(F.softplus(x, threshold=50) * self.rise, x, alpha=self.low)
+        return y - self.offset if self.centred else y
 
     def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
         """Returns f' and the derivatives of log f', all from one sigmoid."""
         sigma = torch.sigmoid(x)
-        d1 = sigma * (1 - self.alpha) + (self.alpha + self.residual)
+        d1 = sigma * self.rise + self.low
         if order == 1:
             return (d1,)
-        psi1 = sigma * (1 - sigma) * (1 - self.alpha) / d1
+        psi1 = sigma * (1 - sigma) * self.rise / d1
         if order == 2:
             return d1, psi1
         return d1, psi1, psi1 * (1 - 2 * sigma - psi1)
 
     def inverse(self, y: Tensor) -> Tensor:
         """Solves f(x) = y; raises NonFinite if 50 Newton steps do not, as where y is NaN."""
-        low, high, dtype = self.alpha + self.residual, 1.0 + self.residual, y.dtype
+        high, dtype = self.low + self.rise, y.dtype
         y = at_least_float32(y)
-        x = torch.where(y > 0, y / high, y / low)
+        x = torch.where(y > 0, y / high, y / self.low)
         tolerance = 8 * torch.finfo(y.dtype).eps
         for _ in range(50):
             step = (self.value(x) - y) / self.derivatives(x, 1)[0]

@@ -148,6 +148,7 @@ def test_two_triangles_make_a_full_flow():
 
 NETS = {
     "dense": (dense, (4,), dict(depth=3, alpha=0.2, residual=True)),
+    "centred": (dense, (4,), dict(alpha=0.2, centred=True)),
     "spline": (dense, (4,), dict(activation="spline", cells=6, reach=2.0)),
     "tanh": (dense, (4,), dict(activation="tanh", terms=3, reach=2.0)),
     "tanh of channels": (convolutional, (1, 4, 4), dict(activation="tanh", shared=True)),

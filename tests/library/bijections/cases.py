@@ -170,6 +170,7 @@ CASES = {
     "pointwise-factorised": lambda: (Pointwise(matrix(3), (1, 2), factorised=True), (3, 1, 2)),
     "relu": lambda: (SmoothLeakyReLU(0.3), (2, 3)),
     "relu-residual": lambda: (SmoothLeakyReLU(0.3, residual=True), (4,)),
+    "relu-centred": lambda: (SmoothLeakyReLU(0.2, centred=True), (4,)),
     "spline": lambda: (stirred(MonotoneSpline((4,), cells=4, reach=1.5)), (4,)),
     "spline-channels": lambda: (
         stirred(MonotoneSpline((2, 1, 2), cells=6, reach=1.0, channels=True)),

@@ -6,14 +6,16 @@ import torch
 from ebflow.bijections import SmoothLeakyReLU
 
 both = pytest.mark.parametrize("residual", [False, True])
+centred = pytest.mark.parametrize("centred", [False, True])
 FAR = torch.tensor([-1e3, -300.0, -40.0, -1.0, -1e-8, 0.0, 1e-8, 1.0, 40.0, 300.0, 1e3])
 
 
 @both
+@centred
 @pytest.mark.parametrize("alpha", [0.01, 0.3, 0.99])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_newton_inverse_reaches_the_last_places(alpha, residual, dtype):
-    layer = SmoothLeakyReLU(alpha, residual=residual)
+def test_newton_inverse_reaches_the_last_places(alpha, residual, centred, dtype):
+    layer = SmoothLeakyReLU(alpha, residual=residual, centred=centred)
     dense = torch.linspace(-60, 60, 10_001)
     y = torch.cat([FAR, dense])[:, None].to(dtype)
     x = layer.inverse(y)
@@ -41,6 +43,16 @@ def test_value_is_the_formula():
     torch.testing.assert_close(SmoothLeakyReLU(0.2)(x), expected, rtol=1e-14, atol=1e-14)
     residual = SmoothLeakyReLU(0.2, residual=True)(x)
     torch.testing.assert_close(residual, expected + x, rtol=1e-14, atol=1e-14)
+
+
+@both
+def test_centred_it_is_the_same_line_through_zero_of_slope_one(residual):
+    plain, layer = (SmoothLeakyReLU(0.2, residual=residual, centred=c) for c in (False, True))
+    x = torch.linspace(-5, 5, 101)[:, None]
+    zero = torch.zeros(1, 1)
+    slope = plain.derivatives(zero, 1)[0]
+    torch.testing.assert_close(layer(x), (plain(x) - plain(zero)) / slope, rtol=1e-14, atol=1e-14)
+    assert layer(zero).item() == 0 and layer.derivatives(zero, 1)[0].item() == 1
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
