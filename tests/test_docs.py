@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.parsing import Alignment, Paper, parse_complexity, parse_density, parse_pipeline
+from pipelines.cli.parsing import Alignment, Paper, parse_complexity, parse_density, parse_pipeline
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -13,16 +13,23 @@ import tyro
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
-from pipelines.command import CarryOut, carry_out
+from pipelines.cli.parsing import (
+    Alignment,
+    Density,
+    Running,
+    parse,
+    parse_pipeline,
+    starting_point,
+)
+from pipelines.cli.run import CarryOut, carry_out
 from pipelines.config import DensityConfig, Section
-from pipelines.config_files import explain
-from pipelines.parsing import Alignment, Density, Running, parse, parse_pipeline, starting_point
+from pipelines.config.files import explain
 from tuning.alignment.config import AlignmentSearch, AlignmentTune
 from tuning.config import TuneConfig
 from tuning.density.config import DensitySearch, DensityTune
 
 if TYPE_CHECKING:
-    from pipelines.runner import Run
+    from pipelines.engine.runner import Run
 
 PROGRAM = "ebflow tune"
 
@@ -130,7 +137,7 @@ def _asked(
     recipe: str | None = None,
 ) -> "Run":
     from pipelines.engine import Retries
-    from pipelines.runner import Run
+    from pipelines.engine.runner import Run
     from tuning.pipeline import pipeline
     from tuning.problems import problem
 
@@ -149,8 +156,8 @@ def _asked(
 
 def _check_begun(run: "Run") -> None:
     """Raises BadInput if there is no search to go on with, and none that has ended."""
-    from pipelines import runner
-    from tuning.begun import begun
+    from pipelines.engine import runner
+    from tuning.markers import begun
     from tuning.problems import problem
 
     inputs, search = runner.check(run), run.config.search

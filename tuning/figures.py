@@ -16,8 +16,8 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from ebflow.estimate import student
 from pipelines.config import Section
-from pipelines.report import BASELINE, DATA, FLOW
-from pipelines.rows import Row
+from pipelines.density.figures import BASELINE, DATA, FLOW
+from pipelines.training.metrics_log import Row
 from tuning import records
 from tuning.config import SearchConfig
 from tuning.goals import Goal

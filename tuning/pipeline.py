@@ -18,14 +18,13 @@ from redun import task
 from redun.scheduler import JobInfo, catch, catch_all
 
 from ebflow.errors import BadInput
-from pipelines import pages
 from pipelines.config import Section
-from pipelines.density import HERE
-from pipelines.engine import NAMESPACE, Artefact, Source, run_stage
-from pipelines.fanout import diverged, fail, together
-from pipelines.faults import Diverged
-from pipelines.pipeline import Pipeline
-from pipelines.sources import source_digest
+from pipelines.engine import JOB_INFO, NAMESPACE, Artefact, Source, run_stage
+from pipelines.engine.digests import source_digest
+from pipelines.engine.fanout import diverged, fail, together
+from pipelines.engine.pipeline import Pipeline
+from pipelines.errors import Diverged
+from pipelines.reporting import pages
 from tuning import results
 from tuning.config import SearchConfig, TuneConfig
 from tuning.problem import Problem
@@ -37,7 +36,6 @@ from tuning.suggest import Suggest
 
 redun_namespace = NAMESPACE
 
-PACKAGE = "tuning.stages"
 
 Inputs = tuple[Source, Section]
 """The data, and the pipeline's configuration with the rows for selection held out."""
@@ -83,11 +81,11 @@ def tune(config: TuneConfig, inputs: Inputs) -> tuple[Artefact, ...]:
     hash_includes=[source_digest("tuning.stages.search")],
 )
 def search(
-    config: SearchConfig, base: Section, given: tuple[Artefact, ...], job: JobInfo = HERE
+    config: SearchConfig, base: Section, given: tuple[Artefact, ...], job: JobInfo = JOB_INFO
 ) -> Artefact:
     """Fills the machine with trials."""
     paths = [artefact.path for artefact in given]
-    return run_stage("search", job, config, base, paths, package=PACKAGE)
+    return run_stage("tuning.stages.search", job, config, base, paths)
 
 
 @task(cache=False)
@@ -110,11 +108,11 @@ def again(
     executor="ray", hash_includes=[source_digest("tuning.stages.verdict"), pages.digest(TEMPLATE)]
 )
 def verdict(
-    config: TuneConfig, data: Artefact, found: Artefact, cells: list, job: JobInfo = HERE
+    config: TuneConfig, data: Artefact, found: Artefact, cells: list, job: JobInfo = JOB_INFO
 ) -> Artefact:
     """Names the winner, and makes tables, figures and the page."""
     told = [c if isinstance(c, str) else tuple(a.path for a in c) for c in cells]
-    return run_stage("verdict", job, config, data.path, found.path, told, package=PACKAGE)
+    return run_stage("tuning.stages.verdict", job, config, data.path, found.path, told)
 
 
 def pipeline(asked: Problem) -> Pipeline:

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from ebflow.files import write_text
-from pipelines import desk
+from pipelines.store import writer
 from tuning.goals import Goal
 
 FILE, REASON, RUN, ENDED = "trial.json", "reason", "run.json", "ended"
@@ -98,7 +98,7 @@ def begin(root: Path, number: int) -> None:
 
 def tell_reason(root: Path, number: int, line: str) -> None:
     """Notes why a trial fails, in the process where it does."""
-    desk.write(folder(root, number) / REASON, line)
+    writer.write(folder(root, number) / REASON, line)
 
 
 def reason(root: Path, number: int) -> str:

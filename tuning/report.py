@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines import pages
-from pipelines.config_files import dump
+from pipelines.config.files import dump
+from pipelines.reporting import pages
 from tuning.config import TuneConfig
 from tuning.goals import Goal
 from tuning.problems import problem

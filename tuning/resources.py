@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping
 
 from ebflow.errors import BadInput
-from pipelines import environment
-from pipelines.alignment.config import ClassifierConfig
-from pipelines.cluster import DRIVER
+from pipelines.cluster import environment
+from pipelines.cluster.connection import DRIVER
 from pipelines.config import Training
+from pipelines.gradient_alignment.config import ClassifierConfig
 from tuning.config import SearchConfig
 
 Machine = Mapping[str, float]

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ebflow.data.manifest import Manifest
-from pipelines import notes
 from pipelines.engine import Artefact
-from pipelines.pipeline import Description
+from pipelines.engine.pipeline import Description
+from pipelines.tracking import notes
 from tuning.config import TuneConfig
 from tuning.problems import problem
 from tuning.records import BASE
@@ -105,7 +105,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
         "verdict": summary["verdict"],
         "trials": f"{len(tried)}: {counts}; {summary['seconds']:.0f} s, "
         f"{summary['cpu_busy']:.0%} of the cores' time busy",
-        "stages": ", ".join(f"{stage} {fate}" for stage, fate in summary["stages"].items()),
+        "stages": ", ".join(f"{stage} {status}" for stage, status in summary["stages"].items()),
         "best": f"{summary['best']} ({summary['again']} {summary['best']})",
         "figures": summary["figures"],
         "report": summary["report"],

@@ -20,12 +20,12 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from ebflow.randomness import generator
-from pipelines import rows
+from pipelines.cluster.waiting import waiting
 from pipelines.config import Section
-from pipelines.faults import StageFailed
-from pipelines.waiting import waiting
+from pipelines.errors import StageFailed
+from pipelines.training import metrics_log
 from tuning import records
-from tuning.chronicle import Chronicle
+from tuning.callback import TrialRecorder
 from tuning.config import SearchConfig
 from tuning.goals import Goal
 from tuning.problems import problem
@@ -60,9 +60,11 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     goals = problem(config).goals(config, base)
     scheduler = Halving(config, goals[0], work / SCHEDULER)
-    chronicle = Chronicle(work / TRIALS, work / rows.FILE, config.trials, goals, scheduler.keep)
+    callback = TrialRecorder(
+        work / TRIALS, work / metrics_log.FILE, config.trials, goals, scheduler.keep
+    )
     if note := waiting("a trial", base.needs):
-        chronicle.tell(note)
+        callback.tell(note)
     tune.run(
         trial,
         name=TUNE,
@@ -77,7 +79,7 @@ def search(
         reuse_actors=True,
         raise_on_failed_trial=False,
         resume=any((work / TUNE).glob("experiment_state-*.json")),
-        callbacks=[chronicle],
+        callbacks=[callback],
         verbose=0,
     )
     return _checked(records.read(work / TRIALS))

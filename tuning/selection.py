@@ -5,7 +5,7 @@ __all__ = ["held_out"]
 from typing import TypeVar
 
 from pipelines.config import Section
-from pipelines.data import counted, opened
+from pipelines.density.source import counted, opened
 
 Configuration = TypeVar("Configuration", bound=Section)
 

@@ -13,7 +13,7 @@ from typing import Any
 from optuna.trial import BaseTrial
 
 from pipelines.config import Section
-from pipelines.config_files import merge
+from pipelines.config.files import merge
 
 Overrides = dict[str, Any]
 """Fields, by section where they are in one."""

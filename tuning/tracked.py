@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 from ebflow.files import write_text
-from pipelines import rows
-from pipelines.notes import NOTE, note
 from pipelines.tracking import Follower, Sender, StageRun
+from pipelines.tracking.notes import NOTE, note
+from pipelines.training import metrics_log
 from tuning import records
 from tuning.problem import Problem
 from tuning.records import Record
@@ -85,7 +85,7 @@ class TrialRuns(Sender):
         else:
             run = self.run.child(self.problem.name(record), {"ebflow.trial": str(record.number)})
             write_text(file, json.dumps(run.id))
-        return Follower(self._file(record, rows.FILE), run)
+        return Follower(self._file(record, metrics_log.FILE), run)
 
     def _end(self, record: Record, run: StageRun) -> None:
         tags = {"ebflow.state": record.state}

@@ -9,9 +9,9 @@ from ray import tune
 
 from pipelines import store
 from pipelines.config import Section
-from pipelines.faults import failure
+from pipelines.errors import failure
 from tuning import records
-from tuning.chronicle import KILLED
+from tuning.callback import KILLED
 from tuning.config import SearchConfig
 from tuning.problem import Given, Killed, Problem
 from tuning.problems import PROBLEMS

@@ -27,11 +27,11 @@ from rich.progress import Progress
 from ebflow import files
 from ebflow.data.sources import SOURCES
 from ebflow.errors import BadInput
-from pipelines import cluster
 from pipelines.answers.files import check_output, write
 from pipelines.answers.matching import Match, match
 from pipelines.answers.models import Model, opened
-from pipelines.faults import failure
+from pipelines.cluster import connection
+from pipelines.errors import failure
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -193,7 +193,7 @@ def _by_ray(
     """Yields answers as processes of Ray Data finish them."""
     if not numbers:
         return
-    connection = cluster.start(workers or 1)
+    session = connection.start(workers or 1)
     try:
         import ray
 
@@ -213,7 +213,7 @@ def _by_ray(
         except ray.exceptions.RayError as error:
             raise failure(error) from None
     finally:
-        cluster.stop([], connection)
+        connection.stop([], session)
 
 
 def _sent(work: Work) -> dict[str, Any]:

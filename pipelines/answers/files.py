@@ -14,7 +14,7 @@ from ebflow import files
 from ebflow.data.formats import arrays_schema
 from ebflow.errors import BadInput
 from pipelines.answers.models import Model
-from pipelines.faults import StageFailed
+from pipelines.errors import StageFailed
 
 SUFFIX = ".parquet"
 

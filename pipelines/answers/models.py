@@ -103,8 +103,7 @@ def downloaded(name: str, folder: Path) -> Path:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    from pipelines import history
-    from pipelines.tracking import default_store, lasting, reaching, uri
+    from pipelines.tracking import default_store, history, lasting, reaching, uri
 
     history.opened()
     with reaching(), default_store(uri()):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from pipelines.parsing import parse
+from pipelines.cli.parsing import parse
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from pipelines import store
-from pipelines.logs import writing
-from pipelines.parsing import parse
-from pipelines.ui import check_port, until_interrupted
+from pipelines.cli.parsing import parse
+from pipelines.cli.ui import check_port, until_interrupted
+from pipelines.cluster.logs import writing
 
 if TYPE_CHECKING:
     import numpy as np

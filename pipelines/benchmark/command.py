@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ebflow.errors import BadInput
-from pipelines import environment
 from pipelines.benchmark.cases import Case, convolutional_cases, dense_cases
 from pipelines.benchmark.costs import measured_peak
 from pipelines.benchmark.scaling import crossover, exponent
 from pipelines.benchmark.timing import Timing, benchmark
-from pipelines.options import Bench
+from pipelines.cli.options import Bench
+from pipelines.cluster import environment
 
 UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in a unit of ``ru_maxrss``."""

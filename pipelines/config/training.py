@@ -18,7 +18,7 @@ from pipelines.config.objective import (
 )
 from pipelines.config.section import NAME, UNKEYED, Section
 from pipelines.config.train import ClusterConfig, TrainConfig
-from pipelines.weights import open_weight
+from pipelines.config.weights import open_weight
 
 
 class Training(Section):

@@ -2,20 +2,21 @@
 
 redun runs in the driver and keeps, in ``redun.db``, which call of which code gave which artefact.
 A stage is found again by its own source, the source of the modules it names
-(``sources.py``), its configuration, and the *content* of the artefacts it reads. What is
+(``digests.py``), its configuration, and the *content* of the artefacts it reads. What is
 not found runs as a Ray task; Ray starts at the first of them, so a fully cached run never does.
 """
 
 __all__ = [
     "ALONE",
     "DRIVER",
+    "JOB_INFO",
     "NAMESPACE",
     "RACES",
     "TITLED",
     "Artefact",
     "Context",
     "Engine",
-    "Fate",
+    "Status",
     "Outcome",
     "Retries",
     "Source",
@@ -38,11 +39,11 @@ from pipelines import store
 from pipelines.engine.demand import ALONE, DRIVER, own
 from pipelines.engine.executors import Progress, RayExecutor, StageExecutor
 from pipelines.engine.planning import plan
-from pipelines.engine.records import NAMESPACE, Fate, database, fates, scheduler
+from pipelines.engine.records import NAMESPACE, Status, database, scheduler, statuses
 from pipelines.engine.retries import SOME, Retries
-from pipelines.engine.stage import TITLED, Context, run_stage
+from pipelines.engine.stage import JOB_INFO, TITLED, Context, run_stage
 from pipelines.engine.values import Artefact, Source
-from pipelines.faults import StageFailed, failure
+from pipelines.errors import StageFailed, failure
 
 RACES = 3
 """How often a graph is evaluated anew because two processes recorded the same call at once, which
@@ -55,11 +56,11 @@ class Outcome:
 
     Arguments:
         value: Its value, all artefacts in place.
-        fates: What became of its stages, by their names.
+        statuses: What became of its stages, by their names.
     """
 
     value: Any
-    fates: dict[str, Fate]
+    statuses: dict[str, Status]
 
     @property
     def artefacts(self) -> list[Artefact]:
@@ -138,7 +139,7 @@ class Engine:
         except Exception as error:
             log.exception("the pipeline failed")
             raise failure(error) from error
-        return Outcome(value, fates(made, execution))
+        return Outcome(value, statuses(made, execution))
 
 
 log = logging.getLogger("ebflow.engine")

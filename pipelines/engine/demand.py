@@ -12,8 +12,8 @@ from typing import Any
 
 from redun.scheduler import Job
 
-from pipelines import cluster, environment
-from pipelines.cluster import DRIVER
+from pipelines.cluster import connection, environment
+from pipelines.cluster.connection import DRIVER
 
 Needs = Mapping[str, float]
 """Amounts of ``CPU``, ``GPU`` and ``memory`` (bytes)."""
@@ -42,5 +42,5 @@ def reserved(needs: Needs) -> dict[str, float]:
     """
     cpus = needs["CPU"]
     if environment.embedded() or math.isinf(cpus):
-        cpus = min(cpus, cluster.largest_node())
+        cpus = min(cpus, connection.largest_node())
     return {"num_cpus": cpus, "num_gpus": needs.get("GPU", 0), "memory": needs.get("memory", 0)}

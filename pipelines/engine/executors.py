@@ -15,12 +15,12 @@ from typing import Any, Protocol
 from redun.executors.base import Executor
 from redun.scheduler import Job
 
-from pipelines import cluster
+from pipelines.cli.interruption import interrupted
+from pipelines.cluster import connection
 from pipelines.engine.demand import needs_of, reserved
 from pipelines.engine.retries import Retries, passing
 from pipelines.engine.stage import KEY_LENGTH, Context, call
-from pipelines.faults import failure, told
-from pipelines.interruption import interrupted
+from pipelines.errors import failure, told
 
 
 class Progress(Protocol):
@@ -125,7 +125,7 @@ class RayExecutor(StageExecutor):
     def __init__(self, name: str, engine: Host) -> None:
         super().__init__(name, engine)
         self.running: list[Any] = []
-        self.connection = cluster.Connection()
+        self.connection = connection.Connection()
         self.connecting, self.stopped = threading.Lock(), threading.Event()
 
     def _tell(self, stage: str, key: str) -> None:
@@ -175,13 +175,13 @@ class RayExecutor(StageExecutor):
         with self.connecting:
             if not ray.is_initialized():
                 with _own_sigterm():
-                    self.connection = cluster.start()
+                    self.connection = connection.start()
 
     def stop(self) -> None:
         """Cancels what still runs, and leaves Ray."""
         self.stopped.set()
         if self.running:
-            cluster.stop(self.running, self.connection)
+            connection.stop(self.running, self.connection)
             self.running.clear()
 
 

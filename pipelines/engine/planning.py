@@ -14,7 +14,7 @@ from redun.executors.base import Executor
 from redun.scheduler import Job
 
 from pipelines import store
-from pipelines.engine.records import Fate, database, fates, scheduler
+from pipelines.engine.records import Status, database, scheduler, statuses
 from pipelines.engine.values import Artefact
 
 
@@ -53,7 +53,7 @@ class Planner(Executor):
         self._scheduler.done_job(job, Expected(stage, key, store.Record(key, 0, "")))
 
 
-def plan(graph: Any) -> dict[str, Fate]:  # noqa: ANN401
+def plan(graph: Any) -> dict[str, Status]:  # noqa: ANN401
     """Returns how many jobs of each stage a run would run, and how many it would find.
 
     Stages that an artefact decides on which is still to be made are not told.
@@ -64,9 +64,9 @@ def plan(graph: Any) -> dict[str, Fate]:  # noqa: ANN401
         made, execution = scheduler(path, *_planners(to_run)), str(uuid.uuid4())
         with suppress(Unmade):
             made.run(graph, execution_id=execution)
-        found = fates(made, execution)
+        found = statuses(made, execution)
     counts = Counter(to_run.values())
-    return {stage: Fate(counts[stage], found[stage].cached) for stage in found}
+    return {stage: Status(counts[stage], found[stage].cached) for stage in found}
 
 
 def _planners(found: dict[str, str]) -> tuple[Planner, Planner]:

@@ -1,6 +1,6 @@
 """What redun records of calls, and what became of a run's stages by it."""
 
-__all__ = ["NAMESPACE", "Fate", "database", "fates", "scheduler"]
+__all__ = ["NAMESPACE", "Status", "database", "statuses", "scheduler"]
 
 from collections import Counter
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ NAMESPACE = "ebflow"
 
 
 @dataclass(frozen=True)
-class Fate:
+class Status:
     """How many jobs of a stage ran, and how many were found in the store."""
 
     ran: int = 0
@@ -45,11 +45,11 @@ def scheduler(path: Path, *executors: Executor) -> Scheduler:
     return made
 
 
-def fates(scheduler: Scheduler, execution: str) -> dict[str, Fate]:
+def statuses(scheduler: Scheduler, execution: str) -> dict[str, Status]:
     """Returns what became of the stages of an execution, by their names."""
     rows = scheduler.backend.session.query(JobRow).filter_by(execution_id=execution)
     counts = Counter(
         (row.task.name, bool(row.cached)) for row in rows if row.task.namespace == NAMESPACE
     )
     stages = {stage for stage, _ in counts}
-    return {stage: Fate(counts[stage, False], counts[stage, True]) for stage in stages}
+    return {stage: Status(counts[stage, False], counts[stage, True]) for stage in stages}

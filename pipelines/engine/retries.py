@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ebflow.errors import BadInput
-from pipelines.faults import innermost
+from pipelines.errors import innermost
 from pipelines.tracking import lasting
 
 

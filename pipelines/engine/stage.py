@@ -18,7 +18,7 @@ from redun.task import get_task_registry
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.engine.values import Artefact
-from pipelines.notes import NOTE, note, numbers
+from pipelines.tracking.notes import NOTE, note, numbers
 
 if TYPE_CHECKING:
     from pipelines.tracking import Tracker
@@ -27,6 +27,10 @@ KEY_LENGTH = 20
 
 TITLED = ["title"]
 """Arguments of tasks that tell a person's stages apart, and are no part of a stage's key."""
+
+
+JOB_INFO = JobInfo()
+"""The default of a stage's ``job``; redun puts the job in its place."""
 
 
 @dataclass(frozen=True)
@@ -50,22 +54,22 @@ _context: ContextVar[Context] = ContextVar("context")
 
 
 def run_stage(
-    stage: str,
+    module: str,
     job: JobInfo,
     *arguments: Any,  # noqa: ANN401
-    package: str = "pipelines.stages",
     title: str = "",
 ) -> Artefact:
     """Runs a stage, unless another process has just made its artefact.
 
-    The stage is the function of that name in the module of that name in ``package``. It is called
-    with the arguments and ``output``, a new folder to fill; ``work``, a folder that outlives a
+    The stage is the function in ``module`` that has the module's own name. It is called with
+    the arguments and ``output``, a new folder to fill; ``work``, a folder that outlives a
     failure; and ``run``, its MLflow run, whose name has the title behind the stage's.
     """
+    stage = module.rpartition(".")[2]
     key, context = job.eval_hash[:KEY_LENGTH], _context.get()
     with store.lock(f"{stage}-{key}"):
         made = None if context.force else store.record(stage, key)
-        made = made or _make(f"{package}.{stage}", key, title, arguments, context)
+        made = made or _make(module, key, title, arguments, context)
         return Artefact(stage, key, made)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ebflow.errors import BadInput
 from pipelines.store import storage
-from pipelines.urls import is_url, without_password
+from pipelines.store.urls import is_url, without_password
 
 ARTEFACTS = "artefacts"
 

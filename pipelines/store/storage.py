@@ -31,8 +31,8 @@ import pyarrow as pa
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
 
 from ebflow.errors import BadInput
-from pipelines.faults import StageFailed
-from pipelines.urls import without_password
+from pipelines.errors import StageFailed
+from pipelines.store.urls import without_password
 
 VARIABLE = "EBFLOW_STORAGE"
 EXPECTED = "expected s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or file:///FOLDER"

@@ -1,4 +1,4 @@
-"""MLflow, as it is written to; ``pipelines/history.py`` reads it.
+"""MLflow, as it is written to; ``pipelines/tracking/history.py`` reads it.
 
 What needs MLflow is imported when it is first asked for.
 """

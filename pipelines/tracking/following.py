@@ -14,8 +14,8 @@ from typing import Self
 
 from mlflow.exceptions import MlflowException
 
-from pipelines import rows
 from pipelines.tracking.run import StageRun
+from pipelines.training import metrics_log
 
 
 class Sender(ABC):
@@ -70,7 +70,7 @@ class Follower(Sender):
     ``ebflow.failure.1``, … and ``ebflow.restarts``.
 
     Arguments:
-        path: File of rows (``rows.py``).
+        path: File of rows (``metrics_log.py``).
         run: Where they go.
         interval: Seconds between looks.
     """
@@ -80,7 +80,7 @@ class Follower(Sender):
         self.path, self.run = path, run
         self.offset = 0
         self.sent: dict[str, int] = {}
-        self.pending: list[rows.Row] = []
+        self.pending: list[metrics_log.Row] = []
         self.failures: list[str] = []
         self.restarts = 0
         self.tagged: dict[str, str] = {}
@@ -98,12 +98,12 @@ class Follower(Sender):
         told = {f"ebflow.failure.{i}": note for i, note in enumerate(self.failures, 1)}
         return {**told, "ebflow.restarts": str(self.restarts)} if told else {}
 
-    def _new(self) -> Iterator[rows.Row]:
+    def _new(self) -> Iterator[metrics_log.Row]:
         """Reads on; what follows a failure was told by workers that had been restarted."""
-        found, self.offset = rows.read(self.path, self.offset)
+        found, self.offset = metrics_log.read(self.path, self.offset)
         for row in found:
             self.restarts = len(self.failures)
-            if row["kind"] == rows.FAILURE:
+            if row["kind"] == metrics_log.FAILURE:
                 self.failures.append(row["note"])
             elif row["step"] > self.sent.get(row["kind"], -1):
                 self.sent[row["kind"]] = row["step"]

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines import store
-from pipelines.faults import StageFailed
-from pipelines.urls import without_password
+from pipelines.errors import StageFailed
+from pipelines.store.urls import without_password
 
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException

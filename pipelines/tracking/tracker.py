@@ -14,10 +14,10 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from pipelines import store
-from pipelines.provenance import code
 from pipelines.tracking.places import reaching, store_uri, uri
+from pipelines.tracking.provenance import code
 from pipelines.tracking.run import StageRun
-from pipelines.views import EXPERIMENT_TAGS
+from pipelines.tracking.views import EXPERIMENT_TAGS
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.config_files import dump, load, peek
+from pipelines.config.files import dump, load, peek
 
 from .campaign import cases, hunt, refused
 from .yamls import BASES, changed, monsters, spoilt

@@ -5,11 +5,11 @@ import copy
 import yaml
 from hypothesis import strategies as st
 
-from pipelines.alignment.config import AlignmentConfig
-from pipelines.complexity.config import ComplexityConfig
 from pipelines.config import DensityConfig, PaperConfig
-from pipelines.config_files import dump
-from pipelines.recipes import RECIPES
+from pipelines.config.files import dump
+from pipelines.config.recipes import RECIPES
+from pipelines.gradient_alignment.config import AlignmentConfig
+from pipelines.sample_complexity.config import ComplexityConfig
 
 BASES = {
     "density": DensityConfig(),

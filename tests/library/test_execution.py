@@ -16,7 +16,7 @@ from ebflow.data.loader import Dataset
 from ebflow.errors import NonFinite
 from ebflow.execution import full, products, shard_weights
 from ebflow.traces import full_products
-from pipelines.augment import FlipAndShift
+from pipelines.training.augment import FlipAndShift
 
 from .training import same, trainer
 

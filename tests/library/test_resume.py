@@ -6,7 +6,7 @@ import torch
 from ebflow.checkpoint import read, resume, save_training, write
 from ebflow.errors import BadInput
 from ebflow.loss import geometric, multistep, warmed
-from pipelines.augment import FlipAndShift
+from pipelines.training.augment import FlipAndShift
 
 from .training import same, states, trainer
 

@@ -17,7 +17,7 @@ from ebflow.flow import Flow
 from ebflow.loss import constant, cosine, geometric, warmed
 from ebflow.randomness import RowGenerator, uniform
 from ebflow.train import Clock, Trainer
-from pipelines.augment import FlipAndShift
+from pipelines.training.augment import FlipAndShift
 
 from .bijections.cases import seeded
 from .training import batch_of, loss_of, losses, same, states, trainer

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import cli
+from pipelines.cli import main
 
 from .buckets import Buckets
 
@@ -94,7 +94,7 @@ def ebflow(capsys):
     """Runs a command in this process: code, lines of stdout, lines of stderr."""
 
     def run(*words):
-        code = cli.main([str(word) for word in words])
+        code = main.main([str(word) for word in words])
         out, err = capsys.readouterr()
         return SimpleNamespace(code=code, out=out.splitlines(), err=err.splitlines(), text=out)
 

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from pipelines import cluster, environment
+from pipelines.cluster import connection, environment
 
 CORES = os.cpu_count()
 
@@ -39,11 +39,11 @@ def held(folder, name):
 
 def main(folder):
     environment.prepare()
-    connection = cluster.start()
+    session = connection.start()
     import ray
 
     gpu = begin({"CPU": 1, "GPU": 1}, hold, folder, "gpu")
-    drivers = [begin(cluster.DRIVER, hold, folder, f"driver-{i}") for i in range(CORES + 3)]
+    drivers = [begin(connection.DRIVER, hold, folder, f"driver-{i}") for i in range(CORES + 3)]
     found = {"greedy": ray.get([begin({"CPU": 99}, seven) for _ in range(3)])}
     while held(folder, "driver") < CORES:
         time.sleep(0.1)
@@ -52,7 +52,7 @@ def main(folder):
     (folder / "go").touch()
     ray.get(drivers)
     found["gpu"] = held(folder, "gpu")
-    cluster.stop([gpu], connection)
+    connection.stop([gpu], session)
     print(json.dumps(found))
 
 

@@ -21,8 +21,8 @@ from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from ebflow.traces import ESTIMATORS
-from pipelines.alignment import figures, fitting, keeping, verdicts
-from pipelines.alignment.config import (
+from pipelines.gradient_alignment import checkpointer, figures, fitting, verdicts
+from pipelines.gradient_alignment.config import (
     AlignmentConfig,
     ClassifierConfig,
     FlowConfig,
@@ -31,12 +31,12 @@ from pipelines.alignment.config import (
     RegulariserConfig,
     ShiftConfig,
 )
-from pipelines.alignment.measures import Subject, estimators, measure
-from pipelines.alignment.models import BASELINE, SCALES, control, models, seeds
-from pipelines.alignment.references import Points
-from pipelines.alignment.table import Measured, entry, interval, lines
-from pipelines.alignment.trial import trial
-from pipelines.stages import classify, flow, reference
+from pipelines.gradient_alignment.measures import Subject, estimators, measure
+from pipelines.gradient_alignment.models import BASELINE, SCALES, control, models, seeds
+from pipelines.gradient_alignment.references import Points
+from pipelines.gradient_alignment.stages import classify, flow, reference
+from pipelines.gradient_alignment.table import Measured, entry, interval, lines
+from pipelines.gradient_alignment.trial import trial
 
 from .conftest import NO_RAY, Store
 
@@ -190,7 +190,7 @@ def runs(stage, config, digits, folder):
 
 
 def test_an_interrupted_training_goes_on_to_the_same_weights(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(keeping, "SAVE_S", 0.0)
+    monkeypatch.setattr(checkpointer, "SAVE_S", 0.0)
     whole = runs(classify, QUICK, digits, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(regularisers, "collapse", stopping(regularisers.collapse, 3))

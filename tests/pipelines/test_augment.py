@@ -7,7 +7,7 @@ from scipy.stats import chi2, kstest
 
 from ebflow.randomness import RowGenerator
 from ebflow.randomness import generator as derive
-from pipelines.augment import AUGMENTATIONS, Composed, FlipAndShift, Noise
+from pipelines.training.augment import AUGMENTATIONS, Composed, FlipAndShift, Noise
 
 from ..library.bijections.cases import seeded
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import store
-from pipelines.spelling import spelled
+from pipelines.cli.spelling import spelled
 
 OPTIONS = {
     "no number": ("--train.lr fast", "--train.lr: found 'fast', expected a number"),

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.views import links
+from pipelines.tracking.views import links
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (

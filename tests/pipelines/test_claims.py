@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from ebflow.estimate import Interval
-from pipelines import claims
 from pipelines.config import PaperConfig
+from pipelines.reporting import claims
 
 SLOPE = Interval(2.05, 1.93, 2.17)
 

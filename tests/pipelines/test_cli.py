@@ -72,7 +72,7 @@ LIGHT = {
 def test_what_is_heavy_is_imported_by_who_needs_it(command, expected, home, tabular_file):
     words = command.format(table=tabular_file).split()
     code = (
-        "import sys; from pipelines.cli import main\n"
+        "import sys; from pipelines.cli.main import main\n"
         f"try: main({words!r})\n"
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'ray', 'mlflow', 'redun'} & set(sys.modules)))"
@@ -84,7 +84,7 @@ def test_what_is_heavy_is_imported_by_who_needs_it(command, expected, home, tabu
 def without(module, *words):
     """Runs a command in a process that lacks a module."""
     code = (
-        f"import sys; sys.modules[{module!r}] = None; from pipelines.cli import main\n"
+        f"import sys; sys.modules[{module!r}] = None; from pipelines.cli.main import main\n"
         f"sys.exit(main({list(words)!r}))"
     )
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -109,7 +109,7 @@ def test_a_package_that_is_not_installed_is_one_line(module, command):
 
 
 def test_a_module_of_ours_that_is_missing_is_a_fault():
-    done = without("pipelines.listing", "data", "list")
+    done = without("pipelines.cli.datasets", "data", "list")
     assert done.returncode == 1 and "Traceback" in done.stderr
 
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from ebflow.checkpoint import read
-from pipelines import rows
+from pipelines.training import metrics_log
 
 from .buckets import KEYS
 from .conftest import Store
@@ -187,8 +187,8 @@ def test_a_detached_job_goes_on_and_is_stopped_and_resumed(cluster, tmp_path):
         code, out, err = store.submit(*LONG)
     assert (code, err) == (0, ""), out + err
     assert curve(store) == curve(whole)
-    found, _ = rows.read(artefact(store) / rows.FILE)
-    assert any(row["kind"] == rows.RESUMED for row in found)
+    found, _ = metrics_log.read(artefact(store) / metrics_log.FILE)
+    assert any(row["kind"] == metrics_log.RESUMED for row in found)
 
 
 def ray(store, *words):

@@ -16,11 +16,12 @@ import torch
 from rich.console import Console
 
 from ebflow.estimate import Interval
-from pipelines.complexity import figures, networks, report, verdicts
-from pipelines.complexity.bodies import BODIES
-from pipelines.complexity.cells import PAIR_SIZES, SEPARATIONS, cells
-from pipelines.complexity.columns import geometric, held_out_loss, table
-from pipelines.complexity.config import (
+from pipelines.cli.parsing import parse_complexity
+from pipelines.sample_complexity import figures, networks, report, verdicts
+from pipelines.sample_complexity.cell_functions import BODIES
+from pipelines.sample_complexity.cells import PAIR_SIZES, SEPARATIONS, cells
+from pipelines.sample_complexity.columns import geometric, held_out_loss, table
+from pipelines.sample_complexity.config import (
     ClassCell,
     FiniteCell,
     FloorCell,
@@ -33,8 +34,8 @@ from pipelines.complexity.config import (
     WeightCell,
     at_scale,
 )
-from pipelines.complexity.networks import FIRST, RATIO, REACH
-from pipelines.complexity.results import (
+from pipelines.sample_complexity.networks import FIRST, RATIO, REACH
+from pipelines.sample_complexity.results import (
     NETWORKS,
     Answer,
     Question,
@@ -44,10 +45,9 @@ from pipelines.complexity.results import (
     questions,
     where,
 )
-from pipelines.parsing import parse_complexity
-from pipelines.stages.conclude import conclude
-from pipelines.stages.exponents import exponents
-from pipelines.stages.learn import learn
+from pipelines.sample_complexity.stages.conclude import conclude
+from pipelines.sample_complexity.stages.exponents import exponents
+from pipelines.sample_complexity.stages.learn import learn
 
 from .conftest import NO_RAY, Store
 

@@ -11,9 +11,8 @@ from pydantic import ValidationError
 from ebflow.errors import BadInput
 from ebflow.objectives import OBJECTIVES
 from ebflow.rivals import RIVALS
-from pipelines import recipes
-from pipelines.bounds import bounds
-from pipelines.checks import check
+from pipelines.cli.parsing import parse_density, starting_point
+from pipelines.cli.spelling import spelled
 from pipelines.config import (
     USERS,
     DataConfig,
@@ -22,10 +21,11 @@ from pipelines.config import (
     TrainConfig,
     Training,
     canonical,
+    recipes,
 )
-from pipelines.config_files import dump, load
-from pipelines.parsing import parse_density, starting_point
-from pipelines.spelling import spelled
+from pipelines.config.bounds import bounds
+from pipelines.config.files import dump, load
+from pipelines.density.checks import check
 
 ALL = {**OBJECTIVES, **RIVALS}
 

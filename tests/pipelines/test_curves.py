@@ -8,9 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from pipelines.curve_report import PANELS, draw, table
-from pipelines.curves import curves, entries
-from pipelines.options import Curves
+from pipelines.benchmark.curve_report import PANELS, draw, table
+from pipelines.benchmark.curves import curves, entries
+from pipelines.cli.options import Curves
 
 
 def cell(label, nll, seconds=(0.0, 1.0, 2.0, 4.0), seed=0):

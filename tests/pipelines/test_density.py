@@ -27,9 +27,9 @@ from ebflow.evaluation import log_probs
 from ebflow.preprocessing import Preprocessing, gaussian
 from ebflow.randomness import RowGenerator
 from pipelines.config import DensityConfig
-from pipelines.density import DENSITY
-from pipelines.front import CHAIN, MIXTURE
-from pipelines.stages.evaluate import LOG_PROBS
+from pipelines.density.graph import DENSITY
+from pipelines.density.stages.evaluate import LOG_PROBS
+from pipelines.training.preprocessing import CHAIN, MIXTURE
 
 from .conftest import NO_RAY, QUICK, Store
 
@@ -46,7 +46,7 @@ KEYS = {
 }  # fmt: skip
 
 
-def fates(printed):
+def statuses(printed):
     """Returns which stages ran, from the line that tells it."""
     line = next(line for line in printed.splitlines() if line.startswith("stages"))
     return dict(re.findall(r"(\w+) (ran|cached)", line))
@@ -54,7 +54,7 @@ def fates(printed):
 
 def test_the_table_and_where_all_lies_is_printed(digits):
     summary = digits.summary()
-    assert fates(digits.printed) == dict.fromkeys(STAGES, "ran")
+    assert statuses(digits.printed) == dict.fromkeys(STAGES, "ran")
     for key in ("test/nll", "test/nll_se", "baseline/gaussian_nll", "baseline/mixture_nll"):
         assert f"{summary[key]:.2f}" in digits.printed
     for text in (summary["checkpoint"], summary["report"], "steps/s", "ebflow ui"):
@@ -174,7 +174,7 @@ def test_the_flow_of_a_fresh_process_gives_the_test_likelihood(digits):
 def test_a_second_run_is_cached_and_needs_no_ray(digits):
     before = runs(digits)
     printed = digits.run("run", "density", *QUICK, **NO_RAY)
-    assert fates(printed) == dict.fromkeys(STAGES, "cached")
+    assert statuses(printed) == dict.fromkeys(STAGES, "cached")
     assert runs(digits) == before
     assert digits.summary()["mlflow_run_id"] in before
 
@@ -238,7 +238,7 @@ def test_damaged_artefacts_are_noticed(digits, planned, tmp_path, stage, name, a
 def test_a_changed_option_runs_what_depends_on_it_and_no_more(digits, tmp_path):
     store = digits.copy(tmp_path / "copy")
     printed = store.run("run", "density", *QUICK, "--evaluate.draws", "3")
-    assert fates(printed) == {
+    assert statuses(printed) == {
         "prepare": "cached", "preprocess": "cached", "train": "cached", "evaluate": "ran",
         "report": "ran"
     }  # fmt: skip
@@ -383,7 +383,7 @@ def test_another_name_gets_its_own_run_from_what_is_there(digits, tmp_path):
     output = tmp_path / "elsewhere"
     words = ("--name", "other", "--output", output)
     printed = store.run("run", "density", *QUICK, *words, **NO_RAY)
-    assert fates(printed) == dict.fromkeys(STAGES, "cached")
+    assert statuses(printed) == dict.fromkeys(STAGES, "cached")
     summary = json.loads((output / "summary.json").read_text())
     made = runs(store)
     assert set(made) - set(before) == {summary["mlflow_run_id"]}
@@ -422,7 +422,7 @@ def test_columns_of_numbers(tmp_path, tabular_file):
     store, file = Store(tmp_path), described(tmp_path, tabular_file)
     printed = store.run("run", "density", "--data.source", file, "--data.held-out", "last", *QUICK)
     summary = store.summary("breast-cancer")
-    assert fates(printed) == dict.fromkeys(STAGES, "ran")
+    assert statuses(printed) == dict.fromkeys(STAGES, "ran")
     assert summary["config"]["preprocess"]["logit"] is None
     assert summary["baseline/gaussian_shrinkage"] == 0
     assert all(math.isfinite(summary[name]) for name in ("test/nll", "baseline/gaussian_nll"))

@@ -15,7 +15,7 @@ from ebflow.data.toy import SMOOTHED, parzen
 from ebflow.evaluation import fisher_divergence, kl_divergence, repository_kld
 from ebflow.randomness import generator
 from pipelines.config import DivergeConfig, ModelConfig, PreprocessConfig, TrainConfig, Training
-from pipelines.stages.diverge import diverge
+from pipelines.paper.stages.diverge import diverge
 from tests.pipelines.trainers import build
 
 CONFIG = DivergeConfig(density="checkerboard", samples=800, resolution=60)

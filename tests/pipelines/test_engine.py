@@ -16,18 +16,12 @@ from redun.value import get_type_registry
 from sqlalchemy.exc import IntegrityError
 
 from ebflow.errors import BadInput, NonFinite
-from pipelines import (
-    cluster,
-    density,
-    environment,
-    gradient_alignment,
-    paper,
-    sample_complexity,
-    store,
-)
-from pipelines.alignment.config import MeasureConfig
-from pipelines.cluster import Connection
+from pipelines import store
+from pipelines.cli.interruption import interruptible
+from pipelines.cluster import connection, environment
+from pipelines.cluster.connection import Connection
 from pipelines.config import DensityConfig, EvaluateConfig, FrontConfig, Training
+from pipelines.density import graph as density
 from pipelines.engine import (
     ALONE,
     DRIVER,
@@ -35,17 +29,20 @@ from pipelines.engine import (
     Artefact,
     Context,
     Engine,
-    Fate,
     Retries,
     Source,
+    Status,
     plan,
     run_stage,
 )
 from pipelines.engine.demand import needs_of, reserved
 from pipelines.engine.executors import RayExecutor
-from pipelines.fanout import diverged, fail, together
-from pipelines.faults import Diverged, StageFailed
-from pipelines.interruption import interruptible
+from pipelines.engine.fanout import diverged, fail, together
+from pipelines.errors import Diverged, StageFailed
+from pipelines.gradient_alignment import graph as gradient_alignment
+from pipelines.gradient_alignment.config import MeasureConfig
+from pipelines.paper import graph as paper
+from pipelines.sample_complexity import graph as sample_complexity
 from pipelines.tracking import connect
 from tuning import pipeline as search
 
@@ -79,12 +76,12 @@ NONE = Retries(0)
 
 @task(executor="driver", namespace="ebflow", name="write")
 def write_task(value: EvaluateConfig, source: Source, job: JobInfo = JobInfo()) -> Artefact:  # noqa: B008
-    return run_stage("write", job, value)
+    return run_stage("stages.write", job, value)
 
 
 @task(executor="driver", namespace="ebflow", name="double")
 def double_task(data: Artefact, job: JobInfo = JobInfo()) -> Artefact:  # noqa: B008
-    return run_stage("double", job, data.path)
+    return run_stage("stages.double", job, data.path)
 
 
 def graph(draws=3, source="same", **unkeyed):
@@ -96,7 +93,7 @@ def graph(draws=3, source="same", **unkeyed):
 def stages(monkeypatch):
     """The two stages, where the engine looks for them."""
     for function in (write, double):
-        module = ModuleType(f"pipelines.stages.{function.__name__}", "Of a test.")
+        module = ModuleType(f"stages.{function.__name__}", "Of a test.")
         setattr(module, function.__name__, function)
         monkeypatch.setitem(sys.modules, module.__name__, module)
     for kept in (CALLS, ERRORS, RETRIED):
@@ -136,21 +133,23 @@ def ran(engine, expression):
     """Runs it; returns which stages ran."""
     CALLS.clear()
     outcome = engine().run(expression)
-    assert sorted(CALLS) == sorted(stage for stage, fate in outcome.fates.items() if fate.ran)
+    assert sorted(CALLS) == sorted(
+        stage for stage, status in outcome.statuses.items() if status.ran
+    )
     return set(CALLS)
 
 
 def test_a_graph_runs_once(engine):
     outcome = engine().run(graph())
     assert (outcome.value[1].path / "value.txt").read_text() == "6"
-    assert outcome.fates == {"write": Fate(ran=1), "double": Fate(ran=1)}
+    assert outcome.statuses == {"write": Status(ran=1), "double": Status(ran=1)}
     assert ran(engine, graph()) == set()
 
 
 def test_a_cached_graph_opens_nothing(engine, home):
     engine().run(graph())
     cached = Engine(open_context=lambda: pytest.fail("opened"), progress=Silent())
-    assert cached.run(graph()).fates == dict.fromkeys(("write", "double"), Fate(cached=1))
+    assert cached.run(graph()).statuses == dict.fromkeys(("write", "double"), Status(cached=1))
 
 
 def test_another_value_runs_again(engine):
@@ -193,7 +192,7 @@ def test_a_failure_that_may_pass_is_tried_again(engine):
 
 def test_a_stage_may_succeed_the_third_time(engine):
     ERRORS["write"] = OSError()
-    assert engine(retries=Retries(2, 0.01)).run(graph()).fates["write"] == Fate(ran=1)
+    assert engine(retries=Retries(2, 0.01)).run(graph()).statuses["write"] == Status(ran=1)
     assert CALLS == ["write", "write", "write", "double"]
     assert [pause for *_, pause in RETRIED] == [0.01, 0.02]
 
@@ -220,7 +219,7 @@ def test_what_will_not_pass_is_not_tried_again(engine, error):
 def test_force_runs_all_again(engine):
     engine().run(graph())
     CALLS.clear()
-    assert engine(force=True).run(graph()).fates == {"write": Fate(1), "double": Fate(1)}
+    assert engine(force=True).run(graph()).statuses == {"write": Status(1), "double": Status(1)}
     assert CALLS == ["write", "double"]
 
 
@@ -233,14 +232,14 @@ def test_what_another_process_made_meanwhile_is_taken(engine, home):
 
 
 def test_a_plan_runs_nothing(engine, home):
-    assert plan(graph()) == {"write": Fate(ran=1), "double": Fate(ran=1)}
+    assert plan(graph()) == {"write": Status(ran=1), "double": Status(ran=1)}
     assert not CALLS and not (home / "redun.db").exists()
     engine().run(graph())
-    assert plan(graph()) == {"write": Fate(cached=1), "double": Fate(cached=1)}
+    assert plan(graph()) == {"write": Status(cached=1), "double": Status(cached=1)}
     doubled = engine().run(graph()).value[1]
     (doubled.path / "value.txt").unlink()
-    assert plan(graph()) == {"write": Fate(cached=1), "double": Fate(ran=1)}
-    assert plan(graph(draws=4)) == {"write": Fate(ran=1), "double": Fate(ran=1)}
+    assert plan(graph()) == {"write": Status(cached=1), "double": Status(ran=1)}
+    assert plan(graph(draws=4)) == {"write": Status(ran=1), "double": Status(ran=1)}
     assert CALLS == ["write", "double"]
 
 
@@ -249,12 +248,12 @@ def test_a_plan_counts_the_cells_that_would_run_and_records_nothing(engine, home
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
     cells = [catch(together(graph(n)), Diverged, diverged) for n in (3, 4, 4, 5)]
     found = plan(catch_all(cells, Exception, fail))
-    assert (found["write"], found["double"]) == (Fate(2, 1), Fate(2, 1))
+    assert (found["write"], found["double"]) == (Status(2, 1), Status(2, 1))
     assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
 
 
 def test_a_plan_ends_where_a_missing_artefact_decides(engine):
-    assert plan(chosen_task(graph()[0])) == {"chosen": Fate(), "write": Fate(ran=1)}
+    assert plan(chosen_task(graph()[0])) == {"chosen": Status(), "write": Status(ran=1)}
 
 
 @task(namespace="ebflow", name="chosen", cache=False)
@@ -303,7 +302,7 @@ def test_healthy_siblings_of_a_failed_stage_finish(engine):
     fan = catch_all([graph()[0], healthy_task(other)], Exception, recover)
     with_sibling = engine().run(fan)
     assert with_sibling.value == "recovered"
-    assert with_sibling.fates["healthy"].ran
+    assert with_sibling.statuses["healthy"].ran
 
 
 @pytest.mark.parametrize("error", [NonFinite("step 3: inf"), ValueError("bad")])
@@ -379,7 +378,7 @@ def test_a_stage_needs_what_it_declares(stage, config, needs):
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_machine_that_cannot_grow_is_asked_for_no_more_than_it_has(alone, monkeypatch):
     monkeypatch.setattr(environment, "embedded", lambda: alone)
-    monkeypatch.setattr(cluster, "largest_node", lambda: 2.0)
+    monkeypatch.setattr(connection, "largest_node", lambda: 2.0)
     given = [reserved(needs)["num_cpus"] for needs in (ONE, {"CPU": 3}, DRIVER, ALONE)]
     assert given == [1, 2 if alone else 3, 0, 2]
     assert reserved({"CPU": 1, "GPU": 2})["num_gpus"] == 2

@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from pipelines.package import checkout
+from pipelines.cluster.package import checkout
 
 KNOWN = ("FROM", "WORKDIR", "COPY", "RUN")
 SUFFIXES = (".py", ".j2", ".typed")

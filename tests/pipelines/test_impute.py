@@ -15,8 +15,8 @@ from ebflow.flow import Flow
 from ebflow.randomness import generator as derive
 from ebflow.sampling import imputation_error
 from pipelines.config import DensityConfig, ImputeConfig
-from pipelines.stages import impute as stage
-from pipelines.stages.impute import masks
+from pipelines.paper.stages import impute as stage
+from pipelines.paper.stages.impute import masks
 from tests.pipelines.trainers import build
 
 SHRINKAGE = 0.05

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from pipelines.interruption import interrupted, interruptible
+from pipelines.cli.interruption import interrupted, interruptible
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 

@@ -5,7 +5,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from ebflow.errors import BadInput
-from pipelines.stages.impute import MASKS, masks
+from pipelines.paper.stages.impute import MASKS, masks
 
 
 @pytest.mark.parametrize("kind", MASKS)

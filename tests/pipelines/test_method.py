@@ -1,6 +1,5 @@
 """The line that tells how a flow was trained."""
 
-from pipelines import recipes
 from pipelines.config import (
     AnchorConfig,
     ObjectiveConfig,
@@ -8,8 +7,9 @@ from pipelines.config import (
     StabiliseConfig,
     TrainConfig,
     Training,
+    recipes,
 )
-from pipelines.method import method
+from pipelines.reporting.method import method
 
 
 def test_the_default_recipe():

@@ -13,7 +13,7 @@ from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from ebflow.randomness import generator
 from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
-from pipelines.nets import LEARNED, OPTIONS, fits, net, options
+from pipelines.training.nets import LEARNED, OPTIONS, fits, net, options
 from tests.pipelines.trainers import build
 
 SHORT = TrainConfig(steps=4, batch_size=32, validate_every=2, log_every=2)

@@ -2,11 +2,13 @@
 
 import pytest
 
-from pipelines import comparison, results, titles
 from pipelines.config import DensityConfig, ModelConfig, ObjectiveConfig, PaperConfig
-from pipelines.notes import note, numbers, table
-from pipelines.recipes import mnist9k
-from pipelines.runner import Run, _title
+from pipelines.config.recipes import mnist9k
+from pipelines.density import results
+from pipelines.engine.runner import Run, _title
+from pipelines.paper import comparison
+from pipelines.reporting import titles
+from pipelines.tracking.notes import note, numbers, table
 
 LOSSES = {
     "dsm σ 0.3 + anchor": ObjectiveConfig(),

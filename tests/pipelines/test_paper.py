@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pipelines import comparison
 from pipelines.config import ClusterConfig, PaperConfig
-from pipelines.experiments import EXPERIMENTS
-from pipelines.experiments.cell import Cell, Column, PeerCell, summarise
+from pipelines.paper import comparison
+from pipelines.paper.experiments import EXPERIMENTS
+from pipelines.paper.experiments.cell import Cell, Column, PeerCell, summarise
 
 from .conftest import NO_RAY, Store
 

@@ -5,8 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from pipelines import progress, rows, store
-from pipelines.progress import Job, Progress
+from pipelines import store
+from pipelines.reporting import progress
+from pipelines.reporting.progress import Job, Progress
+from pipelines.training import metrics_log
 
 
 def row(step, share, nll=None, note=""):
@@ -17,21 +19,21 @@ def row(step, share, nll=None, note=""):
 
 
 def test_a_job_tells_its_latest(tmp_path):
-    path = tmp_path / rows.FILE
+    path = tmp_path / metrics_log.FILE
     job = Job(path, "starting")
     assert not job.look() and job.text == "starting"
-    rows.append(path, [row(10, 0.1, nll=5.0), row(20, 0.2)])
+    metrics_log.append(path, [row(10, 0.1, nll=5.0), row(20, 0.2)])
     assert job.look() and (job.share, job.text) == (0.2, "step 20, validation NLL 5.00")
     assert not job.look()
-    rows.append(path, [row(30, 0.3, note="worse"), row(40, 0.4)])
+    metrics_log.append(path, [row(30, 0.3, note="worse"), row(40, 0.4)])
     assert job.look() and job.notes == ["worse"]
 
 
 def test_a_search_tells_how_far_it_is(tmp_path):
-    path = tmp_path / rows.FILE
+    path = tmp_path / metrics_log.FILE
     job = Job(path)
     told = {"kind": "search", "share": 0.5, "time": 0.0, "metrics": {}, "text": "12 of 24 trials"}
-    rows.append(path, [told])
+    metrics_log.append(path, [told])
     assert job.look() and (job.share, job.text) == (0.5, "12 of 24 trials")
 
 
@@ -46,9 +48,9 @@ def shown(home, monkeypatch):
 
 def test_a_lone_job_tells_its_news(shown):
     shown.started("train", "a")
-    path = store.work("train", "a") / rows.FILE
+    path = store.work("train", "a") / metrics_log.FILE
     path.parent.mkdir(parents=True)
-    rows.append(path, [row(50, 0.5, nll=3.0, note="it gets worse")])
+    metrics_log.append(path, [row(50, 0.5, nll=3.0, note="it gets worse")])
     assert shown._look("train", late=True) == ["train:  50%  step 50, validation NLL 3.00"]
     shown.finished("train", "a")
     lines = shown.printed()

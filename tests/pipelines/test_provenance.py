@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ebflow import __version__
-from pipelines import provenance
+from pipelines.tracking import provenance
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import mlflow
 import numpy as np
 import pytest
 
-from pipelines.naming import check_names
-from pipelines.registry import register
+from pipelines.config.naming import check_names
 from pipelines.tracking import StageRun, connect, log_model
+from pipelines.tracking.registry import register
 
 from .conftest import NO_RAY, QUICK
 

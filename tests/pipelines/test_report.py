@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ebflow.data.prepare import prepare
-from pipelines.report import figures, page
+from pipelines.density.figures import figures, page
 
 NUMBERS = {
     "test/nll": 97.5, "test/nll_se": 0.6, "test/bpd": 2.2, "best/val_nll": 97.4,

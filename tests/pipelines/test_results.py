@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines.doubts import doubts as found
-from pipelines.likelihoods import cells
+from pipelines.density.likelihoods import cells
+from pipelines.density.warnings import doubts as found
 
 GOOD = {
     "train/best_step": 100,

@@ -7,7 +7,7 @@ from ray.exceptions import ActorDiedError, NodeDiedError, TaskCancelledError, Wo
 from ebflow.errors import BadInput, NonFinite
 from pipelines.engine import Retries
 from pipelines.engine.retries import passing
-from pipelines.faults import Diverged, StageFailed
+from pipelines.errors import Diverged, StageFailed
 
 
 class Wrapped(Exception):

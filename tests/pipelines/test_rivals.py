@@ -15,14 +15,14 @@ from ebflow.architectures import dense
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
-from pipelines import rows as logged
 from pipelines.config import PaperConfig, PeerConfig
-from pipelines.experiments import EXPERIMENTS
-from pipelines.experiments.cell import Cell, PeerCell, summarise
-from pipelines.experiments.rivals import _spread
+from pipelines.density.stages.evaluate import LOG_PROBS
+from pipelines.paper.experiments import EXPERIMENTS
+from pipelines.paper.experiments.cell import Cell, PeerCell, summarise
+from pipelines.paper.experiments.rivals import _spread
 from pipelines.peers import FITS, flows, kernels
 from pipelines.peers.behind import Behind
-from pipelines.stages.evaluate import LOG_PROBS
+from pipelines.training import metrics_log as logged
 
 CONFIG = PaperConfig(experiment="rivals", source="digits", seeds=2)
 RIVALS, SCORES, TABLES = (EXPERIMENTS[name] for name in ("rivals", "scores", "tables"))

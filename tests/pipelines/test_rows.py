@@ -1,6 +1,6 @@
 """The file of metrics."""
 
-from pipelines import rows
+from pipelines.training import metrics_log
 
 
 def row(step, kind="log", **metrics):
@@ -8,25 +8,25 @@ def row(step, kind="log", **metrics):
 
 
 def test_reading_goes_on_behind_the_last_whole_line(tmp_path):
-    path = tmp_path / rows.FILE
-    assert rows.read(path) == ([], 0)
-    rows.append(path, [row(1, loss=2.0)])
-    found, offset = rows.read(path)
+    path = tmp_path / metrics_log.FILE
+    assert metrics_log.read(path) == ([], 0)
+    metrics_log.append(path, [row(1, loss=2.0)])
+    found, offset = metrics_log.read(path)
     assert found == [row(1, loss=2.0)]
     with path.open("a") as stream:
         stream.write('{"kind": "log", ')
-    assert rows.read(path, offset) == ([], offset)
+    assert metrics_log.read(path, offset) == ([], offset)
     with path.open("a") as stream:
         stream.write('"step": 2}\n')
-    assert rows.read(path, offset)[0] == [{"kind": "log", "step": 2}]
+    assert metrics_log.read(path, offset)[0] == [{"kind": "log", "step": 2}]
 
 
 def test_of_a_step_told_twice_the_last_one_counts():
     told = [row(1, a=1), row(2, a=2), row(2, "validate", a=3), row(1, a=4), row(2, a=5)]
-    assert rows.curve(told, "log") == [row(1, a=4), row(2, a=5)]
-    assert rows.curve(told, "validate") == [row(2, "validate", a=3)]
+    assert metrics_log.curve(told, "log") == [row(1, a=4), row(2, a=5)]
+    assert metrics_log.curve(told, "validate") == [row(2, "validate", a=3)]
 
 
 def test_what_a_restart_took_back_is_gone():
-    told = [row(1, a=1), row(2, a=2), row(3, a=3), row(1, rows.RESUMED), row(2, a=4)]
-    assert rows.curve(told, "log") == [row(1, a=1), row(2, a=4)]
+    told = [row(1, a=1), row(2, a=2), row(3, a=3), row(1, metrics_log.RESUMED), row(2, a=4)]
+    assert metrics_log.curve(told, "log") == [row(1, a=1), row(2, a=4)]

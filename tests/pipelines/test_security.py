@@ -23,10 +23,12 @@ from ebflow.data.manifest import Manifest
 from ebflow.data.prepare import prepare
 from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
-from pipelines import cluster, rows, store
+from pipelines import store
+from pipelines.cluster import connection
+from pipelines.cluster.package import checkout
 from pipelines.config import DensityConfig, Training
-from pipelines.config_files import load as load_config
-from pipelines.package import checkout
+from pipelines.config.files import load as load_config
+from pipelines.training import metrics_log
 from tests.pipelines.trainers import build
 
 from .conftest import QUICK, Store
@@ -173,8 +175,8 @@ def test_a_pickle_in_the_store(bomb, home):
 
 
 def test_a_pickle_as_rows(bomb, tmp_path):
-    (tmp_path / rows.FILE).write_bytes(bomb + b"\n")
-    assert rows.read(tmp_path / rows.FILE)[0] == []
+    (tmp_path / metrics_log.FILE).write_bytes(bomb + b"\n")
+    assert metrics_log.read(tmp_path / metrics_log.FILE)[0] == []
 
 
 def test_a_pickle_as_arrays(bomb, tmp_path):
@@ -252,7 +254,7 @@ def test_nodes_are_told_no_secrets(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{SECRET}@mlflow:5000")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "told")
-    told = cluster._environment()
+    told = connection._environment()
     assert told["MLFLOW_EXPERIMENT_NAME"] == "told" and SECRET not in str(told)
 
 
@@ -270,7 +272,7 @@ def test_a_planted_secret_is_nowhere_after_a_run(server, tmp_path):
     }
     process = here.start(*words, **settings)
     while process.poll() is None:
-        for folder in Path("/tmp").glob(f"{cluster.PREFIX}{process.pid}-*"):
+        for folder in Path("/tmp").glob(f"{connection.PREFIX}{process.pid}-*"):
             with contextlib.suppress(shutil.Error, OSError):
                 shutil.copytree(folder / "session_latest" / "logs", logs, dirs_exist_ok=True)
         time.sleep(2)

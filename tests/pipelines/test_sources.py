@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from pipelines import sources
-from pipelines.sources import source_digest
+from pipelines.engine import digests
+from pipelines.engine.digests import source_digest
 
 
 @pytest.fixture
@@ -22,14 +22,14 @@ def library(tmp_path, monkeypatch):
     )
     (folder / "d.py").write_text("D = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sources, "OURS", ("lib",))
-    monkeypatch.setattr(sources, "CARRIERS", ("lib.carrier",))
+    monkeypatch.setattr(digests, "OURS", ("lib",))
+    monkeypatch.setattr(digests, "CARRIERS", ("lib.carrier",))
     return folder
 
 
 def digest(module):
     """The digest as another process would find it: each reads a source once."""
-    sources._read.cache_clear()
+    digests._read.cache_clear()
     return source_digest(module)
 
 
@@ -63,18 +63,18 @@ def test_what_carries_data_does_not_count(library):
 @pytest.mark.parametrize(
     ("stage", "module"),
     [
-        ("pipelines.stages.preprocess", "pipelines.front"),
-        ("pipelines.stages.train", "pipelines.config.training"),
-        ("pipelines.stages.train", "pipelines.nets"),
-        ("pipelines.stages.report", "pipelines.doubts"),
-        ("pipelines.stages.peer", "pipelines.peers.flows"),
-        ("pipelines.stages.compare", "pipelines.experiments.scores"),
-        ("pipelines.stages.steps", "pipelines.benchmark.costs"),
-        ("pipelines.stages.align", "pipelines.alignment.verdicts"),
-        ("pipelines.stages.learn", "pipelines.complexity.networks"),
-        ("pipelines.stages.conclude", "pipelines.complexity.figures"),
+        ("pipelines.density.stages.preprocess", "pipelines.training.preprocessing"),
+        ("pipelines.density.stages.train", "pipelines.config.training"),
+        ("pipelines.density.stages.train", "pipelines.training.nets"),
+        ("pipelines.density.stages.report", "pipelines.density.warnings"),
+        ("pipelines.paper.stages.peer", "pipelines.peers.flows"),
+        ("pipelines.paper.stages.compare", "pipelines.paper.experiments.scores"),
+        ("pipelines.paper.stages.steps", "pipelines.benchmark.costs"),
+        ("pipelines.gradient_alignment.stages.align", "pipelines.gradient_alignment.verdicts"),
+        ("pipelines.sample_complexity.stages.learn", "pipelines.sample_complexity.networks"),
+        ("pipelines.sample_complexity.stages.conclude", "pipelines.sample_complexity.figures"),
         ("tuning.stages.search", "tuning.density.space"),
-        ("tuning.stages.search", "pipelines.training"),
+        ("tuning.stages.search", "pipelines.training.loop"),
         ("tuning.stages.verdict", "tuning.report"),
     ],
 )
@@ -89,11 +89,11 @@ def test_unknown_module(library):
 
 
 def test_the_report_does_not_stand_behind_the_training():
-    from pipelines.density import prepare, train
+    from pipelines.density.graph import prepare, train
 
-    assert {"ebflow.train", "ebflow.objectives"} <= closure("pipelines.training")
+    assert {"ebflow.train", "ebflow.objectives"} <= closure("pipelines.training.loop")
     for stage in ("prepare", "evaluate", "report"):
-        assert "ebflow.train" not in closure(f"pipelines.stages.{stage}")
+        assert "ebflow.train" not in closure(f"pipelines.density.stages.{stage}")
     assert prepare.hash != train.hash
 
 
@@ -104,6 +104,6 @@ def closure(*modules):
         module = todo.pop()
         if module not in seen:
             seen.add(module)
-            path = sources._path(module)
-            todo += sources._imported(module, path, path.read_bytes())
+            path = digests._path(module)
+            todo += digests._imported(module, path, path.read_bytes())
     return seen

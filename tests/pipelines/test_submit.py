@@ -11,11 +11,11 @@ import jsonschema
 import pytest
 import yaml
 
-from pipelines import submit
-from pipelines.cli import COMMANDS
+from pipelines.cli import submit
+from pipelines.cli.main import COMMANDS
+from pipelines.cluster.kuberay import _cluster, _container, _variable
+from pipelines.cluster.package import checkout, packed
 from pipelines.config import DensityConfig, PaperConfig
-from pipelines.manifest import _cluster, _container, _variable
-from pipelines.package import checkout, packed
 from tuning.command import parse_tune
 
 SCHEMA = json.loads(Path(__file__).with_name("rayjob.schema.json").read_text())
@@ -253,5 +253,5 @@ def test_the_package_is_the_checkout_without_what_git_ignores(tmp_path):
     with zipfile.ZipFile(tmp_path / "p.zip") as package:
         names = package.namelist()
         assert package.read("submitted.yaml") == b"seed: 1\n"
-    assert {"ebflow/flow.py", "pipelines/submit.py", "pyproject.toml"} <= set(names)
+    assert {"ebflow/flow.py", "pipelines/cli/submit.py", "pyproject.toml"} <= set(names)
     assert not [name for name in names if "large.bin" in name or "__pycache__" in name]

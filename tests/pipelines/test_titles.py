@@ -1,11 +1,11 @@
 """What tells runs apart by their names."""
 
-from pipelines.alignment.config import RegulariserConfig
-from pipelines.complexity.cells import cells
-from pipelines.complexity.config import at_scale
 from pipelines.config import PaperConfig
-from pipelines.experiments import EXPERIMENTS
-from pipelines.titles import cell, regulariser
+from pipelines.gradient_alignment.config import RegulariserConfig
+from pipelines.paper.experiments import EXPERIMENTS
+from pipelines.reporting.titles import cell, regulariser
+from pipelines.sample_complexity.cells import cells
+from pipelines.sample_complexity.config import at_scale
 
 
 def test_cells_of_every_experiment_of_the_paper_have_titles_of_their_own():

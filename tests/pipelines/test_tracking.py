@@ -18,9 +18,10 @@ from mlflow.exceptions import MlflowException
 import ebflow
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
-from pipelines import rows, store
-from pipelines.faults import StageFailed
+from pipelines import store
+from pipelines.errors import StageFailed
 from pipelines.tracking import Follower, StageRun, connect, log_model, reading
+from pipelines.training import metrics_log
 
 
 @pytest.fixture
@@ -146,28 +147,28 @@ def steps(tracker, run, name):
 
 
 def test_what_a_restarted_training_repeats_is_sent_once(tracker, run, tmp_path):
-    path = tmp_path / rows.FILE
+    path = tmp_path / metrics_log.FILE
     follower = Follower(path, run)
-    rows.append(path, [told(1), told(2), told(2, "validate")])
+    metrics_log.append(path, [told(1), told(2), told(2, "validate")])
     follower.send()
-    rows.append(path, [told(2), told(2, "validate"), told(3), told(3, "validate")])
+    metrics_log.append(path, [told(2), told(2, "validate"), told(3), told(3, "validate")])
     follower.send()
     assert steps(tracker, run, "log/x") == [1, 2, 3]
     assert steps(tracker, run, "validate/x") == [2, 3]
 
 
 def failed(step, note):
-    return {**told(step, rows.FAILURE), "metrics": {}, "note": note}
+    return {**told(step, metrics_log.FAILURE), "metrics": {}, "note": note}
 
 
 def test_failures_of_workers_become_tags(tracker, run, tmp_path):
-    path = tmp_path / rows.FILE
+    path = tmp_path / metrics_log.FILE
     follower = Follower(path, run)
-    rows.append(path, [told(1), failed(1, "worker 0: gone")])
+    metrics_log.append(path, [told(1), failed(1, "worker 0: gone")])
     follower.send()
     tags = tracker.client.get_run(run.id).data.tags
     assert (tags["ebflow.failure.1"], tags["ebflow.restarts"]) == ("worker 0: gone", "0")
-    rows.append(path, [told(1), failed(1, "worker 1: gone")])
+    metrics_log.append(path, [told(1), failed(1, "worker 1: gone")])
     follower.send()
     tags = tracker.client.get_run(run.id).data.tags
     assert (tags["ebflow.failure.2"], tags["ebflow.restarts"]) == ("worker 1: gone", "1")
@@ -226,19 +227,19 @@ class Away:
 
 
 def test_what_the_store_refuses_is_kept_and_sent_later(tracker, run, tmp_path):
-    path = tmp_path / rows.FILE
+    path = tmp_path / metrics_log.FILE
     away = Away(run)
     with Follower(path, away, interval=0.05) as follower:
-        rows.append(path, [told(1), told(2)])
+        metrics_log.append(path, [told(1), told(2)])
         while not follower.pending:
             pass
         away.away = False
-        rows.append(path, [told(3)])
+        metrics_log.append(path, [told(3)])
     assert steps(tracker, run, "log/x") == [1, 2, 3]
 
 
 def test_a_disk_that_fails_for_a_while_stops_no_metrics(tracker, run, tmp_path, monkeypatch):
-    path, read, failed = tmp_path / rows.FILE, rows.read, threading.Event()
+    path, read, failed = tmp_path / metrics_log.FILE, metrics_log.read, threading.Event()
 
     def once(*words):
         if not failed.is_set():
@@ -246,10 +247,10 @@ def test_a_disk_that_fails_for_a_while_stops_no_metrics(tracker, run, tmp_path, 
             raise OSError(5, "Input/output error")
         return read(*words)
 
-    monkeypatch.setattr(rows, "read", once)
+    monkeypatch.setattr(metrics_log, "read", once)
     with Follower(path, run, interval=0.01) as follower:
         assert failed.wait(60)
-        rows.append(path, [told(1)])
+        metrics_log.append(path, [told(1)])
         while follower.thread.is_alive() and not steps(tracker, run, "log/x"):
             pass
         assert follower.thread.is_alive()
@@ -285,14 +286,14 @@ def test_what_no_second_try_mends_is_not_tried_again(run, monkeypatch):
 
 
 def test_metrics_that_never_arrived_are_not_passed_over(run, tmp_path):
-    rows.append(tmp_path / rows.FILE, [told(1)])
-    with pytest.raises(MlflowException), Follower(tmp_path / rows.FILE, Away(run)):
+    metrics_log.append(tmp_path / metrics_log.FILE, [told(1)])
+    with pytest.raises(MlflowException), Follower(tmp_path / metrics_log.FILE, Away(run)):
         pass
 
 
 def test_an_error_is_not_hidden_by_a_store_that_is_away(run, tmp_path):
-    rows.append(tmp_path / rows.FILE, [told(1)])
-    with pytest.raises(KeyboardInterrupt), Follower(tmp_path / rows.FILE, Away(run)):
+    metrics_log.append(tmp_path / metrics_log.FILE, [told(1)])
+    with pytest.raises(KeyboardInterrupt), Follower(tmp_path / metrics_log.FILE, Away(run)):
         raise KeyboardInterrupt
 
 

@@ -13,7 +13,6 @@ from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import NonFinite
 from ebflow.train import Event
-from pipelines import rows, training
 from pipelines.config import (
     LEARNED_INVERSE,
     LIKELIHOOD,
@@ -26,7 +25,8 @@ from pipelines.config import (
     TrainConfig,
     Training,
 )
-from pipelines.training import FailureWriter, Reporter
+from pipelines.training import loop, metrics_log
+from pipelines.training.loop import FailureWriter, Reporter
 from tests.pipelines.trainers import build
 
 SHORT = TrainConfig(steps=12, batch_size=32, validate_every=6, log_every=3, dtype="float64")
@@ -146,9 +146,9 @@ def test_noise_is_added_to_training_rows_alone(table, monkeypatch):
 
 
 def test_images_are_moved_and_then_noised():
-    both = training._augment(SHORT.model_copy(update={"augment": "flip", "noise": 0.1}), (8, 8))
+    both = loop._augment(SHORT.model_copy(update={"augment": "flip", "noise": 0.1}), (8, 8))
     assert [type(part).__name__ for part in both.parts] == ["FlipAndShift", "Noise"]
-    assert training._augment(SHORT, (8, 8)) is None
+    assert loop._augment(SHORT, (8, 8)) is None
 
 
 def test_the_same_configuration_gives_the_same_numbers(dataset):
@@ -179,7 +179,7 @@ def test_the_loss_weights_what_the_configuration_says(dataset):
 
 def options(**fields):
     """Returns what the objective of a configuration is called with, and what is annealed."""
-    loss = training._loss(Training(objective=ObjectiveConfig(**fields)), dense((4,)))
+    loss = loop._loss(Training(objective=ObjectiveConfig(**fields)), dense((4,)))
     return loss.objective.keywords, loss
 
 
@@ -247,13 +247,13 @@ def test_a_training_that_breaks_goes_on_and_is_told(dataset, reported, tmp_path)
     events, told = driven(dataset, (0, 1), tmp_path, 8)
     (warning,) = told["warnings"]
     assert "step 8: found a loss of nan" in warning and "went back to step 6" in warning
-    written = rows.read(tmp_path / rows.FILE)[0]
-    (back,) = [row for row in written if row["kind"] == rows.RESUMED]
+    written = metrics_log.read(tmp_path / metrics_log.FILE)[0]
+    (back,) = [row for row in written if row["kind"] == metrics_log.RESUMED]
     assert (back["step"], back["note"]) == (6, warning)
-    assert [row["step"] for row in rows.curve(written, "validate")] == [0, 6, 12]
-    assert [row["step"] for row in rows.curve(written, "log")] == [3, 6, 9, 12]
+    assert [row["step"] for row in metrics_log.curve(written, "validate")] == [0, 6, 12]
+    assert [row["step"] for row in metrics_log.curve(written, "log")] == [3, 6, 9, 12]
     assert told["steps"] == 12 and told["verdict"] == "ended after 12 steps"
-    rates = [row["metrics"]["train/lr"] for row in rows.curve(written, "log")]
+    rates = [row["metrics"]["train/lr"] for row in metrics_log.curve(written, "log")]
     plain = [e.metrics["train/lr"] for e in finished(Training(train=SHORT), dataset)[1]
              if e.kind == "log"]  # fmt: skip
     assert rates == pytest.approx([*plain[:2], *(rate / 4 for rate in plain[2:])])
@@ -261,7 +261,7 @@ def test_a_training_that_breaks_goes_on_and_is_told(dataset, reported, tmp_path)
 
 def test_one_that_breaks_twice_delivers_its_best(dataset, reported, tmp_path):
     _, told = driven(dataset, (0, 1), tmp_path, 8, 10)
-    checkpoints = Checkpoints(tmp_path / training.CHECKPOINTS)
+    checkpoints = Checkpoints(tmp_path / loop.CHECKPOINTS)
     assert told["steps"] == told["best_step"] == 6 and len(told["warnings"]) == 2
     assert told["verdict"].startswith("became non-finite twice, the last time at step 10")
     tensors = load(checkpoints.path(6)).state_dict().values()
@@ -285,21 +285,21 @@ def test_a_worker_that_was_killed_remembers_the_best(dataset, reported, tmp_path
         if reporter.trainer.step == 9:
             reporter.save()
             break
-    again = training._resumed(build(config, dataset), tmp_path).trainer
+    again = loop._resumed(build(config, dataset), tmp_path).trainer
     assert again.step == 9 and again.state.best_step == 0
     assert again.kept.state["progress"]["step"] == 0
-    (told,) = training._resumed(build(config, dataset), tmp_path).rows
-    assert (told["kind"], told["note"]) == (rows.RESUMED, "goes on from step 9")
+    (told,) = loop._resumed(build(config, dataset), tmp_path).rows
+    assert (told["kind"], told["note"]) == (metrics_log.RESUMED, "goes on from step 9")
 
 
 def test_every_row_is_told_once_and_the_best_and_the_last_are_saved(dataset, reported, tmp_path):
     events, told = driven(dataset, (0, 1), tmp_path)
     steps = [row["step"] for some in reported for row in some]
     assert steps == [event.step for event in events]
-    assert [row["step"] for row in rows.read(tmp_path / rows.FILE)[0]] == steps
+    assert [row["step"] for row in metrics_log.read(tmp_path / metrics_log.FILE)[0]] == steps
     assert told["steps"] == 12 and told["verdict"] == "ended after 12 steps"
     assert set(told["seconds"]) == {"step", "data", "log", "validate", "report", "checkpoint"}
-    checkpoints = Checkpoints(tmp_path / training.CHECKPOINTS)
+    checkpoints = Checkpoints(tmp_path / loop.CHECKPOINTS)
     last = check(checkpoints.path(12))["progress"]
     assert (last["step"], last["verdict"]) == (12, "ended after 12 steps")
     assert check(checkpoints.path(told["best_step"]))["progress"]["step"] == told["best_step"]
@@ -316,7 +316,7 @@ def test_what_led_to_a_checkpoint_is_told_before_it_is_there(
     told, save = {}, Checkpoints.save
 
     def saved(self, trainer):
-        told[trainer.step] = rows.read(tmp_path / rows.FILE)[0][-1]["step"]
+        told[trainer.step] = metrics_log.read(tmp_path / metrics_log.FILE)[0][-1]["step"]
         save(self, trainer)
 
     monkeypatch.setattr(Checkpoints, "save", saved)
@@ -330,7 +330,7 @@ def test_between_reports_rows_gather(reported, tmp_path):
     for step in range(5):
         reporter.tell(Event("log", step, {"train/loss": 1.0}))
     assert not reported and len(reporter.rows) == 5
-    reporter.reported -= 2 * training.REPORT_S
+    reporter.reported -= 2 * loop.REPORT_S
     reporter.tell(Event("log", 5, {"train/loss": 1.0}))
     assert len(reported[0]) == 6 and not reporter.rows
 
@@ -342,14 +342,14 @@ WORKERS = {(1, 1): 1, (2, 1): 2, (8, 1): 2, (1, 2): 1, (2, 2): 1, (1, 3): 0.6666
 @pytest.mark.parametrize("alone", [True, False])
 def test_workers_reserve_their_threads(asked, cpus, alone, monkeypatch):
     """Together no more than a machine has that cannot grow."""
-    monkeypatch.setattr(training, "embedded", lambda: alone)
-    monkeypatch.setattr(training, "largest_node", lambda: 2.0)
+    monkeypatch.setattr(loop, "embedded", lambda: alone)
+    monkeypatch.setattr(loop, "largest_node", lambda: 2.0)
     threads, workers = asked
     config = Training(
         train=SHORT.model_copy(update={"threads": threads, "batch_size": 6 * workers}),
         cluster=ClusterConfig(workers=workers, gpu=True),
     )
-    found = training._scaling(config)
+    found = loop._scaling(config)
     expected = {"CPU": cpus if alone else threads, "GPU": 1}
     assert found._resources_per_worker_not_none == expected
     assert config.needs == {"CPU": threads * workers, "GPU": workers}
@@ -360,10 +360,10 @@ def test_the_controller_appends_failures(tmp_path):
     writer = FailureWriter(tmp_path)
     errors = {1: RuntimeError("lost\nits peer"), 0: MemoryError("full")}
     writer.after_exception(None, errors)
-    rows.append(tmp_path / rows.FILE, [one])
+    metrics_log.append(tmp_path / metrics_log.FILE, [one])
     writer.after_exception(None, errors)
-    first, told, second = rows.read(tmp_path / rows.FILE)[0]
-    assert (first["kind"], first["step"], first["share"]) == (rows.FAILURE, 0, 0.0)
+    first, told, second = metrics_log.read(tmp_path / metrics_log.FILE)[0]
+    assert (first["kind"], first["step"], first["share"]) == (metrics_log.FAILURE, 0, 0.0)
     assert told == one and (second["step"], second["share"]) == (2, 0.5)
     assert second["note"] == "worker 0: MemoryError: full; worker 1: RuntimeError: lost its peer"
 

@@ -9,18 +9,18 @@ import yaml
 from optuna.trial import FixedTrial
 
 from ebflow.data.prepare import prepare
-from pipelines import rows
-from pipelines.alignment import fitting, keeping
-from pipelines.alignment.config import (
+from pipelines.gradient_alignment import checkpointer, fitting
+from pipelines.gradient_alignment.config import (
     AlignmentConfig,
     ClassifierConfig,
     CustomConfig,
     FlowConfig,
     MeasureConfig,
 )
-from pipelines.alignment.models import models
-from pipelines.stages.flow import flow
-from pipelines.stages.reference import reference as make_reference
+from pipelines.gradient_alignment.models import models
+from pipelines.gradient_alignment.stages.flow import flow
+from pipelines.gradient_alignment.stages.reference import reference as make_reference
+from pipelines.training import metrics_log
 from tuning.alignment import trial as trials
 from tuning.alignment.config import SUBJECTS, AlignmentSearch
 from tuning.alignment.problem import ALIGNMENT, base, best, goals
@@ -305,16 +305,16 @@ def tried(inputs, folder, monkeypatch, reports):
 
 
 def test_an_interrupted_trial_goes_on_to_the_same_numbers(inputs, tmp_path, monkeypatch):
-    monkeypatch.setattr(keeping, "SAVE_S", 0.0)
+    monkeypatch.setattr(checkpointer, "SAVE_S", 0.0)
     whole = tried(inputs, tmp_path / "whole", monkeypatch, 7)
     before = tried(inputs, tmp_path / "parts", monkeypatch, 3)
     after = tried(inputs, tmp_path / "parts", monkeypatch, 7)
     assert len(whole) == 6 and before[:2] + after == whole
-    curves = [rows.curve(rows.read(tmp_path / name / rows.FILE)[0], "validate")
-              for name in ("whole", "parts")]  # fmt: skip
+    logs = [metrics_log.read(tmp_path / name / metrics_log.FILE)[0] for name in ("whole", "parts")]
+    curves = [metrics_log.curve(log, "validate") for log in logs]
     assert len({str([{**row, "time": 0} for row in curve]) for curve in curves}) == 1
-    found, _ = rows.read(tmp_path / "parts" / rows.FILE)
-    assert [row["step"] for row in found if row["kind"] == rows.RESUMED] == [2]
+    found, _ = metrics_log.read(tmp_path / "parts" / metrics_log.FILE)
+    assert [row["step"] for row in found if row["kind"] == metrics_log.RESUMED] == [2]
 
 
 @pytest.mark.slow

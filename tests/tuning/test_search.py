@@ -9,7 +9,7 @@ import psutil
 import pytest
 import yaml
 
-from pipelines import cli
+from pipelines.cli import main
 from tuning import records
 from tuning.command import parse_tune
 from tuning.problems import problem
@@ -310,7 +310,7 @@ def test_bad_input_is_one_line_and_writes_nothing(words, line, home, ebflow):
 
 def test_help_teaches_without_torch(capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.main(["tune", "density", "--help"])
+        main.main(["tune", "density", "--help"])
     told = capsys.readouterr().out
     assert stop.value.code == 0
     assert "usage: ebflow tune density" in told and "--max-concurrent" in told

@@ -6,15 +6,9 @@ import torch
 from optuna.trial import FixedTrial
 
 from ebflow.randomness import generator
-from pipelines.config import (
-    LIKELIHOOD,
-    DensityConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    Training,
-)
-from pipelines.nets import net
-from pipelines.recipes import RECIPES
+from pipelines.config import LIKELIHOOD, DensityConfig, ModelConfig, ObjectiveConfig, Training
+from pipelines.config.recipes import RECIPES
+from pipelines.training.nets import net
 from tuning.density.config import DensitySearch
 from tuning.density.space import COLUMNS, IMAGES, SPACES, _options, propose
 from tuning.search import _searcher

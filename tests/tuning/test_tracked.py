@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from pipelines import rows
 from pipelines.config import Training
 from pipelines.tracking import StageRun, connect
+from pipelines.training import metrics_log
 from tuning import records
 from tuning.density.problem import DENSITY
 from tuning.records import Record
@@ -25,8 +25,8 @@ def run(tracking_home):
 
 def tell(root, number, *steps, **told):
     records.write(root, Record(number, CONFIG, **told))
-    rows.append(
-        records.folder(root, number) / rows.FILE,
+    metrics_log.append(
+        records.folder(root, number) / metrics_log.FILE,
         [{"kind": "validate", "step": step, "share": 0.5, "time": time.time(),
           "metrics": {"val/nll": 10.0 - step}, "note": ""} for step in steps],
     )  # fmt: skip

@@ -7,8 +7,8 @@ from typing import Literal
 import tyro
 from pydantic import Field, model_validator
 
-from pipelines.alignment.config import AlignmentConfig
 from pipelines.config import UNKEYED
+from pipelines.gradient_alignment.config import AlignmentConfig
 from tuning.config import SearchConfig, TuneConfig
 
 Subject = Literal["estimator", "strength", "stabilisation", "noise", "optimisation"]

@@ -10,20 +10,20 @@ from typing import Any
 from redun import task
 from redun.scheduler import JobInfo
 
-from pipelines import titles
-from pipelines.alignment.config import (
+from pipelines.density.graph import prepare
+from pipelines.engine import JOB_INFO, NAMESPACE, TITLED, Artefact, Source, own, run_stage
+from pipelines.engine.digests import source_digest
+from pipelines.gradient_alignment.config import (
     AlignmentConfig,
     ClassifierConfig,
     CustomConfig,
     RegulariserConfig,
 )
-from pipelines.alignment.method import method
-from pipelines.alignment.models import BASELINE, models
-from pipelines.density import HERE, prepare
-from pipelines.engine import NAMESPACE, TITLED, Artefact, Source, own, run_stage
-from pipelines.gradient_alignment import check as check_study
-from pipelines.gradient_alignment import classify, flow, flows, measuring, reference
-from pipelines.sources import source_digest
+from pipelines.gradient_alignment.graph import check as check_study
+from pipelines.gradient_alignment.graph import classify, flow, flows, measuring, reference
+from pipelines.gradient_alignment.method import method
+from pipelines.gradient_alignment.models import BASELINE, models
+from pipelines.reporting import titles
 from tuning.alignment.config import AlignmentSearch
 from tuning.alignment.space import propose
 from tuning.alignment.trial import train
@@ -109,11 +109,11 @@ def score(
     scores: Artefact,
     trained: Artefact,
     title: str = "",
-    job: JobInfo = HERE,
+    job: JobInfo = JOB_INFO,
 ) -> Artefact:
     """Measures the goals of a classifier on selection and test rows."""
     given = config, data.path, scores.path, trained.path
-    return run_stage("score", job, *given, package="tuning.stages", title=title)
+    return run_stage("tuning.stages.score", job, *given, title=title)
 
 
 def scores(folders: Sequence[Path]) -> Mapping[str, Mapping[str, float]]:

@@ -12,7 +12,7 @@ __all__ = ["SPACES", "propose"]
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.alignment.config import ClassifierConfig, RegulariserConfig
+from pipelines.gradient_alignment.config import ClassifierConfig, RegulariserConfig
 from tuning import suggest
 from tuning.alignment.config import AlignmentSearch
 from tuning.suggest import Overrides, Space, Suggest

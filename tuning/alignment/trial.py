@@ -12,13 +12,14 @@ from ray import tune
 from ebflow.alignment.training import Training
 from ebflow.data.loader import Dataset
 from ebflow.errors import NonFinite
-from pipelines import desk, rows
-from pipelines.alignment import fitting
-from pipelines.alignment.config import ClassifierConfig
-from pipelines.alignment.fitting import Fitted
-from pipelines.alignment.held import Held
-from pipelines.alignment.keeping import Keeper
-from pipelines.alignment.trial import trial
+from pipelines.gradient_alignment import fitting
+from pipelines.gradient_alignment.checkpointer import Keeper
+from pipelines.gradient_alignment.config import ClassifierConfig
+from pipelines.gradient_alignment.fitting import Fitted
+from pipelines.gradient_alignment.holdout import Held
+from pipelines.gradient_alignment.trial import trial
+from pipelines.store import writer
+from pipelines.training import metrics_log
 from tuning.alignment.config import AlignmentSearch
 from tuning.problem import Given, Killed
 
@@ -55,7 +56,7 @@ class Watch:
     def __init__(self, config: ClassifierConfig, given: Given) -> None:
         data, reference, plain = given.inputs
         device = "cuda" if config.gpu else "cpu"
-        self.search, self.file = given.search, given.folder / rows.FILE
+        self.search, self.file = given.search, given.folder / metrics_log.FILE
         self.held = Held(config, Dataset(data), reference, "validation", device)
         self.every, self.epochs = max(1, config.epochs // REPORTS), config.epochs
         self.plain, self.keeper = _accuracies(plain), Keeper(given.folder / "checkpoint")
@@ -64,7 +65,7 @@ class Watch:
         """Goes on from the trial's checkpoint, if there is one."""
         self.keeper.resume(training, fitted)
         if training.epoch:
-            self._append(rows.RESUMED, training.epoch, {})
+            self._append(metrics_log.RESUMED, training.epoch, {})
 
     def tell(self, training: Training, fitted: Fitted) -> None:
         """Reports and keeps what there is, if it is time; raises ``Killed`` by a rule."""
@@ -83,7 +84,7 @@ class Watch:
 
     def _append(self, kind: str, epoch: int, metrics: dict[str, float]) -> None:
         told = {"kind": kind, "step": epoch, "share": epoch / self.epochs, "note": ""}
-        desk.append(self.file, [{**told, "time": time.time(), "metrics": metrics}])
+        writer.append(self.file, [{**told, "time": time.time(), "metrics": metrics}])
 
 
 def _accuracies(plain: Path) -> list[float]:

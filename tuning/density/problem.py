@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.checks import check as check_density
 from pipelines.config import LIKELIHOOD, DensityConfig, Training
-from pipelines.density import evaluate, prepare, preprocess, train
+from pipelines.density.checks import check as check_density
+from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine import Artefact, Source
-from pipelines.method import method
+from pipelines.reporting.method import method
 from tuning.density.config import DensitySearch
 from tuning.density.space import propose
 from tuning.density.trial import train as train_trial

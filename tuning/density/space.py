@@ -13,7 +13,7 @@ from typing import Any
 from ebflow.architectures import ARCHITECTURES
 from ebflow.architectures.shared import ACTIVATIONS
 from pipelines.config import LIKELIHOOD, AnchorConfig, ModelConfig, ObjectiveConfig, Training
-from pipelines.nets import options
+from pipelines.training.nets import options
 from tuning import suggest
 from tuning.density.config import DensitySearch, with_objective
 from tuning.suggest import Overrides, Space, Suggest

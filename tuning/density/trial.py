@@ -14,10 +14,12 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ebflow.checkpoint import resume, save_training
 from ebflow.data.loader import Dataset
 from ebflow.train import Trainer
-from pipelines import desk, rows, store
+from pipelines import store
 from pipelines.config import Training
-from pipelines.front import CHAIN, fitted
-from pipelines.training import SAVE_S, build, fit, row
+from pipelines.store import writer
+from pipelines.training import metrics_log
+from pipelines.training.loop import SAVE_S, build, fit, row
+from pipelines.training.preprocessing import CHAIN, fitted
 from tuning.problem import Given
 
 
@@ -44,11 +46,11 @@ def _here(config: Training, data: Path, folder: Path) -> None:
     store.regain(checkpoint)
     if checkpoint.exists():
         resume(trainer, checkpoint)
-        desk.append(folder / rows.FILE, [row(trainer, rows.RESUMED, {})])
+        writer.append(folder / metrics_log.FILE, [row(trainer, metrics_log.RESUMED, {})])
     saved = time.monotonic()
     for event in trainer.run():
         told = row(trainer, event.kind, event.metrics, event.note)
-        desk.append(folder / rows.FILE, [told])
+        writer.append(folder / metrics_log.FILE, [told])
         if event.kind == "validate":
             tune.report(_standing(trainer))
             if time.monotonic() - saved > SAVE_S:

@@ -10,9 +10,9 @@ import torch
 from ebflow.data.loader import Dataset
 from ebflow.data.splits import SELECTION
 from ebflow.errors import NonFinite
-from pipelines.alignment import fitting
-from pipelines.alignment.config import ClassifierConfig
-from pipelines.alignment.held import Held
+from pipelines.gradient_alignment import fitting
+from pipelines.gradient_alignment.config import ClassifierConfig
+from pipelines.gradient_alignment.holdout import Held
 from pipelines.tracking import StageRun
 
 SPLITS = {"select": SELECTION, "test": "test"}

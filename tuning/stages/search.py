@@ -9,12 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ebflow.data.manifest import Manifest
-from pipelines import rows, store
+from pipelines import store
 from pipelines.config import Section
 from pipelines.tracking import StageRun
+from pipelines.training import metrics_log
 from tuning import records
-from tuning.begun import mark
 from tuning.config import SearchConfig
+from tuning.markers import mark
 from tuning.problems import problem
 from tuning.search import TRIALS, TUNE
 from tuning.search import search as run_trials
@@ -56,6 +57,6 @@ def search(
 def _keep_rows(root: Path, output: Path) -> None:
     (output / "rows").mkdir()
     for record in records.read(root):
-        path = records.folder(root, record.number) / rows.FILE
+        path = records.folder(root, record.number) / metrics_log.FILE
         if path.exists():
             shutil.copy(path, output / "rows" / f"{record.number:03d}.jsonl")

@@ -14,11 +14,11 @@ import matplotlib
 from ebflow.data.manifest import Manifest
 from ebflow.errors import NonFinite
 from ebflow.estimate import Interval, student
-from pipelines import rows
 from pipelines.config import Section
-from pipelines.config_files import dump
-from pipelines.report import STYLE
+from pipelines.config.files import dump
+from pipelines.density.figures import STYLE
 from pipelines.tracking import StageRun
+from pipelines.training import metrics_log
 from tuning.config import TuneConfig
 from tuning.figures import figures
 from tuning.goals import Goal
@@ -122,16 +122,18 @@ def _best(config: TuneConfig, best: Record) -> Section:
     return found.model_copy(update={"data": data, "name": f"{config.base.name}-best"})
 
 
-def _curves(found: Path) -> dict[int, list[rows.Row]]:
+def _curves(found: Path) -> dict[int, list[metrics_log.Row]]:
     """Returns the validations of every trial."""
     paths = sorted((found / "rows").glob("*.jsonl"))
-    return {int(path.stem): rows.curve(rows.read(path)[0], "validate") for path in paths}
+    return {
+        int(path.stem): metrics_log.curve(metrics_log.read(path)[0], "validate") for path in paths
+    }
 
 
 def _draw(
     config: TuneConfig,
     trials: Sequence[Record],
-    curves: dict[int, list[rows.Row]],
+    curves: dict[int, list[metrics_log.Row]],
     told: Sequence[Setting],
     folder: Path,
 ) -> dict[str, Path]:

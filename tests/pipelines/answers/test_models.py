@@ -9,8 +9,8 @@ import pytest
 from ebflow.errors import BadInput
 from pipelines.answers.models import opened
 from pipelines.answers.serving import _examples, _served
-from pipelines.registry import register
 from pipelines.tracking import StageRun, connect, log_model
+from pipelines.tracking.registry import register
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from rich.console import Console
 from ebflow.objectives import OBJECTIVES
 from pipelines.benchmark import command
 from pipelines.benchmark.timing import Timing
-from pipelines.options import Bench, Objective
+from pipelines.cli.options import Bench, Objective
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import mlflow
 import psutil
 
 from ebflow.checkpoint import read
-from pipelines import rows
+from pipelines.training import metrics_log
 
 STEPS = 1200
 LONG = ("--train.steps", str(STEPS), "--train.validate-every", "100", "--train.log-every", "25")
@@ -34,7 +34,9 @@ class Hit:
     @classmethod
     def now(cls, work):
         """Goes on from the last two rows to the present, for no row is written at every step."""
-        found = [row for row in rows.read(work / rows.FILE)[0] if row["kind"] == "log"]
+        found = [
+            row for row in metrics_log.read(work / metrics_log.FILE)[0] if row["kind"] == "log"
+        ]
         (before, last), moment = found[-2:], time.time()
         pace = (last["step"] - before["step"]) / max(last["time"] - before["time"], 1e-3)
         ahead = min(pace * (moment - last["time"]), STEPS - last["step"])
@@ -55,8 +57,8 @@ def training_of(store, at=HIT_AT):
     """Waits until a training has come beyond a step, with two checkpoints; returns it."""
 
     def work():
-        for path in (store.home / "work" / "train").glob(f"*/{rows.FILE}"):
-            steps = [row["step"] for row in rows.read(path)[0] if row["kind"] == "validate"]
+        for path in (store.home / "work" / "train").glob(f"*/{metrics_log.FILE}"):
+            steps = [row["step"] for row in metrics_log.read(path)[0] if row["kind"] == "validate"]
             if max(steps, default=0) >= at and len(checkpoints(path.parent)) > 1:
                 return path.parent
         return None
@@ -101,8 +103,8 @@ def artefact(store, stage="train"):
 
 def curve(store):
     """Returns the validation NLL by step, of the finished training."""
-    found, _ = rows.read(artefact(store) / rows.FILE)
-    return {row["step"]: row["metrics"]["val/nll"] for row in rows.curve(found, "validate")}
+    found, _ = metrics_log.read(artefact(store) / metrics_log.FILE)
+    return {row["step"]: row["metrics"]["val/nll"] for row in metrics_log.curve(found, "validate")}
 
 
 def same(one, other):
@@ -166,8 +168,8 @@ def recovered(store, hit, since=None):
 
     A worker goes on for a moment, and may save, where it is not itself what was hit.
     """
-    found, _ = rows.read(artefact(store) / rows.FILE)
-    at = max(i for i, row in enumerate(found) if row["kind"] == rows.RESUMED)
+    found, _ = metrics_log.read(artefact(store) / metrics_log.FILE)
+    at = max(i for i, row in enumerate(found) if row["kind"] == metrics_log.RESUMED)
     back = next(row for row in found[at:] if row["step"] >= hit.step)
     return back["time"] - (since or hit.time), max(0, round(hit.step - found[at]["step"]))
 

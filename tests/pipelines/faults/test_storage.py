@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pipelines import rows
+from pipelines.training import metrics_log
 
 from ..conftest import Store
 from .harness import artefact, end, ends_well, noted, same, start, training_of, wait
@@ -50,6 +50,6 @@ def test_another_machine_finds_what_is_finished(bucket, whole, tmp_path):
     shutil.rmtree(store.home)
     ends_well(start(store, **settings))
     same(store, whole)
-    found, _ = rows.read(artefact(store) / rows.FILE)
-    assert not [row for row in found if row["kind"] == rows.RESUMED]
+    found, _ = metrics_log.read(artefact(store) / metrics_log.FILE)
+    assert not [row for row in found if row["kind"] == metrics_log.RESUMED]
     assert not list((store.home / "work").glob("train/*"))

@@ -1,0 +1,31 @@
+"""``ebflow data list``: the named data sets."""
+
+__all__ = ["DataList", "run"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from ebflow.data.sources import describe
+from pipelines.cli.parsing import parse
+
+
+@dataclass(frozen=True)
+class DataList:
+    """Lists the named data sets."""
+
+
+def run(words: Sequence[str]) -> int:
+    """Lists the named data sets."""
+    parse(DataList, words, "ebflow data list")
+    table = Table("name", "rows", "shape", "what", "from where")
+    for source in describe():
+        table.add_row(*source.values())
+    console = Console()
+    console.print(table)
+    console.print(
+        "or the path of a .parquet file, or of a folder of them or of images", highlight=False
+    )
+    return 0

@@ -1,0 +1,186 @@
+"""The command line: ``ebflow COMMAND``, of which ``COMMANDS`` has all.
+
+A command's module is imported when it is called, so that help and bad input cost no torch.
+"""
+
+__all__ = ["main"]
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+from ebflow.errors import BadInput
+from pipelines.cli.interruption import interruptible
+from pipelines.cli.streams import outlive_readers
+from pipelines.cluster import environment
+from pipelines.errors import StageFailed
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+OURS = {"ebflow", "pipelines", "tuning", *sys.stdlib_module_names}
+"""Modules whose absence no extra mends."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code: 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C)."""
+    if words is None:
+        words = sys.argv[1:]
+        outlive_readers()
+    words = list(words)
+    environment.prepare(embed=words[:1] != ["submit"])
+    try:
+        return _run(words)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in OURS:
+            raise
+        return _end(BAD_INPUT, MISSING.format(error.name))
+
+
+def _run(words: list[str]) -> int:
+    try:
+        with interruptible():
+            return _dispatch(words)
+    except BadInput as error:
+        return _end(BAD_INPUT, _spelled(str(error)))
+    except StageFailed as error:
+        again, log = shlex.join(["ebflow", *words]), f"log: {error.log}; " if error.log else ""
+        return _end(FAILED, f"{_spelled(str(error))} ({log}once mended, go on with: {again})")
+    except OSError as error:
+        return _end(FAILED, f"{error.strerror or error}: {error.filename or 'no file'}")
+    except KeyboardInterrupt:
+        again = shlex.join(["ebflow", *words])
+        return _end(INTERRUPTED, f"interrupted; to go on from where it stopped: {again}")
+
+
+def _spelled(line: str) -> str:
+    from pipelines.cli.spelling import spelled
+
+    return spelled(line)
+
+
+def _end(code: int, line: str) -> int:
+    print(f"ebflow: {' '.join(line.split())}", file=sys.stderr)
+    return code
+
+
+def _dispatch(words: list[str]) -> int:
+    for count in (2, 1):
+        command = COMMANDS.get(" ".join(words[:count]))
+        if command is not None:
+            return command.run(words[count:])
+    if not words or {"-h", "--help", "help"} & set(words):
+        print(_usage([word for word in words if word != "help"]))
+        return 0
+    if words == ["--version"]:
+        print(f"ebflow {version('ebflow')}")
+        return 0
+    found = " ".join(words[:2])
+    raise BadInput(f"found command {found!r}, expected one of {', '.join(COMMANDS)}")
+
+
+def _usage(words: Sequence[str]) -> str:
+    group = [name for name in COMMANDS if words and name.split()[0] == words[0]] or list(COMMANDS)
+    lines = [f"  ebflow {name:<12} {COMMANDS[name].help}" for name in group]
+    return "\n".join(["usage: ebflow COMMAND [OPTIONS]", "", *lines, "", HINT])
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: the function it calls, as ``module:name``, and its one line of help."""
+
+    target: str
+    help: str
+
+    def run(self, words: Sequence[str], **given: Any) -> int:  # noqa: ANN401
+        """Returns the exit code."""
+        module, _, name = self.target.partition(":")
+        return getattr(import_module(module), name)(words, **given)
+
+
+COMMANDS = {
+    "run density": Command(
+        "pipelines.cli.run:density",
+        "train, evaluate and report a flow on data",
+    ),
+    "run paper": Command(
+        "pipelines.cli.run:paper",
+        "the paper's experiments, beside what was published",
+    ),
+    "run gradient-alignment": Command(
+        "pipelines.cli.run:gradient_alignment",
+        "classifiers as densities: are their gradients scores?",
+    ),
+    "run sample-complexity": Command(
+        "pipelines.cli.run:sample_complexity",
+        "how many samples a score needs: exponents and claims",
+    ),
+    "submit": Command(
+        "pipelines.cli.submit:run",
+        "run a pipeline as a job of a Ray cluster",
+    ),
+    "tune density": Command(
+        "tuning.command:density",
+        "search settings of the density pipeline that pay",
+    ),
+    "tune gradient-alignment": Command(
+        "tuning.command:gradient_alignment",
+        "search regularisers that align gradients",
+    ),
+    "score": Command(
+        "pipelines.answers.scoring:run",
+        "log-densities of rows, and how unlikely they are",
+    ),
+    "sample": Command(
+        "pipelines.answers.sampling:run",
+        "draw rows from a trained flow",
+    ),
+    "impute": Command(
+        "pipelines.answers.imputing:run",
+        "fill in what rows lack by draws, given the rest",
+    ),
+    "serve": Command(
+        "pipelines.answers.serving:run",
+        "serve a trained flow by MLflow, on this machine",
+    ),
+    "runs": Command(
+        "pipelines.cli.runs:run",
+        "list all runs in the terminal",
+    ),
+    "compare": Command(
+        "pipelines.cli.compare:run",
+        "what differs between runs, and their curves",
+    ),
+    "ui": Command(
+        "pipelines.cli.ui:run",
+        "look at all runs in MLflow",
+    ),
+    "data list": Command(
+        "pipelines.cli.datasets:run",
+        "list the named data sets",
+    ),
+    "data fetch": Command(
+        "pipelines.cli.fetch:run",
+        "download a benchmark data set",
+    ),
+    "data tables": Command(
+        "pipelines.cli.tables:run",
+        "write a benchmark's tables from downloaded packages",
+    ),
+    "bench": Command(
+        "pipelines.cli.measure:bench",
+        "time a step of every objective on this machine",
+    ),
+    "curves": Command(
+        "pipelines.cli.measure:curves",
+        "NLL against training time, objective by objective",
+    ),
+}
+MISSING = (
+    "the command needs packages that are not installed ({}); install them by: "
+    'pip install "ebflow[system]"'
+)
+HINT = "`ebflow COMMAND --help` lists the options of a command."

@@ -1,0 +1,230 @@
+"""From words on the command line to a configuration, or to one line that says what is wrong."""
+
+__all__ = [
+    "Alignment",
+    "Complexity",
+    "Density",
+    "Paper",
+    "Running",
+    "parse",
+    "parse_complexity",
+    "parse_density",
+    "parse_pipeline",
+    "starting_point",
+]
+
+import argparse
+import contextlib
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import tyro
+from pydantic import ValidationError
+
+from ebflow.errors import BadInput
+from pipelines.config import DensityConfig, PaperConfig, Section, recipes
+from pipelines.config.files import explain, for_objective, load, peek
+from pipelines.gradient_alignment.config import AlignmentConfig
+from pipelines.sample_complexity.config import SCALES, ComplexityConfig, at_scale
+
+BORDER = re.compile(r"^\s*[│|+╭╰]\s*|\s*[│|+╮╯]\s*$|^\s*[-─]+\s*$")
+ENDS = ("Argument helptext:", "For full helptext", "Perhaps you meant:")
+REWORDED = {
+    r"^Error parsing ": "",
+    r"no type matching {None}\|(\S+) could be instantiated from \['(.*?)'\].*$": r"found '\2', "
+    r"expected \1 or None",
+    r"Could not find valid parse for arguments: (.*)$": r"found \1, expected other values",
+    r"could not convert string to float: (.*)$": r"found \1, expected a number",
+    r"invalid literal for int\(\) with base 10: (.*)$": r"found \1, expected a whole number",
+    r"^invalid choice (.*) for argument '(\S+)'\. Expected": r"\2: found \1, expected",
+    r"^Missing value for argument '(\S+)'\. Expected (\d+) values": r"\1: found no value, "
+    r"expected \2",
+    r"^Unrecognized options: ": "found unknown ",
+}
+"""tyro's sentences, as: option, what was found, what was expected."""
+
+Options = TypeVar("Options")
+Configuration = TypeVar("Configuration", bound=Section)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """What every pipeline can be told about a run."""
+
+    output: Path | None = None
+    """folder for the results; None: runs/PIPELINE/NAME"""
+    force: bool = False
+    """run every stage again"""
+    retries: int = 2
+    """times that a stage is tried again after a failure of a disk, the network or a node"""
+    retry_pause: float = 5.0
+    """seconds before it is, the first time; each time twice as long"""
+    dry_run: bool = False
+    """print the configuration and which stages would run; write nothing"""
+    config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """YAML file to start from, such as the config.yaml of an earlier run"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Density(Running):
+    """Trains, evaluates and tracks an energy-based flow on a data set.
+
+    Options go over the configuration file, which goes over the recipe. An objective other than
+    theirs takes of its options from them only those that it uses.
+    """
+
+    config: Annotated[DensityConfig, tyro.conf.arg(name="")]
+    recipe: str = "digits"
+    """named configuration to start from (digits, mnist9k, tabular, paper); by default the one
+    for the source: digits for digits, mnist9k for images, tabular for columns of numbers"""
+    register: str | None = None
+    """register the trained flow as a model of this name in MLflow"""
+    alias: str | None = None
+    """name that is to point to the registered version, such as champion"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paper(Running):
+    """Runs an experiment of the paper again, and shows published beside measured numbers.
+
+    Takes about 20 minutes at scale cpu. Interrupted, it goes on where it stopped.
+    """
+
+    config: Annotated[PaperConfig, tyro.conf.arg(name="")] = PaperConfig()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Complexity(Running):
+    """Measures how many samples the score of a law with a far mode needs, and judges claims.
+
+    Lists of numbers are typed with commas: --grid.radii 8,16,32. What --scale gives is the
+    default of all other options. Interrupted, it goes on where it stopped.
+    """
+
+    config: Annotated[ComplexityConfig, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment(Running):
+    """Trains classifiers with and without regularisers, and measures what their gradients are.
+
+    Takes less than 12 minutes at scale cpu. Interrupted, it goes on where it stopped.
+    """
+
+    config: Annotated[AlignmentConfig, tyro.conf.arg(name="")] = AlignmentConfig()
+
+
+def parse_complexity(words: Sequence[str]) -> Complexity:
+    """Returns the options of ``ebflow run sample-complexity``; errors as in parse_density."""
+    found = _found(words, "--scale", "--config")
+    scale = found["scale"]
+    base = _loaded(found["config"], at_scale(scale if scale in SCALES else "cpu"))
+    return parse(Complexity, words, "ebflow run sample-complexity", Complexity(config=base))
+
+
+def parse_density(words: Sequence[str]) -> Density:
+    """Returns the options of ``ebflow run density``.
+
+    Raises:
+        BadInput: Naming the option or key, what was found, and what was expected.
+        SystemExit: With code 0, after ``--help``.
+    """
+    base, recipe = starting_point(words)
+    return parse(Density, words, "ebflow run density", Density(config=base, recipe=recipe))
+
+
+def parse_pipeline(kind: type[Options], words: Sequence[str], program: str) -> Options:
+    """Returns a pipeline's options, over those of its configuration file if there is one.
+
+    Errors as in :func:`parse_density`.
+    """
+    base = _loaded(_found(words, "--config")["config"], kind().config)
+    return parse(kind, words, program, kind(config=base))
+
+
+def _loaded(file: str | None, base: Configuration) -> Configuration:
+    return load(Path(file), base) if file else base
+
+
+def parse(
+    kind: type[Options], words: Sequence[str], program: str, default: Options | None = None
+) -> Options:
+    """Returns options of a kind; help and errors as in :func:`parse_density`."""
+    told, root = io.StringIO(), get_type_hints(kind).get("config", DensityConfig)
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(kind, args=list(words), prog=program, default=default)
+    except ValidationError as error:
+        raise BadInput(explain(error, prefix="--", root=root)) from None
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise BadInput(_reason(stop, told.getvalue(), root)) from None
+
+
+def starting_point(
+    words: Sequence[str], adapt: Callable[[DensityConfig], DensityConfig] = lambda recipe: recipe
+) -> tuple[DensityConfig, str]:
+    """Returns what the options go over, and the name of its recipe.
+
+    Arguments:
+        words: The command line.
+        adapt: Changes a recipe, before a file or an option does.
+
+    Raises:
+        BadInput: If there is no such recipe, file or data set.
+    """
+    found = _found(
+        words,
+        "--recipe",
+        "--config",
+        "--data.source",
+        "--data.split-column",
+        "--objective.name",
+        several="--data.columns",
+    )
+    if "--help" in words or "-h" in words:
+        name = found["recipe"] or "digits"
+        return adapt(recipes.named(name)), name
+    file = found["config"] and Path(found["config"])
+    source = found["data.source"] or (file and peek(file)) or None
+    if found["recipe"] is not None:
+        base, name = recipes.named(found["recipe"], source), found["recipe"]
+    else:
+        chosen = found["data.columns"], found["data.split_column"]
+        base, name = recipes.for_source(source or "digits", *chosen)
+    base = load(file, adapt(base)) if file else adapt(base)
+    return for_objective(base, found["objective.name"]), name
+
+
+def _found(words: Sequence[str], *names: str, several: str | None = None) -> dict[str, Any]:
+    """Returns some options as they were typed, None where not; ``several`` has many words."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in names:
+        first.add_argument(name, nargs="?")
+    if several is not None:
+        first.add_argument(several, nargs="*")
+    return vars(first.parse_known_args(list(words))[0])
+
+
+def _reason(stop: SystemExit, told: str, root: type[Section]) -> str:
+    for error in _chain(stop):
+        if isinstance(error, ValidationError):
+            return explain(error, prefix="--", root=root)
+    inside = (BORDER.sub("", line) for line in told.splitlines()[1:-1])
+    text = " ".join(line.strip() for line in inside if line.strip("-─ "))
+    said = re.split("|".join(ENDS), text)[0].strip(" .")
+    for pattern, line in REWORDED.items():
+        said = re.sub(pattern, line, said)
+    near = re.search(r"Perhaps you meant: (--\S+)", text)
+    return f"{said} (did you mean {near[1]}?)" if near else said
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__context__

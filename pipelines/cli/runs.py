@@ -1,0 +1,91 @@
+"""``ebflow runs``: the runs that MLflow keeps, as a table."""
+
+__all__ = ["Runs", "run"]
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ebflow.errors import BadInput
+from pipelines.cli.parsing import parse
+
+if TYPE_CHECKING:
+    from pipelines.tracking.reading import TrackedRun
+
+    Family = tuple[TrackedRun, Sequence[TrackedRun]]
+
+SHOWN = ("test/nll", "test/bpd")
+COLOURS = {"FINISHED": "green", "RUNNING": "cyan", "FAILED": "red", "KILLED": "yellow"}
+ID_LENGTH = 6
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Lists tracked runs, newest first: those of `ebflow run`, and searches."""
+
+    best_by: str | None = None
+    """metric to order by, such as test/bpd, the best first: the least, or of gains and rates the
+    greatest; None: by time"""
+    experiment: str | None = None
+    """only runs of this experiment, such as density; None: all"""
+    limit: int = 20
+    """runs at most"""
+    children: bool = False
+    """also show the stages of each run"""
+
+
+def run(words: Sequence[str]) -> int:
+    """Prints the table."""
+    options = parse(Runs, words, "ebflow runs")
+    if options.limit < 1:
+        raise BadInput(f"--limit: found {options.limit}, expected at least 1")
+    from pipelines.tracking import history, reaching
+
+    with reaching():
+        reader = history.opened()
+        runs = history.newest(
+            reader, experiment=options.experiment, limit=options.limit, metric=options.best_by
+        )
+        families = [
+            (found, history.children(reader, found) if options.children else []) for found in runs
+        ]
+    Console().print(_table(families, options.best_by))
+    return 0
+
+
+def _table(families: "Sequence[Family]", best_by: str | None) -> Table:
+    metrics = tuple(dict.fromkeys(filter(None, (best_by, *SHOWN))))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("started", min_width=11)
+    for name in ("run", "data", "objective"):
+        table.add_column(name, overflow="ellipsis", no_wrap=True)
+    table.add_column("status", min_width=8)
+    for name in metrics:
+        table.add_column(name, justify="right", min_width=max(7, len(name)))
+    table.add_column("id", min_width=ID_LENGTH)
+    for parent, stages in families:
+        table.add_row(*_row(parent, "", metrics))
+        for stage in stages:
+            table.add_row(*_row(stage, "  ", metrics), style="dim")
+    return table
+
+
+def _row(run: "TrackedRun", indent: str, metrics: Sequence[str]) -> Iterator[str]:
+    from pipelines.tracking.history import label
+
+    tags, status = run.tags, run.status
+    yield f"{datetime.fromtimestamp(run.started / 1000):%m-%d %H:%M}"
+    yield indent + escape(label(run))
+    yield escape(tags.get("ebflow.data", ""))
+    yield tags.get("ebflow.objective", tags.get("ebflow.experiment", ""))
+    yield f"[{COLOURS.get(status, 'default')}]{status.lower()}[/]"
+    for name in metrics:
+        value = run.metrics.get(name)
+        yield "" if value is None else f"{value:.5g}"
+    yield run.id[:ID_LENGTH]

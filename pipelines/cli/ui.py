@@ -1,0 +1,80 @@
+"""``ebflow ui``: MLflow on this machine."""
+
+__all__ = ["Ui", "check_port", "run", "until_interrupted"]
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ebflow.errors import BadInput
+from pipelines import store
+from pipelines.cli.parsing import parse
+from pipelines.errors import StageFailed
+from pipelines.store.urls import without_password
+
+
+@dataclass(frozen=True)
+class Ui:
+    """Serves MLflow on this machine (127.0.0.1) until Ctrl-C."""
+
+    port: int = 5000
+    """port, 1 … 65535"""
+
+
+def run(words: Sequence[str]) -> int:
+    """Serves MLflow until Ctrl-C."""
+    port = parse(Ui, words, "ebflow ui").port
+    check_port(port)
+    from mlflow import MlflowClient
+
+    from pipelines import tracking
+    from pipelines.tracking import history
+    from pipelines.tracking.views import links
+
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        shown = without_password(uri)
+        print(f"runs are tracked at MLFLOW_TRACKING_URI = {shown}: look there")
+        return 0
+    history.opened()
+    address = f"http://127.0.0.1:{port}"
+    print(f"MLflow at {address} (Ctrl-C ends it)")
+    for name, link in links(MlflowClient(tracking.uri()), address):
+        print(f"runs of {name}: {link}")
+    sys.stdout.flush()
+    log_file = store.home() / "logs" / "ui.log"
+    return until_interrupted(tracking.serve(port, log_file), log_file)
+
+
+def until_interrupted(server: subprocess.Popen, log_file: Path) -> int:
+    """Waits for Ctrl-C, and ends a server, the leader of its group of processes.
+
+    Raises:
+        StageFailed: If it ends by itself.
+    """
+    try:
+        code = server.wait()
+        raise StageFailed(f"MLflow's server ended with code {code}: see {log_file}")
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def check_port(port: int) -> None:
+    """Raises BadInput unless a server of this machine can have the port."""
+    if not 1 <= port <= 65535:
+        raise BadInput(f"--port: found {port}, expected 1 … 65535")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise BadInput(f"--port: found {port}, which is taken ({error.strerror})") from None

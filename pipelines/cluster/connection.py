@@ -1,0 +1,161 @@
+"""Ray, embedded in this machine and bound to loopback, or the cluster at ``RAY_ADDRESS``."""
+
+__all__ = ["DRIVER", "Connection", "largest_node", "start", "stop"]
+
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pipelines import store
+from pipelines.cluster import environment
+from pipelines.errors import StageFailed, failure
+from pipelines.store import storage
+from pipelines.store.urls import without_password
+from pipelines.store.writer import open_desk
+
+PREFIX = "ebflow-ray-"
+TOLD = ("MLFLOW_", "EBFLOW_COMMIT", "EBFLOW_DATA")
+SECRET = ("PASSWORD", "TOKEN", "SECRET", "KEY")
+GRACE_S = 15.0
+REACH_S = 10.0
+
+DRIVER: Mapping[str, float] = {"CPU": 0, "memory": 2 * 2**30}
+"""What a process that launches workers takes beside them, with Ray Train's own processes.
+
+Were it any part of a CPU, workers that need all CPUs would wait for ever. The memory keeps those
+that wait for their workers from filling a node.
+"""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A connection to Ray.
+
+    Attributes:
+        folder: Of an embedded Ray's sockets and logs, short as sockets' paths must be.
+        node: The one whose store is this process's, where nodes have stores of their own.
+        desk: What writes there for others (``store/writer.py``); it ends with this.
+    """
+
+    folder: Path | None = None
+    node: str | None = None
+    desk: Any = None
+
+
+def start() -> Connection:
+    """Connects to Ray; an embedded one has room for as many drivers as this machine has cores.
+
+    Raises:
+        BadInput: If a node of the cluster does not see the store.
+        StageFailed: If the cluster cannot be reached.
+    """
+    import ray
+
+    if "RAY_ADDRESS" in os.environ:
+        _reach(os.environ["RAY_ADDRESS"])
+        told = {"env_vars": _environment()}
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=told)
+        _probe(store.identity())
+        return _at_home() if storage.used() else Connection()
+    _sweep()
+    # Ray gives workers folders of their own.
+    os.environ["EBFLOW_HOME"] = str(store.home())
+    folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp")
+    cores = os.cpu_count() or 1
+    ray.init(
+        address="local",
+        num_cpus=cores,
+        include_dashboard=True,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _memory=cores * DRIVER["memory"],
+        _temp_dir=folder,
+    )
+    return Connection(Path(folder))
+
+
+def _at_home() -> Connection:
+    import ray
+
+    node = ray.get_runtime_context().get_node_id()
+    return Connection(node=node, desk=open_desk(node))
+
+
+def largest_node() -> float:
+    """Returns the CPUs of the node that has most of them now, at least one."""
+    import ray
+
+    return max(1.0, *(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]))
+
+
+def stop(running: Sequence[Any], connection: Connection) -> None:
+    """Interrupts the given tasks, gives them a little time to end well, and leaves Ray."""
+    import ray
+
+    unfinished = ray.wait(list(running), num_returns=len(running), timeout=0)[1]
+    for reference in unfinished:
+        ray.cancel(reference)
+    if unfinished:
+        ray.wait(unfinished, num_returns=len(unfinished), timeout=GRACE_S)
+    ray.shutdown()
+    if connection.folder is not None:
+        shutil.rmtree(connection.folder, ignore_errors=True)
+
+
+def _reach(address: str) -> None:
+    """Raises StageFailed at once where Ray would wait for long."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), REACH_S).close()
+    except OSError as error:
+        raise StageFailed(f"Ray at RAY_ADDRESS = {address} cannot be reached: {error}") from None
+
+
+def _probe(identity: str) -> None:
+    """Looks at the store from every node, and raises what the first that misses it says."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    look = ray.remote(num_cpus=0, max_retries=0)(store.expect)
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+    try:
+        ray.get([look.options(scheduling_strategy=p).remote(identity) for p in places])
+    except ray.exceptions.RayError as error:
+        raise failure(error) from None
+
+
+def _sweep() -> None:
+    """Removes the folders that killed drivers left."""
+    for folder in Path("/tmp").glob(f"{PREFIX}*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _environment() -> dict[str, str]:
+    """Returns what stages and workers on a cluster are told of this process's environment.
+
+    Ray shows it in its dashboard: passwords and tokens are left to the nodes' own environment.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if (name.startswith(TOLD) or name in environment.SETTINGS) and not _secret(name, value)
+    }
+    shared = {storage.VARIABLE: storage.url()} if storage.used() else {}
+    return {"EBFLOW_HOME": str(store.home()), **shared, **kept}
+
+
+def _secret(name: str, value: str) -> bool:
+    return any(word in name for word in SECRET) or without_password(value) != value

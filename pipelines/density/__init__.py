@@ -1,0 +1,1 @@
+"""The density pipeline: data, preprocessing, training, likelihood, a page."""

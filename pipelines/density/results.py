@@ -1,0 +1,137 @@
+"""What the density pipeline leaves: the folder of a run, its MLflow run, and the table printed."""
+
+__all__ = ["conclude", "describe", "log", "publish", "show"]
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from ebflow.data.manifest import Manifest
+from ebflow.files import REFERENCE
+from pipelines.config import DensityConfig
+from pipelines.density import columns
+from pipelines.density.likelihoods import HEADING, cells
+from pipelines.density.warnings import WARNINGS
+from pipelines.engine import Artefact
+from pipelines.engine.pipeline import Description
+from pipelines.reporting import titles
+from pipelines.reporting.method import method
+from pipelines.tracking import notes
+from pipelines.training import metrics_log
+
+if TYPE_CHECKING:
+    from pipelines.tracking import StageRun
+
+EXAMPLES = 4
+
+Artefacts = Sequence[Artefact]
+"""Of prepare, preprocess, train, evaluate and report."""
+
+
+def describe(config: DensityConfig) -> Description:
+    """Returns loss, net and data (if the name does not say them), and how it is trained."""
+    data, net = Path(config.data.source).stem, titles.net(config.model)
+    return Description(
+        parts=(*([data] if data not in config.name else []), titles.loss(config), net),
+        about=f"An energy-based flow of **{data}**, trained by {method(config)}.",
+        tags={
+            "ebflow.data": data,
+            "ebflow.net": net,
+            "ebflow.objective": config.objective.name,
+            "ebflow.seed": str(config.seed),
+        },
+    )
+
+
+def conclude(summary: Mapping[str, Any]) -> str:
+    """Returns warnings, the likelihoods on the test split, and how training ended."""
+    ended = f"Training {summary['verdict']}; best at step {summary['train/best_step']}."
+    warned = "".join(f"Warning: {text}\n\n" for text in summary["warnings"])
+    return f"{warned}{notes.table(HEADING, cells(summary))}\n\nTest split. {ended}"
+
+
+def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, Any]:
+    """Copies checkpoint, figures and page into a folder; returns the numbers."""
+    data, front, trained, evaluated, reported = (artefact.path for artefact in value)
+    shutil.copytree(trained / "checkpoint", folder / "checkpoint")
+    shutil.copy(evaluated / REFERENCE, folder / "checkpoint")
+    shutil.copytree(reported / "figures", folder / "figures")
+    shutil.copy(reported / "report.html", folder)
+    verdict = json.loads((trained / "training.json").read_text())["verdict"]
+    numbers = json.loads((reported / "numbers.json").read_text())
+    return {
+        **numbers,
+        "verdict": verdict,
+        "method": method(config),
+        "splits": Manifest.load(data).assignment,
+        "columns": json.loads((front / columns.FILE).read_text()),
+        "warnings": json.loads((reported / WARNINGS).read_text()),
+        "seeds": {"data": config.data.seed, "training": config.seed},
+    }
+
+
+def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") -> None:
+    """Logs parameters, data set, curves, numbers, figures, and the model with its checkpoint.
+
+    The training's run has the checkpoint by itself.
+    """
+    from pipelines.tracking import log_model
+
+    data, _, trained, _, reported = (artefact.path for artefact in value)
+    manifest = Manifest.load(data)
+    run.log_params(config.model_dump())
+    run.log_input(manifest, "training")
+    told, _ = metrics_log.read(trained / metrics_log.FILE)
+    run.log_rows([*metrics_log.curve(told, "log"), *metrics_log.curve(told, "validate")])
+    run.log_metrics(json.loads((reported / "numbers.json").read_text()))
+    run.log_artifacts(folder / "figures", "figures")
+    run.log_artifacts(folder / "report.html")
+    log_model(run, folder / "checkpoint", _examples(data, manifest))
+
+
+def _examples(data: Path, manifest: Manifest) -> pd.DataFrame | np.ndarray:
+    """Returns a few rows of the test split: a table's as a frame, others with shape (N, D)."""
+    file = pq.ParquetFile(data / manifest.of("test")[0].file)
+    batch = next(file.iter_batches(EXAMPLES, columns=["x"]))
+    rows = np.stack(batch.column("x").to_numpy(zero_copy_only=False))
+    if manifest.columns is None:
+        return rows
+    types = map(pa.type_for_alias, manifest.columns.types)
+    named = zip(manifest.columns.names, rows.T, types, strict=True)
+    return pd.DataFrame({name: x.astype(kind.to_pandas_dtype()) for name, x, kind in named})
+
+
+def show(console: Console, summary: Mapping[str, Any]) -> None:
+    """Prints the likelihoods, and where everything is."""
+    table = Table(title=f"{summary['name']}: density on the test split", title_justify="left")
+    for name in HEADING:
+        table.add_column(name, justify="right" if name else "left")
+    for line in cells(summary):
+        table.add_row(*line)
+    console.print(table)
+    steps, seconds = summary["train/steps"], summary["time/train_s"]
+    lines = {f"warning {i}": text for i, text in enumerate(summary["warnings"], 1)}
+    lines |= {
+        "splits": summary["splits"],
+        **columns.lines(summary["columns"]),
+        "trained by": summary["method"],
+        "training": f"{summary['verdict']}; {summary['train/steps_per_s']:.0f} steps/s "
+        f"({steps} steps in {seconds:.1f} s; best at step {summary['train/best_step']})",
+        "outside step": f"{summary['time/share_outside_step']:.1%} of the training loop",
+        "stages": ", ".join(f"{stage} {status}" for stage, status in summary["stages"].items()),
+        "checkpoint": summary["checkpoint"],
+        "figures": summary["figures"],
+        "report": summary["report"],
+        "to look": "ebflow ui",
+    }
+    for name, text in lines.items():
+        console.print(f"{name:<13} {text}", highlight=False, soft_wrap=True)

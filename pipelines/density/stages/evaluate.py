@@ -1,0 +1,103 @@
+"""From a trained flow to its exact likelihood, beside that of a Gaussian and of a mixture."""
+
+__all__ = ["LOG_PROBS", "evaluate"]
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from ebflow import mixtures
+from ebflow.checkpoint import load
+from ebflow.data.loader import Dataset, Split
+from ebflow.data.splits import SELECTION
+from ebflow.evaluation import Likelihood, log_probs
+from ebflow.flow import Flow
+from ebflow.preprocessing import Preprocessing, gaussian
+from ebflow.reference import Reference
+from pipelines.config import EvaluateConfig
+from pipelines.tracking import StageRun
+from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS
+
+LOG_PROBS = "log_probs.npz"
+"""File of the flow's log-densities of every row, by split."""
+
+PREFIXES = {
+    "test": ("test/", ""),
+    "validation": ("best/val_", "val_"),
+    SELECTION: ("select/", "select_"),
+}
+"""Of the flow's metrics, and what follows a baseline's name, by the splits that there may be."""
+
+
+def evaluate(
+    config: EvaluateConfig,
+    data: Path,
+    front: Path,
+    trained: Path,
+    *,
+    output: Path,
+    work: Path,
+    run: StageRun,
+) -> None:
+    """Writes ``evaluation.json``: likelihoods of the flow and of what is beside it.
+
+    And ``log_probs.npz``, the flow's log-density of every row, by split; and
+    ``reference.safetensors``, those beside which a row is scored.
+
+    A full-covariance Gaussian is fitted by maximum likelihood to the same training split behind
+    the same dequantisation and logit. Where its covariance is singular it gets the preprocessing's
+    shrinkage, or a least one: ``baseline/gaussian_shrinkage``. A mixture of Gaussians stands
+    behind the same. All are evaluated with the same draws.
+    """
+    run.log_params({"evaluate": config.model_dump()})
+    dataset = Dataset(data)
+    run.log_input(dataset.manifest, "testing")
+    flow, baselines = load(trained / "checkpoint"), _baselines(front)
+    metrics, known = json.loads((front / NUMBERS).read_text()), {}
+    for name, prefixes in PREFIXES.items():
+        if name in dataset.manifest.counts:
+            split = dataset.split(name)
+            ours = log_probs(flow, split, **config.model_dump())
+            metrics |= _metrics(prefixes, ours, baselines, split, config)
+            known[name] = ours.numpy()
+    np.savez(output / LOG_PROBS, **known)
+    splits = map(dataset.split, ("train", "test"))
+    reference = Reference.of(flow, *splits, batch_size=config.batch_size)
+    reference.save(output, trained / "checkpoint")
+    (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    run.log_metrics(metrics)
+
+
+def _baselines(front: Path) -> dict[str, tuple[str, Flow]]:
+    """Returns the baselines by name, each with how the flow's gain over it is called."""
+    return {
+        "gaussian": ("gain", gaussian(Preprocessing.load(front / GAUSSIAN))),
+        "mixture": ("gain_over_mixture", mixtures.density(
+            mixtures.load(front / MIXTURE), Preprocessing.load(front / GAUSSIAN)
+        )),
+    }  # fmt: skip
+
+
+def _metrics(
+    prefixes: tuple[str, str],
+    ours: Tensor,
+    baselines: Mapping[str, tuple[str, Flow]],
+    split: Split,
+    config: EvaluateConfig,
+) -> dict[str, float]:
+    """Returns the likelihoods of the flow and of the baselines on a split, how they differ too."""
+    metrics = _likelihood(prefixes[0], ours, split.width)
+    for what, (gain, density) in baselines.items():
+        theirs = log_probs(density, split, **config.model_dump())
+        metrics |= _likelihood(f"baseline/{what}_{prefixes[1]}", theirs, split.width)
+        paired, at = Likelihood.of(ours - theirs, split.width), f"{prefixes[0]}{gain}"
+        metrics |= {at: -paired.nll, f"{at}_se": paired.nll_se}
+    return metrics
+
+
+def _likelihood(prefix: str, found: Tensor, width: int) -> dict[str, float]:
+    score = Likelihood.of(found, width)
+    return {f"{prefix}{key}": getattr(score, key) for key in ("nll", "nll_se", "bpd")}

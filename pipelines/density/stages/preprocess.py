@@ -1,0 +1,67 @@
+"""From prepared data to the fitted chain in front of a flow, and to the baselines beside it."""
+
+__all__ = ["preprocess"]
+
+import json
+from pathlib import Path
+
+import torch
+
+from ebflow import mixtures
+from ebflow.data.loader import Dataset
+from pipelines.config import FrontConfig
+from pipelines.density import columns
+from pipelines.tracking import StageRun
+from pipelines.training.preprocessing import (
+    CHAIN,
+    GAUSSIAN,
+    MIXTURE,
+    NUMBERS,
+    baseline,
+    fitted,
+    mixture,
+    names,
+)
+
+
+def preprocess(
+    config: FrontConfig, data: Path, *, output: Path, work: Path, run: StageRun
+) -> None:
+    """Writes the chain, that of the full-covariance Gaussian behind the same logit, and a mixture.
+
+    ``columns.json`` says what is done to columns of a table. The mixture of Gaussians stands
+    behind the Gaussian's chain. If one is the flow's base, that is another, behind the flow's own
+    chain and in its file.
+
+    Arguments:
+        config: The chain.
+        data: The prepared data.
+        output: Where to.
+        work: Not used.
+        run: The stage's run.
+
+    Raises:
+        BadInput: If the data do not let themselves be standardised or whitened.
+    """
+    torch.set_num_threads(config.threads)
+    run.log_params(config.model_dump())
+    dataset = Dataset(data)
+    run.log_input(dataset.manifest, "training")
+    chain = fitted(config, dataset)
+    chain.save(output / CHAIN)
+    told = chain.columns.told(names(dataset)) if chain.columns else {}
+    (output / columns.FILE).write_text(json.dumps(told, indent=1) + "\n")
+    gaussian = baseline(dataset, config.chain)
+    gaussian.save(output / GAUSSIAN)
+    found = mixture(dataset, gaussian, config.seed)
+    mixtures.save(found.mixture, output / MIXTURE)
+    shrunk = {} if chain.shrinkage is None else {"preprocess/shrinkage": chain.shrinkage}
+    numbers = {
+        **shrunk,
+        "baseline/gaussian_shrinkage": gaussian.shrinkage,
+        "baseline/mixture_components": found.best.components,
+        "baseline/mixture_full": int(found.mixture.full),
+        "baseline/mixture_left_out": len(found.left_out),
+    }
+    (output / NUMBERS).write_text(json.dumps(numbers) + "\n")
+    run.log_metrics(numbers)

@@ -1,0 +1,36 @@
+"""What a reader of a run's results should not miss."""
+
+__all__ = ["WARNINGS", "doubts"]
+
+import math
+from collections.abc import Iterator, Mapping
+
+from ebflow.data.manifest import Manifest
+from pipelines.density.likelihoods import better
+
+WARNINGS = "warnings.json"
+"""File of them, beside the report."""
+
+REMEDY = (
+    "train for longer (--train.steps, --train.max-seconds), start from the mixture "
+    "(--model.base mixture), or try couplings (--model.architecture coupling)"
+)
+
+
+def doubts(numbers: Mapping[str, float], manifest: Manifest) -> Iterator[str]:
+    """Yields warnings, a sentence each, from the metrics of a training and its evaluation."""
+    if numbers["train/best_step"] == 0:
+        yield (
+            "no validation was better than the start: the checkpoint is the untrained flow. Lower "
+            "--train.lr, train for longer, or give the anchor more weight"
+        )
+    if (rival := better(numbers)).difference > rival.difference_se:
+        yield (
+            f"the flow is worse than a {rival.name}, by {rival.difference:.2f} ± "
+            f"{rival.difference_se:.2f} nats: {REMEDY}"
+        )
+    if manifest.levels is not None and numbers["test/bpd"] > math.log2(manifest.levels):
+        yield (
+            f"{numbers['test/bpd']:.3g} bits/dim: the flow is worse than a uniform one over "
+            f"{manifest.levels} levels. With few training rows raise --preprocess.shrinkage"
+        )

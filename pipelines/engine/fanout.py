@@ -1,0 +1,31 @@
+"""Cells that are run side by side: one that fails stops no other, one that diverges is told."""
+
+__all__ = ["diverged", "fail", "together"]
+
+from redun import task
+
+from ebflow.errors import BadInput
+from pipelines.engine import NAMESPACE, Artefact
+from pipelines.errors import Diverged, StageFailed
+
+redun_namespace = NAMESPACE
+
+
+@task(cache=False)
+def together(stages: tuple[Artefact, ...]) -> tuple[Artefact, ...]:
+    """Returns what a cell's stages made, once all of them have."""
+    return stages
+
+
+@task(cache=False)
+def diverged(error: Diverged) -> str:
+    """Returns what to tell of a cell instead of its numbers."""
+    return str(error)
+
+
+@task(cache=False)
+def fail(results: list) -> None:
+    """Ends the pipeline with the first failure, when all other cells are done."""
+    errors = [cell for cell in results if isinstance(cell, Exception)]
+    line = f"{len(errors)} of {len(results)} cells failed, the first: {errors[0]}"
+    raise BadInput(line) if isinstance(errors[0], BadInput) else StageFailed(line)

@@ -1,0 +1,234 @@
+"""From a configuration to a trained classifier, and what is told of its training."""
+
+__all__ = ["Fitted", "fit", "load", "network", "penalty", "probe", "save", "warnings"]
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ebflow.alignment import regularisers
+from ebflow.alignment.classifiers import CLASSIFIERS
+from ebflow.alignment.fooling import stripes, target_gradient
+from ebflow.alignment.logit import ClassLogit
+from ebflow.alignment.rows import unit_rows
+from ebflow.alignment.training import Training
+from ebflow.data.loader import Dataset
+from ebflow.data.manifest import Manifest
+from ebflow.errors import BadInput, NonFinite
+from ebflow.execution import products
+from ebflow.loss import Schedule, cosine, falling
+from ebflow.objectives import Objective
+from ebflow.randomness import generator as derive
+from ebflow.randomness import normal
+from ebflow.traces import directions, taylor_cv
+from ebflow.train import Augmentation
+from pipelines.gradient_alignment.config import ClassifierConfig, NetConfig, RegulariserConfig
+from pipelines.training.augment import AUGMENTATIONS
+
+PROBE = 128
+"""Training rows whose trace is watched."""
+
+MODEL, STATE = "model.safetensors", "training.json"
+
+
+@dataclass
+class Fitted:
+    """A training and what it told.
+
+    Attributes:
+        network: The classifier, trained as far as it went.
+        epochs: The metrics of every epoch; those of the probe are ``probe/trace`` and
+            ``probe/gradient`` (mean norm).
+        diagnosis: ``collapse: …`` or ``diverged: …``; empty if neither.
+        warnings: What is to be known of the settings.
+    """
+
+    network: nn.Module
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    diagnosis: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+
+def network(config: NetConfig, shape: Sequence[int], classes: int, seed: int) -> nn.Module:
+    """Returns the untrained classifier.
+
+    Raises:
+        BadInput: If it is not for examples of such a shape.
+    """
+    draws = derive(seed, "classifier")
+    try:
+        return CLASSIFIERS[config.name](shape, classes, **config.options, generator=draws)
+    except ValueError as error:
+        raise BadInput(f"net: found {config.name} for examples of another kind: {error}") from None
+
+
+def penalty(config: RegulariserConfig, shape: Sequence[int], smoothing: float) -> Objective | None:
+    """Returns the regulariser; ``floor`` is that many times the trace's floor."""
+    if config.name == "none":
+        return None
+    if config.name == "fool":
+        return target_gradient(stripes(shape), config.size)
+    function = regularisers.REGULARISERS[config.name]
+    options = config.options(function)
+    if options.get("floor") is not None:
+        width = torch.Size(shape).numel()
+        options["floor"] *= regularisers.smallest_trace(width, smoothing)
+    return function(**options)
+
+
+@products("highest")
+def fit(
+    config: ClassifierConfig,
+    dataset: Dataset,
+    *,
+    device: torch.device | str = "cpu",
+    resume: Callable[[Training, Fitted], None] = lambda training, fitted: None,
+    tell: Callable[[Training, Fitted], None] = lambda training, fitted: None,
+) -> Fitted:
+    """Trains a classifier, with products and convolutions in full float32 throughout.
+
+    A training that diverges ends there, with its last weights and its diagnosis; one that
+    collapses goes on and is diagnosed.
+
+    Arguments:
+        config: Its configuration.
+        dataset: Prepared data with classes.
+        device: Where to train.
+        resume: Called once before the first epoch: gives a new training what an old one left.
+        tell: Called after every epoch.
+    """
+    training = _training(config, dataset, device)
+    fitted = Fitted(training.network)
+    resume(training, fitted)
+    manifest = dataset.manifest
+    try:
+        for epoch in training.run():
+            watched = probe(config, training)
+            fitted.epochs.append(epoch.metrics | watched)
+            fitted.diagnosis = (
+                regularisers.collapse(
+                    watched["probe/trace"], width=manifest.width, noise=config.smoothing
+                )
+                or ""
+            )
+            tell(training, fitted)
+    except NonFinite as error:
+        fitted.diagnosis = f"diverged: {error}"
+    fitted.warnings = warnings(config, training)
+    return fitted
+
+
+def _training(config: ClassifierConfig, dataset: Dataset, device: torch.device | str) -> Training:
+    manifest, regulariser = dataset.manifest, config.regulariser
+    rows = {name: dataset.split(name) for name in ("train", "validation")}
+    x, held = (unit_rows(split).to(device) for split in rows.values())
+    labels, known = (split.labels().to(device) for split in rows.values())
+    if config.batch_size > len(x):
+        raise BadInput(
+            f"batch_size: found {config.batch_size}, expected at most {len(x)} (training rows)"
+        )
+    return Training(
+        network(config.net, manifest.shape, manifest.classes, config.seed).to(device),
+        x,
+        labels,
+        held=(held, known),
+        optimizer=partial(_optimizer, config),
+        regulariser=penalty(regulariser, manifest.shape, config.smoothing),
+        weight=regulariser.weight,
+        warmup=regulariser.warmup,
+        schedule=_schedule(config),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        noise=config.noise,
+        augment=_augment(config, manifest),
+        clip=config.clip,
+        seed=config.seed,
+    )
+
+
+def _optimizer(
+    config: ClassifierConfig, parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer:
+    given: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=0.9, **given)
+    return torch.optim.Adam(parameters, **given)
+
+
+def _schedule(config: ClassifierConfig) -> Schedule:
+    kinds = {"cosine": cosine, "steps": falling(0.1, (0.5, 0.75))}
+    return kinds[config.schedule]
+
+
+def _augment(config: ClassifierConfig, manifest: Manifest) -> Augmentation | None:
+    return None if config.augment == "none" else AUGMENTATIONS[config.augment](manifest.shape)
+
+
+def _probe(training: Training, noise: float) -> tuple[ClassLogit, Tensor]:
+    """Returns the density at the first training rows, with the noise of training, always alike."""
+    x, labels = training.x[:PROBE], training.labels[:PROBE]
+    draws = derive(0, "probe", device=x.device)
+    x = torch.add(x, normal(x.shape, x, draws), alpha=noise) if noise else x
+    return ClassLogit(training.network, labels), x
+
+
+def probe(config: ClassifierConfig, training: Training) -> dict[str, float]:
+    """Returns the mean trace and the mean norm of the gradient, by a low-variance estimate."""
+    density, x = _probe(training, config.noise)
+    draws = derive(0, "probe", "directions", device=x.device)
+    u = directions("rademacher", 4, x, draws)
+    score, traces = taylor_cv(density, x, u, 0.03)
+    return {
+        "probe/trace": float(traces.detach().mean()),
+        "probe/gradient": float(score.detach().norm(dim=1).mean()),
+    }
+
+
+def warnings(config: ClassifierConfig, training: Training) -> list[str]:
+    """Returns what is to be known of the settings, judged by the trained network where it is."""
+    regulariser, found = config.regulariser, []
+    if regulariser.name not in ("score", "anti") or regulariser.estimator == "exact":
+        return found
+    told = {"slices": regulariser.slices, "step": regulariser.step}
+    hidden = regularisers.disguise(stability=regulariser.stability, **told)
+    if regulariser.name == "score" and regulariser.estimator == "taylor" and hidden > 1:
+        found.append(
+            f"a gradient-norm penalty in disguise: 8 mu / (K sigma²) = {hidden:.3g} > 1; expected "
+            "taylor_cv, stability 0, or a larger step"
+        )
+    density, x = _probe(training, config.noise)
+    draws = derive(0, "probe", "noise", device=x.device)
+    ratio = regularisers.signal_to_noise(
+        density, x, generator=draws, estimator=regulariser.estimator,
+        directions=regulariser.directions, **told,
+    )  # fmt: skip
+    if ratio < 1:
+        found.append(
+            f"noise swamps the trace: |mean| / deviation = {ratio:.2g} of one estimate; expected "
+            "taylor_cv, more slices, or a larger step"
+        )
+    return found
+
+
+def save(folder: Path, fitted: Fitted) -> None:
+    """Writes the weights and what was told."""
+    tensors = {k: t.detach().cpu().contiguous() for k, t in fitted.network.state_dict().items()}
+    save_file(tensors, folder / MODEL)
+    told = {name: getattr(fitted, name) for name in ("epochs", "diagnosis", "warnings")}
+    (folder / STATE).write_text(json.dumps(told, indent=1) + "\n")
+
+
+def load(
+    folder: Path, config: NetConfig, shape: Sequence[int], classes: int
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Returns the classifier of a folder in evaluation mode, and what its training told."""
+    found = network(config, shape, classes, 0)
+    found.load_state_dict(load_file(folder / MODEL))
+    return found.eval().requires_grad_(False), json.loads((folder / STATE).read_text())

@@ -1,0 +1,41 @@
+"""How a classifier was trained, in one line for a person."""
+
+__all__ = ["method"]
+
+from collections.abc import Iterator
+
+from pipelines.gradient_alignment.config import ClassifierConfig, RegulariserConfig
+
+
+def method(config: ClassifierConfig) -> str:
+    """Returns the line: loss; noise; net; optimiser."""
+    clip = "" if config.clip is None else f", gradient at most {config.clip:.3g}"
+    rate = f"{config.optimizer} {config.lr:g} {config.schedule}{clip}"
+    size = f"{config.epochs} epochs, batch {config.batch_size}"
+    loss = " + ".join(["cross-entropy", *_penalty(config.regulariser)])
+    return f"{loss}; noise {config.noise:.3g}; {config.net.name}; {rate}, {size}"
+
+
+def _penalty(config: RegulariserConfig) -> Iterator[str]:
+    if config.name == "none":
+        return
+    told = ", ".join(_options(config))
+    yield f"{config.weight:.3g} × {config.name}" + (f" ({told})" if told else "")
+
+
+def _options(config: RegulariserConfig) -> Iterator[str]:
+    """Yields what the penalty is told, without what its estimator does not use."""
+    if config.name in ("score", "anti"):
+        yield config.estimator
+        if config.estimator != "exact":
+            yield f"{config.slices} {config.directions}"
+        if config.estimator not in ("exact", "hutchinson"):
+            yield f"step {config.step:.3g}"
+    if config.name == "score":
+        yield f"μ = {config.stability:.3g}"
+        if config.floor is not None:
+            yield f"floor {config.floor:.3g}"
+    if config.name == "anti":
+        yield f"τ = {config.ceiling:.3g}"
+    if config.warmup:
+        yield f"warm-up {config.warmup:.0%}"

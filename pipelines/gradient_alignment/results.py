@@ -1,0 +1,96 @@
+"""What the study leaves: the folder of a run, its MLflow run, and the tables printed."""
+
+__all__ = ["describe", "log", "publish", "show"]
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.engine import Artefact
+from pipelines.engine.pipeline import Description
+from pipelines.gradient_alignment.config import AlignmentConfig
+from pipelines.gradient_alignment.table import COLUMNS, Column
+from pipelines.reporting import claims
+
+if TYPE_CHECKING:
+    from pipelines.tracking import StageRun
+
+
+def describe(config: AlignmentConfig) -> Description:
+    """Returns data and scale."""
+    data = Path(config.data.source).stem
+    return Description(
+        parts=(*([data] if data not in config.name else []), f"models of scale {config.scale}"),
+        about=f"What the input-gradients of classifiers of **{data}** are, with regularisers and "
+        "without: their logits as log-densities.",
+        tags={"ebflow.data": data, "ebflow.scale": config.scale},
+    )
+
+
+def publish(config: AlignmentConfig, value: Artefact, folder: Path) -> dict[str, Any]:
+    """Copies page and figures into a folder; returns models, claims and the reference."""
+    shutil.copy(value.path / "report.html", folder)
+    shutil.copytree(value.path / "figures", folder / "figures")
+    return json.loads((value.path / "study.json").read_text())
+
+
+def log(config: AlignmentConfig, value: Artefact, folder: Path, run: "StageRun") -> None:
+    """Logs the parameters, every model's numbers, the page and the figures."""
+    run.log_params(config.model_dump())
+    study = json.loads((value.path / "study.json").read_text())
+    for model in study["models"]:
+        means = {name: found["value"] for name, found in model["metrics"].items()}
+        known = {name: mean for name, mean in means.items() if mean is not None}
+        run.log_metrics({f"study/{model['model']}/{_name(k)}": v for k, v in known.items()})
+    run.log_metrics({f"study/{name}": value for name, value in study["reference"].items()})
+    run.log_artifacts(folder / "report.html")
+    run.log_artifacts(folder / "figures", "figures")
+
+
+def _name(metric: str) -> str:
+    return metric.replace(" ", "_")
+
+
+def show(console: Console, summary: Mapping[str, Any]) -> None:
+    """Prints the models, the claims, and where everything is."""
+    console.print(_models(summary["models"]))
+    console.print(claims.table([claims.Claim(**claim) for claim in summary["claims"]]))
+    quality = summary["reference"]
+    right = quality.get("reference/accuracy")
+    lines = {
+        "reference": f"{quality['reference/log_density']:.3f} nats a dimension on test points"
+        + ("" if right is None else f", Bayes accuracy {right:.3f}"),
+        "stages": ", ".join(f"{stage} {status}" for stage, status in summary["stages"].items()),
+        "figures": summary["figures"],
+        "report": summary["report"],
+        "to look": "ebflow ui",
+    }
+    for model in summary["models"]:
+        told = [*filter(None, [model["diagnosis"]]), *model["warnings"]]
+        lines |= {model["model"]: "; ".join(told)} if told else {}
+    for name, text in lines.items():
+        console.print(f"{name:<13} {text}", highlight=False, soft_wrap=True)
+
+
+def _models(models: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("model", no_wrap=True)
+    brief = [column for column in COLUMNS if column.brief]
+    for column in brief:
+        table.add_column(column.heading, justify="right", no_wrap=True)
+    for model in models:
+        table.add_row(model["model"], *(_text(column, model["metrics"]) for column in brief))
+    return table
+
+
+def _text(column: Column, metrics: Mapping[str, Any]) -> str:
+    found = metrics.get(column.metric)
+    if found is None or found["value"] is None:
+        return ""
+    return f"{found['value']:.{column.digits}f}"

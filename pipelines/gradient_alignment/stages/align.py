@@ -1,0 +1,69 @@
+"""From all measurements to the table of models, claims, figures and a page."""
+
+__all__ = ["align"]
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import matplotlib
+
+from ebflow.data.manifest import Manifest
+from pipelines.density.figures import STYLE
+from pipelines.gradient_alignment import figures, table, tables, verdicts
+from pipelines.gradient_alignment.config import AlignmentConfig
+from pipelines.gradient_alignment.models import models, seeds
+from pipelines.reporting import claims
+from pipelines.tracking import StageRun
+
+TITLE = "Gradient alignment"
+
+
+def align(
+    config: AlignmentConfig,
+    data: Path,
+    reference: Path,
+    measured: Sequence[Path],
+    *,
+    output: Path,
+    work: Path,
+    run: StageRun,
+) -> None:
+    """Writes ``study.json``, ``figures/*.png`` and ``report.html``.
+
+    Arguments:
+        config: The study.
+        data: The prepared data.
+        reference: What the reference stage wrote.
+        measured: What the measuring stages wrote: all models of the first seed, then of the next.
+        output: Where to.
+        work: Not used.
+        run: The stage's run.
+    """
+    run.log_params(config.model_dump())
+    asked = [m.seeded(seed) for seed in range(seeds(config)) for m in models(config)]
+    manifest = Manifest.load(data)
+    shape = manifest.shape
+    lines = table.lines(
+        [table.read(m, path, manifest.width) for m, path in zip(asked, measured, strict=True)]
+    )
+    quality = json.loads((reference / "quality.json").read_text())
+    judged = verdicts.claims(lines, quality)
+    study = {
+        "models": [table.entry(line) for line in lines.values()],
+        "claims": [asdict(claim) for claim in judged],
+        "reference": quality,
+    }
+    (output / "study.json").write_text(json.dumps(study, indent=1) + "\n")
+    (output / "figures").mkdir()
+    drawn = {}
+    with matplotlib.rc_context(STYLE):
+        for name, (figure, caption) in figures.figures(lines, shape).items():
+            file = output / "figures" / f"{name}.png"
+            figure.savefig(file)
+            drawn[name] = claims.Figure(file, caption)
+    intro, numbers = tables.intro(config, lines), tables.tables(lines, quality)
+    page = claims.page(TITLE, intro, judged, drawn, numbers, config)
+    (output / "report.html").write_text(page)
+    run.log_artifacts(output)

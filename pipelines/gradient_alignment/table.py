@@ -1,0 +1,140 @@
+"""From measurements to a table: one line a model, with intervals over seeds."""
+
+__all__ = ["COLUMNS", "Column", "Line", "Measured", "entry", "interval", "lines", "read"]
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ebflow.estimate import Interval, student
+from pipelines.gradient_alignment.models import Model
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number of the table.
+
+    Attributes:
+        metric: Its name.
+        heading: What stands above it.
+        digits: Its decimals.
+        brief: Whether a terminal shows it too.
+    """
+
+    metric: str
+    heading: str
+    digits: int = 3
+    brief: bool = True
+
+
+COLUMNS = (
+    Column("accuracy", "accuracy"),
+    Column("accuracy/noisy", "noisy", brief=False),
+    Column("gradient", "‖g‖", 2),
+    Column("trace", "tr H", 0),
+    Column("A1", "A1"),
+    Column("A2", "A2", brief=False),
+    Column("A3", "A3"),
+    Column("DSM-cos", "DSM-cos"),
+    Column("DSM residual", "DSM residual", 0, brief=False),
+    Column("relF", "relF", brief=False),
+    Column("relF-opt", "relF-opt", brief=False),
+    Column("GAN-test", "GAN-test", 2, brief=False),
+    Column("samples/log density", "log p / D", 2, brief=False),
+    Column("PP/own/raw", "PP own"),
+    Column("PP/base/raw", "PP base", brief=False),
+    Column("PP/own/centred", "PP centred", brief=False),
+    Column("PP/base/centred", "PP base, centred", brief=False),
+)
+"""What the table of models shows; PP are mean accuracies of pixel perturbation."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model of one seed: what was measured of it, and the dimensions of the data."""
+
+    model: Model
+    numbers: Mapping[str, float]
+    diagnosis: str
+    warnings: Sequence[str]
+    epochs: Sequence[Mapping[str, float]]
+    arrays: Mapping[str, np.ndarray]
+    width: int
+
+
+def read(model: Model, folder: Path, width: int) -> Measured:
+    """Reads what the measuring stage wrote, of data of ``width`` dimensions."""
+    told = json.loads((folder / "numbers.json").read_text())
+    with np.load(folder / "arrays.npz") as kept:
+        arrays = dict(kept)
+    return Measured(model=model, arrays=arrays, width=width, **told)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A model over its seeds.
+
+    Attributes:
+        model: The model, of the first seed.
+        seeds: What was measured, seed by seed.
+    """
+
+    model: Model
+    seeds: Sequence[Measured]
+
+    @property
+    def diagnosis(self) -> str:
+        """That of the first seed that has one."""
+        return next(filter(None, (found.diagnosis for found in self.seeds)), "")
+
+    @property
+    def warnings(self) -> list[str]:
+        """Those of the first seed: they are of settings."""
+        return list(self.seeds[0].warnings)
+
+    def values(self, metric: str) -> np.ndarray:
+        """Returns a metric seed by seed; NaN of a seed that diverged."""
+        return np.array([found.numbers.get(metric, np.nan) for found in self.seeds])
+
+    def interval(self, metric: str) -> Interval:
+        """Returns the mean over seeds of a metric, with Student's 95 % interval."""
+        return interval(self.values(metric))
+
+
+def interval(values: np.ndarray) -> Interval:
+    """Returns a mean and its 95 % interval by Student's law; NaN ends of a single value."""
+    return student(values)
+
+
+def lines(found: Sequence[Measured]) -> dict[str, Line]:
+    """Returns the lines by the names of the models, in their order."""
+    groups: dict[str, list[Measured]] = {}
+    for one in found:
+        groups.setdefault(one.model.name, []).append(one)
+    return {name: Line(group[0].model, group) for name, group in groups.items()}
+
+
+def entry(line: Line) -> dict[str, Any]:
+    """Returns what ``summary.json`` tells of a model; null where there is no number."""
+    regulariser = line.model.classifier.regulariser
+    metrics = sorted({name for one in line.seeds for name in one.numbers})
+    return {
+        "model": line.model.name,
+        "about": line.model.about,
+        "regulariser": regulariser.name,
+        "preset": line.model.preset,
+        "weight": regulariser.weight,
+        "seeds": len(line.seeds),
+        "diagnosis": line.diagnosis,
+        "warnings": line.warnings,
+        "metrics": {name: _json(line.interval(name)) for name in metrics},
+    }
+
+
+def _json(found: Interval) -> dict[str, float | None]:
+    named = {"value": found.value, "low": found.low, "high": found.high}
+    return {name: None if np.isnan(value) else value for name, value in named.items()}

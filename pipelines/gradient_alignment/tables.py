@@ -1,0 +1,128 @@
+"""What a page of the study tells besides its claims and figures."""
+
+__all__ = ["intro", "tables"]
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ebflow.estimate import Interval
+from ebflow.traces import COSTS
+from pipelines.gradient_alignment.config import AlignmentConfig
+from pipelines.gradient_alignment.measures import STEPS
+from pipelines.gradient_alignment.table import COLUMNS, Line
+from pipelines.reporting.claims import Table
+
+Lines = Mapping[str, Line]
+
+
+def intro(config: AlignmentConfig, lines: Lines) -> str:
+    """Returns what was studied, in a few sentences."""
+    first = next(iter(lines.values()))
+    return (
+        f"Classifiers ({first.model.classifier.net.name}) of {config.data.source} and the "
+        "gradients of their true-class logits, which are scores of an implicit class-conditional "
+        "density, beside the exact scores of reference flows of the data smoothed by noise of "
+        f"{config.noise:g}. A1 is the cosine with the score of the class, A2 that of the "
+        "marginals, A3 that of class-mean-centred gradients, which no shift of the logits moves."
+    )
+
+
+def tables(lines: Lines, quality: Mapping[str, float]) -> list[Table]:
+    """Returns the models with their intervals, the controls, and the trace estimators."""
+    return [
+        _models(lines),
+        _settings(lines),
+        _fooling(lines),
+        _controls(lines),
+        _reference(quality),
+        *_estimators(lines),
+    ]
+
+
+def _models(lines: Lines) -> Table:
+    rows = [
+        (name, *(_told(line.interval(c.metric), c.digits) for c in COLUMNS))
+        for name, line in lines.items()
+    ]
+    return Table(
+        "Models",
+        ("model", *(column.heading for column in COLUMNS)),
+        rows,
+        "Means over seeds ± 95 % intervals. PP: mean accuracy while the least salient pixels are "
+        "filled in, by own or class-mean-centred gradients, judged by the model or the baseline; "
+        "log p / D: log-density of ascended pictures under the reference, nats a dimension.",
+    )
+
+
+def _settings(lines: Lines) -> Table:
+    rows = [
+        (
+            name,
+            line.model.about,
+            f"{line.model.classifier.regulariser.weight:.3g}",
+            "; ".join(filter(None, [line.diagnosis, *line.warnings])),
+        )
+        for name, line in lines.items()
+    ]
+    return Table("What the models are", ("model", "about", "λ", "told by its training"), rows)
+
+
+def _fooling(lines: Lines) -> Table:
+    names = ("posterior", "same", "loss", "loss_gradient", "logit_gradient")
+    headings = ("largest change of a posterior", "same prediction", "largest change of a loss",
+                "loss-gradient, relative", "logit-gradient, relative")  # fmt: skip
+    rows = [
+        (name, *(f"{line.interval(f'change/{k}').value:.2g}" for k in names))
+        for name, line in lines.items()
+        if name.startswith("fool")
+    ]
+    note = "Beside the baseline of the same seed, at noisy test points; losses in nats."
+    return Table("What fooling leaves", ("model", *headings), rows, note)
+
+
+def _controls(lines: Lines) -> Table:
+    metrics = ("A1/shuffled", "A2/shuffled", "A3/shuffled", "PP/own/random", "PP/own/magnitude")
+    headings = ("A1", "A2", "A3", "PP, random", "PP, magnitude")
+    rows = [
+        (name, *(_told(line.interval(metric), 3) for metric in metrics))
+        for name, line in lines.items()
+    ]
+    note = "Cosines with the scores of other points; pixel perturbation by no gradient."
+    return Table("Controls", ("model", *headings), rows, note)
+
+
+def _told(found: Interval, digits: int) -> str:
+    if np.isnan(found.value):
+        return ""
+    half = found.high - found.value
+    return f"{found.value:.{digits}f}" + ("" if np.isnan(half) else f" ± {half:.{digits}f}")
+
+
+def _reference(quality: Mapping[str, float]) -> Table:
+    rows = [(name.removeprefix("reference/"), f"{v:.4g}") for name, v in quality.items()]
+    return Table(
+        "Reference flows", ("quantity", "value"), rows, "Log-densities: nats a dimension."
+    )
+
+
+def _estimators(lines: Lines) -> list[Table]:
+    arrays = lines["baseline"].seeds[0].arrays
+    names = [name for name in arrays if name.startswith("estimators/") and name.count("/") == 2]
+    if not names:
+        return []
+    rows: list[Sequence[str]] = []
+    exact = float(arrays["estimators/trace"])
+    for name in names:
+        _, estimator, kind = name.split("/")
+        cells = [f"{m - exact:+.2f}, {d:.1f} ({e:.1f})" for m, d, e in arrays[name]]
+        rows.append((f"{estimator}, {kind}", COSTS[estimator], *cells))
+    return [
+        Table(
+            "Trace estimators",
+            ("estimator", "passes", *(f"σ = {step:g}" for step in STEPS)),
+            rows,
+            f"Bias and deviation of one estimate, in brackets the deviation of the leading order "
+            f"in σ; the mean trace is {exact:.2f}. Hutchinson's and the exact one have no σ.",
+        )
+    ]

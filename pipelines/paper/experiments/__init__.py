@@ -1,0 +1,32 @@
+"""The paper's experiments by name, each in a file of its own.
+
+Source of settings and published numbers: Training Energy-Based Normalizing Flow with
+Score-Matching Objectives (Chao, Sun, Hsu, Kira, Lee, 2023), arXiv:2305.15267, and its code.
+"""
+
+__all__ = ["EXPERIMENTS"]
+
+from pipelines.paper.experiments.ablation import ABLATION
+from pipelines.paper.experiments.cell import Experiment
+from pipelines.paper.experiments.glow import GLOW
+from pipelines.paper.experiments.imputation import IMPUTATION
+from pipelines.paper.experiments.matrices import MATRICES
+from pipelines.paper.experiments.rivals import RIVALS
+from pipelines.paper.experiments.runtime import RUNTIME
+from pipelines.paper.experiments.scores import SCORES
+from pipelines.paper.experiments.table import TABLE
+from pipelines.paper.experiments.tables import TABLES
+from pipelines.paper.experiments.toy import TOY
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "table": TABLE,
+    "toy": TOY,
+    "ablation": ABLATION,
+    "runtime": RUNTIME,
+    "matrices": MATRICES,
+    "glow": GLOW,
+    "imputation": IMPUTATION,
+    "rivals": RIVALS,
+    "scores": SCORES,
+    "tables": TABLES,
+}

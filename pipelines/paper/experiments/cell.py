@@ -1,0 +1,280 @@
+"""What an experiment is: cells that are run, rows that are read off them, and how rows are shown.
+
+A *cell* is one training and what is measured of it. Cells of equal labels differ by their seed
+and are shown as one line: the mean and, where there are several, its 95 % interval. Where there
+is one, that over the test rows, if the column names their standard error.
+"""
+
+__all__ = ["Cell", "Column", "Experiment", "Folders", "Line", "PeerCell", "Row", "summarise"]
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import stats
+
+from pipelines.config import (
+    ClusterConfig,
+    DataConfig,
+    DensityConfig,
+    FrontConfig,
+    PaperConfig,
+    PeerConfig,
+    Section,
+)
+from pipelines.reporting.machine import machine
+from pipelines.reporting.method import method
+
+NORMAL = 1.96
+"""Standard errors of half of a 95 % interval."""
+
+Folders = tuple[Path, ...]
+"""What a cell's stages wrote: training and measurement; of a peer, one."""
+
+BASELINES = {
+    "gaussian": ("Gaussian", "full-covariance Gaussian by maximum likelihood"),
+    "mixture": ("mixture", "mixture of Gaussians behind the Gaussian's whitening, by expectation "
+                "maximisation; its size by validation"),
+}  # fmt: skip
+"""By their names in metrics, what a table's first column and its last say of them."""
+
+Row = dict[str, Any]
+"""``labels``, ``seed``, ``published``, ``data``, ``machine``, ``method``, metrics."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of an experiment.
+
+    Attributes:
+        labels: What tells it from others, by the headings of the table's first columns.
+        config: Its configuration.
+        measure: What is measured of the trained flow: the configuration of a stage.
+        published: Published numbers by metric.
+    """
+
+    labels: Mapping[str, str]
+    config: DensityConfig
+    measure: Section
+    published: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """What tells its runs from those of other cells: labels and seed."""
+        return f"{' '.join(filter(None, self.labels.values()))}, seed {self.config.seed}"
+
+    def on(self, cluster: ClusterConfig) -> "Cell":
+        """Returns the same cell, trained once, by the workers of ``cluster``."""
+        return replace(self, config=self.config.once.model_copy(update={"cluster": cluster}))
+
+    def row(self, folders: Folders) -> Row:
+        """Returns what is shown of the cell."""
+        trained, measured = folders
+        training = json.loads((trained / "training.json").read_text())
+        scores = json.loads((measured / "evaluation.json").read_text())
+        return {**self._told(), **training["metrics"], **scores}
+
+    def lost(self, line: str) -> Row:
+        """Returns what is shown of a cell that diverged, and how it did."""
+        return {**self._told(), "diverged": line, "method": f"{method(self.config)}; {line}"}
+
+    def _told(self) -> Row:
+        told = _told(self.labels, self.config.seed, self.config.data, method(self.config))
+        return {**told, "published": dict(self.published)}
+
+
+@dataclass(frozen=True)
+class PeerCell:
+    """A density of another package, fitted and measured by one stage.
+
+    Attributes:
+        labels: As of a ``Cell``.
+        config: What is fitted, and how long.
+        data: The data.
+        front: The chain behind which it is fitted.
+    """
+
+    labels: Mapping[str, str]
+    config: PeerConfig
+    data: DataConfig
+    front: FrontConfig
+
+    @property
+    def title(self) -> str:
+        """What tells its runs from those of other cells: labels and seed."""
+        return f"{' '.join(filter(None, self.labels.values()))}, seed {self.config.seed}"
+
+    def on(self, cluster: ClusterConfig) -> "PeerCell":
+        """Returns itself: it is fitted in one process."""
+        return self
+
+    def row(self, folders: Folders) -> Row:
+        """Returns what is shown of it; without metrics if it is not for such data."""
+        scores = json.loads((folders[0] / "evaluation.json").read_text())
+        return {**self._told(), **scores}
+
+    def lost(self, line: str) -> Row:
+        """Returns what is shown of it if it diverged, and how it did."""
+        return {**self._told(), "diverged": line, "method": f"{self.config.name}; {line}"}
+
+    def _told(self) -> Row:
+        return _told(self.labels, self.config.seed, self.data, self.config.name)
+
+
+def _told(labels: Mapping[str, str], seed: int, data: DataConfig, method: str) -> Row:
+    return {
+        "labels": dict(labels),
+        "seed": seed,
+        "published": {},
+        "data": Path(data.source).stem,
+        "machine": machine(),
+        "method": method,
+    }
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric in the table.
+
+    Attributes:
+        metric: Its key in a row.
+        heading: What stands above it, with its unit.
+        digits: Decimals.
+        baseline: How the same metric of the baselines is called, if there is one: ``nll`` of
+            ``baseline/gaussian_nll`` and ``baseline/mixture_nll``.
+        interval: Whether its interval is shown where there are several seeds.
+        error: The key of its standard error over the test rows, which is shown where there is
+            one seed.
+    """
+
+    metric: str
+    heading: str
+    digits: int = 1
+    baseline: str | None = None
+    interval: bool = True
+    error: str | None = None
+
+    def told(self, value: tuple[float, float]) -> str:
+        """Returns mean and half-width as text."""
+        mean, half = value
+        if math.isnan(mean):
+            return ""
+        told = f"{mean:.{self.digits}f}"
+        shown = self.interval and not math.isnan(half)
+        return f"{told} ± {half:.{self.digits}f}" if shown else told
+
+
+def _one_each(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
+    return [cell.row(found) for cell, found in zip(cells, folders, strict=True)]
+
+
+def _no_figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment of the paper.
+
+    Attributes:
+        about: What its table shows; one line.
+        legend: What a reader of the table has to know of the settings.
+        note: What the published numbers are; empty where there are none.
+        source: The paper's data set of images; None where the experiment has its own data.
+        uses: The options of ``PaperConfig`` that change it, besides experiment, scale and name.
+        cells: From the configuration to the cells, seed by seed.
+        columns: The metrics of the table, behind the labels.
+        rows: From the cells and their folders to rows; one a cell, if not told otherwise.
+        figures: From rows and the cells' folders to figures by name.
+    """
+
+    about: str
+    legend: str
+    note: str
+    source: str | None
+    uses: frozenset[str]
+    cells: Callable[[PaperConfig], list[Any]]
+    columns: tuple[Column, ...]
+    rows: Callable[[Sequence[Any], Sequence[Folders]], list[Row]] = _one_each
+    figures: Callable[[Sequence[Row], Sequence[Folders]], dict[str, Figure]] = _no_figures
+
+    def placed(self, config: PaperConfig) -> list[Any]:
+        """Returns the cells, trained by the configured workers."""
+        return [cell.on(config.cluster) for cell in self.cells(config)]
+
+
+@dataclass(frozen=True)
+class Line:
+    """All rows of the same labels.
+
+    Attributes:
+        labels: The labels.
+        seeds: How many rows there are.
+        values: By metric, the mean, and the half-width of Student's 95 % interval of the mean;
+            NaN for one seed.
+        published: Published numbers by metric.
+        data: The data set.
+        machine: Where it was measured.
+        method: How the flow was trained.
+        lost: Whether a training diverged.
+    """
+
+    labels: dict[str, str]
+    seeds: int
+    values: dict[str, tuple[float, float]]
+    published: dict[str, float]
+    data: str
+    machine: str
+    method: str
+    lost: bool = False
+
+
+def summarise(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
+    """Returns the lines of a table; the first are the baselines', if a column has one."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row["labels"].values()), []).append(row)
+    return [*_baselines(columns, rows), *(_line(columns, group) for group in groups.values())]
+
+
+def _baselines(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Line]:
+    """Yields the lines of the baselines that the rows have; of the mixture, its best."""
+    for what, (label, told) in BASELINES.items():
+        keys = {c.metric: f"baseline/{what}_{c.baseline}" for c in columns if c.baseline}
+        known = [row for row in rows if all(key in row for key in keys.values())]
+        if not keys or not known:
+            continue
+        best = min(known, key=lambda row: [row[key] for key in keys.values()])
+        labels = dict.fromkeys(best["labels"], "")
+        labels[next(iter(labels))] = label
+        values = {c.metric: (best.get(keys.get(c.metric), math.nan), math.nan) for c in columns}
+        yield Line(labels, 1, values, {}, best["data"], best["machine"], told)
+
+
+def _line(columns: Sequence[Column], group: Sequence[Row]) -> Line:
+    lost = [row for row in group if row.get("diverged")]
+    first = (lost or group)[0]
+    values = {c.metric: _measured(c, group) for c in columns}
+    told = (first[name] for name in ("published", "data", "machine", "method"))
+    return Line(first["labels"], len(group), values, *told, bool(lost))
+
+
+def _measured(column: Column, group: Sequence[Row]) -> tuple[float, float]:
+    mean, half = _interval([row.get(column.metric) for row in group])
+    error = group[0].get(column.error) if column.error and len(group) == 1 else None
+    return (mean, half) if error is None else (mean, NORMAL * error)
+
+
+def _interval(values: Sequence[float | None]) -> tuple[float, float]:
+    count = len(values)
+    if None in values:
+        return math.nan, math.nan
+    if count < 2:
+        return float(values[0]), math.nan
+    half = stats.t.ppf(0.975, count - 1) * stats.sem(values)
+    return float(np.mean(values)), float(half)

@@ -1,0 +1,135 @@
+"""Imputation: missing strokes of photographs, filled in by dense flows."""
+
+__all__ = ["IMPUTATION", "cells"]
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from pipelines.config import DensityConfig, ImputeConfig, ModelConfig, PaperConfig, StabiliseConfig
+from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
+from pipelines.paper.experiments.settings import (
+    IMAGE_OPTIONS,
+    base,
+    full_epochs,
+    published,
+    recipe,
+)
+from pipelines.reporting.pictures import tiles
+
+LOW_ENERGY = 0.001 * 64 * 64
+"""The weight 0.001 of the energy on STL-10, carried over as that on CIFAR-10."""
+
+EPOCHS, ROWS = 500, 5_000
+SHOWN = 12
+HIDDEN = 0.5
+"""The grey of a missing pixel."""
+
+CHAINS = {"adaptive": "paper's", "langevin": "Langevin", "momentum": "momentum"}
+
+
+def cells(config: PaperConfig) -> list[Cell]:
+    """Returns the published settings, and the recipe by likelihood and by anchored DSM."""
+    return [cell for seed in range(config.seeds) for cell in _cells(config, seed)]
+
+
+def _cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
+    measure = _measure(config, seed)
+    yield Cell({"flow": "paper dsm"}, _paper(config, seed), measure)
+    for objective in ("dsm", "lazy_ml"):
+        labels = {"flow": f"recipe {objective}"}
+        yield Cell(labels, _recipe(config, seed, objective), measure)
+
+
+def _measure(config: PaperConfig, seed: int) -> ImputeConfig:
+    size = {
+        "smoke": {"images": SHOWN, "draws": 2, "steps": 50},
+        "cpu": {},
+        "full": {"images": 100},
+    }[config.scale]
+    return ImputeConfig(seed=seed, threads=config.threads, **size)
+
+
+def _base(config: PaperConfig, seed: int, batch_size: int) -> DensityConfig:
+    """Returns the experiment's data, and 500 epochs of them or what the scale allows."""
+    source = "stl10" if config.scale == "full" else "natural-patches"
+    found = base(config, seed, source, cpu=90, full=EPOCHS * ROWS // batch_size)
+    train = {
+        "batch_size": batch_size,
+        "augment": "stl10" if config.scale == "full" else "none",
+        "validate_every": ROWS // batch_size if config.scale != "smoke" else 60,
+    }
+    return found.model_copy(update={"train": found.train.model_copy(update=train)})
+
+
+def _paper(config: PaperConfig, seed: int) -> DensityConfig:
+    common = _base(config, seed, 10)
+    found = published(common, "FC", "dsm", "colour", full_epochs(config, EPOCHS))
+    kept = found.train.model_copy(update={"augment": common.train.augment})
+    found = found.model_copy(update={"train": kept})
+    if config.scale != "full":
+        return found
+    return found.model_copy(update={"stabilise": StabiliseConfig(low_energy=LOW_ENERGY)})
+
+
+def _recipe(config: PaperConfig, seed: int, objective: str) -> DensityConfig:
+    found = recipe(_base(config, seed, 100), "FC", objective)
+    train = found.train.model_copy(update={"lr": 5e-4})
+    return found.model_copy(update={"model": ModelConfig(depth=2), "train": train})
+
+
+def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
+    """Returns the first test images, what is missing, and what is put in its place by seed 0."""
+    pairs = zip(rows, folders, strict=True)
+    found = [(row, _arrays(measured)) for row, (_, measured) in pairs if row["seed"] == 0]
+    first = found[0][1]
+    seen = np.where(first["missing"], HIDDEN, first["truth"])
+    shown = [("truth", first["truth"]), ("seen", seen), ("Gaussian", first["gaussian"])]
+    for row, arrays in found:
+        name = " ".join(row["labels"].values())
+        shown += [(f"{name}\n{told}", arrays[key]) for key, told in CHAINS.items()]
+    return {"imputations": _picture(shown, tuple(first["shape"]))}
+
+
+def _arrays(folder: Path) -> dict[str, np.ndarray]:
+    """Returns the stage's arrays, images in [0, 1]."""
+    with np.load(folder / "arrays.npz") as file:
+        found = dict(file)
+    black, white = found.pop("range")
+    plain = ("missing", "shape")
+    return {
+        name: array if name in plain else (array - black) / (white - black)
+        for name, array in found.items()
+    }
+
+
+def _picture(shown: Sequence[tuple[str, np.ndarray]], shape: tuple[int, ...]) -> Figure:
+    figure = Figure(figsize=(10, 0.68 * len(shown)), layout="constrained")
+    for axis, (name, images) in zip(figure.subplots(len(shown), 1), shown, strict=True):
+        axis.imshow(tiles(images[:SHOWN], shape, SHOWN), cmap="gray", vmin=0, vmax=1)
+        axis.set_ylabel(name, rotation=0, ha="right", va="center")
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    return figure
+
+
+IMPUTATION = Experiment(
+    about="missing strokes: r.m.s. error (grey levels) of draws and their mean; test NLL (nats)",
+    legend="mean: of two draws with momentum; the Gaussian's is its conditional mean",
+    note="",
+    source="stl10",
+    uses=IMAGE_OPTIONS,
+    cells=cells,
+    columns=(
+        Column("train/steps", "steps", 0, interval=False),
+        Column("study/rmse_adaptive", "paper's", 1, interval=False),
+        Column("study/rmse_langevin", "Langevin", 1, interval=False),
+        Column("study/rmse_momentum", "momentum", 1, interval=False),
+        Column("study/rmse_momentum_mean", "mean", 1, "study/rmse_gaussian", interval=False),
+        Column("study/rmse_mean_fill", "fill", 1, "study/rmse_mean_fill", interval=False),
+        Column("test/nll", "NLL", 0, "nll"),
+    ),
+    figures=figures,
+)

@@ -1,0 +1,87 @@
+"""Free against triangular matrices in a net for 512 modes in ten dimensions, by likelihood."""
+
+__all__ = ["MATRICES", "cells"]
+
+from collections.abc import Sequence
+from itertools import product
+
+from matplotlib.figure import Figure
+
+from pipelines.config import (
+    AnchorConfig,
+    DataConfig,
+    DensityConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    PaperConfig,
+    PreprocessConfig,
+    TrainConfig,
+)
+from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
+from pipelines.paper.experiments.settings import bounds
+from pipelines.training import metrics_log as logged
+
+STRUCTURES = ("full", "tril", "triu", "trilu")
+STEPS, EVERY = 10_001, 100
+
+
+def cells(config: PaperConfig) -> list[Cell]:
+    """Returns one cell a structure and seed; the last three change nothing but the masks."""
+    return [_cell(config, *way) for way in product(range(config.seeds), STRUCTURES)]
+
+
+def _cell(config: PaperConfig, seed: int, structure: str) -> Cell:
+    train = TrainConfig(
+        batch_size=2048, lr=1e-3, schedule="constant", warmup=0.0, ema_decay=0.0, clip=500.0,
+        dtype="float64", validate_every=EVERY, threads=1,
+    )  # fmt: skip
+    limits = bounds(config, cpu=40, full=STEPS)
+    told = DensityConfig(
+        seed=seed,
+        data=DataConfig(source="multimodal10"),
+        preprocess=PreprocessConfig(normalise="none", logit=None),
+        model=ModelConfig(architecture="structured", structure=structure),
+        objective=ObjectiveConfig(name="ml"),
+        anchor=AnchorConfig(weight=0.0),
+        train=train.model_copy(update=limits),
+    )
+    return Cell({"matrices": structure}, told, told.evaluate)
+
+
+def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
+    """Returns the validation NLL against steps."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for row, (trained, _) in zip(rows, folders, strict=True):
+        found = logged.curve(logged.read(trained / logged.FILE)[0], "validate")
+        steps = [step["step"] for step in found]
+        nll = [step["metrics"]["val/nll"] for step in found]
+        structure = row["labels"]["matrices"]
+        label = structure if row["seed"] == 0 else None
+        axis.plot(steps, nll, color=f"C{STRUCTURES.index(structure)}", lw=1, label=label)
+    axis.set(xlabel="step", ylabel="validation NLL (nats)", title="matrices of the 10-D net")
+    axis.set_ylim(top=_top(rows))
+    axis.legend()
+    return {"matrices": figure}
+
+
+def _top(rows: Sequence[Row]) -> float:
+    """Returns an upper limit that shows how trainings end rather than how they begin."""
+    ends = [row["test/nll"] for row in rows]
+    return max(ends) + 2 * (max(ends) - min(ends) + 1)
+
+
+MATRICES = Experiment(
+    about="test NLL (nats) of 512 modes in ten dimensions, by the structure of the matrices",
+    legend="by exact ML with a Gaussian base; the paper's code has a Laplace one",
+    note="",
+    source=None,
+    uses=frozenset(("seconds", "seeds", "cluster")),
+    cells=cells,
+    columns=(
+        Column("train/steps", "steps", 0, interval=False),
+        Column("train/steps_per_s", "steps/s", interval=False),
+        Column("test/nll", "NLL", 3, "nll"),
+    ),
+    figures=figures,
+)

@@ -1,0 +1,127 @@
+"""Score matching with learned activations, beside the anchor and alone, at equal seconds.
+
+*Alone* no determinant, inverse or factorisation is computed at any step: what is trained is the
+unnormalised density, and the normaliser is that of the trained matrices. It needs a start whose
+activations have no mean to undo; learned ones start as the identity.
+"""
+
+__all__ = ["SCORES", "cells", "rows"]
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pipelines.config import AnchorConfig, DensityConfig, ObjectiveConfig, PaperConfig
+from pipelines.config.recipes import mnist9k, mnist9k_dense
+from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
+from pipelines.paper.experiments.peers import LOG_PROBS, gained, measured
+from pipelines.paper.experiments.settings import EVERY, IMAGE_OPTIONS, bounds, data
+
+SECONDS = 100.0
+STEPS = 40_000
+ANCHORED, ALONE = 0.1, 0.3
+"""Noise of denoising score matching beside the anchor, and alone."""
+
+ALONE_START = {"lr": 1e-3, "warmup": 0.05}
+"""Scores alone do not stand the rates of the likelihood: mass that a large step loses, they do not
+bring back."""
+
+RECIPES = {"dense": mnist9k_dense, "conv": mnist9k}
+SHORT = {"spline": "spline", "smooth_leaky_relu": "leaky"}
+
+
+class Way(NamedTuple):
+    """An objective, and what is known of log Z while it trains.
+
+    Attributes:
+        objective: The objective.
+        normaliser: ``lazy`` (the anchor, or the lazy likelihood's own), ``exact``, or ``none``.
+        activation: The net's.
+    """
+
+    objective: str
+    normaliser: str
+    activation: str = "spline"
+
+
+BOTH = (
+    Way("lazy_ml", "lazy"),
+    Way("dsm", "lazy"),
+    Way("ssm_vr", "lazy"),
+    Way("dsm", "none"),
+    Way("ssm_vr", "none"),
+)
+WAYS = {"dense": (*BOTH, Way("ml", "exact", "smooth_leaky_relu")), "conv": BOTH}
+
+REFERENCE = ("spline", "lazy_ml", "lazy")
+
+
+def cells(config: PaperConfig) -> list[Cell]:
+    """Returns one cell a net, way and seed."""
+    return [
+        _cell(config, seed, net, way)
+        for seed in range(config.seeds)
+        for net, ways in WAYS.items()
+        for way in ways
+    ]
+
+
+def _cell(config: PaperConfig, seed: int, net: str, way: Way) -> Cell:
+    labels = {"net": net, "f": SHORT[way.activation], "objective": way.objective}
+    labels["log Z"] = way.normaliser
+    told = _config(config, seed, net, way)
+    return Cell(labels, told, told.evaluate)
+
+
+def _config(config: PaperConfig, seed: int, net: str, way: Way) -> DensityConfig:
+    base = RECIPES[net]()
+    alone = way.normaliser == "none"
+    limits = {**bounds(config, cpu=SECONDS, full=STEPS), "threads": config.threads}
+    start = ALONE_START if alone else {}
+    beside = {"sigma": ALONE} if alone else {"sigma": ANCHORED, "every": EVERY}
+    return base.model_copy(
+        update={
+            "seed": seed,
+            "data": data(config, "mnist"),
+            "model": base.model.model_copy(update={"activation": way.activation}),
+            "objective": ObjectiveConfig.of(way.objective, **beside),
+            "anchor": AnchorConfig(weight=0.0) if alone else base.anchor,
+            "train": base.train.model_copy(update={**limits, **start}),
+        }
+    )
+
+
+def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
+    """Returns one row a cell, with its gain over ``lazy_ml`` of the same net, row by row."""
+    found = [row for _, _, row in measured(cells, folders)]
+    reference = {(row["labels"]["net"], row["seed"]): row for row in found if _is_reference(row)}
+    return [_row(row, reference.get((row["labels"]["net"], row["seed"]))) for row in found]
+
+
+def _is_reference(row: Row) -> bool:
+    return tuple(row["labels"].values())[1:] == REFERENCE
+
+
+def _row(row: Row, reference: Row | None) -> Row:
+    shown = {name: value for name, value in row.items() if name != LOG_PROBS}
+    if reference is not None:
+        shown["gain"], shown["gain_se"] = gained(row[LOG_PROBS], reference[LOG_PROBS])
+    return shown
+
+
+SCORES = Experiment(
+    about="score matching with learned activations for equal seconds: exact test NLL (nats)",
+    legend="f: the activation, leaky is the published one; log Z lazy: an anchor beside the "
+    f"scores, matched in one of {EVERY} steps, or the lazy likelihood itself; none: neither "
+    "determinant nor inverse at any step; gain over lazy_ml of the same net, row by row; ±: 95 %, "
+    "over seeds, or test rows of one seed",
+    note="",
+    source="mnist",
+    uses=IMAGE_OPTIONS,
+    cells=cells,
+    columns=(
+        Column("train/steps", "steps", 0, interval=False),
+        Column("test/nll", "NLL", 1, "nll", error="test/nll_se"),
+        Column("gain", "gain", 2, error="gain_se"),
+    ),
+    rows=rows,
+)

@@ -1,0 +1,227 @@
+"""Settings that the experiments on images share: the paper's, and this project's recipe.
+
+Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
+Kira, Lee, 2023), arXiv:2305.15267, and its code.
+"""
+
+__all__ = [
+    "IMAGE_OPTIONS",
+    "NETS",
+    "OBJECTIVES",
+    "SMOKE_STEPS",
+    "base",
+    "bounds",
+    "data",
+    "full_epochs",
+    "published",
+    "recipe",
+]
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.config import (
+    AnchorConfig,
+    DataConfig,
+    DensityConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    PaperConfig,
+    PreprocessConfig,
+    StabiliseConfig,
+)
+from pipelines.config.recipes import mnist9k_dense
+
+OBJECTIVES = {"ML": "ml", "SML": "sml", "SSM": "ssm_vr", "DSM": "dsm", "FD-SSM": "fd_ssm"}
+"""The paper's objectives by its names; its SSM is the variance-reduced form."""
+
+NETS = {"FC": ModelConfig(), "CNN": ModelConfig(architecture="convolutional")}
+SMOKE_STEPS = 60
+
+IMAGE_OPTIONS = frozenset(
+    ("source", "seconds", "rows", "validation", "test", "seeds", "threads", "cluster")
+)
+"""The options that experiments on images use."""
+
+EVERY = 10
+"""The recipe matches scores in one of ten steps: it costs little more time than likelihood."""
+
+LARGE_RATE = 5e-4
+"""The recipe's learning rate for dense layers at D = 3072, which do not stand that for 784."""
+
+WIDTH = 784
+"""D of MNIST: the paper's code divides losses of score matching by D, so that what is added to
+their gradients, or bounds them, is multiplied by it here."""
+
+WEIGHT_DECAY = {"ml": 1e-5, "sml": 2e-5, "dsm": 1e-5 * WIDTH}
+"""The weight decay 1e-5 of MNIST's CNN in nats; the code's gradient of SML is half of ours."""
+
+LOW_ENERGY = 0.001 * 32 * 32
+"""The weight 0.001 of the energy on CIFAR-10 in nats: the code's losses are divided by D, and the
+term by the number of colours."""
+
+LOW_ENERGY_DIFFERENCES = 0.001 * 3072 / 0.1**2
+"""The same for finite differences, whose code divides the term by ε² instead."""
+
+
+@dataclass(frozen=True)
+class Decay:
+    """A learning rate that is multiplied by γ at the ends of the epochs 1 … M − 1.
+
+    Attributes:
+        gamma: γ.
+        milestones: M.
+    """
+
+    gamma: float
+    milestones: int
+
+    def options(self, epochs: int | None) -> dict[str, Any]:
+        """Returns the options of the schedule.
+
+        Arguments:
+            epochs: Of the whole training; None: the falls are stretched over it.
+        """
+        told = {"schedule": "multistep", "gamma": self.gamma}
+        if epochs is None:
+            return {**told, "milestones": self.milestones, "until": 1.0}
+        falls = self.milestones - 1
+        return {**told, "milestones": falls, "until": falls / epochs}
+
+
+USUAL = "usual"
+DECAYS: dict[tuple[str, str], dict[str, Decay]] = {
+    ("grey", "FC"): {USUAL: Decay(0.95, 50)},
+    ("grey", "CNN"): {USUAL: Decay(0.95, 50), "ml": Decay(0.925, 50), "sml": Decay(0.925, 50)},
+    ("colour", "FC"): {
+        USUAL: Decay(0.85, 30),
+        "ml": Decay(0.7, 20),
+        "sml": Decay(0.7, 20),
+        "fd_ssm": Decay(0.7, 20),
+    },
+    ("colour", "CNN"): {
+        USUAL: Decay(0.8, 20),
+        "ssm_vr": Decay(0.9, 20),
+        "fd_ssm": Decay(0.85, 50),
+    },
+}
+"""Published, by kind of images and net, and by objective where it is not the usual one."""
+
+
+def bounds(config: PaperConfig, *, cpu: float, full: int) -> dict[str, Any]:
+    """Returns the bounds of a training at the scale: 60 steps, seconds, or the paper's steps.
+
+    Arguments:
+        config: The experiment's configuration; its ``seconds`` go over those of scale ``cpu``.
+        cpu: Training seconds at scale ``cpu``.
+        full: Steps at scale ``full``.
+    """
+    seconds = config.seconds or cpu
+    return {
+        "smoke": {"steps": SMOKE_STEPS, "max_seconds": None, "validate_every": SMOKE_STEPS},
+        "cpu": {"steps": 1_000_000, "max_seconds": seconds},
+        "full": {"steps": full, "max_seconds": None},
+    }[config.scale]
+
+
+def data(config: PaperConfig, source: str) -> DataConfig:
+    """Returns the images that the options ask for, or else the experiment's."""
+    return DataConfig(
+        source=config.source or source,
+        validation=config.validation,
+        test=config.test,
+        rows=config.rows,
+    )
+
+
+def base(config: PaperConfig, seed: int, source: str, **limits: Any) -> DensityConfig:  # noqa: ANN401
+    """Returns this project's recipe for images, bounded by ``limits`` as in :func:`bounds`."""
+    found = mnist9k_dense()
+    train = {**bounds(config, **limits), "threads": config.threads}
+    return found.model_copy(
+        update={
+            "seed": seed,
+            "data": data(config, source),
+            "train": found.train.model_copy(update=train),
+        }
+    )
+
+
+def full_epochs(config: PaperConfig, epochs: int) -> int | None:
+    """Returns the epochs of a training at scale ``full``, else None."""
+    return epochs if config.scale == "full" else None
+
+
+def recipe(base: DensityConfig, net: str, objective: str, kind: str = "grey") -> DensityConfig:
+    """Returns the recipe for images by an objective, anchored if it matches scores.
+
+    Arguments:
+        base: Data, seed and bounds.
+        net: ``FC`` or ``CNN``.
+        objective: The objective.
+        kind: ``grey`` for images of some hundred pixels, ``colour`` for some thousand.
+    """
+    train = {"lr": LARGE_RATE} if (net, kind) == ("FC", "colour") else {}
+    return base.model_copy(
+        update={
+            "model": NETS[net],
+            "objective": ObjectiveConfig.of(objective, sigma=0.1, every=EVERY),
+            "train": base.train.model_copy(update=train),
+        }
+    )
+
+
+def published(
+    base: DensityConfig, net: str, objective: str, kind: str = "grey", epochs: int | None = None
+) -> DensityConfig:
+    """Returns the published settings.
+
+    Arguments:
+        base: Data, seed and bounds.
+        net: ``FC`` or ``CNN``.
+        objective: The objective.
+        kind: ``grey``, for MNIST's settings, or ``colour``, for CIFAR-10's.
+        epochs: Of the training, where the learning rate falls at the ends of epochs; None: the
+            falls are stretched over the training.
+    """
+    cnn, colour = net == "CNN", kind == "colour"
+    noise = 0.1 if cnn or colour else 1.0
+    decays = DECAYS[kind, net]
+    rate = decays.get(objective, decays[USUAL]).options(epochs)
+    train = {**rate, **_optimisation(net, objective, colour=colour)}
+    return base.model_copy(
+        update={
+            "preprocess": PreprocessConfig(normalise="none", scale=0.75 if cnn else 0.5),
+            "model": _model(net, objective, colour=colour),
+            "objective": ObjectiveConfig.of(objective, sigma=noise, epsilon=noise),
+            "anchor": AnchorConfig(weight=0.0),
+            "stabilise": StabiliseConfig(low_energy=_low_energy(objective) if colour else 0.0),
+            "train": base.train.model_copy(update=train),
+        }
+    )
+
+
+def _low_energy(objective: str) -> float:
+    special = {"ml": 0.0, "sml": 0.0, "fd_ssm": LOW_ENERGY_DIFFERENCES}
+    return special.get(objective, LOW_ENERGY)
+
+
+def _model(net: str, objective: str, *, colour: bool) -> ModelConfig:
+    start: dict[str, Any] = {"sign": -1, "calibrated": False}
+    if net == "FC":
+        start |= {"depth": 2, "bias": 1.0, "residual": colour}
+    elif colour and objective in ("ml", "dsm", "ssm_vr"):
+        start |= {"spectral_norm": True}
+    return NETS[net].model_copy(update=start)
+
+
+def _optimisation(net: str, objective: str, *, colour: bool) -> dict[str, Any]:
+    clipped = objective == "fd_ssm" and not colour
+    return {
+        "optimizer": "rmsprop",
+        "lr": 1e-4,
+        "warmup": 0.0,
+        "augment": "cifar10" if colour else "none",
+        "weight_decay": 0.0 if colour or net == "FC" else WEIGHT_DECAY.get(objective, 0.0),
+        "clip": 5.0 * WIDTH if clipped else None,
+    }

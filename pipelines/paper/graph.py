@@ -1,0 +1,240 @@
+"""The paper's experiments, re-run: the density pipeline cell by cell, and one comparison.
+
+::
+
+    source ──> prepare ──> preprocess ──> train ──> measure ──┐
+                     │              ├───> train ──> measure ──┼──> compare
+                     │              └───> peer ───────────────┤
+                     └───> …                                ──┘
+"""
+
+__all__ = ["PAPER", "paper"]
+
+import re
+
+from redun import task
+from redun.scheduler import JobInfo, catch, catch_all
+from redun.task import Task
+
+from ebflow.data.sources import open_source
+from ebflow.errors import BadInput
+from ebflow.fitting import FEW
+from pipelines.cli.spelling import spelled
+from pipelines.config import (
+    DivergeConfig,
+    EvaluateConfig,
+    ImputeConfig,
+    PaperConfig,
+    PeerConfig,
+    Section,
+    StepsConfig,
+)
+from pipelines.density.checks import check as check_density
+from pipelines.density.graph import evaluate, prepare, preprocess, train
+from pipelines.engine import ALONE, JOB_INFO, NAMESPACE, TITLED, Artefact, Source, own, run_stage
+from pipelines.engine.digests import source_digest
+from pipelines.engine.fanout import diverged, fail, together
+from pipelines.engine.pipeline import Pipeline
+from pipelines.errors import Diverged
+from pipelines.paper import comparison
+from pipelines.paper.experiments import EXPERIMENTS
+from pipelines.paper.experiments.cell import Cell, PeerCell
+from pipelines.paper.experiments.runtime import Timed
+from pipelines.reporting import pages
+from pipelines.reporting.pictures import is_picture
+
+redun_namespace = NAMESPACE
+
+STAGES = "pipelines.paper.stages"
+
+Sources = dict[str, Source]
+
+
+def check(config: PaperConfig) -> Sources:
+    """Checks every cell; returns the sources of data by their locations."""
+    _check_options(config)
+    cells = [c for c in EXPERIMENTS[config.experiment].placed(config) if isinstance(c, Cell)]
+    for cell in cells:
+        _check_cell(config, cell)
+    return {cell.config.data.source: _source(cell) for cell in cells}
+
+
+DATA = re.compile(r"--data\.(source|rows|validation|test)\b")
+"""Options of the density pipeline that this one has too, without their section."""
+
+
+def _source(cell: Cell) -> Source:
+    """Returns the source of a cell's data; errors as in ``check_density``, for the cell."""
+    try:
+        return check_density(cell.config)
+    except BadInput as error:
+        told = DATA.sub(r"--\1", spelled(str(error)))
+        raise BadInput(f"{told} (in the cell {' '.join(cell.labels.values())})") from None
+
+
+def _check_options(config: PaperConfig) -> None:
+    """Raises BadInput if an option is set that the experiment does not use."""
+    uses = EXPERIMENTS[config.experiment].uses | {"experiment", "scale", "name"}
+    for name, field in PaperConfig.model_fields.items():
+        found = getattr(config, name)
+        if name not in uses and found != field.default:
+            raise BadInput(
+                f"--{name}: found {_told(found)}, which experiment {config.experiment} does not "
+                "use, expected none"
+            )
+
+
+def _told(value: object) -> str:
+    return "another than the default" if isinstance(value, Section) else str(value)
+
+
+def _check_cell(config: PaperConfig, cell: Cell) -> None:
+    """Raises BadInput if a cell does not suit the workers, or the data the experiment."""
+    workers, batch = config.cluster.workers, cell.config.train.batch_size
+    if batch % workers:
+        raise BadInput(
+            f"--cluster.workers: found {workers}, expected a divisor of the batch size {batch} of "
+            f"{' '.join(cell.labels.values())}"
+        )
+    shape = open_source(cell.config.data.source).layout.shape
+    if isinstance(cell.measure, ImputeConfig) and not is_picture(shape):
+        raise BadInput(f"--source: found examples of shape {shape}, expected images")
+    if config.experiment == "tables" and (len(shape) > 1 or shape[0] > FEW):
+        raise BadInput(
+            f"--sources: found examples of shape {shape} in {cell.labels['table']}, expected rows "
+            f"of at most {FEW} columns"
+        )
+    colours = {"grey": 1, "colour": 3}[config.images]
+    if config.experiment == "table" and (1, *shape)[-3] != colours:
+        raise BadInput(
+            f"--images: found {config.images} with examples of shape {shape}, expected images of "
+            f"{colours} colours"
+        )
+
+
+def paper(config: PaperConfig, sources: Sources) -> Artefact:
+    """Returns the comparison, as an expression of redun.
+
+    A cell that fails stops no other; one that diverges is told in the table.
+    """
+    cells = EXPERIMENTS[config.experiment].placed(config)
+    found = [catch(together(_measured(cell, sources)), Diverged, diverged) for cell in cells]
+    return compare(config, catch_all(found, Exception, fail))
+
+
+def _measured(cell: Cell | PeerCell | Timed, sources: Sources) -> tuple[Artefact, ...]:
+    """Returns what the cell's stages make; prepared data apart."""
+    if isinstance(cell, Timed):
+        return (steps(cell.config, cell.title),)
+    if isinstance(cell, PeerCell):
+        data = prepare(cell.data, sources[cell.data.source])
+        return (peer(cell.config, data, preprocess(cell.front, data), cell.title),)
+    data = prepare(cell.config.data, sources[cell.config.data.source])
+    front = preprocess(cell.config.training.front, data)
+    trained = train(cell.config.training, data, front, cell.title)
+    measure = MEASURES[type(cell.measure)]
+    if measure is evaluate:
+        return trained, evaluate(cell.measure, data, front, trained, cell.title)
+    return trained, measure(cell.measure, data, trained, cell.title)
+
+
+@task(
+    executor="ray",
+    needs=own,
+    hash_includes=[source_digest(f"{STAGES}.impute")],
+    config_args=TITLED,
+)
+def impute(
+    config: ImputeConfig,
+    data: Artefact,
+    trained: Artefact,
+    title: str = "",
+    job: JobInfo = JOB_INFO,
+) -> Artefact:
+    """Fills in missing pixels of test images."""
+    return run_stage(f"{STAGES}.impute", job, config, data.path, trained.path, title=title)
+
+
+@task(
+    executor="ray",
+    hash_includes=[source_digest(f"{STAGES}.diverge")],
+    config_args=TITLED,
+)
+def diverge(
+    config: DivergeConfig,
+    data: Artefact,
+    trained: Artefact,
+    title: str = "",
+    job: JobInfo = JOB_INFO,
+) -> Artefact:
+    """Measures how far a flow is from an exact density in the plane."""
+    return run_stage(f"{STAGES}.diverge", job, config, data.path, trained.path, title=title)
+
+
+@task(
+    executor="ray",
+    needs=own,
+    hash_includes=[source_digest(f"{STAGES}.peer")],
+    config_args=TITLED,
+)
+def peer(
+    config: PeerConfig, data: Artefact, front: Artefact, title: str = "", job: JobInfo = JOB_INFO
+) -> Artefact:
+    """Fits and measures a density of another package."""
+    return run_stage(f"{STAGES}.peer", job, config, data.path, front.path, title=title)
+
+
+MEASURES: dict[type[Section], Task] = {
+    DivergeConfig: diverge,
+    EvaluateConfig: evaluate,
+    ImputeConfig: impute,
+}
+"""Stages that measure a trained flow, by the type of their configuration."""
+
+
+@task(
+    executor="ray",
+    needs=ALONE,
+    hash_includes=[source_digest(f"{STAGES}.steps")],
+    config_args=TITLED,
+)
+def steps(config: StepsConfig, title: str = "", job: JobInfo = JOB_INFO) -> Artefact:
+    """Times steps, alone on a machine."""
+    return run_stage(f"{STAGES}.steps", job, config, title=title)
+
+
+@task(
+    executor="ray",
+    hash_includes=[
+        source_digest(f"{STAGES}.compare"),
+        pages.digest(comparison.TEMPLATE),
+    ],
+)
+def compare(config: PaperConfig, found: list, job: JobInfo = JOB_INFO) -> Artefact:
+    """Makes the table, the figures and the page."""
+    told = [c if isinstance(c, str) else tuple(a.path for a in c) for c in found]
+    return run_stage(f"{STAGES}.compare", job, config, told)
+
+
+def tasks(config: PaperConfig) -> tuple[Task, ...]:
+    """Returns the stages that an experiment's cells need, and the comparison."""
+    cells = EXPERIMENTS[config.experiment].placed(config)
+    if any(isinstance(cell, Timed) for cell in cells):
+        return steps, compare
+    flows = [cell for cell in cells if isinstance(cell, Cell)]
+    measures = dict.fromkeys(MEASURES[type(cell.measure)] for cell in flows)
+    peers = (peer,) if len(flows) < len(cells) else ()
+    return (prepare, preprocess, train, *measures, *peers, compare)
+
+
+PAPER = Pipeline(
+    name="paper",
+    tasks=tasks,
+    check=check,
+    graph=paper,
+    describe=comparison.describe,
+    publish=comparison.publish,
+    log=comparison.log,
+    conclude=comparison.conclude,
+    show=comparison.show,
+)

@@ -1,0 +1,54 @@
+"""From the cells of an experiment to a table, figures and a page: published beside measured."""
+
+__all__ = ["compare"]
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+from ebflow.errors import NonFinite
+from pipelines.config import PaperConfig
+from pipelines.density.figures import STYLE
+from pipelines.paper import comparison
+from pipelines.paper.experiments import EXPERIMENTS
+from pipelines.paper.experiments.cell import Folders
+from pipelines.tracking import StageRun
+
+
+def compare(
+    config: PaperConfig,
+    found: Sequence[Folders | str],
+    *,
+    output: Path,
+    work: Path,
+    run: StageRun,
+) -> None:
+    """Writes ``rows.json``, ``figures/*.png`` and ``report.html``; diverged cells come last.
+
+    Arguments:
+        config: The experiment.
+        found: The folders of the cells' stages, cell by cell; of one that diverged, how it did.
+        output: Where to.
+        work: Not used.
+        run: The stage's run.
+    """
+    run.log_params(config.model_dump())
+    experiment = EXPERIMENTS[config.experiment]
+    pairs = list(zip(experiment.placed(config), found, strict=True))
+    cells = [cell for cell, told in pairs if not isinstance(told, str)]
+    folders = [told for told in found if not isinstance(told, str)]
+    if not cells:
+        raise NonFinite(f"every cell diverged, the first: {found[0]}")
+    whole = experiment.rows(cells, folders)
+    rows = [*whole, *(cell.lost(told) for cell, told in pairs if isinstance(told, str))]
+    (output / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
+    images = {}
+    (output / "figures").mkdir()
+    with matplotlib.rc_context(STYLE):
+        for name, figure in experiment.figures(whole, folders).items():
+            images[name] = output / "figures" / f"{name}.png"
+            figure.savefig(images[name])
+    (output / "report.html").write_text(comparison.page(config, rows, images))
+    run.log_artifacts(output)

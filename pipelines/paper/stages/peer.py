@@ -1,0 +1,69 @@
+"""From prepared data to a density of another package, and its exact likelihood."""
+
+__all__ = ["peer"]
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ebflow.data.loader import Dataset
+from ebflow.evaluation import Likelihood
+from ebflow.preprocessing import Preprocessing
+from pipelines.config import PeerConfig
+from pipelines.density.stages.evaluate import LOG_PROBS
+from pipelines.peers import FITS
+from pipelines.peers.behind import Behind, Fitted
+from pipelines.tracking import StageRun
+from pipelines.training import metrics_log
+from pipelines.training.preprocessing import CHAIN
+
+
+def peer(
+    config: PeerConfig, data: Path, front: Path, *, output: Path, work: Path, run: StageRun
+) -> None:
+    """Writes ``evaluation.json``, the rows' log-densities and the curve of validations.
+
+    ``evaluation.json`` is empty where the data are too many or too wide for the peer.
+
+    Raises:
+        NonFinite: If a loss or likelihood was not finite.
+    """
+    torch.set_num_threads(config.threads)
+    run.log_params({"peer": config.model_dump()})
+    dataset = Dataset(data)
+    run.log_input(dataset.manifest, "training")
+    behind = Behind(dataset, Preprocessing.load(front / CHAIN))
+    fitted = FITS[config.name](config, behind)
+    told = {} if fitted is None else _measured(behind, fitted, output)
+    (output / "evaluation.json").write_text(json.dumps(told, indent=1) + "\n")
+    run.log_metrics({name: value for name, value in told.items() if name != "method"})
+
+
+def _measured(data: Behind, fitted: Fitted, output: Path) -> dict[str, float | str]:
+    """Returns the likelihoods, as ``evaluate`` names them, and what was fitted."""
+    found = {split: data.log_probs(split, fitted.values) for split in ("test", "validation")}
+    np.savez(output / LOG_PROBS, **{split: values.numpy() for split, values in found.items()})
+    metrics_log.append(output / metrics_log.FILE, _curve(fitted))
+    last = fitted.curve[-1]
+    metrics: dict[str, float | str] = {
+        "method": fitted.method,
+        "time/train_s": last.seconds,
+        "train/steps": last.step,
+    }
+    for prefix, split in (("test/", "test"), ("best/val_", "validation")):
+        score = Likelihood.of(found[split], data.width)
+        metrics |= {f"{prefix}{key}": getattr(score, key) for key in ("nll", "nll_se", "bpd")}
+    return metrics
+
+
+def _curve(fitted: Fitted) -> list[metrics_log.Row]:
+    """Returns the validations as rows of a training's file."""
+    told = {"kind": "validate", "share": 1.0, "time": time.time(), "note": ""}
+    return [
+        {**told, "step": point.step,
+         "metrics": {"val/nll": point.nll, "time/train_s": point.seconds}}
+        for point in fitted.curve
+    ]  # fmt: skip

@@ -1,0 +1,197 @@
+"""From the configuration of the study to its cells, those that take longest first."""
+
+__all__ = ["TRANSITION", "WEIGHT_NOISE", "cells"]
+
+from collections.abc import Iterator
+
+from pipelines.sample_complexity.config import (
+    CellConfig,
+    ClassCell,
+    ComplexityConfig,
+    FiniteCell,
+    FloorCell,
+    FlowCell,
+    NetworkCell,
+    PairCell,
+    SamplerCell,
+    StepCell,
+    Target,
+    TwoPointCell,
+    WeightCell,
+)
+
+TRANSITION = 0.01
+"""The fixed η of the panel in which δ passes it."""
+
+TRANSITION_DELTAS = (0.002, 0.005, 0.02, 0.05, 0.1)
+"""The δ of that panel, below η and above."""
+
+ACROSS = 32
+"""Dimensions in which the shifts of large classes lie: enough for them to be far apart."""
+
+FURTHER = 2
+"""The R/σ by its place at which the dimension of networks is varied: the far mode decides there,
+and not the bulk, of which networks learn more in more dimensions.
+"""
+
+STEPS = (1.5, 2.0, 2.5, 3.0)
+"""Where the steps stand that an easy truth is taken for."""
+
+STEP_ERROR = 1.0
+"""Their error."""
+
+SAMPLER_SIZES = (64, 256, 1024, 4096)
+SAMPLER_SEEDS = 2
+"""The m of networks for samplers, and the training sets of a cell of them."""
+
+COUPLED = ("far mode", "eight Gaussians")
+COUPLED_SEEDS = 2
+"""Laws that flows with couplings learn, and training sets at every m."""
+
+SEPARATIONS, WEIGHT = (1.0, 2.5), 0.3
+PAIR_SIZES = (64, 128, 256, 512, 1024, 2048)
+PAIR_OBJECTIVES = ("ml", "ism", "dsm0.3", "dsm1")
+"""Two Gaussians: a, the weight of the first, m, and what is minimised."""
+
+FLOW_SIZES = dict.fromkeys(COUPLED, (256, 4096, None)) | {"gaussian": (128, 512, None)}
+FLOW_OBJECTIVES = dict.fromkeys(COUPLED, ("ml", "ssm", "dsm0.3")) | {
+    "gaussian": ("ml", "ism", "ssm", "dsm0.3")
+}
+"""Flows in the plane: m, and what is minimised."""
+
+FLOOR_SEEDS = 4
+"""Sets of true samples."""
+
+WEIGHT_MODES, WEIGHT_NOISE = (1.0, 2.0), 2.0
+"""Estimates of a mode's weight: a, and the noise of denoising."""
+
+DENOISED = 4
+"""Denoising, which costs more, has one of so many estimates."""
+
+
+def cells(config: ComplexityConfig) -> list[CellConfig]:
+    """Returns all cells."""
+    return [
+        *_flows(config),
+        *_samplers(config),
+        *_networks(config),
+        *_pairs(config),
+        *_weights(config),
+        *_finite(config),
+        *_small(config),
+        *_floors(config),
+    ]
+
+
+def _parts(count: int, size: int) -> Iterator[tuple[int, int]]:
+    """Gives where each part of ``count`` begins, and how many it has."""
+    for first in range(0, count, size):
+        yield first, min(size, count - first)
+
+
+def _middle(config: ComplexityConfig, index: int = 1) -> float:
+    """Returns the R/σ at which other things than R are varied."""
+    radii = config.network_radii or config.grid.radii
+    return radii[min(index, len(radii) - 1)]
+
+
+def _common(config: ComplexityConfig) -> dict:
+    grid, learners = config.grid, config.learners
+    return {
+        "seed": config.seed, "epsilon": grid.epsilon, "deltas": grid.deltas,
+        "depth": learners.depth, "batch": learners.batch,
+    }  # fmt: skip
+
+
+def _samplers(config: ComplexityConfig) -> Iterator[SamplerCell]:
+    learners = config.learners
+    told = _common(config) | {
+        "ratio": _middle(config), "sizes": SAMPLER_SIZES, "width": 2 * learners.width,
+        "steps": learners.sampler_steps, "samples": learners.samples, "levels": learners.levels,
+    }  # fmt: skip
+    for size in (d for d in config.grid.dims if d <= 2):
+        seeds = 2 * SAMPLER_SEEDS if size == 1 else SAMPLER_SEEDS
+        for missed in (False, True):
+            for first, count in _parts(seeds, SAMPLER_SEEDS):
+                yield SamplerCell(**told, size=size, missed=missed, first=first, count=count)
+
+
+def _networks(config: ComplexityConfig) -> Iterator[NetworkCell]:
+    grid, learners = config.grid, config.learners
+    told = _common(config) | {"width": learners.width, "steps": learners.steps}
+    lines = [(r, 1, noise) for r in config.network_radii[::-1] for noise in ("fresh", "once")]
+    across = [(_middle(config, FURTHER), d, "fresh") for d in grid.dims if d > 1]
+    for ratio, size, noise in [*lines, *across]:
+        for first, count in _parts(grid.seeds, grid.cell_seeds):
+            yield NetworkCell(
+                **told, ratio=ratio, size=size, noise=noise, strata=grid.seeds, first=first,
+                count=count,
+            )  # fmt: skip
+
+
+def _pairs(config: ComplexityConfig) -> Iterator[PairCell]:
+    for a in SEPARATIONS:
+        for objective in PAIR_OBJECTIVES:
+            yield PairCell(
+                seed=config.seed, count=config.learners.flow_seeds, a=a, w=WEIGHT,
+                objective=objective, sizes=(*PAIR_SIZES, None), steps=config.learners.flow_steps,
+            )  # fmt: skip
+
+
+def _flows(config: ComplexityConfig) -> Iterator[FlowCell]:
+    learners = config.learners
+    for target, objectives in FLOW_OBJECTIVES.items():
+        many = target not in COUPLED
+        for objective in objectives:
+            yield FlowCell(
+                **_target(config, target), deltas=config.grid.deltas, objective=objective,
+                count=max(2, learners.flow_seeds // 4) if many else COUPLED_SEEDS,
+                sizes=FLOW_SIZES[target],
+                steps=learners.flow_steps if many else learners.coupled_steps,
+            )  # fmt: skip
+
+
+def _floors(config: ComplexityConfig) -> Iterator[FloorCell]:
+    for target in FLOW_OBJECTIVES:
+        yield FloorCell(**_target(config, target), count=FLOOR_SEEDS)
+
+
+def _target(config: ComplexityConfig, target: Target) -> dict:
+    ratio = config.grid.radii[0] if target == "far mode" else None
+    return {"seed": config.seed, "target": target, "ratio": ratio,
+            "epsilon": config.grid.epsilon, "samples": config.learners.samples}  # fmt: skip
+
+
+def _weights(config: ComplexityConfig) -> Iterator[WeightCell]:
+    grid = config.grid
+    fewer = max(2, grid.estimates // DENOISED)
+    for a in WEIGHT_MODES:
+        told = {"seed": config.seed, "a": a, "samples": grid.weights}
+        yield WeightCell(**told, estimator="dsm", sigma=WEIGHT_NOISE, count=fewer)
+        for name in ("ism", "ml"):
+            yield WeightCell(**told, estimator=name, sigma=0.0, count=grid.estimates)
+
+
+def _finite(config: ComplexityConfig) -> Iterator[FiniteCell]:
+    grid = config.grid
+    told = {"seed": config.seed, "epsilon": grid.epsilon, "count": grid.trials}
+    for ratio in grid.radii[::-1]:
+        yield FiniteCell(**told, ratio=ratio, size=1, deltas=grid.deltas)
+    for size in (d for d in grid.dims if d > 1):
+        yield FiniteCell(**told, ratio=_middle(config), size=size, deltas=grid.deltas)
+    yield FiniteCell(
+        **told, ratio=grid.radii[-1], size=1, eta=TRANSITION, deltas=TRANSITION_DELTAS
+    )
+
+
+def _small(config: ComplexityConfig) -> Iterator[CellConfig]:
+    grid, told = config.grid, {"seed": config.seed, "epsilon": config.grid.epsilon}
+    for hypotheses in grid.classes:
+        yield ClassCell(
+            **told, count=grid.trials, ratio=_middle(config), size=ACROSS, hypotheses=hypotheses,
+            deltas=grid.deltas,
+        )  # fmt: skip
+    for ratio in config.network_radii:
+        yield TwoPointCell(**told, count=grid.pair_trials, ratio=ratio)
+    for at in STEPS:
+        yield StepCell(seed=config.seed, epsilon=STEP_ERROR, count=grid.pair_trials, at=at)

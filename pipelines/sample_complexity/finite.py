@@ -1,0 +1,241 @@
+"""Finite classes: what empirical risk minimisation chooses, and how far that is off."""
+
+__all__ = ["classes", "finite", "steps", "two_point"]
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from ebflow.complexity import errors
+from ebflow.complexity.classes import (
+    cumulative_losses,
+    erm,
+    far_class,
+    separation,
+    shift_losses,
+    shifts,
+)
+from ebflow.complexity.closed_forms import step_height, tail, worst_eta
+from ebflow.complexity.instances import (
+    Instance,
+    Score,
+    Step,
+    Stratified,
+    far_mode,
+    gaussian,
+)
+from ebflow.randomness import generator as derive
+from pipelines.sample_complexity.columns import geometric, table
+from pipelines.sample_complexity.config import (
+    CellConfig,
+    ClassCell,
+    FiniteCell,
+    StepCell,
+    TwoPointCell,
+)
+
+SHARES = (0.25, 0.5, 1.0, 2.0, 3.0)
+"""The m of the class of two, over the inverse of η."""
+
+FIRST, RATIO, REACH = 2, 1.1, 4.0
+"""The grid of m: from 2 on, in steps of a tenth, to 4 over the rarest mass.
+
+That is more than three times where the far mode decides, and one set in 50 has no far sample.
+"""
+
+TEST = 2000
+"""Test points of each component."""
+
+NUMBERS = 1 << 22
+"""Most numbers of a batch of trials: 32 MiB."""
+
+
+class Trials(NamedTuple):
+    """Some of the training sets of a cell.
+
+    Attributes:
+        seeds: Their indices, with shape (T,).
+        x: Noisy samples with shape (T, N, D).
+        y: Their labels.
+        n_far: Samples of the far mode among the first m, with shape (T, sizes).
+        chance: Breaks ties.
+    """
+
+    seeds: Tensor
+    x: Tensor
+    y: Tensor
+    n_far: Tensor
+    chance: torch.Generator
+
+
+def _trials(
+    cell: CellConfig, name: str, truth: Instance, sizes: Sequence[int], width: int = 1
+) -> Iterator[Trials]:
+    """Gives the training sets in batches; ``width``: numbers of a sample besides its own."""
+    n = sizes[-1]
+    most = max(1, NUMBERS // (n * max(truth.clean.size, width)))
+    last = torch.as_tensor(sizes) - 1
+    for seeds in torch.arange(cell.first, cell.first + cell.count).split(most):
+        noise = derive(cell.seed, name, repr(cell), int(seeds[0]))
+        sample = truth.draw(len(seeds) * n, generator=noise)
+        x, y = (part.view(len(seeds), n, -1) for part in truth.noisy(sample))
+        n_far = sample.component.view(len(seeds), n).cumsum(1)[:, last]
+        yield Trials(seeds, x, y, n_far, noise)
+
+
+Chosen = Callable[[Trials], Tensor]
+"""From training sets to the indices of hypotheses, with shape (T, sizes)."""
+
+
+def _rows(
+    cell: CellConfig,
+    name: str,
+    truth: Instance,
+    sizes: Sequence[int],
+    chosen: Chosen,
+    told: dict[str, Tensor],
+    right: int,
+    width: int = 1,
+    **constants: float | str | None,
+) -> pa.Table:
+    """Returns a row for every training set and m: the errors of what was chosen.
+
+    Arguments:
+        cell: The cell.
+        name: The panel's.
+        truth: What is drawn from.
+        sizes: The m.
+        chosen: The learner.
+        told: The errors of every hypothesis, each with shape (H, ...).
+        right: The index of the truth.
+        width: As in ``_trials``.
+        constants: Further columns.
+    """
+    parts = []
+    for trials in _trials(cell, name, truth, sizes, width):
+        index = chosen(trials).flatten()
+        parts.append(
+            table(
+                len(index),
+                panel=name,
+                learner="finite",
+                epsilon=cell.epsilon,
+                **constants,
+                m=torch.tensor(sizes).repeat(len(trials.seeds)),
+                seed=trials.seeds.repeat_interleave(len(sizes)),
+                n_far=trials.n_far.flatten(),
+                wrong=index != right,
+                **{column: values[index] for column, values in told.items()},
+            )
+        )
+    return pa.concat_tables(parts)
+
+
+def _summaries(
+    hypotheses: Sequence[Score], truth: Instance, test: Stratified, deltas: Sequence[float]
+) -> dict[str, Tensor]:
+    """Returns the errors of every hypothesis; their whole laws are left out."""
+    found = torch.stack([errors.distances(h, truth.smoothed, test.noisy) for h in hypotheses])
+    told = errors.summary(found, test, truth.sigma, deltas)
+    del told["exceeding"]
+    return told
+
+
+def _test(truth: Instance, seed: int) -> Stratified:
+    return truth.stratified(TEST, generator=derive(seed, "test"))
+
+
+def _by_losses(hypotheses: Sequence[Score], sizes: Sequence[int]) -> Chosen:
+    def chosen(trials: Trials) -> Tensor:
+        losses = cumulative_losses(hypotheses, trials.x, trials.y, sizes)
+        return erm(losses, generator=trials.chance)
+
+    return chosen
+
+
+def two_point(cell: TwoPointCell) -> pa.Table:
+    """Returns how often the far mode is sought on the wrong side."""
+    eta = worst_eta(cell.ratio, cell.epsilon)
+    truth, wrong = (far_mode(side * cell.ratio, eta) for side in (1, -1))
+    laws = [truth.smoothed, wrong.smoothed]
+    sizes = [max(1, round(share / eta)) for share in SHARES]
+    told = _summaries(laws, truth, _test(truth, cell.seed), (2 * eta,))
+    told["sigma_d"] = told.pop(f"sigma_d_{2 * eta:g}")
+    return _rows(
+        cell, "two points", truth, sizes, _by_losses(laws, sizes), told, 0,
+        ratio=cell.ratio, size=1, hypotheses=2, eta=eta,
+    )  # fmt: skip
+
+
+def finite(cell: FiniteCell) -> pa.Table:
+    """Returns the errors of the best of 45 laws, for bulks and places of the far mode."""
+    eta = cell.eta or worst_eta(cell.ratio, cell.epsilon)
+    truth = far_mode(cell.ratio, eta, size=cell.size)
+    laws = far_class(truth, generator=derive(cell.seed, "class", cell.size))
+    sizes = geometric(FIRST, REACH / eta, RATIO)
+    told = _summaries(laws, truth, _test(truth, cell.seed), cell.deltas)
+    right = int(told["sigma_l2"].argmin())
+    name = "finite" if cell.eta is None else "transition"
+    return _rows(
+        cell, name, truth, sizes, _by_losses(laws, sizes), told, right,
+        ratio=cell.ratio, size=cell.size, hypotheses=len(laws), eta=eta,
+    )  # fmt: skip
+
+
+def classes(cell: ClassCell) -> pa.Table:
+    """Returns the errors of the best pair: a side of the far mode, and a shift across it.
+
+    Laws are products of one on the first axis and a Gaussian on the ``size`` others, so that the
+    losses of a pair add up, and each part is chosen by itself.
+    """
+    eta = worst_eta(cell.ratio, cell.epsilon)
+    truth = far_mode(cell.ratio, eta, size=1 + cell.size)
+    line = [far_mode(side * cell.ratio, eta).smoothed for side in (1, -1)]
+    radius = separation(cell.epsilon, 1.0, truth.sigma)
+    noise = derive(cell.seed, "shifts", cell.size)
+    count, like = cell.hypotheses // 2, truth.clean.means
+    moved = shifts(count, cell.size, radius, generator=noise, like=like)
+    moved[0] = 0
+    sizes = geometric(FIRST, REACH / eta, RATIO)
+
+    def chosen(trials: Trials) -> Tensor:
+        first, others = (part.split([1, cell.size], -1) for part in (trials.x, trials.y))
+        side = cumulative_losses(line, first[0], others[0], sizes)
+        shift = shift_losses(moved, 1.0, first[1], others[1], sizes)
+        wrong = erm(shift, generator=trials.chance) > 0
+        return 2 * erm(side, generator=trials.chance) + wrong
+
+    told = _pairs(line, radius, truth, cell)
+    width = 1 + len(moved) * len(sizes) // sizes[-1] + 2 * cell.size
+    return _rows(
+        cell, "classes", truth, sizes, chosen, told, 0, width=width,
+        ratio=cell.ratio, size=1 + cell.size, hypotheses=2 * len(moved), eta=eta,
+    )  # fmt: skip
+
+
+def _pairs(
+    line: Sequence[Score], radius: float, truth: Instance, cell: ClassCell
+) -> dict[str, Tensor]:
+    """Returns the errors of the four kinds of pairs: the side right or wrong × the shift."""
+    test = _test(truth, cell.seed)
+    side = errors.distances(line[1], line[0], test.noisy[:, :1])
+    squares = [a + b for a in (0 * side, side**2) for b in (0.0, radius**2)]
+    told = errors.summary(torch.stack(squares).sqrt(), test, truth.sigma, cell.deltas)
+    del told["exceeding"]
+    return told
+
+
+def steps(cell: StepCell) -> pa.Table:
+    """Returns how often a score with a step in it is chosen for that of N(0, 1)."""
+    height, mass = step_height(cell.at, cell.epsilon), tail(cell.at)
+    truth = gaussian()
+    scores = [truth.smoothed, Step(height, cell.at)]
+    sizes = geometric(FIRST, REACH / mass, RATIO)
+    told = _summaries(scores, truth, _test(truth, cell.seed), ())
+    return _rows(
+        cell, "steps", truth, sizes, _by_losses(scores, sizes), told, 0,
+        size=1, hypotheses=2, eta=mass, height=height,
+    )  # fmt: skip

@@ -1,0 +1,128 @@
+"""What samplers make of learnt scores, beside exact scores and true samples."""
+
+__all__ = ["samplers"]
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from ebflow.complexity import errors, laws
+from ebflow.complexity.closed_forms import worst_eta
+from ebflow.complexity.denoisers import Denoisers, fit
+from ebflow.complexity.instances import Instance, far_mode
+from ebflow.complexity.laws import Distances
+from ebflow.complexity.samplers import annealed, ladder, reverse_sde
+from ebflow.randomness import generator as derive
+from pipelines.sample_complexity.columns import table
+from pipelines.sample_complexity.config import SamplerCell
+from pipelines.sample_complexity.networks import TEST, Sets
+
+SAMPLERS: dict[str, Callable[..., Tensor]] = {
+    "reverse SDE": reverse_sde,
+    "annealed Langevin": partial(annealed, each=2),
+}
+
+WIDEST = 2.0
+"""The largest noise, in units of R."""
+
+TOGETHER = 500
+"""Samples of each network that are drawn at once."""
+
+
+def samplers(cell: SamplerCell) -> pa.Table:
+    """Returns errors of the scores at the least noise, and distances of samples, by sampler."""
+    eta = worst_eta(cell.ratio, cell.epsilon)
+    truth = far_mode(cell.ratio, eta, size=cell.size, dtype=torch.float32)
+    seeds = torch.arange(cell.first, cell.first + cell.count)
+    name = f"samplers {cell.ratio:g} {cell.size} {cell.missed}"
+    firsts = [math.inf if cell.missed else None] * len(seeds)
+    sets = Sets.drawn(truth, seeds, firsts, list(cell.sizes), seed=cell.seed, name=name)
+    nets = _trained(cell, truth, sets, name)
+    constants = {
+        "panel": "samplers", "ratio": cell.ratio, "size": cell.size, "epsilon": cell.epsilon,
+        "eta": eta, "missed": cell.missed,
+    }  # fmt: skip
+    test = truth.stratified(TEST, generator=derive(cell.seed, "test"))
+    found = errors.distances(nets.at(truth.sigma), truth.smoothed, test.noisy)
+    told = errors.summary(found, test, truth.sigma, cell.deltas)
+    parts = []
+    for sampler in SAMPLERS:
+        x = _samples(cell, sampler, nets.at, len(sets.owner), truth, name)
+        parts.append(
+            table(
+                len(sets.owner),
+                **constants,
+                learner="networks",
+                sampler=sampler,
+                m=sets.sizes,
+                seed=seeds[sets.owner],
+                n_far=sets.n_far,
+                **told,
+                **_distances(cell, x, truth),
+            )  # fmt: skip
+        )
+        exact = _samples(cell, sampler, truth.clean.smoothed, cell.count, truth, name + " exact")
+        parts.append(_floor(constants, seeds, sampler, "exact score", cell, exact, truth))
+    true = _true(cell, seeds, truth, name)
+    parts.append(_floor(constants, seeds, "none", "true samples", cell, true, truth))
+    return pa.concat_tables(parts, promote_options="default")
+
+
+def _trained(cell: SamplerCell, truth: Instance, sets: Sets, name: str) -> Denoisers:
+    """Returns networks for all noises from σ to 2 R."""
+    noise, radius = derive(cell.seed, name, "train", cell.first), cell.ratio * truth.sigma
+    nets = Denoisers(
+        len(sets.owner), cell.size, radius=radius, sigma=truth.sigma,
+        tau=float(truth.clean.covariances[0, 0]) ** 0.5, width=cell.width, depth=cell.depth,
+        generator=noise,
+    )  # fmt: skip
+    fit(
+        nets, sets.draws(noise), noise="fresh", highest=WIDEST * radius, steps=cell.steps,
+        rows=cell.batch,
+    )  # fmt: skip
+    return nets
+
+
+def _samples(
+    cell: SamplerCell, sampler: str, scores: Callable, count: int, truth: Instance, name: str
+) -> Tensor:
+    """Returns samples of each of ``count`` learners, with shape (count, samples, d)."""
+    levels = ladder(WIDEST * cell.ratio * truth.sigma, truth.sigma, cell.levels)
+    noise = derive(cell.seed, name, sampler, cell.first)
+    flat = "exact" in name
+    parts = []
+    for rows in torch.arange(cell.samples).split(TOGETHER):
+        shape = (count * len(rows), cell.size) if flat else (count, len(rows), cell.size)
+        x = SAMPLERS[sampler](scores, shape, truth.clean.means, levels=levels, generator=noise)
+        parts.append(x.view(count, len(rows), cell.size))
+    return torch.cat(parts, 1)
+
+
+def _true(cell: SamplerCell, seeds: Tensor, truth: Instance, name: str) -> Tensor:
+    noises = (derive(cell.seed, name, "true", int(seed)) for seed in seeds)
+    return torch.stack([truth.smoothed.sample(cell.samples, generator=noise) for noise in noises])
+
+
+def _distances(cell: SamplerCell, x: Tensor, truth: Instance) -> dict[str, list[float]]:
+    """Returns the distances of samples with shape (E, n, d), column by column."""
+    clean = truth.clean
+    law = type(clean)(clean.weights.double(), clean.means.double(), clean.covariances.double())
+    law = law.smoothed(truth.sigma)
+    noise = derive(cell.seed, "slices")
+    found = [laws.distances(rows, law, generator=noise) for rows in x]
+    return dict(zip(Distances._fields, map(list, zip(*found, strict=True)), strict=True))
+
+
+def _floor(
+    constants: dict, seeds: Tensor, sampler: str, learner: str, cell: SamplerCell, x: Tensor,
+    truth: Instance,
+) -> pa.Table:  # fmt: skip
+    """Returns the distances of what no learner can be nearer than."""
+    return table(
+        len(seeds), **constants, learner=learner, sampler=sampler, seed=seeds,
+        **_distances(cell, x, truth),
+    )  # fmt: skip

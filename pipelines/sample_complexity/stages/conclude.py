@@ -1,0 +1,59 @@
+"""From the results of the study of sample complexity to claims, figures and a page."""
+
+__all__ = ["conclude"]
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pyarrow.parquet as pq
+
+from ebflow.estimate import Interval
+from pipelines.density.figures import STYLE
+from pipelines.reporting.claims import Figure
+from pipelines.sample_complexity.config import ComplexityConfig
+from pipelines.sample_complexity.figures import CAPTIONS, figures
+from pipelines.sample_complexity.report import page
+from pipelines.sample_complexity.results import Answer, Question
+from pipelines.sample_complexity.stages.exponents import ANSWERS, BUSY, RESULTS
+from pipelines.sample_complexity.verdicts import claims
+from pipelines.tracking import StageRun
+
+
+def conclude(
+    config: ComplexityConfig, fitted: Path, *, output: Path, work: Path, run: StageRun
+) -> None:
+    """Writes ``numbers.json``, ``figures/*.png`` and ``report.html``."""
+    run.log_params(config.model_dump())
+    rows = pq.read_table(fitted / RESULTS)
+    answers = [_answer(told) for told in json.loads((fitted / ANSWERS).read_text())]
+    cost = json.loads((fitted / BUSY).read_text())
+    told = claims(config, answers, rows)
+    (output / "figures").mkdir()
+    drawn = {}
+    with matplotlib.rc_context(STYLE):
+        for name, figure in figures(config, answers, rows).items():
+            drawn[name] = Figure(output / "figures" / f"{name}.png", CAPTIONS[name])
+            figure.savefig(drawn[name].file)
+    (output / "report.html").write_text(page(config, told, answers, rows, cost, drawn))
+    numbers = {
+        "exponents": [one.exponent for one in answers],
+        "claims": [asdict(claim) for claim in told],
+        "cost": cost,
+    }
+    (output / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    run.log_artifacts(output)
+
+
+def _answer(told: dict[str, Any]) -> Answer:
+    question = told["question"]
+    fixed = tuple(map(tuple, question["fixed"]))
+    return Answer(
+        Question(**{**question, "fixed": fixed}),
+        tuple(told["values"]),
+        tuple(Interval(*three) for three in told["crossings"]),
+        told["slope"] and Interval(*told["slope"]),
+        told["power"],
+    )

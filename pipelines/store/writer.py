@@ -1,0 +1,68 @@
+"""How processes elsewhere write into the driver's store, where nodes share no disk.
+
+Rows and short notes of a training are read on the driver's node, by what shows and tracks them.
+Checkpoints go by the storage.
+"""
+
+__all__ = ["append", "keep", "open_desk", "write"]
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pipelines import store
+from pipelines.cluster import environment
+from pipelines.store import storage
+from pipelines.training import metrics_log
+
+NAME = "ebflow-desk"
+
+
+class Desk:
+    """Writes what it is told, on the node where it is."""
+
+    def append(self, path: Path, told: list[metrics_log.Row]) -> None:
+        """Appends rows to a file."""
+        metrics_log.append(path, told)
+
+    def write(self, path: Path, text: str) -> None:
+        """Makes a file, or replaces it."""
+        path.write_text(text)
+
+    def keep(self, path: Path) -> None:
+        """Copies a file to the storage."""
+        store.keep(path)
+
+
+def open_desk(node: str) -> Any:  # noqa: ANN401
+    """Starts a cluster's desk on a node; it ends with the returned handle."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(node, soft=False)
+    options = {"name": NAME, "num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
+    return ray.remote(Desk).options(**options).remote()
+
+
+def append(path: Path, told: Iterable[metrics_log.Row]) -> None:
+    """Appends rows to a file of the driver's store, in order, before it returns."""
+    _ask("append", path, list(told))
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file of the driver's store."""
+    _ask("write", path, text)
+
+
+def keep(path: Path) -> None:
+    """Copies a file of the driver's store to the storage, if there is one."""
+    _ask("keep", path)
+
+
+def _ask(what: str, *words: Any) -> None:  # noqa: ANN401
+    if not storage.used() or environment.embedded():
+        getattr(Desk(), what)(*words)
+        return
+    import ray
+
+    ray.get(getattr(ray.get_actor(NAME), what).remote(*words))

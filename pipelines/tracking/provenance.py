@@ -1,0 +1,42 @@
+"""Which code is running."""
+
+__all__ = ["code"]
+
+import os
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from ebflow import __version__
+
+PACKAGES = ("../../ebflow", "../../pipelines", "../../tuning")
+
+
+@cache
+def code() -> dict[str, str | None]:
+    """Returns the versions of ebflow and torch, and ebflow's git commit.
+
+    The commit ends in ``+`` if tracked files of the packages differ from it. Outside a checkout
+    it is what ``EBFLOW_COMMIT`` says, or None.
+    """
+    return {"ebflow": __version__, "torch": version("torch"), "commit": _commit()}
+
+
+def _commit() -> str | None:
+    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return os.environ.get("EBFLOW_COMMIT")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", *PACKAGES)
+    return f"{_git('rev-parse', 'HEAD')}{'+' if changed else ''}"
+
+
+def _git(*words: str) -> str | None:
+    """Returns what git tells of this file's folder, or None if it is no checkout of git."""
+    folder = Path(__file__).parent
+    try:
+        told = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return told.stdout.strip()
