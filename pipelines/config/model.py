@@ -39,6 +39,9 @@ class ModelConfig(Section):
         None, gt=0, lt=1, description="slope of the smooth leaky ReLU below 0"
     )
     residual: bool | None = Field(None, description="smooth leaky ReLU in its residual form")
+    centred: bool | None = Field(
+        None, description="smooth leaky ReLU through 0 with slope 1 (needed by scores alone)"
+    )
     sign: Literal[-1, 1] | None = Field(None, description="linear layers start as ± the identity")
     bias: float | None = Field(None, description="start of every offset")
     noise: float | None = Field(

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 LEARNED = ("spline", "tanh")
 """Activations that are learned."""
 
-LAYERS = ("depth", "alpha", "residual", "sign", "bias", "noise", "calibrated", "activation",
-          "cells", "terms", "reach")  # fmt: skip
+LAYERS = ("depth", "alpha", "residual", "centred", "sign", "bias", "noise", "calibrated",
+          "activation", "cells", "terms", "reach")  # fmt: skip
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "autoregressive": ("depth", "hidden", "bound", "bins", "mixing"),
