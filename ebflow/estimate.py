@@ -1,13 +1,10 @@
 """Estimates with what is uncertain of them: standard errors of means, and intervals."""
 
-__all__ = ["Estimate", "Interval", "student"]
+__all__ = ["Estimate", "Interval"]
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
 
 from .errors import NonFinite
 
@@ -27,20 +24,6 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
-
-
-def student(values: Sequence[float], *, level: float = 0.95) -> Interval:
-    """Returns the mean of n independent values, ± t s / √n by Student's law.
-
-    The ends are NaN for a single value, which shows no interval.
-    """
-    from scipy import stats
-
-    count, mean = len(values), float(np.mean(values))
-    if count < 2:
-        return Interval(mean, math.nan, math.nan)
-    half = float(stats.t.ppf((1 + level) / 2, count - 1) * stats.sem(values))
-    return Interval(mean, mean - half, mean + half)
 
 
 @dataclass(frozen=True)

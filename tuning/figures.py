@@ -14,7 +14,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.importance import get_param_importances
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
-from ebflow.estimate import student
+from ebflow.inference import student
 from pipelines.config import Section
 from pipelines.density.figures import BASELINE, DATA, FLOW
 from pipelines.training.metrics_log import Row
@@ -119,7 +119,7 @@ def _settings(settings: Sequence[Setting], goal: Goal) -> Figure:
 
 def _trainings(axis: Axes, place: int, values: Sequence[float], number: int) -> None:
     colour = BASELINE if number == BASE else FLOW
-    found = student(values)
+    found = student(values).interval()
     half = np.nan_to_num(found.high - found.value)
     axis.scatter(values, np.full(len(values), place), s=14, color=colour, alpha=0.5, lw=0)
     axis.errorbar(found.value, place, xerr=half, fmt="D", ms=5, color=colour, capsize=3)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ebflow.estimate import Interval, student
+from ebflow.estimate import Interval
+from ebflow.inference import student
 from tuning.goals import Goal
 from tuning.records import BASE
 
@@ -107,7 +108,9 @@ def decide(goals: Sequence[Goal], found: Sequence[Setting]) -> Verdict:
         return Verdict(BASE, "no setting was better than the default: it stays")
     if base.lost:
         return Verdict(best.number, f"the default diverged ({base.lost})")
-    gains = {goal.name: student(_gains(goal, base, best)) for goal in goals if goal.held}
+    gains = {
+        goal.name: student(_gains(goal, base, best)).interval() for goal in goals if goal.held
+    }
     return Verdict(best.number, _told(goals, gains), gains)
 
 

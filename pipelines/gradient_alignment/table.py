@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ebflow.estimate import Interval, student
+from ebflow.estimate import Interval
+from ebflow.inference import student
 from pipelines.gradient_alignment.models import Model
 
 
@@ -107,7 +108,7 @@ class Line:
 
 def interval(values: np.ndarray) -> Interval:
     """Returns a mean and its 95 % interval by Student's law; NaN ends of a single value."""
-    return student(values)
+    return student(values).interval()
 
 
 def lines(found: Sequence[Measured]) -> dict[str, Line]:

@@ -13,7 +13,8 @@ import matplotlib
 
 from ebflow.data.manifest import Manifest
 from ebflow.errors import NonFinite
-from ebflow.estimate import Interval, student
+from ebflow.estimate import Interval
+from ebflow.inference import student
 from pipelines.config import Section
 from pipelines.config.files import dump
 from pipelines.density.figures import STYLE
@@ -103,7 +104,7 @@ def _told(goals: Sequence[Goal], setting: Setting) -> dict[str, Any]:
     if setting.lost:
         return asdict(setting)
     means = {
-        split: {g.name: _json(student(list(scores[g.name].values()))) for g in goals}
+        split: {g.name: _json(student(list(scores[g.name].values())).interval()) for g in goals}
         for split, scores in setting.scores.items()
     }
     return {**asdict(setting), "means": means}

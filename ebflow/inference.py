@@ -1,0 +1,218 @@
+r"""What a study may conclude from few independent units: seeds, clusters, training sets.
+
+An estimate is told as its *confidence distribution*, :math:`\hat\theta + \text{se} \cdot t_\nu`:
+its quantiles are the ends of intervals, and its mass on the wrong side of a bound is a one-sided
+p-value. The standard error is that of a mean, or a bootstrap's over units, of which whatever was
+measured stays together.
+
+What is asked is whether :math:`\theta` lies in a region that was fixed beforehand. *Inside* is
+shown by two one-sided tests (TOST; one, where the region has one end), *outside* by one. Both p
+are doubled, so that a p of at most 0.05 says that the interval of 95 % is inside, or outside, and
+an interval that is merely wide says neither.
+
+Source: A comparison of the two one-sided tests procedure and the power approach (Schuirmann,
+1987); Confidence distribution (Xie, Singh, 2013); A simple sequentially rejective multiple test
+procedure (Holm, 1979).
+"""
+
+__all__ = ["Confidence", "Region", "above", "below", "bootstrap", "holm", "student", "within"]
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from .estimate import Interval
+
+RESAMPLES = 2000
+"""Of a bootstrap: a standard error to 2 %."""
+
+SHARES = (np.arange(2000) + 0.5) / 2000
+"""Of a law, over whose quantiles is averaged."""
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """A confidence distribution: that of value + se · t.
+
+    Attributes:
+        value: The estimate.
+        se: Its standard error; NaN of a single unit, which shows none.
+        df: The degrees of freedom of t, the independent units less one.
+    """
+
+    value: float
+    se: float
+    df: float
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """Returns the estimate and its interval; NaN ends of a single unit."""
+        half = self.se * float(special.stdtrit(self.df, (1 + level) / 2))
+        return Interval(self.value, self.value - half, self.value + half)
+
+    def below(self, bound: float) -> float:
+        """Returns the confidence in θ ≤ ``bound``: p against it, as the null hypothesis."""
+        gap = bound - self.value
+        if not gap and not self.se:
+            return 0.5
+        t = gap / self.se if self.se else math.copysign(math.inf, gap)
+        return float(special.stdtr(self.df, t))
+
+
+def student(values: ArrayLike) -> Confidence:
+    """Returns the mean of independent values, one a unit."""
+    values = np.asarray(values, float)
+    units = len(values)
+    se = float(values.std(ddof=1)) / math.sqrt(units) if units > 1 else math.nan
+    return Confidence(float(values.mean()), se, units - 1)
+
+
+def bootstrap(
+    statistic: Callable[..., float],
+    *samples: ArrayLike,
+    paired: bool = True,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Confidence:
+    """Returns a statistic with the standard error of a bootstrap over independent units.
+
+    The interval is symmetric: take a skewed statistic by its logarithm.
+
+    Arguments:
+        statistic: From samples to a number; called ``resamples`` times.
+        *samples: Arrays whose first axis is the units; all else of a unit stays together.
+        paired: Whether a unit is the same in all samples, or each has units of its own.
+        seed: Where the draws come from.
+        resamples: Their number.
+
+    Raises:
+        ValueError: If paired samples have unlike numbers of units, or the statistic of a draw
+            is not finite.
+    """
+    arrays = [np.asarray(sample) for sample in samples]
+    counts = [len(array) for array in arrays]
+    if paired and len(set(counts)) > 1:
+        raise ValueError(f"samples: found {counts} units, expected as many in each")
+    value = float(statistic(*arrays))
+    if min(counts) < 2:
+        return Confidence(value, math.nan, 0)
+    drawn = _redrawn(statistic, arrays, counts, paired=paired, seed=seed, resamples=resamples)
+    if not np.isfinite(drawn).all():
+        raise ValueError(
+            f"statistic: found {(~np.isfinite(drawn)).sum()} of {resamples} resampled values that "
+            "are not finite, expected none"
+        )
+    few = min(counts)
+    return Confidence(value, float(drawn.std(ddof=1)) * math.sqrt(few / (few - 1)), few - 1)
+
+
+def _redrawn(
+    statistic: Callable[..., float],
+    arrays: Sequence[np.ndarray],
+    counts: Sequence[int],
+    *,
+    paired: bool,
+    seed: int,
+    resamples: int,
+) -> np.ndarray:
+    """Returns the statistic of resampled units, with shape (resamples,)."""
+    rng = np.random.default_rng(seed)
+
+    def draw() -> list[np.ndarray]:
+        chosen = [rng.integers(count, size=count) for count in counts[: 1 if paired else None]]
+        return chosen * (len(arrays) if paired else 1)
+
+    return np.array(
+        [
+            statistic(*(array[rows] for array, rows in zip(arrays, draw(), strict=True)))
+            for _ in range(resamples)
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where a number is claimed to be, fixed before it is measured.
+
+    Attributes:
+        low: The lower end; −∞ without one.
+        high: The upper end; ∞ without one.
+        margin: The least difference that matters, by which the power is told.
+    """
+
+    low: float
+    high: float
+    margin: float
+
+    def inside(self, found: Confidence) -> float:
+        """Returns p for θ inside: of TOST, doubled; NaN of a single unit."""
+        return _doubled(max(found.below(self.low), 1 - found.below(self.high)))
+
+    def outside(self, found: Confidence) -> float:
+        """Returns p for θ outside, doubled; NaN of a single unit."""
+        return _doubled(min(1 - found.below(self.low), found.below(self.high)))
+
+    def power(self, found: Confidence, level: float = 0.05) -> float:
+        """Returns the chance to find θ inside if it is a margin away from the ends.
+
+        That is in the middle of ``within``. NaN of a single unit.
+
+        Arguments:
+            found: Whose standard error and units are taken.
+            level: Of the doubled p; of a study of n claims 0.05 / n is on the safe side.
+        """
+        if not found.se > 0:
+            return math.nan if math.isnan(found.se) else 1.0
+        ends = math.isfinite(self.low) + math.isfinite(self.high)
+        spread = np.sqrt(special.chdtri(found.df, SHARES) / found.df)
+        reach = float(special.stdtrit(found.df, 1 - level / 2)) * spread - self.margin / found.se
+        return float(np.maximum(0.0, 1 - ends * special.ndtr(reach)).mean())
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f"more than {self.low:g}"
+        if math.isinf(self.low):
+            return f"less than {self.high:g}"
+        return f"{self.low:g} to {self.high:g}"
+
+
+def _doubled(p: float) -> float:
+    return p if math.isnan(p) else min(1.0, 2 * p)
+
+
+def above(bound: float, *, margin: float | None = None) -> Region:
+    """Returns θ > ``bound``; power is told at ``bound`` + ``margin``, by default |``bound``|."""
+    return Region(bound, math.inf, _margin(bound, margin))
+
+
+def below(bound: float, *, margin: float | None = None) -> Region:
+    """Returns θ < ``bound``; power is told at ``bound`` − ``margin``, by default |``bound``|."""
+    return Region(-math.inf, bound, _margin(bound, margin))
+
+
+def within(margin: float, *, of: float = 0.0) -> Region:
+    """Returns |θ − ``of``| < ``margin``: equality, as far as it matters."""
+    return Region(of - margin, of + margin, _margin(margin, None))
+
+
+def _margin(bound: float, margin: float | None) -> float:
+    found = abs(bound) if margin is None else margin
+    if not found > 0:
+        raise ValueError(f"margin: found {found:g}, expected one above 0")
+    return found
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Returns p-values adjusted for their number, so that at most one study in 20 errs at 0.05.
+
+    One that is NaN was not tested, and does not count.
+    """
+    p = np.asarray(p, float)
+    order = np.argsort(p)[: np.isfinite(p).sum()]
+    adjusted = np.full(len(p), math.nan)
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return adjusted.tolist()

@@ -1,0 +1,130 @@
+"""Intervals, equivalence, corrections for many claims, and power."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ebflow.inference import Confidence, above, below, bootstrap, holm, student, within
+
+RNG = np.random.default_rng
+
+
+def test_an_interval_is_students():
+    found = student([1.0, 2.0, 4.0]).interval()
+    assert found.value == pytest.approx(7 / 3)
+    half = 4.302653 * math.sqrt(7 / 3) / math.sqrt(3)
+    assert (found.value - found.low, found.high - found.value) == pytest.approx((half, half))
+
+
+def test_a_single_unit_shows_nothing():
+    one = student([1.0])
+    assert one.value == 1.0 and math.isnan(one.interval().low)
+    for region in (above(0, margin=1), below(2), within(0.1, of=1)):
+        assert all(math.isnan(p) for p in (region.inside(one), region.outside(one)))
+        assert math.isnan(region.power(one))
+    assert math.isnan(bootstrap(np.mean, [[1.0, 2.0]]).se)
+
+
+def test_units_that_agree_are_certain():
+    same = student([1.0, 1.0])
+    assert within(0.1, of=1).inside(same) == 0 and within(0.1).outside(same) == 0
+    assert above(1.0).inside(same) == 1 and above(0, margin=1).power(same) == 1
+
+
+def test_an_interval_covers_the_mean_in_19_of_20_samples():
+    """False alarms of this test: below 1e-4 (binomial, 1000 samples, 4 standard deviations)."""
+    found = [student(values).interval() for values in RNG(0).normal(3.0, 2.0, (1000, 4))]
+    covered = np.mean([one.low <= 3.0 <= one.high for one in found])
+    assert abs(covered - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 1000)
+
+
+@pytest.mark.parametrize("values", [[0.01, 0.03, -0.01, 0.02], [0.2, 0.9, -0.4], [1.0, 1.1, 1.2]])
+@pytest.mark.parametrize("region", [above(0.05), below(0.05), within(0.04), within(0.5, of=1)])
+def test_p_is_that_of_the_interval(values, region):
+    found = student(values)
+    for level in (0.5, 0.9, 0.95):
+        _, low, high = found.interval(level)
+        inside, outside = region.inside(found), region.outside(found)
+        assert (region.low < low and high < region.high) == (inside < 1 - level)
+        assert (high < region.low or low > region.high) == (outside < 1 - level)
+
+
+def test_inside_is_two_one_sided_tests():
+    values = [0.01, 0.03, -0.01, 0.02]
+    sides = [
+        stats.ttest_1samp(values, end, alternative=side).pvalue
+        for end, side in ((-0.04, "greater"), (0.04, "less"))
+    ]
+    assert within(0.04).inside(student(values)) == pytest.approx(2 * max(sides))
+
+
+@pytest.mark.parametrize(("region", "truth"), [(above(1.0), 1.0), (within(0.5), 0.5)])
+def test_a_truth_on_the_border_is_found_inside_in_1_of_40(region, truth):
+    """False alarms of this test: below 1e-4 (binomial, 2000 samples, 4 standard deviations)."""
+    samples = RNG(1).normal(truth, 0.1, (2000, 4))
+    rate = np.mean([region.inside(student(one)) <= 0.05 for one in samples])
+    assert abs(rate - 0.025) < 4 * math.sqrt(0.025 * 0.975 / 2000)
+
+
+@pytest.mark.parametrize(
+    ("region", "truth"),
+    [(above(0, margin=0.3), 0.3), (below(1, margin=0.3), 0.7), (within(0.3), 0)],
+)
+def test_power_is_how_often_a_truth_inside_is_found(region, truth):
+    """The spread is that of the law; false alarms below 1e-3 (4 standard deviations)."""
+    samples = RNG(2).normal(truth, 0.2, (2000, 4))
+    rate = np.mean([region.inside(student(one)) <= 0.05 for one in samples])
+    assert region.power(Confidence(0.0, 0.1, 3)) == pytest.approx(rate, abs=0.045)
+
+
+def test_power_falls_with_the_level():
+    found = Confidence(0.0, 0.1, 7)
+    assert 0 < within(0.4).power(found, 0.005) < within(0.4).power(found) < 1
+
+
+def test_a_bootstrap_of_a_mean_is_students():
+    values = RNG(3).normal(size=30)
+    found, exact = bootstrap(np.mean, values), student(values)
+    assert found.value == exact.value and found.df == exact.df
+    assert found.se == pytest.approx(exact.se, rel=0.08)
+    assert bootstrap(np.mean, values) == found != bootstrap(np.mean, values, seed=1)
+
+
+def test_paired_units_share_what_they_have_in_common():
+    shared = RNG(4).normal(size=20)
+    gap = lambda a, b: np.mean(a) - np.mean(b)  # noqa: E731
+    assert bootstrap(gap, shared + 1, shared).se == pytest.approx(0, abs=1e-9)
+    apart = bootstrap(gap, shared + 1, shared, paired=False)
+    assert apart.se > 0.2 and apart.df == 19
+    with pytest.raises(ValueError, match=r"samples: found \[20, 19\] units"):
+        bootstrap(gap, shared, shared[1:])
+
+
+def test_what_a_unit_has_stays_together():
+    """Ten cells of a cluster that are all alike are worth one."""
+    clusters = np.repeat(RNG(5).normal(size=(12, 1)), 10, axis=1)
+    assert bootstrap(np.mean, clusters).se == pytest.approx(student(clusters[:, 0]).se, rel=0.1)
+
+
+def test_a_statistic_that_is_not_finite_is_told():
+    with pytest.raises(ValueError, match="statistic: found .* resampled values that are not fin"):
+        bootstrap(lambda x: float(np.log(x.mean() + 0.5)), np.array([-1.0, 0.0, 1.0]))
+
+
+def test_holm():
+    assert holm([0.01, 0.04, math.nan, 0.03])[:2] == pytest.approx([0.03, 0.06])
+    assert math.isnan(holm([0.01, math.nan])[1]) and holm([0.01, math.nan])[0] == 0.01
+    assert holm([0.9, 0.5]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_a_margin_is_above_zero():
+    for region in (lambda: above(0), lambda: within(0), lambda: below(1, margin=-1)):
+        with pytest.raises(ValueError, match="margin: found .*, expected one above 0"):
+            region()
+
+
+def test_a_region_is_told():
+    assert str(above(0.05)) == "more than 0.05" and str(below(1)) == "less than 1"
+    assert str(within(0.1, of=1)) == "0.9 to 1.1"
