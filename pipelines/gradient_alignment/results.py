@@ -60,7 +60,7 @@ def _name(metric: str) -> str:
 def show(console: Console, summary: Mapping[str, Any]) -> None:
     """Prints the models, the claims, and where everything is."""
     console.print(_models(summary["models"]))
-    console.print(claims.table([claims.Claim(**claim) for claim in summary["claims"]]))
+    claims.show(console, claims.Conclusion.read(summary))
     quality = summary["reference"]
     right = quality.get("reference/accuracy")
     lines = {

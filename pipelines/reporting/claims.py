@@ -1,14 +1,26 @@
-"""What a study says: claims, each judged by one number, in a table and on a page."""
+"""What a study concludes: claims, each judged by one number, in a table and on a page.
+
+A question says before the run what number it asks for, and where that would have to be. ``decide``
+judges all questions of a study together: the verdict is that of the interval after Holm's
+correction for their number. What only a fault of the program could break, an identity or a closed
+form, is a check of the instrument and no claim.
+"""
 
 __all__ = [
+    "LEVEL",
     "TEMPLATE",
+    "Check",
     "Claim",
+    "Conclusion",
     "Figure",
+    "Question",
     "Table",
     "Verdict",
     "conclude",
+    "decide",
     "judge",
     "page",
+    "show",
     "table",
     "untested",
 ]
@@ -21,8 +33,10 @@ from typing import Any, Literal
 
 import rich.table
 from rich import box
+from rich.console import Console
 
 from ebflow.estimate import Interval
+from ebflow.inference import Confidence, Region, holm
 from pipelines.config import Section
 from pipelines.config.files import dump
 from pipelines.reporting import pages
@@ -34,7 +48,31 @@ TEMPLATE = "claims.html.j2"
 MOST_DECIMALS = 6
 """Of numbers on a page; smaller ones are told by their power of ten."""
 
-Verdict = Literal["holds", "does not hold", "not tested at this scale"]
+LEVEL = 0.05
+"""At most this share of studies has a wrong verdict, however many they judge."""
+
+Verdict = Literal["holds", "does not hold", "not decided at this size", "not tested at this scale"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A claim before its number is measured.
+
+    Attributes:
+        claim: One sentence.
+        quantity: What the number that decides is.
+        expected: Where it is if the claim holds.
+        units: Of the number; empty of a pure one.
+        figure: The name of the figure that shows it.
+        note: How it is measured, and why the bounds are these.
+    """
+
+    claim: str
+    quantity: str
+    expected: Region
+    units: str = ""
+    figure: str | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,12 +82,17 @@ class Claim:
     Attributes:
         claim: One sentence.
         verdict: Whether it holds.
-        quantity: What the number that decides is, with its unit.
+        quantity: What the number that decides is.
         value: That number; None if it was not measured.
         low: The lower end of its 95 % interval; None without one.
         high: The upper end.
         figure: The name of the figure that shows it.
-        note: What was expected, and how it was decided.
+        note: How it was measured, and why the bounds are these.
+        units: Of the number.
+        expected: Where it is if the claim holds.
+        margin: The least difference that matters.
+        p: Of the verdict, after Holm's correction; None if nothing was tested.
+        power: The chance of the verdict "holds" a margin inside of the bounds; None likewise.
     """
 
     claim: str
@@ -60,6 +103,11 @@ class Claim:
     high: float | None = None
     figure: str | None = None
     note: str = ""
+    units: str = ""
+    expected: str = ""
+    margin: float | None = None
+    p: float | None = None
+    power: float | None = None
 
     @property
     def told(self) -> str:
@@ -78,6 +126,113 @@ def _rounded(width: float, *numbers: float) -> list[str]:
     if decimals > MOST_DECIMALS:
         return [f"{number:.1e}" for number in numbers]
     return [f"{round(number, decimals) + 0.0:,.{decimals}f}" for number in numbers]
+
+
+def decide(asked: Sequence[tuple[Question, Confidence | None]]) -> list[Claim]:
+    """Returns the claims, judged together; of a number that was not measured nothing is decided.
+
+    A verdict is "holds" where the number is inside of its region, "does not hold" where it is
+    outside, and of both p-values the lesser is at most ``LEVEL`` after Holm's correction.
+    """
+    known = [(question.expected, found or UNKNOWN) for question, found in asked]
+    p = [(region.inside(found), region.outside(found)) for region, found in known]
+    adjusted = holm([min(pair) for pair in p])
+    tested = sum(not math.isnan(one) for one in adjusted)
+    claims = []
+    for (question, _), (region, found), pair, one in zip(asked, known, p, adjusted, strict=True):
+        decided: Verdict = "holds" if pair[0] < pair[1] else "does not hold"
+        verdict: Verdict = decided if one <= LEVEL else "not decided at this size"
+        power = region.power(found, LEVEL / max(1, tested))
+        numbers = map(_finite, (*found.interval(), region.margin, one, power))
+        value, low, high, margin, sure, chance = numbers
+        claims.append(
+            Claim(
+                question.claim,
+                verdict,
+                question.quantity,
+                value,
+                low,
+                high,
+                question.figure,
+                question.note,
+                question.units,
+                str(region),
+                margin,
+                sure,
+                chance,
+            )  # fmt: skip
+        )
+    return claims
+
+
+UNKNOWN = Confidence(math.nan, math.nan, 0)
+"""A number that was not measured."""
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check of the instrument: what only a fault of the program could break.
+
+    Attributes:
+        check: One sentence.
+        quantity: What the number is, with its unit.
+        value: That number; None if it was not measured.
+        expected: Where it should be.
+        passed: Whether it is there; None if it was not measured.
+        note: How it was measured.
+    """
+
+    check: str
+    quantity: str
+    value: float | None
+    expected: str
+    passed: bool | None
+    note: str = ""
+
+    @classmethod
+    def of(
+        cls, check: str, quantity: str, value: float | None, expected: Region, note: str = ""
+    ) -> "Check":
+        """Judges a number, None or NaN if it was not measured, by where it should be."""
+        known = value is not None and math.isfinite(value)
+        passed = expected.low <= value <= expected.high if known else None
+        return cls(check, quantity, value if known else None, str(expected), passed, note)
+
+    @property
+    def verdict(self) -> str:
+        """Whether it passed, in words."""
+        return {True: "passed", False: "failed", None: "not measured"}[self.passed]
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What a study concludes.
+
+    Attributes:
+        findings: Three sentences, the most important one first.
+        claims: The claims in their order.
+        checks: The checks of the instrument.
+        would_change: What would change the findings, in sentences.
+    """
+
+    findings: tuple[str, ...]
+    claims: tuple[Claim, ...]
+    checks: tuple[Check, ...]
+    would_change: tuple[str, ...]
+
+    @classmethod
+    def read(cls, summary: Mapping[str, Any]) -> "Conclusion":
+        """Returns the conclusion of a study's summary."""
+        return cls(
+            tuple(summary["findings"]),
+            tuple(Claim(**claim) for claim in summary["claims"]),
+            tuple(Check(**check) for check in summary["checks"]),
+            tuple(summary["would_change"]),
+        )
 
 
 def judge(
@@ -127,17 +282,17 @@ class Table:
 def page(
     title: str,
     intro: str,
-    claims: Sequence[Claim],
+    conclusion: Conclusion,
     figures: Mapping[str, Figure],
     tables: Sequence[Table],
     config: Section,
 ) -> str:
-    """Returns a self-contained HTML page.
+    """Returns a self-contained HTML page, from the findings to what would change them.
 
     Arguments:
         title: Its title.
         intro: What was studied, in a few sentences.
-        claims: The claims in their order.
+        conclusion: What was found.
         figures: The figures by the names that claims have.
         tables: Further numbers.
         config: The configuration of the study.
@@ -147,12 +302,28 @@ def page(
         {name: figure.file for name, figure in figures.items()},
         title=title,
         intro=intro,
-        claims=claims,
+        conclusion=conclusion,
         figures=figures,
         tables=tables,
         machine=machine(),
         config=dump(config),
     )
+
+
+def show(console: Console, conclusion: Conclusion) -> None:
+    """Prints the findings, the claims, and the checks that did not pass."""
+    for finding in conclusion.findings:
+        console.print(finding, highlight=False)
+    console.print(table(conclusion.claims))
+    passed = [check for check in conclusion.checks if check.passed]
+    console.print(
+        f"checks of the instrument: {len(passed)} of {len(conclusion.checks)} passed",
+        highlight=False,
+    )
+    for check in conclusion.checks:
+        if not check.passed:
+            told = "" if check.value is None else f" {check.value:.3g}, expected {check.expected}"
+            console.print(f"  {check.verdict}: {check.check}{told}", highlight=False)
 
 
 def table(claims: Sequence[Claim]) -> rich.table.Table:
@@ -168,7 +339,11 @@ def table(claims: Sequence[Claim]) -> rich.table.Table:
 
 
 def conclude(summary: Mapping[str, Any]) -> str:
-    """Returns the claims of a study's summary as a table in Markdown."""
-    told = [Claim(**claim) for claim in summary["claims"]]
-    lines = [(claim.claim, f"{claim.quantity} {claim.told}", claim.verdict) for claim in told]
-    return notes.table(("claim", "number [95 %]", "verdict"), lines)
+    """Returns the findings and claims of a study's summary in Markdown."""
+    found = Conclusion.read(summary)
+    lines = [
+        (claim.claim, f"{claim.quantity} {claim.told}", claim.expected, claim.verdict)
+        for claim in found.claims
+    ]
+    claims = notes.table(("claim", "number [95 %]", "expected", "verdict"), lines)
+    return "\n\n".join([" ".join(found.findings), claims, " ".join(found.would_change)]).strip()

@@ -16,7 +16,7 @@ from ebflow.estimate import Interval
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
 from pipelines.reporting import claims
-from pipelines.reporting.claims import Claim, Figure, Table
+from pipelines.reporting.claims import Conclusion, Figure, Table
 from pipelines.sample_complexity.cells import PAIR_OBJECTIVES, SEPARATIONS
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.results import KAPPAS, Answer, where
@@ -41,7 +41,7 @@ INTRO = (
 
 def page(
     config: ComplexityConfig,
-    told: Sequence[Claim],
+    told: Conclusion,
     answers: Sequence[Answer],
     rows: pa.Table,
     cost: Mapping[str, float],
@@ -51,7 +51,7 @@ def page(
 
     Arguments:
         config: The configuration.
-        told: The claims.
+        told: What was found.
         answers: Crossing points and exponents.
         rows: All rows.
         cost: What the cells cost.
@@ -203,7 +203,7 @@ def log(
 def show(console: Console, summary: Mapping[str, Any]) -> None:
     """Prints the claims, what the study cost, and where everything is."""
     console.print(TITLE, highlight=False)
-    console.print(claims.table([Claim(**claim) for claim in summary["claims"]]))
+    claims.show(console, Conclusion.read(summary))
     cost = summary["cost"]
     lines = {
         "cost": f"{cost['study/cells']:.0f} cells, {cost['study/cpu_s_a_cell']:.2f} s of a core "

@@ -2,11 +2,14 @@
 
 import base64
 import io
+import json
+from dataclasses import asdict
 
 import pytest
 from rich.console import Console
 
 from ebflow.estimate import Interval
+from ebflow.inference import above, below, student, within
 from pipelines.config import PaperConfig
 from pipelines.reporting import claims
 
@@ -52,19 +55,108 @@ def test_a_terminal_shows_claims_numbers_and_verdicts():
     assert "It grows." in text and "[1.93, 2.17]" in text and "not tested" in text
 
 
+NEAR = claims.Question("It stays.", "change", within(0.5), "nats", note="fixed before")
+UP = claims.Question("It grows.", "slope", above(0.0, margin=1.0), figure="scaling")
+
+
+def verdicts(*asked):
+    return [claim.verdict for claim in claims.decide(asked)]
+
+
+def test_only_an_interval_inside_or_outside_decides():
+    small, large, wide = student([0.1, -0.1, 0.05]), student([2.0, 2.1, 2.2]), student([-4.0, 5.0])
+    assert verdicts((NEAR, small)) == ["holds"]
+    assert verdicts((NEAR, large)) == ["does not hold"]
+    assert verdicts((NEAR, wide), (UP, wide)) == ["not decided at this size"] * 2
+    assert verdicts((UP, large)) == ["holds"]
+
+
+def test_many_claims_are_harder_to_decide():
+    barely = student([0.5, 1.0, 1.5, 1.2])
+    assert verdicts((UP, barely)) == ["holds"]
+    assert verdicts(*[(UP, barely)] * 10) == ["not decided at this size"] * 10
+    one, *_ = claims.decide([(UP, barely)] * 10)
+    assert one.p > claims.LEVEL and one.power < claims.decide([(UP, barely)])[0].power
+
+
+def test_what_was_not_measured_is_not_decided_and_does_not_count():
+    barely = student([0.5, 1.0, 1.5, 1.2])
+    for missing in (None, student([3.0])):
+        found = claims.decide([(UP, barely), *[(NEAR, missing)] * 20])
+        assert found[0].verdict == "holds" and found[1].verdict == "not decided at this size"
+        assert found[1].p is None and found[1].power is None and found[1].low is None
+
+
+def test_a_claim_is_json():
+    for found in claims.decide([(NEAR, student([0.1, 0.2, 0.3])), (UP, None)]):
+        told = json.loads(json.dumps(asdict(found), allow_nan=False))
+        assert claims.Claim(**told) == found
+    (one,) = claims.decide([(NEAR, student([0.1, 0.2, 0.3]))])
+    assert (one.expected, one.margin, one.units) == ("-0.5 to 0.5", 0.5, "nats")
+    assert one.value == pytest.approx(0.2) and one.low < 0.1 and one.note == "fixed before"
+
+
+def test_a_check_passes_where_it_should_be():
+    def check(value):
+        return claims.Check.of("Sums agree.", "gap", value, below(1e-3))
+
+    assert [check(value).passed for value in (1e-4, 0.1)] == [True, False]
+    assert check(None).passed is None and check(float("nan")).verdict == "not measured"
+    assert check(0.1).expected == "less than 0.001"
+
+
 @pytest.fixture
-def page(tmp_path):
+def conclusion():
+    asked = [(NEAR, student([0.1, 0.2, 0.3])), (UP, None)]
+    return claims.Conclusion(
+        ("It is & stays so.",),
+        tuple(claims.decide(asked)),
+        (claims.Check("Sums agree.", "gap", 0.1, "less than 0.001", False),
+         claims.Check("They commute.", "gap", 0.0, "less than 0.001", True)),
+        ("More seeds.",),
+    )  # fmt: skip
+
+
+def test_a_conclusion_is_read_from_a_summary(conclusion):
+    summary = json.loads(json.dumps(asdict(conclusion))) | {"name": "a run"}
+    assert claims.Conclusion.read(summary) == conclusion
+    told = claims.conclude(summary)
+    assert told.startswith("It is & stays so.\n\n| claim |") and told.endswith("More seeds.")
+    assert "| It stays. | change 0.20 [-0.05, 0.45] | -0.5 to 0.5 | holds |" in told
+
+
+def test_a_terminal_shows_findings_claims_and_the_checks_that_failed(conclusion):
+    console = Console(width=90, file=io.StringIO())
+    claims.show(console, conclusion)
+    text = console.file.getvalue()
+    assert text.startswith("It is & stays so.") and "1 of 2 passed" in text
+    assert "failed: Sums agree. 0.1, expected less than 0.001" in text and "commute" not in text
+
+
+@pytest.fixture
+def page(tmp_path, conclusion):
     """A page with one figure and one table."""
     (tmp_path / "scaling.png").write_bytes(b"png")
     figures = {"scaling": claims.Figure(tmp_path / "scaling.png", "m against R.")}
     tables = [claims.Table("Errors", ("m", "error"), [("16", "0.35")])]
-    return claims.page("A study", "What & how.", [slope()], figures, tables, PaperConfig())
+    return claims.page("A study", "What & how.", conclusion, figures, tables, PaperConfig())
 
 
-def test_a_page_has_claims_figures_tables_and_the_configuration(page):
-    assert "<td>slope</td>" in page and "2.05 [1.93, 2.17]" in page
-    assert '<td class="verdict holds">holds</td>' in page
-    assert '<a href="#scaling">' in page and '<figure id="scaling">' in page
-    assert base64.b64encode(b"png").decode() in page
-    assert "What &amp; how." in page and '<td class="number">0.35</td>' in page
-    assert "experiment: table" in page
+def test_a_page_goes_from_the_findings_to_what_would_change_them(page):
+    parts = (
+        "It is &amp; stays so.",
+        "What &amp; how.",
+        "<td>change, nats</td>",
+        "0.20 [-0.05, 0.45]",
+        '<td class="verdict holds">holds</td>',
+        '<a href="#scaling">',
+        '<figure id="scaling">',
+        base64.b64encode(b"png").decode(),
+        '<td class="number">0.35</td>',
+        "Checks of the instrument",
+        '<td class="verdict failed">failed</td>',
+        "experiment: table",
+        "More seeds.",
+    )
+    places = [page.index(part) for part in parts]
+    assert places == sorted(places)

@@ -49,10 +49,10 @@ def align(
         [table.read(m, path, manifest.width) for m, path in zip(asked, measured, strict=True)]
     )
     quality = json.loads((reference / "quality.json").read_text())
-    judged = verdicts.claims(lines, quality)
+    judged = claims.Conclusion((), tuple(verdicts.claims(lines, quality)), (), ())
     study = {
         "models": [table.entry(line) for line in lines.values()],
-        "claims": [asdict(claim) for claim in judged],
+        **asdict(judged),
         "reference": quality,
     }
     (output / "study.json").write_text(json.dumps(study, indent=1) + "\n")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from ebflow.estimate import Interval
 from pipelines.density.figures import STYLE
-from pipelines.reporting.claims import Figure
+from pipelines.reporting.claims import Conclusion, Figure
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.figures import CAPTIONS, figures
 from pipelines.sample_complexity.report import page
@@ -30,7 +30,7 @@ def conclude(
     rows = pq.read_table(fitted / RESULTS)
     answers = [_answer(told) for told in json.loads((fitted / ANSWERS).read_text())]
     cost = json.loads((fitted / BUSY).read_text())
-    told = claims(config, answers, rows)
+    told = Conclusion((), tuple(claims(config, answers, rows)), (), ())
     (output / "figures").mkdir()
     drawn = {}
     with matplotlib.rc_context(STYLE):
@@ -40,7 +40,7 @@ def conclude(
     (output / "report.html").write_text(page(config, told, answers, rows, cost, drawn))
     numbers = {
         "exponents": [one.exponent for one in answers],
-        "claims": [asdict(claim) for claim in told],
+        **asdict(told),
         "cost": cost,
     }
     (output / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
