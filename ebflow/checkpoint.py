@@ -285,6 +285,8 @@ def pack(trainer: "Trainer") -> Checkpoint:
     tensors, groups = flatten(trainer.optimizer.state_dict())
     if trainer.anchor is not None:
         tensors.update({f"anchor.{k}": t for k, t in trainer.anchor.state().items()})
+    if trainer.filling is not None:
+        tensors.update({f"missing.{k}": t for k, t in trainer.filling.state().items()})
     tensors["ema.count"] = trainer.ema.n_averaged
     for name, window in (("losses", trainer.window), ("norms", trainer.norms)):
         tensors.update({f"window.{name}": torch.stack(window)} if window else {})
@@ -393,13 +395,21 @@ def unpack(trainer: "Trainer", saved: Checkpoint) -> None:
         list(tensors.pop(f"window.{name}", torch.empty(0)).to(trainer.device))
         for name in ("losses", "norms")
     )
-    anchored = {k: tensors.pop(k) for k in list(tensors) if k.startswith("anchor.")}
+    anchored, filled = _taken(tensors, "anchor."), _taken(tensors, "missing.")
     if trainer.anchor is not None:
-        trainer.anchor.load({k.removeprefix("anchor."): t for k, t in anchored.items()})
+        trainer.anchor.load(anchored)
+    if trainer.filling is not None:
+        trainer.filling.load(filled)
     moments = distributed(tensors, {key: trainer.parameters[_index(key)] for key in tensors})
     trainer.optimizer.load_state_dict(unflatten(moments, state["optimizer"]))
     trainer.clock.restore(state["clock"])
     trainer.state = type(trainer.state).of(state["progress"])
+
+
+def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Takes the tensors of a prefix out of others; returns them without it."""
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors.pop(name) for name in names}
 
 
 def _index(key: str) -> int:

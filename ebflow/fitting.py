@@ -23,7 +23,8 @@ from .anchor import Anchor
 from .architectures import ARCHITECTURES
 from .bases import Base
 from .bijections import Convolution
-from .data.loader import Arrays, Rows
+from .data.loader import Arrays, Rows, Split
+from .data.missing import POLICIES, Completed, Law
 from .flow import Flow
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
 from .marginals import Bounds
@@ -44,6 +45,7 @@ FEW = 64
 """Columns of a table up to which its default net is autoregressive."""
 
 IMAGES = ("convolutional", "glow")
+SPLITS = ("train", "validation")
 LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
 
 ArrayLike = Any
@@ -84,6 +86,7 @@ def fit(
     marginals: bool = True,
     bounds: Mapping[str | int, tuple[float | None, float | None]] | None = None,
     levels: int | None = None,
+    missing: str | None = None,
     objective: str | objectives.Objective = "lazy_ml",
     loss: LossFunction | None = None,
     optimizer: Callable[..., torch.optim.Optimizer] | None = None,
@@ -131,6 +134,11 @@ def fit(
             bounds and tails fitted: see ``ebflow.marginals``.
         bounds: Bounds of real columns that are known, None where there is none, by name or index.
         levels: The number of integer levels of 8-bit data; None: 256.
+        missing: What is done with rows that lack an entry (NaN): ``drop`` leaves them out,
+            ``impute`` draws what is missing, at first from a Gaussian of the columns' ranks, then
+            again and again from the flow that is being trained. Validation rows are completed
+            once, by the Gaussian: their likelihood is a lower bound, up to a constant, of that of
+            their observed entries. None: such rows are refused.
         objective: A name in ``objectives``, or a function like those. Score matching has the
             anchor beside it.
         loss: In place of an objective: a function (density, x, generator, progress) to the losses
@@ -169,7 +177,7 @@ def fit(
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     if flow is not None and flow.like.dtype != dtype:
         dtype = flow.like.dtype
-    dataset, columns = _dataset(x, context, validation, levels, seed)
+    dataset, columns = _dataset(x, context, validation, levels, missing, seed)
     train = dataset.split("train")
     width = 0 if train.context is None else train.context.shape[1]
     net = architecture or _suited(train, None if loss else _name(objective))
@@ -250,13 +258,16 @@ def _dataset(
     context: ArrayLike | None,
     validation: float | int | tuple[ArrayLike, ...],
     levels: int | None,
+    missing: str | None,
     seed: int,
 ) -> tuple[Arrays, dict[str, Any]]:
     """Returns training and validation rows, and what is known of the columns."""
     rows, names = as_tensor(x, "x")
     beside, given = (None, None) if context is None else as_tensor(context, "context")
     beside = _beside(beside, len(rows))
-    whole = Rows(rows, beside, shape=rows.shape[1:], levels=levels, name="x")  # checks every row
+    rows, beside = _policy(rows, beside, missing)
+    made = partial(Rows, shape=rows.shape[1:], levels=levels, missing=missing is not None)
+    whole = made(rows, beside, name="x")  # checks every row
     columns = {"names": names, "dtype": str(rows.dtype).removeprefix("torch."),
                "levels": whole.levels, "context": given}  # fmt: skip
     if isinstance(validation, tuple):
@@ -264,15 +275,44 @@ def _dataset(
         if names and called and names != called:
             raise ValueError(f"validation: found columns {called}, expected {names}, as of x")
         also = as_tensor(validation[1], "validation")[0] if len(validation) > 1 else None
-        pairs = ((rows, beside), (held, _beside(also, len(held))))
+        pairs = ((rows, beside), _policy(held, _beside(also, len(held)), missing))
     else:
         pairs = _split(rows, beside, validation, seed)
-    names = ("train", "validation")
-    made = (
-        Rows(part, c, shape=part.shape[1:], levels=levels, name=name)
-        for name, (part, c) in zip(names, pairs, strict=True)
-    )
-    return Arrays(*made), columns
+    splits = [made(*pair, name=name) for name, pair in zip(SPLITS, pairs, strict=False)]
+    return Arrays(*_completed(splits, seed)), columns
+
+
+def _policy(
+    rows: Tensor, context: Tensor | None, missing: str | None
+) -> tuple[Tensor, Tensor | None]:
+    """Returns the rows that are used; raises ValueError if some lack an entry without a policy."""
+    if missing not in (None, *POLICIES):
+        raise ValueError(f"missing: found {missing!r}, expected one of {', '.join(POLICIES)}")
+    if not rows.is_floating_point():
+        return rows, context
+    lacking = rows.flatten(1).isnan()
+    if missing is None and lacking.any():
+        row, feature = divmod(int(lacking.flatten().to(torch.uint8).argmax()), lacking.shape[1])
+        raise ValueError(
+            f"x, row {row}, feature {feature}: found nan, expected a finite number, or "
+            "missing='drop', which leaves such rows out, or missing='impute', which draws what "
+            "is missing"
+        )
+    if missing == "impute" and context is not None:
+        raise ValueError("missing: found 'impute' with a context, expected 'drop'")
+    kept = ~lacking.any(1)
+    if missing != "drop" or kept.all():
+        return rows, context
+    _warn(f"{int((~kept).sum())} of {len(rows)} rows lack an entry and were dropped")
+    return rows[kept], None if context is None else context[kept.to(context.device)]
+
+
+def _completed(splits: Sequence[Rows], seed: int) -> Sequence[Split]:
+    """Returns splits whose missing entries are drawn, by the law of the first, where some are."""
+    if not any(bool(split.resident.x.isnan().any()) for split in splits):
+        return splits
+    law = Law.of(splits[0].resident.x, seed)
+    return [Completed(split, law, seed) for split in splits]
 
 
 def _split(

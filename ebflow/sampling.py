@@ -1,4 +1,4 @@
-r"""Sampling by a score alone, and the imputation of what is missing from images.
+r"""Sampling by a score alone, and the error of what it puts in place of missing elements.
 
 Langevin's discretised diffusion
 
@@ -14,11 +14,10 @@ computes without gradients, at one score a step: 2 L GEMMs for a dense flow.
 """
 
 __all__ = ["Sampler", "adaptive_langevin", "annealed_langevin", "blur", "imputation_error",
-           "impute", "langevin", "largest_curvature"]  # fmt: skip
+           "langevin", "largest_curvature"]  # fmt: skip
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import takewhile
 from typing import Protocol
 
 import torch
@@ -28,7 +27,6 @@ from torch.nn import functional as F
 from .density import LogDensity
 from .errors import NonFinite
 from .estimate import Estimate
-from .flow import Flow
 from .randomness import Generator, normal, uniform
 
 
@@ -222,48 +220,6 @@ def largest_curvature(
 def _unit(v: Tensor) -> Tensor:
     """Returns ``v`` with events of norm 1; what is 0 stays."""
     return F.normalize(v.flatten(1)).view_as(v)
-
-
-@torch.no_grad()
-def impute(
-    flow: Flow,
-    x: Tensor,
-    missing: Tensor,
-    *,
-    generator: Generator,
-    sampler: Sampler = langevin,
-) -> Tensor:
-    """Returns ``x`` with its missing elements sampled given the others.
-
-    The chain runs behind the flow's leading pixelwise layers (dequantisation, scaling, logit):
-    there every element is still a pixel, and unbounded. Whitening, which mixes pixels, belongs to
-    the density. Missing elements begin at N(0, 1); their values in ``x`` are not looked at.
-
-    Arguments:
-        flow: The flow, preprocessing included.
-        x: Raw data with shape (B, *event).
-        missing: True where an element is missing, broadcastable to ``x``.
-        generator: Where all noise comes from.
-        sampler: Moves the missing elements: ``langevin``, ``adaptive_langevin``, or one of them
-            with other options.
-
-    Returns:
-        Raw data of the type of ``x``; observed elements are those of ``x``, exactly.
-    """
-    front, density = _pixelwise(flow)
-    missing = missing.expand(x.shape)
-    y = front.preprocess(x.masked_fill(missing, 0), generator)
-    y = torch.where(missing, normal(y.shape, y, generator), y)
-    y = sampler(density, y, generator=generator, free=missing)
-    return torch.where(missing, front.from_latent(y).to(x.dtype), x)
-
-
-def _pixelwise(flow: Flow) -> tuple[Flow, Flow]:
-    """Returns the leading pixelwise layers and the rest, each as a flow."""
-    layers = list(flow.layers)
-    count = len(list(takewhile(lambda layer: layer.pixelwise, layers)))
-    front = Flow(flow.event_shape, layers[:count], cut=count).to(flow.like)
-    return front, flow.without(count)
 
 
 def imputation_error(truth: Tensor, imputed: Tensor, missing: Tensor) -> Estimate:

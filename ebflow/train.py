@@ -22,9 +22,11 @@ from torch.optim.swa_utils import AveragedModel
 from .anchor import Anchor
 from .checkpoint import Checkpoint, copied, pack, unpack
 from .data.loader import Batch
+from .data.missing import Completed
 from .errors import NonFinite
 from .evaluation import Validation, diagnose, evaluate, latent_statistics, where_non_finite
 from .execution import full, is_sharded, products, unsharded, unsynchronised
+from .filling import Filling
 from .flow import Flow
 from .loss import LossFunction, LossModule, Progress, Schedule, cosine
 from .randomness import Generator, RowGenerator
@@ -159,7 +161,8 @@ class Trainer:
 
     Arguments:
         flow: The flow, preprocessing included; its trainable parameters are trained in place.
-        dataset: Data with splits ``train`` and ``validation``: a ``Dataset`` or ``Arrays``.
+        dataset: Data with splits ``train`` and ``validation``: a ``Dataset`` or ``Arrays``. What a
+            ``Completed`` training split lacks is drawn again as training proceeds.
         loss: From a density, data, a generator and the progress to the losses of all samples and
             the evaluation behind them, as a :class:`~ebflow.loss.Loss` does; it is given the flow
             behind the cut.
@@ -240,6 +243,7 @@ class Trainer:
         self.schedule, self.steps, self.max_seconds = schedule, steps, max_seconds
         self.validate_every, self.patience, self.log_every = validate_every, patience, log_every
         self.watch, self.precision, self.ema_decay = watch, precision, ema_decay
+        self.filling = self._filling()
         self.clock, self.state = Clock(), State()
         self.retry = retry
         self.kept: Checkpoint | None = None
@@ -271,6 +275,12 @@ class Trainer:
             batches = split.shuffled(self.batch_size, seed=self.seed, device=self.device)
             x, context = next(batches)
             self.flow.initialise(x, RowGenerator(self.seed, "initialise"), context=context)
+
+    def _filling(self) -> Filling | None:
+        split, options = self.dataset.split("train"), {"seed": self.seed, "shard": self.shard}
+        if not isinstance(split, Completed):
+            return None
+        return Filling(split, batch_size=self.batch_size, device=self.device, **options)
 
     def run(self) -> Iterator[Event]:
         """Yields events until training ends; ``verdict`` then says why it did.
@@ -322,6 +332,7 @@ class Trainer:
             if self.verdict:
                 return
             with self.clock("data"):
+                self._fill()
                 batch = next(batches)
             with self.clock("step"), self._located():
                 self.train_step(batch)
@@ -329,6 +340,12 @@ class Trainer:
                 with self.clock("log"):
                     event = self._log()
                 yield from self._told(event)
+
+    def _fill(self) -> None:
+        """Draws what training rows lack again, from the averaged weights, if it is time."""
+        if self.filling is not None and self.filling.due(self.step):
+            with self._located(), unsharded(self.ema):
+                self.filling.redraw(self.averaged, self.step)
 
     def train_step(self, batch: Batch) -> None:
         """Does one step on raw rows with shape (B / workers, D)."""
@@ -417,8 +434,8 @@ class Trainer:
         return next(iter(split.batches(SOME)))
 
     def _trained_rows(self) -> Batch:
-        """Returns some training rows, always the same."""
-        if self._some is None:
+        """Returns some training rows, always the same, as they are filled in now."""
+        if self._some is None or self.filling is not None:
             split = self.dataset.split("train")
             rows = min(SOME, len(split))
             self._some = next(split.shuffled(rows, seed=self.seed, device=self.device))

@@ -19,6 +19,7 @@ from redun.scheduler import JobInfo, catch, catch_all
 
 from ebflow.errors import BadInput
 from pipelines.config import Section
+from pipelines.density.source import examined
 from pipelines.engine import JOB_INFO, NAMESPACE, Artefact, Source, run_stage
 from pipelines.engine.digests import source_digest
 from pipelines.engine.fanout import diverged, fail, together
@@ -52,6 +53,12 @@ def check(config: TuneConfig) -> Inputs:
     _check_space(config.search, base)
     concurrency(base, config.search, this_machine())
     return source, whole
+
+
+def examine(config: TuneConfig) -> None:
+    """Reads the data; raises BadInput at the first thing wrong with them."""
+    _, whole = problem(config.search).check(config.base)
+    examined(whole.data)
 
 
 def _check_space(config: SearchConfig, base: Section) -> None:
@@ -122,6 +129,7 @@ def pipeline(asked: Problem) -> Pipeline:
         name=f"tune-{asked.pipeline}",
         tasks=lambda config: tuple(stages),
         check=check,
+        examine=examine,
         graph=tune,
         describe=results.describe,
         publish=results.publish,

@@ -32,6 +32,7 @@ from ..randomness import generator
 
 if TYPE_CHECKING:
     from .manifest import Shard
+    from .missing import Law
 
 BUDGET = 1 << 30
 DTYPES = (torch.uint8, torch.float32, torch.float64)
@@ -133,6 +134,11 @@ class Split(ABC):
         """All rows, read once."""
         return self.read(range(len(self.parts)))
 
+    @property
+    def content(self) -> Batch:
+        """All rows as they were given: what a data set's digest is of."""
+        return self.resident
+
     def batches(self, size: int) -> Iterator[Batch]:
         """Yields the rows in order, ``size`` at a time, the last batch smaller.
 
@@ -213,6 +219,7 @@ class Rows(Split):
         shape: Shape of an example; None takes that of ``x``.
         levels: Number of levels of uint8 rows; None: 256 of these, and reals are continuous.
         name: Name of the split.
+        missing: Whether entries may be missing, as NaN.
 
     Raises:
         TypeError: If a dtype is another.
@@ -227,11 +234,14 @@ class Rows(Split):
         shape: Sequence[int] | None = None,
         levels: int | None = None,
         name: str = "train",
+        missing: bool = False,
     ) -> None:
         _check_shape(x, shape)
         levels = _levels(x, levels)
         rows = x.detach().reshape(len(x), -1)
-        _check_values("x", rows, levels)
+        _check_values(
+            "x", rows.nan_to_num(nan=0.0) if missing and levels is None else rows, levels
+        )
         if context is not None:
             context = context.detach()
             _check_context(context, len(x))
@@ -297,7 +307,7 @@ class Arrays:
         total = hashlib.sha256()
         for name, split in sorted(self._splits.items()):
             total.update(json.dumps([name, split.shape, split.levels]).encode())
-            for tensor in split.resident:
+            for tensor in split.content:
                 _update(total, tensor)
         return total.hexdigest()
 
@@ -322,7 +332,7 @@ class Dataset:
 
         self.folder = Path(folder)
         self.manifest = Manifest.load(self.folder)
-        self._splits: dict[str, StoredSplit] = {}
+        self._splits: dict[str, Split] = {}
         self._verified: set[Shard] = set()
         for shard in self.manifest.shards:
             self._check_size(shard)
@@ -332,12 +342,33 @@ class Dataset:
         """SHA-256 of the manifest, which holds the SHA-256 of every shard."""
         return self.manifest.digest
 
-    def split(self, name: str) -> "StoredSplit":
-        """Returns the split of that name; raises BadInput if there is none."""
+    def split(self, name: str) -> Split:
+        """Returns the split of that name, its missing entries filled in if it has any.
+
+        Raises:
+            BadInput: If there is none, or one to be filled in is too large.
+        """
         if name not in self.manifest.counts:
             known = ", ".join(self.manifest.counts)
             raise BadInput(f"{self.folder}: found no split {name!r}, expected one of {known}")
-        return self._splits.setdefault(name, StoredSplit(self, name))
+        if name not in self._splits:
+            self._splits[name] = self._opened(name)
+        return self._splits[name]
+
+    def _opened(self, name: str) -> Split:
+        stored = StoredSplit(self, name)
+        if name not in self.manifest.incomplete:
+            return stored
+        from .missing import Completed
+
+        return Completed(stored, self._law, self.manifest.seed)
+
+    @cached_property
+    def _law(self) -> "Law":
+        """What missing entries are drawn from at first."""
+        from .missing import Law
+
+        return Law.of(StoredSplit(self, "train").tensor(), self.manifest.seed)
 
     def verify(self) -> None:
         """Compares the SHA-256 of every shard with the manifest; raises BadInput."""

@@ -80,6 +80,7 @@ class Manifest(_Record):
         statistics: Of the training split.
         seed: Seed of the permutation that decided the splits.
         assignment: How the rows got their splits.
+        incomplete: Rows of a split that lack entries, NaN in its shards, of splits that have any.
         warnings: What a user should know about the data.
         classes: The number of classes C, of labels 0 … C − 1; None of data without.
         version: Version of this format.
@@ -96,6 +97,7 @@ class Manifest(_Record):
     statistics: Statistics
     seed: Annotated[int, Field(ge=0)]
     assignment: str
+    incomplete: dict[str, PositiveInt] = {}
     warnings: tuple[str, ...] = ()
     classes: Annotated[int, Field(ge=2)] | None = None
     version: Literal[3] = VERSION

@@ -4,7 +4,7 @@ Memory is bounded by a batch, a shard of each split and a Parquet page of each c
 byte a row for its split and, while the splits are drawn, 24 bytes a row for the permutation.
 """
 
-__all__ = ["Distinct", "Moments", "ShardWriter", "prepare"]
+__all__ = ["Distinct", "Moments", "ShardWriter", "examine", "prepare"]
 
 import json
 from collections import Counter
@@ -21,7 +21,7 @@ from ..errors import BadInput
 from ..files import replaced, sha256
 from .manifest import Columns, Manifest, Shard, Statistics
 from .sources import Reader, open_source
-from .splits import Counts, assign
+from .splits import Counts
 from .table import shard_schema
 
 FEW = 10
@@ -41,6 +41,7 @@ def prepare(
     label: str | None = None,
     split_column: str | None = None,
     held_out: Literal["random", "last"] = "random",
+    missing: Literal["drop", "impute"] | None = None,
     shard_rows: int = 65536,
 ) -> Manifest:
     """Writes a source into a folder of Parquet shards with a manifest.
@@ -62,6 +63,9 @@ def prepare(
             ``test`` or ``selection``; None: the one called ``split``, if it holds text.
         held_out: Whether rows of splits that the source does not name are random ones, or the
             last: test rows, and before them validation rows.
+        missing: What is done with rows that lack an entry, null or NaN: ``drop`` leaves them out;
+            ``impute`` keeps them in the training and validation splits, whose entries are drawn,
+            and leaves them out of others; None refuses them.
         shard_rows: Most rows of a shard; fewer if they would pass 32 MiB.
 
     Raises:
@@ -69,7 +73,7 @@ def prepare(
     """
     _check_natural("seed", seed, 0)
     _check_natural("shard_rows", shard_rows, 1)
-    reader = open_source(source, columns, label, split_column)
+    reader = open_source(source, columns, label, split_column, missing)
     counts = reader.counts(validation=validation, test=test, selection=selection, rows=rows)
     _check_free(output := Path(output))
     with ExitStack() as stack:
@@ -80,6 +84,20 @@ def prepare(
         manifest = _write(reader, folder, counts, seed, held_out == "last", shard_rows)
         manifest.save(folder)
     return manifest
+
+
+def examine(reader: Reader, counts: Counts, order: int | None) -> None:
+    """Reads all rows and raises what ``prepare`` would; writes nothing.
+
+    Arguments:
+        reader: The source.
+        counts: Rows of each split.
+        order: The seed of the permutation that decides the splits; None: the last are held out.
+
+    Raises:
+        BadInput: At the first thing wrong with a value or a column.
+    """
+    _Training.of(reader, reader.assigned(counts, order), ()).check()
 
 
 class ShardWriter:
@@ -146,7 +164,7 @@ class ShardWriter:
 
 
 class Moments:
-    """Mean, standard deviation, minimum and maximum of each feature.
+    """Mean, standard deviation, minimum and maximum of each feature, of what is not NaN.
 
     Batches are merged by the pairwise update of their means and sums of squared deviations.
 
@@ -159,7 +177,7 @@ class Moments:
     """
 
     def __init__(self, width: int) -> None:
-        self.count, self.mean, self.squares = 0, np.zeros(width), np.zeros(width)
+        self.count, self.mean, self.squares = (np.zeros(width, t) for t in (int, float, float))
         self.min, self.max = np.full(width, np.inf), np.full(width, -np.inf)
 
     def update(self, batch: np.ndarray) -> None:
@@ -168,21 +186,23 @@ class Moments:
             return
         with np.errstate(over="ignore", invalid="ignore"):
             self._merge(batch.astype(np.float64))
-        self.min = np.minimum(self.min, batch.min(axis=0))
-        self.max = np.maximum(self.max, batch.max(axis=0))
+        self.min = np.fmin(self.min, np.fmin.reduce(batch, axis=0))
+        self.max = np.fmax(self.max, np.fmax.reduce(batch, axis=0))
 
     def _merge(self, x: np.ndarray) -> None:
-        mean = x.mean(axis=0)
+        seen = (~np.isnan(x)).sum(axis=0)
+        sums = np.add.reduce if (seen == len(x)).all() else np.nansum
+        mean = sums(x, axis=0) / np.maximum(seen, 1)
         shift = mean - self.mean
-        total = self.count + len(x)
-        self.squares += np.square(x - mean).sum(axis=0)
-        self.squares += np.square(shift) * (self.count * len(x) / total)
-        self.mean += shift * (len(x) / total)
-        self.count = total
+        total = np.maximum(self.count + seen, 1)
+        self.squares += sums(np.square(x - mean), axis=0)
+        self.squares += np.square(shift) * (self.count * seen / total)
+        self.mean += shift * (seen / total)
+        self.count = self.count + seen
 
     def summary(self) -> Statistics:
         """Returns the statistics; the standard deviation divides by n."""
-        std = np.sqrt(self.squares / max(1, self.count))
+        std = np.sqrt(self.squares / np.maximum(1, self.count))
         values = {"mean": self.mean, "std": std, "min": self.min, "max": self.max}
         return Statistics(**{key: tuple(value.tolist()) for key, value in values.items()})
 
@@ -202,7 +222,10 @@ class Distinct:
     def update(self, batch: np.ndarray) -> None:
         """Adds a batch, with shape (B, D)."""
         for part in (batch[: 16 * self.limit], batch):  # most features are seen to have many soon
-            seen = {f: np.unique([*old, *part[:, f]]) for f, old in self.values.items()}
+            seen = {
+                f: np.unique([*old, *part[~np.isnan(part[:, f]), f]])
+                for f, old in self.values.items()
+            }
             self.values = {f: values for f, values in seen.items() if len(values) <= self.limit}
 
     def counts(self) -> dict[int, int]:
@@ -218,9 +241,24 @@ class _Training:
         self.moments = Moments(self.layout.width)
         self.distinct = Distinct(self.layout.width if self.layout.levels is None else 0, FEW)
         self.classes: Counter[int] = Counter()
+        self.rows = 0
+
+    @classmethod
+    def of(cls, reader: Reader, splits: np.ndarray, writers: Sequence[ShardWriter]) -> "_Training":
+        """Reads all rows, and gives each writer those of its split."""
+        found, first = cls(reader), 0
+        for x, labels in reader.batches():
+            rows = np.arange(first, first + len(x))
+            beside = [rows] if labels is None else [rows, labels]
+            code, first = splits[rows], first + len(x)
+            for number, writer in enumerate(writers):
+                writer.append(*(column[code == number] for column in (x, *beside)))
+            found.update(x[code == 0], [column[code == 0] for column in beside[1:]])
+        return found
 
     def update(self, x: np.ndarray, labels: Sequence[np.ndarray]) -> None:
         """Adds a batch, with shape (B, D), and its classes if it has any."""
+        self.rows += len(x)
         self.moments.update(x)
         self.distinct.update(x)
         for column in labels:
@@ -229,6 +267,11 @@ class _Training:
     def check(self) -> None:
         """Raises BadInput if a feature cannot be modelled, or classes are missing."""
         least, most = self.moments.min, self.moments.max
+        for feature in np.flatnonzero(self.moments.count == 0)[:1]:
+            raise BadInput(
+                f"{self.label}, {self.layout.feature(feature)}: found no value in all {self.rows} "
+                "training rows, expected some: choose others by columns"
+            )
         for feature in np.flatnonzero(~np.isfinite(self.moments.squares))[:1]:
             raise BadInput(
                 f"{self.label}, {self.layout.feature(feature)}: found values from "
@@ -237,7 +280,7 @@ class _Training:
         for feature in () if self.layout.array else np.flatnonzero(least == most)[:1]:
             raise BadInput(
                 f"{self.label}, {self.layout.feature(feature)}: found the constant "
-                f"{least[feature]!s} in all {self.moments.count} training rows, "
+                f"{least[feature]!s} in all {self.rows} training rows, "
                 "expected values that vary: choose others by columns"
             )
         if self.layout.label is not None:
@@ -245,7 +288,7 @@ class _Training:
 
     def warnings(self) -> tuple[str, ...]:
         """Returns what to tell of features with few values."""
-        rows, width = self.moments.count, self.layout.width
+        rows, width = self.rows, self.layout.width
         few = {f: n for f, n in self.distinct.counts().items() if 2 * n <= rows}
         reason = "no density: likelihoods of a continuous model are unbounded there"
         if self.layout.array and few:
@@ -271,17 +314,14 @@ class _Training:
 def _write(
     reader: Reader, folder: Path, counts: Counts, seed: int, last: bool, shard_rows: int
 ) -> Manifest:
-    layout, training, order = reader.layout, _Training(reader), None if last else seed
+    layout, order = reader.layout, None if last else seed
     writers = [_writer(folder, split, reader, shard_rows) for split in counts.splits]
-    splits, first = assign(reader.split_codes, counts, order), 0
-    for x, labels in reader.batches():
-        rows = np.arange(first, first + len(x))
-        beside = [rows] if labels is None else [rows, labels]
-        code, first = splits[rows], first + len(x)
-        for number, writer in enumerate(writers):
-            writer.append(*(column[code == number] for column in (x, *beside)))
-        training.update(x[code == 0], [column[code == 0] for column in beside[1:]])
+    splits = reader.assigned(counts, order)
+    training = _Training.of(reader, splits, writers)
     training.check()
+    asked, counts = counts, Counts(*np.bincount(splits + 1, minlength=5)[1:].tolist())
+    lacking = np.bincount(splits[reader.lacking] + 1, minlength=5)[1:]
+    kept = {s: n for s, n in zip(counts._fields, lacking.tolist(), strict=True) if n}
     types = tuple(map(str, layout.types))
     columns = {"names": layout.columns, "types": types, "units": layout.units}
     return Manifest(
@@ -295,10 +335,37 @@ def _write(
         shards=tuple(shard for writer in writers for shard in writer.close()),
         statistics=training.moments.summary(),
         seed=seed,
-        assignment=reader.rule(counts, order),
-        warnings=layout.warnings + training.warnings(),
+        assignment=reader.rule(asked, order),
+        incomplete=kept,
+        warnings=(
+            *layout.warnings,
+            *_missing_told(reader, asked, counts, kept),
+            *training.warnings(),
+        ),
         classes=len(training.classes) or None,
     )
+
+
+def _missing_told(
+    reader: Reader, asked: Counts, counts: Counts, kept: dict[str, int]
+) -> tuple[str, ...]:
+    """Returns what to tell of rows that lack entries, if there are any."""
+    if not reader.lacking.any():
+        return ()
+    if reader.missing == "drop":
+        return (f"{int(reader.lacking.sum())} of {reader.rows} rows lack an entry, left out",)
+    drawn = ", ".join(f"{n} of {counts.of(split)} {split} rows" for split, n in kept.items())
+    out = ", ".join(
+        f"{asked.of(split) - counts.of(split)} of {asked.of(split)} {split} rows"
+        for split in asked.splits
+        if asked.of(split) > counts.of(split)
+    )
+    told = (
+        f"{drawn} lack entries, which are drawn: the likelihood of such rows is that of completed "
+        "ones",
+        f"{out} lack entries, left out: their likelihood is that of complete rows",
+    )
+    return tuple(line for line, some in zip(told, (drawn, out), strict=True) if some)
 
 
 def _writer(folder: Path, split: str, reader: Reader, shard_rows: int) -> ShardWriter:

@@ -23,8 +23,16 @@ from ..errors import BadInput
 from ..files import sha256
 from . import images
 from .formats import FORMATS
-from .splits import Counts, codes, rule, split_counts
-from .table import Layout, as_labels, as_matrix, read_layout, same_layout
+from .splits import COLUMN, SELECTION, Counts, assign, codes, rule, split_counts
+from .table import (
+    DRAWN,
+    LACKING,
+    Layout,
+    as_labels,
+    as_matrix,
+    read_layout,
+    same_layout,
+)
 
 LABEL = "label"
 """The column of classes of a named source."""
@@ -154,6 +162,8 @@ class Reader:
         parts: Its files, in the order of their rows.
         layout: What the columns mean, in all parts.
         source: The named source that it is, None of Parquet.
+        missing: What is done with rows that lack an entry: ``drop``, ``impute`` or None, which
+            refuses them.
     """
 
     name: str
@@ -161,6 +171,7 @@ class Reader:
     parts: tuple[Part, ...]
     layout: Layout
     source: Source | None = None
+    missing: str | None = None
 
     @property
     def rows(self) -> int:
@@ -168,11 +179,23 @@ class Reader:
         return sum(part.rows for part in self.parts)
 
     @cached_property
+    def lacking(self) -> np.ndarray:
+        """Which rows lack an entry, with shape (N,); reads all rows where that is allowed."""
+        if self.missing is None or self.layout.levels is not None:
+            return np.zeros(self.rows, bool)
+        return np.concatenate([np.isnan(x).any(1) for x, _ in self.batches()])
+
+    @cached_property
     def split_codes(self) -> np.ndarray:
         """The number of the split that the source names for each row, with shape (N,), or 0.
 
-        Reads all of the column that names them, of a source that has one.
+        It is -1 of a row that is dropped. Reads all of the column that names splits, of a source
+        that has one.
         """
+        found = self._named_codes()
+        return np.where(self.lacking, np.int8(-1), found) if self.missing == "drop" else found
+
+    def _named_codes(self) -> np.ndarray:
         if self.layout.split is not None:
             return np.concatenate([found for part in self.parts for found in self._codes(part)])
         if self.source is not None:
@@ -182,7 +205,29 @@ class Reader:
     @property
     def named(self) -> Counts:
         """Rows of the splits that the source names; all are training rows if it names none."""
-        return Counts(*np.bincount(self.split_codes, minlength=4).tolist())
+        return Counts(*np.bincount(self.split_codes + 1, minlength=5)[1:].tolist())
+
+    def assigned(self, counts: Counts, seed: int | None) -> np.ndarray:
+        """Returns the number of each row's split, with shape (N,), or -1 if it is left out.
+
+        Rows of ``counts`` that lack an entry are left out of the test and selection splits: exact
+        likelihoods are of complete rows.
+
+        Raises:
+            BadInput: If fewer than two rows of such a split are left.
+        """
+        found = assign(self.split_codes, counts, seed)
+        for split in ("test", SELECTION):
+            mine = found == Counts._fields.index(split)
+            left = int((mine & ~self.lacking).sum())
+            if left < min(2, counts.of(split)):
+                raise BadInput(
+                    f"{self.label}: found {left} of {counts.of(split)} {split} rows without a "
+                    "missing entry, expected at least 2, whose likelihood is exact: name complete "
+                    f"rows for {split} in a column {COLUMN}, or use more rows or fewer columns"
+                )
+            found[mine & self.lacking] = -1
+        return found
 
     def counts(
         self,
@@ -229,12 +274,13 @@ class Reader:
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yields checked matrices with shape (B, D), in the order of the rows.
 
-        Each comes with its classes of shape (B,), None without.
+        Each comes with its classes of shape (B,), None without. Missing entries are NaN, where
+        they are allowed.
         """
-        label = self.layout.label
+        label, lacking = self.layout.label, None if self.missing else LACKING
         for part in self.parts:
             for batch, where in _placed(part, self.layout.reads, self.batch_rows):
-                x = as_matrix(batch, self.layout, **where)
+                x = as_matrix(batch, self.layout, lacking=lacking, **where)
                 yield x, None if label is None else as_labels(batch, label, **where)
 
     def window(self, first: int, last: int, *, missing: bool = False) -> np.ndarray:
@@ -253,7 +299,8 @@ class Reader:
                 for batch, where in _placed(
                     part, self.layout.columns, self.batch_rows, begin, end
                 ):
-                    found.append(as_matrix(batch, self.layout, missing=missing, **where))
+                    lacking = None if missing else DRAWN
+                    found.append(as_matrix(batch, self.layout, lacking=lacking, **where))
         return np.concatenate(found)
 
     def record(self) -> dict[str, Any]:
@@ -312,7 +359,7 @@ class Opened(NamedTuple):
     positional: bool = False
     source: Source | None = None
 
-    def reader(self, **chosen: Any) -> Reader:  # noqa: ANN401
+    def reader(self, missing: str | None = None, **chosen: Any) -> Reader:  # noqa: ANN401
         """Chooses columns; options and errors of ``open_source``."""
         pairs = list(zip(self.parts, self.schemas, strict=True))
         layouts = [read_layout(schema, file=part.label, **chosen) for part, schema in pairs]
@@ -324,7 +371,7 @@ class Opened(NamedTuple):
         if self.source is not None:
             digest = partial(self.source.sha256, chosen.get("label"))
             parts = tuple(part._replace(sha256=digest) for part in parts)
-        return Reader(self.name, self.label, parts, layouts[0], self.source)
+        return Reader(self.name, self.label, parts, layouts[0], self.source, missing)
 
 
 def open_source(
@@ -332,6 +379,7 @@ def open_source(
     columns: Sequence[str] | None = None,
     label: str | None = None,
     split: str | None = None,
+    missing: str | None = None,
 ) -> Reader:
     """Opens a source and checks its schema: a named one, a file, a folder of Parquet or images.
 
@@ -343,11 +391,13 @@ def open_source(
         columns: The columns to use; None takes the one fixed-size list, or all.
         label: The column of classes, ``label`` of a named source; None: none is read.
         split: The column that names the split of each row; None: ``split``, if it holds text.
+        missing: What is done with rows that lack an entry, ``drop`` or ``impute``; None: they are
+            refused.
 
     Raises:
         BadInput: If there is no such source, or its columns do not make a data set.
     """
-    return find_source(source).reader(columns=columns, label=label, split=split)
+    return find_source(source).reader(missing, columns=columns, label=label, split=split)
 
 
 def find_source(source: str | Path) -> Opened:

@@ -3,8 +3,8 @@
 A row is one fixed-size list, such as an image, or one number of each of D columns.
 """
 
-__all__ = ["Layout", "as_labels", "as_matrix", "damage", "read_columns", "read_footer",
-           "read_layout", "read_shard", "same_layout", "shard_schema"]  # fmt: skip
+__all__ = ["DRAWN", "LACKING", "Layout", "as_labels", "as_matrix", "damage", "read_columns",
+           "read_footer", "read_layout", "read_shard", "same_layout", "shard_schema"]  # fmt: skip
 
 import math
 import re
@@ -31,6 +31,11 @@ CLASSES = 10_000
 
 NUMBERS = (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean)
 """What a column of a table may hold."""
+
+FINITE = "a finite number"
+LACKING = f"{FINITE}, or data.missing: drop leaves such rows out, impute draws what they lack"
+DRAWN = f"{FINITE}: ebflow impute draws what is missing"
+"""What is expected in place of a missing entry of data to train on, or to score."""
 
 BUFFER = 1 << 18
 ADVICE = "choose others by columns"
@@ -305,7 +310,7 @@ def _one_line(type: pa.DataType) -> str:
 
 
 def as_matrix(
-    batch: pa.RecordBatch, layout: Layout, *, file: str, first: int, missing: bool = False
+    batch: pa.RecordBatch, layout: Layout, *, file: str, first: int, lacking: str | None = FINITE
 ) -> np.ndarray:
     """Returns the features of a batch, with shape (B, D), after checking every value.
 
@@ -314,7 +319,8 @@ def as_matrix(
         layout: Which columns to read.
         file: Name of the file for messages.
         first: Row number of the batch's first row within the file.
-        missing: Whether a null or NaN of real data is taken, as NaN.
+        lacking: What is expected in place of a null or NaN of real data; None: it is taken, as
+            NaN.
 
     Raises:
         BadInput: At a null, NaN, infinite or too large value; names the row and column.
@@ -331,12 +337,14 @@ def as_matrix(
             matrix[:, j] = whole.to_numpy(zero_copy_only=False)
     # A null is NaN by now, or the matrix is one of integers.
     bad = ~np.isfinite(matrix) if layout.levels is None else ~(matrix < layout.levels)
-    if missing and layout.levels is None:
+    if lacking is None and layout.levels is None:
         bad &= ~np.isnan(matrix)
     if bad.any():
         row, feature = divmod(int(np.argmax(bad)), layout.width)
         at = (0, row * layout.width + feature) if layout.array else (feature, row)
-        expected = "a finite number" if layout.levels is None else f"0 … {layout.levels - 1}"
+        expected = FINITE if layout.levels is None else f"0 … {layout.levels - 1}"
+        if layout.levels is None and np.isnan(matrix[row, feature]):
+            expected = lacking
         value = columns[at[0]][at[1]].as_py()
         raise BadInput(_found(file, first + row, layout.feature(feature), value, expected))
     return matrix

@@ -48,7 +48,7 @@ class Impute:
     """Parquet file for the rows"""
     draws: int = 5
     """draws of each row"""
-    steps: int = 100
+    steps: int = 20
     """steps of every chain, an even number, after half as many of a warm-up"""
     seed: int = 0
     """where the draws come from"""

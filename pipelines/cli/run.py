@@ -51,6 +51,7 @@ def carry_out(run: "Run", options: Running, told: str) -> Mapping[str, Any]:
     inputs, console = runner.check(run), Console()
     console.print(told, highlight=False)
     if options.dry_run:
+        run.pipeline.examine(run.config)
         console.print(dump(run.config), highlight=False)
         for stage, status in runner.plan(run, inputs).items():
             console.print(f"{stage:<10} {status}", highlight=False)

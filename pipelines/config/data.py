@@ -54,6 +54,12 @@ class DataConfig(Section):
         description="which training rows become those of splits that the source does not name: "
         "random ones, or the last in its order (test rows, and before them validation rows)",
     )
+    missing: Literal["drop", "impute"] | None = Field(
+        None,
+        description="what is done with rows of a table that lack an entry (null or NaN): drop "
+        "leaves them out; impute keeps them in training and draws the entries, again and again, "
+        "from the flow that is being trained; None: they are refused",
+    )
     seed: int = Field(0, ge=0, description="seed of the split")
 
 

@@ -18,6 +18,7 @@ from redun.scheduler import JobInfo
 from pipelines.config import DataConfig, DensityConfig, EvaluateConfig, FrontConfig, Training
 from pipelines.density import results
 from pipelines.density.checks import check
+from pipelines.density.source import examined
 from pipelines.engine import DRIVER, JOB_INFO, NAMESPACE, TITLED, Artefact, Source, own, run_stage
 from pipelines.engine.digests import source_digest
 from pipelines.engine.pipeline import Pipeline
@@ -114,6 +115,7 @@ DENSITY = Pipeline(
     name="density",
     tasks=lambda config: (prepare, preprocess, train, evaluate, report),
     check=check,
+    examine=lambda config: examined(config.data),
     graph=density,
     describe=results.describe,
     publish=results.publish,

@@ -1,7 +1,8 @@
 """The data set of a configuration, before it is prepared."""
 
-__all__ = ["counted", "opened"]
+__all__ = ["counted", "examined", "opened"]
 
+from ebflow.data.prepare import examine
 from ebflow.data.sources import Reader, open_source
 from ebflow.data.splits import Counts
 from pipelines.config import DataConfig
@@ -9,7 +10,7 @@ from pipelines.config import DataConfig
 
 def opened(data: DataConfig) -> Reader:
     """Opens the source of a configuration; raises BadInput if its columns make no data set."""
-    return open_source(data.source, data.columns, data.label, data.split_column)
+    return open_source(data.source, data.columns, data.label, data.split_column, data.missing)
 
 
 def counted(reader: Reader, data: DataConfig) -> Counts:
@@ -17,3 +18,9 @@ def counted(reader: Reader, data: DataConfig) -> Counts:
     return reader.counts(
         validation=data.validation, test=data.test, selection=data.selection, rows=data.rows
     )
+
+
+def examined(data: DataConfig) -> None:
+    """Reads all rows; raises BadInput at the first thing wrong with them, as their preparation."""
+    reader = opened(data)
+    examine(reader, counted(reader, data), None if data.held_out == "last" else data.seed)

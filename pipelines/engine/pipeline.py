@@ -45,6 +45,8 @@ class Pipeline:
         name: Of the command, the experiment and the folder of results.
         tasks: From a configuration to the stages, in the order in which they are told.
         check: From a configuration to the inputs of the graph; raises BadInput, writes nothing.
+        examine: From a configuration, raises BadInput at the first thing wrong with its data, as
+            a run would; reads them all, writes nothing.
         graph: From a configuration and its inputs to artefacts, as expressions of redun.
         describe: From a configuration to what MLflow is told of a run of it.
         publish: Fills a new folder from a configuration and the graph's value, and returns what
@@ -57,6 +59,7 @@ class Pipeline:
     name: str
     tasks: Callable[[Any], tuple[Task, ...]]
     check: Callable[[Any], Any]
+    examine: Callable[[Any], None]
     graph: Callable[[Any, Any], Any]
     describe: Callable[[Any], Description]
     publish: Callable[[Any, Any, Path], Summary]

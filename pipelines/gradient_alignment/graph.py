@@ -21,7 +21,7 @@ from redun.scheduler import JobInfo, catch_all
 from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput
 from pipelines.density.graph import prepare
-from pipelines.density.source import counted, opened
+from pipelines.density.source import counted, examined, opened
 from pipelines.engine import JOB_INFO, NAMESPACE, TITLED, Artefact, Source, own, run_stage
 from pipelines.engine.digests import source_digest
 from pipelines.engine.fanout import fail, together
@@ -225,6 +225,7 @@ ALIGNMENT = Pipeline(
     name="gradient-alignment",
     tasks=lambda config: (prepare, flow, reference, classify, measure, align),
     check=check,
+    examine=lambda config: examined(config.data),
     graph=alignment,
     describe=results.describe,
     publish=results.publish,

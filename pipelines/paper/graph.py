@@ -31,6 +31,7 @@ from pipelines.config import (
 )
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
+from pipelines.density.source import examined
 from pipelines.engine import ALONE, JOB_INFO, NAMESPACE, TITLED, Artefact, Source, own, run_stage
 from pipelines.engine.digests import source_digest
 from pipelines.engine.fanout import diverged, fail, together
@@ -57,6 +58,14 @@ def check(config: PaperConfig) -> Sources:
     for cell in cells:
         _check_cell(config, cell)
     return {cell.config.data.source: _source(cell) for cell in cells}
+
+
+def examine(config: PaperConfig) -> None:
+    """Reads the data of every cell; raises BadInput at the first thing wrong with them."""
+    cells = EXPERIMENTS[config.experiment].placed(config)
+    found = [cell.config.data for cell in cells if isinstance(cell, Cell)]
+    for data in {data.model_dump_json(): data for data in found}.values():
+        examined(data)
 
 
 DATA = re.compile(r"--data\.(source|rows|validation|test)\b")
@@ -231,6 +240,7 @@ PAPER = Pipeline(
     name="paper",
     tasks=tasks,
     check=check,
+    examine=examine,
     graph=paper,
     describe=comparison.describe,
     publish=comparison.publish,

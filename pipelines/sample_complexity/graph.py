@@ -66,6 +66,7 @@ SAMPLE_COMPLEXITY = Pipeline(
     name="sample-complexity",
     tasks=lambda config: (learn, exponents, conclude),
     check=lambda config: None,
+    examine=lambda config: None,
     graph=sample_complexity,
     describe=report.describe,
     publish=report.publish,

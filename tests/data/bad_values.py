@@ -16,6 +16,41 @@ def null_in_column(path):
 
 
 @VALUES.add
+def a_null_names_what_may_be_done(path):
+    message = r"row 41, column b: found null, .*data.missing: drop leaves such rows out, impute"
+    return table_with(path, "b", poisoned(np.arange(60.0), 41, None)), {}, message
+
+
+@VALUES.add
+def infinity_is_not_missing(path):
+    values = poisoned(np.arange(60.0), 59, float("inf"))
+    message = r"row 59, column b: found inf, expected a finite number$"
+    return table_with(path, "b", values), {"missing": "impute"}, message
+
+
+@VALUES.add
+def too_few_rows_when_incomplete_ones_are_dropped(path):
+    values = pa.array([None] * 57 + [1.0, 2.0, 3.0])
+    message = r"bad.parquet: found 3 rows, expected at least 4"
+    return table_with(path, "b", values), {"missing": "drop"}, message
+
+
+@VALUES.add
+def no_complete_row_to_test_on(path):
+    values = pa.array([None, 1.0, None, None, None, 2.0] * 10)
+    message = r"found 0 of 2 test rows without a missing entry, expected at least 2"
+    return table_with(path, "b", values), {"missing": "impute", "test": 2}, message
+
+
+@VALUES.add
+def column_without_a_value_in_training(path):
+    data = table().set_column(1, "b", pa.array([None] * 48 + [1.0] * 12, pa.float64()))
+    data = data.append_column("split", pa.array(["train"] * 48 + ["val"] * 6 + ["test"] * 6))
+    message = r"bad.parquet, column b: found no value in all 48 training rows, expected some"
+    return bad_file(path, data), {"missing": "impute"}, message
+
+
+@VALUES.add
 def nan_in_column(path):
     values = poisoned(np.arange(60.0), 17, float("nan"))
     message = r"bad.parquet, row 17, column b: found nan, expected a finite number"

@@ -1,7 +1,8 @@
 import pytest
 
 from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
+from ebflow.data.prepare import examine, prepare
+from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 
 from .bad_columns import COLUMNS
@@ -22,7 +23,17 @@ def test_bad_source_gets_one_line_and_writes_nothing(make, tmp_path):
     with pytest.raises(BadInput, match=message) as caught:
         prepare(source, tmp_path / "deep" / "out", **options)
     assert len(str(caught.value).splitlines()) == 1, str(caught.value)
+    if options.keys().isdisjoint(("seed", "shard_rows")):
+        with pytest.raises(BadInput) as looked_at:
+            look(source, **options)
+        assert str(looked_at.value) == str(caught.value)
     assert tree(tmp_path) == before
+
+
+def look(source, columns=None, label=None, split_column=None, missing=None, **sizes):
+    """Does what a dry run does with a source."""
+    reader = open_source(source, columns, label, split_column, missing)
+    examine(reader, reader.counts(**sizes), 0)
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from sklearn import datasets
 
 from ebflow.data import prepare as writer
 from ebflow.data import sources as reader
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
+from ebflow.data.missing import Completed
 from ebflow.data.prepare import prepare
 from ebflow.data.splits import SPLITS, Counts, assign, split_counts
 from ebflow.errors import BadInput
@@ -359,6 +361,43 @@ class PeakMemory:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak + self.arrow
+
+
+def lacking(path, rows=400):
+    """A table of which some rows lack an entry; returns the file and which do."""
+    data = table(rows).to_pandas()
+    gone = np.random.default_rng(1).random(data.shape) < 0.05
+    return write(path / "in.parquet", pa.Table.from_pandas(data.mask(gone))), gone.any(1)
+
+
+def test_rows_that_lack_an_entry_are_dropped_and_told(tmp_path):
+    file, gone = lacking(tmp_path)
+    found = prepare(file, tmp_path / "out", missing="drop")
+    assert sum(found.counts.values()) == (~gone).sum() and not found.incomplete
+    assert f"{gone.sum()} of 400 rows lack an entry, left out" in found.warnings
+    dataset = Dataset(tmp_path / "out")
+    assert all(dataset.split(name).tensor().isfinite().all() for name in found.counts)
+
+
+def test_rows_that_lack_an_entry_are_kept_but_for_testing(tmp_path):
+    file, gone = lacking(tmp_path)
+    found = prepare(file, tmp_path / "out", missing="impute")
+    whole = prepare(write(tmp_path / "whole.parquet", table(400)), tmp_path / "whole")
+    assert {**found.counts, "test": 40} == whole.counts
+    left_out = gone.sum() - sum(found.incomplete.values())
+    assert found.counts["test"] == 40 - left_out < 40
+    assert f"{left_out} of 40 test rows lack entries, left out" in found.warnings[-1]
+    dataset = Dataset(tmp_path / "out")
+    train, test = dataset.split("train"), dataset.split("test")
+    assert isinstance(train, Completed) and not isinstance(test, Completed)
+    assert train.missing.any(1).sum() == found.incomplete["train"]
+    assert train.tensor().isfinite().all() and test.tensor().isfinite().all()
+    again = Dataset(tmp_path / "out").split("train")
+    assert torch.equal(again.tensor(), train.tensor())
+    raw = np.where(train.missing, np.nan, train.tensor())
+    np.testing.assert_allclose(found.statistics.mean, np.nanmean(raw, 0))
+    np.testing.assert_allclose(found.statistics.std, np.nanstd(raw, 0))
+    np.testing.assert_array_equal(found.statistics.max, np.nanmax(raw, 0))
 
 
 def test_loader_reads_what_prepare_wrote(tmp_path):

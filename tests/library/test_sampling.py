@@ -14,6 +14,7 @@ from ebflow.density import EnergyFunction
 from ebflow.errors import NonFinite
 from ebflow.estimate import Estimate
 from ebflow.flow import Flow
+from ebflow.imputation import impute
 from ebflow.loss import geometric
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal, uniform
@@ -22,7 +23,6 @@ from ebflow.sampling import (
     annealed_langevin,
     blur,
     imputation_error,
-    impute,
     langevin,
     largest_curvature,
 )
@@ -174,12 +174,17 @@ def test_adaptive_chain_is_its_formula(shape, steps):
     assert torch.equal(found[~free], x[~free])
 
 
+def drawn(*args, **options):
+    """One draw of every row."""
+    return impute(*args, draws=1, **options).draws[:, 0]
+
+
 def test_imputed_mean_is_the_conditional_mean():
     """Two of four elements of a Gaussian given the others: 20,000 chains, rate 1e-3 in all."""
     flow, mean, precision = gaussian(4)
     row, missing = torch.tensor([2.0, -1.0, 0.5, 1.0]), torch.tensor([True, False, True, False])
     x = row.expand(20_000, 4)
-    found = impute(
+    found = drawn(
         flow, x, missing, generator=derive(0), sampler=partial(langevin, step=0.1, steps=300)
     )
     assert torch.equal(found[:, ~missing], x[:, ~missing])
@@ -209,7 +214,7 @@ SAMPLERS = {
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_imputation_keeps_what_is_seen_and_looks_at_nothing_else(fitted, name):
     flow, x, missing = fitted
-    run = partial(impute, flow, missing=missing, sampler=SAMPLERS[name])
+    run = partial(drawn, flow, missing=missing, sampler=SAMPLERS[name])
     found = run(x, generator=derive(0))
     assert found.dtype == x.dtype and found.shape == x.shape
     assert torch.equal(found[:, ~missing], x[:, ~missing])
@@ -224,7 +229,7 @@ def test_completed_data_stay_and_what_is_missing_may_be_anything(fitted):
     """Completed data are no integers, to which the way back would round them."""
     flow, x, missing = fitted
     whole = x.double() + 0.3
-    run = partial(impute, flow, missing=missing, sampler=partial(langevin, step=0.05, steps=5))
+    run = partial(drawn, flow, missing=missing, sampler=partial(langevin, step=0.05, steps=5))
     found = run(whole.masked_fill(missing, torch.nan), generator=derive(0))
     assert torch.equal(found[:, ~missing], whole[:, ~missing])
     assert torch.equal(found, run(whole, generator=derive(0)))
@@ -239,7 +244,7 @@ def test_the_chain_runs_where_all_pixels_have_one_scale(fitted):
         seen.extend([[type(layer) for layer in density.layers], y[:, ~missing]])
         return y
 
-    impute(flow, x, missing, generator=derive(0), sampler=sampler)
+    drawn(flow, x, missing, generator=derive(0), sampler=sampler)
     assert seen[0] == [Affine, Dense]
     share = torch.sigmoid(seen[1]) * 17
     assert torch.equal(share.floor(), x[:, ~missing].double())
@@ -248,7 +253,7 @@ def test_the_chain_runs_where_all_pixels_have_one_scale(fitted):
 def test_imputation_betters_the_mean(fitted, digits):
     flow, x, missing = fitted
     sampler = partial(langevin, step=0.05, steps=300)
-    draws = [impute(flow, x, missing, generator=derive(k), sampler=sampler) for k in range(8)]
+    draws = [drawn(flow, x, missing, generator=derive(k), sampler=sampler) for k in range(8)]
     mean = digits.split("train").tensor().double().mean(0)
     found = imputation_error(x, torch.stack(draws).double().mean(0), missing)
     filled = imputation_error(x, mean, missing)

@@ -24,6 +24,7 @@ def prepare(data: DataConfig, location: str, *, output: Path, work: Path, run: S
         label=data.label,
         split_column=data.split_column,
         held_out=data.held_out,
+        missing=data.missing,
     )
     run.log_input(manifest, "prepared")
     run.log_metrics({f"rows/{split}": count for split, count in manifest.counts.items()})

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ebflow import sampling
+from ebflow import imputation, sampling
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset, Split
 from ebflow.density import LogDensity
@@ -103,12 +103,13 @@ def _imputed(
         "langevin": partial(_langevin, config, 0.0),
         "momentum": partial(_langevin, config, config.momentum),
     }
-    rows, holes = truth.repeat(config.draws, 1), missing.repeat(config.draws, 1)
     found = {}
     for name, sampler in samplers.items():
         noise = derive(config.seed, "impute", name)
-        made = sampling.impute(flow, rows, holes, generator=noise, sampler=sampler)
-        found[name] = made.view(config.draws, *truth.shape)
+        made = imputation.impute(
+            flow, truth, missing, generator=noise, draws=config.draws, sampler=sampler
+        )
+        found[name] = made.draws.transpose(0, 1)
     return found
 
 
@@ -184,7 +185,8 @@ def _conditional_mean(reference: Flow, truth: Tensor, missing: Tensor, seed: int
         return y
 
     noise = derive(seed, "impute", "gaussian")
-    return sampling.impute(reference, truth, missing, generator=noise, sampler=sampler)
+    made = imputation.impute(reference, truth, missing, generator=noise, draws=1, sampler=sampler)
+    return made.draws[:, 0]
 
 
 def _mean(train: Split) -> Tensor:

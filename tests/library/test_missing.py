@@ -1,0 +1,177 @@
+"""What rows lack while a flow is trained: the first law of it, and what the flow draws."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import ebflow
+from ebflow.checkpoint import resume, save_training
+from ebflow.data.loader import Arrays, Rows
+from ebflow.data.missing import Completed, Law
+from ebflow.errors import BadInput
+from ebflow.filling import Filling
+from ebflow.randomness import generator
+
+from .training import same, trainer
+
+BOUND = 4.5
+"""Standard errors that one number in 150,000 is away from its truth."""
+
+CORRELATION = 0.8
+
+
+def pairs(count, seed=0):
+    """Rows of a Gaussian with one correlation, its second column an integer."""
+    z = torch.randn(count, 2, generator=generator(seed, "pairs"))
+    x = torch.stack([z[:, 0], CORRELATION * z[:, 0] + math.sqrt(1 - CORRELATION**2) * z[:, 1]], 1)
+    return torch.stack([x[:, 0], (4 * x[:, 1]).round()], 1)
+
+
+def holes(x, share=0.3, seed=1):
+    """The same rows with entries missing at random."""
+    gone = torch.rand(x.shape, generator=generator(seed, "holes")) < share
+    return x.masked_fill(gone, math.nan)
+
+
+def test_the_first_law_has_the_correlation_of_the_complete_rows():
+    """The error of a correlation from 3,000 rows of which half are whole is below 0.01."""
+    law = Law.of(holes(pairs(3_000)))
+    found = law.covariance / law.covariance.diagonal().prod().sqrt()
+    assert float(found[0, 1]) == pytest.approx(CORRELATION, abs=BOUND * 0.01)
+
+
+def test_the_first_law_draws_what_the_column_has_given_the_others():
+    truth = pairs(4_000)
+    law, gone = Law.of(holes(truth)), truth.clone()
+    gone[:, 1] = math.nan
+    drawn = law.complete(gone, 0, "test")
+    assert torch.equal(drawn[:, 0], truth[:, 0])
+    assert set(drawn[:, 1].tolist()) <= set(truth[:, 1].tolist())
+    assert float(drawn.T.corrcoef()[0, 1]) == pytest.approx(CORRELATION, abs=0.03)
+    spread = float(drawn[:, 1].std() / truth[:, 1].std())
+    assert spread == pytest.approx(1, abs=0.06)
+
+
+def test_noise_is_the_rows_own(monkeypatch):
+    x = holes(pairs(300))
+    law = Law.of(x)
+    whole = law.complete(x, 0, "test")
+    monkeypatch.setattr("ebflow.data.missing.CHUNK", 64)
+    assert torch.equal(law.complete(x, 0, "test"), whole)
+    assert not torch.equal(law.complete(x, 1, "test"), whole)
+
+
+def test_a_column_without_a_value_is_one_line():
+    with pytest.raises(BadInput, match="x, feature 1: found no value in 9 rows, expected some"):
+        Law.of(torch.stack([torch.arange(9.0), torch.full((9,), math.nan)], 1))
+
+
+def incomplete(count=400):
+    """A data set of which a third of the entries is missing."""
+    train, held = holes(pairs(count)), holes(pairs(100, seed=5))
+    law = Law.of(train)
+    return Arrays(
+        *(
+            Completed(Rows(x, name=name, missing=True), law, 0)
+            for name, x in (("train", train), ("validation", held))
+        )
+    )
+
+
+SHORT = dict(steps=9, batch_size=64, validate_every=3, log_every=3, objective="ml")
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Redraws in every second step."""
+    monkeypatch.setattr("ebflow.filling.EVERY", 2)
+
+
+def test_entries_are_drawn_again_and_others_stay(often):
+    dataset = incomplete()
+    split = dataset.split("train")
+    before, seen = split.tensor().clone(), ~split.missing
+    list(trainer(dataset, **SHORT).run())
+    after = split.tensor()
+    assert torch.equal(after[seen], before[seen]) and after.isfinite().all()
+    assert float((after != before)[split.missing].double().mean()) > 0.5
+
+
+def test_an_interrupted_training_equals_an_uninterrupted_one(often, tmp_path):
+    whole = trainer(incomplete(), **SHORT)
+    for event in whole.run():
+        if event.kind == "validate" and event.step == 6:
+            save_training(whole, tmp_path / "at6")
+    gone_on = trainer(incomplete(), **SHORT)
+    resume(gone_on, tmp_path / "at6")
+    list(gone_on.run())
+    same(whole, gone_on)
+
+
+def test_a_redraw_is_the_same_for_any_number_of_workers(monkeypatch):
+    """Two workers share the chunks; what one leaves is 0, and is added."""
+    monkeypatch.setattr("ebflow.filling.CHUNK", 50)
+    flow = trainer(incomplete(), **SHORT).averaged
+    made = {}
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: None)
+    for shard in ((0, 1), (0, 2), (1, 2)):
+        split = incomplete().split("train")
+        filling = Filling(split, batch_size=64, seed=0, shard=shard, device=torch.device("cpu"))
+        filling.redraw(flow, 100)
+        made[shard] = filling.state()["entries"]
+    assert torch.equal(made[0, 1], made[0, 2] + made[1, 2])
+    assert not torch.equal(made[0, 1], made[0, 2])
+
+
+def test_chains_that_go_on_reach_the_flows_own_law():
+    """Of a flow that is a Gaussian of another mean, from far away: redraws forget the start."""
+    flow = ebflow.Flow(
+        (2,), [ebflow.bijections.Dense(torch.eye(2), torch.tensor([0.0, -3.0]))]
+    ).double()
+    rows = Rows(torch.tensor([[1.0, 0.0], [0.5, math.nan]] * 1_000), missing=True)
+    split = Completed(rows, Law.of(torch.randn(50, 2, generator=generator(0, "law"))), 0)
+    filling = Filling(split, batch_size=64, seed=0, shard=(0, 1), device=torch.device("cpu"))
+    for step in range(1, 7):
+        filling.redraw(flow, step)
+    drawn = filling.state()["entries"]
+    assert abs(float(drawn.mean()) - 3) < BOUND / math.sqrt(1_000)
+    assert float(drawn.std()) == pytest.approx(1, abs=BOUND / math.sqrt(2_000))
+
+
+QUICK = dict(steps=30, architecture="dense", progress=False)
+
+
+def test_rows_are_refused_dropped_or_kept():
+    x = holes(pairs(200), 0.1).numpy()
+    row, column = np.argwhere(np.isnan(x))[0]
+    with pytest.raises(ValueError, match=f"x, row {row}, feature {column}: found nan") as caught:
+        ebflow.fit(x)
+    assert "missing='drop'" in str(caught.value) and "missing='impute'" in str(caught.value)
+    lacking = int(np.isnan(x).any(1).sum())
+    with pytest.warns(RuntimeWarning, match=f"{lacking} of 200 rows lack an entry and were drop"):
+        dropped = ebflow.fit(x, missing="drop", **QUICK)
+    kept = ebflow.fit(x, missing="impute", **QUICK)
+    whole = torch.from_numpy(x[~np.isnan(x).any(1)])
+    for flow in (dropped, kept):
+        assert flow.log_prob(whole).isfinite().all()
+    assert not torch.equal(dropped.log_prob(whole), kept.log_prob(whole))
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"missing": "mean"}, "missing: found 'mean', expected one of drop, impute"),
+        ({"missing": "impute", "context": torch.zeros(200, 1)}, "found 'impute' with a context"),
+    ],
+)
+def test_bad_policies_are_one_line(options, line):
+    with pytest.raises(ValueError, match=line):
+        ebflow.fit(holes(pairs(200)), **options, **QUICK)
+
+
+def test_a_policy_changes_nothing_where_nothing_is_missing():
+    one, two = (ebflow.fit(pairs(200), missing=policy, **QUICK) for policy in (None, "impute"))
+    x = pairs(20, seed=9)
+    assert torch.equal(one.log_prob(x), two.log_prob(x))
