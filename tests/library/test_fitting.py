@@ -156,7 +156,7 @@ BAD = {
     "nan": (
         lambda: ebflow.fit(rows().index_fill(0, torch.tensor(7), math.nan)),
         ValueError,
-        "row",
+        "x, row 7, feature 0: found nan, .*missing='drop'.*missing='impute'",
     ),
     "constant": (lambda: ebflow.fit(torch.ones(50, 2)), ValueError, "constant"),
     "two rows": (lambda: ebflow.fit(rows(2)), ValueError, "validation"),

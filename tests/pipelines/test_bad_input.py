@@ -276,6 +276,8 @@ def test_bad_values(table, line, home, ebflow, tmp_path):
     result = ebflow("run", "density", *words)
     assert result.code == 2 and not home.exists()
     assert len(result.err) == 1 and line in result.err[0], result.err
+    dry = ebflow("run", "density", "--dry-run", *words)
+    assert (dry.code, dry.err) == (2, result.err) and not home.exists()
     assert not (home.parent / "here" / "runs").exists()
 
 
