@@ -276,6 +276,10 @@ class GaussianMixture(Base):
         """Returns the density at ``x``, in closed form."""
         return _MixtureEvaluation(self, x)
 
+    def responsibilities(self, x: Tensor) -> Tensor:
+        """Returns r, the probabilities of components given x, with shape (K, B)."""
+        return self._by_rows(lambda x: self._at(x)[1].mT, self._flat(x)).mT
+
     def _flat(self, x: Tensor) -> Tensor:
         """Returns events as rows, with shape (B, D)."""
         if math.prod(x.shape[1:]) != self.size or x.ndim < 2:
@@ -302,11 +306,13 @@ class GaussianMixture(Base):
     def given(self, k: Tensor, *, generator: Generator | None = None) -> Tensor:
         """Returns a sample of each of the components ``k`` with shape (n,), with shape (n, D)."""
         noise = normal((len(k), self.size), self.means, generator)
-        if self.full:
-            noise = (self._factors()[k] @ noise[..., None]).squeeze(-1)
-        else:
-            noise = noise / self.roots[k]
-        return self.means[k] + noise
+        if not self.full:
+            return self.means[k] + noise / self.roots[k]
+        x, factors = self.means[k], self._factors()
+        for index in k.unique():  # gathered factors would take n D² numbers
+            own = k == index
+            x[own] = x[own] + noise[own] @ factors[index].mT
+        return x
 
     def entropy(self, n: int = 100_000, *, generator: Generator | None = None) -> Estimate:
         r"""Returns the entropy −E log p in nats, with the standard error of n samples.

@@ -10,17 +10,36 @@ score of the bulk. All E networks are one: weights have shape (E, in, out), and 
 batched matrix product. A step of B examples costs E × 6 B P FLOP for P weights a network.
 """
 
-__all__ = ["Denoisers", "Draws", "Level", "fit"]
+__all__ = ["Denoisers", "Draws", "Ensemble", "Level", "fit", "start"]
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..randomness import normal, uniform
+
+
+class Ensemble(Protocol):
+    """E networks that are one module, a denoiser each."""
+
+    count: int
+
+    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Returns D(x, σ) with shape (E, B, d), for ``x`` of that shape."""
+        ...
+
+    def weight(self, sigma: Tensor | float) -> Tensor | float:
+        """Returns the weight of the squared error at σ."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yields what is trained."""
+        ...
 
 
 class Denoisers(nn.Module):
@@ -53,9 +72,9 @@ class Denoisers(nn.Module):
         self.radius, self.sigma, self.tau = radius, sigma, tau
         widths = (2 * size + 1, *[width] * depth, size)
         shapes = [(count, *pair) for pair in pairwise(widths)]
-        self.weights = nn.ParameterList(_start(shape, shape[1], generator) for shape in shapes)
+        self.weights = nn.ParameterList(start(shape, shape[1], generator) for shape in shapes)
         self.biases = nn.ParameterList(
-            _start((count, 1, shape[2]), shape[1], generator) for shape in shapes
+            start((count, 1, shape[2]), shape[1], generator) for shape in shapes
         )
 
     def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
@@ -67,6 +86,15 @@ class Denoisers(nn.Module):
         for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             h = (h.relu() if index else h) @ weight + bias
         return self.radius * h + x * (self.tau**2 / variance)
+
+    @property
+    def count(self) -> int:
+        """E."""
+        return len(self.weights[0])
+
+    def weight(self, sigma: Tensor | float) -> Tensor | float:
+        """Returns 1/σ²: what is minimised is E ‖σ s + z‖²."""
+        return 1 / sigma**2
 
     def at(self, sigma: float) -> "Level":
         """Returns the scores at one noise."""
@@ -82,13 +110,13 @@ class Level:
         sigma: σ.
     """
 
-    denoisers: Denoisers
+    denoisers: Ensemble
     sigma: float
 
     @torch.no_grad()
     def score(self, x: Tensor) -> Tensor:
         """Returns s(x) with shape (E, B, d), for ``x`` with shape (E, B, d) or (B, d)."""
-        x = x.expand(len(self.denoisers.weights[0]), *x.shape[-2:])
+        x = x.expand(self.denoisers.count, *x.shape[-2:])
         return (self.denoisers(x, self.sigma) - x) / self.sigma**2
 
 
@@ -97,36 +125,41 @@ class Draws:
 
     Arguments:
         clean: x₀ with shape (S, N, d), of S training sets.
-        noise: z of that shape, of the one draw of the noise a sample.
         owner: The training set of every network, with shape (E,).
         sizes: The m of every network, with shape (E,).
         generator: Where batches and fresh noise come from.
+        noise: z of the shape of ``clean``, of the one draw of the noise a sample, as in the
+            theorems; None: fresh noise every time, the limit of many draws, with less variance.
     """
 
     def __init__(
         self,
         clean: Tensor,
-        noise: Tensor,
         owner: Tensor,
         sizes: Tensor,
         generator: torch.Generator,
+        noise: Tensor | None = None,
     ) -> None:
-        self.clean, self.noise = clean.flatten(0, 1), noise.flatten(0, 1)
+        self.clean = clean.flatten(0, 1)
+        self.noise = None if noise is None else noise.flatten(0, 1)
         self.start, self.sizes = owner[:, None] * clean.shape[1], sizes[:, None]
         self.generator = generator
 
     def batch(self, rows: int) -> tuple[Tensor, Tensor]:
-        """Returns x₀ and its own z, each with shape (E, rows, d)."""
+        """Returns x₀ and z, each with shape (E, rows, d)."""
         u = uniform((len(self.sizes), rows), self.clean, self.generator)
         index = self.start + (u * self.sizes).long().clamp(max=self.sizes - 1)
-        return self.clean[index], self.noise[index]
+        clean = self.clean[index]
+        if self.noise is None:
+            return clean, normal(clean.shape, clean, self.generator)
+        return clean, self.noise[index]
 
 
 def fit(
-    denoisers: Denoisers,
+    denoisers: Ensemble,
     draws: Draws,
     *,
-    noise: Literal["once", "fresh"],
+    least: float,
     highest: float | None = None,
     steps: int = 1000,
     rows: int = 128,
@@ -134,13 +167,13 @@ def fit(
 ) -> None:
     r"""Trains all networks by Adam, its rate falling as a cosine.
 
-    The loss is :math:`E \|D(x_0 + \sigma z, \sigma) - x_0\|^2 / \sigma^2 = E \|\sigma s + z\|^2`.
+    The loss is :math:`E\, \lambda(\sigma) \|D(x_0 + \sigma z, \sigma) - x_0\|^2`, with the
+    networks' own weight λ.
 
     Arguments:
         denoisers: The networks.
         draws: Their data.
-        noise: ``once``: every sample has one z, as in the theorems; ``fresh``: a new one every
-            time, the limit of many draws, with less variance.
+        least: The noise σ.
         highest: With it σ is drawn log-uniformly between the least noise and this, for samplers.
         steps: The number of steps.
         rows: The batch size of each network.
@@ -150,11 +183,10 @@ def fit(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         clean, z = draws.batch(rows)
-        z = z if noise == "once" else normal(z.shape, z, draws.generator)
-        sigma = _levels(denoisers.sigma, highest, z, draws.generator)
-        error = (denoisers(clean + sigma * z, sigma) - clean) / sigma
+        sigma = _levels(least, highest, z, draws.generator)
+        losses = (denoisers(clean + sigma * z, sigma) - clean).square().sum(-1, keepdim=True)
         optimizer.zero_grad()
-        error.square().sum(-1).mean(1).sum().backward()
+        (denoisers.weight(sigma) * losses).mean(1).sum().backward()
         optimizer.step()
         schedule.step()
 
@@ -168,6 +200,7 @@ def _levels(
     return least * torch.exp(share * math.log(highest / least))
 
 
-def _start(shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> nn.Parameter:
+def start(shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> nn.Parameter:
+    """Returns weights uniform in ±1/√(fan-in)."""
     bound = fan_in**-0.5
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))

@@ -5,17 +5,28 @@ With errors :math:`e = \|\hat s(x) - s(x)\|` at points x of probability w:
 .. math:: L_2 = \sqrt{E e^2}, \qquad D^\delta = \inf\{e_0 : \Pr[e \ge e_0] \le \delta\}.
 
 By Markov's inequality :math:`D^\delta \le L_2 / \sqrt\delta`, and there is no converse: an error
-on mass below δ does not count in :math:`D^\delta`. Multiplied by σ both are without unit.
+on mass below δ does not count in :math:`D^\delta`. Between the two is the truncated error
+:math:`\sqrt{E \min(e, B)^2}`, which bounds how much a rare error counts. Multiplied by σ all are
+without unit; a denoiser D gives the score :math:`(D(x, \sigma) - x) / \sigma^2`, so that
+:math:`\sigma e = \|\hat D - D\| / \sigma`.
 """
 
-__all__ = ["THRESHOLDS", "distances", "exceeding", "l2", "quantile", "summary", "survival"]
+__all__ = ["THRESHOLDS", "Denoiser", "denoising_errors", "distances", "exceeding", "l2",
+           "measures", "quantile", "summary", "survival", "truncated"]  # fmt: skip
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .instances import Score, Stratified
+
+if TYPE_CHECKING:
+    from .truths import Truth
+
+Denoiser = Callable[[Tensor, float], Tensor]
+"""From x with shape (N, D) and σ to the mean of x₀, with shape (..., N, D)."""
 
 THRESHOLDS = torch.logspace(-3, 2, 51, dtype=torch.float64)
 """Sizes of σ e at which the whole law of an error is told."""
@@ -52,6 +63,11 @@ def quantile(errors: Tensor, weights: Tensor, delta: float) -> Tensor:
     return sizes.gather(-1, index).squeeze(-1)
 
 
+def truncated(errors: Tensor, weights: Tensor, bound: float) -> Tensor:
+    """Returns √E min(e, B)², for ``errors`` with shape (..., N) and weights (N,)."""
+    return l2(errors.clamp(max=bound), weights)
+
+
 def survival(errors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the errors from the largest on, and Pr[e ≥ each of them], with shape (..., N)."""
     sizes, order = errors.sort(dim=-1, descending=True)
@@ -64,6 +80,50 @@ def exceeding(errors: Tensor, weights: Tensor, thresholds: Tensor) -> Tensor:
     places = thresholds.to(sizes).expand(*sizes.shape[:-1], -1).contiguous()
     count = torch.searchsorted(-sizes, -places, right=True)
     return torch.cat([torch.zeros_like(mass[..., :1]), mass], -1).gather(-1, count)
+
+
+@torch.no_grad()
+def denoising_errors(
+    denoise: Denoiser,
+    truth: "Truth",
+    sigma: float,
+    *,
+    deltas: Sequence[float] = (0.1,),
+    bound: float | None = None,
+    points: int = 200,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """Returns the errors of any denoiser at one noise, times σ: those of ``measures``.
+
+    Cost: ``points`` × K evaluations of the denoiser and of the truth.
+
+    Arguments:
+        denoise: The denoiser, or several that answer with a dimension of their own in front.
+        truth: The law with exact scores.
+        sigma: σ.
+        deltas: Masses δ; of a sampler of N levels, the theorems ask for δ/N at each.
+        bound: B, times σ; None: √D, the size of the noise.
+        points: Test points of every component, drawn alike of rare ones, weighed by their law.
+        generator: Where they come from.
+    """
+    test = truth.stratified(points, sigma, generator=generator)
+    exact = truth.denoise(test.noisy, sigma)
+    sizes = (denoise(test.noisy, sigma) - exact).norm(dim=-1) / sigma
+    return measures(sizes, test.weights, deltas, bound or exact.shape[-1] ** 0.5)
+
+
+def measures(
+    sizes: Tensor, weights: Tensor, deltas: Sequence[float], bound: float
+) -> dict[str, Tensor]:
+    """Returns what is told of σ e with shape (..., N), each with shape (...).
+
+    ``sigma_l2``, ``sigma_truncated`` and ``sigma_d_DELTA`` for every δ.
+    """
+    return {
+        "sigma_l2": l2(sizes, weights),
+        "sigma_truncated": truncated(sizes, weights, bound),
+        **{f"sigma_d_{delta:g}": quantile(sizes, weights, delta) for delta in deltas},
+    }
 
 
 def summary(

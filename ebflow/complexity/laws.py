@@ -59,8 +59,13 @@ def distances(
 
 
 def along(law: GaussianMixture, direction: Tensor) -> GaussianMixture:
-    """Returns the law of direction · x, for isotropic components and a direction of norm 1."""
-    return GaussianMixture(law.weights, law.means @ direction[:, None], law.covariances[:, :1])
+    """Returns the law of direction · x, for a direction of norm 1."""
+    covariances = law.covariances
+    if covariances.ndim == 3:
+        variances = covariances @ direction @ direction
+    else:
+        variances = (covariances * direction.square()).sum(1)
+    return GaussianMixture(law.weights, law.means @ direction[:, None], variances)
 
 
 def cdf(law: GaussianMixture, x: Tensor) -> Tensor:

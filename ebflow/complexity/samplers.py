@@ -8,12 +8,15 @@ level is :math:`x_0 + \sigma z`, with :math:`a = e^{2t} = 1 + \sigma^2` it is
 .. math:: x \leftarrow x + 2 (a_k - \sqrt{a_k a_{k+1}})\, s(x, \sigma_k)
     + \sqrt{\sigma_k^2 - \sigma_{k+1}^2}\, z.
 
-Source: Improved Sample Complexity Bounds for Diffusion Model Training (Gupta, Parulekar, Price,
+The flow :math:`dx / d\sigma = -\sigma\, s(x, \sigma)` has the same laws without noise.
+
+Sources: Improved Sample Complexity Bounds for Diffusion Model Training (Gupta, Parulekar, Price,
 Xun, 2023), arXiv:2311.13745, for the sampler; Fast Sampling of Diffusion Models with Exponential
-Integrator (Zhang, Chen, 2022), arXiv:2204.13902.
+Integrator (Zhang, Chen, 2022), arXiv:2204.13902; Elucidating the Design Space of Diffusion-Based
+Generative Models (Karras, Aittala, Aila, Laine, 2022), arXiv:2206.00364, for Heun's steps.
 """
 
-__all__ = ["annealed", "ladder", "reverse_sde"]
+__all__ = ["annealed", "ladder", "probability_flow", "reverse_sde"]
 
 import math
 from collections.abc import Callable, Sequence
@@ -34,6 +37,26 @@ Scores = Callable[[float], Score]
 def ladder(highest: float, least: float, steps: int) -> list[float]:
     """Returns ``steps`` + 1 noise levels from the highest to the least, geometrically."""
     return [highest * (least / highest) ** (k / steps) for k in range(steps + 1)]
+
+
+@torch.no_grad()
+def probability_flow(
+    scores: Scores, shape: Sequence[int], like: Tensor, *, levels: Sequence[float],
+    generator: torch.Generator,
+) -> Tensor:  # fmt: skip
+    """Returns samples of the law smoothed by the last level, by Heun's steps of two scores each.
+
+    Arguments, and where it begins, are those of ``reverse_sde``.
+
+    Raises:
+        NonFinite: if samples have left every bound.
+    """
+    x = levels[0] * normal(shape, like, generator)
+    for here, there in pairwise(levels):
+        slope = -here * scores(here).score(x)
+        guess = x + (there - here) * slope
+        x = x + (there - here) * (slope - there * scores(there).score(guess)) / 2
+    return _finite(x, "probability_flow")
 
 
 @torch.no_grad()
@@ -60,8 +83,12 @@ def reverse_sde(
         a, b = 1 + here**2, 1 + there**2
         drift = 2 * (a - math.sqrt(a * b)) * scores(here).score(x)
         x = x + drift + math.sqrt(a - b) * normal(shape, like, generator)
+    return _finite(x, "reverse_sde")
+
+
+def _finite(x: Tensor, name: str) -> Tensor:
     if not x.isfinite().all():
-        raise NonFinite("reverse_sde: found samples that are not finite; take more steps")
+        raise NonFinite(f"{name}: found samples that are not finite; take more steps")
     return x
 
 

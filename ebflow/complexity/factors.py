@@ -1,0 +1,141 @@
+r"""Mixtures of factor analysers: Gaussians of low rank in many dimensions.
+
+.. math:: \Sigma_k = F_k F_k^\top + \Psi_k, \qquad F_k \in R^{D \times Q},
+
+with a diagonal :math:`\Psi_k`. By the singular values T and vectors U of :math:`\Psi_k^{-1/2} F_k`
+
+.. math:: W_k = (I - U (I - (I + T^2)^{-1/2}) U^\top) \Psi_k^{-1/2}, \qquad
+    W_k^\top W_k = \Sigma_k^{-1},
+
+is a root of the precision whose product costs O(D Q), and whose distances are sums of squares.
+
+Sources: The EM Algorithm for Mixtures of Factor Analyzers (Ghahramani, Hinton, 1997); A
+Classification EM Algorithm for Clustering (Celeux, Govaert, 1992), by which they are fitted here:
+rows are assigned to the analyser under which they are most likely, and each is fitted to its own.
+"""
+
+__all__ = ["FactorMixture", "fit_factors"]
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..bases import GaussianMixture
+from ..randomness import Generator, normal
+
+ITERATIONS = 20
+"""Most iterations of the fit of one analyser."""
+
+
+class FactorMixture(GaussianMixture):
+    """Creates a mixture of K factor analysers over D features; an evaluation costs O(K B D Q).
+
+    Arguments:
+        weights: The weights, with shape (K,); positive, and scaled here to sum to 1.
+        means: The means μ, with shape (K, D).
+        factors: The loadings F, with shape (K, D, Q).
+        noise: The diagonals of Ψ, with shape (K, D), positive.
+
+    Raises:
+        ValueError: if shapes do not agree, or a weight or a variance is not positive.
+    """
+
+    def __init__(self, weights: Tensor, means: Tensor, factors: Tensor, noise: Tensor) -> None:
+        super().__init__(weights, means, noise)
+        if factors.ndim != 3 or factors.shape[:2] != means.shape:
+            expected = f"({len(means)}, {means.shape[1]}, Q) as of the means"
+            raise ValueError(f"factors: found shape {tuple(factors.shape)}, expected {expected}")
+        directions, spread, _ = torch.linalg.svd(
+            factors * self.roots[..., None], full_matrices=False
+        )
+        self.factors = nn.Buffer(factors.clone())
+        self.directions, self.spread = nn.Buffer(directions), nn.Buffer(spread)
+
+    @property
+    def spec(self) -> None:
+        """None: ``bases.build`` does not make it."""
+        return None
+
+    @property
+    def noise(self) -> Tensor:
+        """The diagonals of Ψ, with shape (K, D)."""
+        return self.roots.square().reciprocal()
+
+    @property
+    def covariances(self) -> Tensor:
+        """The covariances, with shape (K, D, D)."""
+        return self.factors @ self.factors.mT + torch.diag_embed(self.noise)
+
+    def smoothed(self, sigma: float) -> "FactorMixture":
+        """Returns the law of x + σ n with n from N(0, I)."""
+        return FactorMixture(self.weights, self.means, self.factors, self.noise + sigma**2)
+
+    def given(self, k: Tensor, *, generator: Generator | None = None) -> Tensor:
+        """Returns a sample of each of the components ``k`` with shape (n,), with shape (n, D)."""
+        x = super().given(k, generator=generator)
+        latent = normal((len(k), self.factors.shape[2]), self.means, generator)
+        for index in k.unique():
+            x[k == index] += latent[k == index] @ self.factors[index].mT
+        return x
+
+    def _root(self, v: Tensor) -> Tensor:
+        return self._shrunk(v * self.roots[:, None])
+
+    def _shrunk(self, v: Tensor) -> Tensor:
+        """Returns (I − U (I − (I + T²)^−½) Uᵀ) v, for ``v`` with shape (K, B, D)."""
+        share = 1 - self.spread.square().add(1).rsqrt()
+        return v - (v @ self.directions * share[:, None]) @ self.directions.mT
+
+    def _log_dets(self) -> Tensor:
+        return super()._log_dets() - 0.5 * self.spread.square().log1p().sum(1)
+
+    def _score(self, z: Tensor, r: Tensor) -> Tensor:
+        return -(self._shrunk(r[..., None] * z) * self.roots[:, None]).sum(0)
+
+
+def fit_factors(
+    x: Tensor, components: int, factors: int, *, floor: float, seed: int, rounds: int = 3
+) -> FactorMixture:
+    """Returns analysers fitted to rows with shape (N, D), in float64.
+
+    Cost: ``rounds`` maximisations of scikit-learn's, O(N D Q) an iteration.
+
+    Arguments:
+        x: The rows.
+        components: The number K of analysers; one that has less than 2 Q rows is left out.
+        factors: Q.
+        floor: The least variance of Ψ, in the units of ``x`` squared.
+        seed: Where the start by K-means comes from.
+        rounds: How often rows are assigned anew.
+    """
+    from sklearn.cluster import KMeans
+
+    x = x.double()
+    labels = torch.from_numpy(KMeans(components, random_state=seed).fit_predict(x.numpy()))
+    for _ in range(rounds):
+        groups = [x[labels == k] for k in labels.unique()]
+        mixture = _analysed([rows for rows in groups if len(rows) >= 2 * factors], factors, floor)
+        labels = mixture.responsibilities(x).argmax(0)
+    return mixture
+
+
+def _analysed(groups: list[Tensor], factors: int, floor: float) -> FactorMixture:
+    """Returns an analyser of each group of rows, weighed by their numbers."""
+    found = [_analyser(rows.numpy(), factors) for rows in groups]
+    weights = torch.tensor([len(rows) for rows in groups]).double()
+    means, loadings, noise = (torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True))
+    return FactorMixture(weights, means, loadings.mT, noise.clamp(min=floor))
+
+
+def _analyser(rows: np.ndarray, factors: int) -> tuple[Any, Any, Any]:
+    from sklearn.decomposition import FactorAnalysis
+    from sklearn.exceptions import ConvergenceWarning
+
+    model = FactorAnalysis(factors, random_state=0, max_iter=ITERATIONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(rows)
+    return model.mean_, model.components_, model.noise_variance_

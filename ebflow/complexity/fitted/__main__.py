@@ -1,0 +1,75 @@
+"""Fits the packaged laws, and writes their files."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...randomness import generator, uniform
+from ..truths import FITTED, NAMES, fit_truth, save
+
+MOST = 10_000
+"""Rows of MNIST that are used."""
+
+COMPONENTS = {"digits": (5, 10, 20, 40), "mnist": (20,), "patches": (20,)}
+"""Numbers of components that are tried."""
+
+SIDE, PATCHES = 16, 4000
+"""The side of patches in pixels, and how many are cut out of each photograph."""
+
+
+def main() -> None:
+    """Fits what is named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="+", choices=NAMES)
+    parser.add_argument("--source", help="where MNIST is: a file or a named source", default="")
+    parser.add_argument("--folder", type=Path, default=FITTED)
+    told = parser.parse_args()
+    for name in told.names:
+        rows, factors = ROWS[name](told.source)
+        order = torch.randperm(len(rows), generator=generator(0, "truths", name))
+        held, train = rows[order].tensor_split([len(rows) // 6])
+        law = fit_truth(train, held, components=COMPONENTS[name], factors=factors)
+        save(law, told.folder / f"{name}.safetensors")
+        print(f"{name}: {len(law.clean.weights)} components")
+
+
+def _digits(source: str) -> tuple[Tensor, int | None]:
+    from sklearn.datasets import load_digits
+
+    return _noised(load_digits().data, "digits"), None
+
+
+def _mnist(source: str) -> tuple[Tensor, int | None]:
+    from ...data.sources import open_source
+
+    return _noised(open_source(source).window(0, MOST), "mnist"), 10
+
+
+def _patches(source: str) -> tuple[Tensor, int | None]:
+    from sklearn.datasets import load_sample_images
+    from sklearn.feature_extraction.image import extract_patches_2d
+
+    grey = [photograph.mean(2) for photograph in load_sample_images().images]
+    cut = [extract_patches_2d(one, (SIDE, SIDE), max_patches=PATCHES, random_state=0)
+           for one in grey]  # fmt: skip
+    return _noised(np.concatenate(cut).reshape(-1, SIDE**2), "patches"), 10
+
+
+def _noised(levels: np.ndarray, name: str) -> Tensor:
+    x = torch.from_numpy(levels).double()
+    return x + uniform(x.shape, x, generator(0, "truths", "noise", name))
+
+
+ROWS: dict[str, Callable[[str], tuple[Tensor, int | None]]] = {
+    "digits": _digits,
+    "mnist": _mnist,
+    "patches": _patches,
+}
+"""From the source of MNIST to rows, and the number of factors."""
+
+if __name__ == "__main__":
+    main()

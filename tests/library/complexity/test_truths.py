@@ -1,0 +1,158 @@
+"""Laws that look like data: their scores against autograd, and what is known of them."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ebflow.complexity import Truth, denoising_errors, fit_truth, load, save
+from ebflow.complexity.factors import FactorMixture, fit_factors
+from ebflow.randomness import generator
+
+LAWS = ("digits", "mnist", "patches")
+SIGMAS = (0.05, 0.2, 3.0)
+
+
+def analysers(seed=0, K=3, D=7, Q=2):
+    g = generator(seed)
+    draw = lambda *shape: torch.randn(shape, generator=g, dtype=torch.float64)  # noqa: E731
+    return FactorMixture(draw(K).exp(), 3 * draw(K, D), draw(K, D, Q), draw(K, D).exp())
+
+
+def dense(law):
+    """The same law, every covariance written out."""
+    from ebflow.bases import GaussianMixture
+
+    return GaussianMixture(law.weights, law.means, law.covariances)
+
+
+@pytest.mark.parametrize("sigma", (0.0, 0.7))
+def test_analysers_are_gaussians_of_their_covariances(sigma):
+    law = analysers().smoothed(sigma)
+    x = 4 * torch.randn(50, 7, generator=generator(1), dtype=torch.float64)
+    expected = dense(analysers()).smoothed(sigma)
+    torch.testing.assert_close(law.log_prob(x), expected.log_prob(x), rtol=0, atol=1e-10)
+    torch.testing.assert_close(law.score(x), expected.score(x), rtol=0, atol=1e-10)
+    v = torch.randn(2, 50, 7, generator=generator(2), dtype=torch.float64)
+    torch.testing.assert_close(law.directional(x, v)[1], expected.directional(x, v)[1])
+
+
+def test_samples_of_analysers_have_their_moments():
+    """40,000 of a component: every entry of the covariance within 6 standard errors."""
+    law, n = analysers(), 40_000
+    x = law.given(torch.ones(n, dtype=torch.long), generator=generator(3))
+    sigma = law.covariances[1]
+    spread = (sigma.diagonal().outer(sigma.diagonal()) + sigma**2).sqrt() / math.sqrt(n)
+    assert ((x.mT.cov() - sigma).abs() < 6 * spread).all()
+    assert ((x.mean(0) - law.means[1]).abs() < 6 * (sigma.diagonal() / n).sqrt()).all()
+
+
+def test_analysers_of_other_shapes_are_refused():
+    law = analysers()
+    with pytest.raises(ValueError, match=r"factors: found shape \(3, 6, 2\)"):
+        FactorMixture(law.weights, law.means, law.factors[:, :6], law.noise)
+    with pytest.raises(ValueError, match="not positive"):
+        FactorMixture(law.weights, law.means, law.factors, law.noise - 9)
+
+
+def test_a_fit_is_near_the_law_that_rows_are_of():
+    """Three modes far apart: the divergence per row is that of a fit, not of another law."""
+    law = analysers(K=3, D=6, Q=2)
+    x, other = (law.sample(4000, generator=generator(seed)) for seed in (4, 5))
+    found = fit_factors(x, 3, 2, floor=1e-3, seed=0)
+    gap = float((law.log_prob(other) - found.log_prob(other)).mean())
+    assert -0.01 < gap < 0.05
+
+
+@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("rare", (0.0, 0.005))
+def test_scores_at_every_noise_are_those_of_autograd(name, rare):
+    truth = load(name).with_rare(rare) if rare else load(name)
+    for sigma in SIGMAS:
+        x = truth.sample(4, sigma=sigma, generator=generator(6)).requires_grad_()
+        gradient = torch.autograd.grad(truth.log_prob(x, sigma).sum(), x)[0]
+        assert float((truth.score(x, sigma) - gradient).detach().abs().max()) < 1e-9
+        expected = x + sigma**2 * gradient
+        assert float((truth.denoise(x, sigma) - expected).detach().abs().max()) < 1e-9
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_packaged_laws_are_centred_and_of_unit_variance(name):
+    law = load(name).clean
+    assert float((law.weights @ law.means).abs().max()) < 0.02
+    assert load(name).radius == pytest.approx(math.sqrt(law.size), rel=0.03)
+
+
+def test_rows_that_the_law_did_not_see_are_likely():
+    """A fit to digits beats one Gaussian on rows held out, and these are near its own rows."""
+    from sklearn.datasets import load_digits
+
+    x = torch.from_numpy(load_digits().data)
+    x = x + torch.rand(x.shape, generator=generator(7), dtype=torch.float64)
+    train, held = x[:1400], x[1400:]
+    truth, one = fit_truth(train, held, components=(10,)), fit_truth(train, held, components=(1,))
+    scale = (train - train.mean(0)).square().mean().sqrt()
+    rows, others = (part.sub(train.mean(0)).div(scale) for part in (train, held))
+    likely = float(truth.log_prob(others).mean())
+    assert likely > float(one.log_prob(others).mean()) + 2
+    assert abs(float(truth.log_prob(rows).mean()) - likely) < 20
+
+
+def test_the_law_of_digits_is_the_one_that_its_command_makes(tmp_path):
+    words = ("-m", "ebflow.complexity.fitted", "digits", "--folder", str(tmp_path))
+    subprocess.run([sys.executable, *words], check=True, timeout=200)
+    made, packaged = load(tmp_path / "digits.safetensors"), load("digits")
+    x = packaged.sample(20, generator=generator(8))
+    torch.testing.assert_close(made.log_prob(x), packaged.log_prob(x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("law", ("digits", "patches"))
+def test_a_rare_mode_has_its_weight_and_lies_apart(law):
+    truth = load(law).with_rare(0.03, distance=3)
+    assert truth.rare == 0.03 and float(truth.clean.weights[-1]) == pytest.approx(0.03)
+    far = float(truth.clean.means[-1].norm())
+    assert far == pytest.approx(3 * load(law).radius, rel=0.02)
+    x = truth.sample(20_000, generator=generator(9))
+    assert float((truth.components(x) == len(truth.clean.weights) - 1).double().mean()) == (
+        pytest.approx(0.03, abs=0.006)
+    )
+    with pytest.raises(ValueError, match="eta: found 1"):
+        truth.with_rare(1)
+
+
+def test_a_law_is_read_as_it_was_written(tmp_path):
+    truth = load("patches").with_rare(0.01)
+    save(truth, tmp_path / "law.safetensors")
+    again = load(tmp_path / "law.safetensors", torch.float32)
+    assert again.rare == 0.01 and again.clean.means.dtype == torch.float32
+    assert torch.equal(again.clean.factors, truth.clean.factors.float())
+    with pytest.raises(FileNotFoundError, match="found no file"):
+        load("letters")
+
+
+def test_errors_of_a_denoiser_are_what_was_put_into_it():
+    """Off by a vector of norm 0.6 everywhere: by 0.6/σ in every sense, and by B where less."""
+    truth, sigma = load("digits"), 0.3
+    offset = torch.zeros(2, 1, 64, dtype=torch.float64)
+    offset[:, 0, 5] = torch.tensor([0.6, 0.0])
+    found = denoising_errors(
+        lambda x, sigma: truth.denoise(x, sigma) + offset, truth, sigma, deltas=(0.1, 0.01),
+        bound=1.5, points=5, generator=generator(10),
+    )  # fmt: skip
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "sigma_l2": pytest.approx([2, 0]), "sigma_truncated": pytest.approx([1.5, 0]),
+        "sigma_d_0.1": pytest.approx([2, 0]), "sigma_d_0.01": pytest.approx([2, 0]),
+    }  # fmt: skip
+
+
+def test_an_error_on_a_rare_mode_counts_in_mean_square_alone():
+    truth, sigma = load("digits").with_rare(0.01), 0.3
+    plain = Truth(load("digits").clean)
+    found = denoising_errors(
+        plain.denoise, truth, sigma, deltas=(0.1, 0.001), bound=1.0, generator=generator(11)
+    )
+    assert float(found["sigma_d_0.1"]) < 1e-3 < 1 < float(found["sigma_l2"])
+    assert float(found["sigma_truncated"]) == pytest.approx(0.1, rel=0.01)
+    assert float(found["sigma_d_0.001"]) > float(found["sigma_l2"])
