@@ -6,6 +6,8 @@ Laws that look like data, with exact scores at every noise, and the errors of an
     >>> x = truth.sample(3, sigma=0.2, generator=torch.Generator().manual_seed(0))
     >>> truth.score(x, 0.2).shape, truth.denoise(x, 0.2).shape, truth.log_prob(x, 0.2).shape
     (torch.Size([3, 64]), torch.Size([3, 64]), torch.Size([3]))
+
+These names are imported when they are first asked for.
 """
 
 __all__ = [
@@ -18,6 +20,25 @@ __all__ = [
     "save",
 ]
 
-from .errors import denoising_errors
-from .factors import FactorMixture, fit_factors
-from .truths import Truth, fit_truth, load, save
+from importlib import import_module
+
+_HOMES = {
+    "FactorMixture": "factors",
+    "Truth": "truths",
+    "denoising_errors": "errors",
+    "fit_factors": "factors",
+    "fit_truth": "truths",
+    "load": "truths",
+    "save": "truths",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Imports what is asked for when it is asked for: closed forms need no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ebflow.complexity' has no attribute {name!r}")
+    return getattr(import_module(f"ebflow.complexity.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

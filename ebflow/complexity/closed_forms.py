@@ -3,7 +3,7 @@
 The formulas are derived in ``instances.py``. No tensors here: a configuration is checked by them.
 """
 
-__all__ = ["HALF", "arrival", "chance_of_error", "far_crossing", "missed_error", "shift_crossing",
+__all__ = ["HALF", "chance_of_error", "far_crossing", "missed_error", "shift_crossing",
            "step_height", "tail", "worst_eta"]  # fmt: skip
 
 import math
@@ -34,18 +34,6 @@ def missed_error(ratio: float, eta: float, *, sigma: float = HALF, tau: float = 
 def chance_of_error(m: float, eta: float, candidates: float = 2) -> float:
     """Returns (1 − 1/k) (1 − η)ᵐ: no far sample was seen, and the guess among k was wrong."""
     return (1 - 1 / candidates) * (1 - eta) ** m
-
-
-def arrival(share: float, eta: float) -> int:
-    """Returns how many samples there are up to the first far one, at a quantile of its law.
-
-    The law is geometric: Pr[T ≤ t] = 1 − (1 − η)ᵗ.
-
-    Arguments:
-        share: The quantile, in [0, 1).
-        eta: η.
-    """
-    return max(1, math.ceil(math.log1p(-share) / math.log1p(-eta)))
 
 
 def far_crossing(eta: float, level: float, candidates: float = math.inf) -> float:

@@ -126,7 +126,9 @@ def _analysed(groups: list[Tensor], factors: int, floor: float) -> FactorMixture
     """Returns an analyser of each group of rows, weighed by their numbers."""
     found = [_analyser(rows.numpy(), factors) for rows in groups]
     weights = torch.tensor([len(rows) for rows in groups]).double()
-    means, loadings, noise = (torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True))
+    means, loadings, noise = (
+        torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True)
+    )
     return FactorMixture(weights, means, loadings.mT, noise.clamp(min=floor))
 
 

@@ -91,20 +91,9 @@ class Instance:
         """The law of x₀ + σ z, whose score is the truth."""
         return self.clean.smoothed(self.sigma)
 
-    def draw(self, n: int, *, generator: torch.Generator, first: float | None = None) -> Sample:
-        """Returns n samples.
-
-        Arguments:
-            n: Their number.
-            generator: Where they come from.
-            first: The number of the first sample of the far mode, from 1 on, on condition of
-                which they are drawn; infinite: none is of it. None: as it comes.
-        """
+    def draw(self, n: int, *, generator: torch.Generator) -> Sample:
+        """Returns n samples as they come."""
         clean, k = self.clean.sample_with_components(n, generator=generator)
-        if first is not None:
-            number = torch.arange(1, n + 1)
-            k = k.where(number > first, (number == first).to(k))
-            clean = self.clean.given(k, generator=generator)
         return Sample(clean, normal(clean.shape, clean, generator), k)
 
     def noisy(self, sample: Sample) -> tuple[Tensor, Tensor]:

@@ -36,8 +36,8 @@ def regulariser(config: RegulariserConfig) -> str:
     return f"{config.name}{estimator} λ {config.weight:.2g}"
 
 
-TOLD = ("target", "ratio", "size", "hypotheses", "eta", "at", "a", "w", "noise", "objective",
-        "estimator", "missed")  # fmt: skip
+TOLD = ("target", "law", "ratio", "size", "hypotheses", "eta", "at", "a", "w", "noise",
+        "objective", "estimator")  # fmt: skip
 """What tells cells of the study of sample complexity apart, besides their kind and seeds."""
 
 

@@ -3,11 +3,11 @@
 A table has one row a training set and m, and these columns as far as they apply: ``panel``,
 ``learner``, ``sampler``, ``target`` (of a flow in the plane), ``ratio`` (R/σ), ``size`` (d),
 ``hypotheses`` (|H|), ``height`` (S), ``a``, ``epsilon``, ``eta``, ``m`` (none: no sample is seen
-twice), ``seed``, ``n_far`` (training samples of the far mode), ``missed`` (whether they were left
-out on purpose), ``wrong`` (whether ERM erred), the errors of
-``ebflow.complexity.errors.summary``, ``train_loss`` and ``held_out_loss`` (E‖σ ŝ + z‖²), ``kl``
-and ``kl_smoothed`` (nats), ``kl_floor`` (that of the smoothed truth), ``tv``, ``w1``, ``w2``,
-``far_mass`` and its error, ``theta`` (logit of a mode's weight).
+twice), ``seed``, ``n_far`` (training samples of the far mode), ``wrong`` (whether ERM erred), the
+errors of ``ebflow.complexity.errors.summary``, ``levels_l2`` and ``levels_d`` (over all levels of
+a sampler), ``train_loss`` and ``held_out_loss`` (E‖σ ŝ + z‖²), ``kl`` and ``kl_smoothed`` (nats),
+``kl_floor`` (that of the smoothed truth), ``tv``, ``w1``, ``w2``, ``far_mass`` and its error,
+``theta`` (logit of a mode's weight); those of denoisers are named there.
 """
 
 __all__ = ["BODIES"]
@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.sample_complexity import config
+from pipelines.sample_complexity.denoisers import denoisers
 from pipelines.sample_complexity.efficiency import weights
 from pipelines.sample_complexity.finite import classes, finite, steps, two_point
 from pipelines.sample_complexity.flows import floors, flows, pairs
@@ -31,6 +32,7 @@ BODIES: dict[type[config.CellConfig], Callable[[Any], pa.Table]] = {
     config.StepCell: steps,
     config.NetworkCell: networks,
     config.SamplerCell: samplers,
+    config.DenoiserCell: denoisers,
     config.PairCell: pairs,
     config.FlowCell: flows,
     config.FloorCell: floors,

@@ -3,11 +3,13 @@
 __all__ = ["TRANSITION", "WEIGHT_NOISE", "cells"]
 
 from collections.abc import Iterator
+from itertools import product
 
 from pipelines.sample_complexity.config import (
     CellConfig,
     ClassCell,
     ComplexityConfig,
+    DenoiserCell,
     FiniteCell,
     FloorCell,
     FlowCell,
@@ -41,7 +43,7 @@ STEP_ERROR = 1.0
 """Their error."""
 
 SAMPLER_SIZES = (64, 256, 1024, 4096)
-SAMPLER_SEEDS = 2
+SAMPLER_SEEDS = 4
 """The m of networks for samplers, and the training sets of a cell of them."""
 
 COUPLED = ("far mode", "eight Gaussians")
@@ -72,6 +74,7 @@ DENOISED = 4
 def cells(config: ComplexityConfig) -> list[CellConfig]:
     """Returns all cells."""
     return [
+        *_denoisers(config),
         *_flows(config),
         *_samplers(config),
         *_networks(config),
@@ -110,10 +113,17 @@ def _samplers(config: ComplexityConfig) -> Iterator[SamplerCell]:
         "steps": learners.sampler_steps, "samples": learners.samples, "levels": learners.levels,
     }  # fmt: skip
     for size in (d for d in config.grid.dims if d <= 2):
-        seeds = 2 * SAMPLER_SEEDS if size == 1 else SAMPLER_SEEDS
-        for missed in (False, True):
-            for first, count in _parts(seeds, SAMPLER_SEEDS):
-                yield SamplerCell(**told, size=size, missed=missed, first=first, count=count)
+        for first, count in _parts(learners.sampler_seeds, SAMPLER_SEEDS):
+            yield SamplerCell(**told, size=size, first=first, count=count)
+
+
+def _denoisers(config: ComplexityConfig) -> Iterator[DenoiserCell]:
+    told = config.laws.model_dump(exclude={"names", "etas", "seeds", "cell_seeds"})
+    for law, eta in product(config.laws.names, config.laws.etas):
+        for first, count in _parts(config.laws.seeds, config.laws.cell_seeds):
+            yield DenoiserCell(
+                **told, seed=config.seed, law=law, eta=eta, first=first, count=count
+            )
 
 
 def _networks(config: ComplexityConfig) -> Iterator[NetworkCell]:
@@ -124,8 +134,7 @@ def _networks(config: ComplexityConfig) -> Iterator[NetworkCell]:
     for ratio, size, noise in [*lines, *across]:
         for first, count in _parts(grid.seeds, grid.cell_seeds):
             yield NetworkCell(
-                **told, ratio=ratio, size=size, noise=noise, strata=grid.seeds, first=first,
-                count=count,
+                **told, ratio=ratio, size=size, noise=noise, first=first, count=count,
             )  # fmt: skip
 
 

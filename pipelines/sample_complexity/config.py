@@ -7,10 +7,12 @@ __all__ = [
     "CellConfig",
     "ClassCell",
     "ComplexityConfig",
+    "DenoiserCell",
     "FiniteCell",
     "FloorCell",
     "FlowCell",
     "GridConfig",
+    "LawsConfig",
     "LearnersConfig",
     "NetworkCell",
     "PairCell",
@@ -56,6 +58,8 @@ Classes = Annotated[tuple[Least, ...], _listed(int, "INT")]
 """Sizes of classes of pairs of a side and a shift: at least one shift is false."""
 
 Counts = Annotated[tuple[PositiveInt, ...], _listed(int, "INT")]
+Shares = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], _listed(float, "FLOAT")]
+Law = Literal["digits", "mnist", "patches"]
 
 
 class GridConfig(Section):
@@ -77,8 +81,8 @@ class GridConfig(Section):
     )
     trials: int = Field(200, ge=2, description="training sets of every finite class")
     pair_trials: int = Field(2000, ge=2, description="training sets of a class of two")
-    seeds: int = Field(24, ge=2, description="training sets, and networks, at every m")
-    cell_seeds: int = Field(6, ge=1, description="seeds that share a cell")
+    seeds: int = Field(48, ge=2, description="training sets, and networks, at every m")
+    cell_seeds: int = Field(12, ge=1, description="seeds that share a cell")
     weights: int = Field(4000, ge=2, description="samples of an estimate of a mode's weight")
     estimates: int = Field(2000, ge=2, description="estimates of a mode's weight")
 
@@ -106,11 +110,34 @@ class LearnersConfig(Section):
     sampler_steps: int = Field(
         3000, ge=1, description="training steps of a network for all noises, of twice the width"
     )
+    sampler_seeds: int = Field(12, ge=2, description="training sets of networks for samplers")
     samples: int = Field(10_000, ge=100, description="samples that a sampler draws")
     levels: int = Field(80, ge=1, description="steps of the reverse diffusion")
     flow_seeds: int = Field(16, ge=2, description="training sets of a flow at every m")
     flow_steps: int = Field(500, ge=1, description="training steps of a flow")
     coupled_steps: int = Field(300, ge=1, description="training steps of a flow with couplings")
+
+
+class LawsConfig(Section):
+    """Laws that look like data, and the denoisers that learn them."""
+
+    names: tuple[Law, ...] = Field(("digits",), min_length=1, description="laws")
+    etas: Shares = Field(
+        (0.0, 0.005), min_length=1, description="weights η of an implanted mode, 0: none"
+    )
+    distance: float = Field(4.0, gt=0, description="its distance, in radii of the law")
+    sizes: Counts = Field(
+        (100, 1000, 10_000, 100_000), min_length=1, description="training samples m"
+    )
+    delta: float = Field(0.1, gt=0, lt=1, description="mass δ of the quantile error")
+    seeds: int = Field(12, ge=1, description="training sets, and networks, at every m")
+    cell_seeds: int = Field(3, ge=1, description="seeds that share a cell")
+    width: int = Field(128, ge=1, description="width of the residual networks")
+    blocks: int = Field(3, ge=1, description="their blocks")
+    steps: int = Field(3000, ge=1, description="training steps")
+    batch: int = Field(64, ge=1, description="samples a step")
+    samples: int = Field(1000, ge=100, description="samples that each network draws")
+    levels: int = Field(20, ge=1, description="steps of the probability flow")
 
 
 class ComplexityConfig(Section):
@@ -129,6 +156,7 @@ class ComplexityConfig(Section):
     seed: int = Field(0, ge=0, description="seed of everything that is drawn")
     grid: GridConfig = GridConfig()
     learners: LearnersConfig = LearnersConfig()
+    laws: LawsConfig = LawsConfig()
 
     @property
     def network_radii(self) -> tuple[float, ...]:
@@ -138,13 +166,14 @@ class ComplexityConfig(Section):
 
 def at_scale(scale: str) -> ComplexityConfig:
     """Returns the configuration of a scale."""
-    grid, learners = SCALES[scale]
+    grid, learners, laws = SCALES[scale]
     return ComplexityConfig(
-        scale=scale, grid=GridConfig(**grid), learners=LearnersConfig(**learners)
-    )
+        scale=scale, grid=GridConfig(**grid), learners=LearnersConfig(**learners),
+        laws=LawsConfig(**laws),
+    )  # fmt: skip
 
 
-SCALES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+SCALES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "smoke": (
         {
             "radii": (8.0, 12.0, 16.0), "furthest": 16.0, "dims": (1, 2, 4),
@@ -153,20 +182,28 @@ SCALES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "weights": 500, "estimates": 100,
         },
         {
-            "width": 16, "steps": 60, "batch": 64, "sampler_steps": 100, "samples": 2000,
-            "levels": 20, "flow_seeds": 2, "flow_steps": 30,
+            "width": 16, "steps": 60, "batch": 64, "sampler_steps": 100, "sampler_seeds": 2,
+            "samples": 2000, "levels": 20, "flow_seeds": 2, "flow_steps": 30,
             "coupled_steps": 30,
         },
+        {
+            "etas": (0.0, 0.05), "sizes": (30, 100), "seeds": 2, "cell_seeds": 2, "width": 16,
+            "blocks": 1, "steps": 20, "samples": 100, "levels": 5,
+        },
     ),
-    "cpu": ({}, {}),
+    "cpu": ({}, {}, {}),
     "full": (
         {
             "radii": (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0), "furthest": 512.0,
             "dims": (1, 2, 4, 8, 16, 32, 64), "deltas": (0.02, 0.05, 0.2, 0.1),
-            "trials": 400, "seeds": 32, "cell_seeds": 4, "estimates": 10_000,
+            "trials": 400, "seeds": 96, "cell_seeds": 12, "estimates": 10_000,
         },
-        {"width": 64, "depth": 3, "steps": 4000, "sampler_steps": 20_000, "samples": 50_000,
+        {"width": 64, "depth": 3, "steps": 4000, "sampler_steps": 20_000, "sampler_seeds": 48,
+         "samples": 50_000,
          "levels": 160, "flow_seeds": 64, "flow_steps": 1000, "coupled_steps": 4000},
+        {"names": ("digits", "mnist", "patches"), "etas": (0.0, 5e-4, 5e-3, 5e-2),
+         "sizes": (100, 316, 1000, 3162, 10_000, 31_623, 100_000), "seeds": 32, "cell_seeds": 4,
+         "width": 256, "blocks": 4, "steps": 20_000, "batch": 128, "samples": 5000, "levels": 40},
     ),
 }  # fmt: skip
 """What differs from the defaults, by scale."""
@@ -225,14 +262,13 @@ class StepCell(CellConfig):
 
 
 class NetworkCell(CellConfig):
-    """Networks at every m, for one noise of the data; ``strata``: the training sets of all."""
+    """Networks at every m, for one noise of the data."""
 
     ratio: float
     size: int
     epsilon: float
     deltas: tuple[float, ...]
     noise: Noise
-    strata: int
     width: int
     depth: int
     steps: int
@@ -240,16 +276,31 @@ class NetworkCell(CellConfig):
 
 
 class SamplerCell(CellConfig):
-    """Networks for all noises, and what samplers make of them; ``missed``: no far sample."""
+    """Networks for all noises, and what samplers make of them."""
 
     ratio: float
     size: int
     epsilon: float
     deltas: tuple[float, ...]
     sizes: tuple[int, ...]
-    missed: bool
     width: int
     depth: int
+    steps: int
+    batch: int
+    samples: int
+    levels: int
+
+
+class DenoiserCell(CellConfig):
+    """Denoisers for all noises of a law that looks like data, at every m."""
+
+    law: Law
+    eta: float
+    distance: float
+    delta: float
+    sizes: tuple[int, ...]
+    width: int
+    blocks: int
     steps: int
     batch: int
     samples: int

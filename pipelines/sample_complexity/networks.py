@@ -2,7 +2,6 @@
 
 __all__ = ["Sets", "networks"]
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -10,16 +9,15 @@ import torch
 from torch import Tensor
 
 from ebflow.complexity import errors
-from ebflow.complexity.closed_forms import arrival, worst_eta
+from ebflow.complexity.closed_forms import worst_eta
 from ebflow.complexity.denoisers import Denoisers, Draws, fit
 from ebflow.complexity.instances import Instance, far_mode
 from ebflow.randomness import generator as derive
-from ebflow.randomness import uniform
 from pipelines.sample_complexity.columns import geometric, held_out_loss, table
 from pipelines.sample_complexity.config import NetworkCell
 
-FIRST, RATIO, REACH = 7, 2**0.5, 3.0
-"""The grid of m: from 7 on, in steps of √2, to 3 over the far mode's weight.
+FIRST, RATIO, REACH = 7, 2.0, 3.0
+"""The grid of m: from 7 on, doubled each time, to 3 over the far mode's weight.
 
 With R/σ in powers of 2, log 2/η, where half of the sets have a far sample, lies at the same place
 between two of its points.
@@ -57,25 +55,22 @@ class Sets(NamedTuple):
         cls,
         truth: Instance,
         seeds: Tensor,
-        firsts: Sequence[float | None],
         sizes: list[int],
         *,
         seed: int,
         name: str,
     ) -> "Sets":
-        """Draws a set for each of ``seeds``, the same whoever else is drawn.
+        """Draws a set for each of ``seeds`` as it comes, the same whoever else is drawn.
 
         Arguments:
             truth: The law.
             seeds: The numbers of the sets.
-            firsts: The number of the first far sample of each, as in ``Instance.draw``.
             sizes: The m.
             seed: The study's seed.
             name: What they are for.
         """
         found = [
-            truth.draw(max(sizes), generator=derive(seed, name, int(index)), first=first)
-            for index, first in zip(seeds, firsts, strict=True)
+            truth.draw(max(sizes), generator=derive(seed, name, int(index))) for index in seeds
         ]
         parts = (torch.stack(part) for part in zip(*found, strict=True))
         owner = torch.arange(len(seeds)).repeat_interleave(len(sizes))
@@ -86,9 +81,10 @@ class Sets(NamedTuple):
         """The far samples of every network, with shape (E,)."""
         return (self.component > 0).cumsum(1)[self.owner, self.sizes - 1]
 
-    def draws(self, generator: torch.Generator) -> Draws:
-        """Returns the minibatches."""
-        return Draws(self.clean, self.noise, self.owner, self.sizes, generator)
+    def draws(self, generator: torch.Generator, *, once: bool = False) -> Draws:
+        """Returns the minibatches, with one noise a sample or always a new one."""
+        noise = self.noise if once else None
+        return Draws(self.clean, self.owner, self.sizes, generator, noise)
 
 
 def networks(cell: NetworkCell) -> pa.Table:
@@ -103,15 +99,15 @@ def _group(cell: NetworkCell, sizes: list[int], seeds: Tensor) -> pa.Table:
     eta = worst_eta(cell.ratio, cell.epsilon)
     truth = far_mode(cell.ratio, eta, size=cell.size, dtype=torch.float32)
     name = f"networks {cell.ratio:g} {cell.size}"
-    firsts = [_first(cell, eta, name, int(index)) for index in seeds]
-    sets = Sets.drawn(truth, seeds, firsts, sizes, seed=cell.seed, name=name)
+    sets = Sets.drawn(truth, seeds, sizes, seed=cell.seed, name=name)
     noise = derive(cell.seed, name, cell.noise, "train", int(seeds[0]))
     nets = Denoisers(
         len(sets.owner), cell.size, radius=cell.ratio * truth.sigma, sigma=truth.sigma,
         tau=float(truth.clean.covariances[0, 0]) ** 0.5, width=cell.width, depth=cell.depth,
         generator=noise,
     )  # fmt: skip
-    fit(nets, sets.draws(noise), noise=cell.noise, steps=cell.steps, rows=cell.batch)
+    draws = sets.draws(noise, once=cell.noise == "once")
+    fit(nets, draws, least=truth.sigma, steps=cell.steps, rows=cell.batch)
     test = truth.stratified(TEST, generator=derive(cell.seed, "test"))
     score = nets.at(truth.sigma).score(test.noisy)
     found = (score - truth.smoothed.score(test.noisy)).norm(dim=-1)
@@ -122,17 +118,6 @@ def _group(cell: NetworkCell, sizes: list[int], seeds: Tensor) -> pa.Table:
         held_out_loss=held_out_loss(score, test, truth.sigma),
         **errors.summary(found, test, truth.sigma, cell.deltas),
     )  # fmt: skip
-
-
-def _first(cell: NetworkCell, eta: float, name: str, index: int) -> int:
-    """Returns the number of a set's first far sample, stratified over all sets.
-
-    When it comes decides, in mean square, what a network learns; by chance alone the median over
-    24 sets has a deviation of 0.3 in log m. Each set has its own of as many equal parts of the
-    law as there are sets.
-    """
-    u = uniform((1,), torch.empty(0).double(), derive(cell.seed, name, "first", index))
-    return arrival((index + float(u)) / cell.strata, eta)
 
 
 def _train_loss(nets: Denoisers, sets: Sets, truth: Instance) -> Tensor:

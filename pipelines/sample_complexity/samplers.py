@@ -2,7 +2,6 @@
 
 __all__ = ["samplers"]
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -34,21 +33,18 @@ TOGETHER = 500
 
 
 def samplers(cell: SamplerCell) -> pa.Table:
-    """Returns errors of the scores at the least noise, and distances of samples, by sampler."""
+    """Returns errors of the scores, and distances of samples, by sampler."""
     eta = worst_eta(cell.ratio, cell.epsilon)
     truth = far_mode(cell.ratio, eta, size=cell.size, dtype=torch.float32)
     seeds = torch.arange(cell.first, cell.first + cell.count)
-    name = f"samplers {cell.ratio:g} {cell.size} {cell.missed}"
-    firsts = [math.inf if cell.missed else None] * len(seeds)
-    sets = Sets.drawn(truth, seeds, firsts, list(cell.sizes), seed=cell.seed, name=name)
+    name = f"samplers {cell.ratio:g} {cell.size}"
+    sets = Sets.drawn(truth, seeds, list(cell.sizes), seed=cell.seed, name=name)
     nets = _trained(cell, truth, sets, name)
     constants = {
         "panel": "samplers", "ratio": cell.ratio, "size": cell.size, "epsilon": cell.epsilon,
-        "eta": eta, "missed": cell.missed,
+        "eta": eta,
     }  # fmt: skip
-    test = truth.stratified(TEST, generator=derive(cell.seed, "test"))
-    found = errors.distances(nets.at(truth.sigma), truth.smoothed, test.noisy)
-    told = errors.summary(found, test, truth.sigma, cell.deltas)
+    told = _errors(cell, truth, nets)
     parts = []
     for sampler in SAMPLERS:
         x = _samples(cell, sampler, nets.at, len(sets.owner), truth, name)
@@ -81,18 +77,43 @@ def _trained(cell: SamplerCell, truth: Instance, sets: Sets, name: str) -> Denoi
         generator=noise,
     )  # fmt: skip
     fit(
-        nets, sets.draws(noise), noise="fresh", highest=WIDEST * radius, steps=cell.steps,
+        nets, sets.draws(noise), least=truth.sigma, highest=WIDEST * radius, steps=cell.steps,
         rows=cell.batch,
     )  # fmt: skip
     return nets
+
+
+def _errors(cell: SamplerCell, truth: Instance, nets: Denoisers) -> dict[str, Tensor]:
+    """Returns the errors at the least noise, and ``levels_l2`` and ``levels_d`` over all N.
+
+    Those are the root of the mean square over levels, and the largest Dᵟ with the last δ over N:
+    what the theorems of sampling ask for.
+    """
+    delta, found = cell.deltas[-1] / cell.levels, []
+    for sigma in _levels(cell, truth):
+        level = Instance(truth.clean, sigma)
+        test = level.stratified(TEST, generator=derive(cell.seed, "test"))
+        sizes = errors.distances(nets.at(sigma), level.smoothed, test.noisy)
+        found.append(errors.summary(sizes, test, sigma, (*cell.deltas, delta)))
+    over = {name: torch.stack([one[name] for one in found]) for name in found[0]}
+    last = {name: value[-1] for name, value in over.items()}
+    del last[f"sigma_d_{delta:g}"]
+    return {
+        **last,
+        "levels_l2": over["sigma_l2"].square().mean(0).sqrt(),
+        "levels_d": over[f"sigma_d_{delta:g}"].amax(0),
+    }
+
+
+def _levels(cell: SamplerCell, truth: Instance) -> list[float]:
+    return ladder(WIDEST * cell.ratio * truth.sigma, truth.sigma, cell.levels)
 
 
 def _samples(
     cell: SamplerCell, sampler: str, scores: Callable, count: int, truth: Instance, name: str
 ) -> Tensor:
     """Returns samples of each of ``count`` learners, with shape (count, samples, d)."""
-    levels = ladder(WIDEST * cell.ratio * truth.sigma, truth.sigma, cell.levels)
-    noise = derive(cell.seed, name, sampler, cell.first)
+    levels, noise = _levels(cell, truth), derive(cell.seed, name, sampler, cell.first)
     flat = "exact" in name
     parts = []
     for rows in torch.arange(cell.samples).split(TOGETHER):

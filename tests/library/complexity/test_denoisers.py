@@ -1,7 +1,5 @@
 """Ensembles of networks: each is what it would be alone, and learns the score."""
 
-import math
-
 import pytest
 import torch
 
@@ -79,10 +77,10 @@ def test_a_network_that_saw_no_far_sample_misses_two_epsilon():
     """What it makes of the far mode is beyond its samples: nine networks are about 2 ε off."""
     ratio, epsilon = 16.0, 0.35
     truth = far_mode(ratio, worst_eta(ratio, epsilon))
-    sample = truth.draw(1024, generator=generator(4), first=math.inf)
+    bulk = truth.clean.given(torch.zeros(1024, dtype=torch.long), generator=generator(4))
     net = ensemble(9, radius=ratio * HALF)
     owner = torch.zeros(9, dtype=torch.long)
-    draws = Draws(sample.clean[None], owner, owner + 1024, generator(5))
+    draws = Draws(bulk[None], owner, owner + 1024, generator(5))
     fit(net, draws, least=truth.sigma, steps=300)
     test = truth.stratified(1000, generator=generator(6))
     found = errors.distances(net.at(truth.sigma), truth.smoothed, test.noisy)

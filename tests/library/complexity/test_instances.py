@@ -5,13 +5,12 @@ import math
 import pytest
 import torch
 from scipy.integrate import quad
-from scipy.stats import geom, norm
+from scipy.stats import norm
 
 from ebflow.bases import GaussianMixture
 from ebflow.complexity import errors
 from ebflow.complexity.closed_forms import (
     HALF,
-    arrival,
     chance_of_error,
     far_crossing,
     missed_error,
@@ -94,28 +93,6 @@ def test_labels_have_the_score_as_their_mean_and_the_known_noise():
     for found, expected in (((x * y).sum(1), -2.0), (residual, 2 * 0.5 / 0.5)):
         z = (found.mean() - expected) / found.std() * math.sqrt(len(found))
         assert abs(float(z)) < norm.isf(2.5e-5)
-
-
-def test_what_is_missed_is_missed():
-    instance = far_mode(8.0, 0.5)
-    sample = instance.draw(1000, generator=generator(4), first=math.inf)
-    assert not sample.component.any() and sample.clean.abs().max() < 4
-    assert instance.draw(1000, generator=generator(4)).component.sum() > 400
-
-
-def test_the_first_far_sample_comes_when_it_is_told_to():
-    """After it 497 of 994 are far, as many as without the condition; 5 deviations are let pass."""
-    sample = far_mode(8.0, 0.5).draw(1000, generator=generator(4), first=6)
-    assert sample.component[:6].tolist() == 5 * [0] + [1]
-    assert sample.clean[5] > 3 and sample.clean[:5].abs().max() < 4
-    assert abs(int(sample.component[6:].sum()) - 497) < 5 * 16
-
-
-def test_a_quantile_of_the_first_far_sample_is_that_of_the_geometric_law():
-    for eta in (0.5, 0.0306, 1e-4):
-        law = geom(eta)
-        for share in (0.0, 0.1, 0.5, 0.99):
-            assert arrival(share, eta) == max(1, law.ppf(share))
 
 
 def test_a_crossing_is_where_the_chance_of_error_has_fallen():

@@ -1,0 +1,178 @@
+"""Denoisers of laws that look like data: their errors at every noise, and what they sample.
+
+One network knows all noises, and samples by the probability flow. Columns besides those of every
+table: ``law``, ``eta`` (the weight of a mode that was implanted; 0: none), ``n_far`` (training
+samples of it), at the least noise and √D-fold the errors of
+``ebflow.complexity.errors.measures``, the same over all N levels (``levels_l2`` and
+``levels_truncated``, roots of means of squares; ``levels_d``, the largest Dᵟ with δ/N),
+``by_level_l2`` and ``by_level_d``, level by level; and of samples ``excess`` (their mean −log q
+above that of true samples, nats), ``tv`` (of the frequencies of components), ``w2`` (sliced),
+``far_error`` (of the implanted mode's weight) and ``copied``: the share that lies nearer to a
+training sample than all but 1 % of true samples do.
+"""
+
+__all__ = ["denoisers"]
+
+from typing import NamedTuple
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from ebflow.complexity import laws
+from ebflow.complexity.denoisers import Draws, fit
+from ebflow.complexity.errors import measures
+from ebflow.complexity.residual import ResidualDenoisers
+from ebflow.complexity.samplers import Scores, ladder, probability_flow
+from ebflow.complexity.truths import Truth, load
+from ebflow.randomness import generator as derive
+from pipelines.sample_complexity.columns import table
+from pipelines.sample_complexity.config import DenoiserCell
+
+LEAST, WIDEST = 0.2, 20.0
+"""The noises, in units of the deviation of a feature."""
+
+TEST = 100
+"""Test points of each component at every level."""
+
+SLICES = 16
+"""Directions of sliced distances."""
+
+NEAR = 0.01
+"""The share of true samples that are as near to a training sample as copies are."""
+
+RATE = 2e-3
+"""The rate of training at its start."""
+
+
+class Sets(NamedTuple):
+    """Nested training sets, and which of them each network has.
+
+    Attributes:
+        clean: x₀ with shape (S, N, D).
+        rare: Whether each is of the implanted mode, with shape (S, N).
+        owner: The set of every network, with shape (E,).
+        sizes: The m of every network, with shape (E,).
+    """
+
+    clean: Tensor
+    rare: Tensor
+    owner: Tensor
+    sizes: Tensor
+
+    def of(self, network: int) -> Tensor:
+        """Returns the training samples of a network, with shape (m, D)."""
+        return self.clean[self.owner[network], : self.sizes[network]]
+
+
+def denoisers(cell: DenoiserCell) -> pa.Table:
+    """Returns the errors and samples of every network, and those of the exact score."""
+    plain = load(cell.law)
+    truth = plain.with_rare(cell.eta, distance=cell.distance) if cell.eta else plain
+    seeds = torch.arange(cell.first, cell.first + cell.count)
+    sets = _drawn(cell, truth, seeds)
+    nets = _trained(cell, sets)
+    levels = ladder(WIDEST, LEAST, cell.levels)
+    constants = {"panel": "truths", "law": cell.law, "size": truth.clean.size, "eta": cell.eta}
+    noise = derive(cell.seed, "truths", "samples", cell.law, cell.first)
+    true = truth.sample(cell.samples, sigma=LEAST, generator=noise)
+    x = _samples(cell, nets.at, (len(sets.owner), cell.samples, truth.clean.size), levels, noise)
+    learnt = table(
+        len(sets.owner), **constants, learner="denoisers", sampler="probability flow",
+        m=sets.sizes, seed=seeds[sets.owner],
+        n_far=sets.rare.cumsum(1)[sets.owner, sets.sizes - 1],
+        **_errors(cell, truth, nets, levels), **_quality(cell, truth, true, x),
+        copied=[_copied(rows, sets.of(index), true) for index, rows in enumerate(x)],
+    )  # fmt: skip
+    exact = _samples(cell, truth.smoothed, true.shape, levels, noise)
+    floors = [
+        table(1, **constants, learner=learner, sampler=sampler, seed=cell.first,
+              **_quality(cell, truth, true, rows[None]))
+        for learner, sampler, rows in (
+            ("exact score", "probability flow", exact),
+            ("true samples", "none", truth.sample(cell.samples, sigma=LEAST, generator=noise)),
+        )
+    ]  # fmt: skip
+    return pa.concat_tables([learnt, *floors], promote_options="default")
+
+
+def _drawn(cell: DenoiserCell, truth: Truth, seeds: Tensor) -> Sets:
+    """Draws a set for each seed as it comes: nested in m, the same whoever else is drawn."""
+    found = [
+        truth.clean.sample_with_components(
+            max(cell.sizes), generator=derive(cell.seed, "truths", cell.law, int(index))
+        )
+        for index in seeds
+    ]
+    clean, component = (torch.stack(part) for part in zip(*found, strict=True))
+    rare = (component == len(truth.clean.weights) - 1) & (truth.rare > 0)
+    owner = torch.arange(len(seeds)).repeat_interleave(len(cell.sizes))
+    return Sets(clean.float(), rare, owner, torch.tensor(cell.sizes).repeat(len(seeds)))
+
+
+def _trained(cell: DenoiserCell, sets: Sets) -> ResidualDenoisers:
+    noise = derive(cell.seed, "truths", "train", cell.law, cell.first)
+    nets = ResidualDenoisers(
+        len(sets.owner), sets.clean.shape[2], width=cell.width, blocks=cell.blocks,
+        generator=noise,
+    )  # fmt: skip
+    fit(
+        nets, Draws(sets.clean, sets.owner, sets.sizes, noise), least=LEAST, highest=WIDEST,
+        steps=cell.steps, rows=cell.batch, lr=RATE,
+    )  # fmt: skip
+    return nets
+
+
+def _errors(
+    cell: DenoiserCell, truth: Truth, nets: ResidualDenoisers, levels: list[float]
+) -> dict[str, Tensor]:
+    """Returns the columns of errors, each with shape (E,) or (E, levels)."""
+    delta, bound = cell.delta / cell.levels, truth.clean.size**0.5
+    found = []
+    for sigma in levels:
+        test = truth.stratified(TEST, sigma, generator=derive(cell.seed, "test", f"{sigma:g}"))
+        learnt = nets.denoise(test.noisy.float(), sigma)
+        sizes = (learnt - truth.denoise(test.noisy, sigma)).norm(dim=-1) / sigma
+        found.append(measures(sizes, test.weights, (cell.delta, delta), bound))
+    over = {name: torch.stack([one[name] for one in found], -1) for name in found[0]}
+    mean, tail, cut = (over[f"sigma_{k}"] for k in ("l2", f"d_{delta:g}", "truncated"))
+    return {
+        **found[-1],
+        "levels_l2": mean.square().mean(-1).sqrt(),
+        "levels_truncated": cut.square().mean(-1).sqrt(),
+        "levels_d": tail.amax(-1),
+        "by_level_l2": mean,
+        "by_level_d": over[f"sigma_d_{cell.delta:g}"],
+    }
+
+
+def _samples(
+    cell: DenoiserCell, scores: Scores, shape: tuple[int, ...], levels: list[float],
+    noise: torch.Generator,
+) -> Tensor:  # fmt: skip
+    kind = torch.float32 if len(shape) == 3 else torch.float64
+    like = torch.empty(0, dtype=kind)
+    x = probability_flow(scores, shape, like, levels=levels, generator=noise)
+    return x.double()
+
+
+def _quality(cell: DenoiserCell, truth: Truth, true: Tensor, x: Tensor) -> dict[str, list[float]]:
+    """Returns how far samples with shape (E, n, D) are from the law, column by column."""
+    law = truth.smoothed(LEAST)
+    entropy = float(-law.log_prob(true).mean())
+    told: dict[str, list[float]] = {"excess": [], "tv": [], "w2": [], "far_error": []}
+    for rows in x:
+        masses = torch.bincount(law.responsibilities(rows).argmax(0), minlength=len(law.weights))
+        gaps = masses / len(rows) - law.weights
+        directions = derive(cell.seed, "slices")
+        told["excess"].append(float(-law.log_prob(rows).mean()) - entropy)
+        told["tv"].append(float(0.5 * gaps.abs().sum()))
+        told["w2"].append(laws.sliced(rows, law, SLICES, directions)[1])
+        told["far_error"].append(float(gaps[-1].abs()) if truth.rare else float("nan"))
+    return told
+
+
+def _copied(x: Tensor, training: Tensor, true: Tensor) -> float:
+    """Returns the share of samples that are nearer to training ones than true samples are."""
+    ours, theirs = (torch.cdist(rows.float(), training).amin(1) for rows in (x, true))
+    return float((ours < theirs.quantile(NEAR)).double().mean())
