@@ -6,8 +6,9 @@ error stays at or below ε. Against a quantity R it is fitted as
 .. math:: \log m^* = a + b \log R,
 
 b = 2 being the worst case in mean square, and b = 0 a number that does not depend on R. The
-interval of b is that of a bootstrap over the trials, which are drawn anew for every R unless they
-are ``paired``; a resample that does not cross on the grid counts with the grid's end.
+standard error of b is that of a bootstrap over the trials, which are drawn anew for every R unless
+they are ``paired``; a resample that does not cross on the grid counts with the grid's end. A trial
+is a training set, nested in m, with all that was learnt from it.
 
 *Power or logarithm?* The power law is compared with :math:`m^* = a + c \log^k R` by Akaike's
 criterion of Gaussian errors of :math:`\log m^*`, :math:`n \log(\mathrm{RSS}/n) + 2 p`: with n
@@ -24,6 +25,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from ..estimate import Interval
+from ..inference import Confidence
 
 POWERS = (1, 2, 3, 4)
 """The k of polylogarithms that a power law is compared with."""
@@ -39,7 +41,7 @@ class Growth(NamedTuple):
     """
 
     crossings: list[Interval]
-    slope: Interval | None
+    slope: Confidence | None
 
 
 def crossing(
@@ -93,16 +95,19 @@ def growth(
     drawn = _bootstrap(errors, sizes, epsilon, level, resamples, seeds)
     low, high = np.quantile(drawn, (0.025, 0.975), axis=1, method="inverted_cdf")
     told = [Interval(*map(float, three)) for three in zip(found, low, high, strict=True)]
-    return Growth(told, _slope(np.asarray(values, float), found, drawn))
+    units = min(map(len, errors))
+    return Growth(told, _slope(np.asarray(values, float), found, drawn, units))
 
 
-def _slope(values: np.ndarray, found: np.ndarray, drawn: np.ndarray) -> Interval | None:
+def _slope(
+    values: np.ndarray, found: np.ndarray, drawn: np.ndarray, units: int
+) -> Confidence | None:
     known = np.isfinite(found)
     if known.sum() < 3:
         return None
-    slopes = slope(values[known], drawn[known])
-    low, high = np.quantile(slopes, (0.025, 0.975))
-    return Interval(float(slope(values[known], found[known])), float(low), float(high))
+    spread = float(slope(values[known], drawn[known]).std(ddof=1))
+    se = spread * (units / (units - 1)) ** 0.5
+    return Confidence(float(slope(values[known], found[known])), se, units - 1)
 
 
 def _bootstrap(

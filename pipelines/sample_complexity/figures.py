@@ -20,6 +20,7 @@ from ebflow.complexity.crossing import crossing
 from ebflow.complexity.efficiency import mode_weight, mode_weight_ml
 from ebflow.complexity.errors import THRESHOLDS
 from pipelines.density.figures import BASELINE, DATA, FLOW
+from pipelines.sample_complexity import law_figures
 from pipelines.sample_complexity.cells import (
     COUPLED,
     FLOW_OBJECTIVES,
@@ -31,8 +32,9 @@ from pipelines.sample_complexity.cells import (
     WEIGHT_NOISE,
 )
 from pipelines.sample_complexity.config import ComplexityConfig
+from pipelines.sample_complexity.instrument import efficiency, surprise
 from pipelines.sample_complexity.results import NETWORKS, Answer, counted, decisive, matrix, where
-from pipelines.sample_complexity.verdicts import efficiency, floors, sampling, surprise
+from pipelines.sample_complexity.verdicts import floors, sampling
 
 COLOURS = (FLOW, BASELINE, "#2f8f5b", "#d9a441", "#7a4fa3", DATA)
 LINES = {"m*_L2": "-", "m*_D": "--"}
@@ -48,10 +50,15 @@ CAPTIONS = {
     "dimensions": "The same against the dimension, and against the size of a finite class.",
     "steps": "Samples that it takes to tell N(0, 1) from a score with a step of height S.",
     "transition": "Fixed η: quantiles below η need what mean square needs, those above do not.",
-    "sampling": "Networks for all noises and the reverse SDE: total variation of samples against "
-    "the score's error in mean square (left) and at the quantile (right). Training sets without a "
-    "far sample (red) are far off in mean square, and sample well once m is large. Lines: the "
-    "exact score by the same sampler, and true samples.",
+    "sampling": "Networks for all noises and the reverse SDE: total variation and W2 of samples "
+    "against the score's error in mean square (left) and at the quantile (right), over all levels "
+    "of the sampler. Training sets come as they are drawn: red, those without a far sample. "
+    "Lines: the exact score by the same sampler, and true samples.",
+    "data-like": "Denoisers of a law that looks like data, with an implanted mode (dashed) and "
+    "without: the error over all levels in mean square and at the quantile, the share of samples "
+    "that are copies of training ones, and what samples are off; means over training sets. "
+    "Lines across: the exact score by the same sampler.",
+    "levels": "The same errors level by level, at the least m and the largest.",
     "laws": "The whole law of a network's error: without and with far samples in training, at one "
     "m. The error of the former lies on a mass of η.",
     "estimators": "Networks: the error in mean square, and on the bulk alone, with one noise a "
@@ -84,6 +91,8 @@ def figures(
         "divergences": _divergences(rows),
         "flows": _flows(config, rows),
         "efficiency": _efficiency(rows),
+        "data-like": law_figures.against_m(config, rows),
+        "levels": law_figures.levels(config, rows),
     }
 
 
@@ -214,22 +223,26 @@ def _transition(config: ComplexityConfig, rows: pa.Table) -> Figure:
 
 
 def _sampling(config: ComplexityConfig, rows: pa.Table) -> Figure:
-    figure, axes = _figure(2, 3.6)
     told = sampling(rows)
-    columns = {"sigma_l2": "σ L2", decisive(config): "σ Dᵟ"}
+    columns = {"levels_l2": "σ L2 over all levels", "levels_d": "largest σ Dᵟ, δ/N"}
+    outcomes = {"tv": "total variation", "w2": "W2"}
+    figure = Figure(figsize=(8.4, 7.0), layout="constrained")
+    grid = figure.subplots(2, 2, squeeze=False)
     sizes = 12 + 8 * np.log2(told["m"].to_numpy() / min(told["m"].to_pylist()))
     kinds = np.where(told["n_far"].to_numpy() > 0, FLOW, BASELINE)
-    for axis, (column, label) in zip(axes, columns.items(), strict=True):
-        axis.scatter(told[column].to_numpy(), told["tv"].to_numpy(), s=sizes, c=kinds, alpha=0.7)
-        for learner, style in (("exact score", "--"), ("true samples", ":")):
-            floor = floors(rows, learner)["tv"].to_numpy()
-            axis.axhline(floor.mean(), color="black", ls=style, lw=0.8, label=learner)
-        axis.set(xscale="log", yscale="log", xlabel=label, ylabel="total variation")
-        _plain(axis.xaxis)
-        _plain(axis.yaxis)
-    axes[0].scatter([], [], c=FLOW, label="far samples seen")
-    axes[0].scatter([], [], c=BASELINE, label="none seen; size: m")
-    axes[0].legend(fontsize=7)
+    for line, (outcome, name) in zip(grid, outcomes.items(), strict=True):
+        for axis, (column, label) in zip(line, columns.items(), strict=True):
+            x, y = (told[key].to_numpy() for key in (column, outcome))
+            axis.scatter(x, y, s=sizes, c=kinds, alpha=0.7)
+            for learner, style in (("exact score", "--"), ("true samples", ":")):
+                floor = floors(rows, learner)[outcome].to_numpy()
+                axis.axhline(floor.mean(), color="black", ls=style, lw=0.8, label=learner)
+            axis.set(xscale="log", yscale="log", xlabel=label, ylabel=name)
+            _plain(axis.xaxis)
+            _plain(axis.yaxis)
+    grid[0, 0].scatter([], [], c=FLOW, label="far samples seen")
+    grid[0, 0].scatter([], [], c=BASELINE, label="none seen; size: m")
+    grid[0, 0].legend(fontsize=7)
     return figure
 
 
@@ -338,7 +351,7 @@ def _efficiency(rows: pa.Table) -> Figure:
         axis.plot(grid, ratios, color=colour, lw=1, label=label)
         if name in set(told["learner"].to_pylist()):
             values = sorted(set(told["a"].to_pylist()))
-            found = np.array([efficiency(told, a, name) for a in values])
+            found = np.exp([efficiency(told, a, name).interval() for a in values])
             reach = np.abs(found[:, 1:].T - found[:, 0])
             axis.errorbar(values, found[:, 0], reach, fmt="o", ms=4, color=colour, capsize=2)
     axis.set(yscale="log", xlabel="a: modes at ±a, deviation 1", ylabel="variance over ML's")

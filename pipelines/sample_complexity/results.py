@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from ebflow.complexity.crossing import growth, power_over_log
 from ebflow.estimate import Interval
+from ebflow.inference import Confidence
 from pipelines.sample_complexity.cells import PAIR_OBJECTIVES, SEPARATIONS
 from pipelines.sample_complexity.config import ComplexityConfig
 
@@ -68,14 +69,14 @@ class Answer:
     question: Question
     values: tuple[float, ...]
     crossings: tuple[Interval, ...]
-    slope: Interval | None
+    slope: Confidence | None
     power: float | None
 
     @property
     def exponent(self) -> dict[str, Any]:
         """The line of ``summary.json``."""
         told = self.question
-        value, low, high = self.slope or (None, None, None)
+        value, low, high = self.slope.interval() if self.slope else (None, None, None)
         points = [
             {"at": at, "m": m.value, "low": m.low, "high": m.high}
             for at, m in zip(self.values, self.crossings, strict=True)

@@ -9,8 +9,12 @@ import torch
 
 import ebflow
 
-MODULES = ["ebflow", *(f"ebflow.{m.name}" for m in pkgutil.iter_modules(ebflow.__path__))]
-STUDIES = ("ebflow.alignment", "ebflow.complexity", "ebflow.data")
+MODULES = [
+    "ebflow",
+    *(f"ebflow.{m.name}" for m in pkgutil.iter_modules(ebflow.__path__)),
+    "ebflow.complexity.truths",
+]
+STUDIES = ("ebflow.alignment", "ebflow.data")
 
 
 def examples(name):
@@ -35,4 +39,4 @@ def test_what_people_call_first_has_an_example():
     named = {test.name for name in MODULES for test in examples(name)}
     assert {"ebflow", "ebflow.fitting.fit", "ebflow.flow.Flow", "ebflow.sklearn",
             "ebflow.checkpoint.save", "ebflow.loss.Loss", "ebflow.density.EnergyFunction",
-            "ebflow.objectives"} <= named  # fmt: skip
+            "ebflow.objectives", "ebflow.complexity.truths"} <= named  # fmt: skip

@@ -11,14 +11,15 @@ import matplotlib
 import pyarrow.parquet as pq
 
 from ebflow.estimate import Interval
+from ebflow.inference import Confidence
 from pipelines.density.figures import STYLE
-from pipelines.reporting.claims import Conclusion, Figure
+from pipelines.reporting.claims import Figure
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.figures import CAPTIONS, figures
 from pipelines.sample_complexity.report import page
 from pipelines.sample_complexity.results import Answer, Question
 from pipelines.sample_complexity.stages.exponents import ANSWERS, BUSY, RESULTS
-from pipelines.sample_complexity.verdicts import claims
+from pipelines.sample_complexity.verdicts import conclusion
 from pipelines.tracking import StageRun
 
 
@@ -30,7 +31,7 @@ def conclude(
     rows = pq.read_table(fitted / RESULTS)
     answers = [_answer(told) for told in json.loads((fitted / ANSWERS).read_text())]
     cost = json.loads((fitted / BUSY).read_text())
-    told = Conclusion((), tuple(claims(config, answers, rows)), (), ())
+    told = conclusion(config, answers, rows)
     (output / "figures").mkdir()
     drawn = {}
     with matplotlib.rc_context(STYLE):
@@ -54,6 +55,6 @@ def _answer(told: dict[str, Any]) -> Answer:
         Question(**{**question, "fixed": fixed}),
         tuple(told["values"]),
         tuple(Interval(*three) for three in told["crossings"]),
-        told["slope"] and Interval(*told["slope"]),
+        told["slope"] and Confidence(**told["slope"]),
         told["power"],
     )

@@ -1,0 +1,225 @@
+"""What is asked of denoisers of laws that look like data.
+
+Training sets are nested in m: a set with all of its networks is one unit, and statistics are of
+arrays with shape (sets, sizes).
+"""
+
+__all__ = ["OUTCOMES", "PREDICTORS", "at_equal_m", "by_level", "learnt", "lead", "questions"]
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow as pa
+from scipy import stats
+
+from ebflow.inference import Confidence, above, below, bootstrap, student, within
+from pipelines.reporting.claims import Question
+from pipelines.sample_complexity.config import ComplexityConfig
+from pipelines.sample_complexity.results import matrix, where
+
+SAME = 0.15
+"""Errors are told apart where their ratio changes by more than this, as a logarithm."""
+
+RATE = 0.05
+"""Exponents of m are told apart from this difference on."""
+
+RANKS = 0.2
+"""Correlations of ranks are told apart from this difference on."""
+
+NATS = 3.0
+"""Mean log-densities are told apart from this difference on."""
+
+COPIES = 0.1
+"""A network memorises where more of its samples than this are copies; of true ones 0.01 are."""
+
+PREDICTORS = {
+    "levels_l2": "mean square over levels",
+    "levels_d": "largest quantile error, δ/N",
+    "levels_truncated": "truncated, over levels",
+}
+OUTCOMES = {
+    "w2": "sliced W2",
+    "tv": "TV of components",
+    "excess": "−log q",
+    "far_error": "weight of the implanted mode",
+}
+
+Asked = tuple[Question, Confidence | None]
+
+
+def learnt(rows: pa.Table, law: str, eta: float) -> pa.Table:
+    """Returns the rows of networks that learnt a law."""
+    return where(rows, panel="truths", learner="denoisers", law=law, eta=eta)
+
+
+def lead(config: ComplexityConfig) -> str:
+    """Returns the law that claims are about; others are shown beside it."""
+    return config.laws.names[0]
+
+
+def questions(config: ComplexityConfig, rows: pa.Table) -> Iterator[Asked]:
+    """Yields what is asked, with what was found."""
+    if 0.0 in config.laws.etas:
+        plain = learnt(rows, lead(config), 0.0)
+        yield from _apart(config, plain)
+        yield from _memorised(config, plain)
+    for eta in filter(None, config.laws.etas):
+        yield from _implanted(config, rows, eta)
+
+
+def _apart(config: ComplexityConfig, rows: pa.Table) -> Iterator[Asked]:
+    sizes = f"m = {min(config.laws.sizes):,} … {max(config.laws.sizes):,}"
+    for (mean, tail), place in (
+        (("sigma_l2", f"sigma_d_{config.laws.delta:g}"), "at the least noise"),
+        (("levels_l2", "levels_d"), "over all levels, δ/N"),
+    ):
+        ratio, m = _ratio(rows, mean, tail)
+        yield (
+            Question(
+                f"Without an implanted mode both errors fall alike, {place}",
+                "exponent in m of the quantile error less that of mean square",
+                within(RATE),
+                figure="data-like",
+                note=f"{config.laws.names[0]}, {sizes}; a difference below {RATE:g} is "
+                f"{100**RATE - 1:.0%} over two decades",
+            ),
+            student(_slopes(ratio, m)),
+        )
+        yield (
+            Question(
+                f"Without an implanted mode their ratio is the same at every m, {place}",
+                "its largest change from that of the largest m, as a logarithm",
+                below(SAME),
+                figure="data-like",
+                note="a maximum over m, whose interval the bootstrap moves up",
+            ),
+            bootstrap(lambda r: float(np.abs((r - r[:, -1:]).mean(0)).max()), ratio),
+        )
+
+
+def _ratio(rows: pa.Table, mean: str, tail: str) -> tuple[np.ndarray, list[int]]:
+    """Returns the logarithm of the quantile error over mean square, and the m."""
+    (first, m), (second, _) = matrix(rows, mean), matrix(rows, tail)
+    return np.log(second) - np.log(first), m
+
+
+def _slopes(values: np.ndarray, m: list[int]) -> np.ndarray:
+    """Returns the exponent in m of every training set."""
+    x = np.log(m) - np.mean(np.log(m))
+    return values @ x / (x @ x)
+
+
+def _memorised(config: ComplexityConfig, rows: pa.Table) -> Iterator[Asked]:
+    least, most = min(config.laws.sizes), max(config.laws.sizes)
+    copied, _ = matrix(rows, "copied")
+    excess, _ = matrix(rows, "excess")
+    yield (
+        Question(
+            f"From m = {least:,} samples a network memorises them",
+            "share of its samples that are copies",
+            above(COPIES),
+            figure="data-like",
+            note="nearer to a training sample than all but 1 % of true samples are",
+        ),
+        student(copied[:, 0]),
+    )
+    yield (
+        Question(
+            f"A network of m = {least:,} samples has likelier samples than one of {most:,}",
+            f"their mean −log q less that at m = {most:,}",
+            below(0.0, margin=NATS),
+            "nats",
+            "data-like",
+            "of one training set, nested in m",
+        ),
+        student(excess[:, 0] - excess[:, -1]),
+    )
+    errors, _ = matrix(rows, "levels_l2")
+    for outcome in ("excess", "tv", "w2"):
+        found, _ = matrix(rows, outcome)
+        yield (
+            Question(
+                f"Of the networks of a training set, the less the error, the less "
+                f"{OUTCOMES[outcome]}",
+                "their rank correlation over m",
+                above(0.0, margin=RANKS),
+                figure="data-like",
+                note="mean over training sets; mean square over all levels, which without an "
+                "implanted mode orders networks as the quantile does",
+            ),
+            student(_ranks(errors.T, found.T)),
+        )
+
+
+def _ranks(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns Spearman's correlation of each column, 0 where one of both is constant."""
+    x, y = (ranks - ranks.mean(0) for ranks in (stats.rankdata(part, axis=0) for part in (x, y)))
+    size = np.sqrt((x * x).sum(0) * (y * y).sum(0))
+    return (x * y).sum(0) / np.where(size > 0, size, 1)
+
+
+def _implanted(config: ComplexityConfig, rows: pa.Table, eta: float) -> Iterator[Asked]:
+    law, m = lead(config), min(config.laws.sizes)
+    rare = learnt(rows, law, eta)
+    if 0.0 in config.laws.etas:
+        plain = learnt(rows, law, 0.0)
+        yield (
+            Question(
+                f"A mode of weight η = {eta:g} raises mean square and not the quantile, m = {m:,}",
+                "rise of mean square over that of the quantile error, as a logarithm",
+                above(0.0, margin=SAME),
+                figure="levels",
+                note="mean over the levels of noise, against networks of the law without it; "
+                f"{_unseen(rare):.0%} of the training sets have no sample of it",
+            ),
+            student(_rise(plain, rare, "by_level_l2") - _rise(plain, rare, "by_level_d")),
+        )
+    for outcome, better, worse in (
+        ("w2", "levels_l2", "levels_d"),
+        ("far_error", "levels_l2", "levels_d"),
+        ("tv", "levels_d", "levels_l2"),
+        ("excess", "levels_d", "levels_l2"),
+    ):
+        arrays = [matrix(rare, name)[0] for name in (outcome, better, worse)]
+        yield (
+            Question(
+                f"With a mode of weight η = {eta:g}, {OUTCOMES[outcome]} follows the "
+                f"{PREDICTORS[better]} and not the {PREDICTORS[worse]}",
+                "difference of their rank correlations at equal m",
+                above(0.0, margin=RANKS),
+                figure="data-like",
+                note="mean over m; bootstrap over training sets",
+            ),
+            _bootstrapped(_lead_of_ranks, arrays),
+        )
+
+
+def _bootstrapped(statistic: Callable[..., float], arrays: list[np.ndarray]) -> Confidence | None:
+    return bootstrap(statistic, *arrays, resamples=400) if len(arrays[0]) > 3 else None
+
+
+def _lead_of_ranks(outcome: np.ndarray, better: np.ndarray, worse: np.ndarray) -> float:
+    """Returns by how much one error's rank correlation is above another's, mean over m."""
+    return at_equal_m(outcome, better) - at_equal_m(outcome, worse)
+
+
+def at_equal_m(outcome: np.ndarray, error: np.ndarray) -> float:
+    """Returns the rank correlation over training sets, mean over m, of shapes (sets, sizes)."""
+    return float(_ranks(error, outcome).mean())
+
+
+def _unseen(rows: pa.Table) -> float:
+    """Returns the share of sets that have no sample of the mode at the least m."""
+    return float((matrix(rows, "n_far")[0][:, 0] == 0).mean())
+
+
+def _rise(plain: pa.Table, rare: pa.Table, column: str) -> np.ndarray:
+    """Returns by how much an error is above the other's at the least m, set by set, as log."""
+    least = min(rare["m"].to_pylist())
+    first, second = (by_level(rows, column, least) for rows in (plain, rare))
+    return np.log(second / first).mean(1)
+
+
+def by_level(rows: pa.Table, column: str, m: int) -> np.ndarray:
+    """Returns an error at an m with shape (sets, levels)."""
+    return np.array(where(rows, m=m).sort_by("seed")[column].to_pylist())

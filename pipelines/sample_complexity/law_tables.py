@@ -1,0 +1,86 @@
+"""The tables of denoisers of laws that look like data."""
+
+__all__ = ["correlations", "denoisers"]
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from ebflow.inference import bootstrap
+from pipelines.reporting.claims import Table
+from pipelines.sample_complexity.config import ComplexityConfig
+from pipelines.sample_complexity.law_questions import OUTCOMES, PREDICTORS, at_equal_m, learnt
+from pipelines.sample_complexity.results import matrix, where
+
+COLUMNS = {
+    "n_far": "samples of the mode",
+    "sigma_l2": "σ L2 / √D",
+    "quantile": "σ Dᵟ / √D",
+    "levels_l2": "σ L2 / √D, levels",
+    "levels_truncated": "truncated / √D, levels",
+    "levels_d": "largest σ Dᵟ / √D, δ/N",
+    "copied": "copies",
+    "excess": "−log q, excess",
+    "tv": "TV of components",
+    "w2": "sliced W2",
+    "far_error": "error of the mode's weight",
+}
+"""By column: its heading."""
+
+ERRORS = ("sigma_l2", "quantile", *PREDICTORS)
+"""Those that are told over √D."""
+
+
+def denoisers(config: ComplexityConfig, rows: pa.Table) -> Table:
+    """Returns means over training sets."""
+    told = where(rows, panel="truths")
+    told = told.append_column("quantile", told[f"sigma_d_{config.laws.delta:g}"])
+    keys = ("law", "eta", "learner", "m")
+    grouped = told.group_by(("size", *keys)).aggregate([(name, "mean") for name in COLUMNS])
+    lines = [
+        (
+            f"{row['law']}, η = {row['eta']:g}, {row['learner']}",
+            "" if row["m"] is None else f"{row['m']:,}",
+            *(_cell(row[f"{n}_mean"], row["size"] if n in ERRORS else 1) for n in COLUMNS),
+        )
+        for row in grouped.sort_by([(key, "ascending") for key in keys]).to_pylist()
+    ]
+    note = (
+        "Means over training sets; noise in units of a feature's deviation; excess in nats over "
+        "the mean of true samples. Copies are nearer to a training sample than all but 1 % of "
+        "true samples."
+    )
+    return Table("Laws that look like data", ("law", "m", *COLUMNS.values()), lines, note)
+
+
+def _cell(value: float | None, size: int) -> str:
+    return "" if value is None or np.isnan(value) else f"{value / size**0.5:.3g}"
+
+
+def correlations(config: ComplexityConfig, rows: pa.Table) -> Table:
+    """Returns how each error orders networks of equal m, against each outcome."""
+    lines = list(_correlations(config, rows))
+    note = (
+        "Spearman's, over training sets at equal m, mean over m, with 95 % intervals of the "
+        "bootstrap over training sets. Errors over all levels of the sampler."
+    )
+    headings = ("law, outcome", *PREDICTORS.values())
+    return Table("Which error tells what", headings, lines, note)
+
+
+def _correlations(config: ComplexityConfig, rows: pa.Table) -> Iterator[tuple[str, ...]]:
+    for law in config.laws.names:
+        for eta in config.laws.etas:
+            told = learnt(rows, law, eta)
+            for outcome, name in OUTCOMES.items():
+                found, _ = matrix(told, outcome)
+                if np.isfinite(found).all():
+                    cells = (_correlation(found, matrix(told, key)[0]) for key in PREDICTORS)
+                    yield (f"{law}, η = {eta:g}: {name}", *cells)
+
+
+def _correlation(outcome: np.ndarray, error: np.ndarray) -> str:
+    found = bootstrap(at_equal_m, outcome, error, resamples=200)
+    value, low, high = found.interval()
+    return f"{value:.2f}" if np.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"

@@ -1,0 +1,94 @@
+"""What is asked of denoisers of laws that look like data, on rows whose answers are known."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from pipelines.reporting.claims import decide
+from pipelines.sample_complexity import law_questions
+from pipelines.sample_complexity.columns import table
+from pipelines.sample_complexity.config import at_scale
+
+CONFIG = at_scale("cpu")
+SIZES = CONFIG.laws.sizes
+SETS, LEVELS = 16, 5
+ETA = 0.005
+
+
+def rows(drift=0.0, likelier=True, blind=True):
+    """Networks whose errors fall as √m.
+
+    Arguments:
+        drift: The exponent in m of the quantile error less that of mean square.
+        likelier: Whether samples of few training samples are the likelier ones.
+        blind: Whether the quantile does not see the implanted mode, by which mean square and W2
+            go, and TV by the rest.
+    """
+    return pa.concat_tables([networks(eta, drift, likelier, blind) for eta in (0.0, ETA)])
+
+
+def networks(eta, drift, likelier, blind):
+    rng = np.random.default_rng(int(1e4 * eta))
+    m = np.tile(np.array(SIZES, float), SETS)
+    noise, seen = (rng.normal(0, 0.02, len(m)) for _ in range(2))
+    tail = m ** (-0.5 + drift) * np.exp(noise)
+    mean = 0.8 * m**-0.5 * np.exp(noise)
+    if eta:
+        mean = mean * np.exp(0.5 + 5 * seen)
+        tail = tail if blind else tail * np.exp(0.5 + 5 * seen)
+    far = np.exp(5 * seen) if eta else np.full(len(m), np.nan)
+    return table(
+        len(m), panel="truths", learner="denoisers", law="digits", size=64, eta=eta,
+        m=m.astype(int), seed=np.repeat(np.arange(SETS), len(SIZES)),
+        n_far=(eta * m * np.exp(seen)).astype(int), sigma_l2=mean, sigma_truncated=mean,
+        levels_l2=mean, levels_d=tail, levels_truncated=mean,
+        copied=np.where(m == m.min(), 0.6, 0.0) + abs(noise),
+        excess=(10 * np.log10(m) if likelier else 90 - 10 * np.log10(m)) + noise,
+        tv=0.1 + noise, w2=far if eta else m**-0.5, far_error=far,
+        by_level_l2=np.repeat(mean[:, None], LEVELS, 1),
+        by_level_d=np.repeat(tail[:, None], LEVELS, 1), **{"sigma_d_0.1": tail},
+    )  # fmt: skip
+
+
+def verdicts(part, **options):
+    asked = law_questions.questions(CONFIG, rows(**options))
+    found = [claim.verdict for claim in decide(list(asked)) if part in claim.claim]
+    assert found
+    return set(found)
+
+
+def test_errors_that_fall_alike_are_told_to():
+    for part in ("both errors fall alike", "their ratio is the same"):
+        assert verdicts(part) == {"holds"}
+        assert verdicts(part, drift=0.2) == {"does not hold"}
+
+
+def test_errors_that_the_rows_are_too_few_for_are_not_decided():
+    few = rows(drift=0.05).filter(pc.less(rows()["seed"], 2))
+    asked = law_questions.questions(CONFIG, few)
+    part = [c for c in decide(list(asked)) if "both errors fall alike" in c.claim]
+    assert {claim.verdict for claim in part} == {"not decided at this size"}
+
+
+def test_memorising_networks_have_likelier_samples_or_not():
+    assert verdicts("a network memorises") == {"holds"}
+    assert verdicts("likelier samples") == {"holds"}
+    assert verdicts("likelier samples", likelier=False) == {"does not hold"}
+    assert verdicts("the less −log q") == {"does not hold"}
+    assert verdicts("the less −log q", likelier=False) == {"holds"}
+
+
+def test_mean_square_sees_an_implanted_mode_and_the_quantile_does_not():
+    assert verdicts("raises mean square") == {"holds"}
+    assert verdicts("raises mean square", blind=False) <= {"not decided at this size"}
+    assert verdicts("sliced W2 follows") == {"holds"}
+    assert verdicts("sliced W2 follows", blind=False) <= {"not decided at this size"}
+
+
+def test_correlations_are_at_equal_m():
+    """An error that only m decides says nothing of networks of equal m."""
+    m = np.tile([1.0, 0.1, 0.01], (9, 1))
+    error = m * np.random.default_rng(0).uniform(1, 1.1, m.shape)
+    assert abs(law_questions.at_equal_m(m + 0 * error, error)) < 1e-9
+    assert law_questions.at_equal_m(error, error) == pytest.approx(1)
