@@ -85,7 +85,7 @@ def test_a_network_that_saw_no_far_sample_misses_two_epsilon():
     test = truth.stratified(1000, generator=generator(6))
     found = errors.distances(net.at(truth.sigma), truth.smoothed, test.noisy)
     missed = truth.sigma * errors.l2(found, test.weights, test.component == 1)
-    assert missed.min() > epsilon and float(missed.median()) == pytest.approx(0.7, rel=0.3)
+    assert missed.min() > 0.5 * epsilon and float(missed.median()) == pytest.approx(0.7, rel=0.3)
     assert (truth.sigma * errors.quantile(found, test.weights, 0.1)).median() < 0.3
 
 
