@@ -14,9 +14,8 @@ score-matching weight 0 this is lazy maximum likelihood.
 
 The adaptive rule bounds the drift :math:`\|r - J_0^{-1} J r\| / \|r\|` over random probes
 :math:`r`; the relative error of the stale gradient is of that order. For a dense layer
-:math:`J_0^{-1} = g^\top`; for others its blocks are factorised once a refresh, at the first look,
-and held: D² numbers for a zero-padded convolution. A probe costs a map and a solution, O(D²) for
-either.
+:math:`J_0^{-1} = g^\top`; for others it is factorised once a refresh, at the first look, and held:
+D k W C numbers for a zero-padded convolution. A probe costs a map and a solution, O(D²) at most.
 """
 
 __all__ = ["Anchor"]

@@ -37,8 +37,7 @@ from torch.distributions import Distribution, constraints
 
 from .bases import Base, StandardNormal
 from .bijections import Bijection, Linearization
-from .bijections.base import ConstantJacobian, sum_event
-from .bijections.linear import as_autocast
+from .bijections.base import ConstantJacobian, as_autocast, sum_event
 from .bijections.weighted import fixed_weights
 from .density import Evaluation, LogDensity
 from .networks import Jet, units

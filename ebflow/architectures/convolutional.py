@@ -1,4 +1,4 @@
-"""The paper's CNN."""
+"""The paper's CNN, with learned activations and couplings by option."""
 
 __all__ = ["convolutional"]
 
@@ -11,11 +11,13 @@ from torch import nn
 from ..bases import Base
 from ..bijections import Bijection, Convolution, SmoothLeakyReLU, Squeeze
 from ..flow import Flow
+from ..networks import convnet
 from .shared import (
     activated,
     check_activation,
     conditioned,
     finished,
+    image_coupling,
     normalise_spectrum,
     start_of,
 )
@@ -36,6 +38,7 @@ def convolutional(
     terms: int = 6,
     reach: float | None = None,
     shared: bool = False,
+    hidden: int = 0,
     sign: float = -1.0,
     bias: float = 0.0,
     generator: torch.Generator | None = None,
@@ -49,8 +52,8 @@ def convolutional(
     """Creates ``blocks`` of ``depth`` convolutions with 2×2 squeezes between: the paper's CNN.
 
     A smooth leaky ReLU follows every convolution but the last; a context enters behind each, an
-    affine map a channel. Every kernel starts as ``sign``
-    times the identity and every offset as ``bias``. With C channels a convolution has C² k² + C
+    affine map a channel. Every kernel starts as ``sign`` times the identity and every offset as
+    ``bias``. With C channels a convolution has C² k² + C
     parameters, C four times as many in each block: 26,796 for MNIST, (1, 28, 28), and 240,912
     for CIFAR-10, (3, 32, 32), both with k = 7.
 
@@ -73,6 +76,10 @@ def convolutional(
         terms: The number of tanh's steps.
         reach: The half-width of the grid, or of where tanh's steps start; None: 4, and 3.
         shared: Whether the pixels of a channel share their learned activation.
+        hidden: The channels h of conditioners (``networks.convnet`` with swish, 9 h C + h² + 9 h C
+            weights): behind every convolution of C > 1 channels and its activation one half of the
+            channels scales and shifts the other, and kernels start as the reversal of channels,
+            so that the halves take turns; 0: no coupling.
         sign: The factor of the identity at the start; negative in the paper.
         bias: The start of every offset; in the paper very small numbers.
         generator: Where the noise of the start, and of spectral normalisation's, comes from.
@@ -88,6 +95,7 @@ def convolutional(
     check_activation(activation)
     if spectral_norm and calibrated:
         raise ValueError("calibrated: found with spectral_norm, which undoes it; expected one")
+    net = partial(convnet, hidden=hidden, activation="swish", generator=generator)
     start = partial(start_of, sign=sign, bias=bias, noise=noise, generator=generator)
     event, layers = tuple(shape), list[Bijection]()
     blocks = blocks or 1 + sum(all(side % 2**k == 0 for side in event[1:]) for k in (1, 2))
@@ -100,6 +108,8 @@ def convolutional(
             layers.append(SmoothLeakyReLU(alpha, residual=residual, centred=centred))
         behind = layers[-1] if fixed and calibrated else None
         identity = nn.init.dirac_(torch.empty(event[0], event[0], kernel_size, kernel_size))
+        if hidden:
+            identity = identity.flip(0)
         layers.append(Convolution(*start(identity, behind), event[1:], padding=padding))
         if spectral_norm:
             normalise_spectrum(layers[-1], generator)
@@ -107,6 +117,8 @@ def convolutional(
         layers += activated(
             activation, event, cells=cells, terms=terms, reach=reach, channels=shared
         )
+        if hidden and event[0] > 1:
+            layers.append(image_coupling(event[0], net, None, context))
     options = {
         "kernel_size": kernel_size,
         "padding": padding,
@@ -120,6 +132,7 @@ def convolutional(
         "terms": terms,
         "reach": reach,
         "shared": shared,
+        "hidden": hidden,
         "spectral_norm": spectral_norm,
     }
     return finished("convolutional", shape, layers, options, context, base, dtype)

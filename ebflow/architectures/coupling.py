@@ -29,7 +29,7 @@ from ..bijections import (
 from ..flow import Flow
 from ..networks import Interleaved, convnet, perceptron
 from ..randomness import generator as derive
-from .shared import conditioned, finished, normalise_spectrum
+from .shared import conditioned, finished, image_coupling, normalise_spectrum
 
 
 def coupling(
@@ -163,8 +163,7 @@ def glow(
         levels: The number of levels.
         depth: The number of steps of a level.
         kernel_size: The odd side k of the convolutions: 1, as in Glow, or more, zero-padded and
-            without any structure; their exact log-determinants are O((C H W)³), and no part of
-            the energy.
+            without any structure; their exact log-determinants are no part of the energy.
         hidden: The channels of the couplings' conditioners.
         activation: Their activation, a name in ``networks.ACTIVATIONS``: the paper's has kinks,
             at which ``ssm`` is biased (``bijections.coupling``); ``swish`` is smooth.
@@ -183,9 +182,9 @@ def glow(
         steps += conditioned(there, context, generator)
         for _ in range(depth):
             mixing = _rotation(there, kernel_size, generator)
-            steps += [ActNorm(there), mixing, _image_coupling(there[0], net, bins, context)]
+            steps += [ActNorm(there), mixing, image_coupling(there[0], net, bins, context)]
         if level + 1 < levels:
-            steps.append(_image_coupling(there[0], net, bins, context))
+            steps.append(image_coupling(there[0], net, bins, context))
         layers += _leading(steps, here) if level else [*steps, Reshape(there, (math.prod(there),))]
         here = (there[0] // 2, *there[1:])
     options = {
@@ -210,14 +209,6 @@ def _rotation(
         return rotation
     kernel = F.pad(rotation.weight.detach()[:, :, None, None], [side // 2] * 4)
     return Convolution(kernel, None, shape[1:])
-
-
-def _image_coupling(
-    channels: int, net: Callable[[int, int], nn.Module], bins: int | None, context: int
-) -> Coupling:
-    half, transform = channels // 2, Spline(bins) if bins else ScaleShift(bound=2.0)
-    conditioner = net(half + context, half * transform.count)
-    return Coupling((half, half), conditioner, transform, context=context)
 
 
 def _leading(layers: Iterable[Bijection], shape: tuple[int, ...]) -> Iterator[Bijection]:

@@ -7,13 +7,14 @@ __all__ = [
     "check_activation",
     "conditioned",
     "finished",
+    "image_coupling",
     "normalise_spectrum",
     "start_of",
 ]
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,12 @@ from ..bases import Base
 from ..bijections import (
     Bijection,
     ConditionalAffine,
+    Coupling,
     MonotoneSpline,
     MonotoneTanh,
+    ScaleShift,
     SmoothLeakyReLU,
+    Spline,
 )
 from ..bijections.weighted import spectral_norm
 from ..flow import Flow
@@ -118,3 +122,12 @@ def _moments(activation: SmoothLeakyReLU) -> tuple[float, float]:
 def normalise_spectrum(layer: nn.Module, generator: torch.Generator | None) -> None:
     """Normalises ``layer.weight``; the power iteration starts from ``generator``, or from 0."""
     spectral_norm(layer, generator or torch.Generator().manual_seed(0))
+
+
+def image_coupling(
+    channels: int, net: Callable[[int, int], nn.Module], bins: int | None, context: int
+) -> Coupling:
+    """Returns a coupling of two halves of the channels, by splines or by affine maps."""
+    half, transform = channels // 2, Spline(bins) if bins else ScaleShift(bound=2.0)
+    conditioner = net(half + context, half * transform.count)
+    return Coupling((half, half), conditioner, transform, context=context)

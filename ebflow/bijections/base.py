@@ -23,6 +23,7 @@ __all__ = [
     "ConstantJacobian",
     "ConstantLinearization",
     "Linearization",
+    "as_autocast",
     "at_least_float32",
     "sum_event",
 ]
@@ -45,6 +46,14 @@ def sum_event(t: Tensor, like: Tensor) -> Tensor:
 def at_least_float32(t: Tensor) -> Tensor:
     """Returns ``t``, in float32 if its type has less: what factorises or iterates needs it."""
     return t if t.dtype in (torch.float32, torch.float64) else t.float()
+
+
+def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Returns tensors as autocast would take them; our own functions must see one type."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(t.to(torch.get_autocast_dtype(device)) for t in tensors)
 
 
 class Linearization(ABC):

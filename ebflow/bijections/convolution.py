@@ -9,7 +9,7 @@ What x is outside the image decides what J is:
 ========  ===============  ============================  ===================================
 padding   J                log |det J|                   inverse of B events
 ========  ===============  ============================  ===================================
-zero      banded           O(D³), LU of J                O(B D²) once factorised
+zero      banded           O(D (k W C)²), by strips      O(B D²) once factorised, in O(D³)
 circular  block-circulant  O(H W C³), a C×C block at     O(B H W (C² + log H W)) once
                            every frequency               factorised
 masked    triangular       O(C), the centre tap's        O(B D²), and O(D² C k²) once for J
@@ -34,13 +34,16 @@ for 1×1.
 __all__ = ["PADDINGS", "Convolution", "Pointwise", "random_rotation"]
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .base import as_autocast
 from .factorised import lu_factors
-from .weighted import Weighted
+from .tridiagonal import Elimination
+from .weighted import Factors, Weighted
 
 PADDINGS = ("zero", "circular", "masked")
 
@@ -93,19 +96,18 @@ class Convolution(Weighted):
 
     def act(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Returns K * v + b."""
-        flat, reach = v.reshape(-1, *self.event_shape), weight.shape[-1] // 2
-        if self.padding == "circular":
-            flat, reach = F.pad(flat, [reach] * 4, mode="circular"), 0
+        flat, weight = as_autocast(v.reshape(-1, *self.event_shape), weight)
         if weight.shape[-1] > 3:
             # Beyond 3×3 the gradient of a kernel is faster in this layout, up to 2.4 times.
             flat, weight = (
                 t.contiguous(memory_format=torch.channels_last) for t in (flat, weight)
             )
-        return F.conv2d(flat, weight, bias, padding=reach).view(v.shape)
+        y = _Convolve.apply(flat, weight, self.padding == "circular")
+        return (y if bias is None else y + self.offset).view(v.shape)
 
     def adjoint(self, s: Tensor, weight: Tensor) -> Tensor:
         """Returns the convolution by the turned kernel."""
-        return self.act(s, weight.transpose(0, 1).flip(-2, -1))
+        return self.act(s, _turned(weight))
 
     def blocks(self, weight: Tensor) -> Tensor:
         """Returns the coordinates of the images of the unit events, all in one convolution."""
@@ -124,12 +126,94 @@ class Convolution(Weighted):
         return self.basis.total(log_dets)
 
     def volume(self, weight: Tensor) -> Tensor:
-        """Returns log |det J|."""
+        """Returns log |det J|, differentiable."""
         if self.lazy:
             return super().volume(weight)
         centre = weight.shape[-1] // 2
         diagonal = weight[:, :, centre, centre].diagonal()
         return math.prod(self.event_shape[1:]) * diagonal.abs().log().sum()
+
+    def factorise(self, weight: Tensor) -> Factors:
+        """Returns J in strips, or in LU where rows must be exchanged between strips."""
+        rows = max(1, weight.shape[-1] // 2)
+        if self.padding == "zero" and self.event_shape[1] > rows:
+            strips = Elimination(self._corner(weight, 2 * rows), math.prod(self.event_shape))
+            if strips.accurate:
+                return strips
+        return super().factorise(weight)
+
+    def _corner(self, weight: Tensor, rows: int) -> Tensor:
+        """Returns the matrix of images of so many rows, which is J's top left corner."""
+        raster = _Raster(self.event_shape[0], rows, self.event_shape[2])
+        return raster.to_blocks(_Convolve.apply(raster.units(weight), weight, False))
+
+
+class _Convolve(torch.autograd.Function):
+    """K * x for x with shape (B, C, H, W), zero or circular outside; differentiable ever again.
+
+    The gradient in x is the convolution by the turned kernel, taken as one: on a CPU the library's
+    own takes 40 times as long for one channel of 28×28, k = 3, and is as fast from 16 on.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, circular: bool) -> Tensor:
+        x, padding = _padded(x, weight.shape[-1] // 2, circular)
+        return F.conv2d(x, weight, padding=padding)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:  # noqa: ANN401
+        x, weight, ctx.circular = inputs
+        ctx.save_for_backward(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # noqa: ANN401
+        (x, weight), circular = ctx.saved_tensors, ctx.circular
+        by_x, by_weight, _ = ctx.needs_input_grad
+        return (
+            _Convolve.apply(grad, _turned(weight), circular) if by_x else None,
+            _Correlate.apply(x, grad, weight.shape[-1], circular) if by_weight else None,
+            None,
+        )
+
+
+class _Correlate(torch.autograd.Function):
+    """The gradient in K, of side k, of ⟨g, K * x⟩: Σ g(p) x(p + q) over pixels p and the batch."""
+
+    @staticmethod
+    def forward(x: Tensor, g: Tensor, side: int, circular: bool) -> Tensor:
+        x, padding = _padded(x, side // 2, circular)
+        shape = (g.shape[1], x.shape[1], side, side)
+        return torch.nn.grad.conv2d_weight(x, shape, g, padding=padding)
+
+    @staticmethod
+    def setup_context(
+        ctx: Any,  # noqa: ANN401
+        inputs: tuple[Tensor, Tensor, int, bool],
+        output: Tensor,
+    ) -> None:
+        x, g, _, ctx.circular = inputs
+        ctx.save_for_backward(x, g)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # noqa: ANN401
+        (x, g), circular = ctx.saved_tensors, ctx.circular
+        by_x, by_g = ctx.needs_input_grad[:2]
+        return (
+            _Convolve.apply(g, _turned(grad), circular) if by_x else None,
+            _Convolve.apply(x, grad, circular) if by_g else None,
+            None,
+            None,
+        )
+
+
+def _padded(x: Tensor, reach: int, circular: bool) -> tuple[Tensor, int]:
+    """Returns images with what is around them, and how far zeros are still to be put around."""
+    return (F.pad(x, [reach] * 4, mode="circular"), 0) if circular else (x, reach)
+
+
+def _turned(weight: Tensor) -> Tensor:
+    """Returns the kernel of the transpose."""
+    return weight.transpose(0, 1).flip(-2, -1)
 
 
 class _Raster:

@@ -37,7 +37,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .linear import Dense, as_autocast
+from .base import as_autocast
+from .linear import Dense
 
 
 class DenseWithInverse(Dense):

@@ -5,7 +5,7 @@ r"""Dense layers, unconstrained or triangular.
 weight version, in float64. A triangular W has the sum of :math:`\log |W_{ii}|` instead, O(D).
 """
 
-__all__ = ["Dense", "as_autocast"]
+__all__ = ["Dense"]
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
-from .base import Linearization
+from .base import Linearization, as_autocast
 from .weighted import Weighted
 
 Pairs = dict[int, tuple[Tensor, Tensor]]
@@ -117,14 +117,6 @@ class Dense(Weighted):
             return super().relative(x)
         y, stand_in = _RelativeLinear.apply(*as_autocast(x, self.weight))
         return (y if self.bias is None else y + self.bias), stand_in
-
-
-def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Returns tensors as autocast would take them; our own functions must see one type."""
-    device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
-        return tensors
-    return tuple(t.to(torch.get_autocast_dtype(device)) for t in tensors)
 
 
 class _OneProductLinearization(Linearization):

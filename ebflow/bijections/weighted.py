@@ -25,7 +25,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +111,44 @@ def spectral_norm(layer: nn.Module, generator: torch.Generator | None = None) ->
     return layer
 
 
+class Factors(Protocol):
+    """J in factors: what log-determinants and solutions are read from."""
+
+    def log_dets(self) -> Tensor:
+        """Returns the log |det| of the blocks, with shape (*n,)."""
+
+    def solve(self, columns: Tensor) -> Tensor:
+        """Returns M⁻¹ z of the blocks for columns z, with shape (*n, m, R)."""
+
+
+class BlockFactors:
+    """Creates the LU of blocks with shape (*n, m, m); those that carry a gradient are kept whole.
+
+    Arguments:
+        blocks: The blocks M.
+        structure: Their form, of ``STRUCTURES``; triangles are their own factors.
+    """
+
+    def __init__(self, blocks: Tensor, structure: str) -> None:
+        self.structure = structure
+        whole = structure != "full" or (torch.is_grad_enabled() and blocks.requires_grad)
+        self.parts = (blocks,) if whole else torch.linalg.lu_factor_ex(blocks)[:2]
+
+    def log_dets(self) -> Tensor:
+        """Returns the log |det| of every block."""
+        if self.structure == "full" and len(self.parts) == 1:
+            return torch.linalg.slogdet(*self.parts)[1]
+        return self.parts[0].diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+
+    def solve(self, columns: Tensor) -> Tensor:
+        """Returns M⁻¹ z."""
+        if len(self.parts) == 2:
+            return torch.linalg.lu_solve(*self.parts, columns)
+        if self.structure == "full":
+            return torch.linalg.solve(*self.parts, columns)
+        return torch.linalg.solve_triangular(*self.parts, columns, upper=self.structure == "triu")
+
+
 class Weighted(ConstantJacobian):
     """A layer y = J(W) x + b whose Jacobian is a function of one weight.
 
@@ -158,7 +196,7 @@ class Weighted(ConstantJacobian):
     def forget(self) -> None:
         """Drops the cached factors and the cached log-determinant."""
         self._seen: list[tuple[int, int, Tensor]] = []
-        self._factors: tuple[Tensor, ...] = ()
+        self._factors: Factors | None = None
         self._log_det: Tensor | None = None
 
     def _apply(self, *args: Any, **options: Any) -> Self:  # noqa: ANN401
@@ -168,7 +206,7 @@ class Weighted(ConstantJacobian):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the cache out of copies and pickles."""
-        empty = {"_seen": [], "_factors": (), "_log_det": None}
+        empty = {"_seen": [], "_factors": None, "_log_det": None}
         return {**super().__getstate__(), **empty}
 
     def extra_repr(self) -> str:
@@ -242,9 +280,14 @@ class Weighted(ConstantJacobian):
         return self.bias.view(-1, *[1] * (len(self.event_shape) - 1))
 
     def volume(self, weight: Tensor) -> Tensor:
-        """Returns log |det J| for a weight in effect, differentiable: by slogdet of its blocks."""
-        blocks = self.blocks(at_least_float32(weight))
-        return self.total(torch.linalg.slogdet(blocks)[1]).to(weight.dtype)
+        """Returns log |det J| for a weight in effect, differentiable."""
+        log_dets = self.factorise(at_least_float32(weight)).log_dets()
+        return self.total(log_dets).to(weight.dtype)
+
+    @eager
+    def factorise(self, weight: Tensor) -> Factors:
+        """Returns J in factors for a weight in effect, differentiable."""
+        return BlockFactors(self.blocks(weight), self.structure)
 
     def log_det(self) -> Tensor:
         """Returns log |det J|; a costly one from the cache unless a gradient is asked."""
@@ -253,38 +296,23 @@ class Weighted(ConstantJacobian):
             return self.volume(weight)
         self._update(weight)
         if self._log_det is None:
-            diagonals = self._factors[0].diagonal(dim1=-2, dim2=-1)
-            self._log_det = self.total(diagonals.abs().log().sum(-1)).to(weight.dtype)
+            self._log_det = self.total(self._factors.log_dets()).to(weight.dtype)
         return self._log_det
 
     def inverse(self, y: Tensor) -> Tensor:
         """Solves J x + b = y block by block, by cached factors unless a gradient is asked."""
         z, weight = y if self.bias is None else y - self.offset, self.effective_weight()
         if torch.is_grad_enabled() and (z.requires_grad or weight.requires_grad):
-            z, weight = at_least_float32(z), at_least_float32(weight)
-            columns = self._divide(self.blocks(weight), self.to_blocks(z))
+            z, factors = at_least_float32(z), self.factorise(at_least_float32(weight))
         else:
             self._update(weight)
-            columns = self._solve(self._factors, self.to_blocks(z.double()))
-        return self.from_blocks(columns, z.shape).to(y.dtype)
+            z, factors = z.double(), self._factors
+        return self.from_blocks(factors.solve(self.to_blocks(z)), z.shape).to(y.dtype)
 
     def solver(self, kept: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
         """Returns r ↦ J₀⁻¹ r for the kept weight, whose blocks it factorises."""
-        factors = self._factorise(self.blocks(kept["weight"]))
-        return lambda r: self.from_blocks(self._solve(factors, self.to_blocks(r)), r.shape)
-
-    def _divide(self, blocks: Tensor, columns: Tensor) -> Tensor:
-        if self.structure == "full":
-            return torch.linalg.solve(blocks, columns)
-        return torch.linalg.solve_triangular(blocks, columns, upper=self.structure == "triu")
-
-    def _factorise(self, blocks: Tensor) -> tuple[Tensor, ...]:
-        return torch.linalg.lu_factor_ex(blocks)[:2] if self.structure == "full" else (blocks,)
-
-    def _solve(self, factors: tuple[Tensor, ...], columns: Tensor) -> Tensor:
-        if self.structure == "full":
-            return torch.linalg.lu_solve(*factors, columns)
-        return self._divide(*factors, columns)
+        factors = self.factorise(kept["weight"])
+        return lambda r: self.from_blocks(factors.solve(self.to_blocks(r)), r.shape)
 
     @torch.no_grad()
     def _update(self, weight: Tensor) -> None:
@@ -292,7 +320,7 @@ class Weighted(ConstantJacobian):
         tensors = [t for t in (*self.parameters(), *self.buffers()) if t is not self.bias]
         if not _unchanged(self._seen, tensors):
             self.forget()
-            self._factors = self._factorise(self.blocks(weight.double()))
+            self._factors = self.factorise(weight.double())
             self._seen = [_mark(t) for t in tensors]
 
 

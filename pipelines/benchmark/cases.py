@@ -5,6 +5,7 @@ __all__ = ["Case", "convolutional_cases", "dense_cases", "image_cases"]
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import torch
 
@@ -49,21 +50,30 @@ class Case:
 
 
 def dense_cases(
-    size: int, *, depth: int = 2, batch: int = 100, objectives: Sequence[str] = tuple(OBJECTIVES)
+    size: int,
+    *,
+    depth: int = 2,
+    batch: int = 100,
+    objectives: Sequence[str] = tuple(OBJECTIVES),
+    activations: Sequence[str] = ("smooth_leaky_relu",),
 ) -> list[Case]:
-    """Returns objectives on a dense flow, alone and, of ``ANCHORED``, beside the anchor.
+    """Returns objectives on dense flows, alone and, of ``ANCHORED``, beside the anchor.
+
+    Where there are several activations, labels end with them.
 
     ``exact_sm`` is left out beyond two layers, where its trace has no closed form.
     """
-    flow = partial(_dense, size, depth)
+    flows = {name: partial(_dense, size, depth, name) for name in activations}
     found = []
-    for name in objectives:
+    for name, kind in product(objectives, activations):
         if name == "exact_sm" and depth > 2:
             continue
         counts = {"gemms": gemms(name, depth), "flops": flops(name, size, batch, depth)}
-        found.append(Case(name, flow, name, **counts))
+        behind = f", {kind}" if len(flows) > 1 else ""
+        found.append(Case(f"{name}{behind}", flows[kind], name, **counts))
         if name in ANCHORED:
-            found.append(Case(f"{name} + anchor", flow, name, anchored=True, **counts))
+            label = f"{name} + anchor{behind}"
+            found.append(Case(label, flows[kind], name, anchored=True, **counts))
     return found
 
 
@@ -107,8 +117,8 @@ def image_cases(
     return [make((channels, side, side)) for side in sides]
 
 
-def _dense(size: int, depth: int, generator: torch.Generator) -> Flow:
-    return dense((size,), depth=depth, noise=0.1, generator=generator)
+def _dense(size: int, depth: int, activation: str, generator: torch.Generator) -> Flow:
+    return dense((size,), depth=depth, activation=activation, noise=0.1, generator=generator)
 
 
 def _cnn(shape: tuple[int, ...], side: int, padding: str, generator: torch.Generator) -> Flow:

@@ -50,7 +50,12 @@ def _subjects(options: Bench) -> Iterator[tuple[str, list[Case]]]:
     if options.architecture == "dense":
         for size in options.sizes:
             title = f"dense, D = {size}, L = {options.depth}"
-            yield title, dense_cases(size, depth=options.depth, batch=options.batch)
+            yield (
+                title,
+                dense_cases(
+                    size, depth=options.depth, batch=options.batch, activations=options.activations
+                ),
+            )
     else:
         for channels, height, width, side in options.images:
             title = f"convolutional, {channels}×{height}×{width}, k = {side}, 6 layers"

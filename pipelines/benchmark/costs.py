@@ -75,8 +75,8 @@ def flops(objective: str, size: int, batch: int, depth: int, slices: int = 1) ->
 def convolutional_flops(objective: str, flow: Flow, batch: int, slices: int = 1) -> float | None:
     """Returns the FLOP of one step of a flow of convolutions, element-wise work left out.
 
-    They take the place of the GEMMs, layer by layer. ``ml`` adds, for zero padding, the D×D
-    matrix of every layer, its LU (2/3 D³) and its inverse (2 D³); for masked kernels nothing.
+    They take the place of the GEMMs, layer by layer. ``ml`` adds, for zero padding, elimination
+    of every layer by strips of rows (``bijections.tridiagonal``); for masked kernels nothing.
 
     None for ``ml`` of circular kernels, whose log-determinants are Fourier transforms and small
     complex blocks, and for ``UNCOUNTED``.
@@ -97,9 +97,21 @@ def _taps(layer: Convolution) -> int:
 
 
 def _volume_flops(layer: Convolution) -> float:
-    """Returns the FLOP of log |det J| and its gradient, by J from the convolution of units."""
-    size = math.prod(layer.event_shape)
-    return 4 * size * _taps(layer) + cubic("ml", 1) * size**3 if layer.lazy else 0.0
+    """Returns the FLOP of log |det J| and its gradient, of n strips of m coordinates.
+
+    The corner of J by a convolution of 2 m units, every S with its inverse (2 m³) and its
+    log-determinant (2/3 m³, and 2 m³ for the gradient), and between strips two products and
+    their gradients, and two for the gradient of an inverse.
+    """
+    if not layer.lazy:
+        return 0.0
+    (channels, height, width), side = layer.event_shape, layer.weight.shape[-1]
+    rows = max(1, side // 2)
+    m = rows * width * channels
+    cut = [min(rows, height - row) * width * channels for row in range(0, height, rows)]
+    corner = 16 * m**2 * channels * side**2
+    between = sum(6 * n * m * (m + n) + 4 * m**3 for n in cut[1:])
+    return corner + between + sum((2 + cubic("ml", 1)) * n**3 for n in cut)
 
 
 def measured_peak(sizes: tuple[int, ...] = (512, 1024, 2048), seconds: float = 0.3) -> float:

@@ -17,11 +17,12 @@ def bench(words: Sequence[str]) -> int:
     """Times a step of every objective."""
     options = parse(Bench, words, "ebflow bench")
     _at_least(1, sizes=min(options.sizes, default=0), depth=options.depth, threads=options.threads)
+    _at_least(1, activations=len(options.activations))
     _at_least(2, batch=options.batch)
     _check_images(options.images)
     _positive(seconds=options.seconds)
     _used_alone(options, "images", "convolutional")
-    for name in ("sizes", "depth"):
+    for name in ("sizes", "depth", "activations"):
         _used_alone(options, name, "dense")
     if options.huge_pages:
         environment.restart_with_huge_pages(["bench", *words])

@@ -1,6 +1,6 @@
 """Options of the measuring commands; importing them costs nothing."""
 
-__all__ = ["Bench", "Curves", "Objective"]
+__all__ = ["Activation", "Bench", "Curves", "Objective"]
 
 import os
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ from typing import Literal
 
 Objective = Literal["ml", "relative_ml", "lazy_ml", "sml", "dsm", "exact_sm", "ssm", "ssm_vr",
                     "fd_ssm", "taylor_sm"]  # fmt: skip
+
+Activation = Literal["smooth_leaky_relu", "spline", "tanh"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Bench:
     """objectives to time, alone and beside the anchor where it is timed; none: all"""
     depth: int = 2
     """dense layers L of dense flows"""
+    activations: tuple[Activation, ...] = ("smooth_leaky_relu",)
+    """activations of dense flows, timed in turn"""
     batch: int = 100
     """examples a step, B"""
     seconds: float = 2.0

@@ -60,7 +60,10 @@ class ModelConfig(Section):
     levels: int | None = Field(None, ge=1, description="image sizes of glow")
     spectral_norm: bool | None = Field(None, description="convolutions of spectral norm 1")
     hidden: int | None = Field(
-        None, ge=1, description="width of the networks of couplings and autoregressive layers"
+        None,
+        ge=1,
+        description="width of the networks of couplings and autoregressive layers; of "
+        "convolutional: a coupling behind every convolution, None: none",
     )
     activation: (
         Literal["smooth_leaky_relu", "spline", "tanh", "swish", "elu", "leaky_relu"] | None

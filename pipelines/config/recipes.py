@@ -45,7 +45,7 @@ def digits() -> DensityConfig:
 
 
 def mnist9k() -> DensityConfig:
-    """Images: nine 3×3 convolutions, a learned activation of every pixel behind each.
+    """Images: nine 3×3 convolutions, behind each a learned activation a pixel and a coupling.
 
     Whitening would undo that pixels know their neighbours.
     """
@@ -54,7 +54,7 @@ def mnist9k() -> DensityConfig:
         data=DataConfig(source="mnist9k.parquet", validation=1000, test=1000),
         preprocess=PreprocessConfig(normalise="standardise"),
         model=ModelConfig(
-            architecture="convolutional", activation="spline", kernel_size=3, depth=3
+            architecture="convolutional", activation="spline", kernel_size=3, depth=3, hidden=32
         ),
         objective=ObjectiveConfig(name="lazy_ml"),
         anchor=AnchorConfig(interval=20, tolerance=0.02),

@@ -27,7 +27,15 @@ LAYERS = ("depth", "alpha", "residual", "centred", "sign", "bias", "noise", "cal
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "autoregressive": ("depth", "hidden", "bound", "bins", "mixing"),
-    "convolutional": (*LAYERS, "kernel_size", "padding", "blocks", "spectral_norm", "shared"),
+    "convolutional": (
+        *LAYERS,
+        "kernel_size",
+        "padding",
+        "blocks",
+        "spectral_norm",
+        "shared",
+        "hidden",
+    ),
     "coupling": ("depth", "hidden", "activation", "shift_activation", "bound", "norm", "bins"),
     "dense": (*LAYERS, "linear"),
     "glow": ("depth", "kernel_size", "levels", "hidden", "activation", "bins"),

@@ -62,6 +62,9 @@ SMALL = {
     "image": lambda: net((1, 2, 2)),
     "every kind of layer": custom,
     "zero": lambda: images(depth=1),
+    "convolutional, coupled": lambda: named(
+        "convolutional", (1, 2, 2), 0.1, kernel_size=3, blocks=2, depth=1, hidden=2
+    ),
     "circular": lambda: images(padding="circular", sign=1.0, bias=0.2),
     "masked": lambda: images(padding="masked", residual=False),
     "spectral": lambda: images(depth=1, spectral_norm=True),

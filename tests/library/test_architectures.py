@@ -67,6 +67,20 @@ def test_nine_convolutions_with_a_learned_activation_behind_each():
     assert size(convolutional((1, 28, 28), activation="tanh", **options)) == 7_434 + 9 * 784 * 19
 
 
+def test_couplings_stand_behind_convolutions_of_several_channels():
+    """They start as the identity; the kernels before them as the reversal of the channels."""
+    flow = convolutional(
+        (1, 4, 4), kernel_size=3, blocks=2, depth=2, activation="spline", hidden=5
+    )
+    pair = [Convolution, MonotoneSpline]
+    kinds = [type(layer) for layer in flow.layers]
+    assert kinds == [*pair, *pair, Squeeze, *pair, Coupling, *pair, Coupling]
+    x = torch.randn(3, 1, 4, 4, generator=seeded())
+    squeezed = flow.layers[4](x)
+    torch.testing.assert_close(flow.layers[5](squeezed), -squeezed.flip(-3))
+    assert torch.equal(flow.layers[7](squeezed), squeezed)
+
+
 def test_layers_of_a_convolutional_net():
     flow = convolutional((1, 8, 8), kernel_size=3, blocks=3, depth=2, padding="circular")
     kinds = [type(layer) for layer in flow.layers]
@@ -153,6 +167,7 @@ NETS = {
     "tanh": (dense, (4,), dict(activation="tanh", terms=3, reach=2.0)),
     "tanh of channels": (convolutional, (1, 4, 4), dict(activation="tanh", shared=True)),
     "convolutional": (convolutional, (1, 4, 4), dict(kernel_size=5, blocks=2, depth=1)),
+    "coupled": (convolutional, (1, 4, 4), dict(kernel_size=3, blocks=2, depth=1, hidden=3)),
     "circular": (convolutional, (1, 4, 4), dict(kernel_size=3, blocks=1, padding="circular")),
     "masked": (convolutional, (1, 4, 4), dict(kernel_size=3, padding="masked", residual=False)),
     "structured": (structured, (2, 2), dict(depth=2, structure="trilu", alpha=0.2)),

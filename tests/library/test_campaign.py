@@ -32,6 +32,7 @@ OPTIONS = {
         {"kernel_size": 3, "blocks": 1},
         {"kernel_size": 3, "blocks": 2, "padding": "circular"},
         {"kernel_size": 3, "blocks": 2, "padding": "masked", "activation": "spline"},
+        {"kernel_size": 3, "blocks": 2, "activation": "spline", "hidden": 4},
     ],
     "glow": [{"levels": 1, "depth": 1, "hidden": 4}, {"levels": 2, "depth": 1, "hidden": 4}],
     "coupling": [{"depth": 2, "hidden": 4}, {"depth": 1, "hidden": 4, "bins": 3}],

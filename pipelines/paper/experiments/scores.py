@@ -82,7 +82,7 @@ def _config(config: PaperConfig, seed: int, net: str, way: Way) -> DensityConfig
         update={
             "seed": seed,
             "data": data(config, "mnist"),
-            "model": base.model.model_copy(update={"activation": way.activation}),
+            "model": base.model.model_copy(update={"activation": way.activation, "hidden": None}),
             "objective": ObjectiveConfig.of(way.objective, **beside),
             "anchor": AnchorConfig(weight=0.0) if alone else base.anchor,
             "train": base.train.model_copy(update={**limits, **start}),

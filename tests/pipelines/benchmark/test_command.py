@@ -44,6 +44,11 @@ def test_objectives_that_are_asked_for(told):
     assert re.search(r"^memory of these cases at their peak: (at most )?\d+\.\d GiB$", text, re.M)
 
 
+def test_activations_are_timed_in_turn(told):
+    text = told(sizes=(4,), objectives=("ml",), activations=("smooth_leaky_relu", "spline"))
+    assert labels(text) == ["ml, smooth_leaky_relu", "ml, spline"]
+
+
 def test_convolutions_have_a_share_of_the_peak(told):
     text = told(architecture="convolutional", images=((1, 4, 4, 3),), objectives=("dsm",))
     assert labels(text) == ["dsm, zero", "dsm, circular", "dsm, masked"]

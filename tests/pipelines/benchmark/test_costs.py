@@ -122,13 +122,13 @@ def test_convolutions_of_slices_are_counted(objective, slices):
     assert found == costs.convolutional_flops(objective, cnn(), BATCH, slices)
 
 
-def test_exact_likelihood_builds_and_factorises_the_matrix_of_every_convolution():
-    """PyTorch counts the images of the D units and their gradient, not the LU and the inverse."""
+def test_exact_likelihood_eliminates_every_convolution_by_strips():
+    """PyTorch counts the products; not the inverses (2 m³) and log-determinants (8/3 m³)."""
     found = costs.convolutional_flops("ml", cnn(), BATCH)
-    factorised = 4 * (2 / 3 + 2) * 32**3
+    factorised = (2 + 2 / 3 + 2) * 2 * (4 * 8**3 + 2 * 16**3)
     assert found == pytest.approx(counted_of(cnn(), "ml") + factorised)
-    built = 2 * sum(UNITS) * 32 / BATCH
-    assert found == pytest.approx(3 * sum(UNITS) - UNITS[0] + built + factorised)
+    products, corners = 2 * 16 * (3 * 8**3 + 16**3), 2 * 16 * 9 * (8**2 * 2 + 16**2 * 8)
+    assert found == pytest.approx(3 * sum(UNITS) - UNITS[0] + corners + products + factorised)
 
 
 def test_masked_convolutions_need_no_matrix():
