@@ -81,8 +81,8 @@ class GridConfig(Section):
     )
     trials: int = Field(200, ge=2, description="training sets of every finite class")
     pair_trials: int = Field(2000, ge=2, description="training sets of a class of two")
-    seeds: int = Field(48, ge=2, description="training sets, and networks, at every m")
-    cell_seeds: int = Field(12, ge=1, description="seeds that share a cell")
+    seeds: int = Field(40, ge=2, description="training sets, and networks, at every m")
+    cell_seeds: int = Field(10, ge=1, description="seeds that share a cell")
     weights: int = Field(4000, ge=2, description="samples of an estimate of a mode's weight")
     estimates: int = Field(2000, ge=2, description="estimates of a mode's weight")
 
@@ -110,7 +110,7 @@ class LearnersConfig(Section):
     sampler_steps: int = Field(
         3000, ge=1, description="training steps of a network for all noises, of twice the width"
     )
-    sampler_seeds: int = Field(12, ge=2, description="training sets of networks for samplers")
+    sampler_seeds: int = Field(8, ge=2, description="training sets of networks for samplers")
     samples: int = Field(10_000, ge=100, description="samples that a sampler draws")
     levels: int = Field(80, ge=1, description="steps of the reverse diffusion")
     flow_seeds: int = Field(16, ge=2, description="training sets of a flow at every m")
@@ -130,8 +130,8 @@ class LawsConfig(Section):
         (100, 1000, 10_000, 100_000), min_length=1, description="training samples m"
     )
     delta: float = Field(0.1, gt=0, lt=1, description="mass δ of the quantile error")
-    seeds: int = Field(12, ge=1, description="training sets, and networks, at every m")
-    cell_seeds: int = Field(3, ge=1, description="seeds that share a cell")
+    seeds: int = Field(10, ge=1, description="training sets, and networks, at every m")
+    cell_seeds: int = Field(5, ge=1, description="seeds that share a cell")
     width: int = Field(128, ge=1, description="width of the residual networks")
     blocks: int = Field(3, ge=1, description="their blocks")
     steps: int = Field(3000, ge=1, description="training steps")

@@ -101,7 +101,7 @@ def test_the_grid_is_the_one_that_is_asked_for():
         assert {cell.ratio for cell in line} == {8, 16, 32, 64}
         for ratio in (8, 64):
             seeds = [(c.first, c.count) for c in line if c.ratio == ratio]
-            assert seeds == [(0, 12), (12, 12), (24, 12), (36, 12)]
+            assert seeds == [(0, 10), (10, 10), (20, 10), (30, 10)]
     assert {cell.size for cell in of(NetworkCell, config, ratio=32.0)} == {1, 2, 4, 8}
     assert {cell.hypotheses for cell in of(ClassCell, config)} >= {10, 10_000}
 
