@@ -127,7 +127,7 @@ class LawsConfig(Section):
     )
     distance: float = Field(4.0, gt=0, description="its distance, in radii of the law")
     sizes: Counts = Field(
-        (100, 1000, 10_000, 100_000), min_length=1, description="training samples m"
+        (100, 1000, 10_000, 100_000), min_length=2, description="training samples m"
     )
     delta: float = Field(0.1, gt=0, lt=1, description="mass δ of the quantile error")
     seeds: int = Field(10, ge=1, description="training sets, and networks, at every m")
@@ -138,6 +138,15 @@ class LawsConfig(Section):
     batch: int = Field(64, ge=1, description="samples a step")
     samples: int = Field(1000, ge=100, description="samples that each network draws")
     levels: int = Field(20, ge=1, description="steps of the probability flow")
+
+    @model_validator(mode="after")
+    def _each_is_told_once(self) -> "LawsConfig":
+        for name in ("names", "etas", "sizes"):
+            found = getattr(self, name)
+            if len(set(found)) < len(found):
+                told = ",".join(map(str, found))
+                raise ValueError(f"{name}: found {told}, expected each once")
+        return self
 
 
 class ComplexityConfig(Section):

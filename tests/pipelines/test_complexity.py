@@ -132,6 +132,9 @@ REFUSED = {
     "--grid.seeds": ("--grid.seeds", "1"),
     "--grid.epsilon": ("--grid.epsilon", "-1"),
     "--scale": ("--scale", "huge"),
+    "--laws.sizes": ("--laws.sizes", "100,1000,100"),
+    "--laws.etas": ("--laws.etas", "0,1"),
+    "--laws.names": ("--laws.names", "letters"),
 }
 
 
