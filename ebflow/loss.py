@@ -31,6 +31,7 @@ __all__ = [
     "balancing_weight",
     "constant",
     "cosine",
+    "epochs",
     "falling",
     "geometric",
     "multistep",
@@ -78,16 +79,20 @@ def geometric(start: float, end: float) -> Schedule:
     return lambda progress: start * (end / start) ** min(progress, 1.0)
 
 
-def multistep(gamma: float, milestones: int, until: float = 1.0) -> Schedule:
-    """Returns a schedule that multiplies by ``gamma`` at ``milestones`` equal steps to ``until``.
+def multistep(gamma: float, milestones: int) -> Schedule:
+    """Returns a schedule that multiplies by ``gamma`` at ``milestones`` equal steps to the end."""
+    return lambda progress: gamma ** min(int(progress * milestones), milestones)
 
-    The paper multiplies at the end of each of the first epochs and is constant afterwards.
+
+def epochs(gamma: float, length: int, count: int) -> Callable[[int], float]:
+    """Returns a factor of the number of steps done: ``gamma`` at the ends of the first epochs.
+
+    Arguments:
+        gamma: The factor at each of them.
+        length: Steps of an epoch.
+        count: The number of epochs at whose ends it falls; it is constant afterwards.
     """
-
-    def factor(progress: float) -> float:
-        return gamma ** min(int(progress / until * milestones), milestones)
-
-    return factor
+    return lambda step: gamma ** min(step // length, count)
 
 
 def warmed(schedule: Schedule, warmup: float) -> Schedule:

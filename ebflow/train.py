@@ -169,6 +169,7 @@ class Trainer:
         anchor: The anchor of the loss, if it has one: its state is kept in checkpoints.
         optimizer: From parameters to an optimiser.
         schedule: The learning-rate factor as a function of progress.
+        decay: A further factor, of the number of steps done, however long the training is.
         steps: The number of steps.
         max_seconds: Training seconds (steps and data, not validation or reports) after which to
             stop; the schedule then follows whichever bound is nearer.
@@ -204,6 +205,7 @@ class Trainer:
         anchor: Anchor | None = None,
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         schedule: Schedule = cosine,
+        decay: Callable[[int], float] = lambda step: 1.0,
         steps: int = 1000,
         max_seconds: float | None = None,
         batch_size: int = 100,
@@ -240,7 +242,8 @@ class Trainer:
         self.parameters = [p for p in flow.parameters() if p.requires_grad]
         self.optimizer = optimizer(self.parameters)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.schedule, self.steps, self.max_seconds = schedule, steps, max_seconds
+        self.schedule, self.decay = schedule, decay
+        self.steps, self.max_seconds = steps, max_seconds
         self.validate_every, self.patience, self.log_every = validate_every, patience, log_every
         self.watch, self.precision, self.ema_decay = watch, precision, ema_decay
         self.filling = self._filling()
@@ -350,8 +353,9 @@ class Trainer:
     def train_step(self, batch: Batch) -> None:
         """Does one step on raw rows with shape (B / workers, D)."""
         self._share = min(self.progress, 1.0)
+        factor = self.state.relief * self.schedule(self.progress) * self.decay(self.step)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = self.state.relief * rate * self.schedule(self.progress)
+            group["lr"] = rate * factor
         self.optimizer.zero_grad(set_to_none=True)
         size = -(-len(batch.x) // self.accumulate)
         *parts, last = self._parts(batch, size)

@@ -33,7 +33,12 @@ class TrainConfig(Section):
     warmup: float = Field(0.05, ge=0, lt=1, description="share of linear warm-up at the start")
     milestones: int = Field(2, ge=1, description="of multistep: how often the rate falls")
     gamma: float = Field(0.1, gt=0, le=1, description="of multistep: factor at each fall")
-    until: float = Field(1.0, gt=0, le=1, description="of multistep: share by which all fell")
+    epoch: int | None = Field(
+        None,
+        ge=1,
+        description="of multistep: steps from one fall to the next, however long the training "
+        "is; None: the falls are spread over it",
+    )
     augment: Literal["none", "flip", "cifar10", "stl10"] = Field(
         "none",
         description="random changes of training images: mirrored (flip), or also shifted as the "

@@ -89,7 +89,8 @@ def _flow(model: ModelConfig) -> str:
 def _optimiser(train: TrainConfig) -> str:
     rate = f"{train.optimizer} {train.lr:g} {train.schedule}"
     if train.schedule == "multistep":
-        rate += f" ({train.milestones} × {train.gamma:g})"
+        every = f", every {train.epoch} steps" if train.epoch else ""
+        rate += f" ({train.milestones} × {train.gamma:g}{every})"
     decay = f", weight decay {train.weight_decay:g}" if train.weight_decay else ""
     clip = "" if train.clip is None else f", gradient at most {train.clip:g}"
     return f"{rate}{decay}{clip}, batch {train.batch_size}, EMA {train.ema_decay:g}"

@@ -23,7 +23,7 @@ from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput, NonFinite
 from ebflow.execution import shard_weights
 from ebflow.flow import Flow
-from ebflow.loss import Loss, Schedule, constant, cosine, geometric, multistep, warmed
+from ebflow.loss import Loss, Schedule, constant, cosine, epochs, geometric, multistep, warmed
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
 from ebflow.rivals import RIVALS
@@ -82,6 +82,7 @@ def build(
         watch=loss.hyperparameters,
         optimizer=partial(_optimizer, train),
         schedule=_schedule(train),
+        decay=_decay(train),
         steps=train.steps,
         max_seconds=train.max_seconds,
         batch_size=train.batch_size,
@@ -184,12 +185,16 @@ def _optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch
 
 
 def _schedule(config: TrainConfig) -> Schedule:
-    kinds = {
-        "constant": constant,
-        "cosine": cosine,
-        "multistep": multistep(config.gamma, config.milestones, config.until),
-    }
+    stretched = constant if config.epoch else multistep(config.gamma, config.milestones)
+    kinds = {"constant": constant, "cosine": cosine, "multistep": stretched}
     return warmed(kinds[config.schedule], config.warmup)
+
+
+def _decay(config: TrainConfig) -> Callable[[int], float]:
+    """Returns what the number of steps, and not progress, does to the learning rate."""
+    if config.schedule != "multistep" or config.epoch is None:
+        return lambda step: 1.0
+    return epochs(config.gamma, config.epoch, config.milestones)
 
 
 def worker(job: dict[str, Any]) -> dict[str, Any]:

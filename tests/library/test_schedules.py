@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ebflow.loss import constant, cosine, falling, geometric, multistep, warmed
+from ebflow.loss import constant, cosine, epochs, falling, geometric, multistep, warmed
 
 
 def test_cosine():
@@ -31,10 +31,16 @@ def test_geometric_needs_positive_ends(ends):
 
 
 def test_multistep_falls_at_equal_steps_and_stays():
-    factor = multistep(0.5, 4, until=0.8)
-    expected = {0.0: 1, 0.19: 1, 0.21: 0.5, 0.41: 0.25, 0.61: 0.125, 0.81: 0.0625, 1.0: 0.0625}
+    factor = multistep(0.5, 4)
+    expected = {0.0: 1, 0.24: 1, 0.26: 0.5, 0.51: 0.25, 0.76: 0.125, 1.0: 0.0625, 1.5: 0.0625}
     for progress, value in expected.items():
         assert factor(progress) == pytest.approx(value)
+
+
+def test_epochs_fall_at_their_ends_and_stay():
+    factor = epochs(0.5, 10, 2)
+    for step, value in {0: 1, 9: 1, 10: 0.5, 19: 0.5, 20: 0.25, 1000: 0.25}.items():
+        assert factor(step) == value
 
 
 def test_falling_at_given_progresses():

@@ -14,7 +14,7 @@ from ebflow.data.loader import Arrays, Rows
 from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
-from ebflow.loss import constant, cosine, geometric, warmed
+from ebflow.loss import constant, cosine, epochs, geometric, warmed
 from ebflow.randomness import RowGenerator, uniform
 from ebflow.train import Clock, Trainer
 from pipelines.training.augment import FlipAndShift
@@ -176,6 +176,12 @@ def test_rates_follow_the_schedule(digits):
     training = named(digits, "dsm", schedule=factor, log_every=1)
     rates = [e.metrics["train/lr"] for e in training.run() if e.kind == "log"]
     assert rates == pytest.approx([1e-3 * factor(k / 12) for k in range(12)])
+
+
+def test_rates_fall_at_steps_however_long_training_is(digits):
+    training = named(digits, "dsm", schedule=constant, decay=epochs(0.5, 5, 1), log_every=1)
+    rates = [e.metrics["train/lr"] for e in training.run() if e.kind == "log"]
+    assert rates == pytest.approx([1e-3] * 5 + [5e-4] * 7)
 
 
 def test_annealed_noise_follows_progress_and_is_logged(digits):

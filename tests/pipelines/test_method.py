@@ -46,6 +46,8 @@ def test_the_optimisation_is_told():
         "rmsprop 0.0001 multistep (49 × 0.95), weight decay 1e-05, gradient at most 5, "
         "batch 128, EMA 0.999"
     )
+    falling = TrainConfig(schedule="multistep", milestones=49, gamma=0.95, epoch=500)
+    assert "multistep (49 × 0.95, every 500 steps)" in method(Training(train=falling))
 
 
 def test_an_objective_alone_has_weight_one():

@@ -15,8 +15,9 @@ from pipelines.paper.experiments.cell import Cell, Column, PeerCell, summarise
 
 from .conftest import NO_RAY, Store
 
+SCHEDULES = ("paper", "squeezed")
 CONFIG = PaperConfig(source="digits", scale="smoke", seeds=2)
-TRAINED = [name for name in EXPERIMENTS if name != "runtime"]
+TRAINED = [name for name in EXPERIMENTS if name not in ("runtime", "phases")]
 IMAGES = [name for name, experiment in EXPERIMENTS.items() if experiment.source]
 OF_TABLES = {"tables": {"sources": ("sine",)}}
 """What an experiment on the user's tables needs to be told."""
@@ -31,7 +32,7 @@ def by_name(config=CONFIG):
 
 def test_a_table_has_every_published_number_and_this_projects_recipes():
     found = by_name()
-    assert len(found) == 2 * (5 + 9 + 5 + 8)
+    assert len(found) == 2 * (10 + 9 + 10 + 8)
     assert found["FC", "paper", "ml", 0].published["test/nll"] == 1092.4
     assert found["CNN", "paper", "fd_ssm", 1].published["train/steps_per_s"] == 38.76
     assert not found["FC", "recipe", "lazy_ml", 0].published
@@ -51,8 +52,8 @@ def test_the_published_settings_are_the_published_ones():
 def test_the_published_settings_of_colour_images_are_the_published_ones():
     found = by_name(PaperConfig(source="natural-patches", images="colour"))
     dense, cnn = found["FC", "paper", "dsm", 0].config, found["CNN", "paper", "dsm", 0].config
-    assert dense.model.residual and (dense.train.gamma, dense.train.milestones) == (0.85, 30)
-    assert cnn.model.spectral_norm and (cnn.train.gamma, cnn.train.milestones) == (0.8, 20)
+    assert dense.model.residual and (dense.train.gamma, dense.train.milestones) == (0.85, 29)
+    assert cnn.model.spectral_norm and (cnn.train.gamma, cnn.train.milestones) == (0.8, 19)
     assert dense.stabilise.low_energy == pytest.approx(0.001 * 3072 / 3)
     assert found["FC", "paper", "ml", 0].config.stabilise.low_energy == 0
     assert found["CNN", "paper", "sml", 0].config.model.spectral_norm is None
@@ -100,8 +101,8 @@ def test_every_published_setting(key):
     assert told.train.augment == ("cifar10" if colour else "none")
     assert (told.train.lr, told.train.optimizer, told.train.batch_size) == (1e-4, "rmsprop", 100)
     assert net == "CNN" or (told.model.residual, told.model.bias) == (colour, 1.0)
-    epochs = told.train.steps / (400 if colour else 500)
-    assert told.train.until * epochs == pytest.approx(told.train.milestones)
+    assert told.train.epoch == (400 if colour else 500)
+    assert (net, "squeezed", objective, 0) not in by_name(config)
 
 
 def test_recipes_have_an_anchor_where_they_match_scores():
@@ -112,14 +113,25 @@ def test_recipes_have_an_anchor_where_they_match_scores():
 
 def test_an_ablation_changes_nothing_but_what_its_labels_say():
     found = by_name(CONFIG.model_copy(update={"experiment": "ablation"}))
-    assert len(found) == 2 * 2 * 3 * 4
-    both = found["FC", "dsm", "on", "on", 0]
-    assert both.config == by_name()["FC", "paper", "dsm", 0].config
-    raw, now = (found["FC", "dsm", *way, 0].config for way in (("on", "off"), ("off", "on")))
+    assert len(found) == 2 * 2 * 3 * 4 * 2
+    both = found["FC", "dsm", "on", "on", "paper", 0]
+    for schedule in ("paper", "squeezed"):
+        same = by_name()["FC", schedule, "dsm", 0].config
+        assert found["FC", "dsm", "on", "on", schedule, 0].config == same
+    ways = (("on", "off"), ("off", "on"))
+    raw, now = (found["FC", "dsm", *way, "paper", 0].config for way in ways)
     assert not raw.preprocess.match_after and raw.train == both.config.train
     assert now.train.ema_decay == 0 and now.preprocess == both.config.preprocess
-    assert found["CNN", "dsm", "off", "off", 0].published["test/nll"] == 3170.0
-    assert not found["CNN", "dsm", "off", "on", 0].published
+    assert found["CNN", "dsm", "off", "off", "squeezed", 0].published["test/nll"] == 3170.0
+    assert not found["CNN", "dsm", "off", "on", "paper", 0].published
+
+
+def test_the_published_rate_falls_by_epochs_and_the_squeezed_one_within_the_training():
+    paper, squeezed = (by_name()["FC", name, "dsm", 0].config.train for name in SCHEDULES)
+    assert (paper.epoch, paper.milestones) == (500, 49)
+    assert (squeezed.epoch, squeezed.milestones) == (None, 50)
+    same = {"epoch": None, "milestones": 50}
+    assert paper.model_copy(update=same) == squeezed
 
 
 def test_imputation_has_the_published_settings_and_two_recipes():
@@ -282,7 +294,7 @@ def test_toys_figures_show_the_truth_and_the_first_seeds_flows(tmp_path, seeds):
 def test_the_page_says_what_it_compares():
     experiment = EXPERIMENTS["table"]
     page = comparison.page(CONFIG, rows(experiment, experiment.cells(CONFIG)), {})
-    assert page.count("<tr title=") == 2 + 27 and "1092.4" in page and "digits" in page
+    assert page.count("<tr title=") == 2 + 37 and "1092.4" in page and "digits" in page
 
 
 def test_a_line_is_the_mean_over_seeds_with_students_interval():

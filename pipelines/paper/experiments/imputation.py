@@ -13,7 +13,6 @@ from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, 
 from pipelines.paper.experiments.settings import (
     IMAGE_OPTIONS,
     base,
-    full_epochs,
     published,
     recipe,
 )
@@ -32,7 +31,7 @@ CHAINS = {"adaptive": "paper's", "langevin": "Langevin", "momentum": "momentum"}
 
 def cells(config: PaperConfig) -> list[Cell]:
     """Returns the published settings, and the recipe by likelihood and by anchored DSM."""
-    return [cell for seed in range(config.seeds) for cell in _cells(config, seed)]
+    return [cell for seed in config.trials for cell in _cells(config, seed)]
 
 
 def _cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
@@ -66,7 +65,8 @@ def _base(config: PaperConfig, seed: int, batch_size: int) -> DensityConfig:
 
 def _paper(config: PaperConfig, seed: int) -> DensityConfig:
     common = _base(config, seed, 10)
-    found = published(common, "FC", "dsm", "colour", full_epochs(config, EPOCHS))
+    epoch = ROWS // common.train.batch_size if config.scale == "full" else None
+    found = published(common, "FC", "dsm", "colour", epoch)
     kept = found.train.model_copy(update={"augment": common.train.augment})
     found = found.model_copy(update={"train": kept})
     if config.scale != "full":

@@ -5,6 +5,7 @@ Kira, Lee, 2023), arXiv:2305.15267, and its code.
 """
 
 __all__ = [
+    "EPOCH",
     "IMAGE_OPTIONS",
     "NETS",
     "OBJECTIVES",
@@ -12,13 +13,12 @@ __all__ = [
     "base",
     "bounds",
     "data",
-    "full_epochs",
     "published",
     "recipe",
+    "schedules",
 ]
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipelines.config import (
     AnchorConfig,
@@ -39,7 +39,7 @@ NETS = {"FC": ModelConfig(), "CNN": ModelConfig(architecture="convolutional")}
 SMOKE_STEPS = 60
 
 IMAGE_OPTIONS = frozenset(
-    ("source", "seconds", "rows", "validation", "test", "seeds", "threads", "cluster")
+    ("source", "seconds", "rows", "validation", "test", "seed", "seeds", "threads", "cluster")
 )
 """The options that experiments on images use."""
 
@@ -64,8 +64,7 @@ LOW_ENERGY_DIFFERENCES = 0.001 * 3072 / 0.1**2
 """The same for finite differences, whose code divides the term by ε² instead."""
 
 
-@dataclass(frozen=True)
-class Decay:
+class Decay(NamedTuple):
     """A learning rate that is multiplied by γ at the ends of the epochs 1 … M − 1.
 
     Attributes:
@@ -76,17 +75,19 @@ class Decay:
     gamma: float
     milestones: int
 
-    def options(self, epochs: int | None) -> dict[str, Any]:
+    def options(self, epoch: int | None) -> dict[str, Any]:
         """Returns the options of the schedule.
 
         Arguments:
-            epochs: Of the whole training; None: the falls are stretched over it.
+            epoch: The steps of an epoch; None: all M falls are squeezed into the training.
         """
+        falls = self.milestones - 1 if epoch else self.milestones
         told = {"schedule": "multistep", "gamma": self.gamma}
-        if epochs is None:
-            return {**told, "milestones": self.milestones, "until": 1.0}
-        falls = self.milestones - 1
-        return {**told, "milestones": falls, "until": falls / epochs}
+        return {**told, "milestones": falls, "epoch": epoch}
+
+
+EPOCH = {"grey": 500, "colour": 400}
+"""Steps of the paper's epochs, by kind of images: 50,000 or 40,000 of them in batches of 100."""
 
 
 USUAL = "usual"
@@ -147,9 +148,14 @@ def base(config: PaperConfig, seed: int, source: str, **limits: Any) -> DensityC
     )
 
 
-def full_epochs(config: PaperConfig, epochs: int) -> int | None:
-    """Returns the epochs of a training at scale ``full``, else None."""
-    return epochs if config.scale == "full" else None
+def schedules(config: PaperConfig, kind: str = "grey") -> dict[str, int | None]:
+    """Returns the published learning rate's epochs by the names that tables give its schedules.
+
+    At scale ``full`` it is the published one. Shorter trainings end long before its last fall, so
+    that there is also one that is *squeezed* into them.
+    """
+    published = {"paper": EPOCH[kind]}
+    return published if config.scale == "full" else {**published, "squeezed": None}
 
 
 def recipe(base: DensityConfig, net: str, objective: str, kind: str = "grey") -> DensityConfig:
@@ -172,7 +178,7 @@ def recipe(base: DensityConfig, net: str, objective: str, kind: str = "grey") ->
 
 
 def published(
-    base: DensityConfig, net: str, objective: str, kind: str = "grey", epochs: int | None = None
+    base: DensityConfig, net: str, objective: str, kind: str = "grey", epoch: int | None = None
 ) -> DensityConfig:
     """Returns the published settings.
 
@@ -181,13 +187,13 @@ def published(
         net: ``FC`` or ``CNN``.
         objective: The objective.
         kind: ``grey``, for MNIST's settings, or ``colour``, for CIFAR-10's.
-        epochs: Of the training, where the learning rate falls at the ends of epochs; None: the
-            falls are stretched over the training.
+        epoch: The steps of an epoch, at the ends of which the learning rate falls; None: all
+            falls are squeezed into the training.
     """
     cnn, colour = net == "CNN", kind == "colour"
     noise = 0.1 if cnn or colour else 1.0
     decays = DECAYS[kind, net]
-    rate = decays.get(objective, decays[USUAL]).options(epochs)
+    rate = decays.get(objective, decays[USUAL]).options(epoch)
     train = {**rate, **_optimisation(net, objective, colour=colour)}
     return base.model_copy(
         update={
