@@ -1,8 +1,9 @@
 r"""The lazily refreshed normaliser.
 
-Score matching is blind to mass: a flow may lose a latent direction to a linear term of its
-energy, at almost no Fisher divergence and at a great loss of likelihood. The *anchor* adds the
-true likelihood with a stale normaliser. At a refresh it keeps, for every layer of costly
+A score does not see how much mass lies where: from some starts, and at large learning rates, a
+flow loses a latent direction to a linear term of its energy, at almost no Fisher divergence and
+at a great loss of likelihood. The *anchor* adds the true likelihood with a stale normaliser,
+which sees it from any start. At a refresh it keeps, for every layer of costly
 log-determinant with weight :math:`W_0`, that log-determinant and its gradient
 :math:`g = \nabla \log |\det J(W_0)|` (:math:`W_0^{-\top}` for a dense layer), and until the next
 one uses

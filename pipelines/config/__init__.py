@@ -22,6 +22,7 @@ __all__ = [
     "PreprocessConfig",
     "Section",
     "StabiliseConfig",
+    "StackConfig",
     "StepsConfig",
     "TrainConfig",
     "Training",
@@ -39,7 +40,7 @@ from pipelines.config.objective import (
     ObjectiveConfig,
     StabiliseConfig,
 )
-from pipelines.config.paper import PaperConfig, StepsConfig
+from pipelines.config.paper import PaperConfig, StackConfig, StepsConfig
 from pipelines.config.peer import PEERS, PeerConfig
 from pipelines.config.section import NAME, UNKEYED, Section, canonical
 from pipelines.config.train import ClusterConfig, TrainConfig

@@ -1,11 +1,12 @@
 """The experiments of the flow's paper."""
 
-__all__ = ["PaperConfig", "StepsConfig"]
+__all__ = ["PaperConfig", "StackConfig", "StepsConfig"]
 
 from typing import Literal, get_args
 
 from pydantic import Field
 
+from pipelines.config.objective import ObjectiveConfig
 from pipelines.config.section import NAME, UNKEYED, Section, Size
 from pipelines.config.train import ClusterConfig
 
@@ -28,6 +29,34 @@ class StepsConfig(Section):
     threads: int = Field(2, ge=1, description="threads of a step")
 
 
+class StackConfig(Section):
+    """Small dense nets that are trained at once: of every front, start, rate and seed."""
+
+    part: Literal["map", "wide", "pairs"] = Field("map", description="part of the experiment")
+    activation: Literal["published", "centred", "learned"] = Field(
+        "published",
+        description="smooth leaky ReLU, the same through 0 with slope 1, or a spline an element",
+    )
+    objective: ObjectiveConfig = ObjectiveConfig()
+    fronts: tuple[Literal["whitened", "plain"], ...] = Field(
+        ("whitened",), min_length=1, description="data behind the logit: whitened, or as they are"
+    )
+    starts: tuple[tuple[Literal[-1, 1], float], ...] = Field(
+        ((1, 0.0),), min_length=1, description="signs of the identity with offsets of every layer"
+    )
+    rates: tuple[float, ...] = Field((1e-3,), min_length=1, description="Adam's learning rates")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="seeds of batches and noise")
+    steps: int = Field(500, ge=1, description="steps of a training; the rate falls as a cosine")
+    looks: tuple[int, ...] = Field((0, 500), description="steps at which nets are measured")
+    batch_size: int = Field(100, ge=1, description="examples a step")
+    threads: int = Field(1, ge=1, description="threads")
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """The CPU cores that it keeps busy."""
+        return {"CPU": self.threads}
+
+
 class PaperConfig(Section):
     """An experiment of the paper, at a scale."""
 
@@ -42,6 +71,7 @@ class PaperConfig(Section):
         "rivals",
         "scores",
         "tables",
+        "phases",
     ] = Field(
         "table",
         description="table: NLL by net and objective; toy: divergences from three densities in "
@@ -49,7 +79,8 @@ class PaperConfig(Section):
         "triangular ones in ten dimensions; glow: likelihood and samples of Glow; imputation: "
         "missing pixels of photographs; rivals: other trainings of linear layers at equal time; "
         "scores: score matching with learned activations, beside the anchor and alone; "
-        "tables: the recipe beside other packages' densities",
+        "tables: the recipe beside other packages' densities; phases: where training by scores "
+        "alone loses mass",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(
         "cpu",
@@ -93,6 +124,12 @@ class PaperConfig(Section):
     test: Size | None = Field(
         None, gt=0, description="test rows, or their share if below 1; None: the source's"
     )
-    seeds: int = Field(1, ge=1, description="seeds, from 0 on")
+    seed: int = Field(0, ge=0, description="the first seed")
+    seeds: int = Field(1, ge=1, description="seeds, one after another")
     threads: int = Field(2, ge=1, description="threads of a training on images")
     cluster: ClusterConfig = ClusterConfig()
+
+    @property
+    def trials(self) -> range:
+        """The seeds."""
+        return range(self.seed, self.seed + self.seeds)

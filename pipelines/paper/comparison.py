@@ -1,6 +1,6 @@
 """An experiment beside published numbers: as a page, in the folder of a run, and printed."""
 
-__all__ = ["TEMPLATE", "conclude", "describe", "log", "page", "publish", "show"]
+__all__ = ["CONCLUSION", "TEMPLATE", "conclude", "describe", "log", "page", "publish", "show"]
 
 import json
 import re
@@ -19,7 +19,8 @@ from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Experiment, Line, Row, summarise
-from pipelines.reporting import pages
+from pipelines.reporting import claims, pages
+from pipelines.reporting.claims import Conclusion
 from pipelines.tracking.notes import table
 
 if TYPE_CHECKING:
@@ -27,21 +28,32 @@ if TYPE_CHECKING:
 
 TEMPLATE = Path(__file__).with_name("comparison.html.j2")
 
+CONCLUSION = "conclusion.json"
+"""File of what an experiment with claims concludes."""
+
 FORBIDDEN = re.compile(r"[^\w.:/ -]")
 """What MLflow does not take in the name of a metric."""
 
 Rows = Sequence[Row]
 
 
-def page(config: PaperConfig, rows: Rows, images: Mapping[str, Path]) -> str:
+def page(
+    config: PaperConfig,
+    rows: Rows,
+    images: Mapping[str, Path],
+    told: Conclusion | None = None,
+) -> str:
     """Returns a self-contained HTML page.
 
     Arguments:
         config: The experiment.
         rows: Its rows.
         images: PNG files by name of the figure.
+        told: What it concludes, if it has claims.
     """
     experiment = EXPERIMENTS[config.experiment]
+    if told:
+        return _study(config, experiment, rows, images, told)
     return pages.render(
         TEMPLATE,
         images,
@@ -49,8 +61,28 @@ def page(config: PaperConfig, rows: Rows, images: Mapping[str, Path]) -> str:
         experiment=experiment,
         lines=summarise(experiment.columns, rows),
         first=rows[0],
+        seeds=len({row["seed"] for row in rows}),
         text=dump(config),
     )
+
+
+def _study(
+    config: PaperConfig,
+    experiment: Experiment,
+    rows: Rows,
+    images: Mapping[str, Path],
+    told: Conclusion,
+) -> str:
+    """Returns the page of an experiment with claims."""
+    lines = summarise(experiment.columns, rows)
+    texts = [_texts(experiment, line, compared=False) for line in lines]
+    heading = tuple(_heading(experiment, lines))
+    shown = claims.Table(experiment.about, heading, texts, experiment.legend)
+    captions = experiment.study.captions
+    figures = {name: claims.Figure(file, captions[name]) for name, file in images.items()}
+    intro = _caption(experiment, config.model_dump(), rows)
+    title = f"{config.experiment}: {experiment.about}"
+    return claims.page(title, intro, told, figures, [shown], config)
 
 
 def describe(config: PaperConfig) -> Description:
@@ -76,14 +108,17 @@ def conclude(summary: Mapping[str, Any]) -> str:
     lines = summarise(experiment.columns, rows)
     texts = [_texts(experiment, line, compared=_compared(lines)) for line in lines]
     caption = _caption(experiment, config, rows)
-    return f"{table(_heading(experiment, lines), texts)}\n\n{caption}"
+    shown = f"{table(_heading(experiment, lines), texts)}\n\n{caption}"
+    return f"{claims.conclude(summary)}\n\n{shown}" if "claims" in summary else shown
 
 
 def publish(config: PaperConfig, value: Artefact, folder: Path) -> dict[str, Any]:
-    """Copies page and figures into a folder; returns the rows."""
+    """Copies page and figures into a folder; returns the rows, and what is concluded."""
     shutil.copy(value.path / "report.html", folder)
     shutil.copytree(value.path / "figures", folder / "figures")
-    return {"rows": json.loads((value.path / "rows.json").read_text())}
+    told = value.path / CONCLUSION
+    concluded = json.loads(told.read_text()) if told.exists() else {}
+    return {"rows": json.loads((value.path / "rows.json").read_text()), **concluded}
 
 
 def log(config: PaperConfig, value: Artefact, folder: Path, run: "StageRun") -> None:
@@ -103,6 +138,8 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     config, rows = summary["config"], summary["rows"]
     experiment = EXPERIMENTS[config["experiment"]]
     console.print(experiment.about, highlight=False)
+    if "claims" in summary:
+        claims.show(console, Conclusion.read(summary))
     console.print(_table(experiment, rows))
     console.print(_caption(experiment, config, rows), highlight=False)
     lines = {
@@ -136,7 +173,7 @@ def _compared(lines: Sequence[Line]) -> bool:
 
 
 def _caption(experiment: Experiment, config: Mapping[str, Any], rows: Rows) -> str:
-    seeds = config["seeds"]
+    seeds = len({row["seed"] for row in rows})
     told = "1 seed" if seeds == 1 else f"{seeds} seeds, mean ± 95 % interval"
     data = ", ".join(dict.fromkeys(row["data"] for row in rows))
     here = f"measured: {data}, scale {config['scale']}, {rows[0]['machine']}, {told}"

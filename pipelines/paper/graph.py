@@ -5,6 +5,7 @@
     source ──> prepare ──> preprocess ──> train ──> measure ──┐
                      │              ├───> train ──> measure ──┼──> compare
                      │              └───> peer ───────────────┤
+                     ├───> stack (many nets at once) ─────────┤
                      └───> …                                ──┘
 """
 
@@ -21,12 +22,14 @@ from ebflow.errors import BadInput
 from ebflow.fitting import FEW
 from pipelines.cli.spelling import spelled
 from pipelines.config import (
+    DensityConfig,
     DivergeConfig,
     EvaluateConfig,
     ImputeConfig,
     PaperConfig,
     PeerConfig,
     Section,
+    StackConfig,
     StepsConfig,
 )
 from pipelines.density.checks import check as check_density
@@ -40,8 +43,9 @@ from pipelines.errors import Diverged
 from pipelines.paper import comparison
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Cell, PeerCell
+from pipelines.paper.experiments.phases.grid import Stacked
 from pipelines.paper.experiments.runtime import Timed
-from pipelines.reporting import pages
+from pipelines.reporting import claims, pages
 from pipelines.reporting.pictures import is_picture
 
 redun_namespace = NAMESPACE
@@ -54,10 +58,13 @@ Sources = dict[str, Source]
 def check(config: PaperConfig) -> Sources:
     """Checks every cell; returns the sources of data by their locations."""
     _check_options(config)
-    cells = [c for c in EXPERIMENTS[config.experiment].placed(config) if isinstance(c, Cell)]
-    for cell in cells:
-        _check_cell(config, cell)
-    return {cell.config.data.source: _source(cell) for cell in cells}
+    placed = EXPERIMENTS[config.experiment].placed(config)
+    for cell in placed:
+        if isinstance(cell, Cell):
+            _check_cell(config, cell)
+    read = [(c, c.config) for c in placed if isinstance(c, Cell)]
+    read += [(c, c.reader) for c in placed if isinstance(c, Stacked)]
+    return {told.data.source: _source(cell, told) for cell, told in read}
 
 
 def examine(config: PaperConfig) -> None:
@@ -72,10 +79,10 @@ DATA = re.compile(r"--data\.(source|rows|validation|test)\b")
 """Options of the density pipeline that this one has too, without their section."""
 
 
-def _source(cell: Cell) -> Source:
+def _source(cell: Cell | Stacked, config: DensityConfig) -> Source:
     """Returns the source of a cell's data; errors as in ``check_density``, for the cell."""
     try:
-        return check_density(cell.config)
+        return check_density(config)
     except BadInput as error:
         told = DATA.sub(r"--\1", spelled(str(error)))
         raise BadInput(f"{told} (in the cell {' '.join(cell.labels.values())})") from None
@@ -131,13 +138,15 @@ def paper(config: PaperConfig, sources: Sources) -> Artefact:
     return compare(config, catch_all(found, Exception, fail))
 
 
-def _measured(cell: Cell | PeerCell | Timed, sources: Sources) -> tuple[Artefact, ...]:
+def _measured(cell: Cell | PeerCell | Stacked | Timed, sources: Sources) -> tuple[Artefact, ...]:
     """Returns what the cell's stages make; prepared data apart."""
     if isinstance(cell, Timed):
         return (steps(cell.config, cell.title),)
     if isinstance(cell, PeerCell):
         data = prepare(cell.data, sources[cell.data.source])
         return (peer(cell.config, data, preprocess(cell.front, data), cell.title),)
+    if isinstance(cell, Stacked):
+        return (stack(cell.config, prepare(cell.data, sources[cell.data.source]), cell.title),)
     data = prepare(cell.config.data, sources[cell.config.data.source])
     front = preprocess(cell.config.training.front, data)
     trained = train(cell.config.training, data, front, cell.title)
@@ -193,6 +202,19 @@ def peer(
     return run_stage(f"{STAGES}.peer", job, config, data.path, front.path, title=title)
 
 
+@task(
+    executor="ray",
+    needs=own,
+    hash_includes=[source_digest(f"{STAGES}.stack")],
+    config_args=TITLED,
+)
+def stack(
+    config: StackConfig, data: Artefact, title: str = "", job: JobInfo = JOB_INFO
+) -> Artefact:
+    """Trains many small nets at once, and measures them on the way."""
+    return run_stage("stack", job, config, data.path, title=title)
+
+
 MEASURES: dict[type[Section], Task] = {
     DivergeConfig: diverge,
     EvaluateConfig: evaluate,
@@ -217,6 +239,7 @@ def steps(config: StepsConfig, title: str = "", job: JobInfo = JOB_INFO) -> Arte
     hash_includes=[
         source_digest(f"{STAGES}.compare"),
         pages.digest(comparison.TEMPLATE),
+        pages.digest(claims.TEMPLATE),
     ],
 )
 def compare(config: PaperConfig, found: list, job: JobInfo = JOB_INFO) -> Artefact:
@@ -230,6 +253,8 @@ def tasks(config: PaperConfig) -> tuple[Task, ...]:
     cells = EXPERIMENTS[config.experiment].placed(config)
     if any(isinstance(cell, Timed) for cell in cells):
         return steps, compare
+    if any(isinstance(cell, Stacked) for cell in cells):
+        return prepare, stack, compare
     flows = [cell for cell in cells if isinstance(cell, Cell)]
     measures = dict.fromkeys(MEASURES[type(cell.measure)] for cell in flows)
     peers = (peer,) if len(flows) < len(cells) else ()

@@ -11,6 +11,7 @@ from pipelines.paper.experiments.cell import Experiment
 from pipelines.paper.experiments.glow import GLOW
 from pipelines.paper.experiments.imputation import IMPUTATION
 from pipelines.paper.experiments.matrices import MATRICES
+from pipelines.paper.experiments.phases.experiment import PHASES
 from pipelines.paper.experiments.rivals import RIVALS
 from pipelines.paper.experiments.runtime import RUNTIME
 from pipelines.paper.experiments.scores import SCORES
@@ -29,4 +30,5 @@ EXPERIMENTS: dict[str, Experiment] = {
     "rivals": RIVALS,
     "scores": SCORES,
     "tables": TABLES,
+    "phases": PHASES,
 }

@@ -5,7 +5,17 @@ and are shown as one line: the mean and, where there are several, its 95 % inter
 is one, that over the test rows, if the column names their standard error.
 """
 
-__all__ = ["Cell", "Column", "Experiment", "Folders", "Line", "PeerCell", "Row", "summarise"]
+__all__ = [
+    "Cell",
+    "Column",
+    "Experiment",
+    "Folders",
+    "Line",
+    "PeerCell",
+    "Row",
+    "Study",
+    "summarise",
+]
 
 import json
 import math
@@ -27,6 +37,7 @@ from pipelines.config import (
     PeerConfig,
     Section,
 )
+from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.machine import machine
 from pipelines.reporting.method import method
 
@@ -169,6 +180,19 @@ class Column:
         return f"{told} ± {half:.{self.digits}f}" if shown else told
 
 
+@dataclass(frozen=True)
+class Study:
+    """How an experiment is judged.
+
+    Attributes:
+        conclude: From the cells' folders to findings, claims and checks.
+        captions: What its figures show, by name.
+    """
+
+    conclude: Callable[[Sequence[Folders]], Conclusion]
+    captions: Mapping[str, str]
+
+
 def _one_each(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     return [cell.row(found) for cell, found in zip(cells, folders, strict=True)]
 
@@ -191,6 +215,7 @@ class Experiment:
         columns: The metrics of the table, behind the labels.
         rows: From the cells and their folders to rows; one a cell, if not told otherwise.
         figures: From rows and the cells' folders to figures by name.
+        study: How it is judged, if it has claims of its own.
     """
 
     about: str
@@ -202,6 +227,7 @@ class Experiment:
     columns: tuple[Column, ...]
     rows: Callable[[Sequence[Any], Sequence[Folders]], list[Row]] = _one_each
     figures: Callable[[Sequence[Row], Sequence[Folders]], dict[str, Figure]] = _no_figures
+    study: "Study | None" = None
 
     def placed(self, config: PaperConfig) -> list[Any]:
         """Returns the cells, trained by the configured workers."""

@@ -36,7 +36,7 @@ def cells(config: PaperConfig) -> list[Cell]:
     """Returns the published settings by SSM and DSM, and the recipe's by the same and by ML."""
     return [
         cell
-        for seed in range(config.seeds)
+        for seed in config.trials
         for cell in (
             *(_paper(config, seed, objective) for objective in ("ssm_vr", "dsm")),
             *(_recipe(config, seed, objective) for objective in ("ssm_vr", "dsm", "ml")),

@@ -27,7 +27,7 @@ STEPS, EVERY = 10_001, 100
 
 def cells(config: PaperConfig) -> list[Cell]:
     """Returns one cell a structure and seed; the last three change nothing but the masks."""
-    return [_cell(config, *way) for way in product(range(config.seeds), STRUCTURES)]
+    return [_cell(config, *way) for way in product(config.trials, STRUCTURES)]
 
 
 def _cell(config: PaperConfig, seed: int, structure: str) -> Cell:
@@ -76,7 +76,7 @@ MATRICES = Experiment(
     legend="by exact ML with a Gaussian base; the paper's code has a Laplace one",
     note="",
     source=None,
-    uses=frozenset(("seconds", "seeds", "cluster")),
+    uses=frozenset(("seconds", "seed", "seeds", "cluster")),
     cells=cells,
     columns=(
         Column("train/steps", "steps", 0, interval=False),

@@ -77,7 +77,7 @@ Key = tuple[str, str]
 def cells(config: PaperConfig) -> list[Cell | PeerCell]:
     """Returns one cell a method, preprocessing, rate and seed, and one a peer and seed."""
     names = dict.fromkeys(("ml", *config.methods))
-    return [cell for seed in range(config.seeds) for cell in _cells(config, seed, names)]
+    return [cell for seed in config.trials for cell in _cells(config, seed, names)]
 
 
 def _cells(config: PaperConfig, seed: int, names: Mapping[str, Any]) -> Iterator[Cell | PeerCell]:

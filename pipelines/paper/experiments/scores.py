@@ -59,7 +59,7 @@ def cells(config: PaperConfig) -> list[Cell]:
     """Returns one cell a net, way and seed."""
     return [
         _cell(config, seed, net, way)
-        for seed in range(config.seeds)
+        for seed in config.trials
         for net, ways in WAYS.items()
         for way in ways
     ]

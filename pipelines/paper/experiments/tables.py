@@ -38,7 +38,7 @@ def cells(config: PaperConfig) -> list[Cell | PeerCell]:
         raise BadInput(f"--sources: found two tables called {twice}, expected names of their own")
     return [
         cell
-        for seed in range(config.seeds)
+        for seed in config.trials
         for source in config.sources
         for cell in _cells(config, source, seed)
     ]
@@ -141,7 +141,7 @@ TABLES = Experiment(
     note="",
     source=None,
     uses=frozenset(
-        ("sources", "seconds", "rows", "validation", "test", "seeds", "threads", "cluster")
+        ("sources", "seconds", "rows", "validation", "test", "seed", "seeds", "threads", "cluster")
     ),
     cells=cells,
     columns=(

@@ -110,7 +110,7 @@ PUBLISHED = {
 
 def cells(config: PaperConfig) -> list[Cell]:
     """Returns one cell a density, objective and seed: the paper's settings or the recipe's."""
-    ways = product(range(config.seeds), LENGTHS, OBJECTIVES.values())
+    ways = product(config.trials, LENGTHS, OBJECTIVES.values())
     return [_cell(config, *way) for way in ways]
 
 
@@ -225,7 +225,7 @@ TOY = Experiment(
     f"scores are matched in one of {EVERY} steps beside an anchor in all",
     note="",
     source=None,
-    uses=frozenset(("seconds", "seeds", "cluster")),
+    uses=frozenset(("seconds", "seed", "seeds", "cluster")),
     cells=cells,
     columns=(
         Column("train/steps", "steps", 0, interval=False),

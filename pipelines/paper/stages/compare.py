@@ -4,6 +4,7 @@ __all__ = ["compare"]
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib
@@ -12,6 +13,7 @@ from ebflow.errors import NonFinite
 from pipelines.config import PaperConfig
 from pipelines.density.figures import STYLE
 from pipelines.paper import comparison
+from pipelines.paper.comparison import CONCLUSION
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Folders
 from pipelines.tracking import StageRun
@@ -26,6 +28,8 @@ def compare(
     run: StageRun,
 ) -> None:
     """Writes ``rows.json``, ``figures/*.png`` and ``report.html``; diverged cells come last.
+
+    And ``conclusion.json``, if the experiment has claims.
 
     Arguments:
         config: The experiment.
@@ -44,11 +48,14 @@ def compare(
     whole = experiment.rows(cells, folders)
     rows = [*whole, *(cell.lost(told) for cell, told in pairs if isinstance(told, str))]
     (output / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
+    told = experiment.study and experiment.study.conclude(folders)
+    if told:
+        (output / CONCLUSION).write_text(json.dumps(asdict(told), indent=1) + "\n")
     images = {}
     (output / "figures").mkdir()
     with matplotlib.rc_context(STYLE):
         for name, figure in experiment.figures(whole, folders).items():
             images[name] = output / "figures" / f"{name}.png"
             figure.savefig(images[name])
-    (output / "report.html").write_text(comparison.page(config, rows, images))
+    (output / "report.html").write_text(comparison.page(config, rows, images, told))
     run.log_artifacts(output)

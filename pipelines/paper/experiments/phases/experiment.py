@@ -1,0 +1,70 @@
+"""The map of where training by scores alone loses mass, as an experiment."""
+
+__all__ = ["PHASES", "rows"]
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from pipelines.paper.experiments.cell import Column, Experiment, Folders, Row, Study
+from pipelines.paper.experiments.phases.figures import CAPTIONS, figures
+from pipelines.paper.experiments.phases.grid import PAIRS, Stacked, cells
+from pipelines.paper.experiments.phases.trained import Trained, read, share
+from pipelines.paper.experiments.phases.verdicts import conclude, likeliest
+from pipelines.paper.experiments.settings import IMAGE_OPTIONS
+from pipelines.reporting.machine import machine
+
+
+def rows(cells: Sequence[Stacked], folders: Sequence[Folders]) -> list[Row]:
+    """Returns one row a cell, preprocessing and seed: what its starts and rates have in common.
+
+    Of a pair, what the better rate has.
+    """
+    return [
+        row
+        for cell, folder in zip(cells, folders, strict=True)
+        for row in _rows(cell, read([folder]))
+    ]
+
+
+def _rows(cell: Stacked, nets: Sequence[Trained]) -> Iterator[Row]:
+    told = cell.config
+    groups: dict[tuple[str, int], list[Trained]] = {}
+    for net in likeliest(nets) if told.part == PAIRS else nets:
+        groups.setdefault((net.front, net.seed), []).append(net)
+    for (front, seed), group in groups.items():
+        yield {
+            "labels": {"part": told.part, "D": str(group[0].width), "data": front,
+                       "f": told.activation, "objective": cell.labels["objective"]},
+            "seed": seed,
+            "published": {},
+            "data": cell.data.source,
+            "machine": machine(),
+            "method": f"{len(group)} nets of two dense layers, {told.steps} steps of Adam "
+            "under a cosine, batches of 100",
+            "study/nets": len(group),
+            "study/lost": 100 * share(group),
+            "study/late": 100 * float(np.mean([net.late for net in group])),
+            "study/over_gaussian": min(net.best - net.gaussian for net in group),
+        }  # fmt: skip
+
+
+PHASES = Experiment(
+    about="where training by scores alone loses mass, and what keeps it",
+    legend="lost: share of nets, over starts and rates, whose squared latent mean ends large and "
+    "has risen; late: large, still falling; over Gauss: validation NLL of the best net at its "
+    "best look above the full-covariance Gaussian's, nats; pairs: the best of three rates",
+    note="",
+    source="mnist",
+    uses=IMAGE_OPTIONS - {"seconds", "cluster"},
+    cells=cells,
+    columns=(
+        Column("study/nets", "nets", 0, interval=False),
+        Column("study/lost", "lost %", 0, interval=False),
+        Column("study/late", "late %", 0, interval=False),
+        Column("study/over_gaussian", "over Gauss", 1),
+    ),
+    rows=rows,
+    figures=lambda rows, folders: figures(read(folders)),
+    study=Study(lambda folders: conclude(read(folders)), CAPTIONS),
+)

@@ -1,0 +1,171 @@
+"""The map, the rule and the pairs, drawn."""
+
+__all__ = ["CAPTIONS", "figures"]
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize, TwoSlopeNorm
+from matplotlib.figure import Figure
+
+from pipelines.density.figures import BASELINE, DATA, FLOW
+from pipelines.paper.experiments.phases.grid import ACTIVATIONS, ALONE, MAP, WIDE
+from pipelines.paper.experiments.phases.rule import Cell, Rule, choose, parted
+from pipelines.paper.experiments.phases.trained import LOST, Trained
+from pipelines.paper.experiments.phases.verdicts import pair
+
+CAPTIONS = {
+    "map": "A square is a net at D = 64, the mean over seeds. Above: the squared latent mean an "
+    f"element in the end; white is {LOST:g}, red has lost mass, a dot is still falling from a "
+    "start far off. Below: the NLL above the Gaussian's; blue is a density better than it. "
+    "Black: not finite.",
+    "wide": "The same at the larger D.",
+    "rule": "What the rule sees at the start against the squared latent mean in the end, a point "
+    "a cell; lost mass is filled. Lines: the rule's threshold, and where mass counts as lost. "
+    "Right: cells that the rule has not seen.",
+    "pairs": "NLL on validation digits over training, the mean over seeds and their range; each "
+    "at the best of three learning rates, exact likelihood at the better of two starts.",
+}
+
+COLOURS = {"published": BASELINE, "centred": "#e0a526", "learned": FLOW}
+EDGES = (1e-3, 30.0)
+"""Of the squared latent mean an element, as colours tell it."""
+
+
+class Shade(NamedTuple):
+    """What a square is coloured by.
+
+    Attributes:
+        label: Of the colour bar.
+        value: Of a net.
+        norm: From values to [0, 1].
+        colours: A name of a colour map.
+    """
+
+    label: str
+    value: Callable[[Trained], float]
+    norm: Normalize
+    colours: str
+
+
+SHADES = (
+    Shade(
+        "squared latent mean an element, log₁₀",
+        lambda net: np.log10(np.clip(net.mass[-1], *EDGES)),
+        TwoSlopeNorm(np.log10(LOST), *np.log10(EDGES)),
+        "RdYlBu_r",
+    ),
+    Shade(
+        "NLL above the Gaussian's an element, nats",
+        lambda net: np.clip(net.excess / net.width, -0.1, 1.0),
+        TwoSlopeNorm(0.0, -0.1, 1.0),
+        "RdBu_r",
+    ),
+)
+
+
+def figures(nets: Sequence[Trained]) -> dict[str, Figure]:
+    """Returns the figures by name."""
+    first, second, wide = parted(nets)
+    rule = choose(first)
+    found = {
+        "map": _map([net for net in nets if net.part == MAP], (11, 8.4)),
+        "wide": _map([net for net in nets if net.part == WIDE], (8, 4.2)),
+        "pairs": _pairs(nets),
+    }
+    return found if rule is None else {**found, "rule": _rule(rule, first, [*second, *wide], nets)}
+
+
+def _map(nets: Sequence[Trained], size: tuple[float, float]) -> Figure:
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(SHADES), len(ACTIVATIONS), sharex=True, sharey=True)
+    lines = list(dict.fromkeys((net.front, net.start) for net in nets))
+    columns = list(dict.fromkeys((net.objective, net.rate) for net in nets))
+    for shade, line in zip(SHADES, axes, strict=True):
+        for activation, axis in zip(ACTIVATIONS, line, strict=True):
+            found = [net for net in nets if net.activation == activation]
+            shown = _squares(axis, shade, found, lines, columns)
+        figure.colorbar(shown, ax=line, label=shade.label, shrink=0.8, pad=0.01)
+    for activation, axis in zip(ACTIVATIONS, axes[0], strict=True):
+        axis.set_title(activation)
+    for axis in axes[-1]:
+        told = [f"{objective}, {rate:g}" for objective, rate in columns]
+        axis.set_xticks(range(len(columns)), told, rotation=90, fontsize=7)
+    for axis in axes[:, 0]:
+        told = [f"{front}  {sign:+d}, {bias:g}" for front, (sign, bias) in lines]
+        axis.set_yticks(range(len(lines)), told, fontsize=7)
+    return figure
+
+
+def _squares(
+    axis: Axes, shade: Shade, nets: Sequence[Trained], lines: Sequence, columns: Sequence
+) -> mpl.cm.ScalarMappable:
+    """Draws nets as squares, the mean over seeds; a dot where a mean is still falling."""
+    groups: dict[tuple[int, int], list[Trained]] = {}
+    for net in nets:
+        place = lines.index((net.front, net.start)), columns.index((net.objective, net.rate))
+        groups.setdefault(place, []).append(net)
+    values = np.full((len(lines), len(columns)), np.nan)
+    for (row, column), group in groups.items():
+        if np.isfinite([net.nll[-1] for net in group]).all():
+            values[row, column] = np.mean([shade.value(net) for net in group])
+        if any(net.late for net in group):
+            axis.plot(column, row, ".", color="black", ms=3)
+    colours = mpl.colormaps[shade.colours].with_extremes(bad="black")
+    shown = axis.imshow(values, cmap=colours, norm=shade.norm, aspect="auto")
+    axis.grid(visible=False)
+    axis.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+    axis.set_yticks(np.arange(len(lines) + 1) - 0.5, minor=True)
+    axis.grid(which="minor", color="white", lw=1.5, alpha=1.0)
+    axis.tick_params(which="both", length=0)
+    return shown
+
+
+def _rule(
+    rule: Rule, seen: Sequence[Cell], unseen: Sequence[Cell], nets: Sequence[Trained]
+) -> Figure:
+    end = {}
+    for net in nets:
+        end.setdefault(net.cell, []).append(min(net.mass[-1], EDGES[1] * 10))
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axis, group, title in zip(axes, (seen, unseen), ("chosen on", "unseen"), strict=True):
+        for cell in group:
+            wide = cell.key[0] == WIDE
+            colour = COLOURS[cell.key[3]]
+            style = {"marker": "s", "ms": 6} if wide else {"marker": "o", "ms": 4}
+            filled = colour if cell.lost else "none"
+            style |= {"color": colour, "mfc": filled, "mew": 0.8, "alpha": 0.8}
+            axis.plot(rule.value(cell), np.mean(end[cell.key]), **style)
+        axis.axvline(rule.threshold, color=DATA, ls="--", lw=1)
+        axis.axhline(LOST, color=DATA, ls=":", lw=1)
+        axis.set(title=title, xlabel=f"{rule.quantity}, an element")
+    axes[0].set_xscale("symlog", linthresh=0.01)
+    axes[0].set_yscale("log")
+    axes[0].set_ylabel("squared latent mean an element, in the end")
+    handles = [
+        mpl.lines.Line2D([], [], marker="o", ls="", color=colour, label=name)
+        for name, colour in COLOURS.items()
+    ]
+    axes[1].legend(handles=handles, fontsize=8)
+    return figure
+
+
+def _pairs(nets: Sequence[Trained]) -> Figure:
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for name in ("published", *ALONE):
+        group = pair(nets, name)
+        values = np.array([net.nll for net in group])
+        told = f"{group[0].objective}, {name}, rate {group[0].rate:g}"
+        colour, steps = COLOURS[name], group[0].steps
+        axis.plot(steps, values.mean(0), marker=".", color=colour, label=told)
+        axis.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.2, lw=0)
+    gaussian = group[0].gaussian
+    axis.axhline(gaussian, color=DATA, ls="--", lw=1, label="full-covariance Gaussian")
+    axis.set(xlabel="step", ylabel="validation NLL (nats)", ylim=(None, gaussian + 8))
+    axis.legend()
+    return figure

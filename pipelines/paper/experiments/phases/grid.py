@@ -1,0 +1,178 @@
+"""What is trained: a grid of nets, objectives and rates, and pairs that are compared at length.
+
+The *map* crosses activation, start, preprocessing, learning rate and objective at D = 64, and a
+part of it at the D of larger images. The *pairs* are fewer and longer: scores alone, and exact
+likelihood of the published net.
+"""
+
+__all__ = [
+    "ACTIVATIONS",
+    "ALONE",
+    "MAP",
+    "PAIRS",
+    "STEPS_OF_THE_RULE",
+    "Stacked",
+    "WIDE",
+    "cells",
+    "objective_of",
+]
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
+
+from pipelines.config import (
+    ClusterConfig,
+    DataConfig,
+    DensityConfig,
+    ObjectiveConfig,
+    PaperConfig,
+    StackConfig,
+)
+from pipelines.paper.experiments.cell import Row
+from pipelines.paper.experiments.settings import data
+
+MAP, WIDE, PAIRS = "map", "wide", "pairs"
+"""Parts of the experiment."""
+
+SIGMA = 0.3
+"""The noise of the pairs, and of the wide part."""
+
+STEPS_OF_THE_RULE = (0, 25)
+"""When what a rule may see is measured."""
+
+SIGNS, BIASES, RATES = (1, -1), (0.0, 1.0), (1e-3, 4e-3)
+STARTS = tuple(product(SIGNS, BIASES))
+PUBLISHED, PLAIN = (-1, 1.0), (1, 0.0)
+"""The published start, and the identity."""
+
+WIDE_STARTS, WIDE_RATES = (PLAIN, PUBLISHED), (5e-4, 2e-3)
+PAIR_RATES = (2.5e-3, 5e-3, 1e-2)
+"""Of which the best by validation counts."""
+
+SCORES = (
+    *(ObjectiveConfig(name="dsm", sigma=sigma) for sigma in (0.1, SIGMA, 1.0)),
+    ObjectiveConfig(name="ssm"),
+    ObjectiveConfig(name="ssm_vr"),
+)
+DENOISING, LIKELIHOOD = SCORES[1], ObjectiveConfig(name="ml")
+ACTIVATIONS = ("published", "centred", "learned")
+ALONE = ("centred", "learned")
+"""Activations with which scores alone are compared with likelihood."""
+
+
+class Size(NamedTuple):
+    """How much of it there is at a scale: steps of a training, and seeds of the pairs."""
+
+    map: int
+    wide: int
+    pairs: int
+    seeds: int
+
+
+SIZES = {
+    "smoke": Size(30, 30, 30, 2),
+    "cpu": Size(300, 150, 1_500, 5),
+    "full": Size(6_000, 2_500, 20_000, 10),
+}
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """Nets that are trained at once: a cell of the experiment.
+
+    Attributes:
+        config: The nets.
+        data: Their data.
+    """
+
+    config: StackConfig
+    data: DataConfig
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What tells it from others."""
+        return {
+            "part": self.config.part,
+            "f": self.config.activation,
+            "objective": objective_of(self.config),
+        }
+
+    @property
+    def title(self) -> str:
+        """What tells its run from those of others."""
+        seeds = ", ".join(map(str, self.config.seeds))
+        return f"{' '.join(self.labels.values())}, seed {seeds}"
+
+    @property
+    def reader(self) -> DensityConfig:
+        """A configuration of the density pipeline that reads the same data."""
+        return DensityConfig(data=self.data)
+
+    def on(self, cluster: ClusterConfig) -> "Stacked":
+        """Returns itself: the nets are trained in one process."""
+        return self
+
+    def lost(self, line: str) -> Row:
+        """Never is: a net that becomes non-finite is told among the others."""
+        raise AssertionError(line)
+
+
+def objective_of(config: StackConfig) -> str:
+    """Returns the objective with its noise."""
+    objective = config.objective
+    return f"dsm {objective.sigma:g}" if objective.name == "dsm" else objective.name
+
+
+def cells(config: PaperConfig) -> list[Stacked]:
+    """Returns the map, a part of it on larger images, and the pairs."""
+    return [*_map(config), *_wide(config), *_pairs(config)]
+
+
+def _map(config: PaperConfig) -> Iterator[Stacked]:
+    steps = SIZES[config.scale].map
+    common = {"fronts": ("whitened", "plain"), "starts": STARTS, "rates": RATES}
+    for seed, activation, objective in product(config.trials, ACTIVATIONS, SCORES):
+        yield Stacked(_config(MAP, activation, objective, (seed,), steps, **common), DIGITS)
+
+
+def _wide(config: PaperConfig) -> Iterator[Stacked]:
+    steps, images = SIZES[config.scale].wide, data(config, "mnist")
+    common = {"starts": WIDE_STARTS, "rates": WIDE_RATES, "threads": config.threads}
+    objectives = (DENOISING, ObjectiveConfig(name="ssm_vr"))
+    first = (config.trials[0],)
+    for activation, objective in product(ACTIVATIONS, objectives):
+        yield Stacked(_config(WIDE, activation, objective, first, steps, **common), images)
+
+
+def _pairs(config: PaperConfig) -> Iterator[Stacked]:
+    size, first = SIZES[config.scale], config.trials[0]
+    seeds = tuple(range(first, first + max(size.seeds, len(config.trials))))
+    common = {"rates": PAIR_RATES, "looks": 10}
+    exact = {**common, "starts": (PUBLISHED, PLAIN)}
+    yield Stacked(_config(PAIRS, "published", LIKELIHOOD, seeds, size.pairs, **exact), DIGITS)
+    alone = {**common, "starts": (PLAIN,)}
+    for activation in ALONE:
+        yield Stacked(_config(PAIRS, activation, DENOISING, seeds, size.pairs, **alone), DIGITS)
+
+
+DIGITS = DataConfig(source="digits")
+
+
+def _config(
+    part: str, activation: str, objective: ObjectiveConfig, seeds: tuple[int, ...], steps: int, *,
+    looks: int = 4, **options: object,
+) -> StackConfig:  # fmt: skip
+    """Returns nets that are measured at the steps of the rule and at equal parts of training."""
+    parts = (round(steps * k / looks) for k in range(looks + 1))
+    at = tuple(sorted({*(step for step in STEPS_OF_THE_RULE if step <= steps), *parts}))
+    return StackConfig(
+        part=part,
+        activation=activation,
+        objective=objective,
+        seeds=seeds,
+        steps=steps,
+        looks=at,
+        **options,
+    )

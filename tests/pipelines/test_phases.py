@@ -1,0 +1,255 @@
+"""The map of where training by scores alone loses mass: its grid, its rule and its claims."""
+
+import io
+import json
+import math
+from dataclasses import asdict, replace
+
+import matplotlib
+import numpy as np
+import pytest
+from rich.console import Console
+
+from ebflow.data.loader import Dataset
+from ebflow.data.prepare import prepare
+from pipelines.config import ObjectiveConfig, PaperConfig, StackConfig
+from pipelines.paper import comparison, stacked
+from pipelines.paper.experiments import EXPERIMENTS
+from pipelines.paper.experiments.phases import figures, rule, verdicts
+from pipelines.paper.experiments.phases.grid import MAP, PAIRS, STEPS_OF_THE_RULE, WIDE, Stacked
+from pipelines.paper.experiments.phases.trained import LOST, Trained, read
+from pipelines.paper.stages.stack import LOG_PROBS, TRAININGS, stack
+
+PHASES = EXPERIMENTS["phases"]
+CONFIG = PaperConfig(experiment="phases", scale="smoke", source="digits", seeds=2)
+ROWS = 40
+
+
+class Run:
+    """A stage's run that is not tracked."""
+
+    def __getattr__(self, name):
+        return lambda *_, **__: None
+
+
+def test_the_grid_crosses_all_that_may_matter():
+    cells = PHASES.placed(CONFIG)
+    assert all(isinstance(cell, Stacked) for cell in cells)
+    nets = {
+        part: [c.config for c in cells if c.config.part == part] for part in (MAP, WIDE, PAIRS)
+    }
+    assert sum(len(stacked.ways(config)) for config in nets[MAP]) == 2 * 3 * 5 * 2 * 4 * 2
+    assert {config.objective.sigma for config in nets[MAP]} == {0.1, 0.3, 1.0}
+    assert (-1, 1.0) in nets[MAP][0].starts, "the published start"
+    assert sum(len(stacked.ways(config)) for config in nets[WIDE]) == 3 * 2 * 2 * 2
+    assert [(c.activation, c.objective.name) for c in nets[PAIRS]] == [
+        ("published", "ml"), ("centred", "dsm"), ("learned", "dsm"),
+    ]  # fmt: skip
+    assert len({cell.title for cell in cells}) == len(cells)
+
+
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "full"])
+def test_nets_are_looked_at_when_the_rule_sees_them_and_in_the_end(scale):
+    for cell in PHASES.placed(CONFIG.model_copy(update={"scale": scale})):
+        assert {*STEPS_OF_THE_RULE, cell.config.steps} <= {*cell.config.looks}
+
+
+def test_seeds_begin_where_they_are_told_to():
+    cells = PHASES.placed(CONFIG.model_copy(update={"seed": 7}))
+    assert {seed for cell in cells for seed in cell.config.seeds} == {7, 8}
+
+
+def net(
+    part=MAP, *, activation="published", mass=(0.1, 0.1, 0.1), nll=(110.0, 105.0, 102.0), **told
+):
+    """A net that was looked at before training, when the rule sees it, and in the end."""
+    known = {
+        "width": 64, "front": "whitened", "objective": "dsm 0.3", "start": (1, 0.0), "rate": 1e-3,
+        "seed": 0, "steps": (*STEPS_OF_THE_RULE, 100), "gaussian": 104.0, "gains": np.zeros(ROWS),
+    }  # fmt: skip
+    return Trained(part, activation=activation, nll=nll, mass=mass, **{**known, **told})
+
+
+def test_mass_is_lost_where_it_is_missing_and_was_less_so():
+    assert not net(mass=(0.1, 0.1, LOST)).lost
+    assert net(mass=(0.1, 0.1, 2 * LOST)).lost and net(mass=(9, 1, 2)).lost
+    falling = net(mass=(9, 3, 1))
+    assert falling.late and not falling.lost
+    assert net(mass=(0.1, math.inf, math.inf)).lost, "what is not finite"
+
+
+def grid(mass_of, part=MAP, **told):
+    """Nets whose squared latent mean before training decides whether they lose mass."""
+    early = np.random.default_rng(0).uniform(0, 2, 40)
+    return [
+        net(part, rate=float(k), mass=(m, m * early[k], mass_of(m)), **told)
+        for k, m in enumerate(np.geomspace(0.001, 10, 40).tolist())
+    ]
+
+
+def loses_above_a_quarter(m):
+    return 50.0 if m > LOST else 0.01
+
+
+def test_a_rule_is_the_best_threshold_of_one_quantity():
+    seen, unseen, _ = rule.parted(grid(loses_above_a_quarter))
+    assert len(seen) == len(unseen) == 20 and not {c.key for c in seen} & {c.key for c in unseen}
+    assert seen == rule.parted(grid(loses_above_a_quarter))[0], "the same halves at every run"
+    found = rule.choose(seen)
+    assert found.quantity == "squared latent mean at the start" and found.above
+    assert LOST / 2 < found.threshold < 2 * LOST
+    judged = rule.Judged.of(found, unseen)
+    assert judged.lost[0] + judged.held[0] >= 19
+    opposite = replace(found, above=False)
+    assert rule.Judged.of(opposite, unseen).lost[0] <= 1
+
+
+def test_there_is_no_rule_without_both_outcomes():
+    assert rule.choose(rule.cells(grid(lambda m: 0.01))) is None
+    assert rule.accuracy(rule.Judged((3, 3), (0, 0))) is None
+
+
+def test_the_cells_of_a_rule_are_the_units():
+    seeds = [replace(one, seed=seed) for seed in (0, 1) for one in grid(loses_above_a_quarter)]
+    assert len(rule.cells(seeds)) == 40
+
+
+def test_an_accuracy_counts_both_outcomes_alike_and_is_never_certain():
+    found = rule.accuracy(rule.Judged((10, 10), (90, 90)))
+    assert 0.9 < found.value < 1 and found.se > 0
+    coin = rule.accuracy(rule.Judged((10, 10), (0, 90)))
+    assert coin.value == pytest.approx((12 / 14 + 2 / 94) / 2)
+
+
+def pairs(exact, centred, learned, noise=0.1):
+    """Five seeds of each pair, by their mean gain over the Gaussian on test rows."""
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 3, ROWS)
+    shared -= shared.mean()
+    told = {"published": exact, "centred": centred, "learned": learned}
+    return [
+        net(PAIRS, activation=name, seed=seed, rate=rate, nll=(110.0, 105.0, 104 - value + worse),
+            gains=value - worse + shared + rng.normal(0, noise, ROWS))
+        for name, value in told.items() for seed in range(5)
+        for rate, worse in ((2e-3, 0.0), (5e-3, 9.0))
+    ]  # fmt: skip
+
+
+def test_pairs_are_compared_at_their_best_rate_by_seed_and_row():
+    nets = pairs(2.0, 2.1, 5.0)
+    mine, exact = (verdicts.pair(nets, name) for name in ("learned", "published"))
+    assert [n.seed for n in mine] == list(range(5)) and {n.rate for n in mine} == {2e-3}
+    gap, alone = verdicts.gain(mine, exact), verdicts.gain(mine)
+    assert gap.value == pytest.approx(3.0, abs=0.1) and gap.se < 0.1 < alone.se
+    rows = np.std([np.mean([n.gains[k] for n in mine]) for k in range(ROWS)], ddof=1)
+    assert alone.se >= rows / math.sqrt(ROWS), "other rows, not only other seeds"
+
+
+def everything(nets):
+    """A whole experiment around pairs: the published activation alone loses mass."""
+    wide = grid(loses_above_a_quarter, WIDE, width=784)
+    kept = [replace(n, activation=name, mass=(0.1, 0.1, 0.1))
+            for n in grid(loses_above_a_quarter) for name in ("centred", "learned")]  # fmt: skip
+    return [*grid(loses_above_a_quarter), *kept, *wide, *nets]
+
+
+def test_claims_are_judged_by_intervals():
+    told = verdicts.conclude(everything(pairs(2.0, 2.1, 5.0)))
+    assert len(told.findings) == 3 and len(told.would_change) >= 3 and len(told.claims) == 8
+    verdict = {claim.claim: claim.verdict for claim in told.claims}
+    assert verdict["With the learned activation, DSM alone ends below the Gaussian"] == "holds"
+    same = next(c for c in told.claims if "as good as exact likelihood" in c.claim)
+    assert same.verdict == "holds" and (same.margin, same.units) == (1.0, "nats")
+    worse = verdicts.conclude(everything(pairs(2.0, -9.0, 1.0)))
+    claims = {claim.claim: claim for claim in worse.claims}
+    centred = claims["With the centred activation, DSM alone ends below the Gaussian"]
+    assert centred.verdict == "does not hold" and centred.value == pytest.approx(-9, abs=1)
+    wide = verdicts.conclude(everything(pairs(2.0, 0.1, 5.0, noise=9.0)))
+    undecided = {claim.claim: claim.verdict for claim in wide.claims}
+    assert undecided[centred.claim] == "not decided at this size"
+
+
+def test_the_findings_have_the_numbers():
+    found = verdicts.conclude(everything(pairs(2.0, 2.1, -5.0))).findings
+    assert "2.1 nats below" in found[0] and "5.0 nats above" in found[0]
+    assert "with the published activation, in 0 % with the centred" in found[1]
+    assert "100 % from starts whose squared latent mean is above 0.25" in found[1]
+    assert "squared latent mean" in found[2] and "balanced accuracy of 0." in found[2]
+
+
+def test_figures_show_every_net():
+    nets = everything(pairs(2.0, 2.1, 5.0))
+    found = figures.figures(nets)
+    assert set(found) == set(figures.CAPTIONS)
+    panels = [axis for axis in found["map"].axes if axis.get_images()]
+    assert len(panels) == 6
+    shown = panels[0].get_images()[0].get_array()
+    assert shown.count() == 40, "the published net's squares"
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    prepare("digits", folder, rows=300, validation=60, test=40)
+    return folder
+
+
+SHORT = StackConfig(
+    objective=ObjectiveConfig(name="dsm", sigma=0.3), fronts=("plain",),
+    starts=((1, 0.0), (-1, 1.0)), rates=(1e-3, 1e-2), seeds=(0, 3), steps=4, looks=(0, 2, 4),
+    batch_size=32,
+)  # fmt: skip
+
+
+def test_a_stack_is_reproducible_and_its_seeds_differ(digits):
+    told, rows = stacked.train(SHORT, Dataset(digits))
+    again, same = stacked.train(SHORT, Dataset(digits))
+    assert told == again and np.array_equal(rows["nets"], same["nets"])
+    assert rows["nets"].shape == (8, 40) and rows["gaussian"].shape == (40,)
+    ends = [one["looks"][-1]["nll"] for one in told["trainings"]]
+    assert len({*ends}) == 8
+    assert [one["looks"][0]["loss"] for one in told["trainings"]] == [None] * 8
+
+
+def test_exact_likelihood_in_a_stack_falls(digits):
+    exact = SHORT.model_copy(update={"objective": ObjectiveConfig(name="ml"), "rates": (1e-2,)})
+    told, _ = stacked.train(exact, Dataset(digits))
+    for one in told["trainings"]:
+        assert one["looks"][-1]["nll"] < one["looks"][0]["nll"]
+
+
+def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
+    cells, folders = [], []
+    for activation in ("published", "centred", "learned"):
+        for part in (MAP, WIDE, PAIRS):
+            told = {"part": part, "activation": activation, "rates": (1e-3,)}
+            looks = (*STEPS_OF_THE_RULE, 26)
+            told |= {"fronts": ("whitened",), "steps": looks[-1], "looks": looks}
+            config = SHORT.model_copy(update=told)
+            folder = tmp_path / f"{part}-{activation}"
+            folder.mkdir()
+            stack(config, digits, output=folder, work=folder, run=Run())
+            cells.append(Stacked(config, PHASES.placed(CONFIG)[0].data))
+            folders.append((folder,))
+    assert {path.name for path in folders[0][0].iterdir()} == {TRAININGS, LOG_PROBS}
+    rows = PHASES.rows(cells, folders)
+    assert len(rows) == 3 * 3 * 2 and {row["seed"] for row in rows} == {0, 3}
+    told = PHASES.study.conclude(folders)
+    assert len(told.claims) == 8 and all(check.passed for check in told.checks)
+    images = {}
+    for name, figure in PHASES.figures(rows, folders).items():
+        images[name] = tmp_path / f"{name}.png"
+        figure.savefig(images[name])
+    page = comparison.page(CONFIG, rows, images, told)
+    assert page.index(told.findings[0][:40]) < page.index("<h2>Claims</h2>")
+    assert page.index("What would change") > page.index("<h2>map</h2>")
+    console = Console(width=80, file=io.StringIO())
+    summary = {"rows": json.loads(json.dumps(rows)), "config": CONFIG.model_dump(), "stages": {},
+               "report": "", "figures": "", **json.loads(json.dumps(asdict(told)))}  # fmt: skip
+    comparison.show(console, summary)
+    assert "…" not in console.file.getvalue()
+    assert told.findings[2] in comparison.conclude(summary)
+    assert read(folders)[0].part == MAP
+
+
+matplotlib.use("Agg")
