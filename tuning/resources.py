@@ -2,7 +2,6 @@
 
 __all__ = ["Machine", "concurrency", "per_trial", "this_machine"]
 
-import os
 from collections.abc import Mapping
 
 from ebflow.errors import BadInput
@@ -25,7 +24,7 @@ def this_machine() -> Machine | None:
         return None
     import torch
 
-    return {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+    return {"CPU": environment.cpus(), "GPU": torch.cuda.device_count()}
 
 
 def per_trial(config: Trained) -> Machine:

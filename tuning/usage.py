@@ -2,7 +2,6 @@
 
 __all__ = ["Usage"]
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +9,8 @@ from contextlib import suppress
 from typing import Self
 
 import psutil
+
+from pipelines.cluster.environment import cpus
 
 SAMPLE_S = 1.0
 RAYLET = "raylet"
@@ -46,7 +47,7 @@ class Usage:
     def busy(self) -> float:
         """The share of all cores' time that these processes used."""
         spent = sum(used - self.first.get(one, 0.0) for one, used in self.last.items())
-        return spent / (self.seconds * (os.cpu_count() or 1))
+        return spent / (self.seconds * cpus())
 
     def _watch(self) -> None:
         while not self.stopped.wait(SAMPLE_S):

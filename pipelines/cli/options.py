@@ -2,10 +2,11 @@
 
 __all__ = ["Activation", "Bench", "Curves", "Objective"]
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from pipelines.cluster.environment import cpus
 
 Objective = Literal["ml", "relative_ml", "lazy_ml", "sml", "dsm", "exact_sm", "ssm", "ssm_vr",
                     "fd_ssm", "taylor_sm"]  # fmt: skip
@@ -77,7 +78,7 @@ class Bench:
     """examples a step, B"""
     seconds: float = 2.0
     """least time given to each row, s"""
-    threads: int = os.cpu_count() or 1
+    threads: int = field(default_factory=cpus)
     """threads of a step"""
     huge_pages: bool = True
     """let the C library keep large gradients in huge pages (Linux with glibc)"""

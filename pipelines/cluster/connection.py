@@ -69,7 +69,7 @@ def start() -> Connection:
     # Ray gives workers folders of their own.
     os.environ["EBFLOW_HOME"] = str(store.home())
     folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp")
-    cores = os.cpu_count() or 1
+    cores = environment.cpus()
     ray.init(
         address="local",
         num_cpus=cores,

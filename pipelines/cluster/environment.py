@@ -4,7 +4,7 @@ Call :func:`prepare` before either is imported. What the user has set is left as
 that Ray starts inherit huge, kept pages for large gradients: glibc reads this at their start.
 """
 
-__all__ = ["embedded", "prepare", "restart_with_huge_pages"]
+__all__ = ["cpus", "embedded", "prepare", "restart_with_huge_pages"]
 
 import os
 import secrets
@@ -63,6 +63,13 @@ def restart_with_huge_pages(words: Sequence[str]) -> None:
         present = os.environ.get("GLIBC_TUNABLES")
         os.environ["GLIBC_TUNABLES"] = f"{present}:{HUGE_PAGES}" if present else HUGE_PAGES
         os.execv(sys.executable, [sys.executable, "-m", "pipelines.cli", *words])
+
+
+def cpus() -> int:
+    """Returns the CPUs that this process may use: its affinity's and its container's alone."""
+    import joblib
+
+    return joblib.cpu_count()
 
 
 def embedded() -> bool:

@@ -3,7 +3,6 @@
 __all__ = ["KAPPAS", "NETWORKS", "Answer", "Question", "answer", "busy", "counted", "decisive",
            "matrix", "questions", "where"]  # fmt: skip
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 from ebflow.complexity.crossing import growth, power_over_log
 from ebflow.estimate import Interval
 from ebflow.inference import Confidence
+from pipelines.cluster.environment import cpus
 from pipelines.sample_complexity.cells import PAIR_OBJECTIVES, SEPARATIONS
 from pipelines.sample_complexity.config import ComplexityConfig
 
@@ -216,5 +216,5 @@ def busy(costs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "study/cpu_s": cpu,
         "study/cpu_s_a_cell": cpu / len(costs),
         "study/wall_s": wall,
-        "study/cpu_busy": cpu / wall / (os.cpu_count() or 1),
+        "study/cpu_busy": cpu / wall / cpus(),
     }

@@ -4,14 +4,13 @@ A process of its own: Ray reads its environment where it is imported.
 """
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
 
 from pipelines.cluster import connection, environment
 
-CORES = os.cpu_count()
+CORES = environment.cpus()
 
 
 def begin(needs, body, *words):

@@ -20,6 +20,7 @@ from ebflow.estimate import Interval
 from ebflow.inference import Confidence
 from ebflow.randomness import generator
 from pipelines.cli.parsing import parse_complexity
+from pipelines.cluster import environment
 from pipelines.reporting.claims import decide
 from pipelines.sample_complexity import denoisers, figures, instrument, report, verdicts
 from pipelines.sample_complexity.cell_functions import BODIES
@@ -312,7 +313,7 @@ def test_the_cores_are_busy_while_cells_run():
     costs = [{"began": began, "ended": began + 10, "cpu_s": 10.0} for began in (0.0, 0.0, 100.0)]
     found = busy(costs)
     assert found["study/wall_s"] == 20 and found["study/cpu_s_a_cell"] == 10
-    assert found["study/cpu_busy"] == pytest.approx(30 / 20 / os.cpu_count())
+    assert found["study/cpu_busy"] == pytest.approx(30 / 20 / environment.cpus())
 
 
 def made(quantity, learner, slope, against="R/sigma"):

@@ -5,7 +5,15 @@ import os
 import subprocess
 import sys
 
-CORES = os.cpu_count()
+from pipelines.cluster.environment import cpus
+
+CORES = cpus()
+PINNED = "import os; os.sched_setaffinity(0, {0}); from pipelines.cluster.environment import cpus"
+
+
+def test_a_process_that_is_pinned_has_the_cpus_that_it_may_use():
+    done = subprocess.run([sys.executable, "-c", f"{PINNED}; print(cpus())"], capture_output=True)
+    assert done.stdout == b"1\n"
 
 
 def test_nobody_waits_for_what_another_lacks_and_few_drivers_wait(home, tmp_path):

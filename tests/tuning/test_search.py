@@ -1,7 +1,6 @@
 """Real searches on digits: what they leave, what a failure costs, how they go on after a kill."""
 
 import json
-import os
 import time
 
 import mlflow
@@ -10,6 +9,7 @@ import pytest
 import yaml
 
 from pipelines.cli import main
+from pipelines.cluster import environment
 from tuning import records
 from tuning.command import parse_tune
 from tuning.problems import problem
@@ -287,7 +287,7 @@ LINES = {
         "--objectives: found relative_ml; objective.name: found 'relative_ml' with low_energy",
     ),
     "a trial that never fits": (
-        f"--train.threads {4 * (os.cpu_count() or 1)}",
+        f"--train.threads {4 * environment.cpus()}",
         "so that a trial needs",
     ),
     "nothing to search": (
