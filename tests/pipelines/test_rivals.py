@@ -20,6 +20,7 @@ from pipelines.density.stages.evaluate import LOG_PROBS
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Cell, PeerCell, summarise
 from pipelines.paper.experiments.rivals import _spread
+from pipelines.paper.graph import check
 from pipelines.peers import FITS, flows, kernels
 from pipelines.peers.behind import Behind
 from pipelines.training import metrics_log as logged
@@ -42,6 +43,12 @@ def test_every_method_has_the_same_net_seconds_and_number_of_rates():
     peers = [cell for cell in cells if isinstance(cell, PeerCell)]
     assert {cell.config.name for cell in peers} == {"maf", "nsf", "gmm", "kde"}
     assert all(cell.config.seconds == 10 for cell in peers)
+
+
+@pytest.mark.parametrize("source", [None, "a table"])
+def test_every_cell_can_be_run(source, tabular_file):
+    """Images have levels, and columns of a table may lie on grids."""
+    check(CONFIG.model_copy(update={"source": str(tabular_file) if source else None}))
 
 
 def test_methods_are_chosen_and_ml_is_always_there():
@@ -194,13 +201,14 @@ def test_a_table_says_who_is_ahead(tmp_path, ours, theirs, ahead):
     assert set(TABLES.figures(told, [])) == {"tables"}
 
 
-def test_peers_dequantise_as_the_recipe_does_and_leave_tails():
+def test_peers_dequantise_as_the_recipe_does_and_leave_tails(tabular_file):
     recipe, *peers = TABLES.cells(PaperConfig(experiment="tables", sources=("a.parquet",)))
     assert recipe.config.preprocess.grids and recipe.config.train.max_seconds == 30
     assert {cell.config.seconds for cell in peers} == {30}
     chains = [cell.front.chain for cell in peers]
     assert all(c.grids and not c.tails and c.normalise == "standardise" for c in chains)
-    flows = [c.config.preprocess for c in RIVALS.cells(CONFIG) if isinstance(c, Cell)]
+    table = CONFIG.model_copy(update={"source": str(tabular_file)})
+    flows = [c.config.preprocess for c in RIVALS.cells(table) if isinstance(c, Cell)]
     assert all(chain.grids for chain in flows)
 
 

@@ -27,6 +27,7 @@ from pipelines.config import (
     PreprocessConfig,
     TrainConfig,
 )
+from pipelines.config.recipes import for_source
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, PeerCell, Row
 from pipelines.paper.experiments.peers import (
     LOG_PROBS,
@@ -64,10 +65,12 @@ METHODS: dict[str, tuple[str, ModelConfig]] = {
 """Objective and net of the methods that train a flow."""
 
 FRONTS = {
-    "white": PreprocessConfig(normalise="whiten", shrinkage=SHRINKAGE, grids=True),
-    "plain": PreprocessConfig(normalise="standardise", grids=True),
+    "white": PreprocessConfig(normalise="whiten", shrinkage=SHRINKAGE),
+    "plain": PreprocessConfig(normalise="standardise"),
 }
 """Preprocessing: whitened, or every element standardised alone."""
+
+SOURCE = "digits"
 
 REFERENCE = ("ml", "white")
 
@@ -77,31 +80,36 @@ Key = tuple[str, str]
 def cells(config: PaperConfig) -> list[Cell | PeerCell]:
     """Returns one cell a method, preprocessing, rate and seed, and one a peer and seed."""
     names = dict.fromkeys(("ml", *config.methods))
-    return [cell for seed in config.trials for cell in _cells(config, seed, names)]
+    grids = for_source(config.source or SOURCE)[0].preprocess.grids
+    return [cell for seed in config.trials for cell in _cells(config, seed, names, grids)]
 
 
-def _cells(config: PaperConfig, seed: int, names: Mapping[str, Any]) -> Iterator[Cell | PeerCell]:
+def _cells(
+    config: PaperConfig, seed: int, names: Mapping[str, Any], grids: bool
+) -> Iterator[Cell | PeerCell]:
     rates = (SMOKE_RATE,) if config.scale == "smoke" else RATES
     flows = [name for name in names if name in METHODS]
     fronts = ("white",) if config.scale == "smoke" else FRONTS
     for name, front, rate in product(flows, fronts, rates):
-        told = _config(config, seed, name, front, rate)
+        told = _config(config, seed, name, front, rate, grids)
         labels = {"method": name, "data": front, "lr": f"{rate:g}"}
         yield Cell(labels, told, told.evaluate)
     for name in [name for name in names if name in PEERS]:
         labels = {"method": name, "data": "white" if name in WHITENED else "plain", "lr": ""}
-        told = _config(config, seed, "ml", "plain", SMOKE_RATE)
+        told = _config(config, seed, "ml", "plain", SMOKE_RATE, grids)
         yield peer(config, labels, name, told, SECONDS)
 
 
-def _config(config: PaperConfig, seed: int, name: str, front: str, rate: float) -> DensityConfig:
+def _config(
+    config: PaperConfig, seed: int, name: str, front: str, rate: float, grids: bool
+) -> DensityConfig:
     objective, model = METHODS[name]
     train = TrainConfig(batch_size=100, lr=rate, validate_every=100, threads=config.threads)
     limits = bounds(config, cpu=SECONDS, full=STEPS)
     return DensityConfig(
         seed=seed,
-        data=data(config, "digits"),
-        preprocess=FRONTS[front],
+        data=data(config, SOURCE),
+        preprocess=FRONTS[front].model_copy(update={"grids": grids}),
         model=model,
         objective=ObjectiveConfig.of(objective, sigma=SIGMA, every=EVERY),
         anchor=AnchorConfig(tolerance=0.2),
