@@ -10,16 +10,16 @@ maximisation; Extending the Rank Likelihood for Semiparametric Copula Estimation
 2007) for the law.
 """
 
-__all__ = ["POLICIES", "Completed", "Law"]
+__all__ = ["POLICIES", "Completed", "Gaussian", "Law"]
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import BadInput
-from ..randomness import RowGenerator, generator, normal
+from ..randomness import Generator, RowGenerator, generator, normal
 from .loader import Batch, Split
 
 POLICIES = ("drop", "impute")
@@ -39,18 +39,78 @@ CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
+class Gaussian:
+    """The Gaussian of greatest likelihood given what is observed of some rows, nearly.
+
+    Attributes:
+        mean: With shape (D,), in float64.
+        covariance: With shape (D, D).
+    """
+
+    mean: Tensor
+    covariance: Tensor
+
+    @classmethod
+    def of(cls, z: Tensor) -> "Gaussian":
+        """Fits it to rows (N, D) of columns of about unit scale, NaN where an entry is missing.
+
+        Cost: O(D³) a row and iteration.
+        """
+        found = cls(z.new_zeros(z.shape[1]), torch.eye(z.shape[1]).to(z))
+        for _ in range(ITERATIONS):
+            found = found._maximised(z)
+        return found
+
+    def expected(self, z: Tensor) -> Tensor:
+        """Returns rows (N, D) with the conditional means of their missing entries."""
+        seen = ~z.isnan()
+        away = torch.where(seen, z - self.mean, 0.0)
+        return torch.where(seen, z, self.mean + self._carried(seen, away))
+
+    def drawn(self, z: Tensor, noise: Generator) -> Tensor:
+        """Returns rows (N, D) with their missing entries drawn from their conditional law."""
+        seen = ~z.isnan()
+        whole = self.mean + normal(z.shape, z, noise) @ torch.linalg.cholesky(self.covariance).mT
+        return torch.where(seen, z, whole + self._carried(seen, torch.where(seen, z - whole, 0.0)))
+
+    def _maximised(self, z: Tensor) -> "Gaussian":
+        """Returns what one iteration makes of it."""
+        parts = z.split(chunk(z.shape[1]))
+        whole = torch.cat([self.expected(rows) for rows in parts])
+        spread = sum(self._spread(~rows.isnan()) for rows in parts)
+        mean = whole.mean(0)
+        centred = whole - mean
+        found = (centred.mT @ centred + spread) / len(z)
+        return Gaussian(mean, (1 - RIDGE) * found + RIDGE * torch.eye(len(mean)).to(found))
+
+    def _spread(self, seen: Tensor) -> Tensor:
+        """Returns the sum of the conditional covariances of what rows lack."""
+        cross = self.covariance * seen.unsqueeze(1)
+        rest = self.covariance - cross @ torch.linalg.solve(self._block(seen), cross.mT)
+        return (rest * (~seen).unsqueeze(1) * (~seen).unsqueeze(2)).sum(0)
+
+    def _carried(self, seen: Tensor, away: Tensor) -> Tensor:
+        """Returns Σ_{·o} Σ_oo⁻¹ of deviations (B, D) that are 0 where nothing is seen."""
+        pull = torch.linalg.solve(self._block(seen), away.unsqueeze(2))
+        return (self.covariance @ pull).squeeze(2)
+
+    def _block(self, seen: Tensor) -> Tensor:
+        """Returns Σ_oo of every row with shape (B, D, D), the identity where nothing is seen."""
+        both = seen.unsqueeze(1) & seen.unsqueeze(2)
+        return torch.where(both, self.covariance, torch.eye(len(self.mean)).to(self.covariance))
+
+
+@dataclass(frozen=True)
 class Law:
     """A Gaussian of normal scores.
 
     Attributes:
         values: The observed values of each column, ascending.
-        mean: Of the scores, with shape (D,), in float64.
-        covariance: With shape (D, D).
+        scores: The law of the scores.
     """
 
     values: tuple[Tensor, ...]
-    mean: Tensor
-    covariance: Tensor
+    scores: Gaussian
 
     @classmethod
     def of(cls, x: Tensor, seed: int = 0) -> "Law":
@@ -68,11 +128,7 @@ class Law:
         width = x.shape[1]
         most = max(2 * width, min(ROWS, int(NUMBERS / width**3)))
         order = torch.randperm(len(x), generator=generator(seed, "missing", "rows"))
-        z = _scores(columns, x[order[:most]])
-        mean, covariance = z.new_zeros(width), torch.eye(width).to(z)
-        for _ in range(ITERATIONS):
-            mean, covariance = _maximised(z, mean, covariance)
-        return cls(columns, mean, covariance)
+        return cls(columns, Gaussian.of(_scores(columns, x[order[:most]])))
 
     def complete(self, x: Tensor, seed: int, *path: str | int) -> Tensor:
         """Returns rows (N, D) with their missing entries drawn; the noise is the row's own.
@@ -82,16 +138,13 @@ class Law:
             seed: The seed.
             path: What the noise is for.
         """
-        root, found, first = torch.linalg.cholesky(self.covariance), x.clone(), 0
-        for rows in x.split(max(1, CHUNK // x.shape[1] ** 2)):
+        found, first = [], 0
+        for rows in x.split(chunk(x.shape[1])):
             noise = RowGenerator(seed, "missing", *path, first=first)
-            drawn = self.mean + normal(rows.shape, root, noise) @ root.mT
-            z, seen = _scores(self.values, rows), ~rows.isnan()
-            away = torch.where(seen, z - drawn, 0.0)
-            drawn = drawn + _carried(self.covariance, seen, away)
-            found[first : first + len(rows)] = torch.where(seen, rows, self._values(drawn).to(x))
+            drawn = self._values(self.scores.drawn(_scores(self.values, rows), noise))
+            found.append(torch.where(rows.isnan(), drawn.to(x), rows))
             first += len(rows)
-        return found
+        return torch.cat(found)
 
     def _values(self, z: Tensor) -> Tensor:
         u = torch.special.ndtr(z)
@@ -145,40 +198,9 @@ class Completed(Split):
         return self.split.labels()
 
 
-def _maximised(z: Tensor, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns what one iteration makes of a mean and a covariance."""
-    whole, spread = torch.empty_like(z), torch.zeros_like(covariance)
-    for first, rows in _chunks(z):
-        seen = ~rows.isnan()
-        away = torch.where(seen, rows - mean, 0.0)
-        expected = mean + _carried(covariance, seen, away)
-        whole[first : first + len(rows)] = torch.where(seen, rows, expected)
-        cross = covariance * seen.unsqueeze(1)
-        rest = covariance - cross @ torch.linalg.solve(_seen_block(covariance, seen), cross.mT)
-        spread += (rest * (~seen).unsqueeze(1) * (~seen).unsqueeze(2)).sum(0)
-    mean = whole.mean(0)
-    centred = whole - mean
-    found = (centred.mT @ centred + spread) / len(z)
-    return mean, (1 - RIDGE) * found + RIDGE * torch.eye(len(mean)).to(found)
-
-
-def _chunks(z: Tensor) -> Iterator[tuple[int, Tensor]]:
-    first = 0
-    for rows in z.split(max(1, CHUNK // z.shape[1] ** 2)):
-        yield first, rows
-        first += len(rows)
-
-
-def _carried(covariance: Tensor, seen: Tensor, away: Tensor) -> Tensor:
-    """Returns Σ_{·o} Σ_oo⁻¹ of deviations (B, D) that are 0 where nothing is seen."""
-    pull = torch.linalg.solve(_seen_block(covariance, seen), away.unsqueeze(2))
-    return (covariance @ pull).squeeze(2)
-
-
-def _seen_block(covariance: Tensor, seen: Tensor) -> Tensor:
-    """Returns Σ_oo of every row with shape (B, D, D), and the identity where nothing is seen."""
-    both = seen.unsqueeze(1) & seen.unsqueeze(2)
-    return torch.where(both, covariance, torch.eye(len(covariance)).to(covariance))
+def chunk(width: int) -> int:
+    """Returns how many rows of a width have their matrices in memory at a time."""
+    return max(1, CHUNK // width**2)
 
 
 def _scores(columns: Sequence[Tensor], x: Tensor) -> Tensor:

@@ -59,6 +59,7 @@ class Source:
             ``validation`` rows before them for validation, all others for training.
         files: Returns the files that hold it; None: none do, and its rows are its content.
         labels: Returns the classes of all rows, in order; None: it has none.
+        names: The columns of reals; empty: x1 … xD.
     """
 
     read: Callable[[], Iterator[np.ndarray]]
@@ -72,6 +73,7 @@ class Source:
     fixed: bool = False
     files: Callable[[], Sequence[Path]] | None = None
     labels: Callable[[], np.ndarray] | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
@@ -93,7 +95,8 @@ class Source:
     def schema(self) -> pa.Schema:
         """One fixed-size list of levels, or D columns of reals; ``label`` if it has classes."""
         if self.levels is None:
-            return pa.schema([(f"x{j + 1}", pa.float64()) for j in range(self.width)])
+            names = self.names or [f"x{j + 1}" for j in range(self.width)]
+            return pa.schema([(name, pa.float64()) for name in names])
         metadata = {"shape": json.dumps(self.shape), "levels": json.dumps(self.levels)}
         beside = [] if self.labels is None else [(LABEL, pa.int64())]
         return pa.schema([("image", pa.list_(pa.uint8(), self.width)), *beside], metadata=metadata)
@@ -490,6 +493,13 @@ def _digits(part: str) -> Any:  # noqa: ANN401
     return load_digits()[part]
 
 
+def _table(load: str) -> np.ndarray:
+    from sklearn import datasets
+
+    options = {"scaled": False} if load == "load_diabetes" else {}
+    return getattr(datasets, load)(**options).data
+
+
 def _toy(name: str) -> Iterator[np.ndarray]:
     import torch
 
@@ -556,6 +566,34 @@ def _binary(
     )
 
 
+NUCLEUS = ("radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity",
+           "concave_points", "symmetry", "fractal_dimension")  # fmt: skip
+
+TABLES = {
+    "load_breast_cancer": (
+        569,
+        tuple(f"{kind}_{name}" for kind in ("mean", "error", "worst") for name in NUCLEUS),
+        "shapes of cell nuclei in pictures of breast masses",
+        "Breast Cancer Wisconsin, diagnostic (Wolberg, Mangasarian, Street and Street, 1995)",
+    ),
+    "load_wine": (
+        178,
+        ("alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols",
+         "flavanoids", "nonflavanoid_phenols", "proanthocyanins", "color_intensity", "hue",
+         "od280_od315", "proline"),
+        "chemical analyses of wines",
+        "Wine (Aeberhard and Forina, 1991)",
+    ),
+    "load_diabetes": (
+        442,
+        ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"),
+        "measurements of patients with diabetes",
+        "Least Angle Regression (Efron, Hastie, Johnstone and Tibshirani, 2004)",
+    ),
+}  # fmt: skip
+"""scikit-learn's tables by how they are loaded: rows, columns, what they are, who made them."""
+
+
 SOURCES: dict[str, Source] = {
     "digits": Source(
         read=lambda: iter([_digits("images")]),
@@ -569,6 +607,20 @@ SOURCES: dict[str, Source] = {
         test=250,
         labels=partial(_digits, "target"),
     ),
+    **{
+        load.removeprefix("load_").replace("_", "-"): Source(
+            read=lambda load=load: iter([_table(load)]),
+            rows=rows,
+            shape=(len(names),),
+            levels=None,
+            description=description,
+            provenance=f"{provenance}, bundled with scikit-learn",
+            validation=rows * 15 // 100,
+            test=rows // 4,
+            names=names,
+        )
+        for load, (rows, names, description, provenance) in TABLES.items()
+    },
     "sine": _drawn("sine", 2, "points along a noisy sine wave"),
     "swirl": _drawn("swirl", 2, "points on an arm of a spiral"),
     "checkerboard": _drawn("checkerboard", 2, "points on eight squares of a board"),

@@ -13,6 +13,7 @@ __all__ = [
     "DivergeConfig",
     "EvaluateConfig",
     "FrontConfig",
+    "FillConfig",
     "ImputeConfig",
     "ModelConfig",
     "ObjectiveConfig",
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 from pipelines.config.data import DataConfig, FrontConfig, PreprocessConfig
-from pipelines.config.evaluate import DivergeConfig, EvaluateConfig, ImputeConfig
+from pipelines.config.evaluate import DivergeConfig, EvaluateConfig, FillConfig, ImputeConfig
 from pipelines.config.model import ModelConfig
 from pipelines.config.objective import (
     LEARNED_INVERSE,

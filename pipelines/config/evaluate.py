@@ -1,6 +1,6 @@
 """What is done with a trained flow."""
 
-__all__ = ["DivergeConfig", "EvaluateConfig", "ImputeConfig"]
+__all__ = ["DivergeConfig", "EvaluateConfig", "FillConfig", "ImputeConfig"]
 
 from typing import Literal
 
@@ -81,6 +81,22 @@ class ImputeConfig(Section):
     )
     seed: int = Field(0, ge=0, description="seed of masks and chains")
     threads: int = Field(2, ge=1, description="threads", json_schema_extra=UNKEYED)
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """The CPU cores that it keeps busy."""
+        return {"CPU": self.threads}
+
+
+class FillConfig(Section):
+    """Entries that are removed from a table, put back by a flow trained without them."""
+
+    share: float = Field(0.2, gt=0, lt=1, description="share of the entries that is removed")
+    draws: int = Field(20, ge=2, description="draws of a test row")
+    seconds: float | None = Field(None, gt=0, description="training seconds; None: the steps")
+    steps: int = Field(6_000, ge=1, description="training steps at most")
+    seed: int = Field(0, ge=0, description="seed of what is removed, of training and of draws")
+    threads: int = Field(1, ge=1, description="threads")
 
     @property
     def needs(self) -> dict[str, float]:

@@ -72,6 +72,7 @@ class PaperConfig(Section):
         "scores",
         "tables",
         "phases",
+        "missing",
     ] = Field(
         "table",
         description="table: NLL by net and objective; toy: divergences from three densities in "
@@ -80,7 +81,7 @@ class PaperConfig(Section):
         "missing pixels of photographs; rivals: other trainings of linear layers at equal time; "
         "scores: score matching with learned activations, beside the anchor and alone; "
         "tables: the recipe beside other packages' densities; phases: where training by scores "
-        "alone loses mass",
+        "alone loses mass; missing: entries removed from tables, put back",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(
         "cpu",
@@ -102,7 +103,7 @@ class PaperConfig(Section):
     )
     sources: tuple[str, ...] = Field(
         (),
-        description="the tables of tables: .parquet files, or names of data sets",
+        description="the tables of tables and missing: .parquet files, or names of data sets",
         json_schema_extra=UNKEYED,
     )
     methods: tuple[Method, ...] = Field(

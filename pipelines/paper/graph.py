@@ -25,6 +25,7 @@ from pipelines.config import (
     DensityConfig,
     DivergeConfig,
     EvaluateConfig,
+    FillConfig,
     ImputeConfig,
     PaperConfig,
     PeerConfig,
@@ -34,7 +35,7 @@ from pipelines.config import (
 )
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
-from pipelines.density.source import examined
+from pipelines.density.source import counted, examined, opened
 from pipelines.engine import ALONE, JOB_INFO, NAMESPACE, TITLED, Artefact, Source, own, run_stage
 from pipelines.engine.digests import source_digest
 from pipelines.engine.fanout import diverged, fail, together
@@ -43,6 +44,7 @@ from pipelines.errors import Diverged
 from pipelines.paper import comparison
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Cell, PeerCell
+from pipelines.paper.experiments.missing import FillCell
 from pipelines.paper.experiments.phases.grid import Stacked
 from pipelines.paper.experiments.runtime import Timed
 from pipelines.reporting import claims, pages
@@ -64,13 +66,28 @@ def check(config: PaperConfig) -> Sources:
             _check_cell(config, cell)
     read = [(c, c.config) for c in placed if isinstance(c, Cell)]
     read += [(c, c.reader) for c in placed if isinstance(c, Stacked)]
-    return {told.data.source: _source(cell, told) for cell, told in read}
+    found = {told.data.source: _source(cell, told) for cell, told in read}
+    return found | {c.data.source: _table(c) for c in placed if isinstance(c, FillCell)}
+
+
+def _table(cell: FillCell) -> Source:
+    """Returns the source of a table; raises BadInput if it is none."""
+    reader = opened(cell.data)
+    counted(reader, cell.data)
+    if reader.layout.levels is not None or len(reader.layout.shape) != 1:
+        raise BadInput(
+            f"--sources: found examples of shape {reader.layout.shape} in {reader.label}, "
+            "expected rows of real numbers"
+        )
+    return Source(cell.data.source, reader.digest)
 
 
 def examine(config: PaperConfig) -> None:
     """Reads the data of every cell; raises BadInput at the first thing wrong with them."""
     cells = EXPERIMENTS[config.experiment].placed(config)
-    found = [cell.config.data for cell in cells if isinstance(cell, Cell)]
+    found = [
+        c.config.data if isinstance(c, Cell) else c.data for c in cells if not isinstance(c, Timed)
+    ]
     for data in {data.model_dump_json(): data for data in found}.values():
         examined(data)
 
@@ -138,10 +155,14 @@ def paper(config: PaperConfig, sources: Sources) -> Artefact:
     return compare(config, catch_all(found, Exception, fail))
 
 
-def _measured(cell: Cell | PeerCell | Stacked | Timed, sources: Sources) -> tuple[Artefact, ...]:
+def _measured(
+    cell: Cell | FillCell | PeerCell | Stacked | Timed, sources: Sources
+) -> tuple[Artefact, ...]:
     """Returns what the cell's stages make; prepared data apart."""
     if isinstance(cell, Timed):
         return (steps(cell.config, cell.title),)
+    if isinstance(cell, FillCell):
+        return (fill(cell.config, prepare(cell.data, sources[cell.data.source]), cell.title),)
     if isinstance(cell, PeerCell):
         data = prepare(cell.data, sources[cell.data.source])
         return (peer(cell.config, data, preprocess(cell.front, data), cell.title),)
@@ -215,6 +236,17 @@ def stack(
     return run_stage("stack", job, config, data.path, title=title)
 
 
+@task(
+    executor="ray",
+    needs=own,
+    hash_includes=[source_digest(f"{STAGES}.fill")],
+    config_args=TITLED,
+)
+def fill(config: FillConfig, data: Artefact, title: str = "", job: JobInfo = JOB_INFO) -> Artefact:
+    """Removes entries of a table, trains without them, and puts them back."""
+    return run_stage(f"{STAGES}.fill", job, config, data.path, title=title)
+
+
 MEASURES: dict[type[Section], Task] = {
     DivergeConfig: diverge,
     EvaluateConfig: evaluate,
@@ -255,6 +287,8 @@ def tasks(config: PaperConfig) -> tuple[Task, ...]:
         return steps, compare
     if any(isinstance(cell, Stacked) for cell in cells):
         return prepare, stack, compare
+    if any(isinstance(cell, FillCell) for cell in cells):
+        return prepare, fill, compare
     flows = [cell for cell in cells if isinstance(cell, Cell)]
     measures = dict.fromkeys(MEASURES[type(cell.measure)] for cell in flows)
     peers = (peer,) if len(flows) < len(cells) else ()

@@ -9,7 +9,7 @@ import torch
 import ebflow
 from ebflow.checkpoint import resume, save_training
 from ebflow.data.loader import Arrays, Rows
-from ebflow.data.missing import Completed, Law
+from ebflow.data.missing import Completed, Gaussian, Law
 from ebflow.errors import BadInput
 from ebflow.filling import Filling
 from ebflow.randomness import generator
@@ -38,7 +38,7 @@ def holes(x, share=0.3, seed=1):
 def test_the_first_law_has_the_correlation_of_the_complete_rows():
     """The error of a correlation from 3,000 rows of which half are whole is below 0.01."""
     law = Law.of(holes(pairs(3_000)))
-    found = law.covariance / law.covariance.diagonal().prod().sqrt()
+    found = law.scores.covariance / law.scores.covariance.diagonal().prod().sqrt()
     assert float(found[0, 1]) == pytest.approx(CORRELATION, abs=BOUND * 0.01)
 
 
@@ -52,6 +52,18 @@ def test_the_first_law_draws_what_the_column_has_given_the_others():
     assert float(drawn.T.corrcoef()[0, 1]) == pytest.approx(CORRELATION, abs=0.03)
     spread = float(drawn[:, 1].std() / truth[:, 1].std())
     assert spread == pytest.approx(1, abs=0.06)
+
+
+def test_a_gaussians_expected_entries_are_its_conditional_means():
+    z = holes(torch.randn(500, 3, generator=generator(0, "z")).cumsum(1))
+    law = Gaussian.of(z)
+    found = law.expected(z)
+    for row, whole in zip(z[:20], found, strict=False):
+        m, o = row.isnan(), ~row.isnan()
+        gain = law.covariance[m][:, o] @ torch.linalg.inv(law.covariance[o][:, o])
+        torch.testing.assert_close(whole[m], law.mean[m] + gain @ (row[o] - law.mean[o]))
+    errors = (law.drawn(z, generator(1, "draw")) - found)[z.isnan()]
+    assert abs(float(errors.mean())) < BOUND * float(errors.std()) / len(errors) ** 0.5
 
 
 def test_noise_is_the_rows_own(monkeypatch):

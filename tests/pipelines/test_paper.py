@@ -11,13 +11,14 @@ from rich.console import Console
 from pipelines.config import ClusterConfig, PaperConfig
 from pipelines.paper import comparison
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.experiments.cell import Cell, Column, PeerCell, summarise
+from pipelines.paper.experiments.cell import Cell, Column, summarise
 
 from .conftest import NO_RAY, Store
 
 SCHEDULES = ("paper", "squeezed")
 CONFIG = PaperConfig(source="digits", scale="smoke", seeds=2)
-TRAINED = [name for name in EXPERIMENTS if name not in ("runtime", "phases")]
+ALONE = ("runtime", "phases", "missing")
+TRAINED = [name for name in EXPERIMENTS if name not in ALONE]
 IMAGES = [name for name, experiment in EXPERIMENTS.items() if experiment.source]
 OF_TABLES = {"tables": {"sources": ("sine",)}}
 """What an experiment on the user's tables needs to be told."""
@@ -201,7 +202,7 @@ def test_cells_are_trained_by_the_workers_that_are_asked_for():
 
 
 def source_of(cell):
-    return (cell.data if isinstance(cell, PeerCell) else cell.config.data).source
+    return (cell.config.data if isinstance(cell, Cell) else cell.data).source
 
 
 def rows(experiment, cells):
@@ -229,7 +230,7 @@ def shown(config, told):
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", (*TRAINED, "missing"))
 def test_the_table_fits_a_terminal(name):
     source = "digits" if name in IMAGES else None
     update = {"experiment": name, "source": source, **OF_TABLES.get(name, {})}

@@ -11,6 +11,7 @@ from pipelines.paper.experiments.cell import Experiment
 from pipelines.paper.experiments.glow import GLOW
 from pipelines.paper.experiments.imputation import IMPUTATION
 from pipelines.paper.experiments.matrices import MATRICES
+from pipelines.paper.experiments.missing import MISSING
 from pipelines.paper.experiments.phases.experiment import PHASES
 from pipelines.paper.experiments.rivals import RIVALS
 from pipelines.paper.experiments.runtime import RUNTIME
@@ -31,4 +32,5 @@ EXPERIMENTS: dict[str, Experiment] = {
     "scores": SCORES,
     "tables": TABLES,
     "phases": PHASES,
+    "missing": MISSING,
 }

@@ -15,6 +15,7 @@ __all__ = [
     "Row",
     "Study",
     "summarise",
+    "told",
 ]
 
 import json
@@ -95,8 +96,8 @@ class Cell:
         return {**self._told(), "diverged": line, "method": f"{method(self.config)}; {line}"}
 
     def _told(self) -> Row:
-        told = _told(self.labels, self.config.seed, self.config.data, method(self.config))
-        return {**told, "published": dict(self.published)}
+        found = told(self.labels, self.config.seed, self.config.data, method(self.config))
+        return {**found, "published": dict(self.published)}
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,11 @@ class PeerCell:
         return {**self._told(), "diverged": line, "method": f"{self.config.name}; {line}"}
 
     def _told(self) -> Row:
-        return _told(self.labels, self.config.seed, self.data, self.config.name)
+        return told(self.labels, self.config.seed, self.data, self.config.name)
 
 
-def _told(labels: Mapping[str, str], seed: int, data: DataConfig, method: str) -> Row:
+def told(labels: Mapping[str, str], seed: int, data: DataConfig, method: str) -> Row:
+    """Returns what is shown of any cell: what tells it from others, where and how it was made."""
     return {
         "labels": dict(labels),
         "seed": seed,

@@ -1,0 +1,100 @@
+"""From a table to how well what was taken out of it is put back, by a flow and by a Gaussian.
+
+Entries are removed at random from all rows: a flow is fitted to the training rows without them,
+and draws those of the test rows. Beside it stands the full-covariance Gaussian of greatest
+likelihood given what is left, by its conditional mean and by draws of its conditional law.
+
+Draws are judged by the continuous ranked probability score (CRPS) of an entry, in its column's
+standard deviations: :math:`E|X - y| - \\tfrac12 E|X - X'|`, of K draws without bias. That of a
+single guess is its absolute error.
+
+Source: Strictly Proper Scoring Rules, Prediction, and Estimation (Gneiting and Raftery, 2007).
+"""
+
+__all__ = ["compared", "crps", "fill"]
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import ebflow
+from ebflow.data.loader import Dataset
+from ebflow.data.missing import Gaussian
+from ebflow.estimate import Estimate
+from ebflow.imputation import impute
+from ebflow.randomness import generator, uniform
+from pipelines.config import FillConfig
+from pipelines.tracking import StageRun
+
+
+def fill(config: FillConfig, data: Path, *, output: Path, work: Path, run: StageRun) -> None:
+    """Writes ``evaluation.json``: the scores, and the flow's leads with their errors over rows."""
+    torch.set_num_threads(config.threads)
+    run.log_params({"fill": config.model_dump()})
+    dataset = Dataset(data)
+    run.log_input(dataset.manifest, "training")
+    rows = (dataset.split(name).tensor().double() for name in ("train", "validation", "test"))
+    metrics = compared(config, *rows)
+    (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    run.log_metrics(metrics)
+
+
+def compared(
+    config: FillConfig, train: Tensor, validation: Tensor, test: Tensor
+) -> dict[str, float]:
+    """Returns scores by complete rows with shape (N, D), of which entries are removed here."""
+    holes = {
+        name: _holes(config, x, name)
+        for name, x in (("train", train), ("validation", validation), ("test", test))
+    }
+    flow = ebflow.fit(
+        holes["train"],
+        validation=(holes["validation"],),
+        missing="impute",
+        steps=config.steps,
+        max_seconds=config.seconds,
+        seed=config.seed,
+        progress=False,
+    )
+    mean, scale, draws = train.mean(0), train.std(0), config.draws
+    gaussian = Gaussian.of((holes["train"] - mean) / scale)
+    y, z, gone = (test - mean) / scale, (holes["test"] - mean) / scale, holes["test"].isnan()
+    noise = generator(config.seed, "fill", "flow")
+    made = impute(flow, holes["test"], generator=noise, draws=draws)
+    noise = generator(config.seed, "fill", "gaussian")
+    drawn = gaussian.drawn(z.repeat_interleave(draws, 0), noise).view(len(z), draws, -1)
+    scores = {
+        "flow": crps((made.draws - mean) / scale, y),
+        "gaussian": crps(drawn, y),
+        "gaussian_mean": (gaussian.expected(z) - y).abs(),
+    }
+    return {
+        "study/removed": float(gone.double().mean()),
+        "study/r_hat": float(made.r_hat.median()),
+        "train/steps": float(flow.history[-1]["step"]),
+        **{f"study/crps_{name}": float(score[gone].mean()) for name, score in scores.items()},
+        **_lead("gaussian", scores, gone),
+        **_lead("gaussian_mean", scores, gone),
+    }
+
+
+def crps(draws: Tensor, y: Tensor) -> Tensor:
+    """Returns the CRPS of every element of ``y`` (N, D), by draws with shape (N, K, D)."""
+    count, sorted_ = draws.shape[1], draws.sort(1).values
+    ranks = 2 * torch.arange(count, dtype=draws.dtype) - (count - 1)
+    spread = torch.einsum("k,nkd->nd", ranks, sorted_) / (count * (count - 1))
+    return (draws - y.unsqueeze(1)).abs().mean(1) - spread
+
+
+def _holes(config: FillConfig, x: Tensor, name: str) -> Tensor:
+    noise = generator(config.seed, "fill", name)
+    return x.masked_fill(uniform(x.shape, x, noise) < config.share, torch.nan)
+
+
+def _lead(over: str, scores: dict[str, Tensor], gone: Tensor) -> dict[str, float]:
+    """Returns how much better the flow is than another, with its standard error over rows."""
+    better = ((scores[over] - scores["flow"]) * gone).sum(1) / gone.double().sum(1).mean()
+    found = Estimate.of(better, name="lead")
+    return {f"study/lead_over_{over}": found.value, f"study/lead_over_{over}_se": found.se}
