@@ -13,7 +13,7 @@ Source: Srinivas, Fleuret (2021), arXiv:2006.09128; Your Classifier is Secretly 
 Model and You Should Treat it Like One (Grathwohl et al., 2020), arXiv:1912.03263 (marginal).
 """
 
-__all__ = ["ClassLogit", "accuracy", "logit_gradients"]
+__all__ = ["Classifier", "ClassLogit", "accuracy", "less_mean", "logit_gradients"]
 
 from collections.abc import Callable
 
@@ -81,6 +81,16 @@ class _LogitEvaluation(AutogradEvaluation):
         rows = tangents.gather(2, own.expand(len(tangents), -1, 1)).squeeze(2)
         self._score = rows.mT
         return bend.gather(1, own).squeeze(1)
+
+
+def less_mean(network: Classifier) -> Classifier:
+    """Returns f_i − mean_j f_j: the same classifier, and the same one for every shift of f."""
+
+    def centred(x: Tensor) -> Tensor:
+        logits = network(x)
+        return logits - logits.mean(1, keepdim=True)
+
+    return centred
 
 
 def logit_gradients(network: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:

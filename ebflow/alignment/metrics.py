@@ -8,7 +8,7 @@ scores :math:`S_j` and the marginal score S of a reference, at labelled points,
 * **A3** = cos(G_y − mean_j G_j, S_y − mean_j S_j): the discriminative part, which no shift moves.
   The means are over classes: weighed by posteriors they vanish in rounding where these saturate;
 * **relF** = E‖G_y − S_y‖² / E‖S_y‖², and *relF-opt* after the best scale of G, which leaves the
-  direction alone;
+  direction alone; of the centred gradients and scores too, where no shift moves it;
 * **DSM-cos** = cos(G_y(x + s ε), −ε) and the *DSM residual*
   :math:`E\|G_y(x + s\varepsilon) + \varepsilon/s\|^2 - E\|\varepsilon/s\|^2`, twice the
   score-matching objective J of the smoothed density by Stein's identity: no reference is needed.
@@ -21,7 +21,8 @@ Perceptually-Aligned Gradients? An Explanation via Off-Manifold Robustness (Srin
 Lakkaraju, 2023), arXiv:2305.19101.
 """
 
-__all__ = ["Gradients", "alignments", "cosine", "dsm", "fisher_ratio", "gradients", "shuffled"]
+__all__ = ["Gradients", "alignments", "cosine", "dsm", "fisher_ratio", "fisher_ratios",
+           "gradients", "of_label", "shuffled"]  # fmt: skip
 
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ class Gradients:
     @property
     def own(self) -> Tensor:
         """G_y with shape (B, D)."""
-        return _own(self.classes, self.labels)
+        return of_label(self.classes, self.labels)
 
     @property
     def marginal(self) -> Tensor:
@@ -65,7 +66,7 @@ class Gradients:
     @property
     def centred(self) -> Tensor:
         """G_y − mean_j G_j with shape (B, D)."""
-        return self.own - self.classes.mean(0)
+        return _centred(self.classes, self.labels)
 
 
 def gradients(network: Classifier, x: Tensor, labels: Tensor) -> Gradients:
@@ -90,7 +91,7 @@ def alignments(
     marginal = {"A2": cosine(found.marginal, reference.marginal)}
     if reference.classes is None:
         return marginal
-    own = _own(reference.classes, found.labels if labels is None else labels)
+    own = of_label(reference.classes, found.labels if labels is None else labels)
     return {
         "A1": cosine(found.own, own),
         **marginal,
@@ -114,6 +115,20 @@ def shuffled(scores: Scores, labels: Tensor, generator: torch.Generator) -> tupl
     return moved, labels[index]
 
 
+def fisher_ratios(found: Gradients, classes: Tensor) -> dict[str, float]:
+    """Returns relF and relF-opt, and those of centred rows, beside S_j with shape (C, B, D)."""
+    pairs = {
+        "": (found.own, of_label(classes, found.labels)),
+        "/centred": (found.centred, _centred(classes, found.labels)),
+    }
+    ratios = {name: fisher_ratio(*pair) for name, pair in pairs.items()}
+    return {
+        f"{kind}{name}": value
+        for name, both in ratios.items()
+        for kind, value in zip(("relF", "relF-opt"), both, strict=True)
+    }
+
+
 def fisher_ratio(gradient: Tensor, score: Tensor) -> tuple[float, float]:
     """Returns relF, and relF-opt after the best scale, of rows with shape (B, D)."""
     power = score.square().sum()
@@ -135,5 +150,10 @@ def dsm(gradient: Tensor, noise: Tensor, sigma: float) -> tuple[Tensor, Estimate
     return cosine(gradient, -noise), Estimate.of(residual, name="DSM residual")
 
 
-def _own(classes: Tensor, labels: Tensor) -> Tensor:
+def of_label(classes: Tensor, labels: Tensor) -> Tensor:
+    """Returns the rows of every point's own class, from (C, B, D) to (B, D)."""
     return classes[labels, torch.arange(len(labels), device=labels.device)]
+
+
+def _centred(classes: Tensor, labels: Tensor) -> Tensor:
+    return of_label(classes, labels) - classes.mean(0)

@@ -6,9 +6,13 @@ Of densities :math:`p_j(x) = p(x \mid j)` with priors :math:`\pi_j`,
     S = \nabla \log \sum_k \pi_k p_k = \sum_j r_j S_j.
 
 A single density is a marginal alone: it has S, and neither posteriors nor class scores.
+
+What a class-blind density has in common with a reference says nothing of a classifier: its
+logarithm, added to every logit, changes no prediction and every logit-gradient (``fooling.py``).
+``pooled`` is the simplest one.
 """
 
-__all__ = ["Normalised", "Reference", "Scores"]
+__all__ = ["Normalised", "Reference", "Scores", "pooled"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +21,19 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..bases import GaussianMixture
+
 ROWS = 1000
 """Points at a time."""
+
+
+def pooled(x: Tensor, noise: float) -> GaussianMixture:
+    """Returns the Gaussian of all rows with shape (N, D), whatever their class, with noise s > 0.
+
+    It has their mean and their covariance + s² I.
+    """
+    covariance = torch.cov(x.double().mT) + noise**2 * torch.eye(x.shape[1], dtype=torch.float64)
+    return GaussianMixture(torch.ones(1), x.mean(0, keepdim=True), covariance.to(x)[None])
 
 
 class Normalised(Protocol):

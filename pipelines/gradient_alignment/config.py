@@ -70,6 +70,9 @@ class RegulariserConfig(Section):
     floor: float | None = Field(
         None, gt=0, description="least trace that score counts, in -D / noise²; None: any"
     )
+    centred: bool = Field(
+        False, description="score, anti and gnorm of the true class's logit less the mean of all"
+    )
     excess: float = Field(
         0.0, ge=0, description="factor of half the squared gradient, beside that of score"
     )
@@ -174,10 +177,12 @@ class CustomConfig(RegulariserConfig):
 class ShiftConfig(Section):
     """What is added to a trained classifier's logits."""
 
-    name: Literal["none", "linear", "quadratic", "sine", "ripple"] = Field(
-        "none", description="a shift of all logits, or a ripple of one"
+    name: Literal["none", "gaussian", "flow", "linear", "quadratic", "sine", "ripple"] = Field(
+        "none",
+        description="a shift of all logits, by the log-density of a class-blind Gaussian or flow "
+        "or by a pattern, or a ripple of one",
     )
-    size: float = Field(100.0, gt=0, description="its factor")
+    size: float = Field(100.0, gt=0, description="factor of a pattern")
 
 
 class MeasureConfig(Section):
@@ -208,10 +213,11 @@ class MeasureConfig(Section):
 class AlignmentConfig(Section):
     """The study of gradient alignment: prepare, reference, classify, measure, report."""
 
-    scale: Literal["smoke", "cpu", "full"] = Field(
+    scale: Literal["smoke", "cpu", "images", "full"] = Field(
         "cpu",
-        description="smoke: seconds a training, three models; cpu: a perceptron, all models, less "
-        "than 12 minutes on two cores; full: ResNet-18 and the paper's training, on GPUs",
+        description="smoke: seconds a training, a few models; cpu: a perceptron, all models, less "
+        "than 15 minutes on two cores; images: a small convolutional network, for 28×28 images; "
+        "full: ResNet-18 and the paper's training, on GPUs",
     )
     name: str = Field(
         "alignment",
@@ -223,12 +229,17 @@ class AlignmentConfig(Section):
     noise: float = Field(
         0.1, gt=0, description="noise that smooths the data: of training, reference and test"
     )
-    seeds: int | None = Field(None, ge=1, description="seeds, from 0 on; None: 3, 1 of smoke")
+    seeds: int | None = Field(
+        None, ge=1, description="seeds, from 0 on; None: 6 of cpu, 1 of smoke, 3 of the others"
+    )
     models: tuple[str, ...] | None = Field(
-        None, min_length=1, description="only these models, and the baseline; None: the scale's"
+        None,
+        min_length=1,
+        description="only these models, and the baseline with and without class-blind densities; "
+        "None: the scale's",
     )
     net: Literal["mlp", "cnn", "resnet18"] | None = Field(
-        None, description="classifier; None: mlp, resnet18 at scale full"
+        None, description="classifier; None: mlp, cnn at scale images, resnet18 at full"
     )
     epochs: int | None = Field(None, ge=1, description="of a classifier; None: the scale's")
     reference: ReferenceConfig = ReferenceConfig()

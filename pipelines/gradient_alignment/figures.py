@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from ebflow.alignment.regularisers import smallest_trace
 from pipelines.density.figures import BASELINE, DATA, FLOW
 from pipelines.gradient_alignment.measures import FRACTIONS, SIGMAS, STEPS
+from pipelines.gradient_alignment.models import BLIND
 from pipelines.gradient_alignment.table import Line
 from pipelines.reporting.pictures import is_picture, tiles
 
@@ -22,6 +23,9 @@ COLOURS = {
     "score": FLOW,
     "score-free": "#6fa3d8",
     "score-control": "#8a6fb3",
+    "centred": "#00838f",
+    "centred-control": "#7fb8bd",
+    "blind-gaussian": "#777777",
     "gnorm": "#b39ddb",
     "anti": BASELINE,
     "paper-score": "#2a8c6a",
@@ -43,7 +47,7 @@ ESTIMATED = {
 }
 """Trace estimators that are drawn; a table has all."""
 
-SHOWN = ("baseline", "score", "score-free", "score-control", "anti", "paper-score", "fool-shift",
+SHOWN = ("baseline", "blind-gaussian", "score", "score-control", "centred", "anti", "paper-score",
          "fool-weights")  # fmt: skip
 """Models whose gradients and samples are shown, where they were measured."""
 
@@ -56,7 +60,11 @@ def figures(lines: Lines, shape: Sequence[int]) -> dict[str, Captioned]:
         shape: The shape of an example.
     """
     whole = {name: line for name, line in lines.items() if _whole(line)}
-    drawn = {"alignment": _alignment(whole), "trade-off": _trade_off(whole)}
+    drawn = {
+        "gauge": _gauge(whole),
+        "alignment": _alignment(whole),
+        "trade-off": _trade_off(whole),
+    }
     if is_picture(shape):
         drawn |= {
             "gradients": _gradients(whole, shape),
@@ -65,6 +73,7 @@ def figures(lines: Lines, shape: Sequence[int]) -> dict[str, Captioned]:
         }
     drawn |= {
         "perturbation": _perturbation(whole),
+        "follows": _follows(whole),
         "ratios": _ratios(whole),
         "training": _training(lines, int(np.prod(shape))),
     }
@@ -88,6 +97,41 @@ def _point(line: Line, metric: str) -> tuple[float, float]:
     """Returns the mean over seeds and the half-width, 0 for one seed."""
     found = line.interval(metric)
     return found.value, float(np.nan_to_num(found.high - found.value))
+
+
+def _gauge(lines: Lines) -> Captioned:
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axis = figure.subplots()
+    for name, line in _some(lines).items():
+        (x, dx), (y, dy) = _point(line, "A1"), _point(line, "A3")
+        axis.errorbar(x, y, xerr=dx, yerr=dy, fmt="o", color=COLOURS[name], label=name)
+    for name, style in zip(BLIND.values(), ("--", ":"), strict=True):
+        axis.axvline(_point(lines[name], "A1")[0], color="black", ls=style, lw=1, label=name)
+    axis.axhline(_point(lines["baseline"], "A3")[0], color="black", lw=0.5)
+    axis.set_xlabel("A1, which a shift of all logits moves")
+    axis.set_ylabel("A3, which none moves")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    return figure, (
+        "Up to the vertical lines A1 is had by a class-blind Gaussian or flow on the baseline's "
+        "logits, which moves along the horizontal line. Bars are 95 % intervals over seeds."
+    )
+
+
+def _follows(lines: Lines) -> Captioned:
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, (metric, kind) in zip(axes, (("A3", "centred"), ("A1", "raw")), strict=True):
+        for name, line in _some(lines).items():
+            (x, dx), (y, dy) = _point(line, metric), _point(line, f"PP/own/{kind}")
+            axis.errorbar(x, y, xerr=dx, yerr=dy, fmt="o", color=COLOURS[name], label=name)
+        axis.set_xlabel(metric)
+        axis.set_title(f"by {kind} gradients", fontsize=9)
+    axes[0].set_ylabel("pixel perturbation, accuracy")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    return figure, (
+        "Mean accuracy while the least salient pixels are filled in, against the alignment that "
+        "it should follow. Bars are 95 % intervals over seeds."
+    )
 
 
 def _alignment(lines: Lines) -> Captioned:

@@ -70,7 +70,10 @@ def network(config: NetConfig, shape: Sequence[int], classes: int, seed: int) ->
 
 
 def penalty(config: RegulariserConfig, shape: Sequence[int], smoothing: float) -> Objective | None:
-    """Returns the regulariser; ``floor`` is that many times the trace's floor."""
+    """Returns the regulariser; ``floor`` is that many times the trace's floor.
+
+    A target gradient is of the logit itself, centred or not.
+    """
     if config.name == "none":
         return None
     if config.name == "fool":
@@ -80,7 +83,8 @@ def penalty(config: RegulariserConfig, shape: Sequence[int], smoothing: float) -
     if options.get("floor") is not None:
         width = torch.Size(shape).numel()
         options["floor"] *= regularisers.smallest_trace(width, smoothing)
-    return function(**options)
+    made = function(**options)
+    return regularisers.centred(made) if config.centred else made
 
 
 @products("highest")

@@ -3,13 +3,13 @@
 ::
 
     source ──> prepare ──┬─> flow (one a class) ──> reference ──┐
-                         ├─> classify (a model and seed each) ──┼──> measure ──> align
-                         └─> …                                  ┘
+                         ├─> flow (all rows) ──> blind ─────────┼──> measure ──> align
+                         └─> classify (a model and seed each) ──┘
 
 A measured classifier has the baseline of its seed and an independently trained judge beside it.
 """
 
-__all__ = ["ALIGNMENT", "alignment", "check", "classify", "flow", "flows",
+__all__ = ["ALIGNMENT", "alignment", "blind", "check", "classify", "flow", "flows",
            "measuring", "reference"]  # fmt: skip
 
 import os
@@ -34,7 +34,15 @@ from pipelines.gradient_alignment.config import (
     MeasureConfig,
     NetConfig,
 )
-from pipelines.gradient_alignment.models import BASELINE, Model, judge, models, seeds, training
+from pipelines.gradient_alignment.models import (
+    BASELINE,
+    SCALES,
+    Model,
+    judge,
+    models,
+    seeds,
+    training,
+)
 from pipelines.reporting import claims, pages
 
 redun_namespace = NAMESPACE
@@ -81,13 +89,14 @@ def alignment(config: AlignmentConfig, source: Source) -> Artefact:
     """Returns the report, as an expression of redun. A model that fails stops no other."""
     data = prepare(config.data, source)
     scores = reference(measuring(config), data, flows(config, data))
+    densities = blind(measuring(config), data, flow(_flow(config), data, "all"))
     independent = classify(judge(config), data, "judge")
     found = [
-        measured(config, model, data, scores, independent)
+        measured(config, model, data, [scores, densities], independent)
         for seed in range(seeds(config))
         for model in [m.seeded(seed) for m in models(config)]
     ]
-    return align(config, data, scores, catch_all(found, Exception, fail))
+    return align(config, data, [scores, densities], catch_all(found, Exception, fail))
 
 
 @task(cache=False)
@@ -96,28 +105,32 @@ def flows(config: AlignmentConfig, data: Artefact) -> list[Artefact]:
     classes = Manifest.load(data.path).classes
     conditional = config.reference.conditional
     if conditional is None:
-        conditional = classes <= MOST_FLOWS and config.scale != "smoke"
-    draws = config.reference.draws or (1 if config.scale == "full" else 16)
-    shared = {"noise": config.noise, "draws": draws, "training": training(config)}
-    labels = range(classes) if conditional else [None]
-    return [
-        flow(FlowConfig(label=label, **shared), data, "all" if label is None else f"class {label}")
-        for label in labels
-    ]
+        conditional = classes <= MOST_FLOWS and SCALES[config.scale].conditional
+    if not conditional:
+        return [flow(_flow(config), data, "all")]
+    return [flow(_flow(config, label), data, f"class {label}") for label in range(classes)]
+
+
+def _flow(config: AlignmentConfig, label: int | None = None) -> FlowConfig:
+    """Returns the flow of a class; None: of all rows."""
+    draws = config.reference.draws or SCALES[config.scale].draws
+    return FlowConfig(label=label, noise=config.noise, draws=draws, training=training(config))
 
 
 def measuring(config: AlignmentConfig) -> MeasureConfig:
-    """Returns what is measured, and where the reference is evaluated."""
-    where = {"noise": config.noise, "gpu": config.gpu}
-    if config.scale == "smoke":
-        return MeasureConfig(points=100, samples=20, ascent=20, **where)
-    return MeasureConfig(**where)
+    """Returns what is measured, and where the densities are evaluated."""
+    changed = {"noise": config.noise, "gpu": config.gpu}
+    return SCALES[config.scale].measure.model_copy(update=changed)
 
 
 def measured(
-    config: AlignmentConfig, model: Model, data: Artefact, scores: Artefact, independent: Artefact
+    config: AlignmentConfig,
+    model: Model,
+    data: Artefact,
+    densities: list[Artefact],
+    independent: Artefact,
 ) -> Artefact:
-    """Returns the measurement of a model of a seed."""
+    """Returns the measurement of a model of a seed, beside a reference and what is class-blind."""
     seed = f"seed {model.classifier.seed}"
     title, plain = f"{model.name}, {seed}", f"{BASELINE}, {seed}"
     first = models(config)[0].seeded(model.classifier.seed)
@@ -128,7 +141,7 @@ def measured(
     # One job where both are one training, so that it is told once.
     same = model.classifier == first.classifier
     found = [base if same else classify(model.classifier, data, title), base, independent]
-    return measure(asked, model.classifier.net, data, scores, together(found), title)
+    return measure(asked, model.classifier.net, data, densities, together(found), title)
 
 
 @task(
@@ -163,6 +176,18 @@ def reference(
 @task(
     executor="ray",
     needs=own,
+    hash_includes=[source_digest(f"{STAGES}.blind")],
+)
+def blind(
+    config: MeasureConfig, data: Artefact, trained: Artefact, job: JobInfo = JOB_INFO
+) -> Artefact:
+    """Makes the class-blind densities."""
+    return run_stage(f"{STAGES}.blind", job, config, data.path, trained.path)
+
+
+@task(
+    executor="ray",
+    needs=own,
     hash_includes=[source_digest(f"{STAGES}.classify")],
     config_args=TITLED,
 )
@@ -183,12 +208,13 @@ def measure(
     config: MeasureConfig,
     net: NetConfig,
     data: Artefact,
-    scores: Artefact,
+    densities: list[Artefact],
     trained: list[Artefact],
     title: str = "",
     job: JobInfo = JOB_INFO,
 ) -> Artefact:
     """Measures a classifier."""
+    scores, shared = (artefact.path for artefact in densities)
     paths = [artefact.path for artefact in trained]
     return run_stage(
         f"{STAGES}.measure",
@@ -196,7 +222,8 @@ def measure(
         config,
         net,
         data.path,
-        scores.path,
+        scores,
+        shared,
         paths,
         title=title,
     )
@@ -212,18 +239,18 @@ def measure(
 def align(
     config: AlignmentConfig,
     data: Artefact,
-    scores: Artefact,
+    densities: list[Artefact],
     found: list[Artefact],
     job: JobInfo = JOB_INFO,
 ) -> Artefact:
     """Makes the table of models, the claims, the figures and the page."""
-    paths = [artefact.path for artefact in found]
-    return run_stage(f"{STAGES}.align", job, config, data.path, scores.path, paths)
+    told, paths = ([artefact.path for artefact in part] for part in (densities, found))
+    return run_stage(f"{STAGES}.align", job, config, data.path, told, paths)
 
 
 ALIGNMENT = Pipeline(
     name="gradient-alignment",
-    tasks=lambda config: (prepare, flow, reference, classify, measure, align),
+    tasks=lambda config: (prepare, flow, reference, blind, classify, measure, align),
     check=check,
     examine=lambda config: examined(config.data),
     graph=alignment,

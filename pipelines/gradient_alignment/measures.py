@@ -2,18 +2,19 @@
 
 __all__ = ["FRACTIONS", "SIGMAS", "STEPS", "Subject", "estimators", "measure"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
 import torch
+from scipy.integrate import trapezoid
 
 from ebflow.alignment import fooling, metrics
 from ebflow.alignment.ascent import maximise
 from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
 from ebflow.alignment.perturbation import accuracies, density_ratio, magnitude, saliency
-from ebflow.alignment.reference import Reference, Scores
+from ebflow.alignment.reference import Normalised, Reference, Scores
 from ebflow.errors import NonFinite
 from ebflow.execution import products
 from ebflow.randomness import generator as derive
@@ -23,7 +24,9 @@ from pipelines.gradient_alignment.attributions import attributions
 from pipelines.gradient_alignment.config import MeasureConfig, ShiftConfig
 from pipelines.gradient_alignment.references import Points
 
-FRACTIONS = tuple(k / 10 for k in range(10))
+FRACTIONS = np.geomspace(0.01, 1, 25)
+"""Of pixels that are filled in, as in the paper's code."""
+
 SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 STEPS = (0.001, 0.01, 0.1, 0.3)
 """Steps at which the trace estimators are measured."""
@@ -48,6 +51,7 @@ class Subject:
         points: Test points.
         scores: The reference's there.
         reference: The reference.
+        blind: Class-blind densities by name.
     """
 
     network: Classifier
@@ -57,6 +61,7 @@ class Subject:
     points: Points
     scores: Scores
     reference: Reference
+    blind: Mapping[str, Normalised]
 
 
 @products("highest")
@@ -85,7 +90,9 @@ def _shifted(shift: ShiftConfig, subject: Subject) -> Subject:
     if shift.name == "none":
         return subject
     pattern = fooling.stripes(subject.shape)
-    if shift.name == "ripple":
+    if shift.name in subject.blind:
+        network = fooling.shifted(subject.network, subject.blind[shift.name].log_prob)
+    elif shift.name == "ripple":
         network = fooling.ripple(subject.network, pattern, size=shift.size)
     else:
         change = fooling.SHIFTS[shift.name](pattern, shift.size)
@@ -120,9 +127,9 @@ def _alignment(config: MeasureConfig, subject: Subject) -> Found:
         "DSM residual": residual.value,
     }
     if scores.classes is not None:
-        index = torch.arange(len(points.labels), device=points.labels.device)
-        own = scores.classes[points.labels, index]
-        numbers["relF"], numbers["relF-opt"] = metrics.fisher_ratio(found.own, own)
+        numbers |= metrics.fisher_ratios(found, scores.classes)
+        own = metrics.of_label(scores.classes, points.labels)
+        numbers["A1/centred"] = float(metrics.cosine(found.centred, own).mean())
     return numbers, {}
 
 
@@ -155,7 +162,8 @@ def _perturbation(config: MeasureConfig, subject: Subject) -> Found:
     for judge, network in judges.items():
         for name, salience in saliencies.items():
             curve = accuracies(network, points.clean, points.labels, salience, FRACTIONS)
-            numbers[f"PP/{judge}/{name}"] = float(np.mean(curve))
+            area = float(trapezoid(curve, FRACTIONS))
+            numbers[f"PP/{judge}/{name}"] = area / float(np.ptp(FRACTIONS))
             arrays[f"PP/{judge}/{name}"] = np.array(curve)
     return numbers, arrays
 

@@ -20,7 +20,8 @@ def _penalty(config: RegulariserConfig) -> Iterator[str]:
     if config.name == "none":
         return
     told = ", ".join(_options(config))
-    yield f"{config.weight:.3g} × {config.name}" + (f" ({told})" if told else "")
+    name = f"centred {config.name}" if config.centred else config.name
+    yield f"{config.weight:.3g} × {name}" + (f" ({told})" if told else "")
 
 
 def _options(config: RegulariserConfig) -> Iterator[str]:

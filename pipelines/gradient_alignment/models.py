@@ -1,7 +1,8 @@
 """The classifiers of the study: what each scale trains, and the control of every claim."""
 
 __all__ = [
-    "BASELINE", "Model", "control", "custom", "judge", "models", "quiet", "seeds", "training",
+    "BASELINE", "BLIND", "SCALES", "Model", "Scale", "control", "custom", "judge", "models",
+    "quiet", "seeds", "training",
 ]  # fmt: skip
 
 import re
@@ -22,6 +23,7 @@ from pipelines.config import (
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
     ClassifierConfig,
+    MeasureConfig,
     NetConfig,
     RegulariserConfig,
     ShiftConfig,
@@ -29,25 +31,29 @@ from pipelines.gradient_alignment.config import (
 
 BASELINE = "baseline"
 
+BLIND = {"gaussian": "blind-gaussian", "flow": "blind-flow"}
+"""The baseline with a class-blind density on every logit, by the shift's name: the gauge."""
+
 JUDGE = 1000
 """Seed of the independently trained classifier."""
 
 NAMES: dict[str, str] = {
     BASELINE: "cross-entropy alone",
+    BLIND["gaussian"]: "the baseline and a class-blind Gaussian's log-density on every logit",
+    BLIND["flow"]: "the baseline and a class-blind flow's log-density on every logit",
     "score": "score matching, recommended",
     "score-free": "the same without the stability penalty",
     "score-control": "gradient norm at score's strength",
+    "centred": "score matching of the logit less the mean over classes",
+    "centred-control": "gradient norm of that at the same strength",
     "gnorm": "gradient norm, recommended",
     "anti": "anti-score-matching, recommended",
     "paper-score": "score matching, paper",
     "paper-control": "gradient norm at paper-score's strength",
     "paper-quiet": "paper-score's mean by a quiet estimator",
     "paper-anti": "anti-score-matching, paper",
-    "paper-gnorm": "gradient norm, paper",
     "code-score": "score matching, official code",
     "code-control": "gradient norm at code-score's strength",
-    "code-anti": "anti-score-matching, official code",
-    "code-gnorm": "gradient norm, official code",
     "fool-shift": "the baseline and 100 t·x on every logit",
     "fool-quadratic": "the baseline and −50 ‖x − t‖² on every logit",
     "fool-sine": "the baseline and 50 sin(2π t·x) on every logit",
@@ -57,11 +63,75 @@ NAMES: dict[str, str] = {
 }
 """All models by name, and what they are."""
 
-SCALES: dict[str, tuple[str, ...]] = {
-    "smoke": (BASELINE, "score", "fool-shift"),
-    "cpu": tuple(NAMES),
-    "full": (BASELINE, "score", "score-control", "anti", "paper-score", "paper-control",
-             "paper-quiet", "paper-anti", "paper-gnorm", "fool-shift"),
+ALWAYS = (BASELINE, *BLIND.values())
+"""What every number stands beside."""
+
+IMAGES = (*ALWAYS, "score", "score-control", "centred", "centred-control", "gnorm", "anti",
+          "paper-score", "paper-control", "paper-quiet", "paper-anti", "fool-shift")  # fmt: skip
+
+
+LEARNED = ModelConfig(depth=2, activation="tanh")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much a study does.
+
+    Attributes:
+        models: The names of its models.
+        seeds: The number of trainings of each.
+        classifier: A training without a regulariser.
+        steps: Of a reference flow.
+        every: Steps between its validations.
+        draws: Draws of noise a row for it.
+        flow: Its architecture and its learning rate.
+        measure: What is measured.
+        conditional: Whether there is a flow a class, of classes that are not too many.
+    """
+
+    models: tuple[str, ...]
+    seeds: int
+    classifier: ClassifierConfig
+    steps: int
+    every: int = 50
+    draws: int = 16
+    flow: tuple[ModelConfig, float] = (LEARNED, 4e-3)
+    measure: MeasureConfig = MeasureConfig()
+    conditional: bool = True
+
+
+SCALES: dict[str, Scale] = {
+    "smoke": Scale(
+        (*ALWAYS, "score", "fool-shift"),
+        1,
+        ClassifierConfig(epochs=3),
+        60,
+        measure=MeasureConfig(points=100, samples=20, ascent=20),
+        conditional=False,
+    ),
+    "cpu": Scale(tuple(NAMES), 6, ClassifierConfig(epochs=80), 1000),
+    "images": Scale(
+        IMAGES,
+        3,
+        ClassifierConfig(net=NetConfig(name="cnn", hidden=16), epochs=2),
+        1500,
+        every=250,
+        draws=2,
+        flow=(LEARNED, 1e-3),
+        measure=MeasureConfig(points=500, samples=100, ascent=200),
+    ),
+    "full": Scale(
+        IMAGES,
+        3,
+        ClassifierConfig(
+            net=NetConfig(name="resnet18"), epochs=200, optimizer="sgd", lr=0.1,
+            weight_decay=5e-4, schedule="steps", augment="cifar10", threads=4,
+        ),
+        40_000,
+        every=1000,
+        draws=1,
+        flow=(ModelConfig(depth=2, alpha=0.8), 5e-4),
+    ),
 }  # fmt: skip
 
 PREFIX = re.compile(r"^(paper|code)-")
@@ -99,11 +169,11 @@ def models(config: AlignmentConfig) -> list[Model]:
     Raises:
         BadInput: If one that is asked for is not known.
     """
-    asked = config.models or SCALES[config.scale]
+    asked = config.models or SCALES[config.scale].models
     for name in asked:
         if name not in NAMES:
             raise BadInput(f"--models: found {name!r}, expected some of {', '.join(NAMES)}")
-    named = [_model(name, config) for name in NAMES if name in (BASELINE, *asked)]
+    named = [_model(name, config) for name in NAMES if name in (*ALWAYS, *asked)]
     return [*named, *custom(config)]
 
 
@@ -132,7 +202,7 @@ def custom(config: AlignmentConfig) -> list[Model]:
 
 def seeds(config: AlignmentConfig) -> int:
     """Returns the number of seeds."""
-    return config.seeds or {"smoke": 1, "cpu": 3, "full": 3}[config.scale]
+    return config.seeds or SCALES[config.scale].seeds
 
 
 def _model(name: str, config: AlignmentConfig) -> Model:
@@ -149,6 +219,7 @@ def _model(name: str, config: AlignmentConfig) -> Model:
 
 
 SHIFTED = {
+    **{name: ShiftConfig(name=shift) for shift, name in BLIND.items()},
     "fool-shift": ShiftConfig(name="linear", size=100.0),
     "fool-quadratic": ShiftConfig(name="quadratic", size=100.0),
     "fool-sine": ShiftConfig(name="sine", size=50.0),
@@ -177,7 +248,9 @@ def control(score: RegulariserConfig) -> RegulariserConfig:
         slices=score.slices,
         step=score.step,
     )
-    return RegulariserConfig(name="gnorm", weight=weight, warmup=score.warmup)
+    return RegulariserConfig(
+        name="gnorm", weight=weight, warmup=score.warmup, centred=score.centred
+    )
 
 
 def quiet(score: RegulariserConfig) -> RegulariserConfig:
@@ -191,6 +264,7 @@ OF_SCORE = {"control": control, "quiet": quiet}
 
 
 _RECOMMENDED: Mapping[str, Any] = PRESETS["recommended"]["score"]
+_CENTRED = RegulariserConfig(name="score", centred=True, **_RECOMMENDED)
 
 SPECIAL: dict[str, tuple[str, RegulariserConfig]] = {
     BASELINE: ("", RegulariserConfig()),
@@ -199,6 +273,8 @@ SPECIAL: dict[str, tuple[str, RegulariserConfig]] = {
         "recommended",
         control(RegulariserConfig(name="score", **_RECOMMENDED)),
     ),
+    "centred": ("recommended", _CENTRED),
+    "centred-control": ("recommended", control(_CENTRED)),
     "fool-weights": ("", RegulariserConfig(name="fool", weight=1e-2)),
     "collapse": ("", RegulariserConfig(name="score", weight=1.0, stability=0.0)),
 }
@@ -206,15 +282,14 @@ SPECIAL: dict[str, tuple[str, RegulariserConfig]] = {
 
 def _classifier(config: AlignmentConfig) -> ClassifierConfig:
     """Returns the training of the scale, without a regulariser."""
-    shared = {"noise": config.noise, "smoothing": config.noise, "gpu": config.gpu}
-    net = NetConfig(name=config.net or ("resnet18" if config.scale == "full" else "mlp"))
-    if config.scale == "full":
-        return ClassifierConfig(
-            net=net, epochs=config.epochs or 200, optimizer="sgd", lr=0.1, weight_decay=5e-4,
-            schedule="steps", augment="cifar10", threads=4, **shared,
-        )  # fmt: skip
-    epochs = {"smoke": 3, "cpu": 80}[config.scale]
-    return ClassifierConfig(net=net, epochs=config.epochs or epochs, **shared)
+    found = SCALES[config.scale].classifier
+    changed: dict[str, Any] = {
+        "noise": config.noise, "smoothing": config.noise, "gpu": config.gpu,
+        "epochs": config.epochs or found.epochs,
+    }  # fmt: skip
+    if config.net not in (None, found.net.name):
+        changed["net"] = NetConfig(name=config.net)
+    return found.model_copy(update=changed)
 
 
 def judge(config: AlignmentConfig) -> ClassifierConfig:
@@ -222,26 +297,22 @@ def judge(config: AlignmentConfig) -> ClassifierConfig:
     return _classifier(config).model_copy(update={"seed": JUDGE})
 
 
-STEPS = {"smoke": 60, "cpu": 500, "full": 40_000}
-"""Steps of a flow."""
-
-
 def training(config: AlignmentConfig) -> Training:
     """Returns the training of a reference flow, on smoothed rows.
 
-    It starts near the Gaussian of its class, of which a hundred rows can hardly take it further:
-    the best by validation is kept.
+    It starts near the Gaussian of its rows; the best by validation is kept.
     """
-    full = config.scale == "full"
+    scale = SCALES[config.scale]
+    model, rate = scale.flow
     return Training(
         preprocess=PreprocessConfig(logit=None, shrinkage=0.1),
-        model=ModelConfig(depth=2, alpha=0.8),
+        model=model,
         objective=ObjectiveConfig(name="lazy_ml"),
         train=TrainConfig(
-            steps=config.reference.steps or STEPS[config.scale],
+            steps=config.reference.steps or scale.steps,
             batch_size=128,
-            validate_every=1000 if full else 50,
-            lr=5e-4,
+            validate_every=scale.every,
+            lr=rate,
         ),
-        cluster=ClusterConfig(gpu=config.gpu and full),
+        cluster=ClusterConfig(gpu=config.gpu and config.scale == "full"),
     )

@@ -4,7 +4,7 @@ __all__ = ["COLUMNS", "Column", "Line", "Measured", "entry", "interval", "lines"
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ebflow.estimate import Interval
 from ebflow.inference import student
-from pipelines.gradient_alignment.models import Model
+from pipelines.gradient_alignment.models import BLIND, Model
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,16 @@ COLUMNS = (
     Column("gradient", "‖g‖", 2),
     Column("trace", "tr H", 0),
     Column("A1", "A1"),
+    Column("A1/over gaussian", "A1 over Gaussian"),
+    Column("A1/over flow", "A1 over flow"),
     Column("A2", "A2", brief=False),
     Column("A3", "A3"),
-    Column("DSM-cos", "DSM-cos"),
+    Column("A1/centred", "A1 centred", brief=False),
+    Column("DSM-cos", "DSM-cos", brief=False),
     Column("DSM residual", "DSM residual", 0, brief=False),
     Column("relF", "relF", brief=False),
     Column("relF-opt", "relF-opt", brief=False),
+    Column("relF-opt/centred", "relF-opt centred", brief=False),
     Column("GAN-test", "GAN-test", 2, brief=False),
     Column("samples/log density", "log p / D", 2, brief=False),
     Column("PP/own/raw", "PP own"),
@@ -51,7 +55,10 @@ COLUMNS = (
     Column("PP/own/centred", "PP centred", brief=False),
     Column("PP/base/centred", "PP base, centred", brief=False),
 )
-"""What the table of models shows; PP are mean accuracies of pixel perturbation."""
+"""What the table of models shows; PP are mean accuracies of pixel perturbation.
+
+A1 over a class-blind density is the model's less that of the baseline of its seed with it.
+"""
 
 
 @dataclass(frozen=True)
@@ -112,11 +119,27 @@ def interval(values: np.ndarray) -> Interval:
 
 
 def lines(found: Sequence[Measured]) -> dict[str, Line]:
-    """Returns the lines by the names of the models, in their order."""
+    """Returns the lines by the names of the models, in their order, with A1 over what is blind."""
+    shifts = {name: shift for shift, name in BLIND.items()}
+    blind = {
+        (shifts[one.model.name], one.model.classifier.seed): one.numbers
+        for one in found
+        if one.model.name in shifts
+    }
     groups: dict[str, list[Measured]] = {}
     for one in found:
-        groups.setdefault(one.model.name, []).append(one)
+        groups.setdefault(one.model.name, []).append(_over(one, blind))
     return {name: Line(group[0].model, group) for name, group in groups.items()}
+
+
+def _over(one: Measured, blind: Mapping[tuple[str, int], Mapping[str, float]]) -> Measured:
+    """Adds A1 less that of the class-blind models of its seed, where both have one."""
+    gains = {
+        f"A1/over {shift}": one.numbers["A1"] - numbers["A1"]
+        for (shift, seed), numbers in blind.items()
+        if seed == one.model.classifier.seed and "A1" in one.numbers and "A1" in numbers
+    }
+    return replace(one, numbers={**one.numbers, **gains})
 
 
 def entry(line: Line) -> dict[str, Any]:

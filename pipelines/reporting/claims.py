@@ -124,7 +124,8 @@ def _rounded(width: float, *numbers: float) -> list[str]:
     """Returns numbers as text, to the second digit of the width of their interval."""
     decimals = max(0, 1 - math.floor(math.log10(width)))
     if decimals > MOST_DECIMALS:
-        return [f"{number:.1e}" for number in numbers]
+        tiny = max(map(abs, numbers)) < 10.0**-MOST_DECIMALS
+        return [f"{number:.1e}" if tiny else f"{number:.{MOST_DECIMALS}f}" for number in numbers]
     return [f"{round(number, decimals) + 0.0:,.{decimals}f}" for number in numbers]
 
 

@@ -15,7 +15,9 @@ import torch
 from sklearn.datasets import load_digits
 
 from ebflow.alignment import regularisers
-from ebflow.alignment.reference import Reference
+from ebflow.alignment.fooling import linear, shifted
+from ebflow.alignment.logit import ClassLogit
+from ebflow.alignment.reference import Reference, pooled
 from ebflow.bases import GaussianMixture
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
@@ -32,10 +34,10 @@ from pipelines.gradient_alignment.config import (
     ShiftConfig,
 )
 from pipelines.gradient_alignment.measures import Subject, estimators, measure
-from pipelines.gradient_alignment.models import BASELINE, SCALES, control, models, seeds
+from pipelines.gradient_alignment.models import BASELINE, BLIND, SCALES, control, models, seeds
 from pipelines.gradient_alignment.references import Points
 from pipelines.gradient_alignment.stages import classify, flow, reference
-from pipelines.gradient_alignment.table import Measured, entry, interval, lines
+from pipelines.gradient_alignment.table import Measured, entry, lines
 from pipelines.gradient_alignment.trial import trial
 
 from .conftest import NO_RAY, Store
@@ -83,10 +85,12 @@ def by_name(**options):
 
 
 def test_every_scale_has_a_baseline_and_every_score_its_control():
-    for scale, names in SCALES.items():
-        found = by_name(scale=scale)
-        assert list(found) == list(names) and names[0] == BASELINE
-    assert len(by_name()) >= 15 and seeds(AlignmentConfig()) == 3
+    for name, scale in SCALES.items():
+        found = by_name(scale=name)
+        assert set(found) == set(scale.models)
+        assert list(found)[:3] == [BASELINE, *BLIND.values()]
+    assert len(by_name()) >= 15 and seeds(AlignmentConfig()) == 6
+    assert len(by_name(scale="images")) >= 10
     for name in by_name():
         if name.endswith("score"):
             assert name.replace("score", "control") in by_name() or name == "score"
@@ -97,13 +101,16 @@ def test_presets_reach_the_trainings():
     paper = found["paper-score"].classifier.regulariser
     assert (paper.weight, paper.estimator, paper.directions) == (1e-3, "taylor", "gaussian")
     assert (paper.step, paper.stability, paper.slices) == (0.01, 1e-3, 1)
-    assert found["code-anti"].classifier.regulariser.ceiling == 1e4
+    assert found["paper-anti"].classifier.regulariser.step == 0.001
     assert found["score"].classifier.regulariser.floor == 1.5
     assert found["score-free"].classifier.regulariser.stability == 0
     assert found["collapse"].classifier.noise == 0
-    assert found["paper-score"].preset == "paper" and found["code-gnorm"].preset == "official-code"
+    assert found["paper-score"].preset == "paper" and found["code-score"].preset == "official-code"
     full = by_name(scale="full")["score"].classifier
     assert (full.net.name, full.epochs, full.optimizer, full.lr) == ("resnet18", 200, "sgd", 0.1)
+    images = by_name(scale="images", epochs=3, noise=0.2)["score"].classifier
+    assert (images.net.name, images.epochs, images.noise) == ("cnn", 3, 0.2)
+    assert by_name(scale="images", net="mlp")["score"].classifier.net == NetConfig()
 
 
 def test_the_control_has_the_equivalent_strength():
@@ -123,11 +130,13 @@ def test_shifted_models_are_the_baselines_training():
     found = by_name()
     assert found["fool-shift"].classifier == found[BASELINE].classifier
     assert found["fool-shift"].shift == ShiftConfig(name="linear", size=100.0)
+    assert found["blind-flow"].classifier == found[BASELINE].classifier
+    assert found["blind-flow"].shift.name == "flow"
     assert found["score"].seeded(2).classifier.seed == 2
 
 
 def test_only_known_models_are_run():
-    assert list(by_name(models=("anti",))) == [BASELINE, "anti"]
+    assert list(by_name(models=("anti",))) == [BASELINE, *BLIND.values(), "anti"]
     with pytest.raises(BadInput, match=r"--models: found 'nothing', expected some of baseline"):
         models(AlignmentConfig(models=("nothing",)))
 
@@ -136,6 +145,24 @@ def test_the_floor_is_in_units_of_the_smoothed_data():
     config = RegulariserConfig(name="score", floor=1.5)
     assert fitting.penalty(config, (8, 8), 0.1).keywords["floor"] == pytest.approx(-9600)
     assert fitting.penalty(RegulariserConfig(), (8, 8), 0.1) is None
+
+
+def test_a_centred_regulariser_and_its_control_do_not_see_a_shift(digits):
+    found = by_name()
+    for name in ("centred", "centred-control"):
+        config = found[name].classifier.regulariser
+        assert config.centred and config.weight == 0.1
+        draws = torch.Generator().manual_seed(0)
+        x = torch.rand(8, 64, generator=draws, dtype=torch.float64)
+        pattern, labels = torch.rand(64, generator=draws).double(), torch.arange(8) % 10
+        network = fitting.network(NetConfig(), (8, 8), 10, 0).double()
+        penalty = fitting.penalty(config, (8, 8), 0.1)
+        told = [
+            penalty(ClassLogit(f, labels), x, generator=torch.Generator().manual_seed(0))
+            for f in (network, shifted(network, linear(pattern, 10.0)))
+        ]
+        torch.testing.assert_close(*told)
+    assert fitting.penalty(found["score"].classifier.regulariser, (8, 8), 0.1) is not None
 
 
 def fitted(digits, **changed):
@@ -264,7 +291,8 @@ def subject():
     def bayes(x):
         return -(x.unsqueeze(1) - means).square().sum(2) / (2 * variance)
 
-    return Subject(bayes, bayes, bayes, (4, 4), points, exact.at(points.noisy), exact)
+    blind = {"gaussian": pooled(points.clean, sigma), "flow": exact.densities[0]}
+    return Subject(bayes, bayes, bayes, (4, 4), points, exact.at(points.noisy), exact, blind)
 
 
 MEASURE = MeasureConfig(points=300, samples=20, ascent=50, rate=1e-3, estimators=True)
@@ -285,6 +313,9 @@ def test_the_measurement_of_a_perfect_density(subject):
 
 def test_every_metric_is_documented(subject):
     numbers, _ = measure(MEASURE, subject)
+    numbers = (
+        study(**dict.fromkeys((BASELINE, *BLIND.values()), numbers))[BASELINE].seeds[0].numbers
+    )
     page = (Path(__file__).parents[2] / "docs" / "guide" / "results.md").read_text()
     table = page.partition("| metric |")[2].partition("| key of")[0]
     known = [name for row in table.splitlines()[2:] if row.startswith("|")
@@ -316,6 +347,23 @@ def test_the_measurement_of_a_shifted_classifier(subject):
     assert numbers["change/posterior"] < 1e-3
 
 
+@pytest.mark.parametrize("name", BLIND)
+def test_a_class_blind_density_moves_a1_and_nothing_that_predicts(subject, name):
+    numbers, _ = measure(MEASURE.model_copy(update={"shift": ShiftConfig(name=name)}), subject)
+    assert numbers["A3"] == pytest.approx(1, abs=1e-4) and numbers["change/same"] == 1
+    assert numbers["relF/centred"] < 1e-4 < 0.1 < numbers["relF"]
+    assert numbers["A1"] < 0.999 and numbers["change/posterior"] < 1e-4
+
+
+def test_a1_is_told_over_that_of_class_blind_densities_of_the_same_seed():
+    found = study(**{"blind-gaussian": {"A1": 0.85}, "blind-flow": {"A1": 0.87},
+                     "score": {"A1": 0.88}, "baseline": {"A2": 0.1}})  # fmt: skip
+    assert found["score"].values("A1/over gaussian") == pytest.approx([0.03] * 3)
+    assert found["score"].values("A1/over flow") == pytest.approx([0.01] * 3)
+    assert found["blind-gaussian"].values("A1/over gaussian") == pytest.approx([0] * 3)
+    assert np.isnan(found["baseline"].values("A1/over gaussian")).all()
+
+
 def measured(name, seed, numbers, **more):
     model = {model.name: model for model in models(AlignmentConfig())}[name].seeded(seed)
     return Measured(model, numbers, "", [], [{"probe/trace": -1e5}], {}, 64)
@@ -331,82 +379,148 @@ def study(**tables):
     return lines(found)
 
 
-def verdict(claims, start):
-    return next(claim for claim in claims if claim.claim.startswith(start))
+def verdict(found, start):
+    return next(claim for claim in found.claims if claim.claim.startswith(start))
 
 
 QUALITY = {"reference/accuracy": 0.97}
+FOUND = {
+    "baseline": {"A1": 0.03, "A3": 0.5, "accuracy": 0.98, "gradient": 12.0, "PP/own/raw": 0.9,
+                 "A1/centred": 0.05},
+    "blind-gaussian": {"A1": 0.78, "A3": 0.5, "change/same": 1.0, "PP/own/raw": 0.6},
+    "blind-flow": {"A1": 0.79, "A3": 0.5, "change/same": 1.0},
+    "score": {"A1": 0.8, "A3": 0.65, "accuracy": 0.97, "gradient": 8.0, "relF-opt/centred": 0.5},
+    "score-free": {"gradient": 50.0, "trace": -2625.0},
+    "score-control": {"A1": 0.05, "A3": 0.64, "relF-opt/centred": 0.6},
+    "centred": {"A3": -0.1, "A1/centred": 0.6},
+    "collapse": {"accuracy": 0.2},
+}  # fmt: skip
 
 
 def test_claims_are_judged_by_their_numbers():
-    found = study(
-        baseline={"A1": 0.03, "accuracy": 0.98},
-        score={"A1": 0.8, "accuracy": 0.96, "gradient": 8.0},
-        **{
-            "score-free": {"gradient": 50.0, "trace": -2625.0},
-            "score-control": {"A1": 0.05},
-            "collapse": {"accuracy": 0.2},
-        },
-    )
-    claims = verdicts.claims(found, QUALITY)
-    assert verdict(claims, "Score matching by the stable recipe keeps").verdict == "holds"
-    assert verdict(claims, "Score matching by the stable recipe aligns").value > 0.79
-    law = verdict(claims, "The stability penalty")
-    assert law.verdict == "holds" and law.value == pytest.approx(
-        0.16 * (1 + 2e-3 * 2625), rel=0.01
-    )
-    assert verdict(claims, "It is the trace").verdict == "holds"
-    assert verdict(claims, "Without noise").value == pytest.approx(1e5 / 6400)
-    assert verdict(claims, "A ripple").verdict == "not tested at this scale"
-    assert verdict(claims, "The reference").verdict == "holds"
+    told = verdicts.conclude(study(**FOUND), QUALITY)
+    expected = {
+        "Nearly all that score matching gains": ("holds", 0.75 / 0.77),
+        "Score matching aligns logit-gradients": ("does not hold", 0.02),
+        "And better than a class-blind flow": ("does not hold", 0.01),
+        "In what no gauge reaches": ("holds", 0.15),
+        "There it aligns more than": ("does not hold", 0.01),
+        "There it comes nearer": ("holds", -0.1),
+        "Score matching on the centred logit": ("does not hold", -0.6),
+        "What it aligns instead": ("holds", 0.55),
+        "Score matching costs no accuracy": ("holds", -0.01),
+        "The stability penalty": ("holds", 0.16 * (1 + 2e-3 * 2625)),
+        "Without noise": ("holds", 1e5 / 6400),
+        "A class-blind Gaussian alone": ("holds", -0.3),
+    }
+    for start, (decided, value) in expected.items():
+        claim = verdict(told, start)
+        assert claim.verdict == decided, claim
+        assert claim.value == pytest.approx(value, rel=0.02, abs=1e-3), claim
+    assert not [claim for claim in told.claims if claim.claim.startswith("A pattern trained")]
+    passed = {check.check: check.passed for check in told.checks}
+    assert passed["A class-blind density on every logit leaves A3 and every prediction."]
+    assert passed["The reference flows are good class densities."]
 
 
-def test_a_claim_that_fails_says_so():
-    found = study(baseline={"A1": 0.3}, score={"A1": 0.5, "accuracy": 0.5})
-    claims = verdicts.claims(found, {"reference/accuracy": 0.2})
-    for start in ("Without a regulariser", "Score matching by the stable recipe keeps",
-                  "Score matching by the stable recipe aligns", "The reference"):  # fmt: skip
-        assert verdict(claims, start).verdict == "does not hold"
+def test_the_findings_are_three_sentences_with_the_measured_numbers():
+    told = verdicts.conclude(study(**FOUND), QUALITY)
+    first, second, third = told.findings
+    assert "an A1 of 0.780, beside 0.800 of score matching and 0.030 of" in first
+    assert "0.974" in first and "above a gradient-norm penalty" in second
+    assert "(does not hold beyond a margin of 0.05)" in second and "A3 by -0.6;" in third
+    assert len(told.would_change) >= 3
+    few = verdicts.conclude(study(**{k: FOUND[k] for k in ("baseline", "score")}), QUALITY)
+    assert few.findings == ()
 
 
-def test_one_seed_tests_nothing():
-    found = lines([measured("baseline", 0, {"A1": 0.0}), measured("score", 0, {"A1": 0.9})])
-    told = {claim.verdict for claim in verdicts.claims(found, {})}
-    assert told == {"not tested at this scale"}
+def test_a_check_that_fails_says_so():
+    broken = study(**FOUND | {"blind-flow": {"A1": 0.79, "A3": 0.6, "change/same": 1.0}})
+    checks = verdicts.conclude(broken, {"reference/accuracy": 0.2}).checks
+    failed = [check.check for check in checks if check.passed is False]
+    assert len(failed) == 2 and failed[1].startswith("A class-blind density on every logit")
 
 
-def test_overlap_is_in_half_widths_of_both_intervals():
-    found = study(baseline={"A1": 1.0}, score={"A1": 1.002})
-    half = interval(np.array([1.0, 1.0001, 1.0002]))
-    expected = 0.002 / (2 * (half.high - half.value))
-    assert verdicts.overlap(found["baseline"], found["score"], "A1") == pytest.approx(expected)
-    assert verdicts.overlap(found["score"], found["score"], "A1") == 0
+def test_one_seed_decides_nothing():
+    names = ("baseline", "blind-gaussian", "score")
+    found = lines([measured(name, 0, {"A1": k / 2}) for k, name in enumerate(names)])
+    told = {claim.verdict for claim in verdicts.conclude(found, {}).claims}
+    assert told == {"not decided at this size"}
 
 
-COMPARED = dict.fromkeys(verdicts.COMPARED, 1.0)
+def test_a_seed_that_diverged_decides_nothing():
+    found = dict(study(**FOUND))
+    lost = replace(found["score"].seeds[0], numbers={}, diagnosis="diverged: loss")
+    found["score"] = replace(found["score"], seeds=[lost, *found["score"].seeds[1:]])
+    claim = verdict(verdicts.conclude(found, QUALITY), "In what no gauge reaches")
+    assert claim.verdict == "not decided at this size" and claim.value is None
+
+
+DRAWN = ("accuracy", "gradient", "trace", "A1", "A2", "DSM-cos", "PP/own/raw")
+ALIKE = {**dict.fromkeys(DRAWN, 1.0), "A3": 0.6}
 
 
 def disguised(**more):
     """Returns the published models and their controls, equal but for what is told of one."""
     names = ("paper-score", "paper-control", "paper-quiet", "code-score", "code-control")
-    return study(**{name: COMPARED | more.get(name.replace("-", "_"), {}) for name in names})
+    found = {name: ALIKE | more.get(name.replace("-", "_"), {}) for name in names}
+    return study(baseline={"gradient": 10.0}, **found)
 
 
-def test_the_disguise_is_judged_column_by_column():
-    starts = ("One-sided score matching with the λ", "So it is with the λ", "With the λ of the")
+def test_the_disguise_is_equality_within_a_margin():
+    starts = (
+        "One-sided score matching with the λ",
+        "And no better",
+        "With the λ of the",
+        "And A3",
+    )
 
-    def told(found):
-        judged = [question.judged(found) for question in verdicts.QUESTIONS]
-        return [verdict(judged, start).verdict for start in starts]
+    def told(**more):
+        found = verdicts.conclude(disguised(**more), QUALITY)
+        return [verdict(found, start).verdict for start in starts]
 
-    assert told(disguised()) == ["holds"] * 3
-    other = disguised(paper_control={"gradient": 0.9})
-    assert told(other) == ["holds", "does not hold", "holds"]
-    assert told(disguised(code_control={"A3": 0.9}))[0] == "does not hold"
+    assert told() == ["holds"] * 4
+    assert told(code_control={"gradient": 1.2})[0] == "does not hold"
+    assert told(code_control={"A3": 0.5})[1] == "does not hold"
+    assert told(paper_control={"gradient": 3.0})[2] == "does not hold"
+    assert told(paper_control={"A3": 0.62})[3] != "holds"
+
+
+def test_the_order_of_models_is_judged_over_models():
+    names = [m.name for m in models(AlignmentConfig()) if m.shift.name == "none"]
+    places = {name: k / 10 for k, name in enumerate(names) if name != "collapse"}
+
+    def claim(count, sign=1):
+        some = {name: {"A3": k, "PP/own/centred": sign * k**2}
+                for name, k in list(places.items())[:count]}  # fmt: skip
+        found = verdicts.conclude(study(**some), QUALITY)
+        return verdict(found, "Pixel perturbation by centred")
+
+    assert claim(12).value == pytest.approx(1) and claim(12).verdict == "holds"
+    assert claim(12, -1).verdict == "does not hold"
+    assert claim(verdicts.FEWEST - 1).verdict == "not decided at this size"
+
+
+def test_shifts_and_collapses_are_not_ordered():
+    names = [m.name for m in models(AlignmentConfig())]
+    found = dict(study(**{name: {"A3": 0.5, "PP/own/centred": 0.5} for name in names}))
+    used = []
+    order = replace(verdicts.ORDERS[0])
+    for name, line in found.items():
+        if name == "collapse":
+            collapsed = [replace(one, diagnosis="collapse: …") for one in line.seeds]
+            found[name] = replace(line, seeds=collapsed)
+    patched = lambda statistic, pairs: used.append(len(pairs))  # noqa: E731
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verdicts, "bootstrap", patched)
+        order.found(found)
+    sound = [m for m in models(AlignmentConfig()) if m.shift.name == "none"]
+    assert used == [len(sound) - 1]
 
 
 def test_controls_are_drawn_over_their_score_matching():
     found = disguised(paper_quiet={"trace": -2.0}, paper_score={"trace": -4.0})
+    del found["baseline"]
     figure, _ = figures.disguise(found)
     labels = [line.get_label() for line in figure.axes[0].containers]
     assert labels == list(found)
@@ -479,10 +593,8 @@ def test_images_are_needed_for_convolutions(home, ebflow, tmp_path):
 def test_a_dry_run_at_full_scale_lists_the_stages(home, ebflow):
     found = ebflow("run", "gradient-alignment", "--scale", "full", "--dry-run")
     assert found.code == 0 and not home.exists()
-    assert [line.split() for line in found.out[-6:]] == [
-        [stage, "run"]
-        for stage in ("prepare", "flow", "reference", "classify", "measure", "align")
-    ]
+    stages = ("prepare", "flow", "reference", "blind", "classify", "measure", "align")
+    assert [line.split() for line in found.out[-7:]] == [[stage, "run"] for stage in stages]
 
 
 def test_a_real_run_and_the_same_again(tmp_path, two_classes):
@@ -493,17 +605,21 @@ def test_a_real_run_and_the_same_again(tmp_path, two_classes):
     printed = store.run(*words)
     folder = tmp_path / "runs" / "gradient-alignment" / "alignment"
     summary = json.loads((folder / "summary.json").read_text())
-    assert [model["model"] for model in summary["models"]] == ["baseline", "score", "fool-shift"]
+    names = ["baseline", "blind-gaussian", "blind-flow", "score", "fool-shift"]
+    assert [model["model"] for model in summary["models"]] == names
     for model in summary["models"]:
-        for name in ("accuracy", "gradient", "trace", "A1", "A2", "A3", "relF", "DSM-cos"):
+        for name in ("accuracy", "gradient", "trace", "A1", "A1/over flow", "A3", "relF/centred"):
             found = model["metrics"][name]
             assert found["low"] <= found["value"] <= found["high"]
     assert summary["reference"]["reference/accuracy"] > 0.9
-    claims = {claim["claim"]: claim for claim in summary["claims"]}
-    kept = claims["A shift of all logits leaves A3 and every prediction."]
-    assert kept["verdict"] == "holds" and kept["figure"] in printed + "alignment"
+    checks = {check["check"]: check["passed"] for check in summary["checks"]}
+    assert checks["A class-blind density on every logit leaves A3 and every prediction."]
+    share = summary["claims"][0]
+    assert share["verdict"] in printed
+    assert share["low"] <= share["value"] <= share["high"] and share["power"] is not None
     html = (folder / "report.html").read_text()
-    assert "A shift of all logits" in html and html.count("data:image/png") >= 8
+    assert share["claim"] in html and html.count("data:image/png") >= 9
+    assert 1 <= len(summary["findings"]) <= 3
     assert {path.stem for path in (folder / "figures").iterdir()} >= {"gradients", "samples"}
     again = store.run(*words, **NO_RAY)
     assert "classify 0 ran, 5 cached" in again

@@ -23,7 +23,7 @@ TITLE = "Gradient alignment"
 def align(
     config: AlignmentConfig,
     data: Path,
-    reference: Path,
+    densities: Sequence[Path],
     measured: Sequence[Path],
     *,
     output: Path,
@@ -35,7 +35,7 @@ def align(
     Arguments:
         config: The study.
         data: The prepared data.
-        reference: What the reference stage wrote.
+        densities: What the stages of the reference and of the class-blind densities wrote.
         measured: What the measuring stages wrote: all models of the first seed, then of the next.
         output: Where to.
         work: Not used.
@@ -48,11 +48,13 @@ def align(
     lines = table.lines(
         [table.read(m, path, manifest.width) for m, path in zip(asked, measured, strict=True)]
     )
-    quality = json.loads((reference / "quality.json").read_text())
-    judged = claims.Conclusion((), tuple(verdicts.claims(lines, quality)), (), ())
+    quality: dict[str, float] = {}
+    for folder in densities:
+        quality |= json.loads((folder / "quality.json").read_text())
+    found = verdicts.conclude(lines, quality)
     study = {
         "models": [table.entry(line) for line in lines.values()],
-        **asdict(judged),
+        **asdict(found),
         "reference": quality,
     }
     (output / "study.json").write_text(json.dumps(study, indent=1) + "\n")
@@ -64,6 +66,6 @@ def align(
             figure.savefig(file)
             drawn[name] = claims.Figure(file, caption)
     intro, numbers = tables.intro(config, lines), tables.tables(lines, quality)
-    page = claims.page(TITLE, intro, judged, drawn, numbers, config)
+    page = claims.page(TITLE, intro, found, drawn, numbers, config)
     (output / "report.html").write_text(page)
     run.log_artifacts(output)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ebflow.data.manifest import Manifest
-from pipelines.gradient_alignment import fitting, references
+from pipelines.gradient_alignment import blind, fitting, references
 from pipelines.gradient_alignment.config import MeasureConfig, NetConfig
 from pipelines.gradient_alignment.measures import Subject
 from pipelines.gradient_alignment.measures import measure as all_of
@@ -22,6 +22,7 @@ def measure(
     net: NetConfig,
     data: Path,
     reference: Path,
+    densities: Path,
     trained: Sequence[Path],
     *,
     output: Path,
@@ -35,6 +36,7 @@ def measure(
         net: The architecture of the classifiers.
         data: The prepared data.
         reference: The reference.
+        densities: The class-blind densities.
         trained: The classifier, the baseline of its seed, and the judge of the GAN-test.
         output: Where to.
         work: Not used.
@@ -49,7 +51,8 @@ def measure(
         points, scores = references.read_points(reference, config.device)
         networks = (network.to(config.device) for network, _ in found)
         whole = references.open_reference(reference, config.device)
-        subject = Subject(*networks, manifest.shape, points, scores, whole)
+        shared = blind.read(densities, config.device)
+        subject = Subject(*networks, manifest.shape, points, scores, whole, shared)
         numbers, arrays = all_of(config, subject)
     measured = {
         "numbers": numbers,
