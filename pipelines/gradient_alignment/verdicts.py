@@ -332,18 +332,22 @@ class Order:
     def found(self, lines: Lines) -> Confidence | None:
         """Returns the correlation of means over seeds, its units being the trainings.
 
-        None of fewer than ``FEWEST``, or of metrics that were not measured. Shifts of one
-        training's logits are no trainings of their own, and a collapsed one is left out.
+        None of fewer than ``FEWEST``, or of metrics that were not measured. A collapsed training
+        is left out.
         """
-        sound = [one for one in lines.values() if one.model.shift.name == "none"]
         pairs = np.array(
             [[line.values(name).mean() for name in self.metrics]
-             for line in sound if not line.diagnosis]
+             for line in _trainings(lines) if not line.diagnosis]
         )  # fmt: skip
         pairs = pairs[np.isfinite(pairs).all(1)]
         if len(pairs) < FEWEST:
             return None
         return bootstrap(lambda rows: float(stats.spearmanr(rows).statistic), pairs)
+
+
+def _trainings(lines: Lines) -> list[Line]:
+    """Returns the models that are trainings of their own, and no shifts of logits."""
+    return [one for one in lines.values() if one.model.shift.name == "none"]
 
 
 ORDERS = (
@@ -484,7 +488,8 @@ def conclude(lines: Lines, quality: Mapping[str, float]) -> Conclusion:
         quality: The numbers of the reference and of the class-blind densities.
     """
     asked = [(one.question, one.found(lines)) for one in _posed(QUESTIONS, lines)]
-    asked += [(one.question, one.found(lines)) for one in ORDERS]
+    if len(_trainings(lines)) >= FEWEST:
+        asked += [(one.question, one.found(lines)) for one in ORDERS]
     claims = decide(asked)
     checks = [_sound(quality), *(one.found(lines) for one in _posed(CHECKS, lines))]
     return Conclusion(_findings(lines, claims), tuple(claims), tuple(checks), WOULD_CHANGE)
@@ -543,7 +548,7 @@ def _sentence(known: Mapping[str, Claim], text: str, *quantities: str) -> str:
     if not set(quantities) <= known.keys():
         return ""
     found = [known[name] for name in quantities]
-    margin = f"{found[-1].verdict} beyond a margin of {found[-1].margin:g}"
+    margin = f"{found[-1].verdict} at a margin of {found[-1].margin:g}"
     return text.format(*(claim.told for claim in found), verdict=margin)
 
 
