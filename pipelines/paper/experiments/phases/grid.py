@@ -73,7 +73,7 @@ class Size(NamedTuple):
 
 SIZES = {
     "smoke": Size(30, 30, 30, 2),
-    "cpu": Size(300, 150, 1_500, 5),
+    "cpu": Size(600, 300, 1_500, 5),
     "full": Size(6_000, 2_500, 20_000, 10),
 }
 
