@@ -26,6 +26,12 @@ class TrainConfig(Section):
     )
     optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = Field("adam", description="optimiser")
     lr: float = Field(2e-3, gt=0, description="learning rate")
+    lr_width: int | None = Field(
+        None,
+        ge=1,
+        description="columns or pixels D at which the rate is lr; at another D it is lr times "
+        "√(lr-width / D); None: lr at any D",
+    )
     weight_decay: float = Field(0.0, ge=0, description="weight decay")
     schedule: Literal["constant", "cosine", "multistep"] = Field(
         "cosine", description="learning rate over time"

@@ -87,7 +87,8 @@ def _flow(model: ModelConfig) -> str:
 
 
 def _optimiser(train: TrainConfig) -> str:
-    rate = f"{train.optimizer} {train.lr:g} {train.schedule}"
+    at = f" at D = {train.lr_width}" if train.lr_width else ""
+    rate = f"{train.optimizer} {train.lr:g}{at} {train.schedule}"
     if train.schedule == "multistep":
         every = f", every {train.epoch} steps" if train.epoch else ""
         rate += f" ({train.milestones} × {train.gamma:g}{every})"

@@ -80,7 +80,7 @@ def build(
         loss=loss,
         anchor=loss.anchor,
         watch=loss.hyperparameters,
-        optimizer=partial(_optimizer, train),
+        optimizer=partial(_optimizer, train, _rate(train, dataset.split("train").width)),
         schedule=_schedule(train),
         decay=_decay(train),
         steps=train.steps,
@@ -174,14 +174,21 @@ def _annealed(config: ObjectiveConfig) -> dict[str, Schedule]:
     return {"sigma": geometric(config.sigma, config.sigma_end)}
 
 
-def _optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _rate(config: TrainConfig, width: int) -> float:
+    """Returns the learning rate for events of ``width`` elements."""
+    return config.lr * math.sqrt((config.lr_width or width) / width)
+
+
+def _optimizer(
+    config: TrainConfig, rate: float, parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer:
     kinds = {
         "adam": partial(torch.optim.Adam, fused=True),
         "adamw": partial(torch.optim.AdamW, fused=True),
         "rmsprop": torch.optim.RMSprop,
         "sgd": partial(torch.optim.SGD, fused=True),
     }
-    return kinds[config.optimizer](parameters, lr=config.lr, weight_decay=config.weight_decay)
+    return kinds[config.optimizer](parameters, lr=rate, weight_decay=config.weight_decay)
 
 
 def _schedule(config: TrainConfig) -> Schedule:

@@ -48,6 +48,8 @@ def test_the_optimisation_is_told():
     )
     falling = TrainConfig(schedule="multistep", milestones=49, gamma=0.95, epoch=500)
     assert "multistep (49 × 0.95, every 500 steps)" in method(Training(train=falling))
+    scaled = TrainConfig(lr=1e-3, lr_width=784)
+    assert "adam 0.001 at D = 784 cosine" in method(Training(train=scaled))
 
 
 def test_an_objective_alone_has_weight_one():

@@ -53,7 +53,7 @@ PHASES = Experiment(
     about="where training by scores alone loses mass, and what keeps it",
     legend="lost: share of nets, over starts and rates, whose squared latent mean ends large and "
     "has risen; late: large, still falling; over Gauss: validation NLL of the best net at its "
-    "best look above the full-covariance Gaussian's, nats; pairs: the best of three rates",
+    "best look above the full-covariance Gaussian's, nats; pairs: the best of four rates",
     note="",
     source="mnist",
     uses=IMAGE_OPTIONS - {"seconds", "cluster"},

@@ -27,7 +27,7 @@ CAPTIONS = {
     "a cell; lost mass is filled. Lines: the rule's threshold, and where mass counts as lost. "
     "Right: cells that the rule has not seen.",
     "pairs": "NLL on validation digits over training, the mean over seeds and their range; each "
-    "at the best of three learning rates, exact likelihood at the better of two starts.",
+    "at the best of four learning rates, exact likelihood at the better of two starts.",
 }
 
 COLOURS = {"published": BASELINE, "centred": "#e0a526", "learned": FLOW}

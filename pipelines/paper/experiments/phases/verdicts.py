@@ -87,7 +87,7 @@ def _pairs(nets: Sequence[Trained]) -> Iterator[Asked]:
 
 
 PAIRED = (
-    "Paired by seed and by test row; each at the best of three learning rates (exact likelihood: "
+    "Paired by seed and by test row; each at the best of four learning rates (exact likelihood: "
     "and of two starts) and at its best look, all by validation rows. The interval is over seeds "
     "and rows."
 )
