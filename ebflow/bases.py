@@ -57,6 +57,10 @@ class Base(LogDensity, nn.Module):
     def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
         """Returns samples with shape (n, *event), differentiable in the parameters."""
 
+    def conditioned(self, context: Tensor) -> "Base":
+        """Returns the density given contexts with shape (B, C), of rows i mod B; mostly itself."""
+        return self
+
 
 class Product(Base):
     """Independent elements of one law."""
@@ -272,6 +276,16 @@ class GaussianMixture(Base):
             lambda x: self._log_joint(self._whiten(x)).logsumexp(0), self._flat(x)
         )
 
+    def conditional_energy(self, x: Tensor, count: int) -> Tensor:
+        """Returns −log p of all but the first ``count`` features of rows given these, (B,).
+
+        W is triangular: its first rows and columns are those of the marginal density.
+        """
+        return -self._by_rows(lambda x: self._conditional(self._whiten(x), count), x)
+
+    def _conditional(self, z: Tensor, count: int) -> Tensor:
+        return self._log_joint(z).logsumexp(0) - self._log_joint(z[..., :count]).logsumexp(0)
+
     def at(self, x: Tensor, *, training: bool = False) -> Evaluation:
         """Returns the density at ``x``, in closed form."""
         return _MixtureEvaluation(self, x)
@@ -346,15 +360,16 @@ class GaussianMixture(Base):
         return v @ self.triangles.mT if self.full else v * self.roots[:, None]
 
     def _log_joint(self, z: Tensor) -> Tensor:
-        """Returns log w_k N(x; μ_k, Σ_k) with shape (K, B)."""
-        constant = self.log_weights.log_softmax(0) + self._log_dets()
-        constant = constant - 0.5 * self.size * math.log(2 * math.pi)
+        """Returns log w_k N(x; μ_k, Σ_k) with shape (K, B); of z's first elements, theirs."""
+        count = z.shape[-1]
+        constant = self.log_weights.log_softmax(0) + self._log_dets(count)
+        constant = constant - 0.5 * count * math.log(2 * math.pi)
         return constant[:, None] - 0.5 * (z * z).sum(-1)
 
-    def _log_dets(self) -> Tensor:
-        """Returns log det W with shape (K,)."""
+    def _log_dets(self, count: int | None = None) -> Tensor:
+        """Returns log det W with shape (K,), or that of its first ``count`` rows and columns."""
         diagonal = self.roots.diagonal(dim1=1, dim2=2) if self.full else self.roots
-        return diagonal.abs().log().expand(-1, self.size).sum(1)
+        return diagonal.abs().log().expand(-1, self.size)[:, :count].sum(1)
 
     def _score(self, z: Tensor, r: Tensor) -> Tensor:
         weighed = r[..., None] * z

@@ -222,6 +222,7 @@ class FlowDistribution(Distribution, LogDensity):
         if self.context is not None:
             rows = flow.standardised(self.context).reshape(-1, flow.context)
             self.layers = [layer.given(rows) for layer in self.layers]
+            self.base = self.base.conditioned(rows)
 
     @property
     def support(self) -> constraints.Constraint:

@@ -60,7 +60,7 @@ class Filling:
         self.seed, self.shard = seed, shard
         self.missing = split.missing.to(device)
         split.resident = split.resident.to(device)
-        self.x = split.resident.x
+        self.x, self.context = split.resident
         self.rows = self.missing.any(1).nonzero().flatten()
 
     def due(self, step: int) -> bool:
@@ -78,7 +78,7 @@ class Filling:
         noise = generator(self.seed, "missing", step, device=self.x.device)
         some = torch.randperm(len(self.x), generator=noise, device=self.x.device)[:SAMPLES]
         with fixed_weights(flow):
-            law = target(flow, self.x[some], noise)
+            law = target(flow, self.x[some], noise, self._given(some))
             for number, rows in enumerate(self.rows.split(CHUNK)):
                 if number % world == rank:
                     noise = generator(self.seed, "missing", step, number, device=self.x.device)
@@ -88,9 +88,13 @@ class Filling:
         self.x[self.missing] = whole[self.missing]
 
     def _drawn(self, law: object, rows: Tensor, noise: torch.Generator) -> Tensor:
-        chains = Chains(law, self.x[rows], self.missing[rows], 1, noise, started=True)
+        options = {"context": self._given(rows), "started": True}
+        chains = Chains(law, self.x[rows], self.missing[rows], 1, noise, **options)
         chains.run(STEPS, WARMUP)
         return chains.raw()[:, 0].to(self.x)
+
+    def _given(self, rows: Tensor) -> Tensor | None:
+        return None if self.context is None else self.context[rows]
 
     def state(self) -> dict[str, Tensor]:
         """Returns the entries, row by row."""

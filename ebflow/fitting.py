@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +25,7 @@ from .bijections import Convolution
 from .data.loader import Arrays, Rows, Split
 from .data.missing import POLICIES, Completed, Law
 from .flow import Flow
+from .frames import ArrayLike, as_tensor
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
 from .marginals import Bounds
 from .randomness import generator as derive
@@ -47,9 +47,6 @@ FEW = 64
 IMAGES = ("convolutional", "glow")
 SPLITS = ("train", "validation")
 LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
-
-ArrayLike = Any
-"""A tensor, an array, or a data frame."""
 
 
 class History(list[dict[str, Any]]):
@@ -266,10 +263,11 @@ def _dataset(
     beside, given = (None, None) if context is None else as_tensor(context, "context")
     beside = _beside(beside, len(rows))
     rows, beside = _policy(rows, beside, missing)
+    known = given and {"names": given, "levels": [None] * len(given)}
     made = partial(Rows, shape=rows.shape[1:], levels=levels, missing=missing is not None)
     whole = made(rows, beside, name="x")  # checks every row
     columns = {"names": names, "dtype": str(rows.dtype).removeprefix("torch."),
-               "levels": whole.levels, "context": given}  # fmt: skip
+               "levels": whole.levels, "context": known}  # fmt: skip
     if isinstance(validation, tuple):
         held, called = as_tensor(validation[0], "validation")
         if names and called and names != called:
@@ -298,8 +296,6 @@ def _policy(
             "missing='drop', which leaves such rows out, or missing='impute', which draws what "
             "is missing"
         )
-    if missing == "impute" and context is not None:
-        raise ValueError("missing: found 'impute' with a context, expected 'drop'")
     kept = ~lacking.any(1)
     if missing != "drop" or kept.all():
         return rows, context
@@ -311,7 +307,7 @@ def _completed(splits: Sequence[Rows], seed: int) -> Sequence[Split]:
     """Returns splits whose missing entries are drawn, by the law of the first, where some are."""
     if not any(bool(split.resident.x.isnan().any()) for split in splits):
         return splits
-    law = Law.of(splits[0].resident.x, seed)
+    law = Law.of_split(splits[0], seed)
     return [Completed(split, law, seed) for split in splits]
 
 
@@ -336,33 +332,6 @@ def _split(
         (rows[index], None if context is None else context[index])
         for index in (order[size:], order[:size])
     ]
-
-
-def as_tensor(x: ArrayLike, name: str) -> tuple[Tensor, list[str] | None]:
-    """Returns data as a tensor of 8-bit integers or reals, and the names of its columns.
-
-    Raises:
-        TypeError: if it is not of real numbers.
-    """
-    names = [str(column) for column in x.columns] if hasattr(x, "columns") else None
-    if not isinstance(x, Tensor):
-        array = np.asarray(x)
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"{name}: found values of type {array.dtype}, expected real numbers")
-        native = array.astype(array.dtype.newbyteorder("="), copy=False)
-        x = torch.from_numpy(np.array(native, dtype=_real(native.dtype)))
-    if x.dtype not in (torch.uint8, torch.float32, torch.float64):
-        if x.is_complex():
-            raise TypeError(f"{name}: found values of type {x.dtype}, expected real numbers")
-        x = x.to(torch.float32 if x.is_floating_point() else torch.float64)
-    return x, names
-
-
-def _real(dtype: np.dtype) -> np.dtype:
-    kept = {np.dtype(t) for t in ("uint8", "float32", "float64")}
-    if dtype in kept:
-        return dtype
-    return np.dtype("float32" if dtype == np.dtype("float16") else "float64")
 
 
 def _beside(context: Tensor | None, count: int) -> Tensor | None:
@@ -429,7 +398,8 @@ def _prepared(
     if flow.cut:
         return flow
     if train.context is not None:
-        flow.standardise_context(train.context)
+        given = train.context.double()
+        flow.standardise_context(given.mean(0), given.std(0, correction=0))
     chain = preprocessing.fit(train, dtype=flow.like.dtype, **chosen)
     return flow.preprocessed(chain, shape=train.shape)
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import frames
 from .bases import Base, StandardNormal
 from .bijections import Bijection, Dequantise, Reshape
 from .density import LogDensity
@@ -74,7 +75,10 @@ class Flow(nn.Module, LogDensity):
             self.context_scale = nn.Buffer(self.like.new_ones(context))
 
     def forward(self, context: Tensor | None = None) -> FlowDistribution:
-        """Returns the density given a context with shape (*batch, C): a ``Distribution``."""
+        """Returns the density given a context with shape (*batch, C): a ``Distribution``.
+
+        A frame's columns are found by their names, and categories are one-hot then.
+        """
         return FlowDistribution(self, context)
 
     def at(
@@ -107,8 +111,15 @@ class Flow(nn.Module, LogDensity):
     ) -> Tensor:
         """Returns the exact log-density of raw data in nats, with shape (*batch,).
 
-        See ``FlowDistribution.log_prob`` on integer data.
+        A frame's columns are found by their names, those of a context too unless one is given;
+        an array's are taken in order. See ``FlowDistribution.log_prob`` on integer data.
+
+        Raises:
+            ValueError: if a column is missing, or a category is no level of the training rows.
         """
+        if not isinstance(x, Tensor):
+            given = context is None and self.context and hasattr(x, "columns")
+            context, x = x if given else context, frames.rows(x, self.columns or {})
         return self(context).log_prob(x, generator)
 
     def relative_energy(self, x: Tensor) -> Tensor:
@@ -247,13 +258,13 @@ class Flow(nn.Module, LogDensity):
                 layer.initialise(x)
             x = layer(x)
 
-    def standardise_context(self, context: Tensor) -> None:
-        """Lets contexts be standardised by the mean and deviation of these, with shape (N, C)."""
-        context = context.to(self.like.device, torch.float64)
-        self.context_mean.copy_(context.mean(0))
+    def standardise_context(self, mean: Tensor, deviation: Tensor) -> None:
+        """Lets contexts be standardised by their mean and deviation, with shape (C,)."""
+        mean, deviation = (t.to(self.like.device, torch.float64) for t in (mean, deviation))
+        self.context_mean.copy_(mean)
         # Around the mean as it is held, which may be far from 0 in its own deviations.
-        deviation = (context - self.context_mean).square().mean(0).sqrt()
-        self.context_scale.copy_(torch.where(deviation > 0, 1 / deviation, 1.0))
+        spread = torch.hypot(deviation, mean - self.context_mean)
+        self.context_scale.copy_(torch.where(spread > 0, 1 / spread, 1.0))
 
     def standardised(self, context: Tensor) -> Tensor:
         """Returns contexts as the layers see them."""
@@ -293,8 +304,10 @@ class Flow(nn.Module, LogDensity):
         """Returns a context on the flow's device; of one element, with or without its dimension.
 
         Raises:
-            ValueError: if the flow has none, or one of another size.
+            ValueError: if the flow has none, or one of another size; at what is no level.
         """
+        if not (context is None or isinstance(context, Tensor)):
+            context = frames.contexts(context, self.columns or {})
         if context is not None and self.context == 1 and context.shape[-1:] != (1,):
             context = context.unsqueeze(-1)
         found = None if context is None else tuple(context.shape)

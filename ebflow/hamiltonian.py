@@ -2,9 +2,10 @@ r"""Chains that draw what rows lack given the rest of them: Hamiltonian Monte Ca
 
 They run in coordinates q with :math:`y_m = c + L q`, of rows y behind elementwise layers: at first
 c and :math:`L L^\top` are the mean and the covariance of :math:`y_m` that a Gaussian has given
-:math:`y_o`. A pool of independent proposals, weighed by the density, then moves and scales them,
-column by column, to what each row's law is; and by a second pool's weights the chains begin about
-where they are to end. A step is three moves, of which each leaves the law as it is:
+:math:`y_o`; its mean is a linear function of the context, if there is one. A pool of independent
+proposals, weighed by the density, then moves and scales them, column by column, to what each row's
+law is; and by a second pool's weights the chains begin about where they are to end. A step is
+three moves, of which each leaves the law as it is:
 
 * leapfrogs with a test of acceptance, over a length that is drawn, their step tuned for each row
   while the chains warm up (to an acceptance of 0.65);
@@ -59,6 +60,7 @@ class Target:
         elementwise: The elementwise layers behind that.
         samples: Raw rows with shape (N, D) that have the flow's law, or nearly.
         generator: Where the noise on grids comes from.
+        context: What the samples are given, with shape (N, C); None of a flow without.
     """
 
     def __init__(
@@ -69,14 +71,18 @@ class Target:
         generator: torch.Generator,
         *,
         grid: bool,
+        context: Tensor | None = None,
     ) -> None:
         self.flow, self.grid, self.elementwise, self.samples = flow, grid, elementwise, samples
         count = grid + len(elementwise)
         self.front = Flow(flow.event_shape, list(flow.layers)[:count]).to(flow.like)
         self.completed, self.rest = flow.without(int(grid)), flow.without(count)
         y = self.behind(flow.completed(samples, generator)).double()
-        y = y[y.isfinite().all(1)]
-        self.mean, deviation = y.mean(0), y.std(0).clamp(min=1e-12)
+        good = y.isfinite().all(1)
+        causes, y = self._causes(context, y)[good], y[good]
+        self.line = torch.linalg.pinv(causes.mT @ causes / len(y)) @ (causes.mT @ y / len(y))
+        y = y - causes @ self.line
+        deviation = y.std(0).clamp(min=1e-12)
         correlation = torch.corrcoef(y.mT).reshape(len(deviation), -1).nan_to_num()
         correlation = (1 - RIDGE) * correlation + RIDGE * torch.eye(len(deviation)).to(correlation)
         self.precision = torch.linalg.inv(correlation * torch.outer(deviation, deviation))
@@ -104,11 +110,21 @@ class Target:
             scale[k[:, None], k] = torch.linalg.solve_triangular(lower, eye, upper=False).mT
         return found[which]
 
-    def centres(self, y: Tensor, missing: Tensor, scales: Tensor) -> Tensor:
+    def centres(
+        self, y: Tensor, missing: Tensor, scales: Tensor, context: Tensor | None
+    ) -> Tensor:
         """Returns rows (N, D) with the Gaussian's conditional mean where they miss elements."""
-        pull = torch.where(missing, 0.0, y - self.mean) @ self.precision
+        mean = self._causes(context, y) @ self.line
+        pull = torch.where(missing, 0.0, y - mean) @ self.precision
         shift = scales @ (scales.mT @ pull.unsqueeze(2))
-        return torch.where(missing, self.mean - shift.squeeze(2), y)
+        return torch.where(missing, mean - shift.squeeze(2), y)
+
+    def _causes(self, context: Tensor | None, y: Tensor) -> Tensor:
+        """Returns what the mean of rows depends on linearly, with shape (N, 1 + C)."""
+        one = y.new_ones(len(y), 1)
+        if context is None:
+            return one
+        return torch.cat([one, self.flow.standardised(context).to(y)], 1)
 
 
 class Chains:
@@ -120,6 +136,7 @@ class Chains:
         missing: True where an element is missing; each row misses one or more.
         draws: K.
         generator: Where random numbers come from.
+        context: What the rows are given, with shape (N, C); None of a flow without.
         started: Whether the missing elements of ``x`` are where the chains begin.
 
     Raises:
@@ -134,17 +151,20 @@ class Chains:
         draws: int,
         generator: torch.Generator,
         *,
+        context: Tensor | None = None,
         started: bool = False,
     ) -> None:
         self.target, self.rows, self.draws, self.generator = target, len(x), draws, generator
         self.missing = missing.repeat_interleave(draws, 0)
+        self.context = None if context is None else context.repeat_interleave(draws, 0)
+        self.rest = target.rest(self.context)
         fill = target.samples[torch.arange(len(x)) % len(target.samples)].to(x)
         whole = x if started else torch.where(missing, fill, x)
         self.x = whole.repeat_interleave(draws, 0)
         like = target.flow.like
         y = target.behind(target.flow.completed(self.x, generator)).double()
         scales = target.scales(missing).repeat_interleave(draws, 0)
-        centre = target.centres(y, self.missing, scales)
+        centre = target.centres(y, self.missing, scales, self.context)
         self.centre, self.scale, self.seen = centre.to(like), scales.to(like), y.to(like)
         self.q = self._coordinates(y - centre, scales).to(like) if started else self._pooled()
         self.log_p, self.slope = self._at(self.q)
@@ -215,7 +235,8 @@ class Chains:
         q = torch.where(self.missing.unsqueeze(1), q, 0.0)
         moved = self.centre.unsqueeze(1) + q @ self.scale.mT
         y = torch.where(self.missing.unsqueeze(1), moved, self.seen.unsqueeze(1))
-        log_p = -self.target.rest.energy(y)
+        context = None if self.context is None else self.context.unsqueeze(1)
+        log_p = -self.target.rest.energy(y, context=context)
         odds = log_p + q.square().sum(2) / (2 * WIDE**2)
         return q, torch.where(odds.isfinite(), odds, -torch.finfo(odds.dtype).max / 2)
 
@@ -271,7 +292,7 @@ class Chains:
 
     def _log_completed(self, y: Tensor) -> Tensor:
         """Returns the log-density of completed rows up to a constant."""
-        return -self.target.completed.energy(self.target.before(y))
+        return -self.target.completed.energy(self.target.before(y), context=self.context)
 
     def _accept(self, gain: Tensor, q: Tensor, log_p: Tensor, slope: Tensor) -> None:
         taken = self._taken(gain)
@@ -292,6 +313,6 @@ class Chains:
 
     def _at(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """Returns log p up to a constant with shape (C,), and its gradient over q."""
-        at = self.target.rest.at(self._y(q))
+        at = self.rest.at(self._y(q))
         slope = (self.scale.mT @ at.score.unsqueeze(2)).squeeze(2)
         return -at.energy, self._masked(slope)

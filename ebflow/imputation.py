@@ -57,6 +57,7 @@ def impute(
     x: Tensor,
     missing: Tensor | None = None,
     *,
+    context: Tensor | None = None,
     generator: torch.Generator,
     draws: int = 5,
     steps: int = 20,
@@ -69,10 +70,11 @@ def impute(
     is rough. A step of a ``sampler`` is one score.
 
     Arguments:
-        flow: The flow, preprocessing included, without a context.
+        flow: The flow, preprocessing included.
         x: Raw rows with shape (N, *event), NaN where an element is missing.
         missing: In place of NaN, true where an element is missing, broadcastable to ``x``; what
             ``x`` has there is not looked at.
+        context: What the rows are given, with shape (N, C); None of a flow without.
         generator: Where all random numbers come from.
         draws: K ≥ 1, the draws of a row.
         steps: Steps of every chain, an even number, after those of the warm-up.
@@ -81,40 +83,50 @@ def impute(
             do the same to every element: ``sampling.langevin``, or another with its options.
 
     Raises:
-        ValueError: if the flow is conditional, or of images without a ``sampler``, or a number is
-            out of range.
+        ValueError: if the flow is of images without a ``sampler``, shapes do not agree, or a
+            number is out of range.
         NonFinite: if the flow gives an observed row no finite density.
     """
-    _check(flow, x, draws, steps, warmup, rows=sampler is None)
+    context = flow.checked_context(context)
+    _check(flow, x, context, draws, steps, warmup, rows=sampler is None)
     missing = (x.isnan() if missing is None else missing).expand(x.shape)
     found = x.unsqueeze(1).repeat_interleave(draws, 1)
     acceptance, r_hat = x.new_ones(2, len(x), dtype=torch.float64)
     rows = missing.flatten(1).any(1).nonzero().flatten()
     with fixed_weights(flow):
         if sampler is not None:
-            made = _sampled(flow, x, missing, generator, draws, sampler)
+            made = _sampled(flow, x, missing, context, generator, draws, sampler)
             return Imputed(made, acceptance * torch.nan, r_hat * torch.nan)
-        law = target(flow, flow.sample(SAMPLES, generator), generator)
+        given = None if context is None else context[torch.arange(SAMPLES) % len(x)]
+        samples = flow.sample(SAMPLES if given is None else (), generator, context=given)
+        law = target(flow, samples, generator, given)
         for some in rows.split(max(1, min(ROWS, NUMBERS // (draws * x.shape[1] ** 2)))):
-            chains = Chains(law, x[some], missing[some], draws, generator)
+            given = None if context is None else context[some]
+            chains = Chains(law, x[some], missing[some], draws, generator, context=given)
             chains.run(steps, warmup)
             found[some] = torch.where(missing[some].unsqueeze(1), chains.raw().to(x), found[some])
             acceptance[some], r_hat[some] = chains.acceptance(), chains.r_hat()
     return Imputed(found, acceptance, r_hat)
 
 
-def target(flow: Flow, samples: Tensor, generator: torch.Generator) -> Target:
-    """Returns what the default chains sample, near which raw ``samples`` with shape (N, D) lie."""
+def target(
+    flow: Flow, samples: Tensor, generator: torch.Generator, context: Tensor | None = None
+) -> Target:
+    """Returns what the default chains sample, near which raw ``samples`` with shape (N, D) lie.
+
+    These are given ``context``, with shape (N, C), if the flow has one.
+    """
     layers = list(flow.layers)
     grid = bool(layers) and isinstance(layers[0], Dequantise)
     elementwise = list(takewhile(_elementwise, layers[grid:]))
-    return Target(flow, elementwise, samples, generator, grid=grid)
+    return Target(flow, elementwise, samples, generator, grid=grid, context=context)
 
 
 def _sampled(
     flow: Flow,
     x: Tensor,
     missing: Tensor,
+    context: Tensor | None,
     generator: torch.Generator,
     draws: int,
     sampler: Sampler,
@@ -130,18 +142,33 @@ def _sampled(
     rows, free = (t.repeat_interleave(draws, 0) for t in (x, missing))
     y = front.preprocess(rows.masked_fill(free, 0), generator)
     y = torch.where(free, normal(y.shape, y, generator), y)
-    y = sampler(flow.without(count), y, generator=generator, free=free)
+    density = flow.without(count)
+    if context is not None:
+        density = density(context.repeat_interleave(draws, 0))
+    y = sampler(density, y, generator=generator, free=free)
     made = torch.where(free, front.from_latent(y).to(x.dtype), rows)
     return made.view(len(x), draws, *x.shape[1:])
 
 
-def _check(flow: Flow, x: Tensor, draws: int, steps: int, warmup: int, *, rows: bool) -> None:
-    wrong = x.shape[1:] != flow.event_shape or (rows and len(flow.event_shape) != 1)
-    if flow.context or wrong:
+def _check(
+    flow: Flow,
+    x: Tensor,
+    context: Tensor | None,
+    draws: int,
+    steps: int,
+    warmup: int,
+    *,
+    rows: bool,
+) -> None:
+    if x.shape[1:] != flow.event_shape or (rows and len(flow.event_shape) != 1):
         raise ValueError(
-            f"x: found shape {tuple(x.shape)} and a flow of events {flow.event_shape} with a "
-            f"context of {flow.context}, expected rows (N, D) and a flow of them without one"
+            f"x: found shape {tuple(x.shape)} and a flow of events {flow.event_shape}, expected "
+            "rows (N, D) and a flow of them"
         )
+    found = None if context is None else tuple(context.shape)
+    expected = (len(x), flow.context) if flow.context else None
+    if found != expected:
+        raise ValueError(f"context: found shape {found}, expected {expected}")
     if min(draws, warmup) < 1 or steps < 4 or steps % 2:
         raise ValueError(
             f"draws, steps, warmup: found {draws}, {steps}, {warmup}, expected 1 or more, and an "

@@ -19,6 +19,7 @@ __all__ = [
     "density",
     "fit_mixture",
     "load",
+    "regression",
     "save",
     "search",
 ]
@@ -39,6 +40,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .bases import GaussianMixture, build
+from .conditioned import ConditionedMixture
 from .flow import Flow
 from .preprocessing import Preprocessing
 from .randomness import RowGenerator
@@ -61,6 +63,9 @@ LEAST, MOST = 10, 100
 
 START = 20
 """The start by K-means, in iterations with diagonal covariances."""
+
+FLOOR = 1e-6
+"""What is added to variances of standardised columns, as scikit-learn does."""
 
 PATIENCE = 2
 """Candidates in succession that are no better before the search ends."""
@@ -137,6 +142,7 @@ def search(
     seed: int = 0,
     rows: int = ROWS,
     budget: float = BUDGET,
+    given: int = 0,
 ) -> Search:
     """Fits mixtures of more and more Gaussians, and chooses by the validation rows.
 
@@ -153,6 +159,8 @@ def search(
         seed: Where the rows and the starts come from.
         rows: Most training rows that are used, drawn at random where there are more.
         budget: Most operations.
+        given: The number of leading columns that are contexts: mixtures are of all columns, and
+            are judged by the others given these.
 
     Raises:
         ValueError: if shapes do not agree, a value is not finite, or numbers do not ascend.
@@ -161,13 +169,13 @@ def search(
     x, held = _drawn(x, rows, seed), validation.detach().cpu().double()
     mean, scale = _standard(x)
     counts = [k for k in components if k <= len(x)]
-    walk = _Walk(((x - mean) / scale).numpy(), ((held - mean) / scale).numpy(), seed)
+    walk = _Walk(((x - mean) / scale).numpy(), (held - mean) / scale, seed, given)
     for kind, share in zip(KINDS, (0.5, 1.0), strict=True):
         walk.up(kind, counts, budget * share)
     if walk.left_out:
         told = ", ".join(f"{k} {kind}" for k, kind in walk.left_out)
         log.info("mixture of Gaussians: beyond the budget of %.2g operations: %s", budget, told)
-    offset = float(scale.log().sum())
+    offset = float(scale[given:].log().sum())
     trials = tuple(replace(trial, nll=trial.nll + offset) for trial in walk.trials)
     best = min(trials, key=lambda trial: trial.nll)
     mixture = _mixture(walk.model, mean, scale)
@@ -182,9 +190,10 @@ def behind(
     seed: int = 0,
     batch_size: int = 1024,
 ) -> Tensor:
-    """Returns rows of a split behind a preprocessing, with shape (N, D), in float64.
+    """Returns rows of a split behind a preprocessing, with shape (N, C + D), in float64.
 
-    One streamed pass; integers have the noise with which the preprocessing was fitted.
+    Their contexts stand in front of them. One streamed pass; integers have the noise with which
+    the preprocessing was fitted.
 
     Arguments:
         chain: The preprocessing.
@@ -195,19 +204,46 @@ def behind(
     """
     front = Flow((split.width,), []).double().preprocessed(chain)
     wanted, first, parts = _numbers(len(split), _most(split.width, most), seed), 0, []
-    for rows, _ in split.batches(batch_size):
+    for rows, context in split.batches(batch_size):
         here = wanted[(wanted >= first) & (wanted < first + len(rows))] - first
         if len(here):
             noise = RowGenerator(seed, "preprocess", first=first)
-            parts.append(front.preprocess(rows, noise)[here])
+            y = front.preprocess(rows, noise)
+            parts.append((y if context is None else torch.cat([context, y], 1))[here])
         first += len(rows)
     return torch.cat(parts)
 
 
 def density(mixture: GaussianMixture, chain: Preprocessing) -> Flow:
-    """Returns the density of raw data that a mixture behind a preprocessing is, in float64."""
-    flow = Flow((chain.spec["width"],), [], base=mixture)
-    return flow.double().preprocessed(chain)
+    """Returns the density of raw data that a mixture behind a preprocessing is, in float64.
+
+    A mixture of more features than the data has contexts in front, and is one given these.
+    """
+    width = chain.spec["width"]
+    given = mixture.size - width
+    base = ConditionedMixture(mixture, given) if given else mixture
+    return Flow((width,), [], base=base, context=given).double().preprocessed(chain)
+
+
+def regression(x: Tensor, given: int) -> GaussianMixture:
+    """Returns the Gaussian of rows given their first C columns, by least squares.
+
+    It is a mixture of one component, in float64, with what contexts do to the rest; where these
+    depend on each other, as those of one category do, it is the least such map. The residuals'
+    covariance has the floor of all mixtures.
+    """
+    mean, scale = _standard(x.double())
+    z = (x.double() - mean) / scale
+    covariance = z.mT @ z / len(z)
+    own, cross = covariance[:given, :given], covariance[given:, :given]
+    line = cross @ torch.linalg.pinv(own, rtol=1e-10, hermitian=True)
+    rest = covariance[given:, given:] - line @ cross.mT
+    rest = rest + FLOOR * torch.eye(len(rest)).to(rest)
+    whole = torch.eye(len(mean)).to(mean)
+    whole[given:, :given], whole[:given, given:] = line, line.mT
+    whole[given:, given:] = rest + line @ line.mT
+    weights, means = torch.ones(1).to(mean), mean[None]
+    return GaussianMixture(weights, means, (whole * torch.outer(scale, scale))[None])
 
 
 def save(mixture: GaussianMixture, path: Path) -> None:
@@ -236,8 +272,8 @@ def operations(count: int, rows: int, width: int, kind: str) -> float:
 class _Walk:
     """Goes up through numbers of components, kind by kind, within a budget."""
 
-    def __init__(self, x: np.ndarray, held: np.ndarray, seed: int) -> None:
-        self.x, self.held, self.seed = x, held, seed
+    def __init__(self, x: np.ndarray, held: Tensor, seed: int, given: int = 0) -> None:
+        self.x, self.held, self.seed, self.given = x, held, seed, given
         self.spent, self.best, self.model = 0.0, math.inf, None
         self.trials: list[Trial] = []
         self.left_out: list[tuple[int, str]] = []
@@ -267,7 +303,9 @@ class _Walk:
         model = _fitted(self.x, count, kind, steps, self.seed)
         self.spent += self._start(count)
         self.spent += model.n_iter_ * operations(count, *self.x.shape, kind)
-        nll = -float(model.score_samples(self.held).mean())
+        zero = torch.zeros(self.x.shape[1], dtype=torch.float64)
+        mixture = _mixture(model, zero, zero + 1)
+        nll = float(mixture.conditional_energy(self.held, self.given).mean())
         trial = Trial(count, kind, nll, model.n_iter_)
         self.trials.append(trial)
         if nll < self.best:

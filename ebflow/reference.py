@@ -91,8 +91,8 @@ class Reference:
 
 
 def _measured(flow: Flow, split: Any, batch_size: int) -> Tensor:  # noqa: ANN401
-    rows = next(split.shuffled(min(len(split), ROWS), seed=0)).x
-    found = log_probs(flow, Rows(rows, levels=split.levels), batch_size=batch_size)
+    x, context = next(split.shuffled(min(len(split), ROWS), seed=0))
+    found = log_probs(flow, Rows(x, context, levels=split.levels), batch_size=batch_size)
     return found.sort().values
 
 

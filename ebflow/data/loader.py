@@ -16,8 +16,8 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,6 +29,7 @@ from torch import Tensor
 from ..errors import BadInput
 from ..files import sha256
 from ..randomness import generator
+from .context import expanded
 
 if TYPE_CHECKING:
     from .manifest import Shard
@@ -102,8 +103,13 @@ class Split(ABC):
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row in memory."""
-        return self.width * self.dtype.itemsize
+        """Bytes of a row in memory, its context included."""
+        return self.width * self.dtype.itemsize + 8 * self.given
+
+    @property
+    @abstractmethod
+    def given(self) -> int:
+        """The width C of the contexts, 0 without."""
 
     @property
     def bytes(self) -> int:
@@ -256,9 +262,9 @@ class Rows(Split):
         self.resident = Batch(rows, context)
 
     @property
-    def given(self) -> int | None:
-        """The width C of the contexts, None without."""
-        return None if self.context is None else self.context.shape[1]
+    def given(self) -> int:
+        """The width C of the contexts, 0 without."""
+        return 0 if self.context is None else self.context.shape[1]
 
     @property
     def context(self) -> Tensor | None:
@@ -368,7 +374,7 @@ class Dataset:
         """What missing entries are drawn from at first."""
         from .missing import Law
 
-        return Law.of(StoredSplit(self, "train").tensor(), self.manifest.seed)
+        return Law.of_split(StoredSplit(self, "train"), self.manifest.seed)
 
     def verify(self) -> None:
         """Compares the SHA-256 of every shard with the manifest; raises BadInput."""
@@ -376,7 +382,7 @@ class Dataset:
             self._verify(shard)
 
     def arrays(self, shard: "Shard", column: str) -> list[np.ndarray]:
-        """Returns a column of a shard in order: ``x`` with shape (N, D), ``label`` with (N,).
+        """Returns a column of a shard in order: ``x`` or ``context`` in rows, ``label`` with (N,).
 
         It is in pieces, as Arrow has it.
 
@@ -389,7 +395,8 @@ class Dataset:
             self._verify(shard)
         manifest = self.manifest
         beside = ["row"] if manifest.classes is None else ["row", "label"]
-        schema = shard_schema(manifest.width, manifest.dtype, beside)
+        given = 0 if manifest.context is None else len(manifest.context.names)
+        schema = shard_schema(manifest.width, manifest.dtype, beside, given=given)
         return read_shard(self.folder / shard.file, column, schema, shard.rows)
 
     def _check_size(self, shard: "Shard") -> None:
@@ -429,15 +436,34 @@ class StoredSplit(Split):
             where=f"{dataset.folder}, split {name}",
         )
 
+    @property
+    def given(self) -> int:
+        """The width C of the contexts, 0 without."""
+        return 0 if self.manifest.context is None else self.manifest.context.width
+
     def read(self, parts: Sequence[int]) -> Batch:
         """Returns all rows of some shards, copied once out of Arrow."""
-        out = torch.empty(sum(self.parts[k] for k in parts), self.width, dtype=self.dtype)
-        first = 0
+        out = self._filled(parts, "x", self.width, self.dtype, lambda rows: rows)
+        if self.manifest.context is None:
+            return Batch(out, None)
+        one_hot = partial(expanded, levels=self.manifest.context.levels)
+        return Batch(out, self._filled(parts, "context", self.given, torch.float64, one_hot))
+
+    def _filled(
+        self,
+        parts: Sequence[int],
+        column: str,
+        width: int,
+        dtype: torch.dtype,
+        change: Callable[[np.ndarray], np.ndarray],
+    ) -> Tensor:
+        """Returns a changed column of some shards, with shape (N, width)."""
+        out, first = torch.empty(sum(self.parts[k] for k in parts), width, dtype=dtype), 0
         for k in parts:
-            for rows in self.dataset.arrays(self.shards[k], "x"):
-                out.numpy()[first : first + len(rows)] = rows
+            for rows in self.dataset.arrays(self.shards[k], column):
+                out.numpy()[first : first + len(rows)] = change(rows)
                 first += len(rows)
-        return Batch(out, None)
+        return out
 
     def labels(self) -> Tensor:
         """Returns the classes of all rows in order, with shape (N,) and dtype int64.

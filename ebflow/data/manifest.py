@@ -2,11 +2,12 @@
 
 A prepared folder holds Parquet shards and ``manifest.json``. A shard has two columns: ``x``, a
 fixed-size list of the D features of an example, and ``row``, its row number in the source; one of
-data with classes has a third, ``label``. The manifest is canonical JSON, so that
+data with classes has another, ``label``, and one of data with contexts ``context``, a fixed-size
+list of numbers: those of levels where a column has levels. The manifest is canonical JSON, so that
 ``sha256sum manifest.json`` is its digest.
 """
 
-__all__ = ["Columns", "Manifest", "Shard", "Statistics", "first_error"]
+__all__ = ["Columns", "Context", "Manifest", "Shard", "Statistics", "first_error"]
 
 import hashlib
 import json
@@ -55,6 +56,27 @@ class Columns(_Record):
         return [f"{name} [{unit}]" if unit else name for name, unit in pairs]
 
 
+class Context(Columns):
+    """The columns that rows are given, in order, as they enter a flow.
+
+    Arguments:
+        levels: Of each column the levels among training rows, None of one of numbers.
+        mean: Of each element, one-hot where there are levels, over the training split.
+        std: Its standard deviation, which divides by n.
+        label: The column of classes, if it is one of them.
+    """
+
+    levels: tuple[tuple[str, ...] | None, ...]
+    mean: Numbers
+    std: Numbers
+    label: str | None
+
+    @property
+    def width(self) -> int:
+        """The number C of elements."""
+        return len(self.mean)
+
+
 class Statistics(_Record):
     """Of each feature over the training split, in raw units; ``std`` divides by n, not n - 1."""
 
@@ -83,6 +105,7 @@ class Manifest(_Record):
         incomplete: Rows of a split that lack entries, NaN in its shards, of splits that have any.
         warnings: What a user should know about the data.
         classes: The number of classes C, of labels 0 … C − 1; None of data without.
+        context: The columns that rows are given; None of data without.
         version: Version of this format.
     """
 
@@ -100,6 +123,7 @@ class Manifest(_Record):
     incomplete: dict[str, PositiveInt] = {}
     warnings: tuple[str, ...] = ()
     classes: Annotated[int, Field(ge=2)] | None = None
+    context: Context | None = None
     version: Literal[3] = VERSION
 
     @property

@@ -113,6 +113,11 @@ class Law:
     scores: Gaussian
 
     @classmethod
+    def of_split(cls, split: Split, seed: int = 0) -> "Law":
+        """Fits the law to the rows of a split, their contexts beside them; as ``of``."""
+        return cls.of(_whole(split), seed)
+
+    @classmethod
     def of(cls, x: Tensor, seed: int = 0) -> "Law":
         """Fits the law to rows with shape (N, D), NaN where an entry is missing.
 
@@ -159,7 +164,7 @@ class Completed(Split):
 
     Arguments:
         split: The split, NaN where an entry is missing.
-        law: What they are drawn from at first.
+        law: What they are drawn from at first, given the contexts if there are any.
         seed: Where the draws come from.
 
     Raises:
@@ -170,9 +175,9 @@ class Completed(Split):
         options = {key: getattr(split, key) for key in ("shape", "dtype", "levels", "where")}
         super().__init__(split.name, parts=[len(split)], **options)
         self.split = split
-        x = split.tensor()
-        self.missing = x.isnan()
-        self.resident = Batch(law.complete(x, seed, split.name), split.resident.context)
+        self.missing, context = split.tensor().isnan(), split.resident.context
+        x = law.complete(_whole(split), seed, split.name)[:, : split.width]
+        self.resident = Batch(x.to(self.dtype).contiguous(), context)
 
     @property
     def content(self) -> Batch:
@@ -185,9 +190,9 @@ class Completed(Split):
         return self.resident.context
 
     @property
-    def given(self) -> int | None:
-        """The width C of the contexts, None without."""
-        return None if self.context is None else self.context.shape[1]
+    def given(self) -> int:
+        """The width C of the contexts, 0 without."""
+        return self.split.given
 
     def read(self, parts: Sequence[int]) -> Batch:
         """Returns all rows, as they are filled in now."""
@@ -201,6 +206,12 @@ class Completed(Split):
 def chunk(width: int) -> int:
     """Returns how many rows of a width have their matrices in memory at a time."""
     return max(1, CHUNK // width**2)
+
+
+def _whole(split: Split) -> Tensor:
+    """Returns rows and their contexts, with shape (N, D + C)."""
+    x, context = split.tensor(), split.resident.context
+    return x if context is None else torch.cat([x, context.to(x)], 1)
 
 
 def _scores(columns: Sequence[Tensor], x: Tensor) -> Tensor:

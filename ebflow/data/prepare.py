@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 
 from ..errors import BadInput
 from ..files import replaced, sha256
-from .manifest import Columns, Manifest, Shard, Statistics
-from .sources import Reader, open_source
+from .context import Levels, expanded, titles, width
+from .manifest import Columns, Context, Manifest, Shard, Statistics
+from .sources import Reader, Rows, open_source
 from .splits import Counts
 from .table import shard_schema
 
@@ -40,6 +41,7 @@ def prepare(
     columns: Sequence[str] | None = None,
     label: str | None = None,
     split_column: str | None = None,
+    context: Sequence[str] = (),
     held_out: Literal["random", "last"] = "random",
     missing: Literal["drop", "impute"] | None = None,
     shard_rows: int = 65536,
@@ -61,6 +63,8 @@ def prepare(
         label: The column of classes 0 … C − 1, kept beside the data; None: none is kept.
         split_column: The column that names the split of each row: ``train``, ``validation``,
             ``test`` or ``selection``; None: the one called ``split``, if it holds text.
+        context: The columns that rows are given, numbers or categories, kept beside the data;
+            ``label`` is that of classes.
         held_out: Whether rows of splits that the source does not name are random ones, or the
             last: test rows, and before them validation rows.
         missing: What is done with rows that lack an entry, null or NaN: ``drop`` leaves them out;
@@ -73,7 +77,7 @@ def prepare(
     """
     _check_natural("seed", seed, 0)
     _check_natural("shard_rows", shard_rows, 1)
-    reader = open_source(source, columns, label, split_column, missing)
+    reader = open_source(source, columns, label, split_column, missing, context)
     counts = reader.counts(validation=validation, test=test, selection=selection, rows=rows)
     _check_free(output := Path(output))
     with ExitStack() as stack:
@@ -111,6 +115,7 @@ class ShardWriter:
         shard_rows: Most rows of a shard; fewer if they would pass 32 MiB.
         metadata: Schema metadata of each shard.
         beside: Names of the integer columns beside ``x``.
+        given: Numbers of a context, in a last column; 0: there is none.
     """
 
     def __init__(
@@ -122,16 +127,18 @@ class ShardWriter:
         shard_rows: int,
         metadata: dict[str, str],
         beside: tuple[str, ...] = ("row",),
+        given: int = 0,
     ) -> None:
-        self.schema = shard_schema(width, dtype, beside, metadata)
+        self.schema = shard_schema(width, dtype, beside, metadata, given)
         self.folder, self.split, self.dtype = folder, split, np.dtype(dtype)
-        self.shard_rows = min(shard_rows, max(1, SHARD_BYTES // (width * self.dtype.itemsize)))
+        row_bytes = width * self.dtype.itemsize + 8 * given
+        self.shard_rows = min(shard_rows, max(1, SHARD_BYTES // row_bytes))
         self.pending: list[tuple[np.ndarray, ...]] = []
         self.waiting = 0
         self.shards: list[Shard] = []
 
     def append(self, x: np.ndarray, *beside: np.ndarray) -> None:
-        """Adds rows with shape (B, D), and what stands beside them, each with shape (B,)."""
+        """Adds rows with shape (B, D), and what stands beside them, with shape (B,) or (B, K)."""
         while len(x):
             room = self.shard_rows - self.waiting
             self.pending.append(tuple(column[:room] for column in (x, *beside)))
@@ -147,9 +154,8 @@ class ShardWriter:
         return self.shards
 
     def _write(self) -> None:
-        x, *beside = (np.concatenate(arrays) for arrays in zip(*self.pending, strict=True))
-        values, type = pa.array(x.reshape(-1)), self.schema.field("x").type
-        columns = [pa.FixedSizeListArray.from_arrays(values, type=type), *map(pa.array, beside)]
+        arrays = (np.concatenate(pieces) for pieces in zip(*self.pending, strict=True))
+        columns = [_column(a, f.type) for a, f in zip(arrays, self.schema, strict=True)]
         path = self.folder / f"{self.split}-{len(self.shards):05d}.parquet"
         pq.write_table(
             pa.table(columns, schema=self.schema),
@@ -159,8 +165,14 @@ class ShardWriter:
             write_page_checksum=True,
         )
         told = {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
-        self.shards.append(Shard(split=self.split, rows=len(x), **told))
+        self.shards.append(Shard(split=self.split, rows=len(columns[0]), **told))
         self.pending, self.waiting = [], 0
+
+
+def _column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_fixed_size_list(kind):
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=kind)
+    return pa.array(values)
 
 
 class Moments:
@@ -236,33 +248,38 @@ class Distinct:
 class _Training:
     """What is gathered from the training rows: statistics, features of few values, classes."""
 
-    def __init__(self, reader: Reader) -> None:
-        self.layout, self.label = reader.layout, reader.label
+    def __init__(self, reader: Reader, levels: Levels) -> None:
+        self.layout, self.label, self.levels = reader.layout, reader.label, levels
         self.moments = Moments(self.layout.width)
         self.distinct = Distinct(self.layout.width if self.layout.levels is None else 0, FEW)
         self.classes: Counter[int] = Counter()
+        self.given = Moments(width(levels))
         self.rows = 0
 
     @classmethod
     def of(cls, reader: Reader, splits: np.ndarray, writers: Sequence[ShardWriter]) -> "_Training":
         """Reads all rows, and gives each writer those of its split."""
-        found, first = cls(reader), 0
-        for x, labels in reader.batches():
-            rows = np.arange(first, first + len(x))
-            beside = [rows] if labels is None else [rows, labels]
-            code, first = splits[rows], first + len(x)
+        levels, first = reader.levels(splits), 0
+        found = cls(reader, levels)
+        for rows in reader.batches(splits, levels):
+            numbers = np.arange(first, first + len(rows.x))
+            code, first = splits[numbers], first + len(rows.x)
+            beside = (numbers, rows.labels, rows.context)
+            columns = [rows.x, *(column for column in beside if column is not None)]
             for number, writer in enumerate(writers):
-                writer.append(*(column[code == number] for column in (x, *beside)))
-            found.update(x[code == 0], [column[code == 0] for column in beside[1:]])
+                writer.append(*(column[code == number] for column in columns))
+            found.update(Rows(*(None if c is None else c[code == 0] for c in rows)))
         return found
 
-    def update(self, x: np.ndarray, labels: Sequence[np.ndarray]) -> None:
-        """Adds a batch, with shape (B, D), and its classes if it has any."""
-        self.rows += len(x)
-        self.moments.update(x)
-        self.distinct.update(x)
-        for column in labels:
-            self.classes.update(column.tolist())
+    def update(self, rows: Rows) -> None:
+        """Adds rows."""
+        self.rows += len(rows.x)
+        self.moments.update(rows.x)
+        self.distinct.update(rows.x)
+        if rows.labels is not None:
+            self.classes.update(rows.labels.tolist())
+        if rows.context is not None:
+            self.given.update(expanded(rows.context, self.levels))
 
     def check(self) -> None:
         """Raises BadInput if a feature cannot be modelled, or classes are missing."""
@@ -283,6 +300,7 @@ class _Training:
                 f"{least[feature]!s} in all {self.rows} training rows, "
                 "expected values that vary: choose others by columns"
             )
+        self._check_context()
         if self.layout.label is not None:
             self._check_classes()
 
@@ -298,6 +316,26 @@ class _Training:
             f"{reason}"
             for f, n in few.items()
         )
+
+    def _check_context(self) -> None:
+        """Raises BadInput at a column of numbers that tells nothing; those of levels have two."""
+        given, names = self.given, titles(self.layout.given.names, self.levels)
+        for k in np.flatnonzero(~np.isfinite(given.squares) | (given.min == given.max))[:1]:
+            raise BadInput(
+                f"{self.label}, column {names[k]}: found values from {given.min[k]!s} to "
+                f"{given.max[k]!s} in all {self.rows} training rows, expected a context of "
+                "finite variance above 0: choose others by context"
+            )
+
+    def context(self) -> Context | None:
+        """Returns what the manifest keeps of the columns of context."""
+        given, found = self.layout.given, self.given.summary()
+        if not given.names:
+            return None
+        types = tuple(map(str, given.types))
+        columns = {"names": given.names, "types": types, "units": given.units}
+        columns["label"] = given.label if given.label in given.names else None
+        return Context(**columns, levels=self.levels, mean=found.mean, std=found.std)
 
     def _check_classes(self) -> None:
         """A class of other splits alone is found where their labels are read."""
@@ -343,6 +381,7 @@ def _write(
             *training.warnings(),
         ),
         classes=len(training.classes) or None,
+        context=training.context(),
     )
 
 
@@ -374,7 +413,8 @@ def _writer(folder: Path, split: str, reader: Reader, shard_rows: int) -> ShardW
     if layout.levels is not None:
         metadata["levels"] = json.dumps(layout.levels)
     beside = ("row",) if layout.label is None else ("row", "label")
-    return ShardWriter(folder, split, layout.width, layout.dtype, shard_rows, metadata, beside)
+    sizes = (layout.width, layout.dtype, shard_rows)
+    return ShardWriter(folder, split, *sizes, metadata, beside, len(layout.given.names))
 
 
 def _check_natural(name: str, value: object, least: int) -> None:

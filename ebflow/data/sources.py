@@ -4,7 +4,8 @@ To add a named source, write a function that yields its rows as matrices, and en
 ``SOURCES``.
 """
 
-__all__ = ["SOURCES", "Opened", "Reader", "Source", "describe", "find_source", "open_source"]
+__all__ = ["SOURCES", "Opened", "Reader", "Rows", "Source", "describe", "find_source",
+           "open_source"]  # fmt: skip
 
 import hashlib
 import json
@@ -22,10 +23,13 @@ import pyarrow as pa
 from ..errors import BadInput
 from ..files import sha256
 from . import images
+from .context import Levels
 from .formats import FORMATS
+from .given import as_given, check_kinds, lacks, levels_of, read_given
 from .splits import COLUMN, SELECTION, Counts, assign, codes, rule, split_counts
 from .table import (
     DRAWN,
+    LABEL,
     LACKING,
     Layout,
     as_labels,
@@ -33,9 +37,6 @@ from .table import (
     read_layout,
     same_layout,
 )
-
-LABEL = "label"
-"""The column of classes of a named source."""
 
 BATCH_BYTES = 16 << 20
 SPLIT_ROWS = 1 << 20
@@ -138,6 +139,20 @@ class Source:
         return {"image": pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), self.width)}
 
 
+class Rows(NamedTuple):
+    """Checked rows of a source.
+
+    Arguments:
+        x: Their features, with shape (B, D).
+        labels: Their classes, with shape (B,); None of data without.
+        context: What they are given, with shape (B, K); None of data without.
+    """
+
+    x: np.ndarray
+    labels: np.ndarray | None
+    context: np.ndarray | None
+
+
 class Part(NamedTuple):
     """One file, or the rows of a named source.
 
@@ -184,9 +199,15 @@ class Reader:
     @cached_property
     def lacking(self) -> np.ndarray:
         """Which rows lack an entry, with shape (N,); reads all rows where that is allowed."""
-        if self.missing is None or self.layout.levels is not None:
+        if self.missing is None:
             return np.zeros(self.rows, bool)
-        return np.concatenate([np.isnan(x).any(1) for x, _ in self.batches()])
+        given = self.layout.given
+        return np.concatenate(
+            [
+                np.isnan(self._features(batch, where)).any(1) | lacks(batch, given)
+                for batch, where in self._whole()
+            ]
+        )
 
     @cached_property
     def split_codes(self) -> np.ndarray:
@@ -274,17 +295,47 @@ class Reader:
         """Rows of a batch: bounded in bytes even when it is turned into float64."""
         return max(1, min(65536, BATCH_BYTES // (8 * self.layout.width)))
 
-    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yields checked matrices with shape (B, D), in the order of the rows.
+    def levels(self, splits: np.ndarray) -> Levels:
+        """Returns the levels of the columns of context, as ``levels_of``; reads them all.
 
-        Each comes with its classes of shape (B,), None without. Missing entries are NaN, where
-        they are allowed.
+        Arguments:
+            splits: Those of ``assigned``.
         """
-        label, lacking = self.layout.label, None if self.missing else LACKING
+        return levels_of(self.layout.given, self._categories(splits == 0), label=self.label)
+
+    def _categories(self, training: np.ndarray) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+        start, names = 0, self.layout.given.categories
+        for part in self.parts if names else ():
+            for batch, _ in _placed(part, names, SPLIT_ROWS):
+                yield batch, training[start : start + len(batch)]
+                start += len(batch)
+
+    def batches(self, splits: np.ndarray | None = None, levels: Levels = ()) -> Iterator[Rows]:
+        """Yields checked rows in order; missing entries are NaN, where they are allowed.
+
+        Arguments:
+            splits: Those of ``assigned``; of rows that are left out no context is checked.
+            levels: The levels of the columns of context, if there are any.
+        """
+        given, label, start = self.layout.given, self.layout.label, 0
+        for batch, where in self._whole():
+            used = None if splits is None else splits[start : start + len(batch)] >= 0
+            context, labels, start = None, None, start + len(batch)
+            if given.names:
+                context = as_given(batch, given, levels, used=used, **where)
+            if label in given.names:
+                labels = context[:, given.names.index(label)].astype(np.int64)
+            elif label is not None:
+                labels = as_labels(batch, label, **where)
+            yield Rows(self._features(batch, where), labels, context)
+
+    def _whole(self) -> Iterator[tuple[pa.RecordBatch, dict[str, Any]]]:
         for part in self.parts:
-            for batch, where in _placed(part, self.layout.reads, self.batch_rows):
-                x = as_matrix(batch, self.layout, lacking=lacking, **where)
-                yield x, None if label is None else as_labels(batch, label, **where)
+            yield from _placed(part, self.layout.reads, self.batch_rows)
+
+    def _features(self, batch: pa.RecordBatch, where: dict[str, Any]) -> np.ndarray:
+        lacking = None if self.missing else LACKING
+        return as_matrix(batch, self.layout, lacking=lacking, **where)
 
     def window(self, first: int, last: int, *, missing: bool = False) -> np.ndarray:
         """Returns the checked rows ``first`` … ``last`` − 1, in a matrix with shape (B, D).
@@ -294,17 +345,32 @@ class Reader:
             last: That of the row behind the last.
             missing: Whether a null or NaN of real data is taken, as NaN.
         """
-        found, start = [], 0
+        lacking, found = None if missing else DRAWN, []
+        for batch, where in self._between(first, last, self.layout.columns):
+            found.append(as_matrix(batch, self.layout, lacking=lacking, **where))
+        return np.concatenate(found)
+
+    def contexts(self, first: int, last: int, levels: Levels) -> np.ndarray:
+        """Returns the checked contexts of rows ``first`` … ``last`` − 1, with shape (B, K).
+
+        Arguments:
+            first: The first row's number.
+            last: That of the row behind the last.
+            levels: The levels of the columns of context.
+        """
+        given = self.layout.given
+        batches = self._between(first, last, given.names)
+        return np.concatenate([as_given(b, given, levels, **where) for b, where in batches])
+
+    def _between(
+        self, first: int, last: int, names: Sequence[str]
+    ) -> Iterator[tuple[pa.RecordBatch, dict[str, Any]]]:
+        start = 0
         for part in self.parts:
             begin, end = max(first - start, 0), min(last - start, part.rows)
             start += part.rows
             if begin < end:
-                for batch, where in _placed(
-                    part, self.layout.columns, self.batch_rows, begin, end
-                ):
-                    lacking = None if missing else DRAWN
-                    found.append(as_matrix(batch, self.layout, lacking=lacking, **where))
-        return np.concatenate(found)
+                yield from _placed(part, names, self.batch_rows, begin, end)
 
     def record(self) -> dict[str, Any]:
         """Returns what the manifest keeps of the source; reads every file for its SHA-256."""
@@ -362,6 +428,20 @@ class Opened(NamedTuple):
     positional: bool = False
     source: Source | None = None
 
+    def contexts(self, names: Sequence[str], levels: Levels) -> np.ndarray:
+        """Returns the checked contexts of all rows, with shape (N, K).
+
+        Raises:
+            BadInput: If a column is missing or of another kind, or a value is no level.
+        """
+        found = []
+        for part, schema in zip(self.parts, self.schemas, strict=True):
+            given = read_given(schema, names, file=part.label)
+            check_kinds(given, levels, label=part.label)
+            for batch, where in _placed(part, names, SPLIT_ROWS):
+                found.append(as_given(batch, given, levels, **where))
+        return np.concatenate([np.empty((0, len(names))), *found])
+
     def reader(self, missing: str | None = None, **chosen: Any) -> Reader:  # noqa: ANN401
         """Chooses columns; options and errors of ``open_source``."""
         pairs = list(zip(self.parts, self.schemas, strict=True))
@@ -372,7 +452,7 @@ class Opened(NamedTuple):
             raise BadInput(f"{self.label}: found 0 rows, expected at least 4 (to split them)")
         parts = self.parts
         if self.source is not None:
-            digest = partial(self.source.sha256, chosen.get("label"))
+            digest = partial(self.source.sha256, layouts[0].label)
             parts = tuple(part._replace(sha256=digest) for part in parts)
         return Reader(self.name, self.label, parts, layouts[0], self.source, missing)
 
@@ -383,6 +463,7 @@ def open_source(
     label: str | None = None,
     split: str | None = None,
     missing: str | None = None,
+    context: Sequence[str] = (),
 ) -> Reader:
     """Opens a source and checks its schema: a named one, a file, a folder of Parquet or images.
 
@@ -396,11 +477,13 @@ def open_source(
         split: The column that names the split of each row; None: ``split``, if it holds text.
         missing: What is done with rows that lack an entry, ``drop`` or ``impute``; None: they are
             refused.
+        context: The columns that are given; ``label`` is that of classes.
 
     Raises:
         BadInput: If there is no such source, or its columns do not make a data set.
     """
-    return find_source(source).reader(missing, columns=columns, label=label, split=split)
+    chosen = {"columns": columns, "label": label, "split": split, "context": context}
+    return find_source(source).reader(missing, **chosen)
 
 
 def find_source(source: str | Path) -> Opened:

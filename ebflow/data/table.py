@@ -9,7 +9,7 @@ __all__ = ["DRAWN", "LACKING", "Layout", "as_labels", "as_matrix", "damage", "re
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, Json, PositiveInt, ValidationError
 
 from ..errors import BadInput
+from .given import Given, is_text, read_given
 from .manifest import first_error
 from .splits import COLUMN, names_splits
 
@@ -50,6 +51,9 @@ CONVERSIONS: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
 """How columns that are no numbers are converted, by what they are."""
 ABSENT = "no such column"
 
+LABEL = "label"
+"""What a context may call the column of classes, whatever its name; that of a named source."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -65,6 +69,7 @@ class Layout:
         warnings: What a user should know about this reading of the columns.
         label: The column of classes, None of data without.
         split: The column that names the split of each row, None of data without.
+        given: The columns of context, none of data without.
     """
 
     columns: tuple[str, ...]
@@ -76,6 +81,7 @@ class Layout:
     warnings: tuple[str, ...] = ()
     label: str | None = None
     split: str | None = None
+    given: Given = Given()
 
     @property
     def array(self) -> bool:
@@ -84,8 +90,9 @@ class Layout:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The names of the columns of features, and that of classes."""
-        return self.columns if self.label is None else (*self.columns, self.label)
+        """The names of the columns of features, that of classes and those of context."""
+        beside = () if self.label in (None, *self.given.names) else (self.label,)
+        return (*self.columns, *beside, *self.given.names)
 
     @property
     def width(self) -> int:
@@ -104,6 +111,7 @@ def read_layout(
     columns: Sequence[str] | None = None,
     label: str | None = None,
     split: str | None = None,
+    context: Sequence[str] = (),
 ) -> Layout:
     """Decides which columns are the data and what they mean.
 
@@ -115,19 +123,31 @@ def read_layout(
             called ``image``), or all but those of classes, splits and a pandas frame's index.
         label: The column of classes; None: none is read.
         split: The column that names splits; None: the one called ``split``, if it holds text.
+        context: The columns that are given; ``label`` is that of classes, which may be text then.
 
     Raises:
         BadInput: If the choice or a type does not make a data set.
     """
     _check_names(schema.names, file)
-    if label is not None:
+    label, context = _conditions(schema, label, context)
+    if label in context:
+        _check_beside(schema, file, "label", label, "classes (integers or text)", _classes)
+    elif label is not None:
         _check_beside(schema, file, "label", label, "integer classes", pa.types.is_integer)
     if split is not None:
         _check_beside(schema, file, "split_column", split, "names of splits", names_splits)
     elif COLUMN in schema.names and names_splits(schema.field(COLUMN).type):
         split = COLUMN
-    found, index = _candidates(schema, file, {label, split}) if columns is None else (columns, ())
-    fields = [schema.field(name) for name in _chosen(schema, file, found, label, split)]
+    given = _given(schema, file, context, label, split)
+    beside = {label: "the classes (label)", split: "names of splits (split_column)"}
+    beside |= dict.fromkeys(context, "a context")
+    found, index = _candidates(schema, file, beside) if columns is None else (columns, ())
+    if context and set(found) <= set(beside):
+        raise BadInput(
+            f"{file}: found all of {_listed(schema.names)} taken from the data, expected some "
+            "left: choose others by context"
+        )
+    fields = [schema.field(name) for name in _chosen(schema, file, found, beside)]
     array = pa.types.is_fixed_size_list(fields[0].type) and len(fields) == 1
     dtype, width = _array_type(fields[0], file) if array else _tabular_type(fields, file)
     where = f"{file}, schema metadata"
@@ -151,13 +171,14 @@ def read_layout(
     return Layout(
         columns=tuple(field.name for field in fields),
         types=tuple(field.type for field in fields),
-        units=tuple(_told(f, f"{file}, column {f.name}").unit for f in fields),
+        units=tuple(unit(field, file) for field in fields),
         shape=told.shape or (width,),
         dtype=dtype,
         levels=_levels(told, where, dtype),
         warnings=(*dropped, *integers, *booleans),
         label=label,
         split=split,
+        given=given,
     )
 
 
@@ -171,7 +192,8 @@ def same_layout(first: Layout, other: Layout, *, first_file: str, file: str) -> 
 
 
 def _facts(layout: Layout) -> dict[str, object]:
-    columns = zip(layout.columns, layout.types, layout.units, strict=True)
+    columns = [*zip(layout.columns, layout.types, layout.units, strict=True)]
+    columns += zip(layout.given.names, layout.given.types, layout.given.units, strict=True)
     found = {f"column {n}": _one_line(kind) + f" in {u}" * bool(u) for n, kind, u in columns}
     told = {"shape": layout.shape, "levels": layout.levels}
     split = {} if layout.split is None else {f"column {layout.split}": "names of splits"}
@@ -201,8 +223,39 @@ def _check_beside(
         raise BadInput(f"{file}, column {name}: found {_one_line(found)}, expected {what}")
 
 
+def _conditions(
+    schema: pa.Schema, label: str | None, context: Sequence[str]
+) -> tuple[str | None, tuple[str, ...]]:
+    """Returns the column of classes and those of context, of which ``label`` may be the former."""
+    if LABEL in context and label is None and LABEL in schema.names:
+        label = LABEL if pa.types.is_integer(schema.field(LABEL).type) else None
+    alias = label if label is not None and LABEL not in schema.names else LABEL
+    return label, tuple(alias if name == LABEL else name for name in context)
+
+
+def _classes(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or is_text(kind)
+
+
+def _given(
+    schema: pa.Schema, file: str, context: Sequence[str], label: str | None, split: str | None
+) -> Given:
+    for name, count in Counter(context).items():
+        if count > 1:
+            raise BadInput(f"context: found {name} {count} times, expected once")
+        if name not in schema.names:
+            raise BadInput(
+                f"{file}, column {name}: {ABSENT}, expected one of {_listed(schema.names)}: "
+                "choose others by context"
+            )
+        if name == split:
+            raise BadInput(f"context: found {name}, names of splits (split_column), expected data")
+    units = [unit(schema.field(name), file) for name in context]
+    return read_given(schema, context, file=file, units=units, label=label)
+
+
 def _candidates(
-    schema: pa.Schema, file: str, beside: set[str | None]
+    schema: pa.Schema, file: str, beside: Collection[str | None]
 ) -> tuple[list[str], list[str]]:
     """Returns the columns of features, and those of an index that were left out."""
     arrays = [f.name for f in schema if pa.types.is_fixed_size_list(f.type)]
@@ -219,7 +272,7 @@ def _candidates(
 
 
 def _chosen(
-    schema: pa.Schema, file: str, columns: Sequence[str], label: str | None, split: str | None
+    schema: pa.Schema, file: str, columns: Sequence[str], beside: Mapping[str | None, str]
 ) -> Sequence[str]:
     if not columns:
         raise BadInput("columns: found no name, expected at least one")
@@ -230,9 +283,8 @@ def _chosen(
             raise BadInput(
                 f"{file}, column {name}: {ABSENT}, expected one of {_listed(schema.names)}"
             )
-        if name in (label, split):
-            what = "the classes (label)" if name == label else "names of splits (split_column)"
-            raise BadInput(f"columns: found {name}, {what}, expected features")
+        if name in beside:
+            raise BadInput(f"columns: found {name}, {beside[name]}, expected features")
     return columns
 
 
@@ -279,6 +331,11 @@ class _Metadata(BaseModel):
     shape: Json[Annotated[tuple[PositiveInt, ...], Field(min_length=1)]] | None = None
     levels: Json[Annotated[int, Field(ge=2, le=256)]] | None = None
     unit: Annotated[str, Field(max_length=60, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]+$")] | None = None
+
+
+def unit(field: pa.Field, file: str) -> str | None:
+    """Returns the unit of a column by its metadata; raises BadInput if that makes no sense."""
+    return _told(field, f"{file}, column {field.name}").unit
 
 
 def _told(owner: pa.Schema | pa.Field, where: str) -> _Metadata:
@@ -424,13 +481,24 @@ def _groups(file: pq.ParquetFile, start: int) -> tuple[list[int], int]:
 
 
 def shard_schema(
-    width: int, dtype: str, beside: Sequence[str], metadata: dict[str, str] | None = None
+    width: int,
+    dtype: str,
+    beside: Sequence[str],
+    metadata: dict[str, str] | None = None,
+    given: int = 0,
 ) -> pa.Schema:
-    """Returns the schema of a prepared shard: rows ``x``, and integers beside them."""
-    value = pa.field("element", pa.from_numpy_dtype(dtype), nullable=False)
-    types = {"x": pa.list_(value, width), **dict.fromkeys(beside, pa.int64())}
+    """Returns the schema of a prepared shard: rows ``x``, integers beside them, and contexts.
+
+    These are ``given`` numbers of double precision a row, if there are any.
+    """
+    types = {"x": _lists(dtype, width), **dict.fromkeys(beside, pa.int64())}
+    types |= {"context": _lists("float64", given)} if given else {}
     fields = [pa.field(name, type, nullable=False) for name, type in types.items()]
     return pa.schema(fields, metadata=metadata)
+
+
+def _lists(dtype: str, width: int) -> pa.DataType:
+    return pa.list_(pa.field("element", pa.from_numpy_dtype(dtype), nullable=False), width)
 
 
 def read_shard(path: Path, column: str, schema: pa.Schema, rows: int) -> list[np.ndarray]:
@@ -449,7 +517,7 @@ def read_shard(path: Path, column: str, schema: pa.Schema, rows: int) -> list[np
                 f"{path}: found {count} rows of {one[:300]}, expected {rows} of {two} (manifest)"
             )
         chunks = file.read([column])[column].chunks
-        if column != "x":
+        if not pa.types.is_fixed_size_list(schema.field(column).type):
             return [chunk.to_numpy() for chunk in chunks]
         return [c.flatten().to_numpy().reshape(len(c), -1) for c in chunks]
 

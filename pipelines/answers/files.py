@@ -1,9 +1,10 @@
 """The file that an answer goes to, in the source's own columns and types."""
 
-__all__ = ["check_output", "columns_table", "schema", "write"]
+__all__ = ["check_output", "columns_table", "examples", "schema", "write"]
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -11,12 +12,19 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from ebflow import files
+from ebflow.data.context import split
 from ebflow.data.formats import arrays_schema
 from ebflow.errors import BadInput
 from pipelines.answers.models import Model
 from pipelines.errors import StageFailed
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SUFFIX = ".parquet"
+
+INTEGERS = {str(kind()) for kind in (pa.int8, pa.int16, pa.int32, pa.int64, pa.uint8, pa.uint16,
+                                     pa.uint32, pa.uint64)}  # fmt: skip
 
 
 def check_output(output: Path) -> None:
@@ -28,7 +36,24 @@ def check_output(output: Path) -> None:
 
 
 def schema(model: Model) -> pa.Schema:
-    """Returns the schema of the data that a model was trained on, as its checkpoint knows it."""
+    """Returns the schema of the data that a model was trained on, as its checkpoint knows it.
+
+    Its contexts' columns stand behind.
+    """
+    fields = [*_data_schema(model), *_context_schema(model)]
+    return pa.schema(fields, metadata=_data_schema(model).metadata)
+
+
+def _context_schema(model: Model) -> pa.Schema:
+    """Returns the columns of contexts; categories are text, or the integers that they were."""
+    names, levels = (model.given.get(key, ()) for key in ("names", "levels"))
+    types = model.given.get("types") or ["double"] * len(names)
+    plain = (known is None or kind in INTEGERS for kind, known in zip(types, levels, strict=True))
+    kinds = (pa.type_for_alias(t) if p else pa.string() for t, p in zip(types, plain, strict=True))
+    return pa.schema(list(zip(names, kinds, strict=True)))
+
+
+def _data_schema(model: Model) -> pa.Schema:
     known = model.columns
     shape = known.get("shape") or model.flow.event_shape
     dtype = known.get("dtype") or str(model.flow.like.dtype).removeprefix("torch.")
@@ -46,15 +71,44 @@ def schema(model: Model) -> pa.Schema:
     )
 
 
-def columns_table(model: Model, rows: Tensor) -> pa.Table:
+def columns_table(model: Model, rows: Tensor, context: Tensor | None = None) -> pa.Table:
     """Returns rows with shape (N, *event) in the columns and types of a model's data.
 
-    What a column of integers cannot hold is rounded, or the nearest that it can.
+    What a column of integers cannot hold is rounded, or the nearest that it can. Their contexts,
+    with shape (N, C), stand behind.
 
     Raises:
         StageFailed: If a row is not finite.
     """
-    x, kinds = rows.reshape(len(rows), -1).double().numpy(), schema(model)
+    table = _data_table(model, rows)
+    for field, column in zip(_context_schema(model), _given(model, context), strict=True):
+        table = table.append_column(field, column)
+    return table
+
+
+def examples(model: Model, rows: Tensor, context: Tensor | None) -> "pd.DataFrame | np.ndarray":
+    """Returns rows as MLflow is shown them: in a frame, or with shape (N, D) without names."""
+    table = columns_table(model, rows, context)
+    if model.names is not None or context is not None:
+        return table.to_pandas()
+    if len(table.columns) > 1:
+        return np.stack([column.to_numpy() for column in table.columns], 1)
+    return np.stack(table[0].to_numpy())
+
+
+def _given(model: Model, context: Tensor | None) -> Iterator[pa.Array]:
+    """Yields the columns of contexts."""
+    levels = model.given.get("levels", [])
+    columns = split(context.double().numpy(), levels) if levels else []
+    for field, column, known in zip(_context_schema(model), columns, levels, strict=True):
+        if known is None:
+            yield _typed(column, field.type)
+        else:
+            yield pa.array([known[int(k)] for k in column]).cast(field.type)
+
+
+def _data_table(model: Model, rows: Tensor) -> pa.Table:
+    x, kinds = rows.reshape(len(rows), -1).double().numpy(), _data_schema(model)
     if not np.isfinite(x).all():
         raise StageFailed(f"{model.label}: its inverse overflows, as of a flow that broke apart")
     if model.names is None and pa.types.is_fixed_size_list(kinds.field(0).type):

@@ -34,7 +34,8 @@ class Impute:
     """Fills in the missing entries of a table, nulls and NaN, by draws given the rest of the row.
 
     The output has every row as often as it is drawn, in the columns and types of the data that
-    the flow was trained on: entries that are there stay as they are. Beside them stand _row (its
+    the flow was trained on: entries that are there stay as they are; a conditional flow's
+    contexts must be whole, and stand behind. Beside them stand _row (its
     number in the source), _draw, and of its Markov chains _acceptance (about 0.65 if all is well)
     and _r_hat (near 1 if the draws have forgotten where they began; above 1.1 ask for more
     steps). Complete rows have 1 and 1. Interrupted, the same command goes on where it stopped.
@@ -85,12 +86,15 @@ def imputations(
 
     from ebflow.imputation import impute
     from ebflow.randomness import generator
+    from pipelines.answers.contexts import window
     from pipelines.answers.files import columns_table
 
     x = torch.from_numpy(found.reader.window(first, last, missing=True))
-    noise = generator(seed, "impute", first)
-    made = impute(model.flow, x, generator=noise, draws=draws, steps=steps, warmup=steps // 2)
-    table = columns_table(model, made.draws.flatten(0, 1))
+    context, noise = window(found.reader, model, first, last), generator(seed, "impute", first)
+    chains = {"draws": draws, "steps": steps, "warmup": steps // 2}
+    made = impute(model.flow, x, context=context, generator=noise, **chains)
+    given = None if context is None else context.repeat_interleave(draws, 0)
+    table = columns_table(model, made.draws.flatten(0, 1), given)
     numbers = torch.arange(first, last).repeat_interleave(draws)
     beside = (
         numbers,
@@ -107,7 +111,7 @@ def imputations(
 def _check(model: "Model", found: "Match") -> None:
     if found.reader.layout.levels is not None or len(model.flow.event_shape) != 1:
         raise BadInput(f"{found.reader.label}: found images, expected a table of numbers")
-    if clash := set(BESIDE) & set(found.reader.layout.columns):
+    if clash := set(BESIDE) & set(found.reader.layout.reads):
         raise BadInput(
             f"{found.reader.label}: found column {min(clash)}, which the output has for itself, "
             "expected another name"

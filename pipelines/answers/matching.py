@@ -3,10 +3,12 @@
 __all__ = ["Match", "match"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ebflow.data.given import check_kinds
 from ebflow.data.sources import Opened, Reader, find_source
 from ebflow.data.table import Layout
 from ebflow.errors import BadInput
@@ -41,15 +43,18 @@ def match(source: str | Path, model: Model) -> Match:
     Raises:
         BadInput: If there is no such source, or its columns are not the model's.
     """
-    found, names = find_source(source), model.names
-    if names is None or found.positional:
-        reader = found.reader()
+    found, names, context = find_source(source), model.names, model.given.get("names", ())
+    _check_names(found, context, model)
+    if names is None or (found.positional and not context):
+        reader = found.reader(context=context)
         _check_like(reader, model)
-        return Match(reader, ())
-    _check_names(found, names, model)
-    reader = found.reader(columns=names)
+    else:
+        _check_names(found, names, model)
+        reader = found.reader(columns=names, context=context)
     _check_units(reader.layout, model)
-    return Match(reader, tuple(n for n in found.schemas[0].names if n not in names))
+    check_kinds(reader.layout.given, model.given.get("levels", ()), label=reader.label)
+    known = (*(names or found.schemas[0].names), *context)
+    return Match(reader, tuple(n for n in found.schemas[0].names if n not in known))
 
 
 def _check_names(found: Opened, names: Sequence[str], model: Model) -> None:
@@ -78,10 +83,16 @@ def _check_like(reader: Reader, model: Model) -> None:
 
 
 def _check_units(layout: Layout, model: Model) -> None:
-    expected = model.columns.get("units") or [None] * len(layout.units)
-    for name, found, unit in zip(layout.columns, layout.units, expected, strict=True):
+    known = {**_units(model.columns), **_units(model.given)}
+    names, units = (*layout.columns, *layout.given.names), (*layout.units, *layout.given.units)
+    for name, found in zip(names, units, strict=True):
+        unit = known.get(name)
         if found and unit and found != unit:
             raise BadInput(
                 f"column {name}: found the unit {found}, expected {unit}, as of {model.label}: "
                 "convert it"
             )
+
+
+def _units(known: Mapping[str, Any]) -> dict[str, str]:
+    return dict(zip(known.get("names") or (), known.get("units") or (), strict=False))

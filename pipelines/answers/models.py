@@ -55,11 +55,17 @@ class Model:
         """The names of its columns, in its order; None of arrays."""
         return self.columns.get("names") and tuple(self.columns["names"])
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """What its checkpoint keeps of the columns of contexts; nothing of a flow without."""
+        return self.columns.get("context") or {}
+
     def check(self) -> None:
-        """Raises BadInput if the flow is damaged, or has a context, which no file gives."""
-        if self.flow.context:
+        """Raises BadInput if the flow is damaged, or has contexts without names."""
+        if self.flow.context and not self.given.get("names"):
             raise BadInput(
-                f"{self.label}: found a conditional flow, expected one without a context: use "
+                f"{self.label}: found a conditional flow whose contexts have no names, expected "
+                "one trained on a frame of contexts, or by ebflow run density --data.context: use "
                 "ebflow.load and log_prob(x, context=c)"
             )
 

@@ -1,6 +1,6 @@
 """``ebflow sample``: rows drawn from a trained flow."""
 
-__all__ = ["Sample", "run"]
+__all__ = ["Sample", "drawn", "run"]
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ebflow.errors import BadInput
 from pipelines.cli.parsing import parse
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from torch import Tensor
 
     from pipelines.answers.models import Model
 
@@ -25,15 +25,18 @@ ROWS = 10_000
 class Sample:
     """Draws rows from a trained flow, in the columns and types of the data that it was trained on.
 
-    Integers are integers. The first rows are the same however many are drawn.
+    Integers are integers. A conditional flow's rows have their contexts' columns behind: those of
+    a file, row by row, or one that is typed. The first rows are the same however many are drawn.
     """
 
     model: Annotated[str, tyro.conf.Positional]
     """folder of a run or of a checkpoint, or a registered model: models:/NAME@ALIAS"""
     output: Path
     """Parquet file for the rows"""
-    rows: Annotated[int, tyro.conf.arg(aliases=("-n",))] = 1000
-    """how many"""
+    rows: Annotated[int | None, tyro.conf.arg(aliases=("-n",))] = None
+    """how many, of each row of a file of contexts; None: 1000, or one of each"""
+    context: tuple[str, ...] = ()
+    """of a conditional flow: a file that has its contexts' columns, or name=value of each"""
     seed: int = 0
     """where they come from"""
     dry_run: bool = False
@@ -43,27 +46,47 @@ class Sample:
 def run(words: Sequence[str]) -> int:
     """Draws rows."""
     options = parse(Sample, words, "ebflow sample")
-    if options.rows < 1:
+    if options.rows is not None and options.rows < 1:
         raise BadInput(f"--rows: found {options.rows}, expected at least 1")
-    from pipelines.answers.files import check_output, schema, write
+    from pipelines.answers.contexts import told
+    from pipelines.answers.files import check_output, columns_table, schema, write
     from pipelines.answers.models import opened
 
     check_output(options.output)
     with opened(options.model) as model:
-        kinds = schema(model)
-        print(f"{options.rows} rows of {', '.join(kinds.names)}")
+        context, kinds = told(options.context, model), schema(model)
+        each = options.rows or (
+            1000 if len(options.context) != 1 or "=" in options.context[0] else 1
+        )
+        count = each if context is None else each * len(context)
+        print(f"{count} rows of {', '.join(kinds.names)}")
         if options.dry_run:
             return 0
-        write(options.output, kinds, drawn(model, options.rows, options.seed))
+        draws = drawn(model, count, options.seed, context)
+        write(options.output, kinds, (columns_table(model, *some) for some in draws))
     print(f"written to    {options.output}")
     return 0
 
 
-def drawn(model: "Model", rows: int, seed: int) -> "Iterator[pa.Table]":
-    """Yields tables of samples, which have so many rows together."""
+def drawn(
+    model: "Model", rows: int, seed: int, context: "Tensor | None" = None
+) -> "Iterator[tuple[Tensor, Tensor | None]]":
+    """Yields samples and their contexts, so many rows together.
+
+    Arguments:
+        model: The flow.
+        rows: How many; a multiple of the contexts'.
+        seed: Where they come from.
+        context: Contexts with shape (M, C), the same number of rows of each in turn; None of a
+            flow without.
+    """
+    import torch
+
     from ebflow.randomness import RowGenerator
-    from pipelines.answers.files import columns_table
 
     for first in range(0, rows, ROWS):
+        numbers = torch.arange(first, min(first + ROWS, rows))
         noise = RowGenerator(seed, "sample", first=first)
-        yield columns_table(model, model.flow.sample(min(ROWS, rows - first), noise))
+        given = None if context is None else context[numbers * len(context) // rows]
+        shape = len(numbers) if given is None else ()
+        yield model.flow.sample(shape, noise, context=given), given

@@ -74,9 +74,12 @@ def scores(model: "Model", found: "Match", first: int, last: int, *, seed: int) 
     from ebflow.data.loader import Rows
     from ebflow.evaluation import log_probs
     from ebflow.reference import p_values, ranks
+    from pipelines.answers.contexts import window
 
     rows = Rows(
-        torch.from_numpy(found.reader.window(first, last)), levels=found.reader.layout.levels
+        torch.from_numpy(found.reader.window(first, last)),
+        window(found.reader, model, first, last),
+        levels=found.reader.layout.levels,
     )
     nats = log_probs(model.flow, rows, seed=seed, first=first)
     nats = nats.where(~nats.isnan(), -math.inf)

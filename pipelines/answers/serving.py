@@ -72,17 +72,12 @@ def _served(name: str, model: "Model") -> Iterator[str]:
 
 
 def _examples(model: "Model") -> "pd.DataFrame | np.ndarray":
-    """Returns a few samples: a table's as a frame, others with shape (N, D)."""
-    import numpy as np
-
+    """Returns a few samples, given the contexts that are nearest the training rows' mean."""
+    from pipelines.answers.contexts import typical
+    from pipelines.answers.files import examples
     from pipelines.answers.sampling import drawn
 
-    table = next(drawn(model, ROWS, seed=0))
-    if model.names is not None:
-        return table.to_pandas()
-    if len(table.columns) > 1:
-        return np.stack([column.to_numpy() for column in table.columns], 1)
-    return np.stack(table[0].to_numpy())
+    return examples(model, *next(drawn(model, ROWS, 0, typical(model))))
 
 
 def _start(uri: str, port: int, log_file: Path) -> subprocess.Popen:

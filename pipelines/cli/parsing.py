@@ -17,7 +17,7 @@ import argparse
 import contextlib
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -46,6 +46,9 @@ REWORDED = {
     r"^Unrecognized options: ": "found unknown ",
 }
 """tyro's sentences, as: option, what was found, what was expected."""
+
+ONE, SEVERAL = ("label", "split_column"), ("columns", "context")
+"""Options of data that decide which columns they are, of one name and of several."""
 
 Options = TypeVar("Options")
 Configuration = TypeVar("Configuration", bound=Section)
@@ -178,36 +181,40 @@ def starting_point(
     Raises:
         BadInput: If there is no such recipe, file or data set.
     """
-    found = _found(
-        words,
-        "--recipe",
-        "--config",
-        "--data.source",
-        "--data.split-column",
-        "--objective.name",
-        several="--data.columns",
-    )
+    named = ("--recipe", "--config", "--objective.name")
+    found = _found(words, *named, *(f"--data.{n.replace('_', '-')}" for n in ("source", *ONE)),
+                   several=[f"--data.{name}" for name in SEVERAL])  # fmt: skip
     if "--help" in words or "-h" in words:
         name = found["recipe"] or "digits"
         return adapt(recipes.named(name)), name
     file = found["config"] and Path(found["config"])
-    source = found["data.source"] or (file and peek(file)) or None
+    told = peek(file) if file else {}
+    told |= {k: v for k in ("source", *ONE, *SEVERAL) if (v := found[f"data.{k}"]) is not None}
+    source = told["source"] if isinstance(told.get("source"), str) else None
     if found["recipe"] is not None:
         base, name = recipes.named(found["recipe"], source), found["recipe"]
     else:
-        chosen = found["data.columns"], found["data.split_column"]
-        base, name = recipes.for_source(source or "digits", *chosen)
+        base, name = recipes.for_source(source or "digits", **_chosen(told))
     base = load(file, adapt(base)) if file else adapt(base)
     return for_objective(base, found["objective.name"]), name
 
 
-def _found(words: Sequence[str], *names: str, several: str | None = None) -> dict[str, Any]:
-    """Returns some options as they were typed, None where not; ``several`` has many words."""
+def _chosen(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns which columns are data, by what is told of them and of the right type."""
+    one = {k: told[k] if isinstance(told.get(k), str) else None for k in ONE}
+    lists = {k: told[k] if isinstance(told.get(k), list) else None for k in SEVERAL}
+    names = {k: v and [name for name in v if isinstance(name, str)] for k, v in lists.items()}
+    columns = {"columns": names["columns"], "context": names["context"] or ()}
+    return {"label": one["label"], "split": one["split_column"], **columns}
+
+
+def _found(words: Sequence[str], *names: str, several: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns some options as they were typed, None where not; ``several`` have many words."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in names:
         first.add_argument(name, nargs="?")
-    if several is not None:
-        first.add_argument(several, nargs="*")
+    for name in several:
+        first.add_argument(name, nargs="*")
     return vars(first.parse_known_args(list(words))[0])
 
 

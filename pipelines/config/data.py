@@ -43,6 +43,12 @@ class DataConfig(Section):
         min_length=1,
         description="column of integer classes, kept beside the data; None: none",
     )
+    context: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="columns that the density is given, numbers or categories (text, one-hot): "
+        "p(x | c); label: the column of classes, which may be text then; None: none",
+    )
     split_column: str | None = Field(
         None,
         min_length=1,

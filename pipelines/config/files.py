@@ -52,11 +52,10 @@ def _objective(found: dict[str, Any]) -> str | None:
     return found.get("objective", {}).get("name")
 
 
-def peek(path: Path) -> str | None:
-    """Returns the data source that a YAML file names, if it does; errors as in :func:`load`."""
+def peek(path: Path) -> dict[str, Any]:
+    """Returns what a YAML file says of data and :func:`load` may refuse; errors as there."""
     data = yaml_files.read(path).get("data")
-    source = data.get("source") if isinstance(data, dict) else None
-    return source if isinstance(source, str) else None
+    return data if isinstance(data, dict) else {}
 
 
 def _check_keys(path: Path, found: dict[str, Any], section: type[Section], prefix: str) -> None:

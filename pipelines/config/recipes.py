@@ -14,8 +14,9 @@ __all__ = [
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ebflow.data.sources import SOURCES, open_source
 from ebflow.errors import BadInput
@@ -150,12 +151,14 @@ def named(name: str, source: str | None = None) -> DensityConfig:
     return recipe if source is None else _on(recipe, source)
 
 
-def for_source(
-    source: str, columns: Sequence[str] | None = None, split_column: str | None = None
-) -> tuple[DensityConfig, str]:
+def for_source(source: str, **chosen: Any) -> tuple[DensityConfig, str]:  # noqa: ANN401
     """Returns the recipe that suits a data set, with it as the source, and the recipe's name.
 
     Reads only the schema. A file called like a recipe gets that one.
+
+    Arguments:
+        source: The data set.
+        chosen: Its columns, as ``open_source`` takes them.
 
     Raises:
         BadInput: If there is no such data set, or its columns do not make one.
@@ -163,7 +166,7 @@ def for_source(
     stem = Path(source).stem
     if source in SOURCES and source in RECIPES:
         return RECIPES[source](), source
-    reader = open_source(source, columns, split=split_column)
+    reader = open_source(source, **chosen)
     layout = reader.layout
     real = "tabular" if math.prod(layout.shape) <= FEW else "wide"
     chosen = stem if stem in RECIPES else real if layout.levels is None else "mnist9k"

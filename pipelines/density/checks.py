@@ -15,7 +15,7 @@ from pipelines.config import (
     TrainConfig,
 )
 from pipelines.config.bounds import bounds
-from pipelines.density.source import counted, opened
+from pipelines.density.source import counted, given, opened
 from pipelines.engine import Source
 from pipelines.training.nets import fits, net, options
 
@@ -45,7 +45,7 @@ def check(config: DensityConfig) -> Source:
     _check_columns(config.preprocess, reader.layout.columns, levels)
     if levels is not None:
         _check_margin(config)
-    _check_model(config.model, reader.layout.shape)
+    _check_model(config.model, reader.layout.shape, given(reader, counts, data))
     _check_inverse(config)
     _check_gpus(config.cluster)
     return Source(data.source, reader.digest)
@@ -116,7 +116,7 @@ def _check_margin(config: DensityConfig) -> None:
         )
 
 
-def _check_model(model: ModelConfig, shape: tuple[int, ...]) -> None:
+def _check_model(model: ModelConfig, shape: tuple[int, ...], context: int) -> None:
     """Raises BadInput if the architecture lacks an option that is set, or is not for the shape."""
     options(model)
     if fits(model, shape):
@@ -126,7 +126,8 @@ def _check_model(model: ModelConfig, shape: tuple[int, ...]) -> None:
     from ebflow.randomness import generator
 
     model = model.model_copy(update={"base": "normal"})
-    net(model, shape, generator=generator(0, "check"), dtype=torch.float32)
+    weights = generator(0, "check")
+    net(model, shape, context=context, generator=weights, dtype=torch.float32)
 
 
 def _check_inverse(config: DensityConfig) -> None:

@@ -85,8 +85,9 @@ def _line(
 
 
 def _name(what: str, numbers: Mapping[str, Any]) -> str:
+    given = " given the context" if numbers["baseline/contexts"] else ""
     if what == "gaussian":
-        return "full-covariance Gaussian"
+        return f"full-covariance Gaussian{given}"
     count = int(numbers["baseline/mixture_components"])
     kind = "" if numbers["baseline/mixture_full"] else "diagonal "
-    return f"mixture of {count} {kind}Gaussian{'' if count == 1 else 's'}"
+    return f"mixture of {count} {kind}Gaussian{'' if count == 1 else 's'}{given}"

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.files import REFERENCE
+from pipelines.answers.files import examples
+from pipelines.answers.models import Model
 from pipelines.config import DensityConfig
-from pipelines.density import columns
+from pipelines.density import classifier, columns
 from pipelines.density.likelihoods import HEADING, cells
 from pipelines.density.warnings import WARNINGS
 from pipelines.engine import Artefact
@@ -95,19 +96,13 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") 
     run.log_metrics(json.loads((reported / "numbers.json").read_text()))
     run.log_artifacts(folder / "figures", "figures")
     run.log_artifacts(folder / "report.html")
-    log_model(run, folder / "checkpoint", _examples(data, manifest))
+    model = Model(config.name, folder / "checkpoint")
+    log_model(run, model.folder, _examples(model, data))
 
 
-def _examples(data: Path, manifest: Manifest) -> pd.DataFrame | np.ndarray:
-    """Returns a few rows of the test split: a table's as a frame, others with shape (N, D)."""
-    file = pq.ParquetFile(data / manifest.of("test")[0].file)
-    batch = next(file.iter_batches(EXAMPLES, columns=["x"]))
-    rows = np.stack(batch.column("x").to_numpy(zero_copy_only=False))
-    if manifest.columns is None:
-        return rows
-    types = map(pa.type_for_alias, manifest.columns.types)
-    named = zip(manifest.columns.names, rows.T, types, strict=True)
-    return pd.DataFrame({name: x.astype(kind.to_pandas_dtype()) for name, x, kind in named})
+def _examples(model: Model, data: Path) -> pd.DataFrame | np.ndarray:
+    """Returns a few rows of the test split."""
+    return examples(model, *next(Dataset(data).split("test").batches(EXAMPLES)))
 
 
 def show(console: Console, summary: Mapping[str, Any]) -> None:
@@ -121,6 +116,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     steps, seconds = summary["train/steps"], summary["time/train_s"]
     lines = {f"warning {i}": text for i, text in enumerate(summary["warnings"], 1)}
     lines |= {
+        **classifier.line(summary),
         "splits": summary["splits"],
         **columns.lines(summary["columns"]),
         "trained by": summary["method"],

@@ -1,7 +1,8 @@
 """The data set of a configuration, before it is prepared."""
 
-__all__ = ["counted", "examined", "opened"]
+__all__ = ["counted", "examined", "given", "opened"]
 
+from ebflow.data.context import width
 from ebflow.data.prepare import examine
 from ebflow.data.sources import Reader, open_source
 from ebflow.data.splits import Counts
@@ -10,7 +11,8 @@ from pipelines.config import DataConfig
 
 def opened(data: DataConfig) -> Reader:
     """Opens the source of a configuration; raises BadInput if its columns make no data set."""
-    return open_source(data.source, data.columns, data.label, data.split_column, data.missing)
+    chosen = (data.columns, data.label, data.split_column, data.missing, data.context or ())
+    return open_source(data.source, *chosen)
 
 
 def counted(reader: Reader, data: DataConfig) -> Counts:
@@ -23,4 +25,19 @@ def counted(reader: Reader, data: DataConfig) -> Counts:
 def examined(data: DataConfig) -> None:
     """Reads all rows; raises BadInput at the first thing wrong with them, as their preparation."""
     reader = opened(data)
-    examine(reader, counted(reader, data), None if data.held_out == "last" else data.seed)
+    examine(reader, counted(reader, data), _order(data))
+
+
+def given(reader: Reader, counts: Counts, data: DataConfig) -> int:
+    """Returns the number of elements of a context, 0 without.
+
+    Reads the columns of categories; raises BadInput if one has too few or too many levels.
+    """
+    if not reader.layout.given.categories:
+        return len(reader.layout.given.names)
+    return width(reader.levels(reader.assigned(counts, _order(data))))
+
+
+def _order(data: DataConfig) -> int | None:
+    """Returns the seed of the splits; None: the last row has the first rank."""
+    return None if data.held_out == "last" else data.seed

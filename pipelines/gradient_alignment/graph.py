@@ -62,6 +62,8 @@ def check(config: AlignmentConfig) -> Source:
     data = config.data
     if data.label is None:
         raise BadInput("data.label: found None, expected the column of classes")
+    if data.context is not None:
+        raise BadInput(f"data.context: found {', '.join(data.context)}, expected None")
     reader = opened(data)
     counts = counted(reader, data)
     for model in models(config):

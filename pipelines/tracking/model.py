@@ -2,7 +2,6 @@
 
 import mlflow
 import numpy as np
-import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
@@ -14,8 +13,6 @@ class LogDensity(PythonModel):
         import ebflow
 
         self.flow = ebflow.load(context.artifacts["checkpoint"])
-        known = self.flow.columns or {}
-        self.names, self.levels = known.get("names"), known.get("levels")
 
     def predict(
         self,
@@ -29,28 +26,22 @@ class LogDensity(PythonModel):
 
         Arguments:
             context: The model's files.
-            model_input: A frame, whose columns are found by their names, or examples with shape
-                (N, *event), which are taken by position.
+            model_input: A frame, whose columns are found by their names, those of contexts too,
+                or examples with shape (N, *event), which are taken by position.
             params: None.
 
         Raises:
-            ValueError: If a column is missing, the width another, or a value not finite.
+            ValueError: If a column is missing, the width another, a value not finite, or a
+                category no level of the training rows.
         """
+        from ebflow import frames
         from ebflow.data.loader import Rows
         from ebflow.evaluation import log_probs
-        from ebflow.fitting import as_tensor
 
-        x = as_tensor(self._ordered(model_input), "x")[0]
-        rows = Rows(self.flow.as_events(x), levels=self.levels, name="x")
-        return log_probs(self.flow, rows).numpy()
-
-    def _ordered(self, found: pd.DataFrame | np.ndarray) -> np.ndarray:
-        """Returns the columns of the flow, in its order."""
-        if self.names and isinstance(found, pd.DataFrame):
-            if missing := [name for name in self.names if name not in found.columns]:
-                raise ValueError(f"x: found no column {', '.join(missing)}, expected {self.names}")
-            found = found[self.names].astype("float64")
-        return np.asarray(found)
+        known = self.flow.columns or {}
+        x = self.flow.as_events(frames.rows(model_input, known))
+        context = frames.contexts(model_input, known) if self.flow.context else None
+        return log_probs(self.flow, Rows(x, context, levels=known.get("levels"), name="x")).numpy()
 
 
 mlflow.models.set_model(LogDensity())

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types.schema import Array
 
 import ebflow
 from pipelines.tracking.places import default_store
@@ -18,7 +19,7 @@ from pipelines.tracking.run import StageRun
 
 NEEDED = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "torch")
 
-TYPES = {"b": DataType.boolean, "i": DataType.long, "u": DataType.long}
+TYPES = {"b": DataType.boolean, "i": DataType.long, "u": DataType.long, "O": DataType.string}
 """Types of columns in a signature, by the kind of their dtype; others are doubles."""
 
 Examples = pd.DataFrame | np.ndarray
@@ -64,8 +65,13 @@ def _inputs(examples: Examples) -> Schema:
     """Returns columns by name, which MLflow puts in order, or one array."""
     if isinstance(examples, np.ndarray):
         return Schema([TensorSpec(examples.dtype, (-1, *examples.shape[1:]))])
-    kinds = ((name, TYPES.get(dtype.kind)) for name, dtype in examples.dtypes.items())
-    return Schema([ColSpec(kind or DataType.double, name) for name, kind in kinds])
+    return Schema([ColSpec(_kind(column), name) for name, column in examples.items()])
+
+
+def _kind(column: pd.Series) -> DataType | Array:
+    if column.dtype.kind == "O" and not isinstance(column[0], str):
+        return Array(TYPES.get(column[0].dtype.kind, DataType.double))
+    return TYPES.get(column.dtype.kind, DataType.double)
 
 
 def _requirements() -> list[str]:

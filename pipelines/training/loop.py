@@ -103,13 +103,17 @@ def build(
 
 
 def _flow(config: Training, dataset: Dataset, chain: Preprocessing) -> Flow:
+    given = dataset.manifest.context
     flow = net(
         config.model,
         dataset.split("train").shape,
         mixture=chain.base,
+        context=given.width if given else 0,
         generator=generator(config.seed, "weights"),
         dtype=getattr(torch, config.train.dtype),
     )
+    if given:
+        flow.standardise_context(torch.tensor(given.mean), torch.tensor(given.std))
     return flow.preprocessed(chain, match_after=config.preprocess.match_after)
 
 
@@ -117,7 +121,10 @@ def _columns(manifest: Manifest) -> dict[str, Any]:
     """Returns what a checkpoint keeps of the data's columns, as ``ebflow.fit`` does."""
     known = manifest.columns.model_dump(mode="json") if manifest.columns else {"names": None}
     kept = {"column": manifest.source["column"], "shape": list(manifest.shape)}
-    values = {"dtype": manifest.dtype, "levels": manifest.levels, "context": None}
+    given = manifest.context and manifest.context.model_dump(
+        exclude={"mean", "std", "label"}, mode="json"
+    )
+    values = {"dtype": manifest.dtype, "levels": manifest.levels, "context": given}
     return {**known, **kept, **values}
 
 

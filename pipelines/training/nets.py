@@ -88,6 +88,7 @@ def net(
     shape: Sequence[int],
     *,
     mixture: "Base | None" = None,
+    context: int = 0,
     generator: "torch.Generator",
     dtype: "torch.dtype",
 ) -> "Flow":
@@ -97,6 +98,7 @@ def net(
         model: The configuration.
         shape: The shape of an example.
         mixture: The base if it is to be a mixture, which is fitted before.
+        context: The number of elements of a context; 0: there is none.
         generator: Where the weights come from.
         dtype: Their type.
 
@@ -108,8 +110,9 @@ def net(
     event = _event(model.architecture, shape)
     architecture = ARCHITECTURES[model.architecture]
     base = _base(model.base, mixture)
+    shared = {"base": base, "context": context, "generator": generator, "dtype": dtype}
     try:
-        return architecture(event, **options(model), base=base, generator=generator, dtype=dtype)
+        return architecture(event, **options(model), **shared)
     except ValueError as error:
         line = f"model.architecture: found {model.architecture} for examples of shape"
         raise BadInput(f"{line} {tuple(shape)}: {error}") from None

@@ -9,9 +9,10 @@ __all__ = [
     "GAUSSIAN",
     "MIXTURE",
     "NUMBERS",
+    "REGRESSION",
     "baseline",
+    "behind",
     "fitted",
-    "mixture",
     "names",
 ]
 
@@ -19,6 +20,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from ebflow import mixtures, preprocessing
 from ebflow.data.loader import Dataset
@@ -32,6 +34,9 @@ what the baselines needed."""
 
 MIXTURE = "mixture.safetensors"
 """File of the mixture of Gaussians behind the chain of the data's Gaussian."""
+
+REGRESSION = "regression.safetensors"
+"""File of the Gaussian behind the same given contexts, of data that have some."""
 
 
 def fitted(config: FrontConfig, dataset: Dataset) -> Preprocessing:
@@ -52,7 +57,9 @@ def fitted(config: FrontConfig, dataset: Dataset) -> Preprocessing:
     )
     if not config.mixture:
         return chain
-    base = mixture(dataset, chain, config.seed).mixture.trained()
+    given = dataset.split("train").given
+    rows, held = (y[:, given:] for y in behind(dataset, chain, config.seed))
+    base = mixtures.search(rows, held, seed=config.seed).mixture.trained()
     return dataclasses.replace(chain, base=base)
 
 
@@ -77,9 +84,7 @@ def baseline(dataset: Dataset, front: PreprocessConfig) -> Preprocessing:
         return preprocessing.fit(train, shrinkage=None, **chain)
 
 
-def mixture(dataset: Dataset, chain: Preprocessing, seed: int) -> mixtures.Search:
-    """Returns the mixture of Gaussians behind a chain, chosen by the validation split."""
-    train, held = (
-        mixtures.behind(chain, dataset.split(name), seed=seed) for name in ("train", "validation")
-    )
-    return mixtures.search(train, held, seed=seed)
+def behind(dataset: Dataset, chain: Preprocessing, seed: int) -> list[Tensor]:
+    """Returns training and validation rows behind a chain, their contexts in front of them."""
+    splits = map(dataset.split, ("train", "validation"))
+    return [mixtures.behind(chain, split, seed=seed) for split in splits]

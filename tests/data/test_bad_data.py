@@ -6,6 +6,7 @@ from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 
 from .bad_columns import COLUMNS
+from .bad_contexts import CONTEXTS
 from .bad_files import FILES
 from .bad_folders import FOLDERS
 from .bad_formats import FORMATS
@@ -13,7 +14,7 @@ from .bad_images import IMAGES
 from .bad_values import VALUES
 from .parquet import table, tree, write
 
-SOURCES = FILES | FORMATS | IMAGES | COLUMNS | VALUES
+SOURCES = FILES | FORMATS | IMAGES | COLUMNS | CONTEXTS | VALUES
 
 
 @pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES.keys())
@@ -30,9 +31,9 @@ def test_bad_source_gets_one_line_and_writes_nothing(make, tmp_path):
     assert tree(tmp_path) == before
 
 
-def look(source, columns=None, label=None, split_column=None, missing=None, **sizes):
+def look(source, columns=None, label=None, split_column=None, missing=None, context=(), **sizes):
     """Does what a dry run does with a source."""
-    reader = open_source(source, columns, label, split_column, missing)
+    reader = open_source(source, columns, label, split_column, missing, context)
     examine(reader, reader.counts(**sizes), 0)
 
 

@@ -114,7 +114,7 @@ def celeba(root, monkeypatch):
 
 
 def rows(name):
-    return np.concatenate([x for x, _ in open_source(name).batches()])
+    return np.concatenate([x for x, *_ in open_source(name).batches()])
 
 
 def splits(name, tmp_path, seed=0):
@@ -134,8 +134,8 @@ def test_mnist(mnist, tmp_path):
 def test_classes_stand_beside_their_images(name, request):
     images = request.getfixturevalue(name).reshape(len(SOURCES[name].labels()), -1)
     pairs = list(open_source(name, label="label").batches())
-    np.testing.assert_array_equal(np.concatenate([x for x, _ in pairs]), images)
-    found = np.concatenate([labels for _, labels in pairs])
+    np.testing.assert_array_equal(np.concatenate([x for x, *_ in pairs]), images)
+    found = np.concatenate([labels for _, labels, _ in pairs])
     np.testing.assert_array_equal(found, SOURCES[name].labels())
     if name == "cifar10":
         expected = np.concatenate([levels(10, 1, seed=k)[:, 0] % 10 for k in range(6)])

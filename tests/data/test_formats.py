@@ -50,7 +50,7 @@ def file(request, tmp_path):
 def test_every_file_holds_the_rows(file):
     reader = open_source(file)
     assert reader.rows == ROWS and reader.layout.columns == ("x1", "x2", "x3")
-    found = np.concatenate([x for x, _ in reader.batches()])
+    found = np.concatenate([x for x, *_ in reader.batches()])
     np.testing.assert_array_equal(found, matrix(table()))
 
 

@@ -15,7 +15,7 @@ from .pictures import folder, pixels, save
 
 
 def rows(source):
-    return np.concatenate([x for x, _ in open_source(source).batches()])
+    return np.concatenate([x for x, *_ in open_source(source).batches()])
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -52,7 +52,7 @@ def test_few_at_a_time_are_the_same_rows(tmp_path, monkeypatch):
     raw = folder(tmp_path / "raw")
     whole = rows(raw)
     monkeypatch.setattr(images, "BATCH_BYTES", 3 * 72)
-    assert [len(x) for x, _ in open_source(raw).batches()] == [3, 3, 2]
+    assert [len(x) for x, *_ in open_source(raw).batches()] == [3, 3, 2]
     np.testing.assert_array_equal(rows(raw), whole)
 
 

@@ -32,7 +32,7 @@ def test_named_source_is_what_it_says(name):
 def test_bundled_source_has_its_rows(name):
     source, reader = SOURCES[name], open_source(name)
     rows = largest = 0
-    for batch, _ in reader.batches():
+    for batch, *_ in reader.batches():
         assert batch.shape[1] == source.width
         rows, largest = rows + len(batch), max(largest, batch.max())
     assert rows == source.rows
@@ -53,10 +53,10 @@ def test_toy_sources_are_samples_in_named_columns(name):
     assert reader.layout.columns == tuple(f"x{j + 1}" for j in range(reader.layout.width))
     counts = reader.counts()
     assert (counts.train, counts.validation, counts.test) == (50_000, 10_000, 10_000)
-    found = np.concatenate([x for x, _ in reader.batches()])
+    found = np.concatenate([x for x, *_ in reader.batches()])
     drawn = SAMPLERS[name](70_000, generator=derive(0, "toy", name), dtype=torch.float64)
     np.testing.assert_array_equal(found, drawn.numpy())
-    chosen = np.concatenate([x for x, _ in open_source(name, ["x2"]).batches()])
+    chosen = np.concatenate([x for x, *_ in open_source(name, ["x2"]).batches()])
     np.testing.assert_array_equal(chosen, found[:, 1:2])
 
 

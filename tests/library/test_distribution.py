@@ -214,7 +214,7 @@ def test_contexts_are_standardised_by_those_that_were_shown():
     plain = copy.deepcopy(flow)
     c = 100 + 7 * contexts(flow, 50)
     c[:, 1] = 3.0  # a constant one keeps its scale
-    flow.standardise_context(c)
+    flow.standardise_context(c.double().mean(0), c.double().std(0, correction=0))
     standard = torch.stack([(c[:, 0] - c[:, 0].mean()) / c[:, 0].std(correction=0),
                             torch.zeros(50)], 1)  # fmt: skip
     x = at(flow, 50)

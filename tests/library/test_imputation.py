@@ -8,7 +8,7 @@ import torch
 from torch.distributions import MultivariateNormal, Normal
 
 import ebflow
-from ebflow.bijections import Dense, DequantiseColumns
+from ebflow.bijections import ConditionalAffine, Dense, DequantiseColumns
 from ebflow.imputation import impute
 from ebflow.randomness import generator
 
@@ -52,17 +52,35 @@ def test_a_gaussians_conditional_mean_and_covariance(row):
     assert 0.5 < found.acceptance[0] < 0.9 and found.r_hat[0] < 1.02
 
 
-def test_rows_are_answered_each_by_its_own_pattern():
+def shifted(flow):
+    """The same Gaussian with a mean that follows a context of two numbers, and by how much."""
+    shift = ConditionalAffine((4,), 2)
+    line = 3 * torch.randn(4, 2, generator=generator(7))
+    shift.line.weight.data[4:] = line
+    given = ebflow.Flow((4,), [*flow.layers, shift], context=2).double()
+    root = flow.layers[0].weight.detach()
+    return given, -torch.linalg.solve(root, line.double())
+
+
+@pytest.mark.parametrize("conditional_flow", [False, True])
+def test_rows_are_answered_each_by_its_own_pattern(conditional_flow):
     flow, mean, covariance = gaussian()
+    context, means = None, mean.expand(3, 4)
+    if conditional_flow:
+        flow, slope = shifted(flow)
+        context = torch.tensor([[1.0, -2.0], [0.0, 0.0], [-1.5, 0.5]]).double()
+        means = mean + context @ slope.mT
     rows = torch.tensor(
         [[0.3, NAN, -1.2, NAN], [0.0, 1.0, 2.0, 3.0], [NAN, -1.0, 0.4, 1.0]], dtype=torch.float64
     )
-    found = impute(flow, rows, generator=generator(2), draws=400, steps=60, warmup=60)
+    found = impute(
+        flow, rows, context=context, generator=generator(2), draws=400, steps=60, warmup=60
+    )
     observed = ~rows.isnan()
     for row, draws, seen in zip(rows, found.draws, observed, strict=True):
         assert (draws[:, seen] == row[seen]).all() and draws.isfinite().all()
     for k in (0, 2):
-        expected, given = conditional(mean, covariance, rows[k])
+        expected, given = conditional(means[k], covariance, rows[k])
         errors = found.draws[k][:, ~observed[k]].mean(0) - expected
         assert (errors / (given.diagonal() / 400).sqrt()).abs().max() < BOUND
     assert found.acceptance[1] == found.r_hat[1] == 1

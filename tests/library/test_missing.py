@@ -171,16 +171,20 @@ def test_rows_are_refused_dropped_or_kept():
     assert not torch.equal(dropped.log_prob(whole), kept.log_prob(whole))
 
 
-@pytest.mark.parametrize(
-    ("options", "line"),
-    [
-        ({"missing": "mean"}, "missing: found 'mean', expected one of drop, impute"),
-        ({"missing": "impute", "context": torch.zeros(200, 1)}, "found 'impute' with a context"),
-    ],
-)
-def test_bad_policies_are_one_line(options, line):
-    with pytest.raises(ValueError, match=line):
-        ebflow.fit(holes(pairs(200)), **options, **QUICK)
+def test_a_bad_policy_is_one_line():
+    with pytest.raises(ValueError, match="missing: found 'mean', expected one of drop, impute"):
+        ebflow.fit(holes(pairs(200)), missing="mean", **QUICK)
+
+
+def test_entries_are_drawn_given_the_context():
+    """x = 3 c + n/4: an entry that is drawn without c would have seven times that deviation."""
+    draws = generator(5)
+    c = torch.randn(600, 1, generator=draws)
+    x = 3 * c + 0.25 * torch.randn(600, 2, generator=draws)
+    x[torch.rand(600, 2, generator=draws) < 0.3] = torch.nan
+    flow = ebflow.fit(x, c, missing="impute", steps=600, architecture="dense", progress=False)
+    away = flow.sample((20,), context=c, generator=generator(6)) - 3 * c
+    assert float(away.std()) < 0.6
 
 
 def test_a_policy_changes_nothing_where_nothing_is_missing():

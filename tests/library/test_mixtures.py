@@ -216,3 +216,82 @@ def test_what_is_no_data_is_refused(x, held, components, told):
 
 def test_it_is_public():
     assert ebflow.fit_mixture is fit_mixture
+
+
+def joint(kind, count):
+    """A mixture of two numbers and ``count`` contexts in front of them."""
+    size, draws = count + 2, seeded(3)
+    factors = torch.randn(3, size, size, generator=draws, dtype=torch.float64)
+    covariances = factors @ factors.mT + torch.eye(size).double()
+    if kind == "diag":
+        covariances = covariances.diagonal(dim1=1, dim2=2)
+    means = 2 * torch.randn(3, size, generator=draws, dtype=torch.float64)
+    return GaussianMixture(TRUTH["weights"], means, covariances)
+
+
+@pytest.mark.parametrize("kind", ["diag", "full"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_given_contexts_it_is_a_ratio_of_densities(kind, count):
+    mixture, chain = joint(kind, count), preprocessing.Preprocessing([], {"width": 2})
+    v = mixture.sample(7, generator=seeded())
+    flow = mixtures.density(mixture, chain)
+    parts = zip(mixture.weights, mixture.means, mixture.covariances, strict=True)
+    full = [(w, m.numpy(), (c.diag() if c.ndim == 1 else c).numpy()) for w, m, c in parts]
+    ratio = np.log(
+        sum(float(w) * multivariate_normal(m, c).pdf(v) for w, m, c in full)
+        / sum(
+            float(w) * multivariate_normal(m[:count], c[:count, :count]).pdf(v[:, :count])
+            for w, m, c in full
+        )
+    )
+    found = flow.log_prob(v[:, count:], context=v[:, :count])
+    np.testing.assert_allclose(found, ratio, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["diag", "full"])
+def test_samples_given_a_context_have_its_moments(kind):
+    """Means to within five standard errors: a false alarm once in 1e5."""
+    mixture = joint(kind, 2)
+    flow = mixtures.density(mixture, preprocessing.Preprocessing([], {"width": 2}))
+    v = mixture.sample(400_000, generator=seeded())
+    near = v[(v[:, :2] - v[0, :2]).norm(dim=1) < 0.15][:, 2:]
+    draws = flow.sample((100_000,), generator=seeded(1), context=v[:1, :2]).squeeze(1)
+    error = near.std(0) / len(near) ** 0.5
+    assert ((draws.mean(0) - near.mean(0)).abs() < 5 * error + 0.1).all()
+    np.testing.assert_allclose(draws.std(0), near.std(0), rtol=0.1)
+
+
+def test_a_regression_is_least_squares():
+    draws = seeded(4)
+    c = 100 + 5 * torch.randn(500, 2, generator=draws, dtype=torch.float64)
+    y = c @ torch.tensor([[1.0, -2.0], [0.5, 3.0]]).double().mT
+    y = y + torch.randn(500, 2, generator=draws, dtype=torch.float64)
+    one_hot = torch.eye(3)[torch.arange(500) % 3].double()  # its columns depend on each other
+    x = torch.cat([c, one_hot, y + 4 * one_hot[:, :2]], 1)
+    flow = mixtures.density(
+        mixtures.regression(x, 5), preprocessing.Preprocessing([], {"width": 2})
+    )
+    design = np.concatenate([x[:, :5].numpy(), np.ones((500, 1))], 1)
+    line = np.linalg.lstsq(design, x[:, 5:].numpy(), rcond=None)[0]
+    rest = x[:, 5:].numpy() - design @ line
+    expected = multivariate_normal([0, 0], rest.T @ rest / 500).logpdf(rest)
+    found = flow.log_prob(x[:, 5:], context=x[:, :5])
+    np.testing.assert_allclose(found, expected, atol=2e-3)  # the floor of the variances
+
+
+def test_a_search_given_contexts_is_judged_by_the_rest():
+    """c decides among three lines, which one Gaussian cannot tell apart."""
+    draws = seeded(5)
+
+    def rows(n):
+        c = torch.rand(n, 1, generator=draws, dtype=torch.float64) * 6 - 3
+        noise = 0.1 * torch.randn(n, 1, generator=draws, dtype=torch.float64)
+        return torch.cat([c, c.abs() + noise], 1)
+
+    x, held = rows(2000), rows(500)
+    found = search(x, held, components=(1, 2, 4, 8), given=1)
+    flow = mixtures.density(found.mixture, preprocessing.Preprocessing([], {"width": 1}))
+    nll = -float(flow.log_prob(held[:, 1:], context=held[:, :1]).mean())
+    assert nll == pytest.approx(found.best.nll)
+    truth = 0.5 * np.log(2 * np.pi * np.e * 0.01)
+    assert truth - 0.1 < nll < truth + 0.35

@@ -475,7 +475,7 @@ def conditional(size=300, **options):
     cuts = {"train": slice(0, size - 100), "validation": slice(size - 100, size)}
     data = Arrays(*(Rows(x[rows], context=c[rows], name=name) for name, rows in cuts.items()))
     flow = dense((2,), depth=2, context=1, generator=seeded())
-    flow.standardise_context(c)
+    flow.standardise_context(c.double().mean(0), c.double().std(0, correction=0))
     made = loss_of(flow, **options.pop("loss", dict(objective="ml")))
     settings = dict(steps=150, batch_size=50, validate_every=75, log_every=25)
     return Trainer(flow, data, loss=made, anchor=made.anchor, **{

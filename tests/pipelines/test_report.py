@@ -19,7 +19,7 @@ NUMBERS = {
     "baseline/gaussian_bpd": 2.35, "baseline/gaussian_val_nll": 104.1,
     "baseline/mixture_nll": 98.7, "baseline/mixture_nll_se": 0.7,
     "baseline/mixture_bpd": 2.25, "baseline/mixture_val_nll": 98.8,
-    "baseline/mixture_components": 4, "baseline/mixture_full": 1,
+    "baseline/contexts": 0, "baseline/mixture_components": 4, "baseline/mixture_full": 1,
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ GOOD = {
     "baseline/gaussian_val_nll": 104.5,
     "baseline/mixture_nll": 95.0, "baseline/mixture_nll_se": 0.6, "baseline/mixture_bpd": 2.1,
     "baseline/mixture_val_nll": 95.5, "baseline/mixture_components": 8, "baseline/mixture_full": 1,
+    "baseline/contexts": 0,
 }  # fmt: skip
 IMAGES, COLUMNS = SimpleNamespace(levels=17), SimpleNamespace(levels=None)
 
@@ -65,6 +66,9 @@ def test_the_table_has_the_paired_differences():
 def test_a_mixture_is_named_by_what_it_is():
     few = {"baseline/mixture_components": 1, "baseline/mixture_full": 0}
     assert cells({**GOOD, **few})[2][0] == "mixture of 1 diagonal Gaussian"
+    given = cells({**GOOD, **few, "baseline/contexts": 4})
+    assert given[2][0] == "mixture of 1 diagonal Gaussian given the context"
+    assert given[1][0] == "full-covariance Gaussian given the context"
 
 
 def test_worse_than_uniform_is_told():

@@ -18,8 +18,9 @@ from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing, gaussian
 from ebflow.reference import Reference
 from pipelines.config import EvaluateConfig
+from pipelines.density import classifier
 from pipelines.tracking import StageRun
-from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS
+from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS, REGRESSION
 
 LOG_PROBS = "log_probs.npz"
 """File of the flow's log-densities of every row, by split."""
@@ -44,13 +45,15 @@ def evaluate(
 ) -> None:
     """Writes ``evaluation.json``: likelihoods of the flow and of what is beside it.
 
-    And ``log_probs.npz``, the flow's log-density of every row, by split; and
-    ``reference.safetensors``, those beside which a row is scored.
+    And ``log_probs.npz``, the flow's log-density of every row, by split;
+    ``reference.safetensors``, those beside which a row is scored; and of a flow given classes
+    ``posteriors.npz``, what it makes of test rows by Bayes' rule.
 
     A full-covariance Gaussian is fitted by maximum likelihood to the same training split behind
     the same dequantisation and logit. Where its covariance is singular it gets the preprocessing's
     shrinkage, or a least one: ``baseline/gaussian_shrinkage``. A mixture of Gaussians stands
-    behind the same. All are evaluated with the same draws.
+    behind the same. Of data with contexts, the Gaussian is a linear regression on them, and the
+    mixture, over both, is conditioned on them. All are evaluated with the same draws.
     """
     run.log_params({"evaluate": config.model_dump()})
     dataset = Dataset(data)
@@ -64,6 +67,10 @@ def evaluate(
             metrics |= _metrics(prefixes, ours, baselines, split, config)
             known[name] = ours.numpy()
     np.savez(output / LOG_PROBS, **known)
+    densities = {"flow": flow, **{name: density for name, (_, density) in baselines.items()}}
+    metrics |= classifier.measured(
+        densities, dataset, output / classifier.FILE, config.model_dump()
+    )
     splits = map(dataset.split, ("train", "test"))
     reference = Reference.of(flow, *splits, batch_size=config.batch_size)
     reference.save(output, trained / "checkpoint")
@@ -73,12 +80,17 @@ def evaluate(
 
 def _baselines(front: Path) -> dict[str, tuple[str, Flow]]:
     """Returns the baselines by name, each with how the flow's gain over it is called."""
+    chain = Preprocessing.load(front / GAUSSIAN)
+    given = (front / REGRESSION).exists()
+    plain = _behind(front / REGRESSION, chain) if given else gaussian(chain)
     return {
-        "gaussian": ("gain", gaussian(Preprocessing.load(front / GAUSSIAN))),
-        "mixture": ("gain_over_mixture", mixtures.density(
-            mixtures.load(front / MIXTURE), Preprocessing.load(front / GAUSSIAN)
-        )),
-    }  # fmt: skip
+        "gaussian": ("gain", plain),
+        "mixture": ("gain_over_mixture", _behind(front / MIXTURE, chain)),
+    }
+
+
+def _behind(mixture: Path, chain: Preprocessing) -> Flow:
+    return mixtures.density(mixtures.load(mixture), chain)
 
 
 def _metrics(

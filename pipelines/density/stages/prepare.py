@@ -23,6 +23,7 @@ def prepare(data: DataConfig, location: str, *, output: Path, work: Path, run: S
         columns=data.columns,
         label=data.label,
         split_column=data.split_column,
+        context=data.context or (),
         held_out=data.held_out,
         missing=data.missing,
     )

@@ -17,9 +17,10 @@ from pipelines.training.preprocessing import (
     GAUSSIAN,
     MIXTURE,
     NUMBERS,
+    REGRESSION,
     baseline,
+    behind,
     fitted,
-    mixture,
     names,
 )
 
@@ -30,8 +31,9 @@ def preprocess(
     """Writes the chain, that of the full-covariance Gaussian behind the same logit, and a mixture.
 
     ``columns.json`` says what is done to columns of a table. The mixture of Gaussians stands
-    behind the Gaussian's chain. If one is the flow's base, that is another, behind the flow's own
-    chain and in its file.
+    behind the Gaussian's chain; of data with contexts it is over both, and a regression on them
+    stands in place of the Gaussian. If one is the flow's base, that is another, behind the flow's
+    own chain and in its file.
 
     Arguments:
         config: The chain.
@@ -53,11 +55,16 @@ def preprocess(
     (output / columns.FILE).write_text(json.dumps(told, indent=1) + "\n")
     gaussian = baseline(dataset, config.chain)
     gaussian.save(output / GAUSSIAN)
-    found = mixture(dataset, gaussian, config.seed)
+    rows, held = behind(dataset, gaussian, config.seed)
+    given = dataset.split("train").given
+    found = mixtures.search(rows, held, seed=config.seed, given=given)
     mixtures.save(found.mixture, output / MIXTURE)
+    if given:
+        mixtures.save(mixtures.regression(rows, given), output / REGRESSION)
     shrunk = {} if chain.shrinkage is None else {"preprocess/shrinkage": chain.shrinkage}
     numbers = {
         **shrunk,
+        "baseline/contexts": given,
         "baseline/gaussian_shrinkage": gaussian.shrinkage,
         "baseline/mixture_components": found.best.components,
         "baseline/mixture_full": int(found.mixture.full),

@@ -10,6 +10,7 @@ from ebflow.data.loader import Dataset
 from ebflow.randomness import generator
 from pipelines.config import DensityConfig
 from pipelines.config.files import dump
+from pipelines.density import classifier
 from pipelines.density.figures import figures, page
 from pipelines.density.warnings import WARNINGS, doubts
 from pipelines.tracking import StageRun
@@ -35,13 +36,17 @@ def report(
     training = json.loads((trained / "training.json").read_text())
     numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
     told, _ = metrics_log.read(trained / metrics_log.FILE)
-    x = next(dataset.split("test").batches(SAMPLES)).x.numpy()
-    y = load(trained / "checkpoint").sample(len(x), generator=generator(config.seed, "report"))
+    x, context = next(dataset.split("test").batches(SAMPLES))
+    density, draws = load(trained / "checkpoint")(context), generator(config.seed, "report")
+    y = density.sample(() if density.batch_shape else len(x), draws)
     images = {}
     (output / "figures").mkdir()
-    for name, figure in figures(told, numbers, dataset.manifest, x, y.numpy()).items():
+    for name, figure in figures(told, numbers, dataset.manifest, x.numpy(), y.numpy()).items():
         images[name] = output / "figures" / f"{name}.png"
         figure.savefig(images[name])
+    if (evaluated / classifier.FILE).exists():
+        images["classes"] = output / "figures" / "classes.png"
+        classifier.figure(evaluated / classifier.FILE).savefig(images["classes"])
     found = doubts(numbers, dataset.manifest)
     warned = [*training["warnings"], *found, *dataset.manifest.warnings]
     html = page(numbers, dataset.manifest, dump(config), training["verdict"], images, warned)

@@ -27,14 +27,34 @@ def people(rows, seed=0):
     return pa.table(dict(zip(NAMES, (metres, weight, count, smoker), strict=True)))
 
 
+CONTEXT = ("group", "smoker")
+
+
+def grouped(rows, seed=0):
+    """The same with a category of the weight."""
+    found = people(rows, seed)
+    heavy = (found["weight"].to_numpy() > 70) + 1 * (found["weight"].to_numpy() > 80)
+    return found.append_column("group", [np.array(["light", "middle", "heavy"])[heavy]])
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
     """A folder like a run's, of a flow that was trained for a moment."""
-    folder = tmp_path_factory.mktemp("model")
-    pq.write_table(people(1_000), folder / "people.parquet")
-    manifest = prepare(folder / "people.parquet", folder / "data", test=400)
+    return trained(tmp_path_factory.mktemp("model"), people(1_000))
+
+
+@pytest.fixture(scope="session")
+def conditional(tmp_path_factory):
+    """The same of a flow of height, weight and count given the others."""
+    return trained(tmp_path_factory.mktemp("conditional"), grouped(1_000), context=CONTEXT)
+
+
+def trained(folder, table, **options):
+    pq.write_table(table, folder / "people.parquet")
+    manifest = prepare(folder / "people.parquet", folder / "data", test=400, **options)
     train, test = (Dataset(folder / "data").split(name) for name in ("train", "test"))
-    flow = ebflow.fit(train.tensor(), steps=60, architecture="autoregressive", progress=False)
+    short = {"steps": 60, "architecture": "autoregressive", "progress": False}
+    flow = ebflow.fit(*train.resident, **short)
     flow.columns = _columns(manifest)
     ebflow.save(flow, folder / "run" / "checkpoint")
     place = folder / "run" / "checkpoint"
@@ -49,13 +69,30 @@ def people_file(tmp_path):
     return tmp_path / "new.parquet"
 
 
+@pytest.fixture
+def grouped_file(tmp_path):
+    """New rows with their contexts."""
+    pq.write_table(grouped(1_000, seed=1), tmp_path / "grouped.parquet", row_group_size=300)
+    return tmp_path / "grouped.parquet"
+
+
 @pytest.fixture(scope="session")
 def image_model(tmp_path_factory):
     """A folder like a run's, of an untrained flow of digits."""
-    folder = tmp_path_factory.mktemp("images")
-    manifest = prepare("digits", folder / "data")
+    return untrained(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="session")
+def class_model(tmp_path_factory):
+    """The same of a flow of each class."""
+    return untrained(tmp_path_factory.mktemp("classes"), context=["label"])
+
+
+def untrained(folder, **options):
+    manifest = prepare("digits", folder / "data", **options)
     train = Dataset(folder / "data").split("train")
-    flow = ebflow.fit(train.tensor(), levels=17, steps=2, architecture="dense", progress=False)
+    short = {"levels": 17, "steps": 2, "architecture": "dense", "progress": False}
+    flow = ebflow.fit(*train.resident, **short)
     flow.columns = _columns(manifest)
     ebflow.save(flow, folder / "checkpoint")
     return folder

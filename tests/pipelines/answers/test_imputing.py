@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from .conftest import NAMES, people
+from .conftest import NAMES, grouped, people
 
 QUICK = ("--steps", 10, "--draws", 3)
 
@@ -50,6 +50,18 @@ def test_what_is_there_stays_and_what_is_not_is_drawn(ebflow, model, holes, tmp_
     values = rows.groupby("_row")["height"].nunique()
     assert ((values == 3) == before["height"].isna()).all() and values.isin([1, 3]).all()
     assert (rows["_acceptance"] < 1).tolist() == np.repeat(before.isna().any(axis=1), 3).tolist()
+
+
+def test_contexts_stand_behind(ebflow, conditional, tmp_path):
+    rows = grouped(12, seed=5).to_pandas()
+    rows.loc[3, "weight"] = np.nan
+    rows.to_parquet(tmp_path / "holes.parquet")
+    _, found = imputed(ebflow, conditional, tmp_path / "holes.parquet", tmp_path / "s.parquet")
+    data = ["height", "weight", "count", "group", "smoker"]
+    assert found.column_names[4:] == data
+    assert found["group"].to_pylist() == np.repeat(rows["group"].to_numpy(), 3).tolist()
+    drawn = found.to_pandas().query("_row == 3")["weight"]
+    assert drawn.notna().all() and drawn.nunique() == 3
 
 
 def test_a_seed_decides(ebflow, model, holes, tmp_path):

@@ -11,7 +11,7 @@ import ebflow as library
 from ebflow.data.sources import open_source
 from ebflow.randomness import RowGenerator
 
-from .conftest import NAMES
+from .conftest import NAMES, grouped
 
 
 def sampled(ebflow, model, output, *more):
@@ -71,11 +71,56 @@ def test_bad_words_are_one_line(ebflow, model, words, message):
     assert result.code == 2 and len(result.err) == 1 and message in result.err[0]
 
 
-def test_a_conditional_flow_is_refused(ebflow, tmp_path):
+def test_a_context_without_names_is_refused(ebflow, tmp_path):
     flow = library.architectures.dense((3,), context=2)
     library.save(flow, tmp_path / "flow")
     result = ebflow("sample", tmp_path / "flow", "--output", tmp_path / "s.parquet")
-    assert result.code == 2 and "found a conditional flow" in result.err[0]
+    assert result.code == 2 and "whose contexts have no names" in result.err[0]
+
+
+def test_a_context_stands_behind(ebflow, conditional, tmp_path):
+    words = ("--context", "smoker=1", "group=heavy", "-n", 400)
+    found = sampled(ebflow, conditional, tmp_path / "s.parquet", *words)
+    assert found.column_names == ["height", "weight", "count", "group", "smoker"]
+    assert found["group"].to_pylist() == ["heavy"] * 400 and all(found["smoker"].to_pylist())
+    context = torch.tensor([1.0, 0.0, 0.0, 1.0]).expand(400, 4)
+    expected = library.load(conditional).sample((), RowGenerator(0, "sample"), context=context)
+    np.testing.assert_allclose(found["weight"].to_numpy(), expected[:, 1].double(), rtol=1e-6)
+
+
+def test_contexts_of_a_file_are_taken_row_by_row(ebflow, conditional, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.answers.sampling.ROWS", 40)
+    rows = grouped(30, seed=3).select(["smoker", "group"])
+    pq.write_table(rows, tmp_path / "given.parquet")
+    words = ("--context", tmp_path / "given.parquet")
+    one = sampled(ebflow, conditional, tmp_path / "one.parquet", *words)
+    assert one.select(["smoker", "group"]).equals(rows)
+    three = sampled(ebflow, conditional, tmp_path / "three.parquet", *words, "-n", 3)
+    assert three["group"].to_pylist() == np.repeat(rows["group"].to_numpy(), 3).tolist()
+    score = ebflow("score", conditional, tmp_path / "three.parquet", "--output", "s.parquet")
+    assert score.code == 0, score
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "--context: found no group=value, expected one"),
+        (("group=heavy",), "--context: found no smoker=value"),
+        (("group=huge", "smoker=0"), "found group=huge, expected one of heavy, light, middle"),
+        (("group=heavy", "smoker=yes"), "found smoker=yes, expected a finite number"),
+        (("group=heavy", "age=3"), "--context: found age=3, expected a file, or name=value of gr"),
+        (("none.parquet",), "none.parquet: no such file"),
+    ],
+)
+def test_what_is_no_context_is_one_line(ebflow, conditional, tmp_path, words, message):
+    asked = ("--context", *words) if words else ()
+    result = ebflow("sample", conditional, "--output", tmp_path / "s.parquet", *asked)
+    assert result.code == 2 and len(result.err) == 1 and message in result.err[0], result.err
+
+
+def test_a_context_of_none_is_refused(ebflow, model, tmp_path):
+    result = ebflow("sample", model, "--context", "a=1", "--output", tmp_path / "s.parquet")
+    assert result.code == 2 and "expected none" in result.err[0]
 
 
 def test_a_dry_run_writes_nothing(ebflow, model, tmp_path):

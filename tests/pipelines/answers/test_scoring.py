@@ -26,7 +26,7 @@ from pipelines.answers.models import opened
 from pipelines.answers.scoring import scores
 
 from ..conftest import Store
-from .conftest import people
+from .conftest import grouped, people
 
 COLUMNS = ["log_prob", "rank", "p_value", "p_value_test"]
 
@@ -89,8 +89,12 @@ def test_an_outlier_has_the_least_p_value(ebflow, model, tmp_path):
     assert found["rank"][4].as_py() == 0 and found["log_prob"].to_numpy().argmin() == 4
 
 
-def test_columns_are_matched_by_name(ebflow, expected, model, people_file, tmp_path):
-    rows = pd.read_parquet(people_file)
+@pytest.mark.parametrize("named", ["model", "conditional"])
+def test_columns_are_matched_by_name(ebflow, request, named, tmp_path):
+    model = request.getfixturevalue(named)
+    file = request.getfixturevalue("people_file" if named == "model" else "grouped_file")
+    expected = scored(ebflow, model, file, tmp_path / "expected.parquet")
+    rows = pd.read_parquet(file)
     rows.insert(2, "id", "a text")
     rows[rows.columns[::-1]].to_parquet(tmp_path / "turned.parquet")
     result = ebflow(
@@ -98,6 +102,56 @@ def test_columns_are_matched_by_name(ebflow, expected, model, people_file, tmp_p
     )
     assert result.code == 0 and "1000 rows; columns not used: id" in result.text
     assert pq.read_table(tmp_path / "s.parquet").equals(expected)
+    assert expected.column_names == COLUMNS
+
+
+@pytest.mark.parametrize("kind", ["category", "str"])
+def test_scores_given_a_context_are_the_flows_by_name(ebflow, conditional, tmp_path, kind):
+    rows = grouped(300, seed=2).to_pandas().astype({"group": kind})
+    rows.to_parquet(tmp_path / "rows.parquet")
+    found = scored(ebflow, conditional, tmp_path / "rows.parquet", tmp_path / "s.parquet")
+    flow = library.load(conditional)
+    for frame in (rows, rows[rows.columns[::-1]].assign(id=1)):
+        torch.testing.assert_close(
+            torch.tensor(found["log_prob"].to_numpy()), flow.log_prob(frame).double(),
+            rtol=1e-5, atol=1e-5,
+        )  # fmt: skip
+    one_hot = torch.tensor(
+        rows["group"].to_numpy()[:, None] == np.array(["heavy", "light", "middle"])
+    )
+    smoker = torch.tensor(rows["smoker"].to_numpy())[:, None]
+    context = torch.cat([one_hot, smoker], 1).double()
+    x = torch.tensor(rows[["height", "weight", "count"]].to_numpy())
+    assert torch.equal(flow.log_prob(x, context=context), flow.log_prob(rows))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop(columns=["group"]), "found no column group, expected all columns of"),
+        (
+            lambda t: t.assign(group=t.group.where(t.index != 7, "huge")),
+            "row 7, column group: found 'huge', expected a level of the training rows: heavy, lig",
+        ),
+        (
+            lambda t: t.assign(group=t.group.where(t.index != 7)),
+            "row 7, column group: found null, expected a level",
+        ),
+        (lambda t: t.assign(smoker="yes"), "column smoker: found text, expected numbers"),
+    ],
+    ids=["missing", "unknown", "null", "text"],
+)
+def test_a_bad_context_is_one_line(ebflow, conditional, tmp_path, change, message):
+    rows = change(grouped(20).to_pandas())
+    rows.to_parquet(tmp_path / "bad.parquet")
+    for command in ("score", "impute"):
+        result = ebflow(
+            command, conditional, tmp_path / "bad.parquet", "--output", tmp_path / "s.parquet"
+        )
+        assert result.code == 2 and len(result.err) == 1 and message in result.err[0], result.err
+    words = ("sample", conditional, "--context", tmp_path / "bad.parquet", "--output", "s.parquet")
+    assert ebflow(*words).code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.parquet"]
 
 
 def test_arrays_are_matched_by_position(ebflow, expected, model, people_file, tmp_path):

@@ -12,8 +12,10 @@ import urllib.request
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 
+import ebflow as library
 from pipelines.answers.blocks import Work
 from pipelines.answers.matching import match
 from pipelines.answers.models import opened
@@ -22,7 +24,7 @@ from pipelines.answers.serving import _examples
 from pipelines.tracking import save_model
 
 from ..conftest import Store
-from .conftest import NAMES, people
+from .conftest import NAMES, grouped, people
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,33 @@ def test_images_are_arrays(image_model, tmp_path):
     np.testing.assert_allclose(loaded.predict(found), expected, rtol=1e-6)
     with pytest.raises(Exception, match="shape"):
         loaded.predict(found[:, :63])
+
+
+def test_contexts_are_columns(conditional, tmp_path):
+    with opened(str(conditional)) as named:
+        save_model(tmp_path / "model", named.folder, _examples(named))
+    loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    inputs = loaded.metadata.signature.inputs
+    assert inputs.input_names() == ["height", "weight", "count", "group", "smoker"]
+    assert [kind.name for kind in inputs.input_types()][3:] == ["string", "boolean"]
+    rows = grouped(40, seed=8).to_pandas()
+    expected = library.load(conditional).log_prob(rows).numpy()
+    np.testing.assert_allclose(loaded.predict(rows[rows.columns[::-1]]), expected, rtol=1e-5)
+    with pytest.raises(Exception, match=r"missing inputs \['group'\]"):
+        loaded.predict(rows.drop(columns=["group"]))
+    with pytest.raises(ValueError, match="row 7, column group: found 'huge', expected one of he"):
+        loaded.predict(rows.assign(group=rows["group"].where(rows.index != 7, "huge")))
+
+
+def test_images_of_classes_are_a_column(class_model, tmp_path):
+    with opened(str(class_model)) as named:
+        save_model(tmp_path / "model", named.folder, _examples(named))
+        found = match("digits", named)
+        expected = scores(named, found, 0, 5, seed=0)["log_prob"].to_numpy()
+        x, labels = found.reader.window(0, 5), found.reader.contexts(0, 5, [None])[:, 0]
+    rows = pd.DataFrame({"image": list(x), "label": labels.astype(int)})
+    loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    np.testing.assert_allclose(loaded.predict(rows), expected, rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -1,0 +1,119 @@
+"""Frames and arrays as the tensors of a flow: columns by name, arrays by position."""
+
+__all__ = ["as_tensor", "contexts", "rows"]
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data.context import coded, expanded
+
+ArrayLike = Any
+"""A tensor, an array, or a data frame."""
+
+Known = dict[str, Any]
+"""What a flow knows of its columns."""
+
+
+def as_tensor(x: ArrayLike, name: str) -> tuple[Tensor, list[str] | None]:
+    """Returns data as a tensor of 8-bit integers or reals, and the names of its columns.
+
+    Raises:
+        TypeError: if it is not of real numbers.
+    """
+    names = [str(column) for column in x.columns] if hasattr(x, "columns") else None
+    if not isinstance(x, Tensor):
+        array = np.asarray(x)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{name}: found values of type {array.dtype}, expected real numbers")
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        x = torch.from_numpy(np.array(native, dtype=_real(native.dtype)))
+    if x.dtype not in (torch.uint8, torch.float32, torch.float64):
+        if x.is_complex():
+            raise TypeError(f"{name}: found values of type {x.dtype}, expected real numbers")
+        x = x.to(torch.float32 if x.is_floating_point() else torch.float64)
+    return x, names
+
+
+def _real(dtype: np.dtype) -> np.dtype:
+    kept = {np.dtype(t) for t in ("uint8", "float32", "float64")}
+    if dtype in kept:
+        return dtype
+    return np.dtype("float32" if dtype == np.dtype("float16") else "float64")
+
+
+def rows(x: ArrayLike, known: Known) -> Tensor:
+    """Returns rows with shape (N, D): a frame's columns by their names, an array's in order.
+
+    Images stand in one column of a frame.
+
+    Arguments:
+        x: A frame, whose other columns are left out, or an array of examples.
+        known: What the flow knows of its columns.
+
+    Raises:
+        ValueError: if a frame lacks a column.
+        TypeError: if it is not of real numbers.
+    """
+    names, image = known.get("names"), known.get("column")
+    if names and hasattr(x, "columns"):
+        x = np.stack([np.asarray(column) for column in _named(x, names, "x")], 1)
+    elif image and hasattr(x, "columns"):
+        x = np.stack([np.asarray(one) for one in _named(x, [image], "x")[0]])
+        whole = x.astype(known["dtype"])
+        x = whole if (whole == x).all() else x
+    return as_tensor(x, "x")[0]
+
+
+def contexts(given: ArrayLike, known: Known) -> Tensor:
+    """Returns contexts with shape (N, C) of a frame's columns by their names, or of an array's.
+
+    Arguments:
+        given: A frame that has the columns, or an array of them with shape (N, K).
+        known: What the flow knows of its columns.
+
+    Raises:
+        ValueError: if a column is missing, or a value is none of its levels.
+        TypeError: if numbers are none.
+    """
+    told = known.get("context") or {}
+    names, levels = told.get("names"), told.get("levels")
+    if names and hasattr(given, "columns"):
+        columns = [np.asarray(column) for column in _named(given, names, "context")]
+    elif levels is None:
+        return as_tensor(given, "context")[0]
+    else:
+        array = np.asarray(given)
+        if array.ndim != 2 or array.shape[1] != len(levels):
+            raise ValueError(
+                f"context: found shape {array.shape}, expected (*, {len(levels)}): "
+                f"{', '.join(names)}"
+            )
+        columns = list(array.T)
+    pairs = zip(columns, names, levels, strict=True)
+    stored = np.stack([_stored(*each) for each in pairs], 1)
+    return torch.from_numpy(expanded(stored, levels))
+
+
+def _named(frame: ArrayLike, names: Sequence[str], what: str) -> list[ArrayLike]:
+    if missing := [name for name in names if name not in frame.columns]:
+        raise ValueError(
+            f"{what}: found no column {', '.join(missing)}, expected {', '.join(names)}"
+        )
+    return [frame[name] for name in names]
+
+
+def _stored(column: np.ndarray, name: str, levels: Sequence[str] | None) -> np.ndarray:
+    """Returns numbers, or those of levels."""
+    if levels is None:
+        return as_tensor(column, f"context, column {name}")[0].double().numpy()
+    codes = coded(column.tolist(), levels)
+    for row in np.flatnonzero(codes < 0)[:1]:
+        raise ValueError(
+            f"context, row {row}, column {name}: found {column[row]!r}, expected one of "
+            f"{', '.join(levels)}"
+        )
+    return codes

@@ -1,0 +1,129 @@
+"""Columns of context: kept row by row beside the data, one-hot where they are categories."""
+
+import contextlib
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from ebflow.data.loader import Dataset
+from ebflow.data.prepare import prepare
+from ebflow.data.sources import open_source
+from ebflow.errors import BadInput
+
+from .parquet import images, lists, table, write
+
+SPLITS = ("train", "validation", "test")
+REGIONS = ("east", "north", "south")
+
+
+def given(rows=60):
+    """A table whose column a says what the context of its row is."""
+    found = table(rows)
+    region = np.arange(rows) % 3
+    age = 1000.0 + np.arange(rows) % 7
+    found = found.set_column(0, "a", pa.array(10 * age + region))
+    return found.append_column("age", [age.astype("int32")]).append_column(
+        "region", [np.array(REGIONS)[region]]
+    )
+
+
+def expected(x):
+    """The context of rows of that table, by their column a."""
+    region = (x[:, :1] % 10).long()
+    one_hot = (region == torch.arange(3)).double()
+    return torch.cat([(x[:, :1] - region) / 10, one_hot], 1)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int8(), pa.string())])
+def test_every_row_keeps_its_context(tmp_path, kind):
+    columns = given()
+    region = columns["region"].cast(kind)
+    file = write(tmp_path / "in.parquet", columns.set_column(4, "region", region))
+    manifest = prepare(file, tmp_path / "out", context=["age", "region"], shard_rows=7)
+    assert manifest.columns.names == ("a", "b", "c")
+    assert manifest.context.names == ("age", "region")
+    assert manifest.context.levels == (None, REGIONS)
+    dataset = Dataset(tmp_path / "out")
+    assert dataset.manifest == manifest
+    for name in SPLITS:
+        split = dataset.split(name)
+        x, context = split.resident
+        assert torch.equal(context, expected(x)) and split.given == 4
+        streamed = Dataset(tmp_path / "out").split(name)
+        for batch in streamed.batches(5):
+            assert torch.equal(batch.context, expected(batch.x))
+        small = streamed.shuffled(2, seed=1, budget_bytes=8 * (streamed.row_bytes + 8))
+        for _ in range(9):
+            batch = next(small)
+            assert torch.equal(batch.context, expected(batch.x))
+
+
+def test_its_statistics_are_those_of_training_rows(tmp_path):
+    prepare(write(tmp_path / "in.parquet", given()), tmp_path / "out", context=["age", "region"])
+    dataset = Dataset(tmp_path / "out")
+    context = dataset.split("train").resident.context
+    told = dataset.manifest.context
+    torch.testing.assert_close(torch.tensor(told.mean).double(), context.mean(0))
+    torch.testing.assert_close(torch.tensor(told.std).double(), context.std(0, correction=0))
+
+
+def labelled(path, labels, name):
+    """Writes images whose first pixel is the number of their class."""
+    pixels = images()
+    pixels[:, 0] = np.arange(60) % 3
+    return write(path / "in.parquet", {"image": lists(pixels), name: labels})
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "labels", "levels"),
+    [
+        ("label", "label", np.arange(60) % 3, ("0", "1", "2")),
+        ("label", None, np.arange(60) % 3, ("0", "1", "2")),
+        ("kind", "kind", 9 + np.arange(60) % 3, ("9", "10", "11")),
+        ("kind", "kind", np.array(REGIONS)[np.arange(60) % 3], REGIONS),
+    ],
+)
+def test_the_classes_are_a_category(tmp_path, name, label, labels, levels):
+    file = labelled(tmp_path, labels, name)
+    manifest = prepare(file, tmp_path / "out", label=label, context=["label"])
+    assert manifest.classes == 3 and manifest.context.levels == (levels,)
+    for split in map(Dataset(tmp_path / "out").split, SPLITS):
+        x, context = split.resident
+        assert torch.equal(split.labels(), x[:, 0].long())
+        assert torch.equal(context.argmax(1), x[:, 0].long())
+
+
+def test_the_classes_of_a_named_source_are_in_its_digest():
+    plain, conditional = (open_source("digits", context=c) for c in ([], ["label"]))
+    assert plain.digest != conditional.digest
+    assert open_source("digits", label="label").digest == conditional.digest
+
+
+def test_rows_that_lack_a_context_are_dropped_if_so_told(tmp_path):
+    columns = given()
+    region = columns["region"].to_pylist()
+    region[3] = region[8] = None
+    columns = columns.set_column(4, "region", pa.array(region))
+    file = write(tmp_path / "in.parquet", columns)
+    with pytest.raises(BadInput, match="row 3, column region: found null"):
+        prepare(file, tmp_path / "out", context=["region"])
+    manifest = prepare(file, tmp_path / "out", context=["region"], missing="drop")
+    assert sum(manifest.counts.values()) == 58
+    for split in map(Dataset(tmp_path / "out").split, SPLITS):
+        x, context = split.resident
+        assert torch.equal(context, expected(x)[:, 1:])
+
+
+def test_a_level_of_rows_that_are_not_used_is_none(tmp_path):
+    columns, region = given(), np.array(REGIONS)[np.arange(60) % 3].astype(object)
+    region[17] = "west"
+    file = write(tmp_path / "in.parquet", columns.set_column(4, "region", pa.array(region)))
+    found = set()
+    for seed in range(8):
+        options = {"validation": 2, "test": 2, "rows": 30, "seed": seed}
+        with contextlib.suppress(BadInput):  # of the seeds that test or validate on it
+            manifest = prepare(file, tmp_path / str(seed), context=["region"], **options)
+            found.add(manifest.context.levels[0])
+    assert found == {REGIONS, (*REGIONS, "west")}
