@@ -15,6 +15,7 @@ from ebflow.alignment.ascent import maximise
 from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
 from ebflow.alignment.perturbation import accuracies, density_ratio, magnitude, saliency
 from ebflow.alignment.reference import Normalised, Reference, Scores
+from ebflow.alignment.robustness import off_manifold, principal
 from ebflow.errors import NonFinite
 from ebflow.execution import products
 from ebflow.randomness import generator as derive
@@ -75,7 +76,8 @@ def measure(config: MeasureConfig, subject: Subject) -> Found:
     numbers: dict[str, float] = {}
     arrays: dict[str, np.ndarray] = {}
     parts: list[Callable[[MeasureConfig, Subject], Found]] = [
-        _classification, _alignment, _perturbation, _ratios, _ascent, _pictures, _changes,
+        _classification, _alignment, _robustness, _perturbation, _ratios, _ascent, _pictures,
+        _changes,
     ]  # fmt: skip
     if config.estimators:
         parts.append(estimators)
@@ -131,6 +133,18 @@ def _alignment(config: MeasureConfig, subject: Subject) -> Found:
         own = metrics.of_label(scores.classes, points.labels)
         numbers["A1/centred"] = float(metrics.cosine(found.centred, own).mean())
     return numbers, {}
+
+
+def _robustness(config: MeasureConfig, subject: Subject) -> Found:
+    """Of clean images, on and off the principal directions of all rows, if any is off them."""
+    x, gaussian = subject.points.clean, subject.blind["gaussian"]
+    noise = config.noise**2 * torch.eye(x.shape[1], device=x.device)
+    directions = principal(gaussian.covariances[0] - noise)
+    if directions.shape[1] == x.shape[1]:
+        return {}, {}
+    size, draws = config.noise * x.shape[1] ** 0.5, _draws(config, "manifold")
+    found = off_manifold(subject.network, x, directions, size, draws)
+    return {"off-manifold": found}, {}
 
 
 def _draws(config: MeasureConfig, *path: str | int) -> torch.Generator:

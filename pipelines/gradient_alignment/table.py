@@ -48,6 +48,7 @@ COLUMNS = (
     Column("relF", "relF", brief=False),
     Column("relF-opt", "relF-opt", brief=False),
     Column("relF-opt/centred", "relF-opt centred", brief=False),
+    Column("off-manifold", "off-manifold", 2, brief=False),
     Column("GAN-test", "GAN-test", 2, brief=False),
     Column("samples/log density", "log p / D", 2, brief=False),
     Column("PP/own/raw", "PP own"),

@@ -373,6 +373,16 @@ ORDERS = (
     ),
     Order(
         Question(
+            "Robustness off the manifold orders the models as A3 does.",
+            "rank correlation over models",
+            above(0.5, margin=0.4),
+            figure="alignment",
+            note="Of centred logits, off the principal directions that have 95 % of the variance.",
+        ),
+        ("A3", "off-manifold"),
+    ),
+    Order(
+        Question(
             "The DSM cosine, which needs no reference, orders the models as A1 does.",
             "rank correlation over models",
             above(0.8, margin=0.15),
