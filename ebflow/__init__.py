@@ -48,6 +48,7 @@ __all__ = [
     "fit_mixture",
     "fitting",
     "flow",
+    "goodness",
     "hamiltonian",
     "imputation",
     "load",

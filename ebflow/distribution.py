@@ -359,6 +359,8 @@ class FlowDistribution(Distribution, LogDensity):
         return self if self.context is None or ends else self.expand(batch)
 
     def _broadcast(self, shape: Sequence[int]) -> tuple[int, ...]:
+        if not self.batch_shape:  # of most flows: PyTorch's function imports its compiler
+            return tuple(shape)
         return tuple(torch.broadcast_shapes(tuple(shape), self.batch_shape))
 
 

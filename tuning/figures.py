@@ -16,7 +16,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from ebflow.inference import student
 from pipelines.config import Section
-from pipelines.density.figures import BASELINE, DATA, FLOW
+from pipelines.reporting.style import BASELINE, DATA, FLOW
 from pipelines.training.metrics_log import Row
 from tuning import records
 from tuning.config import SearchConfig

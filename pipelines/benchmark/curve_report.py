@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from pipelines.density.figures import BASELINE, STYLE
+from pipelines.reporting.style import BASELINE, STYLE
 
 Cell = Mapping[str, Any]
 REFERENCE = "ml"

@@ -19,7 +19,7 @@ from ebflow.files import REFERENCE
 from pipelines.answers.files import examples
 from pipelines.answers.models import Model
 from pipelines.config import DensityConfig
-from pipelines.density import classifier, columns
+from pipelines.density import classifier, columns, fit
 from pipelines.density.likelihoods import HEADING, cells
 from pipelines.density.warnings import WARNINGS
 from pipelines.engine import Artefact
@@ -76,6 +76,7 @@ def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, 
         "splits": Manifest.load(data).assignment,
         "columns": json.loads((front / columns.FILE).read_text()),
         "warnings": json.loads((reported / WARNINGS).read_text()),
+        "fit": json.loads((reported / fit.FILE).read_text()),
         "seeds": {"data": config.data.seed, "training": config.seed},
     }
 

@@ -86,10 +86,11 @@ def _make(
     about = f"Stage `{stage}`. {body.__doc__}"
     try:
         with context.tracker.stage(stage, key, parent=context.parent, title=title) as run:
-            run.set_tags({NOTE: note(about, context.command)})
+            run.command = context.command
+            run.set_tags({NOTE: note(about, run.command)})
             getattr(body, stage)(*arguments, output=output, work=work, run=run)
             record = store.commit(stage, key, output, run_id=run.id)
-            told = note(about, context.command, numbers(run.final))
+            told = note(about, run.command, numbers(run.final))
             run.set_tags({NOTE: told, "ebflow.artefact": store.place(store.artefact(stage, key))})
     except BadInput:
         shutil.rmtree(output, ignore_errors=True)

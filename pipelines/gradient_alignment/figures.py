@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ebflow.alignment.regularisers import smallest_trace
-from pipelines.density.figures import BASELINE, DATA, FLOW
 from pipelines.gradient_alignment.measures import FRACTIONS, SIGMAS, STEPS
 from pipelines.gradient_alignment.models import BLIND
 from pipelines.gradient_alignment.table import Line
 from pipelines.reporting.pictures import is_picture, tiles
+from pipelines.reporting.style import BASELINE, DATA, FLOW
 
 Lines = Mapping[str, Line]
 Captioned = tuple[Figure, str]

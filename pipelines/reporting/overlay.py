@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipelines.density.figures import STYLE
+from pipelines.reporting.style import STYLE
 from pipelines.tracking.reading import Point
 
 SETTLED = 0.1

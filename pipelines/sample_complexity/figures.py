@@ -19,7 +19,7 @@ from ebflow.complexity.closed_forms import chance_of_error, far_crossing, worst_
 from ebflow.complexity.crossing import crossing
 from ebflow.complexity.efficiency import mode_weight, mode_weight_ml
 from ebflow.complexity.errors import THRESHOLDS
-from pipelines.density.figures import BASELINE, DATA, FLOW
+from pipelines.reporting.style import BASELINE, DATA, FLOW
 from pipelines.sample_complexity import law_figures
 from pipelines.sample_complexity.cells import (
     COUPLED,

@@ -6,7 +6,7 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from ebflow.complexity.samplers import ladder
-from pipelines.density.figures import BASELINE, FLOW
+from pipelines.reporting.style import BASELINE, FLOW
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.denoisers import LEAST, WIDEST
 from pipelines.sample_complexity.law_questions import by_level, lead, learnt

@@ -36,10 +36,13 @@ class StageRun:
     Arguments:
         client: Client of the store.
         id: Id of the run.
+
+    Attributes:
+        command: What reproduces it; empty where nobody said.
     """
 
     def __init__(self, client: MlflowClient, id: str) -> None:
-        self.client, self.id = client, id
+        self.client, self.id, self.command = client, id, ""
         self.final: dict[str, float] = {}
 
     def log_params(self, config: Mapping[str, Any]) -> None:

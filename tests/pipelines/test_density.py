@@ -42,7 +42,7 @@ KEYS = {
     "train/steps_per_s", "train/steps", "train/best_step", "time/startup_s", "time/total_s",
     "time/share_outside_step", "time/share_data", "time/share_report", "time/share_validate",
     "time/share_checkpoint", "mlflow_run_id", "checkpoint", "report", "figures", "config",
-    "seeds", "artefacts", "command", "verdict", "name", "method", "splits", "warnings",
+    "seeds", "artefacts", "command", "verdict", "name", "method", "splits", "warnings", "fit",
 }  # fmt: skip
 
 
@@ -136,6 +136,7 @@ def test_every_rows_likelihood_is_kept(digits):
         assert {name: len(rows) for name, rows in found.items()} == {
             "test": 250,
             "validation": 250,
+            "train": 1297,
         }
         assert -found["test"].mean() == pytest.approx(summary["test/nll"], abs=1e-9)
         assert -found["validation"].mean() == pytest.approx(summary["best/val_nll"], abs=1e-9)
@@ -372,9 +373,12 @@ def test_the_model_predicts_log_densities_in_nats(digits, tracked, monkeypatch):
 
 def test_the_report_needs_nothing_else(digits):
     page = (digits.root / "runs" / "density" / "digits" / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 5
     assert not re.search(r"(src|href)\s*=\s*\"(?!data:)", page)
     assert f"{digits.summary()['test/nll']:.2f}" in page
+    assert f"<code>{digits.summary()['command']}</code>" in page
+    (latents,) = digits.summary()["fit"]
+    assert latents["what"].startswith("latents") and 0 < latents["value"] < 1
 
 
 def test_another_name_gets_its_own_run_from_what_is_there(digits, tmp_path):
@@ -450,6 +454,12 @@ def test_columns_of_numbers(tmp_path, tabular_file):
     for text in summary["warnings"]:
         assert f"{text}\n" in printed
         assert html.unescape(page).index(text) < html.unescape(page).index("<table>")
+    assert {line["what"].partition(",")[0] for line in summary["fit"]} >= {
+        "columns",
+        "pairs",
+        "rows",
+    }
+    assert page.count("mean_radius") >= 2  # the least likely rows, and the configuration's bounds
 
 
 def test_without_a_home_the_store_lies_below_the_current_folder(tmp_path):

@@ -1,15 +1,28 @@
 """Figures and the page, from numbers made up here."""
 
 import base64
+import itertools
+import math
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import matplotlib.image
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from ebflow.bases import Logistic, StandardNormal
+from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
-from pipelines.density.figures import figures, page
+from pipelines.density import fit
+from pipelines.density.figures import curves
+from pipelines.density.fit import is_image
+from pipelines.density.page import Made, names, page
+from pipelines.density.samples import samples
+from pipelines.reporting.style import STYLE, wrapped
 
 NUMBERS = {
     "test/nll": 97.5, "test/nll_se": 0.6, "test/bpd": 2.2, "best/val_nll": 97.4,
@@ -42,36 +55,152 @@ def told():
     return validations + logs
 
 
-@pytest.fixture(params=["images", "table"])
-def drawn(request, tmp_path):
-    """The manifest, and PNG files by name."""
+class Density:
+    """Stands for a flow whose samples are given, and whose latents are the standardised rows."""
+
+    batch_shape = ()
+
+    def __init__(self, base, y):
+        self.base, self.y = base, y
+
+    def __call__(self, context):
+        return self
+
+    def sample(self, shape, generator):
+        return self.y[: shape[0]].clone()
+
+    def to_latent(self, x, generator):
+        return (x.double() - x.double().mean(0)) / (x.double().std(0) + 1)
+
+
+MADE = Made("ebflow run <density>", "seed: <0>\n", "ended after 400 steps")
+LONG = "a name of very many words [and its unit] that goes on_and_on_and_on for longer than a line"
+
+
+def table(folder, *, names, rows=120):
+    """Prepares a table of correlated columns: counts, a flag, heavy tails, an offset."""
     generator = np.random.default_rng(0)
+    x = generator.normal(size=(rows, len(names))) @ generator.normal(size=(len(names),) * 2)
+    x[:, 0] = x[:, 0].round()
+    if len(names) > 2:
+        x[:, 1], x[:, 2] = x[:, 1] > 0, np.exp(x[:, 2]) + 1e6
+    pq.write_table(pa.table(dict(zip(names, x.T, strict=True))), folder / "table.parquet")
+    return prepare(folder / "table.parquet", folder / "data")
+
+
+@pytest.fixture(
+    scope="module", params=["images", "table", "many columns", "one column", "no latents"]
+)
+def reported(request, tmp_path_factory):
+    """Everything on a page, and PNG files by name."""
+    folder = tmp_path_factory.mktemp("reported")
+    columns = {"one column": ["alone"], "many columns": [f"{k} {LONG}" for k in range(15)]}
     if request.param == "images":
-        manifest = prepare("digits", tmp_path / "data")
-        x, y = generator.integers(0, 17, (2, 100, 64))
+        manifest = prepare("digits", folder / "data")
     else:
-        tabular = request.getfixturevalue("tabular_file")
-        manifest = prepare(tabular, tmp_path / "data")
-        x, y = generator.normal(size=(2, 100, 10))
-    images = {}
-    for name, figure in figures(told(), NUMBERS, manifest, x, y).items():
-        images[name] = tmp_path / f"{name}.png"
+        usual = ["count", "flag", "tail", LONG]
+        manifest = table(folder, names=columns.get(request.param, usual))
+    dataset = Dataset(folder / "data")
+    y = next(dataset.split("train").batches(90)).x.flip(0)
+    base = Logistic() if request.param == "no latents" else StandardNormal()
+    return page_of(dataset, manifest, Density(base, y), folder)
+
+
+def page_of(dataset, manifest, flow, folder):
+    found = fit.measured(flow, dataset, 0)
+    count = manifest.counts["test"]
+    log_probs = {"test": -np.arange(count)[::-1] - 90.0, "train": -np.arange(50.0) - 80}
+    least, titles = fit.unlikely(dataset, log_probs["test"]), names(manifest)
+    with matplotlib.rc_context(STYLE):
+        figures = curves(told(), NUMBERS, found, log_probs)
+        figures |= samples(manifest, found, titles, least)
+    images = {name: folder / f"{name}.png" for name in figures}
+    for name, figure in figures.items():
         figure.savefig(images[name])
-    return manifest, images
+    lines = fit.lines(found, titles)
+    return SimpleNamespace(
+        dataset=dataset, manifest=manifest, figures=figures, images=images, fit=found,
+        lines=lines, least=least, titles=titles,
+        page=lambda warnings=(): page(
+            NUMBERS, manifest, MADE, images, found, lines, least, warnings
+        ),
+    )  # fmt: skip
 
 
-def test_figures_show_something(drawn):
-    assert set(drawn[1]) == {"training", "samples", "diagnosis"}
-    for path in drawn[1].values():
+def test_figures_show_something(reported):
+    expected = {"training", "likelihood", "diagnosis"}
+    if is_image(reported.manifest):
+        expected |= {"samples", "unlikely"}
+    else:
+        expected |= {"columns", *(["pairs"] if len(reported.titles) > 1 else [])}
+    assert set(reported.images) == expected
+    for path in reported.images.values():
         pixels = matplotlib.image.imread(path)
-        assert min(pixels.shape[:2]) > 300
+        assert min(pixels.shape[:2]) > 100
         assert 0.01 < np.mean(pixels[..., :3].min(-1) < 0.9) < 0.99, path.name
 
 
-def test_a_bad_start_does_not_hide_the_end_of_training(drawn, tmp_path):
-    figure = figures(told(), NUMBERS, drawn[0], np.ones((1, 64)), np.ones((1, 64)))["training"]
-    low, high = figure.axes[0].get_ylim()
+def test_no_labels_of_ticks_overlap(reported):
+    for name, figure in reported.figures.items():
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        for axes in figure.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                texts = [text for text in axis.get_ticklabels() if text.get_text()]
+                boxes = [text.get_window_extent(renderer) for text in texts]
+                for one, two in itertools.combinations(boxes, 2):
+                    assert not one.overlaps(two), name
+
+
+def test_lines_are_told_apart_without_colours(reported):
+    for name, figure in reported.figures.items():
+        for axes in figure.axes:
+            lines = [line for line in axes.lines if not line.get_label().startswith("_")]
+            styles = [(line.get_linestyle(), line.get_marker()) for line in lines]
+            assert len(set(styles)) == len(styles), name
+
+
+def test_a_bad_start_does_not_hide_the_end_of_training(reported):
+    low, high = reported.figures["training"].axes[0].get_ylim()
     assert low < 97 and 104.1 < high < 120
+
+
+def test_every_column_is_named_and_the_worst_is_found(reported):
+    if is_image(reported.manifest):
+        assert [line.what.partition(",")[0] for line in reported.lines] == ["latents"]
+        return
+    labels = [label.get_text() for label in reported.figures["columns"].axes[0].get_yticklabels()]
+    assert len(labels) == len(reported.titles)
+    assert all(
+        label[:10] == title[:10] for label, title in zip(labels, reported.titles, strict=True)
+    )
+    where = reported.lines[0].where
+    assert where == reported.titles[int(reported.fit.columns.values.argmax())]
+
+
+def test_the_least_likely_rows_are_those_of_the_source(reported):
+    """The log-densities above rise with the row."""
+    split = reported.dataset.split("test")
+    found = [row.log_prob for row in reported.least]
+    assert found == sorted(found)
+    shard = reported.manifest.of("test")[0]
+    numbers = np.concatenate(reported.dataset.arrays(shard, "row"))
+    assert [row.row for row in reported.least] == numbers[:10].tolist()
+    np.testing.assert_array_equal(
+        np.stack([row.x for row in reported.least]), split.tensor()[:10].numpy()
+    )
+    html = reported.page()
+    assert all(f">{row.row}<" in html or f"{row.row} (" in html for row in reported.least)
+
+
+def test_samples_that_are_not_finite_are_left_out_and_told(tmp_path):
+    manifest = table(tmp_path, names=["a", "b", "c"])
+    dataset = Dataset(tmp_path / "data")
+    y = next(dataset.split("train").batches(90)).x
+    y[7, 1] = math.inf
+    found = fit.measured(Density(StandardNormal(), y), dataset, 0)
+    assert found.lost == 1 and len(found.y) == 89 and found.y.isfinite().all()
+    assert "1 of 90 samples are not finite" in found.warnings[0]
+    assert manifest.columns.names == ("a", "b", "c")
 
 
 class Tags(HTMLParser):
@@ -93,26 +222,46 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_is_whole_and_needs_nothing_else(drawn):
-    manifest, images = drawn
-    html = page(NUMBERS, manifest, "seed: <0>\n", "ended after 400 steps", images)
+def test_the_page_is_whole_and_needs_nothing_else(reported):
+    html = reported.page()
     tags = Tags()
     tags.feed(html)
     assert not tags.open
     decoded = [base64.b64decode(src.partition("base64,")[2]) for src in tags.images]
-    assert decoded == [images[name].read_bytes() for name in ("training", "samples", "diagnosis")]
+    assert set(decoded) == {path.read_bytes() for path in reported.images.values()}
     assert "seed: &lt;0&gt;" in html and "97.50" in html and "104.20" in html
     assert "mixture of 4 Gaussians" in html and "-1.20 ± 0.30" in html
+    assert "lower than that of a mixture of 4 Gaussians, by 1.20 ± 0.30 nats a row" in html
+    assert "ebflow run &lt;density&gt;" in html
+    assert re.search(r"20\d\d-\d\d-\d\d \d\d:\d\d UTC", html)
     assert 'class="warnings"' not in html
     assert not re.search(r"https?://", html)
 
 
-def test_warnings_stand_before_everything_else(drawn):
-    manifest, images = drawn
+def test_warnings_stand_before_everything_else(reported):
     warned = ["the flow is worse than a <mixture>", "many rows are equal"]
-    html = page(NUMBERS, manifest, "seed: 0\n", "ended after 400 steps", images, warned)
+    html = reported.page(warned)
     tags = Tags()
     tags.feed(html)
     assert not tags.open
     first, second = (html.index(text) for text in ("worse than a &lt;mixture&gt;", warned[1]))
     assert html.index("<h1>") < first < second < html.index("<p>") < html.index("<table>")
+
+
+@pytest.mark.parametrize(
+    ("gain", "told"),
+    [(1.2, "lower than"), (-1.2, "higher than"), (0.5, "within two standard errors of"),
+     (-0.5, "within two standard errors of")],
+)  # fmt: skip
+def test_the_result_is_said_in_words(reported, gain, told):
+    changed = {**NUMBERS, "test/gain_over_mixture": gain}
+    kept = (reported.manifest, MADE, reported.images, reported.fit, [], reported.least)
+    html = page(changed, *kept)
+    assert f"of the test rows is {told} that of a mixture" in " ".join(html.split())
+
+
+def test_names_are_wrapped_at_words():
+    assert wrapped("short", 10) == "short"
+    assert wrapped("mean daily_temperature of", 12) == "mean daily_\ntemperature…"
+    assert wrapped("one_two_three", 8) == "one_two_\nthree"
+    assert wrapped("x" * 50, 10) == "x" * 9 + "…"

@@ -17,7 +17,7 @@ from ebflow.estimate import Interval
 from ebflow.inference import student
 from pipelines.config import Section
 from pipelines.config.files import dump
-from pipelines.density.figures import STYLE
+from pipelines.reporting.style import STYLE
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
 from tuning.config import TuneConfig

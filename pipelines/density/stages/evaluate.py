@@ -23,7 +23,7 @@ from pipelines.tracking import StageRun
 from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS, REGRESSION
 
 LOG_PROBS = "log_probs.npz"
-"""File of the flow's log-densities of every row, by split."""
+"""File of the flow's log-densities of every row, by split; of the training split ``ROWS``."""
 
 PREFIXES = {
     "test": ("test/", ""),
@@ -45,9 +45,9 @@ def evaluate(
 ) -> None:
     """Writes ``evaluation.json``: likelihoods of the flow and of what is beside it.
 
-    And ``log_probs.npz``, the flow's log-density of every row, by split;
-    ``reference.safetensors``, those beside which a row is scored; and of a flow given classes
-    ``posteriors.npz``, what it makes of test rows by Bayes' rule.
+    And ``log_probs.npz``, the flow's log-density of every row, by split, of random rows of the
+    training split; ``reference.safetensors``, those beside which a row is scored; and of a flow
+    given classes ``posteriors.npz``, what it makes of test rows by Bayes' rule.
 
     A full-covariance Gaussian is fitted by maximum likelihood to the same training split behind
     the same dequantisation and logit. Where its covariance is singular it gets the preprocessing's
@@ -66,7 +66,6 @@ def evaluate(
             ours = log_probs(flow, split, **config.model_dump())
             metrics |= _metrics(prefixes, ours, baselines, split, config)
             known[name] = ours.numpy()
-    np.savez(output / LOG_PROBS, **known)
     densities = {"flow": flow, **{name: density for name, (_, density) in baselines.items()}}
     metrics |= classifier.measured(
         densities, dataset, output / classifier.FILE, config.model_dump()
@@ -74,6 +73,7 @@ def evaluate(
     splits = map(dataset.split, ("train", "test"))
     reference = Reference.of(flow, *splits, batch_size=config.batch_size)
     reference.save(output, trained / "checkpoint")
+    np.savez(output / LOG_PROBS, **known, train=reference.train.numpy())
     (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
     run.log_metrics(metrics)
 

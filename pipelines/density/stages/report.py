@@ -3,20 +3,28 @@
 __all__ = ["report"]
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
 
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
-from ebflow.randomness import generator
 from pipelines.config import DensityConfig
 from pipelines.config.files import dump
-from pipelines.density import classifier
-from pipelines.density.figures import figures, page
+from pipelines.density import classifier, fit
+from pipelines.density.figures import curves
+from pipelines.density.page import Made, names, page
+from pipelines.density.samples import samples
+from pipelines.density.stages.evaluate import LOG_PROBS
 from pipelines.density.warnings import WARNINGS, doubts
+from pipelines.reporting.style import STYLE
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
-
-SAMPLES = 500
 
 
 def report(
@@ -29,28 +37,41 @@ def report(
     work: Path,
     run: StageRun,
 ) -> None:
-    """Writes ``figures/*.png``, ``report.html``, ``numbers.json``, ``warnings.json``."""
+    """Writes the page, and what it says in files: figures, metrics, warnings, distances."""
     run.log_params(config.model_dump())
     dataset = Dataset(data)
-    run.log_input(dataset.manifest, "testing")
+    manifest, titles = dataset.manifest, names(dataset.manifest)
+    run.log_input(manifest, "testing")
     training = json.loads((trained / "training.json").read_text())
     numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
     told, _ = metrics_log.read(trained / metrics_log.FILE)
-    x, context = next(dataset.split("test").batches(SAMPLES))
-    density, draws = load(trained / "checkpoint")(context), generator(config.seed, "report")
-    y = density.sample(() if density.batch_shape else len(x), draws)
-    images = {}
-    (output / "figures").mkdir()
-    for name, figure in figures(told, numbers, dataset.manifest, x.numpy(), y.numpy()).items():
-        images[name] = output / "figures" / f"{name}.png"
-        figure.savefig(images[name])
-    if (evaluated / classifier.FILE).exists():
-        images["classes"] = output / "figures" / "classes.png"
-        classifier.figure(evaluated / classifier.FILE).savefig(images["classes"])
-    found = doubts(numbers, dataset.manifest)
-    warned = [*training["warnings"], *found, *dataset.manifest.warnings]
-    html = page(numbers, dataset.manifest, dump(config), training["verdict"], images, warned)
-    (output / WARNINGS).write_text(json.dumps(warned, indent=1) + "\n")
+    found = fit.measured(load(trained / "checkpoint"), dataset, config.seed)
+    with np.load(evaluated / LOG_PROBS) as known:
+        log_probs = {split: known[split] for split in ("train", "test")}
+    least = fit.unlikely(dataset, log_probs["test"])
+    with matplotlib.rc_context(STYLE):
+        figures = curves(told, numbers, found, log_probs)
+        if (evaluated / classifier.FILE).exists():
+            figures["classes"] = classifier.figure(evaluated / classifier.FILE)
+        images = _saved(figures | samples(manifest, found, titles, least), output / "figures")
+    warned = [*training["warnings"], *doubts(numbers, manifest)]
+    warned += [*found.warnings, *manifest.warnings]
+    lines = fit.lines(found, titles)
+    made = Made(run.command, dump(config), training["verdict"])
+    _write(output / WARNINGS, warned)
+    _write(output / fit.FILE, [asdict(line) for line in lines])
+    _write(output / "numbers.json", dict(sorted(numbers.items())))
+    html = page(numbers, manifest, made, images, found, lines, least, warned)
     (output / "report.html").write_text(html)
-    (output / "numbers.json").write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n")
     run.log_artifacts(output)
+
+
+def _saved(figures: Mapping[str, Figure], folder: Path) -> dict[str, Path]:
+    folder.mkdir()
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png")
+    return {name: folder / f"{name}.png" for name in figures}
+
+
+def _write(path: Path, found: Any) -> None:  # noqa: ANN401
+    path.write_text(json.dumps(found, indent=1) + "\n")

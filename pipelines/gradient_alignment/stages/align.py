@@ -10,11 +10,11 @@ from pathlib import Path
 import matplotlib
 
 from ebflow.data.manifest import Manifest
-from pipelines.density.figures import STYLE
 from pipelines.gradient_alignment import figures, table, tables, verdicts
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.models import models, seeds
 from pipelines.reporting import claims
+from pipelines.reporting.style import STYLE
 from pipelines.tracking import StageRun
 
 TITLE = "Gradient alignment"

@@ -11,11 +11,11 @@ import matplotlib
 
 from ebflow.errors import NonFinite
 from pipelines.config import PaperConfig
-from pipelines.density.figures import STYLE
 from pipelines.paper import comparison
 from pipelines.paper.comparison import CONCLUSION
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Folders
+from pipelines.reporting.style import STYLE
 from pipelines.tracking import StageRun
 
 

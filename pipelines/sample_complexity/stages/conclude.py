@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from ebflow.estimate import Interval
 from ebflow.inference import Confidence
-from pipelines.density.figures import STYLE
 from pipelines.reporting.claims import Figure
+from pipelines.reporting.style import STYLE
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.figures import CAPTIONS, figures
 from pipelines.sample_complexity.report import page

@@ -1,0 +1,192 @@
+"""How well a trained flow fits the test rows: samples beside them, latents, the least likely."""
+
+__all__ = ["FILE", "Fit", "Line", "Unlikely", "is_image", "lines", "measured", "unlikely",
+           "worst_pairs"]  # fmt: skip
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ebflow import goodness
+from ebflow.bases import StandardNormal
+from ebflow.data.loader import Dataset
+from ebflow.data.manifest import Manifest
+from ebflow.distribution import FlowDistribution
+from ebflow.flow import Flow
+from ebflow.goodness import Difference
+from ebflow.randomness import RowGenerator, generator
+from pipelines.reporting.pictures import is_picture
+
+FILE = "fit.json"
+"""What ``lines`` tells, beside the report."""
+
+ROWS = 1000
+"""Most test rows that are compared with as many samples."""
+
+TILES = 64
+"""Samples of pictures, which are looked at alone."""
+
+WIDEST = 100
+"""Most columns that are compared in pairs, and drawn: those that differ most."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Test rows beside samples.
+
+    Attributes:
+        x: Random test rows with shape (n, D), in raw units.
+        y: Samples with shape (m, D).
+        lost: Samples that are not finite, and left out.
+        pit: The probability integral transform of the rows' latents with shape (n,); None where
+            the base is not N(0, I).
+        latents: That from the uniform law.
+        rows: Rows as a whole; None of pictures whose latents have a transform.
+        columns: The columns; None of pictures.
+        chosen: The columns, by number, that are in ``pairs``.
+        pairs: Pairs of these columns; None of pictures, and of one column.
+    """
+
+    x: Tensor
+    y: Tensor
+    lost: int
+    pit: Tensor | None
+    latents: Difference | None
+    rows: Difference | None
+    columns: Difference | None = None
+    chosen: tuple[int, ...] = ()
+    pairs: Difference | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """A sentence if samples were left out."""
+        if not self.lost:
+            return []
+        return [
+            f"{self.lost} of {self.lost + len(self.y)} samples are not finite: the flow's inverse "
+            "overflows. Train for longer, or lower --train.lr"
+        ]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A distance, and what it would be by chance, as ``goodness.Difference`` has them.
+
+    Attributes:
+        what: What was compared, and how.
+        where: The column or pair that differs most; empty of rows as a whole.
+        value: The distance, or the largest of several.
+        bound: What it stays below with probability 0.95 if the flow is true.
+        p_value: The probability that it is so large if the flow is true.
+    """
+
+    what: str
+    where: str
+    value: float
+    bound: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Unlikely:
+    """A test row, its number in the source, its log-density in nats, its D raw values."""
+
+    row: int
+    log_prob: float
+    x: np.ndarray
+
+
+@torch.no_grad()
+def measured(flow: Flow, dataset: Dataset, seed: int) -> Fit:
+    """Compares random test rows with samples; O(n²) in rows, at most ``ROWS``.
+
+    Of a conditional flow there is a sample for every row, given its context: bounds are then too
+    wide rather than too narrow.
+    """
+    split = dataset.split("test")
+    x, context = next(split.shuffled(min(len(split), ROWS), seed=seed))
+    density = flow(context)
+    pit, picture = _transformed(density, x, seed), is_image(dataset.manifest)
+    count = TILES if picture and pit is not None else ROWS
+    shape = () if density.batch_shape else (count,)
+    drawn = density.sample(shape, generator(seed, "report")).flatten(1)
+    y = drawn[drawn.isfinite().all(1)]
+    told = {"x": x, "y": y, "lost": len(drawn) - len(y), "pit": pit,
+            "latents": None if pit is None else goodness.uniform(pit)}  # fmt: skip
+    permuted = generator(seed, "permutations")
+    if picture:
+        return Fit(**told, rows=goodness.rows(x, y, permuted) if pit is None else None)
+    columns = goodness.columns(x, y, permuted)
+    chosen = columns.values.argsort(descending=True, stable=True)[:WIDEST].sort().values
+    several = len(chosen) > 1
+    pairs = goodness.pairs(x[:, chosen], y[:, chosen], permuted) if several else None
+    rows = goodness.rows(x, y, permuted)
+    return Fit(**told, rows=rows, columns=columns, chosen=tuple(chosen.tolist()), pairs=pairs)
+
+
+def is_image(manifest: Manifest) -> bool:
+    """Returns whether rows are shown as pictures."""
+    return manifest.levels is not None and is_picture(manifest.shape)
+
+
+def _transformed(density: FlowDistribution, x: Tensor, seed: int) -> Tensor | None:
+    if not isinstance(density.base, StandardNormal):
+        return None
+    return goodness.radii(density.to_latent(x, RowGenerator(seed, "dequantise", 0)))
+
+
+def lines(fit: Fit, names: Sequence[str]) -> list[Line]:
+    """Returns what was measured, from single columns to whole rows.
+
+    Arguments:
+        fit: What was measured.
+        names: Of all columns.
+    """
+    found = []
+    if fit.columns is not None:
+        worst = names[int(fit.columns.values.argmax())]
+        found.append(_line("columns, Kolmogorov-Smirnov distance", worst, fit.columns))
+    if fit.pairs is not None:
+        (i, j), *_ = worst_pairs(fit, 1)
+        where = f"{names[i]} × {names[j]}"
+        found.append(_line("pairs, total variation beyond their columns", where, fit.pairs))
+    if fit.rows is not None:
+        found.append(_line("rows, energy distance", "", fit.rows))
+    if fit.latents is not None:
+        found.append(_line("latents, distance of the PIT from uniform", "", fit.latents))
+    return found
+
+
+def _line(what: str, where: str, found: Difference) -> Line:
+    return Line(what, where, found.largest, found.bound, found.p_value)
+
+
+def worst_pairs(fit: Fit, count: int) -> list[tuple[int, int]]:
+    """Returns the pairs of columns that differ most, the worst first."""
+    values, size = fit.pairs.values, len(fit.chosen)
+    left, right = torch.triu_indices(size, size, 1)
+    order = values[left, right].argsort(descending=True, stable=True)[:count]
+    return [(fit.chosen[left[k]], fit.chosen[right[k]]) for k in order]
+
+
+def unlikely(dataset: Dataset, log_probs: np.ndarray, count: int = 10) -> list[Unlikely]:
+    """Returns the least likely test rows, the least first.
+
+    Arguments:
+        dataset: The data.
+        log_probs: Of all test rows, in their order.
+        count: How many at most.
+    """
+    places = np.argsort(log_probs, kind="stable")[:count]
+    found, first = {}, 0
+    for shard in dataset.manifest.of("test"):
+        inside = places[(places >= first) & (places < first + shard.rows)]
+        if len(inside):
+            x, row = (np.concatenate(dataset.arrays(shard, name)) for name in ("x", "row"))
+            found |= {k: Unlikely(int(row[k - first]), float(log_probs[k]), x[k - first])
+                      for k in inside}  # fmt: skip
+        first += shard.rows
+    return [found[k] for k in places]

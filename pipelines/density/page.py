@@ -1,0 +1,109 @@
+"""The page of a trained flow: warnings, the result, where it comes from, then what explains it."""
+
+__all__ = ["TEMPLATE", "Made", "names", "page"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from ebflow.data.manifest import Manifest
+from pipelines.density.fit import Fit, Line, Unlikely, is_image
+from pipelines.density.likelihoods import better, lines
+from pipelines.reporting import pages
+from pipelines.reporting.machine import machine
+from pipelines.tracking.provenance import code
+
+BETTER = {"lower": "the flow is better", "higher": "the flow is worse"}
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a page came to be.
+
+    Attributes:
+        command: The command that reproduces it.
+        config: The configuration, as YAML.
+        verdict: Why the training ended.
+        date: When, in UTC.
+    """
+
+    command: str
+    config: str
+    verdict: str
+    date: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
+
+
+def names(manifest: Manifest) -> list[str]:
+    """Returns the names of all columns with their units; x[0], x[1], … of rows without."""
+    if manifest.columns is not None:
+        return manifest.columns.titles
+    return [f"x[{k}]" for k in range(manifest.width)]
+
+
+def page(
+    numbers: Mapping[str, float],
+    manifest: Manifest,
+    made: Made,
+    images: Mapping[str, Path],
+    fit: Fit,
+    distances: Sequence[Line],
+    least: Sequence[Unlikely],
+    warnings: Sequence[str] = (),
+) -> str:
+    """Returns a self-contained HTML page.
+
+    Arguments:
+        numbers: Metrics of training and evaluation.
+        manifest: Describes the data.
+        made: How it came to be.
+        images: PNG files by name of the figure.
+        fit: Test rows beside samples.
+        distances: What was measured of these.
+        least: The least likely test rows.
+        warnings: What a reader should not miss, first on the page.
+    """
+    return pages.render(
+        TEMPLATE,
+        images,
+        numbers=numbers,
+        lines=lines(numbers),
+        result=_result(numbers),
+        manifest=manifest,
+        made=made,
+        code=code(),
+        machine=machine(),
+        fit=fit,
+        distances=distances,
+        least=least,
+        table=[] if is_image(manifest) else _table(manifest, least),
+        warnings=warnings,
+    )
+
+
+def _result(numbers: Mapping[str, float]) -> str:
+    """Returns the comparison with the better baseline, in words."""
+    rival = better(numbers)
+    apart = f"{abs(rival.difference):.2f} ± {rival.difference_se:.2f} nats a row"
+    side = "lower" if rival.difference < 0 else "higher"
+    if abs(rival.difference) <= 2 * rival.difference_se:
+        return f"within two standard errors of that of a {rival.name} ({side} by {apart})"
+    return f"{side} than that of a {rival.name}, by {apart}: {BETTER[side]}"
+
+
+def _table(
+    manifest: Manifest, least: Sequence[Unlikely]
+) -> list[tuple[str, list[str], list[bool]]]:
+    """Returns a line a column: its name, the rows' values, which are beyond the training rows'."""
+    rows = np.stack([row.x for row in least])
+    known = manifest.statistics
+    outside = (rows < np.array(known.min)) | (rows > np.array(known.max))
+    texts = [[_number(value) for value in column] for column in rows.T]
+    return list(zip(names(manifest), texts, outside.T.tolist(), strict=True))
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else f"{value:.4g}"

@@ -1,0 +1,132 @@
+"""Samples beside test rows, as figures: columns, pairs of columns, pictures."""
+
+__all__ = ["samples"]
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from ebflow.data.manifest import Manifest
+from pipelines.density.fit import WIDEST, Fit, Unlikely, is_image, worst_pairs
+from pipelines.reporting.pictures import show_tiles, tiles
+from pipelines.reporting.style import DATA, FLOW, LIGHT, wrapped
+
+PAIRS = 6
+BINS = 40
+LABEL = 36
+"""Characters of a line of a column's name."""
+
+
+def samples(
+    manifest: Manifest, fit: Fit, names: Sequence[str], least: Sequence[Unlikely]
+) -> dict[str, Figure]:
+    """Returns the figures of samples by name.
+
+    Arguments:
+        manifest: Describes the data.
+        fit: Test rows and samples.
+        names: Of all columns, with their units.
+        least: The least likely test rows.
+    """
+    if is_image(manifest):
+        return {"samples": _pictures(manifest, fit), "unlikely": _unlikely(manifest, least)}
+    found = {"columns": _columns(names, fit)}
+    if fit.pairs is not None:
+        found["pairs"] = _pairs(names, fit)
+    return found
+
+
+def _pictures(manifest: Manifest, fit: Fit) -> Figure:
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    for axis, images, title in zip(
+        figure.subplots(1, 2), (fit.x, fit.y), ("test data", "samples"), strict=True
+    ):
+        show_tiles(axis, images.numpy() / (manifest.levels - 1), manifest.shape)
+        axis.set_title(title)
+    return figure
+
+
+def _unlikely(manifest: Manifest, least: Sequence[Unlikely]) -> Figure:
+    images = np.stack([row.x for row in least]) / (manifest.levels - 1)
+    figure = Figure(figsize=(8, 1.1), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(tiles(images, manifest.shape, len(images)), cmap="gray", vmin=0, vmax=1)
+    axis.axis("off")
+    return figure
+
+
+def _columns(names: Sequence[str], fit: Fit) -> Figure:
+    """Returns all columns in one axes, a strip for each: what lies beyond its ends is in them."""
+    shown = range(len(names)) if len(names) <= WIDEST else fit.chosen
+    figure = Figure(figsize=(8, 0.42 * len(shown) + 0.9), layout="constrained")
+    axis = figure.subplots()
+    for strip, k in enumerate(shown):
+        _strip(axis, -strip, fit.x[:, k].numpy(), fit.y[:, k].numpy())
+        distance = float(fit.columns.values[k])
+        beyond = distance > fit.columns.bound
+        told = f"{distance:.2f}{' *' if beyond else ''}"
+        weight = "bold" if beyond else "normal"
+        axis.text(1.02, 0.3 - strip, told, fontsize=8, va="center", weight=weight)
+    axis.text(1.02, 1.05, "distance", fontsize=8, va="center")
+    axis.set_yticks([0.3 - k for k in range(len(shown))])
+    axis.set_yticklabels([wrapped(names[k], LABEL) for k in shown], fontsize=8)
+    axis.set(xlim=(-0.01, 1.13), ylim=(0.6 - len(shown), 1.25), xticks=[])
+    axis.grid(visible=False)
+    axis.tick_params(length=0)
+    axis.spines[["left", "bottom"]].set_visible(False)
+    handles = [Patch(color=LIGHT, label="test rows"), Line2D([], [], color=FLOW, label="samples")]
+    axis.legend(handles=handles, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
+    return figure
+
+
+def _strip(axis: Axes, base: float, x: np.ndarray, y: np.ndarray) -> None:
+    low, high = _ends(x, y)
+    bins = min(BINS, 4 + math.isqrt(len(x)))
+    edges = np.linspace(low, high, bins + 1)
+    heights = [np.histogram(v.clip(low, high), edges)[0] / len(v) for v in (x, y)]
+    top = max(heights[0].max(), heights[1].max())
+    places = np.linspace(0, 1, bins + 1)
+    axis.stairs(base + 0.7 * heights[0] / top, places, baseline=base, fill=True, color=LIGHT)
+    axis.stairs(base + 0.7 * heights[1] / top, places, baseline=base, color=FLOW, lw=1.2)
+    for place, value, side in ((0, low, "left"), (1, high, "right")):
+        axis.text(place, base - 0.03, f"{value:.4g}", fontsize=6, va="top", ha=side, color=DATA)
+
+
+def _ends(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Returns the ends of what is shown: 99 % of both; samples take two thirds of it at most."""
+    (low, high), (least, most) = (np.quantile(values, (0.005, 0.995)) for values in (x, y))
+    span = high - low or max(1.0, abs(low))
+    low, high = max(min(low, least), low - span), min(max(high, most), high + span)
+    room = 0.05 * (high - low) or 0.5 * span
+    return float(low - room), float(high + room)
+
+
+def _pairs(names: Sequence[str], fit: Fit) -> Figure:
+    worst = worst_pairs(fit, PAIRS)
+    down = -(-len(worst) // 3)
+    figure = Figure(figsize=(8, 2.75 * down + 0.3), layout="constrained")
+    places = figure.subplots(down, min(3, len(worst)), squeeze=False).flatten()
+    for axis, (i, j) in zip(places, worst, strict=False):
+        _scatter(axis, fit.x[:, [i, j]].numpy(), fit.y[:, [i, j]].numpy())
+        axis.set_xlabel(wrapped(names[i], 30), fontsize=7)
+        axis.set_ylabel(wrapped(names[j], 30), fontsize=7)
+    for axis in places[len(worst) :]:
+        axis.axis("off")
+    told = places[0].get_legend_handles_labels()
+    figure.legend(*told, loc="outside upper left", ncols=2, fontsize=8, markerscale=2)
+    return figure
+
+
+def _scatter(axis: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    axis.plot(*x.T, ".", ms=4, mew=0, color=DATA, alpha=0.6, label="test rows")
+    axis.plot(*y[: len(x)].T, "x", ms=3, mew=0.6, color=FLOW, alpha=0.6, label="samples")
+    axis.set(xlim=_ends(x[:, 0], y[:, 0]), ylim=_ends(x[:, 1], y[:, 1]))
+    axis.tick_params(labelsize=7)
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_locator(MaxNLocator(3))
