@@ -42,6 +42,7 @@ __all__ = [
     "evaluate",
     "evaluation",
     "execution",
+    "exporting",
     "files",
     "filling",
     "fit",

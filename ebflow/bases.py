@@ -394,6 +394,8 @@ class GaussianMixture(Base):
         return max(1, CHUNK // self.means.numel())
 
     def _by_rows(self, f: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():  # a number of parts would bound that of rows
+            return f(*tensors)
         parts = zip(*(t.split(self._rows) for t in tensors), strict=True)
         return torch.cat([f(*part) for part in parts])
 

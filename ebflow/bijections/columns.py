@@ -39,15 +39,17 @@ class DequantiseColumns(Dequantise):
 
     def dequantise(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
         """Returns ``x`` in the type of ``like``, with noise on rows that lie on the grids."""
-        known = self.steps > 0
-        if not known.any():
+        if not (self.steps > 0).any():
             return x.to(like)
-        rows = x.to(self.steps.device)
+        return self.completed(x, like, uniform(x.shape, like, generator))
+
+    def completed(self, x: Tensor, like: Tensor, noise: Tensor) -> Tensor:
+        """Returns ``x`` in the type of ``like``, with this noise in [0, 1) on rows on grids."""
+        known, rows = self.steps > 0, x.to(self.steps.device)
         cells = self._cells(rows)
         tolerance = 1e-6 + 4 * torch.finfo(torch.float32).eps * cells.abs()
         on_grid = (((cells - cells.round()).abs() <= tolerance) | ~known).all(-1, keepdim=True)
-        noise = uniform(x.shape, like, generator) * known
-        completed = self.origin + (cells.round() + noise) * self.steps
+        completed = self.origin + (cells.round() + noise * known) * self.steps
         return torch.where(on_grid & known, completed, rows).to(like)
 
     def _cells(self, x: Tensor) -> Tensor:

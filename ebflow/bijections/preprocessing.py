@@ -52,8 +52,13 @@ class Dequantise(ConstantJacobian):
         """
         if x.numel() and (x.dtype != torch.uint8 or self.levels < 256):
             self._check(x.detach())
+        return self.completed(x, like, uniform(x.shape, like, generator))
+
+    def completed(self, x: Tensor, like: Tensor, noise: Tensor) -> Tensor:
+        """Returns ``x`` in the type of ``like``, with this noise in [0, 1) on whole rows."""
         y = x.to(like)
-        completed = torch.minimum(y + uniform(x.shape, like, generator), torch.nextafter(y + 1, y))
+        before = (y + 1) * (1 - torch.finfo(like.dtype).eps / 2)  # the next number below y + 1
+        completed = torch.minimum(y + noise, before)
         if not x.is_floating_point():
             return completed
         whole = (x == x.floor()).flatten(1).all(1)
@@ -178,6 +183,8 @@ class Logit(Elementwise):
         return (left.log() - right.log()) / self.scale
 
     def _check(self, x: Tensor) -> None:
+        if torch.compiler.is_exporting():  # a graph of tensors raises nothing
+            return
         left, right = self._sides(x.detach())
         if not ((left > 0) & (right > 0)).all():
             low = -self.inset / self.slope

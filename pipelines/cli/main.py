@@ -142,6 +142,10 @@ COMMANDS = {
         "pipelines.answers.imputing:run",
         "fill in what rows lack by draws, given the rest",
     ),
+    "export": Command(
+        "pipelines.answers.exporting:run",
+        "write a flow as a graph for programs without ebflow",
+    ),
     "serve": Command(
         "pipelines.answers.serving:run",
         "serve a trained flow by MLflow, on this machine",

@@ -2,6 +2,7 @@
 
 __all__ = ["log_model", "save_model"]
 
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ NEEDED = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "torch")
 TYPES = {"b": DataType.boolean, "i": DataType.long, "u": DataType.long, "O": DataType.string}
 """Types of columns in a signature, by the kind of their dtype; others are doubles."""
 
+REFUSED = re.compile("[/:.%\"']")
+"""What MLflow takes in no name of a model."""
+
 Examples = pd.DataFrame | np.ndarray
 """A few rows of raw data: a table's by the names of their columns, or with shape (N, *event)."""
 
@@ -29,7 +33,7 @@ Examples = pd.DataFrame | np.ndarray
 def log_model(run: StageRun, checkpoint: Path, examples: Examples) -> str:
     """Logs a checkpoint as an MLflow model whose ``predict`` gives log-densities in nats.
 
-    The model is code and safetensors: no pickle.
+    The model has the name of its run. It is code and safetensors: no pickle.
 
     Arguments:
         run: Where it goes.
@@ -39,8 +43,9 @@ def log_model(run: StageRun, checkpoint: Path, examples: Examples) -> str:
     Returns:
         The model's URI.
     """
-    with default_store(run.client.tracking_uri), mlflow.start_run(run_id=run.id):
-        model = mlflow.pyfunc.log_model(name="model", **_parts(checkpoint, examples))
+    with default_store(run.client.tracking_uri), mlflow.start_run(run_id=run.id) as logged:
+        name = REFUSED.sub("-", logged.info.run_name)
+        model = mlflow.pyfunc.log_model(name=name, **_parts(checkpoint, examples))
     return model.model_uri
 
 

@@ -316,10 +316,13 @@ def test_many_processes_may_make_the_store_at_once(home):
         assert len({done.stdout for done in pool.map(make, range(3))}) == 1
 
 
-def test_the_model_is_code_without_pickle(tracker, run, tmp_path):
+def test_the_model_is_code_without_pickle_named_after_its_run(tracker, tmp_path):
+    run = StageRun(tracker.client, tracker.start("digits · dsm σ 0.3", {}))
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "state.json").write_text("{}")
     log_model(run, tmp_path / "checkpoint", np.zeros((2, 64), dtype=np.uint8))
     files = {path.name for path in (store.home() / "mlartifacts" / "models").rglob("*")}
     assert {"MLmodel", "model.py", "state.json", "input_example.json"} <= files
     assert not [name for name in files if name.endswith((".pkl", ".pickle", ".pt"))]
+    (model,) = tracker.client.search_logged_models([tracker.experiment])
+    assert model.name == "digits · dsm σ 0-3"

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from pipelines.density.figures import BASELINE, DATA, FLOW
 from pipelines.paper.experiments.phases.grid import ACTIVATIONS, ALONE, MAP, WIDE
 from pipelines.paper.experiments.phases.rule import Cell, Rule, choose, parted
 from pipelines.paper.experiments.phases.trained import LOST, Trained
 from pipelines.paper.experiments.phases.verdicts import pair
+from pipelines.reporting.style import BASELINE, DATA, FLOW
 
 CAPTIONS = {
     "map": "A square is a net at D = 64, the mean over seeds. Above: the squared latent mean an "

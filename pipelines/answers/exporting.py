@@ -1,0 +1,194 @@
+"""``ebflow export``: a trained flow as a file of a graph, which needs no ebflow."""
+
+__all__ = ["Export", "run"]
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from ebflow.errors import BadInput
+from pipelines import store
+from pipelines.cli.parsing import parse
+from pipelines.cluster.logs import writing
+from pipelines.errors import StageFailed
+
+if TYPE_CHECKING:
+    import torch
+
+    from ebflow.exporting import Graph
+    from pipelines.answers.models import Model
+
+    Inputs = Mapping[str, torch.Tensor]
+
+ROWS = 1000
+"""Samples whose log-densities are compared before the file is there."""
+
+TOLERANCE = 1e-5
+"""Of a difference, in units of max(1, |log p|)."""
+
+Format = Literal["torch-export", "onnx"]
+
+SUFFIXES = {"torch-export": ".pt2", "onnx": ".onnx"}
+
+
+@dataclass(frozen=True)
+class Export:
+    """Writes a trained flow as a graph that programs without ebflow load: rows to log-densities.
+
+    The input x holds rows of raw data in the flow's type, in its order of columns, any number of
+    them; the output log-densities in nats, preprocessing included. Of integers there is a second
+    input, noise, uniform on [0, 1): average over draws of it. Nothing is checked by the graph.
+    The file is written if its log-densities of 1,000 samples are the flow's, to 1e-5 of them.
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """folder of a run or of a checkpoint, or a registered model: models:/NAME@ALIAS"""
+    format: Format
+    """torch-export: for torch.export.load, ends in .pt2; onnx: for any runtime, ends in .onnx"""
+    output: Path
+    """the file"""
+
+
+def run(words: Sequence[str]) -> int:
+    """Exports a model."""
+    options = parse(Export, words, "ebflow export")
+    _check(options)
+    from pipelines.answers.models import opened
+
+    with opened(options.model) as model, writing(store.home() / "logs" / "export.log"):
+        told = _exported(model, options)
+    print(f"{told}\nwritten to    {options.output}")
+    return 0
+
+
+def _check(options: Export) -> None:
+    suffix, output = SUFFIXES[options.format], options.output
+    if output.suffix != suffix or output.is_dir():
+        raise BadInput(f"--output: found {output}, expected a file that ends in {suffix}")
+    if not (folder := output.absolute().parent).is_dir():
+        raise BadInput(f"--output: found no folder {folder}, expected one: make it")
+    needed = ("onnx", "onnxruntime", "onnxscript") if options.format == "onnx" else ()
+    if missing := [name for name in needed if find_spec(name) is None]:
+        raise BadInput(
+            f"--format onnx: found no {', '.join(missing)}, expected the packages of "
+            'pip install "ebflow[export]"'
+        )
+
+
+def _exported(model: "Model", options: Export) -> str:
+    """Writes the file; returns a line on what it takes, and one on how it was checked."""
+    from ebflow import files
+    from ebflow.exporting import Graph
+
+    graph = Graph(model.flow)
+    write, load = FORMATS[options.format]
+    draft = options.output.with_name(f".{options.output.name}.draft")
+    try:
+        _written(write, graph, _about(model, graph), draft)
+        difference = _difference(load(draft), graph)
+        if not difference <= TOLERANCE:
+            raise StageFailed(
+                f"{model.label}: the graph's log-densities differ from the flow's by "
+                f"{difference:.2g}, expected at most {TOLERANCE:g}"
+            )
+        files.move(draft, options.output)
+    finally:
+        draft.unlink(missing_ok=True)
+    shape = ", ".join(map(str, ("N", *graph.flow.event_shape)))
+    takes = f"takes         {', '.join(graph.inputs)}: {_type(graph)} ({shape})"
+    return f"{takes}\nchecked       {ROWS} rows: differs by {difference:.1g} of the log-density"
+
+
+def _written(
+    write: Callable[["Graph", str, Path], None], graph: "Graph", about: str, draft: Path
+) -> None:
+    """Writes a graph; what the format cannot hold is one line."""
+    try:
+        write(graph, about, draft)
+    except RuntimeError as error:
+        operator = re.search(r"\b(aten|prims)[.:]+\w+", str(error))
+        what = f"operator {operator[0]}" if operator else str(error).strip().splitlines()[0][:200]
+        raise StageFailed(f"the flow cannot be exported so: {what}") from error
+
+
+def _about(model: "Model", graph: "Graph") -> str:
+    """Returns what goes into the file about its inputs and its output, as JSON."""
+    from ebflow import __version__
+
+    about = {"ebflow": __version__, "output": "log-density (nats)", "inputs": graph.inputs}
+    kept = {
+        key: model.columns[key] for key in ("names", "units", "levels") if key in model.columns
+    }
+    return json.dumps({**about, "dtype": _type(graph), **kept})
+
+
+def _type(graph: "Graph") -> str:
+    return str(graph.flow.like.dtype).removeprefix("torch.")
+
+
+def _difference(found: Callable[["Inputs"], "torch.Tensor"], graph: "Graph") -> float:
+    """Returns the largest difference in units of max(1, |log p|), over samples."""
+    import torch
+
+    from ebflow.randomness import RowGenerator, uniform
+
+    with torch.no_grad():
+        x = graph.flow.sample(ROWS, RowGenerator(0, "sample"))
+        inputs = {"x": x}
+        if "noise" in graph.inputs:
+            inputs["noise"] = uniform(x.shape, x, RowGenerator(0, "noise"))
+        expected = graph.flow.log_prob(x, RowGenerator(0, "noise")).double()
+    finite = expected.isfinite()
+    apart = (found(inputs).double() - expected)[finite].abs()
+    return float((apart / expected[finite].abs().clamp_min(1)).max())
+
+
+def _write_torch(graph: "Graph", about: str, path: Path) -> None:
+    import torch
+
+    from ebflow.exporting import export
+
+    with path.open("wb") as file:
+        torch.export.save(export(graph), file, extra_files={"ebflow.json": about})
+
+
+def _load_torch(path: Path) -> Callable[["Inputs"], "torch.Tensor"]:
+    import torch
+
+    with path.open("rb") as file:
+        module = torch.export.load(file).module()
+    return lambda inputs: module(**inputs)
+
+
+def _write_onnx(graph: "Graph", about: str, path: Path) -> None:
+    import torch
+
+    from ebflow.exporting import export
+
+    names = {"input_names": graph.inputs, "output_names": ["log_prob"]}
+    made = torch.onnx.export(export(graph), (), dynamo=True, verbose=False, **names)
+    made.model.metadata_props["ebflow"] = about
+    made.save(path, external_data=False)
+
+
+def _load_onnx(path: Path) -> Callable[["Inputs"], "torch.Tensor"]:
+    import onnxruntime
+    import torch
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def call(inputs: "Inputs") -> "torch.Tensor":
+        given = {name: value.numpy() for name, value in inputs.items()}
+        return torch.from_numpy(session.run(None, given)[0])
+
+    return call
+
+
+FORMATS = {"torch-export": (_write_torch, _load_torch), "onnx": (_write_onnx, _load_onnx)}
+"""How each format is written and loaded."""

@@ -1,0 +1,109 @@
+"""Flows as graphs of tensors: the same log-densities for any number of rows."""
+
+import pytest
+import torch
+
+import ebflow
+from ebflow import exporting, preprocessing
+from ebflow.bijections import Dequantise
+from ebflow.bijections.activations import Elementwise
+from ebflow.data.loader import Rows
+from ebflow.errors import BadInput
+from ebflow.randomness import RowGenerator, generator, uniform
+
+
+def columns(n=400):
+    """Correlated reals, a bounded one, and counts, which lie on a grid."""
+    x = torch.randn(n, 4, generator=generator(0, "rows"), dtype=torch.float64)
+    x[:, 1] = (x[:, 0] + x[:, 1]).exp()
+    x[:, 2] = (2 * x[:, 2] + 8).round()
+    return x
+
+
+def images(n=400):
+    return torch.randint(0, 17, (n, 1, 4, 4), generator=generator(0, "images"), dtype=torch.uint8)
+
+
+def flow_of(name, **options):
+    """A flow of a kind behind its preprocessing, and rows of raw data in its type."""
+    image = name in ("convolutional", "glow")
+    x = images() if image else columns()
+    front = {"levels": 17} if image else {}
+    fitted = {"shrinkage": 0.1} if image else {"grids": True, "tails": True}
+    make = ebflow.architectures.ARCHITECTURES[name]
+    inner = make((1, 4, 4) if image else (4,), generator=generator(0, "weights"), **options)
+    chain = preprocessing.fit(Rows(x.flatten(1), **front), **fitted)
+    flow = inner.preprocessed(chain, shape=x.shape[1:])
+    flow.initialise(x)
+    return flow, x.to(flow.like)
+
+
+KINDS = {
+    "dense": ("dense", {}),
+    "splines": ("dense", {"activation": "spline", "depth": 1}),
+    "steps": ("dense", {"activation": "tanh", "depth": 1}),
+    "couplings": ("coupling", {"depth": 2}),
+    "autoregressive": ("autoregressive", {"depth": 1, "bins": 8}),
+    "convolutions": ("convolutional", {"kernel_size": 3, "depth": 1}),
+    "circular": ("convolutional", {"kernel_size": 3, "depth": 1, "padding": "circular"}),
+    "spectral norm": ("convolutional", {"kernel_size": 3, "depth": 1, "spectral_norm": True}),
+    "glow": ("glow", {"levels": 1, "depth": 1, "hidden": 8}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_graph_gives_the_flows_log_density_for_any_number_of_rows(kind):
+    name, options = KINDS[kind]
+    flow, x = flow_of(name, **options)
+    graph = exporting.Graph(flow)
+    assert graph.inputs == ("x", "noise")
+    called = exporting.export(graph).module()
+    for rows in (x, x[:1]):
+        noise = uniform(rows.shape, rows, RowGenerator(3, "noise"))
+        expected = flow.log_prob(rows, RowGenerator(3, "noise"))
+        found = called(x=rows, noise=noise)
+        assert found.shape == (len(rows),) and expected.isfinite().all()
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-5)
+
+
+def test_reals_take_no_noise_and_a_mixture_is_a_base():
+    x = columns()[:, [0, 3]]
+    base = ebflow.GaussianMixture(torch.ones(2), torch.tensor([[-1.0, 0], [1, 0]]), torch.ones(2))
+    flow = ebflow.architectures.dense((2,), depth=1, base=base)
+    flow = flow.preprocessed(preprocessing.fit(Rows(x)))
+    graph = exporting.Graph(flow)
+    assert graph.inputs == ("x",)
+    x = x.to(flow.like)
+    torch.testing.assert_close(exporting.export(graph).module()(x=x), flow.log_prob(x))
+
+
+def test_a_layer_that_decides_by_values_cannot_be_traced():
+    class Deciding(Elementwise):
+        def value(self, x):
+            return 2 * x if x.sum() > 0 else x
+
+        def derivatives(self, x, order):
+            return (torch.ones_like(x),) * order
+
+        def inverse(self, y):
+            return y
+
+    with pytest.raises(RuntimeError):
+        exporting.export(exporting.Graph(ebflow.Flow((3,), [Deciding()])))
+
+
+def test_a_conditional_flow_is_refused():
+    with pytest.raises(BadInput, match="found a conditional flow"):
+        exporting.Graph(ebflow.architectures.dense((3,), context=2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_noise_never_reaches_the_next_level(dtype):
+    """The largest number below 1 is rounded up to 1 beside a large level."""
+    x = torch.arange(256).view(-1, 1)
+    like = torch.zeros((), dtype=dtype)
+    noise = torch.full((256, 1), 1 - torch.finfo(dtype).eps / 2, dtype=dtype)
+    found = Dequantise(256).completed(x, like, noise)
+    y = x.to(dtype)
+    assert torch.equal(found, torch.minimum(y + noise, torch.nextafter(y + 1, y)))
+    assert torch.equal(found.floor(), y)

@@ -1,0 +1,162 @@
+"""``ebflow export``, and its files in programs that cannot import ebflow."""
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+import ebflow
+from ebflow.bijections.activations import Elementwise
+from ebflow.errors import BadInput
+from ebflow.randomness import RowGenerator, uniform
+from pipelines.answers import exporting
+from pipelines.answers.models import Model
+from pipelines.errors import StageFailed
+
+from .conftest import NAMES
+
+needs_onnx = pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("onnx", "onnxruntime", "onnxscript")),
+    reason="the extra `export` is not installed",
+)
+FORMATS = ["torch-export", pytest.param("onnx", marks=needs_onnx)]
+
+ELSEWHERE = {
+    "torch-export": """
+about = {"ebflow.json": ""}
+found = torch.export.load(path, extra_files=about).module()(**inputs).numpy()
+about = about["ebflow.json"]
+""",
+    "onnx": """
+import onnxruntime
+session = onnxruntime.InferenceSession(path)
+(found,) = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+about = session.get_modelmeta().custom_metadata_map["ebflow"]
+""",
+}
+PROGRAM = """
+import sys
+sys.modules["ebflow"] = None  # importing it raises
+import numpy as np
+import torch
+path, given, out = sys.argv[1:]
+inputs = {name: torch.from_numpy(value) for name, value in np.load(given).items()}
+%s
+np.save(out, found)
+print(about)
+"""
+
+
+def scored_elsewhere(folder, kind, inputs):
+    """Loads a file in a fresh process without ebflow; returns log-densities and what it says."""
+    np.savez(folder / "given.npz", **{name: value.numpy() for name, value in inputs.items()})
+    file = folder / f"flow{exporting.SUFFIXES[kind]}"
+    words = [sys.executable, "-c", PROGRAM % ELSEWHERE[kind], file, folder / "given.npz"]
+    told = subprocess.run(
+        [*map(str, words), str(folder / "out.npy")], capture_output=True, text=True, check=True
+    )
+    return np.load(folder / "out.npy"), json.loads(told.stdout)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("what", ["table", "images"])
+def test_a_file_scores_as_the_flow_does(request, kind, what, ebflow, tracking_home, tmp_path):
+    folder = request.getfixturevalue("model" if what == "table" else "image_model")
+    output = tmp_path / f"flow{exporting.SUFFIXES[kind]}"
+    done = ebflow("export", folder, "--format", kind, "--output", output)
+    assert (done.code, done.err) == (0, [])
+    assert [line.split()[0] for line in done.out] == ["takes", "checked", "written"]
+    flow = Model("", exporting_place(folder)).flow
+    x = flow.sample(1_000, RowGenerator(5, "rows"))
+    inputs = {"x": x, "noise": uniform(x.shape, x, RowGenerator(6, "noise"))}
+    expected = flow.log_prob(x, RowGenerator(6, "noise")).detach().numpy()
+    found, about = scored_elsewhere(tmp_path, kind, inputs)
+    assert found.shape == (1_000,) and np.isfinite(expected).all()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert about["inputs"] == ["x", "noise"] and about["dtype"] == "float32"
+    assert about.get("names") == (list(NAMES) if what == "table" else None)
+    assert not list(tmp_path.glob(".*"))
+
+
+def exporting_place(folder):
+    from pipelines.answers.models import found
+
+    return found(folder, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["--format", "torch-export", "--output", "flow.onnx"],
+            "expected a file that ends in .pt2",
+        ),
+        (["--format", "torch-export", "--output", "no/flow.pt2"], "expected one: make it"),
+        (["--format", "pickle", "--output", "flow.pt2"], "torch-export"),
+    ],
+)
+def test_refusals(ebflow, tracking_home, model, words, line):
+    done = ebflow("export", model, *words)
+    assert done.code == 2 and len(done.err) == 1 and line in done.err[0]
+
+
+def test_onnx_names_what_is_not_installed(monkeypatch, tmp_path):
+    monkeypatch.setattr(exporting, "find_spec", lambda name: None)
+    options = exporting.Export("m", "onnx", tmp_path / "flow.onnx")
+    with pytest.raises(
+        BadInput, match=r"found no onnx, onnxruntime, onnxscript, .*ebflow\[export\]"
+    ):
+        exporting._check(options)
+
+
+class Rounding(Elementwise):
+    """A layer that ONNX has no operator for."""
+
+    def value(self, x):
+        return x + 0 * x.nextafter(x)
+
+    def derivatives(self, x, order):
+        return (1 + 0 * x,) * order
+
+    def inverse(self, y):
+        return y
+
+
+class Deciding(Rounding):
+    """A layer that decides by its input."""
+
+    def value(self, x):
+        return 2 * x if x.sum() > 0 else x
+
+
+def test_a_flow_that_cannot_be_traced_is_one_line(tmp_path):
+    with pytest.raises(StageFailed, match="^the flow cannot be exported so: .+") as caught:
+        written("torch-export", Deciding(), tmp_path)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+@needs_onnx
+def test_a_missing_operator_is_named(tmp_path):
+    with pytest.raises(StageFailed, match="operator prims.nextafter"):
+        written("onnx", Rounding(), tmp_path)
+
+
+def test_a_graph_that_gives_other_numbers_is_not_left(tmp_path, monkeypatch):
+    wrong = (
+        lambda graph, about, path: path.write_text(about),
+        lambda path: lambda given: given["x"].sum(1),
+    )
+    monkeypatch.setitem(exporting.FORMATS, "torch-export", wrong)
+    with pytest.raises(StageFailed, match="differ from the flow's by"):
+        written("torch-export", Rounding(), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def written(kind, layer, folder):
+    model = Model("m", folder)
+    model.__dict__["flow"] = ebflow.Flow((3,), [layer])
+    output = folder / f"flow{exporting.SUFFIXES[kind]}"
+    exporting._exported(model, exporting.Export("m", kind, output))
