@@ -105,7 +105,7 @@ def tabular() -> DensityConfig:
 
 
 def wide() -> DensityConfig:
-    """More columns: whitening, dense layers with learned activations on a mixture of Gaussians."""
+    """More columns, or one: whitening, dense layers, learned activations, a mixture's base."""
     base = tabular()
     return base.model_copy(
         update={
@@ -168,7 +168,7 @@ def for_source(source: str, **chosen: Any) -> tuple[DensityConfig, str]:  # noqa
         return RECIPES[source](), source
     reader = open_source(source, **chosen)
     layout = reader.layout
-    real = "tabular" if math.prod(layout.shape) <= FEW else "wide"
+    real = "tabular" if 2 <= math.prod(layout.shape) <= FEW else "wide"
     chosen = stem if stem in RECIPES else real if layout.levels is None else "mnist9k"
     base = _sized(RECIPES[chosen](), reader.rows)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem[:200]).strip("-._") or base.name

@@ -125,6 +125,24 @@ def test_a_wide_table_starts_as_a_mixture(tmp_path):
     assert not recipes.tabular().training.front.mixture
 
 
+def test_one_column_given_others_gets_a_net_for_one(tmp_path):
+    columns = {
+        "y": [0.5, 1.0, 2.5, 1.5, 3.0],
+        "age": [1, 2, 3, 4, 5],
+        "arm": ["a", "b"] * 2 + ["a"],
+    }
+    file = tmp_path / "table.parquet"
+    pq.write_table(pa.table(columns), file)
+    words = ["--data.source", str(file), "--data.context", "age", "arm"]
+    config, name = starting_point(words)
+    assert (name, config.model.architecture) == ("wide", "dense")
+    (tmp_path / "told.yaml").write_text("data:\n  context: [age, arm]\n")
+    told = ["--config", str(tmp_path / "told.yaml"), "--data.source", str(file)]
+    assert starting_point(told)[1] == "wide"
+    with pytest.raises(BadInput, match="column arm: found string"):
+        starting_point(words[:2])
+
+
 def test_bounds_of_columns():
     found = bounds(("a:0:", "b:c:-1.5:2", "d::9"), ("a", "b:c", "d"))
     assert found == {0: (0.0, None), 1: (-1.5, 2.0), 2: (None, 9.0)}

@@ -43,15 +43,25 @@ def dataset(tmp_path_factory):
     return Dataset(folder / "digits")
 
 
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    options = {"rows": 300, "validation": 50, "test": 50, "context": ["label"]}
+    prepare("digits", folder / "digits", **options)
+    return Dataset(folder / "digits")
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["plain", "of classes"])
 @pytest.mark.parametrize("name", IMAGES)
-def test_images_train_and_come_back(name, dataset, tmp_path):
+def test_images_train_and_come_back(name, given, dataset, classes, tmp_path):
+    dataset = classes if given else dataset
     trainer = build(Training(train=SHORT, model=IMAGES[name]), dataset)
     assert [event.kind for event in trainer.run()][-1] == "validate"
     save_training(trainer, tmp_path / "checkpoint")
-    x = dataset.split("test").tensor()
-    found = load(tmp_path / "checkpoint").log_prob(x)
+    x, context = dataset.split("test").resident
+    found = load(tmp_path / "checkpoint").log_prob(x, context=context)
     assert found.shape == (50,)
-    torch.testing.assert_close(found, trainer.averaged.log_prob(x))
+    torch.testing.assert_close(found, trainer.averaged.log_prob(x, context=context))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

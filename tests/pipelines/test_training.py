@@ -3,6 +3,8 @@
 from types import SimpleNamespace
 from typing import get_args
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import ray.train
 import torch
@@ -374,9 +376,36 @@ def test_the_controller_appends_failures(tmp_path):
     assert second["note"] == "worker 0: MemoryError: full; worker 1: RuntimeError: lost its peer"
 
 
-@pytest.mark.parametrize("changes", [{}, {"augment": "cifar10"}, {"noise": 0.1}])
-def test_a_resumed_training_is_the_uninterrupted_one(dataset, table, tmp_path, changes):
-    dataset = table if "noise" in changes else dataset
+@pytest.fixture(scope="module")
+def given(tmp_path_factory, tabular_file):
+    """Three columns given two others and a category."""
+    columns = pq.read_table(tabular_file).select(range(5))
+    size = np.where(columns[0].to_numpy() > 14, "large", "small")
+    folder = tmp_path_factory.mktemp("data")
+    pq.write_table(columns.append_column("size", [size]), folder / "given.parquet")
+    context = ["size", *columns.column_names[3:]]
+    prepare(folder / "given.parquet", folder / "prepared", context=context)
+    return Dataset(folder / "prepared")
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_trains_given_a_context(name, given):
+    fields = {"objective": ObjectiveConfig(name=name), "model": ModelConfig(linear=linear(name))}
+    trainer, _ = finished(Training(train=SHORT, **fields), given)
+    split = given.split("validation")
+    found = trainer.flow.log_prob(split.tensor(), context=split.resident.context)
+    turned = trainer.flow.log_prob(split.tensor(), context=split.resident.context.flip(0))
+    assert found.isfinite().all() and not torch.equal(found, turned)
+    standard = trainer.flow.standardised(given.split("train").resident.context)
+    torch.testing.assert_close(standard.std(0, correction=0), torch.ones(4).to(standard))
+    told = trainer.flow.columns["context"]
+    assert told["levels"] == [["large", "small"], None, None]
+
+
+@pytest.mark.parametrize("changes", [{}, {"augment": "cifar10"}, {"noise": 0.1}, {"given": True}])
+def test_a_resumed_training_is_the_uninterrupted_one(dataset, table, given, tmp_path, changes):
+    dataset = table if "noise" in changes else given if "given" in changes else dataset
+    changes = {name: value for name, value in changes.items() if name != "given"}
     front = PreprocessConfig(shrinkage=0.01)
     config = Training(train=SHORT.model_copy(update=changes), preprocess=front)
     whole, _ = finished(config, dataset)
