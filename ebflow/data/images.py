@@ -21,13 +21,13 @@ Kira, Lee, 2023), arXiv:2305.15267, and its repository.
 
 __all__ = ["CELEBA", "CIFAR10", "CIFAR100", "FETCH", "MNIST", "MNIST_CLASSES", "PATCHES", "STL10",
            "CelebA", "Records", "binary", "celeba", "classes", "decode", "fetch", "find_images",
-           "folder_rows", "idx", "natural_patches", "paths", "places", "planes", "stl10",
-           "strips"]  # fmt: skip
+           "find_classes", "folder_rows", "idx", "natural_patches", "paths", "places", "planes",
+           "scaled", "stl10", "strips"]  # fmt: skip
 
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-CHANNELS = {"L": 1, "RGB": 3}
+MODES = {1: "L", 3: "RGB"}
+"""Pillow's names of what is read, by the number of channels."""
+
+SCALED = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+"""What is brought to one of these where images are scaled."""
+
 BATCH_BYTES = 4 << 20
 CHUNK = 256
 SIDE = 64
@@ -58,7 +63,16 @@ def find_images(folder: Path) -> list[Path]:
     return sorted(path for path in files if not path.name.startswith((".", "_")))
 
 
-def folder_rows(files: Sequence[Path], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+def find_classes(folder: Path) -> dict[str, list[Path]]:
+    """Returns the images of the sub-folders that have any, both by name."""
+    parts = sorted(path for path in folder.iterdir() if path.is_dir())
+    found = {path.name: find_images(path) for path in parts if path.name[0] not in "._"}
+    return {name: files for name, files in found.items() if files}
+
+
+def folder_rows(
+    files: Sequence[Path], shape: tuple[int, ...], *, resize: bool = False
+) -> Iterator[np.ndarray]:
     """Yields images with shape (n, C, H, W) in the order of their files, a few at a time.
 
     What a file's name or metadata say, its orientation for instance, is not used.
@@ -68,10 +82,15 @@ def folder_rows(files: Sequence[Path], shape: tuple[int, ...]) -> Iterator[np.nd
     """
     count = max(1, BATCH_BYTES // int(np.prod(shape)))
     for k in range(0, len(files), count):
-        yield np.stack([_same(file, shape, files[0]) for file in files[k : k + count]])
+        some = files[k : k + count]
+        if resize:
+            mode, side = MODES[shape[0]], shape[2]
+            yield np.stack([planes(scaled(file, side=side, mode=mode)) for file in some])
+        else:
+            yield np.stack([_same(file, shape, files[0]) for file in some])
 
 
-def decode(file: Path) -> "Image":
+def decode(file: Path, modes: Collection[str] = ("L", "RGB")) -> "Image":
     """Returns an image whose pixels have been read.
 
     Raises:
@@ -88,9 +107,38 @@ def decode(file: Path) -> "Image":
     except (*damage, Image.DecompressionBombError) as error:
         text = " ".join(str(error).split())
         raise BadInput(f"{file}: corrupt or unreadable image ({text[:200]})") from None
-    if image.mode not in CHANNELS:
-        raise BadInput(f"{file}: found mode {image.mode}, expected L (grey of 8 bits) or RGB")
+    if image.mode not in modes:
+        raise BadInput(
+            f"{file}: found mode {image.mode}, expected L (grey of 8 bits) or RGB{_advice(image)}"
+        )
     return image
+
+
+def scaled(file: Path, *, side: int, mode: str | None = None) -> "Image":
+    """Returns an image whose shorter side is scaled, cut to a square around its middle.
+
+    What is transparent lies over white.
+
+    Arguments:
+        file: The file.
+        side: The side of the square.
+        mode: ``L`` or ``RGB``; None: ``L`` of an image without colours, ``RGB`` of others.
+
+    Raises:
+        BadInput: As ``decode``.
+    """
+    from PIL import Image, ImageOps
+
+    image = decode(file, modes=SCALED)
+    mode = mode or ("L" if image.mode in ("1", "L", "LA") else "RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return ImageOps.fit(image.convert(mode), (side, side), Image.Resampling.BILINEAR)
+
+
+def _advice(image: "Image") -> str:
+    return ": data.resize SIDE converts it" if image.mode in SCALED else ""
 
 
 def planes(image: "Image") -> np.ndarray:
@@ -329,7 +377,7 @@ FETCH: dict[str, Callable[[ModuleType, Path], object]] = {
 def _same(file: Path, shape: tuple[int, ...], first: Path) -> np.ndarray:
     found = planes(decode(file))
     if found.shape != shape:
-        wanted = f"{_told(shape)} as in {first}"
+        wanted = f"{_told(shape)} as in {first}, or data.resize SIDE for all"
         raise BadInput(f"{file}: found {_told(found.shape)}, expected {wanted}")
     return found
 

@@ -29,13 +29,13 @@ from torch import Tensor
 from ..errors import BadInput
 from ..files import sha256
 from ..randomness import generator
+from . import BUDGET
 from .context import expanded
 
 if TYPE_CHECKING:
     from .manifest import Shard
     from .missing import Law
 
-BUDGET = 1 << 30
 DTYPES = (torch.uint8, torch.float32, torch.float64)
 
 

@@ -43,11 +43,15 @@ class Shard(_Record):
 
 
 class Columns(_Record):
-    """The D features of tabular data, in order: name, Arrow type and, where known, unit."""
+    """The D features of tabular data, in order: name, Arrow type and, where known, unit.
+
+    And the unit in which timestamps are numbers, if there are any.
+    """
 
     names: tuple[str, ...]
     types: tuple[str, ...]
     units: tuple[str | None, ...]
+    timestamps: str | None = None
 
     @property
     def titles(self) -> list[str]:
@@ -190,7 +194,7 @@ def _check(path: Path, found: Manifest) -> None:
     lists = {"statistics": found.statistics, "columns": found.columns}
     for name, group in ((n, g) for n, g in lists.items() if g):
         for key, values in group:
-            if len(values) != found.width:
+            if key != "timestamps" and len(values) != found.width:
                 raise BadInput(
                     f"{path}, key '{name}.{key}': found {len(values)} entries, expected "
                     f"{found.width}, as of its shape"

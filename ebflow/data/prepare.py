@@ -44,6 +44,8 @@ def prepare(
     context: Sequence[str] = (),
     held_out: Literal["random", "last"] = "random",
     missing: Literal["drop", "impute"] | None = None,
+    timestamps: Literal["seconds", "days"] | None = None,
+    resize: int | None = None,
     shard_rows: int = 65536,
 ) -> Manifest:
     """Writes a source into a folder of Parquet shards with a manifest.
@@ -70,6 +72,10 @@ def prepare(
         missing: What is done with rows that lack an entry, null or NaN: ``drop`` leaves them out;
             ``impute`` keeps them in the training and validation splits, whose entries are drawn,
             and leaves them out of others; None refuses them.
+        timestamps: The unit in which columns of timestamps or dates are read as numbers, from
+            1970 on; None refuses them.
+        resize: Side to which the images of a folder are scaled and cut; None: they are of one
+            size.
         shard_rows: Most rows of a shard; fewer if they would pass 32 MiB.
 
     Raises:
@@ -77,7 +83,8 @@ def prepare(
     """
     _check_natural("seed", seed, 0)
     _check_natural("shard_rows", shard_rows, 1)
-    reader = open_source(source, columns, label, split_column, missing, context)
+    more = {"context": context, "timestamps": timestamps, "resize": resize}
+    reader = open_source(source, columns, label, split_column, missing, **more)
     counts = reader.counts(validation=validation, test=test, selection=selection, rows=rows)
     _check_free(output := Path(output))
     with ExitStack() as stack:
@@ -361,7 +368,8 @@ def _write(
     lacking = np.bincount(splits[reader.lacking] + 1, minlength=5)[1:]
     kept = {s: n for s, n in zip(counts._fields, lacking.tolist(), strict=True) if n}
     types = tuple(map(str, layout.types))
-    columns = {"names": layout.columns, "types": types, "units": layout.units}
+    columns = {"names": layout.columns, "types": types, "units": layout.units,
+               "timestamps": layout.timestamps}  # fmt: skip
     return Manifest(
         name=reader.name,
         source=reader.record(),

@@ -10,8 +10,8 @@ __all__ = ["SOURCES", "Opened", "Reader", "Rows", "Source", "describe", "find_so
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,6 +61,9 @@ class Source:
         files: Returns the files that hold it; None: none do, and its rows are its content.
         labels: Returns the classes of all rows, in order; None: it has none.
         names: The columns of reals; empty: x1 … xD.
+        folders: The sub-folders that are the classes of images, in the order of their numbers.
+        side: The width of a folder's images, None of other sources.
+        resized: Whether they are scaled to it.
     """
 
     read: Callable[[], Iterator[np.ndarray]]
@@ -75,6 +78,9 @@ class Source:
     files: Callable[[], Sequence[Path]] | None = None
     labels: Callable[[], np.ndarray] | None = None
     names: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    side: int | None = None
+    resized: bool = False
 
     @property
     def width(self) -> int:
@@ -379,7 +385,9 @@ class Reader:
             {"file": Path(part.label).name, "rows": part.rows, "sha256": part.sha256()}
             for part in self.parts
         ]
-        return {"name": self.name, "column": column, "files": files}
+        side = None if self.source is None else self.source.side
+        resized = {} if side is None or not self.source.resized else {"resize": side}
+        return {"name": self.name, "column": column, "files": files, **resized}
 
     @property
     def digest(self) -> str:
@@ -454,7 +462,11 @@ class Opened(NamedTuple):
         if self.source is not None:
             digest = partial(self.source.sha256, layouts[0].label)
             parts = tuple(part._replace(sha256=digest) for part in parts)
-        return Reader(self.name, self.label, parts, layouts[0], self.source, missing)
+        layout = layouts[0]
+        if self.source is not None and self.source.folders and layout.label:
+            told = f"classes 0, 1, … are the folders {', '.join(self.source.folders)}"
+            layout = replace(layout, warnings=(*layout.warnings, told))
+        return Reader(self.name, self.label, parts, layout, self.source, missing)
 
 
 def open_source(
@@ -464,6 +476,9 @@ def open_source(
     split: str | None = None,
     missing: str | None = None,
     context: Sequence[str] = (),
+    *,
+    timestamps: str | None = None,
+    resize: int | None = None,
 ) -> Reader:
     """Opens a source and checks its schema: a named one, a file, a folder of Parquet or images.
 
@@ -478,26 +493,48 @@ def open_source(
         missing: What is done with rows that lack an entry, ``drop`` or ``impute``; None: they are
             refused.
         context: The columns that are given; ``label`` is that of classes.
+        timestamps: The unit in which timestamps are read as numbers; None: they are refused.
+        resize: Side to which the images of a folder are scaled and cut; None: they are of one
+            size.
 
     Raises:
         BadInput: If there is no such source, or its columns do not make a data set.
     """
     chosen = {"columns": columns, "label": label, "split": split, "context": context}
-    return find_source(source).reader(missing, **chosen)
+    return find_source(source, resize).reader(missing, timestamps=timestamps, **chosen)
 
 
-def find_source(source: str | Path) -> Opened:
+def find_source(source: str | Path, resize: int | None = None) -> Opened:
     """Opens a source whose columns are still to be chosen; arguments as in ``open_source``."""
     if isinstance(source, str) and source in SOURCES:
-        return _rows(SOURCES[source], source, source)
+        found = _rows(SOURCES[source], source, source)
+    else:
+        found = _at(source, resize)
+    if resize is not None and not (found.source and found.source.resized):
+        raise BadInput(
+            f"data.resize: found {resize} for {found.label}, expected None: what is resized is a "
+            "folder of images"
+        )
+    return found
+
+
+def _at(source: str | Path, resize: int | None) -> Opened:
+    """Opens a path.
+
+    Images are those of a folder, or of its sub-folders, which are their classes.
+    """
     if _is_url(str(source)):
         raise BadInput(
             f"source: found a URL ({str(source).partition('/')[0]}//…), expected a path: a file "
             "or folder of this machine"
         )
     path = Path(source)
-    if path.is_dir() and not any(path.glob("*.parquet")) and (files := images.find_images(path)):
-        return _rows(_image_folder(path, files), path.resolve().stem, str(path))
+    if path.is_dir() and not any(path.glob("*.parquet")):
+        files = images.find_images(path)
+        classes = {} if files else images.find_classes(path)
+        if files or classes:
+            folder = _image_folder(path, files, classes, resize)
+            return _rows(folder, path.resolve().stem, str(path))
     if path.is_dir() or path.suffix in FORMATS:
         return _files(path)
     raise BadInput(
@@ -537,12 +574,25 @@ def _files(path: Path) -> Opened:
     return Opened(path.resolve().stem, str(path), parts, schemas, positional)
 
 
-def _image_folder(folder: Path, files: Sequence[Path]) -> Source:
-    """Returns images of one size and mode as a source; reads only the first."""
-    shape = images.planes(images.decode(files[0])).shape
-    read = partial(images.folder_rows, files, shape)
+def _image_folder(
+    folder: Path, files: Sequence[Path], classes: Mapping[str, Sequence[Path]], side: int | None
+) -> Source:
+    """Returns images as a source, those of classes in the order of these; reads only the first."""
+    files = files or [file for found in classes.values() for file in found]
+    one = images.decode if side is None else partial(images.scaled, side=side)
+    shape = images.planes(one(files[0])).shape
+    read = partial(images.folder_rows, files, shape, resize=side is not None)
     about = "images of a folder", str(folder)
-    return Source(read, len(files), shape, 256, *about, files=lambda: files)
+    sizes = [len(found) for found in classes.values()]
+    labels = partial(np.repeat, np.arange(len(sizes)), sizes) if sizes else None
+    options = {
+        "files": lambda: files,
+        "labels": labels,
+        "side": shape[2],
+        "resized": side is not None,
+        "folders": tuple(classes),
+    }
+    return Source(read, len(files), shape, 256, *about, **options)
 
 
 def _list(path: Path) -> list[Path]:
@@ -690,6 +740,13 @@ SOURCES: dict[str, Source] = {
         test=250,
         labels=partial(_digits, "target"),
     ),
+    "sine": _drawn("sine", 2, "points along a noisy sine wave"),
+    "swirl": _drawn("swirl", 2, "points on an arm of a spiral"),
+    "checkerboard": _drawn("checkerboard", 2, "points on eight squares of a board"),
+    "multimodal10": _drawn("multimodal10", 10, "512 modes at doubling distances"),
+    "eight-gaussians": _drawn(
+        "ring", 2, "a mixture of eight Gaussians on a circle", "drawn here with a fixed seed"
+    ),
     **{
         load.removeprefix("load_").replace("_", "-"): Source(
             read=lambda load=load: iter([_table(load)]),
@@ -704,13 +761,6 @@ SOURCES: dict[str, Source] = {
         )
         for load, (rows, names, description, provenance) in TABLES.items()
     },
-    "sine": _drawn("sine", 2, "points along a noisy sine wave"),
-    "swirl": _drawn("swirl", 2, "points on an arm of a spiral"),
-    "checkerboard": _drawn("checkerboard", 2, "points on eight squares of a board"),
-    "multimodal10": _drawn("multimodal10", 10, "512 modes at doubling distances"),
-    "eight-gaussians": _drawn(
-        "ring", 2, "a mixture of eight Gaussians on a circle", "drawn here with a fixed seed"
-    ),
     "natural-patches": _patches(32),
     "natural-patches-16": _patches(16),
     "natural-patches-8": _patches(8, grey=True),

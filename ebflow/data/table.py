@@ -4,7 +4,8 @@ A row is one fixed-size list, such as an image, or one number of each of D colum
 """
 
 __all__ = ["DRAWN", "LACKING", "Layout", "as_labels", "as_matrix", "damage", "read_columns",
-           "read_footer", "read_layout", "read_shard", "same_layout", "shard_schema"]  # fmt: skip
+           "read_footer", "read_layout", "read_shard", "same_layout", "shard_schema",
+           "times"]  # fmt: skip
 
 import math
 import re
@@ -33,6 +34,9 @@ CLASSES = 10_000
 NUMBERS = (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean)
 """What a column of a table may hold."""
 
+TIMES = {"seconds": 1.0, "days": 86_400.0}
+"""Seconds of the units in which timestamps are read as numbers, from 1970 on."""
+
 FINITE = "a finite number"
 LACKING = f"{FINITE}, or data.missing: drop leaves such rows out, impute draws what they lack"
 DRAWN = f"{FINITE}: ebflow impute draws what is missing"
@@ -40,8 +44,15 @@ DRAWN = f"{FINITE}: ebflow impute draws what is missing"
 
 BUFFER = 1 << 18
 ADVICE = "choose others by columns"
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+
+
 CONVERSIONS: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
-    (pa.types.is_temporal, "or make numbers of it, as (t - t.min()).dt.total_seconds()"),
+    (_is_time, "or data.timestamps seconds, which reads numbers"),
+    (pa.types.is_temporal, "or make numbers of it, as t.dt.total_seconds()"),
     (pa.types.is_decimal, "or cast it to double"),
     (pa.types.is_dictionary, "or make columns of 0 and 1 of it by pandas.get_dummies"),
     (pa.types.is_string, "or make columns of 0 and 1 of it by pandas.get_dummies"),
@@ -70,6 +81,7 @@ class Layout:
         label: The column of classes, None of data without.
         split: The column that names the split of each row, None of data without.
         given: The columns of context, none of data without.
+        timestamps: The unit in which timestamps are read as numbers, None of data without.
     """
 
     columns: tuple[str, ...]
@@ -82,6 +94,7 @@ class Layout:
     label: str | None = None
     split: str | None = None
     given: Given = Given()
+    timestamps: str | None = None
 
     @property
     def array(self) -> bool:
@@ -112,6 +125,7 @@ def read_layout(
     label: str | None = None,
     split: str | None = None,
     context: Sequence[str] = (),
+    timestamps: str | None = None,
 ) -> Layout:
     """Decides which columns are the data and what they mean.
 
@@ -124,6 +138,7 @@ def read_layout(
         label: The column of classes; None: none is read.
         split: The column that names splits; None: the one called ``split``, if it holds text.
         context: The columns that are given; ``label`` is that of classes, which may be text then.
+        timestamps: The unit in which timestamps are read as numbers; None: they are refused.
 
     Raises:
         BadInput: If the choice or a type does not make a data set.
@@ -149,7 +164,10 @@ def read_layout(
         )
     fields = [schema.field(name) for name in _chosen(schema, file, found, beside)]
     array = pa.types.is_fixed_size_list(fields[0].type) and len(fields) == 1
-    dtype, width = _array_type(fields[0], file) if array else _tabular_type(fields, file)
+    known = [
+        pa.field(f.name, pa.float64()) if timestamps and _is_time(f.type) else f for f in fields
+    ]
+    dtype, width = _array_type(fields[0], file) if array else _tabular_type(known, file)
     where = f"{file}, schema metadata"
     told = _told(schema, where)
     if told.shape and math.prod(told.shape) != width:
@@ -168,6 +186,11 @@ def read_layout(
         for field in fields
         if pa.types.is_boolean(field.type)
     ]
+    times = [
+        f"column {field.name} holds times and is read as {timestamps} since 1970"
+        for field in fields
+        if _is_time(field.type)
+    ]
     return Layout(
         columns=tuple(field.name for field in fields),
         types=tuple(field.type for field in fields),
@@ -175,10 +198,11 @@ def read_layout(
         shape=told.shape or (width,),
         dtype=dtype,
         levels=_levels(told, where, dtype),
-        warnings=(*dropped, *integers, *booleans),
+        warnings=(*dropped, *integers, *booleans, *times),
         label=label,
         split=split,
         given=given,
+        timestamps=timestamps if times else None,
     )
 
 
@@ -390,8 +414,7 @@ def as_matrix(
     else:
         matrix = np.empty((len(batch), layout.width), dtype=layout.dtype)
         for j, column in enumerate(columns):
-            whole = column.cast(pa.uint8()) if pa.types.is_boolean(column.type) else column
-            matrix[:, j] = whole.to_numpy(zero_copy_only=False)
+            matrix[:, j] = _numbers(column, layout.timestamps)
     # A null is NaN by now, or the matrix is one of integers.
     bad = ~np.isfinite(matrix) if layout.levels is None else ~(matrix < layout.levels)
     if lacking is None and layout.levels is None:
@@ -405,6 +428,23 @@ def as_matrix(
         value = columns[at[0]][at[1]].as_py()
         raise BadInput(_found(file, first + row, layout.feature(feature), value, expected))
     return matrix
+
+
+def times(values: np.ndarray, kind: pa.DataType, unit: str) -> pa.Array:
+    """Returns numbers (N,) in a unit since 1970 as timestamps or dates of a type."""
+    whole = np.round(values * (TIMES[unit] * 1e6)).astype(np.int64)
+    ours = pa.timestamp("us", tz=getattr(kind, "tz", None))
+    return pa.array(whole).cast(ours).cast(kind, safe=False)
+
+
+def _numbers(column: pa.Array, unit: str | None) -> np.ndarray:
+    """Returns a column as numbers, a null as NaN."""
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.uint8())
+    if not _is_time(column.type):
+        return column.to_numpy(zero_copy_only=False)
+    micros = column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False)
+    return micros.cast(pa.int64()).to_numpy(zero_copy_only=False) / (TIMES[unit] * 1e6)
 
 
 def _check_lists(lists: pa.Array, layout: Layout, file: str, first: int) -> None:

@@ -2,6 +2,7 @@
 
 __all__ = ["check_output", "columns_table", "examples", "schema", "write"]
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from torch import Tensor
 from ebflow import files
 from ebflow.data.context import split
 from ebflow.data.formats import arrays_schema
+from ebflow.data.table import times
 from ebflow.errors import BadInput
 from pipelines.answers.models import Model
 from pipelines.errors import StageFailed
@@ -65,7 +67,7 @@ def _data_schema(model: Model) -> pa.Schema:
     units = known.get("units") or [None] * len(model.names)
     return pa.schema(
         [
-            pa.field(name, pa.type_for_alias(kind), metadata={"unit": unit} if unit else None)
+            pa.field(name, _type(kind), metadata={"unit": unit} if unit else None)
             for name, kind, unit in zip(model.names, types, units, strict=True)
         ]
     )
@@ -115,11 +117,21 @@ def _data_table(model: Model, rows: Tensor) -> pa.Table:
         flat = _typed(x.reshape(-1), kinds.field(0).type.value_type)
         lists = pa.FixedSizeListArray.from_arrays(flat, type=kinds.field(0).type)
         return pa.table([lists], schema=kinds)
-    columns = [_typed(x[:, k], field.type) for k, field in enumerate(kinds)]
+    unit = model.columns.get("timestamps")
+    columns = [_typed(x[:, k], field.type, unit) for k, field in enumerate(kinds)]
     return pa.table(columns, schema=kinds)
 
 
-def _typed(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+def _type(name: str) -> pa.DataType:
+    """Returns Arrow's type of a name; those of times with a zone have no alias."""
+    if found := re.fullmatch(r"timestamp\[(\w+), tz=(.+)\]", name):
+        return pa.timestamp(found[1], tz=found[2])
+    return pa.type_for_alias(name)
+
+
+def _typed(values: np.ndarray, kind: pa.DataType, unit: str | None = None) -> pa.Array:
+    if pa.types.is_temporal(kind):
+        return times(values, kind, unit)
     if pa.types.is_boolean(kind):
         return pa.array(values >= 0.5)
     if not pa.types.is_integer(kind):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ebflow.data.given import check_kinds
-from ebflow.data.sources import Opened, Reader, find_source
+from ebflow.data.sources import SOURCES, Opened, Reader, find_source
 from ebflow.data.table import Layout
 from ebflow.errors import BadInput
 from pipelines.answers.models import Model
@@ -43,18 +43,25 @@ def match(source: str | Path, model: Model) -> Match:
     Raises:
         BadInput: If there is no such source, or its columns are not the model's.
     """
-    found, names, context = find_source(source), model.names, model.given.get("names", ())
+    found, names, context = _opened(source, model), model.names, model.given.get("names", ())
     _check_names(found, context, model)
     if names is None or (found.positional and not context):
         reader = found.reader(context=context)
         _check_like(reader, model)
     else:
         _check_names(found, names, model)
-        reader = found.reader(columns=names, context=context)
+        unit = model.columns.get("timestamps")
+        reader = found.reader(columns=names, context=context, timestamps=unit)
     _check_units(reader.layout, model)
     check_kinds(reader.layout.given, model.given.get("levels", ()), label=reader.label)
     known = (*(names or found.schemas[0].names), *context)
     return Match(reader, tuple(n for n in found.schemas[0].names if n not in known))
+
+
+def _opened(source: str | Path, model: Model) -> Opened:
+    """Opens a source; images of a folder are scaled as those of the model."""
+    folder = Path(source).is_dir() and source not in SOURCES
+    return find_source(source, model.columns.get("resize") if folder else None)
 
 
 def _check_names(found: Opened, names: Sequence[str], model: Model) -> None:

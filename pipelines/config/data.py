@@ -16,7 +16,8 @@ class DataConfig(Section):
         "digits",
         min_length=1,
         description="name of a data set (`ebflow data list`), a .parquet, .csv, .arrow, .feather, "
-        ".npy or .npz file, a folder of .parquet files, or one of PNG or JPEG images of one size",
+        ".npy or .npz file, a folder of .parquet files, or one of PNG or JPEG images, or "
+        "of such folders, which are classes (--data.label label)",
         json_schema_extra=UNKEYED,
     )
     validation: Size | None = Field(
@@ -65,6 +66,17 @@ class DataConfig(Section):
         description="what is done with rows of a table that lack an entry (null or NaN): drop "
         "leaves them out; impute keeps them in training and draws the entries, again and again, "
         "from the flow that is being trained; None: they are refused",
+    )
+    timestamps: Literal["seconds", "days"] | None = Field(
+        None,
+        description="unit in which columns of timestamps or dates are read as numbers since "
+        "1970; samples have timestamps again; None: they are refused",
+    )
+    resize: int | None = Field(
+        None,
+        ge=2,
+        description="side to which a folder's images are scaled and cut, in the colours of the "
+        "first one, what is transparent over white; None: they are of one size",
     )
     seed: int = Field(0, ge=0, description="seed of the split")
 

@@ -4,6 +4,10 @@ __all__ = ["check"]
 
 import os
 
+import numpy as np
+
+from ebflow.data import BUDGET
+from ebflow.data.table import Layout
 from ebflow.errors import BadInput
 from pipelines.config import (
     LEARNED_INVERSE,
@@ -38,6 +42,7 @@ def check(config: DensityConfig) -> Source:
             f"expected at most {counts.train} (the training rows of {reader.label})"
         )
     levels = reader.layout.levels
+    _check_memory(config, counts.train, reader.layout)
     _check_domain(config, bounded=levels is not None)
     _check_changes(config.train, reader.layout.shape, levels)
     _check_slices(config.objective, reader.layout.width)
@@ -49,6 +54,16 @@ def check(config: DensityConfig) -> Source:
     _check_inverse(config)
     _check_gpus(config.cluster)
     return Source(data.source, reader.digest)
+
+
+def _check_memory(config: DensityConfig, rows: int, layout: Layout) -> None:
+    """Raises BadInput if rows whose entries are drawn do not fit where they are held."""
+    size = rows * layout.width * np.dtype(layout.dtype).itemsize
+    if config.data.missing == "impute" and size > BUDGET:
+        raise BadInput(
+            f"data.missing: found impute with {size} bytes of training rows, expected at most "
+            f"{BUDGET}, which are held in memory: use drop, fewer data.rows or data.columns"
+        )
 
 
 def _check_domain(config: DensityConfig, *, bounded: bool) -> None:

@@ -12,7 +12,7 @@ from pipelines.config import DataConfig
 def opened(data: DataConfig) -> Reader:
     """Opens the source of a configuration; raises BadInput if its columns make no data set."""
     chosen = (data.columns, data.label, data.split_column, data.missing, data.context or ())
-    return open_source(data.source, *chosen)
+    return open_source(data.source, *chosen, timestamps=data.timestamps, resize=data.resize)
 
 
 def counted(reader: Reader, data: DataConfig) -> Counts:

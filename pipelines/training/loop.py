@@ -120,7 +120,8 @@ def _flow(config: Training, dataset: Dataset, chain: Preprocessing) -> Flow:
 def _columns(manifest: Manifest) -> dict[str, Any]:
     """Returns what a checkpoint keeps of the data's columns, as ``ebflow.fit`` does."""
     known = manifest.columns.model_dump(mode="json") if manifest.columns else {"names": None}
-    kept = {"column": manifest.source["column"], "shape": list(manifest.shape)}
+    kept = {"column": manifest.source["column"], "shape": list(manifest.shape),
+            "resize": manifest.source.get("resize")}  # fmt: skip
     given = manifest.context and manifest.context.model_dump(
         exclude={"mean", "std", "label"}, mode="json"
     )

@@ -34,7 +34,22 @@ def boolean_with_a_null(path):
 @COLUMNS.add
 def date_column(path):
     dates = pa.array(np.arange(60), pa.timestamp("ns"))
-    return table_with(path, "day", dates), {}, r"column day: found timestamp\[ns\], expected"
+    message = r"column day: found timestamp\[ns\], expected .*data.timestamps seconds, which reads"
+    return table_with(path, "day", dates), {}, message
+
+
+@COLUMNS.add
+def date_that_is_missing(path):
+    dates = pa.array([*range(59), None], pa.timestamp("ms"))
+    message = r"row 59, column day: found null, expected a finite number, or data.missing"
+    return table_with(path, "day", dates), {"timestamps": "days"}, message
+
+
+@COLUMNS.add
+def time_of_day(path):
+    times = pa.array(np.arange(60), pa.time64("us"))
+    message = r"column at: found time64\[us\], expected a number.*make numbers of it"
+    return table_with(path, "at", times), {"timestamps": "seconds"}, message
 
 
 @COLUMNS.add

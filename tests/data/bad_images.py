@@ -87,14 +87,42 @@ def palette(path):
 def transparency(path):
     raw = path / "raw"
     save(raw / "00.png", pixels(channels=4))
-    return raw, {}, r"00.png: found mode RGBA, expected L"
+    return raw, {}, r"00.png: found mode RGBA, expected L .* or RGB: data.resize SIDE converts it$"
 
 
 @IMAGES.add
 def sixteen_bits(path):
     raw = path / "raw"
     save(raw / "00.png", np.full((4, 4), 3000, dtype=np.uint16))
-    return raw, {}, r"00.png: found mode I;16, expected L"
+    return raw, {"resize": 4}, r"00.png: found mode I;16, expected L \(grey of 8 bits\) or RGB$"
+
+
+@IMAGES.add
+def damaged_image_of_a_class(path):
+    raw = path / "raw"
+    for name in ("cat", "dog"):
+        folder(raw / name)
+    (raw / "dog" / "03.png").write_bytes(b"")
+    return raw, {"resize": 4}, r"dog/03.png: found no PNG or JPEG image in it, expected one"
+
+
+@IMAGES.add
+def classes_of_a_flat_folder(path):
+    message = r"raw, column label: no such column, expected one with integer classes"
+    return folder(path / "raw"), {"label": "label"}, message
+
+
+@IMAGES.add
+def one_class(path):
+    folder(path / "raw" / "cat")
+    message = r"raw, column label: found one class, expected two or more"
+    return path / "raw", {"label": "label"}, message
+
+
+@IMAGES.add
+def a_named_source_is_not_resized(path):
+    message = r"data.resize: found 4 for digits, expected None: what is resized is a folder"
+    return "digits", {"resize": 4}, message
 
 
 @IMAGES.add

@@ -31,9 +31,13 @@ def test_bad_source_gets_one_line_and_writes_nothing(make, tmp_path):
     assert tree(tmp_path) == before
 
 
-def look(source, columns=None, label=None, split_column=None, missing=None, context=(), **sizes):
+def look(
+    source, columns=None, label=None, split_column=None, missing=None, context=(),
+    timestamps=None, resize=None, **sizes,
+):  # fmt: skip
     """Does what a dry run does with a source."""
-    reader = open_source(source, columns, label, split_column, missing, context)
+    more = {"context": context, "timestamps": timestamps, "resize": resize}
+    reader = open_source(source, columns, label, split_column, missing, **more)
     examine(reader, reader.counts(**sizes), 0)
 
 

@@ -26,6 +26,8 @@ def prepare(data: DataConfig, location: str, *, output: Path, work: Path, run: S
         context=data.context or (),
         held_out=data.held_out,
         missing=data.missing,
+        timestamps=data.timestamps,
+        resize=data.resize,
     )
     run.log_input(manifest, "prepared")
     run.log_metrics({f"rows/{split}": count for split, count in manifest.counts.items()})
