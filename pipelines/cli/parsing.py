@@ -47,8 +47,8 @@ REWORDED = {
 }
 """tyro's sentences, as: option, what was found, what was expected."""
 
-ONE, SEVERAL = ("label", "split_column"), ("columns", "context")
-"""Options of data that decide which columns they are, of one name and of several."""
+ONE, SEVERAL = ("label", "split_column", "timestamps", "resize"), ("columns", "context")
+"""Options of data that decide what they are, of one word and of several."""
 
 Options = TypeVar("Options")
 Configuration = TypeVar("Configuration", bound=Section)
@@ -205,7 +205,9 @@ def _chosen(told: Mapping[str, Any]) -> dict[str, Any]:
     lists = {k: told[k] if isinstance(told.get(k), list) else None for k in SEVERAL}
     names = {k: v and [name for name in v if isinstance(name, str)] for k, v in lists.items()}
     columns = {"columns": names["columns"], "context": names["context"] or ()}
-    return {"label": one["label"], "split": one["split_column"], **columns}
+    side = str(told.get("resize"))
+    more = {"timestamps": one["timestamps"], "resize": int(side) if side.isdecimal() else None}
+    return {"label": one["label"], "split": one["split_column"], **columns, **more}
 
 
 def _found(words: Sequence[str], *names: str, several: Sequence[str] = ()) -> dict[str, Any]:

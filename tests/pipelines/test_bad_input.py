@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from pipelines import store
 from pipelines.cli.spelling import spelled
@@ -264,6 +265,11 @@ VALUES = {
     "infinite": (column([*map(float, range(39)), float("inf")]), "row 39, column b: found inf"),
     "constant": (column([1.0] * 40), "column b: found the constant 1.0 in all 32 training rows"),
     "text": (column(["x"] * 40), "column b: found string, expected a number"),
+    "time": (
+        column(pa.array(range(40), pa.timestamp("s"))),
+        "column b: found timestamp[ms], expected a number, or one fixed-size list: choose "
+        "others by columns, or --data.timestamps seconds",
+    ),
     "two rows": (column(range(40)).slice(0, 2), "found 2 rows, expected at least 4"),
 }
 
@@ -365,4 +371,24 @@ def test_a_real_process(words, home):
     command = [sys.executable, "-m", "pipelines.cli", "run", "density", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert not home.exists()
+
+
+def test_a_dry_run_reads_what_options_of_data_let_in(home, ebflow, tmp_path):
+    """Times, a missing entry, and images of several sizes: all chosen before there is a recipe."""
+    noise = np.random.default_rng(0)
+    table = column(pa.array(range(40), pa.timestamp("s")))
+    table = table.append_column("c", pa.array([None, *noise.normal(size=39)]))
+    pq.write_table(table, tmp_path / "times.parquet")
+    for k in range(8):
+        file = tmp_path / "images" / "ab"[k % 2] / f"{k}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 256, (6 + k, 9), dtype=np.uint8)).save(file)
+    dry = ("run", "density", "--dry-run", "--train.batch-size", 2, "--data.source")
+    times = ("--data.timestamps", "days", "--data.missing", "drop")
+    images = ("--data.resize", 4, "--data.label", "label", "--data.validation", 2)
+    for words in ((tmp_path / "times.parquet", *times), (tmp_path / "images", *images)):
+        result = ebflow(*dry, *words)
+        assert (result.code, result.err) == (0, []), result.err
+        assert len(ebflow(*dry, words[0]).err) == 1
     assert not home.exists()
