@@ -48,7 +48,7 @@ PUBLISHED, PLAIN = (-1, 1.0), (1, 0.0)
 """The published start, and the identity."""
 
 WIDE_STARTS, WIDE_RATES = (PLAIN, PUBLISHED), (5e-4, 2e-3)
-PAIR_RATES = (2.5e-3, 5e-3, 1e-2, 2e-2)
+PAIR_RATES = (5e-3, 1e-2, 2e-2, 4e-2)
 """Of which the best by validation counts."""
 
 SCORES = (
