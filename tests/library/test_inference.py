@@ -84,8 +84,9 @@ def test_power_falls_with_the_level():
     assert 0 < within(0.4).power(found, 0.005) < within(0.4).power(found) < 1
 
 
-def test_a_bootstrap_of_a_mean_is_students():
-    values = RNG(3).normal(size=30)
+@pytest.mark.parametrize("units", [4, 30])
+def test_a_bootstrap_of_a_mean_is_students(units):
+    values = RNG(3).normal(size=units)
     found, exact = bootstrap(np.mean, values), student(values)
     assert found.value == exact.value and found.df == exact.df
     assert found.se == pytest.approx(exact.se, rel=0.08)

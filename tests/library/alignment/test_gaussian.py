@@ -10,7 +10,7 @@ from ebflow import objectives
 from ebflow.alignment.fooling import invariants, linear, shifted, sine
 from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.metrics import alignments, cosine, dsm, fisher_ratio, gradients, shuffled
-from ebflow.alignment.reference import Reference
+from ebflow.alignment.reference import Reference, pooled
 from ebflow.bases import GaussianMixture
 from ebflow.density import EnergyFunction
 from ebflow.randomness import generator as derive
@@ -237,3 +237,12 @@ def test_a_marginal_reference_has_a2_alone(case):
     )
     found = alignments(gradients(bayes(means, precision), x, labels), Reference([mixture]).at(x))
     assert list(found) == ["A2"] and float(found["A2"].mean()) == pytest.approx(1, abs=1e-9)
+
+
+def test_the_class_blind_gaussian_has_the_mean_and_the_noisy_covariance_of_all_rows():
+    x = torch.rand(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = pooled(x, 0.5)
+    torch.testing.assert_close(found.means[0], x.mean(0))
+    torch.testing.assert_close(
+        found.covariances[0], torch.cov(x.mT) + 0.25 * torch.eye(3).double()
+    )
