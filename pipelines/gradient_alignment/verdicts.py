@@ -545,7 +545,7 @@ def _findings(lines: Lines, claims: Sequence[Claim]) -> tuple[str, ...]:
         _sentence(
             known,
             "On the centred logit, where it has no gauge to fit, score matching changes A3 by {}; "
-            "pixel perturbation by raw gradients falls by a class-blind Gaussian alone ({}).",
+            "a class-blind Gaussian alone changes pixel perturbation by raw gradients by {}.",
             "A3 of centred less that of baseline",
             "accuracy by raw gradients, blind-gaussian less baseline",
         ),
