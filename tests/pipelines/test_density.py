@@ -485,7 +485,7 @@ def linear(rows, seed):
 def test_a_linear_law_given_numbers_and_a_category(tmp_path, workers):
     """Within 0.05 nats of the truth on 4,000 new rows, whose mean difference errs by 0.005."""
     store, (new, truth) = Store(tmp_path), linear(4_000, seed=1)
-    pq.write_table(linear(4_000, seed=0)[0], tmp_path / "trial.parquet")
+    pq.write_table(linear(12_000, seed=0)[0], tmp_path / "trial.parquet")
     words = ("--data.source", "trial.parquet", "--data.context", "age", "dose", "arm")
     steps = ("--train.steps", 1500, "--train.max-seconds", 900, "--cluster.workers", workers)
     printed = store.run("run", "density", *words, *steps)
