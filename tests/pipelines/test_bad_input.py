@@ -139,6 +139,13 @@ OPTIONS = {
     "unknown recipe": ("--recipe cifar", "--recipe: found 'cifar', expected one of digits"),
     "unknown source": ("--data.source digit", "--data.source: found 'digit', expected one of"),
     "missing file": ("--data.source none.parquet", "none.parquet: no such file"),
+    "unknown context": (
+        "--data.context age",
+        "column age: no such column, expected one of image, label: choose others by "
+        "--data.context",
+    ),
+    "a context twice": ("--data.context label label", "--data.context: found label 2 times"),
+    "no context": ("--data.context", "--data.context: found (), expected"),
     "unknown column": ("--data.columns age", "column age: no such column, expected one of image"),
     "unknown column of splits": (
         "--data.split-column part",
