@@ -57,44 +57,54 @@ def lead(config: ComplexityConfig) -> str:
     return config.laws.names[0]
 
 
-def questions(config: ComplexityConfig, rows: pa.Table) -> Iterator[Asked]:
-    """Yields what is asked, with what was found."""
-    if 0.0 in config.laws.etas:
-        plain = learnt(rows, lead(config), 0.0)
-        yield from _apart(config, plain)
-        yield from _memorised(config, plain)
-    for eta in filter(None, config.laws.etas):
-        yield from _implanted(config, rows, eta)
+def questions(config: ComplexityConfig, rows: pa.Table) -> list[list[Asked]]:
+    """Returns what is asked, with what was found: in groups, of which the first two lead.
+
+    Do both errors ever tell networks apart differently? With an implanted mode, which tells what?
+    And what do they tell of networks that memorise?
+    """
+    rare = [one for eta in config.laws.etas if eta for one in _implanted(config, rows, eta)]
+    if 0.0 not in config.laws.etas:
+        return [rare]
+    plain = learnt(rows, lead(config), 0.0)
+    groups = [list(_apart(config, plain)), rare, list(_memorised(config, plain))]
+    return list(filter(None, groups))
 
 
 def _apart(config: ComplexityConfig, rows: pa.Table) -> Iterator[Asked]:
-    sizes = f"m = {min(config.laws.sizes):,} … {max(config.laws.sizes):,}"
-    for (mean, tail), place in (
-        (("sigma_l2", f"sigma_d_{config.laws.delta:g}"), "at the least noise"),
-        (("levels_l2", "levels_d"), "over all levels, δ/N"),
-    ):
-        ratio, m = _ratio(rows, mean, tail)
+    pairs = {
+        "at the least noise": ("sigma_l2", f"sigma_d_{config.laws.delta:g}"),
+        "over all levels, δ/N": ("levels_l2", "levels_d"),
+    }
+    ratios = {place: _ratio(rows, *columns) for place, columns in pairs.items()}
+    for place, (ratio, _) in ratios.items():
+        yield (
+            Question(
+                f"Without an implanted mode the ratio of both errors is the same at every m, "
+                f"{place}",
+                "its largest change from that of the largest m, as a logarithm",
+                below(SAME),
+                figure="data-like",
+                note="a maximum over m, whose interval the bootstrap moves up",
+            ),
+            _bootstrapped(_largest_change, [ratio]),
+        )
+    for place, (ratio, m) in ratios.items():
         yield (
             Question(
                 f"Without an implanted mode both errors fall alike, {place}",
                 "exponent in m of the quantile error less that of mean square",
                 within(RATE),
                 figure="data-like",
-                note=f"{config.laws.names[0]}, {sizes}; a difference below {RATE:g} is "
+                note=f"{lead(config)}, m = {min(m):,} … {max(m):,}; a difference of {RATE:g} is "
                 f"{100**RATE - 1:.0%} over two decades",
             ),
             student(_slopes(ratio, m)),
         )
-        yield (
-            Question(
-                f"Without an implanted mode their ratio is the same at every m, {place}",
-                "its largest change from that of the largest m, as a logarithm",
-                below(SAME),
-                figure="data-like",
-                note="a maximum over m, whose interval the bootstrap moves up",
-            ),
-            bootstrap(lambda r: float(np.abs((r - r[:, -1:]).mean(0)).max()), ratio),
-        )
+
+
+def _largest_change(ratio: np.ndarray) -> float:
+    return float(np.abs((ratio - ratio[:, -1:]).mean(0)).max())
 
 
 def _ratio(rows: pa.Table, mean: str, tail: str) -> tuple[np.ndarray, list[int]]:
@@ -111,18 +121,7 @@ def _slopes(values: np.ndarray, m: list[int]) -> np.ndarray:
 
 def _memorised(config: ComplexityConfig, rows: pa.Table) -> Iterator[Asked]:
     least, most = min(config.laws.sizes), max(config.laws.sizes)
-    copied, _ = matrix(rows, "copied")
-    excess, _ = matrix(rows, "excess")
-    yield (
-        Question(
-            f"From m = {least:,} samples a network memorises them",
-            "share of its samples that are copies",
-            above(COPIES),
-            figure="data-like",
-            note="nearer to a training sample than all but 1 % of true samples are",
-        ),
-        student(copied[:, 0]),
-    )
+    copied, excess, errors = (matrix(rows, c)[0] for c in ("copied", "excess", "levels_l2"))
     yield (
         Question(
             f"A network of m = {least:,} samples has likelier samples than one of {most:,}",
@@ -134,9 +133,7 @@ def _memorised(config: ComplexityConfig, rows: pa.Table) -> Iterator[Asked]:
         ),
         student(excess[:, 0] - excess[:, -1]),
     )
-    errors, _ = matrix(rows, "levels_l2")
-    for outcome in ("excess", "tv", "w2"):
-        found, _ = matrix(rows, outcome)
+    for outcome in ("tv", "w2", "excess"):
         yield (
             Question(
                 f"Of the networks of a training set, the less the error, the less "
@@ -144,11 +141,20 @@ def _memorised(config: ComplexityConfig, rows: pa.Table) -> Iterator[Asked]:
                 "their rank correlation over m",
                 above(0.0, margin=RANKS),
                 figure="data-like",
-                note="mean over training sets; mean square over all levels, which without an "
-                "implanted mode orders networks as the quantile does",
+                note="mean over training sets; mean square over all levels",
             ),
-            student(_ranks(errors.T, found.T)),
+            student(_ranks(errors.T, matrix(rows, outcome)[0].T)),
         )
+    yield (
+        Question(
+            f"From m = {least:,} samples a network memorises them",
+            "share of its samples that are copies",
+            above(COPIES),
+            figure="data-like",
+            note="nearer to a training sample than all but 1 % of true samples are",
+        ),
+        student(copied[:, 0]),
+    )
 
 
 def _ranks(x: np.ndarray, y: np.ndarray) -> np.ndarray:

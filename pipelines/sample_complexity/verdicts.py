@@ -9,6 +9,7 @@ __all__ = ["conclusion", "floors", "sampling"]
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate, chain
 
 import numpy as np
 import pyarrow as pa
@@ -70,36 +71,21 @@ WOULD_CHANGE = (
     "A sampler with noise. The probability flow adds none, and keeps copies as they are.",
 )
 
-LEADS = (
-    ("Without an implanted mode their ratio",),
-    ("raises mean square", "sliced W2 follows"),
-    ("likelier samples", "the less TV"),
-)
-"""Parts of the claims that each of the findings tells, two at most."""
-
 Asked = tuple[Question, Confidence | None]
 
 
 def conclusion(config: ComplexityConfig, answers: Sequence[Answer], rows: pa.Table) -> Conclusion:
     """Returns what the study concludes; at scale smoke, whose trainings are too short, nothing."""
-    asked = [
-        *law_questions.questions(config, rows),
-        *_exponents(answers),
-        *_sampling(rows),
-        _fresh(rows),
-    ]
+    groups = law_questions.questions(config, rows)
+    asked = [*chain(*groups), *_exponents(answers), *_sampling(rows), _fresh(rows)]
     tested = checks(config, answers, rows)
     if config.scale == "smoke":
         asked = [(question, None) for question, _ in asked]
         tested = [replace(check, passed=None) for check in tested]
     claims = decide(asked)
-    return Conclusion(_findings(claims), tuple(claims), tuple(tested), WOULD_CHANGE)
-
-
-def _findings(claims: Sequence[Claim]) -> tuple[str, ...]:
-    """Returns three sentences: the claims, as decided, that the study was made for."""
-    found = [[c for c in claims if any(part in c.claim for part in parts)] for parts in LEADS]
-    return tuple("; ".join(map(_sentence, some[:2])) + "." for some in found if some)
+    starts = accumulate(map(len, groups[:-1]), initial=0)
+    findings = tuple("; ".join(map(_sentence, claims[at : at + 2])) + "." for at in starts)
+    return Conclusion(findings, tuple(claims), tuple(tested), WOULD_CHANGE)
 
 
 def _sentence(claim: Claim) -> str:
