@@ -185,7 +185,8 @@ def _dimensions(answers: Sequence[Answer]) -> Figure:
                 _grown(axis, one, colours[told.learner], f"{name}, {_told(told.quantity)}")
         axis.set_xlabel({"d": "dimension d", "log|H|": "log |H|"}[against])
         _ticks(axis, answers, against)
-        axis.legend(fontsize=7, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=7, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     return figure
 
 
