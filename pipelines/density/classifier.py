@@ -1,6 +1,6 @@
-"""The classifier that a class-conditional flow makes by Bayes' rule: numbers, a figure, a line."""
+"""The classifier that a class-conditional flow makes by Bayes' rule: numbers, and a figure."""
 
-__all__ = ["FILE", "figure", "line", "measured"]
+__all__ = ["FILE", "figure", "measured"]
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -47,19 +47,6 @@ def measured(
         if name == "flow":
             np.savez(file, log_posteriors=found.numpy(), labels=labels.numpy())
     return metrics
-
-
-def line(numbers: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the line of a terminal on the flow's classifier, if it makes one."""
-    if "test/accuracy" not in numbers:
-        return {}
-    found = {key: numbers[f"test/{key}"] for key in ("accuracy", "log_loss", "calibration_error")}
-    errors = {key: numbers[f"test/{key}_se"] for key in ("accuracy", "log_loss")}
-    return {
-        "classifier": f"accuracy {found['accuracy']:.4f} ± {errors['accuracy']:.4f}, log loss "
-        f"{found['log_loss']:.4f} ± {errors['log_loss']:.4f} nats, calibration error "
-        f"{found['calibration_error']:.4f}, by Bayes' rule"
-    }
 
 
 def figure(file: Path) -> Figure:

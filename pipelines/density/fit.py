@@ -1,6 +1,6 @@
 """How well a trained flow fits the test rows: samples beside them, latents, the least likely."""
 
-__all__ = ["FILE", "Fit", "Line", "Unlikely", "is_image", "lines", "measured", "unlikely",
+__all__ = ["Fit", "Line", "Unlikely", "is_image", "lines", "measured", "unlikely",
            "worst_pairs"]  # fmt: skip
 
 from collections.abc import Sequence
@@ -19,9 +19,6 @@ from ebflow.flow import Flow
 from ebflow.goodness import Difference
 from ebflow.randomness import RowGenerator, generator
 from pipelines.reporting.pictures import is_picture
-
-FILE = "fit.json"
-"""What ``lines`` tells, beside the report."""
 
 ROWS = 1000
 """Most test rows that are compared with as many samples."""

@@ -1,6 +1,6 @@
 """The likelihood of a flow beside those of the baselines, as lines of a table."""
 
-__all__ = ["HEADING", "Line", "better", "cells", "lines"]
+__all__ = ["HEADING", "Line", "better", "cells", "classes", "lines"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,6 +75,19 @@ def cells(numbers: Mapping[str, Any]) -> list[tuple[str, ...]]:
         )
         for line in lines(numbers)
     ]
+
+
+def classes(numbers: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the line of a terminal on the flow's classifier, if it makes one."""
+    if "test/accuracy" not in numbers:
+        return {}
+    found = {key: numbers[f"test/{key}"] for key in ("accuracy", "log_loss", "calibration_error")}
+    errors = {key: numbers[f"test/{key}_se"] for key in ("accuracy", "log_loss")}
+    return {
+        "classifier": f"accuracy {found['accuracy']:.4f} ± {errors['accuracy']:.4f}, log loss "
+        f"{found['log_loss']:.4f} ± {errors['log_loss']:.4f} nats, calibration error "
+        f"{found['calibration_error']:.4f}, by Bayes' rule"
+    }
 
 
 def _line(

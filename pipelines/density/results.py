@@ -13,15 +13,12 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.files import REFERENCE
-from pipelines.answers.files import examples
-from pipelines.answers.models import Model
 from pipelines.config import DensityConfig
-from pipelines.density import classifier, columns, fit
-from pipelines.density.likelihoods import HEADING, cells
-from pipelines.density.warnings import WARNINGS
+from pipelines.density import columns
+from pipelines.density.likelihoods import HEADING, cells, classes
+from pipelines.density.warnings import FIT, WARNINGS
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
 from pipelines.reporting import titles
@@ -30,6 +27,7 @@ from pipelines.tracking import notes
 from pipelines.training import metrics_log
 
 if TYPE_CHECKING:
+    from pipelines.answers.models import Model
     from pipelines.tracking import StageRun
 
 EXAMPLES = 4
@@ -76,7 +74,7 @@ def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, 
         "splits": Manifest.load(data).assignment,
         "columns": json.loads((front / columns.FILE).read_text()),
         "warnings": json.loads((reported / WARNINGS).read_text()),
-        "fit": json.loads((reported / fit.FILE).read_text()),
+        "fit": json.loads((reported / FIT).read_text()),
         "seeds": {"data": config.data.seed, "training": config.seed},
     }
 
@@ -86,6 +84,7 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") 
 
     The training's run has the checkpoint by itself.
     """
+    from pipelines.answers.models import Model
     from pipelines.tracking import log_model
 
     data, _, trained, _, reported = (artefact.path for artefact in value)
@@ -101,8 +100,11 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") 
     log_model(run, model.folder, _examples(model, data))
 
 
-def _examples(model: Model, data: Path) -> pd.DataFrame | np.ndarray:
+def _examples(model: "Model", data: Path) -> pd.DataFrame | np.ndarray:
     """Returns a few rows of the test split."""
+    from ebflow.data.loader import Dataset
+    from pipelines.answers.files import examples
+
     return examples(model, *next(Dataset(data).split("test").batches(EXAMPLES)))
 
 
@@ -117,7 +119,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     steps, seconds = summary["train/steps"], summary["time/train_s"]
     lines = {f"warning {i}": text for i, text in enumerate(summary["warnings"], 1)}
     lines |= {
-        **classifier.line(summary),
+        **classes(summary),
         "splits": summary["splits"],
         **columns.lines(summary["columns"]),
         "trained by": summary["method"],

@@ -1,6 +1,6 @@
 """What a reader of a run's results should not miss."""
 
-__all__ = ["WARNINGS", "doubts"]
+__all__ = ["FIT", "WARNINGS", "doubts"]
 
 import math
 from collections.abc import Iterator, Mapping
@@ -10,6 +10,9 @@ from pipelines.density.likelihoods import better
 
 WARNINGS = "warnings.json"
 """File of them, beside the report."""
+
+FIT = "fit.json"
+"""File of how far samples and latents are from the test rows, beside the report."""
 
 REMEDY = (
     "train for longer (--train.steps, --train.max-seconds), start from the mixture "

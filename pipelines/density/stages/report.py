@@ -21,7 +21,7 @@ from pipelines.density.figures import curves
 from pipelines.density.page import Made, names, page
 from pipelines.density.samples import samples
 from pipelines.density.stages.evaluate import LOG_PROBS
-from pipelines.density.warnings import WARNINGS, doubts
+from pipelines.density.warnings import FIT, WARNINGS, doubts
 from pipelines.reporting.style import STYLE
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
@@ -59,7 +59,7 @@ def report(
     lines = fit.lines(found, titles)
     made = Made(run.command, dump(config), training["verdict"])
     _write(output / WARNINGS, warned)
-    _write(output / fit.FILE, [asdict(line) for line in lines])
+    _write(output / FIT, [asdict(line) for line in lines])
     _write(output / "numbers.json", dict(sorted(numbers.items())))
     html = page(numbers, manifest, made, images, found, lines, least, warned)
     (output / "report.html").write_text(html)
