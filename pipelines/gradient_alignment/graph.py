@@ -137,8 +137,9 @@ def measured(
     title, plain = f"{model.name}, {seed}", f"{BASELINE}, {seed}"
     first = models(config)[0].seeded(model.classifier.seed)
     assert first.name == BASELINE
-    estimators = model.name == BASELINE and config.scale != "full"
-    asked = measuring(config).model_copy(update={"shift": model.shift, "estimators": estimators})
+    whole = measuring(config)
+    changed = {"shift": model.shift, "estimators": whole.estimators and model.name == BASELINE}
+    asked = whole.model_copy(update=changed)
     base = classify(first.classifier, data, plain)
     # One job where both are one training, so that it is told once.
     same = model.classifier == first.classifier

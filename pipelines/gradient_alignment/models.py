@@ -85,7 +85,7 @@ class Scale:
         every: Steps between its validations.
         draws: Draws of noise a row for it.
         flow: Its architecture and its learning rate.
-        measure: What is measured.
+        measure: What is measured; of the baseline trace estimators too, which take exact Hessians.
         conditional: Whether there is a flow a class, of classes that are not too many.
     """
 
@@ -96,7 +96,7 @@ class Scale:
     every: int = 50
     draws: int = 16
     flow: tuple[ModelConfig, float] = (LEARNED, 4e-3)
-    measure: MeasureConfig = MeasureConfig()
+    measure: MeasureConfig = MeasureConfig(estimators=True)
     conditional: bool = True
 
 
@@ -106,7 +106,7 @@ SCALES: dict[str, Scale] = {
         1,
         ClassifierConfig(epochs=3),
         60,
-        measure=MeasureConfig(points=100, samples=20, ascent=20),
+        measure=MeasureConfig(points=100, samples=20, ascent=20, estimators=True),
         conditional=False,
     ),
     "cpu": Scale(tuple(NAMES), 6, ClassifierConfig(epochs=80), 1000),
@@ -131,6 +131,7 @@ SCALES: dict[str, Scale] = {
         every=1000,
         draws=1,
         flow=(ModelConfig(depth=2, alpha=0.8), 5e-4),
+        measure=MeasureConfig(),
     ),
 }  # fmt: skip
 

@@ -91,6 +91,8 @@ def test_every_scale_has_a_baseline_and_every_score_its_control():
         assert list(found)[:3] == [BASELINE, *BLIND.values()]
     assert len(by_name()) >= 15 and seeds(AlignmentConfig()) == 6
     assert len(by_name(scale="images")) >= 10
+    exact = {name for name, scale in SCALES.items() if scale.measure.estimators}
+    assert exact == {"smoke", "cpu"}  # Hessians of images take gigabytes
     for name in by_name():
         if name.endswith("score"):
             assert name.replace("score", "control") in by_name() or name == "score"
