@@ -1,13 +1,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-slow package faults fuzz pages docs lint clean
+.PHONY: run test test-slow package faults fuzz pages docs lint lock clean
 
 run: .venv/made  ## The main job: a flow on handwritten digits
 	$(BIN)/ebflow run density
 
 test: .venv/made
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
 test-slow: .venv/made
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow
@@ -34,14 +34,21 @@ lint: .venv/made
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check ebflow pipelines tuning tests
 
+lock:  ## Renews requirements.lock: the newest versions that pyproject.toml allows
+	rm -rf runs/lock
+	$(PYTHON) -m venv runs/lock
+	runs/lock/bin/python -m pip install --quiet -e ".[dev,docs]"
+	runs/lock/bin/python -m pip freeze --exclude-editable | sed 's/+.*//' > requirements.lock
+	rm -rf runs/lock
+
 clean:
 	rm -rf .venv runs
 
-.venv/made: pyproject.toml
+.venv/made: pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock -e ".[dev]"
 	touch $@
 
 .venv/docs: .venv/made
-	$(BIN)/python -m pip install --quiet -e ".[docs,system]"
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock -e ".[docs,system]"
 	touch $@

@@ -1,5 +1,6 @@
 """The image of a cluster's nodes: its instructions, held against the files that they name."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from packaging.specifiers import SpecifierSet
 
 from pipelines.cluster.package import checkout
 
+EXTRAS = ("data", "system", "dev", "docs")
 KNOWN = ("FROM", "WORKDIR", "COPY", "RUN")
 SUFFIXES = (".py", ".j2", ".typed")
 
@@ -37,10 +39,30 @@ def copied(instructions):
     return [(source, words[-1]) for words in found for source in words[:-1]]
 
 
-def test_every_instruction_is_known_and_in_order(instructions):
+def test_dependencies_are_installed_before_the_code_is_there(instructions):
     names = [words[0] for words in instructions]
-    assert set(names) == set(KNOWN) and names == sorted(names, key=KNOWN.index)
-    assert instructions[-1][1:] == ["pip", "install", "--no-cache-dir", '".[system]"']
+    assert set(names) == set(KNOWN) and names[:2] == ["FROM", "WORKDIR"]
+    installs = [i for i, words in enumerate(instructions) if words[:2] == ["RUN", "pip"]]
+    first, last = (" ".join(instructions[i][1:]) for i in installs)
+    assert first == 'pip install --no-cache-dir --constraint requirements.lock ".[system]"'
+    assert last == "pip install --no-cache-dir --no-deps --force-reinstall ."
+    below, above = instructions[: installs[0]], instructions[installs[0] : installs[1]]
+    assert {source for source, _ in copied(below)} == {
+        "pyproject.toml", "requirements.lock", "README.md", "LICENSE"
+    }  # fmt: skip
+    assert {source for source, _ in copied(above)} == {"ebflow", "pipelines", "tuning"}
+    assert installs[1] == len(instructions) - 1
+
+
+def test_the_lock_has_one_version_that_is_allowed_of_all_that_is_needed(project):
+    lines = (checkout() / "requirements.lock").read_text().splitlines()
+    locked = dict(line.lower().split("==") for line in lines)
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *sum((extras[name] for name in EXTRAS), [])]
+    for requirement in map(Requirement, needed):
+        if requirement.name != "ebflow":
+            assert locked[requirement.name] in requirement.specifier, requirement
 
 
 def test_what_is_copied_is_there_and_git_knows_it(instructions):
