@@ -193,7 +193,7 @@ def _by_ray(
     """Yields answers as processes of Ray Data finish them."""
     if not numbers:
         return
-    session = connection.start(workers or 1)
+    session = connection.start(dashboard=False)
     try:
         import ray
 

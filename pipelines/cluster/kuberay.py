@@ -10,6 +10,8 @@ docker takes from its host, is a key of a secret. Fields: KubeRay's API referenc
 __all__ = ["manifest"]
 
 import argparse
+import getpass
+import re
 from importlib.metadata import version
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -25,15 +27,21 @@ if TYPE_CHECKING:
     from pipelines.engine.runner import Run
 
 CONFIG_AT = PurePosixPath("/etc/ebflow")
+KINDS = {"CPU": "cpu", "GPU": "nvidia.com/gpu", "memory": "memory"}
+"""What Kubernetes calls Ray's resources."""
+
 KEPT_S = 600
+TRIES = 2
+"""How often a job that failed starts anew, on a cluster of its own; it goes on from the store."""
+
+TAINT = {"key": KINDS["GPU"], "operator": "Exists", "effect": "NoSchedule"}
+"""What keeps other pods off nodes with GPUs, and not those that ask for one."""
+
 OWN = "ebflow"
 """Name of the claim on the shared folder, and of the secret, which are made beforehand."""
 
 HEAD_CPUS = 2
 """CPUs of the head's pod, of which Ray gives none away."""
-
-KINDS = {"CPU": "cpu", "GPU": "nvidia.com/gpu", "memory": "memory"}
-"""What Kubernetes calls Ray's resources."""
 
 
 def manifest(run: "Run", options: Running) -> str:
@@ -43,7 +51,7 @@ def manifest(run: "Run", options: Running) -> str:
     ends it.
     """
     cluster = yaml.safe_load((checkout() / "cluster.yaml").read_text())
-    name = f"{cluster['cluster_name']}-{run.name}".lower().replace("_", "-").replace(".", "-")
+    name = _name(cluster["cluster_name"], getpass.getuser(), run.name)
     config = {job.CONFIG: dump(options.config)}
     container = _container(cluster["docker"])
     command = job.entrypoint(
@@ -57,6 +65,7 @@ def manifest(run: "Run", options: Running) -> str:
         "entrypoint": command,
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": KEPT_S,
+        "backoffLimit": TRIES,
         "rayClusterSpec": _cluster(cluster, container, name),
     }
     documents = [
@@ -64,6 +73,11 @@ def manifest(run: "Run", options: Running) -> str:
         {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {"name": name}, "spec": spec},
     ]
     return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def _name(*parts: str) -> str:
+    """Returns a name that Kubernetes takes, one's own among those who share a namespace."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -142,4 +156,5 @@ def _template(name: str, resources: dict[str, int], container: dict[str, Any]) -
     filled = {"name": name, **container, "resources": {"requests": amounts, "limits": amounts}}
     claim = {"name": OWN, "persistentVolumeClaim": {"claimName": OWN}}
     shared = any(mount["name"] == OWN for mount in container["volumeMounts"])
-    return {"spec": {"containers": [filled], "volumes": [claim] if shared else []}}
+    spec = {"containers": [filled], "volumes": [claim] if shared else []}
+    return {"spec": {**spec, "tolerations": [TAINT]} if "GPU" in resources else spec}

@@ -38,6 +38,8 @@ def database() -> Path:
 def scheduler(path: Path, *executors: Executor) -> Scheduler:
     """Returns a scheduler that keeps its records in a file, made if need be."""
     redun.logging.logger.removeHandler(redun.logging.log_handler)
+    # SQLite would give it no more than its owner may write; a store may be a group's.
+    path.touch()
     made = Scheduler(Config({"backend": {"db_uri": f"sqlite:///{path}"}}))
     for executor in executors:
         made.add_executor(executor)

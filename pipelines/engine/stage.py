@@ -3,12 +3,11 @@
 __all__ = ["KEY_LENGTH", "TITLED", "Context", "call", "run_stage"]
 
 import shutil
-import tempfile
+import uuid
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redun.executors.base import load_task_module
@@ -81,7 +80,8 @@ def _make(
     if context.force:
         store.forget(work)
     work.mkdir(parents=True, exist_ok=True)
-    output = Path(tempfile.mkdtemp(prefix="output-", dir=work))
+    output = work / f"output-{uuid.uuid4().hex}"
+    output.mkdir()
     body = import_module(module)
     about = f"Stage `{stage}`. {body.__doc__}"
     try:

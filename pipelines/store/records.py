@@ -121,8 +121,9 @@ def _moved(folder: Path, final: Path, run_id: str) -> Record:
 def present(path: Path) -> Path:
     """Returns the path of what another node may have made, once it is on this machine.
 
-    Cost: without a storage none; else a request, and the first time on a node all the bytes of
-    the artefact; those of work are copied each time.
+    Cost: without a storage none; else a request, and reads every file of the artefact; the first
+    time on a node, and where its copy has been harmed, all of them are copied, and those of work
+    each time.
 
     Arguments:
         path: Of a finished artefact, in one, or of a file of work.
@@ -141,10 +142,8 @@ def present(path: Path) -> Path:
 
 
 def _copy(final: Path) -> None:
-    wanted, here = _record(final), None
-    if _beside(final).exists():
-        here = _parsed(_beside(final).read_bytes())
-    if wanted is None or here != wanted:
+    wanted = _record(final)
+    if wanted is None or not final.is_dir() or digest(final) != wanted.digest:
         final.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".copy-", dir=final.parent) as folder:
             _fetch(final, wanted, Path(folder) / final.name)

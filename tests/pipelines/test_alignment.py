@@ -233,13 +233,15 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(digits, tmp_path, m
 
 def test_an_interrupted_flow_goes_on_to_the_same_weights(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(flow, "SAVE_S", 0.0)
-    runs(flow, FAST, digits, tmp_path / "whole")
+    whole = runs(flow, FAST, digits, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(flow.Trainer, "validate", stopping(flow.Trainer.validate, 3))
         with pytest.raises(Stop):
             runs(flow, FAST, digits, tmp_path / "parts")
     assert (tmp_path / "parts" / "work" / "last").exists()
-    runs(flow, FAST, digits, tmp_path / "parts")
+    parts = runs(flow, FAST, digits, tmp_path / "parts")
+    logged = [[row["step"] for row in run.rows if row["metrics"]] for run in (whole, parts)]
+    assert logged[0] == logged[1]
     one, other = (
         (tmp_path / k / "out" / "checkpoint" / "ema.safetensors").read_bytes()
         for k in ("whole", "parts")

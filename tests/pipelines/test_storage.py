@@ -81,6 +81,17 @@ def test_what_is_there_is_not_copied_again(node, made):
     assert store.present(path).stat().st_ino == before
 
 
+@pytest.mark.parametrize(
+    "harm", [lambda p: (p / "a").write_text("A"), lambda p: (p / "b").unlink()]
+)
+def test_a_copy_that_was_harmed_is_copied_again(harm, node, made):
+    for name in ("one", "two"):
+        node(name)
+        path = store.present(store.artefact("stage", "key"))
+        harm(path)
+        assert store.digest(store.present(path)) == made.digest
+
+
 def test_what_is_made_again_replaces_the_copies(node, made):
     node("two")
     store.present(store.artefact("stage", "key"))

@@ -1,6 +1,7 @@
 """What is sent to a cluster, and the cluster's own files; no cluster runs."""
 
 import copy
+import getpass
 import json
 import os
 import shlex
@@ -96,11 +97,21 @@ def test_kuberay_knows_every_field_of_the_job(afar, ebflow):
         jsonschema.validate({**job, "spec": {**job["spec"], "entryPoint": ""}}, SCHEMA)
     told = yaml.safe_load(config["data"]["submitted.yaml"])
     assert DensityConfig.model_validate(told).train.steps == 7
-    assert config["metadata"] == job["metadata"] == {"name": "ebflow-my-run-2"}
+    name = f"ebflow-{getpass.getuser().lower()}-my-run-2"
+    assert config["metadata"] == job["metadata"] == {"name": name}
+
+
+def test_two_users_jobs_have_names_of_their_own(afar, ebflow, monkeypatch):
+    names = set()
+    for user in ("ann", "bob.b"):
+        monkeypatch.setattr(getpass, "getuser", lambda user=user: user)
+        names |= {document["metadata"]["name"] for document in manifest(ebflow)}
+    assert names == {"ebflow-ann-digits", "ebflow-bob-b-digits"}
 
 
 def test_the_job_has_the_settings_of_the_cluster(afar, ebflow, settings):
     spec = manifest(ebflow)[1]["spec"]
+    assert spec["backoffLimit"] == 2
     cluster = spec["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}
     head = cluster["headGroupSpec"]
@@ -114,6 +125,8 @@ def test_the_job_has_the_settings_of_the_cluster(afar, ebflow, settings):
         assert group["maxReplicas"] == types[name]["max_workers"]
         assert asked["cpu"] == str(types[name]["resources"]["CPU"])
         assert asked.get("nvidia.com/gpu") == ("1" if name == "gpu" else None)
+        tolerated = [t["key"] for t in group["template"]["spec"].get("tolerations", ())]
+        assert tolerated == (["nvidia.com/gpu"] if name == "gpu" else [])
         environment = {entry["name"]: entry["value"] for entry in container["env"]}
         assert environment["MLFLOW_TRACKING_URI"].startswith("http://")
         output = f"--output {environment['EBFLOW_HOME']}/runs/density/digits"

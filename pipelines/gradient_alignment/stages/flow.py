@@ -5,7 +5,6 @@ __all__ = ["flow"]
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,9 +15,10 @@ from ebflow.data.loader import Dataset
 from ebflow.train import Trainer
 from pipelines import store
 from pipelines.gradient_alignment.config import FlowConfig
-from pipelines.tracking import StageRun
-from pipelines.training.loop import build
-from pipelines.training.metrics_log import Row
+from pipelines.store import writer
+from pipelines.tracking import Follower, StageRun
+from pipelines.training import metrics_log
+from pipelines.training.loop import build, row
 from pipelines.training.preprocessing import fitted
 
 BEST, LAST = "best", "last"
@@ -29,7 +29,7 @@ SAVE_S = 20.0
 def flow(config: FlowConfig, data: Path, *, output: Path, work: Path, run: StageRun) -> None:
     """Writes ``checkpoint/``, the best by validation; trained as the density pipeline trains.
 
-    Interrupted, it goes on from the last checkpoint.
+    Interrupted, it goes on from the last checkpoint, and from what was logged.
     """
     training = config.training
     torch.set_num_threads(training.train.threads)
@@ -47,21 +47,25 @@ def flow(config: FlowConfig, data: Path, *, output: Path, work: Path, run: Stage
             store.regain(work / name)
         if (work / LAST).exists():
             resume(trainer, work / LAST, best=work / BEST)
-        run.log_rows(_rows(trainer, work))
+        rows = work / metrics_log.FILE
+        store.regain(rows)
+        with Follower(rows, run):
+            _train(trainer, work, rows)
     shutil.copytree(work / BEST, output / "checkpoint")
     check(output / "checkpoint")
     run.set_tags({"ebflow.verdict": trainer.verdict})
 
 
-def _rows(trainer: Trainer, work: Path) -> Iterator[Row]:
-    """Trains; keeps checkpoints, and yields what is logged."""
+def _train(trainer: Trainer, work: Path, rows: Path) -> None:
+    """Trains; keeps checkpoints, and what is logged before them."""
     saved = time.monotonic()
     for event in trainer.run():
+        writer.append(rows, [row(trainer, event.kind, event.metrics, event.note)])
         if event.best:
             save_training(trainer, work / BEST)
             store.keep(work / BEST)
         if time.monotonic() - saved > SAVE_S:
+            writer.keep(rows)
             save_training(trainer, work / LAST)
             store.keep(work / LAST)
             saved = time.monotonic()
-        yield {"step": event.step, "time": time.time(), "metrics": event.metrics}
