@@ -3,6 +3,8 @@
 import os
 import signal
 
+import pytest
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MLFLOW_CONFIGURE_LOGGING"] = "false"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -10,3 +12,20 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 # What a shell starts in the background ignores SIGINT, and so does what that starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items):
+    """Orders tests, and groups them for the processes of ``pytest -n``.
+
+    Whole systems, which take longest, come first. A file is one process's, with the fixtures that
+    it shares; so are all tests of the one run that several files look at.
+    """
+    items.sort(key=lambda item: not item.nodeid.startswith(("tests/pipelines", "tests/tuning")))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item):
+    made = item._fixtureinfo.name2fixturedefs.get("digits", ())
+    shared = any(fixture.baseid == "tests/pipelines" for fixture in made)
+    return "digits" if shared else str(item.path)
