@@ -1,6 +1,6 @@
 """Ray, embedded in this machine and bound to loopback, or the cluster at ``RAY_ADDRESS``."""
 
-__all__ = ["DRIVER", "Connection", "largest_node", "start", "stop"]
+__all__ = ["DRIVER", "Connection", "largest_node", "launched", "start", "stop"]
 
 import logging
 import os
@@ -16,6 +16,7 @@ import psutil
 
 from pipelines import store
 from pipelines.cluster import environment
+from pipelines.config import ClusterConfig
 from pipelines.errors import StageFailed, failure
 from pipelines.store import storage
 from pipelines.store.urls import without_password
@@ -50,8 +51,12 @@ class Connection:
     desk: Any = None
 
 
-def start() -> Connection:
+def start(*, dashboard: bool) -> Connection:
     """Connects to Ray; an embedded one has room for as many drivers as this machine has cores.
+
+    Arguments:
+        dashboard: Whether an embedded one has a dashboard: Ray Train and Tune ask it what has
+            become of workers and trials.
 
     Raises:
         BadInput: If a node of the cluster does not see the store.
@@ -73,7 +78,7 @@ def start() -> Connection:
     ray.init(
         address="local",
         num_cpus=cores,
-        include_dashboard=True,
+        include_dashboard=dashboard,
         log_to_driver=False,
         logging_level=logging.ERROR,
         _memory=cores * DRIVER["memory"],
@@ -89,6 +94,16 @@ def _at_home() -> Connection:
     return Connection(node=node, desk=open_desk(node))
 
 
+def launched(config: ClusterConfig) -> bool:
+    """Whether the workers of a training are processes of their own, started by Ray Train.
+
+    A lone one on this machine is not: it trains in the process of its stage, and what replaces a
+    worker is the stage's next attempt. One that has a GPU is: what ran before in a stage's process
+    may have settled which GPUs it sees.
+    """
+    return config.workers > 1 or config.gpu or not environment.embedded()
+
+
 def largest_node() -> float:
     """Returns the CPUs of the node that has most of them now, at least one."""
     import ray
@@ -100,7 +115,7 @@ def stop(running: Sequence[Any], connection: Connection) -> None:
     """Interrupts the given tasks, gives them a little time to end well, and leaves Ray."""
     import ray
 
-    unfinished = ray.wait(list(running), num_returns=len(running), timeout=0)[1]
+    unfinished = ray.wait(list(running), num_returns=len(running), timeout=0)[1] if running else []
     for reference in unfinished:
         ray.cancel(reference)
     if unfinished:

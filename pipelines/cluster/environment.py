@@ -40,7 +40,6 @@ SETTINGS = {
     "MLFLOW_UV_AUTO_DETECT": "false",
     "RAY_DATA_LOG_LEVEL": "ERROR",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -81,4 +80,6 @@ def _embed_ray() -> None:
     """Binds an embedded Ray to loopback, behind a token that only it knows."""
     os.environ[LOOPBACK_ALONE] = "0"
     os.environ["RAY_AUTH_MODE"] = "token"
+    # This machine tells nobody that it will be taken away.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

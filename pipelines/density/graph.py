@@ -15,11 +15,21 @@ from pathlib import Path
 from redun import task
 from redun.scheduler import JobInfo
 
+from pipelines.cluster.connection import launched
 from pipelines.config import DataConfig, DensityConfig, EvaluateConfig, FrontConfig, Training
 from pipelines.density import results
 from pipelines.density.checks import check
 from pipelines.density.source import examined
-from pipelines.engine import DRIVER, JOB_INFO, NAMESPACE, TITLED, Artefact, Source, own, run_stage
+from pipelines.engine import (
+    JOB_INFO,
+    NAMESPACE,
+    TITLED,
+    Artefact,
+    Source,
+    of_training,
+    own,
+    run_stage,
+)
 from pipelines.engine.digests import source_digest
 from pipelines.engine.pipeline import Pipeline
 from pipelines.reporting import pages
@@ -56,7 +66,7 @@ def preprocess(config: FrontConfig, data: Artefact, job: JobInfo = JOB_INFO) -> 
 
 @task(
     executor="ray",
-    needs=DRIVER,
+    needs=of_training,
     follows=True,
     hash_includes=[source_digest(f"{STAGES}.train")],
     config_args=TITLED,
@@ -64,7 +74,7 @@ def preprocess(config: FrontConfig, data: Artefact, job: JobInfo = JOB_INFO) -> 
 def train(
     config: Training, data: Artefact, front: Artefact, title: str = "", job: JobInfo = JOB_INFO
 ) -> Artefact:
-    """Starts the training workers, and waits for them."""
+    """Trains here, or starts the training workers and waits for them."""
     return run_stage(f"{STAGES}.train", job, config, data.path, front.path, title=title)
 
 
@@ -113,6 +123,7 @@ def report(
 
 DENSITY = Pipeline(
     name="density",
+    launches=lambda config: launched(config.cluster),
     tasks=lambda config: (prepare, preprocess, train, evaluate, report),
     check=check,
     examine=lambda config: examined(config.data),

@@ -8,7 +8,6 @@ not found runs as a Ray task; Ray starts at the first of them, so a fully cached
 
 __all__ = [
     "ALONE",
-    "DRIVER",
     "JOB_INFO",
     "NAMESPACE",
     "RACES",
@@ -20,6 +19,7 @@ __all__ = [
     "Outcome",
     "Retries",
     "Source",
+    "of_training",
     "own",
     "plan",
     "run_stage",
@@ -36,7 +36,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ebflow.errors import BadInput
 from pipelines import store
-from pipelines.engine.demand import ALONE, DRIVER, own
+from pipelines.engine.demand import ALONE, of_training, own
 from pipelines.engine.executors import Progress, RayExecutor, StageExecutor
 from pipelines.engine.planning import plan
 from pipelines.engine.records import NAMESPACE, Status, database, scheduler, statuses
@@ -86,6 +86,7 @@ class Engine:
         progress: Is told of the stages that run.
         force: Whether to run every stage again.
         retries: How often a stage is tried again after a failure that may pass.
+        launches: Whether stages launch workers or trials (:class:`Pipeline`).
     """
 
     def __init__(
@@ -95,8 +96,9 @@ class Engine:
         progress: Progress,
         force: bool = False,
         retries: Retries = SOME,
+        launches: bool = True,
     ) -> None:
-        self._open_context = open_context
+        self._open_context, self._launches = open_context, launches
         self.progress, self.force, self.retries = progress, force, retries
 
     @cached_property
@@ -126,7 +128,8 @@ class Engine:
             raise failure(error) from error
 
     def _evaluate(self, graph: Any) -> Outcome:  # noqa: ANN401
-        executors = StageExecutor("driver", self), RayExecutor("ray", self)
+        ray = RayExecutor("ray", self, dashboard=self._launches)
+        executors = StageExecutor("driver", self), ray
         execution = str(uuid.uuid4())
         with store.lock("redun"):
             made = scheduler(database(), *executors)

@@ -4,7 +4,7 @@ A task declares it as its option ``needs``: amounts by Ray's names of resources,
 the stage's configuration that returns them. A stage that declares nothing takes one CPU.
 """
 
-__all__ = ["ALONE", "DRIVER", "Needs", "needs_of", "own", "reserved"]
+__all__ = ["ALONE", "Needs", "needs_of", "of_training", "own", "reserved"]
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,7 +13,6 @@ from typing import Any
 from redun.scheduler import Job
 
 from pipelines.cluster import connection, environment
-from pipelines.cluster.connection import DRIVER
 
 Needs = Mapping[str, float]
 """Amounts of ``CPU``, ``GPU`` and ``memory`` (bytes)."""
@@ -27,6 +26,11 @@ ALONE: Needs = {"CPU": math.inf}
 def own(config: Any) -> Needs:  # noqa: ANN401
     """Returns what the configuration of a stage says that it keeps busy."""
     return config.needs
+
+
+def of_training(config: Any) -> Needs:  # noqa: ANN401
+    """Returns what a training keeps busy in the process of its stage."""
+    return connection.DRIVER if connection.launched(config.cluster) else config.needs
 
 
 def needs_of(job: Job) -> Needs:

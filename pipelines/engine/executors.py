@@ -5,7 +5,6 @@ __all__ = ["Progress", "RayExecutor", "StageExecutor"]
 import logging
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -59,7 +58,7 @@ class StageExecutor(Executor):
 
     def __init__(self, name: str, engine: Host) -> None:
         super().__init__(name)
-        self.engine = engine
+        self.engine, self.stopped = engine, threading.Event()
 
     def submit(self, job: Job) -> None:
         """Starts a stage that was not found in the store."""
@@ -86,12 +85,29 @@ class StageExecutor(Executor):
         self._later(pause, job, number + 1)
 
     def _to_try_again(self, number: int, error: BaseException) -> bool:
-        tries_left = number < self.engine.retries.count and not interrupted()
-        return tries_left and passing(error)
+        """What is stopped fails too."""
+        ending = interrupted() or self.stopped.is_set()
+        return number < self.engine.retries.count and not ending and passing(error)
 
     def _later(self, pause: float, job: Job, number: int) -> None:
-        time.sleep(pause)
-        self._attempt(job, number)
+        """Attempts from a thread of its own: others go on meanwhile."""
+        timer = threading.Timer(pause, self._again, [job, number])
+        timer.daemon = True
+        timer.start()
+
+    def _again(self, job: Job, number: int) -> None:
+        if self.stopped.is_set():
+            return
+        try:
+            self._attempt(job, number)
+        except Exception as error:  # noqa: BLE001  (handed on to the scheduler)
+            future: Future = Future()
+            future.set_exception(error)
+            self._ended(job, future)
+
+    def stop(self) -> None:
+        """Tries nothing again."""
+        self.stopped.set()
 
     def _words(self, job: Job) -> tuple[Any, ...]:
         """Returns the arguments of ``call``."""
@@ -122,34 +138,15 @@ class RayExecutor(StageExecutor):
     Ray starts with the first of them: in this machine, or at ``RAY_ADDRESS`` where that is set.
     """
 
-    def __init__(self, name: str, engine: Host) -> None:
+    def __init__(self, name: str, engine: Host, *, dashboard: bool = True) -> None:
         super().__init__(name, engine)
+        self.dashboard = dashboard
         self.running: list[Any] = []
         self.connection = connection.Connection()
-        self.connecting, self.stopped = threading.Lock(), threading.Event()
+        self.connecting = threading.Lock()
 
     def _tell(self, stage: str, key: str) -> None:
         self.engine.progress.queued(stage, key)
-
-    def _to_try_again(self, number: int, error: BaseException) -> bool:
-        """What is stopped fails too."""
-        return not self.stopped.is_set() and super()._to_try_again(number, error)
-
-    def _later(self, pause: float, job: Job, number: int) -> None:
-        """Attempts from a thread of its own: others go on meanwhile."""
-        timer = threading.Timer(pause, self._again, [job, number])
-        timer.daemon = True
-        timer.start()
-
-    def _again(self, job: Job, number: int) -> None:
-        if self.stopped.is_set():
-            return
-        try:
-            self._attempt(job, number)
-        except Exception as error:  # noqa: BLE001  (handed on to the scheduler)
-            future: Future = Future()
-            future.set_exception(error)
-            self._ended(job, future)
 
     def _start(self, job: Job) -> Future:
         import ray
@@ -175,11 +172,11 @@ class RayExecutor(StageExecutor):
         with self.connecting:
             if not ray.is_initialized():
                 with _own_sigterm():
-                    self.connection = connection.start()
+                    self.connection = connection.start(dashboard=self.dashboard)
 
     def stop(self) -> None:
         """Cancels what still runs, and leaves Ray."""
-        self.stopped.set()
+        super().stop()
         if self.running:
             connection.stop(self.running, self.connection)
             self.running.clear()

@@ -54,6 +54,8 @@ class Pipeline:
         log: Tells MLflow's run of the pipeline what the results in a folder are.
         conclude: From a summary to the results in a run's description; Markdown.
         show: Prints the summary.
+        launches: From a configuration to whether stages launch workers by Ray Train or trials by
+            Ray Tune, which ask the dashboard of an embedded Ray what has become of them.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Pipeline:
     log: Callable[[Any, Any, Path, "StageRun"], None]
     conclude: Callable[[Mapping[str, Any]], str]
     show: Callable[[Console, Mapping[str, Any]], None]
+    launches: Callable[[Any], bool] = lambda config: True
 
     def stages(self, config: Section) -> tuple[str, ...]:
         """Returns the names of the stages."""

@@ -64,6 +64,7 @@ def conclude(config: ComplexityConfig, fitted: Artefact, job: JobInfo = JOB_INFO
 
 SAMPLE_COMPLEXITY = Pipeline(
     name="sample-complexity",
+    launches=lambda config: False,
     tasks=lambda config: (learn, exponents, conclude),
     check=lambda config: None,
     examine=lambda config: None,

@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from pipelines import store
-from pipelines.tracking.places import reaching, store_uri, uri
+from pipelines.tracking.database import make
+from pipelines.tracking.places import database, reaching, store_uri, uri
 from pipelines.tracking.provenance import code
 from pipelines.tracking.run import StageRun
 from pipelines.tracking.views import EXPERIMENT_TAGS
@@ -100,6 +101,8 @@ def connect(experiment: str, key: str) -> Tracker:
     """Opens the tracking store, making it if need be, once for all processes."""
     place = uri()
     with reaching(), store.lock("mlflow"):
+        if place == store_uri():
+            make(database())
         client = MlflowClient(place)
         found = client.get_experiment_by_name(experiment)
         made = found.experiment_id if found is not None else _create(client, experiment)

@@ -1,4 +1,4 @@
-"""From a configuration to a trainer, and the loop that each Ray worker runs around it."""
+"""From a configuration to a trainer, and the loop around it, here or in Ray's workers."""
 
 __all__ = ["CHECKPOINTS", "SAVE_S", "FailureWriter", "Reporter", "build", "fit", "row", "worker"]
 
@@ -29,7 +29,7 @@ from ebflow.randomness import generator
 from ebflow.rivals import RIVALS
 from ebflow.train import Augmentation, Event, Trainer
 from pipelines import store
-from pipelines.cluster.connection import largest_node
+from pipelines.cluster.connection import largest_node, launched
 from pipelines.cluster.environment import embedded
 from pipelines.cluster.waiting import waiting
 from pipelines.config import LIKELIHOOD, ClusterConfig, ObjectiveConfig, TrainConfig, Training
@@ -323,6 +323,7 @@ class Reporter:
         self.checkpoints, self.file = Checkpoints(work / CHECKPOINTS), work / metrics_log.FILE
         self.rows = [row(trainer, metrics_log.RESUMED, {}, note)] if trainer.step or note else []
         self.reported = self.saved = time.monotonic()
+        self.taken: frozenset[str] = frozenset()
 
     def tell(self, event: Event) -> None:
         """Takes an event; reports it, with those before it, when it is time.
@@ -338,7 +339,7 @@ class Reporter:
         elif validated and (event.best or self._late(self.saved, SAVE_S)):
             self.save()
         elif self._late(self.reported, REPORT_S):
-            self._report()
+            self.save() if self._warned() else self._report()
 
     def save(self) -> None:
         """Reports what is left, and writes a checkpoint; both go to the storage too."""
@@ -367,6 +368,13 @@ class Reporter:
             writer.append(self.file, self.rows)
         ray.train.report({"rows": self.rows})
         self.rows, self.reported = [], time.monotonic()
+
+    def _warned(self) -> bool:
+        """Whether a node of the training is told for the first time that it will be taken."""
+        info = ray.train.get_preemption_info()
+        nodes = frozenset(info.preempted_node_ids if info else ())
+        new, self.taken = nodes - self.taken, self.taken | nodes
+        return bool(new)
 
     def _late(self, since: float, seconds: float) -> bool:
         return bool(self.trainer.agreed(time.monotonic() - since > seconds))
@@ -404,7 +412,12 @@ def _note(work: Path, kind: str, note: str) -> None:
 
 
 def _scaling(config: Training) -> ray.train.ScalingConfig:
-    """Returns what Ray reserves for the workers; on this machine alone, no more than it has."""
+    """Returns what Ray reserves for the workers; on this machine alone, no more than it has.
+
+    By none, Ray Train means that the loop runs in this process.
+    """
+    if not launched(config.cluster):
+        return ray.train.ScalingConfig(num_workers=0)
     workers, needs = config.cluster.workers, config.of_a_worker
     if embedded():
         share = math.floor(1e4 * largest_node() / workers) / 1e4
@@ -421,14 +434,14 @@ def fit(
     work: Path,
     callbacks: Sequence[ray.train.UserCallback] = (),
 ) -> ray.train.Result:
-    """Trains on Ray; goes on from what an earlier call left in ``work``.
+    """Trains by Ray Train; goes on from what an earlier call left in ``work``.
 
     Arguments:
         config: What to train.
         data: The prepared folder.
         front: The file of the fitted chain.
         work: Where checkpoints and rows go.
-        callbacks: Are told of every report.
+        callbacks: Are told of every report of launched workers.
     """
     fields = config.model_dump(mode="json")
     folders = {"data": str(data), "front": str(front), "work": str(work)}
@@ -438,6 +451,8 @@ def fit(
     os.environ[PLACE_TIMEOUT] = str(PLACE_S)
     if note := waiting("the training", config.needs):
         _note(work, metrics_log.WAITING, note)
+    if note := hung(work, 0):
+        _note(work, metrics_log.FAILURE, f"worker 0: {note}")
     return ray.train.torch.TorchTrainer(
         worker,
         train_loop_config=job,

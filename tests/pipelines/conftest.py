@@ -12,13 +12,13 @@ import time
 import urllib.request
 from types import SimpleNamespace
 
-import mlflow
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines.cli import main
+from pipelines.tracking.database import make
 
 from .buckets import Buckets
 
@@ -34,19 +34,10 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "store"
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    """An MLflow database that is made once: making one takes seconds."""
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
-def tracking_home(home, empty_database):
+def tracking_home(home):
     """A store of the test's own, with an MLflow database that has no runs."""
-    home.mkdir()
-    shutil.copy(empty_database, home)
+    make(home / "mlflow.db")
     return home
 
 

@@ -3,6 +3,7 @@
 No Ray: the stages run in the driver.
 """
 
+import os
 import re
 import signal
 import sys
@@ -19,12 +20,18 @@ from ebflow.errors import BadInput, NonFinite
 from pipelines import store
 from pipelines.cli.interruption import interruptible
 from pipelines.cluster import connection, environment
-from pipelines.cluster.connection import Connection
-from pipelines.config import DensityConfig, EvaluateConfig, FrontConfig, Training
+from pipelines.cluster.connection import DRIVER, Connection
+from pipelines.config import (
+    ClusterConfig,
+    DensityConfig,
+    EvaluateConfig,
+    FrontConfig,
+    TrainConfig,
+    Training,
+)
 from pipelines.density import graph as density
 from pipelines.engine import (
     ALONE,
-    DRIVER,
     RACES,
     Artefact,
     Context,
@@ -144,6 +151,30 @@ def test_a_graph_runs_once(engine):
     assert (outcome.value[1].path / "value.txt").read_text() == "6"
     assert outcome.statuses == {"write": Status(ran=1), "double": Status(ran=1)}
     assert ran(engine, graph()) == set()
+
+
+@task(executor="driver", namespace="ebflow", name="mend")
+def mend_task(source: Source, job: JobInfo = JobInfo()) -> str:  # noqa: B008
+    ERRORS.clear()
+    return "mended"
+
+
+def test_others_run_while_one_waits_to_be_tried_again(engine):
+    ERRORS["write"] = OSError(28, "full")
+    found = engine(retries=Retries(1, pause=1.0)).run([graph()[0], mend_task(Source("x", "x"))])
+    assert found.value[1] == "mended" and CALLS == ["write", "write"]
+
+
+def test_those_who_share_a_store_by_their_group_may_all_write(engine, home):
+    (home / "mlflow.db").unlink()
+    before = os.umask(0o002)
+    try:
+        engine().run(graph())
+    finally:
+        os.umask(before)
+    modes = {path: path.stat().st_mode & 0o070 for path in home.rglob("*")}
+    expected = {path: 0o070 if path.is_dir() else 0o060 for path in modes}
+    assert len(modes) > 10 and modes == expected
 
 
 def test_a_cached_graph_opens_nothing(engine, home):
@@ -363,7 +394,9 @@ NEEDS = {
     "undeclared": (density.report, DensityConfig(), ONE),
     "a cell": (sample_complexity.learn, None, ONE),
     "threads": (density.preprocess, FrontConfig(threads=3), {"CPU": 3}),
-    "a driver of workers": (density.train, Training(), DRIVER),
+    "a training": (density.train, Training(train=TrainConfig(threads=2)), {"CPU": 2}),
+    "workers": (density.train, Training(cluster=ClusterConfig(workers=2)), DRIVER),
+    "a worker with a GPU": (density.train, Training(cluster=ClusterConfig(gpu=True)), DRIVER),
     "a search": (search.search, None, {"CPU": 0}),
     "a benchmark": (paper.steps, None, ALONE),
     "a GPU": (gradient_alignment.measure, MeasureConfig(gpu=True), {"CPU": 1, "GPU": 1}),
@@ -371,8 +404,14 @@ NEEDS = {
 
 
 @pytest.mark.parametrize("stage, config, needs", NEEDS.values(), ids=NEEDS)
-def test_a_stage_needs_what_it_declares(stage, config, needs):
+def test_a_stage_needs_what_it_declares(stage, config, needs, monkeypatch):
+    monkeypatch.setattr(environment, "embedded", lambda: True)
     assert needs_of(asked(stage, config)) == needs
+
+
+def test_a_clusters_trainings_are_launched(monkeypatch):
+    monkeypatch.setattr(environment, "embedded", lambda: False)
+    assert needs_of(asked(density.train, Training())) == DRIVER
 
 
 @pytest.mark.parametrize("alone", [True, False])

@@ -15,6 +15,7 @@ from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import NonFinite
 from ebflow.train import Event
+from pipelines.cluster import environment
 from pipelines.config import (
     LEARNED_INVERSE,
     LIKELIHOOD,
@@ -29,6 +30,7 @@ from pipelines.config import (
 )
 from pipelines.training import loop, metrics_log
 from pipelines.training.loop import FailureWriter, Reporter
+from pipelines.training.preprocessing import fitted
 from tests.pipelines.trainers import build
 
 SHORT = TrainConfig(steps=12, batch_size=32, validate_every=6, log_every=3, dtype="float64")
@@ -221,6 +223,7 @@ def reported(monkeypatch):
     """What Ray Train is told, report by report."""
     calls = []
     monkeypatch.setattr(ray.train, "report", lambda metrics: calls.append(metrics["rows"]))
+    monkeypatch.setattr(ray.train, "get_preemption_info", lambda: None)
     return calls
 
 
@@ -300,6 +303,30 @@ def test_a_worker_that_was_killed_remembers_the_best(dataset, reported, tmp_path
     assert (told["kind"], told["note"]) == (metrics_log.RESUMED, "goes on from step 9")
 
 
+def test_a_lone_worker_trains_here_and_tells_what_ended_the_one_before(
+    dataset, home, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(environment.LOOPBACK_ALONE, "0")
+    config, work = Training(train=SHORT), tmp_path / "work"
+    work.mkdir()
+    fitted(config.front, dataset).save(tmp_path / "chain.safetensors")
+    (work / "stacks-0.txt").write_text("in train_step")
+    result = loop.fit(config, dataset.folder, tmp_path / "chain.safetensors", work)
+    assert not ray.is_initialized()
+    assert result.return_value["verdict"] == "ended after 12 steps"
+    told, *others = metrics_log.read(work / metrics_log.FILE)[0]
+    assert (told["kind"], told["step"]) == (metrics_log.FAILURE, 0)
+    assert told["note"].startswith("worker 0: hung, and was ended; hung-1-rank-0.txt")
+    whole, _ = finished(config, dataset)
+    last = load(Checkpoints(work / loop.CHECKPOINTS).path(12), weights="model")
+    for one, two in zip(whole.flow.parameters(), last.parameters(), strict=True):
+        assert torch.equal(one, two)
+    again = loop.fit(config, dataset.folder, tmp_path / "chain.safetensors", work)
+    assert again.return_value["steps"] == 12
+    rows = metrics_log.read(work / metrics_log.FILE)[0]
+    assert [row["kind"] for row in rows[len(others) + 1 :]] == [metrics_log.RESUMED]
+
+
 def test_every_row_is_told_once_and_the_best_and_the_last_are_saved(dataset, reported, tmp_path):
     events, told = driven(dataset, (0, 1), tmp_path)
     steps = [row["step"] for some in reported for row in some]
@@ -330,6 +357,20 @@ def test_what_led_to_a_checkpoint_is_told_before_it_is_there(
     monkeypatch.setattr(Checkpoints, "save", saved)
     driven(dataset, (0, 1), tmp_path)
     assert told == {step: step for step in told} and {0, 12} <= told.keys()
+
+
+def test_a_warning_that_a_node_goes_saves_a_checkpoint_once(
+    dataset, reported, tmp_path, monkeypatch
+):
+    info = ray.train.PreemptionInfo(deadline_ms=None, preempted_node_to_ranks={"a": [0]})
+    reporter = Reporter(build(Training(train=SHORT), dataset), tmp_path)
+    monkeypatch.setattr(loop, "REPORT_S", 0.0)
+    for event in reporter.trainer.run():
+        reporter.tell(event)
+        if (event.kind, event.step) == ("validate", 6):
+            monkeypatch.setattr(ray.train, "get_preemption_info", lambda: info)
+    kept = {path.name for path in (tmp_path / loop.CHECKPOINTS).iterdir()}
+    assert "step-9" in kept and "step-12" not in kept
 
 
 def test_between_reports_rows_gather(reported, tmp_path):

@@ -1,5 +1,5 @@
 """The command line and stores of the pipelines' tests."""
 
-from ..pipelines.conftest import Store, ebflow, empty_database, home, tracking_home
+from ..pipelines.conftest import Store, ebflow, home, tracking_home
 
-__all__ = ["Store", "ebflow", "empty_database", "home", "tracking_home"]
+__all__ = ["Store", "ebflow", "home", "tracking_home"]

@@ -1,9 +1,9 @@
-"""Runs that are made once: one that nothing happens to, and one whose driver is killed."""
+"""Runs that are made once: those that nothing happens to, and one whose driver is killed."""
 
 import pytest
 
 from ..conftest import Store
-from .harness import end, ends_well, start, training_of
+from .harness import PAIR, end, ends_well, start, training_of
 
 
 @pytest.fixture(scope="session")
@@ -11,6 +11,14 @@ def whole(tmp_path_factory):
     """A run that nothing happened to."""
     store = Store(tmp_path_factory.mktemp("whole"))
     ends_well(start(store))
+    return store
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory):
+    """The same by two workers, which Ray Train launches."""
+    store = Store(tmp_path_factory.mktemp("pair"))
+    ends_well(start(store, *PAIR))
     return store
 
 

@@ -16,6 +16,9 @@ STEPS = 1200
 LONG = ("--train.steps", str(STEPS), "--train.validate-every", "100", "--train.log-every", "25")
 """Options of a training of some seconds with a dozen checkpoints, long enough to be hit."""
 
+PAIR = ("--workers", "2")
+"""A lone worker trains in the process of its stage; of two, each has its own."""
+
 HIT_AT = 300
 """Steps after which the fault comes."""
 

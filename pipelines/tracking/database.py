@@ -1,0 +1,53 @@
+"""The database of a new store: a copy of the first that this MLflow's migrations made here."""
+
+__all__ = ["make"]
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+
+
+def make(path: Path) -> None:
+    """Makes the database, unless it is there.
+
+    Migrations take seconds for each new store, and come to the same for one version of MLflow.
+    Where the user's cache cannot be written, nothing is made: MLflow does it when it opens it.
+    """
+    if path.exists():
+        return
+    try:
+        template = _template()
+    except OSError:
+        return
+    _replace(path, lambda draft: shutil.copyfile(template, draft))
+
+
+def _template() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ebflow"
+    template = cache / f"mlflow-{mlflow.__version__}.db"
+    if not template.exists():
+        _replace(template, _migrate)
+    return template
+
+
+def _migrate(path: Path) -> None:
+    MlflowClient(f"sqlite:///{path}").search_experiments(max_results=1)
+    with closing(sqlite3.connect(path)) as database, database:
+        # The default one has its place in this process's folder; MLflow makes it anew.
+        database.execute("DELETE FROM experiments")
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Makes a file that is whole as soon as it is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        draft = Path(folder) / path.name
+        write(draft)
+        draft.replace(path)
