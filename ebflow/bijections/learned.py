@@ -153,12 +153,12 @@ class MonotoneSpline(Learned):
         return f"{self.shape}, cells={self.cells}, reach={self.reach}"
 
     def local(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
-        """Returns f(x) and its first three derivatives, whatever the ``order``."""
+        """Returns f(x) and its first ``order`` derivatives."""
         with torch.no_grad():
             place = (x / self.width + (self.cells / 2 + 1)).clamp(0, self.cells + 1)
             cell = place.long().clamp(0, self.cells + 1)  # NaN stays in x
             edge = self._edge(cell, x)
-        return _Cubic.apply(x, edge, (cell + self.first).flatten(), self._cubics())
+        return _Cubic.apply(order, x, edge, (cell + self.first).flatten(), self._cubics())
 
     @torch.no_grad()
     def solve(self, y: Tensor) -> Tensor:
@@ -212,7 +212,7 @@ def _bend(p: Sequence[Tensor], x: Tensor) -> Tensor:
 
 
 class _Cubic(torch.autograd.Function):
-    r"""A cubic of every element and its three derivatives, looked up in a table.
+    r"""A cubic of every element and its first derivatives, looked up in a table.
 
     Of p₀ + p₁ x + p₂ x² + p₃ x³, x from the cell's edge on, the gradients of all four values by x
     and by the coefficients are polynomials in x again: nothing but x and p is kept.
@@ -221,17 +221,20 @@ class _Cubic(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, edge: Tensor, index: Tensor, table: Tensor) -> tuple[Tensor, ...]:
-        """Returns the four values, shaped as x."""
+    def forward(
+        order: int, x: Tensor, edge: Tensor, index: Tensor, table: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Returns the value and ``order`` derivatives, shaped as x."""
         x = x - edge
         p = [row.index_select(0, index).view(x.shape) for row in table]
-        return _polynomial(p, x), _slope(p, x), _bend(p, x), 6 * p[3]
+        made = (_polynomial, _slope, _bend, lambda p, x: 6 * p[3])
+        return tuple(function(p, x) for function in made[: order + 1])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: object) -> None:  # noqa: ANN401
         """Keeps the inputs alone."""
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs)
+        ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Gradients:  # noqa: ANN401
@@ -239,15 +242,20 @@ class _Cubic(torch.autograd.Function):
         x, edge, index, table = ctx.saved_tensors
         x = x - edge
         p = [None, *(row.index_select(0, index).view(x.shape) for row in table[1:])]
-        g0, g1, g2, g3 = (torch.zeros_like(x) if g is None else g for g in grads)
-        down = torch.addcmul(torch.addcmul(6 * g2 * p[3], g1, _bend(p, x)), g0, _slope(p, x))
+        g0, g1 = (torch.zeros_like(x) if g is None else g for g in (*grads, None)[:2])
+        down = torch.addcmul(g1 * _bend(p, x), g0, _slope(p, x))
         scaled = g0 * x
         first = scaled + g1
-        second = (first + g1) * x + 2 * g2
-        third = ((scaled + 3 * g1) * x + 6 * g2) * x + 6 * g3
+        second, third = (first + g1) * x, torch.add(scaled, g1, alpha=3) * x
+        if len(grads) > 2 and grads[2] is not None:
+            down = torch.addcmul(down, grads[2], p[3], value=6)
+            second, third = second + 2 * grads[2], third + 6 * grads[2]
+        third = third * x
+        if len(grads) > 3 and grads[3] is not None:
+            third = third + 6 * grads[3]
         rows = (g0, first, second, third)
         found = [table.new_zeros(table.shape[1]).index_add(0, index, g.flatten()) for g in rows]
-        return down, None, None, torch.stack(found)
+        return None, down, None, None, torch.stack(found)
 
 
 class MonotoneTanh(Learned):
