@@ -233,7 +233,7 @@ def stack(
     config: StackConfig, data: Artefact, title: str = "", job: JobInfo = JOB_INFO
 ) -> Artefact:
     """Trains many small nets at once, and measures them on the way."""
-    return run_stage("stack", job, config, data.path, title=title)
+    return run_stage(f"{STAGES}.stack", job, config, data.path, title=title)
 
 
 @task(
