@@ -128,6 +128,7 @@ def image_coupling(
     channels: int, net: Callable[[int, int], nn.Module], bins: int | None, context: int
 ) -> Coupling:
     """Returns a coupling of two halves of the channels, by splines or by affine maps."""
-    half, transform = channels // 2, Spline(bins) if bins else ScaleShift(bound=2.0)
-    conditioner = net(half + context, half * transform.count)
-    return Coupling((half, half), conditioner, transform, context=context)
+    halves = (channels // 2, channels - channels // 2)
+    transform = Spline(bins) if bins else ScaleShift(bound=2.0)
+    conditioner = net(halves[0] + context, halves[1] * transform.count)
+    return Coupling(halves, conditioner, transform, context=context)

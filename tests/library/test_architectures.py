@@ -168,6 +168,7 @@ NETS = {
     "tanh of channels": (convolutional, (1, 4, 4), dict(activation="tanh", shared=True)),
     "convolutional": (convolutional, (1, 4, 4), dict(kernel_size=5, blocks=2, depth=1)),
     "coupled": (convolutional, (1, 4, 4), dict(kernel_size=3, blocks=2, depth=1, hidden=3)),
+    "coupled, colour": (convolutional, (3, 4, 4), dict(kernel_size=3, blocks=2, hidden=3)),
     "circular": (convolutional, (1, 4, 4), dict(kernel_size=3, blocks=1, padding="circular")),
     "masked": (convolutional, (1, 4, 4), dict(kernel_size=3, padding="masked", residual=False)),
     "structured": (structured, (2, 2), dict(depth=2, structure="trilu", alpha=0.2)),
