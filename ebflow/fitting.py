@@ -288,6 +288,8 @@ def _policy(
         raise ValueError(f"missing: found {missing!r}, expected one of {', '.join(POLICIES)}")
     if not rows.is_floating_point():
         return rows, context
+    if rows.ndim < 2:
+        raise ValueError(f"x: found shape {tuple(rows.shape)}, expected rows: (N, *event)")
     lacking = rows.flatten(1).isnan()
     if missing is None and lacking.any():
         row, feature = divmod(int(lacking.flatten().to(torch.uint8).argmax()), lacking.shape[1])

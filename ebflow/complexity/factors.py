@@ -89,7 +89,9 @@ class FactorMixture(GaussianMixture):
         share = 1 - self.spread.square().add(1).rsqrt()
         return v - (v @ self.directions * share[:, None]) @ self.directions.mT
 
-    def _log_dets(self) -> Tensor:
+    def _log_dets(self, count: int | None = None) -> Tensor:
+        if count not in (None, self.size):
+            raise ValueError(f"x: found {count} of {self.size} elements, expected all of them")
         return super()._log_dets() - 0.5 * self.spread.square().log1p().sum(1)
 
     def _score(self, z: Tensor, r: Tensor) -> Tensor:

@@ -65,10 +65,10 @@ def restart_with_huge_pages(words: Sequence[str]) -> None:
 
 
 def cpus() -> int:
-    """Returns the CPUs that this process may use: its affinity's and its container's alone."""
-    import joblib
-
-    return joblib.cpu_count()
+    """Returns the CPUs that this process may use, which may be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def embedded() -> bool:

@@ -165,7 +165,8 @@ def test_units_of_columns_are_kept(tmp_path):
     manifest = prepare(write(tmp_path / "in.parquet", data), tmp_path / "out")
     assert Dataset(tmp_path / "out").manifest.columns == manifest.columns
     assert manifest.columns.model_dump() == {
-        "names": ("a", "b"), "types": ("float", "double"), "units": ("µm", None)
+        "names": ("a", "b"), "types": ("float", "double"), "units": ("µm", None),
+        "timestamps": None,
     }  # fmt: skip
     assert manifest.columns.titles == ["a [µm]", "b"]
 

@@ -340,7 +340,8 @@ def test_the_files_are_artefacts(tracked):
     names = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert names == {"summary.json", "report.html", "config.yaml", "figures"}
     figures = {item.path for item in client.list_artifacts(run.info.run_id, "figures")}
-    assert figures == {f"figures/{n}.png" for n in ("training", "samples", "diagnosis")}
+    shown = ("training", "samples", "diagnosis", "likelihood", "unlikely")
+    assert figures == {f"figures/{name}.png" for name in shown}
 
 
 def test_the_model_predicts_log_densities_in_nats(digits, tracked, monkeypatch):
@@ -436,6 +437,8 @@ def test_columns_of_numbers(tmp_path, tabular_file):
         "dtype": "float64",
         "levels": None,
         "context": None,
+        "timestamps": None,
+        "resize": None,
     }
     told = [text for text in summary["warnings"] if "the flow is worse than a" in text]
     worst = min(

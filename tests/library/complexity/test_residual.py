@@ -48,7 +48,7 @@ def test_the_weight_makes_the_loss_that_of_unit_targets(sigma):
     assert net.weight(sigma) * c_out**2 == pytest.approx(1)
 
 
-def test_training_comes_near_the_scores_of_a_law_of_images():
+def test_training_comes_near_the_scores_of_a_law_of_images(single_precision):
     """In mean square, of the error of the best linear denoiser a third is gone, at two noises."""
     truth = load("digits")
     clean = truth.sample(4096, generator=generator(3)).float()[None]
