@@ -55,7 +55,7 @@ def test_training_comes_near_the_scores_of_a_law_of_images(single_precision):
     net = ResidualDenoisers(1, 64, width=64, generator=generator(4))
     before = [errors(net, truth, sigma) for sigma in (0.3, 1.5)]
     draws = Draws(clean, torch.tensor([0]), torch.tensor([4096]), generator(5))
-    fit(net, draws, least=0.2, highest=20.0, steps=250, rows=64, lr=2e-3)
+    fit(net, draws, least=0.2, highest=20.0, steps=1600, rows=64, lr=2e-3)
     after = [errors(net, truth, sigma) for sigma in (0.3, 1.5)]
     assert all(a < 0.67 * b for a, b in zip(after, before, strict=True))
 
