@@ -22,6 +22,7 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True
+napoleon_use_ivar = True
 exclude_patterns = ["_build"]
 
 
