@@ -353,7 +353,8 @@ def _fitting(trainer: "Trainer", folder: str | Path) -> Checkpoint:
     """Returns a checkpoint that was made with this trainer's data and seed."""
     saved = read(folder)
     for name, expected in _identity(trainer).items():
-        found = saved.state.get("training", {}).get(name)
+        with _fits(folder):
+            found = saved.state.get("training", {}).get(name)
         if found != expected:
             raise BadInput(f"{folder}: found a training with {name} {found}, expected {expected}")
     return saved

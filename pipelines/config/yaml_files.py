@@ -82,7 +82,7 @@ class _Plain(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: ANN401
         try:
             found = super().construct_object(node, deep)
-        except (AttributeError, KeyError, ValueError):
+        except (AttributeError, IndexError, KeyError, ValueError):
             raise _wrong(node) from None
         if isinstance(found, int) and found.bit_length() > MOST_BITS:
             raise _wrong(node)

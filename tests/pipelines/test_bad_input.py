@@ -186,6 +186,10 @@ FILES = {
     "null for number": ("seed: null\n", "key seed: found None, expected a valid integer"),
     "number for list": ("data: {columns: 3}\n", "key data.columns: found 3, expected a valid"),
     "code": ("!!python/object/apply:os.system ['touch hacked']\n", "not YAML (line 1: could not"),
+    "no number": (
+        "train: !!float\n",
+        "not YAML (line 1: found '', expected a value of type float)",
+    ),
     "an alias": (
         "objective: &a {name: ssm}\nmodel: *a\n",
         "not YAML (line 2: found an alias, expected its value)",

@@ -455,7 +455,7 @@ def test_columns_of_numbers(tmp_path, tabular_file):
         "pairs",
         "rows",
     }
-    assert page.count("mean_radius") >= 2  # the least likely rows, and the configuration's bounds
+    assert "mean_radius" in page  # of the least likely rows
 
 
 A, B = np.array([[1.0, -0.5], [0.2, 2.0]]), np.array([[1.0, 0.0], [0.8, 0.6]])
