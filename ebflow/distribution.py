@@ -83,7 +83,7 @@ class FlowEvaluation(Evaluation):
 
     @property
     def energy(self) -> Tensor:
-        """E(x) in nats, with shape (B,): no log-determinant of a linear layer."""
+        """E(x) in nats with shape (B,), with no log-determinant of a linear layer."""
         if self._energy is None:
             if self._latent is None:
                 log_dets = self._values_and_log_dets()
@@ -101,7 +101,7 @@ class FlowEvaluation(Evaluation):
 
     @property
     def scores(self) -> list[Tensor]:
-        """The scores over u, x_{L−1}, …, x: 2 L GEMMs, no autograd."""
+        """The scores over u, x_{L−1}, …, x, by 2 L GEMMs and no autograd."""
         if not self._scores:
             linearizations = self.linearizations
             self._scores = [self._base_at.score]
