@@ -52,7 +52,7 @@ def test_a_worker_with_a_hung_thread_is_replaced(words, name, whole, pair, tmp_p
     assert re.search(r"worker \d: hung, and was ended; hung-1-", tags(store)["ebflow.failure.1"])
     client = mlflow.MlflowClient(f"sqlite:///{store.home / 'mlflow.db'}")
     run = client.get_run(store.summary()["mlflow_run_id"]).data.tags["ebflow.stage.train"]
-    kept = client.list_artifacts(run, "hung")  # of the worker that waits for it too, if it was told
+    kept = client.list_artifacts(run, "hung")  # perhaps of the one that waits for it, too
     paths = [client.download_artifacts(run, file.path, str(tmp_path)) for file in kept]
     assert any("train_step" in Path(path).read_text() for path in paths)
     noted(
