@@ -14,6 +14,14 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Keeps sums in one order, whatever a test before this one left, and the other core free."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def pytest_collection_modifyitems(items):
     """Orders tests, and groups them for the processes of ``pytest -n``.
 

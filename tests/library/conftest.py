@@ -19,15 +19,6 @@ def double_precision():
     torch.set_default_dtype(before)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    """Keeps sums in one order, and the other core free."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def single_precision(double_precision):
     """Makes float32 the default type, as it is for a user."""

@@ -71,11 +71,6 @@ class Run:
     log_metrics = log_artifacts = log_params
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def of(kind, config=SMOKE, **fields):
     found = [cell for cell in cells(config) if isinstance(cell, kind)]
     return [c for c in found if all(getattr(c, name) == v for name, v in fields.items())]
