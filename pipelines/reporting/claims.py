@@ -18,15 +18,13 @@ __all__ = [
     "Verdict",
     "conclude",
     "decide",
-    "judge",
     "page",
     "show",
     "table",
-    "untested",
 ]
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +33,6 @@ import rich.table
 from rich import box
 from rich.console import Console
 
-from ebflow.estimate import Interval
 from ebflow.inference import Confidence, Region, holm
 from pipelines.config import Section
 from pipelines.config.files import dump
@@ -51,7 +48,7 @@ MOST_DECIMALS = 6
 LEVEL = 0.05
 """At most this share of studies has a wrong verdict, however many they judge."""
 
-Verdict = Literal["holds", "does not hold", "not decided at this size", "not tested at this scale"]
+Verdict = Literal["holds", "does not hold", "not decided at this size"]
 
 
 @dataclass(frozen=True)
@@ -234,25 +231,6 @@ class Conclusion:
             tuple(Check(**check) for check in summary["checks"]),
             tuple(summary["would_change"]),
         )
-
-
-def judge(
-    claim: str,
-    quantity: str,
-    found: Interval,
-    holds: Callable[[Interval], bool],
-    *,
-    figure: str | None = None,
-    note: str = "",
-) -> Claim:
-    """Returns the claim, judged by an interval; arguments as the attributes of ``Claim``."""
-    verdict: Verdict = "holds" if holds(found) else "does not hold"
-    return Claim(claim, verdict, quantity, *found, figure, note)
-
-
-def untested(claim: str, quantity: str, *, note: str = "") -> Claim:
-    """Returns a claim whose number was not measured."""
-    return Claim(claim, "not tested at this scale", quantity, note=note)
 
 
 @dataclass(frozen=True)

@@ -8,27 +8,19 @@ from dataclasses import asdict
 import pytest
 from rich.console import Console
 
-from ebflow.estimate import Interval
 from ebflow.inference import above, below, student, within
 from pipelines.config import PaperConfig
 from pipelines.reporting import claims
 
-SLOPE = Interval(2.05, 1.93, 2.17)
-
-
-def slope(holds=lambda found: found.low > 0):
-    return claims.judge("It grows.", "slope", SLOPE, holds, figure="scaling", note="expected 2")
-
-
-def test_an_interval_decides():
-    assert slope().verdict == "holds"
-    assert slope(lambda found: found.high < 1).verdict == "does not hold"
-    assert claims.untested("It grows.", "slope").verdict == "not tested at this scale"
+SLOPE = claims.Claim(
+    "It grows.", "holds", "slope", 2.05, 1.93, 2.17, figure="scaling", note="expected 2"
+)
+UNDECIDED = claims.Claim("It falls.", "not decided at this size", "slope")
 
 
 def test_the_number_is_told_with_its_interval():
-    assert slope().told == "2.05 [1.93, 2.17]"
-    assert claims.untested("It grows.", "slope").told == ""
+    assert SLOPE.told == "2.05 [1.93, 2.17]"
+    assert UNDECIDED.told == ""
     assert claims.Claim("It grows.", "holds", "slope", 2.05).told == "2.05"
 
 
@@ -50,9 +42,9 @@ def test_digits_beyond_the_interval_are_not_told(numbers, told):
 
 def test_a_terminal_shows_claims_numbers_and_verdicts():
     console = Console(width=80, file=io.StringIO())
-    console.print(claims.table([slope(), claims.untested("It falls.", "slope")]))
+    console.print(claims.table([SLOPE, UNDECIDED]))
     text = console.file.getvalue()
-    assert "It grows." in text and "[1.93, 2.17]" in text and "not tested" in text
+    assert "It grows." in text and "[1.93, 2.17]" in text and "not decided" in text
 
 
 NEAR = claims.Question("It stays.", "change", within(0.5), "nats", note="fixed before")
