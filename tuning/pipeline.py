@@ -15,17 +15,15 @@ test rows.
 __all__ = ["again", "pipeline"]
 
 from redun import task
-from redun.scheduler import JobInfo, catch, catch_all
+from redun.scheduler import catch, catch_all
 
 from ebflow.errors import BadInput
 from pipelines.config import Section
 from pipelines.density.source import examined
-from pipelines.engine import JOB_INFO, NAMESPACE, Artefact, Source, run_stage
-from pipelines.engine.digests import source_digest
+from pipelines.engine import NAMESPACE, Artefact, Source, stage
 from pipelines.engine.fanout import diverged, fail, together
 from pipelines.engine.pipeline import Pipeline
 from pipelines.errors import Diverged
-from pipelines.reporting import pages
 from tuning import results
 from tuning.config import SearchConfig, TuneConfig
 from tuning.problem import Problem
@@ -37,6 +35,8 @@ from tuning.suggest import Suggest
 
 redun_namespace = NAMESPACE
 
+search = stage("tuning.stages.search", needs={"CPU": 0}, follows=True)
+verdict = stage("tuning.stages.verdict", templates=[TEMPLATE])
 
 Inputs = tuple[Source, Section]
 """The data, and the pipeline's configuration with the rows for selection held out."""
@@ -77,22 +77,8 @@ def tune(config: TuneConfig, inputs: Inputs) -> tuple[Artefact, ...]:
     source, whole = inputs
     asked = problem(config.search)
     given = asked.inputs(config.search, whole, source)
-    found = search(config.search, asked.base(config.search, whole), given)
+    found = search(config.search, [asked.base(config.search, whole), given])
     return given[0], found, again(config, whole, given, found)
-
-
-@task(
-    executor="ray",
-    needs={"CPU": 0},
-    follows=True,
-    hash_includes=[source_digest("tuning.stages.search")],
-)
-def search(
-    config: SearchConfig, base: Section, given: tuple[Artefact, ...], job: JobInfo = JOB_INFO
-) -> Artefact:
-    """Fills the machine with trials."""
-    paths = [artefact.path for artefact in given]
-    return run_stage("tuning.stages.search", job, config, base, paths)
 
 
 @task(cache=False)
@@ -108,18 +94,7 @@ def again(
         catch(together(measured(whole, one.config, one.title, given)), Diverged, diverged)
         for one in trainings(config.search, whole, found.path)
     ]
-    return verdict(config, given[0], found, catch_all(cells, Exception, fail))
-
-
-@task(
-    executor="ray", hash_includes=[source_digest("tuning.stages.verdict"), pages.digest(TEMPLATE)]
-)
-def verdict(
-    config: TuneConfig, data: Artefact, found: Artefact, cells: list, job: JobInfo = JOB_INFO
-) -> Artefact:
-    """Names the winner, and makes tables, figures and the page."""
-    told = [c if isinstance(c, str) else tuple(a.path for a in c) for c in cells]
-    return run_stage("tuning.stages.verdict", job, config, data.path, found.path, told)
+    return verdict(config, [given[0], found, catch_all(cells, Exception, fail)])
 
 
 def pipeline(asked: Problem) -> Pipeline:

@@ -1,17 +1,15 @@
 """Stages on Ray, chained and remembered by redun: the only package that knows how redun works.
 
 redun runs in the driver and keeps, in ``redun.db``, which call of which code gave which artefact.
-A stage is found again by its own source, the source of the modules it names
-(``digests.py``), its configuration, and the *content* of the artefacts it reads. What is
-not found runs as a Ray task; Ray starts at the first of them, so a fully cached run never does.
+A stage is found again by its source and that of all that it imports (``digests.py``), its
+configuration, and the *content* of the artefacts it reads. What is not found runs as a Ray task;
+Ray starts at the first of them, so a fully cached run never does.
 """
 
 __all__ = [
     "ALONE",
-    "JOB_INFO",
     "NAMESPACE",
     "RACES",
-    "TITLED",
     "Artefact",
     "Context",
     "Engine",
@@ -22,7 +20,7 @@ __all__ = [
     "of_training",
     "own",
     "plan",
-    "run_stage",
+    "stage",
 ]
 
 import logging
@@ -41,7 +39,7 @@ from pipelines.engine.executors import Progress, RayExecutor, StageExecutor
 from pipelines.engine.planning import plan
 from pipelines.engine.records import NAMESPACE, Status, database, scheduler, statuses
 from pipelines.engine.retries import SOME, Retries
-from pipelines.engine.stage import JOB_INFO, TITLED, Context, run_stage
+from pipelines.engine.stages import Context, stage
 from pipelines.engine.values import Artefact, Source
 from pipelines.errors import StageFailed, failure
 

@@ -5,7 +5,7 @@ __all__ = ["Progress", "RayExecutor", "StageExecutor"]
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +18,8 @@ from pipelines.cli.interruption import interrupted
 from pipelines.cluster import connection
 from pipelines.engine.demand import needs_of, reserved
 from pipelines.engine.retries import Retries, passing
-from pipelines.engine.stage import KEY_LENGTH, Context, call
+from pipelines.engine.stages import KEY_LENGTH, Context, call
+from pipelines.engine.values import Artefact
 from pipelines.errors import failure, told
 
 
@@ -109,14 +110,16 @@ class StageExecutor(Executor):
         """Tries nothing again."""
         self.stopped.set()
 
-    def _words(self, job: Job) -> tuple[Any, ...]:
-        """Returns the arguments of ``call``."""
-        return job.task.load_module, job.task.fullname, *job.args, self.engine.context()
+    def _work(self, job: Job) -> Callable[[], Artefact]:
+        """Returns what does a job: picklable, by the name of its module."""
+        (args, kwargs), key = job.args, job.eval_hash[:KEY_LENGTH]
+        context = self.engine.context()
+        return partial(call, job.get_option("module"), key, *args, **kwargs, context=context)
 
     def _start(self, job: Job) -> Future:
         future: Future = Future()
         try:
-            future.set_result(call(*self._words(job)))
+            future.set_result(self._work(job)())
         except Exception as error:  # noqa: BLE001  (handed on to the scheduler, as a pool does)
             future.set_exception(error)
         return future
@@ -153,7 +156,10 @@ class RayExecutor(StageExecutor):
 
         self._connect()
         options = reserved(needs_of(job)) | self._place(job)
-        reference = ray.remote(**options, max_retries=0)(call).remote(*self._words(job))
+        work = self._work(job)
+        reference = ray.remote(**options, max_retries=0)(work.func).remote(
+            *work.args, **work.keywords
+        )
         self.running.append(reference)
         return reference.future()
 

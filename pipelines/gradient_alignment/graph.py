@@ -16,20 +16,18 @@ import os
 
 import torch
 from redun import task
-from redun.scheduler import JobInfo, catch_all
+from redun.scheduler import catch_all
 
 from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput
 from pipelines.density.graph import prepare
 from pipelines.density.source import counted, examined, opened
-from pipelines.engine import JOB_INFO, NAMESPACE, TITLED, Artefact, Source, own, run_stage
-from pipelines.engine.digests import source_digest
+from pipelines.engine import NAMESPACE, Artefact, Source, own, stage
 from pipelines.engine.fanout import fail, together
 from pipelines.engine.pipeline import Pipeline
 from pipelines.gradient_alignment import results
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
-    ClassifierConfig,
     FlowConfig,
     MeasureConfig,
     NetConfig,
@@ -43,11 +41,18 @@ from pipelines.gradient_alignment.models import (
     seeds,
     training,
 )
-from pipelines.reporting import claims, pages
+from pipelines.reporting import claims
 
 redun_namespace = NAMESPACE
 
 STAGES = "pipelines.gradient_alignment.stages"
+
+flow = stage(f"{STAGES}.flow", needs=own)
+reference = stage(f"{STAGES}.reference", needs=own)
+blind = stage(f"{STAGES}.blind", needs=own)
+classify = stage(f"{STAGES}.classify", needs=own)
+measure = stage(f"{STAGES}.measure", needs=own)
+align = stage(f"{STAGES}.align", templates=[claims.TEMPLATE])
 
 MOST_FLOWS = 20
 """Classes up to which there is a flow a class if not told otherwise."""
@@ -89,16 +94,16 @@ def _check_net(net: NetConfig, shape: tuple[int, ...]) -> None:
 
 def alignment(config: AlignmentConfig, source: Source) -> Artefact:
     """Returns the report, as an expression of redun. A model that fails stops no other."""
-    data = prepare(config.data, source)
-    scores = reference(measuring(config), data, flows(config, data))
-    densities = blind(measuring(config), data, flow(_flow(config), data, "all"))
-    independent = classify(judge(config), data, "judge")
+    data = prepare(config.data, [source])
+    scores = reference(measuring(config), [data, flows(config, data)])
+    densities = blind(measuring(config), [data, flow(_flow(config), [data], "all")])
+    independent = classify(judge(config), [data], "judge")
     found = [
         measured(config, model, data, [scores, densities], independent)
         for seed in range(seeds(config))
         for model in [m.seeded(seed) for m in models(config)]
     ]
-    return align(config, data, [scores, densities], catch_all(found, Exception, fail))
+    return align(config, [data, [scores, densities], catch_all(found, Exception, fail)])
 
 
 @task(cache=False)
@@ -109,8 +114,8 @@ def flows(config: AlignmentConfig, data: Artefact) -> list[Artefact]:
     if conditional is None:
         conditional = classes <= MOST_FLOWS and SCALES[config.scale].conditional
     if not conditional:
-        return [flow(_flow(config), data, "all")]
-    return [flow(_flow(config, label), data, f"class {label}") for label in range(classes)]
+        return [flow(_flow(config), [data], "all")]
+    return [flow(_flow(config, label), [data], f"class {label}") for label in range(classes)]
 
 
 def _flow(config: AlignmentConfig, label: int | None = None) -> FlowConfig:
@@ -140,115 +145,11 @@ def measured(
     whole = measuring(config)
     changed = {"shift": model.shift, "estimators": whole.estimators and model.name == BASELINE}
     asked = whole.model_copy(update=changed)
-    base = classify(first.classifier, data, plain)
+    base = classify(first.classifier, [data], plain)
     # One job where both are one training, so that it is told once.
     same = model.classifier == first.classifier
-    found = [base if same else classify(model.classifier, data, title), base, independent]
-    return measure(asked, model.classifier.net, data, densities, together(found), title)
-
-
-@task(
-    executor="ray",
-    needs=own,
-    hash_includes=[source_digest(f"{STAGES}.flow")],
-    config_args=TITLED,
-)
-def flow(config: FlowConfig, data: Artefact, title: str = "", job: JobInfo = JOB_INFO) -> Artefact:
-    """Trains the reference of a class."""
-    return run_stage(f"{STAGES}.flow", job, config, data.path, title=title)
-
-
-@task(
-    executor="ray",
-    needs=own,
-    hash_includes=[source_digest(f"{STAGES}.reference")],
-)
-def reference(
-    config: MeasureConfig, data: Artefact, trained: list[Artefact], job: JobInfo = JOB_INFO
-) -> Artefact:
-    """Evaluates the reference flows at test points."""
-    return run_stage(
-        f"{STAGES}.reference",
-        job,
-        config,
-        data.path,
-        [a.path for a in trained],
-    )
-
-
-@task(
-    executor="ray",
-    needs=own,
-    hash_includes=[source_digest(f"{STAGES}.blind")],
-)
-def blind(
-    config: MeasureConfig, data: Artefact, trained: Artefact, job: JobInfo = JOB_INFO
-) -> Artefact:
-    """Makes the class-blind densities."""
-    return run_stage(f"{STAGES}.blind", job, config, data.path, trained.path)
-
-
-@task(
-    executor="ray",
-    needs=own,
-    hash_includes=[source_digest(f"{STAGES}.classify")],
-    config_args=TITLED,
-)
-def classify(
-    config: ClassifierConfig, data: Artefact, title: str = "", job: JobInfo = JOB_INFO
-) -> Artefact:
-    """Trains a classifier."""
-    return run_stage(f"{STAGES}.classify", job, config, data.path, title=title)
-
-
-@task(
-    executor="ray",
-    needs=own,
-    hash_includes=[source_digest(f"{STAGES}.measure")],
-    config_args=TITLED,
-)
-def measure(
-    config: MeasureConfig,
-    net: NetConfig,
-    data: Artefact,
-    densities: list[Artefact],
-    trained: list[Artefact],
-    title: str = "",
-    job: JobInfo = JOB_INFO,
-) -> Artefact:
-    """Measures a classifier."""
-    scores, shared = (artefact.path for artefact in densities)
-    paths = [artefact.path for artefact in trained]
-    return run_stage(
-        f"{STAGES}.measure",
-        job,
-        config,
-        net,
-        data.path,
-        scores,
-        shared,
-        paths,
-        title=title,
-    )
-
-
-@task(
-    executor="ray",
-    hash_includes=[
-        source_digest(f"{STAGES}.align"),
-        pages.digest(claims.TEMPLATE),
-    ],
-)
-def align(
-    config: AlignmentConfig,
-    data: Artefact,
-    densities: list[Artefact],
-    found: list[Artefact],
-    job: JobInfo = JOB_INFO,
-) -> Artefact:
-    """Makes the table of models, the claims, the figures and the page."""
-    told, paths = ([artefact.path for artefact in part] for part in (densities, found))
-    return run_stage(f"{STAGES}.align", job, config, data.path, told, paths)
+    found = [base if same else classify(model.classifier, [data], title), base, independent]
+    return measure(asked, [model.classifier.net, data, *densities, together(found)], title)
 
 
 ALIGNMENT = Pipeline(

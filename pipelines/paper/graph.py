@@ -13,8 +13,7 @@ __all__ = ["PAPER", "paper"]
 
 import re
 
-from redun import task
-from redun.scheduler import JobInfo, catch, catch_all
+from redun.scheduler import catch, catch_all
 from redun.task import Task
 
 from ebflow.data.sources import open_source
@@ -25,19 +24,14 @@ from pipelines.config import (
     DensityConfig,
     DivergeConfig,
     EvaluateConfig,
-    FillConfig,
     ImputeConfig,
     PaperConfig,
-    PeerConfig,
     Section,
-    StackConfig,
-    StepsConfig,
 )
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.density.source import counted, examined, opened
-from pipelines.engine import ALONE, JOB_INFO, NAMESPACE, TITLED, Artefact, Source, own, run_stage
-from pipelines.engine.digests import source_digest
+from pipelines.engine import ALONE, Artefact, Source, own, stage
 from pipelines.engine.fanout import diverged, fail, together
 from pipelines.engine.pipeline import Pipeline
 from pipelines.errors import Diverged
@@ -47,12 +41,25 @@ from pipelines.paper.experiments.cell import Cell, PeerCell
 from pipelines.paper.experiments.missing import FillCell
 from pipelines.paper.experiments.phases.grid import Stacked
 from pipelines.paper.experiments.runtime import Timed
-from pipelines.reporting import claims, pages
+from pipelines.reporting import claims
 from pipelines.reporting.pictures import is_picture
 
-redun_namespace = NAMESPACE
-
 STAGES = "pipelines.paper.stages"
+
+impute = stage(f"{STAGES}.impute", needs=own)
+diverge = stage(f"{STAGES}.diverge")
+peer = stage(f"{STAGES}.peer", needs=own)
+stack = stage(f"{STAGES}.stack", needs=own)
+fill = stage(f"{STAGES}.fill", needs=own)
+steps = stage(f"{STAGES}.steps", needs=ALONE)
+compare = stage(f"{STAGES}.compare", templates=[comparison.TEMPLATE, claims.TEMPLATE])
+
+MEASURES: dict[type[Section], Task] = {
+    DivergeConfig: diverge,
+    EvaluateConfig: evaluate,
+    ImputeConfig: impute,
+}
+"""Stages that measure a trained flow, by the type of their configuration."""
 
 Sources = dict[str, Source]
 
@@ -152,7 +159,7 @@ def paper(config: PaperConfig, sources: Sources) -> Artefact:
     """
     cells = EXPERIMENTS[config.experiment].placed(config)
     found = [catch(together(_measured(cell, sources)), Diverged, diverged) for cell in cells]
-    return compare(config, catch_all(found, Exception, fail))
+    return compare(config, [catch_all(found, Exception, fail)])
 
 
 def _measured(
@@ -160,124 +167,20 @@ def _measured(
 ) -> tuple[Artefact, ...]:
     """Returns what the cell's stages make; prepared data apart."""
     if isinstance(cell, Timed):
-        return (steps(cell.config, cell.title),)
+        return (steps(cell.config, title=cell.title),)
+    told = cell.config.data if isinstance(cell, Cell) else cell.data
+    data = prepare(told, [sources[told.source]])
     if isinstance(cell, FillCell):
-        return (fill(cell.config, prepare(cell.data, sources[cell.data.source]), cell.title),)
+        return (fill(cell.config, [data], cell.title),)
     if isinstance(cell, PeerCell):
-        data = prepare(cell.data, sources[cell.data.source])
-        return (peer(cell.config, data, preprocess(cell.front, data), cell.title),)
+        return (peer(cell.config, [data, preprocess(cell.front, [data])], cell.title),)
     if isinstance(cell, Stacked):
-        return (stack(cell.config, prepare(cell.data, sources[cell.data.source]), cell.title),)
-    data = prepare(cell.config.data, sources[cell.config.data.source])
-    front = preprocess(cell.config.training.front, data)
-    trained = train(cell.config.training, data, front, cell.title)
+        return (stack(cell.config, [data], cell.title),)
+    front = preprocess(cell.config.training.front, [data])
+    trained = train(cell.config.training, [data, front], cell.title)
     measure = MEASURES[type(cell.measure)]
-    if measure is evaluate:
-        return trained, evaluate(cell.measure, data, front, trained, cell.title)
-    return trained, measure(cell.measure, data, trained, cell.title)
-
-
-@task(
-    executor="ray",
-    needs=own,
-    hash_includes=[source_digest(f"{STAGES}.impute")],
-    config_args=TITLED,
-)
-def impute(
-    config: ImputeConfig,
-    data: Artefact,
-    trained: Artefact,
-    title: str = "",
-    job: JobInfo = JOB_INFO,
-) -> Artefact:
-    """Fills in missing pixels of test images."""
-    return run_stage(f"{STAGES}.impute", job, config, data.path, trained.path, title=title)
-
-
-@task(
-    executor="ray",
-    hash_includes=[source_digest(f"{STAGES}.diverge")],
-    config_args=TITLED,
-)
-def diverge(
-    config: DivergeConfig,
-    data: Artefact,
-    trained: Artefact,
-    title: str = "",
-    job: JobInfo = JOB_INFO,
-) -> Artefact:
-    """Measures how far a flow is from an exact density in the plane."""
-    return run_stage(f"{STAGES}.diverge", job, config, data.path, trained.path, title=title)
-
-
-@task(
-    executor="ray",
-    needs=own,
-    hash_includes=[source_digest(f"{STAGES}.peer")],
-    config_args=TITLED,
-)
-def peer(
-    config: PeerConfig, data: Artefact, front: Artefact, title: str = "", job: JobInfo = JOB_INFO
-) -> Artefact:
-    """Fits and measures a density of another package."""
-    return run_stage(f"{STAGES}.peer", job, config, data.path, front.path, title=title)
-
-
-@task(
-    executor="ray",
-    needs=own,
-    hash_includes=[source_digest(f"{STAGES}.stack")],
-    config_args=TITLED,
-)
-def stack(
-    config: StackConfig, data: Artefact, title: str = "", job: JobInfo = JOB_INFO
-) -> Artefact:
-    """Trains many small nets at once, and measures them on the way."""
-    return run_stage(f"{STAGES}.stack", job, config, data.path, title=title)
-
-
-@task(
-    executor="ray",
-    needs=own,
-    hash_includes=[source_digest(f"{STAGES}.fill")],
-    config_args=TITLED,
-)
-def fill(config: FillConfig, data: Artefact, title: str = "", job: JobInfo = JOB_INFO) -> Artefact:
-    """Removes entries of a table, trains without them, and puts them back."""
-    return run_stage(f"{STAGES}.fill", job, config, data.path, title=title)
-
-
-MEASURES: dict[type[Section], Task] = {
-    DivergeConfig: diverge,
-    EvaluateConfig: evaluate,
-    ImputeConfig: impute,
-}
-"""Stages that measure a trained flow, by the type of their configuration."""
-
-
-@task(
-    executor="ray",
-    needs=ALONE,
-    hash_includes=[source_digest(f"{STAGES}.steps")],
-    config_args=TITLED,
-)
-def steps(config: StepsConfig, title: str = "", job: JobInfo = JOB_INFO) -> Artefact:
-    """Times steps, alone on a machine."""
-    return run_stage(f"{STAGES}.steps", job, config, title=title)
-
-
-@task(
-    executor="ray",
-    hash_includes=[
-        source_digest(f"{STAGES}.compare"),
-        pages.digest(comparison.TEMPLATE),
-        pages.digest(claims.TEMPLATE),
-    ],
-)
-def compare(config: PaperConfig, found: list, job: JobInfo = JOB_INFO) -> Artefact:
-    """Makes the table, the figures and the page."""
-    told = [c if isinstance(c, str) else tuple(a.path for a in c) for c in found]
-    return run_stage(f"{STAGES}.compare", job, config, told)
+    given = [data, front, trained] if measure is evaluate else [data, trained]
+    return trained, measure(cell.measure, given, cell.title)
 
 
 def tasks(config: PaperConfig) -> tuple[Task, ...]:

@@ -9,21 +9,21 @@
 
 __all__ = ["SAMPLE_COMPLEXITY", "sample_complexity"]
 
-from redun import task
-from redun.scheduler import JobInfo, catch_all
+from redun.scheduler import catch_all
 
-from pipelines.engine import JOB_INFO, NAMESPACE, Artefact, run_stage
-from pipelines.engine.digests import source_digest
+from pipelines.engine import Artefact, stage
 from pipelines.engine.fanout import fail
 from pipelines.engine.pipeline import Pipeline
-from pipelines.reporting import claims, pages, titles
+from pipelines.reporting import claims, titles
 from pipelines.sample_complexity import report
 from pipelines.sample_complexity.cells import cells
-from pipelines.sample_complexity.config import CellConfig, ComplexityConfig
-
-redun_namespace = NAMESPACE
+from pipelines.sample_complexity.config import ComplexityConfig
 
 STAGES = "pipelines.sample_complexity.stages"
+
+learn = stage(f"{STAGES}.learn")
+exponents = stage(f"{STAGES}.exponents")
+conclude = stage(f"{STAGES}.conclude", templates=[claims.TEMPLATE])
 
 
 def sample_complexity(config: ComplexityConfig, inputs: None = None) -> tuple[Artefact, Artefact]:
@@ -31,35 +31,9 @@ def sample_complexity(config: ComplexityConfig, inputs: None = None) -> tuple[Ar
 
     A cell that fails stops no other.
     """
-    found = [learn(cell) for cell in cells(config)]
-    fitted = exponents(config, catch_all(found, Exception, fail))
-    return fitted, conclude(config, fitted)
-
-
-@task(executor="ray", hash_includes=[source_digest(f"{STAGES}.learn")])
-def learn(cell: CellConfig, job: JobInfo = JOB_INFO) -> Artefact:
-    """Draws, fits and measures the many seeds of one cell, on one core."""
-    return run_stage(f"{STAGES}.learn", job, cell, title=titles.cell(cell))
-
-
-@task(executor="ray", hash_includes=[source_digest(f"{STAGES}.exponents")])
-def exponents(
-    config: ComplexityConfig, found: list[Artefact], job: JobInfo = JOB_INFO
-) -> Artefact:
-    """Puts the rows of all cells together, and fits how many samples are needed."""
-    return run_stage(f"{STAGES}.exponents", job, config, [cell.path for cell in found])
-
-
-@task(
-    executor="ray",
-    hash_includes=[
-        source_digest(f"{STAGES}.conclude"),
-        pages.digest(claims.TEMPLATE),
-    ],
-)
-def conclude(config: ComplexityConfig, fitted: Artefact, job: JobInfo = JOB_INFO) -> Artefact:
-    """Judges the claims, and makes the figures and the page."""
-    return run_stage(f"{STAGES}.conclude", job, config, fitted.path)
+    found = [learn(cell, title=titles.cell(cell)) for cell in cells(config)]
+    fitted = exponents(config, [catch_all(found, Exception, fail)])
+    return fitted, conclude(config, [fitted])
 
 
 SAMPLE_COMPLEXITY = Pipeline(

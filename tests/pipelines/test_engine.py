@@ -6,13 +6,12 @@ No Ray: the stages run in the driver.
 import os
 import re
 import signal
-import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 from redun import task
 from redun.backends.db import RedunBackendDb
-from redun.scheduler import JobInfo, catch, catch_all
+from redun.scheduler import catch, catch_all
 from redun.value import get_type_registry
 from sqlalchemy.exc import IntegrityError
 
@@ -40,7 +39,7 @@ from pipelines.engine import (
     Source,
     Status,
     plan,
-    run_stage,
+    stage,
 )
 from pipelines.engine.demand import needs_of, reserved
 from pipelines.engine.executors import RayExecutor
@@ -51,58 +50,27 @@ from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.paper import graph as paper
 from pipelines.sample_complexity import graph as sample_complexity
 from pipelines.tracking import connect
+from tests.pipelines.stages import CALLS, ERRORS
 from tuning import pipeline as search
 
 redun_namespace = "ebflow"
 
-CALLS = []
-
-
-def write(value, *, output, work, run):
-    """Writes a number; fails, or is interrupted, as told by a file."""
-    CALLS.append("write")
-    error = ERRORS.get("write")
-    if error is not None:
-        (work / "half").write_text("half done")
-        raise error
-    run.log_metrics({"value": value.draws})
-    (output / "value.txt").write_text(str(value.draws))
-
-
-def double(folder, *, output, work, run):
-    """Doubles the number."""
-    CALLS.append("double")
-    value = int((folder / "value.txt").read_text())
-    (output / "value.txt").write_text(str(2 * value))
-
-
-ERRORS = {}
 RETRIED = []
 NONE = Retries(0)
 
-
-@task(executor="driver", namespace="ebflow", name="write")
-def write_task(value: EvaluateConfig, source: Source, job: JobInfo = JobInfo()) -> Artefact:  # noqa: B008
-    return run_stage("stages.write", job, value)
-
-
-@task(executor="driver", namespace="ebflow", name="double")
-def double_task(data: Artefact, job: JobInfo = JobInfo()) -> Artefact:  # noqa: B008
-    return run_stage("stages.double", job, data.path)
+write, double, mend = (
+    stage(f"tests.pipelines.stages.{name}", executor="driver")
+    for name in ("write", "double", "mend")
+)
 
 
 def graph(draws=3, source="same", **unkeyed):
-    data = write_task(EvaluateConfig(draws=draws, **unkeyed), Source("here", source))
-    return data, double_task(data)
+    data = write(EvaluateConfig(draws=draws, **unkeyed), [Source("here", source)])
+    return data, double(None, [data])
 
 
 @pytest.fixture(autouse=True)
-def stages(monkeypatch):
-    """The two stages, where the engine looks for them."""
-    for function in (write, double):
-        module = ModuleType(f"stages.{function.__name__}", "Of a test.")
-        setattr(module, function.__name__, function)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
+def fresh():
     for kept in (CALLS, ERRORS, RETRIED):
         kept.clear()
 
@@ -153,16 +121,11 @@ def test_a_graph_runs_once(engine):
     assert ran(engine, graph()) == set()
 
 
-@task(executor="driver", namespace="ebflow", name="mend")
-def mend_task(source: Source, job: JobInfo = JobInfo()) -> str:  # noqa: B008
-    ERRORS.clear()
-    return "mended"
-
-
 def test_others_run_while_one_waits_to_be_tried_again(engine):
     ERRORS["write"] = OSError(28, "full")
-    found = engine(retries=Retries(1, pause=1.0)).run([graph()[0], mend_task(Source("x", "x"))])
-    assert found.value[1] == "mended" and CALLS == ["write", "write"]
+    found = engine(retries=Retries(1, pause=1.0)).run([graph()[0], mend(None)])
+    assert (found.value[1].path / "value.txt").read_text() == "mended"
+    assert CALLS == ["write", "write"]
 
 
 def test_those_who_share_a_store_by_their_group_may_all_write(engine, home):
@@ -290,7 +253,7 @@ def test_a_plan_ends_where_a_missing_artefact_decides(engine):
 @task(namespace="ebflow", name="chosen", cache=False)
 def chosen_task(data: Artefact) -> Artefact:
     (data.path / "value.txt").read_text()
-    return double_task(data)
+    return double(None, [data])
 
 
 def test_a_failed_stage_keeps_its_work_and_leaves_no_artefact(engine, home):
@@ -329,11 +292,10 @@ def test_healthy_siblings_of_a_failed_stage_finish(engine):
     def recover(results):
         return "recovered"
 
-    other = Source("there", "x")
-    fan = catch_all([graph()[0], healthy_task(other)], Exception, recover)
+    fan = catch_all([graph()[0], mend(None)], Exception, recover)
     with_sibling = engine().run(fan)
     assert with_sibling.value == "recovered"
-    assert with_sibling.statuses["healthy"].ran
+    assert with_sibling.statuses["mend"].ran
 
 
 @pytest.mark.parametrize("error", [NonFinite("step 3: inf"), ValueError("bad")])
@@ -345,11 +307,6 @@ def test_a_cell_that_diverged_is_told_and_any_other_failure_is_one(engine, error
     else:
         with pytest.raises(StageFailed, match="bad"):
             engine().run([cell])
-
-
-@task(executor="driver", namespace="ebflow", name="healthy")
-def healthy_task(source: Source, job: JobInfo = JobInfo()) -> str:  # noqa: B008
-    return "well"
 
 
 def test_each_stage_that_ran_is_a_child_run(engine):
@@ -384,8 +341,8 @@ def test_who_waits_for_workers_is_where_the_driver_has_its_store():
     assert executor._place(asked(density.train, Training())) == {}
     executor.connection = Connection(node="a" * 56)
     assert executor._place(asked(density.evaluate, EvaluateConfig())) == {}
-    for stage in (density.train, search.search):
-        strategy = executor._place(asked(stage, Training()))["scheduling_strategy"]
+    for declared in (density.train, search.search):
+        strategy = executor._place(asked(declared, Training()))["scheduling_strategy"]
         assert (strategy.node_id, strategy.soft) == ("a" * 56, False)
 
 

@@ -3,10 +3,7 @@
 import io
 import json
 import math
-import re
 from dataclasses import asdict, replace
-from importlib.util import find_spec
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -16,7 +13,7 @@ from rich.console import Console
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from pipelines.config import ObjectiveConfig, PaperConfig, StackConfig
-from pipelines.paper import comparison, graph, stacked
+from pipelines.paper import comparison, stacked
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.phases import figures, rule, verdicts
 from pipelines.paper.experiments.phases.grid import MAP, PAIRS, STEPS_OF_THE_RULE, WIDE, Stacked
@@ -204,15 +201,6 @@ def digits(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
     prepare("digits", folder, rows=300, validation=60, test=40)
     return folder
-
-
-def test_every_stage_of_the_graph_is_a_module():
-    """A stage is called by the full name of its module."""
-    called = re.findall(r'run_stage\(\s*(f?"[^"]*")', Path(graph.__file__).read_text())
-    assert called
-    for name in called:
-        assert name.startswith('f"{STAGES}.'), name
-        assert find_spec(f"{graph.STAGES}.{name[11:-1]}"), name
 
 
 SHORT = StackConfig(

@@ -7,12 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from redun import task
-from redun.scheduler import JobInfo
-
 from pipelines.density.graph import prepare
-from pipelines.engine import JOB_INFO, NAMESPACE, TITLED, Artefact, Source, own, run_stage
-from pipelines.engine.digests import source_digest
+from pipelines.engine import Artefact, Source, own, stage
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
     ClassifierConfig,
@@ -31,7 +27,7 @@ from tuning.goals import Goal
 from tuning.problem import Problem
 from tuning.selection import held_out
 
-redun_namespace = NAMESPACE
+score = stage("tuning.stages.score", needs=own)
 
 START = "score"
 """The model whose regulariser is the base's, if the study has none of the user's own."""
@@ -79,12 +75,12 @@ def settings(config: ClassifierConfig) -> dict[str, Any]:
 
 def inputs(search: AlignmentSearch, config: AlignmentConfig, source: Source) -> tuple[Any, ...]:
     """Returns prepared data, the reference, and the plain classifier, as expressions of redun."""
-    data = prepare(config.data, source)
+    data = prepare(config.data, [source])
     plain = _model(config, BASELINE, search.seed)
     return (
         data,
-        reference(measuring(config), data, flows(config, data)),
-        classify(plain, data, f"{BASELINE}, seed {search.seed}"),
+        reference(measuring(config), [data, flows(config, data)]),
+        classify(plain, [data], f"{BASELINE}, seed {search.seed}"),
     )
 
 
@@ -93,27 +89,8 @@ def measured(
 ) -> tuple[Artefact, ...]:
     """Returns a trained classifier and its goals on held-out rows, as expressions of redun."""
     data, scores, _ = given
-    trained = classify(one, data, title)
-    return trained, score(one, data, scores, trained, title)
-
-
-@task(
-    executor="ray",
-    needs=own,
-    hash_includes=[source_digest("tuning.stages.score")],
-    config_args=TITLED,
-)
-def score(
-    config: ClassifierConfig,
-    data: Artefact,
-    scores: Artefact,
-    trained: Artefact,
-    title: str = "",
-    job: JobInfo = JOB_INFO,
-) -> Artefact:
-    """Measures the goals of a classifier on selection and test rows."""
-    given = config, data.path, scores.path, trained.path
-    return run_stage("tuning.stages.score", job, *given, title=title)
+    trained = classify(one, [data], title)
+    return trained, score(one, [data, scores, trained], title)
 
 
 def scores(folders: Sequence[Path]) -> Mapping[str, Mapping[str, float]]:

@@ -63,16 +63,17 @@ def best(config: DensityConfig, winner: Training) -> DensityConfig:
 
 def inputs(search: DensitySearch, config: DensityConfig, source: Source) -> tuple[Any, ...]:
     """Returns prepared data, as an expression of redun."""
-    return (prepare(config.data, source),)
+    return (prepare(config.data, [source]),)
 
 
 def measured(
     config: DensityConfig, one: Training, title: str, given: Sequence[Artefact]
 ) -> tuple[Artefact, ...]:
     """Returns a trained flow and its evaluation, as expressions of redun."""
-    front = preprocess(one.front, given[0])
-    trained = train(one.once, given[0], front, title)
-    return trained, evaluate(config.evaluate, given[0], front, trained, title)
+    data = given[0]
+    front = preprocess(one.front, [data])
+    trained = train(one.once, [data, front], title)
+    return trained, evaluate(config.evaluate, [data, front, trained], title)
 
 
 def scores(folders: Sequence[Path]) -> Mapping[str, Mapping[str, float]]:

@@ -1,0 +1,151 @@
+"""A stage: as a graph declares it, and as it runs: under its lock, in its folders, tracked."""
+
+__all__ = ["KEY_LENGTH", "Context", "call", "stage"]
+
+import hashlib
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from redun import task
+from redun.task import Task
+
+from ebflow.errors import BadInput
+from pipelines import store
+from pipelines.engine.demand import ONE, Needs
+from pipelines.engine.digests import source_digest
+from pipelines.engine.records import NAMESPACE
+from pipelines.engine.values import Artefact, Source
+from pipelines.reporting import pages
+from pipelines.tracking.notes import NOTE, note, numbers
+
+if TYPE_CHECKING:
+    from pipelines.tracking import Tracker
+
+KEY_LENGTH = 20
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a running stage is told besides its arguments, and what changes no number.
+
+    Arguments:
+        tracker: Where it is tracked.
+        parent: MLflow run of the pipeline.
+        command: The command that reproduces it.
+        force: Whether to make again what is already there.
+    """
+
+    tracker: "Tracker"
+    parent: str
+    command: str
+    force: bool
+
+
+def stage(
+    module: str,
+    *,
+    executor: str = "ray",
+    needs: Needs | Callable[[Any], Needs] = ONE,
+    follows: bool = False,
+    templates: Sequence[str | Path] = (),
+) -> Task:
+    """Declares a stage: the function in a module that has the module's own name.
+
+    A graph calls it with a configuration, the list of what it reads, and, where a run has several
+    of its kind, a title, which is no part of its key. The function is called with the
+    configuration; what it reads, of artefacts and sources their places; and ``output``, a new
+    folder to fill, ``work``, a folder that outlives a failure, and ``run``, its MLflow run.
+
+    Arguments:
+        module: Its full name. Its source, and that of all that it imports, is part of the key.
+        executor: Where it runs: ``ray``, or ``driver``, where the user is.
+        needs: What it takes (:mod:`pipelines.engine.demand`).
+        follows: Whether it follows workers or trials of its own, at the store of the driver.
+        templates: Of the page that it makes; their text is part of the key.
+    """
+    code = source_digest(module) + "".join(map(pages.digest, templates))
+    return task(
+        name=module.rpartition(".")[2],
+        namespace=NAMESPACE,
+        version=hashlib.sha256(code.encode()).hexdigest(),
+        config_args=["title"],
+        module=module,
+        executor=executor,
+        needs=needs,
+        follows=follows,
+    )(_declared)
+
+
+def _declared(config: Any, inputs: Sequence[Any] = (), title: str = "") -> Artefact:  # noqa: ANN401
+    """What redun knows every stage by. Executors run the module instead."""
+    raise NotImplementedError
+
+
+def call(
+    module: str,
+    key: str,
+    config: Any,  # noqa: ANN401
+    inputs: Sequence[Any] = (),
+    title: str = "",
+    *,
+    context: Context,
+) -> Artefact:
+    """Runs a stage, unless another process has just made its artefact.
+
+    Raises:
+        BadInput: Where the store is not seen; and what the stage raises.
+    """
+    store.expect(context.tracker.home)
+    name = module.rpartition(".")[2]
+    with store.lock(f"{name}-{key}"):
+        made = None if context.force else store.record(name, key)
+        made = made or _make(module, key, title, (config, *_places(inputs)), context)
+        return Artefact(name, key, made)
+
+
+def _places(found: Any) -> Any:  # noqa: ANN401
+    """Returns what a stage reads, with places instead of artefacts and sources."""
+    if isinstance(found, Artefact):
+        return found.path
+    if isinstance(found, Source):
+        return found.location
+    if isinstance(found, list | tuple):
+        return type(found)(_places(one) for one in found)
+    return found
+
+
+def _make(
+    module: str, key: str, title: str, arguments: tuple[Any, ...], context: Context
+) -> store.Record:
+    stage = module.rpartition(".")[2]
+    work = store.work(stage, key)
+    if context.force:
+        store.forget(work)
+    work.mkdir(parents=True, exist_ok=True)
+    output = work / f"output-{uuid.uuid4().hex}"
+    output.mkdir()
+    body = import_module(module)
+    about = f"Stage `{stage}`. {body.__doc__}"
+    try:
+        with context.tracker.stage(stage, key, parent=context.parent, title=title) as run:
+            run.command = context.command
+            run.set_tags({NOTE: note(about, run.command)})
+            getattr(body, stage)(*arguments, output=output, work=work, run=run)
+            record = store.commit(stage, key, output, run_id=run.id)
+            told = note(about, run.command, numbers(run.final))
+            run.set_tags({NOTE: told, "ebflow.artefact": store.place(store.artefact(stage, key))})
+    except BadInput:
+        shutil.rmtree(output, ignore_errors=True)
+        with suppress(OSError):
+            work.rmdir()
+        raise
+    finally:
+        shutil.rmtree(output, ignore_errors=True)
+    store.forget(work)
+    return record

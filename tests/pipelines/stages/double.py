@@ -1,0 +1,10 @@
+"""Of a test."""
+
+from tests.pipelines.stages import CALLS
+
+
+def double(config, folder, *, output, work, run):
+    """Doubles the number."""
+    CALLS.append("double")
+    value = int((folder / "value.txt").read_text())
+    (output / "value.txt").write_text(str(2 * value))
