@@ -217,8 +217,8 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
 
     Arguments:
         job: ``config`` (fields of :class:`Training`), ``data`` (the prepared folder), ``front``
-            (the file of the fitted chain), ``work`` (where checkpoints are) and ``store`` (the id
-            of the store that all of them lie in).
+            (the file of the fitted chain), ``work`` (where checkpoints are), ``store`` (the id
+            of the store that all of them lie in) and ``callbacks`` (told of every report here).
 
     Returns:
         ``error``, the same on all workers, which no restart would mend; or else what
@@ -246,7 +246,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
                 shard=shard,
                 wrap=_wrap(config.cluster),
             )
-            reporter = _resumed(trainer, work)
+            reporter = _resumed(trainer, work, job["callbacks"])
             ended = {"began": time.time(), **_run(reporter, watchdog)}
     except (BadInput, NonFinite) as error:
         return {"error": error}
@@ -278,7 +278,9 @@ def _wrap(config: ClusterConfig) -> Callable[[nn.Module], nn.Module]:
     return partial(nn.parallel.DistributedDataParallel, broadcast_buffers=False)
 
 
-def _resumed(trainer: Trainer, work: Path) -> "Reporter":
+def _resumed(
+    trainer: Trainer, work: Path, callbacks: Sequence[ray.train.UserCallback] = ()
+) -> "Reporter":
     """Lets a trainer go on from the newest sound checkpoint, which rank 0 names for all."""
     checkpoints = Checkpoints(work / CHECKPOINTS)
     if ray.train.get_context().get_local_rank() == 0:
@@ -289,7 +291,7 @@ def _resumed(trainer: Trainer, work: Path) -> "Reporter":
     if step >= 0:
         resume(trainer, checkpoints.path(step), best=checkpoints.best(step))
         note = note or f"goes on from step {step}"
-    return Reporter(trainer, work, note)
+    return Reporter(trainer, work, note, callbacks)
 
 
 def row(
@@ -299,7 +301,7 @@ def row(
     return {
         "kind": kind,
         "step": trainer.step,
-        "share": min(1.0, trainer.progress),
+        "share": 1.0 if trainer.verdict else min(1.0, trainer.progress),
         "time": time.time(),
         "metrics": metrics,
         "note": note,
@@ -316,10 +318,17 @@ class Reporter:
         trainer: The trainer.
         work: Folder of the checkpoints and the file of rows.
         note: What to tell the user first.
+        callbacks: Are told of every report, as Ray Train tells them of launched workers'.
     """
 
-    def __init__(self, trainer: Trainer, work: Path, note: str = "") -> None:
-        self.trainer, self.rank = trainer, trainer.shard[0]
+    def __init__(
+        self,
+        trainer: Trainer,
+        work: Path,
+        note: str = "",
+        callbacks: Sequence[ray.train.UserCallback] = (),
+    ) -> None:
+        self.trainer, self.rank, self.callbacks = trainer, trainer.shard[0], callbacks
         self.checkpoints, self.file = Checkpoints(work / CHECKPOINTS), work / metrics_log.FILE
         self.rows = [row(trainer, metrics_log.RESUMED, {}, note)] if trainer.step or note else []
         self.reported = self.saved = time.monotonic()
@@ -366,7 +375,10 @@ class Reporter:
     def _report(self) -> None:
         if self.rank == 0:
             writer.append(self.file, self.rows)
-        ray.train.report({"rows": self.rows})
+        told = {"rows": self.rows}
+        ray.train.report(told)
+        for callback in self.callbacks:
+            callback.after_report(None, [told], None)
         self.rows, self.reported = [], time.monotonic()
 
     def _warned(self) -> bool:
@@ -411,12 +423,12 @@ def _note(work: Path, kind: str, note: str) -> None:
     writer.append(work / metrics_log.FILE, [row])
 
 
-def _scaling(config: Training) -> ray.train.ScalingConfig:
+def _scaling(config: Training, here: bool) -> ray.train.ScalingConfig:
     """Returns what Ray reserves for the workers; on this machine alone, no more than it has.
 
     By none, Ray Train means that the loop runs in this process.
     """
-    if not launched(config.cluster):
+    if here:
         return ray.train.ScalingConfig(num_workers=0)
     workers, needs = config.cluster.workers, config.of_a_worker
     if embedded():
@@ -432,6 +444,8 @@ def fit(
     data: Path,
     front: Path,
     work: Path,
+    *,
+    here: bool | None = None,
     callbacks: Sequence[ray.train.UserCallback] = (),
 ) -> ray.train.Result:
     """Trains by Ray Train; goes on from what an earlier call left in ``work``.
@@ -441,15 +455,18 @@ def fit(
         data: The prepared folder.
         front: The file of the fitted chain.
         work: Where checkpoints and rows go.
-        callbacks: Are told of every report of launched workers.
+        here: Whether a lone worker trains in this process; None: as :func:`launched` has it.
+        callbacks: Are told of every report.
     """
+    here = not launched(config.cluster) if here is None else here
     fields = config.model_dump(mode="json")
     folders = {"data": str(data), "front": str(front), "work": str(work)}
-    job = {"config": fields, **folders, "store": store.identity()}
+    job = {"config": fields, **folders, "store": store.identity(),
+           "callbacks": callbacks if here else ()}  # fmt: skip
     # What Ray itself can see: a process that answers no more.
     os.environ[HEALTH_TIMEOUT] = str(config.cluster.patience)
     os.environ[PLACE_TIMEOUT] = str(PLACE_S)
-    if note := waiting("the training", config.needs):
+    if not here and (note := waiting("the training", config.needs)):
         _note(work, metrics_log.WAITING, note)
     if note := hung(work, 0):
         _note(work, metrics_log.FAILURE, f"worker 0: {note}")
@@ -457,7 +474,7 @@ def fit(
         worker,
         train_loop_config=job,
         torch_config=FileRendezvous(folder=str(work)) if embedded() else None,
-        scaling_config=_scaling(config),
+        scaling_config=_scaling(config, here),
         run_config=ray.train.RunConfig(
             name="ray",
             storage_path=str(work),

@@ -19,10 +19,12 @@ from ebflow.alignment.fooling import linear, shifted
 from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.reference import Reference, pooled
 from ebflow.bases import GaussianMixture
+from ebflow.checkpoint import Checkpoints
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from ebflow.traces import ESTIMATORS
+from ebflow.train import Trainer
 from pipelines.gradient_alignment import checkpointer, figures, fitting, verdicts
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
@@ -39,6 +41,7 @@ from pipelines.gradient_alignment.references import Points
 from pipelines.gradient_alignment.stages import classify, flow, reference
 from pipelines.gradient_alignment.table import Measured, entry, lines
 from pipelines.gradient_alignment.trial import trial
+from pipelines.training import loop
 
 from .conftest import NO_RAY, Store
 
@@ -231,14 +234,14 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(digits, tmp_path, m
     assert one == other
 
 
-def test_an_interrupted_flow_goes_on_to_the_same_weights(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(flow, "SAVE_S", 0.0)
+def test_an_interrupted_flow_goes_on_to_the_same_weights(digits, home, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_S", 0.0)
     whole = runs(flow, FAST, digits, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(flow.Trainer, "validate", stopping(flow.Trainer.validate, 3))
+        patch.setattr(Trainer, "validate", stopping(Trainer.validate, 3))
         with pytest.raises(Stop):
             runs(flow, FAST, digits, tmp_path / "parts")
-    assert (tmp_path / "parts" / "work" / "last").exists()
+    assert Checkpoints(tmp_path / "parts" / "work" / loop.CHECKPOINTS).newest()[0] > 0
     parts = runs(flow, FAST, digits, tmp_path / "parts")
     logged = [[row["step"] for row in run.rows if row["metrics"]] for run in (whole, parts)]
     assert logged[0] == logged[1]
@@ -262,7 +265,7 @@ def stopping(function, count):
     return stopped
 
 
-def test_a_trial_is_of_validation_rows(digits, tmp_path):
+def test_a_trial_is_of_validation_rows(digits, home, tmp_path):
     runs(flow, FAST, digits, tmp_path / "flow")
     run, output = Untracked(), tmp_path / "reference"
     output.mkdir()
