@@ -35,8 +35,8 @@ from pipelines.config import (
 )
 from pipelines.config.recipes import mnist9k_dense
 from pipelines.engine.digests import source_digest
-from pipelines.training.loop import build
 from pipelines.training.preprocessing import baseline, fitted
+from pipelines.training.trainers import build
 
 LIKELIHOOD = ("ml", "relative_ml", "lazy_ml")
 MATCHING = ("dsm", "ssm", "ssm_vr", "fd_ssm")

@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import ray.train
+import ray.train.torch
 import torch
 
 from ebflow.architectures import dense
@@ -28,8 +28,9 @@ from pipelines.config import (
     TrainConfig,
     Training,
 )
-from pipelines.training import loop, metrics_log
-from pipelines.training.loop import FailureWriter, Reporter
+from pipelines.training import launch, loop, metrics_log, trainers
+from pipelines.training.launch import FailureWriter, Launched
+from pipelines.training.loop import Here, Reporter
 from pipelines.training.preprocessing import fitted
 from tests.pipelines.trainers import build
 
@@ -156,9 +157,9 @@ def test_noise_is_added_to_training_rows_alone(table, monkeypatch):
 
 
 def test_images_are_moved_and_then_noised():
-    both = loop._augment(SHORT.model_copy(update={"augment": "flip", "noise": 0.1}), (8, 8))
+    both = trainers._augment(SHORT.model_copy(update={"augment": "flip", "noise": 0.1}), (8, 8))
     assert [type(part).__name__ for part in both.parts] == ["FlipAndShift", "Noise"]
-    assert loop._augment(SHORT, (8, 8)) is None
+    assert trainers._augment(SHORT, (8, 8)) is None
 
 
 def test_the_same_configuration_gives_the_same_numbers(dataset):
@@ -189,7 +190,7 @@ def test_the_loss_weights_what_the_configuration_says(dataset):
 
 def options(**fields):
     """Returns what the objective of a configuration is called with, and what is annealed."""
-    loss = loop._loss(Training(objective=ObjectiveConfig(**fields)), dense((4,)))
+    loss = trainers._loss(Training(objective=ObjectiveConfig(**fields)), dense((4,)))
     return loss.objective.keywords, loss
 
 
@@ -218,21 +219,12 @@ def test_more_seconds_end_nothing_and_few_end_all(dataset):
     assert trainer.step <= 10
 
 
-@pytest.fixture
-def reported(monkeypatch):
-    """What Ray Train is told, report by report."""
-    calls = []
-    monkeypatch.setattr(ray.train, "report", lambda metrics: calls.append(metrics["rows"]))
-    monkeypatch.setattr(ray.train, "get_preemption_info", lambda: None)
-    return calls
-
-
-def driven(dataset, shard, work, *broken, train=SHORT):
+def driven(dataset, shard, work, *broken, train=SHORT, listener=lambda rows: None):
     """Trains to the end; returns the events, and what was told at the end.
 
     The weights break at some steps, of the first try and of the second.
     """
-    reporter = Reporter(build(Training(train=train), dataset, shard=shard), work)
+    reporter = Reporter(build(Training(train=train), dataset, shard=shard), work, Here(listener))
     spoilt(reporter.trainer, broken)
     events = []
     for event in reporter.trainer.run():
@@ -254,7 +246,7 @@ def spoilt(trainer, steps):
     trainer.train_step = step
 
 
-def test_a_training_that_breaks_goes_on_and_is_told(dataset, reported, tmp_path):
+def test_a_training_that_breaks_goes_on_and_is_told(dataset, tmp_path):
     events, told = driven(dataset, (0, 1), tmp_path, 8)
     (warning,) = told["warnings"]
     assert "step 8: found a loss of nan" in warning and "went back to step 6" in warning
@@ -270,7 +262,7 @@ def test_a_training_that_breaks_goes_on_and_is_told(dataset, reported, tmp_path)
     assert rates == pytest.approx([*plain[:2], *(rate / 4 for rate in plain[2:])])
 
 
-def test_one_that_breaks_twice_delivers_its_best(dataset, reported, tmp_path):
+def test_one_that_breaks_twice_delivers_its_best(dataset, tmp_path):
     _, told = driven(dataset, (0, 1), tmp_path, 8, 10)
     checkpoints = Checkpoints(tmp_path / loop.CHECKPOINTS)
     assert told["steps"] == told["best_step"] == 6 and len(told["warnings"]) == 2
@@ -279,27 +271,25 @@ def test_one_that_breaks_twice_delivers_its_best(dataset, reported, tmp_path):
     assert all(tensor.isfinite().all() for tensor in tensors)
 
 
-def test_one_without_a_retry_is_an_error(dataset, reported, tmp_path):
+def test_one_without_a_retry_is_an_error(dataset, tmp_path):
     once = Training(train=SHORT).once.train
     with pytest.raises(NonFinite, match="step 8"):
         driven(dataset, (0, 1), tmp_path, 8, train=once)
 
 
-def test_a_worker_that_was_killed_remembers_the_best(dataset, reported, tmp_path, monkeypatch):
+def test_a_worker_that_was_killed_remembers_the_best(dataset, tmp_path, monkeypatch):
     """The checkpoint that it goes on from is not the best one."""
-    context = SimpleNamespace(get_local_rank=lambda: 0)
-    monkeypatch.setattr(ray.train, "get_context", lambda: context)
     config = Training(train=SHORT.model_copy(update={"lr": 0.5}))
-    reporter = Reporter(build(config, dataset), tmp_path)
+    reporter = Reporter(build(config, dataset), tmp_path, Here())
     for event in reporter.trainer.run():
         reporter.tell(event)
         if reporter.trainer.step == 9:
             reporter.save()
             break
-    again = loop._resumed(build(config, dataset), tmp_path).trainer
+    again = loop._resumed(build(config, dataset), tmp_path, Here()).trainer
     assert again.step == 9 and again.state.best_step == 0
     assert again.kept.state["progress"]["step"] == 0
-    (told,) = loop._resumed(build(config, dataset), tmp_path).rows
+    (told,) = loop._resumed(build(config, dataset), tmp_path, Here()).rows
     assert (told["kind"], told["note"]) == (metrics_log.RESUMED, "goes on from step 9")
 
 
@@ -313,7 +303,7 @@ def test_a_lone_worker_trains_here_and_tells_what_ended_the_one_before(
     (work / "stacks-0.txt").write_text("in train_step")
     result = loop.fit(config, dataset.folder, tmp_path / "chain.safetensors", work)
     assert not ray.is_initialized()
-    assert result.return_value["verdict"] == "ended after 12 steps"
+    assert result["verdict"] == "ended after 12 steps"
     told, *others = metrics_log.read(work / metrics_log.FILE)[0]
     assert (told["kind"], told["step"]) == (metrics_log.FAILURE, 0)
     assert told["note"].startswith("worker 0: hung, and was ended; hung-1-rank-0.txt")
@@ -322,13 +312,14 @@ def test_a_lone_worker_trains_here_and_tells_what_ended_the_one_before(
     for one, two in zip(whole.flow.parameters(), last.parameters(), strict=True):
         assert torch.equal(one, two)
     again = loop.fit(config, dataset.folder, tmp_path / "chain.safetensors", work)
-    assert again.return_value["steps"] == 12
+    assert again["steps"] == 12
     rows = metrics_log.read(work / metrics_log.FILE)[0]
     assert [row["kind"] for row in rows[len(others) + 1 :]] == [metrics_log.RESUMED]
 
 
-def test_every_row_is_told_once_and_the_best_and_the_last_are_saved(dataset, reported, tmp_path):
-    events, told = driven(dataset, (0, 1), tmp_path)
+def test_every_row_is_told_once_and_the_best_and_the_last_are_saved(dataset, tmp_path):
+    reported = []
+    events, told = driven(dataset, (0, 1), tmp_path, listener=reported.append)
     steps = [row["step"] for some in reported for row in some]
     assert steps == [event.step for event in events]
     assert [row["step"] for row in metrics_log.read(tmp_path / metrics_log.FILE)[0]] == steps
@@ -340,14 +331,13 @@ def test_every_row_is_told_once_and_the_best_and_the_last_are_saved(dataset, rep
     assert check(checkpoints.path(told["best_step"]))["progress"]["step"] == told["best_step"]
 
 
-def test_other_ranks_report_as_often_and_write_nothing(dataset, reported, tmp_path):
-    driven(dataset, (1, 2), tmp_path)
+def test_other_ranks_report_as_often_and_write_nothing(dataset, tmp_path):
+    reported = []
+    driven(dataset, (1, 2), tmp_path, listener=reported.append)
     assert reported and not list(tmp_path.iterdir())
 
 
-def test_what_led_to_a_checkpoint_is_told_before_it_is_there(
-    dataset, reported, tmp_path, monkeypatch
-):
+def test_what_led_to_a_checkpoint_is_told_before_it_is_there(dataset, tmp_path, monkeypatch):
     told, save = {}, Checkpoints.save
 
     def saved(self, trainer):
@@ -359,11 +349,16 @@ def test_what_led_to_a_checkpoint_is_told_before_it_is_there(
     assert told == {step: step for step in told} and {0, 12} <= told.keys()
 
 
-def test_a_warning_that_a_node_goes_saves_a_checkpoint_once(
-    dataset, reported, tmp_path, monkeypatch
-):
+def test_a_warning_that_a_node_goes_saves_a_checkpoint_once(dataset, tmp_path, monkeypatch):
     info = ray.train.PreemptionInfo(deadline_ms=None, preempted_node_to_ranks={"a": [0]})
-    reporter = Reporter(build(Training(train=SHORT), dataset), tmp_path)
+    context = SimpleNamespace(
+        get_world_rank=lambda: 0, get_world_size=lambda: 1, get_local_rank=lambda: 0
+    )
+    monkeypatch.setattr(ray.train, "get_context", lambda: context)
+    monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(ray.train, "report", lambda metrics: None)
+    monkeypatch.setattr(ray.train, "get_preemption_info", lambda: None)
+    reporter = Reporter(build(Training(train=SHORT), dataset), tmp_path, Launched())
     monkeypatch.setattr(loop, "REPORT_S", 0.0)
     for event in reporter.trainer.run():
         reporter.tell(event)
@@ -373,9 +368,10 @@ def test_a_warning_that_a_node_goes_saves_a_checkpoint_once(
     assert "step-9" in kept and "step-12" not in kept
 
 
-def test_between_reports_rows_gather(reported, tmp_path):
+def test_between_reports_rows_gather(tmp_path):
     trainer = SimpleNamespace(verdict="", progress=0.5, step=0, agreed=float, shard=(0, 1))
-    reporter = Reporter(trainer, tmp_path)
+    reported = []
+    reporter = Reporter(trainer, tmp_path, Here(reported.append))
     for step in range(5):
         reporter.tell(Event("log", step, {"train/loss": 1.0}))
     assert not reported and len(reporter.rows) == 5
@@ -391,14 +387,14 @@ WORKERS = {(1, 1): 1, (2, 1): 2, (8, 1): 2, (1, 2): 1, (2, 2): 1, (1, 3): 0.6666
 @pytest.mark.parametrize("alone", [True, False])
 def test_workers_reserve_their_threads(asked, cpus, alone, monkeypatch):
     """Together no more than a machine has that cannot grow."""
-    monkeypatch.setattr(loop, "embedded", lambda: alone)
-    monkeypatch.setattr(loop, "largest_node", lambda: 2.0)
+    monkeypatch.setattr(launch, "embedded", lambda: alone)
+    monkeypatch.setattr(launch, "largest_node", lambda: 2.0)
     threads, workers = asked
     config = Training(
         train=SHORT.model_copy(update={"threads": threads, "batch_size": 6 * workers}),
         cluster=ClusterConfig(workers=workers, gpu=True),
     )
-    found = loop._scaling(config)
+    found = launch._scaling(config)
     expected = {"CPU": cpus if alone else threads, "GPU": 1}
     assert found._resources_per_worker_not_none == expected
     assert config.needs == {"CPU": threads * workers, "GPU": workers}

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ray import tune
-from ray.train import Checkpoint, UserCallback
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from ebflow.data.loader import Dataset
 from pipelines import store
 from pipelines.config import Training
+from pipelines.training import metrics_log
 from pipelines.training.loop import fit
 from pipelines.training.preprocessing import CHAIN, fitted
 from tuning.problem import Given
@@ -30,10 +30,8 @@ def train(config: Training, given: Given) -> None:
     data, front, here = given.inputs[0], given.folder / CHAIN, config.cluster.workers == 1
     fitted(config.front, Dataset(data)).save(front)
     store.keep(front)
-    relay = Relay(tune.report if here else _handed_on())
-    told = fit(config.once, data, front, given.folder, here=here, callbacks=[relay]).return_value
-    if "error" in told:
-        raise told["error"]
+    listener = Relay(tune.report if here else _handed_on())
+    fit(config.once, data, front, given.folder, here=here, listener=listener)
 
 
 def _handed_on() -> Callable[[dict[str, Any]], None]:
@@ -42,7 +40,7 @@ def _handed_on() -> Callable[[dict[str, Any]], None]:
     return lambda standing: callback.after_report(None, [standing], None)
 
 
-class Relay(UserCallback):
+class Relay:
     """Reports to Tune what a training tells of its validations.
 
     Arguments:
@@ -52,14 +50,9 @@ class Relay(UserCallback):
     def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
         self.report, self.nll = report, float("inf")
 
-    def after_report(
-        self,
-        run_context: Any,  # noqa: ANN401
-        metrics: list[dict[str, Any]],
-        checkpoint: Checkpoint | None,
-    ) -> None:
+    def __call__(self, rows: list[metrics_log.Row]) -> None:
         """Reports if there is a validation."""
-        told = [row for row in metrics[0]["rows"] if row["kind"] == "validate"]
+        told = [row for row in rows if row["kind"] == "validate"]
         if not told:
             return
         self.nll = min(self.nll, *(row["metrics"]["val/nll"] for row in told))

@@ -33,12 +33,11 @@ def train(
     store.regain(work / metrics_log.FILE)
     began = time.time()
     with run.watching(), Follower(work / metrics_log.FILE, run):
-        result = fit(config, data, front / CHAIN, work)
-    for path in work.glob(HUNG):
-        run.log_artifacts(path, "hung")
-    told = result.return_value
-    if "error" in told:
-        raise told["error"]
+        try:
+            told = fit(config, data, front / CHAIN, work)
+        finally:
+            for path in work.glob(HUNG):
+                run.log_artifacts(path, "hung")
     store.restore(work / CHECKPOINTS)
     _keep(Checkpoints(work / CHECKPOINTS), told, output)
     run.log_artifacts(output / "checkpoint", "checkpoint")

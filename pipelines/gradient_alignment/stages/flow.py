@@ -33,9 +33,7 @@ def flow(config: FlowConfig, data: Path, *, output: Path, work: Path, run: Stage
     fitted(training.front, Dataset(smooth)).save(work / CHAIN)
     store.regain(work / metrics_log.FILE)
     with Follower(work / metrics_log.FILE, run):
-        told = fit(training, smooth, work / CHAIN, work, here=True).return_value
-    if "error" in told:
-        raise told["error"]
+        told = fit(training, smooth, work / CHAIN, work, here=True)
     shutil.copytree(Checkpoints(work / CHECKPOINTS).path(told["best_step"]), output / "checkpoint")
     check(output / "checkpoint")
     run.set_tags({"ebflow.verdict": told["verdict"]})

@@ -11,7 +11,7 @@ import ebflow
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.reference import Reference
-from pipelines.training.loop import _columns
+from pipelines.training.trainers import _columns
 
 NAMES = ("height", "weight", "count", "smoker")
 

@@ -1,0 +1,147 @@
+"""Workers of a training that Ray Train launches, and what it tells of them."""
+
+__all__ = ["FailureWriter", "Launched", "launch"]
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+
+from ebflow.errors import BadInput, NonFinite
+from pipelines.cluster.connection import largest_node
+from pipelines.cluster.environment import embedded
+from pipelines.cluster.waiting import waiting
+from pipelines.config import Training
+from pipelines.errors import told
+from pipelines.training import metrics_log
+from pipelines.training.loop import Listener, note, train
+from pipelines.training.rendezvous import FileRendezvous
+from pipelines.training.watchdog import hung
+
+HEALTH_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
+PLACE_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+PLACE_S = 10 * 365 * 86_400
+"""How long workers wait for their places: a node that boots slowly is no failed start, and a place
+in Ray's queue is not given up."""
+
+START_LIMIT = 5
+"""Starts of workers that may fail before the training does."""
+
+
+class Launched:
+    """A worker that Ray Train launched, and what that knows of it."""
+
+    def __init__(self) -> None:
+        context = ray.train.get_context()
+        self.shard = (context.get_world_rank(), context.get_world_size())
+        self.local_rank = context.get_local_rank()
+        self.device = ray.train.torch.get_device()
+
+    def report(self, rows: list[metrics_log.Row]) -> None:
+        """Tells Ray Train, which waits for all workers."""
+        ray.train.report({"rows": rows})
+
+    def taken(self) -> frozenset[str]:
+        """Returns the nodes of the training that are told to go."""
+        info = ray.train.get_preemption_info()
+        return frozenset(info.preempted_node_ids if info else ())
+
+
+def worker(job: dict[str, Any]) -> dict[str, Any]:
+    """Trains; returns how it ended, or ``error``: what no restart would mend, alike on all."""
+    try:
+        return train(job, Launched())
+    except (BadInput, NonFinite) as error:
+        return {"error": error}
+
+
+class FailureWriter(ray.train.UserCallback):
+    """Appends workers' failures to the file of rows; runs in Ray Train's controller.
+
+    Arguments:
+        work: Folder of the file, and of what watchdogs leave.
+    """
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+
+    def after_exception(
+        self,
+        run_context: Any,  # noqa: ANN401
+        worker_exceptions: dict[int, Exception],
+    ) -> None:
+        """Appends what befell the workers that failed together, as one row."""
+        failed = (
+            f"worker {rank}: {hung(self.work, rank) or told(error)}"
+            for rank, error in sorted(worker_exceptions.items())
+        )
+        note(self.work, metrics_log.FAILURE, "; ".join(failed))
+
+
+class Told(ray.train.UserCallback):
+    """Tells a listener what workers report; runs in Ray Train's controller.
+
+    Arguments:
+        listener: The listener.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+
+    def after_report(
+        self,
+        run_context: Any,  # noqa: ANN401
+        metrics: list[dict[str, Any]],
+        checkpoint: ray.train.Checkpoint | None,
+    ) -> None:
+        """Tells what the first worker reported; all report alike."""
+        self.listener(metrics[0]["rows"])
+
+
+def _scaling(config: Training) -> ray.train.ScalingConfig:
+    """Returns what Ray reserves for the workers; on this machine alone, no more than it has."""
+    workers, needs = config.cluster.workers, config.of_a_worker
+    if embedded():
+        share = math.floor(1e4 * largest_node() / workers) / 1e4
+        needs["CPU"] = min(needs["CPU"], share)
+    return ray.train.ScalingConfig(
+        num_workers=workers, use_gpu=config.cluster.gpu, resources_per_worker=needs
+    )
+
+
+def launch(config: Training, job: dict[str, Any], listener: Listener) -> dict[str, Any]:
+    """Trains by Ray Train, in processes of its own.
+
+    Arguments:
+        config: What to train.
+        job: As workers are told (:func:`pipelines.training.loop.train`).
+        listener: Is told every report.
+
+    Returns:
+        ``error``, or what the loop returns.
+    """
+    work = Path(job["work"])
+    # What Ray itself can see: a process that answers no more.
+    os.environ[HEALTH_TIMEOUT] = str(config.cluster.patience)
+    os.environ[PLACE_TIMEOUT] = str(PLACE_S)
+    if what := waiting("the training", config.needs):
+        note(work, metrics_log.WAITING, what)
+    trainer = ray.train.torch.TorchTrainer(
+        worker,
+        train_loop_config=job,
+        torch_config=FileRendezvous(folder=str(work)) if embedded() else None,
+        scaling_config=_scaling(config),
+        run_config=ray.train.RunConfig(
+            name="ray",
+            storage_path=str(work),
+            failure_config=ray.train.FailureConfig(
+                max_failures=config.cluster.max_failures, controller_failure_limit=START_LIMIT
+            ),
+            callbacks=[FailureWriter(work), Told(listener)],
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    return trainer.fit().return_value

@@ -1,0 +1,181 @@
+"""From a configuration to a trainer."""
+
+__all__ = ["build"]
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from ebflow import objectives
+from ebflow.anchor import Anchor
+from ebflow.data.loader import Dataset
+from ebflow.data.manifest import Manifest
+from ebflow.flow import Flow
+from ebflow.loss import Loss, Schedule, constant, cosine, epochs, geometric, multistep, warmed
+from ebflow.preprocessing import Preprocessing
+from ebflow.randomness import generator
+from ebflow.rivals import RIVALS
+from ebflow.train import Augmentation, Trainer
+from pipelines.config import LIKELIHOOD, ObjectiveConfig, TrainConfig, Training
+from pipelines.tracking.provenance import code
+from pipelines.training.augment import AUGMENTATIONS, Composed, Noise
+from pipelines.training.nets import net
+
+OF_THE_LOSS = ("sigma_end", "levels", "weight", "every")
+"""Options of an objective that are no argument of its function."""
+
+
+def build(
+    config: Training,
+    dataset: Dataset,
+    chain: Preprocessing,
+    *,
+    device: torch.device | str = "cpu",
+    shard: tuple[int, int] = (0, 1),
+    wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
+) -> Trainer:
+    """Returns the trainer of a configuration on prepared data, behind their fitted chain."""
+    train = config.train
+    flow = _flow(config, dataset, chain).to(device)
+    flow.columns = _columns(dataset.manifest)
+    loss = _loss(config, flow.matched)
+    return Trainer(
+        flow,
+        dataset,
+        loss=loss,
+        anchor=loss.anchor,
+        watch=loss.hyperparameters,
+        optimizer=partial(_optimizer, train, _rate(train, dataset.split("train").width)),
+        schedule=_schedule(train),
+        decay=_decay(train),
+        steps=train.steps,
+        max_seconds=train.max_seconds,
+        batch_size=train.batch_size,
+        accumulate=train.accumulate,
+        augment=_augment(train, dataset.split("train").shape),
+        clip=train.clip,
+        ema_decay=train.ema_decay,
+        validate_every=train.validate_every,
+        patience=train.patience,
+        log_every=train.log_every,
+        precision=train.precision,
+        retry=train.retry,
+        seed=config.seed,
+        shard=shard,
+        wrap=wrap,
+        config={**config.model_dump(mode="json"), "commit": code()["commit"]},
+    )
+
+
+def _flow(config: Training, dataset: Dataset, chain: Preprocessing) -> Flow:
+    given = dataset.manifest.context
+    flow = net(
+        config.model,
+        dataset.split("train").shape,
+        mixture=chain.base,
+        context=given.width if given else 0,
+        generator=generator(config.seed, "weights"),
+        dtype=getattr(torch, config.train.dtype),
+    )
+    if given:
+        flow.standardise_context(torch.tensor(given.mean), torch.tensor(given.std))
+    return flow.preprocessed(chain, match_after=config.preprocess.match_after)
+
+
+def _columns(manifest: Manifest) -> dict[str, Any]:
+    """Returns what a checkpoint keeps of the data's columns, as ``ebflow.fit`` does."""
+    known = manifest.columns.model_dump(mode="json") if manifest.columns else {"names": None}
+    kept = {"column": manifest.source["column"], "shape": list(manifest.shape),
+            "resize": manifest.source.get("resize")}  # fmt: skip
+    given = manifest.context and manifest.context.model_dump(
+        exclude={"mean", "std", "label"}, mode="json"
+    )
+    values = {"dtype": manifest.dtype, "levels": manifest.levels, "context": given}
+    return {**known, **kept, **values}
+
+
+def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:
+    """Returns what is done to training rows at every step: images are moved, then noised."""
+    parts: list[Augmentation] = []
+    if config.augment != "none":
+        parts.append(AUGMENTATIONS[config.augment](shape))
+    if config.noise:
+        parts.append(Noise(config.noise))
+    return Composed(*parts) if parts else None
+
+
+def _loss(config: Training, matched: Flow) -> Loss:
+    rule = config.anchor
+    lazy = config.objective.name == "lazy_ml"
+    weight = 0.0 if config.objective.name in LIKELIHOOD else rule.weight
+    anchor = Anchor(
+        matched,
+        interval=rule.interval,
+        tolerance=rule.tolerance,
+        check_every=rule.check_every,
+        seed=config.seed,
+    )
+    return Loss(
+        _objective(config.objective, anchor),
+        weight=config.objective_weight,
+        every=config.objective.every,
+        annealed=_annealed(config.objective),
+        anchor=anchor if weight or lazy else None,
+        anchor_weight=weight,
+        anchor_clean=rule.clean,
+        low_energy=config.stabilise.low_energy,
+        latent_mean=config.stabilise.latent_mean,
+        finish=config.stabilise.finish,
+    )
+
+
+def _objective(config: ObjectiveConfig, anchor: Anchor) -> objectives.Objective:
+    function = {**objectives.OBJECTIVES, **RIVALS}[config.name]
+    if config.name == "lazy_ml":
+        return partial(function, anchor=anchor)
+    given = {name: value for name, value in config.options.items() if name not in OF_THE_LOSS}
+    if config.levels > 1:
+        level = geometric(config.sigma, config.sigma_end)
+        given["sigma"] = tuple(level(k / (config.levels - 1)) for k in range(config.levels))
+    return partial(function, **given)
+
+
+def _annealed(config: ObjectiveConfig) -> dict[str, Schedule]:
+    """Returns what goes over the objective's options as training proceeds."""
+    if config.sigma_end is None or config.levels > 1:
+        return {}
+    return {"sigma": geometric(config.sigma, config.sigma_end)}
+
+
+def _rate(config: TrainConfig, width: int) -> float:
+    """Returns the learning rate for events of ``width`` elements."""
+    return config.lr * math.sqrt((config.lr_width or width) / width)
+
+
+def _optimizer(
+    config: TrainConfig, rate: float, parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer:
+    kinds = {
+        "adam": partial(torch.optim.Adam, fused=True),
+        "adamw": partial(torch.optim.AdamW, fused=True),
+        "rmsprop": torch.optim.RMSprop,
+        "sgd": partial(torch.optim.SGD, fused=True),
+    }
+    return kinds[config.optimizer](parameters, lr=rate, weight_decay=config.weight_decay)
+
+
+def _schedule(config: TrainConfig) -> Schedule:
+    stretched = constant if config.epoch else multistep(config.gamma, config.milestones)
+    kinds = {"constant": constant, "cosine": cosine, "multistep": stretched}
+    return warmed(kinds[config.schedule], config.warmup)
+
+
+def _decay(config: TrainConfig) -> Callable[[int], float]:
+    """Returns what the number of steps, and not progress, does to the learning rate."""
+    if config.schedule != "multistep" or config.epoch is None:
+        return lambda step: 1.0
+    return epochs(config.gamma, config.epoch, config.milestones)
