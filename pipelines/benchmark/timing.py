@@ -2,15 +2,14 @@
 
 A step is loss, backward and fused Adam on a batch that is already preprocessed. Cases are timed
 in turn, round after round, so that a slow spell of the machine meets them alike; the least time
-of a case is reported, with the median beside it. Cases of one flow share its weights, optimiser
-and anchor, whose values do not change what a step costs: memory is that of one training.
+of a case is reported. Cases of one flow share its weights, optimiser and anchor, whose values do
+not change what a step costs: memory is that of one training.
 """
 
 __all__ = ["Subject", "Timing", "benchmark", "stepper"]
 
 import itertools
 import math
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,19 +38,13 @@ class Timing:
         size: D.
         label: The case's.
         ms: The least step time in milliseconds, with 1/100 of a refresh of the anchor.
-        median_ms: The median.
-        gemms: GEMMs of 2 B D² FLOP a step, where they are the measure.
         peak_fraction: FLOP of the step / (least time · measured peak), where they are counted.
-        ml_ratio: Least time of exact ML / least time, where exact ML is timed.
     """
 
     size: int
     label: str
     ms: float
-    median_ms: float
-    gemms: int | None
     peak_fraction: float | None
-    ml_ratio: float | None
 
 
 def benchmark(
@@ -60,7 +53,7 @@ def benchmark(
     """Returns the timings of cases of one size.
 
     Arguments:
-        cases: What to time; the first of exact ML is the reference of ``ml_ratio``.
+        cases: What to time.
         peak: This machine's matrix-product peak in FLOP/s (``costs.measured_peak``).
         batch: The batch size B.
         seconds: Least time given to every row; slow rows get at least 5 steps.
@@ -72,26 +65,15 @@ def benchmark(
         case.label: refresh(subject(case.flow).anchor) / INTERVAL if case.refreshed else 0.0
         for case in cases
     }
-    rows = _interleaved(steps, seconds)
-    times = {label: [spent + share[label] for spent in row] for label, row in rows.items()}
+    times = _interleaved(steps, seconds)
+    least = {label: min(row) + share[label] for label, row in times.items()}
     size = math.prod(subject(cases[0].flow).flow.event_shape)
-    reference = next((min(times[case.label]) for case in cases if case.objective == "ml"), None)
-    return [_timing(case, times[case.label], size, peak, reference) for case in cases]
+    return [_timing(case, size, least[case.label], peak) for case in cases]
 
 
-def _timing(
-    case: Case, row: list[float], size: int, peak: float, reference: float | None
-) -> Timing:
-    least = min(row)
-    return Timing(
-        size=size,
-        label=case.label,
-        ms=1e3 * least,
-        median_ms=1e3 * statistics.median(row),
-        gemms=case.gemms,
-        peak_fraction=None if case.flops is None else case.flops / (least * peak),
-        ml_ratio=None if reference is None else reference / least,
-    )
+def _timing(case: Case, size: int, least: float, peak: float) -> Timing:
+    fraction = None if case.flops is None else case.flops / (least * peak)
+    return Timing(size, case.label, 1e3 * least, fraction)
 
 
 def _refresh_seconds(anchor: Anchor, seconds: float) -> float:

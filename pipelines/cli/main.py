@@ -174,14 +174,6 @@ COMMANDS = {
         "pipelines.cli.tables:run",
         "write a benchmark's tables from downloaded packages",
     ),
-    "bench": Command(
-        "pipelines.cli.measure:bench",
-        "time a step of every objective on this machine",
-    ),
-    "curves": Command(
-        "pipelines.cli.measure:curves",
-        "NLL against training time, objective by objective",
-    ),
 }
 MISSING = (
     "the command needs packages that are not installed ({}); install them by: "

@@ -4,12 +4,10 @@ Call :func:`prepare` before either is imported. What the user has set is left as
 that Ray starts inherit huge, kept pages for large gradients: glibc reads this at their start.
 """
 
-__all__ = ["cpus", "embedded", "prepare", "restart_with_huge_pages"]
+__all__ = ["cpus", "embedded", "prepare"]
 
 import os
 import secrets
-import sys
-from collections.abc import Sequence
 
 HUGE_PAGES = ":".join(
     (
@@ -19,9 +17,6 @@ HUGE_PAGES = ":".join(
     )
 )
 """Memory of a freed D×D gradient, in huge pages, is kept for the next step, not faulted anew."""
-
-IN_FORCE = HUGE_PAGES in os.environ.get("GLIBC_TUNABLES", "")
-"""Whether this process started with huge pages: glibc reads the variable only then."""
 
 LOOPBACK_ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """At 0, Ray binds every port to loopback, on Linux too."""
@@ -54,14 +49,6 @@ def prepare(*, embed: bool = True) -> None:
         os.environ.setdefault(name, value)
     if embed and "RAY_ADDRESS" not in os.environ:
         _embed_ray()
-
-
-def restart_with_huge_pages(words: Sequence[str]) -> None:
-    """Starts this command anew if the process has no huge pages; else does nothing."""
-    if not IN_FORCE:
-        present = os.environ.get("GLIBC_TUNABLES")
-        os.environ["GLIBC_TUNABLES"] = f"{present}:{HUGE_PAGES}" if present else HUGE_PAGES
-        os.execv(sys.executable, [sys.executable, "-m", "pipelines.cli", *words])
 
 
 def cpus() -> int:

@@ -5,6 +5,7 @@ __all__ = [
     "DIFFERENCES",
     "LEARNED_INVERSE",
     "LIKELIHOOD",
+    "Objective",
     "ObjectiveConfig",
     "StabiliseConfig",
     "USERS",
@@ -15,6 +16,10 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from pipelines.config.section import Section
+
+Objective = Literal["ml", "lazy_ml", "relative_ml", "sml", "dsm", "exact_sm", "ssm", "ssm_vr",
+                    "fd_ssm", "taylor_sm"]  # fmt: skip
+"""The objectives of any flow."""
 
 LEARNED_INVERSE = ("self_normalizing", "free_form")
 """The objectives that learn the inverses of linear layers."""
@@ -45,10 +50,9 @@ USERS: dict[str, tuple[str, ...]] = {
 class ObjectiveConfig(Section):
     """What a step minimises, besides the anchor."""
 
-    name: Literal[
-        "ml", "lazy_ml", "relative_ml", "sml", "self_normalizing", "free_form",
-        "dsm", "exact_sm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm",
-    ] = Field("dsm", description="objective")  # fmt: skip
+    name: Literal[Objective, "self_normalizing", "free_form"] = Field(
+        "dsm", description="objective"
+    )
     sigma: float = Field(0.3, gt=0, description="noise of dsm, in units of the matched data")
     sigma_end: float | None = Field(
         None,

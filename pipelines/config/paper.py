@@ -22,6 +22,9 @@ class StepsConfig(Section):
     """Steps of every objective on one net, timed."""
 
     net: Literal["FC", "CNN"] = Field("FC", description="two dense layers, or six convolutions")
+    variant: Literal["plain", "spline", "tanh", "circular", "masked"] = Field(
+        "plain", description="another activation of dense layers, or padding of convolutions"
+    )
     channels: int = Field(1, ge=1, description="channels of the images")
     side: int = Field(28, ge=4, multiple_of=4, description="height and width of the images")
     batch: int = Field(100, ge=2, description="examples a step")
@@ -73,6 +76,7 @@ class PaperConfig(Section):
         "tables",
         "phases",
         "missing",
+        "anchor",
     ] = Field(
         "table",
         description="table: NLL by net and objective; toy: divergences from three densities in "
@@ -81,7 +85,8 @@ class PaperConfig(Section):
         "missing pixels of photographs; rivals: other trainings of linear layers at equal time; "
         "scores: score matching with learned activations, beside the anchor and alone; "
         "tables: the recipe beside other packages' densities; phases: where training by scores "
-        "alone loses mass; missing: entries removed from tables, put back",
+        "alone loses mass; missing: entries removed from tables, put back; anchor: the interval, "
+        "the weight and the noise of matching scores beside the lazily refreshed normaliser",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(
         "cpu",

@@ -7,6 +7,7 @@ it is no part of the key by which a finished stage is found again.
 __all__ = ["NAME", "Section", "Size", "UNKEYED", "canonical"]
 
 import json
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,6 +24,15 @@ class Section(BaseModel):
     """Frozen; an unknown key is an error; no infinities, no NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def changed(self, **values: Any) -> Self:  # noqa: ANN401
+        """Returns it with other values, unchecked; a dictionary changes a section's own."""
+        inner = {
+            name: getattr(self, name).changed(**value)
+            for name, value in values.items()
+            if isinstance(value, dict)
+        }
+        return self.model_copy(update=values | inner)
 
 
 def canonical(section: Section) -> str:

@@ -24,9 +24,13 @@ from pipelines.config import (
     DensityConfig,
     DivergeConfig,
     EvaluateConfig,
+    FillConfig,
     ImputeConfig,
     PaperConfig,
+    PeerConfig,
     Section,
+    StackConfig,
+    StepsConfig,
 )
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
@@ -37,10 +41,7 @@ from pipelines.engine.pipeline import Pipeline
 from pipelines.errors import Diverged
 from pipelines.paper import comparison
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.experiments.cell import Cell, PeerCell
-from pipelines.paper.experiments.missing import FillCell
-from pipelines.paper.experiments.phases.grid import Stacked
-from pipelines.paper.experiments.runtime import Timed
+from pipelines.paper.experiments.cell import Cell
 from pipelines.reporting import claims
 from pipelines.reporting.pictures import is_picture
 
@@ -57,9 +58,13 @@ compare = stage(f"{STAGES}.compare", templates=[comparison.TEMPLATE, claims.TEMP
 MEASURES: dict[type[Section], Task] = {
     DivergeConfig: diverge,
     EvaluateConfig: evaluate,
+    FillConfig: fill,
     ImputeConfig: impute,
+    PeerConfig: peer,
+    StackConfig: stack,
+    StepsConfig: steps,
 }
-"""Stages that measure a trained flow, by the type of their configuration."""
+"""Stages that measure, by the type of their configuration."""
 
 Sources = dict[str, Source]
 
@@ -69,15 +74,24 @@ def check(config: PaperConfig) -> Sources:
     _check_options(config)
     placed = EXPERIMENTS[config.experiment].placed(config)
     for cell in placed:
-        if isinstance(cell, Cell):
+        if cell.measure:
             _check_cell(config, cell)
-    read = [(c, c.config) for c in placed if isinstance(c, Cell)]
-    read += [(c, c.reader) for c in placed if isinstance(c, Stacked)]
-    found = {told.data.source: _source(cell, told) for cell, told in read}
-    return found | {c.data.source: _table(c) for c in placed if isinstance(c, FillCell)}
+    read = [c for c in placed if c.data and not isinstance(c.config, PeerConfig)]
+    return {cell.data.source: _source(cell) for cell in read}
 
 
-def _table(cell: FillCell) -> Source:
+def _source(cell: Cell) -> Source:
+    """Returns the source of a cell's data; errors as in ``check_density``, for the cell."""
+    if isinstance(cell.config, FillConfig):
+        return _table(cell)
+    try:
+        return check_density(cell.config if cell.measure else DensityConfig(data=cell.data))
+    except BadInput as error:
+        told = DATA.sub(r"--\1", spelled(str(error)))
+        raise BadInput(f"{told} (in the cell {' '.join(cell.labels.values())})") from None
+
+
+def _table(cell: Cell) -> Source:
     """Returns the source of a table; raises BadInput if it is none."""
     reader = opened(cell.data)
     counted(reader, cell.data)
@@ -92,24 +106,12 @@ def _table(cell: FillCell) -> Source:
 def examine(config: PaperConfig) -> None:
     """Reads the data of every cell; raises BadInput at the first thing wrong with them."""
     cells = EXPERIMENTS[config.experiment].placed(config)
-    found = [
-        c.config.data if isinstance(c, Cell) else c.data for c in cells if not isinstance(c, Timed)
-    ]
-    for data in {data.model_dump_json(): data for data in found}.values():
+    for data in {c.data.model_dump_json(): c.data for c in cells if c.data}.values():
         examined(data)
 
 
 DATA = re.compile(r"--data\.(source|rows|validation|test)\b")
 """Options of the density pipeline that this one has too, without their section."""
-
-
-def _source(cell: Cell | Stacked, config: DensityConfig) -> Source:
-    """Returns the source of a cell's data; errors as in ``check_density``, for the cell."""
-    try:
-        return check_density(config)
-    except BadInput as error:
-        told = DATA.sub(r"--\1", spelled(str(error)))
-        raise BadInput(f"{told} (in the cell {' '.join(cell.labels.values())})") from None
 
 
 def _check_options(config: PaperConfig) -> None:
@@ -158,44 +160,28 @@ def paper(config: PaperConfig, sources: Sources) -> Artefact:
     A cell that fails stops no other; one that diverges is told in the table.
     """
     cells = EXPERIMENTS[config.experiment].placed(config)
-    found = [catch(together(_measured(cell, sources)), Diverged, diverged) for cell in cells]
+    found = [catch(together(_made(cell, sources)), Diverged, diverged) for cell in cells]
     return compare(config, [catch_all(found, Exception, fail)])
 
 
-def _measured(
-    cell: Cell | FillCell | PeerCell | Stacked | Timed, sources: Sources
-) -> tuple[Artefact, ...]:
-    """Returns what the cell's stages make; prepared data apart."""
-    if isinstance(cell, Timed):
-        return (steps(cell.config, title=cell.title),)
-    told = cell.config.data if isinstance(cell, Cell) else cell.data
-    data = prepare(told, [sources[told.source]])
-    if isinstance(cell, FillCell):
-        return (fill(cell.config, [data], cell.title),)
-    if isinstance(cell, PeerCell):
-        return (peer(cell.config, [data, preprocess(cell.front, [data])], cell.title),)
-    if isinstance(cell, Stacked):
-        return (stack(cell.config, [data], cell.title),)
-    front = preprocess(cell.config.training.front, [data])
-    trained = train(cell.config.training, [data, front], cell.title)
-    measure = MEASURES[type(cell.measure)]
-    given = [data, front, trained] if measure is evaluate else [data, trained]
-    return trained, measure(cell.measure, given, cell.title)
+def _made(cell: Cell, sources: Sources) -> list[Artefact]:
+    """Returns what the cell's stages make; what is prepared for them apart."""
+    given = [prepare(cell.data, [sources[cell.data.source]])] if cell.data else []
+    given = [*given, preprocess(cell.front, given)] if cell.front else given
+    if cell.measure is None:
+        return [MEASURES[type(cell.config)](cell.config, given, cell.title)]
+    trained = train(cell.config.training, given, cell.title)
+    seen = given if isinstance(cell.measure, EvaluateConfig) else given[:1]
+    return [trained, MEASURES[type(cell.measure)](cell.measure, [*seen, trained], cell.title)]
 
 
 def tasks(config: PaperConfig) -> tuple[Task, ...]:
     """Returns the stages that an experiment's cells need, and the comparison."""
     cells = EXPERIMENTS[config.experiment].placed(config)
-    if any(isinstance(cell, Timed) for cell in cells):
-        return steps, compare
-    if any(isinstance(cell, Stacked) for cell in cells):
-        return prepare, stack, compare
-    if any(isinstance(cell, FillCell) for cell in cells):
-        return prepare, fill, compare
-    flows = [cell for cell in cells if isinstance(cell, Cell)]
-    measures = dict.fromkeys(MEASURES[type(cell.measure)] for cell in flows)
-    peers = (peer,) if len(flows) < len(cells) else ()
-    return (prepare, preprocess, train, *measures, *peers, compare)
+    before = {"data": prepare, "front": preprocess, "measure": train}
+    used = [task for name, task in before.items() if any(getattr(c, name) for c in cells)]
+    measures = dict.fromkeys(MEASURES[type(cell.measure or cell.config)] for cell in cells)
+    return (*used, *measures, compare)
 
 
 PAPER = Pipeline(

@@ -321,54 +321,6 @@ def test_truncated_file(home, ebflow, tmp_path, tabular_file):
     refused(ebflow("run", "density", "--data.source", path), "bad.parquet", home)
 
 
-@pytest.mark.parametrize("image", ["1 27 28 3", "1 28 28 4", "0 28 28 3"])
-def test_bad_images_of_a_benchmark(image, home, ebflow):
-    result = ebflow("bench", "--architecture", "convolutional", "--images", *image.split())
-    refused(result, f"--images: found {image}, expected channels, height and width", home)
-
-
-@pytest.mark.parametrize(
-    "words, found",
-    [
-        ("--architecture convolutional --objectives", "relative_ml"),
-        ("--depth 3 --objectives", "exact_sm"),
-    ],
-)
-def test_objectives_that_a_benchmark_has_not(words, found, home, ebflow):
-    result = ebflow("bench", "--no-huge-pages", *words.split(), "--objectives", "dsm", found)
-    refused(result, f"--objectives: found {found}, expected some of ml, ", home)
-
-
-@pytest.mark.parametrize(
-    "words, line",
-    [
-        (
-            "bench --images 1 28 28 5",
-            "--images: found ((1, 28, 28, 5),), which --architecture dense",
-        ),
-        ("bench --architecture convolutional --depth 3", "--depth: found 3, which --architecture"),
-        ("bench --architecture convolutional --sizes 64", "--sizes: found (64,), which"),
-        ("curves --source digits --kernel-size 5", "--kernel-size: found 5, which --architecture"),
-        (
-            "curves --source x --study anchor --architecture convolutional --kernel-size 4",
-            "--kernel-size: found 4, expected an odd",
-        ),
-        ("curves --source digits --lr 0", "--lr: found 0, expected a number above 0"),
-        ("curves --source digits --seconds inf", "--seconds: found inf, expected a number"),
-        (
-            "curves --source digits --architecture convolutional",
-            "--architecture: found convolutional, expected dense in study objectives",
-        ),
-    ],
-)
-def test_bad_options_of_measurements(words, line, home, ebflow):
-    refused(ebflow(*words.split()), line, home)
-
-
-def test_an_objective_that_there_is_not(home, ebflow):
-    refused(ebflow("bench", "--objectives", "dms"), "--objectives: found 'dms', expected", home)
-
-
 def test_bad_port(home, ebflow):
     refused(ebflow("ui", "--port", "0"), "--port: found 0, expected 1 … 65535", home)
 

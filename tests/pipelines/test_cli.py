@@ -18,13 +18,13 @@ def test_help_lists_the_commands(ebflow):
     for words in ([], ["--help"], ["-h"], ["help"]):
         result = ebflow(*words)
         assert result.code == 0
-        for command in ("run density", "ui", "data list", "bench"):
+        for command in ("run density", "ui", "data list", "export"):
             assert f"ebflow {command}" in result.text
 
 
 @pytest.mark.parametrize(
     "command",
-    ["run density", "runs", "compare", "ui", "data list", "data fetch", "bench", "curves"],
+    ["run density", "runs", "compare", "ui", "data list", "data fetch", "data tables", "export"],
 )
 def test_every_command_has_help(command, ebflow, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -15,8 +15,15 @@ from ebflow.data.prepare import prepare
 from pipelines.config import ObjectiveConfig, PaperConfig, StackConfig
 from pipelines.paper import comparison, stacked
 from pipelines.paper.experiments import EXPERIMENTS
+from pipelines.paper.experiments.cell import Cell
 from pipelines.paper.experiments.phases import figures, rule, verdicts
-from pipelines.paper.experiments.phases.grid import MAP, PAIRS, STEPS_OF_THE_RULE, WIDE, Stacked
+from pipelines.paper.experiments.phases.grid import (
+    MAP,
+    PAIRS,
+    STEPS_OF_THE_RULE,
+    WIDE,
+    objective_of,
+)
 from pipelines.paper.experiments.phases.trained import LOST, Trained, read
 from pipelines.paper.stages.stack import LOG_PROBS, TRAININGS, stack
 
@@ -34,7 +41,6 @@ class Run:
 
 def test_the_grid_crosses_all_that_may_matter():
     cells = PHASES.placed(CONFIG)
-    assert all(isinstance(cell, Stacked) for cell in cells)
     nets = {
         part: [c.config for c in cells if c.config.part == part] for part in (MAP, WIDE, PAIRS)
     }
@@ -240,7 +246,8 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
             folder = tmp_path / f"{part}-{activation}-{objective}"
             folder.mkdir()
             stack(config, digits, output=folder, work=folder, run=Run())
-            cells.append(Stacked(config, PHASES.placed(CONFIG)[0].data))
+            labels = {"part": part, "f": activation, "objective": objective_of(config)}
+            cells.append(Cell(labels, config, data=PHASES.placed(CONFIG)[0].data))
             folders.append((folder,))
     assert {path.name for path in folders[0][0].iterdir()} == {TRAININGS, LOG_PROBS}
     rows = PHASES.rows(cells, folders)

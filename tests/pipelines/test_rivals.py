@@ -18,20 +18,22 @@ from ebflow.errors import BadInput
 from pipelines.config import PaperConfig, PeerConfig
 from pipelines.density.stages.evaluate import LOG_PROBS
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.experiments.cell import Cell, PeerCell, summarise
-from pipelines.paper.experiments.rivals import _spread
+from pipelines.paper.experiments.cell import summarise
+from pipelines.paper.experiments.curves import _spread
 from pipelines.paper.graph import check
 from pipelines.peers import FITS, flows, kernels
 from pipelines.peers.behind import Behind
 from pipelines.training import metrics_log as logged
 
 CONFIG = PaperConfig(experiment="rivals", source="digits", seeds=2)
-RIVALS, SCORES, TABLES = (EXPERIMENTS[name] for name in ("rivals", "scores", "tables"))
+RIVALS, SCORES, TABLES, ANCHOR = (
+    EXPERIMENTS[name] for name in ("rivals", "scores", "tables", "anchor")
+)
 
 
 def test_every_method_has_the_same_net_seconds_and_number_of_rates():
     cells = RIVALS.cells(CONFIG)
-    trained = [cell for cell in cells if isinstance(cell, Cell)]
+    trained = [cell for cell in cells if cell.measure]
     counts = Counter(cell.labels["method"] for cell in trained)
     assert len(counts) == 8 and set(counts.values()) == {2 * 3 * 2}
     for cell in trained:
@@ -40,7 +42,7 @@ def test_every_method_has_the_same_net_seconds_and_number_of_rates():
         assert told.train.max_seconds == 10 and told.train.batch_size == 100
         matches = told.objective.name in ("dsm", "ssm_vr")
         assert not matches or told.anchor.weight
-    peers = [cell for cell in cells if isinstance(cell, PeerCell)]
+    peers = [cell for cell in cells if not cell.measure]
     assert {cell.config.name for cell in peers} == {"maf", "nsf", "gmm", "kde"}
     assert all(cell.config.seconds == 10 for cell in peers)
 
@@ -95,7 +97,7 @@ def made(tmp_path):
     config = CONFIG.model_copy(update={"methods": ("selfnorm", "gmm")})
     cells = RIVALS.cells(config)
     folders = [
-        trained(tmp_path / str(k), nll_of(cell), error=0.25, peer=isinstance(cell, PeerCell))
+        trained(tmp_path / str(k), nll_of(cell), error=0.25, peer=not cell.measure)
         for k, cell in enumerate(cells)
     ]
     return cells, folders
@@ -113,6 +115,27 @@ def test_a_method_is_told_at_the_rate_that_is_best_by_validation(made):
     assert best["curve"] == [[0, pytest.approx(5.1)], [1, pytest.approx(4.1)]]
     json.dumps(told)
     assert set(RIVALS.figures(told, made[1])) == {"rivals"}
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_anchor_is_varied_one_option_at_a_time(tmp_path, seed):
+    cells = ANCHOR.cells(CONFIG.model_copy(update={"experiment": "anchor", "seed": seed}))
+    found = {(*cell.labels.values(), cell.seed): cell.config for cell in cells}
+    assert len(found) == len(cells) == 2 * (15 + 4)
+    rules = {key[:3]: (told.anchor.interval, told.anchor.tolerance) for key, told in found.items()}
+    assert rules["dense", "dsm", "K = 500"] == rules["dense", "lazy_ml", "K = 500"] == (500, None)
+    assert rules["dense", "dsm", ""] == rules["dense", "dsm", "σ = 0.3"] == (100, 0.2)
+    noises = {k[2]: c.objective.sigma for k, c in found.items() if k[:2] == ("dense", "dsm")}
+    weights = {k[2]: c.objective_weight for k, c in found.items() if k[:2] == ("dense", "dsm")}
+    assert (noises[""], noises["σ = 0.3"], noises["w = 10 σ²"]) == (0.1, 0.3, 0.1)
+    assert weights[""] == pytest.approx(0.01) and weights["σ = 0.3"] == pytest.approx(0.09)
+    assert weights["w = 10 σ²"] == pytest.approx(0.1)
+    folders = [trained(tmp_path / str(k), k % 19) for k in range(len(cells))]
+    told = ANCHOR.rows(cells, folders)
+    assert [row["gain"] for row in told[:2]] == [0, pytest.approx(-1)]
+    assert [row["end"] for row in told[:2]] == [0, pytest.approx(1)]
+    (figure,) = ANCHOR.figures(told, folders).values()
+    assert [len(axis.lines) for axis in figure.axes] == [6, 9, 4], "those of the first seed"
 
 
 def test_scores_are_matched_alone_and_beside_an_anchor_for_the_same_seconds():
@@ -155,7 +178,7 @@ def test_a_rate_of_which_a_seed_diverged_is_not_chosen(made):
 
 def test_a_peer_that_is_not_for_such_data_is_left_out(made, tmp_path):
     cells, folders = made
-    index = next(k for k, cell in enumerate(cells) if isinstance(cell, PeerCell))
+    index = next(k for k, cell in enumerate(cells) if not cell.measure)
     (folders[index][0] / "evaluation.json").write_text("{}")
     told = RIVALS.rows(cells, folders)
     assert not [r for r in told if r["labels"]["method"] == "gmm" and r["seed"] == 0]
@@ -182,7 +205,7 @@ def tables_of(tmp_path, ours, theirs):
     cells = TABLES.cells(PaperConfig(experiment="tables", sources=("a.parquet", "b.parquet")))
     folders = []
     for k, cell in enumerate(cells):
-        peer = isinstance(cell, PeerCell)
+        peer = not cell.measure
         noise = np.random.default_rng(k).normal(size=400)
         shift = {"recipe": ours, "maf": theirs}.get(cell.labels["density"], theirs + 2)
         folder = tmp_path / str(k)
@@ -208,7 +231,7 @@ def test_peers_dequantise_as_the_recipe_does_and_leave_tails(tabular_file):
     chains = [cell.front.chain for cell in peers]
     assert all(c.grids and not c.tails and c.normalise == "standardise" for c in chains)
     table = CONFIG.model_copy(update={"source": str(tabular_file)})
-    flows = [c.config.preprocess for c in RIVALS.cells(table) if isinstance(c, Cell)]
+    flows = [c.config.preprocess for c in RIVALS.cells(table) if c.measure]
     assert all(chain.grids for chain in flows)
 
 

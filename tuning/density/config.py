@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from pipelines.cli.options import Objective
 from pipelines.config import UNKEYED, DensityConfig, Training
 from pipelines.config.files import for_objective, merge
+from pipelines.config.objective import Objective
 from tuning.config import SearchConfig, TuneConfig
 
 Subject = Literal[

@@ -7,6 +7,7 @@ Score-Matching Objectives (Chao, Sun, Hsu, Kira, Lee, 2023), arXiv:2305.15267, a
 __all__ = ["EXPERIMENTS"]
 
 from pipelines.paper.experiments.ablation import ABLATION
+from pipelines.paper.experiments.anchor import ANCHOR
 from pipelines.paper.experiments.cell import Experiment
 from pipelines.paper.experiments.glow import GLOW
 from pipelines.paper.experiments.imputation import IMPUTATION
@@ -33,4 +34,5 @@ EXPERIMENTS: dict[str, Experiment] = {
     "tables": TABLES,
     "phases": PHASES,
     "missing": MISSING,
+    "anchor": ANCHOR,
 }

@@ -42,12 +42,11 @@ def _cell(
     common = base(config, seed, "mnist", cpu=15, full=STEPS)
     told = published(common, net, objective, epoch=schedules(config)[schedule])
     told = _matched_raw(told) if match == "off" else told
-    decay = told.train.ema_decay if ema == "on" else 0.0
-    told = told.model_copy(update={"train": told.train.model_copy(update={"ema_decay": decay})})
+    told = told if ema == "on" else told.changed(train={"ema_decay": 0.0})
     labels = {"net": net, "objective": objective, "EMA": ema, "MaP": match, "rate": schedule}
     numbers = PUBLISHED.get((ema, match), {}).get(net)
     found = {"test/nll": numbers[MATCHING.index(name)]} if numbers else {}
-    return Cell(labels, told, common.evaluate, found)
+    return Cell.of_flow(labels, told, published=found)
 
 
 def _matched_raw(config: DensityConfig) -> DensityConfig:
@@ -55,8 +54,7 @@ def _matched_raw(config: DensityConfig) -> DensityConfig:
 
     There the logit goes on linearly; the paper's code has NaN.
     """
-    front = config.preprocess.model_copy(update={"match_after": False, "extended": True})
-    return config.model_copy(update={"preprocess": front})
+    return config.changed(preprocess={"match_after": False, "extended": True})
 
 
 ABLATION = Experiment(

@@ -11,11 +11,10 @@ __all__ = [
     "Experiment",
     "Folders",
     "Line",
-    "PeerCell",
     "Row",
     "Study",
+    "first_seed",
     "summarise",
-    "told",
 ]
 
 import json
@@ -35,7 +34,6 @@ from pipelines.config import (
     DensityConfig,
     FrontConfig,
     PaperConfig,
-    PeerConfig,
     Section,
 )
 from pipelines.reporting.claims import Conclusion
@@ -45,8 +43,8 @@ from pipelines.reporting.method import method
 NORMAL = 1.96
 """Standard errors of half of a 95 % interval."""
 
-Folders = tuple[Path, ...]
-"""What a cell's stages wrote: training and measurement; of a peer, one."""
+Folders = Sequence[Path]
+"""What a cell's stages wrote: training and measurement, or both in one."""
 
 BASELINES = {
     "gaussian": ("Gaussian", "full-covariance Gaussian by maximum likelihood"),
@@ -61,93 +59,75 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of an experiment.
+    """One training of an experiment, and what is measured of it.
 
     Attributes:
         labels: What tells it from others, by the headings of the table's first columns.
-        config: Its configuration.
-        measure: What is measured of the trained flow: the configuration of a stage.
+        config: That of a flow, or of the stage that trains and measures by itself.
+        seed: Its seed, or the first of them.
+        data: The data, if it has any.
+        front: The chain in front, if that is fitted apart.
+        measure: What is measured of a flow: the configuration of a stage.
+        method: How it is made; one line.
         published: Published numbers by metric.
     """
 
     labels: Mapping[str, str]
-    config: DensityConfig
-    measure: Section
+    config: Section
+    seed: int = 0
+    data: DataConfig | None = None
+    front: FrontConfig | None = None
+    measure: Section | None = None
+    method: str = ""
     published: Mapping[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def of_flow(
+        cls,
+        labels: Mapping[str, str],
+        config: DensityConfig,
+        *,
+        measure: Section | None = None,
+        published: Mapping[str, float] | None = None,
+    ) -> "Cell":
+        """Returns the training of a flow, measured by its likelihood if nothing else is said."""
+        return cls(
+            labels, config, config.seed, config.data, config.training.front,
+            measure or config.evaluate, method(config), published or {},
+        )  # fmt: skip
+
     @property
     def title(self) -> str:
         """What tells its runs from those of other cells: labels and seed."""
-        return f"{' '.join(filter(None, self.labels.values()))}, seed {self.config.seed}"
+        return f"{' '.join(filter(None, self.labels.values()))}, seed {self.seed}"
 
     def on(self, cluster: ClusterConfig) -> "Cell":
-        """Returns the same cell, trained once, by the workers of ``cluster``."""
-        return replace(self, config=self.config.once.model_copy(update={"cluster": cluster}))
-
-    def row(self, folders: Folders) -> Row:
-        """Returns what is shown of the cell."""
-        trained, measured = folders
-        training = json.loads((trained / "training.json").read_text())
-        scores = json.loads((measured / "evaluation.json").read_text())
-        return {**self._told(), **training["metrics"], **scores}
-
-    def lost(self, line: str) -> Row:
-        """Returns what is shown of a cell that diverged, and how it did."""
-        return {**self._told(), "diverged": line, "method": f"{method(self.config)}; {line}"}
-
-    def _told(self) -> Row:
-        found = told(self.labels, self.config.seed, self.config.data, method(self.config))
-        return {**found, "published": dict(self.published)}
-
-
-@dataclass(frozen=True)
-class PeerCell:
-    """A density of another package, fitted and measured by one stage.
-
-    Attributes:
-        labels: As of a ``Cell``.
-        config: What is fitted, and how long.
-        data: The data.
-        front: The chain behind which it is fitted.
-    """
-
-    labels: Mapping[str, str]
-    config: PeerConfig
-    data: DataConfig
-    front: FrontConfig
-
-    @property
-    def title(self) -> str:
-        """What tells its runs from those of other cells: labels and seed."""
-        return f"{' '.join(filter(None, self.labels.values()))}, seed {self.config.seed}"
-
-    def on(self, cluster: ClusterConfig) -> "PeerCell":
-        """Returns itself: it is fitted in one process."""
-        return self
+        """Returns the same cell, a flow trained once and by the workers of ``cluster``."""
+        if self.measure is None:
+            return self
+        return replace(self, config=self.config.once.changed(cluster=cluster))
 
     def row(self, folders: Folders) -> Row:
         """Returns what is shown of it; without metrics if it is not for such data."""
-        scores = json.loads((folders[0] / "evaluation.json").read_text())
-        return {**self._told(), **scores}
+        trained = folders[0] / "training.json"
+        metrics = json.loads(trained.read_text())["metrics"] if self.measure else {}
+        scores = json.loads((folders[-1] / "evaluation.json").read_text())
+        return {**self.told(), **metrics, **scores}
 
     def lost(self, line: str) -> Row:
         """Returns what is shown of it if it diverged, and how it did."""
-        return {**self._told(), "diverged": line, "method": f"{self.config.name}; {line}"}
+        return {**self.told(), "diverged": line, "method": f"{self.method}; {line}"}
 
-    def _told(self) -> Row:
-        return told(self.labels, self.config.seed, self.data, self.config.name)
-
-
-def told(labels: Mapping[str, str], seed: int, data: DataConfig, method: str) -> Row:
-    """Returns what is shown of any cell: what tells it from others, where and how it was made."""
-    return {
-        "labels": dict(labels),
-        "seed": seed,
-        "published": {},
-        "data": Path(data.source).stem,
-        "machine": machine(),
-        "method": method,
-    }
+    def told(self) -> Row:
+        """Returns what tells it from others, where and how it was made."""
+        return {
+            "labels": dict(self.labels),
+            "seed": self.seed,
+            "published": dict(self.published),
+            "data": Path(self.data.source).stem if self.data else "random",
+            "machine": machine(),
+            "method": self.method,
+        }
 
 
 @dataclass(frozen=True)
@@ -199,6 +179,12 @@ def _one_each(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     return [cell.row(found) for cell, found in zip(cells, folders, strict=True)]
 
 
+def first_seed(rows: Sequence[Row], *beside: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """Yields the rows of the first seed, which pictures are of, with what stands beside them."""
+    found = zip(rows, *beside, strict=True)
+    return (one for one in found if one[0]["seed"] == rows[0]["seed"])
+
+
 def _no_figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
     return {}
 
@@ -225,13 +211,13 @@ class Experiment:
     note: str
     source: str | None
     uses: frozenset[str]
-    cells: Callable[[PaperConfig], list[Any]]
+    cells: Callable[[PaperConfig], list[Cell]]
     columns: tuple[Column, ...]
-    rows: Callable[[Sequence[Any], Sequence[Folders]], list[Row]] = _one_each
+    rows: Callable[[Sequence[Cell], Sequence[Folders]], list[Row]] = _one_each
     figures: Callable[[Sequence[Row], Sequence[Folders]], dict[str, Figure]] = _no_figures
     study: "Study | None" = None
 
-    def placed(self, config: PaperConfig) -> list[Any]:
+    def placed(self, config: PaperConfig) -> list[Cell]:
         """Returns the cells, trained by the configured workers."""
         return [cell.on(config.cluster) for cell in self.cells(config)]
 

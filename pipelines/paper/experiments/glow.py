@@ -17,7 +17,7 @@ from pipelines.config import (
     PreprocessConfig,
     StabiliseConfig,
 )
-from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
+from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, first_seed
 from pipelines.paper.experiments.settings import IMAGE_OPTIONS, base
 from pipelines.reporting.pictures import show_tiles
 
@@ -45,50 +45,37 @@ def cells(config: PaperConfig) -> list[Cell]:
 
 
 def _base(config: PaperConfig, seed: int) -> DensityConfig:
-    found = base(config, seed, "mnist", cpu=200, full=STEPS)
-    size = {} if config.scale == "full" else CPU
-    model = ModelConfig(architecture="glow", **size)
-    train = {"validate_every": 500 if config.scale == "full" else 200}
-    return found.model_copy(
-        update={
-            "model": model,
-            "preprocess": PreprocessConfig(normalise="none"),
-            "train": found.train.model_copy(update=train),
-        }
+    full = config.scale == "full"
+    return base(config, seed, "mnist", cpu=200, full=STEPS).changed(
+        model=ModelConfig(architecture="glow", **({} if full else CPU)),
+        preprocess=PreprocessConfig(normalise="none"),
+        train={"validate_every": 500 if full else 200},
     )
 
 
 def _paper(config: PaperConfig, seed: int, objective: str) -> Cell:
-    common = _base(config, seed)
-    train = {"lr": 1e-5, "schedule": "constant", "warmup": 0.0, "clip": 500.0 * 784}
-    told = common.model_copy(
-        update={
-            "objective": ObjectiveConfig.of(objective, sigma=0.1),
-            "anchor": AnchorConfig(weight=0.0),
-            "stabilise": StabiliseConfig(low_energy=LOW_ENERGY),
-            "train": common.train.model_copy(update=train),
-        }
+    told = _base(config, seed).changed(
+        objective=ObjectiveConfig.of(objective, sigma=0.1),
+        anchor=AnchorConfig(weight=0.0),
+        stabilise=StabiliseConfig(low_energy=LOW_ENERGY),
+        train={"lr": 1e-5, "schedule": "constant", "warmup": 0.0, "clip": 500.0 * 784},
     )
     published = PUBLISHED.get(objective, {}) if config.scale == "full" else {}
-    return Cell({"settings": "paper", "objective": objective}, told, told.evaluate, published)
+    return Cell.of_flow({"settings": "paper", "objective": objective}, told, published=published)
 
 
 def _recipe(config: PaperConfig, seed: int, objective: str) -> Cell:
-    common = _base(config, seed)
-    train = {"lr": 1e-3, "clip": 500.0}
-    told = common.model_copy(
-        update={
-            "objective": ObjectiveConfig.of(objective, sigma=0.1),
-            "model": common.model.model_copy(update={"activation": "swish"}),
-            "train": common.train.model_copy(update=train),
-        }
+    told = _base(config, seed).changed(
+        objective=ObjectiveConfig.of(objective, sigma=0.1),
+        model={"activation": "swish"},
+        train={"lr": 1e-3, "clip": 500.0},
     )
-    return Cell({"settings": "recipe", "objective": objective}, told, told.evaluate)
+    return Cell.of_flow({"settings": "recipe", "objective": objective}, told)
 
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
     """Returns samples of the first seed's flows."""
-    first = [pair for pair in zip(rows, folders, strict=True) if pair[0]["seed"] == 0]
+    first = list(first_seed(rows, folders))
     figure = Figure(figsize=(2.4 * len(first), 3.1), layout="constrained")
     for axis, (row, (trained, _)) in zip(figure.subplots(1, len(first)), first, strict=True):
         flow = load(trained / "checkpoint")

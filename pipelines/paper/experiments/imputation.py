@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipelines.config import DensityConfig, ImputeConfig, ModelConfig, PaperConfig, StabiliseConfig
-from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
+from pipelines.config import DensityConfig, ImputeConfig, ModelConfig, PaperConfig
+from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, first_seed
 from pipelines.paper.experiments.settings import (
     IMAGE_OPTIONS,
+    SMOKE_STEPS,
     base,
     published,
     recipe,
@@ -36,10 +37,10 @@ def cells(config: PaperConfig) -> list[Cell]:
 
 def _cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     measure = _measure(config, seed)
-    yield Cell({"flow": "paper dsm"}, _paper(config, seed), measure)
+    yield Cell.of_flow({"flow": "paper dsm"}, _paper(config, seed), measure=measure)
     for objective in ("dsm", "lazy_ml"):
         labels = {"flow": f"recipe {objective}"}
-        yield Cell(labels, _recipe(config, seed, objective), measure)
+        yield Cell.of_flow(labels, _recipe(config, seed, objective), measure=measure)
 
 
 def _measure(config: PaperConfig, seed: int) -> ImputeConfig:
@@ -53,37 +54,34 @@ def _measure(config: PaperConfig, seed: int) -> ImputeConfig:
 
 def _base(config: PaperConfig, seed: int, batch_size: int) -> DensityConfig:
     """Returns the experiment's data, and 500 epochs of them or what the scale allows."""
-    source = "stl10" if config.scale == "full" else "natural-patches"
-    found = base(config, seed, source, cpu=90, full=EPOCHS * ROWS // batch_size)
-    train = {
-        "batch_size": batch_size,
-        "augment": "stl10" if config.scale == "full" else "none",
-        "validate_every": ROWS // batch_size if config.scale != "smoke" else 60,
-    }
-    return found.model_copy(update={"train": found.train.model_copy(update=train)})
+    full, epoch = config.scale == "full", ROWS // batch_size
+    source = "stl10" if full else "natural-patches"
+    return base(config, seed, source, cpu=90, full=EPOCHS * epoch).changed(
+        train={
+            "batch_size": batch_size,
+            "augment": "stl10" if full else "none",
+            "validate_every": SMOKE_STEPS if config.scale == "smoke" else epoch,
+        }
+    )
 
 
 def _paper(config: PaperConfig, seed: int) -> DensityConfig:
-    common = _base(config, seed, 10)
-    epoch = ROWS // common.train.batch_size if config.scale == "full" else None
-    found = published(common, "FC", "dsm", "colour", epoch)
-    kept = found.train.model_copy(update={"augment": common.train.augment})
-    found = found.model_copy(update={"train": kept})
-    if config.scale != "full":
-        return found
-    return found.model_copy(update={"stabilise": StabiliseConfig(low_energy=LOW_ENERGY)})
+    full, common = config.scale == "full", _base(config, seed, 10)
+    found = published(common, "FC", "dsm", "colour", ROWS // 10 if full else None)
+    return found.changed(
+        train={"augment": common.train.augment},
+        stabilise={"low_energy": LOW_ENERGY} if full else {},
+    )
 
 
 def _recipe(config: PaperConfig, seed: int, objective: str) -> DensityConfig:
     found = recipe(_base(config, seed, 100), "FC", objective)
-    train = found.train.model_copy(update={"lr": 5e-4})
-    return found.model_copy(update={"model": ModelConfig(depth=2), "train": train})
+    return found.changed(model=ModelConfig(depth=2), train={"lr": 5e-4})
 
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
-    """Returns the first test images, what is missing, and what is put in its place by seed 0."""
-    pairs = zip(rows, folders, strict=True)
-    found = [(row, _arrays(measured)) for row, (_, measured) in pairs if row["seed"] == 0]
+    """Returns the first test images, what is missing, and what the first seed puts there."""
+    found = [(row, _arrays(measured)) for row, (_, measured) in first_seed(rows, folders)]
     first = found[0][1]
     seen = np.where(first["missing"], HIDDEN, first["truth"])
     shown = [("truth", first["truth"]), ("seen", seen), ("Gaussian", first["gaussian"])]

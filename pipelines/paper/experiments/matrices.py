@@ -22,7 +22,7 @@ from pipelines.paper.experiments.settings import bounds
 from pipelines.training import metrics_log as logged
 
 STRUCTURES = ("full", "tril", "triu", "trilu")
-STEPS, EVERY = 10_001, 100
+LENGTH, EVERY = 10_001, 100
 
 
 def cells(config: PaperConfig) -> list[Cell]:
@@ -35,7 +35,6 @@ def _cell(config: PaperConfig, seed: int, structure: str) -> Cell:
         batch_size=2048, lr=1e-3, schedule="constant", warmup=0.0, ema_decay=0.0, clip=500.0,
         dtype="float64", validate_every=EVERY, threads=1,
     )  # fmt: skip
-    limits = bounds(config, cpu=40, full=STEPS)
     told = DensityConfig(
         seed=seed,
         data=DataConfig(source="multimodal10"),
@@ -43,9 +42,9 @@ def _cell(config: PaperConfig, seed: int, structure: str) -> Cell:
         model=ModelConfig(architecture="structured", structure=structure),
         objective=ObjectiveConfig(name="ml"),
         anchor=AnchorConfig(weight=0.0),
-        train=train.model_copy(update=limits),
+        train=train.changed(**bounds(config, cpu=40, full=LENGTH)),
     )
-    return Cell({"matrices": structure}, told, told.evaluate)
+    return Cell.of_flow({"matrices": structure}, told)
 
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
@@ -57,7 +56,7 @@ def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure
         steps = [step["step"] for step in found]
         nll = [step["metrics"]["val/nll"] for step in found]
         structure = row["labels"]["matrices"]
-        label = structure if row["seed"] == 0 else None
+        label = structure if row["seed"] == rows[0]["seed"] else None
         axis.plot(steps, nll, color=f"C{STRUCTURES.index(structure)}", lw=1, label=label)
     axis.set(xlabel="step", ylabel="validation NLL (nats)", title="matrices of the 10-D net")
     axis.set_ylim(top=_top(rows))

@@ -1,14 +1,12 @@
 """Entries that were removed from tables, put back by flows that were trained without them."""
 
-__all__ = ["MISSING", "TABLES", "FillCell", "cells"]
+__all__ = ["MISSING", "TABLES", "cells"]
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
-from pipelines.config import ClusterConfig, DataConfig, FillConfig, PaperConfig
-from pipelines.paper.experiments.cell import Column, Experiment, Folders, Row, told
+from pipelines.config import DataConfig, FillConfig, PaperConfig
+from pipelines.paper.experiments.cell import Cell, Column, Experiment
 from pipelines.paper.experiments.settings import bounds
 
 TABLES = ("breast-cancer", "wine", "diabetes")
@@ -17,57 +15,20 @@ TABLES = ("breast-cancer", "wine", "diabetes")
 SECONDS, STEPS = 60.0, 6_000
 
 
-@dataclass(frozen=True)
-class FillCell:
-    """A flow of a table with holes, trained and measured by one stage.
-
-    Attributes:
-        labels: As of a ``Cell``.
-        config: How much is removed, and how long is trained.
-        data: The table.
-    """
-
-    labels: Mapping[str, str]
-    config: FillConfig
-    data: DataConfig
-
-    @property
-    def title(self) -> str:
-        """What tells its run from those of other tables and seeds."""
-        return f"{self.labels['table']}, seed {self.config.seed}"
-
-    def on(self, cluster: ClusterConfig) -> "FillCell":
-        """Returns itself: it is trained in one process."""
-        return self
-
-    def row(self, folders: Folders) -> Row:
-        """Returns what is shown of it."""
-        scores = json.loads((folders[0] / "evaluation.json").read_text())
-        return {**self._told(), **scores}
-
-    def lost(self, line: str) -> Row:
-        """Returns what is shown of it if it diverged, and how it did."""
-        return {**self._told(), "diverged": line}
-
-    def _told(self) -> Row:
-        method = f"ebflow.fit, {self.config.share:.0%} of the entries removed"
-        return told(self.labels, self.config.seed, self.data, method)
-
-
-def cells(config: PaperConfig) -> list[FillCell]:
+def cells(config: PaperConfig) -> list[Cell]:
     """Returns one cell a table and seed."""
+    ways = product(range(config.seeds), config.sources or TABLES)
+    return [_cell(config, *way) for way in ways]
+
+
+def _cell(config: PaperConfig, seed: int, source: str) -> Cell:
     limits = bounds(config, cpu=SECONDS, full=STEPS)
-    made = {"seconds": limits["max_seconds"], "steps": limits["steps"], "threads": config.threads}
+    made = {"seconds": limits["max_seconds"], "steps": limits["steps"]}
+    told = FillConfig(seed=seed, threads=config.threads, **made)
     sizes = {name: getattr(config, name) for name in ("validation", "test", "rows")}
-    return [
-        FillCell(
-            {"table": Path(source).stem},
-            FillConfig(seed=seed, **made),
-            DataConfig(source=source, **sizes),
-        )
-        for seed in range(config.seeds)
-        for source in config.sources or TABLES
-    ]
+    method = f"ebflow.fit, {told.share:.0%} of the entries removed"
+    data = DataConfig(source=source, **sizes)
+    return Cell({"table": Path(source).stem}, told, seed, data, method=method)
 
 
 MISSING = Experiment(

@@ -1,6 +1,6 @@
 """Cells of other packages' densities, and what rows of them and of flows share."""
 
-__all__ = ["LOG_PROBS", "gained", "measured", "peer", "told"]
+__all__ = ["LOG_PROBS", "gained", "measured", "peer", "told", "with_gain"]
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.config import DensityConfig, FrontConfig, PaperConfig, PeerConfig
-from pipelines.paper.experiments.cell import Cell, Folders, PeerCell, Row
+from pipelines.paper.experiments.cell import Cell, Folders, Row
 from pipelines.paper.experiments.settings import SMOKE_STEPS
 from pipelines.training import metrics_log as logged
 
@@ -24,7 +24,7 @@ LOG_PROBS = "log_probs"
 
 def peer(
     config: PaperConfig, labels: Mapping[str, str], name: str, flow: DensityConfig, seconds: float
-) -> PeerCell:  # fmt: skip
+) -> Cell:  # fmt: skip
     """Returns the cell of a peer that is given the data and as many seconds as a flow.
 
     Its chain dequantises as the flow's does, so that both are densities of the same rows; it
@@ -44,14 +44,14 @@ def peer(
     told = {"normalise": "standardise", "shrinkage": 0.0, "tails": False}
     if name in WHITENED:
         told |= {"normalise": "whiten", "shrinkage": SHRINKAGE}
-    chain = flow.preprocess.model_copy(update=told)
+    chain = flow.preprocess.changed(**told)
     front = FrontConfig(seed=flow.seed, chain=chain, threads=config.threads)
-    return PeerCell(labels, fitted, flow.data, front)
+    return Cell(labels, fitted, flow.seed, flow.data, front, method=name)
 
 
 def measured(
-    cells: Sequence[Cell | PeerCell], folders: Sequence[Folders]
-) -> Iterator[tuple[Cell | PeerCell, Folders, Row]]:
+    cells: Sequence[Cell], folders: Sequence[Folders]
+) -> Iterator[tuple[Cell, Folders, Row]]:
     """Yields cells, their folders and rows, of those that are for such data.
 
     A row has the test rows' log-densities besides.
@@ -68,6 +68,14 @@ def told(trained: Any) -> list[list[float]]:  # noqa: ANN401
     steps = logged.curve(logged.read(trained / logged.FILE)[0], "validate")
     metrics = (step["metrics"] for step in steps)
     return [[found["time/train_s"], found["val/nll"]] for found in metrics]
+
+
+def with_gain(row: Row, reference: Row | None, name: str = "gain") -> Row:
+    """Returns a row as it is shown, with its gain over another of the same test rows."""
+    shown = {key: value for key, value in row.items() if key != LOG_PROBS}
+    if reference is not None:
+        shown[name], shown[f"{name}_se"] = gained(row[LOG_PROBS], reference[LOG_PROBS])
+    return shown
 
 
 def gained(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:

@@ -9,10 +9,9 @@ __all__ = ["RATES", "RIVALS", "cells", "figures", "rows"]
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ebflow.checkpoint import load
@@ -28,16 +27,9 @@ from pipelines.config import (
     TrainConfig,
 )
 from pipelines.config.recipes import for_source
-from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, PeerCell, Row
-from pipelines.paper.experiments.peers import (
-    LOG_PROBS,
-    SHRINKAGE,
-    WHITENED,
-    gained,
-    measured,
-    peer,
-    told,
-)
+from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, first_seed
+from pipelines.paper.experiments.curves import Line, drawn
+from pipelines.paper.experiments.peers import SHRINKAGE, WHITENED, measured, peer, told, with_gain
 from pipelines.paper.experiments.settings import EVERY, IMAGE_OPTIONS, bounds, data
 
 SECONDS = 10.0
@@ -48,14 +40,14 @@ SIGMA = 0.1
 """Noise of denoising score matching, beside the anchor."""
 
 DENSE = ModelConfig(depth=2, activation="spline")
-INVERSES = DENSE.model_copy(update={"linear": "learned_inverse"})
+INVERSES = DENSE.changed(linear="learned_inverse")
 CIRCULAR = ModelConfig(architecture="convolutional", padding="circular", activation="spline")
 
 METHODS: dict[str, tuple[str, ModelConfig]] = {
     "ml": ("ml", DENSE),
     "relative": ("relative_ml", DENSE),
     "lazy_ml": ("lazy_ml", DENSE),
-    "lu": ("ml", DENSE.model_copy(update={"linear": "lu"})),
+    "lu": ("ml", DENSE.changed(linear="lu")),
     "selfnorm": ("self_normalizing", INVERSES),
     "freeform": ("free_form", INVERSES),
     "dsm": ("dsm", DENSE),
@@ -77,7 +69,7 @@ REFERENCE = ("ml", "white")
 Key = tuple[str, str]
 
 
-def cells(config: PaperConfig) -> list[Cell | PeerCell]:
+def cells(config: PaperConfig) -> list[Cell]:
     """Returns one cell a method, preprocessing, rate and seed, and one a peer and seed."""
     names = dict.fromkeys(("ml", *config.methods))
     grids = for_source(config.source or SOURCE)[0].preprocess.grids
@@ -86,14 +78,13 @@ def cells(config: PaperConfig) -> list[Cell | PeerCell]:
 
 def _cells(
     config: PaperConfig, seed: int, names: Mapping[str, Any], grids: bool
-) -> Iterator[Cell | PeerCell]:
+) -> Iterator[Cell]:
     rates = (SMOKE_RATE,) if config.scale == "smoke" else RATES
     flows = [name for name in names if name in METHODS]
     fronts = ("white",) if config.scale == "smoke" else FRONTS
     for name, front, rate in product(flows, fronts, rates):
-        told = _config(config, seed, name, front, rate, grids)
         labels = {"method": name, "data": front, "lr": f"{rate:g}"}
-        yield Cell(labels, told, told.evaluate)
+        yield Cell.of_flow(labels, _config(config, seed, name, front, rate, grids))
     for name in [name for name in names if name in PEERS]:
         labels = {"method": name, "data": "white" if name in WHITENED else "plain", "lr": ""}
         told = _config(config, seed, "ml", "plain", SMOKE_RATE, grids)
@@ -105,19 +96,18 @@ def _config(
 ) -> DensityConfig:
     objective, model = METHODS[name]
     train = TrainConfig(batch_size=100, lr=rate, validate_every=100, threads=config.threads)
-    limits = bounds(config, cpu=SECONDS, full=STEPS)
     return DensityConfig(
         seed=seed,
         data=data(config, SOURCE),
-        preprocess=FRONTS[front].model_copy(update={"grids": grids}),
+        preprocess=FRONTS[front].changed(grids=grids),
         model=model,
         objective=ObjectiveConfig.of(objective, sigma=SIGMA, every=EVERY),
         anchor=AnchorConfig(tolerance=0.2),
-        train=train.model_copy(update=limits),
+        train=train.changed(**bounds(config, cpu=SECONDS, full=STEPS)),
     )
 
 
-def rows(cells: Sequence[Cell | PeerCell], folders: Sequence[Folders]) -> list[Row]:
+def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     """Returns one row a method, preprocessing and seed, at the rate that is best by validation.
 
     A rate counts only if no seed of it diverged. The gain is over ``ml`` behind the whitening,
@@ -130,7 +120,11 @@ def rows(cells: Sequence[Cell | PeerCell], folders: Sequence[Folders]) -> list[R
     seeds = len({row["seed"] for rates in found.values() for r in rates.values() for _, row in r})
     chosen = {key: best for key, rates in found.items() if (best := _best(rates, seeds))}
     reference = {row["seed"]: row for _, row in chosen.get(REFERENCE, [])}
-    return [_row(*pair, reference) for best in chosen.values() for pair in best]
+    return [
+        _row(folder, with_gain(row, reference.get(row["seed"])))
+        for best in chosen.values()
+        for folder, row in best
+    ]
 
 
 def _best(
@@ -142,20 +136,16 @@ def _best(
     return whole[int(np.argmin(nll))] if whole else None
 
 
-LEFT_OUT = (LOG_PROBS, "baseline/mixture_nll")
-"""What is not shown of a row: the mixture has rows of its own."""
+def _row(folders: Folders, row: Row) -> Row:
+    """Returns a row as it is shown: with its step time, curve and inverse's error.
 
-
-def _row(folders: Folders, row: Row, reference: Mapping[int, Row]) -> Row:
-    """Returns a row as it is shown: with its gain, step time, curve and inverse's error."""
-    shown = {name: value for name, value in row.items() if name not in LEFT_OUT}
+    And without the mixture beside it, which has rows of its own.
+    """
+    shown = {name: value for name, value in row.items() if name != "baseline/mixture_nll"}
     shown |= {"curve": told(folders[0]), "time/step_ms": _step_time(row)}
     if len(folders) > 1:
         error = inverse_error(load(folders[0] / "checkpoint"))
         shown["inverse/percent"] = None if error is None else 100 * error
-    beside = reference.get(row["seed"])
-    if beside is not None:
-        shown["gain"], shown["gain_se"] = gained(row[LOG_PROBS], beside[LOG_PROBS])
     return shown
 
 
@@ -167,70 +157,11 @@ def _step_time(row: Row) -> float | None:
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
     """Returns the first seed's best validation NLL against training seconds, a panel a front."""
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    axes = figure.subplots(1, len(FRONTS), sharex=True, sharey=True)
-    lines = {front: list(_lines(rows, front)) for front in FRONTS}
-    every = [line for found in lines.values() for line in found]
-    limits = _limits([line.nll[-1] for line in every])
-    last = max(line.seconds[-1] for line in every)
-    for axis, (front, found) in zip(axes, lines.items(), strict=True):
-        axis.set(title=f"{front} data", xlabel="training (s)", ylim=limits, xlim=(0, 1.3 * last))
-        _panel(axis, found, last, limits)
-    axes[0].set_ylabel("validation NLL, best so far (nats)")
-    return {"rivals": figure}
-
-
-GREYS = ("0.0", "0.4", "0.6")
-DASHES = ("-", "--", "-.", ":")
-GAP = 0.055
-"""Least distance between labels, as a share of the axis."""
-
-
-class _Line(NamedTuple):
-    name: str
-    seconds: np.ndarray
-    nll: np.ndarray
-
-
-def _lines(rows: Sequence[Row], front: str) -> Iterator[_Line]:
-    for row in rows:
-        if row["seed"] == 0 and row["labels"]["data"] == front:
-            seconds, nll = np.array(row["curve"]).T
-            yield _Line(row["labels"]["method"], seconds, np.minimum.accumulate(nll))
-
-
-def _limits(ends: Sequence[float]) -> tuple[float, float]:
-    """Returns limits that show how trainings end rather than how they begin."""
-    low, high = min(ends), float(np.quantile(ends, 0.8))
-    spread = max(high - low, 0.02 * abs(low), 1e-3)
-    return low - 0.15 * spread, high + 1.5 * spread
-
-
-def _panel(axis: Axes, lines: Sequence[_Line], last: float, limits: tuple[float, float]) -> None:
-    """Draws one line a method, its name behind its end."""
-    ends = [float(np.clip(line.nll[-1], *limits)) for line in lines]
-    places = _spread(ends, GAP * (limits[1] - limits[0]), limits)
-    for index, (line, end, place) in enumerate(zip(lines, ends, places, strict=True)):
-        style = {"color": GREYS[index % 3], "ls": DASHES[index % 4]}
-        few = len(line.seconds) < 12
-        axis.plot(line.seconds, line.nll, marker="o" if few else None, ms=3, lw=1.3, **style)
-        axis.annotate(
-            line.name, (line.seconds[-1], end), (1.08 * last, place), fontsize=8, va="center",
-            color=style["color"], arrowprops={"arrowstyle": "-", "lw": 0.5, **style},
-        )  # fmt: skip
-
-
-def _spread(values: Sequence[float], gap: float, limits: tuple[float, float]) -> list[float]:
-    """Returns places near the values, in their order, a gap apart and inside of the limits."""
-    order = np.argsort(values, kind="stable")
-    places = np.array(values, dtype=float)[order]
-    steps = gap * np.arange(len(places))
-    room = limits[0] + gap / 2 + steps, limits[1] - gap / 2 - steps[::-1]
-    up = np.maximum.accumulate(places - steps) + steps
-    down = np.minimum.accumulate((places - steps)[::-1])[::-1] + steps
-    found = np.empty(len(places))
-    found[order] = np.minimum(np.maximum((up + down) / 2, room[0]), room[1])
-    return found.tolist()
+    panels: dict[str, list[Line]] = {f"{front} data": [] for front in FRONTS}
+    for (row,) in first_seed(rows):
+        method, front, _ = row["labels"].values()
+        panels[f"{front} data"].append(Line(method, row["curve"]))
+    return {"rivals": drawn(panels)}
 
 
 RIVALS = Experiment(

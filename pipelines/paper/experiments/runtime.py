@@ -1,10 +1,9 @@
 """The time of a training step against D: dense nets and CNNs, every objective."""
 
-__all__ = ["RUNTIME", "Timed", "cells", "figures", "rows"]
+__all__ = ["RUNTIME", "cells", "figures", "rows"]
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,12 +11,24 @@ from matplotlib.figure import Figure
 
 from pipelines.benchmark.scaling import crossover, exponent
 from pipelines.benchmark.timing import Timing
-from pipelines.config import ClusterConfig, PaperConfig, StepsConfig
-from pipelines.paper.experiments.cell import Column, Experiment, Folders, Row
-from pipelines.reporting.machine import machine
+from pipelines.config import PaperConfig, StepsConfig
+from pipelines.paper.experiments.cell import NORMAL, Cell, Column, Experiment, Folders, Row
 
-KINDS = {("FC", 1): (8, 16, 28, 40, 56), ("CNN", 1): (16, 28, 40), ("CNN", 3): (16, 24, 32)}
-"""Sides of the images, by net and channels; to a dense net colours are only more pixels."""
+Kind = tuple[str, int, str]
+"""Net, channels and variant; to a dense net colours are only more pixels."""
+
+KINDS: dict[Kind, tuple[int, ...]] = {
+    ("FC", 1, "plain"): (8, 16, 28, 40, 56),
+    ("CNN", 1, "plain"): (16, 28, 40),
+    ("CNN", 3, "plain"): (16, 24, 32),
+    ("FC", 1, "spline"): (28,),
+    ("FC", 1, "tanh"): (28,),
+    ("CNN", 1, "circular"): (28,),
+    ("CNN", 1, "masked"): (28,),
+    ("CNN", 3, "circular"): (32,),
+    ("CNN", 3, "masked"): (32,),
+}
+"""Sides of the images; variants are timed at the one that the table shows."""
 
 SMOKE = (8, 12, 16)
 LEAST = 256
@@ -46,77 +57,63 @@ COLOURS = {"ml": "black"} | {name: f"C{i}" for i, name in enumerate(OTHERS)}
 """Colours in the figure, by objective; an anchored one is dotted."""
 
 SHOWN = {1: 28, 3: 32}
+METHOD = f"batches of 100, float32, fused Adam; exponent fitted from D = {LEAST} on"
 SECONDS = {"smoke": 0.05, "cpu": 1.0, "full": 3.0}
 
 
-@dataclass(frozen=True)
-class Timed:
-    """A net of one size, of which all objectives are timed.
-
-    Attributes:
-        config: Net, size and threads.
-    """
-
-    config: StepsConfig
-
-    @property
-    def title(self) -> str:
-        """What tells its run from those of other nets and sizes."""
-        told = self.config
-        return f"{told.net}, {told.channels}×{told.side}×{told.side}"
-
-    def on(self, cluster: ClusterConfig) -> "Timed":
-        """Returns itself: a step is timed in one process."""
-        return self
-
-
-def cells(config: PaperConfig) -> list[Timed]:
+def cells(config: PaperConfig) -> list[Cell]:
     """Returns one cell a net and size."""
-    told = {"threads": config.threads, "seconds": SECONDS[config.scale]}
     return [
-        Timed(StepsConfig(net=net, channels=channels, side=side, **told))
-        for (net, channels), sides in KINDS.items()
-        for side in (SMOKE if config.scale == "smoke" else sides)
+        _cell(config, kind, side)
+        for kind, sides in KINDS.items()
+        for side in (SMOKE[: len(sides)] if config.scale == "smoke" else sides)
     ]
 
 
-def rows(cells: Sequence[Timed], folders: Sequence[Folders]) -> list[Row]:
+def _cell(config: PaperConfig, kind: Kind, side: int) -> Cell:
+    net, channels, variant = kind
+    labels = {"net": net, "variant": variant, "images": f"{channels}×{side}×{side}"}
+    told = StepsConfig(
+        net=net, channels=channels, variant=variant, side=side, threads=config.threads,
+        seconds=SECONDS[config.scale],
+    )  # fmt: skip
+    return Cell(labels, told, method=METHOD)
+
+
+def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     """Returns for each net, kind of images and objective how its step times grow with D."""
-    return [
-        row
-        for (net, channels), timings in _kinds(cells, folders).items()
-        for row in _rows(net, channels, timings)
-    ]
+    kinds, told = _kinds(cells, folders), cells[0].told()
+    return [{**told, **row} for kind in kinds for row in _rows(kind, kinds)]
 
 
-def _kinds(
-    cells: Sequence[Timed], folders: Sequence[Folders]
-) -> dict[tuple[str, int], list[Timing]]:
-    found: dict[tuple[str, int], list[Timing]] = {}
+def _kinds(cells: Sequence[Cell], folders: Sequence[Folders]) -> dict[Kind, list[Timing]]:
+    found: dict[Kind, list[Timing]] = {}
     for cell, (folder,) in zip(cells, folders, strict=True):
         told = json.loads((folder / "timings.json").read_text())
-        kind = cell.config.net, cell.config.channels
+        kind = cell.config.net, cell.config.channels, cell.config.variant
         found.setdefault(kind, []).extend(Timing(**timing) for timing in told)
     return found
 
 
-def _rows(net: str, channels: int, timings: Sequence[Timing]) -> Iterator[Row]:
+def _rows(kind: Kind, kinds: Mapping[Kind, Sequence[Timing]]) -> Iterator[Row]:
+    (net, channels, variant), timings = kind, kinds[kind]
+    size, plain = channels * SHOWN[channels] ** 2, variant == "plain"
+    reference = _at(kinds[net, channels, "plain"], "ml", size)
     for label in dict.fromkeys(timing.label for timing in timings):
-        fit = exponent(timings, label, least=LEAST)
-        known = PUBLISHED[net, channels].get(label)
+        fit, shown = exponent(timings, label, least=LEAST), _at(timings, label, size)
+        known = PUBLISHED[net, channels].get(label) if plain else None
         yield {
-            "labels": {"net": net, "images": "grey" if channels == 1 else "colour",
-                       "objective": label},
-            "seed": 0,
+            "labels": {"net": net if plain else f"{net} {variant}",
+                       "images": "grey" if channels == 1 else "colour", "objective": label},
             "published": {} if known is None else {"time/step_ms": known},
-            "data": "random",
-            "machine": machine(),
-            "method": f"batches of 100, float32, fused Adam; exponent fitted from D = {LEAST} on",
             "exponent": fit and fit.value,
             "exponent/low": fit and fit.low,
             "exponent/high": fit and fit.high,
-            "crossover": None if label == "ml" else _below(timings, label),
-            "time/step_ms": _at(timings, label, channels * SHOWN[channels] ** 2),
+            "exponent/se": fit and (fit.high - fit.value) / NORMAL,
+            "crossover": _below(timings, label) if plain and label != "ml" else None,
+            "time/step_ms": shown and shown.ms,
+            "peak_percent": shown and shown.peak_fraction and 100 * shown.peak_fraction,
+            "ml_ratio": shown and reference and reference.ms / shown.ms,
             "sizes": [[t.size, t.ms] for t in timings if t.label == label],
         }  # fmt: skip
 
@@ -129,16 +126,17 @@ def _below(timings: Sequence[Timing], label: str) -> float | None:
     return crossover(timings, label)
 
 
-def _at(timings: Sequence[Timing], label: str, size: int) -> float | None:
-    return next((t.ms for t in timings if (t.label, t.size) == (label, size)), None)
+def _at(timings: Sequence[Timing], label: str, size: int) -> Timing | None:
+    return next((t for t in timings if (t.label, t.size) == (label, size)), None)
 
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
     """Returns step times against D, a panel a net and kind of images."""
     panels: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        labels: Mapping[str, str] = row["labels"]
-        panels.setdefault((labels["net"], labels["images"]), []).append(row)
+        net, images, _ = row["labels"].values()
+        if len(row["sizes"]) > 1:
+            panels.setdefault((net, images), []).append(row)
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True)
     for axis, (kind, found) in zip(axes, panels.items(), strict=True):
@@ -164,16 +162,16 @@ def _panel(axis: Axes, rows: Sequence[Row]) -> None:
 
 RUNTIME = Experiment(
     about="step times: how they grow with D, from which D on they are below exact ML's",
-    legend="cross: D from which on a step is below ml's; the least D: everywhere; none: nowhere",
+    legend="±: 95 %; cross: D from which on a step is below ml's; the least D: everywhere; none: "
+    "nowhere; peak: the FLOP of a step, at 28×28 (colour: 32×32), of the measured peak, %",
     note="ms, read off the paper's figure (28×28; colour: 32×32), on a GPU that is not stated",
     source=None,
     uses=frozenset(("threads",)),
     cells=cells,
     columns=(
-        Column("exponent", "D^", 2),
-        Column("exponent/low", "low", 2),
-        Column("exponent/high", "high", 2),
+        Column("exponent", "D^", 1, error="exponent/se"),
         Column("crossover", "cross", 0),
+        Column("peak_percent", "peak", 0),
         Column("time/step_ms", "ms", 1),
     ),
     rows=rows,

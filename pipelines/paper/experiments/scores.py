@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pipelines.config import AnchorConfig, DensityConfig, ObjectiveConfig, PaperConfig
 from pipelines.config.recipes import mnist9k, mnist9k_dense
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
-from pipelines.paper.experiments.peers import LOG_PROBS, gained, measured
+from pipelines.paper.experiments.peers import measured, with_gain
 from pipelines.paper.experiments.settings import EVERY, IMAGE_OPTIONS, bounds, data
 
 SECONDS = 100.0
@@ -69,8 +69,7 @@ def cells(config: PaperConfig) -> list[Cell]:
 def _cell(config: PaperConfig, seed: int, net: str, way: Way) -> Cell:
     labels = {"net": net, "f": SHORT[way.activation], "objective": way.objective}
     labels["log Z"] = way.normaliser
-    told = _config(config, seed, net, way)
-    return Cell(labels, told, told.evaluate)
+    return Cell.of_flow(labels, _config(config, seed, net, way))
 
 
 def _config(config: PaperConfig, seed: int, net: str, way: Way) -> DensityConfig:
@@ -79,15 +78,13 @@ def _config(config: PaperConfig, seed: int, net: str, way: Way) -> DensityConfig
     limits = {**bounds(config, cpu=SECONDS, full=STEPS), "threads": config.threads}
     start = ALONE_START if alone else {}
     beside = {"sigma": ALONE} if alone else {"sigma": ANCHORED, "every": EVERY}
-    return base.model_copy(
-        update={
-            "seed": seed,
-            "data": data(config, "mnist"),
-            "model": base.model.model_copy(update={"activation": way.activation, "hidden": None}),
-            "objective": ObjectiveConfig.of(way.objective, **beside),
-            "anchor": AnchorConfig(weight=0.0) if alone else base.anchor,
-            "train": base.train.model_copy(update={**limits, **start}),
-        }
+    return base.changed(
+        seed=seed,
+        data=data(config, "mnist"),
+        model={"activation": way.activation, "hidden": None},
+        objective=ObjectiveConfig.of(way.objective, **beside),
+        anchor=AnchorConfig(weight=0.0) if alone else base.anchor,
+        train={**limits, **start},
     )
 
 
@@ -95,18 +92,11 @@ def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     """Returns one row a cell, with its gain over ``lazy_ml`` of the same net, row by row."""
     found = [row for _, _, row in measured(cells, folders)]
     reference = {(row["labels"]["net"], row["seed"]): row for row in found if _is_reference(row)}
-    return [_row(row, reference.get((row["labels"]["net"], row["seed"]))) for row in found]
+    return [with_gain(row, reference.get((row["labels"]["net"], row["seed"]))) for row in found]
 
 
 def _is_reference(row: Row) -> bool:
     return tuple(row["labels"].values())[1:] == REFERENCE
-
-
-def _row(row: Row, reference: Row | None) -> Row:
-    shown = {name: value for name, value in row.items() if name != LOG_PROBS}
-    if reference is not None:
-        shown["gain"], shown["gain_se"] = gained(row[LOG_PROBS], reference[LOG_PROBS])
-    return shown
 
 
 SCORES = Experiment(

@@ -137,15 +137,8 @@ def data(config: PaperConfig, source: str) -> DataConfig:
 
 def base(config: PaperConfig, seed: int, source: str, **limits: Any) -> DensityConfig:  # noqa: ANN401
     """Returns this project's recipe for images, bounded by ``limits`` as in :func:`bounds`."""
-    found = mnist9k_dense()
     train = {**bounds(config, **limits), "threads": config.threads}
-    return found.model_copy(
-        update={
-            "seed": seed,
-            "data": data(config, source),
-            "train": found.train.model_copy(update=train),
-        }
-    )
+    return mnist9k_dense().changed(seed=seed, data=data(config, source), train=train)
 
 
 def schedules(config: PaperConfig, kind: str = "grey") -> dict[str, int | None]:
@@ -167,13 +160,10 @@ def recipe(base: DensityConfig, net: str, objective: str, kind: str = "grey") ->
         objective: The objective.
         kind: ``grey`` for images of some hundred pixels, ``colour`` for some thousand.
     """
-    train = {"lr": LARGE_RATE} if (net, kind) == ("FC", "colour") else {}
-    return base.model_copy(
-        update={
-            "model": NETS[net],
-            "objective": ObjectiveConfig.of(objective, sigma=0.1, every=EVERY),
-            "train": base.train.model_copy(update=train),
-        }
+    return base.changed(
+        model=NETS[net],
+        objective=ObjectiveConfig.of(objective, sigma=0.1, every=EVERY),
+        train={"lr": LARGE_RATE} if (net, kind) == ("FC", "colour") else {},
     )
 
 
@@ -194,16 +184,13 @@ def published(
     noise = 0.1 if cnn or colour else 1.0
     decays = DECAYS[kind, net]
     rate = decays.get(objective, decays[USUAL]).options(epoch)
-    train = {**rate, **_optimisation(net, objective, colour=colour)}
-    return base.model_copy(
-        update={
-            "preprocess": PreprocessConfig(normalise="none", scale=0.75 if cnn else 0.5),
-            "model": _model(net, objective, colour=colour),
-            "objective": ObjectiveConfig.of(objective, sigma=noise, epsilon=noise),
-            "anchor": AnchorConfig(weight=0.0),
-            "stabilise": StabiliseConfig(low_energy=_low_energy(objective) if colour else 0.0),
-            "train": base.train.model_copy(update=train),
-        }
+    return base.changed(
+        preprocess=PreprocessConfig(normalise="none", scale=0.75 if cnn else 0.5),
+        model=_model(net, objective, colour=colour),
+        objective=ObjectiveConfig.of(objective, sigma=noise, epsilon=noise),
+        anchor=AnchorConfig(weight=0.0),
+        stabilise=StabiliseConfig(low_energy=_low_energy(objective) if colour else 0.0),
+        train={**rate, **_optimisation(net, objective, colour=colour)},
     )
 
 
@@ -218,7 +205,7 @@ def _model(net: str, objective: str, *, colour: bool) -> ModelConfig:
         start |= {"depth": 2, "bias": 1.0, "residual": colour}
     elif colour and objective in ("ml", "dsm", "ssm_vr"):
         start |= {"spectral_norm": True}
-    return NETS[net].model_copy(update=start)
+    return NETS[net].changed(**start)
 
 
 def _optimisation(net: str, objective: str, *, colour: bool) -> dict[str, Any]:

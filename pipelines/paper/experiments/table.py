@@ -74,10 +74,11 @@ def _cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
         ):
             labels = {"net": net, "settings": name, "objective": objective}
             told = published(common, net, objective, kind, epoch)
-            yield Cell(labels, told, common.evaluate, PUBLISHED[kind, net, objective])
+            known = PUBLISHED[kind, net, objective]
+            yield Cell.of_flow(labels, told, published=known)
         for objective in (*OBJECTIVES.values(), *OTHERS[net]):
             labels = {"net": net, "settings": "recipe", "objective": objective}
-            yield Cell(labels, recipe(common, net, objective, kind), common.evaluate)
+            yield Cell.of_flow(labels, recipe(common, net, objective, kind))
 
 
 TABLE = Experiment(

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from ebflow.errors import BadInput
 from pipelines.config import DataConfig, PaperConfig
 from pipelines.config.recipes import tabular
-from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, PeerCell, Row
-from pipelines.paper.experiments.peers import LOG_PROBS, gained, measured, peer
+from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
+from pipelines.paper.experiments.peers import LOG_PROBS, gained, measured, peer, with_gain
 from pipelines.paper.experiments.settings import bounds
 
 SECONDS = 30.0
@@ -24,7 +24,7 @@ CLEAR = 2.0
 """Standard errors of a lead that is no chance."""
 
 
-def cells(config: PaperConfig) -> list[Cell | PeerCell]:
+def cells(config: PaperConfig) -> list[Cell]:
     """Returns one cell a table, seed and density.
 
     Raises:
@@ -44,22 +44,20 @@ def cells(config: PaperConfig) -> list[Cell | PeerCell]:
     ]
 
 
-def _cells(config: PaperConfig, source: str, seed: int) -> Iterator[Cell | PeerCell]:
+def _cells(config: PaperConfig, source: str, seed: int) -> Iterator[Cell]:
     data = DataConfig(
         source=source, validation=config.validation, test=config.test, rows=config.rows
     )
-    recipe = tabular()
     limits = {**bounds(config, cpu=SECONDS, full=STEPS), "threads": config.threads}
-    train = recipe.train.model_copy(update=limits)
-    told = recipe.model_copy(update={"seed": seed, "data": data, "train": train})
+    told = tabular().changed(seed=seed, data=data, train=limits)
     name = Path(source).stem
-    yield Cell({"table": name, "density": RECIPE}, told, told.evaluate)
+    yield Cell.of_flow({"table": name, "density": RECIPE}, told)
     for other in PEERS:
         labels = {"table": name, "density": other}
         yield peer(config, labels, other, told, SECONDS)
 
 
-def rows(cells: Sequence[Cell | PeerCell], folders: Sequence[Folders]) -> list[Row]:
+def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     """Returns one row a table and seed: the NLL of every density, and the recipe's lead.
 
     That is over the best peer by the mean test NLL over seeds, test row by test row.
@@ -100,15 +98,12 @@ def _verdict(densities: Mapping[str, Mapping[int, Row]], best: str | None) -> st
 
 
 def _row(row: Row, verdict: str, best: str | None, beside: Mapping[str, Row]) -> Row:
-    shown = {name: value for name, value in row.items() if name != LOG_PROBS}
+    shown = with_gain(row, beside.get(best), "lead")
     shown["labels"] = {"table": row["labels"]["table"], "ahead": verdict}
     for name, other in beside.items():
         shown |= {name: other["test/nll"], f"{name}/se": other["test/nll_se"],
                   f"{name}/seconds": other["time/train_s"]}  # fmt: skip
-    shown |= {"gaussian": row["baseline/gaussian_nll"], "best": best}
-    if best in beside:
-        shown["lead"], shown["lead_se"] = gained(row[LOG_PROBS], beside[best][LOG_PROBS])
-    return shown
+    return {**shown, "gaussian": row["baseline/gaussian_nll"], "best": best}
 
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:

@@ -31,7 +31,15 @@ from pipelines.config import (
     Section,
     TrainConfig,
 )
-from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, summarise
+from pipelines.paper.experiments.cell import (
+    Cell,
+    Column,
+    Experiment,
+    Folders,
+    Row,
+    first_seed,
+    summarise,
+)
 from pipelines.paper.experiments.settings import EVERY, OBJECTIVES, bounds
 
 SIGMA = 0.375
@@ -116,10 +124,10 @@ def cells(config: PaperConfig) -> list[Cell]:
 
 def _cell(config: PaperConfig, seed: int, density: str, objective: str) -> Cell:
     made = _paper if config.scale == "full" else _recipe
-    told = made(config, density, objective).model_copy(update={"seed": seed})
+    told = made(config, density, objective).changed(seed=seed)
     size = FEW if config.scale == "smoke" else {}
     measure = DivergeConfig(density=density, sigma=SIGMA, **size)
-    return Cell({"density": density, "objective": objective}, told, measure)
+    return Cell.of_flow({"density": density, "objective": objective}, told, measure=measure)
 
 
 def _config(
@@ -131,7 +139,7 @@ def _config(
     return DensityConfig(
         data=DataConfig(source=density),
         objective=objective,
-        train=train.model_copy(update={"noise": noise}),
+        train=train.changed(noise=noise),
         **sections,
     )
 
@@ -145,7 +153,7 @@ def _paper(config: PaperConfig, density: str, objective: str) -> DensityConfig:
     return _config(
         density,
         ObjectiveConfig.of(objective, sigma=SIGMA),
-        train.model_copy(update=bounds(config, cpu=SECONDS, full=length.steps)),
+        train.changed(**bounds(config, cpu=SECONDS, full=length.steps)),
         preprocess=PreprocessConfig(normalise="none", logit=None),
         model=ModelConfig(architecture="coupling", shift_activation=told.shift, norm=told.norm),
         anchor=AnchorConfig(weight=0.0),
@@ -160,7 +168,7 @@ def _recipe(config: PaperConfig, density: str, objective: str) -> DensityConfig:
     return _config(
         density,
         ObjectiveConfig.of(objective, sigma=OWN, every=EVERY, weight=WEIGHTS.get(objective)),
-        train.model_copy(update=bounds(config, cpu=SECONDS, full=LENGTHS[density].steps)),
+        train.changed(**bounds(config, cpu=SECONDS, full=LENGTHS[density].steps)),
         preprocess=PreprocessConfig(normalise="whiten", logit=None, match_after=False),
         model=ModelConfig(architecture="coupling", depth=6, hidden=32, bound=BOUND),
     )
@@ -169,9 +177,7 @@ def _recipe(config: PaperConfig, density: str, objective: str) -> DensityConfig:
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
     """Returns the densities of the first seed's flows beside the true ones, and divergences."""
     first = [
-        (row, np.load(measured / "arrays.npz"))
-        for row, (_, measured) in zip(rows, folders, strict=True)
-        if row["seed"] == 0
+        (row, np.load(measured / "arrays.npz")) for row, (_, measured) in first_seed(rows, folders)
     ]
     return {"densities": _densities(first), "divergences": _divergences(rows)}
 

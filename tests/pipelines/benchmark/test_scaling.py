@@ -11,7 +11,7 @@ SIZES = (64, 256, 784, 1536, 3072)
 
 
 def rows(label, ms, sizes=SIZES):
-    return [Timing(d, label, ms(d), 0.0, None, None, None) for d in sizes]
+    return [Timing(d, label, ms(d), None) for d in sizes]
 
 
 def test_a_power_law_is_fitted_exactly():

@@ -6,16 +6,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipelines.paper.experiments.cell import Column, Experiment, Folders, Row, Study
+from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, Study
 from pipelines.paper.experiments.phases.figures import CAPTIONS, figures
-from pipelines.paper.experiments.phases.grid import PAIRS, Stacked, cells
+from pipelines.paper.experiments.phases.grid import PAIRS, cells
 from pipelines.paper.experiments.phases.trained import Trained, read, share
 from pipelines.paper.experiments.phases.verdicts import conclude, likeliest
 from pipelines.paper.experiments.settings import IMAGE_OPTIONS
-from pipelines.reporting.machine import machine
 
 
-def rows(cells: Sequence[Stacked], folders: Sequence[Folders]) -> list[Row]:
+def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     """Returns one row a cell, preprocessing and seed: what its starts and rates have in common.
 
     Of a pair, what the better rate has.
@@ -27,19 +26,17 @@ def rows(cells: Sequence[Stacked], folders: Sequence[Folders]) -> list[Row]:
     ]
 
 
-def _rows(cell: Stacked, nets: Sequence[Trained]) -> Iterator[Row]:
+def _rows(cell: Cell, nets: Sequence[Trained]) -> Iterator[Row]:
     told = cell.config
     groups: dict[tuple[str, int], list[Trained]] = {}
     for net in likeliest(nets) if told.part == PAIRS else nets:
         groups.setdefault((net.front, net.seed), []).append(net)
     for (front, seed), group in groups.items():
         yield {
+            **cell.told(),
             "labels": {"part": told.part, "D": str(group[0].width), "data": front,
                        "f": told.activation, "objective": cell.labels["objective"]},
             "seed": seed,
-            "published": {},
-            "data": cell.data.source,
-            "machine": machine(),
             "method": f"{len(group)} nets of two dense layers, {told.steps} steps of Adam "
             "under a cosine, batches of 100",
             "study/nets": len(group),

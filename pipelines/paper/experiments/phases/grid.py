@@ -11,26 +11,22 @@ __all__ = [
     "MAP",
     "PAIRS",
     "STEPS_OF_THE_RULE",
-    "Stacked",
     "WIDE",
     "cells",
     "objective_of",
 ]
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
 from pipelines.config import (
-    ClusterConfig,
     DataConfig,
-    DensityConfig,
     ObjectiveConfig,
     PaperConfig,
     StackConfig,
 )
-from pipelines.paper.experiments.cell import Row
+from pipelines.paper.experiments.cell import Cell
 from pipelines.paper.experiments.settings import data
 
 MAP, WIDE, PAIRS = "map", "wide", "pairs"
@@ -78,101 +74,57 @@ SIZES = {
 }
 
 
-@dataclass(frozen=True)
-class Stacked:
-    """Nets that are trained at once: a cell of the experiment.
-
-    Attributes:
-        config: The nets.
-        data: Their data.
-    """
-
-    config: StackConfig
-    data: DataConfig
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """What tells it from others."""
-        return {
-            "part": self.config.part,
-            "f": self.config.activation,
-            "objective": objective_of(self.config),
-        }
-
-    @property
-    def title(self) -> str:
-        """What tells its run from those of others."""
-        seeds = ", ".join(map(str, self.config.seeds))
-        return f"{' '.join(self.labels.values())}, seed {seeds}"
-
-    @property
-    def reader(self) -> DensityConfig:
-        """A configuration of the density pipeline that reads the same data."""
-        return DensityConfig(data=self.data)
-
-    def on(self, cluster: ClusterConfig) -> "Stacked":
-        """Returns itself: the nets are trained in one process."""
-        return self
-
-    def lost(self, line: str) -> Row:
-        """Never is: a net that becomes non-finite is told among the others."""
-        raise AssertionError(line)
-
-
 def objective_of(config: StackConfig) -> str:
     """Returns the objective with its noise."""
     objective = config.objective
     return f"dsm {objective.sigma:g}" if objective.name == "dsm" else objective.name
 
 
-def cells(config: PaperConfig) -> list[Stacked]:
+def cells(config: PaperConfig) -> list[Cell]:
     """Returns the map, a part of it on larger images, and the pairs."""
     return [*_map(config), *_wide(config), *_pairs(config)]
 
 
-def _map(config: PaperConfig) -> Iterator[Stacked]:
+def _map(config: PaperConfig) -> Iterator[Cell]:
     steps = SIZES[config.scale].map
     common = {"fronts": ("whitened", "plain"), "starts": STARTS, "rates": RATES}
     for seed, activation, objective in product(config.trials, ACTIVATIONS, SCORES):
-        yield Stacked(_config(MAP, activation, objective, (seed,), steps, **common), DIGITS)
+        yield _cell(DIGITS, MAP, activation, objective, (seed,), steps, **common)
 
 
-def _wide(config: PaperConfig) -> Iterator[Stacked]:
+def _wide(config: PaperConfig) -> Iterator[Cell]:
     steps, images = SIZES[config.scale].wide, data(config, "mnist")
     common = {"starts": WIDE_STARTS, "rates": WIDE_RATES, "threads": config.threads}
     objectives = (DENOISING, ObjectiveConfig(name="ssm_vr"))
     first = (config.trials[0],)
     for activation, objective in product(ACTIVATIONS, objectives):
-        yield Stacked(_config(WIDE, activation, objective, first, steps, **common), images)
+        yield _cell(images, WIDE, activation, objective, first, steps, **common)
 
 
-def _pairs(config: PaperConfig) -> Iterator[Stacked]:
+def _pairs(config: PaperConfig) -> Iterator[Cell]:
     size, first = SIZES[config.scale], config.trials[0]
     seeds = tuple(range(first, first + max(size.seeds, len(config.trials))))
     common = {"rates": PAIR_RATES, "looks": 10}
     exact = {**common, "starts": (PUBLISHED, PLAIN)}
-    yield Stacked(_config(PAIRS, "published", LIKELIHOOD, seeds, size.pairs, **exact), DIGITS)
+    yield _cell(DIGITS, PAIRS, "published", LIKELIHOOD, seeds, size.pairs, **exact)
     alone = {**common, "starts": (PLAIN,)}
     for activation in ALONE:
-        yield Stacked(_config(PAIRS, activation, DENOISING, seeds, size.pairs, **alone), DIGITS)
+        yield _cell(DIGITS, PAIRS, activation, DENOISING, seeds, size.pairs, **alone)
 
 
 DIGITS = DataConfig(source="digits")
 
 
-def _config(
-    part: str, activation: str, objective: ObjectiveConfig, seeds: tuple[int, ...], steps: int, *,
-    looks: int = 4, **options: object,
-) -> StackConfig:  # fmt: skip
+def _cell(
+    data: DataConfig, part: str, activation: str, objective: ObjectiveConfig,
+    seeds: tuple[int, ...], steps: int, *, looks: int = 4, **options: object,
+) -> Cell:  # fmt: skip
     """Returns nets that are measured at the steps of the rule and at equal parts of training."""
     parts = (round(steps * k / looks) for k in range(looks + 1))
     at = tuple(sorted({*(step for step in STEPS_OF_THE_RULE if step <= steps), *parts}))
-    return StackConfig(
-        part=part,
-        activation=activation,
-        objective=objective,
-        seeds=seeds,
-        steps=steps,
-        looks=at,
+    told = StackConfig(
+        part=part, activation=activation, objective=objective, seeds=seeds, steps=steps, looks=at,
         **options,
-    )
+    )  # fmt: skip
+    labels = {"part": part, "f": activation, "objective": objective_of(told)}
+    return Cell(labels, told, seeds[0], data)
