@@ -54,15 +54,16 @@ class Tune(Density):
 
 @dataclass(frozen=True, kw_only=True)
 class TuneAlignment(Alignment):
-    """Searches regularisers of a classifier whose gradients are nearer to scores.
+    """Searches regularisers of a classifier that bring its gradients nearer to scores.
 
     The *base* is the first trial: the regulariser that the options --custom.… name, or the
     recommended score matching. The net, its training and the reference are those of `ebflow run
     gradient-alignment` with the same options. A trial whose trace collapses, or that costs too
     much accuracy, is ended. The best are then trained again, beside the base, with --seeds fresh
-    seeds: the greatest mean A1 on rows that no trial saw names the winner, which the test rows
-    compare with the base. `best.yaml` is for `ebflow run gradient-alignment --config`, where it
-    is the model `custom`. Interrupted, the same command goes on.
+    seeds: the greatest mean A3, which no class-blind change of the logits moves, on rows that no
+    trial saw names the winner, which the test rows compare with the base. `best.yaml` is for
+    `ebflow run gradient-alignment --config`, where it is the model `custom`. Interrupted, the same
+    command goes on.
     """
 
     search: Annotated[AlignmentSearch, tyro.conf.arg(name="")] = AlignmentSearch()

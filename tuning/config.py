@@ -2,7 +2,9 @@
 
 __all__ = ["SearchConfig", "TuneConfig"]
 
-from pydantic import Field
+from typing import Self, get_args
+
+from pydantic import Field, model_validator
 
 from pipelines.config import UNKEYED, Section
 
@@ -36,6 +38,14 @@ class SearchConfig(Section):
         description="first trials: the base, then the base with one subject at random, in turn; "
         "what follows is proposed from what earlier ones gave",
     )
+
+    @model_validator(mode="after")
+    def _the_first_goal_is_there(self) -> Self:
+        known = get_args(get_args(type(self).model_fields["goals"].annotation)[0])
+        if self.goals not in (known[:1], known):
+            found, both = " ".join(self.goals), " ".join(known)
+            raise ValueError(f"goals: found {found}, expected {known[0]}, or {both}")
+        return self
 
 
 class TuneConfig(Section):

@@ -65,6 +65,7 @@ class Problem:
         method: From a trial's configuration to how it was trained, in one line.
         label: The same in a few words.
         settings: From a trial's configuration to fields of the pipeline's.
+        about: What the goals are, for the page.
     """
 
     pipeline: str
@@ -85,6 +86,7 @@ class Problem:
     method: Callable[[Any], str]
     label: Callable[[Any], str]
     settings: Callable[[Any], dict[str, Any]]
+    about: str
 
     def of(self, record: Record) -> Any:  # noqa: ANN401
         """Returns the configuration of a trial."""

@@ -43,6 +43,7 @@ def page(
         images,
         config=config,
         label=asked.label(base),
+        about=asked.about,
         goals=[goal for goal in goals if goal.name != "seconds"],
         splits=SPLITS,
         trials=sorted(trials, key=lambda r: (not r.scores, _cost(goals[0], r), r.number)),

@@ -88,7 +88,24 @@ def _known(function: Any) -> list[str]:  # noqa: ANN401
     return list(inspect.signature(function).parameters)
 
 
-class ClassifierConfig(Section):
+class Computing(Section):
+    """What computes in a stage of its own."""
+
+    threads: int = Field(1, ge=1, description="threads")
+    gpu: bool = Field(False, description="compute on a GPU")
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """What it keeps busy."""
+        return {"CPU": self.threads, **({"GPU": 1} if self.gpu else {})}
+
+    @property
+    def device(self) -> str:
+        """Where tensors are."""
+        return "cuda" if self.gpu else "cpu"
+
+
+class ClassifierConfig(Computing):
     """All that the training of a classifier depends on, besides its data."""
 
     seed: int = Field(0, ge=0, description="seed of weights, batches, noise and directions")
@@ -114,13 +131,6 @@ class ClassifierConfig(Section):
     smoothing: float = Field(
         0.1, gt=0, description="noise whose floor a trace must not pass, as the study measures it"
     )
-    threads: int = Field(1, ge=1, description="threads")
-    gpu: bool = Field(False, description="train on a GPU")
-
-    @property
-    def needs(self) -> dict[str, float]:
-        """What the training keeps busy."""
-        return {"CPU": self.threads, **({"GPU": 1} if self.gpu else {})}
 
 
 class FlowConfig(Section):
@@ -185,7 +195,7 @@ class ShiftConfig(Section):
     size: float = Field(100.0, gt=0, description="factor of a pattern")
 
 
-class MeasureConfig(Section):
+class MeasureConfig(Computing):
     """What is measured of a classifier, at noisy test points."""
 
     noise: float = Field(0.1, gt=0, description="noise of the points, as of the reference")
@@ -197,17 +207,6 @@ class MeasureConfig(Section):
     estimators: bool = Field(False, description="measure the trace estimators as well")
     seed: int = Field(0, ge=0, description="seed of noise, samples and controls")
     threads: int = Field(1, ge=1, description="threads", json_schema_extra=UNKEYED)
-    gpu: bool = Field(False, description="measure on a GPU")
-
-    @property
-    def needs(self) -> dict[str, float]:
-        """What the measurement keeps busy."""
-        return {"CPU": self.threads, **({"GPU": 1} if self.gpu else {})}
-
-    @property
-    def device(self) -> str:
-        """Where tensors are."""
-        return "cuda" if self.gpu else "cpu"
 
 
 class AlignmentConfig(Section):

@@ -36,6 +36,7 @@ PROBE = 128
 """Training rows whose trace is watched."""
 
 MODEL, STATE = "model.safetensors", "training.json"
+DIVERGED = "diverged"
 
 
 @dataclass
@@ -54,6 +55,16 @@ class Fitted:
     epochs: list[dict[str, float]] = field(default_factory=list)
     diagnosis: str = ""
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether it ended early, in no sound network."""
+        return self.diagnosis.startswith(DIVERGED)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What it told, without the network."""
+        return {name: getattr(self, name) for name in ("epochs", "diagnosis", "warnings")}
 
 
 def network(config: NetConfig, shape: Sequence[int], classes: int, seed: int) -> nn.Module:
@@ -92,7 +103,6 @@ def fit(
     config: ClassifierConfig,
     dataset: Dataset,
     *,
-    device: torch.device | str = "cpu",
     resume: Callable[[Training, Fitted], None] = lambda training, fitted: None,
     tell: Callable[[Training, Fitted], None] = lambda training, fitted: None,
 ) -> Fitted:
@@ -104,11 +114,10 @@ def fit(
     Arguments:
         config: Its configuration.
         dataset: Prepared data with classes.
-        device: Where to train.
         resume: Called once before the first epoch: gives a new training what an old one left.
         tell: Called after every epoch.
     """
-    training = _training(config, dataset, device)
+    training = _training(config, dataset)
     fitted = Fitted(training.network)
     resume(training, fitted)
     manifest = dataset.manifest
@@ -124,13 +133,13 @@ def fit(
             )
             tell(training, fitted)
     except NonFinite as error:
-        fitted.diagnosis = f"diverged: {error}"
+        fitted.diagnosis = f"{DIVERGED}: {error}"
     fitted.warnings = warnings(config, training)
     return fitted
 
 
-def _training(config: ClassifierConfig, dataset: Dataset, device: torch.device | str) -> Training:
-    manifest, regulariser = dataset.manifest, config.regulariser
+def _training(config: ClassifierConfig, dataset: Dataset) -> Training:
+    manifest, regulariser, device = dataset.manifest, config.regulariser, config.device
     rows = {name: dataset.split(name) for name in ("train", "validation")}
     x, held = (unit_rows(split).to(device) for split in rows.values())
     labels, known = (split.labels().to(device) for split in rows.values())
@@ -225,14 +234,12 @@ def save(folder: Path, fitted: Fitted) -> None:
     """Writes the weights and what was told."""
     tensors = {k: t.detach().cpu().contiguous() for k, t in fitted.network.state_dict().items()}
     save_file(tensors, folder / MODEL)
-    told = {name: getattr(fitted, name) for name in ("epochs", "diagnosis", "warnings")}
-    (folder / STATE).write_text(json.dumps(told, indent=1) + "\n")
+    (folder / STATE).write_text(json.dumps(fitted.told, indent=1) + "\n")
 
 
-def load(
-    folder: Path, config: NetConfig, shape: Sequence[int], classes: int
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Returns the classifier of a folder in evaluation mode, and what its training told."""
+def load(folder: Path, config: NetConfig, shape: Sequence[int], classes: int) -> Fitted:
+    """Returns the training of a folder, its classifier in evaluation mode."""
     found = network(config, shape, classes, 0)
     found.load_state_dict(load_file(folder / MODEL))
-    return found.eval().requires_grad_(False), json.loads((folder / STATE).read_text())
+    told = json.loads((folder / STATE).read_text())
+    return Fitted(found.eval().requires_grad_(False), **told)

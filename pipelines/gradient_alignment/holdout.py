@@ -24,19 +24,14 @@ class Held:
         dataset: Prepared data with classes.
         reference: What the reference stage wrote for them.
         split: Which rows.
-        device: Where tensors are.
     """
 
     def __init__(
-        self,
-        config: ClassifierConfig,
-        dataset: Dataset,
-        reference: Path,
-        split: str,
-        device: str = "cpu",
+        self, config: ClassifierConfig, dataset: Dataset, reference: Path, split: str
     ) -> None:
-        self.points = points(dataset, split, MOST, config.smoothing, config.seed).to(device)
-        self.scores = open_reference(reference, device).at(self.points.noisy)
+        found = points(dataset, split, MOST, config.smoothing, config.seed)
+        self.points = found.to(config.device)
+        self.scores = open_reference(reference, config.device).at(self.points.noisy)
 
     def measure(self, network: nn.Module) -> dict[str, float]:
         """Returns ``accuracy`` (of clean rows), ``A1`` … ``A3`` and ``dsm_residual``.

@@ -18,6 +18,7 @@ from ebflow.alignment import regularisers
 from ebflow.alignment.fooling import linear, shifted
 from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.reference import Reference, pooled
+from ebflow.alignment.rows import unit_rows
 from ebflow.bases import GaussianMixture
 from ebflow.checkpoint import Checkpoints
 from ebflow.data.loader import Dataset
@@ -35,12 +36,12 @@ from pipelines.gradient_alignment.config import (
     RegulariserConfig,
     ShiftConfig,
 )
+from pipelines.gradient_alignment.holdout import MOST, Held
 from pipelines.gradient_alignment.measures import Subject, estimators, measure
 from pipelines.gradient_alignment.models import BASELINE, BLIND, SCALES, control, models, seeds
 from pipelines.gradient_alignment.references import Points
 from pipelines.gradient_alignment.stages import classify, flow, reference
 from pipelines.gradient_alignment.table import Measured, entry, lines
-from pipelines.gradient_alignment.trial import trial
 from pipelines.training import loop
 
 from .conftest import NO_RAY, Store
@@ -186,8 +187,8 @@ def test_a_divergence_is_diagnosed_and_told_as_no_number(digits, tmp_path):
     found = fitting.fit(config, Dataset(digits))
     assert found.diagnosis.startswith("diverged: loss: found") and not found.epochs
     fitting.save(tmp_path, found)
-    assert fitting.load(tmp_path, config.net, (8, 8), 10)[1]["diagnosis"] == found.diagnosis
-    assert trial(config, digits, tmp_path) == {}
+    kept = fitting.load(tmp_path, config.net, (8, 8), 10)
+    assert kept.diverged and kept.diagnosis == found.diagnosis
 
 
 @pytest.mark.parametrize(
@@ -265,7 +266,7 @@ def stopping(function, count):
     return stopped
 
 
-def test_a_trial_is_of_validation_rows(digits, home, tmp_path):
+def test_held_out_points_are_rows_of_their_split(digits, home, tmp_path):
     runs(flow, FAST, digits, tmp_path / "flow")
     run, output = Untracked(), tmp_path / "reference"
     output.mkdir()
@@ -274,12 +275,11 @@ def test_a_trial_is_of_validation_rows(digits, home, tmp_path):
         MeasureConfig(points=50), digits, trained, output=output, work=tmp_path, run=run
     )
     assert run.metrics["reference/points"] == 50 and "reference/accuracy" not in run.metrics
-    seen = []
-    found = trial(QUICK, digits, output, tell=lambda training, fitted: seen.append(training.epoch))
-    assert seen == [1, 2, 3, 4]
-    assert found.keys() == {"val/accuracy", "val/A2", "val/dsm_residual", "val/collapsed"}
-    again = trial(QUICK, digits, output)
-    assert again == found
+    dataset = Dataset(digits)
+    held = Held(QUICK, dataset, output, "validation")
+    assert held.points.clean.equal(unit_rows(dataset.split("validation"))[:MOST])
+    found = held.measure(fitted(digits, epochs=1).network)
+    assert found.keys() == {"accuracy", "A2", "dsm_residual"}
 
 
 @pytest.fixture(scope="module")

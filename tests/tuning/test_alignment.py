@@ -9,6 +9,7 @@ import yaml
 from optuna.trial import FixedTrial
 
 from ebflow.data.prepare import prepare
+from ebflow.errors import NonFinite
 from pipelines.gradient_alignment import checkpointer, fitting
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
@@ -179,11 +180,11 @@ def test_the_same_seed_gives_the_same_first_trials_and_the_base_is_the_first():
         assert subject == "estimator" or len(names) <= 2
 
 
-def test_goals_are_large_but_a1_of_anti():
+def test_goals_are_large_but_a3_of_anti():
     up, right = goals(AlignmentSearch(drop=0.02), PENALTIES["score"])
     assert (up.mode, right.mode, right.margin) == ("max", "max", 0.02)
     assert up.cost(0.9) < up.cost(0.1) < up.cost(up.worst)
-    down = goals(AlignmentSearch(goals=("A1",)), PENALTIES["anti"])
+    down = goals(AlignmentSearch(goals=("A3",)), PENALTIES["anti"])
     assert [goal.mode for goal in down] == ["min"] and down[0].cost(-0.1) < down[0].worst
 
 
@@ -218,10 +219,11 @@ def test_a_winner_is_the_custom_model_of_the_study_beside_its_control():
 
 
 LINES = {
-    "a goal twice": ("--goals A1 A1", "--goals: found A1 A1, expected A1, or A1 accuracy"),
+    "a goal twice": ("--goals A3 A3", "--goals: found A3 A3, expected A3, or A3 accuracy"),
+    "a goal that is gauge": ("--goals A1 accuracy", "--goals: found A1"),
     "no reference of a class": (
         "--reference.conditional False",
-        "--reference.conditional: found False, with which there is no A1, expected True",
+        "--reference.conditional: found False, with which there is no A3, expected True",
     ),
     "not a penalty": ("--custom.name fool", "--custom.name: found fool, expected score, anti"),
     "no penalty": ("--custom.name gnorm", "--custom.weight: found 0, from which none"),
@@ -317,6 +319,13 @@ def test_an_interrupted_trial_goes_on_to_the_same_numbers(inputs, tmp_path, monk
     assert [row["step"] for row in found if row["kind"] == metrics_log.RESUMED] == [2]
 
 
+def test_a_trial_that_diverges_fails_and_says_what_to_change(inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(trials.tune, "report", lambda metrics: None)
+    config = ClassifierConfig(epochs=6, lr=1e30)
+    with pytest.raises(NonFinite, match="diverged: loss: found nan .* lower the regulariser's"):
+        trials.train(config, Given(AlignmentSearch(), inputs, tmp_path))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(2 * PATIENCE_S)
 def test_a_search_on_digits(tmp_path, monkeypatch, ebflow):
@@ -334,10 +343,10 @@ def test_a_search_on_digits(tmp_path, monkeypatch, ebflow):
     assert ended and len(ended) < TRIALS
     for trial in ended:
         assert trial["reason"].startswith("accuracy 0.")
-        assert trial["scores"]["accuracy"] > 0 and trial["scores"]["A1"] > -1
+        assert trial["scores"]["accuracy"] > 0 and trial["scores"]["A3"] > -1
     for setting in told["settings"]:
         for split in ("select", "test"):
-            for goal in ("A1", "accuracy"):
+            for goal in ("A3", "accuracy"):
                 assert set(setting["scores"][split][goal]) == {str(seed + 1), str(seed + 2)}
     assert told["verdict"] in out and 0 < told["cpu_busy"] <= 1
     assert {path.stem for path in (output / "figures").iterdir()} >= {
@@ -362,7 +371,7 @@ def assert_runs(store, told):
     for trial in told["tried"]:
         run = trials[str(trial["number"])]
         assert run.info.run_name.startswith(f"trial {trial['number']:03d} score taylor_cv λ ")
-        assert run.data.metrics["val/A1"] == trial["scores"]["A1"]
+        assert run.data.metrics["val/A3"] == trial["scores"]["A3"]
         assert run.info.status == {"finished": "FINISHED", "pruned": "KILLED"}[trial["state"]]
     names = {run.info.run_name for run in found}
     assert {"flow · class 0", "flow · class 9"} <= names

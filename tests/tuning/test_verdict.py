@@ -9,7 +9,7 @@ from tuning.goals import Goal
 from tuning.verdict import decide, settings, shown
 
 NLL = GOALS["nll"]
-UP = Goal("A1", "A1", "", -1.0, largest=True, digits=3)
+UP = Goal("A3", "A3", "", -1.0, largest=True, digits=3)
 MARGIN = Goal("accuracy", "accuracy", "", 0.0, largest=True, digits=3, margin=0.05)
 
 
@@ -78,9 +78,9 @@ def test_a_setting_that_diverged_does_not_win():
         decide([NLL], settings(nothing))
 
 
-def two(number, a1, accuracy):
+def two(number, a3, accuracy):
     """Returns rows of two goals that are alike on both splits."""
-    told = [{"A1": a, "accuracy": b} for a, b in zip(a1, accuracy, strict=True)]
+    told = [{"A3": a, "accuracy": b} for a, b in zip(a3, accuracy, strict=True)]
     return [{"number": number, "seed": s, "scores": {"select": one, "test": one}}
             for s, one in enumerate(told, 1)]  # fmt: skip
 
@@ -88,9 +88,9 @@ def two(number, a1, accuracy):
 def test_of_goals_that_are_to_be_large_the_greatest_wins_and_a_gain_is_a_rise():
     base, good = two(0, [0.5, 0.6], [0.96, 0.96]), two(1, [0.7, 0.8], [0.93, 0.92])
     found = decide([UP, MARGIN], settings([*base, *good]))
-    assert found.winner == 1 and found.gains["A1"].value == pytest.approx(0.2)
+    assert found.winner == 1 and found.gains["A3"].value == pytest.approx(0.2)
     assert found.line == (
-        "A1: better than the default by 0.200 ± 0.000; "
+        "A3: better than the default by 0.200 ± 0.000; "
         "accuracy: no difference from the default shown: -0.035 ± 0.064"
     )
 

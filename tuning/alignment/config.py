@@ -23,12 +23,12 @@ class AlignmentSearch(SearchConfig):
     """A search over regularisers of a classifier."""
 
     over: tuple[Subject, ...] = Field(SUBJECTS, min_length=1, description="what is searched over")
-    goals: tuple[Literal["A1", "accuracy"], ...] = Field(
-        ("A1", "accuracy"),
+    goals: tuple[Literal["A3", "accuracy"], ...] = Field(
+        ("A3", "accuracy"),
         min_length=1,
-        description="what is to be large: A1, or A1 and accuracy, for which trials that no other "
+        description="what is to be large: A3, or A3 and accuracy, for which trials that no other "
         "beats in both are found, and none is stopped early but by --drop and a collapse; of anti "
-        "A1 is to be small",
+        "A3 is to be small",
     )
     drop: float = Field(
         0.05,
@@ -45,12 +45,6 @@ class AlignmentSearch(SearchConfig):
         3, ge=1, description="seeds of the trainings behind the search: as many as the study has"
     )
 
-    @model_validator(mode="after")
-    def _a1_is_a_goal(self) -> "AlignmentSearch":
-        if self.goals not in (("A1",), ("A1", "accuracy")):
-            raise ValueError(f"goals: found {' '.join(self.goals)}, expected A1, or A1 accuracy")
-        return self
-
 
 class AlignmentTune(TuneConfig):
     """A search around the study of gradient alignment."""
@@ -63,7 +57,7 @@ class AlignmentTune(TuneConfig):
     def _classes_have_references(self) -> "AlignmentTune":
         if self.base.reference.conditional is False:
             raise ValueError(
-                "reference.conditional: found False, with which there is no A1, expected True"
+                "reference.conditional: found False, with which there is no A3, expected True"
             )
         return self
 

@@ -17,7 +17,6 @@ from pipelines.gradient_alignment.checkpointer import Keeper
 from pipelines.gradient_alignment.config import ClassifierConfig
 from pipelines.gradient_alignment.fitting import Fitted
 from pipelines.gradient_alignment.holdout import Held
-from pipelines.gradient_alignment.trial import trial
 from pipelines.store import writer
 from pipelines.training import metrics_log
 from tuning.alignment.config import AlignmentSearch
@@ -30,7 +29,7 @@ REPORTS = 20
 def train(config: ClassifierConfig, given: Given) -> None:
     """Trains; what a killed search left in the trial's folder it goes on from.
 
-    Reports ``A1`` and ``accuracy`` of the validation rows, ``step`` (epochs), ``seconds`` (of
+    Reports ``A1`` … ``A3`` and ``accuracy`` of the validation rows, ``step`` (epochs), ``seconds`` (of
     training) and ``share``.
 
     Raises:
@@ -38,11 +37,11 @@ def train(config: ClassifierConfig, given: Given) -> None:
         NonFinite: If a loss was not finite.
     """
     torch.set_num_threads(config.threads)
-    (data, reference, _), watch = given.inputs, Watch(config, given)
-    if not trial(config, data, reference, resume=watch.resume, tell=watch.tell):
-        raise NonFinite(
-            "the loss was not finite: lower the regulariser's weight, or clip gradients"
-        )
+    dataset = Dataset(given.inputs[0])
+    watch = Watch(config, dataset, given)
+    fitted = fitting.fit(config, dataset, resume=watch.resume, tell=watch.tell)
+    if fitted.diverged:
+        raise NonFinite(fitted.diagnosis)
 
 
 class Watch:
@@ -50,14 +49,14 @@ class Watch:
 
     Arguments:
         config: The training.
+        dataset: Its data.
         given: The search, and what it is compared with.
     """
 
-    def __init__(self, config: ClassifierConfig, given: Given) -> None:
-        data, reference, plain = given.inputs
-        device = "cuda" if config.gpu else "cpu"
+    def __init__(self, config: ClassifierConfig, dataset: Dataset, given: Given) -> None:
+        _, reference, plain = given.inputs
         self.search, self.file = given.search, given.folder / metrics_log.FILE
-        self.held = Held(config, Dataset(data), reference, "validation", device)
+        self.held = Held(config, dataset, reference, "validation")
         self.every, self.epochs = max(1, config.epochs // REPORTS), config.epochs
         self.plain, self.keeper = _accuracies(plain), Keeper(given.folder / "checkpoint")
 

@@ -51,12 +51,6 @@ class DensitySearch(SearchConfig):
         250, ge=1, description="steps between validations of a trial at most; None: the base's"
     )
 
-    @model_validator(mode="after")
-    def _nll_is_a_goal(self) -> "DensitySearch":
-        if self.goals not in (("nll",), ("nll", "seconds")):
-            raise ValueError(f"goals: found {' '.join(self.goals)}, expected nll, or nll seconds")
-        return self
-
 
 class DensityTune(TuneConfig):
     """A search around the density pipeline."""

@@ -109,4 +109,5 @@ DENSITY = Problem(
     method=method,
     label=label,
     settings=lambda config: config.model_dump(mode="json"),
+    about="NLL is in nats an example, in units of the raw data;",
 )

@@ -35,14 +35,15 @@ def score(
     """
     torch.set_num_threads(config.threads)
     run.log_params(config.model_dump())
-    dataset, device = Dataset(data), "cuda" if config.gpu else "cpu"
+    dataset = Dataset(data)
     run.log_input(dataset.manifest, "testing")
     manifest = dataset.manifest
-    network, told = fitting.load(trained, config.net, manifest.shape, manifest.classes)
-    if told["diagnosis"].startswith("diverged"):
-        raise NonFinite(told["diagnosis"])
+    fitted = fitting.load(trained, config.net, manifest.shape, manifest.classes)
+    if fitted.diverged:
+        raise NonFinite(fitted.diagnosis)
+    network = fitted.network.to(config.device)
     found = {
-        name: Held(config, dataset, reference, split, device).measure(network.to(device))
+        name: Held(config, dataset, reference, split).measure(network)
         for name, split in SPLITS.items()
     }
     (output / "scores.json").write_text(json.dumps(found, indent=1) + "\n")

@@ -23,8 +23,7 @@ def classify(
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "training")
     keeper = Keeper(work / "checkpoint")
-    device = "cuda" if config.gpu else "cpu"
-    fitted = fitting.fit(config, dataset, device=device, resume=keeper.resume, tell=keeper.tell)
+    fitted = fitting.fit(config, dataset, resume=keeper.resume, tell=keeper.tell)
     fitting.save(output, fitted)
     now = time.time()
     run.log_rows(

@@ -46,20 +46,15 @@ def measure(
     run.log_params({"measure": config.model_dump()})
     manifest = Manifest.load(data)
     found = [fitting.load(f, net, manifest.shape, manifest.classes) for f in trained]
-    told, numbers, arrays = found[0][1], {}, {}
-    if not told["diagnosis"].startswith("diverged"):
+    numbers, arrays = {}, {}
+    if not found[0].diverged:
         points, scores = references.read_points(reference, config.device)
-        networks = (network.to(config.device) for network, _ in found)
+        networks = (one.network.to(config.device) for one in found)
         whole = references.open_reference(reference, config.device)
         shared = blind.read(densities, config.device)
         subject = Subject(*networks, manifest.shape, points, scores, whole, shared)
         numbers, arrays = all_of(config, subject)
-    measured = {
-        "numbers": numbers,
-        "diagnosis": told["diagnosis"],
-        "warnings": told["warnings"],
-        "epochs": told["epochs"],
-    }
+    measured = {"numbers": numbers, **found[0].told}
     (output / "numbers.json").write_text(json.dumps(measured, indent=1) + "\n")
     np.savez(output / "arrays.npz", **arrays)
     run.log_metrics({name.replace(" ", "_"): value for name, value in numbers.items()})
