@@ -2,21 +2,22 @@
 
 __all__ = ["disguise", "figures", "law"]
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ebflow.alignment.regularisers import smallest_trace
+from pipelines.gradient_alignment import pictures
+from pipelines.gradient_alignment.comparisons import Lines
 from pipelines.gradient_alignment.measures import FRACTIONS, SIGMAS, STEPS
 from pipelines.gradient_alignment.models import BLIND
+from pipelines.gradient_alignment.pictures import Captioned
 from pipelines.gradient_alignment.table import Line
-from pipelines.reporting.pictures import is_picture, tiles
+from pipelines.reporting.pictures import is_picture
 from pipelines.reporting.style import BASELINE, DATA, FLOW
-
-Lines = Mapping[str, Line]
-Captioned = tuple[Figure, str]
 
 COLOURS = {
     "baseline": DATA,
@@ -47,10 +48,6 @@ ESTIMATED = {
 }
 """Trace estimators that are drawn; a table has all."""
 
-SHOWN = ("baseline", "blind-gaussian", "score", "score-control", "centred", "anti", "paper-score",
-         "fool-weights")  # fmt: skip
-"""Models whose gradients and samples are shown, where they were measured."""
-
 
 def figures(lines: Lines, shape: Sequence[int]) -> dict[str, Captioned]:
     """Returns the figures that the measured models allow, by name.
@@ -59,34 +56,15 @@ def figures(lines: Lines, shape: Sequence[int]) -> dict[str, Captioned]:
         lines: The models.
         shape: The shape of an example.
     """
-    whole = {name: line for name, line in lines.items() if _whole(line)}
-    drawn = {
-        "gauge": _gauge(whole),
-        "alignment": _alignment(whole),
-        "trade-off": _trade_off(whole),
-    }
+    # Numbers and curves are means over seeds, of models of which none diverged.
+    whole = {name: line for name, line in lines.items() if all(one.numbers for one in line.seeds)}
+    found = {name: draw(whole) for name, draw in PLANES.items()}
     if is_picture(shape):
-        drawn |= {
-            "gradients": _gradients(whole, shape),
-            "samples": _samples(whole, shape),
-            "attributions": _attributions(whole, shape),
-        }
-    drawn |= {
-        "perturbation": _perturbation(whole),
-        "follows": _follows(whole),
-        "ratios": _ratios(whole),
-        "training": _training(lines, int(np.prod(shape))),
-    }
-    optional: dict[str, Callable[[Lines], Captioned | None]] = {
-        "law": law, "disguise": disguise, "estimators": _estimators,
-    }  # fmt: skip
-    found = {name: draw(whole) for name, draw in optional.items()}
-    return drawn | {name: figure for name, figure in found.items() if figure is not None}
-
-
-def _whole(line: Line) -> bool:
-    """Returns whether no seed diverged."""
-    return all(one.numbers for one in line.seeds)
+        found |= {name: draw(whole, shape) for name, draw in pictures.PICTURES.items()}
+    found |= {name: draw(whole) for name, draw in CURVES.items()}
+    found["training"] = _training(lines, int(np.prod(shape)))
+    found |= {name: draw(whole) for name, draw in OPTIONAL.items()}
+    return {name: figure for name, figure in found.items() if figure is not None}
 
 
 def _some(lines: Lines) -> dict[str, Line]:
@@ -99,12 +77,29 @@ def _point(line: Line, metric: str) -> tuple[float, float]:
     return found.value, float(np.nan_to_num(found.high - found.value))
 
 
-def _gauge(lines: Lines) -> Captioned:
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axis = figure.subplots()
+def _panels(
+    count: int, width: float = 8, height: float = 3.2, *, sharey: bool = False
+) -> tuple[Figure, Any]:
+    """Returns a figure and its axes side by side, or its axis."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, count, sharey=sharey)
+
+
+def _legend(figure: Figure, axis: Axes, **style: Any) -> None:  # noqa: ANN401
+    """Names the lines of an axis, beside all of them."""
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", **style)
+
+
+def _scatter(axis: Axes, lines: Lines, x: str, y: str) -> None:
+    """Draws models as points over two metrics, with intervals over seeds."""
     for name, line in _some(lines).items():
-        (x, dx), (y, dy) = _point(line, "A1"), _point(line, "A3")
-        axis.errorbar(x, y, xerr=dx, yerr=dy, fmt="o", color=COLOURS[name], label=name)
+        (at, dx), (height, dy) = _point(line, x), _point(line, y)
+        axis.errorbar(at, height, xerr=dx, yerr=dy, fmt="o", color=COLOURS[name], label=name)
+
+
+def _gauge(lines: Lines) -> Captioned:
+    figure, axis = _panels(1, height=4)
+    _scatter(axis, lines, "A1", "A3")
     for name, style in zip(BLIND.values(), ("--", ":"), strict=True):
         axis.axvline(_point(lines[name], "A1")[0], color="black", ls=style, lw=1, label=name)
     axis.axhline(_point(lines["baseline"], "A3")[0], color="black", lw=0.5)
@@ -117,26 +112,8 @@ def _gauge(lines: Lines) -> Captioned:
     )
 
 
-def _follows(lines: Lines) -> Captioned:
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    for axis, (metric, kind) in zip(axes, (("A3", "centred"), ("A1", "raw")), strict=True):
-        for name, line in _some(lines).items():
-            (x, dx), (y, dy) = _point(line, metric), _point(line, f"PP/own/{kind}")
-            axis.errorbar(x, y, xerr=dx, yerr=dy, fmt="o", color=COLOURS[name], label=name)
-        axis.set_xlabel(metric)
-        axis.set_title(f"by {kind} gradients", fontsize=9)
-    axes[0].set_ylabel("pixel perturbation, accuracy")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    return figure, (
-        "Mean accuracy while the least salient pixels are filled in, against the alignment that "
-        "it should follow. Bars are 95 % intervals over seeds."
-    )
-
-
 def _alignment(lines: Lines) -> Captioned:
-    figure = Figure(figsize=(8, 1 + 0.28 * len(lines)), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = _panels(1, height=1 + 0.28 * len(lines))
     at = np.arange(len(lines))[::-1]
     for metric, colour, mark in (("A2", DATA, "s"), ("A1", FLOW, "o"), ("A3", BASELINE, "D")):
         values, half = zip(*(_point(line, metric) for line in lines.values()), strict=True)
@@ -153,13 +130,10 @@ def _alignment(lines: Lines) -> Captioned:
 
 
 def _trade_off(lines: Lines) -> Captioned:
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = _panels(1, height=3.6)
     metric = "A1" if "A1" in next(iter(lines.values())).seeds[0].numbers else "A2"
-    shown = {name: line for name, line in _some(lines).items() if name != "collapse"}
-    for name, line in shown.items():
-        (x, dx), (y, dy) = _point(line, metric), _point(line, "accuracy")
-        axis.errorbar(x, y, xerr=dx, yerr=dy, fmt="o", color=COLOURS[name], label=name)
+    shown = {name: line for name, line in lines.items() if name != "collapse"}
+    _scatter(axis, shown, metric, "accuracy")
     axis.set_xlabel(f"{metric}, alignment with the reference")
     axis.set_ylabel("test accuracy")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
@@ -169,97 +143,34 @@ def _trade_off(lines: Lines) -> Captioned:
     )
 
 
-def _rows_of(lines: Lines) -> dict[str, Mapping[str, np.ndarray]]:
-    """Returns the arrays of the first seed of the models that are shown."""
-    return {name: lines[name].seeds[0].arrays for name in SHOWN if name in lines}
-
-
-def _gradients(lines: Lines, shape: Sequence[int]) -> Captioned:
-    found = _rows_of(lines)
-    images = next(iter(found.values()))["images"]
-    grid = [("image", images, "gray")]
-    grid += [(name, arrays["gradients"], "RdBu_r") for name, arrays in found.items()]
-    if "baseline" in found:
-        grid.append(("baseline, centred", found["baseline"]["centred"], "RdBu_r"))
-    if "score" in found:
-        grid.append(("score, centred", found["score"]["centred"], "RdBu_r"))
-    return _grid(grid, shape), (
-        "Gradients of the true class's logit at test images, each on its own scale: red raises "
-        "the logit, blue lowers it. Centred: less the mean over classes."
-    )
-
-
-def _attributions(lines: Lines, shape: Sequence[int]) -> Captioned:
-    grid = []
-    names = ("saliency", "input × gradient", "integrated gradients")
-    for model, arrays in _rows_of(lines).items():
-        if model in ("baseline", "score", "fool-shift"):
-            grid += [(f"{model}, {name}", arrays[name], "RdBu_r") for name in names]
-    return _grid(grid, shape), (
-        "Attributions of the true class's logit by captum, each on its own scale; integrated "
-        "gradients from the image of the mean pixel."
-    )
-
-
-def _grid(rows: Sequence[tuple[str, np.ndarray, str]], shape: Sequence[int]) -> Figure:
-    across = len(rows[0][1])
-    figure = Figure(figsize=(2.2 + 0.75 * across, 0.78 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), across, squeeze=False)
-    for line, (name, values, colours) in zip(axes, rows, strict=True):
-        for axis, row in zip(line, values, strict=True):
-            _show(axis, row, shape, colours)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    return figure
-
-
-def _show(axis: Axes, row: np.ndarray, shape: Sequence[int], colours: str) -> None:
-    """Draws an image in [0, 1], or a signed one (the sum over its colours) on its own scale."""
-    picture = row.reshape([size for size in shape if size > 1])
-    if colours == "gray":
-        axis.imshow(np.moveaxis(picture, 0, -1) if picture.ndim == 3 else picture,
-                    cmap="gray", vmin=0, vmax=1)  # fmt: skip
-    else:
-        signed = picture.sum(0) if picture.ndim == 3 else picture
-        most = np.abs(signed).max() or 1.0
-        axis.imshow(signed, cmap=colours, vmin=-most, vmax=most)
-    axis.set(xticks=[], yticks=[])
-    axis.grid(visible=False)
-
-
-def _samples(lines: Lines, shape: Sequence[int]) -> Captioned:
-    found = _rows_of(lines)
-    figure = Figure(figsize=(8, 2.3 * -(-len(found) // 4)), layout="constrained")
-    axes = figure.subplots(-(-len(found) // 4), 4, squeeze=False).ravel()
-    for axis, (name, arrays) in zip(axes, found.items(), strict=False):
-        axis.imshow(tiles(arrays["samples"], shape, 5), cmap="gray", vmin=0, vmax=1)
-        dense, _ = _point(lines[name], "samples/log density")
-        axis.set_title(f"{name}\nlog p / D = {dense:.2f}", fontsize=8)
-    for axis in axes:
-        axis.axis("off")
+def _follows(lines: Lines) -> Captioned:
+    figure, axes = _panels(2, height=3.4, sharey=True)
+    for axis, (metric, kind) in zip(axes, (("A3", "centred"), ("A1", "raw")), strict=True):
+        _scatter(axis, lines, metric, f"PP/own/{kind}")
+        axis.set_xlabel(metric)
+        axis.set_title(f"by {kind} gradients", fontsize=9)
+    axes[0].set_ylabel("pixel perturbation, accuracy")
+    _legend(figure, axes[0], fontsize=8)
     return figure, (
-        "Pictures of activity maximisation, and their mean log-density a dimension under the "
-        "reference (nats)."
+        "Mean accuracy while the least salient pixels are filled in, against the alignment that "
+        "it should follow. Bars are 95 % intervals over seeds."
     )
 
 
 def _perturbation(lines: Lines) -> Captioned:
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
-    axes = figure.subplots(1, 4, sharey=True)
+    figure, axes = _panels(4, width=10, sharey=True)
     panels = [(judge, kind) for judge in ("own", "base") for kind in ("raw", "centred")]
+    shown = {name: line for name, line in lines.items() if name != "collapse"}
     for axis, (judge, kind) in zip(axes, panels, strict=True):
-        for name, line in _some(lines).items():
-            if name != "collapse":
-                curve = _mean(line, f"PP/{judge}/{kind}")
-                axis.plot(FRACTIONS, curve, color=COLOURS[name], label=name)
+        _curves(axis, shown, FRACTIONS, f"PP/{judge}/{kind}")
         for control, style in (("random", ":"), ("magnitude", "--")):
-            curve = _mean(lines["baseline"], f"PP/{judge}/{control}")
+            curve = lines["baseline"].curve(f"PP/{judge}/{control}")
             axis.plot(FRACTIONS, curve, color="black", ls=style, lw=1, label=control)
         whose = "own" if judge == "own" else "baseline"
         axis.set_title(f"{kind}, {whose} judge", fontsize=9)
         axis.set_xlabel("fraction filled in")
     axes[0].set_ylabel("accuracy")
-    handles = axes[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside right center")
+    _legend(figure, axes[0])
     return figure, (
         "Accuracy while the least salient pixels are filled in with the image's mean, mean over "
         "seeds; higher is better. Controls of the baseline: random pixels, and those nearest to "
@@ -267,23 +178,23 @@ def _perturbation(lines: Lines) -> Captioned:
     )
 
 
-def _mean(line: Line, name: str) -> np.ndarray:
-    return np.mean([one.arrays[name] for one in line.seeds], axis=0)
+def _curves(axis: Axes, lines: Lines, x: Sequence[float], name: str, **style: Any) -> None:  # noqa: ANN401
+    """Draws an array of every model, the mean over its seeds."""
+    for model, line in _some(lines).items():
+        axis.plot(x, line.curve(name), color=COLOURS[model], label=model, **style)
 
 
 def _ratios(lines: Lines) -> Captioned:
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    axes = figure.subplots(1, 2)
+    figure, axes = _panels(2)
     pairs = (("log mean ratio", "log of the mean"), ("mean log ratio", "mean of the logarithm"))
     for axis, (name, title) in zip(axes, pairs, strict=True):
-        for model, line in _some(lines).items():
-            axis.plot(SIGMAS, _mean(line, name), color=COLOURS[model], marker=".", label=model)
+        _curves(axis, lines, SIGMAS, name, marker=".")
         axis.axhline(0, color="black", lw=0.5)
         axis.set_yscale("symlog", linthresh=1)
         axis.set_xlabel("standard deviation of the noise η")
         axis.set_title(title)
     axes[0].set_ylabel("p(x + η | y) / p(x | y), nats")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+    _legend(figure, axes[0])
     return figure, (
         "Density ratios of noisy and clean test images. Above 0 the noisy image is taken for "
         "the denser one; the mean is dominated by its outliers."
@@ -291,22 +202,21 @@ def _ratios(lines: Lines) -> Captioned:
 
 
 def _training(lines: Lines, width: int) -> Captioned:
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for name, line in _some(lines).items():
-        epochs = line.seeds[0].epochs
-        steps = np.arange(1, len(epochs) + 1)
-        style = {"color": COLOURS[name], "label": name, "lw": 1.2}
-        left.plot(steps, [epoch["val/accuracy"] for epoch in epochs], **style)
-        right.plot(steps, [epoch["probe/trace"] for epoch in epochs], **style)
-    smoothing = next(iter(lines.values())).model.classifier.smoothing
-    right.axhline(smallest_trace(width, smoothing), color="black", ls="--", lw=1)
-    right.set_yscale("symlog", linthresh=10)
-    left.set_ylabel("validation accuracy")
-    right.set_ylabel("mean trace of a training batch")
-    for axis in (left, right):
+    figure, axes = _panels(2)
+    told = (
+        ("val/accuracy", "validation accuracy"),
+        ("probe/trace", "mean trace of a training batch"),
+    )
+    for axis, (metric, text) in zip(axes, told, strict=True):
+        for name, line in _some(lines).items():
+            values = [epoch[metric] for epoch in line.seeds[0].epochs]
+            axis.plot(range(1, len(values) + 1), values, color=COLOURS[name], label=name, lw=1.2)
         axis.set_xlabel("epoch")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside right center")
+        axis.set_ylabel(text)
+    smoothing = next(iter(lines.values())).model.classifier.smoothing
+    axes[1].axhline(smallest_trace(width, smoothing), color="black", ls="--", lw=1)
+    axes[1].set_yscale("symlog", linthresh=10)
+    _legend(figure, axes[0])
     return figure, (
         "Seed 0. The dashed line is the floor −D/s² of data smoothed by the study's noise: a "
         "trace below it is a collapse onto the training points."
@@ -320,8 +230,7 @@ def law(lines: Lines) -> Captioned | None:
     free, score = lines["score-free"], lines["score"]
     energy = -free.values("trace")
     mu = np.geomspace(1e-5, 1e-1, 100)
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = _panels(1, width=5)
     axis.plot(mu, 1 / (1 + 2 * mu * energy.mean()), color=DATA, label="1 / (1 + 2 μ T)")
     at = score.model.classifier.regulariser.stability
     ratio = score.values("gradient") / free.values("gradient")
@@ -352,8 +261,7 @@ def disguise(lines: Lines) -> Captioned | None:
     if not found:
         return None
     metrics = ("accuracy", "gradient", "trace", "A1", "A2", "A3", "DSM-cos", "PP/own/raw")
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = _panels(1)
     for place, (name, line) in zip(
         np.linspace(-0.25, 0.25, len(found)), found.items(), strict=True
     ):
@@ -364,7 +272,7 @@ def disguise(lines: Lines) -> Captioned | None:
                       color=colour, label=name)  # fmt: skip
     axis.set_xticks(range(len(metrics)), metrics)
     axis.set_ylabel("over the mean of …-score")
-    figure.legend(loc="outside right center")
+    _legend(figure, axis)
     return figure, (
         "Published score matching; the gradient-norm penalty at its equivalent strength "
         "(…-control), and score matching by a quiet estimator beside that penalty (…-quiet), over "
@@ -381,8 +289,7 @@ def _estimators(lines: Lines) -> Captioned | None:
     arrays = lines["baseline"].seeds[0].arrays
     if "estimators/trace" not in arrays:
         return None
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = _panels(2)
     exact = float(arrays["estimators/trace"])
     for name, colour in ESTIMATED.items():
         told, label = arrays[f"estimators/{name}"], name.replace("/", ", ")
@@ -399,9 +306,27 @@ def _estimators(lines: Lines) -> Captioned | None:
     for axis in (left, right):
         axis.set_xscale("log")
         axis.set_xlabel("step σ")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside right center")
+    _legend(figure, left)
     return figure, (
         "Trace estimators on the baseline of seed 0, one direction. The linear term that the "
         "one-sided estimator drops is nearly all of its deviation, and by chance alone its bias: "
         "10,000 estimates have a hundredth of the deviation as error of the mean."
     )
+
+
+PLANES: dict[str, Callable[[Lines], Captioned]] = {
+    "gauge": _gauge,
+    "alignment": _alignment,
+    "trade-off": _trade_off,
+}
+CURVES: dict[str, Callable[[Lines], Captioned]] = {
+    "perturbation": _perturbation,
+    "follows": _follows,
+    "ratios": _ratios,
+}
+OPTIONAL: dict[str, Callable[[Lines], Captioned | None]] = {
+    "law": law,
+    "disguise": disguise,
+    "estimators": _estimators,
+}
+"""Figures by name, in the order of the page; the pictures come behind the planes."""

@@ -32,15 +32,8 @@ from pipelines.gradient_alignment.config import (
     MeasureConfig,
     NetConfig,
 )
-from pipelines.gradient_alignment.models import (
-    BASELINE,
-    SCALES,
-    Model,
-    judge,
-    models,
-    seeds,
-    training,
-)
+from pipelines.gradient_alignment.models import BASELINE, Model
+from pipelines.gradient_alignment.scales import SCALES, judge, models, seeds, training
 from pipelines.reporting import claims
 
 redun_namespace = NAMESPACE

@@ -113,6 +113,10 @@ class Line:
         """Returns the mean over seeds of a metric, with Student's 95 % interval."""
         return interval(self.values(metric))
 
+    def curve(self, name: str) -> np.ndarray:
+        """Returns an array, the mean over seeds."""
+        return np.mean([one.arrays[name] for one in self.seeds], axis=0)
+
 
 def interval(values: np.ndarray) -> Interval:
     """Returns a mean and its 95 % interval by Student's law; NaN ends of a single value."""

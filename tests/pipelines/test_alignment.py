@@ -26,7 +26,7 @@ from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from ebflow.traces import ESTIMATORS
 from ebflow.train import Trainer
-from pipelines.gradient_alignment import checkpointer, figures, fitting, verdicts
+from pipelines.gradient_alignment import checkpointer, comparisons, figures, fitting, verdicts
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
     ClassifierConfig,
@@ -38,8 +38,9 @@ from pipelines.gradient_alignment.config import (
 )
 from pipelines.gradient_alignment.holdout import MOST, Held
 from pipelines.gradient_alignment.measures import Subject, estimators, measure
-from pipelines.gradient_alignment.models import BASELINE, BLIND, SCALES, control, models, seeds
+from pipelines.gradient_alignment.models import BASELINE, BLIND, control
 from pipelines.gradient_alignment.references import Points
+from pipelines.gradient_alignment.scales import SCALES, models, seeds
 from pipelines.gradient_alignment.stages import classify, flow, reference
 from pipelines.gradient_alignment.table import Measured, entry, lines
 from pipelines.training import loop
@@ -506,22 +507,21 @@ def test_the_order_of_models_is_judged_over_models():
     assert claim(12).value == pytest.approx(1) and claim(12).verdict == "holds"
     assert claim(12, -1).verdict == "does not hold"
     with pytest.raises(StopIteration):  # not asked of so few
-        claim(verdicts.FEWEST - 1)
+        claim(comparisons.FEWEST - 1)
 
 
 def test_shifts_and_collapses_are_not_ordered():
     names = [m.name for m in models(AlignmentConfig())]
     found = dict(study(**{name: {"A3": 0.5, "PP/own/centred": 0.5} for name in names}))
     used = []
-    order = replace(verdicts.ORDERS[0])
     for name, line in found.items():
         if name == "collapse":
             collapsed = [replace(one, diagnosis="collapse: …") for one in line.seeds]
             found[name] = replace(line, seeds=collapsed)
     patched = lambda statistic, pairs: used.append(len(pairs))  # noqa: E731
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verdicts, "bootstrap", patched)
-        order.found(found)
+        patch.setattr(comparisons, "bootstrap", patched)
+        comparisons.Order("A3", "PP/own/centred").found(found)
     sound = [m for m in models(AlignmentConfig()) if m.shift.name == "none"]
     assert used == [len(sound) - 1]
 

@@ -18,7 +18,7 @@ from pipelines.gradient_alignment.config import (
     FlowConfig,
     MeasureConfig,
 )
-from pipelines.gradient_alignment.models import models
+from pipelines.gradient_alignment.scales import models
 from pipelines.gradient_alignment.stages.flow import flow
 from pipelines.gradient_alignment.stages.reference import reference as make_reference
 from pipelines.training import metrics_log
@@ -220,7 +220,10 @@ def test_a_winner_is_the_custom_model_of_the_study_beside_its_control():
 
 LINES = {
     "a goal twice": ("--goals A3 A3", "--goals: found A3 A3, expected A3, or A3 accuracy"),
-    "a goal that is gauge": ("--goals A1 accuracy", "--goals: found A1"),
+    "a goal that is gauge": (
+        "--goals A1 accuracy",
+        "--goals: found 'A1', expected one of ('A3', 'accuracy')",
+    ),
     "no reference of a class": (
         "--reference.conditional False",
         "--reference.conditional: found False, with which there is no A3, expected True",

@@ -18,7 +18,8 @@ from pipelines.gradient_alignment.config import (
 from pipelines.gradient_alignment.graph import check as check_study
 from pipelines.gradient_alignment.graph import classify, flow, flows, measuring, reference
 from pipelines.gradient_alignment.method import method
-from pipelines.gradient_alignment.models import BASELINE, models
+from pipelines.gradient_alignment.models import BASELINE
+from pipelines.gradient_alignment.scales import models
 from pipelines.reporting import titles
 from tuning.alignment.config import AlignmentSearch
 from tuning.alignment.space import propose

@@ -29,8 +29,8 @@ REPORTS = 20
 def train(config: ClassifierConfig, given: Given) -> None:
     """Trains; what a killed search left in the trial's folder it goes on from.
 
-    Reports ``A1`` … ``A3`` and ``accuracy`` of the validation rows, ``step`` (epochs), ``seconds`` (of
-    training) and ``share``.
+    Reports ``A3`` and ``accuracy`` of the validation rows, and what else ``Held`` measures there,
+    ``step`` (epochs), ``seconds`` (of training) and ``share``.
 
     Raises:
         Killed: If the trace passed its floor, or the accuracy stayed behind plain training.

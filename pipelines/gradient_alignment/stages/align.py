@@ -12,7 +12,7 @@ import matplotlib
 from ebflow.data.manifest import Manifest
 from pipelines.gradient_alignment import figures, table, tables, verdicts
 from pipelines.gradient_alignment.config import AlignmentConfig
-from pipelines.gradient_alignment.models import models, seeds
+from pipelines.gradient_alignment.scales import models, seeds
 from pipelines.reporting import claims
 from pipelines.reporting.style import STYLE
 from pipelines.tracking import StageRun

@@ -1,0 +1,177 @@
+"""What each scale of the study trains and measures."""
+
+__all__ = ["SCALES", "Scale", "judge", "models", "seeds", "training"]
+
+from dataclasses import dataclass
+from typing import Any
+
+from ebflow.errors import BadInput
+from pipelines.config import (
+    ClusterConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    PreprocessConfig,
+    TrainConfig,
+    Training,
+)
+from pipelines.gradient_alignment.config import (
+    AlignmentConfig,
+    ClassifierConfig,
+    MeasureConfig,
+    NetConfig,
+)
+from pipelines.gradient_alignment.models import (
+    BASELINE,
+    BLIND,
+    MODELS,
+    Declared,
+    Model,
+    control,
+)
+
+JUDGE = 1000
+"""Seed of the independently trained classifier."""
+
+ALWAYS = (BASELINE, *BLIND.values())
+"""What every number stands beside."""
+
+IMAGES = (*ALWAYS, "score", "score-control", "centred", "centred-control", "gnorm", "anti",
+          "paper-score", "paper-control", "paper-quiet", "paper-anti", "fool-shift")  # fmt: skip
+
+
+LEARNED = ModelConfig(depth=2, activation="tanh")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much a study does.
+
+    Attributes:
+        models: The names of its models.
+        seeds: The number of trainings of each.
+        classifier: A training without a regulariser.
+        steps: Of a reference flow.
+        every: Steps between its validations.
+        draws: Draws of noise a row for it.
+        flow: Its architecture and its learning rate.
+        measure: What is measured; of the baseline trace estimators too, which take exact Hessians.
+        conditional: Whether there is a flow a class, of classes that are not too many.
+    """
+
+    models: tuple[str, ...]
+    seeds: int
+    classifier: ClassifierConfig
+    steps: int
+    every: int = 50
+    draws: int = 16
+    flow: tuple[ModelConfig, float] = (LEARNED, 4e-3)
+    measure: MeasureConfig = MeasureConfig(estimators=True)
+    conditional: bool = True
+
+
+SCALES: dict[str, Scale] = {
+    "smoke": Scale(
+        (*ALWAYS, "score", "fool-shift"),
+        1,
+        ClassifierConfig(epochs=3),
+        60,
+        measure=MeasureConfig(points=100, samples=20, ascent=20, estimators=True),
+        conditional=False,
+    ),
+    "cpu": Scale(tuple(MODELS), 6, ClassifierConfig(epochs=80), 1000),
+    "images": Scale(
+        IMAGES,
+        3,
+        ClassifierConfig(net=NetConfig(name="cnn", hidden=16), epochs=2),
+        1500,
+        every=250,
+        draws=2,
+        flow=(LEARNED, 1e-3),
+        measure=MeasureConfig(points=500, samples=100, ascent=200),
+    ),
+    "full": Scale(
+        IMAGES,
+        3,
+        ClassifierConfig(
+            net=NetConfig(name="resnet18"), epochs=200, optimizer="sgd", lr=0.1,
+            weight_decay=5e-4, schedule="steps", augment="cifar10", threads=4,
+        ),
+        40_000,
+        every=1000,
+        draws=1,
+        flow=(ModelConfig(depth=2, alpha=0.8), 5e-4),
+        measure=MeasureConfig(),
+    ),
+}  # fmt: skip
+
+
+def models(config: AlignmentConfig) -> list[Model]:
+    """Returns the models, the baseline first.
+
+    Raises:
+        BadInput: If one that is asked for is not known.
+    """
+    asked = config.models or SCALES[config.scale].models
+    for name in asked:
+        if name not in MODELS:
+            raise BadInput(f"--models: found {name!r}, expected some of {', '.join(MODELS)}")
+    declared = {name: one for name, one in MODELS.items() if name in (*ALWAYS, *asked)}
+    base = _classifier(config)
+    return [one.model(name, base) for name, one in (declared | _custom(config)).items()]
+
+
+def _custom(config: AlignmentConfig) -> dict[str, Declared]:
+    """Returns the model of the configuration's own regulariser, and its control; or none."""
+    found = config.custom
+    if found.name == "none":
+        return {}
+    told = {"clip": found.clip, "noise": found.noise}
+    mine = Declared("a regulariser of one's own", found.regulariser, **told)
+    if found.name != "score":
+        return {"custom": mine}
+    matched = control(found.regulariser)
+    beside = Declared("gradient norm at custom's strength", matched, **told)
+    return {"custom": mine, "custom-control": beside}
+
+
+def seeds(config: AlignmentConfig) -> int:
+    """Returns the number of seeds."""
+    return config.seeds or SCALES[config.scale].seeds
+
+
+def _classifier(config: AlignmentConfig) -> ClassifierConfig:
+    """Returns the training of the scale, without a regulariser."""
+    found = SCALES[config.scale].classifier
+    changed: dict[str, Any] = {
+        "noise": config.noise, "smoothing": config.noise, "gpu": config.gpu,
+        "epochs": config.epochs or found.epochs,
+    }  # fmt: skip
+    if config.net not in (None, found.net.name):
+        changed["net"] = NetConfig(name=config.net)
+    return found.model_copy(update=changed)
+
+
+def judge(config: AlignmentConfig) -> ClassifierConfig:
+    """Returns the independently trained classifier of the GAN-test."""
+    return _classifier(config).model_copy(update={"seed": JUDGE})
+
+
+def training(config: AlignmentConfig) -> Training:
+    """Returns the training of a reference flow, on smoothed rows.
+
+    It starts near the Gaussian of its rows; the best by validation is kept.
+    """
+    scale = SCALES[config.scale]
+    model, rate = scale.flow
+    return Training(
+        preprocess=PreprocessConfig(logit=None, shrinkage=0.1),
+        model=model,
+        objective=ObjectiveConfig(name="lazy_ml"),
+        train=TrainConfig(
+            steps=config.reference.steps or scale.steps,
+            batch_size=128,
+            validate_every=scale.every,
+            lr=rate,
+        ),
+        cluster=ClusterConfig(gpu=config.gpu and config.scale == "full"),
+    )
