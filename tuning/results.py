@@ -15,11 +15,12 @@ from rich.table import Table
 from ebflow.data.manifest import Manifest
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
+from pipelines.reporting.intervals import shown
 from pipelines.tracking import notes
 from tuning.config import TuneConfig
 from tuning.problems import problem
 from tuning.records import BASE
-from tuning.verdict import SPLITS, shown
+from tuning.verdict import SPLITS
 
 if TYPE_CHECKING:
     from pipelines.tracking import StageRun

@@ -1,6 +1,6 @@
 """Who won, and by how much: means over seeds, on rows that the search never saw."""
 
-__all__ = ["SPLITS", "Setting", "Verdict", "decide", "settings", "shown"]
+__all__ = ["SPLITS", "Setting", "Verdict", "decide", "settings"]
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ import numpy as np
 
 from ebflow.estimate import Interval
 from ebflow.inference import student
+from pipelines.reporting.intervals import shown
 from tuning.goals import Goal
 from tuning.records import BASE
 
@@ -18,14 +19,6 @@ SPLITS = {"select": "selection", "test": "test"}
 """Rows by the prefix of their numbers: the first name the winner, the others compare it."""
 
 BySeed = Mapping[int, float]
-
-
-def shown(found: Sequence[float | None], digits: int) -> str:
-    """Returns the text of an interval, whose ends are missing or NaN if there was one value."""
-    value, _, high = found
-    if high is None or math.isnan(high):
-        return f"{value:.{digits}f}"
-    return f"{value:.{digits}f} ± {high - value:.{digits}f}"
 
 
 @dataclass(frozen=True)

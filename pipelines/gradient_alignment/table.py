@@ -1,6 +1,6 @@
 """From measurements to a table: one line a model, with intervals over seeds."""
 
-__all__ = ["COLUMNS", "Column", "Line", "Measured", "entry", "interval", "lines", "read"]
+__all__ = ["COLUMNS", "Column", "Line", "Measured", "entry", "lines", "read"]
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ import numpy as np
 from ebflow.estimate import Interval
 from ebflow.inference import student
 from pipelines.gradient_alignment.models import BLIND, Model
+from pipelines.reporting.intervals import fields
 
 
 @dataclass(frozen=True)
@@ -110,17 +111,12 @@ class Line:
         return np.array([found.numbers.get(metric, np.nan) for found in self.seeds])
 
     def interval(self, metric: str) -> Interval:
-        """Returns the mean over seeds of a metric, with Student's 95 % interval."""
-        return interval(self.values(metric))
+        """Returns the mean over seeds of a metric, with Student's 95 % interval, NaN of one."""
+        return student(self.values(metric)).interval()
 
     def curve(self, name: str) -> np.ndarray:
         """Returns an array, the mean over seeds."""
         return np.mean([one.arrays[name] for one in self.seeds], axis=0)
-
-
-def interval(values: np.ndarray) -> Interval:
-    """Returns a mean and its 95 % interval by Student's law; NaN ends of a single value."""
-    return student(values).interval()
 
 
 def lines(found: Sequence[Measured]) -> dict[str, Line]:
@@ -160,10 +156,5 @@ def entry(line: Line) -> dict[str, Any]:
         "seeds": len(line.seeds),
         "diagnosis": line.diagnosis,
         "warnings": line.warnings,
-        "metrics": {name: _json(line.interval(name)) for name in metrics},
+        "metrics": {name: fields(line.interval(name)) for name in metrics},
     }
-
-
-def _json(found: Interval) -> dict[str, float | None]:
-    named = {"value": found.value, "low": found.low, "high": found.high}
-    return {name: None if np.isnan(value) else value for name, value in named.items()}

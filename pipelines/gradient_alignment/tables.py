@@ -4,16 +4,13 @@ __all__ = ["intro", "tables"]
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from ebflow.estimate import Interval
 from ebflow.traces import COSTS
+from pipelines.gradient_alignment.comparisons import Lines
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.measures import STEPS
-from pipelines.gradient_alignment.table import COLUMNS, Line
+from pipelines.gradient_alignment.table import COLUMNS
 from pipelines.reporting.claims import Table
-
-Lines = Mapping[str, Line]
+from pipelines.reporting.intervals import shown
 
 
 def intro(config: AlignmentConfig, lines: Lines) -> str:
@@ -43,7 +40,7 @@ def tables(lines: Lines, quality: Mapping[str, float]) -> list[Table]:
 
 def _models(lines: Lines) -> Table:
     rows = [
-        (name, *(_told(line.interval(c.metric), c.digits) for c in COLUMNS))
+        (name, *(shown(line.interval(c.metric), c.digits) for c in COLUMNS))
         for name, line in lines.items()
     ]
     return Table(
@@ -88,18 +85,11 @@ def _controls(lines: Lines) -> Table:
     metrics = ("A1/shuffled", "A2/shuffled", "A3/shuffled", "PP/own/random", "PP/own/magnitude")
     headings = ("A1", "A2", "A3", "PP, random", "PP, magnitude")
     rows = [
-        (name, *(_told(line.interval(metric), 3) for metric in metrics))
+        (name, *(shown(line.interval(metric), 3) for metric in metrics))
         for name, line in lines.items()
     ]
     note = "Cosines with the scores of other points; pixel perturbation by no gradient."
     return Table("Controls", ("model", *headings), rows, note)
-
-
-def _told(found: Interval, digits: int) -> str:
-    if np.isnan(found.value):
-        return ""
-    half = found.high - found.value
-    return f"{found.value:.{digits}f}" + ("" if np.isnan(half) else f" ± {half:.{digits}f}")
 
 
 def _reference(quality: Mapping[str, float]) -> Table:

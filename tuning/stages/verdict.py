@@ -3,7 +3,6 @@
 __all__ = ["verdict"]
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,10 +12,10 @@ import matplotlib
 
 from ebflow.data.manifest import Manifest
 from ebflow.errors import NonFinite
-from ebflow.estimate import Interval
 from ebflow.inference import student
 from pipelines.config import Section
 from pipelines.config.files import dump
+from pipelines.reporting.intervals import fields
 from pipelines.reporting.style import STYLE
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
@@ -93,7 +92,7 @@ def _numbers(
         **json.loads((found / "search.json").read_text()),
         "verdict": decided.line,
         "winner": decided.winner,
-        "gains": {goal: _json(gain) for goal, gain in decided.gains.items()},
+        "gains": {goal: fields(gain) for goal, gain in decided.gains.items()},
         "goals": [asdict(goal) for goal in held],
         "rows": manifest.counts,
         "settings": [_told(held, setting) for setting in told],
@@ -104,15 +103,10 @@ def _told(goals: Sequence[Goal], setting: Setting) -> dict[str, Any]:
     if setting.lost:
         return asdict(setting)
     means = {
-        split: {g.name: _json(student(list(scores[g.name].values())).interval()) for g in goals}
+        split: {g.name: fields(student(list(scores[g.name].values())).interval()) for g in goals}
         for split, scores in setting.scores.items()
     }
     return {**asdict(setting), "means": means}
-
-
-def _json(found: Interval) -> dict[str, float | None]:
-    told = found._asdict().items()
-    return {name: None if math.isnan(value) else value for name, value in told}
 
 
 def _best(config: TuneConfig, best: Record) -> Section:
