@@ -16,7 +16,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from ebflow.inference import student
 from pipelines.config import Section
-from pipelines.reporting.style import BASELINE, DATA, FLOW
+from pipelines.reporting.style import BASELINE, DATA, FLOW, panels
 from pipelines.training.metrics_log import Row
 from tuning import records
 from tuning.config import SearchConfig
@@ -103,9 +103,9 @@ def _importances(found: Sequence[FrozenTrial], goal: Goal) -> dict[str, float]:
 def _settings(settings: Sequence[Setting], goal: Goal) -> Figure:
     """Shows every training of the best settings, on the selection rows and on the test rows."""
     whole = [setting for setting in settings if not setting.lost]
-    figure = Figure(figsize=(8, 1.2 + 0.5 * len(whole)), layout="constrained")
+    figure, axes = panels(2, height=1.2 + 0.5 * len(whole), sharey=True)
     titles = (f"{rows} rows" for rows in SPLITS.values())
-    for axis, split, title in zip(figure.subplots(1, 2, sharey=True), SPLITS, titles, strict=True):
+    for axis, split, title in zip(axes, SPLITS, titles, strict=True):
         for place, setting in enumerate(whole):
             values = list(setting.scores[split][goal.name].values())
             _trainings(axis, place, values, setting.number)
@@ -132,8 +132,7 @@ def _label(number: int) -> str:
 def _history(trials: Sequence[Record], goal: Goal) -> Figure:
     """Shows a goal of every trial, by its number, and the best so far."""
     told = [record for record in trials if record.scores]
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = panels(height=3)
     _best_so_far(axis, [record for record in told if record.state == records.FINISHED], goal)
     for state, colour in COLOURS.items():
         some = [record for record in told if record.state == state]
@@ -166,8 +165,7 @@ def _limits(values: Sequence[float], goal: Goal) -> tuple[float, float]:
 
 def _curves(trials: Sequence[Record], curves: Curves, goal: Goal) -> Figure:
     """Shows how a goal of every trial changed, over the share of its training."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = panels()
     shown = [record for record in trials if curves.get(record.number)]
     metric = f"val/{goal.name}"
     for record in shown:
@@ -192,8 +190,7 @@ def _curves(trials: Sequence[Record], curves: Curves, goal: Goal) -> Figure:
 
 def _importance(found: Mapping[str, float], goal: Goal) -> Figure:
     names = list(found)[:MOST][::-1]
-    figure = Figure(figsize=(8, 0.9 + 0.32 * len(names)), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = panels(height=0.9 + 0.32 * len(names))
     axis.barh(names, [100 * found[name] for name in names], color=FLOW, height=0.6)
     axis.set_xlabel(f"share of the variation in {goal.text} that goes with it (PED-ANOVA, %)")
     axis.grid(axis="y", visible=False)
@@ -205,8 +202,7 @@ def _parallel(found: Sequence[FrozenTrial], names: Sequence[str], goal: Goal) ->
 
     A line leaves out the parameters that its trial was not asked for.
     """
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = panels(height=4.2)
     scales = [_scale(found, name) for name in names]
     costs = np.array([goal.cost(trial.value) for trial in found])
     rank = costs.argsort().argsort() / max(1, len(costs) - 1)
@@ -258,8 +254,7 @@ def _ticks(
 
 def _pareto(trials: Sequence[Record], first: Goal, second: Goal) -> Figure:
     """Shows two goals of every finished trial; a line joins those that none beats in both."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = panels()
     whole = [record for record in trials if record.state == records.FINISHED]
     best = sorted(map(_point(first, second), unbeaten(whole, (first, second))))
     axis.plot(*np.array(best).reshape(-1, 2).T, color=FLOW, lw=0.8, alpha=0.6)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from ebflow.alignment.regularisers import smallest_trace
 from pipelines.gradient_alignment import pictures
@@ -17,7 +16,7 @@ from pipelines.gradient_alignment.models import BLIND
 from pipelines.gradient_alignment.pictures import Captioned
 from pipelines.gradient_alignment.table import Line
 from pipelines.reporting.pictures import is_picture
-from pipelines.reporting.style import BASELINE, DATA, FLOW
+from pipelines.reporting.style import BASELINE, DATA, FLOW, legend, panels
 
 COLOURS = {
     "baseline": DATA,
@@ -77,19 +76,6 @@ def _point(line: Line, metric: str) -> tuple[float, float]:
     return found.value, float(np.nan_to_num(found.high - found.value))
 
 
-def _panels(
-    count: int, width: float = 8, height: float = 3.2, *, sharey: bool = False
-) -> tuple[Figure, Any]:
-    """Returns a figure and its axes side by side, or its axis."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, count, sharey=sharey)
-
-
-def _legend(figure: Figure, axis: Axes, **style: Any) -> None:  # noqa: ANN401
-    """Names the lines of an axis, beside all of them."""
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", **style)
-
-
 def _scatter(axis: Axes, lines: Lines, x: str, y: str) -> None:
     """Draws models as points over two metrics, with intervals over seeds."""
     for name, line in _some(lines).items():
@@ -98,7 +84,7 @@ def _scatter(axis: Axes, lines: Lines, x: str, y: str) -> None:
 
 
 def _gauge(lines: Lines) -> Captioned:
-    figure, axis = _panels(1, height=4)
+    figure, axis = panels(height=4)
     _scatter(axis, lines, "A1", "A3")
     for name, style in zip(BLIND.values(), ("--", ":"), strict=True):
         axis.axvline(_point(lines[name], "A1")[0], color="black", ls=style, lw=1, label=name)
@@ -113,7 +99,7 @@ def _gauge(lines: Lines) -> Captioned:
 
 
 def _alignment(lines: Lines) -> Captioned:
-    figure, axis = _panels(1, height=1 + 0.28 * len(lines))
+    figure, axis = panels(height=1 + 0.28 * len(lines))
     at = np.arange(len(lines))[::-1]
     for metric, colour, mark in (("A2", DATA, "s"), ("A1", FLOW, "o"), ("A3", BASELINE, "D")):
         values, half = zip(*(_point(line, metric) for line in lines.values()), strict=True)
@@ -130,7 +116,7 @@ def _alignment(lines: Lines) -> Captioned:
 
 
 def _trade_off(lines: Lines) -> Captioned:
-    figure, axis = _panels(1, height=3.6)
+    figure, axis = panels(height=3.6)
     metric = "A1" if "A1" in next(iter(lines.values())).seeds[0].numbers else "A2"
     shown = {name: line for name, line in lines.items() if name != "collapse"}
     _scatter(axis, shown, metric, "accuracy")
@@ -144,13 +130,13 @@ def _trade_off(lines: Lines) -> Captioned:
 
 
 def _follows(lines: Lines) -> Captioned:
-    figure, axes = _panels(2, height=3.4, sharey=True)
+    figure, axes = panels(2, height=3.4, sharey=True)
     for axis, (metric, kind) in zip(axes, (("A3", "centred"), ("A1", "raw")), strict=True):
         _scatter(axis, lines, metric, f"PP/own/{kind}")
         axis.set_xlabel(metric)
         axis.set_title(f"by {kind} gradients", fontsize=9)
     axes[0].set_ylabel("pixel perturbation, accuracy")
-    _legend(figure, axes[0], fontsize=8)
+    legend(figure, axes[0], size=8)
     return figure, (
         "Mean accuracy while the least salient pixels are filled in, against the alignment that "
         "it should follow. Bars are 95 % intervals over seeds."
@@ -158,10 +144,10 @@ def _follows(lines: Lines) -> Captioned:
 
 
 def _perturbation(lines: Lines) -> Captioned:
-    figure, axes = _panels(4, width=10, sharey=True)
-    panels = [(judge, kind) for judge in ("own", "base") for kind in ("raw", "centred")]
+    figure, axes = panels(4, width=10, sharey=True)
+    pairs = [(judge, kind) for judge in ("own", "base") for kind in ("raw", "centred")]
     shown = {name: line for name, line in lines.items() if name != "collapse"}
-    for axis, (judge, kind) in zip(axes, panels, strict=True):
+    for axis, (judge, kind) in zip(axes, pairs, strict=True):
         _curves(axis, shown, FRACTIONS, f"PP/{judge}/{kind}")
         for control, style in (("random", ":"), ("magnitude", "--")):
             curve = lines["baseline"].curve(f"PP/{judge}/{control}")
@@ -170,7 +156,7 @@ def _perturbation(lines: Lines) -> Captioned:
         axis.set_title(f"{kind}, {whose} judge", fontsize=9)
         axis.set_xlabel("fraction filled in")
     axes[0].set_ylabel("accuracy")
-    _legend(figure, axes[0])
+    legend(figure, axes[0])
     return figure, (
         "Accuracy while the least salient pixels are filled in with the image's mean, mean over "
         "seeds; higher is better. Controls of the baseline: random pixels, and those nearest to "
@@ -185,7 +171,7 @@ def _curves(axis: Axes, lines: Lines, x: Sequence[float], name: str, **style: An
 
 
 def _ratios(lines: Lines) -> Captioned:
-    figure, axes = _panels(2)
+    figure, axes = panels(2)
     pairs = (("log mean ratio", "log of the mean"), ("mean log ratio", "mean of the logarithm"))
     for axis, (name, title) in zip(axes, pairs, strict=True):
         _curves(axis, lines, SIGMAS, name, marker=".")
@@ -194,7 +180,7 @@ def _ratios(lines: Lines) -> Captioned:
         axis.set_xlabel("standard deviation of the noise η")
         axis.set_title(title)
     axes[0].set_ylabel("p(x + η | y) / p(x | y), nats")
-    _legend(figure, axes[0])
+    legend(figure, axes[0])
     return figure, (
         "Density ratios of noisy and clean test images. Above 0 the noisy image is taken for "
         "the denser one; the mean is dominated by its outliers."
@@ -202,7 +188,7 @@ def _ratios(lines: Lines) -> Captioned:
 
 
 def _training(lines: Lines, width: int) -> Captioned:
-    figure, axes = _panels(2)
+    figure, axes = panels(2)
     told = (
         ("val/accuracy", "validation accuracy"),
         ("probe/trace", "mean trace of a training batch"),
@@ -216,7 +202,7 @@ def _training(lines: Lines, width: int) -> Captioned:
     smoothing = next(iter(lines.values())).model.classifier.smoothing
     axes[1].axhline(smallest_trace(width, smoothing), color="black", ls="--", lw=1)
     axes[1].set_yscale("symlog", linthresh=10)
-    _legend(figure, axes[0])
+    legend(figure, axes[0])
     return figure, (
         "Seed 0. The dashed line is the floor −D/s² of data smoothed by the study's noise: a "
         "trace below it is a collapse onto the training points."
@@ -230,7 +216,7 @@ def law(lines: Lines) -> Captioned | None:
     free, score = lines["score-free"], lines["score"]
     energy = -free.values("trace")
     mu = np.geomspace(1e-5, 1e-1, 100)
-    figure, axis = _panels(1, width=5)
+    figure, axis = panels(width=5)
     axis.plot(mu, 1 / (1 + 2 * mu * energy.mean()), color=DATA, label="1 / (1 + 2 μ T)")
     at = score.model.classifier.regulariser.stability
     ratio = score.values("gradient") / free.values("gradient")
@@ -261,7 +247,7 @@ def disguise(lines: Lines) -> Captioned | None:
     if not found:
         return None
     metrics = ("accuracy", "gradient", "trace", "A1", "A2", "A3", "DSM-cos", "PP/own/raw")
-    figure, axis = _panels(1)
+    figure, axis = panels()
     for place, (name, line) in zip(
         np.linspace(-0.25, 0.25, len(found)), found.items(), strict=True
     ):
@@ -272,7 +258,7 @@ def disguise(lines: Lines) -> Captioned | None:
                       color=colour, label=name)  # fmt: skip
     axis.set_xticks(range(len(metrics)), metrics)
     axis.set_ylabel("over the mean of …-score")
-    _legend(figure, axis)
+    legend(figure, axis)
     return figure, (
         "Published score matching; the gradient-norm penalty at its equivalent strength "
         "(…-control), and score matching by a quiet estimator beside that penalty (…-quiet), over "
@@ -289,7 +275,7 @@ def _estimators(lines: Lines) -> Captioned | None:
     arrays = lines["baseline"].seeds[0].arrays
     if "estimators/trace" not in arrays:
         return None
-    figure, (left, right) = _panels(2)
+    figure, (left, right) = panels(2)
     exact = float(arrays["estimators/trace"])
     for name, colour in ESTIMATED.items():
         told, label = arrays[f"estimators/{name}"], name.replace("/", ", ")
@@ -306,7 +292,7 @@ def _estimators(lines: Lines) -> Captioned | None:
     for axis in (left, right):
         axis.set_xscale("log")
         axis.set_xlabel("step σ")
-    _legend(figure, left)
+    legend(figure, left)
     return figure, (
         "Trace estimators on the baseline of seed 0, one direction. The linear term that the "
         "one-sided estimator drops is nearly all of its deviation, and by chance alone its bias: "

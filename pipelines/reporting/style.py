@@ -1,10 +1,13 @@
 """How figures look: lines are told apart by their styles, so in greys too."""
 
-__all__ = ["BASELINE", "DATA", "FLOW", "LIGHT", "STYLE", "wrapped"]
+__all__ = ["BASELINE", "DATA", "FLOW", "LIGHT", "STYLE", "legend", "panels", "wrapped"]
 
 import re
+from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 matplotlib.use("Agg")
 
@@ -18,6 +21,19 @@ STYLE = {
     "grid.alpha": 0.3,
     "legend.frameon": False,
 }
+
+
+def panels(
+    count: int = 1, width: float = 8, height: float = 3.2, *, sharey: bool = False
+) -> tuple[Figure, Any]:
+    """Returns a figure of a size in inches and its axes side by side, or its axis."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, count, sharey=sharey)
+
+
+def legend(figure: Figure, axis: Axes, size: int = 9) -> None:
+    """Names the lines of an axis, beside all axes."""
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", fontsize=size)
 
 
 def wrapped(name: str, width: int, lines: int = 2) -> str:
