@@ -1,6 +1,6 @@
-"""How a classifier was trained, in one line for a person."""
+"""How a classifier was trained, in one line for a person, or in a few words."""
 
-__all__ = ["method"]
+__all__ = ["method", "title"]
 
 from collections.abc import Iterator
 
@@ -40,3 +40,11 @@ def _options(config: RegulariserConfig) -> Iterator[str]:
         yield f"τ = {config.ceiling:.3g}"
     if config.warmup:
         yield f"warm-up {config.warmup:.0%}"
+
+
+def title(config: RegulariserConfig) -> str:
+    """Returns a penalty, its estimator and its strength, as ``score taylor_cv λ 0.1``."""
+    if config.name == "none":
+        return "cross-entropy"
+    estimator = f" {config.estimator}" if config.name in ("score", "anti") else ""
+    return f"{config.name}{estimator} λ {config.weight:.2g}"

@@ -1,9 +1,8 @@
 """Short names of nets, losses and cells, for tables of runs."""
 
-__all__ = ["cell", "loss", "net", "regulariser"]
+__all__ = ["cell", "loss", "net"]
 
 from pipelines.config import LIKELIHOOD, ModelConfig, Section, Training
-from pipelines.gradient_alignment.config import RegulariserConfig
 from pipelines.training.nets import options
 
 
@@ -25,15 +24,7 @@ def _noise(config: Training) -> str:
     if "sigma" not in used:
         return ""
     end = used["sigma_end"]
-    return f" σ {used['sigma']:g}" + ("" if end is None else f" … {end:g}")
-
-
-def regulariser(config: RegulariserConfig) -> str:
-    """Returns a penalty, its estimator and its strength, as ``score taylor_cv λ 0.1``."""
-    if config.name == "none":
-        return "cross-entropy"
-    estimator = f" {config.estimator}" if config.name in ("score", "anti") else ""
-    return f"{config.name}{estimator} λ {config.weight:.2g}"
+    return f" σ {used['sigma']:.3g}" + ("" if end is None else f" … {end:.3g}")
 
 
 TOLD = ("target", "law", "ratio", "size", "hypotheses", "eta", "at", "a", "w", "noise",

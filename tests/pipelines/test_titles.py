@@ -2,8 +2,9 @@
 
 from pipelines.config import PaperConfig
 from pipelines.gradient_alignment.config import RegulariserConfig
+from pipelines.gradient_alignment.method import title
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.reporting.titles import cell, regulariser
+from pipelines.reporting.titles import cell
 from pipelines.sample_complexity.cells import cells
 from pipelines.sample_complexity.config import at_scale
 
@@ -23,7 +24,7 @@ def test_cells_of_the_study_of_sample_complexity_have_titles_of_their_own():
 
 
 def test_a_penalty_has_a_short_name():
-    assert regulariser(RegulariserConfig()) == "cross-entropy"
-    assert regulariser(RegulariserConfig(name="gnorm", weight=0.01)) == "gnorm λ 0.01"
+    assert title(RegulariserConfig()) == "cross-entropy"
+    assert title(RegulariserConfig(name="gnorm", weight=0.01)) == "gnorm λ 0.01"
     found = RegulariserConfig(name="score", estimator="taylor", weight=1e-3)
-    assert regulariser(found) == "score taylor λ 0.001"
+    assert title(found) == "score taylor λ 0.001"

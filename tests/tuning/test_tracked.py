@@ -71,7 +71,7 @@ def test_a_trial_has_one_run_with_its_curve_and_its_true_end(run, tmp_path, stat
     told.send()
     child = children(run)[7]
     assert child.info.status == status and curve(run, child) == [0, 1, 2, 3]
-    assert child.info.run_name == "trial 007 dsm σ 0.3 anchored"
+    assert child.info.run_name == "trial 007 dsm σ 0.3 + anchor"
     assert child.data.params["objective.sigma"] == "0.3"
     early = {"ebflow.pruned": "at 40% of the training: a reason"}
     expected = early if status == "KILLED" else {"ebflow.error": "a reason"}

@@ -17,10 +17,9 @@ from pipelines.gradient_alignment.config import (
 )
 from pipelines.gradient_alignment.graph import check as check_study
 from pipelines.gradient_alignment.graph import classify, flow, flows, measuring, reference
-from pipelines.gradient_alignment.method import method
+from pipelines.gradient_alignment.method import method, title
 from pipelines.gradient_alignment.models import BASELINE
 from pipelines.gradient_alignment.scales import models
-from pipelines.reporting import titles
 from tuning.alignment.config import AlignmentSearch
 from tuning.alignment.space import propose
 from tuning.alignment.trial import train
@@ -120,7 +119,7 @@ ALIGNMENT = Problem(
     measured=measured,
     scores=scores,
     method=method,
-    label=lambda config: titles.regulariser(config.regulariser),
+    label=lambda config: title(config.regulariser),
     settings=settings,
     about="A3 is the mean cosine, at noisy rows, of the true class's logit-gradient less the mean "
     "over classes with the score of that class's reference flow less theirs; no shift of all "

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import LIKELIHOOD, DensityConfig, Training
+from pipelines.config import DensityConfig, Training
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine import Artefact, Source
+from pipelines.reporting import titles
 from pipelines.reporting.method import method
 from tuning.density.config import DensitySearch
 from tuning.density.space import propose
@@ -82,14 +83,6 @@ def scores(folders: Sequence[Path]) -> Mapping[str, Mapping[str, float]]:
     return {split: {"nll": told[f"{split}/nll"]} for split in ("select", "test")}
 
 
-def label(config: Training) -> str:
-    """Returns the objective and what characterises it."""
-    name, noise = config.objective.name, config.objective.options.get("sigma")
-    told = [name, *([f"σ {noise:.2g}"] if noise else [])]
-    anchored = config.anchor.weight and name not in LIKELIHOOD
-    return " ".join([*told, *(["anchored"] if anchored else [])])
-
-
 DENSITY = Problem(
     pipeline="density",
     search=DensitySearch,
@@ -107,7 +100,7 @@ DENSITY = Problem(
     measured=measured,
     scores=scores,
     method=method,
-    label=label,
+    label=titles.loss,
     settings=lambda config: config.model_dump(mode="json"),
     about="NLL is in nats an example, in units of the raw data;",
 )
