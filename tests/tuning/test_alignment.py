@@ -5,9 +5,12 @@ import json
 import mlflow
 import optuna
 import pytest
+import torch
 import yaml
 from optuna.trial import FixedTrial
 
+from ebflow.architectures import dense
+from ebflow.checkpoint import save
 from ebflow.data.prepare import prepare
 from ebflow.errors import NonFinite
 from pipelines.gradient_alignment import checkpointer, fitting
@@ -15,11 +18,9 @@ from pipelines.gradient_alignment.config import (
     AlignmentConfig,
     ClassifierConfig,
     CustomConfig,
-    FlowConfig,
     MeasureConfig,
 )
 from pipelines.gradient_alignment.scales import models
-from pipelines.gradient_alignment.stages.flow import flow
 from pipelines.gradient_alignment.stages.reference import reference as make_reference
 from pipelines.training import metrics_log
 from tuning.alignment import trial as trials
@@ -277,10 +278,8 @@ def inputs(tmp_path_factory):
         tmp_path_factory.mktemp, ("data", "flow", "reference", "plain")
     )
     prepare("digits", data / "digits", label="label")
-    fast = {"preprocess": {"logit": None, "shrinkage": 0.01}, "objective": {"name": "lazy_ml"},
-            "train": {"steps": 20, "validate_every": 10}}  # fmt: skip
+    save(dense((64,), generator=torch.Generator()), trained / "checkpoint")
     told = {"work": trained, "run": Untracked()}
-    flow(FlowConfig(draws=4, training=fast), data / "digits", output=trained, **told)
     make_reference(MeasureConfig(), data / "digits", [trained], output=reference, **told)
     (plain / fitting.STATE).write_text(json.dumps({"epochs": [{"val/accuracy": 0.0}] * 6}))
     return data / "digits", reference, plain
