@@ -197,12 +197,12 @@ def smallest_trace(width: int, noise: float) -> float:
     return -width / noise**2
 
 
-def collapse(trace: float, *, width: int, noise: float, factor: float = 1.0) -> str | None:
-    """Returns what to tell of a mean trace below ``factor`` times the floor; None of any other.
+def collapse(trace: float, *, width: int, noise: float) -> str | None:
+    """Returns what to tell of a mean trace below the floor; None of any other.
 
     Such a density has spikes at the training points, narrower than the noise s.
     """
-    floor = factor * smallest_trace(width, noise)
+    floor = smallest_trace(width, noise)
     if trace >= floor:
         return None
     return (

@@ -146,11 +146,6 @@ class FlowConfig(Section):
         """What the training keeps busy."""
         return self.training.needs
 
-    @property
-    def device(self) -> str:
-        """Where the flow is trained."""
-        return "cuda" if self.training.cluster.gpu else "cpu"
-
 
 class ReferenceConfig(Section):
     """The flows whose scores are the reference."""

@@ -128,7 +128,6 @@ def test_a_trace_below_the_floor_is_a_collapse():
     assert collapse(-6399.0, width=64, noise=0.1) is None
     told = collapse(-1e5, width=64, noise=0.1)
     assert told.startswith("collapse: mean trace -1e+05 below the floor -6.4e+03")
-    assert collapse(-9000.0, width=64, noise=0.1, factor=1.5) is None
 
 
 def test_scores_of_smoothed_points_reach_the_floor_and_no_lower():
