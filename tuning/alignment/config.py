@@ -2,7 +2,7 @@
 
 __all__ = ["SUBJECTS", "AlignmentSearch", "AlignmentTune"]
 
-from typing import Literal
+from typing import Literal, get_args
 
 import tyro
 from pydantic import Field, model_validator
@@ -13,9 +13,7 @@ from tuning.config import SearchConfig, TuneConfig
 
 Subject = Literal["estimator", "strength", "stabilisation", "noise", "optimisation"]
 
-SUBJECTS: tuple[Subject, ...] = (
-    "estimator", "strength", "stabilisation", "noise", "optimisation",
-)  # fmt: skip
+SUBJECTS: tuple[Subject, ...] = get_args(Subject)
 """All there is to search over."""
 
 
