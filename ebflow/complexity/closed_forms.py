@@ -3,8 +3,8 @@
 The formulas are derived in ``instances.py``. No tensors here: a configuration is checked by them.
 """
 
-__all__ = ["HALF", "chance_of_error", "far_crossing", "missed_error", "shift_crossing",
-           "step_height", "tail", "worst_eta"]  # fmt: skip
+__all__ = ["HALF", "chance_of_error", "far_crossing", "shift_crossing", "step_height", "tail",
+           "worst_eta"]  # fmt: skip
 
 import math
 from statistics import NormalDist
@@ -24,11 +24,6 @@ def worst_eta(ratio: float, epsilon: float, *, sigma: float = HALF, tau: float =
         raise ValueError(f"ratio: found {ratio} with epsilon {epsilon}, which needs a weight of "
                          f"{eta:.3g}, expected one below 1")  # fmt: skip
     return eta
-
-
-def missed_error(ratio: float, eta: float, *, sigma: float = HALF, tau: float = HALF) -> float:
-    """Returns σ times the L2 error of a score that misses the far mode, without unit."""
-    return math.sqrt(eta) * ratio * sigma**2 / (tau**2 + sigma**2)
 
 
 def chance_of_error(m: float, eta: float, candidates: float = 2) -> float:

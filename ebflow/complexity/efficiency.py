@@ -1,33 +1,23 @@
 r"""How many more samples score matching needs than maximum likelihood, asymptotically.
 
 An estimator with :math:`\sqrt n (\hat\theta - \theta) \to N(0, \Gamma)` needs Γ over the inverse
-Fisher information as many samples. In closed form or by quadrature:
+Fisher information as many samples. Here it is that of the weight of a mode, by quadrature:
+θ = logit w of :math:`w N(a, 1) + (1 - w) N(-a, 1)`. With :math:`r = \mathrm{sigmoid}(\theta +
+2 a x)`, :math:`s = -x + a (2 r - 1)` and :math:`\psi = ds/d\theta`, implicit score matching has
+the estimating function :math:`h = s \psi + \psi'` and
 
-* *Precision* λ = 1/V of N(0, V), V = v + σ², by denoising with K noises a sample:
-  :math:`n \operatorname{Var} \hat\lambda = V^{-2} [2 v^2/V^2 + (v/\sigma^2 - 2 v^2/V^2)/K]`;
-  likelihood of the noisy sample has :math:`2/V^2`. One noise: v/(2σ²) times that, without bound
-  as σ → 0.
-* *Isotropic precision* in d dimensions, by sliced score matching with M signs:
-  :math:`n \operatorname{Var} \hat\lambda / \lambda^2 = 2/d + 2 (1 - 1/d)/M`; likelihood: 2/d.
-* *Weight of a mode*, θ = logit w of :math:`w N(a, 1) + (1 - w) N(-a, 1)`. With
-  :math:`r = \mathrm{sigmoid}(\theta + 2 a x)`, :math:`s = -x + a (2 r - 1)` and
-  :math:`\psi = ds/d\theta`, implicit score matching has the estimating function
-  :math:`h = s \psi + \psi'` and
+.. math:: \Gamma = \frac{E h^2}{(E \psi^2)^2}, \qquad
+    \Gamma_{ML} = \frac{1}{\operatorname{Var} r}, \qquad
+    \frac{\Gamma}{\Gamma_{ML}} \to \frac{a}{\sqrt{2 \pi}}\, e^{a^2/2} \quad (w = \tfrac12).
 
-  .. math:: \Gamma = \frac{E h^2}{(E \psi^2)^2}, \qquad
-      \Gamma_{ML} = \frac{1}{\operatorname{Var} r}, \qquad
-      \frac{\Gamma}{\Gamma_{ML}} \to \frac{a}{\sqrt{2 \pi}}\, e^{a^2/2} \quad (w = \tfrac12).
+Denoising at σ, over all noises, has V = 1 + σ² for 1 in s and r and the mean of h over the
+noise for h: noise as wide as the modes are apart brings back what likelihood has.
 
-  Denoising at σ, over all noises, has V = 1 + σ² for 1 in s and r and the mean of h over the
-  noise for h: noise as wide as the modes are apart brings back what likelihood has.
-
-Sources: Statistical Efficiency of Score Matching: The View from Isoperimetry (Koehler, Heckett,
-Risteski, 2022), arXiv:2210.00726, for the exponential loss in cuts; Sliced Score Matching (Song,
-Garg, Shi, Ermon, 2019), arXiv:1905.07088.
+Source: Statistical Efficiency of Score Matching: The View from Isoperimetry (Koehler, Heckett,
+Risteski, 2022), arXiv:2210.00726, for the exponential loss in cuts.
 """
 
-__all__ = ["ESTIMATORS", "denoising_precision", "estimates", "mode_weight", "mode_weight_limit",
-           "mode_weight_ml", "samples", "sliced_precision"]  # fmt: skip
+__all__ = ["ESTIMATORS", "estimates", "mode_weight", "mode_weight_ml", "samples"]
 
 import math
 from collections.abc import Callable
@@ -54,18 +44,6 @@ REACH = 2.0
 """The longest step of Newton's method."""
 
 
-def denoising_precision(v: float, sigma: float, draws: float) -> float:
-    """Returns n Var λ̂ for K = ``draws`` noises a sample; infinite: all noises."""
-    total = v + sigma**2
-    floor = 2 * v**2 / total**2
-    return (floor + (v / sigma**2 - floor) / draws) / total**2
-
-
-def sliced_precision(size: int, slices: int) -> float:
-    """Returns n Var λ̂ / λ² of sliced score matching in ``size`` dimensions."""
-    return 2 / size + 2 * (1 - 1 / size) / slices
-
-
 def mode_weight_ml(a: float, w: float = 0.5) -> float:
     """Returns Γ of maximum likelihood, 1 / Var r; 1/(w (1 − w)) for modes far apart."""
     x, p = _line(a, w, 1.0)
@@ -83,11 +61,6 @@ def mode_weight(a: float, sigma: float = 0.0, w: float = 0.5) -> float:
     y, q = _line(a, w, variance)
     slope = _psi(_responsibility(y, theta, a, variance), a, variance)
     return float(p @ h**2 / (q @ slope**2) ** 2)
-
-
-def mode_weight_limit(a: float) -> float:
-    """Returns a e^{a²/2} / √(2π), to which Γ/Γ_ML of implicit score matching tends at w = ½."""
-    return a * math.exp(a**2 / 2) / math.sqrt(2 * math.pi)
 
 
 def samples(a: float, w: float, shape: tuple[int, int], *, generator: torch.Generator) -> Tensor:

@@ -175,30 +175,11 @@ class Step:
     Attributes:
         height: S, the height of the step.
         at: t, where it stands.
-        offset: Added to S (x − t) in the sigmoid.
     """
 
     height: float
     at: float
-    offset: float = 0.0
-
-    @classmethod
-    def published(cls, height: float, m: int) -> "Step":
-        r"""Returns the score of η N(0, 1) + (1 − η) N(S, 1), as published.
-
-        .. math:: \eta = \frac{S}{t} e^{-S^2/2 + t S}, \quad t = 10 \sqrt{\log m},
-
-        which has to be far below 1: S much larger than 2 t.
-        """
-        at = 10 * math.sqrt(math.log(m))
-        log_eta = math.log(height / at) - height**2 / 2 + at * height
-        return cls(height, at, -math.log(height / at) + math.log1p(-math.exp(log_eta)))
 
     def score(self, x: Tensor) -> Tensor:
-        """Returns −x + S sigmoid(S (x − t) + offset)."""
-        return self.height * torch.sigmoid(self.height * (x - self.at) + self.offset) - x
-
-    def rectified(self, x: Tensor) -> Tensor:
-        """Returns the same by two rectified units, linear over a stretch of 1/S from t on."""
-        steep = self.height * (x - self.at)
-        return self.height * (torch.relu(steep) - torch.relu(steep - 1)) - x
+        """Returns −x + S sigmoid(S (x − t))."""
+        return self.height * torch.sigmoid(self.height * (x - self.at)) - x

@@ -44,9 +44,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..bases import GaussianMixture
-from ..randomness import Generator, normal
+from ..randomness import Generator
 from .factors import FactorMixture, fit_factors
-from .instances import Stratified
+from .instances import Instance, Stratified
 
 NAMES = ("digits", "mnist", "patches")
 """The laws that are packaged."""
@@ -95,10 +95,7 @@ class Truth:
 
     def stratified(self, n: int, sigma: float, *, generator: torch.Generator) -> Stratified:
         """Returns n test points of every component: rare ones are seen as exactly as others."""
-        k = torch.arange(len(self.clean.weights)).repeat_interleave(n)
-        clean = self.clean.given(k, generator=generator)
-        noisy = clean + sigma * normal(clean.shape, clean, generator)
-        return Stratified(noisy, clean, self.clean.weights[k] / n, k)
+        return Instance(self.clean, sigma).stratified(n, generator=generator)
 
     @property
     def radius(self) -> float:

@@ -39,11 +39,6 @@ class ImputeConfig(Section):
     """Imputation of missing pixels of test images, by the flow's paper's chain and Langevin's."""
 
     images: int = Field(32, ge=1, description="test images at most")
-    mask: Literal["strokes", "half", "square"] = Field(
-        "strokes",
-        description="missing pixels: strokes of handwritten digits, the lower half, or a square "
-        "in the middle",
-    )
     draws: int = Field(2, ge=1, description="chains an image, of each sampler")
     steps: int = Field(500, ge=1, description="steps of a chain")
     step: float = Field(

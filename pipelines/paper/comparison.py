@@ -1,11 +1,11 @@
 """An experiment beside published numbers: as a page, in the folder of a run, and printed."""
 
-__all__ = ["CONCLUSION", "TEMPLATE", "conclude", "describe", "log", "page", "publish", "show"]
+__all__ = ["CONCLUSION", "conclude", "describe", "log", "page", "publish", "show"]
 
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,19 +14,16 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.config import PaperConfig
-from pipelines.config.files import dump
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Experiment, Line, Row, summarise
-from pipelines.reporting import claims, pages
+from pipelines.reporting import claims
 from pipelines.reporting.claims import Conclusion
 from pipelines.tracking.notes import table
 
 if TYPE_CHECKING:
     from pipelines.tracking import StageRun
-
-TEMPLATE = Path(__file__).with_name("comparison.html.j2")
 
 CONCLUSION = "conclusion.json"
 """File of what an experiment with claims concludes."""
@@ -52,37 +49,46 @@ def page(
         told: What it concludes, if it has claims.
     """
     experiment = EXPERIMENTS[config.experiment]
-    if told:
-        return _study(config, experiment, rows, images, told)
-    return pages.render(
-        TEMPLATE,
-        images,
-        config=config,
-        experiment=experiment,
-        lines=summarise(experiment.columns, rows),
-        first=rows[0],
-        seeds=len({row["seed"] for row in rows}),
-        text=dump(config),
+    captions = experiment.study.captions if experiment.study else {}
+    return claims.page(
+        f"{config.experiment}: {experiment.about}",
+        f"{_caption(experiment, config.model_dump(), rows)}\nNLL is in nats an example, in units "
+        "of the raw data. Below scale full published and measured numbers are no reproduction of "
+        "each other.",
+        told or Conclusion((), (), (), ()),
+        {name: claims.Figure(file, captions.get(name, "")) for name, file in images.items()},
+        [_numbers(experiment, rows), _settings(experiment, rows)],
+        config,
     )
 
 
-def _study(
-    config: PaperConfig,
-    experiment: Experiment,
-    rows: Rows,
-    images: Mapping[str, Path],
-    told: Conclusion,
-) -> str:
-    """Returns the page of an experiment with claims."""
+def _numbers(experiment: Experiment, rows: Rows) -> claims.Table:
+    """Returns all numbers of a line, and where there are published ones, all of those."""
     lines = summarise(experiment.columns, rows)
-    texts = [_texts(experiment, line, compared=False) for line in lines]
-    heading = tuple(_heading(experiment, lines))
-    shown = claims.Table(experiment.about, heading, texts, experiment.legend)
-    captions = experiment.study.captions
-    figures = {name: claims.Figure(file, captions[name]) for name, file in images.items()}
-    intro = _caption(experiment, config.model_dump(), rows)
-    title = f"{config.experiment}: {experiment.about}"
-    return claims.page(title, intro, told, figures, [shown], config)
+    compared = _compared(lines)
+    headings = [", ".join(lines[0].labels)]
+    for column in experiment.columns:
+        headings += [column.heading, *(["published"] if compared else [])]
+    texts = [[_name(line), *_cells(experiment, line, compared), line.data, str(line.seeds)]
+             for line in lines]  # fmt: skip
+    return claims.Table(experiment.about, (*headings, "data", "seeds"), texts, experiment.legend)
+
+
+def _cells(experiment: Experiment, line: Line, compared: bool) -> Iterator[str]:
+    texts = _texts(experiment, line, compared=False)[len(line.labels) :]
+    for column, text in zip(experiment.columns, texts, strict=True):
+        yield text
+        if compared:
+            yield str(line.published.get(column.metric, ""))
+
+
+def _settings(experiment: Experiment, rows: Rows) -> claims.Table:
+    lines = [(_name(line), line.method) for line in summarise(experiment.columns, rows)]
+    return claims.Table("Settings", ("", "how it was made"), lines)
+
+
+def _name(line: Line) -> str:
+    return ", ".join(filter(None, line.labels.values()))
 
 
 def describe(config: PaperConfig) -> Description:

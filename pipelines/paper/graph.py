@@ -53,7 +53,7 @@ peer = stage(f"{STAGES}.peer", needs=own)
 stack = stage(f"{STAGES}.stack", needs=own)
 fill = stage(f"{STAGES}.fill", needs=own)
 steps = stage(f"{STAGES}.steps", needs=ALONE)
-compare = stage(f"{STAGES}.compare", templates=[comparison.TEMPLATE, claims.TEMPLATE])
+compare = stage(f"{STAGES}.compare", templates=[claims.TEMPLATE])
 
 MEASURES: dict[type[Section], Task] = {
     DivergeConfig: diverge,

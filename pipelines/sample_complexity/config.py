@@ -13,6 +13,7 @@ __all__ = [
     "FlowCell",
     "GridConfig",
     "LawsConfig",
+    "LearnerCell",
     "LearnersConfig",
     "NetworkCell",
     "PairCell",
@@ -270,32 +271,29 @@ class StepCell(CellConfig):
     epsilon: float
 
 
-class NetworkCell(CellConfig):
+class LearnerCell(CellConfig):
+    """Networks that learn a far mode."""
+
+    ratio: float
+    size: int
+    epsilon: float
+    deltas: tuple[float, ...]
+    width: int
+    depth: int
+    steps: int
+    batch: int
+
+
+class NetworkCell(LearnerCell):
     """Networks at every m, for one noise of the data."""
 
-    ratio: float
-    size: int
-    epsilon: float
-    deltas: tuple[float, ...]
     noise: Noise
-    width: int
-    depth: int
-    steps: int
-    batch: int
 
 
-class SamplerCell(CellConfig):
+class SamplerCell(LearnerCell):
     """Networks for all noises, and what samplers make of them."""
 
-    ratio: float
-    size: int
-    epsilon: float
-    deltas: tuple[float, ...]
     sizes: tuple[int, ...]
-    width: int
-    depth: int
-    steps: int
-    batch: int
     samples: int
     levels: int
 

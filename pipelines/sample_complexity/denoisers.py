@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ebflow.complexity import laws
 from ebflow.complexity.denoisers import Draws, fit
-from ebflow.complexity.errors import measures
+from ebflow.complexity.errors import denoising_errors
 from ebflow.complexity.residual import ResidualDenoisers
 from ebflow.complexity.samplers import Scores, ladder, probability_flow
 from ebflow.complexity.truths import Truth, load
@@ -127,13 +127,14 @@ def _errors(
     cell: DenoiserCell, truth: Truth, nets: ResidualDenoisers, levels: list[float]
 ) -> dict[str, Tensor]:
     """Returns the columns of errors, each with shape (E,) or (E, levels)."""
-    delta, bound = cell.delta / cell.levels, truth.clean.size**0.5
-    found = []
-    for sigma in levels:
-        test = truth.stratified(TEST, sigma, generator=derive(cell.seed, "test", f"{sigma:g}"))
-        learnt = nets.denoise(test.noisy.float(), sigma)
-        sizes = (learnt - truth.denoise(test.noisy, sigma)).norm(dim=-1) / sigma
-        found.append(measures(sizes, test.weights, (cell.delta, delta), bound))
+    delta = cell.delta / cell.levels
+    found = [
+        denoising_errors(
+            lambda x, sigma: nets.denoise(x.float(), sigma), truth, sigma, points=TEST,
+            deltas=(cell.delta, delta), generator=derive(cell.seed, "test", f"{sigma:g}"),
+        )
+        for sigma in levels
+    ]  # fmt: skip
     over = {name: torch.stack([one[name] for one in found], -1) for name in found[0]}
     mean, tail, cut = (over[f"sigma_{k}"] for k in ("l2", f"d_{delta:g}", "truncated"))
     return {

@@ -1,6 +1,6 @@
 """Networks trained by denoising score matching, at every m and many seeds at once."""
 
-__all__ = ["Sets", "networks"]
+__all__ = ["Sets", "networks", "untrained"]
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from ebflow.complexity.denoisers import Denoisers, Draws, fit
 from ebflow.complexity.instances import Instance, far_mode
 from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.columns import geometric, held_out_loss, table
-from pipelines.sample_complexity.config import NetworkCell
+from pipelines.sample_complexity.config import LearnerCell, NetworkCell
 
 FIRST, RATIO, REACH = 7, 2.0, 3.0
 """The grid of m: from 7 on, doubled each time, to 3 over the far mode's weight.
@@ -95,17 +95,24 @@ def networks(cell: NetworkCell) -> pa.Table:
     return pa.concat_tables(_group(cell, sizes, group) for group in groups)
 
 
+def untrained(
+    cell: LearnerCell, truth: Instance, sets: Sets, generator: torch.Generator
+) -> Denoisers:
+    """Returns a network for each set and m."""
+    return Denoisers(
+        len(sets.owner), cell.size, radius=cell.ratio * truth.sigma, sigma=truth.sigma,
+        tau=float(truth.clean.covariances[0, 0]) ** 0.5, width=cell.width, depth=cell.depth,
+        generator=generator,
+    )  # fmt: skip
+
+
 def _group(cell: NetworkCell, sizes: list[int], seeds: Tensor) -> pa.Table:
     eta = worst_eta(cell.ratio, cell.epsilon)
     truth = far_mode(cell.ratio, eta, size=cell.size, dtype=torch.float32)
     name = f"networks {cell.ratio:g} {cell.size}"
     sets = Sets.drawn(truth, seeds, sizes, seed=cell.seed, name=name)
     noise = derive(cell.seed, name, cell.noise, "train", int(seeds[0]))
-    nets = Denoisers(
-        len(sets.owner), cell.size, radius=cell.ratio * truth.sigma, sigma=truth.sigma,
-        tau=float(truth.clean.covariances[0, 0]) ** 0.5, width=cell.width, depth=cell.depth,
-        generator=noise,
-    )  # fmt: skip
+    nets = untrained(cell, truth, sets, noise)
     draws = sets.draws(noise, once=cell.noise == "once")
     fit(nets, draws, least=truth.sigma, steps=cell.steps, rows=cell.batch)
     test = truth.stratified(TEST, generator=derive(cell.seed, "test"))

@@ -18,7 +18,7 @@ from ebflow.complexity.samplers import annealed, ladder, reverse_sde
 from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.columns import table
 from pipelines.sample_complexity.config import SamplerCell
-from pipelines.sample_complexity.networks import TEST, Sets
+from pipelines.sample_complexity.networks import TEST, Sets, untrained
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {
     "reverse SDE": reverse_sde,
@@ -70,14 +70,11 @@ def samplers(cell: SamplerCell) -> pa.Table:
 
 def _trained(cell: SamplerCell, truth: Instance, sets: Sets, name: str) -> Denoisers:
     """Returns networks for all noises from σ to 2 R."""
-    noise, radius = derive(cell.seed, name, "train", cell.first), cell.ratio * truth.sigma
-    nets = Denoisers(
-        len(sets.owner), cell.size, radius=radius, sigma=truth.sigma,
-        tau=float(truth.clean.covariances[0, 0]) ** 0.5, width=cell.width, depth=cell.depth,
-        generator=noise,
-    )  # fmt: skip
+    noise = derive(cell.seed, name, "train", cell.first)
+    nets = untrained(cell, truth, sets, noise)
+    highest = WIDEST * cell.ratio * truth.sigma
     fit(
-        nets, sets.draws(noise), least=truth.sigma, highest=WIDEST * radius, steps=cell.steps,
+        nets, sets.draws(noise), least=truth.sigma, highest=highest, steps=cell.steps,
         rows=cell.batch,
     )  # fmt: skip
     return nets

@@ -82,7 +82,7 @@ def test_seen_pixels_stay_exactly(gaussian):
         found = getattr(gaussian, name)
         assert torch.equal(found[seen], gaussian.truth[seen])
         assert not torch.equal(found[~seen], gaussian.truth[~seen])
-    assert torch.equal(gaussian.missing, masks("strokes", (8, 8), 60, seed=0).flatten(1))
+    assert torch.equal(gaussian.missing, masks((8, 8), 60, seed=0).flatten(1))
 
 
 def test_the_flow_is_the_gaussian(gaussian):

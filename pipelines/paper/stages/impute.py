@@ -1,15 +1,15 @@
 """From a trained flow to what it puts in place of missing pixels, beside simpler guesses.
 
 A mask has the shape of an image, (C, H, W) or (H, W), and is true where a pixel is missing, in all
-colours alike. *Strokes* are the pixels that handwriting covers: digits bundled with scikit-learn,
-scaled to H × W by bilinear interpolation, where the ink is at least half of the strongest.
+colours alike: those that handwriting covers, digits bundled with scikit-learn, scaled to H × W by
+bilinear interpolation, where the ink is at least half of the strongest.
 """
 
-__all__ = ["MASKS", "impute", "masks"]
+__all__ = ["impute", "masks"]
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -36,8 +36,6 @@ PROBES = 16
 INK = 8.0
 """Half of the strongest ink of scikit-learn's digits."""
 
-Size = tuple[int, int]
-
 
 def impute(
     config: ImputeConfig, data: Path, trained: Path, *, output: Path, work: Path, run: StageRun
@@ -55,7 +53,7 @@ def impute(
     run.log_input(dataset.manifest, "testing")
     flow, test = load(trained / "checkpoint"), dataset.split("test")
     truth = test.tensor()[: config.images]
-    missing = masks(config.mask, test.shape, len(truth), seed=config.seed).flatten(1)
+    missing = masks(test.shape, len(truth), seed=config.seed).flatten(1)
     reference = _gaussian(config, flow, dataset.split("train"))
     chains = _imputed(config, flow, truth, missing, _image(test))
     guesses = {
@@ -72,11 +70,10 @@ def impute(
     run.log_metrics(metrics)
 
 
-def masks(kind: str, shape: Sequence[int], count: int, *, seed: int) -> Tensor:
+def masks(shape: Sequence[int], count: int, *, seed: int) -> Tensor:
     """Returns boolean masks with shape (count, *shape), true where a pixel is missing.
 
     Arguments:
-        kind: A name in ``MASKS``.
         shape: The shape of an image, (C, H, W) or (H, W).
         count: The number of masks; mask i is the same for any number of them.
         seed: Which digits, and in which order.
@@ -86,8 +83,18 @@ def masks(kind: str, shape: Sequence[int], count: int, *, seed: int) -> Tensor:
     """
     if len(shape) not in (2, 3):
         raise BadInput(f"data.source: found rows of shape {tuple(shape)}, expected images")
-    found = MASKS[kind](tuple(shape[-2:]), count, seed)
+    found = _strokes(shape[-2:], count, seed)
     return found.view(count, *(1,) * (len(shape) - 2), *shape[-2:]).expand(count, *shape)
+
+
+def _strokes(size: Sequence[int], count: int, seed: int) -> Tensor:
+    """Returns the strokes of ``count`` digits in random order, with shape (count, H, W)."""
+    from sklearn.datasets import load_digits
+
+    digits = torch.from_numpy(load_digits().images.astype(np.float32))
+    order = torch.randperm(len(digits), generator=derive(seed, "masks"))
+    chosen = digits[order[torch.arange(count) % len(order)]].unsqueeze(1)
+    return interpolate(chosen, tuple(size), mode="bilinear", antialias=True)[:, 0] >= INK
 
 
 def _image(split: Split) -> tuple[int, int, int]:
@@ -237,35 +244,3 @@ def _save(
         images |= {name: drawn[0], f"{name}_mean": drawn.double().mean(0).float()}
     arrays = {name: image.numpy() for name, image in images.items()}
     np.savez_compressed(path, **arrays, shape=split.shape, range=(black, white))
-
-
-def _strokes(size: Size, count: int, seed: int) -> Tensor:
-    """Returns the strokes of ``count`` digits in random order, with shape (count, H, W)."""
-    from sklearn.datasets import load_digits
-
-    digits = torch.from_numpy(load_digits().images.astype(np.float32))
-    order = torch.randperm(len(digits), generator=derive(seed, "masks"))
-    chosen = digits[order[torch.arange(count) % len(order)]].unsqueeze(1)
-    return interpolate(chosen, size, mode="bilinear", antialias=True)[:, 0] >= INK
-
-
-def _half(size: Size, count: int, seed: int) -> Tensor:
-    """Returns lower halves, with shape (count, H, W)."""
-    found = torch.zeros(count, *size, dtype=torch.bool)
-    found[:, size[0] // 2 :] = True
-    return found
-
-
-def _square(size: Size, count: int, seed: int) -> Tensor:
-    """Returns the middle quarter of the area, with shape (count, H, W)."""
-    found = torch.zeros(count, *size, dtype=torch.bool)
-    top, left = size[0] // 4, size[1] // 4
-    found[:, top : size[0] - top, left : size[1] - left] = True
-    return found
-
-
-MASKS: dict[str, Callable[[Size, int, int], Tensor]] = {
-    "strokes": _strokes,
-    "half": _half,
-    "square": _square,
-}

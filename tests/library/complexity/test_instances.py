@@ -13,7 +13,6 @@ from ebflow.complexity.closed_forms import (
     HALF,
     chance_of_error,
     far_crossing,
-    missed_error,
     step_height,
     worst_eta,
 )
@@ -45,7 +44,7 @@ def test_a_missed_mode_costs_two_epsilon_and_no_quantile(ratio, size):
     eta = worst_eta(ratio, epsilon)
     truth = far_mode(ratio, eta, size=size)
     test = truth.stratified(2000, generator=generator(0))
-    assert missed_error(ratio, eta) == pytest.approx(2 * epsilon)
+    assert math.sqrt(eta) * ratio * HALF**2 == pytest.approx(2 * epsilon)
     for wrong in (far_mode(-ratio, eta, size=size).smoothed, gaussian(size).smoothed):
         found = errors.distances(wrong, truth.smoothed, test.noisy)
         scaled = truth.sigma * errors.l2(found, test.weights)
@@ -131,26 +130,6 @@ def test_a_step_costs_about_epsilon_beyond_where_it_stands(at):
     assert 0.65 < HALF**2 * mean / 0.25 < 1
     far = torch.tensor([[at - 20 / step.height], [at + 20 / step.height]])
     torch.testing.assert_close(step.score(far) + far, torch.tensor([[0.0], [step.height]]))
-
-
-def test_the_published_step_is_the_score_of_a_mixture():
-    """η is 1e-97 at most heights; here it is large enough for a weight."""
-    m, height = 2, 17.5
-    step = Step.published(height, m)
-    at = 10 * math.sqrt(math.log(m))
-    eta = height / at * math.exp(-(height**2) / 2 + at * height)
-    assert 0 < eta < 0.01
-    law = GaussianMixture(
-        torch.tensor([eta, 1 - eta]), torch.tensor([[0.0], [height]]), torch.ones(2)
-    )
-    x = torch.linspace(-3, 25, 200)[:, None]
-    torch.testing.assert_close(step.score(x), law.score(x), rtol=1e-9, atol=1e-9)
-
-
-def test_two_rectified_units_are_nearly_the_step():
-    step, x = Step(20.0, 2.0), torch.linspace(-5, 5, 1001)[:, None]
-    away = (x - 2.0).abs() > 0.5
-    torch.testing.assert_close(step.rectified(x)[away], step.score(x)[away], atol=2e-3, rtol=0)
 
 
 def test_the_chance_of_an_error_starts_at_a_guess():
