@@ -134,11 +134,7 @@ def far_mode(
 
 
 def gaussian(
-    size: int = 1,
-    *,
-    sigma: float = HALF,
-    tau: float = HALF,
-    dtype: torch.dtype = torch.float64,
+    size: int = 1, *, sigma: float = HALF, tau: float = HALF, dtype: torch.dtype = torch.float64
 ) -> Instance:
     """Returns N(0, τ² I): the easy truth."""
     one, mean = torch.ones(1, dtype=dtype), torch.zeros(1, size, dtype=dtype)

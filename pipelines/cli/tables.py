@@ -29,7 +29,7 @@ class DataTables:
 def run(words: Sequence[str]) -> int:
     """Writes the tables, and a line on each."""
     options = parse(DataTables, words, "ebflow data tables")
-    from pipelines.benchmark.tables import write
+    from pipelines.paper.packages import write
 
     for line in write(options.downloads, options.output):
         print(line)

@@ -35,10 +35,7 @@ Rows = Sequence[Row]
 
 
 def page(
-    config: PaperConfig,
-    rows: Rows,
-    images: Mapping[str, Path],
-    told: Conclusion | None = None,
+    config: PaperConfig, rows: Rows, images: Mapping[str, Path], told: Conclusion | None = None
 ) -> str:
     """Returns a self-contained HTML page.
 
@@ -49,14 +46,16 @@ def page(
         told: What it concludes, if it has claims.
     """
     experiment = EXPERIMENTS[config.experiment]
-    captions = experiment.study.captions if experiment.study else {}
     return claims.page(
         f"{config.experiment}: {experiment.about}",
         f"{_caption(experiment, config.model_dump(), rows)}\nNLL is in nats an example, in units "
         "of the raw data. Below scale full published and measured numbers are no reproduction of "
         "each other.",
         told or Conclusion((), (), (), ()),
-        {name: claims.Figure(file, captions.get(name, "")) for name, file in images.items()},
+        {
+            name: claims.Figure(file, experiment.captions.get(name, ""))
+            for name, file in images.items()
+        },
         [_numbers(experiment, rows), _settings(experiment, rows)],
         config,
     )

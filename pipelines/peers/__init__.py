@@ -14,9 +14,4 @@ from pipelines.peers.behind import Behind, Fitted
 
 Fit = Callable[[PeerConfig, Behind], Fitted | None]
 
-FITS: dict[str, Fit] = {
-    "maf": flows.fit,
-    "nsf": flows.fit,
-    "gmm": mixture.fit,
-    "kde": kernels.fit,
-}
+FITS: dict[str, Fit] = {"maf": flows.fit, "nsf": flows.fit, "gmm": mixture.fit, "kde": kernels.fit}

@@ -158,10 +158,7 @@ class ComplexityConfig(Section):
         description="size of the grid: for a minute, for two cores (12 minutes), or a cluster's",
     )
     name: str = Field(
-        "study",
-        pattern=NAME,
-        description="name of the run",
-        json_schema_extra=UNKEYED,
+        "study", pattern=NAME, description="name of the run", json_schema_extra=UNKEYED
     )
     seed: int = Field(0, ge=0, description="seed of everything that is drawn")
     grid: GridConfig = GridConfig()

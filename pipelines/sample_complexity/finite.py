@@ -19,14 +19,7 @@ from ebflow.complexity.classes import (
     shifts,
 )
 from ebflow.complexity.closed_forms import step_height, tail, worst_eta
-from ebflow.complexity.instances import (
-    Instance,
-    Score,
-    Step,
-    Stratified,
-    far_mode,
-    gaussian,
-)
+from ebflow.complexity.instances import Instance, Score, Step, Stratified, far_mode, gaussian
 from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.columns import geometric, table
 from pipelines.sample_complexity.config import (

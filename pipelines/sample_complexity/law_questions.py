@@ -44,6 +44,16 @@ OUTCOMES = {
     "far_error": "weight of the implanted mode",
 }
 
+FOLLOWED = {
+    "w2": ("levels_l2", "levels_d"),
+    "far_error": ("levels_l2", "levels_d"),
+    "tv": ("levels_d", "levels_l2"),
+    "excess": ("levels_d", "levels_l2"),
+}
+"""By outcome: the error that it is said to follow, and the one that it is not."""
+
+FIGURE = "data-like"
+
 Asked = tuple[Question, Confidence | None]
 
 
@@ -78,29 +88,18 @@ def _apart(config: ComplexityConfig, rows: pa.Table) -> Iterator[Asked]:
     }
     ratios = {place: _ratio(rows, *columns) for place, columns in pairs.items()}
     for place, (ratio, _) in ratios.items():
-        yield (
-            Question(
-                f"Without an implanted mode the ratio of both errors is the same at every m, "
-                f"{place}",
-                "its largest change from that of the largest m, as a logarithm",
-                below(SAME),
-                figure="data-like",
-                note="a maximum over m, whose interval the bootstrap moves up",
-            ),
-            _bootstrapped(_largest_change, [ratio]),
-        )
+        yield Question(
+            f"Without an implanted mode the ratio of both errors is the same at every m, {place}",
+            "its largest change from that of the largest m, as a logarithm", below(SAME),
+            figure=FIGURE, note="a maximum over m, whose interval the bootstrap moves up",
+        ), _bootstrapped(_largest_change, [ratio])  # fmt: skip
     for place, (ratio, m) in ratios.items():
-        yield (
-            Question(
-                f"Without an implanted mode both errors fall alike, {place}",
-                "exponent in m of the quantile error less that of mean square",
-                within(RATE),
-                figure="data-like",
-                note=f"{lead(config)}, m = {min(m):,} … {max(m):,}; a difference of {RATE:g} is "
-                f"{100**RATE - 1:.0%} over two decades",
-            ),
-            student(_slopes(ratio, m)),
-        )
+        yield Question(
+            f"Without an implanted mode both errors fall alike, {place}",
+            "exponent in m of the quantile error less that of mean square", within(RATE),
+            figure=FIGURE, note=f"{lead(config)}, m = {min(m):,} … {max(m):,}; a difference of "
+            f"{RATE:g} is {100**RATE - 1:.0%} over two decades",
+        ), student(_slopes(ratio, m))  # fmt: skip
 
 
 def _largest_change(ratio: np.ndarray) -> float:
@@ -122,39 +121,23 @@ def _slopes(values: np.ndarray, m: list[int]) -> np.ndarray:
 def _memorised(config: ComplexityConfig, rows: pa.Table) -> Iterator[Asked]:
     least, most = min(config.laws.sizes), max(config.laws.sizes)
     copied, excess, errors = (matrix(rows, c)[0] for c in ("copied", "excess", "levels_l2"))
-    yield (
-        Question(
-            f"A network of m = {least:,} samples has likelier samples than one of {most:,}",
-            f"their mean −log q less that at m = {most:,}",
-            below(0.0, margin=NATS),
-            "nats",
-            "data-like",
-            "of one training set, nested in m",
-        ),
-        student(excess[:, 0] - excess[:, -1]),
-    )
+    yield Question(
+        f"A network of m = {least:,} samples has likelier samples than one of {most:,}",
+        f"their mean −log q less that at m = {most:,}", below(0.0, margin=NATS), "nats", FIGURE,
+        "of one training set, nested in m",
+    ), student(excess[:, 0] - excess[:, -1])  # fmt: skip
     for outcome in ("tv", "w2", "excess"):
-        yield (
-            Question(
-                f"Of the networks of a training set, the less the error, the less "
-                f"{OUTCOMES[outcome]}",
-                "their rank correlation over m",
-                above(0.0, margin=RANKS),
-                figure="data-like",
-                note="mean over training sets; mean square over all levels",
-            ),
-            student(_ranks(errors.T, matrix(rows, outcome)[0].T)),
-        )
-    yield (
-        Question(
-            f"From m = {least:,} samples a network memorises them",
-            "share of its samples that are copies",
-            above(COPIES),
-            figure="data-like",
-            note="nearer to a training sample than all but 1 % of true samples are",
-        ),
-        student(copied[:, 0]),
-    )
+        yield Question(
+            "Of the networks of a training set, the less the error, the less "
+            f"{OUTCOMES[outcome]}",
+            "their rank correlation over m", above(0.0, margin=RANKS), figure=FIGURE,
+            note="mean over training sets; mean square over all levels",
+        ), student(_ranks(errors.T, matrix(rows, outcome)[0].T))  # fmt: skip
+    yield Question(
+        f"From m = {least:,} samples a network memorises them",
+        "share of its samples that are copies", above(COPIES), figure=FIGURE,
+        note="nearer to a training sample than all but 1 % of true samples are",
+    ), student(copied[:, 0])  # fmt: skip
 
 
 def _ranks(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -165,39 +148,25 @@ def _ranks(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _implanted(config: ComplexityConfig, rows: pa.Table, eta: float) -> Iterator[Asked]:
-    law, m = lead(config), min(config.laws.sizes)
-    rare = learnt(rows, law, eta)
+    m, rare = min(config.laws.sizes), learnt(rows, lead(config), eta)
     if 0.0 in config.laws.etas:
-        plain = learnt(rows, law, 0.0)
-        yield (
-            Question(
-                f"A mode of weight η = {eta:g} raises mean square and not the quantile, m = {m:,}",
-                "rise of mean square over that of the quantile error, as a logarithm",
-                above(0.0, margin=SAME),
-                figure="levels",
-                note="mean over the levels of noise, against networks of the law without it; "
-                f"{_unseen(rare):.0%} of the training sets have no sample of it",
-            ),
-            student(_rise(plain, rare, "by_level_l2") - _rise(plain, rare, "by_level_d")),
-        )
-    for outcome, better, worse in (
-        ("w2", "levels_l2", "levels_d"),
-        ("far_error", "levels_l2", "levels_d"),
-        ("tv", "levels_d", "levels_l2"),
-        ("excess", "levels_d", "levels_l2"),
-    ):
+        plain = learnt(rows, lead(config), 0.0)
+        rise = _rise(plain, rare, "by_level_l2") - _rise(plain, rare, "by_level_d")
+        yield Question(
+            f"A mode of weight η = {eta:g} raises mean square and not the quantile, m = {m:,}",
+            "rise of mean square over that of the quantile error, as a logarithm",
+            above(0.0, margin=SAME), figure="levels",
+            note="mean over the levels of noise, against networks of the law without it; "
+            f"{_unseen(rare):.0%} of the training sets have no sample of it",
+        ), student(rise)  # fmt: skip
+    for outcome, (better, worse) in FOLLOWED.items():
         arrays = [matrix(rare, name)[0] for name in (outcome, better, worse)]
-        yield (
-            Question(
-                f"With a mode of weight η = {eta:g}, {OUTCOMES[outcome]} follows the "
-                f"{PREDICTORS[better]} and not the {PREDICTORS[worse]}",
-                "difference of their rank correlations at equal m",
-                above(0.0, margin=RANKS),
-                figure="data-like",
-                note="mean over m; bootstrap over training sets",
-            ),
-            _bootstrapped(_lead_of_ranks, arrays),
-        )
+        yield Question(
+            f"With a mode of weight η = {eta:g}, {OUTCOMES[outcome]} follows the "
+            f"{PREDICTORS[better]} and not the {PREDICTORS[worse]}",
+            "difference of their rank correlations at equal m", above(0.0, margin=RANKS),
+            figure=FIGURE, note="mean over m; bootstrap over training sets",
+        ), _bootstrapped(_lead_of_ranks, arrays)  # fmt: skip
 
 
 def _bootstrapped(statistic: Callable[..., float], arrays: list[np.ndarray]) -> Confidence | None:

@@ -52,13 +52,7 @@ class Sets(NamedTuple):
 
     @classmethod
     def drawn(
-        cls,
-        truth: Instance,
-        seeds: Tensor,
-        sizes: list[int],
-        *,
-        seed: int,
-        name: str,
+        cls, truth: Instance, seeds: Tensor, sizes: list[int], *, seed: int, name: str
     ) -> "Sets":
         """Draws a set for each of ``seeds`` as it comes, the same whoever else is drawn.
 

@@ -4,6 +4,7 @@ __all__ = ["samplers"]
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -40,32 +41,29 @@ def samplers(cell: SamplerCell) -> pa.Table:
     name = f"samplers {cell.ratio:g} {cell.size}"
     sets = Sets.drawn(truth, seeds, list(cell.sizes), seed=cell.seed, name=name)
     nets = _trained(cell, truth, sets, name)
-    constants = {
-        "panel": "samplers", "ratio": cell.ratio, "size": cell.size, "epsilon": cell.epsilon,
-        "eta": eta,
-    }  # fmt: skip
-    told = _errors(cell, truth, nets)
+    learnt = {"m": sets.sizes, "seed": seeds[sets.owner], "n_far": sets.n_far}
+    learnt |= _errors(cell, truth, nets)
+    rows = partial(_rows, cell, truth, eta)
     parts = []
     for sampler in SAMPLERS:
-        x = _samples(cell, sampler, nets.at, len(sets.owner), truth, name)
-        parts.append(
-            table(
-                len(sets.owner),
-                **constants,
-                learner="networks",
-                sampler=sampler,
-                m=sets.sizes,
-                seed=seeds[sets.owner],
-                n_far=sets.n_far,
-                **told,
-                **_distances(cell, x, truth),
-            )  # fmt: skip
-        )
-        exact = _samples(cell, sampler, truth.clean.smoothed, cell.count, truth, name + " exact")
-        parts.append(_floor(constants, seeds, sampler, "exact score", cell, exact, truth))
+        drawn = partial(_samples, cell, truth, sampler)
+        x = drawn(nets.at, (len(sets.owner),), name)
+        parts.append(rows(x, learner="networks", sampler=sampler, **learnt))
+        exact = drawn(truth.clean.smoothed, (), f"{name} exact")
+        parts.append(rows(exact, learner="exact score", sampler=sampler, seed=seeds))
     true = _true(cell, seeds, truth, name)
-    parts.append(_floor(constants, seeds, "none", "true samples", cell, true, truth))
+    parts.append(rows(true, learner="true samples", sampler="none", seed=seeds))
     return pa.concat_tables(parts, promote_options="default")
+
+
+def _rows(
+    cell: SamplerCell, truth: Instance, eta: float, x: Tensor, **columns: Any,  # noqa: ANN401
+) -> pa.Table:  # fmt: skip
+    """Returns a row for each of the samples with shape (E, n, d), with their distances."""
+    return table(
+        len(x), panel="samplers", ratio=cell.ratio, size=cell.size, epsilon=cell.epsilon, eta=eta,
+        **columns, **_distances(cell, x, truth),
+    )  # fmt: skip
 
 
 def _trained(cell: SamplerCell, truth: Instance, sets: Sets, name: str) -> Denoisers:
@@ -107,15 +105,18 @@ def _levels(cell: SamplerCell, truth: Instance) -> list[float]:
 
 
 def _samples(
-    cell: SamplerCell, sampler: str, scores: Callable, count: int, truth: Instance, name: str
-) -> Tensor:
-    """Returns samples of each of ``count`` learners, with shape (count, samples, d)."""
+    cell: SamplerCell, truth: Instance, sampler: str, scores: Callable, learners: tuple[int, ...],
+    name: str,
+) -> Tensor:  # fmt: skip
+    """Returns samples with shape (E, samples, d) of E ``learners``, or, of one, for every set."""
     levels, noise = _levels(cell, truth), derive(cell.seed, name, sampler, cell.first)
-    flat = "exact" in name
+    count = learners[0] if learners else cell.count
     parts = []
     for rows in torch.arange(cell.samples).split(TOGETHER):
-        shape = (count * len(rows), cell.size) if flat else (count, len(rows), cell.size)
-        x = SAMPLERS[sampler](scores, shape, truth.clean.means, levels=levels, generator=noise)
+        shape = (*learners, len(rows)) if learners else (count * len(rows),)
+        x = SAMPLERS[sampler](
+            scores, (*shape, cell.size), truth.clean.means, levels=levels, generator=noise
+        )
         parts.append(x.view(count, len(rows), cell.size))
     return torch.cat(parts, 1)
 
@@ -133,14 +134,3 @@ def _distances(cell: SamplerCell, x: Tensor, truth: Instance) -> dict[str, list[
     noise = derive(cell.seed, "slices")
     found = [laws.distances(rows, law, generator=noise) for rows in x]
     return dict(zip(Distances._fields, map(list, zip(*found, strict=True)), strict=True))
-
-
-def _floor(
-    constants: dict, seeds: Tensor, sampler: str, learner: str, cell: SamplerCell, x: Tensor,
-    truth: Instance,
-) -> pa.Table:  # fmt: skip
-    """Returns the distances of what no learner can be nearer than."""
-    return table(
-        len(seeds), **constants, learner=learner, sampler=sampler, seed=seeds,
-        **_distances(cell, x, truth),
-    )  # fmt: skip

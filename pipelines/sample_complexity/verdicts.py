@@ -120,18 +120,14 @@ def _sampling(rows: pa.Table) -> Iterator[Asked]:
         told = sampling(rows, size=size)
         for column, name in (("tv", "total variation"), ("w2", "W2")):
             arrays = [matrix(told, key)[0] for key in (column, "levels_d", "levels_l2")]
-            yield (
-                Question(
-                    f"The {name} of samples follows the quantile error and not mean square, "
-                    f"d = {size}",
-                    "rank correlation with the largest Dᵟ less that with L2",
-                    above(0.0, margin=RANKS),
-                    figure="sampling",
-                    note=f"{arrays[0].size} networks of {len(arrays[0])} nested training sets as "
-                    "they come; over all levels of the sampler, δ/N",
-                ),
-                bootstrap(_gap, *arrays, resamples=1000),
-            )
+            yield Question(
+                f"The {name} of samples follows the quantile error and not mean square, "
+                f"d = {size}",
+                "rank correlation with the largest Dᵟ less that with L2",
+                above(0.0, margin=RANKS), figure="sampling",
+                note=f"{arrays[0].size} networks of {len(arrays[0])} nested training sets as they "
+                "come; over all levels of the sampler, δ/N",
+            ), bootstrap(_gap, *arrays, resamples=1000)  # fmt: skip
 
 
 def _gap(outcome: np.ndarray, quantile: np.ndarray, mean: np.ndarray) -> float:
@@ -149,13 +145,9 @@ def _fresh(rows: pa.Table) -> Asked:
         pairs.append(np.log(told["sigma_l2_bulk"].to_numpy()))
     seeds = told["seed"].to_numpy()
     gaps = [(pairs[0] - pairs[1])[seeds == seed].mean() for seed in np.unique(seeds)]
-    return (
-        Question(
-            "Fresh noise at every step is the better estimator",
-            "bulk error with one noise a sample over that with fresh noise, as a logarithm",
-            above(0.0, margin=BETTER),
-            figure="estimators",
-            note="mean over all m and R/σ, paired by training set",
-        ),
-        student(gaps),
-    )
+    return Question(
+        "Fresh noise at every step is the better estimator",
+        "bulk error with one noise a sample over that with fresh noise, as a logarithm",
+        above(0.0, margin=BETTER), figure="estimators",
+        note="mean over all m and R/σ, paired by training set",
+    ), student(gaps)  # fmt: skip

@@ -252,7 +252,7 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
     assert {path.name for path in folders[0][0].iterdir()} == {TRAININGS, LOG_PROBS}
     rows = PHASES.rows(cells, folders)
     assert len(rows) == 3 * 4 * 2 and {row["seed"] for row in rows} == {0, 3}
-    told = PHASES.study.conclude(folders)
+    told = PHASES.conclude(folders)
     assert len(told.claims) == 9 and all(check.passed for check in told.checks)
     images = {}
     for name, figure in PHASES.figures(rows, folders).items():

@@ -12,7 +12,6 @@ __all__ = [
     "Folders",
     "Line",
     "Row",
-    "Study",
     "first_seed",
     "summarise",
 ]
@@ -162,19 +161,6 @@ class Column:
         return f"{told} ± {half:.{self.digits}f}" if shown else told
 
 
-@dataclass(frozen=True)
-class Study:
-    """How an experiment is judged.
-
-    Attributes:
-        conclude: From the cells' folders to findings, claims and checks.
-        captions: What its figures show, by name.
-    """
-
-    conclude: Callable[[Sequence[Folders]], Conclusion]
-    captions: Mapping[str, str]
-
-
 def _one_each(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     return [cell.row(found) for cell, found in zip(cells, folders, strict=True)]
 
@@ -203,7 +189,8 @@ class Experiment:
         columns: The metrics of the table, behind the labels.
         rows: From the cells and their folders to rows; one a cell, if not told otherwise.
         figures: From rows and the cells' folders to figures by name.
-        study: How it is judged, if it has claims of its own.
+        captions: What figures show, by name.
+        conclude: From the cells' folders to findings, claims and checks, if it has any.
     """
 
     about: str
@@ -215,7 +202,8 @@ class Experiment:
     columns: tuple[Column, ...]
     rows: Callable[[Sequence[Cell], Sequence[Folders]], list[Row]] = _one_each
     figures: Callable[[Sequence[Row], Sequence[Folders]], dict[str, Figure]] = _no_figures
-    study: "Study | None" = None
+    captions: Mapping[str, str] = field(default_factory=dict)
+    conclude: Callable[[Sequence[Folders]], Conclusion] | None = None
 
     def placed(self, config: PaperConfig) -> list[Cell]:
         """Returns the cells, trained by the configured workers."""

@@ -66,7 +66,7 @@ def cells(config: PaperConfig) -> list[Cell]:
     return [
         _cell(config, kind, side)
         for kind, sides in KINDS.items()
-        for side in (SMOKE[: len(sides)] if config.scale == "smoke" else sides)
+        for side in (SMOKE[-len(sides) :] if config.scale == "smoke" else sides)
     ]
 
 

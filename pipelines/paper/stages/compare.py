@@ -20,12 +20,7 @@ from pipelines.tracking import StageRun
 
 
 def compare(
-    config: PaperConfig,
-    found: Sequence[Folders | str],
-    *,
-    output: Path,
-    work: Path,
-    run: StageRun,
+    config: PaperConfig, found: Sequence[Folders | str], *, output: Path, work: Path, run: StageRun
 ) -> None:
     """Writes ``rows.json``, ``figures/*.png`` and ``report.html``; diverged cells come last.
 
@@ -48,7 +43,7 @@ def compare(
     whole = experiment.rows(cells, folders)
     rows = [*whole, *(cell.lost(told) for cell, told in pairs if isinstance(told, str))]
     (output / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
-    told = experiment.study and experiment.study.conclude(folders)
+    told = experiment.conclude and experiment.conclude(folders)
     if told:
         (output / CONCLUSION).write_text(json.dumps(asdict(told), indent=1) + "\n")
     images = {}

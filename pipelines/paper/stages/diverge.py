@@ -54,10 +54,7 @@ def _divergences(config: DivergeConfig, truth: Normalised, flow: Flow) -> dict[s
     draws = generator(config.seed, "diverge", config.density)
     clean = SAMPLERS[config.density](config.samples, generator=draws, dtype=torch.float64)
     x = _noised(clean, config.sigma, draws)
-    return {
-        "kl": kl_divergence(truth, flow, x),
-        "fisher": fisher_divergence(truth, flow, x),
-    }
+    return {"kl": kl_divergence(truth, flow, x), "fisher": fisher_divergence(truth, flow, x)}
 
 
 def _repository(config: DivergeConfig, clean: Tensor, flow: Flow) -> Estimate:

@@ -39,11 +39,7 @@ def conclude(
             drawn[name] = Figure(output / "figures" / f"{name}.png", CAPTIONS[name])
             figure.savefig(drawn[name].file)
     (output / "report.html").write_text(page(config, told, answers, rows, cost, drawn))
-    numbers = {
-        "exponents": [one.exponent for one in answers],
-        **asdict(told),
-        "cost": cost,
-    }
+    numbers = {"exponents": [one.exponent for one in answers], **asdict(told), "cost": cost}
     (output / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
     run.log_artifacts(output)
 

@@ -7,7 +7,8 @@ from ebflow.objectives import OBJECTIVES
 from pipelines.benchmark.cases import Case, convolutional_cases, dense_cases
 from pipelines.benchmark.costs import convolutional_flops, flops
 from pipelines.benchmark.timing import Subject, benchmark, stepper
-from pipelines.config import StepsConfig
+from pipelines.config import PaperConfig, StepsConfig
+from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.stages.steps import OBJECTIVES as CONVOLUTIONAL
 from pipelines.paper.stages.steps import cases as cases_of
 
@@ -34,22 +35,29 @@ VARIANTS = [
     ("FC", "plain", (*OBJECTIVES, "dsm + anchor", "ssm + anchor")),
     ("FC", "spline", ("ml", "lazy_ml", "dsm", "dsm + anchor")),
     ("CNN", "plain", CONVOLUTIONAL),
+    ("CNN", "circular", ("ml", "dsm")),
     ("CNN", "masked", ("ml", "dsm")),
 ]
 
 
 @pytest.mark.parametrize("net, variant, labels", VARIANTS)
 def test_nets_of_growing_images(net, variant, labels):
-    for side in (4, 8):
+    for side in (12, 16):
         told = StepsConfig(net=net, variant=variant, channels=3, side=side)
         cases = cases_of(told)
         assert {case.label for case in cases} == set(labels)
+        stepper(cases[0], 2)()
         flow = Subject(cases[0].flow).flow
         assert flow.event_shape == ((3, side, side) if net == "CNN" else (3 * side**2,))
         kinds = {type(layer).__name__ for layer in flow.layers}
         assert ("MonotoneSpline" in kinds) == (variant == "spline")
         paddings = {getattr(layer, "padding", None) for layer in flow.layers} - {None}
         assert paddings == ({"zero" if variant == "plain" else variant} if net == "CNN" else set())
+
+
+def test_every_net_of_a_short_run_can_be_made():
+    for cell in EXPERIMENTS["runtime"].cells(PaperConfig(experiment="runtime", scale="smoke")):
+        assert cases_of(cell.config)
 
 
 def test_figures_fit_each_other():

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, Study
+from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
 from pipelines.paper.experiments.phases.figures import CAPTIONS, figures
 from pipelines.paper.experiments.phases.grid import PAIRS, cells
 from pipelines.paper.experiments.phases.trained import Trained, read, share
@@ -63,5 +63,6 @@ PHASES = Experiment(
     ),
     rows=rows,
     figures=lambda rows, folders: figures(read(folders)),
-    study=Study(lambda folders: conclude(read(folders)), CAPTIONS),
+    captions=CAPTIONS,
+    conclude=lambda folders: conclude(read(folders)),
 )

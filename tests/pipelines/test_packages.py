@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.benchmark.tables import KEEL, TABLES, write
+from pipelines.paper.packages import KEEL, TABLES, write
 
 CGM = """isig,datetime,glucose
 22.5,2010-03-24 09:51:00,258
@@ -101,7 +101,7 @@ def test_a_folder_of_none_and_an_archive_of_another_kind_are_refused(downloads, 
 
 
 def test_stars_are_drawn_alike(downloads, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.benchmark.tables.STARS", 2)
+    monkeypatch.setattr("pipelines.paper.packages.STARS", 2)
     for name in ("one", "two"):
         list(write(downloads, tmp_path / name))
     one, two = (read(tmp_path / name, "gaia")["ra"] for name in ("one", "two"))
