@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data.context import coded, expanded
+from .data.context import Levels, coded, expanded
 
 ArrayLike = Any
 """A tensor, an array, or a data frame."""
@@ -48,24 +48,32 @@ def _real(dtype: np.dtype) -> np.dtype:
 def rows(x: ArrayLike, known: Known) -> Tensor:
     """Returns rows with shape (N, D): a frame's columns by their names, an array's in order.
 
-    Images stand in one column of a frame.
+    Images stand in one column of a frame. Categories of a frame become one-hot.
 
     Arguments:
         x: A frame, whose other columns are left out, or an array of examples.
         known: What the flow knows of its columns.
 
     Raises:
-        ValueError: if a frame lacks a column.
+        ValueError: if a frame lacks a column, or a category is none of its levels.
         TypeError: if it is not of real numbers.
     """
     names, image = known.get("names"), known.get("column")
     if names and hasattr(x, "columns"):
-        x = np.stack([np.asarray(column) for column in _named(x, names, "x")], 1)
+        x = _table(x, names, known.get("categories") or [None] * len(names))
     elif image and hasattr(x, "columns"):
         x = np.stack([np.asarray(one) for one in _named(x, [image], "x")[0]])
         whole = x.astype(known["dtype"])
         x = whole if (whole == x).all() else x
     return as_tensor(x, "x")[0]
+
+
+def _table(frame: ArrayLike, names: Sequence[str], levels: Levels) -> np.ndarray:
+    columns = [np.asarray(column) for column in _named(frame, names, "x")]
+    if all(known is None for known in levels):
+        return np.stack(columns, 1)
+    each = zip(columns, names, levels, strict=True)
+    return expanded(np.stack([_stored("x", *one) for one in each], 1), levels)
 
 
 def contexts(given: ArrayLike, known: Known) -> Tensor:
@@ -94,7 +102,7 @@ def contexts(given: ArrayLike, known: Known) -> Tensor:
             )
         columns = list(array.T)
     pairs = zip(columns, names, levels, strict=True)
-    stored = np.stack([_stored(*each) for each in pairs], 1)
+    stored = np.stack([_stored("context", *each) for each in pairs], 1)
     return torch.from_numpy(expanded(stored, levels))
 
 
@@ -106,14 +114,14 @@ def _named(frame: ArrayLike, names: Sequence[str], what: str) -> list[ArrayLike]
     return [frame[name] for name in names]
 
 
-def _stored(column: np.ndarray, name: str, levels: Sequence[str] | None) -> np.ndarray:
+def _stored(what: str, column: np.ndarray, name: str, levels: Sequence[str] | None) -> np.ndarray:
     """Returns numbers, or those of levels."""
     if levels is None:
-        return as_tensor(column, f"context, column {name}")[0].double().numpy()
+        return as_tensor(column, f"{what}, column {name}")[0].double().numpy()
     codes = coded(column.tolist(), levels)
     for row in np.flatnonzero(codes < 0)[:1]:
         raise ValueError(
-            f"context, row {row}, column {name}: found {column[row]!r}, expected one of "
+            f"{what}, row {row}, column {name}: found {column[row]!r}, expected one of "
             f"{', '.join(levels)}"
         )
     return codes

@@ -18,7 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .bijections import Affine, Bijection, Bounded, DequantiseColumns, JohnsonSU
+from .bijections import (
+    Affine,
+    Bijection,
+    Bounded,
+    DequantiseCategories,
+    DequantiseColumns,
+    JohnsonSU,
+)
 from .randomness import generator as derive
 
 ROWS = 4_000
@@ -83,6 +90,7 @@ class Marginals:
 def fit(
     x: Tensor,
     *,
+    groups: Sequence[int] | None = None,
     grids: bool = True,
     tails: bool = True,
     bounds: Bounds | None = None,
@@ -92,7 +100,9 @@ def fit(
 
     Arguments:
         x: Rows with shape (N, D), in random order; the first of them are used.
-        grids: Whether columns on grids are dequantised.
+        groups: For each column that is an element of a one-hot category the number of that, −1
+            for others; None: all are others. Categories are dequantised.
+        grids: Whether other columns on grids are dequantised.
         tails: Whether tails are fitted, and bounds of other columns looked for.
         bounds: Bounds that are known.
         seed: Where the noise of dequantisation comes from.
@@ -101,13 +111,16 @@ def fit(
         ValueError: if a value lies outside its column's bounds.
     """
     x = x[:GRID_ROWS].double().cpu()
-    found = [find_grid(column) if grids else (0.0, 0.0) for column in x.mT.numpy()]
-    origin, steps = torch.tensor(found, dtype=torch.float64).mT.contiguous()
+    known = torch.full((x.shape[1],), -1) if groups is None else torch.tensor(groups)
+    origin, steps = _grids(x, known, grids)
     ends = x.amin(0), x.amax(0) + steps
     layers: dict[str, Bijection] = {}
     if steps.any():
-        layers["grids"] = DequantiseColumns(origin, steps)
-        x = layers["grids"].dequantise(x, x, derive(seed, "marginals"))
+        if (known >= 0).any():
+            layers["categories"] = step = DequantiseCategories(origin, steps, known)
+        else:
+            layers["grids"] = step = DequantiseColumns(origin, steps)
+        x = step.dequantise(x, x, derive(seed, "marginals"))
     x, limits = x[:ROWS], _known(*ends, bounds or {})
     curved = torch.zeros(len(steps), dtype=torch.bool)
     if tails:
@@ -134,11 +147,21 @@ def build(spec: Sequence[str], width: int) -> list[Bijection]:
     zeros, ones = torch.zeros(width, dtype=torch.float64), torch.ones(width, dtype=torch.float64)
     layers: dict[str, Bijection] = {
         "grids": DequantiseColumns(zeros, zeros),
+        "categories": DequantiseCategories(zeros, zeros, zeros.long()),
         "bounds": Bounded(-torch.inf * ones, torch.inf * ones, ones),
         "standard": Affine(zeros, ones, (width,), dtype=torch.float64),
         "tails": JohnsonSU(zeros, ones, zeros, ones),
     }
     return [layers[name] for name in spec]
+
+
+def _grids(x: Tensor, groups: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
+    """Returns the first points and the steps of the columns' grids, 0 where there is none."""
+    found = [
+        (0.0, 1.0) if group >= 0 else find_grid(column) if wanted else (0.0, 0.0)
+        for column, group in zip(x.mT.numpy(), groups.tolist(), strict=True)
+    ]
+    return torch.tensor(found, dtype=torch.float64).mT.contiguous().unbind(0)
 
 
 def find_grid(x: np.ndarray) -> tuple[float, float]:

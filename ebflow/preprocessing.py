@@ -113,7 +113,7 @@ def fit(
     """Fits the preprocessing of a training split in one streamed pass; O(N D²) if whitening.
 
     Arguments:
-        split: The training split.
+        split: The training split; its columns of categories are dequantised.
         normalise: ``none``, ``standardise`` (mean and variance) or ``whiten`` (covariance).
         margin: How far integer data are moved off 0 and 1 before the logit; None: no logit.
         scale: The divisor of the logit.
@@ -135,10 +135,12 @@ def fit(
         raise ValueError(f"normalise: found {normalise!r}, expected one of {NORMALISE}")
     levels = split.levels
     columns = None
-    if levels is None and (grids or tails or bounds):
+    known = torch.tensor(split.groups) >= 0
+    if levels is None and (grids or tails or bounds or known.any()):
         first = next(split.shuffled(min(len(split), marginals.GRID_ROWS), seed=seed)).x
-        _check_varied((first != first[0]).any(0))
-        columns = marginals.fit(first, grids=grids, tails=tails, bounds=bounds, seed=seed)
+        _check_varied((first != first[0]).any(0) | known)
+        steps = {"groups": split.groups, "grids": grids, "tails": tails, "bounds": bounds}
+        columns = marginals.fit(first, **steps, seed=seed)
     spec = {"width": split.width, "levels": levels, "margin": margin, "scale": scale,
             "extended": extended, "columns": columns.spec if columns else []}  # fmt: skip
     layers = columns.layers if columns else _front(**spec)

@@ -14,6 +14,7 @@ __all__ = [
     "DenseLU",
     "DenseWithInverse",
     "Dequantise",
+    "DequantiseCategories",
     "DequantiseColumns",
     "Elementwise",
     "JohnsonSU",
@@ -37,7 +38,7 @@ __all__ = [
 from .activations import Elementwise, SmoothLeakyReLU
 from .autoregressive import Autoregressive
 from .base import Bijection, ConstantJacobian, Linearization
-from .columns import Bounded, DequantiseColumns, JohnsonSU
+from .columns import Bounded, DequantiseCategories, DequantiseColumns, JohnsonSU
 from .conditional import ConditionalAffine
 from .convolution import Convolution, Pointwise, random_rotation
 from .coupling import Coupling, ScaleShift, Spline

@@ -3,7 +3,7 @@ r"""What stands in front of a flow of a table: steps of columns, each with const
 Constants have shape (D,), one for every column. They are buffers, not trained.
 """
 
-__all__ = ["Bounded", "DequantiseColumns", "JohnsonSU"]
+__all__ = ["Bounded", "DequantiseCategories", "DequantiseColumns", "JohnsonSU"]
 
 from collections.abc import Callable
 
@@ -60,6 +60,34 @@ class DequantiseColumns(Dequantise):
         """Returns the point of the grid below, in columns that have one."""
         below = (self.origin + self._cells(y).floor() * self.steps).to(y)
         return torch.where(self.steps > 0, below, y)
+
+
+class DequantiseCategories(DequantiseColumns):
+    r"""Creates the same step of a table in which columns of categories are one-hot.
+
+    With u uniform on [0, 1), a level k is completed to :math:`y = e_k + u`, of which element k
+    is the largest: the inverse is the level of the largest element. The log-mass of the levels is
+    bounded as that of a grid of step 1.
+
+    Arguments:
+        origin: a with shape (D,), 0 of elements of categories.
+        steps: h with shape (D,), 1 of elements of categories.
+        groups: For each element the number of its column of categories, −1 of one of numbers.
+    """
+
+    def __init__(self, origin: Tensor, steps: Tensor, groups: Tensor) -> None:
+        super().__init__(origin, steps)
+        self.groups = nn.Buffer(groups.clone())
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Returns the level of the largest element, and the point of other grids below."""
+        x = super().inverse(y)
+        for group in self.groups.unique().tolist():
+            if group >= 0:
+                some = self.groups == group
+                best = y[..., some].argmax(-1)
+                x[..., some] = nn.functional.one_hot(best, int(some.sum())).to(x)
+        return x
 
 
 class Bounded(Elementwise):

@@ -4,7 +4,7 @@ A column of numbers is one element of a context. One of categories is one-hot: a
 of its levels, in their order; where it is stored, a level is its number.
 """
 
-__all__ = ["Levels", "coded", "expanded", "split", "titles", "width"]
+__all__ = ["Levels", "coded", "expanded", "groups", "split", "titles", "width"]
 
 from collections.abc import Iterable, Sequence
 
@@ -17,6 +17,12 @@ Levels = Sequence[Sequence[str] | None]
 def width(levels: Levels) -> int:
     """Returns the number C of elements of a context."""
     return sum(1 if known is None else len(known) for known in levels)
+
+
+def groups(levels: Levels) -> tuple[int, ...]:
+    """Returns for each element the number of its column of categories, −1 of one of numbers."""
+    sizes = [(-1, 1) if known is None else (k, len(known)) for k, known in enumerate(levels)]
+    return tuple(column for column, size in sizes for _ in range(size))
 
 
 def titles(names: Sequence[str], levels: Levels) -> list[str]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from ..errors import BadInput
-from .table import damage, read_columns, read_footer
+from .parquet import damage, read_columns, read_footer
 
 CSV_BYTES = 4 << 20
 """Bytes of a CSV file that are parsed at a time, and from which the types of columns are told."""

@@ -1,6 +1,6 @@
 """Columns of a source that are context: which they are, their levels, their checked values."""
 
-__all__ = ["MOST", "Given", "as_given", "check_kinds", "lacks", "levels_of", "read_given"]
+__all__ = ["Given", "as_given", "check_kinds", "lacks", "levels_of", "read_given"]
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import BadInput
-from .context import Levels, coded
-
-MOST = 256
-"""Most levels of a column of categories."""
-
-NUMBERS = (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean)
+from . import categories
+from .categories import NUMBERS, is_text
+from .context import Levels
+from .messages import named
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,6 @@ class Given:
         return tuple(n for n, kind in pairs if n == self.label or is_text(kind))
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Whether a type is text, or a dictionary of any values."""
-    return any(
-        is_it(kind)
-        for is_it in (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)
-    )
-
-
 def read_given(
     schema: pa.Schema,
     names: Sequence[str],
@@ -71,7 +61,7 @@ def read_given(
     for field in fields:
         if not is_text(field.type) and not any(is_it(field.type) for is_it in NUMBERS):
             raise BadInput(
-                f"{file}, column {field.name}: found {' '.join(str(field.type).split())[:60]}, "
+                f"{file}, column {field.name}: found {named(field.type)}, "
                 "expected numbers or categories (text) for a context: choose others by context"
             )
     units = tuple(units) if units else (None,) * len(fields)
@@ -88,54 +78,12 @@ def check_kinds(given: Given, levels: Levels, *, label: str) -> None:
 def levels_of(
     given: Given, batches: Iterable[tuple[pa.RecordBatch, np.ndarray]], *, label: str
 ) -> Levels:
-    """Returns the levels of every column among training rows: in the order of text, or of numbers.
+    """Returns the levels of every column among training rows, None of those of numbers.
 
-    Arguments:
-        given: The columns.
-        batches: Record batches of the columns of categories, each with which of its rows are
-            training rows, with shape (B,).
-        label: Name of the source for messages.
-
-    Raises:
-        BadInput: If a column has no level, one alone, or more than ``MOST``.
+    Arguments and errors as of ``categories.levels_of``.
     """
-    seen: dict[str, set[str]] = {name: set() for name in given.categories}
-    for batch, training in batches:
-        for name, known in seen.items():
-            found = as_text(batch.column(name).filter(pa.array(training)))
-            known.update(value for value in pc.unique(found).to_pylist() if value is not None)
-            _check_few(name, known, label)
-    for name, known in seen.items():
-        _check_several(name, known, label)
-    return tuple(_ordered(seen[name]) if name in seen else None for name in given.names)
-
-
-def as_text(column: pa.Array) -> pa.Array:
-    """Returns a column's values as text, null where they are null."""
-    values = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-    return values.cast(pa.string())
-
-
-def _ordered(levels: set[str]) -> tuple[str, ...]:
-    whole = all(level.removeprefix("-").isdecimal() for level in levels)
-    return tuple(sorted(levels, key=int if whole else None))
-
-
-def _check_few(name: str, levels: set[str], label: str) -> None:
-    if len(levels) > MOST:
-        raise BadInput(
-            f"{label}, column {name}: found more than {MOST} levels ({sorted(levels)[0][:40]!r}, "
-            "…), expected fewer, as of categories: choose others by context, or merge levels"
-        )
-
-
-def _check_several(name: str, levels: set[str], label: str) -> None:
-    if len(levels) < 2:
-        found = f"the level {min(levels)[:40]!r} alone" if levels else "no value"
-        raise BadInput(
-            f"{label}, column {name}: found {found} in the training rows, expected two levels or "
-            "more: choose others by context"
-        )
+    seen = categories.levels_of(given.categories, batches, label=label, option="context")
+    return tuple(seen.get(name) for name in given.names)
 
 
 def lacks(batch: pa.RecordBatch, given: Given) -> np.ndarray:
@@ -173,14 +121,14 @@ def as_given(
     found = np.empty((len(batch), len(given.names)))
     for j, (name, known) in enumerate(zip(given.names, levels, strict=True)):
         column = batch.column(name)
-        found[:, j] = _numbers(column) if known is None else _codes(column, known)
+        found[:, j] = _numbers(column) if known is None else categories.codes(column, known)
         bad = ~np.isfinite(found[:, j]) if known is None else found[:, j] < 0
         for row in np.flatnonzero(bad if used is None else bad & used)[:1].tolist():
             value = column[row].as_py()
             told = "null" if value is None else repr(value[:60] if _texts(value) else value)
             raise BadInput(
                 f"{file}, row {first + row}, column {name}: found {told}, expected "
-                f"{_expected(known)}"
+                f"{'a finite number' if known is None else categories.one_of(known)}"
             )
     return found
 
@@ -190,20 +138,5 @@ def _numbers(column: pa.Array) -> np.ndarray:
     return whole.to_numpy(zero_copy_only=False)
 
 
-def _codes(column: pa.Array, levels: Sequence[str]) -> np.ndarray:
-    """Returns numbers of levels, −1 of nulls and of what is no level."""
-    encoded = as_text(column).dictionary_encode()
-    numbers = np.append(coded(encoded.dictionary.to_pylist(), levels), -1.0)
-    places = encoded.indices.to_numpy(zero_copy_only=False)  # of a null NaN
-    return numbers[np.nan_to_num(places, nan=-1).astype(int)]
-
-
 def _texts(value: object) -> bool:
     return isinstance(value, str)
-
-
-def _expected(levels: Sequence[str] | None) -> str:
-    if levels is None:
-        return "a finite number"
-    more = f" … ({len(levels)} in all)" if len(levels) > 8 else ""
-    return f"a level of the training rows: {', '.join(levels[:8])}{more}"

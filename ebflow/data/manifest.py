@@ -21,8 +21,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from ..errors import BadInput
+from .context import titles, width
 
-VERSION = 3
+VERSION = 4
 
 Name = Annotated[str, Field(pattern=r"^[^/\\]+\.parquet$")]
 Numbers = tuple[float, ...]
@@ -42,25 +43,40 @@ class Shard(_Record):
     sha256: str
 
 
-class Columns(_Record):
-    """The D features of tabular data, in order: name, Arrow type and, where known, unit.
-
-    And the unit in which timestamps are numbers, if there are any.
-    """
+class Named(_Record):
+    """Columns of a table, in order: name, Arrow type and, where known, unit."""
 
     names: tuple[str, ...]
     types: tuple[str, ...]
     units: tuple[str | None, ...]
-    timestamps: str | None = None
+
+
+class Columns(Named):
+    """The columns of tabular data, which make D features.
+
+    Arguments:
+        timestamps: The unit in which timestamps are numbers, None of data without.
+        categories: Of each column the levels, None of one of numbers. A column of categories is
+            a feature for each of its levels, 0 or 1.
+    """
+
+    timestamps: str | None
+    categories: tuple[tuple[str, ...] | None, ...]
+
+    @property
+    def features(self) -> list[str]:
+        """The names of the D features, as ``age`` and ``region=north``."""
+        return titles(self.names, self.categories)
 
     @property
     def titles(self) -> list[str]:
         """Names of axes: of features with their units."""
         pairs = zip(self.names, self.units, strict=True)
-        return [f"{name} [{unit}]" if unit else name for name, unit in pairs]
+        named = [f"{name} [{unit}]" if unit else name for name, unit in pairs]
+        return titles(named, self.categories)
 
 
-class Context(Columns):
+class Context(Named):
     """The columns that rows are given, in order, as they enter a flow.
 
     Arguments:
@@ -100,7 +116,7 @@ class Manifest(_Record):
         shape: Shape of an example; its product is D.
         dtype: ``uint8``, ``float32`` or ``float64``.
         levels: Number of grey levels of integer data (values 0 … levels - 1), None if continuous.
-        columns: The D features of tabular data, else None.
+        columns: The columns of tabular data, else None.
         counts: Rows of each split.
         shards: The files, in the order in which they are read.
         statistics: Of the training split.
@@ -128,7 +144,7 @@ class Manifest(_Record):
     warnings: tuple[str, ...] = ()
     classes: Annotated[int, Field(ge=2)] | None = None
     context: Context | None = None
-    version: Literal[3] = VERSION
+    version: Literal[4] = VERSION
 
     @property
     def width(self) -> int:
@@ -191,14 +207,16 @@ def _check(path: Path, found: Manifest) -> None:
             f"{path}, key 'counts': found {_short(found.counts)}, expected {_short(rows)}, the "
             "rows of the shards"
         )
-    lists = {"statistics": found.statistics, "columns": found.columns}
-    for name, group in ((n, g) for n, g in lists.items() if g):
-        for key, values in group:
-            if key != "timestamps" and len(values) != found.width:
-                raise BadInput(
-                    f"{path}, key '{name}.{key}': found {len(values)} entries, expected "
-                    f"{found.width}, as of its shape"
-                )
+    counts = {f"statistics.{key}": (len(values), found.width) for key, values in found.statistics}
+    if (columns := found.columns) is not None:
+        for key in ("types", "units", "categories"):
+            counts[f"columns.{key}"] = len(getattr(columns, key)), len(columns.names)
+        counts["columns.names"] = width(columns.categories), found.width
+    for key, (count, expected) in counts.items():
+        if count != expected:
+            raise BadInput(
+                f"{path}, key {key!r}: found {count} entries, expected {expected}, as of its shape"
+            )
 
 
 def _short(value: object) -> str:

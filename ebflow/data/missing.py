@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..randomness import Generator, RowGenerator, generator, normal
-from .loader import Batch, Split
+from .batches import Batch, Split
 
 POLICIES = ("drop", "impute")
 """What may be done with rows that lack an entry."""
@@ -107,18 +107,21 @@ class Law:
     Attributes:
         values: The observed values of each column, ascending.
         scores: The law of the scores.
+        groups: For each column that is an element of a one-hot category the number of that, −1
+            for others; a level is the element whose score is farthest beyond those of zeros.
     """
 
     values: tuple[Tensor, ...]
     scores: Gaussian
+    groups: tuple[int, ...]
 
     @classmethod
     def of_split(cls, split: Split, seed: int = 0) -> "Law":
         """Fits the law to the rows of a split, their contexts beside them; as ``of``."""
-        return cls.of(_whole(split), seed)
+        return cls.of(_whole(split), seed, split.groups)
 
     @classmethod
-    def of(cls, x: Tensor, seed: int = 0) -> "Law":
+    def of(cls, x: Tensor, seed: int = 0, groups: Sequence[int] = ()) -> "Law":
         """Fits the law to rows with shape (N, D), NaN where an entry is missing.
 
         Cost: O(D³) a row and iteration.
@@ -133,7 +136,7 @@ class Law:
         width = x.shape[1]
         most = max(2 * width, min(ROWS, int(NUMBERS / width**3)))
         order = torch.randperm(len(x), generator=generator(seed, "missing", "rows"))
-        return cls(columns, Gaussian.of(_scores(columns, x[order[:most]])))
+        return cls(columns, Gaussian.of(_scores(columns, x[order[:most]])), tuple(groups))
 
     def complete(self, x: Tensor, seed: int, *path: str | int) -> Tensor:
         """Returns rows (N, D) with their missing entries drawn; the noise is the row's own.
@@ -154,9 +157,15 @@ class Law:
     def _values(self, z: Tensor) -> Tensor:
         u = torch.special.ndtr(z)
         columns = zip(self.values, u.mT, strict=True)
-        return torch.stack(
+        found = torch.stack(
             [v[(p * len(v)).long().clamp(max=len(v) - 1)].double() for v, p in columns], 1
         )
+        for group in sorted({*self.groups} - {-1}):
+            some = [k for k, mine in enumerate(self.groups) if mine == group]
+            zeros = torch.stack([1 - self.values[k].double().mean() for k in some])
+            best = (z[:, some] - torch.special.ndtri(zeros)).argmax(1)
+            found[:, some] = torch.nn.functional.one_hot(best, len(some)).to(found)
+        return found
 
 
 class Completed(Split):
@@ -197,6 +206,11 @@ class Completed(Split):
     def read(self, parts: Sequence[int]) -> Batch:
         """Returns all rows, as they are filled in now."""
         return self.resident
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """For each feature the number of its column of categories, −1 of one of numbers."""
+        return self.split.groups
 
     def labels(self) -> Tensor:
         """Returns the classes of all rows in order, with shape (N,)."""

@@ -20,13 +20,16 @@ import pyarrow.parquet as pq
 from ..errors import BadInput
 from ..files import replaced, sha256
 from .context import Levels, expanded, titles, width
+from .layout import Layout
 from .manifest import Columns, Context, Manifest, Shard, Statistics
-from .sources import Reader, Rows, open_source
+from .parquet import shard_schema
+from .reader import Reader, Rows
+from .sources import open_source
 from .splits import Counts
-from .table import shard_schema
 
 FEW = 10
 SHARD_BYTES = 32 << 20
+KEPT_BYTES = 64 << 20
 
 
 def prepare(
@@ -97,7 +100,7 @@ def prepare(
     return manifest
 
 
-def examine(reader: Reader, counts: Counts, order: int | None) -> None:
+def examine(reader: Reader, counts: Counts, order: int | None) -> np.ndarray | None:
     """Reads all rows and raises what ``prepare`` would; writes nothing.
 
     Arguments:
@@ -105,10 +108,29 @@ def examine(reader: Reader, counts: Counts, order: int | None) -> None:
         counts: Rows of each split.
         order: The seed of the permutation that decides the splits; None: the last are held out.
 
+    Returns:
+        The training rows with shape (N, D), as ``prepare`` writes them; None if they take more
+        than 64 MiB.
+
     Raises:
         BadInput: At the first thing wrong with a value or a column.
     """
-    _Training.of(reader, reader.assigned(counts, order), ()).check()
+    kept = _Kept()
+    _Training.of(reader, reader.assigned(counts, order), [kept]).check()
+    return np.concatenate(kept.pieces) if kept.bytes <= KEPT_BYTES else None
+
+
+class _Kept:
+    """Holds the rows of a split as long as they are few."""
+
+    def __init__(self) -> None:
+        self.pieces: list[np.ndarray] = []
+        self.bytes = 0
+
+    def append(self, x: np.ndarray, *_: np.ndarray) -> None:
+        """Adds rows with shape (B, D)."""
+        self.bytes += x.nbytes
+        self.pieces = [*self.pieces, x] if self.bytes <= KEPT_BYTES else []
 
 
 class ShardWriter:
@@ -264,7 +286,9 @@ class _Training:
         self.rows = 0
 
     @classmethod
-    def of(cls, reader: Reader, splits: np.ndarray, writers: Sequence[ShardWriter]) -> "_Training":
+    def of(
+        cls, reader: Reader, splits: np.ndarray, writers: Sequence["ShardWriter | _Kept"]
+    ) -> "_Training":
         """Reads all rows, and gives each writer those of its split."""
         levels, first = reader.levels(splits), 0
         found = cls(reader, levels)
@@ -301,6 +325,7 @@ class _Training:
                 f"{self.label}, {self.layout.feature(feature)}: found values from "
                 f"{least[feature]!s} to {most[feature]!s}, expected a finite variance: rescale it"
             )
+        self._check_categories()
         for feature in () if self.layout.array else np.flatnonzero(least == most)[:1]:
             raise BadInput(
                 f"{self.label}, {self.layout.feature(feature)}: found the constant "
@@ -311,10 +336,24 @@ class _Training:
         if self.layout.label is not None:
             self._check_classes()
 
+    def _check_categories(self) -> None:
+        """Raises BadInput at a level that no training row has, or every one."""
+        layout, same = self.layout, self.moments.min == self.moments.max
+        for feature in np.flatnonzero(same & (np.array(layout.groups) >= 0))[:1]:
+            name = layout.columns[layout.column(feature)]
+            level = layout.features[feature].removeprefix(f"{name}=")
+            few = "none but" if self.moments.max[feature] else "no"
+            raise BadInput(
+                f"{self.label}, column {name}: found {few} training rows of level {level!r}, "
+                "expected some of every level: merge rare levels, use more rows, or choose others "
+                "by columns"
+            )
+
     def warnings(self) -> tuple[str, ...]:
-        """Returns what to tell of features with few values."""
+        """Returns what to tell of features with few values, but for those of categories."""
         rows, width = self.rows, self.layout.width
-        few = {f: n for f, n in self.distinct.counts().items() if 2 * n <= rows}
+        counts, known = self.distinct.counts(), self.layout.groups
+        few = {f: n for f, n in counts.items() if 2 * n <= rows and known[f] < 0}
         reason = "no density: likelihoods of a continuous model are unbounded there"
         if self.layout.array and few:
             return (f"{len(few)} of {width} features have at most {FEW} values, so {reason}",)
@@ -367,16 +406,13 @@ def _write(
     asked, counts = counts, Counts(*np.bincount(splits + 1, minlength=5)[1:].tolist())
     lacking = np.bincount(splits[reader.lacking] + 1, minlength=5)[1:]
     kept = {s: n for s, n in zip(counts._fields, lacking.tolist(), strict=True) if n}
-    types = tuple(map(str, layout.types))
-    columns = {"names": layout.columns, "types": types, "units": layout.units,
-               "timestamps": layout.timestamps}  # fmt: skip
     return Manifest(
         name=reader.name,
         source=reader.record(),
         shape=layout.shape,
         dtype=layout.dtype,
         levels=layout.levels,
-        columns=None if layout.array else Columns(**columns),
+        columns=None if layout.array else _columns(layout),
         counts={split: counts.of(split) for split in counts.splits},
         shards=tuple(shard for writer in writers for shard in writer.close()),
         statistics=training.moments.summary(),
@@ -390,6 +426,16 @@ def _write(
         ),
         classes=len(training.classes) or None,
         context=training.context(),
+    )
+
+
+def _columns(layout: Layout) -> Columns:
+    return Columns(
+        names=layout.columns,
+        types=tuple(map(str, layout.types)),
+        units=layout.units,
+        timestamps=layout.timestamps,
+        categories=layout.categories,
     )
 
 

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ebflow import files
-from ebflow.data.sources import SOURCES
+from ebflow.data.named import SOURCES
 from ebflow.errors import BadInput
 from pipelines.answers.files import check_output, write
 from pipelines.answers.matching import Match, match

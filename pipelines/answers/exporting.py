@@ -123,7 +123,9 @@ def _about(model: "Model", graph: "Graph") -> str:
 
     about = {"ebflow": __version__, "output": "log-density (nats)", "inputs": graph.inputs}
     kept = {
-        key: model.columns[key] for key in ("names", "units", "levels") if key in model.columns
+        key: model.columns[key]
+        for key in ("names", "units", "levels", "categories")
+        if key in model.columns
     }
     return json.dumps({**about, "dtype": _type(graph), **kept})
 

@@ -3,7 +3,7 @@
 __all__ = ["check_output", "columns_table", "examples", "schema", "write"]
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from ebflow import files
-from ebflow.data.context import split
+from ebflow.data.context import Levels, split
 from ebflow.data.formats import arrays_schema
-from ebflow.data.table import times
+from ebflow.data.values import times
 from ebflow.errors import BadInput
 from pipelines.answers.models import Model
 from pipelines.errors import StageFailed
@@ -83,30 +83,47 @@ def columns_table(model: Model, rows: Tensor, context: Tensor | None = None) -> 
         StageFailed: If a row is not finite.
     """
     table = _data_table(model, rows)
-    for field, column in zip(_context_schema(model), _given(model, context), strict=True):
+    if context is None:
+        return table
+    kinds, levels = _context_schema(model), model.given["levels"]
+    columns = _columns(context.double().numpy(), kinds, levels)
+    for field, column in zip(kinds, columns, strict=True):
         table = table.append_column(field, column)
     return table
 
 
 def examples(model: Model, rows: Tensor, context: Tensor | None) -> "pd.DataFrame | np.ndarray":
-    """Returns rows as MLflow is shown them: in a frame, or with shape (N, D) without names."""
+    """Returns rows as MLflow is shown them: in a frame, or with shape (N, D) without names.
+
+    Categories are text, of which alone MLflow's signatures know.
+    """
     table = columns_table(model, rows, context)
     if model.names is not None or context is not None:
-        return table.to_pandas()
+        kinds = [pa.string() if pa.types.is_dictionary(f.type) else f.type for f in table.schema]
+        return table.cast(pa.schema(zip(table.column_names, kinds, strict=True))).to_pandas()
     if len(table.columns) > 1:
         return np.stack([column.to_numpy() for column in table.columns], 1)
     return np.stack(table[0].to_numpy())
 
 
-def _given(model: Model, context: Tensor | None) -> Iterator[pa.Array]:
-    """Yields the columns of contexts."""
-    levels = model.given.get("levels", [])
-    columns = split(context.double().numpy(), levels) if levels else []
-    for field, column, known in zip(_context_schema(model), columns, levels, strict=True):
+def _columns(
+    x: np.ndarray, kinds: pa.Schema, levels: Levels, unit: str | None = None
+) -> Iterator[pa.Array]:
+    """Yields the columns of rows with shape (N, D), in which categories are one-hot."""
+    for field, column, known in zip(kinds, split(x, levels), levels, strict=True):
         if known is None:
-            yield _typed(column, field.type)
+            yield _typed(column, field.type, unit)
         else:
-            yield pa.array([known[int(k)] for k in column]).cast(field.type)
+            yield _named(column, known, field.type)
+
+
+def _named(numbers: np.ndarray, levels: Sequence[str], kind: pa.DataType) -> pa.Array:
+    """Returns levels by their numbers, with shape (N,), as a type of text or a dictionary."""
+    if not pa.types.is_dictionary(kind):
+        return pa.array(levels).take(pa.array(numbers)).cast(kind)
+    values = pa.array(levels).cast(kind.value_type)
+    places = pa.array(numbers.astype(kind.index_type.to_pandas_dtype()))
+    return pa.DictionaryArray.from_arrays(places, values, ordered=kind.ordered)
 
 
 def _data_table(model: Model, rows: Tensor) -> pa.Table:
@@ -118,12 +135,15 @@ def _data_table(model: Model, rows: Tensor) -> pa.Table:
         lists = pa.FixedSizeListArray.from_arrays(flat, type=kinds.field(0).type)
         return pa.table([lists], schema=kinds)
     unit = model.columns.get("timestamps")
-    columns = [_typed(x[:, k], field.type, unit) for k, field in enumerate(kinds)]
-    return pa.table(columns, schema=kinds)
+    levels = model.categories or [None] * len(kinds)
+    return pa.table(list(_columns(x, kinds, levels, unit)), schema=kinds)
 
 
 def _type(name: str) -> pa.DataType:
-    """Returns Arrow's type of a name; those of times with a zone have no alias."""
+    """Returns Arrow's type of a name, which has no alias if it is a dictionary or has a zone."""
+    if found := re.fullmatch(r"dictionary<values=(\w+), indices=(\w+), ordered=(\d)>", name):
+        kinds = (pa.type_for_alias(alias) for alias in (found[2], found[1]))
+        return pa.dictionary(*kinds, ordered=found[3] == "1")
     if found := re.fullmatch(r"timestamp\[(\w+), tz=(.+)\]", name):
         return pa.timestamp(found[1], tz=found[2])
     return pa.type_for_alias(name)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ebflow.data.given import check_kinds
-from ebflow.data.sources import SOURCES, Opened, Reader, find_source
-from ebflow.data.table import Layout
+from ebflow.data.layout import Layout
+from ebflow.data.named import SOURCES
+from ebflow.data.reader import Reader
+from ebflow.data.sources import Opened, find_source
 from ebflow.errors import BadInput
 from pipelines.answers.models import Model
 
@@ -51,7 +53,9 @@ def match(source: str | Path, model: Model) -> Match:
     else:
         _check_names(found, names, model)
         unit = model.columns.get("timestamps")
-        reader = found.reader(columns=names, context=context, timestamps=unit)
+        reader = found.reader(
+            columns=names, categories=model.categories, context=context, timestamps=unit
+        )
     _check_units(reader.layout, model)
     check_kinds(reader.layout.given, model.given.get("levels", ()), label=reader.label)
     known = (*(names or found.schemas[0].names), *context)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ebflow import checkpoint
+from ebflow.data.context import Levels
 from ebflow.errors import BadInput
 from ebflow.flow import Flow
 from ebflow.reference import Reference
@@ -54,6 +55,11 @@ class Model:
     def names(self) -> tuple[str, ...] | None:
         """The names of its columns, in its order; None of arrays."""
         return self.columns.get("names") and tuple(self.columns["names"])
+
+    @property
+    def categories(self) -> Levels:
+        """The levels of each of its columns, None of one of numbers; nothing of arrays."""
+        return self.columns.get("categories") or [None] * len(self.names or ())
 
     @property
     def given(self) -> dict[str, Any]:

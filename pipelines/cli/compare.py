@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipelines.tracking.reading import TrackedRun
 
 SHOWN = re.compile(r"(test|study|baseline|best)/\w+|train/(steps|best_step)|time/total_s")
-"""Final metrics that are told; the last values of curves are not."""
+"""Final numbers that are told, metrics or parameters; the last values of curves are not."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def run(words: Sequence[str]) -> int:
     path = options.output / f"{options.metric.replace('/', '-')}.png"
     overlay.write(path, options.metric, dict(zip(names, curves, strict=True)))
     console = Console()
-    console.print(_differences("configuration", names, [found.params for found in runs], str))
+    console.print(_differences("configuration", names, [_config(found) for found in runs], str))
     console.print(_differences("metric", names, [_final(found) for found in runs], _told))
     console.print(f"curves of {options.metric}: {path}", highlight=False, soft_wrap=True)
     return 0
@@ -71,8 +71,14 @@ def _names(runs: "Sequence[TrackedRun]") -> list[str]:
     ]
 
 
+def _config(run: "TrackedRun") -> dict[str, str]:
+    """Returns parameters that are no numbers that came out."""
+    return {name: value for name, value in run.params.items() if "/" not in name}
+
+
 def _final(run: "TrackedRun") -> dict[str, float]:
-    return {name: v for name, v in run.metrics.items() if SHOWN.fullmatch(name)}
+    told = {**run.params, **run.metrics}
+    return {name: float(value) for name, value in told.items() if SHOWN.fullmatch(name)}
 
 
 def _told(value: float) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from ebflow.data.sources import describe
+from ebflow.data.named import describe
 from pipelines.cli.parsing import parse
 
 

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ebflow.data.sources import SOURCES, open_source
+from ebflow.data.named import SOURCES
+from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 from pipelines.config import (
     AnchorConfig,

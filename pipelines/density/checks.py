@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from ebflow.data import BUDGET
-from ebflow.data.table import Layout
+from ebflow.data.layout import Layout
 from ebflow.errors import BadInput
 from pipelines.config import (
     LEARNED_INVERSE,
@@ -47,7 +47,7 @@ def check(config: DensityConfig) -> Source:
     _check_changes(config.train, reader.layout.shape, levels)
     _check_slices(config.objective, reader.layout.width)
     _check_rank(config.preprocess, counts.train, reader.layout.width)
-    _check_columns(config.preprocess, reader.layout.columns, levels)
+    _check_columns(config.preprocess, reader.layout.features, levels)
     if levels is not None:
         _check_margin(config)
     _check_model(config.model, reader.layout.shape, given(reader, counts, data))
@@ -109,7 +109,7 @@ def _check_rank(front: PreprocessConfig, rows: int, width: int) -> None:
         )
 
 
-def _check_columns(front: PreprocessConfig, columns: tuple[str, ...], levels: int | None) -> None:
+def _check_columns(front: PreprocessConfig, columns: list[str], levels: int | None) -> None:
     """Raises BadInput if steps of columns are asked for of integer data, or bounds of none."""
     for name in ("grids", "tails", "bounds"):
         if levels is not None and getattr(front, name):

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = 4
 
+RESULTS = ("test/nll", "test/", "best/", "select/")
+"""Beginnings of the numbers that are metrics of a run, the first in front."""
+
 Artefacts = Sequence[Artefact]
 """Of prepare, preprocess, train, evaluate and report."""
 
@@ -80,9 +83,11 @@ def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, 
 
 
 def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") -> None:
-    """Logs parameters, data set, curves, numbers, figures, and the model with its checkpoint.
+    """Logs parameters, data set, results, curves, figures, and the model with its checkpoint.
 
-    The training's run has the checkpoint by itself.
+    A run's page lists metrics in the order in which they came, and draws a chart of each: the
+    results come first, then the curves; numbers beside them are parameters. The training's run
+    has the checkpoint by itself.
     """
     from pipelines.answers.models import Model
     from pipelines.tracking import log_model
@@ -91,9 +96,14 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") 
     manifest = Manifest.load(data)
     run.log_params(config.model_dump())
     run.log_input(manifest, "training")
+    numbers = json.loads((reported / "numbers.json").read_text())
+    results = {
+        name: numbers[name] for first in RESULTS for name in numbers if name.startswith(first)
+    }
+    run.log_metrics(results)
     told, _ = metrics_log.read(trained / metrics_log.FILE)
-    run.log_rows([*metrics_log.curve(told, "log"), *metrics_log.curve(told, "validate")])
-    run.log_metrics(json.loads((reported / "numbers.json").read_text()))
+    run.log_rows([*metrics_log.curve(told, "validate"), *metrics_log.curve(told, "log")])
+    run.log_params({name: value for name, value in numbers.items() if name not in results})
     run.log_artifacts(folder / "figures", "figures")
     run.log_artifacts(folder / "report.html")
     model = Model(config.name, folder / "checkpoint")

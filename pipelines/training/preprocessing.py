@@ -10,6 +10,7 @@ __all__ = [
     "MIXTURE",
     "NUMBERS",
     "REGRESSION",
+    "alone",
     "baseline",
     "behind",
     "fitted",
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ebflow import mixtures, preprocessing
+from ebflow.data.batches import Split
 from ebflow.data.loader import Dataset
 from ebflow.preprocessing import Preprocessing, SingularCovariance
 from pipelines.config import FrontConfig, PreprocessConfig
@@ -40,21 +42,8 @@ REGRESSION = "regression.safetensors"
 
 
 def fitted(config: FrontConfig, dataset: Dataset) -> Preprocessing:
-    """Returns the chain in front of a flow."""
-    front = config.chain
-    chain = preprocessing.fit(
-        dataset.split("train"),
-        normalise=front.normalise,
-        margin=front.logit,
-        scale=front.scale,
-        extended=front.extended,
-        shrinkage=front.shrinkage,
-        grids=front.grids,
-        tails=front.tails,
-        bounds=bounds(front.bounds or (), names(dataset)),
-        seed=config.seed,
-        dtype=getattr(torch, config.dtype),
-    )
+    """Returns the chain in front of a flow, and its base if that is a mixture."""
+    chain = alone(config, dataset.split("train"), names(dataset))
     if not config.mixture:
         return chain
     given = dataset.split("train").given
@@ -63,11 +52,29 @@ def fitted(config: FrontConfig, dataset: Dataset) -> Preprocessing:
     return dataclasses.replace(chain, base=base)
 
 
+def alone(config: FrontConfig, train: Split, names: Sequence[str]) -> Preprocessing:
+    """Returns the chain without a base, of training rows with named features."""
+    front = config.chain
+    return preprocessing.fit(
+        train,
+        normalise=front.normalise,
+        margin=front.logit,
+        scale=front.scale,
+        extended=front.extended,
+        shrinkage=front.shrinkage,
+        grids=front.grids,
+        tails=front.tails,
+        bounds=bounds(front.bounds or (), names),
+        seed=config.seed,
+        dtype=getattr(torch, config.dtype),
+    )
+
+
 def names(dataset: Dataset) -> Sequence[str]:
     """Returns the names of the features; x1 … xD where the data have none."""
     columns = dataset.manifest.columns
     if columns is not None:
-        return columns.names
+        return columns.features
     return [f"x{k + 1}" for k in range(dataset.split("train").width)]
 
 

@@ -14,9 +14,31 @@ def no_column(path):
 
 
 @COLUMNS.add
-def text_column(path):
-    message = r"bad.parquet, column name: found string, expected a number.*by columns"
-    return table_with(path, "name", pa.array(["x"] * 60)), {}, message
+def text_of_many_levels(path):
+    message = r"bad.parquet, column name: found more than 256 levels \('\d+', …\), .* by columns"
+    names = [str(k) for k in range(300)]
+    return bad_file(path, {"x": np.arange(300.0), "name": names}), {}, message
+
+
+@COLUMNS.add
+def text_that_is_no_utf8(path):
+    offsets, values = np.arange(61, dtype="int32"), b"\xff" + b"uv" * 29 + b"u"
+    names = pa.StringArray.from_buffers(60, pa.py_buffer(offsets), pa.py_buffer(values))
+    return table_with(path, "name", names), {}, r"bad.parquet: found a damaged file.*UTF8"
+
+
+@COLUMNS.add
+def text_that_is_missing(path):
+    message = r"bad.parquet, row 7, column kind: found null, expected a level of .*: u, v, or data"
+    return table_with(path, "kind", pa.array([*"uv" * 3, "u", None, *"uv" * 26])), {}, message
+
+
+@COLUMNS.add
+def level_that_no_training_row_has(path):
+    columns = {"x": np.arange(60.0), "kind": [*"uv" * 29, "v", "w"]}
+    columns["split"] = ["train"] * 50 + ["validation"] * 5 + ["test"] * 5
+    message = r"bad.parquet, column kind: found no training rows of level 'w', expected some"
+    return bad_file(path, columns), {}, message
 
 
 @COLUMNS.add
@@ -50,12 +72,6 @@ def time_of_day(path):
     times = pa.array(np.arange(60), pa.time64("us"))
     message = r"column at: found time64\[us\], expected a number.*make numbers of it"
     return table_with(path, "at", times), {"timestamps": "seconds"}, message
-
-
-@COLUMNS.add
-def category_column(path):
-    values = pa.array(["u", "v"] * 30).dictionary_encode()
-    return table_with(path, "kind", values), {}, r"column kind: found dictionary<.*expected"
 
 
 @COLUMNS.add

@@ -35,9 +35,9 @@ def csv_between_semicolons(path):
 
 
 @FORMATS.add
-def csv_of_text(path):
-    message = r"bad.csv, column b: found string, expected a number.*get_dummies"
-    return text(path, lines("1,x", "2,y")), {}, message
+def csv_of_one_level(path):
+    message = r"bad.csv, column b: found the level 'x' alone in the rows, expected .* by columns"
+    return text(path, lines("1,x", "2,x")), {}, message
 
 
 @FORMATS.add

@@ -13,8 +13,9 @@ from PIL import Image
 
 from ebflow.data import images as benchmarks
 from ebflow.data.images import CelebA, Records, idx
+from ebflow.data.named import SOURCES
 from ebflow.data.prepare import prepare
-from ebflow.data.sources import SOURCES, open_source
+from ebflow.data.sources import open_source
 from ebflow.data.splits import SPLITS, Counts
 from ebflow.errors import BadInput
 

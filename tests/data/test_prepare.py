@@ -9,7 +9,7 @@ import torch
 from sklearn import datasets
 
 from ebflow.data import prepare as writer
-from ebflow.data import sources as reader
+from ebflow.data import reader
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.data.missing import Completed

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from ebflow import preprocessing
-from ebflow.data.loader import Arrays, Batch, Dataset, Rows
+from ebflow.data.batches import Batch
+from ebflow.data.loader import Dataset
+from ebflow.data.memory import Arrays, Rows
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 

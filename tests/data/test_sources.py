@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from ebflow.data.images import FETCH
+from ebflow.data.named import SOURCES, Source, describe
 from ebflow.data.prepare import prepare
-from ebflow.data.sources import SOURCES, Source, describe, open_source
+from ebflow.data.sources import open_source
 from ebflow.data.splits import SPLITS
 from ebflow.data.toy import SAMPLERS
 from ebflow.errors import BadInput
@@ -104,7 +105,7 @@ def test_fingerprint_follows_the_content_and_not_the_folder(tmp_path):
 
 def test_listing_sources_imports_no_torch_sklearn_or_pillow():
     code = (
-        "import sys, ebflow.data.sources as s; s.describe();"
+        "import sys, ebflow.data.named as s; s.describe();"
         "print(sorted({'torch', 'sklearn', 'PIL'} & sys.modules.keys()))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

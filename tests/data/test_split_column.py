@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ebflow.data import sources
+from ebflow.data import reader as rows_of
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.data.sources import open_source
@@ -142,7 +142,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_contradictions_are_one_line_before_anything_is_written(case, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "SPLIT_ROWS", 16)
+    monkeypatch.setattr(rows_of, "SPLIT_ROWS", 16)
     names, options, message = case
     file = named(tmp_path, names, row_group_size=20)
     before = tree(tmp_path)
@@ -166,7 +166,7 @@ def test_units_of_columns_are_kept(tmp_path):
     assert Dataset(tmp_path / "out").manifest.columns == manifest.columns
     assert manifest.columns.model_dump() == {
         "names": ("a", "b"), "types": ("float", "double"), "units": ("µm", None),
-        "timestamps": None,
+        "timestamps": None, "categories": (None, None),
     }  # fmt: skip
     assert manifest.columns.titles == ["a [µm]", "b"]
 

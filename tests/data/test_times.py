@@ -45,6 +45,7 @@ def test_times_are_numbers_and_samples_are_times(times, tmp_path, unit, length):
     expected = np.stack([seconds, seconds, seconds // DAY * DAY], 1) / length
     np.testing.assert_allclose(np.sort(whole.numpy(), 0), np.sort(expected, 0), rtol=1e-15)
     model = SimpleNamespace(
+        categories=[None] * 3,
         columns=found.columns.model_dump(), names=found.columns.names, label="model", given={},
         flow=SimpleNamespace(event_shape=(3,), like=torch.zeros((), dtype=torch.float64)),
     )  # fmt: skip

@@ -119,10 +119,11 @@ class Cluster:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
-    def used(self):
-        """Returns the nodes on which stages ran."""
+    def used(self, function="call"):
+        """Returns the nodes on which tasks of a function ran; stages are those of ``call``."""
         path = "/api/v0/tasks?detail=1&limit=10000&filter_keys=func_or_class_name"
-        status, body = self.get(f"{path}&filter_predicates=%3D&filter_values=call", self.token)
+        path += f"&filter_predicates=%3D&filter_values={function}"
+        status, body = self.get(path, self.token)
         found = json.loads(body)["data"]["result"]["result"]
         return {task["node_id"] for task in found if task["state"] == "FINISHED"}
 

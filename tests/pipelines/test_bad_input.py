@@ -275,7 +275,8 @@ VALUES = {
     "NaN": (column([float("nan"), *range(39)]), "bad.parquet, row 0, column b: found nan"),
     "infinite": (column([*map(float, range(39)), float("inf")]), "row 39, column b: found inf"),
     "constant": (column([1.0] * 40), "column b: found the constant 1.0 in all 32 training rows"),
-    "text": (column(["x"] * 40), "column b: found string, expected a number"),
+    "text": (column(["x"] * 40), "column b: found the level 'x' alone in the rows, expected two"),
+    "names": (column([f"x{k}" for k in range(40)]), "column b: found no training rows of level"),
     "time": (
         column(pa.array(range(40), pa.timestamp("s"))),
         "column b: found timestamp[ms], expected a number, or one fixed-size list: choose "
@@ -335,6 +336,16 @@ def test_a_real_process(words, home):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert not home.exists()
+
+
+def test_a_dry_run_fits_what_stands_in_front_of_the_flow(home, ebflow, tmp_path):
+    pq.write_table(column(2 * np.arange(40.0)), tmp_path / "line.parquet")
+    dry = ("run", "density", "--dry-run", "--train.batch-size", 2, "--preprocess.normalise")
+    rows = ("--data.source", tmp_path / "line.parquet")
+    result = ebflow(*dry, "whiten", "--preprocess.shrinkage", 0, *rows)
+    assert result.code == 2 and len(result.err) == 1 and not home.exists()
+    assert "shrinkage: found a singular covariance of the training split" in result.err[0]
+    assert ebflow(*dry, "standardise", *rows).code == 0
 
 
 def test_a_dry_run_reads_what_options_of_data_let_in(home, ebflow, tmp_path):

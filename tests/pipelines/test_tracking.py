@@ -181,6 +181,13 @@ def test_what_is_sent_twice_is_kept_once(tracker, run):
     assert steps(tracker, run, "log/x") == [1, 2]
 
 
+def test_metrics_are_listed_in_the_order_in_which_they_came(tracker, run):
+    run.log_metrics({"test/nll": 1.0, "best/nll": 2.0})
+    run.log_rows([told(1, "validate"), told(1)])
+    found = tracker.client.get_run(run.id).data.metrics
+    assert list(found) == ["test/nll", "best/nll", "validate/x", "log/x"]
+
+
 def test_every_run_has_system_tags(tracker, run):
     tags = tracker.client.get_run(run.id).data.tags
     assert tags["ebflow.pipeline"] == "tests"

@@ -20,7 +20,8 @@ from torch.nn.functional import interpolate
 
 from ebflow import imputation, sampling
 from ebflow.checkpoint import load
-from ebflow.data.loader import Dataset, Split
+from ebflow.data.batches import Split
+from ebflow.data.loader import Dataset
 from ebflow.density import LogDensity
 from ebflow.errors import BadInput
 from ebflow.evaluation import Likelihood, log_probs

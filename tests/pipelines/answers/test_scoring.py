@@ -26,6 +26,7 @@ from pipelines.answers.models import opened
 from pipelines.answers.scoring import scores
 
 from ..conftest import Store
+from ..nodes import Cluster
 from .conftest import grouped, people
 
 COLUMNS = ["log_prob", "rank", "p_value", "p_value_test"]
@@ -330,3 +331,17 @@ def test_a_killed_score_goes_on(many):
     assert first.stat().st_ino == made
     assert again.wait() == 0
     assert (many.root / "one.parquet").read_bytes() == (many.root / "two.parquet").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_nodes_give_the_numbers_of_one(model, tmp_path):
+    pq.write_table(people(1_000_000), tmp_path / "people.parquet", row_group_size=100_000)
+    store, words = Store(tmp_path, patience=1800), ("score", model, "people.parquet", "--output")
+    store.run(*words, "one.parquet")
+    with Cluster() as cluster, cluster.nodes(1, 1):
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": cluster.token}
+        store.run(*words, "two.parquet", RAY_ADDRESS=f"127.0.0.1:{cluster.port}", **token)
+        assert len(cluster.used("_map_task")) == 2
+    assert pq.read_metadata(tmp_path / "two.parquet").num_rows == 1_000_000
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()

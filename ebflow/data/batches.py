@@ -1,0 +1,274 @@
+"""Batches of a split: ordered, or an endless shuffled stream.
+
+A split is a sequence of parts: the shards of a folder, or all rows in memory. An epoch of a
+shuffled stream is a sequence of windows, each a set of parts held in memory at once. The epoch's
+order of rows is the windows' permutations one after another, and batch k of the epoch is its rows
+k * size … (k + 1) * size: so the windows before a starting point need not be read. The same rows
+in the same order give the same batches, wherever they lie.
+"""
+
+__all__ = ["Batch", "Split"]
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import chain, count
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import BadInput
+from ..randomness import generator
+from . import BUDGET
+
+
+class Batch(NamedTuple):
+    """Rows, and what each is given.
+
+    Arguments:
+        x: Raw rows with shape (B, D).
+        context: Their contexts with shape (B, C), None of data without.
+    """
+
+    x: Tensor
+    context: Tensor | None
+
+    def take(self, rows: Tensor) -> "Batch":
+        """Returns the rows of these numbers, in this order."""
+        return Batch(*(t if t is None else t.index_select(0, rows) for t in self))
+
+    def cut(self, rows: slice) -> "Batch":
+        """Returns a view of some rows."""
+        return Batch(*(t if t is None else t[rows] for t in self))
+
+    def to(self, device: torch.device) -> "Batch":
+        """Returns the batch on a device."""
+        return Batch(*(t if t is None else t.to(device) for t in self))
+
+    def joined(self, other: "Batch") -> "Batch":
+        """Returns these rows and then those of another batch."""
+        pairs = zip(self, other, strict=True)
+        return Batch(*(None if one is None else torch.cat([one, two]) for one, two in pairs))
+
+
+class Split(ABC):
+    """Rows of one split of a data set, in order.
+
+    Arguments:
+        name: Name of the split.
+        shape: Shape of an example; D is its product.
+        dtype: dtype of the rows.
+        levels: Number of levels of integer data (values 0 … levels − 1), None if continuous.
+        parts: Rows of each part.
+        where: Names the split in messages.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        levels: int | None,
+        parts: Sequence[int],
+        where: str,
+    ) -> None:
+        self.name, self.shape, self.dtype, self.levels = name, tuple(shape), dtype, levels
+        self.parts, self.where = tuple(parts), where
+
+    def __len__(self) -> int:
+        return sum(self.parts)
+
+    @property
+    def width(self) -> int:
+        """The number of features D."""
+        return math.prod(self.shape)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row in memory, its context included."""
+        return self.width * self.dtype.itemsize + 8 * self.given
+
+    @property
+    @abstractmethod
+    def given(self) -> int:
+        """The width C of the contexts, 0 without."""
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """For each feature the number of its column of categories, −1 of one of numbers."""
+        return (-1,) * self.width
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the whole split in memory."""
+        return len(self) * self.row_bytes
+
+    @abstractmethod
+    def read(self, parts: Sequence[int]) -> Batch:
+        """Returns all rows of the parts of these numbers."""
+
+    def tensor(self, *, budget_bytes: int = BUDGET) -> Tensor:
+        """Returns the whole split, with shape (N, D), in its own dtype.
+
+        It is read once and shared between calls: do not write to it.
+
+        Raises:
+            BadInput: If the split takes more than ``budget_bytes``.
+        """
+        if "resident" not in self.__dict__ and self.bytes > budget_bytes:
+            raise BadInput(
+                f"{self.where}: found {self.bytes} bytes, expected at most {budget_bytes} "
+                "to hold it in memory: stream it in batches"
+            )
+        return self.resident.x
+
+    @cached_property
+    def resident(self) -> Batch:
+        """All rows, read once."""
+        return self.read(range(len(self.parts)))
+
+    @property
+    def content(self) -> Batch:
+        """All rows as they were given: what a data set's digest is of."""
+        return self.resident
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yields the rows in order, ``size`` at a time, the last batch smaller.
+
+        Streams what is not in memory: that is then bounded by the batch and one shard.
+        """
+        if size < 1:
+            raise BadInput(f"batch_size: found {size}, expected at least 1")
+        if "resident" in self.__dict__:
+            return (self.resident.cut(slice(k, k + size)) for k in range(0, len(self), size))
+        shards = ((self.read([k]), torch.arange(rows)) for k, rows in enumerate(self.parts))
+        return _batched(shards, size, slice(size), keep_last=True)
+
+    def shuffled(
+        self,
+        size: int,
+        *,
+        seed: int,
+        start: int = 0,
+        shard: tuple[int, int] = (0, 1),
+        budget_bytes: int = BUDGET,
+        device: str | torch.device = "cpu",
+    ) -> Iterator[Batch]:
+        """Returns an endless iterator of random batches of size / world rows.
+
+        Global batch t is a function of (seed, t, size, budget_bytes): it holds the same rows for
+        every number of workers, and whether the stream began at 0 or at ``start``. Each epoch
+        visits every row once and drops what does not fill a batch.
+
+        A split that fits the budget is held on the device and permuted as a whole. Else the
+        parts are taken in random order, in windows that fit the budget, and permuted within
+        a window; the rest of a window goes into the next batch. A window has at least one part.
+
+        Arguments:
+            size: Rows of a global batch.
+            seed: Seed of the permutations.
+            start: Global batches that have been consumed already.
+            shard: Rank and number of workers; rank r takes the r-th part of each batch.
+            budget_bytes: Most bytes to hold in memory, 8 bytes a row for the order included.
+            device: Where the batches go.
+
+        Raises:
+            BadInput: If ``size`` exceeds the split or does not divide among the workers.
+        """
+        self._check_stream(size, start, shard)
+        shuffle = _Shuffle(self, seed, budget_bytes, torch.device(device))
+        epoch, skip = divmod(start, len(self) // size)
+        mine = slice(shard[0] * size // shard[1], (shard[0] + 1) * size // shard[1])
+        epochs = (shuffle.windows(e, skip * size * (e == epoch)) for e in count(epoch))
+        return chain.from_iterable(_batched(windows, size, mine) for windows in epochs)
+
+    def _check_stream(self, size: int, start: int, shard: tuple[int, int]) -> None:
+        rank, world = shard
+        if not 1 <= size <= len(self):
+            raise BadInput(
+                f"batch_size: found {size}, expected 1 … {len(self)} "
+                f"(the rows of split {self.name})"
+            )
+        if not 0 <= rank < world:
+            raise ValueError(f"shard must be (rank, world) with 0 <= rank < world, got {shard}")
+        if size % world:
+            raise BadInput(
+                f"batch_size: found {size}, expected a multiple of {world} (the workers)"
+            )
+        if start < 0:
+            raise ValueError(f"start must be at least 0, got {start}")
+
+    def __repr__(self) -> str:
+        kind = type(self).__name__
+        return f"{kind}({self.name!r}, rows={len(self)}, shape={self.shape}, dtype={self.dtype})"
+
+
+class _Shuffle:
+    """The windows of one stream; see ``Split.shuffled`` for the arguments."""
+
+    def __init__(self, split: Split, seed: int, budget_bytes: int, device: torch.device) -> None:
+        self.split, self.seed, self.device = split, seed, device
+        self.window_rows = budget_bytes // (split.row_bytes + 8)
+        self.resident = len(split) <= self.window_rows
+
+    def windows(self, epoch: int, skip: int) -> Iterator[tuple[Batch, Tensor]]:
+        """Yields the windows of an epoch and their orders, but for the first ``skip`` rows."""
+        for number, window in enumerate(self._plan(epoch)):
+            rows = sum(self.split.parts[k] for k in window)
+            if skip < rows:
+                order = self._permutation(rows, "rows", epoch, number)[skip:].to(self.device)
+                yield self._read(window), order
+            skip = max(0, skip - rows)
+
+    def _plan(self, epoch: int) -> list[list[int]]:
+        count = len(self.split.parts)
+        if self.resident:
+            return [list(range(count))]
+        windows: list[list[int]] = []
+        room = 0
+        for k in self._permutation(count, "shards", epoch).tolist():
+            if self.split.parts[k] > room:
+                windows.append([])
+                room = self.window_rows
+            windows[-1].append(k)
+            room -= self.split.parts[k]
+        return windows
+
+    def _read(self, window: list[int]) -> Batch:
+        return self._resident if self.resident else self.split.read(window).to(self.device)
+
+    @cached_property
+    def _resident(self) -> Batch:
+        return self.split.resident.to(self.device)
+
+    def _permutation(self, n: int, *path: str | int) -> Tensor:
+        return torch.randperm(n, generator=generator(self.seed, "shuffle", *path))
+
+
+def _batched(
+    windows: Iterator[tuple[Batch, Tensor]], size: int, mine: slice, *, keep_last: bool = False
+) -> Iterator[Batch]:
+    """Yields a worker's share of batches of ``size`` rows, of windows in their orders.
+
+    What a window leaves goes into the next batch; the last, smaller one is mostly dropped.
+    """
+    rest: Batch | None = None
+    for window, order in windows:
+        first = 0
+        if rest is not None:
+            first = min(size - len(rest.x), len(order))
+            rest = rest.joined(window.take(order[:first]))
+            if len(rest.x) == size:
+                yield rest.cut(mine)
+                rest = None
+        if rest is None:
+            last = first + (len(order) - first) // size * size
+            for k in range(first, last, size):
+                yield window.take(order[k : k + size][mine])
+            rest = window.take(order[last:])
+        del window
+    if keep_last and rest is not None and len(rest.x):
+        yield rest

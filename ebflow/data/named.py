@@ -1,0 +1,337 @@
+"""Named sources: bundled, drawn or fetched data sets.
+
+To add one, write a function that yields its rows as matrices, and enter it in ``SOURCES``.
+"""
+
+__all__ = ["SOURCES", "Source", "describe"]
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import BadInput
+from ..files import sha256
+from . import images
+from .layout import LABEL
+from .splits import Counts
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set.
+
+    Arguments:
+        read: Yields its rows in order, as matrices of any number of rows; the rows of a large
+            one a few at a time, or memory-mapped.
+        rows: Number of examples.
+        shape: Shape of an example; D is its product.
+        levels: Number of levels of uint8 data; None: float64 columns x1 … xD.
+        description: What an example is.
+        provenance: Who made it, and where the bytes come from.
+        validation: Default size of the validation split: rows, or a fraction.
+        test: Default size of the test split.
+        fixed: Whether the source fixes its splits: the last ``test`` rows are for testing, the
+            ``validation`` rows before them for validation, all others for training.
+        files: Returns the files that hold it; None: none do, and its rows are its content.
+        labels: Returns the classes of all rows, in order; None: it has none.
+        names: The columns of reals; empty: x1 … xD.
+        folders: The sub-folders that are the classes of images, in the order of their numbers.
+        side: The width of a folder's images, None of other sources.
+        resized: Whether they are scaled to it.
+    """
+
+    read: Callable[[], Iterator[np.ndarray]]
+    rows: int
+    shape: tuple[int, ...]
+    levels: int | None
+    description: str
+    provenance: str
+    validation: int | float = 0.1
+    test: int | float = 0.1
+    fixed: bool = False
+    files: Callable[[], Sequence[Path]] | None = None
+    labels: Callable[[], np.ndarray] | None = None
+    names: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    side: int | None = None
+    resized: bool = False
+
+    @property
+    def width(self) -> int:
+        """The number of features D."""
+        return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> str:
+        """dtype of the rows."""
+        return "float64" if self.levels is None else "uint8"
+
+    @property
+    def named(self) -> Counts:
+        """Rows of the splits that the source fixes; all are training rows if it fixes none."""
+        held = (self.validation, self.test) if self.fixed else (0, 0)
+        return Counts(self.rows - sum(held), *held)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """One fixed-size list of levels, or D columns of reals; ``label`` if it has classes."""
+        if self.levels is None:
+            names = self.names or [f"x{j + 1}" for j in range(self.width)]
+            return pa.schema([(name, pa.float64()) for name in names])
+        metadata = {"shape": json.dumps(self.shape), "levels": json.dumps(self.levels)}
+        beside = [] if self.labels is None else [(LABEL, pa.int64())]
+        return pa.schema([("image", pa.list_(pa.uint8(), self.width)), *beside], metadata=metadata)
+
+    def batches(self, names: Sequence[str], size: int, start: int) -> Iterator[pa.RecordBatch]:
+        """Yields columns from row ``start`` on, in batches of at most ``size`` rows."""
+        labels, first = self.labels() if LABEL in names else None, 0
+        for rows in self.read():
+            skipped = min(max(0, start - first), len(rows))
+            first += skipped
+            for k in range(skipped, len(rows), size):
+                columns = self._columns(rows[k : k + size])
+                count = len(rows[k : k + size])
+                if labels is not None:
+                    columns[LABEL] = pa.array(labels[first : first + count], pa.int64())
+                first += count
+                yield pa.record_batch({name: columns[name] for name in names})
+
+    def sha256(self, label: str | None = None) -> str:
+        """Returns a SHA-256 of the files, or else of the rows; not of where they lie.
+
+        That of the column ``label`` is included.
+        """
+        if self.files is None:
+            total = hashlib.sha256(json.dumps([self.shape, self.levels]).encode())
+            for rows in self.read():
+                total.update(np.ascontiguousarray(rows, dtype=self.dtype))
+        else:
+            total = hashlib.sha256(b"".join(map(_digest, self.files())))
+        if label is None:
+            return total.hexdigest()
+        labels = np.ascontiguousarray(self.labels(), dtype="int64")
+        return hashlib.sha256(total.hexdigest().encode() + labels.tobytes()).hexdigest()
+
+    def _columns(self, rows: np.ndarray) -> dict[str, pa.Array]:
+        x = np.ascontiguousarray(rows, dtype=self.dtype).reshape(len(rows), self.width)
+        if self.levels is None:
+            return dict(zip(self.schema.names, map(pa.array, x.T.copy()), strict=True))
+        return {"image": pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), self.width)}
+
+
+def describe() -> list[dict[str, str]]:
+    """Returns name, rows, shape, description and provenance of every named source, as text."""
+    return [
+        {
+            "name": name,
+            "rows": str(source.rows),
+            "shape": "×".join(map(str, source.shape)),
+            "description": source.description,
+            "provenance": source.provenance,
+        }
+        for name, source in SOURCES.items()
+    ]
+
+
+def _digest(file: Path) -> bytes:
+    try:
+        return bytes.fromhex(sha256(file))
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be read ({error.strerror})") from None
+
+
+def _digits(part: str) -> Any:  # noqa: ANN401
+    from sklearn.datasets import load_digits
+
+    return load_digits()[part]
+
+
+def _table(load: str) -> np.ndarray:
+    from sklearn import datasets
+
+    options = {"scaled": False} if load == "load_diabetes" else {}
+    return getattr(datasets, load)(**options).data
+
+
+def _toy(name: str) -> Iterator[np.ndarray]:
+    import torch
+
+    from ..randomness import generator
+    from .toy import SAMPLERS, ring
+
+    law = ring(dtype=torch.float64)
+    samplers = {"ring": lambda n, generator, dtype: law.sample(n, generator=generator), **SAMPLERS}
+    draws = generator(0, "toy", name)
+    yield samplers[name](TOY, generator=draws, dtype=torch.float64).numpy()
+
+
+TOY, HELD = 70_000, 10_000
+"""Samples of a toy density, and those of them for validation and for testing."""
+
+EBFLOW = "drawn here with a fixed seed by the formula of EBFlow (Chao et al., 2023)"
+
+
+def _drawn(name: str, width: int, description: str, provenance: str = EBFLOW) -> Source:
+    about = description, provenance
+    return Source(partial(_toy, name), TOY, (width,), None, *about, HELD, HELD)
+
+
+def _fixed(
+    read: Callable[[], Iterator[np.ndarray]],
+    shape: tuple[int, ...],
+    counts: Counts,
+    description: str,
+    provenance: str,
+    files: Callable[[], Sequence[Path]] | None = None,
+    labels: Callable[[], np.ndarray] | None = None,
+) -> Source:
+    """Returns images of 256 levels in the order of their splits."""
+    about, held = (description, provenance), (counts.validation, counts.test)
+    return Source(read, sum(counts), shape, 256, *about, *held, True, files, labels)
+
+
+def _patches(size: int, *, grey: bool = False) -> Source:
+    return _fixed(
+        partial(images.natural_patches, size, grey=grey),
+        (1 if grey else 3, size, size),
+        images.PATCHES,
+        f"patches of photographs, {'grey' if grey else 'RGB'}",
+        "two photographs bundled with scikit-learn (CC BY 2.0), split by place",
+    )
+
+
+def _binary(
+    records: Sequence[images.Records],
+    shape: tuple[int, ...],
+    train: int,
+    description: str,
+    provenance: str,
+    classes: Sequence[images.Records],
+) -> Source:
+    return _fixed(
+        partial(images.binary, records),
+        shape,
+        Counts(train, HELD, HELD),
+        description,
+        f"{provenance}, to be fetched; the last 10,000 training images are for validation",
+        partial(images.paths, records),
+        partial(images.classes, classes),
+    )
+
+
+NUCLEUS = ("radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity",
+           "concave_points", "symmetry", "fractal_dimension")  # fmt: skip
+
+TABLES = {
+    "load_breast_cancer": (
+        569,
+        tuple(f"{kind}_{name}" for kind in ("mean", "error", "worst") for name in NUCLEUS),
+        "shapes of cell nuclei in pictures of breast masses",
+        "Breast Cancer Wisconsin, diagnostic (Wolberg, Mangasarian, Street and Street, 1995)",
+    ),
+    "load_wine": (
+        178,
+        ("alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols",
+         "flavanoids", "nonflavanoid_phenols", "proanthocyanins", "color_intensity", "hue",
+         "od280_od315", "proline"),
+        "chemical analyses of wines",
+        "Wine (Aeberhard and Forina, 1991)",
+    ),
+    "load_diabetes": (
+        442,
+        ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"),
+        "measurements of patients with diabetes",
+        "Least Angle Regression (Efron, Hastie, Johnstone and Tibshirani, 2004)",
+    ),
+}  # fmt: skip
+"""scikit-learn's tables by how they are loaded: rows, columns, what they are, who made them."""
+
+
+SOURCES: dict[str, Source] = {
+    "digits": Source(
+        read=lambda: iter([_digits("images")]),
+        rows=1797,
+        shape=(8, 8),
+        levels=17,
+        description="handwritten digits, grey levels 0 … 16",
+        provenance="test part of UCI Optical Recognition of Handwritten Digits (Alpaydin and "
+        "Kaynak, 1998), bundled with scikit-learn",
+        validation=250,
+        test=250,
+        labels=partial(_digits, "target"),
+    ),
+    "sine": _drawn("sine", 2, "points along a noisy sine wave"),
+    "swirl": _drawn("swirl", 2, "points on an arm of a spiral"),
+    "checkerboard": _drawn("checkerboard", 2, "points on eight squares of a board"),
+    "multimodal10": _drawn("multimodal10", 10, "512 modes at doubling distances"),
+    "eight-gaussians": _drawn(
+        "ring", 2, "a mixture of eight Gaussians on a circle", "drawn here with a fixed seed"
+    ),
+    **{
+        load.removeprefix("load_").replace("_", "-"): Source(
+            read=lambda load=load: iter([_table(load)]),
+            rows=rows,
+            shape=(len(names),),
+            levels=None,
+            description=description,
+            provenance=f"{provenance}, bundled with scikit-learn",
+            validation=rows * 15 // 100,
+            test=rows // 4,
+            names=names,
+        )
+        for load, (rows, names, description, provenance) in TABLES.items()
+    },
+    "natural-patches": _patches(32),
+    "natural-patches-16": _patches(16),
+    "natural-patches-8": _patches(8, grey=True),
+    "mnist": _binary(
+        images.MNIST,
+        (1, 28, 28),
+        50_000,
+        "handwritten digits, grey",
+        "MNIST (LeCun, Cortes and Burges, 1998)",
+        images.MNIST_CLASSES,
+    ),
+    "cifar10": _binary(
+        images.CIFAR10,
+        (3, 32, 32),
+        40_000,
+        "photographs of ten kinds of things, RGB",
+        "CIFAR-10 (Krizhevsky, 2009), binary version",
+        images.CIFAR10,
+    ),
+    "cifar100": _binary(
+        images.CIFAR100,
+        (3, 32, 32),
+        40_000,
+        "photographs of a hundred kinds of things, RGB",
+        "CIFAR-100 (Krizhevsky, 2009), binary version",
+        images.CIFAR100,
+    ),
+    "stl10": _fixed(
+        partial(images.stl10, images.STL10),
+        (3, 64, 64),
+        Counts(5_000, 4_000, 4_000),
+        "photographs of ten kinds of things, RGB, scaled from 96×96",
+        "labelled part of STL-10 (Coates, Ng and Lee, 2011), to be fetched; its test images are "
+        "halved into validation and test",
+        partial(images.paths, images.STL10),
+    ),
+    "celeba": _fixed(
+        partial(images.celeba, images.CELEBA),
+        (3, 64, 64),
+        images.CELEBA.counts,
+        "faces, RGB, scaled and cut from 178×218",
+        "the first 5,000, 1,000 and 1,000 images of the parts for training, validation and "
+        "testing of CelebA (Liu, Luo, Wang and Tang, 2015), to be fetched",
+        images.CELEBA.files,
+    ),
+}

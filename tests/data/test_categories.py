@@ -1,0 +1,103 @@
+"""Columns of categories as data: one-hot from the source to the shards."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+from pyarrow.feather import write_feather
+
+from ebflow.data.loader import Dataset
+from ebflow.data.prepare import prepare
+from ebflow.data.sources import find_source, open_source
+from ebflow.errors import BadInput
+
+from .parquet import write
+
+REGIONS = ("east", "north", "south")
+
+
+def people(rows=200, seed=0):
+    """Numbers, text and a dictionary of integers."""
+    draws = np.random.default_rng(seed)
+    floors = pa.array(draws.choice([2, 10, 1], rows)).dictionary_encode()
+    region = pa.array(draws.choice(REGIONS, rows), pa.large_string())
+    return pa.table({"age": draws.normal(size=rows), "region": region, "floor": floors})
+
+
+def with_nulls(rows=200):
+    """The same with a region missing in every ninth row."""
+    table = people(rows)
+    gone = pa.array(np.arange(rows) % 9 == 4)
+    region = pc.if_else(gone, None, table["region"])
+    return table.set_column(1, "region", region)
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    write_feather(people(), tmp_path / "people.feather")
+    return prepare(tmp_path / "people.feather", tmp_path / "data"), tmp_path
+
+
+def test_the_manifest_has_columns_and_features(prepared):
+    manifest, folder = prepared
+    assert manifest.columns.names == ("age", "region", "floor")
+    assert manifest.columns.categories == (None, REGIONS, ("1", "2", "10"))
+    expected = ["age", *(f"region={name}" for name in REGIONS), "floor=1", "floor=2", "floor=10"]
+    assert manifest.columns.features == manifest.columns.titles == expected
+    assert manifest.shape == (7,)
+    told = [line for line in manifest.warnings if "holds categories" in line]
+    assert len(told) == len(manifest.warnings) == 2
+    assert "column region holds categories and is read as 3 features" in told[0]
+    assert Dataset(folder / "data").split("train").groups == (-1, 1, 1, 1, 2, 2, 2)
+
+
+def test_rows_are_one_hot(prepared):
+    _, folder = prepared
+    table = people()
+    for shard in Dataset(folder / "data").manifest.shards:
+        found = pq.read_table(folder / "data" / shard.file)
+        x = np.stack(found["x"].to_numpy())
+        for number, row in zip(found["row"].to_pylist(), x, strict=True):
+            region, floor = (table[name][number].as_py() for name in ("region", "floor"))
+            assert list(row[1:4]) == [name == region for name in REGIONS]
+            assert list(row[4:]) == [level == floor for level in (1, 2, 10)]
+
+
+@pytest.mark.parametrize("policy", ["drop", "impute"])
+def test_missing_categories_are_left_out_or_drawn(tmp_path, policy):
+    write(tmp_path / "people.parquet", with_nulls())
+    manifest = prepare(tmp_path / "people.parquet", tmp_path / "data", missing=policy)
+    split = Dataset(tmp_path / "data").split("train")
+    x = split.tensor()
+    assert torch.equal(x[:, 1:4].sum(1), torch.ones(len(x)).to(x))
+    assert set(x[:, 1:4].unique().tolist()) == {0, 1}
+    assert bool(manifest.incomplete) == (policy == "impute")
+    if policy == "impute":
+        drawn = x[split.missing.any(1), 1:4]
+        assert len(drawn) > 5 and (drawn.sum(0) > 0).all()
+
+
+def test_levels_are_of_all_files(tmp_path):
+    (tmp_path / "raw").mkdir()
+    for k, name in enumerate(("u", "v")):
+        columns = {"x": np.arange(20.0) + k, "kind": [name] * 20}
+        write(tmp_path / "raw" / f"{name}.parquet", columns)
+    layout = open_source(tmp_path / "raw").layout
+    assert layout.categories == (None, ("u", "v")) and layout.width == 3
+
+
+def test_known_levels_are_not_read_again(tmp_path):
+    path = write(tmp_path / "new.parquet", {"x": [0.5, 0.1], "kind": ["v", "w"]})
+    reader = find_source(path).reader(columns=["x", "kind"], categories=[None, ("u", "v")])
+    assert reader.layout.width == 3
+    with pytest.raises(BadInput, match=r"row 1, column kind: found 'w', expected a level .*u, v"):
+        reader.window(0, 2)
+    assert reader.window(0, 1).tolist() == [[0.5, 0.0, 1.0]]
+
+
+def test_text_in_place_of_numbers_is_refused(tmp_path):
+    path = write(tmp_path / "new.parquet", {"x": ["a", "b"]})
+    with pytest.raises(BadInput, match=r"column x: found string, expected a number"):
+        find_source(path).reader(columns=["x"], categories=[None])
