@@ -128,7 +128,7 @@ class TrialRecorder(Callback):
         """Returns what a trial reported last; nothing has been if it was stopped at once."""
         if KILLED in result:
             return {"reason": result[KILLED]}
-        names = [goal.name for goal in self.goals if goal.name != "seconds"]
+        names = [goal.name for goal in self.goals if goal.held]
         told = {name: result.get(name, 0) for name in ("step", "seconds", "share")}
         return told | {"scores": {name: result[name] for name in names if name in result}}
 

@@ -11,6 +11,7 @@ from redun.task import Task
 
 from pipelines.config import Section
 from pipelines.engine import Artefact, Source
+from pipelines.engine.demand import Needs
 from tuning.config import SearchConfig
 from tuning.goals import Goal
 from tuning.records import Record
@@ -55,6 +56,9 @@ class Problem:
         propose: From suggestions, the search and the base to the configuration of a trial.
         train: Trains a trial, and reports ``step``, ``seconds``, ``share`` and the goals to Ray
             Tune; raises ``Killed`` where a rule ends it.
+        needs: From a trial's configuration to what Ray reserves for its process.
+        too_large: From a trial's configuration, and what it needs more of than there is, to the
+            option that makes it so, and what to change.
         before: The stages whose artefacts trials read.
         after: Those of a training behind the search, besides these.
         inputs: From the search, the pipeline's configuration and the source to what trials read,
@@ -78,6 +82,8 @@ class Problem:
     best: Callable[[Any, Any], Section]
     propose: Callable[[Suggest, Any, Any], Any]
     train: Callable[[Any, Given], None]
+    needs: Callable[[Any], Needs]
+    too_large: Callable[[Any, str], tuple[str, str]]
     before: tuple[Task, ...]
     after: tuple[Task, ...]
     inputs: Callable[[Any, Any, Source], tuple[Artefact, ...]]

@@ -44,7 +44,7 @@ def page(
         config=config,
         label=asked.label(base),
         about=asked.about,
-        goals=[goal for goal in goals if goal.name != "seconds"],
+        goals=[goal for goal in goals if goal.held],
         splits=SPLITS,
         trials=sorted(trials, key=lambda r: (not r.scores, _cost(goals[0], r), r.number)),
         numbers=numbers,

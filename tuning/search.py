@@ -30,7 +30,7 @@ from tuning.config import SearchConfig
 from tuning.goals import Goal
 from tuning.problems import problem
 from tuning.records import Record
-from tuning.resources import concurrency, per_trial, this_machine
+from tuning.resources import concurrency, this_machine
 from tuning.suggest import Suggest, changes
 from tuning.trial import trial
 
@@ -58,7 +58,7 @@ def search(
         StageFailed: If every trial failed.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    goals = problem(config).goals(config, base)
+    goals, needs = problem(config).goals(config, base), problem(config).needs(base)
     scheduler = Halving(config, goals[0], work / SCHEDULER)
     callback = TrialRecorder(
         work / TRIALS, work / metrics_log.FILE, config.trials, goals, scheduler.keep
@@ -73,7 +73,7 @@ def search(
         num_samples=config.trials,
         search_alg=_searcher(config, base),
         scheduler=scheduler if len(goals) == 1 else None,
-        resources_per_trial={kind.lower(): need for kind, need in per_trial(base).items()},
+        resources_per_trial={kind.lower(): need for kind, need in needs.items()},
         max_concurrent_trials=concurrency(base, config, this_machine()),
         time_budget_s=config.time_budget,
         reuse_actors=True,

@@ -4,8 +4,11 @@ import pytest
 
 from ebflow.errors import BadInput
 from pipelines.config import ClusterConfig, TrainConfig, Training
+from pipelines.gradient_alignment.config import ClassifierConfig
+from tuning.alignment.config import AlignmentSearch
 from tuning.density.config import DensitySearch
-from tuning.resources import concurrency, per_trial
+from tuning.density.problem import DENSITY
+from tuning.resources import concurrency
 
 HERE = {"CPU": 4, "GPU": 1}
 
@@ -52,6 +55,13 @@ def test_no_gpu_is_told_as_such():
         concurrency(training(gpu=True), DensitySearch(), {"CPU": 2})
 
 
+def test_a_classifier_is_made_smaller_by_its_scale():
+    with pytest.raises(BadInput, match="scale: found one of 5 threads, .* a smaller scale"):
+        concurrency(ClassifierConfig(threads=5), AlignmentSearch(), HERE)
+    with pytest.raises(BadInput, match="gpu: found True, .* needs 1 GPUs, .*set gpu False"):
+        concurrency(ClassifierConfig(gpu=True), AlignmentSearch(), {"CPU": 2})
+
+
 def test_a_driver_leaves_the_cpus_to_its_workers():
-    assert per_trial(training(2)) == {"CPU": 2}
-    assert per_trial(training(2, workers=2))["CPU"] == 0
+    assert DENSITY.needs(training(2)) == {"CPU": 2}
+    assert DENSITY.needs(training(2, workers=2))["CPU"] == 0

@@ -97,6 +97,13 @@ def measured(
     return trained, score(one, [data, scores, trained], title)
 
 
+def too_large(config: ClassifierConfig, kind: str) -> tuple[str, str]:
+    """Returns what makes a trial too large, and what to change."""
+    threads = f"scale: found one of {config.threads} threads"
+    found = "gpu: found True" if kind == "GPU" else threads
+    return found, "set gpu False, or choose a smaller scale"
+
+
 def scores(folders: Sequence[Path]) -> Mapping[str, Mapping[str, float]]:
     """Returns the goals by split."""
     return json.loads((folders[1] / "scores.json").read_text())
@@ -113,6 +120,8 @@ ALIGNMENT = Problem(
     best=best,
     propose=propose,
     train=train,
+    needs=own,
+    too_large=too_large,
     before=(prepare, flow, reference, classify),
     after=(score,),
     inputs=inputs,

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.cluster.connection import DRIVER
 from pipelines.config import DensityConfig, Training
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine import Artefact, Source
+from pipelines.engine.demand import Needs
 from pipelines.reporting import titles
 from pipelines.reporting.method import method
 from tuning.density.config import DensitySearch
@@ -77,6 +79,21 @@ def measured(
     return trained, evaluate(config.evaluate, [data, front, trained], title)
 
 
+def needs(config: Training) -> Needs:
+    """Returns what a trainer needs in its own process, or a driver of workers."""
+    return DRIVER if config.cluster.workers > 1 else config.needs
+
+
+def too_large(config: Training, kind: str) -> tuple[str, str]:
+    """Returns what makes a trial too large, and what to change."""
+    mend = "lower train.threads or cluster.workers, or set cluster.gpu False"
+    if config.cluster.workers > 1:
+        return f"cluster.workers: found {config.cluster.workers}", mend
+    if kind == "GPU":
+        return "cluster.gpu: found True", mend
+    return f"train.threads: found {config.train.threads}", mend
+
+
 def scores(folders: Sequence[Path]) -> Mapping[str, Mapping[str, float]]:
     """Returns the NLL by split."""
     told = json.loads((folders[1] / "evaluation.json").read_text())
@@ -94,6 +111,8 @@ DENSITY = Problem(
     best=best,
     propose=propose,
     train=train_trial,
+    needs=needs,
+    too_large=too_large,
     before=(prepare,),
     after=(preprocess, train, evaluate),
     inputs=inputs,
