@@ -7,7 +7,7 @@ before it: each only if rows that were left out of its fit are likelier for it, 
 row.
 """
 
-__all__ = ["Bounds", "Marginals", "build", "find_grid", "fit"]
+__all__ = ["Bounds", "Marginals", "build", "find_grid", "fit", "gaussianised"]
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ from .bijections import (
 )
 from .randomness import generator as derive
 
-ROWS = 4_000
-"""Rows that fits of bounds and tails read at most."""
+ROWS, VALUES = 4_000, 2**22
+"""Rows, and values of them, that fits of bounds and tails read at most."""
 
 GRID_ROWS = 20_000
 """Rows in which grids are looked for, at most."""
@@ -162,6 +162,26 @@ def _grids(x: Tensor, groups: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
         for column, group in zip(x.mT.numpy(), groups.tolist(), strict=True)
     ]
     return torch.tensor(found, dtype=torch.float64).mT.contiguous().unbind(0)
+
+
+def gaussianised(y: Tensor) -> list[Bijection]:
+    """Returns what carries directions with heavy or skewed tails near normal ones.
+
+    Of each direction Johnson's S_U is fitted, and kept if rows that were left out are likelier for
+    it. Behind a whitening it is a step of Gaussianisation: Gaussianization (Chen and Gopinath,
+    2000). O(N D) a pass, some hundred passes.
+
+    Arguments:
+        y: Rows with shape (N, D), in random order; the first of them are used.
+
+    Returns:
+        No layer, or two of float64: standardising, and the transformation.
+    """
+    y = y[: max(1000, min(ROWS, VALUES // y.shape[1]))].double()
+    free = _known(y.amin(0), y.amax(0), {})
+    curved = _held_out(y, free, True) - _held_out(y, free, False) > GAIN
+    standard = _standard(y)
+    return [standard, _johnson(standard(y), curved)] if curved.any() else []
 
 
 def find_grid(x: np.ndarray) -> tuple[float, float]:

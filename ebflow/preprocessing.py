@@ -14,7 +14,8 @@ ends just beyond the data. *Extended*, it goes on as its tangents at the ends of
 that a point which noise moves out of it has a density too; the density then has mass outside
 [0, levels], and stays a lower bound of the integers' likelihood.
 
-In front of real columns stand the steps of ``marginals``, if they are asked for.
+In front of real columns stand the steps of ``marginals``, if they are asked for; behind the
+whitening, where *gaussianised*, what carries each direction near a normal one.
 """
 
 __all__ = ["Preprocessing", "SingularCovariance", "build", "fit", "gaussian"]
@@ -108,6 +109,7 @@ def fit(
     grids: bool = False,
     tails: bool = False,
     bounds: marginals.Bounds | None = None,
+    gaussianise: bool = False,
     dtype: torch.dtype = torch.float64,
 ) -> Preprocessing:
     """Fits the preprocessing of a training split in one streamed pass; O(N D²) if whitening.
@@ -125,6 +127,8 @@ def fit(
         grids: Whether columns of reals that lie on grids are dequantised by their steps.
         tails: Whether bounds and tails of columns of reals are fitted; see ``marginals``.
         bounds: Bounds of columns of reals that are known.
+        gaussianise: Whether directions with heavy or skewed tails are carried near normal ones,
+            behind all else: ``marginals.gaussianised``.
         dtype: The type in which the chain will be used.
 
     Raises:
@@ -153,17 +157,22 @@ def fit(
             rho = _chosen(kept, held) if shrinkage is None else shrinkage
         layers += _fitted(whole, rho)
         _check_resolved(whole, dtype)
-    return Preprocessing(layers, {**spec, "normalise": normalise}, columns, rho)
+    last = _gaussianised(split, layers, seed) if gaussianise else []
+    spec = {**spec, "normalise": normalise, "gaussianised": bool(last)}
+    return Preprocessing([*layers, *last], spec, columns, rho)
 
 
 def build(spec: dict[str, Any]) -> Preprocessing:
     """Builds the chain of a spec with placeholder statistics, to load a state into."""
-    width, normalise = spec["width"], spec["normalise"]
-    layers = _front(**{key: value for key, value in spec.items() if key != "normalise"})
+    front, width = dict(spec), spec["width"]
+    normalise, last = front.pop("normalise"), front.pop("gaussianised", False)
+    layers = _front(**front)
     if normalise != "none":
         root = torch.eye(width, dtype=torch.float64) if normalise == "whiten" else None
         mean, variance = (torch.full((width,), t, dtype=torch.float64) for t in (0, 1))
         layers += _normaliser(mean, variance, root)
+    if last:
+        layers += marginals.build(("standard", "tails"), width)
     return Preprocessing(layers, spec)
 
 
@@ -190,6 +199,13 @@ def _front(
         return [Dequantise(levels), Affine(0.0, 1 / levels, (width,), dtype=torch.float64)]
     least = margin * (1 - 2 * margin) if extended else None
     return [Dequantise(levels), Logit(scale, upper=levels, inset=margin, margin=least)]
+
+
+def _gaussianised(split: Any, front: Sequence[Bijection], seed: int) -> list[Bijection]:  # noqa: ANN401
+    """Returns what makes directions behind a chain normal, by some of the rows."""
+    flow = Flow((split.width,), copy.deepcopy(front), cut=len(front)).double()
+    rows = next(split.shuffled(min(len(split), marginals.ROWS), seed=seed)).x
+    return marginals.gaussianised(flow.preprocess(rows, RowGenerator(seed, "gaussianise")))
 
 
 def _fitted(moments: "_Moments", shrinkage: float | None) -> list[Bijection]:

@@ -115,6 +115,11 @@ class PreprocessConfig(Section):
         description="known bounds of columns, as NAME:LOW:HIGH, an end that is open left empty "
         "(income:0:): a logarithm or logit of them",
     )
+    gaussianise: bool = Field(
+        False,
+        description="behind the whitening, carry directions with heavy or skewed tails near "
+        "normal ones by Johnson's S_U, each where rows left out are likelier for it",
+    )
     match_after: bool = Field(
         True, description="match scores after preprocessing (else in raw data units)"
     )

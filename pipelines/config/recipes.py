@@ -4,6 +4,7 @@ __all__ = [
     "RECIPES",
     "digits",
     "for_source",
+    "large",
     "mnist9k",
     "mnist9k_dense",
     "named",
@@ -31,8 +32,9 @@ from pipelines.config import (
     TrainConfig,
 )
 
-FEW = 64
-"""Columns of numbers up to which they get the recipe ``tabular``."""
+FEW, MANY = 64, 1024
+"""Columns of numbers up to which they get the recipe ``tabular``; numbers of an image up to which
+it gets ``mnist9k``."""
 
 
 def digits() -> DensityConfig:
@@ -81,6 +83,21 @@ def mnist9k_dense() -> DensityConfig:
             "model": ModelConfig(activation="spline"),
             "anchor": AnchorConfig(tolerance=0.2),
             "train": base.train.model_copy(update={"lr": 1.5e-3, "warmup": 0.02}),
+        }
+    )
+
+
+def large() -> DensityConfig:
+    """Images of more than 1,024 numbers: whitened, each direction made normal, a dense layer.
+
+    A few steps of a net are all that some minutes of a core have room for.
+    """
+    base = mnist9k_dense()
+    return base.model_copy(
+        update={
+            "name": "large",
+            "preprocess": PreprocessConfig(shrinkage=None, gaussianise=True),
+            "model": ModelConfig(activation="spline", depth=1),
         }
     )
 
@@ -136,7 +153,8 @@ def paper() -> DensityConfig:
 
 
 RECIPES: dict[str, Callable[[], DensityConfig]] = {
-    recipe.__name__: recipe for recipe in (digits, mnist9k, mnist9k_dense, tabular, wide, paper)
+    recipe.__name__: recipe
+    for recipe in (digits, mnist9k, mnist9k_dense, large, tabular, wide, paper)
 }
 
 
@@ -169,8 +187,10 @@ def for_source(source: str, **chosen: Any) -> tuple[DensityConfig, str]:  # noqa
         return RECIPES[source](), source
     reader = open_source(source, **chosen)
     layout = reader.layout
-    real = "tabular" if 2 <= math.prod(layout.shape) <= FEW else "wide"
-    chosen = stem if stem in RECIPES else real if layout.levels is None else "mnist9k"
+    size = math.prod(layout.shape)
+    real = "tabular" if 2 <= size <= FEW else "wide"
+    image = "mnist9k" if size <= MANY else "large"
+    chosen = stem if stem in RECIPES else real if layout.levels is None else image
     base = _sized(RECIPES[chosen](), reader.rows)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem[:200]).strip("-._") or base.name
     return _on(base, source).model_copy(update={"name": name}), chosen

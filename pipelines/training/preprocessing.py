@@ -65,6 +65,7 @@ def alone(config: FrontConfig, train: Split, names: Sequence[str]) -> Preprocess
         grids=front.grids,
         tails=front.tails,
         bounds=bounds(front.bounds or (), names),
+        gaussianise=front.gaussianise,
         seed=config.seed,
         dtype=getattr(torch, config.dtype),
     )

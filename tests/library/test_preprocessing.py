@@ -393,3 +393,31 @@ def test_a_chain_with_columns_and_a_base_in_a_file_is_the_same_to_the_bit(tmp_pa
     first, second = (flow.log_prob(rows.resident.x) for flow in flows)
     assert torch.equal(first, second)
     assert again.base.means.requires_grad
+
+
+def heavy(count, seed):
+    """Rows whose independent directions are Student's with three degrees of freedom, turned."""
+    noise, turn = np.random.default_rng(seed), np.random.default_rng(0)
+    x = noise.standard_t(3, (count, 4)) * [1, 2, 3, 4]
+    return torch.tensor(x @ np.linalg.qr(turn.normal(size=(4, 4)))[0])
+
+
+def test_directions_with_heavy_tails_are_made_normal(tmp_path):
+    train, test = Rows(heavy(4000, 1)), heavy(4000, 2)
+    before, chain = (flow_of(fit(train, gaussianise=g), 4) for g in (False, True))
+    gain = chain.log_prob(test).mean() - before.log_prob(test).mean()
+    assert gain > 0.3
+    fit(train, gaussianise=True).save(tmp_path / "chain")
+    again = flow_of(Preprocessing.load(tmp_path / "chain"), 4)
+    assert torch.equal(again.log_prob(test), chain.log_prob(test))
+    x = test[:5].requires_grad_()
+    jacobian = torch.stack(
+        [torch.autograd.functional.jacobian(chain().to_latent, row) for row in x]
+    )
+    exact = chain.base.log_prob(chain().to_latent(x)) + jacobian.det().abs().log()
+    torch.testing.assert_close(chain.log_prob(x), exact, atol=1e-9, rtol=0)
+
+
+def test_normal_directions_are_left_as_they_are():
+    rows = torch.randn(2000, 5, generator=derive(0, "rows"))
+    assert not fit(Rows(rows), gaussianise=True).spec["gaussianised"]
