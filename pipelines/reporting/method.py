@@ -71,7 +71,8 @@ def _front(front: PreprocessConfig) -> str:
     where = "" if front.match_after else ", scores matched before preprocessing"
     divided = "" if front.scale == 1 else f", logit / {front.scale:g}"
     extended = ", extended logit" if front.extended else ""
-    return f"{names[front.normalise]} data{divided}{extended}{where}"
+    normal = ", directions made normal" if front.gaussianise else ""
+    return f"{names[front.normalise]} data{divided}{extended}{normal}{where}"
 
 
 def _changes(train: TrainConfig) -> Iterator[str]:

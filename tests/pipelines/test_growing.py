@@ -72,7 +72,9 @@ def growing():
 
 @pytest.fixture
 def empty(growing):
-    """The cluster when all its nodes have been released."""
+    """The cluster when all its nodes have been released, and none comes up again."""
+    growing.wait(1)
+    time.sleep(10)
     growing.wait(1)
     return growing
 
