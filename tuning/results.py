@@ -15,6 +15,7 @@ from rich.table import Table
 from ebflow.data.manifest import Manifest
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
+from pipelines.reporting import runs
 from pipelines.reporting.intervals import shown
 from pipelines.tracking import notes
 from tuning.config import TuneConfig
@@ -58,9 +59,9 @@ def conclude(summary: Mapping[str, Any]) -> str:
 def publish(config: TuneConfig, value: Artefacts, folder: Path) -> dict[str, Any]:
     """Copies the verdict's files into a folder; returns its numbers and the trials."""
     decided = value[-1].path
-    for name in ("best.yaml", "report.html", "trials.json"):
+    for name in ("best.yaml", "trials.json"):
         shutil.copy(decided / name, folder)
-    shutil.copytree(decided / "figures", folder / "figures")
+    runs.publish(decided, folder)
     trials = json.loads((decided / "trials.json").read_text())
     return {
         **json.loads((decided / "numbers.json").read_text()),
@@ -75,9 +76,9 @@ def log(config: TuneConfig, value: Artefacts, folder: Path, run: "StageRun") -> 
     numbers = json.loads((value[-1].path / "numbers.json").read_text())
     run.log_metrics(_metrics(numbers))
     run.set_tags({"ebflow.verdict": numbers["verdict"]})
-    run.log_artifacts(folder / "figures", "figures")
-    for name in ("best.yaml", "report.html", "trials.json"):
+    for name in ("best.yaml", "trials.json"):
         run.log_artifacts(folder / name)
+    runs.log(folder, run)
 
 
 def _metrics(numbers: Mapping[str, Any]) -> dict[str, float]:
@@ -106,14 +107,9 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
         "verdict": summary["verdict"],
         "trials": f"{len(tried)}: {counts}; {summary['seconds']:.0f} s, "
         f"{summary['cpu_busy']:.0%} of the cores' time busy",
-        "stages": ", ".join(f"{stage} {status}" for stage, status in summary["stages"].items()),
-        "best": f"{summary['best']} ({summary['again']} {summary['best']})",
-        "figures": summary["figures"],
-        "report": summary["report"],
-        "to look": "ebflow ui",
     }
-    for name, text in lines.items():
-        console.print(f"{name:<10} {text}", highlight=False, soft_wrap=True)
+    best = f"{summary['best']} ({summary['again']} {summary['best']})"
+    runs.show(console, summary, lines, best=best)
 
 
 def _headings(summary: Mapping[str, Any]) -> list[str]:

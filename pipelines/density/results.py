@@ -21,7 +21,7 @@ from pipelines.density.likelihoods import HEADING, cells, classes
 from pipelines.density.warnings import FIT, WARNINGS
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
-from pipelines.reporting import titles
+from pipelines.reporting import runs, titles
 from pipelines.reporting.method import method
 from pipelines.tracking import notes
 from pipelines.training import metrics_log
@@ -66,8 +66,7 @@ def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, 
     data, front, trained, evaluated, reported = (artefact.path for artefact in value)
     shutil.copytree(trained / "checkpoint", folder / "checkpoint")
     shutil.copy(evaluated / REFERENCE, folder / "checkpoint")
-    shutil.copytree(reported / "figures", folder / "figures")
-    shutil.copy(reported / "report.html", folder)
+    runs.publish(reported, folder)
     verdict = json.loads((trained / "training.json").read_text())["verdict"]
     numbers = json.loads((reported / "numbers.json").read_text())
     return {
@@ -104,8 +103,7 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") 
     told, _ = metrics_log.read(trained / metrics_log.FILE)
     run.log_rows([*metrics_log.curve(told, "validate"), *metrics_log.curve(told, "log")])
     run.log_params({name: value for name, value in numbers.items() if name not in results})
-    run.log_artifacts(folder / "figures", "figures")
-    run.log_artifacts(folder / "report.html")
+    runs.log(folder, run)
     model = Model(config.name, folder / "checkpoint")
     log_model(run, model.folder, _examples(model, data))
 
@@ -136,11 +134,5 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
         "training": f"{summary['verdict']}; {summary['train/steps_per_s']:.0f} steps/s "
         f"({steps} steps in {seconds:.1f} s; best at step {summary['train/best_step']})",
         "outside step": f"{summary['time/share_outside_step']:.1%} of the training loop",
-        "stages": ", ".join(f"{stage} {status}" for stage, status in summary["stages"].items()),
-        "checkpoint": summary["checkpoint"],
-        "figures": summary["figures"],
-        "report": summary["report"],
-        "to look": "ebflow ui",
     }
-    for name, text in lines.items():
-        console.print(f"{name:<13} {text}", highlight=False, soft_wrap=True)
+    runs.show(console, summary, lines, checkpoint=summary["checkpoint"])

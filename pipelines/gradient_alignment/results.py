@@ -3,7 +3,6 @@
 __all__ = ["describe", "log", "publish", "show"]
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.table import COLUMNS, Column
-from pipelines.reporting import claims
+from pipelines.reporting import claims, runs
 
 if TYPE_CHECKING:
     from pipelines.tracking import StageRun
@@ -35,8 +34,7 @@ def describe(config: AlignmentConfig) -> Description:
 
 def publish(config: AlignmentConfig, value: Artefact, folder: Path) -> dict[str, Any]:
     """Copies page and figures into a folder; returns models, claims and the reference."""
-    shutil.copy(value.path / "report.html", folder)
-    shutil.copytree(value.path / "figures", folder / "figures")
+    runs.publish(value.path, folder)
     return json.loads((value.path / "study.json").read_text())
 
 
@@ -49,8 +47,7 @@ def log(config: AlignmentConfig, value: Artefact, folder: Path, run: "StageRun")
         known = {name: mean for name, mean in means.items() if mean is not None}
         run.log_metrics({f"study/{model['model']}/{_name(k)}": v for k, v in known.items()})
     run.log_metrics({f"study/{name}": value for name, value in study["reference"].items()})
-    run.log_artifacts(folder / "report.html")
-    run.log_artifacts(folder / "figures", "figures")
+    runs.log(folder, run)
 
 
 def _name(metric: str) -> str:
@@ -66,16 +63,11 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     lines = {
         "reference": f"{quality['reference/log_density']:.3f} nats a dimension on test points"
         + ("" if right is None else f", Bayes accuracy {right:.3f}"),
-        "stages": ", ".join(f"{stage} {status}" for stage, status in summary["stages"].items()),
-        "figures": summary["figures"],
-        "report": summary["report"],
-        "to look": "ebflow ui",
     }
     for model in summary["models"]:
         told = [*filter(None, [model["diagnosis"]]), *model["warnings"]]
         lines |= {model["model"]: "; ".join(told)} if told else {}
-    for name, text in lines.items():
-        console.print(f"{name:<13} {text}", highlight=False, soft_wrap=True)
+    runs.show(console, summary, lines)
 
 
 def _models(models: Sequence[Mapping[str, Any]]) -> Table:

@@ -4,7 +4,6 @@ __all__ = ["CONCLUSION", "conclude", "describe", "log", "page", "publish", "show
 
 import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Experiment, Line, Row, summarise
-from pipelines.reporting import claims
+from pipelines.reporting import claims, runs
 from pipelines.reporting.claims import Conclusion
 from pipelines.tracking.notes import table
 
@@ -119,8 +118,7 @@ def conclude(summary: Mapping[str, Any]) -> str:
 
 def publish(config: PaperConfig, value: Artefact, folder: Path) -> dict[str, Any]:
     """Copies page and figures into a folder; returns the rows, and what is concluded."""
-    shutil.copy(value.path / "report.html", folder)
-    shutil.copytree(value.path / "figures", folder / "figures")
+    runs.publish(value.path, folder)
     told = value.path / CONCLUSION
     concluded = json.loads(told.read_text()) if told.exists() else {}
     return {"rows": json.loads((value.path / "rows.json").read_text()), **concluded}
@@ -134,8 +132,7 @@ def log(config: PaperConfig, value: Artefact, folder: Path, run: "StageRun") -> 
         name = FORBIDDEN.sub("and", "/".join(filter(None, line.labels.values())))
         known = {m: mean for m, (mean, _) in line.values.items() if mean == mean}
         run.log_metrics({f"{metric}/{name}": mean for metric, mean in known.items()})
-    run.log_artifacts(folder / "report.html")
-    run.log_artifacts(folder / "figures", "figures")
+    runs.log(folder, run)
 
 
 def show(console: Console, summary: Mapping[str, Any]) -> None:
@@ -147,14 +144,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
         claims.show(console, Conclusion.read(summary))
     console.print(_table(experiment, rows))
     console.print(_caption(experiment, config, rows), highlight=False)
-    lines = {
-        "stages": ", ".join(f"{stage} {status}" for stage, status in summary["stages"].items()),
-        "figures": summary["figures"],
-        "report": summary["report"],
-        "to look": "ebflow ui",
-    }
-    for name, text in lines.items():
-        console.print(f"{name:<8} {text}", highlight=False, soft_wrap=True)
+    runs.show(console, summary, {})
 
 
 def _table(experiment: Experiment, rows: Rows) -> Table:

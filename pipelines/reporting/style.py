@@ -1,8 +1,10 @@
 """How figures look: lines are told apart by their styles, so in greys too."""
 
-__all__ = ["BASELINE", "DATA", "FLOW", "LIGHT", "STYLE", "legend", "panels", "wrapped"]
+__all__ = ["BASELINE", "DATA", "FLOW", "LIGHT", "STYLE", "draw", "legend", "panels", "wrapped"]
 
 import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -21,6 +23,18 @@ STYLE = {
     "grid.alpha": 0.3,
     "legend.frameon": False,
 }
+
+
+def draw(made: Callable[[], Mapping[str, Figure]], output: Path) -> dict[str, Path]:
+    """Saves figures, which are made in this style, in a stage's output; returns files by name."""
+    folder = output / "figures"
+    folder.mkdir()
+    files = {}
+    with matplotlib.rc_context(STYLE):
+        for name, figure in made().items():
+            files[name] = folder / f"{name}.png"
+            figure.savefig(files[name])
+    return files
 
 
 def panels(

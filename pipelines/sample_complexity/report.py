@@ -15,7 +15,7 @@ from rich.console import Console
 from ebflow.inference import Confidence
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
-from pipelines.reporting import claims
+from pipelines.reporting import claims, runs
 from pipelines.reporting.claims import Conclusion, Figure, Table
 from pipelines.sample_complexity import law_tables
 from pipelines.sample_complexity.cells import PAIR_OBJECTIVES, SEPARATIONS
@@ -192,8 +192,7 @@ def describe(config: ComplexityConfig) -> Description:
 def publish(config: ComplexityConfig, value: Sequence[Artefact], folder: Path) -> dict[str, Any]:
     """Copies page, figures and results into a folder; returns exponents, claims and cost."""
     fitted, concluded = (artefact.path for artefact in value)
-    shutil.copy(concluded / "report.html", folder)
-    shutil.copytree(concluded / "figures", folder / "figures")
+    runs.publish(concluded, folder)
     shutil.copy(fitted / "results.parquet", folder)
     numbers = json.loads((concluded / "numbers.json").read_text())
     return {**numbers, "seeds": {"study": config.seed}}
@@ -205,9 +204,8 @@ def log(
     """Logs the parameters, the cost, the page, the figures and the results."""
     run.log_params(config.model_dump())
     run.log_metrics(json.loads((value[1].path / "numbers.json").read_text())["cost"])
-    for name in ("report.html", "results.parquet"):
-        run.log_artifacts(folder / name)
-    run.log_artifacts(folder / "figures", "figures")
+    run.log_artifacts(folder / "results.parquet")
+    runs.log(folder, run)
 
 
 def show(console: Console, summary: Mapping[str, Any]) -> None:
@@ -215,13 +213,8 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     console.print(TITLE, highlight=False)
     claims.show(console, Conclusion.read(summary))
     cost = summary["cost"]
-    lines = {
-        "cost": f"{cost['study/cells']:.0f} cells, {cost['study/cpu_s_a_cell']:.2f} s of a core "
-        f"each; {cost['study/cpu_busy']:.0%} of the cores busy",
-        "stages": ", ".join(f"{stage} {status}" for stage, status in summary["stages"].items()),
-        "results": summary["results"],
-        "report": summary["report"],
-        "to look": "ebflow ui",
-    }
-    for name, text in lines.items():
-        console.print(f"{name:<8} {text}", highlight=False, soft_wrap=True)
+    told = (
+        f"{cost['study/cells']:.0f} cells, {cost['study/cpu_s_a_cell']:.2f} s of a core each; "
+        f"{cost['study/cpu_busy']:.0%} of the cores busy"
+    )
+    runs.show(console, summary, {"cost": told}, results=summary["results"])

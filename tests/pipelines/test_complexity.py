@@ -463,7 +463,8 @@ def test_every_figure_is_on_the_page_with_its_caption(study):
 def test_claims_are_printed(study):
     numbers = json.loads((study[1] / "numbers.json").read_text())
     console = Console(width=100, file=io.StringIO())
-    summary = {**numbers, "stages": {"learn": "50 ran"}, "results": "r", "report": "p"}
+    summary = {**numbers, "stages": {"learn": "50 ran"}, "results": "r", "report": "p",
+               "figures": "f"}  # fmt: skip
     report.show(console, summary)
     text = console.file.getvalue()
     assert "sliced W2" in text and "of the cores busy" in text

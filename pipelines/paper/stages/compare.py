@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import matplotlib
-
 from ebflow.errors import NonFinite
 from pipelines.config import PaperConfig
 from pipelines.paper import comparison
 from pipelines.paper.comparison import CONCLUSION
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Folders
-from pipelines.reporting.style import STYLE
+from pipelines.reporting.style import draw
 from pipelines.tracking import StageRun
 
 
@@ -46,11 +44,6 @@ def compare(
     told = experiment.conclude and experiment.conclude(folders)
     if told:
         (output / CONCLUSION).write_text(json.dumps(asdict(told), indent=1) + "\n")
-    images = {}
-    (output / "figures").mkdir()
-    with matplotlib.rc_context(STYLE):
-        for name, figure in experiment.figures(whole, folders).items():
-            images[name] = output / "figures" / f"{name}.png"
-            figure.savefig(images[name])
+    images = draw(lambda: experiment.figures(whole, folders), output)
     (output / "report.html").write_text(comparison.page(config, rows, images, told))
     run.log_artifacts(output)

@@ -7,13 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pyarrow.parquet as pq
 
 from ebflow.estimate import Interval
 from ebflow.inference import Confidence
 from pipelines.reporting.claims import Figure
-from pipelines.reporting.style import STYLE
+from pipelines.reporting.style import draw
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.figures import CAPTIONS, figures
 from pipelines.sample_complexity.report import page
@@ -32,12 +31,8 @@ def conclude(
     answers = [_answer(told) for told in json.loads((fitted / ANSWERS).read_text())]
     cost = json.loads((fitted / BUSY).read_text())
     told = conclusion(config, answers, rows)
-    (output / "figures").mkdir()
-    drawn = {}
-    with matplotlib.rc_context(STYLE):
-        for name, figure in figures(config, answers, rows).items():
-            drawn[name] = Figure(output / "figures" / f"{name}.png", CAPTIONS[name])
-            figure.savefig(drawn[name].file)
+    files = draw(lambda: figures(config, answers, rows), output)
+    drawn = {name: Figure(file, CAPTIONS[name]) for name, file in files.items()}
     (output / "report.html").write_text(page(config, told, answers, rows, cost, drawn))
     numbers = {"exponents": [one.exponent for one in answers], **asdict(told), "cost": cost}
     (output / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")

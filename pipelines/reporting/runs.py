@@ -1,0 +1,39 @@
+"""What runs of all pipelines leave and print alike: the page, its figures, and where they are."""
+
+__all__ = ["log", "publish", "show"]
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from pipelines.tracking import StageRun
+
+PAGE, FIGURES = "report.html", "figures"
+
+
+def publish(made: Path, folder: Path) -> None:
+    """Copies page and figures from what a stage made into the folder of a run."""
+    shutil.copy(made / PAGE, folder)
+    shutil.copytree(made / FIGURES, folder / FIGURES)
+
+
+def log(folder: Path, run: "StageRun") -> None:
+    """Logs page and figures of a run's folder."""
+    run.log_artifacts(folder / PAGE)
+    run.log_artifacts(folder / FIGURES, FIGURES)
+
+
+def show(
+    console: Console, summary: Mapping[str, Any], lines: Mapping[str, str], **more: str
+) -> None:
+    """Prints lines by their names: those given, the stages, more, and where everything is."""
+    stages = ", ".join(f"{stage} {status}" for stage, status in summary["stages"].items())
+    told = {**lines, "stages": stages, **more, "figures": summary["figures"],
+            "report": summary["report"], "to look": "ebflow ui"}  # fmt: skip
+    width = max(map(len, told))
+    for name, text in told.items():
+        console.print(f"{name:<{width}} {text}", highlight=False, soft_wrap=True)

@@ -1,0 +1,53 @@
+"""What runs of all pipelines leave and print alike."""
+
+import io
+
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from pipelines.reporting import runs
+from pipelines.reporting.style import STYLE, draw
+
+
+class Run:
+    """A run that remembers what is logged."""
+
+    def __init__(self):
+        self.logged = []
+
+    def log_artifacts(self, path, folder=None):
+        self.logged.append((path.name, folder))
+
+
+def test_figures_are_drawn_in_the_projects_style_published_and_logged(tmp_path):
+    made, left, run = tmp_path / "made", tmp_path / "left", Run()
+    made.mkdir(), left.mkdir()
+    plain, styled = Figure(), []
+
+    def figures():
+        styled.append(Figure())
+        return {"one": styled[0]}
+
+    assert draw(figures, made) == {"one": made / "figures" / "one.png"}
+    assert plain.dpi != styled[0].dpi == STYLE["figure.dpi"]
+    (made / "report.html").write_text("page")
+    (made / "numbers.json").write_text("{}")
+    runs.publish(made, left)
+    assert {path.name for path in left.iterdir()} == {"figures", "report.html"}
+    assert (left / "figures" / "one.png").stat().st_size > 1_000
+    runs.log(left, run)
+    assert run.logged == [("report.html", None), ("figures", "figures")]
+
+
+def test_where_everything_is_stands_last_in_one_column():
+    console = Console(width=40, file=io.StringIO())
+    summary = {"stages": {"train": "ran", "report": "cached"}, "figures": "f", "report": "r"}
+    runs.show(console, summary, {"a long name": "x" * 60}, best="b")
+    assert console.file.getvalue().splitlines() == [
+        "a long name " + "x" * 60,
+        "stages      train ran, report cached",
+        "best        b",
+        "figures     f",
+        "report      r",
+        "to look     ebflow ui",
+    ]
