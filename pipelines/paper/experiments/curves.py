@@ -34,7 +34,7 @@ class Line(NamedTuple):
 
 def drawn(panels: Mapping[str, Sequence[Line]]) -> Figure:
     """Returns a figure of a panel a title."""
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    figure = Figure(figsize=(5 * len(panels), 4.6), layout="constrained")
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True)
     every = [line for lines in panels.values() for line in lines]
     limits = _limits([line.nll[-1] for line in every])
