@@ -75,7 +75,7 @@ def _models(models: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("model", no_wrap=True)
     brief = [column for column in COLUMNS if column.brief]
     for column in brief:
-        table.add_column(column.heading, justify="right", no_wrap=True)
+        table.add_column(column.heading, justify="right", min_width=8)
     for model in models:
         table.add_row(model["model"], *(_text(column, model["metrics"]) for column in brief))
     return table

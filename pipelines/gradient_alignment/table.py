@@ -37,7 +37,7 @@ COLUMNS = (
     Column("accuracy", "accuracy"),
     Column("accuracy/noisy", "noisy", brief=False),
     Column("gradient", "‖g‖", 2),
-    Column("trace", "tr H", 0),
+    Column("trace", "tr H", 0, brief=False),
     Column("A1", "A1"),
     Column("A1/over gaussian", "A1 over Gaussian"),
     Column("A1/over flow", "A1 over flow"),
