@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = 4
 
-RESULTS = ("test/nll", "test/", "best/", "select/")
-"""Beginnings of the numbers that are metrics of a run, the first in front."""
+TEST, HELD = ("test/nll", "test/"), ("best/", "select/")
+"""Beginnings of the numbers that are metrics of a run, in order: of test and of other rows."""
 
 Artefacts = Sequence[Artefact]
 """Of prepare, preprocess, train, evaluate and report."""
@@ -85,8 +85,8 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") 
     """Logs parameters, data set, results, curves, figures, and the model with its checkpoint.
 
     A run's page lists metrics in the order in which they came, and draws a chart of each: the
-    results come first, then the curves; numbers beside them are parameters. The training's run
-    has the checkpoint by itself.
+    likelihood of test rows and the curves of validation come first; numbers beside results and
+    curves are parameters. The training's run has the checkpoint by itself.
     """
     from pipelines.answers.models import Model
     from pipelines.tracking import log_model
@@ -96,13 +96,12 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") 
     run.log_params(config.model_dump())
     run.log_input(manifest, "training")
     numbers = json.loads((reported / "numbers.json").read_text())
-    results = {
-        name: numbers[name] for first in RESULTS for name in numbers if name.startswith(first)
-    }
-    run.log_metrics(results)
     told, _ = metrics_log.read(trained / metrics_log.FILE)
-    run.log_rows([*metrics_log.curve(told, "validate"), *metrics_log.curve(told, "log")])
-    run.log_params({name: value for name, value in numbers.items() if name not in results})
+    for some, kind in ((TEST, "validate"), (HELD, "log")):
+        run.log_metrics({n: numbers[n] for first in some for n in numbers if n.startswith(first)})
+        run.log_rows(metrics_log.curve(told, kind))
+    beside = {n: value for n, value in numbers.items() if not n.startswith((*TEST, *HELD))}
+    run.log_params(beside)
     runs.log(folder, run)
     model = Model(config.name, folder / "checkpoint")
     log_model(run, model.folder, _examples(model, data))

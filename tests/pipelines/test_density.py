@@ -300,14 +300,15 @@ def test_parameters_and_final_metrics_are_tracked(digits, tracked):
     assert children["evaluate"].data.metrics["test/nll"] == digits.summary()["test/nll"]
 
 
-def test_results_and_curves_are_metrics_in_that_order_and_all_else_parameters(digits, tracked):
+def test_results_and_curves_are_metrics_the_main_ones_first_and_all_else_parameters(
+    digits, tracked
+):
     client, run, _ = tracked
     names, summary = list(run.data.metrics), digits.summary()
-    results = [name for name in names if name.split("/")[0] in ("test", "best")]
-    assert names[0] == "test/nll" and names[: len(results)] == results
-    assert names[len(results)] == "val/nll"
-    for name in names[len(results) :]:
-        assert len(client.get_metric_history(run.info.run_id, name)) > 1, name
+    assert names[0] == "test/nll" and names.index("val/nll") < 10
+    for name in names:
+        if name.split("/")[0] not in ("test", "best"):
+            assert len(client.get_metric_history(run.info.run_id, name)) > 1, name
     for name in ("baseline/gaussian_nll", "time/total_s", "train/best_step"):
         assert float(run.data.params[name]) == pytest.approx(summary[name])
 
