@@ -7,7 +7,7 @@ before it: each only if rows that were left out of its fit are likelier for it, 
 row.
 """
 
-__all__ = ["Bounds", "Marginals", "build", "find_grid", "fit", "gaussianised"]
+__all__ = ["Bounds", "Marginals", "build", "enough", "find_grid", "fit", "gaussianised"]
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,6 +26,7 @@ from .bijections import (
     DequantiseColumns,
     JohnsonSU,
 )
+from .errors import BadInput
 from .randomness import generator as derive
 
 ROWS, VALUES = 4_000, 2**22
@@ -108,7 +109,7 @@ def fit(
         seed: Where the noise of dequantisation comes from.
 
     Raises:
-        ValueError: if a value lies outside its column's bounds.
+        BadInput: if a value lies outside its column's bounds.
     """
     x = x[:GRID_ROWS].double().cpu()
     known = torch.full((x.shape[1],), -1) if groups is None else torch.tensor(groups)
@@ -164,6 +165,11 @@ def _grids(x: Tensor, groups: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
     return torch.tensor(found, dtype=torch.float64).mT.contiguous().unbind(0)
 
 
+def enough(width: int) -> int:
+    """Returns how many rows of D numbers a fit of every one is worth its time."""
+    return max(1000, min(ROWS, VALUES // width))
+
+
 def gaussianised(y: Tensor) -> list[Bijection]:
     """Returns what carries directions with heavy or skewed tails near normal ones.
 
@@ -172,12 +178,12 @@ def gaussianised(y: Tensor) -> list[Bijection]:
     2000). O(N D) a pass, some hundred passes.
 
     Arguments:
-        y: Rows with shape (N, D), in random order; the first of them are used.
+        y: Rows with shape (N, D), in random order; ``enough(D)`` will do.
 
     Returns:
         No layer, or two of float64: standardising, and the transformation.
     """
-    y = y[: max(1000, min(ROWS, VALUES // y.shape[1]))].double()
+    y = y.double()
     free = _known(y.amin(0), y.amax(0), {})
     curved = _held_out(y, free, True) - _held_out(y, free, False) > GAIN
     standard = _standard(y)
@@ -217,7 +223,7 @@ def _known(first: Tensor, last: Tensor, bounds: Bounds) -> _Bounds:
     outside = ((first < lower) | (last > upper)).nonzero().flatten().tolist()
     if outside:
         k = outside[0]
-        raise ValueError(
+        raise BadInput(
             f"bounds: found values in [{first[k]:.6g}, {last[k]:.6g}] in column {k}, "
             f"expected [{lower[k]:.6g}, {upper[k]:.6g}]"
         )

@@ -204,7 +204,7 @@ def _front(
 def _gaussianised(split: Any, front: Sequence[Bijection], seed: int) -> list[Bijection]:  # noqa: ANN401
     """Returns what makes directions behind a chain normal, by some of the rows."""
     flow = Flow((split.width,), copy.deepcopy(front), cut=len(front)).double()
-    rows = next(split.shuffled(min(len(split), marginals.ROWS), seed=seed)).x
+    rows = next(split.shuffled(min(len(split), marginals.enough(split.width)), seed=seed)).x
     return marginals.gaussianised(flow.preprocess(rows, RowGenerator(seed, "gaussianise")))
 
 

@@ -4,7 +4,7 @@ A column of numbers is one element of a context. One of categories is one-hot: a
 of its levels, in their order; where it is stored, a level is its number.
 """
 
-__all__ = ["Levels", "coded", "expanded", "groups", "split", "titles", "width"]
+__all__ = ["Levels", "coded", "expanded", "groups", "split", "text", "titles", "width"]
 
 from collections.abc import Iterable, Sequence
 
@@ -38,7 +38,16 @@ def titles(names: Sequence[str], levels: Levels) -> list[str]:
 def coded(values: Iterable[object], levels: Sequence[str]) -> np.ndarray:
     """Returns the numbers of levels as float64 with shape (N,), −1 of what is none."""
     numbers = {level: k for k, level in enumerate(levels)}
-    return np.array([numbers.get(str(value), -1) for value in values], dtype=np.float64)
+    return np.array([numbers.get(text(value), -1) for value in values], dtype=np.float64)
+
+
+def text(value: object) -> str:
+    """Returns a value as levels have it: ``true``, and ``1`` of 1.0."""
+    if isinstance(value, bool | np.bool_):
+        return str(value).lower()
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return f"{value:.0f}"
+    return str(value)
 
 
 def split(context: np.ndarray, levels: Levels) -> list[np.ndarray]:

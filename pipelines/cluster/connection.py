@@ -70,7 +70,11 @@ def start(*, dashboard: bool) -> Connection:
         _reach(os.environ["RAY_ADDRESS"])
         told = {"env_vars": _environment()}
         ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=told)
-        _probe(store.identity())
+        try:
+            _probe(store.identity())
+        except BaseException:
+            ray.shutdown()
+            raise
         return _at_home() if storage.used() else Connection()
     _sweep()
     # Ray gives workers folders of their own.

@@ -173,7 +173,7 @@ def named(name: str, source: str | None = None) -> DensityConfig:
 def for_source(source: str, **chosen: Any) -> tuple[DensityConfig, str]:  # noqa: ANN401
     """Returns the recipe that suits a data set, with it as the source, and the recipe's name.
 
-    Reads only the schema. A file called like a recipe gets that one.
+    Reads only the schema. The file that a recipe is of gets that one.
 
     Arguments:
         source: The data set.
@@ -190,10 +190,15 @@ def for_source(source: str, **chosen: Any) -> tuple[DensityConfig, str]:  # noqa
     size = math.prod(layout.shape)
     real = "tabular" if 2 <= size <= FEW else "wide"
     image = "mnist9k" if size <= MANY else "large"
-    chosen = stem if stem in RECIPES else real if layout.levels is None else image
-    base = _sized(RECIPES[chosen](), reader.rows)
+    suited = stem if _is_of(stem) else real if layout.levels is None else image
+    base = _sized(RECIPES[suited](), reader.rows)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem[:200]).strip("-._") or base.name
-    return _on(base, source).model_copy(update={"name": name}), chosen
+    return _on(base, source).model_copy(update={"name": name}), suited
+
+
+def _is_of(stem: str) -> bool:
+    """Whether a file is called like the data of the recipe that is called like it."""
+    return stem in RECIPES and Path(RECIPES[stem]().data.source).stem == stem
 
 
 def _on(recipe: DensityConfig, source: str) -> DensityConfig:

@@ -93,7 +93,11 @@ class ClusterConfig(Section):
         "instead of copying them, for flows too large for one",
     )
     max_failures: int = Field(
-        2, ge=0, description="restarts after a dead worker", json_schema_extra=UNKEYED
+        2,
+        ge=0,
+        description="restarts after a dead worker that Ray Train launched; a lone one on this "
+        "machine is its stage's next attempt (--retries)",
+        json_schema_extra=UNKEYED,
     )
     patience: float = Field(
         1800.0,

@@ -11,6 +11,7 @@ import ray.train
 import ray.train.torch
 
 from ebflow.errors import BadInput, NonFinite
+from pipelines import store
 from pipelines.cluster.connection import largest_node
 from pipelines.cluster.environment import embedded
 from pipelines.cluster.waiting import waiting
@@ -52,8 +53,9 @@ class Launched:
 
 def worker(job: dict[str, Any]) -> dict[str, Any]:
     """Trains; returns how it ended, or ``error``: what no restart would mend, alike on all."""
+    here = {name: str(store.present(Path(job[name]))) for name in ("data", "front")}
     try:
-        return train(job, Launched())
+        return train({**job, **here}, Launched())
     except (BadInput, NonFinite) as error:
         return {"error": error}
 

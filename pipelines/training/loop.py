@@ -62,7 +62,7 @@ class Here:
         listener: Is told every report.
     """
 
-    shard, local_rank, device = (0, 1), 0, torch.device("cuda")
+    shard, local_rank, device = (0, 1), 0, torch.device("cuda", 0)
 
     def __init__(self, listener: Listener = lambda rows: None) -> None:
         self.report = listener
@@ -127,8 +127,7 @@ def train(job: dict[str, Any], place: Place) -> dict[str, Any]:
         store.expect(job["store"])
     config = Training.model_validate(job["config"])
     torch.set_num_threads(config.train.threads)
-    data, front = (store.present(Path(job[name])) for name in ("data", "front"))
-    work = Path(job["work"])
+    data, front, work = (Path(job[name]) for name in ("data", "front", "work"))
     work.mkdir(parents=True, exist_ok=True)
     with Watchdog(work, place.shard[0], config.cluster.patience) as watchdog:
         trainer = build(
@@ -219,6 +218,7 @@ class Reporter:
 
     def __init__(self, trainer: Trainer, work: Path, place: Place, note: str = "") -> None:
         self.trainer, self.place, self.rank = trainer, place, trainer.shard[0]
+        self.lone = trainer.shard[1] == 1  # waits for nobody when it reports
         self.checkpoints, self.file = Checkpoints(work / CHECKPOINTS), work / metrics_log.FILE
         self.rows = [row(trainer, metrics_log.RESUMED, {}, note)] if trainer.step or note else []
         self.reported = self.saved = time.monotonic()
@@ -237,7 +237,7 @@ class Reporter:
             self.save()
         elif validated and (event.best or self._late(self.saved, SAVE_S)):
             self.save()
-        elif self._late(self.reported, REPORT_S):
+        elif (validated and self.lone) or self._late(self.reported, REPORT_S):
             self.save() if self._warned() else self._report()
 
     def save(self) -> None:

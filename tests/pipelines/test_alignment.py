@@ -27,6 +27,7 @@ from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from ebflow.traces import ESTIMATORS
 from ebflow.train import Trainer
+from pipelines.cluster import environment
 from pipelines.gradient_alignment import checkpointer, comparisons, figures, fitting, verdicts
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
@@ -253,6 +254,16 @@ def test_an_interrupted_flow_goes_on_to_the_same_weights(digits, home, tmp_path,
         for k in ("whole", "parts")
     )
     assert one == other
+
+
+def test_a_flow_is_trained_where_checkpoints_go_to_a_storage(digits, home, tmp_path, monkeypatch):
+    monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/bucket")
+    monkeypatch.setenv(environment.LOOPBACK_ALONE, "0")
+    monkeypatch.setattr(loop, "SAVE_S", 0.0)
+    folder = home / "work" / "flow" / "key"
+    runs(flow, FAST, digits, folder)
+    assert (folder / "out" / "checkpoint" / "ema.safetensors").exists()
+    assert list((tmp_path / "bucket").rglob("*"))
 
 
 def stopping(function, count):

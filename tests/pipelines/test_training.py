@@ -368,6 +368,18 @@ def test_a_warning_that_a_node_goes_saves_a_checkpoint_once(dataset, tmp_path, m
     assert "step-9" in kept and "step-12" not in kept
 
 
+def test_a_lone_worker_tells_every_validation_at_once(dataset, tmp_path):
+    reported = []
+    driven(dataset, (0, 1), tmp_path, listener=reported.append)
+    last = [rows[-1]["step"] for rows in reported if any(r["kind"] == "validate" for r in rows)]
+    assert last == [0, 6, 12]
+
+
+def test_a_gpu_is_named_by_its_number():
+    """As ``torch.cuda.set_device`` wants it."""
+    assert Here.device.index is not None
+
+
 def test_between_reports_rows_gather(tmp_path):
     trainer = SimpleNamespace(verdict="", progress=0.5, step=0, agreed=float, shard=(0, 1))
     reported = []

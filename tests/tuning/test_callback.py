@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from tuning import records
 from tuning.callback import TrialRecorder
 from tuning.density.problem import GOALS
+from tuning.density.trial import Relay
 
 
 def test_a_trial_that_is_lost_before_it_starts_has_failed(tmp_path):
@@ -14,3 +15,20 @@ def test_a_trial_that_is_lost_before_it_starts_has_failed(tmp_path):
     callback.on_trial_error(0, [], SimpleNamespace(config=told))
     (record,) = records.read(tmp_path)
     assert (record.number, record.state) == (0, records.FAILED)
+
+
+def validated(step, nll):
+    metrics = {"val/nll": nll, "time/train_s": float(step)}
+    return {"kind": "validate", "step": step, "share": step / 10, "metrics": metrics}
+
+
+def test_a_trial_that_goes_on_remembers_its_best():
+    told = []
+    relay = Relay(told.append)
+    relay([validated(1, 5.0), validated(2, 4.0), validated(3, 7.0)])
+    relay([{"kind": "log", "step": 4, "share": 0.4, "metrics": {}}])
+    relay([validated(5, 6.0)])
+    assert [(row["nll"], row["step"], row["share"]) for row in told] == [
+        (4.0, 3, 0.3),
+        (4.0, 5, 0.5),
+    ]

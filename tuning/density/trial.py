@@ -30,7 +30,9 @@ def train(config: Training, given: Given) -> None:
     data, front, here = given.inputs[0], given.folder / CHAIN, config.cluster.workers == 1
     fitted(config.front, Dataset(data)).save(front)
     store.keep(front)
+    store.regain(given.folder / metrics_log.FILE)
     listener = Relay(tune.report if here else _handed_on())
+    listener(metrics_log.read(given.folder / metrics_log.FILE)[0])
     fit(config.once, data, front, given.folder, here=here, listener=listener)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ebflow import mixtures
@@ -56,6 +57,7 @@ def evaluate(
     behind the same. Of data with contexts, the Gaussian is a linear regression on them, and the
     mixture, over both, is conditioned on them. All are evaluated with the same draws.
     """
+    torch.set_num_threads(1)
     run.log_params({"evaluate": config.model_dump()})
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "testing")

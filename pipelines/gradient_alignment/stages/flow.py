@@ -34,6 +34,7 @@ def flow(config: FlowConfig, data: Path, *, output: Path, work: Path, run: Stage
     store.regain(work / metrics_log.FILE)
     with Follower(work / metrics_log.FILE, run):
         told = fit(training, smooth, work / CHAIN, work, here=True)
+    store.restore(work / CHECKPOINTS)
     shutil.copytree(Checkpoints(work / CHECKPOINTS).path(told["best_step"]), output / "checkpoint")
     check(output / "checkpoint")
     run.set_tags({"ebflow.verdict": told["verdict"]})

@@ -31,6 +31,7 @@ def diverge(
     The flow is that of the averaged weights at the end of training: the best by validation would
     be so for the data without noise.
     """
+    torch.set_num_threads(1)
     run.log_params({"diverge": config.model_dump()})
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "testing")
