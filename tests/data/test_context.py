@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from ebflow.data.context import coded
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.data.sources import open_source
@@ -127,3 +128,8 @@ def test_a_level_of_rows_that_are_not_used_is_none(tmp_path):
             manifest = prepare(file, tmp_path / str(seed), context=["region"], **options)
             found.add(manifest.context.levels[0])
     assert found == {REGIONS, (*REGIONS, "west")}
+
+
+def test_levels_of_numbers_are_known_whatever_their_type():
+    values = [1.0, np.float32(2), True, np.bool_(False), "north", 0.5, 3]
+    assert coded(values, ["1", "2", "true", "false", "north", "0.5"]).tolist() == [*range(6), -1]
