@@ -29,7 +29,6 @@ from .splits import Counts
 
 FEW = 10
 SHARD_BYTES = 32 << 20
-KEPT_BYTES = 64 << 20
 
 
 def prepare(
@@ -100,7 +99,7 @@ def prepare(
     return manifest
 
 
-def examine(reader: Reader, counts: Counts, order: int | None) -> np.ndarray | None:
+def examine(reader: Reader, counts: Counts, order: int | None) -> None:
     """Reads all rows and raises what ``prepare`` would; writes nothing.
 
     Arguments:
@@ -108,29 +107,10 @@ def examine(reader: Reader, counts: Counts, order: int | None) -> np.ndarray | N
         counts: Rows of each split.
         order: The seed of the permutation that decides the splits; None: the last are held out.
 
-    Returns:
-        The training rows with shape (N, D), as ``prepare`` writes them; None if they take more
-        than 64 MiB.
-
     Raises:
         BadInput: At the first thing wrong with a value or a column.
     """
-    kept = _Kept()
-    _Training.of(reader, reader.assigned(counts, order), [kept]).check()
-    return np.concatenate(kept.pieces) if kept.bytes <= KEPT_BYTES else None
-
-
-class _Kept:
-    """Holds the rows of a split as long as they are few."""
-
-    def __init__(self) -> None:
-        self.pieces: list[np.ndarray] = []
-        self.bytes = 0
-
-    def append(self, x: np.ndarray, *_: np.ndarray) -> None:
-        """Adds rows with shape (B, D)."""
-        self.bytes += x.nbytes
-        self.pieces = [*self.pieces, x] if self.bytes <= KEPT_BYTES else []
+    _Training.of(reader, reader.assigned(counts, order), ()).check()
 
 
 class ShardWriter:
@@ -287,7 +267,7 @@ class _Training:
 
     @classmethod
     def of(
-        cls, reader: Reader, splits: np.ndarray, writers: Sequence["ShardWriter | _Kept"]
+        cls, reader: Reader, splits: np.ndarray, writers: Sequence["ShardWriter"]
     ) -> "_Training":
         """Reads all rows, and gives each writer those of its split."""
         levels, first = reader.levels(splits), 0

@@ -9,7 +9,6 @@ import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from pipelines.store.writer import open_desk
 PREFIX = "ebflow-ray-"
 TOLD = ("MLFLOW_", "EBFLOW_COMMIT", "EBFLOW_DATA")
 SECRET = ("PASSWORD", "TOKEN", "SECRET", "KEY")
-WARM = ("pipelines.engine.stages", "pipelines.tracking.tracker", "pipelines.training.loop")
 GRACE_S = 15.0
 REACH_S = 10.0
 
@@ -90,14 +88,7 @@ def start(*, dashboard: bool) -> Connection:
         _memory=cores * DRIVER["memory"],
         _temp_dir=folder,
     )
-    ray.remote(num_cpus=cores, max_retries=0)(_warm).remote()
     return Connection(Path(folder))
-
-
-def _warm() -> None:
-    """Imports what nearly every stage needs, in the process that the next one will run in."""
-    for module in WARM:
-        import_module(module)
 
 
 def _at_home() -> Connection:

@@ -16,7 +16,7 @@ from pipelines.cluster.connection import launched
 from pipelines.config import DensityConfig
 from pipelines.density import results
 from pipelines.density.checks import check
-from pipelines.density.source import rehearsed
+from pipelines.density.source import examined
 from pipelines.engine import Artefact, Source, of_training, own, stage
 from pipelines.engine.pipeline import Pipeline
 
@@ -43,7 +43,7 @@ DENSITY = Pipeline(
     launches=lambda config: launched(config.cluster),
     tasks=lambda config: (prepare, preprocess, train, evaluate, report),
     check=check,
-    examine=rehearsed,
+    examine=lambda config: examined(config.data),
     graph=density,
     describe=results.describe,
     publish=results.publish,

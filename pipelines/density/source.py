@@ -1,20 +1,13 @@
 """The data set of a configuration, before it is prepared."""
 
-__all__ = ["counted", "examined", "given", "opened", "rehearsed"]
-
-from typing import TYPE_CHECKING
-
-import numpy as np
+__all__ = ["counted", "examined", "given", "opened"]
 
 from ebflow.data.context import width
 from ebflow.data.prepare import examine
 from ebflow.data.reader import Reader
 from ebflow.data.sources import open_source
 from ebflow.data.splits import Counts
-from pipelines.config import DataConfig, DensityConfig
-
-if TYPE_CHECKING:
-    from ebflow.data.memory import Rows
+from pipelines.config import DataConfig
 
 
 def opened(data: DataConfig) -> Reader:
@@ -30,31 +23,10 @@ def counted(reader: Reader, data: DataConfig) -> Counts:
     )
 
 
-def examined(data: DataConfig) -> "Rows | None":
-    """Reads all rows; raises BadInput at the first thing wrong with them, as their preparation.
-
-    Returns:
-        The training rows; None if they take more than 64 MiB or lack entries.
-    """
-    import torch
-
-    from ebflow.data.memory import Rows
-
+def examined(data: DataConfig) -> None:
+    """Reads all rows; raises BadInput at the first thing wrong with them, as their preparation."""
     reader = opened(data)
-    found, layout = examine(reader, counted(reader, data), _order(data)), reader.layout
-    if found is None or np.isnan(found).any():
-        return None
-    options = {"shape": layout.shape, "levels": layout.levels, "groups": layout.groups}
-    return Rows(torch.from_numpy(found), **options)
-
-
-def rehearsed(config: DensityConfig) -> None:
-    """Reads all rows and fits the chain in front of the flow; raises BadInput as a run would."""
-    from pipelines.training.preprocessing import alone
-
-    rows = examined(config.data)
-    if rows is not None:
-        alone(config.front, rows, opened(config.data).layout.features)
+    examine(reader, counted(reader, data), _order(data))
 
 
 def given(reader: Reader, counts: Counts, data: DataConfig) -> int:

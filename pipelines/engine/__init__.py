@@ -84,7 +84,6 @@ class Engine:
         progress: Is told of the stages that run.
         force: Whether to run every stage again.
         retries: How often a stage is tried again after a failure that may pass.
-        ahead: Whether to start Ray beside the first stage that runs, wherever that one does.
         launches: Whether stages launch workers or trials (:class:`Pipeline`).
     """
 
@@ -95,16 +94,13 @@ class Engine:
         progress: Progress,
         force: bool = False,
         retries: Retries = SOME,
-        ahead: bool = False,
         launches: bool = True,
     ) -> None:
-        self._open_context, self._ahead, self._launches = open_context, ahead, launches
+        self._open_context, self._launches = open_context, launches
         self.progress, self.force, self.retries = progress, force, retries
 
     @cached_property
     def _context(self) -> Context:
-        if self._ahead:
-            self._ray.begin()
         return self._open_context()
 
     def context(self) -> Context:
@@ -130,8 +126,8 @@ class Engine:
             raise failure(error) from error
 
     def _evaluate(self, graph: Any) -> Outcome:  # noqa: ANN401
-        self._ray = RayExecutor("ray", self, dashboard=self._launches)
-        executors = StageExecutor("driver", self), self._ray
+        ray = RayExecutor("ray", self, dashboard=self._launches)
+        executors = StageExecutor("driver", self), ray
         execution = str(uuid.uuid4())
         with store.lock("redun"):
             made = scheduler(database(), *executors)

@@ -3,9 +3,11 @@
 __all__ = ["Progress", "RayExecutor", "StageExecutor"]
 
 import logging
+import signal
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -136,8 +138,7 @@ class StageExecutor(Executor):
 class RayExecutor(StageExecutor):
     """Puts every stage that is ready into Ray's queue, with what it needs.
 
-    Ray starts with the first of them, or before if it is told to: in this machine, or at
-    ``RAY_ADDRESS`` where that is set.
+    Ray starts with the first of them: in this machine, or at ``RAY_ADDRESS`` where that is set.
     """
 
     def __init__(self, name: str, engine: Host, *, dashboard: bool = True) -> None:
@@ -145,16 +146,7 @@ class RayExecutor(StageExecutor):
         self.dashboard = dashboard
         self.running: list[Any] = []
         self.connection = connection.Connection()
-        self.starting = threading.Lock()
-        # Ray's processes end with the thread that started them.
-        self.thread = ThreadPoolExecutor(1, "ray")
-        self.started: Future[connection.Connection] | None = None
-
-    def begin(self) -> None:
-        """Starts Ray, beside whatever this process does meanwhile."""
-        with self.starting:
-            if self.started is None:
-                self.started = self.thread.submit(connection.start, dashboard=self.dashboard)
+        self.connecting = threading.Lock()
 
     def _tell(self, stage: str, key: str) -> None:
         self.engine.progress.queued(stage, key)
@@ -162,12 +154,12 @@ class RayExecutor(StageExecutor):
     def _start(self, job: Job) -> Future:
         import ray
 
-        self.begin()
-        self.connection = self.started.result()
+        self._connect()
         options = reserved(needs_of(job)) | self._place(job)
         work = self._work(job)
-        run = ray.remote(**options, max_retries=0)(work.func)
-        reference = run.remote(*work.args, **work.keywords)
+        reference = ray.remote(**options, max_retries=0)(work.func).remote(
+            *work.args, **work.keywords
+        )
         self.running.append(reference)
         return reference.future()
 
@@ -180,12 +172,31 @@ class RayExecutor(StageExecutor):
         here = NodeAffinitySchedulingStrategy(self.connection.node, soft=False)
         return {"scheduling_strategy": here}
 
+    def _connect(self) -> None:
+        import ray
+
+        with self.connecting:
+            if not ray.is_initialized():
+                with _own_sigterm():
+                    self.connection = connection.start(dashboard=self.dashboard)
+
     def stop(self) -> None:
         """Cancels what still runs, and leaves Ray."""
         super().stop()
-        if self.started is not None and self.started.exception() is None:
-            connection.stop(self.running, self.started.result())
-        self.thread.shutdown()
+        if self.running:
+            connection.stop(self.running, self.connection)
+            self.running.clear()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keeps the handler of SIGTERM, which Ray replaces by one that aborts."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 log = logging.getLogger("ebflow.engine")

@@ -148,7 +148,6 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
                 progress=progress,
                 force=run.force,
                 retries=run.retries,
-                ahead=True,
                 launches=run.pipeline.launches(run.config),
             )
             outcome = stages.run(run.pipeline.graph(run.config, inputs))

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from ebflow import mixtures, preprocessing
-from ebflow.data.batches import Split
 from ebflow.data.loader import Dataset
 from ebflow.preprocessing import Preprocessing, SingularCovariance
 from pipelines.config import FrontConfig, PreprocessConfig
@@ -43,20 +42,9 @@ REGRESSION = "regression.safetensors"
 
 def fitted(config: FrontConfig, dataset: Dataset) -> Preprocessing:
     """Returns the chain in front of a flow, and its base if that is a mixture."""
-    chain = alone(config, dataset.split("train"), names(dataset))
-    if not config.mixture:
-        return chain
-    given = dataset.split("train").given
-    rows, held = (y[:, given:] for y in behind(dataset, chain, config.seed))
-    base = mixtures.search(rows, held, seed=config.seed).mixture.trained()
-    return dataclasses.replace(chain, base=base)
-
-
-def alone(config: FrontConfig, train: Split, names: Sequence[str]) -> Preprocessing:
-    """Returns the chain without a base, of training rows with named features."""
     front = config.chain
-    return preprocessing.fit(
-        train,
+    chain = preprocessing.fit(
+        dataset.split("train"),
         normalise=front.normalise,
         margin=front.logit,
         scale=front.scale,
@@ -64,11 +52,17 @@ def alone(config: FrontConfig, train: Split, names: Sequence[str]) -> Preprocess
         shrinkage=front.shrinkage,
         grids=front.grids,
         tails=front.tails,
-        bounds=bounds(front.bounds or (), names),
+        bounds=bounds(front.bounds or (), names(dataset)),
         gaussianise=front.gaussianise,
         seed=config.seed,
         dtype=getattr(torch, config.dtype),
     )
+    if not config.mixture:
+        return chain
+    given = dataset.split("train").given
+    rows, held = (y[:, given:] for y in behind(dataset, chain, config.seed))
+    base = mixtures.search(rows, held, seed=config.seed).mixture.trained()
+    return dataclasses.replace(chain, base=base)
 
 
 def names(dataset: Dataset) -> Sequence[str]:

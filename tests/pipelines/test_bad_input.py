@@ -338,16 +338,6 @@ def test_a_real_process(words, home):
     assert not home.exists()
 
 
-def test_a_dry_run_fits_what_stands_in_front_of_the_flow(home, ebflow, tmp_path):
-    pq.write_table(column(2 * np.arange(40.0)), tmp_path / "line.parquet")
-    dry = ("run", "density", "--dry-run", "--train.batch-size", 2, "--preprocess.normalise")
-    rows = ("--data.source", tmp_path / "line.parquet")
-    result = ebflow(*dry, "whiten", "--preprocess.shrinkage", 0, *rows)
-    assert result.code == 2 and len(result.err) == 1 and not home.exists()
-    assert "shrinkage: found a singular covariance of the training split" in result.err[0]
-    assert ebflow(*dry, "standardise", *rows).code == 0
-
-
 def test_a_dry_run_reads_what_options_of_data_let_in(home, ebflow, tmp_path):
     """Times, a missing entry, and images of several sizes: all chosen before there is a recipe."""
     noise = np.random.default_rng(0)

@@ -450,6 +450,7 @@ def test_columns_of_numbers(tmp_path, tabular_file):
         "dtype": "float64",
         "levels": None,
         "context": None,
+        "categories": [None] * 10,
         "timestamps": None,
         "resize": None,
     }
