@@ -10,7 +10,6 @@ __all__ = [
     "MIXTURE",
     "NUMBERS",
     "REGRESSION",
-    "alone",
     "baseline",
     "behind",
     "fitted",
