@@ -121,7 +121,7 @@ def _stored(what: str, column: np.ndarray, name: str, levels: Sequence[str] | No
     codes = coded(column.tolist(), levels)
     for row in np.flatnonzero(codes < 0)[:1]:
         raise ValueError(
-            f"{what}, row {row}, column {name}: found {text(column[row])}, expected one of "
+            f"{what}, row {row}, column {name}: found {text(column[row])!r}, expected one of "
             f"{', '.join(levels)}"
         )
     return codes
