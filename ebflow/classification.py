@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .data.batches import Batch
+from .data.loader import Batch
 from .evaluation import log_probs
 from .flow import Flow
 

@@ -46,7 +46,7 @@ import torch
 from torch import Tensor, nn
 
 from .bijections.weighted import fixed_weights
-from .data.memory import Rows
+from .data.loader import Rows
 from .density import LogDensity
 from .distribution import FlowDistribution
 from .errors import NonFinite

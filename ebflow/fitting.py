@@ -22,8 +22,7 @@ from .anchor import Anchor
 from .architectures import ARCHITECTURES
 from .bases import Base
 from .bijections import Convolution
-from .data.batches import Split
-from .data.memory import Arrays, Rows
+from .data.loader import Arrays, Rows, Split
 from .data.missing import POLICIES, Completed, Law
 from .flow import Flow
 from .frames import ArrayLike, as_tensor

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data.context import Levels, coded, expanded, text
+from .data import Levels, coded, expanded, text
 
 ArrayLike = Any
 """A tensor, an array, or a data frame."""

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .checkpoint import read
-from .data.memory import Rows
+from .data.loader import Rows
 from .errors import BadInput
 from .evaluation import log_probs
 from .files import REFERENCE

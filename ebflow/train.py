@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from .anchor import Anchor
 from .checkpoint import Checkpoint, copied, pack, unpack
-from .data.batches import Batch
+from .data.loader import Batch
 from .data.missing import Completed
 from .errors import NonFinite
 from .evaluation import Validation, diagnose, evaluate, latent_statistics, where_non_finite

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import BadInput
-from .context import coded
+from . import coded
 
 MOST = 256
 """Most levels of a column of categories."""

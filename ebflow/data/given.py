@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import BadInput
-from . import categories
+from . import Levels, categories
 from .categories import NUMBERS, is_text
-from .context import Levels
 from .messages import named
 
 

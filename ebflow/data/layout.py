@@ -17,8 +17,8 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, Json, PositiveInt, ValidationError
 
 from ..errors import BadInput
+from . import Levels, groups, titles, width
 from .categories import NUMBERS, is_text
-from .context import Levels, groups, titles, width
 from .given import Given, read_given
 from .manifest import first_error
 from .messages import listed, named

@@ -1,11 +1,23 @@
-"""Data sets of folders that ``prepare`` wrote, as tensors."""
+"""Data sets as tensors: those of folders that ``prepare`` wrote, and those in memory.
 
-__all__ = ["Dataset", "StoredSplit"]
+A split is a sequence of parts: the shards of a folder, or all rows in memory. An epoch of a
+shuffled stream is a sequence of windows, each a set of parts held in memory at once. The epoch's
+order of rows is the windows' permutations one after another, and batch k of the epoch is its rows
+k * size … (k + 1) * size: so the windows before a starting point need not be read. The same rows
+in the same order give the same batches, wherever they lie.
+"""
 
-from collections.abc import Callable, Sequence
+__all__ = ["Arrays", "Batch", "Dataset", "Rows", "Split", "StoredSplit"]
+
+import hashlib
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
+from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -13,12 +25,265 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..files import sha256
-from .batches import Batch, Split
-from .context import expanded, groups
+from ..randomness import generator
+from . import BUDGET, expanded, groups
 
 if TYPE_CHECKING:
     from .manifest import Shard
     from .missing import Law
+
+DTYPES = (torch.uint8, torch.float32, torch.float64)
+
+
+class Batch(NamedTuple):
+    """Rows, and what each is given.
+
+    Arguments:
+        x: Raw rows with shape (B, D).
+        context: Their contexts with shape (B, C), None of data without.
+    """
+
+    x: Tensor
+    context: Tensor | None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """Returns rows and contexts changed alike."""
+        return Batch(*(None if t is None else change(t) for t in self))
+
+    def take(self, rows: Tensor) -> "Batch":
+        """Returns the rows of these numbers, in this order."""
+        return self.each(lambda t: t.index_select(0, rows))
+
+    def cut(self, rows: slice) -> "Batch":
+        """Returns a view of some rows."""
+        return self.each(lambda t: t[rows])
+
+    def to(self, device: torch.device) -> "Batch":
+        """Returns the batch on a device."""
+        return self.each(lambda t: t.to(device))
+
+
+class Split(ABC):
+    """Rows of one split of a data set, in order.
+
+    Arguments:
+        name: Name of the split.
+        shape: Shape of an example; D is its product.
+        dtype: dtype of the rows.
+        levels: Number of levels of integer data (values 0 … levels − 1), None if continuous.
+        parts: Rows of each part.
+        where: Names the split in messages.
+        given: The width C of the contexts, 0 without.
+        groups: For each feature the number of its column of categories, −1 of one of numbers;
+            None: all are of numbers.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        levels: int | None,
+        parts: Sequence[int],
+        where: str,
+        given: int = 0,
+        groups: Sequence[int] | None = None,
+    ) -> None:
+        self.name, self.shape, self.dtype, self.levels = name, tuple(shape), dtype, levels
+        self.parts, self.where, self.given = tuple(parts), where, given
+        self.groups = (-1,) * self.width if groups is None else tuple(groups)
+
+    def __len__(self) -> int:
+        return sum(self.parts)
+
+    @property
+    def width(self) -> int:
+        """The number of features D."""
+        return math.prod(self.shape)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row in memory, its context included."""
+        return self.width * self.dtype.itemsize + 8 * self.given
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the whole split in memory."""
+        return len(self) * self.row_bytes
+
+    @abstractmethod
+    def read(self, parts: Sequence[int]) -> Batch:
+        """Returns all rows of the parts of these numbers."""
+
+    def tensor(self, *, budget_bytes: int = BUDGET) -> Tensor:
+        """Returns the whole split, with shape (N, D), in its own dtype.
+
+        It is read once and shared between calls: do not write to it.
+
+        Raises:
+            BadInput: If the split takes more than ``budget_bytes``.
+        """
+        if "resident" not in self.__dict__ and self.bytes > budget_bytes:
+            raise BadInput(
+                f"{self.where}: found {self.bytes} bytes, expected at most {budget_bytes} "
+                "to hold it in memory: stream it in batches"
+            )
+        return self.resident.x
+
+    @cached_property
+    def resident(self) -> Batch:
+        """All rows, read once."""
+        return self.read(range(len(self.parts)))
+
+    @property
+    def context(self) -> Tensor | None:
+        """What each row is given, with shape (N, C); read as ``resident``."""
+        return self.resident.context
+
+    @property
+    def content(self) -> Batch:
+        """All rows as they were given: what a data set's digest is of."""
+        return self.resident
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yields the rows in order, ``size`` at a time, the last batch smaller.
+
+        Streams what is not in memory: that is then bounded by the batch and one shard.
+        """
+        if size < 1:
+            raise BadInput(f"batch_size: found {size}, expected at least 1")
+        if "resident" in self.__dict__:
+            return (self.resident.cut(slice(k, k + size)) for k in range(0, len(self), size))
+        shards = ((self.read([k]), torch.arange(rows)) for k, rows in enumerate(self.parts))
+        return _batched(shards, size, slice(size), keep_last=True)
+
+    def shuffled(
+        self,
+        size: int,
+        *,
+        seed: int,
+        start: int = 0,
+        shard: tuple[int, int] = (0, 1),
+        budget_bytes: int = BUDGET,
+        device: str | torch.device = "cpu",
+    ) -> Iterator[Batch]:
+        """Returns an endless iterator of random batches of size / world rows.
+
+        Global batch t is a function of (seed, t, size, budget_bytes): it holds the same rows for
+        every number of workers, and whether the stream began at 0 or at ``start``. Each epoch
+        visits every row once and drops what does not fill a batch.
+
+        A split that fits the budget is held on the device and permuted as a whole. Else the
+        parts are taken in random order, in windows that fit the budget, and permuted within
+        a window; the rest of a window goes into the next batch. A window has at least one part.
+
+        Arguments:
+            size: Rows of a global batch.
+            seed: Seed of the permutations.
+            start: Global batches that have been consumed already.
+            shard: Rank and number of workers; rank r takes the r-th part of each batch.
+            budget_bytes: Most bytes to hold in memory, 8 bytes a row for the order included.
+            device: Where the batches go.
+
+        Raises:
+            BadInput: If ``size`` exceeds the split or does not divide among the workers.
+        """
+        self._check_stream(size, start, shard)
+        shuffle = _Shuffle(self, seed, budget_bytes, torch.device(device))
+        epoch, skip = divmod(start, len(self) // size)
+        mine = slice(shard[0] * size // shard[1], (shard[0] + 1) * size // shard[1])
+        epochs = (shuffle.windows(e, skip * size * (e == epoch)) for e in count(epoch))
+        return chain.from_iterable(_batched(windows, size, mine) for windows in epochs)
+
+    def _check_stream(self, size: int, start: int, shard: tuple[int, int]) -> None:
+        rank, world = shard
+        if not 1 <= size <= len(self):
+            raise BadInput(
+                f"batch_size: found {size}, expected 1 … {len(self)} "
+                f"(the rows of split {self.name})"
+            )
+        if not 0 <= rank < world:
+            raise ValueError(f"shard must be (rank, world) with 0 <= rank < world, got {shard}")
+        if size % world:
+            raise BadInput(
+                f"batch_size: found {size}, expected a multiple of {world} (the workers)"
+            )
+        if start < 0:
+            raise ValueError(f"start must be at least 0, got {start}")
+
+    def __repr__(self) -> str:
+        kind = type(self).__name__
+        return f"{kind}({self.name!r}, rows={len(self)}, shape={self.shape}, dtype={self.dtype})"
+
+
+class _Shuffle:
+    """The windows of one stream; see ``Split.shuffled`` for the arguments."""
+
+    def __init__(self, split: Split, seed: int, budget_bytes: int, device: torch.device) -> None:
+        self.split, self.seed, self.device = split, seed, device
+        self.window_rows = budget_bytes // (split.row_bytes + 8)
+        self.resident = len(split) <= self.window_rows
+
+    def windows(self, epoch: int, skip: int) -> Iterator[tuple[Batch, Tensor]]:
+        """Yields the windows of an epoch and their orders, but for the first ``skip`` rows."""
+        for number, window in enumerate(self._plan(epoch)):
+            rows = sum(self.split.parts[k] for k in window)
+            if skip < rows:
+                order = self._permutation(rows, "rows", epoch, number)[skip:].to(self.device)
+                yield self._read(window), order
+            skip = max(0, skip - rows)
+
+    def _plan(self, epoch: int) -> list[list[int]]:
+        parts = self.split.parts
+        if self.resident:
+            return [list(range(len(parts)))]
+        windows: list[list[int]] = []
+        room = 0
+        for k in self._permutation(len(parts), "shards", epoch).tolist():
+            if parts[k] > room:
+                windows.append([])
+                room = self.window_rows
+            windows[-1].append(k)
+            room -= parts[k]
+        return windows
+
+    def _read(self, window: list[int]) -> Batch:
+        return self._resident if self.resident else self.split.read(window).to(self.device)
+
+    @cached_property
+    def _resident(self) -> Batch:
+        return self.split.resident.to(self.device)
+
+    def _permutation(self, n: int, *path: str | int) -> Tensor:
+        return torch.randperm(n, generator=generator(self.seed, "shuffle", *path))
+
+
+def _batched(
+    windows: Iterator[tuple[Batch, Tensor]], size: int, mine: slice, *, keep_last: bool = False
+) -> Iterator[Batch]:
+    """Yields a worker's share of batches of ``size`` rows, of windows in their orders.
+
+    What a window leaves goes into the next batch; the last, smaller one is mostly dropped.
+    """
+    rest: Batch | None = None
+    for window, order in windows:
+        first = 0
+        if rest is not None:
+            first = min(size - len(rest.x), len(order))
+            pairs = zip(rest, window.take(order[:first]), strict=True)
+            rest = Batch(*(None if one is None else torch.cat([one, two]) for one, two in pairs))
+            if len(rest.x) == size:
+                yield rest.cut(mine)
+                rest = None
+        if rest is None:
+            last = first + (len(order) - first) // size * size
+            for k in range(first, last, size):
+                yield window.take(order[k : k + size][mine])
+            rest = window.take(order[last:])
+        del window
+    if keep_last and rest is not None and len(rest.x):
+        yield rest
 
 
 class Dataset:
@@ -127,6 +392,7 @@ class StoredSplit(Split):
     def __init__(self, dataset: Dataset, name: str) -> None:
         self.dataset, self.manifest = dataset, dataset.manifest
         self.shards = self.manifest.of(name)
+        context, columns = self.manifest.context, self.manifest.columns
         super().__init__(
             name,
             shape=self.manifest.shape,
@@ -134,18 +400,9 @@ class StoredSplit(Split):
             levels=self.manifest.levels,
             parts=[shard.rows for shard in self.shards],
             where=f"{dataset.folder}, split {name}",
+            given=0 if context is None else context.width,
+            groups=None if columns is None else groups(columns.categories),
         )
-
-    @property
-    def given(self) -> int:
-        """The width C of the contexts, 0 without."""
-        return 0 if self.manifest.context is None else self.manifest.context.width
-
-    @property
-    def groups(self) -> tuple[int, ...]:
-        """For each feature the number of its column of categories, −1 of one of numbers."""
-        columns = self.manifest.columns
-        return super().groups if columns is None else groups(columns.categories)
 
     def read(self, parts: Sequence[int]) -> Batch:
         """Returns all rows of some shards, copied once out of Arrow."""
@@ -188,3 +445,156 @@ class StoredSplit(Split):
                 f"0 … {classes - 1}"
             )
         return torch.from_numpy(labels)
+
+
+class Rows(Split):
+    """Creates a split of rows in memory; they are checked, and shared, not copied.
+
+    Arguments:
+        x: Raw rows with shape (N, D) or (N, *shape): uint8, float32 or float64.
+        context: What each row is given, real numbers with shape (N, C); None: nothing.
+        shape: Shape of an example; None takes that of ``x``.
+        levels: Number of levels of uint8 rows; None: 256 of these, and reals are continuous.
+        name: Name of the split.
+        missing: Whether entries may be missing, as NaN.
+        groups: As of ``Split``.
+
+    Raises:
+        TypeError: If a dtype is another.
+        BadInput: If shapes do not agree, there are no rows, or a value is not finite or no level.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        *,
+        shape: Sequence[int] | None = None,
+        levels: int | None = None,
+        name: str = "train",
+        missing: bool = False,
+        groups: Sequence[int] | None = None,
+    ) -> None:
+        _check_shape(x, shape)
+        levels = _levels(x, levels)
+        rows = x.detach().reshape(len(x), -1)
+        _check_values(
+            "x", rows.nan_to_num(nan=0.0) if missing and levels is None else rows, levels
+        )
+        if context is not None:
+            context = context.detach()
+            _check_context(context, len(x))
+        super().__init__(
+            name,
+            shape=x.shape[1:] if shape is None else shape,
+            dtype=x.dtype,
+            levels=levels,
+            parts=[len(x)],
+            where=f"split {name}",
+            given=0 if context is None else context.shape[1],
+            groups=groups,
+        )
+        self.resident = Batch(rows, context)
+
+    def read(self, parts: Sequence[int]) -> Batch:
+        """Returns all rows."""
+        return self.resident
+
+
+class Arrays:
+    """Creates a data set in memory from its splits.
+
+    Arguments:
+        splits: The splits, of the same kind of rows, each of another name.
+
+    Raises:
+        BadInput: If they do not agree.
+    """
+
+    def __init__(self, *splits: Split) -> None:
+        self._splits = {split.name: split for split in splits}
+        if not splits or len(self._splits) < len(splits):
+            names = [split.name for split in splits]
+            raise BadInput(f"splits: found {names}, expected one or more of different names")
+        first = splits[0]
+        for split in splits[1:]:
+            for key in ("shape", "dtype", "levels", "given", "groups"):
+                found, expected = getattr(split, key), getattr(first, key)
+                if found != expected:
+                    raise BadInput(
+                        f"split {split.name}, {key}: found {found}, expected {expected} as in "
+                        f"split {first.name}"
+                    )
+
+    def split(self, name: str) -> Split:
+        """Returns the split of that name; raises BadInput if there is none."""
+        if name not in self._splits:
+            raise BadInput(f"found no split {name!r}, expected one of {', '.join(self._splits)}")
+        return self._splits[name]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of names, shapes, dtypes, levels, groups and bytes of all rows and contexts."""
+        total = hashlib.sha256()
+        for name, split in sorted(self._splits.items()):
+            told = [name, split.shape, split.levels, split.groups]
+            total.update(json.dumps(told).encode())
+            for tensor in split.content:
+                _update(total, tensor)
+        return total.hexdigest()
+
+    def __repr__(self) -> str:
+        return f"Arrays({', '.join(map(repr, self._splits.values()))})"
+
+
+def _check_shape(x: Tensor, shape: Sequence[int] | None) -> None:
+    if x.ndim < 2 or not x.numel():
+        raise BadInput(f"x: found shape {tuple(x.shape)}, expected (N, D) with at least one row")
+    if shape is not None and math.prod(shape) != x[0].numel():
+        raise BadInput(
+            f"shape: found {tuple(shape)} of {math.prod(shape)} values, expected "
+            f"{x[0].numel()} as in x"
+        )
+
+
+def _levels(x: Tensor, levels: int | None) -> int | None:
+    if x.dtype not in DTYPES:
+        raise TypeError(f"x: found {x.dtype}, expected one of {', '.join(map(str, DTYPES))}")
+    if x.dtype != torch.uint8:
+        if levels is not None:
+            raise BadInput(f"levels: found {levels} with {x.dtype} rows, expected torch.uint8")
+        return None
+    levels = 256 if levels is None else levels
+    if not 2 <= levels <= 256:
+        raise BadInput(f"levels: found {levels}, expected a whole number 2 … 256")
+    return levels
+
+
+def _check_context(context: Tensor, rows: int) -> None:
+    if not context.is_floating_point():
+        raise TypeError(f"context: found {context.dtype}, expected real numbers")
+    if context.ndim != 2 or len(context) != rows or not context.shape[1]:
+        raise BadInput(f"context: found shape {tuple(context.shape)}, expected ({rows}, C)")
+    _check_values("context", context, None)
+
+
+def _check_values(name: str, rows: Tensor, levels: int | None) -> None:
+    """Raises BadInput at the first value that is not finite, or no level."""
+    good = rows.isfinite() if levels is None else rows <= levels - 1
+    if good.all():
+        return
+    row, feature = divmod(int((~good).flatten().to(torch.uint8).argmax()), rows.shape[1])
+    expected = "a finite number" if levels is None else f"0 … {levels - 1}"
+    raise BadInput(
+        f"{name}, row {row}, feature {feature}: found {rows[row, feature].item()}, "
+        f"expected {expected}"
+    )
+
+
+def _update(total: "hashlib._Hash", tensor: Tensor | None) -> None:
+    """Adds a tensor's shape, dtype and bytes to a hash."""
+    if tensor is None:
+        total.update(b"null")
+        return
+    total.update(json.dumps([str(tensor.dtype), list(tensor.shape)]).encode())
+    total.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())

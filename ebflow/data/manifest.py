@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from ..errors import BadInput
-from .context import titles, width
+from . import titles, width
 
 VERSION = 4
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..randomness import Generator, RowGenerator, generator, normal
-from .batches import Batch, Split
+from .loader import Batch, Split
 
 POLICIES = ("drop", "impute")
 """What may be done with rows that lack an entry."""
@@ -181,10 +181,11 @@ class Completed(Split):
     """
 
     def __init__(self, split: Split, law: Law, seed: int) -> None:
-        options = {key: getattr(split, key) for key in ("shape", "dtype", "levels", "where")}
+        keys = ("shape", "dtype", "levels", "where", "given", "groups")
+        options = {key: getattr(split, key) for key in keys}
         super().__init__(split.name, parts=[len(split)], **options)
         self.split = split
-        self.missing, context = split.tensor().isnan(), split.resident.context
+        self.missing, context = split.tensor().isnan(), split.context
         x = law.complete(_whole(split), seed, split.name)[:, : split.width]
         self.resident = Batch(x.to(self.dtype).contiguous(), context)
 
@@ -193,24 +194,9 @@ class Completed(Split):
         """The rows as they are, missing entries included."""
         return self.split.content
 
-    @property
-    def context(self) -> Tensor | None:
-        """What each row is given, with shape (N, C)."""
-        return self.resident.context
-
-    @property
-    def given(self) -> int:
-        """The width C of the contexts, 0 without."""
-        return self.split.given
-
     def read(self, parts: Sequence[int]) -> Batch:
         """Returns all rows, as they are filled in now."""
         return self.resident
-
-    @property
-    def groups(self) -> tuple[int, ...]:
-        """For each feature the number of its column of categories, −1 of one of numbers."""
-        return self.split.groups
 
     def labels(self) -> Tensor:
         """Returns the classes of all rows in order, with shape (N,)."""
@@ -224,7 +210,7 @@ def chunk(width: int) -> int:
 
 def _whole(split: Split) -> Tensor:
     """Returns rows and their contexts, with shape (N, D + C)."""
-    x, context = split.tensor(), split.resident.context
+    x, context = split.tensor(), split.context
     return x if context is None else torch.cat([x, context.to(x)], 1)
 
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from ..errors import BadInput
 from ..files import replaced, sha256
-from .context import Levels, expanded, titles, width
+from . import Levels, expanded, titles, width
 from .layout import Layout
 from .manifest import Columns, Context, Manifest, Shard, Statistics
 from .parquet import shard_schema

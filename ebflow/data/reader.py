@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import BadInput
-from .context import Levels
+from . import Levels
 from .given import as_given, lacks, levels_of
 from .layout import Layout
 from .named import Source

@@ -14,9 +14,8 @@ import pyarrow as pa
 
 from ..errors import BadInput
 from ..files import sha256
-from . import images
+from . import Levels, images
 from .categories import levels_of
-from .context import Levels
 from .formats import FORMATS
 from .given import as_given, check_kinds, read_given
 from .layout import Layout, read_layout, same_layout

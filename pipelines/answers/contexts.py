@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebflow.data.context import coded, expanded, split
+from ebflow.data import coded, expanded, split
 from ebflow.data.reader import Reader
 from ebflow.data.sources import find_source
 from ebflow.errors import BadInput

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from ebflow import files
-from ebflow.data.context import Levels, split
+from ebflow.data import Levels, split
 from ebflow.data.formats import arrays_schema
 from ebflow.data.values import times
 from ebflow.errors import BadInput

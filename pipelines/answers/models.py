@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ebflow import checkpoint
-from ebflow.data.context import Levels
+from ebflow.data import Levels
 from ebflow.errors import BadInput
 from ebflow.flow import Flow
 from ebflow.reference import Reference

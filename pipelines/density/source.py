@@ -2,7 +2,7 @@
 
 __all__ = ["counted", "examined", "given", "opened"]
 
-from ebflow.data.context import width
+from ebflow.data import width
 from ebflow.data.prepare import examine
 from ebflow.data.reader import Reader
 from ebflow.data.sources import open_source

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ebflow import objectives
 from ebflow.architectures import dense
-from ebflow.data.batches import Split
-from ebflow.data.loader import Dataset
+from ebflow.data.loader import Dataset, Split
 from ebflow.evaluation import latent_statistics, log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing, gaussian

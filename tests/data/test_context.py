@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from ebflow.data.context import coded
+from ebflow.data import coded, expanded
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.data.sources import open_source
@@ -133,3 +133,8 @@ def test_a_level_of_rows_that_are_not_used_is_none(tmp_path):
 def test_levels_of_numbers_are_known_whatever_their_type():
     values = [1.0, np.float32(2), True, np.bool_(False), "north", 0.5, 3]
     assert coded(values, ["1", "2", "true", "false", "north", "0.5"]).tolist() == [*range(6), -1]
+
+
+def test_what_is_missing_of_a_category_is_missing_in_all_its_elements():
+    found = expanded(np.array([[0.5, 1], [2, np.nan]]), [None, ("u", "v")])
+    np.testing.assert_array_equal(found, [[0.5, 0, 1], [2, np.nan, np.nan]])

@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from ebflow import preprocessing
-from ebflow.data.batches import Batch
-from ebflow.data.loader import Dataset
-from ebflow.data.memory import Arrays, Rows
+from ebflow.data.loader import Arrays, Batch, Dataset, Rows
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 
@@ -168,6 +166,10 @@ def test_a_data_set_has_its_splits_by_name():
         (rows(width=4, name="test"), r"split test, shape: found \(4,\), expected \(3,\) as in"),
         (Rows(torch.ones(9, 3), name="test"), "split test, given: found 0, expected 2"),
         (Rows(torch.ones(9, 3).double(), name="test"), "dtype: found torch.float64, expected"),
+        (
+            rows(name="test", groups=(-1, 0, 0)),
+            r"split test, groups: found \(-1, 0, 0\), expected \(-1, -1, -1\) as in",
+        ),
     ],
 )
 def test_splits_that_do_not_agree_are_refused(other, message):
@@ -195,6 +197,7 @@ def test_the_digest_is_of_the_content():
         digest(context=torch.ones(6, 1)),
         digest(levels),
         digest(levels, levels=17),
+        digest(groups=(-1, -1, 0, 0)),
     ]
     assert len(set(found)) == len(found)
     assert digest() == digest(torch.zeros(4, 6).T) and len(digest()) == 64

@@ -8,7 +8,7 @@ import torch
 
 import ebflow
 from ebflow.checkpoint import resume, save_training
-from ebflow.data.memory import Arrays, Rows
+from ebflow.data.loader import Arrays, Rows
 from ebflow.data.missing import Completed, Gaussian, Law
 from ebflow.errors import BadInput
 from ebflow.filling import Filling

@@ -10,7 +10,7 @@ from torch import nn
 
 from ebflow.architectures import dense
 from ebflow.checkpoint import load, resume, save_training
-from ebflow.data.memory import Arrays, Rows
+from ebflow.data.loader import Arrays, Rows
 from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluation import evaluate
 from ebflow.flow import Flow

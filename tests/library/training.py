@@ -11,7 +11,7 @@ from ebflow.anchor import Anchor
 from ebflow.architectures import ARCHITECTURES
 from ebflow.bijections import Reshape
 from ebflow.checkpoint import pack
-from ebflow.data.batches import Batch
+from ebflow.data.loader import Batch
 from ebflow.flow import Flow
 from ebflow.loss import Loss
 from ebflow.train import Trainer

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from ebflow import mixtures
 from ebflow.checkpoint import load
-from ebflow.data.batches import Split
-from ebflow.data.loader import Dataset
+from ebflow.data.loader import Dataset, Split
 from ebflow.data.splits import SELECTION
 from ebflow.evaluation import Likelihood, log_probs
 from ebflow.flow import Flow

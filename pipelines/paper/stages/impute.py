@@ -20,8 +20,7 @@ from torch.nn.functional import interpolate
 
 from ebflow import imputation, sampling
 from ebflow.checkpoint import load
-from ebflow.data.batches import Split
-from ebflow.data.loader import Dataset
+from ebflow.data.loader import Dataset, Split
 from ebflow.density import LogDensity
 from ebflow.errors import BadInput
 from ebflow.evaluation import Likelihood, log_probs
