@@ -1,21 +1,23 @@
-r"""Many residual networks at once, each a denoiser at every noise.
+r"""Many denoisers at once, each at every noise: residual networks and U-Nets.
 
 .. math:: D(x, \sigma) = c_{skip}\, x + c_{out}\, F(c_{in}\, x, \tfrac14 \log \sigma), \qquad
     c_{skip} = \frac{\sigma_d^2}{\sigma^2 + \sigma_d^2}, \quad
     c_{out} = \sigma \sigma_d\, c_{in}, \quad c_{in} = (\sigma^2 + \sigma_d^2)^{-1/2}
 
 so that F has inputs and targets of unit variance at every noise, for centred data of deviation
-:math:`\sigma_d`. F is of blocks :math:`h + B\, \mathrm{silu}(A\, \mathrm{norm}(h) + C e)`, with
-the norm of a layer without weights and e the sines and cosines of the noise. All E networks are
-one, as in ``denoisers``; a step of B examples costs E × 6 B P FLOP for P weights a network.
+:math:`\sigma_d`. All E networks are one, as in ``denoisers``: a layer is one batched matrix
+product, or one convolution of E groups; a step of B examples costs E × 6 B FLOP a product of F.
 
 Source: Elucidating the Design Space of Diffusion-Based Generative Models (Karras, Aittala, Aila,
-Laine, 2022), arXiv:2206.00364, for scales, weights of the loss and the input of the noise.
+Laine, 2022), arXiv:2206.00364, for scales, weights of the loss and the input of the noise; U-Net:
+Convolutional Networks for Biomedical Image Segmentation (Ronneberger, Fischer, Brox, 2015),
+arXiv:1505.04597.
 """
 
-__all__ = ["ResidualDenoisers"]
+__all__ = ["ResidualDenoisers", "UNetDenoisers"]
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +28,44 @@ WAVES = 16
 """Frequencies that the noise is told by."""
 
 
-class ResidualDenoisers(nn.Module):
-    """Creates E independent networks; the last layer and those of blocks begin at 0.
+class Preconditioned(nn.Module, ABC):
+    """E networks F, scaled to denoisers of centred data of deviation ``deviation``."""
+
+    def __init__(self, count: int, deviation: float) -> None:
+        super().__init__()
+        self.count, self.deviation = count, deviation
+
+    @abstractmethod
+    def network(self, x: Tensor, wave: Tensor) -> Tensor:
+        """Returns F with shape (E, B, d), for ``x`` of that shape, ``wave`` (E, B or 1, 2 W)."""
+
+    def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Returns D(x, σ) with shape (E, B, d), for ``x`` of that shape and σ like (E, B, 1)."""
+        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+        c_in = (sigma**2 + self.deviation**2).rsqrt()
+        wave = _waves(0.25 * sigma.log()).expand(self.count, -1, -1)
+        f = self.network(c_in * x, wave)
+        return (self.deviation * c_in) ** 2 * x + sigma * self.deviation * c_in * f
+
+    def weight(self, sigma: Tensor | float) -> Tensor | float:
+        """Returns the weight of the squared error at σ: that of F is then 1."""
+        return 1 / sigma**2 + 1 / self.deviation**2
+
+    def at(self, sigma: float) -> Level:
+        """Returns the scores at one noise."""
+        return Level(self, sigma)
+
+    @torch.no_grad()
+    def denoise(self, x: Tensor, sigma: float) -> Tensor:
+        """Returns D with shape (E, B, d), for ``x`` with shape (B, d) or (E, B, d)."""
+        return self(x.expand(self.count, *x.shape[-2:]), sigma)
+
+
+class ResidualDenoisers(Preconditioned):
+    r"""Creates E independent networks; the last layer and those of blocks begin at 0.
+
+    Blocks are :math:`h + B\, \mathrm{silu}(A\, \mathrm{norm}(h) + C e)`, with the norm of a layer
+    without weights and e the sines and cosines of the noise.
 
     Arguments:
         count: E.
@@ -48,8 +86,7 @@ class ResidualDenoisers(nn.Module):
         blocks: int = 3,
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
-        self.deviation = deviation
+        super().__init__(count, deviation)
 
         def linear(fan_in: int, fan_out: int) -> nn.Parameter:
             return start((count, fan_in, fan_out), fan_in, generator)
@@ -61,36 +98,89 @@ class ResidualDenoisers(nn.Module):
         self.offsets = nn.ParameterList(_zeros(count, 1, width) for _ in range(blocks))
         self.begin, self.end = _zeros(count, 1, width), _zeros(count, 1, size)
 
-    @property
-    def count(self) -> int:
-        """E."""
-        return len(self.first)
-
-    def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """Returns D(x, σ) with shape (E, B, d), for ``x`` of that shape and σ like (E, B, 1)."""
-        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
-        c_in = (sigma**2 + self.deviation**2).rsqrt()
-        wave = _waves(0.25 * sigma.log()).expand(self.count, -1, -1)
-        h = (c_in * x) @ self.first + self.begin
+    def network(self, x: Tensor, wave: Tensor) -> Tensor:
+        """Returns F."""
+        h = x @ self.first + self.begin
         blocks = zip(self.told, self.up, self.down, self.offsets, strict=True)
         for told, up, down, offset in blocks:
             normed = nn.functional.layer_norm(h, h.shape[-1:])
             h = h + nn.functional.silu(normed @ up + wave @ told + offset) @ down
-        f = h @ self.last + self.end
-        return (self.deviation * c_in) ** 2 * x + sigma * self.deviation * c_in * f
+        return h @ self.last + self.end
 
-    def weight(self, sigma: Tensor | float) -> Tensor | float:
-        """Returns the weight of the squared error at σ: that of F is then 1."""
-        return 1 / sigma**2 + 1 / self.deviation**2
 
-    def at(self, sigma: float) -> Level:
-        """Returns the scores at one noise."""
-        return Level(self, sigma)
+class UNetDenoisers(Preconditioned):
+    """Creates E independent U-Nets of two resolutions, for square images of one channel.
 
-    @torch.no_grad()
-    def denoise(self, x: Tensor, sigma: float) -> Tensor:
-        """Returns D with shape (E, B, d), for ``x`` with shape (B, d) or (E, B, d)."""
-        return self(x.expand(self.count, *x.shape[-2:]), sigma)
+    A block on the pixels, two on averages of 2×2 with twice as many channels, and one on the
+    pixels again that also takes what the first gave. Blocks add
+    conv(silu(conv(norm(h)) + C e)), with 3×3 convolutions, the norm of an example without weights
+    and e the sines and cosines of the noise; the second of both begins at 0, as does the last.
+
+    Arguments:
+        count: E.
+        size: The dimension d, the square of an even side.
+        deviation: σ_d, of the centred data.
+        width: The channels on the pixels.
+        generator: Where the weights come from.
+
+    Raises:
+        ValueError: If d is not the square of an even number.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        size: int,
+        *,
+        deviation: float = 1.0,
+        width: int = 16,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(count, deviation)
+        self.side = math.isqrt(size)
+        if self.side**2 != size or self.side % 2:
+            raise ValueError(f"size: found {size}, expected the square of an even number")
+
+        def convolution(fan_in: int, fan_out: int, side: int = 3) -> nn.Parameter:
+            return start((count * fan_out, fan_in, side, side), fan_in * side**2, generator)
+
+        channels = (width, 2 * width, 2 * width, width)
+        self.first, self.last = convolution(1, width), _zeros(count, width, 3, 3)
+        self.wider, self.narrower = (
+            convolution(width, 2 * width, 1),
+            convolution(2 * width, width, 1),
+        )
+        self.joined = convolution(2 * width, width, 1)
+        self.told = nn.ParameterList(
+            start((count, 2 * WAVES, each), 2 * WAVES, generator) for each in channels
+        )
+        self.up = nn.ParameterList(convolution(each, each) for each in channels)
+        self.down = nn.ParameterList(_zeros(count * each, each, 3, 3) for each in channels)
+
+    def network(self, x: Tensor, wave: Tensor) -> Tensor:
+        """Returns F."""
+        images = x.unflatten(-1, (self.side, self.side)).movedim(0, 1)
+        fine = self._block(0, self._convolved(images, self.first), wave)
+        coarse = self._convolved(nn.functional.avg_pool2d(fine, 2), self.wider)
+        coarse = self._block(2, self._block(1, coarse, wave), wave)
+        wide = nn.functional.interpolate(self._convolved(coarse, self.narrower), scale_factor=2)
+        h = self._convolved(self._joined(fine, wide), self.joined)
+        h = self._convolved(nn.functional.silu(self._block(3, h, wave)), self.last)
+        return h.movedim(1, 0).flatten(-2)
+
+    def _block(self, index: int, h: Tensor, wave: Tensor) -> Tensor:
+        told = (wave @ self.told[index]).movedim(0, 1).flatten(1)[..., None, None]
+        normed = nn.functional.group_norm(h, self.count)
+        inner = self._convolved(normed, self.up[index]) + told
+        return h + self._convolved(nn.functional.silu(inner), self.down[index])
+
+    def _convolved(self, h: Tensor, weight: Tensor) -> Tensor:
+        return nn.functional.conv2d(h, weight, padding="same", groups=self.count)
+
+    def _joined(self, first: Tensor, second: Tensor) -> Tensor:
+        """Returns the channels of both, network by network."""
+        pair = [h.unflatten(1, (self.count, -1)) for h in (first, second)]
+        return torch.cat(pair, 2).flatten(1, 2)
 
 
 def _waves(level: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """From the configuration of the study to its cells, those that take longest first."""
 
-__all__ = ["TRANSITION", "WEIGHT_NOISE", "cells"]
+__all__ = ["TRANSITION", "WEIGHT_NOISE", "cells", "middle"]
 
 from collections.abc import Iterator
 from itertools import product
@@ -78,6 +78,7 @@ def cells(config: ComplexityConfig) -> list[CellConfig]:
         *_flows(config),
         *_samplers(config),
         *_networks(config),
+        *_varied(config),
         *_pairs(config),
         *_weights(config),
         *_finite(config),
@@ -92,7 +93,7 @@ def _parts(count: int, size: int) -> Iterator[tuple[int, int]]:
         yield first, min(size, count - first)
 
 
-def _middle(config: ComplexityConfig, index: int = 1) -> float:
+def middle(config: ComplexityConfig, index: int = 1) -> float:
     """Returns the R/σ at which other things than R are varied."""
     radii = config.network_radii or config.grid.radii
     return radii[min(index, len(radii) - 1)]
@@ -109,7 +110,7 @@ def _common(config: ComplexityConfig) -> dict:
 def _samplers(config: ComplexityConfig) -> Iterator[SamplerCell]:
     learners = config.learners
     told = _common(config) | {
-        "ratio": _middle(config), "sizes": SAMPLER_SIZES, "width": 2 * learners.width,
+        "ratio": middle(config), "sizes": SAMPLER_SIZES, "width": 2 * learners.width,
         "steps": learners.sampler_steps, "samples": learners.samples, "levels": learners.levels,
     }  # fmt: skip
     for size in (d for d in config.grid.dims if d <= 2):
@@ -118,24 +119,55 @@ def _samplers(config: ComplexityConfig) -> Iterator[SamplerCell]:
 
 
 def _denoisers(config: ComplexityConfig) -> Iterator[DenoiserCell]:
-    told = config.laws.model_dump(exclude={"names", "etas", "seeds", "cell_seeds"})
-    for law, eta in product(config.laws.names, config.laws.etas):
-        for first, count in _parts(config.laws.seeds, config.laws.cell_seeds):
-            yield DenoiserCell(
-                **told, seed=config.seed, law=law, eta=eta, first=first, count=count
-            )
+    laws = config.laws
+    told = {
+        "seed": config.seed, "distance": laws.distance, "delta": laws.delta,
+        "samples": laws.samples, "levels": laws.levels,
+    }  # fmt: skip
+    residual = {
+        "sizes": laws.sizes, "width": laws.width, "blocks": laws.blocks, "steps": laws.steps,
+        "batch": laws.batch,
+    }  # fmt: skip
+    unet = {
+        "net": "unet", "sizes": laws.unet_sizes, "width": laws.unet_channels,
+        "steps": laws.unet_steps, "batch": laws.unet_batch,
+    }  # fmt: skip
+    kinds = [
+        *((eta, residual, laws.seeds) for eta in laws.etas),
+        (min(laws.etas), unet, laws.unet_seeds),
+    ]
+    for law, (eta, net, seeds) in product(laws.names, kinds):
+        for first, count in _parts(seeds, laws.cell_seeds):
+            yield DenoiserCell(**told, **net, law=law, eta=eta, first=first, count=count)
 
 
 def _networks(config: ComplexityConfig) -> Iterator[NetworkCell]:
     grid, learners = config.grid, config.learners
     told = _common(config) | {"width": learners.width, "steps": learners.steps}
     lines = [(r, 1, noise) for r in config.network_radii[::-1] for noise in ("fresh", "once")]
-    across = [(_middle(config, FURTHER), d, "fresh") for d in grid.dims if d > 1]
+    across = [(middle(config, FURTHER), d, "fresh") for d in grid.dims if d > 1]
     for ratio, size, noise in [*lines, *across]:
         for first, count in _parts(grid.seeds, grid.cell_seeds):
             yield NetworkCell(
                 **told, ratio=ratio, size=size, noise=noise, first=first, count=count,
             )  # fmt: skip
+
+
+def _varied(config: ComplexityConfig) -> Iterator[NetworkCell]:
+    """Gives networks of other widths and depths, and of far modes that are less rare."""
+    grid, learners = config.grid, config.learners
+    told = _common(config) | {
+        "ratio": middle(config), "size": 1, "noise": "fresh", "steps": learners.steps,
+        "width": learners.width, "panel": "varied",
+    }  # fmt: skip
+    changes = [
+        *({"width": width} for width in grid.widths),
+        *({"depth": depth} for depth in grid.depths if depth != learners.depth),
+        *({"rarity": rarity} for rarity in grid.rarities if rarity != 1),
+    ]
+    for change in changes:
+        for first, count in _parts(grid.seeds, grid.cell_seeds):
+            yield NetworkCell(**told | change, first=first, count=count)
 
 
 def _pairs(config: ComplexityConfig) -> Iterator[PairCell]:
@@ -187,7 +219,7 @@ def _finite(config: ComplexityConfig) -> Iterator[FiniteCell]:
     for ratio in grid.radii[::-1]:
         yield FiniteCell(**told, ratio=ratio, size=1, deltas=grid.deltas)
     for size in (d for d in grid.dims if d > 1):
-        yield FiniteCell(**told, ratio=_middle(config), size=size, deltas=grid.deltas)
+        yield FiniteCell(**told, ratio=middle(config), size=size, deltas=grid.deltas)
     yield FiniteCell(
         **told, ratio=grid.radii[-1], size=1, eta=TRANSITION, deltas=TRANSITION_DELTAS
     )
@@ -197,7 +229,7 @@ def _small(config: ComplexityConfig) -> Iterator[CellConfig]:
     grid, told = config.grid, {"seed": config.seed, "epsilon": config.grid.epsilon}
     for hypotheses in grid.classes:
         yield ClassCell(
-            **told, count=grid.trials, ratio=_middle(config), size=ACROSS, hypotheses=hypotheses,
+            **told, count=grid.trials, ratio=middle(config), size=ACROSS, hypotheses=hypotheses,
             deltas=grid.deltas,
         )  # fmt: skip
     for ratio in config.network_radii:

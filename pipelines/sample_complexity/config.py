@@ -77,9 +77,21 @@ class GridConfig(Section):
         (10, 30, 100, 300, 1000, 3000, 10000), min_length=1, description="sizes |H| of classes"
     )
     epsilon: float = Field(0.35, gt=0, description="error ε that is to be reached, times σ")
-    deltas: Numbers = Field(
-        (0.05, 0.1), min_length=1, description="masses δ of the quantile error, the last decides"
+    epsilons: Numbers = Field(
+        (0.35, 0.25, 0.18, 0.12), min_length=1, description="other ε, of one far mode"
     )
+    deltas: Numbers = Field(
+        (0.02, 0.05, 0.2, 0.1),
+        min_length=1,
+        description="masses δ of the quantile error, the last decides",
+    )
+    rarities: Numbers = Field(
+        (1.0, 2.0, 4.0, 8.0),
+        min_length=1,
+        description="weights η of a far mode, over that at which missing it costs 2 ε",
+    )
+    widths: Counts = Field((8, 16, 32, 64), min_length=1, description="widths of networks")
+    depths: Counts = Field((1, 2, 3, 4), min_length=1, description="hidden layers of networks")
     trials: int = Field(200, ge=2, description="training sets of every finite class")
     pair_trials: int = Field(2000, ge=2, description="training sets of a class of two")
     seeds: int = Field(40, ge=2, description="training sets, and networks, at every m")
@@ -137,12 +149,19 @@ class LawsConfig(Section):
     blocks: int = Field(3, ge=1, description="their blocks")
     steps: int = Field(3000, ge=1, description="training steps")
     batch: int = Field(64, ge=1, description="samples a step")
+    unet_sizes: Counts = Field(
+        (100, 10_000), min_length=2, description="training samples of U-Nets"
+    )
+    unet_seeds: int = Field(4, ge=0, description="training sets of U-Nets, 0: there are none")
+    unet_channels: int = Field(16, ge=1, description="their channels on the pixels")
+    unet_steps: int = Field(3000, ge=1, description="their training steps")
+    unet_batch: int = Field(32, ge=1, description="their samples a step")
     samples: int = Field(1000, ge=100, description="samples that each network draws")
     levels: int = Field(20, ge=1, description="steps of the probability flow")
 
     @model_validator(mode="after")
     def _each_is_told_once(self) -> "LawsConfig":
-        for name in ("names", "etas", "sizes"):
+        for name in ("names", "etas", "sizes", "unet_sizes"):
             found = getattr(self, name)
             if len(set(found)) < len(found):
                 told = ",".join(map(str, found))
@@ -186,6 +205,7 @@ SCALES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
             "radii": (8.0, 12.0, 16.0), "furthest": 16.0, "dims": (1, 2, 4),
             "classes": (10, 100, 1000),
             "trials": 20, "pair_trials": 200, "seeds": 4, "cell_seeds": 4,
+            "rarities": (1.0, 2.0, 4.0), "widths": (8, 16, 24), "depths": (1, 2, 3),
             "weights": 500, "estimates": 100,
         },
         {
@@ -195,14 +215,15 @@ SCALES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         },
         {
             "etas": (0.0, 0.05), "sizes": (30, 100), "seeds": 2, "cell_seeds": 2, "width": 16,
-            "blocks": 1, "steps": 20, "samples": 100, "levels": 5,
+            "blocks": 1, "unet_sizes": (30, 100), "unet_seeds": 2, "unet_channels": 2,
+            "unet_steps": 10, "steps": 20, "samples": 100, "levels": 5,
         },
     ),
     "cpu": ({}, {}, {}),
     "full": (
         {
             "radii": (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0), "furthest": 512.0,
-            "dims": (1, 2, 4, 8, 16, 32, 64), "deltas": (0.02, 0.05, 0.2, 0.1),
+            "dims": (1, 2, 4, 8, 16, 32, 64), "widths": (16, 32, 64, 128),
             "trials": 400, "seeds": 96, "cell_seeds": 12, "estimates": 10_000,
         },
         {"width": 64, "depth": 3, "steps": 4000, "sampler_steps": 20_000, "sampler_seeds": 48,
@@ -210,7 +231,9 @@ SCALES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
          "levels": 160, "flow_seeds": 64, "flow_steps": 1000, "coupled_steps": 4000},
         {"names": ("digits", "mnist", "patches"), "etas": (0.0, 5e-4, 5e-3, 5e-2),
          "sizes": (100, 316, 1000, 3162, 10_000, 31_623, 100_000), "seeds": 32, "cell_seeds": 4,
-         "width": 256, "blocks": 4, "steps": 20_000, "batch": 128, "samples": 5000, "levels": 40},
+         "width": 256, "blocks": 4, "steps": 20_000, "batch": 128, "samples": 5000, "levels": 40,
+         "unet_sizes": (100, 1000, 10_000, 100_000), "unet_seeds": 32, "unet_channels": 32,
+         "unet_steps": 20_000, "unet_batch": 128},
     ),
 }  # fmt: skip
 """What differs from the defaults, by scale."""
@@ -282,9 +305,11 @@ class LearnerCell(CellConfig):
 
 
 class NetworkCell(LearnerCell):
-    """Networks at every m, for one noise of the data."""
+    """Networks at every m, for one noise of the data; ``rarity``: η over its worst value."""
 
     noise: Noise
+    panel: Literal["networks", "varied"] = "networks"
+    rarity: float = 1.0
 
 
 class SamplerCell(LearnerCell):
@@ -303,8 +328,9 @@ class DenoiserCell(CellConfig):
     distance: float
     delta: float
     sizes: tuple[int, ...]
+    net: Literal["residual", "unet"] = "residual"
     width: int
-    blocks: int
+    blocks: int = 1
     steps: int
     batch: int
     samples: int

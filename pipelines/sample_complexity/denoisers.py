@@ -13,7 +13,8 @@ training sample than all but 1 % of true samples do.
 
 __all__ = ["denoisers"]
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 from ebflow.complexity import laws
 from ebflow.complexity.denoisers import Draws, fit
 from ebflow.complexity.errors import denoising_errors
-from ebflow.complexity.residual import ResidualDenoisers
+from ebflow.complexity.residual import ResidualDenoisers, UNetDenoisers
 from ebflow.complexity.samplers import Scores, ladder, probability_flow
 from ebflow.complexity.truths import Truth, load
 from ebflow.randomness import generator as derive
@@ -41,8 +42,13 @@ SLICES = 16
 NEAR = 0.01
 """The share of true samples that are as near to a training sample as copies are."""
 
-RATE = 2e-3
+RATES = {"residual": 2e-3, "unet": 5e-3}
 """The rate of training at its start."""
+
+LEARNERS = {"residual": "residual networks", "unet": "U-Nets"}
+"""What rows call them."""
+
+Nets = ResidualDenoisers | UNetDenoisers
 
 
 class Sets(NamedTuple):
@@ -73,27 +79,43 @@ def denoisers(cell: DenoiserCell) -> pa.Table:
     sets = _drawn(cell, truth, seeds)
     nets = _trained(cell, sets)
     levels = ladder(WIDEST, LEAST, cell.levels)
-    constants = {"panel": "truths", "law": cell.law, "size": truth.clean.size, "eta": cell.eta}
     noise = derive(cell.seed, "truths", "samples", cell.law, cell.first)
     true = truth.sample(cell.samples, sigma=LEAST, generator=noise)
     x = _samples(cell, nets.at, (len(sets.owner), cell.samples, truth.clean.size), levels, noise)
     learnt = table(
-        len(sets.owner), **constants, learner="denoisers", sampler="probability flow",
-        m=sets.sizes, seed=seeds[sets.owner],
+        len(sets.owner), **_constants(cell, truth), learner=LEARNERS[cell.net],
+        sampler="probability flow", m=sets.sizes, seed=seeds[sets.owner],
         n_far=sets.rare.cumsum(1)[sets.owner, sets.sizes - 1],
         **_errors(cell, truth, nets, levels), **_quality(cell, truth, true, x),
         copied=[_copied(rows, sets.of(index), true) for index, rows in enumerate(x)],
     )  # fmt: skip
-    exact = _samples(cell, truth.smoothed, true.shape, levels, noise)
-    floors = [
-        table(1, **constants, learner=learner, sampler=sampler, seed=cell.first,
-              **_quality(cell, truth, true, rows[None]))
-        for learner, sampler, rows in (
-            ("exact score", "probability flow", exact),
-            ("true samples", "none", truth.sample(cell.samples, sigma=LEAST, generator=noise)),
-        )
-    ]  # fmt: skip
-    return pa.concat_tables([learnt, *floors], promote_options="default")
+    if cell.net == "unet":
+        return learnt
+    return pa.concat_tables(
+        [learnt, *_floors(cell, truth, levels, noise)], promote_options="default"
+    )
+
+
+def _floors(
+    cell: DenoiserCell, truth: Truth, levels: list[float], noise: torch.Generator
+) -> Iterator[pa.Table]:
+    """Gives what samples of the exact score, and true ones, are off."""
+    true = truth.sample(cell.samples, sigma=LEAST, generator=noise)
+    found = {
+        ("exact score", "probability flow"): _samples(
+            cell, truth.smoothed, true.shape, levels, noise
+        ),
+        ("true samples", "none"): truth.sample(cell.samples, sigma=LEAST, generator=noise),
+    }
+    for (learner, sampler), rows in found.items():
+        yield table(
+            1, **_constants(cell, truth), learner=learner, sampler=sampler, seed=cell.first,
+            **_quality(cell, truth, true, rows[None]),
+        )  # fmt: skip
+
+
+def _constants(cell: DenoiserCell, truth: Truth) -> dict[str, Any]:
+    return {"panel": "truths", "law": cell.law, "size": truth.clean.size, "eta": cell.eta}
 
 
 def _drawn(cell: DenoiserCell, truth: Truth, seeds: Tensor) -> Sets:
@@ -110,21 +132,25 @@ def _drawn(cell: DenoiserCell, truth: Truth, seeds: Tensor) -> Sets:
     return Sets(clean.float(), rare, owner, torch.tensor(cell.sizes).repeat(len(seeds)))
 
 
-def _trained(cell: DenoiserCell, sets: Sets) -> ResidualDenoisers:
-    noise = derive(cell.seed, "truths", "train", cell.law, cell.first)
-    nets = ResidualDenoisers(
-        len(sets.owner), sets.clean.shape[2], width=cell.width, blocks=cell.blocks,
-        generator=noise,
-    )  # fmt: skip
+def _trained(cell: DenoiserCell, sets: Sets) -> Nets:
+    noise = derive(cell.seed, "truths", "train", cell.law, cell.net, cell.first)
+    told = {"width": cell.width, "generator": noise}
+    shape = len(sets.owner), sets.clean.shape[2]
+    unet = cell.net == "unet"
+    nets = (
+        UNetDenoisers(*shape, **told)
+        if unet
+        else ResidualDenoisers(*shape, blocks=cell.blocks, **told)
+    )
     fit(
         nets, Draws(sets.clean, sets.owner, sets.sizes, noise), least=LEAST, highest=WIDEST,
-        steps=cell.steps, rows=cell.batch, lr=RATE,
+        steps=cell.steps, rows=cell.batch, lr=RATES[cell.net],
     )  # fmt: skip
     return nets
 
 
 def _errors(
-    cell: DenoiserCell, truth: Truth, nets: ResidualDenoisers, levels: list[float]
+    cell: DenoiserCell, truth: Truth, nets: Nets, levels: list[float]
 ) -> dict[str, Tensor]:
     """Returns the columns of errors, each with shape (E,) or (E, levels)."""
     delta = cell.delta / cell.levels

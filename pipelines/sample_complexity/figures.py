@@ -48,6 +48,9 @@ CAPTIONS = {
     "fitted powers: mean square (solid) and quantile (dashed). Dotted: where the far mode alone "
     "would decide, at which as many training sets have a sample of it as have to.",
     "dimensions": "The same against the dimension, and against the size of a finite class.",
+    "varied": "Networks on the line, at one R/σ: samples from which on the error stays below ε, "
+    "against ε, the mass δ beyond the quantile, the far mode's weight η over its worst value, and "
+    "the networks' width and depth; mean square (solid) and quantile (dashed).",
     "steps": "Samples that it takes to tell N(0, 1) from a score with a step of height S.",
     "transition": "Fixed η: quantiles below η need what mean square needs, those above do not.",
     "sampling": "Networks for all noises and the reverse SDE: total variation and W2 of samples "
@@ -83,6 +86,7 @@ def figures(
         "chances": _chances(config, rows),
         "scaling": _scaling(config, answers),
         "dimensions": _dimensions(answers),
+        "varied": _varied(answers),
         "steps": _steps(answers),
         "transition": _transition(config, rows),
         "sampling": _sampling(config, rows),
@@ -187,6 +191,27 @@ def _dimensions(answers: Sequence[Answer]) -> Figure:
         _ticks(axis, answers, against)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=7, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return figure
+
+
+VARIED = {"1/epsilon": "1/ε", "1/delta": "1/δ", "rarity": "η", "width": "width", "depth": "depth"}
+"""By what is varied of networks at one R/σ: its name."""
+
+
+def _varied(answers: Sequence[Answer]) -> Figure:
+    figure = Figure(figsize=(12.6, 6.0), layout="constrained")
+    axes = figure.subplots(2, 3, sharey=True).flatten()
+    for axis, (against, name) in zip(axes, VARIED.items(), strict=False):
+        for one in answers:
+            told = one.question
+            if told.against == against:
+                colour = FLOW if told.quantity == "m*_D" else BASELINE
+                _grown(axis, one, colour, f"{_told(told.quantity)}, exponent")
+        axis.set_xlabel(name)
+        _ticks(axis, answers, against)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend()
+    axes[-1].axis("off")
     return figure
 
 

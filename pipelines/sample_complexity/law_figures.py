@@ -39,6 +39,12 @@ def against_m(config: ComplexityConfig, rows: pa.Table) -> Figure:
             name = f"η = {eta:g}" if eta else "no mode implanted"
             axis.plot(m, found.mean(0) / scale, style, color=colour, marker=".", label=name)
             axis.plot(m, found.T / scale, style, color=colour, lw=0.3, alpha=0.5)
+        unets = learnt(rows, lead(config), 0.0, "unet")
+        if len(unets):
+            found, m = matrix(unets, column)
+            axis.plot(
+                m, found.mean(0) / scale, ":", color="black", marker="s", ms=4, label="U-Net"
+            )
         if column in ("excess", "tv", "w2"):
             floor = where(told, learner="exact score", eta=config.laws.etas[0])[column]
             axis.axhline(floor.to_numpy().mean(), color="black", ls=":", lw=0.8)

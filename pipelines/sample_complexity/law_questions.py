@@ -15,6 +15,7 @@ from scipy import stats
 from ebflow.inference import Confidence, above, below, bootstrap, student, within
 from pipelines.reporting.claims import Question
 from pipelines.sample_complexity.config import ComplexityConfig
+from pipelines.sample_complexity.denoisers import LEARNERS
 from pipelines.sample_complexity.results import matrix, where
 
 SAME = 0.15
@@ -57,9 +58,9 @@ FIGURE = "data-like"
 Asked = tuple[Question, Confidence | None]
 
 
-def learnt(rows: pa.Table, law: str, eta: float) -> pa.Table:
+def learnt(rows: pa.Table, law: str, eta: float, net: str = "residual") -> pa.Table:
     """Returns the rows of networks that learnt a law."""
-    return where(rows, panel="truths", learner="denoisers", law=law, eta=eta)
+    return where(rows, panel="truths", learner=LEARNERS[net], law=law, eta=eta)
 
 
 def lead(config: ComplexityConfig) -> str:
@@ -77,7 +78,13 @@ def questions(config: ComplexityConfig, rows: pa.Table) -> list[list[Asked]]:
     if 0.0 not in config.laws.etas:
         return [rare]
     plain = learnt(rows, lead(config), 0.0)
-    groups = [list(_apart(config, plain)), rare, list(_memorised(config, plain))]
+    unets = learnt(rows, lead(config), 0.0, "unet")
+    groups = [
+        list(_apart(config, plain)),
+        rare,
+        list(_memorised(plain)),
+        list(_unets(unets)) if len(unets) else [],
+    ]
     return list(filter(None, groups))
 
 
@@ -118,14 +125,14 @@ def _slopes(values: np.ndarray, m: list[int]) -> np.ndarray:
     return values @ x / (x @ x)
 
 
-def _memorised(config: ComplexityConfig, rows: pa.Table) -> Iterator[Asked]:
-    least, most = min(config.laws.sizes), max(config.laws.sizes)
-    copied, excess, errors = (matrix(rows, c)[0] for c in ("copied", "excess", "levels_l2"))
+def _memorised(rows: pa.Table) -> Iterator[Asked]:
+    excess, m = matrix(rows, "excess")
     yield Question(
-        f"A network of m = {least:,} samples has likelier samples than one of {most:,}",
-        f"their mean −log q less that at m = {most:,}", below(0.0, margin=NATS), "nats", FIGURE,
+        f"A network of m = {m[0]:,} samples has likelier samples than one of {m[-1]:,}",
+        f"their mean −log q less that at m = {m[-1]:,}", below(0.0, margin=NATS), "nats", FIGURE,
         "of one training set, nested in m",
     ), student(excess[:, 0] - excess[:, -1])  # fmt: skip
+    errors, _ = matrix(rows, "levels_l2")
     for outcome in ("tv", "w2", "excess"):
         yield Question(
             "Of the networks of a training set, the less the error, the less "
@@ -133,11 +140,28 @@ def _memorised(config: ComplexityConfig, rows: pa.Table) -> Iterator[Asked]:
             "their rank correlation over m", above(0.0, margin=RANKS), figure=FIGURE,
             note="mean over training sets; mean square over all levels",
         ), student(_ranks(errors.T, matrix(rows, outcome)[0].T))  # fmt: skip
-    yield Question(
-        f"From m = {least:,} samples a network memorises them",
+    yield _copies(rows, "a network")
+
+
+def _copies(rows: pa.Table, who: str) -> Asked:
+    copied, m = matrix(rows, "copied")
+    return Question(
+        f"From m = {m[0]:,} samples {who} memorises them",
         "share of its samples that are copies", above(COPIES), figure=FIGURE,
         note="nearer to a training sample than all but 1 % of true samples are",
     ), student(copied[:, 0])  # fmt: skip
+
+
+def _unets(rows: pa.Table) -> Iterator[Asked]:
+    """Asks of networks that know of images what those ask that do not."""
+    yield _copies(rows, "a U-Net")
+    ratio, m = _ratio(rows, "levels_l2", "levels_d")
+    sizes = " and ".join(f"{one:,}" for one in m)
+    yield Question(
+        f"The ratio of a U-Net's errors is the same at m = {sizes}",
+        "its largest change from that of the largest m, as a logarithm", below(SAME),
+        figure=FIGURE, note="over all levels, δ/N; no mode is implanted",
+    ), _bootstrapped(_largest_change, [ratio])  # fmt: skip
 
 
 def _ranks(x: np.ndarray, y: np.ndarray) -> np.ndarray:

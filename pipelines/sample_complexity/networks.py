@@ -101,11 +101,11 @@ def untrained(
 
 
 def _group(cell: NetworkCell, sizes: list[int], seeds: Tensor) -> pa.Table:
-    eta = worst_eta(cell.ratio, cell.epsilon)
+    eta = cell.rarity * worst_eta(cell.ratio, cell.epsilon)
     truth = far_mode(cell.ratio, eta, size=cell.size, dtype=torch.float32)
     name = f"networks {cell.ratio:g} {cell.size}"
     sets = Sets.drawn(truth, seeds, sizes, seed=cell.seed, name=name)
-    noise = derive(cell.seed, name, cell.noise, "train", int(seeds[0]))
+    noise = derive(cell.seed, name, cell.noise, cell.panel, "train", int(seeds[0]))
     nets = untrained(cell, truth, sets, noise)
     draws = sets.draws(noise, once=cell.noise == "once")
     fit(nets, draws, least=truth.sigma, steps=cell.steps, rows=cell.batch)
@@ -113,8 +113,9 @@ def _group(cell: NetworkCell, sizes: list[int], seeds: Tensor) -> pa.Table:
     score = nets.at(truth.sigma).score(test.noisy)
     found = (score - truth.smoothed.score(test.noisy)).norm(dim=-1)
     return table(
-        len(sets.owner), panel="networks", learner=f"networks, noise {cell.noise}",
-        ratio=cell.ratio, size=cell.size, epsilon=cell.epsilon, eta=eta, m=sets.sizes,
+        len(sets.owner), panel=cell.panel, learner=f"networks, noise {cell.noise}",
+        ratio=cell.ratio, size=cell.size, width=cell.width, depth=cell.depth, rarity=cell.rarity,
+        epsilon=cell.epsilon, eta=eta, m=sets.sizes,
         seed=seeds[sets.owner], n_far=sets.n_far, train_loss=_train_loss(nets, sets, truth),
         held_out_loss=held_out_loss(score, test, truth.sigma),
         **errors.summary(found, test, truth.sigma, cell.deltas),

@@ -3,7 +3,7 @@
 __all__ = ["KAPPAS", "NETWORKS", "Answer", "Question", "answer", "busy", "counted", "decisive",
            "matrix", "questions", "where"]  # fmt: skip
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ebflow.complexity.crossing import growth, power_over_log
 from ebflow.estimate import Interval
 from ebflow.inference import Confidence
 from pipelines.cluster.environment import cpus
-from pipelines.sample_complexity.cells import PAIR_OBJECTIVES, SEPARATIONS
+from pipelines.sample_complexity.cells import PAIR_OBJECTIVES, SEPARATIONS, middle
 from pipelines.sample_complexity.config import ComplexityConfig
 
 NETWORKS = tuple(f"networks, noise {noise}" for noise in ("once", "fresh"))
@@ -30,11 +30,13 @@ class Question:
 
     Attributes:
         quantity: ``m*_L2``, ``m*_D`` or ``m*_KL``.
-        against: ``R/sigma``, ``log|H|``, ``d``, ``S`` or ``1/kappa``.
+        against: ``R/sigma``, ``log|H|``, ``d``, ``S``, ``width``, ``depth``, ``rarity``,
+            ``1/epsilon``, ``1/delta`` or ``1/kappa``.
         learner: The learner.
         panel: The rows' panel.
         column: The error.
-        key: The column of what it is against; None: it is the error's bound that varies.
+        key: The column of what it is against; None: the rows are the same at every value.
+        bounds: Without a key: the values, each with its error's column and what that is to be.
         fixed: Values that other columns have.
         level: The quantile over training sets: the median for networks.
     """
@@ -45,6 +47,7 @@ class Question:
     panel: str
     column: str
     key: str | None
+    bounds: tuple[tuple[float, str, float], ...] = ()
     fixed: tuple[tuple[str, Any], ...] = ()
     level: float = 0.75
 
@@ -112,12 +115,30 @@ def questions(config: ComplexityConfig) -> list[Question]:
                      **told),
         ]  # fmt: skip
     steps = Question("m*_L2", "S", "finite", "steps", "sigma_l2", "height")
+    kappas = tuple((1 / kappa, "kl", kappa) for kappa in KAPPAS)
     nats = [
-        Question("m*_KL", "1/kappa", objective, "pairs", "kl", None, fixed=(("a", a),))
+        Question("m*_KL", "1/kappa", objective, "pairs", "kl", None, kappas, (("a", a),))
         for a in SEPARATIONS
         for objective in PAIR_OBJECTIVES
     ]
-    return [*found, steps, *nats]
+    return [*found, *_networks(config, pairs), steps, *nats]
+
+
+def _networks(config: ComplexityConfig, pairs: Sequence[tuple[str, str]]) -> Iterator[Question]:
+    """Gives what networks are asked besides R/σ and d: at one R/σ, on the line."""
+    grid, learner, learners = config.grid, NETWORKS[-1], config.learners
+    usual = {"width": learners.width, "depth": learners.depth, "rarity": 1.0}
+    fixed = (("size", 1), ("ratio", middle(config)))
+    for quantity, column in pairs:
+        for key in usual:
+            others = tuple((name, value) for name, value in usual.items() if name != key)
+            yield Question(quantity, key, learner, "varied", column, key, fixed=others, level=0.5)
+        epsilons = tuple((1 / epsilon, column, epsilon) for epsilon in grid.epsilons)
+        yield Question(
+            quantity, "1/epsilon", learner, "networks", column, None, epsilons, fixed, level=0.5
+        )
+    deltas = tuple((1 / d, f"sigma_d_{d:g}", grid.epsilon) for d in sorted(grid.deltas))
+    yield Question("m*_D", "1/delta", learner, "networks", column, None, deltas, fixed, level=0.5)
 
 
 def where(rows: pa.Table, **columns: Any) -> pa.Table:  # noqa: ANN401
@@ -172,10 +193,10 @@ def _by_key(question: Question, rows: pa.Table) -> Errors:
 
 
 def _by_bound(question: Question, rows: pa.Table) -> Errors:
-    """Returns errors over each of ``KAPPAS``, which are to be 1 at most."""
-    errors, sizes = matrix(rows, question.column)
-    values = [1 / kappa for kappa in KAPPAS]
-    return values, [errors * value for value in values], [sizes] * len(values)
+    """Returns errors over their bounds, which are to be 1 at most."""
+    found = [(value, *matrix(rows, column), bound) for value, column, bound in question.bounds]
+    values, errors, sizes, bounds = (list(part) for part in zip(*found, strict=True))
+    return values, [part / bound for part, bound in zip(errors, bounds, strict=True)], sizes
 
 
 def _bound(question: Question, epsilon: float) -> float:

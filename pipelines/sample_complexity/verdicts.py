@@ -58,16 +58,53 @@ EXPONENTS: dict[tuple[str, str, str], tuple[str, Region, str]] = {
         within(HALF, of=1.0),
         "the bound has d times the number of weights, which grows with d too",
     ),
+    ("m*_L2", "rarity", NETWORKS[-1]): (
+        "In mean square networks need samples as the inverse of the far mode's weight η",
+        within(HALF, of=-1.0),
+        "at one R/σ",
+    ),
+    ("m*_D", "rarity", NETWORKS[-1]): (
+        "At a quantile networks need as many samples at any weight η below δ",
+        within(HALF),
+        "at one R/σ",
+    ),
+    ("m*_L2", "1/epsilon", NETWORKS[-1]): (
+        "In mean square, of one far mode, networks need as many samples whatever the error ε",
+        within(HALF),
+        "the bound of mean square depends on ε by the worst η alone",
+    ),
+    ("m*_D", "1/epsilon", NETWORKS[-1]): (
+        "At a quantile networks need samples as 1/ε²",
+        within(HALF, of=2.0),
+        "the power of the bound, of one far mode",
+    ),
+    ("m*_D", "1/delta", NETWORKS[-1]): (
+        "At a quantile networks need samples as 1/δ",
+        within(HALF, of=1.0),
+        "the power of the bound, of one far mode",
+    ),
+    ("m*_D", "width", NETWORKS[-1]): (
+        "At a quantile networks of any width need as many samples",
+        within(HALF),
+        "the bound has the number of weights, about the square of the width",
+    ),
+    ("m*_D", "depth", NETWORKS[-1]): (
+        "At a quantile networks of any depth need as many samples",
+        within(HALF),
+        "the bound has depth times the number of weights",
+    ),
 }
 """By quantity, against what, and learner: the claim, where the exponent is if it holds, a note."""
+
+FIGURES = {"R/sigma": "scaling", "d": "dimensions"}
+"""By what exponents are in: the figure that shows them."""
 
 WOULD_CHANGE = (
     "Data whose rare modes are found by themselves: none was in these laws, which have the modes "
     "that a mixture of few components finds, and those that were implanted.",
     "Networks that are trained until the training set alone limits them: at the largest m the "
     "number of steps does, too.",
-    "Another architecture. Residual networks of full layers know nothing of images; a U-Net may "
-    "memorise later.",
+    "Another architecture, or a longer training of it: U-Nets are trained for the steps told.",
     "A sampler with noise. The probability flow adds none, and keeps copies as they are.",
 )
 
@@ -100,7 +137,7 @@ def _exponents(answers: Sequence[Answer]) -> Iterator[Asked]:
         if key in EXPONENTS:
             claim, expected, note = EXPONENTS[key]
             name = f"exponent of {told.quantity} in {told.against}"
-            figure = "scaling" if told.against == "R/sigma" else "dimensions"
+            figure = FIGURES.get(told.against, "varied")
             yield Question(claim, name, expected, figure=figure, note=note), one.slope
 
 

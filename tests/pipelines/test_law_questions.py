@@ -42,7 +42,7 @@ def networks(eta, drift, likelier, blind):
         tail = tail if blind else tail * np.exp(0.5 + 5 * seen)
     far = np.exp(5 * seen) if eta else np.full(len(m), np.nan)
     return table(
-        len(m), panel="truths", learner="denoisers", law="digits", size=64, eta=eta,
+        len(m), panel="truths", learner="residual networks", law="digits", size=64, eta=eta,
         m=m.astype(int), seed=np.repeat(np.arange(SETS), len(SIZES)),
         n_far=(eta * m * np.exp(seen)).astype(int), sigma_l2=mean, sigma_truncated=mean,
         levels_l2=mean, levels_d=tail, levels_truncated=mean,

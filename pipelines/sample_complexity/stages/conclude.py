@@ -41,9 +41,9 @@ def conclude(
 
 def _answer(told: dict[str, Any]) -> Answer:
     question = told["question"]
-    fixed = tuple(map(tuple, question["fixed"]))
+    listed = {name: tuple(map(tuple, question[name])) for name in ("fixed", "bounds")}
     return Answer(
-        Question(**{**question, "fixed": fixed}),
+        Question(**{**question, **listed}),
         tuple(told["values"]),
         tuple(Interval(*three) for three in told["crossings"]),
         told["slope"] and Confidence(**told["slope"]),
