@@ -463,7 +463,7 @@ def test_the_results_are_one_row_a_cell_and_seed(study):
     assert rows.group_by(keys).aggregate([]).num_rows == rows.num_rows
     assert set(rows["panel"].to_pylist()) == {
         "two points", "finite", "transition", "classes", "steps", "networks", "samplers", "pairs",
-        "flows", "weights", "truths",
+        "flows", "weights", "truths", "varied",
     }  # fmt: skip
 
 
