@@ -79,12 +79,8 @@ def questions(config: ComplexityConfig, rows: pa.Table) -> list[list[Asked]]:
         return [rare]
     plain = learnt(rows, lead(config), 0.0)
     unets = learnt(rows, lead(config), 0.0, "unet")
-    groups = [
-        list(_apart(config, plain)),
-        rare,
-        list(_memorised(plain)),
-        list(_unets(unets)) if len(unets) else [],
-    ]
+    memory = [*_memorised(plain), *(_unets(unets) if len(unets) else ())]
+    groups = [list(_apart(config, plain)), rare, memory]
     return list(filter(None, groups))
 
 

@@ -471,7 +471,7 @@ def test_the_numbers_have_exponents_claims_and_cost(study):
     numbers = json.loads((study[1] / "numbers.json").read_text())
     assert len(numbers["exponents"]) == 30
     against = {one["against"] for one in numbers["exponents"]}
-    assert against == {"R/sigma", "d", "log|H|", "S", "1/kappa"}
+    assert against == {"R/sigma", "d", "log|H|", "S", "1/kappa"} | set(figures.VARIED)
     assert len(numbers["claims"]) >= 20 and len(numbers["findings"]) == 3
     for claim in numbers["claims"]:
         assert set(claim) >= {"claim", "verdict", "value", "low", "high", "margin", "units"}
