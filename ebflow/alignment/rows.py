@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from ..data.loader import Dataset, StoredSplit
-from ..data.manifest import Manifest, Shard
+from ..data.manifest import SPLITS, Manifest, Shard
 from ..data.prepare import Moments, ShardWriter
-from ..data.splits import SPLITS
 from ..errors import BadInput
 from ..randomness import generator as derive
 from ..randomness import normal

@@ -354,7 +354,7 @@ class Dataset:
         Raises:
             BadInput: If the shard is damaged or not the one that the manifest describes.
         """
-        from .parquet import read_shard, shard_schema
+        from .manifest import read_shard, shard_schema
 
         if shard not in self._verified:
             self._verify(shard)

@@ -1,4 +1,11 @@
-"""The manifest of a prepared data set: what its shards hold, and how each row got its split.
+"""What a prepared data set is: how each row gets its split, its shards, and its manifest.
+
+A source may name the split of its rows, in a column of text or by their order. What it does not
+name is drawn from its training rows, which are all rows of a source that names none: a seeded
+permutation gives every row a rank, or the last row has the first rank. By rank come test,
+validation, selection and training rows; rows beyond are left out. So the test split stays as it
+is when the other counts change, and a smaller training split is part of a larger one. Of a split
+that the source names, the rows of the lowest ranks are used.
 
 A prepared folder holds Parquet shards and ``manifest.json``. A shard has two columns: ``x``, a
 fixed-size list of the D features of an example, and ``row``, its row number in the source; one of
@@ -7,23 +14,191 @@ list of numbers: those of levels where a column has levels. The manifest is cano
 ``sha256sum manifest.json`` is its digest.
 """
 
-__all__ = ["Columns", "Context", "Manifest", "Shard", "Statistics", "first_error"]
+__all__ = ["SELECTION", "SPLITS", "Columns", "Context", "Counts", "Manifest", "Shard",
+           "Statistics", "assign", "codes", "read_shard", "rule", "shard_schema",
+           "split_counts"]  # fmt: skip
 
 import hashlib
 import json
 import math
-import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from ..errors import BadInput
 from . import titles, width
+from .table import bad_value, damage, first_error, short, type_name
 
 VERSION = 4
+
+SPLITS = ("train", "validation", "test")
+
+SELECTION = "selection"
+"""A further split, on which a search of configurations names its winner."""
+
+NAMES = {"train": 0, "validation": 1, "valid": 1, "val": 1, "test": 2, SELECTION: 3}
+"""The number of each split by what a column that names splits calls it."""
+
+MINIMUM = 2
+
+
+class Counts(NamedTuple):
+    """Rows of each split, in the order of their numbers."""
+
+    train: int
+    validation: int
+    test: int
+    selection: int = 0
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits; the selection split is one only if it has rows."""
+        return self._fields if self.selection else SPLITS
+
+    def of(self, split: str) -> int:
+        """Returns the rows of the split of that name."""
+        return getattr(self, split)
+
+    @classmethod
+    def of_codes(cls, codes: np.ndarray) -> "Counts":
+        """Returns the rows of each split, of the number of each row's split, -1 of none."""
+        return cls(*np.bincount(codes + 1, minlength=5)[1:].tolist())
+
+
+def codes(column: pa.Array, *, file: str, name: str, first: int) -> np.ndarray:
+    """Returns the numbers of the splits that a column names, as int8 with shape (B,).
+
+    Raises:
+        BadInput: At a null or another name; names the row, of which ``first`` is the number.
+    """
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    numbers = np.array([*(NAMES.get(n, -1) for n in encoded.dictionary.to_pylist()), -1], np.int8)
+    places = encoded.indices.to_numpy(zero_copy_only=False)  # of a null NaN
+    found = numbers[np.nan_to_num(places, nan=-1).astype(int)]
+    for row in np.flatnonzero(found < 0)[:1].tolist():
+        value, expected = column[row].as_py(), f"one of {', '.join(NAMES)}"
+        raise bad_value(file, first + row, name, value, expected)
+    return found
+
+
+def split_counts(
+    named: Counts,
+    *,
+    label: str,
+    validation: int | float,
+    test: int | float,
+    selection: int | float | None = None,
+    rows: int | None = None,
+) -> Counts:
+    """Turns counts or fractions into rows of each split.
+
+    Arguments:
+        named: Rows that the source names for each split: the most of these. What is drawn comes
+            from the training rows.
+        label: Name of the source for messages.
+        validation: Rows of the validation split, or their fraction of the rows used.
+        test: The same for the test split.
+        selection: The same for the selection split; None: there is none.
+        rows: Rows to use in all; None uses every row.
+
+    Raises:
+        BadInput: If a count or fraction is out of range, or leaves fewer than two training rows.
+    """
+    total = sum(named)
+    if rows is not None and not (_integer(rows) and 1 <= rows <= total):
+        raise BadInput(f"rows: found {rows!r}, expected 1 … {total} (the rows of {label})")
+    sizes = {"validation": validation, "test": test, SELECTION: selection}
+    used = total if rows is None else rows
+    held = {name: _held(name, size, used) for name, size in sizes.items()}
+    drawn = sum(count for name, count in held.items() if not named.of(name))
+    train = named.train - drawn if rows is None else rows - sum(held.values())
+    counts = Counts(train, **held)
+    if train < MINIMUM:
+        raise BadInput(_too_few(label, counts))
+    _check_named(label, counts._replace(train=train + drawn), named)
+    return counts
+
+
+def assign(named: np.ndarray, counts: Counts, seed: int | None) -> np.ndarray:
+    """Returns each row's number of ``Counts``, or -1 if it is left out, as int8 with shape (N,).
+
+    Arguments:
+        named: The number of the split that the source names for each row, with shape (N,); 0
+            where it names none.
+        counts: Rows of each split.
+        seed: Seed of the permutation; None: the last row has the first rank.
+    """
+    order, found = _order(len(named), seed), np.full(len(named), -1, np.int8)
+    pools = {code: order[named[order] == code] for code in np.unique(named).tolist()}
+    for code in (2, 1, 3, 0):
+        pool = pools.get(code, pools[0])
+        found[pool[: counts[code]]] = code
+        if code not in pools:
+            pools[0] = pool[counts[code] :]
+    return found
+
+
+def rule(named: Counts, counts: Counts, seed: int | None, column: str | None) -> str:
+    """Returns in a line how the rows got their splits."""
+    drawn = [name for name in counts.splits[1:] if not named.of(name)]
+    law = "the last" if seed is None else f"random (PCG64, seed {seed})"
+    if named.train == sum(named):
+        return f"{', '.join(drawn)} rows are {law} of all rows"
+    rows = ", ".join(f"{count} {name}" for name, count in named._asdict().items() if count)
+    source = f"column {column} names" if column else "the order of the source's rows fixes"
+    told = f"; {', '.join(drawn)} rows are {law} of the training rows" if drawn else ""
+    return f"{source} {rows} rows{told}"
+
+
+def _order(total: int, seed: int | None) -> np.ndarray:
+    """Returns the row numbers by rank."""
+    if seed is None:
+        return np.arange(total)[::-1]
+    return np.argsort(np.random.Generator(np.random.PCG64(seed)).permutation(total))
+
+
+def _too_few(label: str, counts: Counts) -> str:
+    held, used = sum(counts[1:]), sum(counts)
+    selected = f", {counts.selection} for selection" if counts.selection else ""
+    return (
+        f"{label}: found {used} row{'s' * (used != 1)}, expected at least {held + MINIMUM}: "
+        f"{counts.validation} for validation{selected}, {counts.test} for test and {MINIMUM} "
+        "for training"
+    )
+
+
+def _check_named(label: str, wanted: Counts, named: Counts) -> None:
+    for split, rows, most in zip(named._fields, wanted, named, strict=True):
+        if most and rows > most:
+            raise BadInput(
+                f"{label}: found {rows} rows wanted for {split}, expected at most {most} "
+                "(the source fixes its splits)"
+            )
+
+
+def _held(name: str, size: int | float | None, used: int) -> int:
+    if size is None:
+        return 0
+    if _integer(size) and size >= 1:
+        return size
+    if isinstance(size, float) and 0 < size < 1:
+        return max(1, round(used * size))
+    raise BadInput(
+        f"{name}: found {size!r}, expected a whole number of rows of at least 1, "
+        "or a fraction between 0 and 1"
+    )
+
+
+def _integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
 
 Name = Annotated[str, Field(pattern=r"^[^/\\]+\.parquet$")]
 Numbers = tuple[float, ...]
@@ -186,17 +361,6 @@ class Manifest(_Record):
         return found
 
 
-def first_error(error: ValidationError) -> str:
-    """Returns the end of a line on the first thing wrong; if that is a version, on that alone."""
-    found = error.errors(include_url=False, include_context=False)
-    told = next((one for one in found if one["loc"] == ("version",)), found[0])
-    expected = re.sub("^Input should", "expected it to", told["msg"])
-    if not told["loc"]:
-        return f": found no manifest of a data set ({expected})"
-    value = "" if told["type"] == "missing" else f"found {_short(told['input'])}, "
-    return f", key {'.'.join(map(str, told['loc']))[:60]!r}: {value}{expected}"
-
-
 def _check(path: Path, found: Manifest) -> None:
     """Raises BadInput unless the numbers of a manifest agree with each other."""
     rows: Counter[str] = Counter()
@@ -204,7 +368,7 @@ def _check(path: Path, found: Manifest) -> None:
         rows[shard.split] += shard.rows
     if rows != found.counts:
         raise BadInput(
-            f"{path}, key 'counts': found {_short(found.counts)}, expected {_short(rows)}, the "
+            f"{path}, key 'counts': found {short(found.counts)}, expected {short(rows)}, the "
             "rows of the shards"
         )
     counts = {f"statistics.{key}": (len(values), found.width) for key, values in found.statistics}
@@ -219,6 +383,43 @@ def _check(path: Path, found: Manifest) -> None:
             )
 
 
-def _short(value: object) -> str:
-    text = json.dumps(value, default=repr)
-    return text if len(text) <= 60 else text[:57] + "..."
+def shard_schema(
+    width: int,
+    dtype: str,
+    beside: Sequence[str],
+    metadata: dict[str, str] | None = None,
+    given: int = 0,
+) -> pa.Schema:
+    """Returns the schema of a prepared shard: rows ``x``, integers beside them, and contexts.
+
+    These are ``given`` numbers of double precision a row, if there are any.
+    """
+    types = {"x": _lists(dtype, width), **dict.fromkeys(beside, pa.int64())}
+    types |= {"context": _lists("float64", given)} if given else {}
+    fields = [pa.field(name, type, nullable=False) for name, type in types.items()]
+    return pa.schema(fields, metadata=metadata)
+
+
+def _lists(dtype: str, width: int) -> pa.DataType:
+    return pa.list_(pa.field("element", pa.from_numpy_dtype(dtype), nullable=False), width)
+
+
+def read_shard(path: Path, column: str, schema: pa.Schema, rows: int) -> list[np.ndarray]:
+    """Returns the pieces of a column of a prepared shard, with shape (B, D) or (B,).
+
+    Raises:
+        BadInput: If the shard is damaged, or has another schema or number of rows.
+    """
+    with damage(path, column), pq.ParquetFile(path) as file:
+        found, count = file.schema_arrow, file.metadata.num_rows
+        if not found.equals(schema) or count != rows:
+            one, two = (
+                ", ".join(f"{f.name} {type_name(f.type)}" for f in s) for s in (found, schema)
+            )
+            raise BadInput(
+                f"{path}: found {count} rows of {one[:300]}, expected {rows} of {two} (manifest)"
+            )
+        chunks = file.read([column])[column].chunks
+        if not pa.types.is_fixed_size_list(schema.field(column).type):
+            return [chunk.to_numpy() for chunk in chunks]
+        return [c.flatten().to_numpy().reshape(len(c), -1) for c in chunks]

@@ -8,10 +8,10 @@ __all__ = ["Distinct", "Moments", "ShardWriter", "examine", "prepare"]
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +19,10 @@ import pyarrow.parquet as pq
 
 from ..errors import BadInput
 from ..files import replaced, sha256
-from . import Levels, expanded, titles, width
-from .layout import Layout
-from .manifest import Columns, Context, Manifest, Shard, Statistics
-from .parquet import shard_schema
-from .reader import Reader, Rows
-from .sources import open_source
-from .splits import Counts
+from . import expanded, groups, table, titles, width
+from .manifest import Columns, Context, Counts, Manifest, Shard, Statistics, shard_schema
+from .sources import Reader, Rows, open_source
+from .table import Layout
 
 FEW = 10
 SHARD_BYTES = 32 << 20
@@ -110,7 +107,8 @@ def examine(reader: Reader, counts: Counts, order: int | None) -> None:
     Raises:
         BadInput: At the first thing wrong with a value or a column.
     """
-    _Training.of(reader, reader.assigned(counts, order), ()).check()
+    splits = reader.assigned(counts, order)
+    _Training(reader.levelled(splits)).read(splits, ())
 
 
 class ShardWriter:
@@ -255,117 +253,84 @@ class Distinct:
 
 
 class _Training:
-    """What is gathered from the training rows: statistics, features of few values, classes."""
+    """What is gathered from the training rows: statistics, features of few values, classes.
 
-    def __init__(self, reader: Reader, levels: Levels) -> None:
-        self.layout, self.label, self.levels = reader.layout, reader.label, levels
+    Arguments:
+        reader: The source, with its levels.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader, self.layout, self.rows = reader, reader.layout, 0
         self.moments = Moments(self.layout.width)
         self.distinct = Distinct(self.layout.width if self.layout.levels is None else 0, FEW)
         self.classes: Counter[int] = Counter()
-        self.given = Moments(width(levels))
-        self.rows = 0
+        self.given = Moments(width(self.layout.given.levels))
 
-    @classmethod
-    def of(
-        cls, reader: Reader, splits: np.ndarray, writers: Sequence["ShardWriter"]
-    ) -> "_Training":
-        """Reads all rows, and gives each writer those of its split."""
-        levels, first = reader.levels(splits), 0
-        found = cls(reader, levels)
-        for rows in reader.batches(splits, levels):
+    def read(self, splits: np.ndarray, writers: Sequence["ShardWriter"]) -> "_Training":
+        """Reads all rows, gives each writer those of its split, and checks the training rows."""
+        first = 0
+        for rows in self.reader.batches(splits):
             numbers = np.arange(first, first + len(rows.x))
             code, first = splits[numbers], first + len(rows.x)
-            beside = (numbers, rows.labels, rows.context)
-            columns = [rows.x, *(column for column in beside if column is not None)]
+            columns = [c for c in (rows.x, numbers, *rows[1:]) if c is not None]
             for number, writer in enumerate(writers):
                 writer.append(*(column[code == number] for column in columns))
-            found.update(Rows(*(None if c is None else c[code == 0] for c in rows)))
-        return found
+            self._update(Rows(*(None if c is None else c[code == 0] for c in rows)))
+        self._check()
+        return self
 
-    def update(self, rows: Rows) -> None:
-        """Adds rows."""
+    def _update(self, rows: Rows) -> None:
         self.rows += len(rows.x)
         self.moments.update(rows.x)
         self.distinct.update(rows.x)
         if rows.labels is not None:
             self.classes.update(rows.labels.tolist())
         if rows.context is not None:
-            self.given.update(expanded(rows.context, self.levels))
+            self.given.update(expanded(rows.context, self.layout.given.levels))
 
-    def check(self) -> None:
-        """Raises BadInput if a feature cannot be modelled, or classes are missing."""
-        least, most = self.moments.min, self.moments.max
-        for feature in np.flatnonzero(self.moments.count == 0)[:1]:
-            raise BadInput(
-                f"{self.label}, {self.layout.feature(feature)}: found no value in all {self.rows} "
-                "training rows, expected some: choose others by columns"
-            )
-        for feature in np.flatnonzero(~np.isfinite(self.moments.squares))[:1]:
-            raise BadInput(
-                f"{self.label}, {self.layout.feature(feature)}: found values from "
-                f"{least[feature]!s} to {most[feature]!s}, expected a finite variance: rescale it"
-            )
-        self._check_categories()
-        for feature in () if self.layout.array else np.flatnonzero(least == most)[:1]:
-            raise BadInput(
-                f"{self.label}, {self.layout.feature(feature)}: found the constant "
-                f"{least[feature]!s} in all {self.rows} training rows, "
-                "expected values that vary: choose others by columns"
-            )
-        self._check_context()
-        if self.layout.label is not None:
+    def _check(self) -> None:
+        """Raises BadInput if a feature or context cannot be modelled, or classes are missing."""
+        found, given, layout = self.moments, self.given, self.layout
+        least, most, among = found.min, found.max, f"in all {self.rows} training rows"
+        self._refuse(
+            found.count == 0,
+            lambda k: f"found no value {among}, expected some: choose others by columns",
+        )
+        self._refuse(
+            ~np.isfinite(found.squares),
+            lambda k: (
+                f"found values from {least[k]!s} to {most[k]!s}, expected a finite variance: "
+                "rescale it"
+            ),
+        )
+        self._refuse(
+            (least == most) & (not layout.array),
+            lambda k: (
+                f"found the constant {least[k]!s} {among}, expected values that vary: choose "
+                "others by columns"
+            ),
+        )
+        self._refuse(
+            ~np.isfinite(given.squares) | (given.min == given.max),
+            lambda k: (
+                f"found values from {given.min[k]!s} to {given.max[k]!s} {among}, expected "
+                "a context of finite variance above 0: choose others by context"
+            ),
+            titles(layout.given.names, layout.given.levels),
+        )
+        if layout.label is not None:
             self._check_classes()
 
-    def _check_categories(self) -> None:
-        """Raises BadInput at a level that no training row has, or every one."""
-        layout, same = self.layout, self.moments.min == self.moments.max
-        for feature in np.flatnonzero(same & (np.array(layout.groups) >= 0))[:1]:
-            name = layout.columns[layout.column(feature)]
-            level = layout.features[feature].removeprefix(f"{name}=")
-            few = "none but" if self.moments.max[feature] else "no"
-            raise BadInput(
-                f"{self.label}, column {name}: found {few} training rows of level {level!r}, "
-                "expected some of every level: merge rare levels, use more rows, or choose others "
-                "by columns"
-            )
-
-    def warnings(self) -> tuple[str, ...]:
-        """Returns what to tell of features with few values, but for those of categories."""
-        rows, width = self.rows, self.layout.width
-        counts, known = self.distinct.counts(), self.layout.groups
-        few = {f: n for f, n in counts.items() if 2 * n <= rows and known[f] < 0}
-        reason = "no density: likelihoods of a continuous model are unbounded there"
-        if self.layout.array and few:
-            return (f"{len(few)} of {width} features have at most {FEW} values, so {reason}",)
-        return tuple(
-            f"{self.layout.feature(f)} has only {n} distinct values in {rows} training rows, so "
-            f"{reason}"
-            for f, n in few.items()
-        )
-
-    def _check_context(self) -> None:
-        """Raises BadInput at a column of numbers that tells nothing; those of levels have two."""
-        given, names = self.given, titles(self.layout.given.names, self.levels)
-        for k in np.flatnonzero(~np.isfinite(given.squares) | (given.min == given.max))[:1]:
-            raise BadInput(
-                f"{self.label}, column {names[k]}: found values from {given.min[k]!s} to "
-                f"{given.max[k]!s} in all {self.rows} training rows, expected a context of "
-                "finite variance above 0: choose others by context"
-            )
-
-    def context(self) -> Context | None:
-        """Returns what the manifest keeps of the columns of context."""
-        given, found = self.layout.given, self.given.summary()
-        if not given.names:
-            return None
-        types = tuple(map(str, given.types))
-        columns = {"names": given.names, "types": types, "units": given.units}
-        columns["label"] = given.label if given.label in given.names else None
-        return Context(**columns, levels=self.levels, mean=found.mean, std=found.std)
+    def _refuse(
+        self, bad: np.ndarray, told: Callable[[int], str], names: Sequence[str] | None = None
+    ) -> None:
+        for k in np.flatnonzero(bad)[:1].tolist():
+            name = (names or self.layout.features)[k]
+            raise BadInput(f"{self.reader.label}, column {name}: {told(k)}")
 
     def _check_classes(self) -> None:
         """A class of other splits alone is found where their labels are read."""
-        where, last = f"{self.label}, column {self.layout.label}", max(self.classes)
+        where, last = f"{self.reader.label}, column {self.layout.label}", max(self.classes)
         if missing := [k for k in range(last) if k not in self.classes]:
             raise BadInput(
                 f"{where}: found no training row of class {missing[0]}, expected some of every "
@@ -374,18 +339,47 @@ class _Training:
         if not last:
             raise BadInput(f"{where}: found one class, expected two or more")
 
+    def warnings(self) -> tuple[str, ...]:
+        """Returns what to tell of features with few values, but for those of categories."""
+        rows, layout = self.rows, self.layout
+        known = () if layout.array else groups(layout.data.levels)
+        few = {
+            feature: count
+            for feature, count in self.distinct.counts().items()
+            if 2 * count <= rows and (layout.array or known[feature] < 0)
+        }
+        reason = "no density: likelihoods of a continuous model are unbounded there"
+        if layout.array and few:
+            told = f"{len(few)} of {layout.width} features have at most {FEW} values, so {reason}"
+            return (told,)
+        return tuple(
+            f"column {layout.features[feature]} has only {count} distinct values in {rows} "
+            f"training rows, so {reason}"
+            for feature, count in few.items()
+        )
+
+    def context(self) -> Context | None:
+        """Returns what the manifest keeps of the columns of context."""
+        given, found = self.layout.given, self.given.summary()
+        if not given.names:
+            return None
+        label = self.layout.label if self.layout.label in given.names else None
+        told = {**_named(given), "levels": given.levels, "label": label}
+        return Context(**told, mean=found.mean, std=found.std)
+
 
 def _write(
     reader: Reader, folder: Path, counts: Counts, seed: int, last: bool, shard_rows: int
 ) -> Manifest:
-    layout, order = reader.layout, None if last else seed
-    writers = [_writer(folder, split, reader, shard_rows) for split in counts.splits]
+    order = None if last else seed
     splits = reader.assigned(counts, order)
-    training = _Training.of(reader, splits, writers)
-    training.check()
-    asked, counts = counts, Counts(*np.bincount(splits + 1, minlength=5)[1:].tolist())
-    lacking = np.bincount(splits[reader.lacking] + 1, minlength=5)[1:]
-    kept = {s: n for s, n in zip(counts._fields, lacking.tolist(), strict=True) if n}
+    levelled = reader.levelled(splits)
+    layout = levelled.layout
+    writers = [_writer(folder, split, layout, shard_rows) for split in counts.splits]
+    training = _Training(levelled).read(splits, writers)
+    asked, counts = counts, Counts.of_codes(splits)
+    lacking = Counts.of_codes(splits[reader.lacking])
+    kept = {split: n for split, n in lacking._asdict().items() if n}
     return Manifest(
         name=reader.name,
         source=reader.record(),
@@ -410,13 +404,16 @@ def _write(
 
 
 def _columns(layout: Layout) -> Columns:
-    return Columns(
-        names=layout.columns,
-        types=tuple(map(str, layout.types)),
-        units=layout.units,
-        timestamps=layout.timestamps,
-        categories=layout.categories,
-    )
+    told = {"timestamps": layout.timestamps, "categories": layout.data.levels}
+    return Columns(**_named(layout.data), **told)
+
+
+def _named(columns: table.Columns) -> dict[str, Any]:
+    return {
+        "names": columns.names,
+        "types": tuple(map(str, columns.types)),
+        "units": columns.units,
+    }
 
 
 def _missing_told(
@@ -441,8 +438,7 @@ def _missing_told(
     return tuple(line for line, some in zip(told, (drawn, out), strict=True) if some)
 
 
-def _writer(folder: Path, split: str, reader: Reader, shard_rows: int) -> ShardWriter:
-    layout = reader.layout
+def _writer(folder: Path, split: str, layout: Layout, shard_rows: int) -> ShardWriter:
     metadata = {"split": split, "shape": json.dumps(layout.shape)}
     if layout.levels is not None:
         metadata["levels"] = json.dumps(layout.levels)

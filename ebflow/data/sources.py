@@ -1,26 +1,299 @@
-"""Where data comes from: a named source, the user's files, or a folder of images."""
+"""Where rows come from: files of tables and arrays, folders of images, and named data sets.
 
-__all__ = ["Opened", "find_source", "open_source"]
+An array of NumPy has no names: its columns are called x1 … xD, or it is one fixed-size list called
+``image`` if it holds levels (uint8) or has more than two dimensions.
+"""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+__all__ = ["FORMATS", "Opened", "Part", "Reader", "Rows", "arrays_schema", "find_source",
+           "open_source"]  # fmt: skip
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
 
 from ..errors import BadInput
 from ..files import sha256
-from . import Levels, images
-from .categories import levels_of
-from .formats import FORMATS
-from .given import as_given, check_kinds, read_given
-from .layout import Layout, read_layout, same_layout
+from . import Levels, named, width
+from .manifest import SELECTION, Counts, assign, codes, rule, split_counts
 from .named import SOURCES, Source
-from .reader import SPLIT_ROWS, Part, Reader, placed
+from .table import (
+    COLUMN,
+    DRAWN,
+    LACKING,
+    Layout,
+    as_labels,
+    as_matrix,
+    damage,
+    lacks,
+    levels_of,
+    read_given,
+    read_layout,
+    same_layout,
+)
+
+BATCH_BYTES = 16 << 20
+SPLIT_ROWS = 1 << 20
+BUFFER = 1 << 18
+
+CSV_BYTES = 4 << 20
+"""Bytes of a CSV file that are parsed at a time, and from which the types of columns are told."""
+
+Where = dict[str, Any]
+"""The file of a batch, and the number of its first row there."""
+
+
+class Part(NamedTuple):
+    """One file, opened and not yet read, or the rows of a named source.
+
+    Arguments:
+        label: Its name in messages.
+        schema: Its columns.
+        rows: Its rows, by its footer.
+        open: Of names of columns, a number of rows and the row to start at: returns the number of
+            a row at or before that one, and record batches from it on, of about so many rows.
+        sha256: Returns the SHA-256 of its content.
+        kind: Its format.
+        positional: Whether its columns have no names of their own.
+    """
+
+    label: str
+    schema: pa.Schema
+    rows: int
+    open: Callable[[Sequence[str], int, int], tuple[int, Iterator[pa.RecordBatch]]]
+    sha256: Callable[[], str]
+    kind: str
+    positional: bool = False
+
+    def batches(
+        self, names: Sequence[str], size: int, first: int = 0, last: int | None = None
+    ) -> Iterator[tuple[pa.RecordBatch, Where]]:
+        """Yields batches of at most ``size`` rows, and where they are.
+
+        They are of all rows, or of those from ``first`` on and before ``last``.
+
+        Raises:
+            BadInput: Where the file is damaged, or unless it has its rows.
+        """
+        with damage(self.label, kind=self.kind):
+            start, batches = self.open(list(names), size, first)
+        while True:
+            with damage(self.label, names[0], start, self.kind):
+                if (batch := next(batches, None)) is None:
+                    break
+                batch.validate(full=True)  # text is UTF-8
+            end = start + len(batch)
+            stop = end if last is None else min(end, last)
+            for k in range(max(start, first), stop, size):
+                yield batch.slice(k - start, min(size, stop - k)), {"file": self.label, "first": k}
+            start = end
+            if stop == last:
+                return
+        if start != self.rows:
+            raise BadInput(f"{self.label}: found {start} rows, expected {self.rows} (its footer)")
+
+
+def _parquet(path: Path) -> Part:
+    """Opens Parquet; reads the footer."""
+    with damage(path), pq.ParquetFile(path) as file:
+        found = file.schema_arrow, file.metadata.num_rows
+    return Part(
+        str(path), *found, partial(_parquet_batches, path), partial(sha256, path), "Parquet"
+    )
+
+
+def _parquet_batches(
+    path: Path, names: Sequence[str], size: int, start: int
+) -> tuple[int, Iterator[pa.RecordBatch]]:
+    """Reads from the row group of a row on.
+
+    Through a buffer, and not ahead, it holds a page of each column (about 2 MB); a scanner of
+    ``pyarrow.dataset`` holds a whole row group, which may be the whole file.
+    """
+    options = {"pre_buffer": False, "page_checksum_verification": True}
+    file = pq.ParquetFile(path, buffer_size=BUFFER, **options)
+    count = file.metadata.num_row_groups
+    ends = np.cumsum([0, *(file.metadata.row_group(k).num_rows for k in range(count))])
+    group = int(np.searchsorted(ends, start, side="right")) - 1
+    batches = file.iter_batches(size, row_groups=list(range(group, count)), columns=names)
+    return int(ends[group]), batches
+
+
+def _arrow(path: Path) -> Part:
+    """Opens an Arrow IPC file, which a Feather file is; reads the footer of every batch."""
+    with damage(path, kind="Arrow IPC"):
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        rows = sum(reader.get_batch(k).num_rows for k in range(reader.num_record_batches))
+    found = str(path), reader.schema, rows
+    return Part(*found, partial(_arrow_batches, path), partial(sha256, path), "Arrow IPC")
+
+
+def _arrow_batches(
+    path: Path, names: Sequence[str], size: int, start: int
+) -> tuple[int, Iterator[pa.RecordBatch]]:
+    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    return 0, (reader.get_batch(k).select(names) for k in range(reader.num_record_batches))
+
+
+def _csv(path: Path) -> Part:
+    """Opens CSV with a header; parses it all, once, for its types and rows.
+
+    A column is of integers only if all of it is. Empty fields and NA, NaN or null are nulls.
+    """
+    with damage(path, kind="CSV"):
+        told = path.stat()
+        types, rows = _scanned(path, told.st_mtime_ns, told.st_size)
+    read = partial(_csv_batches, path, dict(types))
+    return Part(str(path), pa.schema(types), rows, read, partial(sha256, path), "CSV")
+
+
+def _csv_batches(
+    path: Path, types: dict[str, pa.DataType], names: Sequence[str], size: int, start: int
+) -> tuple[int, Iterator[pa.RecordBatch]]:
+    chosen = pc.ConvertOptions(column_types=types, include_columns=names)
+    return 0, iter(_csv_reader(path, chosen))
+
+
+def _csv_reader(path: Path, convert: pc.ConvertOptions) -> pc.CSVStreamingReader:
+    blocks = pc.ReadOptions(use_threads=False, block_size=CSV_BYTES)
+    return pc.open_csv(path, read_options=blocks, convert_options=convert)
+
+
+@cache
+def _scanned(
+    path: Path, changed: int, size: int
+) -> tuple[tuple[tuple[str, pa.DataType], ...], int]:
+    """Returns names and types of a CSV file's columns, and its rows."""
+    with _csv_reader(path, pc.ConvertOptions()) as reader:
+        schema = reader.schema
+    _check_header(path, schema.names)
+    types = [(f.name, pa.float64() if pa.types.is_null(f.type) else f.type) for f in schema]
+    try:
+        return tuple(types), _counted(path, types)
+    except pa.ArrowInvalid:  # an integer column may go on with reals
+        wide = [(n, pa.float64() if pa.types.is_integer(t) else t) for n, t in types]
+        return tuple(wide), _counted(path, wide)
+
+
+def _counted(path: Path, types: Sequence[tuple[str, pa.DataType]]) -> int:
+    with _csv_reader(path, pc.ConvertOptions(column_types=dict(types))) as reader:
+        return sum(len(batch) for batch in reader)
+
+
+def _check_header(path: Path, names: Sequence[str]) -> None:
+    if names and all(_number(name) for name in names):
+        raise BadInput(
+            f"{path}: found numbers in the first line, expected names of columns: put a line of "
+            "names before it"
+        )
+    for mark, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and mark in names[0]:
+            raise BadInput(
+                f"{path}: found columns between {word}, expected commas: "
+                f"pandas.read_csv(path, sep={mark!r}).to_csv(new, index=False) converts it"
+            )
+
+
+def _number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _npy(path: Path) -> Part:
+    """Opens an array of NumPy, memory-mapped."""
+    with damage(path, kind="NumPy", also=(ValueError, EOFError)):
+        return _array(path, np.load(path, mmap_mode="r"))
+
+
+def _npz(path: Path) -> Part:
+    """Opens the one array of a NumPy archive, or the one called ``x``; reads it whole."""
+    with damage(path, kind="NumPy", also=(ValueError, EOFError)), np.load(path) as archive:
+        names = archive.files
+        if "x" not in names and len(names) != 1:
+            raise BadInput(
+                f"{path}: found arrays {', '.join(names) or 'none'}, expected one, or one called "
+                "x: np.savez(path, x=rows)"
+            )
+        return _array(path, archive["x" if "x" in names else names[0]])
+
+
+def _array(path: Path, array: np.ndarray) -> Part:
+    if array.dtype.kind not in "buif" or not array.ndim:
+        raise BadInput(
+            f"{path}: found an array of shape {array.shape} and type {array.dtype}, expected rows "
+            "of numbers: np.asarray(rows, dtype=float) makes one"
+        )
+    rows = array[:, None] if array.ndim == 1 else array
+    kind, levels = rows.dtype.kind, 256 if rows.dtype == np.uint8 else None
+    if kind != "f" and levels is None and rows.ndim > 2:
+        raise BadInput(
+            f"{path}: found examples of shape {rows.shape[1:]} and type {rows.dtype}, expected "
+            "uint8 levels or reals: rows.astype('uint8') or rows.astype('float32') converts them"
+        )
+    dtype = "float64" if rows.dtype.itemsize > 4 else "float32"
+    if kind != "f":
+        dtype = "uint8" if kind == "b" else rows.dtype.name
+    one_list = rows.ndim > 2 or levels is not None
+    schema = arrays_schema(rows.shape[1:], dtype, levels, one_list=one_list)
+    read = partial(_array_batches, rows.reshape(len(rows), -1), np.dtype(dtype), schema)
+    return Part(str(path), schema, len(rows), read, partial(sha256, path), "NumPy", True)
+
+
+def _array_batches(
+    rows: np.ndarray,
+    dtype: np.dtype,
+    schema: pa.Schema,
+    names: Sequence[str],
+    size: int,
+    start: int,
+) -> tuple[int, Iterator[pa.RecordBatch]]:
+    numbers = [schema.get_field_index(name) for name in names]
+
+    def batch(k: int) -> pa.RecordBatch:
+        part = np.ascontiguousarray(rows[k : k + size], dtype)
+        if pa.types.is_fixed_size_list(kind := schema.field(0).type):
+            columns = [pa.FixedSizeListArray.from_arrays(pa.array(part.reshape(-1)), type=kind)]
+        else:
+            columns = [pa.array(part[:, j].copy()) for j in numbers]
+        return pa.record_batch(columns, names)
+
+    return start, map(batch, range(start, len(rows), size))
+
+
+FORMATS: dict[str, Callable[[Path], Part]] = {
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".arrow": _arrow,
+    ".feather": _arrow,
+    ".npy": _npy,
+    ".npz": _npz,
+}
+"""How files are opened, by the ends of their names."""
+
+
+def arrays_schema(
+    shape: Sequence[int], dtype: str, levels: int | None, *, one_list: bool, name: str = "image"
+) -> pa.Schema:
+    """Returns the schema of rows without names: columns x1 … xD, or one fixed-size list."""
+    kind, width = pa.from_numpy_dtype(np.dtype(dtype)), math.prod(shape)
+    if not one_list:
+        return pa.schema([(f"x{k + 1}", kind) for k in range(width)])
+    told = {"shape": json.dumps(list(shape))}
+    told |= {} if levels is None else {"levels": json.dumps(levels)}
+    return pa.schema([(name, pa.list_(kind, width))], metadata=told)
 
 
 class Opened(NamedTuple):
@@ -30,17 +303,23 @@ class Opened(NamedTuple):
         name: Name of the data set.
         label: The source as the user named it, for messages.
         parts: Its files, in the order of their rows.
-        schemas: Their schemas.
-        positional: Whether its columns have no names of their own.
         source: The named source that it is, or a folder of images.
     """
 
     name: str
     label: str
     parts: tuple[Part, ...]
-    schemas: tuple[pa.Schema, ...]
-    positional: bool = False
     source: Source | None = None
+
+    @property
+    def schemas(self) -> tuple[pa.Schema, ...]:
+        """The schemas of its files."""
+        return tuple(part.schema for part in self.parts)
+
+    @property
+    def positional(self) -> bool:
+        """Whether its columns have no names of their own."""
+        return any(part.positional for part in self.parts)
 
     def contexts(self, names: Sequence[str], levels: Levels) -> np.ndarray:
         """Returns the checked contexts of all rows, with shape (N, K).
@@ -48,43 +327,279 @@ class Opened(NamedTuple):
         Raises:
             BadInput: If a column is missing or of another kind, or a value is no level.
         """
-        found = []
-        for part, schema in zip(self.parts, self.schemas, strict=True):
-            given = read_given(schema, names, file=part.label)
-            check_kinds(given, levels, label=part.label)
-            for batch, where in placed(part, names, SPLIT_ROWS):
-                found.append(as_given(batch, given, levels, **where))
-        return np.concatenate([np.empty((0, len(names))), *found])
+        found = [np.empty((0, len(names)))]
+        for part in self.parts:
+            given = read_given(part.schema, names, levels, file=part.label)
+            found += [given.stored(b, **where) for b, where in part.batches(names, SPLIT_ROWS)]
+        return np.concatenate(found)
 
-    def reader(self, missing: str | None = None, **chosen: Any) -> Reader:  # noqa: ANN401
+    def reader(self, missing: str | None = None, **chosen: Any) -> "Reader":  # noqa: ANN401
         """Chooses columns; options and errors of ``open_source``, and of ``read_layout``.
 
         Reads all of the columns of categories whose levels are not told.
         """
-        pairs = list(zip(self.parts, self.schemas, strict=True))
-        layouts = [read_layout(schema, file=part.label, **chosen) for part, schema in pairs]
-        for part, layout in zip(self.parts, layouts, strict=True):
-            same_layout(layouts[0], layout, first_file=self.parts[0].label, file=part.label)
+        first, *others = self.parts
+        layout = read_layout(first.schema, file=first.label, **chosen)
+        for part in others:
+            other = read_layout(part.schema, file=part.label, **chosen)
+            same_layout(layout, other, first_file=first.label, file=part.label)
         if not any(part.rows for part in self.parts):
             raise BadInput(f"{self.label}: found 0 rows, expected at least 4 (to split them)")
-        parts, layout = self.parts, self._levelled(layouts[0])
+        parts = self.parts
         if self.source is not None:
             digest = partial(self.source.sha256, layout.label)
             parts = tuple(part._replace(sha256=digest) for part in parts)
-        if self.source is not None and self.source.folders and layout.label:
-            told = f"classes 0, 1, … are the folders {', '.join(self.source.folders)}"
-            layout = replace(layout, warnings=(*layout.warnings, told))
-        return Reader(self.name, self.label, parts, layout, self.source, missing)
+            if self.source.folders and layout.label:
+                told = f"classes 0, 1, … are the folders {', '.join(self.source.folders)}"
+                layout = replace(layout, remarks=(*layout.remarks, told))
+        return Reader(self.name, self.label, parts, layout, self.source, missing).levelled()
 
-    def _levelled(self, layout: Layout) -> Layout:
-        """Returns a layout with all levels of its columns of categories."""
-        names = layout.unread
-        if not names:
-            return layout
-        batches = (
-            (batch, None) for part in self.parts for batch, _ in placed(part, names, SPLIT_ROWS)
+
+class Rows(NamedTuple):
+    """Checked rows of a source.
+
+    Arguments:
+        x: Their features, with shape (B, D).
+        labels: Their classes, with shape (B,); None of data without.
+        context: What they are given, with shape (B, K); None of data without.
+    """
+
+    x: np.ndarray
+    labels: np.ndarray | None
+    context: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A source whose columns have been chosen and checked, not yet its values.
+
+    Arguments:
+        name: Name of the data set.
+        label: The source as the user named it, for messages.
+        parts: Its files, in the order of their rows.
+        layout: What the columns mean, in all parts.
+        source: The named source that it is, None of files.
+        missing: What is done with rows that lack an entry: ``drop``, ``impute`` or None, which
+            refuses them.
+    """
+
+    name: str
+    label: str
+    parts: tuple[Part, ...]
+    layout: Layout
+    source: Source | None = None
+    missing: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows of all parts, by their footers."""
+        return sum(part.rows for part in self.parts)
+
+    @cached_property
+    def lacking(self) -> np.ndarray:
+        """Which rows lack an entry, with shape (N,); reads all rows where that is allowed."""
+        if self.missing is None:
+            return np.zeros(self.rows, bool)
+        batches = self._between(self.layout.reads)
+        return np.concatenate([lacks(batch, self.layout) for batch, _ in batches])
+
+    @cached_property
+    def split_codes(self) -> np.ndarray:
+        """The number of the split that the source names for each row, with shape (N,), or 0.
+
+        It is -1 of a row that is dropped. Reads all of the column that names splits, of a source
+        that has one.
+        """
+        found, name = np.zeros(self.rows, np.int8), self.layout.split
+        if name is not None:
+            batches = self._between([name], size=SPLIT_ROWS)
+            found = np.concatenate([codes(b.column(name), name=name, **w) for b, w in batches])
+        elif self.source is not None:
+            found = np.repeat(np.arange(4, dtype=np.int8), self.source.named)
+        return np.where(self.lacking, np.int8(-1), found) if self.missing == "drop" else found
+
+    @property
+    def named(self) -> Counts:
+        """Rows of the splits that the source names; all are training rows if it names none."""
+        return Counts.of_codes(self.split_codes)
+
+    def assigned(self, counts: Counts, seed: int | None) -> np.ndarray:
+        """Returns the number of each row's split, with shape (N,), or -1 if it is left out.
+
+        Rows of ``counts`` that lack an entry are left out of the test and selection splits: exact
+        likelihoods are of complete rows.
+
+        Raises:
+            BadInput: If fewer than two rows of such a split are left.
+        """
+        found = assign(self.split_codes, counts, seed)
+        for split in ("test", SELECTION):
+            mine = found == Counts._fields.index(split)
+            left = int((mine & ~self.lacking).sum())
+            if left < min(2, counts.of(split)):
+                raise BadInput(
+                    f"{self.label}: found {left} of {counts.of(split)} {split} rows without a "
+                    "missing entry, expected at least 2, whose likelihood is exact: name complete "
+                    f"rows for {split} in a column {COLUMN}, or use more rows or fewer columns"
+                )
+            found[mine & self.lacking] = -1
+        return found
+
+    def counts(
+        self,
+        *,
+        validation: int | float | None = None,
+        test: int | float | None = None,
+        selection: int | float | None = None,
+        rows: int | None = None,
+    ) -> Counts:
+        """Returns the rows of each split; None: the source's default, none for selection.
+
+        Raises:
+            BadInput: If a size is out of range, leaves fewer than two training rows, or is of a
+                split that a column names.
+        """
+        named = self.named
+        if not named.train:
+            raise BadInput(
+                f"{self.label}, column {self.layout.split}: found no training row, expected some"
+            )
+        asked = {"validation": validation, "test": test, "selection": selection}
+        default = {"validation": 0.1, "test": 0.1, "selection": None}
+        if self.source is not None:
+            default |= {"validation": self.source.validation, "test": self.source.test}
+        for split, size in asked.items():
+            if named.of(split) and self.layout.split and size is not None:
+                raise BadInput(
+                    f"{split}: found {size!r}, expected none: column {self.layout.split} of "
+                    f"{self.label} names {named.of(split)} {split} rows"
+                )
+            if size is None:
+                asked[split] = (self.layout.split and named.of(split)) or default[split]
+        return split_counts(named, label=self.label, rows=rows, **asked)
+
+    def rule(self, counts: Counts, seed: int | None) -> str:
+        """Returns in a line how the rows get their splits."""
+        return rule(self.named, counts, seed, self.layout.split)
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of a batch: bounded in bytes even when it is turned into float64."""
+        return max(1, min(65536, BATCH_BYTES // (8 * self.layout.width)))
+
+    def levelled(self, splits: np.ndarray | None = None) -> "Reader":
+        """Returns the source with levels of its columns of categories; reads these columns.
+
+        Arguments:
+            splits: Those of ``assigned``: the levels are those of training rows, of contexts too.
+                None: levels of features that are not known yet are those of all rows.
+        """
+        layout = self.layout
+        data, given = layout.data, layout.given
+        if splits is not None or data.unread:
+            data = data.told(self._levels(data.categories, "columns", splits))
+        if splits is not None:
+            given = given.told(self._levels(given.categories, "context", splits))
+        shape = layout.shape if layout.array else (width(data.levels),)
+        return replace(self, layout=replace(layout, data=data, given=given, shape=shape))
+
+    def levels(self, splits: np.ndarray) -> Levels:
+        """Returns the levels of the columns of context among training rows, as ``levelled``."""
+        return self.levelled(splits).layout.given.levels
+
+    def _levels(
+        self, names: Sequence[str], option: str, splits: np.ndarray | None = None
+    ) -> dict[str, tuple[str, ...]]:
+        def counted() -> Iterator[tuple[pa.RecordBatch, np.ndarray | None]]:
+            start = 0
+            for batch, _ in self._between(names, size=SPLIT_ROWS) if names else ():
+                mine = None if splits is None else splits[start : start + len(batch)] == 0
+                yield batch, mine
+                start += len(batch)
+
+        rows = "rows" if splits is None else "training rows"
+        return levels_of(names, counted(), label=self.label, option=option, rows=rows)
+
+    def batches(self, splits: np.ndarray | None = None) -> Iterator[Rows]:
+        """Yields checked rows in order; missing entries are NaN, where they are allowed.
+
+        Arguments:
+            splits: Those of ``assigned``; rows that are left out are not checked.
+        """
+        layout, start = self.layout, 0
+        given, label, lacking = layout.given, layout.label, None if self.missing else LACKING
+        for batch, where in self._between(layout.reads):
+            used = None if splits is None else splits[start : start + len(batch)] >= 0
+            start += len(batch)
+            context = given.stored(batch, used=used, **where) if given.names else None
+            labels = None
+            if label in given.names:
+                labels = context[:, given.names.index(label)].astype(np.int64)
+            elif label is not None:
+                labels = as_labels(batch, label, **where)
+            x = as_matrix(batch, layout, lacking=lacking, used=used, **where)
+            yield Rows(x, labels, context)
+
+    def window(self, first: int, last: int, *, missing: bool = False) -> np.ndarray:
+        """Returns the checked rows ``first`` … ``last`` − 1, in a matrix with shape (B, D).
+
+        Arguments:
+            first: The first row's number.
+            last: That of the row behind the last.
+            missing: Whether a null or NaN of real data is taken, as NaN.
+        """
+        lacking, batches = (
+            None if missing else DRAWN,
+            self._between(self.layout.columns, first, last),
         )
-        return layout.told(levels_of(names, batches, label=self.label, option="columns"))
+        return np.concatenate(
+            [as_matrix(batch, self.layout, lacking=lacking, **where) for batch, where in batches]
+        )
+
+    def contexts(self, first: int, last: int, levels: Levels) -> np.ndarray:
+        """Returns the checked contexts of rows ``first`` … ``last`` − 1, with shape (B, K).
+
+        Arguments:
+            first: The first row's number.
+            last: That of the row behind the last.
+            levels: The levels of the columns of context.
+        """
+        given = replace(self.layout.given, levels=levels)
+        batches = self._between(given.names, first, last)
+        return np.concatenate([given.stored(batch, **where) for batch, where in batches])
+
+    def _between(
+        self,
+        names: Sequence[str],
+        first: int = 0,
+        last: int | None = None,
+        size: int | None = None,
+    ) -> Iterator[tuple[pa.RecordBatch, Where]]:
+        """Yields the batches of all rows, or of ``first`` … ``last`` − 1, and where they are."""
+        start, size = 0, size or self.batch_rows
+        for part in self.parts:
+            if last is None:
+                yield from part.batches(names, size)
+            elif first < start + part.rows and start < last:
+                yield from part.batches(
+                    names, size, max(first - start, 0), min(last - start, part.rows)
+                )
+            start += part.rows
+
+    def record(self) -> dict[str, Any]:
+        """Returns what the manifest keeps of the source; reads every file for its SHA-256."""
+        column = self.layout.columns[0] if self.layout.array else None
+        files = [
+            {"file": Path(part.label).name, "rows": part.rows, "sha256": part.sha256()}
+            for part in self.parts
+        ]
+        resized = {"resize": self.source.resize} if self.source and self.source.resize else {}
+        return {"name": self.name, "column": column, "files": files, **resized}
+
+    @property
+    def digest(self) -> str:
+        """A SHA-256 of the content, the same wherever the files lie."""
+        return hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()
 
 
 def open_source(
@@ -128,7 +643,7 @@ def find_source(source: str | Path, resize: int | None = None) -> Opened:
         found = _rows(SOURCES[source], source, source)
     else:
         found = _at(source, resize)
-    if resize is not None and not (found.source and found.source.resized):
+    if resize is not None and not (found.source and found.source.resize):
         raise BadInput(
             f"data.resize: found {resize} for {found.label}, expected None: what is resized is a "
             "folder of images"
@@ -141,20 +656,20 @@ def _at(source: str | Path, resize: int | None) -> Opened:
 
     Images are those of a folder, or of its sub-folders, which are their classes.
     """
-    if _is_url(str(source)):
+    head, slash, _ = str(source).partition("/")
+    if slash and head.endswith(":") and urlsplit(head).scheme:
         raise BadInput(
-            f"source: found a URL ({str(source).partition('/')[0]}//…), expected a path: a file "
-            "or folder of this machine"
+            f"source: found a URL ({head}//…), expected a path: a file or folder of this machine"
         )
     path = Path(source)
     if path.is_dir() and not any(path.glob("*.parquet")):
-        files = images.find_images(path)
-        classes = {} if files else images.find_classes(path)
+        files = named.find_images(path)
+        classes = {} if files else named.find_classes(path)
         if files or classes:
-            folder = _image_folder(path, files, classes, resize)
-            return _rows(folder, path.resolve().stem, str(path))
+            return _rows(_folder(path, files, classes, resize), path.resolve().stem, str(path))
     if path.is_dir() or path.suffix in FORMATS:
-        return _files(path)
+        parts = (FORMATS.get(file.suffix, _parquet)(file) for file in _list(path))
+        return Opened(path.resolve().stem, str(path), tuple(parts))
     raise BadInput(
         f"source: found {str(source)!r}, expected one of {', '.join(SOURCES)}, "
         f"a path that ends in {', '.join(FORMATS)}, or a folder of .parquet files or of .png or "
@@ -163,40 +678,30 @@ def _at(source: str | Path, resize: int | None) -> Opened:
 
 
 def _rows(source: Source, name: str, label: str) -> Opened:
-    part = Part(label, source.rows, source.batches, source.sha256)
-    return Opened(name, label, (part,), (source.schema,), source=source)
+    told = source.schema, source.rows, source.batches, source.sha256
+    return Opened(name, label, (Part(label, *told, "its kind"),), source)
 
 
-def _files(path: Path) -> Opened:
-    """Opens a file or a folder of Parquet; reads only what tells their columns and rows."""
-    found = {file: FORMATS.get(file.suffix, FORMATS[".parquet"])(file) for file in _list(path)}
-    parts = tuple(
-        Part(str(file), one.rows, one.open, partial(sha256, file)) for file, one in found.items()
-    )
-    schemas = tuple(one.schema for one in found.values())
-    positional = any(one.positional for one in found.values())
-    return Opened(path.resolve().stem, str(path), parts, schemas, positional)
-
-
-def _image_folder(
+def _folder(
     folder: Path, files: Sequence[Path], classes: Mapping[str, Sequence[Path]], side: int | None
 ) -> Source:
     """Returns images as a source, those of classes in the order of these; reads only the first."""
     files = files or [file for found in classes.values() for file in found]
-    one = images.decode if side is None else partial(images.scaled, side=side)
-    shape = images.planes(one(files[0])).shape
-    read = partial(images.folder_rows, files, shape, resize=side is not None)
-    about = "images of a folder", str(folder)
+    one = named.decode if side is None else partial(named.scaled, side=side)
+    shape = named.planes(one(files[0])).shape
     sizes = [len(found) for found in classes.values()]
-    labels = partial(np.repeat, np.arange(len(sizes)), sizes) if sizes else None
-    options = {
-        "files": lambda: files,
-        "labels": labels,
-        "side": shape[2],
-        "resized": side is not None,
-        "folders": tuple(classes),
-    }
-    return Source(read, len(files), shape, 256, *about, **options)
+    return Source(
+        partial(named.folder_rows, files, shape, resize=side is not None),
+        len(files),
+        shape,
+        256,
+        "images of a folder",
+        str(folder),
+        files=lambda: files,
+        labels=partial(np.repeat, np.arange(len(sizes)), sizes) if sizes else None,
+        folders=tuple(classes),
+        resize=side,
+    )
 
 
 def _list(path: Path) -> list[Path]:
@@ -210,8 +715,3 @@ def _list(path: Path) -> list[Path]:
     if not files:
         raise BadInput(f"{path}: found no file that ends in .parquet, .png or .jpg in this folder")
     return files
-
-
-def _is_url(place: str) -> bool:
-    head, slash, _ = place.partition("/")
-    return bool(slash and head.endswith(":") and urlsplit(head).scheme)

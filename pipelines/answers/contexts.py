@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ebflow.data import coded, expanded, split
-from ebflow.data.reader import Reader
-from ebflow.data.sources import find_source
+from ebflow.data.sources import Reader, find_source
 from ebflow.errors import BadInput
 from pipelines.answers.models import Model
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from ebflow.data.images import fetch
+from ebflow.data.named import fetch
 from pipelines.cli.parsing import parse
 
 

@@ -3,10 +3,9 @@
 __all__ = ["counted", "examined", "given", "opened"]
 
 from ebflow.data import width
+from ebflow.data.manifest import Counts
 from ebflow.data.prepare import examine
-from ebflow.data.reader import Reader
-from ebflow.data.sources import open_source
-from ebflow.data.splits import Counts
+from ebflow.data.sources import Reader, open_source
 from pipelines.config import DataConfig
 
 

@@ -37,7 +37,7 @@ def text_that_is_missing(path):
 def level_that_no_training_row_has(path):
     columns = {"x": np.arange(60.0), "kind": [*"uv" * 29, "v", "w"]}
     columns["split"] = ["train"] * 50 + ["validation"] * 5 + ["test"] * 5
-    message = r"bad.parquet, column kind: found no training rows of level 'w', expected some"
+    message = r"bad.parquet, row 59, column kind: found 'w', expected a level of the training.*: u, v"
     return bad_file(path, columns), {}, message
 
 
@@ -124,7 +124,7 @@ def list_chosen_among_scalars(path):
 
 @COLUMNS.add
 def missing_column(path):
-    message = r"bad.parquet, column z: no such column, expected one of a, b, c$"
+    message = r"bad.parquet, column z: no such column, expected one of a, b, c: choose others by col"
     return bad_file(path, table()), {"columns": ["a", "z"]}, message
 
 

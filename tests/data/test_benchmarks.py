@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ebflow.data import images as benchmarks
-from ebflow.data.images import CelebA, Records, idx
-from ebflow.data.named import SOURCES
+from ebflow.data import named as benchmarks
+from ebflow.data.manifest import SPLITS, Counts
+from ebflow.data.named import SOURCES, CelebA, Records, idx
 from ebflow.data.prepare import prepare
 from ebflow.data.sources import open_source
-from ebflow.data.splits import SPLITS, Counts
 from ebflow.errors import BadInput
 
 from .parquet import fingerprint

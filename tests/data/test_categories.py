@@ -85,7 +85,7 @@ def test_levels_are_of_all_files(tmp_path):
         columns = {"x": np.arange(20.0) + k, "kind": [name] * 20}
         write(tmp_path / "raw" / f"{name}.parquet", columns)
     layout = open_source(tmp_path / "raw").layout
-    assert layout.categories == (None, ("u", "v")) and layout.width == 3
+    assert layout.data.levels == (None, ("u", "v")) and layout.width == 3
 
 
 def test_known_levels_are_not_read_again(tmp_path):

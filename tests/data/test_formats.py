@@ -89,7 +89,7 @@ def test_integers_that_go_on_as_reals_are_reals(tmp_path):
         file.writelines(f"{k},{k}\n" for k in range(600_000))
         file.write("0.5,3\n")
     reader = open_source(path)
-    assert reader.layout.types == (pa.float64(), pa.float64())
+    assert reader.layout.data.types == (pa.float64(), pa.float64())
     np.testing.assert_array_equal(reader.window(600_000, 600_001), [[0.5, 3]])
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from ebflow.data import loader, parquet
+from ebflow.data import loader, manifest
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
@@ -224,8 +224,8 @@ def test_each_shard_is_hashed_once(split, monkeypatch):
 
 def record_opened(monkeypatch):
     opened = []
-    original = parquet.read_shard
-    monkeypatch.setattr(parquet, "read_shard", lambda p, *a: opened.append(p) or original(p, *a))
+    original = manifest.read_shard
+    monkeypatch.setattr(manifest, "read_shard", lambda p, *a: opened.append(p) or original(p, *a))
     return opened
 
 

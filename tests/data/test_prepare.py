@@ -9,12 +9,11 @@ import torch
 from sklearn import datasets
 
 from ebflow.data import prepare as writer
-from ebflow.data import reader
+from ebflow.data import sources
 from ebflow.data.loader import Dataset
-from ebflow.data.manifest import Manifest
+from ebflow.data.manifest import SPLITS, Counts, Manifest, assign, split_counts
 from ebflow.data.missing import Completed
 from ebflow.data.prepare import prepare
-from ebflow.data.splits import SPLITS, Counts, assign, split_counts
 from ebflow.errors import BadInput
 
 from .parquet import images, lists, mnist9k, table, tree, write
@@ -192,7 +191,7 @@ def test_other_seed_other_splits(tmp_path):
 def test_splits_do_not_depend_on_batches(tmp_path, monkeypatch):
     file = write(tmp_path / "in.parquet", table(500))
     first = prepare(file, tmp_path / "one")
-    monkeypatch.setattr(reader, "BATCH_BYTES", 24 * 7)
+    monkeypatch.setattr(sources, "BATCH_BYTES", 24 * 7)
     second = prepare(file, tmp_path / "two")
     for split in SPLITS:
         for one, two in zip(
@@ -304,7 +303,7 @@ def test_statistics_agree_with_numpy(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     values = rng.normal(size=(5000, 3)) * [1e-3, 1, 1e3] + [1e4, 0, -1e6]
     file = write(tmp_path / "in.parquet", {name: values[:, j] for j, name in enumerate("abc")})
-    monkeypatch.setattr(reader, "BATCH_BYTES", 24 * 333)
+    monkeypatch.setattr(sources, "BATCH_BYTES", 24 * 333)
     manifest = prepare(file, tmp_path / "out")
     x, _ = stored(tmp_path / "out", manifest, "train")
     assert manifest.statistics.min == tuple(x.min(axis=0))
@@ -335,7 +334,7 @@ def floats_in_small_row_groups(path):
 def test_memory_is_bounded_by_the_batch(make, tmp_path, monkeypatch):
     """48 MB pass through less than 16 MB."""
     file = make(tmp_path / "in.parquet")
-    monkeypatch.setattr(reader, "BATCH_BYTES", 1 << 20)
+    monkeypatch.setattr(sources, "BATCH_BYTES", 1 << 20)
     monkeypatch.setattr(writer, "SHARD_BYTES", 1 << 20)
     peak = PeakMemory(monkeypatch)
     prepare(file, tmp_path / "out", shard_rows=20_000)

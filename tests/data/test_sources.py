@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ebflow.data.images import FETCH
-from ebflow.data.named import SOURCES, Source, describe
+from ebflow.data.manifest import SPLITS
+from ebflow.data.named import FETCH, SOURCES, Source, describe
 from ebflow.data.prepare import prepare
 from ebflow.data.sources import open_source
-from ebflow.data.splits import SPLITS
 from ebflow.data.toy import SAMPLERS
 from ebflow.errors import BadInput
 from ebflow.randomness import generator as derive

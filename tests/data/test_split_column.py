@@ -5,11 +5,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ebflow.data import reader as rows_of
+from ebflow.data import sources as rows_of
 from ebflow.data.loader import Dataset
+from ebflow.data.manifest import Counts
 from ebflow.data.prepare import prepare
 from ebflow.data.sources import open_source
-from ebflow.data.splits import Counts
 from ebflow.errors import BadInput
 
 from .parquet import images, lists, table, tree, write

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ebflow.data.loader import Dataset
-from ebflow.data.splits import SELECTION
+from ebflow.data.manifest import SELECTION
 from ebflow.errors import NonFinite
 from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import ClassifierConfig

@@ -13,7 +13,7 @@ from torch import Tensor
 from ebflow import mixtures
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset, Split
-from ebflow.data.splits import SELECTION
+from ebflow.data.manifest import SELECTION
 from ebflow.evaluation import Likelihood, log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing, gaussian
