@@ -102,9 +102,9 @@ def fit(
     Arguments:
         x: Rows with shape (N, D), in random order; the first of them are used.
         groups: For each column that is an element of a one-hot category the number of that, −1
-            for others; None: all are others. Categories are dequantised.
+            for others; None: all are others. Categories are dequantised, and left at that.
         grids: Whether other columns on grids are dequantised.
-        tails: Whether tails are fitted, and bounds of other columns looked for.
+        tails: Whether tails and bounds of other columns are looked for.
         bounds: Bounds that are known.
         seed: Where the noise of dequantisation comes from.
 
@@ -124,8 +124,10 @@ def fit(
         x = step.dequantise(x, x, derive(seed, "marginals"))
     x, limits = x[:ROWS], _known(*ends, bounds or {})
     curved = torch.zeros(len(steps), dtype=torch.bool)
-    if tails:
-        limits, curved = _chosen(x, limits)
+    if tails and (real := known < 0).any():
+        chosen, curved[real] = _chosen(x[:, real], tuple(limit[real] for limit in limits))
+        for limit, found in zip(limits, chosen, strict=True):
+            limit[real] = found
     lower, upper, _ = limits
     if lower.isfinite().any() or upper.isfinite().any():
         layers["bounds"] = Bounded(*limits)

@@ -81,3 +81,14 @@ def test_what_is_done_is_told_by_name(random):
     assert told["bounds"]["b"] == [0.0, None] and told["tails"][-1] == "c"
     assert marginals.fit(rows(random.normal(size=N))).told(["a"]) == {
         "grids": {}, "bounds": {}, "tails": []}  # fmt: skip
+
+
+def test_categories_are_dequantised_and_nothing_else(random):
+    kinds = torch.tensor(random.choice(3, 4_000, p=[0.7, 0.2, 0.1]))
+    one_hot = torch.nn.functional.one_hot(kinds, 3).double()
+    x = torch.cat([rows(random.uniform(size=4_000)), one_hot], 1)
+    found = marginals.fit(x, groups=(-1, 0, 0, 0))
+    assert found.steps.tolist() == [0, 1, 1, 1]
+    assert list(found.bounds) == [0] and set(found.tails) <= {0}
+    alone = marginals.fit(one_hot, groups=(0, 0, 0))
+    assert alone.spec == ["categories"]
