@@ -34,7 +34,7 @@ from .flow import Flow
 from .preprocessing import build
 
 if TYPE_CHECKING:
-    from .train import Trainer
+    from .train import Driven, Trainer
 
 PARTS = ("model", "ema", "optimizer")
 
@@ -223,7 +223,7 @@ class Checkpoints:
         """Returns the folder of the best checkpoint by validation up to a step's."""
         return self.path(read(self.path(step), only=()).state["progress"]["best_step"])
 
-    def save(self, trainer: "Trainer") -> None:
+    def save(self, trainer: "Driven") -> None:
         """Writes a checkpoint, and removes those that are not needed any more.
 
         Call it on all workers, and whenever a validation is the best.
@@ -293,7 +293,7 @@ def pack(trainer: "Trainer") -> Checkpoint:
     state = {
         "flow": _spec(trainer.flow),
         "columns": trainer.flow.columns,
-        "training": _identity(trainer),
+        "training": trainer.identity,
         "progress": trainer.state.plain(),
         "epoch": trainer.step * trainer.batch_size // len(trainer.dataset.split("train")),
         "config": trainer.config,
@@ -314,15 +314,15 @@ def copied(checkpoint: Checkpoint) -> Checkpoint:
     return Checkpoint(**parts, state=copy.deepcopy(checkpoint.state))
 
 
-def save_training(trainer: "Trainer", folder: str | Path) -> None:
+def save_training(trainer: "Driven", folder: str | Path) -> None:
     """Writes what ``pack`` gives; call it on all workers, the first of which writes."""
     with trainer.clock("checkpoint"):
-        checkpoint = pack(trainer)
+        checkpoint = trainer.pack()
         if trainer.shard[0] == 0:
             write(folder, checkpoint)
 
 
-def resume(trainer: "Trainer", folder: str | Path, *, best: str | Path | None = None) -> None:
+def resume(trainer: "Driven", folder: str | Path, *, best: str | Path | None = None) -> None:
     """Lets a trainer, built alike, go on from what ``save_training`` wrote.
 
     Arguments:
@@ -341,18 +341,18 @@ def resume(trainer: "Trainer", folder: str | Path, *, best: str | Path | None = 
         found = _fitting(trainer, best)
         with _fits(best):
             if found.state["progress"]["step"] == best_step:
-                unpack(trainer, found)
+                trainer.unpack(found)
                 trainer.keep()
     with _fits(folder):
-        unpack(trainer, saved)
-        if trainer.state.best_step == trainer.step and math.isfinite(trainer.state.best.nll):
+        trainer.unpack(saved)
+        if best_step == step:
             trainer.keep()
 
 
-def _fitting(trainer: "Trainer", folder: str | Path) -> Checkpoint:
+def _fitting(trainer: "Driven", folder: str | Path) -> Checkpoint:
     """Returns a checkpoint that was made with this trainer's data and seed."""
     saved = read(folder)
-    for name, expected in _identity(trainer).items():
+    for name, expected in trainer.identity.items():
         with _fits(folder):
             found = saved.state.get("training", {}).get(name)
         if found != expected:
@@ -416,11 +416,6 @@ def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _index(key: str) -> int:
     """Returns the number of the parameter that a tensor of the optimiser belongs to."""
     return int(key.split(".", 2)[1])
-
-
-def _identity(trainer: "Trainer") -> dict[str, Any]:
-    """Returns what a training that goes on must share with the one that was saved."""
-    return {"data": trainer.dataset.digest, "seed": trainer.seed, "batch_size": trainer.batch_size}
 
 
 def _spec(flow: Flow) -> dict[str, Any]:

@@ -5,10 +5,11 @@ them; the trainer computes. A resumed trainer goes on bit for bit as if it had n
 batches, noise and probes are functions of (seed, step).
 """
 
-__all__ = ["Augmentation", "Clock", "Event", "State", "Trainer"]
+__all__ = ["Augmentation", "Clock", "Driven", "Event", "State", "Trainer"]
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -100,6 +101,7 @@ class Event:
         best: Whether this validation is the best so far.
         note: What a reader should know: of ``validate`` why the NLL has not fallen for a while, of
             ``resume`` what was not finite.
+        text: How far the training is, where step and NLL do not say it.
     """
 
     kind: str
@@ -107,6 +109,7 @@ class Event:
     metrics: dict[str, float]
     best: bool = False
     note: str = ""
+    text: str = ""
 
 
 @dataclass
@@ -156,7 +159,65 @@ def _finite(value: Any) -> Any:  # noqa: ANN401
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-class Trainer:
+class Driven(ABC):
+    """A training as what drives it sees it: between its events it is told, saved and resumed.
+
+    Attributes:
+        state: What it has come to, besides tensors.
+        clock: Where its seconds went.
+        device: Where its tensors are.
+        shard: Rank and number of workers.
+        progress: The share of it that is done.
+        identity: What one that goes on must share with the one that was saved, JSON-able.
+    """
+
+    device: torch.device
+    progress: float
+    identity: dict[str, Any]
+
+    def __init__(self, shard: tuple[int, int] = (0, 1)) -> None:
+        self.state, self.clock, self.shard = State(), Clock(), shard
+
+    @property
+    def step(self) -> int:
+        """The number of steps done."""
+        return self.state.step
+
+    @property
+    def verdict(self) -> str:
+        """Why training ended; empty before."""
+        return self.state.verdict
+
+    @abstractmethod
+    def run(self) -> Iterator[Event]:
+        """Yields events until training ends; ``verdict`` then says why it did."""
+
+    @abstractmethod
+    def pack(self) -> Checkpoint:
+        """Returns all that an exact resume needs; call it on all workers."""
+
+    @abstractmethod
+    def unpack(self, saved: Checkpoint) -> None:
+        """Restores what ``pack`` gave; the training may go on with its tensors."""
+
+    def keep(self) -> None:  # noqa: B027
+        """Keeps all of the present training, if it may go back to it; call it on all workers."""
+
+    def agreed(self, value: float) -> float:
+        """Returns rank 0's value on every rank, so that all decide alike."""
+        if not torch.distributed.is_initialized():
+            return value
+        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(shared, 0)
+        return float(shared)
+
+    def wait(self) -> None:
+        """Waits until all workers are here."""
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
+
+
+class Trainer(Driven):
     """Creates the training of a flow on a data set.
 
     Arguments:
@@ -224,8 +285,9 @@ class Trainer:
         wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
         config: dict[str, Any] | None = None,
     ) -> None:
+        super().__init__(shard)
         self.flow, self.dataset, self.config = flow, dataset, config
-        self.batch_size, self.seed, self.shard = batch_size, seed, shard
+        self.batch_size, self.seed = batch_size, seed
         self.accumulate, self.augment, self.clip = accumulate, augment, clip
         self.device = flow.like.device
         self._initialise()
@@ -247,7 +309,6 @@ class Trainer:
         self.validate_every, self.patience, self.log_every = validate_every, patience, log_every
         self.watch, self.precision, self.ema_decay = watch, precision, ema_decay
         self.filling = self._filling()
-        self.clock, self.state = Clock(), State()
         self.retry = retry
         self.kept: Checkpoint | None = None
         self.window: list[Tensor] = []
@@ -257,19 +318,16 @@ class Trainer:
         self._some: Batch | None = None
 
     @property
-    def step(self) -> int:
-        """The number of steps done."""
-        return self.state.step
-
-    @property
-    def verdict(self) -> str:
-        """Why training ended; empty before."""
-        return self.state.verdict
-
-    @property
     def progress(self) -> float:
         """The share of training that is done, by steps or seconds, whichever is more."""
         return max(self.state.step / self.steps, self.state.timed)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The data, the seed and the batch."""
+        return {"data": self.dataset.digest, "seed": self.seed, "batch_size": self.batch_size}
+
+    pack, unpack = pack, unpack
 
     def _initialise(self) -> None:
         """Shows layers that need it the first global batch, whole on every worker."""
@@ -319,8 +377,8 @@ class Trainer:
         return Event("resume", self.step, {}, note=told)
 
     def keep(self) -> None:
-        """Keeps all of the present training, to go back to; call it on all workers."""
-        if self.retry:
+        """Keeps all of the best training, to go back to; call it on all workers."""
+        if self.retry and math.isfinite(self.state.best.nll):
             with self.clock("checkpoint"):
                 self.kept = copied(pack(self))
 
@@ -449,19 +507,6 @@ class Trainer:
     def seconds(self) -> float:
         """Seconds spent training: steps and data."""
         return self.clock.total("step") + self.clock.total("data")
-
-    def agreed(self, value: float) -> float:
-        """Returns rank 0's value on every rank, so that all decide alike."""
-        if not torch.distributed.is_initialized():
-            return value
-        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
-        torch.distributed.broadcast(shared, 0)
-        return float(shared)
-
-    def wait(self) -> None:
-        """Waits until all workers are here."""
-        if torch.distributed.is_initialized():
-            torch.distributed.barrier()
 
     def _told(self, event: Event) -> Iterator[Event]:
         with self.clock("report"):

@@ -9,42 +9,31 @@ cross-entropy and shares its forward pass, unless the network normalises by batc
 then looked at with the running ones, in a pass of its own.
 """
 
-__all__ = ["Epoch", "Training"]
+__all__ = ["Training"]
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checkpoint import Checkpoint, flatten, unflatten
 from ..errors import NonFinite
 from ..loss import Schedule, cosine
 from ..objectives import Objective
 from ..randomness import generator as derive
 from ..randomness import normal
-from ..train import Augmentation
+from ..train import Augmentation, Driven, Event, State
 from .classifiers import coupled, frozen_statistics
 from .logit import ClassLogit, accuracy
 
-
-@dataclass(frozen=True)
-class Epoch:
-    """What happened in an epoch.
-
-    Attributes:
-        number: The epochs done.
-        metrics: ``train/loss``, ``train/cross_entropy`` and ``train/penalty`` (means over its
-            steps, nats; the penalty without its weight) and ``val/accuracy``.
-    """
-
-    number: int
-    metrics: dict[str, float]
+PACE = 50
+"""Steps between events of an epoch that is under way."""
 
 
-class Training:
-    """Creates the training of a classifier.
+class Training(Driven):
+    """Creates the training of a classifier, whose steps are epochs.
 
     Arguments:
         network: The classifier, trained in place.
@@ -61,6 +50,7 @@ class Training:
         noise: s, in the units of the rows.
         augment: What is done to rows before the noise.
         clip: The largest norm of the gradient; None: no clipping.
+        watch: Further metrics of an epoch.
         seed: Where batches, noise and directions come from.
     """
 
@@ -81,11 +71,14 @@ class Training:
         noise: float = 0.0,
         augment: Augmentation | None = None,
         clip: float | None = None,
+        watch: Callable[[Self], dict[str, float]] = lambda training: {},
         seed: int = 0,
     ) -> None:
+        super().__init__()
         if not 1 <= batch_size <= len(x):
             raise ValueError(f"batch_size: found {batch_size}, expected 1 … {len(x)}")
         self.network, self.x, self.labels, self.held = network, x, labels, held
+        self.device = x.device
         self.parameters = list(network.parameters())
         self.optimizer = optimizer(self.parameters)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -93,55 +86,70 @@ class Training:
         self.weight, self.warmup, self.schedule = weight, warmup, schedule
         self.epochs, self.batch_size = epochs, batch_size
         self.noise, self.augment, self.clip, self.seed = noise, augment, clip, seed
-        self.coupled = coupled(network)
-        self.epoch = 0
+        self.coupled, self.watch, self.progress = coupled(network), watch, 0.0
+        self.identity = {"rows": len(x), "seed": seed, "batch_size": batch_size}
 
-    def run(self) -> Iterator[Epoch]:
-        """Yields after every epoch; afterwards the network is in evaluation mode.
+    def run(self) -> Iterator[Event]:
+        """Yields ``validate`` after every epoch; the network is then in evaluation mode.
+
+        Its metrics are ``train/loss``, ``train/cross_entropy`` and ``train/penalty`` (means over
+        the epoch's steps, nats; the penalty without its weight), ``val/accuracy``, and what
+        ``watch`` gives. In a long epoch there are ``log`` events without metrics.
 
         Raises:
             NonFinite: at the end of an epoch with a loss that is not finite.
         """
-        while self.epoch < self.epochs:
-            metrics = self._epoch()
-            self.epoch += 1
-            yield Epoch(self.epoch, metrics | {"val/accuracy": self.validate()})
+        while not self.verdict:
+            metrics = yield from self._epoch()
+            with self.clock("validate"):
+                found = accuracy(self.network.eval(), *self.held)
+                metrics |= {"val/accuracy": found} | self.watch(self)
+            if self.step == self.epochs:
+                self.state.verdict = f"ended after {self.step} epochs"
+            told = f"epoch {self.step}, validation accuracy {found:.3f}"
+            yield Event("validate", self.step, metrics, text=told)
 
-    def validate(self) -> float:
-        """Returns the accuracy on the validation rows."""
-        self.network.eval()
-        return accuracy(self.network, *self.held)
+    def pack(self) -> Checkpoint:
+        """Returns all that an exact resume needs."""
+        tensors, groups = flatten(self.optimizer.state_dict())
+        state = {"flow": {}, "training": self.identity, "progress": self.state.plain(),
+                 "optimizer": groups, "clock": self.clock.totals}  # fmt: skip
+        return Checkpoint(self.network.state_dict(), state, optimizer=tensors)
 
-    def state(self) -> dict[str, Any]:
-        """Returns the optimiser's state; with the network's and ``epoch`` it resumes exactly."""
-        return self.optimizer.state_dict()
+    def unpack(self, saved: Checkpoint) -> None:
+        """Restores what ``pack`` gave; the network is in evaluation mode."""
+        self.network.eval().load_state_dict(saved.model)
+        self.optimizer.load_state_dict(unflatten(saved.optimizer, saved.state["optimizer"]))
+        self.clock.restore(saved.state["clock"])
+        self.state = State.of(saved.state["progress"])
+        self.progress = self.step / self.epochs
 
-    def resume(self, epoch: int, network: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
-        """Goes on behind an epoch."""
-        self.epoch = epoch
-        self.network.load_state_dict(network)
-        self.optimizer.load_state_dict(optimizer)
-
-    def _epoch(self) -> dict[str, float]:
+    def _epoch(self) -> Iterator[Event]:
+        """Yields while it is under way; gives the means of its terms."""
         self.network.train()
-        order = torch.randperm(len(self.x), generator=derive(self.seed, "epoch", self.epoch))
-        batches = order.to(self.x.device).split(self.batch_size)
-        batches = [rows for rows in batches if len(rows) == self.batch_size]
-        terms = torch.stack(
-            [self._step(rows, k, len(batches)) for k, rows in enumerate(batches)]
-        ).mean(0)
-        if not terms.isfinite().all():
+        order = torch.randperm(len(self.x), generator=derive(self.seed, "epoch", self.step))
+        batches = order[: len(order) // self.batch_size * self.batch_size].to(self.device)
+        terms = []
+        for rows in batches.split(self.batch_size):
+            if terms and len(terms) % PACE == 0:
+                yield Event("log", self.step, {}, text=f"epoch {self.step + 1}")
+            with self.clock("step"):
+                terms.append(self._step(rows, len(terms), len(batches) // self.batch_size))
+        means = torch.stack(terms).mean(0)
+        if not means.isfinite().all():
             raise NonFinite(
-                f"loss: found {float(terms[0])} in epoch {self.epoch + 1}, expected a finite one: "
+                f"loss: found {float(means[0])} in epoch {self.step + 1}, expected a finite one: "
                 "lower the regulariser's weight or the learning rate, or clip gradients"
             )
-        return dict(zip(("train/loss", "train/cross_entropy", "train/penalty"), terms.tolist(),
-                        strict=True))  # fmt: skip
+        self.state.step = self.state.best_step = self.step + 1
+        self.progress = self.step / self.epochs
+        names = ("train/loss", "train/cross_entropy", "train/penalty")
+        return dict(zip(names, means.tolist(), strict=True))
 
     def _step(self, rows: Tensor, index: int, count: int) -> Tensor:
         """Returns the loss and its terms, after a step."""
-        progress = (self.epoch + index / count) / self.epochs
-        draws = derive(self.seed, "step", self.epoch * count + index, device=self.x.device)
+        self.progress = progress = (self.step + index / count) / self.epochs
+        draws = derive(self.seed, "step", self.step * count + index, device=self.device)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.schedule(progress)
         cross, penalty = self._terms(self._points(rows, draws), self.labels[rows], draws)

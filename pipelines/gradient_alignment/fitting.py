@@ -1,10 +1,10 @@
 """From a configuration to a trained classifier, and what is told of its training."""
 
-__all__ = ["Fitted", "fit", "load", "network", "penalty", "probe", "save", "warnings"]
+__all__ = ["Fitted", "collapse", "fit", "load", "network", "penalty", "probe", "save", "warnings"]
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,20 @@ from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from ebflow.traces import directions, taylor_cv
 from ebflow.train import Augmentation
+from pipelines.config import ClusterConfig
 from pipelines.gradient_alignment.config import ClassifierConfig, NetConfig, RegulariserConfig
+from pipelines.training import metrics_log
 from pipelines.training.augment import AUGMENTATIONS
+from pipelines.training.loop import Here, Listener, drive
 
 PROBE = 128
 """Training rows whose trace is watched."""
 
 MODEL, STATE = "model.safetensors", "training.json"
 DIVERGED = "diverged"
+
+Watch = Callable[[Training], dict[str, float]]
+"""From a training to further metrics of its last epoch."""
 
 
 @dataclass
@@ -52,9 +58,9 @@ class Fitted:
     """
 
     network: nn.Module
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    diagnosis: str = ""
-    warnings: list[str] = field(default_factory=list)
+    epochs: list[dict[str, float]]
+    diagnosis: str
+    warnings: list[str]
 
     @property
     def diverged(self) -> bool:
@@ -102,43 +108,42 @@ def penalty(config: RegulariserConfig, shape: Sequence[int], smoothing: float) -
 def fit(
     config: ClassifierConfig,
     dataset: Dataset,
+    work: Path,
     *,
-    resume: Callable[[Training, Fitted], None] = lambda training, fitted: None,
-    tell: Callable[[Training, Fitted], None] = lambda training, fitted: None,
+    watch: Watch = lambda training: {},
+    listener: Listener = lambda rows: None,
 ) -> Fitted:
     """Trains a classifier, with products and convolutions in full float32 throughout.
 
-    A training that diverges ends there, with its last weights and its diagnosis; one that
-    collapses goes on and is diagnosed.
+    It goes on from what an earlier call left in ``work``. A training that diverges ends there,
+    with its last weights and its diagnosis; one that collapses goes on and is diagnosed.
 
     Arguments:
         config: Its configuration.
         dataset: Prepared data with classes.
-        resume: Called once before the first epoch: gives a new training what an old one left.
-        tell: Called after every epoch.
+        work: Where checkpoints and rows go.
+        watch: Further metrics of an epoch, beside the probe's.
+        listener: Is told every report.
     """
-    training = _training(config, dataset)
-    fitted = Fitted(training.network)
-    resume(training, fitted)
-    manifest = dataset.manifest
+    training = _training(config, dataset, lambda found: probe(config, found) | watch(found))
+    diverged = ""
     try:
-        for epoch in training.run():
-            watched = probe(config, training)
-            fitted.epochs.append(epoch.metrics | watched)
-            fitted.diagnosis = (
-                regularisers.collapse(
-                    watched["probe/trace"], width=manifest.width, noise=config.smoothing
-                )
-                or ""
-            )
-            tell(training, fitted)
+        drive(lambda: training, work, Here(listener), ClusterConfig().patience)
     except NonFinite as error:
-        fitted.diagnosis = f"{DIVERGED}: {error}"
-    fitted.warnings = warnings(config, training)
-    return fitted
+        diverged = f"{DIVERGED}: {error}"
+    rows = metrics_log.curve(metrics_log.read(work / metrics_log.FILE)[0], "validate")
+    epochs = [row["metrics"] for row in rows]
+    diagnosis = diverged or collapse(config, dataset.manifest, epochs[-1])
+    return Fitted(training.network, epochs, diagnosis, warnings(config, training))
 
 
-def _training(config: ClassifierConfig, dataset: Dataset) -> Training:
+def collapse(config: ClassifierConfig, manifest: Manifest, metrics: dict[str, float]) -> str:
+    """Returns the diagnosis of a trace that passed its floor; empty if it did not."""
+    trace = metrics["probe/trace"]
+    return regularisers.collapse(trace, width=manifest.width, noise=config.smoothing) or ""
+
+
+def _training(config: ClassifierConfig, dataset: Dataset, watch: Watch) -> Training:
     manifest, regulariser, device = dataset.manifest, config.regulariser, config.device
     rows = {name: dataset.split(name) for name in ("train", "validation")}
     x, held = (unit_rows(split).to(device) for split in rows.values())
@@ -162,6 +167,7 @@ def _training(config: ClassifierConfig, dataset: Dataset) -> Training:
         noise=config.noise,
         augment=_augment(config, manifest),
         clip=config.clip,
+        watch=watch,
         seed=config.seed,
     )
 

@@ -1,9 +1,9 @@
 """The loop around a trainer: checkpoints, what is told, a watchdog; here or in Ray's workers."""
 
-__all__ = ["CHECKPOINTS", "Here", "Place", "Reporter", "fit", "note", "row", "train"]
+__all__ = ["CHECKPOINTS", "Here", "Place", "Reporter", "drive", "fit", "note", "row", "train"]
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from ebflow.checkpoint import Checkpoints, resume
 from ebflow.data.loader import Dataset
 from ebflow.execution import shard_weights
 from ebflow.preprocessing import Preprocessing
-from ebflow.train import Event, Trainer
+from ebflow.train import Driven, Event
 from pipelines import store
 from pipelines.cluster.connection import launched
 from pipelines.cluster.environment import embedded
@@ -102,8 +102,6 @@ def fit(
     here = not launched(config.cluster) if here is None else here
     folders = {"data": str(data), "front": str(front), "work": str(work)}
     job = {"config": config.model_dump(mode="json"), **folders, "store": store.identity()}
-    if what := hung(work, 0):
-        note(work, metrics_log.FAILURE, f"worker 0: {what}")
     if here:
         return train(job, Here(listener))
     from pipelines.training.launch import launch
@@ -115,7 +113,7 @@ def fit(
 
 
 def train(job: dict[str, Any], place: Place) -> dict[str, Any]:
-    """Trains as one worker, from the last sound checkpoint on if there is one.
+    """Trains a flow as one worker; returns as :func:`drive`.
 
     Arguments:
         job: ``config`` (fields of :class:`Training`), ``data`` (the prepared folder), ``front``
@@ -128,9 +126,9 @@ def train(job: dict[str, Any], place: Place) -> dict[str, Any]:
     config = Training.model_validate(job["config"])
     torch.set_num_threads(config.train.threads)
     data, front, work = (Path(job[name]) for name in ("data", "front", "work"))
-    work.mkdir(parents=True, exist_ok=True)
-    with Watchdog(work, place.shard[0], config.cluster.patience) as watchdog:
-        trainer = build(
+
+    def made() -> Driven:
+        return build(
             config,
             Dataset(data),
             Preprocessing.load(front),
@@ -138,7 +136,27 @@ def train(job: dict[str, Any], place: Place) -> dict[str, Any]:
             shard=place.shard,
             wrap=_wrap(config.cluster),
         )
-        reporter = _resumed(trainer, work, place)
+
+    return drive(made, work, place, config.cluster.patience)
+
+
+def drive(made: Callable[[], Driven], work: Path, place: Place, patience: float) -> dict[str, Any]:
+    """Trains, from the last sound checkpoint on if there is one.
+
+    Arguments:
+        made: Makes the training.
+        work: Where checkpoints and rows go.
+        place: Where the worker stands.
+        patience: Seconds without an event after which the process is ended.
+
+    Returns:
+        What :meth:`Reporter.finish` tells, and ``began``.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    if place.shard[0] == 0 and (what := hung(work, 0)):
+        note(work, metrics_log.FAILURE, f"worker 0: {what}")
+    with Watchdog(work, place.shard[0], patience) as watchdog:
+        reporter = _resumed(made(), work, place)
         ended = {"began": time.time(), **_run(reporter, watchdog)}
     if place.local_rank == 0:
         store.release(work / CHECKPOINTS)
@@ -167,7 +185,7 @@ def _wrap(config: ClusterConfig) -> Callable[[nn.Module], nn.Module]:
     return partial(nn.parallel.DistributedDataParallel, broadcast_buffers=False)
 
 
-def _resumed(trainer: Trainer, work: Path, place: Place) -> "Reporter":
+def _resumed(trainer: Driven, work: Path, place: Place) -> "Reporter":
     """Lets a trainer go on from the newest sound checkpoint, which rank 0 names for all."""
     checkpoints = Checkpoints(work / CHECKPOINTS)
     if place.local_rank == 0:
@@ -189,17 +207,16 @@ def note(work: Path, kind: str, text: str) -> None:
     writer.append(work / metrics_log.FILE, [told])
 
 
-def row(
-    trainer: Trainer, kind: str, metrics: Mapping[str, float], note: str = ""
-) -> metrics_log.Row:
+def row(trainer: Driven, event: Event) -> metrics_log.Row:
     """Returns what a trainer told just now, as a row of its file."""
     return {
-        "kind": kind,
+        "kind": event.kind,
         "step": trainer.step,
         "share": 1.0 if trainer.verdict else min(1.0, trainer.progress),
         "time": time.time(),
-        "metrics": metrics,
-        "note": note,
+        "metrics": event.metrics,
+        "note": event.note,
+        "text": event.text,
     }
 
 
@@ -216,11 +233,12 @@ class Reporter:
         note: What to tell the user first.
     """
 
-    def __init__(self, trainer: Trainer, work: Path, place: Place, note: str = "") -> None:
+    def __init__(self, trainer: Driven, work: Path, place: Place, note: str = "") -> None:
         self.trainer, self.place, self.rank = trainer, place, trainer.shard[0]
         self.lone = trainer.shard[1] == 1  # waits for nobody when it reports
         self.checkpoints, self.file = Checkpoints(work / CHECKPOINTS), work / metrics_log.FILE
-        self.rows = [row(trainer, metrics_log.RESUMED, {}, note)] if trainer.step or note else []
+        resumed = Event(metrics_log.RESUMED, trainer.step, {}, note=note)
+        self.rows = [row(trainer, resumed)] if trainer.step or note else []
         self.reported = self.saved = time.monotonic()
         self.taken: frozenset[str] = frozenset()
 
@@ -229,7 +247,7 @@ class Reporter:
 
         The last one is left to :meth:`finish`.
         """
-        self.rows.append(row(self.trainer, event.kind, event.metrics, event.note))
+        self.rows.append(row(self.trainer, event))
         validated = event.kind == "validate"
         if self.trainer.verdict:
             return

@@ -2,8 +2,9 @@
 
 A row has ``kind`` (``log``, ``validate``, ``failure`` of workers, ``wait`` for room on a cluster,
 or ``resume`` where a restarted training goes on), ``step``, ``share`` (of the training that is
-done), ``time`` (seconds since 1970), ``metrics`` and ``note`` (what to tell the user, mostly
-empty). A search has rows of kind ``search``, with ``text`` (how far it is) and no step.
+done), ``time`` (seconds since 1970), ``metrics``, ``note`` (what to tell the user, mostly empty)
+and ``text`` (how far it is, where step and NLL do not say it). A search has rows of kind
+``search``, without a step.
 """
 
 __all__ = ["FAILURE", "FILE", "RESUMED", "WAITING", "Row", "append", "curve", "read"]

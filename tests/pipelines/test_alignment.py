@@ -28,7 +28,7 @@ from ebflow.errors import BadInput
 from ebflow.traces import ESTIMATORS
 from ebflow.train import Trainer
 from pipelines.cluster import environment
-from pipelines.gradient_alignment import checkpointer, comparisons, figures, fitting, verdicts
+from pipelines.gradient_alignment import comparisons, figures, fitting, verdicts
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
     ClassifierConfig,
@@ -174,20 +174,20 @@ def test_a_centred_regulariser_and_its_control_do_not_see_a_shift(digits):
     assert fitting.penalty(found["score"].classifier.regulariser, (8, 8), 0.1) is not None
 
 
-def fitted(digits, **changed):
-    return fitting.fit(QUICK.model_copy(update=changed), Dataset(digits))
+def fitted(digits, work, **changed):
+    return fitting.fit(QUICK.model_copy(update=changed), Dataset(digits), work)
 
 
-def test_a_collapse_is_diagnosed_by_name(digits):
+def test_a_collapse_is_diagnosed_by_name(digits, tmp_path):
     """Data said to be smoothed by 100 have a floor that any network is below."""
-    assert fitted(digits).diagnosis == ""
-    told = fitted(digits, smoothing=100.0).diagnosis
+    assert fitted(digits, tmp_path / "sound").diagnosis == ""
+    told = fitted(digits, tmp_path / "low", smoothing=100.0).diagnosis
     assert told.startswith("collapse: mean trace -") and "below the floor -0.0064" in told
 
 
 def test_a_divergence_is_diagnosed_and_told_as_no_number(digits, tmp_path):
     config = QUICK.model_copy(update={"lr": 1e30})
-    found = fitting.fit(config, Dataset(digits))
+    found = fitting.fit(config, Dataset(digits), tmp_path / "work")
     assert found.diagnosis.startswith("diverged: loss: found") and not found.epochs
     fitting.save(tmp_path, found)
     kept = fitting.load(tmp_path, config.net, (8, 8), 10)
@@ -204,9 +204,9 @@ def test_a_divergence_is_diagnosed_and_told_as_no_number(digits, tmp_path):
         (BASELINE, []),
     ],
 )  # fmt: skip
-def test_warnings_of_settings(digits, name, told):
+def test_warnings_of_settings(digits, name, told, tmp_path):
     regulariser = by_name()[name].classifier.regulariser
-    found = fitted(digits, regulariser=regulariser, epochs=1).warnings
+    found = fitted(digits, tmp_path, regulariser=regulariser, epochs=1).warnings
     assert len(found) == len(told)
     assert all(line.startswith(start) for line, start in zip(found, told, strict=True))
 
@@ -226,14 +226,16 @@ def runs(stage, config, digits, folder):
 
 
 def test_an_interrupted_training_goes_on_to_the_same_weights(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpointer, "SAVE_S", 0.0)
+    monkeypatch.setattr(loop, "SAVE_S", 0.0)
     whole = runs(classify, QUICK, digits, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(regularisers, "collapse", stopping(regularisers.collapse, 3))
+        patch.setattr(fitting, "probe", stopping(fitting.probe, 3))
         with pytest.raises(Stop):
             runs(classify, QUICK, digits, tmp_path / "parts")
+    assert Checkpoints(tmp_path / "parts" / "work" / loop.CHECKPOINTS).newest()[0] == 2
     again = runs(classify, QUICK, digits, tmp_path / "parts")
-    assert [row["metrics"] for row in again.rows] == [row["metrics"] for row in whole.rows]
+    one, other = ([row["metrics"] for row in run.rows if row["metrics"]] for run in (whole, again))
+    assert one == other and len(one) == QUICK.epochs
     one, other = ((tmp_path / k / "out" / fitting.MODEL).read_bytes() for k in ("whole", "parts"))
     assert one == other
 
@@ -291,7 +293,7 @@ def test_held_out_points_are_rows_of_their_split(digits, tmp_path):
     dataset = Dataset(digits)
     held = Held(QUICK, dataset, output, "validation")
     assert held.points.clean.equal(unit_rows(dataset.split("validation"))[:MOST])
-    found = held.measure(fitted(digits, epochs=1).network)
+    found = held.measure(fitted(digits, tmp_path / "work", epochs=1).network)
     assert found.keys() == {"accuracy", "A2", "dsm_residual"}
 
 

@@ -13,7 +13,7 @@ from ebflow.architectures import dense
 from ebflow.checkpoint import save
 from ebflow.data.prepare import prepare
 from ebflow.errors import NonFinite
-from pipelines.gradient_alignment import checkpointer, fitting
+from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
     ClassifierConfig,
@@ -22,7 +22,7 @@ from pipelines.gradient_alignment.config import (
 )
 from pipelines.gradient_alignment.scales import models
 from pipelines.gradient_alignment.stages.reference import reference as make_reference
-from pipelines.training import metrics_log
+from pipelines.training import loop, metrics_log
 from tuning.alignment import trial as trials
 from tuning.alignment.config import SUBJECTS, AlignmentSearch
 from tuning.alignment.problem import ALIGNMENT, base, best, goals
@@ -309,7 +309,7 @@ def tried(inputs, folder, monkeypatch, reports):
 
 
 def test_an_interrupted_trial_goes_on_to_the_same_numbers(inputs, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpointer, "SAVE_S", 0.0)
+    monkeypatch.setattr(loop, "SAVE_S", 0.0)
     whole = tried(inputs, tmp_path / "whole", monkeypatch, 7)
     before = tried(inputs, tmp_path / "parts", monkeypatch, 3)
     after = tried(inputs, tmp_path / "parts", monkeypatch, 7)

@@ -3,7 +3,6 @@
 __all__ = ["train"]
 
 import json
-import time
 from pathlib import Path
 
 import torch
@@ -12,12 +11,10 @@ from ray import tune
 from ebflow.alignment.training import Training
 from ebflow.data.loader import Dataset
 from ebflow.errors import NonFinite
+from pipelines import store
 from pipelines.gradient_alignment import fitting
-from pipelines.gradient_alignment.checkpointer import Keeper
 from pipelines.gradient_alignment.config import ClassifierConfig
-from pipelines.gradient_alignment.fitting import Fitted
 from pipelines.gradient_alignment.holdout import Held
-from pipelines.store import writer
 from pipelines.training import metrics_log
 from tuning.alignment.config import AlignmentSearch
 from tuning.problem import Given, Killed
@@ -38,8 +35,9 @@ def train(config: ClassifierConfig, given: Given) -> None:
     """
     torch.set_num_threads(config.threads)
     dataset = Dataset(given.inputs[0])
+    store.regain(given.folder / metrics_log.FILE)
     watch = Watch(config, dataset, given)
-    fitted = fitting.fit(config, dataset, resume=watch.resume, tell=watch.tell)
+    fitted = fitting.fit(config, dataset, given.folder, watch=watch.measure, listener=watch.tell)
     if fitted.diverged:
         raise NonFinite(fitted.diagnosis)
 
@@ -55,35 +53,28 @@ class Watch:
 
     def __init__(self, config: ClassifierConfig, dataset: Dataset, given: Given) -> None:
         _, reference, plain = given.inputs
-        self.search, self.file = given.search, given.folder / metrics_log.FILE
+        self.search, self.config, self.manifest = given.search, config, dataset.manifest
         self.held = Held(config, dataset, reference, "validation")
-        self.every, self.epochs = max(1, config.epochs // REPORTS), config.epochs
-        self.plain, self.keeper = _accuracies(plain), Keeper(given.folder / "checkpoint")
+        self.every, self.plain = max(1, config.epochs // REPORTS), _accuracies(plain)
+        self.found: dict[str, float] = {}
 
-    def resume(self, training: Training, fitted: Fitted) -> None:
-        """Goes on from the trial's checkpoint, if there is one."""
-        self.keeper.resume(training, fitted)
-        if training.epoch:
-            self._append(metrics_log.RESUMED, training.epoch, {})
+    def measure(self, training: Training) -> dict[str, float]:
+        """Returns what ``Held`` measures, if it is time for a report."""
+        self.found = {}
+        if training.step % self.every and training.step < self.config.epochs:
+            return {}
+        self.found = self.held.measure(training.network)
+        self.seconds = training.clock.total("step")
+        return {f"val/{name}": value for name, value in self.found.items()}
 
-    def tell(self, training: Training, fitted: Fitted) -> None:
-        """Reports and keeps what there is, if it is time; raises ``Killed`` by a rule."""
-        if training.epoch % self.every == 0 or training.epoch == self.epochs:
-            self._report(training, fitted)
-        self.keeper.tell(training, fitted)
-
-    def _report(self, training: Training, fitted: Fitted) -> None:
-        epoch = training.epoch
-        found, told = self.held.measure(training.network), fitted.epochs[-1]
-        metrics = told | {f"val/{name}": value for name, value in found.items()}
-        share, seconds = epoch / self.epochs, self.keeper.seconds
-        self._append("validate", epoch, metrics)
-        tune.report({**found, "step": epoch, "seconds": seconds, "share": share})
-        judge(self.search, share, fitted.diagnosis, told["val/accuracy"], self.plain[epoch - 1])
-
-    def _append(self, kind: str, epoch: int, metrics: dict[str, float]) -> None:
-        told = {"kind": kind, "step": epoch, "share": epoch / self.epochs, "note": ""}
-        writer.append(self.file, [{**told, "time": time.time(), "metrics": metrics}])
+    def tell(self, rows: list[metrics_log.Row]) -> None:
+        """Reports the last of the rows if it was measured; raises ``Killed`` by a rule."""
+        if not self.found or not rows or rows[-1]["kind"] != "validate":
+            return
+        epoch, share, told = (rows[-1][name] for name in ("step", "share", "metrics"))
+        tune.report({**self.found, "step": epoch, "seconds": self.seconds, "share": share})
+        diagnosis = fitting.collapse(self.config, self.manifest, told)
+        judge(self.search, share, diagnosis, told["val/accuracy"], self.plain[epoch - 1])
 
 
 def _accuracies(plain: Path) -> list[float]:

@@ -2,16 +2,16 @@
 
 __all__ = ["classify"]
 
-import time
 from pathlib import Path
 
 import torch
 
 from ebflow.data.loader import Dataset
+from pipelines import store
 from pipelines.gradient_alignment import fitting
-from pipelines.gradient_alignment.checkpointer import Keeper
 from pipelines.gradient_alignment.config import ClassifierConfig
-from pipelines.tracking import StageRun
+from pipelines.tracking import Follower, StageRun
+from pipelines.training import metrics_log
 
 
 def classify(
@@ -22,12 +22,8 @@ def classify(
     run.log_params(config.model_dump())
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "training")
-    keeper = Keeper(work / "checkpoint")
-    fitted = fitting.fit(config, dataset, resume=keeper.resume, tell=keeper.tell)
+    store.regain(work / metrics_log.FILE)
+    with Follower(work / metrics_log.FILE, run):
+        fitted = fitting.fit(config, dataset, work)
     fitting.save(output, fitted)
-    now = time.time()
-    run.log_rows(
-        {"step": epoch, "time": now, "metrics": metrics}
-        for epoch, metrics in enumerate(fitted.epochs, 1)
-    )
     run.set_tags({"ebflow.verdict": fitted.diagnosis or "ended"})

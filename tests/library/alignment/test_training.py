@@ -5,11 +5,13 @@ from functools import partial
 import pytest
 import torch
 
+from ebflow.alignment import training as alignment
 from ebflow.alignment.classifiers import mlp, resnet18
 from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.regularisers import collapse, gradient_norm, score_matching
 from ebflow.alignment.training import Training
-from ebflow.errors import NonFinite
+from ebflow.checkpoint import resume, save_training
+from ebflow.errors import BadInput, NonFinite
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 
@@ -33,16 +35,29 @@ def finish(trained):
 
 
 @pytest.mark.parametrize("regulariser", [None, score_matching(), gradient_norm()])
-def test_a_resumed_training_is_the_uninterrupted_one(regulariser):
+def test_a_resumed_training_is_the_uninterrupted_one(regulariser, tmp_path):
     options = {"regulariser": regulariser, "weight": 0.1, "noise": 0.1, "clip": 1.0, "warmup": 0.5}
     whole, first = training(**options), training(**options)
     told = finish(whole)
     run = first.run()
     next(run), next(run)
+    save_training(first, tmp_path / "kept")
     second = training(**options)
-    second.resume(first.epoch, first.network.state_dict(), first.state())
+    resume(second, tmp_path / "kept")
     assert [e.metrics for e in finish(second)] == [e.metrics for e in told[2:]]
     assert torch.equal(weights(second), weights(whole))
+    assert second.verdict == "ended after 4 epochs" and not second.network.training
+    with pytest.raises(BadInput, match="found a training with seed 0, expected 1"):
+        resume(training(**options, seed=1), tmp_path / "kept")
+
+
+def test_a_long_epoch_tells_how_far_it_is(monkeypatch):
+    monkeypatch.setattr(alignment, "PACE", 2)
+    trained = training(batch_size=8, epochs=2)
+    told = [(event.kind, event.text, trained.progress) for event in trained.run()]
+    assert [kind for kind, *_ in told] == ["log", "log", "validate"] * 2
+    assert told[2][1].startswith("epoch 1, validation accuracy 0.") and told[3][1] == "epoch 2"
+    assert [share for *_, share in told] == [0.1, 0.3, 0.5, 0.6, 0.8, 1.0]
 
 
 def test_a_weight_of_nothing_is_plain_cross_entropy():
@@ -86,10 +101,11 @@ def test_noisy_passes_leave_running_statistics_alone():
         network = resnet18((2, 2), 2, hidden=32, normalisation="frozen", generator=derive(0))
         rows = torch.rand(8, 4, generator=seeded())
         labels = torch.arange(8) % 2
-        Training(
+        trained = Training(
             network, rows, labels, held=(rows, labels), regulariser=regulariser, weight=1e-9,
             optimizer=partial(torch.optim.SGD, lr=0.0), batch_size=8, epochs=1,
-        )._epoch()  # fmt: skip
+        )  # fmt: skip
+        finish(trained)
         return network[2].running_mean
 
     torch.testing.assert_close(moved(None), moved(score_matching(slices=3)))
