@@ -343,19 +343,21 @@ class _Training:
         """Returns what to tell of features with few values, but for those of categories."""
         rows, layout = self.rows, self.layout
         known = () if layout.array else groups(layout.data.levels)
-        few = {
-            feature: count
+        few = [
+            feature
             for feature, count in self.distinct.counts().items()
             if 2 * count <= rows and (layout.array or known[feature] < 0)
-        }
-        reason = "no density: likelihoods of a continuous model are unbounded there"
-        if layout.array and few:
-            told = f"{len(few)} of {layout.width} features have at most {FEW} values, so {reason}"
-            return (told,)
-        return tuple(
-            f"column {layout.features[feature]} has only {count} distinct values in {rows} "
-            f"training rows, so {reason}"
-            for feature, count in few.items()
+        ]
+        if not few:
+            return ()
+        which = (
+            f"{len(few)} of {layout.width} features have"
+            if layout.array
+            else table.several([layout.features[feature] for feature in few], "has", "have")
+        )
+        return (
+            f"{which} at most {FEW} distinct values in {rows} training rows: unless noise of "
+            "their step is added, likelihoods of a continuous model are unbounded there",
         )
 
     def context(self) -> Context | None:

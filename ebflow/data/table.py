@@ -459,14 +459,16 @@ def _left_out(index: Sequence[str]) -> Iterator[str]:
 
 
 def _read_as(fields: Sequence[pa.Field], timestamps: str | None) -> Iterator[str]:
-    """Yields how columns that hold no reals are read."""
-    for field in fields:
-        if pa.types.is_integer(field.type):
-            yield f"column {field.name} holds integers ({field.type}) and is read as continuous"
-        elif pa.types.is_boolean(field.type):
-            yield f"column {field.name} holds booleans and is read as 0 and 1"
-        elif _is_time(field.type):
-            yield f"column {field.name} holds times and is read as {timestamps} since 1970"
+    """Yields how columns that hold no reals are read, a line a kind."""
+    kinds = (
+        (pa.types.is_integer, "integers", "numbers"),
+        (pa.types.is_boolean, "booleans", "0 and 1"),
+        (_is_time, "times", f"{timestamps} since 1970"),
+    )
+    for is_kind, held, told in kinds:
+        names = [field.name for field in fields if is_kind(field.type)]
+        if names:
+            yield f"{several(names, 'holds', 'hold')} {held}, read as {told}"
 
 
 def same_layout(first: Layout, other: Layout, *, first_file: str, file: str) -> None:
@@ -686,6 +688,14 @@ def bad_value(file: str, row: int, name: str, value: object, expected: str) -> B
     shown = repr(value[:60]) if isinstance(value, str) else value
     found = "null" if value is None else shown
     return BadInput(f"{file}, row {row}, column {name}: found {found}, expected {expected}")
+
+
+def several(names: Sequence[str], one: str, more: str) -> str:
+    """Returns "column a holds" or "columns a, b, c and 7 more hold", by the verbs."""
+    if len(names) == 1:
+        return f"column {names[0]} {one}"
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"columns {', '.join(names[:3])}{rest} {more}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -39,7 +39,7 @@ def test_times_are_numbers_and_samples_are_times(times, tmp_path, unit, length):
     table, seconds = times
     found = prepare(write(tmp_path / "in.parquet", table), tmp_path / "out", timestamps=unit)
     assert found.columns.timestamps == unit
-    assert f"column at holds times and is read as {unit} since 1970" in found.warnings
+    assert f"columns at, zoned, day hold times, read as {unit} since 1970" in found.warnings
     split = Dataset(tmp_path / "out").split("train")
     whole = torch.cat([Dataset(tmp_path / "out").split(s).tensor() for s in found.counts])
     expected = np.stack([seconds, seconds, seconds // DAY * DAY], 1) / length
