@@ -130,7 +130,7 @@ def fit(
             limit[real] = found
     lower, upper, _ = limits
     if lower.isfinite().any() or upper.isfinite().any():
-        layers["bounds"] = Bounded(*limits)
+        layers["bounds"] = _bounded(x, limits)
     if curved.any():
         behind = layers["bounds"](x) if "bounds" in layers else x
         layers["standard"] = standard = _standard(behind)
@@ -151,7 +151,7 @@ def build(spec: Sequence[str], width: int) -> list[Bijection]:
     layers: dict[str, Bijection] = {
         "grids": DequantiseColumns(zeros, zeros),
         "categories": DequantiseCategories(zeros, zeros, zeros.long()),
-        "bounds": Bounded(-torch.inf * ones, torch.inf * ones, ones),
+        "bounds": Bounded(-torch.inf * ones, torch.inf * ones, ones, ones),
         "standard": Affine(zeros, ones, (width,), dtype=torch.float64),
         "tails": JohnsonSU(zeros, ones, zeros, ones),
     }
@@ -267,7 +267,7 @@ def _edges(x: Tensor, known: _Bounds) -> _Bounds:
 
 def _held_out(x: Tensor, bounds: _Bounds, curved: bool) -> Tensor:
     """Returns the mean log-likelihood of every second row by a fit to the others, shape (D,)."""
-    bounded = Bounded(*bounds)
+    bounded = _bounded(x[::2], bounds)
     y, log_slopes = bounded(x), bounded.derivatives(x, 1)[0].log()
     standard = _standard(y[::2])
     y, log_slopes = standard(y), log_slopes + standard.log_scale
@@ -277,6 +277,15 @@ def _held_out(x: Tensor, bounds: _Bounds, curved: bool) -> Tensor:
     deviation, mean = torch.std_mean(y[::2], 0, correction=0)
     log_p = _log_normal((y - mean) / deviation) - deviation.log() + log_slopes
     return log_p[1::2].mean(0)
+
+
+def _bounded(x: Tensor, bounds: _Bounds) -> Bounded:
+    """Returns the map of columns with bounds: a logarithm up to the median from the only one."""
+    lower, upper, margin = bounds
+    median = x.median(0).values
+    distance = torch.minimum(median - lower, upper - median)
+    scale = torch.where(distance.isfinite(), distance.maximum(margin), 1.0)
+    return Bounded(lower, upper, margin, scale)
 
 
 def _standard(y: Tensor) -> Affine:

@@ -5,8 +5,6 @@ Constants have shape (D,), one for every column. They are buffers, not trained.
 
 __all__ = ["Bounded", "DequantiseCategories", "DequantiseColumns", "JohnsonSU"]
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -91,31 +89,40 @@ class DequantiseCategories(DequantiseColumns):
 
 
 class Bounded(Elementwise):
-    r"""Creates the map of columns with bounds to the real line: a logit, or a logarithm.
+    r"""Creates the map of columns with bounds to the real line.
+
+    Between two bounds it is a logit; beside one of them a logarithm near it that becomes a line
+    of slope 1 at distances z s ≫ s, so that its inverse does not grow as an exponential:
 
     .. math:: f(x) = \log(x - a) - \log(b - x), \qquad l = \frac{1}{x - a}, \; r = \frac{1}{b - x},
         \qquad f' = l + r, \; (\log f')' = r - l, \; (\log f')'' = l^2 + r^2,
 
-    where a term, and its l or r, is left out if there is no such bound; f(x) = x if there is
-    none. From ``margin`` inside a bound on, and beyond it, f goes on as a line: a row outside has
-    a density too.
+    .. math:: f(x) = s \log(e^z - 1), \quad z = \frac{x - a}{s}, \qquad
+        f' = \frac{1}{1 - e^{-z}}, \; (\log f')' = \frac{-1}{s\, (e^z - 1)}, \;
+        (\log f')'' = \frac{e^z}{s^2 (e^z - 1)^2},
+
+    mirrored for an upper bound; f(x) = x if there is none. From ``margin`` inside a bound on, and
+    beyond it, f goes on as a line: a row outside has a density too.
 
     Arguments:
         lower: a with shape (D,), −∞ where there is none.
         upper: b > a with shape (D,), ∞ where there is none.
         margin: With shape (D,), positive and less than half of b − a.
+        scale: s > 0 with shape (D,), of columns with one bound.
     """
 
     pixelwise = False
 
-    def __init__(self, lower: Tensor, upper: Tensor, margin: Tensor) -> None:
+    def __init__(self, lower: Tensor, upper: Tensor, margin: Tensor, scale: Tensor) -> None:
         super().__init__()
-        if not ((margin > 0) & (lower + margin < upper - margin)).all():
+        if not ((margin > 0) & (lower + margin < upper - margin) & (scale > 0)).all():
             raise ValueError(
-                f"lower, upper, margin: found {lower}, {upper}, {margin}, expected lower < upper "
-                "and a positive margin below half of their distance"
+                f"lower, upper, margin, scale: found {lower}, {upper}, {margin}, {scale}, "
+                "expected lower < upper, a positive margin below half of their distance, a "
+                "positive scale"
             )
-        for name, value in (("lower", lower), ("upper", upper), ("margin", margin)):
+        told = {"lower": lower, "upper": upper, "margin": margin, "scale": scale}
+        for name, value in told.items():
             self.register_buffer(name, value.clone())
 
     def extra_repr(self) -> str:
@@ -126,40 +133,65 @@ class Bounded(Elementwise):
     def value(self, x: Tensor) -> Tensor:
         """Returns f(x)."""
         c = self._inside(x)
-        left, right = self._terms(c, torch.log)
-        return torch.where(self._free, x, left - right + (x - c) * self.derivatives(c, 1)[0])
+        left, right = self._distances(c)
+        z = torch.where(self._low, left, right) / self.scale
+        one = self._sign * self.scale * (z + torch.log(-torch.expm1(-z)))
+        bounded = torch.where(self._one, one, left.log() - right.log())
+        line = (x - c) * self.derivatives(c, 1)[0]
+        return torch.where(self._low | self._high, bounded + line, x)
 
     def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
         """Returns f' and the derivatives of log f', 0 where f is a line."""
         c = self._inside(x)
-        left, right = self._terms(c, torch.reciprocal)
-        curved = x == c
-        d1 = left + right + self._free
-        return (d1, (right - left) * curved, (left**2 + right**2) * curved)[:order]
+        left, right = self._distances(c)
+        left_slope, right_slope = left.reciprocal(), right.reciprocal()
+        z = torch.where(self._low, left, right) / self.scale
+        near = -torch.exp(-z) / torch.expm1(-z)
+        one = (1 + near, -self._sign * near / self.scale, near * (1 + near) / self.scale**2)
+        curved = (self._low | self._high) & (x == c)
+        both = (
+            left_slope + right_slope,
+            right_slope - left_slope,
+            left_slope**2 + right_slope**2,
+        )
+        d1, *psi = (torch.where(self._one, *pair) for pair in zip(one, both, strict=True))
+        d1 = torch.where(self._low | self._high, d1, 1.0)
+        return (d1, *(torch.where(curved, each, 0.0) for each in psi))[:order]
 
     @property
-    def _free(self) -> Tensor:
-        return self.lower.isinf() & self.upper.isinf()
+    def _low(self) -> Tensor:
+        return self.lower.isfinite()
 
-    def _terms(self, x: Tensor, f: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Returns f(x − a) and f(b − x), 0 where there is no such bound."""
-        low, high = self.lower.isfinite(), self.upper.isfinite()
-        left = torch.where(low, x - torch.where(low, self.lower, 0.0), 1.0)
-        right = torch.where(high, torch.where(high, self.upper, 0.0) - x, 1.0)
-        return torch.where(low, f(left), 0.0), torch.where(high, f(right), 0.0)
+    @property
+    def _high(self) -> Tensor:
+        return self.upper.isfinite()
+
+    @property
+    def _one(self) -> Tensor:
+        return self._low ^ self._high
+
+    @property
+    def _sign(self) -> Tensor:
+        """1 of a lower bound, −1 of an upper one."""
+        return torch.where(self._low, 1.0, -1.0).to(self.scale)
+
+    def _distances(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns x − a and b − x, 1 where there is no such bound."""
+        left = torch.where(self._low, x - torch.where(self._low, self.lower, 0.0), 1.0)
+        right = torch.where(self._high, torch.where(self._high, self.upper, 0.0) - x, 1.0)
+        return left, right
 
     def _inside(self, x: Tensor) -> Tensor:
         return torch.clamp(x, self.lower + self.margin, self.upper - self.margin)
 
     def inverse(self, y: Tensor) -> Tensor:
         """Returns x; where it is between two bounds, from the nearer one on."""
-        low, high = self.lower.isfinite(), self.upper.isfinite()
-        one, two = low ^ high, low & high
-        a, b = (torch.where(bound.isfinite(), bound, 0.0) for bound in (self.lower, self.upper))
-        near = torch.sigmoid(-y.abs()) * torch.where(two, b - a, 0.0)
-        far = torch.exp(torch.where(one, torch.where(low, y, -y), 0.0))
-        x = torch.where(one, torch.where(low, a + far, b - far), y)
-        x = torch.where(two, torch.where(y < 0, a + near, b - near), x)
+        a, b = (torch.where(end.isfinite(), end, 0.0) for end in (self.lower, self.upper))
+        far = self.scale * torch.logaddexp(self._sign * y / self.scale, torch.zeros_like(y))
+        one = torch.where(self._low, a + far, b - far)
+        near = torch.sigmoid(-y.abs()) * (b - a)
+        two = torch.where(y < 0, a + near, b - near)
+        x = torch.where(self._one, one, torch.where(self._low & self._high, two, y))
         c = self._inside(x)
         line = c + (y - self.value(c)) / self.derivatives(c, 1)[0]
         return torch.where(x == c, x, line)

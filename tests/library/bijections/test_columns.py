@@ -13,7 +13,9 @@ def double(*values):
 
 def bounded():
     lower, upper = double(0.0, -INF, 2.0, -INF), double(1.0, 3.0, INF, INF)
-    return Bounded(lower, upper, torch.full((4,), 1e-6, dtype=torch.float64))
+    return Bounded(
+        lower, upper, torch.full((4,), 1e-6, dtype=torch.float64), double(1.0, 0.5, 2.0, 1.0)
+    )
 
 
 def johnson():
@@ -35,8 +37,17 @@ def check_derivatives(layer, x):
 
 def test_bounds_are_a_logit_and_logarithms():
     x = double(0.25, 2.5, 2.5, 7.0)[None]
-    expected = double(special.logit(0.25), -np.log(0.5), np.log(0.5), 7.0)[None]
+    left, right = 2 * np.log(np.expm1(0.25)), -0.5 * np.log(np.expm1(1.0))
+    expected = double(special.logit(0.25), right, left, 7.0)[None]
     torch.testing.assert_close(bounded()(x), expected)
+
+
+def test_far_from_its_only_bound_a_column_stays_as_it_is():
+    """So that draws of a latent far out are no exponentials of it."""
+    x = double(0.5, -60.0, 90.0, 0.0)[None]
+    y = bounded()(x)
+    torch.testing.assert_close(y[0, 1:3], double(-63.0, 88.0))
+    assert bounded().inverse(y + 100).isfinite().all()
 
 
 def test_bounded_derivatives_and_inverse():
