@@ -32,6 +32,9 @@ ROWS = 512
 NUMBERS = 1 << 24
 """Most numbers of their matrices."""
 
+MIXED = 1.1
+"""R̂ up to which the chains of a row are taken to have met."""
+
 
 @dataclass(frozen=True)
 class Imputed:
@@ -62,6 +65,7 @@ def impute(
     draws: int = 5,
     steps: int = 20,
     warmup: int = 10,
+    doublings: int = 2,
     sampler: Sampler | None = None,
 ) -> Imputed:
     """Draws the missing elements of rows given the others.
@@ -79,6 +83,8 @@ def impute(
         draws: K ≥ 1, the draws of a row.
         steps: Steps of every chain, an even number, after those of the warm-up.
         warmup: Steps in which leapfrogs are tuned.
+        doublings: How often rows whose chains have not met, by an R̂ above 1.1, are drawn again by
+            twice as many steps.
         sampler: Moves the missing elements instead, from N(0, 1) behind the leading layers that
             do the same to every element: ``sampling.langevin``, or another with its options.
 
@@ -100,12 +106,16 @@ def impute(
         given = None if context is None else context[torch.arange(SAMPLES) % len(x)]
         samples = flow.sample(SAMPLES if given is None else (), generator, context=given)
         law = target(flow, samples, generator, given)
-        for some in rows.split(max(1, min(ROWS, NUMBERS // (draws * x.shape[1] ** 2)))):
-            given = None if context is None else context[some]
-            chains = Chains(law, x[some], missing[some], draws, generator, context=given)
-            chains.run(steps, warmup)
-            found[some] = torch.where(missing[some].unsqueeze(1), chains.raw().to(x), found[some])
-            acceptance[some], r_hat[some] = chains.acceptance(), chains.r_hat()
+        size = max(1, min(ROWS, NUMBERS // (draws * x.shape[1] ** 2)))
+        for longer in (2**k for k in range(doublings + 1)):
+            for some in filter(len, rows.split(size)):
+                given = None if context is None else context[some]
+                chains = Chains(law, x[some], missing[some], draws, generator, context=given)
+                chains.run(longer * steps, longer * warmup)
+                made = chains.raw().to(x)
+                found[some] = torch.where(missing[some].unsqueeze(1), made, found[some])
+                acceptance[some], r_hat[some] = chains.acceptance(), chains.r_hat()
+            rows = rows[r_hat[rows] > MIXED]
     return Imputed(found, acceptance, r_hat)
 
 

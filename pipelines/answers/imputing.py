@@ -25,9 +25,6 @@ ROWS = 2_000
 BESIDE = ("_row", "_draw", "_acceptance", "_r_hat")
 """Columns of the output beside those of the data."""
 
-MIXED = 1.1
-"""R̂ up to which the chains of a row are taken to have met."""
-
 
 @dataclass(frozen=True)
 class Impute:
@@ -37,8 +34,9 @@ class Impute:
     the flow was trained on: entries that are there stay as they are; a conditional flow's
     contexts must be whole, and stand behind. Beside them stand _row (its
     number in the source), _draw, and of its Markov chains _acceptance (about 0.65 if all is well)
-    and _r_hat (near 1 if the draws have forgotten where they began; above 1.1 ask for more
-    steps). Complete rows have 1 and 1. Interrupted, the same command goes on where it stopped.
+    and _r_hat (near 1 if the draws have forgotten where they began; rows above 1.1 are drawn again
+    by twice as many steps, and again by four times). Complete rows have 1 and 1. Interrupted, the
+    same command goes on where it stopped.
     """
 
     model: Annotated[str, tyro.conf.Positional]
@@ -121,6 +119,8 @@ def _check(model: "Model", found: "Match") -> None:
 def _tell(console: "Console", output: Path) -> None:
     import numpy as np
     import pyarrow.parquet as pq
+
+    from ebflow.imputation import MIXED
 
     found = pq.read_table(output, columns=list(BESIDE)).to_pandas().drop_duplicates("_row")
     drawn = found[found["_acceptance"] < 1]

@@ -145,6 +145,22 @@ def test_chains_that_have_not_met_are_told():
     assert found.r_hat[0] > 2
 
 
+def test_rows_whose_chains_have_not_met_are_drawn_again_by_more_steps():
+    """From few steps between modes that touch, chains of most rows meet in the end."""
+    means = torch.tensor([[-2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
+    base = ebflow.GaussianMixture(torch.ones(2).double(), means, torch.ones(2).double())
+    flow = ebflow.Flow((2,), [], base=base).double()
+    rows = torch.tensor([[NAN, 0.0]], dtype=torch.float64).repeat(64, 1)
+    options = {"draws": 5, "steps": 4, "warmup": 4}
+    once, thrice = (
+        impute(flow, rows, generator=generator(7), doublings=k, **options) for k in (0, 2)
+    )
+    apart = [(found.r_hat > 1.1).double().mean() for found in (once, thrice)]
+    assert apart[1] < 0.6 * apart[0]
+    met = once.r_hat <= 1.1
+    assert thrice.draws[met].equal(once.draws[met])
+
+
 def test_the_seed_decides():
     flow, row = gaussian()[0], torch.tensor([[0.3, NAN, -1.2, NAN]], dtype=torch.float64)
     one, two, other = (
