@@ -44,15 +44,9 @@ def fitted(config: FrontConfig, dataset: Dataset) -> Preprocessing:
     front = config.chain
     chain = preprocessing.fit(
         dataset.split("train"),
-        normalise=front.normalise,
+        **front.model_dump(exclude={"logit", "bounds", "match_after"}),
         margin=front.logit,
-        scale=front.scale,
-        extended=front.extended,
-        shrinkage=front.shrinkage,
-        grids=front.grids,
-        tails=front.tails,
         bounds=bounds(front.bounds or (), names(dataset)),
-        gaussianise=front.gaussianise,
         seed=config.seed,
         dtype=getattr(torch, config.dtype),
     )

@@ -25,6 +25,10 @@ from pipelines.tracking.provenance import code
 from pipelines.training.augment import AUGMENTATIONS, Composed, Noise
 from pipelines.training.nets import net
 
+ALIKE = {"steps", "max_seconds", "batch_size", "accumulate", "clip", "ema_decay", "validate_every",
+         "patience", "log_every", "precision", "retry"}  # fmt: skip
+"""Options of a training that are arguments of the trainer by the same names."""
+
 OF_THE_LOSS = ("sigma_end", "levels", "weight", "every")
 """Options of an objective that are no argument of its function."""
 
@@ -52,18 +56,8 @@ def build(
         optimizer=partial(_optimizer, train, _rate(train, dataset.split("train").width)),
         schedule=_schedule(train),
         decay=_decay(train),
-        steps=train.steps,
-        max_seconds=train.max_seconds,
-        batch_size=train.batch_size,
-        accumulate=train.accumulate,
         augment=_augment(train, dataset.split("train").shape),
-        clip=train.clip,
-        ema_decay=train.ema_decay,
-        validate_every=train.validate_every,
-        patience=train.patience,
-        log_every=train.log_every,
-        precision=train.precision,
-        retry=train.retry,
+        **train.model_dump(include=ALIKE),
         seed=config.seed,
         shard=shard,
         wrap=wrap,

@@ -12,23 +12,7 @@ from pipelines.tracking import StageRun
 def prepare(data: DataConfig, location: str, *, output: Path, work: Path, run: StageRun) -> None:
     """Writes the prepared data into ``output``."""
     run.log_params(data.model_dump())
-    manifest = write(
-        location,
-        output,
-        seed=data.seed,
-        validation=data.validation,
-        test=data.test,
-        selection=data.selection,
-        rows=data.rows,
-        columns=data.columns,
-        label=data.label,
-        split_column=data.split_column,
-        context=data.context or (),
-        held_out=data.held_out,
-        missing=data.missing,
-        timestamps=data.timestamps,
-        resize=data.resize,
-    )
+    manifest = write(location, output, **data.model_dump(exclude={"source"}, exclude_none=True))
     run.log_input(manifest, "prepared")
     run.log_metrics({f"rows/{split}": count for split, count in manifest.counts.items()})
     run.log_artifacts(output / "manifest.json")
