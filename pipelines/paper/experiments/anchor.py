@@ -3,7 +3,7 @@
 All nets train for the same seconds, one option changed at a time, with smooth leaky ReLU.
 """
 
-__all__ = ["ANCHOR", "cells", "figures", "rows"]
+__all__ = ["ANCHOR", "figures", "rows"]
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,7 +20,15 @@ from pipelines.config import (
     PreprocessConfig,
     TrainConfig,
 )
-from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, first_seed
+from pipelines.paper.experiments.cell import (
+    Cell,
+    Column,
+    Experiment,
+    Folders,
+    Row,
+    first_seed,
+    grid,
+)
 from pipelines.paper.experiments.curves import Line, drawn
 from pipelines.paper.experiments.peers import measured, told, with_gain
 from pipelines.paper.experiments.settings import IMAGE_OPTIONS, bounds, data
@@ -68,16 +76,6 @@ WAYS = {
     ),
     "conv": SHORT,
 }
-
-
-def cells(config: PaperConfig) -> list[Cell]:
-    """Returns one cell a net, way and seed."""
-    return [
-        _cell(config, seed, net, way)
-        for seed in config.trials
-        for net, ways in WAYS.items()
-        for way in ways
-    ]
 
 
 def _cell(config: PaperConfig, seed: int, net: str, way: Way) -> Cell:
@@ -132,7 +130,7 @@ ANCHOR = Experiment(
     note="",
     source="mnist",
     uses=IMAGE_OPTIONS,
-    cells=cells,
+    cells=lambda config: grid(config, WAYS, _cell),
     columns=(
         Column("train/steps", "steps", 0, interval=False),
         Column("end", "end", 1, interval=False),

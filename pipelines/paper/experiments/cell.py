@@ -13,6 +13,7 @@ __all__ = [
     "Line",
     "Row",
     "first_seed",
+    "grid",
     "summarise",
 ]
 
@@ -159,6 +160,20 @@ class Column:
         told = f"{mean:.{self.digits}f}"
         shown = self.interval and not math.isnan(half)
         return f"{told} ± {half:.{self.digits}f}" if shown else told
+
+
+def grid(
+    config: PaperConfig,
+    ways: Mapping[str, Sequence[Any]],
+    cell: Callable[[PaperConfig, int, str, Any], Cell],
+) -> list[Cell]:
+    """Returns one cell a seed, net and way of it."""
+    return [
+        cell(config, seed, net, way)
+        for seed in config.trials
+        for net, some in ways.items()
+        for way in some
+    ]
 
 
 def _one_each(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:

@@ -5,14 +5,14 @@ unnormalised density, and the normaliser is that of the trained matrices. It nee
 activations have no mean to undo; learned ones start as the identity.
 """
 
-__all__ = ["SCORES", "cells", "rows"]
+__all__ = ["SCORES", "rows"]
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from pipelines.config import AnchorConfig, DensityConfig, ObjectiveConfig, PaperConfig
 from pipelines.config.recipes import mnist9k, mnist9k_dense
-from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
+from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, grid
 from pipelines.paper.experiments.peers import measured, with_gain
 from pipelines.paper.experiments.settings import EVERY, IMAGE_OPTIONS, bounds, data
 
@@ -54,16 +54,6 @@ BOTH = (
 WAYS = {"dense": (*BOTH, Way("ml", "exact", "smooth_leaky_relu")), "conv": BOTH}
 
 REFERENCE = ("spline", "lazy_ml", "lazy")
-
-
-def cells(config: PaperConfig) -> list[Cell]:
-    """Returns one cell a net, way and seed."""
-    return [
-        _cell(config, seed, net, way)
-        for seed in config.trials
-        for net, ways in WAYS.items()
-        for way in ways
-    ]
 
 
 def _cell(config: PaperConfig, seed: int, net: str, way: Way) -> Cell:
@@ -108,7 +98,7 @@ SCORES = Experiment(
     note="",
     source="mnist",
     uses=IMAGE_OPTIONS,
-    cells=cells,
+    cells=lambda config: grid(config, WAYS, _cell),
     columns=(
         Column("train/steps", "steps", 0, interval=False),
         Column("test/nll", "NLL", 1, "nll", error="test/nll_se"),
