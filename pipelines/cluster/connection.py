@@ -27,6 +27,7 @@ TOLD = ("MLFLOW_", "EBFLOW_COMMIT", "EBFLOW_DATA")
 SECRET = ("PASSWORD", "TOKEN", "SECRET", "KEY")
 GRACE_S = 15.0
 REACH_S = 10.0
+PROBE_S = 120.0
 
 DRIVER: Mapping[str, float] = {"CPU": 0, "memory": 2 * 2**30}
 """What a process that launches workers takes beside them, with Ray Train's own processes.
@@ -141,15 +142,28 @@ def _reach(address: str) -> None:
 
 
 def _probe(identity: str) -> None:
-    """Looks at the store from every node, and raises what the first that misses it says."""
+    """Looks at the store from every node, and raises what the first that misses it says.
+
+    Raises:
+        StageFailed: If a node does not answer.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     look = ray.remote(num_cpus=0, max_retries=0)(store.expect)
-    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+    nodes = {}
+    for node in (node for node in ray.nodes() if node["Alive"]):
+        place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        looking = look.options(scheduling_strategy=place).remote(identity)
+        nodes[looking] = node["NodeManagerHostname"]
+    _, silent = ray.wait(list(nodes), num_returns=len(nodes), timeout=PROBE_S)
+    if silent:
+        raise StageFailed(
+            f"node {nodes[silent[0]]}: found no answer within {PROBE_S:g} s, expected a look at "
+            "the store: see `ray status`, and restart the node or remove it"
+        )
     try:
-        ray.get([look.options(scheduling_strategy=p).remote(identity) for p in places])
+        ray.get(list(nodes))
     except ray.exceptions.RayError as error:
         raise failure(error) from None
 

@@ -9,6 +9,7 @@ import signal
 from types import SimpleNamespace
 
 import pytest
+import ray
 from redun import task
 from redun.backends.db import RedunBackendDb
 from redun.scheduler import catch, catch_all
@@ -364,6 +365,17 @@ NEEDS = {
 def test_a_stage_needs_what_it_declares(stage, config, needs, monkeypatch):
     monkeypatch.setattr(environment, "embedded", lambda: True)
     assert needs_of(asked(stage, config)) == needs
+
+
+def test_a_node_that_does_not_answer_is_named(monkeypatch):
+    nodes = [{"NodeID": name * 56, "NodeManagerHostname": name, "Alive": name != "c"}
+             for name in "abc"]  # fmt: skip
+    look = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda told: object()))
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray, "remote", lambda **_: lambda function: look)
+    monkeypatch.setattr(ray, "wait", lambda looks, **_: (looks[:1], looks[1:]))
+    with pytest.raises(StageFailed, match="node b: found no answer within 120 s, expected a look"):
+        connection._probe("the store's id")
 
 
 def test_a_clusters_trainings_are_launched(monkeypatch):
