@@ -14,13 +14,12 @@ test rows.
 
 __all__ = ["again", "pipeline"]
 
-from redun import task
 from redun.scheduler import catch, catch_all
 
 from ebflow.errors import BadInput
 from pipelines.config import Section
 from pipelines.density.source import examined
-from pipelines.engine import NAMESPACE, Artefact, Source, stage
+from pipelines.engine import Artefact, Source, glue, stage
 from pipelines.engine.fanout import diverged, fail, together
 from pipelines.engine.pipeline import Pipeline
 from pipelines.errors import Diverged
@@ -32,8 +31,6 @@ from tuning.report import TEMPLATE
 from tuning.resources import concurrency, this_machine
 from tuning.retraining import trainings
 from tuning.suggest import Suggest
-
-redun_namespace = NAMESPACE
 
 search = stage("tuning.stages.search", needs={"CPU": 0}, follows=True)
 verdict = stage("tuning.stages.verdict", templates=[TEMPLATE])
@@ -81,7 +78,7 @@ def tune(config: TuneConfig, inputs: Inputs) -> tuple[Artefact, ...]:
     return given[0], found, again(config, whole, given, found)
 
 
-@task(cache=False)
+@glue()
 def again(
     config: TuneConfig, whole: Section, given: tuple[Artefact, ...], found: Artefact
 ) -> Artefact:

@@ -8,7 +8,6 @@ Ray starts at the first of them, so a fully cached run never does.
 
 __all__ = [
     "ALONE",
-    "NAMESPACE",
     "RACES",
     "Artefact",
     "Context",
@@ -17,6 +16,7 @@ __all__ = [
     "Outcome",
     "Retries",
     "Source",
+    "glue",
     "of_training",
     "own",
     "plan",
@@ -37,9 +37,9 @@ from pipelines import store
 from pipelines.engine.demand import ALONE, of_training, own
 from pipelines.engine.executors import Progress, RayExecutor, StageExecutor
 from pipelines.engine.planning import plan
-from pipelines.engine.records import NAMESPACE, Status, database, scheduler, statuses
+from pipelines.engine.records import Status, database, scheduler, statuses
 from pipelines.engine.retries import SOME, Retries
-from pipelines.engine.stages import Context, stage
+from pipelines.engine.stages import Context, glue, stage
 from pipelines.engine.values import Artefact, Source
 from pipelines.errors import StageFailed, failure
 

@@ -2,28 +2,24 @@
 
 __all__ = ["diverged", "fail", "together"]
 
-from redun import task
-
 from ebflow.errors import BadInput
-from pipelines.engine import NAMESPACE, Artefact
+from pipelines.engine import Artefact, glue
 from pipelines.errors import Diverged, StageFailed
 
-redun_namespace = NAMESPACE
 
-
-@task(cache=False)
+@glue()
 def together(stages: tuple[Artefact, ...]) -> tuple[Artefact, ...]:
     """Returns what a cell's stages made, once all of them have."""
     return stages
 
 
-@task(cache=False)
+@glue()
 def diverged(error: Diverged) -> str:
     """Returns what to tell of a cell instead of its numbers."""
     return str(error)
 
 
-@task(cache=False)
+@glue()
 def fail(results: list) -> None:
     """Ends the pipeline with the first failure, when all other cells are done."""
     errors = [cell for cell in results if isinstance(cell, Exception)]

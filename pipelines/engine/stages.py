@@ -1,6 +1,6 @@
 """A stage: as a graph declares it, and as it runs: under its lock, in its folders, tracked."""
 
-__all__ = ["KEY_LENGTH", "Context", "call", "stage"]
+__all__ = ["KEY_LENGTH", "Context", "call", "glue", "stage"]
 
 import hashlib
 import shutil
@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,10 @@ def stage(
         needs=needs,
         follows=follows,
     )(_declared)
+
+
+glue = partial(task, namespace=NAMESPACE, cache=False)
+"""Declares what only puts stages together: called anew whenever a graph is evaluated."""
 
 
 def _declared(config: Any, inputs: Sequence[Any] = (), title: str = "") -> Artefact:  # noqa: ANN401

@@ -15,14 +15,13 @@ __all__ = ["ALIGNMENT", "alignment", "blind", "check", "classify", "flow", "flow
 import os
 
 import torch
-from redun import task
 from redun.scheduler import catch_all
 
 from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput
 from pipelines.density.graph import prepare
 from pipelines.density.source import counted, examined, opened
-from pipelines.engine import NAMESPACE, Artefact, Source, own, stage
+from pipelines.engine import Artefact, Source, glue, own, stage
 from pipelines.engine.fanout import fail, together
 from pipelines.engine.pipeline import Pipeline
 from pipelines.gradient_alignment import results
@@ -35,8 +34,6 @@ from pipelines.gradient_alignment.config import (
 from pipelines.gradient_alignment.models import BASELINE, Model
 from pipelines.gradient_alignment.scales import SCALES, judge, models, seeds, training
 from pipelines.reporting import claims
-
-redun_namespace = NAMESPACE
 
 STAGES = "pipelines.gradient_alignment.stages"
 
@@ -99,7 +96,7 @@ def alignment(config: AlignmentConfig, source: Source) -> Artefact:
     return align(config, [data, [scores, densities], catch_all(found, Exception, fail)])
 
 
-@task(cache=False)
+@glue()
 def flows(config: AlignmentConfig, data: Artefact) -> list[Artefact]:
     """Returns the trained flow of every class, or that of all rows."""
     classes = Manifest.load(data.path).classes
