@@ -223,8 +223,11 @@ class AlignmentConfig(Section):
     noise: float = Field(
         0.1, gt=0, description="noise that smooths the data: of training, reference and test"
     )
+    seed: int = Field(
+        0, ge=0, description="the first seed of classifiers, and that of references and points"
+    )
     seeds: int | None = Field(
-        None, ge=1, description="seeds, from 0 on; None: 6 of cpu, 1 of smoke, 3 of the others"
+        None, ge=1, description="seeds, one after another; None: 6 of cpu, 1 of smoke, 3 of others"
     )
     models: tuple[str, ...] | None = Field(
         None,

@@ -90,7 +90,7 @@ def alignment(config: AlignmentConfig, source: Source) -> Artefact:
     independent = classify(judge(config), [data], "judge")
     found = [
         measured(config, model, data, [scores, densities], independent)
-        for seed in range(seeds(config))
+        for seed in seeds(config)
         for model in [m.seeded(seed) for m in models(config)]
     ]
     return align(config, [data, [scores, densities], catch_all(found, Exception, fail)])
@@ -116,7 +116,7 @@ def _flow(config: AlignmentConfig, label: int | None = None) -> FlowConfig:
 
 def measuring(config: AlignmentConfig) -> MeasureConfig:
     """Returns what is measured, and where the densities are evaluated."""
-    changed = {"noise": config.noise, "gpu": config.gpu}
+    changed = {"noise": config.noise, "gpu": config.gpu, "seed": config.seed}
     return SCALES[config.scale].measure.model_copy(update=changed)
 
 

@@ -30,7 +30,7 @@ from pipelines.gradient_alignment.models import (
 )
 
 JUDGE = 1000
-"""Seed of the independently trained classifier."""
+"""Seed of the independently trained classifier, beyond the study's."""
 
 ALWAYS = (BASELINE, *BLIND.values())
 """What every number stands beside."""
@@ -134,9 +134,9 @@ def _custom(config: AlignmentConfig) -> dict[str, Declared]:
     return {"custom": mine, "custom-control": beside}
 
 
-def seeds(config: AlignmentConfig) -> int:
-    """Returns the number of seeds."""
-    return config.seeds or SCALES[config.scale].seeds
+def seeds(config: AlignmentConfig) -> range:
+    """Returns the seeds."""
+    return range(config.seed, config.seed + (config.seeds or SCALES[config.scale].seeds))
 
 
 def _classifier(config: AlignmentConfig) -> ClassifierConfig:
@@ -153,7 +153,7 @@ def _classifier(config: AlignmentConfig) -> ClassifierConfig:
 
 def judge(config: AlignmentConfig) -> ClassifierConfig:
     """Returns the independently trained classifier of the GAN-test."""
-    return _classifier(config).model_copy(update={"seed": JUDGE})
+    return _classifier(config).model_copy(update={"seed": JUDGE + config.seed})
 
 
 def training(config: AlignmentConfig) -> Training:
@@ -164,6 +164,7 @@ def training(config: AlignmentConfig) -> Training:
     scale = SCALES[config.scale]
     model, rate = scale.flow
     return Training(
+        seed=config.seed,
         preprocess=PreprocessConfig(logit=None, shrinkage=0.1),
         model=model,
         objective=ObjectiveConfig(name="lazy_ml"),

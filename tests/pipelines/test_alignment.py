@@ -38,11 +38,12 @@ from pipelines.gradient_alignment.config import (
     RegulariserConfig,
     ShiftConfig,
 )
+from pipelines.gradient_alignment.graph import measuring
 from pipelines.gradient_alignment.holdout import MOST, Held
 from pipelines.gradient_alignment.measures import Subject, estimators, measure
 from pipelines.gradient_alignment.models import BASELINE, BLIND, control
 from pipelines.gradient_alignment.references import Points
-from pipelines.gradient_alignment.scales import SCALES, models, seeds
+from pipelines.gradient_alignment.scales import SCALES, judge, models, seeds, training
 from pipelines.gradient_alignment.stages import classify, flow, reference
 from pipelines.gradient_alignment.table import Measured, entry, lines
 from pipelines.training import loop
@@ -96,13 +97,20 @@ def test_every_scale_has_a_baseline_and_every_score_its_control():
         found = by_name(scale=name)
         assert set(found) == set(scale.models)
         assert list(found)[:3] == [BASELINE, *BLIND.values()]
-    assert len(by_name()) >= 15 and seeds(AlignmentConfig()) == 6
+    assert len(by_name()) >= 15 and seeds(AlignmentConfig()) == range(6)
     assert len(by_name(scale="images")) >= 10
     exact = {name for name, scale in SCALES.items() if scale.measure.estimators}
     assert exact == {"smoke", "cpu"}  # Hessians of images take gigabytes
     for name in by_name():
         if name.endswith("score"):
             assert name.replace("score", "control") in by_name() or name == "score"
+
+
+def test_another_seed_draws_everything_anew():
+    config = AlignmentConfig(seed=6)
+    assert seeds(config) == range(6, 12) and training(config).seed == measuring(config).seed == 6
+    assert {judge(c).seed for c in (config, AlignmentConfig())}.isdisjoint(seeds(config))
+    assert judge(config).seed != judge(AlignmentConfig()).seed
 
 
 def test_presets_reach_the_trainings():

@@ -42,7 +42,7 @@ def align(
         run: The stage's run.
     """
     run.log_params(config.model_dump())
-    asked = [m.seeded(seed) for seed in range(seeds(config)) for m in models(config)]
+    asked = [m.seeded(seed) for seed in seeds(config) for m in models(config)]
     manifest = Manifest.load(data)
     shape = manifest.shape
     lines = table.lines(
