@@ -12,10 +12,10 @@ logarithms.
 Source: Srinivas, Fleuret (2021), arXiv:2006.09128; its fill is the mean of the image.
 """
 
-__all__ = ["accuracies", "density_ratio", "magnitude", "saliency"]
+__all__ = ["accuracies", "density_ratio", "magnitude", "mean_filled", "saliency"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -41,14 +41,21 @@ def magnitude(x: Tensor, shape: Sequence[int]) -> Tensor:
     return saliency(x - x.mean(1, keepdim=True), shape)
 
 
+def mean_filled(x: Tensor, missing: Tensor) -> Tensor:
+    """Returns images (B, D) whose missing pixels, of shape (B, P), are at the image's mean."""
+    missing = missing.repeat(1, x.shape[1] // missing.shape[1])
+    return torch.where(missing, x.mean(1, keepdim=True), x)
+
+
 def accuracies(
     judge: Classifier,
     x: Tensor,
     labels: Tensor,
     salience: Tensor,
     fractions: Sequence[float],
+    fill: Callable[[Tensor, Tensor], Tensor] = mean_filled,
 ) -> list[float]:
-    """Returns the judge's accuracy with the least salient q P pixels at the image's mean.
+    """Returns the judge's accuracy with the least salient q P pixels filled in.
 
     Exactly round(q P) pixels are filled, of equal ones the first.
 
@@ -58,15 +65,11 @@ def accuracies(
         labels: Their labels.
         salience: With shape (B, P).
         fractions: The fractions q in [0, 1].
+        fill: From images and their missing pixels, with shape (B, P), to images.
     """
     ranks = salience.argsort(dim=1, stable=True).argsort(1)
-    pixels = salience.shape[1]
-    mean = x.mean(1, keepdim=True)
-    found = []
-    for fraction in fractions:
-        drop = (ranks < round(fraction * pixels)).repeat(1, x.shape[1] // pixels)
-        found.append(accuracy(judge, torch.where(drop, mean, x), labels))
-    return found
+    counts = [round(fraction * salience.shape[1]) for fraction in fractions]
+    return [accuracy(judge, fill(x, ranks < count), labels) for count in counts]
 
 
 @torch.no_grad()
