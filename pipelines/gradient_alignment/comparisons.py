@@ -65,14 +65,26 @@ class Order:
 
         None of fewer than ``FEWEST``, or of metrics that were not measured.
         """
-        sound = [line for line in _trainings(lines) if not line.diagnosis]
-        pairs = np.array(
-            [[line.values(name).mean() for name in (self.one, self.other)] for line in sound]
-        )
-        pairs = pairs[np.isfinite(pairs).all(1)]
+        pairs = self._pairs(lines)
+        return bootstrap(_spearman, pairs.mean(1)) if len(pairs) >= FEWEST else None
+
+    def over_seeds(self, lines: Lines) -> Confidence | None:
+        """Returns the mean over seeds of the correlation over these very models; None likewise."""
+        pairs = self._pairs(lines)
         if len(pairs) < FEWEST:
             return None
-        return bootstrap(lambda rows: float(stats.spearmanr(rows).statistic), pairs)
+        return student([_spearman(pairs[:, seed]) for seed in range(pairs.shape[1])])
+
+    def _pairs(self, lines: Lines) -> np.ndarray:
+        """Returns both metrics of the sound trainings, with shape (trainings, seeds, 2)."""
+        sound = [line for line in _trainings(lines) if not line.diagnosis]
+        names = (self.one, self.other)
+        pairs = np.array([np.stack([line.values(k) for k in names], 1) for line in sound])
+        return pairs[np.isfinite(pairs).all((1, 2))] if sound else pairs
+
+
+def _spearman(pairs: np.ndarray) -> float:
+    return float(np.corrcoef(stats.rankdata(pairs, axis=0), rowvar=False)[0, 1])
 
 
 def _trainings(lines: Lines) -> list[Line]:

@@ -3,7 +3,7 @@
 __all__ = ["FRACTIONS", "SIGMAS", "STEPS", "Subject", "estimators", "measure"]
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -23,6 +23,7 @@ from ebflow.randomness import uniform
 from ebflow.traces import DIFFERENCES, ESTIMATORS, directions, taylor_cv, variance
 from pipelines.gradient_alignment.attributions import attributions
 from pipelines.gradient_alignment.config import MeasureConfig, ShiftConfig
+from pipelines.gradient_alignment.known import POINTS, known
 from pipelines.gradient_alignment.references import Points
 
 FRACTIONS = np.geomspace(0.01, 1, 25)
@@ -53,6 +54,7 @@ class Subject:
         scores: The reference's there.
         reference: The reference.
         blind: Class-blind densities by name.
+        randomised: The classifier with parameters drawn anew, some draws of each kind.
     """
 
     network: Classifier
@@ -63,6 +65,7 @@ class Subject:
     scores: Scores
     reference: Reference
     blind: Mapping[str, Normalised]
+    randomised: Mapping[str, Sequence[Classifier]]
 
 
 @products("highest")
@@ -76,8 +79,8 @@ def measure(config: MeasureConfig, subject: Subject) -> Found:
     numbers: dict[str, float] = {}
     arrays: dict[str, np.ndarray] = {}
     parts: list[Callable[[MeasureConfig, Subject], Found]] = [
-        _classification, _alignment, _robustness, _perturbation, _ratios, _ascent, _pictures,
-        _changes,
+        _classification, _alignment, _known, _robustness, _perturbation, _ratios, _ascent,
+        _pictures, _changes,
     ]  # fmt: skip
     if config.estimators:
         parts.append(estimators)
@@ -89,17 +92,21 @@ def measure(config: MeasureConfig, subject: Subject) -> Found:
 
 
 def _shifted(shift: ShiftConfig, subject: Subject) -> Subject:
+    """Returns it with a shift on its logits, whatever the parameters behind these are."""
     if shift.name == "none":
         return subject
+    change = _shift(shift, subject)
+    anew = {kind: [change(one) for one in found] for kind, found in subject.randomised.items()}
+    return replace(subject, network=change(subject.network), randomised=anew)
+
+
+def _shift(shift: ShiftConfig, subject: Subject) -> Callable[[Classifier], Classifier]:
     pattern = fooling.stripes(subject.shape)
     if shift.name in subject.blind:
-        network = fooling.shifted(subject.network, subject.blind[shift.name].log_prob)
-    elif shift.name == "ripple":
-        network = fooling.ripple(subject.network, pattern, size=shift.size)
-    else:
-        change = fooling.SHIFTS[shift.name](pattern, shift.size)
-        network = fooling.shifted(subject.network, change)
-    return Subject(**{**vars(subject), "network": network})
+        return partial(fooling.shifted, shift=subject.blind[shift.name].log_prob)
+    if shift.name == "ripple":
+        return partial(fooling.ripple, pattern=pattern, size=shift.size)
+    return partial(fooling.shifted, shift=fooling.SHIFTS[shift.name](pattern, shift.size))
 
 
 def _classification(config: MeasureConfig, subject: Subject) -> Found:
@@ -133,6 +140,15 @@ def _alignment(config: MeasureConfig, subject: Subject) -> Found:
         own = metrics.of_label(scores.classes, points.labels)
         numbers["A1/centred"] = float(metrics.cosine(found.centred, own).mean())
     return numbers, {}
+
+
+def _known(config: MeasureConfig, subject: Subject) -> Found:
+    """Known metrics of the logit-gradient as an attribution, at points of the alignment."""
+    x, labels = subject.points.noisy[:POINTS], subject.points.labels[:POINTS]
+    return known(
+        subject.network, x, labels, subject.shape, sigma=config.noise,
+        randomised=subject.randomised, draws=partial(_draws, config),
+    ), {}  # fmt: skip
 
 
 def _robustness(config: MeasureConfig, subject: Subject) -> Found:

@@ -5,6 +5,7 @@ __all__ = ["intro", "tables"]
 from collections.abc import Mapping, Sequence
 
 from ebflow.traces import COSTS
+from pipelines.gradient_alignment import judged
 from pipelines.gradient_alignment.comparisons import Lines
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.measures import STEPS
@@ -26,10 +27,13 @@ def intro(config: AlignmentConfig, lines: Lines) -> str:
     )
 
 
-def tables(lines: Lines, quality: Mapping[str, float]) -> list[Table]:
+def tables(
+    lines: Lines, quality: Mapping[str, float], attributions: judged.Entries
+) -> list[Table]:
     """Returns the models with their intervals, the controls, and the trace estimators."""
     return [
         _models(lines),
+        *judged.tables(lines, attributions),
         _settings(lines),
         _fooling(lines),
         _controls(lines),

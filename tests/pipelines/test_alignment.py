@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,11 @@ from ebflow.checkpoint import Checkpoints, save
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
+from ebflow.randomness import generator
 from ebflow.traces import ESTIMATORS
 from ebflow.train import Trainer
 from pipelines.cluster import environment
-from pipelines.gradient_alignment import comparisons, figures, fitting, verdicts
+from pipelines.gradient_alignment import comparisons, figures, fitting, judged, verdicts
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
     ClassifierConfig,
@@ -40,6 +42,7 @@ from pipelines.gradient_alignment.config import (
 )
 from pipelines.gradient_alignment.graph import measuring
 from pipelines.gradient_alignment.holdout import MOST, Held
+from pipelines.gradient_alignment.known import known
 from pipelines.gradient_alignment.measures import Subject, estimators, measure
 from pipelines.gradient_alignment.models import BASELINE, BLIND, control
 from pipelines.gradient_alignment.references import Points
@@ -322,7 +325,9 @@ def subject():
         return -(x.unsqueeze(1) - means).square().sum(2) / (2 * variance)
 
     blind = {"gaussian": pooled(points.clean, sigma), "flow": exact.densities[0]}
-    return Subject(bayes, bayes, bayes, (4, 4), points, exact.at(points.noisy), exact, blind)
+    wrong = lambda x: bayes(1 - x)  # noqa: E731
+    anew = {"last": [bayes], "all": [wrong]}
+    return Subject(bayes, bayes, bayes, (4, 4), points, exact.at(points.noisy), exact, blind, anew)
 
 
 MEASURE = MeasureConfig(points=300, samples=20, ascent=50, rate=1e-3, estimators=True)
@@ -339,6 +344,34 @@ def test_the_measurement_of_a_perfect_density(subject):
     assert numbers["change/posterior"] == 0 and numbers["change/same"] == 1
     assert arrays["gradients"].shape == arrays["saliency"].shape == (2, 16)
     np.testing.assert_allclose(arrays["saliency"], arrays["gradients"], rtol=1e-4)
+
+
+def test_known_metrics_of_a_quadratic_logit(subject):
+    """f = −‖x − m‖² / 2s²: infidelity E (‖u‖² / 2s²)² for u of deviation 0.1 and D = 16."""
+    numbers, _ = measure(MEASURE, subject)
+    assert numbers["infidelity"] == pytest.approx(16 * 18 * (1e-2 / 0.025) ** 2, rel=0.05)
+    assert 0 < numbers["infidelity/relative"] < 1 and numbers["sensitivity"] > 0
+    assert all(0 < numbers[name] <= 1 for name in ("ROAD/most", "ROAD/least", "IROF"))
+    assert numbers["randomised/last"] == pytest.approx(1)
+    assert abs(numbers["randomised/all"]) < 0.5
+
+
+def test_a_shift_stays_when_parameters_are_drawn_anew(subject):
+    shift = ShiftConfig(name="quadratic", size=1e6)
+    numbers, _ = measure(MEASURE.model_copy(update={"shift": shift}), subject)
+    assert numbers["randomised/all"] == pytest.approx(1, abs=0.01)
+
+
+def test_a_linear_logit_has_neither_infidelity_nor_sensitivity():
+    draws = partial(generator, 0)
+    w = torch.randn(2, 16, generator=draws("w"))
+    x, labels = torch.rand(50, 16, generator=draws("x")), torch.arange(50) % 2
+    network, other = (lambda x, k=k: x @ (k * w).mT for k in (1, 2))
+    told = known(network, x, labels, (16,), sigma=0.1, randomised={"all": [other]}, draws=draws)
+    assert told == pytest.approx(
+        {"infidelity": 0, "infidelity/relative": 0, "sensitivity": 0, "randomised/all": 1},
+        abs=1e-6,
+    )
 
 
 def test_every_metric_is_documented(subject):
@@ -530,6 +563,54 @@ def test_the_order_of_models_is_judged_over_models():
     assert claim(12, -1).verdict == "does not hold"
     with pytest.raises(StopIteration):  # not asked of so few
         claim(comparisons.FEWEST - 1)
+
+
+def orderly(names, sign=1, jitter=0.0):
+    """Returns lines of trainings with A3 and two metrics in its order, and a class-blind one."""
+    draws = np.random.default_rng(0)
+    found = {
+        name: {"A3": k, "A1": -k, "IROF": sign * k**2, "sensitivity": jitter * draws.normal() - k}
+        for k, name in enumerate(names)
+    }
+    return study(**found, **{"blind-gaussian": {"A1": 1.0, "A3": 0.0, "IROF": -0.25}})
+
+
+def test_metrics_are_told_by_their_order_the_better_the_larger():
+    names = [m.name for m in models(AlignmentConfig()) if m.shift.name == "none"]
+    told = judged.entries(orderly(names))
+    assert told.keys() == {judge.column.metric for judge in judged.JUDGES}
+    assert told["IROF"]["A3"]["value"] == pytest.approx(1)
+    assert told["IROF"]["A1/seeds"]["value"] == pytest.approx(-1)
+    assert told["sensitivity"]["A3"]["value"] == pytest.approx(1)  # less of it is better
+    assert told["IROF"]["gaussian"]["value"] == pytest.approx(-0.25)
+    assert told["ROAD/most"]["A3"] is None
+    noisy = judged.entries(orderly(names, jitter=10.0))["sensitivity"]["A3"]
+    assert noisy["low"] < noisy["value"] < noisy["high"]
+    assert judged.entries(orderly(names[: comparisons.FEWEST - 1])) == {}
+
+
+def test_the_order_is_told_on_the_page():
+    names = [m.name for m in models(AlignmentConfig()) if m.shift.name == "none"]
+    found, few = orderly(names), orderly(names[:3])
+    whole, orders = judged.tables(found, judged.entries(found))
+    assert len(whole.rows) == len(names) + 1
+    assert {len(row) for row in orders.rows} == {len(orders.headings)}
+    irof = next(row for row in orders.rows if row[0] == "IROF (more is better)")
+    assert irof[1:5] == ("-1.00 ± 0.00", "1.00 ± 0.00", "-1.00 ± 0.00", "1.00 ± 0.00")
+    assert irof[6] == "-0.250 ± 0.000"
+    assert len(judged.tables(few, judged.entries(few))) == 1
+
+
+def test_over_seeds_the_models_are_the_same():
+    """Two seeds of one order and one of its reverse: 1, 1, −1 of a mean of 1/3."""
+    names = [m.name for m in models(AlignmentConfig()) if m.shift.name == "none"]
+    found = dict(orderly(names))
+    for name, line in found.items():
+        last = line.seeds[-1]
+        turned = {**last.numbers, "IROF": -last.numbers["IROF"]}
+        found[name] = replace(line, seeds=[*line.seeds[:-1], replace(last, numbers=turned)])
+    assert comparisons.Order("A3", "IROF").over_seeds(found).value == pytest.approx(1 / 3)
+    assert comparisons.Order("A3", "IROF").found(found).value == pytest.approx(1)
 
 
 def test_shifts_and_collapses_are_not_ordered():

@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib
 
 from ebflow.data.manifest import Manifest
-from pipelines.gradient_alignment import figures, table, tables, verdicts
+from pipelines.gradient_alignment import figures, judged, table, tables, verdicts
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.scales import models, seeds
 from pipelines.reporting import claims
@@ -52,9 +52,11 @@ def align(
     for folder in densities:
         quality |= json.loads((folder / "quality.json").read_text())
     found = verdicts.conclude(lines, quality)
+    attributions = judged.entries(lines)
     study = {
         "models": [table.entry(line) for line in lines.values()],
         **asdict(found),
+        "attributions": attributions,
         "reference": quality,
     }
     (output / "study.json").write_text(json.dumps(study, indent=1) + "\n")
@@ -65,7 +67,7 @@ def align(
             file = output / "figures" / f"{name}.png"
             figure.savefig(file)
             drawn[name] = claims.Figure(file, caption)
-    intro, numbers = tables.intro(config, lines), tables.tables(lines, quality)
+    intro, numbers = tables.intro(config, lines), tables.tables(lines, quality, attributions)
     page = claims.page(TITLE, intro, found, drawn, numbers, config)
     (output / "report.html").write_text(page)
     run.log_artifacts(output)

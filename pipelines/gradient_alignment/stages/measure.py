@@ -8,13 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
+from ebflow.alignment.attribution import with_last_of
+from ebflow.alignment.logit import Classifier
 from ebflow.data.manifest import Manifest
 from pipelines.gradient_alignment import blind, fitting, references
 from pipelines.gradient_alignment.config import MeasureConfig, NetConfig
 from pipelines.gradient_alignment.measures import Subject
 from pipelines.gradient_alignment.measures import measure as all_of
 from pipelines.tracking import StageRun
+
+UNTRAINED = range(2000, 2003)
+"""Seeds of parameters that are drawn anew, beyond the study's."""
 
 
 def measure(
@@ -49,12 +55,26 @@ def measure(
     numbers, arrays = {}, {}
     if not found[0].diverged:
         points, scores = references.read_points(reference, config.device)
-        networks = (one.network.to(config.device) for one in found)
+        networks = [one.network.to(config.device) for one in found]
         whole = references.open_reference(reference, config.device)
         shared = blind.read(densities, config.device)
-        subject = Subject(*networks, manifest.shape, points, scores, whole, shared)
+        anew = _randomised(config, net, manifest, networks[0])
+        subject = Subject(*networks, manifest.shape, points, scores, whole, shared, anew)
         numbers, arrays = all_of(config, subject)
     measured = {"numbers": numbers, **found[0].told}
     (output / "numbers.json").write_text(json.dumps(measured, indent=1) + "\n")
     np.savez(output / "arrays.npz", **arrays)
     run.log_metrics({name.replace(" ", "_"): value for name, value in numbers.items()})
+
+
+def _randomised(
+    config: MeasureConfig, net: NetConfig, manifest: Manifest, trained: nn.Module
+) -> dict[str, list[Classifier]]:
+    """Returns the classifier with the last layer's parameters drawn anew, and with all of them."""
+    whole: list[Classifier] = []
+    last: list[Classifier] = []
+    for seed in UNTRAINED:
+        fresh = fitting.network(net, manifest.shape, manifest.classes, seed + config.seed)
+        whole.append(fresh.to(config.device).eval().requires_grad_(False))
+        last.append(with_last_of(trained, fresh))
+    return {"last": last, "all": whole}
