@@ -354,15 +354,11 @@ class Dataset:
         Raises:
             BadInput: If the shard is damaged or not the one that the manifest describes.
         """
-        from .manifest import read_shard, shard_schema
+        from .manifest import read_shard
 
         if shard not in self._verified:
             self._verify(shard)
-        manifest = self.manifest
-        beside = ["row"] if manifest.classes is None else ["row", "label"]
-        given = 0 if manifest.context is None else len(manifest.context.names)
-        schema = shard_schema(manifest.width, manifest.dtype, beside, given=given)
-        return read_shard(self.folder / shard.file, column, schema, shard.rows)
+        return read_shard(self.folder / shard.file, column, self.manifest.schema, shard.rows)
 
     def _check_size(self, shard: "Shard") -> None:
         path = self.folder / shard.file

@@ -34,7 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from ..errors import BadInput
 from . import titles, width
-from .table import bad_value, damage, first_error, short, type_name
+from .table import bad_value, damage, first_error, lookup, short, type_name
 
 VERSION = 4
 
@@ -72,16 +72,14 @@ class Counts(NamedTuple):
         return cls(*np.bincount(codes + 1, minlength=5)[1:].tolist())
 
 
-def codes(column: pa.Array, *, file: str, name: str, first: int) -> np.ndarray:
+def codes(batch: pa.RecordBatch, name: str, *, file: str, first: int) -> np.ndarray:
     """Returns the numbers of the splits that a column names, as int8 with shape (B,).
 
     Raises:
         BadInput: At a null or another name; names the row, of which ``first`` is the number.
     """
-    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    numbers = np.array([*(NAMES.get(n, -1) for n in encoded.dictionary.to_pylist()), -1], np.int8)
-    places = encoded.indices.to_numpy(zero_copy_only=False)  # of a null NaN
-    found = numbers[np.nan_to_num(places, nan=-1).astype(int)]
+    column = batch.column(name)
+    found = lookup(column, lambda names: [NAMES.get(n, -1) for n in names], -1).astype(np.int8)
     for row in np.flatnonzero(found < 0)[:1].tolist():
         value, expected = column[row].as_py(), f"one of {', '.join(NAMES)}"
         raise bad_value(file, first + row, name, value, expected)
@@ -112,7 +110,7 @@ def split_counts(
         BadInput: If a count or fraction is out of range, or leaves fewer than two training rows.
     """
     total = sum(named)
-    if rows is not None and not (_integer(rows) and 1 <= rows <= total):
+    if rows is not None and not (type(rows) is int and 1 <= rows <= total):
         raise BadInput(f"rows: found {rows!r}, expected 1 … {total} (the rows of {label})")
     sizes = {"validation": validation, "test": test, SELECTION: selection}
     used = total if rows is None else rows
@@ -121,8 +119,19 @@ def split_counts(
     train = named.train - drawn if rows is None else rows - sum(held.values())
     counts = Counts(train, **held)
     if train < MINIMUM:
-        raise BadInput(_too_few(label, counts))
-    _check_named(label, counts._replace(train=train + drawn), named)
+        selected = f", {counts.selection} for selection" if counts.selection else ""
+        raise BadInput(
+            f"{label}: found {sum(counts)} row{'s' * (sum(counts) != 1)}, expected at least "
+            f"{sum(counts[1:]) + MINIMUM}: {counts.validation} for validation{selected}, "
+            f"{counts.test} for test and {MINIMUM} for training"
+        )
+    wanted = counts._replace(train=train + drawn)
+    for split, count, most in zip(named._fields, wanted, named, strict=True):
+        if most and count > most:
+            raise BadInput(
+                f"{label}: found {count} rows wanted for {split}, expected at most {most} "
+                "(the source fixes its splits)"
+            )
     return counts
 
 
@@ -135,7 +144,9 @@ def assign(named: np.ndarray, counts: Counts, seed: int | None) -> np.ndarray:
         counts: Rows of each split.
         seed: Seed of the permutation; None: the last row has the first rank.
     """
-    order, found = _order(len(named), seed), np.full(len(named), -1, np.int8)
+    order, found = np.arange(len(named))[::-1], np.full(len(named), -1, np.int8)
+    if seed is not None:
+        order = np.argsort(np.random.Generator(np.random.PCG64(seed)).permutation(len(named)))
     pools = {code: order[named[order] == code] for code in np.unique(named).tolist()}
     for code in (2, 1, 3, 0):
         pool = pools.get(code, pools[0])
@@ -157,36 +168,10 @@ def rule(named: Counts, counts: Counts, seed: int | None, column: str | None) ->
     return f"{source} {rows} rows{told}"
 
 
-def _order(total: int, seed: int | None) -> np.ndarray:
-    """Returns the row numbers by rank."""
-    if seed is None:
-        return np.arange(total)[::-1]
-    return np.argsort(np.random.Generator(np.random.PCG64(seed)).permutation(total))
-
-
-def _too_few(label: str, counts: Counts) -> str:
-    held, used = sum(counts[1:]), sum(counts)
-    selected = f", {counts.selection} for selection" if counts.selection else ""
-    return (
-        f"{label}: found {used} row{'s' * (used != 1)}, expected at least {held + MINIMUM}: "
-        f"{counts.validation} for validation{selected}, {counts.test} for test and {MINIMUM} "
-        "for training"
-    )
-
-
-def _check_named(label: str, wanted: Counts, named: Counts) -> None:
-    for split, rows, most in zip(named._fields, wanted, named, strict=True):
-        if most and rows > most:
-            raise BadInput(
-                f"{label}: found {rows} rows wanted for {split}, expected at most {most} "
-                "(the source fixes its splits)"
-            )
-
-
 def _held(name: str, size: int | float | None, used: int) -> int:
     if size is None:
         return 0
-    if _integer(size) and size >= 1:
+    if type(size) is int and size >= 1:
         return size
     if isinstance(size, float) and 0 < size < 1:
         return max(1, round(used * size))
@@ -194,10 +179,6 @@ def _held(name: str, size: int | float | None, used: int) -> int:
         f"{name}: found {size!r}, expected a whole number of rows of at least 1, "
         "or a fraction between 0 and 1"
     )
-
-
-def _integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 Name = Annotated[str, Field(pattern=r"^[^/\\]+\.parquet$")]
@@ -325,6 +306,13 @@ class Manifest(_Record):
     def width(self) -> int:
         """The number of features D."""
         return math.prod(self.shape)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns of a shard."""
+        beside = ["row"] if self.classes is None else ["row", "label"]
+        given = 0 if self.context is None else len(self.context.names)
+        return shard_schema(self.width, self.dtype, beside, given=given)
 
     @cached_property
     def text(self) -> str:

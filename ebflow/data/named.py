@@ -22,8 +22,8 @@ Kira, Lee, 2023), arXiv:2305.15267, and its repository.
 """
 
 __all__ = ["CELEBA", "CIFAR10", "CIFAR100", "FETCH", "MNIST", "MNIST_CLASSES", "PATCHES",
-           "SOURCES", "STL10", "CelebA", "Records", "Source", "binary", "celeba", "classes",
-           "decode", "describe", "fetch", "find_classes", "find_images", "folder_rows", "idx",
+           "SOURCES", "STL10", "CelebA", "Records", "Source", "array_batches", "arrays_schema",
+           "binary", "celeba", "classes", "decode", "describe", "fetch", "idx", "image_folder",
            "natural_patches", "paths", "places", "planes", "scaled", "stl10",
            "strips"]  # fmt: skip
 
@@ -33,7 +33,7 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -123,29 +123,18 @@ class Source:
     @property
     def schema(self) -> pa.Schema:
         """One fixed-size list of levels, or D columns of reals; ``label`` if it has classes."""
-        if self.levels is None:
-            names = self.names or [f"x{j + 1}" for j in range(self.width)]
-            return pa.schema([(name, pa.float64()) for name in names])
-        metadata = {"shape": json.dumps(self.shape), "levels": json.dumps(self.levels)}
-        beside = [] if self.labels is None else [(LABEL, pa.int64())]
-        return pa.schema([("image", pa.list_(pa.uint8(), self.width)), *beside], metadata=metadata)
+        whole = self.levels is not None
+        found = arrays_schema(self.shape, self.dtype, self.levels, one_list=whole)
+        if self.names:
+            found = pa.schema([(name, pa.float64()) for name in self.names])
+        return found if self.labels is None else found.append(pa.field(LABEL, pa.int64()))
 
     def batches(
         self, names: Sequence[str], size: int, start: int
     ) -> tuple[int, Iterator[pa.RecordBatch]]:
-        """Reads all rows; arguments and result as of ``open`` of a ``sources.Part``."""
-        return 0, self._batches(names, size)
-
-    def _batches(self, names: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
-        labels, first = self.labels() if LABEL in names else None, 0
-        for rows in self.read():
-            for k in range(0, len(rows), size):
-                columns = self._columns(rows[k : k + size])
-                last = first + len(rows[k : k + size])
-                if labels is not None:
-                    columns[LABEL] = pa.array(labels[first:last], pa.int64())
-                first = last
-                yield pa.record_batch({name: columns[name] for name in names})
+        """Reads all rows; see ``sources.Read``."""
+        labels = self.labels() if LABEL in names else None
+        return 0, array_batches(self.read(), self.schema, self.dtype, names, size, labels)
 
     def sha256(self, label: str | None = None) -> str:
         """Returns a SHA-256 of the files, or else of the rows; not of where they lie.
@@ -157,17 +146,59 @@ class Source:
             for rows in self.read():
                 total.update(np.ascontiguousarray(rows, dtype=self.dtype))
         else:
-            total = hashlib.sha256(b"".join(map(_digest, self.files())))
+            files = self.files()
+            try:
+                total = hashlib.sha256(b"".join(bytes.fromhex(sha256(file)) for file in files))
+            except OSError as error:
+                raise BadInput(f"{error.filename}: cannot be read ({error.strerror})") from None
         if label is None:
             return total.hexdigest()
         labels = np.ascontiguousarray(self.labels(), dtype="int64")
         return hashlib.sha256(total.hexdigest().encode() + labels.tobytes()).hexdigest()
 
-    def _columns(self, rows: np.ndarray) -> dict[str, pa.Array]:
-        x = np.ascontiguousarray(rows, dtype=self.dtype).reshape(len(rows), self.width)
-        if self.levels is None:
-            return dict(zip(self.schema.names, map(pa.array, x.T.copy()), strict=True))
-        return {"image": pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), self.width)}
+
+def arrays_schema(
+    shape: Sequence[int], dtype: str, levels: int | None, *, one_list: bool, name: str = "image"
+) -> pa.Schema:
+    """Returns the schema of rows without names: columns x1 … xD, or one fixed-size list."""
+    kind, width = pa.from_numpy_dtype(np.dtype(dtype)), math.prod(shape)
+    if not one_list:
+        return pa.schema([(f"x{k + 1}", kind) for k in range(width)])
+    told = {"shape": json.dumps(list(shape))}
+    told |= {} if levels is None else {"levels": json.dumps(levels)}
+    return pa.schema([(name, pa.list_(kind, width))], metadata=told)
+
+
+def array_batches(
+    matrices: Iterable[np.ndarray],
+    schema: pa.Schema,
+    dtype: str,
+    names: Sequence[str],
+    size: int,
+    labels: np.ndarray | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Yields columns of rows in matrices, of at most ``size`` rows.
+
+    Arguments:
+        matrices: The rows, of any shape.
+        schema: Their columns, as of ``arrays_schema``, and perhaps ``label``.
+        dtype: The type that they are given.
+        names: The columns that are wanted.
+        size: Rows of a batch.
+        labels: The classes of all rows, with shape (N,).
+    """
+    first, kind = 0, schema.field(0).type
+    for rows in matrices:
+        for k in range(0, len(rows), size):
+            x = np.ascontiguousarray(rows[k : k + size], dtype)
+            found = dict(zip(schema.names, x.reshape(len(x), -1).T, strict=False))
+            if pa.types.is_fixed_size_list(kind):
+                lists = pa.FixedSizeListArray.from_arrays(x.reshape(-1), type=kind)
+                found = {schema.names[0]: lists}
+            if labels is not None:
+                found[LABEL] = np.asarray(labels[first : first + len(x)], np.int64)
+            first += len(x)
+            yield pa.record_batch([pa.array(found[name]) for name in names], list(names))
 
 
 def describe() -> list[dict[str, str]]:
@@ -184,42 +215,59 @@ def describe() -> list[dict[str, str]]:
     ]
 
 
-def _digest(file: Path) -> bytes:
-    try:
-        return bytes.fromhex(sha256(file))
-    except OSError as error:
-        raise BadInput(f"{file}: cannot be read ({error.strerror})") from None
+def image_folder(folder: Path, side: int | None) -> Source | None:
+    """Returns a folder's images as a source; reads only the first. None: there are none.
+
+    They are in the order of their names. In sub-folders they are of classes, these in the order of
+    their names. What a file's name or metadata say, its orientation for instance, is not used.
+
+    Arguments:
+        folder: The folder.
+        side: The side to which they are scaled and cut; None: all are of one size.
+
+    Raises:
+        BadInput: If an image cannot be read, here or later, or is of another size.
+    """
+    files, classes = _images(folder), {}
+    if not files:
+        inner = (path for path in folder.iterdir() if path.is_dir())
+        found = {path.name: _images(path) for path in sorted(inner) if path.name[0] not in "._"}
+        classes = {name: some for name, some in found.items() if some}
+        files = [file for some in classes.values() for file in some]
+    if not files:
+        return None
+    shape = planes(decode(files[0]) if side is None else scaled(files[0], side=side)).shape
+    sizes = [len(some) for some in classes.values()]
+    return Source(
+        partial(_folder_rows, files, shape, resize=side is not None),
+        len(files),
+        shape,
+        256,
+        "images of a folder",
+        str(folder),
+        files=lambda: files,
+        labels=partial(np.repeat, np.arange(len(sizes)), sizes) if sizes else None,
+        folders=tuple(classes),
+        resize=side,
+    )
 
 
-def find_images(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[Path]:
     """Returns the images of a folder by name; hidden ones, and those after "_", are left out."""
     files = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     return sorted(path for path in files if not path.name.startswith((".", "_")))
 
 
-def find_classes(folder: Path) -> dict[str, list[Path]]:
-    """Returns the images of the sub-folders that have any, both by name."""
-    parts = sorted(path for path in folder.iterdir() if path.is_dir())
-    found = {path.name: find_images(path) for path in parts if path.name[0] not in "._"}
-    return {name: files for name, files in found.items() if files}
-
-
-def folder_rows(
-    files: Sequence[Path], shape: tuple[int, ...], *, resize: bool = False
+def _folder_rows(
+    files: Sequence[Path], shape: tuple[int, ...], *, resize: bool
 ) -> Iterator[np.ndarray]:
-    """Yields images with shape (n, C, H, W) in the order of their files, a few at a time.
-
-    What a file's name or metadata say, its orientation for instance, is not used.
-
-    Raises:
-        BadInput: If one cannot be read, or is not of the shape (C, H, W).
-    """
+    """Yields images with shape (n, C, H, W), a few at a time."""
     count = max(1, BATCH_BYTES // int(np.prod(shape)))
+    options = {"side": shape[2], "mode": MODES[shape[0]]}
     for k in range(0, len(files), count):
         some = files[k : k + count]
         if resize:
-            mode, side = MODES[shape[0]], shape[2]
-            yield np.stack([planes(scaled(file, side=side, mode=mode)) for file in some])
+            yield np.stack([planes(scaled(file, **options)) for file in some])
         else:
             yield np.stack([_same(file, shape, files[0]) for file in some])
 
@@ -242,8 +290,9 @@ def decode(file: Path, modes: Collection[str] = ("L", "RGB")) -> "Image":
         text = " ".join(str(error).split())
         raise BadInput(f"{file}: corrupt or unreadable image ({text[:200]})") from None
     if image.mode not in modes:
+        advice = ": data.resize SIDE converts it" if image.mode in SCALED else ""
         raise BadInput(
-            f"{file}: found mode {image.mode}, expected L (grey of 8 bits) or RGB{_advice(image)}"
+            f"{file}: found mode {image.mode}, expected L (grey of 8 bits) or RGB{advice}"
         )
     return image
 
@@ -269,10 +318,6 @@ def scaled(file: Path, *, side: int, mode: str | None = None) -> "Image":
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return ImageOps.fit(image.convert(mode), (side, side), Image.Resampling.BILINEAR)
-
-
-def _advice(image: "Image") -> str:
-    return ": data.resize SIDE converts it" if image.mode in SCALED else ""
 
 
 def planes(image: "Image") -> np.ndarray:

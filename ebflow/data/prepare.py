@@ -190,9 +190,6 @@ class Moments:
     References:
         Updating Formulae and a Pairwise Algorithm for Computing Sample Variances (Chan et al.,
         1979)
-
-    Arguments:
-        width: Number of features D.
     """
 
     def __init__(self, width: int) -> None:
@@ -227,12 +224,7 @@ class Moments:
 
 
 class Distinct:
-    """Counts the distinct values of each feature, as long as there are few.
-
-    Arguments:
-        width: Number of features D.
-        limit: Features with more distinct values than this are dropped.
-    """
+    """Counts the distinct values of each feature, as long as they are ``limit`` at most."""
 
     def __init__(self, width: int, limit: int) -> None:
         self.limit = limit
@@ -253,11 +245,7 @@ class Distinct:
 
 
 class _Training:
-    """What is gathered from the training rows: statistics, features of few values, classes.
-
-    Arguments:
-        reader: The source, with its levels.
-    """
+    """What is gathered from a source's training rows: statistics, rare values, classes."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader, self.layout, self.rows = reader, reader.layout, 0
@@ -388,7 +376,13 @@ def _write(
         shape=layout.shape,
         dtype=layout.dtype,
         levels=layout.levels,
-        columns=None if layout.array else _columns(layout),
+        columns=None
+        if layout.array
+        else Columns(
+            **_named(layout.data),
+            timestamps=layout.timestamps,
+            categories=layout.data.levels,
+        ),
         counts={split: counts.of(split) for split in counts.splits},
         shards=tuple(shard for writer in writers for shard in writer.close()),
         statistics=training.moments.summary(),
@@ -405,17 +399,9 @@ def _write(
     )
 
 
-def _columns(layout: Layout) -> Columns:
-    told = {"timestamps": layout.timestamps, "categories": layout.data.levels}
-    return Columns(**_named(layout.data), **told)
-
-
 def _named(columns: table.Columns) -> dict[str, Any]:
-    return {
-        "names": columns.names,
-        "types": tuple(map(str, columns.types)),
-        "units": columns.units,
-    }
+    types = tuple(map(str, columns.types))
+    return {"names": columns.names, "types": types, "units": columns.units}
 
 
 def _missing_told(

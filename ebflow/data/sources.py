@@ -4,13 +4,12 @@ An array of NumPy has no names: its columns are called x1 … xD, or it is one f
 ``image`` if it holds levels (uint8) or has more than two dimensions.
 """
 
-__all__ = ["FORMATS", "Opened", "Part", "Reader", "Rows", "arrays_schema", "find_source",
+__all__ = ["FORMATS", "Opened", "Part", "Reader", "Rows", "find_source",
            "open_source"]  # fmt: skip
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -24,9 +23,9 @@ import pyarrow.parquet as pq
 
 from ..errors import BadInput
 from ..files import sha256
-from . import Levels, named, width
+from . import Levels, width
 from .manifest import SELECTION, Counts, assign, codes, rule, split_counts
-from .named import SOURCES, Source
+from .named import SOURCES, Source, array_batches, arrays_schema, image_folder
 from .table import (
     COLUMN,
     DRAWN,
@@ -49,6 +48,10 @@ BUFFER = 1 << 18
 CSV_BYTES = 4 << 20
 """Bytes of a CSV file that are parsed at a time, and from which the types of columns are told."""
 
+Read = Callable[[Sequence[str], int, int], tuple[int, Iterator[pa.RecordBatch]]]
+"""Of names of columns, a number of rows and the row to start at: returns the number of a row at or
+before that one, and record batches from it on, of about so many rows."""
+
 Where = dict[str, Any]
 """The file of a batch, and the number of its first row there."""
 
@@ -60,8 +63,7 @@ class Part(NamedTuple):
         label: Its name in messages.
         schema: Its columns.
         rows: Its rows, by its footer.
-        open: Of names of columns, a number of rows and the row to start at: returns the number of
-            a row at or before that one, and record batches from it on, of about so many rows.
+        open: Reads it.
         sha256: Returns the SHA-256 of its content.
         kind: Its format.
         positional: Whether its columns have no names of their own.
@@ -70,7 +72,7 @@ class Part(NamedTuple):
     label: str
     schema: pa.Schema
     rows: int
-    open: Callable[[Sequence[str], int, int], tuple[int, Iterator[pa.RecordBatch]]]
+    open: Read
     sha256: Callable[[], str]
     kind: str
     positional: bool = False
@@ -103,46 +105,45 @@ class Part(NamedTuple):
             raise BadInput(f"{self.label}: found {start} rows, expected {self.rows} (its footer)")
 
 
+def _part(
+    path: Path, kind: str, schema: pa.Schema, rows: int, read: Read, *, positional: bool = False
+) -> Part:
+    return Part(str(path), schema, rows, read, partial(sha256, path), kind, positional)
+
+
 def _parquet(path: Path) -> Part:
-    """Opens Parquet; reads the footer."""
-    with damage(path), pq.ParquetFile(path) as file:
-        found = file.schema_arrow, file.metadata.num_rows
-    return Part(
-        str(path), *found, partial(_parquet_batches, path), partial(sha256, path), "Parquet"
-    )
+    """Opens Parquet; reads the footer.
 
-
-def _parquet_batches(
-    path: Path, names: Sequence[str], size: int, start: int
-) -> tuple[int, Iterator[pa.RecordBatch]]:
-    """Reads from the row group of a row on.
-
-    Through a buffer, and not ahead, it holds a page of each column (about 2 MB); a scanner of
-    ``pyarrow.dataset`` holds a whole row group, which may be the whole file.
+    Through a buffer, and not ahead, its batches hold a page of each column (about 2 MB); a scanner
+    of ``pyarrow.dataset`` holds a whole row group, which may be the whole file.
     """
-    options = {"pre_buffer": False, "page_checksum_verification": True}
-    file = pq.ParquetFile(path, buffer_size=BUFFER, **options)
-    count = file.metadata.num_row_groups
-    ends = np.cumsum([0, *(file.metadata.row_group(k).num_rows for k in range(count))])
-    group = int(np.searchsorted(ends, start, side="right")) - 1
-    batches = file.iter_batches(size, row_groups=list(range(group, count)), columns=names)
-    return int(ends[group]), batches
+
+    def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+        options = {"pre_buffer": False, "page_checksum_verification": True}
+        file = pq.ParquetFile(path, buffer_size=BUFFER, **options)
+        count = file.metadata.num_row_groups
+        ends = np.cumsum([0, *(file.metadata.row_group(k).num_rows for k in range(count))])
+        group = int(np.searchsorted(ends, start, side="right")) - 1
+        batches = file.iter_batches(size, row_groups=list(range(group, count)), columns=names)
+        return int(ends[group]), batches
+
+    with damage(path), pq.ParquetFile(path) as file:
+        return _part(path, "Parquet", file.schema_arrow, file.metadata.num_rows, read)
 
 
 def _arrow(path: Path) -> Part:
     """Opens an Arrow IPC file, which a Feather file is; reads the footer of every batch."""
+
+    def opened() -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        file = pa.ipc.open_file(pa.memory_map(str(path)))
+        return file.schema, map(file.get_batch, range(file.num_record_batches))
+
+    def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+        return 0, (batch.select(names) for batch in opened()[1])
+
     with damage(path, kind="Arrow IPC"):
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        rows = sum(reader.get_batch(k).num_rows for k in range(reader.num_record_batches))
-    found = str(path), reader.schema, rows
-    return Part(*found, partial(_arrow_batches, path), partial(sha256, path), "Arrow IPC")
-
-
-def _arrow_batches(
-    path: Path, names: Sequence[str], size: int, start: int
-) -> tuple[int, Iterator[pa.RecordBatch]]:
-    reader = pa.ipc.open_file(pa.memory_map(str(path)))
-    return 0, (reader.get_batch(k).select(names) for k in range(reader.num_record_batches))
+        schema, batches = opened()
+        return _part(path, "Arrow IPC", schema, sum(map(len, batches)), read)
 
 
 def _csv(path: Path) -> Part:
@@ -150,18 +151,15 @@ def _csv(path: Path) -> Part:
 
     A column is of integers only if all of it is. Empty fields and NA, NaN or null are nulls.
     """
+
+    def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+        chosen = pc.ConvertOptions(column_types=dict(types), include_columns=names)
+        return 0, iter(_csv_reader(path, chosen))
+
     with damage(path, kind="CSV"):
         told = path.stat()
         types, rows = _scanned(path, told.st_mtime_ns, told.st_size)
-    read = partial(_csv_batches, path, dict(types))
-    return Part(str(path), pa.schema(types), rows, read, partial(sha256, path), "CSV")
-
-
-def _csv_batches(
-    path: Path, types: dict[str, pa.DataType], names: Sequence[str], size: int, start: int
-) -> tuple[int, Iterator[pa.RecordBatch]]:
-    chosen = pc.ConvertOptions(column_types=types, include_columns=names)
-    return 0, iter(_csv_reader(path, chosen))
+    return _part(path, "CSV", pa.schema(types), rows, read)
 
 
 def _csv_reader(path: Path, convert: pc.ConvertOptions) -> pc.CSVStreamingReader:
@@ -248,29 +246,11 @@ def _array(path: Path, array: np.ndarray) -> Part:
         dtype = "uint8" if kind == "b" else rows.dtype.name
     one_list = rows.ndim > 2 or levels is not None
     schema = arrays_schema(rows.shape[1:], dtype, levels, one_list=one_list)
-    read = partial(_array_batches, rows.reshape(len(rows), -1), np.dtype(dtype), schema)
-    return Part(str(path), schema, len(rows), read, partial(sha256, path), "NumPy", True)
 
+    def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+        return start, array_batches([rows[start:]], schema, dtype, names, size)
 
-def _array_batches(
-    rows: np.ndarray,
-    dtype: np.dtype,
-    schema: pa.Schema,
-    names: Sequence[str],
-    size: int,
-    start: int,
-) -> tuple[int, Iterator[pa.RecordBatch]]:
-    numbers = [schema.get_field_index(name) for name in names]
-
-    def batch(k: int) -> pa.RecordBatch:
-        part = np.ascontiguousarray(rows[k : k + size], dtype)
-        if pa.types.is_fixed_size_list(kind := schema.field(0).type):
-            columns = [pa.FixedSizeListArray.from_arrays(pa.array(part.reshape(-1)), type=kind)]
-        else:
-            columns = [pa.array(part[:, j].copy()) for j in numbers]
-        return pa.record_batch(columns, names)
-
-    return start, map(batch, range(start, len(rows), size))
+    return _part(path, "NumPy", schema, len(rows), read, positional=True)
 
 
 FORMATS: dict[str, Callable[[Path], Part]] = {
@@ -284,19 +264,8 @@ FORMATS: dict[str, Callable[[Path], Part]] = {
 """How files are opened, by the ends of their names."""
 
 
-def arrays_schema(
-    shape: Sequence[int], dtype: str, levels: int | None, *, one_list: bool, name: str = "image"
-) -> pa.Schema:
-    """Returns the schema of rows without names: columns x1 … xD, or one fixed-size list."""
-    kind, width = pa.from_numpy_dtype(np.dtype(dtype)), math.prod(shape)
-    if not one_list:
-        return pa.schema([(f"x{k + 1}", kind) for k in range(width)])
-    told = {"shape": json.dumps(list(shape))}
-    told |= {} if levels is None else {"levels": json.dumps(levels)}
-    return pa.schema([(name, pa.list_(kind, width))], metadata=told)
-
-
-class Opened(NamedTuple):
+@dataclass(frozen=True)
+class Opened:
     """A source of which no column has been chosen.
 
     Arguments:
@@ -336,7 +305,7 @@ class Opened(NamedTuple):
     def reader(self, missing: str | None = None, **chosen: Any) -> "Reader":  # noqa: ANN401
         """Chooses columns; options and errors of ``open_source``, and of ``read_layout``.
 
-        Reads all of the columns of categories whose levels are not told.
+        Reads the columns of categories whose levels are not told.
         """
         first, *others = self.parts
         layout = read_layout(first.schema, file=first.label, **chosen)
@@ -352,7 +321,7 @@ class Opened(NamedTuple):
             if self.source.folders and layout.label:
                 told = f"classes 0, 1, … are the folders {', '.join(self.source.folders)}"
                 layout = replace(layout, remarks=(*layout.remarks, told))
-        return Reader(self.name, self.label, parts, layout, self.source, missing).levelled()
+        return Reader(self.name, self.label, parts, self.source, layout, missing).levelled()
 
 
 class Rows(NamedTuple):
@@ -374,11 +343,8 @@ class Reader:
     """A source whose columns have been chosen and checked, not yet its values.
 
     Arguments:
-        name: Name of the data set.
-        label: The source as the user named it, for messages.
-        parts: Its files, in the order of their rows.
+        name, label, parts, source: As of ``Opened``.
         layout: What the columns mean, in all parts.
-        source: The named source that it is, None of files.
         missing: What is done with rows that lack an entry: ``drop``, ``impute`` or None, which
             refuses them.
     """
@@ -386,8 +352,8 @@ class Reader:
     name: str
     label: str
     parts: tuple[Part, ...]
+    source: Source | None
     layout: Layout
-    source: Source | None = None
     missing: str | None = None
 
     @property
@@ -413,7 +379,7 @@ class Reader:
         found, name = np.zeros(self.rows, np.int8), self.layout.split
         if name is not None:
             batches = self._between([name], size=SPLIT_ROWS)
-            found = np.concatenate([codes(b.column(name), name=name, **w) for b, w in batches])
+            found = np.concatenate([codes(batch, name, **where) for batch, where in batches])
         elif self.source is not None:
             found = np.repeat(np.arange(4, dtype=np.int8), self.source.named)
         return np.where(self.lacking, np.int8(-1), found) if self.missing == "drop" else found
@@ -508,17 +474,11 @@ class Reader:
         return self.levelled(splits).layout.given.levels
 
     def _levels(
-        self, names: Sequence[str], option: str, splits: np.ndarray | None = None
+        self, names: Sequence[str], option: str, splits: np.ndarray | None
     ) -> dict[str, tuple[str, ...]]:
-        def counted() -> Iterator[tuple[pa.RecordBatch, np.ndarray | None]]:
-            start = 0
-            for batch, _ in self._between(names, size=SPLIT_ROWS) if names else ():
-                mine = None if splits is None else splits[start : start + len(batch)] == 0
-                yield batch, mine
-                start += len(batch)
-
-        rows = "rows" if splits is None else "training rows"
-        return levels_of(names, counted(), label=self.label, option=option, rows=rows)
+        batches = (batch for batch, _ in self._between(names, size=SPLIT_ROWS)) if names else ()
+        training = None if splits is None else splits == 0
+        return levels_of(names, batches, training, label=self.label, option=option)
 
     def batches(self, splits: np.ndarray | None = None) -> Iterator[Rows]:
         """Yields checked rows in order; missing entries are NaN, where they are allowed.
@@ -543,10 +503,7 @@ class Reader:
     def window(self, first: int, last: int, *, missing: bool = False) -> np.ndarray:
         """Returns the checked rows ``first`` … ``last`` − 1, in a matrix with shape (B, D).
 
-        Arguments:
-            first: The first row's number.
-            last: That of the row behind the last.
-            missing: Whether a null or NaN of real data is taken, as NaN.
+        With ``missing``, a null or NaN of real data is taken, as NaN.
         """
         lacking, batches = (
             None if missing else DRAWN,
@@ -557,13 +514,7 @@ class Reader:
         )
 
     def contexts(self, first: int, last: int, levels: Levels) -> np.ndarray:
-        """Returns the checked contexts of rows ``first`` … ``last`` − 1, with shape (B, K).
-
-        Arguments:
-            first: The first row's number.
-            last: That of the row behind the last.
-            levels: The levels of the columns of context.
-        """
+        """Returns the checked contexts of rows ``first`` … ``last`` − 1, with shape (B, K)."""
         given = replace(self.layout.given, levels=levels)
         batches = self._between(given.names, first, last)
         return np.concatenate([given.stored(batch, **where) for batch, where in batches])
@@ -616,19 +567,9 @@ def open_source(
     """Opens a source and checks its schema: a named one, a file, a folder of Parquet or images.
 
     Files end in .parquet, .csv, .arrow, .feather, .npy or .npz. A folder with Parquet in it is a
-    folder of Parquet, whatever else it holds.
-
-    Arguments:
-        source: A name in ``SOURCES`` or a path; names come first (write ``./digits`` for a path).
-        columns: The columns to use; None takes the one fixed-size list, or all.
-        label: The column of classes, ``label`` of a named source; None: none is read.
-        split: The column that names the split of each row; None: ``split``, if it holds text.
-        missing: What is done with rows that lack an entry, ``drop`` or ``impute``; None: they are
-            refused.
-        context: The columns that are given; ``label`` is that of classes.
-        timestamps: The unit in which timestamps are read as numbers; None: they are refused.
-        resize: Side to which the images of a folder are scaled and cut; None: they are of one
-            size.
+    folder of Parquet, whatever else it holds. A name in ``SOURCES`` comes before a path (write
+    ``./digits`` for that). Other arguments are those of ``prepare``; ``split`` is its
+    ``split_column``.
 
     Raises:
         BadInput: If there is no such source, or its columns do not make a data set.
@@ -652,10 +593,7 @@ def find_source(source: str | Path, resize: int | None = None) -> Opened:
 
 
 def _at(source: str | Path, resize: int | None) -> Opened:
-    """Opens a path.
-
-    Images are those of a folder, or of its sub-folders, which are their classes.
-    """
+    """Opens a path."""
     head, slash, _ = str(source).partition("/")
     if slash and head.endswith(":") and urlsplit(head).scheme:
         raise BadInput(
@@ -663,10 +601,8 @@ def _at(source: str | Path, resize: int | None) -> Opened:
         )
     path = Path(source)
     if path.is_dir() and not any(path.glob("*.parquet")):
-        files = named.find_images(path)
-        classes = {} if files else named.find_classes(path)
-        if files or classes:
-            return _rows(_folder(path, files, classes, resize), path.resolve().stem, str(path))
+        if (images := image_folder(path, resize)) is not None:
+            return _rows(images, path.resolve().stem, str(path))
     if path.is_dir() or path.suffix in FORMATS:
         parts = (FORMATS.get(file.suffix, _parquet)(file) for file in _list(path))
         return Opened(path.resolve().stem, str(path), tuple(parts))
@@ -680,28 +616,6 @@ def _at(source: str | Path, resize: int | None) -> Opened:
 def _rows(source: Source, name: str, label: str) -> Opened:
     told = source.schema, source.rows, source.batches, source.sha256
     return Opened(name, label, (Part(label, *told, "its kind"),), source)
-
-
-def _folder(
-    folder: Path, files: Sequence[Path], classes: Mapping[str, Sequence[Path]], side: int | None
-) -> Source:
-    """Returns images as a source, those of classes in the order of these; reads only the first."""
-    files = files or [file for found in classes.values() for file in found]
-    one = named.decode if side is None else partial(named.scaled, side=side)
-    shape = named.planes(one(files[0])).shape
-    sizes = [len(found) for found in classes.values()]
-    return Source(
-        partial(named.folder_rows, files, shape, resize=side is not None),
-        len(files),
-        shape,
-        256,
-        "images of a folder",
-        str(folder),
-        files=lambda: files,
-        labels=partial(np.repeat, np.arange(len(sizes)), sizes) if sizes else None,
-        folders=tuple(classes),
-        resize=side,
-    )
 
 
 def _list(path: Path) -> list[Path]:

@@ -6,7 +6,7 @@ columns that it is given: its context.
 """
 
 __all__ = ["COLUMN", "LABEL", "Columns", "Layout", "as_labels", "as_matrix", "bad_value",
-           "check_kinds", "damage", "first_error", "lacks", "levels_of", "read_given",
+           "check_kinds", "damage", "first_error", "lacks", "levels_of", "lookup", "read_given",
            "read_layout", "same_layout", "short", "times", "type_name"]  # fmt: skip
 
 import json
@@ -247,16 +247,11 @@ def read_layout(
 ) -> Layout:
     """Decides which columns are the data and what they mean.
 
-    Arguments:
+    Arguments as of ``prepare``, and:
         schema: Arrow schema; its metadata may hold ``shape`` and ``levels`` in JSON, that of a
             field ``unit``.
         file: Name of the file for messages.
-        columns: The columns chosen by the user; None takes the one fixed-size list (or the one
-            called ``image``), or all but those of classes, splits and a pandas frame's index.
-        label: The column of classes; None: none is read.
-        split: The column that names splits; None: the one called ``split``, if it holds text.
-        context: The columns that are given; ``label`` is that of classes, which may be text then.
-        timestamps: The unit in which timestamps are read as numbers; None: they are refused.
+        split: ``split_column``.
         categories: The levels of each of ``columns``, None of one of numbers; None: columns of
             text are of categories whose levels are still to be read.
 
@@ -286,7 +281,7 @@ def read_layout(
         _shape(told, where, fields[0].type.list_size if array else width(categories)),
         dtype,
         _grey_levels(told, where, dtype),
-        remarks=(*_left_out(index), *_read_as(numbers, timestamps)),
+        remarks=tuple(_remarks(index, numbers, timestamps)),
         label=label,
         split=split,
         given=given,
@@ -453,13 +448,12 @@ def _dtype(kind: pa.DataType) -> np.dtype:
     return np.dtype(f"{letter}{-(-kind.bit_width // 8)}")
 
 
-def _left_out(index: Sequence[str]) -> Iterator[str]:
+def _remarks(
+    index: Sequence[str], fields: Sequence[pa.Field], timestamps: str | None
+) -> Iterator[str]:
+    """Yields what was left out, and how columns that hold no reals are read."""
     for name in index:
         yield f"column {name} is the index of a pandas frame and was left out"
-
-
-def _read_as(fields: Sequence[pa.Field], timestamps: str | None) -> Iterator[str]:
-    """Yields how columns that hold no reals are read, a line a kind."""
     kinds = (
         (pa.types.is_integer, "integers", "numbers"),
         (pa.types.is_boolean, "booleans", "0 and 1"),
@@ -533,31 +527,31 @@ def _grey_levels(told: _Metadata, where: str, dtype: str) -> int | None:
 
 def levels_of(
     names: Sequence[str],
-    batches: Iterable[tuple[pa.RecordBatch, np.ndarray | None]],
+    batches: Iterable[pa.RecordBatch],
+    training: np.ndarray | None = None,
     *,
     label: str,
     option: str,
-    rows: str,
 ) -> dict[str, tuple[str, ...]]:
     """Returns the levels of columns by their names: in the order of text, or of numbers.
 
     Arguments:
         names: The columns.
-        batches: Record batches of them, each with which of its rows count, with shape (B,);
-            None: all.
+        batches: Record batches of them.
+        training: Which of all rows count, with shape (N,); None: all.
         label: Name of the source for messages.
         option: The option that chooses such columns.
-        rows: What the rows that count are called.
 
     Raises:
         BadInput: If a column has no level, one alone, or more than ``MOST``.
     """
-    seen: dict[str, set[str]] = {name: set() for name in names}
-    for batch, counted in batches:
+    seen, start = {name: set() for name in names}, 0
+    for batch in batches:
+        if training is not None:
+            start, mine = start + len(batch), training[start : start + len(batch)]
+            batch = batch.filter(pa.array(mine))
         for name, known in seen.items():
-            column = batch.column(name)
-            found = _as_text(column if counted is None else column.filter(pa.array(counted)))
-            known.update(value for value in pc.unique(found).to_pylist() if value is not None)
+            known.update(pc.unique(_as_text(batch.column(name))).drop_null().to_pylist())
             if len(known) > MOST:
                 raise BadInput(
                     f"{label}, column {name}: found more than {MOST} levels "
@@ -567,6 +561,7 @@ def levels_of(
     for name, known in seen.items():
         if len(known) < 2:
             found = f"the level {min(known)[:40]!r} alone" if known else "no value"
+            rows = "rows" if training is None else "training rows"
             raise BadInput(
                 f"{label}, column {name}: found {found} in the {rows}, expected two levels or "
                 f"more: choose others by {option}"
@@ -590,12 +585,19 @@ def _as_text(column: pa.Array) -> pa.Array:
     return values.cast(pa.string())
 
 
+def lookup(
+    column: pa.Array, numbers: Callable[[list[str]], Sequence[float]], null: float
+) -> np.ndarray:
+    """Returns numbers of a column's values with shape (B,), computed once a distinct text."""
+    encoded = _as_text(column).dictionary_encode()
+    found = np.array([*numbers(encoded.dictionary.to_pylist()), null])
+    return found[encoded.indices.fill_null(-1).to_numpy()]
+
+
 def _codes(column: pa.Array, levels: Sequence[str]) -> np.ndarray:
     """Returns numbers of levels with shape (B,), NaN of nulls, ∞ of what is no level."""
-    encoded = _as_text(column).dictionary_encode()
-    numbers = np.append(coded(encoded.dictionary.to_pylist(), levels), np.nan)
-    places = encoded.indices.to_numpy(zero_copy_only=False)  # of a null NaN
-    return np.where(numbers == -1, np.inf, numbers)[np.nan_to_num(places, nan=-1).astype(int)]
+    found = lookup(column, lambda values: coded(values, levels), np.nan)
+    return np.where(found == -1, np.inf, found)
 
 
 def _numbers(column: pa.Array, unit: str | None) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Columns of categories as data: one-hot from the source to the shards."""
 
+import contextlib
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -101,3 +103,21 @@ def test_text_in_place_of_numbers_is_refused(tmp_path):
     path = write(tmp_path / "new.parquet", {"x": ["a", "b"]})
     with pytest.raises(BadInput, match=r"column x: found string, expected a number"):
         find_source(path).reader(columns=["x"], categories=[None])
+
+
+def test_levels_are_those_of_training_rows(tmp_path):
+    """A level of rows that are not used is none; one of test rows alone is refused by its row."""
+    kinds = [*"uv" * 30]
+    kinds[41] = "w"
+    columns = {"x": np.arange(60.0), "kind": kinds, "split": [*["train"] * 40, *["test"] * 20]}
+    path = write(tmp_path / "in.parquet", columns)
+    with pytest.raises(BadInput, match=r"row 41, column kind: found 'w', expected .*: u, v"):
+        prepare(path, tmp_path / "out")
+    found, levels = 0, set()
+    for seed in range(9):
+        options = {"rows": 50, "validation": 5, "seed": seed}
+        with contextlib.suppress(BadInput):  # of the seeds that test on it
+            manifest = prepare(path, tmp_path / str(seed), **options)
+            levels.add(manifest.columns.categories[1])
+            found += manifest.shape == (3,)
+    assert found and levels == {("u", "v")}
