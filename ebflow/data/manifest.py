@@ -34,7 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from ..errors import BadInput
 from . import titles, width
-from .table import bad_value, damage, first_error, lookup, short, type_name
+from .table import Place, damage, first_error, lookup, short, type_name
 
 VERSION = 4
 
@@ -72,17 +72,16 @@ class Counts(NamedTuple):
         return cls(*np.bincount(codes + 1, minlength=5)[1:].tolist())
 
 
-def codes(batch: pa.RecordBatch, name: str, *, file: str, first: int) -> np.ndarray:
+def codes(batch: pa.RecordBatch, name: str, place: Place) -> np.ndarray:
     """Returns the numbers of the splits that a column names, as int8 with shape (B,).
 
     Raises:
-        BadInput: At a null or another name; names the row, of which ``first`` is the number.
+        BadInput: At a null or another name; names the row.
     """
     column = batch.column(name)
     found = lookup(column, lambda names: [NAMES.get(n, -1) for n in names], -1).astype(np.int8)
     for row in np.flatnonzero(found < 0)[:1].tolist():
-        value, expected = column[row].as_py(), f"one of {', '.join(NAMES)}"
-        raise bad_value(file, first + row, name, value, expected)
+        raise place.bad(row, name, column[row].as_py(), f"one of {', '.join(NAMES)}")
     return found
 
 

@@ -370,19 +370,15 @@ def _write(
     asked, counts = counts, Counts.of_codes(splits)
     lacking = Counts.of_codes(splits[reader.lacking])
     kept = {split: n for split, n in lacking._asdict().items() if n}
+    data = layout.data
+    told = {**_named(data), "timestamps": data.timestamps, "categories": data.levels}
     return Manifest(
         name=reader.name,
         source=reader.record(),
         shape=layout.shape,
         dtype=layout.dtype,
         levels=layout.levels,
-        columns=None
-        if layout.array
-        else Columns(
-            **_named(layout.data),
-            timestamps=layout.timestamps,
-            categories=layout.data.levels,
-        ),
+        columns=None if layout.array else Columns(**told),
         counts={split: counts.of(split) for split in counts.splits},
         shards=tuple(shard for writer in writers for shard in writer.close()),
         statistics=training.moments.summary(),

@@ -31,6 +31,7 @@ from .table import (
     DRAWN,
     LACKING,
     Layout,
+    Place,
     as_labels,
     as_matrix,
     damage,
@@ -51,9 +52,6 @@ CSV_BYTES = 4 << 20
 Read = Callable[[Sequence[str], int, int], tuple[int, Iterator[pa.RecordBatch]]]
 """Of names of columns, a number of rows and the row to start at: returns the number of a row at or
 before that one, and record batches from it on, of about so many rows."""
-
-Where = dict[str, Any]
-"""The file of a batch, and the number of its first row there."""
 
 
 class Part(NamedTuple):
@@ -79,7 +77,7 @@ class Part(NamedTuple):
 
     def batches(
         self, names: Sequence[str], size: int, first: int = 0, last: int | None = None
-    ) -> Iterator[tuple[pa.RecordBatch, Where]]:
+    ) -> Iterator[tuple[pa.RecordBatch, Place]]:
         """Yields batches of at most ``size`` rows, and where they are.
 
         They are of all rows, or of those from ``first`` on and before ``last``.
@@ -97,7 +95,7 @@ class Part(NamedTuple):
             end = start + len(batch)
             stop = end if last is None else min(end, last)
             for k in range(max(start, first), stop, size):
-                yield batch.slice(k - start, min(size, stop - k)), {"file": self.label, "first": k}
+                yield batch.slice(k - start, min(size, stop - k)), Place(self.label, k)
             start = end
             if stop == last:
                 return
@@ -299,7 +297,7 @@ class Opened:
         found = [np.empty((0, len(names)))]
         for part in self.parts:
             given = read_given(part.schema, names, levels, file=part.label)
-            found += [given.stored(b, **where) for b, where in part.batches(names, SPLIT_ROWS)]
+            found += [given.stored(*each) for each in part.batches(names, SPLIT_ROWS)]
         return np.concatenate(found)
 
     def reader(self, missing: str | None = None, **chosen: Any) -> "Reader":  # noqa: ANN401
@@ -367,7 +365,7 @@ class Reader:
         if self.missing is None:
             return np.zeros(self.rows, bool)
         batches = self._between(self.layout.reads)
-        return np.concatenate([lacks(batch, self.layout) for batch, _ in batches])
+        return np.concatenate([lacks(batch, self.layout, place) for batch, place in batches])
 
     @cached_property
     def split_codes(self) -> np.ndarray:
@@ -379,7 +377,7 @@ class Reader:
         found, name = np.zeros(self.rows, np.int8), self.layout.split
         if name is not None:
             batches = self._between([name], size=SPLIT_ROWS)
-            found = np.concatenate([codes(batch, name, **where) for batch, where in batches])
+            found = np.concatenate([codes(batch, name, place) for batch, place in batches])
         elif self.source is not None:
             found = np.repeat(np.arange(4, dtype=np.int8), self.source.named)
         return np.where(self.lacking, np.int8(-1), found) if self.missing == "drop" else found
@@ -462,7 +460,7 @@ class Reader:
         """
         layout = self.layout
         data, given = layout.data, layout.given
-        if splits is not None or data.unread:
+        if splits is not None or () in data.levels:
             data = data.told(self._levels(data.categories, "columns", splits))
         if splits is not None:
             given = given.told(self._levels(given.categories, "context", splits))
@@ -488,16 +486,17 @@ class Reader:
         """
         layout, start = self.layout, 0
         given, label, lacking = layout.given, layout.label, None if self.missing else LACKING
-        for batch, where in self._between(layout.reads):
+        for batch, place in self._between(layout.reads):
             used = None if splits is None else splits[start : start + len(batch)] >= 0
-            start += len(batch)
-            context = given.stored(batch, used=used, **where) if given.names else None
+            start, place = start + len(batch), place._replace(used=used)
+            context = given.stored(batch, place) if given.names else None
             labels = None
             if label in given.names:
-                labels = context[:, given.names.index(label)].astype(np.int64)
+                numbers = context[:, given.names.index(label)]
+                labels = np.nan_to_num(numbers, nan=-1, posinf=-1).astype(np.int64)
             elif label is not None:
-                labels = as_labels(batch, label, **where)
-            x = as_matrix(batch, layout, lacking=lacking, used=used, **where)
+                labels = as_labels(batch, label, place)
+            x = as_matrix(batch, layout, place._replace(lacking=lacking))
             yield Rows(x, labels, context)
 
     def window(self, first: int, last: int, *, missing: bool = False) -> np.ndarray:
@@ -505,19 +504,16 @@ class Reader:
 
         With ``missing``, a null or NaN of real data is taken, as NaN.
         """
-        lacking, batches = (
-            None if missing else DRAWN,
-            self._between(self.layout.columns, first, last),
-        )
-        return np.concatenate(
-            [as_matrix(batch, self.layout, lacking=lacking, **where) for batch, where in batches]
-        )
+        lacking = None if missing else DRAWN
+        batches = self._between(self.layout.columns, first, last)
+        pairs = ((batch, place._replace(lacking=lacking)) for batch, place in batches)
+        return np.concatenate([as_matrix(batch, self.layout, place) for batch, place in pairs])
 
     def contexts(self, first: int, last: int, levels: Levels) -> np.ndarray:
         """Returns the checked contexts of rows ``first`` … ``last`` − 1, with shape (B, K)."""
         given = replace(self.layout.given, levels=levels)
         batches = self._between(given.names, first, last)
-        return np.concatenate([given.stored(batch, **where) for batch, where in batches])
+        return np.concatenate([given.stored(*each) for each in batches])
 
     def _between(
         self,
@@ -525,7 +521,7 @@ class Reader:
         first: int = 0,
         last: int | None = None,
         size: int | None = None,
-    ) -> Iterator[tuple[pa.RecordBatch, Where]]:
+    ) -> Iterator[tuple[pa.RecordBatch, Place]]:
         """Yields the batches of all rows, or of ``first`` … ``last`` − 1, and where they are."""
         start, size = 0, size or self.batch_rows
         for part in self.parts:

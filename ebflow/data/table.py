@@ -5,7 +5,7 @@ one of each level of a column of categories. Beside it stand its class, the name
 columns that it is given: its context.
 """
 
-__all__ = ["COLUMN", "LABEL", "Columns", "Layout", "as_labels", "as_matrix", "bad_value",
+__all__ = ["COLUMN", "LABEL", "Columns", "Layout", "Place", "as_labels", "as_matrix",
            "check_kinds", "damage", "first_error", "lacks", "levels_of", "lookup", "read_given",
            "read_layout", "same_layout", "short", "times", "type_name"]  # fmt: skip
 
@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -89,6 +89,44 @@ CONVERSIONS: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
 """How columns that are no numbers are converted, by what they are."""
 
 
+class Place(NamedTuple):
+    """Where a batch of B rows stands, and what of it is checked.
+
+    Arguments:
+        file: Name of the file for messages.
+        first: Row number of the batch's first row within the file.
+        lacking: What is said of a null or NaN behind what is expected; None: it is taken, as NaN.
+        used: The rows whose values are checked, with shape (B,); None: all.
+    """
+
+    file: str
+    first: int
+    lacking: str | None = ""
+    used: np.ndarray | None = None
+
+    def bad(self, row: int, name: str, value: object, expected: str) -> BadInput:
+        """Returns the line on a value of a row of the batch."""
+        shown = repr(value[:60]) if isinstance(value, str) else value
+        found, where = "null" if value is None else shown, f"{self.file}, row {self.first + row}"
+        return BadInput(f"{where}, column {name}: found {found}, expected {expected}")
+
+    def first_bad(self, x: np.ndarray, most: int | None = None) -> tuple[int, int, str] | None:
+        """Returns row and column of the first value that is not finite, or not below ``most``.
+
+        And what is said behind what is expected. None: all of the matrix (B, K) is good.
+        """
+        if most is not None:
+            bad = ~(x < most)
+        else:
+            bad = np.isinf(x) if self.lacking is None else ~np.isfinite(x)
+        if self.used is not None:
+            bad &= self.used[:, None]
+        if not bad.any():
+            return None
+        row, k = divmod(int(np.argmax(bad)), x.shape[1])
+        return row, k, self.lacking or "" if most is None and np.isnan(x[row, k]) else ""
+
+
 @dataclass(frozen=True)
 class Columns:
     """Columns of a source, in order.
@@ -98,12 +136,14 @@ class Columns:
         types: Their Arrow types.
         units: Their units by the metadata of their fields, None where these name none.
         levels: Of each the levels, None of one of numbers; none where they are still to be read.
+        timestamps: The unit in which timestamps are read as numbers, None of data without.
     """
 
     names: tuple[str, ...] = ()
     types: tuple[pa.DataType, ...] = ()
     units: tuple[str | None, ...] = ()
     levels: Levels = ()
+    timestamps: str | None = None
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -111,37 +151,13 @@ class Columns:
         pairs = zip(self.names, self.levels, strict=True)
         return tuple(name for name, known in pairs if known is not None)
 
-    @property
-    def unread(self) -> bool:
-        """Whether levels are still to be read."""
-        return () in self.levels
-
     def told(self, levels: Mapping[str, Sequence[str]]) -> "Columns":
         """Returns the columns with the levels of some."""
         pairs = zip(self.names, self.levels, strict=True)
         return replace(self, levels=tuple(levels.get(name, old) for name, old in pairs))
 
-    def stored(
-        self,
-        batch: pa.RecordBatch,
-        *,
-        file: str,
-        first: int,
-        dtype: str = "float64",
-        unit: str | None = None,
-        lacking: str | None = "",
-        used: np.ndarray | None = None,
-    ) -> np.ndarray:
+    def stored(self, batch: pa.RecordBatch, place: Place, dtype: str = "float64") -> np.ndarray:
         """Returns numbers, and numbers of levels, with shape (B, K), after checking every value.
-
-        Arguments:
-            batch: B rows that hold at least these columns.
-            file: Name of the file for messages.
-            first: Row number of the batch's first row within the file.
-            dtype: Of the result.
-            unit: The unit in which timestamps are read.
-            lacking: What is said of a null or NaN behind what is expected; None: it is NaN.
-            used: The rows whose values are checked, with shape (B,); None: all.
 
         Raises:
             BadInput: At a null, a number that is not finite, or no level; names row and column.
@@ -149,16 +165,13 @@ class Columns:
         found = np.empty((len(batch), len(self.names)), dtype)
         for k, (name, known) in enumerate(zip(self.names, self.levels, strict=True)):
             column = batch.column(name)
-            found[:, k] = _numbers(column, unit) if known is None else _codes(column, known)
-        bad = ~np.isfinite(found) if lacking is not None else np.isinf(found)
-        if used is not None:
-            bad &= used[:, None]
-        if bad.any():
-            row, k = divmod(int(np.argmax(bad)), len(self.names))
-            expected = "a finite number" if self.levels[k] is None else _one_of(self.levels[k])
-            told = expected + (lacking or "") * bool(np.isnan(found[row, k]))
+            numbers = _codes(column, known) if known else _numbers(column, self.timestamps)
+            found[:, k] = numbers
+        if bad := place.first_bad(found):
+            row, k, lacking = bad
+            expected = _one_of(self.levels[k]) if self.levels[k] else "a finite number"
             value = batch.column(self.names[k])[row].as_py()
-            raise bad_value(file, first + row, self.names[k], value, told)
+            raise place.bad(row, self.names[k], value, expected + lacking)
         return found
 
 
@@ -175,7 +188,6 @@ class Layout:
         label: The column of classes, None of data without.
         split: The column that names the split of each row, None of data without.
         given: The columns of context, none of data without.
-        timestamps: The unit in which timestamps are read as numbers, None of data without.
     """
 
     data: Columns
@@ -186,7 +198,6 @@ class Layout:
     label: str | None = None
     split: str | None = None
     given: Columns = Columns()
-    timestamps: str | None = None
 
     @property
     def array(self) -> bool:
@@ -276,8 +287,9 @@ def read_layout(
     dtype = _array_type(fields[0], file) if array else _tabular_type(numbers, file, timestamps)
     where = f"{file}, schema metadata"
     told = _told(schema, where)
+    times = timestamps if any(_is_time(field.type) for field in numbers) else None
     return Layout(
-        _columns(fields, file, categories),
+        _columns(fields, file, categories, times),
         _shape(told, where, fields[0].type.list_size if array else width(categories)),
         dtype,
         _grey_levels(told, where, dtype),
@@ -285,7 +297,6 @@ def read_layout(
         label=label,
         split=split,
         given=given,
-        timestamps=timestamps if any(_is_time(field.type) for field in numbers) else None,
     )
 
 
@@ -374,10 +385,12 @@ def _candidates(
     return (names, index) if names else (schema.names, [])
 
 
-def _columns(fields: Sequence[pa.Field], file: str, levels: Levels) -> Columns:
+def _columns(
+    fields: Sequence[pa.Field], file: str, levels: Levels, timestamps: str | None = None
+) -> Columns:
     names, types = tuple(f.name for f in fields), tuple(f.type for f in fields)
     units = tuple(_told(field, f"{file}, column {field.name}").unit for field in fields)
-    return Columns(names, types, units, tuple(levels))
+    return Columns(names, types, units, tuple(levels), timestamps)
 
 
 def _given(fields: Sequence[pa.Field], file: str, label: str | None = None) -> Columns:
@@ -617,49 +630,29 @@ def times(values: np.ndarray, kind: pa.DataType, unit: str) -> pa.Array:
     return pa.array(whole).cast(ours).cast(kind, safe=False)
 
 
-def as_matrix(
-    batch: pa.RecordBatch,
-    layout: Layout,
-    *,
-    file: str,
-    first: int,
-    lacking: str | None = "",
-    used: np.ndarray | None = None,
-) -> np.ndarray:
+def as_matrix(batch: pa.RecordBatch, layout: Layout, place: Place) -> np.ndarray:
     """Returns the features of a batch, with shape (B, D), after checking every value.
-
-    Arguments as of ``Columns.stored``.
 
     Raises:
         BadInput: At a null, NaN, infinite or too large value, or one that is no level; names the
             row and column.
     """
     if not layout.array:
-        options = {"dtype": layout.dtype, "unit": layout.timestamps, "lacking": lacking}
-        stored = layout.data.stored(batch, file=file, first=first, used=used, **options)
+        stored = layout.data.stored(batch, place, layout.dtype)
         return expanded(stored, layout.data.levels).astype(layout.dtype, copy=False)
     lists, name, grey = batch.column(layout.columns[0]), layout.columns[0], layout.levels
     for row in np.flatnonzero(lists.is_null())[:1].tolist():
-        raise bad_value(file, first + row, name, None, f"a list of {layout.width}")
+        raise place.bad(row, name, None, f"a list of {layout.width}")
     found = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), layout.width)
-    if grey is not None:
-        bad, expected = ~(found < grey), f"0 … {grey - 1}"
-    else:
-        bad = ~np.isfinite(found) if lacking is not None else np.isinf(found)
-        expected = "a finite number"
-    if used is not None:
-        bad &= used[:, None]
-    if bad.any():
-        row, k = divmod(int(np.argmax(bad)), layout.width)
-        told = expected + (lacking or "") * bool(grey is None and np.isnan(found[row, k]))
-        raise bad_value(file, first + row, f"{name}[{k}]", lists[row].as_py()[k], told)
+    if bad := place.first_bad(found, grey):
+        row, k, lacking = bad
+        expected = "a finite number" if grey is None else f"0 … {grey - 1}"
+        raise place.bad(row, f"{name}[{k}]", lists[row].as_py()[k], expected + lacking)
     return found
 
 
-def as_labels(batch: pa.RecordBatch, name: str, *, file: str, first: int) -> np.ndarray:
-    """Returns the classes of a batch, with shape (B,), after checking every value.
-
-    Arguments as of ``Columns.stored``, and ``name``: the column of classes.
+def as_labels(batch: pa.RecordBatch, name: str, place: Place) -> np.ndarray:
+    """Returns the classes in a column of a batch, with shape (B,), after checking every value.
 
     Raises:
         BadInput: At a null, or a number that is not 0 … 9999; names the row.
@@ -668,28 +661,21 @@ def as_labels(batch: pa.RecordBatch, name: str, *, file: str, first: int) -> np.
     labels = column.to_numpy(zero_copy_only=False)
     bad = ~((labels >= 0) & (labels < CLASSES))
     for row in np.flatnonzero(bad)[:1].tolist():
-        value = column[row].as_py()
-        raise bad_value(file, first + row, name, value, f"a class 0 … {CLASSES - 1}")
+        raise place.bad(row, name, column[row].as_py(), f"a class 0 … {CLASSES - 1}")
     return labels.astype(np.int64)
 
 
-def lacks(batch: pa.RecordBatch, layout: Layout) -> np.ndarray:
+def lacks(batch: pa.RecordBatch, layout: Layout, place: Place) -> np.ndarray:
     """Returns which rows of a batch lack a feature or a context, null or NaN; shape (B,)."""
-    found = np.zeros(len(batch), bool)
-    for name in (*layout.columns, *layout.given.names):
-        column = batch.column(name)
-        if layout.array and name == layout.columns[0]:
-            found |= np.isnan(as_matrix(batch, layout, file=name, first=0, lacking=None)).any(1)
-        else:
-            found |= pc.is_null(column, nan_is_null=True).to_numpy(zero_copy_only=False)
+    names, found = layout.given.names, np.zeros(len(batch), bool)
+    if layout.array:
+        found |= np.isnan(as_matrix(batch, layout, place._replace(lacking=None))).any(1)
+    else:
+        names = (*layout.columns, *names)
+    for name in names:
+        missing = pc.is_null(batch.column(name), nan_is_null=True)
+        found |= missing.to_numpy(zero_copy_only=False)
     return found
-
-
-def bad_value(file: str, row: int, name: str, value: object, expected: str) -> BadInput:
-    """Returns the line on a value of a row."""
-    shown = repr(value[:60]) if isinstance(value, str) else value
-    found = "null" if value is None else shown
-    return BadInput(f"{file}, row {row}, column {name}: found {found}, expected {expected}")
 
 
 def several(names: Sequence[str], one: str, more: str) -> str:
@@ -746,7 +732,6 @@ def damage(
         text = " ".join(str(error).split())
     # Arrow finds a null where a fixed-size list is expected, and counts it from 1.
     if found := re.search(r"lists to be of size=(\d+) but index (\d+) had size=0", text):
-        raise bad_value(
-            str(path), first + int(found[2]) - 1, column, None, f"a list of {found[1]}"
-        )
+        place, expected = Place(str(path), first), f"a list of {found[1]}"
+        raise place.bad(int(found[2]) - 1, column, None, expected)
     raise BadInput(f"{path}: found a damaged file or none of {kind} ({text[:200]})")

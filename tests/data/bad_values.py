@@ -29,6 +29,15 @@ def infinity_is_not_missing(path):
 
 
 @VALUES.add
+def infinity_in_a_list_is_not_missing(path):
+    values = images().astype("float32")
+    values[33, 4] = np.inf
+    file = bad_file(path, {"image": lists(values, "float32")})
+    message = r"bad.parquet, row 33, column image\[4\]: found inf, expected a finite number$"
+    return file, {"missing": "drop"}, message
+
+
+@VALUES.add
 def too_few_rows_when_incomplete_ones_are_dropped(path):
     values = pa.array([None] * 57 + [1.0, 2.0, 3.0])
     message = r"bad.parquet: found 3 rows, expected at least 4"
