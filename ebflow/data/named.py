@@ -638,14 +638,12 @@ def _fixed(
     read: Callable[[], Iterator[np.ndarray]],
     shape: tuple[int, ...],
     counts: Counts,
-    description: str,
-    provenance: str,
-    files: Callable[[], Sequence[Path]] | None = None,
-    labels: Callable[[], np.ndarray] | None = None,
+    *about: str,
+    **more: Callable[[], Any],
 ) -> Source:
     """Returns images of 256 levels in the order of their splits."""
-    about, held = (description, provenance), (counts.validation, counts.test)
-    return Source(read, sum(counts), shape, 256, *about, *held, True, files, labels)
+    held = counts.validation, counts.test
+    return Source(read, sum(counts), shape, 256, *about, *held, fixed=True, **more)
 
 
 def _patches(size: int, *, grey: bool = False) -> Source:
@@ -672,8 +670,8 @@ def _binary(
         Counts(train, HELD, HELD),
         description,
         f"{provenance}, to be fetched; the last 10,000 training images are for validation",
-        partial(paths, records),
-        partial(classes, kinds),
+        files=partial(paths, records),
+        labels=partial(classes, kinds),
     )
 
 
@@ -773,7 +771,7 @@ SOURCES: dict[str, Source] = {
         "photographs of ten kinds of things, RGB, scaled from 96×96",
         "labelled part of STL-10 (Coates, Ng and Lee, 2011), to be fetched; its test images are "
         "halved into validation and test",
-        partial(paths, STL10),
+        files=partial(paths, STL10),
     ),
     "celeba": _fixed(
         partial(celeba, CELEBA),
@@ -782,6 +780,6 @@ SOURCES: dict[str, Source] = {
         "faces, RGB, scaled and cut from 178×218",
         "the first 5,000, 1,000 and 1,000 images of the parts for training, validation and "
         "testing of CelebA (Liu, Luo, Wang and Tang, 2015), to be fetched",
-        CELEBA.files,
+        files=CELEBA.files,
     ),
 }

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from ..errors import BadInput
 from ..files import replaced, sha256
 from . import expanded, groups, table, titles, width
-from .manifest import Columns, Context, Counts, Manifest, Shard, Statistics, shard_schema
+from .manifest import Columns, Context, Counts, Manifest, Shard, Statistics, rule, shard_schema
 from .sources import Reader, Rows, open_source
 from .table import Layout
 
@@ -383,7 +383,7 @@ def _write(
         shards=tuple(shard for writer in writers for shard in writer.close()),
         statistics=training.moments.summary(),
         seed=seed,
-        assignment=reader.rule(asked, order),
+        assignment=rule(reader.named, asked, order, layout.split),
         incomplete=kept,
         warnings=(
             *layout.warnings,

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from ..errors import BadInput
 from ..files import sha256
 from . import Levels, width
-from .manifest import SELECTION, Counts, assign, codes, rule, split_counts
+from .manifest import SELECTION, Counts, assign, codes, split_counts
 from .named import SOURCES, Source, array_batches, arrays_schema, image_folder
 from .table import (
     COLUMN,
@@ -441,10 +441,6 @@ class Reader:
             if size is None:
                 asked[split] = (self.layout.split and named.of(split)) or default[split]
         return split_counts(named, label=self.label, rows=rows, **asked)
-
-    def rule(self, counts: Counts, seed: int | None) -> str:
-        """Returns in a line how the rows get their splits."""
-        return rule(self.named, counts, seed, self.layout.split)
 
     @property
     def batch_rows(self) -> int:
