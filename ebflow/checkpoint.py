@@ -68,13 +68,15 @@ class Checkpoint:
 def save(flow: Flow, folder: str | Path) -> None:
     """Writes a flow into a folder, with the names and types of its columns.
 
-    A checkpoint that was there is replaced: it is found whole, or the new one is.
+    A checkpoint that was there is replaced: it is found whole, or the new one is. The flow's
+    ``history`` is not kept.
 
     Arguments:
         flow: The flow; one that no architecture made can be loaded ``into`` one like it alone.
-        folder: The folder to make.
+        folder: The folder to make; if it is there, it is empty or has a checkpoint alone.
 
     Raises:
+        ValueError: if a file, or a folder with something else, is there.
         OSError: if it cannot be written, as on a full disk; what was there before stays.
 
     Example:
@@ -86,7 +88,21 @@ def save(flow: Flow, folder: str | Path) -> None:
         >>> torch.equal(found.log_prob(x), flow.log_prob(x))
         True
     """
+    _check_free(Path(folder))
     write(folder, Checkpoint(flow.state_dict(), {"flow": _spec(flow), "columns": flow.columns}))
+
+
+def _check_free(folder: Path) -> None:
+    """Raises ValueError if more than a checkpoint would be replaced."""
+    if folder.is_file():
+        raise ValueError(f"folder: found the file {folder}, expected the name of a folder")
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    kept = {name for name in names if name.endswith(".safetensors")} | {"state.json"}
+    if names and (names - kept or "state.json" not in names):
+        raise ValueError(
+            f"folder: found {folder} with {min(names - kept or names)}, expected a new folder, an "
+            "empty one, or one of a checkpoint alone, which is replaced"
+        )
 
 
 def load(folder: str | Path, *, weights: str | None = None, into: Flow | None = None) -> Flow:
@@ -124,7 +140,10 @@ def load(folder: str | Path, *, weights: str | None = None, into: Flow | None = 
     except BadInput:
         raise
     except UNFIT as error:
-        raise BadInput(f"{folder}: its weights do not fit its state.json: {error}") from error
+        raise BadInput(
+            f"{folder}: its weights do not fit its state.json, written by ebflow "
+            f"{state.get('ebflow')}: {error}; train it anew"
+        ) from error
     into.columns = state.get("columns")
     return into.eval().requires_grad_(False)
 
@@ -456,7 +475,8 @@ def _tensors(folder: Path, name: str, state: dict[str, Any]) -> dict[str, Tensor
 
 def _state(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise BadInput(f"{path}: not found, expected the state of a checkpoint")
+        what = path if path.parent.is_dir() else path.parent
+        raise BadInput(f"{what}: not found, expected the state of a checkpoint")
     try:
         state = json.loads(path.read_text())
     except (RecursionError, ValueError) as error:

@@ -295,6 +295,7 @@ class FlowDistribution(Distribution, LogDensity):
 
     def from_latent(self, u: Tensor) -> Tensor:
         """Returns the raw data x with latent ``u``; integers where the data are integers."""
+        u = u if isinstance(u, Tensor) else torch.as_tensor(u).to(self.flow.like)
         batch = self._broadcast(u.shape[: u.ndim - len(self.flow.latent_shape)])
         x = u.expand(*batch, *self.flow.latent_shape).reshape(-1, *self.flow.latent_shape)
         for layer in reversed(self._over(batch).layers):

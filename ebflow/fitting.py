@@ -69,6 +69,15 @@ class History(list[dict[str, Any]]):
         return axes
 
 
+LEAST = 5
+"""Rows at least, of which some are for validation."""
+
+REMEDY = (
+    ", or missing='drop', which leaves such rows out, or missing='impute', which draws what is "
+    "missing"
+)
+
+
 def fit(
     x: ArrayLike,
     context: ArrayLike | None = None,
@@ -143,8 +152,8 @@ def fit(
         optimizer: From parameters to an optimiser; None: Adam of rate 1e-2 for those nets, of
             2e-3 for a dense one, less in more than 256 dimensions.
         steps: Optimiser steps at most.
-        max_seconds: Training seconds at most; the learning rate then follows whichever bound is
-            nearer.
+        max_seconds: Seconds of steps and validations at most, without the fit of the
+            preprocessing before them; the learning rate follows whichever bound is nearer.
         batch_size: Rows a step, all training rows if there are fewer; None: 256 for an
             autoregressive net, else 128.
         validate_every: Steps between validations; None: a twentieth of ``steps``, at most 250.
@@ -170,6 +179,19 @@ def fit(
     """
     if not steps >= 1 or (max_seconds is not None and not max_seconds > 0):
         raise ValueError(f"steps, max_seconds: found {steps}, {max_seconds}, expected above 0")
+    if not isinstance(generator, torch.Generator | None):
+        raise TypeError(
+            f"generator: found {type(generator).__name__}, expected a torch.Generator, or a seed"
+        )
+    if not isinstance(seed, numbers.Integral):
+        raise TypeError(f"seed: found {seed!r}, expected a whole number")
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype: found {dtype!r}, expected a torch.dtype, as torch.float64")
+    if batch_size is not None and not batch_size >= 1:
+        raise ValueError(f"batch_size: found {batch_size}, expected above 0")
+    if loss is None and isinstance(objective, str) and objective not in objectives.OBJECTIVES:
+        known = ", ".join(objectives.OBJECTIVES)
+        raise ValueError(f"objective: found {objective!r}, expected one of {known}")
     if generator is not None:
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     if flow is not None and flow.like.dtype != dtype:
@@ -193,6 +215,7 @@ def fit(
         grids=marginals,
         tails=marginals,
         bounds=_indexed(bounds or {}, columns["names"], train),
+        names=columns["names"],
         seed=seed,
     )
     flow.to(device or _device(x)).train()
@@ -262,7 +285,9 @@ def _dataset(
     rows, names = as_tensor(x, "x")
     beside, given = (None, None) if context is None else as_tensor(context, "context")
     beside = _beside(beside, len(rows))
-    rows, beside = _policy(rows, beside, missing)
+    if rows.dtype == torch.uint8 and rows.ndim == 2 and levels is None:
+        rows = rows.double()  # a table's small integers, and no grey levels
+    rows, beside = _policy(rows, beside, missing, names)
     known = given and {"names": given, "levels": [None] * len(given)}
     made = partial(Rows, shape=rows.shape[1:], levels=levels, missing=missing is not None)
     whole = made(rows, beside, name="x")  # checks every row
@@ -281,23 +306,29 @@ def _dataset(
 
 
 def _policy(
-    rows: Tensor, context: Tensor | None, missing: str | None
+    rows: Tensor,
+    context: Tensor | None,
+    missing: str | None,
+    names: Sequence[str] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Returns the rows that are used; raises ValueError if some lack an entry without a policy."""
+    """Returns the rows that are used; raises ValueError at an infinity, or at what is missing."""
     if missing not in (None, *POLICIES):
         raise ValueError(f"missing: found {missing!r}, expected one of {', '.join(POLICIES)}")
     if not rows.is_floating_point():
         return rows, context
     if rows.ndim < 2:
-        raise ValueError(f"x: found shape {tuple(rows.shape)}, expected rows: (N, *event)")
-    lacking = rows.flatten(1).isnan()
-    if missing is None and lacking.any():
-        row, feature = divmod(int(lacking.flatten().to(torch.uint8).argmax()), lacking.shape[1])
         raise ValueError(
-            f"x, row {row}, feature {feature}: found nan, expected a finite number, or "
-            "missing='drop', which leaves such rows out, or missing='impute', which draws what "
-            "is missing"
+            f"x: found shape {tuple(rows.shape)}, expected rows: (N, *event); of one column x[:, "
+            "None]"
         )
+    lacking = rows.flatten(1).isnan()
+    for broken, remedy in ((rows.flatten(1).isinf(), ""), (lacking, REMEDY)):
+        if broken.any() and not (remedy and missing):
+            row, feature = divmod(int(broken.flatten().to(torch.uint8).argmax()), broken.shape[1])
+            raise ValueError(
+                f"x, row {row}, {f'column {names[feature]}' if names else f'feature {feature}'}: "
+                f"found {rows.flatten(1)[row, feature].item()}, expected a finite number{remedy}"
+            )
     kept = ~lacking.any(1)
     if missing != "drop" or kept.all():
         return rows, context
@@ -317,6 +348,8 @@ def _split(
     rows: Tensor, context: Tensor | None, held: float | int, seed: int
 ) -> list[tuple[Tensor, Tensor | None]]:
     count = len(rows)
+    if count < LEAST:
+        raise ValueError(f"x: found {count} rows, expected {LEAST} or more")
     if not isinstance(held, numbers.Real):
         raise TypeError(
             f"validation: found {type(held).__name__}, expected a share, a number of rows, or a "
@@ -417,9 +450,6 @@ def _loss(
         return {"loss": loss, "anchor": getattr(loss, "anchor", None)}
     name = _name(objective)
     if isinstance(objective, str):
-        if objective not in objectives.OBJECTIVES:
-            names = ", ".join(objectives.OBJECTIVES)
-            raise ValueError(f"objective: found {objective!r}, expected one of {names}")
         objective = objectives.OBJECTIVES[objective]
     rule = SHARP if any(isinstance(m, Convolution) for m in matched.modules()) else LAZY
     anchor = Anchor(matched, **rule, check_every=5, seed=seed)

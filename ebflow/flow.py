@@ -95,7 +95,7 @@ class Flow(nn.Module, LogDensity):
         context: Tensor | None = None,
     ) -> Tensor:
         """Returns E(x) in nats with shape (*batch,); L GEMMs, no log-det of a linear layer."""
-        return self(context).energy(x, generator)
+        return self(self._given(x, context)).energy(x, generator)
 
     def log_normalizer(self) -> Tensor:
         """Returns log Z in nats, a scalar: O(D³ L), kept until weights change, without grad."""
@@ -117,10 +117,7 @@ class Flow(nn.Module, LogDensity):
         Raises:
             ValueError: if a column is missing, or a category is no level of the training rows.
         """
-        if not isinstance(x, Tensor):
-            given = context is None and self.context and hasattr(x, "columns")
-            context, x = x if given else context, frames.rows(x, self.columns or {})
-        return self(context).log_prob(x, generator)
+        return self(self._given(x, context)).log_prob(x, generator)
 
     def relative_energy(self, x: Tensor) -> Tensor:
         """Returns E(x) whose backward gives relative gradients, log-determinants included."""
@@ -128,7 +125,7 @@ class Flow(nn.Module, LogDensity):
 
     def score(self, x: Tensor, *, context: Tensor | None = None) -> Tensor:
         """Returns ∇ₓ log p with the shape of ``x``: 2 L GEMMs, differentiable, no autograd."""
-        return self(context).score(x)
+        return self(self._given(x, context)).score(x)
 
     def directional(
         self, x: Tensor, v: Tensor, *, context: Tensor | None = None
@@ -144,7 +141,7 @@ class Flow(nn.Module, LogDensity):
         context: Tensor | None = None,
     ) -> Tensor:
         """Returns the latent u with shape (*batch, *latent)."""
-        return self(context).to_latent(x, generator)
+        return self(self._given(x, context)).to_latent(x, generator)
 
     def from_latent(self, u: Tensor, *, context: Tensor | None = None) -> Tensor:
         """Returns the raw data x with latent ``u``; integers where the data are integers."""
@@ -285,12 +282,14 @@ class Flow(nn.Module, LogDensity):
         return x.to(self.like)
 
     def as_events(self, x: Tensor) -> Tensor:
-        """Returns ``x`` with shape (*batch, *event).
+        """Returns ``x``, a tensor, an array or a frame, with shape (*batch, *event).
 
         Raises:
             ValueError: if its last dimensions are neither an event nor, in one way, as many
                 elements: rows of an image, or images of rows.
         """
+        if not isinstance(x, Tensor):
+            x = frames.rows(x, self.columns or {})
         event, size = self.event_shape, math.prod(self.event_shape)
         if x.ndim >= len(event) and tuple(x.shape[x.ndim - len(event) :]) == event:
             return x
@@ -299,6 +298,11 @@ class Flow(nn.Module, LogDensity):
             return x.reshape(*x.shape[: starts[0]], *event)
         expected = ", ".join(map(str, event))
         raise ValueError(f"x: found shape {tuple(x.shape)}, expected (*, {expected})")
+
+    def _given(self, x: Tensor, context: Tensor | None) -> Tensor | None:
+        """Returns the context of rows: of a frame its own columns, unless one is given."""
+        own = context is None and self.context and hasattr(x, "columns")
+        return x if own else context
 
     def checked_context(self, context: Tensor | None) -> Tensor | None:
         """Returns a context on the flow's device; of one element, with or without its dimension.

@@ -22,11 +22,12 @@ def as_tensor(x: ArrayLike, name: str) -> tuple[Tensor, list[str] | None]:
     """Returns data as a tensor of 8-bit integers or reals, and the names of its columns.
 
     Raises:
-        TypeError: if it is not of real numbers.
+        TypeError: if it is not of real numbers, naming the column of a frame.
+        ValueError: if two columns have one name.
     """
     names = [str(column) for column in x.columns] if hasattr(x, "columns") else None
     if not isinstance(x, Tensor):
-        array = np.asarray(x)
+        array = np.asarray(x) if names is None else _stacked(x, names, name)
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{name}: found values of type {array.dtype}, expected real numbers")
         native = array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -36,6 +37,29 @@ def as_tensor(x: ArrayLike, name: str) -> tuple[Tensor, list[str] | None]:
             raise TypeError(f"{name}: found values of type {x.dtype}, expected real numbers")
         x = x.to(torch.float32 if x.is_floating_point() else torch.float64)
     return x, names
+
+
+def _stacked(frame: ArrayLike, names: Sequence[str], what: str) -> np.ndarray:
+    """Returns the columns of a frame as one array."""
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{what}: found column {twice[0]} twice, expected names of their own")
+    columns = [_numbers(frame[own], name, what)
+               for own, name in zip(frame.columns, names, strict=True)]  # fmt: skip
+    return np.stack(columns, 1) if columns else np.empty((len(frame), 0))
+
+
+def _numbers(column: ArrayLike, name: str, what: str) -> np.ndarray:
+    """Returns a column of numbers or booleans; NaN where one of pandas' own types has none."""
+    array = np.asarray(column)
+    if array.dtype == object and getattr(column.dtype, "kind", "O") in "biuf":
+        array = column.to_numpy(dtype="float64", na_value=np.nan)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{what}, column {name}: found {column.dtype}, expected numbers: leave it out, or "
+            "make numbers of it (pandas.get_dummies); ebflow run density reads categories, times"
+        )
+    return array
 
 
 def _real(dtype: np.dtype) -> np.dtype:
@@ -69,10 +93,11 @@ def rows(x: ArrayLike, known: Known) -> Tensor:
 
 
 def _table(frame: ArrayLike, names: Sequence[str], levels: Levels) -> np.ndarray:
-    columns = [np.asarray(column) for column in _named(frame, names, "x")]
+    columns = _named(frame, names, "x")
     if all(known is None for known in levels):
-        return np.stack(columns, 1)
-    each = zip(columns, names, levels, strict=True)
+        pairs = zip(columns, names, strict=True)
+        return np.stack([_numbers(column, name, "x") for column, name in pairs], 1)
+    each = zip(map(np.asarray, columns), names, levels, strict=True)
     return expanded(np.stack([_stored("x", *one) for one in each], 1), levels)
 
 
@@ -107,11 +132,12 @@ def contexts(given: ArrayLike, known: Known) -> Tensor:
 
 
 def _named(frame: ArrayLike, names: Sequence[str], what: str) -> list[ArrayLike]:
-    if missing := [name for name in names if name not in frame.columns]:
+    own = {str(column): column for column in frame.columns}
+    if missing := [name for name in names if name not in own]:
         raise ValueError(
             f"{what}: found no column {', '.join(missing)}, expected {', '.join(names)}"
         )
-    return [frame[name] for name in names]
+    return [frame[own[name]] for name in names]
 
 
 def _stored(what: str, column: np.ndarray, name: str, levels: Sequence[str] | None) -> np.ndarray:

@@ -110,6 +110,7 @@ def fit(
     tails: bool = False,
     bounds: marginals.Bounds | None = None,
     gaussianise: bool = False,
+    names: Sequence[str] | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Preprocessing:
     """Fits the preprocessing of a training split in one streamed pass; O(N D²) if whitening.
@@ -129,6 +130,7 @@ def fit(
         bounds: Bounds of columns of reals that are known.
         gaussianise: Whether directions with heavy or skewed tails are carried near normal ones,
             behind all else: ``marginals.gaussianised``.
+        names: What features are called in messages; None: by their numbers.
         dtype: The type in which the chain will be used.
 
     Raises:
@@ -142,7 +144,7 @@ def fit(
     known = torch.tensor(split.groups) >= 0
     if levels is None and (grids or tails or bounds or known.any()):
         first = next(split.shuffled(min(len(split), marginals.GRID_ROWS), seed=seed)).x
-        _check_varied((first != first[0]).any(0) | known)
+        _check_varied((first != first[0]).any(0) | known, names)
         steps = {"groups": split.groups, "grids": grids, "tails": tails, "bounds": bounds}
         columns = marginals.fit(first, **steps, seed=seed)
     spec = {"width": split.width, "levels": levels, "margin": margin, "scale": scale,
@@ -152,7 +154,7 @@ def fit(
     if normalise != "none":
         kept, held = _moments(split, layers, seed, batch_size, full=normalise == "whiten")
         whole = kept + held
-        _check_varied(whole.variance > 0)
+        _check_varied(whole.variance > 0, names)
         if normalise == "whiten":
             rho = _chosen(kept, held) if shrinkage is None else shrinkage
         layers += _fitted(whole, rho)
@@ -249,12 +251,12 @@ def _chosen(kept: "_Moments", held: "_Moments") -> float:
     return min(nll, key=nll.__getitem__)
 
 
-def _check_varied(varied: Tensor) -> None:
+def _check_varied(varied: Tensor, names: Sequence[str] | None) -> None:
     if not varied.all():
         feature = int((~varied).nonzero()[0, 0])
+        told = f"column {names[feature]}" if names else f"feature {feature}"
         raise BadInput(
-            f"normalise: found feature {feature} constant on the training split, "
-            "expected features that vary"
+            f"normalise: found {told} constant on the training split, expected features that vary"
         )
 
 

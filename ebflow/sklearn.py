@@ -20,22 +20,22 @@ import torch
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 
-from .fitting import fit
+from .fitting import LEAST, fit
 
 
 class FlowDensity(DensityMixin, BaseEstimator):
     """Creates a density estimator; parameters are those of :func:`~ebflow.fit`.
 
     Arguments:
-        architecture: A name in ``architectures``.
+        architecture: A name in ``architectures``; None: what suits the columns.
         options: Options of the architecture.
         objective: A name in ``objectives``.
-        normalise: ``none``, ``standardise`` or ``whiten``.
+        normalise: ``none``, ``standardise`` or ``whiten``; None: what suits the architecture.
         shrinkage: The share of the identity in the correlations that are whitened.
         validation: The share, or the number, of rows that decide when to stop.
         steps: Optimiser steps at most.
         max_seconds: Training seconds at most.
-        batch_size: Rows a step.
+        batch_size: Rows a step; None: what suits the architecture.
         patience: Validations without a better one before training stops.
         random_state: Where all random numbers come from: a seed, a ``RandomState``, or None.
 
@@ -49,15 +49,15 @@ class FlowDensity(DensityMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        architecture: str = "dense",
+        architecture: str | None = None,
         options: dict[str, Any] | None = None,
         objective: str = "lazy_ml",
-        normalise: str = "whiten",
+        normalise: str | None = None,
         shrinkage: float | None = None,
         validation: float | int = 0.1,
         steps: int = 6000,
         max_seconds: float | None = None,
-        batch_size: int = 128,
+        batch_size: int | None = None,
         patience: int | None = 8,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
@@ -79,7 +79,7 @@ class FlowDensity(DensityMixin, BaseEstimator):
         Raises:
             ValueError: if the rows are not finite, too few, or a column is constant.
         """
-        rows = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=3)
+        rows = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=LEAST)
         given = self.get_params()
         seed = check_random_state(given.pop("random_state")).randint(2**31 - 1)
         # Likelihoods in float64: rows are then rounded alike, whatever stands beside them.

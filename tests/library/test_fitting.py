@@ -159,7 +159,7 @@ BAD = {
         "x, row 7, feature 0: found nan, .*missing='drop'.*missing='impute'",
     ),
     "constant": (lambda: ebflow.fit(torch.ones(50, 2)), ValueError, "constant"),
-    "two rows": (lambda: ebflow.fit(rows(2)), ValueError, "validation"),
+    "two rows": (lambda: ebflow.fit(rows(2)), ValueError, "found 2 rows, expected 5"),
     "context": (lambda: ebflow.fit(rows(), rows(9)), ValueError, "context: found 9 rows"),
     "architecture": (lambda: ebflow.fit(rows(), architecture="x"), ValueError, "architecture"),
     "objective": (lambda: ebflow.fit(rows(), objective="x"), ValueError, "objective"),

@@ -1,0 +1,115 @@
+"""Frames, arrays and lists in the place of tensors: what is read, and what is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import ebflow
+
+QUICK = {"steps": 3, "progress": False}
+N = 60
+
+
+@pytest.fixture(scope="module")
+def frame():
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "x": rng.normal(size=N),
+            "yes": rng.integers(0, 2, N).astype(bool),
+            "count": pd.array(rng.integers(0, 5, N), dtype="Int64"),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def flow(frame):
+    return ebflow.fit(frame, **QUICK)
+
+
+def test_booleans_and_nullable_integers_are_numbers_and_drawn_as_such(frame, flow):
+    assert flow.log_prob(frame).isfinite().all()
+    drawn = flow.sample(50, torch.Generator().manual_seed(0))[:, 1:]
+    assert drawn.equal(drawn.round())
+
+
+def test_names_that_are_numbers_are_found_again(frame):
+    plain = pd.DataFrame(np.random.default_rng(1).normal(size=(N, 2)))
+    flow = ebflow.fit(plain, **QUICK)
+    assert flow.log_prob(plain[[1, 0]]).equal(flow.log_prob(plain))
+
+
+def test_every_method_takes_what_fit_takes(frame, flow):
+    rows = torch.tensor(frame.astype(float).to_numpy())
+    for name in ("log_prob", "energy", "score", "to_latent"):
+        expected = getattr(flow, name)(rows)
+        for given in (frame[["count", "yes", "x"]], rows.numpy(), rows.tolist()):
+            torch.testing.assert_close(getattr(flow, name)(given), expected)
+    latent = np.zeros((2, 3))
+    assert flow.from_latent(latent).equal(flow.from_latent(torch.tensor(latent).float()))
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "line"),
+    [
+        ({"z": ["u"] * N}, TypeError, "x, column z: found .*, expected numbers: leave it out"),
+        ({"z": pd.date_range("2020", periods=N)}, TypeError, "x, column z: found datetime64"),
+        ({"z": pd.Categorical(["u", "v"] * (N // 2))}, TypeError, "column z: found category"),
+        ({"x": [np.nan] * N}, ValueError, "x, row 0, column x: found nan, .*missing='drop'"),
+        ({"x": [np.inf] * N}, ValueError, "x, row 0, column x: found inf, expected a finite"),
+        ({"x": [1.0] * N}, ValueError, "found column x constant on the training split"),
+    ],
+)
+def test_what_is_no_number_is_refused_by_its_name(frame, change, kind, line):
+    with pytest.raises(kind, match=line):
+        ebflow.fit(frame.assign(**change), **QUICK)
+
+
+def test_two_columns_of_one_name_are_refused(frame):
+    with pytest.raises(ValueError, match="x: found column x twice"):
+        ebflow.fit(frame.set_axis(["x", "x", "y"], axis=1), **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "line"),
+    [
+        ({"generator": np.random.default_rng(0)}, TypeError, "expected a torch.Generator"),
+        ({"seed": None}, TypeError, "seed: found None, expected a whole number"),
+        ({"dtype": "float64"}, TypeError, "expected a torch.dtype"),
+        ({"batch_size": -3}, ValueError, "batch_size: found -3, expected above 0"),
+        ({"objective": "mle"}, ValueError, "objective: found 'mle', expected one of ml, "),
+    ],
+)
+def test_options_are_checked_before_anything_is_fitted(options, kind, line, monkeypatch):
+    monkeypatch.setattr(ebflow.fitting, "_dataset", None)
+    with pytest.raises(kind, match=line):
+        ebflow.fit(np.zeros((N, 2)), **QUICK, **options)
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"), [(np.zeros((3, 2)), "3 rows"), (np.zeros(9), r"x\[:, None")]
+)
+def test_too_few_rows_and_single_columns_are_told_what_to_do(rows, line):
+    with pytest.raises(ValueError, match=line):
+        ebflow.fit(rows, **QUICK)
+
+
+def test_small_integers_of_a_table_are_no_grey_levels():
+    x = np.random.default_rng(2).integers(0, 2, (200, 2)).astype("uint8")
+    drawn = ebflow.fit(x, **QUICK).sample(200, torch.Generator().manual_seed(0))
+    assert drawn.abs().max() < 5 and drawn.equal(drawn.round())
+
+
+def test_a_checkpoint_replaces_nothing_but_a_checkpoint(flow, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years")
+    for target in (tmp_path, tmp_path / "thesis.txt"):
+        with pytest.raises(ValueError, match="folder: found .*, expected "):
+            ebflow.save(flow, target)
+    assert (tmp_path / "thesis.txt").read_text() == "years"
+    for _ in range(2):
+        ebflow.save(flow, tmp_path / "flow")
+    (tmp_path / "empty").mkdir()
+    ebflow.save(flow, tmp_path / "empty")
+    with pytest.raises(ValueError, match="nowhere: not found"):
+        ebflow.load(tmp_path / "nowhere")
