@@ -14,7 +14,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,7 +26,7 @@ from torch import Tensor
 from ..errors import BadInput
 from ..files import sha256
 from ..randomness import generator
-from . import BUDGET, expanded, groups
+from . import BUDGET, Levels, expanded, groups
 
 if TYPE_CHECKING:
     from .manifest import Shard
@@ -402,11 +402,11 @@ class StoredSplit(Split):
 
     def read(self, parts: Sequence[int]) -> Batch:
         """Returns all rows of some shards, copied once out of Arrow."""
-        out = self._filled(parts, "x", self.width, self.dtype, lambda rows: rows)
-        if self.manifest.context is None:
-            return Batch(out, None)
-        one_hot = partial(expanded, levels=self.manifest.context.levels)
-        return Batch(out, self._filled(parts, "context", self.given, torch.float64, one_hot))
+        x, context = self._filled(parts, "x", self.width, self.dtype), self.manifest.context
+        if context is None:
+            return Batch(x, None)
+        width, dtype = self.given, torch.float64
+        return Batch(x, self._filled(parts, "context", width, dtype, context.levels))
 
     def _filled(
         self,
@@ -414,13 +414,13 @@ class StoredSplit(Split):
         column: str,
         width: int,
         dtype: torch.dtype,
-        change: Callable[[np.ndarray], np.ndarray],
+        levels: Levels = (),
     ) -> Tensor:
-        """Returns a changed column of some shards, with shape (N, width)."""
+        """Returns the elements of a column of some shards, with shape (N, width)."""
         out, first = torch.empty(sum(self.parts[k] for k in parts), width, dtype=dtype), 0
         for k in parts:
             for rows in self.dataset.arrays(self.shards[k], column):
-                out.numpy()[first : first + len(rows)] = change(rows)
+                out.numpy()[first : first + len(rows)] = expanded(rows, levels)
                 first += len(rows)
         return out
 

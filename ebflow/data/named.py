@@ -322,8 +322,7 @@ def scaled(file: Path, *, side: int, mode: str | None = None) -> "Image":
 
 def planes(image: "Image") -> np.ndarray:
     """Returns the pixels of a grey or RGB image as uint8 with shape (C, H, W)."""
-    pixels = np.asarray(image)
-    return np.ascontiguousarray(np.moveaxis(pixels, 2, 0)) if pixels.ndim == 3 else pixels[None]
+    return np.ascontiguousarray(np.atleast_3d(np.asarray(image)).transpose(2, 0, 1))
 
 
 def natural_patches(size: int, *, grey: bool = False) -> Iterator[np.ndarray]:

@@ -10,6 +10,7 @@ __all__ = ["FORMATS", "Opened", "Part", "Reader", "Rows", "find_source",
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -187,7 +188,8 @@ def _counted(path: Path, types: Sequence[tuple[str, pa.DataType]]) -> int:
 
 
 def _check_header(path: Path, names: Sequence[str]) -> None:
-    if names and all(_number(name) for name in names):
+    with suppress(pa.ArrowInvalid):
+        pa.array(names).cast(pa.float64())
         raise BadInput(
             f"{path}: found numbers in the first line, expected names of columns: put a line of "
             "names before it"
@@ -198,14 +200,6 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
                 f"{path}: found columns between {word}, expected commas: "
                 f"pandas.read_csv(path, sep={mark!r}).to_csv(new, index=False) converts it"
             )
-
-
-def _number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _npy(path: Path) -> Part:
