@@ -258,11 +258,13 @@ def read_layout(
 ) -> Layout:
     """Decides which columns are the data and what they mean.
 
-    Arguments as of ``prepare``, and:
+    Options that are not told here are those of ``prepare``.
+
+    Arguments:
         schema: Arrow schema; its metadata may hold ``shape`` and ``levels`` in JSON, that of a
             field ``unit``.
         file: Name of the file for messages.
-        split: ``split_column``.
+        split: ``split_column`` of ``prepare``.
         categories: The levels of each of ``columns``, None of one of numbers; None: columns of
             text are of categories whose levels are still to be read.
 
