@@ -63,7 +63,7 @@ class Order:
     def found(self, lines: Lines) -> Confidence | None:
         """Returns the correlation of means over seeds; collapsed trainings are left out.
 
-        None of fewer than ``FEWEST``, or of metrics that were not measured.
+        None of fewer than ``FEWEST``, or of metrics that were not measured or are the same of all.
         """
         pairs = self._pairs(lines)
         return bootstrap(_spearman, pairs.mean(1)) if len(pairs) >= FEWEST else None
@@ -80,11 +80,14 @@ class Order:
         sound = [line for line in _trainings(lines) if not line.diagnosis]
         names = (self.one, self.other)
         pairs = np.array([np.stack([line.values(k) for k in names], 1) for line in sound])
-        return pairs[np.isfinite(pairs).all((1, 2))] if sound else pairs
+        pairs = pairs[np.isfinite(pairs).all((1, 2))] if sound else pairs
+        return pairs if len(pairs) and np.ptp(pairs.mean(1), axis=0).all() else pairs[:0]
 
 
 def _spearman(pairs: np.ndarray) -> float:
-    return float(np.corrcoef(stats.rankdata(pairs, axis=0), rowvar=False)[0, 1])
+    """Returns the rank correlation of two columns, 0 where one has no order."""
+    ranks = stats.rankdata(pairs, axis=0)
+    return float(np.corrcoef(ranks, rowvar=False)[0, 1]) if np.ptp(ranks, axis=0).all() else 0.0
 
 
 def _trainings(lines: Lines) -> list[Line]:
