@@ -525,14 +525,3 @@ def test_digits_of_classes_are_classified(tmp_path):
     assert f"accuracy {summary['test/accuracy']:.4f}" in printed
     assert summary["test/nll"] < summary["baseline/gaussian_nll"] - 1
     assert "Classes</h2>" in (store.root / "runs/density/digits/report.html").read_text()
-
-
-def test_two_workers_give_what_one_gives_and_nothing_else_runs_again(digits, tmp_path):
-    store = digits.copy(tmp_path / "copy")
-    printed = store.run("run", "density", *QUICK, "--workers", "2")
-    expected = dict.fromkeys(STAGES[:2], "cached") | dict.fromkeys(STAGES[2:], "ran")
-    assert statuses(printed) == expected
-    one, two = (s.summary() for s in (digits, store))
-    assert two["mlflow_run_id"] != one["mlflow_run_id"]
-    assert two["test/nll"] == pytest.approx(one["test/nll"], abs=0.02)
-    assert two["artefacts"]["train"] != one["artefacts"]["train"]

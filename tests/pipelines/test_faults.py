@@ -1,4 +1,4 @@
-"""Trainings of several workers, and those that diverge; side by side on one store."""
+"""Trainings that diverge, and commands side by side on one store."""
 
 import html
 import math
@@ -8,21 +8,9 @@ import psutil
 import pytest
 
 from .conftest import Store
-from .faults.harness import LONG, PATIENCE_S, curve, runs, training_of
+from .faults.harness import LONG, PATIENCE_S, runs, training_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-def test_two_workers_give_what_one_gives(tmp_path):
-    stores = [Store(tmp_path / workers) for workers in "12"]
-    for store, workers in zip(stores, "12", strict=True):
-        store.root.mkdir()
-        store.run("run", "density", *LONG, "--workers", workers)
-    one, two = map(curve, stores)
-    assert one.keys() == two.keys()
-    for step, nll in one.items():
-        assert two[step] == pytest.approx(nll, abs=0.02), step
-    assert two[0] == one[0]
 
 
 def test_different_commands_at_once_share_what_they_have_in_common(tmp_path):
