@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines import engine
 from pipelines.cli import main
+from pipelines.engine.executors import StageExecutor
 from pipelines.tracking.database import make
 
 from .buckets import Buckets
@@ -90,6 +92,16 @@ def ebflow(capsys):
         return SimpleNamespace(code=code, out=out.splitlines(), err=err.splitlines(), text=out)
 
     return run
+
+
+@pytest.fixture
+def without_ray(monkeypatch):
+    """Stages run in this process, one by one, as those of the driver do."""
+
+    def here(name, host, **_):
+        return StageExecutor(name, host)
+
+    monkeypatch.setattr(engine, "RayExecutor", here)
 
 
 class Store:

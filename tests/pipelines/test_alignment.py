@@ -51,7 +51,7 @@ from pipelines.gradient_alignment.stages import classify, flow, reference
 from pipelines.gradient_alignment.table import Measured, entry, lines
 from pipelines.training import loop
 
-from .conftest import NO_RAY, Store
+from .conftest import Store
 
 QUICK = ClassifierConfig(epochs=4, batch_size=64, regulariser={"name": "gnorm", "weight": 0.01})
 FAST = FlowConfig(
@@ -718,13 +718,13 @@ def test_a_dry_run_at_full_scale_lists_the_stages(home, ebflow):
     assert [line.split() for line in found.out[-7:]] == [[stage, "run"] for stage in stages]
 
 
-def test_a_real_run_and_the_same_again(tmp_path, two_classes):
-    store = Store(tmp_path)
+def test_a_real_run_and_the_same_again(home, ebflow, without_ray, two_classes):
     words = ("run", "gradient-alignment", "--scale", "smoke", "--seeds", "2",
              "--data.source", two_classes, "--data.label", "kind",
              "--reference.conditional", "True")  # fmt: skip
-    printed = store.run(*words)
-    folder = tmp_path / "runs" / "gradient-alignment" / "alignment"
+    found = ebflow(*words)
+    assert found.code == 0 and not found.err, found.err
+    printed, folder = found.text, Path("runs/gradient-alignment/alignment")
     summary = json.loads((folder / "summary.json").read_text())
     names = ["baseline", "blind-gaussian", "blind-flow", "score", "fool-shift"]
     assert [model["model"] for model in summary["models"]] == names
@@ -742,8 +742,7 @@ def test_a_real_run_and_the_same_again(tmp_path, two_classes):
     assert share["claim"] in html and html.count("data:image/png") >= 9
     assert 1 <= len(summary["findings"]) <= 3
     assert {path.stem for path in (folder / "figures").iterdir()} >= {"gradients", "samples"}
-    again = store.run(*words, **NO_RAY)
-    assert "classify 0 ran, 5 cached" in again
+    assert "classify 0 ran, 5 cached" in ebflow(*words).text
 
 
 @pytest.mark.slow

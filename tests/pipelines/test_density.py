@@ -423,16 +423,12 @@ def described(path, tabular_file):
     return path / tabular_file.name
 
 
-def test_columns_of_numbers(tmp_path, tabular_file):
-    """Without a home of its own, the store lies below the current folder.
-
-    Ray's workers have folders of their own, from which a relative path leads elsewhere.
-    """
-    store, file = Store(tmp_path), described(tmp_path, tabular_file)
-    words = ("--data.source", file, "--data.held-out", "last", *QUICK)
-    printed = store.run("run", "density", *words, EBFLOW_HOME="")
-    assert (tmp_path / "runs" / ".store" / "redun.db").exists()
-    summary = store.summary("breast-cancer")
+def test_columns_of_numbers(home, ebflow, without_ray, tmp_path, tabular_file):
+    words = ("--data.source", described(tmp_path, tabular_file), "--data.held-out", "last")
+    told = ebflow("run", "density", *words, *QUICK)
+    assert told.code == 0 and not told.err, told.err
+    printed, folder = told.text, Path("runs/density/breast-cancer")
+    summary = json.loads((folder / "summary.json").read_text())
     assert statuses(printed) == dict.fromkeys(STAGES, "ran")
     assert summary["config"]["preprocess"]["logit"] is None
     assert summary["baseline/gaussian_shrinkage"] == 0
@@ -440,7 +436,7 @@ def test_columns_of_numbers(tmp_path, tabular_file):
     assert "mean_radius" in summary["columns"]["tails"]
     told = "column split names 469 train, 100 test rows; validation rows are the last of the train"
     assert told in summary["splits"] and told in " ".join(printed.split())
-    found = load(store.root / "runs" / "density" / "breast-cancer").columns
+    found = load(folder).columns
     assert found == {
         "names": pq.read_schema(tabular_file).names,
         "types": ["double"] * 10,
@@ -460,7 +456,7 @@ def test_columns_of_numbers(tmp_path, tabular_file):
         for gain in ("gain", "gain_over_mixture")
     )
     assert bool(told) == (worst[0] < worst[1])
-    page = (store.root / "runs" / "density" / "breast-cancer" / "report.html").read_text()
+    page = (folder / "report.html").read_text()
     for text in summary["warnings"]:
         assert f"{text}\n" in printed
         assert html.unescape(page).index(text) < html.unescape(page).index("<table>")

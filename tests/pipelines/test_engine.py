@@ -6,6 +6,7 @@ No Ray: the stages run in the driver.
 import os
 import re
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -376,6 +377,15 @@ def test_a_node_that_does_not_answer_is_named(monkeypatch):
     monkeypatch.setattr(ray, "wait", lambda looks, **_: (looks[:1], looks[1:]))
     with pytest.raises(StageFailed, match="node b: found no answer within 120 s, expected a look"):
         connection._probe("the store's id")
+
+
+def test_workers_find_the_store_below_the_current_folder(home, monkeypatch):
+    """Ray's workers have folders of their own, from which a relative path leads elsewhere."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("EBFLOW_HOME", "")
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    connection.stop((), connection.start(dashboard=False))
+    assert os.environ["EBFLOW_HOME"] == str(Path.cwd() / "runs" / ".store")
 
 
 def test_a_clusters_trainings_are_launched(monkeypatch):
