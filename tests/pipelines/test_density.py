@@ -181,18 +181,29 @@ def test_a_second_run_is_cached_and_needs_no_ray(digits):
 
 
 @pytest.fixture
-def planned(ebflow, monkeypatch):
-    """Which stages a command would run on a store, by a dry run in this process."""
+def repeated(ebflow, monkeypatch):
+    """Runs the command of a finished run again on its store, in this process: what it prints."""
 
-    def run(store, *words):
+    def run(store, *words, options=QUICK):
         monkeypatch.chdir(store.root)
         monkeypatch.setenv("EBFLOW_HOME", str(store.home))
-        result = ebflow("run", "density", *words, "--dry-run")
+        monkeypatch.setenv("RAY_ADDRESS", NO_RAY["RAY_ADDRESS"])
+        result = ebflow("run", "density", *options, *words)
         assert result.code == 0 and not result.err, result.err
-        found = re.findall(r"^(\w+) +(run|cached)$", result.text, re.M)
-        return dict(found)
+        return result.text
 
     return run
+
+
+@pytest.fixture
+def planned(repeated):
+    """Which stages a command would run on a store, by a dry run."""
+
+    def plan(store, *words):
+        printed = repeated(store, *words, "--dry-run", options=())
+        return dict(re.findall(r"^(\w+) +(run|cached)$", printed, re.M))
+
+    return plan
 
 
 def test_the_configuration_it_left_reproduces_it(digits, planned):
@@ -382,12 +393,11 @@ def test_the_report_needs_nothing_else(digits):
     assert latents["what"].startswith("latents") and 0 < latents["value"] < 1
 
 
-def test_another_name_gets_its_own_run_from_what_is_there(digits, tmp_path):
+def test_another_name_gets_its_own_run_from_what_is_there(digits, repeated, tmp_path):
     store = digits.copy(tmp_path / "copy")
     before = runs(store)
     output = tmp_path / "elsewhere"
-    words = ("--name", "other", "--output", output)
-    printed = store.run("run", "density", *QUICK, *words, **NO_RAY)
+    printed = repeated(store, "--name", "other", "--output", output)
     assert statuses(printed) == dict.fromkeys(STAGES, "cached")
     summary = json.loads((output / "summary.json").read_text())
     made = runs(store)
@@ -395,22 +405,22 @@ def test_another_name_gets_its_own_run_from_what_is_there(digits, tmp_path):
     assert made[summary["mlflow_run_id"]]["data"]["metrics"]["test/nll"] == summary["test/nll"]
 
 
-def test_a_run_that_was_killed_while_it_was_tracked_is_tracked_anew(digits, tmp_path):
+def test_a_run_that_was_killed_while_it_was_tracked_is_tracked_anew(digits, repeated, tmp_path):
     store = digits.copy(tmp_path / "copy")
     client = mlflow.MlflowClient(f"sqlite:///{store.home / 'mlflow.db'}")
     killed = store.summary()["mlflow_run_id"]
     client.update_run(killed, status="RUNNING")
-    store.run("run", "density", *QUICK, **NO_RAY)
+    repeated(store)
     assert store.summary()["mlflow_run_id"] != killed
     ended = {run_id: run["info"]["status"] for run_id, run in runs(store).items()}
     assert ended[killed] == "KILLED"
     assert ended[store.summary()["mlflow_run_id"]] == "FINISHED"
 
 
-def test_a_lost_tracking_store_is_made_again(digits, tmp_path):
+def test_a_lost_tracking_store_is_made_again(digits, repeated, tmp_path):
     store = digits.copy(tmp_path / "copy")
     (store.home / "mlflow.db").unlink()
-    store.run("run", "density", *QUICK, **NO_RAY)
+    repeated(store)
     assert set(runs(store)) == {store.summary()["mlflow_run_id"]}
 
 
