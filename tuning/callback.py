@@ -1,6 +1,6 @@
 """Writes down what becomes of trials, as Ray Tune tells it: records, and the search's progress."""
 
-__all__ = ["KILLED", "TrialRecorder"]
+__all__ = ["FAILURE", "KILLED", "TrialRecorder"]
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,8 +17,8 @@ from tuning import records
 from tuning.goals import Goal
 from tuning.records import Record
 
-KILLED = "killed"
-"""The key of a report by which a trial tells the rule that ends it."""
+KILLED, FAILURE = "killed", "failure"
+"""The keys of a report by which a trial tells the rule that ends it, or why it cannot go on."""
 
 
 class TrialRecorder(Callback):
@@ -75,7 +75,8 @@ class TrialRecorder(Callback):
         self._update(trial, **self._standing(trial.last_result))
         record = self.records[trial.config["number"]]
         whole = record.share >= 1 and not record.reason
-        self._update(trial, state=records.FINISHED if whole else records.PRUNED)
+        state = records.FINISHED if whole else records.PRUNED
+        self._update(trial, state=records.FAILED if FAILURE in trial.last_result else state)
         self.ended()
 
     def on_trial_error(
@@ -126,8 +127,9 @@ class TrialRecorder(Callback):
 
     def _standing(self, result: dict[str, Any]) -> dict[str, Any]:
         """Returns what a trial reported last; nothing has been if it was stopped at once."""
-        if KILLED in result:
-            return {"reason": result[KILLED]}
+        for ended in (KILLED, FAILURE):
+            if ended in result:
+                return {"reason": result[ended]}
         names = [goal.name for goal in self.goals if goal.held]
         told = {name: result.get(name, 0) for name in ("step", "seconds", "share")}
         return told | {"scores": {name: result[name] for name in names if name in result}}

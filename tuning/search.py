@@ -36,6 +36,8 @@ from tuning.trial import trial
 
 TUNE, TRIALS, SCHEDULER = "tune", "trials", "scheduler"
 SEEDS = 2**31
+FAILURES = 2
+"""How often a trial whose process or node is lost goes on from its checkpoint."""
 
 
 def search(
@@ -76,6 +78,7 @@ def search(
         resources_per_trial={kind.lower(): need for kind, need in needs.items()},
         max_concurrent_trials=concurrency(base, config, this_machine()),
         time_budget_s=config.time_budget,
+        max_failures=FAILURES,
         reuse_actors=True,
         raise_on_failed_trial=False,
         resume=any((work / TUNE).glob("experiment_state-*.json")),

@@ -7,11 +7,12 @@ from typing import Any
 
 from ray import tune
 
+from ebflow.errors import BadInput, NonFinite
 from pipelines import store
 from pipelines.config import Section
 from pipelines.errors import failure
 from tuning import records
-from tuning.callback import KILLED
+from tuning.callback import FAILURE, KILLED
 from tuning.config import SearchConfig
 from tuning.problem import Given, Killed, Problem
 from tuning.problems import PROBLEMS
@@ -20,15 +21,13 @@ from tuning.problems import PROBLEMS
 def trial(told: dict[str, Any]) -> None:
     """Trains, in a process that the next trial uses again.
 
-    A trial that Tune stops early ends in a report. One that a rule ends counts as the worst in
-    every goal, so that no more like it are proposed; its record keeps what it had reached.
+    A trial that Tune stops early ends in a report. One that a rule ends, or that diverges, counts
+    as the worst in every goal, so that no more like it are proposed; its record keeps what it had
+    reached. What else goes wrong is raised, and Tune tries the trial again from its checkpoint.
 
     Arguments:
         told: ``number`` and ``config`` of the trial; ``problem``, ``search`` (the fields of its
             configuration), ``inputs`` and ``folder`` (of all trials), which all have in common.
-
-    Raises:
-        NonFinite: If a loss or a likelihood was not finite.
     """
     found, root = PROBLEMS[told["problem"]], Path(told["folder"])
     config = found.config.model_validate(told["config"])
@@ -39,6 +38,8 @@ def trial(told: dict[str, Any]) -> None:
         found.train(config, Given(search, _inputs(told), folder))
     except Killed as rule:
         tune.report(_worst(found, search, config) | {KILLED: str(rule)})
+    except (BadInput, NonFinite) as error:
+        tune.report(_worst(found, search, config) | {FAILURE: str(failure(error))})
     except Exception as error:  # noqa: BLE001  (told, and raised again)
         records.tell_reason(root, told["number"], str(failure(error)))
         raise
