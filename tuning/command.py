@@ -87,7 +87,7 @@ def parse_alignment(words: Sequence[str]) -> tuple[TuneAlignment, AlignmentTune]
     """Returns the same of ``ebflow tune gradient-alignment``; errors as in ``parse_tune``."""
     options = parse_pipeline(TuneAlignment, words, f"{PROGRAM} gradient-alignment")
     seeds = options.config.seeds or options.search.seeds
-    return options, _searched(AlignmentTune, options, seeds=seeds)
+    return options, _searched(AlignmentTune, options, seed=options.config.seed, seeds=seeds)
 
 
 def _searched(

@@ -27,8 +27,8 @@ def _noise(config: Training) -> str:
     return f" σ {used['sigma']:.3g}" + ("" if end is None else f" … {end:.3g}")
 
 
-TOLD = ("target", "law", "ratio", "size", "hypotheses", "eta", "at", "a", "w", "noise",
-        "objective", "estimator")  # fmt: skip
+TOLD = ("target", "law", "net", "ratio", "size", "width", "depth", "rarity", "hypotheses", "eta",
+        "at", "a", "w", "noise", "panel", "objective", "estimator")  # fmt: skip
 """What tells cells of the study of sample complexity apart, besides their kind and seeds."""
 
 

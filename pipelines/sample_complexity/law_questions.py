@@ -15,7 +15,6 @@ from scipy import stats
 from ebflow.inference import Confidence, above, below, bootstrap, student, within
 from pipelines.reporting.claims import Question
 from pipelines.sample_complexity.config import ComplexityConfig
-from pipelines.sample_complexity.denoisers import LEARNERS
 from pipelines.sample_complexity.results import matrix, where
 
 SAME = 0.15
@@ -60,6 +59,8 @@ Asked = tuple[Question, Confidence | None]
 
 def learnt(rows: pa.Table, law: str, eta: float, net: str = "residual") -> pa.Table:
     """Returns the rows of networks that learnt a law."""
+    from pipelines.sample_complexity.denoisers import LEARNERS  # imports torch
+
     return where(rows, panel="truths", learner=LEARNERS[net], law=law, eta=eta)
 
 

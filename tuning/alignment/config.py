@@ -38,7 +38,9 @@ class AlignmentSearch(SearchConfig):
     grace: float = Field(
         0.4, gt=0, le=1, description="share of its training that every trial gets"
     )
-    seed: int = Field(0, ge=0, description="seed of the trials and of what is proposed")
+    seed: tyro.conf.Suppress[int] = Field(
+        0, ge=0, description="seed of the trials and of what is proposed: that of the study"
+    )
     seeds: tyro.conf.Suppress[int] = Field(
         3, ge=1, description="seeds of the trainings behind the search: as many as the study has"
     )
