@@ -232,8 +232,8 @@ SCALES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"names": ("digits", "mnist", "patches"), "etas": (0.0, 5e-4, 5e-3, 5e-2),
          "sizes": (100, 316, 1000, 3162, 10_000, 31_623, 100_000), "seeds": 32, "cell_seeds": 4,
          "width": 256, "blocks": 4, "steps": 20_000, "batch": 128, "samples": 5000, "levels": 40,
-         "unet_sizes": (100, 1000, 10_000, 100_000), "unet_seeds": 32, "unet_channels": 32,
-         "unet_steps": 20_000, "unet_batch": 128},
+         "unet_sizes": (100, 1000, 10_000, 100_000), "unet_seeds": 8, "unet_channels": 32,
+         "unet_steps": 5000, "unet_batch": 128},
     ),
 }  # fmt: skip
 """What differs from the defaults, by scale."""

@@ -194,7 +194,13 @@ def _dimensions(answers: Sequence[Answer]) -> Figure:
     return figure
 
 
-VARIED = {"1/epsilon": "1/ε", "1/delta": "1/δ", "rarity": "η", "width": "width", "depth": "depth"}
+VARIED = {
+    "1/epsilon": "1/ε",
+    "1/delta": "1/δ",
+    "rarity": "η over the worst one",
+    "width": "width",
+    "depth": "depth",
+}
 """By what is varied of networks at one R/σ: its name."""
 
 
