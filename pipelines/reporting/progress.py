@@ -168,14 +168,15 @@ class Progress:
             self._update(shown)
 
     def finished(self, stage: str, key: str) -> None:
-        """Ticks a job off."""
+        """Ticks a job off; of one that was not seen to begin, its time is not that of its wait."""
         with self.lock:
             shown = self.stages[stage]
             job = shown.jobs.pop(key)
             shown.done += 1
             self._update(shown)
         counted = f" ({shown.text})" if shown.count > 1 else ""
-        self._line(f"{stage}: done in {time.monotonic() - job.began:.1f} s{counted}")
+        took = "at once" if job.queued else f"in {time.monotonic() - job.began:.1f} s"
+        self._line(f"{stage}: done {took}{counted}")
 
     def retried(self, stage: str, error: str, pause: float) -> None:
         """Says that a job failed and will be tried again, after so many seconds."""

@@ -81,3 +81,15 @@ def test_a_queued_job_begins_when_it_writes(shown):
     store.work("cell", "a").mkdir()
     assert shown._look("cell", late=False) == ["cell: started"]
     assert shown._look("cell", late=True) == []
+
+
+def test_a_jobs_time_is_not_that_of_its_wait(shown):
+    """One that is over before it was seen to begin has no time to tell."""
+    for key in "ab":
+        shown.queued("cell", key)
+    store.work("cell", "a").mkdir(parents=True)
+    shown._look("cell", late=False)
+    for key in "ab":
+        shown.finished("cell", key)
+    first, second = shown.printed()[-2:]
+    assert first.startswith("cell: done in") and second == "cell: done at once (2 of 2 done)"
