@@ -32,6 +32,7 @@ from pipelines.answers.matching import Match, match
 from pipelines.answers.models import Model, opened
 from pipelines.cluster import connection
 from pipelines.errors import failure
+from pipelines.reporting.terminal import terminal
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -67,7 +68,7 @@ def answered(
     check_output(options.output)
     if options.workers is not None and options.workers < 1:
         raise BadInput(f"--workers: found {options.workers}, expected at least 1")
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = terminal(soft_wrap=True)
     with opened(options.model) as model:
         asked = work(model, match(options.data, model))
         console.print(asked.match.told)

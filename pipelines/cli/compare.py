@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ebflow.errors import BadInput
 from pipelines.cli.parsing import parse
+from pipelines.reporting.terminal import terminal
 
 if TYPE_CHECKING:
     from pipelines.tracking.reading import TrackedRun
@@ -53,10 +52,10 @@ def run(words: Sequence[str]) -> int:
     names = _names(runs)
     path = options.output / f"{options.metric.replace('/', '-')}.png"
     overlay.write(path, options.metric, dict(zip(names, curves, strict=True)))
-    console = Console()
+    console = terminal()
     console.print(_differences("configuration", names, [_config(found) for found in runs], str))
     console.print(_differences("metric", names, [_final(found) for found in runs], _told))
-    console.print(f"curves of {options.metric}: {path}", highlight=False, soft_wrap=True)
+    console.print(f"curves of {options.metric}: {path}", soft_wrap=True)
     return 0
 
 
@@ -99,7 +98,7 @@ def _differences(
     for key in sorted({key for some in found for key in some}):
         cells = [told(some[key]) if key in some else "" for some in found]
         if len(set(cells)) > 1:
-            table.add_row(key, *map(escape, cells))
+            table.add_row(key, *cells)
     if not table.row_count:
         table.add_row("nothing differs", *[""] * len(names))
     return table

@@ -5,11 +5,11 @@ __all__ = ["DataList", "run"]
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.table import Table
 
 from ebflow.data.named import describe
 from pipelines.cli.parsing import parse
+from pipelines.reporting.terminal import terminal
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,7 @@ def run(words: Sequence[str]) -> int:
     table = Table("name", "rows", "shape", "what", "from where")
     for source in describe():
         table.add_row(*source.values())
-    console = Console()
+    console = terminal()
     console.print(table)
-    console.print(
-        "or the path of a .parquet file, or of a folder of them or of images", highlight=False
-    )
+    console.print("or the path of a .parquet file, or of a folder of them or of images")
     return 0

@@ -17,8 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from pipelines.cli.parsing import (
     Alignment,
     Paper,
@@ -30,6 +28,7 @@ from pipelines.cli.parsing import (
 from pipelines.config.files import dump
 from pipelines.config.naming import check_names
 from pipelines.errors import StageFailed
+from pipelines.reporting.terminal import terminal
 
 if TYPE_CHECKING:
     from pipelines.engine.pipeline import Pipeline
@@ -48,13 +47,13 @@ def carry_out(run: "Run", options: Running, told: str) -> Mapping[str, Any]:
     """
     from pipelines.engine import runner
 
-    inputs, console = runner.check(run), Console()
-    console.print(told, highlight=False)
+    inputs, console = runner.check(run), terminal()
+    console.print(told)
     if options.dry_run:
         run.pipeline.examine(run.config)
-        console.print(dump(run.config), highlight=False)
+        console.print(dump(run.config), soft_wrap=True)
         for stage, status in runner.plan(run, inputs).items():
-            console.print(f"{stage:<10} {status}", highlight=False)
+            console.print(f"{stage:<10} {status}")
         return {}
     try:
         summary = runner.execute(run, inputs, console)
@@ -83,7 +82,7 @@ def _register(run_id: str, name: str, alias: str | None) -> None:
     from pipelines.tracking.registry import register
 
     told = register(run_id, name, alias)
-    Console().print(f"registered    {told}", highlight=False, soft_wrap=True)
+    terminal().print(f"registered    {told}", soft_wrap=True)
 
 
 def paper(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ebflow.errors import BadInput
 from pipelines.cli.parsing import parse
+from pipelines.reporting.terminal import terminal
 
 if TYPE_CHECKING:
     from pipelines.tracking.reading import TrackedRun
@@ -55,7 +55,7 @@ def run(words: Sequence[str]) -> int:
         families = [
             (found, history.children(reader, found) if options.children else []) for found in runs
         ]
-    Console().print(_table(families, options.best_by))
+    terminal().print(_table(families, options.best_by))
     return 0
 
 
@@ -76,15 +76,15 @@ def _table(families: "Sequence[Family]", best_by: str | None) -> Table:
     return table
 
 
-def _row(run: "TrackedRun", indent: str, metrics: Sequence[str]) -> Iterator[str]:
+def _row(run: "TrackedRun", indent: str, metrics: Sequence[str]) -> Iterator[str | Text]:
     from pipelines.tracking.history import label
 
     tags, status = run.tags, run.status
     yield f"{datetime.fromtimestamp(run.started / 1000):%m-%d %H:%M}"
-    yield indent + escape(label(run))
-    yield escape(tags.get("ebflow.data", ""))
+    yield indent + label(run)
+    yield tags.get("ebflow.data", "")
     yield tags.get("ebflow.objective", tags.get("ebflow.experiment", ""))
-    yield f"[{COLOURS.get(status, 'default')}]{status.lower()}[/]"
+    yield Text(status.lower(), COLOURS.get(status, "default"))
     for name in metrics:
         value = run.metrics.get(name)
         yield "" if value is None else f"{value:.5g}"

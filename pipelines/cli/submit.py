@@ -20,6 +20,7 @@ from pipelines.cluster import job
 from pipelines.cluster.package import packed
 from pipelines.config.files import dump
 from pipelines.errors import StageFailed
+from pipelines.reporting.terminal import terminal
 from pipelines.store.urls import without_password
 
 if TYPE_CHECKING:
@@ -102,10 +103,10 @@ class Submission:
     def __call__(self, run: "Run", options: Running, told: str) -> dict[str, Any]:
         """Submits a run and follows the job; what it finds out is told by the job."""
         command = job.entrypoint(run, options, {**job.environment(), **job.provenance()})
-        console = Console(soft_wrap=True)
-        console.print(told, highlight=False)
+        console = terminal(soft_wrap=True)
+        console.print(told)
         if options.dry_run:
-            console.print(f"{dump(options.config)}{command}", highlight=False, markup=False)
+            console.print(f"{dump(options.config)}{command}")
         else:
             self.code = self._follow(run, dump(options.config), command, console)
         return {}
@@ -114,7 +115,7 @@ class Submission:
         client = _connect(_checked(self.address))
         identity = _send(client, run, config, command)
         for line in _how(client.get_address(), identity, self.again):
-            console.print(line, highlight=False, markup=False)
+            console.print(line)
         from aiohttp import ClientError
 
         try:
@@ -125,7 +126,7 @@ class Submission:
             why = "detached"
         except (ClientError, OSError, RuntimeError) as error:
             why = f"the dashboard went away ({' '.join(str(error).split())})"
-        console.print(f"{why}; job {identity} goes on", highlight=False, markup=False)
+        console.print(f"{why}; job {identity} goes on")
         return DETACHED
 
 

@@ -155,7 +155,7 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
             summary = _publish(run, outcome, tracked)
             progress.finished("track", "")
             if storage.used():
-                console.print(f"results also at {_stored(run)}", highlight=False, soft_wrap=True)
+                console.print(f"results also at {_stored(run)}", soft_wrap=True)
             return summary
 
 
@@ -227,7 +227,7 @@ class Tracked:
         }
         run_id = tracker.start(_title(run, told.parts), tags)
         line = f"MLflow run {run_id} at {without_password(tracker.uri)}"
-        self.console.print(line, highlight=False, soft_wrap=True)
+        self.console.print(line, soft_wrap=True)
         return self.stack.enter_context(tracker.run(run_id))
 
 
@@ -305,7 +305,7 @@ def _locked(run: Run, key: str, console: Console) -> Iterator[None]:
 
     def wait(what: str) -> Callable[[], None]:
         line = f"another process {what}: waiting for it"
-        return lambda: console.print(line, highlight=False)
+        return lambda: console.print(line)
 
     with (
         store.lock(f"run-{key[:20]}", waiting=wait("runs the same pipeline")),
@@ -324,7 +324,6 @@ def _announce(run: Run, console: Console) -> None:
         console.print(
             f"{run.output}: will be replaced; it has the results of another configuration, which "
             "the store and MLflow keep (choose another place by --name or --output)",
-            highlight=False,
         )
 
 

@@ -139,11 +139,11 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     """Prints the table, and where everything is."""
     config, rows = summary["config"], summary["rows"]
     experiment = EXPERIMENTS[config["experiment"]]
-    console.print(experiment.about, highlight=False)
+    console.print(experiment.about)
     if "claims" in summary:
         claims.show(console, Conclusion.read(summary))
     console.print(_table(experiment, rows))
-    console.print(_caption(experiment, config, rows), highlight=False)
+    console.print(_caption(experiment, config, rows))
     runs.show(console, summary, {})
 
 

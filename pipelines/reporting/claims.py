@@ -292,17 +292,16 @@ def page(
 def show(console: Console, conclusion: Conclusion) -> None:
     """Prints the findings, the claims, and the checks that did not pass."""
     for finding in conclusion.findings:
-        console.print(finding, highlight=False)
+        console.print(finding)
     console.print(table(conclusion.claims))
     passed = [check for check in conclusion.checks if check.passed]
     console.print(
         f"checks of the instrument: {len(passed)} of {len(conclusion.checks)} passed",
-        highlight=False,
     )
     for check in conclusion.checks:
         if not check.passed:
             told = "" if check.value is None else f" {check.value:.3g}, expected {check.expected}"
-            console.print(f"  {check.verdict}: {check.check}{told}", highlight=False)
+            console.print(f"  {check.verdict}: {check.check}{told}")
 
 
 def table(claims: Sequence[Claim]) -> rich.table.Table:

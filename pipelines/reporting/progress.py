@@ -123,10 +123,10 @@ class Progress:
         self.console = console
         columns = (
             SpinnerColumn(finished_text="✓"),
-            TextColumn("{task.description:<10}"),
+            TextColumn("{task.description:<10}", markup=False),
             BarColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[news]}"),
+            TextColumn("{task.fields[news]}", markup=False),
         )
         self.bars = Bars(*columns, console=console, disable=not console.is_terminal)
         self.stages: dict[str, Stage] = {}
@@ -183,7 +183,7 @@ class Progress:
         self._tell(stage, f"{error}; tried again in {pause:g} s")
 
     def _tell(self, stage: str, note: str) -> None:
-        self.console.print(f"{stage}: {note}", highlight=False, soft_wrap=True)
+        self.console.print(f"{stage}: {note}", soft_wrap=True)
 
     def _update(self, shown: Stage) -> None:
         total = 1.0 if shown.share else None
@@ -191,7 +191,7 @@ class Progress:
 
     def _line(self, text: str) -> None:
         if not self.console.is_terminal:
-            self.console.print(text, highlight=False)
+            self.console.print(text)
 
     def _follow(self) -> None:
         told = time.monotonic()

@@ -36,4 +36,4 @@ def show(
             "report": summary["report"], "to look": "ebflow ui"}  # fmt: skip
     width = max(map(len, told))
     for name, text in told.items():
-        console.print(f"{name:<{width}} {text}", highlight=False, soft_wrap=True)
+        console.print(f"{name:<{width}} {text}", soft_wrap=True)

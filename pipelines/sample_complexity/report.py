@@ -210,7 +210,7 @@ def log(
 
 def show(console: Console, summary: Mapping[str, Any]) -> None:
     """Prints the claims, what the study cost, and where everything is."""
-    console.print(TITLE, highlight=False)
+    console.print(TITLE)
     claims.show(console, Conclusion.read(summary))
     cost = summary["cost"]
     told = (

@@ -6,11 +6,11 @@ import json
 from dataclasses import asdict
 
 import pytest
-from rich.console import Console
 
 from ebflow.inference import above, below, student, within
 from pipelines.config import PaperConfig
 from pipelines.reporting import claims
+from pipelines.reporting.terminal import terminal
 
 SLOPE = claims.Claim(
     "It grows.", "holds", "slope", 2.05, 1.93, 2.17, figure="scaling", note="expected 2"
@@ -41,7 +41,7 @@ def test_digits_beyond_the_interval_are_not_told(numbers, told):
 
 
 def test_a_terminal_shows_claims_numbers_and_verdicts():
-    console = Console(width=80, file=io.StringIO())
+    console = terminal(width=80, file=io.StringIO())
     console.print(claims.table([SLOPE, UNDECIDED]))
     text = console.file.getvalue()
     assert "It grows." in text and "[1.93, 2.17]" in text and "not decided" in text
@@ -118,7 +118,7 @@ def test_a_conclusion_is_read_from_a_summary(conclusion):
 
 
 def test_a_terminal_shows_findings_claims_and_the_checks_that_failed(conclusion):
-    console = Console(width=90, file=io.StringIO())
+    console = terminal(width=90, file=io.StringIO())
     claims.show(console, conclusion)
     text = console.file.getvalue()
     assert text.startswith("It is & stays so.") and "1 of 2 passed" in text

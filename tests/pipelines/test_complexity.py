@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from rich.console import Console
 
 from ebflow.complexity.truths import NAMES
 from ebflow.estimate import Interval
@@ -22,6 +21,7 @@ from ebflow.randomness import generator
 from pipelines.cli.parsing import parse_complexity
 from pipelines.cluster import environment
 from pipelines.reporting.claims import decide
+from pipelines.reporting.terminal import terminal
 from pipelines.sample_complexity import denoisers, figures, instrument, report, verdicts
 from pipelines.sample_complexity.cell_functions import BODIES
 from pipelines.sample_complexity.cells import PAIR_SIZES, SEPARATIONS, cells
@@ -491,7 +491,7 @@ def test_every_figure_is_on_the_page_with_its_caption(study):
 
 def test_claims_are_printed(study):
     numbers = json.loads((study[1] / "numbers.json").read_text())
-    console = Console(width=100, file=io.StringIO())
+    console = terminal(width=100, file=io.StringIO())
     summary = {**numbers, "stages": {"learn": "50 ran"}, "results": "r", "report": "p",
                "figures": "f"}  # fmt: skip
     report.show(console, summary)

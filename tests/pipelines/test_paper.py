@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from pipelines.config import ClusterConfig, PaperConfig
 from pipelines.paper import comparison
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Column, summarise
+from pipelines.reporting.terminal import terminal
 
 from .conftest import NO_RAY, Store
 
@@ -217,7 +217,7 @@ def rows(experiment, cells):
 
 
 def shown(config, told):
-    console = Console(width=80, file=io.StringIO())
+    console = terminal(width=80, file=io.StringIO())
     summary = {
         "rows": told, "stages": {"train": "32 ran, 0 cached"}, "report": "report.html",
         "figures": "figures", "config": config.model_dump(),

@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 import matplotlib
 import numpy as np
 import pytest
-from rich.console import Console
 
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
@@ -26,6 +25,7 @@ from pipelines.paper.experiments.phases.grid import (
 )
 from pipelines.paper.experiments.phases.trained import LOST, Trained, read
 from pipelines.paper.stages.stack import LOG_PROBS, TRAININGS, stack
+from pipelines.reporting.terminal import terminal
 
 PHASES = EXPERIMENTS["phases"]
 CONFIG = PaperConfig(experiment="phases", scale="smoke", source="digits", seeds=2)
@@ -261,7 +261,7 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
     page = comparison.page(CONFIG, rows, images, told)
     assert page.index(told.findings[0][:40]) < page.index("<h2>Claims</h2>")
     assert page.index("What would change") > page.index("<h2>map</h2>")
-    console = Console(width=80, file=io.StringIO())
+    console = terminal(width=80, file=io.StringIO())
     summary = {"rows": json.loads(json.dumps(rows)), "config": CONFIG.model_dump(), "stages": {},
                "report": "", "figures": "", **json.loads(json.dumps(asdict(told)))}  # fmt: skip
     comparison.show(console, summary)

@@ -3,11 +3,11 @@
 import io
 
 import pytest
-from rich.console import Console
 
 from pipelines import store
 from pipelines.reporting import progress
 from pipelines.reporting.progress import Job, Progress
+from pipelines.reporting.terminal import terminal
 from pipelines.training import metrics_log
 
 
@@ -40,7 +40,7 @@ def test_a_search_tells_how_far_it_is(tmp_path):
 @pytest.fixture
 def shown(home, monkeypatch):
     monkeypatch.setattr(progress, "LOOK_S", 60.0)
-    console = Console(file=io.StringIO(), width=100)
+    console = terminal(file=io.StringIO(), width=100)
     with Progress(console) as made:
         made.printed = lambda: console.file.getvalue().splitlines()
         yield made
@@ -56,6 +56,24 @@ def test_a_lone_job_tells_its_news(shown):
     lines = shown.printed()
     assert lines[:2] == ["train: started", "train: it gets worse"]
     assert lines[2].startswith("train: done in") and "of" not in lines[2]
+
+
+def test_what_a_job_says_is_printed_as_it_is(shown):
+    """An error of gloo names a place in its sources, which is no markup; nor is a unit."""
+    note = "lost [/pytorch/gloo/tcp/pair.cc:537], column 'mass [kg]' :key:"
+    shown.started("train", "a")
+    path = store.work("train", "a") / metrics_log.FILE
+    path.parent.mkdir(parents=True)
+    metrics_log.append(path, [row(50, 0.5, note=note)])
+    shown._look("train", late=False)
+    assert shown.printed()[-1] == f"train: {note}"
+
+
+def test_a_bar_shows_news_as_they_are(home):
+    console = terminal(file=io.StringIO(), width=100, force_terminal=True)
+    with Progress(console) as shown:
+        shown.bars.add_task("search", total=1, news="lost [/a/b.cc:5] of 'mass [kg]'")
+    assert "lost [/a/b.cc:5] of 'mass [kg]'" in console.file.getvalue()
 
 
 def test_jobs_of_one_stage_share_a_bar(shown):

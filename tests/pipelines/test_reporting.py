@@ -3,10 +3,10 @@
 import io
 
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from pipelines.reporting import runs
 from pipelines.reporting.style import STYLE, draw
+from pipelines.reporting.terminal import terminal
 
 
 class Run:
@@ -40,7 +40,7 @@ def test_figures_are_drawn_in_the_projects_style_published_and_logged(tmp_path):
 
 
 def test_where_everything_is_stands_last_in_one_column():
-    console = Console(width=40, file=io.StringIO())
+    console = terminal(width=40, file=io.StringIO())
     summary = {"stages": {"train": "ran", "report": "cached"}, "figures": "f", "report": "r"}
     runs.show(console, summary, {"a long name": "x" * 60}, best="b")
     assert console.file.getvalue().splitlines() == [
