@@ -313,7 +313,12 @@ class FlowDistribution(Distribution, LogDensity):
         return self.from_latent(u.reshape(*batch, *self.flow.latent_shape))
 
     def sample(self, sample_shape: Shape = (), generator: Generator | None = None) -> Tensor:
-        """Returns exact samples without gradients, as ``rsample``."""
+        """Returns exact samples without gradients, as ``rsample``.
+
+        Raises:
+            ValueError: if the context is not finite.
+        """
+        self._check_context()
         with torch.no_grad(), fixed_weights(self.flow):
             return self.rsample(sample_shape, generator)
 
@@ -323,9 +328,18 @@ class FlowDistribution(Distribution, LogDensity):
         """Returns samples and their log-densities, without gradients.
 
         Of integer data the log-density is that of the completed sample, before it is rounded.
+
+        Raises:
+            ValueError: if the context is not finite.
         """
+        self._check_context()
         with torch.no_grad(), fixed_weights(self.flow):
             return self._sampled(sample_shape, generator)
+
+    def _check_context(self) -> None:
+        if self.context is not None and not (finite := self.context.isfinite()).all():
+            found, place = self.context[~finite][0].item(), (~finite).nonzero()[0].tolist()
+            raise ValueError(f"context: found {found} at {place}, expected finite numbers")
 
     def _sampled(self, sample_shape: Shape, generator: Generator | None) -> tuple[Tensor, Tensor]:
         batch = (*_shape(sample_shape), *self.batch_shape)

@@ -3,7 +3,8 @@ r"""The log-density of a flow as one graph of tensors, for programs that do not 
 A graph has the preprocessing, the layers and the base, log Z as a constant, and a free number of
 rows. It checks nothing: where a flow would refuse a row, its log-density is NaN. Integers are
 completed by noise that the caller gives, uniform on [0, 1): the mean log-density over draws of it
-bounds the log-mass from below.
+bounds the log-mass from below. A conditional flow takes a context for every row, categories as
+one-hot columns.
 """
 
 __all__ = ["Graph", "export"]
@@ -15,7 +16,6 @@ from torch import Tensor, nn
 
 from .bijections import Dequantise, DequantiseColumns
 from .bijections.weighted import fixed_weights
-from .errors import BadInput
 from .flow import Flow
 
 ROWS = 3
@@ -23,38 +23,41 @@ ROWS = 3
 
 
 class Graph(nn.Module):
-    """Creates x ↦ log p(x), or (x, noise) ↦ log p(x + noise) of data that are dequantised.
+    """Creates x ↦ log p(x), (x, noise) ↦ log p(x + noise) of data that are dequantised, or
+    (x, context, …) ↦ log p(x | context).
 
     Arguments:
         flow: The flow; put in evaluation mode, its parameters frozen.
-
-    Raises:
-        BadInput: If the flow has a context.
     """
 
     def __init__(self, flow: Flow) -> None:
         super().__init__()
-        if flow.context:
-            raise BadInput("export: found a conditional flow, expected one without a context")
         self.flow = flow.eval().requires_grad_(False)
         with fixed_weights(flow):
             self.log_normalizer = nn.Buffer(flow.log_normalizer().detach().clone())
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of the inputs, each with shape (N, *event), in the flow's type."""
+        """The names of the inputs, in the flow's type.
+
+        ``x`` and ``noise`` have the shape (N, *event), ``context`` (N, C).
+        """
         first = next(iter(self.flow.layers), None)
         if isinstance(first, DequantiseColumns):
             noisy = bool((first.steps > 0).any())
         else:
             noisy = isinstance(first, Dequantise)
-        return ("x", "noise") if noisy else ("x",)
+        return ("x",) + ("context",) * bool(self.flow.context) + ("noise",) * noisy
 
-    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, *, context: Tensor | None = None, noise: Tensor | None = None
+    ) -> Tensor:
         """Returns log p in nats with shape (N,)."""
         if noise is not None:
             x = self.flow.layers[0].completed(x, self.flow.like, noise)
-        return -self.flow().at(x).energy - self.log_normalizer
+        if context is not None:  # tells the tracer that there are as many as rows
+            context = context.expand(x.shape[0], -1)
+        return -self.flow(context).at(x).energy - self.log_normalizer
 
 
 @torch.no_grad()
@@ -72,5 +75,7 @@ def export(graph: Graph) -> torch.export.ExportedProgram:
 
 
 def _example(graph: Graph) -> Iterator[tuple[str, Tensor]]:
+    flow = graph.flow
     for name in graph.inputs:
-        yield name, graph.flow.like.new_zeros(ROWS, *graph.flow.event_shape)
+        shape = (flow.context,) if name == "context" else flow.event_shape
+        yield name, flow.like.new_zeros(ROWS, *shape)

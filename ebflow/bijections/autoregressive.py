@@ -104,4 +104,4 @@ class Autoregressive(Bijection):
             return None
         if self.seen is None:
             raise ValueError(f"context: found None, expected shape (*, {self.context})")
-        return self.seen.repeat(len(x) // max(len(self.seen), 1), 1)
+        return self.seen.repeat(x.shape[0] // max(self.seen.shape[0], 1), 1)

@@ -86,8 +86,8 @@ class _Given(Bijection):
 
     def scaled(self, v: Tensor, scale: Tensor, shift: Tensor | None = None) -> Tensor:
         """Returns rows with shape (…, R B, *event) times ``scale``, plus a shift."""
-        copies = v.shape[-scale.ndim] // max(len(scale), 1)
-        rows = v.unflatten(-scale.ndim, (copies, len(scale)))
+        count = scale.shape[0]
+        rows = v.unflatten(-scale.ndim, (v.shape[-scale.ndim] // max(count, 1), count))
         rows = rows * scale if shift is None else torch.addcmul(shift, rows, scale)
         return rows.reshape(v.shape)
 
@@ -106,7 +106,7 @@ class _Given(Bijection):
 
     def rows(self, t: Tensor, x: Tensor) -> Tensor:
         """Returns one of ``t``, with shape (B,), for every row of ``x``."""
-        return t.repeat(len(x) // len(t)) if len(t) else t
+        return t.repeat(x.shape[0] // max(t.shape[0], 1))
 
     def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
         """Returns this layer at ``x``."""

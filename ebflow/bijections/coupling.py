@@ -230,7 +230,7 @@ class Coupling(Bijection):
         """Returns the context of every row, spread over the image."""
         if self.seen is None:
             raise ValueError(f"context: found None, expected shape (*, {self.context})")
-        rows = self.seen.repeat(len(passed) // max(len(self.seen), 1), 1)
+        rows = self.seen.repeat(passed.shape[0] // max(self.seen.shape[0], 1), 1)
         return rows.view(*rows.shape, *[1] * (passed.ndim - 2)).expand(-1, -1, *passed.shape[2:])
 
     def _with_context(self, passed: Jet) -> Jet:

@@ -1,6 +1,6 @@
 """What a conditional flow is given: columns of a source, or what is typed."""
 
-__all__ = ["told", "typical", "window"]
+__all__ = ["spread", "told", "typical", "window"]
 
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from ebflow.data import coded, expanded, split
 from ebflow.data.sources import Reader, find_source
 from ebflow.errors import BadInput
+from ebflow.randomness import RowGenerator, normal
 from pipelines.answers.models import Model
 
 
@@ -76,7 +77,20 @@ def _stored(typed: Mapping[str, str], name: str, levels: Sequence[str] | None) -
 
 def typical(model: Model) -> Tensor | None:
     """Returns the context nearest the training rows' mean, with shape (1, C); None without."""
+    return _nearest(model.flow.context_mean[None], model) if model.given else None
+
+
+def spread(model: Model, count: int) -> Tensor | None:
+    """Returns contexts spread as the training rows', with shape (count, C); None without."""
     if not model.given:
         return None
-    levels, mean = model.given["levels"], model.flow.context_mean.double().numpy()[None]
-    return torch.from_numpy(expanded(np.stack(split(mean, levels), 1), levels))
+    flow = model.flow
+    noise = normal((count, flow.context), flow.like, RowGenerator(0, "context"))
+    return _nearest(flow.context_mean + noise / flow.context_scale, model)
+
+
+def _nearest(contexts: Tensor, model: Model) -> Tensor:
+    """Returns contexts with each category at its likeliest level."""
+    levels = model.given["levels"]
+    stored = np.stack(split(contexts.double().numpy(), levels), 1)
+    return torch.from_numpy(expanded(stored, levels))

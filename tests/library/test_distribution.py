@@ -1,12 +1,14 @@
 """The density of a flow against brute force: every kind of layer, base and context."""
 
 import copy
+import math
 import pickle
 
 import pytest
 import torch
 from torch.distributions import Distribution, constraints
 
+from ebflow import architectures
 from ebflow import density as density_module
 from ebflow.bijections import Affine, ConditionalAffine, Coupling, Dense, Reshape, SmoothLeakyReLU
 from ebflow.distribution import FlowDistribution
@@ -544,3 +546,12 @@ def test_directions_broadcast_as_points_do():
     wide = flow(c).directional(x.expand(5, -1), v.expand(5, -1))
     close(slope, wide[0])
     close(bend, wide[1])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_no_samples_are_drawn_given_a_context_that_is_not_finite(value):
+    flow = architectures.dense((3,), context=2)
+    density = flow(torch.tensor([[0.0, 1.0], [value, 2.0]]))
+    for draw in (density.sample, density.sample_and_log_prob):
+        with pytest.raises(ValueError, match=rf"context: found {value} at \[1, 0\]"):
+            draw()

@@ -8,7 +8,6 @@ from ebflow import exporting, preprocessing
 from ebflow.bijections import Dequantise
 from ebflow.bijections.activations import Elementwise
 from ebflow.data.loader import Rows
-from ebflow.errors import BadInput
 from ebflow.randomness import RowGenerator, generator, uniform
 
 
@@ -92,9 +91,19 @@ def test_a_layer_that_decides_by_values_cannot_be_traced():
         exporting.export(exporting.Graph(ebflow.Flow((3,), [Deciding()])))
 
 
-def test_a_conditional_flow_is_refused():
-    with pytest.raises(BadInput, match="found a conditional flow"):
-        exporting.Graph(ebflow.architectures.dense((3,), context=2))
+@pytest.mark.parametrize("name", ["dense", "coupling", "autoregressive"])
+def test_a_conditional_flow_takes_a_context_for_every_row(name):
+    draw = generator(0, "contexts")
+    flow = ebflow.architectures.ARCHITECTURES[name]((3,), context=2, depth=1, generator=draw)
+    for weight in flow.parameters():
+        torch.nn.init.normal_(weight, std=0.3, generator=draw)
+    flow.standardise_context(torch.tensor([1.0, -1.0]), torch.tensor([2.0, 0.5]))
+    graph = exporting.Graph(flow)
+    assert graph.inputs == ("x", "context")
+    x, context = torch.randn(50, 3, generator=draw), torch.randn(50, 2, generator=draw)
+    found = exporting.export(graph).module()(x=x, context=context)
+    torch.testing.assert_close(found, flow(context).log_prob(x))
+    assert (found - flow(context + 1).log_prob(x)).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

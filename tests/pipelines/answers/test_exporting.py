@@ -16,7 +16,7 @@ from pipelines.answers import exporting
 from pipelines.answers.models import Model
 from pipelines.errors import StageFailed
 
-from .conftest import NAMES
+from .conftest import CONTEXT, NAMES
 
 needs_onnx = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("onnx", "onnxruntime", "onnxscript")),
@@ -79,6 +79,24 @@ def test_a_file_scores_as_the_flow_does(request, kind, what, ebflow, tracking_ho
     assert about["inputs"] == ["x", "noise"] and about["dtype"] == "float32"
     assert about.get("names") == (list(NAMES) if what == "table" else None)
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_conditional_flow_has_an_input_of_contexts(
+    kind, ebflow, tracking_home, conditional, tmp_path
+):
+    output = tmp_path / f"flow{exporting.SUFFIXES[kind]}"
+    done = ebflow("export", conditional, "--format", kind, "--output", output)
+    assert (done.code, done.err) == (0, [])
+    flow = Model("", exporting_place(conditional)).flow
+    context = flow.context_mean.expand(500, -1).clone()
+    x = flow(context).sample((), RowGenerator(5, "rows"))
+    noise = uniform(x.shape, x, RowGenerator(6, "noise"))
+    expected = flow(context).log_prob(x, RowGenerator(6, "noise")).detach().numpy()
+    found, about = scored_elsewhere(tmp_path, kind, {"x": x, "context": context, "noise": noise})
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert about["inputs"] == ["x", "context", "noise"]
+    assert about["context"]["names"] == list(CONTEXT)
 
 
 def exporting_place(folder):
