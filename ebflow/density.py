@@ -9,14 +9,8 @@ score and one more for every slice of the curvature. A flow, a mixture of Gaussi
 classifier's logit have closed forms of parts of it.
 """
 
-__all__ = [
-    "AutogradEvaluation",
-    "EnergyFunction",
-    "Evaluation",
-    "LogDensity",
-    "sum_event",
-    "trace",
-]
+__all__ = ["AutogradEvaluation", "EnergyFunction", "Evaluation", "LogDensity", "sum_event",
+           "trace"]  # fmt: skip
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

@@ -22,19 +22,9 @@ to watch: O(B D) for the mean and O(B D P) for the variance along P probes, of w
 the direction of the mean.
 """
 
-__all__ = [
-    "Likelihood",
-    "Normalised",
-    "Validation",
-    "diagnose",
-    "evaluate",
-    "fisher_divergence",
-    "kl_divergence",
-    "latent_statistics",
-    "log_probs",
-    "repository_kld",
-    "where_non_finite",
-]
+__all__ = ["Likelihood", "Normalised", "Validation", "diagnose", "evaluate", "fisher_divergence",
+           "kl_divergence", "latent_statistics", "log_probs", "repository_kld",
+           "where_non_finite"]  # fmt: skip
 
 import math
 from collections.abc import Iterator

@@ -306,10 +306,7 @@ def _dataset(
 
 
 def _policy(
-    rows: Tensor,
-    context: Tensor | None,
-    missing: str | None,
-    names: Sequence[str] | None = None,
+    rows: Tensor, context: Tensor | None, missing: str | None, names: Sequence[str] | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Returns the rows that are used; raises ValueError at an infinity, or at what is missing."""
     if missing not in (None, *POLICIES):
@@ -440,10 +437,7 @@ def _prepared(
 
 
 def _loss(
-    matched: Flow,
-    objective: str | objectives.Objective,
-    loss: LossFunction | None,
-    seed: int,
+    matched: Flow, objective: str | objectives.Objective, loss: LossFunction | None, seed: int
 ) -> dict[str, Any]:
     """Returns the loss, the anchor if it has one, and what to watch, as ``Trainer`` takes them."""
     if loss is not None:

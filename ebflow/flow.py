@@ -88,11 +88,7 @@ class Flow(nn.Module, LogDensity):
         return self(context).at(x, training=training)
 
     def energy(
-        self,
-        x: Tensor,
-        generator: Generator | None = None,
-        *,
-        context: Tensor | None = None,
+        self, x: Tensor, generator: Generator | None = None, *, context: Tensor | None = None
     ) -> Tensor:
         """Returns E(x) in nats with shape (*batch,); L GEMMs, no log-det of a linear layer."""
         return self(self._given(x, context)).energy(x, generator)
@@ -103,11 +99,7 @@ class Flow(nn.Module, LogDensity):
         return -sum((layer.log_det() for layer in layers), start=self.like.new_zeros(()))
 
     def log_prob(
-        self,
-        x: Tensor,
-        generator: Generator | None = None,
-        *,
-        context: Tensor | None = None,
+        self, x: Tensor, generator: Generator | None = None, *, context: Tensor | None = None
     ) -> Tensor:
         """Returns the exact log-density of raw data in nats, with shape (*batch,).
 
@@ -134,11 +126,7 @@ class Flow(nn.Module, LogDensity):
         return self(context).directional(x, v)
 
     def to_latent(
-        self,
-        x: Tensor,
-        generator: Generator | None = None,
-        *,
-        context: Tensor | None = None,
+        self, x: Tensor, generator: Generator | None = None, *, context: Tensor | None = None
     ) -> Tensor:
         """Returns the latent u with shape (*batch, *latent)."""
         return self(self._given(x, context)).to_latent(x, generator)
@@ -237,11 +225,7 @@ class Flow(nn.Module, LogDensity):
 
     @torch.no_grad()
     def initialise(
-        self,
-        x: Tensor,
-        generator: Generator | None = None,
-        *,
-        context: Tensor | None = None,
+        self, x: Tensor, generator: Generator | None = None, *, context: Tensor | None = None
     ) -> None:
         """Lets layers such as ``ActNorm`` take what they need from one batch of raw data.
 

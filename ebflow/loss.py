@@ -22,21 +22,9 @@ Schedules, of learning rates and hyper-parameters, are functions of progress in 
 of the steps, or of the seconds where training is bounded by time, so that they end where it ends.
 """
 
-__all__ = [
-    "Loss",
-    "LossFunction",
-    "LossModule",
-    "Progress",
-    "Schedule",
-    "balancing_weight",
-    "constant",
-    "cosine",
-    "epochs",
-    "falling",
-    "geometric",
-    "multistep",
-    "warmed",
-]
+__all__ = ["Loss", "LossFunction", "LossModule", "Progress", "Schedule", "balancing_weight",
+           "constant", "cosine", "epochs", "falling", "geometric", "multistep",
+           "warmed"]  # fmt: skip
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -224,11 +212,7 @@ class LossModule(nn.Module):
         self.flow, self.loss = flow, loss
 
     def forward(
-        self,
-        x: Tensor,
-        context: Tensor | None,
-        generator: Generator,
-        progress: Progress = START,
+        self, x: Tensor, context: Tensor | None, generator: Generator, progress: Progress = START
     ) -> tuple[Tensor, Tensor | None]:
         """Returns the losses of preprocessed rows, with shape (B,), and their latents."""
         with fixed_weights(self.flow):

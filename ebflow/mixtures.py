@@ -11,18 +11,8 @@ operations with full covariances, plus :math:`3 K D^3`, and :math:`N K (20 D + 1
 diagonal ones: the terms below :math:`D^2` stand for what moves memory instead of multiplying.
 """
 
-__all__ = [
-    "COMPONENTS",
-    "Search",
-    "Trial",
-    "behind",
-    "density",
-    "fit_mixture",
-    "load",
-    "regression",
-    "save",
-    "search",
-]
+__all__ = ["COMPONENTS", "Search", "Trial", "behind", "density", "fit_mixture", "load",
+           "regression", "save", "search"]  # fmt: skip
 
 import json
 import logging

@@ -23,22 +23,9 @@ Source of the latter: Forward Laplacian: A New Computational Framework for Neura
 Variational Monte Carlo (Li et al., 2023), arXiv:2307.08214.
 """
 
-__all__ = [
-    "ACTIVATIONS",
-    "SHARPNESS",
-    "Elu",
-    "Interleaved",
-    "Jet",
-    "Softplus",
-    "Swish",
-    "ZeroConv2d",
-    "convnet",
-    "laplacian",
-    "perceptron",
-    "started",
-    "through",
-    "units",
-]
+__all__ = ["ACTIVATIONS", "SHARPNESS", "Elu", "Interleaved", "Jet", "Softplus", "Swish",
+           "ZeroConv2d", "convnet", "laplacian", "perceptron", "started", "through",
+           "units"]  # fmt: skip
 
 from collections.abc import Callable, Sequence
 from functools import singledispatch

@@ -92,11 +92,7 @@ def _rows(split: StoredSplit, label: int | None) -> tuple[Tensor, np.ndarray]:
 
 
 def _manifest(
-    source: Manifest,
-    shards: list[Shard],
-    counts: dict[str, int],
-    moments: Moments,
-    seed: int,
+    source: Manifest, shards: list[Shard], counts: dict[str, int], moments: Moments, seed: int
 ) -> Manifest:
     return Manifest(
         name=source.name,

@@ -1,14 +1,7 @@
 """Named flows, as functions of shape and depth."""
 
-__all__ = [
-    "ARCHITECTURES",
-    "autoregressive",
-    "convolutional",
-    "coupling",
-    "dense",
-    "glow",
-    "structured",
-]
+__all__ = ["ARCHITECTURES", "autoregressive", "convolutional", "coupling", "dense", "glow",
+           "structured"]  # fmt: skip
 
 from .autoregressive import autoregressive
 from .convolutional import convolutional

@@ -1,16 +1,7 @@
 """What the architectures share: how linear layers start, and how a net is closed."""
 
-__all__ = [
-    "ACTIVATIONS",
-    "LEARNED",
-    "activated",
-    "check_activation",
-    "conditioned",
-    "finished",
-    "image_coupling",
-    "normalise_spectrum",
-    "start_of",
-]
+__all__ = ["ACTIVATIONS", "LEARNED", "activated", "check_activation", "conditioned", "finished",
+           "image_coupling", "normalise_spectrum", "start_of"]  # fmt: skip
 
 import copy
 import math

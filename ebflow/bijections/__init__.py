@@ -1,39 +1,11 @@
 """Bijections, one family a file."""
 
-__all__ = [
-    "ActNorm",
-    "Affine",
-    "Autoregressive",
-    "Bijection",
-    "Bounded",
-    "ConditionalAffine",
-    "ConstantJacobian",
-    "Convolution",
-    "Coupling",
-    "Dense",
-    "DenseLU",
-    "DenseWithInverse",
-    "Dequantise",
-    "DequantiseCategories",
-    "DequantiseColumns",
-    "Elementwise",
-    "JohnsonSU",
-    "Linearization",
-    "Logit",
-    "MonotoneSpline",
-    "MonotoneTanh",
-    "Part",
-    "Permutation",
-    "Pointwise",
-    "Reshape",
-    "ScaleShift",
-    "SmoothLeakyReLU",
-    "Spline",
-    "Squeeze",
-    "Weighted",
-    "part",
-    "random_rotation",
-]
+__all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "ConditionalAffine",
+           "ConstantJacobian", "Convolution", "Coupling", "Dense", "DenseLU", "DenseWithInverse",
+           "Dequantise", "DequantiseCategories", "DequantiseColumns", "Elementwise", "JohnsonSU",
+           "Linearization", "Logit", "MonotoneSpline", "MonotoneTanh", "Part", "Permutation",
+           "Pointwise", "Reshape", "ScaleShift", "SmoothLeakyReLU", "Spline", "Squeeze",
+           "Weighted", "part", "random_rotation"]  # fmt: skip
 
 from .activations import Elementwise, SmoothLeakyReLU
 from .autoregressive import Autoregressive

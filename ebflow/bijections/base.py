@@ -18,15 +18,8 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267.
 """
 
-__all__ = [
-    "Bijection",
-    "ConstantJacobian",
-    "ConstantLinearization",
-    "Linearization",
-    "as_autocast",
-    "at_least_float32",
-    "sum_event",
-]
+__all__ = ["Bijection", "ConstantJacobian", "ConstantLinearization", "Linearization",
+           "as_autocast", "at_least_float32", "sum_event"]  # fmt: skip
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator

@@ -149,11 +149,7 @@ class Bounded(Elementwise):
         near = -torch.exp(-z) / torch.expm1(-z)
         one = (1 + near, -self._sign * near / self.scale, near * (1 + near) / self.scale**2)
         curved = (self._low | self._high) & (x == c)
-        both = (
-            left_slope + right_slope,
-            right_slope - left_slope,
-            left_slope**2 + right_slope**2,
-        )
+        both = (left_slope + right_slope, right_slope - left_slope, left_slope**2 + right_slope**2)
         d1, *psi = (torch.where(self._one, *pair) for pair in zip(one, both, strict=True))
         d1 = torch.where(self._low | self._high, d1, 1.0)
         return (d1, *(torch.where(curved, each, 0.0) for each in psi))[:order]

@@ -24,11 +24,7 @@ def lu_factors(weight: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Returns what is trained and what is fixed of P L (U + S) = W."""
     permutation, lower, upper = torch.linalg.lu(weight)
     diagonal = upper.diagonal()
-    trained = {
-        "lower": lower.tril(-1),
-        "upper": upper.triu(1),
-        "log_scale": diagonal.abs().log(),
-    }
+    trained = {"lower": lower.tril(-1), "upper": upper.triu(1), "log_scale": diagonal.abs().log()}
     return trained, {"permutation": permutation, "sign": diagonal.sign()}
 
 

@@ -280,12 +280,7 @@ class MonotoneTanh(Learned):
     foreseen = 2
 
     def __init__(
-        self,
-        shape: tuple[int, ...],
-        *,
-        terms: int = 6,
-        reach: float = 3.0,
-        channels: bool = False,
+        self, shape: tuple[int, ...], *, terms: int = 6, reach: float = 3.0, channels: bool = False
     ) -> None:
         super().__init__()
         if terms < 2:

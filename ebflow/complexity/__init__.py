@@ -10,15 +10,8 @@ Laws that look like data, with exact scores at every noise, and the errors of an
 These names are imported when they are first asked for.
 """
 
-__all__ = [
-    "FactorMixture",
-    "Truth",
-    "denoising_errors",
-    "fit_factors",
-    "fit_truth",
-    "load",
-    "save",
-]
+__all__ = ["FactorMixture", "Truth", "denoising_errors", "fit_factors", "fit_truth", "load",
+           "save"]  # fmt: skip
 
 from importlib import import_module
 
