@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..bases import Base
-from ..bijections import Autoregressive, Bijection, Dense, Reshape
+from ..bijections import Autoregressive, Dense
 from ..flow import Flow
 from ..randomness import generator as derive
-from .shared import finished
+from .shared import finished, flattened
 
 MIXINGS = ("rotation", "reversal")
 
@@ -59,22 +59,13 @@ def autoregressive(
     if bound and not bins:
         raise ValueError(f"bound: found {bound}, expected None without bins")
     generator = generator or derive(0, "weights")
-    layers: list[Bijection] = [Reshape(tuple(shape), (size,))] if len(shape) > 1 else []
+    layers = flattened(shape)
     for index in range(depth):
         if index:
             layers.append(Dense(_start(size, mixing, generator), torch.zeros(size)))
-        layers.append(
-            Autoregressive(
-                size,
-                hidden=hidden,
-                bins=bins,
-                bound=bound or 5.0,
-                context=context,
-                generator=generator,
-            )
-        )
-    options = {"depth": depth, "hidden": hidden, "bins": bins, "bound": bound, "mixing": mixing}
-    return finished("autoregressive", shape, layers, options, context, base, dtype)
+        net = {"hidden": hidden, "bins": bins, "bound": bound or 5.0, "context": context}
+        layers.append(Autoregressive(size, **net, generator=generator))
+    return finished(autoregressive, layers, locals())
 
 
 def _start(size: int, mixing: str, generator: torch.Generator) -> Tensor:

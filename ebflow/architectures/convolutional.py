@@ -119,20 +119,4 @@ def convolutional(
         )
         if hidden and event[0] > 1:
             layers.append(image_coupling(event[0], net, None, context))
-    options = {
-        "kernel_size": kernel_size,
-        "padding": padding,
-        "blocks": blocks,
-        "depth": depth,
-        "activation": activation,
-        "alpha": alpha,
-        "residual": residual,
-        "centred": centred,
-        "cells": cells,
-        "terms": terms,
-        "reach": reach,
-        "shared": shared,
-        "hidden": hidden,
-        "spectral_norm": spectral_norm,
-    }
-    return finished("convolutional", shape, layers, options, context, base, dtype)
+    return finished(convolutional, layers, locals())

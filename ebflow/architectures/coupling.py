@@ -29,7 +29,7 @@ from ..bijections import (
 from ..flow import Flow
 from ..networks import Interleaved, convnet, perceptron
 from ..randomness import generator as derive
-from .shared import conditioned, finished, image_coupling, normalise_spectrum
+from .shared import conditioned, finished, flattened, image_coupling, normalise_spectrum
 
 
 def coupling(
@@ -85,22 +85,13 @@ def coupling(
     couple = partial(
         _vector_coupling, size, net, shift_activation or activation, transform, context
     )
-    layers: list[Bijection] = [Reshape(tuple(shape), (size,))] if len(shape) > 1 else []
+    layers = flattened(shape)
     for index in range(depth):
         mixing = _mixing(size, norm, generator)
         layers += [mixing, couple(flip=index % 2 == 0), ActNorm((size,))]
         layers += conditioned((size,), context, generator)
     layers.append(_mixing(size, norm, generator))
-    options = {
-        "depth": depth,
-        "hidden": hidden,
-        "activation": activation,
-        "shift_activation": shift_activation,
-        "bound": bound,
-        "bins": bins,
-        "norm": norm,
-    }
-    return finished("coupling", shape, layers, options, context, base, dtype)
+    return finished(coupling, layers, locals())
 
 
 def _mixing(size: int, norm: str | None, generator: torch.Generator) -> Dense:
@@ -187,15 +178,7 @@ def glow(
             steps.append(image_coupling(there[0], net, bins, context))
         layers += _leading(steps, here) if level else [*steps, Reshape(there, (math.prod(there),))]
         here = (there[0] // 2, *there[1:])
-    options = {
-        "levels": levels,
-        "depth": depth,
-        "kernel_size": kernel_size,
-        "hidden": hidden,
-        "activation": activation,
-        "bins": bins,
-    }
-    return finished("glow", shape, layers, options, context, base, dtype)
+    return finished(glow, layers, locals())
 
 
 def _rotation(

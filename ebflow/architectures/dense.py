@@ -10,18 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..bases import Base
-from ..bijections import (
-    ActNorm,
-    Bijection,
-    Dense,
-    DenseLU,
-    DenseWithInverse,
-    Reshape,
-    SmoothLeakyReLU,
-)
+from ..bijections import ActNorm, Bijection, Dense, DenseLU, DenseWithInverse, SmoothLeakyReLU
 from ..flow import Flow
 from ..randomness import generator as derive
-from .shared import activated, check_activation, conditioned, finished, start_of
+from .shared import activated, check_activation, conditioned, finished, flattened, start_of
 
 LINEAR: dict[str, Callable[[Tensor, Tensor], Bijection]] = {
     "full": Dense,
@@ -95,7 +87,7 @@ def dense(
         raise ValueError(f"linear: found {linear!r}, expected one of {', '.join(LINEAR)}")
     size = math.prod(shape)
     start = partial(start_of, sign=sign, bias=bias, noise=noise, generator=generator)
-    layers: list[Bijection] = [Reshape(tuple(shape), (size,))] if len(shape) > 1 else []
+    layers = flattened(shape)
     for index in range(depth):
         fixed = index and activation == "smooth_leaky_relu"
         if fixed:
@@ -104,18 +96,7 @@ def dense(
         layers.append(LINEAR[linear](*start(torch.eye(size), behind)))
         layers += conditioned((size,), context, generator)
         layers += activated(activation, (size,), cells=cells, terms=terms, reach=reach)
-    options = {
-        "depth": depth,
-        "linear": linear,
-        "activation": activation,
-        "alpha": alpha,
-        "residual": residual,
-        "centred": centred,
-        "cells": cells,
-        "terms": terms,
-        "reach": reach,
-    }
-    return finished("dense", shape, layers, options, context, base, dtype)
+    return finished(dense, layers, locals())
 
 
 def structured(
@@ -152,13 +133,12 @@ def structured(
     """
     size = math.prod(shape)
     matrices = partial(_matrices, size, structure, generator or derive(0, "weights"))
-    layers: list[Bijection] = [Reshape(tuple(shape), (size,))] if len(shape) > 1 else []
+    layers = flattened(shape)
     for _ in range(depth):
         layers += [*matrices(), SmoothLeakyReLU(alpha), ActNorm((size,))]
         layers += conditioned((size,), context, generator)
     layers += matrices()
-    options = {"depth": depth, "structure": structure, "alpha": alpha}
-    return finished("structured", shape, layers, options, context, base, dtype)
+    return finished(structured, layers, locals())
 
 
 def _matrices(size: int, structure: str, generator: torch.Generator) -> list[Dense]:

@@ -1,24 +1,25 @@
 """What the architectures share: how linear layers start, and how a net is closed."""
 
 __all__ = ["ACTIVATIONS", "LEARNED", "activated", "check_activation", "conditioned", "finished",
-           "image_coupling", "normalise_spectrum", "start_of"]  # fmt: skip
+           "flattened", "image_coupling", "normalise_spectrum", "start_of"]  # fmt: skip
 
 import copy
 import math
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..bases import Base
 from ..bijections import (
     Bijection,
     ConditionalAffine,
     Coupling,
     MonotoneSpline,
     MonotoneTanh,
+    Reshape,
     ScaleShift,
     SmoothLeakyReLU,
     Spline,
@@ -31,6 +32,10 @@ LEARNED = ("spline", "tanh")
 
 ACTIVATIONS = ("smooth_leaky_relu", *LEARNED)
 """Activations of nets of linear layers: the paper's, ``MonotoneSpline`` and ``MonotoneTanh``."""
+
+
+START = ("shape", "base", "dtype", "generator", "sign", "bias", "noise", "calibrated")
+"""Options that a flow, its weights and its base tell: of these a spec keeps the shape alone."""
 
 
 def check_activation(name: str) -> None:
@@ -55,19 +60,26 @@ def activated(
     return [MonotoneTanh(event, terms=terms, **options)] if name == "tanh" else []
 
 
+def flattened(shape: Sequence[int]) -> list[Bijection]:
+    """Returns the layer that makes rows of events; none if they are rows."""
+    return [Reshape(tuple(shape), (math.prod(shape),))] if len(shape) > 1 else []
+
+
 def finished(
-    architecture: str,
-    shape: Sequence[int],
-    layers: Sequence[Bijection],
-    options: dict[str, Any],
-    context: int,
-    base: Base | None,
-    dtype: torch.dtype | None,
+    architecture: Callable[..., Flow], layers: Sequence[Bijection], given: dict[str, Any]
 ) -> Flow:
-    """Returns the flow of these layers, with the spec that rebuilds it."""
-    options = {**options, "context": context}
-    spec = {"architecture": architecture, "shape": list(shape), "options": options}
-    base = copy.deepcopy(base)  # a base that is trained is the flow's own
+    """Returns the flow of these layers, with the spec that rebuilds it.
+
+    Arguments:
+        architecture: The function that made the layers; all but ``START`` of its options are kept.
+        layers: The layers.
+        given: The options by name, as the variables of the call.
+    """
+    names = [name for name in signature(architecture).parameters if name not in START]
+    options = {name: given[name] for name in names}
+    shape, context, dtype = given["shape"], given["context"], given["dtype"]
+    spec = {"architecture": architecture.__name__, "shape": list(shape), "options": options}
+    base = copy.deepcopy(given["base"])  # a base that is trained is the flow's own
     flow = Flow(shape, layers, base=base, context=context, spec=spec)
     return flow.to(dtype or torch.get_default_dtype())
 
