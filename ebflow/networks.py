@@ -201,6 +201,15 @@ class Jet(NamedTuple):
     v: Tensor
     a: Tensor | None
 
+    @property
+    def bend(self) -> Tensor:
+        """``a``, written out where it is zero."""
+        return torch.zeros_like(self.v) if self.a is None else self.a
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Jet":
+        """Returns the coefficients changed alike."""
+        return Jet(*(None if t is None else change(t) for t in self))
+
 
 def units(event: Tensor) -> Tensor:
     """Returns the D unit vectors of the space of an ``event``, with shape (D, *event)."""

@@ -19,7 +19,6 @@ arXiv:1906.04032.
 
 __all__ = ["Autoregressive"]
 
-import copy
 from functools import partial
 
 import torch
@@ -28,10 +27,10 @@ from zuko.flows import MaskedAutoregressiveTransform
 from zuko.transforms import MonotonicRQSTransform
 
 from ..networks import started
-from .base import Bijection, sum_event
+from .base import Contextual, sum_event
 
 
-class Autoregressive(Bijection):
+class Autoregressive(Contextual):
     """Creates the layer above, the identity at the start; ``zuko``'s, as a bijection.
 
     h has two hidden layers of SiLU. It sees a context beside the elements, all of it for each.
@@ -56,11 +55,10 @@ class Autoregressive(Bijection):
         context: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(context)
         if size < 2:
             raise ValueError(f"size: found {size}, expected at least two elements")
-        self.size, self.bins, self.context = size, bins, context
-        self.seen: Tensor | None = None
+        self.size, self.bins = size, bins
         spline = (
             {
                 "univariate": partial(MonotonicRQSTransform, bound=bound),
@@ -80,14 +78,6 @@ class Autoregressive(Bijection):
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
 
-    def given(self, context: Tensor) -> Bijection:
-        """Returns the layer given a context with shape (B, C), sharing its network."""
-        if not self.context:
-            return self
-        bound = copy.copy(self)
-        bound.seen = context
-        return bound
-
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and Σ log ∂f/∂x; one evaluation of h."""
         # zuko's own sum over elements does not take empty batches.
@@ -99,9 +89,4 @@ class Autoregressive(Bijection):
         return self.transform(self._context(y)).inv(y)
 
     def _context(self, x: Tensor) -> Tensor | None:
-        """Returns the context of every row of ``x``."""
-        if not self.context:
-            return None
-        if self.seen is None:
-            raise ValueError(f"context: found None, expected shape (*, {self.context})")
-        return self.seen.repeat(x.shape[0] // max(self.seen.shape[0], 1), 1)
+        return self.contexts(x) if self.context else None

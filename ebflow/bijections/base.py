@@ -18,9 +18,10 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267.
 """
 
-__all__ = ["Bijection", "ConstantJacobian", "ConstantLinearization", "Linearization",
-           "as_autocast", "at_least_float32", "sum_event"]  # fmt: skip
+__all__ = ["Bijection", "ConstantJacobian", "ConstantLinearization", "Contextual",
+           "Linearization", "as_autocast", "at_least_float32", "hold", "sum_event"]  # fmt: skip
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,16 @@ def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     if not torch.is_autocast_enabled(device):
         return tensors
     return tuple(t.to(torch.get_autocast_dtype(device)) for t in tensors)
+
+
+def hold(module: nn.Module, *, trainable: bool, **tensors: Tensor | None) -> None:
+    """Registers copies of tensors, as parameters or as buffers."""
+    for name, tensor in tensors.items():
+        value = None if tensor is None else tensor.clone()
+        if trainable:
+            module.register_parameter(name, None if value is None else nn.Parameter(value))
+        else:
+            module.register_buffer(name, value)
 
 
 class Linearization(ABC):
@@ -146,6 +157,33 @@ class Bijection(nn.Module, ABC):
         return _autograd_jet(self, jet)
 
 
+class Contextual(Bijection):
+    """A bijection by a network that sees a context, if there is one, beside its own input.
+
+    Arguments:
+        context: The number C of elements of a context; 0: there is none.
+    """
+
+    def __init__(self, context: int) -> None:
+        super().__init__()
+        self.context = context
+        self.seen: Tensor | None = None
+
+    def given(self, context: Tensor) -> Bijection:
+        """Returns the layer given a context with shape (B, C), sharing its network."""
+        if not self.context:
+            return self
+        bound = copy.copy(self)
+        bound.seen = context
+        return bound
+
+    def contexts(self, x: Tensor) -> Tensor:
+        """Returns the context of every row of ``x``, with shape (R B, C)."""
+        if self.seen is None:
+            raise ValueError(f"context: found None, expected shape (*, {self.context})")
+        return self.seen.repeat(x.shape[0] // max(self.seen.shape[0], 1), 1)
+
+
 class ConstantJacobian(Bijection):
     """A bijection whose Jacobian is the same at every input; only weights enter its log-det."""
 
@@ -201,12 +239,19 @@ class ConstantJacobian(Bijection):
 
 
 class ConstantLinearization(Linearization):
-    """A layer of constant Jacobian at one batch: its value ``y``, and J and Jᵀ as functions."""
+    """A layer that is affine in x at one batch: its value ``y``, and J and Jᵀ as functions.
+
+    ψ is 0 of a layer of constant Jacobian, whose log-determinant belongs to the normaliser.
+    """
 
     def __init__(
-        self, y: Tensor, linear: Callable[[Tensor], Tensor], transpose: Callable[[Tensor], Tensor]
+        self,
+        y: Tensor,
+        linear: Callable[[Tensor], Tensor],
+        transpose: Callable[[Tensor], Tensor],
+        psi: Tensor | float = 0.0,
     ) -> None:
-        self.y, self._linear, self._transpose = y, linear, transpose
+        self.y, self._linear, self._transpose, self._psi = y, linear, transpose, psi
 
     def pullback(self, s: Tensor) -> Tensor:
         """Returns Jᵀ s."""
@@ -220,9 +265,9 @@ class ConstantLinearization(Linearization):
         """Returns 0: the map is linear."""
         return 0.0
 
-    def log_det(self) -> float:
-        """Returns 0: the log-determinant belongs to the normaliser."""
-        return 0.0
+    def log_det(self) -> Tensor | float:
+        """Returns ψ."""
+        return self._psi
 
 
 class _AutogradLinearization(Linearization):
@@ -288,7 +333,7 @@ def _autograd_jet(layer: Bijection, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
         return torch.func.jvp(curve, (t,), (one,))
 
     with torch.inference_mode(False):
-        jet = Jet(*(None if t is None else _ordinary(t) for t in jet))
+        jet = jet.each(_ordinary)
         zero, one = jet.x.new_zeros(()), jet.x.new_ones(())
         ((y, _), (v, first)), (_, (a, second)) = torch.func.jvp(slope, (zero,), (one,))
     return Jet(y, v, a), first, second

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..randomness import Generator, uniform
 from .activations import Elementwise
+from .base import hold
 from .preprocessing import Dequantise
 
 
@@ -29,7 +30,7 @@ class DequantiseColumns(Dequantise):
 
     def __init__(self, origin: Tensor, steps: Tensor) -> None:
         super(Dequantise, self).__init__()
-        self.origin, self.steps = nn.Buffer(origin.clone()), nn.Buffer(steps.clone())
+        hold(self, trainable=False, origin=origin, steps=steps)
 
     def extra_repr(self) -> str:
         """Names the number of columns that have a step."""
@@ -121,9 +122,7 @@ class Bounded(Elementwise):
                 "expected lower < upper, a positive margin below half of their distance, a "
                 "positive scale"
             )
-        told = {"lower": lower, "upper": upper, "margin": margin, "scale": scale}
-        for name, value in told.items():
-            self.register_buffer(name, value.clone())
+        hold(self, trainable=False, lower=lower, upper=upper, margin=margin, scale=scale)
 
     def extra_repr(self) -> str:
         """Names the number of columns that have a bound."""
@@ -219,8 +218,7 @@ class JohnsonSU(Elementwise):
         super().__init__()
         if not ((lam > 0).all() and (delta > 0).all()):
             raise ValueError(f"lam, delta: found {lam}, {delta}, expected positive numbers")
-        for name, value in (("xi", xi), ("lam", lam), ("gamma", gamma), ("delta", delta)):
-            self.register_buffer(name, value.clone())
+        hold(self, trainable=False, xi=xi, lam=lam, gamma=gamma, delta=delta)
 
     def extra_repr(self) -> str:
         """Names the number of columns."""

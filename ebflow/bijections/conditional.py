@@ -10,13 +10,14 @@ depends neither on x nor on c.
 __all__ = ["ConditionalAffine"]
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from ..networks import Jet, perceptron
-from .base import Bijection, Linearization
+from .base import Bijection, ConstantLinearization, Linearization
 
 BOUND = 3.0
 """Of |s|: s ← bound · tanh(s / bound)."""
@@ -110,28 +111,15 @@ class _Given(Bijection):
 
     def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
         """Returns this layer at ``x``."""
-        return _GivenLinearization(self, x)
+        y, psi = self.forward_and_log_det(x)
+        linear = partial(self.stretched, shape=x.shape)
+        return ConstantLinearization(y, linear, self._transposed, psi)
+
+    def _transposed(self, s: Tensor) -> Tensor:
+        return self.scaled(s, self.scale)
 
     def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
         """Scales the coefficients; ψ does not change along a curve."""
         zero = jet.x.new_zeros(())
         v, a = (None if t is None else self.stretched(t, jet.x.shape) for t in jet[1:])
         return Jet(self.forward(jet.x), v, a), zero, zero
-
-
-class _GivenLinearization(Linearization):
-    def __init__(self, layer: _Given, x: Tensor) -> None:
-        self.layer, self.shape = layer, x.shape
-        self.y, self._psi = layer.forward_and_log_det(x)
-
-    def pullback(self, s: Tensor) -> Tensor:
-        return self.layer.scaled(s, self.layer.scale)
-
-    def tangent(self, v: Tensor) -> Tensor:
-        return self.layer.stretched(v, self.shape)
-
-    def curvature(self, v: Tensor, s: Tensor) -> float:
-        return 0.0
-
-    def log_det(self) -> Tensor:
-        return self._psi

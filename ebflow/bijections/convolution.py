@@ -40,7 +40,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import as_autocast
+from .base import as_autocast, hold
 from .factorised import lu_factors
 from .tridiagonal import Elimination
 from .weighted import Factors, Weighted
@@ -312,8 +312,7 @@ class Pointwise(Weighted):
         if factorised:
             tensors, fixed = lu_factors(weight)
         super().__init__((len(weight), *size), {**tensors, "bias": bias}, trainable=trainable)
-        for name, tensor in fixed.items():
-            self.register_buffer(name, tensor)
+        hold(self, trainable=False, **fixed)
         self.factorised, self.lazy = factorised, not factorised
 
     def extra_repr(self) -> str:

@@ -17,7 +17,6 @@ score has jumps.
 
 __all__ = ["Coupling", "ScaleShift", "Spline", "Univariate"]
 
-import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from zuko.transforms import MonotonicRQSTransform
 
 from ..networks import Jet, through
-from .base import Bijection, Linearization, sum_event
+from .base import Contextual, Linearization, sum_event
 
 
 class Univariate(ABC):
@@ -81,13 +80,12 @@ class ScaleShift(Univariate):
 
     def jet(self, x: Jet, h: Jet) -> tuple[Jet, Jet]:
         """Returns the jets of f and of log ∂f/∂x, for ``h`` of (…, C, 2)."""
-        s, t = (Jet(*(c[..., i] for c in h)) for i in (0, 1))
+        s, t = (Jet(*parts) for parts in zip(*(c.unbind(-1) for c in h), strict=True))
         s = s if self.bound is None else _bounded(s, self.bound)
-        a = torch.zeros_like(x.v) if x.a is None else x.a
         if self.inverted:
-            s = Jet(*(-c for c in s))
-            return _times_exp(Jet(x.x - t.x, x.v - t.v, a - t.a), s), s
-        y = _times_exp(Jet(x.x, x.v, a), s)
+            s = s.each(torch.neg)
+            return _times_exp(Jet(x.x - t.x, x.v - t.v, x.bend - t.a), s), s
+        y = _times_exp(Jet(x.x, x.v, x.bend), s)
         return Jet(*(p + q for p, q in zip(y, t, strict=True))), s
 
     def _read(self, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,7 +129,7 @@ class Spline(Univariate):
         return MonotonicRQSTransform(*h.movedim(2, -1).split(sizes, -1), bound=self.bound)
 
 
-class Coupling(Bijection):
+class Coupling(Contextual):
     """Creates y = (x₁, f(x₂; h(x₁))), split along the first dimension of an event.
 
     That is by elements of a vector and by channels of an image.
@@ -155,24 +153,15 @@ class Coupling(Bijection):
         flip: bool = False,
         context: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(context)
         if min(sizes) < 1:
             raise ValueError(f"sizes: found {tuple(sizes)}, expected two positive numbers")
-        self.sizes, self.flip, self.context = tuple(sizes), flip, context
+        self.sizes, self.flip = tuple(sizes), flip
         self.conditioner, self.transform = conditioner, transform
-        self.seen: Tensor | None = None
 
     def extra_repr(self) -> str:
         """Names the parts and f."""
         return f"{self.sizes}, {self.transform}, flip={self.flip}, context={self.context}"
-
-    def given(self, context: Tensor) -> Bijection:
-        """Returns the coupling given a context with shape (B, C), sharing its conditioner."""
-        if not self.context:
-            return self
-        bound = copy.copy(self)
-        bound.seen = context
-        return bound
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and Σ log ∂f/∂x; one evaluation of h."""
@@ -201,8 +190,7 @@ class Coupling(Bijection):
         if h is None:
             return super().jet(jet)
         y, slopes = self.transform.jet(moved, h)
-        a = torch.zeros_like(passed.v) if passed.a is None else passed.a
-        parts = zip((passed.x, passed.v, a), y, strict=True)
+        parts = zip((passed.x, passed.v, passed.bend), y, strict=True)
         wide = ((p.expand(*moved.shape[:-1], -1), moved) for p, moved in parts)
         joined = Jet(*(self._joined(*pair, dim=-1) for pair in wide))
         return joined, sum_event(slopes.v, jet.x), sum_event(slopes.a, jet.x)
@@ -213,8 +201,8 @@ class Coupling(Bijection):
         h = through(self.conditioner, self._with_context(passed))
         if h is None:
             return None
-        h = (*h[:2], torch.zeros_like(h[1]) if h[2] is None else h[2])
-        return Jet(*(c.unflatten(-1, (-1, self.transform.count)) for c in h))
+        h = h._replace(a=h.bend)
+        return h.each(lambda c: c.unflatten(-1, (-1, self.transform.count)))
 
     def _parts_of_jet(self, jet: Jet) -> tuple[Jet, Jet]:
         dim = 1 - jet.x.ndim
@@ -228,9 +216,7 @@ class Coupling(Bijection):
 
     def _planes(self, passed: Tensor) -> Tensor:
         """Returns the context of every row, spread over the image."""
-        if self.seen is None:
-            raise ValueError(f"context: found None, expected shape (*, {self.context})")
-        rows = self.seen.repeat(passed.shape[0] // max(self.seen.shape[0], 1), 1)
+        rows = self.contexts(passed)
         return rows.view(*rows.shape, *[1] * (passed.ndim - 2)).expand(-1, -1, *passed.shape[2:])
 
     def _with_context(self, passed: Jet) -> Jet:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import ConstantJacobian, ConstantLinearization, Linearization
+from .base import ConstantJacobian, ConstantLinearization, Linearization, hold
 
 
 def lu_factors(weight: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -46,8 +46,7 @@ class DenseLU(ConstantJacobian):
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
         trained, fixed = lu_factors(weight)
-        for name, tensor in {**trained, "bias": bias}.items():
-            self.register_parameter(name, nn.Parameter(tensor.clone()))
+        hold(self, trainable=True, **trained, bias=bias)
         self.order = nn.Buffer(fixed["permutation"].argmax(1))
         self.sign = nn.Buffer(fixed["sign"])
 

@@ -102,6 +102,7 @@ class _SelfNormalized(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Three:  # noqa: ANN401
+        """Returns the gradients by x, W and R, of which the module tells."""
         delta, of_log_det, of_error = grads
         x, z, residual, weight, reverse = ctx.saved_tensors
         count = float(of_log_det.sum())  # −1 of a mean negative log-likelihood

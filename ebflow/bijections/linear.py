@@ -8,6 +8,8 @@ weight version, in float64. A triangular W has the sum of :math:`\log |W_{ii}|` 
 __all__ = ["Dense"]
 
 from collections.abc import Callable
+from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
-from .base import Linearization, as_autocast
+from .base import ConstantLinearization, Linearization, as_autocast
 from .weighted import Weighted
 
 Pairs = dict[int, tuple[Tensor, Tensor]]
@@ -104,7 +106,7 @@ class Dense(Weighted):
         if not (training and differentiated) or torch.compiler.is_compiling():
             return self._linearised(x, weight)
         x, weight = as_autocast(x, weight)
-        return _OneProductLinearization(weight, self.bias, x)
+        return _one_product(weight, self.bias, x)
 
     def relative(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and a zero stand-in; their backward gives the *relative* gradient G WᵀW of W.
@@ -119,8 +121,8 @@ class Dense(Weighted):
         return (y if self.bias is None else y + self.bias), stand_in
 
 
-class _OneProductLinearization(Linearization):
-    r"""A dense layer at ``x``, whose weight gradient is one product a step.
+def _one_product(weight: Tensor, bias: Tensor | None, x: Tensor) -> Linearization:
+    r"""Returns a dense layer at ``x``, whose weight gradient is one product a step.
 
     In :math:`y = W x + b` and :math:`s_x = W^\top s_y` the same W gets the gradients
     :math:`\bar y^\top x` and :math:`s_y^\top \bar s_x`. Autograd computes and adds two D×D
@@ -133,29 +135,15 @@ class _OneProductLinearization(Linearization):
         bias: b, with shape (D,), or None.
         x: The points, with shape (B, D).
     """
+    pairs, keys = Pairs(), count()
+    y = _Forward.apply(x, weight, pairs)
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, x: Tensor) -> None:
-        self.weight, self.pairs, self.pullbacks = weight, Pairs(), 0
-        y = _Forward.apply(x, weight, self.pairs)
-        self.y = y if bias is None else y + bias
+    def pullback(s: Tensor) -> Tensor:
+        s = s.to(weight.dtype)  # under autocast a score may be wider
+        return _Pullback.apply(s, weight, pairs, next(keys))
 
-    def pullback(self, s: Tensor) -> Tensor:
-        """Returns Wᵀ s."""
-        self.pullbacks += 1
-        s = s.to(self.weight.dtype)  # under autocast a score may be wider
-        return _Pullback.apply(s, self.weight, self.pairs, self.pullbacks)
-
-    def tangent(self, v: Tensor) -> Tensor:
-        """Returns W v."""
-        return F.linear(v, self.weight)
-
-    def curvature(self, v: Tensor, s: Tensor) -> float:
-        """Returns 0: the map is linear."""
-        return 0.0
-
-    def log_det(self) -> float:
-        """Returns 0: the log-determinant belongs to the normaliser."""
-        return 0.0
+    y = y if bias is None else y + bias
+    return ConstantLinearization(y, partial(F.linear, weight=weight), pullback)
 
 
 class _Forward(torch.autograd.Function):

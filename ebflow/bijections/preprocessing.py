@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..randomness import Generator, uniform
 from .activations import Elementwise
-from .base import ConstantJacobian, sum_event
+from .base import ConstantJacobian, hold, sum_event
 
 
 class Dequantise(ConstantJacobian):
@@ -220,12 +220,7 @@ class Affine(ConstantJacobian):
         shift, scale = (torch.as_tensor(t, dtype=dtype) for t in (shift, scale))
         if not (scale > 0).all():
             raise ValueError(f"scale: found {scale.min():.6g}, expected positive numbers")
-        for name, value in (("shift", shift), ("log_scale", scale.log())):
-            value = value.clone()
-            if trainable:
-                self.register_parameter(name, nn.Parameter(value))
-            else:
-                self.register_buffer(name, value)
+        hold(self, trainable=trainable, shift=shift, log_scale=scale.log())
 
     def extra_repr(self) -> str:
         """Names the event shape."""

@@ -19,7 +19,23 @@ from ..networks import Jet
 from .base import Bijection, ConstantJacobian, Linearization
 
 
-class Reshape(ConstantJacobian):
+class Rearrangement(ConstantJacobian):
+    """A map that only moves elements: J is a permutation, whose transpose is its inverse."""
+
+    def linear(self, v: Tensor) -> Tensor:
+        """Returns J v."""
+        return self.forward(v)
+
+    def transpose(self, s: Tensor) -> Tensor:
+        """Returns J⁻¹ s."""
+        return self.inverse(s)
+
+    def log_det(self) -> Tensor:
+        """Returns zero."""
+        return torch.zeros(())
+
+
+class Reshape(Rearrangement):
     """Creates the map from events of shape ``source`` to events of shape ``target``.
 
     Raises:
@@ -47,14 +63,8 @@ class Reshape(ConstantJacobian):
         """Returns y as events of the source shape."""
         return self._to(y, self.target, self.source)
 
-    linear, transpose = forward, inverse
 
-    def log_det(self) -> Tensor:
-        """Returns zero."""
-        return torch.zeros(())
-
-
-class Permutation(ConstantJacobian):
+class Permutation(Rearrangement):
     """Creates y_i = x_{order[i]} along the last dimension.
 
     Arguments:
@@ -76,14 +86,8 @@ class Permutation(ConstantJacobian):
         """Undoes the reordering."""
         return y[..., self.reverse]
 
-    linear, transpose = forward, inverse
 
-    def log_det(self) -> Tensor:
-        """Returns zero."""
-        return torch.zeros((), device=self.order.device)
-
-
-class Squeeze(ConstantJacobian):
+class Squeeze(Reshape):
     """Creates the map (C, H, W) → (4C, H/2, W/2) of 2×2 pixels into channels (c, dy, dx).
 
     Arguments:
@@ -91,16 +95,10 @@ class Squeeze(ConstantJacobian):
     """
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
-        super().__init__()
         if len(shape) != 3 or shape[1] % 2 or shape[2] % 2:
             raise ValueError(f"shape: found {tuple(shape)}, expected (C, H, W), H and W even")
         channels, height, width = shape
-        self.source = tuple(shape)
-        self.target = (4 * channels, height // 2, width // 2)
-
-    def extra_repr(self) -> str:
-        """Names the two shapes."""
-        return f"{self.source} -> {self.target}"
+        super().__init__(shape, (4 * channels, height // 2, width // 2))
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns pixels as channels."""
@@ -113,12 +111,6 @@ class Squeeze(ConstantJacobian):
     def _moved(self, f: Callable[..., Tensor], t: Tensor, shape: tuple[int, ...]) -> Tensor:
         # PyTorch gives the result of no images the shape of the images.
         return f(t, 2) if t.numel() else t.reshape(*t.shape[:-3], *shape)
-
-    linear, transpose = forward, inverse
-
-    def log_det(self) -> Tensor:
-        """Returns zero."""
-        return torch.zeros(())
 
 
 def part(layer: Bijection, shape: tuple[int, ...]) -> "Part":
@@ -195,10 +187,9 @@ class Part(Bijection):
 
     def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
         """Pushes the leading elements of a jet through f."""
-        heads = Jet(*(None if t is None else self.head(t) for t in jet))
-        (x, v, a), first, second = self.layer.jet(heads)
+        (x, v, a), first, second = self.layer.jet(jet.each(self.head))
         if a is not None:
-            a = self.joined(a, torch.zeros_like(jet.v) if jet.a is None else jet.a)
+            a = self.joined(a, jet.bend)
         return Jet(self.joined(x, jet.x), self.joined(v, jet.v), a), first, second
 
 

@@ -34,7 +34,13 @@ from torch.nn.utils import parametrize
 
 from ..compiling import eager
 from ..networks import Jet
-from .base import ConstantJacobian, ConstantLinearization, Linearization, at_least_float32
+from .base import (
+    ConstantJacobian,
+    ConstantLinearization,
+    Linearization,
+    at_least_float32,
+    hold,
+)
 
 STRUCTURES = ("full", "tril", "triu")
 
@@ -185,12 +191,7 @@ class Weighted(ConstantJacobian):
         if structure not in STRUCTURES:
             raise ValueError(f"structure: found {structure!r}, expected one of {STRUCTURES}")
         self.event_shape, self.structure = tuple(event_shape), structure
-        for name, tensor in tensors.items():
-            value = None if tensor is None else tensor.clone()
-            if trainable:
-                self.register_parameter(name, None if value is None else nn.Parameter(value))
-            else:
-                self.register_buffer(name, value)
+        hold(self, trainable=trainable, **tensors)
         self.forget()
 
     def forget(self) -> None:
