@@ -184,9 +184,7 @@ def exact_sm(
         stability: μ, the factor of the squared trace.
         floor: The least trace that is counted; None: any.
     """
-    at = density.at(x)
-    laplacian = at.laplacian()  # first: its sweep may give the score as well
-    return _matched(at.score, laplacian, stability, floor)
+    return _matched(*density.score_and_laplacian(x), stability, floor)
 
 
 def ssm(
@@ -236,9 +234,8 @@ def ssm_vr(
     Source: Song, Garg, Shi, Ermon (2019), arXiv:1905.07088.
     """
     v = draw(directions, slices, x, generator)
-    at = density.at(x)
-    curvature = at.curvature(v)  # first: it asks for more derivatives than the score does
-    return _matched(at.score, curvature.mean(0), stability, floor)
+    score, curvature = density.score_and_curvature(x, v)
+    return _matched(score, curvature.mean(0), stability, floor)
 
 
 def taylor_sm(

@@ -51,14 +51,13 @@ Traces = tuple[Tensor, Tensor]
 
 def hutchinson(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Traces:
     """Returns s and u·H·u; a tangent sweep, or a second backward pass, for every direction."""
-    curvature = (at := density.at(x)).curvature(u)  # first: it asks for more derivatives
-    return at.score, curvature
+    return density.score_and_curvature(x, u)
 
 
 def exact(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Traces:
     """Returns s and tr H, with K = 1, whatever the directions."""
-    laplacian = (at := density.at(x)).laplacian()  # first: its sweep may give the score as well
-    return at.score, laplacian.unsqueeze(0)
+    score, laplacian = density.score_and_laplacian(x)
+    return score, laplacian.unsqueeze(0)
 
 
 def taylor(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Traces:
