@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from . import bases
+from . import __version__, bases
 from .architectures import ARCHITECTURES
 from .architectures.shared import LEARNED
 from .errors import BadInput
@@ -32,6 +32,7 @@ from .execution import distributed, full
 from .files import previous, replaced, sha256
 from .flow import Flow
 from .preprocessing import build
+from .tensors import load as load_tensors
 
 if TYPE_CHECKING:
     from .train import Driven, Trainer
@@ -177,7 +178,7 @@ def write(folder: str | Path, checkpoint: Checkpoint) -> None:
                 content = safetensors.torch.save(_apart(tensors))
                 _save(content, draft / f"{name}.safetensors")
                 sums[name] = hashlib.sha256(content).hexdigest()
-        code = {"ebflow": _version(), "torch": torch.__version__}
+        code = {"ebflow": __version__, "torch": torch.__version__}
         state = seal({"code": code, **checkpoint.state, "sha256": sums})
         (draft / "state.json").write_text(json.dumps(state, indent=1))
 
@@ -467,8 +468,7 @@ def _tensors(folder: Path, name: str, state: dict[str, Any]) -> dict[str, Tensor
     path = folder / f"{name}.safetensors"
     _check_sum(path, state["sha256"].get(name))
     try:
-        # Cloned into memory aligned as torch allocates it: BLAS rounds by alignment.
-        return {key: tensor.clone() for key, tensor in safetensors.torch.load_file(path).items()}
+        return load_tensors(path)[0]
     except (safetensors.SafetensorError, OSError) as error:
         raise BadInput(f"{path}: found a damaged file ({error}), expected safetensors") from error
 
@@ -554,9 +554,3 @@ def _numbers(value: object) -> Iterator[int | float]:
             yield from _numbers(part)
     elif isinstance(value, int | float):
         yield value
-
-
-def _version() -> str:
-    from . import __version__
-
-    return __version__

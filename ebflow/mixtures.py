@@ -25,10 +25,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from . import tensors
 from .bases import GaussianMixture, build
 from .conditioned import ConditionedMixture
 from .flow import Flow
@@ -238,17 +237,14 @@ def regression(x: Tensor, given: int) -> GaussianMixture:
 
 def save(mixture: GaussianMixture, path: Path) -> None:
     """Writes a mixture to one file of safetensors."""
-    tensors = {name: t.contiguous() for name, t in mixture.state_dict().items()}
-    save_file(tensors, path, metadata={"spec": json.dumps(mixture.spec)})
+    tensors.save(mixture.state_dict(), path, spec=json.dumps(mixture.spec))
 
 
 def load(path: Path) -> GaussianMixture:
     """Returns the mixture that ``save`` wrote, equal to the bit."""
-    with safe_open(path, "pt") as file:
-        mixture = build(json.loads(file.metadata()["spec"]))
-        # Cloned into memory aligned as torch allocates it: BLAS rounds by alignment.
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    mixture.to(tensors["means"].dtype).load_state_dict(tensors)
+    state, told = tensors.load(path)
+    mixture = build(json.loads(told["spec"])).to(state["means"].dtype)
+    mixture.load_state_dict(state)
     return mixture
 
 

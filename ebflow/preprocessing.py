@@ -28,11 +28,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from . import bases, marginals
+from . import bases, marginals, tensors
 from .bijections import Affine, Bijection, Dense, Dequantise, Logit
 from .errors import BadInput
 from .flow import Flow
@@ -75,20 +73,17 @@ class Preprocessing:
 
     def save(self, path: Path) -> None:
         """Writes the chain to one file of safetensors; O(D²) bytes if it whitens."""
-        tensors = {name: t.contiguous() for name, t in self._modules.state_dict().items()}
         spec = {**self.spec, "base": self.base and self.base.spec}
-        save_file(tensors, path, metadata={"spec": json.dumps(spec)})
+        tensors.save(self._modules.state_dict(), path, spec=json.dumps(spec))
 
     @classmethod
     def load(cls, path: Path) -> "Preprocessing":
         """Returns the chain that :meth:`save` wrote, equal to the bit."""
-        with safe_open(path, "pt") as file:
-            spec = json.loads(file.metadata()["spec"])
-            base = spec.pop("base")
-            chain = replace(build(spec), base=base and bases.build(base).double())
-            # Cloned into memory aligned as torch allocates it: BLAS rounds by alignment.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        chain._modules.load_state_dict(tensors)
+        state, told = tensors.load(path)
+        spec = json.loads(told["spec"])
+        base = spec.pop("base")
+        chain = replace(build(spec), base=base and bases.build(base).double())
+        chain._modules.load_state_dict(state)
         return chain
 
     @property

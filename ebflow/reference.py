@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
+from . import tensors
 from .checkpoint import read
 from .data.loader import Rows
 from .errors import BadInput
@@ -64,8 +64,8 @@ class Reference:
 
     def save(self, folder: Path, checkpoint: Path) -> None:
         """Writes the file into a folder, as one of a checkpoint."""
-        metadata = {"state": _identity(checkpoint)}
-        save_file({"train": self.train, "test": self.test}, folder / REFERENCE, metadata=metadata)
+        path, state = folder / REFERENCE, _identity(checkpoint)
+        tensors.save({"train": self.train, "test": self.test}, path, state=state)
 
     @classmethod
     def load(cls, checkpoint: Path) -> "Reference | None":
@@ -78,10 +78,9 @@ class Reference:
         if not path.is_file():
             return None
         try:
-            with safetensors.safe_open(path, "pt") as file:
-                state = file.metadata()["state"]
-                found = cls(file.get_tensor("train").clone(), file.get_tensor("test").clone())
-        except (safetensors.SafetensorError, OSError, LookupError, TypeError) as error:
+            known, told = tensors.load(path)
+            found, state = cls(known["train"], known["test"]), told["state"]
+        except (SafetensorError, OSError, LookupError) as error:
             raise BadInput(
                 f"{path}: found a damaged file ({error}), expected safetensors"
             ) from error

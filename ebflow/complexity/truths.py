@@ -39,10 +39,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from .. import tensors
 from ..bases import GaussianMixture
 from ..randomness import Generator
 from .factors import FactorMixture, fit_factors
@@ -178,8 +177,7 @@ def save(truth: Truth, path: Path) -> None:
     law = truth.clean
     kind = ("factors", "noise") if isinstance(law, FactorMixture) else ("covariances",)
     names = ("weights", "means", *kind)
-    tensors = {name: getattr(law, name).float().contiguous() for name in names}
-    save_file(tensors, path, metadata={"rare": repr(truth.rare)})
+    tensors.save({name: getattr(law, name).float() for name in names}, path, rare=repr(truth.rare))
 
 
 def load(name: str | Path, dtype: torch.dtype = torch.float64) -> Truth:
@@ -191,8 +189,7 @@ def load(name: str | Path, dtype: torch.dtype = torch.float64) -> Truth:
     path = FITTED / f"{name}.safetensors" if name in NAMES else Path(name)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: found no file, expected a law or one of {NAMES}")
-    with safe_open(path, "pt") as file:
-        rare = float(file.metadata()["rare"])
-        tensors = {key: file.get_tensor(key).to(dtype) for key in file.keys()}  # noqa: SIM118
-    kind = FactorMixture if "factors" in tensors else GaussianMixture
-    return Truth(kind(**tensors), rare)
+    state, told = tensors.load(path)
+    kind = FactorMixture if "factors" in state else GaussianMixture
+    law = kind(**{name: t.to(dtype) for name, t in state.items()})
+    return Truth(law, float(told["rare"]))
