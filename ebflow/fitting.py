@@ -22,10 +22,10 @@ from .anchor import Anchor
 from .architectures import ARCHITECTURES
 from .bases import Base
 from .bijections import Convolution
-from .data.loader import Arrays, Rows, Split
-from .data.missing import POLICIES, Completed, Law
+from .data.loader import Rows
 from .flow import Flow
-from .frames import ArrayLike, as_tensor
+from .frames import ArrayLike
+from .gathering import gathered
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
 from .marginals import Bounds
 from .randomness import generator as derive
@@ -45,7 +45,6 @@ FEW = 64
 """Columns of a table up to which its default net is autoregressive."""
 
 IMAGES = ("convolutional", "glow")
-SPLITS = ("train", "validation")
 LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
 
 
@@ -67,15 +66,6 @@ class History(list[dict[str, Any]]):
         axes.set(xlabel="step", ylabel="nats")
         axes.legend()
         return axes
-
-
-LEAST = 5
-"""Rows at least, of which some are for validation."""
-
-REMEDY = (
-    ", or missing='drop', which leaves such rows out, or missing='impute', which draws what is "
-    "missing"
-)
 
 
 def fit(
@@ -177,18 +167,7 @@ def fit(
         >>> len([row for row in flow.history if row["kind"] == "validate"]) > 10
         True
     """
-    if not steps >= 1 or (max_seconds is not None and not max_seconds > 0):
-        raise ValueError(f"steps, max_seconds: found {steps}, {max_seconds}, expected above 0")
-    if not isinstance(generator, torch.Generator | None):
-        raise TypeError(
-            f"generator: found {type(generator).__name__}, expected a torch.Generator, or a seed"
-        )
-    if not isinstance(seed, numbers.Integral):
-        raise TypeError(f"seed: found {seed!r}, expected a whole number")
-    if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"dtype: found {dtype!r}, expected a torch.dtype, as torch.float64")
-    if batch_size is not None and not batch_size >= 1:
-        raise ValueError(f"batch_size: found {batch_size}, expected above 0")
+    _check(steps, max_seconds, batch_size, seed, generator, dtype)
     if loss is None and isinstance(objective, str) and objective not in objectives.OBJECTIVES:
         known = ", ".join(objectives.OBJECTIVES)
         raise ValueError(f"objective: found {objective!r}, expected one of {known}")
@@ -196,7 +175,7 @@ def fit(
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     if flow is not None and flow.like.dtype != dtype:
         dtype = flow.like.dtype
-    dataset, columns = _dataset(x, context, validation, levels, missing, seed)
+    dataset, columns = gathered(x, context, validation, levels, missing, seed)
     train = dataset.split("train")
     width = 0 if train.context is None else train.context.shape[1]
     net = architecture or _suited(train, None if loss else _name(objective))
@@ -241,6 +220,29 @@ def fit(
     return _run(trainer, _Progress(trainer, progress))
 
 
+def _check(
+    steps: int,
+    max_seconds: float | None,
+    batch_size: int | None,
+    seed: int,
+    generator: torch.Generator | None,
+    dtype: torch.dtype,
+) -> None:
+    """Raises ValueError or TypeError at an option that no training has."""
+    if not steps >= 1 or (max_seconds is not None and not max_seconds > 0):
+        raise ValueError(f"steps, max_seconds: found {steps}, {max_seconds}, expected above 0")
+    if not isinstance(generator, torch.Generator | None):
+        raise TypeError(
+            f"generator: found {type(generator).__name__}, expected a torch.Generator, or a seed"
+        )
+    if not isinstance(seed, numbers.Integral):
+        raise TypeError(f"seed: found {seed!r}, expected a whole number")
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype: found {dtype!r}, expected a torch.dtype, as torch.float64")
+    if batch_size is not None and not batch_size >= 1:
+        raise ValueError(f"batch_size: found {batch_size}, expected above 0")
+
+
 def _run(trainer: Trainer, shown: "_Progress") -> Flow:
     """Runs a training; returns its flow with the best averaged weights."""
     flow, history = trainer.flow, History()
@@ -271,108 +273,6 @@ def _write(history: History, event: Event) -> None:
 
 def _warn(told: str) -> None:
     warnings.warn(told, RuntimeWarning, stacklevel=4)
-
-
-def _dataset(
-    x: ArrayLike,
-    context: ArrayLike | None,
-    validation: float | int | tuple[ArrayLike, ...],
-    levels: int | None,
-    missing: str | None,
-    seed: int,
-) -> tuple[Arrays, dict[str, Any]]:
-    """Returns training and validation rows, and what is known of the columns."""
-    rows, names = as_tensor(x, "x")
-    beside, given = (None, None) if context is None else as_tensor(context, "context")
-    beside = _beside(beside, len(rows))
-    if rows.dtype == torch.uint8 and rows.ndim == 2 and levels is None:
-        rows = rows.double()  # a table's small integers, and no grey levels
-    rows, beside = _policy(rows, beside, missing, names)
-    known = given and {"names": given, "levels": [None] * len(given)}
-    made = partial(Rows, shape=rows.shape[1:], levels=levels, missing=missing is not None)
-    whole = made(rows, beside, name="x")  # checks every row
-    columns = {"names": names, "dtype": str(rows.dtype).removeprefix("torch."),
-               "levels": whole.levels, "context": known}  # fmt: skip
-    if isinstance(validation, tuple):
-        held, called = as_tensor(validation[0], "validation")
-        if names and called and names != called:
-            raise ValueError(f"validation: found columns {called}, expected {names}, as of x")
-        also = as_tensor(validation[1], "validation")[0] if len(validation) > 1 else None
-        pairs = ((rows, beside), _policy(held, _beside(also, len(held)), missing))
-    else:
-        pairs = _split(rows, beside, validation, seed)
-    splits = [made(*pair, name=name) for name, pair in zip(SPLITS, pairs, strict=False)]
-    return Arrays(*_completed(splits, seed)), columns
-
-
-def _policy(
-    rows: Tensor, context: Tensor | None, missing: str | None, names: Sequence[str] | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """Returns the rows that are used; raises ValueError at an infinity, or at what is missing."""
-    if missing not in (None, *POLICIES):
-        raise ValueError(f"missing: found {missing!r}, expected one of {', '.join(POLICIES)}")
-    if not rows.is_floating_point():
-        return rows, context
-    if rows.ndim < 2:
-        raise ValueError(
-            f"x: found shape {tuple(rows.shape)}, expected rows: (N, *event); of one column x[:, "
-            "None]"
-        )
-    lacking = rows.flatten(1).isnan()
-    for broken, remedy in ((rows.flatten(1).isinf(), ""), (lacking, REMEDY)):
-        if broken.any() and not (remedy and missing):
-            row, feature = divmod(int(broken.flatten().to(torch.uint8).argmax()), broken.shape[1])
-            raise ValueError(
-                f"x, row {row}, {f'column {names[feature]}' if names else f'feature {feature}'}: "
-                f"found {rows.flatten(1)[row, feature].item()}, expected a finite number{remedy}"
-            )
-    kept = ~lacking.any(1)
-    if missing != "drop" or kept.all():
-        return rows, context
-    _warn(f"{int((~kept).sum())} of {len(rows)} rows lack an entry and were dropped")
-    return rows[kept], None if context is None else context[kept.to(context.device)]
-
-
-def _completed(splits: Sequence[Rows], seed: int) -> Sequence[Split]:
-    """Returns splits whose missing entries are drawn, by the law of the first, where some are."""
-    if not any(bool(split.resident.x.isnan().any()) for split in splits):
-        return splits
-    law = Law.of_split(splits[0], seed)
-    return [Completed(split, law, seed) for split in splits]
-
-
-def _split(
-    rows: Tensor, context: Tensor | None, held: float | int, seed: int
-) -> list[tuple[Tensor, Tensor | None]]:
-    count = len(rows)
-    if count < LEAST:
-        raise ValueError(f"x: found {count} rows, expected {LEAST} or more")
-    if not isinstance(held, numbers.Real):
-        raise TypeError(
-            f"validation: found {type(held).__name__}, expected a share, a number of rows, or a "
-            "tuple of them: (x,) or (x, context)"
-        )
-    size = int(held) if isinstance(held, numbers.Integral) else max(1, round(held * count))
-    if isinstance(held, bool) or not 1 <= size <= count - 2:
-        raise ValueError(
-            f"validation: found {held} of {count} rows, expected a share or a number of rows that "
-            "leaves two rows or more to train on"
-        )
-    order = torch.randperm(count, generator=derive(seed, "validation")).to(rows.device)
-    context = None if context is None else context.to(rows.device)
-    return [
-        (rows[index], None if context is None else context[index])
-        for index in (order[size:], order[:size])
-    ]
-
-
-def _beside(context: Tensor | None, count: int) -> Tensor | None:
-    if context is None:
-        return None
-    context = context.to(torch.float64) if not context.is_floating_point() else context
-    if len(context) != count:
-        raise ValueError(f"context: found {len(context)} rows, expected {count} as in x")
-    return context.reshape(count, -1)
 
 
 def _made(
