@@ -39,7 +39,6 @@ from .bijections.weighted import fixed_weights
 from .data.loader import Rows
 from .density import LogDensity
 from .distribution import FlowDistribution
-from .errors import NonFinite
 from .estimate import Estimate
 from .flow import Flow
 from .randomness import RowGenerator
@@ -69,12 +68,8 @@ class Likelihood:
         Raises:
             NonFinite: if one of them is infinite or NaN, naming the first.
         """
-        bad = (~log_probs.isfinite()).nonzero()
-        if len(bad):
-            raise NonFinite(f"log p: found {log_probs[bad[0, 0]]} at example {bad[0, 0]}")
-        nll, count = -float(log_probs.mean()), len(log_probs)
-        spread = float(log_probs.std()) if count > 1 else math.nan
-        return cls(nll, spread / math.sqrt(count), nll / (size * math.log(2)), count)
+        mean = Estimate.of(log_probs, name="log p")
+        return cls(-mean.value, mean.se, -mean.value / (size * math.log(2)), mean.count)
 
 
 def evaluate(flow: Flow, split: Any, **options: Any) -> Likelihood:  # noqa: ANN401

@@ -99,7 +99,9 @@ def bootstrap(
     value = float(statistic(*arrays))
     if min(counts) < 2:
         return Confidence(value, math.nan, 0)
-    drawn = _redrawn(statistic, arrays, counts, paired=paired, seed=seed, resamples=resamples)
+    rng = np.random.default_rng(seed)
+    draws = (zip(arrays, _units(counts, rng, paired), strict=True) for _ in range(resamples))
+    drawn = np.array([statistic(*(array[rows] for array, rows in draw)) for draw in draws])
     if not np.isfinite(drawn).all():
         raise ValueError(
             f"statistic: found {(~np.isfinite(drawn)).sum()} of {resamples} resampled values that "
@@ -109,28 +111,10 @@ def bootstrap(
     return Confidence(value, float(drawn.std(ddof=1)) * math.sqrt(few / (few - 1)), few - 1)
 
 
-def _redrawn(
-    statistic: Callable[..., float],
-    arrays: Sequence[np.ndarray],
-    counts: Sequence[int],
-    *,
-    paired: bool,
-    seed: int,
-    resamples: int,
-) -> np.ndarray:
-    """Returns the statistic of resampled units, with shape (resamples,)."""
-    rng = np.random.default_rng(seed)
-
-    def draw() -> list[np.ndarray]:
-        chosen = [rng.integers(count, size=count) for count in counts[: 1 if paired else None]]
-        return chosen * (len(arrays) if paired else 1)
-
-    return np.array(
-        [
-            statistic(*(array[rows] for array, rows in zip(arrays, draw(), strict=True)))
-            for _ in range(resamples)
-        ]
-    )
+def _units(counts: Sequence[int], rng: np.random.Generator, paired: bool) -> list[np.ndarray]:
+    """Returns the numbers of units drawn with replacement, for each sample."""
+    chosen = [rng.integers(count, size=count) for count in counts[: 1 if paired else None]]
+    return chosen * (len(counts) if paired else 1)
 
 
 @dataclass(frozen=True)

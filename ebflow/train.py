@@ -432,7 +432,7 @@ class Trainer(Driven):
         """Yields parts of a batch, each with its first row and its share of the batch."""
         rows = len(batch.x)
         for first in range(0, rows, size):
-            part = Batch(*(None if t is None else t[first : first + size] for t in batch))
+            part = batch.cut(slice(first, first + size))
             yield self.shard[0] * rows + first, part, len(part.x) / rows
 
     def _backward(self, first: int, batch: Batch, share: float) -> Tensor:
@@ -464,7 +464,7 @@ class Trainer(Driven):
         with self.clock("validate"), self._located(), torch.no_grad(), unsharded(self.ema):
             flow, split = self.averaged, self.dataset.split("validation")
             result = evaluate(flow, split, batch_size=ROWS)
-            x, context = (None if t is None else t.to(self.device) for t in self._first(split))
+            x, context = next(iter(split.batches(SOME))).to(self.device)
             latent = latent_statistics(flow.to_latent(x, context=context), seed=self.seed)
             x, context = self._trained_rows()
             train_nll = -float(flow.log_prob(x, context=context).mean())
@@ -491,9 +491,6 @@ class Trainer(Driven):
             state.verdict = f"stopped early at step {self.step}{told}"
         elif self._ended():
             state.verdict = f"ended after {self.step} steps{told}"
-
-    def _first(self, split: Any) -> Batch:  # noqa: ANN401
-        return next(iter(split.batches(SOME)))
 
     def _trained_rows(self) -> Batch:
         """Returns some training rows, always the same, as they are filled in now."""

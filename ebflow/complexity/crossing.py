@@ -57,8 +57,7 @@ def crossing(
     """
     below = np.quantile(errors, level, axis=-2) <= epsilon
     stays = np.flip(np.logical_and.accumulate(np.flip(below, -1), -1), -1)
-    first = np.append(np.asarray(sizes, float), np.inf)[len(sizes) - stays.sum(-1)]
-    return first
+    return np.append(np.asarray(sizes, float), np.inf)[len(sizes) - stays.sum(-1)]
 
 
 def slope(values: Sequence[float], crossings: np.ndarray) -> np.ndarray:
@@ -90,7 +89,8 @@ def growth(
         seed: Its seed.
         paired: Whether the trials are the same for all values, and so are drawn together.
     """
-    found = np.array([float(crossing(*pair, epsilon, level)) for pair in _pairs(errors, sizes)])
+    pairs = zip(errors, sizes, strict=True)
+    found = np.array([float(crossing(*pair, epsilon, level)) for pair in pairs])
     seeds = [[seed, 0 if paired else index] for index in range(len(values))]
     drawn = _bootstrap(errors, sizes, epsilon, level, resamples, seeds)
     low, high = np.quantile(drawn, (0.025, 0.975), axis=1, method="inverted_cdf")
@@ -141,10 +141,6 @@ def _resampled(
     """Returns m* of some of the trials, at most the grid's end."""
     assert axis == -1
     return np.minimum(crossing(errors[trials], sizes, epsilon, level), sizes[-1])
-
-
-def _pairs(errors: Sequence[np.ndarray], sizes: Sequence[Sequence[int]]) -> zip:
-    return zip(errors, sizes, strict=True)
 
 
 def power_over_log(values: Sequence[float], crossings: Sequence[float]) -> float:

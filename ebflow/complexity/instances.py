@@ -23,7 +23,6 @@ Xun, 2023), arXiv:2311.13745; its form of the far mode has τ = 0.
 
 __all__ = ["Instance", "Sample", "Score", "Step", "Stratified", "far_mode", "gaussian", "ring"]
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -32,6 +31,7 @@ import torch
 from torch import Tensor
 
 from ..bases import GaussianMixture
+from ..data import toy
 from ..randomness import normal
 from .closed_forms import HALF
 
@@ -158,10 +158,7 @@ def ring(
         tau: The deviation τ of the modes.
         dtype: Type of all numbers.
     """
-    angle = torch.arange(modes, dtype=dtype) * (2 * math.pi / modes)
-    means = radius * torch.stack([angle.cos(), angle.sin()], 1)
-    one = torch.ones_like(angle)
-    return Instance(GaussianMixture(one, means, tau**2 * one), sigma)
+    return Instance(toy.ring(modes, radius=radius, tau=tau, dtype=dtype), sigma)
 
 
 @dataclass(frozen=True)

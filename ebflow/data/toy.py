@@ -72,11 +72,13 @@ def multimodal10(
     return torch.stack(columns, 1)
 
 
-def ring(*, dtype: torch.dtype | None = None) -> GaussianMixture:
-    """Returns eight Gaussians of deviation 1/2 on a circle of radius 4, as a mixture."""
-    angles = torch.arange(8, dtype=dtype or torch.get_default_dtype()) * (math.pi / 4)
-    means = 4 * torch.stack([angles.cos(), angles.sin()], 1)
-    return GaussianMixture(torch.ones_like(angles), means, torch.full_like(angles, 0.25))
+def ring(
+    modes: int = 8, *, radius: float = 4.0, tau: float = 0.5, dtype: torch.dtype | None = None
+) -> GaussianMixture:
+    """Returns equal Gaussians of deviation τ on a circle in the plane, as a mixture."""
+    angles = torch.arange(modes, dtype=dtype or torch.get_default_dtype()) * (2 * math.pi / modes)
+    means = radius * torch.stack([angles.cos(), angles.sin()], 1)
+    return GaussianMixture(torch.ones_like(angles), means, torch.full_like(angles, tau**2))
 
 
 def checkerboard_log_prob(x: Tensor) -> Tensor:
@@ -125,10 +127,7 @@ def parzen(points: Tensor, sigma: float, *, weights: Tensor | None = None) -> Ga
 
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {
-    "sine": sine,
-    "swirl": swirl,
-    "checkerboard": checkerboard,
-    "multimodal10": multimodal10,
+    f.__name__: f for f in (sine, swirl, checkerboard, multimodal10)
 }
 """Functions of n, ``generator`` and ``dtype``."""
 
