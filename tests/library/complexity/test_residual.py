@@ -69,7 +69,7 @@ def test_a_u_net_sees_all_of_an_image():
 
 @pytest.mark.parametrize(
     ("kind", "width", "steps", "rate"),
-    ((ResidualDenoisers, 64, 1600, 2e-3), (UNetDenoisers, 8, 400, 5e-3)),
+    ((ResidualDenoisers, 64, 800, 4e-3), (UNetDenoisers, 8, 200, 8e-3)),
 )
 def test_training_comes_near_the_scores_of_a_law_of_images(
     kind, width, steps, rate, single_precision
