@@ -44,13 +44,14 @@ def trained(flow):
     return {name: p for name, p in flow.named_parameters() if p.requires_grad}
 
 
-def same_gradients(flow, found, expected):
-    """Compares the gradients of two scalars by all parameters."""
+def same_gradients(flow, *scalars):
+    """Compares the gradients of scalars by all parameters with those of the last."""
     named = trained(flow)
-    if named and expected.requires_grad:
-        pairs = (reference.gradients(t, list(named.values())) for t in (found, expected))
-        for name, a, b in zip(named, *pairs, strict=True):
-            torch.testing.assert_close(a, b, **CLOSE, msg=lambda m, n=name: f"{n}: {m}")
+    if named and scalars[-1].requires_grad:
+        *found, expected = (reference.gradients(t, list(named.values())) for t in scalars)
+        for one in found:
+            for name, a, b in zip(named, one, expected, strict=True):
+                torch.testing.assert_close(a, b, **CLOSE, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @flows
@@ -84,8 +85,7 @@ def test_energy_leaves_out_what_does_not_depend_on_the_input(name):
 
 
 @flows
-@pytest.mark.parametrize("training", [False, True])
-def test_score_curvature_and_trace(name, training):
+def test_score_curvature_and_trace(name):
     """Values, and the parameter gradients of one sum of all, by one backward pass."""
     flow, density, x = setting(name)
     v = directions(x, 2)
@@ -93,15 +93,15 @@ def test_score_curvature_and_trace(name, training):
     flat = v.flatten(2)
     curvature = torch.einsum("kbi,bij,kbj->kb", flat, h, flat)
     trace = h.diagonal(dim1=1, dim2=2).sum(1)
-    evaluation = density.at(x, training=training)
-    found = (evaluation.score.flatten(1), evaluation.curvature(v), evaluation.laplacian())
-    for a, b in zip(found, (s, curvature, trace), strict=True):
-        close(a, b)
-    energies = (evaluation.energy, -brute(density)(x) - flow.log_normalizer())
-    triples = (found, (s, curvature, trace))
+    expected = (s, curvature, trace, -brute(density)(x) - flow.log_normalizer())
+    told = [density.at(x, training=training) for training in (False, True)]
+    found = [(at.score.flatten(1), at.curvature(v), at.laplacian(), at.energy) for at in told]
+    for one in found:
+        for a, b in zip(one, expected, strict=True):
+            close(a, b)
     scalars = (
         a.square().sum() + b.sin().sum() + (c * torch.arange(len(x)) + energy).sum()
-        for (a, b, c), energy in zip(triples, energies, strict=True)
+        for a, b, c, energy in (*found, expected)
     )
     same_gradients(flow, *scalars)
 
@@ -126,17 +126,21 @@ def test_a_sweep_of_jets(name):
 
 
 @flows
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_derivatives_need_no_gradient(name, mode):
+def test_derivatives_need_no_gradient(name):
     _, density, x = setting(name)
     v = directions(x, 2)
-    expected = (density.score(x), *density.directional(x, v), density.at(x).laplacian())
-    with mode():
+
+    def derivatives(x, v):
+        return density.score(x), *density.directional(x, v), density.at(x).laplacian()
+
+    expected = derivatives(x, v)
+    with torch.no_grad():
+        found = [derivatives(x, v)]
+    with torch.inference_mode():
         inside = (x.clone(), v.clone())  # tensors of the mode itself
-        for points, along in ((x, v), inside):
-            found = (density.score(points), *density.directional(points, along),
-                     density.at(points).laplacian())  # fmt: skip
-            for a, b in zip(found, expected, strict=True):
+        found += [derivatives(x, v), derivatives(*inside)]
+        for one in found:
+            for a, b in zip(one, expected, strict=True):
                 close(a, b)
 
 
