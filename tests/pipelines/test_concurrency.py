@@ -52,10 +52,12 @@ def check(ids, uri, points):
         assert [(point.step, point.value) for point in history] == [(s, s) for s in range(points)]
 
 
-def test_three_processes_lose_nothing(tracking_home):
-    uri = connect("tests", "key").uri
+def test_three_processes_make_one_store_at_once_and_lose_nothing(home):
     ids, _ = points_per_second(3, 50, 5, dict(os.environ))
-    check(ids, uri, 50)
+    tracker = connect("tests", "key")
+    runs = [tracker.client.get_run(run_id) for run_id in ids]
+    assert {run.info.experiment_id for run in runs} == {tracker.experiment}
+    check(ids, tracker.uri, 50)
 
 
 @pytest.mark.slow
