@@ -60,16 +60,16 @@ def test_help_of_the_pipeline_gives_type_default_and_unit(ebflow, capsys):
 
 
 LIGHT = {
-    "run density --help": [],
-    "runs": [],
-    "run density --data.source {table} --dry-run": ["redun"],
-    "run sample-complexity --scale smoke --dry-run": ["redun"],
+    "run density --help": ([], "usage: ebflow run density"),
+    "runs": ([], ""),
+    "run density --data.source {table} --dry-run": (["redun"], "evaluate   run\n"),
+    "run sample-complexity --scale smoke --dry-run": (["redun"], "exponents  run"),
 }
-"""What commands that compute nothing import, of what takes long to."""
+"""What commands that compute nothing import, of what takes long to, and print."""
 
 
-@pytest.mark.parametrize("command, expected", LIGHT.items(), ids=LIGHT)
-def test_what_is_heavy_is_imported_by_who_needs_it(command, expected, home, tabular_file):
+@pytest.mark.parametrize("command, expected, told", [(k, *v) for k, v in LIGHT.items()], ids=LIGHT)
+def test_what_is_heavy_is_imported_by_who_needs_it(command, expected, told, home, tabular_file):
     words = command.format(table=tabular_file).split()
     code = (
         "import sys; from pipelines.cli.main import main\n"
@@ -79,6 +79,7 @@ def test_what_is_heavy_is_imported_by_who_needs_it(command, expected, home, tabu
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == str(expected)
+    assert told in done.stdout and not home.exists()
 
 
 def without(module, *words):

@@ -146,11 +146,6 @@ def test_a_far_mode_that_is_too_near_is_refused(home, ebflow):
     assert result.code == 2 and "found 1.0 with epsilon 0.35" in result.err[0]
 
 
-def test_a_dry_run_lists_the_stages(home, ebflow):
-    result = ebflow("run", "sample-complexity", "--scale", "smoke", "--dry-run")
-    assert result.code == 0 and "exponents  run" in result.text and not home.exists()
-
-
 def test_columns_are_tensors_lists_or_constants():
     found = table(2, a=1.5, b="x", c=torch.tensor([1, 2]), d=None, e=torch.ones(2, 3))
     assert found.column_names == ["a", "b", "c", "e"]

@@ -19,7 +19,7 @@ from pipelines.paper.stages.diverge import diverge
 from tests.pipelines.trainers import build
 
 CONFIG = DivergeConfig(density="checkerboard", samples=800, resolution=60)
-KNOWN = 10_000
+KNOWN = 4_000
 
 
 class Run:
