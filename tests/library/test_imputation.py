@@ -174,7 +174,7 @@ def test_a_trained_flow_of_float32_rows(x_dim=5):
     truth = MultivariateNormal(torch.zeros(x_dim), 0.7 + 0.3 * torch.eye(x_dim))
     torch.manual_seed(0)
     x = truth.sample((400,)).float()
-    flow = ebflow.fit(x, steps=40, architecture="autoregressive", progress=False)
+    flow = ebflow.fit(x, steps=40, options={"depth": 1}, progress=False)
     holes = x[:20].clone()
     holes[:, 1:3] = NAN
     found = impute(flow, holes, generator=generator(0), draws=4, steps=20, warmup=20)

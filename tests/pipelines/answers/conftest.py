@@ -53,7 +53,8 @@ def trained(folder, table, **options):
     pq.write_table(table, folder / "people.parquet")
     manifest = prepare(folder / "people.parquet", folder / "data", test=400, **options)
     train, test = (Dataset(folder / "data").split(name) for name in ("train", "test"))
-    short = {"steps": 60, "architecture": "autoregressive", "progress": False}
+    net = {"architecture": "autoregressive", "options": {"depth": 1}}
+    short = {"steps": 60, "progress": False, **net}
     flow = ebflow.fit(*train.resident, **short)
     flow.columns = _columns(manifest)
     ebflow.save(flow, folder / "run" / "checkpoint")

@@ -40,30 +40,46 @@ about = session.get_modelmeta().custom_metadata_map["ebflow"]
 PROGRAM = """
 import sys
 sys.modules["ebflow"] = None  # importing it raises
+import json
 import numpy as np
 import torch
-path, given, out = sys.argv[1:]
-inputs = {name: torch.from_numpy(value) for name, value in np.load(given).items()}
-%s
-np.save(out, found)
-print(about)
+loads = json.loads(sys.argv[1])
+for line in sys.stdin:
+    kind, path, given, out = json.loads(line)
+    inputs = {name: torch.from_numpy(value) for name, value in np.load(given).items()}
+    scope = {"path": path, "inputs": inputs, "torch": torch}
+    exec(loads[kind], scope)
+    np.save(out, scope["found"])
+    print(scope["about"], flush=True)
 """
 
 
-def scored_elsewhere(folder, kind, inputs):
-    """Loads a file in a fresh process without ebflow; returns log-densities and what it says."""
+@pytest.fixture(scope="module")
+def program():
+    """A program without ebflow that scores the files it is told."""
+    words = [sys.executable, "-c", PROGRAM, json.dumps(ELSEWHERE)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, **pipes, text=True) as started:
+        yield started
+        started.stdin.close()
+    assert started.returncode == 0
+
+
+def scored_elsewhere(program, folder, kind, inputs):
+    """Loads a file in that program; returns log-densities and what the file says."""
     np.savez(folder / "given.npz", **{name: value.numpy() for name, value in inputs.items()})
-    file = folder / f"flow{exporting.SUFFIXES[kind]}"
-    words = [sys.executable, "-c", PROGRAM % ELSEWHERE[kind], file, folder / "given.npz"]
-    told = subprocess.run(
-        [*map(str, words), str(folder / "out.npy")], capture_output=True, text=True, check=True
-    )
-    return np.load(folder / "out.npy"), json.loads(told.stdout)
+    names = (f"flow{exporting.SUFFIXES[kind]}", "given.npz", "out.npy")
+    told = [kind, *(str(folder / name) for name in names)]
+    print(json.dumps(told), file=program.stdin, flush=True)
+    about = json.loads(program.stdout.readline())
+    return np.load(folder / "out.npy"), about
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("what", ["table", "images"])
-def test_a_file_scores_as_the_flow_does(request, kind, what, ebflow, tracking_home, tmp_path):
+def test_a_file_scores_as_the_flow_does(
+    request, kind, what, ebflow, tracking_home, tmp_path, program
+):
     folder = request.getfixturevalue("model" if what == "table" else "image_model")
     output = tmp_path / f"flow{exporting.SUFFIXES[kind]}"
     done = ebflow("export", folder, "--format", kind, "--output", output)
@@ -73,7 +89,7 @@ def test_a_file_scores_as_the_flow_does(request, kind, what, ebflow, tracking_ho
     x = flow.sample(1_000, RowGenerator(5, "rows"))
     inputs = {"x": x, "noise": uniform(x.shape, x, RowGenerator(6, "noise"))}
     expected = flow.log_prob(x, RowGenerator(6, "noise")).detach().numpy()
-    found, about = scored_elsewhere(tmp_path, kind, inputs)
+    found, about = scored_elsewhere(program, tmp_path, kind, inputs)
     assert found.shape == (1_000,) and np.isfinite(expected).all()
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     assert about["inputs"] == ["x", "noise"] and about["dtype"] == "float32"
@@ -83,7 +99,7 @@ def test_a_file_scores_as_the_flow_does(request, kind, what, ebflow, tracking_ho
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_conditional_flow_has_an_input_of_contexts(
-    kind, ebflow, tracking_home, conditional, tmp_path
+    kind, ebflow, tracking_home, conditional, tmp_path, program
 ):
     output = tmp_path / f"flow{exporting.SUFFIXES[kind]}"
     done = ebflow("export", conditional, "--format", kind, "--output", output)
@@ -93,7 +109,8 @@ def test_a_conditional_flow_has_an_input_of_contexts(
     x = flow(context).sample((), RowGenerator(5, "rows"))
     noise = uniform(x.shape, x, RowGenerator(6, "noise"))
     expected = flow(context).log_prob(x, RowGenerator(6, "noise")).detach().numpy()
-    found, about = scored_elsewhere(tmp_path, kind, {"x": x, "context": context, "noise": noise})
+    inputs = {"x": x, "context": context, "noise": noise}
+    found, about = scored_elsewhere(program, tmp_path, kind, inputs)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     assert about["inputs"] == ["x", "context", "noise"]
     assert about["context"]["names"] == list(CONTEXT)

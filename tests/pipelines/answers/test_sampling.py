@@ -97,7 +97,8 @@ def test_contexts_of_a_file_are_taken_row_by_row(ebflow, conditional, tmp_path, 
     assert one.select(["smoker", "group"]).equals(rows)
     three = sampled(ebflow, conditional, tmp_path / "three.parquet", *words, "-n", 3)
     assert three["group"].to_pylist() == np.repeat(rows["group"].to_numpy(), 3).tolist()
-    score = ebflow("score", conditional, tmp_path / "three.parquet", "--output", "s.parquet")
+    scores = tmp_path / "scores.parquet"
+    score = ebflow("score", conditional, tmp_path / "three.parquet", "--output", scores)
     assert score.code == 0, score
 
 
