@@ -20,7 +20,7 @@ from pipelines.paper.stages.impute import masks
 from tests.pipelines.trainers import build
 
 SHRINKAGE = 0.05
-CONFIG = ImputeConfig(images=60, draws=12, steps=400, shrinkage=SHRINKAGE)
+CONFIG = ImputeConfig(images=40, draws=8, steps=400, shrinkage=SHRINKAGE)
 
 
 class Untracked:
@@ -82,7 +82,7 @@ def test_seen_pixels_stay_exactly(gaussian):
         found = getattr(gaussian, name)
         assert torch.equal(found[seen], gaussian.truth[seen])
         assert not torch.equal(found[~seen], gaussian.truth[~seen])
-    assert torch.equal(gaussian.missing, masks((8, 8), 60, seed=0).flatten(1))
+    assert torch.equal(gaussian.missing, masks((8, 8), CONFIG.images, seed=0).flatten(1))
 
 
 def test_the_flow_is_the_gaussian(gaussian):
