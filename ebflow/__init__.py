@@ -13,14 +13,15 @@ Everything public is an attribute of this module, imported when it is first aske
 
 __version__ = "0.2.0"
 
-__all__ = ["Anchor", "Evaluation", "EnergyFunction", "Flow", "FlowDistribution", "GaussianMixture",
+__all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDistribution", "GaussianMixture",
            "History", "LogDensity", "Loss", "LossModule", "Progress", "RowGenerator", "Trainer",
            "alignment", "anchor", "architectures", "bases", "bijections", "checkpoint",
-           "complexity", "data", "density", "distribution", "errors", "estimate", "evaluate",
-           "evaluation", "execution", "exporting", "files", "filling", "fit", "fit_mixture",
-           "fitting", "flow", "goodness", "hamiltonian", "imputation", "load", "log_probs", "loss",
-           "mixtures", "networks", "objectives", "preprocessing", "randomness", "reference",
-           "rivals", "sampling", "save", "sklearn", "traces", "train"]  # fmt: skip
+           "complexity", "data", "density", "distribution", "driven", "errors", "estimate",
+           "evaluate", "evaluation", "execution", "exporting", "files", "filling", "fit",
+           "fit_mixture", "fitting", "flow", "goodness", "hamiltonian", "imputation", "load",
+           "log_probs", "loss", "mixtures", "networks", "objectives", "preprocessing",
+           "randomness", "reference", "resuming", "rivals", "sampling", "save", "sklearn",
+           "traces", "train"]  # fmt: skip
 
 from importlib import import_module
 

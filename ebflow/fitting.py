@@ -23,13 +23,14 @@ from .architectures import ARCHITECTURES
 from .bases import Base
 from .bijections import Convolution
 from .data.loader import Rows
+from .driven import Event
 from .flow import Flow
 from .frames import ArrayLike
 from .gathering import gathered
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
 from .marginals import Bounds
 from .randomness import generator as derive
-from .train import Event, Trainer
+from .train import Trainer
 
 STARTS: dict[str, dict[str, Any]] = {
     "dense": {"depth": 3, "activation": "spline"},

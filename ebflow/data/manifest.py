@@ -34,7 +34,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from ..errors import BadInput
 from . import titles, width
-from .table import Place, damage, first_error, lookup, short, type_name
+from .faults import Place, damage, first_error, short, type_name
+from .table import lookup
 
 VERSION = 4
 

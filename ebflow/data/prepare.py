@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from ..errors import BadInput
 from ..files import replaced, sha256
 from . import expanded, groups, table, titles, width
+from .faults import several
 from .manifest import Columns, Context, Counts, Manifest, Shard, Statistics, rule, shard_schema
 from .sources import Reader, Rows, open_source
 from .table import Layout
@@ -341,7 +342,7 @@ class _Training:
         which = (
             f"{len(few)} of {layout.width} features have"
             if layout.array
-            else table.several([layout.features[feature] for feature in few], "has", "have")
+            else several([layout.features[feature] for feature in few], "has", "have")
         )
         return (
             f"{which} at most {FEW} distinct values in {rows} training rows: unless noise of "

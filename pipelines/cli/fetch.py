@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from ebflow.data.named import fetch
+from ebflow.data.benchmarks import fetch
 from pipelines.cli.parsing import parse
 
 

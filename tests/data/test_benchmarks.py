@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ebflow.data import named as benchmarks
+from ebflow.data import benchmarks
+from ebflow.data.benchmarks import CelebA, Records, idx
 from ebflow.data.manifest import SPLITS, Counts
-from ebflow.data.named import SOURCES, CelebA, Records, idx
+from ebflow.data.named import SOURCES
 from ebflow.data.prepare import prepare
 from ebflow.data.sources import open_source
 from ebflow.errors import BadInput

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ebflow.data import named
+from ebflow.data import images
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.data.sources import open_source
@@ -52,7 +52,7 @@ def test_rows_are_sorted_by_name_and_other_files_are_left_out(tmp_path):
 def test_few_at_a_time_are_the_same_rows(tmp_path, monkeypatch):
     raw = folder(tmp_path / "raw")
     whole = rows(raw)
-    monkeypatch.setattr(named, "BATCH_BYTES", 3 * 72)
+    monkeypatch.setattr(images, "BATCH_BYTES", 3 * 72)
     assert [len(x) for x, *_ in open_source(raw).batches()] == [3, 3, 2]
     np.testing.assert_array_equal(rows(raw), whole)
 

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from ebflow.data.images import PATCHES, natural_patches, places, strips
 from ebflow.data.manifest import SPLITS
-from ebflow.data.named import PATCHES, natural_patches, places, strips
 from ebflow.data.prepare import prepare
 
 from .test_prepare import stored

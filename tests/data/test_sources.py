@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from ebflow.data.benchmarks import FETCH
 from ebflow.data.manifest import SPLITS
-from ebflow.data.named import FETCH, SOURCES, Source, describe
+from ebflow.data.named import SOURCES, Source, describe
 from ebflow.data.prepare import prepare
 from ebflow.data.sources import open_source
 from ebflow.data.toy import SAMPLERS

@@ -9,14 +9,16 @@ import torch
 from torch import nn
 
 from ebflow.architectures import dense
-from ebflow.checkpoint import load, resume, save_training
+from ebflow.checkpoint import load
 from ebflow.data.loader import Arrays, Rows
+from ebflow.driven import Clock
 from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
 from ebflow.loss import constant, cosine, epochs, geometric, warmed
 from ebflow.randomness import RowGenerator, uniform
-from ebflow.train import Clock, Trainer
+from ebflow.resuming import resume, save_training
+from ebflow.train import Trainer
 from pipelines.training.augment import FlipAndShift
 
 from .bijections.cases import seeded

@@ -1,0 +1,233 @@
+"""Files of tables and arrays, opened and not yet read: Parquet, CSV, Arrow and NumPy.
+
+An array of NumPy has no names: its columns are called x1 … xD, or it is one fixed-size list called
+``image`` if it holds levels (uint8) or has more than two dimensions.
+"""
+
+__all__ = ["FORMATS", "Part", "parquet"]
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+
+from ..errors import BadInput
+from ..files import sha256
+from .faults import Place, damage
+from .named import array_batches, arrays_schema
+
+BUFFER = 1 << 18
+
+CSV_BYTES = 4 << 20
+"""Bytes of a CSV file that are parsed at a time, and from which the types of columns are told."""
+
+Read = Callable[[Sequence[str], int, int], tuple[int, Iterator[pa.RecordBatch]]]
+"""Of names of columns, a number of rows and the row to start at: returns the number of a row at or
+before that one, and record batches from it on, of about so many rows."""
+
+
+class Part(NamedTuple):
+    """One file, opened and not yet read, or the rows of a named source.
+
+    Arguments:
+        label: Its name in messages.
+        schema: Its columns.
+        rows: Its rows, by its footer.
+        open: Reads it.
+        sha256: Returns the SHA-256 of its content.
+        kind: Its format.
+        positional: Whether its columns have no names of their own.
+    """
+
+    label: str
+    schema: pa.Schema
+    rows: int
+    open: Read
+    sha256: Callable[[], str]
+    kind: str
+    positional: bool = False
+
+    def batches(
+        self, names: Sequence[str], size: int, first: int = 0, last: int | None = None
+    ) -> Iterator[tuple[pa.RecordBatch, Place]]:
+        """Yields batches of at most ``size`` rows, and where they are.
+
+        They are of all rows, or of those from ``first`` on and before ``last``.
+
+        Raises:
+            BadInput: Where the file is damaged, or unless it has its rows.
+        """
+        with damage(self.label, kind=self.kind):
+            start, batches = self.open(list(names), size, first)
+        while True:
+            with damage(self.label, names[0], start, self.kind):
+                if (batch := next(batches, None)) is None:
+                    break
+                batch.validate(full=True)  # text is UTF-8
+            end = start + len(batch)
+            stop = end if last is None else min(end, last)
+            for k in range(max(start, first), stop, size):
+                yield batch.slice(k - start, min(size, stop - k)), Place(self.label, k)
+            start = end
+            if stop == last:
+                return
+        if start != self.rows:
+            raise BadInput(f"{self.label}: found {start} rows, expected {self.rows} (its footer)")
+
+
+def _part(
+    path: Path, kind: str, schema: pa.Schema, rows: int, read: Read, *, positional: bool = False
+) -> Part:
+    return Part(str(path), schema, rows, read, partial(sha256, path), kind, positional)
+
+
+def parquet(path: Path) -> Part:
+    """Opens Parquet; reads the footer.
+
+    Through a buffer, and not ahead, its batches hold a page of each column (about 2 MB); a scanner
+    of ``pyarrow.dataset`` holds a whole row group, which may be the whole file.
+    """
+
+    def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+        options = {"pre_buffer": False, "page_checksum_verification": True}
+        file = pq.ParquetFile(path, buffer_size=BUFFER, **options)
+        count = file.metadata.num_row_groups
+        ends = np.cumsum([0, *(file.metadata.row_group(k).num_rows for k in range(count))])
+        group = int(np.searchsorted(ends, start, side="right")) - 1
+        batches = file.iter_batches(size, row_groups=list(range(group, count)), columns=names)
+        return int(ends[group]), batches
+
+    with damage(path), pq.ParquetFile(path) as file:
+        return _part(path, "Parquet", file.schema_arrow, file.metadata.num_rows, read)
+
+
+def _arrow(path: Path) -> Part:
+    """Opens an Arrow IPC file, which a Feather file is; reads the footer of every batch."""
+
+    def opened() -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        file = pa.ipc.open_file(pa.memory_map(str(path)))
+        return file.schema, map(file.get_batch, range(file.num_record_batches))
+
+    def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+        return 0, (batch.select(names) for batch in opened()[1])
+
+    with damage(path, kind="Arrow IPC"):
+        schema, batches = opened()
+        return _part(path, "Arrow IPC", schema, sum(map(len, batches)), read)
+
+
+def _csv(path: Path) -> Part:
+    """Opens CSV with a header; parses it all, once, for its types and rows.
+
+    A column is of integers only if all of it is. Empty fields and NA, NaN or null are nulls.
+    """
+
+    def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+        chosen = pc.ConvertOptions(column_types=dict(types), include_columns=names)
+        return 0, iter(_csv_reader(path, chosen))
+
+    with damage(path, kind="CSV"):
+        told = path.stat()
+        types, rows = _scanned(path, told.st_mtime_ns, told.st_size)
+    return _part(path, "CSV", pa.schema(types), rows, read)
+
+
+def _csv_reader(path: Path, convert: pc.ConvertOptions) -> pc.CSVStreamingReader:
+    blocks = pc.ReadOptions(use_threads=False, block_size=CSV_BYTES)
+    return pc.open_csv(path, read_options=blocks, convert_options=convert)
+
+
+@cache
+def _scanned(
+    path: Path, changed: int, size: int
+) -> tuple[tuple[tuple[str, pa.DataType], ...], int]:
+    """Returns names and types of a CSV file's columns, and its rows."""
+    with _csv_reader(path, pc.ConvertOptions()) as reader:
+        schema = reader.schema
+    _check_header(path, schema.names)
+    types = [(f.name, pa.float64() if pa.types.is_null(f.type) else f.type) for f in schema]
+    try:
+        return tuple(types), _counted(path, types)
+    except pa.ArrowInvalid:  # an integer column may go on with reals
+        wide = [(n, pa.float64() if pa.types.is_integer(t) else t) for n, t in types]
+        return tuple(wide), _counted(path, wide)
+
+
+def _counted(path: Path, types: Sequence[tuple[str, pa.DataType]]) -> int:
+    with _csv_reader(path, pc.ConvertOptions(column_types=dict(types))) as reader:
+        return sum(len(batch) for batch in reader)
+
+
+def _check_header(path: Path, names: Sequence[str]) -> None:
+    with suppress(pa.ArrowInvalid):
+        pa.array(names).cast(pa.float64())
+        raise BadInput(
+            f"{path}: found numbers in the first line, expected names of columns: put a line of "
+            "names before it"
+        )
+    for mark, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and mark in names[0]:
+            raise BadInput(
+                f"{path}: found columns between {word}, expected commas: "
+                f"pandas.read_csv(path, sep={mark!r}).to_csv(new, index=False) converts it"
+            )
+
+
+def _npy(path: Path) -> Part:
+    """Opens an array of NumPy, memory-mapped."""
+    with damage(path, kind="NumPy", also=(ValueError, EOFError)):
+        return _array(path, np.load(path, mmap_mode="r"))
+
+
+def _npz(path: Path) -> Part:
+    """Opens the one array of a NumPy archive, or the one called ``x``; reads it whole."""
+    with damage(path, kind="NumPy", also=(ValueError, EOFError)), np.load(path) as archive:
+        names = archive.files
+        if "x" not in names and len(names) != 1:
+            raise BadInput(
+                f"{path}: found arrays {', '.join(names) or 'none'}, expected one, or one called "
+                "x: np.savez(path, x=rows)"
+            )
+        return _array(path, archive["x" if "x" in names else names[0]])
+
+
+def _array(path: Path, array: np.ndarray) -> Part:
+    if array.dtype.kind not in "buif" or not array.ndim:
+        raise BadInput(
+            f"{path}: found an array of shape {array.shape} and type {array.dtype}, expected rows "
+            "of numbers: np.asarray(rows, dtype=float) makes one"
+        )
+    rows = array[:, None] if array.ndim == 1 else array
+    kind, levels = rows.dtype.kind, 256 if rows.dtype == np.uint8 else None
+    if kind != "f" and levels is None and rows.ndim > 2:
+        raise BadInput(
+            f"{path}: found examples of shape {rows.shape[1:]} and type {rows.dtype}, expected "
+            "uint8 levels or reals: rows.astype('uint8') or rows.astype('float32') converts them"
+        )
+    dtype = "float64" if rows.dtype.itemsize > 4 else "float32"
+    if kind != "f":
+        dtype = "uint8" if kind == "b" else rows.dtype.name
+    one_list = rows.ndim > 2 or levels is not None
+    schema = arrays_schema(rows.shape[1:], dtype, levels, one_list=one_list)
+
+    def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+        return start, array_batches([rows[start:]], schema, dtype, names, size)
+
+    return _part(path, "NumPy", schema, len(rows), read, positional=True)
+
+
+FORMATS: dict[str, Callable[[Path], Part]] = {
+    ".parquet": parquet,
+    ".csv": _csv,
+    ".arrow": _arrow,
+    ".feather": _arrow,
+    ".npy": _npy,
+    ".npz": _npz,
+}
+"""How files are opened, by the ends of their names."""

@@ -1,0 +1,335 @@
+"""How the columns of a source are read: which are the data, and what stands beside them."""
+
+__all__ = ["check_kinds", "read_given", "read_layout", "same_layout"]
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, Json, PositiveInt, ValidationError
+
+from ..errors import BadInput
+from . import Levels, width
+from .faults import first_error, listed, several, type_name
+from .table import COLUMN, LABEL, Columns, Layout, is_category, is_number, is_text, is_time
+
+LISTED = {pa.uint8(): "uint8", pa.float32(): "float32", pa.float64(): "float64"}
+"""What a fixed-size list may hold, and the dtype of its rows."""
+
+ADVICE, ABSENT = "choose others by columns", "no such column"
+
+
+def _is_class(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or is_category(kind)
+
+
+def _names_splits(kind: pa.DataType) -> bool:
+    return is_text(kind.value_type if pa.types.is_dictionary(kind) else kind)
+
+
+CONVERSIONS: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
+    (is_time, "or data.timestamps seconds, which reads numbers"),
+    (pa.types.is_temporal, "or make numbers of it, as t.dt.total_seconds()"),
+    (pa.types.is_decimal, "or cast it to double"),
+    (pa.types.is_list, "or cast it to a fixed-size list"),
+)
+"""How columns that are no numbers are converted, by what they are."""
+
+
+def read_layout(
+    schema: pa.Schema,
+    *,
+    file: str,
+    columns: Sequence[str] | None = None,
+    label: str | None = None,
+    split: str | None = None,
+    context: Sequence[str] = (),
+    timestamps: str | None = None,
+    categories: Levels | None = None,
+) -> Layout:
+    """Decides which columns are the data and what they mean.
+
+    Options that are not told here are those of ``prepare``.
+
+    Arguments:
+        schema: Arrow schema; its metadata may hold ``shape`` and ``levels`` in JSON, that of a
+            field ``unit``.
+        file: Name of the file for messages.
+        split: ``split_column`` of ``prepare``.
+        categories: The levels of each of ``columns``, None of one of numbers; None: columns of
+            text are of categories whose levels are still to be read.
+
+    Raises:
+        BadInput: If the choice or a type does not make a data set.
+    """
+    _check_names(schema.names, file)
+    label, split, given = _beside(schema, file, label, split, context)
+    taken = {label: "the classes (label)", split: "names of splits (split_column)"}
+    taken |= dict.fromkeys(given.names, "a context")
+    found, index = _candidates(schema, file, taken) if columns is None else (columns, ())
+    if given.names and set(found) <= set(taken):
+        raise BadInput(
+            f"{file}: found all of {listed(schema.names)} taken from the data, expected some "
+            "left: choose others by context"
+        )
+    fields = _fields(schema, file, "columns", found, taken, "features")
+    if categories is None:
+        categories = [() if is_category(field.type) else None for field in fields]
+    array = pa.types.is_fixed_size_list(fields[0].type) and len(fields) == 1
+    numbers = [f for f, known in zip(fields, categories, strict=True) if known is None]
+    dtype = _array_type(fields[0], file) if array else _tabular_type(numbers, file, timestamps)
+    where = f"{file}, schema metadata"
+    told = _told(schema, where)
+    times = timestamps if any(is_time(field.type) for field in numbers) else None
+    return Layout(
+        _columns(fields, file, categories, times),
+        _shape(told, where, fields[0].type.list_size if array else width(categories)),
+        dtype,
+        _grey_levels(told, where, dtype),
+        remarks=tuple(_remarks(index, numbers, timestamps)),
+        label=label,
+        split=split,
+        given=given,
+    )
+
+
+def _beside(
+    schema: pa.Schema, file: str, label: str | None, split: str | None, context: Sequence[str]
+) -> tuple[str | None, str | None, Columns]:
+    """Returns the columns of classes, of splits and of context, after checking them."""
+    if LABEL in context and label is None and LABEL in schema.names:
+        label = LABEL if pa.types.is_integer(schema.field(LABEL).type) else None
+    if label is not None and LABEL not in schema.names:
+        context = [label if name == LABEL else name for name in context]
+    if label is not None and label in context:
+        _check_beside(schema, file, "label", label, "classes (integers or text)", _is_class)
+    elif label is not None:
+        _check_beside(schema, file, "label", label, "integer classes", pa.types.is_integer)
+    if split is not None:
+        _check_beside(schema, file, "split_column", split, "names of splits", _names_splits)
+    elif COLUMN in schema.names and _names_splits(schema.field(COLUMN).type):
+        split = COLUMN
+    taken = {split: "names of splits (split_column)"}
+    fields = _fields(schema, file, "context", context, taken, "data")
+    return label, split, _given(fields, file, label)
+
+
+def _check_names(names: Sequence[str], file: str) -> None:
+    if not names:
+        raise BadInput(f"{file}: found no column, expected at least one")
+    for name, count in Counter(names).items():
+        if not name.isprintable() or not name:
+            raise BadInput(f"{file}, column {name!r}: expected a name of printable characters")
+        if count > 1:
+            raise BadInput(f"{file}, column {name}: found {count} of this name, expected one")
+
+
+def _check_beside(
+    schema: pa.Schema, file: str, option: str, name: str, what: str, right: Callable
+) -> None:
+    """Raises BadInput unless an option names a column of the right type beside the features."""
+    if name not in schema.names:
+        raise BadInput(
+            f"{file}, column {name}: {ABSENT}, expected one with {what} of "
+            f"{listed(schema.names)}: choose another by {option}"
+        )
+    if not right(found := schema.field(name).type):
+        raise BadInput(f"{file}, column {name}: found {type_name(found)}, expected {what}")
+
+
+def _fields(
+    schema: pa.Schema,
+    file: str,
+    option: str,
+    names: Sequence[str],
+    taken: Mapping[str | None, str],
+    expected: str,
+) -> list[pa.Field]:
+    """Returns the columns that an option chooses, of those that are not taken."""
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise BadInput(f"{option}: found {name} {count} times, expected once")
+        if name not in schema.names:
+            raise BadInput(
+                f"{file}, column {name}: {ABSENT}, expected one of {listed(schema.names)}: "
+                f"choose others by {option}"
+            )
+        if name in taken:
+            raise BadInput(f"{option}: found {name}, {taken[name]}, expected {expected}")
+    if option == "columns" and not names:
+        raise BadInput("columns: found no name, expected at least one")
+    return [schema.field(name) for name in names]
+
+
+def _candidates(
+    schema: pa.Schema, file: str, beside: Collection[str | None]
+) -> tuple[list[str], list[str]]:
+    """Returns the columns of features, and those of an index that were left out."""
+    arrays = [f.name for f in schema if pa.types.is_fixed_size_list(f.type)]
+    if len(arrays) == 1 or "image" in arrays:
+        return ["image" if "image" in arrays else arrays[0]], []
+    if arrays:
+        raise BadInput(
+            f"{file}: found {len(arrays)} fixed-size lists ({listed(arrays)}), "
+            f"expected one: {ADVICE}"
+        )
+    index = [name for name in schema.names if name.startswith("__index_level_")]
+    names = [name for name in schema.names if name not in (*index, *beside)]
+    return (names, index) if names else (schema.names, [])
+
+
+def _columns(
+    fields: Sequence[pa.Field], file: str, levels: Levels, timestamps: str | None = None
+) -> Columns:
+    names, types = tuple(f.name for f in fields), tuple(f.type for f in fields)
+    units = tuple(_told(field, f"{file}, column {field.name}").unit for field in fields)
+    return Columns(names, types, units, tuple(levels), timestamps)
+
+
+def _given(fields: Sequence[pa.Field], file: str, label: str | None = None) -> Columns:
+    """Returns columns of context; those of text, and that of classes, are of categories."""
+    for field in fields:
+        if not is_category(field.type) and not is_number(field.type):
+            raise BadInput(
+                f"{file}, column {field.name}: found {type_name(field.type)}, "
+                "expected numbers or categories (text) for a context: choose others by context"
+            )
+    levels = [() if f.name == label or is_category(f.type) else None for f in fields]
+    return _columns(fields, file, levels)
+
+
+def read_given(schema: pa.Schema, names: Sequence[str], levels: Levels, *, file: str) -> Columns:
+    """Returns the columns that a flow is given, with its levels.
+
+    Raises:
+        BadInput: If one is missing, or of another kind.
+    """
+    if missing := [name for name in names if name not in schema.names]:
+        raise BadInput(
+            f"{file}, column {missing[0]}: {ABSENT}, expected those of the context, "
+            f"{', '.join(names[:12])}, among {', '.join(schema.names[:12])}"
+        )
+    given = _given([schema.field(name) for name in names], file)
+    check_kinds(given, levels, label=file)
+    return replace(given, levels=levels)
+
+
+def check_kinds(given: Columns, levels: Levels, *, label: str) -> None:
+    """Raises BadInput at text where a flow takes numbers."""
+    for name, kind, known in zip(given.names, given.types, levels, strict=True):
+        if known is None and is_category(kind):
+            raise BadInput(f"{label}, column {name}: found text, expected numbers")
+
+
+def _array_type(field: pa.Field, file: str) -> str:
+    value, size = field.type.value_type, field.type.list_size
+    if value not in LISTED or size < 1:
+        raise BadInput(
+            f"{file}, column {field.name}: found a fixed-size list of {size} {value}, "
+            "expected one or more uint8, float or double"
+        )
+    return LISTED[value]
+
+
+def _tabular_type(fields: Sequence[pa.Field], file: str, timestamps: str | None) -> str:
+    """Returns the dtype of columns of numbers, among which timestamps may be."""
+    for field in fields:
+        if not is_number(field.type) and not (timestamps and is_time(field.type)):
+            kind = "nested " if pa.types.is_nested(field.type) else ""
+            hints = [ADVICE, *(told for is_it, told in CONVERSIONS if is_it(field.type))]
+            raise BadInput(
+                f"{file}, column {field.name}: found {kind}{type_name(field.type)}, "
+                f"expected a number, or one fixed-size list: {', '.join(hints)}"
+            )
+    return np.result_type(*(_dtype(field.type) for field in fields), np.float32).name
+
+
+def _dtype(kind: pa.DataType) -> np.dtype:
+    """Returns NumPy's type of a number or a time; ``to_pandas_dtype`` would import pandas."""
+    if is_time(kind):
+        return np.dtype("float64")
+    letter = (
+        "f" if pa.types.is_floating(kind) else "u" if pa.types.is_unsigned_integer(kind) else "i"
+    )
+    return np.dtype(f"{letter}{-(-kind.bit_width // 8)}")
+
+
+def _remarks(
+    index: Sequence[str], fields: Sequence[pa.Field], timestamps: str | None
+) -> Iterator[str]:
+    """Yields what was left out, and how columns that hold no reals are read."""
+    for name in index:
+        yield f"column {name} is the index of a pandas frame and was left out"
+    kinds = (
+        (pa.types.is_integer, "integers", "numbers"),
+        (pa.types.is_boolean, "booleans", "0 and 1"),
+        (is_time, "times", f"{timestamps} since 1970"),
+    )
+    for is_kind, held, told in kinds:
+        names = [field.name for field in fields if is_kind(field.type)]
+        if names:
+            yield f"{several(names, 'holds', 'hold')} {held}, read as {told}"
+
+
+def same_layout(first: Layout, other: Layout, *, first_file: str, file: str) -> None:
+    """Raises BadInput unless two files of a folder hold the same columns and shapes."""
+    expected, found = _facts(first), _facts(other)
+    for key in sorted(expected.keys() | found.keys()):
+        one, two = expected.get(key, ABSENT), found.get(key, ABSENT)
+        if one != two:
+            raise BadInput(f"{file}, {key}: found {two}, expected {one} as in {first_file}")
+
+
+def _facts(layout: Layout) -> dict[str, object]:
+    found = {} if layout.split is None else {f"column {layout.split}": "names of splits"}
+    for columns in (layout.data, layout.given):
+        for name, kind, unit in zip(columns.names, columns.types, columns.units, strict=True):
+            found[f"column {name}"] = type_name(kind) + f" in {unit}" * bool(unit)
+    told = {"shape": layout.shape, "levels": layout.levels}
+    return found | {f"schema metadata {key}": value for key, value in told.items()}
+
+
+class _Metadata(BaseModel):
+    """What the metadata of a schema or of a field may say; other keys are left alone."""
+
+    model_config = ConfigDict(strict=True)
+
+    shape: Json[Annotated[tuple[PositiveInt, ...], Field(min_length=1)]] | None = None
+    levels: Json[Annotated[int, Field(ge=2, le=256)]] | None = None
+    unit: Annotated[str, Field(max_length=60, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]+$")] | None = None
+
+
+def _told(owner: pa.Schema | pa.Field, where: str) -> _Metadata:
+    """Returns the metadata of a schema or a field; raises BadInput if they make no sense."""
+    found = {k.decode(errors="replace"): v for k, v in (owner.metadata or {}).items()}
+    known = {
+        k: v.decode(errors="replace") for k, v in found.items() if k in _Metadata.model_fields
+    }
+    try:
+        return _Metadata.model_validate(known)
+    except ValidationError as error:
+        raise BadInput(f"{where}{first_error(error)}") from None
+
+
+def _shape(told: _Metadata, where: str, width: int) -> tuple[int, ...]:
+    if told.shape and math.prod(told.shape) != width:
+        raise BadInput(
+            f"{where}, key 'shape': found {told.shape} with {math.prod(told.shape)} values, "
+            f"expected {width} as in the data"
+        )
+    return told.shape or (width,)
+
+
+def _grey_levels(told: _Metadata, where: str, dtype: str) -> int | None:
+    if dtype == "uint8":
+        return told.levels or 256
+    if told.levels is not None:
+        raise BadInput(
+            f"{where}, key 'levels': found {told.levels} with {dtype} data, expected none but of "
+            "uint8 lists"
+        )
+    return None
