@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .data.loader import Batch
+from .data.loader import Batch, Batched
 from .evaluation import log_probs
 from .flow import Flow
 
@@ -31,7 +31,7 @@ BINS = 10
 class _As:
     """A split of which every row is given the same context, with shape (C,)."""
 
-    split: Any
+    split: Batched
     context: Tensor
 
     def batches(self, size: int) -> Iterator[Batch]:
@@ -40,7 +40,7 @@ class _As:
             yield Batch(x, self.context.expand(len(x), -1))
 
 
-def log_posteriors(flow: Flow, split: Any, shares: Tensor, **options: Any) -> Tensor:  # noqa: ANN401
+def log_posteriors(flow: Flow, split: Batched, shares: Tensor, **options: Any) -> Tensor:  # noqa: ANN401
     """Returns log p(k | x) of every row of a split, with shape (N, K); K evaluations of it.
 
     Arguments:

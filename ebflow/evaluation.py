@@ -36,7 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from .bijections.weighted import fixed_weights
-from .data.loader import Rows
+from .data.loader import Batched, Rows
 from .density import LogDensity
 from .distribution import FlowDistribution
 from .estimate import Estimate
@@ -72,7 +72,7 @@ class Likelihood:
         return cls(-mean.value, mean.se, -mean.value / (size * math.log(2)), mean.count)
 
 
-def evaluate(flow: Flow, split: Any, **options: Any) -> Likelihood:  # noqa: ANN401
+def evaluate(flow: Flow, split: Batched | Tensor, **options: Any) -> Likelihood:  # noqa: ANN401
     """Returns the likelihood of a split; arguments and errors as in ``log_probs``."""
     return Likelihood.of(log_probs(flow, split, **options), math.prod(flow.event_shape))
 
@@ -80,7 +80,7 @@ def evaluate(flow: Flow, split: Any, **options: Any) -> Likelihood:  # noqa: ANN
 @torch.no_grad()
 def log_probs(
     flow: Flow,
-    split: Any,  # noqa: ANN401
+    split: Batched | Tensor,
     *,
     draws: int = 1,
     importance_weighted: bool = False,
@@ -113,14 +113,7 @@ def log_probs(
     return stacked.logsumexp(0) - math.log(draws) if importance_weighted else stacked.mean(0)
 
 
-def _energies(
-    flow: Flow,
-    split: Any,  # noqa: ANN401
-    size: int,
-    seed: int,
-    draw: int,
-    first: int,
-) -> Tensor:
+def _energies(flow: Flow, split: Batched, size: int, seed: int, draw: int, first: int) -> Tensor:
     found = []
     for batch in split.batches(size):
         x, context = batch.to(flow.like.device)

@@ -30,6 +30,7 @@ from torch import Tensor
 from . import tensors
 from .bases import GaussianMixture, build
 from .conditioned import ConditionedMixture
+from .data.loader import Split
 from .flow import Flow
 from .preprocessing import Preprocessing
 from .randomness import RowGenerator
@@ -172,12 +173,7 @@ def search(
 
 
 def behind(
-    chain: Preprocessing,
-    split: Any,  # noqa: ANN401
-    *,
-    most: int = ROWS,
-    seed: int = 0,
-    batch_size: int = 1024,
+    chain: Preprocessing, split: Split, *, most: int = ROWS, seed: int = 0, batch_size: int = 1024
 ) -> Tensor:
     """Returns rows of a split behind a preprocessing, with shape (N, C + D), in float64.
 

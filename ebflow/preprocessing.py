@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from . import bases, marginals, tensors
 from .bijections import Affine, Bijection, Dense, Dequantise, Logit
+from .data.loader import Split
 from .errors import BadInput
 from .flow import Flow
 from .randomness import RowGenerator
@@ -92,7 +93,7 @@ class Preprocessing:
 
 
 def fit(
-    split: Any,  # noqa: ANN401
+    split: Split,
     *,
     normalise: str = "whiten",
     margin: float | None = 1e-6,
@@ -198,7 +199,7 @@ def _front(
     return [Dequantise(levels), Logit(scale, upper=levels, inset=margin, margin=least)]
 
 
-def _gaussianised(split: Any, front: Sequence[Bijection], seed: int) -> list[Bijection]:  # noqa: ANN401
+def _gaussianised(split: Split, front: Sequence[Bijection], seed: int) -> list[Bijection]:
     """Returns what makes directions behind a chain normal, by some of the rows."""
     flow = Flow((split.width,), copy.deepcopy(front), cut=len(front)).double()
     rows = next(split.shuffled(min(len(split), marginals.enough(split.width)), seed=seed)).x
@@ -306,12 +307,7 @@ class _Moments(NamedTuple):
 
 
 def _moments(
-    split: Any,  # noqa: ANN401
-    front: Sequence[Bijection],
-    seed: int,
-    batch_size: int,
-    *,
-    full: bool,
+    split: Split, front: Sequence[Bijection], seed: int, batch_size: int, *, full: bool
 ) -> tuple[_Moments, _Moments]:
     """Returns the moments, in float64, of all rows but each fifth, and of those."""
     flow = Flow((split.width,), copy.deepcopy(front), cut=len(front)).double()

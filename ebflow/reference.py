@@ -17,7 +17,6 @@ __all__ = ["ROWS", "Reference", "p_values", "ranks"]
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from . import tensors
 from .checkpoint import read
-from .data.loader import Rows
+from .data.loader import Rows, Split
 from .errors import BadInput
 from .evaluation import log_probs
 from .files import REFERENCE
@@ -48,14 +47,7 @@ class Reference:
     test: Tensor
 
     @classmethod
-    def of(
-        cls,
-        flow: Flow,
-        train: Any,  # noqa: ANN401
-        test: Any,  # noqa: ANN401
-        *,
-        batch_size: int = 1000,
-    ) -> "Reference":
+    def of(cls, flow: Flow, train: Split, test: Split, *, batch_size: int = 1000) -> "Reference":
         """Measures random rows of a training and of a test split, at most ``ROWS`` of each.
 
         With one draw of the dequantisation noise, as rows are scored.
@@ -89,7 +81,7 @@ class Reference:
         return found
 
 
-def _measured(flow: Flow, split: Any, batch_size: int) -> Tensor:  # noqa: ANN401
+def _measured(flow: Flow, split: Split, batch_size: int) -> Tensor:
     x, context = next(split.shuffled(min(len(split), ROWS), seed=0))
     found = log_probs(flow, Rows(x, context, levels=split.levels), batch_size=batch_size)
     return found.sort().values

@@ -62,9 +62,10 @@ def several(names: Sequence[str], one: str, more: str) -> str:
     return f"columns {', '.join(names[:3])}{rest} {more}"
 
 
-def listed(names: Sequence[str]) -> str:
-    """Returns names, twelve at most."""
-    return ", ".join(names[:12]) + (f" … ({len(names)} in all)" if len(names) > 12 else "")
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """Returns names, some of them if they are many."""
+    more = f" … ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def type_name(kind: pa.DataType) -> str:

@@ -7,7 +7,7 @@ k * size … (k + 1) * size: so the windows before a starting point need not be 
 in the same order give the same batches, wherever they lie.
 """
 
-__all__ = ["Arrays", "Batch", "Dataset", "Rows", "Split", "StoredSplit"]
+__all__ = ["Arrays", "Batch", "Batched", "Dataset", "Rows", "Split", "StoredSplit"]
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -61,6 +61,14 @@ class Batch(NamedTuple):
     def to(self, device: torch.device) -> "Batch":
         """Returns the batch on a device."""
         return self.each(lambda t: t.to(device))
+
+
+class Batched(Protocol):
+    """What gives rows in order: a split, or what stands in for one."""
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yields the rows in order, ``size`` at a time, the last batch smaller."""
+        ...
 
 
 class Split(ABC):

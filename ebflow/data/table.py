@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from ..errors import BadInput
 from . import Levels, coded, expanded, titles
-from .faults import Place
+from .faults import Place, listed
 
 COLUMN = "split"
 """The column that names the split of each row, if it holds text."""
@@ -234,8 +234,7 @@ def _ordered(levels: set[str]) -> tuple[str, ...]:
 
 def _one_of(levels: Sequence[str]) -> str:
     """Returns what is expected of a value, in a message."""
-    more = f" … ({len(levels)} in all)" if len(levels) > 8 else ""
-    return f"a level of the training rows: {', '.join(levels[:8])}{more}"
+    return f"a level of the training rows: {listed(levels, 8)}"
 
 
 def _as_text(column: pa.Array) -> pa.Array:
