@@ -36,7 +36,8 @@ import torch
 from torch import Tensor, nn
 
 from .bijections.weighted import fixed_weights
-from .data.loader import Batched, Rows
+from .data.loader import Batched
+from .data.memory import Rows
 from .density import LogDensity
 from .distribution import FlowDistribution
 from .estimate import Estimate

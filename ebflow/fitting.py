@@ -22,7 +22,7 @@ from .anchor import Anchor
 from .architectures import ARCHITECTURES
 from .bases import Base
 from .bijections import Convolution
-from .data.loader import Rows
+from .data.memory import Rows
 from .driven import Event
 from .flow import Flow
 from .frames import ArrayLike

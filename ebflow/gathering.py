@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .data.loader import Arrays, Batch, Rows, Split
+from .data.loader import Batch, Split
+from .data.memory import Arrays, Rows
 from .data.missing import POLICIES, Completed, Law
 from .frames import ArrayLike, as_tensor
 from .randomness import generator as derive

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from . import tensors
 from .checkpoint import read
-from .data.loader import Rows, Split
+from .data.loader import Split
+from .data.memory import Rows
 from .errors import BadInput
 from .evaluation import log_probs
 from .files import REFERENCE

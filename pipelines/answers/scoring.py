@@ -71,7 +71,7 @@ def scores(model: "Model", found: "Match", first: int, last: int, *, seed: int) 
     import pyarrow as pa
     import torch
 
-    from ebflow.data.loader import Rows
+    from ebflow.data.memory import Rows
     from ebflow.evaluation import log_probs
     from ebflow.reference import p_values, ranks
     from pipelines.answers.contexts import window

@@ -35,7 +35,7 @@ class LogDensity(PythonModel):
                 category no level of the training rows.
         """
         from ebflow import frames
-        from ebflow.data.loader import Rows
+        from ebflow.data.memory import Rows
         from ebflow.evaluation import log_probs
 
         known = self.flow.columns or {}

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ebflow import preprocessing
-from ebflow.data.loader import Arrays, Batch, Dataset, Rows
+from ebflow.data.loader import Batch, Dataset
+from ebflow.data.memory import Arrays, Rows
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 
@@ -208,7 +209,7 @@ def test_a_folder_has_a_digest_too(tmp_path):
     assert Dataset(tmp_path / "out").digest == manifest.digest
 
 
-@pytest.mark.parametrize("module", ["data.loader", "preprocessing", "data.toy"])
+@pytest.mark.parametrize("module", ["data.loader", "data.memory", "preprocessing", "data.toy"])
 def test_data_in_memory_need_no_pyarrow(module):
     code = f"import sys; sys.modules['pyarrow'] = None; import ebflow.{module}"
     subprocess.run([sys.executable, "-c", code], check=True)

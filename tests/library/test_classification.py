@@ -8,7 +8,7 @@ from torch.distributions import MultivariateNormal
 import ebflow
 from ebflow.bijections import ConditionalAffine
 from ebflow.classification import Bins, Classification, log_posteriors
-from ebflow.data.loader import Rows
+from ebflow.data.memory import Rows
 
 from .bijections.cases import seeded
 

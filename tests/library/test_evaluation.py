@@ -8,7 +8,7 @@ import torch
 
 from ebflow.architectures import dense
 from ebflow.bases import GaussianMixture
-from ebflow.data.loader import Rows
+from ebflow.data.memory import Rows
 from ebflow.data.toy import checkerboard, checkerboard_log_prob, sine, smoothed_sine
 from ebflow.density import EnergyFunction
 from ebflow.errors import NonFinite

@@ -7,7 +7,7 @@ import ebflow
 from ebflow import exporting, preprocessing
 from ebflow.bijections import Dequantise
 from ebflow.bijections.activations import Elementwise
-from ebflow.data.loader import Rows
+from ebflow.data.memory import Rows
 from ebflow.randomness import RowGenerator, generator, uniform
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ebflow
-from ebflow.data.loader import Arrays, Rows
+from ebflow.data.memory import Arrays, Rows
 from ebflow.data.missing import Completed, Gaussian, Law
 from ebflow.errors import BadInput
 from ebflow.filling import Filling

@@ -12,7 +12,8 @@ from scipy.stats import multivariate_normal
 
 from ebflow.architectures import dense
 from ebflow.bases import StandardNormal
-from ebflow.data.loader import Dataset, Rows
+from ebflow.data.loader import Dataset
+from ebflow.data.memory import Rows
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from ebflow.evaluation import evaluate

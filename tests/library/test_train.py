@@ -10,7 +10,7 @@ from torch import nn
 
 from ebflow.architectures import dense
 from ebflow.checkpoint import load
-from ebflow.data.loader import Arrays, Rows
+from ebflow.data.memory import Arrays, Rows
 from ebflow.driven import Clock
 from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluation import evaluate
