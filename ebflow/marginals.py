@@ -309,12 +309,14 @@ def _johnson(y: Tensor, curved: Tensor) -> JohnsonSU:
 
 
 def _fitted(y: Tensor, theta: Tensor) -> Tensor:
+    """Returns ξ, log λ, γ and log δ of greatest likelihood, with shape (4, D), from a start."""
     theta = theta.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [theta], max_iter=60, tolerance_change=1e-6, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
+        """Returns −log p, summed over columns, after its gradient is taken."""
         optimizer.zero_grad()
         xi, lam, gamma, delta = theta
         z = (y - xi) * (-lam).exp()

@@ -95,6 +95,7 @@ def parquet(path: Path) -> Part:
     """
 
     def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+        """Reads from the row group on that has row ``start``."""
         options = {"pre_buffer": False, "page_checksum_verification": True}
         file = pq.ParquetFile(path, buffer_size=BUFFER, **options)
         count = file.metadata.num_row_groups
@@ -115,6 +116,7 @@ def _arrow(path: Path) -> Part:
         return file.schema, map(file.get_batch, range(file.num_record_batches))
 
     def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+        """Reads all batches, which stay on the disk until they are used."""
         return 0, (batch.select(names) for batch in opened()[1])
 
     with damage(path, kind="Arrow IPC"):
@@ -129,6 +131,7 @@ def _csv(path: Path) -> Part:
     """
 
     def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+        """Parses the file again, by the types that it has."""
         chosen = pc.ConvertOptions(column_types=dict(types), include_columns=names)
         return 0, iter(_csv_reader(path, chosen))
 
@@ -217,6 +220,7 @@ def _array(path: Path, array: np.ndarray) -> Part:
     schema = arrays_schema(rows.shape[1:], dtype, levels, one_list=one_list)
 
     def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+        """Reads from row ``start`` on."""
         return start, array_batches([rows[start:]], schema, dtype, names, size)
 
     return _part(path, "NumPy", schema, len(rows), read, positional=True)
