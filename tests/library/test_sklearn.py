@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("single_precision")
 X = np.random.default_rng(0).normal(size=(200, 3)) @ np.triu(np.ones((3, 3)))
 
 
-@parametrize_with_checks([FlowDensity(steps=10)])
+@parametrize_with_checks([FlowDensity(steps=2, options={"depth": 1})])
 def test_check_estimator(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -25,7 +25,7 @@ def test_check_estimator(estimator, check):
 
 
 def test_in_pipelines_searches_and_cross_validation():
-    model = FlowDensity(steps=30)
+    model = FlowDensity(steps=30, options={"depth": 1})
     scores = cross_val_score(make_pipeline(StandardScaler(), model), X, cv=3)
     assert np.isfinite(scores).all()
     search = GridSearchCV(model, {"steps": [1, 60]}, cv=2).fit(X)
