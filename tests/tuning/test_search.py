@@ -25,7 +25,7 @@ SINGULAR = (
 )  # fmt: skip
 """Fewer training rows than dimensions: trials that whiten fail. Slow: others pass the default."""
 
-TRIALS = 5
+TRIALS = 3
 WORDS = ("tune", "density", "--trials", TRIALS, "--random", TRIALS, "--top", 1, "--seeds", 2)
 PATIENCE_S = 600
 
