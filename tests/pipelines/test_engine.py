@@ -5,6 +5,7 @@ No Ray: the stages run in the driver.
 
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,6 +47,7 @@ from pipelines.engine import (
 from pipelines.engine.demand import needs_of, reserved
 from pipelines.engine.executors import RayExecutor
 from pipelines.engine.fanout import diverged, fail, together
+from pipelines.engine.records import scheduler
 from pipelines.errors import Diverged, StageFailed
 from pipelines.gradient_alignment import graph as gradient_alignment
 from pipelines.gradient_alignment.config import MeasureConfig
@@ -94,8 +96,18 @@ class Silent:
             ERRORS.clear()
 
 
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """A file for redun's records, which takes longer to make than most stages here."""
+    path = tmp_path_factory.mktemp("records") / "redun.db"
+    scheduler(path)
+    return path
+
+
 @pytest.fixture
-def engine(tracking_home):
+def engine(tracking_home, records):
+    shutil.copyfile(records, tracking_home / "redun.db")
+
     def make(force=False, retries=NONE):
         def context():
             tracker = connect("tests", "key")
@@ -131,7 +143,8 @@ def test_others_run_while_one_waits_to_be_tried_again(engine):
 
 
 def test_those_who_share_a_store_by_their_group_may_all_write(engine, home):
-    (home / "mlflow.db").unlink()
+    for made in ("mlflow.db", "redun.db"):
+        (home / made).unlink()
     before = os.umask(0o002)
     try:
         engine().run(graph())
@@ -228,6 +241,7 @@ def test_what_another_process_made_meanwhile_is_taken(engine, home):
 
 
 def test_a_plan_runs_nothing(engine, home):
+    (home / "redun.db").unlink()
     assert plan(graph()) == {"write": Status(ran=1), "double": Status(ran=1)}
     assert not CALLS and not (home / "redun.db").exists()
     engine().run(graph())
