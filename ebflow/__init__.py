@@ -20,8 +20,8 @@ __all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDistribution",
            "evaluate", "evaluation", "execution", "exporting", "files", "filling", "fit",
            "fit_mixture", "fitting", "flow", "goodness", "hamiltonian", "imputation", "load",
            "log_probs", "loss", "mixtures", "networks", "objectives", "preprocessing",
-           "randomness", "reference", "resuming", "rivals", "sampling", "save", "sklearn",
-           "traces", "train"]  # fmt: skip
+           "proposals", "randomness", "reference", "resuming", "rivals", "sampling", "save",
+           "sklearn", "traces", "train"]  # fmt: skip
 
 from importlib import import_module
 

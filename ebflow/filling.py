@@ -78,7 +78,7 @@ class Filling:
         noise = generator(self.seed, "missing", step, device=self.x.device)
         some = torch.randperm(len(self.x), generator=noise, device=self.x.device)[:SAMPLES]
         with fixed_weights(flow):
-            law = target(flow, self.x[some], noise, self._given(some))
+            law = target(flow, self.x[some], noise, self._given(some), components=1)
             for number, rows in enumerate(self.rows.split(CHUNK)):
                 if number % world == rank:
                     noise = generator(self.seed, "missing", step, number, device=self.x.device)

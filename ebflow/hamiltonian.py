@@ -1,22 +1,23 @@
-r"""Chains that draw what rows lack given the rest of them: Hamiltonian Monte Carlo, and more.
+r"""Chains that draw what rows lack given the rest of them: independent proposals, and leapfrogs.
 
-They run in coordinates q with :math:`y_m = c + L q`, of rows y behind elementwise layers: at first
-c and :math:`L L^\top` are the mean and the covariance of :math:`y_m` that a Gaussian has given
-:math:`y_o`; its mean is a linear function of the context, if there is one. A pool of independent
-proposals, weighed by the density, then moves and scales them, column by column, to what each row's
-law is; and by a second pool's weights the chains begin about where they are to end. A step is
-three moves, of which each leaves the law as it is:
+They run in coordinates q with :math:`y_m = c + L q`, of rows y behind elementwise layers. A
+mixture of Gaussians fitted to samples of the flow has a law of :math:`y_m` given :math:`y_o` and
+the context in closed form (``proposals``): c and :math:`L L^\top` are at first its mean and its
+covariance; a pool of proposals from it, weighed by the density, then moves and scales them, column
+by column, to what each row's law is, and the chains begin at proposals drawn by these weights. A
+step is up to three moves, of which each leaves the law as it is:
 
-* leapfrogs with a test of acceptance, over a length that is drawn, their step tuned for each row
-  while the chains warm up (to an acceptance of 0.65);
-* a proposal :math:`q' \sim N(0, 1.25^2 I)` that does not depend on the present: from one mode to
-  another in few dimensions;
+* one of several proposals from the mixture, or the present, drawn by their weights: from one mode
+  to another;
+* where they are asked for, leapfrogs with a test of acceptance, over a length that is drawn, their
+  step tuned for each row while the chains warm up (to an acceptance of 0.65);
 * where observed columns are dequantised, fresh noise: what is observed is the cell of a grid.
 
-Source: MCMC Using Hamiltonian Dynamics (Neal, 2011), arXiv:1206.1901; Local-Global MCMC kernels:
-the best of both worlds (Samsonov et al., 2022), arXiv:2111.02702, for proposals of both kinds;
-Adaptive Multiple Importance Sampling (Cornuet et al., 2012), arXiv:0907.1254, for the pools;
-Bayesian Data Analysis (Gelman et al., 2013), 11.4, for R̂ of chains split into halves.
+Source: MCMC Using Hamiltonian Dynamics (Neal, 2011), arXiv:1206.1901; Particle Markov chain Monte
+Carlo methods (Andrieu, Doucet, Holenstein, 2010), 4.3, Journal of the Royal Statistical Society B
+72, for iterated importance sampling; Local-Global MCMC kernels: the best of both worlds (Samsonov
+et al., 2022), arXiv:2111.02702, for both together; Bayesian Data Analysis (Gelman et al., 2013),
+11.4, for R̂ of chains split into halves.
 """
 
 __all__ = ["Chains", "Target"]
@@ -30,6 +31,7 @@ from torch import Tensor
 from .bijections import Bijection
 from .errors import NonFinite
 from .flow import Flow
+from .proposals import Given, mixture_of
 from .randomness import normal, uniform
 
 ACCEPTANCE = 0.65
@@ -38,29 +40,31 @@ ACCEPTANCE = 0.65
 LENGTH, LEAPS = 1.6, 12
 """Mean length of a path, about a quarter of a Gaussian's period, and the most leapfrogs of one."""
 
-WIDE = 1.25
-"""Deviation of independent proposals."""
-
 POOL = 32
-"""Independent proposals of a chain, in each of the two pools."""
+"""Proposals of a chain, of which one is its beginning."""
+
+PROPOSALS = 8
+"""Proposals of a chain at a step."""
 
 PRIOR = 10.0
-"""Proposals that the Gaussian's own place and scale count for."""
+"""Proposals that the mixture's own moments count for."""
 
-RIDGE = 1e-3
-"""Share of the identity in the Gaussian's correlations."""
+BATCH = 1024
+"""Most rows of an evaluation."""
 
 
 class Target:
-    """The law of rows behind elementwise layers, and a Gaussian that is near to it.
+    """The law of rows behind elementwise layers, and a mixture of Gaussians that is near to it.
 
     Arguments:
         flow: The flow.
         grid: Whether its first layer is that of a grid.
         elementwise: The elementwise layers behind that.
         samples: Raw rows with shape (N, D) that have the flow's law, or nearly.
-        generator: Where the noise on grids comes from.
-        context: What the samples are given, with shape (N, C); None of a flow without.
+        generator: Where the noise on grids, and the start of the mixture, come from.
+        components: Most Gaussians of the mixture.
+        context: What the samples are given, with shape (N, C); None of a flow without. The
+            mixture is of contexts and rows then.
     """
 
     def __init__(
@@ -71,21 +75,15 @@ class Target:
         generator: torch.Generator,
         *,
         grid: bool,
+        components: int,
         context: Tensor | None = None,
     ) -> None:
         self.flow, self.grid, self.elementwise, self.samples = flow, grid, elementwise, samples
         count = grid + len(elementwise)
         self.front = Flow(flow.event_shape, list(flow.layers)[:count]).to(flow.like)
         self.completed, self.rest = flow.without(int(grid)), flow.without(count)
-        y = self.behind(flow.completed(samples, generator)).double()
-        good = y.isfinite().all(1)
-        causes, y = self._causes(context, y)[good], y[good]
-        self.line = torch.linalg.pinv(causes.mT @ causes / len(y)) @ (causes.mT @ y / len(y))
-        y = y - causes @ self.line
-        deviation = y.std(0).clamp(min=1e-12)
-        correlation = torch.corrcoef(y.mT).reshape(len(deviation), -1).nan_to_num()
-        correlation = (1 - RIDGE) * correlation + RIDGE * torch.eye(len(deviation)).to(correlation)
-        self.precision = torch.linalg.inv(correlation * torch.outer(deviation, deviation))
+        whole = self._whole(self.behind(flow.completed(samples, generator)), context)
+        self.mixture = mixture_of(whole[whole.isfinite().all(1)], components, generator)
 
     def behind(self, x: Tensor) -> Tensor:
         """Returns completed rows behind the elementwise layers."""
@@ -99,32 +97,28 @@ class Target:
             y = layer.inverse(y)
         return y
 
-    def scales(self, missing: Tensor) -> Tensor:
-        """Returns L with shape (N, D, D), upper triangular, 0 but between missing elements."""
-        patterns, which = missing.unique(dim=0, return_inverse=True)
-        found = torch.zeros(len(patterns), *self.precision.shape).to(self.precision)
-        for scale, pattern in zip(found, patterns, strict=True):
-            k = pattern.nonzero().flatten()
-            lower = torch.linalg.cholesky(self.precision[k[:, None], k])
-            eye = torch.eye(len(k)).to(lower)
-            scale[k[:, None], k] = torch.linalg.solve_triangular(lower, eye, upper=False).mT
-        return found[which]
+    def given(self, y: Tensor, missing: Tensor, context: Tensor | None) -> Given:
+        """Returns what the mixture says of the missing elements of rows (N, D)."""
+        whole, count = self._whole(y, context), self.flow.context
+        known = missing.new_zeros(len(y), count)
+        return Given(self.mixture, whole, torch.cat([known, missing], 1), contexts=count)
 
-    def centres(
-        self, y: Tensor, missing: Tensor, scales: Tensor, context: Tensor | None
-    ) -> Tensor:
-        """Returns rows (N, D) with the Gaussian's conditional mean where they miss elements."""
-        mean = self._causes(context, y) @ self.line
-        pull = torch.where(missing, 0.0, y - mean) @ self.precision
-        shift = scales @ (scales.mT @ pull.unsqueeze(2))
-        return torch.where(missing, mean - shift.squeeze(2), y)
+    def log_prob(self, y: Tensor, context: Tensor | None) -> Tensor:
+        """Returns log p up to a constant of completions (C, P, D) of rows, with shape (C, P)."""
+        rows = y.flatten(0, 1)
+        parts = [(part,) for part in rows.split(BATCH)]
+        if context is not None:
+            given = context.repeat_interleave(y.shape[1], 0).split(BATCH)
+            parts = list(zip(rows.split(BATCH), given, strict=True))
+        found = [self.rest(*part[1:]).energy(part[0]) for part in parts]
+        return -torch.cat(found).view(y.shape[:2])
 
-    def _causes(self, context: Tensor | None, y: Tensor) -> Tensor:
-        """Returns what the mean of rows depends on linearly, with shape (N, 1 + C)."""
-        one = y.new_ones(len(y), 1)
+    def _whole(self, y: Tensor, context: Tensor | None) -> Tensor:
+        """Returns rows behind their contexts, as the layers see these, in float64."""
+        y = y.double()
         if context is None:
-            return one
-        return torch.cat([one, self.flow.standardised(context).to(y)], 1)
+            return y
+        return torch.cat([self.flow.standardised(context).to(y), y], 1)
 
 
 class Chains:
@@ -163,32 +157,38 @@ class Chains:
         self.x = whole.repeat_interleave(draws, 0)
         like = target.flow.like
         y = target.behind(target.flow.completed(self.x, generator)).double()
-        scales = target.scales(missing).repeat_interleave(draws, 0)
-        centre = target.centres(y, self.missing, scales, self.context)
-        self.centre, self.scale, self.seen = centre.to(like), scales.to(like), y.to(like)
-        self.q = self._coordinates(y - centre, scales).to(like) if started else self._pooled()
-        self.log_p, self.slope = self._at(self.q)
+        self.law = target.given(y[::draws], missing, context)
+        moments = self.law.moments()
+        self.seen = y.to(like)
+        self.centre, self.scale = (t.to(like).repeat_interleave(draws, 0) for t in moments)
+        self.q, self.log_p = self._continued(self.seen) if started else self._pooled()
         if not self.log_p.isfinite().any():
             raise NonFinite(
                 "impute: found no finite log-density; are the rows of the flow's data?"
             )
         self.log_step = like.new_zeros(len(self.x))
-        self.accepted = torch.zeros_like(self.log_step, dtype=torch.float64)
-        self.sums = torch.zeros(2, 2, *self.x.shape).to(self.accepted)
+        self.moved = torch.zeros_like(self.log_step, dtype=torch.float64)
+        self.sums = torch.zeros(2, 2, *self.x.shape).to(self.moved)
         self.steps = 0
 
-    def run(self, steps: int, warmup: int) -> None:
-        """Tunes the steps, then moves the chains, and gathers their moments by halves."""
+    def run(self, steps: int, warmup: int, *, leaps: bool = True) -> None:
+        """Tunes leapfrogs if there are any, moves the chains, and gathers moments by halves."""
+        if leaps:
+            self._tune(warmup)
+        for step in range(steps):
+            before = self.q
+            self._move(leaps=leaps)
+            self.moved += (self.q != before).any(1).to(self.moved) / steps
+            self.sums[step * 2 // steps] += torch.stack([self.q, self.q**2]).double()
+        self.steps = steps
+
+    def _tune(self, warmup: int) -> None:
         mean = torch.zeros_like(self.log_step)
         for step in range(warmup):
-            accepted = self._move()
+            accepted = self._move(leaps=True)
             self.log_step += (step + 1) ** -0.6 * (accepted - ACCEPTANCE)
             mean += (self.log_step - mean) * 2 / (step + 2)
         self.log_step = mean.view(self.rows, -1).mean(1).repeat_interleave(self.draws)
-        for step in range(steps):
-            self.accepted += self._move() / steps
-            self.sums[step * 2 // steps] += torch.stack([self.q, self.q**2]).double()
-        self.steps = steps
 
     def raw(self) -> Tensor:
         """Returns raw rows where the chains are, with shape (N, K, D)."""
@@ -196,8 +196,8 @@ class Chains:
         return x.view(self.rows, self.draws, -1)
 
     def acceptance(self) -> Tensor:
-        """Returns the mean acceptance of each row's leapfrogs."""
-        return self.accepted.view(self.rows, -1).mean(1)
+        """Returns the share of steps in which each row's chains moved, with shape (N,)."""
+        return self.moved.view(self.rows, -1).mean(1)
 
     def r_hat(self) -> Tensor:
         """Returns the largest R̂ of each row, of 2 K halves of chains."""
@@ -211,44 +211,56 @@ class Chains:
         missing = self.missing[:: self.draws]
         return torch.where(missing, ratio, 1.0).sqrt().nan_to_num(math.inf).amax(1)
 
-    def _pooled(self) -> Tensor:
+    def _continued(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns coordinates and log p of rows whose missing elements are there already."""
+        return self._coordinates(y[:, None])[:, 0], self.target.log_prob(y[:, None], self.context)[
+            :, 0
+        ]
+
+    def _pooled(self) -> tuple[Tensor, Tensor]:
         """Fits place and scale of the coordinates to each row; returns where chains begin."""
-        q, odds = self._pool()
+        y, log_p, odds = self._proposed(POOL)
+        q = self._coordinates(y).view(self.rows, -1, y.shape[2]).double()
         weights = odds.view(self.rows, -1).softmax(1)
         enough = 1 / weights.square().sum(1, keepdim=True)
-        share, drawn = enough / (enough + PRIOR), q.view(self.rows, -1, q.shape[-1])
-        mean = share * torch.einsum("np,npd->nd", weights, drawn)
-        about = (drawn - mean.unsqueeze(1)).square()
+        share = enough / (enough + PRIOR)
+        mean = share * torch.einsum("np,npd->nd", weights, q)
+        about = (q - mean.unsqueeze(1)).square()
         scale = (share * torch.einsum("np,npd->nd", weights, about) + (1 - share)).sqrt()
-        mean, scale = (t.repeat_interleave(self.draws, 0) for t in (mean, scale))
+        mean, scale = (t.to(y).repeat_interleave(self.draws, 0) for t in (mean, scale))
         self.centre = self.centre + (self.scale @ mean.unsqueeze(2)).squeeze(2)
         self.scale = self.scale * scale.unsqueeze(1)
-        q, odds = self._pool()
+        at = torch.arange(len(y), device=y.device), self._drawn(odds)
+        return self._coordinates(y[at][:, None])[:, 0], log_p[at]
+
+    def _proposed(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns proposals (C, P, D), log p of them, and the logarithms of their weights."""
+        y = self.law.sample(self.draws * count, self.generator)
+        y = y.view(len(self.x), count, -1).to(self.seen)
+        y = torch.where(self.missing[:, None], y, self.seen[:, None])
+        log_p = self.target.log_prob(y, self.context)
+        return y, log_p, self._odds(y, log_p)
+
+    def _odds(self, y: Tensor, log_p: Tensor) -> Tensor:
+        """Returns log p − log q of completions (C, P, D), far below all others where it is not."""
+        log_q = self.law.log_prob(y.view(self.rows, -1, y.shape[2]).double()).view(log_p.shape)
+        odds = log_p.double() - log_q
+        return torch.where(odds.isfinite(), odds, -1e300)
+
+    def _drawn(self, odds: Tensor) -> Tensor:
+        """Returns one of each row of (C, P), by their weights."""
         gumbel = -(-uniform(odds.shape, odds, self.generator).clamp(1e-30).log()).log()
-        best = (odds + gumbel).argmax(1)
-        return q[torch.arange(len(q)), best]
+        return (odds + gumbel).argmax(1)
 
-    def _pool(self) -> tuple[Tensor, Tensor]:
-        """Returns proposals with shape (C, P, D), and the logarithms of their weights, (C, P)."""
-        shape = (len(self.x), POOL, self.x.shape[1])
-        q = WIDE * normal(shape, self.centre, self.generator)
-        q = torch.where(self.missing.unsqueeze(1), q, 0.0)
-        moved = self.centre.unsqueeze(1) + q @ self.scale.mT
-        y = torch.where(self.missing.unsqueeze(1), moved, self.seen.unsqueeze(1))
-        context = None if self.context is None else self.context.unsqueeze(1)
-        log_p = -self.target.rest.energy(y, context=context)
-        odds = log_p + q.square().sum(2) / (2 * WIDE**2)
-        return q, torch.where(odds.isfinite(), odds, -torch.finfo(odds.dtype).max / 2)
+    def _coordinates(self, y: Tensor) -> Tensor:
+        """Returns q of completions with shape (C, P, D)."""
+        whole = self.scale + torch.diag_embed((~self.missing).to(self.scale))
+        away = torch.where(self.missing[:, None], y - self.centre[:, None], 0.0)
+        return torch.linalg.solve_triangular(whole, away.mT, upper=False).mT
 
-    def _coordinates(self, away: Tensor, scales: Tensor) -> Tensor:
-        """Returns q of y − c with shape (C, D)."""
-        whole = scales + torch.diag_embed((~self.missing).to(scales))
-        found = torch.linalg.solve_triangular(whole, away.unsqueeze(2), upper=True)
-        return self._masked(found.squeeze(2))
-
-    def _move(self) -> Tensor:
-        """Makes one step; returns the acceptance of its leapfrogs."""
-        accepted = self._leapfrogs()
+    def _move(self, *, leaps: bool) -> Tensor | None:
+        """Makes one step; returns the acceptance of its leapfrogs, if there are any."""
+        accepted = self._leapfrogs() if leaps else None
         self._jump()
         if self.target.grid:
             self._refresh()
@@ -261,21 +273,28 @@ class Chains:
         step = (self.log_step.exp() * jitter).unsqueeze(1)
         v = self._masked(normal(self.q.shape, self.q, self.generator))
         before = self.log_p - 0.5 * v.square().sum(1)
-        q, log_p, slope = self.q, self.log_p, self.slope
+        q, (log_p, slope) = self.q, self._at(self.q)
         for _ in range(count):
             v = v + step / 2 * slope
             q = q + step * v
             log_p, slope = self._at(q)
             v = v + step / 2 * slope
         gain = log_p - 0.5 * v.square().sum(1) - before
-        self._accept(gain, q, log_p, slope)
+        taken = self._taken(gain)
+        self.q = torch.where(taken.unsqueeze(1), q, self.q)
+        self.log_p = torch.where(taken, log_p, self.log_p)
         return gain.nan_to_num(-math.inf).clamp(max=0).exp()
 
     def _jump(self) -> None:
-        q = WIDE * self._masked(normal(self.q.shape, self.q, self.generator))
-        log_p, slope = self._at(q)
-        odds = (q.square().sum(1) - self.q.square().sum(1)) / (2 * WIDE**2)
-        self._accept(log_p - self.log_p + odds, q, log_p, slope)
+        """Draws one of new proposals and the present by their weights."""
+        y, log_p, odds = self._proposed(PROPOSALS)
+        here = self._y(self.q)[:, None]
+        own = self._odds(here, self.log_p[:, None])
+        chosen = self._drawn(torch.cat([own, odds], 1))
+        at = torch.arange(len(y), device=y.device), (chosen - 1).clamp(min=0)
+        taken = chosen > 0
+        self.q = torch.where(taken[:, None], self._coordinates(y[at][:, None])[:, 0], self.q)
+        self.log_p = torch.where(taken, log_p[at], self.log_p)
 
     def _refresh(self) -> None:
         """Proposes other points of the cells in which observed columns of grids are."""
@@ -283,22 +302,14 @@ class Chains:
         x = self.target.flow.completed(self.x, self.generator)
         other = torch.where(self.missing, here, self.target.behind(x))
         gain = self._log_completed(other) - self._log_completed(here)
-        kept, self.seen = self.seen, other
-        log_p, slope = self._at(self.q)
+        log_p = self.target.log_prob(other[:, None], self.context)[:, 0]
         taken = self._taken(gain)
-        self.seen = torch.where(taken.unsqueeze(1), other, kept)
+        self.seen = torch.where(taken.unsqueeze(1), other, self.seen)
         self.log_p = torch.where(taken, log_p, self.log_p)
-        self.slope = torch.where(taken.unsqueeze(1), slope, self.slope)
 
     def _log_completed(self, y: Tensor) -> Tensor:
         """Returns the log-density of completed rows up to a constant."""
         return -self.target.completed.energy(self.target.before(y), context=self.context)
-
-    def _accept(self, gain: Tensor, q: Tensor, log_p: Tensor, slope: Tensor) -> None:
-        taken = self._taken(gain)
-        self.q = torch.where(taken.unsqueeze(1), q, self.q)
-        self.log_p = torch.where(taken, log_p, self.log_p)
-        self.slope = torch.where(taken.unsqueeze(1), slope, self.slope)
 
     def _taken(self, gain: Tensor) -> Tensor:
         """Returns which proposals are accepted, by Metropolis and Hastings; none that is NaN."""

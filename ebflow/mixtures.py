@@ -11,8 +11,8 @@ operations with full covariances, plus :math:`3 K D^3`, and :math:`N K (20 D + 1
 diagonal ones: the terms below :math:`D^2` stand for what moves memory instead of multiplying.
 """
 
-__all__ = ["COMPONENTS", "Search", "Trial", "behind", "density", "fit_mixture", "load",
-           "regression", "save", "search"]  # fmt: skip
+__all__ = ["COMPONENTS", "Search", "Trial", "behind", "density", "fit_components", "fit_mixture",
+           "load", "regression", "save", "search"]  # fmt: skip
 
 import json
 import logging
@@ -172,6 +172,25 @@ def search(
     return Search(mixture, best, trials, len(x), tuple(walk.left_out))
 
 
+def fit_components(
+    x: Tensor, count: int, *, ridge: float = FLOOR, seed: int = 0, steps: int = MOST
+) -> GaussianMixture:
+    """Returns a mixture of so many Gaussians with full covariances, in float64 on the CPU.
+
+    Arguments:
+        x: Rows with shape (N, D).
+        count: The number K of Gaussians, at most N.
+        ridge: What is added to variances of standardised columns.
+        seed: Where the start comes from.
+        steps: Most iterations.
+    """
+    x = x.detach().cpu().double()
+    mean, scale = _standard(x)
+    return _mixture(
+        _fitted(((x - mean) / scale).numpy(), count, "full", steps, seed, ridge), mean, scale
+    )
+
+
 def behind(
     chain: Preprocessing, split: Split, *, most: int = ROWS, seed: int = 0, batch_size: int = 1024
 ) -> Tensor:
@@ -295,13 +314,17 @@ class _Walk:
         return trial
 
 
-def _fitted(x: np.ndarray, count: int, kind: str, steps: int, seed: int) -> Any:  # noqa: ANN401
+def _fitted(
+    x: np.ndarray, count: int, kind: str, steps: int, seed: int, ridge: float = FLOOR
+) -> Any:  # noqa: ANN401
     """Returns scikit-learn's mixture after at most so many iterations."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture as Mixture
 
     start = derive(seed, "mixture", kind, count).initial_seed() % 2**32
-    model = Mixture(count, covariance_type=kind, max_iter=steps, random_state=start)
+    model = Mixture(
+        count, covariance_type=kind, max_iter=steps, random_state=start, reg_covar=ridge
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(x)

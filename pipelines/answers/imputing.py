@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipelines.answers.matching import Match
     from pipelines.answers.models import Model
 
-ROWS = 2_000
+ROWS = 250
 """Rows of a block."""
 
 BESIDE = ("_row", "_draw", "_acceptance", "_r_hat")
@@ -33,10 +33,10 @@ class Impute:
     The output has every row as often as it is drawn, in the columns and types of the data that
     the flow was trained on: entries that are there stay as they are; a conditional flow's
     contexts must be whole, and stand behind. Beside them stand _row (its
-    number in the source), _draw, and of its Markov chains _acceptance (about 0.65 if all is well)
-    and _r_hat (near 1 if the draws have forgotten where they began; rows above 1.1 are drawn again
-    by twice as many steps, and again by four times). Complete rows have 1 and 1. Interrupted, the
-    same command goes on where it stopped.
+    number in the source), _draw, and of its Markov chains _acceptance (the share of steps by which
+    they moved) and _r_hat (near 1 if the draws have forgotten where they began; rows above 1.1 are
+    drawn again by more steps, in the end with leapfrogs). Complete rows have 1 and 1. Interrupted,
+    the same command goes on where it stopped.
     """
 
     model: Annotated[str, tyro.conf.Positional]
@@ -47,8 +47,8 @@ class Impute:
     """Parquet file for the rows"""
     draws: int = 5
     """draws of each row"""
-    steps: int = 20
-    """steps of every chain, an even number, after half as many of a warm-up"""
+    steps: int = 40
+    """steps of every chain, an even number"""
     seed: int = 0
     """where the draws come from"""
     workers: int | None = None

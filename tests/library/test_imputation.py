@@ -8,6 +8,7 @@ import torch
 from torch.distributions import MultivariateNormal, Normal
 
 import ebflow
+from ebflow import imputation
 from ebflow.bijections import ConditionalAffine, Dense, DequantiseColumns
 from ebflow.imputation import impute
 from ebflow.randomness import generator
@@ -135,9 +136,10 @@ def test_what_is_observed_on_a_grid_is_a_cell():
     assert abs(drawn.mean() - mean) < BOUND * error < 5 * error < abs(0.6 * 2.5 - mean)
 
 
-def test_chains_that_have_not_met_are_told():
-    """Modes that no move reaches: proposals are 60 of the modes' deviations away."""
-    means = torch.tensor([[-300.0, 0.0], [300.0, 0.0]], dtype=torch.float64)
+def test_chains_that_have_not_met_are_told(monkeypatch):
+    """Modes that no move reaches: of a Gaussian that is as wide as both, and none of a mixture."""
+    monkeypatch.setattr(imputation, "COMPONENTS", 1)
+    means = torch.tensor([[-3e4, 0.0], [3e4, 0.0]], dtype=torch.float64)
     base = ebflow.GaussianMixture(torch.ones(2).double(), means, torch.ones(2).double())
     flow = ebflow.Flow((2,), [], base=base).double()
     row = torch.tensor([[NAN, 0.0]], dtype=torch.float64)
@@ -145,15 +147,16 @@ def test_chains_that_have_not_met_are_told():
     assert found.r_hat[0] > 2
 
 
-def test_rows_whose_chains_have_not_met_are_drawn_again_by_more_steps():
+def test_rows_whose_chains_have_not_met_are_drawn_again_by_more_steps(monkeypatch):
     """From few steps between modes that touch, chains of most rows meet in the end."""
-    means = torch.tensor([[-2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
+    monkeypatch.setattr(imputation, "COMPONENTS", 1)
+    means = torch.tensor([[-12.0, 0.0], [12.0, 0.0]], dtype=torch.float64)
     base = ebflow.GaussianMixture(torch.ones(2).double(), means, torch.ones(2).double())
     flow = ebflow.Flow((2,), [], base=base).double()
     rows = torch.tensor([[NAN, 0.0]], dtype=torch.float64).repeat(64, 1)
     options = {"draws": 5, "steps": 4, "warmup": 4}
     once, thrice = (
-        impute(flow, rows, generator=generator(7), doublings=k, **options) for k in (0, 2)
+        impute(flow, rows, generator=generator(7), doublings=k, **options) for k in (0, 3)
     )
     apart = [(found.r_hat > 1.1).double().mean() for found in (once, thrice)]
     assert apart[1] < 0.6 * apart[0]
