@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipelines.reporting.style import STYLE
+from pipelines.reporting.style import STYLE, save
 from pipelines.tracking.reading import Point
 
 SETTLED = 0.1
@@ -36,7 +36,7 @@ def write(path: Path, metric: str, curves: Mapping[str, Sequence[Point]]) -> Non
         right.set(xlabel="time since the first point (s)")
         left.legend()
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        save(figure, path)
 
 
 def _seconds(points: Sequence[Point]) -> list[float]:

@@ -1,6 +1,7 @@
 """How figures look: lines are told apart by their styles, so in greys too."""
 
-__all__ = ["BASELINE", "DATA", "FLOW", "LIGHT", "STYLE", "draw", "legend", "panels", "wrapped"]
+__all__ = ["BASELINE", "DATA", "FLOW", "LIGHT", "STYLE", "draw", "legend", "panels", "save",
+           "wrapped"]  # fmt: skip
 
 import re
 from collections.abc import Callable, Mapping
@@ -8,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 matplotlib.use("Agg")
 
@@ -33,8 +37,15 @@ def draw(made: Callable[[], Mapping[str, Figure]], output: Path) -> dict[str, Pa
     with matplotlib.rc_context(STYLE):
         for name, figure in made().items():
             files[name] = folder / f"{name}.png"
-            figure.savefig(files[name])
+            save(figure, files[name])
     return files
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as ``savefig`` does, which draws all of it twice where it is laid out."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    imsave(path, np.asarray(canvas.buffer_rgba()), dpi=figure.dpi)
 
 
 def panels(

@@ -5,7 +5,7 @@ import io
 from matplotlib.figure import Figure
 
 from pipelines.reporting import runs
-from pipelines.reporting.style import STYLE, draw
+from pipelines.reporting.style import STYLE, draw, legend, panels, save
 from pipelines.reporting.terminal import terminal
 
 
@@ -51,3 +51,14 @@ def test_where_everything_is_stands_last_in_one_column():
         "report      r",
         "to look     ebflow ui",
     ]
+
+
+def test_a_figure_is_saved_as_matplotlib_saves_it(tmp_path):
+    figure, axes = panels(2)
+    for axis in axes:
+        axis.plot([0, 1], [1, 3], label="line")
+        axis.set(xlabel="x", ylabel="a long name", title="figure")
+    legend(figure, axes[0])
+    save(figure, tmp_path / "once.png")
+    figure.savefig(tmp_path / "twice.png")
+    assert (tmp_path / "once.png").read_bytes() == (tmp_path / "twice.png").read_bytes()

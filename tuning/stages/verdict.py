@@ -16,7 +16,7 @@ from ebflow.inference import student
 from pipelines.config import Section
 from pipelines.config.files import dump
 from pipelines.reporting.intervals import fields
-from pipelines.reporting.style import STYLE
+from pipelines.reporting.style import STYLE, save
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
 from tuning.config import TuneConfig
@@ -137,5 +137,5 @@ def _draw(
     with matplotlib.rc_context(STYLE):
         for name, figure in figures(config.search, base, trials, curves, told).items():
             images[name] = folder / f"{name}.png"
-            figure.savefig(images[name])
+            save(figure, images[name])
     return images

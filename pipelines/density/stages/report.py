@@ -22,7 +22,7 @@ from pipelines.density.page import Made, names, page
 from pipelines.density.samples import samples
 from pipelines.density.stages.evaluate import LOG_PROBS
 from pipelines.density.warnings import FIT, WARNINGS, doubts
-from pipelines.reporting.style import STYLE
+from pipelines.reporting.style import STYLE, save
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
 
@@ -69,7 +69,7 @@ def report(
 def _saved(figures: Mapping[str, Figure], folder: Path) -> dict[str, Path]:
     folder.mkdir()
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png")
+        save(figure, folder / f"{name}.png")
     return {name: folder / f"{name}.png" for name in figures}
 
 

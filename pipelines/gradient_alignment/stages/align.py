@@ -14,7 +14,7 @@ from pipelines.gradient_alignment import figures, judged, table, tables, verdict
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.scales import models, seeds
 from pipelines.reporting import claims
-from pipelines.reporting.style import STYLE
+from pipelines.reporting.style import STYLE, save
 from pipelines.tracking import StageRun
 
 TITLE = "Gradient alignment"
@@ -65,7 +65,7 @@ def align(
     with matplotlib.rc_context(STYLE):
         for name, (figure, caption) in figures.figures(lines, shape).items():
             file = output / "figures" / f"{name}.png"
-            figure.savefig(file)
+            save(figure, file)
             drawn[name] = claims.Figure(file, caption)
     intro, numbers = tables.intro(config, lines), tables.tables(lines, quality, attributions)
     page = claims.page(TITLE, intro, found, drawn, numbers, config)
