@@ -20,7 +20,7 @@ from .bijections.weighted import fixed_weights
 from .data.missing import Completed
 from .flow import Flow
 from .hamiltonian import Chains
-from .imputation import target
+from .imputation import NUMBERS, target
 from .randomness import generator
 
 EVERY = 100
@@ -30,7 +30,7 @@ WARMUP, STEPS = 3, 1
 """Moves of a redraw: leapfrogs are tuned in the first ones."""
 
 CHUNK = 256
-"""Rows whose chains run together."""
+"""Rows whose chains run together, at most; fewer of many columns."""
 
 SAMPLES = 4096
 """Completed rows at most to which the chains' Gaussian is fitted."""
@@ -76,10 +76,11 @@ class Filling:
         """
         (rank, world), whole = self.shard, torch.zeros_like(self.x)
         noise = generator(self.seed, "missing", step, device=self.x.device)
+        size = max(1, min(CHUNK, NUMBERS // self.x.shape[1] ** 2))
         some = torch.randperm(len(self.x), generator=noise, device=self.x.device)[:SAMPLES]
         with fixed_weights(flow):
             law = target(flow, self.x[some], noise, self._given(some), components=1)
-            for number, rows in enumerate(self.rows.split(CHUNK)):
+            for number, rows in enumerate(self.rows.split(size)):
                 if number % world == rank:
                     noise = generator(self.seed, "missing", step, number, device=self.x.device)
                     whole[rows] = self._drawn(law, rows, noise)
