@@ -22,6 +22,7 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of the same name
 def pytest_collection_modifyitems(items):
     """Orders tests, and groups them for the processes of ``pytest -n``.
 
