@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from ebflow.data.manifest import Manifest
+from pipelines.config import ModelConfig
 from pipelines.density.likelihoods import better
 
 WARNINGS = "warnings.json"
@@ -14,13 +15,15 @@ WARNINGS = "warnings.json"
 FIT = "fit.json"
 """File of how far samples and latents are from the test rows, beside the report."""
 
-REMEDY = (
-    "train for longer (--train.steps, --train.max-seconds), start from the mixture "
-    "(--model.base mixture), or try couplings (--model.architecture coupling)"
-)
+LONGER = "train for longer (--train.steps, --train.max-seconds)"
+REMEDIES = {
+    ("base", "mixture"): "start from the mixture (--model.base mixture)",
+    ("architecture", "coupling"): "try couplings (--model.architecture coupling)",
+}
+"""What may help a model that is not so already."""
 
 
-def doubts(numbers: Mapping[str, float], manifest: Manifest) -> Iterator[str]:
+def doubts(numbers: Mapping[str, float], manifest: Manifest, model: ModelConfig) -> Iterator[str]:
     """Yields warnings, a sentence each, from the metrics of a training and its evaluation."""
     if numbers["train/best_step"] == 0:
         yield (
@@ -30,10 +33,15 @@ def doubts(numbers: Mapping[str, float], manifest: Manifest) -> Iterator[str]:
     if (rival := better(numbers)).difference > rival.difference_se:
         yield (
             f"the flow is worse than a {rival.name}, by {rival.difference:.2f} ± "
-            f"{rival.difference_se:.2f} nats: {REMEDY}"
+            f"{rival.difference_se:.2f} nats: {_remedies(model)}"
         )
     if manifest.levels is not None and numbers["test/bpd"] > math.log2(manifest.levels):
         yield (
             f"{numbers['test/bpd']:.3g} bits/dim: the flow is worse than a uniform one over "
             f"{manifest.levels} levels. With few training rows raise --preprocess.shrinkage"
         )
+
+
+def _remedies(model: ModelConfig) -> str:
+    tried = {*((name, getattr(model, name)) for name, _ in REMEDIES)}
+    return ", or ".join([LONGER, *(text for what, text in REMEDIES.items() if what not in tried)])

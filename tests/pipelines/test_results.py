@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipelines.config import ModelConfig
 from pipelines.density.likelihoods import cells
 from pipelines.density.warnings import doubts as found
 
@@ -21,8 +22,8 @@ GOOD = {
 IMAGES, COLUMNS = SimpleNamespace(levels=17), SimpleNamespace(levels=None)
 
 
-def doubts(manifest=IMAGES, **numbers):
-    return list(found({**GOOD, **numbers}, manifest))
+def doubts(manifest=IMAGES, model=None, **numbers):
+    return list(found({**GOOD, **numbers}, manifest, model or ModelConfig()))
 
 
 def test_a_good_run_has_none():
@@ -47,6 +48,11 @@ def test_worse_than_the_better_baseline_is_told_with_what_to_try(numbers, name):
     assert told.startswith(f"the flow is worse than a {name}, by 6.03 ± {error} nats: ")
     for word in ("--train.max-seconds", "--model.base mixture", "coupling"):
         assert word in told
+
+
+def test_what_is_so_already_is_not_named():
+    (told,) = doubts(model=ModelConfig(base="mixture"), **MIXTURE)
+    assert "--model.base" not in told and "coupling" in told
 
 
 @pytest.mark.parametrize(("gain", "told"), [(-0.19, False), (-0.21, True), (0.21, False)])

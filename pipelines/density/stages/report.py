@@ -54,7 +54,7 @@ def report(
         if (evaluated / classifier.FILE).exists():
             figures["classes"] = classifier.figure(evaluated / classifier.FILE)
         images = _saved(figures | samples(manifest, found, titles, least), output / "figures")
-    warned = [*training["warnings"], *doubts(numbers, manifest)]
+    warned = [*training["warnings"], *doubts(numbers, manifest, config.model)]
     warned += [*found.warnings, *manifest.warnings]
     lines = fit.lines(found, titles)
     made = Made(run.command, dump(config), training["verdict"])
