@@ -45,7 +45,7 @@ def autoregressive(
         depth: The number of autoregressive layers.
         hidden: The width of their networks' two hidden layers.
         bins: None: they scale and shift; else splines of that many bins, which are C¹ only
-            (``bijections.autoregressive`` says what that means for ``ssm``).
+            (``bijections.coupling`` says what that means for ``ssm``).
         bound: The half-width of the splines' interval; None: 5.
         mixing: How dense layers start: ``rotation`` or ``reversal``.
         context: The number of elements of a context; 0: none.

@@ -7,17 +7,20 @@ __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Condi
            "Pointwise", "Reshape", "ScaleShift", "SmoothLeakyReLU", "Spline", "Squeeze",
            "Weighted", "part", "random_rotation"]  # fmt: skip
 
-from .activations import Elementwise, SmoothLeakyReLU
-from .autoregressive import Autoregressive
+from .activations import Elementwise, MonotoneSpline, MonotoneTanh, SmoothLeakyReLU
 from .base import Bijection, ConstantJacobian, Linearization
-from .columns import Bounded, DequantiseCategories, DequantiseColumns, JohnsonSU
-from .conditional import ConditionalAffine
 from .convolution import Convolution, Pointwise, random_rotation
-from .coupling import Coupling, ScaleShift, Spline
-from .factorised import DenseLU
-from .learned import MonotoneSpline, MonotoneTanh
-from .learned_inverse import DenseWithInverse
-from .linear import Dense
-from .preprocessing import ActNorm, Affine, Dequantise, Logit
+from .coupling import Autoregressive, ConditionalAffine, Coupling, ScaleShift, Spline
+from .linear import Dense, DenseLU, DenseWithInverse
+from .preprocessing import (
+    ActNorm,
+    Affine,
+    Bounded,
+    Dequantise,
+    DequantiseCategories,
+    DequantiseColumns,
+    JohnsonSU,
+    Logit,
+)
 from .reshape import Part, Permutation, Reshape, Squeeze, part
 from .weighted import Weighted

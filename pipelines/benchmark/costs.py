@@ -69,7 +69,7 @@ def convolutional_flops(objective: str, flow: Flow, batch: int, slices: int = 1)
     """Returns the FLOP of one step of a flow of convolutions, element-wise work left out.
 
     They take the place of the GEMMs, layer by layer. ``ml`` adds, for zero padding, elimination
-    of every layer by strips of rows (``bijections.tridiagonal``); for masked kernels nothing.
+    of every layer by strips of rows (``bijections.convolution``); for masked kernels nothing.
 
     None for ``ml`` of circular kernels, whose log-determinants are Fourier transforms and small
     complex blocks, and for ``UNCOUNTED``.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ebflow.bijections import ConditionalAffine
-from ebflow.bijections.conditional import BOUND
+from ebflow.bijections.coupling import BOUND
 
 from .. import reference
 from .cases import seeded, stirred

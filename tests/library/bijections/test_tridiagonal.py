@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ebflow.bijections.tridiagonal import Elimination
+from ebflow.bijections.convolution import Elimination
 
 from .cases import seeded
 
