@@ -19,9 +19,9 @@ __all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDistribution",
            "complexity", "data", "density", "distribution", "driven", "errors", "estimate",
            "evaluate", "evaluation", "execution", "exporting", "files", "filling", "fit",
            "fit_mixture", "fitting", "flow", "goodness", "hamiltonian", "imputation", "load",
-           "log_probs", "loss", "mixtures", "networks", "objectives", "preprocessing",
-           "proposals", "randomness", "reference", "resuming", "rivals", "sampling", "save",
-           "sklearn", "traces", "train"]  # fmt: skip
+           "log_probs", "loss", "mixtures", "networks", "objectives", "preprocessing", "proposals",
+           "randomness", "reference", "resuming", "sampling", "save", "sklearn", "traces",
+           "train"]  # fmt: skip
 
 from importlib import import_module
 

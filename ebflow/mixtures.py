@@ -11,8 +11,8 @@ operations with full covariances, plus :math:`3 K D^3`, and :math:`N K (20 D + 1
 diagonal ones: the terms below :math:`D^2` stand for what moves memory instead of multiplying.
 """
 
-__all__ = ["COMPONENTS", "Search", "Trial", "behind", "density", "fit_components", "fit_mixture",
-           "load", "regression", "save", "search"]  # fmt: skip
+__all__ = ["COMPONENTS", "ConditionedMixture", "Search", "Trial", "behind", "density",
+           "fit_components", "fit_mixture", "load", "regression", "save", "search"]  # fmt: skip
 
 import json
 import logging
@@ -28,12 +28,11 @@ import torch
 from torch import Tensor
 
 from . import tensors
-from .bases import GaussianMixture, build
-from .conditioned import ConditionedMixture
+from .bases import Base, GaussianMixture, build
 from .data.loader import Split
 from .flow import Flow
 from .preprocessing import Preprocessing
-from .randomness import RowGenerator
+from .randomness import Generator, RowGenerator, normal, uniform
 from .randomness import generator as derive
 
 COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
@@ -374,3 +373,73 @@ def _check(x: Tensor, validation: Tensor, components: Sequence[int]) -> None:
             raise ValueError(f"{name}: found a value that is not finite, expected finite numbers")
     if not components or sorted(set(components)) != list(components) or components[0] < 1:
         raise ValueError(f"components: found {components}, expected ascending counts from 1 on")
+
+
+class ConditionedMixture(Base):
+    r"""Creates a mixture of Gaussians over contexts and data, given the contexts.
+
+    .. math:: p(x \mid c) = \sum_k r_k(c) \, N(x; m_k(c), S_k), \qquad
+        r_k(c) \propto w_k N(c; \mu_{k,c}, \Sigma_{k,cc}), \quad
+        m_k(c) = \mu_{k,x} + \Sigma_{k,xc} \Sigma_{k,cc}^{-1} (c - \mu_{k,c})
+
+    with the Schur complements :math:`S_k`; O(K B (C + D)²) with full covariances. One component is
+    linear regression with Gaussian residuals.
+
+    Arguments:
+        joint: The mixture over (c, x), with shape (C + D,).
+        count: The number C of elements of a context.
+    """
+
+    def __init__(self, joint: GaussianMixture, count: int) -> None:
+        super().__init__()
+        if not 0 < count < joint.size:
+            raise ValueError(f"count: found {count}, expected 1 … {joint.size - 1}")
+        self.joint, self.count = joint, count
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Raises ValueError: it is a density only given a context."""
+        raise ValueError(f"context: found None, expected shape (*, {self.count})")
+
+    def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
+        """Raises ValueError, as ``energy``."""
+        return self.energy(like)
+
+    def conditioned(self, context: Tensor) -> "Base":
+        """Returns the density given contexts with shape (B, C)."""
+        return _Conditioned(self.joint, context)
+
+
+class _Conditioned(Base):
+    """The density whose row i has the context i mod B."""
+
+    def __init__(self, joint: GaussianMixture, context: Tensor) -> None:
+        super().__init__()
+        self.joint, self.context = joint, context
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Returns −log p(x | c) with shape (R B,)."""
+        rows = torch.cat([self._contexts(len(x)), x.flatten(1)], 1)
+        return self.joint.conditional_energy(rows, self.context.shape[1])
+
+    def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
+        """Returns samples with shape (R B, *event)."""
+        joint, c = self.joint, self._contexts(shape[0])
+        count = c.shape[1]
+        lead = (c - joint.means[:, None, :count])[..., None]
+        full = joint.triangles if joint.full else joint.roots.expand(-1, joint.size).diag_embed()
+        own, cross, inner = (
+            full[:, :count, :count],
+            full[:, count:, :count],
+            full[:, count:, count:],
+        )
+        z = (own[:, None] @ lead).squeeze(-1)
+        shares = joint._log_joint(z).softmax(0).cumsum(0).mT.contiguous()
+        u = uniform((len(c), 1), like, generator).to(shares)
+        k = torch.searchsorted(shares, u, right=True).clamp(max=len(full) - 1).squeeze(1)
+        noise = normal((len(c), joint.size - count), like, generator).to(shares)
+        pull = noise[..., None] - cross[k] @ lead[k, torch.arange(len(c))]
+        x = torch.linalg.solve_triangular(inner[k], pull, upper=False).squeeze(-1)
+        return (joint.means[k, count:] + x).to(like).view(shape)
+
+    def _contexts(self, rows: int) -> Tensor:
+        return self.context.repeat(rows // len(self.context), 1)

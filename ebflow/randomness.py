@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .compiling import eager
+from .execution import eager
 
 WORDS = 4
 """64-bit words of one count of Philox4x64."""

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from ..compiling import eager
+from ..execution import eager
 from ..networks import Jet
 from .base import (
     ConstantJacobian,

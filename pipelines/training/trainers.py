@@ -11,14 +11,13 @@ import torch
 from torch import nn
 
 from ebflow import objectives
-from ebflow.anchor import Anchor
+from ebflow.anchor import RIVALS, Anchor
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.flow import Flow
 from ebflow.loss import Loss, Schedule, constant, cosine, epochs, geometric, multistep, warmed
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
-from ebflow.rivals import RIVALS
 from ebflow.train import Augmentation, Trainer
 from pipelines.config import LIKELIHOOD, ObjectiveConfig, TrainConfig, Training
 from pipelines.tracking.provenance import code

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import ebflow
-from ebflow import objectives, rivals
+from ebflow import anchor, objectives
+from ebflow.anchor import RIVALS, inverse_error, self_normalizing
 from ebflow.architectures import dense
 from ebflow.bijections import Dense, DenseLU, DenseWithInverse
 from ebflow.loss import Loss
 from ebflow.randomness import RowGenerator
 from ebflow.randomness import generator as derive
-from ebflow.rivals import RIVALS, inverse_error, self_normalizing
 
 from .bijections.cases import matrix, rotation, seeded, stirred
 
@@ -97,7 +97,7 @@ def test_free_form_is_unbiased_where_the_inverses_are_exact():
     made, x = flow(), points(4000)
     expected = gradients(made, objectives.ml(made(), x, generator=derive(0)))
     rows = [
-        gradients(made, rivals.free_form(made(), x, generator=RowGenerator(0, "v", k)))
+        gradients(made, anchor.free_form(made(), x, generator=RowGenerator(0, "v", k)))
         for k in range(24)
     ]
     for name in expected:

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from ebflow.anchor import RIVALS
 from ebflow.errors import BadInput
 from ebflow.objectives import OBJECTIVES
-from ebflow.rivals import RIVALS
 from pipelines.cli.parsing import parse_density, starting_point
 from pipelines.cli.spelling import spelled
 from pipelines.config import (

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from ebflow.anchor import inverse_error
 from ebflow.checkpoint import load
-from ebflow.rivals import inverse_error
 from pipelines.config import (
     PEERS,
     AnchorConfig,
