@@ -16,12 +16,11 @@ __version__ = "0.2.0"
 __all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDistribution", "GaussianMixture",
            "History", "LogDensity", "Loss", "LossModule", "Progress", "RowGenerator", "Trainer",
            "alignment", "anchor", "architectures", "bases", "bijections", "checkpoint",
-           "complexity", "data", "density", "distribution", "driven", "errors", "estimate",
-           "evaluate", "evaluation", "execution", "exporting", "files", "filling", "fit",
-           "fit_mixture", "fitting", "flow", "goodness", "hamiltonian", "imputation", "load",
-           "log_probs", "loss", "mixtures", "networks", "objectives", "preprocessing", "proposals",
-           "randomness", "reference", "resuming", "sampling", "save", "sklearn", "traces",
-           "train"]  # fmt: skip
+           "complexity", "data", "density", "distribution", "driven", "errors", "evaluate",
+           "evaluation", "execution", "files", "filling", "fit", "fit_mixture", "fitting", "flow",
+           "hamiltonian", "imputation", "inference", "load", "log_probs", "loss", "mixtures",
+           "networks", "objectives", "preprocessing", "proposals", "randomness", "resuming",
+           "sampling", "save", "sklearn", "traces", "train"]  # fmt: skip
 
 from importlib import import_module
 

@@ -23,10 +23,9 @@ from . import __version__, bases
 from .architectures import ARCHITECTURES
 from .architectures.shared import LEARNED
 from .errors import BadInput
-from .files import previous, replaced, sha256
+from .files import load_tensors, previous, replaced, sha256
 from .flow import Flow
 from .preprocessing import build
-from .tensors import load as load_tensors
 
 PARTS = ("model", "ema", "optimizer")
 

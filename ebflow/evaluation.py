@@ -40,8 +40,8 @@ from .data.loader import Batched
 from .data.memory import Rows
 from .density import LogDensity
 from .distribution import FlowDistribution
-from .estimate import Estimate
 from .flow import Flow
+from .inference import Estimate
 from .randomness import RowGenerator
 from .randomness import generator as derive
 

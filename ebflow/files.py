@@ -1,16 +1,18 @@
-"""Files that are whole or not there: contents reach the disk before their name."""
+"""Files that are whole or not there, contents before their name; and tensors in one file."""
 
-__all__ = ["REFERENCE", "move", "replaced", "sha256", "sync", "write_text"]
+__all__ = ["load_tensors", "move", "replaced", "save_tensors", "sha256", "sync",
+           "write_text"]  # fmt: skip
 
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-REFERENCE = "reference.safetensors"
-"""File of log-densities of known rows in the folder of a checkpoint: see ``ebflow.reference``."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def sync(path: Path) -> None:
@@ -84,3 +86,24 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def save_tensors(tensors: Mapping[str, "Tensor"], path: Path, **told: str) -> None:
+    """Writes tensors by their names, and text by its name."""
+    from safetensors.torch import save_file
+
+    save_file({name: t.contiguous() for name, t in tensors.items()}, path, metadata=told)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
+    """Returns what ``save_tensors`` wrote, equal to the bit.
+
+    Raises:
+        SafetensorError: If the file is damaged.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        # Cloned into memory aligned as torch allocates it: BLAS rounds by alignment.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        return tensors, file.metadata() or {}

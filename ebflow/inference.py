@@ -1,4 +1,4 @@
-r"""What a study may conclude from few independent units: seeds, clusters, training sets.
+r"""Estimates, and what a study may conclude from few independent units: seeds, training sets.
 
 An estimate is told as its *confidence distribution*, :math:`\hat\theta + \text{se} \cdot t_\nu`:
 its quantiles are the ends of intervals, and its mass on the wrong side of a bound is a one-sided
@@ -15,17 +15,69 @@ Source: A comparison of the two one-sided tests procedure and the power approach
 procedure (Holm, 1979).
 """
 
-__all__ = ["Confidence", "Region", "above", "below", "bootstrap", "holm", "student", "within"]
+__all__ = ["Confidence", "Estimate", "Interval", "Region", "above", "below", "bootstrap", "holm",
+           "student", "within"]  # fmt: skip
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import special
 
-from .estimate import Interval
+from .errors import NonFinite
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Interval(NamedTuple):
+    """An estimate with an interval of confidence.
+
+    Attributes:
+        value: The estimate.
+        low: The lower end of the interval.
+        high: The upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A Monte Carlo mean.
+
+    Attributes:
+        value: The mean.
+        se: Its standard error over examples; NaN of a single one.
+        count: The number of examples.
+    """
+
+    value: float
+    se: float
+    count: int
+
+    @classmethod
+    def of(cls, terms: "Tensor", *, name: str) -> "Estimate":
+        """Averages ``terms`` with shape (N,), in float64.
+
+        Raises:
+            NonFinite: if one of them is infinite or NaN, naming the first.
+        """
+        bad = (~terms.isfinite()).nonzero()
+        if len(bad):
+            raise NonFinite(f"{name}: found {terms[bad[0, 0]]} at example {bad[0, 0]}")
+        terms, count = terms.double(), len(terms)
+        spread = float(terms.std()) if count > 1 else math.nan
+        return cls(float(terms.mean()), spread / math.sqrt(count), count)
+
+    def __add__(self, constant: float) -> "Estimate":
+        return Estimate(self.value + constant, self.se, self.count)
+
 
 RESAMPLES = 2000
 """Of a bootstrap: a standard error to 2 %."""
@@ -50,7 +102,7 @@ class Confidence:
 
     def interval(self, level: float = 0.95) -> Interval:
         """Returns the estimate and its interval; NaN ends of a single unit."""
-        half = self.se * float(special.stdtrit(self.df, (1 + level) / 2))
+        half = self.se * float(scipy.special.stdtrit(self.df, (1 + level) / 2))
         return Interval(self.value, self.value - half, self.value + half)
 
     def below(self, bound: float) -> float:
@@ -59,7 +111,7 @@ class Confidence:
         if not gap and not self.se:
             return 0.5
         t = gap / self.se if self.se else math.copysign(math.inf, gap)
-        return float(special.stdtr(self.df, t))
+        return float(scipy.special.stdtr(self.df, t))
 
 
 def student(values: ArrayLike) -> Confidence:
@@ -151,9 +203,10 @@ class Region:
         if not found.se > 0:
             return math.nan if math.isnan(found.se) else 1.0
         ends = math.isfinite(self.low) + math.isfinite(self.high)
-        spread = np.sqrt(special.chdtri(found.df, SHARES) / found.df)
-        reach = float(special.stdtrit(found.df, 1 - level / 2)) * spread - self.margin / found.se
-        return float(np.maximum(0.0, 1 - ends * special.ndtr(reach)).mean())
+        spread = np.sqrt(scipy.special.chdtri(found.df, SHARES) / found.df)
+        critical = float(scipy.special.stdtrit(found.df, 1 - level / 2))
+        reach = critical * spread - self.margin / found.se
+        return float(np.maximum(0.0, 1 - ends * scipy.special.ndtr(reach)).mean())
 
     def __str__(self) -> str:
         if math.isinf(self.high):

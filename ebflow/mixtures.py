@@ -27,9 +27,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import tensors
 from .bases import Base, GaussianMixture, build
 from .data.loader import Split
+from .files import load_tensors, save_tensors
 from .flow import Flow
 from .preprocessing import Preprocessing
 from .randomness import Generator, RowGenerator, normal, uniform
@@ -251,12 +251,12 @@ def regression(x: Tensor, given: int) -> GaussianMixture:
 
 def save(mixture: GaussianMixture, path: Path) -> None:
     """Writes a mixture to one file of safetensors."""
-    tensors.save(mixture.state_dict(), path, spec=json.dumps(mixture.spec))
+    save_tensors(mixture.state_dict(), path, spec=json.dumps(mixture.spec))
 
 
 def load(path: Path) -> GaussianMixture:
     """Returns the mixture that ``save`` wrote, equal to the bit."""
-    state, told = tensors.load(path)
+    state, told = load_tensors(path)
     mixture = build(json.loads(told["spec"])).to(state["means"].dtype)
     mixture.load_state_dict(state)
     return mixture

@@ -30,10 +30,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import bases, marginals, tensors
+from . import bases, marginals
 from .bijections import Affine, Bijection, Dense, Dequantise, Logit
 from .data.loader import Split
 from .errors import BadInput
+from .files import load_tensors, save_tensors
 from .flow import Flow
 from .randomness import RowGenerator
 
@@ -75,12 +76,12 @@ class Preprocessing:
     def save(self, path: Path) -> None:
         """Writes the chain to one file of safetensors; O(D²) bytes if it whitens."""
         spec = {**self.spec, "base": self.base and self.base.spec}
-        tensors.save(self._modules.state_dict(), path, spec=json.dumps(spec))
+        save_tensors(self._modules.state_dict(), path, spec=json.dumps(spec))
 
     @classmethod
     def load(cls, path: Path) -> "Preprocessing":
         """Returns the chain that :meth:`save` wrote, equal to the bit."""
-        state, told = tensors.load(path)
+        state, told = load_tensors(path)
         spec = json.loads(told["spec"])
         base = spec.pop("base")
         chain = replace(build(spec), base=base and bases.build(base).double())

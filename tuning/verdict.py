@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ebflow.estimate import Interval
-from ebflow.inference import student
+from ebflow.inference import Interval, student
 from pipelines.reporting.intervals import shown
 from tuning.goals import Goal
 from tuning.records import BASE

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..estimate import Estimate
+from ..inference import Estimate
 from ..randomness import normal
 from .logit import Classifier, ClassLogit, accuracy
 

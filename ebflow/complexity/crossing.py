@@ -24,8 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, stats
 
-from ..estimate import Interval
-from ..inference import Confidence
+from ..inference import Confidence, Interval
 
 POWERS = (1, 2, 3, 4)
 """The k of polylogarithms that a power law is compared with."""

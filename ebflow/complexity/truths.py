@@ -41,8 +41,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .. import tensors
 from ..bases import GaussianMixture
+from ..files import load_tensors, save_tensors
 from ..randomness import Generator
 from .factors import FactorMixture, fit_factors
 from .instances import Instance, Stratified
@@ -177,7 +177,7 @@ def save(truth: Truth, path: Path) -> None:
     law = truth.clean
     kind = ("factors", "noise") if isinstance(law, FactorMixture) else ("covariances",)
     names = ("weights", "means", *kind)
-    tensors.save({name: getattr(law, name).float() for name in names}, path, rare=repr(truth.rare))
+    save_tensors({name: getattr(law, name).float() for name in names}, path, rare=repr(truth.rare))
 
 
 def load(name: str | Path, dtype: torch.dtype = torch.float64) -> Truth:
@@ -189,7 +189,7 @@ def load(name: str | Path, dtype: torch.dtype = torch.float64) -> Truth:
     path = FITTED / f"{name}.safetensors" if name in NAMES else Path(name)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: found no file, expected a law or one of {NAMES}")
-    state, told = tensors.load(path)
+    state, told = load_tensors(path)
     kind = FactorMixture if "factors" in state else GaussianMixture
     law = kind(**{name: t.to(dtype) for name, t in state.items()})
     return Truth(law, float(told["rare"]))

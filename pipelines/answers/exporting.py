@@ -22,7 +22,7 @@ from pipelines.errors import StageFailed
 if TYPE_CHECKING:
     import torch
 
-    from ebflow.exporting import Graph
+    from pipelines.answers.graphs import Graph
     from pipelines.answers.models import Model
 
     Inputs = Mapping[str, torch.Tensor]
@@ -87,8 +87,8 @@ def _check(options: Export) -> None:
 def _exported(model: "Model", options: Export) -> str:
     """Writes the file; returns a line on what it takes, and one on how it was checked."""
     from ebflow import files
-    from ebflow.exporting import Graph
     from pipelines.answers import contexts
+    from pipelines.answers.graphs import Graph
 
     graph, context = Graph(model.flow), contexts.spread(model, ROWS)
     write, load = FORMATS[options.format]
@@ -172,7 +172,7 @@ def _differences(
 def _write_torch(graph: "Graph", about: str, path: Path) -> None:
     import torch
 
-    from ebflow.exporting import export
+    from pipelines.answers.graphs import export
 
     with path.open("wb") as file:
         torch.export.save(export(graph), file, extra_files={"ebflow.json": about})
@@ -189,7 +189,7 @@ def _load_torch(path: Path) -> Callable[["Inputs"], "torch.Tensor"]:
 def _write_onnx(graph: "Graph", about: str, path: Path) -> None:
     import torch
 
-    from ebflow.exporting import export
+    from pipelines.answers.graphs import export
 
     names = {"input_names": graph.inputs, "output_names": ["log_prob"]}
     made = torch.onnx.export(export(graph), (), dynamo=True, verbose=False, **names)

@@ -14,7 +14,7 @@ from ebflow import checkpoint
 from ebflow.data import Levels
 from ebflow.errors import BadInput
 from ebflow.flow import Flow
-from ebflow.reference import Reference
+from pipelines.answers.reference import Reference
 
 REGISTERED = "models:/"
 

@@ -73,8 +73,8 @@ def scores(model: "Model", found: "Match", first: int, last: int, *, seed: int) 
 
     from ebflow.data.memory import Rows
     from ebflow.evaluation import log_probs
-    from ebflow.reference import p_values, ranks
     from pipelines.answers.contexts import window
+    from pipelines.answers.reference import p_values, ranks
 
     rows = Rows(
         torch.from_numpy(found.reader.window(first, last)),

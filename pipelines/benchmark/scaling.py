@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from ebflow.estimate import Interval
+from ebflow.inference import Interval
 from pipelines.benchmark.timing import Timing
 
 

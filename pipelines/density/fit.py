@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebflow import goodness
 from ebflow.bases import StandardNormal
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.distribution import FlowDistribution
 from ebflow.flow import Flow
-from ebflow.goodness import Difference
 from ebflow.randomness import RowGenerator, generator
+from pipelines.density import goodness
+from pipelines.density.goodness import Difference
 from pipelines.reporting.pictures import is_picture
 
 ROWS = 1000

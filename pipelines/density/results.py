@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ebflow.data.manifest import Manifest
-from ebflow.files import REFERENCE
+from pipelines.answers import REFERENCE
 from pipelines.config import DensityConfig
 from pipelines.density import columns
 from pipelines.density.likelihoods import HEADING, cells, classes

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ebflow.estimate import Interval
-from ebflow.inference import student
+from ebflow.inference import Interval, student
 from pipelines.gradient_alignment.models import BLIND, Model
 from pipelines.reporting.intervals import fields
 

@@ -5,7 +5,7 @@ __all__ = ["fields", "shown"]
 import math
 from collections.abc import Sequence
 
-from ebflow.estimate import Interval
+from ebflow.inference import Interval
 
 
 def shown(found: Sequence[float | None], digits: int) -> str:

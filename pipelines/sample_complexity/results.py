@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ebflow.complexity.crossing import growth, power_over_log
-from ebflow.estimate import Interval
-from ebflow.inference import Confidence
+from ebflow.inference import Confidence, Interval
 from pipelines.cluster.environment import cpus
 from pipelines.sample_complexity.cells import PAIR_OBJECTIVES, SEPARATIONS, middle
 from pipelines.sample_complexity.config import ComplexityConfig

@@ -12,7 +12,6 @@ from ebflow.data.memory import Rows
 from ebflow.data.toy import checkerboard, checkerboard_log_prob, sine, smoothed_sine
 from ebflow.density import EnergyFunction
 from ebflow.errors import NonFinite
-from ebflow.estimate import Estimate
 from ebflow.evaluation import (
     Likelihood,
     evaluate,
@@ -20,6 +19,7 @@ from ebflow.evaluation import (
     kl_divergence,
     repository_kld,
 )
+from ebflow.inference import Estimate
 from ebflow.preprocessing import fit
 from ebflow.randomness import RowGenerator
 from ebflow.randomness import generator as derive

@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from ebflow.complexity.truths import NAMES
-from ebflow.estimate import Interval
-from ebflow.inference import Confidence
+from ebflow.inference import Confidence, Interval
 from ebflow.randomness import generator
 from pipelines.cli.parsing import parse_complexity
 from pipelines.cluster import environment

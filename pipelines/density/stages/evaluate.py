@@ -17,7 +17,7 @@ from ebflow.data.manifest import SELECTION
 from ebflow.evaluation import Likelihood, log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing, gaussian
-from ebflow.reference import Reference
+from pipelines.answers.reference import Reference
 from pipelines.config import EvaluateConfig
 from pipelines.density import classifier
 from pipelines.tracking import StageRun

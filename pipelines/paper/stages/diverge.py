@@ -12,9 +12,9 @@ from torch import Tensor
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from ebflow.data.toy import SAMPLERS, SMOOTHED, parzen
-from ebflow.estimate import Estimate
 from ebflow.evaluation import Normalised, fisher_divergence, kl_divergence, repository_kld
 from ebflow.flow import Flow
+from ebflow.inference import Estimate
 from ebflow.randomness import generator, normal
 from pipelines.config import DivergeConfig
 from pipelines.tracking import StageRun

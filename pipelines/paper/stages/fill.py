@@ -22,8 +22,8 @@ from torch import Tensor
 import ebflow
 from ebflow.data.loader import Dataset
 from ebflow.data.missing import Gaussian
-from ebflow.estimate import Estimate
 from ebflow.imputation import impute
+from ebflow.inference import Estimate
 from ebflow.randomness import generator, uniform
 from pipelines.config import FillConfig
 from pipelines.tracking import StageRun

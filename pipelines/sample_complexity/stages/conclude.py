@@ -9,8 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ebflow.estimate import Interval
-from ebflow.inference import Confidence
+from ebflow.inference import Confidence, Interval
 from pipelines.reporting.claims import Figure
 from pipelines.reporting.style import draw
 from pipelines.sample_complexity.config import ComplexityConfig

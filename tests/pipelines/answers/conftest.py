@@ -10,7 +10,7 @@ import pytest
 import ebflow
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
-from ebflow.reference import Reference
+from pipelines.answers.reference import Reference
 from pipelines.training.trainers import _columns
 
 NAMES = ("height", "weight", "count", "smoker")

@@ -9,8 +9,8 @@ import pytest
 import ebflow as library
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
-from ebflow.reference import Reference
 from pipelines.answers.models import opened
+from pipelines.answers.reference import Reference
 from pipelines.answers.serving import _examples
 from pipelines.config import DensityConfig
 from pipelines.tracking import save_model

@@ -18,11 +18,11 @@ from ebflow.data.loader import Dataset
 from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
-from ebflow.files import REFERENCE
-from ebflow.reference import Reference, p_values, ranks
+from pipelines.answers import REFERENCE
 from pipelines.answers.blocks import Blocks, Work
 from pipelines.answers.matching import match
 from pipelines.answers.models import opened
+from pipelines.answers.reference import Reference, p_values, ranks
 from pipelines.answers.scoring import scores
 
 from ..conftest import Store

@@ -4,11 +4,13 @@ import pytest
 import torch
 
 import ebflow
-from ebflow import exporting, preprocessing
+from ebflow import preprocessing
 from ebflow.bijections import Dequantise
 from ebflow.bijections.activations import Elementwise
 from ebflow.data.memory import Rows
 from ebflow.randomness import RowGenerator, generator, uniform
+from pipelines.answers import graphs
+from tests.library.conftest import double_precision  # noqa: F401
 
 
 def columns(n=400):
@@ -54,9 +56,9 @@ KINDS = {
 def test_a_graph_gives_the_flows_log_density_for_any_number_of_rows(kind):
     name, options = KINDS[kind]
     flow, x = flow_of(name, **options)
-    graph = exporting.Graph(flow)
+    graph = graphs.Graph(flow)
     assert graph.inputs == ("x", "noise")
-    called = exporting.export(graph).module()
+    called = graphs.export(graph).module()
     for rows in (x, x[:1]):
         noise = uniform(rows.shape, rows, RowGenerator(3, "noise"))
         expected = flow.log_prob(rows, RowGenerator(3, "noise"))
@@ -70,10 +72,10 @@ def test_reals_take_no_noise_and_a_mixture_is_a_base():
     base = ebflow.GaussianMixture(torch.ones(2), torch.tensor([[-1.0, 0], [1, 0]]), torch.ones(2))
     flow = ebflow.architectures.dense((2,), depth=1, base=base)
     flow = flow.preprocessed(preprocessing.fit(Rows(x)))
-    graph = exporting.Graph(flow)
+    graph = graphs.Graph(flow)
     assert graph.inputs == ("x",)
     x = x.to(flow.like)
-    torch.testing.assert_close(exporting.export(graph).module()(x=x), flow.log_prob(x))
+    torch.testing.assert_close(graphs.export(graph).module()(x=x), flow.log_prob(x))
 
 
 def test_a_layer_that_decides_by_values_cannot_be_traced():
@@ -88,7 +90,7 @@ def test_a_layer_that_decides_by_values_cannot_be_traced():
             return y
 
     with pytest.raises(RuntimeError):
-        exporting.export(exporting.Graph(ebflow.Flow((3,), [Deciding()])))
+        graphs.export(graphs.Graph(ebflow.Flow((3,), [Deciding()])))
 
 
 @pytest.mark.parametrize("name", ["dense", "coupling", "autoregressive"])
@@ -98,10 +100,10 @@ def test_a_conditional_flow_takes_a_context_for_every_row(name):
     for weight in flow.parameters():
         torch.nn.init.normal_(weight, std=0.3, generator=draw)
     flow.standardise_context(torch.tensor([1.0, -1.0]), torch.tensor([2.0, 0.5]))
-    graph = exporting.Graph(flow)
+    graph = graphs.Graph(flow)
     assert graph.inputs == ("x", "context")
     x, context = torch.randn(50, 3, generator=draw), torch.randn(50, 2, generator=draw)
-    found = exporting.export(graph).module()(x=x, context=context)
+    found = graphs.export(graph).module()(x=x, context=context)
     torch.testing.assert_close(found, flow(context).log_prob(x))
     assert (found - flow(context + 1).log_prob(x)).abs().max() > 0.01
 

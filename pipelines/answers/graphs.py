@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from .bijections import Dequantise, DequantiseColumns
-from .bijections.weighted import fixed_weights
-from .flow import Flow
+from ebflow.bijections import Dequantise, DequantiseColumns
+from ebflow.bijections.weighted import fixed_weights
+from ebflow.flow import Flow
 
 ROWS = 3
 """Of the example that is traced; the graph takes any number."""

@@ -22,14 +22,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from . import tensors
-from .checkpoint import read
-from .data.loader import Split
-from .data.memory import Rows
-from .errors import BadInput
-from .evaluation import log_probs
-from .files import REFERENCE
-from .flow import Flow
+from ebflow.checkpoint import read
+from ebflow.data.loader import Split
+from ebflow.data.memory import Rows
+from ebflow.errors import BadInput
+from ebflow.evaluation import log_probs
+from ebflow.files import load_tensors, save_tensors
+from ebflow.flow import Flow
+from pipelines.answers import REFERENCE
 
 ROWS = 10_000
 """Most rows of a split."""
@@ -58,7 +58,7 @@ class Reference:
     def save(self, folder: Path, checkpoint: Path) -> None:
         """Writes the file into a folder, as one of a checkpoint."""
         path, state = folder / REFERENCE, _identity(checkpoint)
-        tensors.save({"train": self.train, "test": self.test}, path, state=state)
+        save_tensors({"train": self.train, "test": self.test}, path, state=state)
 
     @classmethod
     def load(cls, checkpoint: Path) -> "Reference | None":
@@ -71,7 +71,7 @@ class Reference:
         if not path.is_file():
             return None
         try:
-            known, told = tensors.load(path)
+            known, told = load_tensors(path)
             found, state = cls(known["train"], known["test"]), told["state"]
         except (SafetensorError, OSError, LookupError) as error:
             raise BadInput(

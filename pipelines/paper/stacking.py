@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
-from .flow import Flow
-from .loss import Loss, LossModule, Progress, Schedule, cosine
-from .objectives import Objective
-from .randomness import RowGenerator
+from ebflow.flow import Flow
+from ebflow.loss import Loss, LossModule, Progress, Schedule, cosine
+from ebflow.objectives import Objective
+from ebflow.randomness import RowGenerator
 
 Weights = dict[str, Tensor]
 
