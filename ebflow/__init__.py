@@ -19,8 +19,8 @@ __all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDistribution",
            "complexity", "data", "density", "distribution", "driven", "errors", "evaluate",
            "evaluation", "execution", "files", "filling", "fit", "fit_mixture", "fitting", "flow",
            "hamiltonian", "imputation", "inference", "load", "log_probs", "loss", "mixtures",
-           "networks", "objectives", "preprocessing", "proposals", "randomness", "resuming",
-           "sampling", "save", "sklearn", "traces", "train"]  # fmt: skip
+           "networks", "objectives", "preprocessing", "proposals", "randomness", "sampling",
+           "save", "sklearn", "traces", "train"]  # fmt: skip
 
 from importlib import import_module
 

@@ -19,18 +19,17 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from .anchor import Anchor
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, copied, flatten, parameter_of, spec_of, unflatten
 from .data.loader import Batch
 from .data.missing import Completed
 from .driven import Driven, Event
 from .errors import NonFinite
 from .evaluation import Validation, diagnose, evaluate, latent_statistics, where_non_finite
-from .execution import full, is_sharded, products, unsharded, unsynchronised
+from .execution import distributed, full, is_sharded, products, unsharded, unsynchronised
 from .filling import Filling
 from .flow import Flow
 from .loss import LossFunction, LossModule, Progress, Schedule, cosine
 from .randomness import Generator, RowGenerator
-from .resuming import copied, pack, unpack
 
 Augmentation = Callable[[Tensor, Generator], Tensor]
 """From raw rows with shape (B, D) and a generator to rows of the same shape and dtype."""
@@ -164,7 +163,55 @@ class Trainer(Driven):
         """The data, the seed and the batch."""
         return {"data": self.dataset.digest, "seed": self.seed, "batch_size": self.batch_size}
 
-    pack, unpack = pack, unpack
+    def pack(self) -> Checkpoint:
+        """Returns all that an exact resume needs; call it on all workers."""
+        tensors, groups = flatten(self.optimizer.state_dict())
+        for prefix, owner in self._beside:
+            tensors |= (
+                {f"{prefix}{k}": t for k, t in owner.state().items()} if owner is not None else {}
+            )
+        tensors["ema.count"] = self.ema.n_averaged
+        for name, window in (("losses", self.window), ("norms", self.norms)):
+            tensors |= {f"window.{name}": torch.stack(window)} if window else {}
+        state = {
+            "flow": spec_of(self.flow),
+            "columns": self.flow.columns,
+            "training": self.identity,
+            "progress": self.state.plain(),
+            "epoch": self.step * self.batch_size // len(self.dataset.split("train")),
+            "config": self.config,
+            "optimizer": groups,
+            "clock": self.clock.totals,
+        }
+        parts = (self.flow.state_dict(), self.averaged.state_dict(), tensors)
+        model, ema, tensors = map(full, parts)
+        return Checkpoint(model, state, ema, tensors)
+
+    def unpack(self, saved: Checkpoint) -> None:
+        """Restores what ``pack`` gave; the training may go on with its tensors."""
+        for flow, tensors in ((self.flow, saved.model), (self.averaged, saved.ema)):
+            flow.load_state_dict(distributed(tensors, flow.state_dict()))
+        tensors, state = dict(saved.optimizer), saved.state
+        self.ema.n_averaged.copy_(tensors.pop("ema.count"))
+        self.window, self.norms = (
+            list(tensors.pop(f"window.{name}", torch.empty(0)).to(self.device))
+            for name in ("losses", "norms")
+        )
+        for prefix, owner in self._beside:
+            taken = _taken(tensors, prefix)
+            if owner is not None:
+                owner.load(taken)
+        moments = distributed(
+            tensors, {key: self.parameters[parameter_of(key)] for key in tensors}
+        )
+        self.optimizer.load_state_dict(unflatten(moments, state["optimizer"]))
+        self.clock.restore(state["clock"])
+        self.state = type(self.state).of(state["progress"])
+
+    @property
+    def _beside(self) -> tuple[tuple[str, Anchor | Filling | None], ...]:
+        """What may have a state of tensors beside the optimiser's, by their prefix."""
+        return (("anchor.", self.anchor), ("missing.", self.filling))
 
     def _initialise(self) -> None:
         """Shows layers that need it the first global batch, whole on every worker."""
@@ -209,15 +256,15 @@ class Trainer(Driven):
         }
         kept = copied(self.kept)
         progress = {**kept.state["progress"], **later}
-        unpack(self, replace(kept, state={**kept.state, "progress": progress,
-                                          "clock": self.clock.totals}))  # fmt: skip
+        self.unpack(replace(kept, state={**kept.state, "progress": progress,
+                                    "clock": self.clock.totals}))  # fmt: skip
         return Event("resume", self.step, {}, note=told)
 
     def keep(self) -> None:
         """Keeps all of the best training, to go back to; call it on all workers."""
         if self.retry and math.isfinite(self.state.best.nll):
             with self.clock("checkpoint"):
-                self.kept = copied(pack(self))
+                self.kept = copied(self.pack())
 
     def _steps(self) -> Iterator[Event]:
         split = self.dataset.split("train")
@@ -418,6 +465,12 @@ class Trainer(Driven):
             metrics |= {f"train/{name}": value for name, value in stats.items()}
         self.window, self.norms = [], []
         return Event("log", self.step, metrics)
+
+
+def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Takes the tensors of a prefix out of others; returns them without it."""
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors.pop(name) for name in names}
 
 
 def _mean_over_workers(losses: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ebflow.resuming import Checkpoints
+from ebflow.checkpoint import Checkpoints
 
 from .training import trainer
 

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from ebflow.checkpoint import load
+from ebflow.checkpoint import load, resume, save_training
 from ebflow.evaluation import evaluate
-from ebflow.resuming import resume, save_training
 
 from .training import trainer
 

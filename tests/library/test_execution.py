@@ -11,11 +11,10 @@ import torch.distributed
 import torch.multiprocessing
 from torch import nn
 
-from ebflow.checkpoint import load
+from ebflow.checkpoint import load, resume, save_training
 from ebflow.data.loader import Dataset
 from ebflow.errors import NonFinite
 from ebflow.execution import full, products, shard_weights
-from ebflow.resuming import resume, save_training
 from ebflow.traces import full_products
 from pipelines.training.augment import FlipAndShift
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import ebflow
+from ebflow.checkpoint import resume, save_training
 from ebflow.data.memory import Arrays, Rows
 from ebflow.data.missing import Completed, Gaussian, Law
 from ebflow.errors import BadInput
 from ebflow.filling import Filling
 from ebflow.randomness import generator
-from ebflow.resuming import resume, save_training
 
 from .training import same, trainer
 

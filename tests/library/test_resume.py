@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from ebflow.checkpoint import read, write
+from ebflow.checkpoint import read, resume, save_training, write
 from ebflow.errors import BadInput
 from ebflow.loss import geometric, multistep, warmed
-from ebflow.resuming import resume, save_training
 from pipelines.training.augment import FlipAndShift
 
 from .training import same, states, trainer

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import ebflow
+from ebflow.checkpoint import Checkpoints, resume, save_training
 from ebflow.errors import NonFinite
 from ebflow.loss import constant
-from ebflow.resuming import Checkpoints, resume, save_training
 
 from .training import same, states, trainer
 

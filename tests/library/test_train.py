@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ebflow.architectures import dense
-from ebflow.checkpoint import load
+from ebflow.checkpoint import load, resume, save_training
 from ebflow.data.memory import Arrays, Rows
 from ebflow.driven import Clock
 from ebflow.errors import BadInput, NonFinite
@@ -17,7 +17,6 @@ from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
 from ebflow.loss import constant, cosine, epochs, geometric, warmed
 from ebflow.randomness import RowGenerator, uniform
-from ebflow.resuming import resume, save_training
 from ebflow.train import Trainer
 from pipelines.training.augment import FlipAndShift
 

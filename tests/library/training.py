@@ -13,7 +13,6 @@ from ebflow.bijections import Reshape
 from ebflow.data.loader import Batch
 from ebflow.flow import Flow
 from ebflow.loss import Loss
-from ebflow.resuming import pack
 from ebflow.train import Trainer
 
 from .bijections.cases import seeded
@@ -98,7 +97,7 @@ def losses(training):
 
 def states(training):
     """Returns all tensors of a training, by name, and what else it remembers."""
-    checkpoint = pack(training)
+    checkpoint = training.pack()
     parts = ("model", "ema", "optimizer")
     tensors = {f"{p}.{k}": t for p in parts for k, t in getattr(checkpoint, p).items()}
     state = {k: v for k, v in checkpoint.state.items() if k != "clock"}

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from ebflow.checkpoint import save_training
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.flow import Flow
 from ebflow.randomness import generator as derive
-from ebflow.resuming import save_training
 from ebflow.sampling import imputation_error
 from pipelines.config import DensityConfig, ImputeConfig
 from pipelines.paper.stages import impute as stage

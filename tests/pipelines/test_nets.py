@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from ebflow.architectures import ARCHITECTURES, shared
-from ebflow.checkpoint import load
+from ebflow.checkpoint import load, save_training
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from ebflow.randomness import generator
-from ebflow.resuming import save_training
 from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
 from pipelines.training.nets import LEARNED, OPTIONS, fits, net, options
 from tests.pipelines.trainers import build

@@ -10,12 +10,11 @@ import ray.train.torch
 import torch
 
 from ebflow.architectures import dense
-from ebflow.checkpoint import check, load
+from ebflow.checkpoint import Checkpoints, check, load, resume, save_training
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.driven import Event
 from ebflow.errors import NonFinite
-from ebflow.resuming import Checkpoints, resume, save_training
 from pipelines.cluster import environment
 from pipelines.config import (
     LEARNED_INVERSE,

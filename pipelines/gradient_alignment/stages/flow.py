@@ -6,9 +6,8 @@ import shutil
 from pathlib import Path
 
 from ebflow.alignment.rows import smoothed
-from ebflow.checkpoint import check
+from ebflow.checkpoint import Checkpoints, check
 from ebflow.data.loader import Dataset
-from ebflow.resuming import Checkpoints
 from pipelines import store
 from pipelines.gradient_alignment.config import FlowConfig
 from pipelines.tracking import Follower, StageRun
