@@ -22,11 +22,9 @@ from .anchor import Anchor
 from .architectures import ARCHITECTURES
 from .bases import Base
 from .bijections import Convolution
-from .data.memory import Rows
+from .data.memory import ArrayLike, Rows, gathered
 from .driven import Event
 from .flow import Flow
-from .frames import ArrayLike
-from .gathering import gathered
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
 from .marginals import Bounds
 from .randomness import generator as derive

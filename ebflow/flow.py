@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import frames
 from .bases import Base, StandardNormal
 from .bijections import Bijection, Dequantise, Reshape
+from .data.memory import as_contexts, as_rows
 from .density import LogDensity
 from .distribution import FlowDistribution, FlowEvaluation, Shape
 from .randomness import Generator, RowGenerator
@@ -273,7 +273,7 @@ class Flow(nn.Module, LogDensity):
                 elements: rows of an image, or images of rows.
         """
         if not isinstance(x, Tensor):
-            x = frames.rows(x, self.columns or {})
+            x = as_rows(x, self.columns or {})
         event, size = self.event_shape, math.prod(self.event_shape)
         if x.ndim >= len(event) and tuple(x.shape[x.ndim - len(event) :]) == event:
             return x
@@ -295,7 +295,7 @@ class Flow(nn.Module, LogDensity):
             ValueError: if the flow has none, or one of another size; at what is no level.
         """
         if not (context is None or isinstance(context, Tensor)):
-            context = frames.contexts(context, self.columns or {})
+            context = as_contexts(context, self.columns or {})
         if context is not None and self.context == 1 and context.shape[-1:] != (1,):
             context = context.unsqueeze(-1)
         found = None if context is None else tuple(context.shape)

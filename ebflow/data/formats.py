@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from ..errors import BadInput
 from ..files import sha256
-from .faults import Place, damage
 from .named import array_batches, arrays_schema
+from .table import Place, damage
 
 BUFFER = 1 << 18
 

@@ -14,8 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field, Json, PositiveInt, Validation
 
 from ..errors import BadInput
 from . import Levels, width
-from .faults import first_error, listed, several, type_name
-from .table import COLUMN, LABEL, Columns, Layout, is_category, is_number, is_text, is_time
+from .table import (
+    COLUMN,
+    LABEL,
+    Columns,
+    Layout,
+    first_error,
+    is_category,
+    is_number,
+    is_text,
+    is_time,
+    listed,
+    several,
+    type_name,
+)
 
 LISTED = {pa.uint8(): "uint8", pa.float32(): "float32", pa.float64(): "float64"}
 """What a fixed-size list may hold, and the dtype of its rows."""

@@ -34,8 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from ..errors import BadInput
 from . import titles, width
-from .faults import Place, damage, first_error, short, type_name
-from .table import lookup
+from .table import Place, damage, first_error, lookup, short, type_name
 
 VERSION = 4
 

@@ -1,7 +1,7 @@
 """Named data sets, and the images of a folder, as sources of rows.
 
 To add a data set, write a function that yields its rows as matrices, and enter it in ``SOURCES``.
-Where files hold it, ``benchmarks`` reads them.
+Where files hold it, ``images`` reads them.
 """
 
 __all__ = ["SOURCES", "Source", "array_batches", "arrays_schema", "describe", "image_folder"]
@@ -20,21 +20,27 @@ import pyarrow as pa
 
 from ..errors import BadInput
 from ..files import sha256
-from .benchmarks import (
+from .images import (
     CELEBA,
     CIFAR10,
     CIFAR100,
     MNIST,
     MNIST_CLASSES,
+    PATCHES,
     STL10,
     Records,
     binary,
     celeba,
     classes,
+    decode,
+    folder_rows,
+    images,
+    natural_patches,
     paths,
+    planes,
+    scaled,
     stl10,
 )
-from .images import PATCHES, decode, folder_rows, images, natural_patches, planes, scaled
 from .manifest import Counts
 from .table import LABEL
 

@@ -20,10 +20,9 @@ import pyarrow.parquet as pq
 from ..errors import BadInput
 from ..files import replaced, sha256
 from . import expanded, groups, table, titles, width
-from .faults import several
 from .manifest import Columns, Context, Counts, Manifest, Shard, Statistics, rule, shard_schema
 from .sources import Reader, Rows, open_source
-from .table import Layout
+from .table import Layout, several
 
 FEW = 10
 SHARD_BYTES = 32 << 20

@@ -16,12 +16,11 @@ import pyarrow as pa
 
 from ..errors import BadInput
 from . import Levels, width
-from .faults import Place
 from .formats import FORMATS, Part, parquet
 from .layout import read_given, read_layout, same_layout
 from .manifest import SELECTION, Counts, assign, codes, split_counts
 from .named import SOURCES, Source, image_folder
-from .table import COLUMN, DRAWN, LACKING, Layout, as_labels, as_matrix, lacks, levels_of
+from .table import COLUMN, DRAWN, LACKING, Layout, Place, as_labels, as_matrix, lacks, levels_of
 
 BATCH_BYTES = 16 << 20
 SPLIT_ROWS = 1 << 20

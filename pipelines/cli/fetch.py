@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from ebflow.data.benchmarks import fetch
+from ebflow.data.images import fetch
 from pipelines.cli.parsing import parse
 
 

@@ -34,13 +34,12 @@ class LogDensity(PythonModel):
             ValueError: If a column is missing, the width another, a value not finite, or a
                 category no level of the training rows.
         """
-        from ebflow import frames
-        from ebflow.data.memory import Rows
+        from ebflow.data.memory import Rows, as_contexts, as_rows
         from ebflow.evaluation import log_probs
 
         known = self.flow.columns or {}
-        x = self.flow.as_events(frames.rows(model_input, known))
-        context = frames.contexts(model_input, known) if self.flow.context else None
+        x = self.flow.as_events(as_rows(model_input, known))
+        context = as_contexts(model_input, known) if self.flow.context else None
         return log_probs(self.flow, Rows(x, context, levels=known.get("levels"), name="x")).numpy()
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ebflow.data import benchmarks
-from ebflow.data.benchmarks import CelebA, Records, idx
+from ebflow.data import images as benchmarks
+from ebflow.data.images import CelebA, Records, idx
 from ebflow.data.manifest import SPLITS, Counts
 from ebflow.data.named import SOURCES
 from ebflow.data.prepare import prepare

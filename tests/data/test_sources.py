@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ebflow.data.benchmarks import FETCH
+from ebflow.data.images import FETCH
 from ebflow.data.manifest import SPLITS
 from ebflow.data.named import SOURCES, Source, describe
 from ebflow.data.prepare import prepare

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from ebflow.checkpoint import load, read, save_training
-from ebflow.data import benchmarks
+from ebflow.data import images as benchmarks
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.data.prepare import prepare
