@@ -32,7 +32,7 @@ Models via Finite-Difference Score Matching (Pang et al., 2020), arXiv:2007.0331
 ``two_sided``.
 """
 
-__all__ = ["COSTS", "DIFFERENCES", "DIRECTIONS", "ESTIMATORS", "directions", "exact",
+__all__ = ["DIFFERENCES", "DIRECTIONS", "ESTIMATORS", "directions", "exact",
            "full_products", "hutchinson", "taylor", "taylor_cv", "two_sided",
            "variance"]  # fmt: skip
 
@@ -93,18 +93,6 @@ DIFFERENCES = {f.__name__: f for f in (taylor, taylor_cv, two_sided)}
 """The estimators from energies alone; all of a batch's directions in one pass."""
 
 ESTIMATORS = {f.__name__: f for f in (hutchinson, exact)} | DIFFERENCES
-
-COSTS = {
-    "hutchinson": "K backward",
-    "taylor": "K forward",
-    "taylor_cv": "K forward",
-    "two_sided": "2 K forward",
-    "exact": "D backward, or D + 1 forward",
-}
-"""Passes of K directions besides those of the score, for a density whose score is a backward pass.
-
-``exact`` takes forward passes where the network's layers are known (``networks.laplacian``).
-"""
 
 
 def variance(

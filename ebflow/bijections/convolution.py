@@ -20,9 +20,7 @@ The map itself is 2 B D C k² FLOP. The transpose of a convolution is the convol
 kernel with channels exchanged.
 
 A convolution of 1×1 is the same C×C matrix W at every pixel, with
-:math:`\log |\det J| = H W \log |\det W|`: O(C³), and O(C) in the form :math:`W = P L (U + S)` with
-a fixed permutation P, unit lower triangular L, strictly upper triangular U and diagonal
-:math:`S_{cc} = \pm \exp(\ell_c)` of fixed signs, where it is :math:`H W \sum_c \ell_c`.
+:math:`\log |\det J| = H W \log |\det W|`, O(C³).
 
 A zero-padded convolution whose kernel reaches r pixels moves information by at most r rows. In
 strips of r rows, each of m = r W C coordinates, its matrix is block-tridiagonal and Toeplitz,
@@ -47,11 +45,10 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from .base import as_autocast, hold
-from .linear import lu_factors
+from .base import as_autocast
 from .weighted import Factors, Weighted
 
 PADDINGS = ("zero", "circular", "masked")
@@ -300,42 +297,14 @@ class Pointwise(Weighted):
         weight: W, with shape (C, C).
         size: (H, W).
         bias: b, with shape (C,), or None.
-        factorised: Whether P, L, U and S are held rather than W; ``log_det`` is then O(C).
-        trainable: Whether all but P and the signs are parameters; buffers otherwise.
     """
 
-    def __init__(
-        self,
-        weight: Tensor,
-        size: tuple[int, int],
-        bias: Tensor | None = None,
-        *,
-        factorised: bool = False,
-        trainable: bool = True,
-    ) -> None:
+    def __init__(self, weight: Tensor, size: tuple[int, int], bias: Tensor | None = None) -> None:
         if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
             raise ValueError(f"weight: found shape {tuple(weight.shape)}, expected (C, C)")
         if len(size) != 2:
             raise ValueError(f"size: found {tuple(size)}, expected (H, W)")
-        tensors, fixed = {"weight": weight}, {}
-        if factorised:
-            tensors, fixed = lu_factors(weight)
-        super().__init__((len(weight), *size), {**tensors, "bias": bias}, trainable=trainable)
-        hold(self, trainable=False, **fixed)
-        self.factorised, self.lazy = factorised, not factorised
-
-    def extra_repr(self) -> str:
-        """Names the event shape and the form of W."""
-        form = f"factorised={self.factorised}"
-        return f"{self.event_shape}, {form}, bias={self.bias is not None}"
-
-    def effective_weight(self) -> Tensor:
-        """Returns W, composed in O(C³) if it is held by factors."""
-        if not self.factorised:
-            return self.weight
-        lower = self.lower.tril(-1) + torch.eye(len(self.lower)).to(self.lower)
-        upper = self.upper.triu(1) + torch.diag(self.sign * self.log_scale.exp())
-        return self.permutation @ lower @ upper
+        super().__init__((len(weight), *size), {"weight": weight, "bias": bias})
 
     def act(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Returns W v + b at every pixel."""
@@ -362,31 +331,15 @@ class Pointwise(Weighted):
         """Counts every pixel."""
         return math.prod(self.event_shape[1:]) * log_dets
 
-    def volume_parameters(self) -> list[nn.Parameter]:
-        """Returns what moves volume: ℓ, or all behind W."""
-        if not self.factorised:
-            return super().volume_parameters()
-        return [self.log_scale] if self.log_scale.requires_grad else []
-
-    def log_det(self) -> Tensor:
-        """Returns H W Σ ℓ, or H W log |det W|."""
-        return self.total(self.log_scale.sum()) if self.factorised else super().log_det()
-
 
 def random_rotation(
-    shape: tuple[int, int, int],
-    *,
-    factorised: bool = False,
-    generator: torch.Generator | None = None,
-    dtype: torch.dtype | None = None,
+    shape: tuple[int, int, int], *, generator: torch.Generator | None = None
 ) -> Pointwise:
     """Creates a 1×1 convolution of events ``shape`` that starts as a uniformly random rotation.
 
     Arguments:
         shape: (C, H, W).
-        factorised: As in ``Pointwise``.
         generator: Where the rotation comes from.
-        dtype: Its type; torch's default otherwise.
     """
     channels, *size = shape
     normal = torch.randn(channels, channels, generator=generator, dtype=torch.float64)
@@ -394,8 +347,7 @@ def random_rotation(
     # Uniform among orthogonal matrices only if R has a positive diagonal.
     q = q * r.diagonal().sign()
     q[:, 0] *= torch.linalg.det(q).sign()
-    weight = q.to(dtype or torch.get_default_dtype())
-    return Pointwise(weight, tuple(size), factorised=factorised)
+    return Pointwise(q.to(torch.get_default_dtype()), tuple(size))
 
 
 class Elimination:

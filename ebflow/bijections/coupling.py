@@ -311,7 +311,7 @@ def _times_exp(x: Jet, s: Jet) -> Jet:
 
 
 class Autoregressive(Contextual):
-    """Creates the layer above, the identity at the start; ``zuko``'s, as a bijection.
+    """Creates an autoregressive layer, the identity at the start; ``zuko``'s, as a bijection.
 
     h has two hidden layers of SiLU. It sees a context beside the elements, all of it for each.
 
@@ -377,7 +377,7 @@ BOUND = 3.0
 
 
 class ConditionalAffine(Bijection):
-    """Creates the layer above, which is the identity at the start.
+    """Creates the affine map given a context, which is the identity at the start.
 
     (s, t) are a linear map of the context plus a perceptron of it; an element of a vector, or a
     channel of an image, has one of each. O(B (C + hidden) n) for n of them.

@@ -38,7 +38,7 @@ References:
     Rousselot, Köthe, 2024), arXiv:2310.16624, for whole nets; here for each linear layer.
 """
 
-__all__ = ["Dense", "DenseLU", "DenseWithInverse", "lu_factors"]
+__all__ = ["Dense", "DenseLU", "DenseWithInverse"]
 
 from collections.abc import Callable
 from functools import partial
@@ -225,14 +225,6 @@ class _RelativeLinear(torch.autograd.Function):
         return grad_x, grad_weight
 
 
-def lu_factors(weight: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Returns what is trained and what is fixed of P L (U + S) = W."""
-    permutation, lower, upper = torch.linalg.lu(weight)
-    diagonal = upper.diagonal()
-    trained = {"lower": lower.tril(-1), "upper": upper.triu(1), "log_scale": diagonal.abs().log()}
-    return trained, {"permutation": permutation, "sign": diagonal.sign()}
-
-
 class DenseLU(ConstantJacobian):
     """Creates y = P L U x + b, whose log-determinant is a sum of D logarithms.
 
@@ -250,10 +242,11 @@ class DenseLU(ConstantJacobian):
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        trained, fixed = lu_factors(weight)
-        hold(self, trainable=True, **trained, bias=bias)
-        self.order = nn.Buffer(fixed["permutation"].argmax(1))
-        self.sign = nn.Buffer(fixed["sign"])
+        permutation, lower, upper = torch.linalg.lu(weight)
+        diagonal = upper.diagonal()
+        factors = {"lower": lower.tril(-1), "upper": upper.triu(1)}
+        hold(self, trainable=True, **factors, log_scale=diagonal.abs().log(), bias=bias)
+        self.order, self.sign = nn.Buffer(permutation.argmax(1)), nn.Buffer(diagonal.sign())
 
     def extra_repr(self) -> str:
         """Names the size."""

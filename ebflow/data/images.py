@@ -11,29 +11,28 @@ one split overlap.
 *Benchmarks* are read from the files that their authors distribute. These lie in one folder,
 ``EBFLOW_DATA`` (default ``~/.cache/ebflow/data``), laid out as torchvision does, so that it may be
 one of torchvision's. They are memory-mapped, never unpickled: CIFAR-10 is read in its binary
-version. Nothing is downloaded but by :func:`fetch`. Images of another size are scaled by Pillow's
-antialiased bilinear filter. Splits are those of EBFlow's experiments: for MNIST and CIFAR-10 the
-last 10,000 training images are for validation. Its STL-10 and CelebA are the 5,000 images of the
-labelled training part and the first 5,000 of the training part, which it also validates and tests
-on; here images from the parts that the authors set aside for it are used for that.
+version. Nothing is downloaded but by ``ebflow data fetch``. Images of another size are scaled by
+Pillow's antialiased bilinear filter. Splits are those of EBFlow's experiments: for MNIST and
+CIFAR-10 the last 10,000 training images are for validation. Its STL-10 and CelebA are the 5,000
+images of the labelled training part and the first 5,000 of the training part, which it also
+validates and tests on; here images from the parts that the authors set aside for it are used for
+that.
 
 Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.
 """
 
-__all__ = ["CELEBA", "CIFAR10", "CIFAR100", "FETCH", "MNIST", "MNIST_CLASSES", "PATCHES", "STL10",
-           "CelebA", "Records", "binary", "celeba", "classes", "decode", "fetch", "folder_rows",
+__all__ = ["CELEBA", "CIFAR10", "CIFAR100", "MNIST", "MNIST_CLASSES", "PATCHES", "STL10",
+           "CelebA", "Records", "binary", "celeba", "classes", "decode", "folder_rows",
            "idx", "images", "natural_patches", "paths", "places", "planes", "scaled", "stl10",
            "strips"]  # fmt: skip
 
 import os
 import struct
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -340,43 +339,6 @@ def celeba(data: CelebA) -> Iterator[np.ndarray]:
     files = data.files()
     for k in range(0, len(files), CHUNK):
         yield np.stack([_portrait(file) for file in files[k : k + CHUNK]])
-
-
-def fetch(name: str) -> Path:
-    """Downloads a benchmark by torchvision, and returns the folder in which it lies.
-
-    Raises:
-        BadInput: If torchvision is missing, or the download fails.
-    """
-    if name not in FETCH:
-        raise BadInput(f"found data set {name!r}, expected one of {', '.join(FETCH)} to fetch")
-    try:
-        from torchvision import datasets
-    except ImportError:
-        raise BadInput(
-            f"{name}: found no torchvision, expected it to fetch: pip install 'ebflow[vision]'"
-        ) from None
-    try:
-        FETCH[name](datasets, root())
-    except (OSError, RuntimeError, ImportError) as error:
-        text = " ".join(str(error).split())
-        raise BadInput(f"{name}: cannot be fetched ({text[:300]})") from None
-    return root()
-
-
-def _fetch_cifar(name: str, md5: str, datasets: ModuleType, folder: Path) -> None:
-    url = f"https://www.cs.toronto.edu/~kriz/{name}-binary.tar.gz"
-    datasets.utils.download_and_extract_archive(url, str(folder), md5=md5)
-
-
-FETCH: dict[str, Callable[[ModuleType, Path], object]] = {
-    "mnist": lambda datasets, folder: datasets.MNIST(folder, download=True),
-    "cifar10": partial(_fetch_cifar, "cifar-10", "c32a1d4ab5d03f1284b67883e8d87530"),
-    "cifar100": partial(_fetch_cifar, "cifar-100", "03b5dce01913d631647c71ecec9e9cb8"),
-    "stl10": lambda datasets, folder: datasets.STL10(folder, download=True),
-    "celeba": lambda datasets, folder: datasets.CelebA(folder, download=True),
-}
-"""How each benchmark is downloaded."""
 
 
 def _check_there(name: str, path: Path) -> None:

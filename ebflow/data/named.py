@@ -4,7 +4,7 @@ To add a data set, write a function that yields its rows as matrices, and enter 
 Where files hold it, ``images`` reads them.
 """
 
-__all__ = ["SOURCES", "Source", "array_batches", "arrays_schema", "describe", "image_folder"]
+__all__ = ["SOURCES", "Source", "array_batches", "arrays_schema", "image_folder"]
 
 import hashlib
 import json
@@ -178,20 +178,6 @@ def array_batches(
                 found[LABEL] = np.asarray(labels[first : first + len(x)], np.int64)
             first += len(x)
             yield pa.record_batch([pa.array(found[name]) for name in names], list(names))
-
-
-def describe() -> list[dict[str, str]]:
-    """Returns name, rows, shape, description and provenance of every named source, as text."""
-    return [
-        {
-            "name": name,
-            "rows": str(source.rows),
-            "shape": "×".join(map(str, source.shape)),
-            "description": source.description,
-            "provenance": source.provenance,
-        }
-        for name, source in SOURCES.items()
-    ]
 
 
 def image_folder(folder: Path, side: int | None) -> Source | None:

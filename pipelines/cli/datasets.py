@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from ebflow.data.named import describe
+from ebflow.data.named import SOURCES
 from pipelines.cli.parsing import parse
 from pipelines.reporting.terminal import terminal
 
@@ -21,8 +21,9 @@ def run(words: Sequence[str]) -> int:
     """Lists the named data sets."""
     parse(DataList, words, "ebflow data list")
     table = Table("name", "rows", "shape", "what", "from where")
-    for source in describe():
-        table.add_row(*source.values())
+    for name, source in SOURCES.items():
+        shape = "×".join(map(str, source.shape))
+        table.add_row(name, str(source.rows), shape, source.description, source.provenance)
     console = terminal()
     console.print(table)
     console.print("or the path of a .parquet file, or of a folder of them or of images")

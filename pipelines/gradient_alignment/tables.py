@@ -1,10 +1,9 @@
 """What a page of the study tells besides its claims and figures."""
 
-__all__ = ["intro", "tables"]
+__all__ = ["COSTS", "intro", "tables"]
 
 from collections.abc import Mapping, Sequence
 
-from ebflow.traces import COSTS
 from pipelines.gradient_alignment import judged
 from pipelines.gradient_alignment.comparisons import Lines
 from pipelines.gradient_alignment.config import AlignmentConfig
@@ -12,6 +11,18 @@ from pipelines.gradient_alignment.measures import STEPS
 from pipelines.gradient_alignment.table import COLUMNS
 from pipelines.reporting.claims import Table
 from pipelines.reporting.intervals import shown
+
+COSTS = {
+    "hutchinson": "K backward",
+    "taylor": "K forward",
+    "taylor_cv": "K forward",
+    "two_sided": "2 K forward",
+    "exact": "D backward, or D + 1 forward",
+}
+"""Passes of K directions besides those of the score, for a density whose score is a backward pass.
+
+``exact`` takes forward passes where the network's layers are known (``networks.laplacian``).
+"""
 
 
 def intro(config: AlignmentConfig, lines: Lines) -> str:

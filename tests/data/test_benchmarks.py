@@ -18,6 +18,7 @@ from ebflow.data.named import SOURCES
 from ebflow.data.prepare import prepare
 from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
+from pipelines.cli.fetch import fetched
 
 from .parquet import fingerprint
 from .pictures import save
@@ -268,13 +269,13 @@ def test_files_are_not_read_into_memory(root):
 
 def test_unknown_benchmark():
     with pytest.raises(BadInput, match="found data set 'digits', expected one of mnist, cifar10"):
-        benchmarks.fetch("digits")
+        fetched("digits")
 
 
 def test_fetching_without_torchvision(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(BadInput, match=r"mnist: found no torchvision.*pip install 'ebflow\[vis"):
-        benchmarks.fetch("mnist")
+        fetched("mnist")
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "stl10"])
@@ -285,7 +286,7 @@ def test_fetching_without_a_network(name, monkeypatch, capfd):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     with pytest.raises(BadInput, match=f"{name}: cannot be fetched \\(.*refused") as caught:
-        benchmarks.fetch(name)
+        fetched(name)
     assert len(str(caught.value).splitlines()) == 1
 
 

@@ -42,11 +42,9 @@ def affine():
 
 
 def pointwise():
-    """Returns a flow of 1×1 convolutions, one of them by factors."""
+    """Returns a flow of 1×1 convolutions."""
     first = Pointwise(matrix(2), (2, 2), torch.ones(2))
-    return Flow(
-        (2, 2, 2), [first, SmoothLeakyReLU(), Pointwise(matrix(2, 1), (2, 2), factorised=True)]
-    )
+    return Flow((2, 2, 2), [first, SmoothLeakyReLU(), Pointwise(matrix(2, 1), (2, 2))])
 
 
 def parts():

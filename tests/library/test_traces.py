@@ -9,7 +9,7 @@ import torch
 
 from ebflow.density import EnergyFunction
 from ebflow.randomness import generator as derive
-from ebflow.traces import COSTS, DIRECTIONS, ESTIMATORS, directions, variance
+from ebflow.traces import DIRECTIONS, ESTIMATORS, directions, variance
 
 from . import reference
 from .bijections.cases import matrix, seeded
@@ -117,10 +117,6 @@ def test_all_estimators_give_the_score():
         score, traces = estimate(density, x, u, 0.1)
         torch.testing.assert_close(score, gradient + x @ hessian[0], msg=name)
         assert traces.shape == (1 if name == "exact" else 2, 5), name
-
-
-def test_every_estimator_has_a_cost():
-    assert COSTS.keys() == ESTIMATORS.keys()
 
 
 def test_a_training_step_pays_for_energies_alone():

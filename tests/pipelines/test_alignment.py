@@ -49,6 +49,7 @@ from pipelines.gradient_alignment.references import Points
 from pipelines.gradient_alignment.scales import SCALES, judge, models, seeds, training
 from pipelines.gradient_alignment.stages import classify, flow, reference
 from pipelines.gradient_alignment.table import Measured, entry, lines
+from pipelines.gradient_alignment.tables import COSTS
 from pipelines.training import loop
 
 from .conftest import Store
@@ -770,3 +771,7 @@ def test_the_targets_on_digits(tmp_path):
     assert told["collapse"].startswith("collapse: mean trace")
     assert summary["reference"]["reference/accuracy"] >= 0.9
     assert regularisers.smallest_trace(64, 0.1) < value("score", "trace") < 0
+
+
+def test_every_estimator_of_traces_has_a_cost():
+    assert COSTS.keys() == ESTIMATORS.keys()

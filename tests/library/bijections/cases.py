@@ -167,7 +167,6 @@ CASES = {
     ),
     "masked": lambda: convolution("masked"),
     "pointwise": lambda: (Pointwise(matrix(3), (2, 1), torch.ones(3)), (3, 2, 1)),
-    "pointwise-factorised": lambda: (Pointwise(matrix(3), (1, 2), factorised=True), (3, 1, 2)),
     "relu": lambda: (SmoothLeakyReLU(0.3), (2, 3)),
     "relu-residual": lambda: (SmoothLeakyReLU(0.3, residual=True), (4,)),
     "relu-centred": lambda: (SmoothLeakyReLU(0.2, centred=True), (4,)),

@@ -1,4 +1,4 @@
-"""Convolutions against matrices written out entry by entry; 1×1, whole or by factors."""
+"""Convolutions against matrices written out entry by entry; 1×1."""
 
 import itertools
 import math
@@ -263,60 +263,26 @@ def test_what_is_no_convolution_is_refused(message, options):
 # 1×1
 
 
-forms = pytest.mark.parametrize("factorised", [False, True])
-
-
-def pair(factorised):
-    layer = Pointwise(matrix(4), (2, 3), torch.arange(4.0), factorised=factorised)
+def pair():
+    layer = Pointwise(matrix(4), (2, 3), torch.arange(4.0))
     return layer, torch.randn(5, 4, 2, 3, generator=seeded())
 
 
-@forms
-def test_every_pixel_is_mapped_by_the_matrix(factorised):
-    layer, x = pair(factorised)
+def test_every_pixel_is_mapped_by_the_matrix():
+    layer, x = pair()
     y = torch.einsum("oc,bchw->bohw", matrix(4), x) + torch.arange(4.0).view(4, 1, 1)
     torch.testing.assert_close(layer(x), y, **CLOSE)
 
 
-@forms
-def test_log_det_counts_pixels(factorised):
+def test_log_det_counts_pixels():
     expected = 6 * torch.linalg.slogdet(matrix(4))[1]
     for gradient in (True, False):
         with torch.set_grad_enabled(gradient):
-            torch.testing.assert_close(pair(factorised)[0].log_det(), expected, **CLOSE)
+            torch.testing.assert_close(pair()[0].log_det(), expected, **CLOSE)
 
 
-def test_factors_start_as_the_matrix_and_keep_their_form():
-    """Whatever the parameters become, P L (U + S) has the determinant that they tell."""
-    layer = Pointwise(matrix(4), (1, 1), factorised=True)
-    torch.testing.assert_close(layer.effective_weight(), matrix(4), **CLOSE)
-    sign = torch.linalg.slogdet(matrix(4))[0]
-    with torch.no_grad():
-        for p in layer.parameters():
-            p.add_(torch.randn(p.shape, generator=seeded(3)))
-    found = torch.linalg.slogdet(layer.effective_weight())
-    torch.testing.assert_close(found[1], layer.log_scale.sum(), **CLOSE)
-    torch.testing.assert_close(found[0], sign, **CLOSE)
-
-
-def test_log_det_by_factors_needs_no_factorisation(monkeypatch):
-    layer, x = pair(True)
-    for name in ("slogdet", "lu_factor_ex", "solve", "inv"):
-        monkeypatch.delattr(torch.linalg, name)
-    layer.log_det().backward()
-    assert torch.equal(layer.log_scale.grad, torch.full((4,), 6.0))
-    layer.linearize(x).pullback(x)
-
-
-def test_entries_outside_the_factors_get_no_gradient():
-    layer, x = pair(True)
-    layer(x).sin().sum().backward()
-    assert not layer.lower.grad.triu().any() and not layer.upper.grad.tril().any()
-
-
-@forms
-def test_the_inverse_of_a_pointwise_layer_is_differentiable(factorised):
-    layer, y = pair(factorised)
+def test_the_inverse_of_a_pointwise_layer_is_differentiable():
+    layer, y = pair()
     bias = layer.bias.view(4, 1, 1)
     slow = torch.einsum("oc,bchw->bohw", torch.linalg.inv(layer.effective_weight()), y - bias)
     parameters = list(layer.parameters())
@@ -326,9 +292,8 @@ def test_the_inverse_of_a_pointwise_layer_is_differentiable(factorised):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5, 8])
-@forms
-def test_random_rotations_rotate(channels, factorised):
-    layer = random_rotation((channels, 2, 2), factorised=factorised, generator=seeded(4))
+def test_random_rotations_rotate(channels):
+    layer = random_rotation((channels, 2, 2), generator=seeded(4))
     w = layer.effective_weight()
     torch.testing.assert_close(w @ w.mT, torch.eye(channels), **CLOSE)
     torch.testing.assert_close(torch.linalg.det(w), torch.tensor(1.0), **CLOSE)
@@ -346,9 +311,8 @@ def test_random_rotations_are_uniform():
         assert ((values.mean(0) - expected).abs() < 5 * values.std(0) / n).all()
 
 
-@forms
-def test_single_precision_of_a_pointwise_layer(factorised):
-    layer, x = pair(factorised)
+def test_single_precision_of_a_pointwise_layer():
+    layer, x = pair()
     y, single = layer(x), layer.float()
     with torch.no_grad():
         assert single.log_det().dtype == torch.float32
