@@ -10,7 +10,7 @@ __all__ = ["History", "fit"]
 import numbers
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -167,24 +167,17 @@ def fit(
         True
     """
     _check(steps, max_seconds, batch_size, seed, generator, dtype)
-    if loss is None and isinstance(objective, str) and objective not in objectives.OBJECTIVES:
-        known = ", ".join(objectives.OBJECTIVES)
-        raise ValueError(f"objective: found {objective!r}, expected one of {known}")
+    _check_objective(objective, loss)
     if generator is not None:
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-    if flow is not None and flow.like.dtype != dtype:
-        dtype = flow.like.dtype
     dataset, columns = gathered(x, context, validation, levels, missing, seed)
     train = dataset.split("train")
-    width = 0 if train.context is None else train.context.shape[1]
     net = architecture or _suited(train, None if loss else _name(objective))
     axes = flow is None and net in ("autoregressive", "convolutional")
     if flow is None:
-        flow = _made(net, options or {}, train.shape, width, base, seed, dtype)
+        flow = _made(net, options or {}, train, base, seed, dtype)
     elif options or base is not None:
         raise ValueError("options, base: found with a flow, expected neither")
-    if flow.context != width:
-        raise ValueError(f"context: found {width} elements, expected the flow's {flow.context}")
     flow = _prepared(
         flow,
         train,
@@ -196,7 +189,7 @@ def fit(
         names=columns["names"],
         seed=seed,
     )
-    flow.to(device or _device(x)).train()
+    flow.to(device or (x.device if isinstance(x, Tensor) else "cpu")).train()
     if not any(p.requires_grad for p in flow.parameters()):
         flow.requires_grad_()
     flow.columns = columns
@@ -242,6 +235,13 @@ def _check(
         raise ValueError(f"batch_size: found {batch_size}, expected above 0")
 
 
+def _check_objective(objective: str | objectives.Objective, loss: LossFunction | None) -> None:
+    """Raises ValueError at the name of no objective, where there is no loss in its place."""
+    known = objectives.OBJECTIVES
+    if loss is None and isinstance(objective, str) and objective not in known:
+        raise ValueError(f"objective: found {objective!r}, expected one of {', '.join(known)}")
+
+
 def _run(trainer: Trainer, shown: "_Progress") -> Flow:
     """Runs a training; returns its flow with the best averaged weights."""
     flow, history = trainer.flow, History()
@@ -277,14 +277,13 @@ def _warn(told: str) -> None:
 def _made(
     architecture: str | Callable[..., Flow],
     options: dict[str, Any],
-    shape: Sequence[int],
-    context: int,
+    train: Rows,
     base: Base | None,
     seed: int,
     dtype: torch.dtype,
 ) -> Flow:
-    """Returns an untrained flow for events of a shape."""
-    given = {"context": context, "base": base, "dtype": dtype}
+    """Returns an untrained flow for the rows."""
+    shape, given = train.shape, {"context": train.given, "base": base, "dtype": dtype}
     given["generator"] = derive(seed, "weights")
     if callable(architecture):
         return architecture(tuple(shape), **options, **given)
@@ -325,7 +324,15 @@ def _prepared(
     train: Rows,
     **chosen: Any,  # noqa: ANN401
 ) -> Flow:
-    """Returns the flow behind a preprocessing that is fitted to the training rows."""
+    """Returns the flow behind a preprocessing that is fitted to the training rows.
+
+    Raises:
+        ValueError: if the flow has another context than the rows.
+    """
+    if flow.context != train.given:
+        raise ValueError(
+            f"context: found {train.given} elements, expected the flow's {flow.context}"
+        )
     if flow.cut:
         return flow
     if train.context is not None:
@@ -361,10 +368,6 @@ def _name(objective: str | objectives.Objective) -> str:
 
 def _rate(width: int) -> float:
     return 2e-3 if width <= 256 else 1.5e-3 if width <= 1024 else 5e-4
-
-
-def _device(x: ArrayLike) -> torch.device:
-    return x.device if isinstance(x, Tensor) else torch.device("cpu")
 
 
 class _Progress:

@@ -83,10 +83,9 @@ class Convolution(Weighted):
         trainable: bool = True,
     ) -> None:
         _check(weight, size, padding)
-        masked, tensors = padding == "masked", {"weight": weight, "bias": bias}
+        masked, shape = padding == "masked", (len(weight), *size)
         structure = "tril" if masked else "full"
-        shape = (len(weight), *size)
-        super().__init__(shape, tensors, structure=structure, trainable=trainable)
+        super().__init__(shape, weight, bias, structure=structure, trainable=trainable)
         self.padding, self.lazy = padding, not masked
         self.basis = _Frequencies(*shape) if padding == "circular" else _Raster(*shape)
         mask = _before(*weight.shape[1:3]).to(weight.device) if masked else None
@@ -304,7 +303,7 @@ class Pointwise(Weighted):
             raise ValueError(f"weight: found shape {tuple(weight.shape)}, expected (C, C)")
         if len(size) != 2:
             raise ValueError(f"size: found {tuple(size)}, expected (H, W)")
-        super().__init__((len(weight), *size), {"weight": weight, "bias": bias})
+        super().__init__((len(weight), *size), weight, bias)
 
     def act(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Returns W v + b at every pixel."""

@@ -88,8 +88,7 @@ class Dense(Weighted):
     ) -> None:
         if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
             raise ValueError(f"weight: found shape {tuple(weight.shape)}, expected (D, D)")
-        tensors = {"weight": weight, "bias": bias}
-        super().__init__((len(weight),), tensors, structure=structure, trainable=trainable)
+        super().__init__((len(weight),), weight, bias, structure=structure, trainable=trainable)
         self.lazy = structure == "full"
 
     def effective_weight(self) -> Tensor:

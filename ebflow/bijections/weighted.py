@@ -167,22 +167,21 @@ class Weighted(ConstantJacobian):
 
     Arguments:
         event_shape: The shape of an event.
-        tensors: What is held, by name; a ``bias`` among them, which may be None.
+        weight: W.
+        bias: b, or None.
         structure: The form of the blocks: ``full``, ``tril`` or ``triu``.
-        trainable: Whether the tensors are parameters; buffers otherwise.
+        trainable: Whether W and b are parameters; buffers otherwise.
     """
 
     lazy = True
     keeps: tuple[str, ...] = ("gradient", "weight")
     """What an anchor keeps of the layer between refreshes: any of these two."""
 
-    weight: Tensor
-    bias: Tensor | None
-
     def __init__(
         self,
         event_shape: tuple[int, ...],
-        tensors: dict[str, Tensor | None],
+        weight: Tensor,
+        bias: Tensor | None,
         *,
         structure: str = "full",
         trainable: bool = True,
@@ -191,7 +190,7 @@ class Weighted(ConstantJacobian):
         if structure not in STRUCTURES:
             raise ValueError(f"structure: found {structure!r}, expected one of {STRUCTURES}")
         self.event_shape, self.structure = tuple(event_shape), structure
-        hold(self, trainable=trainable, **tensors)
+        hold(self, trainable=trainable, weight=weight, bias=bias)
         self.forget()
 
     def forget(self) -> None:
