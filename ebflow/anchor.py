@@ -38,7 +38,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .bijections import ConstantJacobian, DenseWithInverse, Weighted
+from .bijections import DenseWithInverse, Weighted
 from .distribution import FlowDistribution
 from .errors import NonFinite
 from .execution import eager, products
@@ -104,7 +104,8 @@ class Anchor:
             weight = layer.effective_weight().detach().requires_grad_()
             log_det, gradient = _linearised(layer, weight)
             offset = offset + log_det - torch.dot(gradient.flatten(), weight.detach().flatten())
-            kept.append(_kept(layer, gradient, weight.detach()))
+            copies = {"gradient": gradient.contiguous, "weight": weight.detach().clone}
+            kept.append({name: copies[name]() for name in layer.keeps})
         self.offset, self.kept, self._solvers = offset, kept, []
         self.refreshes, self.age, self.drift = self.refreshes + 1, 0, 0.0
 
@@ -117,7 +118,9 @@ class Anchor:
         if not self.refreshes:
             raise RuntimeError("anchor: found no refresh before log_normalizer, expected one")
         exact = sum((layer.log_det() for layer in self.exact), start=self.offset)
-        return -(exact + self._inner(self.weights))
+        pairs = zip(self.weights, self.kept, strict=True)
+        terms = (torch.dot(w.flatten(), k["gradient"].flatten()) for w, k in pairs)
+        return -(exact + sum(terms, self.offset * 0))
 
     def state(self) -> dict[str, Tensor]:
         """Returns what an exact resume needs, as tensors."""
@@ -136,11 +139,6 @@ class Anchor:
             for i, layer in known
         ]
         self._solvers = []
-
-    def _inner(self, weights: list[Tensor]) -> Tensor:
-        pairs = zip(weights, self.kept, strict=True)
-        terms = (torch.dot(w.flatten(), k["gradient"].flatten()) for w, k in pairs)
-        return sum(terms, self.offset * 0)
 
     def _drifted(self) -> bool:
         if self.tolerance is None or self.age % self.check_every:
@@ -167,11 +165,6 @@ def _linearised(layer: Weighted, weight: Tensor) -> tuple[Tensor, Tensor]:
         raise NonFinite("anchor: a linear layer became singular; lower the learning rate")
     (gradient,) = torch.autograd.grad(log_det, weight)
     return log_det.detach(), gradient
-
-
-def _kept(layer: Weighted, gradient: Tensor, weight: Tensor) -> dict[str, Tensor]:
-    copies = {"gradient": gradient.contiguous, "weight": weight.clone}
-    return {name: copies[name]() for name in layer.keeps}
 
 
 def _like(layer: Weighted) -> Tensor:
@@ -239,16 +232,12 @@ def _loss(density: FlowDistribution, x: Tensor, step: Step, reconstruction: floa
         if isinstance(layer, DenseWithInverse):
             x, log_det, error = step(layer, x)
             errors = errors + error
-        elif layer.constant_jacobian and _costly(layer.core):
+        elif layer.constant_jacobian and layer.core.lazy and layer.core.volume_parameters():
             raise ValueError(f"layer: found {type(layer).__name__}, expected a learned inverse")
         else:
             x, log_det = layer.forward_and_log_det(x)
         log_dets = log_dets + log_det
     return density.base.energy(x) - log_dets + reconstruction * errors
-
-
-def _costly(layer: ConstantJacobian) -> bool:
-    return layer.lazy and bool(layer.volume_parameters())
 
 
 RIVALS = {function.__name__: function for function in (self_normalizing, free_form)}

@@ -281,10 +281,12 @@ class GaussianMixture(Base):
 
         W is triangular: its first rows and columns are those of the marginal density.
         """
-        return -self._by_rows(lambda x: self._conditional(self._whiten(x), count), x)
 
-    def _conditional(self, z: Tensor, count: int) -> Tensor:
-        return self._log_joint(z).logsumexp(0) - self._log_joint(z[..., :count]).logsumexp(0)
+        def conditional(x: Tensor) -> Tensor:
+            z = self._whiten(x)
+            return self._log_joint(z).logsumexp(0) - self._log_joint(z[..., :count]).logsumexp(0)
+
+        return -self._by_rows(conditional, x)
 
     def at(self, x: Tensor, *, training: bool = False) -> Evaluation:
         """Returns the density at ``x``, in closed form."""

@@ -177,7 +177,10 @@ def fisher_divergence(
         NonFinite: if a score is not finite.
     """
     with torch.no_grad():
-        terms = [_half_square(p.score(rows) - q.score(rows)) for rows in x.split(batch_size)]
+        terms = [
+            0.5 * (p.score(rows) - q.score(rows)).flatten(1).double().square().sum(1)
+            for rows in x.split(batch_size)
+        ]
     return Estimate.of(torch.cat(terms), name="squared difference of scores")
 
 
@@ -186,10 +189,6 @@ def _log_probs(p: Normalised, q: Normalised, x: Tensor, size: int) -> tuple[Tens
         rows = x.split(size)
         log_p, log_q = (torch.cat([d.log_prob(part) for part in rows]) for d in (p, q))
     return log_p.double(), log_q.double()
-
-
-def _half_square(difference: Tensor) -> Tensor:
-    return 0.5 * difference.detach().flatten(1).double().square().sum(1)
 
 
 @torch.no_grad()

@@ -211,7 +211,9 @@ class Columns:
             found[:, k] = numbers
         if bad := place.first_bad(found):
             row, k, lacking = bad
-            expected = _one_of(self.levels[k]) if self.levels[k] else "a finite number"
+            expected = "a finite number"
+            if known := self.levels[k]:
+                expected = f"a level of the training rows: {listed(known, 8)}"
             value = batch.column(self.names[k])[row].as_py()
             raise place.bad(row, self.names[k], value, expected + lacking)
         return found
@@ -334,11 +336,6 @@ def levels_of(
 def _ordered(levels: set[str]) -> tuple[str, ...]:
     whole = all(level.removeprefix("-").isdecimal() for level in levels)
     return tuple(sorted(levels, key=int if whole else None))
-
-
-def _one_of(levels: Sequence[str]) -> str:
-    """Returns what is expected of a value, in a message."""
-    return f"a level of the training rows: {listed(levels, 8)}"
 
 
 def _as_text(column: pa.Array) -> pa.Array:
