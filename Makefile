@@ -1,6 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Sources are compiled once, and not by every process that a test starts.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: run test test-slow package faults fuzz pages docs lint lock clean
 
 run: .venv/made  ## The main job: a flow on handwritten digits

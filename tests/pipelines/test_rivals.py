@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from itertools import count
 
 import numpy as np
 import pytest
@@ -311,9 +312,13 @@ def test_a_flows_best_weights_are_kept(table, name, monkeypatch):
     assert [p.nll for p in again.curve] == [p.nll for p in fitted.curve]
 
 
-def test_a_flow_ends_with_its_seconds(table):
-    fitted = FITS["maf"](PeerConfig(name="maf", seconds=0.5), behind(table))
-    assert 0.5 <= fitted.curve[-1].seconds < 5 and len(fitted.curve) > 3
+def test_a_flow_ends_with_its_seconds(table, monkeypatch):
+    """A step takes a second of this clock."""
+    monkeypatch.setattr("time.perf_counter", count().__next__)
+    fitted = FITS["maf"](PeerConfig(name="maf", seconds=30), behind(table))
+    seconds = [point.seconds for point in fitted.curve]
+    assert seconds == [point.step for point in fitted.curve]
+    assert seconds[0] == 0 and seconds[-1] == 30 and len(seconds) == flows.VALIDATIONS + 1
 
 
 def test_data_that_are_too_many_or_too_wide_are_left_out(table, monkeypatch):
