@@ -13,7 +13,7 @@ from ebflow.bijections.activations import Elementwise
 from ebflow.errors import BadInput
 from ebflow.randomness import RowGenerator, uniform
 from pipelines.answers import exporting
-from pipelines.answers.models import Model
+from pipelines.answers.models import Model, found
 from pipelines.errors import StageFailed
 
 from .conftest import CONTEXT, NAMES
@@ -76,50 +76,29 @@ def scored_elsewhere(program, folder, kind, inputs):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("what", ["table", "images"])
+@pytest.mark.parametrize("what", ["images", "a table given contexts"])
 def test_a_file_scores_as_the_flow_does(
     request, kind, what, ebflow, tracking_home, tmp_path, program
 ):
-    folder = request.getfixturevalue("model" if what == "table" else "image_model")
+    folder = request.getfixturevalue("image_model" if what == "images" else "conditional")
     output = tmp_path / f"flow{exporting.SUFFIXES[kind]}"
     done = ebflow("export", folder, "--format", kind, "--output", output)
     assert (done.code, done.err) == (0, [])
     assert [line.split()[0] for line in done.out] == ["takes", "checked", "written"]
-    flow = Model("", exporting_place(folder)).flow
-    x = flow.sample(1_000, RowGenerator(5, "rows"))
-    inputs = {"x": x, "noise": uniform(x.shape, x, RowGenerator(6, "noise"))}
-    expected = flow.log_prob(x, RowGenerator(6, "noise")).detach().numpy()
-    found, about = scored_elsewhere(program, tmp_path, kind, inputs)
-    assert found.shape == (1_000,) and np.isfinite(expected).all()
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    assert about["inputs"] == ["x", "noise"] and about["dtype"] == "float32"
-    assert about.get("names") == (list(NAMES) if what == "table" else None)
-    assert not list(tmp_path.glob(".*"))
-
-
-@pytest.mark.parametrize("kind", FORMATS)
-def test_a_conditional_flow_has_an_input_of_contexts(
-    kind, ebflow, tracking_home, conditional, tmp_path, program
-):
-    output = tmp_path / f"flow{exporting.SUFFIXES[kind]}"
-    done = ebflow("export", conditional, "--format", kind, "--output", output)
-    assert (done.code, done.err) == (0, [])
-    flow = Model("", exporting_place(conditional)).flow
-    context = flow.context_mean.expand(500, -1).clone()
-    x = flow(context).sample((), RowGenerator(5, "rows"))
+    flow = Model("", found(folder, "")).flow
+    context = None if what == "images" else flow.context_mean.expand(1_000, -1).clone()
+    x = flow(context).sample(1_000 if context is None else (), RowGenerator(5, "rows"))
     noise = uniform(x.shape, x, RowGenerator(6, "noise"))
-    expected = flow(context).log_prob(x, RowGenerator(6, "noise")).detach().numpy()
     inputs = {"x": x, "context": context, "noise": noise}
-    found, about = scored_elsewhere(program, tmp_path, kind, inputs)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    assert about["inputs"] == ["x", "context", "noise"]
-    assert about["context"]["names"] == list(CONTEXT)
-
-
-def exporting_place(folder):
-    from pipelines.answers.models import found
-
-    return found(folder, "")
+    inputs = {name: value for name, value in inputs.items() if value is not None}
+    expected = flow(context).log_prob(x, RowGenerator(6, "noise")).detach().numpy()
+    scores, about = scored_elsewhere(program, tmp_path, kind, inputs)
+    assert scores.shape == (1_000,) and np.isfinite(expected).all()
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+    assert about["inputs"] == list(inputs) and about["dtype"] == "float32"
+    names = (about.get("names"), about.get("context", {}).get("names"))
+    assert names == ((None, None) if what == "images" else (list(NAMES[:3]), list(CONTEXT)))
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize(
@@ -133,8 +112,8 @@ def exporting_place(folder):
         (["--format", "pickle", "--output", "flow.pt2"], "torch-export"),
     ],
 )
-def test_refusals(ebflow, tracking_home, model, words, line):
-    done = ebflow("export", model, *words)
+def test_refusals(ebflow, tracking_home, conditional, words, line):
+    done = ebflow("export", conditional, *words)
     assert done.code == 2 and len(done.err) == 1 and line in done.err[0]
 
 
