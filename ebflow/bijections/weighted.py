@@ -44,6 +44,9 @@ from .base import (
 
 STRUCTURES = ("full", "tril", "triu")
 
+START = 15
+"""Power iterations at the start of a spectral normalisation."""
+
 
 @contextmanager
 def fixed_weights(module: nn.Module) -> Iterator[None]:
@@ -73,19 +76,16 @@ class SpectralNorm(nn.Module):
     Arguments:
         weight: The weight at the start, for which u and v are iterated.
         generator: Where u and v start.
-        iterations: The number of iterations at the start.
     """
 
-    def __init__(
-        self, weight: Tensor, generator: torch.Generator | None = None, *, iterations: int = 15
-    ) -> None:
+    def __init__(self, weight: Tensor, generator: torch.Generator | None = None) -> None:
         super().__init__()
         matrix = weight.detach().flatten(1)
         for name, size in zip(("u", "v"), matrix.shape, strict=True):
             start = torch.randn(size, generator=generator, dtype=matrix.dtype)
             self.register_buffer(name, F.normalize(start.to(matrix.device), dim=0))
         self.register_buffer("seen", _first(weight.detach()).clone())
-        self._iterate(matrix, iterations)
+        self._iterate(matrix, START)
 
     def forward(self, weight: Tensor) -> Tensor:
         """Returns W / σ."""

@@ -4,9 +4,11 @@ An array of NumPy has no names: its columns are called x1 … xD, or it is one f
 ``image`` if it holds levels (uint8) or has more than two dimensions.
 """
 
-__all__ = ["FORMATS", "Part", "parquet"]
+__all__ = ["FORMATS", "Part", "array_batches", "arrays_schema", "parquet"]
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -19,8 +21,7 @@ import pyarrow.parquet as pq
 
 from ..errors import BadInput
 from ..files import sha256
-from .named import array_batches, arrays_schema
-from .table import Place, damage
+from .table import LABEL, Place, damage
 
 BUFFER = 1 << 18
 
@@ -224,6 +225,50 @@ def _array(path: Path, array: np.ndarray) -> Part:
         return start, array_batches([rows[start:]], schema, dtype, names, size)
 
     return _part(path, "NumPy", schema, len(rows), read, positional=True)
+
+
+def arrays_schema(
+    shape: Sequence[int], dtype: str, levels: int | None, *, one_list: bool, name: str = "image"
+) -> pa.Schema:
+    """Returns the schema of rows without names: columns x1 … xD, or one fixed-size list."""
+    kind, width = pa.from_numpy_dtype(np.dtype(dtype)), math.prod(shape)
+    if not one_list:
+        return pa.schema([(f"x{k + 1}", kind) for k in range(width)])
+    told = {"shape": json.dumps(list(shape))}
+    told |= {} if levels is None else {"levels": json.dumps(levels)}
+    return pa.schema([(name, pa.list_(kind, width))], metadata=told)
+
+
+def array_batches(
+    matrices: Iterable[np.ndarray],
+    schema: pa.Schema,
+    dtype: str,
+    names: Sequence[str],
+    size: int,
+    labels: np.ndarray | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Yields columns of rows in matrices, of at most ``size`` rows.
+
+    Arguments:
+        matrices: The rows, of any shape.
+        schema: Their columns, as of ``arrays_schema``, and perhaps ``label``.
+        dtype: The type that they are given.
+        names: The columns that are wanted.
+        size: Rows of a batch.
+        labels: The classes of all rows, with shape (N,).
+    """
+    first, kind = 0, schema.field(0).type
+    for rows in matrices:
+        for k in range(0, len(rows), size):
+            x = np.ascontiguousarray(rows[k : k + size], dtype)
+            found = dict(zip(schema.names, x.reshape(len(x), -1).T, strict=False))
+            if pa.types.is_fixed_size_list(kind):
+                lists = pa.FixedSizeListArray.from_arrays(x.reshape(-1), type=kind)
+                found = {schema.names[0]: lists}
+            if labels is not None:
+                found[LABEL] = np.asarray(labels[first : first + len(x)], np.int64)
+            first += len(x)
+            yield pa.record_batch([pa.array(found[name]) for name in names], list(names))
 
 
 FORMATS: dict[str, Callable[[Path], Part]] = {

@@ -4,12 +4,12 @@ To add a data set, write a function that yields its rows as matrices, and enter 
 Where files hold it, ``images`` reads them.
 """
 
-__all__ = ["SOURCES", "Source", "array_batches", "arrays_schema", "image_folder"]
+__all__ = ["SOURCES", "Source", "image_folder"]
 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from ..errors import BadInput
 from ..files import sha256
+from .formats import array_batches, arrays_schema
 from .images import (
     CELEBA,
     CIFAR10,
@@ -111,7 +112,7 @@ class Source:
     def batches(
         self, names: Sequence[str], size: int, start: int
     ) -> tuple[int, Iterator[pa.RecordBatch]]:
-        """Reads all rows; see ``sources.Read``."""
+        """Reads all rows; see ``formats.Read``."""
         labels = self.labels() if LABEL in names else None
         return 0, array_batches(self.read(), self.schema, self.dtype, names, size, labels)
 
@@ -134,50 +135,6 @@ class Source:
             return total.hexdigest()
         labels = np.ascontiguousarray(self.labels(), dtype="int64")
         return hashlib.sha256(total.hexdigest().encode() + labels.tobytes()).hexdigest()
-
-
-def arrays_schema(
-    shape: Sequence[int], dtype: str, levels: int | None, *, one_list: bool, name: str = "image"
-) -> pa.Schema:
-    """Returns the schema of rows without names: columns x1 … xD, or one fixed-size list."""
-    kind, width = pa.from_numpy_dtype(np.dtype(dtype)), math.prod(shape)
-    if not one_list:
-        return pa.schema([(f"x{k + 1}", kind) for k in range(width)])
-    told = {"shape": json.dumps(list(shape))}
-    told |= {} if levels is None else {"levels": json.dumps(levels)}
-    return pa.schema([(name, pa.list_(kind, width))], metadata=told)
-
-
-def array_batches(
-    matrices: Iterable[np.ndarray],
-    schema: pa.Schema,
-    dtype: str,
-    names: Sequence[str],
-    size: int,
-    labels: np.ndarray | None = None,
-) -> Iterator[pa.RecordBatch]:
-    """Yields columns of rows in matrices, of at most ``size`` rows.
-
-    Arguments:
-        matrices: The rows, of any shape.
-        schema: Their columns, as of ``arrays_schema``, and perhaps ``label``.
-        dtype: The type that they are given.
-        names: The columns that are wanted.
-        size: Rows of a batch.
-        labels: The classes of all rows, with shape (N,).
-    """
-    first, kind = 0, schema.field(0).type
-    for rows in matrices:
-        for k in range(0, len(rows), size):
-            x = np.ascontiguousarray(rows[k : k + size], dtype)
-            found = dict(zip(schema.names, x.reshape(len(x), -1).T, strict=False))
-            if pa.types.is_fixed_size_list(kind):
-                lists = pa.FixedSizeListArray.from_arrays(x.reshape(-1), type=kind)
-                found = {schema.names[0]: lists}
-            if labels is not None:
-                found[LABEL] = np.asarray(labels[first : first + len(x)], np.int64)
-            first += len(x)
-            yield pa.record_batch([pa.array(found[name]) for name in names], list(names))
 
 
 def image_folder(folder: Path, side: int | None) -> Source | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ebflow import files
 from ebflow.data import Levels, split
-from ebflow.data.named import arrays_schema
+from ebflow.data.formats import arrays_schema
 from ebflow.data.table import times
 from ebflow.errors import BadInput
 from pipelines.answers.models import Model
