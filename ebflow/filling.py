@@ -91,7 +91,8 @@ class Filling:
     def _drawn(self, law: object, rows: Tensor, noise: torch.Generator) -> Tensor:
         options = {"context": self._given(rows), "started": True}
         chains = Chains(law, self.x[rows], self.missing[rows], 1, noise, **options)
-        chains.run(STEPS, WARMUP)
+        chains.warm_up(WARMUP, leaps=True)
+        chains.run(STEPS, leaps=True)
         return chains.raw()[:, 0].to(self.x)
 
     def _given(self, rows: Tensor) -> Tensor | None:

@@ -4,11 +4,11 @@ They run in coordinates q with :math:`y_m = c + L q`, of rows y behind elementwi
 mixture of Gaussians fitted to samples of the flow has a law of :math:`y_m` given :math:`y_o` and
 the context in closed form (``proposals``): c and :math:`L L^\top` are at first its mean and its
 covariance; a pool of proposals from it, weighed by the density, then moves and scales them, column
-by column, to what each row's law is, and the chains begin at proposals drawn by these weights. A
-step is up to three moves, of which each leaves the law as it is:
+by column, to what each row's law is, and the chains begin at proposals drawn by these weights.
+When they have warmed up, kernels around where they were make further proposals. A step is up to
+three moves, of which each leaves the law as it is:
 
-* one of several proposals from the mixture, or the present, drawn by their weights: from one mode
-  to another;
+* one of several proposals, or the present, drawn by their weights: from one mode to another;
 * where they are asked for, leapfrogs with a test of acceptance, over a length that is drawn, their
   step tuned for each row while the chains warm up (to an acceptance of 0.65);
 * where observed columns are dequantised, fresh noise: what is observed is the cell of a grid.
@@ -31,7 +31,7 @@ from torch import Tensor
 from .bijections import Bijection
 from .errors import NonFinite
 from .flow import Flow
-from .proposals import Given, mixture_of
+from .proposals import Given, Kernels, mixture_of
 from .randomness import normal, uniform
 
 ACCEPTANCE = 0.65
@@ -45,6 +45,9 @@ POOL = 32
 
 PROPOSALS = 8
 """Proposals of a chain at a step."""
+
+VISITED = 64
+"""Most places of a row's chains around which there are kernels."""
 
 PRIOR = 10.0
 """Proposals that the mixture's own moments count for."""
@@ -157,8 +160,8 @@ class Chains:
         self.x = whole.repeat_interleave(draws, 0)
         like = target.flow.like
         y = target.behind(target.flow.completed(self.x, generator)).double()
-        self.law = target.given(y[::draws], missing, context)
-        moments = self.law.moments()
+        self.law = self.given = target.given(y[::draws], missing, context)
+        moments = self.given.moments()
         self.seen = y.to(like)
         self.centre, self.scale = (t.to(like).repeat_interleave(draws, 0) for t in moments)
         self.q, self.log_p = self._continued(self.seen) if started else self._pooled()
@@ -171,24 +174,38 @@ class Chains:
         self.sums = torch.zeros(2, 2, *self.x.shape).to(self.moved)
         self.steps = 0
 
-    def run(self, steps: int, warmup: int, *, leaps: bool = True) -> None:
-        """Tunes leapfrogs if there are any, moves the chains, and gathers moments by halves."""
-        if leaps:
-            self._tune(warmup)
+    def warm_up(self, steps: int, *, leaps: bool) -> Tensor:
+        """Moves the chains, and tunes leapfrogs if there are any.
+
+        Returns:
+            Where the chains were, in coordinates of each row, with shape (N, K * steps, D).
+        """
+        mean, visited = torch.zeros_like(self.log_step), []
+        for step in range(steps):
+            accepted = self._move(leaps=leaps)
+            visited.append(self.q)
+            if accepted is not None:
+                self.log_step += (step + 1) ** -0.6 * (accepted - ACCEPTANCE)
+                mean += (self.log_step - mean) * 2 / (step + 2)
+        self.log_step = mean.view(self.rows, -1).mean(1).repeat_interleave(self.draws)
+        return (
+            torch.stack(visited).view(steps, self.rows, self.draws, -1).movedim(0, 2).flatten(1, 2)
+        )
+
+    def adapt(self, points: Tensor) -> None:
+        """Takes proposals from kernels around coordinates of each row, with shape (N, J, D)."""
+        chosen = torch.linspace(0, points.shape[1] - 1, min(VISITED, points.shape[1])).long()
+        here = (t[:: self.draws].double() for t in (self.centre, self.scale))
+        self.law = Kernels(self.given, *here, points[:, chosen].double())
+
+    def run(self, steps: int, *, leaps: bool) -> None:
+        """Moves the chains, and gathers moments by halves."""
         for step in range(steps):
             before = self.q
             self._move(leaps=leaps)
             self.moved += (self.q != before).any(1).to(self.moved) / steps
             self.sums[step * 2 // steps] += torch.stack([self.q, self.q**2]).double()
         self.steps = steps
-
-    def _tune(self, warmup: int) -> None:
-        mean = torch.zeros_like(self.log_step)
-        for step in range(warmup):
-            accepted = self._move(leaps=True)
-            self.log_step += (step + 1) ** -0.6 * (accepted - ACCEPTANCE)
-            mean += (self.log_step - mean) * 2 / (step + 2)
-        self.log_step = mean.view(self.rows, -1).mean(1).repeat_interleave(self.draws)
 
     def raw(self) -> Tensor:
         """Returns raw rows where the chains are, with shape (N, K, D)."""

@@ -70,7 +70,7 @@ def impute(
 ) -> Imputed:
     """Draws the missing elements of rows given the others.
 
-    Cost: of a draw 32 energies and 8 a step; of rows whose chains have not met then, besides 4 to
+    Cost: of a draw 32 energies, and 8 a step of warming up and after; of rows whose chains have not met then, besides 4 to
     14 scores a step, of which more where the density is rough. A step of a ``sampler`` is one
     score.
 
@@ -85,7 +85,7 @@ def impute(
         steps: Steps of every chain, an even number: of independent proposals alone at first. Rows
             whose chains have not met, by an R̂ above 1.1, are drawn again by three times as many,
             then by ``steps`` with leapfrogs.
-        warmup: Steps in which leapfrogs are tuned.
+        warmup: Steps before those, by which proposals and leapfrogs are tuned.
         doublings: How often rows whose chains have not met then are drawn again by twice as many.
         sampler: Moves the missing elements instead, from N(0, 1) behind the leading layers that
             do the same to every element: ``sampling.langevin``, or another with its options.
@@ -114,7 +114,8 @@ def impute(
             for some in filter(len, rows.split(size)):
                 given = None if context is None else context[some]
                 chains = Chains(law, x[some], missing[some], draws, generator, context=given)
-                chains.run(number * steps, number * warmup, leaps=leaps)
+                chains.adapt(chains.warm_up(number * warmup, leaps=leaps))
+                chains.run(number * steps, leaps=leaps)
                 made = chains.raw().to(x)
                 found[some] = torch.where(missing[some].unsqueeze(1), made, found[some])
                 acceptance[some], r_hat[some] = chains.acceptance(), chains.r_hat()

@@ -10,9 +10,22 @@ whose elements :math:`o` are known and :math:`m` are not, with :math:`d = y_o - 
         - \tfrac12 \left( d^\top \Lambda_{oo} d - \| A^{-1} \Lambda_{mo} d \|^2 \right)
 
 is its law, and the logarithm of its weight up to a constant.
+
+Where J points are known that nearly have the law, kernels around them make better proposals, beside
+the mixture's own, whose tails they lack:
+
+.. math::
+    \alpha \, q(y_m) + \frac{1 - \alpha}{J |L|} \sum_j N(z; z_j, h^2 I), \qquad
+    z = L^{-1} (y_m - c), \quad h^{d+4} = \frac{4}{(d + 2) J}
+
+with q the mixture's density, and d the number of missing elements.
+
+Source: Density Estimation for Statistics and Data Analysis (Silverman, 1986), 4.3, for h.
 """
 
-__all__ = ["Given", "mixture_of"]
+__all__ = ["Given", "Kernels", "mixture_of"]
+
+import math
 
 import torch
 from torch import Tensor
@@ -29,6 +42,9 @@ ROWS = 10
 
 RIDGE = 1e-3
 """What is added to variances of standardised columns."""
+
+DEFENCE = 0.25
+"""α, the share of proposals that are the mixture's."""
 
 
 def mixture_of(samples: Tensor, most: int, generator: torch.Generator) -> GaussianMixture:
@@ -116,6 +132,43 @@ class Given:
         for inverse, share in zip(self.inverse.unbind(1), shares.unbind(1), strict=True):
             covariance = covariance + share[..., None] * (inverse.mT @ inverse - known)
         return mean, torch.linalg.cholesky(covariance + known) - known
+
+
+class Kernels:
+    """Kernels around points of each row, and its mixture; O(J D) a completion.
+
+    Arguments:
+        given: The mixture given what N rows know.
+        centre: c, with shape (N, D).
+        scale: L, with shape (N, D, D), lower triangular, 0 but between missing elements.
+        points: z of J points of each row, with shape (N, J, D), 0 where an element is known.
+    """
+
+    def __init__(self, given: Given, centre: Tensor, scale: Tensor, points: Tensor) -> None:
+        self.given, self.centre, self.scale, self.points = given, centre, scale, points
+        self.root = scale + (~given.missing).to(scale).diag_embed()
+        width, count = given.missing.to(scale).sum(1), points.shape[1]
+        self.width = (4 / (count * (width + 2))) ** (1 / (width + 4))
+        self.log_scale = width * self.width.log() + _log_diagonal(self.root) + math.log(count)
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Returns ``count`` completions of every row, with shape (N, count, D)."""
+        y = self.given.sample(count, generator)
+        u = uniform((2, *y.shape[:2]), y, generator)
+        j = (u[0] * self.points.shape[1]).long()
+        z = self.points.gather(1, j[..., None].expand(y.shape))
+        z = z + self.width[:, None, None] * normal(z.shape, z, generator)
+        near = (u[1] >= DEFENCE)[..., None] & self.given.missing[:, None]
+        return torch.where(near, self.centre[:, None] + z @ self.scale.mT, y)
+
+    def log_prob(self, y: Tensor) -> Tensor:
+        """Returns the log-density of completions with shape (N, M, D), up to a row's constant."""
+        away = torch.where(self.given.missing[:, None], y - self.centre[:, None], 0.0)
+        z = torch.linalg.solve_triangular(self.root, away.mT, upper=False).mT
+        near = torch.cdist(z, self.points) / self.width[:, None, None]
+        kernels = (-0.5 * near.square()).logsumexp(2) - self.log_scale[:, None]
+        mixture = math.log(DEFENCE) + self.given.log_prob(y)
+        return torch.logaddexp(mixture, math.log1p(-DEFENCE) + kernels)
 
 
 def _solved(root: Tensor, v: Tensor, *, upper: bool = False) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import ebflow
-from ebflow.proposals import Given, mixture_of
+from ebflow.proposals import DEFENCE, Given, Kernels, mixture_of
 from ebflow.randomness import generator, normal
 
 BOUND = 4.5
@@ -51,6 +51,28 @@ def test_samples_and_moments_agree(setting):
     errors = products.mean(1) - covariance
     spread = products.std(1) / count**0.5
     assert (errors.abs() <= BOUND * spread + 1e-12).all()
+
+
+def test_kernels_are_a_density_around_points_and_the_mixture(setting):
+    """Weighed by mixture over kernels, of a mean of 1 and at most 1 / α, their samples are its."""
+    _, y, given = setting
+    mean, scale = given.moments()
+    points = torch.where(MISSING[:, None], normal((len(y), 9, D), y, generator(7)), 0.0)
+    law, count = Kernels(given, mean, scale, points), 20_000
+    found = law.sample(count, generator(8))
+    known = ~MISSING[:, None].expand(found.shape)
+    assert torch.equal(found[known], y[:, None].expand(found.shape)[known])
+    weights = (given.log_prob(found) - law.log_prob(found)).exp()
+    assert weights.max() <= 1 / DEFENCE
+    _mean_is(weights[..., None], torch.ones(len(y), 1).to(y))
+    _mean_is(weights[..., None] * (found - mean[:, None]), torch.zeros_like(mean))
+    about = mean + (scale @ points.mean(1)[..., None])[..., 0]
+    _mean_is(found, DEFENCE * mean + (1 - DEFENCE) * about)
+
+
+def _mean_is(found, expected):
+    error = found.std(1) / found.shape[1] ** 0.5
+    assert ((found.mean(1) - expected).abs() <= BOUND * error + 1e-12).all()
 
 
 def test_contexts_are_known_and_left_out(setting):
