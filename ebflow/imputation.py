@@ -70,9 +70,9 @@ def impute(
 ) -> Imputed:
     """Draws the missing elements of rows given the others.
 
-    Cost: of a draw 32 energies, and 8 a step of warming up and after; of rows whose chains have not met then, besides 4 to
-    14 scores a step, of which more where the density is rough. A step of a ``sampler`` is one
-    score.
+    Cost: of a draw 32 energies, and 8 a step, warming up included; of rows whose chains have not
+    met then, besides 4 to 14 scores a step, of which more where the density is rough. A step of
+    a ``sampler`` is one score.
 
     Arguments:
         flow: The flow, preprocessing included.

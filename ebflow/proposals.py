@@ -11,8 +11,8 @@ whose elements :math:`o` are known and :math:`m` are not, with :math:`d = y_o - 
 
 is its law, and the logarithm of its weight up to a constant.
 
-Where J points are known that nearly have the law, kernels around them make better proposals, beside
-the mixture's own, whose tails they lack:
+Where J points are known that nearly have the law, kernels around them make better proposals,
+beside the mixture's own, whose tails they lack:
 
 .. math::
     \alpha \, q(y_m) + \frac{1 - \alpha}{J |L|} \sum_j N(z; z_j, h^2 I), \qquad
