@@ -20,28 +20,8 @@ import pyarrow as pa
 
 from ..errors import BadInput
 from ..files import sha256
+from . import images
 from .formats import array_batches, arrays_schema
-from .images import (
-    CELEBA,
-    CIFAR10,
-    CIFAR100,
-    MNIST,
-    MNIST_CLASSES,
-    PATCHES,
-    STL10,
-    Records,
-    binary,
-    celeba,
-    classes,
-    decode,
-    folder_rows,
-    images,
-    natural_patches,
-    paths,
-    planes,
-    scaled,
-    stl10,
-)
 from .manifest import Counts
 from .table import LABEL
 
@@ -150,18 +130,19 @@ def image_folder(folder: Path, side: int | None) -> Source | None:
     Raises:
         BadInput: If an image cannot be read, here or later, or is of another size.
     """
-    files, classes = images(folder), {}
+    files, classes = images.images(folder), {}
     if not files:
         inner = (path for path in folder.iterdir() if path.is_dir())
-        found = {path.name: images(path) for path in sorted(inner) if path.name[0] not in "._"}
-        classes = {name: some for name, some in found.items() if some}
+        named = (path for path in sorted(inner) if path.name[0] not in "._")
+        classes = {path.name: some for path in named if (some := images.images(path))}
         files = [file for some in classes.values() for file in some]
     if not files:
         return None
-    shape = planes(decode(files[0]) if side is None else scaled(files[0], side=side)).shape
+    first = images.decode(files[0]) if side is None else images.scaled(files[0], side=side)
+    shape = images.planes(first).shape
     sizes = [len(some) for some in classes.values()]
     return Source(
-        partial(folder_rows, files, shape, resize=side is not None),
+        partial(images.folder_rows, files, shape, resize=side is not None),
         len(files),
         shape,
         256,
@@ -224,30 +205,30 @@ def _fixed(
 
 def _patches(size: int, *, grey: bool = False) -> Source:
     return _fixed(
-        partial(natural_patches, size, grey=grey),
+        partial(images.natural_patches, size, grey=grey),
         (1 if grey else 3, size, size),
-        PATCHES,
+        images.PATCHES,
         f"patches of photographs, {'grey' if grey else 'RGB'}",
         "two photographs bundled with scikit-learn (CC BY 2.0), split by place",
     )
 
 
 def _binary(
-    records: Sequence[Records],
+    records: Sequence[images.Records],
     shape: tuple[int, ...],
     train: int,
     description: str,
     provenance: str,
-    kinds: Sequence[Records],
+    kinds: Sequence[images.Records],
 ) -> Source:
     return _fixed(
-        partial(binary, records),
+        partial(images.binary, records),
         shape,
         Counts(train, HELD, HELD),
         description,
         f"{provenance}, to be fetched; the last 10,000 training images are for validation",
-        files=partial(paths, records),
-        labels=partial(classes, kinds),
+        files=partial(images.paths, records),
+        labels=partial(images.classes, kinds),
     )
 
 
@@ -317,45 +298,45 @@ SOURCES: dict[str, Source] = {
     "natural-patches-16": _patches(16),
     "natural-patches-8": _patches(8, grey=True),
     "mnist": _binary(
-        MNIST,
+        images.MNIST,
         (1, 28, 28),
         50_000,
         "handwritten digits, grey",
         "MNIST (LeCun, Cortes and Burges, 1998)",
-        MNIST_CLASSES,
+        images.MNIST_CLASSES,
     ),
     "cifar10": _binary(
-        CIFAR10,
+        images.CIFAR10,
         (3, 32, 32),
         40_000,
         "photographs of ten kinds of things, RGB",
         "CIFAR-10 (Krizhevsky, 2009), binary version",
-        CIFAR10,
+        images.CIFAR10,
     ),
     "cifar100": _binary(
-        CIFAR100,
+        images.CIFAR100,
         (3, 32, 32),
         40_000,
         "photographs of a hundred kinds of things, RGB",
         "CIFAR-100 (Krizhevsky, 2009), binary version",
-        CIFAR100,
+        images.CIFAR100,
     ),
     "stl10": _fixed(
-        partial(stl10, STL10),
+        partial(images.stl10, images.STL10),
         (3, 64, 64),
         Counts(5_000, 4_000, 4_000),
         "photographs of ten kinds of things, RGB, scaled from 96×96",
         "labelled part of STL-10 (Coates, Ng and Lee, 2011), to be fetched; its test images are "
         "halved into validation and test",
-        files=partial(paths, STL10),
+        files=partial(images.paths, images.STL10),
     ),
     "celeba": _fixed(
-        partial(celeba, CELEBA),
+        partial(images.celeba, images.CELEBA),
         (3, 64, 64),
-        CELEBA.counts,
+        images.CELEBA.counts,
         "faces, RGB, scaled and cut from 178×218",
         "the first 5,000, 1,000 and 1,000 images of the parts for training, validation and "
         "testing of CelebA (Liu, Luo, Wang and Tang, 2015), to be fetched",
-        files=CELEBA.files,
+        files=images.CELEBA.files,
     ),
 }
