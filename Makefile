@@ -4,13 +4,16 @@ BIN := .venv/bin
 # Sources are compiled once, and not by every process that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-slow package faults fuzz pages docs lint lock clean
+.PHONY: run test system test-slow package faults fuzz pages docs lint lock clean
 
 run: .venv/made  ## The main job: a flow on handwritten digits
 	$(BIN)/ebflow run density
 
 test: .venv/made
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
+
+system: .venv/made  ## A real search, and trainings by real workers
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder -m system
 
 test-slow: .venv/made
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow

@@ -27,11 +27,14 @@ def pytest_collection_modifyitems(items):
     """Orders tests, and groups them for the processes of ``pytest -n``.
 
     Whole systems, which take longest, come first. A file is one process's, with the fixtures that
-    it shares; so are all tests of the one run that several files look at.
+    it shares; so are all tests of the one run that several files look at. Those of whole systems
+    are slow ones.
     """
     items.sort(key=lambda item: not item.nodeid.startswith(("tests/pipelines", "tests/tuning")))
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
+        if item.get_closest_marker("system"):
+            item.add_marker(pytest.mark.slow)
 
 
 def _group(item):

@@ -119,6 +119,7 @@ def worker(rank, world, folder, data):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.system
 def test_two_workers(digits, tmp_path, subtests):
     """They train as one does; all in one test, for they are started once."""
     torch.multiprocessing.spawn(worker, (2, str(tmp_path), str(digits.folder)), nprocs=2)

@@ -77,6 +77,7 @@ def trial_runs(store):
     return numbered
 
 
+@pytest.mark.system
 def test_the_folder_has_what_a_person_wants(searched):
     assert {path.name for path in searched.output.iterdir()} == {
         "best.yaml", "config.yaml", "figures", "report.html", "summary.json", "trials.json",
@@ -87,6 +88,7 @@ def test_the_folder_has_what_a_person_wants(searched):
     assert searched.told["verdict"][1:] in page and page.count("data:image/png") == len(figures)
 
 
+@pytest.mark.system
 def test_the_summary_has_the_trials_that_the_seed_proposes_and_every_seed(searched, seed):
     told = searched.told
     assert [trial["number"] for trial in told["tried"]] == list(range(TRIALS))
@@ -105,6 +107,7 @@ def test_the_summary_has_the_trials_that_the_seed_proposes_and_every_seed(search
     assert told["verdict"] in searched.printed
 
 
+@pytest.mark.system
 def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(searched):
     failed = [trial for trial in searched.told["tried"] if trial["state"] == "failed"]
     assert failed and len(failed) < TRIALS
@@ -115,6 +118,7 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(searched):
         assert run.info.status == "FAILED" and "singular" in run.data.tags["ebflow.error"]
 
 
+@pytest.mark.system
 def test_every_trial_is_a_run_below_the_search_with_its_curve(searched):
     client, found = runs(searched)
     whole = found[searched.told["mlflow_run_id"]]
@@ -135,6 +139,7 @@ def test_every_trial_is_a_run_below_the_search_with_its_curve(searched):
     assert found[whole.info.run_id].data.params["base.objective.name"] == "lazy_ml"
 
 
+@pytest.mark.system
 def test_the_searchs_run_has_figures_page_and_best(searched):
     client, found = runs(searched)
     paths = {item.path for item in client.list_artifacts(searched.told["mlflow_run_id"])}
@@ -144,6 +149,7 @@ def test_the_searchs_run_has_figures_page_and_best(searched):
     assert metrics["test/nll/default"] == pytest.approx(means["test"]["nll"]["value"])
 
 
+@pytest.mark.system
 def test_the_best_is_a_configuration_of_the_pipeline(searched, seed, home, ebflow):
     path = searched.output / "best.yaml"
     told = yaml.safe_load(path.read_text())
@@ -157,6 +163,7 @@ def test_the_best_is_a_configuration_of_the_pipeline(searched, seed, home, ebflo
     assert yaml.safe_load(result.text.partition("\n")[2].partition("prepare ")[0]) == told
 
 
+@pytest.mark.system
 def test_the_same_command_again_runs_nothing(searched, seed, monkeypatch, ebflow):
     monkeypatch.chdir(searched.root)
     monkeypatch.setenv("EBFLOW_HOME", str(searched.home))
