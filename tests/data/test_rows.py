@@ -209,7 +209,7 @@ def test_a_folder_has_a_digest_too(tmp_path):
     assert Dataset(tmp_path / "out").digest == manifest.digest
 
 
-@pytest.mark.parametrize("module", ["data.loader", "data.memory", "preprocessing", "data.toy"])
-def test_data_in_memory_need_no_pyarrow(module):
-    code = f"import sys; sys.modules['pyarrow'] = None; import ebflow.{module}"
+def test_data_in_memory_need_no_pyarrow():
+    modules = "ebflow.data.loader, ebflow.data.memory, ebflow.preprocessing, ebflow.data.toy"
+    code = f"import sys; sys.modules['pyarrow'] = None; import {modules}"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,7 +19,7 @@ from .bijections.cases import seeded
 
 pytestmark = pytest.mark.usefixtures("single_precision")
 
-FEW = dict(steps=40, patience=None, progress=False)
+FEW = dict(steps=12, patience=None, progress=False)
 SMALL = dict(**FEW, options={"depth": 1}, marginals=False)
 
 
@@ -43,7 +43,7 @@ def gaussian_nll(x, held):
 
 def test_it_beats_the_gaussian_and_keeps_the_best():
     x, held = rows(2000), rows(1000, seed=1)
-    flow = ebflow.fit(x, steps=600, progress=False)
+    flow = ebflow.fit(x, steps=300, progress=False)
     assert nll(flow, held) < gaussian_nll(x, held) - 0.3
     told = [row["val/nll"] for row in flow.history if row["kind"] == "validate"]
     order = torch.randperm(2000, generator=ebflow.randomness.generator(0, "validation"))
@@ -89,7 +89,7 @@ def test_images_come_back_as_images():
 @pytest.mark.parametrize("objective", sorted(objectives.OBJECTIVES))
 def test_every_objective_by_name(objective):
     flow = ebflow.fit(rows(), objective=objective, **SMALL)
-    assert nll(flow, rows()) < 10 and flow.history[-1]["step"] == 40
+    assert nll(flow, rows()) < 10 and flow.history[-1]["step"] == FEW["steps"]
 
 
 def test_an_objective_and_a_loss_of_ones_own():
@@ -214,7 +214,7 @@ def test_conditional_flows_learn_what_the_context_says():
     c = torch.randn(3000, 1, generator=seeded(1))
     x = torch.cat([3 * c + c.exp() * torch.randn(3000, 1, generator=seeded(2)), -c], 1)
     x[:, 1] += 0.1 * torch.randn(3000, generator=seeded(3))
-    flow = ebflow.fit(x, c, steps=800, options={"depth": 1}, progress=False)
+    flow = ebflow.fit(x, c, steps=500, options={"depth": 1}, progress=False)
     law = torch.distributions.Normal(
         torch.cat([3 * c, -c], 1), torch.cat([c.exp(), 0 * c + 0.1], 1)
     )

@@ -182,7 +182,7 @@ def test_entries_are_drawn_given_the_context():
     c = torch.randn(600, 1, generator=draws)
     x = 3 * c + 0.25 * torch.randn(600, 2, generator=draws)
     x[torch.rand(600, 2, generator=draws) < 0.3] = torch.nan
-    flow = ebflow.fit(x, c, missing="impute", steps=600, architecture="dense", progress=False)
+    flow = ebflow.fit(x, c, missing="impute", steps=300, architecture="dense", progress=False)
     away = flow.sample((20,), context=c, generator=generator(6)) - 3 * c
     assert float(away.std()) < 0.6
 

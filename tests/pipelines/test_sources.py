@@ -104,6 +104,5 @@ def closure(*modules):
         module = todo.pop()
         if module not in seen:
             seen.add(module)
-            path = digests._path(module)
-            todo += digests._imported(module, path, path.read_bytes())
+            todo += digests._read(module)[1]
     return seen
