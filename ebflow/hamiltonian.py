@@ -226,7 +226,7 @@ class Chains:
         between = means.transpose(1, 2).flatten(0, 1).var(0)
         ratio = ((n - 1) / n * within + between) / within
         missing = self.missing[:: self.draws]
-        return torch.where(missing, ratio, 1.0).sqrt().nan_to_num(math.inf).amax(1)
+        return torch.where(missing, ratio, 0.0).sqrt().nan_to_num(math.inf).amax(1)
 
     def _continued(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Returns coordinates and log p of rows whose missing elements are there already."""

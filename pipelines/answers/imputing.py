@@ -123,7 +123,7 @@ def _tell(console: "Console", output: Path) -> None:
     from ebflow.imputation import MIXED
 
     found = pq.read_table(output, columns=list(BESIDE)).to_pandas().drop_duplicates("_row")
-    drawn = found[found["_acceptance"] < 1]
+    drawn = found[found["_r_hat"] != 1]
     console.print(f"rows          {len(found)}, {len(drawn)} of which lacked entries")
     if not len(drawn):
         return

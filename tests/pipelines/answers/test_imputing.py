@@ -50,7 +50,7 @@ def test_what_is_there_stays_and_what_is_not_is_drawn(ebflow, model, holes, tmp_
     assert "rows          12, 9 of which lacked entries" in result.text
     values = rows.groupby("_row")["height"].nunique()
     assert ((values == 3) == before["height"].isna()).all() and values.isin([1, 3]).all()
-    assert (rows["_acceptance"] < 1).tolist() == np.repeat(before.isna().any(axis=1), 3).tolist()
+    assert (rows["_r_hat"] != 1).tolist() == np.repeat(before.isna().any(axis=1), 3).tolist()
 
 
 def test_contexts_stand_behind(ebflow, conditional, tmp_path):
