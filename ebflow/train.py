@@ -26,8 +26,8 @@ from .driven import Driven, Event
 from .errors import NonFinite
 from .evaluation import Validation, diagnose, evaluate, latent_statistics, where_non_finite
 from .execution import distributed, full, is_sharded, products, unsharded, unsynchronised
-from .filling import Filling
 from .flow import Flow
+from .imputation import Filling
 from .loss import LossFunction, LossModule, Progress, Schedule, cosine
 from .randomness import Generator, RowGenerator
 

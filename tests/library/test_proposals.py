@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import ebflow
-from ebflow.proposals import DEFENCE, Given, Kernels, mixture_of
+from ebflow.chains import DEFENCE, Given, Kernels, mixture_of
 from ebflow.randomness import generator, normal
 
 BOUND = 4.5
