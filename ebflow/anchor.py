@@ -46,6 +46,8 @@ from .flow import Flow
 from .randomness import Generator, rademacher
 from .randomness import generator as derive
 
+Step = Callable[[DenseWithInverse, Tensor], tuple[Tensor, Tensor, Tensor]]
+
 
 class Anchor:
     """Creates a first-order model of a flow's log Z, refreshed by rule.
@@ -170,9 +172,6 @@ def _linearised(layer: Weighted, weight: Tensor) -> tuple[Tensor, Tensor]:
 def _like(layer: Weighted) -> Tensor:
     """Returns a tensor of the layer's type and device, without reading its weight."""
     return layer.volume_parameters()[0]
-
-
-Step = Callable[[DenseWithInverse, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 def self_normalizing(

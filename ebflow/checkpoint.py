@@ -35,7 +35,6 @@ from .preprocessing import build
 if TYPE_CHECKING:
     from .driven import Driven
 
-
 PARTS = ("model", "ema", "optimizer")
 
 COUNTS = ("blocks", "depth", "levels")
@@ -43,6 +42,9 @@ COUNTS = ("blocks", "depth", "levels")
 
 UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What is raised where the parts of a checkpoint do not fit each other, or what takes them."""
+
+KEPT = 2
+"""Latest checkpoints that are kept: one to go on from, one in case that is damaged."""
 
 
 @dataclass(frozen=True)
@@ -335,10 +337,6 @@ def _numbers(value: object) -> Iterator[int | float]:
             yield from _numbers(part)
     elif isinstance(value, int | float):
         yield value
-
-
-KEPT = 2
-"""Latest checkpoints that are kept: one to go on from, one in case that is damaged."""
 
 
 class Checkpoints:

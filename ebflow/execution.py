@@ -24,6 +24,10 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
+P = ParamSpec("P")
+
+R = TypeVar("R")
+
 
 def shard_weights(module: nn.Module) -> nn.Module:
     """Shards a module's parameters among all workers, in place; returns it."""
@@ -120,10 +124,6 @@ def products(precision: str, device: str = "cpu") -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]
-
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 def eager(function: Callable[P, R]) -> Callable[P, R]:

@@ -32,6 +32,12 @@ from .errors import NonFinite
 if TYPE_CHECKING:
     from torch import Tensor
 
+RESAMPLES = 2000
+"""Of a bootstrap: a standard error to 2 %."""
+
+SHARES = (np.arange(2000) + 0.5) / 2000
+"""Of a law, over whose quantiles is averaged."""
+
 
 class Interval(NamedTuple):
     """An estimate with an interval of confidence.
@@ -77,13 +83,6 @@ class Estimate:
 
     def __add__(self, constant: float) -> "Estimate":
         return Estimate(self.value + constant, self.se, self.count)
-
-
-RESAMPLES = 2000
-"""Of a bootstrap: a standard error to 2 %."""
-
-SHARES = (np.arange(2000) + 0.5) / 2000
-"""Of a law, over whose quantiles is averaged."""
 
 
 @dataclass(frozen=True)

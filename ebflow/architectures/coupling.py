@@ -32,6 +32,8 @@ from ..networks import Interleaved, convnet, perceptron
 from ..randomness import generator as derive
 from .shared import conditioned, finished, flattened, image_coupling, normalise_spectrum
 
+MIXINGS = ("rotation", "reversal")
+
 
 def coupling(
     shape: Sequence[int] = (2,),
@@ -200,9 +202,6 @@ def _leading(layers: Iterable[Bijection], shape: tuple[int, ...]) -> Iterator[Bi
     for layer in layers:
         yield part(layer, shape)
         shape = getattr(layer, "target", shape)
-
-
-MIXINGS = ("rotation", "reversal")
 
 
 def autoregressive(

@@ -29,6 +29,11 @@ from ..errors import NonFinite
 from ..networks import Jet
 from .base import Bijection, Linearization, at_least_float32, sum_event
 
+Gradients = tuple[Tensor | None, ...]
+
+STEPS = 200
+"""Of an inverse at most: Newton's few, and as many halvings again as a number has digits."""
+
 
 class Elementwise(Bijection):
     """An increasing function of every element, with closed-form derivatives."""
@@ -162,12 +167,6 @@ class SmoothLeakyReLU(Elementwise):
             if (step.abs() <= tolerance * (1 + x.abs())).all():
                 return x.to(dtype)
         raise NonFinite("SmoothLeakyReLU.inverse: 50 Newton steps did not converge")
-
-
-Gradients = tuple[Tensor | None, ...]
-
-STEPS = 200
-"""Of an inverse at most: Newton's few, and as many halvings again as a number has digits."""
 
 
 class Learned(Elementwise):

@@ -52,6 +52,9 @@ from zuko.transforms import MonotonicRQSTransform
 from ..networks import Jet, perceptron, started, through
 from .base import Bijection, ConstantLinearization, Contextual, Linearization, sum_event
 
+BOUND = 3.0
+"""Of |s|: s ← bound · tanh(s / bound)."""
+
 
 class Univariate(ABC):
     """An increasing function f(x; h) of every element, with ``count`` parameters an element.
@@ -370,10 +373,6 @@ class Autoregressive(Contextual):
 
     def _context(self, x: Tensor) -> Tensor | None:
         return self.contexts(x) if self.context else None
-
-
-BOUND = 3.0
-"""Of |s|: s ← bound · tanh(s / bound)."""
 
 
 class ConditionalAffine(Bijection):

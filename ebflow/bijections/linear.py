@@ -55,6 +55,8 @@ from .weighted import Weighted
 
 Pairs = dict[int, tuple[Tensor, Tensor]]
 
+Three = tuple[Tensor, Tensor, Tensor]
+
 
 class Dense(Weighted):
     r"""Creates y = W x + b with an arbitrary square matrix W, or the triangle of one.
@@ -345,9 +347,6 @@ class DenseWithInverse(Dense):
         """Returns ‖R W − I‖ / √D: the root of r over D, for x ~ N(0, I) in the mean."""
         product = self.reverse.double() @ self.weight.double()
         return float((product - torch.eye(len(product)).to(product)).norm() / len(product) ** 0.5)
-
-
-Three = tuple[Tensor, Tensor, Tensor]
 
 
 def _forward(x: Tensor, weight: Tensor, reverse: Tensor) -> Three:

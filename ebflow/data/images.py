@@ -43,7 +43,6 @@ from .manifest import SPLITS, Counts
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MODES = {1: "L", 3: "RGB"}
 """Pillow's names of what is read, by the number of channels."""
@@ -54,6 +53,9 @@ SCALED = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 BATCH_BYTES = 4 << 20
 CHUNK = 256
 PATCHES = Counts(20_000, 2_000, 2_000)
+
+SIDE = 64
+"""Side of a scaled image."""
 
 
 def images(folder: Path) -> list[Path]:
@@ -179,10 +181,6 @@ def _luma(pictures: np.ndarray) -> np.ndarray:
     """Returns grey levels by ITU-R BT.601 in whole thousandths, rounded, with C = 1."""
     weights = np.array([299, 587, 114])
     return ((pictures @ weights + 500) // 1000).astype(np.uint8)[..., None]
-
-
-SIDE = 64
-"""Side of a scaled image."""
 
 
 def root() -> Path:

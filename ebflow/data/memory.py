@@ -26,6 +26,22 @@ from .missing import POLICIES, Completed, Law
 
 DTYPES = (torch.uint8, torch.float32, torch.float64)
 
+ArrayLike = Any
+"""A tensor, an array, or a data frame."""
+
+Known = dict[str, Any]
+"""What a flow knows of its columns."""
+
+SPLITS = ("train", "validation")
+
+LEAST = 5
+"""Rows at least, of which some are for validation."""
+
+REMEDY = (
+    ", or missing='drop', which leaves such rows out, or missing='impute', which draws what is "
+    "missing"
+)
+
 
 class Rows(Split):
     """Creates a split of rows in memory; they are checked, and shared, not copied.
@@ -180,13 +196,6 @@ def _update(total: "hashlib._Hash", tensor: Tensor | None) -> None:
     total.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
 
 
-ArrayLike = Any
-"""A tensor, an array, or a data frame."""
-
-Known = dict[str, Any]
-"""What a flow knows of its columns."""
-
-
 def as_tensor(x: ArrayLike, name: str) -> tuple[Tensor, list[str] | None]:
     """Returns data as a tensor of 8-bit integers or reals, and the names of its columns.
 
@@ -320,17 +329,6 @@ def _stored(what: str, column: np.ndarray, name: str, levels: Sequence[str] | No
             f"{', '.join(levels)}"
         )
     return codes
-
-
-SPLITS = ("train", "validation")
-
-LEAST = 5
-"""Rows at least, of which some are for validation."""
-
-REMEDY = (
-    ", or missing='drop', which leaves such rows out, or missing='impute', which draws what is "
-    "missing"
-)
 
 
 def gathered(

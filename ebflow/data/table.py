@@ -26,6 +26,27 @@ from pydantic import ValidationError
 from ..errors import BadInput
 from . import Levels, coded, expanded, titles
 
+COLUMN = "split"
+"""The column that names the split of each row, if it holds text."""
+
+LABEL = "label"
+"""What a context may call the column of classes, whatever its name; that of a named source."""
+
+MOST = 256
+"""Most levels of a column of categories."""
+
+CLASSES = 10_000
+"""More classes than any data set is taken to have."""
+
+TIMES = {"seconds": 1.0, "days": 86_400.0}
+"""Seconds of the units in which timestamps are read as numbers, from 1970 on."""
+
+LACKING = ", or data.missing: drop leaves such rows out, impute draws what they lack"
+
+DRAWN = ": ebflow impute draws what is missing"
+"""What is said behind what is expected in place of a missing entry, of data to train on, or to
+score."""
+
 
 class Place(NamedTuple):
     """Where a batch of B rows stands, and what of it is checked.
@@ -123,27 +144,6 @@ def damage(
         place, expected = Place(str(path), first), f"a list of {found[1]}"
         raise place.bad(int(found[2]) - 1, column, None, expected)
     raise BadInput(f"{path}: found a damaged file or none of {kind} ({text[:200]})")
-
-
-COLUMN = "split"
-"""The column that names the split of each row, if it holds text."""
-
-LABEL = "label"
-"""What a context may call the column of classes, whatever its name; that of a named source."""
-
-MOST = 256
-"""Most levels of a column of categories."""
-
-CLASSES = 10_000
-"""More classes than any data set is taken to have."""
-
-TIMES = {"seconds": 1.0, "days": 86_400.0}
-"""Seconds of the units in which timestamps are read as numbers, from 1970 on."""
-
-LACKING = ", or data.missing: drop leaves such rows out, impute draws what they lack"
-DRAWN = ": ebflow impute draws what is missing"
-"""What is said behind what is expected in place of a missing entry, of data to train on, or to
-score."""
 
 
 def is_number(kind: pa.DataType) -> bool:
