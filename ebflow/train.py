@@ -34,6 +34,9 @@ from .randomness import Generator, RowGenerator
 Augmentation = Callable[[Tensor, Generator], Tensor]
 """From raw rows with shape (B, D) and a generator to rows of the same shape and dtype."""
 
+EARLY = 16
+"""Steps before the first validation; as many again before each of the next."""
+
 WORRY = 3
 """Validations without a better one before an event says why."""
 
@@ -77,7 +80,8 @@ class Trainer(Driven):
             memory at a time, and the step is the same up to rounding.
         clip: The largest norm of the gradient; None: no clipping.
         ema_decay: The average's decay d, used as min(d, (1 + t)/(10 + t)) at update t.
-        validate_every: Steps between validations.
+        validate_every: Steps between validations; before the first of them there are others after
+            16, 32, 64, … steps, since a net over-fits a few hundred rows soon.
         patience: Validations without a better one before training stops; None: never.
         log_every: Steps between log events.
         watch: Further metrics of log events, as a function of the share of training.
@@ -357,7 +361,7 @@ class Trainer(Driven):
         best, state.validated = now.nll < state.best.nll, self.step
         if best:
             state.best, state.best_step, state.stale = now, self.step, 0
-        else:
+        elif self.step >= self.validate_every:
             state.stale += 1
         note = diagnose(now, state.best, latent)
         self._judge(note)
@@ -429,7 +433,8 @@ class Trainer(Driven):
         return self.progress >= 1
 
     def _due(self) -> bool:
-        at = self.step % self.validate_every == 0 or self._ended()
+        early = EARLY <= self.step < self.validate_every and self.step.bit_count() == 1
+        at = early or self.step % self.validate_every == 0 or self._ended()
         return at and self.state.validated < self.step
 
     def _check(self, losses: Tensor) -> None:

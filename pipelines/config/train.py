@@ -59,7 +59,9 @@ class TrainConfig(Section):
     )
     clip: float | None = Field(None, gt=0, description="gradient norm at most; None: no clipping")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the average of the weights")
-    validate_every: int = Field(250, ge=1, description="steps between validations")
+    validate_every: int = Field(
+        250, ge=1, description="steps between validations; before the first, also 16, 32, 64 …"
+    )
     patience: int | None = Field(
         None, ge=1, description="stop after that many validations without improvement; None: never"
     )

@@ -51,6 +51,16 @@ def test_it_beats_the_gaussian_and_keeps_the_best():
     assert not flow.training and flow.columns["names"] is None
 
 
+def test_a_few_rows_are_over_fitted_soon_and_the_best_is_seen():
+    """Before the first validation of its interval the flow of 60 rows is at its best."""
+    flow = ebflow.fit(rows(60), steps=600, validate_every=300, progress=False)
+    told = [row for row in flow.history if row["kind"] == "validate"]
+    assert [row["step"] for row in told] == [0, 16, 32, 64, 128, 256, 300, 600]
+    best = min(told, key=lambda row: row["val/nll"])
+    assert 0 < best["step"] < 300
+    assert best["val/nll"] < min(row["val/nll"] for row in told if row["step"] >= 300) - 0.3
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_does_not():
     first, second, other = (ebflow.fit(rows(), seed=seed, **SMALL) for seed in (3, 3, 4))
     drawn = ebflow.fit(rows(), generator=seeded(5), **SMALL)
