@@ -12,7 +12,7 @@ run: .venv/made  ## The main job: a flow on handwritten digits
 test: .venv/made
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
-system: .venv/made  ## A real search, and trainings by real workers
+system: .venv/made  ## Whole runs, studies and searches, on a real Ray
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder -m system
 
 test-slow: .venv/made

@@ -1,5 +1,6 @@
 """Every test: one thread, a store of its own, no telemetry, no log of MLflow on the terminal."""
 
+import gc
 import os
 import signal
 
@@ -12,6 +13,13 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 # What a shell starts in the background ignores SIGINT, and so does what that starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+gc.disable()  # while modules are imported and tests collected, which all stay
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -27,17 +35,20 @@ def pytest_collection_modifyitems(items):
     """Orders tests, and groups them for the processes of ``pytest -n``.
 
     Whole systems, which take longest, come first. A file is one process's, with the fixtures that
-    it shares; so are all tests of the one run that several files look at. Those of whole systems
-    are slow ones.
+    it shares; so are all tests of the one run that several files look at, which are, with others
+    of whole systems, slow ones.
     """
     items.sort(key=lambda item: not item.nodeid.startswith(("tests/pipelines", "tests/tuning")))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+        group = _group(item)
+        item.add_marker(pytest.mark.xdist_group(group))
+        if group == "digits" and not item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.system)
         if item.get_closest_marker("system"):
             item.add_marker(pytest.mark.slow)
 
 
 def _group(item):
-    made = item._fixtureinfo.name2fixturedefs.get("digits", ())
-    shared = any(fixture.baseid == "tests/pipelines" for fixture in made)
+    made = item._fixtureinfo.name2fixturedefs.get("digits")
+    shared = made and made[-1].baseid == "tests/pipelines"
     return "digits" if shared else str(item.path)

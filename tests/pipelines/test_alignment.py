@@ -719,6 +719,7 @@ def test_a_dry_run_at_full_scale_lists_the_stages(home, ebflow):
     assert [line.split() for line in found.out[-7:]] == [[stage, "run"] for stage in stages]
 
 
+@pytest.mark.system
 def test_a_real_run_and_the_same_again(home, ebflow, without_ray, two_classes):
     words = ("run", "gradient-alignment", "--scale", "smoke", "--seeds", "2",
              "--data.source", two_classes, "--data.label", "kind",

@@ -450,6 +450,7 @@ def study(tmp_path_factory):
     return fitted, concluded
 
 
+@pytest.mark.system
 def test_the_results_are_one_row_a_cell_and_seed(study):
     rows = pq.read_table(study[0] / "results.parquet")
     keys = ["panel", "learner", "sampler", "target", "ratio", "size", "hypotheses", "height", "a",
@@ -461,6 +462,7 @@ def test_the_results_are_one_row_a_cell_and_seed(study):
     }  # fmt: skip
 
 
+@pytest.mark.system
 def test_the_numbers_have_exponents_claims_and_cost(study):
     numbers = json.loads((study[1] / "numbers.json").read_text())
     assert len(numbers["exponents"]) == 30
@@ -474,6 +476,7 @@ def test_the_numbers_have_exponents_claims_and_cost(study):
     assert 0 < numbers["cost"]["study/cpu_busy"] <= 1.5
 
 
+@pytest.mark.system
 def test_every_figure_is_on_the_page_with_its_caption(study):
     page = (study[1] / "report.html").read_text()
     for name in figures.CAPTIONS:
@@ -483,6 +486,7 @@ def test_every_figure_is_on_the_page_with_its_caption(study):
         assert claim["figure"] is None or claim["figure"] in figures.CAPTIONS
 
 
+@pytest.mark.system
 def test_claims_are_printed(study):
     numbers = json.loads((study[1] / "numbers.json").read_text())
     console = terminal(width=100, file=io.StringIO())
