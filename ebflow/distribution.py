@@ -333,26 +333,23 @@ class FlowDistribution(Distribution, LogDensity):
             ValueError: if the context is not finite.
         """
         self._check_context()
+        batch = (*_shape(sample_shape), *self.batch_shape)
+        shape = (math.prod(batch), *self.flow.latent_shape)
         with torch.no_grad(), fixed_weights(self.flow):
-            return self._sampled(sample_shape, generator)
+            x = self.base.draw(shape, self.flow.like, generator)
+            log_p = self.base.log_prob(x) - self.log_normalizer()
+            for layer in reversed(self.layers):
+                if layer.constant_jacobian:
+                    x = layer.inverse(x)
+                else:
+                    x, log_det = layer.inverse_and_log_det(x)
+                    log_p = log_p + log_det
+        return x.reshape(*batch, *self.event_shape), log_p.reshape(batch)
 
     def _check_context(self) -> None:
         if self.context is not None and not (finite := self.context.isfinite()).all():
             found, place = self.context[~finite][0].item(), (~finite).nonzero()[0].tolist()
             raise ValueError(f"context: found {found} at {place}, expected finite numbers")
-
-    def _sampled(self, sample_shape: Shape, generator: Generator | None) -> tuple[Tensor, Tensor]:
-        batch = (*_shape(sample_shape), *self.batch_shape)
-        shape = (math.prod(batch), *self.flow.latent_shape)
-        x = self.base.draw(shape, self.flow.like, generator)
-        log_p = self.base.log_prob(x) - self.log_normalizer()
-        for layer in reversed(self.layers):
-            if layer.constant_jacobian:
-                x = layer.inverse(x)
-            else:
-                x, log_det = layer.inverse_and_log_det(x)
-                log_p = log_p + log_det
-        return x.reshape(*batch, *self.event_shape), log_p.reshape(batch)
 
     def _rows(
         self, x: Tensor, generator: Generator | None = None

@@ -108,7 +108,6 @@ def fit_mixture(
     components: Sequence[int] = COMPONENTS,
     seed: int = 0,
     rows: int = ROWS,
-    budget: float = BUDGET,
 ) -> GaussianMixture:
     """Returns the mixture of Gaussians that is best on rows held out.
 
@@ -119,8 +118,7 @@ def fit_mixture(
         >>> mixture.log_prob(x.double()).shape
         torch.Size([60])
     """
-    found = search(x, validation, components=components, seed=seed, rows=rows, budget=budget)
-    return found.mixture
+    return search(x, validation, components=components, seed=seed, rows=rows).mixture
 
 
 def search(
