@@ -48,9 +48,7 @@ from torch import Tensor
 
 from ..bijections.base import sum_event
 from ..density import LogDensity
-from ..objectives import Objective, exact_sm, ssm_vr, taylor_sm
-from ..traces import ESTIMATORS
-from ..traces import directions as draw
+from ..objectives import ESTIMATORS, Objective, draw_directions, exact_sm, ssm_vr, taylor_sm
 from .logit import ClassLogit, less_mean
 
 
@@ -67,7 +65,7 @@ def score_matching(
     """Returns the project's score-matching objective by the estimator's name.
 
     Arguments:
-        estimator: A name in ``traces.ESTIMATORS``.
+        estimator: A name in ``objectives.ESTIMATORS``.
         directions: The law of the directions.
         slices: Their number K; all in one batched pass.
         step: σ of differences, in the units of the data.
@@ -111,7 +109,7 @@ def anti_score_matching(
     """
 
     def anti(density: LogDensity, x: Tensor, *, generator: torch.Generator) -> Tensor:
-        u = draw(directions, slices, x, generator)
+        u = draw_directions(directions, slices, x, generator)
         return -ESTIMATORS[estimator](density, x, u, step)[1].mean(0).clamp(max=ceiling)
 
     return anti
@@ -226,7 +224,7 @@ def signal_to_noise(
 
     Arguments as in ``score_matching``; ``repeats``: draws of K directions at a point.
     """
-    u = draw(directions, repeats * slices, x, generator)
+    u = draw_directions(directions, repeats * slices, x, generator)
     traces = ESTIMATORS[estimator](density, x, u, step)[1].detach()
     means = traces.view(-1, slices, len(x)).mean(1)
     return float(means.mean().abs() / means.var(0).mean().sqrt())

@@ -24,10 +24,9 @@ from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput, NonFinite
 from ebflow.execution import products
 from ebflow.loss import Schedule, cosine, falling
-from ebflow.objectives import Objective
+from ebflow.objectives import Objective, draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
-from ebflow.traces import directions, taylor_cv
 from ebflow.train import Augmentation
 from pipelines.config import ClusterConfig
 from pipelines.gradient_alignment.config import ClassifierConfig, NetConfig, RegulariserConfig
@@ -202,7 +201,7 @@ def probe(config: ClassifierConfig, training: Training) -> dict[str, float]:
     """Returns the mean trace and the mean norm of the gradient, by a low-variance estimate."""
     density, x = _probe(training, config.noise)
     draws = derive(0, "probe", "directions", device=x.device)
-    u = directions("rademacher", 4, x, draws)
+    u = draw_directions("rademacher", 4, x, draws)
     score, traces = taylor_cv(density, x, u, 0.03)
     return {
         "probe/trace": float(traces.detach().mean()),

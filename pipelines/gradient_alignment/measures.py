@@ -18,9 +18,9 @@ from ebflow.alignment.reference import Normalised, Reference, Scores
 from ebflow.alignment.robustness import off_manifold, principal
 from ebflow.errors import NonFinite
 from ebflow.execution import products
+from ebflow.objectives import DIFFERENCES, ESTIMATORS, draw_directions, taylor_cv, trace_variance
 from ebflow.randomness import generator as derive
 from ebflow.randomness import uniform
-from ebflow.traces import DIFFERENCES, ESTIMATORS, directions, taylor_cv, variance
 from pipelines.gradient_alignment.attributions import attributions
 from pipelines.gradient_alignment.config import MeasureConfig, ShiftConfig
 from pipelines.gradient_alignment.known import POINTS, known
@@ -172,7 +172,7 @@ def _trace(config: MeasureConfig, subject: Subject) -> float:
     density, x = ClassLogit(subject.network, subject.points.labels), subject.points.noisy
     if x.shape[1] <= WIDEST:
         return float(density.score_and_laplacian(x)[1].detach().mean())
-    u = directions("rademacher", 8, x, _draws(config, "trace"))
+    u = draw_directions("rademacher", 8, x, _draws(config, "trace"))
     return float(taylor_cv(density, x, u, 0.03)[1].detach().mean())
 
 
@@ -266,7 +266,7 @@ def estimators(
 ) -> Found:
     """Returns what one estimate of a trace is worth, with shape (steps, 3) an estimator.
 
-    In a row: the mean, the deviation at a point, and the deviation that ``traces.variance`` has
+    In a row: the mean, the deviation at a point, and the deviation that ``trace_variance`` has
     for the points' gradients and Hessians. The number is the deviation without over that with the
     control variate, at σ = 0.01. ``estimators/trace`` is the exact mean trace,
     ``estimators/gradient`` the root mean square of the gradients.
@@ -276,8 +276,8 @@ def estimators(
     score, hessian = _hessian(density, x)
     found: dict[str, np.ndarray] = {}
     for name, kind in ROWS:
-        u = directions(kind, repeats, x, _draws(config, "estimators", kind))
-        expected = partial(variance, name, score, hessian, directions=kind)
+        u = draw_directions(kind, repeats, x, _draws(config, "estimators", kind))
+        expected = partial(trace_variance, name, score, hessian, directions=kind)
         told = [
             (*_spread(name, density, x, u, step), float(expected(step=step).mean().sqrt()))
             for step in (STEPS if name in DIFFERENCES else STEPS[:1])

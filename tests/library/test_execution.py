@@ -15,7 +15,7 @@ from ebflow.checkpoint import load, resume, save_training
 from ebflow.data.loader import Dataset
 from ebflow.errors import NonFinite
 from ebflow.execution import full, products, shard_weights
-from ebflow.traces import full_products
+from ebflow.objectives import full_products
 from pipelines.training.augment import FlipAndShift
 
 from .training import same, trainer

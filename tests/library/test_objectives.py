@@ -10,9 +10,9 @@ from ebflow.anchor import Anchor
 from ebflow.bijections import Dense
 from ebflow.density import EnergyFunction
 from ebflow.execution import products
+from ebflow.objectives import draw_directions
 from ebflow.randomness import RowGenerator, normal, rademacher, uniform
 from ebflow.randomness import generator as derive
-from ebflow.traces import directions
 
 from . import reference
 from .bijections.cases import seeded
@@ -89,7 +89,7 @@ def taylor_sm(log_p, x, kind, slices=1, sides=1, linear=1.0):
     """By one slice after the other; ``linear`` is the control variate's coefficient."""
     s = reference.score(log_p, x)[1]
     rows = []
-    for u in directions(kind, slices, x, derive(0)):
+    for u in draw_directions(kind, slices, x, derive(0)):
         rise = log_p(x + STEP * u) - log_p(x)
         if sides == 2:
             rows.append((rise + log_p(x - STEP * u) - log_p(x)) / STEP**2)
@@ -99,14 +99,14 @@ def taylor_sm(log_p, x, kind, slices=1, sides=1, linear=1.0):
 
 
 def ssm(log_p, x, slices=1, kind=None):
-    v = directions(kind, slices, x, derive(0)).flatten(2) if kind else signs(x, slices)
+    v = draw_directions(kind, slices, x, derive(0)).flatten(2) if kind else signs(x, slices)
     s, h = reference.hessian(log_p, x)
     slope, bend = torch.einsum("kbi,bi->kb", v, s), torch.einsum("kbi,bij,kbj->kb", v, h, v)
     return (slope.square() / 2 + bend).mean(0)
 
 
 def ssm_vr(log_p, x, slices=1, kind=None):
-    v = directions(kind, slices, x, derive(0)).flatten(2) if kind else signs(x, slices)
+    v = draw_directions(kind, slices, x, derive(0)).flatten(2) if kind else signs(x, slices)
     s, h = reference.hessian(log_p, x)
     return s.square().sum(1) / 2 + torch.einsum("kbi,bij,kbj->kb", v, h, v).mean(0)
 

@@ -26,8 +26,8 @@ from ebflow.checkpoint import Checkpoints, save
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
+from ebflow.objectives import ESTIMATORS
 from ebflow.randomness import generator
-from ebflow.traces import ESTIMATORS
 from ebflow.train import Trainer
 from pipelines.cluster import environment
 from pipelines.gradient_alignment import comparisons, figures, fitting, judged, verdicts

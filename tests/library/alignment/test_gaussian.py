@@ -13,9 +13,9 @@ from ebflow.alignment.metrics import alignments, cosine, dsm, fisher_ratio, grad
 from ebflow.alignment.reference import Reference, pooled
 from ebflow.bases import GaussianMixture
 from ebflow.density import EnergyFunction
+from ebflow.objectives import ESTIMATORS, draw_directions, two_sided
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
-from ebflow.traces import ESTIMATORS, directions, two_sided
 
 D, C, N = 16, 4, 20_000
 NEAR = dict(rel=0.05)
@@ -143,7 +143,7 @@ def estimates(estimator, kind, step, case):
     means, _, precision, labels, x = case
     density = ClassLogit(bayes(means, precision), labels[:1].expand(N))
     points = x[:1].expand(N, -1)
-    u = directions(kind, 1, points, derive(2))
+    u = draw_directions(kind, 1, points, derive(2))
     return ESTIMATORS[estimator](density, points, u, step)[1][0].detach()
 
 
@@ -151,7 +151,7 @@ def estimates(estimator, kind, step, case):
 def test_the_bias_of_differences_of_a_quartic(kind, factor):
     density = EnergyFunction(lambda x: -(x**4).sum(1))
     x = torch.zeros(100_000, D, dtype=torch.float64)
-    u = directions(kind, 1, x, derive(3))
+    u = draw_directions(kind, 1, x, derive(3))
     found = float(two_sided(density, x, u, 0.1)[1].mean())
     assert found == pytest.approx(factor * D * 0.01, **NEAR)
 

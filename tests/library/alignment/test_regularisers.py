@@ -18,9 +18,8 @@ from ebflow.alignment.regularisers import (
     smallest_trace,
 )
 from ebflow.density import EnergyFunction
-from ebflow.objectives import exact_sm, ssm_vr, taylor_sm
+from ebflow.objectives import DIFFERENCES, ESTIMATORS, draw_directions, exact_sm, ssm_vr, taylor_sm
 from ebflow.randomness import generator as derive
-from ebflow.traces import DIFFERENCES, ESTIMATORS, directions
 
 from ..bijections.cases import seeded
 
@@ -60,7 +59,7 @@ def test_gradient_norm():
 def test_the_ceiling_bounds_every_sample_before_the_mean():
     density, x = quadratic()[0], points()
     options = {"estimator": "taylor", "directions": "gaussian", "step": 0.1}
-    u = directions("gaussian", 1, x, derive(0))
+    u = draw_directions("gaussian", 1, x, derive(0))
     traces = ESTIMATORS["taylor"](density, x, u, 0.1)[1][0]
     ceiling = float(traces.detach().median())
     found = anti_score_matching(ceiling=ceiling, **options)(density, x, generator=derive(0))
@@ -109,7 +108,7 @@ def test_the_control_variate_is_worth_more_than_fifty_times_in_deviation():
     found = {}
     for name in ("taylor", "taylor_cv"):
         density = ClassLogit(network, labels)
-        u = directions("gaussian", 50, x, derive(1))
+        u = draw_directions("gaussian", 50, x, derive(1))
         found[name] = ESTIMATORS[name](density, x, u, 0.01)[1].std(0).mean()
     assert found["taylor"] > 50 * found["taylor_cv"]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ebflow.density import EnergyFunction
+from ebflow.objectives import DIRECTIONS, ESTIMATORS, draw_directions, trace_variance
 from ebflow.randomness import generator as derive
-from ebflow.traces import DIRECTIONS, ESTIMATORS, directions, variance
 
 from . import reference
 from .bijections.cases import matrix, seeded
@@ -30,7 +30,7 @@ def quadratic():
 def draws(estimator, density, kind="gaussian", slices=1, step=STEP, x=None):
     """Returns N means of K estimates."""
     x = torch.zeros(DRAWS, SIZE) if x is None else x.expand(DRAWS, -1)
-    u = directions(kind, slices, x, derive(1))
+    u = draw_directions(kind, slices, x, derive(1))
     return ESTIMATORS[estimator](density, x, u, step)[1].mean(0).detach()
 
 
@@ -43,7 +43,9 @@ def test_mean_and_variance_on_a_quadratic(estimator, kind, slices):
     assert abs(found.mean() - hessian[0].trace()) < 4.5 * found.std() / DRAWS**0.5
     centred = found - found.mean()
     second, fourth = centred.square().mean(), centred.pow(4).mean()
-    expected = variance(estimator, gradient, hessian, directions=kind, slices=slices, step=STEP)
+    expected = trace_variance(
+        estimator, gradient, hessian, directions=kind, slices=slices, step=STEP
+    )
     error = ((fourth - second**2) / DRAWS).sqrt()
     assert abs(second - expected[0]) < 4.5 * error, (second, expected)
 
@@ -52,12 +54,12 @@ def test_the_exact_trace_has_no_variance():
     density, gradient, hessian = quadratic()
     found = draws("exact", density)
     torch.testing.assert_close(found, hessian[0].trace().expand(DRAWS))
-    assert variance("exact", gradient, hessian) == 0
+    assert trace_variance("exact", gradient, hessian) == 0
 
 
 @pytest.mark.parametrize("kind", ["rademacher", "orthogonal"])
 def test_one_dimension_leaves_no_variance(kind):
-    found = variance("hutchinson", torch.ones(2, 1), torch.ones(2, 1, 1), directions=kind)
+    found = trace_variance("hutchinson", torch.ones(2, 1), torch.ones(2, 1, 1), directions=kind)
     assert torch.equal(found, torch.zeros(2))
 
 
@@ -100,7 +102,7 @@ def test_the_one_sided_variance_of_a_cubic():
     g, h, t = torch.linspace(0.5, 1.5, SIZE), torch.linspace(-1, 1, SIZE), torch.full((SIZE,), 2.0)
     density = EnergyFunction(lambda x: -((g * x + h * x**2 / 2 + t * x**3 / 6).sum(1)))
     found = draws("taylor", density)
-    leading = variance("taylor", g[None], h.diag()[None], step=STEP)[0]
+    leading = trace_variance("taylor", g[None], h.diag()[None], step=STEP)[0]
     expected = leading + 4 * g @ t + 5 / 3 * STEP**2 * t @ t
     centred = found - found.mean()
     second, fourth = centred.square().mean(), centred.pow(4).mean()
@@ -112,7 +114,7 @@ def test_the_one_sided_variance_of_a_cubic():
 def test_all_estimators_give_the_score():
     density, gradient, hessian = quadratic()
     x = torch.randn(5, SIZE, generator=seeded())
-    u = directions("rademacher", 2, x, derive(0))
+    u = draw_directions("rademacher", 2, x, derive(0))
     for name, estimate in ESTIMATORS.items():
         score, traces = estimate(density, x, u, 0.1)
         torch.testing.assert_close(score, gradient + x @ hessian[0], msg=name)
@@ -130,7 +132,7 @@ def test_a_training_step_pays_for_energies_alone():
     x = torch.randn(5, SIZE, generator=seeded())
     for name, energies in (("taylor", 1), ("taylor_cv", 1), ("two_sided", 2)):
         seen.clear()
-        u = directions("sphere", 3, x, derive(0))
+        u = draw_directions("sphere", 3, x, derive(0))
         ESTIMATORS[name](EnergyFunction(lambda x: -log_p(x)), x, u, 0.1)
         assert seen == [5, 15 * energies], name
 
@@ -147,7 +149,7 @@ kinds = pytest.mark.parametrize("kind", DIRECTIONS)
 def test_mean_outer_product_is_the_identity(kind, event, slices):
     """A z-test of mean and second moments at a false-alarm rate of 1e-3 in all."""
     x = torch.zeros(20_000, *event)
-    v = directions(kind, slices, x, derive(0))
+    v = draw_directions(kind, slices, x, derive(0))
     assert v.shape == (slices, *x.shape)
     rows = v.flatten(2)
     size = rows.shape[2]
@@ -161,13 +163,13 @@ def test_mean_outer_product_is_the_identity(kind, event, slices):
 
 @pytest.mark.parametrize("kind", ["rademacher", "sphere", "orthogonal"])
 def test_norm_is_the_root_of_the_dimension(kind):
-    v = directions(kind, 4, torch.zeros(50, 7), derive(0))
+    v = draw_directions(kind, 4, torch.zeros(50, 7), derive(0))
     torch.testing.assert_close(v.norm(dim=2), torch.full((4, 50), 7**0.5))
 
 
 @pytest.mark.parametrize("slices", [2, 5, 40])
 def test_orthogonal_directions_are(slices):
-    v = directions("orthogonal", slices, torch.zeros(10, 40), derive(0))
+    v = draw_directions("orthogonal", slices, torch.zeros(10, 40), derive(0))
     products = torch.einsum("kbi,lbi->bkl", v, v)
     torch.testing.assert_close(
         products, 40 * torch.eye(slices).expand(10, -1, -1), rtol=0, atol=1e-12
@@ -175,16 +177,16 @@ def test_orthogonal_directions_are(slices):
 
 
 def test_orthogonal_directions_of_examples_are_independent():
-    v = directions("orthogonal", 1, torch.zeros(4000, 2), derive(0))[0]
+    v = draw_directions("orthogonal", 1, torch.zeros(4000, 2), derive(0))[0]
     angles = (v[::2] * v[1::2]).sum(1) / 2
     assert abs(float(angles.mean())) < 4.5 / (2 * 2000) ** 0.5
 
 
 def test_there_are_no_more_orthogonal_directions_than_dimensions():
     with pytest.raises(ValueError, match="slices: found 5, expected at most D = 4"):
-        directions("orthogonal", 5, torch.zeros(3, 1, 2, 2), derive(0))
+        draw_directions("orthogonal", 5, torch.zeros(3, 1, 2, 2), derive(0))
 
 
 def test_unknown_kinds_are_refused():
     with pytest.raises(ValueError, match="directions: found 'gauss', expected one of rademacher"):
-        directions("gauss", 1, torch.zeros(3, 2), derive(0))
+        draw_directions("gauss", 1, torch.zeros(3, 2), derive(0))
