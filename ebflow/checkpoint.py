@@ -33,7 +33,7 @@ from .flow import Flow
 from .preprocessing import build
 
 if TYPE_CHECKING:
-    from .driven import Driven
+    from .train import Driven
 
 PARTS = ("model", "ema", "optimizer")
 

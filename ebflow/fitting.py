@@ -23,12 +23,11 @@ from .architectures import ARCHITECTURES
 from .bases import Base
 from .bijections import Convolution
 from .data.memory import ArrayLike, Rows, gathered
-from .driven import Event
 from .flow import Flow
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
 from .marginals import Bounds
 from .randomness import generator as derive
-from .train import Trainer
+from .train import Event, Trainer
 
 STARTS: dict[str, dict[str, Any]] = {
     "dense": {"depth": 3, "activation": "spline"},

@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..checkpoint import Checkpoint, flatten, unflatten
-from ..driven import Driven, Event, State
 from ..errors import NonFinite
 from ..loss import Schedule, cosine
 from ..objectives import Objective
 from ..randomness import generator as derive
 from ..randomness import normal
-from ..train import Augmentation
+from ..train import Augmentation, Driven, Event, State
 from .classifiers import coupled, frozen_statistics
 from .logit import ClassLogit, accuracy
 

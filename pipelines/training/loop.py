@@ -13,9 +13,9 @@ from torch import nn
 
 from ebflow.checkpoint import Checkpoints, resume
 from ebflow.data.loader import Dataset
-from ebflow.driven import Driven, Event
 from ebflow.execution import shard_weights
 from ebflow.preprocessing import Preprocessing
+from ebflow.train import Driven, Event
 from pipelines import store
 from pipelines.cluster.connection import launched
 from pipelines.cluster.environment import embedded

@@ -11,13 +11,12 @@ from torch import nn
 from ebflow.architectures import dense
 from ebflow.checkpoint import load, resume, save_training
 from ebflow.data.memory import Arrays, Rows
-from ebflow.driven import Clock
 from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
 from ebflow.loss import constant, cosine, epochs, geometric, warmed
 from ebflow.randomness import RowGenerator, uniform
-from ebflow.train import Trainer
+from ebflow.train import Clock, Trainer
 from pipelines.training.augment import FlipAndShift
 
 from .bijections.cases import seeded

@@ -13,8 +13,8 @@ from ebflow.architectures import dense
 from ebflow.checkpoint import Checkpoints, check, load, resume, save_training
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
-from ebflow.driven import Event
 from ebflow.errors import NonFinite
+from ebflow.train import Event
 from pipelines.cluster import environment
 from pipelines.config import (
     LEARNED_INVERSE,
