@@ -26,7 +26,7 @@ from torch import Tensor
 
 from . import __version__, bases
 from .architectures import ARCHITECTURES
-from .architectures.shared import LEARNED
+from .architectures.linear import LEARNED
 from .errors import BadInput
 from .files import load_tensors, previous, replaced, sha256
 from .flow import Flow

@@ -30,7 +30,7 @@ from ..bijections import (
 from ..flow import Flow
 from ..networks import Interleaved, convnet, perceptron
 from ..randomness import generator as derive
-from .shared import conditioned, finished, flattened, image_coupling, normalise_spectrum
+from .linear import conditioned, finished, flattened, image_coupling, normalise_spectrum
 
 MIXINGS = ("rotation", "reversal")
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ebflow.architectures import ARCHITECTURES
-from ebflow.architectures.shared import ACTIVATIONS
+from ebflow.architectures.linear import ACTIVATIONS
 from pipelines.config import LIKELIHOOD, AnchorConfig, ModelConfig, ObjectiveConfig, Training
 from pipelines.training.nets import options
 from tuning import suggest
