@@ -1,9 +1,14 @@
-"""Activations: the formula, its ends, and Newton's inverse far out."""
+"""Activations: formulas, starts, ends, inverses far out, and what autograd keeps of them."""
+
+import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from ebflow.bijections import SmoothLeakyReLU
+from ebflow.bijections import MonotoneSpline, MonotoneTanh, SmoothLeakyReLU
+
+from .cases import seeded, stirred
 
 both = pytest.mark.parametrize("residual", [False, True])
 centred = pytest.mark.parametrize("centred", [False, True])
@@ -80,3 +85,145 @@ def test_it_increases_everywhere(residual, dtype):
         assert (layer(torch.stack(x)).diff() >= 0).all(), centre
     x = torch.linspace(19.9, 20.1, 100_001, dtype=torch.float64)
     assert (layer(x).diff() > 0).all()
+
+
+LEARNED = {
+    "spline": lambda **o: MonotoneSpline((3,), cells=6, **o),
+    "tanh": lambda **o: MonotoneTanh((3,), terms=4, **o),
+}
+learned = pytest.mark.parametrize("name", LEARNED)
+
+
+def points(batch=7):
+    return 2 * torch.randn(batch, 3, generator=seeded(2))
+
+
+def test_a_spline_is_exact_in_float64_whatever_the_default_type(single_precision):
+    layer = MonotoneSpline((1,), cells=10, reach=1.7).double()
+    x = torch.linspace(-3, 3, 10_001, dtype=torch.float64)[:, None]
+    assert float((layer(x) - x).abs().max()) < 1e-14
+
+
+def test_a_spline_goes_on_in_its_lines_however_far():
+    layer = MonotoneSpline((1,))
+    with torch.no_grad():
+        layer.log_slopes[0, -1], layer.log_slopes[0, 0] = 1.0, -1.0
+    for far in (1e6, 4e18, 6e18, 1e30):
+        x = torch.tensor([[far], [-far]])
+        torch.testing.assert_close(
+            layer(x) / x, torch.tensor([[1.0], [-1.0]]).exp(), rtol=1e-4, atol=0
+        )
+    assert layer(torch.tensor([[float("nan")]])).isnan().all()
+
+
+def test_tanh_is_the_formula():
+    layer, x = stirred(MonotoneTanh((3,), terms=5)), points()
+    a, b = F.softplus(layer.heights), F.softplus(layer.steepness)
+    steps = a * torch.tanh(b * (x[:, None] - layer.centres))
+    torch.testing.assert_close(layer(x), layer.log_slope.exp() * x + steps.sum(1))
+
+
+@pytest.mark.parametrize("terms", [2, 6, 8])
+@pytest.mark.parametrize("reach", [1.0, 3.0])
+def test_tanh_starts_near_the_identity(terms, reach):
+    layer, x = MonotoneTanh((1,), terms=terms, reach=reach), torch.linspace(-1, 1, 201)[:, None]
+    assert terms == 2 or abs(layer.log_slope.exp().item() - 0.5) < 0.05
+    off = (layer(reach * x) - reach * x).abs() / reach
+    assert off[33:-33].max() < 0.01 and off.max() < 0.1
+    slope = layer.derivatives(layer.local(torch.zeros(1, 1), 1), 1)[0]
+    assert abs(slope.item() - 1) < 1e-12 and abs(layer(torch.zeros(1, 1)).item()) < 1e-14
+
+
+@learned
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [0.3, 2.0])
+def test_the_inverse_reaches_the_last_places(name, dtype, scale):
+    """To 8 ε (R + |x|), and what the rounding of f leaves where its slope is small."""
+    layer = stirred(LEARNED[name](), scale).to(dtype)
+    y = torch.cat([torch.linspace(-20, 20, 3001), torch.tensor([-1e9, -1e3, 1e3, 1e9])])
+    y = y[:, None].expand(-1, 3).to(dtype)
+    x = layer.inverse(y)
+    assert x.dtype == dtype and x.isfinite().all()
+    layer, x, y = layer.double(), x.double(), y.double()
+    value, slope = layer.local(x, 1)[:2]
+    epsilon = 8 * torch.finfo(dtype).eps
+    allowed = epsilon * (layer.reach + x.abs()) + epsilon * (40 + y.abs()) / slope
+    assert ((value - y).abs() / slope <= allowed).all()
+
+
+def test_the_inverse_converges_whatever_the_weights():
+    """Plateaus between steep steps send Newton's iteration from one to another."""
+    for seed in range(40):
+        layer = stirred(MonotoneTanh((3,), terms=2 + seed % 7), 3.0, seed)
+        y = torch.linspace(-20, 20, 101)[:, None].expand(-1, 3)
+        x = layer.inverse(y)
+        value, slope = layer.local(x, 1)[:2]
+        assert ((value - y).abs() <= 1e-11 * (1 + slope * (1 + x.abs()))).all()
+
+
+@learned
+def test_the_inverse_of_no_number_is_none(name):
+    layer = stirred(LEARNED[name]())
+    with torch.no_grad():
+        found = layer.inverse(torch.tensor([[math.nan, math.inf, -math.inf], [0.0, 1.0, 2.0]]))
+    assert found[0, 0].isnan() and found[0, 1] == math.inf and found[0, 2] == -math.inf
+    assert found[1].isfinite().all()
+
+
+def test_an_inverse_that_does_not_converge_raises():
+    layer = MonotoneTanh((1,))
+    with torch.no_grad():
+        layer.heights[0] = math.nan
+    with pytest.raises(ArithmeticError, match="200 steps did not converge"):
+        layer.inverse(torch.ones(1, 1))
+
+
+@learned
+def test_transforms_of_functions_go_through(name):
+    """``torch.func.grad``, alone and vectorised, and by parameters."""
+    layer, x = stirred(LEARNED[name]()), points(4)
+
+    def log_det(x):
+        return layer.forward_and_log_det(x)[1].sum()
+
+    def squares(parameters):
+        return torch.func.functional_call(layer, parameters, (x,)).square().sum()
+
+    expected = reference_gradient(log_det, x)
+    torch.testing.assert_close(torch.func.grad(log_det)(x), expected)
+    rows = torch.func.vmap(torch.func.grad(lambda row: log_det(row[None])))(x)
+    torch.testing.assert_close(rows, expected)
+    named = dict(layer.named_parameters())
+    found = torch.func.grad(squares)({path: p.detach() for path, p in named.items()})
+    gradients = torch.autograd.grad(squares(named), list(named.values()))
+    for gradient, other in zip(gradients, found.values(), strict=True):
+        torch.testing.assert_close(other, gradient)
+
+
+def reference_gradient(f, x):
+    leaf = x.clone().requires_grad_()
+    return torch.autograd.grad(f(leaf), leaf)[0]
+
+
+@learned
+def test_gradients_of_gradients(name):
+    """Of value and derivatives, by differences; a cubic's third derivative has jumps."""
+    layer, x = stirred(LEARNED[name]()), points(3).requires_grad_()
+    names, parameters = zip(*layer.named_parameters(), strict=True)
+    layer.forward = lambda x: layer.local(x, 3)[: 3 if name == "spline" else 4]
+
+    def parts(x, *given):
+        return torch.func.functional_call(layer, dict(zip(names, given, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(parts, (x, *parameters))
+    assert torch.autograd.gradgradcheck(parts, (x, *parameters))
+
+
+@learned
+def test_nothing_is_kept_of_every_step_and_element(name):
+    layer = MonotoneTanh((5,), terms=7) if name == "tanh" else MonotoneSpline((5,), cells=20)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape), id):
+        layer.linearize(torch.randn(100, 5, requires_grad=True))
+    parameters = sum(p.numel() for p in layer.parameters())
+    assert 0 < sum(shape.numel() for shape in kept) <= 3 * 500 + 20 * parameters
