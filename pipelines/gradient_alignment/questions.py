@@ -178,7 +178,7 @@ CHECKS = (
              below(1.001e-3)),
     Examined("The loss-gradients are then others.",
              of("change/loss_gradient", "fool-ripple", "relative change of the loss-gradient"),
-             above(1), np.min),
+             above(0.1), np.min),
     Examined("The linear term that the one-sided estimator drops is nearly all of its noise.",
              of("estimators/noise", BASELINE,
                 "its deviation over that with the control variate, σ = 0.01"),
