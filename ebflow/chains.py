@@ -251,21 +251,17 @@ class Target:
         self.flow, self.grid, self.elementwise, self.samples = flow, grid, elementwise, samples
         count = grid + len(elementwise)
         self.front = Flow(flow.event_shape, list(flow.layers)[:count]).to(flow.like)
-        self.completed, self.rest = flow.without(int(grid)), flow.without(count)
-        whole = self._whole(self.behind(flow.completed(samples, generator)), context)
+        self.rest = flow.without(count)
+        whole = self._whole(self.behind(flow.completed(samples, generator))[0], context)
         self.mixture = mixture_of(whole[whole.isfinite().all(1)], components, generator)
 
-    def behind(self, x: Tensor) -> Tensor:
-        """Returns completed rows behind the elementwise layers."""
+    def behind(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns completed rows behind the elementwise layers, and log-determinants of these."""
+        whole = x.new_zeros(len(x))
         for layer in self.elementwise:
-            x = layer(x)
-        return x
-
-    def before(self, y: Tensor) -> Tensor:
-        """Returns the completed rows that are carried to ``y``."""
-        for layer in reversed(self.elementwise):
-            y = layer.inverse(y)
-        return y
+            x, log_det = layer.forward_and_log_det(x)
+            whole = whole + log_det
+        return x, whole
 
     def given(self, y: Tensor, missing: Tensor, context: Tensor | None) -> Given:
         """Returns what the mixture says of the missing elements of rows (N, D)."""
@@ -326,7 +322,9 @@ class Chains:
         whole = x if started else torch.where(missing, fill, x)
         self.x = whole.repeat_interleave(draws, 0)
         like = target.flow.like
-        y = target.behind(target.flow.completed(self.x, generator)).double()
+        self.completed = target.flow.completed(self.x, generator)
+        y, self.log_det = target.behind(self.completed)
+        y = y.double()
         self.law = self.given = target.given(y[::draws], missing, context)
         moments = self.given.moments()
         self.seen = y.to(like)
@@ -482,18 +480,17 @@ class Chains:
 
     def _refresh(self) -> None:
         """Proposes other points of the cells in which observed columns of grids are."""
-        here = self._y(self.q)
         x = self.target.flow.completed(self.x, self.generator)
-        other = torch.where(self.missing, here, self.target.behind(x))
-        gain = self._log_completed(other) - self._log_completed(here)
+        x = torch.where(self.missing, self.completed, x)
+        y, log_det = self.target.behind(x)
+        other = torch.where(self.missing, self._y(self.q), y)
         log_p = self.target.log_prob(other[:, None], self.context)[:, 0]
-        taken = self._taken(gain)
-        self.seen = torch.where(taken.unsqueeze(1), other, self.seen)
+        taken = self._taken(log_p + log_det - self.log_p - self.log_det)
+        rows = taken.unsqueeze(1)
+        self.seen = torch.where(rows, other, self.seen)
+        self.completed = torch.where(rows, x, self.completed)
         self.log_p = torch.where(taken, log_p, self.log_p)
-
-    def _log_completed(self, y: Tensor) -> Tensor:
-        """Returns the log-density of completed rows up to a constant."""
-        return -self.target.completed.energy(self.target.before(y), context=self.context)
+        self.log_det = torch.where(taken, log_det, self.log_det)
 
     def _taken(self, gain: Tensor) -> Tensor:
         """Returns which proposals are accepted, by Metropolis and Hastings; none that is NaN."""
