@@ -71,7 +71,7 @@ DEFENCE = 0.25
 ACCEPTANCE = 0.65
 """What the leapfrogs' steps are tuned for."""
 
-LENGTH, LEAPS = 1.6, 12
+LENGTH, LEAPS = 1.6, 6
 """Mean length of a path, about a quarter of a Gaussian's period, and the most leapfrogs of one."""
 
 POOL = 32

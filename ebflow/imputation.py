@@ -337,7 +337,7 @@ def impute(
     """Draws the missing elements of rows given the others.
 
     Cost: of a draw 32 energies, and 8 a step, warming up included; of rows whose chains have not
-    met then, besides 4 to 14 scores a step, of which more where the density is rough. A step of
+    met then, besides 4 to 8 scores a step, of which more where the density is rough. A step of
     a ``sampler`` is one score.
 
     Arguments:
