@@ -19,7 +19,7 @@ __all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDistribution",
            "complexity", "data", "density", "distribution", "errors", "evaluate", "evaluation",
            "execution", "files", "fit", "fit_mixture", "fitting", "flow", "imputation",
            "inference", "load", "log_probs", "loss", "mixtures", "networks", "objectives",
-           "preprocessing", "randomness", "save", "sklearn", "train"]  # fmt: skip
+           "preprocessing", "randomness", "sampling", "save", "sklearn", "train"]  # fmt: skip
 
 from importlib import import_module
 

@@ -178,7 +178,7 @@ class Given:
 
 
 class Kernels:
-    """Kernels around points of each row, and its mixture; O(J D) a completion.
+    """Kernels around points of each row, and its mixture; O(J D + K D²) a completion.
 
     Arguments:
         given: The mixture given what N rows know.
@@ -191,8 +191,8 @@ class Kernels:
         self.given, self.centre, self.scale, self.points = given, centre, scale, points
         self.root = scale + (~given.missing).to(scale).diag_embed()
         width, count = given.missing.to(scale).sum(1), points.shape[1]
-        self.width = (4 / (count * (width + 2))) ** (1 / (width + 4))
-        self.log_scale = width * self.width.log() + _log_diagonal(self.root) + math.log(count)
+        self.bandwidth = (4 / (count * (width + 2))) ** (1 / (width + 4))
+        self.log_scale = width * self.bandwidth.log() + _log_diagonal(self.root) + math.log(count)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Returns ``count`` completions of every row, with shape (N, count, D)."""
@@ -200,7 +200,7 @@ class Kernels:
         u = uniform((2, *y.shape[:2]), y, generator)
         j = (u[0] * self.points.shape[1]).long()
         z = self.points.gather(1, j[..., None].expand(y.shape))
-        z = z + self.width[:, None, None] * normal(z.shape, z, generator)
+        z = z + self.bandwidth[:, None, None] * normal(z.shape, z, generator)
         near = (u[1] >= DEFENCE)[..., None] & self.given.missing[:, None]
         return torch.where(near, self.centre[:, None] + z @ self.scale.mT, y)
 
@@ -208,7 +208,7 @@ class Kernels:
         """Returns the log-density of completions with shape (N, M, D), up to a row's constant."""
         away = torch.where(self.given.missing[:, None], y - self.centre[:, None], 0.0)
         z = torch.linalg.solve_triangular(self.root, away.mT, upper=False).mT
-        near = torch.cdist(z, self.points) / self.width[:, None, None]
+        near = torch.cdist(z, self.points) / self.bandwidth[:, None, None]
         kernels = (-0.5 * near.square()).logsumexp(2) - self.log_scale[:, None]
         mixture = math.log(DEFENCE) + self.given.log_prob(y)
         return torch.logaddexp(mixture, math.log1p(-DEFENCE) + kernels)
@@ -343,23 +343,26 @@ class Chains:
         """Moves the chains, and tunes leapfrogs if there are any.
 
         Returns:
-            Where the chains were, in coordinates of each row, with shape (N, K * steps, D).
+            Where they were in the second half of it, in coordinates of each row, with shape
+            (N, J, D).
         """
         mean, visited = torch.zeros_like(self.log_step), []
         for step in range(steps):
             accepted = self._move(leaps=leaps)
-            visited.append(self.q)
+            if 2 * step >= steps:
+                visited.append(self.q)
             if accepted is not None:
                 self.log_step += (step + 1) ** -0.6 * (accepted - ACCEPTANCE)
                 mean += (self.log_step - mean) * 2 / (step + 2)
         self.log_step = mean.view(self.rows, -1).mean(1).repeat_interleave(self.draws)
-        return (
-            torch.stack(visited).view(steps, self.rows, self.draws, -1).movedim(0, 2).flatten(1, 2)
-        )
+        return torch.stack(visited, 1).view(self.rows, -1, self.q.shape[1])
 
     def adapt(self, points: Tensor) -> None:
         """Takes proposals from kernels around coordinates of each row, with shape (N, J, D)."""
-        chosen = torch.linspace(0, points.shape[1] - 1, min(VISITED, points.shape[1])).long()
+        count = points.shape[1]
+        chosen = (
+            torch.arange(min(VISITED, count), device=points.device) * count // min(VISITED, count)
+        )
         here = (t[:: self.draws].double() for t in (self.centre, self.scale))
         self.law = Kernels(self.given, *here, points[:, chosen].double())
 
@@ -494,7 +497,8 @@ class Chains:
 
     def _taken(self, gain: Tensor) -> Tensor:
         """Returns which proposals are accepted, by Metropolis and Hastings; none that is NaN."""
-        return uniform(gain.shape, gain, self.generator).log() < gain.nan_to_num(-math.inf)
+        least = gain.nan_to_num(-math.inf, neginf=-math.inf)
+        return uniform(gain.shape, gain, self.generator).log() < least
 
     def _masked(self, v: Tensor) -> Tensor:
         return torch.where(self.missing, v, 0.0)

@@ -145,8 +145,10 @@ def fit(
         batch_size: Rows a step, all training rows if there are fewer; None: 256 for an
             autoregressive net, else 128.
         validate_every: Steps between validations; None: a twentieth of ``steps``, at most 250.
-            Before the first of them there are others after 16, 32, 64, … steps.
-        patience: Validations without a better one before training stops; None: never.
+            Before the first of them there are others after 16, 32, 64, … steps, where these have
+            seen all rows.
+        patience: Validations of that interval without a better one before training stops; None:
+            never.
         seed: Where all random numbers come from.
         generator: In place of a seed.
         device: Where to train; None: where ``x`` is.

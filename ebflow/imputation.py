@@ -3,18 +3,8 @@ r"""What rows lack, drawn from its law given the rest of them.
 A flow gives :math:`p(x)`, so that :math:`p(x_m \mid x_o) \propto p(x_m, x_o)` is known up to a
 constant, and its gradient is the score: Markov chains sample it, behind the flow's leading
 elementwise layers, where every column is still itself and unbounded. Every draw is the end of a
-chain of its own. By default these are ``Chains``, which need no tuning; a sampler takes their
-place where pictures near a mode are wanted.
-
-A *sampler* goes by a score alone. It is a function ``(density, x, *, generator, free) -> x`` that
-moves the elements of ``x``, with shape (B, *event), where the boolean tensor ``free`` is true, and
-holds the others. All computes without gradients, at one score a step: 2 L GEMMs for a dense flow.
-Langevin's discretised diffusion
-
-.. math:: x \leftarrow x + \varepsilon\, s(x) + \sqrt{2 \varepsilon}\, z, \qquad z \sim N(0, I),
-
-has the density as its law for small :math:`\varepsilon`; of a Gaussian with precision P the mean
-is exact at any step and the covariance is :math:`P^{-1} (I - \varepsilon P / 2)^{-1}`.
+chain of its own. By default these are ``Chains``, which need no tuning; a ``sampler`` takes their
+place where pictures near a mode are wanted (``sampling``).
 
 ``Filling`` draws what training rows lack again and again from the flow that is being trained:
 expectation maximisation by Monte Carlo, steps on completed rows between draws of what is missing
@@ -27,30 +17,23 @@ American Statistical Association 85; On Convergence Properties of the EM Algorit
 Chains (Gu and Kong, 1998), PNAS 95, for chains that go on.
 """
 
-__all__ = ["Filling", "Imputed", "Sampler", "adaptive_langevin", "annealed_langevin", "blur",
-           "imputation_error", "impute", "langevin", "largest_curvature"]  # fmt: skip
+__all__ = ["Filling", "Imputed", "impute"]
 
-import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Protocol
 
 import torch
 import torch.distributed
 from torch import Tensor
-from torch.nn import functional as F
 
 from .bijections import Affine, Bijection, Dequantise
 from .bijections.activations import Elementwise
 from .bijections.weighted import fixed_weights
 from .chains import Chains, Target
 from .data.missing import Completed
-from .density import LogDensity
-from .errors import NonFinite
 from .flow import Flow
-from .inference import Estimate
-from .randomness import Generator, generator, normal, uniform
+from .randomness import generator, normal
+from .sampling import Sampler
 
 SAMPLES, COMPONENTS = 4096, 32
 """Samples of the flow to which the chains' mixture is fitted, and most Gaussians of it."""
@@ -72,234 +55,6 @@ WARMUP, STEPS = 3, 1
 
 CHUNK = 256
 """Rows whose chains run together, at most; fewer of many columns."""
-
-
-class Sampler(Protocol):
-    """A Markov chain on the elements that are free."""
-
-    def __call__(
-        self, density: LogDensity, x: Tensor, *, generator: Generator, free: Tensor | None
-    ) -> Tensor:
-        """Returns where the chains end that begin at ``x``."""
-        ...
-
-
-@torch.no_grad()
-def langevin(
-    density: LogDensity,
-    x: Tensor,
-    *,
-    generator: Generator,
-    free: Tensor | None = None,
-    step: float = 1e-2,
-    steps: int = 1000,
-    momentum: float = 0.0,
-) -> Tensor:
-    """Runs x ← x + ε s(x) + √(2ε) z, or the same with momentum.
-
-    With δ = √(2ε), a velocity v gets half a kick ½δ s, is refreshed to ρ v + √(1 − ρ²) z, gets
-    the other half, and moves x by δ v. With ρ = 0 this is the line above. The law at the end is
-    the same for every ρ, that of a Gaussian exactly so; what takes κ steps without momentum, for
-    curvatures that differ by a factor κ, takes √κ with a ρ of about 1 − 1/√κ.
-
-    Source: Generalized Hamiltonian Monte Carlo as in A generalized guided Monte Carlo algorithm
-    (Horowitz, 1991), Physics Letters B 268, without its test of acceptance.
-
-    Arguments:
-        density: The density, up to a constant.
-        x: Where the chains begin, with shape (B, *event).
-        generator: Where z comes from.
-        free: Which elements move, broadcastable to ``x``; None: all.
-        step: ε, in squared units of ``x``; stable below 2 / the largest curvature of −log p.
-        steps: The number of steps.
-        momentum: ρ in [0, 1), the share of the velocity that a step keeps.
-
-    Raises:
-        NonFinite: if the chains have left every bound.
-    """
-    delta, velocity = math.sqrt(2 * step), torch.zeros_like(x)
-    for _ in range(steps):
-        kick = delta / 2 * density.score(x)
-        fresh = math.sqrt(1 - momentum**2) * normal(x.shape, x, generator)
-        velocity = momentum * (velocity + kick) + fresh + kick
-        x = _moved(x, x + delta * velocity, free)
-    return _finite(x, "langevin: lower the step")
-
-
-def annealed_langevin(
-    density: Callable[[float], LogDensity],
-    x: Tensor,
-    *,
-    generator: Generator,
-    ladder: Sequence[float],
-    free: Tensor | None = None,
-    step: float = 1e-2,
-    steps: int = 100,
-) -> Tensor:
-    """Runs Langevin's diffusion at one noise level after another, from the coarse to the fine.
-
-    At level σ the step is ε σ²/σ_L², with σ_L the last one: a ratio of drift to noise that does
-    not depend on the level. What is near to each other under coarse noise may change places, so
-    that modes get their weights, which plain Langevin leaves as they were.
-
-    Source: Generative Modeling by Estimating Gradients of the Data Distribution (Song, Ermon,
-    2019), arXiv:1907.05600.
-
-    Arguments:
-        density: From σ to the density smoothed by σ. A density of one level is given by
-            ``lambda sigma: density``, and only the step is then annealed.
-        x: Where the chains begin, with shape (B, *event).
-        generator: Where the noise comes from.
-        ladder: The levels σ, from the largest to the least, in the units of ``x``.
-        free: Which elements move; None: all.
-        step: ε of the last level.
-        steps: The number of steps at each level.
-    """
-    for sigma in ladder:
-        scaled = step * (sigma / ladder[-1]) ** 2
-        x = langevin(density(sigma), x, generator=generator, free=free, step=scaled, steps=steps)
-    return x
-
-
-@torch.no_grad()
-def adaptive_langevin(
-    density: LogDensity,
-    x: Tensor,
-    *,
-    generator: Generator,
-    free: Tensor | None = None,
-    image: tuple[int, int, int] | None = None,
-    steps: int = 500,
-    h: float = 0.5,
-    snr: float = 0.1,
-    smoothing: float = 0.05,
-) -> Tensor:
-    """Runs drift, smoothing and noise of adapted size on images: what the flow's paper imputes by.
-
-    With r = (mean ‖n‖ / mean ‖s‖)², n ~ N(0, I), norms of whole images, means over the batch:
-    x ← x + ½h² s + c (blur(x) − x) + snr · r · h · n, and no noise in the last step. The blur has
-    a new width in U(0.1, 2) pixels at every step. The law of the chain is not the density's; it
-    is a picture near a mode.
-
-    Source: Chao et al. (2023), arXiv:2305.15267; Score-Based Generative Modeling through
-    Stochastic Differential Equations (Song et al., 2021), arXiv:2011.13456, for the adapted noise.
-
-    Arguments:
-        density: The density, up to a constant.
-        x: Where the chains begin, with shape (B, *event).
-        generator: Where n and the blur's widths come from.
-        free: Which elements move, broadcastable to ``x``; None: all.
-        image: (C, H, W), if events are images in rows.
-        steps: The number of steps.
-        h: h, in the units of ``x``.
-        snr: The size of the noise.
-        smoothing: c; the paper has 0.05 for STL-10 and 0.01 for CelebA.
-
-    Raises:
-        NonFinite: if the chains have left every bound.
-    """
-    shape = (len(x), *(image or x.shape[1:]))
-    for index in range(steps):
-        score, noise = density.score(x), normal(x.shape, x, generator)
-        width = 0.1 + 1.9 * uniform((1,), x, generator)
-        smooth = blur(x.view(shape), width).view(x.shape) - x
-        target = x + h**2 / 2 * score + smoothing * smooth
-        if index < steps - 1:
-            target = target + snr * h * _size(noise, score) * noise
-        x = _moved(x, target, free)
-    return _finite(x, "adaptive_langevin: lower h or snr")
-
-
-def _size(noise: Tensor, score: Tensor) -> Tensor:
-    """Returns r = (mean ‖n‖ / mean ‖s‖)²."""
-    first, second = (t.flatten(1).norm(dim=1).mean() for t in (noise, score))
-    return (first / second).square()
-
-
-def blur(images: Tensor, sigma: Tensor | float) -> Tensor:
-    """Returns images convolved with a 5×5 Gaussian, mirrored at their edges.
-
-    Arguments:
-        images: With shape (B, C, H, W), H and W at least 3.
-        sigma: The standard deviation in pixels.
-    """
-    at = torch.arange(-2, 3, dtype=images.dtype, device=images.device)
-    row = torch.softmax(-0.5 * (at / sigma) ** 2, 0)
-    kernel = torch.outer(row, row).expand(images.shape[1], 1, 5, 5)
-    return F.conv2d(F.pad(images, (2, 2, 2, 2), "reflect"), kernel, groups=images.shape[1])
-
-
-def largest_curvature(
-    density: LogDensity,
-    x: Tensor,
-    *,
-    generator: Generator,
-    free: Tensor | None = None,
-    iterations: int = 30,
-) -> float:
-    """Returns the largest eigenvalue of −∇s, in size and over the batch, by power iteration.
-
-    Langevin's drift is stable for steps below 2 / it. It is approached from below.
-
-    Cost: one score and ``iterations`` backward passes through it.
-
-    Arguments:
-        density: The density, up to a constant.
-        x: Where, with shape (B, *event).
-        generator: Where the first directions come from.
-        free: Which elements move, broadcastable to ``x``: the block of −∇s of these; None: all.
-        iterations: The number of products with ∇s, which is symmetric.
-    """
-    v = normal(x.shape, x, generator)
-    fixed = torch.zeros_like(v)
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        score = density.score(x)
-    for _ in range(iterations):
-        v = _unit(_moved(fixed, v, free))
-        v = torch.autograd.grad(score, x, v, retain_graph=True)[0]
-    return float(_moved(fixed, v, free).flatten(1).norm(dim=1).max())
-
-
-def _unit(v: Tensor) -> Tensor:
-    """Returns ``v`` with events of norm 1; what is 0 stays."""
-    return F.normalize(v.flatten(1)).view_as(v)
-
-
-def imputation_error(truth: Tensor, imputed: Tensor, missing: Tensor) -> Estimate:
-    """Returns the root-mean-square error of a missing element, in raw units.
-
-    A draw from the true conditional law has √2 times the error of its mean; to judge the mean,
-    average several draws. The standard error is that of a ratio of sums over images, by the
-    delta method.
-
-    Arguments:
-        truth: Raw data with shape (B, *event).
-        imputed: What was put in its place, broadcastable to ``truth``.
-        missing: True where an element was missing, broadcastable to ``truth``.
-
-    Raises:
-        ValueError: if nothing is missing.
-    """
-    missing = missing.expand(truth.shape)
-    if not missing.any():
-        raise ValueError("missing: found no missing element, expected at least one")
-    squares = ((imputed.double() - truth.double()).square() * missing).flatten(1).sum(1)
-    counts = missing.flatten(1).sum(1).double()
-    mean_square = squares.sum() / counts.sum()
-    found = Estimate.of((squares - mean_square * counts) / counts.mean(), name="imputation")
-    error = float(mean_square.sqrt())
-    return Estimate(error, found.se / (2 * error) if error else 0.0, found.count)
-
-
-def _moved(x: Tensor, target: Tensor, free: Tensor | None) -> Tensor:
-    return target if free is None else torch.where(free, target, x)
-
-
-def _finite(x: Tensor, hint: str) -> Tensor:
-    if not x.isfinite().all():
-        raise NonFinite(f"{hint}; found values that are not finite")
-    return x
 
 
 @dataclass(frozen=True)
@@ -336,9 +91,9 @@ def impute(
 ) -> Imputed:
     """Draws the missing elements of rows given the others.
 
-    Cost: of a draw 32 energies, and 8 a step, warming up included; of rows whose chains have not
-    met then, besides 4 to 8 scores a step, of which more where the density is rough. A step of
-    a ``sampler`` is one score.
+    Cost: of a draw 32 energies, and 8 or 9 a step, warming up included; of rows whose chains have
+    not met then, besides 2 to 7 scores a step, of which more where the density is rough. A step
+    of a ``sampler`` is one score.
 
     Arguments:
         flow: The flow, preprocessing included.
@@ -354,7 +109,7 @@ def impute(
         warmup: Steps before those, by which proposals and leapfrogs are tuned.
         doublings: How often rows whose chains have not met then are drawn again by twice as many.
         sampler: Moves the missing elements instead, from N(0, 1) behind the leading layers that
-            do the same to every element: ``langevin``, or another with its options.
+            do the same to every element: ``sampling.langevin``, or another with its options.
 
     Raises:
         ValueError: if the flow is of images without a ``sampler``, shapes do not agree, or a

@@ -36,7 +36,7 @@ Augmentation = Callable[[Tensor, Generator], Tensor]
 """From raw rows with shape (B, D) and a generator to rows of the same shape and dtype."""
 
 EARLY = 16
-"""Steps before the first validation; as many again before each of the next."""
+"""Steps before the first validation of few rows; as many again before each of the next."""
 
 WORRY = 3
 """Validations without a better one before an event says why."""
@@ -245,8 +245,9 @@ class Trainer(Driven):
         clip: The largest norm of the gradient; None: no clipping.
         ema_decay: The average's decay d, used as min(d, (1 + t)/(10 + t)) at update t.
         validate_every: Steps between validations; before the first of them there are others after
-            16, 32, 64, … steps, since a net over-fits a few hundred rows soon.
-        patience: Validations without a better one before training stops; None: never.
+            16, 32, 64, … steps from the first epoch on, since few rows are over-fitted soon.
+        patience: Validations of the interval without a better one before training stops; None:
+            never.
         log_every: Steps between log events.
         watch: Further metrics of log events, as a function of the share of training.
         precision: Of a step's products, as in :func:`~ebflow.execution.products`;
@@ -525,7 +526,7 @@ class Trainer(Driven):
         best, state.validated = now.nll < state.best.nll, self.step
         if best:
             state.best, state.best_step, state.stale = now, self.step, 0
-        elif self.step >= self.validate_every:
+        else:
             state.stale += 1
         note = diagnose(now, state.best, latent)
         self._judge(note)
@@ -539,7 +540,8 @@ class Trainer(Driven):
         """Ends training, with the reason, if it is time."""
         state, patience = self.state, self.patience
         told = f": {note}" if state.stale >= min(WORRY, patience or WORRY) else ""
-        if patience is not None and state.stale >= patience:
+        since = self.step // self.validate_every - state.best_step // self.validate_every
+        if patience is not None and since >= patience:
             state.verdict = f"stopped early at step {self.step}{told}"
         elif self._ended():
             state.verdict = f"ended after {self.step} steps{told}"
@@ -597,9 +599,14 @@ class Trainer(Driven):
         return self.progress >= 1
 
     def _due(self) -> bool:
-        early = EARLY <= self.step < self.validate_every and self.step.bit_count() == 1
-        at = early or self.step % self.validate_every == 0 or self._ended()
+        at = self._early() or self.step % self.validate_every == 0 or self._ended()
         return at and self.state.validated < self.step
+
+    def _early(self) -> bool:
+        """Whether a validation comes before the first of its interval: rows may be over-fitted."""
+        step, rows = self.step, len(self.dataset.split("train"))
+        doubled = EARLY <= step < self.validate_every and step.bit_count() == 1
+        return doubled and step * self.batch_size >= rows
 
     def _check(self, losses: Tensor) -> None:
         bad = (~losses.isfinite()).nonzero()

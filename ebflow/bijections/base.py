@@ -23,7 +23,7 @@ __all__ = ["Bijection", "ConstantJacobian", "ConstantLinearization", "Contextual
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -325,25 +325,15 @@ def _autograd_jet(layer: Bijection, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
         first, second = (torch.stack([p[i] for p in parts]) for i in (1, 2))
         return Jet(parts[0][0].x, v, a), first, second
 
-    followed = torch.is_grad_enabled()
-    with _differentiating():
-        jet = jet.each(_ordinary)
-        t = jet.x.new_zeros(()).requires_grad_()
+    def curve(t: Tensor) -> tuple[Tensor, Tensor]:
         bend = 0.0 if jet.a is None else 0.5 * t * t * jet.a
-        curve = layer.forward_and_log_det(jet.x + t * jet.v + bend)
-        slope = _derivatives(curve, t)
-        found = (*curve, *slope, *_derivatives(slope, t))
-    y, _, v, first, a, second = found if followed else (part.detach() for part in found)
+        return layer.forward_and_log_det(jet.x + t * jet.v + bend)
+
+    def slope(t: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        return torch.func.jvp(curve, (t,), (one,))
+
+    with torch.inference_mode(False):
+        jet = jet.each(_ordinary)
+        zero, one = jet.x.new_zeros(()), jet.x.new_ones(())
+        ((y, _), (v, first)), (_, (a, second)) = torch.func.jvp(slope, (zero,), (one,))
     return Jet(y, v, a), first, second
-
-
-def _derivatives(curve: Sequence[Tensor], t: Tensor) -> tuple[Tensor, ...]:
-    """Returns the derivatives of tensors by a number, that can be differentiated again.
-
-    The gradient of a weighted sum of them is linear in the weights: its own gradient by these is
-    the derivative. Forward mode would give it at once, but takes a Python call an operation.
-    """
-    moved = [part + 0 * t for part in curve]  # what t does not move has the derivative 0
-    weights = [torch.zeros_like(part, requires_grad=True) for part in moved]
-    (gradient,) = torch.autograd.grad(moved, t, weights, create_graph=True)
-    return torch.autograd.grad(gradient, weights, create_graph=True)

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from ..errors import NonFinite
-from ..imputation import annealed_langevin
 from ..randomness import normal
+from ..sampling import annealed_langevin
 from .instances import Score
 
 Scores = Callable[[float], Score]

@@ -311,6 +311,26 @@ def test_likelihood_that_overfits_is_told_so(few_digits):
     assert "over-fitting" in training.verdict and "blind" not in training.verdict
 
 
+def test_early_validations_tell_of_over_fitting_and_use_up_no_patience(few_digits):
+    """All come before the first of the interval, and the best is one of the first."""
+    training = trainer(
+        few_digits, "ml", steps=1100, log_every=20, validate_every=2000, batch_size=50, patience=1,
+        front=dict(normalise="standardise"), net=dict(calibrated=True),
+        schedule=constant, optimizer="adam",
+    )  # fmt: skip
+    told = [event.step for event in training.run() if event.kind == "validate"]
+    assert told == [0, 16, 32, 64, 128, 256, 512, 1024, 1100] and training.state.best_step < 512
+    assert training.verdict.startswith("ended after 1100 steps: ")
+    assert "over-fitting" in training.verdict
+
+
+def test_many_rows_are_not_validated_before_their_first_epoch(digits):
+    training = trainer(digits, "ml", steps=100, validate_every=90, batch_size=30)
+    assert 32 * 30 < len(training.dataset.split("train")) <= 64 * 30
+    told = [event.step for event in training.run() if event.kind == "validate"]
+    assert told == [0, 64, 90, 100]
+
+
 def test_a_start_that_is_never_bettered_is_told_in_numbers(digits):
     """Gradient ascent: the best likelihood is that of step 0, before any loss was logged."""
     training = trainer(digits, "ml", optimizer="ascent", steps=100, patience=2)

@@ -12,8 +12,8 @@ from ebflow.checkpoint import save_training
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.flow import Flow
-from ebflow.imputation import imputation_error
 from ebflow.randomness import generator as derive
+from ebflow.sampling import imputation_error
 from pipelines.config import DensityConfig, ImputeConfig
 from pipelines.paper.stages import impute as stage
 from pipelines.paper.stages.impute import masks

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ebflow import imputation
+from ebflow import imputation, sampling
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset, Split
 from ebflow.density import LogDensity
@@ -131,7 +131,7 @@ def _langevin(
 ) -> Tensor:
     """Runs Langevin's diffusion by a step relative to the largest curvature."""
     step = config.step / _curvature(density, x, free, generator)
-    return imputation.langevin(
+    return sampling.langevin(
         density,
         x,
         generator=generator,
@@ -154,7 +154,7 @@ def _adaptive(
     """Runs the paper's chain; where its drift ½h² would exceed 1 / L, h² and c shrink alike."""
     stable = math.sqrt(2 / _curvature(density, x, free, generator))
     h = min(config.h, stable)
-    return imputation.adaptive_langevin(
+    return sampling.adaptive_langevin(
         density,
         x,
         generator=generator,
@@ -169,7 +169,7 @@ def _adaptive(
 
 def _curvature(density: LogDensity, x: Tensor, free: Tensor, noise: torch.Generator) -> float:
     start, where = x[:PROBES], free[:PROBES]
-    return imputation.largest_curvature(density, start, generator=noise, free=where)
+    return sampling.largest_curvature(density, start, generator=noise, free=where)
 
 
 def _gaussian(config: ImputeConfig, flow: Flow, train: Split) -> Flow:
@@ -218,7 +218,7 @@ def _errors(
 
 
 def _error(name: str, truth: Tensor, guess: Tensor, missing: Tensor) -> dict[str, float]:
-    found = imputation.imputation_error(truth, guess, missing)
+    found = sampling.imputation_error(truth, guess, missing)
     return {f"study/rmse_{name}": found.value, f"study/rmse_{name}_se": found.se}
 
 

@@ -13,19 +13,19 @@ from ebflow.bijections import Affine, Dense
 from ebflow.density import EnergyFunction
 from ebflow.errors import NonFinite
 from ebflow.flow import Flow
-from ebflow.imputation import (
-    adaptive_langevin,
-    annealed_langevin,
-    blur,
-    imputation_error,
-    impute,
-    langevin,
-    largest_curvature,
-)
+from ebflow.imputation import impute
 from ebflow.inference import Estimate
 from ebflow.loss import geometric
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal, uniform
+from ebflow.sampling import (
+    adaptive_langevin,
+    annealed_langevin,
+    blur,
+    imputation_error,
+    langevin,
+    largest_curvature,
+)
 
 from . import reference
 from .bijections.cases import matrix, seeded
