@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from pipelines.cluster.environment import cpus
 
 CORES = cpus()
@@ -16,6 +18,7 @@ def test_a_process_that_is_pinned_has_the_cpus_that_it_may_use():
     assert done.stdout == b"1\n"
 
 
+@pytest.mark.system
 def test_nobody_waits_for_what_another_lacks_and_few_drivers_wait(home, tmp_path):
     """Trainings that are ready hold no core; a process for each of them would fill the memory."""
     command = [sys.executable, "-m", "tests.pipelines.queued", str(tmp_path)]
