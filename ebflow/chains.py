@@ -398,9 +398,8 @@ class Chains:
 
     def _continued(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Returns coordinates and log p of rows whose missing elements are there already."""
-        return self._coordinates(y[:, None])[:, 0], self.target.log_prob(y[:, None], self.context)[
-            :, 0
-        ]
+        here = y[:, None]
+        return self._coordinates(here)[:, 0], self.target.log_prob(here, self.context)[:, 0]
 
     def _pooled(self) -> tuple[Tensor, Tensor]:
         """Fits place and scale of the coordinates to each row; returns where chains begin."""

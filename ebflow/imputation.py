@@ -47,13 +47,13 @@ NUMBERS = 1 << 24
 MIXED = 1.1
 """R̂ up to which the chains of a row are taken to have met."""
 
-EVERY = 100
+REDRAW_EVERY = 100
 """Steps between redraws, if an epoch has no more."""
 
-WARMUP, STEPS = 3, 1
+REDRAW_WARMUP, REDRAW_STEPS = 3, 1
 """Moves of a redraw: leapfrogs are tuned in the first ones."""
 
-CHUNK = 256
+REDRAW_ROWS = 256
 """Rows whose chains run together, at most; fewer of many columns."""
 
 
@@ -128,7 +128,7 @@ def impute(
             return Imputed(made, acceptance * torch.nan, r_hat * torch.nan)
         given = None if context is None else context[torch.arange(SAMPLES) % len(x)]
         samples = flow.sample(SAMPLES if given is None else (), generator, context=given)
-        law = target(flow, samples, generator, given, components=COMPONENTS)
+        law = _target(flow, samples, generator, given, components=COMPONENTS)
         size = max(1, min(ROWS, NUMBERS // (draws * x.shape[1] ** 2)))
         leaping = ((2**k, True) for k in range(doublings + 1))
         for number, leaps in ((1, False), (3, False), *leaping):
@@ -144,7 +144,7 @@ def impute(
     return Imputed(found, acceptance, r_hat)
 
 
-def target(
+def _target(
     flow: Flow,
     samples: Tensor,
     generator: torch.Generator,
@@ -248,7 +248,7 @@ class Filling:
         shard: tuple[int, int],
         device: torch.device,
     ) -> None:
-        self.every = max(EVERY, len(split) // batch_size)
+        self.every = max(REDRAW_EVERY, len(split) // batch_size)
         self.seed, self.shard = seed, shard
         self.missing = split.missing.to(device)
         split.resident = split.resident.to(device)
@@ -268,10 +268,10 @@ class Filling:
         """
         (rank, world), whole = self.shard, torch.zeros_like(self.x)
         noise = generator(self.seed, "missing", step, device=self.x.device)
-        size = max(1, min(CHUNK, NUMBERS // self.x.shape[1] ** 2))
+        size = max(1, min(REDRAW_ROWS, NUMBERS // self.x.shape[1] ** 2))
         some = torch.randperm(len(self.x), generator=noise, device=self.x.device)[:SAMPLES]
         with fixed_weights(flow):
-            law = target(flow, self.x[some], noise, self._given(some), components=1)
+            law = _target(flow, self.x[some], noise, self._given(some), components=1)
             for number, rows in enumerate(self.rows.split(size)):
                 if number % world == rank:
                     noise = generator(self.seed, "missing", step, number, device=self.x.device)
@@ -283,8 +283,8 @@ class Filling:
     def _drawn(self, law: Target, rows: Tensor, noise: torch.Generator) -> Tensor:
         options = {"context": self._given(rows), "started": True}
         chains = Chains(law, self.x[rows], self.missing[rows], 1, noise, **options)
-        chains.warm_up(WARMUP, leaps=True)
-        chains.run(STEPS, leaps=True)
+        chains.warm_up(REDRAW_WARMUP, leaps=True)
+        chains.run(REDRAW_STEPS, leaps=True)
         return chains.raw()[:, 0].to(self.x)
 
     def _given(self, rows: Tensor) -> Tensor | None:

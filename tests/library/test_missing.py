@@ -98,7 +98,7 @@ SHORT = dict(steps=9, batch_size=64, validate_every=3, log_every=3, objective="m
 @pytest.fixture
 def often(monkeypatch):
     """Redraws in every second step."""
-    monkeypatch.setattr("ebflow.imputation.EVERY", 2)
+    monkeypatch.setattr("ebflow.imputation.REDRAW_EVERY", 2)
 
 
 def test_entries_are_drawn_again_and_others_stay(often):
@@ -124,7 +124,7 @@ def test_an_interrupted_training_equals_an_uninterrupted_one(often, tmp_path):
 
 def test_a_redraw_is_the_same_for_any_number_of_workers(monkeypatch):
     """Two workers share the chunks; what one leaves is 0, and is added."""
-    monkeypatch.setattr("ebflow.imputation.CHUNK", 50)
+    monkeypatch.setattr("ebflow.imputation.REDRAW_ROWS", 50)
     flow = trainer(incomplete(), **SHORT).averaged
     made = {}
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: None)
