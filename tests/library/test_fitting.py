@@ -248,7 +248,7 @@ def test_conditional_linear_gaussian_truth(seed):
         c = torch.randn(count, 3, generator=g)
         return c @ a.T + torch.randn(count, 8, generator=g) @ b.T, c
 
-    flow = ebflow.fit(*draw(20_000), seed=seed, progress=False)
+    flow = ebflow.fit(*draw(20_000), architecture="dense", seed=seed, progress=False)
     x, c = draw(50_000)
     truth = torch.distributions.MultivariateNormal(c @ a.T, b @ b.T).log_prob(x)
     with torch.no_grad():
