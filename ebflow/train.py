@@ -604,9 +604,9 @@ class Trainer(Driven):
 
     def _early(self) -> bool:
         """Whether a validation comes before the first of its interval: rows may be over-fitted."""
-        step, rows = self.step, len(self.dataset.split("train"))
+        step = self.step
         doubled = EARLY <= step < self.validate_every and step.bit_count() == 1
-        return doubled and step * self.batch_size >= rows
+        return doubled and step * self.batch_size >= len(self.dataset.split("train"))
 
     def _check(self, losses: Tensor) -> None:
         bad = (~losses.isfinite()).nonzero()
