@@ -7,8 +7,8 @@ reduced and not divided by the dimension D. With :math:`s = \nabla_x \log p_\the
 .. math:: \mathcal{J} = E_{x \sim data} \left[ \tfrac12 \|s\|^2 + \operatorname{tr} H \right]
     = \text{Fisher divergence} + \text{const},
 
-which does not see the normaliser. Costs are GEMMs of 2 B D² FLOP for a step (forward and
-backward) of a dense flow with L layers; ``pipelines/benchmark/costs.py`` has them as functions.
+which does not see the normaliser. Costs are GEMMs of 2 B D² FLOP for a step (forward and backward)
+of a dense flow with L layers; ``pipelines/paper/benchmark/costs.py`` has them as functions.
 
 *The trace.* Let f be log p, and u a random direction with :math:`E[u u^\top] = I`. With one
 direction each of ``ESTIMATORS`` has the mean :math:`\operatorname{tr} H`, the differences up to

@@ -26,9 +26,10 @@ import tyro
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
-from pipelines.config import DensityConfig, PaperConfig, Section, recipes
+from pipelines.config import DensityConfig, Section, recipes
 from pipelines.config.files import explain, for_objective, load, peek
 from pipelines.gradient_alignment.config import AlignmentConfig
+from pipelines.paper.config import PaperConfig
 from pipelines.sample_complexity.config import SCALES, ComplexityConfig, at_scale
 
 BORDER = re.compile(r"^\s*[│|+╭╰]\s*|\s*[│|+╮╯]\s*$|^\s*[-─]+\s*$")

@@ -10,28 +10,20 @@ __all__ = [
     "ClusterConfig",
     "DataConfig",
     "DensityConfig",
-    "DivergeConfig",
     "EvaluateConfig",
     "FrontConfig",
-    "FillConfig",
-    "ImputeConfig",
     "ModelConfig",
     "ObjectiveConfig",
-    "PEERS",
-    "PaperConfig",
-    "PeerConfig",
     "PreprocessConfig",
     "Section",
     "StabiliseConfig",
-    "StackConfig",
-    "StepsConfig",
     "TrainConfig",
     "Training",
     "canonical",
 ]
 
 from pipelines.config.data import DataConfig, FrontConfig, PreprocessConfig
-from pipelines.config.evaluate import DivergeConfig, EvaluateConfig, FillConfig, ImputeConfig
+from pipelines.config.evaluate import EvaluateConfig
 from pipelines.config.model import ModelConfig
 from pipelines.config.objective import (
     LEARNED_INVERSE,
@@ -41,8 +33,6 @@ from pipelines.config.objective import (
     ObjectiveConfig,
     StabiliseConfig,
 )
-from pipelines.config.paper import PaperConfig, StackConfig, StepsConfig
-from pipelines.config.peer import PEERS, PeerConfig
 from pipelines.config.section import NAME, UNKEYED, Section, canonical
 from pipelines.config.train import ClusterConfig, TrainConfig
 from pipelines.config.training import DensityConfig, Training

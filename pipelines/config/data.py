@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipelines.config.section import UNKEYED, Section, Size
+from pipelines.config.section import UNKEYED, Section, Size, Threaded
 
 
 class DataConfig(Section):
@@ -130,7 +130,7 @@ class PreprocessConfig(Section):
     )
 
 
-class FrontConfig(Section):
+class FrontConfig(Threaded, Section):
     """What the fitted chain in front of a flow depends on, besides the data."""
 
     seed: int = Field(0, ge=0, description="seed of the dequantisation noise of the fit")
@@ -138,8 +138,3 @@ class FrontConfig(Section):
     mixture: bool = Field(False, description="whether a mixture of Gaussians is its base")
     dtype: Literal["float32", "float64"] = Field("float32", description="type of its use")
     threads: int = Field(1, ge=1, description="CPU threads of the fit")
-
-    @property
-    def needs(self) -> dict[str, float]:
-        """The CPU cores that its fit keeps busy."""
-        return {"CPU": self.threads}

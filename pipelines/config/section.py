@@ -4,7 +4,7 @@ Field documentation is what ``--help`` shows. A field marked :data:`UNKEYED` cha
 it is no part of the key by which a finished stage is found again.
 """
 
-__all__ = ["NAME", "Section", "Size", "UNKEYED", "canonical"]
+__all__ = ["NAME", "Section", "Size", "Threaded", "UNKEYED", "canonical"]
 
 import json
 from typing import Any, Self
@@ -33,6 +33,15 @@ class Section(BaseModel):
             if isinstance(value, dict)
         }
         return self.model_copy(update=values | inner)
+
+
+class Threaded:
+    """Beside :class:`Section`: of a stage that computes with ``threads`` threads."""
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """The CPU cores that it keeps busy."""
+        return {"CPU": self.threads}
 
 
 def canonical(section: Section) -> str:

@@ -12,9 +12,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.config import PaperConfig
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
+from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Experiment, Line, Row, summarise
 from pipelines.reporting import claims, runs

@@ -20,18 +20,7 @@ from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 from ebflow.fitting import FEW
 from pipelines.cli.spelling import spelled
-from pipelines.config import (
-    DensityConfig,
-    DivergeConfig,
-    EvaluateConfig,
-    FillConfig,
-    ImputeConfig,
-    PaperConfig,
-    PeerConfig,
-    Section,
-    StackConfig,
-    StepsConfig,
-)
+from pipelines.config import DensityConfig, EvaluateConfig, Section
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.density.source import counted, examined, opened
@@ -40,6 +29,15 @@ from pipelines.engine.fanout import diverged, fail, together
 from pipelines.engine.pipeline import Pipeline
 from pipelines.errors import Diverged
 from pipelines.paper import comparison
+from pipelines.paper.config import (
+    DivergeConfig,
+    FillConfig,
+    ImputeConfig,
+    PaperConfig,
+    PeerConfig,
+    StackConfig,
+    StepsConfig,
+)
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Cell
 from pipelines.reporting import claims

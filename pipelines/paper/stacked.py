@@ -18,7 +18,8 @@ from ebflow.evaluation import latent_statistics, log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing, gaussian
 from ebflow.randomness import RowGenerator
-from pipelines.config import FrontConfig, ObjectiveConfig, PreprocessConfig, StackConfig
+from pipelines.config import FrontConfig, ObjectiveConfig, PreprocessConfig
+from pipelines.paper.config import StackConfig
 from pipelines.paper.stacking import Member, Stack
 from pipelines.training.preprocessing import baseline, fitted
 

@@ -5,10 +5,11 @@ import copy
 import yaml
 from hypothesis import strategies as st
 
-from pipelines.config import DensityConfig, PaperConfig
+from pipelines.config import DensityConfig
 from pipelines.config.files import dump
 from pipelines.config.recipes import RECIPES
 from pipelines.gradient_alignment.config import AlignmentConfig
+from pipelines.paper.config import PaperConfig
 from pipelines.sample_complexity.config import ComplexityConfig
 
 BASES = {

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import pytest
 
 from ebflow.inference import above, below, student, within
-from pipelines.config import PaperConfig
+from pipelines.paper.config import PaperConfig
 from pipelines.reporting import claims
 from pipelines.reporting.terminal import terminal
 

@@ -14,7 +14,8 @@ from ebflow.data.prepare import prepare
 from ebflow.data.toy import SMOOTHED, parzen
 from ebflow.evaluation import fisher_divergence, kl_divergence, repository_kld
 from ebflow.randomness import generator
-from pipelines.config import DivergeConfig, ModelConfig, PreprocessConfig, TrainConfig, Training
+from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
+from pipelines.paper.config import DivergeConfig
 from pipelines.paper.stages.diverge import diverge
 from tests.pipelines.trainers import build
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pipelines.config import FillConfig
+from pipelines.paper.config import FillConfig
 from pipelines.paper.stages.fill import compared, crps
 
 

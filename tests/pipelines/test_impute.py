@@ -14,7 +14,8 @@ from ebflow.data.prepare import prepare
 from ebflow.flow import Flow
 from ebflow.randomness import generator as derive
 from ebflow.sampling import imputation_error
-from pipelines.config import DensityConfig, ImputeConfig
+from pipelines.config import DensityConfig
+from pipelines.paper.config import ImputeConfig
 from pipelines.paper.stages import impute as stage
 from pipelines.paper.stages.impute import masks
 from tests.pipelines.trainers import build

@@ -2,11 +2,12 @@
 
 import pytest
 
-from pipelines.config import DensityConfig, ModelConfig, ObjectiveConfig, PaperConfig
+from pipelines.config import DensityConfig, ModelConfig, ObjectiveConfig
 from pipelines.config.recipes import mnist9k
 from pipelines.density import results
 from pipelines.engine.runner import Run, _title
 from pipelines.paper import comparison
+from pipelines.paper.config import PaperConfig
 from pipelines.reporting import titles
 from pipelines.tracking.notes import note, numbers, table
 

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.config import ClusterConfig, PaperConfig
+from pipelines.config import ClusterConfig
 from pipelines.paper import comparison
+from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Column, summarise
 from pipelines.reporting.terminal import terminal

@@ -11,8 +11,9 @@ import pytest
 
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
-from pipelines.config import ObjectiveConfig, PaperConfig, StackConfig
+from pipelines.config import ObjectiveConfig
 from pipelines.paper import comparison, stacked
+from pipelines.paper.config import PaperConfig, StackConfig
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Cell
 from pipelines.paper.experiments.phases import figures, rule, verdicts

@@ -16,14 +16,14 @@ from ebflow.architectures import dense
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
-from pipelines.config import PaperConfig, PeerConfig
 from pipelines.density.stages.evaluate import LOG_PROBS
+from pipelines.paper.config import PaperConfig, PeerConfig
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import summarise
 from pipelines.paper.experiments.curves import _spread
 from pipelines.paper.graph import check
-from pipelines.peers import FITS, flows, kernels
-from pipelines.peers.behind import Behind
+from pipelines.paper.peers import FITS, flows, kernels
+from pipelines.paper.peers.behind import Behind
 from pipelines.training import metrics_log as logged
 
 CONFIG = PaperConfig(experiment="rivals", source="digits", seeds=2)

@@ -16,7 +16,8 @@ from pipelines.cli import submit
 from pipelines.cli.main import COMMANDS
 from pipelines.cluster.kuberay import _cluster, _container, _variable
 from pipelines.cluster.package import checkout, packed
-from pipelines.config import DensityConfig, PaperConfig
+from pipelines.config import DensityConfig
+from pipelines.paper.config import PaperConfig
 from tuning.command import parse_tune
 
 SCHEMA = json.loads(Path(__file__).with_name("rayjob.schema.json").read_text())

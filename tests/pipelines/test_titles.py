@@ -1,8 +1,8 @@
 """What tells runs apart by their names."""
 
-from pipelines.config import PaperConfig
 from pipelines.gradient_alignment.config import RegulariserConfig
 from pipelines.gradient_alignment.method import title
+from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.reporting.titles import cell
 from pipelines.sample_complexity.cells import cells

@@ -4,7 +4,8 @@ __all__ = ["ABLATION", "cells"]
 
 from itertools import product
 
-from pipelines.config import DensityConfig, PaperConfig
+from pipelines.config import DensityConfig
+from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments.cell import Cell, Column, Experiment
 from pipelines.paper.experiments.settings import (
     EPOCH,

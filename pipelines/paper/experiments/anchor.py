@@ -16,10 +16,10 @@ from pipelines.config import (
     DensityConfig,
     ModelConfig,
     ObjectiveConfig,
-    PaperConfig,
     PreprocessConfig,
     TrainConfig,
 )
+from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments.cell import (
     Cell,
     Column,

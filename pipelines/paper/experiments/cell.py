@@ -28,14 +28,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from pipelines.config import (
-    ClusterConfig,
-    DataConfig,
-    DensityConfig,
-    FrontConfig,
-    PaperConfig,
-    Section,
-)
+from pipelines.config import ClusterConfig, DataConfig, DensityConfig, FrontConfig, Section
+from pipelines.paper.config import PaperConfig
 from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.machine import machine
 from pipelines.reporting.method import method

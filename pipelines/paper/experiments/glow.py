@@ -13,10 +13,10 @@ from pipelines.config import (
     DensityConfig,
     ModelConfig,
     ObjectiveConfig,
-    PaperConfig,
     PreprocessConfig,
     StabiliseConfig,
 )
+from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, first_seed
 from pipelines.paper.experiments.settings import IMAGE_OPTIONS, base
 from pipelines.reporting.pictures import show_tiles

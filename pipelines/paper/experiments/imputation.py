@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipelines.config import DensityConfig, ImputeConfig, ModelConfig, PaperConfig
+from pipelines.config import DensityConfig, ModelConfig
+from pipelines.paper.config import ImputeConfig, PaperConfig
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, first_seed
 from pipelines.paper.experiments.settings import (
     IMAGE_OPTIONS,

@@ -13,10 +13,10 @@ from pipelines.config import (
     DensityConfig,
     ModelConfig,
     ObjectiveConfig,
-    PaperConfig,
     PreprocessConfig,
     TrainConfig,
 )
+from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
 from pipelines.paper.experiments.settings import bounds
 from pipelines.training import metrics_log as logged

@@ -5,7 +5,8 @@ __all__ = ["MISSING", "TABLES", "cells"]
 from itertools import product
 from pathlib import Path
 
-from pipelines.config import DataConfig, FillConfig, PaperConfig
+from pipelines.config import DataConfig
+from pipelines.paper.config import FillConfig, PaperConfig
 from pipelines.paper.experiments.cell import Cell, Column, Experiment
 from pipelines.paper.experiments.settings import bounds
 

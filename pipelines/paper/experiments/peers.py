@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.config import DensityConfig, FrontConfig, PaperConfig, PeerConfig
+from pipelines.config import DensityConfig, FrontConfig
+from pipelines.paper.config import PaperConfig, PeerConfig
 from pipelines.paper.experiments.cell import Cell, Folders, Row
 from pipelines.paper.experiments.settings import SMOKE_STEPS
 from pipelines.training import metrics_log as logged

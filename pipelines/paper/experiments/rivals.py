@@ -17,16 +17,15 @@ from matplotlib.figure import Figure
 from ebflow.anchor import inverse_error
 from ebflow.checkpoint import load
 from pipelines.config import (
-    PEERS,
     AnchorConfig,
     DensityConfig,
     ModelConfig,
     ObjectiveConfig,
-    PaperConfig,
     PreprocessConfig,
     TrainConfig,
 )
 from pipelines.config.recipes import for_source
+from pipelines.paper.config import PEERS, PaperConfig
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, first_seed
 from pipelines.paper.experiments.curves import Line, drawn
 from pipelines.paper.experiments.peers import SHRINKAGE, WHITENED, measured, peer, told, with_gain

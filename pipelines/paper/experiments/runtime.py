@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipelines.benchmark.scaling import crossover, exponent
-from pipelines.benchmark.timing import Timing
-from pipelines.config import PaperConfig, StepsConfig
+from pipelines.paper.benchmark.scaling import crossover, exponent
+from pipelines.paper.benchmark.timing import Timing
+from pipelines.paper.config import PaperConfig, StepsConfig
 from pipelines.paper.experiments.cell import NORMAL, Cell, Column, Experiment, Folders, Row
 
 Kind = tuple[str, int, str]

@@ -10,8 +10,9 @@ __all__ = ["SCORES", "rows"]
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pipelines.config import AnchorConfig, DensityConfig, ObjectiveConfig, PaperConfig
+from pipelines.config import AnchorConfig, DensityConfig, ObjectiveConfig
 from pipelines.config.recipes import mnist9k, mnist9k_dense
+from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, grid
 from pipelines.paper.experiments.peers import measured, with_gain
 from pipelines.paper.experiments.settings import EVERY, IMAGE_OPTIONS, bounds, data

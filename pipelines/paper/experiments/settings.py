@@ -26,11 +26,11 @@ from pipelines.config import (
     DensityConfig,
     ModelConfig,
     ObjectiveConfig,
-    PaperConfig,
     PreprocessConfig,
     StabiliseConfig,
 )
 from pipelines.config.recipes import mnist9k_dense
+from pipelines.paper.config import PaperConfig
 
 OBJECTIVES = {"ML": "ml", "SML": "sml", "SSM": "ssm_vr", "DSM": "dsm", "FD-SSM": "fd_ssm"}
 """The paper's objectives by its names; its SSM is the variance-reduced form."""

@@ -5,7 +5,7 @@ __all__ = ["PUBLISHED", "TABLE", "cells"]
 from collections.abc import Iterator
 from itertools import product
 
-from pipelines.config import PaperConfig
+from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments.cell import Cell, Column, Experiment
 from pipelines.paper.experiments.settings import (
     EPOCH,

@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ebflow.errors import BadInput
-from pipelines.config import DataConfig, PaperConfig
+from pipelines.config import DataConfig
 from pipelines.config.recipes import tabular
+from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
 from pipelines.paper.experiments.peers import LOG_PROBS, gained, measured, peer, with_gain
 from pipelines.paper.experiments.settings import bounds

@@ -23,14 +23,13 @@ from pipelines.config import (
     AnchorConfig,
     DataConfig,
     DensityConfig,
-    DivergeConfig,
     ModelConfig,
     ObjectiveConfig,
-    PaperConfig,
     PreprocessConfig,
     Section,
     TrainConfig,
 )
+from pipelines.paper.config import DivergeConfig, PaperConfig
 from pipelines.paper.experiments.cell import (
     Cell,
     Column,

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ebflow.errors import NonFinite
-from pipelines.config import PaperConfig
 from pipelines.paper import comparison
 from pipelines.paper.comparison import CONCLUSION
+from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Folders
 from pipelines.reporting.style import draw

@@ -16,7 +16,7 @@ from ebflow.evaluation import Normalised, fisher_divergence, kl_divergence, repo
 from ebflow.flow import Flow
 from ebflow.inference import Estimate
 from ebflow.randomness import generator, normal
-from pipelines.config import DivergeConfig
+from pipelines.paper.config import DivergeConfig
 from pipelines.tracking import StageRun
 
 ROWS = 2_000

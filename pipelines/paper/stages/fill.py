@@ -25,7 +25,7 @@ from ebflow.data.missing import Gaussian
 from ebflow.imputation import impute
 from ebflow.inference import Estimate
 from ebflow.randomness import generator, uniform
-from pipelines.config import FillConfig
+from pipelines.paper.config import FillConfig
 from pipelines.tracking import StageRun
 
 

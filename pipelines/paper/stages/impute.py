@@ -27,7 +27,7 @@ from ebflow.evaluation import Likelihood, log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import fit, gaussian
 from ebflow.randomness import generator as derive
-from pipelines.config import ImputeConfig
+from pipelines.paper.config import ImputeConfig
 from pipelines.tracking import StageRun
 
 PROBES = 16

@@ -12,10 +12,10 @@ import torch
 from ebflow.data.loader import Dataset
 from ebflow.evaluation import Likelihood
 from ebflow.preprocessing import Preprocessing
-from pipelines.config import PeerConfig
 from pipelines.density.stages.evaluate import LOG_PROBS
-from pipelines.peers import FITS
-from pipelines.peers.behind import Behind, Fitted
+from pipelines.paper.config import PeerConfig
+from pipelines.paper.peers import FITS
+from pipelines.paper.peers.behind import Behind, Fitted
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
 from pipelines.training.preprocessing import CHAIN

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ebflow.data.loader import Dataset
-from pipelines.config import StackConfig
+from pipelines.paper.config import StackConfig
 from pipelines.paper.stacked import train
 from pipelines.tracking import StageRun
 

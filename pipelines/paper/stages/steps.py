@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from pipelines.benchmark.cases import Case, convolutional_cases, dense_cases
-from pipelines.benchmark.costs import measured_peak
-from pipelines.benchmark.timing import benchmark
-from pipelines.config import StepsConfig
+from pipelines.paper.benchmark.cases import Case, convolutional_cases, dense_cases
+from pipelines.paper.benchmark.costs import measured_peak
+from pipelines.paper.benchmark.timing import benchmark
+from pipelines.paper.config import StepsConfig
 from pipelines.tracking import StageRun
 
 OBJECTIVES = ("ml", "sml", "lazy_ml", "ssm_vr", "ssm", "dsm", "fd_ssm", "taylor_sm")

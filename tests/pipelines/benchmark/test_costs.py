@@ -8,7 +8,7 @@ from ebflow.anchor import Anchor
 from ebflow.architectures import convolutional, dense
 from ebflow.objectives import OBJECTIVES
 from ebflow.randomness import generator as derive
-from pipelines.benchmark import costs
+from pipelines.paper.benchmark import costs
 
 BATCH, SIZE = 6, 5
 UNIT = 2 * BATCH * SIZE**2

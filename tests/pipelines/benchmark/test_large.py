@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from ebflow.architectures import glow
-from pipelines.benchmark.cases import Case, dense_cases
-from pipelines.benchmark.timing import Subject, stepper
+from pipelines.paper.benchmark.cases import Case, dense_cases
+from pipelines.paper.benchmark.timing import Subject, stepper
 from tests.library.bijections.cases import seeded, stirred
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

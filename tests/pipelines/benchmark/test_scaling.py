@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipelines.benchmark.scaling import crossover, exponent
-from pipelines.benchmark.timing import Timing
+from pipelines.paper.benchmark.scaling import crossover, exponent
+from pipelines.paper.benchmark.timing import Timing
 
 SIZES = (64, 256, 784, 1536, 3072)
 

@@ -4,10 +4,10 @@ import pytest
 
 from ebflow.architectures import dense
 from ebflow.objectives import OBJECTIVES
-from pipelines.benchmark.cases import Case, convolutional_cases, dense_cases
-from pipelines.benchmark.costs import convolutional_flops, flops
-from pipelines.benchmark.timing import Subject, benchmark, stepper
-from pipelines.config import PaperConfig, StepsConfig
+from pipelines.paper.benchmark.cases import Case, convolutional_cases, dense_cases
+from pipelines.paper.benchmark.costs import convolutional_flops, flops
+from pipelines.paper.benchmark.timing import Subject, benchmark, stepper
+from pipelines.paper.config import PaperConfig, StepsConfig
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.stages.steps import OBJECTIVES as CONVOLUTIONAL
 from pipelines.paper.stages.steps import cases as cases_of

@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
-from pipelines.config import DataConfig, ObjectiveConfig, PaperConfig, StackConfig
+from pipelines.config import DataConfig, ObjectiveConfig
+from pipelines.paper.config import PaperConfig, StackConfig
 from pipelines.paper.experiments.cell import Cell
 from pipelines.paper.experiments.settings import data
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.config import StackConfig
+from pipelines.paper.config import StackConfig
 from pipelines.paper.experiments.cell import Folders
 from pipelines.paper.experiments.phases.grid import objective_of
 from pipelines.paper.stages.stack import LOG_PROBS, TRAININGS

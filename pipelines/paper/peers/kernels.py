@@ -13,8 +13,8 @@ import time
 import torch
 from torch import Tensor
 
-from pipelines.config import PeerConfig
-from pipelines.peers.behind import Behind, Fitted, Point, Values
+from pipelines.paper.config import PeerConfig
+from pipelines.paper.peers.behind import Behind, Fitted, Point, Values
 
 MOST = 20_000
 """The most training rows, and 100 elements of one: it is for small tables."""

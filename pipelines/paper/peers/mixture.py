@@ -11,8 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from pipelines.config import PeerConfig
-from pipelines.peers.behind import Behind, Fitted, Point, Values
+from pipelines.paper.config import PeerConfig
+from pipelines.paper.peers.behind import Behind, Fitted, Point, Values
 
 NUMBERS = (1, 2, 3, 5, 8, 12, 20, 30, 50)
 PATIENCE = 2

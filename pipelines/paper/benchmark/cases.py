@@ -12,7 +12,7 @@ from ebflow.architectures import convolutional, dense
 from ebflow.flow import Flow
 from ebflow.objectives import OBJECTIVES
 from ebflow.randomness import generator as derive
-from pipelines.benchmark.costs import convolutional_flops, flops
+from pipelines.paper.benchmark.costs import convolutional_flops, flops
 
 ANCHORED = ("dsm", "ssm")
 DEPTH = 2

@@ -1,19 +1,31 @@
-"""The experiments of the flow's paper."""
+"""What the experiments of the flow's paper, and their stages, can be told."""
 
-__all__ = ["PaperConfig", "StackConfig", "StepsConfig"]
+__all__ = [
+    "PEERS",
+    "DivergeConfig",
+    "FillConfig",
+    "ImputeConfig",
+    "PaperConfig",
+    "PeerConfig",
+    "StackConfig",
+    "StepsConfig",
+]
 
 from typing import Literal, get_args
 
 from pydantic import Field
 
-from pipelines.config.objective import ObjectiveConfig
-from pipelines.config.section import NAME, UNKEYED, Section, Size
-from pipelines.config.train import ClusterConfig
+from pipelines.config import ClusterConfig, ObjectiveConfig
+from pipelines.config.section import NAME, UNKEYED, Section, Size, Threaded
+
+Peer = Literal["maf", "nsf", "gmm", "kde"]
+
+PEERS: tuple[str, ...] = get_args(Peer)
+"""Densities of other packages."""
 
 Method = Literal[
-    "ml", "relative", "lazy_ml", "lu", "selfnorm", "freeform", "dsm", "ssm_vr", "circular",
-    "maf", "nsf", "gmm", "kde",
-]  # fmt: skip
+    "ml", "relative", "lazy_ml", "lu", "selfnorm", "freeform", "dsm", "ssm_vr", "circular", Peer
+]
 
 METHODS: tuple[Method, ...] = tuple(name for name in get_args(Method) if name != "circular")
 
@@ -32,7 +44,7 @@ class StepsConfig(Section):
     threads: int = Field(2, ge=1, description="threads of a step")
 
 
-class StackConfig(Section):
+class StackConfig(Threaded, Section):
     """Small dense nets that are trained at once: of every front, start, rate and seed."""
 
     part: Literal["map", "wide", "pairs"] = Field("map", description="part of the experiment")
@@ -54,10 +66,90 @@ class StackConfig(Section):
     batch_size: int = Field(100, ge=1, description="examples a step")
     threads: int = Field(1, ge=1, description="threads")
 
-    @property
-    def needs(self) -> dict[str, float]:
-        """The CPU cores that it keeps busy."""
-        return {"CPU": self.threads}
+
+class DivergeConfig(Section):
+    """How a flow differs from an exact density in the plane."""
+
+    density: Literal["sine", "swirl", "checkerboard"] = Field(
+        "sine", description="density, smoothed by sigma"
+    )
+    sigma: float = Field(0.375, gt=0, description="noise, in the units of the data")
+    samples: int = Field(10_000, ge=2, description="fresh points of the density")
+    seed: int = Field(0, ge=0, description="seed of the points")
+    extent: float = Field(9.0, gt=0, description="half the side of the pictures")
+    resolution: int = Field(120, ge=2, description="pixels a side of the pictures")
+
+
+class ImputeConfig(Threaded, Section):
+    """Imputation of missing pixels of test images, by the flow's paper's chain and Langevin's."""
+
+    images: int = Field(32, ge=1, description="test images at most")
+    draws: int = Field(2, ge=1, description="chains an image, of each sampler")
+    steps: int = Field(500, ge=1, description="steps of a chain")
+    step: float = Field(
+        1.0,
+        gt=0,
+        lt=2,
+        description="step of Langevin's diffusion, over the inverse of the largest curvature of "
+        "-log p (no unit; stable below 2)",
+    )
+    momentum: float = Field(
+        0.95,
+        ge=0,
+        lt=1,
+        description="share of the velocity that a step keeps in Langevin's with momentum",
+    )
+    h: float = Field(
+        0.5,
+        gt=0,
+        description="h of the paper's chain, in units of the scaled logits; lowered to "
+        "where its drift is stable",
+    )
+    snr: float = Field(0.1, ge=0, description="size of the paper's noise (no unit)")
+    smoothing: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="weight of the blurred image in a step of the paper's chain; lowered with h "
+        "squared",
+    )
+    shrinkage: float = Field(
+        1e-3,
+        ge=0,
+        lt=1,
+        description="share of the identity in the correlations of the Gaussian beside the flow",
+    )
+    seed: int = Field(0, ge=0, description="seed of masks and chains")
+    threads: int = Field(2, ge=1, description="threads", json_schema_extra=UNKEYED)
+
+
+class FillConfig(Threaded, Section):
+    """Entries that are removed from a table, put back by a flow trained without them."""
+
+    share: float = Field(0.2, gt=0, lt=1, description="share of the entries that is removed")
+    draws: int = Field(20, ge=2, description="draws of a test row")
+    seconds: float | None = Field(None, gt=0, description="training seconds; None: the steps")
+    steps: int = Field(6_000, ge=1, description="training steps at most")
+    seed: int = Field(0, ge=0, description="seed of what is removed, of training and of draws")
+    threads: int = Field(1, ge=1, description="threads")
+
+
+class PeerConfig(Threaded, Section):
+    """A density of another package, fitted as its users do."""
+
+    name: Peer = Field(
+        "gmm",
+        description="maf, nsf: zuko's flows; gmm: scikit-learn's mixture of Gaussians, its number "
+        "by validation; kde: Gaussian kernels, their width by validation",
+    )
+    seed: int = Field(0, ge=0, description="seed of starts and batches")
+    seconds: float | None = Field(
+        None, gt=0, description="training seconds, validations not counted; None: the steps alone"
+    )
+    steps: int = Field(1_000_000, ge=1, description="steps of maf and nsf at most")
+    batch_size: int = Field(256, ge=1, description="rows a step of maf and nsf at most")
+    lr: float = Field(1e-3, gt=0, description="learning rate of Adam, constant")
+    threads: int = Field(1, ge=1, description="threads")
 
 
 class PaperConfig(Section):

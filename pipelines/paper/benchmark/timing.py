@@ -24,7 +24,7 @@ from ebflow.loss import Loss, LossModule, Progress
 from ebflow.objectives import OBJECTIVES, lazy_ml
 from ebflow.randomness import RowGenerator
 from ebflow.randomness import generator as derive
-from pipelines.benchmark.cases import Case
+from pipelines.paper.benchmark.cases import Case
 
 INTERVAL = 100
 """Steps between refreshes of an anchor; no refresh is timed with a step."""

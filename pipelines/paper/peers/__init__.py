@@ -8,9 +8,9 @@ __all__ = ["FITS", "Fit"]
 
 from collections.abc import Callable
 
-from pipelines.config import PeerConfig
-from pipelines.peers import flows, kernels, mixture
-from pipelines.peers.behind import Behind, Fitted
+from pipelines.paper.config import PeerConfig
+from pipelines.paper.peers import flows, kernels, mixture
+from pipelines.paper.peers.behind import Behind, Fitted
 
 Fit = Callable[[PeerConfig, Behind], Fitted | None]
 

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from ebflow.inference import Interval
-from pipelines.benchmark.timing import Timing
+from pipelines.paper.benchmark.timing import Timing
 
 
 def exponent(

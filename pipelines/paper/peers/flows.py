@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ebflow.errors import NonFinite
 from ebflow.randomness import generator
-from pipelines.config import PeerConfig
-from pipelines.peers.behind import Behind, Fitted, Point, Values
+from pipelines.paper.config import PeerConfig
+from pipelines.paper.peers.behind import Behind, Fitted, Point, Values
 
 KINDS = {"maf": zuko.flows.MAF, "nsf": zuko.flows.NSF}
 SIZES = {"transforms": 3, "hidden_features": (128, 128, 128)}
