@@ -41,9 +41,9 @@ from torch import Tensor
 from .bijections import DenseWithInverse, Weighted
 from .distribution import FlowDistribution
 from .errors import NonFinite
-from .execution import eager, products
+from .execution import products
 from .flow import Flow
-from .randomness import Generator, rademacher
+from .randomness import Generator, eager, rademacher
 from .randomness import generator as derive
 
 Step = Callable[[DenseWithInverse, Tensor], tuple[Tensor, Tensor, Tensor]]

@@ -25,7 +25,7 @@ The two Gram matrices are one for all rows of a batch; nothing is factorised. Wi
 the trace is :math:`-\|A\|_F^2`.
 """
 
-__all__ = ["FlowDistribution", "FlowEvaluation"]
+__all__ = ["FlowDistribution", "FlowEvaluation", "Shape"]
 
 import math
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""How a step runs: in what precision, compiled, and on several workers.
+"""How a step runs: in what precision, and on several workers.
 
 Weights are copied on each worker (DDP) or sharded among them (FSDP2).
 
@@ -12,21 +12,15 @@ References:
     arXiv:2304.11277.
 """
 
-__all__ = ["distributed", "eager", "full", "is_sharded", "products", "shard_weights", "unsharded",
+__all__ = ["distributed", "full", "is_sharded", "products", "shard_weights", "unsharded",
            "unsynchronised"]  # fmt: skip
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import wraps
-from typing import ParamSpec, TypeVar
 
 import torch
 import torch.distributed
 from torch import Tensor, nn
-
-P = ParamSpec("P")
-
-R = TypeVar("R")
 
 
 def shard_weights(module: nn.Module) -> nn.Module:
@@ -124,19 +118,3 @@ def products(precision: str, device: str = "cpu") -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]
-
-
-def eager(function: Callable[P, R]) -> Callable[P, R]:
-    """Keeps a function out of compiled graphs, as ``torch.compiler.disable`` does.
-
-    That imports the compiler at once, which takes as long as to import torch; this leaves it to
-    who compiles.
-    """
-
-    @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if torch.compiler.is_compiling():
-            return torch.compiler.disable(function)(*args, **kwargs)
-        return function(*args, **kwargs)
-
-    return call

@@ -1,6 +1,6 @@
 """Files that are whole or not there, contents before their name; and tensors in one file."""
 
-__all__ = ["load_tensors", "move", "replaced", "save_tensors", "sha256", "sync",
+__all__ = ["load_tensors", "move", "previous", "replaced", "save_tensors", "sha256", "sync",
            "write_text"]  # fmt: skip
 
 import hashlib

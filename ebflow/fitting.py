@@ -5,7 +5,7 @@ dense net that starts near the Gaussian, likelihood with a lazily refreshed norm
 weights, the best of them by validation kept, an early stop.
 """
 
-__all__ = ["History", "fit"]
+__all__ = ["FEW", "History", "fit"]
 
 import numbers
 import sys

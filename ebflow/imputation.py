@@ -17,7 +17,7 @@ American Statistical Association 85; On Convergence Properties of the EM Algorit
 Chains (Gu and Kong, 1998), PNAS 95, for chains that go on.
 """
 
-__all__ = ["Filling", "Imputed", "impute"]
+__all__ = ["MIXED", "Filling", "Imputed", "impute"]
 
 from dataclasses import dataclass
 from itertools import takewhile

@@ -8,23 +8,41 @@ draws for its own rows alone.
 
 Counters are those of Philox (Parallel Random Numbers: As Easy as 1, 2, 3; Salmon, Moraes, Dror,
 Shaw, 2011), by NumPy; a normal number is :math:`\sqrt 2 \operatorname{erf}^{-1}(2u - 1)` of one
-uniform u.
+uniform u. A compiled graph has no draws in it: they are made beside it.
 """
 
-__all__ = ["Generator", "RowGenerator", "generator", "normal", "rademacher", "uniform"]
+__all__ = ["Generator", "RowGenerator", "eager", "generator", "normal", "rademacher", "uniform"]
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .execution import eager
-
 WORDS = 4
 """64-bit words of one count of Philox4x64."""
+
+P, R = ParamSpec("P"), TypeVar("R")
+
+
+def eager(function: Callable[P, R]) -> Callable[P, R]:
+    """Keeps a function out of compiled graphs, as ``torch.compiler.disable`` does.
+
+    That imports the compiler at once, which takes as long as to import torch; this leaves it to
+    who compiles.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(function)(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return call
 
 
 class RowGenerator:

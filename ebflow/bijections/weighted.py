@@ -19,7 +19,7 @@ the weights stay; that of PyTorch moves W at every read while it trains, and has
 of a sweep inside ``fixed_weights`` alone.
 """
 
-__all__ = ["STRUCTURES", "SpectralNorm", "Weighted", "fixed_weights", "spectral_norm"]
+__all__ = ["STRUCTURES", "Factors", "SpectralNorm", "Weighted", "fixed_weights", "spectral_norm"]
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -32,8 +32,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from ..execution import eager
 from ..networks import Jet
+from ..randomness import eager
 from .base import (
     ConstantJacobian,
     ConstantLinearization,

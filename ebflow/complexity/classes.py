@@ -8,7 +8,7 @@ by its cumulative losses. Where no sample tells two scores apart their losses ar
 last digit, so that ties are broken at random.
 """
 
-__all__ = ["cumulative_losses", "erm", "far_class", "separation", "shift_losses", "shifts"]
+__all__ = ["FAR", "cumulative_losses", "erm", "far_class", "separation", "shift_losses", "shifts"]
 
 from collections.abc import Sequence
 from itertools import product

@@ -16,7 +16,7 @@ Integrator (Zhang, Chen, 2022), arXiv:2204.13902; Elucidating the Design Space o
 Generative Models (Karras, Aittala, Aila, Laine, 2022), arXiv:2206.00364, for Heun's steps.
 """
 
-__all__ = ["annealed", "ladder", "probability_flow", "reverse_sde"]
+__all__ = ["Scores", "annealed", "ladder", "probability_flow", "reverse_sde"]
 
 import math
 from collections.abc import Callable, Sequence

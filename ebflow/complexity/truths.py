@@ -32,7 +32,7 @@ Example, the errors of a denoiser of another library: a ridge regression of scik
     True
 """
 
-__all__ = ["NAMES", "Truth", "fit_truth", "load", "save"]
+__all__ = ["FITTED", "NAMES", "Truth", "fit_truth", "load", "save"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -22,9 +22,9 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.
 """
 
-__all__ = ["CELEBA", "CIFAR10", "CIFAR100", "MNIST", "MNIST_CLASSES", "PATCHES", "STL10",
-           "CelebA", "Records", "binary", "celeba", "classes", "decode", "folder_rows",
-           "idx", "images", "natural_patches", "paths", "places", "planes", "scaled", "stl10",
+__all__ = ["CELEBA", "CIFAR10", "CIFAR100", "MNIST", "MNIST_CLASSES", "PATCHES", "STL10", "CelebA",
+           "Records", "binary", "celeba", "classes", "decode", "folder_rows", "idx", "images",
+           "natural_patches", "paths", "places", "planes", "root", "scaled", "stl10",
            "strips"]  # fmt: skip
 
 import os

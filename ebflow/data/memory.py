@@ -3,7 +3,8 @@
 Columns of a frame go by their names, those of an array by their positions.
 """
 
-__all__ = ["LEAST", "Arrays", "Rows", "as_contexts", "as_rows", "as_tensor", "gathered"]
+__all__ = ["LEAST", "ArrayLike", "Arrays", "Rows", "as_contexts", "as_rows", "as_tensor",
+           "gathered"]  # fmt: skip
 
 import hashlib
 import json

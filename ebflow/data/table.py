@@ -5,9 +5,10 @@ one of each level of a column of categories. Beside it stand its class, the name
 columns that it is given: its context.
 """
 
-__all__ = ["COLUMN", "LABEL", "Columns", "Layout", "Place", "as_labels", "as_matrix", "damage",
-           "first_error", "is_category", "is_number", "is_text", "is_time", "lacks", "levels_of",
-           "listed", "lookup", "several", "short", "times", "type_name"]  # fmt: skip
+__all__ = ["COLUMN", "DRAWN", "LABEL", "LACKING", "Columns", "Layout", "Place", "as_labels",
+           "as_matrix", "damage", "first_error", "is_category", "is_number", "is_text", "is_time",
+           "lacks", "levels_of", "listed", "lookup", "several", "short", "times",
+           "type_name"]  # fmt: skip
 
 import json
 import math

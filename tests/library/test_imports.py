@@ -1,0 +1,57 @@
+"""What modules of the library take from each other is public, and what must stand alone does."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TREES = {
+    path: ast.parse(path.read_text())
+    for room in ("ebflow", "pipelines", "tuning")
+    for path in sorted((ROOT / room).rglob("*.py"))
+}
+
+
+def name_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    name_of(path): tree for path, tree in TREES.items() if path.is_relative_to(ROOT / "ebflow")
+}
+
+
+def imports(path):
+    """Yields the modules that a file imports names from, and the names."""
+    package = name_of(path) if path.stem == "__init__" else name_of(path).rpartition(".")[0]
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) + 1 - node.level]
+            base = above if node.level else []
+            yield ".".join([*base, *filter(None, [node.module])]), [a.name for a in node.names]
+
+
+def public(tree):
+    found = [ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)
+             and getattr(node.targets[0], "id", None) == "__all__"]  # fmt: skip
+    return set(found[0]) if found else set()
+
+
+def test_what_is_taken_is_public():
+    known = {module: public(tree) | {"__version__"} for module, tree in MODULES.items()}
+    hidden = [
+        f"{name_of(path)}: {module}.{name}"
+        for path in TREES
+        for module, names in imports(path)
+        for name in names
+        if module in MODULES and name not in known[module] and f"{module}.{name}" not in MODULES
+    ]
+    assert hidden == []
+
+
+def test_random_numbers_and_errors_stand_alone():
+    taken = {
+        name: {module for module, _ in imports(ROOT / f"ebflow/{name}.py") if "ebflow" in module}
+        for name in ("errors", "randomness")
+    }
+    assert taken == {"errors": set(), "randomness": set()}
