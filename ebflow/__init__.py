@@ -16,10 +16,10 @@ __version__ = "0.2.0"
 __all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDistribution", "GaussianMixture",
            "History", "LogDensity", "Loss", "LossModule", "Progress", "RowGenerator", "Trainer",
            "alignment", "anchor", "architectures", "bases", "bijections", "chains", "checkpoint",
-           "complexity", "data", "density", "distribution", "errors", "evaluate", "evaluation",
-           "execution", "files", "fit", "fit_mixture", "fitting", "flow", "imputation",
-           "inference", "load", "log_probs", "loss", "mixtures", "networks", "objectives",
-           "preprocessing", "randomness", "sampling", "save", "sklearn", "train"]  # fmt: skip
+           "complexity", "data", "density", "errors", "evaluate", "evaluation", "execution",
+           "files", "fit", "fit_mixture", "fitting", "flow", "imputation", "inference", "load",
+           "log_probs", "loss", "mixtures", "networks", "objectives", "preprocessing",
+           "randomness", "sampling", "save", "sklearn", "train"]  # fmt: skip
 
 from importlib import import_module
 
@@ -28,7 +28,7 @@ _HOMES = {
     "EnergyFunction": "density",
     "Evaluation": "density",
     "Flow": "flow",
-    "FlowDistribution": "distribution",
+    "FlowDistribution": "flow",
     "GaussianMixture": "bases",
     "History": "fitting",
     "LogDensity": "density",

@@ -39,10 +39,9 @@ import torch
 from torch import Tensor
 
 from .bijections import DenseWithInverse, Weighted
-from .distribution import FlowDistribution
 from .errors import NonFinite
 from .execution import products
-from .flow import Flow
+from .flow import Flow, FlowDistribution
 from .randomness import Generator, eager, rademacher
 from .randomness import generator as derive
 

@@ -81,6 +81,8 @@ class Product(Base):
 class StandardNormal(Product):
     """Creates N(0, I) over events of any shape."""
 
+    unit_curvature = True
+
     @property
     def spec(self) -> dict[str, Any]:
         """The name."""

@@ -7,19 +7,38 @@ do not see :math:`Z`. Objectives are written against ``LogDensity`` and nothing 
 The energy alone is enough: everything else then comes by autograd, at one backward pass for the
 score and one more for every slice of the curvature. A flow, a mixture of Gaussians and a
 classifier's logit have closed forms of parts of it.
+
+The trace of a score's Jacobian has a closed form for a chain in which one layer alone is bent, and
+acts on every element alone (dense – activation – dense), over a base like N(0, I). Let A be the
+Jacobian of what stands before that layer and C of what stands behind it, both constant, :math:`f`
+the layer and :math:`s` the score over its output:
+
+.. math::
+    \operatorname{tr} \nabla s_x = -f'^\top \left[ (A A^\top) \circ (C^\top C) \right] f'
+        + \operatorname{diag}(A A^\top)^\top \left( s \circ f'' + \psi'' \right).
+
+The two Gram matrices are one for all rows of a batch; nothing is factorised. Without such a layer
+the trace is :math:`-\|A\|_F^2`.
 """
 
-__all__ = ["AutogradEvaluation", "EnergyFunction", "Evaluation", "LogDensity", "sum_event",
-           "trace"]  # fmt: skip
+__all__ = ["AutogradEvaluation", "EnergyFunction", "Evaluation", "FlowEvaluation", "LogDensity",
+           "sum_event", "trace"]  # fmt: skip
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .bijections.base import sum_event
-from .networks import units
+from .bijections.base import (
+    Bijection,
+    ConstantJacobian,
+    Linearization,
+    as_autocast,
+    sum_event,
+)
+from .networks import Jet, units
 
 ELEMENTS = 2**22
 """Elements of the tangents that are carried at a time by ``trace``."""
@@ -64,6 +83,9 @@ class LogDensity(ABC):
     Implementing one: ``energy`` is enough. Where more is known in closed form, return an
     ``Evaluation`` of one's own from ``at``.
     """
+
+    unit_curvature = False
+    """Whether v·∇s·v is −v·v everywhere, as that of N(0, I)."""
 
     @abstractmethod
     def energy(self, x: Tensor) -> Tensor:
@@ -156,6 +178,152 @@ class AutogradEvaluation(Evaluation):
         return sum_event(torch.stack(rows) * v, score)
 
 
+class FlowEvaluation(Evaluation):
+    """A flow at one batch of points: what its questions share is computed once, when first asked.
+
+    Arguments:
+        layers: The bijections, from data to latent.
+        base: The density of latents.
+        x: The points, with shape (B, *event).
+        training: Whether what comes of it is differentiated as a whole, by one backward pass.
+    """
+
+    def __init__(
+        self, layers: Sequence[Bijection], base: LogDensity, x: Tensor, *, training: bool = False
+    ) -> None:
+        self.x, self._layers, self._base, self._training = x, layers, base, training
+        self._inputs: list[Tensor] = []
+        self._known: list[Linearization] = []
+        self._latent: Tensor | None = None
+        self._at_base: Evaluation | None = None
+        self._energy: Tensor | None = None
+        self._scores: list[Tensor] = []
+
+    @property
+    def latent(self) -> Tensor:
+        """u with shape (B, *event)."""
+        if self._latent is None:
+            x = self.x
+            for layer in self._layers:
+                self._inputs.append(x)
+                x = layer(x)
+            self._latent = x
+        return self._latent
+
+    @property
+    def energy(self) -> Tensor:
+        """E(x) in nats with shape (B,), with no log-determinant of a linear layer."""
+        if self._energy is None:
+            if self._latent is None:
+                log_dets = self._values_and_log_dets()
+            elif self._known:
+                log_dets = [at.log_det() for at in self._known]
+            else:
+                log_dets = list(self._log_dets_again())
+            self._energy = self._base_at.energy - sum(log_dets)
+        return self._energy
+
+    @property
+    def score(self) -> Tensor:
+        """∇ₓ log p(x) with shape (B, *event)."""
+        return self.scores[-1]
+
+    @property
+    def scores(self) -> list[Tensor]:
+        """The scores over u, x_{L−1}, …, x, by 2 L GEMMs and no autograd."""
+        if not self._scores:
+            linearizations = self.linearizations
+            self._scores = [self._base_at.score]
+            for at in reversed(linearizations):
+                self._scores.append(at.pullback(self._scores[-1]))
+        return self._scores
+
+    @property
+    def linearizations(self) -> list[Linearization]:
+        """The layers at their inputs."""
+        if not self._known and self._layers:
+            x = self.x
+            for layer in self._layers:
+                self._known.append(layer.linearize(x, training=self._training))
+                x = self._known[-1].y
+            self._latent = x
+        return self._known
+
+    def curvature(self, v: Tensor) -> Tensor:
+        """Returns v·∇s·v with shape (K, B), by one tangent sweep of L GEMMs for each slice."""
+        linearizations, tangents = self.linearizations, [v]
+        for at in linearizations:
+            tangents.append(at.tangent(tangents[-1]))
+        last = tangents.pop()
+        bends = (
+            at.curvature(v, s)
+            for at, v, s in zip(linearizations, tangents, self.scores[-2::-1], strict=True)
+        )
+        return sum(bends, start=self._base_at.curvature(last))
+
+    def directional(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns v·s and v·∇s·v by one forward sweep of jets; ``v`` as (K, B, *event) or as x."""
+        jet, slope, bend, inputs = Jet(self.x, v, None), 0.0, 0.0, []
+        for layer in self._layers:
+            inputs.append(jet.x)
+            jet, first, second = layer.jet(jet)
+            slope, bend = slope + first, bend + second
+        if self._latent is None:
+            self._latent, self._inputs = jet.x, inputs
+        base, (u, w, a) = self._base_at, jet
+        bend = bend + (base.curvature(w) if w.ndim > u.ndim else base.curvature(w[None])[0])
+        if a is not None:
+            bend = bend + sum_event(base.score * a, u)
+        return slope + sum_event(base.score * w, u), bend
+
+    def laplacian(self) -> Tensor:
+        """Returns tr ∇s with shape (B,), in closed form or by D tangent sweeps."""
+        found = self._closed_laplacian() if self._base.unit_curvature else None
+        return super().laplacian() if found is None else found
+
+    @property
+    def _base_at(self) -> Evaluation:
+        if self._at_base is None:
+            self._at_base = self._base.at(self.latent)
+        return self._at_base
+
+    def _values_and_log_dets(self) -> list[Tensor]:
+        x, log_dets = self.x, []
+        for layer in self._layers:
+            if layer.constant_jacobian:
+                x = layer(x)
+            else:
+                x, log_det = layer.forward_and_log_det(x)
+                log_dets.append(log_det)
+        self._latent = x
+        return log_dets
+
+    def _log_dets_again(self) -> Iterator[Tensor]:
+        """The activations' log-determinants behind a sweep that had none; no GEMM."""
+        for layer, x in zip(self._layers, self._inputs, strict=True):
+            if not layer.constant_jacobian:
+                yield layer.forward_and_log_det(x)[1]
+
+    def _closed_laplacian(self) -> Tensor | None:
+        """Returns tr ∇s with shape (B,) if the chain has the closed form, and None if not."""
+        layers, x = self._layers, self.x
+        if not len(x):
+            return x.new_zeros(0)
+        bent = [index for index, layer in enumerate(layers) if not layer.constant_jacobian]
+        if not bent:
+            return -_columns(layers, x[0]).square().sum().expand(len(x))
+        index = bent[0]
+        at = self.linearizations[index]
+        parts = at.diagonal(self.scores[len(layers) - 1 - index])
+        if len(bent) > 1 or parts is None:
+            return None
+        slope, bend = (part.flatten(1) for part in parts)
+        before = _Gram.apply(*as_autocast(_columns(layers[:index], x[0]).mT))
+        behind = _Gram.apply(*as_autocast(_columns(layers[index + 1 :], at.y[0])))
+        spread = (slope @ (before * behind) * slope).sum(1)
+        return (bend * before.diagonal()).sum(1) - spread
+
+
 def trace(curvature: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Returns Σ_k e_k·∇s·e_k with shape (B,), by D directions, a part of them at a time.
 
@@ -175,3 +343,27 @@ def trace(curvature: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def _gradient(value: Tensor, x: Tensor) -> Tensor:
     return torch.autograd.grad(value, x, create_graph=True, materialize_grads=True)[0]
+
+
+def _columns(layers: Sequence[ConstantJacobian], event: Tensor) -> Tensor:
+    """Returns the columns of the layers' Jacobian as rows, flattened: Jᵀ with shape (D, D)."""
+    if not layers:
+        return units(event).flatten(1)
+    columns = layers[0].columns(event)
+    for layer in layers[1:]:
+        columns = layer.linear(columns)
+    return columns.flatten(1)
+
+
+class _Gram(torch.autograd.Function):
+    """R ↦ R Rᵀ, whose gradient is one product instead of the two of a general one."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(rows)
+        return rows @ rows.mT
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ANN401
+        (rows,) = ctx.saved_tensors
+        return (grad + grad.mT) @ rows

@@ -39,8 +39,7 @@ from .bijections.weighted import fixed_weights
 from .data.loader import Batched
 from .data.memory import Rows
 from .density import LogDensity
-from .distribution import FlowDistribution
-from .flow import Flow
+from .flow import Flow, FlowDistribution
 from .inference import Estimate
 from .randomness import RowGenerator
 from .randomness import generator as derive

@@ -13,8 +13,7 @@ from torch import Tensor
 from ebflow.bases import StandardNormal
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
-from ebflow.distribution import FlowDistribution
-from ebflow.flow import Flow
+from ebflow.flow import Flow, FlowDistribution
 from ebflow.randomness import RowGenerator, generator
 from pipelines.density import goodness
 from pipelines.density.goodness import Difference

@@ -11,8 +11,7 @@ from torch.distributions import Distribution, constraints
 from ebflow import architectures
 from ebflow import density as density_module
 from ebflow.bijections import Affine, ConditionalAffine, Coupling, Dense, Reshape, SmoothLeakyReLU
-from ebflow.distribution import FlowDistribution
-from ebflow.flow import Flow
+from ebflow.flow import Flow, FlowDistribution
 
 from . import reference
 from .bijections.cases import directions, matrix, seeded
