@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -155,17 +156,16 @@ def image_folder(folder: Path, side: int | None) -> Source | None:
     )
 
 
-def _digits(part: str) -> Any:  # noqa: ANN401
-    from sklearn.datasets import load_digits
+def _bundled(file: str, **layout: Any) -> np.ndarray:  # noqa: ANN401
+    """Returns the numbers of a file that scikit-learn bundles: importing that takes a second."""
+    package = find_spec("sklearn")
+    assert package is not None and package.origin is not None
+    return np.loadtxt(Path(package.origin).parent / "datasets" / "data" / file, **layout)
 
-    return load_digits()[part]
 
-
-def _table(load: str) -> np.ndarray:
-    from sklearn import datasets
-
-    options = {"scaled": False} if load == "load_diabetes" else {}
-    return getattr(datasets, load)(**options).data
+def _digits() -> np.ndarray:
+    """Returns the levels of all images and behind them their class, with shape (1797, 65)."""
+    return _bundled("digits.csv.gz", delimiter=",")
 
 
 def _toy(name: str) -> Iterator[np.ndarray]:
@@ -235,14 +235,19 @@ def _binary(
 NUCLEUS = ("radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity",
            "concave_points", "symmetry", "fractal_dimension")  # fmt: skip
 
+TABLE = {"delimiter": ",", "skiprows": 1}
+"""Of its tables with a first line that tells sizes and classes; the class is the last column."""
+
 TABLES = {
-    "load_breast_cancer": (
+    "breast-cancer": (
+        partial(_bundled, "breast_cancer.csv", **TABLE, usecols=range(30)),
         569,
         tuple(f"{kind}_{name}" for kind in ("mean", "error", "worst") for name in NUCLEUS),
         "shapes of cell nuclei in pictures of breast masses",
         "Breast Cancer Wisconsin, diagnostic (Wolberg, Mangasarian, Street and Street, 1995)",
     ),
-    "load_wine": (
+    "wine": (
+        partial(_bundled, "wine_data.csv", **TABLE, usecols=range(13)),
         178,
         ("alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols",
          "flavanoids", "nonflavanoid_phenols", "proanthocyanins", "color_intensity", "hue",
@@ -250,19 +255,20 @@ TABLES = {
         "chemical analyses of wines",
         "Wine (Aeberhard and Forina, 1991)",
     ),
-    "load_diabetes": (
+    "diabetes": (
+        partial(_bundled, "diabetes_data_raw.csv.gz"),
         442,
         ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"),
         "measurements of patients with diabetes",
         "Least Angle Regression (Efron, Hastie, Johnstone and Tibshirani, 2004)",
     ),
 }  # fmt: skip
-"""scikit-learn's tables by how they are loaded: rows, columns, what they are, who made them."""
+"""Tables that scikit-learn bundles: how they are read, rows, columns, what they are, by whom."""
 
 
 SOURCES: dict[str, Source] = {
     "digits": Source(
-        read=lambda: iter([_digits("images")]),
+        read=lambda: iter([_digits()[:, :-1].reshape(-1, 8, 8)]),
         rows=1797,
         shape=(8, 8),
         levels=17,
@@ -271,7 +277,7 @@ SOURCES: dict[str, Source] = {
         "Kaynak, 1998), bundled with scikit-learn",
         validation=250,
         test=250,
-        labels=partial(_digits, "target"),
+        labels=lambda: _digits()[:, -1],
     ),
     "sine": _drawn("sine", 2, "points along a noisy sine wave"),
     "swirl": _drawn("swirl", 2, "points on an arm of a spiral"),
@@ -281,8 +287,8 @@ SOURCES: dict[str, Source] = {
         "ring", 2, "a mixture of eight Gaussians on a circle", "drawn here with a fixed seed"
     ),
     **{
-        load.removeprefix("load_").replace("_", "-"): Source(
-            read=lambda load=load: iter([_table(load)]),
+        table: Source(
+            read=lambda load=load: iter([load()]),
             rows=rows,
             shape=(len(names),),
             levels=None,
@@ -292,7 +298,7 @@ SOURCES: dict[str, Source] = {
             test=rows // 4,
             names=names,
         )
-        for load, (rows, names, description, provenance) in TABLES.items()
+        for table, (load, rows, names, description, provenance) in TABLES.items()
     },
     "natural-patches": _patches(32),
     "natural-patches-16": _patches(16),

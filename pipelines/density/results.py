@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
@@ -27,6 +25,9 @@ from pipelines.tracking import notes
 from pipelines.training import metrics_log
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
     from pipelines.answers.models import Model
     from pipelines.tracking import StageRun
 
@@ -107,7 +108,7 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") 
     log_model(run, model.folder, _examples(model, data))
 
 
-def _examples(model: "Model", data: Path) -> pd.DataFrame | np.ndarray:
+def _examples(model: "Model", data: Path) -> "pd.DataFrame | np.ndarray":
     """Returns a few rows of the test split."""
     from ebflow.data.loader import Dataset
     from pipelines.answers.files import examples

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn import datasets
 
 from ebflow.data.manifest import SPLITS
 from ebflow.data.named import SOURCES, Source
@@ -101,10 +102,26 @@ def test_fingerprint_follows_the_content_and_not_the_folder(tmp_path):
     assert fingerprint("digits") == fingerprint("digits")
 
 
-def test_listing_sources_imports_no_torch_sklearn_or_pillow():
+def test_sources_are_listed_and_read_without_torch_sklearn_or_pillow():
+    """Not imported: torch, scikit-learn, Pillow, pandas, by what reads bundled tables either."""
     code = (
-        "import sys, ebflow.data.named;"
-        "print(sorted({'torch', 'sklearn', 'PIL'} & sys.modules.keys()))"
+        "import sys; from ebflow.data.sources import open_source\n"
+        "for name in ('digits', 'wine', 'diabetes', 'breast-cancer'): open_source(name).digest\n"
+        "print(sorted({'torch', 'sklearn', 'PIL', 'pandas'} & sys.modules.keys()))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["digits", "wine", "diabetes", "breast-cancer"])
+def test_bundled_tables_are_what_scikit_learn_loads(name):
+    options = {"scaled": False} if name == "diabetes" else {}
+    loaded = getattr(datasets, f"load_{name.replace('-', '_')}")(**options)
+    source = SOURCES[name]
+    [rows] = source.read()
+    assert (rows == loaded.get("images", loaded.data)).all() and rows.shape == (
+        source.rows,
+        *source.shape,
+    )
+    if source.labels is not None:
+        assert (source.labels() == loaded.target).all()
