@@ -117,7 +117,9 @@ def fit(
             no gradient stay, unless none asks for one. None: one is made by ``architecture``.
         architecture: A name in ``architectures``, or a function like those; None:
             ``convolutional`` for images, ``autoregressive`` for real rows of up to 64 columns
-            where a likelihood is trained, ``dense`` for others.
+            where a likelihood is trained, ``dense`` for others. Where an autoregressive net
+            over-fits and so ends early, ``dense`` is trained with what is left of the steps and
+            seconds, and the better of both by validation is returned.
         options: Options of the architecture.
         base: The density of latents; None: N(0, I).
         normalise: ``none``, ``standardise`` or ``whiten``; None: ``whiten`` in front of a dense
@@ -172,46 +174,55 @@ def fit(
     _check_objective(objective, loss)
     if generator is not None:
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+    if flow is not None and (options or base is not None):
+        raise ValueError("options, base: found with a flow, expected neither")
     dataset, columns = gathered(x, context, validation, levels, missing, seed)
     train = dataset.split("train")
     net = architecture or _suited(train, None if loss else _name(objective))
-    axes = flow is None and net in ("autoregressive", "convolutional")
-    if flow is None:
-        flow = _made(net, options or {}, train, base, seed, dtype)
-    elif options or base is not None:
-        raise ValueError("options, base: found with a flow, expected neither")
-    flow = _prepared(
-        flow,
-        train,
-        normalise=normalise or ("standardise" if axes else "whiten"),
-        shrinkage=shrinkage,
-        grids=marginals,
-        tails=marginals,
-        bounds=_indexed(bounds or {}, columns["names"], train),
-        names=columns["names"],
-        seed=seed,
-    )
-    flow.to(device or (x.device if isinstance(x, Tensor) else "cpu")).train()
-    if not any(p.requires_grad for p in flow.parameters()):
-        flow.requires_grad_()
-    flow.columns = columns
-    rate = 1e-2 if axes else _rate(train.width)
-    batch_size = batch_size or (256 if net == "autoregressive" else 128)
-    trainer = Trainer(
-        flow,
-        dataset,
-        **_loss(flow.matched, objective, loss, seed),
-        optimizer=optimizer or partial(torch.optim.Adam, lr=rate, fused=True),
-        schedule=warmed(cosine, 0.05),
-        steps=steps,
-        max_seconds=max_seconds,
-        batch_size=min(batch_size, len(train)),
-        validate_every=validate_every or max(1, min(250, steps // 20)),
-        log_every=max(1, min(50, steps // 20)),
-        patience=patience,
-        seed=seed,
-    )
-    return _run(trainer, _Progress(trainer, progress))
+
+    def trained(net: str | Callable[..., Flow], steps: int, max_seconds: float | None) -> Trainer:
+        """Trains the flow, or a net, behind a preprocessing of its own."""
+        axes = flow is None and net in ("autoregressive", "convolutional")
+        made = _prepared(
+            flow or _made(net, options or {}, train, base, seed, dtype),
+            train,
+            normalise=normalise or ("standardise" if axes else "whiten"),
+            shrinkage=shrinkage,
+            grids=marginals,
+            tails=marginals,
+            bounds=_indexed(bounds or {}, columns["names"], train),
+            names=columns["names"],
+            seed=seed,
+        )
+        made.to(device or (x.device if isinstance(x, Tensor) else "cpu")).train()
+        if not any(p.requires_grad for p in made.parameters()):
+            made.requires_grad_()
+        made.columns = columns
+        rate = 1e-2 if axes else _rate(train.width)
+        rows = batch_size or (256 if net == "autoregressive" else 128)
+        trainer = Trainer(
+            made,
+            dataset,
+            **_loss(made.matched, objective, loss, seed),
+            optimizer=optimizer or partial(torch.optim.Adam, lr=rate, fused=True),
+            schedule=warmed(cosine, 0.05),
+            steps=steps,
+            max_seconds=max_seconds,
+            batch_size=min(rows, len(train)),
+            validate_every=validate_every or max(1, min(250, steps // 20)),
+            log_every=max(1, min(50, steps // 20)),
+            patience=patience,
+            seed=seed,
+        )
+        _run(trainer, _Progress(trainer, progress))
+        return trainer
+
+    best = trained(net, steps, max_seconds)
+    chosen = flow is None and architecture is None and not options and net == "autoregressive"
+    if chosen and best.state.verdict.startswith("stopped early"):
+        left = (steps - best.step, max_seconds and max_seconds - best.seconds)
+        best = min(best, trained("dense", *left), key=lambda trainer: trainer.state.best.nll)
+    return _result(best)
 
 
 def _check(
@@ -244,24 +255,27 @@ def _check_objective(objective: str | objectives.Objective, loss: LossFunction |
         raise ValueError(f"objective: found {objective!r}, expected one of {', '.join(known)}")
 
 
-def _run(trainer: Trainer, shown: "_Progress") -> Flow:
-    """Runs a training; returns its flow with the best averaged weights."""
-    flow, history = trainer.flow, History()
+def _run(trainer: Trainer, shown: "_Progress") -> None:
+    """Runs a training, and writes its history on its flow."""
+    trainer.flow.history = History()
     try:
         for event in trainer.run():
-            _write(history, event)
+            _write(trainer.flow.history, event)
             shown(event)
     except KeyboardInterrupt:
         _warn(f"training was interrupted; the flow is the best by validation, of step "
               f"{trainer.state.best_step}")  # fmt: skip
     finally:
         shown.close()
+
+
+def _result(trainer: Trainer) -> Flow:
+    """Returns the flow of a training with the best averaged weights."""
     for told in trainer.state.warnings:
         _warn(told)
     if trainer.kept is not None:
-        flow.load_state_dict(trainer.kept.ema)
-    flow.history = history
-    return flow.eval().requires_grad_(False)
+        trainer.flow.load_state_dict(trainer.kept.ema)
+    return trainer.flow.eval().requires_grad_(False)
 
 
 def _write(history: History, event: Event) -> None:
