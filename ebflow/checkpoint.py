@@ -25,8 +25,7 @@ import torch
 from torch import Tensor
 
 from . import __version__, bases
-from .architectures import ARCHITECTURES
-from .architectures.linear import LEARNED
+from .architectures import ARCHITECTURES, LEARNED
 from .errors import BadInput
 from .files import load_tensors, previous, replaced, sha256
 from .flow import Flow

@@ -332,21 +332,27 @@ class Pointwise(Weighted):
 
 
 def random_rotation(
-    shape: tuple[int, int, int], *, generator: torch.Generator | None = None
-) -> Pointwise:
-    """Creates a 1×1 convolution of events ``shape`` that starts as a uniformly random rotation.
+    shape: tuple[int, int, int], side: int = 1, *, generator: torch.Generator | None = None
+) -> Pointwise | Convolution:
+    """Creates a convolution of events ``shape`` that starts as a uniformly random rotation.
 
     Arguments:
         shape: (C, H, W).
+        side: The odd side k of the kernel, which has the rotation at its centre.
         generator: Where the rotation comes from.
     """
+    if side % 2 == 0:
+        raise ValueError(f"kernel_size: found {side}, expected an odd number")
     channels, *size = shape
     normal = torch.randn(channels, channels, generator=generator, dtype=torch.float64)
     q, r = torch.linalg.qr(normal)
     # Uniform among orthogonal matrices only if R has a positive diagonal.
     q = q * r.diagonal().sign()
     q[:, 0] *= torch.linalg.det(q).sign()
-    return Pointwise(q.to(torch.get_default_dtype()), tuple(size))
+    rotation = q.to(torch.get_default_dtype())
+    if side == 1:
+        return Pointwise(rotation, tuple(size))
+    return Convolution(F.pad(rotation[:, :, None, None], [side // 2] * 4), None, tuple(size))
 
 
 class Elimination:

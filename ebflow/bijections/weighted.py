@@ -78,7 +78,7 @@ class SpectralNorm(nn.Module):
         generator: Where u and v start.
     """
 
-    def __init__(self, weight: Tensor, generator: torch.Generator | None = None) -> None:
+    def __init__(self, weight: Tensor, generator: torch.Generator) -> None:
         super().__init__()
         matrix = weight.detach().flatten(1)
         for name, size in zip(("u", "v"), matrix.shape, strict=True):
@@ -112,7 +112,11 @@ class SpectralNorm(nn.Module):
 
 
 def spectral_norm(layer: nn.Module, generator: torch.Generator | None = None) -> nn.Module:
-    """Divides ``layer.weight`` by its largest singular value from now on; returns the layer."""
+    """Divides ``layer.weight`` by its largest singular value from now on; returns the layer.
+
+    The power iteration starts from ``generator``, or from seed 0.
+    """
+    generator = generator or torch.Generator().manual_seed(0)
     parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight, generator))
     return layer
 

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from ebflow.architectures import ARCHITECTURES, linear
+from ebflow import architectures
+from ebflow.architectures import ARCHITECTURES
 from ebflow.checkpoint import load, save_training
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
@@ -68,7 +69,7 @@ def test_images_train_and_come_back(name, given, dataset, classes, tmp_path):
 def test_the_options_of_an_architecture_are_its_arguments(name):
     taken = inspect.signature(ARCHITECTURES[name]).parameters
     assert {*OPTIONS[name], "base"} == ModelConfig.model_fields.keys() & taken
-    assert OPTIONS.keys() == ARCHITECTURES.keys() and LEARNED == linear.LEARNED
+    assert OPTIONS.keys() == ARCHITECTURES.keys() and LEARNED == architectures.LEARNED
 
 
 @pytest.mark.parametrize("shape", [(1,), (2,), (1, 1), (2, 3)])

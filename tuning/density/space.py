@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from ebflow.architectures import ARCHITECTURES
-from ebflow.architectures.linear import ACTIVATIONS
+from ebflow.architectures import ACTIVATIONS, ARCHITECTURES
 from pipelines.config import LIKELIHOOD, AnchorConfig, ModelConfig, ObjectiveConfig, Training
 from pipelines.training.nets import options
 from tuning import suggest
