@@ -1,10 +1,13 @@
 """Files of tables and arrays, opened and not yet read: Parquet, CSV, Arrow and NumPy.
 
 An array of NumPy has no names: its columns are called x1 … xD, or it is one fixed-size list called
-``image`` if it holds levels (uint8) or has more than two dimensions.
+``image`` if it holds levels (uint8) or has more than two dimensions. Columns become numbers: times
+those of a unit, categories those of their levels.
 """
 
-__all__ = ["FORMATS", "Part", "array_batches", "arrays_schema", "parquet"]
+__all__ = ["FORMATS", "LABEL", "Part", "array_batches", "arrays_schema", "as_text", "is_category",
+           "is_number", "is_text", "is_time", "level_numbers", "lookup", "numbers", "parquet",
+           "times"]  # fmt: skip
 
 import json
 import math
@@ -21,7 +24,13 @@ import pyarrow.parquet as pq
 
 from ..errors import BadInput
 from ..files import sha256
-from .table import LABEL, Place, damage
+from . import Place, coded, damage
+
+LABEL = "label"
+"""What a context may call the column of classes, whatever its name; that of a named source."""
+
+TIMES = {"seconds": 1.0, "days": 86_400.0}
+"""Seconds of the units in which timestamps are read as numbers, from 1970 on."""
 
 BUFFER = 1 << 18
 
@@ -280,3 +289,64 @@ FORMATS: dict[str, Callable[[Path], Part]] = {
     ".npz": _npz,
 }
 """How files are opened, by the ends of their names."""
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a type is of real numbers, whole ones or booleans."""
+    is_it = pa.types
+    return is_it.is_floating(kind) or is_it.is_integer(kind) or is_it.is_boolean(kind)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is text."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def is_time(kind: pa.DataType) -> bool:
+    """Whether a type is of timestamps or dates."""
+    return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+
+
+def is_category(kind: pa.DataType) -> bool:
+    """Whether a type is text, or a dictionary of text or of numbers."""
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type) or is_number(kind.value_type)
+    return is_text(kind)
+
+
+def lookup(
+    column: pa.Array, numbers: Callable[[list[str]], Sequence[float]], null: float
+) -> np.ndarray:
+    """Returns numbers of a column's values with shape (B,), computed once a distinct text."""
+    encoded = as_text(column).dictionary_encode()
+    found = np.array([*numbers(encoded.dictionary.to_pylist()), null])
+    return found[encoded.indices.fill_null(-1).to_numpy()]
+
+
+def as_text(column: pa.Array) -> pa.Array:
+    """Returns a column of text or of a dictionary as text."""
+    values = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return values.cast(pa.string())
+
+
+def level_numbers(column: pa.Array, levels: Sequence[str]) -> np.ndarray:
+    """Returns numbers of levels with shape (B,), NaN of nulls, ∞ of what is no level."""
+    found = lookup(column, lambda values: coded(values, levels), np.nan)
+    return np.where(found == -1, np.inf, found)
+
+
+def numbers(column: pa.Array, unit: str | None) -> np.ndarray:
+    """Returns a column as numbers, a null as NaN; times in a unit since 1970."""
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.uint8())
+    if not is_time(column.type):
+        return column.to_numpy(zero_copy_only=False)
+    micros = column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False)
+    return micros.cast(pa.int64()).to_numpy(zero_copy_only=False) / (TIMES[unit] * 1e6)
+
+
+def times(values: np.ndarray, kind: pa.DataType, unit: str) -> pa.Array:
+    """Returns numbers (N,) in a unit since 1970 as timestamps or dates of a type."""
+    whole = np.round(values * (TIMES[unit] * 1e6)).astype(np.int64)
+    ours = pa.timestamp("us", tz=getattr(kind, "tz", None))
+    return pa.array(whole).cast(ours).cast(kind, safe=False)

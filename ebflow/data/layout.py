@@ -1,11 +1,17 @@
-"""How the columns of a source are read: which are the data, and what stands beside them."""
+"""What the columns of a source mean: which are the data, and what stands beside them.
 
-__all__ = ["check_kinds", "read_given", "read_layout", "same_layout"]
+A row is one fixed-size list, such as an image, or D features: one of each column of numbers, and
+one of each level of a column of categories. Beside it stand its class, the name of its split, and
+columns that it is given: its context.
+"""
+
+__all__ = ["COLUMN", "Columns", "Layout", "check_kinds", "read_given", "read_layout",
+           "same_layout"]  # fmt: skip
 
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -13,26 +19,135 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, Json, PositiveInt, ValidationError
 
 from ..errors import BadInput
-from . import Levels, width
-from .table import (
-    COLUMN,
-    LABEL,
-    Columns,
-    Layout,
-    first_error,
-    is_category,
-    is_number,
-    is_text,
-    is_time,
-    listed,
-    several,
-    type_name,
-)
+from . import Levels, Place, first_error, listed, several, titles, type_name, width
+from .formats import LABEL, is_category, is_number, is_text, is_time, level_numbers, numbers
+
+COLUMN = "split"
+"""The column that names the split of each row, if it holds text."""
 
 LISTED = {pa.uint8(): "uint8", pa.float32(): "float32", pa.float64(): "float64"}
 """What a fixed-size list may hold, and the dtype of its rows."""
 
 ADVICE, ABSENT = "choose others by columns", "no such column"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of a source, in order.
+
+    Arguments:
+        names: Their names.
+        types: Their Arrow types.
+        units: Their units by the metadata of their fields, None where these name none.
+        levels: Of each the levels, None of one of numbers; none where they are still to be read.
+        timestamps: The unit in which timestamps are read as numbers, None of data without.
+    """
+
+    names: tuple[str, ...] = ()
+    types: tuple[pa.DataType, ...] = ()
+    units: tuple[str | None, ...] = ()
+    levels: Levels = ()
+    timestamps: str | None = None
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The names of those of categories."""
+        pairs = zip(self.names, self.levels, strict=True)
+        return tuple(name for name, known in pairs if known is not None)
+
+    def told(self, levels: Mapping[str, Sequence[str]]) -> "Columns":
+        """Returns the columns with the levels of some."""
+        pairs = zip(self.names, self.levels, strict=True)
+        return replace(self, levels=tuple(levels.get(name, old) for name, old in pairs))
+
+    def stored(self, batch: pa.RecordBatch, place: Place, dtype: str = "float64") -> np.ndarray:
+        """Returns numbers, and numbers of levels, with shape (B, K), after checking every value.
+
+        Raises:
+            BadInput: At a null, a number that is not finite, or no level; names row and column.
+        """
+        found = np.empty((len(batch), len(self.names)), dtype)
+        for k, (name, known) in enumerate(zip(self.names, self.levels, strict=True)):
+            read, by = (level_numbers, known) if known else (numbers, self.timestamps)
+            found[:, k] = read(batch.column(name), by)
+        if bad := place.first_bad(found):
+            row, k, lacking = bad
+            expected = "a finite number"
+            if known := self.levels[k]:
+                expected = f"a level of the training rows: {listed(known, 8)}"
+            value = batch.column(self.names[k])[row].as_py()
+            raise place.bad(row, self.names[k], value, expected + lacking)
+        return found
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a record batch becomes a matrix of D features a row, and what stands beside them.
+
+    Arguments:
+        data: The columns of features: one fixed-size list, or numbers and categories.
+        shape: Shape of an example; its product is D.
+        dtype: dtype of the matrix: ``uint8``, ``float32`` or ``float64``.
+        levels: Number of levels of uint8 data, None if continuous.
+        remarks: What a user should know about this reading of the columns.
+        label: The column of classes, None of data without.
+        split: The column that names the split of each row, None of data without.
+        given: The columns of context, none of data without.
+    """
+
+    data: Columns
+    shape: tuple[int, ...]
+    dtype: str
+    levels: int | None
+    remarks: tuple[str, ...] = ()
+    label: str | None = None
+    split: str | None = None
+    given: Columns = Columns()
+
+    @property
+    def array(self) -> bool:
+        """Whether the data are one fixed-size list."""
+        return len(self.data.types) == 1 and pa.types.is_fixed_size_list(self.data.types[0])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns of features."""
+        return self.data.names
+
+    @property
+    def units(self) -> tuple[str | None, ...]:
+        """Their units."""
+        return self.data.units
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The names of the columns of features, that of classes and those of context."""
+        beside = () if self.label in (None, *self.given.names) else (self.label,)
+        return (*self.columns, *beside, *self.given.names)
+
+    @property
+    def width(self) -> int:
+        """The number of features D."""
+        return math.prod(self.shape)
+
+    @property
+    def features(self) -> list[str]:
+        """The names of the features, as ``age`` and ``region=north``; of a list ``image[0]``."""
+        if self.array:
+            return [f"{self.columns[0]}[{k}]" for k in range(self.width)]
+        return titles(self.columns, self.data.levels)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The remarks, and how categories are read."""
+        pairs = zip(self.columns, self.data.levels, strict=True)
+        lines = (
+            f"column {name} holds categories and is read as {len(known)} features, one of each "
+            "level, dequantised by uniform noise"
+            for name, known in pairs
+            if known is not None
+        )
+        return (*self.remarks, *lines)
 
 
 def _is_class(kind: pa.DataType) -> bool:

@@ -15,7 +15,7 @@ list of numbers: those of levels where a column has levels. The manifest is cano
 """
 
 __all__ = ["SELECTION", "SPLITS", "Columns", "Context", "Counts", "Manifest", "Shard",
-           "Statistics", "assign", "codes", "read_shard", "rule", "shard_schema",
+           "Statistics", "assign", "read_shard", "rule", "shard_schema",
            "split_counts"]  # fmt: skip
 
 import hashlib
@@ -33,8 +33,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from ..errors import BadInput
-from . import titles, width
-from .table import Place, damage, first_error, lookup, short, type_name
+from . import damage, first_error, short, titles, type_name, width
 
 VERSION = 4
 
@@ -42,9 +41,6 @@ SPLITS = ("train", "validation", "test")
 
 SELECTION = "selection"
 """A further split, on which a search of configurations names its winner."""
-
-NAMES = {"train": 0, "validation": 1, "valid": 1, "val": 1, "test": 2, SELECTION: 3}
-"""The number of each split by what a column that names splits calls it."""
 
 MINIMUM = 2
 
@@ -70,19 +66,6 @@ class Counts(NamedTuple):
     def of_codes(cls, codes: np.ndarray) -> "Counts":
         """Returns the rows of each split, of the number of each row's split, -1 of none."""
         return cls(*np.bincount(codes + 1, minlength=5)[1:].tolist())
-
-
-def codes(batch: pa.RecordBatch, name: str, place: Place) -> np.ndarray:
-    """Returns the numbers of the splits that a column names, as int8 with shape (B,).
-
-    Raises:
-        BadInput: At a null or another name; names the row.
-    """
-    column = batch.column(name)
-    found = lookup(column, lambda names: [NAMES.get(n, -1) for n in names], -1).astype(np.int8)
-    for row in np.flatnonzero(found < 0)[:1].tolist():
-        raise place.bad(row, name, column[row].as_py(), f"one of {', '.join(NAMES)}")
-    return found
 
 
 def split_counts(

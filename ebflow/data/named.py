@@ -22,9 +22,8 @@ import pyarrow as pa
 from ..errors import BadInput
 from ..files import sha256
 from . import images
-from .formats import array_batches, arrays_schema
+from .formats import LABEL, array_batches, arrays_schema
 from .manifest import Counts
-from .table import LABEL
 
 
 @dataclass(frozen=True)

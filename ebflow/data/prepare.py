@@ -19,10 +19,11 @@ import pyarrow.parquet as pq
 
 from ..errors import BadInput
 from ..files import replaced, sha256
-from . import expanded, groups, table, titles, width
+from . import expanded, groups, several, titles, width
+from .layout import Columns as Chosen
+from .layout import Layout
 from .manifest import Columns, Context, Counts, Manifest, Shard, Statistics, rule, shard_schema
 from .sources import Reader, Rows, open_source
-from .table import Layout, several
 
 FEW = 10
 SHARD_BYTES = 32 << 20
@@ -395,7 +396,7 @@ def _write(
     )
 
 
-def _named(columns: table.Columns) -> dict[str, Any]:
+def _named(columns: Chosen) -> dict[str, Any]:
     types = tuple(map(str, columns.types))
     return {"names": columns.names, "types": types, "units": columns.units}
 

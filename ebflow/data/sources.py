@@ -4,7 +4,7 @@ __all__ = ["Opened", "Reader", "Rows", "find_source", "open_source"]
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,17 +13,32 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import BadInput
-from . import Levels, width
-from .formats import FORMATS, Part, parquet
-from .layout import read_given, read_layout, same_layout
-from .manifest import SELECTION, Counts, assign, codes, split_counts
+from . import Levels, Place, expanded, width
+from .formats import FORMATS, Part, as_text, lookup, parquet
+from .layout import COLUMN, Layout, read_given, read_layout, same_layout
+from .manifest import SELECTION, Counts, assign, split_counts
 from .named import SOURCES, Source, image_folder
-from .table import COLUMN, DRAWN, LACKING, Layout, Place, as_labels, as_matrix, lacks, levels_of
 
 BATCH_BYTES = 16 << 20
 SPLIT_ROWS = 1 << 20
+
+NAMES = {"train": 0, "validation": 1, "valid": 1, "val": 1, "test": 2, SELECTION: 3}
+"""The number of each split by what a column that names splits calls it."""
+
+MOST = 256
+"""Most levels of a column of categories."""
+
+CLASSES = 10_000
+"""More classes than any data set is taken to have."""
+
+LACKING = ", or data.missing: drop leaves such rows out, impute draws what they lack"
+
+DRAWN = ": ebflow impute draws what is missing"
+"""What is said behind what is expected in place of a missing entry, of data to train on, or to
+score."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +144,7 @@ class Reader:
         if self.missing is None:
             return np.zeros(self.rows, bool)
         batches = self._between(self.layout.reads)
-        return np.concatenate([lacks(batch, self.layout, place) for batch, place in batches])
+        return np.concatenate([_lacks(batch, self.layout, place) for batch, place in batches])
 
     @cached_property
     def split_codes(self) -> np.ndarray:
@@ -141,7 +156,7 @@ class Reader:
         found, name = np.zeros(self.rows, np.int8), self.layout.split
         if name is not None:
             batches = self._between([name], size=SPLIT_ROWS)
-            found = np.concatenate([codes(batch, name, place) for batch, place in batches])
+            found = np.concatenate([_codes(batch, name, place) for batch, place in batches])
         elif self.source is not None:
             found = np.repeat(np.arange(4, dtype=np.int8), self.source.named)
         return np.where(self.lacking, np.int8(-1), found) if self.missing == "drop" else found
@@ -236,7 +251,7 @@ class Reader:
     ) -> dict[str, tuple[str, ...]]:
         batches = (batch for batch, _ in self._between(names, size=SPLIT_ROWS)) if names else ()
         training = None if splits is None else splits == 0
-        return levels_of(names, batches, training, label=self.label, option=option)
+        return _levels_of(names, batches, training, label=self.label, option=option)
 
     def batches(self, splits: np.ndarray | None = None) -> Iterator[Rows]:
         """Yields checked rows in order; missing entries are NaN, where they are allowed.
@@ -255,8 +270,8 @@ class Reader:
                 numbers = context[:, given.names.index(label)]
                 labels = np.nan_to_num(numbers, nan=-1, posinf=-1).astype(np.int64)
             elif label is not None:
-                labels = as_labels(batch, label, place)
-            x = as_matrix(batch, layout, place._replace(lacking=lacking))
+                labels = _as_labels(batch, label, place)
+            x = _as_matrix(batch, layout, place._replace(lacking=lacking))
             yield Rows(x, labels, context)
 
     def window(self, first: int, last: int, *, missing: bool = False) -> np.ndarray:
@@ -267,7 +282,7 @@ class Reader:
         lacking = None if missing else DRAWN
         batches = self._between(self.layout.columns, first, last)
         pairs = ((batch, place._replace(lacking=lacking)) for batch, place in batches)
-        return np.concatenate([as_matrix(batch, self.layout, place) for batch, place in pairs])
+        return np.concatenate([_as_matrix(batch, self.layout, place) for batch, place in pairs])
 
     def contexts(self, first: int, last: int, levels: Levels) -> np.ndarray:
         """Returns the checked contexts of rows ``first`` … ``last`` − 1, with shape (B, K)."""
@@ -385,3 +400,113 @@ def _list(path: Path) -> list[Path]:
     if not files:
         raise BadInput(f"{path}: found no file that ends in .parquet, .png or .jpg in this folder")
     return files
+
+
+def _codes(batch: pa.RecordBatch, name: str, place: Place) -> np.ndarray:
+    """Returns the numbers of the splits that a column names, as int8 with shape (B,).
+
+    Raises:
+        BadInput: At a null or another name; names the row.
+    """
+    column = batch.column(name)
+    found = lookup(column, lambda names: [NAMES.get(n, -1) for n in names], -1).astype(np.int8)
+    for row in np.flatnonzero(found < 0)[:1].tolist():
+        raise place.bad(row, name, column[row].as_py(), f"one of {', '.join(NAMES)}")
+    return found
+
+
+def _levels_of(
+    names: Sequence[str],
+    batches: Iterable[pa.RecordBatch],
+    training: np.ndarray | None = None,
+    *,
+    label: str,
+    option: str,
+) -> dict[str, tuple[str, ...]]:
+    """Returns the levels of columns by their names: in the order of text, or of numbers.
+
+    Arguments:
+        names: The columns.
+        batches: Record batches of them.
+        training: Which of all rows count, with shape (N,); None: all.
+        label: Name of the source for messages.
+        option: The option that chooses such columns.
+
+    Raises:
+        BadInput: If a column has no level, one alone, or more than ``MOST``.
+    """
+    seen, start = {name: set() for name in names}, 0
+    for batch in batches:
+        if training is not None:
+            start, mine = start + len(batch), training[start : start + len(batch)]
+            batch = batch.filter(pa.array(mine))
+        for name, known in seen.items():
+            known.update(pc.unique(as_text(batch.column(name))).drop_null().to_pylist())
+            if len(known) > MOST:
+                raise BadInput(
+                    f"{label}, column {name}: found more than {MOST} levels "
+                    f"({min(known)[:40]!r}, …), expected fewer, as of categories: choose others "
+                    f"by {option}, or merge levels"
+                )
+    for name, known in seen.items():
+        if len(known) < 2:
+            found = f"the level {min(known)[:40]!r} alone" if known else "no value"
+            rows = "rows" if training is None else "training rows"
+            raise BadInput(
+                f"{label}, column {name}: found {found} in the {rows}, expected two levels or "
+                f"more: choose others by {option}"
+            )
+    return {name: _ordered(known) for name, known in seen.items()}
+
+
+def _ordered(levels: set[str]) -> tuple[str, ...]:
+    whole = all(level.removeprefix("-").isdecimal() for level in levels)
+    return tuple(sorted(levels, key=int if whole else None))
+
+
+def _as_matrix(batch: pa.RecordBatch, layout: Layout, place: Place) -> np.ndarray:
+    """Returns the features of a batch, with shape (B, D), after checking every value.
+
+    Raises:
+        BadInput: At a null, NaN, infinite or too large value, or one that is no level; names the
+            row and column.
+    """
+    if not layout.array:
+        stored = layout.data.stored(batch, place, layout.dtype)
+        return expanded(stored, layout.data.levels).astype(layout.dtype, copy=False)
+    lists, name, grey = batch.column(layout.columns[0]), layout.columns[0], layout.levels
+    for row in np.flatnonzero(lists.is_null())[:1].tolist():
+        raise place.bad(row, name, None, f"a list of {layout.width}")
+    found = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), layout.width)
+    if bad := place.first_bad(found, grey):
+        row, k, lacking = bad
+        expected = "a finite number" if grey is None else f"0 … {grey - 1}"
+        raise place.bad(row, f"{name}[{k}]", lists[row].as_py()[k], expected + lacking)
+    return found
+
+
+def _as_labels(batch: pa.RecordBatch, name: str, place: Place) -> np.ndarray:
+    """Returns the classes in a column of a batch, with shape (B,), after checking every value.
+
+    Raises:
+        BadInput: At a null, or a number that is not 0 … 9999; names the row.
+    """
+    column = batch.column(name)
+    labels = column.to_numpy(zero_copy_only=False)
+    bad = ~((labels >= 0) & (labels < CLASSES))
+    for row in np.flatnonzero(bad)[:1].tolist():
+        raise place.bad(row, name, column[row].as_py(), f"a class 0 … {CLASSES - 1}")
+    return labels.astype(np.int64)
+
+
+def _lacks(batch: pa.RecordBatch, layout: Layout, place: Place) -> np.ndarray:
+    """Returns which rows of a batch lack a feature or a context, null or NaN; shape (B,)."""
+    names, found = layout.given.names, np.zeros(len(batch), bool)
+    if layout.array:
+        found |= np.isnan(_as_matrix(batch, layout, place._replace(lacking=None))).any(1)
+    else:
+        names = (*layout.columns, *names)
+    for name in names:
+        missing = pc.is_null(batch.column(name), nan_is_null=True)
+        found |= missing.to_numpy(zero_copy_only=False)
+    return found

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from ebflow import files
 from ebflow.data import Levels, split
-from ebflow.data.formats import arrays_schema
-from ebflow.data.table import times
+from ebflow.data.formats import arrays_schema, times
 from ebflow.errors import BadInput
 from pipelines.answers.models import Model
 from pipelines.errors import StageFailed

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ebflow.data.layout import check_kinds
+from ebflow.data.layout import Layout, check_kinds
 from ebflow.data.named import SOURCES
 from ebflow.data.sources import Opened, Reader, find_source
-from ebflow.data.table import Layout
 from ebflow.errors import BadInput
 from pipelines.answers.models import Model
 

@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from ebflow.data import BUDGET
-from ebflow.data.table import Layout
+from ebflow.data.layout import Layout
 from ebflow.errors import BadInput
 from pipelines.config import (
     LEARNED_INVERSE,
