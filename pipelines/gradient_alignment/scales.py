@@ -36,7 +36,7 @@ ALWAYS = (BASELINE, *BLIND.values())
 """What every number stands beside."""
 
 IMAGES = (*ALWAYS, "score", "score-control", "centred", "centred-control", "gnorm", "anti",
-          "paper-score", "paper-control", "paper-quiet", "paper-anti", "fool-shift")  # fmt: skip
+          "paper-score", "paper-control", "fool-shift")  # fmt: skip
 
 
 LEARNED = ModelConfig(depth=2, activation="tanh")
@@ -90,7 +90,7 @@ SCALES: dict[str, Scale] = {
         measure=MeasureConfig(points=500, samples=100, ascent=200),
     ),
     "full": Scale(
-        IMAGES,
+        (*IMAGES, "paper-quiet", "paper-anti"),
         3,
         ClassifierConfig(
             net=NetConfig(name="resnet18"), epochs=200, optimizer="sgd", lr=0.1,
