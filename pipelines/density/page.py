@@ -1,9 +1,8 @@
 """The page of a trained flow: warnings, the result, where it comes from, then what explains it."""
 
-__all__ = ["TEMPLATE", "Made", "names", "page"]
+__all__ = ["TEMPLATE", "names", "page"]
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,23 +19,6 @@ BETTER = {"lower": "the flow is better", "higher": "the flow is worse"}
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
-@dataclass(frozen=True)
-class Made:
-    """How a page came to be.
-
-    Attributes:
-        command: The command that reproduces it.
-        config: The configuration, as YAML.
-        verdict: Why the training ended.
-        date: When, in UTC.
-    """
-
-    command: str
-    config: str
-    verdict: str
-    date: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
-
-
 def names(manifest: Manifest) -> list[str]:
     """Returns the names of all columns with their units; x[0], x[1], … of rows without."""
     if manifest.columns is not None:
@@ -47,7 +29,7 @@ def names(manifest: Manifest) -> list[str]:
 def page(
     numbers: Mapping[str, float],
     manifest: Manifest,
-    made: Made,
+    made: Mapping[str, str],
     images: Mapping[str, Path],
     fit: Fit,
     distances: Sequence[Line],
@@ -59,7 +41,7 @@ def page(
     Arguments:
         numbers: Metrics of training and evaluation.
         manifest: Describes the data.
-        made: How it came to be.
+        made: How it came to be: ``command``, ``config`` (as YAML), ``verdict`` of the training.
         images: PNG files by name of the figure.
         fit: Test rows beside samples.
         distances: What was measured of these.
@@ -73,7 +55,7 @@ def page(
         lines=lines(numbers),
         result=_result(numbers),
         manifest=manifest,
-        made=made,
+        made={**made, "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"},
         code=code(),
         machine=machine(),
         fit=fit,

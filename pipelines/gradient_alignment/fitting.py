@@ -19,6 +19,7 @@ from ebflow.alignment.fooling import stripes, target_gradient
 from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.rows import unit_rows
 from ebflow.alignment.training import Training
+from ebflow.augment import AUGMENTATIONS
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput, NonFinite
@@ -31,8 +32,7 @@ from ebflow.train import Augmentation
 from pipelines.config import ClusterConfig
 from pipelines.gradient_alignment.config import ClassifierConfig, NetConfig, RegulariserConfig
 from pipelines.training import metrics_log
-from pipelines.training.augment import AUGMENTATIONS
-from pipelines.training.loop import Here, Listener, drive
+from pipelines.training.loop import Listener, Place, drive
 
 PROBE = 128
 """Training rows whose trace is watched."""
@@ -127,7 +127,7 @@ def fit(
     training = _training(config, dataset, lambda found: probe(config, found) | watch(found))
     diverged = ""
     try:
-        drive(lambda: training, work, Here(listener), ClusterConfig().patience)
+        drive(lambda: training, work, Place(listener), ClusterConfig().patience)
     except NonFinite as error:
         diverged = f"{DIVERGED}: {error}"
     rows = metrics_log.curve(metrics_log.read(work / metrics_log.FILE)[0], "validate")

@@ -49,11 +49,11 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def panels(
-    count: int = 1, width: float = 8, height: float = 3.2, *, sharey: bool = False
+    across: int = 1, width: float = 8, height: float = 3.2, *, down: int = 1, **shared: bool
 ) -> tuple[Figure, Any]:
-    """Returns a figure of a size in inches and its axes side by side, or its axis."""
+    """Returns a figure of a size in inches and its axes, as ``Figure.subplots`` gives them."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, count, sharey=sharey)
+    return figure, figure.subplots(down, across, **shared)
 
 
 def legend(figure: Figure, axis: Axes, size: int = 9) -> None:

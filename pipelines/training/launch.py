@@ -1,6 +1,6 @@
 """Workers of a training that Ray Train launches, and what it tells of them."""
 
-__all__ = ["FailureWriter", "Launched", "launch"]
+__all__ = ["FailureWriter", "launch", "launched"]
 
 import math
 import os
@@ -18,7 +18,7 @@ from pipelines.cluster.waiting import waiting
 from pipelines.config import Training
 from pipelines.errors import told
 from pipelines.training import metrics_log
-from pipelines.training.loop import Listener, note, train
+from pipelines.training.loop import Listener, Place, note, train
 from pipelines.training.rendezvous import FileRendezvous
 from pipelines.training.watchdog import hung
 
@@ -32,30 +32,28 @@ START_LIMIT = 5
 """Starts of workers that may fail before the training does."""
 
 
-class Launched:
-    """A worker that Ray Train launched, and what that knows of it."""
+def launched() -> Place:
+    """Returns the place of a worker that Ray Train launched, which waits for all to report."""
+    context = ray.train.get_context()
+    return Place(
+        lambda rows: ray.train.report({"rows": rows}),
+        (context.get_world_rank(), context.get_world_size()),
+        context.get_local_rank(),
+        ray.train.torch.get_device(),
+        _taken,
+    )
 
-    def __init__(self) -> None:
-        context = ray.train.get_context()
-        self.shard = (context.get_world_rank(), context.get_world_size())
-        self.local_rank = context.get_local_rank()
-        self.device = ray.train.torch.get_device()
 
-    def report(self, rows: list[metrics_log.Row]) -> None:
-        """Tells Ray Train, which waits for all workers."""
-        ray.train.report({"rows": rows})
-
-    def taken(self) -> frozenset[str]:
-        """Returns the nodes of the training that are told to go."""
-        info = ray.train.get_preemption_info()
-        return frozenset(info.preempted_node_ids if info else ())
+def _taken() -> frozenset[str]:
+    info = ray.train.get_preemption_info()
+    return frozenset(info.preempted_node_ids if info else ())
 
 
 def worker(job: dict[str, Any]) -> dict[str, Any]:
     """Trains; returns how it ended, or ``error``: what no restart would mend, alike on all."""
     here = {name: str(store.present(Path(job[name]))) for name in ("data", "front")}
     try:
-        return train({**job, **here}, Launched())
+        return train({**job, **here}, launched())
     except (BadInput, NonFinite) as error:
         return {"error": error}
 
@@ -71,9 +69,7 @@ class FailureWriter(ray.train.UserCallback):
         self.work = work
 
     def after_exception(
-        self,
-        run_context: Any,  # noqa: ANN401
-        worker_exceptions: dict[int, Exception],
+        self, run_context: object, worker_exceptions: dict[int, Exception]
     ) -> None:
         """Appends what befell the workers that failed together, as one row."""
         failed = (
@@ -94,10 +90,7 @@ class Told(ray.train.UserCallback):
         self.listener = listener
 
     def after_report(
-        self,
-        run_context: Any,  # noqa: ANN401
-        metrics: list[dict[str, Any]],
-        checkpoint: ray.train.Checkpoint | None,
+        self, run_context: object, metrics: list[dict[str, Any]], checkpoint: object
     ) -> None:
         """Tells what the first worker reported; all report alike."""
         self.listener(metrics[0]["rows"])

@@ -1,12 +1,13 @@
 """The loop around a trainer: checkpoints, what is told, a watchdog; here or in Ray's workers."""
 
-__all__ = ["CHECKPOINTS", "Here", "Place", "Reporter", "drive", "fit", "note", "row", "train"]
+__all__ = ["CHECKPOINTS", "Place", "Reporter", "drive", "fit", "note", "row", "train"]
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,41 +36,23 @@ Listener = Callable[[list[metrics_log.Row]], None]
 """Is told rows."""
 
 
-class Place(Protocol):
-    """Where a worker stands among the others, and whom it tells.
+@dataclass(frozen=True)
+class Place:
+    """Where a worker stands among the others, and whom it tells: alone in this process.
 
-    Attributes:
+    Arguments:
+        report: Tells rows; all workers do so alike.
         shard: Its rank, and how many there are.
         local_rank: Its rank on its node.
         device: Its GPU, if it has one.
+        taken: Returns the nodes that are told to go.
     """
 
-    shard: tuple[int, int]
-    local_rank: int
-    device: torch.device
-
-    def report(self, rows: list[metrics_log.Row]) -> None:
-        """Tells rows; all workers do so alike."""
-
-    def taken(self) -> frozenset[str]:
-        """Returns the nodes that are told to go."""
-
-
-class Here:
-    """A lone worker in this process.
-
-    Arguments:
-        listener: Is told every report.
-    """
-
-    shard, local_rank, device = (0, 1), 0, torch.device("cuda", 0)
-
-    def __init__(self, listener: Listener = lambda rows: None) -> None:
-        self.report = listener
-
-    def taken(self) -> frozenset[str]:
-        """Nobody tells."""
-        return frozenset()
+    report: Listener = lambda rows: None
+    shard: tuple[int, int] = (0, 1)
+    local_rank: int = 0
+    device: torch.device = torch.device("cuda", 0)
+    taken: Callable[[], frozenset[str]] = frozenset
 
 
 def fit(
@@ -103,7 +86,7 @@ def fit(
     folders = {"data": str(data), "front": str(front), "work": str(work)}
     job = {"config": config.model_dump(mode="json"), **folders, "store": store.identity()}
     if here:
-        return train(job, Here(listener))
+        return train(job, Place(listener))
     from pipelines.training.launch import launch
 
     told = launch(config, job, listener)

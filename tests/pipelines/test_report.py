@@ -20,7 +20,7 @@ from ebflow.data.prepare import prepare
 from pipelines.density import fit
 from pipelines.density.figures import curves
 from pipelines.density.fit import is_image
-from pipelines.density.page import Made, names, page
+from pipelines.density.page import names, page
 from pipelines.density.samples import samples
 from pipelines.reporting.style import STYLE, wrapped
 
@@ -73,7 +73,9 @@ class Density:
         return (x.double() - x.double().mean(0)) / (x.double().std(0) + 1)
 
 
-MADE = Made("ebflow run <density>", "seed: <0>\n", "ended after 400 steps")
+MADE = {
+    "command": "ebflow run <density>", "config": "seed: <0>\n", "verdict": "ended after 400 steps",
+}  # fmt: skip
 LONG = "a name of very many words [and its unit] that goes on_and_on_and_on for longer than a line"
 
 

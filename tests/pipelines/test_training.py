@@ -29,8 +29,8 @@ from pipelines.config import (
     Training,
 )
 from pipelines.training import launch, loop, metrics_log, trainers
-from pipelines.training.launch import FailureWriter, Launched
-from pipelines.training.loop import Here, Reporter
+from pipelines.training.launch import FailureWriter, launched
+from pipelines.training.loop import Place, Reporter
 from pipelines.training.preprocessing import fitted
 from tests.pipelines.trainers import build
 
@@ -224,7 +224,7 @@ def driven(dataset, shard, work, *broken, train=SHORT, listener=lambda rows: Non
 
     The weights break at some steps, of the first try and of the second.
     """
-    reporter = Reporter(build(Training(train=train), dataset, shard=shard), work, Here(listener))
+    reporter = Reporter(build(Training(train=train), dataset, shard=shard), work, Place(listener))
     spoilt(reporter.trainer, broken)
     events = []
     for event in reporter.trainer.run():
@@ -280,16 +280,16 @@ def test_one_without_a_retry_is_an_error(dataset, tmp_path):
 def test_a_worker_that_was_killed_remembers_the_best(dataset, tmp_path, monkeypatch):
     """The checkpoint that it goes on from is not the best one."""
     config = Training(train=SHORT.model_copy(update={"lr": 0.5}))
-    reporter = Reporter(build(config, dataset), tmp_path, Here())
+    reporter = Reporter(build(config, dataset), tmp_path, Place())
     for event in reporter.trainer.run():
         reporter.tell(event)
         if reporter.trainer.step == 9:
             reporter.save()
             break
-    again = loop._resumed(build(config, dataset), tmp_path, Here()).trainer
+    again = loop._resumed(build(config, dataset), tmp_path, Place()).trainer
     assert again.step == 9 and again.state.best_step == 0
     assert again.kept.state["progress"]["step"] == 0
-    (told,) = loop._resumed(build(config, dataset), tmp_path, Here()).rows
+    (told,) = loop._resumed(build(config, dataset), tmp_path, Place()).rows
     assert (told["kind"], told["note"]) == (metrics_log.RESUMED, "goes on from step 9")
 
 
@@ -358,7 +358,7 @@ def test_a_warning_that_a_node_goes_saves_a_checkpoint_once(dataset, tmp_path, m
     monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
     monkeypatch.setattr(ray.train, "report", lambda metrics: None)
     monkeypatch.setattr(ray.train, "get_preemption_info", lambda: None)
-    reporter = Reporter(build(Training(train=SHORT), dataset), tmp_path, Launched())
+    reporter = Reporter(build(Training(train=SHORT), dataset), tmp_path, launched())
     monkeypatch.setattr(loop, "REPORT_S", 0.0)
     for event in reporter.trainer.run():
         reporter.tell(event)
@@ -377,13 +377,13 @@ def test_a_lone_worker_tells_every_validation_at_once(dataset, tmp_path):
 
 def test_a_gpu_is_named_by_its_number():
     """As ``torch.cuda.set_device`` wants it."""
-    assert Here.device.index is not None
+    assert Place.device.index is not None
 
 
 def test_between_reports_rows_gather(tmp_path):
     trainer = SimpleNamespace(verdict="", progress=0.5, step=0, agreed=float, shard=(0, 1))
     reported = []
-    reporter = Reporter(trainer, tmp_path, Here(reported.append))
+    reporter = Reporter(trainer, tmp_path, Place(reported.append))
     for step in range(5):
         reporter.tell(Event("log", step, {"train/loss": 1.0}))
     assert not reported and len(reporter.rows) == 5

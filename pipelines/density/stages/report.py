@@ -3,14 +3,11 @@
 __all__ = ["report"]
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
@@ -18,11 +15,11 @@ from pipelines.config import DensityConfig
 from pipelines.config.files import dump
 from pipelines.density import classifier, fit
 from pipelines.density.figures import curves
-from pipelines.density.page import Made, names, page
+from pipelines.density.page import names, page
 from pipelines.density.samples import samples
 from pipelines.density.stages.evaluate import LOG_PROBS
 from pipelines.density.warnings import FIT, WARNINGS, doubts
-from pipelines.reporting.style import STYLE, save
+from pipelines.reporting.style import draw
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
 
@@ -49,28 +46,24 @@ def report(
     with np.load(evaluated / LOG_PROBS) as known:
         log_probs = {split: known[split] for split in ("train", "test")}
     least = fit.unlikely(dataset, log_probs["test"])
-    with matplotlib.rc_context(STYLE):
-        figures = curves(told, numbers, found, log_probs)
-        if (evaluated / classifier.FILE).exists():
-            figures["classes"] = classifier.figure(evaluated / classifier.FILE)
-        images = _saved(figures | samples(manifest, found, titles, least), output / "figures")
+    images = draw(
+        lambda: {
+            **curves(told, numbers, found, log_probs),
+            **classifier.figures(evaluated / classifier.FILE),
+            **samples(manifest, found, titles, least),
+        },
+        output,
+    )
     warned = [*training["warnings"], *doubts(numbers, manifest, config.model)]
     warned += [*found.warnings, *manifest.warnings]
     lines = fit.lines(found, titles)
-    made = Made(run.command, dump(config), training["verdict"])
+    made = {"command": run.command, "config": dump(config), "verdict": training["verdict"]}
     _write(output / WARNINGS, warned)
     _write(output / FIT, [asdict(line) for line in lines])
     _write(output / "numbers.json", dict(sorted(numbers.items())))
     html = page(numbers, manifest, made, images, found, lines, least, warned)
     (output / "report.html").write_text(html)
     run.log_artifacts(output)
-
-
-def _saved(figures: Mapping[str, Figure], folder: Path) -> dict[str, Path]:
-    folder.mkdir()
-    for name, figure in figures.items():
-        save(figure, folder / f"{name}.png")
-    return {name: folder / f"{name}.png" for name in figures}
 
 
 def _write(path: Path, found: Any) -> None:  # noqa: ANN401
