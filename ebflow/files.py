@@ -1,7 +1,7 @@
 """Files that are whole or not there, contents before their name; and tensors in one file."""
 
-__all__ = ["load_tensors", "move", "previous", "replaced", "save_tensors", "sha256", "sync",
-           "write_text"]  # fmt: skip
+__all__ = ["drafted", "load_tensors", "move", "previous", "replaced", "save_tensors", "sha256",
+           "sync", "write_text"]  # fmt: skip
 
 import hashlib
 import os
@@ -33,11 +33,24 @@ def move(path: Path, final: Path) -> None:
     _sync(final.parent)
 
 
+@contextmanager
+def drafted(final: Path) -> Iterator[Path]:
+    """Gives a path for a file, which takes the final one at the end; nothing is left of a failure.
+
+    Whoever reads the final one, after a kill too, finds what it was before or all of the file.
+    """
+    draft = final.with_name(f".{final.name}.{os.getpid()}")
+    try:
+        yield draft
+        move(draft, final)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a file: whoever reads it, after a kill too, finds what it was before or all of it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text)
-    move(draft, path)
+    with drafted(path) as draft:
+        draft.write_text(text)
 
 
 @contextmanager

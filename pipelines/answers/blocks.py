@@ -27,7 +27,8 @@ from rich.progress import Progress
 from ebflow import files
 from ebflow.data.named import SOURCES
 from ebflow.errors import BadInput
-from pipelines.answers.files import check_output, write
+from pipelines.answers import check_output
+from pipelines.answers.files import write
 from pipelines.answers.matching import Match, match
 from pipelines.answers.models import Model, opened
 from pipelines.cluster import connection
@@ -171,9 +172,8 @@ class Blocks:
         return self.folder / f"{number:08d}{PARQUET}"
 
     def _keep(self, number: int, table: pa.Table) -> None:
-        draft = self.folder / "draft"
-        pq.write_table(table, draft)
-        files.move(draft, self._file(number))
+        with files.drafted(self._file(number)) as draft:
+            pq.write_table(table, draft)
 
     def _finish(self) -> None:
         """Writes the output, a block at a time, and removes the folder."""

@@ -15,6 +15,7 @@ import tyro
 
 from ebflow.errors import BadInput
 from pipelines import store
+from pipelines.answers import check_output
 from pipelines.cli.parsing import parse
 from pipelines.cluster.logs import writing
 from pipelines.errors import StageFailed
@@ -71,11 +72,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _check(options: Export) -> None:
-    suffix, output = SUFFIXES[options.format], options.output
-    if output.suffix != suffix or output.is_dir():
-        raise BadInput(f"--output: found {output}, expected a file that ends in {suffix}")
-    if not (folder := output.absolute().parent).is_dir():
-        raise BadInput(f"--output: found no folder {folder}, expected one: make it")
+    check_output(options.output, SUFFIXES[options.format])
     needed = ("onnx", "onnxruntime", "onnxscript") if options.format == "onnx" else ()
     if missing := [name for name in needed if find_spec(name) is None]:
         raise BadInput(
@@ -92,8 +89,7 @@ def _exported(model: "Model", options: Export) -> str:
 
     graph, context = Graph(model.flow), contexts.spread(model, ROWS)
     write, load = FORMATS[options.format]
-    draft = options.output.with_name(f".{options.output.name}.draft")
-    try:
+    with files.drafted(options.output) as draft:
         _written(write, graph, _about(model, graph), draft)
         difference, rounding = _differences(load(draft), graph, context)
         if not difference <= max(TOLERANCE, 4 * rounding):
@@ -102,9 +98,6 @@ def _exported(model: "Model", options: Export) -> str:
                 f"{difference:.2g}, expected at most {TOLERANCE:g}, or 4 times what rounding does "
                 f"to the flow's own, {rounding:.2g}"
             )
-        files.move(draft, options.output)
-    finally:
-        draft.unlink(missing_ok=True)
     shape = ", ".join(map(str, ("N", *graph.flow.event_shape)))
     takes = f"takes         {', '.join(graph.inputs)}: {_type(graph)} ({shape})"
     checked = f"{ROWS} rows: differs by {difference:.1g} of the log-density"

@@ -1,6 +1,6 @@
 """The file that an answer goes to, in the source's own columns and types."""
 
-__all__ = ["check_output", "columns_table", "examples", "schema", "write"]
+__all__ = ["columns_table", "examples", "schema", "write"]
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,25 +15,14 @@ from torch import Tensor
 from ebflow import files
 from ebflow.data import Levels, split
 from ebflow.data.formats import arrays_schema, times
-from ebflow.errors import BadInput
 from pipelines.answers.models import Model
 from pipelines.errors import StageFailed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SUFFIX = ".parquet"
-
 INTEGERS = {str(kind()) for kind in (pa.int8, pa.int16, pa.int32, pa.int64, pa.uint8, pa.uint16,
                                      pa.uint32, pa.uint64)}  # fmt: skip
-
-
-def check_output(output: Path) -> None:
-    """Raises BadInput unless a Parquet file can be written there."""
-    if output.suffix != SUFFIX or output.is_dir():
-        raise BadInput(f"--output: found {output}, expected a file that ends in {SUFFIX}")
-    if not (folder := output.absolute().parent).is_dir():
-        raise BadInput(f"--output: found no folder {folder}, expected one: make it")
 
 
 def schema(model: Model) -> pa.Schema:
@@ -162,11 +151,6 @@ def _typed(values: np.ndarray, kind: pa.DataType, unit: str | None = None) -> pa
 
 def write(output: Path, kinds: pa.Schema, tables: Iterable[pa.Table]) -> None:
     """Writes tables of one schema into a file, which is there when it is whole."""
-    draft = output.with_name(f".{output.name}.draft")
-    try:
-        with pq.ParquetWriter(draft, kinds) as writer:
-            for table in tables:
-                writer.write_table(table)
-        files.move(draft, output)
-    finally:
-        draft.unlink(missing_ok=True)
+    with files.drafted(output) as draft, pq.ParquetWriter(draft, kinds) as writer:
+        for table in tables:
+            writer.write_table(table)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ebflow.errors import BadInput
+from pipelines.answers import check_output
 from pipelines.cli.parsing import parse
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ def run(words: Sequence[str]) -> int:
     options = parse(Sample, words, "ebflow sample")
     if options.rows is not None and options.rows < 1:
         raise BadInput(f"--rows: found {options.rows}, expected at least 1")
+    check_output(options.output)
     from pipelines.answers.contexts import told
-    from pipelines.answers.files import check_output, columns_table, schema, write
+    from pipelines.answers.files import columns_table, schema, write
     from pipelines.answers.models import opened
 
-    check_output(options.output)
     with opened(options.model) as model:
         context, kinds = told(options.context, model), schema(model)
         each = options.rows or (

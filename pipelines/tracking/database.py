@@ -5,13 +5,13 @@ __all__ = ["make"]
 import os
 import shutil
 import sqlite3
-import tempfile
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
+
+from ebflow.files import drafted
 
 
 def make(path: Path) -> None:
@@ -26,14 +26,18 @@ def make(path: Path) -> None:
         template = _template()
     except OSError:
         return
-    _replace(path, lambda draft: shutil.copyfile(template, draft))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with drafted(path) as draft:
+        shutil.copyfile(template, draft)
 
 
 def _template() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ebflow"
     template = cache / f"mlflow-{mlflow.__version__}.db"
     if not template.exists():
-        _replace(template, _migrate)
+        cache.mkdir(parents=True, exist_ok=True)
+        with drafted(template) as draft:
+            _migrate(draft)
     return template
 
 
@@ -42,12 +46,3 @@ def _migrate(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database, database:
         # The default one has its place in this process's folder; MLflow makes it anew.
         database.execute("DELETE FROM experiments")
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Makes a file that is whole as soon as it is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        draft = Path(folder) / path.name
-        write(draft)
-        draft.replace(path)

@@ -7,7 +7,7 @@ import torch
 
 from ebflow.checkpoint import Checkpoint, write
 from ebflow.data.prepare import prepare
-from ebflow.files import move
+from ebflow.files import drafted, move, write_text
 from pipelines import store
 
 
@@ -69,3 +69,13 @@ def test_artefacts_and_their_records_are(tmp_path, calls, monkeypatch):
     store.commit("stage", "key", tmp_path / "draft", run_id="1")
     check(calls, "key", "stage", ["file"])
     check(calls, "key.json", "stage", ["key.json.new"])
+
+
+def test_of_a_file_that_fails_nothing_is_left(tmp_path):
+    final = tmp_path / "file"
+    write_text(final, "before")
+    with pytest.raises(ValueError, match="broken"), drafted(final) as draft:
+        draft.write_text("half")
+        raise ValueError("broken")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert final.read_text() == "before"
