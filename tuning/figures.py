@@ -3,20 +3,20 @@
 __all__ = ["figures"]
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 from optuna.distributions import CategoricalDistribution
 from optuna.importance import get_param_importances
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from ebflow.inference import student
 from pipelines.config import Section
-from pipelines.reporting.style import BASELINE, DATA, FLOW, panels
+from pipelines.reporting.style import BASELINE, DATA, FLOW, panels, wrapped
 from pipelines.training.metrics_log import Row
 from tuning import records
 from tuning.config import SearchConfig
@@ -34,12 +34,13 @@ COLOURS = {
     records.STOPPED: DATA,
     records.FAILED: BASELINE,
 }
-MOST = 8
-"""Parameters shown at most."""
+MOST, ACROSS = 8, 4
+"""Parameters shown at most, and beside each other."""
 
 
 def figures(
     config: SearchConfig,
+    goals: Sequence[Goal],
     base: Section,
     trials: Sequence[Record],
     curves: Curves,
@@ -49,12 +50,12 @@ def figures(
 
     Arguments:
         config: The search.
+        goals: Its goals.
         base: What trials started from.
         trials: Its trials.
         curves: Their validations, by number.
         settings: The trainings that followed.
     """
-    goals = problem(config).goals(config, base)
     first = goals[0]
     study = [_frozen(config, base, first, record) for record in trials if record.scores]
     importances = _importances(study, first)
@@ -68,7 +69,7 @@ def figures(
             found[f"settings-{goal.name}"] = _settings(settings, goal)
     if importances:
         found["importance"] = _importance(importances, first)
-        found["parallel"] = _parallel(study, list(importances)[:MOST], first)
+        found["slices"] = _slices(study, list(importances)[:MOST], first)
     if len(goals) > 1:
         found["pareto"] = _pareto(trials, *goals)
     return found
@@ -197,59 +198,28 @@ def _importance(found: Mapping[str, float], goal: Goal) -> Figure:
     return figure
 
 
-def _parallel(found: Sequence[FrozenTrial], names: Sequence[str], goal: Goal) -> Figure:
-    """Shows every trial as a line over its parameters, the better the darker.
-
-    A line leaves out the parameters that its trial was not asked for.
-    """
-    figure, axis = panels(height=4.2)
-    scales = [_scale(found, name) for name in names]
-    costs = np.array([goal.cost(trial.value) for trial in found])
-    rank = costs.argsort().argsort() / max(1, len(costs) - 1)
-    for trial, place in sorted(zip(found, rank, strict=True), key=lambda pair: -pair[1]):
-        base = trial.user_attrs["number"] == BASE
-        heights = [
-            scale(trial.params[name]) if name in trial.params else np.nan
-            for scale, name in zip(scales, names, strict=True)
-        ]
-        style = (
-            {"color": BASELINE, "lw": 2} if base else {"color": FLOW, "alpha": 0.9 - 0.75 * place}
-        )
-        axis.plot(heights, marker=".", **style)
-    for place, name in enumerate(names):
-        _ticks(axis, place, found, name, scales[place])
-    labels = [name.replace(".", ".\n").replace(" ", "\n") for name in names]
-    axis.set_xticks(range(len(names)), labels)
-    axis.set_yticks([])
-    axis.set_ylim(-0.06, 1.06)
-    axis.spines[["left", "bottom"]].set_visible(False)
-    better = "larger" if goal.largest else "smaller"
-    axis.set_title(f"darker: {better} {goal.text}; red: the default", fontsize=9)
+def _slices(found: Sequence[FrozenTrial], names: Sequence[str], goal: Goal) -> Figure:
+    """Shows a goal of every trial against the parameters, of those that were asked for one."""
+    down = -(-len(names) // ACROSS)
+    figure, axes = panels(ACROSS, height=2.3 * down, down=down, sharey=True, squeeze=False)
+    for axis, name in zip(axes.flat, names, strict=False):
+        some = [trial for trial in found if name in trial.params]
+        law, values = some[0].distributions[name], [trial.params[name] for trial in some]
+        choice = isinstance(law, CategoricalDistribution)
+        colours = [BASELINE if t.user_attrs["number"] == BASE else FLOW for t in some]
+        axis.scatter([str(value) for value in values] if choice else values,
+                     [trial.value for trial in some], s=14, color=colours)  # fmt: skip
+        axis.set_xlabel(wrapped(name, 28), fontsize=8)
+        if not choice:
+            ends = (law.low, law.high)
+            axis.set_xscale("log" if law.log else "linear")
+            axis.set_xticks(ends, [f"{end:.3g}" for end in ends])
+            axis.xaxis.set_minor_locator(NullLocator())
+    for axis in axes.flat[len(names) :]:
+        axis.axis("off")
+    axes[0, 0].set_ylim(*_limits([trial.value for trial in found], goal))
+    figure.supylabel(f"validation {goal.axis}; red: the default", fontsize=9)
     return figure
-
-
-def _scale(found: Sequence[FrozenTrial], name: str) -> Callable[[Any], float]:
-    """Returns the map from a parameter's values to heights from 0 to 1."""
-    law = next(trial.distributions[name] for trial in found if name in trial.distributions)
-    if isinstance(law, CategoricalDistribution):
-        last = max(1, len(law.choices) - 1)
-        return lambda value: law.choices.index(value) / last
-    low, high = law.low, law.high
-    if law.log:
-        return lambda value: float(np.log(value / low) / np.log(high / low))
-    return lambda value: (value - low) / (high - low)
-
-
-def _ticks(
-    axis: Axes, place: int, found: Sequence[FrozenTrial], name: str, scale: Callable[[Any], float]
-) -> None:
-    law = next(trial.distributions[name] for trial in found if name in trial.distributions)
-    choice = isinstance(law, CategoricalDistribution)
-    values = law.choices if choice else (law.low, law.high)
-    axis.axvline(place, color="black", lw=0.6)
-    for value in values:
-        text = f"{value:.3g}" if isinstance(value, float) else str(value)
-        axis.text(place + 0.04, scale(value), text, fontsize=7, va="center")
 
 
 def _pareto(trials: Sequence[Record], first: Goal, second: Goal) -> Figure:

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pipelines.density.fit import Fit
 from pipelines.density.likelihoods import lines
-from pipelines.reporting.style import BASELINE, DATA, FLOW, LIGHT
+from pipelines.reporting.style import BASELINE, DATA, FLOW, LIGHT, panels
 from pipelines.training.metrics_log import Row, curve
 
 BINS = 40
@@ -47,8 +47,7 @@ def _training(rows: Rows, numbers: Mapping[str, float]) -> Figure:
     steps = [row["step"] for row in validations]
     seconds = [row["metrics"]["time/train_s"] for row in validations]
     baselines = lines(numbers)[1:]
-    figure = Figure(figsize=(8, 3.3), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
+    figure, axes = panels(2, height=3.3, sharey=True)
     for axis, x, label in zip(axes, (steps, seconds), ("step", "training time (s)"), strict=True):
         axis.plot(x, nll, color=FLOW, marker=".", label="flow, validation rows")
         axis.plot(x, fitted, color=FLOW, ls=":", label="flow, 250 random training rows")
@@ -69,11 +68,10 @@ def _limits(nll: Sequence[float], baselines: Sequence[float]) -> tuple[float, fl
 
 
 def _likelihood(log_probs: Known, fit: Fit) -> Figure:
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    axes = figure.subplots(1, 1 if fit.pit is None else 2, squeeze=False)[0]
-    _histogram(axes[0], log_probs)
+    figure, axes = panels(1 if fit.pit is None else 2, height=3, squeeze=False)
+    _histogram(axes[0, 0], log_probs)
     if fit.pit is not None:
-        _calibration(axes[1], fit.pit.sort().values.numpy(), fit.latents.bound)
+        _calibration(axes[0, 1], fit.pit.sort().values.numpy(), fit.latents.bound)
     return figure
 
 
@@ -105,8 +103,7 @@ def _calibration(axis: Axes, pit: np.ndarray, bound: float) -> None:
 
 def _diagnosis(rows: Rows) -> Figure:
     losses, validations = curve(rows, "log"), curve(rows, "validate")
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(2)
     _line(left, losses, "train/loss", color=FLOW)
     left.set_ylabel("training loss")
     _line(right, validations, "latent/var_min", color=FLOW, label="smallest variance")

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from ebflow.data.manifest import Manifest
 from pipelines.density.fit import WIDEST, Fit, Unlikely, is_image, worst_pairs
 from pipelines.reporting.pictures import show_tiles, tiles
-from pipelines.reporting.style import DATA, FLOW, LIGHT, wrapped
+from pipelines.reporting.style import DATA, FLOW, LIGHT, panels, wrapped
 
 PAIRS = 6
 BINS = 40
@@ -43,10 +43,8 @@ def samples(
 
 
 def _pictures(manifest: Manifest, fit: Fit) -> Figure:
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    for axis, images, title in zip(
-        figure.subplots(1, 2), (fit.x, fit.y), ("test data", "samples"), strict=True
-    ):
+    figure, axes = panels(2, height=4.2)
+    for axis, images, title in zip(axes, (fit.x, fit.y), ("test data", "samples"), strict=True):
         show_tiles(axis, images.numpy() / (manifest.levels - 1), manifest.shape)
         axis.set_title(title)
     return figure
@@ -54,8 +52,7 @@ def _pictures(manifest: Manifest, fit: Fit) -> Figure:
 
 def _unlikely(manifest: Manifest, least: Sequence[Unlikely]) -> Figure:
     images = np.stack([row.x for row in least]) / (manifest.levels - 1)
-    figure = Figure(figsize=(8, 1.1), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = panels(height=1.1)
     axis.imshow(tiles(images, manifest.shape, len(images)), cmap="gray", vmin=0, vmax=1)
     axis.axis("off")
     return figure
@@ -64,8 +61,7 @@ def _unlikely(manifest: Manifest, least: Sequence[Unlikely]) -> Figure:
 def _columns(names: Sequence[str], fit: Fit) -> Figure:
     """Returns all columns in one axes, a strip for each: what lies beyond its ends is in them."""
     shown = range(len(names)) if len(names) <= WIDEST else fit.chosen
-    figure = Figure(figsize=(8, 0.42 * len(shown) + 0.9), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = panels(height=0.42 * len(shown) + 0.9)
     for strip, k in enumerate(shown):
         _strip(axis, -strip, fit.x[:, k].numpy(), fit.y[:, k].numpy())
         distance = float(fit.columns.values[k])
@@ -110,8 +106,9 @@ def _ends(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 def _pairs(names: Sequence[str], fit: Fit) -> Figure:
     worst = worst_pairs(fit, PAIRS)
     down = -(-len(worst) // 3)
-    figure = Figure(figsize=(8, 2.75 * down + 0.3), layout="constrained")
-    places = figure.subplots(down, min(3, len(worst)), squeeze=False).flatten()
+    size = {"height": 2.75 * down + 0.3, "down": down}
+    figure, places = panels(min(3, len(worst)), **size, squeeze=False)
+    places = places.flatten()
     for axis, (i, j) in zip(places, worst, strict=False):
         _scatter(axis, fit.x[:, [i, j]].numpy(), fit.y[:, [i, j]].numpy())
         axis.set_xlabel(wrapped(names[i], 30), fontsize=7)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from pipelines.gradient_alignment.comparisons import Lines
 from pipelines.reporting.pictures import tiles
+from pipelines.reporting.style import panels
 
 Captioned = tuple[Figure, str]
 
@@ -52,8 +53,8 @@ def _attributions(lines: Lines, shape: Sequence[int]) -> Captioned:
 
 def _grid(rows: Sequence[tuple[str, np.ndarray, str]], shape: Sequence[int]) -> Figure:
     across = len(rows[0][1])
-    figure = Figure(figsize=(2.2 + 0.75 * across, 0.78 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), across, squeeze=False)
+    size = {"width": 2.2 + 0.75 * across, "height": 0.78 * len(rows)}
+    figure, axes = panels(across, **size, down=len(rows), squeeze=False)
     for line, (name, values, colours) in zip(axes, rows, strict=True):
         for axis, row in zip(line, values, strict=True):
             _show(axis, row, shape, colours)
@@ -77,13 +78,13 @@ def _show(axis: Axes, row: np.ndarray, shape: Sequence[int], colours: str) -> No
 
 def _samples(lines: Lines, shape: Sequence[int]) -> Captioned:
     found = _rows_of(lines)
-    figure = Figure(figsize=(8, 2.3 * -(-len(found) // 4)), layout="constrained")
-    axes = figure.subplots(-(-len(found) // 4), 4, squeeze=False).ravel()
-    for axis, (name, arrays) in zip(axes, found.items(), strict=False):
+    down = -(-len(found) // 4)
+    figure, axes = panels(4, height=2.3 * down, down=down)
+    for axis, (name, arrays) in zip(axes.flat, found.items(), strict=False):
         axis.imshow(tiles(arrays["samples"], shape, 5), cmap="gray", vmin=0, vmax=1)
         dense = lines[name].interval("samples/log density").value
         axis.set_title(f"{name}\nlog p / D = {dense:.2f}", fontsize=8)
-    for axis in axes:
+    for axis in axes.flat:
         axis.axis("off")
     return figure, (
         "Pictures of activity maximisation, and their mean log-density a dimension under the "

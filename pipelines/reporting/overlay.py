@@ -7,9 +7,8 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
-from pipelines.reporting.style import STYLE, save
+from pipelines.reporting.style import STYLE, panels, save
 from pipelines.tracking.reading import Point
 
 SETTLED = 0.1
@@ -26,8 +25,7 @@ def write(path: Path, metric: str, curves: Mapping[str, Sequence[Point]]) -> Non
     """
     drawn = {name: points for name, points in curves.items() if points}
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8, 3.2), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True)
+        figure, (left, right) = panels(2, sharey=True)
         for name, points in drawn.items():
             values = [point.value for point in points]
             left.plot([point.step for point in points], values, marker=".", label=name)

@@ -19,7 +19,7 @@ from ebflow.complexity.closed_forms import chance_of_error, far_crossing, worst_
 from ebflow.complexity.crossing import crossing
 from ebflow.complexity.efficiency import mode_weight, mode_weight_ml
 from ebflow.complexity.errors import THRESHOLDS
-from pipelines.reporting.style import BASELINE, DATA, FLOW
+from pipelines.reporting.style import BASELINE, DATA, FLOW, panels
 from pipelines.sample_complexity import law_figures
 from pipelines.sample_complexity.cells import (
     COUPLED,
@@ -101,8 +101,8 @@ def figures(
 
 
 def _figure(columns: int, height: float = 3.2) -> tuple[Figure, np.ndarray]:
-    figure = Figure(figsize=(4.2 * columns, height), layout="constrained")
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
+    figure, axes = panels(columns, 4.2 * columns, height, squeeze=False)
+    return figure, axes[0]
 
 
 def _chances(config: ComplexityConfig, rows: pa.Table) -> Figure:
@@ -205,9 +205,8 @@ VARIED = {
 
 
 def _varied(answers: Sequence[Answer]) -> Figure:
-    figure = Figure(figsize=(12.6, 6.0), layout="constrained")
-    axes = figure.subplots(2, 3, sharey=True).flatten()
-    for axis, (against, name) in zip(axes, VARIED.items(), strict=False):
+    figure, axes = panels(3, 12.6, 6.0, down=2, sharey=True)
+    for axis, (against, name) in zip(axes.flat, VARIED.items(), strict=False):
         for one in answers:
             told = one.question
             if told.against == against:
@@ -217,7 +216,7 @@ def _varied(answers: Sequence[Answer]) -> Figure:
         _ticks(axis, answers, against)
         if axis.get_legend_handles_labels()[0]:
             axis.legend()
-    axes[-1].axis("off")
+    axes[-1, -1].axis("off")
     return figure
 
 
@@ -258,8 +257,7 @@ def _sampling(config: ComplexityConfig, rows: pa.Table) -> Figure:
     told = sampling(rows)
     columns = {"levels_l2": "σ L2 over all levels", "levels_d": "largest σ Dᵟ, δ/N"}
     outcomes = {"tv": "total variation", "w2": "W2"}
-    figure = Figure(figsize=(8.4, 7.0), layout="constrained")
-    grid = figure.subplots(2, 2, squeeze=False)
+    figure, grid = panels(2, 8.4, 7.0, down=2)
     sizes = 12 + 8 * np.log2(told["m"].to_numpy() / min(told["m"].to_pylist()))
     kinds = np.where(told["n_far"].to_numpy() > 0, FLOW, BASELINE)
     for line, (outcome, name) in zip(grid, outcomes.items(), strict=True):
@@ -355,8 +353,7 @@ def _against_m(axis: Axes, rows: pa.Table, column: str, **look: Any) -> None:  #
 
 def _flows(config: ComplexityConfig, rows: pa.Table) -> Figure:
     columns = {"kl": "KL(p ‖ flow), nats", "sigma_l2": "σ L2", decisive(config): "σ Dᵟ"}
-    figure = Figure(figsize=(12.6, 2.8 * len(COUPLED)), layout="constrained")
-    grid = figure.subplots(len(COUPLED), len(columns), squeeze=False)
+    figure, grid = panels(len(columns), 12.6, 2.8 * len(COUPLED), down=len(COUPLED))
     for line, target in zip(grid, COUPLED, strict=True):
         told = where(rows, panel="flows", target=target)
         for axis, (column, label) in zip(line, columns.items(), strict=True):

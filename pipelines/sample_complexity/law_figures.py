@@ -6,7 +6,7 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from ebflow.complexity.samplers import ladder
-from pipelines.reporting.style import BASELINE, FLOW
+from pipelines.reporting.style import BASELINE, FLOW, panels
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.denoisers import LEAST, WIDEST
 from pipelines.sample_complexity.law_questions import by_level, lead, learnt
@@ -28,11 +28,10 @@ STYLES = ("-", "--", "-.", ":")
 
 def against_m(config: ComplexityConfig, rows: pa.Table) -> Figure:
     """Draws errors, copies and what samples are off, against m."""
-    figure = Figure(figsize=(12.6, 6.4), layout="constrained")
-    axes = figure.subplots(2, 3).flatten()
+    figure, axes = panels(3, 12.6, 6.4, down=2)
     told = where(rows, panel="truths", law=lead(config))
     root = told["size"][0].as_py() ** 0.5
-    for axis, (column, (label, colour)) in zip(axes, PANELS.items(), strict=True):
+    for axis, (column, (label, colour)) in zip(axes.flat, PANELS.items(), strict=True):
         scale = root if "levels" in column else 1
         for eta, style in zip(config.laws.etas, STYLES, strict=False):
             found, m = matrix(learnt(rows, lead(config), eta), column)
@@ -49,17 +48,17 @@ def against_m(config: ComplexityConfig, rows: pa.Table) -> Figure:
             floor = where(told, learner="exact score", eta=config.laws.etas[0])[column]
             axis.axhline(floor.to_numpy().mean(), color="black", ls=":", lw=0.8)
         axis.set(xscale="log", xlabel="m", ylabel=label)
-    axes[0].legend(fontsize=7)
+    axes[0, 0].legend(fontsize=7)
     return figure
 
 
 def levels(config: ComplexityConfig, rows: pa.Table) -> Figure:
     """Draws both errors against the noise, at the least m and the largest."""
-    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    figure, axes = panels(2, 8.4, 3.4)
     sigmas = ladder(WIDEST, LEAST, config.laws.levels)
     root = where(rows, panel="truths", law=lead(config))["size"][0].as_py() ** 0.5
     ends = min(config.laws.sizes), max(config.laws.sizes)
-    for axis, m in zip(figure.subplots(1, 2), ends, strict=True):
+    for axis, m in zip(axes, ends, strict=True):
         for eta, style in zip(config.laws.etas, STYLES, strict=False):
             told = learnt(rows, lead(config), eta)
             for column, colour, label in (

@@ -8,15 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
 from ebflow.data.manifest import Manifest
 from ebflow.errors import NonFinite
 from ebflow.inference import student
 from pipelines.config import Section
 from pipelines.config.files import dump
 from pipelines.reporting.intervals import fields
-from pipelines.reporting.style import STYLE, save
+from pipelines.reporting.style import draw
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
 from tuning.config import TuneConfig
@@ -58,14 +56,17 @@ def verdict(
     if all(setting.lost for setting in told):
         raise NonFinite(f"trainings of every setting diverged, the first: {told[0].lost}")
     asked = problem(config.search)
-    goals = asked.goals(config.search, asked.base(config.search, config.base))
+    base = asked.base(config.search, config.base)
+    goals = asked.goals(config.search, base)
     numbers = _numbers(goals, found, Manifest.load(data), told)
     numbers["again"] = f"ebflow run {asked.pipeline} --config"
     best = next(record for record in trials if record.number == numbers["winner"])
     (output / "best.yaml").write_text(dump(_best(config, best)))
     (output / "trials.json").write_text((found / "trials.json").read_text())
     (output / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
-    images = _draw(config, trials, _curves(found), told, output / "figures")
+    images = draw(
+        lambda: figures(config.search, goals, base, trials, _curves(found), told), output
+    )
     (output / "report.html").write_text(page(config, trials, numbers, best, images))
     run.log_artifacts(output)
 
@@ -113,8 +114,8 @@ def _best(config: TuneConfig, best: Record) -> Section:
     """Returns the user's own configuration with the winner's settings; no row is held out."""
     asked = problem(config.search)
     found = asked.best(config.base, asked.of(best))
-    data = config.base.data.model_copy(update={"selection": None})
-    return found.model_copy(update={"data": data, "name": f"{config.base.name}-best"})
+    data = config.base.data.changed(selection=None)
+    return found.changed(data=data, name=f"{config.base.name}-best")
 
 
 def _curves(found: Path) -> dict[int, list[metrics_log.Row]]:
@@ -123,19 +124,3 @@ def _curves(found: Path) -> dict[int, list[metrics_log.Row]]:
     return {
         int(path.stem): metrics_log.curve(metrics_log.read(path)[0], "validate") for path in paths
     }
-
-
-def _draw(
-    config: TuneConfig,
-    trials: Sequence[Record],
-    curves: dict[int, list[metrics_log.Row]],
-    told: Sequence[Setting],
-    folder: Path,
-) -> dict[str, Path]:
-    folder.mkdir()
-    images, base = {}, problem(config.search).base(config.search, config.base)
-    with matplotlib.rc_context(STYLE):
-        for name, figure in figures(config.search, base, trials, curves, told).items():
-            images[name] = folder / f"{name}.png"
-            save(figure, images[name])
-    return images

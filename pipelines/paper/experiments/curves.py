@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipelines.reporting.style import panels
+
 GREYS = ("0.0", "0.4", "0.6")
 DASHES = ("-", "--", "-.", ":")
 GAP = 0.055
@@ -32,14 +34,13 @@ class Line(NamedTuple):
         return np.minimum.accumulate(np.array(self.points)[:, 1])
 
 
-def drawn(panels: Mapping[str, Sequence[Line]]) -> Figure:
+def drawn(trainings: Mapping[str, Sequence[Line]]) -> Figure:
     """Returns a figure of a panel a title."""
-    figure = Figure(figsize=(5 * len(panels), 4.6), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharex=True, sharey=True)
-    every = [line for lines in panels.values() for line in lines]
+    figure, axes = panels(len(trainings), 5 * len(trainings), 4.6, sharex=True, sharey=True)
+    every = [line for lines in trainings.values() for line in lines]
     limits = _limits([line.nll[-1] for line in every])
     last = max(line.seconds[-1] for line in every)
-    for axis, (title, lines) in zip(axes, panels.items(), strict=True):
+    for axis, (title, lines) in zip(axes, trainings.items(), strict=True):
         axis.set(title=title, xlabel="training (s)", ylim=limits, xlim=(0, 1.3 * last))
         _panel(axis, lines, last, limits)
     axes[0].set_ylabel("validation NLL, best so far (nats)")

@@ -20,6 +20,7 @@ from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, first_seed
 from pipelines.paper.experiments.settings import IMAGE_OPTIONS, base
 from pipelines.reporting.pictures import show_tiles
+from pipelines.reporting.style import panels
 
 LOW_ENERGY = 0.1 * 784
 """The weight 0.1 of the energy; the code's losses are divided by D and the term is not."""
@@ -76,8 +77,8 @@ def _recipe(config: PaperConfig, seed: int, objective: str) -> Cell:
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
     """Returns samples of the first seed's flows."""
     first = list(first_seed(rows, folders))
-    figure = Figure(figsize=(2.4 * len(first), 3.1), layout="constrained")
-    for axis, (row, (trained, _)) in zip(figure.subplots(1, len(first)), first, strict=True):
+    figure, axes = panels(len(first), 2.4 * len(first), 3.1)
+    for axis, (row, (trained, _)) in zip(axes, first, strict=True):
         flow = load(trained / "checkpoint")
         x = flow.sample(SAMPLES, generator=generator(0, "glow samples")).numpy()
         white = flow.spec["preprocessing"]["levels"] - 1

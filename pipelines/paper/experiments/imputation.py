@@ -19,6 +19,7 @@ from pipelines.paper.experiments.settings import (
     recipe,
 )
 from pipelines.reporting.pictures import tiles
+from pipelines.reporting.style import panels
 
 LOW_ENERGY = 0.001 * 64 * 64
 """The weight 0.001 of the energy on STL-10, carried over as that on CIFAR-10."""
@@ -105,8 +106,8 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _picture(shown: Sequence[tuple[str, np.ndarray]], shape: tuple[int, ...]) -> Figure:
-    figure = Figure(figsize=(10, 0.68 * len(shown)), layout="constrained")
-    for axis, (name, images) in zip(figure.subplots(len(shown), 1), shown, strict=True):
+    figure, axes = panels(1, 10, 0.68 * len(shown), down=len(shown))
+    for axis, (name, images) in zip(axes, shown, strict=True):
         axis.imshow(tiles(images[:SHOWN], shape, SHOWN), cmap="gray", vmin=0, vmax=1)
         axis.set_ylabel(name, rotation=0, ha="right", va="center")
         axis.set(xticks=[], yticks=[])

@@ -19,6 +19,7 @@ from pipelines.config import (
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
 from pipelines.paper.experiments.settings import bounds
+from pipelines.reporting.style import panels
 from pipelines.training import metrics_log as logged
 
 STRUCTURES = ("full", "tril", "triu", "trilu")
@@ -49,8 +50,7 @@ def _cell(config: PaperConfig, seed: int, structure: str) -> Cell:
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
     """Returns the validation NLL against steps."""
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = panels(width=6, height=3.6)
     for row, (trained, _) in zip(rows, folders, strict=True):
         found = logged.curve(logged.read(trained / logged.FILE)[0], "validate")
         steps = [step["step"] for step in found]

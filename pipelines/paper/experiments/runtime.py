@@ -13,6 +13,7 @@ from pipelines.paper.benchmark.scaling import crossover, exponent
 from pipelines.paper.benchmark.timing import Timing
 from pipelines.paper.config import PaperConfig, StepsConfig
 from pipelines.paper.experiments.cell import NORMAL, Cell, Column, Experiment, Folders, Row
+from pipelines.reporting.style import panels
 
 Kind = tuple[str, int, str]
 """Net, channels and variant; to a dense net colours are only more pixels."""
@@ -132,14 +133,13 @@ def _at(timings: Sequence[Timing], label: str, size: int) -> Timing | None:
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
     """Returns step times against D, a panel a net and kind of images."""
-    panels: dict[tuple[str, str], list[Row]] = {}
+    shown: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         net, images, _ = row["labels"].values()
         if len(row["sizes"]) > 1:
-            panels.setdefault((net, images), []).append(row)
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True)
-    for axis, (kind, found) in zip(axes, panels.items(), strict=True):
+            shown.setdefault((net, images), []).append(row)
+    figure, axes = panels(len(shown), 10, 3.8, sharey=True)
+    for axis, (kind, found) in zip(axes, shown.items(), strict=True):
         _panel(axis, found)
         axis.set_title(", ".join(kind))
     axes[0].set_ylabel("step time (ms)")

@@ -16,6 +16,7 @@ from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
 from pipelines.paper.experiments.peers import LOG_PROBS, gained, measured, peer, with_gain
 from pipelines.paper.experiments.settings import bounds
+from pipelines.reporting.style import panels
 
 SECONDS = 30.0
 STEPS = 40_000
@@ -110,8 +111,7 @@ def _row(row: Row, verdict: str, best: str | None, beside: Mapping[str, Row]) ->
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
     """Returns each density's mean NLL less the recipe's, table by table."""
     tables = list(dict.fromkeys(row["labels"]["table"] for row in rows))
-    figure = Figure(figsize=(8, 1.2 + 0.42 * len(tables)), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = panels(height=1.2 + 0.42 * len(tables))
     for marker, name in zip("os^D", (*PEERS, "gaussian"), strict=True):
         behind = [_behind(rows, table, name) for table in tables]
         axis.plot(behind, range(len(tables)), marker, color="0.25", mfc="none", label=name)

@@ -40,6 +40,7 @@ from pipelines.paper.experiments.cell import (
     summarise,
 )
 from pipelines.paper.experiments.settings import EVERY, OBJECTIVES, bounds
+from pipelines.reporting.style import panels
 
 SIGMA = 0.375
 SECONDS = 20.0
@@ -182,8 +183,7 @@ def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure
 
 
 def _densities(first: Sequence[tuple[Row, Any]]) -> Figure:
-    figure = Figure(figsize=(9.6, 5.1), layout="constrained")
-    axes = figure.subplots(len(LENGTHS), 1 + len(OBJECTIVES))
+    figure, axes = panels(1 + len(OBJECTIVES), 9.6, 5.1, down=len(LENGTHS))
     for line, density in zip(axes, LENGTHS, strict=True):
         found = [pair for pair in first if pair[0]["labels"]["density"] == density]
         arrays = found[0][1]
@@ -210,8 +210,7 @@ def _show(axis: Axes, arrays: Any, name: str, brightest: float) -> None:  # noqa
 
 def _divergences(rows: Sequence[Row]) -> Figure:
     lines = {tuple(line.labels.values()): line.values for line in summarise(TOY.columns, rows)}
-    figure = Figure(figsize=(9, 4.4), layout="constrained")
-    axes = figure.subplots(2, len(LENGTHS))
+    figure, axes = panels(len(LENGTHS), 9, 4.4, down=2)
     for column, density in enumerate(LENGTHS):
         for axis, metric in zip(axes[:, column], ("study/kl", "study/fisher"), strict=True):
             values = [lines[density, name][metric] for name in OBJECTIVES.values()]

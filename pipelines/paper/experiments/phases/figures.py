@@ -15,7 +15,7 @@ from pipelines.paper.experiments.phases.grid import ACTIVATIONS, ALONE, MAP, WID
 from pipelines.paper.experiments.phases.rule import Cell, Rule, choose, parted
 from pipelines.paper.experiments.phases.trained import LOST, Trained
 from pipelines.paper.experiments.phases.verdicts import pair
-from pipelines.reporting.style import BASELINE, DATA, FLOW
+from pipelines.reporting.style import BASELINE, DATA, FLOW, panels
 
 CAPTIONS = {
     "map": "A square is a net at D = 64, the mean over seeds. Above: the squared latent mean an "
@@ -80,8 +80,8 @@ def figures(nets: Sequence[Trained]) -> dict[str, Figure]:
 
 
 def _map(nets: Sequence[Trained], size: tuple[float, float]) -> Figure:
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(SHADES), len(ACTIVATIONS), sharex=True, sharey=True)
+    shared = {"sharex": True, "sharey": True}
+    figure, axes = panels(len(ACTIVATIONS), *size, down=len(SHADES), **shared)
     lines = list(dict.fromkeys((net.front, net.start) for net in nets))
     columns = list(dict.fromkeys((net.objective, net.rate) for net in nets))
     for shade, line in zip(SHADES, axes, strict=True):
@@ -130,8 +130,7 @@ def _rule(
     end = {}
     for net in nets:
         end.setdefault(net.cell, []).append(min(net.mass[-1], EDGES[1] * 10))
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    figure, axes = panels(2, 9, 3.8, sharex=True, sharey=True)
     for axis, group, title in zip(axes, (seen, unseen), ("chosen on", "unseen"), strict=True):
         for cell in group:
             wide = cell.key[0] == WIDE
@@ -155,8 +154,7 @@ def _rule(
 
 
 def _pairs(nets: Sequence[Trained]) -> Figure:
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = panels(width=7, height=3.6)
     for name in ("published", *ALONE):
         group = pair(nets, name)
         values = np.array([net.nll for net in group])
