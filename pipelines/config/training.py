@@ -2,6 +2,7 @@
 
 __all__ = ["DensityConfig", "Training"]
 
+from collections.abc import Iterator
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -18,7 +19,8 @@ from pipelines.config.objective import (
 )
 from pipelines.config.section import NAME, UNKEYED, Section
 from pipelines.config.train import ClusterConfig, TrainConfig
-from pipelines.config.weights import open_weight
+
+SLICED_WEIGHT = 0.01
 
 
 class Training(Section):
@@ -47,21 +49,25 @@ class Training(Section):
 
     @property
     def objective_weight(self) -> float:
-        """The factor of the objective, also where it is left open."""
+        """The factor of the objective; left open, what brings it to the size of the anchor.
+
+        Denoising score matching is of the size D / σ²; with several noises its losses are weighed
+        by σ² already. The sliced forms have the size of the squared score, which whitening makes
+        D, and a heavy tail: 0.01 keeps it from the anchor.
+        """
         objective = self.objective
         if objective.name in LIKELIHOOD:
             return 1.0
         if objective.weight is not None:
             return objective.weight
-        anchored = self.anchor.weight > 0
-        return open_weight(
-            objective.name, sigma=objective.sigma, levels=objective.levels, anchored=anchored
-        )
+        if not self.anchor.weight or objective.levels > 1:
+            return 1.0
+        return objective.sigma**2 if objective.name == "dsm" else SLICED_WEIGHT
 
     @property
     def once(self) -> Self:
         """The same without a retry: for studies of which a divergence is a result."""
-        return self.model_copy(update={"train": self.train.model_copy(update={"retry": False})})
+        return self.changed(train={"retry": False})
 
     @property
     def needs(self) -> dict[str, float]:
@@ -74,75 +80,47 @@ class Training(Section):
         return {"CPU": self.train.threads, **({"GPU": 1} if self.cluster.gpu else {})}
 
     @model_validator(mode="after")
-    def _something_is_minimised(self) -> "Training":
-        matching = self.objective.name not in LIKELIHOOD
-        weights = (self.objective_weight, self.anchor.weight, self.stabilise.low_energy)
-        if matching and not any((*weights, self.stabilise.latent_mean)):
-            raise ValueError("objective.weight: found 0 with no anchor, expected above 0")
+    def _fits_together(self) -> Self:
+        for problem in self._problems():
+            raise ValueError(problem)
         return self
 
-    @model_validator(mode="after")
-    def _an_anchor_fills_the_steps_between(self) -> "Training":
-        if self.objective.every > 1 and not self.anchor.weight:
-            raise ValueError(
-                f"objective.every: found {self.objective.every} without an anchor, expected 1"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _relative_gradients_are_alone(self) -> "Training":
-        added = (self.stabilise.low_energy, self.stabilise.latent_mean)
-        if self.objective.name == "relative_ml" and any(added):
-            raise ValueError(
+    def _problems(self) -> Iterator[str]:
+        """Yields which options do not go with others, as ``name: found …, expected …``."""
+        objective, train, cluster = self.objective, self.train, self.cluster
+        name, biased = objective.name, self.stabilise.low_energy or self.stabilise.latent_mean
+        anchored = self.anchor.weight
+        if name not in LIKELIHOOD and not (self.objective_weight or anchored or biased):
+            yield "objective.weight: found 0 with no anchor, expected above 0"
+        if objective.every > 1 and not anchored:
+            yield f"objective.every: found {objective.every} without an anchor, expected 1"
+        if name == "relative_ml" and biased:
+            yield (
                 "objective.name: found 'relative_ml' with low_energy or latent_mean, whose "
                 "gradients are not relative ones, expected another objective or neither"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _differences_have_digits(self) -> "Training":
-        name, train = self.objective.name, self.train
-        exact = train.dtype == "float64" or train.precision == "highest"
-        if name in DIFFERENCES and not exact:
-            raise ValueError(
+        if name in DIFFERENCES and train.dtype != "float64" and train.precision != "highest":
+            yield (
                 f"train.precision: found {train.precision} with {name}, which subtracts energies, "
                 "expected highest"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _there_is_something_to_cast(self) -> "Training":
-        if self.train.precision == "bfloat16" and self.train.dtype == "float64":
-            raise ValueError(
+        if train.precision == "bfloat16" and train.dtype == "float64":
+            yield (
                 "train.precision: found bfloat16 with float64, which is not cast, expected highest"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _batch_is_shared_evenly(self) -> "Training":
-        workers, parts = self.cluster.workers, self.train.accumulate
-        if self.train.batch_size % (workers * parts):
-            times = f" times train.accumulate = {parts}" if parts > 1 else ""
-            raise ValueError(
-                f"train.batch_size: found {self.train.batch_size}, "
-                f"expected a multiple of cluster.workers = {workers}{times}"
+        if train.batch_size % (cluster.workers * train.accumulate):
+            times = f" times train.accumulate = {train.accumulate}" if train.accumulate > 1 else ""
+            yield (
+                f"train.batch_size: found {train.batch_size}, "
+                f"expected a multiple of cluster.workers = {cluster.workers}{times}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _parts_have_the_mean_of_the_whole(self) -> "Training":
-        if self.train.accumulate > 1 and self.stabilise.latent_mean:
-            raise ValueError(
-                f"train.accumulate: found {self.train.accumulate} with stabilise.latent_mean, "
+        if train.accumulate > 1 and self.stabilise.latent_mean:
+            yield (
+                f"train.accumulate: found {train.accumulate} with stabilise.latent_mean, "
                 "which is of the whole batch, expected 1"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _there_are_workers_to_split_among(self) -> "Training":
-        if self.cluster.split and self.cluster.workers == 1:
-            raise ValueError("cluster.split: found True with one worker, expected False")
-        return self
+        if cluster.split and cluster.workers == 1:
+            yield "cluster.split: found True with one worker, expected False"
 
 
 class DensityConfig(Training):

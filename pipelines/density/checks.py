@@ -3,6 +3,7 @@
 __all__ = ["check"]
 
 import os
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -14,9 +15,6 @@ from pipelines.config import (
     ClusterConfig,
     DensityConfig,
     ModelConfig,
-    ObjectiveConfig,
-    PreprocessConfig,
-    TrainConfig,
 )
 from pipelines.config.bounds import bounds
 from pipelines.density.source import counted, given, opened
@@ -41,93 +39,77 @@ def check(config: DensityConfig) -> Source:
             f"train.batch_size: found {config.train.batch_size}, "
             f"expected at most {counts.train} (the training rows of {reader.label})"
         )
-    levels = reader.layout.levels
-    _check_memory(config, counts.train, reader.layout)
-    _check_domain(config, bounded=levels is not None)
-    _check_changes(config.train, reader.layout.shape, levels)
-    _check_slices(config.objective, reader.layout.width)
-    _check_rank(config.preprocess, counts.train, reader.layout.width)
-    _check_columns(config.preprocess, reader.layout.features, levels)
-    if levels is not None:
-        _check_margin(config)
-    _check_model(config.model, reader.layout.shape, given(reader, counts, data))
+    layout = reader.layout
+    for problem in _problems(config, layout, counts.train):
+        raise BadInput(problem)
+    bounds(config.preprocess.bounds or (), layout.features)
+    _check_model(config.model, layout.shape, given(reader, counts, data))
     _check_inverse(config)
     _check_gpus(config.cluster)
     return Source(data.source, reader.digest)
 
 
-def _check_memory(config: DensityConfig, rows: int, layout: Layout) -> None:
-    """Raises BadInput if rows whose entries are drawn do not fit where they are held."""
+def _problems(config: DensityConfig, layout: Layout, rows: int) -> Iterator[str]:
+    """Yields which options do not suit the data and their number of training rows."""
+    yield from _of_rows(config, layout, rows)
+    yield from _of_logit(config, layout.levels)
+    if layout.levels is not None:
+        yield from _of_levels(config, layout.levels)
+
+
+def _of_rows(config: DensityConfig, layout: Layout, rows: int) -> Iterator[str]:
     size = rows * layout.width * np.dtype(layout.dtype).itemsize
     if config.data.missing == "impute" and size > BUDGET:
-        raise BadInput(
+        yield (
             f"data.missing: found impute with {size} bytes of training rows, expected at most "
             f"{BUDGET}, which are held in memory: use drop, fewer data.rows or data.columns"
         )
+    if config.train.augment != "none" and len(layout.shape) not in (2, 3):
+        yield (
+            f"train.augment: found {config.train.augment} for examples of shape {layout.shape}, "
+            "expected images of shape (H, W) or (C, H, W)"
+        )
+    objective, front = config.objective, config.preprocess
+    if objective.directions == "orthogonal" and objective.slices > layout.width:
+        yield (
+            f"objective.slices: found {objective.slices}, expected at most {layout.width} "
+            "orthogonal directions (the number of features)"
+        )
+    if front.normalise == "whiten" and front.shrinkage == 0 and rows <= layout.width:
+        yield (
+            f"preprocess.shrinkage: found 0 with {rows} training rows of {layout.width} features, "
+            "whose covariance is singular, expected shrinkage above 0"
+        )
 
 
-def _check_domain(config: DensityConfig, *, bounded: bool) -> None:
-    """Raises BadInput if an objective would leave the range on which the logit is defined."""
+def _of_logit(config: DensityConfig, levels: int | None) -> Iterator[str]:
+    """Yields where an objective would leave the range on which the logit is defined."""
     front, name = config.preprocess, config.objective.name
-    logit = bounded and front.logit is not None
+    logit = levels is not None and front.logit is not None
     if front.extended and not logit:
-        raise BadInput("preprocess.extended: found True without a logit, expected False")
+        yield "preprocess.extended: found True without a logit, expected False"
     if logit and not front.match_after and not front.extended and name in NOISED:
-        raise BadInput(
+        yield (
             f"preprocess.match_after: found False with a logit and {name}, whose points leave the "
             "range of the data, expected True, preprocess.extended or preprocess.logit None"
         )
 
 
-def _check_changes(train: TrainConfig, shape: tuple[int, ...], levels: int | None) -> None:
-    """Raises BadInput if rows are no images to move, or are levels, which take no noise."""
-    if train.augment != "none" and len(shape) not in (2, 3):
-        raise BadInput(
-            f"train.augment: found {train.augment} for examples of shape {shape}, expected "
-            "images of shape (H, W) or (C, H, W)"
-        )
-    if train.noise and levels is not None:
-        raise BadInput(
-            f"train.noise: found {train.noise:g} for data of {levels} integer levels, expected 0"
-        )
-
-
-def _check_slices(config: ObjectiveConfig, width: int) -> None:
-    """Raises BadInput if more orthogonal directions are asked for than there are."""
-    if config.directions == "orthogonal" and config.slices > width:
-        raise BadInput(
-            f"objective.slices: found {config.slices}, expected at most {width} orthogonal "
-            "directions (the number of features)"
-        )
-
-
-def _check_rank(front: PreprocessConfig, rows: int, width: int) -> None:
-    if front.normalise == "whiten" and front.shrinkage == 0 and rows <= width:
-        raise BadInput(
-            f"preprocess.shrinkage: found 0 with {rows} training rows of {width} features, whose "
-            "covariance is singular, expected shrinkage above 0"
-        )
-
-
-def _check_columns(front: PreprocessConfig, columns: list[str], levels: int | None) -> None:
-    """Raises BadInput if steps of columns are asked for of integer data, or bounds of none."""
+def _of_levels(config: DensityConfig, levels: int) -> Iterator[str]:
+    """Yields what is for real numbers alone; and a margin that the last level is rounded to."""
+    front, train = config.preprocess, config.train
+    if train.noise:
+        yield f"train.noise: found {train.noise:g} for data of {levels} integer levels, expected 0"
     for name in ("grids", "tails", "bounds"):
-        if levels is not None and getattr(front, name):
-            raise BadInput(
+        if getattr(front, name):
+            yield (
                 f"preprocess.{name}: found {getattr(front, name)} for data of {levels} integer "
                 "levels, expected columns of real numbers"
             )
-    bounds(front.bounds or (), columns)
-
-
-def _check_margin(config: DensityConfig) -> None:
-    """A value just below the last level must not be rounded to 1, where the logit is infinite."""
-    least = LEAST_MARGIN[config.train.dtype]
-    margin = config.preprocess.logit
-    if margin is not None and margin < least:
-        raise BadInput(
-            f"preprocess.logit: found {margin:g}, which {config.train.dtype} rounds away, "
-            f"expected at least {least:g}"
+    if front.logit is not None and front.logit < LEAST_MARGIN[train.dtype]:
+        yield (
+            f"preprocess.logit: found {front.logit:g}, which {train.dtype} rounds away, "
+            f"expected at least {LEAST_MARGIN[train.dtype]:g}"
         )
 
 
@@ -140,7 +122,7 @@ def _check_model(model: ModelConfig, shape: tuple[int, ...], context: int) -> No
 
     from ebflow.randomness import generator
 
-    model = model.model_copy(update={"base": "normal"})
+    model = model.changed(base="normal")
     weights = generator(0, "check")
     net(model, shape, context=context, generator=weights, dtype=torch.float32)
 
