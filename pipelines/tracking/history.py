@@ -61,7 +61,7 @@ def newest(
 
 
 def _experiment(reader: Reader, name: str) -> str:
-    known = {found.name: found.id for found in reader.experiments()}
+    known = reader.experiments()
     if name not in known:
         raise BadInput(f"--experiment: found {name!r}, expected one of {', '.join(sorted(known))}")
     return known[name]

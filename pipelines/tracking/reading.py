@@ -5,7 +5,7 @@ read by SQL instead, of tables that MLflow has had since version 1; any other st
 MLflow's own client.
 """
 
-__all__ = ["Experiment", "Point", "Reader", "TrackedRun", "opened"]
+__all__ = ["Point", "Reader", "TrackedRun", "opened"]
 
 import json
 import sqlite3
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines.tracking.places import database, store_uri, uri
 
@@ -28,14 +28,6 @@ WAIT_S = 20.0
 
 Tags = Mapping[str, str | None]
 """Tags that a run is to have; None: that it is not to have."""
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """An experiment that is not deleted."""
-
-    id: str
-    name: str
 
 
 @dataclass(frozen=True)
@@ -68,39 +60,12 @@ class TrackedRun:
         return self.status == "FINISHED" and self.tags.get("ebflow.role") == "pipeline"
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """A value of a metric; the time is in milliseconds since 1970."""
 
     step: int
     timestamp: int
     value: float
-
-
-class Reader(Protocol):
-    """A store, as it is read."""
-
-    def experiments(self) -> list[Experiment]:
-        """Returns all experiments."""
-
-    def runs(
-        self, tags: Tags, experiments: Sequence[str] | None = None, limit: int = MOST
-    ) -> list[TrackedRun]:
-        """Returns runs, the newest first.
-
-        Arguments:
-            tags: What they have, and have not.
-            experiments: Ids of theirs; None: any.
-            limit: How many at most.
-        """
-
-    def points(self, run_id: str, metric: str) -> list[Point]:
-        """Returns the points of a metric by rising step."""
-
-
-def opened() -> Reader:
-    """Returns the store that is in use."""
-    return Database(database()) if uri() == store_uri() else Server(uri())
 
 
 RUNS = """
@@ -138,17 +103,24 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def experiments(self) -> list[Experiment]:
-        """Returns all experiments."""
+    def experiments(self) -> dict[str, str]:
+        """Returns the ids of experiments that are not deleted, by their names."""
         found = self._rows(
-            "SELECT experiment_id, name FROM experiments WHERE lifecycle_stage = 'active'"
+            "SELECT name, CAST(experiment_id AS TEXT) FROM experiments "
+            "WHERE lifecycle_stage = 'active'"
         )
-        return [Experiment(str(number), name) for number, name in found]
+        return dict(found)
 
     def runs(
         self, tags: Tags, experiments: Sequence[str] | None = None, limit: int = MOST
     ) -> list[TrackedRun]:
-        """Returns runs, the newest first; as :meth:`Reader.runs`."""
+        """Returns runs, the newest first.
+
+        Arguments:
+            tags: What they have, and have not.
+            experiments: Ids of theirs; None: any.
+            limit: How many at most.
+        """
         chosen = None if experiments is None else json.dumps(list(experiments))
         wanted = {"tags": json.dumps(dict(tags)), "experiments": chosen, "limit": limit}
         return [self._run(*row) for row in self._rows(RUNS, wanted)]
@@ -194,17 +166,16 @@ class Server:
 
         self.client = MlflowClient(place)
 
-    def experiments(self) -> list[Experiment]:
-        """Returns all experiments."""
-        found = self.client.search_experiments()
-        return [Experiment(one.experiment_id, one.name) for one in found]
+    def experiments(self) -> dict[str, str]:
+        """As :meth:`Database.experiments`."""
+        return {one.name: one.experiment_id for one in self.client.search_experiments()}
 
     def runs(
         self, tags: Tags, experiments: Sequence[str] | None = None, limit: int = MOST
     ) -> list[TrackedRun]:
-        """Returns runs, the newest first; as :meth:`Reader.runs`."""
+        """As :meth:`Database.runs`."""
         if experiments is None:
-            experiments = [found.id for found in self.experiments()]
+            experiments = list(self.experiments().values())
         wanted = " AND ".join(
             f"tags.`{tag}` IS NULL" if value is None else f"tags.`{tag}` = '{value}'"
             for tag, value in tags.items()
@@ -213,21 +184,21 @@ class Server:
         return [_read(run) for run in found]
 
     def points(self, run_id: str, metric: str) -> list[Point]:
-        """Returns the points of a metric by rising step."""
+        """As :meth:`Database.points`."""
         found = self.client.get_metric_history(run_id, metric)
         points = [Point(point.step, point.timestamp, point.value) for point in found]
-        return sorted(points, key=lambda point: (point.step, point.timestamp))
+        return sorted(points, key=lambda point: point[:2])
+
+
+Reader = Database | Server
+
+
+def opened() -> Reader:
+    """Returns the store that is in use."""
+    return Database(database()) if uri() == store_uri() else Server(uri())
 
 
 def _read(run: "Run") -> TrackedRun:
     info, data = run.info, run.data
-    return TrackedRun(
-        info.run_id,
-        info.experiment_id,
-        info.run_name,
-        info.status,
-        info.start_time,
-        data.tags,
-        data.params,
-        data.metrics,
-    )
+    told = (info.run_id, info.experiment_id, info.run_name, info.status, info.start_time)
+    return TrackedRun(*told, data.tags, data.params, data.metrics)
