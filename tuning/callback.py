@@ -44,7 +44,7 @@ class TrialRecorder(Callback):
         self.goals, self.ended = goals, ended
         self.records = {record.number: record for record in records.read(root)}
 
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ANN401
+    def on_trial_start(self, trial: Trial, **_: object) -> None:
         """Records a trial that starts, or goes on; clears what another of its number left."""
         record = _proposed(trial)
         before = self.records.get(record.number)
@@ -53,24 +53,11 @@ class TrialRecorder(Callback):
         records.begin(self.root, record.number)
         self._keep(record)
 
-    def on_trial_result(
-        self,
-        iteration: int,
-        trials: list[Trial],
-        trial: Trial,
-        result: dict[str, Any],
-        **_: Any,  # noqa: ANN401
-    ) -> None:
+    def on_trial_result(self, trial: Trial, result: dict[str, Any], **_: object) -> None:
         """Records how far a trial is, or the rule that ends it."""
         self._update(trial, **self._standing(result))
 
-    def on_trial_complete(
-        self,
-        iteration: int,
-        trials: list[Trial],
-        trial: Trial,
-        **_: Any,  # noqa: ANN401
-    ) -> None:
+    def on_trial_complete(self, trial: Trial, **_: object) -> None:
         """Records the end of a trial, and why it came."""
         self._update(trial, **self._standing(trial.last_result))
         record = self.records[trial.config["number"]]
@@ -79,18 +66,12 @@ class TrialRecorder(Callback):
         self._update(trial, state=records.FAILED if FAILURE in trial.last_result else state)
         self.ended()
 
-    def on_trial_error(
-        self,
-        iteration: int,
-        trials: list[Trial],
-        trial: Trial,
-        **_: Any,  # noqa: ANN401
-    ) -> None:
+    def on_trial_error(self, trial: Trial, **_: object) -> None:
         """Records a failure and its reason."""
         reason = records.reason(self.root, trial.config["number"])
         self._update(trial, state=records.FAILED, reason=reason)
 
-    def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:  # noqa: ANN401
+    def on_experiment_end(self, **_: object) -> None:
         """Records what still ran when the search's time was up."""
         for record in list(self.records.values()):
             if record.state == records.RUNNING:

@@ -95,7 +95,7 @@ def _searched(
     options: Tune | TuneAlignment,
     **told: Any,  # noqa: ANN401
 ) -> TuneConfig:
-    config, search = options.config, options.search.model_copy(update=told)
+    config, search = options.config, options.search.changed(**told)
     try:
         return kind(name=config.name, search=search, base=config)
     except ValidationError as error:
@@ -103,7 +103,7 @@ def _searched(
 
 
 def _one_thread(recipe: DensityConfig) -> DensityConfig:
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"threads": 1})})
+    return recipe.changed(train={"threads": 1})
 
 
 def search(run: "Run", options: Running, told: str) -> Mapping[str, Any]:
@@ -116,26 +116,21 @@ def search(run: "Run", options: Running, told: str) -> Mapping[str, Any]:
 def density(words: Sequence[str], carry_out: CarryOut = search) -> int:
     """Searches settings of the density pipeline."""
     options, config = parse_tune(words)
-    run = _asked(config, options, words, recipe=options.recipe)
     told = f"recipe {options.recipe} (--recipe chooses another); {config.search.trials} trials"
-    carry_out(run, options, told)
+    carry_out(_run(config, options, words, recipe=options.recipe), options, told)
     return 0
 
 
 def gradient_alignment(words: Sequence[str], carry_out: CarryOut = search) -> int:
     """Searches regularisers of the study of gradient alignment."""
     options, config = parse_alignment(words)
-    run = _asked(config, options, words)
     told = f"classifier of scale {config.base.scale}; {config.search.trials} trials"
-    carry_out(run, options, told)
+    carry_out(_run(config, options, words), options, told)
     return 0
 
 
-def _asked(
-    config: TuneConfig,
-    options: Running,
-    words: Sequence[str],
-    recipe: str | None = None,
+def _run(
+    config: TuneConfig, options: Running, words: Sequence[str], recipe: str | None = None
 ) -> "Run":
     from pipelines.engine import Retries
     from pipelines.engine.runner import Run

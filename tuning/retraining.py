@@ -49,7 +49,7 @@ def trainings(config: SearchConfig, whole: Section, search: Path) -> list[Retrai
     settings = {BASE: base, **{record.number: asked.of(record) for record in best}}
     seeds = range(base.seed + 1, base.seed + 1 + config.seeds)
     return [
-        Retraining(number, asked.whole(whole, setting).model_copy(update={"seed": seed}))
+        Retraining(number, asked.whole(whole, setting).changed(seed=seed))
         for number, setting in settings.items()
         for seed in seeds
     ]

@@ -45,7 +45,7 @@ def for_objective(base: Configuration, name: str | None) -> Configuration:
     """Returns what to start from if ``name`` is to be the objective: without others' options."""
     if name is None:
         return base
-    return base.model_copy(update={"objective": base.objective.kept_by(name)})
+    return base.changed(objective=base.objective.kept_by(name))
 
 
 def _objective(found: dict[str, Any]) -> str | None:

@@ -75,15 +75,12 @@ def mnist9k() -> DensityConfig:
 
 def mnist9k_dense() -> DensityConfig:
     """Grey images of a few hundred pixels: dense layers, learned activations, whitening."""
-    base = mnist9k()
-    return base.model_copy(
-        update={
-            "name": "mnist9k-dense",
-            "preprocess": PreprocessConfig(shrinkage=1e-3),
-            "model": ModelConfig(activation="spline"),
-            "anchor": AnchorConfig(tolerance=0.2),
-            "train": base.train.model_copy(update={"lr": 1.5e-3, "warmup": 0.02}),
-        }
+    return mnist9k().changed(
+        name="mnist9k-dense",
+        preprocess=PreprocessConfig(shrinkage=1e-3),
+        model=ModelConfig(activation="spline"),
+        anchor=AnchorConfig(tolerance=0.2),
+        train={"lr": 1.5e-3, "warmup": 0.02},
     )
 
 
@@ -92,13 +89,10 @@ def large() -> DensityConfig:
 
     A few steps of a net are all that some minutes of a core have room for.
     """
-    base = mnist9k_dense()
-    return base.model_copy(
-        update={
-            "name": "large",
-            "preprocess": PreprocessConfig(shrinkage=None, gaussianise=True),
-            "model": ModelConfig(activation="spline", depth=1),
-        }
+    return mnist9k_dense().changed(
+        name="large",
+        preprocess=PreprocessConfig(shrinkage=None, gaussianise=True),
+        model=ModelConfig(activation="spline", depth=1),
     )
 
 
@@ -124,31 +118,23 @@ def tabular() -> DensityConfig:
 
 def wide() -> DensityConfig:
     """More columns, or one: whitening, dense layers, learned activations, a mixture's base."""
-    base = tabular()
-    return base.model_copy(
-        update={
-            "name": "wide",
-            "model": ModelConfig(activation="spline", depth=2, base="mixture"),
-            "preprocess": base.preprocess.model_copy(update={"normalise": "whiten"}),
-            "train": base.train.model_copy(update={"lr": 2e-3, "batch_size": 128}),
-        }
+    return tabular().changed(
+        name="wide",
+        model=ModelConfig(activation="spline", depth=2, base="mixture"),
+        preprocess={"normalise": "whiten"},
+        train={"lr": 2e-3, "batch_size": 128},
     )
 
 
 def paper() -> DensityConfig:
     """The published settings on images: plain DSM, RMSprop, no whitening, no anchor."""
-    base = mnist9k_dense()
-    return base.model_copy(
-        update={
-            "name": "paper",
-            "preprocess": PreprocessConfig(normalise="none", scale=0.5),
-            "model": ModelConfig(depth=2, sign=-1, bias=1.0, calibrated=False),
-            "objective": ObjectiveConfig(name="dsm", sigma=1.0),
-            "anchor": AnchorConfig(weight=0.0),
-            "train": base.train.model_copy(
-                update={"optimizer": "rmsprop", "lr": 1e-4, "schedule": "constant", "warmup": 0.0}
-            ),
-        }
+    return mnist9k_dense().changed(
+        name="paper",
+        preprocess=PreprocessConfig(normalise="none", scale=0.5),
+        model=ModelConfig(depth=2, sign=-1, bias=1.0, calibrated=False),
+        objective=ObjectiveConfig(name="dsm", sigma=1.0),
+        anchor=AnchorConfig(weight=0.0),
+        train={"optimizer": "rmsprop", "lr": 1e-4, "schedule": "constant", "warmup": 0.0},
     )
 
 
@@ -193,7 +179,7 @@ def for_source(source: str, **chosen: Any) -> tuple[DensityConfig, str]:  # noqa
     suited = stem if _is_of(stem) else real if layout.levels is None else image
     base = _sized(RECIPES[suited](), reader.rows)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem[:200]).strip("-._") or base.name
-    return _on(base, source).model_copy(update={"name": name}), suited
+    return _on(base, source).changed(name=name), suited
 
 
 def _is_of(stem: str) -> bool:
@@ -205,13 +191,10 @@ def _on(recipe: DensityConfig, source: str) -> DensityConfig:
     """Returns the recipe on a data set; the sizes of its splits are of its own alone."""
     own = Path(source).stem == Path(recipe.data.source).stem
     data = recipe.data if own else DataConfig()
-    return recipe.model_copy(update={"data": data.model_copy(update={"source": source})})
+    return recipe.changed(data=data.changed(source=source))
 
 
 def _sized(recipe: DensityConfig, rows: int) -> DensityConfig:
     """Returns the recipe with a batch of at most an eighth of the rows, a power of two."""
     most = 2 ** max(0, int(math.log2(max(rows, 8) / 8)))
-    size = min(recipe.train.batch_size, most)
-    return recipe.model_copy(
-        update={"train": recipe.train.model_copy(update={"batch_size": size})}
-    )
+    return recipe.changed(train={"batch_size": min(recipe.train.batch_size, most)})

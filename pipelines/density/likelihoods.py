@@ -65,14 +65,7 @@ def better(numbers: Mapping[str, Any]) -> Line:
 def cells(numbers: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Returns what the table says, below ``HEADING``."""
     return [
-        (
-            line.name,
-            f"{line.nll:.2f} ± {line.nll_se:.2f}",
-            f"{line.bpd:.3f}",
-            ""
-            if line.difference is None
-            else f"{line.difference:+.2f} ± {line.difference_se:.2f}",
-        )
+        (line.name, f"{line.nll:.2f} ± {line.nll_se:.2f}", f"{line.bpd:.3f}", line.paired)
         for line in lines(numbers)
     ]
 

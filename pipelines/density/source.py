@@ -1,12 +1,16 @@
 """The data set of a configuration, before it is prepared."""
 
-__all__ = ["counted", "examined", "given", "opened"]
+__all__ = ["counted", "examined", "given", "held_out", "opened"]
+
+from typing import TypeVar
 
 from ebflow.data import width
 from ebflow.data.manifest import Counts
 from ebflow.data.prepare import examine
 from ebflow.data.sources import Reader, open_source
-from pipelines.config import DataConfig
+from pipelines.config import DataConfig, Section
+
+Configuration = TypeVar("Configuration", bound=Section)
 
 
 def opened(data: DataConfig) -> Reader:
@@ -36,6 +40,17 @@ def given(reader: Reader, counts: Counts, data: DataConfig) -> int:
     if not reader.layout.given.categories:
         return len(reader.layout.given.names)
     return width(reader.levels(reader.assigned(counts, _order(data))))
+
+
+def held_out(config: Configuration) -> Configuration:
+    """Returns a configuration with as many rows for selection as for validation.
+
+    One whose ``data`` says how many, or whose source names them, stays as it is.
+    """
+    counts = counted(opened(config.data), config.data)
+    if counts.selection:
+        return config
+    return config.changed(data={"selection": counts.validation})
 
 
 def _order(data: DataConfig) -> int | None:

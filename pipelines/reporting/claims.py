@@ -141,25 +141,11 @@ def decide(asked: Sequence[tuple[Question, Confidence | None]]) -> list[Claim]:
         decided: Verdict = "holds" if pair[0] < pair[1] else "does not hold"
         verdict: Verdict = decided if one <= LEVEL else "not decided at this size"
         power = region.power(found, LEVEL / max(1, tested))
-        numbers = map(_finite, (*found.interval(), region.margin, one, power))
-        value, low, high, margin, sure, chance = numbers
-        claims.append(
-            Claim(
-                question.claim,
-                verdict,
-                question.quantity,
-                value,
-                low,
-                high,
-                question.figure,
-                question.note,
-                question.units,
-                str(region),
-                margin,
-                sure,
-                chance,
-            )  # fmt: skip
-        )
+        numbers = (*found.interval(), region.margin, one, power)
+        names = ("value", "low", "high", "margin", "p", "power")
+        told = dict(zip(names, map(_finite, numbers), strict=True))
+        told |= {**vars(question), "expected": str(region), "verdict": verdict}
+        claims.append(Claim(**told))
     return claims
 
 

@@ -1,8 +1,8 @@
-"""Short names of nets, losses and cells, for tables of runs."""
+"""Short names of nets and losses, for tables of runs."""
 
-__all__ = ["cell", "loss", "net"]
+__all__ = ["loss", "net"]
 
-from pipelines.config import LIKELIHOOD, ModelConfig, Section, Training
+from pipelines.config import LIKELIHOOD, ModelConfig, Training
 from pipelines.training.nets import options
 
 
@@ -25,22 +25,3 @@ def _noise(config: Training) -> str:
         return ""
     end = used["sigma_end"]
     return f" σ {used['sigma']:.3g}" + ("" if end is None else f" … {end:.3g}")
-
-
-TOLD = ("target", "law", "net", "ratio", "size", "width", "depth", "rarity", "hypotheses", "eta",
-        "at", "a", "w", "noise", "panel", "objective", "estimator")  # fmt: skip
-"""What tells cells of the study of sample complexity apart, besides their kind and seeds."""
-
-
-def cell(config: Section) -> str:
-    """Returns a cell's kind, what varies, and its first seed, as ``network, ratio 8, seed 6``."""
-    kind = type(config).__name__.removesuffix("Cell").lower()
-    found = {name: getattr(config, name, None) for name in (*TOLD, "first")}
-    named = {"first": "seed"}
-    told = [f"{named.get(name, name)} {_value(value)}" for name, value in found.items()
-            if value is not None]  # fmt: skip
-    return ", ".join([kind, *told])
-
-
-def _value(value: float | str | bool) -> str:
-    return str(value) if isinstance(value, str | bool) else f"{value:g}"

@@ -1,6 +1,6 @@
 """From the configuration of the study to its cells, those that take longest first."""
 
-__all__ = ["TRANSITION", "WEIGHT_NOISE", "cells", "middle"]
+__all__ = ["TRANSITION", "WEIGHT_NOISE", "cells", "middle", "title"]
 
 from collections.abc import Iterator
 from itertools import product
@@ -236,3 +236,22 @@ def _small(config: ComplexityConfig) -> Iterator[CellConfig]:
         yield TwoPointCell(**told, count=grid.pair_trials, ratio=ratio)
     for at in STEPS:
         yield StepCell(seed=config.seed, epsilon=STEP_ERROR, count=grid.pair_trials, at=at)
+
+
+TOLD = ("target", "law", "net", "ratio", "size", "width", "depth", "rarity", "hypotheses", "eta",
+        "at", "a", "w", "noise", "panel", "objective", "estimator")  # fmt: skip
+"""What tells cells apart, besides their kind and seeds."""
+
+
+def title(config: CellConfig) -> str:
+    """Returns a cell's kind, what varies, and its first seed, as ``network, ratio 8, seed 6``."""
+    kind = type(config).__name__.removesuffix("Cell").lower()
+    found = {name: getattr(config, name, None) for name in (*TOLD, "first")}
+    named = {"first": "seed"}
+    told = [f"{named.get(name, name)} {_value(value)}" for name, value in found.items()
+            if value is not None]  # fmt: skip
+    return ", ".join([kind, *told])
+
+
+def _value(value: float | str | bool) -> str:
+    return str(value) if isinstance(value, str | bool) else f"{value:g}"

@@ -14,9 +14,9 @@ from redun.scheduler import catch_all
 from pipelines.engine import Artefact, stage
 from pipelines.engine.fanout import fail
 from pipelines.engine.pipeline import Pipeline
-from pipelines.reporting import claims, titles
+from pipelines.reporting import claims
 from pipelines.sample_complexity import report
-from pipelines.sample_complexity.cells import cells
+from pipelines.sample_complexity.cells import cells, title
 from pipelines.sample_complexity.config import ComplexityConfig
 
 STAGES = "pipelines.sample_complexity.stages"
@@ -31,7 +31,7 @@ def sample_complexity(config: ComplexityConfig, inputs: None = None) -> tuple[Ar
 
     A cell that fails stops no other.
     """
-    found = [learn(cell, title=titles.cell(cell)) for cell in cells(config)]
+    found = [learn(cell, title=title(cell)) for cell in cells(config)]
     fitted = exponents(config, [catch_all(found, Exception, fail)])
     return fitted, conclude(config, [fitted])
 

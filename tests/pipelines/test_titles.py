@@ -4,8 +4,8 @@ from pipelines.gradient_alignment.config import RegulariserConfig
 from pipelines.gradient_alignment.method import title
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.reporting.titles import cell
 from pipelines.sample_complexity.cells import cells
+from pipelines.sample_complexity.cells import title as title_of
 from pipelines.sample_complexity.config import at_scale
 
 
@@ -19,7 +19,7 @@ def test_cells_of_every_experiment_of_the_paper_have_titles_of_their_own():
 
 def test_cells_of_the_study_of_sample_complexity_have_titles_of_their_own():
     for scale in ("smoke", "cpu"):
-        titles = [cell(one) for one in cells(at_scale(scale))]
+        titles = [title_of(one) for one in cells(at_scale(scale))]
         assert len(set(titles)) == len(titles), [t for t in titles if titles.count(t) > 1]
 
 

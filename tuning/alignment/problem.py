@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.density.graph import prepare
+from pipelines.density.source import held_out
 from pipelines.engine import Artefact, Source, own, stage
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
@@ -25,7 +26,6 @@ from tuning.alignment.space import propose
 from tuning.alignment.trial import train
 from tuning.goals import Goal
 from tuning.problem import Problem
-from tuning.selection import held_out
 
 score = stage("tuning.stages.score", needs=own)
 
@@ -49,8 +49,7 @@ def goals(search: AlignmentSearch, base: ClassifierConfig) -> tuple[Goal, ...]:
 
 def check(config: AlignmentConfig) -> tuple[Source, AlignmentConfig]:
     """Returns the source, and the study with a reference a class and rows for selection."""
-    told = config.reference.model_copy(update={"conditional": True})
-    study = held_out(config.model_copy(update={"reference": told}))
+    study = held_out(config.changed(reference={"conditional": True}))
     return check_study(study), study
 
 
@@ -60,7 +59,7 @@ def base(search: AlignmentSearch, config: AlignmentConfig) -> ClassifierConfig:
 
 
 def _model(config: AlignmentConfig, name: str, seed: int) -> ClassifierConfig:
-    asked = config.model_copy(update={"models": (BASELINE, START)})
+    asked = config.changed(models=(BASELINE, START))
     found = {model.name: model for model in models(asked)}
     return found[name].seeded(seed).classifier
 
@@ -68,7 +67,7 @@ def _model(config: AlignmentConfig, name: str, seed: int) -> ClassifierConfig:
 def best(config: AlignmentConfig, winner: ClassifierConfig) -> AlignmentConfig:
     """Returns the study with the winner's regulariser as its model ``custom``."""
     custom = CustomConfig.model_validate(settings(winner)["custom"])
-    return config.model_copy(update={"custom": custom})
+    return config.changed(custom=custom)
 
 
 def settings(config: ClassifierConfig) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pipelines.cluster.connection import DRIVER
 from pipelines.config import DensityConfig, Training
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
+from pipelines.density.source import held_out
 from pipelines.engine import Artefact, Source
 from pipelines.engine.demand import Needs
 from pipelines.reporting import titles
@@ -20,7 +21,6 @@ from tuning.density.space import propose
 from tuning.density.trial import train as train_trial
 from tuning.goals import Goal
 from tuning.problem import Problem
-from tuning.selection import held_out
 
 GOALS = {
     "nll": Goal("nll", "NLL", "nats", float("inf")),
@@ -43,17 +43,12 @@ def base(search: DensitySearch, config: DensityConfig) -> Training:
     """Returns the base as trials train it: validated often enough to be stopped early."""
     found = config.training
     often = search.validate_every or found.train.validate_every
-    return _validated(found, min(often, found.train.validate_every))
+    return found.changed(train={"validate_every": min(often, found.train.validate_every)})
 
 
 def whole(config: DensityConfig, found: Training) -> Training:
     """Returns a trial's configuration, validated as often as the pipeline's."""
-    return _validated(found, config.train.validate_every)
-
-
-def _validated(config: Training, steps: int) -> Training:
-    train = config.train.model_copy(update={"validate_every": steps})
-    return config.model_copy(update={"train": train})
+    return found.changed(train={"validate_every": config.train.validate_every})
 
 
 def best(config: DensityConfig, winner: Training) -> DensityConfig:
@@ -61,7 +56,7 @@ def best(config: DensityConfig, winner: Training) -> DensityConfig:
     kept = {"seed", "cluster"}
     found = whole(config, winner)
     fields = {name: getattr(found, name) for name in Training.model_fields if name not in kept}
-    return config.model_copy(update=fields)
+    return config.changed(**fields)
 
 
 def inputs(search: DensitySearch, config: DensityConfig, source: Source) -> tuple[Any, ...]:
