@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ebflow.classification import Bins, Classification, log_posteriors
 from ebflow.data.loader import Dataset
 from ebflow.flow import Flow
+from pipelines.density.classification import Bins, Classification, log_posteriors
 from pipelines.reporting.style import panels
 
 FILE = "posteriors.npz"

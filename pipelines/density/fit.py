@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebflow import goodness
 from ebflow.bases import StandardNormal
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.flow import Flow, FlowDistribution
-from ebflow.goodness import Difference
 from ebflow.randomness import RowGenerator, generator
+from pipelines.density import goodness
+from pipelines.density.goodness import Difference
 from pipelines.reporting.pictures import is_picture
 
 ROWS = 1000

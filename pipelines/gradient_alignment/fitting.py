@@ -19,7 +19,6 @@ from ebflow.alignment.fooling import stripes, target_gradient
 from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.rows import unit_rows
 from ebflow.alignment.training import Training
-from ebflow.augment import AUGMENTATIONS
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput, NonFinite
@@ -32,6 +31,7 @@ from ebflow.train import Augmentation
 from pipelines.config import ClusterConfig
 from pipelines.gradient_alignment.config import ClassifierConfig, NetConfig, RegulariserConfig
 from pipelines.training import metrics_log
+from pipelines.training.augment import AUGMENTATIONS
 from pipelines.training.loop import Listener, Place, drive
 
 PROBE = 128

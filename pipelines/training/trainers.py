@@ -12,7 +12,6 @@ from torch import nn
 
 from ebflow import objectives
 from ebflow.anchor import RIVALS, Anchor
-from ebflow.augment import AUGMENTATIONS, Composed, Noise
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.flow import Flow
@@ -22,6 +21,7 @@ from ebflow.randomness import generator
 from ebflow.train import Augmentation, Trainer
 from pipelines.config import LIKELIHOOD, ObjectiveConfig, TrainConfig, Training
 from pipelines.tracking.provenance import code
+from pipelines.training.augment import AUGMENTATIONS, Composed, Noise
 from pipelines.training.nets import net
 
 ALIKE = {"steps", "max_seconds", "batch_size", "accumulate", "clip", "ema_decay", "validate_every",

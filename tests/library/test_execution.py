@@ -11,12 +11,12 @@ import torch.distributed
 import torch.multiprocessing
 from torch import nn
 
-from ebflow.augment import FlipAndShift
 from ebflow.checkpoint import load, resume, save_training
 from ebflow.data.loader import Dataset
 from ebflow.errors import NonFinite
 from ebflow.execution import full, products, shard_weights
 from ebflow.objectives import full_products
+from pipelines.training.augment import FlipAndShift
 
 from .training import same, trainer
 

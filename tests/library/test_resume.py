@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from ebflow.augment import FlipAndShift
 from ebflow.checkpoint import read, resume, save_training, write
 from ebflow.errors import BadInput
 from ebflow.loss import geometric, multistep, warmed
+from pipelines.training.augment import FlipAndShift
 
 from .training import same, states, trainer
 

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from ebflow.architectures import dense
-from ebflow.augment import FlipAndShift
 from ebflow.checkpoint import load, resume, save_training
 from ebflow.data.memory import Arrays, Rows
 from ebflow.errors import BadInput, NonFinite
@@ -18,6 +17,7 @@ from ebflow.flow import Flow
 from ebflow.loss import constant, cosine, epochs, geometric, warmed
 from ebflow.randomness import RowGenerator, uniform
 from ebflow.train import Clock, Trainer
+from pipelines.training.augment import FlipAndShift
 
 from .bijections.cases import seeded
 from .training import batch_of, loss_of, losses, same, states, trainer

@@ -7,8 +7,9 @@ import torch
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from ebflow import goodness
 from ebflow.randomness import generator
+from pipelines.density import goodness
+from tests.library.conftest import double_precision  # noqa: F401
 
 
 def drawn(n, columns, *path):

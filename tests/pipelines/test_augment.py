@@ -5,11 +5,11 @@ import pytest
 import torch
 from scipy.stats import chi2, kstest
 
-from ebflow.augment import AUGMENTATIONS, Composed, FlipAndShift, Noise
 from ebflow.randomness import RowGenerator
 from ebflow.randomness import generator as derive
+from pipelines.training.augment import AUGMENTATIONS, Composed, FlipAndShift, Noise
 
-from .bijections.cases import seeded
+from ..library.bijections.cases import seeded
 
 SHAPE = (3, 8, 6)
 

@@ -7,10 +7,10 @@ from torch.distributions import MultivariateNormal
 
 import ebflow
 from ebflow.bijections import ConditionalAffine
-from ebflow.classification import Bins, Classification, log_posteriors
 from ebflow.data.memory import Rows
-
-from .bijections.cases import seeded
+from pipelines.density.classification import Bins, Classification, log_posteriors
+from tests.library.bijections.cases import seeded
+from tests.library.conftest import double_precision  # noqa: F401
 
 MEANS = torch.tensor([[0.0, 0.0], [1.5, 0.0], [0.0, 2.0]]).double()
 SHARES = torch.tensor([0.6, 0.3, 0.1]).double()
