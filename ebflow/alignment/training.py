@@ -106,8 +106,8 @@ class Training(Driven):
                 metrics |= {"val/accuracy": found} | self.watch(self)
             if self.step == self.epochs:
                 self.state.verdict = f"ended after {self.step} epochs"
-            told = f"epoch {self.step}, validation accuracy {found:.3f}"
-            yield Event("validate", self.step, metrics, text=told)
+            message = f"epoch {self.step}, validation accuracy {found:.3f}"
+            yield Event("validate", self.step, metrics, text=message)
 
     def pack(self) -> Checkpoint:
         """Returns all that an exact resume needs."""

@@ -93,9 +93,9 @@ def growth(
     seeds = [[seed, 0 if paired else index] for index in range(len(values))]
     drawn = _bootstrap(errors, sizes, epsilon, level, resamples, seeds)
     low, high = np.quantile(drawn, (0.025, 0.975), axis=1, method="inverted_cdf")
-    told = [Interval(*map(float, three)) for three in zip(found, low, high, strict=True)]
+    crossings = [Interval(*map(float, three)) for three in zip(found, low, high, strict=True)]
     units = min(map(len, errors))
-    return Growth(told, _slope(np.asarray(values, float), found, drawn, units))
+    return Growth(crossings, _slope(np.asarray(values, float), found, drawn, units))
 
 
 def _slope(
@@ -119,10 +119,10 @@ def _bootstrap(
 ) -> np.ndarray:
     """Returns m* of resampled trials, with shape (values, resamples)."""
     rows = []
-    for told, grid, seed in zip(errors, sizes, seeds, strict=True):
-        statistic = partial(_resampled, told, grid, epsilon, level)
+    for trials, grid, seed in zip(errors, sizes, seeds, strict=True):
+        statistic = partial(_resampled, trials, grid, epsilon, level)
         found = stats.bootstrap(
-            (np.arange(len(told)),), statistic, n_resamples=resamples,
+            (np.arange(len(trials)),), statistic, n_resamples=resamples,
             rng=np.random.default_rng(seed), method="percentile", vectorized=True, batch=100,
         )  # fmt: skip
         rows.append(found.bootstrap_distribution)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from .denoisers import Level, start
 
 WAVES = 16
-"""Frequencies that the noise is told by."""
+"""Frequencies that the noise is encoded by."""
 
 
 class Preconditioned(nn.Module, ABC):
@@ -92,7 +92,7 @@ class ResidualDenoisers(Preconditioned):
             return start((count, fan_in, fan_out), fan_in, generator)
 
         self.first, self.last = linear(size, width), _zeros(count, width, size)
-        self.told = nn.ParameterList(linear(2 * WAVES, width) for _ in range(blocks))
+        self.conditioning = nn.ParameterList(linear(2 * WAVES, width) for _ in range(blocks))
         self.up = nn.ParameterList(linear(width, width) for _ in range(blocks))
         self.down = nn.ParameterList(_zeros(count, width, width) for _ in range(blocks))
         self.offsets = nn.ParameterList(_zeros(count, 1, width) for _ in range(blocks))
@@ -101,10 +101,10 @@ class ResidualDenoisers(Preconditioned):
     def network(self, x: Tensor, wave: Tensor) -> Tensor:
         """Returns F."""
         h = x @ self.first + self.begin
-        blocks = zip(self.told, self.up, self.down, self.offsets, strict=True)
-        for told, up, down, offset in blocks:
+        blocks = zip(self.conditioning, self.up, self.down, self.offsets, strict=True)
+        for conditioning, up, down, offset in blocks:
             normed = nn.functional.layer_norm(h, h.shape[-1:])
-            h = h + nn.functional.silu(normed @ up + wave @ told + offset) @ down
+            h = h + nn.functional.silu(normed @ up + wave @ conditioning + offset) @ down
         return h @ self.last + self.end
 
 
@@ -151,7 +151,7 @@ class UNetDenoisers(Preconditioned):
             convolution(2 * width, width, 1),
         )
         self.joined = convolution(2 * width, width, 1)
-        self.told = nn.ParameterList(
+        self.conditioning = nn.ParameterList(
             start((count, 2 * WAVES, each), 2 * WAVES, generator) for each in channels
         )
         self.up = nn.ParameterList(convolution(each, each) for each in channels)
@@ -169,9 +169,9 @@ class UNetDenoisers(Preconditioned):
         return h.movedim(1, 0).flatten(-2)
 
     def _block(self, index: int, h: Tensor, wave: Tensor) -> Tensor:
-        told = (wave @ self.told[index]).movedim(0, 1).flatten(1)[..., None, None]
+        conditioning = (wave @ self.conditioning[index]).movedim(0, 1).flatten(1)[..., None, None]
         normed = nn.functional.group_norm(h, self.count)
-        inner = self._convolved(normed, self.up[index]) + told
+        inner = self._convolved(normed, self.up[index]) + conditioning
         return h + self._convolved(nn.functional.silu(inner), self.down[index])
 
     def _convolved(self, h: Tensor, weight: Tensor) -> Tensor:

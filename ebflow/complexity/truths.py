@@ -189,7 +189,7 @@ def load(name: str | Path, dtype: torch.dtype = torch.float64) -> Truth:
     path = FITTED / f"{name}.safetensors" if name in NAMES else Path(name)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: found no file, expected a law or one of {NAMES}")
-    state, told = load_tensors(path)
+    state, metadata = load_tensors(path)
     kind = FactorMixture if "factors" in state else GaussianMixture
     law = kind(**{name: t.to(dtype) for name, t in state.items()})
-    return Truth(law, float(told["rare"]))
+    return Truth(law, float(metadata["rare"]))

@@ -27,13 +27,13 @@ def main() -> None:
     parser.add_argument("names", nargs="+", choices=NAMES)
     parser.add_argument("--source", help="where MNIST is: a file or a named source", default="")
     parser.add_argument("--folder", type=Path, default=FITTED)
-    told = parser.parse_args()
-    for name in told.names:
-        rows, factors = ROWS[name](told.source)
+    options = parser.parse_args()
+    for name in options.names:
+        rows, factors = ROWS[name](options.source)
         order = torch.randperm(len(rows), generator=generator(0, "truths", name))
         held, train = rows[order].tensor_split([len(rows) // 6])
         law = fit_truth(train, held, components=COMPONENTS[name], factors=factors)
-        save(law, told.folder / f"{name}.safetensors")
+        save(law, options.folder / f"{name}.safetensors")
         print(f"{name}: {len(law.clean.weights)} components")
 
 
