@@ -164,8 +164,8 @@ class LawsConfig(Section):
         for name in ("names", "etas", "sizes", "unet_sizes"):
             found = getattr(self, name)
             if len(set(found)) < len(found):
-                told = ",".join(map(str, found))
-                raise ValueError(f"{name}: found {told}, expected each once")
+                listed = ",".join(map(str, found))
+                raise ValueError(f"{name}: found {listed}, expected each once")
         return self
 
 

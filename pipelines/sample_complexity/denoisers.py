@@ -134,13 +134,13 @@ def _drawn(cell: DenoiserCell, truth: Truth, seeds: Tensor) -> Sets:
 
 def _trained(cell: DenoiserCell, sets: Sets) -> Nets:
     noise = derive(cell.seed, "truths", "train", cell.law, cell.net, cell.first)
-    told = {"width": cell.width, "generator": noise}
+    options = {"width": cell.width, "generator": noise}
     shape = len(sets.owner), sets.clean.shape[2]
     unet = cell.net == "unet"
     nets = (
-        UNetDenoisers(*shape, **told)
+        UNetDenoisers(*shape, **options)
         if unet
-        else ResidualDenoisers(*shape, blocks=cell.blocks, **told)
+        else ResidualDenoisers(*shape, blocks=cell.blocks, **options)
     )
     fit(
         nets, Draws(sets.clean, sets.owner, sets.sizes, noise), least=LEAST, highest=WIDEST,
@@ -187,16 +187,16 @@ def _quality(cell: DenoiserCell, truth: Truth, true: Tensor, x: Tensor) -> dict[
     """Returns how far samples with shape (E, n, D) are from the law, column by column."""
     law = truth.smoothed(LEAST)
     entropy = float(-law.log_prob(true).mean())
-    told: dict[str, list[float]] = {"excess": [], "tv": [], "w2": [], "far_error": []}
+    distances: dict[str, list[float]] = {"excess": [], "tv": [], "w2": [], "far_error": []}
     for rows in x:
         masses = torch.bincount(law.responsibilities(rows).argmax(0), minlength=len(law.weights))
         gaps = masses / len(rows) - law.weights
         directions = derive(cell.seed, "slices")
-        told["excess"].append(float(-law.log_prob(rows).mean()) - entropy)
-        told["tv"].append(float(0.5 * gaps.abs().sum()))
-        told["w2"].append(laws.sliced(rows, law, SLICES, directions)[1])
-        told["far_error"].append(float(gaps[-1].abs()) if truth.rare else float("nan"))
-    return told
+        distances["excess"].append(float(-law.log_prob(rows).mean()) - entropy)
+        distances["tv"].append(float(0.5 * gaps.abs().sum()))
+        distances["w2"].append(laws.sliced(rows, law, SLICES, directions)[1])
+        distances["far_error"].append(float(gaps[-1].abs()) if truth.rare else float("nan"))
+    return distances
 
 
 def _copied(x: Tensor, training: Tensor, true: Tensor) -> float:

@@ -89,7 +89,7 @@ def _rows(
     truth: Instance,
     sizes: Sequence[int],
     chosen: Chosen,
-    told: dict[str, Tensor],
+    summaries: dict[str, Tensor],
     right: int,
     width: int = 1,
     **constants: float | str | None,
@@ -102,7 +102,7 @@ def _rows(
         truth: What is drawn from.
         sizes: The m.
         chosen: The learner.
-        told: The errors of every hypothesis, each with shape (H, ...).
+        summaries: The errors of every hypothesis, each with shape (H, ...).
         right: The index of the truth.
         width: As in ``_trials``.
         constants: Further columns.
@@ -121,7 +121,7 @@ def _rows(
                 seed=trials.seeds.repeat_interleave(len(sizes)),
                 n_far=trials.n_far.flatten(),
                 wrong=index != right,
-                **{column: values[index] for column, values in told.items()},
+                **{column: values[index] for column, values in summaries.items()},
             )
         )
     return pa.concat_tables(parts)
@@ -132,9 +132,9 @@ def _summaries(
 ) -> dict[str, Tensor]:
     """Returns the errors of every hypothesis; their whole laws are left out."""
     found = torch.stack([errors.distances(h, truth.smoothed, test.noisy) for h in hypotheses])
-    told = errors.summary(found, test, truth.sigma, deltas)
-    del told["exceeding"]
-    return told
+    summary = errors.summary(found, test, truth.sigma, deltas)
+    del summary["exceeding"]
+    return summary
 
 
 def _test(truth: Instance, seed: int) -> Stratified:
@@ -155,10 +155,10 @@ def two_point(cell: TwoPointCell) -> pa.Table:
     truth, wrong = (far_mode(side * cell.ratio, eta) for side in (1, -1))
     laws = [truth.smoothed, wrong.smoothed]
     sizes = [max(1, round(share / eta)) for share in SHARES]
-    told = _summaries(laws, truth, _test(truth, cell.seed), (2 * eta,))
-    told["sigma_d"] = told.pop(f"sigma_d_{2 * eta:g}")
+    summaries = _summaries(laws, truth, _test(truth, cell.seed), (2 * eta,))
+    summaries["sigma_d"] = summaries.pop(f"sigma_d_{2 * eta:g}")
     return _rows(
-        cell, "two points", truth, sizes, _by_losses(laws, sizes), told, 0,
+        cell, "two points", truth, sizes, _by_losses(laws, sizes), summaries, 0,
         ratio=cell.ratio, size=1, hypotheses=2, eta=eta,
     )  # fmt: skip
 
@@ -169,11 +169,11 @@ def finite(cell: FiniteCell) -> pa.Table:
     truth = far_mode(cell.ratio, eta, size=cell.size)
     laws = far_class(truth, generator=derive(cell.seed, "class", cell.size))
     sizes = geometric(FIRST, REACH / eta, RATIO)
-    told = _summaries(laws, truth, _test(truth, cell.seed), cell.deltas)
-    right = int(told["sigma_l2"].argmin())
+    summaries = _summaries(laws, truth, _test(truth, cell.seed), cell.deltas)
+    right = int(summaries["sigma_l2"].argmin())
     name = "finite" if cell.eta is None else "transition"
     return _rows(
-        cell, name, truth, sizes, _by_losses(laws, sizes), told, right,
+        cell, name, truth, sizes, _by_losses(laws, sizes), summaries, right,
         ratio=cell.ratio, size=cell.size, hypotheses=len(laws), eta=eta,
     )  # fmt: skip
 
@@ -201,10 +201,10 @@ def classes(cell: ClassCell) -> pa.Table:
         wrong = erm(shift, generator=trials.chance) > 0
         return 2 * erm(side, generator=trials.chance) + wrong
 
-    told = _pairs(line, radius, truth, cell)
+    summaries = _pairs(line, radius, truth, cell)
     width = 1 + len(moved) * len(sizes) // sizes[-1] + 2 * cell.size
     return _rows(
-        cell, "classes", truth, sizes, chosen, told, 0, width=width,
+        cell, "classes", truth, sizes, chosen, summaries, 0, width=width,
         ratio=cell.ratio, size=1 + cell.size, hypotheses=2 * len(moved), eta=eta,
     )  # fmt: skip
 
@@ -216,9 +216,9 @@ def _pairs(
     test = _test(truth, cell.seed)
     side = errors.distances(line[1], line[0], test.noisy[:, :1])
     squares = [a + b for a in (0 * side, side**2) for b in (0.0, radius**2)]
-    told = errors.summary(torch.stack(squares).sqrt(), test, truth.sigma, cell.deltas)
-    del told["exceeding"]
-    return told
+    summary = errors.summary(torch.stack(squares).sqrt(), test, truth.sigma, cell.deltas)
+    del summary["exceeding"]
+    return summary
 
 
 def steps(cell: StepCell) -> pa.Table:
@@ -227,8 +227,8 @@ def steps(cell: StepCell) -> pa.Table:
     truth = gaussian()
     scores = [truth.smoothed, Step(height, cell.at)]
     sizes = geometric(FIRST, REACH / mass, RATIO)
-    told = _summaries(scores, truth, _test(truth, cell.seed), ())
+    summaries = _summaries(scores, truth, _test(truth, cell.seed), ())
     return _rows(
-        cell, "steps", truth, sizes, _by_losses(scores, sizes), told, 0,
+        cell, "steps", truth, sizes, _by_losses(scores, sizes), summaries, 0,
         size=1, hypotheses=2, eta=mass, height=height,
     )  # fmt: skip

@@ -189,13 +189,13 @@ def _measured(cell: FlowCell, law: GaussianMixture, flow: Flow) -> dict[str, Ten
     test = learnt.stratified(each, generator=derive(cell.seed, "test"))
     found = errors.distances(flow, learnt.smoothed, test.noisy).detach()
     scale = TASKS[cell.target].truth(cell).sigma or 1.0
-    told = {
+    measures = {
         "kl": _divergence(law, flow, test.clean, test),
         "kl_smoothed": _divergence(learnt.smoothed, flow, test.noisy, test),
         "kl_floor": _divergence(law, learnt.smoothed, test.clean, test),
         **errors.summary(found, test, scale, cell.deltas),
     }
-    return {name: value[None] for name, value in told.items()}
+    return {name: value[None] for name, value in measures.items()}
 
 
 @torch.no_grad()

@@ -92,10 +92,10 @@ def _chances(rows: pa.Table) -> Check:
 
 def _exponent(one: Answer) -> Check:
     expected, tolerance = EXPONENTS[_key(one)]
-    told = one.question
+    question = one.question
     return Check.of(
-        f"{told.quantity} of a finite class grows in {told.against} as its closed form",
-        f"exponent of {told.quantity} in {told.against}",
+        f"{question.quantity} of a finite class grows in {question.against} as its closed form",
+        f"exponent of {question.quantity} in {question.against}",
         one.slope and one.slope.value,
         within(tolerance, of=expected),
     )
@@ -121,9 +121,9 @@ def _rivals(value: float) -> int:
 
 def _transition(config: ComplexityConfig, rows: pa.Table) -> Check:
     delta = max(d for d in TRANSITION_DELTAS if d < TRANSITION)
-    told = where(rows, panel="transition")
+    transition = where(rows, panel="transition")
     first, second = (
-        crossing(*matrix(told, column), config.grid.epsilon)
+        crossing(*matrix(transition, column), config.grid.epsilon)
         for column in (f"sigma_d_{delta:g}", "sigma_l2")
     )
     return Check.of(
@@ -135,19 +135,19 @@ def _transition(config: ComplexityConfig, rows: pa.Table) -> Check:
 
 
 def _likelihood(rows: pa.Table) -> Check:
-    told = where(rows, panel="pairs", learner="ml", m=PAIR_SIZES[-1])
+    likelihood = where(rows, panel="pairs", learner="ml", m=PAIR_SIZES[-1])
     return Check.of(
         "Maximum likelihood of a well-specified flow is off by half a nat over m a parameter",
         f"m KL at m = {PAIR_SIZES[-1]}, nats",
-        PAIR_SIZES[-1] * float(np.mean(told["kl"].to_numpy())),
+        PAIR_SIZES[-1] * float(np.mean(likelihood["kl"].to_numpy())),
         within(1.3, of=2.5),
     )
 
 
 def _rate(rows: pa.Table) -> Check:
-    told = counted(where(rows, panel="pairs", learner="ml"))
-    told = told.filter(pc.greater_equal(told["m"], MANY))
-    found = [matrix(where(told, a=a), "kl") for a in SEPARATIONS]
+    likelihood = counted(where(rows, panel="pairs", learner="ml"))
+    likelihood = likelihood.filter(pc.greater_equal(likelihood["m"], MANY))
+    found = [matrix(where(likelihood, a=a), "kl") for a in SEPARATIONS]
     means = np.stack([errors.mean(0) for errors, _ in found])
     return Check.of(
         "The divergence of maximum likelihood falls as 1/m",
@@ -159,11 +159,11 @@ def _rate(rows: pa.Table) -> Check:
 
 
 def _smoothed(rows: pa.Table) -> Check:
-    told = where(rows, panel="pairs", learner="dsm1", m=PAIR_SIZES[-1])
+    denoised = where(rows, panel="pairs", learner="dsm1", m=PAIR_SIZES[-1])
     return Check.of(
         "Denoising learns the smoothed law, however many samples there are",
         f"KL(p ‖ flow) over KL(p ‖ q_σ) at σ = 1, m = {PAIR_SIZES[-1]}",
-        float(np.mean(told["kl"].to_numpy() / told["kl_floor"].to_numpy())),
+        float(np.mean(denoised["kl"].to_numpy() / denoised["kl_floor"].to_numpy())),
         within(0.25, of=1.0),
     )
 
@@ -199,9 +199,9 @@ def _weights(rows: pa.Table) -> list[Check]:
 
 def _sampler(rows: pa.Table) -> Check:
     """The flow with the exact score is as near to the law as true samples are."""
-    told = where(rows, panel="truths", eta=min(where(rows, panel="truths")["eta"].to_pylist()))
+    truths = where(rows, panel="truths", eta=min(where(rows, panel="truths")["eta"].to_pylist()))
     tv = [
-        float(np.mean(where(told, learner=learner)["tv"].to_numpy()))
+        float(np.mean(where(truths, learner=learner)["tv"].to_numpy()))
         for learner in ("exact score", "true samples")
     ]
     return Check.of(

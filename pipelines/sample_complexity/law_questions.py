@@ -54,7 +54,7 @@ FOLLOWED = {
 
 FIGURE = "data-like"
 
-Asked = tuple[Question, Confidence | None]
+Measured = tuple[Question, Confidence | None]
 
 
 def learnt(rows: pa.Table, law: str, eta: float, net: str = "residual") -> pa.Table:
@@ -69,7 +69,7 @@ def lead(config: ComplexityConfig) -> str:
     return config.laws.names[0]
 
 
-def questions(config: ComplexityConfig, rows: pa.Table) -> list[list[Asked]]:
+def questions(config: ComplexityConfig, rows: pa.Table) -> list[list[Measured]]:
     """Returns what is asked, with what was found: in groups, of which the first two lead.
 
     Do both errors ever tell networks apart differently? With an implanted mode, which tells what?
@@ -85,7 +85,7 @@ def questions(config: ComplexityConfig, rows: pa.Table) -> list[list[Asked]]:
     return list(filter(None, groups))
 
 
-def _apart(config: ComplexityConfig, rows: pa.Table) -> Iterator[Asked]:
+def _apart(config: ComplexityConfig, rows: pa.Table) -> Iterator[Measured]:
     pairs = {
         "at the least noise": ("sigma_l2", f"sigma_d_{config.laws.delta:g}"),
         "over all levels, δ/N": ("levels_l2", "levels_d"),
@@ -122,7 +122,7 @@ def _slopes(values: np.ndarray, m: list[int]) -> np.ndarray:
     return values @ x / (x @ x)
 
 
-def _memorised(rows: pa.Table) -> Iterator[Asked]:
+def _memorised(rows: pa.Table) -> Iterator[Measured]:
     excess, m = matrix(rows, "excess")
     yield Question(
         f"A network of m = {m[0]:,} samples has likelier samples than one of {m[-1]:,}",
@@ -140,7 +140,7 @@ def _memorised(rows: pa.Table) -> Iterator[Asked]:
     yield _copies(rows, "a network")
 
 
-def _copies(rows: pa.Table, who: str) -> Asked:
+def _copies(rows: pa.Table, who: str) -> Measured:
     copied, m = matrix(rows, "copied")
     return Question(
         f"From m = {m[0]:,} samples {who} memorises them",
@@ -149,7 +149,7 @@ def _copies(rows: pa.Table, who: str) -> Asked:
     ), student(copied[:, 0])  # fmt: skip
 
 
-def _unets(rows: pa.Table) -> Iterator[Asked]:
+def _unets(rows: pa.Table) -> Iterator[Measured]:
     """Asks of networks that know of images what those ask that do not."""
     yield _copies(rows, "a U-Net")
     ratio, m = _ratio(rows, "levels_l2", "levels_d")
@@ -168,7 +168,7 @@ def _ranks(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x * y).sum(0) / np.where(size > 0, size, 1)
 
 
-def _implanted(config: ComplexityConfig, rows: pa.Table, eta: float) -> Iterator[Asked]:
+def _implanted(config: ComplexityConfig, rows: pa.Table, eta: float) -> Iterator[Measured]:
     m, rare = min(config.laws.sizes), learnt(rows, lead(config), eta)
     if 0.0 in config.laws.etas:
         plain = learnt(rows, lead(config), 0.0)

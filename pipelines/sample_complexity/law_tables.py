@@ -34,10 +34,10 @@ ERRORS = ("sigma_l2", "quantile", *PREDICTORS)
 
 def denoisers(config: ComplexityConfig, rows: pa.Table) -> Table:
     """Returns means over training sets."""
-    told = where(rows, panel="truths")
-    told = told.append_column("quantile", told[f"sigma_d_{config.laws.delta:g}"])
+    truths = where(rows, panel="truths")
+    truths = truths.append_column("quantile", truths[f"sigma_d_{config.laws.delta:g}"])
     keys = ("law", "eta", "learner", "m")
-    grouped = told.group_by(("size", *keys)).aggregate([(name, "mean") for name in COLUMNS])
+    grouped = truths.group_by(("size", *keys)).aggregate([(name, "mean") for name in COLUMNS])
     lines = [
         (
             f"{row['law']}, η = {row['eta']:g}, {row['learner']}",
@@ -72,11 +72,11 @@ def correlations(config: ComplexityConfig, rows: pa.Table) -> Table:
 def _correlations(config: ComplexityConfig, rows: pa.Table) -> Iterator[tuple[str, ...]]:
     for law in config.laws.names:
         for eta in config.laws.etas:
-            told = learnt(rows, law, eta)
+            networks = learnt(rows, law, eta)
             for outcome, name in OUTCOMES.items():
-                found, _ = matrix(told, outcome)
+                found, _ = matrix(networks, outcome)
                 if np.isfinite(found).all():
-                    cells = (_correlation(found, matrix(told, key)[0]) for key in PREDICTORS)
+                    cells = (_correlation(found, matrix(networks, key)[0]) for key in PREDICTORS)
                     yield (f"{law}, η = {eta:g}: {name}", *cells)
 
 

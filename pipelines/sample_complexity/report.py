@@ -43,7 +43,7 @@ INTRO = (
 
 def page(
     config: ComplexityConfig,
-    told: Conclusion,
+    conclusion: Conclusion,
     answers: Sequence[Answer],
     rows: pa.Table,
     cost: Mapping[str, float],
@@ -53,7 +53,7 @@ def page(
 
     Arguments:
         config: The configuration.
-        told: What was found.
+        conclusion: What was found.
         answers: Crossing points and exponents.
         rows: All rows.
         cost: What the cells cost.
@@ -68,23 +68,25 @@ def page(
         _flows(rows),
         _cost(cost),
     ]
-    return claims.page(TITLE, INTRO, told, figures, tables, config)
+    return claims.page(TITLE, INTRO, conclusion, figures, tables, config)
 
 
 def _exponents(answers: Sequence[Answer]) -> Table:
     headings = ("learner", "quantity", "against", "exponent", "m* at each point")
     lines = []
     for one in answers:
-        told = one.question
+        question = one.question
         points = ", ".join(
             f"{at:.3g}: {m.value:.0f}" for at, m in zip(one.values, one.crossings, strict=True)
         )
-        lines.append((told.named, told.quantity, told.against, _told(one.slope), points))
+        lines.append(
+            (question.named, question.quantity, question.against, _interval(one.slope), points)
+        )
     note = "inf: the error does not cross ε on the grid of m; such points are left out of the fit."
     return Table("Exponents", headings, lines, note)
 
 
-def _told(found: Confidence | None) -> str:
+def _interval(found: Confidence | None) -> str:
     if not found:
         return ""
     value, low, high = found.interval()
@@ -94,9 +96,9 @@ def _told(found: Confidence | None) -> str:
 def _samplers(rows: pa.Table) -> Table:
     """Returns means over seeds of the distances of samples."""
     names = ("sigma_l2", "levels_l2", "levels_d", "tv", "w1", "w2", "far_mass", "far_mass_error")
-    told = where(rows, panel="samplers")
+    samplers = where(rows, panel="samplers")
     keys = ("size", "learner", "sampler", "m")
-    grouped = told.group_by(keys).aggregate([(name, "mean") for name in names])
+    grouped = samplers.group_by(keys).aggregate([(name, "mean") for name in names])
     order = [(key, "ascending") for key in keys]
     lines = [
         (
@@ -107,7 +109,7 @@ def _samplers(rows: pa.Table) -> Table:
         )
         for row in grouped.sort_by(order).to_pylist()
     ]
-    eta = told["eta"][0].as_py()
+    eta = samplers["eta"][0].as_py()
     headings = ("scores and sampler", "d", "m", "σ L2", "over levels", "largest σ Dᵟ, δ/N", "TV",
                 "W1", "W2", "far mass", "its error")  # fmt: skip
     note = f"Means over seeds; W1 and W2 sliced for d > 1; the true far mass is {eta:.3g}."
@@ -116,8 +118,8 @@ def _samplers(rows: pa.Table) -> Table:
 
 def _pairs(answers: Sequence[Answer], rows: pa.Table) -> Table:
     """Returns what two Gaussians on the line are off, by objective."""
-    told = where(rows, panel="pairs")
-    lines = [_pair(answers, told, a, name) for a in SEPARATIONS for name in PAIR_OBJECTIVES]
+    pairs = where(rows, panel="pairs")
+    lines = [_pair(answers, pairs, a, name) for a in SEPARATIONS for name in PAIR_OBJECTIVES]
     headings = ("modes, objective", *(f"m KL, m = {m}" for m in SHOWN), "KL, m = ∞",
                 "KL of the learnt law", *(f"m*(KL ≤ {kappa:g})" for kappa in KAPPAS),
                 f"KL over ML's, m = {SHOWN[-1]}")  # fmt: skip
@@ -151,8 +153,8 @@ def _mean(rows: pa.Table, column: str) -> float:
 
 def _flows(rows: pa.Table) -> Table:
     names = ("kl", "kl_floor", "sigma_l2", "tv", "w1", "w2", "far_mass")
-    told = where(rows, panel="flows")
-    grouped = told.group_by(("target", "learner", "m")).aggregate([(n, "mean") for n in names])
+    flows = where(rows, panel="flows")
+    grouped = flows.group_by(("target", "learner", "m")).aggregate([(n, "mean") for n in names])
     order = [("target", "ascending"), ("learner", "ascending"), ("m", "ascending")]
     lines = [
         (
@@ -213,8 +215,8 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     console.print(TITLE)
     claims.show(console, Conclusion.read(summary))
     cost = summary["cost"]
-    told = (
+    text = (
         f"{cost['study/cells']:.0f} cells, {cost['study/cpu_s_a_cell']:.2f} s of a core each; "
         f"{cost['study/cpu_busy']:.0%} of the cores busy"
     )
-    runs.show(console, summary, {"cost": told}, results=summary["results"])
+    runs.show(console, summary, {"cost": text}, results=summary["results"])

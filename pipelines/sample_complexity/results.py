@@ -77,7 +77,7 @@ class Answer:
     @property
     def exponent(self) -> dict[str, Any]:
         """The line of ``summary.json``."""
-        told = self.question
+        question = self.question
         value, low, high = self.slope.interval() if self.slope else (None, None, None)
         points = [
             {"at": at, "m": m.value, "low": m.low, "high": m.high}
@@ -85,9 +85,9 @@ class Answer:
             if np.isfinite(m.value)
         ]
         return {
-            "quantity": told.quantity, "against": told.against, "learner": told.learner,
-            "fixed": dict(told.fixed), "slope": value, "low": low, "high": high, "points": points,
-            "aic_log_minus_power": self.power,
+            "quantity": question.quantity, "against": question.against,
+            "learner": question.learner, "fixed": dict(question.fixed), "slope": value,
+            "low": low, "high": high, "points": points, "aic_log_minus_power": self.power,
         }  # fmt: skip
 
 
@@ -101,17 +101,17 @@ def questions(config: ComplexityConfig) -> list[Question]:
     pairs = (("m*_L2", "sigma_l2"), ("m*_D", decisive(config)))
     found = []
     for quantity, column in pairs:
-        told = {"quantity": quantity, "column": column}
+        measure = {"quantity": quantity, "column": column}
         found += [
             Question(against="R/sigma", learner="finite", panel="finite", key="ratio",
-                     fixed=(("size", 1),), **told),
+                     fixed=(("size", 1),), **measure),
             *(Question(against="R/sigma", learner=learner, panel="networks", key="ratio",
-                       fixed=(("size", 1),), level=0.5, **told) for learner in NETWORKS),
-            Question(against="d", learner="finite", panel="finite", key="size", **told),
+                       fixed=(("size", 1),), level=0.5, **measure) for learner in NETWORKS),
+            Question(against="d", learner="finite", panel="finite", key="size", **measure),
             Question(against="d", learner=NETWORKS[-1], panel="networks", key="size", level=0.5,
-                     **told),
+                     **measure),
             Question(against="log|H|", learner="finite", panel="classes", key="hypotheses",
-                     **told),
+                     **measure),
         ]  # fmt: skip
     steps = Question("m*_L2", "S", "finite", "steps", "sigma_l2", "height")
     kappas = tuple((1 / kappa, "kl", kappa) for kappa in KAPPAS)

@@ -108,36 +108,36 @@ WOULD_CHANGE = (
     "A sampler with noise. The probability flow adds none, and keeps copies as they are.",
 )
 
-Asked = tuple[Question, Confidence | None]
+Measured = tuple[Question, Confidence | None]
 
 
 def conclusion(config: ComplexityConfig, answers: Sequence[Answer], rows: pa.Table) -> Conclusion:
     """Returns what the study concludes; at scale smoke, whose trainings are too short, nothing."""
     groups = law_questions.questions(config, rows)
-    asked = [*chain(*groups), *_exponents(answers), *_sampling(rows), _fresh(rows)]
+    measured = [*chain(*groups), *_exponents(answers), *_sampling(rows), _fresh(rows)]
     tested = checks(config, answers, rows)
     if config.scale == "smoke":
-        asked = [(question, None) for question, _ in asked]
+        measured = [(question, None) for question, _ in measured]
         tested = [replace(check, passed=None) for check in tested]
-    claims = decide(asked)
+    claims = decide(measured)
     starts = accumulate(map(len, groups[:-1]), initial=0)
     findings = tuple("; ".join(map(_sentence, claims[at : at + 2])) + "." for at in starts)
     return Conclusion(findings, tuple(claims), tuple(tested), WOULD_CHANGE)
 
 
 def _sentence(claim: Claim) -> str:
-    told = f": {claim.quantity} {claim.told}" if claim.told else ""
-    return f"{claim.claim} ({claim.verdict}{told})"
+    value = f": {claim.quantity} {claim.told}" if claim.told else ""
+    return f"{claim.claim} ({claim.verdict}{value})"
 
 
-def _exponents(answers: Sequence[Answer]) -> Iterator[Asked]:
+def _exponents(answers: Sequence[Answer]) -> Iterator[Measured]:
     for one in answers:
-        told = one.question
-        key = (told.quantity, told.against, told.learner)
+        question = one.question
+        key = (question.quantity, question.against, question.learner)
         if key in EXPONENTS:
             claim, expected, note = EXPONENTS[key]
-            name = f"exponent of {told.quantity} in {told.against}"
-            figure = FIGURES.get(told.against, "varied")
+            name = f"exponent of {question.quantity} in {question.against}"
+            figure = FIGURES.get(question.against, "varied")
             yield Question(claim, name, expected, figure=figure, note=note), one.slope
 
 
@@ -152,11 +152,11 @@ def floors(rows: pa.Table, learner: str, sampler: str = "reverse SDE") -> pa.Tab
     return where(rows, panel="samplers", learner=learner, sampler=sampler, size=1)
 
 
-def _sampling(rows: pa.Table) -> Iterator[Asked]:
+def _sampling(rows: pa.Table) -> Iterator[Measured]:
     for size in sorted(set(where(rows, panel="samplers")["size"].to_pylist())):
-        told = sampling(rows, size=size)
+        nested = sampling(rows, size=size)
         for column, name in (("tv", "total variation"), ("w2", "W2")):
-            arrays = [matrix(told, key)[0] for key in (column, "levels_d", "levels_l2")]
+            arrays = [matrix(nested, key)[0] for key in (column, "levels_d", "levels_l2")]
             yield Question(
                 f"The {name} of samples follows the quantile error and not mean square, "
                 f"d = {size}",
@@ -173,14 +173,14 @@ def _gap(outcome: np.ndarray, quantile: np.ndarray, mean: np.ndarray) -> float:
     return float(table[0, 1] - table[0, 2])
 
 
-def _fresh(rows: pa.Table) -> Asked:
+def _fresh(rows: pa.Table) -> Measured:
     """Compares networks of equal training sets by the errors on the bulk."""
     pairs = []
     for name in NETWORKS:
-        told = where(rows, panel="networks", learner=name, size=1)
-        told = told.sort_by([("ratio", "ascending"), ("seed", "ascending"), ("m", "ascending")])
-        pairs.append(np.log(told["sigma_l2_bulk"].to_numpy()))
-    seeds = told["seed"].to_numpy()
+        nets = where(rows, panel="networks", learner=name, size=1)
+        nets = nets.sort_by([("ratio", "ascending"), ("seed", "ascending"), ("m", "ascending")])
+        pairs.append(np.log(nets["sigma_l2_bulk"].to_numpy()))
+    seeds = nets["seed"].to_numpy()
     gaps = [(pairs[0] - pairs[1])[seeds == seed].mean() for seed in np.unique(seeds)]
     return Question(
         "Fresh noise at every step is the better estimator",

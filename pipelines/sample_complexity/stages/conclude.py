@@ -27,24 +27,24 @@ def conclude(
     """Writes ``numbers.json``, ``figures/*.png`` and ``report.html``."""
     run.log_params(config.model_dump())
     rows = pq.read_table(fitted / RESULTS)
-    answers = [_answer(told) for told in json.loads((fitted / ANSWERS).read_text())]
+    answers = [_answer(stored) for stored in json.loads((fitted / ANSWERS).read_text())]
     cost = json.loads((fitted / BUSY).read_text())
-    told = conclusion(config, answers, rows)
+    concluded = conclusion(config, answers, rows)
     files = draw(lambda: figures(config, answers, rows), output)
     drawn = {name: Figure(file, CAPTIONS[name]) for name, file in files.items()}
-    (output / "report.html").write_text(page(config, told, answers, rows, cost, drawn))
-    numbers = {"exponents": [one.exponent for one in answers], **asdict(told), "cost": cost}
+    (output / "report.html").write_text(page(config, concluded, answers, rows, cost, drawn))
+    numbers = {"exponents": [one.exponent for one in answers], **asdict(concluded), "cost": cost}
     (output / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
     run.log_artifacts(output)
 
 
-def _answer(told: dict[str, Any]) -> Answer:
-    question = told["question"]
+def _answer(stored: dict[str, Any]) -> Answer:
+    question = stored["question"]
     listed = {name: tuple(map(tuple, question[name])) for name in ("fixed", "bounds")}
     return Answer(
         Question(**{**question, **listed}),
-        tuple(told["values"]),
-        tuple(Interval(*three) for three in told["crossings"]),
-        told["slope"] and Confidence(**told["slope"]),
-        told["power"],
+        tuple(stored["values"]),
+        tuple(Interval(*three) for three in stored["crossings"]),
+        stored["slope"] and Confidence(**stored["slope"]),
+        stored["power"],
     )

@@ -27,18 +27,18 @@ def exponents(
     tables = [pq.read_table(folder / ROWS) for folder in found]
     rows = pa.concat_tables(tables, promote_options="permissive")
     pq.write_table(rows, output / RESULTS)
-    told = [
+    answers = [
         answer(question, rows, epsilon=config.grid.epsilon, seed=config.seed)
         for question in questions(config)
     ]
-    (output / ANSWERS).write_text(json.dumps([asdict(one) for one in told], indent=1) + "\n")
+    (output / ANSWERS).write_text(json.dumps([asdict(one) for one in answers], indent=1) + "\n")
     cost = busy([json.loads((folder / COST).read_text()) for folder in found])
     (output / BUSY).write_text(json.dumps(cost, indent=1) + "\n")
-    slopes = {f"study/{_name(one.question)}": one.slope.value for one in told if one.slope}
+    slopes = {f"study/{_name(one.question)}": one.slope.value for one in answers if one.slope}
     run.log_metrics({**cost, **slopes})
 
 
 def _name(question: Question) -> str:
     """Returns a name for a metric, which MLflow lets have no other signs than these."""
-    told = f"{question.quantity} against {question.against}, {question.named}"
-    return re.sub(r"[^\w.:/ -]", "", told)
+    name = f"{question.quantity} against {question.against}, {question.named}"
+    return re.sub(r"[^\w.:/ -]", "", name)
