@@ -189,11 +189,11 @@ def _ratios(lines: Lines) -> Captioned:
 
 def _training(lines: Lines, width: int) -> Captioned:
     figure, axes = panels(2)
-    told = (
+    series = (
         ("val/accuracy", "validation accuracy"),
         ("probe/trace", "mean trace of a training batch"),
     )
-    for axis, (metric, text) in zip(axes, told, strict=True):
+    for axis, (metric, text) in zip(axes, series, strict=True):
         for name, line in _some(lines).items():
             values = [epoch[metric] for epoch in line.seeds[0].epochs]
             axis.plot(range(1, len(values) + 1), values, color=COLOURS[name], label=name, lw=1.2)
@@ -278,9 +278,9 @@ def _estimators(lines: Lines) -> Captioned | None:
     figure, (left, right) = panels(2)
     exact = float(arrays["estimators/trace"])
     for name, colour in ESTIMATED.items():
-        told, label = arrays[f"estimators/{name}"], name.replace("/", ", ")
-        left.plot(STEPS, told[:, 1], color=colour, marker=".", label=label)
-        right.plot(STEPS, told[:, 0] - exact, color=colour, marker=".")
+        estimates, label = arrays[f"estimators/{name}"], name.replace("/", ", ")
+        left.plot(STEPS, estimates[:, 1], color=colour, marker=".", label=label)
+        right.plot(STEPS, estimates[:, 0] - exact, color=colour, marker=".")
     gradient = float(arrays["estimators/gradient"])
     left.plot(STEPS, 2 * gradient / np.array(STEPS), color="black", ls="--", lw=1,
               label="2 ‖g‖ / σ")  # fmt: skip

@@ -134,12 +134,12 @@ def measured(
     assert first.name == BASELINE
     whole = measuring(config)
     changed = {"shift": model.shift, "estimators": whole.estimators and model.name == BASELINE}
-    asked = whole.model_copy(update=changed)
+    settings = whole.model_copy(update=changed)
     base = classify(first.classifier, [data], plain)
     # One job where both are one training, so that it is told once.
     same = model.classifier == first.classifier
     found = [base if same else classify(model.classifier, [data], title), base, independent]
-    return measure(asked, [model.classifier.net, data, *densities, together(found)], title)
+    return measure(settings, [model.classifier.net, data, *densities, together(found)], title)
 
 
 ALIGNMENT = Pipeline(

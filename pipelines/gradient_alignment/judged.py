@@ -56,11 +56,11 @@ def _found(judge: Judge, lines: Lines) -> dict[str, Confidence | None]:
     """Returns its rank correlations, the better the larger, and what the gauge alone changes."""
     metric = judge.column.metric
     orders = {name: Order(name, metric) for name in ALIGNMENTS}
-    told = {name: order.found(lines) for name, order in orders.items()}
-    told |= {f"{name}/seeds": order.over_seeds(lines) for name, order in orders.items()}
+    correlations = {name: order.found(lines) for name, order in orders.items()}
+    correlations |= {f"{name}/seeds": order.over_seeds(lines) for name, order in orders.items()}
     signed = {
         name: found and replace(found, value=judge.sign * found.value)
-        for name, found in told.items()
+        for name, found in correlations.items()
     }
     return signed | {"gaussian": less(metric, BLIND["gaussian"], BASELINE).found(lines)}
 
@@ -78,7 +78,7 @@ def entries(lines: Lines) -> Entries:
     }
 
 
-def tables(lines: Lines, told: Entries) -> list[Table]:
+def tables(lines: Lines, entries: Entries) -> list[Table]:
     """Returns the metrics of every model, and their order beside that of alignment, if told."""
     columns = [judge.column for judge in JUDGES[:-1]]
     models = Table(
@@ -93,16 +93,16 @@ def tables(lines: Lines, told: Entries) -> list[Table]:
         "while patches of a 4 × 4 grid are filled; randomised: rank correlation of magnitudes "
         "with those after parameters are drawn anew.",
     )
-    return [models, _orders(lines, told)] if told else [models]
+    return [models, _orders(lines, entries)] if entries else [models]
 
 
-def _orders(lines: Lines, told: Entries) -> Table:
+def _orders(lines: Lines, entries: Entries) -> Table:
     headings = (*(f"{name}, {unit}" for unit in ("over trainings", "over seeds")
                   for name in ALIGNMENTS), "baseline", "a class-blind Gaussian adds")  # fmt: skip
     rows = []
     for judge in JUDGES:
         metric, digits = judge.column.metric, judge.column.digits
-        *orders, change = told[metric].values()
+        *orders, change = entries[metric].values()
         rows.append((
             f"{judge.column.heading} ({'less' if judge.sign < 0 else 'more'} is better)",
             *(_cell(found, 2) for found in orders),

@@ -200,12 +200,12 @@ def _perturbation(config: MeasureConfig, subject: Subject) -> Found:
 
 def _ratios(config: MeasureConfig, subject: Subject) -> Found:
     """Logarithms of mean density ratios, and means of their logarithms."""
-    points, told = subject.points, []
+    points, ratios = subject.points, []
     for index, sigma in enumerate(SIGMAS):
         draws = _draws(config, "ratio", index)
         mean, log = density_ratio(subject.network, points.clean, points.labels, sigma, draws)
-        told.append((mean, log.value))
-    means, logs = map(np.array, zip(*told, strict=True))
+        ratios.append((mean, log.value))
+    means, logs = map(np.array, zip(*ratios, strict=True))
     numbers = {f"log mean ratio/{s:g}": float(v) for s, v in zip(SIGMAS, means, strict=True)}
     numbers |= {f"mean log ratio/{s:g}": float(v) for s, v in zip(SIGMAS, logs, strict=True)}
     return numbers, {"log mean ratio": means, "mean log ratio": logs}
@@ -278,11 +278,11 @@ def estimators(
     for name, kind in ROWS:
         u = draw_directions(kind, repeats, x, _draws(config, "estimators", kind))
         expected = partial(trace_variance, name, score, hessian, directions=kind)
-        told = [
+        spreads = [
             (*_spread(name, density, x, u, step), float(expected(step=step).mean().sqrt()))
             for step in (STEPS if name in DIFFERENCES else STEPS[:1])
         ]
-        found[f"estimators/{name}/{kind}"] = np.array(told * (len(STEPS) // len(told)))
+        found[f"estimators/{name}/{kind}"] = np.array(spreads * (len(STEPS) // len(spreads)))
     found["estimators/trace"] = np.array(float(hessian.diagonal(dim1=1, dim2=2).sum(1).mean()))
     found["estimators/gradient"] = np.array(float(score.square().sum(1).mean().sqrt()))
     at = STEPS.index(0.01)

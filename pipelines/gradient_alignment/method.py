@@ -19,9 +19,9 @@ def method(config: ClassifierConfig) -> str:
 def _penalty(config: RegulariserConfig) -> Iterator[str]:
     if config.name == "none":
         return
-    told = ", ".join(_options(config))
+    options = ", ".join(_options(config))
     name = f"centred {config.name}" if config.centred else config.name
-    yield f"{config.weight:.3g} × {name}" + (f" ({told})" if told else "")
+    yield f"{config.weight:.3g} × {name}" + (f" ({options})" if options else "")
 
 
 def _options(config: RegulariserConfig) -> Iterator[str]:

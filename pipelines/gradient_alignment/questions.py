@@ -5,7 +5,7 @@ nothing and changes no prediction: what is left over it is of the classes.
 """
 
 __all__ = ["CHECKS", "GAUSSIAN_ALONE", "OVER_BASELINE", "OVER_CONTROL", "OVER_FLOW",
-           "OF_CENTRED", "QUESTIONS", "Asked", "Examined"]  # fmt: skip
+           "OF_CENTRED", "QUESTIONS", "Examined", "Hypothesis"]  # fmt: skip
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ GAUSSIAN_ALONE = less("PP/own/raw", GAUSSIAN, BASELINE, "accuracy by raw gradien
 
 
 @dataclass(frozen=True)
-class Asked:
+class Hypothesis:
     """A claim and what decides it.
 
     Attributes:
@@ -66,75 +66,76 @@ class Asked:
     @property
     def question(self) -> Question:
         """The claim before its number is measured."""
-        told = self.units, self.figure, self.note
-        return Question(self.claim, self.number.quantity, self.expected, *told)
+        shown = self.units, self.figure, self.note
+        return Question(self.claim, self.number.quantity, self.expected, *shown)
 
 
 QUESTIONS = (
-    Asked("Nearly all that score matching gains in A1, a class-blind Gaussian gives to the "
-          "baseline, whose predictions stay.",
-          SHARE, above(0.9, margin=0.1), "gauge",
-          "The Gaussian has the mean and covariance of all training rows, and is trained on "
-          "nothing."),
-    Asked("Score matching aligns logit-gradients with the class's score better than that.",
-          less("A1", "score", GAUSSIAN), above(A1), "gauge"),
-    Asked("And better than a class-blind flow added to the baseline.",
-          OVER_FLOW, above(A1), "gauge"),
-    Asked("In what no gauge reaches, score matching aligns more than cross-entropy alone.",
-          OVER_BASELINE, above(A3), "gauge"),
-    Asked("There it aligns more than the gradient-norm penalty of equal strength.",
-          OVER_CONTROL, above(A3), "gauge",
-          "The control penalises gradients as strongly, without the trace."),
-    Asked("There it comes nearer to the scores than that penalty does.",
-          less("relF-opt/centred", "score", "score-control", "relF-opt of centred gradients"),
-          below(-0.05), "gauge",
-          "Squared distance after the best scale, over the scores' mean square."),
-    Asked("Score matching on the centred logit, which has no gauge, raises A3.",
-          OF_CENTRED, above(A3), "gauge"),
-    Asked("What it aligns instead is the centred gradient with the class's whole score.",
-          less("A1/centred", "centred", BASELINE, "cosine of the two"), above(0.2), "gauge"),
-    Asked("Score matching costs no accuracy that matters.",
-          less("accuracy", "score", BASELINE), above(-ACCURACY), "trade-off"),
-    Asked("One-sided score matching with the λ of the published code is a gradient-norm penalty "
-          "at 81 times it: gradients are as long.",
-          ratio("code-control", "code-score"), within(0.1, of=1), "disguise"),
-    Asked("And no better aligned.",
-          less("A3", "code-score", "code-control"), within(0.02), "disguise"),
-    Asked("With the λ of the paper that penalty explains the fall of ‖g‖.",
-          EXPLAINED, within(0.1, of=1), "disguise"),
-    Asked("And A3.",
-          less("A3", "paper-score", "paper-control"), within(0.02), "disguise"),
-    Asked("The stability penalty shrinks gradients by the law 1 / (1 + 2 μ T).",
-          LAW, within(0.05, of=1), "law",
-          "T is minus the mean trace without the penalty."),
-    Asked("Anti-score-matching in the paper's setting shrinks gradients, against its purpose.",
-          ratio("paper-anti", BASELINE), below(0.9, margin=0.1), "alignment",
-          "Its σ is its code's, 0.001; the paper gives none."),
-    Asked("Without noise and penalty score matching collapses onto the training points.",
-          DEPTH, above(1), "training"),
-    Asked("A pattern trained into the gradients costs no accuracy that matters.",
-          less("accuracy", "fool-weights", BASELINE), above(-ACCURACY), "gradients"),
-    Asked("Pictures of activity maximisation are denser after score matching than with a "
-          "class-blind Gaussian.",
-          less("samples/log density", "score", GAUSSIAN, "log p / D under the reference"),
-          above(0.1), "samples", units="nats a dimension"),
-    Asked("Gradients of score matching are better at pixel perturbation, as in the paper.",
-          less("PP/own/raw", "score", BASELINE, "accuracy by raw gradients"), above(ACCURACY),
-          "perturbation", CIFAR),
-    Asked("A class-blind Gaussian alone makes them worse: the test measures the gauge.",
-          GAUSSIAN_ALONE, below(-ACCURACY), "perturbation"),
-    Asked("A plain classifier takes noisy images for the denser ones, as in the paper.",
-          of("mean log ratio/0.3", BASELINE, "mean log density ratio of baseline, noise 0.3"),
-          above(0.5), "ratios", CIFAR, "nats"),
-    Asked("Pixel perturbation by centred gradients follows A3.",
-          Order("A3", "PP/own/centred"), above(0.5, margin=0.4), "follows", OWN),
-    Asked("Pixel perturbation by raw gradients follows A1, the hypothesis of the paper.",
-          Order("A1", "PP/own/raw"), above(0.5, margin=0.4), "follows", OWN),
-    Asked("Robustness off the manifold orders the models as A3 does.",
-          Order("A3", "off-manifold"), above(0.5, margin=0.4), "alignment",
-          "Of centred logits, off the principal directions that have 95 % of the variance."),
-    Asked("The DSM cosine, which needs no reference, orders the models as A1 does.",
-          Order("A1", "DSM-cos"), above(0.8, margin=0.15), "alignment"),
+    Hypothesis("Nearly all that score matching gains in A1, a class-blind Gaussian gives to the "
+               "baseline, whose predictions stay.",
+               SHARE, above(0.9, margin=0.1), "gauge",
+               "The Gaussian has the mean and covariance of all training rows, and is trained on "
+               "nothing."),
+    Hypothesis("Score matching aligns logit-gradients with the class's score better than that.",
+               less("A1", "score", GAUSSIAN), above(A1), "gauge"),
+    Hypothesis("And better than a class-blind flow added to the baseline.",
+               OVER_FLOW, above(A1), "gauge"),
+    Hypothesis("In what no gauge reaches, score matching aligns more than cross-entropy alone.",
+               OVER_BASELINE, above(A3), "gauge"),
+    Hypothesis("There it aligns more than the gradient-norm penalty of equal strength.",
+               OVER_CONTROL, above(A3), "gauge",
+               "The control penalises gradients as strongly, without the trace."),
+    Hypothesis("There it comes nearer to the scores than that penalty does.",
+               less("relF-opt/centred", "score", "score-control", "relF-opt of centred gradients"),
+               below(-0.05), "gauge",
+               "Squared distance after the best scale, over the scores' mean square."),
+    Hypothesis("Score matching on the centred logit, which has no gauge, raises A3.",
+               OF_CENTRED, above(A3), "gauge"),
+    Hypothesis("What it aligns instead is the centred gradient with the class's whole score.",
+               less("A1/centred", "centred", BASELINE, "cosine of the two"), above(0.2), "gauge"),
+    Hypothesis("Score matching costs no accuracy that matters.",
+               less("accuracy", "score", BASELINE), above(-ACCURACY), "trade-off"),
+    Hypothesis("One-sided score matching with the λ of the published code is a gradient-norm "
+               "penalty at 81 times it: gradients are as long.",
+               ratio("code-control", "code-score"), within(0.1, of=1), "disguise"),
+    Hypothesis("And no better aligned.",
+               less("A3", "code-score", "code-control"), within(0.02), "disguise"),
+    Hypothesis("With the λ of the paper that penalty explains the fall of ‖g‖.",
+               EXPLAINED, within(0.1, of=1), "disguise"),
+    Hypothesis("And A3.",
+               less("A3", "paper-score", "paper-control"), within(0.02), "disguise"),
+    Hypothesis("The stability penalty shrinks gradients by the law 1 / (1 + 2 μ T).",
+               LAW, within(0.05, of=1), "law",
+               "T is minus the mean trace without the penalty."),
+    Hypothesis("Anti-score-matching in the paper's setting shrinks gradients, against its "
+               "purpose.",
+               ratio("paper-anti", BASELINE), below(0.9, margin=0.1), "alignment",
+               "Its σ is its code's, 0.001; the paper gives none."),
+    Hypothesis("Without noise and penalty score matching collapses onto the training points.",
+               DEPTH, above(1), "training"),
+    Hypothesis("A pattern trained into the gradients costs no accuracy that matters.",
+               less("accuracy", "fool-weights", BASELINE), above(-ACCURACY), "gradients"),
+    Hypothesis("Pictures of activity maximisation are denser after score matching than with a "
+               "class-blind Gaussian.",
+               less("samples/log density", "score", GAUSSIAN, "log p / D under the reference"),
+               above(0.1), "samples", units="nats a dimension"),
+    Hypothesis("Gradients of score matching are better at pixel perturbation, as in the paper.",
+               less("PP/own/raw", "score", BASELINE, "accuracy by raw gradients"), above(ACCURACY),
+               "perturbation", CIFAR),
+    Hypothesis("A class-blind Gaussian alone makes them worse: the test measures the gauge.",
+               GAUSSIAN_ALONE, below(-ACCURACY), "perturbation"),
+    Hypothesis("A plain classifier takes noisy images for the denser ones, as in the paper.",
+               of("mean log ratio/0.3", BASELINE, "mean log density ratio of baseline, noise 0.3"),
+               above(0.5), "ratios", CIFAR, "nats"),
+    Hypothesis("Pixel perturbation by centred gradients follows A3.",
+               Order("A3", "PP/own/centred"), above(0.5, margin=0.4), "follows", OWN),
+    Hypothesis("Pixel perturbation by raw gradients follows A1, the hypothesis of the paper.",
+               Order("A1", "PP/own/raw"), above(0.5, margin=0.4), "follows", OWN),
+    Hypothesis("Robustness off the manifold orders the models as A3 does.",
+               Order("A3", "off-manifold"), above(0.5, margin=0.4), "alignment",
+               "Of centred logits, off the principal directions that have 95 % of the variance."),
+    Hypothesis("The DSM cosine, which needs no reference, orders the models as A1 does.",
+               Order("A1", "DSM-cos"), above(0.8, margin=0.15), "alignment"),
 )  # fmt: skip
 """The claims, asked where their models are there."""
 

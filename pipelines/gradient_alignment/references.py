@@ -87,7 +87,7 @@ def quality(test: Points, scores: Scores, train: Points, fitted: Scores) -> dict
     width = test.clean.shape[1]
     own = _own_score(scores, test.labels)
     cosines, residual = dsm(own, test.noise, test.sigma)
-    told = {
+    numbers = {
         "reference/log_density": float(_own_log_prob(scores, test.labels).mean()) / width,
         "reference/log_density_train": float(_own_log_prob(fitted, train.labels).mean()) / width,
         "reference/score_norm": float(own.norm(dim=1).mean()),
@@ -98,9 +98,9 @@ def quality(test: Points, scores: Scores, train: Points, fitted: Scores) -> dict
         "reference/points": float(len(own)),
     }
     if scores.posterior is None:
-        return told
+        return numbers
     right = scores.posterior.argmax(1) == test.labels
-    return told | {"reference/accuracy": float(right.double().mean())}
+    return numbers | {"reference/accuracy": float(right.double().mean())}
 
 
 def _own_score(scores: Scores, labels: Tensor) -> Tensor:

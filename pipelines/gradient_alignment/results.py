@@ -65,8 +65,8 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
         + ("" if right is None else f", Bayes accuracy {right:.3f}"),
     }
     for model in summary["models"]:
-        told = [*filter(None, [model["diagnosis"]]), *model["warnings"]]
-        lines |= {model["model"]: "; ".join(told)} if told else {}
+        remarks = [*filter(None, [model["diagnosis"]]), *model["warnings"]]
+        lines |= {model["model"]: "; ".join(remarks)} if remarks else {}
     runs.show(console, summary, lines)
 
 

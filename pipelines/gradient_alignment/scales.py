@@ -111,11 +111,11 @@ def models(config: AlignmentConfig) -> list[Model]:
     Raises:
         BadInput: If one that is asked for is not known.
     """
-    asked = config.models or SCALES[config.scale].models
-    for name in asked:
+    names = config.models or SCALES[config.scale].models
+    for name in names:
         if name not in MODELS:
             raise BadInput(f"--models: found {name!r}, expected some of {', '.join(MODELS)}")
-    declared = {name: one for name, one in MODELS.items() if name in (*ALWAYS, *asked)}
+    declared = {name: one for name, one in MODELS.items() if name in (*ALWAYS, *names)}
     base = _classifier(config)
     return [one.model(name, base) for name, one in (declared | _custom(config)).items()]
 
@@ -125,13 +125,13 @@ def _custom(config: AlignmentConfig) -> dict[str, Declared]:
     found = config.custom
     if found.name == "none":
         return {}
-    told = {"clip": found.clip, "noise": found.noise}
-    mine = Declared("a regulariser of one's own", found.regulariser, **told)
+    penalty = {"clip": found.clip, "noise": found.noise}
+    own = Declared("a regulariser of one's own", found.regulariser, **penalty)
     if found.name != "score":
-        return {"custom": mine}
+        return {"custom": own}
     matched = control(found.regulariser)
-    beside = Declared("gradient norm at custom's strength", matched, **told)
-    return {"custom": mine, "custom-control": beside}
+    beside = Declared("gradient norm at custom's strength", matched, **penalty)
+    return {"custom": own, "custom-control": beside}
 
 
 def seeds(config: AlignmentConfig) -> range:

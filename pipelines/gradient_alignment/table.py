@@ -77,10 +77,10 @@ class Measured:
 
 def read(model: Model, folder: Path, width: int) -> Measured:
     """Reads what the measuring stage wrote, of data of ``width`` dimensions."""
-    told = json.loads((folder / "numbers.json").read_text())
+    numbers = json.loads((folder / "numbers.json").read_text())
     with np.load(folder / "arrays.npz") as kept:
         arrays = dict(kept)
-    return Measured(model=model, arrays=arrays, width=width, **told)
+    return Measured(model=model, arrays=arrays, width=width, **numbers)
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ def conclude(lines: Lines, quality: Mapping[str, float]) -> Conclusion:
         lines: The models by name, the baseline and the class-blind ones among them.
         quality: The numbers of the reference and of the class-blind densities.
     """
-    asked = [one for one in QUESTIONS if one.number.known(lines)]
-    claims = decide([(one.question, one.number.found(lines)) for one in asked])
+    hypotheses = [one for one in QUESTIONS if one.number.known(lines)]
+    claims = decide([(one.question, one.number.found(lines)) for one in hypotheses])
     examined = [one.found(lines) for one in CHECKS if one.number.known(lines)]
     findings, checks = _findings(lines, claims), (_sound(quality), *examined)
     return Conclusion(findings, tuple(claims), checks, WOULD_CHANGE)

@@ -42,11 +42,11 @@ def align(
         run: The stage's run.
     """
     run.log_params(config.model_dump())
-    asked = [m.seeded(seed) for seed in seeds(config) for m in models(config)]
+    seeded = [m.seeded(seed) for seed in seeds(config) for m in models(config)]
     manifest = Manifest.load(data)
     shape = manifest.shape
     lines = table.lines(
-        [table.read(m, path, manifest.width) for m, path in zip(asked, measured, strict=True)]
+        [table.read(m, path, manifest.width) for m, path in zip(seeded, measured, strict=True)]
     )
     quality: dict[str, float] = {}
     for folder in densities:

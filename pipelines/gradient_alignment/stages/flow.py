@@ -33,8 +33,10 @@ def flow(config: FlowConfig, data: Path, *, output: Path, work: Path, run: Stage
     fitted(training.front, Dataset(smooth)).save(work / CHAIN)
     store.regain(work / metrics_log.FILE)
     with Follower(work / metrics_log.FILE, run):
-        told = fit(training, smooth, work / CHAIN, work, here=True)
+        summary = fit(training, smooth, work / CHAIN, work, here=True)
     store.restore(work / CHECKPOINTS)
-    shutil.copytree(Checkpoints(work / CHECKPOINTS).path(told["best_step"]), output / "checkpoint")
+    shutil.copytree(
+        Checkpoints(work / CHECKPOINTS).path(summary["best_step"]), output / "checkpoint"
+    )
     check(output / "checkpoint")
-    run.set_tags({"ebflow.verdict": told["verdict"]})
+    run.set_tags({"ebflow.verdict": summary["verdict"]})
