@@ -34,7 +34,10 @@ Rows = Sequence[Row]
 
 
 def page(
-    config: PaperConfig, rows: Rows, images: Mapping[str, Path], told: Conclusion | None = None
+    config: PaperConfig,
+    rows: Rows,
+    images: Mapping[str, Path],
+    conclusion: Conclusion | None = None,
 ) -> str:
     """Returns a self-contained HTML page.
 
@@ -42,7 +45,7 @@ def page(
         config: The experiment.
         rows: Its rows.
         images: PNG files by name of the figure.
-        told: What it concludes, if it has claims.
+        conclusion: What it concludes, if it has claims.
     """
     experiment = EXPERIMENTS[config.experiment]
     return claims.page(
@@ -50,7 +53,7 @@ def page(
         f"{_caption(experiment, config.model_dump(), rows)}\nNLL is in nats an example, in units "
         "of the raw data. Below scale full published and measured numbers are no reproduction of "
         "each other.",
-        told or Conclusion((), (), (), ()),
+        conclusion or Conclusion((), (), (), ()),
         {
             name: claims.Figure(file, experiment.captions.get(name, ""))
             for name, file in images.items()
@@ -119,8 +122,8 @@ def conclude(summary: Mapping[str, Any]) -> str:
 def publish(config: PaperConfig, value: Artefact, folder: Path) -> dict[str, Any]:
     """Copies page and figures into a folder; returns the rows, and what is concluded."""
     runs.publish(value.path, folder)
-    told = value.path / CONCLUSION
-    concluded = json.loads(told.read_text()) if told.exists() else {}
+    file = value.path / CONCLUSION
+    concluded = json.loads(file.read_text()) if file.exists() else {}
     return {"rows": json.loads((value.path / "rows.json").read_text()), **concluded}
 
 
@@ -169,16 +172,16 @@ def _compared(lines: Sequence[Line]) -> bool:
 
 def _caption(experiment: Experiment, config: Mapping[str, Any], rows: Rows) -> str:
     seeds = len({row["seed"] for row in rows})
-    told = "1 seed" if seeds == 1 else f"{seeds} seeds, mean ± 95 % interval"
+    repeats = "1 seed" if seeds == 1 else f"{seeds} seeds, mean ± 95 % interval"
     data = ", ".join(dict.fromkeys(row["data"] for row in rows))
-    here = f"measured: {data}, scale {config['scale']}, {rows[0]['machine']}, {told}"
+    here = f"measured: {data}, scale {config['scale']}, {rows[0]['machine']}, {repeats}"
     paper = f"paper: {experiment.note}" if experiment.note else ""
     return "\n".join(filter(None, (experiment.legend, here, paper)))
 
 
 def _texts(experiment: Experiment, line: Line, *, compared: bool) -> list[str]:
     columns = experiment.columns
-    found = [*line.labels.values(), *(c.told(line.values[c.metric]) for c in columns)]
+    found = [*line.labels.values(), *(c.text(line.values[c.metric]) for c in columns)]
     if line.lost:
         found[-1] = "diverged"
     if compared:

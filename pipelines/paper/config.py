@@ -45,7 +45,7 @@ class StepsConfig(Section):
 
 
 class StackConfig(Threaded, Section):
-    """Small dense nets that are trained at once: of every front, start, rate and seed."""
+    """Small dense nets that are trained at once: of every preprocessing, start, rate and seed."""
 
     part: Literal["map", "wide", "pairs"] = Field("map", description="part of the experiment")
     activation: Literal["published", "centred", "learned"] = Field(
@@ -53,7 +53,7 @@ class StackConfig(Threaded, Section):
         description="smooth leaky ReLU, the same through 0 with slope 1, or a spline an element",
     )
     objective: ObjectiveConfig = ObjectiveConfig()
-    fronts: tuple[Literal["whitened", "plain"], ...] = Field(
+    preprocessings: tuple[Literal["whitened", "plain"], ...] = Field(
         ("whitened",), min_length=1, description="data behind the logit: whitened, or as they are"
     )
     starts: tuple[tuple[Literal[-1, 1], float], ...] = Field(

@@ -85,8 +85,8 @@ def _source(cell: Cell) -> Source:
     try:
         return check_density(cell.config if cell.measure else DensityConfig(data=cell.data))
     except BadInput as error:
-        told = DATA.sub(r"--\1", spelled(str(error)))
-        raise BadInput(f"{told} (in the cell {' '.join(cell.labels.values())})") from None
+        message = DATA.sub(r"--\1", spelled(str(error)))
+        raise BadInput(f"{message} (in the cell {' '.join(cell.labels.values())})") from None
 
 
 def _table(cell: Cell) -> Source:
@@ -119,12 +119,12 @@ def _check_options(config: PaperConfig) -> None:
         found = getattr(config, name)
         if name not in uses and found != field.default:
             raise BadInput(
-                f"--{name}: found {_told(found)}, which experiment {config.experiment} does not "
+                f"--{name}: found {_shown(found)}, which experiment {config.experiment} does not "
                 "use, expected none"
             )
 
 
-def _told(value: object) -> str:
+def _shown(value: object) -> str:
     return "another than the default" if isinstance(value, Section) else str(value)
 
 

@@ -1,6 +1,6 @@
 """Many small nets trained at once, and what is measured of them on the way."""
 
-__all__ = ["FRONTS", "Way", "train", "ways"]
+__all__ = ["PREPROCESSINGS", "Way", "train", "ways"]
 
 import math
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from pipelines.paper.config import StackConfig
 from pipelines.paper.stacking import Member, Stack
 from pipelines.training.preprocessing import baseline, fitted
 
-FRONTS = {
+PREPROCESSINGS = {
     "whitened": PreprocessConfig(shrinkage=1e-3),
     "plain": PreprocessConfig(normalise="none"),
 }
@@ -41,14 +41,14 @@ class Way(NamedTuple):
     """What tells nets of a stack apart.
 
     Attributes:
-        front: A name in ``FRONTS``.
+        preprocessing: A name in ``PREPROCESSINGS``.
         sign: Of the identity that linear layers start as.
         bias: The start of every offset.
         rate: The learning rate.
         seed: Of batches and noise.
     """
 
-    front: str
+    preprocessing: str
     sign: int
     bias: float
     rate: float
@@ -57,8 +57,8 @@ class Way(NamedTuple):
 
 def ways(config: StackConfig) -> list[Way]:
     """Returns all nets of a stack."""
-    found = product(config.fronts, config.starts, config.rates, config.seeds)
-    return [Way(front, *start, rate, seed) for front, start, rate, seed in found]
+    found = product(config.preprocessings, config.starts, config.rates, config.seeds)
+    return [Way(preprocessing, *start, rate, seed) for preprocessing, start, rate, seed in found]
 
 
 def train(config: StackConfig, dataset: Dataset) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -69,7 +69,10 @@ def train(config: StackConfig, dataset: Dataset) -> tuple[dict[str, Any], dict[s
     latent mean; None where a number is not finite. The log-densities are the Gaussian's, with
     shape (rows,), and those of every net at its best look by validation; NaN without one.
     """
-    chains = {name: fitted(FrontConfig(chain=FRONTS[name]), dataset) for name in config.fronts}
+    chains = {
+        name: fitted(FrontConfig(chain=PREPROCESSINGS[name]), dataset)
+        for name in config.preprocessings
+    }
     watch = _Watch(ways(config), dataset, chains)
     stack = _stack(config, watch.nets, dataset.split("train").width)
     for step, (batches, noises) in enumerate(_batches(config, dataset, chains)):
@@ -78,13 +81,16 @@ def train(config: StackConfig, dataset: Dataset) -> tuple[dict[str, Any], dict[s
         if step < config.steps:
             watch.losses.append(stack.train_step(batches, noises))
     reference = partial(log_probs, gaussian(baseline(dataset, PreprocessConfig())))
-    told = {
+    measured = {
         "config": config.model_dump(mode="json"),
         "width": dataset.split("train").width,
         "gaussian": -float(reference(dataset.split("validation")).mean()),
         "trainings": watch.trainings,
     }
-    return told, {"gaussian": reference(dataset.split("test")), "nets": torch.stack(watch.best)}
+    return measured, {
+        "gaussian": reference(dataset.split("test")),
+        "nets": torch.stack(watch.best),
+    }
 
 
 class _Watch:
@@ -104,7 +110,7 @@ class _Watch:
         none = torch.full((1, len(self.nets)), math.nan)
         losses = torch.stack(self.losses) if self.losses else none
         for index, (flow, loss) in enumerate(zip(flows, losses.mean(0).tolist(), strict=True)):
-            whole = flow.preprocessed(self.chains[self.nets[index].front])
+            whole = flow.preprocessed(self.chains[self.nets[index].preprocessing])
             looks = self.trainings[index]["looks"]
             looks.append({"step": step, "loss": _finite(loss), **_look(whole, self.dataset)})
             if _is_best(looks):
@@ -114,12 +120,12 @@ class _Watch:
 
 def _stack(config: StackConfig, nets: Sequence[Way], width: int) -> Stack:
     options = ACTIVATIONS[config.activation]
-    seeds, fronts = list(config.seeds), list(config.fronts)
+    seeds, preprocessings = list(config.seeds), list(config.preprocessings)
     members = [
         Member(
             dense((width,), sign=way.sign, bias=way.bias, **options),
             way.rate,
-            batch=fronts.index(way.front) * len(seeds) + seeds.index(way.seed),
+            batch=preprocessings.index(way.preprocessing) * len(seeds) + seeds.index(way.seed),
             noise=seeds.index(way.seed),
         )
         for way in nets
@@ -143,16 +149,16 @@ def _ml(density: Any, x: Tensor, *, generator: RowGenerator) -> Tensor:  # noqa:
 def _batches(
     config: StackConfig, dataset: Dataset, chains: dict[str, Preprocessing]
 ) -> Iterator[tuple[Tensor, list[RowGenerator]]]:
-    """Yields for every step, and once more, the batches of all fronts and seeds, and noise."""
+    """Yields for every step, and once more, the batches and noise."""
     split = dataset.split("train")
     shuffled = [split.shuffled(config.batch_size, seed=seed) for seed in config.seeds]
-    fronts = [Flow((split.width,), []).preprocessed(chain) for chain in chains.values()]
+    flows = [Flow((split.width,), []).preprocessed(chain) for chain in chains.values()]
     for step in range(config.steps + 1):
         rows = [next(batches).x for batches in shuffled]
         with torch.no_grad():
             found = [
-                front.preprocess(x, RowGenerator(seed, "dequantise", step))
-                for front in fronts
+                flow.preprocess(x, RowGenerator(seed, "dequantise", step))
+                for flow in flows
                 for seed, x in zip(config.seeds, rows, strict=True)
             ]
         yield torch.stack(found), [RowGenerator(seed, "train", step) for seed in config.seeds]

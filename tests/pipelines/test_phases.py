@@ -211,7 +211,7 @@ def digits(tmp_path_factory):
 
 
 SHORT = StackConfig(
-    objective=ObjectiveConfig(name="dsm", sigma=0.3), fronts=("plain",),
+    objective=ObjectiveConfig(name="dsm", sigma=0.3), preprocessings=("plain",),
     starts=((1, 0.0), (-1, 1.0)), rates=(1e-3, 1e-2), seeds=(0, 3), steps=4, looks=(0, 2, 4),
     batch_size=32,
 )  # fmt: skip
@@ -241,7 +241,7 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
         for part, objective in parts:
             told = {"part": part, "activation": activation, "rates": (1e-3,)}
             looks = (*STEPS_OF_THE_RULE, 26)
-            told |= {"fronts": ("whitened",), "steps": looks[-1], "looks": looks}
+            told |= {"preprocessings": ("whitened",), "steps": looks[-1], "looks": looks}
             told |= {"objective": ObjectiveConfig(name=objective)}
             config = SHORT.model_copy(update=told)
             folder = tmp_path / f"{part}-{activation}-{objective}"

@@ -41,13 +41,13 @@ def _cell(
 ) -> Cell:
     objective = OBJECTIVES[name]
     common = base(config, seed, "mnist", cpu=15, full=STEPS)
-    told = published(common, net, objective, epoch=schedules(config)[schedule])
-    told = _matched_raw(told) if match == "off" else told
-    told = told if ema == "on" else told.changed(train={"ema_decay": 0.0})
+    flow = published(common, net, objective, epoch=schedules(config)[schedule])
+    flow = _matched_raw(flow) if match == "off" else flow
+    flow = flow if ema == "on" else flow.changed(train={"ema_decay": 0.0})
     labels = {"net": net, "objective": objective, "EMA": ema, "MaP": match, "rate": schedule}
     numbers = PUBLISHED.get((ema, match), {}).get(net)
     found = {"test/nll": numbers[MATCHING.index(name)]} if numbers else {}
-    return Cell.of_flow(labels, told, published=found)
+    return Cell.of_flow(labels, flow, published=found)
 
 
 def _matched_raw(config: DensityConfig) -> DensityConfig:

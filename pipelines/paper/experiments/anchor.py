@@ -30,7 +30,7 @@ from pipelines.paper.experiments.cell import (
     grid,
 )
 from pipelines.paper.experiments.curves import Line, drawn
-from pipelines.paper.experiments.peers import measured, told, with_gain
+from pipelines.paper.experiments.peers import curve, measured, with_gain
 from pipelines.paper.experiments.settings import IMAGE_OPTIONS, bounds, data
 
 SECONDS, STEPS = 40.0, 40_000
@@ -54,14 +54,14 @@ class Way(NamedTuple):
     sigma: float = SIGMA
 
     @property
-    def told(self) -> str:
+    def changes(self) -> str:
         """What is changed."""
         changes = {
             f"K = {self.interval}": self.interval,
             f"w = {self.weight:g} σ²": self.weight != 1,
             f"σ = {self.sigma:g}": self.sigma != SIGMA,
         }
-        return ", ".join(told for told, changed in changes.items() if changed)
+        return ", ".join(text for text, changed in changes.items() if changed)
 
 
 EXACT = Way("ml")
@@ -79,12 +79,12 @@ WAYS = {
 
 
 def _cell(config: PaperConfig, seed: int, net: str, way: Way) -> Cell:
-    labels = {"net": net, "objective": way.objective, "changed": way.told}
+    labels = {"net": net, "objective": way.objective, "changed": way.changes}
     limits = {"validate_every": 30 if way == EXACT else 100}
     limits |= bounds(config, cpu=SECONDS, full=STEPS)
     weight = way.weight * way.sigma**2 if way.objective == "dsm" else None
     rule = {"interval": way.interval, "tolerance": None} if way.interval else {"tolerance": 0.2}
-    told = DensityConfig(
+    flow = DensityConfig(
         seed=seed,
         data=data(config, "mnist"),
         preprocess=PreprocessConfig(shrinkage=1e-3),
@@ -93,12 +93,12 @@ def _cell(config: PaperConfig, seed: int, net: str, way: Way) -> Cell:
         anchor=AnchorConfig(**rule),
         train=TrainConfig(batch_size=100, lr=2e-3, warmup=0.02, threads=config.threads, **limits),
     )
-    return Cell.of_flow(labels, told)
+    return Cell.of_flow(labels, flow)
 
 
 def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     """Returns one row a cell, with its curve and its gain over exact likelihood of the net."""
-    found = [{**row, "curve": told(folder[0])} for _, folder, row in measured(cells, folders)]
+    found = [{**row, "curve": curve(folder[0])} for _, folder, row in measured(cells, folders)]
     exact = {
         (row["labels"]["net"], row["seed"]): row
         for row in found

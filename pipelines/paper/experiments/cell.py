@@ -146,14 +146,14 @@ class Column:
     interval: bool = True
     error: str | None = None
 
-    def told(self, value: tuple[float, float]) -> str:
+    def text(self, value: tuple[float, float]) -> str:
         """Returns mean and half-width as text."""
         mean, half = value
         if math.isnan(mean):
             return ""
-        told = f"{mean:.{self.digits}f}"
+        number = f"{mean:.{self.digits}f}"
         shown = self.interval and not math.isnan(half)
-        return f"{told} ± {half:.{self.digits}f}" if shown else told
+        return f"{number} ± {half:.{self.digits}f}" if shown else number
 
 
 def grid(
@@ -255,7 +255,7 @@ def summarise(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
 
 def _baselines(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Line]:
     """Yields the lines of the baselines that the rows have; of the mixture, its best."""
-    for what, (label, told) in BASELINES.items():
+    for what, (label, description) in BASELINES.items():
         keys = {c.metric: f"baseline/{what}_{c.baseline}" for c in columns if c.baseline}
         known = [row for row in rows if all(key in row for key in keys.values())]
         if not keys or not known:
@@ -264,15 +264,15 @@ def _baselines(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Line]
         labels = dict.fromkeys(best["labels"], "")
         labels[next(iter(labels))] = label
         values = {c.metric: (best.get(keys.get(c.metric), math.nan), math.nan) for c in columns}
-        yield Line(labels, 1, values, {}, best["data"], best["machine"], told)
+        yield Line(labels, 1, values, {}, best["data"], best["machine"], description)
 
 
 def _line(columns: Sequence[Column], group: Sequence[Row]) -> Line:
     lost = [row for row in group if row.get("diverged")]
     first = (lost or group)[0]
     values = {c.metric: _measured(c, group) for c in columns}
-    told = (first[name] for name in ("published", "data", "machine", "method"))
-    return Line(first["labels"], len(group), values, *told, bool(lost))
+    details = (first[name] for name in ("published", "data", "machine", "method"))
+    return Line(first["labels"], len(group), values, *details, bool(lost))
 
 
 def _measured(column: Column, group: Sequence[Row]) -> tuple[float, float]:

@@ -25,11 +25,11 @@ def cells(config: PaperConfig) -> list[Cell]:
 def _cell(config: PaperConfig, seed: int, source: str) -> Cell:
     limits = bounds(config, cpu=SECONDS, full=STEPS)
     made = {"seconds": limits["max_seconds"], "steps": limits["steps"]}
-    told = FillConfig(seed=seed, threads=config.threads, **made)
+    fill = FillConfig(seed=seed, threads=config.threads, **made)
     sizes = {name: getattr(config, name) for name in ("validation", "test", "rows")}
-    method = f"ebflow.fit, {told.share:.0%} of the entries removed"
+    method = f"ebflow.fit, {fill.share:.0%} of the entries removed"
     data = DataConfig(source=source, **sizes)
-    return Cell({"table": Path(source).stem}, told, seed, data, method=method)
+    return Cell({"table": Path(source).stem}, fill, seed, data, method=method)
 
 
 MISSING = Experiment(

@@ -1,6 +1,6 @@
 """Cells of other packages' densities, and what rows of them and of flows share."""
 
-__all__ = ["LOG_PROBS", "gained", "measured", "peer", "told", "with_gain"]
+__all__ = ["LOG_PROBS", "curve", "gained", "measured", "peer", "with_gain"]
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -42,10 +42,10 @@ def peer(
     if config.scale == "smoke":
         limits["steps"] = SMOKE_STEPS
     fitted = PeerConfig(name=name, seed=flow.seed, **limits)
-    told = {"normalise": "standardise", "shrinkage": 0.0, "tails": False}
+    changes = {"normalise": "standardise", "shrinkage": 0.0, "tails": False}
     if name in WHITENED:
-        told |= {"normalise": "whiten", "shrinkage": SHRINKAGE}
-    chain = flow.preprocess.changed(**told)
+        changes |= {"normalise": "whiten", "shrinkage": SHRINKAGE}
+    chain = flow.preprocess.changed(**changes)
     front = FrontConfig(seed=flow.seed, chain=chain, threads=config.threads)
     return Cell(labels, fitted, flow.seed, flow.data, front, method=name)
 
@@ -64,7 +64,7 @@ def measured(
                 yield cell, found, {**row, LOG_PROBS: file["test"]}
 
 
-def told(trained: Any) -> list[list[float]]:  # noqa: ANN401
+def curve(trained: Any) -> list[list[float]]:  # noqa: ANN401
     """Returns training seconds and validation NLL at the validations of a training's folder."""
     steps = logged.curve(logged.read(trained / logged.FILE)[0], "validate")
     metrics = (step["metrics"] for step in steps)

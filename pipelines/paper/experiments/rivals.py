@@ -28,7 +28,7 @@ from pipelines.config.recipes import for_source
 from pipelines.paper.config import PEERS, PaperConfig
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, first_seed
 from pipelines.paper.experiments.curves import Line, drawn
-from pipelines.paper.experiments.peers import SHRINKAGE, WHITENED, measured, peer, told, with_gain
+from pipelines.paper.experiments.peers import SHRINKAGE, WHITENED, curve, measured, peer, with_gain
 from pipelines.paper.experiments.settings import EVERY, IMAGE_OPTIONS, bounds, data
 
 SECONDS = 10.0
@@ -55,7 +55,7 @@ METHODS: dict[str, tuple[str, ModelConfig]] = {
 }
 """Objective and net of the methods that train a flow."""
 
-FRONTS = {
+PREPROCESSINGS = {
     "white": PreprocessConfig(normalise="whiten", shrinkage=SHRINKAGE),
     "plain": PreprocessConfig(normalise="standardise"),
 }
@@ -80,25 +80,25 @@ def _cells(
 ) -> Iterator[Cell]:
     rates = (SMOKE_RATE,) if config.scale == "smoke" else RATES
     flows = [name for name in names if name in METHODS]
-    fronts = ("white",) if config.scale == "smoke" else FRONTS
-    for name, front, rate in product(flows, fronts, rates):
-        labels = {"method": name, "data": front, "lr": f"{rate:g}"}
-        yield Cell.of_flow(labels, _config(config, seed, name, front, rate, grids))
+    preprocessings = ("white",) if config.scale == "smoke" else PREPROCESSINGS
+    for name, preprocessing, rate in product(flows, preprocessings, rates):
+        labels = {"method": name, "data": preprocessing, "lr": f"{rate:g}"}
+        yield Cell.of_flow(labels, _config(config, seed, name, preprocessing, rate, grids))
     for name in [name for name in names if name in PEERS]:
         labels = {"method": name, "data": "white" if name in WHITENED else "plain", "lr": ""}
-        told = _config(config, seed, "ml", "plain", SMOKE_RATE, grids)
-        yield peer(config, labels, name, told, SECONDS)
+        flow = _config(config, seed, "ml", "plain", SMOKE_RATE, grids)
+        yield peer(config, labels, name, flow, SECONDS)
 
 
 def _config(
-    config: PaperConfig, seed: int, name: str, front: str, rate: float, grids: bool
+    config: PaperConfig, seed: int, name: str, preprocessing: str, rate: float, grids: bool
 ) -> DensityConfig:
     objective, model = METHODS[name]
     train = TrainConfig(batch_size=100, lr=rate, validate_every=100, threads=config.threads)
     return DensityConfig(
         seed=seed,
         data=data(config, SOURCE),
-        preprocess=FRONTS[front].changed(grids=grids),
+        preprocess=PREPROCESSINGS[preprocessing].changed(grids=grids),
         model=model,
         objective=ObjectiveConfig.of(objective, sigma=SIGMA, every=EVERY),
         anchor=AnchorConfig(tolerance=0.2),
@@ -114,8 +114,8 @@ def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     """
     found: dict[Key, dict[str, list[tuple[Folders, Row]]]] = {}
     for _, folder, row in measured(cells, folders):
-        method, front, rate = row["labels"].values()
-        found.setdefault((method, front), {}).setdefault(rate, []).append((folder, row))
+        method, preprocessing, rate = row["labels"].values()
+        found.setdefault((method, preprocessing), {}).setdefault(rate, []).append((folder, row))
     seeds = len({row["seed"] for rates in found.values() for r in rates.values() for _, row in r})
     chosen = {key: best for key, rates in found.items() if (best := _best(rates, seeds))}
     reference = {row["seed"]: row for _, row in chosen.get(REFERENCE, [])}
@@ -141,7 +141,7 @@ def _row(folders: Folders, row: Row) -> Row:
     And without the mixture beside it, which has rows of its own.
     """
     shown = {name: value for name, value in row.items() if name != "baseline/mixture_nll"}
-    shown |= {"curve": told(folders[0]), "time/step_ms": _step_time(row)}
+    shown |= {"curve": curve(folders[0]), "time/step_ms": _step_time(row)}
     if len(folders) > 1:
         error = inverse_error(load(folders[0] / "checkpoint"))
         shown["inverse/percent"] = None if error is None else 100 * error
@@ -155,11 +155,13 @@ def _step_time(row: Row) -> float | None:
 
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
-    """Returns the first seed's best validation NLL against training seconds, a panel a front."""
-    panels: dict[str, list[Line]] = {f"{front} data": [] for front in FRONTS}
+    """Returns the first seed's best validation NLL against training seconds, by preprocessing."""
+    panels: dict[str, list[Line]] = {
+        f"{preprocessing} data": [] for preprocessing in PREPROCESSINGS
+    }
     for (row,) in first_seed(rows):
-        method, front, _ = row["labels"].values()
-        panels[f"{front} data"].append(Line(method, row["curve"]))
+        method, preprocessing, _ = row["labels"].values()
+        panels[f"{preprocessing} data"].append(Line(method, row["curve"]))
     return {"rivals": drawn(panels)}
 
 

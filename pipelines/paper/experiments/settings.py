@@ -82,8 +82,8 @@ class Decay(NamedTuple):
             epoch: The steps of an epoch; None: all M falls are squeezed into the training.
         """
         falls = self.milestones - 1 if epoch else self.milestones
-        told = {"schedule": "multistep", "gamma": self.gamma}
-        return {**told, "milestones": falls, "epoch": epoch}
+        options = {"schedule": "multistep", "gamma": self.gamma}
+        return {**options, "milestones": falls, "epoch": epoch}
 
 
 EPOCH = {"grey": 500, "colour": 400}

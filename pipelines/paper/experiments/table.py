@@ -73,9 +73,9 @@ def _cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
             schedules(config, kind).items(), OBJECTIVES.values()
         ):
             labels = {"net": net, "settings": name, "objective": objective}
-            told = published(common, net, objective, kind, epoch)
+            flow = published(common, net, objective, kind, epoch)
             known = PUBLISHED[kind, net, objective]
-            yield Cell.of_flow(labels, told, published=known)
+            yield Cell.of_flow(labels, flow, published=known)
         for objective in (*OBJECTIVES.values(), *OTHERS[net]):
             labels = {"net": net, "settings": "recipe", "objective": objective}
             yield Cell.of_flow(labels, recipe(common, net, objective, kind))

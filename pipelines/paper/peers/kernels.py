@@ -32,8 +32,8 @@ def fit(config: PeerConfig, data: Behind) -> Fitted | None:
     nlls = {h: data.nll(kernels(rows, h)) for h in WIDTHS}
     best = min(nlls, key=nlls.__getitem__)
     point = Point(1, time.perf_counter() - began, nlls[best])
-    told = f"Gaussian kernels of width {best:.3g} in whitened units, of {len(WIDTHS)} widths"
-    return Fitted(kernels(rows, best), told, [point])
+    method = f"Gaussian kernels of width {best:.3g} in whitened units, of {len(WIDTHS)} widths"
+    return Fitted(kernels(rows, best), method, [point])
 
 
 def kernels(rows: Tensor, width: float) -> Values:

@@ -23,8 +23,10 @@ def fit(config: PeerConfig, data: Behind) -> Fitted:
     """Returns the best of the mixtures that the seconds allow, the first in any case."""
     found = list(_tried(config, data))
     point, values = min(found, key=lambda one: one[0].nll)
-    told = f"scikit-learn GaussianMixture, full covariances, {point.step} of {NUMBERS} components"
-    return Fitted(values, told, [point for point, _ in found])
+    method = (
+        f"scikit-learn GaussianMixture, full covariances, {point.step} of {NUMBERS} components"
+    )
+    return Fitted(values, method, [point for point, _ in found])
 
 
 def _tried(config: PeerConfig, data: Behind) -> Iterator[tuple[Point, Values]]:

@@ -174,8 +174,8 @@ def _curvature(density: LogDensity, x: Tensor, free: Tensor, noise: torch.Genera
 
 def _gaussian(config: ImputeConfig, flow: Flow, train: Split) -> Flow:
     """Returns the Gaussian behind the flow's own logit."""
-    front = flow.spec["preprocessing"]
-    chain = {"margin": front["margin"], "scale": front["scale"]}
+    preprocessing = flow.spec["preprocessing"]
+    chain = {"margin": preprocessing["margin"], "scale": preprocessing["scale"]}
     return gaussian(fit(train, shrinkage=config.shrinkage, **chain))
 
 

@@ -37,9 +37,9 @@ def peer(
     run.log_input(dataset.manifest, "training")
     behind = Behind(dataset, Preprocessing.load(front / CHAIN))
     fitted = FITS[config.name](config, behind)
-    told = {} if fitted is None else _measured(behind, fitted, output)
-    (output / "evaluation.json").write_text(json.dumps(told, indent=1) + "\n")
-    run.log_metrics({name: value for name, value in told.items() if name != "method"})
+    evaluation = {} if fitted is None else _measured(behind, fitted, output)
+    (output / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n")
+    run.log_metrics({name: value for name, value in evaluation.items() if name != "method"})
 
 
 def _measured(data: Behind, fitted: Fitted, output: Path) -> dict[str, float | str]:
@@ -61,9 +61,9 @@ def _measured(data: Behind, fitted: Fitted, output: Path) -> dict[str, float | s
 
 def _curve(fitted: Fitted) -> list[metrics_log.Row]:
     """Returns the validations as rows of a training's file."""
-    told = {"kind": "validate", "share": 1.0, "time": time.time(), "note": ""}
+    common = {"kind": "validate", "share": 1.0, "time": time.time(), "note": ""}
     return [
-        {**told, "step": point.step,
+        {**common, "step": point.step,
          "metrics": {"val/nll": point.nll, "time/train_s": point.seconds}}
         for point in fitted.curve
     ]  # fmt: skip

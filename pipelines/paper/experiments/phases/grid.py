@@ -83,7 +83,7 @@ def cells(config: PaperConfig) -> list[Cell]:
 
 def _map(config: PaperConfig) -> Iterator[Cell]:
     steps = SIZES[config.scale].map
-    common = {"fronts": ("whitened", "plain"), "starts": STARTS, "rates": RATES}
+    common = {"preprocessings": ("whitened", "plain"), "starts": STARTS, "rates": RATES}
     for seed, activation, objective in product(config.trials, ACTIVATIONS, SCORES):
         yield _cell(DIGITS, MAP, activation, objective, (seed,), steps, **common)
 
@@ -118,9 +118,9 @@ def _cell(
     """Returns nets that are measured at the steps of the rule and at equal parts of training."""
     parts = (round(steps * k / looks) for k in range(looks + 1))
     at = tuple(sorted({*(step for step in STEPS_OF_THE_RULE if step <= steps), *parts}))
-    told = StackConfig(
+    stack = StackConfig(
         part=part, activation=activation, objective=objective, seeds=seeds, steps=steps, looks=at,
         **options,
     )  # fmt: skip
-    labels = {"part": part, "f": activation, "objective": objective_of(told)}
-    return Cell(labels, told, seeds[0], data)
+    labels = {"part": part, "f": activation, "objective": objective_of(stack)}
+    return Cell(labels, stack, seeds[0], data)

@@ -63,8 +63,8 @@ class Trained:
     @property
     def cell(self) -> tuple[object, ...]:
         """What it shares with those of other seeds."""
-        told = (self.part, self.width, self.front, self.activation, self.objective)
-        return (*told, self.start, self.rate)
+        first = (self.part, self.width, self.front, self.activation, self.objective)
+        return (*first, self.start, self.rate)
 
     @property
     def lost(self) -> bool:
@@ -98,15 +98,15 @@ def read(folders: Sequence[Folders]) -> list[Trained]:
 
 
 def _read(folder: Path) -> list[Trained]:
-    told = json.loads((folder / TRAININGS).read_text())
-    config = StackConfig.model_validate(told["config"])
+    stored = json.loads((folder / TRAININGS).read_text())
+    config = StackConfig.model_validate(stored["config"])
     rows = np.load(folder / LOG_PROBS)
     gains = rows["nets"] - rows["gaussian"]
     return [
         Trained(
             config.part,
-            told["width"],
-            one["front"],
+            stored["width"],
+            one["preprocessing"],
             config.activation,
             objective_of(config),
             (one["sign"], one["bias"]),
@@ -114,11 +114,11 @@ def _read(folder: Path) -> list[Trained]:
             one["seed"],
             tuple(look["step"] for look in one["looks"]),
             _numbers(one["looks"], "nll", 1.0),
-            _numbers(one["looks"], "mean_norm2", told["width"]),
-            told["gaussian"],
+            _numbers(one["looks"], "mean_norm2", stored["width"]),
+            stored["gaussian"],
             gain,
         )
-        for one, gain in zip(told["trainings"], gains, strict=True)
+        for one, gain in zip(stored["trainings"], gains, strict=True)
     ]
 
 

@@ -22,17 +22,22 @@ FAIR, BETTER = 0.8, 0.1
 SPARED = 0.1
 """A share of trainings that is worth to be spared a loss of mass."""
 
-Asked = tuple[Question, Confidence | None]
+Measured = tuple[Question, Confidence | None]
 
 
 def conclude(nets: Sequence[Trained]) -> Conclusion:
     """Returns findings, claims and checks."""
     chosen, other, wide = parted(nets)
     rule = choose(chosen)
-    asked = [*_pairs(nets), *_spared(nets), _rule(rule, other, "map"), _rule(rule, wide, "wide")]
+    measured = [
+        *_pairs(nets),
+        *_spared(nets),
+        _rule(rule, other, "map"),
+        _rule(rule, wide, "wide"),
+    ]
     return Conclusion(
         tuple(_findings(nets, rule)),
-        tuple(decide(asked)),
+        tuple(decide(measured)),
         tuple(_checks(nets)),
         (*CHANGES, *_edges(nets)),
     )
@@ -52,37 +57,37 @@ def pair(nets: Sequence[Trained], activation: str) -> list[Trained]:
     return sorted(likeliest(group), key=lambda net: net.seed)
 
 
-def gain(mine: Sequence[Trained], theirs: Sequence[Trained] | None = None) -> Confidence:
+def gain(own: Sequence[Trained], theirs: Sequence[Trained] | None = None) -> Confidence:
     """Returns how far test NLL is below the Gaussian's, or other nets', paired by seed and row.
 
     The variance is that over seeds of the mean over rows, and that over rows of the mean over
     seeds, added: new seeds and new rows. The degrees of freedom are those of the seeds.
     """
-    found = np.array([net.gains for net in mine])
+    found = np.array([net.gains for net in own])
     if theirs is not None:
         found = found - np.array([net.gains for net in theirs])
     seeds, rows = student(found.mean(1)), student(found.mean(0))
     return Confidence(seeds.value, math.hypot(seeds.se, rows.se), seeds.df)
 
 
-def _pairs(nets: Sequence[Trained]) -> Iterator[Asked]:
+def _pairs(nets: Sequence[Trained]) -> Iterator[Measured]:
     exact = pair(nets, "published")
     found = {name: pair(nets, name) for name in ALONE}
-    told = "test NLL of the Gaussian less that of DSM alone"
-    for name, mine in found.items():
+    quantity = "test NLL of the Gaussian less that of DSM alone"
+    for name, own in found.items():
         question = Question(
             f"With the {name} activation, DSM alone ends below the Gaussian",
-            told, above(0.0, margin=MARGIN), "nats", "pairs", PAIRED,
+            quantity, above(0.0, margin=MARGIN), "nats", "pairs", PAIRED,
         )  # fmt: skip
-        yield question, gain(mine)
-    told = "test NLL of exact likelihood less that of DSM alone"
+        yield question, gain(own)
+    quantity = "test NLL of exact likelihood less that of DSM alone"
     yield Question(
         "With the centred activation, DSM alone is as good as exact likelihood of the published "
-        "net", told, within(MARGIN), "nats", "pairs", PAIRED,
+        "net", quantity, within(MARGIN), "nats", "pairs", PAIRED,
     ), gain(found["centred"], exact)  # fmt: skip
     yield Question(
         "With the learned activation, DSM alone ends below exact likelihood of the published net",
-        told, above(0.0, margin=MARGIN), "nats", "pairs", PAIRED,
+        quantity, above(0.0, margin=MARGIN), "nats", "pairs", PAIRED,
     ), gain(found["learned"], exact)  # fmt: skip
 
 
@@ -93,18 +98,18 @@ PAIRED = (
 )
 
 
-def _spared(nets: Sequence[Trained]) -> Iterator[Asked]:
+def _spared(nets: Sequence[Trained]) -> Iterator[Measured]:
     """Asks which activations spare a loss of mass by denoising, and whether noise spares one."""
-    told = "share of trainings that lost mass, {} less {}"
+    quantity = "share of trainings that lost mass, {} less {}"
     for name in ALONE:
         yield Question(
             f"By denoising, the {name} activation loses mass less often than the published one",
-            told.format("published", "this one"), above(0.0, margin=SPARED), "", "map",
+            quantity.format("published", "this one"), above(0.0, margin=SPARED), "", "map",
             "Over the cells of the map, paired by preprocessing, noise, start and rate.",
         ), student(_gaps(nets, ("published", DENOISING), (name, DENOISING)))  # fmt: skip
     yield Question(
         "With the learned activation, sliced score matching loses mass more often than denoising",
-        told.format("sliced", "denoising"), above(0.0, margin=SPARED), "", "map",
+        quantity.format("sliced", "denoising"), above(0.0, margin=SPARED), "", "map",
         "Over the cells of the map, paired by preprocessing, start and rate; means over ssm and "
         "ssm_vr, and over the noises.",
     ), student(_gaps(nets, ("learned", SLICED), ("learned", DENOISING)))  # fmt: skip
@@ -142,7 +147,7 @@ def _of(nets: Sequence[Trained], activation: str, kind: str) -> list[Trained]:
     ]
 
 
-def _rule(rule: Rule | None, unseen: Sequence, where: str) -> Asked:
+def _rule(rule: Rule | None, unseen: Sequence, where: str) -> Measured:
     judged = Judged.of(rule, unseen) if rule else None
     on = {"map": "in cells of the map that it has not seen", "wide": "at the larger D"}[where]
     note = (
@@ -172,8 +177,8 @@ def _findings(nets: Sequence[Trained], rule: Rule | None) -> Iterator[str]:
     if rule is None:
         yield "Too few trainings lost mass, or too few kept it, for a rule."
         return
-    told = [accuracy(Judged.of(rule, unseen)) for unseen in parted(nets)[1:]]
-    seen, wide = (f"{one.value:.2f}" if one else "not measured" for one in told)
+    accuracies = [accuracy(Judged.of(rule, unseen)) for unseen in parted(nets)[1:]]
+    seen, wide = (f"{one.value:.2f}" if one else "not measured" for one in accuracies)
     yield (
         f"The best single sign of it is the {rule} an element: chosen on half of the cells at "
         f"D = 64, it has a balanced accuracy of {seen} on the other half, and of {wide} at "
@@ -183,7 +188,7 @@ def _findings(nets: Sequence[Trained], rule: Rule | None) -> Iterator[str]:
 
 def _shares(nets: Sequence[Trained]) -> str:
     """Returns how often mass is lost, by activation and kind of objective."""
-    told = {
+    shares = {
         kind: ", ".join(
             f"{100 * share(_of(nets, name, kind)):.0f} % {name}" for name in ("published", *ALONE)
         )
@@ -191,8 +196,8 @@ def _shares(nets: Sequence[Trained]) -> str:
     }
     return (
         "Over starts, rates and preprocessing on digits, denoising at three noises loses mass in "
-        f"{told[DENOISING]} of the trainings by their activation, and sliced score matching in "
-        f"{told[SLICED]}."
+        f"{shares[DENOISING]} of the trainings by their activation, and sliced score matching in "
+        f"{shares[SLICED]}."
     )
 
 
