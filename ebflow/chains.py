@@ -250,7 +250,7 @@ class Target:
     ) -> None:
         self.flow, self.grid, self.elementwise, self.samples = flow, grid, elementwise, samples
         count = grid + len(elementwise)
-        self.front = Flow(flow.event_shape, list(flow.layers)[:count]).to(flow.like)
+        self.preprocessing = Flow(flow.event_shape, list(flow.layers)[:count]).to(flow.like)
         self.rest = flow.without(count)
         whole = self._whole(self.behind(flow.completed(samples, generator))[0], context)
         self.mixture = mixture_of(whole[whole.isfinite().all(1)], components, generator)
@@ -377,7 +377,7 @@ class Chains:
 
     def raw(self) -> Tensor:
         """Returns raw rows where the chains are, with shape (N, K, D)."""
-        x = self.target.front.from_latent(self._y(self.q))
+        x = self.target.preprocessing.from_latent(self._y(self.q))
         return x.view(self.rows, self.draws, -1)
 
     def acceptance(self) -> Tensor:

@@ -245,16 +245,16 @@ def diagnose(now: Validation, best: Validation, latent: dict[str, float]) -> str
         best: The one at the lowest validation NLL.
         latent: ``latent_statistics`` of the validation split.
     """
-    told = (
+    numbers = (
         f"validation NLL {now.nll:.1f}, best {best.nll:.1f}; training NLL {best.train_nll:.1f} → "
         f"{now.train_nll:.1f}; training loss {best.loss:.4g} → {now.loss:.4g}"
     )
     if now.train_nll < best.train_nll:
-        return f"{told}: over-fitting. Use more data, fewer steps, or patience"
+        return f"{numbers}: over-fitting. Use more data, fewer steps, or patience"
     if not now.loss < best.loss:
-        return f"{told}: training has converged, or the learning rate is too high"
+        return f"{numbers}: training has converged, or the learning rate is too high"
     return (
-        f"{told}: the loss falls while the likelihood of the training rows gets worse. Score "
+        f"{numbers}: the loss falls while the likelihood of the training rows gets worse. Score "
         "matching is blind to mass: the latent mean has squared norm "
         f"{latent['latent/mean_norm2']:.3g} (0 at the truth) and a direction of variance "
         f"{latent['latent/var_min']:.2g} (1 at the truth). Raise the anchor's weight, or refresh "

@@ -206,8 +206,8 @@ class Flow(nn.Module, LogDensity):
         shape = rows if shape is None else tuple(shape)
         layers = [copy.deepcopy(layer).to(self.like) for layer in chain]
         if shape != rows:
-            front = len(list(takewhile(lambda layer: layer.pixelwise, layers)))
-            layers.insert(front, Reshape(shape, rows))
+            leading = len(list(takewhile(lambda layer: layer.pixelwise, layers)))
+            layers.insert(leading, Reshape(shape, rows))
         if rows != self.event_shape:
             layers.append(Reshape(rows, self.event_shape))
         dequantised = bool(layers) and isinstance(layers[0], Dequantise)

@@ -76,7 +76,7 @@ class Marginals:
     bounds: dict[int, tuple[float, float]]
     tails: list[int]
 
-    def told(self, names: Sequence[str]) -> dict[str, Any]:
+    def summary(self, names: Sequence[str]) -> dict[str, Any]:
         """Returns what is done to which column, JSON-able: steps, bounds and tails."""
         steps = zip(names, self.steps.tolist(), strict=True)
         ends = {k: [None if math.isinf(end) else end for end in pair]

@@ -160,8 +160,8 @@ def search(
     for kind, share in zip(KINDS, (0.5, 1.0), strict=True):
         walk.up(kind, counts, budget * share)
     if walk.left_out:
-        told = ", ".join(f"{k} {kind}" for k, kind in walk.left_out)
-        log.info("mixture of Gaussians: beyond the budget of %.2g operations: %s", budget, told)
+        left = ", ".join(f"{k} {kind}" for k, kind in walk.left_out)
+        log.info("mixture of Gaussians: beyond the budget of %.2g operations: %s", budget, left)
     offset = float(scale[given:].log().sum())
     trials = tuple(replace(trial, nll=trial.nll + offset) for trial in walk.trials)
     best = min(trials, key=lambda trial: trial.nll)
@@ -203,13 +203,13 @@ def behind(
         seed: Where the rows and the noise come from.
         batch_size: Rows at a time.
     """
-    front = Flow((split.width,), []).double().preprocessed(chain)
+    flow = Flow((split.width,), []).double().preprocessed(chain)
     wanted, first, parts = _numbers(len(split), _most(split.width, most), seed), 0, []
     for rows, context in split.batches(batch_size):
         here = wanted[(wanted >= first) & (wanted < first + len(rows))] - first
         if len(here):
             noise = RowGenerator(seed, "preprocess", first=first)
-            y = front.preprocess(rows, noise)
+            y = flow.preprocess(rows, noise)
             parts.append((y if context is None else torch.cat([context, y], 1))[here])
         first += len(rows)
     return torch.cat(parts)
@@ -254,8 +254,8 @@ def save(mixture: GaussianMixture, path: Path) -> None:
 
 def load(path: Path) -> GaussianMixture:
     """Returns the mixture that ``save`` wrote, equal to the bit."""
-    state, told = load_tensors(path)
-    mixture = build(json.loads(told["spec"])).to(state["means"].dtype)
+    state, metadata = load_tensors(path)
+    mixture = build(json.loads(metadata["spec"])).to(state["means"].dtype)
     mixture.load_state_dict(state)
     return mixture
 

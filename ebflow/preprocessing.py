@@ -81,8 +81,8 @@ class Preprocessing:
     @classmethod
     def load(cls, path: Path) -> "Preprocessing":
         """Returns the chain that :meth:`save` wrote, equal to the bit."""
-        state, told = load_tensors(path)
-        spec = json.loads(told["spec"])
+        state, metadata = load_tensors(path)
+        spec = json.loads(metadata["spec"])
         base = spec.pop("base")
         chain = replace(build(spec), base=base and bases.build(base).double())
         chain._modules.load_state_dict(state)
@@ -146,7 +146,7 @@ def fit(
         columns = marginals.fit(first, **steps, seed=seed)
     spec = {"width": split.width, "levels": levels, "margin": margin, "scale": scale,
             "extended": extended, "columns": columns.spec if columns else []}  # fmt: skip
-    layers = columns.layers if columns else _front(**spec)
+    layers = columns.layers if columns else _elementwise(**spec)
     rho = None
     if normalise != "none":
         kept, held = _moments(split, layers, seed, batch_size, full=normalise == "whiten")
@@ -163,9 +163,9 @@ def fit(
 
 def build(spec: dict[str, Any]) -> Preprocessing:
     """Builds the chain of a spec with placeholder statistics, to load a state into."""
-    front, width = dict(spec), spec["width"]
-    normalise, last = front.pop("normalise"), front.pop("gaussianised", False)
-    layers = _front(**front)
+    options, width = dict(spec), spec["width"]
+    normalise, last = options.pop("normalise"), options.pop("gaussianised", False)
+    layers = _elementwise(**options)
     if normalise != "none":
         root = torch.eye(width, dtype=torch.float64) if normalise == "whiten" else None
         mean, variance = (torch.full((width,), t, dtype=torch.float64) for t in (0, 1))
@@ -184,7 +184,7 @@ def gaussian(chain: Preprocessing) -> Flow:
     return Flow((chain.spec["width"],), []).double().preprocessed(chain)
 
 
-def _front(
+def _elementwise(
     width: int,
     levels: int | None,
     margin: float | None,
@@ -200,9 +200,9 @@ def _front(
     return [Dequantise(levels), Logit(scale, upper=levels, inset=margin, margin=least)]
 
 
-def _gaussianised(split: Split, front: Sequence[Bijection], seed: int) -> list[Bijection]:
+def _gaussianised(split: Split, layers: Sequence[Bijection], seed: int) -> list[Bijection]:
     """Returns what makes directions behind a chain normal, by some of the rows."""
-    flow = Flow((split.width,), copy.deepcopy(front), cut=len(front)).double()
+    flow = Flow((split.width,), copy.deepcopy(layers), cut=len(layers)).double()
     rows = next(split.shuffled(min(len(split), marginals.enough(split.width)), seed=seed)).x
     return marginals.gaussianised(flow.preprocess(rows, RowGenerator(seed, "gaussianise")))
 
@@ -251,9 +251,9 @@ def _chosen(kept: "_Moments", held: "_Moments") -> float:
 def _check_varied(varied: Tensor, names: Sequence[str] | None) -> None:
     if not varied.all():
         feature = int((~varied).nonzero()[0, 0])
-        told = f"column {names[feature]}" if names else f"feature {feature}"
+        which = f"column {names[feature]}" if names else f"feature {feature}"
         raise BadInput(
-            f"normalise: found {told} constant on the training split, expected features that vary"
+            f"normalise: found {which} constant on the training split, expected features that vary"
         )
 
 
@@ -308,10 +308,10 @@ class _Moments(NamedTuple):
 
 
 def _moments(
-    split: Split, front: Sequence[Bijection], seed: int, batch_size: int, *, full: bool
+    split: Split, layers: Sequence[Bijection], seed: int, batch_size: int, *, full: bool
 ) -> tuple[_Moments, _Moments]:
     """Returns the moments, in float64, of all rows but each fifth, and of those."""
-    flow = Flow((split.width,), copy.deepcopy(front), cut=len(front)).double()
+    flow = Flow((split.width,), copy.deepcopy(layers), cut=len(layers)).double()
     first = 0
     kept = held = _Moments.of(torch.zeros(0, split.width, dtype=torch.float64), full=full)
     for rows, _ in split.batches(batch_size):

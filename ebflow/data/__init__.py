@@ -152,12 +152,12 @@ def type_name(kind: "pa.DataType") -> str:
 def first_error(error: "ValidationError") -> str:
     """Returns the end of a line on the first thing wrong; if that is a version, on that alone."""
     found = error.errors(include_url=False, include_context=False)
-    told = next((one for one in found if one["loc"] == ("version",)), found[0])
-    expected = re.sub("^Input should", "expected it to", told["msg"])
-    if not told["loc"]:
+    problem = next((one for one in found if one["loc"] == ("version",)), found[0])
+    expected = re.sub("^Input should", "expected it to", problem["msg"])
+    if not problem["loc"]:
         return f": found no manifest of a data set ({expected})"
-    value = "" if told["type"] == "missing" else f"found {short(told['input'])}, "
-    return f", key {'.'.join(map(str, told['loc']))[:60]!r}: {value}{expected}"
+    value = "" if problem["type"] == "missing" else f"found {short(problem['input'])}, "
+    return f", key {'.'.join(map(str, problem['loc']))[:60]!r}: {value}{expected}"
 
 
 def short(value: object) -> str:

@@ -146,8 +146,8 @@ def _csv(path: Path) -> Part:
         return 0, iter(_csv_reader(path, chosen))
 
     with damage(path, kind="CSV"):
-        told = path.stat()
-        types, rows = _scanned(path, told.st_mtime_ns, told.st_size)
+        status = path.stat()
+        types, rows = _scanned(path, status.st_mtime_ns, status.st_size)
     return _part(path, "CSV", pa.schema(types), rows, read)
 
 
@@ -243,9 +243,9 @@ def arrays_schema(
     kind, width = pa.from_numpy_dtype(np.dtype(dtype)), math.prod(shape)
     if not one_list:
         return pa.schema([(f"x{k + 1}", kind) for k in range(width)])
-    told = {"shape": json.dumps(list(shape))}
-    told |= {} if levels is None else {"levels": json.dumps(levels)}
-    return pa.schema([(name, pa.list_(kind, width))], metadata=told)
+    metadata = {"shape": json.dumps(list(shape))}
+    metadata |= {} if levels is None else {"levels": json.dumps(levels)}
+    return pa.schema([(name, pa.list_(kind, width))], metadata=metadata)
 
 
 def array_batches(

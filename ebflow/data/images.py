@@ -168,12 +168,12 @@ def strips(width: int) -> list[tuple[int, int]]:
 def _same(file: Path, shape: tuple[int, ...], first: Path) -> np.ndarray:
     found = planes(decode(file))
     if found.shape != shape:
-        wanted = f"{_told(shape)} as in {first}, or data.resize SIDE for all"
-        raise BadInput(f"{file}: found {_told(found.shape)}, expected {wanted}")
+        wanted = f"{_shape_text(shape)} as in {first}, or data.resize SIDE for all"
+        raise BadInput(f"{file}: found {_shape_text(found.shape)}, expected {wanted}")
     return found
 
 
-def _told(shape: tuple[int, ...]) -> str:
+def _shape_text(shape: tuple[int, ...]) -> str:
     return f"{shape[2]}×{shape[1]} pixels in {'grey' if shape[0] == 1 else 'RGB'}"
 
 

@@ -55,7 +55,7 @@ class Columns:
         pairs = zip(self.names, self.levels, strict=True)
         return tuple(name for name, known in pairs if known is not None)
 
-    def told(self, levels: Mapping[str, Sequence[str]]) -> "Columns":
+    def with_levels(self, levels: Mapping[str, Sequence[str]]) -> "Columns":
         """Returns the columns with the levels of some."""
         pairs = zip(self.names, self.levels, strict=True)
         return replace(self, levels=tuple(levels.get(name, old) for name, old in pairs))
@@ -210,13 +210,13 @@ def read_layout(
     numbers = [f for f, known in zip(fields, categories, strict=True) if known is None]
     dtype = _array_type(fields[0], file) if array else _tabular_type(numbers, file, timestamps)
     where = f"{file}, schema metadata"
-    told = _told(schema, where)
+    metadata = _metadata(schema, where)
     times = timestamps if any(is_time(field.type) for field in numbers) else None
     return Layout(
         _columns(fields, file, categories, times),
-        _shape(told, where, fields[0].type.list_size if array else width(categories)),
+        _shape(metadata, where, fields[0].type.list_size if array else width(categories)),
         dtype,
-        _grey_levels(told, where, dtype),
+        _grey_levels(metadata, where, dtype),
         remarks=tuple(_remarks(index, numbers, timestamps)),
         label=label,
         split=split,
@@ -313,7 +313,7 @@ def _columns(
     fields: Sequence[pa.Field], file: str, levels: Levels, timestamps: str | None = None
 ) -> Columns:
     names, types = tuple(f.name for f in fields), tuple(f.type for f in fields)
-    units = tuple(_told(field, f"{file}, column {field.name}").unit for field in fields)
+    units = tuple(_metadata(field, f"{file}, column {field.name}").unit for field in fields)
     return Columns(names, types, units, tuple(levels), timestamps)
 
 
@@ -367,7 +367,7 @@ def _tabular_type(fields: Sequence[pa.Field], file: str, timestamps: str | None)
     for field in fields:
         if not is_number(field.type) and not (timestamps and is_time(field.type)):
             kind = "nested " if pa.types.is_nested(field.type) else ""
-            hints = [ADVICE, *(told for is_it, told in CONVERSIONS if is_it(field.type))]
+            hints = [ADVICE, *(advice for is_it, advice in CONVERSIONS if is_it(field.type))]
             raise BadInput(
                 f"{file}, column {field.name}: found {kind}{type_name(field.type)}, "
                 f"expected a number, or one fixed-size list: {', '.join(hints)}"
@@ -396,10 +396,10 @@ def _remarks(
         (pa.types.is_boolean, "booleans", "0 and 1"),
         (is_time, "times", f"{timestamps} since 1970"),
     )
-    for is_kind, held, told in kinds:
+    for is_kind, held, meaning in kinds:
         names = [field.name for field in fields if is_kind(field.type)]
         if names:
-            yield f"{several(names, 'holds', 'hold')} {held}, read as {told}"
+            yield f"{several(names, 'holds', 'hold')} {held}, read as {meaning}"
 
 
 def same_layout(first: Layout, other: Layout, *, first_file: str, file: str) -> None:
@@ -416,8 +416,8 @@ def _facts(layout: Layout) -> dict[str, object]:
     for columns in (layout.data, layout.given):
         for name, kind, unit in zip(columns.names, columns.types, columns.units, strict=True):
             found[f"column {name}"] = type_name(kind) + f" in {unit}" * bool(unit)
-    told = {"shape": layout.shape, "levels": layout.levels}
-    return found | {f"schema metadata {key}": value for key, value in told.items()}
+    metadata = {"shape": layout.shape, "levels": layout.levels}
+    return found | {f"schema metadata {key}": value for key, value in metadata.items()}
 
 
 class _Metadata(BaseModel):
@@ -430,7 +430,7 @@ class _Metadata(BaseModel):
     unit: Annotated[str, Field(max_length=60, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]+$")] | None = None
 
 
-def _told(owner: pa.Schema | pa.Field, where: str) -> _Metadata:
+def _metadata(owner: pa.Schema | pa.Field, where: str) -> _Metadata:
     """Returns the metadata of a schema or a field; raises BadInput if they make no sense."""
     found = {k.decode(errors="replace"): v for k, v in (owner.metadata or {}).items()}
     known = {
@@ -442,21 +442,21 @@ def _told(owner: pa.Schema | pa.Field, where: str) -> _Metadata:
         raise BadInput(f"{where}{first_error(error)}") from None
 
 
-def _shape(told: _Metadata, where: str, width: int) -> tuple[int, ...]:
-    if told.shape and math.prod(told.shape) != width:
+def _shape(metadata: _Metadata, where: str, width: int) -> tuple[int, ...]:
+    if metadata.shape and math.prod(metadata.shape) != width:
         raise BadInput(
-            f"{where}, key 'shape': found {told.shape} with {math.prod(told.shape)} values, "
-            f"expected {width} as in the data"
+            f"{where}, key 'shape': found {metadata.shape} with {math.prod(metadata.shape)} "
+            f"values, expected {width} as in the data"
         )
-    return told.shape or (width,)
+    return metadata.shape or (width,)
 
 
-def _grey_levels(told: _Metadata, where: str, dtype: str) -> int | None:
+def _grey_levels(metadata: _Metadata, where: str, dtype: str) -> int | None:
     if dtype == "uint8":
-        return told.levels or 256
-    if told.levels is not None:
+        return metadata.levels or 256
+    if metadata.levels is not None:
         raise BadInput(
-            f"{where}, key 'levels': found {told.levels} with {dtype} data, expected none but of "
-            "uint8 lists"
+            f"{where}, key 'levels': found {metadata.levels} with {dtype} data, expected none but "
+            "of uint8 lists"
         )
     return None

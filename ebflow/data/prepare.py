@@ -172,8 +172,8 @@ class ShardWriter:
             use_dictionary=self.dtype == "uint8",
             write_page_checksum=True,
         )
-        told = {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
-        self.shards.append(Shard(split=self.split, rows=len(columns[0]), **told))
+        written = {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+        self.shards.append(Shard(split=self.split, rows=len(columns[0]), **written))
         self.pending, self.waiting = [], 0
 
 
@@ -311,11 +311,11 @@ class _Training:
             self._check_classes()
 
     def _refuse(
-        self, bad: np.ndarray, told: Callable[[int], str], names: Sequence[str] | None = None
+        self, bad: np.ndarray, describe: Callable[[int], str], names: Sequence[str] | None = None
     ) -> None:
         for k in np.flatnonzero(bad)[:1].tolist():
             name = (names or self.layout.features)[k]
-            raise BadInput(f"{self.reader.label}, column {name}: {told(k)}")
+            raise BadInput(f"{self.reader.label}, column {name}: {describe(k)}")
 
     def _check_classes(self) -> None:
         """A class of other splits alone is found where their labels are read."""
@@ -355,8 +355,8 @@ class _Training:
         if not given.names:
             return None
         label = self.layout.label if self.layout.label in given.names else None
-        told = {**_named(given), "levels": given.levels, "label": label}
-        return Context(**told, mean=found.mean, std=found.std)
+        known = {**_named(given), "levels": given.levels, "label": label}
+        return Context(**known, mean=found.mean, std=found.std)
 
 
 def _write(
@@ -368,27 +368,27 @@ def _write(
     layout = levelled.layout
     writers = [_writer(folder, split, layout, shard_rows) for split in counts.splits]
     training = _Training(levelled).read(splits, writers)
-    asked, counts = counts, Counts.of_codes(splits)
+    requested, counts = counts, Counts.of_codes(splits)
     lacking = Counts.of_codes(splits[reader.lacking])
     kept = {split: n for split, n in lacking._asdict().items() if n}
     data = layout.data
-    told = {**_named(data), "timestamps": data.timestamps, "categories": data.levels}
+    described = {**_named(data), "timestamps": data.timestamps, "categories": data.levels}
     return Manifest(
         name=reader.name,
         source=reader.record(),
         shape=layout.shape,
         dtype=layout.dtype,
         levels=layout.levels,
-        columns=None if layout.array else Columns(**told),
+        columns=None if layout.array else Columns(**described),
         counts={split: counts.of(split) for split in counts.splits},
         shards=tuple(shard for writer in writers for shard in writer.close()),
         statistics=training.moments.summary(),
         seed=seed,
-        assignment=rule(reader.named, asked, order, layout.split),
+        assignment=rule(reader.named, requested, order, layout.split),
         incomplete=kept,
         warnings=(
             *layout.warnings,
-            *_missing_told(reader, asked, counts, kept),
+            *_missing_remarks(reader, requested, counts, kept),
             *training.warnings(),
         ),
         classes=len(training.classes) or None,
@@ -401,8 +401,8 @@ def _named(columns: Chosen) -> dict[str, Any]:
     return {"names": columns.names, "types": types, "units": columns.units}
 
 
-def _missing_told(
-    reader: Reader, asked: Counts, counts: Counts, kept: dict[str, int]
+def _missing_remarks(
+    reader: Reader, requested: Counts, counts: Counts, kept: dict[str, int]
 ) -> tuple[str, ...]:
     """Returns what to tell of rows that lack entries, if there are any."""
     if not reader.lacking.any():
@@ -411,16 +411,16 @@ def _missing_told(
         return (f"{int(reader.lacking.sum())} of {reader.rows} rows lack an entry, left out",)
     drawn = ", ".join(f"{n} of {counts.of(split)} {split} rows" for split, n in kept.items())
     out = ", ".join(
-        f"{asked.of(split) - counts.of(split)} of {asked.of(split)} {split} rows"
-        for split in asked.splits
-        if asked.of(split) > counts.of(split)
+        f"{requested.of(split) - counts.of(split)} of {requested.of(split)} {split} rows"
+        for split in requested.splits
+        if requested.of(split) > counts.of(split)
     )
-    told = (
+    remarks = (
         f"{drawn} lack entries, which are drawn: the likelihood of such rows is that of completed "
         "ones",
         f"{out} lack entries, left out: their likelihood is that of complete rows",
     )
-    return tuple(line for line, some in zip(told, (drawn, out), strict=True) if some)
+    return tuple(line for line, some in zip(remarks, (drawn, out), strict=True) if some)
 
 
 def _writer(folder: Path, split: str, layout: Layout, shard_rows: int) -> ShardWriter:

@@ -96,8 +96,8 @@ class Opened:
             digest = partial(self.source.sha256, layout.label)
             parts = tuple(part._replace(sha256=digest) for part in parts)
             if self.source.folders and layout.label:
-                told = f"classes 0, 1, … are the folders {', '.join(self.source.folders)}"
-                layout = replace(layout, remarks=(*layout.remarks, told))
+                remark = f"classes 0, 1, … are the folders {', '.join(self.source.folders)}"
+                layout = replace(layout, remarks=(*layout.remarks, remark))
         return Reader(self.name, self.label, parts, self.source, layout, missing).levelled()
 
 
@@ -177,15 +177,15 @@ class Reader:
         """
         found = assign(self.split_codes, counts, seed)
         for split in ("test", SELECTION):
-            mine = found == Counts._fields.index(split)
-            left = int((mine & ~self.lacking).sum())
+            of_split = found == Counts._fields.index(split)
+            left = int((of_split & ~self.lacking).sum())
             if left < min(2, counts.of(split)):
                 raise BadInput(
                     f"{self.label}: found {left} of {counts.of(split)} {split} rows without a "
                     "missing entry, expected at least 2, whose likelihood is exact: name complete "
                     f"rows for {split} in a column {COLUMN}, or use more rows or fewer columns"
                 )
-            found[mine & self.lacking] = -1
+            found[of_split & self.lacking] = -1
         return found
 
     def counts(
@@ -207,19 +207,19 @@ class Reader:
             raise BadInput(
                 f"{self.label}, column {self.layout.split}: found no training row, expected some"
             )
-        asked = {"validation": validation, "test": test, "selection": selection}
+        sizes = {"validation": validation, "test": test, "selection": selection}
         default = {"validation": 0.1, "test": 0.1, "selection": None}
         if self.source is not None:
             default |= {"validation": self.source.validation, "test": self.source.test}
-        for split, size in asked.items():
+        for split, size in sizes.items():
             if named.of(split) and self.layout.split and size is not None:
                 raise BadInput(
                     f"{split}: found {size!r}, expected none: column {self.layout.split} of "
                     f"{self.label} names {named.of(split)} {split} rows"
                 )
             if size is None:
-                asked[split] = (self.layout.split and named.of(split)) or default[split]
-        return split_counts(named, label=self.label, rows=rows, **asked)
+                sizes[split] = (self.layout.split and named.of(split)) or default[split]
+        return split_counts(named, label=self.label, rows=rows, **sizes)
 
     @property
     def batch_rows(self) -> int:
@@ -236,9 +236,9 @@ class Reader:
         layout = self.layout
         data, given = layout.data, layout.given
         if splits is not None or () in data.levels:
-            data = data.told(self._levels(data.categories, "columns", splits))
+            data = data.with_levels(self._levels(data.categories, "columns", splits))
         if splits is not None:
-            given = given.told(self._levels(given.categories, "context", splits))
+            given = given.with_levels(self._levels(given.categories, "context", splits))
         shape = layout.shape if layout.array else (width(data.levels),)
         return replace(self, layout=replace(layout, data=data, given=given, shape=shape))
 
@@ -385,8 +385,8 @@ def _at(source: str | Path, resize: int | None) -> Opened:
 
 
 def _rows(source: Source, name: str, label: str) -> Opened:
-    told = source.schema, source.rows, source.batches, source.sha256
-    return Opened(name, label, (Part(label, *told, "its kind"),), source)
+    contents = source.schema, source.rows, source.batches, source.sha256
+    return Opened(name, label, (Part(label, *contents, "its kind"),), source)
 
 
 def _list(path: Path) -> list[Path]:
@@ -438,8 +438,8 @@ def _levels_of(
     seen, start = {name: set() for name in names}, 0
     for batch in batches:
         if training is not None:
-            start, mine = start + len(batch), training[start : start + len(batch)]
-            batch = batch.filter(pa.array(mine))
+            start, part = start + len(batch), training[start : start + len(batch)]
+            batch = batch.filter(pa.array(part))
         for name, known in seen.items():
             known.update(pc.unique(as_text(batch.column(name))).drop_null().to_pylist())
             if len(known) > MOST:

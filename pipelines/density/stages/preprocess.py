@@ -51,8 +51,8 @@ def preprocess(
     run.log_input(dataset.manifest, "training")
     chain = fitted(config, dataset)
     chain.save(output / CHAIN)
-    told = chain.columns.told(names(dataset)) if chain.columns else {}
-    (output / columns.FILE).write_text(json.dumps(told, indent=1) + "\n")
+    steps = chain.columns.summary(names(dataset)) if chain.columns else {}
+    (output / columns.FILE).write_text(json.dumps(steps, indent=1) + "\n")
     gaussian = baseline(dataset, config.chain)
     gaussian.save(output / GAUSSIAN)
     rows, held = behind(dataset, gaussian, config.seed)
