@@ -143,17 +143,20 @@ def _follows(lines: Lines) -> Captioned:
     )
 
 
+JUDGES = {"own": "itself", "base": "the baseline", "other": "another net"}
+"""Who sees the images of which pixels are filled in."""
+
+
 def _perturbation(lines: Lines) -> Captioned:
-    figure, axes = panels(4, width=10, sharey=True)
-    pairs = [(judge, kind) for judge in ("own", "base") for kind in ("raw", "centred")]
+    figure, axes = panels(6, width=14, sharey=True)
+    pairs = [(judge, kind) for judge in JUDGES for kind in ("raw", "centred")]
     shown = {name: line for name, line in lines.items() if name != "collapse"}
     for axis, (judge, kind) in zip(axes, pairs, strict=True):
         _curves(axis, shown, FRACTIONS, f"PP/{judge}/{kind}")
         for control, style in (("random", ":"), ("magnitude", "--")):
             curve = lines["baseline"].curve(f"PP/{judge}/{control}")
             axis.plot(FRACTIONS, curve, color="black", ls=style, lw=1, label=control)
-        whose = "own" if judge == "own" else "baseline"
-        axis.set_title(f"{kind}, {whose} judge", fontsize=9)
+        axis.set_title(f"{kind}, judged by {JUDGES[judge]}", fontsize=9)
         axis.set_xlabel("fraction filled in")
     axes[0].set_ylabel("accuracy")
     legend(figure, axes[0])

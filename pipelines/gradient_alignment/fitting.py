@@ -49,6 +49,7 @@ class Fitted:
     """A training and what it told.
 
     Attributes:
+        net: The classifier's architecture.
         network: The classifier, trained as far as it went.
         epochs: The metrics of every epoch; those of the probe are ``probe/trace`` and
             ``probe/gradient`` (mean norm).
@@ -56,6 +57,7 @@ class Fitted:
         warnings: What is to be known of the settings.
     """
 
+    net: NetConfig
     network: nn.Module
     epochs: list[dict[str, float]]
     diagnosis: str
@@ -133,7 +135,7 @@ def fit(
     rows = metrics_log.curve(metrics_log.read(work / metrics_log.FILE)[0], "validate")
     epochs = [row["metrics"] for row in rows]
     diagnosis = diverged or collapse(config, dataset.manifest, epochs[-1])
-    return Fitted(training.network, epochs, diagnosis, warnings(config, training))
+    return Fitted(config.net, training.network, epochs, diagnosis, warnings(config, training))
 
 
 def collapse(config: ClassifierConfig, manifest: Manifest, metrics: dict[str, float]) -> str:
@@ -236,15 +238,18 @@ def warnings(config: ClassifierConfig, training: Training) -> list[str]:
 
 
 def save(folder: Path, fitted: Fitted) -> None:
-    """Writes the weights and what was told."""
+    """Writes the weights, the architecture and what was told."""
     tensors = {k: t.detach().cpu().contiguous() for k, t in fitted.network.state_dict().items()}
     save_file(tensors, folder / MODEL)
-    (folder / STATE).write_text(json.dumps(fitted.told, indent=1) + "\n")
+    (folder / STATE).write_text(
+        json.dumps({"net": fitted.net.model_dump(), **fitted.told}, indent=1) + "\n"
+    )
 
 
-def load(folder: Path, config: NetConfig, shape: Sequence[int], classes: int) -> Fitted:
+def load(folder: Path, shape: Sequence[int], classes: int) -> Fitted:
     """Returns the training of a folder, its classifier in evaluation mode."""
-    found = network(config, shape, classes, 0)
-    found.load_state_dict(load_file(folder / MODEL))
     told = json.loads((folder / STATE).read_text())
-    return Fitted(found.eval().requires_grad_(False), **told)
+    net = NetConfig.model_validate(told.pop("net"))
+    found = network(net, shape, classes, 0)
+    found.load_state_dict(load_file(folder / MODEL))
+    return Fitted(net, found.eval().requires_grad_(False), **told)

@@ -6,7 +6,8 @@
                          ├─> flow (all rows) ──> blind ─────────┼──> measure ──> align
                          └─> classify (a model and seed each) ──┘
 
-A measured classifier has the baseline of its seed and an independently trained judge beside it.
+A measured classifier has the baseline of its seed beside it, and a judge of another architecture,
+which was trained independently.
 """
 
 __all__ = ["ALIGNMENT", "alignment", "blind", "check", "classify", "flow", "flows",
@@ -87,13 +88,19 @@ def alignment(config: AlignmentConfig, source: Source) -> Artefact:
     data = prepare(config.data, [source])
     scores = reference(measuring(config), [data, flows(config, data)])
     densities = blind(measuring(config), [data, flow(_flow(config), [data], "all")])
-    independent = classify(judge(config), [data], "judge")
+    independent = judged(config, data)
     found = [
         measured(config, model, data, [scores, densities], independent)
         for seed in seeds(config)
         for model in [m.seeded(seed) for m in models(config)]
     ]
     return align(config, [data, [scores, densities], catch_all(found, Exception, fail)])
+
+
+@glue()
+def judged(config: AlignmentConfig, data: Artefact) -> Artefact:
+    """Returns the trained judge."""
+    return classify(judge(config, Manifest.load(data.path).shape), [data], "judge")
 
 
 @glue()
@@ -139,7 +146,7 @@ def measured(
     # One job where both are one training, so that it is told once.
     same = model.classifier == first.classifier
     found = [base if same else classify(model.classifier, [data], title), base, independent]
-    return measure(settings, [model.classifier.net, data, *densities, together(found)], title)
+    return measure(settings, [data, *densities, together(found)], title)
 
 
 ALIGNMENT = Pipeline(

@@ -48,7 +48,7 @@ class Subject:
     Attributes:
         network: The classifier.
         baseline: The one without a regulariser, of the same seed.
-        judge: One that was trained independently, for the GAN-test.
+        judge: One of another architecture that was trained independently.
         shape: The shape of an example.
         points: Test points.
         scores: The reference's there.
@@ -177,7 +177,9 @@ def _trace(config: MeasureConfig, subject: Subject) -> float:
 
 
 def _perturbation(config: MeasureConfig, subject: Subject) -> Found:
-    """Of clean images, by own gradients and by controls, for the own and the baseline's judge."""
+    """Of clean images, by own gradients and by controls, as the classifier itself sees them, the
+    baseline, and the judge.
+    """
     points, shape = subject.points, subject.shape
     found = metrics.gradients(subject.network, points.clean, points.labels)
     pixels = saliency(points.clean, shape)
@@ -187,7 +189,7 @@ def _perturbation(config: MeasureConfig, subject: Subject) -> Found:
         "magnitude": magnitude(points.clean, shape),
         "random": uniform(pixels.shape, pixels, _draws(config, "random saliency")),
     }
-    judges = {"own": subject.network, "base": subject.baseline}
+    judges = {"own": subject.network, "base": subject.baseline, "other": subject.judge}
     numbers, arrays = {}, {}
     for judge, network in judges.items():
         for name, salience in saliencies.items():

@@ -104,16 +104,18 @@ MODELS: dict[str, Declared] = {
     BLIND["flow"]: _shifted("a class-blind flow's log-density on every logit", "flow"),
     "score": Declared("score matching, recommended", SCORE[RECOMMENDED], RECOMMENDED, CLIP),
     "score-free": Declared(
-        "the same without the stability penalty", _preset(RECOMMENDED, "score", stability=0.0)
+        "the same without the stability penalty",
+        _preset(RECOMMENDED, "score", stability=0.0),
+        clip=CLIP,
     ),
     "score-control": Declared(
-        "gradient norm at score's strength", control(SCORE[RECOMMENDED]), RECOMMENDED
+        "gradient norm at score's strength", control(SCORE[RECOMMENDED]), RECOMMENDED, CLIP
     ),
     "centred": Declared(
         "score matching of the logit less the mean over classes", CENTRED, RECOMMENDED, CLIP
     ),
     "centred-control": Declared(
-        "gradient norm of that at the same strength", control(CENTRED), RECOMMENDED
+        "gradient norm of that at the same strength", control(CENTRED), RECOMMENDED, CLIP
     ),
     "gnorm": Declared("gradient norm, recommended", _preset(RECOMMENDED, "gnorm"), RECOMMENDED),
     "anti": Declared(

@@ -2,6 +2,7 @@
 
 __all__ = ["SCALES", "Scale", "judge", "models", "seeds", "training"]
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,9 @@ from pipelines.gradient_alignment.models import (
 
 JUDGE = 1000
 """Seed of the independently trained classifier, beyond the study's."""
+
+NARROW = 64
+"""Width of a judge of perceptrons, if it is one too."""
 
 ALWAYS = (BASELINE, *BLIND.values())
 """What every number stands beside."""
@@ -151,9 +155,19 @@ def _classifier(config: AlignmentConfig) -> ClassifierConfig:
     return found.model_copy(update=changed)
 
 
-def judge(config: AlignmentConfig) -> ClassifierConfig:
-    """Returns the independently trained classifier of the GAN-test."""
-    return _classifier(config).model_copy(update={"seed": JUDGE + config.seed})
+def judge(config: AlignmentConfig, shape: Sequence[int]) -> ClassifierConfig:
+    """Returns the independently trained judge: a perceptron of networks for images.
+
+    Of perceptrons it is a convolutional network, or a narrower one where examples are no images
+    whose sides are multiples of 4.
+    """
+    found = _classifier(config)
+    images = len(shape) in (2, 3) and all(side % 4 == 0 for side in shape[-2:])
+    if found.net.name != "mlp":
+        net = NetConfig()
+    else:
+        net = NetConfig(name="cnn", hidden=16) if images else NetConfig(hidden=NARROW)
+    return found.model_copy(update={"seed": JUDGE + config.seed, "net": net})
 
 
 def training(config: AlignmentConfig) -> Training:

@@ -55,6 +55,8 @@ COLUMNS = (
     Column("PP/base/raw", "PP base", brief=False),
     Column("PP/own/centred", "PP centred", brief=False),
     Column("PP/base/centred", "PP base, centred", brief=False),
+    Column("PP/other/raw", "PP other", brief=False),
+    Column("PP/other/centred", "PP other, centred", brief=False),
 )
 """What the table of models shows; PP are mean accuracies of pixel perturbation.
 

@@ -53,8 +53,7 @@ def _findings(lines: Lines, claims: Sequence[Claim]) -> tuple[str, ...]:
             "A class-blind Gaussian on the logits of a plain classifier, which trains nothing and "
             f"changes no prediction, has an A1 of {_mean(lines, BLIND['gaussian'])}, beside "
             f"{_mean(lines, 'score')} of score matching and {_mean(lines, BASELINE)} of the "
-            "classifier as it is: of the gain {} is a matter of gauge, and over a class-blind "
-            "flow {} is left.",
+            "classifier as it is: {} times its gain. Over a class-blind flow {} is left.",
             SHARE,
             OVER_FLOW,
         ),

@@ -113,8 +113,28 @@ def test_every_scale_has_a_baseline_and_every_score_its_control():
 def test_another_seed_draws_everything_anew():
     config = AlignmentConfig(seed=6)
     assert seeds(config) == range(6, 12) and training(config).seed == measuring(config).seed == 6
-    assert {judge(c).seed for c in (config, AlignmentConfig())}.isdisjoint(seeds(config))
-    assert judge(config).seed != judge(AlignmentConfig()).seed
+    judges = {judge(c, (8, 8)).seed for c in (config, AlignmentConfig())}
+    assert judges.isdisjoint(seeds(config)) and len(judges) == 2
+
+
+@pytest.mark.parametrize(
+    ("net", "shape", "other"),
+    [("mlp", (8, 8), "cnn"), ("mlp", (13,), "mlp"), ("mlp", (3, 9, 9), "mlp"),
+     ("cnn", (28, 28), "mlp"), ("resnet18", (3, 32, 32), "mlp")],
+)  # fmt: skip
+def test_the_judge_has_another_architecture(net, shape, other):
+    found = judge(AlignmentConfig(net=net), shape).net
+    assert found.name == other and found != NetConfig(name=net)
+
+
+def test_a_control_differs_from_its_model_by_the_regulariser_alone():
+    found = by_name()
+    pairs = [(name, name.replace("control", "score")) for name in found if "-control" in name]
+    pairs += [("score-control", "score"), ("centred-control", "centred"), ("score-free", "score")]
+    for one, other in pairs:
+        if other in found:
+            mine, yours = found[one].classifier, found[other].classifier
+            assert mine == yours.model_copy(update={"regulariser": mine.regulariser}), one
 
 
 def test_presets_reach_the_trainings():
@@ -202,7 +222,7 @@ def test_a_divergence_is_diagnosed_and_told_as_no_number(digits, tmp_path):
     found = fitting.fit(config, Dataset(digits), tmp_path / "work")
     assert found.diagnosis.startswith("diverged: loss: found") and not found.epochs
     fitting.save(tmp_path, found)
-    kept = fitting.load(tmp_path, config.net, (8, 8), 10)
+    kept = fitting.load(tmp_path, (8, 8), 10)
     assert kept.diverged and kept.diagnosis == found.diagnosis
 
 
@@ -473,8 +493,6 @@ def test_claims_are_judged_by_their_numbers():
         "Score matching on the centred logit": ("does not hold", -0.6),
         "What it aligns instead": ("holds", 0.55),
         "Score matching costs no accuracy": ("holds", -0.01),
-        "The stability penalty": ("holds", 0.16 * (1 + 2e-3 * 2625)),
-        "Without noise": ("holds", 1e5 / 6400),
         "A class-blind Gaussian alone": ("holds", -0.3),
     }
     for start, (decided, value) in expected.items():
@@ -485,6 +503,11 @@ def test_claims_are_judged_by_their_numbers():
     passed = {check.check: check.passed for check in told.checks}
     assert passed["A class-blind density on every logit leaves A3 and every prediction."]
     assert passed["The reference flows are good class densities."]
+    known = {check.check: check.value for check in told.checks}
+    shrunken = next(value for check, value in known.items() if check.startswith("The stability"))
+    assert shrunken == pytest.approx(0.16 * (1 + 2e-3 * 2625), rel=1e-3)
+    collapsed = "Without noise and penalty score matching collapses onto the training points."
+    assert known[collapsed] == pytest.approx(1e5 / 6400, rel=1e-2) and passed[collapsed]
 
 
 def test_the_findings_are_three_sentences_with_the_measured_numbers():

@@ -38,7 +38,7 @@ def score(
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "testing")
     manifest = dataset.manifest
-    fitted = fitting.load(trained, config.net, manifest.shape, manifest.classes)
+    fitted = fitting.load(trained, manifest.shape, manifest.classes)
     if fitted.diverged:
         raise NonFinite(fitted.diagnosis)
     network = fitted.network.to(config.device)

@@ -25,7 +25,6 @@ UNTRAINED = range(2000, 2003)
 
 def measure(
     config: MeasureConfig,
-    net: NetConfig,
     data: Path,
     reference: Path,
     densities: Path,
@@ -39,11 +38,10 @@ def measure(
 
     Arguments:
         config: What to measure.
-        net: The architecture of the classifiers.
         data: The prepared data.
         reference: The reference.
         densities: The class-blind densities.
-        trained: The classifier, the baseline of its seed, and the judge of the GAN-test.
+        trained: The classifier, the baseline of its seed, and a judge of another architecture.
         output: Where to.
         work: Not used.
         run: The stage's run.
@@ -51,14 +49,14 @@ def measure(
     torch.set_num_threads(config.threads)
     run.log_params({"measure": config.model_dump()})
     manifest = Manifest.load(data)
-    found = [fitting.load(f, net, manifest.shape, manifest.classes) for f in trained]
+    found = [fitting.load(f, manifest.shape, manifest.classes) for f in trained]
     numbers, arrays = {}, {}
     if not found[0].diverged:
         points, scores = references.read_points(reference, config.device)
         networks = [one.network.to(config.device) for one in found]
         whole = references.open_reference(reference, config.device)
         shared = blind.read(densities, config.device)
-        anew = _randomised(config, net, manifest, networks[0])
+        anew = _randomised(config, found[0].net, manifest, networks[0])
         subject = Subject(*networks, manifest.shape, points, scores, whole, shared, anew)
         numbers, arrays = all_of(config, subject)
     measured = {"numbers": numbers, **found[0].told}
