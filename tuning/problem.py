@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redun.task import Task
-
 from pipelines.config import Section
-from pipelines.engine import Artefact, Source
+from pipelines.engine import Artefact, Source, Stage
 from pipelines.engine.demand import Needs
 from tuning.config import SearchConfig
 from tuning.goals import Goal
@@ -84,8 +82,8 @@ class Problem:
     train: Callable[[Any, Given], None]
     needs: Callable[[Any], Needs]
     too_large: Callable[[Any, str], tuple[str, str]]
-    before: tuple[Task, ...]
-    after: tuple[Task, ...]
+    before: tuple[Stage, ...]
+    after: tuple[Stage, ...]
     inputs: Callable[[Any, Any, Source], tuple[Artefact, ...]]
     measured: Callable[[Any, Any, str, tuple[Artefact, ...]], tuple[Artefact, ...]]
     scores: Callable[[Sequence[Path]], Mapping[str, Mapping[str, float]]]

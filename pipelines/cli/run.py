@@ -50,9 +50,11 @@ def carry_out(run: "Run", options: Running, told: str) -> Mapping[str, Any]:
     inputs, console = runner.check(run), terminal()
     console.print(told)
     if options.dry_run:
-        run.pipeline.examine(run.config)
+        planned = runner.plan(run, inputs)
+        if any(status != "cached" for status in planned.values()):
+            run.pipeline.examine(run.config)
         console.print(dump(run.config), soft_wrap=True)
-        for stage, status in runner.plan(run, inputs).items():
+        for stage, status in planned.items():
             console.print(f"{stage:<10} {status}")
         return {}
     try:

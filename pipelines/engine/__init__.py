@@ -3,144 +3,26 @@
 redun runs in the driver and keeps, in ``redun.db``, which call of which code gave which artefact.
 A stage is found again by its source and that of all that it imports (``digests.py``), its
 configuration, and the *content* of the artefacts it reads. What is not found runs as a Ray task;
-Ray starts at the first of them, so a fully cached run never does.
+Ray starts at the first of them, so a fully cached run never does; one that is whole is found by
+itself (``finished.py``). What needs redun is imported when it is first asked for: that takes
+longer than all else of a run that finds everything.
 """
 
-__all__ = [
-    "ALONE",
-    "RACES",
-    "Artefact",
-    "Context",
-    "Engine",
-    "Status",
-    "Outcome",
-    "Retries",
-    "Source",
-    "glue",
-    "of_training",
-    "own",
-    "plan",
-    "stage",
-]
+__all__ = ["ALONE", "RACES", "Artefact", "Context", "Engine", "Outcome", "Retries", "Source",
+           "Stage", "Status", "glue", "of_training", "own", "plan", "stage"]  # fmt: skip
 
-import logging
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from importlib import import_module
 
-from sqlalchemy.exc import IntegrityError
-
-from ebflow.errors import BadInput
-from pipelines import store
 from pipelines.engine.demand import ALONE, of_training, own
-from pipelines.engine.executors import Progress, RayExecutor, StageExecutor
-from pipelines.engine.planning import plan
-from pipelines.engine.records import Status, database, scheduler, statuses
-from pipelines.engine.retries import SOME, Retries
-from pipelines.engine.stages import Context, glue, stage
+from pipelines.engine.outcome import Outcome, Status
+from pipelines.engine.retries import Retries
+from pipelines.engine.stages import Context, Stage, stage
 from pipelines.engine.values import Artefact, Source
-from pipelines.errors import StageFailed, failure
 
-RACES = 3
-"""How often a graph is evaluated anew because two processes recorded the same call at once, which
-redun does not foresee. What is finished is found, unless it is forced; the rest goes on."""
+_HOMES = {"RACES": "evaluation", "Engine": "evaluation", "glue": "tasks", "plan": "planning"}
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a run of a graph gave.
-
-    Arguments:
-        value: Its value, all artefacts in place.
-        statuses: What became of its stages, by their names.
-    """
-
-    value: Any
-    statuses: dict[str, Status]
-
-    @property
-    def artefacts(self) -> list[Artefact]:
-        """All artefacts of the value, once each."""
-        return list({(a.stage, a.key): a for a in _artefacts(self.value)}.values())
-
-
-def _artefacts(value: Any) -> Iterator[Artefact]:  # noqa: ANN401
-    if isinstance(value, Artefact):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _artefacts(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _artefacts(item)
-
-
-class Engine:
-    """Evaluates stage graphs, remembering every finished stage.
-
-    Arguments:
-        open_context: Called once, before the first stage that runs.
-        progress: Is told of the stages that run.
-        force: Whether to run every stage again.
-        retries: How often a stage is tried again after a failure that may pass.
-        launches: Whether stages launch workers or trials (:class:`Pipeline`).
-    """
-
-    def __init__(
-        self,
-        *,
-        open_context: Callable[[], Context],
-        progress: Progress,
-        force: bool = False,
-        retries: Retries = SOME,
-        launches: bool = True,
-    ) -> None:
-        self._open_context, self._launches = open_context, launches
-        self.progress, self.force, self.retries = progress, force, retries
-
-    @cached_property
-    def _context(self) -> Context:
-        return self._open_context()
-
-    def context(self) -> Context:
-        """Returns the context of the stages that run; opened at the first call."""
-        return self._context
-
-    def run(self, graph: Any) -> Outcome:  # noqa: ANN401
-        """Evaluates a graph: an expression of redun, or a nest of them.
-
-        Raises:
-            KeyboardInterrupt: At Ctrl-C, when what ran has been told to stop.
-            BadInput: As a stage raised it.
-            StageFailed: If a stage failed; its cause holds the whole story.
-        """
-        for _ in range(RACES):
-            try:
-                return self._evaluate(graph)
-            except IntegrityError:
-                log.warning("another process recorded the same call", exc_info=True)
-        try:
-            return self._evaluate(graph)
-        except IntegrityError as error:
-            raise failure(error) from error
-
-    def _evaluate(self, graph: Any) -> Outcome:  # noqa: ANN401
-        ray = RayExecutor("ray", self, dashboard=self._launches)
-        executors = StageExecutor("driver", self), ray
-        execution = str(uuid.uuid4())
-        with store.lock("redun"):
-            made = scheduler(database(), *executors)
-        try:
-            value = made.run(graph, cache=not self.force, execution_id=execution)
-        except SystemExit as stop:
-            raise KeyboardInterrupt from stop
-        except (BadInput, IntegrityError, StageFailed):
-            raise
-        except Exception as error:
-            log.exception("the pipeline failed")
-            raise failure(error) from error
-        return Outcome(value, statuses(made, execution))
-
-
-log = logging.getLogger("ebflow.engine")
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

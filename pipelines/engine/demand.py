@@ -8,11 +8,12 @@ __all__ = ["ALONE", "Needs", "needs_of", "of_training", "own", "reserved"]
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
-
-from redun.scheduler import Job
+from typing import TYPE_CHECKING, Any
 
 from pipelines.cluster import connection, environment
+
+if TYPE_CHECKING:
+    from redun.scheduler import Job
 
 Needs = Mapping[str, float]
 """Amounts of ``CPU``, ``GPU`` and ``memory`` (bytes)."""
@@ -33,7 +34,7 @@ def of_training(config: Any) -> Needs:  # noqa: ANN401
     return connection.DRIVER if connection.launched(config.cluster) else config.needs
 
 
-def needs_of(job: Job) -> Needs:
+def needs_of(job: "Job") -> Needs:
     """Returns what the stage of a job declares."""
     declared: Needs | Callable[[Any], Needs] = job.get_option("needs", ONE)
     return declared(job.args[0][0]) if callable(declared) else declared

@@ -3,7 +3,8 @@
 __all__ = ["diverged", "fail", "together"]
 
 from ebflow.errors import BadInput
-from pipelines.engine import Artefact, glue
+from pipelines.engine.tasks import glue
+from pipelines.engine.values import Artefact
 from pipelines.errors import Diverged, StageFailed
 
 

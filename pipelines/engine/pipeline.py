@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redun.hashing import hash_struct
-from redun.task import Task
-from redun.value import get_type_registry
 from rich.console import Console
 
 from pipelines.config import Section, canonical
+from pipelines.engine.digests import source_digest
+from pipelines.engine.stages import Stage
+from pipelines.engine.values import Source
 
 if TYPE_CHECKING:
     from pipelines.tracking import StageRun
@@ -59,7 +59,7 @@ class Pipeline:
     """
 
     name: str
-    tasks: Callable[[Any], tuple[Task, ...]]
+    tasks: Callable[[Any], tuple[Stage, ...]]
     check: Callable[[Any], Any]
     examine: Callable[[Any], None]
     graph: Callable[[Any, Any], Any]
@@ -76,7 +76,12 @@ class Pipeline:
 
     def key(self, name: str, config: Section, inputs: object) -> str:
         """Returns the key of a whole run: its name, configuration, inputs and code."""
-        code = [task.hash for task in self.tasks(config)]
-        found = hash_struct(["inputs", get_type_registry().get_hash(inputs)])
-        text = json.dumps([self.name, name, canonical(config), found, code])
-        return hashlib.sha256(text.encode()).hexdigest()
+        code = [source_digest(self.graph.__module__)]
+        code += [stage.version for stage in self.tasks(config)]
+        told = [self.name, name, config, inputs, code]
+        return hashlib.sha256(json.dumps(told, default=_content).encode()).hexdigest()
+
+
+def _content(found: Section | Source) -> str:
+    """Returns what a configuration or a source is compared by."""
+    return canonical(found) if isinstance(found, Section) else found.digest

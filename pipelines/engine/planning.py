@@ -14,7 +14,8 @@ from redun.executors.base import Executor
 from redun.scheduler import Job
 
 from pipelines import store
-from pipelines.engine.records import Status, database, scheduler, statuses
+from pipelines.engine.outcome import Status
+from pipelines.engine.records import database, scheduler, statuses
 from pipelines.engine.values import Artefact
 
 
@@ -24,8 +25,6 @@ class Unmade(Exception):
 
 class Expected(Artefact):
     """An artefact that a run would make."""
-
-    type_name = "ebflow.Expected"
 
     @property
     def path(self) -> Path:

@@ -1,9 +1,8 @@
 """What redun records of calls, and what became of a run's stages by it."""
 
-__all__ = ["NAMESPACE", "Status", "database", "statuses", "scheduler"]
+__all__ = ["database", "scheduler", "statuses"]
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import redun.logging
@@ -13,21 +12,8 @@ from redun.config import Config
 from redun.executors.base import Executor
 
 from pipelines import store
-
-NAMESPACE = "ebflow"
-
-
-@dataclass(frozen=True)
-class Status:
-    """How many jobs of a stage ran, and how many were found in the store."""
-
-    ran: int = 0
-    cached: int = 0
-
-    def __str__(self) -> str:
-        if self.ran + self.cached == 1:
-            return "ran" if self.ran else "cached"
-        return f"{self.ran} ran, {self.cached} cached"
+from pipelines.engine.outcome import Status
+from pipelines.engine.tasks import NAMESPACE
 
 
 def database() -> Path:

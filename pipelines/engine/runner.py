@@ -20,7 +20,7 @@ from pipelines import engine, store
 from pipelines.cluster.logs import writing
 from pipelines.config import Section
 from pipelines.config.files import dump
-from pipelines.engine import Artefact, Context, Engine, Outcome, Retries
+from pipelines.engine import Artefact, Context, Outcome, Retries, Status, finished
 from pipelines.engine.pipeline import Pipeline
 from pipelines.reporting.progress import Progress
 from pipelines.store import storage
@@ -116,17 +116,19 @@ def _check_folder(option: str, folder: Path) -> None:
 
 def plan(run: Run, inputs: object) -> dict[str, str]:
     """Returns for each stage whether it would run or is cached; writes nothing."""
-    found: Mapping[str, engine.Status] = {}
+    found: Mapping[str, Status] = {}
     if not run.force:
         with storage.reaching():
-            found = engine.plan(run.pipeline.graph(run.config, inputs))
-    missing = engine.Status(ran=1)
+            whole = finished.found(run.pipeline.key(run.name, run.config, inputs))
+            graph = run.pipeline.graph
+            found = whole.statuses if whole else engine.plan(graph(run.config, inputs))
+    missing = Status(ran=1)
     return {
         stage: _planned(found.get(stage, missing)) for stage in run.pipeline.stages(run.config)
     }
 
 
-def _planned(status: engine.Status) -> str:
+def _planned(status: Status) -> str:
     if status.ran and status.cached:
         return f"{status.ran} run, others cached"
     return "run" if status.ran else "cached"
@@ -143,20 +145,27 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
         with reaching(), ExitStack() as stack:
             tracked = Tracked(run, key, stack, console)
             progress = stack.enter_context(Progress(console))
-            stages = Engine(
-                open_context=tracked.context,
-                progress=progress,
-                force=run.force,
-                retries=run.retries,
-                launches=run.pipeline.launches(run.config),
-            )
-            outcome = stages.run(run.pipeline.graph(run.config, inputs))
+            whole = None if run.force else finished.found(key)
+            outcome = whole or _evaluated(run, inputs, tracked, progress)
             progress.started("track", "")
             summary = _publish(run, outcome, tracked)
             progress.finished("track", "")
             if storage.used():
                 console.print(f"results also at {_stored(run)}", soft_wrap=True)
             return summary
+
+
+def _evaluated(run: Run, inputs: object, tracked: "Tracked", progress: Progress) -> Outcome:
+    stages = engine.Engine(
+        open_context=tracked.context,
+        progress=progress,
+        force=run.force,
+        retries=run.retries,
+        launches=run.pipeline.launches(run.config),
+    )
+    outcome = stages.run(run.pipeline.graph(run.config, inputs))
+    finished.remember(tracked.key, outcome)
+    return outcome
 
 
 def _stored(run: Run) -> str:

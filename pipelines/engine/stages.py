@@ -1,6 +1,6 @@
 """A stage: as a graph declares it, and as it runs: under its lock, in its folders, tracked."""
 
-__all__ = ["KEY_LENGTH", "Context", "call", "glue", "stage"]
+__all__ = ["KEY_LENGTH", "Context", "Stage", "call", "stage"]
 
 import hashlib
 import shutil
@@ -8,24 +8,22 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from redun import task
-from redun.task import Task
 
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.engine.demand import ONE, Needs
 from pipelines.engine.digests import source_digest
-from pipelines.engine.records import NAMESPACE
 from pipelines.engine.values import Artefact, Source
 from pipelines.reporting import pages
 from pipelines.tracking.notes import NOTE, note, numbers
 
 if TYPE_CHECKING:
+    from redun.task import Task
+
     from pipelines.tracking import Tracker
 
 KEY_LENGTH = 20
@@ -48,6 +46,43 @@ class Context:
     force: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A stage as a graph declares it; called in a graph, it is an expression of redun.
+
+    Arguments:
+        module, executor, needs, follows, templates: As of :func:`stage`.
+    """
+
+    module: str
+    executor: str
+    needs: Needs | Callable[[Any], Needs]
+    follows: bool
+    templates: Sequence[str | Path]
+
+    @property
+    def name(self) -> str:
+        """What it is called: as its function."""
+        return self.module.rpartition(".")[2]
+
+    @cached_property
+    def version(self) -> str:
+        """SHA-256 of its source, of all that it imports, and of the text of its templates."""
+        code = source_digest(self.module) + "".join(map(pages.digest, self.templates))
+        return hashlib.sha256(code.encode()).hexdigest()
+
+    @cached_property
+    def task(self) -> "Task":
+        """What redun knows it by."""
+        from pipelines.engine.tasks import declared
+
+        return declared(self)
+
+    def __call__(self, *words: Any, **more: Any) -> Any:  # noqa: ANN401
+        """Returns the expression of its artefact."""
+        return self.task(*words, **more)
+
+
 def stage(
     module: str,
     *,
@@ -55,7 +90,7 @@ def stage(
     needs: Needs | Callable[[Any], Needs] = ONE,
     follows: bool = False,
     templates: Sequence[str | Path] = (),
-) -> Task:
+) -> Stage:
     """Declares a stage: the function in a module that has the module's own name.
 
     A graph calls it with a configuration, the list of what it reads, and, where a run has several
@@ -70,26 +105,7 @@ def stage(
         follows: Whether it follows workers or trials of its own, at the store of the driver.
         templates: Of the page that it makes; their text is part of the key.
     """
-    code = source_digest(module) + "".join(map(pages.digest, templates))
-    return task(
-        name=module.rpartition(".")[2],
-        namespace=NAMESPACE,
-        version=hashlib.sha256(code.encode()).hexdigest(),
-        config_args=["title"],
-        module=module,
-        executor=executor,
-        needs=needs,
-        follows=follows,
-    )(_declared)
-
-
-glue = partial(task, namespace=NAMESPACE, cache=False)
-"""Declares what only puts stages together: called anew whenever a graph is evaluated."""
-
-
-def _declared(config: Any, inputs: Sequence[Any] = (), title: str = "") -> Artefact:  # noqa: ANN401
-    """What redun knows every stage by. Executors run the module instead."""
-    raise NotImplementedError
+    return Stage(module, executor, needs, follows, templates)
 
 
 def call(

@@ -14,7 +14,6 @@ __all__ = ["PAPER", "paper"]
 import re
 
 from redun.scheduler import catch, catch_all
-from redun.task import Task
 
 from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
@@ -24,7 +23,7 @@ from pipelines.config import DensityConfig, EvaluateConfig, Section
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.density.source import counted, examined, opened
-from pipelines.engine import ALONE, Artefact, Source, own, stage
+from pipelines.engine import ALONE, Artefact, Source, Stage, own, stage
 from pipelines.engine.fanout import diverged, fail, together
 from pipelines.engine.pipeline import Pipeline
 from pipelines.errors import Diverged
@@ -53,7 +52,7 @@ fill = stage(f"{STAGES}.fill", needs=own)
 steps = stage(f"{STAGES}.steps", needs=ALONE)
 compare = stage(f"{STAGES}.compare", templates=[claims.TEMPLATE])
 
-MEASURES: dict[type[Section], Task] = {
+MEASURES: dict[type[Section], Stage] = {
     DivergeConfig: diverge,
     EvaluateConfig: evaluate,
     FillConfig: fill,
@@ -173,7 +172,7 @@ def _made(cell: Cell, sources: Sources) -> list[Artefact]:
     return [trained, MEASURES[type(cell.measure)](cell.measure, [*seen, trained], cell.title)]
 
 
-def tasks(config: PaperConfig) -> tuple[Task, ...]:
+def tasks(config: PaperConfig) -> tuple[Stage, ...]:
     """Returns the stages that an experiment's cells need, and the comparison."""
     cells = EXPERIMENTS[config.experiment].placed(config)
     before = {"data": prepare, "front": preprocess, "measure": train}

@@ -7,6 +7,7 @@ unless there is a storage, holds
 * ``artefacts/STAGE/KEY.json``: the SHA-256 of that folder, and its MLflow run;
 * ``work/STAGE/KEY/``: what an unfinished stage goes on from;
 * ``locks/``: who works on which key; freed by the operating system when a process dies;
+* ``finished/KEY.json``: what a whole run gave, by the key of the run;
 * ``redun.db``, ``mlflow.db``, ``mlartifacts/``, ``logs/``.
 
 With a storage (``storage.py``) each node has a store of its own, at the same path. Finished

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import engine
 from pipelines.cli import main
+from pipelines.engine import evaluation
 from pipelines.engine.executors import StageExecutor
 from pipelines.tracking.database import make
 
@@ -101,7 +101,7 @@ def without_ray(monkeypatch):
     def here(name, host, **_):
         return StageExecutor(name, host)
 
-    monkeypatch.setattr(engine, "RayExecutor", here)
+    monkeypatch.setattr(evaluation, "RayExecutor", here)
 
 
 class Store:

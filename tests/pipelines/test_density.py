@@ -180,6 +180,20 @@ def test_a_second_run_is_cached_and_needs_no_ray(digits):
     assert digits.summary()["mlflow_run_id"] in before
 
 
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_who_finds_all_imports_nothing_that_takes_long(digits, words):
+    code = (
+        "import sys; from pipelines.cli.main import main; main(sys.argv[1:])\n"
+        "heavy = {'torch', 'ray', 'mlflow', 'redun', 'sqlalchemy', 'pandas', 'scipy', 'sklearn'}\n"
+        "print(sorted({*heavy, 'matplotlib', 'PIL'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", "density", *QUICK, *words],
+        capture_output=True, text=True, check=True, cwd=digits.root, env=digits.environment(),
+    )  # fmt: skip
+    assert "report" in done.stdout and done.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.fixture
 def repeated(ebflow, monkeypatch):
     """Runs the command of a finished run again on its store, in this process: what it prints."""

@@ -41,6 +41,7 @@ from pipelines.engine import (
     Retries,
     Source,
     Status,
+    finished,
     plan,
     stage,
 )
@@ -272,6 +273,29 @@ def chosen_task(data: Artefact) -> Artefact:
     return double(None, [data])
 
 
+def test_a_whole_run_is_found_by_itself_as_long_as_all_is_unchanged(engine, home):
+    outcome = engine().run(graph())
+    finished.remember("key", outcome)
+    again = finished.found("key")
+    assert [vars(one) for one in again.value] == [vars(one) for one in outcome.value]
+    assert again.statuses == dict.fromkeys(("write", "double"), Status(cached=1))
+    assert finished.found("other") is None
+    (outcome.value[0].path / "value.txt").write_text("5")
+    assert finished.found("key") is None
+
+
+@pytest.mark.parametrize("told", ["", "[[]]", '[["write", "x", {}]]', "3"])
+def test_a_damaged_file_of_a_whole_run_is_none(told, home):
+    (home / "finished").mkdir(parents=True)
+    (home / "finished" / "key.json").write_text(told)
+    assert finished.found("key") is None
+
+
+def test_a_run_whose_value_is_not_all_that_it_made_is_not_remembered(engine):
+    finished.remember("key", engine().run((graph()[1],)))
+    assert finished.found("key") is None
+
+
 def test_a_failed_stage_keeps_its_work_and_leaves_no_artefact(engine, home):
     ERRORS["write"] = ValueError("too\nbad")
     with pytest.raises(StageFailed, match="^ValueError: too bad$"):
@@ -348,7 +372,7 @@ def test_artefacts_move_with_their_store(engine, home, monkeypatch, tmp_path):
 
 def asked(task, config):
     """Returns a job of a task on a configuration, as executors see it."""
-    return SimpleNamespace(get_option=task.get_task_options().get, args=((config,), {}))
+    return SimpleNamespace(get_option=task.task.get_task_options().get, args=((config,), {}))
 
 
 def test_who_waits_for_workers_is_where_the_driver_has_its_store():

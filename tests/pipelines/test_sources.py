@@ -94,7 +94,7 @@ def test_the_report_does_not_stand_behind_the_training():
     assert {"ebflow.train", "ebflow.objectives"} <= closure("pipelines.training.loop")
     for stage in ("prepare", "evaluate", "report"):
         assert "ebflow.train" not in closure(f"pipelines.density.stages.{stage}")
-    assert prepare.hash != train.hash
+    assert prepare.version != train.version
 
 
 def closure(*modules):

@@ -1,0 +1,46 @@
+"""Whole runs, each known by a file of its own: found without redun, which takes longer to import.
+
+Only a run whose value is what each of its stages made is remembered, so that all can be checked.
+"""
+
+__all__ = ["found", "remember"]
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from ebflow.files import write_text
+from pipelines import store
+from pipelines.engine.outcome import Outcome, Status
+from pipelines.engine.values import Artefact
+
+
+def found(key: str) -> Outcome | None:
+    """Returns what the run of a key gave, if all of it is unchanged, else None.
+
+    Cost: reads every file of its artefacts (:func:`store.record`).
+    """
+    try:
+        told = json.loads(_file(key).read_bytes())
+        artefacts = [Artefact(*names, store.Record(**record)) for *names, record in told]
+    except (FileNotFoundError, TypeError, ValueError):
+        return None
+    if not all(artefact.is_valid() for artefact in artefacts):
+        return None
+    counts = Counter(artefact.stage for artefact in artefacts)
+    return Outcome(tuple(artefacts), {name: Status(cached=n) for name, n in counts.items()})
+
+
+def remember(key: str, outcome: Outcome) -> None:
+    """Remembers what the run of a key gave, if its value is all that its stages made."""
+    made, value = outcome.artefacts, outcome.value
+    jobs = sum(status.ran + status.cached for status in outcome.statuses.values())
+    if isinstance(value, tuple) and list(value) == made and len(made) == jobs:
+        told = [(one.stage, one.key, asdict(one.record)) for one in made]
+        _file(key).parent.mkdir(exist_ok=True)
+        write_text(_file(key), json.dumps(told))
+
+
+def _file(key: str) -> Path:
+    return store.home() / "finished" / f"{key}.json"
