@@ -23,7 +23,6 @@ __all__ = [
 ]
 
 from pipelines.config.data import DataConfig, FrontConfig, PreprocessConfig
-from pipelines.config.evaluate import EvaluateConfig
 from pipelines.config.model import ModelConfig
 from pipelines.config.objective import (
     LEARNED_INVERSE,
@@ -35,4 +34,4 @@ from pipelines.config.objective import (
 )
 from pipelines.config.section import NAME, UNKEYED, Section, canonical
 from pipelines.config.train import ClusterConfig, TrainConfig
-from pipelines.config.training import DensityConfig, Training
+from pipelines.config.training import DensityConfig, EvaluateConfig, Training

@@ -1,6 +1,6 @@
-"""A whole training, and the density pipeline around it."""
+"""A whole training, its test, and the density pipeline around them."""
 
-__all__ = ["DensityConfig", "Training"]
+__all__ = ["DensityConfig", "EvaluateConfig", "Training"]
 
 from collections.abc import Iterator
 from typing import Self
@@ -8,7 +8,6 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from pipelines.config.data import DataConfig, FrontConfig, PreprocessConfig
-from pipelines.config.evaluate import EvaluateConfig
 from pipelines.config.model import ModelConfig
 from pipelines.config.objective import (
     DIFFERENCES,
@@ -121,6 +120,19 @@ class Training(Section):
             )
         if cluster.split and cluster.workers == 1:
             yield "cluster.split: found True with one worker, expected False"
+
+
+class EvaluateConfig(Section):
+    """The test."""
+
+    draws: int = Field(1, ge=1, description="dequantisation draws an example")
+    importance_weighted: bool = Field(
+        False, description="log-mean-exp over the draws (a tighter bound) instead of their mean"
+    )
+    batch_size: int = Field(
+        1000, ge=1, description="examples at a time", json_schema_extra=UNKEYED
+    )
+    seed: int = Field(0, ge=0, description="seed of the draws")
 
 
 class DensityConfig(Training):

@@ -16,11 +16,11 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.
 """
 
-__all__ = ["AUGMENTATIONS", "Composed", "FlipAndShift", "Noise"]
+__all__ = ["AUGMENTATIONS", "FlipAndShift", "Noise", "composed"]
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 
 import torch
 from torch import Tensor
@@ -90,21 +90,9 @@ class Noise:
         return torch.add(x, normal(x.shape, x, generator), alpha=self.sigma)
 
 
-class Composed:
-    """Creates the augmentation that applies others in turn, which share a generator.
-
-    Arguments:
-        parts: The others, the first one first.
-    """
-
-    def __init__(self, *parts: Augmentation) -> None:
-        self.parts = parts
-
-    def __call__(self, x: Tensor, generator: Generator) -> Tensor:
-        """Returns ``x`` with shape (B, D), changed by every part."""
-        for part in self.parts:
-            x = part(x, generator)
-        return x
+def composed(*parts: Augmentation) -> Augmentation:
+    """Returns the augmentation that applies others in turn, which share a generator."""
+    return lambda x, generator: reduce(lambda y, part: part(y, generator), parts, x)
 
 
 AUGMENTATIONS: dict[str, Callable[[Sequence[int]], Augmentation]] = {

@@ -1,6 +1,6 @@
 """Workers of a training that Ray Train launches, and what it tells of them."""
 
-__all__ = ["FailureWriter", "launch", "launched"]
+__all__ = ["Reports", "launch", "launched"]
 
 import math
 import os
@@ -58,15 +58,16 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
         return {"error": error}
 
 
-class FailureWriter(ray.train.UserCallback):
-    """Appends workers' failures to the file of rows; runs in Ray Train's controller.
+class Reports(ray.train.UserCallback):
+    """Hands on what workers report, and notes their failures; runs in Ray Train's controller.
 
     Arguments:
-        work: Folder of the file, and of what watchdogs leave.
+        work: Folder of the file of rows, and of what watchdogs leave.
+        listener: Is told every report.
     """
 
-    def __init__(self, work: Path) -> None:
-        self.work = work
+    def __init__(self, work: Path, listener: Listener) -> None:
+        self.work, self.listener = work, listener
 
     def after_exception(
         self, run_context: object, worker_exceptions: dict[int, Exception]
@@ -77,17 +78,6 @@ class FailureWriter(ray.train.UserCallback):
             for rank, error in sorted(worker_exceptions.items())
         )
         note(self.work, metrics_log.FAILURE, "; ".join(failed))
-
-
-class Told(ray.train.UserCallback):
-    """Tells a listener what workers report; runs in Ray Train's controller.
-
-    Arguments:
-        listener: The listener.
-    """
-
-    def __init__(self, listener: Listener) -> None:
-        self.listener = listener
 
     def after_report(
         self, run_context: object, metrics: list[dict[str, Any]], checkpoint: object
@@ -135,7 +125,7 @@ def launch(config: Training, job: dict[str, Any], listener: Listener) -> dict[st
             failure_config=ray.train.FailureConfig(
                 max_failures=config.cluster.max_failures, controller_failure_limit=START_LIMIT
             ),
-            callbacks=[FailureWriter(work), Told(listener)],
+            callbacks=[Reports(work, listener)],
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     )

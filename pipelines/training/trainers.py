@@ -21,7 +21,7 @@ from ebflow.randomness import generator
 from ebflow.train import Augmentation, Trainer
 from pipelines.config import LIKELIHOOD, ObjectiveConfig, TrainConfig, Training
 from pipelines.tracking.provenance import code
-from pipelines.training.augment import AUGMENTATIONS, Composed, Noise
+from pipelines.training.augment import AUGMENTATIONS, Noise, composed
 from pipelines.training.nets import net
 
 ALIKE = {"steps", "max_seconds", "batch_size", "accumulate", "clip", "ema_decay", "validate_every",
@@ -98,7 +98,7 @@ def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:
         parts.append(AUGMENTATIONS[config.augment](shape))
     if config.noise:
         parts.append(Noise(config.noise))
-    return Composed(*parts) if parts else None
+    return composed(*parts) if parts else None
 
 
 def _loss(config: Training, matched: Flow) -> Loss:

@@ -7,7 +7,7 @@ from scipy.stats import chi2, kstest
 
 from ebflow.randomness import RowGenerator
 from ebflow.randomness import generator as derive
-from pipelines.training.augment import AUGMENTATIONS, Composed, FlipAndShift, Noise
+from pipelines.training.augment import AUGMENTATIONS, FlipAndShift, Noise, composed
 
 from ..library.bijections.cases import seeded
 
@@ -135,8 +135,8 @@ def test_augmentations_are_composed_in_turn():
     x, generator = torch.rand(9, 144, generator=seeded()), derive(3)
     moves, noise = AUGMENTATIONS["cifar10"](SHAPE), Noise(0.1)
     expected = noise(moves(x, generator), generator)
-    assert torch.equal(Composed(moves, noise)(x, derive(3)), expected)
-    assert torch.equal(Composed()(x, derive(3)), x)
+    assert torch.equal(composed(moves, noise)(x, derive(3)), expected)
+    assert torch.equal(composed()(x, derive(3)), x)
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan")])

@@ -29,7 +29,7 @@ from pipelines.config import (
     Training,
 )
 from pipelines.training import launch, loop, metrics_log, trainers
-from pipelines.training.launch import FailureWriter, launched
+from pipelines.training.launch import Reports, launched
 from pipelines.training.loop import Place, Reporter
 from pipelines.training.preprocessing import fitted
 from tests.pipelines.trainers import build
@@ -414,7 +414,10 @@ def test_workers_reserve_their_threads(asked, cpus, alone, monkeypatch):
 
 def test_the_controller_appends_failures(tmp_path):
     one = {"kind": "log", "step": 2, "share": 0.5, "time": 0.0, "metrics": {}}
-    writer = FailureWriter(tmp_path)
+    told = []
+    writer = Reports(tmp_path, told.append)
+    writer.after_report(None, [{"rows": [one]}, {"rows": [one]}], None)
+    assert told == [[one]]
     errors = {1: RuntimeError("lost\nits peer"), 0: MemoryError("full")}
     writer.after_exception(None, errors)
     metrics_log.append(tmp_path / metrics_log.FILE, [one])

@@ -46,9 +46,6 @@ def verdict(
         data: The prepared folder.
         found: The folder of the search's stage.
         cells: By training, the folders of its stages, or how it diverged.
-        output: Where to.
-        work: Not used.
-        run: The stage's run.
     """
     run.log_params(config.model_dump())
     trials = [Record(**told) for told in json.loads((found / "trials.json").read_text())]

@@ -35,13 +35,6 @@ def preprocess(
     stands in place of the Gaussian. If one is the flow's base, that is another, behind the flow's
     own chain and in its file.
 
-    Arguments:
-        config: The chain.
-        data: The prepared data.
-        output: Where to.
-        work: Not used.
-        run: The stage's run.
-
     Raises:
         BadInput: If the data do not let themselves be standardised or whitened.
     """

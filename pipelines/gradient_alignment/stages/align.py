@@ -37,9 +37,6 @@ def align(
         data: The prepared data.
         densities: What the stages of the reference and of the class-blind densities wrote.
         measured: What the measuring stages wrote: all models of the first seed, then of the next.
-        output: Where to.
-        work: Not used.
-        run: The stage's run.
     """
     run.log_params(config.model_dump())
     seeded = [m.seeded(seed) for seed in seeds(config) for m in models(config)]

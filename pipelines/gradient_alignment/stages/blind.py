@@ -27,9 +27,6 @@ def blind(
         config: The test points, and the noise that smooths.
         data: The prepared data.
         trained: What the training of the flow of all rows left.
-        output: Where to.
-        work: Not used.
-        run: The stage's run.
     """
     torch.set_num_threads(config.threads)
     dataset = Dataset(data)

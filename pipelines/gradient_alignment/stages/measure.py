@@ -42,9 +42,6 @@ def measure(
         reference: The reference.
         densities: The class-blind densities.
         trained: The classifier, the baseline of its seed, and a judge of another architecture.
-        output: Where to.
-        work: Not used.
-        run: The stage's run.
     """
     torch.set_num_threads(config.threads)
     run.log_params({"measure": config.model_dump()})

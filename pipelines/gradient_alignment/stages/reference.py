@@ -32,9 +32,6 @@ def reference(
         config: The points.
         data: The prepared data.
         trained: What the flows' trainings left: of every class in turn, or of all rows.
-        output: Where to.
-        work: Not used.
-        run: The stage's run.
     """
     torch.set_num_threads(config.threads)
     dataset = Dataset(data)

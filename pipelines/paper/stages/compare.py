@@ -27,9 +27,6 @@ def compare(
     Arguments:
         config: The experiment.
         found: The folders of the cells' stages, cell by cell; of one that diverged, how it did.
-        output: Where to.
-        work: Not used.
-        run: The stage's run.
     """
     run.log_params(config.model_dump())
     experiment = EXPERIMENTS[config.experiment]
