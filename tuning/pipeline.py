@@ -23,11 +23,10 @@ from pipelines.engine import Artefact, Source, glue, stage
 from pipelines.engine.fanout import diverged, fail, together
 from pipelines.engine.pipeline import Pipeline
 from pipelines.errors import Diverged
-from tuning import results
+from tuning import TEMPLATE, results
 from tuning.config import SearchConfig, TuneConfig
 from tuning.problem import Problem
 from tuning.problems import problem
-from tuning.report import TEMPLATE
 from tuning.resources import concurrency, this_machine
 from tuning.retraining import trainings
 from tuning.suggest import Suggest

@@ -75,7 +75,7 @@ def test_what_carries_data_does_not_count(library):
         ("pipelines.sample_complexity.stages.conclude", "pipelines.sample_complexity.figures"),
         ("tuning.stages.search", "tuning.density.space"),
         ("tuning.stages.search", "pipelines.training.loop"),
-        ("tuning.stages.verdict", "tuning.report"),
+        ("tuning.stages.verdict", "tuning.results"),
     ],
 )
 def test_a_stage_follows_what_it_imports(stage, module):

@@ -14,6 +14,7 @@ from ebflow.checkpoint import Checkpoints, check, load, resume, save_training
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import NonFinite
+from ebflow.randomness import RowGenerator
 from ebflow.train import Event
 from pipelines.cluster import environment
 from pipelines.config import (
@@ -158,7 +159,10 @@ def test_noise_is_added_to_training_rows_alone(table, monkeypatch):
 
 def test_images_are_moved_and_then_noised():
     both = trainers._augment(SHORT.model_copy(update={"augment": "flip", "noise": 0.1}), (8, 8))
-    assert [type(part).__name__ for part in both.parts] == ["FlipAndShift", "Noise"]
+    x, drawn = torch.randn(5, 64), RowGenerator(0)
+    moved = trainers.AUGMENTATIONS["flip"]((8, 8))(x, drawn)
+    expected = trainers.Noise(0.1)(moved, drawn)
+    assert torch.equal(both(x, RowGenerator(0)), expected) and not torch.equal(moved, x)
     assert trainers._augment(SHORT, (8, 8)) is None
 
 

@@ -3,7 +3,7 @@
 __all__ = ["verdict"]
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,20 @@ from ebflow.errors import NonFinite
 from ebflow.inference import student
 from pipelines.config import Section
 from pipelines.config.files import dump
+from pipelines.reporting import pages
 from pipelines.reporting.intervals import fields
 from pipelines.reporting.style import draw
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
+from tuning import TEMPLATE
 from tuning.config import TuneConfig
 from tuning.figures import figures
 from tuning.goals import Goal
 from tuning.problems import problem
-from tuning.records import Record
-from tuning.report import page
+from tuning.records import BASE, Record
+from tuning.results import means
 from tuning.retraining import trainings
-from tuning.verdict import Setting, decide, settings
+from tuning.verdict import SPLITS, Setting, decide, settings
 
 Folders = tuple[Path, ...]
 
@@ -64,7 +66,7 @@ def verdict(
     images = draw(
         lambda: figures(config.search, goals, base, trials, _curves(found), told), output
     )
-    (output / "report.html").write_text(page(config, trials, numbers, best, images))
+    (output / "report.html").write_text(_page(config, goals, base, trials, numbers, best, images))
     run.log_artifacts(output)
 
 
@@ -121,3 +123,37 @@ def _curves(found: Path) -> dict[int, list[metrics_log.Row]]:
     return {
         int(path.stem): metrics_log.curve(metrics_log.read(path)[0], "validate") for path in paths
     }
+
+
+def _page(
+    config: TuneConfig,
+    goals: Sequence[Goal],
+    base: Section,
+    trials: Sequence[Record],
+    numbers: Mapping[str, Any],
+    best: Record,
+    images: Mapping[str, Path],
+) -> str:
+    """Returns the page of a search, its trials by the first goal, those without numbers last."""
+    asked, settings, first = problem(config.search), numbers["settings"], goals[0]
+    known = {record.number: record for record in trials}
+    return pages.render(
+        TEMPLATE,
+        images,
+        config=config,
+        label=asked.label(base),
+        about=asked.about,
+        goals=[goal for goal in goals if goal.held],
+        splits=SPLITS,
+        trials=sorted(trials, key=lambda r: (not r.scores, _cost(first, r), r.number)),
+        numbers=numbers,
+        best=best,
+        base=BASE,
+        means={one["number"]: means(one, numbers["goals"]) for one in settings},
+        methods={one["number"]: asked.method(asked.of(known[one["number"]])) for one in settings},
+        text=dump(config),
+    )
+
+
+def _cost(goal: Goal, record: Record) -> float:
+    return goal.of(record.values) if record.scores else 0.0
