@@ -23,9 +23,9 @@ ANCHORED, ALONE = 0.1, 0.3
 """Noise of denoising score matching beside the anchor, and alone."""
 
 ALONE_START = {"lr": 1e-3, "lr_width": 784, "warmup": 0.05}
-"""Scores alone do not stand the rates of the likelihood: mass that a large step loses, they do not
-bring back. Nets of fewer elements stand larger steps (experiment ``phases``): the rate is that of
-MNIST, and falls with the root of D."""
+"""Scores alone do not stand the rates of the likelihood: a large step may lose mass, which a
+falling rate does not always bring back. Nets of fewer elements stand larger steps (experiment
+``phases``): the rate is that of MNIST, and falls with the root of D."""
 
 RECIPES = {"dense": mnist9k_dense, "conv": mnist9k}
 SHORT = {"spline": "spline", "smooth_leaky_relu": "leaky"}
