@@ -30,7 +30,7 @@ from .bijections import Affine, Bijection, Dequantise
 from .bijections.activations import Elementwise
 from .bijections.weighted import fixed_weights
 from .chains import Chains, Target
-from .data.missing import Completed
+from .data.memory import Completed
 from .flow import Flow
 from .randomness import generator, normal
 from .sampling import Sampler

@@ -20,8 +20,7 @@ import torch
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 
-from .data.memory import LEAST
-from .fitting import fit
+from .fitting import LEAST, fit
 
 
 class FlowDensity(DensityMixin, BaseEstimator):

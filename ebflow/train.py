@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel
 from .anchor import Anchor
 from .checkpoint import Checkpoint, copied, flatten, parameter_of, spec_of, unflatten
 from .data.loader import Batch
-from .data.missing import Completed
+from .data.memory import Completed
 from .errors import NonFinite
 from .evaluation import Validation, diagnose, evaluate, latent_statistics, where_non_finite
 from .execution import distributed, full, is_sharded, products, unsharded, unsynchronised

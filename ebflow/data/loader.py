@@ -28,7 +28,7 @@ from . import BUDGET, Levels, expanded, groups
 
 if TYPE_CHECKING:
     from .manifest import Shard
-    from .missing import Law
+    from .memory import Law
 
 
 class Batch(NamedTuple):
@@ -334,14 +334,14 @@ class Dataset:
         stored = StoredSplit(self, name)
         if name not in self.manifest.incomplete:
             return stored
-        from .missing import Completed
+        from .memory import Completed
 
         return Completed(stored, self._law, self.manifest.seed)
 
     @cached_property
     def _law(self) -> "Law":
         """What missing entries are drawn from at first."""
-        from .missing import Law
+        from .memory import Law
 
         return Law.of_split(StoredSplit(self, "train"), self.manifest.seed)
 

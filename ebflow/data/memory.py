@@ -1,18 +1,27 @@
-"""Rows in memory: from what callers hand in, tensors, arrays or frames, to checked splits.
+r"""Rows in memory: from what callers hand in, tensors, arrays or frames, to checked splits.
 
 Columns of a frame go by their names, those of an array by their positions.
+
+What rows lack is filled in, before there is a flow, by a Gaussian of the columns' ranks. Column by
+column, the observed values are carried to normal scores, :math:`\Phi^{-1}` of their ranks. Mean
+and covariance of the scores are those of greatest likelihood given what is observed, by
+expectation maximisation; missing scores are drawn from their conditional law and carried back to
+values that the column has: integers stay integers, and nothing leaves its column's range.
+
+Source: Statistical Analysis with Missing Data (Little and Rubin, 2019), 11.2, for the
+maximisation; Extending the Rank Likelihood for Semiparametric Copula Estimation (Hoff,
+2007) for the law.
 """
 
-__all__ = ["LEAST", "ArrayLike", "Arrays", "Rows", "as_contexts", "as_rows", "as_tensor",
-           "gathered"]  # fmt: skip
+__all__ = ["ArrayLike", "Arrays", "Completed", "Gaussian", "Law", "Rows", "as_contexts", "as_rows",
+           "as_tensor"]  # fmt: skip
 
 import hashlib
 import json
 import math
-import numbers
-import warnings
 from collections.abc import Sequence
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,10 +29,9 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
-from ..randomness import generator as derive
+from ..randomness import Generator, RowGenerator, generator, normal
 from . import Levels, coded, expanded, text
 from .loader import Batch, Split
-from .missing import POLICIES, Completed, Law
 
 DTYPES = (torch.uint8, torch.float32, torch.float64)
 
@@ -33,15 +41,17 @@ ArrayLike = Any
 Known = dict[str, Any]
 """What a flow knows of its columns."""
 
-SPLITS = ("train", "validation")
+ROWS, NUMBERS = 5_000, 1e9
+"""Rows of the maximisation at most, and of rows times D³; never fewer than 2 D rows."""
 
-LEAST = 5
-"""Rows at least, of which some are for validation."""
+ITERATIONS = 25
+"""Of the maximisation."""
 
-REMEDY = (
-    ", or missing='drop', which leaves such rows out, or missing='impute', which draws what is "
-    "missing"
-)
+RIDGE = 1e-3
+"""Share of the identity in the covariance of the scores."""
+
+CHUNK = 1 << 22
+"""Most numbers of the matrices of a chunk of rows."""
 
 
 class Rows(Split):
@@ -332,101 +342,191 @@ def _stored(what: str, column: np.ndarray, name: str, levels: Sequence[str] | No
     return codes
 
 
-def gathered(
-    x: ArrayLike,
-    context: ArrayLike | None,
-    validation: float | int | tuple[ArrayLike, ...],
-    levels: int | None,
-    missing: str | None,
-    seed: int,
-) -> tuple[Arrays, dict[str, Any]]:
-    """Returns training and validation rows, and what is known of the columns.
+@dataclass(frozen=True)
+class Gaussian:
+    """The Gaussian of greatest likelihood given what is observed of some rows, nearly.
 
-    Arguments and errors are those of ``fit``.
+    Attributes:
+        mean: With shape (D,), in float64.
+        covariance: With shape (D, D).
     """
-    rows, names = as_tensor(x, "x")
-    beside, given = (None, None) if context is None else as_tensor(context, "context")
-    if rows.dtype == torch.uint8 and rows.ndim == 2 and levels is None:
-        rows = rows.double()  # a table's small integers, and no grey levels
-    whole = _policy(_batch(rows, beside), missing, names)
-    known = given and {"names": given, "levels": [None] * len(given)}
-    made = partial(Rows, shape=whole.x.shape[1:], levels=levels, missing=missing is not None)
-    checked = made(*whole, name="x")
-    columns = {"names": names, "dtype": str(whole.x.dtype).removeprefix("torch."),
-               "levels": checked.levels, "context": known}  # fmt: skip
-    if isinstance(validation, tuple):
-        held, called = as_tensor(validation[0], "validation")
-        if names and called and names != called:
-            raise ValueError(f"validation: found columns {called}, expected {names}, as of x")
-        also = as_tensor(validation[1], "validation")[0] if len(validation) > 1 else None
-        batches = [whole, _policy(_batch(held, also), missing)]
-    else:
-        batches = _split(whole, validation, seed)
-    splits = [made(*batch, name=name) for batch, name in zip(batches, SPLITS, strict=True)]
-    return Arrays(*_completed(splits, seed)), columns
+
+    mean: Tensor
+    covariance: Tensor
+
+    @classmethod
+    def of(cls, z: Tensor) -> "Gaussian":
+        """Fits it to rows (N, D) of columns of about unit scale, NaN where an entry is missing.
+
+        Cost: O(D³) a row and iteration.
+        """
+        found = cls(z.new_zeros(z.shape[1]), torch.eye(z.shape[1]).to(z))
+        for _ in range(ITERATIONS):
+            found = found._maximised(z)
+        return found
+
+    def expected(self, z: Tensor) -> Tensor:
+        """Returns rows (N, D) with the conditional means of their missing entries."""
+        seen = ~z.isnan()
+        away = torch.where(seen, z - self.mean, 0.0)
+        return torch.where(seen, z, self.mean + self._carried(seen, away))
+
+    def drawn(self, z: Tensor, noise: Generator) -> Tensor:
+        """Returns rows (N, D) with their missing entries drawn from their conditional law."""
+        seen = ~z.isnan()
+        whole = self.mean + normal(z.shape, z, noise) @ torch.linalg.cholesky(self.covariance).mT
+        return torch.where(seen, z, whole + self._carried(seen, torch.where(seen, z - whole, 0.0)))
+
+    def _maximised(self, z: Tensor) -> "Gaussian":
+        """Returns what one iteration makes of it."""
+        parts = z.split(_chunk(z.shape[1]))
+        whole = torch.cat([self.expected(rows) for rows in parts])
+        spread = sum(self._spread(~rows.isnan()) for rows in parts)
+        mean = whole.mean(0)
+        centred = whole - mean
+        found = (centred.mT @ centred + spread) / len(z)
+        return Gaussian(mean, (1 - RIDGE) * found + RIDGE * torch.eye(len(mean)).to(found))
+
+    def _spread(self, seen: Tensor) -> Tensor:
+        """Returns the sum of the conditional covariances of what rows lack."""
+        cross = self.covariance * seen.unsqueeze(1)
+        rest = self.covariance - cross @ torch.linalg.solve(self._block(seen), cross.mT)
+        return (rest * (~seen).unsqueeze(1) * (~seen).unsqueeze(2)).sum(0)
+
+    def _carried(self, seen: Tensor, away: Tensor) -> Tensor:
+        """Returns Σ_{·o} Σ_oo⁻¹ of deviations (B, D) that are 0 where nothing is seen."""
+        pull = torch.linalg.solve(self._block(seen), away.unsqueeze(2))
+        return (self.covariance @ pull).squeeze(2)
+
+    def _block(self, seen: Tensor) -> Tensor:
+        """Returns Σ_oo of every row with shape (B, D, D), the identity where nothing is seen."""
+        both = seen.unsqueeze(1) & seen.unsqueeze(2)
+        return torch.where(both, self.covariance, torch.eye(len(self.mean)).to(self.covariance))
 
 
-def _batch(rows: Tensor, context: Tensor | None) -> Batch:
-    """Returns rows and their contexts with shape (N, C), on one device."""
-    if context is None:
-        return Batch(rows, None)
-    if len(context) != len(rows):
-        raise ValueError(f"context: found {len(context)} rows, expected {len(rows)} as in x")
-    context = context if context.is_floating_point() else context.double()
-    return Batch(rows, context.reshape(len(rows), -1).to(rows.device))
+@dataclass(frozen=True)
+class Law:
+    """A Gaussian of normal scores.
 
+    Attributes:
+        values: The observed values of each column, ascending.
+        scores: The law of the scores.
+        groups: For each column that is an element of a one-hot category the number of that, −1
+            for others; a level is the element whose score is farthest beyond those of zeros.
+    """
 
-def _policy(batch: Batch, missing: str | None, names: Sequence[str] | None = None) -> Batch:
-    """Returns the rows that are used; raises ValueError at an infinity, or at what is missing."""
-    if missing not in (None, *POLICIES):
-        raise ValueError(f"missing: found {missing!r}, expected one of {', '.join(POLICIES)}")
-    rows = batch.x
-    if not rows.is_floating_point():
-        return batch
-    if rows.ndim < 2:
-        raise ValueError(
-            f"x: found shape {tuple(rows.shape)}, expected rows: (N, *event); of one column x[:, "
-            "None]"
+    values: tuple[Tensor, ...]
+    scores: Gaussian
+    groups: tuple[int, ...]
+
+    @classmethod
+    def of_split(cls, split: Split, seed: int = 0) -> "Law":
+        """Fits the law to the rows of a split, their contexts beside them; as ``of``."""
+        return cls.of(_whole(split), seed, split.groups)
+
+    @classmethod
+    def of(cls, x: Tensor, seed: int = 0, groups: Sequence[int] = ()) -> "Law":
+        """Fits the law to rows with shape (N, D), NaN where an entry is missing.
+
+        Cost: O(D³) a row and iteration.
+
+        Raises:
+            BadInput: If a column has no value.
+        """
+        columns = tuple(column[~column.isnan()].sort().values for column in x.mT)
+        for k, column in enumerate(columns):
+            if not len(column):
+                raise BadInput(f"x, feature {k}: found no value in {len(x)} rows, expected some")
+        width = x.shape[1]
+        most = max(2 * width, min(ROWS, int(NUMBERS / width**3)))
+        order = torch.randperm(len(x), generator=generator(seed, "missing", "rows"))
+        return cls(columns, Gaussian.of(_scores(columns, x[order[:most]])), tuple(groups))
+
+    def complete(self, x: Tensor, seed: int, *path: str | int) -> Tensor:
+        """Returns rows (N, D) with their missing entries drawn; the noise is the row's own.
+
+        Arguments:
+            x: The rows, NaN where an entry is missing.
+            seed: The seed.
+            path: What the noise is for.
+        """
+        found, first = [], 0
+        for rows in x.split(_chunk(x.shape[1])):
+            noise = RowGenerator(seed, "missing", *path, first=first)
+            drawn = self._values(self.scores.drawn(_scores(self.values, rows), noise))
+            found.append(torch.where(rows.isnan(), drawn.to(x), rows))
+            first += len(rows)
+        return torch.cat(found)
+
+    def _values(self, z: Tensor) -> Tensor:
+        u = torch.special.ndtr(z)
+        columns = zip(self.values, u.mT, strict=True)
+        found = torch.stack(
+            [v[(p * len(v)).long().clamp(max=len(v) - 1)].double() for v, p in columns], 1
         )
-    lacking = rows.flatten(1).isnan()
-    for broken, remedy in ((rows.flatten(1).isinf(), ""), (lacking, REMEDY)):
-        if broken.any() and not (remedy and missing):
-            row, feature = divmod(int(broken.flatten().to(torch.uint8).argmax()), broken.shape[1])
-            raise ValueError(
-                f"x, row {row}, {f'column {names[feature]}' if names else f'feature {feature}'}: "
-                f"found {rows.flatten(1)[row, feature].item()}, expected a finite number{remedy}"
-            )
-    kept = ~lacking.any(1)
-    if missing != "drop" or kept.all():
-        return batch
-    told = f"{int((~kept).sum())} of {len(rows)} rows lack an entry and were dropped"
-    warnings.warn(told, RuntimeWarning, stacklevel=4)
-    return batch.take(kept.nonzero().flatten())
+        for group in sorted({*self.groups} - {-1}):
+            some = [k for k, mine in enumerate(self.groups) if mine == group]
+            zeros = torch.stack([1 - self.values[k].double().mean() for k in some])
+            best = (z[:, some] - torch.special.ndtri(zeros)).argmax(1)
+            found[:, some] = torch.nn.functional.one_hot(best, len(some)).to(found)
+        return found
 
 
-def _completed(splits: Sequence[Rows], seed: int) -> Sequence[Split]:
-    """Returns splits whose missing entries are drawn, by the law of the first, where some are."""
-    if not any(bool(split.resident.x.isnan().any()) for split in splits):
-        return splits
-    law = Law.of_split(splits[0], seed)
-    return [Completed(split, law, seed) for split in splits]
+class Completed(Split):
+    """Creates a split in memory whose missing entries are filled in, to be filled in again.
+
+    Arguments:
+        split: The split, NaN where an entry is missing.
+        law: What they are drawn from at first, given the contexts if there are any.
+        seed: Where the draws come from.
+
+    Raises:
+        BadInput: If the split does not fit into the memory for one.
+    """
+
+    def __init__(self, split: Split, law: Law, seed: int) -> None:
+        keys = ("shape", "dtype", "levels", "where", "given", "groups")
+        options = {key: getattr(split, key) for key in keys}
+        super().__init__(split.name, parts=[len(split)], **options)
+        self.split = split
+        self.missing, context = split.tensor().isnan(), split.context
+        x = law.complete(_whole(split), seed, split.name)[:, : split.width]
+        self.resident = Batch(x.to(self.dtype).contiguous(), context)
+
+    @property
+    def content(self) -> Batch:
+        """The rows as they are, missing entries included."""
+        return self.split.content
+
+    def read(self, parts: Sequence[int]) -> Batch:
+        """Returns all rows, as they are filled in now."""
+        return self.resident
+
+    def labels(self) -> Tensor:
+        """Returns the classes of all rows in order, with shape (N,)."""
+        return self.split.labels()
 
 
-def _split(batch: Batch, held: float | int, seed: int) -> list[Batch]:
-    """Returns the rows to train on, and those that are held out at random."""
-    count = len(batch.x)
-    if count < LEAST:
-        raise ValueError(f"x: found {count} rows, expected {LEAST} or more")
-    if not isinstance(held, numbers.Real):
-        raise TypeError(
-            f"validation: found {type(held).__name__}, expected a share, a number of rows, or a "
-            "tuple of them: (x,) or (x, context)"
-        )
-    size = int(held) if isinstance(held, numbers.Integral) else max(1, round(held * count))
-    if isinstance(held, bool) or not 1 <= size <= count - 2:
-        raise ValueError(
-            f"validation: found {held} of {count} rows, expected a share or a number of rows that "
-            "leaves two rows or more to train on"
-        )
-    order = torch.randperm(count, generator=derive(seed, "validation")).to(batch.x.device)
-    return [batch.take(rows) for rows in (order[size:], order[:size])]
+def _chunk(width: int) -> int:
+    """Returns how many rows of a width have their matrices in memory at a time."""
+    return max(1, CHUNK // width**2)
+
+
+def _whole(split: Split) -> Tensor:
+    """Returns rows and their contexts, with shape (N, D + C)."""
+    x, context = split.tensor(), split.context
+    return x if context is None else torch.cat([x, context.to(x)], 1)
+
+
+def _scores(columns: Sequence[Tensor], x: Tensor) -> Tensor:
+    """Returns normal scores in float64, NaN where an entry is missing."""
+    found = []
+    for known, column in zip(columns, x.mT, strict=True):
+        ends = [
+            torch.searchsorted(known, column.contiguous(), right=right) for right in (False, True)
+        ]
+        middle = (ends[0] + ends[1]).double() / (2 * len(known))
+        least = 0.5 / len(known)
+        z = torch.special.ndtri(middle.clamp(least, 1 - least))
+        found.append(torch.where(column.isnan(), torch.nan, z))
+    return torch.stack(found, 1)

@@ -12,7 +12,7 @@ from ebflow.data import prepare as writer
 from ebflow.data import sources
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import SPLITS, Counts, Manifest, assign, split_counts
-from ebflow.data.missing import Completed
+from ebflow.data.memory import Completed
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 

@@ -8,8 +8,7 @@ import torch
 
 import ebflow
 from ebflow.checkpoint import resume, save_training
-from ebflow.data.memory import Arrays, Rows
-from ebflow.data.missing import Completed, Gaussian, Law
+from ebflow.data.memory import Arrays, Completed, Gaussian, Law, Rows
 from ebflow.errors import BadInput
 from ebflow.imputation import Filling
 from ebflow.randomness import generator
@@ -70,7 +69,7 @@ def test_noise_is_the_rows_own(monkeypatch):
     x = holes(pairs(300))
     law = Law.of(x)
     whole = law.complete(x, 0, "test")
-    monkeypatch.setattr("ebflow.data.missing.CHUNK", 64)
+    monkeypatch.setattr("ebflow.data.memory.CHUNK", 64)
     assert torch.equal(law.complete(x, 0, "test"), whole)
     assert not torch.equal(law.complete(x, 1, "test"), whole)
 

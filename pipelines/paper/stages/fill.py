@@ -21,7 +21,7 @@ from torch import Tensor
 
 import ebflow
 from ebflow.data.loader import Dataset
-from ebflow.data.missing import Gaussian
+from ebflow.data.memory import Gaussian
 from ebflow.imputation import impute
 from ebflow.inference import Estimate
 from ebflow.randomness import generator, uniform
