@@ -39,8 +39,8 @@ import torch
 from torch import Tensor
 
 from .bijections import DenseWithInverse, Weighted
+from .bijections.base import products
 from .errors import NonFinite
-from .execution import products
 from .flow import Flow, FlowDistribution
 from .randomness import Generator, eager, rademacher
 from .randomness import generator as derive

@@ -1,24 +1,20 @@
 """Checkpoints: a folder of safetensors and JSON, written whole or not at all, never pickle.
 
 ``save`` and ``load`` are for flows; a ``Checkpoint`` also holds what a training needs to go on
-exactly, and ``Checkpoints`` are those of one training: the last two and the best, any of which may
-be found damaged.
+exactly.
 """
 
-__all__ = ["Checkpoint", "Checkpoints", "check", "copied", "flatten", "load", "parameter_of",
-           "read", "rebuild", "resume", "save", "save_training", "seal", "spec_of", "unflatten",
-           "write"]  # fmt: skip
+__all__ = ["UNFIT", "Checkpoint", "check", "copied", "flatten", "load", "parameter_of", "read",
+           "rebuild", "save", "seal", "spec_of", "unflatten", "write"]  # fmt: skip
 
 import copy
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -31,9 +27,6 @@ from .files import load_tensors, previous, replaced, sha256
 from .flow import Flow
 from .preprocessing import build
 
-if TYPE_CHECKING:
-    from .train import Driven
-
 PARTS = ("model", "ema", "optimizer")
 
 COUNTS = ("blocks", "depth", "levels")
@@ -41,9 +34,6 @@ COUNTS = ("blocks", "depth", "levels")
 
 UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What is raised where the parts of a checkpoint do not fit each other, or what takes them."""
-
-KEPT = 2
-"""Latest checkpoints that are kept: one to go on from, one in case that is damaged."""
 
 
 @dataclass(frozen=True)
@@ -338,84 +328,6 @@ def _numbers(value: object) -> Iterator[int | float]:
         yield value
 
 
-class Checkpoints:
-    """The checkpoints of one training, by their steps; one process writes at a time.
-
-    Kept are the latest two, and what each of them needs: the best one by validation so far, which
-    a training that goes on does not make again.
-
-    Arguments:
-        folder: Where they are; made when the first is written.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def path(self, step: int) -> Path:
-        """Returns the folder of the checkpoint of a step."""
-        return self.folder / f"step-{step}"
-
-    def best(self, step: int) -> Path:
-        """Returns the folder of the best checkpoint by validation up to a step's."""
-        return self.path(read(self.path(step), only=()).state["progress"]["best_step"])
-
-    def save(self, trainer: "Driven") -> None:
-        """Writes a checkpoint, and removes those that are not needed any more.
-
-        Call it on all workers, and whenever a validation is the best.
-
-        Raises:
-            OSError: if it cannot be written, as on a full disk; those before stay.
-        """
-        save_training(trainer, self.path(trainer.step))
-        if trainer.shard[0] == 0:
-            self._prune(trainer.step)
-
-    def newest(self) -> tuple[int | None, str]:
-        """Returns the latest step from which a training can go on, None if there is none.
-
-        Reads all of it, and of the best checkpoint before it, once.
-
-        Returns:
-            The step; and what is damaged beyond it, in one line, empty if nothing is.
-        """
-        found, damaged = None, []
-        for step in sorted(self._steps(), reverse=True):
-            try:
-                self._check(step)
-            except BadInput as error:
-                damaged.append(str(error))
-            else:
-                found = step
-                break
-        if not damaged:
-            return found, ""
-        goes_on = "begins anew" if found is None else f"goes on from step {found}"
-        return found, f"{'; '.join(damaged)}; training {goes_on}"
-
-    def _check(self, step: int) -> None:
-        """Raises BadInput unless a step's checkpoint, and the best one up to it, are sound."""
-        best = check(self.path(step))["progress"]["best_step"]
-        if best != step:
-            check(self.path(best))
-
-    def _prune(self, step: int) -> None:
-        """Removes all that the latest do not need, and what is beyond the present step."""
-        latest = [s for s in sorted(self._steps(), reverse=True) if s <= step][:KEPT]
-        needed = set(latest)
-        for kept in latest:
-            with suppress(BadInput):
-                needed.add(read(self.path(kept), only=()).state["progress"]["best_step"])
-        paths = {self.path(s) for s in needed}
-        for path in self.folder.iterdir():
-            if path not in paths:
-                shutil.rmtree(path)
-
-    def _steps(self) -> list[int]:
-        names = (path.name.removeprefix("step-") for path in self.folder.glob("step-*"))
-        return [int(name) for name in names if name.isdigit()]
-
-
 def copied(checkpoint: Checkpoint) -> Checkpoint:
     """Returns a copy in the CPU's memory, which shares no tensor with the original."""
     parts = {
@@ -423,60 +335,6 @@ def copied(checkpoint: Checkpoint) -> Checkpoint:
         for name in PARTS
     }
     return Checkpoint(**parts, state=copy.deepcopy(checkpoint.state))
-
-
-def save_training(trainer: "Driven", folder: str | Path) -> None:
-    """Writes what a trainer packs; call it on all workers, the first of which writes."""
-    with trainer.clock("checkpoint"):
-        checkpoint = trainer.pack()
-        if trainer.shard[0] == 0:
-            write(folder, checkpoint)
-
-
-def resume(trainer: "Driven", folder: str | Path, *, best: str | Path | None = None) -> None:
-    """Lets a trainer, built alike, go on from what ``save_training`` wrote.
-
-    Arguments:
-        trainer: The trainer.
-        folder: The checkpoint.
-        best: That of the best validation so far, which a training that becomes non-finite goes
-            back to; not needed where ``folder`` is it.
-
-    Raises:
-        BadInput: if it is damaged, was made with other data, or does not fit this training.
-    """
-    saved = _fitting(trainer, folder)
-    with _fits(folder):
-        step, best_step = (saved.state["progress"][name] for name in ("step", "best_step"))
-    if best is not None and best_step != step:
-        found = _fitting(trainer, best)
-        with _fits(best):
-            if found.state["progress"]["step"] == best_step:
-                trainer.unpack(found)
-                trainer.keep()
-    with _fits(folder):
-        trainer.unpack(saved)
-        if best_step == step:
-            trainer.keep()
-
-
-def _fitting(trainer: "Driven", folder: str | Path) -> Checkpoint:
-    """Returns a checkpoint that was made with this trainer's data and seed."""
-    saved = read(folder)
-    for name, expected in trainer.identity.items():
-        with _fits(folder):
-            found = saved.state.get("training", {}).get(name)
-        if found != expected:
-            raise BadInput(f"{folder}: found a training with {name} {found}, expected {expected}")
-    return saved
-
-
-@contextmanager
-def _fits(folder: str | Path) -> Iterator[None]:
-    try:
-        yield
-    except UNFIT as error:
-        raise BadInput(f"{folder}: does not fit this training: {error!r}") from error
 
 
 def flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:

@@ -24,11 +24,12 @@ from .bases import Base
 from .bijections import Convolution
 from .data.loader import Batch, Split
 from .data.memory import ArrayLike, Arrays, Completed, Law, Rows, as_tensor
+from .execution import Event
 from .flow import Flow
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
 from .marginals import Bounds
 from .randomness import generator as derive
-from .train import Event, Trainer
+from .train import Trainer
 
 STARTS: dict[str, dict[str, Any]] = {
     "dense": {"depth": 3, "activation": "spline"},

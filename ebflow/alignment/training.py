@@ -20,11 +20,11 @@ from torch.nn import functional as F
 
 from ..checkpoint import Checkpoint, flatten, unflatten
 from ..errors import NonFinite
+from ..execution import Augmentation, Driven, Event, State
 from ..loss import Schedule, cosine
 from ..objectives import Objective
 from ..randomness import generator as derive
 from ..randomness import normal
-from ..train import Augmentation, Driven, Event, State
 from .classifiers import coupled, frozen_statistics
 from .logit import ClassLogit, accuracy
 

@@ -18,8 +18,8 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267.
 """
 
-__all__ = ["Bijection", "ConstantJacobian", "ConstantLinearization", "Contextual",
-           "Linearization", "as_autocast", "at_least_float32", "hold", "sum_event"]  # fmt: skip
+__all__ = ["Bijection", "ConstantJacobian", "ConstantLinearization", "Contextual", "Linearization",
+           "as_autocast", "at_least_float32", "hold", "products", "sum_event"]  # fmt: skip
 
 import copy
 from abc import ABC, abstractmethod
@@ -48,6 +48,30 @@ def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     if not torch.is_autocast_enabled(device):
         return tensors
     return tuple(t.to(torch.get_autocast_dtype(device)) for t in tensors)
+
+
+@contextmanager
+def products(precision: str, device: str = "cpu") -> Iterator[None]:
+    """Sets the precision of float32 products and convolutions for a while.
+
+    Arguments:
+        precision: As in ``torch.set_float32_matmul_precision``, where ``highest`` is float32
+            itself and all results are float32; or ``bfloat16``, by autocast: results of products
+            too are bfloat16, and weights and gradients stay float32.
+        device: The type of device, for autocast.
+    """
+    if precision == "bfloat16":
+        with torch.autocast(device, torch.bfloat16):
+            yield
+        return
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = precision != "highest"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def hold(module: nn.Module, *, trainable: bool, **tensors: Tensor | None) -> None:

@@ -19,15 +19,15 @@ from ebflow.alignment.fooling import stripes, target_gradient
 from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.rows import unit_rows
 from ebflow.alignment.training import Training
+from ebflow.bijections.base import products
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput, NonFinite
-from ebflow.execution import products
+from ebflow.execution import Augmentation
 from ebflow.loss import Schedule, cosine, falling
 from ebflow.objectives import Objective, draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
-from ebflow.train import Augmentation
 from pipelines.config import ClusterConfig
 from pipelines.gradient_alignment.config import ClassifierConfig, NetConfig, RegulariserConfig
 from pipelines.training import metrics_log

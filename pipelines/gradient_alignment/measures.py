@@ -16,8 +16,8 @@ from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
 from ebflow.alignment.perturbation import accuracies, density_ratio, magnitude, saliency
 from ebflow.alignment.reference import Normalised, Reference, Scores
 from ebflow.alignment.robustness import off_manifold, principal
+from ebflow.bijections.base import products
 from ebflow.errors import NonFinite
-from ebflow.execution import products
 from ebflow.objectives import DIFFERENCES, ESTIMATORS, draw_directions, taylor_cv, trace_variance
 from ebflow.randomness import generator as derive
 from ebflow.randomness import uniform

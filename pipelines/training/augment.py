@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from ebflow.execution import Augmentation
 from ebflow.randomness import Generator, normal, uniform
-from ebflow.train import Augmentation
 
 
 class FlipAndShift:

@@ -12,11 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ebflow.checkpoint import Checkpoints, resume
 from ebflow.data.loader import Dataset
-from ebflow.execution import shard_weights
+from ebflow.execution import Checkpoints, Driven, Event, resume, shard_weights
 from ebflow.preprocessing import Preprocessing
-from ebflow.train import Driven, Event
 from pipelines import store
 from pipelines.cluster.connection import launched
 from pipelines.cluster.environment import embedded

@@ -14,11 +14,12 @@ from ebflow import objectives
 from ebflow.anchor import RIVALS, Anchor
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
+from ebflow.execution import Augmentation
 from ebflow.flow import Flow
 from ebflow.loss import Loss, Schedule, constant, cosine, epochs, geometric, multistep, warmed
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
-from ebflow.train import Augmentation, Trainer
+from ebflow.train import Trainer
 from pipelines.config import LIKELIHOOD, ObjectiveConfig, TrainConfig, Training
 from pipelines.tracking.provenance import code
 from pipelines.training.augment import AUGMENTATIONS, Noise, composed

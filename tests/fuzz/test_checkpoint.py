@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ebflow.checkpoint import load, resume, save_training
+from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
+from ebflow.execution import resume, save_training
 from pipelines.config import PreprocessConfig, TrainConfig, Training
 from tests.data.parquet import images, lists
 from tests.pipelines.trainers import build

@@ -16,18 +16,9 @@ from ebflow import __version__
 from ebflow.architectures import ARCHITECTURES
 from ebflow.bases import Product
 from ebflow.bijections import Dense, MonotoneSpline
-from ebflow.checkpoint import (
-    Checkpoint,
-    check,
-    load,
-    read,
-    resume,
-    save,
-    save_training,
-    seal,
-    write,
-)
+from ebflow.checkpoint import Checkpoint, check, load, read, save, seal, write
 from ebflow.errors import BadInput
+from ebflow.execution import resume, save_training
 from ebflow.fitting import fit
 from ebflow.flow import Flow
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ebflow.checkpoint import Checkpoints
+from ebflow.execution import Checkpoints
 
 from .training import trainer
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from ebflow.checkpoint import load, resume, save_training
+from ebflow.checkpoint import load
 from ebflow.evaluation import evaluate
+from ebflow.execution import resume, save_training
 
 from .training import trainer
 

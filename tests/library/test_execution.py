@@ -11,10 +11,11 @@ import torch.distributed
 import torch.multiprocessing
 from torch import nn
 
-from ebflow.checkpoint import load, resume, save_training
+from ebflow.bijections.base import products
+from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from ebflow.errors import NonFinite
-from ebflow.execution import full, products, shard_weights
+from ebflow.execution import full, resume, save_training, shard_weights
 from ebflow.objectives import full_products
 from pipelines.training.augment import FlipAndShift
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import ebflow
-from ebflow.checkpoint import resume, save_training
 from ebflow.data.memory import Arrays, Completed, Gaussian, Law, Rows
 from ebflow.errors import BadInput
+from ebflow.execution import resume, save_training
 from ebflow.imputation import Filling
 from ebflow.randomness import generator
 

@@ -8,8 +8,8 @@ import torch
 from ebflow import objectives
 from ebflow.anchor import Anchor
 from ebflow.bijections import Dense
+from ebflow.bijections.base import products
 from ebflow.density import EnergyFunction
-from ebflow.execution import products
 from ebflow.objectives import draw_directions
 from ebflow.randomness import RowGenerator, normal, rademacher, uniform
 from ebflow.randomness import generator as derive

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from ebflow.checkpoint import read, resume, save_training, write
+from ebflow.checkpoint import read, write
 from ebflow.errors import BadInput
+from ebflow.execution import resume, save_training
 from ebflow.loss import geometric, multistep, warmed
 from pipelines.training.augment import FlipAndShift
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import ebflow
-from ebflow.checkpoint import Checkpoints, resume, save_training
 from ebflow.errors import NonFinite
+from ebflow.execution import Checkpoints, resume, save_training
 from ebflow.loss import constant
 
 from .training import same, states, trainer

@@ -22,10 +22,11 @@ from ebflow.alignment.reference import Reference, pooled
 from ebflow.alignment.rows import unit_rows
 from ebflow.architectures import dense
 from ebflow.bases import GaussianMixture
-from ebflow.checkpoint import Checkpoints, save
+from ebflow.checkpoint import save
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
+from ebflow.execution import Checkpoints
 from ebflow.objectives import ESTIMATORS
 from ebflow.randomness import generator
 from ebflow.train import Trainer

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ebflow.checkpoint import save_training
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
+from ebflow.execution import save_training
 from ebflow.flow import Flow
 from ebflow.randomness import generator as derive
 from ebflow.sampling import imputation_error

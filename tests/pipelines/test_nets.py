@@ -8,10 +8,11 @@ import torch
 
 from ebflow import architectures
 from ebflow.architectures import ARCHITECTURES
-from ebflow.checkpoint import load, save_training
+from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
+from ebflow.execution import save_training
 from ebflow.randomness import generator
 from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
 from pipelines.training.nets import LEARNED, OPTIONS, fits, net, options

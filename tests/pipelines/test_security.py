@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebflow.checkpoint import load, read, save_training
+from ebflow.checkpoint import load, read
 from ebflow.data import images as benchmarks
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.data.prepare import prepare
 from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
+from ebflow.execution import save_training
 from pipelines import store
 from pipelines.cluster import connection
 from pipelines.cluster.package import checkout

@@ -10,12 +10,12 @@ import ray.train.torch
 import torch
 
 from ebflow.architectures import dense
-from ebflow.checkpoint import Checkpoints, check, load, resume, save_training
+from ebflow.checkpoint import check, load
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import NonFinite
+from ebflow.execution import Checkpoints, Event, resume, save_training
 from ebflow.randomness import RowGenerator
-from ebflow.train import Event
 from pipelines.cluster import environment
 from pipelines.config import (
     LEARNED_INVERSE,

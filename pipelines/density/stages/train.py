@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ebflow.checkpoint import Checkpoints, check
+from ebflow.checkpoint import check
 from ebflow.data.manifest import Manifest
+from ebflow.execution import Checkpoints
 from pipelines import store
 from pipelines.config import Training
 from pipelines.tracking import Follower, StageRun

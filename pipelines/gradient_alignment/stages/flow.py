@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 from ebflow.alignment.rows import smoothed
-from ebflow.checkpoint import Checkpoints, check
+from ebflow.checkpoint import check
 from ebflow.data.loader import Dataset
+from ebflow.execution import Checkpoints
 from pipelines import store
 from pipelines.gradient_alignment.config import FlowConfig
 from pipelines.tracking import Follower, StageRun

@@ -10,8 +10,8 @@ from ebflow.alignment.classifiers import mlp, resnet18
 from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.regularisers import collapse, gradient_norm, score_matching
 from ebflow.alignment.training import Training
-from ebflow.checkpoint import resume, save_training
 from ebflow.errors import BadInput, NonFinite
+from ebflow.execution import resume, save_training
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 
