@@ -209,10 +209,7 @@ def fit(
             names=columns["names"],
             seed=seed,
         )
-        made.to(device or (x.device if isinstance(x, Tensor) else "cpu")).train()
-        if not any(p.requires_grad for p in made.parameters()):
-            made.requires_grad_()
-        made.columns = columns
+        _ready(made, columns, device or (x.device if isinstance(x, Tensor) else "cpu"))
         rate = 1e-2 if axes else _rate(train.width)
         rows = batch_size or (256 if net == "autoregressive" else 128)
         trainer = Trainer(
@@ -471,6 +468,14 @@ def _prepared(
         flow.standardise_context(given.mean(0), given.std(0, correction=0))
     chain = preprocessing.fit(train, dtype=flow.like.dtype, **chosen)
     return flow.preprocessed(chain, shape=train.shape)
+
+
+def _ready(flow: Flow, columns: dict[str, Any], device: str | torch.device) -> None:
+    """Lets a flow be trained on a device; one that was loaded asks for gradients again."""
+    flow.to(device).train()
+    if not any(p.requires_grad for p in flow.parameters()):
+        flow.requires_grad_()
+    flow.columns = columns
 
 
 def _loss(
