@@ -148,18 +148,18 @@ JUDGES = {"own": "itself", "base": "the baseline", "other": "another net"}
 
 
 def _perturbation(lines: Lines) -> Captioned:
-    figure, axes = panels(6, width=14, sharey=True)
-    pairs = [(judge, kind) for judge in JUDGES for kind in ("raw", "centred")]
+    figure, axes = panels(3, width=10, height=5.6, down=2, sharex=True, sharey=True)
+    pairs = [(judge, kind) for kind in ("raw", "centred") for judge in JUDGES]
     shown = {name: line for name, line in lines.items() if name != "collapse"}
-    for axis, (judge, kind) in zip(axes, pairs, strict=True):
+    for axis, (judge, kind) in zip(axes.flat, pairs, strict=True):
         _curves(axis, shown, FRACTIONS, f"PP/{judge}/{kind}")
         for control, style in (("random", ":"), ("magnitude", "--")):
             curve = lines["baseline"].curve(f"PP/{judge}/{control}")
             axis.plot(FRACTIONS, curve, color="black", ls=style, lw=1, label=control)
         axis.set_title(f"{kind}, judged by {JUDGES[judge]}", fontsize=9)
-        axis.set_xlabel("fraction filled in")
-    axes[0].set_ylabel("accuracy")
-    legend(figure, axes[0])
+    figure.supxlabel("fraction filled in", fontsize=10)
+    figure.supylabel("accuracy", fontsize=10)
+    legend(figure, axes[0, 0])
     return figure, (
         "Accuracy while the least salient pixels are filled in with the image's mean, mean over "
         "seeds; higher is better. Controls of the baseline: random pixels, and those nearest to "
