@@ -1,6 +1,6 @@
 """From an error of a stage, wherever it was raised, to one line for the user."""
 
-__all__ = ["Diverged", "StageFailed", "failure", "innermost", "told"]
+__all__ = ["Diverged", "StageFailed", "failure", "in_one_line", "innermost"]
 
 from pathlib import Path
 
@@ -32,10 +32,10 @@ def failure(error: BaseException) -> BadInput | StageFailed:
         return Diverged(line)
     if isinstance(cause, StageFailed):
         return StageFailed(line)
-    return StageFailed(told(cause))
+    return StageFailed(in_one_line(cause))
 
 
-def told(error: BaseException) -> str:
+def in_one_line(error: BaseException) -> str:
     """Returns kind and message of what is behind an error, in one line."""
     cause = innermost(error)
     return f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:400]

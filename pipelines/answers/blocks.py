@@ -71,13 +71,13 @@ def answered(
         raise BadInput(f"--workers: found {options.workers}, expected at least 1")
     console = terminal(soft_wrap=True)
     with opened(options.model) as model:
-        asked = work(model, match(options.data, model))
-        console.print(asked.match.told)
+        question = work(model, match(options.data, model))
+        console.print(question.match.summary)
         if options.dry_run:
             return 0
         with Progress(console=console, disable=not console.is_terminal) as progress:
-            bar = progress.add_task("rows", total=asked.count)
-            Blocks(asked, options.output).run(
+            bar = progress.add_task("rows", total=question.count)
+            Blocks(question, options.output).run(
                 options.workers, lambda done: progress.update(bar, completed=done)
             )
     tell(console, options.output)
@@ -135,12 +135,12 @@ class Blocks:
         self.work, self.output = work, output
         self.folder = output.with_name(f".{output.name}.blocks")
 
-    def run(self, workers: int | None, told: Callable[[int], None]) -> None:
+    def run(self, workers: int | None, report: Callable[[int], None]) -> None:
         """Answers what is not answered yet, and writes the output.
 
         Arguments:
             workers: Processes; None: this one, or as many as a cluster gives.
-            told: Is told how many blocks are finished.
+            report: Is told how many blocks are finished.
 
         Raises:
             BadInput: At the first value that is none; nothing is left then.
@@ -148,12 +148,12 @@ class Blocks:
         self._begin()
         try:
             todo = [k for k in range(self.work.count) if not self._file(k).exists()]
-            told(self.work.count - len(todo))
+            report(self.work.count - len(todo))
             alone = workers in (None, 1) and "RAY_ADDRESS" not in os.environ
             answers = _here(self.work, todo) if alone else _by_ray(self.work, todo, workers)
             for done, (number, table) in enumerate(answers, self.work.count - len(todo) + 1):
                 self._keep(number, table)
-                told(done)
+                report(done)
         except BadInput:
             shutil.rmtree(self.folder)
             raise
@@ -161,12 +161,12 @@ class Blocks:
 
     def _begin(self) -> None:
         """Keeps what an equal command has finished; removes what another one has."""
-        asked = self.folder / "asked.json"
-        if asked.is_file() and json.loads(asked.read_text()) == self.work.identity:
+        file = self.folder / "identity.json"
+        if file.is_file() and json.loads(file.read_text()) == self.work.identity:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         with files.replaced(self.folder) as draft:
-            (draft / asked.name).write_text(json.dumps(self.work.identity))
+            (draft / file.name).write_text(json.dumps(self.work.identity))
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:08d}{PARQUET}"
@@ -245,14 +245,14 @@ def _received(sent: "ObjectRef") -> Work:
     import ray
 
     torch.set_num_threads(1)
-    told = ray.get(sent)
+    question = ray.get(sent)
     with tempfile.TemporaryDirectory(prefix="ebflow-model-") as scratch:
-        for name, content in told["checkpoint"].items():
+        for name, content in question["checkpoint"].items():
             (Path(scratch) / name).write_bytes(content)
-        model = Model(told["label"], Path(scratch))
-        found = match(told["source"], model)
+        model = Model(question["label"], Path(scratch))
+        found = match(question["source"], model)
         _ = model.reference  # read while the files are there, as the flow was by ``match``
-    return Work(model, found, told["answer"], told["options"], told["rows"])
+    return Work(model, found, question["answer"], question["options"], question["rows"])
 
 
 def _packed(folder: Path) -> dict[str, bytes]:

@@ -1,6 +1,6 @@
 """What a conditional flow is given: columns of a source, or what is typed."""
 
-__all__ = ["spread", "told", "typical", "window"]
+__all__ = ["parse_contexts", "spread", "typical", "window"]
 
 from collections.abc import Mapping, Sequence
 
@@ -23,7 +23,7 @@ def window(reader: Reader, model: Model, first: int, last: int) -> Tensor | None
     return torch.from_numpy(expanded(reader.contexts(first, last, levels), levels))
 
 
-def told(words: Sequence[str], model: Model) -> Tensor | None:
+def parse_contexts(words: Sequence[str], model: Model) -> Tensor | None:
     """Returns the contexts that words name, with shape (M, C); None of a flow without.
 
     Arguments:

@@ -66,8 +66,8 @@ def run(words: Sequence[str]) -> int:
     from pipelines.answers.models import opened
 
     with opened(options.model) as model, writing(store.home() / "logs" / "export.log"):
-        told = _exported(model, options)
-    print(f"{told}\nwritten to    {options.output}")
+        summary = _exported(model, options)
+    print(f"{summary}\nwritten to    {options.output}")
     return 0
 
 

@@ -66,11 +66,11 @@ def run(words: Sequence[str]) -> int:
         raise BadInput(f"--steps: found {options.steps}, expected an even number of at least 4")
     from pipelines.answers.blocks import Work, answered
 
-    asked = {"draws": options.draws, "steps": options.steps, "seed": options.seed}
+    settings = {"draws": options.draws, "steps": options.steps, "seed": options.seed}
 
     def work(model: "Model", found: "Match") -> Work:
         _check(model, found)
-        return Work(model, found, imputations, asked, ROWS)
+        return Work(model, found, imputations, settings, ROWS)
 
     return answered(options, work, _tell)
 

@@ -28,7 +28,7 @@ class Match:
     unused: tuple[str, ...]
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """A line on what is read of the source."""
         rows = f"{self.reader.label}: {self.reader.rows} rows"
         return f"{rows}; columns not used: {', '.join(self.unused)}" if self.unused else rows

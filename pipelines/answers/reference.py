@@ -71,8 +71,8 @@ class Reference:
         if not path.is_file():
             return None
         try:
-            known, told = load_tensors(path)
-            found, state = cls(known["train"], known["test"]), told["state"]
+            known, metadata = load_tensors(path)
+            found, state = cls(known["train"], known["test"]), metadata["state"]
         except (SafetensorError, OSError, LookupError) as error:
             raise BadInput(
                 f"{path}: found a damaged file ({error}), expected safetensors"

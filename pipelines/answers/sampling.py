@@ -50,12 +50,12 @@ def run(words: Sequence[str]) -> int:
     if options.rows is not None and options.rows < 1:
         raise BadInput(f"--rows: found {options.rows}, expected at least 1")
     check_output(options.output)
-    from pipelines.answers.contexts import told
+    from pipelines.answers.contexts import parse_contexts
     from pipelines.answers.files import columns_table, schema, write
     from pipelines.answers.models import opened
 
     with opened(options.model) as model:
-        context, kinds = told(options.context, model), schema(model)
+        context, kinds = parse_contexts(options.context, model), schema(model)
         each = options.rows or (
             1000 if len(options.context) != 1 or "=" in options.context[0] else 1
         )

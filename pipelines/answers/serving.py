@@ -87,5 +87,5 @@ def _start(uri: str, port: int, log_file: Path) -> subprocess.Popen:
     # MLflow starts uvicorn by its bare name, which lies beside this interpreter.
     places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     options = {"start_new_session": True, "env": {**os.environ, "PATH": places}}
-    with log_file.open("ab") as told:
-        return subprocess.Popen(command, stdout=told, stderr=told, **options)
+    with log_file.open("ab") as file:
+        return subprocess.Popen(command, stdout=file, stderr=file, **options)

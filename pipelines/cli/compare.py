@@ -54,7 +54,7 @@ def run(words: Sequence[str]) -> int:
     overlay.write(path, options.metric, dict(zip(names, curves, strict=True)))
     console = terminal()
     console.print(_differences("configuration", names, [_config(found) for found in runs], str))
-    console.print(_differences("metric", names, [_final(found) for found in runs], _told))
+    console.print(_differences("metric", names, [_final(found) for found in runs], _number))
     console.print(f"curves of {options.metric}: {path}", soft_wrap=True)
     return 0
 
@@ -76,11 +76,11 @@ def _config(run: "TrackedRun") -> dict[str, str]:
 
 
 def _final(run: "TrackedRun") -> dict[str, float]:
-    told = {**run.params, **run.metrics}
-    return {name: float(value) for name, value in told.items() if SHOWN.fullmatch(name)}
+    values = {**run.params, **run.metrics}
+    return {name: float(value) for name, value in values.items() if SHOWN.fullmatch(name)}
 
 
-def _told(value: float) -> str:
+def _number(value: float) -> str:
     return f"{value:.6g}"
 
 
@@ -88,7 +88,7 @@ def _differences(
     what: str,
     names: Sequence[str],
     found: Sequence[Mapping[str, object]],
-    told: Callable[..., str],
+    text: Callable[..., str],
 ) -> Table:
     """Returns what is not the same of all, in a line each."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -96,7 +96,7 @@ def _differences(
     for name in names:
         table.add_column(name, justify="right", overflow="fold")
     for key in sorted({key for some in found for key in some}):
-        cells = [told(some[key]) if key in some else "" for some in found]
+        cells = [text(some[key]) if key in some else "" for some in found]
         if len(set(cells)) > 1:
             table.add_row(key, *cells)
     if not table.row_count:

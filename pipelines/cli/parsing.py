@@ -158,16 +158,16 @@ def parse(
     kind: type[Options], words: Sequence[str], program: str, default: Options | None = None
 ) -> Options:
     """Returns options of a kind; help and errors as in :func:`parse_density`."""
-    told, root = io.StringIO(), get_type_hints(kind).get("config", DensityConfig)
+    printed, root = io.StringIO(), get_type_hints(kind).get("config", DensityConfig)
     try:
-        with contextlib.redirect_stderr(told):
+        with contextlib.redirect_stderr(printed):
             return tyro.cli(kind, args=list(words), prog=program, default=default)
     except ValidationError as error:
         raise BadInput(explain(error, prefix="--", root=root)) from None
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise BadInput(_reason(stop, told.getvalue(), root)) from None
+        raise BadInput(_reason(stop, printed.getvalue(), root)) from None
 
 
 def starting_point(
@@ -189,24 +189,24 @@ def starting_point(
         name = found["recipe"] or "digits"
         return adapt(recipes.named(name)), name
     file = found["config"] and Path(found["config"])
-    told = peek(file) if file else {}
-    told |= {k: v for k in ("source", *ONE, *SEVERAL) if (v := found[f"data.{k}"]) is not None}
-    source = told["source"] if isinstance(told.get("source"), str) else None
+    data = peek(file) if file else {}
+    data |= {k: v for k in ("source", *ONE, *SEVERAL) if (v := found[f"data.{k}"]) is not None}
+    source = data["source"] if isinstance(data.get("source"), str) else None
     if found["recipe"] is not None:
         base, name = recipes.named(found["recipe"], source), found["recipe"]
     else:
-        base, name = recipes.for_source(source or "digits", **_chosen(told))
+        base, name = recipes.for_source(source or "digits", **_chosen(data))
     base = load(file, adapt(base)) if file else adapt(base)
     return for_objective(base, found["objective.name"]), name
 
 
-def _chosen(told: Mapping[str, Any]) -> dict[str, Any]:
+def _chosen(data: Mapping[str, Any]) -> dict[str, Any]:
     """Returns which columns are data, by what is told of them and of the right type."""
-    one = {k: told[k] if isinstance(told.get(k), str) else None for k in ONE}
-    lists = {k: told[k] if isinstance(told.get(k), list) else None for k in SEVERAL}
+    one = {k: data[k] if isinstance(data.get(k), str) else None for k in ONE}
+    lists = {k: data[k] if isinstance(data.get(k), list) else None for k in SEVERAL}
     names = {k: v and [name for name in v if isinstance(name, str)] for k, v in lists.items()}
     columns = {"columns": names["columns"], "context": names["context"] or ()}
-    side = str(told.get("resize"))
+    side = str(data.get("resize"))
     more = {"timestamps": one["timestamps"], "resize": int(side) if side.isdecimal() else None}
     return {"label": one["label"], "split": one["split_column"], **columns, **more}
 
@@ -221,11 +221,11 @@ def _found(words: Sequence[str], *names: str, several: Sequence[str] = ()) -> di
     return vars(first.parse_known_args(list(words))[0])
 
 
-def _reason(stop: SystemExit, told: str, root: type[Section]) -> str:
+def _reason(stop: SystemExit, printed: str, root: type[Section]) -> str:
     for error in _chain(stop):
         if isinstance(error, ValidationError):
             return explain(error, prefix="--", root=root)
-    inside = (BORDER.sub("", line) for line in told.splitlines()[1:-1])
+    inside = (BORDER.sub("", line) for line in printed.splitlines()[1:-1])
     text = " ".join(line.strip() for line in inside if line.strip("-─ "))
     said = re.split("|".join(ENDS), text)[0].strip(" .")
     for pattern, line in REWORDED.items():

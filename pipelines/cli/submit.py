@@ -61,8 +61,8 @@ def run(words: Sequence[str]) -> int:
         print(HELP)
         if rest[0].startswith("-"):
             return 0
-    asked = rest[: 1 + (rest[:1] == ["tune"])]
-    command, options = _command(asked), rest[len(asked) :]
+    pipeline = rest[: 1 + (rest[:1] == ["tune"])]
+    command, options = _command(pipeline), rest[len(pipeline) :]
     if ours.manifest:
         return command.run(options, carry_out=_print_manifest)
     submission = Submission(ours.address, shlex.join(["ebflow", "submit", *words]))
@@ -70,16 +70,16 @@ def run(words: Sequence[str]) -> int:
     return submission.code
 
 
-def _command(asked: Sequence[str]) -> "Command":
+def _command(pipeline: Sequence[str]) -> "Command":
     """Returns the command that does here what is asked; raises BadInput if there is none."""
     from pipelines.cli.main import COMMANDS
 
     known = {name.removeprefix("run "): command for name, command in COMMANDS.items()
              if name.startswith(("run ", "tune "))}  # fmt: skip
-    if " ".join(asked) not in known:
-        found = f"pipeline {' '.join(asked)!r}" if asked else "no pipeline"
+    if " ".join(pipeline) not in known:
+        found = f"pipeline {' '.join(pipeline)!r}" if pipeline else "no pipeline"
         raise BadInput(f"submit: found {found}, expected one of {', '.join(known)}")
-    return known[" ".join(asked)]
+    return known[" ".join(pipeline)]
 
 
 def _print_manifest(run: "Run", options: Running, told: str) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from pipelines.config import ClusterConfig
 from pipelines.errors import StageFailed, failure
 from pipelines.store import storage
 from pipelines.store.urls import without_password
-from pipelines.store.writer import open_desk
+from pipelines.store.writer import start_writer
 
 PREFIX = "ebflow-ray-"
-TOLD = ("MLFLOW_", "EBFLOW_COMMIT", "EBFLOW_DATA")
+FORWARDED = ("MLFLOW_", "EBFLOW_COMMIT", "EBFLOW_DATA")
 SECRET = ("PASSWORD", "TOKEN", "SECRET", "KEY")
 GRACE_S = 15.0
 REACH_S = 10.0
@@ -44,12 +44,12 @@ class Connection:
     Attributes:
         folder: Of an embedded Ray's sockets and logs, short as sockets' paths must be.
         node: The one whose store is this process's, where nodes have stores of their own.
-        desk: What writes there for others (``store/writer.py``); it ends with this.
+        writer: What writes there for others (``store/writer.py``); it ends with this.
     """
 
     folder: Path | None = None
     node: str | None = None
-    desk: Any = None
+    writer: Any = None
 
 
 def start(*, dashboard: bool) -> Connection:
@@ -67,8 +67,8 @@ def start(*, dashboard: bool) -> Connection:
 
     if "RAY_ADDRESS" in os.environ:
         _reach(os.environ["RAY_ADDRESS"])
-        told = {"env_vars": _environment()}
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=told)
+        runtime_env = {"env_vars": _environment()}
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
         try:
             _probe(store.identity())
         except BaseException:
@@ -96,7 +96,7 @@ def _at_home() -> Connection:
     import ray
 
     node = ray.get_runtime_context().get_node_id()
-    return Connection(node=node, desk=open_desk(node))
+    return Connection(node=node, writer=start_writer(node))
 
 
 def launched(config: ClusterConfig) -> bool:
@@ -184,7 +184,8 @@ def _environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if (name.startswith(TOLD) or name in environment.SETTINGS) and not _secret(name, value)
+        if (name.startswith(FORWARDED) or name in environment.SETTINGS)
+        and not _secret(name, value)
     }
     shared = {storage.VARIABLE: storage.url()} if storage.used() else {}
     return {"EBFLOW_HOME": str(store.home()), **shared, **kept}

@@ -52,8 +52,8 @@ def entrypoint(
         BadInput: If the folder for the results is a relative one, which would be lost.
     """
     given = [f"{name}={value}" for name, value in settings.items()]
-    asked = shlex.split(run.command)[1:3]
-    words = ["python", "-m", "pipelines.cli", *asked, "--config", config]
+    pipeline = shlex.split(run.command)[1:3]
+    words = ["python", "-m", "pipelines.cli", *pipeline, "--config", config]
     command = [*(["env", *given] if given else []), *words, *_further(options)]
     return f"{shlex.join(command)} --output {_output(run, options, home)}"
 
@@ -86,8 +86,8 @@ def provenance() -> dict[str, str]:
 
 def _output(run: "Run", options: Running, home: str) -> str:
     if options.output is None:
-        mine = os.environ.get("EBFLOW_HOME")
-        return f"{shlex.quote(mine) if mine else home}/{shlex.quote(str(run.output))}"
+        named = os.environ.get("EBFLOW_HOME")
+        return f"{shlex.quote(named) if named else home}/{shlex.quote(str(run.output))}"
     if not options.output.is_absolute():
         raise BadInput(f"--output: found {options.output}, expected an absolute path on storage "
                        "that all nodes share")  # fmt: skip

@@ -112,11 +112,11 @@ def _container(docker: dict[str, Any]) -> dict[str, Any]:
     parser = argparse.ArgumentParser()
     parser.add_argument("--env", action="append", default=[])
     parser.add_argument("--volume", action="append", default=[])
-    told = parser.parse_known_args(docker["run_options"])[0]
+    options = parser.parse_known_args(docker["run_options"])[0]
     return {
         "image": docker["image"],
-        "env": [_variable(setting) for setting in told.env if "RAY_AUTH_MODE" not in setting],
-        "volumeMounts": [{"name": OWN, "mountPath": v.split(":")[1]} for v in told.volume],
+        "env": [_variable(setting) for setting in options.env if "RAY_AUTH_MODE" not in setting],
+        "volumeMounts": [{"name": OWN, "mountPath": v.split(":")[1]} for v in options.volume],
     }
 
 

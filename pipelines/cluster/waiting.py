@@ -20,5 +20,7 @@ def waiting(what: str, needs: Mapping[str, float]) -> str:
         return ""
     free = ray.available_resources()
     kinds = [kind for kind in ("CPU", "GPU") if needs.get(kind, 0) > free.get(kind, 0)]
-    told = (f"{needs[kind]:g} {kind}s, of which {free.get(kind, 0):g} are free" for kind in kinds)
-    return f"{what} waits for {' and '.join(told)}" if kinds else ""
+    lacking = (
+        f"{needs[kind]:g} {kind}s, of which {free.get(kind, 0):g} are free" for kind in kinds
+    )
+    return f"{what} waits for {' and '.join(lacking)}" if kinds else ""

@@ -69,13 +69,13 @@ def _of_rows(config: DensityConfig, layout: Layout, rows: int) -> Iterator[str]:
             f"train.augment: found {config.train.augment} for examples of shape {layout.shape}, "
             "expected images of shape (H, W) or (C, H, W)"
         )
-    objective, front = config.objective, config.preprocess
+    objective, preprocess = config.objective, config.preprocess
     if objective.directions == "orthogonal" and objective.slices > layout.width:
         yield (
             f"objective.slices: found {objective.slices}, expected at most {layout.width} "
             "orthogonal directions (the number of features)"
         )
-    if front.normalise == "whiten" and front.shrinkage == 0 and rows <= layout.width:
+    if preprocess.normalise == "whiten" and preprocess.shrinkage == 0 and rows <= layout.width:
         yield (
             f"preprocess.shrinkage: found 0 with {rows} training rows of {layout.width} features, "
             "whose covariance is singular, expected shrinkage above 0"
@@ -84,11 +84,11 @@ def _of_rows(config: DensityConfig, layout: Layout, rows: int) -> Iterator[str]:
 
 def _of_logit(config: DensityConfig, levels: int | None) -> Iterator[str]:
     """Yields where an objective would leave the range on which the logit is defined."""
-    front, name = config.preprocess, config.objective.name
-    logit = levels is not None and front.logit is not None
-    if front.extended and not logit:
+    preprocess, name = config.preprocess, config.objective.name
+    logit = levels is not None and preprocess.logit is not None
+    if preprocess.extended and not logit:
         yield "preprocess.extended: found True without a logit, expected False"
-    if logit and not front.match_after and not front.extended and name in NOISED:
+    if logit and not preprocess.match_after and not preprocess.extended and name in NOISED:
         yield (
             f"preprocess.match_after: found False with a logit and {name}, whose points leave the "
             "range of the data, expected True, preprocess.extended or preprocess.logit None"
@@ -97,18 +97,18 @@ def _of_logit(config: DensityConfig, levels: int | None) -> Iterator[str]:
 
 def _of_levels(config: DensityConfig, levels: int) -> Iterator[str]:
     """Yields what is for real numbers alone; and a margin that the last level is rounded to."""
-    front, train = config.preprocess, config.train
+    preprocess, train = config.preprocess, config.train
     if train.noise:
         yield f"train.noise: found {train.noise:g} for data of {levels} integer levels, expected 0"
     for name in ("grids", "tails", "bounds"):
-        if getattr(front, name):
+        if getattr(preprocess, name):
             yield (
-                f"preprocess.{name}: found {getattr(front, name)} for data of {levels} integer "
-                "levels, expected columns of real numbers"
+                f"preprocess.{name}: found {getattr(preprocess, name)} for data of {levels} "
+                "integer levels, expected columns of real numbers"
             )
-    if front.logit is not None and front.logit < LEAST_MARGIN[train.dtype]:
+    if preprocess.logit is not None and preprocess.logit < LEAST_MARGIN[train.dtype]:
         yield (
-            f"preprocess.logit: found {front.logit:g}, which {train.dtype} rounds away, "
+            f"preprocess.logit: found {preprocess.logit:g}, which {train.dtype} rounds away, "
             f"expected at least {LEAST_MARGIN[train.dtype]:g}"
         )
 

@@ -43,8 +43,8 @@ def measured(
     labels = test.labels()
     for name, density in densities.items():
         found = log_posteriors(density, test, shares, **options)
-        told = asdict(Classification.of(found, labels))
-        metrics |= {f"{PREFIXES[name]}{key}": value for key, value in told.items()}
+        numbers = asdict(Classification.of(found, labels))
+        metrics |= {f"{PREFIXES[name]}{key}": value for key, value in numbers.items()}
         if name == "flow":
             np.savez(file, log_posteriors=found.numpy(), labels=labels.numpy())
     return metrics

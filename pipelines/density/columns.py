@@ -12,13 +12,13 @@ NAMED = 8
 """Most columns that a line names; ``summary.json`` has all."""
 
 
-def lines(told: Mapping[str, Any]) -> dict[str, str]:
+def lines(summary: Mapping[str, Any]) -> dict[str, str]:
     """Returns what is done to columns of a table, a line for each step."""
-    steps = {f"{name} ({step:g})": "" for name, step in told.get("grids", {}).items()}
+    steps = {f"{name} ({step:g})": "" for name, step in summary.get("grids", {}).items()}
     what = {
         "on grids": (steps, "dequantised by noise of their step"),
-        "bounded": (told.get("bounds", {}), "carried to the line by a logit or a logarithm"),
-        "tails": (told.get("tails", []), "bent by Johnson's S_U"),
+        "bounded": (summary.get("bounds", {}), "carried to the line by a logit or a logarithm"),
+        "tails": (summary.get("tails", []), "bent by Johnson's S_U"),
     }
     return {name: f"{_few(list(found))}: {done}" for name, (found, done) in what.items() if found}
 

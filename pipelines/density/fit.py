@@ -110,17 +110,17 @@ def measured(flow: Flow, dataset: Dataset, seed: int) -> Fit:
     shape = () if density.batch_shape else (count,)
     drawn = density.sample(shape, generator(seed, "report")).flatten(1)
     y = drawn[drawn.isfinite().all(1)]
-    told = {"x": x, "y": y, "lost": len(drawn) - len(y), "pit": pit,
+    shared = {"x": x, "y": y, "lost": len(drawn) - len(y), "pit": pit,
             "latents": None if pit is None else goodness.uniform(pit)}  # fmt: skip
     permuted = generator(seed, "permutations")
     if picture:
-        return Fit(**told, rows=goodness.rows(x, y, permuted) if pit is None else None)
+        return Fit(**shared, rows=goodness.rows(x, y, permuted) if pit is None else None)
     columns = goodness.columns(x, y, permuted)
     chosen = columns.values.argsort(descending=True, stable=True)[:WIDEST].sort().values
     several = len(chosen) > 1
     pairs = goodness.pairs(x[:, chosen], y[:, chosen], permuted) if several else None
     rows = goodness.rows(x, y, permuted)
-    return Fit(**told, rows=rows, columns=columns, chosen=tuple(chosen.tolist()), pairs=pairs)
+    return Fit(**shared, rows=rows, columns=columns, chosen=tuple(chosen.tolist()), pairs=pairs)
 
 
 def is_image(manifest: Manifest) -> bool:

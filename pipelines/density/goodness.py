@@ -69,8 +69,8 @@ def columns(x: Tensor, y: Tensor, generator: torch.Generator) -> Difference:
         generator: Where the permutations come from.
     """
 
-    def distances(pooled: Tensor, mine: Tensor) -> Tensor:
-        return torch.stack([_kolmogorov(column, mine) for column in pooled.mT], 1)
+    def distances(pooled: Tensor, first: Tensor) -> Tensor:
+        return torch.stack([_kolmogorov(column, first) for column in pooled.mT], 1)
 
     return _compared(distances, x, y, generator)
 
@@ -81,10 +81,10 @@ def pairs(x: Tensor, y: Tensor, generator: torch.Generator) -> Difference:
     One product of O(D² n) for each permutation. Arguments as in ``columns``.
     """
 
-    def distances(pooled: Tensor, mine: Tensor) -> Tensor:
+    def distances(pooled: Tensor, first: Tensor) -> Tensor:
         hot = F.one_hot(_cells(pooled), CELLS).flatten(1).float()
         total = hot.mT @ hot
-        return torch.stack([_excess(hot[one], total, one) for one in mine])
+        return torch.stack([_excess(hot[one], total, one) for one in first])
 
     return _compared(distances, x, y, generator)
 
@@ -92,9 +92,9 @@ def pairs(x: Tensor, y: Tensor, generator: torch.Generator) -> Difference:
 def rows(x: Tensor, y: Tensor, generator: torch.Generator) -> Difference:
     """Compares whole rows; one distance. O((n + m)² (D + P)). Arguments as in ``columns``."""
 
-    def distances(pooled: Tensor, mine: Tensor) -> Tensor:
+    def distances(pooled: Tensor, first: Tensor) -> Tensor:
         scaled = pooled / pooled.std(0).clamp_min(torch.finfo(pooled.dtype).tiny)
-        signs = _shares(mine).to(scaled)
+        signs = _shares(first).to(scaled)
         return -((signs @ torch.cdist(scaled, scaled)) * signs).sum(1, keepdim=True)
 
     return _compared(distances, x, y, generator)
@@ -134,17 +134,17 @@ def _compared(
     return Difference(values[0], float(largest[1:].quantile(LEVEL)), float(p_value))
 
 
-def _shares(mine: Tensor) -> Tensor:
+def _shares(first: Tensor) -> Tensor:
     """Returns 1/n of the rows of the first sample, −1/m of the others, (P, n + m)."""
-    n = mine[0].sum()
-    return mine / n - (~mine) / (mine.shape[1] - n)
+    n = first[0].sum()
+    return first / n - (~first) / (first.shape[1] - n)
 
 
-def _kolmogorov(column: Tensor, mine: Tensor) -> Tensor:
+def _kolmogorov(column: Tensor, first: Tensor) -> Tensor:
     """Returns the distance of each partition, with shape (P,)."""
     values, order = column.sort()
     last = torch.cat([values[1:] > values[:-1], torch.tensor([True])])  # of equal values
-    return _shares(mine)[:, order].cumsum(1)[:, last].abs().amax(1)
+    return _shares(first)[:, order].cumsum(1)[:, last].abs().amax(1)
 
 
 def _cells(pooled: Tensor) -> Tensor:
@@ -155,16 +155,16 @@ def _cells(pooled: Tensor) -> Tensor:
     return (sum(ends) * CELLS // (2 * len(pooled))).clamp_max(CELLS - 1).mT
 
 
-def _excess(hot: Tensor, total: Tensor, mine: Tensor) -> Tensor:
+def _excess(hot: Tensor, total: Tensor, first: Tensor) -> Tensor:
     """Returns what pairs of columns differ by beyond the columns, with shape (D, D).
 
     Arguments:
         hot: The cells of the first sample's rows, one of ``CELLS`` ones a column.
         total: The joint histograms of all rows, (D · CELLS, D · CELLS).
-        mine: Which rows are the first sample's.
+        first: Which rows are the first sample's.
     """
     n, own = len(hot), hot.mT @ hot
-    apart = (own / n - (total - own) / (len(mine) - n)).abs()
+    apart = (own / n - (total - own) / (len(first) - n)).abs()
     joint = 0.5 * apart.unflatten(0, (-1, CELLS)).unflatten(2, (-1, CELLS)).sum((1, 3))
     alone = joint.diagonal()
     return joint - torch.maximum(alone[:, None], alone)

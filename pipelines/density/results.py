@@ -64,7 +64,7 @@ def conclude(summary: Mapping[str, Any]) -> str:
 
 def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, Any]:
     """Copies checkpoint, figures and page into a folder; returns the numbers."""
-    data, front, trained, evaluated, reported = (artefact.path for artefact in value)
+    data, preprocessed, trained, evaluated, reported = (artefact.path for artefact in value)
     shutil.copytree(trained / "checkpoint", folder / "checkpoint")
     shutil.copy(evaluated / REFERENCE, folder / "checkpoint")
     runs.publish(reported, folder)
@@ -75,7 +75,7 @@ def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, 
         "verdict": verdict,
         "method": method(config),
         "splits": Manifest.load(data).assignment,
-        "columns": json.loads((front / columns.FILE).read_text()),
+        "columns": json.loads((preprocessed / columns.FILE).read_text()),
         "warnings": json.loads((reported / WARNINGS).read_text()),
         "fit": json.loads((reported / FIT).read_text()),
         "seeds": {"data": config.data.seed, "training": config.seed},
@@ -97,10 +97,10 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") 
     run.log_params(config.model_dump())
     run.log_input(manifest, "training")
     numbers = json.loads((reported / "numbers.json").read_text())
-    told, _ = metrics_log.read(trained / metrics_log.FILE)
+    rows, _ = metrics_log.read(trained / metrics_log.FILE)
     for some, kind in ((TEST, "validate"), (HELD, "log")):
         run.log_metrics({n: numbers[n] for first in some for n in numbers if n.startswith(first)})
-        run.log_rows(metrics_log.curve(told, kind))
+        run.log_rows(metrics_log.curve(rows, kind))
     beside = {n: value for n, value in numbers.items() if not n.startswith((*TEST, *HELD))}
     run.log_params(beside)
     runs.log(folder, run)

@@ -66,9 +66,9 @@ def _columns(names: Sequence[str], fit: Fit) -> Figure:
         _strip(axis, -strip, fit.x[:, k].numpy(), fit.y[:, k].numpy())
         distance = float(fit.columns.values[k])
         beyond = distance > fit.columns.bound
-        told = f"{distance:.2f}{' *' if beyond else ''}"
+        text = f"{distance:.2f}{' *' if beyond else ''}"
         weight = "bold" if beyond else "normal"
-        axis.text(1.02, 0.3 - strip, told, fontsize=8, va="center", weight=weight)
+        axis.text(1.02, 0.3 - strip, text, fontsize=8, va="center", weight=weight)
     axis.text(1.02, 1.05, "distance", fontsize=8, va="center")
     axis.set_yticks([0.3 - k for k in range(len(shown))])
     axis.set_yticklabels([wrapped(names[k], LABEL) for k in shown], fontsize=8)
@@ -115,8 +115,8 @@ def _pairs(names: Sequence[str], fit: Fit) -> Figure:
         axis.set_ylabel(wrapped(names[j], 30), fontsize=7)
     for axis in places[len(worst) :]:
         axis.axis("off")
-    told = places[0].get_legend_handles_labels()
-    figure.legend(*told, loc="outside upper left", ncols=2, fontsize=8, markerscale=2)
+    handles = places[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper left", ncols=2, fontsize=8, markerscale=2)
     return figure
 
 

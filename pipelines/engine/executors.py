@@ -20,7 +20,7 @@ from pipelines.engine.demand import needs_of, reserved
 from pipelines.engine.retries import Retries, passing
 from pipelines.engine.stages import KEY_LENGTH, Context, call
 from pipelines.engine.values import Artefact
-from pipelines.errors import failure, told
+from pipelines.errors import failure, in_one_line
 
 
 class Progress(Protocol):
@@ -82,7 +82,7 @@ class StageExecutor(Executor):
             return
         log.warning("%s failed, and is tried again", job.task.name, exc_info=error)
         pause = self.engine.retries.before(number)
-        self.engine.progress.retried(job.task.name, told(error), pause)
+        self.engine.progress.retried(job.task.name, in_one_line(error), pause)
         self._later(pause, job, number + 1)
 
     def _to_try_again(self, number: int, error: BaseException) -> bool:

@@ -81,7 +81,7 @@ def _sentence(known: Mapping[str, Claim], text: str, *numbers: Number) -> str:
         return ""
     found = [known[number.quantity] for number in numbers]
     margin = f"{found[-1].verdict} at a margin of {found[-1].margin:g}"
-    return text.format(*(claim.told for claim in found), verdict=margin)
+    return text.format(*(claim.estimate for claim in found), verdict=margin)
 
 
 def _mean(lines: Lines, name: str) -> str:

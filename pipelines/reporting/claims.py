@@ -107,7 +107,7 @@ class Claim:
     power: float | None = None
 
     @property
-    def told(self) -> str:
+    def estimate(self) -> str:
         """The number and its interval as text."""
         if self.value is None:
             return ""
@@ -126,18 +126,20 @@ def _rounded(width: float, *numbers: float) -> list[str]:
     return [f"{round(number, decimals) + 0.0:,.{decimals}f}" for number in numbers]
 
 
-def decide(asked: Sequence[tuple[Question, Confidence | None]]) -> list[Claim]:
+def decide(measured: Sequence[tuple[Question, Confidence | None]]) -> list[Claim]:
     """Returns the claims, judged together; of a number that was not measured nothing is decided.
 
     A verdict is "holds" where the number is inside of its region, "does not hold" where it is
     outside, and of both p-values the lesser is at most ``LEVEL`` after Holm's correction.
     """
-    known = [(question.expected, found or UNKNOWN) for question, found in asked]
+    known = [(question.expected, found or UNKNOWN) for question, found in measured]
     p = [(region.inside(found), region.outside(found)) for region, found in known]
     adjusted = holm([min(pair) for pair in p])
     tested = sum(not math.isnan(one) for one in adjusted)
     claims = []
-    for (question, _), (region, found), pair, one in zip(asked, known, p, adjusted, strict=True):
+    for (question, _), (region, found), pair, one in zip(
+        measured, known, p, adjusted, strict=True
+    ):
         decided: Verdict = "holds" if pair[0] < pair[1] else "does not hold"
         verdict: Verdict = decided if one <= LEVEL else "not decided at this size"
         power = region.power(found, LEVEL / max(1, tested))
@@ -286,8 +288,10 @@ def show(console: Console, conclusion: Conclusion) -> None:
     )
     for check in conclusion.checks:
         if not check.passed:
-            told = "" if check.value is None else f" {check.value:.3g}, expected {check.expected}"
-            console.print(f"  {check.verdict}: {check.check}{told}")
+            number = (
+                "" if check.value is None else f" {check.value:.3g}, expected {check.expected}"
+            )
+            console.print(f"  {check.verdict}: {check.check}{number}")
 
 
 def table(claims: Sequence[Claim]) -> rich.table.Table:
@@ -297,8 +301,8 @@ def table(claims: Sequence[Claim]) -> rich.table.Table:
     made.add_column("number [95 %]", justify="right")
     made.add_column("verdict")
     for claim in claims:
-        told = "\n".join(filter(None, (claim.quantity, claim.told)))
-        made.add_row(claim.claim, told.replace("[", r"\["), claim.verdict)
+        number = "\n".join(filter(None, (claim.quantity, claim.estimate)))
+        made.add_row(claim.claim, number.replace("[", r"\["), claim.verdict)
     return made
 
 
@@ -306,7 +310,7 @@ def conclude(summary: Mapping[str, Any]) -> str:
     """Returns the findings and claims of a study's summary in Markdown."""
     found = Conclusion.read(summary)
     lines = [
-        (claim.claim, f"{claim.quantity} {claim.told}", claim.expected, claim.verdict)
+        (claim.claim, f"{claim.quantity} {claim.estimate}", claim.expected, claim.verdict)
         for claim in found.claims
     ]
     claims = notes.table(("claim", "number [95 %]", "expected", "verdict"), lines)

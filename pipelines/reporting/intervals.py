@@ -23,5 +23,5 @@ def shown(found: Sequence[float | None], digits: int) -> str:
 
 def fields(found: Interval) -> dict[str, float | None]:
     """Returns ``value``, ``low`` and ``high``, null where there is no number."""
-    told = found._asdict().items()
-    return {name: None if math.isnan(value) else value for name, value in told}
+    numbers = found._asdict().items()
+    return {name: None if math.isnan(value) else value for name, value in numbers}

@@ -18,17 +18,17 @@ from pipelines.training.nets import options
 
 def method(config: Training) -> str:
     """Returns the line: loss; preprocessing; flow; optimiser."""
-    data = _front(config.preprocess) + "".join(_changes(config.train))
+    data = _preprocessing(config.preprocess) + "".join(_changes(config.train))
     parts = (" + ".join(_terms(config)), data, _flow(config.model), _optimiser(config.train))
     return "; ".join(parts)
 
 
 def _terms(config: Training) -> Iterator[str]:
     name, anchor, extra = config.objective.name, config.anchor, config.stabilise
-    told = [*_options(config.objective)]
+    details = [*_options(config.objective)]
     if name == "lazy_ml":
-        told.append(f"normaliser {_rule(anchor)}")
-    inside = f" ({', '.join(told)})" if told else ""
+        details.append(f"normaliser {_rule(anchor)}")
+    inside = f" ({', '.join(details)})" if details else ""
     yield f"{config.objective_weight:g} × {name}{inside}"
     if name not in LIKELIHOOD and anchor.weight:
         yield f"{anchor.weight:g} × anchor ({_rule(anchor)})"
@@ -66,13 +66,13 @@ def _rule(anchor: AnchorConfig) -> str:
     return f"refreshed every {anchor.interval} steps{early}"
 
 
-def _front(front: PreprocessConfig) -> str:
+def _preprocessing(config: PreprocessConfig) -> str:
     names = {"none": "plain", "standardise": "standardised", "whiten": "whitened"}
-    where = "" if front.match_after else ", scores matched before preprocessing"
-    divided = "" if front.scale == 1 else f", logit / {front.scale:g}"
-    extended = ", extended logit" if front.extended else ""
-    normal = ", directions made normal" if front.gaussianise else ""
-    return f"{names[front.normalise]} data{divided}{extended}{normal}{where}"
+    where = "" if config.match_after else ", scores matched before preprocessing"
+    divided = "" if config.scale == 1 else f", logit / {config.scale:g}"
+    extended = ", extended logit" if config.extended else ""
+    normal = ", directions made normal" if config.gaussianise else ""
+    return f"{names[config.normalise]} data{divided}{extended}{normal}{where}"
 
 
 def _changes(train: TrainConfig) -> Iterator[str]:

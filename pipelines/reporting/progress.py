@@ -194,12 +194,12 @@ class Progress:
             self.console.print(text)
 
     def _follow(self) -> None:
-        told = time.monotonic()
+        printed = time.monotonic()
         while not self.stopped.wait(LOOK_S):
-            late = time.monotonic() - told > LINE_S
+            late = time.monotonic() - printed > LINE_S
             with self.lock:
                 lines = [line for name in self.stages for line in self._look(name, late)]
-            told = time.monotonic() if lines else told
+            printed = time.monotonic() if lines else printed
             for line in lines:
                 self._line(line)
 
@@ -207,11 +207,11 @@ class Progress:
         """Shows what the jobs of a stage tell; returns a line of it if one is due."""
         shown = self.stages[name]
         begun = [f"{name}: started" for job in shown.jobs.values() if job.begins()]
-        told = [job.look() for job in shown.jobs.values()]
+        changed = [job.look() for job in shown.jobs.values()]
         for job in shown.jobs.values():
             while job.notes:
                 self._tell(name, job.notes.pop(0))
-        if not (begun or any(told) or shown.queued):
+        if not (begun or any(changed) or shown.queued):
             return []
         self._update(shown)
         line = f"{name}: {shown.share:4.0%}  {shown.text}"

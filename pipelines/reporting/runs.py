@@ -32,8 +32,8 @@ def show(
 ) -> None:
     """Prints lines by their names: those given, the stages, more, and where everything is."""
     stages = ", ".join(f"{stage} {status}" for stage, status in summary["stages"].items())
-    told = {**lines, "stages": stages, **more, "figures": summary["figures"],
+    texts = {**lines, "stages": stages, **more, "figures": summary["figures"],
             "report": summary["report"], "to look": "ebflow ui"}  # fmt: skip
-    width = max(map(len, told))
-    for name, text in told.items():
+    width = max(map(len, texts))
+    for name, text in texts.items():
         console.print(f"{name:<{width}} {text}", soft_wrap=True)

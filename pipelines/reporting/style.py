@@ -68,8 +68,8 @@ def wrapped(name: str, width: int, lines: int = 2) -> str:
         if found[-1] and len((found[-1] + word).rstrip()) > width:
             found.append("")
         found[-1] += word
-    told = [line.rstrip() for line in found]
-    short = [line if len(line) <= width else f"{line[: width - 1]}…" for line in told[:lines]]
-    if len(told) > lines:
+    stripped = [line.rstrip() for line in found]
+    short = [line if len(line) <= width else f"{line[: width - 1]}…" for line in stripped[:lines]]
+    if len(stripped) > lines:
         short[-1] = f"{short[-1].rstrip('…')[: width - 1]}…"
     return "\n".join(short)

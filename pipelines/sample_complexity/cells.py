@@ -109,18 +109,18 @@ def _common(config: ComplexityConfig) -> dict:
 
 def _samplers(config: ComplexityConfig) -> Iterator[SamplerCell]:
     learners = config.learners
-    told = _common(config) | {
+    common = _common(config) | {
         "ratio": middle(config), "sizes": SAMPLER_SIZES, "width": 2 * learners.width,
         "steps": learners.sampler_steps, "samples": learners.samples, "levels": learners.levels,
     }  # fmt: skip
     for size in (d for d in config.grid.dims if d <= 2):
         for first, count in _parts(learners.sampler_seeds, SAMPLER_SEEDS):
-            yield SamplerCell(**told, size=size, first=first, count=count)
+            yield SamplerCell(**common, size=size, first=first, count=count)
 
 
 def _denoisers(config: ComplexityConfig) -> Iterator[DenoiserCell]:
     laws = config.laws
-    told = {
+    common = {
         "seed": config.seed, "distance": laws.distance, "delta": laws.delta,
         "samples": laws.samples, "levels": laws.levels,
     }  # fmt: skip
@@ -138,25 +138,25 @@ def _denoisers(config: ComplexityConfig) -> Iterator[DenoiserCell]:
     ]
     for law, (eta, net, seeds) in product(laws.names, kinds):
         for first, count in _parts(seeds, laws.cell_seeds):
-            yield DenoiserCell(**told, **net, law=law, eta=eta, first=first, count=count)
+            yield DenoiserCell(**common, **net, law=law, eta=eta, first=first, count=count)
 
 
 def _networks(config: ComplexityConfig) -> Iterator[NetworkCell]:
     grid, learners = config.grid, config.learners
-    told = _common(config) | {"width": learners.width, "steps": learners.steps}
+    common = _common(config) | {"width": learners.width, "steps": learners.steps}
     lines = [(r, 1, noise) for r in config.network_radii[::-1] for noise in ("fresh", "once")]
     across = [(middle(config, FURTHER), d, "fresh") for d in grid.dims if d > 1]
     for ratio, size, noise in [*lines, *across]:
         for first, count in _parts(grid.seeds, grid.cell_seeds):
             yield NetworkCell(
-                **told, ratio=ratio, size=size, noise=noise, first=first, count=count,
+                **common, ratio=ratio, size=size, noise=noise, first=first, count=count,
             )  # fmt: skip
 
 
 def _varied(config: ComplexityConfig) -> Iterator[NetworkCell]:
     """Gives networks of other widths and depths, and of far modes that are less rare."""
     grid, learners = config.grid, config.learners
-    told = _common(config) | {
+    common = _common(config) | {
         "ratio": middle(config), "size": 1, "noise": "fresh", "steps": learners.steps,
         "width": learners.width, "panel": "varied",
     }  # fmt: skip
@@ -167,7 +167,7 @@ def _varied(config: ComplexityConfig) -> Iterator[NetworkCell]:
     ]
     for change in changes:
         for first, count in _parts(grid.seeds, grid.cell_seeds):
-            yield NetworkCell(**told | change, first=first, count=count)
+            yield NetworkCell(**common | change, first=first, count=count)
 
 
 def _pairs(config: ComplexityConfig) -> Iterator[PairCell]:
@@ -207,38 +207,38 @@ def _weights(config: ComplexityConfig) -> Iterator[WeightCell]:
     grid = config.grid
     fewer = max(2, grid.estimates // DENOISED)
     for a in WEIGHT_MODES:
-        told = {"seed": config.seed, "a": a, "samples": grid.weights}
-        yield WeightCell(**told, estimator="dsm", sigma=WEIGHT_NOISE, count=fewer)
+        common = {"seed": config.seed, "a": a, "samples": grid.weights}
+        yield WeightCell(**common, estimator="dsm", sigma=WEIGHT_NOISE, count=fewer)
         for name in ("ism", "ml"):
-            yield WeightCell(**told, estimator=name, sigma=0.0, count=grid.estimates)
+            yield WeightCell(**common, estimator=name, sigma=0.0, count=grid.estimates)
 
 
 def _finite(config: ComplexityConfig) -> Iterator[FiniteCell]:
     grid = config.grid
-    told = {"seed": config.seed, "epsilon": grid.epsilon, "count": grid.trials}
+    common = {"seed": config.seed, "epsilon": grid.epsilon, "count": grid.trials}
     for ratio in grid.radii[::-1]:
-        yield FiniteCell(**told, ratio=ratio, size=1, deltas=grid.deltas)
+        yield FiniteCell(**common, ratio=ratio, size=1, deltas=grid.deltas)
     for size in (d for d in grid.dims if d > 1):
-        yield FiniteCell(**told, ratio=middle(config), size=size, deltas=grid.deltas)
+        yield FiniteCell(**common, ratio=middle(config), size=size, deltas=grid.deltas)
     yield FiniteCell(
-        **told, ratio=grid.radii[-1], size=1, eta=TRANSITION, deltas=TRANSITION_DELTAS
+        **common, ratio=grid.radii[-1], size=1, eta=TRANSITION, deltas=TRANSITION_DELTAS
     )
 
 
 def _small(config: ComplexityConfig) -> Iterator[CellConfig]:
-    grid, told = config.grid, {"seed": config.seed, "epsilon": config.grid.epsilon}
+    grid, common = config.grid, {"seed": config.seed, "epsilon": config.grid.epsilon}
     for hypotheses in grid.classes:
         yield ClassCell(
-            **told, count=grid.trials, ratio=middle(config), size=ACROSS, hypotheses=hypotheses,
+            **common, count=grid.trials, ratio=middle(config), size=ACROSS, hypotheses=hypotheses,
             deltas=grid.deltas,
         )  # fmt: skip
     for ratio in config.network_radii:
-        yield TwoPointCell(**told, count=grid.pair_trials, ratio=ratio)
+        yield TwoPointCell(**common, count=grid.pair_trials, ratio=ratio)
     for at in STEPS:
         yield StepCell(seed=config.seed, epsilon=STEP_ERROR, count=grid.pair_trials, at=at)
 
 
-TOLD = ("target", "law", "net", "ratio", "size", "width", "depth", "rarity", "hypotheses", "eta",
+NAMED = ("target", "law", "net", "ratio", "size", "width", "depth", "rarity", "hypotheses", "eta",
         "at", "a", "w", "noise", "panel", "objective", "estimator")  # fmt: skip
 """What tells cells apart, besides their kind and seeds."""
 
@@ -246,11 +246,11 @@ TOLD = ("target", "law", "net", "ratio", "size", "width", "depth", "rarity", "hy
 def title(config: CellConfig) -> str:
     """Returns a cell's kind, what varies, and its first seed, as ``network, ratio 8, seed 6``."""
     kind = type(config).__name__.removesuffix("Cell").lower()
-    found = {name: getattr(config, name, None) for name in (*TOLD, "first")}
+    found = {name: getattr(config, name, None) for name in (*NAMED, "first")}
     named = {"first": "seed"}
-    told = [f"{named.get(name, name)} {_value(value)}" for name, value in found.items()
+    parts = [f"{named.get(name, name)} {_value(value)}" for name, value in found.items()
             if value is not None]  # fmt: skip
-    return ", ".join([kind, *told])
+    return ", ".join([kind, *parts])
 
 
 def _value(value: float | str | bool) -> str:

@@ -126,7 +126,7 @@ def conclusion(config: ComplexityConfig, answers: Sequence[Answer], rows: pa.Tab
 
 
 def _sentence(claim: Claim) -> str:
-    value = f": {claim.quantity} {claim.told}" if claim.told else ""
+    value = f": {claim.quantity} {claim.estimate}" if claim.estimate else ""
     return f"{claim.claim} ({claim.verdict}{value})"
 
 

@@ -4,7 +4,7 @@ Rows and short notes of a training are read on the driver's node, by what shows 
 Checkpoints go by the storage.
 """
 
-__all__ = ["append", "keep", "open_desk", "write"]
+__all__ = ["append", "keep", "start_writer", "write"]
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,15 +15,15 @@ from pipelines.cluster import environment
 from pipelines.store import storage
 from pipelines.training import metrics_log
 
-NAME = "ebflow-desk"
+NAME = "ebflow-store-writer"
 
 
-class Desk:
-    """Writes what it is told, on the node where it is."""
+class StoreWriter:
+    """Writes what it is given, on the node where it is."""
 
-    def append(self, path: Path, told: list[metrics_log.Row]) -> None:
+    def append(self, path: Path, rows: list[metrics_log.Row]) -> None:
         """Appends rows to a file."""
-        metrics_log.append(path, told)
+        metrics_log.append(path, rows)
 
     def write(self, path: Path, text: str) -> None:
         """Makes a file, or replaces it."""
@@ -34,19 +34,19 @@ class Desk:
         store.keep(path)
 
 
-def open_desk(node: str) -> Any:  # noqa: ANN401
-    """Starts a cluster's desk on a node; it ends with the returned handle."""
+def start_writer(node: str) -> Any:  # noqa: ANN401
+    """Starts a cluster's writer on a node; it ends with the returned handle."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(node, soft=False)
     options = {"name": NAME, "num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
-    return ray.remote(Desk).options(**options).remote()
+    return ray.remote(StoreWriter).options(**options).remote()
 
 
-def append(path: Path, told: Iterable[metrics_log.Row]) -> None:
+def append(path: Path, rows: Iterable[metrics_log.Row]) -> None:
     """Appends rows to a file of the driver's store, in order, before it returns."""
-    _ask("append", path, list(told))
+    _ask("append", path, list(rows))
 
 
 def write(path: Path, text: str) -> None:
@@ -61,7 +61,7 @@ def keep(path: Path) -> None:
 
 def _ask(what: str, *words: Any) -> None:  # noqa: ANN401
     if not storage.used() or environment.embedded():
-        getattr(Desk(), what)(*words)
+        getattr(StoreWriter(), what)(*words)
         return
     import ray
 

@@ -95,8 +95,8 @@ class Follower(Sender):
             self.tagged = tags
 
     def _tags(self) -> dict[str, str]:
-        told = {f"ebflow.failure.{i}": note for i, note in enumerate(self.failures, 1)}
-        return {**told, "ebflow.restarts": str(self.restarts)} if told else {}
+        failures = {f"ebflow.failure.{i}": note for i, note in enumerate(self.failures, 1)}
+        return {**failures, "ebflow.restarts": str(self.restarts)} if failures else {}
 
     def _new(self) -> Iterator[metrics_log.Row]:
         """Reads on; what follows a failure was told by workers that had been restarted."""

@@ -83,5 +83,5 @@ def serve(port: int, log_file: Path) -> subprocess.Popen:
     command += ["--port", str(port), "--backend-store-uri", store_uri()]
     command += ["--artifacts-destination", str(store.home() / "mlartifacts")]
     log_file.parent.mkdir(exist_ok=True)
-    with log_file.open("ab") as told:
-        return subprocess.Popen(command, start_new_session=True, stdout=told, stderr=told)
+    with log_file.open("ab") as file:
+        return subprocess.Popen(command, start_new_session=True, stdout=file, stderr=file)

@@ -34,9 +34,9 @@ def _git(*words: str) -> str | None:
     """Returns what git tells of this file's folder, or None if it is no checkout of git."""
     folder = Path(__file__).parent
     try:
-        told = subprocess.run(
+        completed = subprocess.run(
             ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return told.stdout.strip()
+    return completed.stdout.strip()

@@ -56,11 +56,11 @@ class StageRun:
         self.final |= metrics
         self.log_rows([{"step": 0, "time": time.time(), "metrics": metrics}])
 
-    def log_rows(self, told: Iterable[Mapping[str, Any]]) -> None:
+    def log_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Logs metrics with their steps and times (seconds since 1970)."""
         metrics = [
             Metric(name, float(value), int(row["time"] * 1000), row["step"])
-            for row in told
+            for row in rows
             for name, value in row["metrics"].items()
         ]
         for some in _chunks(metrics, MOST_METRICS):

@@ -47,8 +47,8 @@ class Tracker:
 
     def start(self, name: str, tags: Mapping[str, str]) -> str:
         """Creates a run and returns its id."""
-        mine = {"ebflow.pipeline_key": self.key, "ebflow.store": self.home}
-        tags = {**self.system, **mine, **tags}
+        own = {"ebflow.pipeline_key": self.key, "ebflow.store": self.home}
+        tags = {**self.system, **own, **tags}
         return self.client.create_run(self.experiment, run_name=name, tags=tags).info.run_id
 
     def reclaim(self, key: str | None = None) -> None:
@@ -57,8 +57,8 @@ class Tracker:
         Arguments:
             key: Of the stage, if only that one's lock is.
         """
-        mine = f" AND tags.`ebflow.key` = '{key}'" if key else ""
-        for run in self._runs(f"attributes.status = 'RUNNING'{mine}"):
+        condition = f" AND tags.`ebflow.key` = '{key}'" if key else ""
+        for run in self._runs(f"attributes.status = 'RUNNING'{condition}"):
             self.client.set_terminated(run.info.run_id, "KILLED")
 
     @contextmanager
@@ -93,8 +93,8 @@ class Tracker:
             log.warning("run %s ended %s, which MLflow was not told: %s", run_id, status, error)
 
     def _runs(self, condition: str) -> list[Any]:
-        mine = f"tags.`ebflow.pipeline_key` = '{self.key}' AND tags.`ebflow.store` = '{self.home}'"
-        return self.client.search_runs([self.experiment], f"{mine} AND {condition}")
+        own = f"tags.`ebflow.pipeline_key` = '{self.key}' AND tags.`ebflow.store` = '{self.home}'"
+        return self.client.search_runs([self.experiment], f"{own} AND {condition}")
 
 
 def connect(experiment: str, key: str) -> Tracker:

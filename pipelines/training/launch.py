@@ -16,7 +16,7 @@ from pipelines.cluster.connection import largest_node
 from pipelines.cluster.environment import embedded
 from pipelines.cluster.waiting import waiting
 from pipelines.config import Training
-from pipelines.errors import told
+from pipelines.errors import in_one_line
 from pipelines.training import metrics_log
 from pipelines.training.loop import Listener, Place, note, train
 from pipelines.training.rendezvous import FileRendezvous
@@ -74,7 +74,7 @@ class Reports(ray.train.UserCallback):
     ) -> None:
         """Appends what befell the workers that failed together, as one row."""
         failed = (
-            f"worker {rank}: {hung(self.work, rank) or told(error)}"
+            f"worker {rank}: {hung(self.work, rank) or in_one_line(error)}"
             for rank, error in sorted(worker_exceptions.items())
         )
         note(self.work, metrics_log.FAILURE, "; ".join(failed))

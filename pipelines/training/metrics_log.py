@@ -75,7 +75,7 @@ def curve(rows: Iterable[Row], kind: str) -> list[Row]:
     kept: dict[int, Row] = {}
     for row in rows:
         if row["kind"] == RESUMED:
-            kept = {step: told for step, told in kept.items() if step <= row["step"]}
+            kept = {step: earlier for step, earlier in kept.items() if step <= row["step"]}
         elif row["kind"] == kind:
             kept[row["step"]] = row
     return [kept[step] for step in sorted(kept)]

@@ -41,12 +41,12 @@ REGRESSION = "regression.safetensors"
 
 def fitted(config: FrontConfig, dataset: Dataset) -> Preprocessing:
     """Returns the chain in front of a flow, and its base if that is a mixture."""
-    front = config.chain
+    options = config.chain
     chain = preprocessing.fit(
         dataset.split("train"),
-        **front.model_dump(exclude={"logit", "bounds", "match_after"}),
-        margin=front.logit,
-        bounds=bounds(front.bounds or (), names(dataset)),
+        **options.model_dump(exclude={"logit", "bounds", "match_after"}),
+        margin=options.logit,
+        bounds=bounds(options.bounds or (), names(dataset)),
         seed=config.seed,
         dtype=getattr(torch, config.dtype),
     )
@@ -66,13 +66,13 @@ def names(dataset: Dataset) -> Sequence[str]:
     return [f"x{k + 1}" for k in range(dataset.split("train").width)]
 
 
-def baseline(dataset: Dataset, front: PreprocessConfig) -> Preprocessing:
+def baseline(dataset: Dataset, options: PreprocessConfig) -> Preprocessing:
     """Returns the chain of the Gaussian of greatest likelihood.
 
     Where the covariance is singular there is none; it is then shrunk as rows left out choose.
     """
     train = dataset.split("train")
-    chain = {"margin": front.logit, "scale": front.scale, "grids": front.grids}
+    chain = {"margin": options.logit, "scale": options.scale, "grids": options.grids}
     try:
         return preprocessing.fit(train, **chain)
     except SingularCovariance:

@@ -19,13 +19,13 @@ UNDECIDED = claims.Claim("It falls.", "not decided at this size", "slope")
 
 
 def test_the_number_is_told_with_its_interval():
-    assert SLOPE.told == "2.05 [1.93, 2.17]"
-    assert UNDECIDED.told == ""
-    assert claims.Claim("It grows.", "holds", "slope", 2.05).told == "2.05"
+    assert SLOPE.estimate == "2.05 [1.93, 2.17]"
+    assert UNDECIDED.estimate == ""
+    assert claims.Claim("It grows.", "holds", "slope", 2.05).estimate == "2.05"
 
 
 @pytest.mark.parametrize(
-    "numbers, told",
+    "numbers, expected",
     [
         ((3.7e-16, -0.3, 0.45), "0.00 [-0.30, 0.45]"),
         ((-1e-9, -0.3, 0.45), "0.00 [-0.30, 0.45]"),
@@ -36,8 +36,8 @@ def test_the_number_is_told_with_its_interval():
         ((0.465, 0.465, 0.465), "0.465"),
     ],
 )
-def test_digits_beyond_the_interval_are_not_told(numbers, told):
-    assert claims.Claim("It grows.", "holds", "slope", *numbers).told == told
+def test_digits_beyond_the_interval_are_not_told(numbers, expected):
+    assert claims.Claim("It grows.", "holds", "slope", *numbers).estimate == expected
 
 
 def test_a_terminal_shows_claims_numbers_and_verdicts():

@@ -37,7 +37,7 @@ PREFIXES = {
 def evaluate(
     config: EvaluateConfig,
     data: Path,
-    front: Path,
+    preprocessed: Path,
     trained: Path,
     *,
     output: Path,
@@ -60,8 +60,8 @@ def evaluate(
     run.log_params({"evaluate": config.model_dump()})
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "testing")
-    flow, baselines = load(trained / "checkpoint"), _baselines(front)
-    metrics, known = json.loads((front / NUMBERS).read_text()), {}
+    flow, baselines = load(trained / "checkpoint"), _baselines(preprocessed)
+    metrics, known = json.loads((preprocessed / NUMBERS).read_text()), {}
     for name, prefixes in PREFIXES.items():
         if name in dataset.manifest.counts:
             split = dataset.split(name)
@@ -80,14 +80,14 @@ def evaluate(
     run.log_metrics(metrics)
 
 
-def _baselines(front: Path) -> dict[str, tuple[str, Flow]]:
+def _baselines(preprocessed: Path) -> dict[str, tuple[str, Flow]]:
     """Returns the baselines by name, each with how the flow's gain over it is called."""
-    chain = Preprocessing.load(front / GAUSSIAN)
-    given = (front / REGRESSION).exists()
-    plain = _behind(front / REGRESSION, chain) if given else gaussian(chain)
+    chain = Preprocessing.load(preprocessed / GAUSSIAN)
+    given = (preprocessed / REGRESSION).exists()
+    plain = _behind(preprocessed / REGRESSION, chain) if given else gaussian(chain)
     return {
         "gaussian": ("gain", plain),
-        "mixture": ("gain_over_mixture", _behind(front / MIXTURE, chain)),
+        "mixture": ("gain_over_mixture", _behind(preprocessed / MIXTURE, chain)),
     }
 
 

@@ -41,14 +41,14 @@ def report(
     run.log_input(manifest, "testing")
     training = json.loads((trained / "training.json").read_text())
     numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
-    told, _ = metrics_log.read(trained / metrics_log.FILE)
+    rows, _ = metrics_log.read(trained / metrics_log.FILE)
     found = fit.measured(load(trained / "checkpoint"), dataset, config.seed)
     with np.load(evaluated / LOG_PROBS) as known:
         log_probs = {split: known[split] for split in ("train", "test")}
     least = fit.unlikely(dataset, log_probs["test"])
     images = draw(
         lambda: {
-            **curves(told, numbers, found, log_probs),
+            **curves(rows, numbers, found, log_probs),
             **classifier.figures(evaluated / classifier.FILE),
             **samples(manifest, found, titles, least),
         },

@@ -58,7 +58,7 @@ class Behind:
     def __init__(self, dataset: Dataset, chain: Preprocessing) -> None:
         self.dataset, self.chain = dataset, chain
         self.width = dataset.manifest.width
-        self._front = self._flow(None)
+        self._preprocessing = self._flow(None)
 
     def rows(self, split: str, seed: int = 0) -> Tensor:
         """Returns a whole split behind the chain in float64, with shape (N, D)."""
@@ -82,7 +82,7 @@ class Behind:
 
     @torch.no_grad()
     def _carried(self, x: Tensor, noise: Generator) -> Tensor:
-        return self._front.preprocess(x, noise)
+        return self._preprocessing.preprocess(x, noise)
 
     def _flow(self, values: Values | None) -> Flow:
         base = None if values is None else _Given(values)

@@ -22,7 +22,7 @@ from pipelines.training.preprocessing import CHAIN
 
 
 def peer(
-    config: PeerConfig, data: Path, front: Path, *, output: Path, work: Path, run: StageRun
+    config: PeerConfig, data: Path, preprocessed: Path, *, output: Path, work: Path, run: StageRun
 ) -> None:
     """Writes ``evaluation.json``, the rows' log-densities and the curve of validations.
 
@@ -35,7 +35,7 @@ def peer(
     run.log_params({"peer": config.model_dump()})
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "training")
-    behind = Behind(dataset, Preprocessing.load(front / CHAIN))
+    behind = Behind(dataset, Preprocessing.load(preprocessed / CHAIN))
     fitted = FITS[config.name](config, behind)
     evaluation = {} if fitted is None else _measured(behind, fitted, output)
     (output / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n")
