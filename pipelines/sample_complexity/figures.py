@@ -112,9 +112,9 @@ def _chances(config: ComplexityConfig, rows: pa.Table) -> Figure:
         sizes, rates, expected = zip(*(p[1:4] for p in points if p[0] == ratio), strict=True)
         left.plot(sizes, expected, color=colour, lw=1)
         left.plot(sizes, rates, "o", ms=4, color=colour, label=f"R/σ = {ratio:g}")
-    told = where(rows, panel="finite", size=1)
-    for colour, ratio in zip(COLOURS, sorted(set(told["ratio"].to_pylist())), strict=False):
-        some = where(told, ratio=ratio)
+    finite = where(rows, panel="finite", size=1)
+    for colour, ratio in zip(COLOURS, sorted(set(finite["ratio"].to_pylist())), strict=False):
+        some = where(finite, ratio=ratio)
         eta = some["eta"][0].as_py()
         for column, style in (("sigma_l2", "-"), (decisive(config), "--")):
             errors, sizes = matrix(some, column)
@@ -138,12 +138,12 @@ def _grown(axis: Axes, one: Answer, colour: str, label: str) -> None:
     found = np.array([m for _, m in known])
     reach = np.abs(found[:, 1:].T - found[:, 0])
     style = LINES[one.question.quantity]
-    told = f"{label}: {one.slope.value:.2f}" if one.slope else label
+    legend = f"{label}: {one.slope.value:.2f}" if one.slope else label
     axis.errorbar(values, found[:, 0], reach, fmt="o", ms=4, color=colour, capsize=2, lw=1)
     if one.slope:
         middle = np.exp(np.log(found[:, 0]).mean())
         line = middle * (values / np.exp(np.log(values).mean())) ** one.slope.value
-        axis.plot(values, line, style, color=colour, lw=1.2, label=told)
+        axis.plot(values, line, style, color=colour, lw=1.2, label=legend)
     axis.set(xscale="log", yscale="log", ylabel="m*")
 
 
@@ -152,14 +152,14 @@ def _scaling(config: ComplexityConfig, answers: Sequence[Answer]) -> Figure:
     figure, axes = _figure(len(learners))
     for axis, learner in zip(axes, learners, strict=True):
         for one in answers:
-            told = one.question
-            if (told.against, told.learner) == ("R/sigma", learner):
-                colour = FLOW if told.quantity == "m*_D" else BASELINE
-                _grown(axis, one, colour, f"{_told(told.quantity)}, exponent")
-                if told.quantity == "m*_L2":
+            question = one.question
+            if (question.against, question.learner) == ("R/sigma", learner):
+                colour = FLOW if question.quantity == "m*_D" else BASELINE
+                _grown(axis, one, colour, f"{_error(question.quantity)}, exponent")
+                if question.quantity == "m*_L2":
                     etas = [worst_eta(value, config.grid.epsilon) for value in one.values]
                     rivals = len(FAR) if learner == "finite" else math.inf
-                    exact = [far_crossing(eta, told.level, rivals) for eta in etas]
+                    exact = [far_crossing(eta, question.level, rivals) for eta in etas]
                     axis.loglog(one.values, exact, "k:", lw=1, label="far mode alone: 2")
         axis.set(title=f"{learner} class" if learner == "finite" else learner, xlabel="R/σ")
         _ticks(axis, [one for one in answers if one.question.learner == learner], "R/sigma")
@@ -168,7 +168,7 @@ def _scaling(config: ComplexityConfig, answers: Sequence[Answer]) -> Figure:
     return figure
 
 
-def _told(quantity: str) -> str:
+def _error(quantity: str) -> str:
     return {"m*_L2": "mean square", "m*_D": "quantile"}[quantity]
 
 
@@ -183,10 +183,12 @@ def _dimensions(answers: Sequence[Answer]) -> Figure:
     colours = {"finite": FLOW, NETWORKS[-1]: BASELINE}
     for axis, against in ((left, "d"), (right, "log|H|")):
         for one in answers:
-            told = one.question
-            if told.against == against:
-                name = told.learner.partition(",")[0]
-                _grown(axis, one, colours[told.learner], f"{name}, {_told(told.quantity)}")
+            question = one.question
+            if question.against == against:
+                name = question.learner.partition(",")[0]
+                _grown(
+                    axis, one, colours[question.learner], f"{name}, {_error(question.quantity)}"
+                )
         axis.set_xlabel({"d": "dimension d", "log|H|": "log |H|"}[against])
         _ticks(axis, answers, against)
         if axis.get_legend_handles_labels()[0]:
@@ -208,10 +210,10 @@ def _varied(answers: Sequence[Answer]) -> Figure:
     figure, axes = panels(3, 12.6, 6.0, down=2, sharey=True)
     for axis, (against, name) in zip(axes.flat, VARIED.items(), strict=False):
         for one in answers:
-            told = one.question
-            if told.against == against:
-                colour = FLOW if told.quantity == "m*_D" else BASELINE
-                _grown(axis, one, colour, f"{_told(told.quantity)}, exponent")
+            question = one.question
+            if question.against == against:
+                colour = FLOW if question.quantity == "m*_D" else BASELINE
+                _grown(axis, one, colour, f"{_error(question.quantity)}, exponent")
         axis.set_xlabel(name)
         _ticks(axis, answers, against)
         if axis.get_legend_handles_labels()[0]:
@@ -231,18 +233,18 @@ def _steps(answers: Sequence[Answer]) -> Figure:
 
 def _transition(config: ComplexityConfig, rows: pa.Table) -> Figure:
     figure, (left, right) = _figure(2)
-    told = where(rows, panel="transition")
+    transition = where(rows, panel="transition")
     columns = {f"δ = {d:g}": f"sigma_d_{d:g}" for d in TRANSITION_DELTAS}
     for colour, (label, column) in zip(COLOURS, columns.items(), strict=False):
-        errors, sizes = matrix(told, column)
+        errors, sizes = matrix(transition, column)
         left.plot(sizes, np.quantile(errors, 0.75, axis=0), color=colour, lw=1, label=label)
-    mean, sizes = matrix(told, "sigma_l2")
+    mean, sizes = matrix(transition, "sigma_l2")
     left.plot(sizes, np.quantile(mean, 0.75, axis=0), "k:", label="mean square")
     left.axhline(config.grid.epsilon, color="black", lw=0.5)
     left.set(xscale="log", yscale="symlog", xlabel="m", ylabel="error, upper quartile")
     left.set_ylim(bottom=0)
     left.legend(fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
-    found = [float(crossing(matrix(told, c)[0], sizes, config.grid.epsilon))
+    found = [float(crossing(matrix(transition, c)[0], sizes, config.grid.epsilon))
              for c in columns.values()]  # fmt: skip
     right.plot(TRANSITION_DELTAS, found, "o-", color=FLOW, label="quantile")
     right.axhline(crossing(mean, sizes, config.grid.epsilon), color="black", ls=":",
@@ -254,15 +256,15 @@ def _transition(config: ComplexityConfig, rows: pa.Table) -> Figure:
 
 
 def _sampling(config: ComplexityConfig, rows: pa.Table) -> Figure:
-    told = sampling(rows)
+    networks = sampling(rows)
     columns = {"levels_l2": "σ L2 over all levels", "levels_d": "largest σ Dᵟ, δ/N"}
     outcomes = {"tv": "total variation", "w2": "W2"}
     figure, grid = panels(2, 8.4, 7.0, down=2)
-    sizes = 12 + 8 * np.log2(told["m"].to_numpy() / min(told["m"].to_pylist()))
-    kinds = np.where(told["n_far"].to_numpy() > 0, FLOW, BASELINE)
+    sizes = 12 + 8 * np.log2(networks["m"].to_numpy() / min(networks["m"].to_pylist()))
+    kinds = np.where(networks["n_far"].to_numpy() > 0, FLOW, BASELINE)
     for line, (outcome, name) in zip(grid, outcomes.items(), strict=True):
         for axis, (column, label) in zip(line, columns.items(), strict=True):
-            x, y = (told[key].to_numpy() for key in (column, outcome))
+            x, y = (networks[key].to_numpy() for key in (column, outcome))
             axis.scatter(x, y, s=sizes, c=kinds, alpha=0.7)
             for learner, style in (("exact score", "--"), ("true samples", ":")):
                 floor = floors(rows, learner)[outcome].to_numpy()
@@ -285,23 +287,23 @@ def _plain(side: Axis) -> None:
 
 def _laws(config: ComplexityConfig, rows: pa.Table) -> Figure:
     figure, (axis,) = _figure(1, 3.4)
-    told = where(rows, panel="networks", learner=NETWORKS[-1], size=1)
-    told = where(told, ratio=max(told["ratio"].to_pylist()))
-    seen = told["n_far"].to_numpy() > 0
-    sizes = told["m"].to_numpy()
+    networks = where(rows, panel="networks", learner=NETWORKS[-1], size=1)
+    networks = where(networks, ratio=max(networks["ratio"].to_pylist()))
+    seen = networks["n_far"].to_numpy() > 0
+    sizes = networks["m"].to_numpy()
     both = [m for m in np.unique(sizes) if 0 < seen[sizes == m].mean() < 1]
     m = both[len(both) // 2] if both else int(np.median(sizes))
-    laws = np.stack(told["exceeding"].to_numpy())
+    laws = np.stack(networks["exceeding"].to_numpy())
     for here, colour, label in ((False, BASELINE, "no far sample"), (True, FLOW, "far samples")):
         for index, row in enumerate(laws[(sizes == m) & (seen == here)]):
             axis.plot(THRESHOLDS, row, color=colour, lw=0.7, alpha=0.7,
                       label=label if index == 0 else None)  # fmt: skip
-    eta = told["eta"][0].as_py()
+    eta = networks["eta"][0].as_py()
     axis.axhline(eta, color="black", ls=":", lw=0.8, label="η")
     delta = config.grid.deltas[-1]
     axis.axhline(delta, color="black", ls="--", lw=0.8, label="δ")
     axis.set(xscale="log", yscale="log", xlabel="t", ylabel="Pr[σ e ≥ t]", ylim=(eta / 20, 1.5))
-    axis.set_title(f"R/σ = {told['ratio'][0].as_py():g}, m = {m}")
+    axis.set_title(f"R/σ = {networks['ratio'][0].as_py():g}, m = {m}")
     axis.legend()
     return figure
 
@@ -309,10 +311,10 @@ def _laws(config: ComplexityConfig, rows: pa.Table) -> Figure:
 def _estimators(rows: pa.Table) -> Figure:
     figure, axes = _figure(2)
     for learner, style in zip(NETWORKS, ("--", "-"), strict=True):
-        told = where(rows, panel="networks", learner=learner, size=1)
-        for colour, ratio in zip(COLOURS, sorted(set(told["ratio"].to_pylist())), strict=False):
+        nets = where(rows, panel="networks", learner=learner, size=1)
+        for colour, ratio in zip(COLOURS, sorted(set(nets["ratio"].to_pylist())), strict=False):
             for axis, column in zip(axes, ("sigma_l2", "sigma_l2_bulk"), strict=True):
-                errors, sizes = matrix(where(told, ratio=ratio), column)
+                errors, sizes = matrix(where(nets, ratio=ratio), column)
                 label = f"R/σ = {ratio:g}, {learner.split()[-1]}"
                 axis.plot(sizes, np.median(errors, 0), style, color=colour, lw=1, label=label)
     for axis, name in zip(axes, ("σ L2, median", "σ L2 on the bulk, median"), strict=True):
@@ -324,11 +326,11 @@ def _estimators(rows: pa.Table) -> Figure:
 
 def _divergences(rows: pa.Table) -> Figure:
     figure, axes = _figure(3)
-    told = where(rows, panel="pairs")
+    pairs = where(rows, panel="pairs")
     for a, style in zip(SEPARATIONS, ("-", "--"), strict=True):
         for colour, name in zip(COLOURS, PAIR_OBJECTIVES, strict=False):
             look = {"ls": style, "color": colour, "lw": 1}
-            some = where(told, a=a, learner=name)
+            some = where(pairs, a=a, learner=name)
             _against_m(axes[0], some, "kl", label=f"{name}, a = {a:g}", **look)
             for axis, column in zip(axes[1:], ("kl", "kl_smoothed"), strict=True):
                 found, sizes = matrix(counted(some), column)
@@ -355,10 +357,10 @@ def _flows(config: ComplexityConfig, rows: pa.Table) -> Figure:
     columns = {"kl": "KL(p ‖ flow), nats", "sigma_l2": "σ L2", decisive(config): "σ Dᵟ"}
     figure, grid = panels(len(columns), 12.6, 2.8 * len(COUPLED), down=len(COUPLED))
     for line, target in zip(grid, COUPLED, strict=True):
-        told = where(rows, panel="flows", target=target)
+        flows = where(rows, panel="flows", target=target)
         for axis, (column, label) in zip(line, columns.items(), strict=True):
             for colour, name in zip(COLOURS, FLOW_OBJECTIVES[target], strict=False):
-                some = where(told, learner=name)
+                some = where(flows, learner=name)
                 _against_m(axis, some, column, color=colour, ls="-", lw=1, label=name)
             axis.set(xscale="log", yscale="log", xlabel="m", ylabel=label, title=target)
             sizes = [m for m in FLOW_SIZES[target] if m]
@@ -371,16 +373,16 @@ def _flows(config: ComplexityConfig, rows: pa.Table) -> Figure:
 
 def _efficiency(rows: pa.Table) -> Figure:
     figure, (axis,) = _figure(1, 3.4)
-    told = where(rows, panel="weights")
+    weights = where(rows, panel="weights")
     grid = np.linspace(0.5, 3, 26)
     for colour, sigma in zip(COLOURS, (0.0, 0.5, 1.0, WEIGHT_NOISE), strict=False):
         name = f"dsm{sigma:g}" if sigma else "ism"
         label = f"denoising, σ = {sigma:g}" if sigma else "score matching"
         ratios = [mode_weight(float(a), sigma) / mode_weight_ml(float(a)) for a in grid]
         axis.plot(grid, ratios, color=colour, lw=1, label=label)
-        if name in set(told["learner"].to_pylist()):
-            values = sorted(set(told["a"].to_pylist()))
-            found = np.exp([efficiency(told, a, name).interval() for a in values])
+        if name in set(weights["learner"].to_pylist()):
+            values = sorted(set(weights["a"].to_pylist()))
+            found = np.exp([efficiency(weights, a, name).interval() for a in values])
             reach = np.abs(found[:, 1:].T - found[:, 0])
             axis.errorbar(values, found[:, 0], reach, fmt="o", ms=4, color=colour, capsize=2)
     axis.set(yscale="log", xlabel="a: modes at ±a, deviation 1", ylabel="variance over ML's")

@@ -29,8 +29,8 @@ STYLES = ("-", "--", "-.", ":")
 def against_m(config: ComplexityConfig, rows: pa.Table) -> Figure:
     """Draws errors, copies and what samples are off, against m."""
     figure, axes = panels(3, 12.6, 6.4, down=2)
-    told = where(rows, panel="truths", law=lead(config))
-    root = told["size"][0].as_py() ** 0.5
+    truths = where(rows, panel="truths", law=lead(config))
+    root = truths["size"][0].as_py() ** 0.5
     for axis, (column, (label, colour)) in zip(axes.flat, PANELS.items(), strict=True):
         scale = root if "levels" in column else 1
         for eta, style in zip(config.laws.etas, STYLES, strict=False):
@@ -45,7 +45,7 @@ def against_m(config: ComplexityConfig, rows: pa.Table) -> Figure:
                 m, found.mean(0) / scale, ":", color="black", marker="s", ms=4, label="U-Net"
             )
         if column in ("excess", "tv", "w2"):
-            floor = where(told, learner="exact score", eta=config.laws.etas[0])[column]
+            floor = where(truths, learner="exact score", eta=config.laws.etas[0])[column]
             axis.axhline(floor.to_numpy().mean(), color="black", ls=":", lw=0.8)
         axis.set(xscale="log", xlabel="m", ylabel=label)
     axes[0, 0].legend(fontsize=7)
@@ -60,12 +60,12 @@ def levels(config: ComplexityConfig, rows: pa.Table) -> Figure:
     ends = min(config.laws.sizes), max(config.laws.sizes)
     for axis, m in zip(axes, ends, strict=True):
         for eta, style in zip(config.laws.etas, STYLES, strict=False):
-            told = learnt(rows, lead(config), eta)
+            networks = learnt(rows, lead(config), eta)
             for column, colour, label in (
                 ("by_level_l2", FLOW, "σ L2"),
                 ("by_level_d", BASELINE, "σ Dᵟ"),
             ):
-                mean = by_level(told, column, m).mean(0) / root
+                mean = by_level(networks, column, m).mean(0) / root
                 axis.plot(sigmas, mean, style, color=colour, lw=1, label=f"{label}, η = {eta:g}")
         axis.set(xscale="log", yscale="log", xlabel="σ", ylabel="error / √D", title=f"m = {m:,}")
     axis.legend(fontsize=7)

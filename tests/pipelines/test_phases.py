@@ -71,8 +71,9 @@ def net(
 ):
     """A net that was looked at before training, when the rule sees it, and in the end."""
     known = {
-        "width": 64, "front": "whitened", "objective": "dsm 0.3", "start": (1, 0.0), "rate": 1e-3,
-        "seed": 0, "steps": (*STEPS_OF_THE_RULE, 100), "gaussian": 104.0, "gains": np.zeros(ROWS),
+        "width": 64, "preprocessing": "whitened", "objective": "dsm 0.3", "start": (1, 0.0),
+        "rate": 1e-3, "seed": 0, "steps": (*STEPS_OF_THE_RULE, 100), "gaussian": 104.0,
+        "gains": np.zeros(ROWS),
     }  # fmt: skip
     return Trained(part, activation=activation, nll=nll, mass=mass, **{**known, **told})
 

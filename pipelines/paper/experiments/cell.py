@@ -106,13 +106,13 @@ class Cell:
         trained = folders[0] / "training.json"
         metrics = json.loads(trained.read_text())["metrics"] if self.measure else {}
         scores = json.loads((folders[-1] / "evaluation.json").read_text())
-        return {**self.told(), **metrics, **scores}
+        return {**self.provenance(), **metrics, **scores}
 
     def lost(self, line: str) -> Row:
         """Returns what is shown of it if it diverged, and how it did."""
-        return {**self.told(), "diverged": line, "method": f"{self.method}; {line}"}
+        return {**self.provenance(), "diverged": line, "method": f"{self.method}; {line}"}
 
-    def told(self) -> Row:
+    def provenance(self) -> Row:
         """Returns what tells it from others, where and how it was made."""
         return {
             "labels": dict(self.labels),

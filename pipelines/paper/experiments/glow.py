@@ -55,23 +55,23 @@ def _base(config: PaperConfig, seed: int) -> DensityConfig:
 
 
 def _paper(config: PaperConfig, seed: int, objective: str) -> Cell:
-    told = _base(config, seed).changed(
+    flow = _base(config, seed).changed(
         objective=ObjectiveConfig.of(objective, sigma=0.1),
         anchor=AnchorConfig(weight=0.0),
         stabilise=StabiliseConfig(low_energy=LOW_ENERGY),
         train={"lr": 1e-5, "schedule": "constant", "warmup": 0.0, "clip": 500.0 * 784},
     )
     published = PUBLISHED.get(objective, {}) if config.scale == "full" else {}
-    return Cell.of_flow({"settings": "paper", "objective": objective}, told, published=published)
+    return Cell.of_flow({"settings": "paper", "objective": objective}, flow, published=published)
 
 
 def _recipe(config: PaperConfig, seed: int, objective: str) -> Cell:
-    told = _base(config, seed).changed(
+    flow = _base(config, seed).changed(
         objective=ObjectiveConfig.of(objective, sigma=0.1),
         model={"activation": "swish"},
         train={"lr": 1e-3, "clip": 500.0},
     )
-    return Cell.of_flow({"settings": "recipe", "objective": objective}, told)
+    return Cell.of_flow({"settings": "recipe", "objective": objective}, flow)
 
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:

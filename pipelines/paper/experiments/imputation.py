@@ -89,7 +89,7 @@ def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure
     shown = [("truth", first["truth"]), ("seen", seen), ("Gaussian", first["gaussian"])]
     for row, arrays in found:
         name = " ".join(row["labels"].values())
-        shown += [(f"{name}\n{told}", arrays[key]) for key, told in CHAINS.items()]
+        shown += [(f"{name}\n{chain}", arrays[key]) for key, chain in CHAINS.items()]
     return {"imputations": _picture(shown, tuple(first["shape"]))}
 
 

@@ -36,7 +36,7 @@ def _cell(config: PaperConfig, seed: int, structure: str) -> Cell:
         batch_size=2048, lr=1e-3, schedule="constant", warmup=0.0, ema_decay=0.0, clip=500.0,
         dtype="float64", validate_every=EVERY, threads=1,
     )  # fmt: skip
-    told = DensityConfig(
+    flow = DensityConfig(
         seed=seed,
         data=DataConfig(source="multimodal10"),
         preprocess=PreprocessConfig(normalise="none", logit=None),
@@ -45,7 +45,7 @@ def _cell(config: PaperConfig, seed: int, structure: str) -> Cell:
         anchor=AnchorConfig(weight=0.0),
         train=train.changed(**bounds(config, cpu=40, full=LENGTH)),
     )
-    return Cell.of_flow({"matrices": structure}, told)
+    return Cell.of_flow({"matrices": structure}, flow)
 
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:

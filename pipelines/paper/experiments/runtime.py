@@ -74,25 +74,25 @@ def cells(config: PaperConfig) -> list[Cell]:
 def _cell(config: PaperConfig, kind: Kind, side: int) -> Cell:
     net, channels, variant = kind
     labels = {"net": net, "variant": variant, "images": f"{channels}×{side}×{side}"}
-    told = StepsConfig(
+    steps = StepsConfig(
         net=net, channels=channels, variant=variant, side=side, threads=config.threads,
         seconds=SECONDS[config.scale],
     )  # fmt: skip
-    return Cell(labels, told, method=METHOD)
+    return Cell(labels, steps, method=METHOD)
 
 
 def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     """Returns for each net, kind of images and objective how its step times grow with D."""
-    kinds, told = _kinds(cells, folders), cells[0].told()
-    return [{**told, **row} for kind in kinds for row in _rows(kind, kinds)]
+    kinds, provenance = _kinds(cells, folders), cells[0].provenance()
+    return [{**provenance, **row} for kind in kinds for row in _rows(kind, kinds)]
 
 
 def _kinds(cells: Sequence[Cell], folders: Sequence[Folders]) -> dict[Kind, list[Timing]]:
     found: dict[Kind, list[Timing]] = {}
     for cell, (folder,) in zip(cells, folders, strict=True):
-        told = json.loads((folder / "timings.json").read_text())
+        timings = json.loads((folder / "timings.json").read_text())
         kind = cell.config.net, cell.config.channels, cell.config.variant
-        found.setdefault(kind, []).extend(Timing(**timing) for timing in told)
+        found.setdefault(kind, []).extend(Timing(**timing) for timing in timings)
     return found
 
 

@@ -51,12 +51,12 @@ def _cells(config: PaperConfig, source: str, seed: int) -> Iterator[Cell]:
         source=source, validation=config.validation, test=config.test, rows=config.rows
     )
     limits = {**bounds(config, cpu=SECONDS, full=STEPS), "threads": config.threads}
-    told = tabular().changed(seed=seed, data=data, train=limits)
+    flow = tabular().changed(seed=seed, data=data, train=limits)
     name = Path(source).stem
-    yield Cell.of_flow({"table": name, "density": RECIPE}, told)
+    yield Cell.of_flow({"table": name, "density": RECIPE}, flow)
     for other in PEERS:
         labels = {"table": name, "density": other}
-        yield peer(config, labels, other, told, SECONDS)
+        yield peer(config, labels, other, flow, SECONDS)
 
 
 def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:

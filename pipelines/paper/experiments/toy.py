@@ -124,10 +124,10 @@ def cells(config: PaperConfig) -> list[Cell]:
 
 def _cell(config: PaperConfig, seed: int, density: str, objective: str) -> Cell:
     made = _paper if config.scale == "full" else _recipe
-    told = made(config, density, objective).changed(seed=seed)
+    flow = made(config, density, objective).changed(seed=seed)
     size = FEW if config.scale == "smoke" else {}
     measure = DivergeConfig(density=density, sigma=SIGMA, **size)
-    return Cell.of_flow({"density": density, "objective": objective}, told, measure=measure)
+    return Cell.of_flow({"density": density, "objective": objective}, flow, measure=measure)
 
 
 def _config(
@@ -145,9 +145,9 @@ def _config(
 
 
 def _paper(config: PaperConfig, density: str, objective: str) -> DensityConfig:
-    told, length = PUBLISHED[density, objective], LENGTHS[density]
+    paper, length = PUBLISHED[density, objective], LENGTHS[density]
     train = TrainConfig(
-        batch_size=length.batch_size, optimizer=told.optimizer, lr=told.lr, clip=told.clip,
+        batch_size=length.batch_size, optimizer=paper.optimizer, lr=paper.lr, clip=paper.clip,
         schedule="constant", warmup=0.0, dtype="float64", validate_every=500, threads=1,
     )  # fmt: skip
     return _config(
@@ -155,7 +155,7 @@ def _paper(config: PaperConfig, density: str, objective: str) -> DensityConfig:
         ObjectiveConfig.of(objective, sigma=SIGMA),
         train.changed(**bounds(config, cpu=SECONDS, full=length.steps)),
         preprocess=PreprocessConfig(normalise="none", logit=None),
-        model=ModelConfig(architecture="coupling", shift_activation=told.shift, norm=told.norm),
+        model=ModelConfig(architecture="coupling", shift_activation=paper.shift, norm=paper.norm),
         anchor=AnchorConfig(weight=0.0),
     )
 

@@ -31,16 +31,16 @@ def compare(
     run.log_params(config.model_dump())
     experiment = EXPERIMENTS[config.experiment]
     pairs = list(zip(experiment.placed(config), found, strict=True))
-    cells = [cell for cell, told in pairs if not isinstance(told, str)]
-    folders = [told for told in found if not isinstance(told, str)]
+    cells = [cell for cell, result in pairs if not isinstance(result, str)]
+    folders = [result for result in found if not isinstance(result, str)]
     if not cells:
         raise NonFinite(f"every cell diverged, the first: {found[0]}")
     whole = experiment.rows(cells, folders)
-    rows = [*whole, *(cell.lost(told) for cell, told in pairs if isinstance(told, str))]
+    rows = [*whole, *(cell.lost(result) for cell, result in pairs if isinstance(result, str))]
     (output / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
-    told = experiment.conclude and experiment.conclude(folders)
-    if told:
-        (output / CONCLUSION).write_text(json.dumps(asdict(told), indent=1) + "\n")
+    conclusion = experiment.conclude and experiment.conclude(folders)
+    if conclusion:
+        (output / CONCLUSION).write_text(json.dumps(asdict(conclusion), indent=1) + "\n")
     images = draw(lambda: experiment.figures(whole, folders), output)
-    (output / "report.html").write_text(comparison.page(config, rows, images, told))
+    (output / "report.html").write_text(comparison.page(config, rows, images, conclusion))
     run.log_artifacts(output)

@@ -27,17 +27,17 @@ def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
 
 
 def _rows(cell: Cell, nets: Sequence[Trained]) -> Iterator[Row]:
-    told = cell.config
+    config = cell.config
     groups: dict[tuple[str, int], list[Trained]] = {}
-    for net in likeliest(nets) if told.part == PAIRS else nets:
-        groups.setdefault((net.front, net.seed), []).append(net)
-    for (front, seed), group in groups.items():
+    for net in likeliest(nets) if config.part == PAIRS else nets:
+        groups.setdefault((net.preprocessing, net.seed), []).append(net)
+    for (preprocessing, seed), group in groups.items():
         yield {
-            **cell.told(),
-            "labels": {"part": told.part, "D": str(group[0].width), "data": front,
-                       "f": told.activation, "objective": cell.labels["objective"]},
+            **cell.provenance(),
+            "labels": {"part": config.part, "D": str(group[0].width), "data": preprocessing,
+                       "f": config.activation, "objective": cell.labels["objective"]},
             "seed": seed,
-            "method": f"{len(group)} nets of two dense layers, {told.steps} steps of Adam "
+            "method": f"{len(group)} nets of two dense layers, {config.steps} steps of Adam "
             "under a cosine, batches of 100",
             "study/nets": len(group),
             "study/lost": 100 * share(group),

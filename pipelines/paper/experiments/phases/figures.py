@@ -82,7 +82,7 @@ def figures(nets: Sequence[Trained]) -> dict[str, Figure]:
 def _map(nets: Sequence[Trained], size: tuple[float, float]) -> Figure:
     shared = {"sharex": True, "sharey": True}
     figure, axes = panels(len(ACTIVATIONS), *size, down=len(SHADES), **shared)
-    lines = list(dict.fromkeys((net.front, net.start) for net in nets))
+    lines = list(dict.fromkeys((net.preprocessing, net.start) for net in nets))
     columns = list(dict.fromkeys((net.objective, net.rate) for net in nets))
     for shade, line in zip(SHADES, axes, strict=True):
         for activation, axis in zip(ACTIVATIONS, line, strict=True):
@@ -92,11 +92,11 @@ def _map(nets: Sequence[Trained], size: tuple[float, float]) -> Figure:
     for activation, axis in zip(ACTIVATIONS, axes[0], strict=True):
         axis.set_title(activation)
     for axis in axes[-1]:
-        told = [f"{objective}, {rate:g}" for objective, rate in columns]
-        axis.set_xticks(range(len(columns)), told, rotation=90, fontsize=7)
+        ticks = [f"{objective}, {rate:g}" for objective, rate in columns]
+        axis.set_xticks(range(len(columns)), ticks, rotation=90, fontsize=7)
     for axis in axes[:, 0]:
-        told = [f"{front}  {sign:+d}, {bias:g}" for front, (sign, bias) in lines]
-        axis.set_yticks(range(len(lines)), told, fontsize=7)
+        ticks = [f"{preprocessing}  {sign:+d}, {bias:g}" for preprocessing, (sign, bias) in lines]
+        axis.set_yticks(range(len(lines)), ticks, fontsize=7)
     return figure
 
 
@@ -106,7 +106,10 @@ def _squares(
     """Draws nets as squares, the mean over seeds; a dot where a mean is still falling."""
     groups: dict[tuple[int, int], list[Trained]] = {}
     for net in nets:
-        place = lines.index((net.front, net.start)), columns.index((net.objective, net.rate))
+        place = (
+            lines.index((net.preprocessing, net.start)),
+            columns.index((net.objective, net.rate)),
+        )
         groups.setdefault(place, []).append(net)
     values = np.full((len(lines), len(columns)), np.nan)
     for (row, column), group in groups.items():
@@ -158,9 +161,9 @@ def _pairs(nets: Sequence[Trained]) -> Figure:
     for name in ("published", *ALONE):
         group = pair(nets, name)
         values = np.array([net.nll for net in group])
-        told = f"{group[0].objective}, {name}, rate {group[0].rate:g}"
+        label = f"{group[0].objective}, {name}, rate {group[0].rate:g}"
         colour, steps = COLOURS[name], group[0].steps
-        axis.plot(steps, values.mean(0), marker=".", color=colour, label=told)
+        axis.plot(steps, values.mean(0), marker=".", color=colour, label=label)
         axis.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.2, lw=0)
     gaussian = group[0].gaussian
     axis.axhline(gaussian, color=DATA, ls="--", lw=1, label="full-covariance Gaussian")

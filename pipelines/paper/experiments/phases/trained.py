@@ -33,7 +33,7 @@ class Trained:
     Attributes:
         part: Of the experiment.
         width: D.
-        front: Preprocessing.
+        preprocessing: Preprocessing.
         activation: Its activation.
         objective: With its noise.
         start: The sign of the identity and the offset that its layers start as.
@@ -48,7 +48,7 @@ class Trained:
 
     part: str
     width: int
-    front: str
+    preprocessing: str
     activation: str
     objective: str
     start: tuple[int, float]
@@ -63,7 +63,7 @@ class Trained:
     @property
     def cell(self) -> tuple[object, ...]:
         """What it shares with those of other seeds."""
-        first = (self.part, self.width, self.front, self.activation, self.objective)
+        first = (self.part, self.width, self.preprocessing, self.activation, self.objective)
         return (*first, self.start, self.rate)
 
     @property

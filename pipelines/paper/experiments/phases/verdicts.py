@@ -134,7 +134,7 @@ def _outcomes(
     """Returns which nets of the map lost mass, by cell."""
     found: dict[tuple[object, ...], list[bool]] = {}
     for net in _of(nets, activation, kind):
-        key = (net.front, net.start, net.rate, net.objective if noises else "")
+        key = (net.preprocessing, net.start, net.rate, net.objective if noises else "")
         found.setdefault(key, []).append(net.lost)
     return found
 
@@ -231,7 +231,7 @@ def _checks(nets: Sequence[Trained]) -> Iterator[Check]:
     """Yields what only a fault could break."""
     starts: dict[tuple[object, ...], set[float]] = {}
     for net in nets:
-        key = (net.width, net.front, net.activation, net.start)
+        key = (net.width, net.preprocessing, net.activation, net.start)
         starts.setdefault(key, set()).add(net.nll[0])
     spread = max(max(found) - min(found) for found in starts.values())
     yield Check.of(
@@ -239,7 +239,7 @@ def _checks(nets: Sequence[Trained]) -> Iterator[Check]:
         "largest difference, nats", spread, within(1e-4),
     )  # fmt: skip
     linear = [n for n in nets if n.activation == "learned" and n.start == (1, 0.0)]
-    gaps = [abs(n.nll[0] - n.gaussian) / n.width for n in linear if n.front == "whitened"]
+    gaps = [abs(n.nll[0] - n.gaussian) / n.width for n in linear if n.preprocessing == "whitened"]
     yield Check.of(
         "A learned activation starts as the identity: whitened, the net is the Gaussian",
         "largest difference an element, nats", max(gaps), within(0.05),
