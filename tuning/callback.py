@@ -97,13 +97,13 @@ class TrialRecorder(Callback):
         running = sum(record.share for record in found if record.state == records.RUNNING)
         goal = self.goals[0]
         best = min((record.values for record in found if record.scores), key=goal.of, default=None)
-        told = "" if best is None else f", best {goal.told(best[goal.name])}"
+        leader = "" if best is None else f", best {goal.formatted(best[goal.name])}"
         return {
             "kind": "search",
             "share": (ended + running) / self.trials,
             "time": time.time(),
             "metrics": {},
-            "text": f"{ended} of {self.trials} trials{told}",
+            "text": f"{ended} of {self.trials} trials{leader}",
         }
 
     def _standing(self, result: dict[str, Any]) -> dict[str, Any]:
@@ -112,8 +112,8 @@ class TrialRecorder(Callback):
             if ended in result:
                 return {"reason": result[ended]}
         names = [goal.name for goal in self.goals if goal.held]
-        told = {name: result.get(name, 0) for name in ("step", "seconds", "share")}
-        return told | {"scores": {name: result[name] for name in names if name in result}}
+        progress = {name: result.get(name, 0) for name in ("step", "seconds", "share")}
+        return progress | {"scores": {name: result[name] for name in names if name in result}}
 
 
 def _proposed(trial: Trial) -> Record:

@@ -93,9 +93,9 @@ def parse_alignment(words: Sequence[str]) -> tuple[TuneAlignment, AlignmentTune]
 def _searched(
     kind: type[TuneConfig],
     options: Tune | TuneAlignment,
-    **told: Any,  # noqa: ANN401
+    **changes: Any,  # noqa: ANN401
 ) -> TuneConfig:
-    config, search = options.config, options.search.changed(**told)
+    config, search = options.config, options.search.changed(**changes)
     try:
         return kind(name=config.name, search=search, base=config)
     except ValidationError as error:
@@ -106,26 +106,26 @@ def _one_thread(recipe: DensityConfig) -> DensityConfig:
     return recipe.changed(train={"threads": 1})
 
 
-def search(run: "Run", options: Running, told: str) -> Mapping[str, Any]:
+def search(run: "Run", options: Running, line: str) -> Mapping[str, Any]:
     """Searches here; errors as in ``_check_begun``, returns what ``carry_out`` does."""
     if options.resume:
         _check_begun(run)
-    return carry_out(run, options, told)
+    return carry_out(run, options, line)
 
 
 def density(words: Sequence[str], carry_out: CarryOut = search) -> int:
     """Searches settings of the density pipeline."""
     options, config = parse_tune(words)
-    told = f"recipe {options.recipe} (--recipe chooses another); {config.search.trials} trials"
-    carry_out(_run(config, options, words, recipe=options.recipe), options, told)
+    line = f"recipe {options.recipe} (--recipe chooses another); {config.search.trials} trials"
+    carry_out(_run(config, options, words, recipe=options.recipe), options, line)
     return 0
 
 
 def gradient_alignment(words: Sequence[str], carry_out: CarryOut = search) -> int:
     """Searches regularisers of the study of gradient alignment."""
     options, config = parse_alignment(words)
-    told = f"classifier of scale {config.base.scale}; {config.search.trials} trials"
-    carry_out(_run(config, options, words), options, told)
+    line = f"classifier of scale {config.base.scale}; {config.search.trials} trials"
+    carry_out(_run(config, options, words), options, line)
     return 0
 
 
@@ -137,13 +137,13 @@ def _run(
     from tuning.pipeline import pipeline
     from tuning.problems import problem
 
-    asked = problem(config.search)
+    search_problem = problem(config.search)
     return Run(
-        pipeline=pipeline(asked),
+        pipeline=pipeline(search_problem),
         name=config.name,
         config=config,
         output=options.output or Path("runs/tune") / config.name,
-        command=shlex.join(["ebflow", "tune", asked.pipeline, *words]),
+        command=shlex.join(["ebflow", "tune", search_problem.pipeline, *words]),
         recipe=recipe,
         force=options.force,
         retries=Retries(options.retries, options.retry_pause),

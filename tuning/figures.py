@@ -132,15 +132,15 @@ def _label(number: int) -> str:
 
 def _history(trials: Sequence[Record], goal: Goal) -> Figure:
     """Shows a goal of every trial, by its number, and the best so far."""
-    told = [record for record in trials if record.scores]
+    scored = [record for record in trials if record.scores]
     figure, axis = panels(height=3)
-    _best_so_far(axis, [record for record in told if record.state == records.FINISHED], goal)
+    _best_so_far(axis, [record for record in scored if record.state == records.FINISHED], goal)
     for state, colour in COLOURS.items():
-        some = [record for record in told if record.state == state]
+        some = [record for record in scored if record.state == state]
         if some:
             axis.scatter([r.number for r in some], [r.values[goal.name] for r in some],
                          color=colour, s=22, label=state)  # fmt: skip
-    axis.set_ylim(*_limits([record.values[goal.name] for record in told], goal))
+    axis.set_ylim(*_limits([record.values[goal.name] for record in scored], goal))
     axis.set_xlabel("trial (0 is the default)")
     axis.set_ylabel(f"validation {goal.axis}")
     axis.xaxis.get_major_locator().set_params(integer=True)

@@ -48,6 +48,6 @@ class Goal:
         """Returns the cost of a trial by its numbers."""
         return self.cost(values[self.name])
 
-    def told(self, value: float | None) -> str:
+    def formatted(self, value: float | None) -> str:
         """Returns the number as text; nothing if there is none."""
         return "" if value is None else f"{value:.{self.digits}f}"

@@ -71,9 +71,9 @@ def _check_space(config: SearchConfig, base: Section) -> None:
 def tune(config: TuneConfig, inputs: Inputs) -> tuple[Artefact, ...]:
     """Returns prepared data, the search and its verdict, as expressions of redun."""
     source, whole = inputs
-    asked = problem(config.search)
-    given = asked.inputs(config.search, whole, source)
-    found = search(config.search, [asked.base(config.search, whole), given])
+    search_problem = problem(config.search)
+    given = search_problem.inputs(config.search, whole, source)
+    found = search(config.search, [search_problem.base(config.search, whole), given])
     return given[0], found, again(config, whole, given, found)
 
 
@@ -93,11 +93,11 @@ def again(
     return verdict(config, [given[0], found, catch_all(cells, Exception, fail)])
 
 
-def pipeline(asked: Problem) -> Pipeline:
+def pipeline(search_problem: Problem) -> Pipeline:
     """Returns the pipeline of a search, whose name is that of its command and experiment."""
-    stages = dict.fromkeys((*asked.before, search, *asked.after, verdict))
+    stages = dict.fromkeys((*search_problem.before, search, *search_problem.after, verdict))
     return Pipeline(
-        name=f"tune-{asked.pipeline}",
+        name=f"tune-{search_problem.pipeline}",
         tasks=lambda config: tuple(stages),
         check=check,
         examine=examine,

@@ -110,7 +110,7 @@ def reason(root: Path, number: int) -> str:
 def read(root: Path) -> list[Record]:
     """Returns the records of all trials, by their numbers."""
     found = (json.loads(path.read_text()) for path in root.glob(f"*/{FILE}"))
-    return sorted((Record(**told) for told in found), key=lambda record: record.number)
+    return sorted((Record(**fields) for fields in found), key=lambda record: record.number)
 
 
 def ranked(records: Iterable[Record], goal: Goal) -> list[Record]:

@@ -35,24 +35,25 @@ Artefacts = Sequence[Artefact]
 
 def describe(config: TuneConfig) -> Description:
     """Returns what is searched over, and what the search begins from."""
-    asked, search = problem(config.search), config.search
-    base = asked.base(search, config.base)
+    search_problem, search = problem(config.search), config.search
+    base = search_problem.base(search, config.base)
     data = Path(config.base.data.source).stem
-    told = [asked.label(base), *getattr(search, "objectives", ())]
+    labels = [search_problem.label(base), *getattr(search, "objectives", ())]
     return Description(
         parts=(
             *([data] if data not in config.name else []),
-            " ".join(dict.fromkeys(told)),
+            " ".join(dict.fromkeys(labels)),
             f"{search.trials} trials",
         ),
-        about=f"A search over {', '.join(search.over)} on **{data}**, from: {asked.method(base)}.",
-        tags={"ebflow.data": data, "ebflow.objective": asked.label(base).split()[0]},
+        about=f"A search over {', '.join(search.over)} on **{data}**, from: "
+        f"{search_problem.method(base)}.",
+        tags={"ebflow.data": data, "ebflow.objective": search_problem.label(base).split()[0]},
     )
 
 
 def conclude(summary: Mapping[str, Any]) -> str:
     """Returns the verdict, and the settings that were trained again."""
-    lines = [(name, *told) for name, *told, _ in _lines(summary)]
+    lines = [(name, *cells) for name, *cells, _ in _lines(summary)]
     return f"{summary['verdict']}\n\n{notes.table(('', *_headings(summary)), lines)}"
 
 
@@ -82,23 +83,23 @@ def log(config: TuneConfig, value: Artefacts, folder: Path, run: "StageRun") -> 
 
 
 def _metrics(numbers: Mapping[str, Any]) -> dict[str, float]:
-    told = {"search/seconds": numbers["seconds"], "search/cpu_busy": numbers["cpu_busy"]}
-    told |= {f"study/gain/{goal}": gain["value"] for goal, gain in numbers["gains"].items()}
+    metrics = {"search/seconds": numbers["seconds"], "search/cpu_busy": numbers["cpu_busy"]}
+    metrics |= {f"study/gain/{goal}": gain["value"] for goal, gain in numbers["gains"].items()}
     for setting in numbers["settings"]:
         name = {numbers["winner"]: "winner", BASE: "default"}.get(setting["number"])
         if name is not None and not setting["lost"]:
-            told |= {
+            metrics |= {
                 f"{split}/{goal}/{name}": mean["value"]
                 for split, goals in setting["means"].items()
                 for goal, mean in goals.items()
             }
-    return told
+    return metrics
 
 
 def show(console: Console, summary: Mapping[str, Any]) -> None:
     """Prints the settings that were trained again, the verdict, and where everything is."""
     console.print(_table(summary))
-    changed = {name: f"differs in {told}" for name, *_, told in _lines(summary) if told}
+    changed = {name: f"differs in {keys}" for name, *_, keys in _lines(summary) if keys}
     tried = summary["tried"]
     states = [trial["state"] for trial in tried]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
@@ -124,8 +125,8 @@ def _table(summary: Mapping[str, Any]) -> Table:
     table.add_column("")
     for heading in _headings(summary):
         table.add_column(heading, justify="right", no_wrap=True)
-    for name, *told, _ in _lines(summary):
-        table.add_row(name, *told)
+    for name, *cells, _ in _lines(summary):
+        table.add_row(name, *cells)
     return table
 
 
@@ -136,8 +137,8 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         number = setting["number"]
         label = "default" if number == BASE else f"trial {number}"
         chosen = " *" if number == summary["winner"] else ""
-        told = ", ".join(f"{name} {_text(value)}" for name, value in changes[number].items())
-        yield label + chosen, *means(setting, summary["goals"]), told
+        changed = ", ".join(f"{name} {_text(value)}" for name, value in changes[number].items())
+        yield label + chosen, *means(setting, summary["goals"]), changed
 
 
 def means(setting: Mapping[str, Any], goals: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -42,14 +42,14 @@ def trainings(config: SearchConfig, whole: Section, search: Path) -> list[Retrai
         whole: The pipeline's.
         search: The folder of the search's stage.
     """
-    asked = problem(config)
-    base = asked.base(config, whole)
-    found = [Record(**told) for told in json.loads((search / "trials.json").read_text())]
-    best = chosen(config.top, asked.goals(config, base), found)
-    settings = {BASE: base, **{record.number: asked.of(record) for record in best}}
+    search_problem = problem(config)
+    base = search_problem.base(config, whole)
+    found = [Record(**fields) for fields in json.loads((search / "trials.json").read_text())]
+    best = chosen(config.top, search_problem.goals(config, base), found)
+    settings = {BASE: base, **{record.number: search_problem.of(record) for record in best}}
     seeds = range(base.seed + 1, base.seed + 1 + config.seeds)
     return [
-        Retraining(number, asked.whole(whole, setting).changed(seed=seed))
+        Retraining(number, search_problem.whole(whole, setting).changed(seed=seed))
         for number, setting in settings.items()
         for seed in seeds
     ]

@@ -153,17 +153,17 @@ def _first(config: SearchConfig, base: Section) -> list[dict[str, Any]]:
     """
     start = Suggest()
     problem(config).propose(start, config, base)
-    turns = itertools.islice(itertools.cycle(start.asked.values()), config.random - 1)
+    turns = itertools.islice(itertools.cycle(start.names.values()), config.random - 1)
     left = [{k: v for k, v in start.params.items() if k not in open_ones} for open_ones in turns]
     return [start.params, *left]
 
 
-def _proposal(config: SearchConfig, base: Section, asked: optuna.Trial) -> dict[str, Any]:
+def _proposal(config: SearchConfig, base: Section, trial: optuna.Trial) -> dict[str, Any]:
     """Returns what a trial is told, besides what all are."""
-    ask = Suggest(asked)
+    ask = Suggest(trial)
     found = problem(config).propose(ask, config, base)
     return {
-        "number": asked.number,
+        "number": trial.number,
         "config": found.model_dump(mode="json"),
         "changes": changes(base, found),
         "params": ask.params,

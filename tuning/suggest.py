@@ -25,7 +25,7 @@ FIRST = "first"
 class Suggest:
     """Values of parameters: those that a trial suggests, or the base's where there is no trial.
 
-    ``params`` has every parameter that was asked for, ``asked`` their names by subject.
+    ``params`` has every parameter that was asked for, ``names`` their names by subject.
 
     Arguments:
         trial: The trial of Optuna.
@@ -34,7 +34,7 @@ class Suggest:
     def __init__(self, trial: BaseTrial | None = None) -> None:
         self.trial, self.subject = trial, FIRST
         self.params: dict[str, Any] = {}
-        self.asked: dict[str, list[str]] = {}
+        self.names: dict[str, list[str]] = {}
 
     def log(self, name: str, base: float, low: float, high: float) -> float:
         """Returns a number, uniform in its logarithm."""
@@ -65,7 +65,7 @@ class Suggest:
     def _take(self, name: str, base: Any, ask: str, **range: Any) -> Any:  # noqa: ANN401
         found = base if self.trial is None else getattr(self.trial, ask)(name, **range)
         self.params[name] = found
-        self.asked.setdefault(self.subject, []).append(name)
+        self.names.setdefault(self.subject, []).append(name)
         return found
 
 
@@ -87,11 +87,11 @@ def propose(
 
 def changes(base: Section, found: Section, prefix: str = "") -> dict[str, Any]:
     """Returns the fields in which a configuration differs from another, by their dotted names."""
-    told: dict[str, Any] = {}
+    changed: dict[str, Any] = {}
     for name in type(base).model_fields:
         old, new = getattr(base, name), getattr(found, name)
         if isinstance(new, Section):
-            told |= changes(old, new, f"{prefix}{name}.")
+            changed |= changes(old, new, f"{prefix}{name}.")
         elif old != new:
-            told[f"{prefix}{name}"] = new
-    return told
+            changed[f"{prefix}{name}"] = new
+    return changed

@@ -68,13 +68,13 @@ class TrialRuns(Sender):
 
     def _describe(self, record: Record, run: StageRun) -> None:
         """Logs the configuration, also as a file that ``ebflow run PIPELINE --config`` takes."""
-        asked, config = self.problem, self.problem.of(record)
+        problem, config = self.problem, self.problem.of(record)
         file = self._file(record, "config.yaml")
-        file.write_text(yaml.safe_dump(asked.settings(config), sort_keys=False))
+        file.write_text(yaml.safe_dump(problem.settings(config), sort_keys=False))
         run.log_params(record.config)
         run.log_artifacts(file)
-        about = f"Trial {record.number} of a search: {asked.method(config)}."
-        run.set_tags({NOTE: note(about, AGAIN.format(asked.pipeline))})
+        about = f"Trial {record.number} of a search: {problem.method(config)}."
+        run.set_tags({NOTE: note(about, AGAIN.format(problem.pipeline))})
         self.described.add(record.number)
 
     def _start(self, record: Record) -> Follower:

@@ -18,7 +18,7 @@ from tuning.problem import Given, Killed, Problem
 from tuning.problems import PROBLEMS
 
 
-def trial(told: dict[str, Any]) -> None:
+def trial(job: dict[str, Any]) -> None:
     """Trains, in a process that the next trial uses again.
 
     A trial that Tune stops early ends in a report. One that a rule ends, or that diverges, counts
@@ -26,27 +26,27 @@ def trial(told: dict[str, Any]) -> None:
     reached. What else goes wrong is raised, and Tune tries the trial again from its checkpoint.
 
     Arguments:
-        told: ``number`` and ``config`` of the trial; ``problem``, ``search`` (the fields of its
+        job: ``number`` and ``config`` of the trial; ``problem``, ``search`` (the fields of its
             configuration), ``inputs`` and ``folder`` (of all trials), which all have in common.
     """
-    found, root = PROBLEMS[told["problem"]], Path(told["folder"])
-    config = found.config.model_validate(told["config"])
-    search = found.search.model_validate(told["search"])
-    folder = records.folder(root, told["number"])
+    found, root = PROBLEMS[job["problem"]], Path(job["folder"])
+    config = found.config.model_validate(job["config"])
+    search = found.search.model_validate(job["search"])
+    folder = records.folder(root, job["number"])
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        found.train(config, Given(search, _inputs(told), folder))
+        found.train(config, Given(search, _inputs(job), folder))
     except Killed as rule:
         tune.report(_worst(found, search, config) | {KILLED: str(rule)})
     except (BadInput, NonFinite) as error:
         tune.report(_worst(found, search, config) | {FAILURE: str(failure(error))})
     except Exception as error:  # noqa: BLE001  (told, and raised again)
-        records.tell_reason(root, told["number"], str(failure(error)))
+        records.tell_reason(root, job["number"], str(failure(error)))
         raise
 
 
-def _inputs(told: dict[str, Any]) -> tuple[Path, ...]:
-    return tuple(store.present(Path(path)) for path in told["inputs"])
+def _inputs(job: dict[str, Any]) -> tuple[Path, ...]:
+    return tuple(store.present(Path(path)) for path in job["inputs"])
 
 
 def _worst(found: Problem, search: SearchConfig, config: Section) -> dict[str, float]:

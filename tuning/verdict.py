@@ -57,7 +57,9 @@ def settings(found: Sequence[Mapping[str, Any]]) -> list[Setting]:
 def _by_seed(found: Mapping[int, Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
     first = next(iter(found.values()), {})
     return {
-        split: {goal: {seed: told[split][goal] for seed, told in found.items()} for goal in goals}
+        split: {
+            goal: {seed: scores[split][goal] for seed, scores in found.items()} for goal in goals
+        }
         for split, goals in first.items()
     }
 
@@ -129,7 +131,7 @@ def _line(goal: Goal, gain: Interval, *, several: bool) -> str:
     name = f"{goal.text}: " if several else ""
     unit = f" {goal.unit}" if goal.unit else ""
     if math.isnan(gain.high):
-        value = goal.told(gain.value)
+        value = goal.formatted(gain.value)
         return f"{name}better by {value}{unit} for one seed, which shows no interval"
     if gain.low > 0:
         return f"{name}better than the default by {shown(gain, goal.digits)}{unit}"

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-_told = threading.Event()
+_interrupted = threading.Event()
 
 
 def interrupted() -> bool:
     """Whether the command is ending because it was told to."""
-    return _told.is_set()
+    return _interrupted.is_set()
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        _told.clear()
+        _interrupted.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -39,5 +39,5 @@ def interruptible() -> Iterator[None]:
 def _interrupt(number: int, _: object) -> None:
     if number == signal.SIGTERM and interrupted():
         return
-    _told.set()
+    _interrupted.set()
     raise KeyboardInterrupt

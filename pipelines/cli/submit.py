@@ -82,7 +82,7 @@ def _command(pipeline: Sequence[str]) -> "Command":
     return known[" ".join(pipeline)]
 
 
-def _print_manifest(run: "Run", options: Running, told: str) -> dict[str, Any]:
+def _print_manifest(run: "Run", options: Running, line: str) -> dict[str, Any]:
     from pipelines.cluster.kuberay import manifest
 
     print(manifest(run, options), end="")
@@ -100,11 +100,11 @@ class Submission:
     def __init__(self, address: str | None, again: str) -> None:
         self.address, self.again, self.code = address, again, 0
 
-    def __call__(self, run: "Run", options: Running, told: str) -> dict[str, Any]:
+    def __call__(self, run: "Run", options: Running, line: str) -> dict[str, Any]:
         """Submits a run and follows the job; what it finds out is told by the job."""
         command = job.entrypoint(run, options, {**job.environment(), **job.provenance()})
         console = terminal(soft_wrap=True)
-        console.print(told)
+        console.print(line)
         if options.dry_run:
             console.print(f"{dump(options.config)}{command}")
         else:

@@ -59,8 +59,8 @@ def base(search: AlignmentSearch, config: AlignmentConfig) -> ClassifierConfig:
 
 
 def _model(config: AlignmentConfig, name: str, seed: int) -> ClassifierConfig:
-    asked = config.changed(models=(BASELINE, START))
-    found = {model.name: model for model in models(asked)}
+    study = config.changed(models=(BASELINE, START))
+    found = {model.name: model for model in models(study)}
     return found[name].seeded(seed).classifier
 
 
@@ -72,8 +72,8 @@ def best(config: AlignmentConfig, winner: ClassifierConfig) -> AlignmentConfig:
 
 def settings(config: ClassifierConfig) -> dict[str, Any]:
     """Returns a trial's regulariser as fields of the study."""
-    told = config.regulariser.model_dump(mode="json", include=set(RegulariserConfig.model_fields))
-    return {"custom": {**told, "noise": config.noise, "clip": config.clip}}
+    known = config.regulariser.model_dump(mode="json", include=set(RegulariserConfig.model_fields))
+    return {"custom": {**known, "noise": config.noise, "clip": config.clip}}
 
 
 def inputs(search: AlignmentSearch, config: AlignmentConfig, source: Source) -> tuple[Any, ...]:

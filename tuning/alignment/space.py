@@ -44,15 +44,15 @@ def estimator(ask: Suggest, base: ClassifierConfig) -> Overrides:
     if found.name not in TRACED:
         return {}
     name = ask.choice("regulariser.estimator", found.estimator, *ESTIMATORS)
-    told: dict[str, Any] = {"estimator": name}
+    fields: dict[str, Any] = {"estimator": name}
     if name != "exact":
-        told["directions"] = ask.choice("regulariser.directions", found.directions, *DIRECTIONS)
-        told["slices"] = ask.choice("regulariser.slices", found.slices, 1, 2, 4)
+        fields["directions"] = ask.choice("regulariser.directions", found.directions, *DIRECTIONS)
+        fields["slices"] = ask.choice("regulariser.slices", found.slices, 1, 2, 4)
     if name not in ("exact", "hutchinson"):
-        told["step"] = _step(ask, found, name)
+        fields["step"] = _step(ask, found, name)
     if _changes_side(found, name):
-        told["weight"] = STRENGTH[name == ONE_SIDED]
-    return {"regulariser": told}
+        fields["weight"] = STRENGTH[name == ONE_SIDED]
+    return {"regulariser": fields}
 
 
 def _changes_side(base: RegulariserConfig, name: str) -> bool:

@@ -71,16 +71,16 @@ class Watch:
         """Reports the last of the rows if it was measured; raises ``Killed`` by a rule."""
         if not self.found or not rows or rows[-1]["kind"] != "validate":
             return
-        epoch, share, told = (rows[-1][name] for name in ("step", "share", "metrics"))
+        epoch, share, metrics = (rows[-1][name] for name in ("step", "share", "metrics"))
         tune.report({**self.found, "step": epoch, "seconds": self.seconds, "share": share})
-        diagnosis = fitting.collapse(self.config, self.manifest, told)
-        judge(self.search, share, diagnosis, told["val/accuracy"], self.plain[epoch - 1])
+        diagnosis = fitting.collapse(self.config, self.manifest, metrics)
+        judge(self.search, share, diagnosis, metrics["val/accuracy"], self.plain[epoch - 1])
 
 
 def _accuracies(plain: Path) -> list[float]:
     """Returns the validation accuracies of the plain training, by epoch."""
-    told = json.loads((plain / fitting.STATE).read_text())
-    return [epoch["val/accuracy"] for epoch in told["epochs"]]
+    state = json.loads((plain / fitting.STATE).read_text())
+    return [epoch["val/accuracy"] for epoch in state["epochs"]]
 
 
 def judge(

@@ -86,5 +86,5 @@ def with_objective(base: Training, name: str) -> Training:
     Raises:
         ValidationError: If the rest of the base does not suit it.
     """
-    told = merge(for_objective(base, name).model_dump(), {"objective": {"name": name}})
-    return Training.model_validate(told)
+    fields = merge(for_objective(base, name).model_dump(), {"objective": {"name": name}})
+    return Training.model_validate(fields)

@@ -69,9 +69,9 @@ def measured(
 ) -> tuple[Artefact, ...]:
     """Returns a trained flow and its evaluation, as expressions of redun."""
     data = given[0]
-    front = preprocess(one.front, [data])
-    trained = train(one.once, [data, front], title)
-    return trained, evaluate(config.evaluate, [data, front, trained], title)
+    preprocessed = preprocess(one.front, [data])
+    trained = train(one.once, [data, preprocessed], title)
+    return trained, evaluate(config.evaluate, [data, preprocessed, trained], title)
 
 
 def needs(config: Training) -> Needs:
@@ -91,8 +91,8 @@ def too_large(config: Training, kind: str) -> tuple[str, str]:
 
 def scores(folders: Sequence[Path]) -> Mapping[str, Mapping[str, float]]:
     """Returns the NLL by split."""
-    told = json.loads((folders[1] / "evaluation.json").read_text())
-    return {split: {"nll": told[f"{split}/nll"]} for split in ("select", "test")}
+    evaluation = json.loads((folders[1] / "evaluation.json").read_text())
+    return {split: {"nll": evaluation[f"{split}/nll"]} for split in ("select", "test")}
 
 
 DENSITY = Problem(

@@ -56,16 +56,16 @@ def architecture(ask: Suggest, base: Training, named: tuple[str, ...] = ()) -> O
     name = ask.choice("model.architecture", base.model.architecture, *suited)
     model = _kept(base.model, name)
     used = _options(model) if name == base.model.architecture else {}
-    told = {"architecture": name, **model.model_dump()}
+    fields = {"architecture": name, **model.model_dump()}
     for option, (begin, low, high) in SIZES.get(name, {}).items():
         begin = used.get(option, begin)
-        told[option] = ask.whole(f"model.{option} of {name}", begin, low, high)
+        fields[option] = ask.whole(f"model.{option} of {name}", begin, low, high)
     for option, forms in FORMS.get(name, {}).items():
         forms = dict.fromkeys((used.get(option, forms[0]), *forms))
-        told[option] = ask.choice(f"model.{option} of {name}", *forms)
-    if told["bins"] != model.bins:
-        told |= {"bound": None, "shift_activation": None}
-    return {"model": told}
+        fields[option] = ask.choice(f"model.{option} of {name}", *forms)
+    if fields["bins"] != model.bins:
+        fields |= {"bound": None, "shift_activation": None}
+    return {"model": fields}
 
 
 def _kept(model: ModelConfig, name: str) -> ModelConfig:
@@ -104,12 +104,12 @@ def activation(ask: Suggest, base: Training) -> Overrides:
         return {}
     used = _options(base.model)
     chosen = ask.choice(f"model.activation of {name}", used["activation"], *NETWORKS[name])
-    told = {"activation": chosen}
+    fields = {"activation": chosen}
     if chosen == "spline":
-        told["cells"] = ask.choice("model.cells", used["cells"], 8, 16, 32)
+        fields["cells"] = ask.choice("model.cells", used["cells"], 8, 16, 32)
     if chosen == "tanh":
-        told["terms"] = ask.whole("model.terms", used["terms"], 3, 12)
-    return {"model": told}
+        fields["terms"] = ask.whole("model.terms", used["terms"], 3, 12)
+    return {"model": fields}
 
 
 def latents(ask: Suggest, base: Training) -> Overrides:
@@ -146,18 +146,18 @@ def _rule(ask: Suggest, base: AnchorConfig) -> dict[str, Any]:
 def objective(ask: Suggest, base: Training) -> Overrides:
     """Suggests noise, steps of differences, slices, and how seldom scores are matched."""
     found, used = base.objective, base.objective.options
-    told: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     if "sigma" in used:
-        told |= _noise(ask, found)
+        fields |= _noise(ask, found)
     if "epsilon" in used:
-        told["epsilon"] = ask.log("objective.epsilon", found.epsilon, 0.01, 1.0)
+        fields["epsilon"] = ask.log("objective.epsilon", found.epsilon, 0.01, 1.0)
     if "step" in used:
-        told["step"] = ask.log("objective.step", found.step, 0.003, 0.3)
+        fields["step"] = ask.log("objective.step", found.step, 0.003, 0.3)
     if "slices" in used:
-        told["slices"] = ask.whole("objective.slices", found.slices, 1, 4)
+        fields["slices"] = ask.whole("objective.slices", found.slices, 1, 4)
     if "every" in used and base.anchor.weight:
-        told["every"] = ask.choice("objective.every", found.every, 1, 2, 5, 10)
-    return {"objective": told}
+        fields["every"] = ask.choice("objective.every", found.every, 1, 2, 5, 10)
+    return {"objective": fields}
 
 
 def _noise(ask: Suggest, base: ObjectiveConfig) -> dict[str, Any]:
@@ -182,16 +182,16 @@ def _kind(base: ObjectiveConfig) -> str:
 def stabilisation(ask: Suggest, base: Training) -> Overrides:
     """Suggests low energy, latent mean and the length of a finish by exact likelihood."""
     found, name = base.stabilise, base.objective.name
-    told: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     if name != "relative_ml":
-        told = {
+        fields = {
             "low_energy": ask.optional("stabilise.low_energy", found.low_energy, 1e-3, 1) or 0.0,
             "latent_mean": ask.optional("stabilise.latent_mean", found.latent_mean, 1e-2, 10)
             or 0.0,
         }
     if name not in ("ml", "relative_ml"):
-        told["finish"] = ask.choice("stabilise.finish", found.finish, 0.0, 0.05, 0.1, 0.2)
-    return {"stabilise": told}
+        fields["finish"] = ask.choice("stabilise.finish", found.finish, 0.0, 0.05, 0.1, 0.2)
+    return {"stabilise": fields}
 
 
 def optimisation(ask: Suggest, base: Training) -> Overrides:
@@ -210,26 +210,26 @@ def optimisation(ask: Suggest, base: Training) -> Overrides:
 def preprocessing(ask: Suggest, base: Training) -> Overrides:
     """Suggests whitening and its shrinkage; the logit's divisor where nothing undoes it."""
     found = base.preprocess
-    told = {
+    fields = {
         "normalise": ask.choice(
             "preprocess.normalise", found.normalise, "whiten", "standardise", "none"
         )
     }
-    if told["normalise"] == "whiten" and found.shrinkage:
-        told["shrinkage"] = ask.log("preprocess.shrinkage", found.shrinkage, 1e-4, 0.1)
-    if told["normalise"] == "none" and found.logit is not None:
-        told["scale"] = ask.log("preprocess.scale", found.scale, 0.25, 4.0)
-    return {"preprocess": told}
+    if fields["normalise"] == "whiten" and found.shrinkage:
+        fields["shrinkage"] = ask.log("preprocess.shrinkage", found.shrinkage, 1e-4, 0.1)
+    if fields["normalise"] == "none" and found.logit is not None:
+        fields["scale"] = ask.log("preprocess.scale", found.scale, 0.25, 4.0)
+    return {"preprocess": fields}
 
 
 def start(ask: Suggest, base: Training) -> Overrides:
     """Suggests the sign and the offset that linear layers start with, where the net has them."""
     used = options(base.model)
-    told = {}
+    fields = {}
     if base.model.architecture in LINEAR:
-        told["sign"] = ask.choice("model.sign", int(used.get("sign", 1)), 1, -1)
-        told["bias"] = ask.real("model.bias", used.get("bias", 0.0), -1.0, 1.0)
-    return {"model": told}
+        fields["sign"] = ask.choice("model.sign", int(used.get("sign", 1)), 1, -1)
+        fields["bias"] = ask.real("model.bias", used.get("bias", 0.0), -1.0, 1.0)
+    return {"model": fields}
 
 
 SPACES: Mapping[str, Space] = {

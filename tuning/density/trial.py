@@ -27,13 +27,13 @@ def train(config: Training, given: Given) -> None:
     Raises:
         NonFinite: If a loss or a likelihood was not finite.
     """
-    data, front, here = given.inputs[0], given.folder / CHAIN, config.cluster.workers == 1
-    fitted(config.front, Dataset(data)).save(front)
-    store.keep(front)
+    data, chain, here = given.inputs[0], given.folder / CHAIN, config.cluster.workers == 1
+    fitted(config.front, Dataset(data)).save(chain)
+    store.keep(chain)
     store.regain(given.folder / metrics_log.FILE)
     listener = Relay(tune.report if here else _handed_on())
     listener(metrics_log.read(given.folder / metrics_log.FILE)[0])
-    fit(config.once, data, front, given.folder, here=here, listener=listener)
+    fit(config.once, data, chain, given.folder, here=here, listener=listener)
 
 
 def _handed_on() -> Callable[[dict[str, Any]], None]:
@@ -54,11 +54,11 @@ class Relay:
 
     def __call__(self, rows: list[metrics_log.Row]) -> None:
         """Reports if there is a validation."""
-        told = [row for row in rows if row["kind"] == "validate"]
-        if not told:
+        validations = [row for row in rows if row["kind"] == "validate"]
+        if not validations:
             return
-        self.nll = min(self.nll, *(row["metrics"]["val/nll"] for row in told))
-        last = told[-1]
+        self.nll = min(self.nll, *(row["metrics"]["val/nll"] for row in validations))
+        last = validations[-1]
         self.report(
             {
                 "nll": self.nll,

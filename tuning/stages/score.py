@@ -47,4 +47,6 @@ def score(
         for name, split in SPLITS.items()
     }
     (output / "scores.json").write_text(json.dumps(found, indent=1) + "\n")
-    run.log_metrics({f"{s}/{name}": v for s, told in found.items() for name, v in told.items()})
+    run.log_metrics(
+        {f"{s}/{name}": v for s, numbers in found.items() for name, v in numbers.items()}
+    )
