@@ -101,11 +101,11 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def save_tensors(tensors: Mapping[str, "Tensor"], path: Path, **told: str) -> None:
+def save_tensors(tensors: Mapping[str, "Tensor"], path: Path, **metadata: str) -> None:
     """Writes tensors by their names, and text by its name."""
     from safetensors.torch import save_file
 
-    save_file({name: t.contiguous() for name, t in tensors.items()}, path, metadata=told)
+    save_file({name: t.contiguous() for name, t in tensors.items()}, path, metadata=metadata)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:

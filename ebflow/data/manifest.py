@@ -146,8 +146,8 @@ def rule(named: Counts, counts: Counts, seed: int | None, column: str | None) ->
         return f"{', '.join(drawn)} rows are {law} of all rows"
     rows = ", ".join(f"{count} {name}" for name, count in named._asdict().items() if count)
     source = f"column {column} names" if column else "the order of the source's rows fixes"
-    told = f"; {', '.join(drawn)} rows are {law} of the training rows" if drawn else ""
-    return f"{source} {rows} rows{told}"
+    others = f"; {', '.join(drawn)} rows are {law} of the training rows" if drawn else ""
+    return f"{source} {rows} rows{others}"
 
 
 def _held(name: str, size: int | float | None, used: int) -> int:

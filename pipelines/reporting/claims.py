@@ -145,9 +145,9 @@ def decide(measured: Sequence[tuple[Question, Confidence | None]]) -> list[Claim
         power = region.power(found, LEVEL / max(1, tested))
         numbers = (*found.interval(), region.margin, one, power)
         names = ("value", "low", "high", "margin", "p", "power")
-        told = dict(zip(names, map(_finite, numbers), strict=True))
-        told |= {**vars(question), "expected": str(region), "verdict": verdict}
-        claims.append(Claim(**told))
+        fields = dict(zip(names, map(_finite, numbers), strict=True))
+        fields |= {**vars(question), "expected": str(region), "verdict": verdict}
+        claims.append(Claim(**fields))
     return claims
 
 

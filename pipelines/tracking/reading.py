@@ -200,5 +200,5 @@ def opened() -> Reader:
 
 def _read(run: "Run") -> TrackedRun:
     info, data = run.info, run.data
-    told = (info.run_id, info.experiment_id, info.run_name, info.status, info.start_time)
-    return TrackedRun(*told, data.tags, data.params, data.metrics)
+    identity = (info.run_id, info.experiment_id, info.run_name, info.status, info.start_time)
+    return TrackedRun(*identity, data.tags, data.params, data.metrics)
