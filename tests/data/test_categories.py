@@ -49,9 +49,9 @@ def test_the_manifest_has_columns_and_features(prepared):
     expected = ["age", *(f"region={name}" for name in REGIONS), "floor=1", "floor=2", "floor=10"]
     assert manifest.columns.features == manifest.columns.titles == expected
     assert manifest.shape == (7,)
-    told = [line for line in manifest.warnings if "holds categories" in line]
-    assert len(told) == len(manifest.warnings) == 2
-    assert "column region holds categories and is read as 3 features" in told[0]
+    remarks = [line for line in manifest.warnings if "holds categories" in line]
+    assert len(remarks) == len(manifest.warnings) == 2
+    assert "column region holds categories and is read as 3 features" in remarks[0]
     assert Dataset(folder / "data").split("train").groups == (-1, 1, 1, 1, 2, 2, 2)
 
 

@@ -65,9 +65,9 @@ def test_its_statistics_are_those_of_training_rows(tmp_path):
     prepare(write(tmp_path / "in.parquet", given()), tmp_path / "out", context=["age", "region"])
     dataset = Dataset(tmp_path / "out")
     context = dataset.split("train").resident.context
-    told = dataset.manifest.context
-    torch.testing.assert_close(torch.tensor(told.mean).double(), context.mean(0))
-    torch.testing.assert_close(torch.tensor(told.std).double(), context.std(0, correction=0))
+    known = dataset.manifest.context
+    torch.testing.assert_close(torch.tensor(known.mean).double(), context.mean(0))
+    torch.testing.assert_close(torch.tensor(known.std).double(), context.std(0, correction=0))
 
 
 def labelled(path, labels, name):

@@ -121,8 +121,8 @@ def test_what_is_missing_is_taken_where_it_may_be(tmp_path):
 
 def test_metadata_of_arrow_is_read(tmp_path):
     column = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(60, dtype=np.uint8)), 6)
-    told = {"shape": json.dumps([2, 3]), "levels": json.dumps(64)}
-    feather.write_feather(pa.table({"v": column}).replace_schema_metadata(told),
+    metadata = {"shape": json.dumps([2, 3]), "levels": json.dumps(64)}
+    feather.write_feather(pa.table({"v": column}).replace_schema_metadata(metadata),
                           str(tmp_path / "v.feather"))  # fmt: skip
     layout = open_source(tmp_path / "v.feather").layout
     assert (layout.shape, layout.levels) == ((2, 3), 64)

@@ -54,10 +54,10 @@ def one_line(text, name):
 
 
 @contextmanager
-def refused(name, told):
-    """Appends the line of what is refused to ``told``; lets every other error through."""
+def refused(name, messages):
+    """Appends the line of what is refused to ``messages``; lets every other error through."""
     try:
         yield
     except BadInput as error:
         one_line(str(error), name)
-        told.append(str(error))
+        messages.append(str(error))

@@ -73,15 +73,15 @@ def damaged(draw, files):
         "swap": lambda: files[draw(st.sampled_from(sorted(files)))],
         "missing": lambda: None,
     }.get(kind, lambda: bytes(data))()
-    told = name in WEIGHTS and files[name] is not None and draw(st.booleans())
-    return agreed(files) if told else files
+    consistent = name in WEIGHTS and files[name] is not None and draw(st.booleans())
+    return agreed(files) if consistent else files
 
 
 def states(files):
     """Returns the files of a checkpoint whose state says anything."""
     forged = changed(files[STATE], focus=["flow"]).map(_forged)
-    told = forged | changed(files[STATE]) | st.sampled_from(CHOKING)
-    return told.map(lambda text: {**files, STATE: text})
+    texts = forged | changed(files[STATE]) | st.sampled_from(CHOKING)
+    return texts.map(lambda text: {**files, STATE: text})
 
 
 def _forged(text):

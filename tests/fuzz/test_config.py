@@ -18,13 +18,13 @@ def test_files(count, tmp_path):
     def config_files(case):
         name, text = case
         path.write_bytes(text)
-        told = []
-        with refused(str(path), told):
+        messages = []
+        with refused(str(path), messages):
             peek(path)
             config = load(path, BASES[name])
             again.write_text(dump(config))
             assert load(again, BASES[name]) == config
-        return told or None
+        return messages or None
 
     hunt(config_files, changed() | spoilt() | monsters(), count)
 

@@ -31,14 +31,14 @@ def use(folder):
 
 def prepared(path, **options):
     """Prepares a file; returns the line where it is refused, else None."""
-    out, told = path.with_name("out"), []
-    with refused(str(path), told):
+    out, messages = path.with_name("out"), []
+    with refused(str(path), messages):
         prepare(path, out, **options)
         use(out)
-    assert out.exists() != bool(told)
+    assert out.exists() != bool(messages)
     shutil.rmtree(out, ignore_errors=True)
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
-    return told or None
+    return messages or None
 
 
 @cases(1500)
@@ -84,9 +84,9 @@ def test_prepared_folders(count, folder, tmp_path):
     def prepared_folders(files):
         for name, data in files.items():
             (tmp_path / name).write_bytes(data)
-        told = []
-        with refused(str(tmp_path), told):
+        messages = []
+        with refused(str(tmp_path), messages):
             use(tmp_path)
-        return told or None
+        return messages or None
 
     hunt(prepared_folders, folders(folder), count)

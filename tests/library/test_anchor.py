@@ -459,8 +459,8 @@ def test_a_layer_without_a_learned_inverse_is_refused(name):
 
 
 def test_a_frozen_layer_in_front_needs_none():
-    front = Dense(matrix(SIZE), None, trainable=False)
-    made = ebflow.Flow((SIZE,), [front, *with_inverses().layers])
+    frozen = Dense(matrix(SIZE), None, trainable=False)
+    made = ebflow.Flow((SIZE,), [frozen, *with_inverses().layers])
     assert self_normalizing(made(), points(), generator=derive(0)).isfinite().all()
 
 
@@ -475,18 +475,18 @@ def test_the_inverses_error_is_that_of_the_worst_layer():
 def trained(made, objective, x, steps=150):
     """Returns the exact NLL and the error of the inverses before and after a training."""
 
-    def told():
+    def measure():
         with torch.no_grad():
             return -float(made.log_prob(x).mean()), inverse_error(made)
 
-    before = told()
+    before = measure()
     optimizer = torch.optim.Adam(made.parameters(), lr=5e-3)
     for step in range(steps):
         made.zero_grad()
         noise = RowGenerator(0, "train", step)
         objective(made(), x, generator=noise).mean().backward()
         optimizer.step()
-    return before, told()
+    return before, measure()
 
 
 @pytest.mark.parametrize("name", RIVALS)

@@ -83,10 +83,10 @@ def configuration(rng):
 def test_none_ends_without_a_flow(chunk):
     for number in range(EACH):
         given = configuration(np.random.default_rng([chunk, number]))
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             flow = ebflow.fit(given.pop("x"), given.pop("context"), progress=False, **given)
         assert isinstance(flow, ebflow.Flow), given
-        broken = [str(w.message) for w in told if w.category is RuntimeWarning]
+        broken = [str(w.message) for w in caught if w.category is RuntimeWarning]
         assert all(WHERE.search(text) for text in broken), (given, broken)
         assert all(p.isfinite().all() for p in flow.parameters()), given

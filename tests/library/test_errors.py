@@ -6,15 +6,15 @@ from ebflow.errors import MOST_CHARACTERS, BadInput
 
 
 def test_lines_ends_and_what_is_not_printed_are_gone():
-    told = str(BadInput("x.parquet: found\n  'a\x1b[31m\u202eb\ud800', expected text"))
-    assert told == r"x.parquet: found 'a\x1b[31m\u202eb\ud800', expected text"
+    message = str(BadInput("x.parquet: found\n  'a\x1b[31m\u202eb\ud800', expected text"))
+    assert message == r"x.parquet: found 'a\x1b[31m\u202eb\ud800', expected text"
 
 
 def test_a_long_line_keeps_its_ends():
-    told = str(BadInput(f"x.yaml: found {'y' * 10_000}, expected a number"))
-    assert len(told) <= MOST_CHARACTERS and " … " in told
-    assert told.startswith("x.yaml: found y") and told.endswith("expected a number")
-    assert str(pickle.loads(pickle.dumps(BadInput(told)))) == told
+    message = str(BadInput(f"x.yaml: found {'y' * 10_000}, expected a number"))
+    assert len(message) <= MOST_CHARACTERS and " … " in message
+    assert message.startswith("x.yaml: found y") and message.endswith("expected a number")
+    assert str(pickle.loads(pickle.dumps(BadInput(message)))) == message
 
 
 def test_a_plain_line_stays_as_it_is():

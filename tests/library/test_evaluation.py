@@ -33,10 +33,10 @@ from .flows import FLOWS, at, contexts
 from .training import flow_of
 
 
-def flow_for(dataset, **front):
+def flow_for(dataset, **options):
     split = dataset.split("train")
     net = dense((split.width,), noise=0.2, generator=seeded())
-    return net.preprocessed(fit(split, **front))
+    return net.preprocessed(fit(split, **options))
 
 
 def direct(flow, split, seed=0, draw=0):
@@ -327,8 +327,8 @@ NOW = {
 
 @pytest.mark.parametrize("name", NOW)
 def test_diagnoses(name):
-    told = diagnose(NOW[name], BEST, BLIND)
+    diagnosis = diagnose(NOW[name], BEST, BLIND)
     words = ("blind", "over-fitting", "converged")
-    assert [word for word in words if word in told] == [name.split(" by ")[0]]
-    assert ("anchor" in told) == (name == "blind")
-    assert f"{NOW[name].nll:.1f}" in told and "120.0" in told and "\n" not in told
+    assert [word for word in words if word in diagnosis] == [name.split(" by ")[0]]
+    assert ("anchor" in diagnosis) == (name == "blind")
+    assert f"{NOW[name].nll:.1f}" in diagnosis and "120.0" in diagnosis and "\n" not in diagnosis

@@ -45,20 +45,20 @@ def test_it_beats_the_gaussian_and_keeps_the_best():
     x, held = rows(2000), rows(1000, seed=1)
     flow = ebflow.fit(x, steps=300, progress=False)
     assert nll(flow, held) < gaussian_nll(x, held) - 0.3
-    told = [row["val/nll"] for row in flow.history if row["kind"] == "validate"]
+    nlls = [row["val/nll"] for row in flow.history if row["kind"] == "validate"]
     order = torch.randperm(2000, generator=ebflow.randomness.generator(0, "validation"))
-    assert nll(flow, x[order[:200]]) == pytest.approx(min(told), abs=1e-4)
+    assert nll(flow, x[order[:200]]) == pytest.approx(min(nlls), abs=1e-4)
     assert not flow.training and flow.columns["names"] is None
 
 
 def test_a_few_rows_are_over_fitted_soon_and_the_best_is_seen():
     """Before the first validation of its interval the flow of 60 rows is at its best."""
     flow = ebflow.fit(rows(60), steps=600, validate_every=300, progress=False)
-    told = [row for row in flow.history if row["kind"] == "validate"]
-    assert [row["step"] for row in told] == [0, 16, 32, 64, 128, 256, 300, 600]
-    best = min(told, key=lambda row: row["val/nll"])
+    validations = [row for row in flow.history if row["kind"] == "validate"]
+    assert [row["step"] for row in validations] == [0, 16, 32, 64, 128, 256, 300, 600]
+    best = min(validations, key=lambda row: row["val/nll"])
     assert 0 < best["step"] < 300
-    assert best["val/nll"] < min(row["val/nll"] for row in told if row["step"] >= 300) - 0.3
+    assert best["val/nll"] < min(row["val/nll"] for row in validations if row["step"] >= 300) - 0.3
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not():
@@ -118,8 +118,8 @@ def test_an_objective_and_a_loss_of_ones_own():
 
 def test_a_flow_is_trained_in_place_and_further():
     layers = [bijections.Dense(torch.eye(3), torch.zeros(3)), bijections.MonotoneSpline((3,))]
-    mine = ebflow.Flow((3,), layers)
-    fitted = ebflow.fit(rows(), flow=mine, **FEW)
+    own = ebflow.Flow((3,), layers)
+    fitted = ebflow.fit(rows(), flow=own, **FEW)
     assert fitted.layers[-1] is layers[-1] and not torch.equal(layers[0].weight, torch.eye(3))
     before = nll(fitted, rows())
     further = ebflow.fit(rows(), flow=fitted, steps=200, progress=False)
@@ -200,9 +200,9 @@ def test_history_is_drawn_and_framed():
 def test_progress_is_one_line_on_demand(capsys):
     net = {"options": {"depth": 1}, "marginals": False}
     ebflow.fit(rows(), steps=40, patience=None, progress=True, **net)
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "validation NLL" in told and "100%" in told
-    assert "ended after 40 steps · best validation NLL" in told.splitlines()[-1]
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and "validation NLL" in printed and "100%" in printed
+    assert "ended after 40 steps · best validation NLL" in printed.splitlines()[-1]
     ebflow.fit(rows(), steps=400, patience=1, progress=True, **net)
     assert "stopped early at step" in capsys.readouterr().err.splitlines()[-1]
     ebflow.fit(rows(), steps=40, **net)

@@ -19,7 +19,7 @@ from .flows import FLOWS, at, contexts, custom, images, named, net
 
 CLOSE = dict(rtol=1e-9, atol=1e-9)
 
-FRONTS = {
+PREPROCESSINGS = {
     "digits, nothing": ("digits", dict(normalise="none", margin=None)),
     "digits, logit": ("digits", dict(normalise="none", margin=1e-3, scale=0.5)),
     "digits, standardise": ("digits", dict(normalise="standardise", margin=1e-6)),
@@ -28,49 +28,49 @@ FRONTS = {
     "diabetes, nothing": ("diabetes", dict(normalise="none")),
     "diabetes, whiten": ("diabetes", dict(normalise="whiten", shrinkage=0.01)),
 }
-fronts = pytest.mark.parametrize("front", FRONTS)
+preprocessings = pytest.mark.parametrize("name", PREPROCESSINGS)
 
 
-def fronted(request, name, match_after=True):
+def preprocessed_flow(request, name, match_after=True):
     """Returns a flow behind a preprocessing, and four completed rows of its data."""
-    source, front = FRONTS[name]
+    source, options = PREPROCESSINGS[name]
     dataset = request.getfixturevalue(source)
-    chain = preprocessing.fit(dataset.split("train"), **front)
+    chain = preprocessing.fit(dataset.split("train"), **options)
     x = dataset.split("test").tensor()[:4].double()
     if source == "digits":
         x = x + torch.rand(x.shape, generator=seeded(2)) * 0.98 + 0.01
     return net((dataset.split("train").width,)).preprocessed(chain, match_after=match_after), x
 
 
-@fronts
-def test_a_density_of_raw_data_counts_the_preprocessing(request, front):
-    flow, x = fronted(request, front)
+@preprocessings
+def test_a_density_of_raw_data_counts_the_preprocessing(request, name):
+    flow, x = preprocessed_flow(request, name)
     torch.testing.assert_close(flow.log_prob(x), reference.log_prob(flow, x), **CLOSE)
     assert not [p for layer in list(flow.layers)[: flow.cut] for p in layer.parameters()]
 
 
-@fronts
+@preprocessings
 @pytest.mark.parametrize("match_after", [True, False])
-def test_the_cut_moves_scores_and_not_the_density(request, front, match_after):
-    flow, x = fronted(request, front, match_after)
-    whole, _ = fronted(request, front)
-    discrete = front.startswith("digits")
+def test_the_cut_moves_scores_and_not_the_density(request, name, match_after):
+    flow, x = preprocessed_flow(request, name, match_after)
+    whole, _ = preprocessed_flow(request, name)
+    discrete = name.startswith("digits")
     assert flow.cut == (whole.cut if match_after else int(discrete))
     torch.testing.assert_close(flow.log_prob(x), whole.log_prob(x), **CLOSE)
     inner, y = flow.matched, flow.preprocess(x)
     assert all(a is b for a, b in zip(inner.layers, list(flow.layers)[flow.cut :], strict=True))
     torch.testing.assert_close(inner.to_latent(y), flow.to_latent(x), **CLOSE)
-    front_flow = Flow(flow.event_shape, list(flow.layers)[: flow.cut])
-    volume = reference.log_det(front_flow, x) if flow.cut else 0.0
+    leading = Flow(flow.event_shape, list(flow.layers)[: flow.cut])
+    volume = reference.log_det(leading, x) if flow.cut else 0.0
     torch.testing.assert_close(flow.log_prob(x), inner.log_prob(y) + volume, **CLOSE)
     if not match_after:
         assert torch.equal(y, x)
 
 
-@fronts
-def test_samples_and_inverses_are_raw_data(request, front):
-    flow, x = fronted(request, front)
-    if front.startswith("digits"):
+@preprocessings
+def test_samples_and_inverses_are_raw_data(request, name):
+    flow, x = preprocessed_flow(request, name)
+    if name.startswith("digits"):
         samples = flow.sample(50, seeded(1))
         assert torch.equal(samples, samples.floor())
         assert 0 <= samples.min() and samples.max() <= 16
@@ -82,7 +82,7 @@ def test_samples_and_inverses_are_raw_data(request, front):
 
 
 def test_noise_of_integers_is_a_function_of_the_generator_and_the_row(request):
-    flow, x = fronted(request, "digits, whiten")
+    flow, x = preprocessed_flow(request, "digits, whiten")
     rows = x.to(torch.uint8)
     with torch.no_grad():
         assert torch.equal(flow.log_prob(rows), flow.log_prob(rows.double()))
@@ -95,7 +95,7 @@ def test_noise_of_integers_is_a_function_of_the_generator_and_the_row(request):
 
 def test_a_completed_row_takes_no_noise_from_the_others(request):
     """Each row of a batch is completed alone: integers by noise, others as they are."""
-    flow, x = fronted(request, "digits, whiten")
+    flow, x = preprocessed_flow(request, "digits, whiten")
     mixed = torch.cat([x[:1], x[1:].floor()])
     with torch.no_grad():
         found, whole = flow.log_prob(mixed), flow.log_prob(x.floor())
@@ -218,8 +218,8 @@ def test_energy_and_normaliser_read_apart_are_those_of_one_weight(make):
         energy, log_z, log_prob = flow.energy(x), flow.log_normalizer(), flow.log_prob(x)
         torch.testing.assert_close(-energy - log_z, log_prob, rtol=1e-13, atol=1e-13)
         torch.testing.assert_close(log_prob, reference.log_prob(flow, x), **CLOSE)
-        samples, told = flow.sample_and_log_prob(3, seeded())
-        torch.testing.assert_close(flow.log_prob(samples).detach(), told, **CLOSE)
+        samples, log_probs = flow.sample_and_log_prob(3, seeded())
+        torch.testing.assert_close(flow.log_prob(samples).detach(), log_probs, **CLOSE)
         twin = copy.deepcopy(flow)
         assert torch.equal(twin.log_prob(x), log_prob)
         assert torch.equal(twin.eval().log_prob(x), log_prob)

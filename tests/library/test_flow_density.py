@@ -93,8 +93,8 @@ def test_score_curvature_and_trace(name):
     curvature = torch.einsum("kbi,bij,kbj->kb", flat, h, flat)
     trace = h.diagonal(dim1=1, dim2=2).sum(1)
     expected = (s, curvature, trace, -brute(density)(x) - flow.log_normalizer())
-    told = [density.at(x, training=training) for training in (False, True)]
-    found = [(at.score.flatten(1), at.curvature(v), at.laplacian(), at.energy) for at in told]
+    points = [density.at(x, training=training) for training in (False, True)]
+    found = [(at.score.flatten(1), at.curvature(v), at.laplacian(), at.energy) for at in points]
     for one in found:
         for a, b in zip(one, expected, strict=True):
             close(a, b)
@@ -516,10 +516,10 @@ def test_samples_and_their_densities_near_the_ends_of_pixels(single_precision):
     """In float32 a sample at the end of its range has rounded; its density must not."""
     from ebflow.bijections import Affine, Dequantise, Logit
 
-    front = [Dequantise(256), Logit(upper=256.0, inset=1e-6), Affine(16.0, 1.0, (3,))]
-    flow = Flow((3,), front)
+    layers = [Dequantise(256), Logit(upper=256.0, inset=1e-6), Affine(16.0, 1.0, (3,))]
+    flow = Flow((3,), layers)
     x, found = flow.sample_and_log_prob(2000, seeded(1))
-    exact = Flow((3,), front).double()
+    exact = Flow((3,), layers).double()
     expected = exact.sample_and_log_prob(2000, seeded(1))[1]
     assert x.isfinite().all() and found.isfinite().all()
     z = exact.base.draw((2000, 3), exact.like, seeded(2))

@@ -76,9 +76,9 @@ def test_the_spec_builds_the_same_layers(random):
 
 def test_what_is_done_is_told_by_name(random):
     x = rows(random.integers(0, 9, N) * 0.5, random.uniform(0, 1, N), random.standard_t(1.5, N))
-    told = marginals.fit(x, bounds={1: (0.0, None)}).summary(["a", "b", "c"])
-    assert told["grids"] == {"a": 0.5}
-    assert told["bounds"]["b"] == [0.0, None] and told["tails"][-1] == "c"
+    summary = marginals.fit(x, bounds={1: (0.0, None)}).summary(["a", "b", "c"])
+    assert summary["grids"] == {"a": 0.5}
+    assert summary["bounds"]["b"] == [0.0, None] and summary["tails"][-1] == "c"
     assert marginals.fit(rows(random.normal(size=N))).summary(["a"]) == {
         "grids": {}, "bounds": {}, "tails": []}  # fmt: skip
 

@@ -199,7 +199,7 @@ def test_scikit_learns_warning_is_silenced_for_that_call_alone(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("x", "held", "components", "told"),
+    ("x", "held", "components", "message"),
     [
         (torch.zeros(5), torch.zeros(5, 1), (1,), "shapes"),
         (torch.zeros(5, 2), torch.zeros(5, 1), (1,), "validation: found 1 columns, expected 2"),
@@ -209,8 +209,8 @@ def test_scikit_learns_warning_is_silenced_for_that_call_alone(monkeypatch):
         (torch.zeros(5, 1), torch.zeros(5, 1), (), "components"),
     ],
 )
-def test_what_is_no_data_is_refused(x, held, components, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_is_no_data_is_refused(x, held, components, message):
+    with pytest.raises(ValueError, match=message):
         fit_mixture(x, held, components=components)
 
 

@@ -24,13 +24,13 @@ from ebflow.preprocessing import SHRINKAGES, Preprocessing, build, fit, gaussian
 from ebflow.randomness import RowGenerator, uniform
 from ebflow.randomness import generator as derive
 
-FRONTS = {
+PREPROCESSINGS = {
     "digits, logit": ("digits", dict(margin=1e-3, scale=0.5)),
     "digits, extended": ("digits", dict(margin=1e-3, scale=0.5, extended=True)),
     "digits, no logit": ("digits", dict(margin=None)),
     "diabetes": ("diabetes", {}),
 }
-fronts = pytest.mark.parametrize("name", FRONTS)
+preprocessings = pytest.mark.parametrize("name", PREPROCESSINGS)
 normalised = pytest.mark.parametrize("normalise", ["none", "standardise", "whiten"])
 
 
@@ -41,50 +41,50 @@ def flow_of(chain, width):
 
 def setting(request, name, **options):
     """Returns a training split, its chain, and the image of the rows that it was fit to."""
-    source, front = FRONTS[name]
+    source, known = PREPROCESSINGS[name]
     split = request.getfixturevalue(source).split("train")
-    chain = fit(split, **front, **options)
+    chain = fit(split, **known, **options)
     y = flow_of(chain, split.width).preprocess(split.tensor(), RowGenerator(0, "preprocess"))
     return split, chain, y
 
 
-def plain(split, front):
+def plain(split, options):
     """Returns what stands before the normalisation, in numpy, and its log-determinants."""
     x = split.tensor()
     if split.levels is None:
         return x.double().numpy(), np.zeros(len(x))
     noise = uniform(x.shape, torch.zeros((), dtype=torch.float64), RowGenerator(0, "preprocess"))
     y = ((x + noise) / 17).numpy()
-    if front["margin"] is None:
+    if options["margin"] is None:
         return y, np.full(len(x), -64 * np.log(17))
-    m, a = front["margin"], front["scale"]
+    m, a = options["margin"], options["scale"]
     y = m + (1 - 2 * m) * y
     log_dets = 64 * np.log((1 - 2 * m) / 17) - np.log(a * y * (1 - y)).sum(1)
     return np.log(y / (1 - y)) / a, log_dets
 
 
-@fronts
+@preprocessings
 def test_front_is_the_formula(request, name):
     split, _, y = setting(request, name, normalise="none")
-    expected, _ = plain(split, FRONTS[name][1])
+    expected, _ = plain(split, PREPROCESSINGS[name][1])
     np.testing.assert_allclose(y, expected, rtol=1e-9, atol=1e-9)
 
 
-@fronts
+@preprocessings
 def test_standardising_gives_unit_variances(request, name):
     split, chain, y = setting(request, name, normalise="standardise")
-    x, _ = plain(split, FRONTS[name][1])
+    x, _ = plain(split, PREPROCESSINGS[name][1])
     np.testing.assert_allclose(y, (x - x.mean(0)) / x.std(0), rtol=1e-9, atol=1e-9)
 
 
-@fronts
+@preprocessings
 def test_whitening_gives_the_identity_covariance(request, name):
     _, _, y = setting(request, name, normalise="whiten")
     np.testing.assert_allclose(y.mean(0), 0, atol=1e-9)
     np.testing.assert_allclose(np.cov(y.mT, bias=True), np.eye(y.shape[1]), atol=1e-8)
 
 
-@fronts
+@preprocessings
 def test_whitening_is_by_the_symmetric_root(request, name):
     _, chain, _ = setting(request, name, normalise="whiten")
     w = chain.layers[-1].weight
@@ -92,11 +92,11 @@ def test_whitening_is_by_the_symmetric_root(request, name):
     assert torch.linalg.eigvalsh(w)[0] > 0
 
 
-@fronts
+@preprocessings
 @pytest.mark.parametrize("shrinkage", [0.1, 0.9])
 def test_shrinkage_is_of_the_correlations(request, name, shrinkage):
     split, chain, y = setting(request, name, normalise="whiten", shrinkage=shrinkage)
-    x, _ = plain(split, FRONTS[name][1])
+    x, _ = plain(split, PREPROCESSINGS[name][1])
     r = np.corrcoef(x.T)
     shrunk = (1 - shrinkage) * r + shrinkage * np.eye(len(r))
     w = chain.layers[-1].weight.numpy()
@@ -168,39 +168,39 @@ def test_a_constant_feature_is_refused():
         fit(split, normalise="standardise")
 
 
-@fronts
+@preprocessings
 @pytest.mark.parametrize("normalise", ["standardise", "whiten"])
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
 def test_statistics_do_not_depend_on_the_batches(request, name, normalise, batch_size):
-    source, front = FRONTS[name]
+    source, options = PREPROCESSINGS[name]
     split = request.getfixturevalue(source).split("train")
     one, other = (
-        flow_of(fit(split, normalise=normalise, batch_size=b, **front), split.width).state_dict()
+        flow_of(fit(split, normalise=normalise, batch_size=b, **options), split.width).state_dict()
         for b in (batch_size, 5000)
     )
     for key, t in one.items():
         torch.testing.assert_close(t, other[key], rtol=1e-9, atol=1e-9)
 
 
-@fronts
+@preprocessings
 def test_gaussian_is_scipys(request, name):
-    source, front = FRONTS[name]
+    source, options = PREPROCESSINGS[name]
     dataset = request.getfixturevalue(source)
     split = dataset.split("train")
-    x, log_dets = plain(split, front)
+    x, log_dets = plain(split, options)
     exact = multivariate_normal(x.mean(0), np.cov(x.T, bias=True)).logpdf(x) + log_dets
-    flow = gaussian(fit(split, **front))
+    flow = gaussian(fit(split, **options))
     found = flow.log_prob(split.tensor(), RowGenerator(0, "preprocess"))
     np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-7)
 
 
-@fronts
+@preprocessings
 def test_gaussian_is_exact_whatever_the_default_type(request, name, single_precision):
-    source, front = FRONTS[name]
+    source, options = PREPROCESSINGS[name]
     split = request.getfixturevalue(source).split("train")
-    flow = gaussian(fit(split, **front))
+    flow = gaussian(fit(split, **options))
     assert flow.like.dtype == torch.float64
-    x, log_dets = plain(split, front)
+    x, log_dets = plain(split, options)
     exact = multivariate_normal(x.mean(0), np.cov(x.T, bias=True)).logpdf(x) + log_dets
     noise = RowGenerator(0, "preprocess")
     np.testing.assert_allclose(flow.log_prob(split.tensor(), noise), exact, rtol=1e-9, atol=1e-7)
@@ -212,7 +212,7 @@ def test_gaussian_baseline_of_digits(digits):
     assert evaluate(flow, digits.split("validation")).nll == pytest.approx(103.5, abs=3)
 
 
-@fronts
+@preprocessings
 @normalised
 def test_a_chain_in_a_file_is_the_same_to_the_bit(request, name, normalise, tmp_path):
     split, chain, y = setting(request, name, normalise=normalise)
@@ -226,7 +226,7 @@ def test_a_chain_in_a_file_is_the_same_to_the_bit(request, name, normalise, tmp_
     assert torch.equal(ours, theirs)
 
 
-@fronts
+@preprocessings
 @normalised
 def test_a_spec_and_its_weights_build_the_chain_again(request, name, normalise):
     split, chain, y = setting(request, name, normalise=normalise)
@@ -289,18 +289,18 @@ def test_a_feature_a_little_off_is_not(tmp_path):
 
 
 WIDTH = 16
-FRONT = {"width": WIDTH, "levels": 256, "margin": 1e-6, "scale": 0.5, "normalise": "none"}
+SPEC = {"width": WIDTH, "levels": 256, "margin": 1e-6, "scale": 0.5, "normalise": "none"}
 precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 
-def before(dtype, **front):
+def before(dtype, **options):
     """Returns a flow matched before its preprocessing, and rows of which most are 0 or 255."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (64, WIDTH), generator=generator)
     edge = torch.randint(0, 3, x.shape, generator=generator)
     x = torch.where(edge == 0, x, torch.where(edge == 1, 0, 255)).to(torch.uint8)
     flow = dense((WIDTH,), noise=0.1, generator=derive(0, "weights"), dtype=dtype)
-    return flow.preprocessed(build({**FRONT, **front}), match_after=False), x
+    return flow.preprocessed(build({**SPEC, **options}), match_after=False), x
 
 
 @precisions
@@ -337,7 +337,7 @@ def test_the_extension_changes_nothing_inside_the_range(dtype):
 def test_a_density_before_an_extended_logit_has_all_its_mass_on_the_line():
     """By the trapezoidal rule over and far beyond the range."""
     flow = Flow((1,), []).preprocessed(
-        build({**FRONT, "width": 1, "margin": 0.3, "scale": 1.0, "extended": True}),
+        build({**SPEC, "width": 1, "margin": 0.3, "scale": 1.0, "extended": True}),
         match_after=False,
     )
     x = torch.linspace(-500, 760, 200_001, dtype=torch.float64)
@@ -347,7 +347,7 @@ def test_a_density_before_an_extended_logit_has_all_its_mass_on_the_line():
 
 
 def test_a_spec_from_before_the_extension_is_a_plain_logit():
-    assert build(FRONT).layers[-1].margin is None
+    assert build(SPEC).layers[-1].margin is None
 
 
 def mixed_columns(count=600):

@@ -280,8 +280,8 @@ def test_standard_error_is_the_spread_over_images():
     found = [
         imputation_error(torch.zeros(50, 4), y, m) for y, m in zip(imputed, missing, strict=True)
     ]
-    values, told = torch.tensor([[f.value, f.se] for f in found]).T
-    assert float(values.std()) == pytest.approx(float(told.mean()), rel=0.1)
+    values, errors = torch.tensor([[f.value, f.se] for f in found]).T
+    assert float(values.std()) == pytest.approx(float(errors.mean()), rel=0.1)
 
 
 @pytest.mark.parametrize("free", [None, torch.tensor([True, False, True])])

@@ -51,8 +51,8 @@ NEAR = claims.Question("It stays.", "change", within(0.5), "nats", note="fixed b
 UP = claims.Question("It grows.", "slope", above(0.0, margin=1.0), figure="scaling")
 
 
-def verdicts(*asked):
-    return [claim.verdict for claim in claims.decide(asked)]
+def verdicts(*measured):
+    return [claim.verdict for claim in claims.decide(measured)]
 
 
 def test_only_an_interval_inside_or_outside_decides():
@@ -81,8 +81,8 @@ def test_what_was_not_measured_is_not_decided_and_does_not_count():
 
 def test_a_claim_is_json():
     for found in claims.decide([(NEAR, student([0.1, 0.2, 0.3])), (UP, None)]):
-        told = json.loads(json.dumps(asdict(found), allow_nan=False))
-        assert claims.Claim(**told) == found
+        stored = json.loads(json.dumps(asdict(found), allow_nan=False))
+        assert claims.Claim(**stored) == found
     (one,) = claims.decide([(NEAR, student([0.1, 0.2, 0.3]))])
     assert (one.expected, one.margin, one.units) == ("-0.5 to 0.5", 0.5, "nats")
     assert one.value == pytest.approx(0.2) and one.low < 0.1 and one.note == "fixed before"
@@ -99,10 +99,10 @@ def test_a_check_passes_where_it_should_be():
 
 @pytest.fixture
 def conclusion():
-    asked = [(NEAR, student([0.1, 0.2, 0.3])), (UP, None)]
+    measured = [(NEAR, student([0.1, 0.2, 0.3])), (UP, None)]
     return claims.Conclusion(
         ("It is & stays so.",),
-        tuple(claims.decide(asked)),
+        tuple(claims.decide(measured)),
         (claims.Check("Sums agree.", "gap", 0.1, "less than 0.001", False),
          claims.Check("They commute.", "gap", 0.0, "less than 0.001", True)),
         ("More seeds.",),
@@ -112,9 +112,9 @@ def conclusion():
 def test_a_conclusion_is_read_from_a_summary(conclusion):
     summary = json.loads(json.dumps(asdict(conclusion))) | {"name": "a run"}
     assert claims.Conclusion.read(summary) == conclusion
-    told = claims.conclude(summary)
-    assert told.startswith("It is & stays so.\n\n| claim |") and told.endswith("More seeds.")
-    assert "| It stays. | change 0.20 [-0.05, 0.45] | -0.5 to 0.5 | holds |" in told
+    text = claims.conclude(summary)
+    assert text.startswith("It is & stays so.\n\n| claim |") and text.endswith("More seeds.")
+    assert "| It stays. | change 0.20 [-0.05, 0.45] | -0.5 to 0.5 | holds |" in text
 
 
 def test_a_terminal_shows_findings_claims_and_the_checks_that_failed(conclusion):

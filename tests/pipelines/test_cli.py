@@ -41,9 +41,9 @@ def test_nobody_needs_to_read_what_is_printed(command):
     words = [sys.executable, "-m", "pipelines.cli", *command.split()]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
-        told = process.stderr.read().decode()
+        printed = process.stderr.read().decode()
     expected = (2, "ebflow: found command") if command == UNREAD[-1] else (0, "")
-    assert (process.returncode, told[: len("ebflow: found command")]) == expected
+    assert (process.returncode, printed[: len("ebflow: found command")]) == expected
 
 
 def test_version(ebflow):
@@ -53,10 +53,10 @@ def test_version(ebflow):
 def test_help_of_the_pipeline_gives_type_default_and_unit(ebflow, capsys):
     with pytest.raises(SystemExit):
         ebflow("run", "density", "--help")
-    told = re.sub(r"[│\s]+", " ", capsys.readouterr().out.replace("|", " "))
-    assert re.search(r"--train\.max-seconds \S*None\S* ?FLOAT training time at most, s ", told)
-    assert "--workers INT" in told
-    assert "(default: cosine)" in told
+    printed = re.sub(r"[│\s]+", " ", capsys.readouterr().out.replace("|", " "))
+    assert re.search(r"--train\.max-seconds \S*None\S* ?FLOAT training time at most, s ", printed)
+    assert "--workers INT" in printed
+    assert "(default: cosine)" in printed
 
 
 LIGHT = {
@@ -68,8 +68,8 @@ LIGHT = {
 """What commands that compute nothing import, of what takes long to, and print."""
 
 
-@pytest.mark.parametrize("command, expected, told", [(k, *v) for k, v in LIGHT.items()], ids=LIGHT)
-def test_what_is_heavy_is_imported_by_who_needs_it(command, expected, told, home, tabular_file):
+@pytest.mark.parametrize("command, expected, text", [(k, *v) for k, v in LIGHT.items()], ids=LIGHT)
+def test_what_is_heavy_is_imported_by_who_needs_it(command, expected, text, home, tabular_file):
     words = command.format(table=tabular_file).split()
     code = (
         "import sys; from pipelines.cli.main import main\n"
@@ -79,7 +79,7 @@ def test_what_is_heavy_is_imported_by_who_needs_it(command, expected, told, home
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == str(expected)
-    assert told in done.stdout and not home.exists()
+    assert text in done.stdout and not home.exists()
 
 
 def without(module, *words):

@@ -39,7 +39,7 @@ def alone(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("alone"))
     began = time.monotonic()
     store.run("run", "density", *WORDS)
-    told("embedded", store, time.monotonic() - began)
+    report("embedded", store, time.monotonic() - began)
     return store
 
 
@@ -84,7 +84,7 @@ def same(one, other):
     assert a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
 
 
-def told(where, store, seconds):
+def report(where, store, seconds):
     """Prints the figures of a run: pytest -s shows them."""
     numbers = store.summary()
     print(
@@ -128,7 +128,7 @@ def test_a_cluster_gives_the_numbers_of_this_machine(nodes, cluster, alone, tmp_
         seconds = time.monotonic() - began
     assert (code, err) == (0, ""), out + err
     same(store, alone)
-    told(f"{len(nodes)} nodes", store, seconds)
+    report(f"{len(nodes)} nodes", store, seconds)
     untold(cluster, store, out)
     lines = out.splitlines()
     assert sum(line.startswith(("job ", "follow ", "stop ", "resume ")) for line in lines) == 4
@@ -181,8 +181,8 @@ def test_a_detached_job_goes_on_and_is_stopped_and_resumed(cluster, tmp_path):
         stop = next(line for line in out.splitlines() if line.startswith("stop "))
         words = shlex.split(stop)[1:]
         status = ["job", "status", *words[3:]]
-        told = ray(store, *status)
-        assert "RUNNING" in told
+        printed = ray(store, *status)
+        assert "RUNNING" in printed
         ray(store, *words[1:])
         code, out, err = store.submit(*LONG)
     assert (code, err) == (0, ""), out + err
@@ -234,7 +234,7 @@ def test_nodes_that_share_a_bucket_alone_give_these_numbers(
         code, out, err = store.submit(*WORDS, **settings)
     assert (code, err) == (0, ""), out + err
     same(store, alone)
-    told("two nodes, one bucket", store, time.monotonic() - began)
+    report("two nodes, one bucket", store, time.monotonic() - began)
     place = f"{bucket.url.partition('?')[0]}/runs/density/digits"
     assert f"results also at {place}" in out
     assert "summary.json" in bucket.names("runs/density/digits")

@@ -226,9 +226,9 @@ def test_samplers_have_errors_over_all_levels_and_floors():
     true = where(rows, learner="true samples")["far_mass"].to_numpy()
     assert true.mean() == pytest.approx(eta, abs=0.01)
     assert set(rows["sampler"].to_pylist()) == {"reverse SDE", "annealed Langevin", "none"}
-    told = where(rows, learner="networks")
-    last, over = (told[name].to_numpy() for name in ("sigma_d_0.1", "levels_d"))
-    assert (over >= last).all() and (told["levels_l2"].to_numpy() > 0).all()
+    networks = where(rows, learner="networks")
+    last, over = (networks[name].to_numpy() for name in ("sigma_d_0.1", "levels_d"))
+    assert (over >= last).all() and (networks["levels_l2"].to_numpy() > 0).all()
 
 
 def test_denoisers_are_measured_beside_the_exact_score():
@@ -236,18 +236,18 @@ def test_denoisers_are_measured_beside_the_exact_score():
     cell = of(DenoiserCell, eta=0.05)[0]
     cell = smaller(cell, sizes=(30, 200), steps=1, samples=400, levels=20)
     rows = BODIES[DenoiserCell](cell)
-    told = where(rows, learner="residual networks")
-    assert told["m"].to_pylist() == [30, 200, 30, 200]
-    seen = told["n_far"].to_numpy()
+    networks = where(rows, learner="residual networks")
+    assert networks["m"].to_pylist() == [30, 200, 30, 200]
+    seen = networks["n_far"].to_numpy()
     assert (seen[::2] <= seen[1::2]).all() and 2 < seen[1::2].mean() < 20
     exact, true = (where(rows, learner=name) for name in ("exact score", "true samples"))
     assert abs(exact["excess"][0].as_py() - true["excess"][0].as_py()) < 2
-    assert max(exact["tv"][0].as_py(), true["tv"][0].as_py()) < 0.15 < told["tv"][0].as_py()
-    assert max(told["copied"].to_pylist()) < 0.3
-    levels = np.array(told["by_level_l2"].to_pylist())
-    np.testing.assert_allclose(levels[:, -1], told["sigma_l2"].to_numpy(), rtol=1e-5)
+    assert max(exact["tv"][0].as_py(), true["tv"][0].as_py()) < 0.15 < networks["tv"][0].as_py()
+    assert max(networks["copied"].to_pylist()) < 0.3
+    levels = np.array(networks["by_level_l2"].to_pylist())
+    np.testing.assert_allclose(levels[:, -1], networks["sigma_l2"].to_numpy(), rtol=1e-5)
     mean = np.sqrt((levels**2).mean(1))
-    np.testing.assert_allclose(mean, told["levels_l2"].to_numpy(), rtol=1e-5)
+    np.testing.assert_allclose(mean, networks["levels_l2"].to_numpy(), rtol=1e-5)
 
 
 def test_a_copy_is_nearer_to_training_than_true_samples_are():
@@ -382,8 +382,8 @@ def two_points(rate):
     for index in range(20):
         expected = 0.5 * 0.99 ** (index + 1)
         wrong = rng.random(2000) < (rate * expected if index == 7 else expected)
-        told = {"panel": "two points", "ratio": 8.0, "eta": 0.01, "m": index + 1}
-        parts.append(table(2000, **told, seed=np.arange(2000), wrong=wrong))
+        constants = {"panel": "two points", "ratio": 8.0, "eta": 0.01, "m": index + 1}
+        parts.append(table(2000, **constants, seed=np.arange(2000), wrong=wrong))
     return pa.concat_tables(parts)
 
 
@@ -398,8 +398,8 @@ def pair_rows(power):
     for a in SEPARATIONS:
         for m in (*PAIR_SIZES, None):
             kl = 0.001 * rng.chisquare(5, 200) * (1 if m is None else (m / 256.0) ** power)
-            told = {"panel": "pairs", "learner": "ml", "a": a, "seed": np.arange(200), "m": m}
-            parts.append(table(200, kl=kl, **told))
+            constants = {"panel": "pairs", "learner": "ml", "a": a, "seed": np.arange(200), "m": m}
+            parts.append(table(200, kl=kl, **constants))
     return pa.concat_tables(parts, promote_options="default")
 
 
@@ -418,11 +418,11 @@ def test_samples_that_a_divergence_takes_are_read_off_the_rows():
 
 
 def test_floors_are_of_the_same_sampler():
-    told = [("exact score", "reverse SDE", 1), ("exact score", "annealed Langevin", 1),
+    samplers = [("exact score", "reverse SDE", 1), ("exact score", "annealed Langevin", 1),
             ("true samples", "none", 1), ("exact score", "reverse SDE", 2)]  # fmt: skip
     parts = [
         table(1, panel="samplers", learner=name, sampler=sampler, size=size, tv=[float(index)])
-        for index, (name, sampler, size) in enumerate(told)
+        for index, (name, sampler, size) in enumerate(samplers)
     ]
     rows = pa.concat_tables(parts)
     assert verdicts.floors(rows, "exact score")["tv"].to_pylist() == [0.0]

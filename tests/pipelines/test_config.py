@@ -111,10 +111,10 @@ def test_sizes_of_a_recipes_splits_are_of_its_own_source_alone(tmp_path):
     words = ["--recipe", "mnist9k_dense"]
     assert starting_point(words)[0].data == own
     there = str(tmp_path / "mnist9k.parquet")
-    told = starting_point([*words, "--data.source", there])[0].data
-    assert told == own.model_copy(update={"source": there})
-    told = starting_point([*words, "--data.source", "images.parquet"])[0].data
-    assert told == DataConfig(source="images.parquet")
+    data = starting_point([*words, "--data.source", there])[0].data
+    assert data == own.model_copy(update={"source": there})
+    data = starting_point([*words, "--data.source", "images.parquet"])[0].data
+    assert data == DataConfig(source="images.parquet")
 
 
 def test_a_wide_table_starts_as_a_mixture(tmp_path):
@@ -137,8 +137,8 @@ def test_one_column_given_others_gets_a_net_for_one(tmp_path):
     config, name = starting_point(words)
     assert (name, config.model.architecture) == ("wide", "dense")
     (tmp_path / "told.yaml").write_text("data:\n  context: [age, arm]\n")
-    told = ["--config", str(tmp_path / "told.yaml"), "--data.source", str(file)]
-    assert starting_point(told)[1] == "wide"
+    arguments = ["--config", str(tmp_path / "told.yaml"), "--data.source", str(file)]
+    assert starting_point(arguments)[1] == "wide"
     assert starting_point(words[:2])[1] == "tabular"
 
 
@@ -275,6 +275,6 @@ def test_unknown_recipe():
     ],
 )
 def test_what_does_not_go_together(fields, line):
-    with pytest.raises(ValidationError) as told:
+    with pytest.raises(ValidationError) as caught:
         Training.model_validate(fields)
-    assert line in str(told.value)
+    assert line in str(caught.value)

@@ -22,8 +22,8 @@ def test_different_commands_at_once_share_what_they_have_in_common(tmp_path):
         )
         for i, rate in enumerate(rates)
     ]
-    told = [process.communicate(timeout=PATIENCE_S) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], told
+    outputs = [process.communicate(timeout=PATIENCE_S) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
     ended = [name for name, _ in runs(store)]
     assert (ended.count("prepare"), ended.count("train")) == (1, 2)
     assert store.summary("r0")["test/nll"] != store.summary("r1")["test/nll"]

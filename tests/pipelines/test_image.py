@@ -97,9 +97,9 @@ def test_what_is_copied_installs_all_of_the_packages(instructions, project, tmp_
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         metadata = next(name for name in names if name.endswith("METADATA"))
-        told = HeaderParser().parsestr(archive.read(metadata).decode())
+        headers = HeaderParser().parsestr(archive.read(metadata).decode())
     files = {str(p.relative_to(checkout())) for n in ("ebflow", "pipelines", "tuning")
              for s in SUFFIXES for p in (checkout() / n).rglob(f"*{s}")}  # fmt: skip
     assert files <= set(names) and len(files) > 100
-    found = {str(Requirement(text)) for text in told.get_all("Requires-Dist")}
+    found = {str(Requirement(text)) for text in headers.get_all("Requires-Dist")}
     assert {str(Requirement(text)) for text in project["dependencies"]} <= found

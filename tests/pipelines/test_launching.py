@@ -110,7 +110,7 @@ def wait(found, what):
         time.sleep(1)
 
 
-def told(machines, name):
+def status(machines, name):
     return "\n".join(machines.processes(name))
 
 
@@ -122,7 +122,9 @@ def test_a_cluster_is_launched_used_and_taken_down(tmp_path):
         try:
             launcher.call("ray", "up", "-y", "--no-config-cache", str(launcher.file))
             head, *workers = machines.names
-            wait(lambda: all("raylet" in told(machines, name) for name in workers), "the workers")
+            wait(
+                lambda: all("raylet" in status(machines, name) for name in workers), "the workers"
+            )
             with launcher.tunnel() as address:
                 out = launcher.call(
                     str(BIN / "python"), "-m", "pipelines.cli", "submit", "density", "--address",
@@ -133,5 +135,6 @@ def test_a_cluster_is_launched_used_and_taken_down(tmp_path):
         finally:
             launcher.call("ray", "down", "-y", str(launcher.file))
         wait(
-            lambda: not any("raylet" in told(machines, name) for name in machines.names), "the end"
+            lambda: not any("raylet" in status(machines, name) for name in machines.names),
+            "the end",
         )

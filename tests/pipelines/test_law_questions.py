@@ -73,8 +73,8 @@ def test_errors_that_fall_alike_are_told_to():
 
 def test_errors_that_the_rows_are_too_few_for_are_not_decided():
     few = rows(drift=0.05).filter(pc.less(rows()["seed"], 2))
-    asked = law_questions.questions(CONFIG, few)
-    part = [c for c in decide(list(chain(*asked))) if "both errors fall alike" in c.claim]
+    groups = law_questions.questions(CONFIG, few)
+    part = [c for c in decide(list(chain(*groups))) if "both errors fall alike" in c.claim]
     assert {claim.verdict for claim in part} == {"not decided at this size"}
 
 

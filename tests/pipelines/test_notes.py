@@ -84,8 +84,8 @@ def test_an_experiment_is_described_by_its_table():
     described = comparison.describe(config)
     assert described.parts == ("table", "scale smoke", "digits")
     assert described.tags["ebflow.experiment"] == "table"
-    told = comparison.conclude({"config": config.model_dump(), "rows": [ROW]})
-    assert told.startswith("| net | settings | objective |")
-    lines = told.splitlines()
+    text = comparison.conclude({"config": config.model_dump(), "rows": [ROW]})
+    assert text.startswith("| net | settings | objective |")
+    lines = text.splitlines()
     assert lines[2].startswith("| Gaussian |") and lines[2].endswith("| 104.0 |")
     assert lines[3].startswith("| FC | recipe | dsm |") and lines[3].endswith("| 96.0 |")

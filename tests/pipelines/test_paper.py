@@ -92,18 +92,18 @@ paper's code adds to a loss that is divided by D (3072 for colour) is multiplied
 def test_every_published_setting(key):
     images, net, objective = key
     config = PaperConfig(source="digits", scale="full", images=images)
-    told = by_name(config)[net, "paper", objective, 0].config
-    noise = told.objective.options.get("sigma", told.objective.options.get("epsilon"))
+    flow = by_name(config)[net, "paper", objective, 0].config
+    noise = flow.objective.options.get("sigma", flow.objective.options.get("epsilon"))
     found = (
-        told.train.gamma, told.train.milestones + 1, told.train.weight_decay, told.train.clip,
-        noise, told.stabilise.low_energy, bool(told.model.spectral_norm), told.preprocess.scale,
+        flow.train.gamma, flow.train.milestones + 1, flow.train.weight_decay, flow.train.clip,
+        noise, flow.stabilise.low_energy, bool(flow.model.spectral_norm), flow.preprocess.scale,
     )  # fmt: skip
     assert found == pytest.approx(SETTINGS[key])
     colour = images == "colour"
-    assert told.train.augment == ("cifar10" if colour else "none")
-    assert (told.train.lr, told.train.optimizer, told.train.batch_size) == (1e-4, "rmsprop", 100)
-    assert net == "CNN" or (told.model.residual, told.model.bias) == (colour, 1.0)
-    assert told.train.epoch == (400 if colour else 500)
+    assert flow.train.augment == ("cifar10" if colour else "none")
+    assert (flow.train.lr, flow.train.optimizer, flow.train.batch_size) == (1e-4, "rmsprop", 100)
+    assert net == "CNN" or (flow.model.residual, flow.model.bias) == (colour, 1.0)
+    assert flow.train.epoch == (400 if colour else 500)
     assert (net, "squeezed", objective, 0) not in by_name(config)
 
 
@@ -159,13 +159,13 @@ def test_every_cell_of_toy_has_the_smoothed_density_as_its_target(scale):
     found = toy(scale)
     assert len(found) == 2 * 3 * 5
     for (density, objective, _), cell in found.items():
-        told, measure = cell.config, cell.measure
-        assert told.data.source == measure.density == density
-        own = told.objective.sigma if objective == "dsm" else 0.0
-        assert math.hypot(own, told.train.noise) == pytest.approx(measure.sigma)
+        config, measure = cell.config, cell.measure
+        assert config.data.source == measure.density == density
+        own = config.objective.sigma if objective == "dsm" else 0.0
+        assert math.hypot(own, config.train.noise) == pytest.approx(measure.sigma)
         assert measure.sigma == 0.375
-        raw = told.preprocess.normalise == "none" or not told.preprocess.match_after
-        assert raw and told.train.threads == 1
+        raw = config.preprocess.normalise == "none" or not config.preprocess.match_after
+        assert raw and config.train.threads == 1
 
 
 def test_toy_at_full_length_has_the_published_settings():
@@ -186,9 +186,9 @@ def test_toy_at_full_length_has_the_published_settings():
 def test_toys_objectives_share_all_but_their_noise_and_weight(density):
     cells = [cell.config for key, cell in toy("cpu").items() if key[0] == density]
     first = cells[0]
-    for told in cells:
-        train = told.train.model_copy(update={"noise": first.train.noise})
-        assert (train, told.model, told.anchor) == (first.train, first.model, first.anchor)
+    for flow in cells:
+        train = flow.train.model_copy(update={"noise": first.train.noise})
+        assert (train, flow.model, flow.anchor) == (first.train, first.model, first.anchor)
 
 
 def test_cells_are_trained_by_the_workers_that_are_asked_for():
@@ -196,8 +196,8 @@ def test_cells_are_trained_by_the_workers_that_are_asked_for():
     for name in TRAINED:
         experiment = EXPERIMENTS[name]
         source = "digits" if experiment.source else None
-        told = OF_TABLES.get(name, {})
-        config = PaperConfig(experiment=name, source=source, cluster=cluster, **told)
+        options = OF_TABLES.get(name, {})
+        config = PaperConfig(experiment=name, source=source, cluster=cluster, **options)
         cells = [cell for cell in experiment.placed(config) if cell.measure]
         assert cells and all(cell.config.cluster == cluster for cell in cells)
 
@@ -217,10 +217,10 @@ def rows(experiment, cells):
     ]  # fmt: skip
 
 
-def shown(config, told):
+def shown(config, rows):
     console = terminal(width=80, file=io.StringIO())
     summary = {
-        "rows": told, "stages": {"train": "32 ran, 0 cached"}, "report": "report.html",
+        "rows": rows, "stages": {"train": "32 ran, 0 cached"}, "report": "report.html",
         "figures": "figures", "config": config.model_dump(),
     }  # fmt: skip
     comparison.show(console, summary)
@@ -233,11 +233,11 @@ def test_the_table_fits_a_terminal(name):
     update = {"experiment": name, "source": source, **OF_TABLES.get(name, {})}
     config = CONFIG.model_copy(update=update)
     experiment = EXPERIMENTS[name]
-    told = rows(experiment, experiment.cells(config))
-    text = shown(config, told)
-    assert "…" not in text and told[-1]["data"] in text and "smoke" in text
+    lines = rows(experiment, experiment.cells(config))
+    text = shown(config, lines)
+    assert "…" not in text and lines[-1]["data"] in text and "smoke" in text
     last = experiment.columns[-1]
-    assert text.count(f"{1234.5:.{last.digits}f} ± ") >= len(told) / config.seeds
+    assert text.count(f"{1234.5:.{last.digits}f} ± ") >= len(lines) / config.seeds
 
 
 LAWS = {"ml": (1e-6, 3.0), "dsm": (1e-3, 2.0)}
@@ -263,9 +263,9 @@ def timed(tmp_path):
 
 def test_runtimes_are_told_by_their_exponents_and_where_they_cross(timed):
     experiment = EXPERIMENTS["runtime"]
-    told = experiment.rows(*timed)
-    assert len(told) == 9 * len(LAWS)
-    by_label = {tuple(row["labels"].values()): row for row in told}
+    lines = experiment.rows(*timed)
+    assert len(lines) == 9 * len(LAWS)
+    by_label = {tuple(row["labels"].values()): row for row in lines}
     dense = by_label["FC", "grey", "dsm"]
     assert dense["exponent"] == pytest.approx(2.0) and dense["crossover"] == pytest.approx(1000)
     assert dense["peak_percent"] == 50 and dense["ml_ratio"] == pytest.approx(784 / 1000)
@@ -273,9 +273,9 @@ def test_runtimes_are_told_by_their_exponents_and_where_they_cross(timed):
     assert by_label["FC spline", "grey", "ml"]["crossover"] is None
     assert by_label["CNN", "colour", "ml"]["time/step_ms"] == pytest.approx(1e-6 * 3072**3)
     assert by_label["CNN", "colour", "ml"]["published"] == {"time/step_ms": 50000}
-    text = shown(PaperConfig(experiment="runtime"), told)
+    text = shown(PaperConfig(experiment="runtime"), lines)
     assert "…" not in text and "1000" in text and "28991" in text
-    assert set(experiment.figures(told, timed[1])) == {"runtime"}
+    assert set(experiment.figures(lines, timed[1])) == {"runtime"}
 
 
 @pytest.mark.parametrize("seed, seeds", [(0, 1), (0, 2), (3, 2)])
@@ -283,8 +283,8 @@ def test_toys_figures_show_the_truth_and_the_first_seeds_flows(tmp_path, seed, s
     config = PaperConfig(experiment="toy", scale="smoke", seed=seed, seeds=seeds)
     cells = EXPERIMENTS["toy"].cells(config)
     np.savez(tmp_path / "arrays.npz", extent=9.0, truth=np.zeros((4, 4)), model=np.ones((4, 4)))
-    told = rows(EXPERIMENTS["toy"], cells)
-    found = EXPERIMENTS["toy"].figures(told, [(tmp_path, tmp_path)] * len(cells))
+    lines = rows(EXPERIMENTS["toy"], cells)
+    found = EXPERIMENTS["toy"].figures(lines, [(tmp_path, tmp_path)] * len(cells))
     pictures = [axis.get_images()[0].get_array() for axis in found["densities"].axes]
     assert [float(p[0, 0]) for p in pictures] == [pytest.approx(e) for e in 3 * [1, *5 * [np.e]]]
     heights = [bar.get_height() for axis in found["divergences"].axes for bar in axis.patches]
@@ -365,10 +365,10 @@ def test_a_divergence_is_a_result(name):
 def test_a_cell_that_diverged_is_told():
     experiment = EXPERIMENTS["table"]
     cells = experiment.cells(CONFIG)
-    told = [*rows(experiment, cells[1:]), cells[0].lost("step 3: found a loss of nan (ml)")]
-    line = next(text for text in shown(CONFIG, told).splitlines() if "diverged" in text)
+    lines = [*rows(experiment, cells[1:]), cells[0].lost("step 3: found a loss of nan (ml)")]
+    line = next(text for text in shown(CONFIG, lines).splitlines() if "diverged" in text)
     assert line.split()[:3] == ["FC", "paper", "ml"]
-    page = comparison.page(CONFIG, told, {})
+    page = comparison.page(CONFIG, lines, {})
     assert page.count(">diverged</td>") == 1 and "step 3: found a loss of nan" in page
 
 

@@ -67,7 +67,7 @@ def test_seeds_begin_where_they_are_told_to():
 
 
 def net(
-    part=MAP, *, activation="published", mass=(0.1, 0.1, 0.1), nll=(110.0, 105.0, 102.0), **told
+    part=MAP, *, activation="published", mass=(0.1, 0.1, 0.1), nll=(110.0, 105.0, 102.0), **changes
 ):
     """A net that was looked at before training, when the rule sees it, and in the end."""
     known = {
@@ -75,7 +75,7 @@ def net(
         "rate": 1e-3, "seed": 0, "steps": (*STEPS_OF_THE_RULE, 100), "gaussian": 104.0,
         "gains": np.zeros(ROWS),
     }  # fmt: skip
-    return Trained(part, activation=activation, nll=nll, mass=mass, **{**known, **told})
+    return Trained(part, activation=activation, nll=nll, mass=mass, **{**known, **changes})
 
 
 def test_mass_is_lost_where_it_is_missing_and_was_less_so():
@@ -86,11 +86,11 @@ def test_mass_is_lost_where_it_is_missing_and_was_less_so():
     assert net(mass=(0.1, math.inf, math.inf)).lost, "what is not finite"
 
 
-def grid(mass_of, part=MAP, **told):
+def grid(mass_of, part=MAP, **changes):
     """Nets whose squared latent mean before training decides whether they lose mass."""
     early = np.random.default_rng(0).uniform(0, 2, 40)
     return [
-        net(part, rate=float(k), mass=(m, m * early[k], mass_of(m)), **told)
+        net(part, rate=float(k), mass=(m, m * early[k], mass_of(m)), **changes)
         for k, m in enumerate(np.geomspace(0.001, 10, 40).tolist())
     ]
 
@@ -134,22 +134,22 @@ def pairs(exact, centred, learned, noise=0.1):
     rng = np.random.default_rng(0)
     shared = rng.normal(0, 3, ROWS)
     shared -= shared.mean()
-    told = {"published": exact, "centred": centred, "learned": learned}
+    gains = {"published": exact, "centred": centred, "learned": learned}
     return [
         net(PAIRS, activation=name, seed=seed, rate=rate, nll=(110.0, 105.0, 104 - value + worse),
             gains=value - worse + shared + rng.normal(0, noise, ROWS))
-        for name, value in told.items() for seed in range(5)
+        for name, value in gains.items() for seed in range(5)
         for rate, worse in ((2e-3, 0.0), (5e-3, 9.0))
     ]  # fmt: skip
 
 
 def test_pairs_are_compared_at_their_best_rate_by_seed_and_row():
     nets = pairs(2.0, 2.1, 5.0)
-    mine, exact = (verdicts.pair(nets, name) for name in ("learned", "published"))
-    assert [n.seed for n in mine] == list(range(5)) and {n.rate for n in mine} == {2e-3}
-    gap, alone = verdicts.gain(mine, exact), verdicts.gain(mine)
+    own, exact = (verdicts.pair(nets, name) for name in ("learned", "published"))
+    assert [n.seed for n in own] == list(range(5)) and {n.rate for n in own} == {2e-3}
+    gap, alone = verdicts.gain(own, exact), verdicts.gain(own)
     assert gap.value == pytest.approx(3.0, abs=0.1) and gap.se < 0.1 < alone.se
-    rows = np.std([np.mean([n.gains[k] for n in mine]) for k in range(ROWS)], ddof=1)
+    rows = np.std([np.mean([n.gains[k] for n in own]) for k in range(ROWS)], ddof=1)
     assert alone.se >= rows / math.sqrt(ROWS), "other rows, not only other seeds"
 
 
@@ -166,15 +166,17 @@ def everything(nets):
 
 
 def test_claims_are_judged_by_intervals():
-    told = verdicts.conclude(everything(pairs(2.0, 2.1, 5.0)))
-    assert len(told.findings) == 3 and len(told.claims) == 9
-    edges = [line for line in told.would_change if "0.002, is the least that was tried" in line]
+    conclusion = verdicts.conclude(everything(pairs(2.0, 2.1, 5.0)))
+    assert len(conclusion.findings) == 3 and len(conclusion.claims) == 9
+    edges = [
+        line for line in conclusion.would_change if "0.002, is the least that was tried" in line
+    ]
     assert len(edges) == 3
-    verdict = {claim.claim: claim.verdict for claim in told.claims}
+    verdict = {claim.claim: claim.verdict for claim in conclusion.claims}
     assert verdict["With the learned activation, DSM alone ends below the Gaussian"] == "holds"
-    same = next(c for c in told.claims if "as good as exact likelihood" in c.claim)
+    same = next(c for c in conclusion.claims if "as good as exact likelihood" in c.claim)
     assert same.verdict == "holds" and (same.margin, same.units) == (1.0, "nats")
-    spared = [c for c in told.claims if "mass" in c.quantity]
+    spared = [c for c in conclusion.claims if "mass" in c.quantity]
     assert [c.value for c in spared] == [0.4, 0.4, 0.4]
     assert {c.verdict for c in spared} == {"holds"}
     worse = verdicts.conclude(everything(pairs(2.0, -9.0, 1.0)))
@@ -219,19 +221,19 @@ SHORT = StackConfig(
 
 
 def test_a_stack_is_reproducible_and_its_seeds_differ(digits):
-    told, rows = stacked.train(SHORT, Dataset(digits))
+    measured, rows = stacked.train(SHORT, Dataset(digits))
     again, same = stacked.train(SHORT, Dataset(digits))
-    assert told == again and np.array_equal(rows["nets"], same["nets"])
+    assert measured == again and np.array_equal(rows["nets"], same["nets"])
     assert rows["nets"].shape == (8, 40) and rows["gaussian"].shape == (40,)
-    ends = [one["looks"][-1]["nll"] for one in told["trainings"]]
+    ends = [one["looks"][-1]["nll"] for one in measured["trainings"]]
     assert len({*ends}) == 8
-    assert [one["looks"][0]["loss"] for one in told["trainings"]] == [None] * 8
+    assert [one["looks"][0]["loss"] for one in measured["trainings"]] == [None] * 8
 
 
 def test_exact_likelihood_in_a_stack_falls(digits):
     exact = SHORT.model_copy(update={"objective": ObjectiveConfig(name="ml"), "rates": (1e-2,)})
-    told, _ = stacked.train(exact, Dataset(digits))
-    for one in told["trainings"]:
+    measured, _ = stacked.train(exact, Dataset(digits))
+    for one in measured["trainings"]:
         assert one["looks"][-1]["nll"] < one["looks"][0]["nll"]
 
 
@@ -240,11 +242,11 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
     parts = [(MAP, "dsm"), (MAP, "ssm"), (WIDE, "dsm"), (PAIRS, "dsm")]
     for activation in ("published", "centred", "learned"):
         for part, objective in parts:
-            told = {"part": part, "activation": activation, "rates": (1e-3,)}
+            changes = {"part": part, "activation": activation, "rates": (1e-3,)}
             looks = (*STEPS_OF_THE_RULE, 26)
-            told |= {"preprocessings": ("whitened",), "steps": looks[-1], "looks": looks}
-            told |= {"objective": ObjectiveConfig(name=objective)}
-            config = SHORT.model_copy(update=told)
+            changes |= {"preprocessings": ("whitened",), "steps": looks[-1], "looks": looks}
+            changes |= {"objective": ObjectiveConfig(name=objective)}
+            config = SHORT.model_copy(update=changes)
             folder = tmp_path / f"{part}-{activation}-{objective}"
             folder.mkdir()
             stack(config, digits, output=folder, work=folder, run=Run())
@@ -254,21 +256,22 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
     assert {path.name for path in folders[0][0].iterdir()} == {TRAININGS, LOG_PROBS}
     rows = PHASES.rows(cells, folders)
     assert len(rows) == 3 * 4 * 2 and {row["seed"] for row in rows} == {0, 3}
-    told = PHASES.conclude(folders)
-    assert len(told.claims) == 9 and all(check.passed for check in told.checks)
+    conclusion = PHASES.conclude(folders)
+    assert len(conclusion.claims) == 9 and all(check.passed for check in conclusion.checks)
     images = {}
     for name, figure in PHASES.figures(rows, folders).items():
         images[name] = tmp_path / f"{name}.png"
         figure.savefig(images[name])
-    page = comparison.page(CONFIG, rows, images, told)
-    assert page.index(told.findings[0][:40]) < page.index("<h2>Claims</h2>")
+    page = comparison.page(CONFIG, rows, images, conclusion)
+    assert page.index(conclusion.findings[0][:40]) < page.index("<h2>Claims</h2>")
     assert page.index("What would change") > page.index("<h2>map</h2>")
     console = terminal(width=80, file=io.StringIO())
     summary = {"rows": json.loads(json.dumps(rows)), "config": CONFIG.model_dump(), "stages": {},
-               "report": "", "figures": "", **json.loads(json.dumps(asdict(told)))}  # fmt: skip
+               "report": "", "figures": "",
+               **json.loads(json.dumps(asdict(conclusion)))}  # fmt: skip
     comparison.show(console, summary)
     assert "…" not in console.file.getvalue()
-    assert told.findings[2] in comparison.conclude(summary)
+    assert conclusion.findings[2] in comparison.conclude(summary)
     assert read(folders)[0].part == MAP
 
 

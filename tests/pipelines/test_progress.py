@@ -32,8 +32,8 @@ def test_a_job_tells_its_latest(tmp_path):
 def test_a_search_tells_how_far_it_is(tmp_path):
     path = tmp_path / metrics_log.FILE
     job = Job(path)
-    told = {"kind": "search", "share": 0.5, "time": 0.0, "metrics": {}, "text": "12 of 24 trials"}
-    metrics_log.append(path, [told])
+    row = {"kind": "search", "share": 0.5, "time": 0.0, "metrics": {}, "text": "12 of 24 trials"}
+    metrics_log.append(path, [row])
     assert job.look() and (job.share, job.text) == (0.5, "12 of 24 trials")
 
 

@@ -36,7 +36,7 @@ NUMBERS = {
 }  # fmt: skip
 
 
-def told():
+def logged():
     validations = [
         {
             "kind": "validate", "step": step, "time": 0.0,
@@ -114,7 +114,7 @@ def page_of(dataset, manifest, flow, folder):
     log_probs = {"test": -np.arange(count)[::-1] - 90.0, "train": -np.arange(50.0) - 80}
     least, titles = fit.unlikely(dataset, log_probs["test"]), names(manifest)
     with matplotlib.rc_context(STYLE):
-        figures = curves(told(), NUMBERS, found, log_probs)
+        figures = curves(logged(), NUMBERS, found, log_probs)
         figures |= samples(manifest, found, titles, least)
     images = {name: folder / f"{name}.png" for name in figures}
     for name, figure in figures.items():
@@ -251,15 +251,15 @@ def test_warnings_stand_before_everything_else(reported):
 
 
 @pytest.mark.parametrize(
-    ("gain", "told"),
+    ("gain", "text"),
     [(1.2, "lower than"), (-1.2, "higher than"), (0.5, "within two standard errors of"),
      (-0.5, "within two standard errors of")],
 )  # fmt: skip
-def test_the_result_is_said_in_words(reported, gain, told):
+def test_the_result_is_said_in_words(reported, gain, text):
     changed = {**NUMBERS, "test/gain_over_mixture": gain}
     kept = (reported.manifest, MADE, reported.images, reported.fit, [], reported.least)
     html = page(changed, *kept)
-    assert f"of the test rows is {told} that of a mixture" in " ".join(html.split())
+    assert f"of the test rows is {text} that of a mixture" in " ".join(html.split())
 
 
 def test_names_are_wrapped_at_words():

@@ -43,21 +43,21 @@ GAUSSIAN = {"baseline/gaussian_nll": 83.97, "test/gain": -6.03}
     [(MIXTURE, "mixture of 8 Gaussians"), (GAUSSIAN, "full-covariance Gaussian")],
 )
 def test_worse_than_the_better_baseline_is_told_with_what_to_try(numbers, name):
-    (told,) = doubts(**numbers)
+    (doubt,) = doubts(**numbers)
     error = "0.20" if numbers is MIXTURE else "0.10"
-    assert told.startswith(f"the flow is worse than a {name}, by 6.03 ± {error} nats: ")
+    assert doubt.startswith(f"the flow is worse than a {name}, by 6.03 ± {error} nats: ")
     for word in ("--train.max-seconds", "--model.base mixture", "coupling"):
-        assert word in told
+        assert word in doubt
 
 
 def test_what_is_so_already_is_not_named():
-    (told,) = doubts(model=ModelConfig(base="mixture"), **MIXTURE)
-    assert "--model.base" not in told and "coupling" in told
+    (doubt,) = doubts(model=ModelConfig(base="mixture"), **MIXTURE)
+    assert "--model.base" not in doubt and "coupling" in doubt
 
 
-@pytest.mark.parametrize(("gain", "told"), [(-0.19, False), (-0.21, True), (0.21, False)])
-def test_it_is_told_beyond_one_standard_error(gain, told):
-    assert bool(doubts(**{"test/gain_over_mixture": gain})) == told
+@pytest.mark.parametrize(("gain", "warned"), [(-0.19, False), (-0.21, True), (0.21, False)])
+def test_it_is_told_beyond_one_standard_error(gain, warned):
+    assert bool(doubts(**{"test/gain_over_mixture": gain})) == warned
 
 
 def test_the_table_has_the_paired_differences():

@@ -38,11 +38,11 @@ def test_every_method_has_the_same_net_seconds_and_number_of_rates():
     counts = Counter(cell.labels["method"] for cell in trained)
     assert len(counts) == 8 and set(counts.values()) == {2 * 3 * 2}
     for cell in trained:
-        told = cell.config
-        assert (told.model.depth, told.model.activation) == (2, "spline")
-        assert told.train.max_seconds == 10 and told.train.batch_size == 100
-        matches = told.objective.name in ("dsm", "ssm_vr")
-        assert not matches or told.anchor.weight
+        flow = cell.config
+        assert (flow.model.depth, flow.model.activation) == (2, "spline")
+        assert flow.train.max_seconds == 10 and flow.train.batch_size == 100
+        matches = flow.objective.name in ("dsm", "ssm_vr")
+        assert not matches or flow.anchor.weight
     peers = [cell for cell in cells if not cell.measure]
     assert {cell.config.name for cell in peers} == {"maf", "nsf", "gmm", "kde"}
     assert all(cell.config.seconds == 10 for cell in peers)
@@ -68,8 +68,8 @@ def trained(folder, nll, *, steps=100, error=0.0, peer=False, values=None):
     for path in made:
         path.mkdir(parents=True)
     metrics = ({"val/nll": nll + 1 - k, "time/train_s": k} for k in (0, 1))
-    told = [{"kind": "validate", "step": k, "metrics": found} for k, found in enumerate(metrics)]
-    logged.append(made[0] / logged.FILE, told)
+    rows = [{"kind": "validate", "step": k, "metrics": found} for k, found in enumerate(metrics)]
+    logged.append(made[0] / logged.FILE, rows)
     metrics = {"train/steps": steps, "train/steps_per_s": 10.0, "time/train_s": 10.0}
     scores = {"test/nll": nll, "test/nll_se": 0.1, "test/bpd": 1.0, "best/val_nll": nll}
     if peer:
@@ -105,17 +105,17 @@ def made(tmp_path):
 
 
 def test_a_method_is_told_at_the_rate_that_is_best_by_validation(made):
-    told = RIVALS.rows(*made)
-    assert [row["labels"]["lr"] for row in told] == ["0.0015"] * 8 + [""] * 2
-    by = {(*row["labels"].values(), row["seed"]): row for row in told}
+    rows = RIVALS.rows(*made)
+    assert [row["labels"]["lr"] for row in rows] == ["0.0015"] * 8 + [""] * 2
+    by = {(*row["labels"].values(), row["seed"]): row for row in rows}
     best = by["selfnorm", "white", "0.0015", 1]
     assert best["gain"] == pytest.approx(1.0) and best["gain_se"] == pytest.approx(0.0)
     assert best["inverse/percent"] == pytest.approx(25) and best["time/step_ms"] == 100
     assert by["gmm", "plain", "", 0]["gain"] == pytest.approx(-3.0)
     assert by["gmm", "plain", "", 0]["time/step_ms"] is None
     assert best["curve"] == [[0, pytest.approx(5.1)], [1, pytest.approx(4.1)]]
-    json.dumps(told)
-    assert set(RIVALS.figures(told, made[1])) == {"rivals"}
+    json.dumps(rows)
+    assert set(RIVALS.figures(rows, made[1])) == {"rivals"}
 
 
 @pytest.mark.parametrize("seed", [0, 3])
@@ -123,7 +123,9 @@ def test_the_anchor_is_varied_one_option_at_a_time(tmp_path, seed):
     cells = ANCHOR.cells(CONFIG.model_copy(update={"experiment": "anchor", "seed": seed}))
     found = {(*cell.labels.values(), cell.seed): cell.config for cell in cells}
     assert len(found) == len(cells) == 2 * (15 + 4)
-    rules = {key[:3]: (told.anchor.interval, told.anchor.tolerance) for key, told in found.items()}
+    rules = {
+        key[:3]: (config.anchor.interval, config.anchor.tolerance) for key, config in found.items()
+    }
     assert rules["dense", "dsm", "K = 500"] == rules["dense", "lazy_ml", "K = 500"] == (500, None)
     assert rules["dense", "dsm", ""] == rules["dense", "dsm", "σ = 0.3"] == (100, 0.2)
     noises = {k[2]: c.objective.sigma for k, c in found.items() if k[:2] == ("dense", "dsm")}
@@ -132,10 +134,10 @@ def test_the_anchor_is_varied_one_option_at_a_time(tmp_path, seed):
     assert weights[""] == pytest.approx(0.01) and weights["σ = 0.3"] == pytest.approx(0.09)
     assert weights["w = 10 σ²"] == pytest.approx(0.1)
     folders = [trained(tmp_path / str(k), k % 19) for k in range(len(cells))]
-    told = ANCHOR.rows(cells, folders)
-    assert [row["gain"] for row in told[:2]] == [0, pytest.approx(-1)]
-    assert [row["end"] for row in told[:2]] == [0, pytest.approx(1)]
-    (figure,) = ANCHOR.figures(told, folders).values()
+    rows = ANCHOR.rows(cells, folders)
+    assert [row["gain"] for row in rows[:2]] == [0, pytest.approx(-1)]
+    assert [row["end"] for row in rows[:2]] == [0, pytest.approx(1)]
+    (figure,) = ANCHOR.figures(rows, folders).values()
     assert [len(axis.lines) for axis in figure.axes] == [6, 9, 4], "those of the first seed"
 
 
@@ -143,12 +145,12 @@ def test_scores_are_matched_alone_and_beside_an_anchor_for_the_same_seconds():
     cells = SCORES.cells(CONFIG.model_copy(update={"experiment": "scores", "seconds": 3.0}))
     assert len({tuple(cell.labels.values()) for cell in cells}) == len(cells) / 2 == 11
     for cell in cells:
-        told, normaliser = cell.config, cell.labels["log Z"]
-        assert told.train.max_seconds == 3.0 and told.data.source == "digits"
-        matches = told.objective.name in ("dsm", "ssm_vr")
+        flow, normaliser = cell.config, cell.labels["log Z"]
+        assert flow.train.max_seconds == 3.0 and flow.data.source == "digits"
+        matches = flow.objective.name in ("dsm", "ssm_vr")
         assert matches or normaliser != "none"
-        assert not matches or (told.anchor.weight > 0) == (normaliser == "lazy")
-        assert (told.objective.name == "ml") == (normaliser == "exact")
+        assert not matches or (flow.anchor.weight > 0) == (normaliser == "lazy")
+        assert (flow.objective.name == "ml") == (normaliser == "exact")
 
 
 def test_scores_gain_over_the_lazy_likelihood_of_their_net_and_seed(tmp_path):
@@ -158,10 +160,10 @@ def test_scores_gain_over_the_lazy_likelihood_of_their_net_and_seed(tmp_path):
         for cell in cells
     ]
     folders = [trained(tmp_path / str(k), value) for k, value in enumerate(nll)]
-    told = SCORES.rows(cells, folders)
-    for cell, row in zip(cells, told, strict=True):
+    rows = SCORES.rows(cells, folders)
+    for cell, row in zip(cells, rows, strict=True):
         assert row["gain"] == pytest.approx(float(cell.labels["log Z"] == "none"))
-    json.dumps(told)
+    json.dumps(rows)
 
 
 def test_a_rate_of_which_a_seed_diverged_is_not_chosen(made):
@@ -170,10 +172,10 @@ def test_a_rate_of_which_a_seed_diverged_is_not_chosen(made):
         for cell, folder in zip(*made, strict=True)
         if tuple(cell.labels.values()) != ("ml", "white", "0.0015") or cell.config.seed == 0
     ]
-    told = RIVALS.rows(*zip(*kept, strict=True))
-    rates = {row["labels"]["lr"] for row in told if row["labels"]["method"] == "ml"}
+    rows = RIVALS.rows(*zip(*kept, strict=True))
+    rates = {row["labels"]["lr"] for row in rows if row["labels"]["method"] == "ml"}
     assert "0.0005" in rates
-    white = [row for row in told if row["labels"]["data"] == "white"]
+    white = [row for row in rows if row["labels"]["data"] == "white"]
     assert {row["labels"]["lr"] for row in white if row["labels"]["method"] == "ml"} == {"0.0005"}
 
 
@@ -181,8 +183,8 @@ def test_a_peer_that_is_not_for_such_data_is_left_out(made, tmp_path):
     cells, folders = made
     index = next(k for k, cell in enumerate(cells) if not cell.measure)
     (folders[index][0] / "evaluation.json").write_text("{}")
-    told = RIVALS.rows(cells, folders)
-    assert not [r for r in told if r["labels"]["method"] == "gmm" and r["seed"] == 0]
+    rows = RIVALS.rows(cells, folders)
+    assert not [r for r in rows if r["labels"]["method"] == "gmm" and r["seed"] == 0]
 
 
 def test_one_seed_has_the_interval_of_its_rows(made):
@@ -218,11 +220,11 @@ def tables_of(tmp_path, ours, theirs):
     ("ours", "theirs", "ahead"), [(1.0, 3.0, "recipe"), (3.0, 1.0, "maf"), (2.0, 2.0, "level")]
 )
 def test_a_table_says_who_is_ahead(tmp_path, ours, theirs, ahead):
-    told = tables_of(tmp_path, ours, theirs)
-    assert [row["labels"] for row in told] == [{"table": t, "ahead": ahead} for t in "ab"]
-    assert told[0]["best"] == "maf" and told[0]["gaussian"] == 9.0
-    assert told[0]["lead"] == pytest.approx(theirs - ours, abs=0.3)
-    assert set(TABLES.figures(told, [])) == {"tables"}
+    rows = tables_of(tmp_path, ours, theirs)
+    assert [row["labels"] for row in rows] == [{"table": t, "ahead": ahead} for t in "ab"]
+    assert rows[0]["best"] == "maf" and rows[0]["gaussian"] == 9.0
+    assert rows[0]["lead"] == pytest.approx(theirs - ours, abs=0.3)
+    assert set(TABLES.figures(rows, [])) == {"tables"}
 
 
 def test_peers_dequantise_as_the_recipe_does_and_leave_tails(tabular_file):

@@ -22,11 +22,11 @@ def test_reading_goes_on_behind_the_last_whole_line(tmp_path):
 
 
 def test_of_a_step_told_twice_the_last_one_counts():
-    told = [row(1, a=1), row(2, a=2), row(2, "validate", a=3), row(1, a=4), row(2, a=5)]
-    assert metrics_log.curve(told, "log") == [row(1, a=4), row(2, a=5)]
-    assert metrics_log.curve(told, "validate") == [row(2, "validate", a=3)]
+    rows = [row(1, a=1), row(2, a=2), row(2, "validate", a=3), row(1, a=4), row(2, a=5)]
+    assert metrics_log.curve(rows, "log") == [row(1, a=4), row(2, a=5)]
+    assert metrics_log.curve(rows, "validate") == [row(2, "validate", a=3)]
 
 
 def test_what_a_restart_took_back_is_gone():
-    told = [row(1, a=1), row(2, a=2), row(3, a=3), row(1, metrics_log.RESUMED), row(2, a=4)]
-    assert metrics_log.curve(told, "log") == [row(1, a=1), row(2, a=4)]
+    rows = [row(1, a=1), row(2, a=2), row(3, a=3), row(1, metrics_log.RESUMED), row(2, a=4)]
+    assert metrics_log.curve(rows, "log") == [row(1, a=1), row(2, a=4)]

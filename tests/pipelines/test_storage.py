@@ -185,10 +185,10 @@ def test_work_goes_on_elsewhere(node):
     store.keep(work / "rows")
     store.mirror(work, work / "step1")
     node("two")
-    mine = store.work("train", "key")
-    store.restore(mine)
-    assert states(mine) == {"step1": "1"} and (mine / "rows").read_text() == "row"
-    assert len(list(mine.iterdir())) == 2
+    own = store.work("train", "key")
+    store.restore(own)
+    assert states(own) == {"step1": "1"} and (own / "rows").read_text() == "row"
+    assert len(list(own.iterdir())) == 2
 
 
 def test_a_mirror_follows(node):
@@ -237,10 +237,10 @@ def test_what_a_node_has_of_an_earlier_life_goes(node):
     node("two")
     store.keep(work_of(store.home(), last="new") / "last")
     node("one")
-    mine = work_of(store.home(), last="old", more="old")
-    store.regain(mine / "last")
-    store.regain(mine / "more")
-    assert states(mine) == {"last": "new"}
+    own = work_of(store.home(), last="old", more="old")
+    store.regain(own / "last")
+    store.regain(own / "more")
+    assert states(own) == {"last": "new"}
 
 
 def test_what_is_forgotten_is_gone_everywhere(node):
@@ -296,10 +296,10 @@ def test_a_wrong_storage_is_one_line(url, line, ebflow, home, monkeypatch):
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("EBFLOW_STORAGE", url)
-    told = ebflow("run", "density")
-    assert told.code == 2 and len(told.err) == 1
-    assert re.match(f"ebflow: EBFLOW_STORAGE: {line}", told.err[0])
-    assert "mine@" not in told.err[0] and not home.exists()
+    ended = ebflow("run", "density")
+    assert ended.code == 2 and len(ended.err) == 1
+    assert re.match(f"ebflow: EBFLOW_STORAGE: {line}", ended.err[0])
+    assert "mine@" not in ended.err[0] and not home.exists()
 
 
 def test_a_missing_bucket_is_one_line(bucket, monkeypatch):
@@ -320,18 +320,18 @@ def test_a_file_as_storage_is_one_line(monkeypatch, tmp_path):
 @pytest.mark.parametrize("place", ["store", "store/inner", "here/runs/density/digits", ""])
 def test_a_storage_is_apart_from_the_store_and_the_results(place, ebflow, home, monkeypatch):
     monkeypatch.setenv("EBFLOW_STORAGE", f"file://{home.parent / place}")
-    told = ebflow("run", "density")
-    assert told.code == 2 and len(told.err) == 1
-    assert "EBFLOW_STORAGE: found file:///" in told.err[0]
-    assert ", expected a folder apart from /" in told.err[0]
+    ended = ebflow("run", "density")
+    assert ended.code == 2 and len(ended.err) == 1
+    assert "EBFLOW_STORAGE: found file:///" in ended.err[0]
+    assert ", expected a folder apart from /" in ended.err[0]
 
 
 def test_nodes_with_stores_of_their_own_need_a_server(ebflow, home, monkeypatch, tmp_path):
     monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/shared")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    told = ebflow("run", "density")
-    assert told.code == 2
-    assert told.err == [
+    ended = ebflow("run", "density")
+    assert ended.code == 2
+    assert ended.err == [
         "ebflow: MLFLOW_TRACKING_URI: found none beside EBFLOW_STORAGE on a cluster, expected an "
         "MLflow server that all nodes reach"
     ]

@@ -96,8 +96,8 @@ def test_kuberay_knows_every_field_of_the_job(afar, ebflow):
     jsonschema.validate(job, SCHEMA)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**job, "spec": {**job["spec"], "entryPoint": ""}}, SCHEMA)
-    told = yaml.safe_load(config["data"]["submitted.yaml"])
-    assert DensityConfig.model_validate(told).train.steps == 7
+    stored = yaml.safe_load(config["data"]["submitted.yaml"])
+    assert DensityConfig.model_validate(stored).train.steps == 7
     name = f"ebflow-{getpass.getuser().lower()}-my-run-2"
     assert config["metadata"] == job["metadata"] == {"name": name}
 
@@ -122,10 +122,10 @@ def test_the_job_has_the_settings_of_the_cluster(afar, ebflow, settings):
     assert groups.keys() == types.keys() - {settings["head_node_type"]}
     for name, group in groups.items():
         (container,) = group["template"]["spec"]["containers"]
-        asked = container["resources"]["requests"]
+        requests = container["resources"]["requests"]
         assert group["maxReplicas"] == types[name]["max_workers"]
-        assert asked["cpu"] == str(types[name]["resources"]["CPU"])
-        assert asked.get("nvidia.com/gpu") == ("1" if name == "gpu" else None)
+        assert requests["cpu"] == str(types[name]["resources"]["CPU"])
+        assert requests.get("nvidia.com/gpu") == ("1" if name == "gpu" else None)
         tolerated = [t["key"] for t in group["template"]["spec"].get("tolerations", ())]
         assert tolerated == (["nvidia.com/gpu"] if name == "gpu" else [])
         environment = {entry["name"]: entry["value"] for entry in container["env"]}
@@ -144,8 +144,8 @@ def test_a_cluster_with_a_bucket_claims_no_volume(settings):
         container = _container(docker)
         group = _cluster(settings, container, "name")["workerGroupSpecs"][0]
         assert [v["name"] for v in group["template"]["spec"]["volumes"]] == volumes
-        told = {entry["name"] for entry in container["env"]}
-        assert ("EBFLOW_STORAGE" in told) is (not volumes)
+        names = {entry["name"] for entry in container["env"]}
+        assert ("EBFLOW_STORAGE" in names) is (not volumes)
 
 
 def test_a_variable_of_the_host_is_of_a_secret():

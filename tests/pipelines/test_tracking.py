@@ -60,10 +60,10 @@ def test_a_happy_ending_is_told_and_found(tracker):
 
 
 def test_what_a_killed_driver_left_running_is_reclaimed(tracker):
-    mine = tracker.start("run", {})
+    own = tracker.start("run", {})
     other = connect("tests", "other-key").start("run", {})
     tracker.reclaim()
-    assert (status(tracker, mine), status(tracker, other)) == ("KILLED", "RUNNING")
+    assert (status(tracker, own), status(tracker, other)) == ("KILLED", "RUNNING")
 
 
 def test_what_a_killed_stage_left_running_is_reclaimed_by_the_next_try(tracker, run):
@@ -135,7 +135,7 @@ def test_a_data_set_is_an_input_with_its_digest(tracker, run, tmp_path):
     assert found.tags[0].value == "training"
 
 
-def told(step, kind="log", value=1.0):
+def row(step, kind="log", value=1.0):
     return {"kind": kind, "step": step, "time": 1.0, "metrics": {f"{kind}/x": value}}
 
 
@@ -146,26 +146,26 @@ def steps(tracker, run, name):
 def test_what_a_restarted_training_repeats_is_sent_once(tracker, run, tmp_path):
     path = tmp_path / metrics_log.FILE
     follower = Follower(path, run)
-    metrics_log.append(path, [told(1), told(2), told(2, "validate")])
+    metrics_log.append(path, [row(1), row(2), row(2, "validate")])
     follower.send()
-    metrics_log.append(path, [told(2), told(2, "validate"), told(3), told(3, "validate")])
+    metrics_log.append(path, [row(2), row(2, "validate"), row(3), row(3, "validate")])
     follower.send()
     assert steps(tracker, run, "log/x") == [1, 2, 3]
     assert steps(tracker, run, "validate/x") == [2, 3]
 
 
 def failed(step, note):
-    return {**told(step, metrics_log.FAILURE), "metrics": {}, "note": note}
+    return {**row(step, metrics_log.FAILURE), "metrics": {}, "note": note}
 
 
 def test_failures_of_workers_become_tags(tracker, run, tmp_path):
     path = tmp_path / metrics_log.FILE
     follower = Follower(path, run)
-    metrics_log.append(path, [told(1), failed(1, "worker 0: gone")])
+    metrics_log.append(path, [row(1), failed(1, "worker 0: gone")])
     follower.send()
     tags = tracker.client.get_run(run.id).data.tags
     assert (tags["ebflow.failure.1"], tags["ebflow.restarts"]) == ("worker 0: gone", "0")
-    metrics_log.append(path, [told(1), failed(1, "worker 1: gone")])
+    metrics_log.append(path, [row(1), failed(1, "worker 1: gone")])
     follower.send()
     tags = tracker.client.get_run(run.id).data.tags
     assert (tags["ebflow.failure.2"], tags["ebflow.restarts"]) == ("worker 1: gone", "1")
@@ -174,13 +174,13 @@ def test_failures_of_workers_become_tags(tracker, run, tmp_path):
 
 def test_what_is_sent_twice_is_kept_once(tracker, run):
     for _ in range(2):
-        run.log_rows([told(1), told(2)])
+        run.log_rows([row(1), row(2)])
     assert steps(tracker, run, "log/x") == [1, 2]
 
 
 def test_metrics_are_listed_in_the_order_in_which_they_came(tracker, run):
     run.log_metrics({"test/nll": 1.0, "best/nll": 2.0})
-    run.log_rows([told(1, "validate"), told(1)])
+    run.log_rows([row(1, "validate"), row(1)])
     found = tracker.client.get_run(run.id).data.metrics
     assert list(found) == ["test/nll", "best/nll", "validate/x", "log/x"]
 
@@ -224,21 +224,21 @@ class Away:
     def __init__(self, run):
         self.run, self.away = run, True
 
-    def log_rows(self, told):
+    def log_rows(self, rows):
         if self.away:
             raise MlflowException("away")
-        self.run.log_rows(told)
+        self.run.log_rows(rows)
 
 
 def test_what_the_store_refuses_is_kept_and_sent_later(tracker, run, tmp_path):
     path = tmp_path / metrics_log.FILE
     away = Away(run)
     with Follower(path, away, interval=0.05) as follower:
-        metrics_log.append(path, [told(1), told(2)])
+        metrics_log.append(path, [row(1), row(2)])
         while not follower.pending:
             pass
         away.away = False
-        metrics_log.append(path, [told(3)])
+        metrics_log.append(path, [row(3)])
     assert steps(tracker, run, "log/x") == [1, 2, 3]
 
 
@@ -254,7 +254,7 @@ def test_a_disk_that_fails_for_a_while_stops_no_metrics(tracker, run, tmp_path, 
     monkeypatch.setattr(metrics_log, "read", once)
     with Follower(path, run, interval=0.01) as follower:
         assert failed.wait(60)
-        metrics_log.append(path, [told(1)])
+        metrics_log.append(path, [row(1)])
         while follower.thread.is_alive() and not steps(tracker, run, "log/x"):
             pass
         assert follower.thread.is_alive()
@@ -276,10 +276,10 @@ class Overrun:
 
 def test_a_store_that_is_overrun_is_tried_again(tracker, run, monkeypatch):
     monkeypatch.setattr("pipelines.tracking.run.PAUSES_S", (0.0, 0.0))
-    StageRun(Overrun(tracker.client, 2), run.id).log_rows([told(1), told(2)])
+    StageRun(Overrun(tracker.client, 2), run.id).log_rows([row(1), row(2)])
     assert steps(tracker, run, "log/x") == [1, 2]
     with pytest.raises(MlflowException, match="empty"):
-        StageRun(Overrun(tracker.client, 3), run.id).log_rows([told(3)])
+        StageRun(Overrun(tracker.client, 3), run.id).log_rows([row(3)])
 
 
 def test_what_no_second_try_mends_is_not_tried_again(run, monkeypatch):
@@ -290,13 +290,13 @@ def test_what_no_second_try_mends_is_not_tried_again(run, monkeypatch):
 
 
 def test_metrics_that_never_arrived_are_not_passed_over(run, tmp_path):
-    metrics_log.append(tmp_path / metrics_log.FILE, [told(1)])
+    metrics_log.append(tmp_path / metrics_log.FILE, [row(1)])
     with pytest.raises(MlflowException), Follower(tmp_path / metrics_log.FILE, Away(run)):
         pass
 
 
 def test_an_error_is_not_hidden_by_a_store_that_is_away(run, tmp_path):
-    metrics_log.append(tmp_path / metrics_log.FILE, [told(1)])
+    metrics_log.append(tmp_path / metrics_log.FILE, [row(1)])
     with pytest.raises(KeyboardInterrupt), Follower(tmp_path / metrics_log.FILE, Away(run)):
         raise KeyboardInterrupt
 

@@ -44,9 +44,9 @@ def quiet():
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def start(name="score", **told):
+def start(name="score", **more):
     """Returns what trials start from: the recommended score matching, or another penalty."""
-    custom = {} if name == "score" and not told else {"custom": CustomConfig(name=name, **told)}
+    custom = {} if name == "score" and not more else {"custom": CustomConfig(name=name, **more)}
     return base(AlignmentSearch(), AlignmentConfig(**custom))
 
 
@@ -68,10 +68,19 @@ PENALTIES = {
 
 def test_the_base_is_the_recommended_setting():
     found = PENALTIES["score"]
-    told = found.regulariser
-    assert (told.estimator, told.directions, told.slices) == ("taylor_cv", "rademacher", 1)
-    assert (told.step, told.stability, told.floor, told.warmup) == (0.03, 1e-3, 1.5, 0.1)
-    assert (told.weight, found.noise, found.clip) == (0.1, 0.1, 5.0)
+    penalty = found.regulariser
+    assert (penalty.estimator, penalty.directions, penalty.slices) == (
+        "taylor_cv",
+        "rademacher",
+        1,
+    )
+    assert (penalty.step, penalty.stability, penalty.floor, penalty.warmup) == (
+        0.03,
+        1e-3,
+        1.5,
+        0.1,
+    )
+    assert (penalty.weight, found.noise, found.clip) == (0.1, 0.1, 5.0)
 
 
 @pytest.mark.parametrize("name", PENALTIES)
@@ -136,19 +145,19 @@ def test_what_an_estimator_does_not_use_is_not_asked_for():
 
 def test_a_change_of_side_alone_starts_at_its_own_strength():
     alone = AlignmentSearch(over=("estimator",))
-    for name, mine, other in (("score", 0.1, 1e-3), ("one-sided", 1e-3, 0.1)):
+    for name, own, other in (("score", 0.1, 1e-3), ("one-sided", 1e-3, 0.1)):
         found = PENALTIES[name]
         for config, _ in drawn(found, alone):
             same = (config.regulariser.estimator == "taylor") == (name == "one-sided")
-            assert config.regulariser.weight == (mine if same else other)
+            assert config.regulariser.weight == (own if same else other)
 
 
 def test_each_penalty_has_its_own_parameters():
-    asked = {name: set().union(*(params for _, params in drawn(PENALTIES[name])))
+    used = {name: set().union(*(params for _, params in drawn(PENALTIES[name])))
              for name in PENALTIES}  # fmt: skip
-    assert "regulariser.ceiling" in asked["anti"] and "regulariser.ceiling" not in asked["score"]
-    assert not {"regulariser.floor", "regulariser.stability"} & asked["anti"]
-    assert asked["gnorm"] == {"regulariser.weight", "regulariser.warmup", "noise", "clip used",
+    assert "regulariser.ceiling" in used["anti"] and "regulariser.ceiling" not in used["score"]
+    assert not {"regulariser.floor", "regulariser.stability"} & used["anti"]
+    assert used["gnorm"] == {"regulariser.weight", "regulariser.warmup", "noise", "clip used",
                               "clip"}  # fmt: skip
 
 
@@ -163,8 +172,8 @@ def test_what_is_not_searched_over_stays():
     assert owned.keys() == SPACES.keys() == set(SUBJECTS)
     for subject in SUBJECTS:
         for config, _ in drawn(PENALTIES["score"], AlignmentSearch(over=(subject,))):
-            told = changes(PENALTIES["score"], config)
-            assert {name.rpartition(".")[2] for name in told} <= owned[subject]
+            changed = changes(PENALTIES["score"], config)
+            assert {name.rpartition(".")[2] for name in changed} <= owned[subject]
 
 
 def first(seed, count=8):
@@ -176,8 +185,8 @@ def test_the_same_seed_gives_the_same_first_trials_and_the_base_is_the_first():
     one, two, other = first(0), first(0), first(1)
     assert one == two and one[1:] != other[1:]
     assert one[0]["changes"] == other[0]["changes"] == {}
-    for told, subject in zip(one[1:], SUBJECTS, strict=False):
-        names = {name.rpartition(".")[2] for name in told["changes"]}
+    for trial, subject in zip(one[1:], SUBJECTS, strict=False):
+        names = {name.rpartition(".")[2] for name in trial["changes"]}
         assert subject == "estimator" or len(names) <= 2
 
 
@@ -199,12 +208,12 @@ RULES = {
 
 @pytest.mark.parametrize("share, diagnosis, accuracy, line", RULES.values(), ids=RULES)
 def test_rules_end_a_trial(share, diagnosis, accuracy, line):
-    told = AlignmentSearch(), share, diagnosis, accuracy, 0.96
+    arguments = AlignmentSearch(), share, diagnosis, accuracy, 0.96
     if line is None:
-        judge(*told)
+        judge(*arguments)
     else:
         with pytest.raises(Killed, match=line):
-            judge(*told)
+            judge(*arguments)
 
 
 def test_a_winner_is_the_custom_model_of_the_study_beside_its_control():
@@ -261,14 +270,14 @@ def proposed(seed):
     _, config = parse_alignment([str(word) for word in (*WORDS, "--seed", seed)])
     searcher = _searcher(config.search, base(config.search, config.base))
     found = [searcher.suggest(str(number))["changes"] for number in range(TRIALS)]
-    return [told["regulariser.weight"] for told in found[1:]]
+    return [params["regulariser.weight"] for params in found[1:]]
 
 
 class Untracked:
     """A stage's run that takes what it is told, and tells nobody."""
 
     def __getattr__(self, name):
-        return lambda *told: list(map(list, told)) if name == "log_rows" else None
+        return lambda *arguments: list(map(list, arguments)) if name == "log_rows" else None
 
 
 @pytest.fixture(scope="module")
@@ -279,8 +288,8 @@ def inputs(tmp_path_factory):
     )
     prepare("digits", data / "digits", label="label")
     save(dense((64,), generator=torch.Generator()), trained / "checkpoint")
-    told = {"work": trained, "run": Untracked()}
-    make_reference(MeasureConfig(), data / "digits", [trained], output=reference, **told)
+    context = {"work": trained, "run": Untracked()}
+    make_reference(MeasureConfig(), data / "digits", [trained], output=reference, **context)
     (plain / fitting.STATE).write_text(json.dumps({"epochs": [{"val/accuracy": 0.0}] * 6}))
     return data / "digits", reference, plain
 
@@ -291,11 +300,11 @@ class Stop(Exception):
 
 def tried(inputs, folder, monkeypatch, reports):
     """Runs a trial in a folder until so many reports; returns them."""
-    told = []
+    reported = []
 
     def report(metrics):
-        told.append({name: metrics[name] for name in ("A2", "accuracy", "step", "share")})
-        if len(told) == reports:
+        reported.append({name: metrics[name] for name in ("A2", "accuracy", "step", "share")})
+        if len(reported) == reports:
             raise Stop
 
     monkeypatch.setattr(trials.tune, "report", report)
@@ -305,7 +314,7 @@ def tried(inputs, folder, monkeypatch, reports):
         trials.train(config, Given(AlignmentSearch(), inputs, folder))
     except Stop:
         assert reports < 6
-    return told
+    return reported
 
 
 def test_an_interrupted_trial_goes_on_to_the_same_numbers(inputs, tmp_path, monkeypatch):
@@ -339,22 +348,22 @@ def test_a_search_on_digits(tmp_path, monkeypatch, ebflow):
     out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (0, ""), err + out
     output = tmp_path / "runs" / "tune" / "alignment"
-    told = json.loads((output / "summary.json").read_text())
-    assert [t["changes"].get("regulariser.weight") for t in told["tried"]][1:] == proposed(seed)
-    ended = [trial for trial in told["tried"] if trial["state"] == "pruned"]
+    summary = json.loads((output / "summary.json").read_text())
+    assert [t["changes"].get("regulariser.weight") for t in summary["tried"]][1:] == proposed(seed)
+    ended = [trial for trial in summary["tried"] if trial["state"] == "pruned"]
     assert ended and len(ended) < TRIALS
     for trial in ended:
         assert trial["reason"].startswith("accuracy 0.")
         assert trial["scores"]["accuracy"] > 0 and trial["scores"]["A3"] > -1
-    for setting in told["settings"]:
+    for setting in summary["settings"]:
         for split in ("select", "test"):
             for goal in ("A3", "accuracy"):
                 assert set(setting["scores"][split][goal]) == {str(seed + 1), str(seed + 2)}
-    assert told["verdict"] in out and 0 < told["cpu_busy"] <= 1
+    assert summary["verdict"] in out and 0 < summary["cpu_busy"] <= 1
     assert {path.stem for path in (output / "figures").iterdir()} >= {
         "settings", "settings-accuracy", "history", "curves", "pareto",
     }  # fmt: skip
-    assert_runs(store, told)
+    assert_runs(store, summary)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EBFLOW_HOME", str(store.home))
     assert_accepted(ebflow, output / "best.yaml")
@@ -363,14 +372,14 @@ def test_a_search_on_digits(tmp_path, monkeypatch, ebflow):
     assert [line.split() for line in again.out[-7:]] == [[stage, "cached"] for stage in stages]
 
 
-def assert_runs(store, told):
+def assert_runs(store, summary):
     client = mlflow.MlflowClient(f"sqlite:///{store.home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("tune-gradient-alignment").experiment_id
     found = client.search_runs([experiment], max_results=500)
     trials = {run.data.tags["ebflow.trial"]: run for run in found
               if "ebflow.trial" in run.data.tags}  # fmt: skip
     assert len(trials) == TRIALS
-    for trial in told["tried"]:
+    for trial in summary["tried"]:
         run = trials[str(trial["number"])]
         assert run.info.run_name.startswith(f"trial {trial['number']:03d} score taylor_cv λ ")
         assert run.data.metrics["val/A3"] == trial["scores"]["A3"]
@@ -381,8 +390,8 @@ def assert_runs(store, told):
 
 
 def assert_accepted(ebflow, path):
-    told = yaml.safe_load(path.read_text())
-    assert told["custom"]["name"] == "score" and told["name"] == "alignment-best"
+    config = yaml.safe_load(path.read_text())
+    assert config["custom"]["name"] == "score" and config["name"] == "alignment-best"
     result = ebflow("run", "gradient-alignment", "--config", path, "--dry-run")
     assert result.code == 0, result.err
-    assert yaml.safe_load(result.text.partition("\n")[2].partition("prepare ")[0]) == told
+    assert yaml.safe_load(result.text.partition("\n")[2].partition("prepare ")[0]) == config

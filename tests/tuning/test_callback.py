@@ -10,9 +10,9 @@ from tuning.density.trial import Relay
 
 def test_a_trial_that_is_lost_before_it_starts_has_failed(tmp_path):
     """Its node may be lost while its process comes up."""
-    told = {"number": 0, "config": {}, "changes": {}, "params": {}}
+    config = {"number": 0, "config": {}, "changes": {}, "params": {}}
     callback = TrialRecorder(tmp_path, tmp_path / "rows", 1, (GOALS["nll"],), lambda: None)
-    callback.on_trial_error(trial=SimpleNamespace(config=told))
+    callback.on_trial_error(trial=SimpleNamespace(config=config))
     (record,) = records.read(tmp_path)
     assert (record.number, record.state) == (0, records.FAILED)
 
@@ -23,12 +23,12 @@ def validated(step, nll):
 
 
 def test_a_trial_that_goes_on_remembers_its_best():
-    told = []
-    relay = Relay(told.append)
+    reports = []
+    relay = Relay(reports.append)
     relay([validated(1, 5.0), validated(2, 4.0), validated(3, 7.0)])
     relay([{"kind": "log", "step": 4, "share": 0.4, "metrics": {}}])
     relay([validated(5, 6.0)])
-    assert [(row["nll"], row["step"], row["share"]) for row in told] == [
+    assert [(row["nll"], row["step"], row["share"]) for row in reports] == [
         (4.0, 3, 0.3),
         (4.0, 5, 0.5),
     ]

@@ -26,8 +26,8 @@ def trials():
         ask = Suggest(study.ask())
         config = propose(ask, SEARCH, base).model_dump(mode="json")
         state = records.FINISHED if number % 3 else records.PRUNED
-        told = {"state": state, "scores": {"nll": 50.0 + (5 * number) % 7}, "share": 1.0}
-        made.append(Record(number, config, params=ask.params, **told))
+        ended = {"state": state, "scores": {"nll": 50.0 + (5 * number) % 7}, "share": 1.0}
+        made.append(Record(number, config, params=ask.params, **ended))
     return made
 
 
@@ -44,5 +44,5 @@ def test_every_parameter_that_mattered_has_its_trials(trials, tmp_path):
     names = [axis.get_xlabel().replace("\n", " ") for axis in drawn]
     assert len(set(names)) == len(names) == 8
     for name, axis in zip(names, drawn, strict=True):
-        asked = sum(name in trial.params for trial in trials)
-        assert len(axis.collections[0].get_offsets()) == asked > 0
+        count = sum(name in trial.params for trial in trials)
+        assert len(axis.collections[0].get_offsets()) == count > 0

@@ -56,7 +56,7 @@ def searched(tmp_path_factory, seed):
     store.words = [*WORDS, *QUICK, *SINGULAR, "--seed", seed]
     store.printed = store.run(*store.words)
     store.output = store.root / "runs" / "tune" / "digits"
-    store.told = json.loads((store.output / "summary.json").read_text())
+    store.summary = json.loads((store.output / "summary.json").read_text())
     return store
 
 
@@ -85,31 +85,31 @@ def test_the_folder_has_what_a_person_wants(searched):
     figures = {path.stem for path in (searched.output / "figures").glob("*.png")}
     assert {"settings", "history", "curves"} <= figures
     page = (searched.output / "report.html").read_text()
-    assert searched.told["verdict"][1:] in page and page.count("data:image/png") == len(figures)
+    assert searched.summary["verdict"][1:] in page and page.count("data:image/png") == len(figures)
 
 
 @pytest.mark.system
 def test_the_summary_has_the_trials_that_the_seed_proposes_and_every_seed(searched, seed):
-    told = searched.told
-    assert [trial["number"] for trial in told["tried"]] == list(range(TRIALS))
-    assert not told["tried"][0]["changes"]
-    assert {trial["state"] for trial in told["tried"]} <= {"finished", "pruned", "failed"}
-    assert [trial["changes"] for trial in told["tried"]] == proposed(seed)
+    summary = searched.summary
+    assert [trial["number"] for trial in summary["tried"]] == list(range(TRIALS))
+    assert not summary["tried"][0]["changes"]
+    assert {trial["state"] for trial in summary["tried"]} <= {"finished", "pruned", "failed"}
+    assert [trial["changes"] for trial in summary["tried"]] == proposed(seed)
     first = 1 + seed
-    for setting in told["settings"]:
+    for setting in summary["settings"]:
         for split in ("select", "test"):
             assert set(setting["scores"][split]["nll"]) == {str(first), str(first + 1)}
-    numbers = [setting["number"] for setting in told["settings"]]
-    assert numbers[0] == 0 and len(numbers) <= 2 and told["winner"] in numbers
-    assert 0 < told["cpu_busy"] <= 1 and told["rows"]["selection"] == 20
-    assert told["rows"]["train"] == 110 - 3 * 20
-    assert f"{told['cpu_busy']:.0%} of the cores' time busy" in searched.printed
-    assert told["verdict"] in searched.printed
+    numbers = [setting["number"] for setting in summary["settings"]]
+    assert numbers[0] == 0 and len(numbers) <= 2 and summary["winner"] in numbers
+    assert 0 < summary["cpu_busy"] <= 1 and summary["rows"]["selection"] == 20
+    assert summary["rows"]["train"] == 110 - 3 * 20
+    assert f"{summary['cpu_busy']:.0%} of the cores' time busy" in searched.printed
+    assert summary["verdict"] in searched.printed
 
 
 @pytest.mark.system
 def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(searched):
-    failed = [trial for trial in searched.told["tried"] if trial["state"] == "failed"]
+    failed = [trial for trial in searched.summary["tried"] if trial["state"] == "failed"]
     assert failed and len(failed) < TRIALS
     for trial in failed:
         assert failing(trial["changes"])
@@ -121,11 +121,11 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(searched):
 @pytest.mark.system
 def test_every_trial_is_a_run_below_the_search_with_its_curve(searched):
     client, found = runs(searched)
-    whole = found[searched.told["mlflow_run_id"]]
+    whole = found[searched.summary["mlflow_run_id"]]
     parent = found[whole.data.tags["ebflow.stage.search"]]
     assert len(trial_runs(searched)) == TRIALS
     status = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-    for trial in searched.told["tried"]:
+    for trial in searched.summary["tried"]:
         run = trial_runs(searched)[trial["number"]]
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.info.status == status[trial["state"]]
@@ -144,25 +144,29 @@ def test_every_trial_is_a_run_below_the_search_with_its_curve(searched):
 @pytest.mark.system
 def test_the_searchs_run_has_figures_page_and_best(searched):
     client, found = runs(searched)
-    paths = {item.path for item in client.list_artifacts(searched.told["mlflow_run_id"])}
+    paths = {item.path for item in client.list_artifacts(searched.summary["mlflow_run_id"])}
     assert {"best.yaml", "figures", "report.html", "trials.json", "summary.json"} <= paths
-    metrics = found[searched.told["mlflow_run_id"]].data.metrics
-    means = searched.told["settings"][0]["means"]
+    metrics = found[searched.summary["mlflow_run_id"]].data.metrics
+    means = searched.summary["settings"][0]["means"]
     assert metrics["test/nll/default"] == pytest.approx(means["test"]["nll"]["value"])
 
 
 @pytest.mark.system
 def test_the_best_is_a_configuration_of_the_pipeline(searched, seed, home, ebflow):
     path = searched.output / "best.yaml"
-    told = yaml.safe_load(path.read_text())
-    assert (told["data"]["selection"], told["seed"], told["name"]) == (None, seed, "digits-best")
-    winner = searched.told["tried"][searched.told["winner"]]
+    config = yaml.safe_load(path.read_text())
+    assert (config["data"]["selection"], config["seed"], config["name"]) == (
+        None,
+        seed,
+        "digits-best",
+    )
+    winner = searched.summary["tried"][searched.summary["winner"]]
     for name, value in winner["changes"].items():
         section, _, field = name.partition(".")
-        assert told[section][field] == value
+        assert config[section][field] == value
     result = ebflow("run", "density", "--config", path, "--dry-run")
     assert result.code == 0, result.err
-    assert yaml.safe_load(result.text.partition("\n")[2].partition("prepare ")[0]) == told
+    assert yaml.safe_load(result.text.partition("\n")[2].partition("prepare ")[0]) == config
 
 
 @pytest.mark.system
@@ -211,9 +215,9 @@ def ended(process):
 def wait_for_an_end(store):
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        told = found(store)[1]
-        ended = [one for one in told if one.state != records.RUNNING]
-        if ended and len(told) > len(ended):
+        trials = found(store)[1]
+        ended = [one for one in trials if one.state != records.RUNNING]
+        if ended and len(trials) > len(ended):
             time.sleep(3)
             return found(store)
         time.sleep(0.2)
@@ -231,9 +235,9 @@ def test_a_killed_search_goes_on_and_runs_no_finished_trial_again(tmp_path):
     process.communicate()
     first = {number: run.info.run_id for number, run in trial_runs(store).items()}
     ended(store.start("tune", "density", *LONG, "--resume"))
-    told = json.loads((store.root / "runs" / "tune" / "digits" / "summary.json").read_text())
-    assert [trial["number"] for trial in told["tried"]] == [0, 1, 2, 3]
-    by_number = {trial["number"]: trial for trial in told["tried"]}
+    summary = json.loads((store.root / "runs" / "tune" / "digits" / "summary.json").read_text())
+    assert [trial["number"] for trial in summary["tried"]] == [0, 1, 2, 3]
+    by_number = {trial["number"]: trial for trial in summary["tried"]}
     for one in before:
         assert by_number[one.number]["changes"] == one.changes
     for one in over:
@@ -259,8 +263,8 @@ def test_a_trial_whose_process_dies_goes_on_and_of_two_goals_both_are_met(tmp_pa
     trials[0].kill()
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err + out
-    told = json.loads((store.root / "runs" / "tune" / "digits" / "summary.json").read_text())
-    assert [trial["state"] for trial in told["tried"]] == ["finished"] * 4
+    summary = json.loads((store.root / "runs" / "tune" / "digits" / "summary.json").read_text())
+    assert [trial["state"] for trial in summary["tried"]] == ["finished"] * 4
     assert {run.info.status for run in trial_runs(store).values()} == {"FINISHED"}
     rows = next(store.home.rglob("search/*/rows/000.jsonl")).parent.glob("*.jsonl")
     assert any("goes on from step" in path.read_text() for path in rows)
@@ -273,9 +277,9 @@ def test_trials_that_launch_workers_do_not_wait_for_each_other(tmp_path):
     store = Store(tmp_path)
     words = ("--trials", 2, "--top", 1, "--seeds", 1, "--workers", 2)
     ended(store.start("tune", "density", *QUICK, *words))
-    told = json.loads((store.root / "runs" / "tune" / "digits" / "summary.json").read_text())
-    assert [trial["state"] for trial in told["tried"]][0] == "finished"
-    assert all(trial["step"] for trial in told["tried"])
+    summary = json.loads((store.root / "runs" / "tune" / "digits" / "summary.json").read_text())
+    assert [trial["state"] for trial in summary["tried"]][0] == "finished"
+    assert all(trial["step"] for trial in summary["tried"])
 
 
 LINES = {
@@ -319,6 +323,6 @@ def test_bad_input_is_one_line_and_writes_nothing(words, line, home, ebflow):
 def test_help_teaches_without_torch(capsys):
     with pytest.raises(SystemExit) as stop:
         main.main(["tune", "density", "--help"])
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert stop.value.code == 0
-    assert "usage: ebflow tune density" in told and "--max-concurrent" in told
+    assert "usage: ebflow tune density" in printed and "--max-concurrent" in printed

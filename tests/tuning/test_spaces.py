@@ -78,24 +78,30 @@ def test_a_range_is_widened_to_contain_the_base():
     assert max(config.objective.sigma for config, _ in drawn(base)) <= 1.0
 
 
-def asked(name, **told):
-    return set().union(*(params for _, params in drawn(named(name, **told))))
+def params_of(name, **options):
+    return set().union(*(params for _, params in drawn(named(name, **options))))
 
 
 def test_options_of_an_objective_are_asked_for_by_it_alone():
-    assert {"objective.sigma", "noise"} <= asked("dsm")
-    assert "objective.epsilon" in asked("fd_ssm") and "objective.epsilon" not in asked("dsm")
-    assert "objective.slices" in asked("ssm") and "objective.slices" not in asked("exact_sm")
-    assert "objective.step" in asked("taylor_sm") and "objective.sigma" not in asked("taylor_sm")
+    assert {"objective.sigma", "noise"} <= params_of("dsm")
+    assert "objective.epsilon" in params_of("fd_ssm") and "objective.epsilon" not in params_of(
+        "dsm"
+    )
+    assert "objective.slices" in params_of("ssm") and "objective.slices" not in params_of(
+        "exact_sm"
+    )
+    assert "objective.step" in params_of("taylor_sm") and "objective.sigma" not in params_of(
+        "taylor_sm"
+    )
 
 
 def test_likelihoods_have_no_anchor_and_lazy_ml_its_rule_alone():
     for name in LIKELIHOOD:
-        found = {option for option in asked(name) if option.startswith("anchor")}
+        found = {option for option in params_of(name) if option.startswith("anchor")}
         rule = {"anchor.interval", "anchor.tolerance", "anchor.tolerance used"}
         assert found == (rule if name == "lazy_ml" else set()), name
-    assert "stabilise.finish" not in asked("ml")
-    assert not [option for option in asked("relative_ml") if option.startswith("stabilise")]
+    assert "stabilise.finish" not in params_of("ml")
+    assert not [option for option in params_of("relative_ml") if option.startswith("stabilise")]
 
 
 def test_what_depends_on_a_choice_is_asked_for_after_it_alone():
@@ -113,10 +119,10 @@ def test_what_is_not_searched_over_stays():
     for subject in SPACES:
         for config, _ in drawn(named("dsm"), DensitySearch(over=(subject,))):
             sections = {name.split(".")[0] for name in changes(named("dsm"), config)}
-            told = {"stabilisation": "stabilise", "optimisation": "train",
+            section_of = {"stabilisation": "stabilise", "optimisation": "train",
                     "preprocessing": "preprocess", "start": "model",
                     "architecture": "model", "activation": "model", "base": "model"}  # fmt: skip
-            assert sections <= {told.get(subject, subject)}
+            assert sections <= {section_of.get(subject, subject)}
 
 
 @pytest.mark.parametrize("recipe", ["digits", "tabular"])
@@ -197,6 +203,6 @@ def test_the_same_seed_gives_the_same_first_trials_and_the_base_is_the_first():
 def test_the_first_trials_change_the_base_in_one_subject_each():
     sections = [{name.split(".")[0] for name in trial["changes"]} for trial in first(0)]
     turns = ["anchor", "objective", "stabilise", "train"]
-    for told, section in zip(sections[1:], [*turns, *turns], strict=False):
-        assert told <= {section}
+    for changed, section in zip(sections[1:], [*turns, *turns], strict=False):
+        assert changed <= {section}
     assert sum(map(len, sections)) >= 5

@@ -23,8 +23,8 @@ def run(tracking_home):
     return StageRun(tracker.client, tracker.start("search", {}))
 
 
-def tell(root, number, *steps, **told):
-    records.write(root, Record(number, CONFIG, **told))
+def tell(root, number, *steps, **fields):
+    records.write(root, Record(number, CONFIG, **fields))
     metrics_log.append(
         records.folder(root, number) / metrics_log.FILE,
         [{"kind": "validate", "step": step, "share": 0.5, "time": time.time(),
@@ -34,8 +34,8 @@ def tell(root, number, *steps, **told):
 
 def children(run):
     found = run.client.search_runs([run.client.get_run(run.id).info.experiment_id])
-    mine = [one for one in found if one.data.tags.get("mlflow.parentRunId") == run.id]
-    return {int(one.data.tags["ebflow.trial"]): one for one in mine}
+    own = [one for one in found if one.data.tags.get("mlflow.parentRunId") == run.id]
+    return {int(one.data.tags["ebflow.trial"]): one for one in own}
 
 
 def curve(run, child):
@@ -62,13 +62,13 @@ def torn(path, text):
 
 @pytest.mark.parametrize("state, status", ENDS.items(), ids=ENDS)
 def test_a_trial_has_one_run_with_its_curve_and_its_true_end(run, tmp_path, state, status):
-    told = TrialRuns(tmp_path, DENSITY, run)
+    runs = TrialRuns(tmp_path, DENSITY, run)
     tell(tmp_path, 7, 0, 1)
-    told.send()
+    runs.send()
     assert children(run)[7].info.status == "RUNNING"
     tell(tmp_path, 7, 2, 3, state=state, scores={"nll": 7.0}, share=0.4, reason="a reason")
-    told.send()
-    told.send()
+    runs.send()
+    runs.send()
     child = children(run)[7]
     assert child.info.status == status and curve(run, child) == [0, 1, 2, 3]
     assert child.info.run_name == "trial 007 dsm σ 0.3 + anchor"
@@ -88,12 +88,12 @@ def test_trials_of_an_interrupted_search_keep_their_runs_below_the_present_one(r
     run.client.set_terminated(first[1], "KILLED")
     tracker = connect("tests", "key")
     again = StageRun(tracker.client, tracker.start("search, again", {}))
-    told = TrialRuns(tmp_path, DENSITY, again)
+    runs = TrialRuns(tmp_path, DENSITY, again)
     records.begin(tmp_path, 1)
-    told.send()
+    runs.send()
     assert children(again)[1].info.status == "RUNNING"
     tell(tmp_path, 1, 1, 2, state="finished", scores={"nll": 8.0})
-    told.send()
+    runs.send()
     found = children(again)
     assert {number: one.info.run_id for number, one in found.items()} == first
     assert {one.info.status for one in found.values()} == {"FINISHED"}
@@ -115,12 +115,12 @@ class Away:
 @pytest.mark.parametrize("call", ["create_run", "log_batch", "set_terminated"])
 def test_what_the_store_refuses_is_sent_later_and_once(run, tmp_path, call):
     away = Away(run.client, call)
-    told = TrialRuns(tmp_path, DENSITY, StageRun(away, run.id))
+    runs = TrialRuns(tmp_path, DENSITY, StageRun(away, run.id))
     tell(tmp_path, 0, 0, 1, state="finished", scores={"nll": 9.0})
     with pytest.raises(MlflowException):
-        told.send()
+        runs.send()
     away.away = False
-    told.send()
+    runs.send()
     assert children(run)[0].info.status == "FINISHED"
     assert curve(run, children(run)[0]) == [0, 1]
     assert len(children(run)) == 1

@@ -63,8 +63,8 @@ def test_the_default_may_win():
 
 
 def test_one_seed_shows_no_interval():
-    told = [*rows(0, [10.0], [20.0]), *rows(3, [5.0], [15.0])]
-    assert "for one seed, which shows no interval" in decide([NLL], settings(told)).line
+    scores = [*rows(0, [10.0], [20.0]), *rows(3, [5.0], [15.0])]
+    assert "for one seed, which shows no interval" in decide([NLL], settings(scores)).line
 
 
 def test_a_setting_that_diverged_does_not_win():
@@ -80,9 +80,9 @@ def test_a_setting_that_diverged_does_not_win():
 
 def two(number, a3, accuracy):
     """Returns rows of two goals that are alike on both splits."""
-    told = [{"A3": a, "accuracy": b} for a, b in zip(a3, accuracy, strict=True)]
+    scores = [{"A3": a, "accuracy": b} for a, b in zip(a3, accuracy, strict=True)]
     return [{"number": number, "seed": s, "scores": {"select": one, "test": one}}
-            for s, one in enumerate(told, 1)]  # fmt: skip
+            for s, one in enumerate(scores, 1)]  # fmt: skip
 
 
 def test_of_goals_that_are_to_be_large_the_greatest_wins_and_a_gain_is_a_rise():

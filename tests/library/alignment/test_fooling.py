@@ -34,9 +34,9 @@ def network():
 @pytest.mark.parametrize("name", SHIFTS)
 def test_a_shift_leaves_the_classifier_and_changes_the_density(name):
     x, labels = points()
-    told = invariants(network(), shifted(network(), SHIFTS[name](stripes(SHAPE))), x, labels)
-    assert told.posterior < 1e-12 and told.loss < 1e-11 and told.same == 1
-    assert told.loss_gradient < 1e-9 and told.logit_gradient > 1
+    changes = invariants(network(), shifted(network(), SHIFTS[name](stripes(SHAPE))), x, labels)
+    assert changes.posterior < 1e-12 and changes.loss < 1e-11 and changes.same == 1
+    assert changes.loss_gradient < 1e-9 and changes.logit_gradient > 1
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,10 @@ def test_gradients_and_laplacians_of_shifts(name, gradient, laplacian):
 def test_a_ripple_changes_loss_gradients_and_hardly_a_loss():
     x, labels = points()
     delta, size = 1e-3, 10.0
-    told = invariants(network(), ripple(network(), stripes(SHAPE), delta=delta, size=size), x,
+    changes = invariants(network(), ripple(network(), stripes(SHAPE), delta=delta, size=size), x,
                       labels)  # fmt: skip
-    assert 0.1 * delta < told.loss <= delta
-    assert told.loss_gradient > 1
+    assert 0.1 * delta < changes.loss <= delta
+    assert changes.loss_gradient > 1
 
 
 def test_the_target_gradient_is_the_distance_to_the_pattern():

@@ -68,10 +68,10 @@ def test_the_ceiling_bounds_every_sample_before_the_mean():
 
 
 def test_published_settings_are_a_gradient_norm_penalty():
-    told = {"stability": 1e-3, "slices": 1, "step": 0.01}
-    assert disguise(**told) == pytest.approx(80)
-    assert equivalent_strength(1e-3, estimator="taylor", **told) == pytest.approx(0.081)
-    assert equivalent_strength(1e-3, estimator="taylor_cv", **told) == 1e-3
+    settings = {"stability": 1e-3, "slices": 1, "step": 0.01}
+    assert disguise(**settings) == pytest.approx(80)
+    assert equivalent_strength(1e-3, estimator="taylor", **settings) == pytest.approx(0.081)
+    assert equivalent_strength(1e-3, estimator="taylor_cv", **settings) == 1e-3
 
 
 @pytest.mark.parametrize("slices", [1, 3])
@@ -82,21 +82,23 @@ def test_the_disguise_is_the_excess_of_the_penalty(slices):
     """
     density, gradient = quadratic()
     x = torch.zeros(200_000, SIZE)
-    told = {"stability": 1e-3, "slices": slices, "step": 0.01}
+    settings = {"stability": 1e-3, "slices": slices, "step": 0.01}
     one, cv = (
-        score_matching(estimator=e, directions="gaussian", **told)(density, x, generator=derive(1))
+        score_matching(estimator=e, directions="gaussian", **settings)(
+            density, x, generator=derive(1)
+        )
         for e in ("taylor", "taylor_cv")
     )
-    expected = disguise(**told) * gradient.square().sum() / 2
+    expected = disguise(**settings) * gradient.square().sum() / 2
     assert float((one - cv).detach().mean()) == pytest.approx(float(expected), rel=0.03)
 
 
 def test_an_excess_is_that_much_gradient_norm():
     density, x = quadratic()[0], points()
-    told = {"stability": 1e-3, "slices": 1, "step": 0.01}
+    settings = {"stability": 1e-3, "slices": 1, "step": 0.01}
     plain, more = (
-        score_matching(excess=excess, **told)(density, x, generator=derive(1))
-        for excess in (0.0, disguise(**told))
+        score_matching(excess=excess, **settings)(density, x, generator=derive(1))
+        for excess in (0.0, disguise(**settings))
     )
     norm = gradient_norm()(density, x, generator=derive(1))
     torch.testing.assert_close(more - plain, 80 * norm)
@@ -125,8 +127,8 @@ def test_presets_are_published_ones_beside_the_recommended():
 def test_a_trace_below_the_floor_is_a_collapse():
     assert smallest_trace(64, 0.1) == pytest.approx(-6400)
     assert collapse(-6399.0, width=64, noise=0.1) is None
-    told = collapse(-1e5, width=64, noise=0.1)
-    assert told.startswith("collapse: mean trace -1e+05 below the floor -6.4e+03")
+    message = collapse(-1e5, width=64, noise=0.1)
+    assert message.startswith("collapse: mean trace -1e+05 below the floor -6.4e+03")
 
 
 def test_scores_of_smoothed_points_reach_the_floor_and_no_lower():

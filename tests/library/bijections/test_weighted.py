@@ -142,22 +142,22 @@ def test_power_iterations_are_those_of_torch_and_find_the_largest_singular_value
     ours, theirs = Dense(matrix(5), None), Dense(matrix(5), None)
     spectral_norm(ours, seeded())
     parametrizations.spectral_norm(theirs)
-    mine, other = (layer.parametrizations["weight"] for layer in (ours, theirs))
-    other[0]._u.copy_(mine[0].u)
-    other[0]._v.copy_(mine[0].v)
+    own, other = (layer.parametrizations["weight"] for layer in (ours, theirs))
+    other[0]._u.copy_(own[0].u)
+    other[0]._v.copy_(own[0].v)
     for seed in range(4):
         with torch.no_grad():
-            for each in (mine, other):
+            for each in (own, other):
                 each.original.add_(0.5 * matrix(5, seed))
         torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-12, atol=1e-12)
     for _ in range(200):
         with torch.no_grad():
-            mine.original.mul_(1.0001)
+            own.original.mul_(1.0001)
         ours.weight  # noqa: B018
     torch.testing.assert_close(torch.linalg.matrix_norm(ours.weight, 2), torch.tensor(1.0))
     before = {k: t.clone() for k, t in ours.state_dict().items()}
     with torch.no_grad():
-        mine.original.mul_(3)
+        own.original.mul_(3)
         ours.eval().weight  # noqa: B018
     assert all(torch.equal(t, before[k]) for k, t in ours.state_dict().items() if "orig" not in k)
 

@@ -82,8 +82,8 @@ def test_paired_trials_are_drawn_together():
         (first * value > np.array(m)).astype(float) for value, m in zip(values, sizes, strict=True)
     ]
     alone, paired = (
-        growth(values, errors, sizes, 0.5, resamples=200, paired=told).slope
-        for told in (False, True)
+        growth(values, errors, sizes, 0.5, resamples=200, paired=together).slope
+        for together in (False, True)
     )
     assert (paired.value, paired.se) == pytest.approx((1, 0)) and alone.se > 0.02
 

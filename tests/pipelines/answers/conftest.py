@@ -99,6 +99,6 @@ def untrained(folder, **options):
     return folder
 
 
-def told(model):
+def stored_columns(model):
     """What the checkpoint of a model keeps of the columns."""
     return json.loads((model / "checkpoint" / "state.json").read_text())["columns"]

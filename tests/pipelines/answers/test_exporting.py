@@ -69,8 +69,8 @@ def scored_elsewhere(program, folder, kind, inputs):
     """Loads a file in that program; returns log-densities and what the file says."""
     np.savez(folder / "given.npz", **{name: value.numpy() for name, value in inputs.items()})
     names = (f"flow{exporting.SUFFIXES[kind]}", "given.npz", "out.npy")
-    told = [kind, *(str(folder / name) for name in names)]
-    print(json.dumps(told), file=program.stdin, flush=True)
+    request = [kind, *(str(folder / name) for name in names)]
+    print(json.dumps(request), file=program.stdin, flush=True)
     about = json.loads(program.stdout.readline())
     return np.load(folder / "out.npy"), about
 

@@ -29,11 +29,11 @@ def flow_of(name, **options):
     """A flow of a kind behind its preprocessing, and rows of raw data in its type."""
     image = name in ("convolutional", "glow")
     x = images() if image else columns()
-    front = {"levels": 17} if image else {}
+    levels = {"levels": 17} if image else {}
     fitted = {"shrinkage": 0.1} if image else {"grids": True, "tails": True}
     make = ebflow.architectures.ARCHITECTURES[name]
     inner = make((1, 4, 4) if image else (4,), generator=generator(0, "weights"), **options)
-    chain = preprocessing.fit(Rows(x.flatten(1), **front), **fitted)
+    chain = preprocessing.fit(Rows(x.flatten(1), **levels), **fitted)
     flow = inner.preprocessed(chain, shape=x.shape[1:])
     flow.initialise(x)
     return flow, x.to(flow.like)

@@ -114,8 +114,8 @@ def test_contexts_of_a_file_are_taken_row_by_row(ebflow, conditional, tmp_path, 
     ],
 )
 def test_what_is_no_context_is_one_line(ebflow, conditional, tmp_path, words, message):
-    asked = ("--context", *words) if words else ()
-    result = ebflow("sample", conditional, "--output", tmp_path / "s.parquet", *asked)
+    given = ("--context", *words) if words else ()
+    result = ebflow("sample", conditional, "--output", tmp_path / "s.parquet", *given)
     assert result.code == 2 and len(result.err) == 1 and message in result.err[0], result.err
 
 

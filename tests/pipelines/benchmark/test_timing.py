@@ -43,8 +43,8 @@ VARIANTS = [
 @pytest.mark.parametrize("net, variant, labels", VARIANTS)
 def test_nets_of_growing_images(net, variant, labels):
     for side in (12, 16):
-        told = StepsConfig(net=net, variant=variant, channels=3, side=side)
-        cases = cases_of(told)
+        config = StepsConfig(net=net, variant=variant, channels=3, side=side)
+        cases = cases_of(config)
         assert {case.label for case in cases} == set(labels)
         stepper(cases[0], 2)()
         flow = Subject(cases[0].flow).flow

@@ -118,9 +118,9 @@ def same(one, other):
     for name in ("checkpoint", "last"):
         a, b = (read(artefact(store) / name) for store in (one, other))
         for part in ("model", "ema", "optimizer"):
-            mine, theirs = getattr(a, part), getattr(b, part)
-            assert mine.keys() == theirs.keys() and mine
-            assert all(mine[key].equal(theirs[key]) for key in mine), (name, part)
+            ours, theirs = getattr(a, part), getattr(b, part)
+            assert ours.keys() == theirs.keys() and ours
+            assert all(ours[key].equal(theirs[key]) for key in ours), (name, part)
 
 
 def runs(store):

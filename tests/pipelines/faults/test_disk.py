@@ -98,10 +98,10 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(
     damage(newest / name)
     since = time.time()
     out = ends_well(start(store))
-    (told,) = (line for line in out if "a damaged file" in line)
-    assert f"{newest / name}: found a damaged file" in told
+    (warning,) = (line for line in out if "a damaged file" in line)
+    assert f"{newest / name}: found a damaged file" in warning
     step = before.name.removeprefix("step-")
-    assert told.endswith(f"training goes on from step {step}")
+    assert warning.endswith(f"training goes on from step {step}")
     same(store, whole)
     noted(
         10,

@@ -51,9 +51,9 @@ def test_a_killed_worker_is_replaced(pair, tmp_path):
 
 def check_history(store):
     """Each point of a curve is in MLflow once, and so is the checkpoint."""
-    told = tags(store)
-    assert told["ebflow.restarts"] == "1"
-    assert re.match(r"worker .*Actor\w*Error: ", told["ebflow.failure.1"])
+    known = tags(store)
+    assert known["ebflow.restarts"] == "1"
+    assert re.match(r"worker .*Actor\w*Error: ", known["ebflow.failure.1"])
     client = mlflow.MlflowClient(f"sqlite:///{store.home / 'mlflow.db'}")
     run = client.get_run(store.summary()["mlflow_run_id"]).data.tags["ebflow.stage.train"]
     for name in ("train/loss", "val/nll", "time/step_ms"):
@@ -153,8 +153,8 @@ def test_ctrl_c_ends_well(tmp_path):
 def test_two_equal_commands_at_once_do_the_work_once(whole, tmp_path):
     store = Store(tmp_path)
     processes = [start(store), start(store)]
-    told = [ends_well(process) for process in processes]
-    assert sorted("train cached" in "\n".join(out) for out in told) == [False, True]
+    outputs = [ends_well(process) for process in processes]
+    assert sorted("train cached" in "\n".join(out) for out in outputs) == [False, True]
     assert [name for name, _ in runs(store)].count("train") == 1
     same(store, whole)
     intact(

@@ -15,6 +15,6 @@ def test_two_workers_give_what_one_gives(whole, pair):
     a, b = (store.summary() for store in (whole, pair))
     assert b["test/nll"] == pytest.approx(a["test/nll"], abs=0.02)
     made = [store["artefacts"] for store in (a, b)]
-    told = {stage: made[0][stage].rpartition("/")[2] == made[1][stage].rpartition("/")[2]
+    equal = {stage: made[0][stage].rpartition("/")[2] == made[1][stage].rpartition("/")[2]
             for stage in made[0]}  # fmt: skip
-    assert told == dict.fromkeys(told, False) | {"prepare": True, "preprocess": True}
+    assert equal == dict.fromkeys(equal, False) | {"prepare": True, "preprocess": True}
