@@ -1,6 +1,5 @@
 """A small trained flow of a table, as a run leaves one."""
 
-import json
 
 import numpy as np
 import pyarrow as pa
@@ -97,8 +96,3 @@ def untrained(folder, **options):
     flow.columns = _columns(manifest)
     ebflow.save(flow, folder / "checkpoint")
     return folder
-
-
-def stored_columns(model):
-    """What the checkpoint of a model keeps of the columns."""
-    return json.loads((model / "checkpoint" / "state.json").read_text())["columns"]
