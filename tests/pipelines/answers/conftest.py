@@ -1,6 +1,5 @@
 """A small trained flow of a table, as a run leaves one."""
 
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
