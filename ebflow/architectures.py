@@ -1,13 +1,13 @@
 """Named flows, as functions of shape and depth.
 
 They are nets of dense matrices, or the paper's convolutions, with activations between; nets of
-couplings, Glow in the form of the flow's paper among them; and of autoregressive layers. Of all
+couplings, Glow in the form of the flow's paper among them; and of autoregressive layers. Each has
 
-* ``shape`` is the shape of an event, of D elements: two or more where halves move each other;
-* ``context`` is the number of elements of a context, 0 without;
-* ``base`` is the density of latents, None N(0, I);
-* ``generator`` is where the start comes from, None seed 0;
-* ``dtype`` is the parameters' type, None torch's default.
+* ``shape``, the shape of an event, of D elements: two or more where halves move each other;
+* ``context``, the number of elements of a context, 0 without;
+* ``base``, the density of latents; None: N(0, I);
+* ``generator``, where the start comes from; None: seed 0, unless the net says otherwise;
+* ``dtype``, the parameters' type; None: torch's default.
 """
 
 __all__ = ["ACTIVATIONS", "ARCHITECTURES", "LEARNED", "autoregressive", "convolutional",
@@ -117,7 +117,7 @@ def dense(
         reach: The half-width of the grid, or of where tanh's steps start; None: 4, and 3.
         sign: The factor of the identity at the start.
         bias: The start of every offset.
-        generator: Where the noise of the start comes from.
+        generator: Where the noise of the start comes from; None: PyTorch's global state.
         noise: The standard deviation of the start's noise, times √D for an entry of W.
         calibrated: Whether each W behind an activation is divided by the activation's standard
             deviation on N(0, 1), and its mean taken off: whitened data then start with latents
