@@ -4,10 +4,15 @@ __all__ = ["source_digest"]
 
 import ast
 import hashlib
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+
+from ebflow.files import write_text
+from pipelines.store.places import user_cache
 
 OURS = ("ebflow", "pipelines", "tuning")
 
@@ -16,18 +21,23 @@ CARRIERS = tuple(
 )
 """What carries data and numbers and makes none: a change of it leaves finished stages valid."""
 
+Statement = tuple[int, str, list[str]]
+"""An import: the dots before its module, the module, and the names of ``from``."""
+
 
 def source_digest(module: str) -> str:
     """Returns a SHA-256 of the source of a module and of all of ours that it imports, in turn.
 
     Reads the sources; imports none of them.
     """
-    todo, seen = [module], {}
+    todo, seen, parsed = [module], {}, len(_known())
     while todo:
         module = todo.pop()
         if module not in seen:
             seen[module], imported = _read(module)
             todo += imported
+    if len(_known()) > parsed:
+        _keep()
     total = hashlib.sha256()
     for module in sorted(seen):
         total.update(f"{module}\0{len(seen[module])}\0".encode() + seen[module])
@@ -46,15 +56,49 @@ def _read(module: str) -> tuple[bytes, tuple[str, ...]]:
 
 def _imported(module: str, path: Path, source: bytes) -> Iterator[str]:
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for level, base, names in _statements(source):
+        base = _absolute(package, level, base)
+        found = [_submodule(base, name) for name in names] or [base]
+        yield from (name for name in found if _is_ours(name) and not _carries(name))
+
+
+def _statements(source: bytes) -> list[Statement]:
+    known, name = _known(), hashlib.sha256(source).hexdigest()
+    if name not in known:
+        known[name] = list(_parsed(source))
+    return known[name]
+
+
+def _parsed(source: bytes) -> Iterator[Statement]:
     for node in _executed(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from ((0, alias.name, []) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = _absolute(package, node)
-            names = [_submodule(base, alias.name) for alias in node.names]
-        else:
-            continue
-        yield from (name for name in names if _is_ours(name) and not _carries(name))
+            yield node.level, node.module or "", [alias.name for alias in node.names]
+
+
+@cache
+def _known() -> dict[str, list[Statement]]:
+    """Returns what sources import, by their SHA-256: to parse them all takes longer than a run
+    that finds everything.
+    """
+    try:
+        return json.loads(_file().read_bytes())
+    except (OSError, ValueError):
+        return {}
+
+
+def _keep() -> None:
+    """Keeps what has been parsed for other processes, where the user's cache can be written."""
+    with suppress(OSError):
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        write_text(_file(), json.dumps(_known()))
+
+
+def _file() -> Path:
+    """Returns where that is kept, apart for each way to parse."""
+    parser = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    return user_cache() / f"imports-{parser[:20]}.json"
 
 
 def _is_ours(module: str) -> bool:
@@ -77,11 +121,11 @@ def _is_for_types(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
-def _absolute(package: str, node: ast.ImportFrom) -> str:
-    if not node.level:
-        return node.module or ""
-    parts = package.split(".")[: len(package.split(".")) - node.level + 1]
-    return ".".join([*parts, *([node.module] if node.module else [])])
+def _absolute(package: str, level: int, base: str) -> str:
+    if not level:
+        return base
+    parts = package.split(".")[: len(package.split(".")) - level + 1]
+    return ".".join([*parts, *([base] if base else [])])
 
 
 def _submodule(base: str, name: str) -> str:

@@ -1,6 +1,6 @@
 """Where things are in the store, and what they are called on the storage."""
 
-__all__ = ["ARTEFACTS", "artefact", "home", "name", "place", "work"]
+__all__ = ["ARTEFACTS", "artefact", "home", "name", "place", "user_cache", "work"]
 
 import os
 from pathlib import Path
@@ -45,3 +45,8 @@ def place(path: Path) -> str:
 def name(path: Path) -> str:
     """Returns the name on the storage of what has a path in the store."""
     return "/".join(path.relative_to(home()).parts)
+
+
+def user_cache() -> Path:
+    """Returns the folder of what the user's processes need not make twice; makes nothing."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ebflow"

@@ -2,7 +2,6 @@
 
 __all__ = ["make"]
 
-import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -12,6 +11,7 @@ import mlflow
 from mlflow import MlflowClient
 
 from ebflow.files import drafted
+from pipelines.store.places import user_cache
 
 
 def make(path: Path) -> None:
@@ -32,10 +32,9 @@ def make(path: Path) -> None:
 
 
 def _template() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ebflow"
-    template = cache / f"mlflow-{mlflow.__version__}.db"
+    template = user_cache() / f"mlflow-{mlflow.__version__}.db"
     if not template.exists():
-        cache.mkdir(parents=True, exist_ok=True)
+        template.parent.mkdir(parents=True, exist_ok=True)
         with drafted(template) as draft:
             _migrate(draft)
     return template

@@ -22,6 +22,7 @@ def library(tmp_path, monkeypatch):
     )
     (folder / "d.py").write_text("D = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(digests, "OURS", ("lib",))
     monkeypatch.setattr(digests, "CARRIERS", ("lib.carrier",))
     return folder
@@ -30,6 +31,7 @@ def library(tmp_path, monkeypatch):
 def digest(module):
     """The digest as another process would find it: each reads a source once."""
     digests._read.cache_clear()
+    digests._known.cache_clear()
     return source_digest(module)
 
 
@@ -81,6 +83,16 @@ def test_what_carries_data_does_not_count(library):
 def test_a_stage_follows_what_it_imports(stage, module):
     assert module in closure(stage)
     assert not [name for name in closure(stage) if name.startswith("pipelines.store")]
+
+
+def test_a_source_is_parsed_once_and_again_where_that_was_lost(library, tmp_path, monkeypatch):
+    before = digest("lib.a")
+    with monkeypatch.context() as other:
+        other.setattr(digests, "_parsed", lambda source: pytest.fail("parsed"))
+        assert digest("lib.a") == before
+    (kept,) = (tmp_path / "cache" / "ebflow").iterdir()
+    kept.write_text("[")
+    assert digest("lib.a") == before and kept.stat().st_size > 1
 
 
 def test_unknown_module(library):
