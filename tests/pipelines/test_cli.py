@@ -75,7 +75,7 @@ def test_what_is_heavy_is_imported_by_who_needs_it(command, expected, text, home
         "import sys; from pipelines.cli.main import main\n"
         f"try: main({words!r})\n"
         "except SystemExit: pass\n"
-        "print(sorted({'torch', 'ray', 'mlflow', 'redun'} & set(sys.modules)))"
+        "print(sorted({'torch', 'ray', 'mlflow', 'redun', 'sklearn'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == str(expected)
