@@ -122,7 +122,7 @@ def load(folder: str | Path, *, weights: str | None = None, into: Flow | None = 
             _check_spec(f"{folder}/state.json, flow", spec, tensors)
             into = rebuild(spec)
         elif not into.cut:
-            _check_front(f"{folder}/state.json, flow", spec, tensors)
+            _check_preprocessing(f"{folder}/state.json, flow", spec, tensors)
             into = _behind(into, spec)
         into.load_state_dict(tensors)
     except BadInput:
@@ -301,16 +301,16 @@ def _check_spec(where: str, spec: dict[str, Any], tensors: dict[str, Tensor]) ->
                 f"{where}, key base: found sizes {base['roots']}, expected the weights'"
             )
         _at_most(f"{where}, key base", base.get("features", 0), largest)
-    _check_front(where, spec, tensors)
+    _check_preprocessing(where, spec, tensors)
 
 
-def _check_front(where: str, spec: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def _check_preprocessing(where: str, spec: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Raises BadInput if the preprocessing of a spec asks for more than the weights have."""
-    front = spec.get("preprocessing")
-    if isinstance(front, dict) and front.get("normalise") != "none":
+    preprocessing = spec.get("preprocessing")
+    if isinstance(preprocessing, dict) and preprocessing.get("normalise") != "none":
         largest = max((n for t in tensors.values() for n in t.shape), default=1)
-        _at_most(f"{where}, key preprocessing", front.get("width", 0), largest)
-    for number in _numbers(front):
+        _at_most(f"{where}, key preprocessing", preprocessing.get("width", 0), largest)
+    for number in _numbers(preprocessing):
         if not math.isfinite(number):
             raise BadInput(f"{where}, key preprocessing: found {number}, expected a finite number")
 

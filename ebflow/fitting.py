@@ -283,8 +283,8 @@ def _run(trainer: Trainer, shown: "_Progress") -> None:
 
 def _result(trainer: Trainer) -> Flow:
     """Returns the flow of a training with the best averaged weights."""
-    for told in trainer.state.warnings:
-        _warn(told)
+    for message in trainer.state.warnings:
+        _warn(message)
     if trainer.kept is not None:
         trainer.flow.load_state_dict(trainer.kept.ema)
     return trainer.flow.eval().requires_grad_(False)
@@ -298,8 +298,8 @@ def _write(history: History, event: Event) -> None:
         history.append({"step": event.step, "kind": event.kind, **event.metrics})
 
 
-def _warn(told: str) -> None:
-    warnings.warn(told, RuntimeWarning, stacklevel=4)
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
 def _gathered(
@@ -369,8 +369,8 @@ def _policy(batch: Batch, missing: str | None, names: Sequence[str] | None = Non
     kept = ~lacking.any(1)
     if missing != "drop" or kept.all():
         return batch
-    told = f"{int((~kept).sum())} of {len(rows)} rows lack an entry and were dropped"
-    warnings.warn(told, RuntimeWarning, stacklevel=4)
+    message = f"{int((~kept).sum())} of {len(rows)} rows lack an entry and were dropped"
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
     return batch.take(kept.nonzero().flatten())
 
 
@@ -526,7 +526,7 @@ class _Progress:
         best = f"best validation NLL {state.best.nll:.4f} nats, of step {state.best_step}"
         self._show(f"{ended} · {best}", end="\n")
 
-    def _show(self, told: str, end: str = "") -> None:
+    def _show(self, text: str, end: str = "") -> None:
         if self.shown:
-            line = f"{told} · {self.trainer.seconds:.1f} s"
+            line = f"{text} · {self.trainer.seconds:.1f} s"
             print(f"\r{line:<90}", end=end, file=sys.stderr, flush=True)

@@ -186,15 +186,15 @@ def _sampled(
     """
     layers = list(flow.layers)
     count = len(list(takewhile(lambda layer: layer.pixelwise, layers)))
-    front = Flow(flow.event_shape, layers[:count], cut=count).to(flow.like)
+    elementwise = Flow(flow.event_shape, layers[:count], cut=count).to(flow.like)
     rows, free = (t.repeat_interleave(draws, 0) for t in (x, missing))
-    y = front.preprocess(rows.masked_fill(free, 0), generator)
+    y = elementwise.preprocess(rows.masked_fill(free, 0), generator)
     y = torch.where(free, normal(y.shape, y, generator), y)
     density = flow.without(count)
     if context is not None:
         density = density(context.repeat_interleave(draws, 0))
     y = sampler(density, y, generator=generator, free=free)
-    made = torch.where(free, front.from_latent(y).to(x.dtype), rows)
+    made = torch.where(free, elementwise.from_latent(y).to(x.dtype), rows)
     return made.view(len(x), draws, *x.shape[1:])
 
 

@@ -256,18 +256,18 @@ class Trainer(Driven):
         """Goes back to the best validation: at a lower rate, or for good if that was done."""
         state, again = self.state, self.state.relief == 1
         done = "goes on with a quarter of the learning rate" if again else "ends"
-        told = f"{error}; training went back to step {state.best_step}, its best, and {done}"
+        note = f"{error}; training went back to step {state.best_step}, its best, and {done}"
         later = {
             "timed": state.timed,
             "relief": RELIEF,
-            "warnings": [*state.warnings, told],
+            "warnings": [*state.warnings, note],
             "verdict": "" if again else f"became non-finite twice, the last time at {error}",
         }
         kept = copied(self.kept)
         progress = {**kept.state["progress"], **later}
         self.unpack(replace(kept, state={**kept.state, "progress": progress,
                                     "clock": self.clock.totals}))  # fmt: skip
-        return Event("resume", self.step, {}, note=told)
+        return Event("resume", self.step, {}, note=note)
 
     def keep(self) -> None:
         """Keeps all of the best training, to go back to; call it on all workers."""
@@ -379,12 +379,12 @@ class Trainer(Driven):
     def _judge(self, note: str) -> None:
         """Ends training, with the reason, if it is time."""
         state, patience = self.state, self.patience
-        told = f": {note}" if state.stale >= min(WORRY, patience or WORRY) else ""
+        reason = f": {note}" if state.stale >= min(WORRY, patience or WORRY) else ""
         since = self.step // self.validate_every - state.best_step // self.validate_every
         if patience is not None and since >= patience:
-            state.verdict = f"stopped early at step {self.step}{told}"
+            state.verdict = f"stopped early at step {self.step}{reason}"
         elif self._ended():
-            state.verdict = f"ended after {self.step} steps{told}"
+            state.verdict = f"ended after {self.step} steps{reason}"
 
     def _trained_rows(self) -> Batch:
         """Returns some training rows, always the same, as they are filled in now."""

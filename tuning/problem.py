@@ -98,5 +98,5 @@ class Problem:
 
     def name(self, record: Record) -> str:
         """Returns the name of a trial's run: its number and what characterises it."""
-        told = [f"trial {record.number:03d}", self.label(self.of(record))]
-        return " ".join([*told, *(["base"] if record.number == 0 else [])])
+        parts = [f"trial {record.number:03d}", self.label(self.of(record))]
+        return " ".join([*parts, *(["base"] if record.number == 0 else [])])

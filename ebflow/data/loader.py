@@ -196,9 +196,9 @@ class Split(ABC):
         self._check_stream(size, start, shard)
         shuffle = _Shuffle(self, seed, budget_bytes, torch.device(device))
         epoch, skip = divmod(start, len(self) // size)
-        mine = slice(shard[0] * size // shard[1], (shard[0] + 1) * size // shard[1])
+        share = slice(shard[0] * size // shard[1], (shard[0] + 1) * size // shard[1])
         epochs = (shuffle.windows(e, skip * size * (e == epoch)) for e in count(epoch))
-        return chain.from_iterable(_batched(windows, size, mine) for windows in epochs)
+        return chain.from_iterable(_batched(windows, size, share) for windows in epochs)
 
     def _check_stream(self, size: int, start: int, shard: tuple[int, int]) -> None:
         rank, world = shard
@@ -264,7 +264,7 @@ class _Shuffle:
 
 
 def _batched(
-    windows: Iterator[tuple[Batch, Tensor]], size: int, mine: slice, *, keep_last: bool = False
+    windows: Iterator[tuple[Batch, Tensor]], size: int, share: slice, *, keep_last: bool = False
 ) -> Iterator[Batch]:
     """Yields a worker's share of batches of ``size`` rows, of windows in their orders.
 
@@ -278,12 +278,12 @@ def _batched(
             pairs = zip(rest, window.take(order[:first]), strict=True)
             rest = Batch(*(None if one is None else torch.cat([one, two]) for one, two in pairs))
             if len(rest.x) == size:
-                yield rest.cut(mine)
+                yield rest.cut(share)
                 rest = None
         if rest is None:
             last = first + (len(order) - first) // size * size
             for k in range(first, last, size):
-                yield window.take(order[k : k + size][mine])
+                yield window.take(order[k : k + size][share])
             rest = window.take(order[last:])
         del window
     if keep_last and rest is not None and len(rest.x):

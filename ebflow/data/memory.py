@@ -144,8 +144,8 @@ class Arrays:
         """SHA-256 of names, shapes, dtypes, levels, groups and bytes of all rows and contexts."""
         total = hashlib.sha256()
         for name, split in sorted(self._splits.items()):
-            told = [name, split.shape, split.levels, split.groups]
-            total.update(json.dumps(told).encode())
+            description = [name, split.shape, split.levels, split.groups]
+            total.update(json.dumps(description).encode())
             for tensor in split.content:
                 _update(total, tensor)
         return total.hexdigest()
@@ -301,8 +301,8 @@ def as_contexts(given: ArrayLike, known: Known) -> Tensor:
         ValueError: if a column is missing, or a value is none of its levels.
         TypeError: if numbers are none.
     """
-    told = known.get("context") or {}
-    names, levels = told.get("names"), told.get("levels")
+    context = known.get("context") or {}
+    names, levels = context.get("names"), context.get("levels")
     if names and hasattr(given, "columns"):
         columns = [np.asarray(column) for column in _named(given, names, "context")]
     elif levels is None:
@@ -465,7 +465,7 @@ class Law:
             [v[(p * len(v)).long().clamp(max=len(v) - 1)].double() for v, p in columns], 1
         )
         for group in sorted({*self.groups} - {-1}):
-            some = [k for k, mine in enumerate(self.groups) if mine == group]
+            some = [k for k, each in enumerate(self.groups) if each == group]
             zeros = torch.stack([1 - self.values[k].double().mean() for k in some])
             best = (z[:, some] - torch.special.ndtri(zeros)).argmax(1)
             found[:, some] = torch.nn.functional.one_hot(best, len(some)).to(found)

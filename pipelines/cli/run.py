@@ -39,7 +39,7 @@ CarryOut = Callable[["Run", Running, str], Mapping[str, Any]]
 """What is done with a run, from it, its options and a line on what was chosen: as `carry_out`."""
 
 
-def carry_out(run: "Run", options: Running, told: str) -> Mapping[str, Any]:
+def carry_out(run: "Run", options: Running, line: str) -> Mapping[str, Any]:
     """Runs a pipeline here, or tells what it would run, after a line on what was chosen.
 
     Returns:
@@ -48,7 +48,7 @@ def carry_out(run: "Run", options: Running, told: str) -> Mapping[str, Any]:
     from pipelines.engine import runner
 
     inputs, console = runner.check(run), terminal()
-    console.print(told)
+    console.print(line)
     if options.dry_run:
         planned = runner.plan(run, inputs)
         if any(status != "cached" for status in planned.values()):
@@ -83,8 +83,8 @@ def density(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
 def _register(run_id: str, name: str, alias: str | None) -> None:
     from pipelines.tracking.registry import register
 
-    told = register(run_id, name, alias)
-    terminal().print(f"registered    {told}", soft_wrap=True)
+    registered = register(run_id, name, alias)
+    terminal().print(f"registered    {registered}", soft_wrap=True)
 
 
 def paper(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:

@@ -7,11 +7,11 @@ __all__ = [
     "UNKEYED",
     "USERS",
     "AnchorConfig",
+    "ChainConfig",
     "ClusterConfig",
     "DataConfig",
     "DensityConfig",
     "EvaluateConfig",
-    "FrontConfig",
     "ModelConfig",
     "ObjectiveConfig",
     "PreprocessConfig",
@@ -22,7 +22,7 @@ __all__ = [
     "canonical",
 ]
 
-from pipelines.config.data import DataConfig, FrontConfig, PreprocessConfig
+from pipelines.config.data import ChainConfig, DataConfig, PreprocessConfig
 from pipelines.config.model import ModelConfig
 from pipelines.config.objective import (
     LEARNED_INVERSE,

@@ -1,6 +1,6 @@
 """Data, and the fitted bijections in front of a flow."""
 
-__all__ = ["DataConfig", "FrontConfig", "PreprocessConfig"]
+__all__ = ["ChainConfig", "DataConfig", "PreprocessConfig"]
 
 from typing import Literal
 
@@ -130,7 +130,7 @@ class PreprocessConfig(Section):
     )
 
 
-class FrontConfig(Threaded, Section):
+class ChainConfig(Threaded, Section):
     """What the fitted chain in front of a flow depends on, besides the data."""
 
     seed: int = Field(0, ge=0, description="seed of the dequantisation noise of the fit")

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from pipelines.config.data import DataConfig, FrontConfig, PreprocessConfig
+from pipelines.config.data import ChainConfig, DataConfig, PreprocessConfig
 from pipelines.config.model import ModelConfig
 from pipelines.config.objective import (
     DIFFERENCES,
@@ -35,10 +35,10 @@ class Training(Section):
     cluster: ClusterConfig = ClusterConfig()
 
     @property
-    def front(self) -> FrontConfig:
+    def chain(self) -> ChainConfig:
         """What stands in front of the flow, as it is fitted."""
         train = self.train
-        return FrontConfig(
+        return ChainConfig(
             seed=self.seed,
             chain=self.preprocess,
             mixture=self.model.base == "mixture",

@@ -32,7 +32,7 @@ report = stage(f"{STAGES}.report", templates=[Path(__file__).with_name("report.h
 def density(config: DensityConfig, source: Source) -> tuple[Artefact, ...]:
     """Returns what the stages make, from prepared data to the report, as expressions of redun."""
     data = prepare(config.data, [source])
-    preprocessed = preprocess(config.training.front, [data])
+    preprocessed = preprocess(config.training.chain, [data])
     trained = train(config.training, [data, preprocessed])
     evaluated = evaluate(config.evaluate, [data, preprocessed, trained])
     return data, preprocessed, trained, evaluated, report(config, [data, trained, evaluated])

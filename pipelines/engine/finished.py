@@ -22,8 +22,8 @@ def found(key: str) -> Outcome | None:
     Cost: reads every file of its artefacts (:func:`store.record`).
     """
     try:
-        told = json.loads(_file(key).read_bytes())
-        artefacts = [Artefact(*names, store.Record(**record)) for *names, record in told]
+        stored = json.loads(_file(key).read_bytes())
+        artefacts = [Artefact(*names, store.Record(**record)) for *names, record in stored]
     except (FileNotFoundError, TypeError, ValueError):
         return None
     if not all(artefact.is_valid() for artefact in artefacts):
@@ -37,9 +37,9 @@ def remember(key: str, outcome: Outcome) -> None:
     made, value = outcome.artefacts, outcome.value
     jobs = sum(status.ran + status.cached for status in outcome.statuses.values())
     if isinstance(value, tuple) and list(value) == made and len(made) == jobs:
-        told = [(one.stage, one.key, asdict(one.record)) for one in made]
+        stored = [(one.stage, one.key, asdict(one.record)) for one in made]
         _file(key).parent.mkdir(exist_ok=True)
-        write_text(_file(key), json.dumps(told))
+        write_text(_file(key), json.dumps(stored))
 
 
 def _file(key: str) -> Path:

@@ -78,8 +78,8 @@ class Pipeline:
         """Returns the key of a whole run: its name, configuration, inputs and code."""
         code = [source_digest(self.graph.__module__)]
         code += [stage.version for stage in self.tasks(config)]
-        told = [self.name, name, config, inputs, code]
-        return hashlib.sha256(json.dumps(told, default=_content).encode()).hexdigest()
+        parts = [self.name, name, config, inputs, code]
+        return hashlib.sha256(json.dumps(parts, default=_content).encode()).hexdigest()
 
 
 def _content(found: Section | Source) -> str:

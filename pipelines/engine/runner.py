@@ -225,16 +225,16 @@ class Tracked:
 
     def _start(self, tracker: "Tracker") -> "StageRun":
         run = self.run
-        told = run.pipeline.describe(run.config)
+        description = run.pipeline.describe(run.config)
         recipe = {"ebflow.recipe": run.recipe} if run.recipe else {}
         tags = {
             "ebflow.role": "pipeline",
             "ebflow.name": run.name,
-            NOTE: note(told.about, run.command),
+            NOTE: note(description.about, run.command),
             **recipe,
-            **told.tags,
+            **description.tags,
         }
-        run_id = tracker.start(_title(run, told.parts), tags)
+        run_id = tracker.start(_title(run, description.parts), tags)
         line = f"MLflow run {run_id} at {without_password(tracker.uri)}"
         self.console.print(line, soft_wrap=True)
         return self.stack.enter_context(tracker.run(run_id))
@@ -279,11 +279,11 @@ def _known(run: Run, draft: Path, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _by_stage(outcome: Outcome, told: Callable[[Artefact], str]) -> dict[str, Any]:
+def _by_stage(outcome: Outcome, describe: Callable[[Artefact], str]) -> dict[str, Any]:
     """Returns what is told of a stage's artefact, or the list of it where there are several."""
     found: dict[str, list[str]] = {}
     for artefact in outcome.artefacts:
-        found.setdefault(artefact.stage, []).append(told(artefact))
+        found.setdefault(artefact.stage, []).append(describe(artefact))
     return {stage: some[0] if len(some) == 1 else some for stage, some in found.items()}
 
 

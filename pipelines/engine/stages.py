@@ -159,8 +159,8 @@ def _make(
             run.set_tags({NOTE: note(about, run.command)})
             getattr(body, stage)(*arguments, output=output, work=work, run=run)
             record = store.commit(stage, key, output, run_id=run.id)
-            told = note(about, run.command, numbers(run.final))
-            run.set_tags({NOTE: told, "ebflow.artefact": store.place(store.artefact(stage, key))})
+            text = note(about, run.command, numbers(run.final))
+            run.set_tags({NOTE: text, "ebflow.artefact": store.place(store.artefact(stage, key))})
     except BadInput:
         shutil.rmtree(output, ignore_errors=True)
         with suppress(OSError):

@@ -69,8 +69,8 @@ class Fitted:
         return self.diagnosis.startswith(DIVERGED)
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What it told, without the network."""
+    def outcome(self) -> dict[str, Any]:
+        """What it came to, without the network."""
         return {name: getattr(self, name) for name in ("epochs", "diagnosis", "warnings")}
 
 
@@ -216,8 +216,8 @@ def warnings(config: ClassifierConfig, training: Training) -> list[str]:
     regulariser, found = config.regulariser, []
     if regulariser.name not in ("score", "anti") or regulariser.estimator == "exact":
         return found
-    told = {"slices": regulariser.slices, "step": regulariser.step}
-    hidden = regularisers.disguise(stability=regulariser.stability, **told)
+    options = {"slices": regulariser.slices, "step": regulariser.step}
+    hidden = regularisers.disguise(stability=regulariser.stability, **options)
     if regulariser.name == "score" and regulariser.estimator == "taylor" and hidden > 1:
         found.append(
             f"a gradient-norm penalty in disguise: 8 mu / (K sigma²) = {hidden:.3g} > 1; expected "
@@ -227,7 +227,7 @@ def warnings(config: ClassifierConfig, training: Training) -> list[str]:
     draws = derive(0, "probe", "noise", device=x.device)
     ratio = regularisers.signal_to_noise(
         density, x, generator=draws, estimator=regulariser.estimator,
-        directions=regulariser.directions, **told,
+        directions=regulariser.directions, **options,
     )  # fmt: skip
     if ratio < 1:
         found.append(
@@ -238,18 +238,18 @@ def warnings(config: ClassifierConfig, training: Training) -> list[str]:
 
 
 def save(folder: Path, fitted: Fitted) -> None:
-    """Writes the weights, the architecture and what was told."""
+    """Writes the weights, the architecture and the outcome."""
     tensors = {k: t.detach().cpu().contiguous() for k, t in fitted.network.state_dict().items()}
     save_file(tensors, folder / MODEL)
     (folder / STATE).write_text(
-        json.dumps({"net": fitted.net.model_dump(), **fitted.told}, indent=1) + "\n"
+        json.dumps({"net": fitted.net.model_dump(), **fitted.outcome}, indent=1) + "\n"
     )
 
 
 def load(folder: Path, shape: Sequence[int], classes: int) -> Fitted:
     """Returns the training of a folder, its classifier in evaluation mode."""
-    told = json.loads((folder / STATE).read_text())
-    net = NetConfig.model_validate(told.pop("net"))
+    stored = json.loads((folder / STATE).read_text())
+    net = NetConfig.model_validate(stored.pop("net"))
     found = network(net, shape, classes, 0)
     found.load_state_dict(load_file(folder / MODEL))
-    return Fitted(net, found.eval().requires_grad_(False), **told)
+    return Fitted(net, found.eval().requires_grad_(False), **stored)

@@ -164,7 +164,7 @@ def paper(config: PaperConfig, sources: Sources) -> Artefact:
 def _made(cell: Cell, sources: Sources) -> list[Artefact]:
     """Returns what the cell's stages make; what is prepared for them apart."""
     given = [prepare(cell.data, [sources[cell.data.source]])] if cell.data else []
-    given = [*given, preprocess(cell.front, given)] if cell.front else given
+    given = [*given, preprocess(cell.chain, given)] if cell.chain else given
     if cell.measure is None:
         return [MEASURES[type(cell.config)](cell.config, given, cell.title)]
     trained = train(cell.config.training, given, cell.title)
@@ -175,7 +175,7 @@ def _made(cell: Cell, sources: Sources) -> list[Artefact]:
 def tasks(config: PaperConfig) -> tuple[Stage, ...]:
     """Returns the stages that an experiment's cells need, and the comparison."""
     cells = EXPERIMENTS[config.experiment].placed(config)
-    before = {"data": prepare, "front": preprocess, "measure": train}
+    before = {"data": prepare, "chain": preprocess, "measure": train}
     used = [task for name, task in before.items() if any(getattr(c, name) for c in cells)]
     measures = dict.fromkeys(MEASURES[type(cell.measure or cell.config)] for cell in cells)
     return (*used, *measures, compare)

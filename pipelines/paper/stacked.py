@@ -18,7 +18,7 @@ from ebflow.evaluation import latent_statistics, log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing, gaussian
 from ebflow.randomness import RowGenerator
-from pipelines.config import FrontConfig, ObjectiveConfig, PreprocessConfig
+from pipelines.config import ChainConfig, ObjectiveConfig, PreprocessConfig
 from pipelines.paper.config import StackConfig
 from pipelines.paper.stacking import Member, Stack
 from pipelines.training.preprocessing import baseline, fitted
@@ -70,7 +70,7 @@ def train(config: StackConfig, dataset: Dataset) -> tuple[dict[str, Any], dict[s
     shape (rows,), and those of every net at its best look by validation; NaN without one.
     """
     chains = {
-        name: fitted(FrontConfig(chain=PREPROCESSINGS[name]), dataset)
+        name: fitted(ChainConfig(chain=PREPROCESSINGS[name]), dataset)
         for name in config.preprocessings
     }
     watch = _Watch(ways(config), dataset, chains)

@@ -51,7 +51,7 @@ def _taken() -> frozenset[str]:
 
 def worker(job: dict[str, Any]) -> dict[str, Any]:
     """Trains; returns how it ended, or ``error``: what no restart would mend, alike on all."""
-    here = {name: str(store.present(Path(job[name]))) for name in ("data", "front")}
+    here = {name: str(store.present(Path(job[name]))) for name in ("data", "chain")}
     try:
         return train({**job, **here}, launched())
     except (BadInput, NonFinite) as error:

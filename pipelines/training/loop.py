@@ -56,7 +56,7 @@ class Place:
 def fit(
     config: Training,
     data: Path,
-    front: Path,
+    chain: Path,
     work: Path,
     *,
     here: bool | None = None,
@@ -67,7 +67,7 @@ def fit(
     Arguments:
         config: What to train.
         data: The prepared folder.
-        front: The file of the fitted chain.
+        chain: The file of the fitted chain.
         work: Where checkpoints and rows go.
         here: Whether a lone worker trains in this process; None: as ``launched`` has it.
         listener: Is told every report.
@@ -81,23 +81,23 @@ def fit(
             again, or had no validation before.
     """
     here = not launched(config.cluster) if here is None else here
-    folders = {"data": str(data), "front": str(front), "work": str(work)}
+    folders = {"data": str(data), "chain": str(chain), "work": str(work)}
     job = {"config": config.model_dump(mode="json"), **folders, "store": store.identity()}
     if here:
         return train(job, Place(listener))
     from pipelines.training.launch import launch
 
-    told = launch(config, job, listener)
-    if "error" in told:
-        raise told["error"]
-    return told
+    result = launch(config, job, listener)
+    if "error" in result:
+        raise result["error"]
+    return result
 
 
 def train(job: dict[str, Any], place: Place) -> dict[str, Any]:
     """Trains a flow as one worker; returns as :func:`drive`.
 
     Arguments:
-        job: ``config`` (fields of :class:`Training`), ``data`` (the prepared folder), ``front``
+        job: ``config`` (fields of :class:`Training`), ``data`` (the prepared folder), ``chain``
             (the file of the fitted chain), ``work`` (where checkpoints are) and ``store`` (the id
             of the store that all of them lie in).
         place: Where the worker stands.
@@ -106,13 +106,13 @@ def train(job: dict[str, Any], place: Place) -> dict[str, Any]:
         store.expect(job["store"])
     config = Training.model_validate(job["config"])
     torch.set_num_threads(config.train.threads)
-    data, front, work = (Path(job[name]) for name in ("data", "front", "work"))
+    data, chain, work = (Path(job[name]) for name in ("data", "chain", "work"))
 
     def made() -> Driven:
         return build(
             config,
             Dataset(data),
-            Preprocessing.load(front),
+            Preprocessing.load(chain),
             device=_device(config.cluster, place),
             shard=place.shard,
             wrap=_wrap(config.cluster),
@@ -183,9 +183,9 @@ def _resumed(trainer: Driven, work: Path, place: Place) -> "Reporter":
 def note(work: Path, kind: str, text: str) -> None:
     """Appends a row that has no numbers, where the training is now."""
     last = next(reversed(metrics_log.read(work / metrics_log.FILE)[0]), {"step": 0, "share": 0.0})
-    told = {"kind": kind, "step": last["step"], "share": last["share"], "time": time.time(),
+    row = {"kind": kind, "step": last["step"], "share": last["share"], "time": time.time(),
             "metrics": {}, "note": text, "text": text}  # fmt: skip
-    writer.append(work / metrics_log.FILE, [told])
+    writer.append(work / metrics_log.FILE, [row])
 
 
 def row(trainer: Driven, event: Event) -> metrics_log.Row:

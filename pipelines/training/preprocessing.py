@@ -25,7 +25,7 @@ from torch import Tensor
 from ebflow import mixtures, preprocessing
 from ebflow.data.loader import Dataset
 from ebflow.preprocessing import Preprocessing, SingularCovariance
-from pipelines.config import FrontConfig, PreprocessConfig
+from pipelines.config import ChainConfig, PreprocessConfig
 from pipelines.config.bounds import bounds
 
 CHAIN, GAUSSIAN, NUMBERS = "chain.safetensors", "gaussian.safetensors", "preprocess.json"
@@ -39,7 +39,7 @@ REGRESSION = "regression.safetensors"
 """File of the Gaussian behind the same given contexts, of data that have some."""
 
 
-def fitted(config: FrontConfig, dataset: Dataset) -> Preprocessing:
+def fitted(config: ChainConfig, dataset: Dataset) -> Preprocessing:
     """Returns the chain in front of a flow, and its base if that is a mixture."""
     options = config.chain
     chain = preprocessing.fit(

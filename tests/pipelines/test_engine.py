@@ -24,10 +24,10 @@ from pipelines.cli.interruption import interruptible
 from pipelines.cluster import connection, environment
 from pipelines.cluster.connection import DRIVER, Connection
 from pipelines.config import (
+    ChainConfig,
     ClusterConfig,
     DensityConfig,
     EvaluateConfig,
-    FrontConfig,
     TrainConfig,
     Training,
 )
@@ -390,7 +390,7 @@ ONE = {"CPU": 1}
 NEEDS = {
     "undeclared": (density.report, DensityConfig(), ONE),
     "a cell": (sample_complexity.learn, None, ONE),
-    "threads": (density.preprocess, FrontConfig(threads=3), {"CPU": 3}),
+    "threads": (density.preprocess, ChainConfig(threads=3), {"CPU": 3}),
     "a training": (density.train, Training(train=TrainConfig(threads=2)), {"CPU": 2}),
     "workers": (density.train, Training(cluster=ClusterConfig(workers=2)), DRIVER),
     "a worker with a GPU": (density.train, Training(cluster=ClusterConfig(gpu=True)), DRIVER),

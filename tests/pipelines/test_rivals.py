@@ -231,7 +231,7 @@ def test_peers_dequantise_as_the_recipe_does_and_leave_tails(tabular_file):
     recipe, *peers = TABLES.cells(PaperConfig(experiment="tables", sources=("a.parquet",)))
     assert recipe.config.preprocess.grids and recipe.config.train.max_seconds == 30
     assert {cell.config.seconds for cell in peers} == {30}
-    chains = [cell.front.chain for cell in peers]
+    chains = [cell.chain.chain for cell in peers]
     assert all(c.grids and not c.tails and c.normalise == "standardise" for c in chains)
     table = CONFIG.model_copy(update={"source": str(tabular_file)})
     flows = [c.config.preprocess for c in RIVALS.cells(table) if c.measure]

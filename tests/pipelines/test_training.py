@@ -303,7 +303,7 @@ def test_a_lone_worker_trains_here_and_tells_what_ended_the_one_before(
     monkeypatch.setenv(environment.LOOPBACK_ALONE, "0")
     config, work = Training(train=SHORT), tmp_path / "work"
     work.mkdir()
-    fitted(config.front, dataset).save(tmp_path / "chain.safetensors")
+    fitted(config.chain, dataset).save(tmp_path / "chain.safetensors")
     (work / "stacks-0.txt").write_text("in train_step")
     result = loop.fit(config, dataset.folder, tmp_path / "chain.safetensors", work)
     assert not ray.is_initialized()

@@ -5,4 +5,4 @@ from pipelines.training.preprocessing import fitted
 
 
 def build(config, dataset, **options):
-    return trainers.build(config, dataset, fitted(config.front, dataset), **options)
+    return trainers.build(config, dataset, fitted(config.chain, dataset), **options)

@@ -163,7 +163,7 @@ def test_a_bound_of_scales_goes_where_splines_come():
 def test_bases_are_chosen_from():
     found = [made for made, _ in drawn(named("dsm"), DensitySearch(over=("base",)))]
     assert {made.model.base for made in found} == {"normal", "student", "mixture"}
-    assert all(made.front.mixture == (made.model.base == "mixture") for made in found)
+    assert all(made.chain.mixture == (made.model.base == "mixture") for made in found)
 
 
 def test_a_net_that_stays_keeps_its_options():

@@ -69,7 +69,7 @@ def measured(
 ) -> tuple[Artefact, ...]:
     """Returns a trained flow and its evaluation, as expressions of redun."""
     data = given[0]
-    preprocessed = preprocess(one.front, [data])
+    preprocessed = preprocess(one.chain, [data])
     trained = train(one.once, [data, preprocessed], title)
     return trained, evaluate(config.evaluate, [data, preprocessed, trained], title)
 

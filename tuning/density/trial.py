@@ -28,7 +28,7 @@ def train(config: Training, given: Given) -> None:
         NonFinite: If a loss or a likelihood was not finite.
     """
     data, chain, here = given.inputs[0], given.folder / CHAIN, config.cluster.workers == 1
-    fitted(config.front, Dataset(data)).save(chain)
+    fitted(config.chain, Dataset(data)).save(chain)
     store.keep(chain)
     store.regain(given.folder / metrics_log.FILE)
     listener = Relay(tune.report if here else _handed_on())

@@ -50,21 +50,21 @@ def verdict(
         cells: By training, the folders of its stages, or how it diverged.
     """
     run.log_params(config.model_dump())
-    trials = [Record(**told) for told in json.loads((found / "trials.json").read_text())]
-    told = settings(list(_scores(config, found, cells)))
-    if all(setting.lost for setting in told):
-        raise NonFinite(f"trainings of every setting diverged, the first: {told[0].lost}")
-    asked = problem(config.search)
-    base = asked.base(config.search, config.base)
-    goals = asked.goals(config.search, base)
-    numbers = _numbers(goals, found, Manifest.load(data), told)
-    numbers["again"] = f"ebflow run {asked.pipeline} --config"
+    trials = [Record(**fields) for fields in json.loads((found / "trials.json").read_text())]
+    retrained = settings(list(_scores(config, found, cells)))
+    if all(setting.lost for setting in retrained):
+        raise NonFinite(f"trainings of every setting diverged, the first: {retrained[0].lost}")
+    search_problem = problem(config.search)
+    base = search_problem.base(config.search, config.base)
+    goals = search_problem.goals(config.search, base)
+    numbers = _numbers(goals, found, Manifest.load(data), retrained)
+    numbers["again"] = f"ebflow run {search_problem.pipeline} --config"
     best = next(record for record in trials if record.number == numbers["winner"])
     (output / "best.yaml").write_text(dump(_best(config, best)))
     (output / "trials.json").write_text((found / "trials.json").read_text())
     (output / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
     images = draw(
-        lambda: figures(config.search, goals, base, trials, _curves(found), told), output
+        lambda: figures(config.search, goals, base, trials, _curves(found), retrained), output
     )
     (output / "report.html").write_text(_page(config, goals, base, trials, numbers, best, images))
     run.log_artifacts(output)
@@ -74,19 +74,19 @@ def _scores(
     config: TuneConfig, found: Path, cells: Sequence[Folders | str]
 ) -> Iterator[dict[str, Any]]:
     """Yields what each training came to."""
-    planned, asked = trainings(config.search, config.base, found), problem(config.search)
-    for one, told in zip(planned, cells, strict=True):
+    planned, search_problem = trainings(config.search, config.base, found), problem(config.search)
+    for one, result in zip(planned, cells, strict=True):
         row = {"number": one.number, "seed": one.config.seed}
-        if isinstance(told, str):
-            yield {**row, "lost": told}
+        if isinstance(result, str):
+            yield {**row, "lost": result}
             continue
-        yield {**row, "scores": asked.scores(told)}
+        yield {**row, "scores": search_problem.scores(result)}
 
 
 def _numbers(
-    goals: Sequence[Goal], found: Path, manifest: Manifest, told: Sequence[Setting]
+    goals: Sequence[Goal], found: Path, manifest: Manifest, retrained: Sequence[Setting]
 ) -> dict[str, Any]:
-    decided = decide(goals, told)
+    decided = decide(goals, retrained)
     held = [goal for goal in goals if goal.held]
     return {
         **json.loads((found / "search.json").read_text()),
@@ -95,11 +95,11 @@ def _numbers(
         "gains": {goal: fields(gain) for goal, gain in decided.gains.items()},
         "goals": [asdict(goal) for goal in held],
         "rows": manifest.counts,
-        "settings": [_told(held, setting) for setting in told],
+        "settings": [_entry(held, setting) for setting in retrained],
     }
 
 
-def _told(goals: Sequence[Goal], setting: Setting) -> dict[str, Any]:
+def _entry(goals: Sequence[Goal], setting: Setting) -> dict[str, Any]:
     if setting.lost:
         return asdict(setting)
     means = {
@@ -111,8 +111,8 @@ def _told(goals: Sequence[Goal], setting: Setting) -> dict[str, Any]:
 
 def _best(config: TuneConfig, best: Record) -> Section:
     """Returns the user's own configuration with the winner's settings; no row is held out."""
-    asked = problem(config.search)
-    found = asked.best(config.base, asked.of(best))
+    search_problem = problem(config.search)
+    found = search_problem.best(config.base, search_problem.of(best))
     data = config.base.data.changed(selection=None)
     return found.changed(data=data, name=f"{config.base.name}-best")
 
@@ -135,14 +135,14 @@ def _page(
     images: Mapping[str, Path],
 ) -> str:
     """Returns the page of a search, its trials by the first goal, those without numbers last."""
-    asked, settings, first = problem(config.search), numbers["settings"], goals[0]
+    search_problem, settings, first = problem(config.search), numbers["settings"], goals[0]
     known = {record.number: record for record in trials}
     return pages.render(
         TEMPLATE,
         images,
         config=config,
-        label=asked.label(base),
-        about=asked.about,
+        label=search_problem.label(base),
+        about=search_problem.about,
         goals=[goal for goal in goals if goal.held],
         splits=SPLITS,
         trials=sorted(trials, key=lambda r: (not r.scores, _cost(first, r), r.number)),
@@ -150,7 +150,10 @@ def _page(
         best=best,
         base=BASE,
         means={one["number"]: means(one, numbers["goals"]) for one in settings},
-        methods={one["number"]: asked.method(asked.of(known[one["number"]])) for one in settings},
+        methods={
+            one["number"]: search_problem.method(search_problem.of(known[one["number"]]))
+            for one in settings
+        },
         text=dump(config),
     )
 

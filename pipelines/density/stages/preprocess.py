@@ -9,7 +9,7 @@ import torch
 
 from ebflow import mixtures
 from ebflow.data.loader import Dataset
-from pipelines.config import FrontConfig
+from pipelines.config import ChainConfig
 from pipelines.density import columns
 from pipelines.tracking import StageRun
 from pipelines.training.preprocessing import (
@@ -26,7 +26,7 @@ from pipelines.training.preprocessing import (
 
 
 def preprocess(
-    config: FrontConfig, data: Path, *, output: Path, work: Path, run: StageRun
+    config: ChainConfig, data: Path, *, output: Path, work: Path, run: StageRun
 ) -> None:
     """Writes the chain, that of the full-covariance Gaussian behind the same logit, and a mixture.
 

@@ -21,7 +21,7 @@ from pipelines.training.watchdog import HUNG
 
 
 def train(
-    config: Training, data: Path, front: Path, *, output: Path, work: Path, run: StageRun
+    config: Training, data: Path, preprocessed: Path, *, output: Path, work: Path, run: StageRun
 ) -> None:
     """Writes ``checkpoint/`` (the best by validation), ``last/``, the rows and ``training.json``.
 
@@ -35,40 +35,40 @@ def train(
     began = time.time()
     with run.watching(), Follower(work / metrics_log.FILE, run):
         try:
-            told = fit(config, data, front / CHAIN, work)
+            result = fit(config, data, preprocessed / CHAIN, work)
         finally:
             for path in work.glob(HUNG):
                 run.log_artifacts(path, "hung")
     store.restore(work / CHECKPOINTS)
-    _keep(Checkpoints(work / CHECKPOINTS), told, output)
+    _keep(Checkpoints(work / CHECKPOINTS), result, output)
     run.log_artifacts(output / "checkpoint", "checkpoint")
     shutil.copy(work / metrics_log.FILE, output)
-    summary = _summary(told, told["began"] - began, time.time() - began)
+    summary = _summary(result, result["began"] - began, time.time() - began)
     (output / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
     run.log_metrics(summary["metrics"])
     run.set_tags({"ebflow.verdict": summary["verdict"]})
 
 
-def _keep(checkpoints: Checkpoints, told: dict[str, Any], output: Path) -> None:
+def _keep(checkpoints: Checkpoints, result: dict[str, Any], output: Path) -> None:
     """Copies the best checkpoint and the last; raises BadInput if one has been damaged since."""
-    for name, step in (("checkpoint", told["best_step"]), ("last", told["steps"])):
+    for name, step in (("checkpoint", result["best_step"]), ("last", result["steps"])):
         shutil.copytree(checkpoints.path(step), output / name)
         check(output / name)
 
 
-def _summary(told: dict[str, Any], startup: float, total: float) -> dict[str, Any]:
+def _summary(result: dict[str, Any], startup: float, total: float) -> dict[str, Any]:
     """Returns the seconds of the training loop as shares, and start-up apart from them."""
-    seconds = told["seconds"]
+    seconds = result["seconds"]
     loop = sum(seconds.values())
     busy = seconds["step"] + seconds["data"]
     shares = {f"time/share_{name}": spent / loop for name, spent in sorted(seconds.items())}
     return {
-        "verdict": told["verdict"],
-        "warnings": told["warnings"],
+        "verdict": result["verdict"],
+        "warnings": result["warnings"],
         "metrics": {
-            "train/steps": told["steps"],
-            "train/best_step": told["best_step"],
-            "train/steps_per_s": told["steps"] / busy,
+            "train/steps": result["steps"],
+            "train/best_step": result["best_step"],
+            "train/steps_per_s": result["steps"] / busy,
             "time/train_s": busy,
             "time/loop_s": loop,
             "time/startup_s": startup,

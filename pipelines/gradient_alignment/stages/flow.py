@@ -31,7 +31,7 @@ def flow(config: FlowConfig, data: Path, *, output: Path, work: Path, run: Stage
         seed=training.seed, label=config.label,
     )  # fmt: skip
     run.log_input(manifest, "training")
-    fitted(training.front, Dataset(smooth)).save(work / CHAIN)
+    fitted(training.chain, Dataset(smooth)).save(work / CHAIN)
     store.regain(work / metrics_log.FILE)
     with Follower(work / metrics_log.FILE, run):
         summary = fit(training, smooth, work / CHAIN, work, here=True)

@@ -56,7 +56,7 @@ def measure(
         anew = _randomised(config, found[0].net, manifest, networks[0])
         subject = Subject(*networks, manifest.shape, points, scores, whole, shared, anew)
         numbers, arrays = all_of(config, subject)
-    measured = {"numbers": numbers, **found[0].told}
+    measured = {"numbers": numbers, **found[0].outcome}
     (output / "numbers.json").write_text(json.dumps(measured, indent=1) + "\n")
     np.savez(output / "arrays.npz", **arrays)
     run.log_metrics({name.replace(" ", "_"): value for name, value in numbers.items()})

@@ -28,7 +28,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from pipelines.config import ClusterConfig, DataConfig, DensityConfig, FrontConfig, Section
+from pipelines.config import ChainConfig, ClusterConfig, DataConfig, DensityConfig, Section
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.machine import machine
@@ -60,7 +60,7 @@ class Cell:
         config: That of a flow, or of the stage that trains and measures by itself.
         seed: Its seed, or the first of them.
         data: The data, if it has any.
-        front: The chain in front, if that is fitted apart.
+        chain: The chain in front, if that is fitted apart.
         measure: What is measured of a flow: the configuration of a stage.
         method: How it is made; one line.
         published: Published numbers by metric.
@@ -70,7 +70,7 @@ class Cell:
     config: Section
     seed: int = 0
     data: DataConfig | None = None
-    front: FrontConfig | None = None
+    chain: ChainConfig | None = None
     measure: Section | None = None
     method: str = ""
     published: Mapping[str, float] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Cell:
     ) -> "Cell":
         """Returns the training of a flow, measured by its likelihood if nothing else is said."""
         return cls(
-            labels, config, config.seed, config.data, config.training.front,
+            labels, config, config.seed, config.data, config.training.chain,
             measure or config.evaluate, method(config), published or {},
         )  # fmt: skip
 

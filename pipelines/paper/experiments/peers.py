@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.config import DensityConfig, FrontConfig
+from pipelines.config import ChainConfig, DensityConfig
 from pipelines.paper.config import PaperConfig, PeerConfig
 from pipelines.paper.experiments.cell import Cell, Folders, Row
 from pipelines.paper.experiments.settings import SMOKE_STEPS
@@ -45,9 +45,9 @@ def peer(
     changes = {"normalise": "standardise", "shrinkage": 0.0, "tails": False}
     if name in WHITENED:
         changes |= {"normalise": "whiten", "shrinkage": SHRINKAGE}
-    chain = flow.preprocess.changed(**changes)
-    front = FrontConfig(seed=flow.seed, chain=chain, threads=config.threads)
-    return Cell(labels, fitted, flow.seed, flow.data, front, method=name)
+    options = flow.preprocess.changed(**changes)
+    chain = ChainConfig(seed=flow.seed, chain=options, threads=config.threads)
+    return Cell(labels, fitted, flow.seed, flow.data, chain, method=name)
 
 
 def measured(
