@@ -46,12 +46,12 @@ def used(training, files, folder):
     for name, data in files.items():
         if data is not None:
             (folder / name).write_bytes(data)
-    told = []
+    messages = []
     uses = load, partial(load, weights="model"), partial(resume, training)
     for use in uses:
-        with refused(str(folder), told):
+        with refused(str(folder), messages):
             use(str(folder))
-    return told or None
+    return messages or None
 
 
 @cases(1000)

@@ -83,11 +83,13 @@ def test_a_fresh_process_gets_the_same_likelihood(digits, trained):
     training, folder = trained
     with torch.no_grad():
         expected = float(training.averaged.log_prob(digits.split("test").tensor()).mean())
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(folder), str(digits.folder)],
         capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     ).stdout.split()  # fmt: skip
-    assert float(told[0]) == pytest.approx(expected, rel=1e-14) and told[1] == "torch.float64"
+    assert (
+        float(printed[0]) == pytest.approx(expected, rel=1e-14) and printed[1] == "torch.float64"
+    )
 
 
 def test_the_library_exports_what_the_contract_names():
@@ -413,13 +415,13 @@ def test_weights_may_be_fewer_than_elements(tmp_path):
 
 
 def test_preprocessing_comes_back_in_front_of_a_flow_of_ones_own(tmp_path):
-    def mine():
+    def own():
         return Flow((3,), [Dense(torch.eye(3), torch.zeros(3)), MonotoneSpline((3,))])
 
     x = torch.randn(80, 3, generator=seeded(2))
-    fitted = fit(x, flow=mine(), steps=5, dtype=torch.float64, progress=False)
+    fitted = fit(x, flow=own(), steps=5, dtype=torch.float64, progress=False)
     save(fitted, tmp_path / "flow")
-    again = load(tmp_path / "flow", into=mine())
+    again = load(tmp_path / "flow", into=own())
     assert torch.equal(again.log_prob(x), fitted.log_prob(x))
 
 

@@ -56,17 +56,17 @@ def test_the_newest_is_gone_on_from(checkpoints, training):
 def test_from_a_damaged_one_the_one_before_is_taken_and_told(checkpoints, training, name):
     save(checkpoints, training, (0, 0), (2, 2), (4, 4))
     damage(checkpoints, 4, name)
-    step, told = checkpoints.newest()
-    assert step == 2 and "\n" not in told
-    assert f"step-4/{name}: found a damaged file" in told
-    assert told.endswith("training goes on from step 2")
+    step, message = checkpoints.newest()
+    assert step == 2 and "\n" not in message
+    assert f"step-4/{name}: found a damaged file" in message
+    assert message.endswith("training goes on from step 2")
 
 
 def test_one_whose_best_is_damaged_or_gone_is_not_gone_on_from(checkpoints, training):
     save(checkpoints, training, (0, 0), (2, 2), (4, 2))
     damage(checkpoints, 2)
-    step, told = checkpoints.newest()
-    assert step is None and told.endswith("training begins anew")
+    step, message = checkpoints.newest()
+    assert step is None and message.endswith("training begins anew")
     save(checkpoints, training, (2, 2), (4, 2), (6, 6))
     assert checkpoints.newest() == (6, "")
     (checkpoints.path(6) / "state.json").unlink()

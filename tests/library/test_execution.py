@@ -49,7 +49,7 @@ WRAPS = {
 }
 
 
-def told(dataset, name, shard, wrap):
+def measured(dataset, name, shard, wrap):
     """Returns the losses, the NLLs and the weights of one training."""
     training = trainer(dataset, **TRAININGS[name], log_every=1, shard=shard, wrap=wrap)
     rows = [(event.kind, event.metrics) for event in training.run()]
@@ -110,7 +110,7 @@ def worker(rank, world, folder, data):
     )
     dataset, shard = Dataset(data), (rank, world)
     found = {
-        f"{way}, {name}": told(dataset, name, shard, wrap)
+        f"{way}, {name}": measured(dataset, name, shard, wrap)
         for way, wrap in WRAPS.items()
         for name in TRAININGS
     }
@@ -126,7 +126,7 @@ def test_two_workers(digits, tmp_path, subtests):
     torch.multiprocessing.spawn(worker, (2, str(tmp_path), str(digits.folder)), nprocs=2)
     workers = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     for name in TRAININGS:
-        expected = told(digits, name, (0, 1), lambda module: module)
+        expected = measured(digits, name, (0, 1), lambda module: module)
         assert len(expected["loss"]) == 12 and len(expected["nll"]) == 3
         for way in WRAPS:
             with subtests.test(f"losses, likelihoods and weights up to rounding: {way}, {name}"):
@@ -146,8 +146,8 @@ def test_two_workers(digits, tmp_path, subtests):
         flow = load(tmp_path / "end")
         alone = trainer(digits, objective="dsm", loss=dict(anchor=dict(interval=4)))
         resume(alone, tmp_path / "end")
-        for saved, mine in zip(flow.parameters(), alone.averaged.parameters(), strict=True):
-            assert torch.equal(saved, mine.to(saved.dtype))
+        for saved, averaged in zip(flow.parameters(), alone.averaged.parameters(), strict=True):
+            assert torch.equal(saved, averaged.to(saved.dtype))
 
 
 # Precision
@@ -206,9 +206,9 @@ def test_mixed_precision_trains_float32_weights(options, digits, single_precisio
     nll, losses = [], []
     for precision in ("highest", "bfloat16"):
         training = trainer(digits, **options, precision=precision, log_every=1)
-        told = list(training.run())
-        nll.append([e.metrics["val/nll"] for e in told if e.kind == "validate"])
-        losses.append([e.metrics["train/loss"] for e in told if e.kind == "log"])
+        events = list(training.run())
+        nll.append([e.metrics["val/nll"] for e in events if e.kind == "validate"])
+        losses.append([e.metrics["train/loss"] for e in events if e.kind == "log"])
         assert all(p.dtype == p.grad.dtype == torch.float32 for p in training.parameters)
     assert nll[1] == pytest.approx(nll[0], abs=0.1) and nll[1][0] == nll[0][0]
     assert losses[1] != losses[0] and losses[1][-1] == pytest.approx(losses[0][-1], abs=1)

@@ -126,8 +126,8 @@ def test_no_layer_base_or_context_factorises(name, forbid):
 
 @pytest.mark.parametrize("objective", ["ssm", "dsm"])
 def test_scores_behind_a_cut_in_front_of_the_logit(digits, forbid, objective):
-    front = dict(normalise="standardise", margin=1e-2, extended=True)
-    training = trainer(digits, objective, match_after=False, front=front)
+    options = dict(normalise="standardise", margin=1e-2, extended=True)
+    training = trainer(digits, objective, match_after=False, chain=options)
     forbid()
     with NoFactorisation():
         steps(training, 2)

@@ -35,7 +35,7 @@ TRAININGS = {
     "differences": dict(objective="taylor_sm", loss=dict(hyper=dict(directions="orthogonal"))),
     "sampled": dict(objective="sml"),
     "before preprocessing": dict(
-        objective="ssm", match_after=False, front=dict(normalise="none", margin=1e-2)
+        objective="ssm", match_after=False, chain=dict(normalise="none", margin=1e-2)
     ),
     **{
         f"convolutional, {padding}": dict(
@@ -51,7 +51,7 @@ TRAININGS = {
     ),
     "augmented": dict(augment=FlipAndShift((8, 8), reach=1.0)),
     "before an extended logit": dict(
-        match_after=False, front=dict(normalise="none", margin=1e-2, extended=True)
+        match_after=False, chain=dict(normalise="none", margin=1e-2, extended=True)
     ),
     "single precision": dict(net=dict(dtype=torch.float32)),
 }
@@ -158,14 +158,14 @@ def saved(dataset, folder, name="adam"):
 def test_other_data_are_refused(digits, few_digits, tmp_path):
     saved(digits, tmp_path / "checkpoint")
     with pytest.raises(BadInput, match="checkpoint: found a training with data") as error:
-        other = made(few_digits, "adam", front=dict(normalise="standardise"))
+        other = made(few_digits, "adam", chain=dict(normalise="standardise"))
         resume(other, tmp_path / "checkpoint")
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     "other",
-    [dict(net=dict(depth=3)), dict(front=dict(normalise="none"))],
+    [dict(net=dict(depth=3)), dict(chain=dict(normalise="none"))],
     ids=["depth", "preprocessing"],
 )
 def test_another_flow_is_refused(digits, tmp_path, other):
@@ -186,13 +186,13 @@ def test_a_training_without_the_anchor_is_refused(digits, tmp_path):
 def test_progress_that_makes_no_sense_is_told(digits, tmp_path, harmed, progress):
     for name in ("last", "best"):
         saved(digits, tmp_path / name)
-    told = read(tmp_path / harmed)
-    told.state.pop("progress") if progress is None else told.state.update(progress=progress)
+    loaded = read(tmp_path / harmed)
+    loaded.state.pop("progress") if progress is None else loaded.state.update(progress=progress)
     if harmed == "best":
         whole = read(tmp_path / "last")
         whole.state["progress"]["best_step"] = -7
         write(tmp_path / "last", whole)
-    write(tmp_path / harmed, told)
+    write(tmp_path / harmed, loaded)
     with pytest.raises(BadInput, match=f"{harmed}: does not fit this training: ") as error:
         resume(trainer(digits), tmp_path / "last", best=tmp_path / "best")
     assert len(str(error.value).splitlines()) == 1
@@ -201,9 +201,9 @@ def test_progress_that_makes_no_sense_is_told(digits, tmp_path, harmed, progress
 @pytest.mark.parametrize("clock", [None, {"checkpoint": None}, {"step": []}])
 def test_a_clock_that_makes_no_sense_is_told(digits, tmp_path, clock):
     saved(digits, tmp_path / "checkpoint")
-    told = read(tmp_path / "checkpoint")
-    told.state["clock"] = clock
-    write(tmp_path / "checkpoint", told)
+    loaded = read(tmp_path / "checkpoint")
+    loaded.state["clock"] = clock
+    write(tmp_path / "checkpoint", loaded)
     with pytest.raises(BadInput, match="checkpoint: does not fit this training: "):
         resume(trainer(digits), tmp_path / "checkpoint")
 

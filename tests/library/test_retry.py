@@ -57,10 +57,10 @@ def test_it_goes_on_from_the_best_as_a_training_of_a_quarter_of_the_rate(digits,
 def test_what_was_done_is_told_in_one_line(digits):
     training = made(digits, 13)
     (event,) = [event for event in training.run() if event.kind == "resume"]
-    (told,) = training.state.warnings
-    assert event.note == told and "\n" not in told
-    assert told.startswith("step 13: found a loss of nan in layer") and "parameter" in told
-    assert "went back to step 10" in told and "quarter of the learning rate" in told
+    (warning,) = training.state.warnings
+    assert event.note == warning and "\n" not in warning
+    assert warning.startswith("step 13: found a loss of nan in layer") and "parameter" in warning
+    assert "went back to step 10" in warning and "quarter of the learning rate" in warning
 
 
 def test_a_second_time_it_ends_with_the_best(digits, tmp_path):
@@ -73,7 +73,7 @@ def test_a_second_time_it_ends_with_the_best(digits, tmp_path):
     best = training.state.best_step
     assert found[-1] == ("resume", best) and training.step == best == 20
     assert "twice" in training.verdict and "step 22" in training.verdict
-    assert [told.split(":")[0] for told in training.state.warnings] == ["step 13", "step 22"]
+    assert [warning.split(":")[0] for warning in training.state.warnings] == ["step 13", "step 22"]
     fresh = made(digits)
     resume(fresh, checkpoints.path(best))
     for name, tensor in states(fresh)[0].items():
@@ -182,9 +182,9 @@ def breaking(step):
 
 def test_fit_tells_it_and_takes_back_what_held_no_more():
     x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
-    with pytest.warns(RuntimeWarning) as told:
+    with pytest.warns(RuntimeWarning) as caught:
         flow = ebflow.fit(x, loss=breaking(33), steps=60, validate_every=10, progress=False)
-    assert len(told) == 2 and "step 33" in str(told[0].message)
+    assert len(caught) == 2 and "step 33" in str(caught[0].message)
     steps = [row["step"] for row in flow.history if row["kind"] == "validate"]
     assert steps == sorted(set(steps)) and max(steps) <= 30
     held = min(row["val/nll"] for row in flow.history if "val/nll" in row)

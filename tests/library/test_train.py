@@ -287,7 +287,7 @@ def test_a_validation_that_is_not_finite_names_its_step(digits):
                 training.averaged.matched.layers[0].weight[0, 0] = torch.nan
 
 
-BLIND = dict(front=dict(normalise="whiten"), net=dict(noise=0.0), patience=3, validate_every=100)
+BLIND = dict(chain=dict(normalise="whiten"), net=dict(noise=0.0), patience=3, validate_every=100)
 
 
 @pytest.mark.parametrize("objective", ["dsm", pytest.param("ssm", marks=pytest.mark.slow)])
@@ -304,7 +304,7 @@ def test_likelihood_that_overfits_is_told_so(few_digits):
     """100 rows for 8,320 parameters."""
     training = trainer(
         few_digits, "ml", steps=2000, log_every=20, validate_every=40, batch_size=50, patience=2,
-        front=dict(normalise="standardise"), net=dict(calibrated=True),
+        chain=dict(normalise="standardise"), net=dict(calibrated=True),
         schedule=constant,
     )  # fmt: skip
     list(training.run())
@@ -316,11 +316,11 @@ def test_early_validations_tell_of_over_fitting_and_use_up_no_patience(few_digit
     """All come before the first of the interval, and the best is one of the first."""
     training = trainer(
         few_digits, "ml", steps=1100, log_every=20, validate_every=2000, batch_size=50, patience=1,
-        front=dict(normalise="standardise"), net=dict(calibrated=True),
+        chain=dict(normalise="standardise"), net=dict(calibrated=True),
         schedule=constant, optimizer="adam",
     )  # fmt: skip
-    told = [event.step for event in training.run() if event.kind == "validate"]
-    assert told == [0, 16, 32, 64, 128, 256, 512, 1024, 1100] and training.state.best_step < 512
+    steps = [event.step for event in training.run() if event.kind == "validate"]
+    assert steps == [0, 16, 32, 64, 128, 256, 512, 1024, 1100] and training.state.best_step < 512
     assert training.verdict.startswith("ended after 1100 steps: ")
     assert "over-fitting" in training.verdict
 
@@ -328,8 +328,8 @@ def test_early_validations_tell_of_over_fitting_and_use_up_no_patience(few_digit
 def test_many_rows_are_not_validated_before_their_first_epoch(digits):
     training = trainer(digits, "ml", steps=100, validate_every=90, batch_size=30)
     assert 32 * 30 < len(training.dataset.split("train")) <= 64 * 30
-    told = [event.step for event in training.run() if event.kind == "validate"]
-    assert told == [0, 64, 90, 100]
+    steps = [event.step for event in training.run() if event.kind == "validate"]
+    assert steps == [0, 64, 90, 100]
 
 
 def test_a_start_that_is_never_bettered_is_told_in_numbers(digits):
@@ -352,7 +352,7 @@ def test_no_patience_never_stops(digits):
 @pytest.mark.parametrize("match_after", [True, False])
 def test_matching_before_preprocessing_trains_too(digits, match_after):
     training = trainer(
-        digits, "ssm", match_after=match_after, front=dict(normalise="none", margin=1e-2)
+        digits, "ssm", match_after=match_after, chain=dict(normalise="none", margin=1e-2)
     )
     assert all(math.isfinite(v) for v in losses(training))
 
@@ -450,8 +450,8 @@ def finished(dataset, parts, options):
 
 @pytest.mark.parametrize("options", TRAININGS.values(), ids=TRAININGS)
 def test_parts_train_as_the_whole(digits, options):
-    (one, losses), (two, told) = (finished(digits, parts, options) for parts in (1, 4))
-    assert told == pytest.approx(losses, rel=1e-9)
+    (one, losses), (two, by_parts) = (finished(digits, parts, options) for parts in (1, 4))
+    assert by_parts == pytest.approx(losses, rel=1e-9)
     for a, b in zip(one.parameters, two.parameters, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
@@ -464,8 +464,8 @@ def test_unequal_parts_give_the_loss_and_the_gradient_of_the_whole(digits):
             training = trainer(digits, batch_size=rows, accumulate=accumulate, optimizer="sgd")
             training.train_step(batch_of(digits, rows))
             found.append((float(training.window[0]), [p.grad for p in training.parameters]))
-        (loss, one), (told, other) = found
-        assert told == pytest.approx(loss, rel=1e-12)
+        (loss, one), (by_parts, other) = found
+        assert by_parts == pytest.approx(loss, rel=1e-12)
         for a, b in zip(one, other, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
@@ -518,8 +518,8 @@ def test_parts_and_resumption_keep_rows_and_contexts_together(tmp_path):
     whole, parts, first, second = (
         conditional(steps=10, validate_every=5, log_every=1, accumulate=n) for n in (1, 4, 1, 1)
     )
-    told, others = losses(whole), losses(parts)
-    assert others == pytest.approx(told, rel=1e-9)
+    expected, others = losses(whole), losses(parts)
+    assert others == pytest.approx(expected, rel=1e-9)
     for event in first.run():
         if event.kind == "validate" and event.step == 5:
             save_training(first, tmp_path / "checkpoint")

@@ -58,12 +58,12 @@ def flow_of(width, architecture="dense", **options):
 
 
 def trainer(
-    dataset, objective="dsm", *, front=None, net=None, loss=None, optimizer="adam", **more
+    dataset, objective="dsm", *, chain=None, net=None, loss=None, optimizer="adam", **more
 ):
     """Returns a short training; every option of ``Trainer`` can be given."""
     split = dataset.split("train")
     flow = flow_of(split.width, **(net or {}))
-    chain = preprocessing.fit(split, **{"normalise": "whiten", **(front or {})})
+    chain = preprocessing.fit(split, **{"normalise": "whiten", **(chain or {})})
     match_after, device = more.pop("match_after", True), more.pop("device", "cpu")
     flow = flow.preprocessed(chain, match_after=match_after).to(device)
     made = loss_of(flow.matched, objective, **(loss or {}))

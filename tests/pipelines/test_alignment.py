@@ -78,8 +78,8 @@ class Untracked:
     def log_metrics(self, metrics):
         self.metrics = metrics
 
-    def log_rows(self, told):
-        self.rows += told
+    def log_rows(self, rows):
+        self.rows += rows
 
     def set_tags(self, tags):
         self.tags |= tags
@@ -134,8 +134,8 @@ def test_a_control_differs_from_its_model_by_the_regulariser_alone():
     pairs += [("score-control", "score"), ("centred-control", "centred"), ("score-free", "score")]
     for one, other in pairs:
         if other in found:
-            mine, yours = found[one].classifier, found[other].classifier
-            assert mine == yours.model_copy(update={"regulariser": mine.regulariser}), one
+            own, yours = found[one].classifier, found[other].classifier
+            assert own == yours.model_copy(update={"regulariser": own.regulariser}), one
 
 
 def test_presets_reach_the_trainings():
@@ -199,11 +199,11 @@ def test_a_centred_regulariser_and_its_control_do_not_see_a_shift(digits):
         pattern, labels = torch.rand(64, generator=draws).double(), torch.arange(8) % 10
         network = fitting.network(NetConfig(), (8, 8), 10, 0).double()
         penalty = fitting.penalty(config, (8, 8), 0.1)
-        told = [
+        losses = [
             penalty(ClassLogit(f, labels), x, generator=torch.Generator().manual_seed(0))
             for f in (network, shifted(network, linear(pattern, 10.0)))
         ]
-        torch.testing.assert_close(*told)
+        torch.testing.assert_close(*losses)
     assert fitting.penalty(found["score"].classifier.regulariser, (8, 8), 0.1) is not None
 
 
@@ -214,8 +214,10 @@ def fitted(digits, work, **changed):
 def test_a_collapse_is_diagnosed_by_name(digits, tmp_path):
     """Data said to be smoothed by 100 have a floor that any network is below."""
     assert fitted(digits, tmp_path / "sound").diagnosis == ""
-    told = fitted(digits, tmp_path / "low", smoothing=100.0).diagnosis
-    assert told.startswith("collapse: mean trace -") and "below the floor -0.0064" in told
+    diagnosis = fitted(digits, tmp_path / "low", smoothing=100.0).diagnosis
+    assert (
+        diagnosis.startswith("collapse: mean trace -") and "below the floor -0.0064" in diagnosis
+    )
 
 
 def test_a_divergence_is_diagnosed_and_told_as_no_number(digits, tmp_path):
@@ -228,7 +230,7 @@ def test_a_divergence_is_diagnosed_and_told_as_no_number(digits, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "starts"),
     [
         ("paper-score", ["a gradient-norm penalty in disguise: 8 mu / (K sigma²) = 80 > 1",
                          "noise swamps the trace"]),
@@ -237,11 +239,11 @@ def test_a_divergence_is_diagnosed_and_told_as_no_number(digits, tmp_path):
         (BASELINE, []),
     ],
 )  # fmt: skip
-def test_warnings_of_settings(digits, name, told, tmp_path):
+def test_warnings_of_settings(digits, name, starts, tmp_path):
     regulariser = by_name()[name].classifier.regulariser
     found = fitted(digits, tmp_path, regulariser=regulariser, epochs=1).warnings
-    assert len(found) == len(told)
-    assert all(line.startswith(start) for line, start in zip(found, told, strict=True))
+    assert len(found) == len(starts)
+    assert all(line.startswith(start) for line, start in zip(found, starts, strict=True))
 
 
 class Stop(Exception):
@@ -389,8 +391,8 @@ def test_a_linear_logit_has_neither_infidelity_nor_sensitivity():
     w = torch.randn(2, 16, generator=draws("w"))
     x, labels = torch.rand(50, 16, generator=draws("x")), torch.arange(50) % 2
     network, other = (lambda x, k=k: x @ (k * w).mT for k in (1, 2))
-    told = known(network, x, labels, (16,), sigma=0.1, randomised={"all": [other]}, draws=draws)
-    assert told == pytest.approx(
+    metrics = known(network, x, labels, (16,), sigma=0.1, randomised={"all": [other]}, draws=draws)
+    assert metrics == pytest.approx(
         {"infidelity": 0, "infidelity/relative": 0, "sensitivity": 0, "randomised/all": 1},
         abs=1e-6,
     )
@@ -412,10 +414,10 @@ def test_every_metric_is_documented(subject):
 def test_trace_estimators_deviate_as_their_variance_says(subject):
     """Logits are quadratic, so it is exact; at σ = 0.001 differences are rounding."""
     _, arrays = estimators(MEASURE, subject)
-    found = {name: told for name, told in arrays.items() if name.count("/") == 2}
+    found = {name: estimates for name, estimates in arrays.items() if name.count("/") == 2}
     assert {name.split("/")[1] for name in found} == ESTIMATORS.keys()
-    for name, told in found.items():
-        mean, deviation, expected = told[2]
+    for name, estimates in found.items():
+        mean, deviation, expected = estimates[2]
         assert deviation == pytest.approx(expected, rel=0.05, abs=0.5), name
         assert abs(mean - arrays["estimators/trace"]) <= 4.5 * expected / 1e2 + 1, name
     assert found["estimators/taylor/gaussian"][1, 1] == pytest.approx(
@@ -483,7 +485,7 @@ FOUND = {
 
 
 def test_claims_are_judged_by_their_numbers():
-    told = verdicts.conclude(study(**FOUND), QUALITY)
+    conclusion = verdicts.conclude(study(**FOUND), QUALITY)
     expected = {
         "Nearly all that score matching gains": ("holds", 0.75 / 0.77),
         "Score matching aligns logit-gradients": ("does not hold", 0.02),
@@ -497,14 +499,16 @@ def test_claims_are_judged_by_their_numbers():
         "A class-blind Gaussian alone": ("holds", -0.3),
     }
     for start, (decided, value) in expected.items():
-        claim = verdict(told, start)
+        claim = verdict(conclusion, start)
         assert claim.verdict == decided, claim
         assert claim.value == pytest.approx(value, rel=0.02, abs=1e-3), claim
-    assert not [claim for claim in told.claims if claim.claim.startswith("A pattern trained")]
-    passed = {check.check: check.passed for check in told.checks}
+    assert not [
+        claim for claim in conclusion.claims if claim.claim.startswith("A pattern trained")
+    ]
+    passed = {check.check: check.passed for check in conclusion.checks}
     assert passed["A class-blind density on every logit leaves A3 and every prediction."]
     assert passed["The reference flows are good class densities."]
-    known = {check.check: check.value for check in told.checks}
+    known = {check.check: check.value for check in conclusion.checks}
     shrunken = next(value for check, value in known.items() if check.startswith("The stability"))
     assert shrunken == pytest.approx(0.16 * (1 + 2e-3 * 2625), rel=1e-3)
     collapsed = "Without noise and penalty score matching collapses onto the training points."
@@ -512,12 +516,12 @@ def test_claims_are_judged_by_their_numbers():
 
 
 def test_the_findings_are_three_sentences_with_the_measured_numbers():
-    told = verdicts.conclude(study(**FOUND), QUALITY)
-    first, second, third = told.findings
+    conclusion = verdicts.conclude(study(**FOUND), QUALITY)
+    first, second, third = conclusion.findings
     assert "an A1 of 0.780, beside 0.800 of score matching and 0.030 of" in first
     assert "0.974" in first and "above a gradient-norm penalty" in second
     assert "(does not hold at a margin of 0.05)" in second and "A3 by -0.6;" in third
-    assert len(told.would_change) >= 3
+    assert len(conclusion.would_change) >= 3
     few = verdicts.conclude(study(**{k: FOUND[k] for k in ("baseline", "score")}), QUALITY)
     assert few.findings == ()
 
@@ -532,8 +536,8 @@ def test_a_check_that_fails_says_so():
 def test_one_seed_decides_nothing():
     names = ("baseline", "blind-gaussian", "score")
     found = lines([measured(name, 0, {"A1": k / 2}) for k, name in enumerate(names)])
-    told = {claim.verdict for claim in verdicts.conclude(found, {}).claims}
-    assert told == {"not decided at this size"}
+    decided = {claim.verdict for claim in verdicts.conclude(found, {}).claims}
+    assert decided == {"not decided at this size"}
 
 
 def test_a_seed_that_diverged_decides_nothing():
@@ -563,15 +567,15 @@ def test_the_disguise_is_equality_within_a_margin():
         "And A3",
     )
 
-    def told(**more):
+    def judged_with(**more):
         found = verdicts.conclude(disguised(**more), QUALITY)
         return [verdict(found, start).verdict for start in starts]
 
-    assert told() == ["holds"] * 4
-    assert told(code_control={"gradient": 1.2})[0] == "does not hold"
-    assert told(code_control={"A3": 0.5})[1] == "does not hold"
-    assert told(paper_control={"gradient": 3.0})[2] == "does not hold"
-    assert told(paper_control={"A3": 0.62})[3] != "holds"
+    assert judged_with() == ["holds"] * 4
+    assert judged_with(code_control={"gradient": 1.2})[0] == "does not hold"
+    assert judged_with(code_control={"A3": 0.5})[1] == "does not hold"
+    assert judged_with(paper_control={"gradient": 3.0})[2] == "does not hold"
+    assert judged_with(paper_control={"A3": 0.62})[3] != "holds"
 
 
 def test_the_order_of_models_is_judged_over_models():
@@ -602,13 +606,13 @@ def orderly(names, sign=1, jitter=0.0):
 
 def test_metrics_are_told_by_their_order_the_better_the_larger():
     names = [m.name for m in models(AlignmentConfig()) if m.shift.name == "none"]
-    told = judged.entries(orderly(names))
-    assert told.keys() == {judge.column.metric for judge in judged.JUDGES}
-    assert told["IROF"]["A3"]["value"] == pytest.approx(1)
-    assert told["IROF"]["A1/seeds"]["value"] == pytest.approx(-1)
-    assert told["sensitivity"]["A3"]["value"] == pytest.approx(1)  # less of it is better
-    assert told["IROF"]["gaussian"]["value"] == pytest.approx(-0.25)
-    assert told["ROAD/most"]["A3"] is None
+    entries = judged.entries(orderly(names))
+    assert entries.keys() == {judge.column.metric for judge in judged.JUDGES}
+    assert entries["IROF"]["A3"]["value"] == pytest.approx(1)
+    assert entries["IROF"]["A1/seeds"]["value"] == pytest.approx(-1)
+    assert entries["sensitivity"]["A3"]["value"] == pytest.approx(1)  # less of it is better
+    assert entries["IROF"]["gaussian"]["value"] == pytest.approx(-0.25)
+    assert entries["ROAD/most"]["A3"] is None
     noisy = judged.entries(orderly(names, jitter=10.0))["sensitivity"]["A3"]
     assert noisy["low"] < noisy["value"] < noisy["high"]
     assert judged.entries(orderly(names[: comparisons.FEWEST - 1])) == {}
@@ -631,9 +635,11 @@ def test_a_metric_of_hardly_any_order_is_told():
     names = [m.name for m in models(AlignmentConfig()) if m.shift.name == "none"]
     found = [measured(name, 0, {"A3": k, "A1": k, "IROF": float(k > 0), "ROAD/least": 1.0})
              for k, name in enumerate(names)]  # fmt: skip
-    told = judged.entries(lines([*found, measured("blind-gaussian", 0, {"A1": 1.0, "A3": 0.0})]))
-    assert 0 < told["IROF"]["A3"]["low"] + 1 < told["IROF"]["A3"]["value"] + 1 < 2
-    assert told["ROAD/least"]["A3"] is None
+    entries = judged.entries(
+        lines([*found, measured("blind-gaussian", 0, {"A1": 1.0, "A3": 0.0})])
+    )
+    assert 0 < entries["IROF"]["A3"]["low"] + 1 < entries["IROF"]["A3"]["value"] + 1 < 2
+    assert entries["ROAD/least"]["A3"] is None
 
 
 def test_over_seeds_the_models_are_the_same():
@@ -688,9 +694,9 @@ def test_the_law_is_drawn_beside_every_seed():
 def test_an_entry_is_json_without_nan():
     found = study(baseline={"A1": 0.1})["baseline"]
     found = replace(found, seeds=[*found.seeds, measured("baseline", 3, {})])
-    told = json.loads(json.dumps(entry(found), allow_nan=False))
-    assert told["metrics"]["A1"] == {"value": None, "low": None, "high": None}
-    assert told["seeds"] == 4 and told["regulariser"] == "none"
+    stored = json.loads(json.dumps(entry(found), allow_nan=False))
+    assert stored["metrics"]["A1"] == {"value": None, "low": None, "high": None}
+    assert stored["seeds"] == 4 and stored["regulariser"] == "none"
 
 
 def test_normalisation_is_resnets():
@@ -783,7 +789,7 @@ def test_the_targets_on_digits(tmp_path):
     folder = tmp_path / "runs" / "gradient-alignment" / "alignment"
     summary = json.loads((folder / "summary.json").read_text())
     found = {model["model"]: model["metrics"] for model in summary["models"]}
-    told = {model["model"]: model["diagnosis"] for model in summary["models"]}
+    diagnoses = {model["model"]: model["diagnosis"] for model in summary["models"]}
     value = lambda model, name: found[model][name]["value"]  # noqa: E731
     assert value("score", "accuracy") >= 0.95 and value("score", "A1") >= 0.7
     assert value("baseline", "A1") <= 0.1
@@ -793,7 +799,7 @@ def test_the_targets_on_digits(tmp_path):
     )
     assert abs(value("fool-shift", "A3") - value("baseline", "A3")) <= 1e-3
     assert value("fool-shift", "change/same") == 1 and abs(value("fool-shift", "A1")) < 0.05
-    assert told["collapse"].startswith("collapse: mean trace")
+    assert diagnoses["collapse"].startswith("collapse: mean trace")
     assert summary["reference"]["reference/accuracy"] >= 0.9
     assert regularisers.smallest_trace(64, 0.1) < value("score", "trace") < 0
 

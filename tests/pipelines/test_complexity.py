@@ -64,7 +64,7 @@ EPSILON = SMOKE.grid.epsilon
 class Run:
     """A stage's run that is not tracked."""
 
-    def log_params(self, *told):
+    def log_params(self, *params):
         pass
 
     log_metrics = log_artifacts = log_params

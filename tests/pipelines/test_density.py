@@ -111,8 +111,11 @@ def test_the_difference_is_paired(digits, name, gain):
 
 def test_the_mixture_is_scikit_learns_behind_the_chain(digits):
     """Its likelihood, from the rows' latents and the file's weights, means and covariances."""
-    summary, front = digits.summary(), Path(digits.summary()["artefacts"]["preprocess"])
-    mixture, chain = mixtures.load(front / MIXTURE), Preprocessing.load(front / CHAIN)
+    summary, preprocessed = digits.summary(), Path(digits.summary()["artefacts"]["preprocess"])
+    mixture, chain = (
+        mixtures.load(preprocessed / MIXTURE),
+        Preprocessing.load(preprocessed / CHAIN),
+    )
     split = Dataset(summary["artefacts"]["prepare"]).split("test")
     whitener = gaussian(chain)
     noise = RowGenerator(0, "dequantise", 0)
@@ -290,15 +293,15 @@ def test_every_stage_is_a_finished_child_run(digits, tracked):
 def test_every_run_says_what_it_is_what_came_out_and_how_to_repeat_it(digits, tracked):
     _, run, children = tracked
     summary, again = digits.summary(), f"```sh\nebflow run density {' '.join(QUICK)}\n```"
-    told = run.data.tags["mlflow.note.content"]
-    assert told.startswith("An energy-based flow of **digits**, trained by 1 × lazy_ml")
-    assert f"| flow | {summary['test/nll']:.2f} ± {summary['test/nll_se']:.2f} |" in told
-    assert told.endswith(again)
+    note = run.data.tags["mlflow.note.content"]
+    assert note.startswith("An energy-based flow of **digits**, trained by 1 × lazy_ml")
+    assert f"| flow | {summary['test/nll']:.2f} ± {summary['test/nll_se']:.2f} |" in note
+    assert note.endswith(again)
     for stage, child in children.items():
-        told = child.data.tags["mlflow.note.content"]
-        assert told.startswith(f"Stage `{stage}`. From ") and told.endswith(again)
-    told = children["evaluate"].data.tags["mlflow.note.content"]
-    assert f"| `test/nll` | {summary['test/nll']:.6g} |" in told
+        note = child.data.tags["mlflow.note.content"]
+        assert note.startswith(f"Stage `{stage}`. From ") and note.endswith(again)
+    note = children["evaluate"].data.tags["mlflow.note.content"]
+    assert f"| `test/nll` | {summary['test/nll']:.6g} |" in note
 
 
 def test_the_run_is_named_and_tagged_by_what_it_is(tracked):
@@ -450,17 +453,19 @@ def described(path, tabular_file):
 def test_columns_of_numbers(home, ebflow, without_ray, tmp_path, tabular_file):
     words = ("--data.source", described(tmp_path, tabular_file), "--data.held-out", "last")
     short = ("--train.steps", "60", "--train.validate-every", "20", "--train.log-every", "20")
-    told = ebflow("run", "density", *words, *short)
-    assert told.code == 0 and not told.err, told.err
-    printed, folder = told.text, Path("runs/density/breast-cancer")
+    ended = ebflow("run", "density", *words, *short)
+    assert ended.code == 0 and not ended.err, ended.err
+    printed, folder = ended.text, Path("runs/density/breast-cancer")
     summary = json.loads((folder / "summary.json").read_text())
     assert statuses(printed) == dict.fromkeys(STAGES, "ran")
     assert summary["config"]["preprocess"]["logit"] is None
     assert summary["baseline/gaussian_shrinkage"] == 0
     assert all(math.isfinite(summary[name]) for name in ("test/nll", "baseline/gaussian_nll"))
     assert "mean_radius" in summary["columns"]["tails"]
-    told = "column split names 469 train, 100 test rows; validation rows are the last of the train"
-    assert told in summary["splits"] and told in " ".join(printed.split())
+    assignment = (
+        "column split names 469 train, 100 test rows; validation rows are the last of the train"
+    )
+    assert assignment in summary["splits"] and assignment in " ".join(printed.split())
     found = load(folder).columns
     assert found == {
         "names": pq.read_schema(tabular_file).names,
@@ -475,12 +480,12 @@ def test_columns_of_numbers(home, ebflow, without_ray, tmp_path, tabular_file):
         "timestamps": None,
         "resize": None,
     }
-    told = [text for text in summary["warnings"] if "the flow is worse than a" in text]
+    doubts = [text for text in summary["warnings"] if "the flow is worse than a" in text]
     worst = min(
         (summary[f"test/{gain}"], -summary[f"test/{gain}_se"])
         for gain in ("gain", "gain_over_mixture")
     )
-    assert bool(told) == (worst[0] < worst[1])
+    assert bool(doubts) == (worst[0] < worst[1])
     page = (folder / "report.html").read_text()
     for text in summary["warnings"]:
         assert f"{text}\n" in printed

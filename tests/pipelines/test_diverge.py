@@ -52,9 +52,9 @@ def measured(folder, data, config=CONFIG):
     run, output = Run(), folder / "output"
     output.mkdir()
     diverge(config, data, folder, output=output, work=folder, run=run)
-    told = json.loads((output / "evaluation.json").read_text())
-    assert told == run.metrics
-    return told, np.load(output / "arrays.npz")
+    metrics = json.loads((output / "evaluation.json").read_text())
+    assert metrics == run.metrics
+    return metrics, np.load(output / "arrays.npz")
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +74,15 @@ def trained(tmp_path_factory, data):
 
 def test_it_measures_the_averaged_flow_against_the_smoothed_density(trained):
     """An independent sample of the density gives the same numbers within five of their errors."""
-    told, _ = trained.stage
+    numbers, _ = trained.stage
     truth = SMOOTHED["checkerboard"](0.375, dtype=torch.float64)
     x = truth.sample(8_000, generator=generator(5, "independent"))
     flow = trained.trainer.averaged
     for name, divergence in (("kl", kl_divergence), ("fisher", fisher_divergence)):
         expected = divergence(truth, flow, x)
-        bound = 5 * np.hypot(expected.se, told[f"study/{name}_se"])
-        assert abs(told[f"study/{name}"] - expected.value) < bound
-        assert expected.se < told[f"study/{name}_se"] < 6 * expected.se
+        bound = 5 * np.hypot(expected.se, numbers[f"study/{name}_se"])
+        assert abs(numbers[f"study/{name}"] - expected.value) < bound
+        assert expected.se < numbers[f"study/{name}_se"] < 6 * expected.se
 
 
 def test_it_is_the_averaged_flow_and_not_the_best(trained):
@@ -96,13 +96,13 @@ def test_it_is_the_averaged_flow_and_not_the_best(trained):
 
 def test_the_repositorys_number_is_its_own(trained, data):
     """A Parzen density of the clean test points, at the same points with noise."""
-    told, _ = trained.stage
+    numbers, _ = trained.stage
     clean = Dataset(data).split("test").tensor()[:800].double()
     x = clean + 0.375 * torch.randn(clean.shape, generator=generator(9))
     expected = repository_kld(parzen(clean, 0.375), trained.trainer.averaged, x)
-    found, error = told["study/kl_repository"], told["study/kl_repository_se"]
+    found, error = numbers["study/kl_repository"], numbers["study/kl_repository_se"]
     assert abs(found - expected.value) < 5 * np.hypot(expected.se, error)
-    assert found > told["study/kl"] + 3
+    assert found > numbers["study/kl"] + 3
 
 
 def test_pictures_hold_densities_with_their_axes_the_right_way(trained):
@@ -124,8 +124,8 @@ def test_of_a_gaussian_it_is_the_closed_form(tmp_path, data):
     weights = flow.state_dict()
     state = {"flow": {**flow.spec, "dtype": "float64"}}
     write(tmp_path / "last", Checkpoint(weights, state, weights))
-    told, _ = measured(tmp_path, data, CONFIG.model_copy(update={"samples": KNOWN}))
+    numbers, _ = measured(tmp_path, data, CONFIG.model_copy(update={"samples": KNOWN}))
     truth = SMOOTHED["checkerboard"](0.375, dtype=torch.float64)
     entropy = truth.entropy(KNOWN, generator=generator(3)).value
     expected = float(np.log(2 * np.pi)) + 12 + 0.375**2 - entropy
-    assert abs(told["study/kl"] - expected) < 5 * told["study/kl_se"]
+    assert abs(numbers["study/kl"] - expected) < 5 * numbers["study/kl_se"]

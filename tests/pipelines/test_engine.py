@@ -194,10 +194,10 @@ def test_a_changed_artefact_is_made_again(engine):
 
 def test_a_failure_that_may_pass_is_tried_again(engine):
     ERRORS["write"] = OSError(28, "No space left on device")
-    told = "OSError: [Errno 28] No space left on device"
-    with pytest.raises(StageFailed, match=re.escape(told)):
+    line = "OSError: [Errno 28] No space left on device"
+    with pytest.raises(StageFailed, match=re.escape(line)):
         engine(retries=Retries(1, 0.01)).run(graph())
-    assert CALLS == ["write"] * 2 and RETRIED == [("write", told, 0.01)]
+    assert CALLS == ["write"] * 2 and RETRIED == [("write", line, 0.01)]
 
 
 def test_a_stage_may_succeed_the_third_time(engine):
@@ -284,10 +284,10 @@ def test_a_whole_run_is_found_by_itself_as_long_as_all_is_unchanged(engine, home
     assert finished.found("key") is None
 
 
-@pytest.mark.parametrize("told", ["", "[[]]", '[["write", "x", {}]]', "3"])
-def test_a_damaged_file_of_a_whole_run_is_none(told, home):
+@pytest.mark.parametrize("text", ["", "[[]]", '[["write", "x", {}]]', "3"])
+def test_a_damaged_file_of_a_whole_run_is_none(text, home):
     (home / "finished").mkdir(parents=True)
-    (home / "finished" / "key.json").write_text(told)
+    (home / "finished" / "key.json").write_text(text)
     assert finished.found("key") is None
 
 
@@ -370,7 +370,7 @@ def test_artefacts_move_with_their_store(engine, home, monkeypatch, tmp_path):
     assert SimpleNamespace(ran=ran(engine, graph())).ran == set()
 
 
-def asked(task, config):
+def job_of(task, config):
     """Returns a job of a task on a configuration, as executors see it."""
     return SimpleNamespace(get_option=task.task.get_task_options().get, args=((config,), {}))
 
@@ -378,11 +378,11 @@ def asked(task, config):
 def test_who_waits_for_workers_is_where_the_driver_has_its_store():
     """On a cluster whose nodes share no disk, the driver reads the rows of a training there."""
     executor = RayExecutor("ray", None)
-    assert executor._place(asked(density.train, Training())) == {}
+    assert executor._place(job_of(density.train, Training())) == {}
     executor.connection = Connection(node="a" * 56)
-    assert executor._place(asked(density.evaluate, EvaluateConfig())) == {}
+    assert executor._place(job_of(density.evaluate, EvaluateConfig())) == {}
     for declared in (density.train, search.search):
-        strategy = executor._place(asked(declared, Training()))["scheduling_strategy"]
+        strategy = executor._place(job_of(declared, Training()))["scheduling_strategy"]
         assert (strategy.node_id, strategy.soft) == ("a" * 56, False)
 
 
@@ -403,13 +403,13 @@ NEEDS = {
 @pytest.mark.parametrize("stage, config, needs", NEEDS.values(), ids=NEEDS)
 def test_a_stage_needs_what_it_declares(stage, config, needs, monkeypatch):
     monkeypatch.setattr(environment, "embedded", lambda: True)
-    assert needs_of(asked(stage, config)) == needs
+    assert needs_of(job_of(stage, config)) == needs
 
 
 def test_a_node_that_does_not_answer_is_named(monkeypatch):
     nodes = [{"NodeID": name * 56, "NodeManagerHostname": name, "Alive": name != "c"}
              for name in "abc"]  # fmt: skip
-    look = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda told: object()))
+    look = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda identity: object()))
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     monkeypatch.setattr(ray, "remote", lambda **_: lambda function: look)
     monkeypatch.setattr(ray, "wait", lambda looks, **_: (looks[:1], looks[1:]))
@@ -428,7 +428,7 @@ def test_workers_find_the_store_below_the_current_folder(home, monkeypatch):
 
 def test_a_clusters_trainings_are_launched(monkeypatch):
     monkeypatch.setattr(environment, "embedded", lambda: False)
-    assert needs_of(asked(density.train, Training())) == DRIVER
+    assert needs_of(job_of(density.train, Training())) == DRIVER
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -444,11 +444,11 @@ def test_a_machine_that_cannot_grow_is_asked_for_no_more_than_it_has(alone, monk
 def test_two_processes_may_record_the_same_call_at_once(times, engine, monkeypatch):
     """redun looks first and writes then: the second of two is told that the row is there."""
     CALLS.clear()
-    record, told = RedunBackendDb.record_call_node, []
+    record, recorded = RedunBackendDb.record_call_node, []
 
     def raced(*words, **more):
-        if len(told) < times:
-            told.append(words)
+        if len(recorded) < times:
+            recorded.append(words)
             raise IntegrityError("INSERT", {}, ValueError("UNIQUE constraint failed"))
         return record(*words, **more)
 
@@ -459,4 +459,4 @@ def test_two_processes_may_record_the_same_call_at_once(times, engine, monkeypat
         return
     outcome = engine().run(graph())
     assert (outcome.value[1].path / "value.txt").read_text() == "6"
-    assert len(told) == times and CALLS.count("write") == 1
+    assert len(recorded) == times and CALLS.count("write") == 1

@@ -62,8 +62,8 @@ def gaussian(tmp_path_factory):
 def logits(flow, truth, missing):
     """Returns the logits of digits with the stage's own dequantisation."""
     noise = derive(0, "impute", "gaussian")
-    front = Flow((64,), list(flow.layers)[:2], cut=2).to(flow.like)
-    return front.preprocess(truth.masked_fill(missing, 0), noise)
+    elementwise = Flow((64,), list(flow.layers)[:2], cut=2).to(flow.like)
+    return elementwise.preprocess(truth.masked_fill(missing, 0), noise)
 
 
 def conditional(flow, y, missing):
@@ -87,9 +87,9 @@ def test_seen_pixels_stay_exactly(gaussian):
 
 
 def test_the_flow_is_the_gaussian(gaussian):
-    told = gaussian.metrics
-    assert told["test/nll"] == pytest.approx(told["baseline/gaussian_nll"], rel=1e-6)
-    assert 0.1 < told["study/missing"] < 0.6
+    metrics = gaussian.metrics
+    assert metrics["test/nll"] == pytest.approx(metrics["baseline/gaussian_nll"], rel=1e-6)
+    assert 0.1 < metrics["study/missing"] < 0.6
 
 
 def test_langevins_error_is_that_of_exact_draws(gaussian):
@@ -120,11 +120,11 @@ def test_the_gaussians_guess_is_its_conditional_mean(gaussian):
 
 
 def test_means_better_draws_and_the_training_mean(gaussian):
-    told = gaussian.metrics
-    assert told["study/rmse_langevin_mean"] < told["study/rmse_langevin"]
-    assert told["study/rmse_langevin_mean"] < told["study/rmse_mean_fill"]
+    metrics = gaussian.metrics
+    assert metrics["study/rmse_langevin_mean"] < metrics["study/rmse_langevin"]
+    assert metrics["study/rmse_langevin_mean"] < metrics["study/rmse_mean_fill"]
     assert all(
-        told[f"{name}_se"] > 0
-        for name in told
+        metrics[f"{name}_se"] > 0
+        for name in metrics
         if name.startswith("study/rmse") and not name.endswith("_se")
     )

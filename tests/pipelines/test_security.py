@@ -228,9 +228,9 @@ def test_a_url_is_no_source_and_its_secrets_are_not_shown(home, ebflow):
         result = ebflow("run", "density", "--data.source", place)
         assert result.code == 2 and not home.exists()
         assert "expected a path" in result.err[0] and SECRET not in result.err[0] + result.text
-        with pytest.raises(BadInput) as told:
+        with pytest.raises(BadInput) as caught:
             open_source(place)
-        assert SECRET not in str(told.value)
+        assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("place", ["s3://bucket/store", f"gs://me:{SECRET}@bucket/store"])
@@ -255,8 +255,8 @@ def test_nodes_are_told_no_secrets(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{SECRET}@mlflow:5000")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "told")
-    told = connection._environment()
-    assert told["MLFLOW_EXPERIMENT_NAME"] == "told" and SECRET not in str(told)
+    variables = connection._environment()
+    assert variables["MLFLOW_EXPERIMENT_NAME"] == "told" and SECRET not in str(variables)
 
 
 @pytest.mark.slow
@@ -280,12 +280,12 @@ def test_a_planted_secret_is_nowhere_after_a_run(server, tmp_path):
     out, err = process.communicate()
     assert process.returncode == 0, err
     assert list(logs.iterdir())
-    told = [out.encode(), err.encode()]
+    printed = [out.encode(), err.encode()]
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) > 40 and any(path.name == "server.db" for path in files)
     for secret in (SECRET, settings["RAY_AUTH_TOKEN"]):
         assert not [path for path in files if secret.encode() in path.read_bytes()]
-        assert not [text for text in told if secret.encode() in text]
+        assert not [text for text in printed if secret.encode() in text]
 
 
 @pytest.mark.slow

@@ -120,8 +120,8 @@ def test_every_configuration_trains(fields, dataset):
 
 
 def test_a_rate_for_a_width_falls_with_the_root_of_the_elements(dataset):
-    for told, expected in ({"lr_width": 256}, 2e-3), ({"lr_width": 16}, 5e-4), ({}, 1e-3):
-        train = SHORT.model_copy(update={"lr": 1e-3, **told})
+    for options, expected in ({"lr_width": 256}, 2e-3), ({"lr_width": 16}, 5e-4), ({}, 1e-3):
+        train = SHORT.model_copy(update={"lr": 1e-3, **options})
         assert build(Training(train=train), dataset).rates == [pytest.approx(expected)]
 
 
@@ -167,8 +167,8 @@ def test_images_are_moved_and_then_noised():
 
 
 def test_the_same_configuration_gives_the_same_numbers(dataset):
-    told = [finished(Training(train=SHORT, seed=3), dataset)[1] for _ in range(2)]
-    nll = [[e.metrics["val/nll"] for e in events if e.kind == "validate"] for events in told]
+    runs = [finished(Training(train=SHORT, seed=3), dataset)[1] for _ in range(2)]
+    nll = [[e.metrics["val/nll"] for e in events if e.kind == "validate"] for events in runs]
     assert nll[0] == nll[1]
     other = finished(Training(train=SHORT, seed=4), dataset)[1]
     assert [e.metrics["val/nll"] for e in other if e.kind == "validate"] != nll[0]
@@ -251,15 +251,15 @@ def spoilt(trainer, steps):
 
 
 def test_a_training_that_breaks_goes_on_and_is_told(dataset, tmp_path):
-    events, told = driven(dataset, (0, 1), tmp_path, 8)
-    (warning,) = told["warnings"]
+    events, result = driven(dataset, (0, 1), tmp_path, 8)
+    (warning,) = result["warnings"]
     assert "step 8: found a loss of nan" in warning and "went back to step 6" in warning
     written = metrics_log.read(tmp_path / metrics_log.FILE)[0]
     (back,) = [row for row in written if row["kind"] == metrics_log.RESUMED]
     assert (back["step"], back["note"]) == (6, warning)
     assert [row["step"] for row in metrics_log.curve(written, "validate")] == [0, 6, 12]
     assert [row["step"] for row in metrics_log.curve(written, "log")] == [3, 6, 9, 12]
-    assert told["steps"] == 12 and told["verdict"] == "ended after 12 steps"
+    assert result["steps"] == 12 and result["verdict"] == "ended after 12 steps"
     rates = [row["metrics"]["train/lr"] for row in metrics_log.curve(written, "log")]
     plain = [e.metrics["train/lr"] for e in finished(Training(train=SHORT), dataset)[1]
              if e.kind == "log"]  # fmt: skip
@@ -267,10 +267,10 @@ def test_a_training_that_breaks_goes_on_and_is_told(dataset, tmp_path):
 
 
 def test_one_that_breaks_twice_delivers_its_best(dataset, tmp_path):
-    _, told = driven(dataset, (0, 1), tmp_path, 8, 10)
+    _, result = driven(dataset, (0, 1), tmp_path, 8, 10)
     checkpoints = Checkpoints(tmp_path / loop.CHECKPOINTS)
-    assert told["steps"] == told["best_step"] == 6 and len(told["warnings"]) == 2
-    assert told["verdict"].startswith("became non-finite twice, the last time at step 10")
+    assert result["steps"] == result["best_step"] == 6 and len(result["warnings"]) == 2
+    assert result["verdict"].startswith("became non-finite twice, the last time at step 10")
     tensors = load(checkpoints.path(6)).state_dict().values()
     assert all(tensor.isfinite().all() for tensor in tensors)
 
@@ -293,8 +293,8 @@ def test_a_worker_that_was_killed_remembers_the_best(dataset, tmp_path, monkeypa
     again = loop._resumed(build(config, dataset), tmp_path, Place()).trainer
     assert again.step == 9 and again.state.best_step == 0
     assert again.kept.state["progress"]["step"] == 0
-    (told,) = loop._resumed(build(config, dataset), tmp_path, Place()).rows
-    assert (told["kind"], told["note"]) == (metrics_log.RESUMED, "goes on from step 9")
+    (row,) = loop._resumed(build(config, dataset), tmp_path, Place()).rows
+    assert (row["kind"], row["note"]) == (metrics_log.RESUMED, "goes on from step 9")
 
 
 def test_a_lone_worker_trains_here_and_tells_what_ended_the_one_before(
@@ -308,9 +308,9 @@ def test_a_lone_worker_trains_here_and_tells_what_ended_the_one_before(
     result = loop.fit(config, dataset.folder, tmp_path / "chain.safetensors", work)
     assert not ray.is_initialized()
     assert result["verdict"] == "ended after 12 steps"
-    told, *others = metrics_log.read(work / metrics_log.FILE)[0]
-    assert (told["kind"], told["step"]) == (metrics_log.FAILURE, 0)
-    assert told["note"].startswith("worker 0: hung, and was ended; hung-1-rank-0.txt")
+    failure, *others = metrics_log.read(work / metrics_log.FILE)[0]
+    assert (failure["kind"], failure["step"]) == (metrics_log.FAILURE, 0)
+    assert failure["note"].startswith("worker 0: hung, and was ended; hung-1-rank-0.txt")
     whole, _ = finished(config, dataset)
     last = load(Checkpoints(work / loop.CHECKPOINTS).path(12), weights="model")
     for one, two in zip(whole.flow.parameters(), last.parameters(), strict=True):
@@ -323,16 +323,16 @@ def test_a_lone_worker_trains_here_and_tells_what_ended_the_one_before(
 
 def test_every_row_is_told_once_and_the_best_and_the_last_are_saved(dataset, tmp_path):
     reported = []
-    events, told = driven(dataset, (0, 1), tmp_path, listener=reported.append)
+    events, result = driven(dataset, (0, 1), tmp_path, listener=reported.append)
     steps = [row["step"] for some in reported for row in some]
     assert steps == [event.step for event in events]
     assert [row["step"] for row in metrics_log.read(tmp_path / metrics_log.FILE)[0]] == steps
-    assert told["steps"] == 12 and told["verdict"] == "ended after 12 steps"
-    assert set(told["seconds"]) == {"step", "data", "log", "validate", "report", "checkpoint"}
+    assert result["steps"] == 12 and result["verdict"] == "ended after 12 steps"
+    assert set(result["seconds"]) == {"step", "data", "log", "validate", "report", "checkpoint"}
     checkpoints = Checkpoints(tmp_path / loop.CHECKPOINTS)
     last = check(checkpoints.path(12))["progress"]
     assert (last["step"], last["verdict"]) == (12, "ended after 12 steps")
-    assert check(checkpoints.path(told["best_step"]))["progress"]["step"] == told["best_step"]
+    assert check(checkpoints.path(result["best_step"]))["progress"]["step"] == result["best_step"]
 
 
 def test_other_ranks_report_as_often_and_write_nothing(dataset, tmp_path):
@@ -342,15 +342,15 @@ def test_other_ranks_report_as_often_and_write_nothing(dataset, tmp_path):
 
 
 def test_what_led_to_a_checkpoint_is_told_before_it_is_there(dataset, tmp_path, monkeypatch):
-    told, save = {}, Checkpoints.save
+    last, save = {}, Checkpoints.save
 
     def saved(self, trainer):
-        told[trainer.step] = metrics_log.read(tmp_path / metrics_log.FILE)[0][-1]["step"]
+        last[trainer.step] = metrics_log.read(tmp_path / metrics_log.FILE)[0][-1]["step"]
         save(self, trainer)
 
     monkeypatch.setattr(Checkpoints, "save", saved)
     driven(dataset, (0, 1), tmp_path)
-    assert told == {step: step for step in told} and {0, 12} <= told.keys()
+    assert last == {step: step for step in last} and {0, 12} <= last.keys()
 
 
 def test_a_warning_that_a_node_goes_saves_a_checkpoint_once(dataset, tmp_path, monkeypatch):
@@ -399,13 +399,13 @@ def test_between_reports_rows_gather(tmp_path):
 WORKERS = {(1, 1): 1, (2, 1): 2, (8, 1): 2, (1, 2): 1, (2, 2): 1, (1, 3): 0.6666}
 
 
-@pytest.mark.parametrize(("asked", "cpus"), WORKERS.items())
+@pytest.mark.parametrize(("requested", "cpus"), WORKERS.items())
 @pytest.mark.parametrize("alone", [True, False])
-def test_workers_reserve_their_threads(asked, cpus, alone, monkeypatch):
+def test_workers_reserve_their_threads(requested, cpus, alone, monkeypatch):
     """Together no more than a machine has that cannot grow."""
     monkeypatch.setattr(launch, "embedded", lambda: alone)
     monkeypatch.setattr(launch, "largest_node", lambda: 2.0)
-    threads, workers = asked
+    threads, workers = requested
     config = Training(
         train=SHORT.model_copy(update={"threads": threads, "batch_size": 6 * workers}),
         cluster=ClusterConfig(workers=workers, gpu=True),
@@ -418,17 +418,17 @@ def test_workers_reserve_their_threads(asked, cpus, alone, monkeypatch):
 
 def test_the_controller_appends_failures(tmp_path):
     one = {"kind": "log", "step": 2, "share": 0.5, "time": 0.0, "metrics": {}}
-    told = []
-    writer = Reports(tmp_path, told.append)
+    reported = []
+    writer = Reports(tmp_path, reported.append)
     writer.after_report(None, [{"rows": [one]}, {"rows": [one]}], None)
-    assert told == [[one]]
+    assert reported == [[one]]
     errors = {1: RuntimeError("lost\nits peer"), 0: MemoryError("full")}
     writer.after_exception(None, errors)
     metrics_log.append(tmp_path / metrics_log.FILE, [one])
     writer.after_exception(None, errors)
-    first, told, second = metrics_log.read(tmp_path / metrics_log.FILE)[0]
+    first, row, second = metrics_log.read(tmp_path / metrics_log.FILE)[0]
     assert (first["kind"], first["step"], first["share"]) == (metrics_log.FAILURE, 0, 0.0)
-    assert told == one and (second["step"], second["share"]) == (2, 0.5)
+    assert row == one and (second["step"], second["share"]) == (2, 0.5)
     assert second["note"] == "worker 0: MemoryError: full; worker 1: RuntimeError: lost its peer"
 
 
@@ -454,16 +454,16 @@ def test_every_objective_trains_given_a_context(name, given):
     assert found.isfinite().all() and not torch.equal(found, turned)
     standard = trainer.flow.standardised(given.split("train").resident.context)
     torch.testing.assert_close(standard.std(0, correction=0), torch.ones(4).to(standard))
-    told = trainer.flow.columns["context"]
-    assert told["levels"] == [["large", "small"], None, None]
+    known = trainer.flow.columns["context"]
+    assert known["levels"] == [["large", "small"], None, None]
 
 
 @pytest.mark.parametrize("changes", [{}, {"augment": "cifar10"}, {"noise": 0.1}, {"given": True}])
 def test_a_resumed_training_is_the_uninterrupted_one(dataset, table, given, tmp_path, changes):
     dataset = table if "noise" in changes else given if "given" in changes else dataset
     changes = {name: value for name, value in changes.items() if name != "given"}
-    front = PreprocessConfig(shrinkage=0.01)
-    config = Training(train=SHORT.model_copy(update=changes), preprocess=front)
+    options = PreprocessConfig(shrinkage=0.01)
+    config = Training(train=SHORT.model_copy(update=changes), preprocess=options)
     whole, _ = finished(config, dataset)
     first = build(config, dataset)
     for event in first.run():

@@ -38,13 +38,13 @@ def finish(trained):
 def test_a_resumed_training_is_the_uninterrupted_one(regulariser, tmp_path):
     options = {"regulariser": regulariser, "weight": 0.1, "noise": 0.1, "clip": 1.0, "warmup": 0.5}
     whole, first = training(**options), training(**options)
-    told = finish(whole)
+    events = finish(whole)
     run = first.run()
     next(run), next(run)
     save_training(first, tmp_path / "kept")
     second = training(**options)
     resume(second, tmp_path / "kept")
-    assert [e.metrics for e in finish(second)] == [e.metrics for e in told[2:]]
+    assert [e.metrics for e in finish(second)] == [e.metrics for e in events[2:]]
     assert torch.equal(weights(second), weights(whole))
     assert second.verdict == "ended after 4 epochs" and not second.network.training
     with pytest.raises(BadInput, match="found a training with seed 0, expected 1"):
@@ -54,10 +54,10 @@ def test_a_resumed_training_is_the_uninterrupted_one(regulariser, tmp_path):
 def test_a_long_epoch_tells_how_far_it_is(monkeypatch):
     monkeypatch.setattr(alignment, "PACE", 2)
     trained = training(batch_size=8, epochs=2)
-    told = [(event.kind, event.text, trained.progress) for event in trained.run()]
-    assert [kind for kind, *_ in told] == ["log", "log", "validate"] * 2
-    assert told[2][1].startswith("epoch 1, validation accuracy 0.") and told[3][1] == "epoch 2"
-    assert [share for *_, share in told] == [0.1, 0.3, 0.5, 0.6, 0.8, 1.0]
+    events = [(event.kind, event.text, trained.progress) for event in trained.run()]
+    assert [kind for kind, *_ in events] == ["log", "log", "validate"] * 2
+    assert events[2][1].startswith("epoch 1, validation accuracy 0.") and events[3][1] == "epoch 2"
+    assert [share for *_, share in events] == [0.1, 0.3, 0.5, 0.6, 0.8, 1.0]
 
 
 def test_a_weight_of_nothing_is_plain_cross_entropy():
