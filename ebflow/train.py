@@ -250,7 +250,7 @@ class Trainer(Driven):
                 if self.kept is None:
                     raise
                 event = self._recovered(error)
-                yield from self._told(event)
+                yield from self._reported(event)
 
     def _recovered(self, error: NonFinite) -> Event:
         """Goes back to the best validation: at a lower rate, or for good if that was done."""
@@ -282,7 +282,7 @@ class Trainer(Driven):
         )
         while True:
             if self._due():
-                yield from self._told(self.validate())
+                yield from self._reported(self.validate())
             if self.verdict:
                 return
             with self.clock("data"):
@@ -293,7 +293,7 @@ class Trainer(Driven):
             if self.step % self.log_every == 0 or self._ended():
                 with self.clock("log"):
                     event = self._log()
-                yield from self._told(event)
+                yield from self._reported(event)
 
     def _fill(self) -> None:
         """Draws what training rows lack again, from the averaged weights, if it is time."""
@@ -399,7 +399,7 @@ class Trainer(Driven):
         """Seconds spent training: steps and data."""
         return self.clock.total("step") + self.clock.total("data")
 
-    def _told(self, event: Event) -> Iterator[Event]:
+    def _reported(self, event: Event) -> Iterator[Event]:
         with self.clock("report"):
             yield event
 

@@ -105,7 +105,7 @@ def decide(goals: Sequence[Goal], found: Sequence[Setting]) -> Verdict:
     gains = {
         goal.name: student(_gains(goal, base, best)).interval() for goal in goals if goal.held
     }
-    return Verdict(best.number, _told(goals, gains), gains)
+    return Verdict(best.number, _summary(goals, gains), gains)
 
 
 def _within(goals: Sequence[Goal], one: Setting, base: Setting) -> bool:
@@ -121,7 +121,7 @@ def _gains(goal: Goal, base: Setting, best: Setting) -> list[float]:
     return [goal.cost(old[seed]) - goal.cost(new[seed]) for seed in sorted(new)]
 
 
-def _told(goals: Sequence[Goal], gains: Mapping[str, Interval]) -> str:
+def _summary(goals: Sequence[Goal], gains: Mapping[str, Interval]) -> str:
     """Returns how the winner compares, goal by goal."""
     held = [goal for goal in goals if goal.held]
     return "; ".join(_line(goal, gains[goal.name], several=len(held) > 1) for goal in held)

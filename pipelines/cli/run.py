@@ -73,7 +73,7 @@ def density(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
     from pipelines.density.graph import DENSITY
 
     config = options.config
-    run = _asked(DENSITY, config.name, options, words, recipe=options.recipe)
+    run = _run_of(DENSITY, config.name, options, words, recipe=options.recipe)
     summary = carry_out(run, options, f"recipe {options.recipe} (--recipe chooses another)")
     if summary and options.register:
         _register(summary["mlflow_run_id"], options.register, options.alias)
@@ -94,7 +94,7 @@ def paper(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
 
     config = options.config
     name = config.name or config.experiment
-    run = _asked(PAPER, name, options, words)
+    run = _run_of(PAPER, name, options, words)
     carry_out(run, options, f"experiment {config.experiment} at scale {config.scale}")
     return 0
 
@@ -105,7 +105,7 @@ def gradient_alignment(words: Sequence[str], carry_out: CarryOut = carry_out) ->
     from pipelines.gradient_alignment.graph import ALIGNMENT
 
     config = options.config
-    run = _asked(ALIGNMENT, config.name, options, words)
+    run = _run_of(ALIGNMENT, config.name, options, words)
     carry_out(run, options, f"models of scale {config.scale}")
     return 0
 
@@ -116,12 +116,12 @@ def sample_complexity(words: Sequence[str], carry_out: CarryOut = carry_out) -> 
     from pipelines.sample_complexity.graph import SAMPLE_COMPLEXITY
 
     config = options.config
-    run = _asked(SAMPLE_COMPLEXITY, config.name, options, words)
+    run = _run_of(SAMPLE_COMPLEXITY, config.name, options, words)
     carry_out(run, options, f"scale {config.scale}")
     return 0
 
 
-def _asked(
+def _run_of(
     pipeline: "Pipeline",
     name: str,
     options: Running,

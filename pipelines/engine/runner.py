@@ -287,7 +287,7 @@ def _by_stage(outcome: Outcome, describe: Callable[[Artefact], str]) -> dict[str
     return {stage: some[0] if len(some) == 1 else some for stage, some in found.items()}
 
 
-def _told(found: str | list[str]) -> str:
+def _joined(found: str | list[str]) -> str:
     return found if isinstance(found, str) else " ".join(found)
 
 
@@ -300,8 +300,8 @@ def _replace(new: Path, old: Path) -> None:
 def _log(run: Run, outcome: Outcome, made: "StageRun") -> None:
     keys = _by_stage(outcome, lambda artefact: artefact.key)
     runs = _by_stage(outcome, lambda artefact: artefact.record.run_id)
-    made.set_tags({f"ebflow.key.{stage}": _told(key) for stage, key in keys.items()})
-    made.set_tags({f"ebflow.stage.{stage}": _told(run_id) for stage, run_id in runs.items()})
+    made.set_tags({f"ebflow.key.{stage}": _joined(key) for stage, key in keys.items()})
+    made.set_tags({f"ebflow.stage.{stage}": _joined(run_id) for stage, run_id in runs.items()})
     for name in ("summary.json", "config.yaml"):
         made.log_artifacts(run.output / name)
     run.pipeline.log(run.config, outcome.value, run.output, made)

@@ -160,7 +160,7 @@ class LawsConfig(Section):
     levels: int = Field(20, ge=1, description="steps of the probability flow")
 
     @model_validator(mode="after")
-    def _each_is_told_once(self) -> "LawsConfig":
+    def _each_is_named_once(self) -> "LawsConfig":
         for name in ("names", "etas", "sizes", "unet_sizes"):
             found = getattr(self, name)
             if len(set(found)) < len(found):
