@@ -1,7 +1,5 @@
 """From an error of a stage, wherever it was raised, to one line for the user."""
 
-__all__ = ["Diverged", "StageFailed", "failure", "in_one_line", "innermost"]
-
 from pathlib import Path
 
 from ebflow.errors import BadInput, NonFinite

@@ -1,7 +1,5 @@
 """Writes down what becomes of trials, as Ray Tune tells it: records, and the search's progress."""
 
-__all__ = ["FAILURE", "KILLED", "TrialRecorder"]
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace

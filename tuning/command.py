@@ -1,8 +1,5 @@
 """``ebflow tune PIPELINE``: from words to a search, and what the user sees of it."""
 
-__all__ = ["Tune", "TuneAlignment", "density", "gradient_alignment", "parse_alignment",
-           "parse_tune", "search"]  # fmt: skip
-
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What every search can be told, whatever its trials train."""
 
-__all__ = ["SearchConfig", "TuneConfig"]
-
 from typing import Self, get_args
 
 from pydantic import Field, model_validator

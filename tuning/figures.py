@@ -1,7 +1,5 @@
 """Figures of a search: how it went, what mattered, which settings were good, who won."""
 
-__all__ = ["figures"]
-
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np

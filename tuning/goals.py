@@ -1,7 +1,5 @@
 """What a search wants of its trials."""
 
-__all__ = ["Goal"]
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

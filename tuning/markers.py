@@ -1,7 +1,5 @@
 """Which searches have begun and not ended: each marks its folder in the store."""
 
-__all__ = ["begun", "mark"]
-
 from pathlib import Path
 
 from ebflow.files import write_text

@@ -12,8 +12,6 @@ of the base, each with several seeds; the search never sees the rows that name t
 test rows.
 """
 
-__all__ = ["again", "pipeline"]
-
 from redun.scheduler import catch, catch_all
 
 from ebflow.errors import BadInput

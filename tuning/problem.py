@@ -1,7 +1,5 @@
 """What differs between searches: the problem, as its functions."""
 
-__all__ = ["Given", "Killed", "Problem"]
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The search problems there are."""
 
-__all__ = ["PROBLEMS", "problem"]
-
 from tuning.alignment.problem import ALIGNMENT
 from tuning.config import SearchConfig
 from tuning.density.problem import DENSITY

@@ -4,27 +4,6 @@ The records are the truth that the table, the figures and MLflow are made from, 
 interrupted search goes on from.
 """
 
-__all__ = [
-    "BASE",
-    "DIED",
-    "ENDED",
-    "FAILED",
-    "FINISHED",
-    "PRUNED",
-    "RUN",
-    "RUNNING",
-    "STOPPED",
-    "Record",
-    "begin",
-    "folder",
-    "ranked",
-    "read",
-    "reason",
-    "tell_reason",
-    "unbeaten",
-    "write",
-]
-
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field

@@ -1,7 +1,5 @@
 """How many trials are in Ray's queue at a time."""
 
-__all__ = ["Machine", "concurrency", "this_machine"]
-
 from collections.abc import Mapping
 
 from ebflow.errors import BadInput

@@ -1,7 +1,5 @@
 """What a search leaves: the folder of a run, its MLflow run, and the table printed."""
 
-__all__ = ["conclude", "describe", "log", "means", "publish", "show"]
-
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Which trainings follow a search: the base and the best trials, each with fresh seeds."""
 
-__all__ = ["Retraining", "chosen", "trainings"]
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ Ohta, Koyama, 2019), arXiv:1907.10902; A System for Massively Parallel Hyperpara
 Jamieson, Rostamizadeh, Gonina, Hardt, Recht, Talwalkar, 2018), arXiv:1810.05934.
 """
 
-__all__ = ["search"]
-
 import itertools
 from collections.abc import Sequence
 from functools import partial

@@ -4,8 +4,6 @@ Parameters are called by the options that they set. Ranges are widened to contai
 value, so that the base is a point of the space.
 """
 
-__all__ = ["Overrides", "Space", "Suggest", "changes", "propose"]
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """An MLflow run for every trial, below the search's, made from the trials' records."""
 
-__all__ = ["TrialRuns"]
-
 import json
 from pathlib import Path
 

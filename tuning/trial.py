@@ -1,7 +1,5 @@
 """One trial, in the process that Ray Tune runs it in."""
 
-__all__ = ["trial"]
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How much of a machine a search keeps busy: processor time of its own processes."""
 
-__all__ = ["Usage"]
-
 import threading
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Who won, and by how much: means over seeds, on rows that the search never saw."""
 
-__all__ = ["SPLITS", "Setting", "Verdict", "decide", "settings"]
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

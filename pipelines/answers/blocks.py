@@ -5,8 +5,6 @@ there. Every process computes with one thread and loads the model from the same 
 are the same to the bit, whoever gave them.
 """
 
-__all__ = ["Blocks", "Work", "answered"]
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """What a conditional flow is given: columns of a source, or what is typed."""
 
-__all__ = ["parse_contexts", "spread", "typical", "window"]
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

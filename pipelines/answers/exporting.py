@@ -1,7 +1,5 @@
 """``ebflow export``: a trained flow as a file of a graph, which needs no ebflow."""
 
-__all__ = ["Export", "run"]
-
 import copy
 import json
 import re

@@ -1,7 +1,5 @@
 """The file that an answer goes to, in the source's own columns and types."""
 
-__all__ = ["columns_table", "examples", "schema", "write"]
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path

@@ -7,8 +7,6 @@ bounds the log-mass from below. A conditional flow takes a context for every row
 one-hot columns.
 """
 
-__all__ = ["Graph", "export"]
-
 from collections.abc import Iterator
 
 import torch

@@ -1,7 +1,5 @@
 """``ebflow impute``: what rows lack, drawn from its law given the rest of them."""
 
-__all__ = ["Impute", "imputations", "run"]
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A source for a trained flow: columns by their names, arrays by position, either checked."""
 
-__all__ = ["Match", "match"]
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A trained flow as a command names it: a run's folder, a checkpoint, or a registered model."""
 
-__all__ = ["Model", "found", "opened"]
-
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -13,8 +13,6 @@ The log-densities lie beside a checkpoint's weights, and name them: those of oth
 refused.
 """
 
-__all__ = ["ROWS", "Reference", "p_values", "ranks"]
-
 from dataclasses import dataclass
 from pathlib import Path
 

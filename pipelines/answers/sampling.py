@@ -1,7 +1,5 @@
 """``ebflow sample``: rows drawn from a trained flow."""
 
-__all__ = ["Sample", "drawn", "run"]
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

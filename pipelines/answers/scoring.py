@@ -1,7 +1,5 @@
 """``ebflow score``: the log-density of every row, and how unlikely it is."""
 
-__all__ = ["Score", "run", "scores"]
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """``ebflow serve``: a trained flow behind MLflow's own server, on this machine alone."""
 
-__all__ = ["Serve", "run"]
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """``ebflow compare``: what differs between runs, and one curve of all of them."""
 
-__all__ = ["Compare", "run"]
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """``ebflow data list``: the named data sets."""
 
-__all__ = ["DataList", "run"]
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

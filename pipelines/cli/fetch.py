@@ -1,7 +1,5 @@
 """``ebflow data fetch NAME``: downloads a data set that no package bundles."""
 
-__all__ = ["FETCH", "DataFetch", "fetched", "run"]
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Ctrl-C and SIGTERM end a command in order: once, and with no second try of what that breaks."""
 
-__all__ = ["interrupted", "interruptible"]
-
 import signal
 import threading
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 A command's module is imported when it is called, so that help and bad input cost no torch.
 """
 
-__all__ = ["main"]
-
 import shlex
 import sys
 from collections.abc import Sequence

@@ -1,18 +1,5 @@
 """From words on the command line to a configuration, or to one line that says what is wrong."""
 
-__all__ = [
-    "Alignment",
-    "Complexity",
-    "Density",
-    "Paper",
-    "Running",
-    "parse",
-    "parse_complexity",
-    "parse_density",
-    "parse_pipeline",
-    "starting_point",
-]
-
 import argparse
 import contextlib
 import io

@@ -3,15 +3,6 @@
 What is done with the run that the words ask for may also be to send it elsewhere (``submit.py``).
 """
 
-__all__ = [
-    "CarryOut",
-    "carry_out",
-    "density",
-    "gradient_alignment",
-    "paper",
-    "sample_complexity",
-]
-
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

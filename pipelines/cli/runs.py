@@ -1,7 +1,5 @@
 """``ebflow runs``: the runs that MLflow keeps, as a table."""
 
-__all__ = ["Runs", "run"]
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime

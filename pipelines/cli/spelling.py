@@ -5,8 +5,6 @@ has it. The library names its own arguments; what of a message names one, and th
 is, are in ``ARGUMENTS``. A message that names a key of a file stays as it is.
 """
 
-__all__ = ["spelled"]
-
 import re
 from collections.abc import Iterator
 

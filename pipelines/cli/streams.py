@@ -1,7 +1,5 @@
 """What a command prints to, so that who stops reading stops nothing else."""
 
-__all__ = ["outlive_readers"]
-
 import io
 import sys
 from typing import TextIO

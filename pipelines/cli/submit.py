@@ -1,7 +1,5 @@
 """``ebflow submit PIPELINE``: a run as a job of a Ray cluster, followed to its end."""
 
-__all__ = ["run"]
-
 import argparse
 import asyncio
 import logging

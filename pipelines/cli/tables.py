@@ -1,7 +1,5 @@
 """``ebflow data tables``: writes the benchmark's tables from downloaded packages."""
 
-__all__ = ["DataTables", "run"]
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``ebflow ui``: MLflow on this machine."""
 
-__all__ = ["Ui", "check_port", "run", "until_interrupted"]
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """Ray, embedded in this machine and bound to loopback, or the cluster at ``RAY_ADDRESS``."""
 
-__all__ = ["DRIVER", "Connection", "largest_node", "launched", "start", "stop"]
-
 import logging
 import os
 import shutil

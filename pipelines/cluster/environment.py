@@ -4,8 +4,6 @@ Call :func:`prepare` before either is imported. What the user has set is left as
 that Ray starts inherit huge, kept pages for large gradients: glibc reads this at their start.
 """
 
-__all__ = ["cpus", "embedded", "prepare"]
-
 import os
 import secrets
 

@@ -1,7 +1,5 @@
 """A run as a job elsewhere: its command there, and the files that the command reads."""
 
-__all__ = ["CONFIG", "entrypoint", "environment", "provenance"]
-
 import os
 import shlex
 from collections.abc import Iterator, Mapping

@@ -7,8 +7,6 @@ docker takes from its host, is a key of a secret. Fields: KubeRay's API referenc
 (``authOptions`` since v1.5.1).
 """
 
-__all__ = ["manifest"]
-
 import argparse
 import getpass
 import re

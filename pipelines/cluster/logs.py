@@ -1,7 +1,5 @@
 """Where what Ray, MLflow and redun have to say goes: into a file, not to the user."""
 
-__all__ = ["writing"]
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

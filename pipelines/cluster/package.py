@@ -1,7 +1,5 @@
 """What a job takes along to a cluster: the checkout, and further files."""
 
-__all__ = ["checkout", "packed"]
-
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What is told of work that waits for a cluster: for a node to come up, or for others to end."""
 
-__all__ = ["waiting"]
-
 from collections.abc import Mapping
 
 from pipelines.cluster import environment

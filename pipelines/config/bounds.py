@@ -1,7 +1,5 @@
 """Bounds of columns, as they are typed."""
 
-__all__ = ["bounds"]
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 

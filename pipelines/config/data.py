@@ -1,7 +1,5 @@
 """Data, and the fitted bijections in front of a flow."""
 
-__all__ = ["ChainConfig", "DataConfig", "PreprocessConfig"]
-
 from typing import Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Configurations as YAML files, and what is wrong with one in one line."""
 
-__all__ = ["dump", "explain", "for_objective", "load", "merge", "peek"]
-
 import difflib
 from collections.abc import Iterator
 from pathlib import Path

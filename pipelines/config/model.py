@@ -1,7 +1,5 @@
 """The flow."""
 
-__all__ = ["ModelConfig"]
-
 from typing import Literal
 
 from pydantic import Field

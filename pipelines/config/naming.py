@@ -1,7 +1,5 @@
 """Names of registered models and of their versions, checked before anything runs."""
 
-__all__ = ["check_names"]
-
 import re
 
 from ebflow.errors import BadInput

@@ -1,16 +1,5 @@
 """What a training minimises: an objective, its anchor, further remedies."""
 
-__all__ = [
-    "AnchorConfig",
-    "DIFFERENCES",
-    "LEARNED_INVERSE",
-    "LIKELIHOOD",
-    "Objective",
-    "ObjectiveConfig",
-    "StabiliseConfig",
-    "USERS",
-]
-
 from typing import Any, Literal
 
 from pydantic import Field, model_validator

@@ -1,18 +1,5 @@
 """Named configurations: each a function that returns one; a variant changes fields of another."""
 
-__all__ = [
-    "RECIPES",
-    "digits",
-    "for_source",
-    "large",
-    "mnist9k",
-    "mnist9k_dense",
-    "named",
-    "paper",
-    "tabular",
-    "wide",
-]
-
 import math
 import re
 from collections.abc import Callable

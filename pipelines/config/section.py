@@ -4,8 +4,6 @@ Field documentation is what ``--help`` shows. A field marked :data:`UNKEYED` cha
 it is no part of the key by which a finished stage is found again.
 """
 
-__all__ = ["NAME", "Section", "Size", "Threaded", "UNKEYED", "canonical"]
-
 import json
 from typing import Any, Self
 

@@ -1,7 +1,5 @@
 """The optimisation, and where it runs."""
 
-__all__ = ["ClusterConfig", "TrainConfig"]
-
 from typing import Annotated, Literal
 
 import tyro

@@ -1,7 +1,5 @@
 """A whole training, its test, and the density pipeline around them."""
 
-__all__ = ["DensityConfig", "EvaluateConfig", "Training"]
-
 from collections.abc import Iterator
 from typing import Self
 

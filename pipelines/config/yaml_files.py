@@ -1,7 +1,5 @@
 """YAML files of a user: plain values, every key once, no aliases."""
 
-__all__ = ["read", "shown"]
-
 import reprlib
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What of a configuration is checked against its data and this machine before anything runs."""
 
-__all__ = ["check"]
-
 import os
 from collections.abc import Iterator
 

@@ -10,8 +10,6 @@ Source: Obtaining Well Calibrated Probabilities Using Bayesian Binning (Naeini, 
 2015), AAAI, for the expected calibration error.
 """
 
-__all__ = ["Bins", "Classification", "log_posteriors"]
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The classifier that a flow given classes makes, beside those of its baselines."""
 
-__all__ = ["FILE", "figures", "measured"]
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path

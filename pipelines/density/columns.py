@@ -1,7 +1,5 @@
 """What is done to which column of a table, as lines on a terminal."""
 
-__all__ = ["FILE", "lines"]
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

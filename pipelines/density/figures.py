@@ -1,7 +1,5 @@
 """Figures of a training: its curves, and the likelihoods that it came to."""
 
-__all__ = ["curves"]
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,8 +1,5 @@
 """How well a trained flow fits the test rows: samples beside them, latents, the least likely."""
 
-__all__ = ["Fit", "Line", "Unlikely", "is_image", "lines", "measured", "unlikely",
-           "worst_pairs"]  # fmt: skip
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -23,8 +23,6 @@ Journal of Statistical Planning and Inference 143; Testing Statistical Hypothese
 statistics without extensive tables (Stephens, 1970), Journal of the Royal Statistical Society B.
 """
 
-__all__ = ["LEVEL", "PERMUTATIONS", "Difference", "columns", "pairs", "radii", "rows", "uniform"]
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

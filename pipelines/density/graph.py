@@ -8,8 +8,6 @@
                   └─────────────────────────┴──────────┴────────────┘
 """
 
-__all__ = ["DENSITY", "density", "evaluate", "prepare", "preprocess", "train"]
-
 from pathlib import Path
 
 from pipelines.cluster.connection import launched

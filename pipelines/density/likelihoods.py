@@ -1,7 +1,5 @@
 """The likelihood of a flow beside those of the baselines, as lines of a table."""
 
-__all__ = ["HEADING", "Line", "better", "cells", "classes", "lines"]
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

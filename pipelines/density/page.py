@@ -1,7 +1,5 @@
 """The page of a trained flow: warnings, the result, where it comes from, then what explains it."""
 
-__all__ = ["TEMPLATE", "names", "page"]
-
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the density pipeline leaves: the folder of a run, its MLflow run, and the table printed."""
 
-__all__ = ["conclude", "describe", "log", "publish", "show"]
-
 import json
 import shutil
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Samples beside test rows, as figures: columns, pairs of columns, pictures."""
 
-__all__ = ["samples"]
-
 import math
 from collections.abc import Sequence
 

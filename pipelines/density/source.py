@@ -1,7 +1,5 @@
 """The data set of a configuration, before it is prepared."""
 
-__all__ = ["counted", "examined", "given", "held_out", "opened"]
-
 from typing import TypeVar
 
 from ebflow.data import width

@@ -1,7 +1,5 @@
 """What a reader of a run's results should not miss."""
 
-__all__ = ["FIT", "WARNINGS", "doubts"]
-
 import math
 from collections.abc import Iterator, Mapping
 

@@ -4,8 +4,6 @@ A task declares it as its option ``needs``: amounts by Ray's names of resources,
 the stage's configuration that returns them. A stage that declares nothing takes one CPU.
 """
 
-__all__ = ["ALONE", "Needs", "needs_of", "of_training", "own", "reserved"]
-
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any

@@ -1,7 +1,5 @@
 """The digest of the code that a stage runs: what must change for a finished stage to be stale."""
 
-__all__ = ["source_digest"]
-
 import ast
 import hashlib
 import json

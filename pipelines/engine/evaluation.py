@@ -1,7 +1,5 @@
 """Evaluates graphs by redun: what is not found runs as a task of Ray."""
 
-__all__ = ["RACES", "Engine"]
-
 import logging
 import uuid
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Where stages run: in the driver, as tasks of Ray, or nowhere."""
 
-__all__ = ["Progress", "RayExecutor", "StageExecutor"]
-
 import logging
 import signal
 import threading

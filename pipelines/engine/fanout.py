@@ -1,7 +1,5 @@
 """Cells that are run side by side: one that fails stops no other, one that diverges is told."""
 
-__all__ = ["diverged", "fail", "together"]
-
 from ebflow.errors import BadInput
 from pipelines.engine.tasks import glue
 from pipelines.engine.values import Artefact

@@ -3,8 +3,6 @@
 Only a run whose value is what each of its stages made is remembered, so that all can be checked.
 """
 
-__all__ = ["found", "remember"]
-
 import json
 from collections import Counter
 from dataclasses import asdict

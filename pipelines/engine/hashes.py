@@ -1,7 +1,5 @@
 """What redun compares by content: configurations, lists, sources and artefacts."""
 
-__all__ = ["ArtefactValue", "CanonicalSection", "ContentList", "SourceValue"]
-
 from pydantic import BaseModel
 from redun.hashing import hash_struct
 from redun.value import ProxyValue, get_type_registry

@@ -1,7 +1,5 @@
 """What a run of a graph gave, and what became of its stages."""
 
-__all__ = ["Outcome", "Status"]
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """What makes a pipeline: its graph, what is checked before, and what it leaves for a person."""
 
-__all__ = ["Description", "Pipeline"]
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping

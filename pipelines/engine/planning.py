@@ -1,7 +1,5 @@
 """What a run would do, told without doing it: the graph is evaluated on a copy of the records."""
 
-__all__ = ["plan"]
-
 import sqlite3
 import tempfile
 import uuid

@@ -1,7 +1,5 @@
 """What redun records of calls, and what became of a run's stages by it."""
 
-__all__ = ["database", "scheduler", "statuses"]
-
 from collections import Counter
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Which failures of a stage may pass by themselves, and how often it is tried again."""
 
-__all__ = ["SOME", "Retries", "passing"]
-
 import math
 from dataclasses import dataclass
 

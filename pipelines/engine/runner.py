@@ -1,7 +1,5 @@
 """One run of a pipeline: checked, executed, tracked, and left in one folder."""
 
-__all__ = ["Run", "check", "execute", "log_file", "plan"]
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """A stage: as a graph declares it, and as it runs: under its lock, in its folders, tracked."""
 
-__all__ = ["KEY_LENGTH", "Context", "Stage", "call", "stage"]
-
 import hashlib
 import shutil
 import uuid

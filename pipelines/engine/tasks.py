@@ -1,7 +1,5 @@
 """Stages, and what puts them together, as redun knows them."""
 
-__all__ = ["NAMESPACE", "declared", "glue"]
-
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any

@@ -3,8 +3,6 @@
 They are no dataclasses, into which redun would look instead of at them (``hashes.py``).
 """
 
-__all__ = ["Artefact", "Source"]
-
 from pathlib import Path
 
 from pipelines import store

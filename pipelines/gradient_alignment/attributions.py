@@ -1,7 +1,5 @@
 """Attributions of a true class's logit to pixels, by captum."""
 
-__all__ = ["ATTRIBUTIONS", "attributions"]
-
 import warnings
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Class-blind densities: what any classifier's logits can be given without a change of it."""
 
-__all__ = ["FLOW", "GAUSSIAN", "read"]
-
 from pathlib import Path
 
 from ebflow import mixtures

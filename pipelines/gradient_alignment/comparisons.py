@@ -1,8 +1,5 @@
 """Numbers that compare measured models, from their lines: paired by seed, or ordered."""
 
-__all__ = ["DEPTH", "EXPLAINED", "FEWEST", "LAW", "SHARE", "Lines", "Number", "Order", "changed",
-           "less", "of", "ratio"]  # fmt: skip
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 

@@ -1,17 +1,5 @@
 """What the study of gradient alignment, and each of its stages, can be told."""
 
-__all__ = [
-    "AlignmentConfig",
-    "ClassifierConfig",
-    "CustomConfig",
-    "FlowConfig",
-    "MeasureConfig",
-    "NetConfig",
-    "ReferenceConfig",
-    "RegulariserConfig",
-    "ShiftConfig",
-]
-
 import inspect
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Figures of the study, each with its caption."""
 
-__all__ = ["disguise", "figures", "law"]
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """From a configuration to a trained classifier, and what is told of its training."""
 
-__all__ = ["Fitted", "collapse", "fit", "load", "network", "penalty", "probe", "save", "warnings"]
-
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -10,9 +10,6 @@ A measured classifier has the baseline of its seed beside it, and a judge of ano
 which was trained independently.
 """
 
-__all__ = ["ALIGNMENT", "alignment", "blind", "check", "classify", "flow", "flows",
-           "measuring", "reference"]  # fmt: skip
-
 import os
 
 import torch

@@ -1,7 +1,5 @@
 """Rows of a split that a classifier was not trained on, beside the reference's scores there."""
 
-__all__ = ["Held"]
-
 from pathlib import Path
 
 from torch import nn

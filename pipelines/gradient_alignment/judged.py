@@ -7,8 +7,6 @@ questions that the study is for. Two intervals are told: over trainings, which a
 that one might train, and over seeds, of the very models that were.
 """
 
-__all__ = ["JUDGES", "Entries", "Judge", "entries", "tables"]
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 

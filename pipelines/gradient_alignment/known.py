@@ -6,8 +6,6 @@ Infidelity and sensitivity are captum's, with the draws of the study. The others
 Source: On the (In)fidelity and Sensitivity of Explanations (Yeh et al., 2019), arXiv:1901.09392.
 """
 
-__all__ = ["POINTS", "Draws", "known"]
-
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """What is measured of a classifier: alignment, perturbation, density ratios, ascended pictures."""
 
-__all__ = ["FRACTIONS", "SIGMAS", "STEPS", "Subject", "estimators", "measure"]
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial

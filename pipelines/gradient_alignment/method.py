@@ -1,7 +1,5 @@
 """How a classifier was trained, in one line for a person, or in a few words."""
 
-__all__ = ["method", "title"]
-
 from collections.abc import Iterator
 
 from pipelines.gradient_alignment.config import ClassifierConfig, RegulariserConfig

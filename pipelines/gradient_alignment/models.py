@@ -1,7 +1,5 @@
 """The classifiers of the study, and the control of every claim."""
 
-__all__ = ["BASELINE", "BLIND", "MODELS", "Declared", "Model", "control", "quiet"]
-
 from dataclasses import dataclass, replace
 from typing import Any
 

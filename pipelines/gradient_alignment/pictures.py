@@ -1,7 +1,5 @@
 """Pictures of what classifiers see: their gradients, attributions, and samples."""
 
-__all__ = ["PICTURES", "Captioned"]
-
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np

@@ -4,9 +4,6 @@ A1 is told beside that of the baseline with a class-blind density on every logit
 nothing and changes no prediction: what is left over it is of the classes.
 """
 
-__all__ = ["CHECKS", "GAUSSIAN_ALONE", "OVER_BASELINE", "OVER_CONTROL", "OVER_FLOW",
-           "OF_CENTRED", "QUESTIONS", "Examined", "Hypothesis"]  # fmt: skip
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

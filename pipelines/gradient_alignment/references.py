@@ -1,8 +1,5 @@
 """The reference flows: their scores at noisy test points, and how good they are."""
 
-__all__ = ["Points", "open_reference", "points", "priors", "quality",
-           "read_points", "write_points"]  # fmt: skip
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the study leaves: the folder of a run, its MLflow run, and the tables printed."""
 
-__all__ = ["describe", "log", "publish", "show"]
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What each scale of the study trains and measures."""
 
-__all__ = ["SCALES", "Scale", "judge", "models", "seeds", "training"]
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

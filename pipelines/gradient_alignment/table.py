@@ -1,7 +1,5 @@
 """From measurements to a table: one line a model, with intervals over seeds."""
 
-__all__ = ["COLUMNS", "Column", "Line", "Measured", "entry", "lines", "read"]
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """What a page of the study tells besides its claims and figures."""
 
-__all__ = ["COSTS", "intro", "tables"]
-
 from collections.abc import Mapping, Sequence
 
 from pipelines.gradient_alignment import judged

@@ -1,7 +1,5 @@
 """What the study concludes: its questions decided together, in findings and checks."""
 
-__all__ = ["conclude"]
-
 from collections.abc import Mapping, Sequence
 
 from ebflow.inference import above

@@ -1,7 +1,5 @@
 """An experiment beside published numbers: as a page, in the folder of a run, and printed."""
 
-__all__ = ["CONCLUSION", "conclude", "describe", "log", "page", "publish", "show"]
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

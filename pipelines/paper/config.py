@@ -1,16 +1,5 @@
 """What the experiments of the flow's paper, and their stages, can be told."""
 
-__all__ = [
-    "PEERS",
-    "DivergeConfig",
-    "FillConfig",
-    "ImputeConfig",
-    "PaperConfig",
-    "PeerConfig",
-    "StackConfig",
-    "StepsConfig",
-]
-
 from typing import Literal, get_args
 
 from pydantic import Field

@@ -9,8 +9,6 @@
                      └───> …                                ──┘
 """
 
-__all__ = ["PAPER", "paper"]
-
 import re
 
 from redun.scheduler import catch, catch_all

@@ -8,8 +8,6 @@ Each becomes one Parquet file of float64 columns: the numbers as they are, ties 
 included, without the column of classes and without rows that miss a value.
 """
 
-__all__ = ["PACKAGES", "TABLES", "Reader", "write"]
-
 import gzip
 import io
 import struct

@@ -1,7 +1,5 @@
 """Many small nets trained at once, and what is measured of them on the way."""
 
-__all__ = ["PREPROCESSINGS", "Way", "train", "ways"]
-
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial

@@ -5,8 +5,6 @@ the nets share the calls; the numbers of each are those of a training of its own
 nets see nothing of each other, and one that becomes non-finite stays alone with it.
 """
 
-__all__ = ["Member", "Stack"]
-
 import copy
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

@@ -6,23 +6,6 @@ correction for their number. What only a fault of the program could break, an id
 form, is a check of the instrument and no claim.
 """
 
-__all__ = [
-    "LEVEL",
-    "TEMPLATE",
-    "Check",
-    "Claim",
-    "Conclusion",
-    "Figure",
-    "Question",
-    "Table",
-    "Verdict",
-    "conclude",
-    "decide",
-    "page",
-    "show",
-    "table",
-]
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A mean and its interval, as text and as JSON."""
 
-__all__ = ["fields", "shown"]
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The machine on which something was measured."""
 
-__all__ = ["machine"]
-
 import platform
 import re
 from functools import cache

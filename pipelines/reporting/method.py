@@ -1,7 +1,5 @@
 """What a training minimised, on what, and how: one line for a person."""
 
-__all__ = ["method"]
-
 from collections.abc import Iterator
 
 from pipelines.config import (

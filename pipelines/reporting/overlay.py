@@ -1,7 +1,5 @@
 """Curves of one metric of several runs, in one figure."""
 
-__all__ = ["write"]
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

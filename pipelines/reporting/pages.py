@@ -1,7 +1,5 @@
 """Pages: templates of Jinja on one base, filled into HTML that needs no other file."""
 
-__all__ = ["digest", "render"]
-
 import base64
 import hashlib
 from collections.abc import Mapping

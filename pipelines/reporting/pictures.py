@@ -1,7 +1,5 @@
 """Images as tiles of one picture."""
 
-__all__ = ["is_picture", "show_tiles", "tiles"]
-
 import math
 from collections.abc import Sequence
 

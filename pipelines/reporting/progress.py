@@ -1,7 +1,5 @@
 """What the user sees while stages run: a bar on a terminal, plain lines elsewhere."""
 
-__all__ = ["Job", "Progress"]
-
 import threading
 import time
 from contextlib import suppress

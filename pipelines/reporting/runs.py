@@ -1,7 +1,5 @@
 """What runs of all pipelines leave and print alike: the page, its figures, and where they are."""
 
-__all__ = ["log", "publish", "show"]
-
 import shutil
 from collections.abc import Mapping
 from pathlib import Path

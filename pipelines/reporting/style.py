@@ -1,8 +1,5 @@
 """How figures look: lines are told apart by their styles, so in greys too."""
 
-__all__ = ["BASELINE", "DATA", "FLOW", "LIGHT", "STYLE", "draw", "legend", "panels", "save",
-           "wrapped"]  # fmt: skip
-
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path

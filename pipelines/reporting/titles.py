@@ -1,7 +1,5 @@
 """Short names of nets and losses, for tables of runs."""
 
-__all__ = ["loss", "net"]
-
 from pipelines.config import LIKELIHOOD, ModelConfig, Training
 from pipelines.training.nets import options
 

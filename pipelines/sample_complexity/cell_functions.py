@@ -10,8 +10,6 @@ a sampler), ``train_loss`` and ``held_out_loss`` (E‖σ ŝ + z‖²), ``kl`` an
 ``theta`` (logit of a mode's weight); those of denoisers are named there.
 """
 
-__all__ = ["BODIES"]
-
 from collections.abc import Callable
 from typing import Any
 

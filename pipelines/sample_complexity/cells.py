@@ -1,7 +1,5 @@
 """From the configuration of the study to its cells, those that take longest first."""
 
-__all__ = ["TRANSITION", "WEIGHT_NOISE", "cells", "middle", "title"]
-
 from collections.abc import Iterator
 from itertools import product
 

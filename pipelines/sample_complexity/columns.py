@@ -1,7 +1,5 @@
 """Tables of the study, from tensors and constants."""
 
-__all__ = ["geometric", "held_out_loss", "table"]
-
 from typing import Any
 
 import numpy as np

@@ -3,30 +3,6 @@
 A cell is one draw, fit and measurement, of many seeds at once, on one thread.
 """
 
-__all__ = [
-    "CellConfig",
-    "ClassCell",
-    "ComplexityConfig",
-    "DenoiserCell",
-    "FiniteCell",
-    "FloorCell",
-    "FlowCell",
-    "GridConfig",
-    "LawsConfig",
-    "LearnerCell",
-    "LearnersConfig",
-    "NetworkCell",
-    "PairCell",
-    "SCALES",
-    "SamplerCell",
-    "StepCell",
-    "Target",
-    "TargetCell",
-    "TwoPointCell",
-    "WeightCell",
-    "at_scale",
-]
-
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator

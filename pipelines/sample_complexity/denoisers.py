@@ -11,8 +11,6 @@ above that of true samples, nats), ``tv`` (of the frequencies of components), ``
 training sample than all but 1 % of true samples do.
 """
 
-__all__ = ["denoisers"]
-
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Estimates of a mode's weight, whose spread is the efficiency of an objective."""
 
-__all__ = ["weights"]
-
 import pyarrow as pa
 import torch
 

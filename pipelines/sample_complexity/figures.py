@@ -1,7 +1,5 @@
 """The figures of the study of sample complexity."""
 
-__all__ = ["CAPTIONS", "figures"]
-
 import math
 from collections.abc import Sequence
 from typing import Any

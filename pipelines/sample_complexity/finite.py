@@ -1,7 +1,5 @@
 """Finite classes: what empirical risk minimisation chooses, and how far that is off."""
 
-__all__ = ["classes", "finite", "steps", "two_point"]
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Densities with an exact normaliser: how far they are off in nats, for every objective."""
 
-__all__ = ["floors", "flows", "pairs"]
-
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple

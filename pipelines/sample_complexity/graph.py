@@ -7,8 +7,6 @@
     …                                ──┘
 """
 
-__all__ = ["SAMPLE_COMPLEXITY", "sample_complexity"]
-
 from redun.scheduler import catch_all
 
 from pipelines.engine import Artefact, stage

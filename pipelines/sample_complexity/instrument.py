@@ -4,8 +4,6 @@ Each has a tolerance of about four standard errors at scale cpu, so that a corre
 whatever the seed.
 """
 
-__all__ = ["checks", "efficiency", "surprise"]
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The figures of denoisers of laws that look like data."""
 
-__all__ = ["against_m", "levels"]
-
 import pyarrow as pa
 from matplotlib.figure import Figure
 

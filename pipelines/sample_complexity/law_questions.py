@@ -4,8 +4,6 @@ Training sets are nested in m: a set with all of its networks is one unit, and s
 arrays with shape (sets, sizes).
 """
 
-__all__ = ["OUTCOMES", "PREDICTORS", "at_equal_m", "by_level", "learnt", "lead", "questions"]
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The tables of denoisers of laws that look like data."""
 
-__all__ = ["correlations", "denoisers"]
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Networks trained by denoising score matching, at every m and many seeds at once."""
 
-__all__ = ["Sets", "networks", "untrained"]
-
 from typing import NamedTuple
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """What the study of sample complexity leaves: its page, its results, and what is printed."""
 
-__all__ = ["describe", "log", "page", "publish", "show"]
-
 import json
 import shutil
 from collections.abc import Mapping, Sequence

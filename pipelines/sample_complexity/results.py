@@ -1,8 +1,5 @@
 """From the rows of the study to crossing points and exponents."""
 
-__all__ = ["KAPPAS", "NETWORKS", "Answer", "Question", "answer", "busy", "counted", "decisive",
-           "matrix", "questions", "where"]  # fmt: skip
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """What samplers make of learnt scores, beside exact scores and true samples."""
 
-__all__ = ["samplers"]
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

@@ -5,8 +5,6 @@ Xun, 2023), arXiv:2311.13745. Only shapes are asked for: exponents and where the
 constants and its powers of ε and d are upper bounds.
 """
 
-__all__ = ["conclusion", "floors", "sampling"]
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, chain

@@ -5,8 +5,6 @@ is killed on the way leaves the one before. With a storage, what it has is what 
 has of its own may be of an earlier life.
 """
 
-__all__ = ["forget", "keep", "mirror", "regain", "release", "restore"]
-
 import shutil
 import tempfile
 import uuid

@@ -1,7 +1,5 @@
 """By what nodes know that they see the same store: a random id in it, or on its storage."""
 
-__all__ = ["expect", "identity"]
-
 import os
 import re
 import socket

@@ -1,7 +1,5 @@
 """Who works on what: locks of files, freed by the operating system when a process dies."""
 
-__all__ = ["alone", "lock"]
-
 import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

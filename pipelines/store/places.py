@@ -1,7 +1,5 @@
 """Where things are in the store, and what they are called on the storage."""
 
-__all__ = ["ARTEFACTS", "artefact", "home", "name", "place", "user_cache", "work"]
-
 import os
 from pathlib import Path
 

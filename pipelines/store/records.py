@@ -1,7 +1,5 @@
 """Finished artefacts: whole folders, each with a record of its content beside it."""
 
-__all__ = ["Record", "commit", "digest", "present", "record"]
-
 import hashlib
 import json
 import shutil

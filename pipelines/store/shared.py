@@ -1,7 +1,5 @@
 """Small files that all nodes see: on the storage if there is one, else in the store."""
 
-__all__ = ["read", "size", "write"]
-
 from pathlib import Path
 
 from pipelines.store import storage

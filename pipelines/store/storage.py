@@ -4,23 +4,6 @@
 nodes must find of each other's stores, under the same names. Here are its plain operations.
 """
 
-__all__ = [
-    "VARIABLE",
-    "check",
-    "fetch",
-    "names",
-    "place",
-    "put",
-    "reaching",
-    "read",
-    "remove",
-    "remove_others",
-    "size",
-    "url",
-    "used",
-    "write",
-]
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

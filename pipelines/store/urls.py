@@ -1,7 +1,5 @@
 """URLs where paths are expected, and what of a URL may be shown."""
 
-__all__ = ["is_url", "without_password"]
-
 import re
 from urllib.parse import urlsplit
 

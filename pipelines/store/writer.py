@@ -4,8 +4,6 @@ Rows and short notes of a training are read on the driver's node, by what shows 
 Checkpoints go by the storage.
 """
 
-__all__ = ["append", "keep", "start_writer", "write"]
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any

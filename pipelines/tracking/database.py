@@ -1,7 +1,5 @@
 """The database of a new store: a copy of the first that this MLflow's migrations made here."""
 
-__all__ = ["make"]
-
 import shutil
 import sqlite3
 from contextlib import closing

@@ -3,8 +3,6 @@
 A store that stays away loses nothing, and slows nothing down.
 """
 
-__all__ = ["Follower", "Sender"]
-
 import logging
 import threading
 from abc import ABC, abstractmethod

@@ -1,7 +1,5 @@
 """The runs that MLflow keeps: listed, found by a name or an id. Reads only."""
 
-__all__ = ["children", "known_metrics", "label", "newest", "opened", "resolve"]
-
 import difflib
 import re
 from collections.abc import Iterable

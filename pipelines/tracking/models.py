@@ -1,7 +1,5 @@
 """A checkpoint as an MLflow model; ``model.py`` is the code that goes with it."""
 
-__all__ = ["log_model", "save_model"]
-
 import re
 from importlib.metadata import version
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The description of a run in MLflow, in Markdown: what it is, what came out, how to repeat it."""
 
-__all__ = ["NOTE", "note", "numbers", "table"]
-
 from collections.abc import Mapping, Sequence
 
 NOTE = "mlflow.note.content"

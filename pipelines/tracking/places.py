@@ -3,8 +3,6 @@
 Without ``MLFLOW_TRACKING_URI`` it is ``mlflow.db`` and ``mlartifacts/`` under ``EBFLOW_HOME``.
 """
 
-__all__ = ["database", "default_store", "lasting", "reaching", "serve", "store_uri", "uri"]
-
 import os
 import sqlite3
 import subprocess

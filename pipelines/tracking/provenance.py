@@ -1,7 +1,5 @@
 """Which code is running."""
 
-__all__ = ["code"]
-
 import os
 import subprocess
 from functools import cache

@@ -5,8 +5,6 @@ read by SQL instead, of tables that MLflow has had since version 1; any other st
 MLflow's own client.
 """
 
-__all__ = ["Point", "Reader", "TrackedRun", "opened"]
-
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Trained flows as versions of a registered MLflow model."""
 
-__all__ = ["register"]
-
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 

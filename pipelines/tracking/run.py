@@ -1,7 +1,5 @@
 """What is logged to a run."""
 
-__all__ = ["StageRun"]
-
 import json
 import logging
 import time

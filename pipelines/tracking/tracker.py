@@ -1,7 +1,5 @@
 """A pipeline is a run; each stage that runs is a child of it."""
 
-__all__ = ["Tracker", "connect"]
-
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

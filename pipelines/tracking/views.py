@@ -1,7 +1,5 @@
 """MLflow's pages: how an experiment looks there, and where its table of runs is."""
 
-__all__ = ["EXPERIMENT_TAGS", "links"]
-
 import json
 from collections.abc import Iterator
 

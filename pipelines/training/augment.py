@@ -16,8 +16,6 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.
 """
 
-__all__ = ["AUGMENTATIONS", "FlipAndShift", "Noise", "composed"]
-
 import math
 from collections.abc import Callable, Sequence
 from functools import partial, reduce

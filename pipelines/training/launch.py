@@ -1,7 +1,5 @@
 """Workers of a training that Ray Train launches, and what it tells of them."""
 
-__all__ = ["Reports", "launch", "launched"]
-
 import math
 import os
 from pathlib import Path

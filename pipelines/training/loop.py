@@ -1,7 +1,5 @@
 """The loop around a trainer: checkpoints, what is told, a watchdog; here or in Ray's workers."""
 
-__all__ = ["CHECKPOINTS", "Place", "Reporter", "drive", "fit", "note", "row", "train"]
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ and ``text`` (how far it is, where step and NLL do not say it). A search has row
 ``search``, without a step.
 """
 
-__all__ = ["FAILURE", "FILE", "RESUMED", "WAITING", "Row", "append", "curve", "read"]
-
 import json
 import os
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 The library is imported by who makes a flow: what is only told of one costs no torch.
 """
 
-__all__ = ["LEARNED", "OPTIONS", "fits", "net", "options"]
-
 import math
 from collections.abc import Callable, Sequence
 from functools import partial

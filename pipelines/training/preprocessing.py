@@ -4,18 +4,6 @@ Fitting costs O(N D²) for the moments and O(D³) for the whitening: seconds at 
 done once for all trainings that share it. So is a mixture of Gaussians behind it.
 """
 
-__all__ = [
-    "CHAIN",
-    "GAUSSIAN",
-    "MIXTURE",
-    "NUMBERS",
-    "REGRESSION",
-    "baseline",
-    "behind",
-    "fitted",
-    "names",
-]
-
 import dataclasses
 from collections.abc import Sequence
 

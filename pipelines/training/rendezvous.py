@@ -4,8 +4,6 @@ torch's usual meeting point is a TCP store, which listens on every interface. A 
 nobody.
 """
 
-__all__ = ["FileRendezvous"]
-
 import os
 import sys
 import uuid

@@ -1,7 +1,5 @@
 """From a configuration to a trainer."""
 
-__all__ = ["build"]
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial

@@ -3,8 +3,6 @@
 A process that is stopped as a whole cannot; Ray Train sees that it answers no more.
 """
 
-__all__ = ["HUNG", "Watchdog", "hung"]
-
 import faulthandler
 from pathlib import Path
 from typing import Self

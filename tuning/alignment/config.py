@@ -1,7 +1,5 @@
 """What a search around the study of gradient alignment can be told."""
 
-__all__ = ["SUBJECTS", "AlignmentSearch", "AlignmentTune"]
-
 from typing import Literal, get_args
 
 import tyro

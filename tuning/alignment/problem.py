@@ -1,7 +1,5 @@
 """The search problem of the study of gradient alignment."""
 
-__all__ = ["ALIGNMENT"]
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -7,8 +7,6 @@ the one-sided estimator strength and step are parameters of their own: its noise
 strength (``ebflow.alignment.regularisers``).
 """
 
-__all__ = ["SPACES", "propose"]
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A trial of a regularised classifier: it reports from time to time, and rules may end it."""
 
-__all__ = ["train"]
-
 import json
 from pathlib import Path
 

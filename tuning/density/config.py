@@ -1,7 +1,5 @@
 """What a search around the density pipeline can be told."""
 
-__all__ = ["SUBJECTS", "DensitySearch", "DensityTune", "with_objective"]
-
 from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator

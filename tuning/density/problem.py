@@ -1,7 +1,5 @@
 """The search problem of the density pipeline."""
 
-__all__ = ["DENSITY"]
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 A parameter that has no meaning for what was chosen before is not asked for.
 """
 
-__all__ = ["SPACES", "propose"]
-
 import inspect
 from collections.abc import Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """A trial of a flow: a training that reports after every validation."""
 
-__all__ = ["train"]
-
 from collections.abc import Callable
 from typing import Any
 

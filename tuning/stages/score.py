@@ -1,7 +1,5 @@
 """From a trained classifier to its accuracy and alignment on rows that no trial saw."""
 
-__all__ = ["score"]
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """From a search space and what trials read to trials."""
 
-__all__ = ["search"]
-
 import json
 import shutil
 from collections.abc import Sequence

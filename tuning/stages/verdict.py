@@ -1,7 +1,5 @@
 """From trials and trainings of the best to a verdict, figures and a page."""
 
-__all__ = ["verdict"]
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """From a trained flow to its exact likelihood, beside that of a Gaussian and of a mixture."""
 
-__all__ = ["LOG_PROBS", "evaluate"]
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From a source to checked, split and sharded data with a manifest."""
 
-__all__ = ["prepare"]
-
 from pathlib import Path
 
 from ebflow.data.prepare import prepare as write

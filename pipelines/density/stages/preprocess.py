@@ -1,7 +1,5 @@
 """From prepared data to the fitted chain in front of a flow, and to the baselines beside it."""
 
-__all__ = ["preprocess"]
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """From all that was found to figures and a page."""
 
-__all__ = ["report"]
-
 import json
 from dataclasses import asdict
 from pathlib import Path

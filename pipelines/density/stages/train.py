@@ -1,7 +1,5 @@
 """From prepared data to a trained flow."""
 
-__all__ = ["train"]
-
 import json
 import shutil
 import time

@@ -1,7 +1,5 @@
 """From all measurements to the table of models, claims, figures and a page."""
 
-__all__ = ["align"]
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict

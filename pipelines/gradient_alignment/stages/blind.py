@@ -1,7 +1,5 @@
 """From prepared data and a flow of all rows to class-blind densities."""
 
-__all__ = ["blind"]
-
 import json
 import shutil
 from pathlib import Path

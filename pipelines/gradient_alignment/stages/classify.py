@@ -1,7 +1,5 @@
 """From prepared data with classes to a trained classifier."""
 
-__all__ = ["classify"]
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """From prepared data to a flow of the rows of a class, smoothed by noise: a reference."""
 
-__all__ = ["flow"]
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """From a trained classifier to its alignment, its robustness to perturbation, and its pictures."""
 
-__all__ = ["measure"]
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

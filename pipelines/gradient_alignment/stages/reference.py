@@ -1,7 +1,5 @@
 """From trained flows to the scores of a reference at noisy test points, and how good it is."""
 
-__all__ = ["reference"]
-
 import json
 import shutil
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What a benchmark times: objectives on dense flows of two layers and on the paper's CNN."""
 
-__all__ = ["Case", "convolutional_cases", "dense_cases"]
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -6,8 +6,6 @@ convolutions each has a unit of its own, 2 B D C k² FLOP. ``tests`` compare the
 of PyTorch's FLOP counter.
 """
 
-__all__ = ["OBJECTIVE_COSTS", "convolutional_flops", "cubic", "flops", "gemms", "measured_peak"]
-
 import math
 import time
 from collections.abc import Callable

@@ -5,8 +5,6 @@ batch dominate, and near 3 where factorisations do. A line is fitted to
 :math:`\log t = a + b \log D`. An objective with the lesser b overtakes the other at a *crossover*.
 """
 
-__all__ = ["crossover", "exponent"]
-
 import math
 from collections.abc import Sequence
 

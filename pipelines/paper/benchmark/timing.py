@@ -6,8 +6,6 @@ of a case is reported. Cases of one flow share its weights, optimiser and anchor
 not change what a step costs: memory is that of one training.
 """
 
-__all__ = ["Subject", "Timing", "benchmark", "stepper"]
-
 import itertools
 import math
 import time

@@ -1,7 +1,5 @@
 """The ablation: the average of the weights (EMA), and matching after preprocessing (MaP)."""
 
-__all__ = ["ABLATION", "cells"]
-
 from itertools import product
 
 from pipelines.config import DensityConfig

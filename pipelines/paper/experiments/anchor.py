@@ -3,8 +3,6 @@
 All nets train for the same seconds, one option changed at a time, with smooth leaky ReLU.
 """
 
-__all__ = ["ANCHOR", "figures", "rows"]
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

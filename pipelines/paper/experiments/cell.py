@@ -5,18 +5,6 @@ and are shown as one line: the mean and, where there are several, its 95 % inter
 is one, that over the test rows, if the column names their standard error.
 """
 
-__all__ = [
-    "Cell",
-    "Column",
-    "Experiment",
-    "Folders",
-    "Line",
-    "Row",
-    "first_seed",
-    "grid",
-    "summarise",
-]
-
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Figures of the best validation NLL so far against training seconds."""
 
-__all__ = ["Line", "drawn"]
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Glow on MNIST by score matching: likelihood and samples."""
 
-__all__ = ["GLOW", "cells"]
-
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure

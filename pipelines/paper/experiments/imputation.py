@@ -1,7 +1,5 @@
 """Imputation: missing strokes of photographs, filled in by dense flows."""
 
-__all__ = ["IMPUTATION", "cells"]
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

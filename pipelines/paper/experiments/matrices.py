@@ -1,7 +1,5 @@
 """Free against triangular matrices in a net for 512 modes in ten dimensions, by likelihood."""
 
-__all__ = ["MATRICES", "cells"]
-
 from collections.abc import Sequence
 from itertools import product
 

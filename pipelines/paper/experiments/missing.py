@@ -1,7 +1,5 @@
 """Entries that were removed from tables, put back by flows that were trained without them."""
 
-__all__ = ["MISSING", "TABLES", "cells"]
-
 from itertools import product
 from pathlib import Path
 

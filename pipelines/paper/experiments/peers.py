@@ -1,7 +1,5 @@
 """Cells of other packages' densities, and what rows of them and of flows share."""
 
-__all__ = ["LOG_PROBS", "curve", "gained", "measured", "peer", "with_gain"]
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

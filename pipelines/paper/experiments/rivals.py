@@ -5,8 +5,6 @@ the best by the mean validation NLL over seeds is told. Whatever is trained, the
 the map from data to latent.
 """
 
-__all__ = ["RATES", "RIVALS", "cells", "figures", "rows"]
-
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any

@@ -1,7 +1,5 @@
 """The time of a training step against D: dense nets and CNNs, every objective."""
 
-__all__ = ["RUNTIME", "cells", "figures", "rows"]
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 

@@ -5,8 +5,6 @@ unnormalised density, and the normaliser is that of the trained matrices. It nee
 activations have no mean to undo; learned ones start as the identity.
 """
 
-__all__ = ["SCORES", "rows"]
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

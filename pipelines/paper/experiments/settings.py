@@ -4,20 +4,6 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267, and its code.
 """
 
-__all__ = [
-    "EPOCH",
-    "IMAGE_OPTIONS",
-    "NETS",
-    "OBJECTIVES",
-    "SMOKE_STEPS",
-    "base",
-    "bounds",
-    "data",
-    "published",
-    "recipe",
-    "schedules",
-]
-
 from typing import Any, NamedTuple
 
 from pipelines.config import (

@@ -1,7 +1,5 @@
 """The likelihood table: nets × objectives, by the published settings and by this project's."""
 
-__all__ = ["PUBLISHED", "TABLE", "cells"]
-
 from collections.abc import Iterator
 from itertools import product
 

@@ -1,7 +1,5 @@
 """The recipe for tables beside other packages' densities, table by table, at equal seconds."""
 
-__all__ = ["TABLES", "cells", "figures", "rows"]
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

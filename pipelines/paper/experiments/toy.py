@@ -7,8 +7,6 @@ matching needs. There scores are matched in some steps only, and denoising leave
 to the rows, which the steps between are shown too.
 """
 
-__all__ = ["TOY", "cells"]
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

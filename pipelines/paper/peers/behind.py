@@ -4,8 +4,6 @@ A peer so has the same dequantisation, by the same draws, and the same logit as 
 likelihood is in units of the raw data.
 """
 
-__all__ = ["Behind", "Fitted", "Point", "Values"]
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple

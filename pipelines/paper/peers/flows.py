@@ -4,8 +4,6 @@ The sizes are those of zuko's README. Training is Adam at a constant rate; the b
 validation are kept.
 """
 
-__all__ = ["LARGEST", "fit"]
-
 import copy
 import math
 import time

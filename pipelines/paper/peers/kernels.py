@@ -5,8 +5,6 @@ r"""A kernel density estimate: a Gaussian of width h at every training row.
 behind a whitening, as the covariance of the data would shape it; h is chosen by validation.
 """
 
-__all__ = ["MOST", "fit"]
-
 import math
 import time
 

@@ -1,7 +1,5 @@
 """scikit-learn's mixture of Gaussians with full covariances, its number by validation."""
 
-__all__ = ["fit"]
-
 import time
 import warnings
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """From the cells of an experiment to a table, figures and a page: published beside measured."""
 
-__all__ = ["compare"]
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict

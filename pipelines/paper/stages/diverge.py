@@ -1,7 +1,5 @@
 """From a trained flow to its divergences from an exact density in the plane."""
 
-__all__ = ["diverge"]
-
 import json
 from pathlib import Path
 

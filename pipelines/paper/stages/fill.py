@@ -11,8 +11,6 @@ single guess is its absolute error.
 Source: Strictly Proper Scoring Rules, Prediction, and Estimation (Gneiting and Raftery, 2007).
 """
 
-__all__ = ["compared", "crps", "fill"]
-
 import json
 from pathlib import Path
 

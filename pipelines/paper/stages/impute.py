@@ -5,8 +5,6 @@ colours alike: those that handwriting covers, digits bundled with scikit-learn, 
 bilinear interpolation, where the ink is at least half of the strongest.
 """
 
-__all__ = ["impute", "masks"]
-
 import json
 import math
 from collections.abc import Mapping, Sequence

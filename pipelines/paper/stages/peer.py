@@ -1,7 +1,5 @@
 """From prepared data to a density of another package, and its exact likelihood."""
 
-__all__ = ["peer"]
-
 import json
 import time
 from pathlib import Path

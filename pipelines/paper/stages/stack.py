@@ -1,7 +1,5 @@
 """From prepared data to many small nets that were trained at once, measured on the way."""
 
-__all__ = ["LOG_PROBS", "TRAININGS", "stack"]
-
 import json
 from pathlib import Path
 

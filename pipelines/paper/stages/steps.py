@@ -1,7 +1,5 @@
 """The time of a training step of every objective on one net."""
 
-__all__ = ["cases", "steps"]
-
 import json
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From the results of the study of sample complexity to claims, figures and a page."""
 
-__all__ = ["conclude"]
-
 import json
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From the tables of all cells to one, and to crossing points with their growth."""
 
-__all__ = ["ANSWERS", "BUSY", "RESULTS", "exponents"]
-
 import json
 import re
 from collections.abc import Sequence

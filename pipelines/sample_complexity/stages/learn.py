@@ -1,7 +1,5 @@
 """One cell of the study of sample complexity: from a draw to the errors of what was learnt."""
 
-__all__ = ["COST", "ROWS", "learn"]
-
 import json
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The map of where training by scores alone loses mass, as an experiment."""
 
-__all__ = ["PHASES", "rows"]
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The map, the rule and the pairs, drawn."""
 
-__all__ = ["CAPTIONS", "figures"]
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 

@@ -5,17 +5,6 @@ part of it at the D of larger images. The *pairs* are fewer and longer: scores a
 likelihood of the published net.
 """
 
-__all__ = [
-    "ACTIVATIONS",
-    "ALONE",
-    "MAP",
-    "PAIRS",
-    "STEPS_OF_THE_RULE",
-    "WIDE",
-    "cells",
-    "objective_of",
-]
-
 from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple

@@ -4,8 +4,6 @@ It is one threshold of one quantity, both chosen on half of the map's cells, and
 that it has not seen: the other half, and those of larger images.
 """
 
-__all__ = ["QUANTITIES", "Cell", "Judged", "Rule", "accuracy", "cells", "choose", "parted"]
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The order parameter is the squared norm of the latents' mean, which is zero at t
 it, in nats, is what moving the last offset alone would give back.
 """
 
-__all__ = ["LOST", "RISEN", "Trained", "read", "share"]
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What the map says: questions whose bounds were fixed before it was measured, and findings."""
 
-__all__ = ["conclude", "gain", "likeliest", "pair"]
-
 import math
 from collections.abc import Iterator, Sequence
 
