@@ -22,7 +22,7 @@ SUFFIXES = (".py", ".j2", ".typed")
 
 @pytest.fixture(scope="module")
 def instructions():
-    lines = (checkout() / "Dockerfile").read_text().splitlines()
+    lines = (checkout() / "deploy" / "Dockerfile").read_text().splitlines()
     return [line.split() for line in lines if line and not line.startswith("#")]
 
 

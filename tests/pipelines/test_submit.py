@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import jsonschema
@@ -14,7 +15,6 @@ import yaml
 
 from pipelines.cli import submit
 from pipelines.cli.main import COMMANDS
-from pipelines.cluster.kuberay import _cluster, _container, _variable
 from pipelines.cluster.package import checkout, packed
 from pipelines.config import DensityConfig
 from pipelines.paper.config import PaperConfig
@@ -114,43 +114,37 @@ def test_the_job_has_the_settings_of_the_cluster(afar, ebflow, settings):
     spec = manifest(ebflow)[1]["spec"]
     assert spec["backoffLimit"] == 2
     cluster = spec["rayClusterSpec"]
-    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["rayVersion"] == version("ray") and cluster["authOptions"] == {"mode": "token"}
+    idle = cluster["autoscalerOptions"]["idleTimeoutSeconds"]
+    assert idle == 60 * settings["idle_timeout_minutes"]
     head = cluster["headGroupSpec"]
     assert head["rayStartParams"] == {"num-cpus": "0"}
     groups = {group["groupName"]: group for group in cluster["workerGroupSpecs"]}
-    types = settings["available_node_types"]
-    assert groups.keys() == types.keys() - {settings["head_node_type"]}
+    types = dict(settings["available_node_types"])
+    del types[settings["head_node_type"]]
+    assert groups.keys() == types.keys()
+    options = settings["docker"]["run_options"]
     for name, group in groups.items():
         (container,) = group["template"]["spec"]["containers"]
-        requests = container["resources"]["requests"]
-        assert group["maxReplicas"] == types[name]["max_workers"]
-        assert requests["cpu"] == str(types[name]["resources"]["CPU"])
+        assert container["image"] == settings["docker"]["image"]
+        requests, resources = container["resources"]["requests"], types[name]["resources"]
+        assert requests == container["resources"]["limits"]
+        limits = (group["minReplicas"], group["maxReplicas"])
+        assert limits == (types[name]["min_workers"], types[name]["max_workers"])
+        assert requests["cpu"] == str(resources["CPU"])
+        assert int(requests["memory"].removesuffix("Gi")) << 30 == resources["memory"]
         assert requests.get("nvidia.com/gpu") == ("1" if name == "gpu" else None)
         tolerated = [t["key"] for t in group["template"]["spec"].get("tolerations", ())]
         assert tolerated == (["nvidia.com/gpu"] if name == "gpu" else [])
         environment = {entry["name"]: entry["value"] for entry in container["env"]}
-        assert environment["MLFLOW_TRACKING_URI"].startswith("http://")
+        given = {f"--env={key}={value}" for key, value in environment.items()}
+        assert given == {o for o in options if o[:6] == "--env=" and "AUTH_MODE" not in o}
+        (mount,) = container["volumeMounts"]
+        assert f"--volume={mount['mountPath']}:{mount['mountPath']}" in options
         output = f"--output {environment['EBFLOW_HOME']}/runs/density/digits"
         assert spec["entrypoint"].endswith(output)
     mounts = head["template"]["spec"]["containers"][0]["volumeMounts"]
     assert mounts[-1]["mountPath"] in spec["entrypoint"]
-
-
-def test_a_cluster_with_a_bucket_claims_no_volume(settings):
-    options = settings["docker"]["run_options"]
-    kept = [option for option in options if "--volume" not in option]
-    with_bucket = {**settings["docker"], "run_options": [*kept, "--env=EBFLOW_STORAGE=s3://b/f"]}
-    for docker, volumes in ((settings["docker"], ["ebflow"]), (with_bucket, [])):
-        container = _container(docker)
-        group = _cluster(settings, container, "name")["workerGroupSpecs"][0]
-        assert [v["name"] for v in group["template"]["spec"]["volumes"]] == volumes
-        names = {entry["name"] for entry in container["env"]}
-        assert ("EBFLOW_STORAGE" in names) is (not volumes)
-
-
-def test_a_variable_of_the_host_is_of_a_secret():
-    found = _variable("MLFLOW_TRACKING_PASSWORD")
-    assert found["valueFrom"]["secretKeyRef"]["key"] == found["name"] == "MLFLOW_TRACKING_PASSWORD"
 
 
 def test_a_dry_run_shows_the_command_and_sends_nothing(afar, ebflow):
