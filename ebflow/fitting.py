@@ -231,7 +231,7 @@ def fit(
 
     best = trained(net, steps, max_seconds)
     chosen = flow is None and architecture is None and not options and net == "autoregressive"
-    if chosen and best.state.verdict.startswith("stopped early"):
+    if chosen and best.state.verdict.startswith("stopped early") and best.progress < 1:
         left = (steps - best.step, max_seconds and max_seconds - best.seconds)
         best = min(best, trained("dense", *left), key=lambda trainer: trainer.state.best.nll)
     return _result(best)

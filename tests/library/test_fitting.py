@@ -242,6 +242,16 @@ def test_a_dense_net_where_an_autoregressive_one_over_fits(chosen):
     assert flow.history[-1]["step"] < 150  # what is left of the steps
 
 
+def test_no_other_net_where_no_step_is_left():
+    """Patience ends at the very last step: nothing is better than the start at such a rate."""
+    harsh = partial(torch.optim.Adam, lr=1.0)
+    flow = ebflow.fit(
+        rows(), optimizer=harsh, steps=20, validate_every=10, patience=2, progress=False
+    )
+    assert flow.spec["architecture"] == "autoregressive"
+    assert flow.history[-1]["step"] == 20
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [0, 1, 2])
