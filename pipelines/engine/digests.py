@@ -138,5 +138,4 @@ def _path(module: str) -> Path | None:
     if spec is None or spec.origin is None:
         return None
     path = Path(spec.origin).parent.joinpath(*rest)
-    found = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return found if found.is_file() else None
+    return next(filter(Path.is_file, (path / "__init__.py", path.with_suffix(".py"))), None)

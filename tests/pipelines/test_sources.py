@@ -49,6 +49,12 @@ def test_a_change_of_what_is_not_imported_does_not(library, name):
     assert digest("lib.a") == before
 
 
+def test_what_is_left_of_a_folder_is_passed_over(library):
+    before = digest("lib.a")
+    (library / "c" / "__pycache__").mkdir(parents=True)
+    assert digest("lib.a") == before
+
+
 def test_nothing_is_imported(library):
     digest("lib.a")
     assert "lib" not in sys.modules
