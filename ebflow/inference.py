@@ -5,10 +5,11 @@ its quantiles are the ends of intervals, and its mass on the wrong side of a bou
 p-value. The standard error is that of a mean, or a bootstrap's over units, of which whatever was
 measured stays together.
 
-What is asked is whether :math:`\theta` lies in a region that was fixed beforehand. *Inside* is
-shown by two one-sided tests (TOST; one, where the region has one end), *outside* by one. Both p
-are doubled, so that a p of at most 0.05 says that the interval of 95 % is inside, or outside, and
-an interval that is merely wide says neither.
+What is asked is whether :math:`\theta` lies in a region that was fixed beforehand; that of an
+effect ends at the least one that matters, and not at zero. *Inside* is shown by two one-sided
+tests (TOST; one, where the region has one end), *outside* by one. Both p are doubled, so that a p
+of at most 0.05 says that the interval of 95 % is inside, or outside, and an interval that is
+merely wide says neither.
 
 Source: A comparison of the two one-sided tests procedure and the power approach (Schuirmann,
 1987); Confidence distribution (Xie, Singh, 2013); A simple sequentially rejective multiple test
@@ -175,7 +176,7 @@ class Region:
     Attributes:
         low: The lower end; −∞ without one.
         high: The upper end; ∞ without one.
-        margin: The least difference that matters, by which the power is told.
+        margin: How far inside of the ends the power is told.
     """
 
     low: float
@@ -191,7 +192,7 @@ class Region:
         return _doubled(min(1 - found.below(self.low), found.below(self.high)))
 
     def power(self, found: Confidence, level: float = 0.05) -> float:
-        """Returns the chance to find θ inside if it is a margin away from the ends.
+        """Returns the chance to find θ inside if it is a margin inside of the ends.
 
         That is in the middle of ``within``. NaN of a single unit.
 

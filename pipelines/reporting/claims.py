@@ -70,7 +70,7 @@ class Claim:
         note: How it was measured, and why the bounds are these.
         units: Of the number.
         expected: Where it is if the claim holds.
-        margin: The least difference that matters.
+        margin: How far inside of the bounds the power is told.
         p: Of the verdict, after Holm's correction; None if nothing was tested.
         power: The chance of the verdict "holds" a margin inside of the bounds; None likewise.
     """

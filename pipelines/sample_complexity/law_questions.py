@@ -123,16 +123,17 @@ def _slopes(values: np.ndarray, m: list[int]) -> np.ndarray:
 def _memorised(rows: pa.Table) -> Iterator[Measured]:
     excess, m = matrix(rows, "excess")
     yield Question(
-        f"A network of m = {m[0]:,} samples has likelier samples than one of {m[-1]:,}",
-        f"their mean −log q less that at m = {m[-1]:,}", below(0.0, margin=NATS), "nats", FIGURE,
+        f"A network of m = {m[0]:,} samples has samples likelier by more than {NATS:g} nats "
+        f"than one of {m[-1]:,}",
+        f"their mean −log q less that at m = {m[-1]:,}", below(-NATS), "nats", FIGURE,
         "of one training set, nested in m",
     ), student(excess[:, 0] - excess[:, -1])  # fmt: skip
     errors, _ = matrix(rows, "levels_l2")
     for outcome in ("tv", "w2", "excess"):
         yield Question(
             "Of the networks of a training set, the less the error, the less "
-            f"{OUTCOMES[outcome]}",
-            "their rank correlation over m", above(0.0, margin=RANKS), figure=FIGURE,
+            f"{OUTCOMES[outcome]}: ranks are correlated by more than {RANKS:g}",
+            "their rank correlation over m", above(RANKS), figure=FIGURE,
             note="mean over training sets; mean square over all levels",
         ), student(_ranks(errors.T, matrix(rows, outcome)[0].T))  # fmt: skip
     yield _copies(rows, "a network")
@@ -172,9 +173,10 @@ def _implanted(config: ComplexityConfig, rows: pa.Table, eta: float) -> Iterator
         plain = learnt(rows, lead(config), 0.0)
         rise = _rise(plain, rare, "by_level_l2") - _rise(plain, rare, "by_level_d")
         yield Question(
-            f"A mode of weight η = {eta:g} raises mean square and not the quantile, m = {m:,}",
+            f"A mode of weight η = {eta:g} raises mean square more than the quantile, by more "
+            f"than {SAME:g}, m = {m:,}",
             "rise of mean square over that of the quantile error, as a logarithm",
-            above(0.0, margin=SAME), figure="levels",
+            above(SAME), figure="levels",
             note="mean over the levels of noise, against networks of the law without it; "
             f"{_unseen(rare):.0%} of the training sets have no sample of it",
         ), student(rise)  # fmt: skip
@@ -182,8 +184,8 @@ def _implanted(config: ComplexityConfig, rows: pa.Table, eta: float) -> Iterator
         arrays = [matrix(rare, name)[0] for name in (outcome, better, worse)]
         yield Question(
             f"With a mode of weight η = {eta:g}, {OUTCOMES[outcome]} follows the "
-            f"{PREDICTORS[better]} and not the {PREDICTORS[worse]}",
-            "difference of their rank correlations at equal m", above(0.0, margin=RANKS),
+            f"{PREDICTORS[better]} more than the {PREDICTORS[worse]}, by more than {RANKS:g}",
+            "difference of their rank correlations at equal m", above(RANKS),
             figure=FIGURE, note="mean over m; bootstrap over training sets",
         ), _bootstrapped(_lead_of_ranks, arrays)  # fmt: skip
 

@@ -48,7 +48,7 @@ def test_a_terminal_shows_claims_numbers_and_verdicts():
 
 
 NEAR = claims.Question("It stays.", "change", within(0.5), "nats", note="fixed before")
-UP = claims.Question("It grows.", "slope", above(0.0, margin=1.0), figure="scaling")
+UP = claims.Question("It grows.", "slope", above(0.1, margin=1.0), figure="scaling")
 
 
 def verdicts(*measured):

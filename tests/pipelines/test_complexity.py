@@ -472,6 +472,7 @@ def test_the_numbers_have_exponents_claims_and_cost(study):
     for claim in numbers["claims"]:
         assert set(claim) >= {"claim", "verdict", "value", "low", "high", "margin", "units"}
         assert claim["verdict"] == "not decided at this size"
+        assert claim["expected"] not in ("more than 0", "less than 0"), "effects have a margin"
     assert len(numbers["checks"]) >= 12 and {c["passed"] for c in numbers["checks"]} == {None}
     assert 0 < numbers["cost"]["study/cpu_busy"] <= 1.5
 

@@ -173,7 +173,9 @@ def test_claims_are_judged_by_intervals():
     ]
     assert len(edges) == 3
     verdict = {claim.claim: claim.verdict for claim in conclusion.claims}
-    assert verdict["With the learned activation, DSM alone ends below the Gaussian"] == "holds"
+    below = "With the {} activation, DSM alone ends more than 1 nat below the Gaussian"
+    assert verdict[below.format("learned")] == "holds"
+    assert not [c for c in conclusion.claims if c.expected in ("more than 0", "less than 0")]
     same = next(c for c in conclusion.claims if "as good as exact likelihood" in c.claim)
     assert same.verdict == "holds" and (same.margin, same.units) == (1.0, "nats")
     spared = [c for c in conclusion.claims if "mass" in c.quantity]
@@ -181,8 +183,11 @@ def test_claims_are_judged_by_intervals():
     assert {c.verdict for c in spared} == {"holds"}
     worse = verdicts.conclude(everything(pairs(2.0, -9.0, 1.0)))
     claims = {claim.claim: claim for claim in worse.claims}
-    centred = claims["With the centred activation, DSM alone ends below the Gaussian"]
+    centred = claims[below.format("centred")]
     assert centred.verdict == "does not hold" and centred.value == pytest.approx(-9, abs=1)
+    small = verdicts.conclude(everything(pairs(2.0, 0.5, 5.0)))
+    (beaten,) = [claim for claim in small.claims if claim.claim == centred.claim]
+    assert beaten.verdict == "not decided at this size", "more than 0 is not more than 1"
     wide = verdicts.conclude(everything(pairs(2.0, 0.1, 5.0, noise=9.0)))
     undecided = {claim.claim: claim.verdict for claim in wide.claims}
     assert undecided[centred.claim] == "not decided at this size"
