@@ -1,11 +1,9 @@
 """Where stages run: in the driver, as tasks of Ray, or nowhere."""
 
 import logging
-import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -13,7 +11,7 @@ from redun.executors.base import Executor
 from redun.scheduler import Job
 
 from pipelines.cli.interruption import interrupted
-from pipelines.cluster import connection
+from pipelines.cluster.connection import Connection, start, stop
 from pipelines.engine.demand import needs_of, reserved
 from pipelines.engine.retries import Retries, passing
 from pipelines.engine.stages import KEY_LENGTH, Context, call
@@ -137,14 +135,16 @@ class RayExecutor(StageExecutor):
     """Puts every stage that is ready into Ray's queue, with what it needs.
 
     Ray starts with the first of them: in this machine, or at ``RAY_ADDRESS`` where that is set.
+    Its processes end with the thread that started them, and stages are submitted by several: it
+    is started by a thread of its own, which stays until it is left.
     """
 
     def __init__(self, name: str, engine: Host, *, dashboard: bool = True) -> None:
         super().__init__(name, engine)
         self.dashboard = dashboard
         self.running: list[Any] = []
-        self.connection = connection.Connection()
-        self.connecting = threading.Lock()
+        self.starting, self.left = threading.Lock(), threading.Event()
+        self.connection: Future[Connection] | None = None
 
     def _tell(self, stage: str, key: str) -> None:
         self.engine.progress.queued(stage, key)
@@ -152,8 +152,8 @@ class RayExecutor(StageExecutor):
     def _start(self, job: Job) -> Future:
         import ray
 
-        self._connect()
-        options = reserved(needs_of(job)) | self._place(job)
+        connection = self._connect().result()
+        options = reserved(needs_of(job)) | _place(job, connection)
         work = self._work(job)
         reference = ray.remote(**options, max_retries=0)(work.func).remote(
             *work.args, **work.keywords
@@ -161,40 +161,38 @@ class RayExecutor(StageExecutor):
         self.running.append(reference)
         return reference.future()
 
-    def _place(self, job: Job) -> dict[str, Any]:
-        """Returns where a stage must run: one that follows others, at the store of the driver."""
-        if self.connection.node is None or not job.get_option("follows", False):
-            return {}
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    def _connect(self) -> Future[Connection]:
+        """Returns Ray's connection; one that failed is made anew."""
+        with self.starting:
+            if self.connection is None or (self.connection.done() and self.connection.exception()):
+                self.connection = Future()
+                threading.Thread(target=self._keep, args=[self.connection], daemon=True).start()
+            return self.connection
 
-        here = NodeAffinitySchedulingStrategy(self.connection.node, soft=False)
-        return {"scheduling_strategy": here}
-
-    def _connect(self) -> None:
-        import ray
-
-        with self.connecting:
-            if not ray.is_initialized():
-                with _own_sigterm():
-                    self.connection = connection.start(dashboard=self.dashboard)
+    def _keep(self, connection: Future[Connection]) -> None:
+        try:
+            connection.set_result(start(dashboard=self.dashboard))
+        except BaseException as error:  # noqa: BLE001  (handed on to the stages)
+            connection.set_exception(error)
+        else:
+            self.left.wait()
 
     def stop(self) -> None:
         """Cancels what still runs, and leaves Ray."""
         super().stop()
-        if self.running:
-            connection.stop(self.running, self.connection)
+        if self.connection is not None and not self.connection.exception():
+            stop(self.running, self.connection.result())
             self.running.clear()
+        self.left.set()
 
 
-@contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Keeps the handler of SIGTERM, which Ray replaces by one that aborts."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
+def _place(job: Job, connection: Connection) -> dict[str, Any]:
+    """Returns where a stage must run: one that follows others, at the store of the driver."""
+    if connection.node is None or not job.get_option("follows", False):
+        return {}
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(connection.node, soft=False)}
 
 
 log = logging.getLogger("ebflow.engine")

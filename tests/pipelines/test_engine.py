@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,12 +43,13 @@ from pipelines.engine import (
     Retries,
     Source,
     Status,
+    executors,
     finished,
     plan,
     stage,
 )
 from pipelines.engine.demand import needs_of, reserved
-from pipelines.engine.executors import RayExecutor
+from pipelines.engine.executors import RayExecutor, _place
 from pipelines.engine.fanout import diverged, fail, together
 from pipelines.engine.records import scheduler
 from pipelines.errors import Diverged, StageFailed
@@ -377,13 +380,36 @@ def job_of(task, config):
 
 def test_who_waits_for_workers_is_where_the_driver_has_its_store():
     """On a cluster whose nodes share no disk, the driver reads the rows of a training there."""
-    executor = RayExecutor("ray", None)
-    assert executor._place(job_of(density.train, Training())) == {}
-    executor.connection = Connection(node="a" * 56)
-    assert executor._place(job_of(density.evaluate, EvaluateConfig())) == {}
+    assert _place(job_of(density.train, Training()), Connection()) == {}
+    shared = Connection(node="a" * 56)
+    assert _place(job_of(density.evaluate, EvaluateConfig()), shared) == {}
     for declared in (density.train, search.search):
-        strategy = executor._place(job_of(declared, Training()))["scheduling_strategy"]
+        strategy = _place(job_of(declared, Training()), shared)["scheduling_strategy"]
         assert (strategy.node_id, strategy.soft) == ("a" * 56, False)
+
+
+def test_ray_starts_again_after_a_failure_and_is_kept_until_it_is_left(monkeypatch):
+    """Its processes end with the thread that started them, and a retry's thread ends at once."""
+    threads = []
+
+    def start(*, dashboard):
+        threads.append(threading.current_thread())
+        if len(threads) == 1:
+            raise OSError("no space")
+        return Connection()
+
+    monkeypatch.setattr(executors, "start", start)
+    monkeypatch.setattr(executors, "stop", lambda *_: threads.append(threads[1].is_alive()))
+    executor = RayExecutor("ray", None)
+    with pytest.raises(OSError, match="no space"):
+        executor._connect().result()
+    with ThreadPoolExecutor(1) as retry:
+        retry.submit(lambda: executor._connect().result()).result()
+    assert executor._connect().result() == Connection()
+    assert len(threads) == 2
+    executor.stop()
+    threads[1].join(10)
+    assert threads[2] and not threads[1].is_alive()
 
 
 ONE = {"CPU": 1}
