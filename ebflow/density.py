@@ -31,13 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .bijections.base import (
-    Bijection,
-    ConstantJacobian,
-    Linearization,
-    as_autocast,
-    sum_event,
-)
+from .bijections.base import Bijection, ConstantJacobian, Linearization, as_autocast, sum_event
 from .networks import Jet, units
 
 ELEMENTS = 2**22

@@ -160,13 +160,7 @@ def _target(
     grid = bool(layers) and isinstance(layers[0], Dequantise)
     elementwise = list(takewhile(_elementwise, layers[grid:]))
     return Target(
-        flow,
-        elementwise,
-        samples,
-        generator,
-        grid=grid,
-        components=components,
-        context=context,
+        flow, elementwise, samples, generator, grid=grid, components=components, context=context
     )
 
 

@@ -34,13 +34,7 @@ from torch.nn.utils import parametrize
 
 from ..networks import Jet
 from ..randomness import eager
-from .base import (
-    ConstantJacobian,
-    ConstantLinearization,
-    Linearization,
-    at_least_float32,
-    hold,
-)
+from .base import ConstantJacobian, ConstantLinearization, Linearization, at_least_float32, hold
 
 STRUCTURES = ("full", "tril", "triu")
 

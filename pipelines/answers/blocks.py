@@ -53,9 +53,7 @@ class Options(Protocol):
 
 
 def answered(
-    options: Options,
-    work: Callable[[Model, Match], "Work"],
-    tell: Callable[[Console, Path], None],
+    options: Options, work: Callable[[Model, Match], "Work"], tell: Callable[[Console, Path], None]
 ) -> int:
     """Carries a command out: checks, answers in blocks, says what came out.
 

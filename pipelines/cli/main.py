@@ -101,12 +101,10 @@ class Command:
 
 COMMANDS = {
     "run density": Command(
-        "pipelines.cli.run:density",
-        "train, evaluate and report a flow on data",
+        "pipelines.cli.run:density", "train, evaluate and report a flow on data"
     ),
     "run paper": Command(
-        "pipelines.cli.run:paper",
-        "the paper's experiments, beside what was published",
+        "pipelines.cli.run:paper", "the paper's experiments, beside what was published"
     ),
     "run gradient-alignment": Command(
         "pipelines.cli.run:gradient_alignment",
@@ -116,61 +114,33 @@ COMMANDS = {
         "pipelines.cli.run:sample_complexity",
         "how many samples a score needs: exponents and claims",
     ),
-    "submit": Command(
-        "pipelines.cli.submit:run",
-        "run a pipeline as a job of a Ray cluster",
-    ),
+    "submit": Command("pipelines.cli.submit:run", "run a pipeline as a job of a Ray cluster"),
     "tune density": Command(
-        "tuning.command:density",
-        "search settings of the density pipeline that pay",
+        "tuning.command:density", "search settings of the density pipeline that pay"
     ),
     "tune gradient-alignment": Command(
-        "tuning.command:gradient_alignment",
-        "search regularisers that align gradients",
+        "tuning.command:gradient_alignment", "search regularisers that align gradients"
     ),
     "score": Command(
-        "pipelines.answers.scoring:run",
-        "log-densities of rows, and how unlikely they are",
+        "pipelines.answers.scoring:run", "log-densities of rows, and how unlikely they are"
     ),
-    "sample": Command(
-        "pipelines.answers.sampling:run",
-        "draw rows from a trained flow",
-    ),
+    "sample": Command("pipelines.answers.sampling:run", "draw rows from a trained flow"),
     "impute": Command(
-        "pipelines.answers.imputing:run",
-        "fill in what rows lack by draws, given the rest",
+        "pipelines.answers.imputing:run", "fill in what rows lack by draws, given the rest"
     ),
     "export": Command(
-        "pipelines.answers.exporting:run",
-        "write a flow as a graph for programs without ebflow",
+        "pipelines.answers.exporting:run", "write a flow as a graph for programs without ebflow"
     ),
     "serve": Command(
-        "pipelines.answers.serving:run",
-        "serve a trained flow by MLflow, on this machine",
+        "pipelines.answers.serving:run", "serve a trained flow by MLflow, on this machine"
     ),
-    "runs": Command(
-        "pipelines.cli.runs:run",
-        "list all runs in the terminal",
-    ),
-    "compare": Command(
-        "pipelines.cli.compare:run",
-        "what differs between runs, and their curves",
-    ),
-    "ui": Command(
-        "pipelines.cli.ui:run",
-        "look at all runs in MLflow",
-    ),
-    "data list": Command(
-        "pipelines.cli.datasets:run",
-        "list the named data sets",
-    ),
-    "data fetch": Command(
-        "pipelines.cli.fetch:run",
-        "download a benchmark data set",
-    ),
+    "runs": Command("pipelines.cli.runs:run", "list all runs in the terminal"),
+    "compare": Command("pipelines.cli.compare:run", "what differs between runs, and their curves"),
+    "ui": Command("pipelines.cli.ui:run", "look at all runs in MLflow"),
+    "data list": Command("pipelines.cli.datasets:run", "list the named data sets"),
+    "data fetch": Command("pipelines.cli.fetch:run", "download a benchmark data set"),
     "data tables": Command(
-        "pipelines.cli.tables:run",
-        "write a benchmark's tables from downloaded packages",
+        "pipelines.cli.tables:run", "write a benchmark's tables from downloaded packages"
     ),
 }
 MISSING = (

@@ -50,12 +50,7 @@ def mnist9k() -> DensityConfig:
         objective=ObjectiveConfig(name="lazy_ml"),
         anchor=AnchorConfig(interval=20, tolerance=0.02),
         train=TrainConfig(
-            batch_size=100,
-            max_seconds=100,
-            steps=20_000,
-            lr=1e-2,
-            validate_every=200,
-            threads=2,
+            batch_size=100, max_seconds=100, steps=20_000, lr=1e-2, validate_every=200, threads=2
         ),
     )
 

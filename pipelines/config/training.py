@@ -137,10 +137,7 @@ class DensityConfig(Training):
     """The density pipeline: prepare, preprocess, train, evaluate, report."""
 
     name: str = Field(
-        "density",
-        pattern=NAME,
-        description="name of the run",
-        json_schema_extra=UNKEYED,
+        "density", pattern=NAME, description="name of the run", json_schema_extra=UNKEYED
     )
     data: DataConfig = DataConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

@@ -8,12 +8,7 @@ import numpy as np
 from ebflow.data import BUDGET
 from ebflow.data.layout import Layout
 from ebflow.errors import BadInput
-from pipelines.config import (
-    LEARNED_INVERSE,
-    ClusterConfig,
-    DensityConfig,
-    ModelConfig,
-)
+from pipelines.config import LEARNED_INVERSE, ClusterConfig, DensityConfig, ModelConfig
 from pipelines.config.bounds import bounds
 from pipelines.density.source import counted, given, opened
 from pipelines.engine import Source

@@ -330,7 +330,7 @@ def _announce(run: Run, console: Console) -> None:
     if summary.exists() and _reported(summary) != _json(run.config):
         console.print(
             f"{run.output}: will be replaced; it has the results of another configuration, which "
-            "the store and MLflow keep (choose another place by --name or --output)",
+            "the store and MLflow keep (choose another place by --name or --output)"
         )
 
 

@@ -266,9 +266,7 @@ def show(console: Console, conclusion: Conclusion) -> None:
         console.print(finding)
     console.print(table(conclusion.claims))
     passed = [check for check in conclusion.checks if check.passed]
-    console.print(
-        f"checks of the instrument: {len(passed)} of {len(conclusion.checks)} passed",
-    )
+    console.print(f"checks of the instrument: {len(passed)} of {len(conclusion.checks)} passed")
     for check in conclusion.checks:
         if not check.passed:
             number = (
