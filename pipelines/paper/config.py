@@ -34,7 +34,7 @@ class StepsConfig(Section):
 
 
 class StackConfig(Threaded, Section):
-    """Small dense nets that are trained at once: of every preprocessing, start, rate and seed."""
+    """Small dense nets that are trained at once: of every preprocessing, start and rate."""
 
     part: Literal["map", "wide", "pairs"] = Field("map", description="part of the experiment")
     activation: Literal["published", "centred", "learned"] = Field(
@@ -49,7 +49,7 @@ class StackConfig(Threaded, Section):
         ((1, 0.0),), min_length=1, description="signs of the identity with offsets of every layer"
     )
     rates: tuple[float, ...] = Field((1e-3,), min_length=1, description="Adam's learning rates")
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="seeds of batches and noise")
+    seed: int = Field(0, ge=0, description="seed of batches and noise")
     steps: int = Field(500, ge=1, description="steps of a training; the rate falls as a cosine")
     looks: tuple[int, ...] = Field((0, 500), description="steps at which nets are measured")
     batch_size: int = Field(100, ge=1, description="examples a step")
@@ -212,11 +212,15 @@ class PaperConfig(Section):
         None, gt=0, description="test rows, or their share if below 1; None: the source's"
     )
     seed: int = Field(0, ge=0, description="the first seed")
-    seeds: int = Field(1, ge=1, description="seeds, one after another")
+    seeds: int | None = Field(
+        None,
+        ge=1,
+        description="seeds, one after another; None: one, and of phases two, five or ten by scale",
+    )
     threads: int = Field(2, ge=1, description="threads of a training on images")
     cluster: ClusterConfig = ClusterConfig()
 
     @property
     def trials(self) -> range:
         """The seeds."""
-        return range(self.seed, self.seed + self.seeds)
+        return range(self.seed, self.seed + (self.seeds or 1))

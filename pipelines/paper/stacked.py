@@ -43,20 +43,18 @@ class Way(NamedTuple):
         sign: Of the identity that linear layers start as.
         bias: The start of every offset.
         rate: The learning rate.
-        seed: Of batches and noise.
     """
 
     preprocessing: str
     sign: int
     bias: float
     rate: float
-    seed: int
 
 
 def ways(config: StackConfig) -> list[Way]:
     """Returns all nets of a stack."""
-    found = product(config.preprocessings, config.starts, config.rates, config.seeds)
-    return [Way(preprocessing, *start, rate, seed) for preprocessing, start, rate, seed in found]
+    found = product(config.preprocessings, config.starts, config.rates)
+    return [Way(preprocessing, *start, rate) for preprocessing, start, rate in found]
 
 
 def train(config: StackConfig, dataset: Dataset) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -73,11 +71,11 @@ def train(config: StackConfig, dataset: Dataset) -> tuple[dict[str, Any], dict[s
     }
     watch = _Watch(ways(config), dataset, chains)
     stack = _stack(config, watch.nets, dataset.split("train").width)
-    for step, (batches, noises) in enumerate(_batches(config, dataset, chains)):
+    for step, (batches, noise) in enumerate(_batches(config, dataset, chains)):
         if step in config.looks:
             watch.look(step, stack.flows())
         if step < config.steps:
-            watch.losses.append(stack.train_step(batches, noises))
+            watch.losses.append(stack.train_step(batches, noise))
     reference = partial(log_probs, gaussian(baseline(dataset, PreprocessConfig())))
     measured = {
         "config": config.model_dump(mode="json"),
@@ -118,13 +116,11 @@ class _Watch:
 
 def _stack(config: StackConfig, nets: Sequence[Way], width: int) -> Stack:
     options = ACTIVATIONS[config.activation]
-    seeds, preprocessings = list(config.seeds), list(config.preprocessings)
     members = [
         Member(
             dense((width,), sign=way.sign, bias=way.bias, **options),
             way.rate,
-            batch=preprocessings.index(way.preprocessing) * len(seeds) + seeds.index(way.seed),
-            noise=seeds.index(way.seed),
+            config.preprocessings.index(way.preprocessing),
         )
         for way in nets
     ]
@@ -146,20 +142,16 @@ def _ml(density: Any, x: Tensor, *, generator: RowGenerator) -> Tensor:  # noqa:
 
 def _batches(
     config: StackConfig, dataset: Dataset, chains: dict[str, Preprocessing]
-) -> Iterator[tuple[Tensor, list[RowGenerator]]]:
-    """Yields for every step, and once more, the batches and noise."""
-    split = dataset.split("train")
-    shuffled = [split.shuffled(config.batch_size, seed=seed) for seed in config.seeds]
+) -> Iterator[tuple[Tensor, RowGenerator]]:
+    """Yields for every step, and once more, a batch by every preprocessing, and the noise."""
+    split, seed = dataset.split("train"), config.seed
+    shuffled = split.shuffled(config.batch_size, seed=seed)
     flows = [Flow((split.width,), []).preprocessed(chain) for chain in chains.values()]
     for step in range(config.steps + 1):
-        rows = [next(batches).x for batches in shuffled]
+        x = next(shuffled).x
         with torch.no_grad():
-            found = [
-                flow.preprocess(x, RowGenerator(seed, "dequantise", step))
-                for flow in flows
-                for seed, x in zip(config.seeds, rows, strict=True)
-            ]
-        yield torch.stack(found), [RowGenerator(seed, "train", step) for seed in config.seeds]
+            found = [flow.preprocess(x, RowGenerator(seed, "dequantise", step)) for flow in flows]
+        yield torch.stack(found), RowGenerator(seed, "train", step)
 
 
 @torch.no_grad()

@@ -28,13 +28,11 @@ class Member(NamedTuple):
         flow: The net as it starts; its layers are those of the others.
         rate: The learning rate of Adam.
         batch: The place of its rows among the batches of a step.
-        noise: The place of its random numbers among the generators of a step.
     """
 
     flow: Flow
     rate: float
     batch: int = 0
-    noise: int = 0
 
 
 class Stack:
@@ -75,23 +73,23 @@ class Stack:
             [{"params": list(group.values()), "lr": rate, "rate": rate}
              for rate, group in self._groups.items()], fused=True
         )  # fmt: skip
-        self._places = torch.tensor([[m.batch, m.noise] for m in members])
+        self._places = torch.tensor([member.batch for member in members])
         self._losses = vmap(self._loss, in_dims=(0, 0, 0, None, None, None))
         self.step, self.steps, self.schedule, self.ema_decay = 0, steps, schedule, ema_decay
 
-    def train_step(self, batches: Tensor, generators: Sequence[RowGenerator]) -> Tensor:
+    def train_step(self, batches: Tensor, generator: RowGenerator) -> Tensor:
         """Does one step of every net; returns their mean losses before it, with shape (N,).
 
         Arguments:
             batches: Batches of rows, with shape (K, B, *event).
-            generators: Where random numbers come from.
+            generator: Where random numbers come from, the same ones for every net.
         """
         progress = Progress(self.step, self.step / self.steps)
         for group in self._optimizer.param_groups:
             group["lr"] = group["rate"] * self.schedule(progress.share)
         self._optimizer.zero_grad()
         given = (self._weights(), self._buffers, self._places)
-        losses = self._losses(*given, batches, generators, progress)
+        losses = self._losses(*given, batches, generator, progress)
         losses.sum().backward()
         self._optimizer.step()
         self._average()
@@ -113,13 +111,12 @@ class Stack:
         buffers: Weights,
         place: Tensor,
         batches: Tensor,
-        generators: Sequence[RowGenerator],
+        generator: RowGenerator,
         progress: Progress,
     ) -> Tensor:
         """Returns the mean loss of one net."""
-        batch, noise = place
-        x = batches.index_select(0, batch.view(1))[0]
-        arguments = (x, None, _OfOne(generators, noise), progress)
+        x = batches.index_select(0, place.view(1))[0]
+        arguments = (x, None, generator, progress)
         return functional_call(self._template, (weights, buffers), arguments)[0].mean()
 
     def _weights(self) -> Weights:
@@ -143,15 +140,3 @@ def _leaves(weights: Weights, chosen: Sequence[bool]) -> Weights:
     """Returns the weights of some of the nets, to be trained."""
     mask = torch.tensor(chosen)
     return {name: t.detach()[mask].clone().requires_grad_() for name, t in weights.items()}
-
-
-class _OfOne(RowGenerator):
-    """The random numbers of one of several generators; which one it is may differ by net."""
-
-    def __init__(self, generators: Sequence[RowGenerator], place: Tensor) -> None:
-        self.generators, self.place = generators, place
-
-    def symmetric(self, shape: Sequence[int], like: Tensor) -> Tensor:
-        """Draws by all, and takes one."""
-        drawn = torch.stack([generator.symmetric(shape, like) for generator in self.generators])
-        return drawn.index_select(0, self.place.view(1))[0]

@@ -16,7 +16,7 @@ SECONDS, STEPS = 60.0, 6_000
 
 def cells(config: PaperConfig) -> list[Cell]:
     """Returns one cell a table and seed."""
-    ways = product(range(config.seeds), config.sources or TABLES)
+    ways = product(range(config.seeds or 1), config.sources or TABLES)
     return [_cell(config, *way) for way in ways]
 
 

@@ -1,40 +1,42 @@
 """The map of where training by scores alone loses mass, as an experiment."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
 from pipelines.paper.experiments.phases.figures import CAPTIONS, figures
-from pipelines.paper.experiments.phases.grid import PAIRS, cells
+from pipelines.paper.experiments.phases.grid import ALONE, PAIRS, cells
 from pipelines.paper.experiments.phases.trained import Trained, read, share
-from pipelines.paper.experiments.phases.verdicts import conclude, likeliest
+from pipelines.paper.experiments.phases.verdicts import conclude, pair
 from pipelines.paper.experiments.settings import IMAGE_OPTIONS
 
 
 def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
-    """Returns one row a cell, preprocessing and seed: what its starts and rates have in common.
+    """Returns one row a cell and preprocessing: what its starts and rates have in common.
 
-    Of a pair, what the better rate has.
+    Of a pair, what the better start and rate, of all seeds, have.
     """
+    found = [read([folder]) for folder in folders]
+    best = {pair(list(chain(*found)), name)[0].cell for name in ("published", *ALONE)}
     return [
         row
-        for cell, folder in zip(cells, folders, strict=True)
-        for row in _rows(cell, read([folder]))
+        for cell, nets in zip(cells, found, strict=True)
+        for row in _rows(cell, [net for net in nets if net.part != PAIRS or net.cell in best])
     ]
 
 
 def _rows(cell: Cell, nets: Sequence[Trained]) -> Iterator[Row]:
     config = cell.config
-    groups: dict[tuple[str, int], list[Trained]] = {}
-    for net in likeliest(nets) if config.part == PAIRS else nets:
-        groups.setdefault((net.preprocessing, net.seed), []).append(net)
-    for (preprocessing, seed), group in groups.items():
+    groups: dict[str, list[Trained]] = {}
+    for net in nets:
+        groups.setdefault(net.preprocessing, []).append(net)
+    for preprocessing, group in groups.items():
         yield {
             **cell.provenance(),
             "labels": {"part": config.part, "D": str(group[0].width), "data": preprocessing,
                        "f": config.activation, "objective": cell.labels["objective"]},
-            "seed": seed,
             "method": f"{len(group)} nets of two dense layers, {config.steps} steps of Adam "
             "under a cosine, batches of 100",
             "study/nets": len(group),

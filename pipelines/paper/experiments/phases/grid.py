@@ -2,7 +2,8 @@
 
 The *map* crosses activation, start, preprocessing, learning rate and objective at D = 64, and a
 part of it at the D of larger images. The *pairs* are fewer and longer: scores alone, and exact
-likelihood of the published net.
+likelihood of the published net. A seed is a split of the data, an order of their batches and noise
+of its own; starts are the same of all seeds. The larger images have the first seed alone.
 """
 
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ ALONE = ("centred", "learned")
 
 
 class Size(NamedTuple):
-    """How much of it there is at a scale: steps of a training, and seeds of the pairs."""
+    """How much of it there is at a scale: steps of a training, and seeds."""
 
     map: int
     wide: int
@@ -67,49 +68,48 @@ def objective_of(config: StackConfig) -> str:
 
 def cells(config: PaperConfig) -> list[Cell]:
     """Returns the map, a part of it on larger images, and the pairs."""
-    return [*_map(config), *_wide(config), *_pairs(config)]
+    size = SIZES[config.scale]
+    seeds = range(config.seed, config.seed + (config.seeds or size.seeds))
+    return [*_map(size, seeds), *_wide(config), *_pairs(size, seeds)]
 
 
-def _map(config: PaperConfig) -> Iterator[Cell]:
-    steps = SIZES[config.scale].map
+def _map(size: Size, seeds: range) -> Iterator[Cell]:
     common = {"preprocessings": ("whitened", "plain"), "starts": STARTS, "rates": RATES}
-    for seed, activation, objective in product(config.trials, ACTIVATIONS, SCORES):
-        yield _cell(DIGITS, MAP, activation, objective, (seed,), steps, **common)
+    for seed, activation, objective in product(seeds, ACTIVATIONS, SCORES):
+        yield _cell(DIGITS, MAP, activation, objective, seed, size.map, **common)
 
 
 def _wide(config: PaperConfig) -> Iterator[Cell]:
     steps, images = SIZES[config.scale].wide, data(config, "mnist")
     common = {"starts": WIDE_STARTS, "rates": WIDE_RATES, "threads": config.threads}
     objectives = (DENOISING, ObjectiveConfig(name="ssm_vr"))
-    first = (config.trials[0],)
     for activation, objective in product(ACTIVATIONS, objectives):
-        yield _cell(images, WIDE, activation, objective, first, steps, **common)
+        yield _cell(images, WIDE, activation, objective, config.seed, steps, **common)
 
 
-def _pairs(config: PaperConfig) -> Iterator[Cell]:
-    size, first = SIZES[config.scale], config.trials[0]
-    seeds = tuple(range(first, first + max(size.seeds, len(config.trials))))
-    common = {"rates": PAIR_RATES, "looks": 10}
-    exact = {**common, "starts": (PUBLISHED, PLAIN)}
-    yield _cell(DIGITS, PAIRS, "published", LIKELIHOOD, seeds, size.pairs, **exact)
-    alone = {**common, "starts": (PLAIN,)}
-    for activation in ALONE:
-        yield _cell(DIGITS, PAIRS, activation, DENOISING, seeds, size.pairs, **alone)
+def _pairs(size: Size, seeds: range) -> Iterator[Cell]:
+    exact = ("published", LIKELIHOOD, (PUBLISHED, PLAIN))
+    alone = [(activation, DENOISING, (PLAIN,)) for activation in ALONE]
+    for seed, (activation, objective, starts) in product(seeds, (exact, *alone)):
+        yield _cell(
+            DIGITS, PAIRS, activation, objective, seed, size.pairs,
+            starts=starts, rates=PAIR_RATES, looks=10,
+        )  # fmt: skip
 
 
 DIGITS = DataConfig(source="digits")
 
 
 def _cell(
-    data: DataConfig, part: str, activation: str, objective: ObjectiveConfig,
-    seeds: tuple[int, ...], steps: int, *, looks: int = 4, **options: object,
+    data: DataConfig, part: str, activation: str, objective: ObjectiveConfig, seed: int,
+    steps: int, *, looks: int = 4, **options: object,
 ) -> Cell:  # fmt: skip
     """Returns nets that are measured at the steps of the rule and at equal parts of training."""
     parts = (round(steps * k / looks) for k in range(looks + 1))
     at = tuple(sorted({*(step for step in STEPS_OF_THE_RULE if step <= steps), *parts}))
     stack = StackConfig(
-        part=part, activation=activation, objective=objective, seeds=seeds, steps=steps, looks=at,
+        part=part, activation=activation, objective=objective, seed=seed, steps=steps, looks=at,
         **options,
     )  # fmt: skip
     labels = {"part": part, "f": activation, "objective": objective_of(stack)}
-    return Cell(labels, stack, seeds[0], data)
+    return Cell(labels, stack, seed, data.changed(seed=seed))

@@ -132,6 +132,12 @@ class Judged:
         """Judges a rule by cells."""
         return cls(*(_counted(rule, found, lost) for lost in (True, False)))
 
+    @property
+    def plain(self) -> float:
+        """The mean of both shares as they are; NaN without both outcomes."""
+        parts = (self.lost, self.held)
+        return sum(right / count if count else math.nan for right, count in parts) / 2
+
 
 def _counted(rule: Rule, found: Sequence[Cell], lost: bool) -> tuple[int, int]:
     right = [rule(cell) == lost for cell in found if cell.lost == lost]

@@ -36,7 +36,7 @@ class Trained:
         objective: With its noise.
         start: The sign of the identity and the offset that its layers start as.
         rate: The learning rate.
-        seed: Of batches and noise.
+        seed: Of the split, of batches and noise.
         steps: When it was looked at.
         nll: NLL at each look in nats; inf where it was not finite.
         mass: The squared latent mean an element at each look; likewise.
@@ -109,7 +109,7 @@ def _read(folder: Path) -> list[Trained]:
             objective_of(config),
             (one["sign"], one["bias"]),
             one["rate"],
-            one["seed"],
+            config.seed,
             tuple(look["step"] for look in one["looks"]),
             _numbers(one["looks"], "nll", 1.0),
             _numbers(one["looks"], "mean_norm2", stored["width"]),
