@@ -236,10 +236,12 @@ def _chosen(x: Tensor, known: _Bounds) -> tuple[_Bounds, Tensor]:
     """Returns bounds, and whether tails are changed, of each column, by rows left out."""
     low, high, margin = _edges(x, known)
     lower, upper, _ = known
-    tried = [(known, False), (known, True), ((low, upper, margin), True),
-             ((lower, high, margin), True), ((low, high, margin), True)]  # fmt: skip
+    tried = [(known, False), (known, True)]
+    if not (low.equal(lower) and high.equal(upper)):
+        ends = (low, upper), (lower, high), (low, high)
+        tried += [((*pair, margin), True) for pair in ends]
     scores = torch.stack([_held_out(x, *pair) for pair in tried])
-    best = (scores - GAIN * torch.tensor([0.0, 1, 2, 2, 3])[:, None]).argmax(0)
+    best = (scores - GAIN * torch.tensor([0.0, 1, 2, 2, 3])[: len(tried), None]).argmax(0)
     parts = zip(*(bounds for bounds, _ in tried), strict=True)
     lower, upper, margin = (torch.stack(part).gather(0, best[None])[0] for part in parts)
     return (lower, upper, margin), best > 0

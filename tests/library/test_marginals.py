@@ -62,6 +62,14 @@ def test_a_normal_table_needs_no_step(random):
     assert marginals.fit(rows(*random.normal(size=(3, N)))).layers == []
 
 
+@pytest.mark.parametrize(("law", "fits"), [("normal", 2), ("uniform", 5)])
+def test_bounds_are_tried_where_a_column_seems_to_end(random, monkeypatch, law, fits):
+    tried, plain = [], marginals._held_out
+    monkeypatch.setattr(marginals, "_held_out", lambda *a: tried.append(a) or plain(*a))
+    marginals.fit(rows(random.normal(size=N), getattr(random, law)(size=N)))
+    assert len(tried) == fits
+
+
 def test_the_spec_builds_the_same_layers(random):
     x = rows(random.integers(0, 9, N) * 1.0, random.uniform(size=N), random.standard_t(2, N))
     found = marginals.fit(x)
