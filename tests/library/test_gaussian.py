@@ -40,16 +40,15 @@ def loss(objective, size, lam, rows, **options):
     return objective(flow, rows, generator=derive(0, "noise"), **options)
 
 
-def data(size, deviation=1.0):
-    return deviation * torch.randn(TRIALS, SAMPLES, size, generator=seeded(1))
+def data(size, deviation=1.0, trials=TRIALS):
+    return deviation * torch.randn(trials, SAMPLES, size, generator=seeded(1))
 
 
 def close(found, expected, tolerance=TOLERANCE):
     assert abs(found / expected - 1) < tolerance, (found, expected)
 
 
-@pytest.mark.parametrize("sigma", [0.1, 0.3, 1.0])
-@pytest.mark.parametrize("draws", [1, 4])
+@pytest.mark.parametrize(("sigma", "draws"), [(0.1, 1), (0.3, 3), (1.0, 1)])
 def test_variance_of_denoising(sigma, draws):
     """n Var λ = V⁻² [2v²/V² + (v/σ² − 2v²/V²)/K], V = v + σ², for data N(0, v)."""
     v = 0.8
@@ -73,9 +72,8 @@ def test_denoising_fits_the_smoothed_density(sigma):
     ("size", "slices"),
     [
         (1, 1),
-        (2, 1),
         pytest.param(2, 5, marks=pytest.mark.slow),
-        (6, 1),
+        (4, 1),
         pytest.param(6, 4, marks=pytest.mark.slow),
     ],
 )
@@ -107,7 +105,7 @@ def test_a_ladder_fits_a_compromise():
 )
 def test_variance_of_orthogonal_slicing(size, slices):
     """n Var λ / λ² = 2/M for M orthogonal slices, so that M = d are the MLE; 500 trials."""
-    x = data(size)[:500]
+    x = data(size, trials=500)
     estimates = minimisers(objectives.ssm, x, slices=slices, directions="orthogonal")
     tolerance = 4.5 * math.sqrt(2 / 500) + 10 / SAMPLES
     close(SAMPLES * float(estimates.var()), 2 / slices, tolerance)
@@ -117,7 +115,7 @@ def test_variance_of_orthogonal_slicing(size, slices):
 @pytest.mark.parametrize("size", [1, 2, 6])
 def test_an_exact_trace_is_maximum_likelihood(size, objective):
     """With Rademacher slices v·H·v = −λ d exactly, so λ = d / mean ‖x‖²: the MLE."""
-    x = data(size)[:50]
+    x = data(size, trials=50)
     expected = size / x.square().sum(2).mean(1)
     found = minimisers(objectives.OBJECTIVES[objective], x)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
@@ -125,7 +123,7 @@ def test_an_exact_trace_is_maximum_likelihood(size, objective):
 
 def test_likelihood_has_the_same_minimiser():
     """The gradient of ``ml`` vanishes at w = mean(x²)^(−1/2)."""
-    x = data(1)[0]
+    x = data(1, trials=1)[0]
     flow = dense((1,), depth=1, sign=float(x.square().mean().rsqrt()))
     value = objectives.ml(flow, x, generator=derive(0)).mean()
     (gradient,) = torch.autograd.grad(value, [flow.layers[0].weight])

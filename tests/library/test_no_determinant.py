@@ -100,22 +100,21 @@ def test_a_training_factorises_at_refreshes_alone(digits, forbid, objective, net
     assert all(moved) and training.step == 3 and training.anchor.refreshes == 1
 
 
-OPTIONS = {
+SWEEPS = {
     "ssm": dict(slices=2, directions="rademacher"),
     "ssm_vr": dict(slices=2, stability=0.1, floor=-1.0),
-    "taylor_sm": dict(estimator="two_sided"),
-    "dsm": dict(sigma=(0.5, 0.1), antithetic=True),
+    "exact_sm": {},
 }
 
 
 @pytest.mark.parametrize("name", [n for n in FLOWS if n not in ("no layer", "mixture")])
 def test_no_layer_base_or_context_factorises(name, forbid):
-    """Every objective of score matching, forward and backward, on every small flow."""
+    """Energies, scores, sweeps and traces, forward and backward, of every small flow."""
     flow = FLOWS[name]()
     x, c = at(flow), contexts(flow)
     forbid()
-    for objective in MATCHING:
-        function = partial(OBJECTIVES[objective], **OPTIONS.get(objective, {}))
+    for objective, options in SWEEPS.items():
+        function = partial(OBJECTIVES[objective], **options)
         module = LossModule(flow, Loss(function, low_energy=0.1, latent_mean=1.0))
         with NoFactorisation():
             loss, _ = module(x, c, RowGenerator(0))

@@ -170,32 +170,22 @@ def test_a_constant_feature_is_refused():
 
 @preprocessings
 @pytest.mark.parametrize("normalise", ["standardise", "whiten"])
-@pytest.mark.parametrize("batch_size", [1, 7, 1000])
-def test_statistics_do_not_depend_on_the_batches(request, name, normalise, batch_size):
+def test_statistics_do_not_depend_on_the_batches(request, name, normalise):
     source, options = PREPROCESSINGS[name]
     split = request.getfixturevalue(source).split("train")
-    one, other = (
+    few, many, whole = (
         flow_of(fit(split, normalise=normalise, batch_size=b, **options), split.width).state_dict()
-        for b in (batch_size, 5000)
+        for b in (1 if source == "diabetes" else 30, 1000, 5000)
     )
-    for key, t in one.items():
-        torch.testing.assert_close(t, other[key], rtol=1e-9, atol=1e-9)
+    for key, t in whole.items():
+        for other in (few, many):
+            torch.testing.assert_close(other[key], t, rtol=1e-9, atol=1e-9)
 
 
 @preprocessings
-def test_gaussian_is_scipys(request, name):
-    source, options = PREPROCESSINGS[name]
-    dataset = request.getfixturevalue(source)
-    split = dataset.split("train")
-    x, log_dets = plain(split, options)
-    exact = multivariate_normal(x.mean(0), np.cov(x.T, bias=True)).logpdf(x) + log_dets
-    flow = gaussian(fit(split, **options))
-    found = flow.log_prob(split.tensor(), RowGenerator(0, "preprocess"))
-    np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-7)
-
-
-@preprocessings
-def test_gaussian_is_exact_whatever_the_default_type(request, name, single_precision):
+@pytest.mark.parametrize("default", [torch.float32, torch.float64])
+def test_gaussian_is_scipys_whatever_the_default_type(request, name, default):
+    torch.set_default_dtype(default)
     source, options = PREPROCESSINGS[name]
     split = request.getfixturevalue(source).split("train")
     flow = gaussian(fit(split, **options))

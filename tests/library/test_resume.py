@@ -1,5 +1,7 @@
 """A resumed training equals the uninterrupted one, bit for bit."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -26,7 +28,7 @@ TRAININGS = {
         ema_decay=0.9,
     ),
     "finishing": dict(loss=dict(anchor=dict(interval=3), finish=0.6)),
-    "logs that do not divide": dict(log_every=5, clip=1.0),
+    "logs that do not divide": dict(log_every=3, clip=1.0),
     "sliced": dict(objective="ssm", loss=dict(hyper=dict(slices=2))),
     "lazy": dict(objective="lazy_ml", loss=dict(anchor=dict(interval=5))),
     "annealed": dict(loss=dict(annealed={"sigma": geometric(1.0, 0.1)})),
@@ -59,7 +61,8 @@ trainings = pytest.mark.parametrize("name", TRAININGS)
 
 
 def made(dataset, name, **more):
-    options = {**TRAININGS[name], **more}
+    short = dict(steps=8, validate_every=4, log_every=2)
+    options = {**short, **TRAININGS[name], **more}
     return trainer(dataset, options.pop("objective", "dsm"), **options)
 
 
@@ -107,28 +110,37 @@ def test_any_event_will_do(digits, tmp_path, at):
     assert metrics(events) == metrics(expected)
 
 
-def test_an_ended_training_does_not_go_on(digits, tmp_path):
-    training = made(digits, "adam")
+@cache
+def ended(dataset, name="adam"):
+    training = made(dataset, name)
     list(training.run())
-    save_training(training, tmp_path / "checkpoint")
-    again = made(digits, "adam")
-    resume(again, tmp_path / "checkpoint")
-    assert list(again.run()) == [] and again.step == 12 and again.verdict == training.verdict
+    return training
+
+
+@pytest.fixture
+def saved(digits, tmp_path):
+    """The checkpoint of a training that has ended."""
+    save_training(ended(digits), tmp_path / "checkpoint")
+    return tmp_path / "checkpoint"
+
+
+def test_an_ended_training_does_not_go_on(digits, saved):
+    training, again = ended(digits), made(digits, "adam")
+    resume(again, saved)
+    assert again.seconds == pytest.approx(training.seconds)
+    assert list(again.run()) == [] and again.step == 8 and again.verdict == training.verdict
 
 
 def test_saving_changes_nothing(digits, tmp_path):
-    one, other = made(digits, "everything"), made(digits, "everything")
-    list(one.run())
+    one, other = ended(digits, "everything"), made(digits, "everything")
     for _ in other.run():
         save_training(other, tmp_path / "checkpoint")
     same(one, other)
 
 
 def test_twice_interrupted(digits, tmp_path):
-    whole = made(digits, "everything")
-    list(whole.run())
     training = made(digits, "everything")
-    for at in (3, 6):
+    for at in (2, 6):
         for event in training.run():
             if event.step == at:
                 break
@@ -136,56 +148,32 @@ def test_twice_interrupted(digits, tmp_path):
         training = made(digits, "everything")
         resume(training, tmp_path / str(at))
     list(training.run())
-    same(training, whole)
+    same(training, ended(digits, "everything"))
 
 
-def test_seconds_spent_go_on(digits, tmp_path):
-    training = made(digits, "adam")
-    list(training.run())
-    save_training(training, tmp_path / "checkpoint")
-    again = made(digits, "adam")
-    resume(again, tmp_path / "checkpoint")
-    assert again.seconds == pytest.approx(training.seconds)
-
-
-def saved(dataset, folder, name="adam"):
-    training = made(dataset, name)
-    list(training.run())
-    save_training(training, folder)
-    return training
-
-
-def test_other_data_are_refused(digits, few_digits, tmp_path):
-    saved(digits, tmp_path / "checkpoint")
+def test_other_data_are_refused(few_digits, saved):
     with pytest.raises(BadInput, match="checkpoint: found a training with data") as error:
         other = made(few_digits, "adam", chain=dict(normalise="standardise"))
-        resume(other, tmp_path / "checkpoint")
+        resume(other, saved)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     "other",
-    [dict(net=dict(depth=3)), dict(chain=dict(normalise="none"))],
-    ids=["depth", "preprocessing"],
+    [dict(net=dict(depth=3)), dict(chain=dict(normalise="none")), TRAININGS["anchored"]],
+    ids=["depth", "preprocessing", "anchor"],
 )
-def test_another_flow_is_refused(digits, tmp_path, other):
-    saved(digits, tmp_path / "checkpoint")
+def test_another_flow_is_refused(digits, saved, other):
     with pytest.raises(BadInput, match="does not fit") as error:
-        resume(made(digits, "adam", **other), tmp_path / "checkpoint")
+        resume(made(digits, "adam", **other), saved)
     assert "\n" not in str(error.value)
-
-
-def test_a_training_without_the_anchor_is_refused(digits, tmp_path):
-    saved(digits, tmp_path / "checkpoint")
-    with pytest.raises(BadInput, match="does not fit"):
-        resume(made(digits, "anchored"), tmp_path / "checkpoint")
 
 
 @pytest.mark.parametrize("progress", [None, [], {}])
 @pytest.mark.parametrize("harmed", ["last", "best"])
 def test_progress_that_makes_no_sense_is_told(digits, tmp_path, harmed, progress):
     for name in ("last", "best"):
-        saved(digits, tmp_path / name)
+        save_training(ended(digits), tmp_path / name)
     loaded = read(tmp_path / harmed)
     loaded.state.pop("progress") if progress is None else loaded.state.update(progress=progress)
     if harmed == "best":
@@ -194,22 +182,22 @@ def test_progress_that_makes_no_sense_is_told(digits, tmp_path, harmed, progress
         write(tmp_path / "last", whole)
     write(tmp_path / harmed, loaded)
     with pytest.raises(BadInput, match=f"{harmed}: does not fit this training: ") as error:
-        resume(trainer(digits), tmp_path / "last", best=tmp_path / "best")
+        resume(made(digits, "adam"), tmp_path / "last", best=tmp_path / "best")
     assert len(str(error.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("clock", [None, {"checkpoint": None}, {"step": []}])
-def test_a_clock_that_makes_no_sense_is_told(digits, tmp_path, clock):
-    saved(digits, tmp_path / "checkpoint")
-    loaded = read(tmp_path / "checkpoint")
+def test_a_clock_that_makes_no_sense_is_told(digits, saved, clock):
+    loaded = read(saved)
     loaded.state["clock"] = clock
-    write(tmp_path / "checkpoint", loaded)
+    write(saved, loaded)
     with pytest.raises(BadInput, match="checkpoint: does not fit this training: "):
-        resume(trainer(digits), tmp_path / "checkpoint")
+        resume(made(digits, "adam"), saved)
 
 
 def test_state_holds_no_pickle_and_everything_else(digits, tmp_path):
-    training = saved(digits, tmp_path / "checkpoint", "everything")
+    training = ended(digits, "everything")
+    save_training(training, tmp_path / "checkpoint")
     names = {path.name for path in (tmp_path / "checkpoint").iterdir()}
     assert names == {"model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"}
     tensors, _ = states(training)

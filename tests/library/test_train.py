@@ -47,7 +47,7 @@ def named(dataset, name, **options):
 
 @everything
 def test_same_seed_same_loss_to_the_bit(digits, name):
-    one, other = (named(digits, name) for _ in range(2))
+    one, other = (named(digits, name, steps=6) for _ in range(2))
     assert losses(one) == losses(other)
     same(one, other)
 
@@ -98,9 +98,9 @@ def test_every_parameter_moves(digits, name):
 
 @pytest.mark.parametrize("name", ["ml", "relative_ml", "lazy_ml", "sml", "dsm, anchored"])
 def test_likelihood_improves(digits, name):
-    training = named(digits, name, steps=60, validate_every=60, net=dict(calibrated=True))
+    training = named(digits, name, steps=30, validate_every=30, net=dict(calibrated=True))
     first, *_, last = [e.metrics["val/nll"] for e in training.run() if e.kind == "validate"]
-    assert last < first - 1
+    assert last < first - 0.5
 
 
 def test_sml_samples_from_the_present_weights(digits):
@@ -287,25 +287,25 @@ def test_a_validation_that_is_not_finite_names_its_step(digits):
                 training.averaged.matched.layers[0].weight[0, 0] = torch.nan
 
 
-BLIND = dict(chain=dict(normalise="whiten"), net=dict(noise=0.0), patience=3, validate_every=100)
+BLIND = dict(net=dict(noise=0.0), patience=3, validate_every=20, optimizer="fast")
 
 
 @pytest.mark.parametrize("objective", ["dsm", pytest.param("ssm", marks=pytest.mark.slow)])
 def test_plain_score_matching_is_stopped_and_told_blind(digits, objective):
     """After as many validations without a better one as its patience."""
-    training = trainer(digits, objective, steps=3000, log_every=50, batch_size=128, **BLIND)
+    training = trainer(digits, objective, steps=600, log_every=10, batch_size=128, **BLIND)
     bests = [event.best for event in training.run() if event.kind == "validate"]
     assert bests[-3:] == [False] * 3 and bests[-4]
-    assert training.verdict.startswith("stopped early at step") and training.step < 3000
+    assert training.verdict.startswith("stopped early at step") and training.step < 600
     assert "blind" in training.verdict and "anchor" in training.verdict
 
 
 def test_likelihood_that_overfits_is_told_so(few_digits):
     """100 rows for 8,320 parameters."""
     training = trainer(
-        few_digits, "ml", steps=2000, log_every=20, validate_every=40, batch_size=50, patience=2,
+        few_digits, "ml", steps=400, log_every=5, validate_every=10, batch_size=50, patience=2,
         chain=dict(normalise="standardise"), net=dict(calibrated=True),
-        schedule=constant,
+        schedule=constant, optimizer="fast",
     )  # fmt: skip
     list(training.run())
     assert "stopped early" in training.verdict
@@ -315,13 +315,13 @@ def test_likelihood_that_overfits_is_told_so(few_digits):
 def test_early_validations_tell_of_over_fitting_and_use_up_no_patience(few_digits):
     """All come before the first of the interval, and the best is one of the first."""
     training = trainer(
-        few_digits, "ml", steps=1100, log_every=20, validate_every=2000, batch_size=50, patience=1,
+        few_digits, "ml", steps=140, log_every=10, validate_every=2000, batch_size=50, patience=1,
         chain=dict(normalise="standardise"), net=dict(calibrated=True),
-        schedule=constant, optimizer="adam",
+        schedule=constant, optimizer="fast",
     )  # fmt: skip
     steps = [event.step for event in training.run() if event.kind == "validate"]
-    assert steps == [0, 16, 32, 64, 128, 256, 512, 1024, 1100] and training.state.best_step < 512
-    assert training.verdict.startswith("ended after 1100 steps: ")
+    assert steps == [0, 16, 32, 64, 128, 140] and training.state.best_step < 64
+    assert training.verdict.startswith("ended after 140 steps: ")
     assert "over-fitting" in training.verdict
 
 
@@ -344,9 +344,9 @@ def test_a_start_that_is_never_bettered_is_told_in_numbers(digits):
 
 
 def test_no_patience_never_stops(digits):
-    training = trainer(digits, "dsm", steps=300, **{**BLIND, "patience": None})
+    training = trainer(digits, "ml", optimizer="ascent", steps=30, patience=None)
     list(training.run())
-    assert training.step == 300
+    assert training.step == 30
 
 
 @pytest.mark.parametrize("match_after", [True, False])
@@ -360,7 +360,7 @@ def test_matching_before_preprocessing_trains_too(digits, match_after):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["dsm, anchored", "ssm", "exact_sm", "taylor_sm", "ml", "sml"])
 def test_either_type_trains_under_the_usual_default(digits, name, dtype, single_precision):
-    training = named(digits, name, net=dict(dtype=dtype))
+    training = named(digits, name, net=dict(dtype=dtype), steps=3)
     assert all(math.isfinite(v) for v in losses(training))
     assert {p.dtype for p in training.parameters} == {dtype}
     assert training.averaged.like.dtype == dtype
@@ -443,7 +443,7 @@ TRAININGS = {
 
 
 def finished(dataset, parts, options):
-    training = trainer(dataset, **options, accumulate=parts, log_every=1)
+    training = trainer(dataset, **options, accumulate=parts, log_every=1, steps=5)
     events = list(training.run())
     return training, [e.metrics["train/loss"] for e in events if e.kind == "log"]
 
@@ -494,7 +494,7 @@ def conditional(size=300, **options):
     flow = dense((2,), depth=2, context=1, generator=seeded())
     flow.standardise_context(c.double().mean(0), c.double().std(0, correction=0))
     made = loss_of(flow, **options.pop("loss", dict(objective="ml")))
-    settings = dict(steps=150, batch_size=50, validate_every=75, log_every=25)
+    settings = dict(steps=100, batch_size=50, validate_every=50, log_every=20)
     return Trainer(flow, data, loss=made, anchor=made.anchor, **{
         "optimizer": partial(torch.optim.Adam, lr=2e-2), **settings, **options})  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from functools import partial
+from functools import cache, partial
 
 import torch
 
@@ -22,6 +22,7 @@ OPTIMIZERS = {
     "adamw": partial(torch.optim.AdamW, lr=1e-3, fused=True, weight_decay=0.1),
     "rmsprop": partial(torch.optim.RMSprop, lr=1e-4),
     "sgd": partial(torch.optim.SGD, lr=1e-4, fused=True),
+    "fast": partial(torch.optim.Adam, lr=1e-2, fused=True),
     "ascent": partial(torch.optim.SGD, lr=1e-3, maximize=True),
     "sgd-momentum": partial(torch.optim.SGD, lr=1e-4, momentum=0.9),
 }
@@ -57,13 +58,19 @@ def flow_of(width, architecture="dense", **options):
     return Flow((width,), [Reshape((width,), image), *flow.layers])
 
 
+@cache
+def fitted(split, options):
+    """Returns the preprocessing of a training split, fitted once."""
+    return preprocessing.fit(split, **dict(options))
+
+
 def trainer(
     dataset, objective="dsm", *, chain=None, net=None, loss=None, optimizer="adam", **more
 ):
     """Returns a short training; every option of ``Trainer`` can be given."""
     split = dataset.split("train")
     flow = flow_of(split.width, **(net or {}))
-    chain = preprocessing.fit(split, **{"normalise": "whiten", **(chain or {})})
+    chain = fitted(split, tuple({"normalise": "whiten", **(chain or {})}.items()))
     match_after, device = more.pop("match_after", True), more.pop("device", "cpu")
     flow = flow.preprocessed(chain, match_after=match_after).to(device)
     made = loss_of(flow.matched, objective, **(loss or {}))

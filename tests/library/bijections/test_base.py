@@ -82,7 +82,7 @@ def test_pullback(name, training):
 @everything
 def test_tangent_and_curvature(name):
     layer, x = case(name)
-    v, s = directions(x, 3), directions(layer(x).detach(), 0, seed=5)
+    v, s = directions(x, 2), directions(layer(x).detach(), 0, seed=5)
 
     def value(row, t):
         z = line(x, row, t)
@@ -99,7 +99,7 @@ def test_tangent_and_curvature(name):
 
 
 @everything
-@pytest.mark.parametrize(("slices", "bent"), [(0, False), (0, True), (2, False), (2, True)])
+@pytest.mark.parametrize(("slices", "bent"), [(0, False), (2, True)])
 def test_jet(name, slices, bent):
     """Along lines and parabolas: value, tangent and bend, and the derivatives of ψ."""
     layer, x = case(name)
