@@ -134,7 +134,8 @@ def fit(
     if curved.any():
         behind = layers["bounds"](x) if "bounds" in layers else x
         layers["standard"] = standard = _standard(behind)
-        layers["tails"] = _johnson(standard(behind), curved)
+        layers["tails"] = johnson = _johnson(standard(behind), curved)
+        curved = johnson.delta != STRAIGHT
     used = (lower.isfinite() | upper.isfinite()).nonzero().flatten().tolist()
     return Marginals(
         list(layers.values()),
@@ -233,7 +234,10 @@ def _known(first: Tensor, last: Tensor, bounds: Bounds) -> _Bounds:
 
 
 def _chosen(x: Tensor, known: _Bounds) -> tuple[_Bounds, Tensor]:
-    """Returns bounds, and whether tails are changed, of each column, by rows left out."""
+    """Returns bounds, and whether tails are changed, of each column, by rows left out.
+
+    A column whose quartiles coincide has no density to fit: its tails are kept.
+    """
     low, high, margin = _edges(x, known)
     lower, upper, _ = known
     tried = [(known, False), (known, True)]
@@ -241,7 +245,9 @@ def _chosen(x: Tensor, known: _Bounds) -> tuple[_Bounds, Tensor]:
         ends = (low, upper), (lower, high), (low, high)
         tried += [((*pair, margin), True) for pair in ends]
     scores = torch.stack([_held_out(x, *pair) for pair in tried])
-    best = (scores - GAIN * torch.tensor([0.0, 1, 2, 2, 3])[: len(tried), None]).argmax(0)
+    scores -= GAIN * torch.tensor([0.0, 1, 2, 2, 3])[: len(tried), None]
+    fitted = scores.isfinite() & (_spread(x) > 0)
+    best = torch.where(fitted, scores, -torch.inf).argmax(0)
     parts = zip(*(bounds for bounds, _ in tried), strict=True)
     lower, upper, margin = (torch.stack(part).gather(0, best[None])[0] for part in parts)
     return (lower, upper, margin), best > 0
@@ -292,27 +298,52 @@ def _bounded(x: Tensor, bounds: _Bounds) -> Bounded:
 
 def _standard(y: Tensor) -> Affine:
     """Returns what takes off the medians and divides by the quartiles' distance over 1.349."""
-    first, median, third = torch.quantile(y, y.new_tensor([0.25, 0.5, 0.75]), dim=0)
-    spread = (third - first) / 1.349
-    spread = torch.where(spread > 0, spread, y.std(0)).clamp(min=1e-300)
+    median, spread, deviation = y.quantile(0.5, 0), _spread(y), y.std(0)
+    spread = torch.where(spread > 0, spread, torch.where(deviation > 0, deviation, 1.0))
     return Affine(median, 1 / spread, median.shape, dtype=torch.float64)
 
 
+def _spread(y: Tensor) -> Tensor:
+    """Returns the quartiles' distance over 1.349: the standard deviation of a normal column."""
+    first, third = torch.quantile(y, y.new_tensor([0.25, 0.75]), dim=0)
+    return (third - first) / 1.349
+
+
 def _johnson(y: Tensor, curved: Tensor) -> JohnsonSU:
-    """Returns the S_U of greatest likelihood of each column; almost the identity of others."""
+    """Returns the S_U of greatest likelihood of each column; almost the identity of others.
+
+    So it is of columns whose quartiles coincide, and of those without a greatest likelihood.
+    """
+    theta = straight = y.new_tensor([0, STRAIGHT, 0, STRAIGHT])[:, None].repeat(1, y.shape[1])
+    if curved.any() and (varied := _spread(y) > 0).any():
+        found = straight.clone()
+        found[:, varied] = _fitted(y[:, varied])
+        theta = torch.where(curved & _sound(found), found, straight)
+    return JohnsonSU(*theta)
+
+
+def _sound(theta: Tensor) -> Tensor:
+    """Returns whether all of ξ, λ, γ and δ are finite, and λ and δ positive, of each column."""
+    return theta.isfinite().all(0) & (theta[[1, 3]] > 0).all(0)
+
+
+def _fitted(y: Tensor) -> Tensor:
+    """Returns ξ, λ, γ and δ of greatest likelihood, with shape (4, D).
+
+    One column whose likelihood has no maximum spoils those that it is fitted with: then each half
+    of the columns is fitted by itself.
+    """
+    found = _likeliest(y)
+    if y.shape[1] > 1 and not _sound(found).all():
+        found = torch.cat([_fitted(half) for half in y.tensor_split(2, 1)], 1)
+    return found
+
+
+def _likeliest(y: Tensor) -> Tensor:
+    """Returns what L-BFGS comes to from one start, of all columns together."""
     theta = y.new_zeros(4, y.shape[1])
     theta[[1, 3]] = math.log(2.0)
-    if curved.any():
-        theta = _fitted(y, theta)
-    xi, lam, gamma, delta = theta
-    straight = torch.full_like(lam, STRAIGHT)
-    lam, delta = (torch.where(curved, t.exp(), straight) for t in (lam, delta))
-    return JohnsonSU(xi * curved, lam, gamma * curved, delta)
-
-
-def _fitted(y: Tensor, theta: Tensor) -> Tensor:
-    """Returns ξ, log λ, γ and log δ of greatest likelihood, with shape (4, D), from a start."""
-    theta = theta.clone().requires_grad_()
+    theta.requires_grad_()
     optimizer = torch.optim.LBFGS(
         [theta], max_iter=60, tolerance_change=1e-6, line_search_fn="strong_wolfe"
     )
@@ -330,7 +361,8 @@ def _fitted(y: Tensor, theta: Tensor) -> Tensor:
         return loss
 
     optimizer.step(closure)
-    return theta.detach()
+    xi, lam, gamma, delta = theta.detach()
+    return torch.stack([xi, lam.exp(), gamma, delta.exp()])
 
 
 def _log_normal(u: Tensor) -> Tensor:

@@ -100,3 +100,47 @@ def test_categories_are_dequantised_and_nothing_else(random):
     assert list(found.bounds) == [0] and set(found.tails) <= {0}
     alone = marginals.fit(one_hot, groups=(0, 0, 0))
     assert alone.spec == ["categories"]
+
+
+def zeros(share, seed, count=1000):
+    """Rows of which a share is 0 in the first column and the second one is normal."""
+    random = np.random.default_rng(seed)
+    some = np.where(random.random(count) < share, 0, random.exponential(size=count))
+    return rows(some, random.standard_normal(count))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 5])
+def test_a_column_whose_quartiles_coincide_keeps_its_tails(seed):
+    found = marginals.fit(zeros(0.99, seed))
+    assert found.layers == [] and found.tails == []
+
+
+def test_one_column_without_a_greatest_likelihood_does_not_change_others(random):
+    heavy = random.standard_t(1.5, 1000)
+    bad = zeros(0.99, 0)[:, :1]
+    alone, beside = marginals.fit(rows(heavy)), marginals.fit(torch.cat([rows(heavy), bad], 1))
+    assert alone.tails == beside.tails == [0] and beside.bounds == {}
+    for one, other in zip(alone.layers, beside.layers, strict=True):
+        x = torch.linspace(-9, 9, 50, dtype=torch.float64)[:, None]
+        assert torch.equal(one(x)[:, 0], other(x.expand(-1, 2))[:, 0])
+
+
+def test_a_fit_that_diverges_is_of_its_column_alone(random, monkeypatch):
+    y, plain = rows(random.standard_t(2, N), random.normal(size=N)), marginals._likeliest
+    spoil = y[:3, 1]
+
+    def spoiled(y):
+        bad = (y[:3].mT == spoil).all(1)
+        return torch.full_like(plain(y), torch.nan) if bad.any() else plain(y)
+
+    monkeypatch.setattr(marginals, "_likeliest", spoiled)
+    johnson = marginals._johnson(y, torch.ones(2, dtype=torch.bool))
+    assert johnson.delta[1] == johnson.lam[1] == marginals.STRAIGHT
+    assert johnson.delta[0] < 10
+
+
+def test_few_rows_repeated_are_fitted(random):
+    x = torch.tensor(np.repeat(random.standard_normal((5, 2)), 100, 0))
+    for layer in marginals.fit(x).layers:
+        x = layer(x)
+    assert x.isfinite().all()
