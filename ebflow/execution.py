@@ -161,6 +161,7 @@ class Driven(ABC):
         shard: Rank and number of workers.
         progress: The share of it that is done.
         identity: What one that goes on must share with the one that was saved, JSON-able.
+        between: Is called where the state is whole, between steps or epochs, and may save it.
     """
 
     device: torch.device
@@ -169,6 +170,7 @@ class Driven(ABC):
 
     def __init__(self, shard: tuple[int, int] = (0, 1)) -> None:
         self.state, self.clock, self.shard = State(), Clock(), shard
+        self.between: Callable[[], None] = lambda: None
 
     @property
     def step(self) -> int:

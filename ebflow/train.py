@@ -285,6 +285,7 @@ class Trainer(Driven):
                 yield from self._reported(self.validate())
             if self.verdict:
                 return
+            self.between()
             with self.clock("data"):
                 self._fill()
                 batch = next(batches)

@@ -100,6 +100,7 @@ class Training(Driven):
             NonFinite: at the end of an epoch with a loss that is not finite.
         """
         while not self.verdict:
+            self.between()
             metrics = yield from self._epoch()
             with self.clock("validate"):
                 found = accuracy(self.network.eval(), *self.held)

@@ -19,6 +19,7 @@ from pipelines.cluster.environment import embedded
 from pipelines.config import ClusterConfig, Training
 from pipelines.store import writer
 from pipelines.training import metrics_log
+from pipelines.training.interruption import held
 from pipelines.training.trainers import build
 from pipelines.training.watchdog import Watchdog, hung
 
@@ -150,10 +151,21 @@ def _device(config: ClusterConfig, place: Place) -> torch.device:
 
 
 def _run(reporter: "Reporter", watchdog: Watchdog) -> dict[str, Any]:
-    for event in reporter.trainer.run():
-        reporter.tell(event)
-        watchdog.feed()
-    return reporter.finish()
+    """Trains to the end; a lone worker that is interrupted saves a checkpoint first."""
+    trainer = reporter.trainer
+    with held() as interrupted:
+        if reporter.lone:
+            trainer.between = partial(_heed, interrupted, reporter)
+        for event in trainer.run():
+            reporter.tell(event)
+            watchdog.feed()
+        return reporter.finish()
+
+
+def _heed(interrupted: Callable[[], bool], reporter: "Reporter") -> None:
+    if interrupted():
+        reporter.save()
+        raise KeyboardInterrupt
 
 
 def _wrap(config: ClusterConfig) -> Callable[[nn.Module], nn.Module]:

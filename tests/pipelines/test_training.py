@@ -1,5 +1,7 @@
 """From configurations to trainers, and what a worker reports."""
 
+import signal
+import time
 from types import SimpleNamespace
 from typing import get_args
 
@@ -9,6 +11,7 @@ import pytest
 import ray.train.torch
 import torch
 
+from ebflow.alignment.training import Training as Classifying
 from ebflow.architectures import dense
 from ebflow.checkpoint import check, load
 from ebflow.data.loader import Dataset
@@ -29,7 +32,8 @@ from pipelines.config import (
     TrainConfig,
     Training,
 )
-from pipelines.training import launch, loop, metrics_log, trainers
+from pipelines.training import interruption, launch, loop, metrics_log, trainers
+from pipelines.training.interruption import held
 from pipelines.training.launch import Reports, launched
 from pipelines.training.loop import Place, Reporter
 from pipelines.training.preprocessing import fitted
@@ -295,6 +299,76 @@ def test_a_worker_that_was_killed_remembers_the_best(dataset, tmp_path, monkeypa
     assert again.kept.state["progress"]["step"] == 0
     (row,) = loop._resumed(build(config, dataset), tmp_path, Place()).rows
     assert (row["kind"], row["note"]) == (metrics_log.RESUMED, "goes on from step 9")
+
+
+def interrupting(trainer, step):
+    """Lets a signal come in the middle of a step."""
+    plain = trainer.train_step
+
+    def interrupted(batch):
+        if trainer.step == step:
+            signal.raise_signal(signal.SIGINT)
+        plain(batch)
+
+    trainer.train_step = interrupted
+    return trainer
+
+
+@pytest.mark.parametrize("step", [3, 4, 11])
+def test_an_interrupted_worker_saves_what_it_has_done(dataset, tmp_path, step):
+    """After a step at which nothing was told, and after the last."""
+    config, work = Training(train=SHORT), tmp_path / "work"
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        made = interrupting(build(config, dataset), step)
+        loop.drive(lambda: made, work, Place(), 600.0)
+    checkpoints = Checkpoints(work / loop.CHECKPOINTS)
+    assert checkpoints.newest()[0] == step + 1 and signal.getsignal(signal.SIGINT) == before
+    loop.drive(lambda: build(config, dataset), work, Place(), 600.0)
+    whole, events = finished(config, dataset)
+    last = load(checkpoints.path(12), weights="model")
+    for one, two in zip(whole.flow.parameters(), last.parameters(), strict=True):
+        assert torch.equal(one, two)
+    told = [row for row in metrics_log.read(work / metrics_log.FILE)[0] if row["kind"] == "log"]
+    losses = [event.metrics["train/loss"] for event in events if event.kind == "log"]
+    assert [row["metrics"]["train/loss"] for row in told] == losses
+
+
+def test_a_second_interruption_does_not_wait():
+    after = []
+    with pytest.raises(KeyboardInterrupt), held() as interrupted:
+        signal.raise_signal(signal.SIGINT)
+        after.append(interrupted())
+        signal.raise_signal(signal.SIGINT)
+        after.append(interrupted())
+    assert after == [True]
+
+
+def test_an_interruption_that_is_not_heeded_is_raised(monkeypatch):
+    monkeypatch.setattr(interruption, "HELD_S", 0.01)
+    with pytest.raises(KeyboardInterrupt), held():
+        signal.raise_signal(signal.SIGINT)
+        for _ in range(1000):
+            time.sleep(0.01)
+        pytest.fail("it was held for ever")
+
+
+def test_an_interrupted_classifier_is_whole_after_an_epoch(tmp_path):
+    x, labels = torch.randn(32, 4), torch.arange(32) % 2
+    made = Classifying(torch.nn.Linear(4, 2), x, labels, held=(x, labels), batch_size=8,
+                       optimizer=torch.optim.SGD, epochs=3)  # fmt: skip
+    first = made._step
+
+    def step(*words):
+        if made.step == 1:
+            signal.raise_signal(signal.SIGINT)
+            made._step = first
+        return first(*words)
+
+    made._step = step
+    with pytest.raises(KeyboardInterrupt):
+        loop.drive(lambda: made, tmp_path, Place(), 600.0)
+    assert Checkpoints(tmp_path / loop.CHECKPOINTS).newest()[0] == 2
 
 
 def test_a_lone_worker_trains_here_and_tells_what_ended_the_one_before(

@@ -130,7 +130,7 @@ def test_sigterm_ends_well_and_the_run_goes_on(whole, tmp_path):
     noted(
         5,
         "SIGTERM of the driver, or Ctrl-C",
-        "ends in order and says how to go on; the same command does",
+        "saves a checkpoint, ends in order and says how to go on; the same command does",
         store,
         hit,
         since,
