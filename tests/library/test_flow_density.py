@@ -303,11 +303,11 @@ def test_batches_of_none_and_of_one(name):
     x, c = at(flow, 2), contexts(flow, 2)
 
     def found(rows):
-        points = flow(None if c is None else c[rows]).at(x[rows])
-        v = torch.ones(2, *x[rows].shape)
+        density, v = flow(None if c is None else c[rows]), torch.ones(2, *x[rows].shape)
+        points = density.at(x[rows])
         slope, curvature = points.directional(v)
-        return (points.energy, points.latent, points.score, points.laplacian(), slope.mT,
-                curvature.mT, points.curvature(v).mT)  # fmt: skip
+        return (density.log_prob(x[rows]), points.energy, points.latent, points.score,
+                points.laplacian(), slope.mT, curvature.mT, points.curvature(v).mT)  # fmt: skip
 
     whole = found(slice(None))
     for rows in (slice(0, 0), slice(0, 1)):

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from inspect import signature
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from ebflow.loss import (
     Loss,
     LossModule,
     Progress,
+    balancing_weight,
     constant,
     cosine,
     epochs,
@@ -203,6 +205,16 @@ def test_terms_cost_no_product_of_matrices(objective, terms):
         if loss.anchor is not None:
             loss.anchor.follow(0)
     assert products(rich, flow, x, parameters) == products(plain, flow, x, parameters) > 0
+
+
+def test_objectives_are_brought_to_the_size_of_an_anchor():
+    """Denoising of one σ by its square, of several as it is; others by a hundredth."""
+    for sigma, weight in ((0.5, 0.25), (2, 4.0), ((0.5, 0.1), 1.0)):
+        assert balancing_weight(partial(objectives.dsm, sigma=sigma)) == weight
+    default = signature(objectives.dsm).parameters["sigma"].default
+    assert balancing_weight(objectives.dsm) == default**2 != 0.01
+    for other in (objectives.ssm, partial(objectives.exact_sm, stability=0.1)):
+        assert balancing_weight(other) == 0.01
 
 
 def test_a_clean_anchor_costs_one_likelihood_more():

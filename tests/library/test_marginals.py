@@ -62,7 +62,7 @@ def test_a_normal_table_needs_no_step(random):
     assert marginals.fit(rows(*random.normal(size=(3, N)))).layers == []
 
 
-@pytest.mark.parametrize(("law", "fits"), [("normal", 2), ("uniform", 5)])
+@pytest.mark.parametrize(("law", "fits"), [("normal", 2), ("exponential", 5), ("uniform", 5)])
 def test_bounds_are_tried_where_a_column_seems_to_end(random, monkeypatch, law, fits):
     tried, plain = [], marginals._held_out
     monkeypatch.setattr(marginals, "_held_out", lambda *a: tried.append(a) or plain(*a))

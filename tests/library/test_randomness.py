@@ -126,6 +126,14 @@ def test_half_precision_is_drawn_in_single(draw):
     assert half.dtype == torch.bfloat16 and half.isfinite().all()
 
 
+@pytest.mark.parametrize(("dtype", "digits"), [(torch.float32, 24), (torch.float64, 53)])
+def test_cells_are_as_many_as_the_types_digits_tell(dtype, digits):
+    found = RowGenerator(0).symmetric((1000, 4), torch.zeros((), dtype=dtype))
+    cells = found * 2.0 ** (digits - 1)
+    assert found.dtype == dtype and torch.equal(cells, cells.floor() + 0.5)
+    assert 0.4 < (cells.floor() % 2).mean() < 0.6  # down to the last digit
+
+
 def test_no_rows():
     assert uniform((0, 3), LIKE, RowGenerator(0)).shape == (0, 3)
     assert normal((0,), LIKE, RowGenerator(0)).shape == (0,)

@@ -41,8 +41,9 @@ def model():
 
 
 def test_samples_and_seeds(model):
-    assert model.sample(5, random_state=1).shape == (5, 3)
-    np.testing.assert_array_equal(model.sample(5, random_state=1), model.sample(5, random_state=1))
+    one, same, other = (model.sample(5, random_state=seed) for seed in (1, 1, 2))
+    assert one.shape == (5, 3) and (one != other).all()
+    np.testing.assert_array_equal(one, same)
     again = clone(model).fit(X)
     np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
     assert model.score(X) == pytest.approx(model.score_samples(X).mean())
