@@ -23,7 +23,7 @@ from .architectures import ARCHITECTURES
 from .bases import Base
 from .bijections import Convolution
 from .data.loader import Batch, Split
-from .data.memory import ArrayLike, Arrays, Completed, Law, Rows, as_tensor
+from .data.memory import ArrayLike, Arrays, Completed, Law, Rows, as_frame, as_tensor
 from .execution import Event
 from .flow import Flow
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
@@ -122,9 +122,11 @@ def fit(
     Cost: O(D² L) a row and step, and O(D³ L) at each refresh of the normaliser.
 
     Arguments:
-        x: Rows with shape (N, D), or images with shape (N, C, H, W): a tensor, an array or a data
-            frame. Integers of 8 bits are dequantised and carried to the real line by a logit.
-        context: What each row is given, with shape (N, C) or (N,); None: the density has none.
+        x: Rows with shape (N, D), or images with shape (N, C, H, W): a tensor, an array, a data
+            frame, or a Series of one column. Integers of 8 bits are dequantised and carried to
+            the real line by a logit.
+        context: What each row is given, with shape (N, C) or (N,); columns that have names are
+            found in frames by these. None: the density has none.
         validation: The share, or the number, of rows that are held out at random; or these rows
             themselves, ``(x,)`` or ``(x, context)``.
         flow: The flow whose layers are trained, in place; a preprocessing is fitted in front of
@@ -314,8 +316,8 @@ def _gathered(
 
     Arguments and errors are those of ``fit``.
     """
-    rows, names = as_tensor(x, "x")
-    beside, given = (None, None) if context is None else as_tensor(context, "context")
+    rows, names = as_tensor(as_frame(x), "x")
+    beside, given = (None, None) if context is None else as_tensor(as_frame(context), "context")
     if rows.dtype == torch.uint8 and rows.ndim == 2 and levels is None:
         rows = rows.double()  # a table's small integers, and no grey levels
     whole = _policy(_batch(rows, beside), missing, names)
@@ -325,10 +327,10 @@ def _gathered(
     columns = {"names": names, "dtype": str(whole.x.dtype).removeprefix("torch."),
                "levels": checked.levels, "context": known}  # fmt: skip
     if isinstance(validation, tuple):
-        held, called = as_tensor(validation[0], "validation")
+        held, called = as_tensor(as_frame(validation[0]), "validation")
         if names and called and names != called:
             raise ValueError(f"validation: found columns {called}, expected {names}, as of x")
-        also = as_tensor(validation[1], "validation")[0] if len(validation) > 1 else None
+        also = as_tensor(as_frame(validation[1]), "validation")[0] if len(validation) > 1 else None
         batches = [whole, _policy(_batch(held, also), missing)]
     else:
         batches = _split(whole, validation, seed)

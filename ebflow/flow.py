@@ -32,7 +32,7 @@ from torch.distributions import Distribution, constraints
 from .bases import Base, StandardNormal
 from .bijections import Bijection, Dequantise, Reshape
 from .bijections.weighted import fixed_weights
-from .data.memory import as_contexts, as_rows
+from .data.memory import as_contexts, as_frame, as_rows
 from .density import FlowEvaluation, LogDensity
 from .randomness import Generator, RowGenerator
 
@@ -92,7 +92,8 @@ class Flow(nn.Module, LogDensity):
     def forward(self, context: Tensor | None = None) -> "FlowDistribution":
         """Returns the density given a context with shape (*batch, C): a ``Distribution``.
 
-        A frame's columns are found by their names, and categories are one-hot then.
+        Columns of a frame or a dictionary are found by their names, and categories are one-hot
+        then; a context of one column may be a number, a list of them, or a Series.
         """
         return FlowDistribution(self, context)
 
@@ -283,12 +284,14 @@ class Flow(nn.Module, LogDensity):
     def as_events(self, x: Tensor) -> Tensor:
         """Returns ``x``, a tensor, an array or a frame, with shape (*batch, *event).
 
+        A Series is one column of a flow of one, and one row of others.
+
         Raises:
             ValueError: if its last dimensions are neither an event nor, in one way, as many
                 elements: rows of an image, or images of rows.
         """
         if not isinstance(x, Tensor):
-            x = as_rows(x, self.columns or {})
+            x = as_rows(as_frame(x, math.prod(self.event_shape)), self.columns or {})
         event, size = self.event_shape, math.prod(self.event_shape)
         if x.ndim >= len(event) and tuple(x.shape[x.ndim - len(event) :]) == event:
             return x
@@ -299,9 +302,13 @@ class Flow(nn.Module, LogDensity):
         raise ValueError(f"x: found shape {tuple(x.shape)}, expected (*, {expected})")
 
     def _given(self, x: Tensor, context: Tensor | None) -> Tensor | None:
-        """Returns the context of rows: of a frame its own columns, unless one is given."""
-        own = context is None and self.context and hasattr(x, "columns")
-        return x if own else context
+        """Returns the context of rows: of a frame its own columns, unless one is given.
+
+        Only where columns go by names are those of rows told from those of contexts.
+        """
+        known = self.columns or {}
+        named = (known.get("names") or known.get("column")) and known.get("context")
+        return x if context is None and named and hasattr(x, "columns") else context
 
     def checked_context(self, context: Tensor | None) -> Tensor | None:
         """Returns a context on the flow's device; of one element, with or without its dimension.
@@ -312,7 +319,7 @@ class Flow(nn.Module, LogDensity):
         if context is None:
             return None
         if not isinstance(context, Tensor):
-            context = as_contexts(context, self.columns or {})
+            context = as_contexts(context, self.columns or {}, self.context)
         if self.context == 1 and context.shape[-1:] != (1,):
             context = context.unsqueeze(-1)
         found = tuple(context.shape)

@@ -13,13 +13,13 @@ maximisation; Extending the Rank Likelihood for Semiparametric Copula Estimation
 2007) for the law.
 """
 
-__all__ = ["ArrayLike", "Arrays", "Completed", "Gaussian", "Law", "Rows", "as_contexts", "as_rows",
-           "as_tensor"]  # fmt: skip
+__all__ = ["ArrayLike", "Arrays", "Completed", "Gaussian", "Law", "Rows", "as_contexts",
+           "as_frame", "as_rows", "as_tensor"]  # fmt: skip
 
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -207,6 +207,19 @@ def _update(total: "hashlib._Hash", tensor: Tensor | None) -> None:
     total.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
 
 
+def as_frame(x: ArrayLike, width: int = 1) -> ArrayLike:
+    """Returns a table of pyarrow, or a named Series of a column, as a frame; the rest as it is.
+
+    A Series without a name becomes an array with shape (N, 1); where rows have another width than
+    1 a Series is no column, but a row.
+    """
+    if hasattr(x, "column_names"):
+        return x.to_pandas()
+    if width != 1 or not hasattr(x, "to_frame"):
+        return x
+    return np.asarray(x)[:, None] if x.name in (None, "") else x.to_frame()
+
+
 def as_tensor(x: ArrayLike, name: str) -> tuple[Tensor, list[str] | None]:
     """Returns data as a tensor of 8-bit integers or reals, and the names of its columns.
 
@@ -290,12 +303,14 @@ def _table(frame: ArrayLike, names: Sequence[str], levels: Levels) -> np.ndarray
     return expanded(np.stack([_stored("x", *one) for one in each], 1), levels)
 
 
-def as_contexts(given: ArrayLike, known: Known) -> Tensor:
-    """Returns contexts with shape (N, C) of a frame's columns by their names, or of an array's.
+def as_contexts(given: ArrayLike, known: Known, width: int) -> Tensor:
+    """Returns contexts with shape (*batch, C).
 
     Arguments:
-        given: A frame that has the columns, or an array of them with shape (N, K).
+        given: A frame, or a dictionary, that has the columns; or an array of them with shape
+            (*batch, K); of one column with or without its dimension.
         known: What the flow knows of its columns.
+        width: The number C of elements.
 
     Raises:
         ValueError: if a column is missing, or a value is none of its levels.
@@ -303,25 +318,32 @@ def as_contexts(given: ArrayLike, known: Known) -> Tensor:
     """
     context = known.get("context") or {}
     names, levels = context.get("names"), context.get("levels")
-    if names and hasattr(given, "columns"):
-        columns = [np.asarray(column) for column in _named(given, names, "context")]
-    elif levels is None:
+    given = as_frame(given, len(names) if names else width)
+    if levels is None:
         return as_tensor(given, "context")[0]
-    else:
-        array = np.asarray(given)
-        if array.ndim != 2 or array.shape[1] != len(levels):
-            raise ValueError(
-                f"context: found shape {array.shape}, expected (*, {len(levels)}): "
-                f"{', '.join(names)}"
-            )
-        columns = list(array.T)
-    pairs = zip(columns, names, levels, strict=True)
-    stored = np.stack([_stored("context", *each) for each in pairs], 1)
-    return torch.from_numpy(expanded(stored, levels))
+    columns = np.broadcast_arrays(*map(np.asarray, _given(given, names)))
+    flat = zip((column.ravel() for column in columns), names, levels, strict=True)
+    stored = np.stack([_stored("context", *each) for each in flat], 1)
+    found = expanded(stored, levels)
+    return torch.from_numpy(found.reshape(*columns[0].shape, found.shape[1]))
+
+
+def _given(given: ArrayLike, names: Sequence[str]) -> list[ArrayLike]:
+    """Returns the columns of contexts, by their names or, of an array, in order."""
+    if hasattr(given, "columns") or isinstance(given, Mapping):
+        return _named(given, names, "context")
+    array = np.asarray(given)
+    if len(names) == 1 and array.shape[-1:] != (1,):
+        array = array[..., None]
+    if array.shape[-1:] != (len(names),):
+        raise ValueError(
+            f"context: found shape {array.shape}, expected (*, {len(names)}): {', '.join(names)}"
+        )
+    return list(np.moveaxis(array, -1, 0))
 
 
 def _named(frame: ArrayLike, names: Sequence[str], what: str) -> list[ArrayLike]:
-    own = {str(column): column for column in frame.columns}
+    own = {str(column): column for column in getattr(frame, "columns", frame)}
     if missing := [name for name in names if name not in own]:
         raise ValueError(
             f"{what}: found no column {', '.join(missing)}, expected {', '.join(names)}"

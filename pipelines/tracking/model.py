@@ -39,7 +39,8 @@ class LogDensity(PythonModel):
 
         known = self.flow.columns or {}
         x = self.flow.as_events(as_rows(model_input, known))
-        context = as_contexts(model_input, known) if self.flow.context else None
+        width = self.flow.context
+        context = as_contexts(model_input, known, width) if width else None
         return log_probs(self.flow, Rows(x, context, levels=known.get("levels"), name="x")).numpy()
 
 
