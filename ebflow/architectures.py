@@ -518,7 +518,7 @@ def autoregressive(
         bound: The half-width of the splines' interval; None: 5.
         mixing: How dense layers start: ``rotation`` or ``reversal``.
     """
-    size = _several(shape)
+    size = math.prod(shape)
     if bound and not bins:
         raise ValueError(f"bound: found {bound}, expected None without bins")
     generator = generator or derive(0, "weights")

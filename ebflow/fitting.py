@@ -427,7 +427,7 @@ def _made(
 
 def _suited(train: Rows, objective: str | None) -> str:
     """Returns the net for the data; splines of columns are too rough for scores."""
-    few = train.levels is None and len(train.shape) == 1 and 2 <= train.width <= FEW
+    few = train.levels is None and len(train.shape) == 1 and train.width <= FEW
     if train.levels is not None and len(train.shape) > 1:
         return "convolutional"
     return "autoregressive" if few and objective in LIKELIHOOD else "dense"

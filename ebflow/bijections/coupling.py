@@ -319,7 +319,8 @@ class Autoregressive(Contextual):
     h has two hidden layers of SiLU. It sees a context beside the elements, all of it for each.
 
     Arguments:
-        size: The number D of elements, at least 2.
+        size: The number D of elements. One alone has parameters of its own in place of h, unless
+            there is a context.
         hidden: The width of h.
         bins: None: f is affine; else a rational-quadratic spline of that many bins on
             [−``bound``, ``bound``], the identity outside.
@@ -339,8 +340,6 @@ class Autoregressive(Contextual):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(context)
-        if size < 2:
-            raise ValueError(f"size: found {size}, expected at least two elements")
         self.size, self.bins = size, bins
         spline = (
             {
@@ -355,16 +354,19 @@ class Autoregressive(Contextual):
                 size, context, hidden_features=(hidden, hidden), activation=nn.SiLU, **spline
             )
         generator = generator or torch.Generator().manual_seed(0)
-        *inner, last = (m for m in self.transform.modules() if isinstance(m, nn.Linear))
-        for layer in inner:
+        layers = [m for m in self.transform.modules() if isinstance(m, nn.Linear)]
+        for layer in layers[:-1]:
             started(layer, generator)
+        last = layers[-1] if layers else self.transform
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and Σ log ∂f/∂x; one evaluation of h."""
         # zuko's own sum over elements does not take empty batches.
-        y, log_slope = self.transform.meta(self._context(x), x).base.call_and_ladj(x)
+        context = self._context(x)
+        at = self.transform.meta(context, x) if self.size > 1 else self.transform(context)
+        y, log_slope = at.base.call_and_ladj(x)
         return y, sum_event(log_slope, x)
 
     def inverse(self, y: Tensor) -> Tensor:

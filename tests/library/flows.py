@@ -74,6 +74,7 @@ SMALL = {
     "splines": lambda: named("coupling", (2,), depth=1, hidden=3, bins=3),
     "autoregressive": lambda: named("autoregressive", (3,), depth=2, hidden=3, mixing="rotation"),
     "autoregressive, splines": lambda: named("autoregressive", (2,), depth=1, hidden=3, bins=3),
+    "autoregressive, one": lambda: named("autoregressive", (1,), depth=2, bins=3),
     "glow, wide": lambda: named(
         "glow", (1, 4, 2), 0.1, levels=1, depth=1, hidden=2, activation="swish", kernel_size=3
     ),
@@ -95,6 +96,7 @@ GIVEN = {
         ("convolutional", ("convolutional", (1, 2, 2), 0.1), dict(kernel_size=3, blocks=2)),
         ("coupling", ("coupling", (3,)), dict(depth=1, hidden=3)),
         ("autoregressive", ("autoregressive", (3,)), dict(depth=1, hidden=3)),
+        ("one", ("autoregressive", (1,)), dict(depth=1, hidden=3, bins=3)),
         ("glow", ("glow", (1, 2, 2), 0.1), dict(levels=1, depth=1, hidden=2, activation="swish")),
         ("student", ("dense", (3,)), dict(base=Student(4.0, trainable=True))),
     )

@@ -380,6 +380,14 @@ def test_an_autoregressive_layer_sees_what_comes_before_alone():
     assert (J[:, ~below] == 0).all() and (J[:, below] != 0).all()
 
 
+def test_one_element_has_a_function_of_its_own_or_of_a_context():
+    plain, given = (autoregressive((1,), bins=4, context=context) for context in (0, 2))
+    assert {p.shape[0] for p in plain.layers[0].parameters()} == {1}
+    x = at(plain)
+    for flow in (plain, given):
+        torch.testing.assert_close(flow.to_latent(x, context=contexts(flow)), x)  # at the start
+
+
 def test_the_type_may_differ_from_the_default(single_precision):
     for name in ("coupling", "glow"):
         shape = (1, 4, 4) if name == "glow" else (2,)
@@ -404,8 +412,6 @@ def test_nets_that_make_no_sense_are_refused():
         coupling(activation="sine")
     with pytest.raises(ValueError, match="norm: found 'layer', expected"):
         coupling(norm="layer")
-    with pytest.raises(ValueError, match="shape: found .1,., expected at least two elements"):
-        autoregressive((1,))
     with pytest.raises(ValueError, match="bound: found 2.0, expected None without bins"):
         autoregressive((2,), bound=2.0)
     with pytest.raises(ValueError, match="kernel_size: found 4, expected an odd number"):

@@ -209,6 +209,7 @@ CASES = {
     "coupling-spline": lambda: (Coupling((2, 1), stirred(net(2, 8)), Spline(3)), (3,)),
     "autoregressive": lambda: (stirred(Autoregressive(3, hidden=4)), (3,)),
     "autoregressive-spline": lambda: (stirred(Autoregressive(3, hidden=4, bins=3)), (3,)),
+    "autoregressive-one": lambda: (stirred(Autoregressive(1, bins=3)), (1,)),
     "part-dense": lambda: (part(Dense(matrix(2), torch.ones(2)), (2,)), (3,)),
     "part-squeeze": lambda: (part(Squeeze((1, 2, 2)), (1, 2, 2)), (6,)),
     "part-relu": lambda: (part(SmoothLeakyReLU(0.3), (2,)), (4,)),
