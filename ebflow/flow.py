@@ -21,6 +21,7 @@ __all__ = ["Flow", "FlowDistribution"]
 
 import copy
 import math
+import numbers
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any
@@ -525,4 +526,9 @@ class FlowDistribution(Distribution, LogDensity):
 
 
 def _shape(shape: Shape) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, int) else tuple(shape)
+    sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
+    if not all(isinstance(size, numbers.Integral) and size >= 0 for size in sizes):
+        raise ValueError(
+            f"shape: found {shape!r}, expected a whole number from 0, or a tuple of them"
+        )
+    return tuple(map(int, sizes))

@@ -101,6 +101,18 @@ def test_small_integers_of_a_table_are_no_grey_levels():
     assert drawn.abs().max() < 5 and drawn.equal(drawn.round())
 
 
+@pytest.mark.parametrize("shape", [5, np.int64(5), (5,), [np.int32(5)], torch.Size([5])])
+def test_the_shape_of_samples_is_whole_numbers(flow, shape):
+    assert flow.sample(shape).shape == (5, 3)
+    assert flow.sample_and_log_prob(shape)[1].shape == (5,)
+
+
+@pytest.mark.parametrize("shape", [-1, 5.0, (2, -1), "5", None])
+def test_other_shapes_of_samples_are_one_line(flow, shape):
+    with pytest.raises(ValueError, match="shape: found .*, expected a whole number from 0"):
+        flow.sample(shape)
+
+
 def test_a_checkpoint_replaces_nothing_but_a_checkpoint(flow, tmp_path):
     (tmp_path / "thesis.txt").write_text("years")
     for target in (tmp_path, tmp_path / "thesis.txt"):

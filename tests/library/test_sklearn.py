@@ -41,7 +41,7 @@ def model():
 
 
 def test_samples_and_seeds(model):
-    one, same, other = (model.sample(5, random_state=seed) for seed in (1, 1, 2))
+    one, same, other = (model.sample(np.int64(5), random_state=seed) for seed in (1, 1, 2))
     assert one.shape == (5, 3) and (one != other).all()
     np.testing.assert_array_equal(one, same)
     again = clone(model).fit(X)
