@@ -61,7 +61,8 @@ def save(flow: Flow, folder: str | Path) -> None:
 
     Arguments:
         flow: The flow; one that no architecture made can be loaded ``into`` one like it alone.
-        folder: The folder to make; if it is there, it is empty or has a checkpoint alone.
+        folder: The folder to make, ``~`` for one's home; if it is there, it is empty or has a
+            checkpoint alone.
 
     Raises:
         ValueError: if a file, or a folder with something else, is there.
@@ -76,7 +77,8 @@ def save(flow: Flow, folder: str | Path) -> None:
         >>> torch.equal(found.log_prob(x), flow.log_prob(x))
         True
     """
-    _check_free(Path(folder))
+    folder = Path(folder).expanduser()
+    _check_free(folder)
     write(folder, Checkpoint(flow.state_dict(), {"flow": spec_of(flow), "columns": flow.columns}))
 
 
@@ -111,7 +113,7 @@ def load(folder: str | Path, *, weights: str | None = None, into: Flow | None = 
     """
     if weights not in (None, "ema", "model"):
         raise ValueError(f"weights: found {weights!r}, expected 'ema' or 'model'")
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if not (folder / "state.json").exists() and (folder / "checkpoint").is_dir():
         folder = folder / "checkpoint"
     state = _state(folder / "state.json")

@@ -113,6 +113,14 @@ def test_other_shapes_of_samples_are_one_line(flow, shape):
         flow.sample(shape)
 
 
+def test_home_is_home(flow, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    ebflow.save(flow, "~/flow")
+    assert [path.name for path in tmp_path.iterdir()] == ["flow"]
+    assert ebflow.load("~/flow").columns == flow.columns
+
+
 def test_a_checkpoint_replaces_nothing_but_a_checkpoint(flow, tmp_path):
     (tmp_path / "thesis.txt").write_text("years")
     for target in (tmp_path, tmp_path / "thesis.txt"):
