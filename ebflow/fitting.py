@@ -5,7 +5,7 @@ dense net that starts near the Gaussian, likelihood with a lazily refreshed norm
 weights, the best of them by validation kept, an early stop.
 """
 
-__all__ = ["FEW", "LEAST", "History", "fit"]
+__all__ = ["FEW", "LEAST", "fit"]
 
 import numbers
 import sys
@@ -26,6 +26,7 @@ from .data.loader import Batch, Split
 from .data.memory import ArrayLike, Arrays, Completed, Law, Rows, as_frame, as_tensor
 from .execution import Event
 from .flow import Flow
+from .history import History
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
 from .marginals import Bounds
 from .randomness import generator as derive
@@ -59,26 +60,6 @@ REMEDY = (
     ", or missing='drop', which leaves such rows out, or missing='impute', which draws what is "
     "missing"
 )
-
-
-class History(list[dict[str, Any]]):
-    """What a training told, a row an event, as pandas takes it.
-
-    A row has ``step``, ``kind`` (``log`` or ``validate``) and metrics by name, in nats and
-    seconds.
-    """
-
-    def plot(self, axes: object = None) -> object:
-        """Draws the training and the validation NLL over the steps; returns matplotlib's axes."""
-        import matplotlib.pyplot as plt
-
-        axes = plt.subplots()[1] if axes is None else axes
-        for name, label in (("train/nll", "training NLL"), ("val/nll", "validation NLL")):
-            rows = [(row["step"], row[name]) for row in self if name in row]
-            axes.plot(*zip(*rows, strict=True), label=label, marker=".")
-        axes.set(xlabel="step", ylabel="nats")
-        axes.legend()
-        return axes
 
 
 def fit(

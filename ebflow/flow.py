@@ -35,6 +35,7 @@ from .bijections import Bijection, Dequantise, Reshape
 from .bijections.weighted import fixed_weights
 from .data.memory import as_contexts, as_frame, as_rows
 from .density import FlowEvaluation, LogDensity
+from .history import History
 from .randomness import Generator, RowGenerator
 
 Shape = int | Sequence[int]
@@ -83,7 +84,7 @@ class Flow(nn.Module, LogDensity):
         self.cut, self.context, self.spec = cut, context, spec
         self.latent_shape = self._shape_at(len(layers))
         self.columns: dict[str, Any] | None = None
-        self.history: list[dict[str, Any]] = []
+        self.history = History()
         if not any(True for _ in self._reals()):
             self.placeholder = nn.Buffer(torch.zeros(()), persistent=False)
         if context:

@@ -121,6 +121,16 @@ def test_home_is_home(flow, tmp_path, monkeypatch):
     assert ebflow.load("~/flow").columns == flow.columns
 
 
+def test_a_flow_without_a_training_has_nothing_to_draw(flow, tmp_path):
+    ebflow.save(flow, tmp_path / "flow")
+    for one in (ebflow.load(tmp_path / "flow"), ebflow.architectures.dense((3,))):
+        assert one.history == []
+        with pytest.raises(
+            ValueError, match="history: found no row, expected those of a training"
+        ):
+            one.history.plot()
+
+
 def test_a_checkpoint_replaces_nothing_but_a_checkpoint(flow, tmp_path):
     (tmp_path / "thesis.txt").write_text("years")
     for target in (tmp_path, tmp_path / "thesis.txt"):
