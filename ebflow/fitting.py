@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -170,6 +171,8 @@ def fit(
     """
     _check(steps, max_seconds, batch_size, seed, generator, dtype)
     _check_objective(objective, loss)
+    _check_shrinkage(shrinkage)
+    _check_device(device)
     if generator is not None:
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     if flow is not None and (options or base is not None):
@@ -229,8 +232,11 @@ def _check(
     dtype: torch.dtype,
 ) -> None:
     """Raises ValueError or TypeError at an option that no training has."""
-    if not steps >= 1 or (max_seconds is not None and not max_seconds > 0):
-        raise ValueError(f"steps, max_seconds: found {steps}, {max_seconds}, expected above 0")
+    for name, count in (("steps", steps), ("batch_size", batch_size)):
+        if count is not None and not (isinstance(count, numbers.Integral) and count >= 1):
+            raise ValueError(f"{name}: found {count!r}, expected a whole number above 0")
+    if max_seconds is not None and not max_seconds > 0:
+        raise ValueError(f"max_seconds: found {max_seconds}, expected above 0")
     if not isinstance(generator, torch.Generator | None):
         raise TypeError(
             f"generator: found {type(generator).__name__}, expected a torch.Generator, or a seed"
@@ -239,8 +245,6 @@ def _check(
         raise TypeError(f"seed: found {seed!r}, expected a whole number")
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype: found {dtype!r}, expected a torch.dtype, as torch.float64")
-    if batch_size is not None and not batch_size >= 1:
-        raise ValueError(f"batch_size: found {batch_size}, expected above 0")
 
 
 def _check_objective(objective: str | objectives.Objective, loss: LossFunction | None) -> None:
@@ -248,6 +252,22 @@ def _check_objective(objective: str | objectives.Objective, loss: LossFunction |
     known = objectives.OBJECTIVES
     if loss is None and isinstance(objective, str) and objective not in known:
         raise ValueError(f"objective: found {objective!r}, expected one of {', '.join(known)}")
+
+
+def _check_shrinkage(shrinkage: float | None) -> None:
+    if shrinkage is not None and not 0 <= shrinkage < 1:
+        raise ValueError(f"shrinkage: found {shrinkage}, expected at least 0 and below 1")
+
+
+def _check_device(device: str | torch.device | None) -> None:
+    """Raises ValueError at a device that torch does not know, or does not find."""
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"device: found {device}, expected one of this machine, as cpu: {reason}"
+        ) from error
 
 
 def _run(trainer: Trainer, shown: "_Progress") -> None:
@@ -402,8 +422,12 @@ def _made(
         names = ", ".join(ARCHITECTURES)
         raise ValueError(f"architecture: found {architecture!r}, expected one of {names}")
     event = (1, *shape) if architecture in IMAGES and len(shape) == 2 else tuple(shape)
-    start = STARTS.get(architecture, {})
-    return ARCHITECTURES[architecture](event, **{**start, **options}, **given)
+    make, start = ARCHITECTURES[architecture], STARTS.get(architecture, {})
+    known = [name for name in signature(make).parameters if name not in ("shape", *given)]
+    for name in options:
+        if name not in known:
+            raise ValueError(f"options: found {name!r}, expected some of {', '.join(known)}")
+    return make(event, **{**start, **options}, **given)
 
 
 def _suited(train: Rows, objective: str | None) -> str:
@@ -427,6 +451,11 @@ def _indexed(
     if unknown:
         expected = ", ".join(names or [f"0 … {train.width - 1}"])
         raise ValueError(f"bounds: found column {unknown[0]!r}, expected one of {expected}")
+    for name, (low, high) in bounds.items():
+        if low is not None and high is not None and not low < high:
+            raise ValueError(
+                f"bounds, column {name}: found {low} … {high}, expected the lower one first"
+            )
     return {known[name]: pair for name, pair in bounds.items()}
 
 

@@ -77,14 +77,39 @@ def test_two_columns_of_one_name_are_refused(frame):
         ({"generator": np.random.default_rng(0)}, TypeError, "expected a torch.Generator"),
         ({"seed": None}, TypeError, "seed: found None, expected a whole number"),
         ({"dtype": "float64"}, TypeError, "expected a torch.dtype"),
-        ({"batch_size": -3}, ValueError, "batch_size: found -3, expected above 0"),
+        ({"batch_size": -3}, ValueError, "batch_size: found -3, expected a whole number above 0"),
+        ({"steps": 10.5}, ValueError, "steps: found 10.5, expected a whole number above 0"),
+        ({"max_seconds": 0}, ValueError, "max_seconds: found 0, expected above 0"),
+        ({"shrinkage": 2.0}, ValueError, "shrinkage: found 2.0, expected at least 0 and below 1"),
+        ({"shrinkage": -1.0}, ValueError, "shrinkage: found -1.0, expected"),
+        ({"device": "lpu"}, ValueError, "device: found lpu, expected one of this machine"),
         ({"objective": "mle"}, ValueError, "objective: found 'mle', expected one of ml, "),
     ],
 )
 def test_options_are_checked_before_anything_is_fitted(options, kind, line, monkeypatch):
     monkeypatch.setattr(ebflow.fitting, "_gathered", None)
     with pytest.raises(kind, match=line):
-        ebflow.fit(np.zeros((N, 2)), **QUICK, **options)
+        ebflow.fit(np.zeros((N, 2)), **{**QUICK, **options})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_a_device_that_is_not_there_is_one_line(frame):
+    with pytest.raises(ValueError, match="device: found cuda, expected one of .*, as cpu: ") as e:
+        ebflow.fit(frame, device="cuda", **QUICK)
+    assert len(str(e.value).splitlines()) == 1
+
+
+def test_options_that_an_architecture_lacks_are_told_the_others(frame):
+    with pytest.raises(ValueError, match="options: found 'dept', expected some of depth, linear"):
+        ebflow.fit(frame, architecture="dense", options={"dept": 4}, **QUICK)
+
+
+@pytest.mark.parametrize("pair", [(10, -10), (1.0, 1.0)])
+def test_bounds_the_wrong_way_round_are_named(frame, pair):
+    with pytest.raises(
+        ValueError, match="bounds, column x: found .* expected the lower one first"
+    ):
+        ebflow.fit(frame, bounds={"x": pair}, **QUICK)
 
 
 @pytest.mark.parametrize(
@@ -113,14 +138,6 @@ def test_other_shapes_of_samples_are_one_line(flow, shape):
         flow.sample(shape)
 
 
-def test_home_is_home(flow, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    ebflow.save(flow, "~/flow")
-    assert [path.name for path in tmp_path.iterdir()] == ["flow"]
-    assert ebflow.load("~/flow").columns == flow.columns
-
-
 def test_a_flow_without_a_training_has_nothing_to_draw(flow, tmp_path):
     ebflow.save(flow, tmp_path / "flow")
     for one in (ebflow.load(tmp_path / "flow"), ebflow.architectures.dense((3,))):
@@ -129,6 +146,14 @@ def test_a_flow_without_a_training_has_nothing_to_draw(flow, tmp_path):
             ValueError, match="history: found no row, expected those of a training"
         ):
             one.history.plot()
+
+
+def test_home_is_home(flow, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    ebflow.save(flow, "~/flow")
+    assert [path.name for path in tmp_path.iterdir()] == ["flow"]
+    assert ebflow.load("~/flow").columns == flow.columns
 
 
 def test_a_checkpoint_replaces_nothing_but_a_checkpoint(flow, tmp_path):
