@@ -42,6 +42,9 @@ SPLITS = ("train", "validation", "test")
 SELECTION = "selection"
 """A further split, on which a search of configurations names its winner."""
 
+FEW = 10
+"""Most values of a feature of few."""
+
 MINIMUM = 2
 
 
@@ -262,6 +265,8 @@ class Manifest(_Record):
         assignment: How the rows got their splits.
         incomplete: Rows of a split that lack entries, NaN in its shards, of splits that have any.
         warnings: What a user should know about the data.
+        few: The features of at most ``FEW`` values among training rows, but for those of
+            categories: where nothing dequantises one, likelihoods of it are unbounded.
         classes: The number of classes C, of labels 0 … C − 1; None of data without.
         context: The columns that rows are given; None of data without.
         version: Version of this format.
@@ -280,6 +285,7 @@ class Manifest(_Record):
     assignment: str
     incomplete: dict[str, PositiveInt] = {}
     warnings: tuple[str, ...] = ()
+    few: tuple[Annotated[int, Field(ge=0)], ...] = ()
     classes: Annotated[int, Field(ge=2)] | None = None
     context: Context | None = None
     version: Literal[4] = VERSION

@@ -19,13 +19,22 @@ import pyarrow.parquet as pq
 
 from ..errors import BadInput
 from ..files import replaced, sha256
-from . import expanded, groups, several, titles, width
+from . import expanded, groups, titles, width
 from .layout import Columns as Chosen
 from .layout import Layout
-from .manifest import Columns, Context, Counts, Manifest, Shard, Statistics, rule, shard_schema
+from .manifest import (
+    FEW,
+    Columns,
+    Context,
+    Counts,
+    Manifest,
+    Shard,
+    Statistics,
+    rule,
+    shard_schema,
+)
 from .sources import Reader, Rows, open_source
 
-FEW = 10
 SHARD_BYTES = 32 << 20
 
 
@@ -328,25 +337,14 @@ class _Training:
         if not last:
             raise BadInput(f"{where}: found one class, expected two or more")
 
-    def warnings(self) -> tuple[str, ...]:
-        """Returns what to tell of features with few values, but for those of categories."""
-        rows, layout = self.rows, self.layout
+    def few(self) -> tuple[int, ...]:
+        """Returns the features with few values, but for those of categories."""
+        layout = self.layout
         known = () if layout.array else groups(layout.data.levels)
-        few = [
+        return tuple(
             feature
             for feature, count in self.distinct.counts().items()
-            if 2 * count <= rows and (layout.array or known[feature] < 0)
-        ]
-        if not few:
-            return ()
-        which = (
-            f"{len(few)} of {layout.width} features have"
-            if layout.array
-            else several([layout.features[feature] for feature in few], "has", "have")
-        )
-        return (
-            f"{which} at most {FEW} distinct values in {rows} training rows: unless noise of "
-            "their step is added, likelihoods of a continuous model are unbounded there",
+            if 2 * count <= self.rows and (layout.array or known[feature] < 0)
         )
 
     def context(self) -> Context | None:
@@ -386,11 +384,8 @@ def _write(
         seed=seed,
         assignment=rule(reader.named, requested, order, layout.split),
         incomplete=kept,
-        warnings=(
-            *layout.warnings,
-            *_missing_remarks(reader, requested, counts, kept),
-            *training.warnings(),
-        ),
+        warnings=(*layout.warnings, *_missing_remarks(reader, requested, counts, kept)),
+        few=training.few(),
         classes=len(training.classes) or None,
         context=training.context(),
     )

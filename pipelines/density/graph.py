@@ -4,7 +4,7 @@
 
     source ──> prepare ──> preprocess ──> train ──> evaluate ──> report
                   │            │            ↑          ↑            ↑
-                  │            └────────────┼──────────┤            │
+                  │            └────────────┼──────────┼────────────┤
                   └─────────────────────────┴──────────┴────────────┘
 """
 
@@ -33,7 +33,8 @@ def density(config: DensityConfig, source: Source) -> tuple[Artefact, ...]:
     preprocessed = preprocess(config.training.chain, [data])
     trained = train(config.training, [data, preprocessed])
     evaluated = evaluate(config.evaluate, [data, preprocessed, trained])
-    return data, preprocessed, trained, evaluated, report(config, [data, trained, evaluated])
+    made = data, preprocessed, trained, evaluated
+    return *made, report(config, [*made])
 
 
 DENSITY = Pipeline(

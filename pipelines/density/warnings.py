@@ -1,9 +1,10 @@
 """What a reader of a run's results should not miss."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from ebflow.data.manifest import Manifest
+from ebflow.data import several
+from ebflow.data.manifest import FEW, Manifest
 from pipelines.config import ModelConfig
 from pipelines.density.likelihoods import better
 
@@ -12,6 +13,9 @@ WARNINGS = "warnings.json"
 
 FIT = "fit.json"
 """File of how far samples and latents are from the test rows, beside the report."""
+
+LEAST = 0.01
+"""Nats by which a flow is worse than a baseline to be warned of: the last digit shown."""
 
 LONGER = "train for longer (--train.steps, --train.max-seconds)"
 REMEDIES = {
@@ -28,10 +32,10 @@ def doubts(numbers: Mapping[str, float], manifest: Manifest, model: ModelConfig)
             "no validation was better than the start: the checkpoint is the untrained flow. Lower "
             "--train.lr, train for longer, or give the anchor more weight"
         )
-    if (rival := better(numbers)).difference > rival.difference_se:
+    if (rival := better(numbers)).difference > max(rival.difference_se, LEAST):
         yield (
             f"the flow is worse than a {rival.name}, by {rival.difference:.2f} ± "
-            f"{rival.difference_se:.2f} nats: {_remedies(model)}"
+            f"{rival.difference_se:.2f} nats: {_remedies(model, manifest.width)}"
         )
     if manifest.levels is not None and numbers["test/bpd"] > math.log2(manifest.levels):
         yield (
@@ -40,6 +44,28 @@ def doubts(numbers: Mapping[str, float], manifest: Manifest, model: ModelConfig)
         )
 
 
-def _remedies(model: ModelConfig) -> str:
+def unbounded(
+    manifest: Manifest, names: Sequence[str], dequantised: Collection[str]
+) -> Iterator[str]:
+    """Yields a warning, if there are columns of few values that nothing dequantises.
+
+    Arguments:
+        manifest: Describes the data.
+        names: Of all features.
+        dequantised: Of those that are.
+    """
+    few = [names[k] for k in manifest.few if names[k] not in dequantised]
+    if few:
+        yield (
+            f"{several(few, 'has', 'have')} at most {FEW} distinct values in "
+            f"{manifest.counts['train']} training rows, and no noise of their step is added: "
+            "likelihoods of a continuous model are unbounded there. Grids are dequantised by "
+            "--preprocess.grids; others are left out by --data.columns, or are categories if text"
+        )
+
+
+def _remedies(model: ModelConfig, width: int) -> str:
+    """Returns what may help; couplings need two features."""
     tried = {*((name, getattr(model, name)) for name, _ in REMEDIES)}
+    tried |= {("architecture", "coupling")} if width == 1 else set()
     return ", or ".join([LONGER, *(text for what, text in REMEDIES.items() if what not in tried)])

@@ -68,20 +68,19 @@ def test_sklearn_frames_as_they_are(name, tmp_path):
     check_holds(tmp_path / "out", manifest, frame.to_numpy(dtype=np.float64))
 
 
-def test_integer_and_discrete_columns_are_warned_of(tmp_path):
+def test_integer_columns_are_warned_of_and_discrete_ones_kept(tmp_path):
     datasets.load_breast_cancer(as_frame=True).frame.to_parquet(tmp_path / "cancer.parquet")
     manifest = prepare(tmp_path / "cancer.parquet", tmp_path / "out")
-    integers, few = manifest.warnings
-    assert integers == "column target holds integers, read as numbers"
-    assert few.startswith("column target has at most 10 distinct values in 455 training rows")
+    assert manifest.warnings == ("column target holds integers, read as numbers",)
+    assert [manifest.columns.features[k] for k in manifest.few] == ["target"]
 
 
 def test_many_columns_alike_are_one_warning(tmp_path):
     columns = {f"c{k}": np.arange(100) // 10 for k in range(5)}
     pq.write_table(pa.table(columns), tmp_path / "in.parquet")
-    integers, few = prepare(tmp_path / "in.parquet", tmp_path / "out").warnings
-    assert integers == "columns c0, c1, c2 and 2 more hold integers, read as numbers"
-    assert few.startswith("columns c0, c1, c2 and 2 more have at most ")
+    manifest = prepare(tmp_path / "in.parquet", tmp_path / "out")
+    assert manifest.warnings == ("columns c0, c1, c2 and 2 more hold integers, read as numbers",)
+    assert manifest.few == (0, 1, 2, 3, 4)
 
 
 def test_pandas_index_is_left_out_with_a_warning(tmp_path):
@@ -117,7 +116,7 @@ def test_continuous_lists(dtype, tmp_path):
     file = write(tmp_path / "in.parquet", {"x": lists(values, dtype)})
     manifest = prepare(file, tmp_path / "out")
     assert (manifest.dtype, manifest.levels) == (dtype, None)
-    assert manifest.warnings[0].startswith("1 of 6 features have at most 10 distinct values")
+    assert manifest.few == (3,)
     check_holds(tmp_path / "out", manifest, values)
 
 

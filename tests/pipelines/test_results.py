@@ -7,6 +7,7 @@ import pytest
 from pipelines.config import ModelConfig
 from pipelines.density.likelihoods import cells
 from pipelines.density.warnings import doubts as found
+from pipelines.density.warnings import unbounded
 
 GOOD = {
     "train/best_step": 100,
@@ -19,7 +20,8 @@ GOOD = {
     "baseline/mixture_val_nll": 95.5, "baseline/mixture_components": 8, "baseline/mixture_full": 1,
     "baseline/contexts": 0,
 }  # fmt: skip
-IMAGES, COLUMNS = SimpleNamespace(levels=17), SimpleNamespace(levels=None)
+IMAGES, COLUMNS = SimpleNamespace(levels=17, width=64), SimpleNamespace(levels=None, width=5)
+ONE = SimpleNamespace(levels=None, width=1)
 
 
 def doubts(manifest=IMAGES, model=None, **numbers):
@@ -53,6 +55,25 @@ def test_worse_than_the_better_baseline_is_told_with_what_to_try(numbers, name):
 def test_what_is_so_already_is_not_named():
     (doubt,) = doubts(model=ModelConfig(base="mixture"), **MIXTURE)
     assert "--model.base" not in doubt and "coupling" in doubt
+
+
+def test_couplings_are_not_named_where_one_column_refuses_them():
+    (doubt,) = doubts(ONE, **MIXTURE)
+    assert "--model.base mixture" in doubt and "coupling" not in doubt
+
+
+@pytest.mark.parametrize(("gain", "warned"), [(-0.009, False), (-0.011, True)])
+def test_what_would_be_shown_as_nothing_is_not_told(gain, warned):
+    numbers = {"test/gain_over_mixture": gain, "test/gain_over_mixture_se": 0.001}
+    assert bool(doubts(**numbers)) == warned
+
+
+def test_columns_of_few_values_are_told_but_those_that_are_dequantised():
+    manifest = SimpleNamespace(few=(1, 2), counts={"train": 80})
+    names = ["x", "k", "flag"]
+    (line,) = unbounded(manifest, names, {"k": 1.0})
+    assert line.startswith("column flag has at most 10 distinct values in 80 training rows, and ")
+    assert not list(unbounded(manifest, names, {"k": 1.0, "flag": 1.0}))
 
 
 @pytest.mark.parametrize(("gain", "warned"), [(-0.19, False), (-0.21, True), (0.21, False)])

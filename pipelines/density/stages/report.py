@@ -11,20 +11,22 @@ from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from pipelines.config import DensityConfig
 from pipelines.config.files import dump
-from pipelines.density import classifier, fit
+from pipelines.density import classifier, columns, fit
 from pipelines.density.figures import curves
 from pipelines.density.page import names, page
 from pipelines.density.samples import samples
 from pipelines.density.stages.evaluate import LOG_PROBS
-from pipelines.density.warnings import FIT, WARNINGS, doubts
+from pipelines.density.warnings import FIT, WARNINGS, doubts, unbounded
 from pipelines.reporting.style import draw
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
+from pipelines.training.preprocessing import names as features
 
 
 def report(
     config: DensityConfig,
     data: Path,
+    preprocessed: Path,
     trained: Path,
     evaluated: Path,
     *,
@@ -53,6 +55,8 @@ def report(
         output,
     )
     warned = [*training["warnings"], *doubts(numbers, manifest, config.model)]
+    steps = json.loads((preprocessed / columns.FILE).read_text())
+    warned += unbounded(manifest, features(dataset), steps.get("grids", {}))
     warned += [*found.warnings, *manifest.warnings]
     lines = fit.lines(found, titles)
     made = {"command": run.command, "config": dump(config), "verdict": training["verdict"]}
