@@ -109,7 +109,7 @@ def _of_levels(config: DensityConfig, levels: int) -> Iterator[str]:
 def _check_model(model: ModelConfig, shape: tuple[int, ...], context: int) -> None:
     """Raises BadInput if the architecture lacks an option that is set, or is not for the shape."""
     options(model)
-    if fits(model, shape):
+    if fits(model):
         return
     import torch
 

@@ -74,11 +74,9 @@ def options(model: ModelConfig) -> dict[str, Any]:
     return {**open_ones, **found}
 
 
-def fits(model: ModelConfig, shape: Sequence[int]) -> bool:
-    """Whether there surely is such a flow for examples of a shape; of others :func:`net` tells."""
-    if model.architecture == "dense":
-        return True
-    return model.architecture == "autoregressive" and math.prod(shape) > 1
+def fits(model: ModelConfig) -> bool:
+    """Whether there is such a flow for examples of any shape; of others :func:`net` tells."""
+    return model.architecture in ("dense", "autoregressive")
 
 
 def net(

@@ -77,11 +77,14 @@ def test_the_options_of_an_architecture_are_its_arguments(name):
 @pytest.mark.parametrize("options", [{}, {"bound": 2.0}, {"mixing": "reversal"}, {"bins": 2}])
 def test_what_is_said_to_fit_is_built(shape, options):
     model = ModelConfig(architecture="autoregressive", **options)
-    if fits(model, shape):
-        assert built(model, shape).event_shape == (math.prod(shape),)
-    else:
-        with pytest.raises(BadInput, match="expected at least two elements"):
-            built(model, shape)
+    assert fits(model) and built(model, shape).event_shape == (math.prod(shape),)
+
+
+def test_one_element_has_no_halves():
+    model = ModelConfig(architecture="coupling", depth=1)
+    assert not fits(model)
+    with pytest.raises(BadInput, match="expected at least two elements"):
+        built(model, (1,))
 
 
 def test_open_options_are_the_recipe_and_set_ones_win():
