@@ -360,17 +360,6 @@ def test_a_flow_of_another_form_takes_no_weights(tmp_path):
         load(tmp_path / "flow", into=FLOWS["dense"]())
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_spec_of_every_architecture_passes(architecture, dtype, tmp_path):
-    shape = {"convolutional": (1, 4, 4), "glow": (1, 4, 4)}.get(architecture, (3,))
-    options = {"hidden": 2, "depth": 1} if architecture in ("glow", "coupling") else {}
-    flow = ARCHITECTURES[architecture](shape, dtype=dtype, generator=seeded(), **options)
-    save(flow, tmp_path / "flow")
-    found = load(tmp_path / "flow")
-    assert repr(found) == repr(flow) and found.like.dtype == dtype
-
-
 LARGER = {
     "more features than weights": lambda s: s.update(shape=[400]),
     "no features": lambda s: s.update(shape=[0]),

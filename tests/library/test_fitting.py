@@ -314,13 +314,6 @@ def test_contexts_far_from_zero_keep_their_digits():
     assert torch.equal(flow(c[:, 0]).log_prob(rows()), flow(c).log_prob(rows()))
 
 
-def test_a_bad_value_is_named_by_the_users_row():
-    x = rows()
-    x[17, 1] = math.nan
-    with pytest.raises(ValueError, match="row 17"):
-        ebflow.fit(x)
-
-
 def test_columns_of_validation_rows_are_those_of_the_data():
     frame = pd.DataFrame(rows().numpy(), columns=["a", "b", "c"])
     with pytest.raises(ValueError, match="validation: found columns"):

@@ -14,7 +14,7 @@ from ebflow.objectives import dsm, ssm_vr
 from ebflow.randomness import RowGenerator
 
 from . import reference
-from .bijections.cases import seeded, stirred
+from .bijections.cases import channels, seeded, standard, stirred
 from .flows import FLOWS, at, contexts, custom, images, named, net
 
 CLOSE = dict(rtol=1e-9, atol=1e-9)
@@ -151,23 +151,9 @@ def test_log_normalizer_is_cached_without_gradient(monkeypatch):
     assert len(calls) == 2
 
 
-def batch(*shape):
-    """Returns data whose channels differ in mean and scale."""
-    x = torch.randn(shape, generator=seeded(3))
-    channel = torch.arange(1.0, shape[1] + 1).view(-1, *[1] * (len(shape) - 2))
-    return x * channel + 10 * channel
-
-
-def standard(y):
-    """Asserts that every channel has mean 0 and variance 1."""
-    rows = y.transpose(0, 1).flatten(1)
-    torch.testing.assert_close(rows.mean(1), torch.zeros(len(rows)), **CLOSE)
-    torch.testing.assert_close(rows.var(1, correction=0), torch.ones(len(rows)), **CLOSE)
-
-
 def test_a_flow_takes_statistics_layer_by_layer_and_once():
     layers = [Affine(1.0, 3.0, (3,)), ActNorm((3,)), SmoothLeakyReLU(0.1), ActNorm((3,))]
-    flow, x = Flow((3,), layers), batch(50, 3)
+    flow, x = Flow((3,), layers), channels(50, 3)
     assert not flow.initialised and Flow((3,), layers[:1]).initialised
     flow.initialise(x)
     assert flow.initialised
@@ -181,10 +167,10 @@ def test_a_flow_takes_statistics_layer_by_layer_and_once():
 def test_statistics_are_those_given_the_contexts():
     flow = stirred(coupling((3,), depth=1, hidden=3, context=2))
     c = contexts(flow, 50)
-    flow.initialise(batch(50, 3), context=c)
+    flow.initialise(channels(50, 3), context=c)
     density = flow(c)
     index = next(k for k, layer in enumerate(flow.layers) if isinstance(layer, ActNorm))
-    x = batch(50, 3)
+    x = channels(50, 3)
     for layer in density.layers[: index + 1]:
         x = layer(x)
     standard(x)
@@ -192,8 +178,8 @@ def test_statistics_are_those_given_the_contexts():
 
 def test_statistics_may_be_shown_in_single_precision(single_precision):
     flow = coupling((3,), depth=2, hidden=3)
-    flow.initialise(batch(50, 3).double())
-    assert flow.initialised and flow.log_prob(batch(5, 3)).dtype == torch.float32
+    flow.initialise(channels(50, 3).double())
+    assert flow.initialised and flow.log_prob(channels(5, 3)).dtype == torch.float32
 
 
 # Parametrised weights

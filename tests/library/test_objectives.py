@@ -306,15 +306,6 @@ def test_relative_ml_has_the_value_of_the_energy():
     torch.testing.assert_close(found, flow.energy(x), **CLOSE)
 
 
-@pytest.mark.parametrize("name", NAMES[:3])
-def test_lazy_ml_is_the_likelihood_at_a_refresh(name):
-    flow = FLOWS[name]()
-    x, anchor = data(flow), Anchor(flow)
-    anchor.follow(0)
-    found = objectives.lazy_ml(flow, x, generator=derive(0), anchor=anchor)
-    compare(flow, found, -brute(flow())(x))
-
-
 def test_sml_has_the_likelihoods_gradient_on_average():
     """A z-test of every parameter, 100 means of 200 draws, false-alarm rate 1e-3 in all."""
     flow = net((3,), depth=2)

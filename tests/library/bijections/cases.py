@@ -245,3 +245,19 @@ def directions(x, slices, seed=11):
     """Returns random directions at ``x`` with shape (K, B, *event); K = 0 stands for none."""
     shape = x.shape if slices == 0 else (slices, *x.shape)
     return torch.randn(*shape, generator=seeded(seed))
+
+
+def channels(*shape):
+    """Returns data whose channels differ in mean and scale."""
+    x = torch.randn(shape, generator=seeded(3))
+    channel = torch.arange(1.0, shape[1] + 1).view(-1, *[1] * (len(shape) - 2))
+    return x * channel + 10 * channel
+
+
+def standard(y):
+    """Asserts that every channel has mean 0 and variance 1."""
+    rows = y.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(rows.mean(1), torch.zeros(len(rows)), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        rows.var(1, correction=0), torch.ones(len(rows)), rtol=1e-9, atol=1e-9
+    )

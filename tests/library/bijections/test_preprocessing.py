@@ -19,9 +19,8 @@ from ebflow.bijections import (
 )
 
 from .. import reference
-from .cases import seeded
+from .cases import channels, seeded, standard
 
-CLOSE = dict(rtol=1e-9, atol=1e-9)
 precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 integer_types = pytest.mark.parametrize(
     "dtype", [torch.uint8, torch.int64, torch.float32, torch.float64]
@@ -253,23 +252,9 @@ def test_affine_copies_what_it_is_given():
 # Statistics of a batch
 
 
-def batch(*shape):
-    """Returns data whose channels differ in mean and scale."""
-    x = torch.randn(shape, generator=seeded(3))
-    channel = torch.arange(1.0, shape[1] + 1).view(-1, *[1] * (len(shape) - 2))
-    return x * channel + 10 * channel
-
-
-def standard(y):
-    """Asserts that every channel has mean 0 and variance 1."""
-    rows = y.transpose(0, 1).flatten(1)
-    torch.testing.assert_close(rows.mean(1), torch.zeros(len(rows)), **CLOSE)
-    torch.testing.assert_close(rows.var(1, correction=0), torch.ones(len(rows)), **CLOSE)
-
-
 @pytest.mark.parametrize("shape", [(50, 3), (8, 3, 2, 4)])
 def test_a_batch_becomes_standard(shape):
-    layer, x = ActNorm(shape[1:]), batch(*shape)
+    layer, x = ActNorm(shape[1:]), channels(*shape)
     assert not layer.initialised and torch.equal(layer(x), x)
     layer.initialise(x)
     assert layer.initialised and layer.log_scale.requires_grad
@@ -277,7 +262,7 @@ def test_a_batch_becomes_standard(shape):
 
 
 def test_a_constant_channel_keeps_its_scale():
-    layer, x = ActNorm((3,)), batch(50, 3)
+    layer, x = ActNorm((3,)), channels(50, 3)
     x[:, 1] = 7.0
     layer.initialise(x)
     assert layer.log_scale[1] == 0 and layer.shift[1] == 7
@@ -286,7 +271,7 @@ def test_a_constant_channel_keeps_its_scale():
 
 
 def test_a_state_and_a_copy_carry_it():
-    layer, x = ActNorm((3,)), batch(50, 3)
+    layer, x = ActNorm((3,)), channels(50, 3)
     layer.initialise(x)
     other = ActNorm((3,))
     other.load_state_dict(layer.state_dict())
