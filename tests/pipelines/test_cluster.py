@@ -6,7 +6,6 @@ import secrets
 import shlex
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
@@ -37,9 +36,8 @@ def cluster():
 def alone(tmp_path_factory):
     """A run of two workers on the embedded Ray."""
     store = Store(tmp_path_factory.mktemp("alone"))
-    began = time.monotonic()
     store.run("run", "density", *WORDS)
-    report("embedded", store, time.monotonic() - began)
+    report("embedded", store)
     return store
 
 
@@ -84,13 +82,12 @@ def same(one, other):
     assert a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
 
 
-def report(where, store, seconds):
+def report(where, store):
     """Prints the figures of a run: pytest -s shows them."""
     numbers = store.summary()
     print(
         f"\n{where}: test NLL {numbers['test/nll']!r} nats; workers up in "
-        f"{numbers['time/startup_s']:.1f} s, trained {numbers['time/train_s']:.1f} s; in all "
-        f"{seconds:.1f} s"
+        f"{numbers['time/startup_s']:.1f} s, trained {numbers['time/train_s']:.1f} s"
     )
 
 
@@ -123,12 +120,10 @@ def test_who_has_no_token_is_refused(cluster):
 def test_a_cluster_gives_the_numbers_of_this_machine(nodes, cluster, alone, tmp_path):
     store = Remote(tmp_path, cluster)
     with cluster.nodes(*nodes):
-        began = time.monotonic()
         code, out, err = store.submit(*WORDS, MLFLOW_TRACKING_PASSWORD=SECRET)
-        seconds = time.monotonic() - began
     assert (code, err) == (0, ""), out + err
     same(store, alone)
-    report(f"{len(nodes)} nodes", store, seconds)
+    report(f"{len(nodes)} nodes", store)
     untold(cluster, store, out)
     lines = out.splitlines()
     assert sum(line.startswith(("job ", "follow ", "stop ", "resume ")) for line in lines) == 4
@@ -228,13 +223,12 @@ def test_nodes_that_share_a_bucket_alone_give_these_numbers(
     folder.mkdir()
     store = Remote(folder, cluster)
     unshared = alone_at(store.home)
-    began = time.monotonic()
     with cluster.nodes(1, before=unshared), cluster.nodes(1, before=unshared):
         settings = {**bucket.environment, "MLFLOW_TRACKING_URI": server.uri}
         code, out, err = store.submit(*WORDS, **settings)
     assert (code, err) == (0, ""), out + err
     same(store, alone)
-    report("two nodes, one bucket", store, time.monotonic() - began)
+    report("two nodes, one bucket", store)
     place = f"{bucket.url.partition('?')[0]}/runs/density/digits"
     assert f"results also at {place}" in out
     assert "summary.json" in bucket.names("runs/density/digits")
