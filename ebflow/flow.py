@@ -125,7 +125,8 @@ class Flow(nn.Module, LogDensity):
         an array's are taken in order. See ``FlowDistribution.log_prob`` on integer data.
 
         Raises:
-            ValueError: if a column is missing, or a category is no level of the training rows.
+            ValueError: if a column or a context is missing, as one whose columns have no names,
+                or a category is no level of the training rows.
         """
         return self(self._given(x, context)).log_prob(x, generator)
 
