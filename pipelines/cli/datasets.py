@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from ebflow.data.formats import FORMATS
 from ebflow.data.named import SOURCES
 from pipelines.cli.parsing import parse
 from pipelines.reporting.terminal import terminal
@@ -24,5 +25,6 @@ def run(words: Sequence[str]) -> int:
         table.add_row(name, str(source.rows), shape, source.description, source.provenance)
     console = terminal()
     console.print(table)
-    console.print("or the path of a .parquet file, or of a folder of them or of images")
+    ends = ", ".join(FORMATS)
+    console.print(f"or the path of a file ({ends}), or of a folder of .parquet files or of images")
     return 0

@@ -38,6 +38,12 @@ REWORDED = {
 ONE, SEVERAL = ("label", "split_column", "timestamps", "resize"), ("columns", "context")
 """Options of data that decide what they are, of one word and of several."""
 
+RECIPE = (
+    f"named configuration to start from ({', '.join(recipes.RECIPES)}); by default the one for "
+    "the source: digits for digits, mnist9k or large for images, tabular or wide for columns of "
+    "numbers, by their size"
+)
+
 Options = TypeVar("Options")
 Configuration = TypeVar("Configuration", bound=Section)
 
@@ -69,9 +75,7 @@ class Density(Running):
     """
 
     config: Annotated[DensityConfig, tyro.conf.arg(name="")]
-    recipe: str = "digits"
-    """named configuration to start from (digits, mnist9k, tabular, paper); by default the one
-    for the source: digits for digits, mnist9k for images, tabular for columns of numbers"""
+    recipe: Annotated[str, tyro.conf.arg(help=RECIPE)] = "digits"
     register: str | None = None
     """register the trained flow as a model of this name in MLflow"""
     alias: str | None = None

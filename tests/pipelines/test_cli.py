@@ -13,6 +13,9 @@ from importlib.metadata import version
 import psutil
 import pytest
 
+from ebflow.data.formats import FORMATS
+from pipelines.config.recipes import RECIPES
+
 
 def test_help_lists_the_commands(ebflow):
     for words in ([], ["--help"], ["-h"], ["help"]):
@@ -44,6 +47,15 @@ def test_nobody_needs_to_read_what_is_printed(command):
         printed = process.stderr.read().decode()
     expected = (2, "ebflow: found command") if command == UNREAD[-1] else (0, "")
     assert (process.returncode, printed[: len("ebflow: found command")]) == expected
+
+
+def test_every_recipe_and_every_kind_of_file_is_told(ebflow, capsys):
+    with pytest.raises(SystemExit):
+        ebflow("run", "density", "--help")
+    printed = re.sub(r"[│\s]+", " ", capsys.readouterr().out.replace("|", " "))
+    assert f"to start from ({', '.join(RECIPES)})" in printed
+    listed = re.sub(r"\s+", " ", ebflow("data", "list").text)
+    assert f"or the path of a file ({', '.join(FORMATS)})" in listed
 
 
 def test_version(ebflow):
