@@ -6,8 +6,8 @@ those of a unit, categories those of their levels.
 """
 
 __all__ = ["FORMATS", "LABEL", "Part", "array_batches", "arrays_schema", "as_text", "is_category",
-           "is_number", "is_text", "is_time", "level_numbers", "lookup", "numbers", "parquet",
-           "times"]  # fmt: skip
+           "is_number", "is_numeral", "is_text", "is_time", "level_numbers", "lookup", "numbers",
+           "parquet", "times"]  # fmt: skip
 
 import json
 import math
@@ -300,6 +300,15 @@ def is_number(kind: pa.DataType) -> bool:
 def is_text(kind: pa.DataType) -> bool:
     """Whether a type is text."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def is_numeral(value: str) -> bool:
+    """Whether a text is a number."""
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
 
 
 def is_time(kind: pa.DataType) -> bool:

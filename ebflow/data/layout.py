@@ -193,7 +193,10 @@ def read_layout(
     Raises:
         BadInput: If the choice or a type does not make a data set.
     """
-    _check_names(schema.names, file)
+    if not schema.names:
+        raise BadInput(f"{file}: found no column, expected at least one")
+    asked = {*(columns or ()), label, split, *context, COLUMN, LABEL}
+    _check_names([n for n in schema.names if columns is None or n in asked], file)
     label, split, given = _beside(schema, file, label, split, context)
     taken = {label: "the classes (label)", split: "names of splits (split_column)"}
     taken |= dict.fromkeys(given.names, "a context")
@@ -217,7 +220,7 @@ def read_layout(
         _shape(metadata, where, fields[0].type.list_size if array else width(categories)),
         dtype,
         _grey_levels(metadata, where, dtype),
-        remarks=tuple(_remarks(index, numbers, timestamps)),
+        remarks=(*_remarks(index, numbers, timestamps), *_of_splits(schema, split)),
         label=label,
         split=split,
         given=given,
@@ -246,11 +249,13 @@ def _beside(
 
 
 def _check_names(names: Sequence[str], file: str) -> None:
-    if not names:
-        raise BadInput(f"{file}: found no column, expected at least one")
+    """Raises BadInput at a name that is asked for and is none, or not the only one."""
     for name, count in Counter(names).items():
         if not name.isprintable() or not name:
-            raise BadInput(f"{file}, column {name!r}: expected a name of printable characters")
+            raise BadInput(
+                f"{file}, column {name!r}: expected a name of printable characters: {ADVICE}, or "
+                "write the file without its index, df.to_csv(path, index=False)"
+            )
         if count > 1:
             raise BadInput(f"{file}, column {name}: found {count} of this name, expected one")
 
@@ -400,6 +405,15 @@ def _remarks(
         names = [field.name for field in fields if is_kind(field.type)]
         if names:
             yield f"{several(names, 'holds', 'hold')} {held}, read as {meaning}"
+
+
+def _of_splits(schema: pa.Schema, split: str | None) -> Iterator[str]:
+    """Yields that a column called as one that names splits does not."""
+    if split is None and COLUMN in schema.names:
+        yield (
+            f"column {COLUMN} holds {type_name(schema.field(COLUMN).type)} and was not used for "
+            "the splits, whose names (train, validation, test) are expected of it"
+        )
 
 
 def same_layout(first: Layout, other: Layout, *, first_file: str, file: str) -> None:

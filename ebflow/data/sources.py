@@ -4,6 +4,7 @@ __all__ = ["Opened", "Reader", "Rows", "find_source", "open_source"]
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 
 from ..errors import BadInput
 from . import Levels, Place, expanded, width
-from .formats import FORMATS, Part, as_text, lookup, parquet
+from .formats import FORMATS, Part, as_text, is_numeral, lookup, parquet
 from .layout import COLUMN, Layout, read_given, read_layout, same_layout
 from .manifest import SELECTION, Counts, assign, split_counts
 from .named import SOURCES, Source, image_folder
@@ -30,6 +31,9 @@ NAMES = {"train": 0, "validation": 1, "valid": 1, "val": 1, "test": 2, SELECTION
 
 MOST = 256
 """Most levels of a column of categories."""
+
+SPOILT = 0.1
+"""Largest share of a column of text that is taken for numbers in which some are misspelt."""
 
 CLASSES = 10_000
 """More classes than any data set is taken to have."""
@@ -251,7 +255,22 @@ class Reader:
     ) -> dict[str, tuple[str, ...]]:
         batches = (batch for batch, _ in self._between(names, size=SPLIT_ROWS)) if names else ()
         training = None if splits is None else splits == 0
-        return _levels_of(names, batches, training, label=self.label, option=option)
+        try:
+            return _levels_of(names, batches, training, label=self.label, option=option)
+        except _Crowded as error:
+            raise self._misread(error.name) or error from None
+
+    def _misread(self, name: str) -> BadInput | None:
+        """Returns the line on the first value that is no number where nearly all others are."""
+        found, counts = None, Counter()
+        for batch, place in self._between([name], size=SPLIT_ROWS):
+            values = as_text(batch.column(name)).to_pylist()
+            right = [value is None or is_numeral(value) for value in values]
+            counts.update(value is None or is_numeral(value.replace(",", "")) for value in values)
+            if found is None and not all(right):
+                row = right.index(False)
+                found = place.bad(row, name, values[row], f"a number{_advice(values[row])}")
+        return found if counts[False] <= SPOILT * counts.total() else None
 
     def batches(self, splits: np.ndarray | None = None) -> Iterator[Rows]:
         """Yields checked rows in order; missing entries are NaN, where they are allowed.
@@ -415,6 +434,20 @@ def _codes(batch: pa.RecordBatch, name: str, place: Place) -> np.ndarray:
     return found
 
 
+class _Crowded(BadInput):
+    """A column has more levels than one of categories may have."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+def _advice(value: str) -> str:
+    if is_numeral(value.replace(",", "")):
+        return " with a decimal point and no other separator"
+    return ", or an empty field, with which data.missing deals"
+
+
 def _levels_of(
     names: Sequence[str],
     batches: Iterable[pa.RecordBatch],
@@ -443,10 +476,11 @@ def _levels_of(
         for name, known in seen.items():
             known.update(pc.unique(as_text(batch.column(name))).drop_null().to_pylist())
             if len(known) > MOST:
-                raise BadInput(
+                raise _Crowded(
+                    name,
                     f"{label}, column {name}: found more than {MOST} levels "
                     f"({min(known)[:40]!r}, …), expected fewer, as of categories: choose others "
-                    f"by {option}, or merge levels"
+                    f"by {option}, or merge levels",
                 )
     for name, known in seen.items():
         if len(known) < 2:

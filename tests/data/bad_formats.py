@@ -64,6 +64,31 @@ def csv_with_two_columns_of_a_name(path):
 
 
 @FORMATS.add
+def csv_with_an_index_without_a_name(path):
+    message = r"bad.csv, column '': expected a name .* by columns, or .*df.to_csv\(path, index=Fa"
+    return text(path, ",a,b\n0,1,2\n1,3,4\n"), {}, message
+
+
+@FORMATS.add
+def csv_with_a_word_among_numbers(path):
+    message = r"bad.csv, row 299, column b: found '\?', expected a number, or an empty field"
+    return text(path, lines(*(f"{k},{k}.5" for k in range(299)), "1,?")), {}, message
+
+
+@FORMATS.add
+def csv_with_separators_of_thousands(path):
+    message = r"bad.csv, row 2, column b: found '1,000', expected a number with a decimal point"
+    return text(path, lines(*(f'{k},"{998 + k:,}"' for k in range(300)))), {}, message
+
+
+@FORMATS.add
+def csv_of_many_words(path):
+    """A tenth of its values are no numbers at most where it is one of numbers."""
+    message = r"bad.csv, column b: found more than 256 levels"
+    return text(path, lines(*(f"{k},{k}" for k in range(300)), *["1,word"] * 40)), {}, message
+
+
+@FORMATS.add
 def csv_not_utf8(path):
     return text(path, b"a,b\n1,\xff\xfe\n2,3\n"), {}, r"bad.csv, column b: found binary"
 

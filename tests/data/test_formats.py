@@ -93,6 +93,13 @@ def test_integers_that_go_on_as_reals_are_reals(tmp_path):
     np.testing.assert_array_equal(reader.window(600_000, 600_001), [[0.5, 3]])
 
 
+def test_columns_that_are_not_asked_for_need_no_names(tmp_path):
+    """As ``frame.to_csv(path)`` writes its index; a second one may be there."""
+    (tmp_path / "in.csv").write_text(",,a,b\n0,7,1.5,2\n1,8,3.5,4\n")
+    reader = open_source(tmp_path / "in.csv", ["b", "a"])
+    np.testing.assert_array_equal(reader.window(0, 2), [[2, 1.5], [4, 3.5]])
+
+
 def test_images_are_an_array(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (40, 2, 3), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)

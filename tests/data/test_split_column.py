@@ -44,6 +44,13 @@ def test_rows_are_those_of_the_column_in_order(encode, seed, tmp_path):
     assert manifest.assignment == "column split names 36 train, 12 validation, 12 test rows"
 
 
+def test_integers_called_split_are_told_to_decide_nothing(tmp_path):
+    manifest = prepare(named(tmp_path, [0, 1, 2] * 20), tmp_path / "out")
+    assert manifest.columns.names == ("a", "b", "c", "split")
+    (line,) = (line for line in manifest.warnings if line.startswith("column split holds int64"))
+    assert "was not used for the splits" in line and "train, validation, test" in line
+
+
 def test_a_folder_may_name_a_split_a_file(tmp_path):
     (tmp_path / "in").mkdir()
     for split in ("test", "train", "val", "selection"):
