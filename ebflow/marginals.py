@@ -50,6 +50,9 @@ STRAIGHT = 1e3
 MARGIN = 1e-6
 """Share of a column's range, from a bound on, in which its map is a line."""
 
+FAR = 1e3
+"""Spreads of a column's middle from an end, from which on that is not tried as a bound."""
+
 Bounds = Mapping[int, tuple[float | None, float | None]]
 """Lower and upper bounds, None where there is none, by the index of a column."""
 
@@ -258,14 +261,18 @@ def _edges(x: Tensor, known: _Bounds) -> _Bounds:
 
     A row in n is beyond the others at each end: where rows thin out towards it, far beyond. So
     an end counts as a bound only if a hundredth of the rows lies in the last fiftieth of the
-    range, and no bound of the column is known.
+    range, and no bound of the column is known. Where single rows are very far from the others a
+    bound would be too: behind its logarithm single precision does not tell the others apart.
     """
     lower, upper, margin = known
     first, last = x.amin(0), x.amax(0)
     width, free = last - first, lower.isinf() & upper.isinf()
-    low, high = torch.quantile(x, x.new_tensor([0.01, 0.99]), dim=0)
-    beyond = 2 * width / len(x)
-    ends = (low - first <= 0.02 * width) & free, (last - high <= 0.02 * width) & free
+    low, median, high = torch.quantile(x, x.new_tensor([0.01, 0.5, 0.99]), dim=0)
+    beyond, far = 2 * width / len(x), FAR * _spread(x)
+    ends = (
+        (low - first <= 0.02 * width) & (median - first + beyond < far) & free,
+        (last - high <= 0.02 * width) & (last - median + beyond < far) & free,
+    )
     return (
         torch.where(ends[0], first - beyond, lower),
         torch.where(ends[1], last + beyond, upper),

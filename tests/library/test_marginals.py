@@ -62,6 +62,15 @@ def test_a_normal_table_needs_no_step(random):
     assert marginals.fit(rows(*random.normal(size=(3, N)))).layers == []
 
 
+@pytest.mark.parametrize("outlier", [1e6, -1e9])
+def test_no_bound_is_tried_far_from_where_a_column_lies(random, outlier):
+    x = torch.tensor(random.uniform(size=(400, 2)))
+    found = marginals.fit(x).bounds
+    assert set(found) == {0, 1}
+    x[7, 0] = outlier
+    assert marginals.fit(x).bounds == {1: found[1]}
+
+
 @pytest.mark.parametrize(("law", "fits"), [("normal", 2), ("exponential", 5), ("uniform", 5)])
 def test_bounds_are_tried_where_a_column_seems_to_end(random, monkeypatch, law, fits):
     tried, plain = [], marginals._held_out
