@@ -39,7 +39,7 @@ from .flow import Flow
 from .randomness import RowGenerator
 
 COARSEST = 1e-3
-"""Largest step between representable values of a feature, in its standard deviations."""
+"""Largest error of a feature's values, as a share of the interval that half of them lie in."""
 
 NORMALISE = ("none", "standardise", "whiten")
 
@@ -132,15 +132,19 @@ def fit(
 
     Raises:
         SingularCovariance: if it is, and ``shrinkage`` is 0.
-        BadInput: if a feature is constant, or so far from 0 that ``dtype`` cannot resolve it.
+        BadInput: if a feature is constant, or ``dtype`` cannot tell most of its values apart: far
+            from 0, or beside outliers.
     """
     if normalise not in NORMALISE:
         raise ValueError(f"normalise: found {normalise!r}, expected one of {NORMALISE}")
     levels = split.levels
-    columns = None
+    columns, some = None, None
     known = torch.tensor(split.groups) >= 0
+    if levels is None:
+        first = next(split.shuffled(min(len(split), marginals.GRID_ROWS), seed=seed)).x.double()
+        some = first[: marginals.enough(split.width)].cpu()
+        _check_resolved(some, torch.zeros_like(some), dtype, names)
     if levels is None and (grids or tails or bounds or known.any()):
-        first = next(split.shuffled(min(len(split), marginals.GRID_ROWS), seed=seed)).x
         _check_varied((first != first[0]).any(0) | known, names)
         steps = {"groups": split.groups, "grids": grids, "tails": tails, "bounds": bounds}
         columns = marginals.fit(first, **steps, seed=seed)
@@ -154,8 +158,10 @@ def fit(
         _check_varied(whole.variance > 0, names)
         if normalise == "whiten":
             rho = _chosen(kept, held) if shrinkage is None else shrinkage
+        if some is not None:
+            elementwise = [*layers, *_normaliser(whole.mean, whole.variance, None)]
+            _check_resolved(some, _errors(some, elementwise, dtype), dtype, names)
         layers += _fitted(whole, rho)
-        _check_resolved(whole, dtype)
     last = _gaussianised(split, layers, seed) if gaussianise else []
     spec = {**spec, "normalise": normalise, "gaussianised": bool(last)}
     return Preprocessing([*layers, *last], spec, columns, rho)
@@ -262,16 +268,42 @@ def _normaliser(mean: Tensor, variance: Tensor, root: Tensor | None) -> list[Bij
     return [standard] if root is None else [standard, Dense(root, None, trainable=False)]
 
 
-def _check_resolved(moments: "_Moments", dtype: torch.dtype) -> None:
-    mean, deviation = moments.mean, moments.variance.sqrt()
-    steps = torch.finfo(dtype).eps * mean.abs() / deviation
-    if steps.max() > COARSEST:
-        k = int(steps.argmax())
-        name = str(dtype).removeprefix("torch.")
-        raise BadInput(
-            f"dtype: found {name}, which cannot resolve feature {k} (mean {mean[k]:.6g}, "
-            f"standard deviation {deviation[k]:.3g}), expected float64, or data nearer to 0"
-        )
+def _errors(x: Tensor, layers: Sequence[Bijection], dtype: torch.dtype) -> Tensor:
+    """Returns how far off rows come back from a chain, and an offset of 1 behind it, in a type.
+
+    A flow's own layers have such offsets: they round as coarsely.
+    """
+    flow = Flow((x.shape[1],), copy.deepcopy(layers), cut=len(layers)).to(dtype)
+    y = flow.preprocess(x, RowGenerator(0, "resolved"))
+    return (flow.from_latent((y + 1) - 1) - x).abs()
+
+
+def _check_resolved(
+    x: Tensor, errors: Tensor, dtype: torch.dtype, names: Sequence[str] | None
+) -> None:
+    """Checks that errors, beside those of rounding to a type, are small where most values lie."""
+    errors = errors.maximum(torch.finfo(dtype).eps * x.abs())
+    for k, (column, error) in enumerate(zip(x.mT, errors.mT, strict=True)):
+        low, high = _bulk(column)
+        step = float(error[(low <= column) & (column <= high)].median())
+        if high > low and not step <= COARSEST * (high - low):
+            which = f"column {names[k]}" if names else f"feature {k}"
+            name = str(dtype).removeprefix("torch.")
+            wider = "" if dtype == torch.float64 else "float64, or "
+            raise BadInput(
+                f"dtype: found {name}, which cannot resolve {which} (half of its values lie in "
+                f"[{low:.10g}, {high:.10g}], all in [{column.min():.6g}, {column.max():.6g}], and "
+                f"errors are about {step:.2g}), expected {wider}values nearer to 0 and to each "
+                "other: subtract an offset, or leave out outliers"
+            )
+
+
+def _bulk(column: Tensor) -> tuple[float, float]:
+    """Returns the ends of the narrowest interval with half of a column's distinct values."""
+    values = column.unique()
+    half = len(values) // 2
+    k = (values[half:] - values[: len(values) - half]).argmin()
+    return float(values[k]), float(values[k + half])
 
 
 class _Moments(NamedTuple):

@@ -36,6 +36,7 @@ def fitted(config: ChainConfig, dataset: Dataset) -> Preprocessing:
         margin=options.logit,
         bounds=bounds(options.bounds or (), names(dataset)),
         seed=config.seed,
+        names=names(dataset),
         dtype=getattr(torch, config.dtype),
     )
     if not config.mixture:
@@ -61,6 +62,7 @@ def baseline(dataset: Dataset, options: PreprocessConfig) -> Preprocessing:
     """
     train = dataset.split("train")
     chain = {"margin": options.logit, "scale": options.scale, "grids": options.grids}
+    chain["names"] = names(dataset)
     try:
         return preprocessing.fit(train, **chain)
     except SingularCovariance:

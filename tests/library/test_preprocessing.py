@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
+from ebflow import marginals
 from ebflow.architectures import dense
 from ebflow.bases import StandardNormal
 from ebflow.data.loader import Dataset
@@ -268,14 +269,61 @@ def stamped(tmp_path, offset):
 
 def test_a_feature_that_single_precision_cannot_resolve_is_refused(tmp_path):
     split = stamped(tmp_path, 1.7e9)
-    with pytest.raises(BadInput, match=r"^dtype: found float32, which .* feature 0 \(mean"):
-        fit(split, dtype=torch.float32)
+    for names, which in ((None, "feature 0"), (["time", "value"], "column time")):
+        expected = rf"^dtype: found float32, which cannot resolve {which} \(half of its values lie"
+        with pytest.raises(BadInput, match=expected):
+            fit(split, dtype=torch.float32, names=names)
     assert fit(split, dtype=torch.float64).spec["normalise"] == "whiten"
 
 
 def test_a_feature_a_little_off_is_not(tmp_path):
     chain = fit(stamped(tmp_path, 1e3), dtype=torch.float32)
     assert chain.spec["normalise"] == "whiten"
+
+
+def test_large_integers_are_refused_before_columns_are_fitted(monkeypatch):
+    monkeypatch.setattr(marginals, "fit", lambda *args, **options: pytest.fail("was fitted"))
+    normal = np.random.default_rng(0).standard_normal(200)
+    x = torch.tensor(np.stack([10**17 + np.arange(200.0), normal], 1))
+    for dtype in (torch.float32, torch.float64):
+        with pytest.raises(BadInput, match="cannot resolve column id"):
+            fit(Rows(x), grids=True, tails=True, names=["id", "value"], dtype=dtype)
+
+
+def outlying(value, share, count=2000):
+    """Rows (a, a + noise) of which a share has a value in place of the first."""
+    random = np.random.default_rng(0)
+    a, noise, missing = random.standard_normal((3, count))
+    b = a + 0.5 * noise
+    a[np.argsort(missing)[: max(1, int(share * count))]] = value
+    return Rows(torch.tensor(np.stack([a, b], 1)))
+
+
+OUTLIERS = [(1e3, 0), (1e6, 0), (-1e9, 0), (1e12, 0), (9999999999.0, 0.01), (-9999.0, 0.3)]
+
+
+@pytest.mark.parametrize(("value", "share"), OUTLIERS)
+def test_a_density_beside_outliers_is_the_same_in_single_precision(value, share):
+    chain = fit(outlying(value, share), grids=True, tails=True, dtype=torch.float32)
+    flow = Flow((2,), [])
+    grid = torch.linspace(-8, 8, 201, dtype=torch.float64)
+    x = torch.cartesian_prod(grid, grid)
+    exact = flow.double().preprocessed(chain).log_prob(x).exp()
+    single = flow.float().preprocessed(chain)
+    p = single.log_prob(x).exp().double()
+    assert p.sum() == pytest.approx(float(exact.sum()), rel=2e-3)
+    torch.testing.assert_close(p, exact, rtol=0.02, atol=0.01 * float(exact.max()))
+    assert len(single.sample(1000, derive(0))[:, 0].unique()) > 990
+
+
+@pytest.mark.parametrize(("share", "options"), [(0, {}), (0.3, {"grids": True, "tails": True})])
+def test_outliers_that_leave_no_digits_to_the_others_are_refused(share, options):
+    rows = outlying(1e10, share)
+    with pytest.raises(
+        BadInput, match=r"column a \(half of its values lie in \[-0\.\d+, 0\.\d+\]"
+    ):
+        fit(rows, names=["a", "b"], dtype=torch.float32, **options)
+    assert fit(rows, names=["a", "b"], **options).layers
 
 
 WIDTH = 16

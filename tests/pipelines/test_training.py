@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray.train.torch
@@ -16,9 +17,10 @@ from ebflow.architectures import dense
 from ebflow.checkpoint import check, load
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
-from ebflow.errors import NonFinite
+from ebflow.errors import BadInput, NonFinite
 from ebflow.execution import Checkpoints, Event, resume, save_training
 from ebflow.randomness import RowGenerator
+from pipelines.cli.spelling import spelled
 from pipelines.cluster import environment
 from pipelines.config import (
     LEARNED_INVERSE,
@@ -36,7 +38,7 @@ from pipelines.training import interruption, launch, loop, metrics_log, trainers
 from pipelines.training.interruption import held
 from pipelines.training.launch import Reports, launched
 from pipelines.training.loop import Place, Reporter
-from pipelines.training.preprocessing import fitted
+from pipelines.training.preprocessing import baseline, fitted
 from tests.pipelines.trainers import build
 
 SHORT = TrainConfig(steps=12, batch_size=32, validate_every=6, log_every=3, dtype="float64")
@@ -48,6 +50,18 @@ def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "digits"
     prepare("digits", folder, rows=300, validation=50, test=50)
     return Dataset(folder)
+
+
+def test_a_column_without_digits_to_tell_its_rows_apart_is_named(tmp_path):
+    normal = np.random.default_rng(0).standard_normal(200)
+    table = pa.table({"id": 10**17 + np.arange(200), "value": normal})
+    pq.write_table(table, tmp_path / "ids.parquet")
+    prepare(tmp_path / "ids.parquet", tmp_path / "data")
+    ids = Dataset(tmp_path / "data")
+    for fit in (lambda: fitted(Training().chain, ids), lambda: baseline(ids, PreprocessConfig())):
+        with pytest.raises(BadInput, match="cannot resolve column id") as error:
+            fit()
+        assert spelled(str(error.value)) == f"--train.{error.value}"
 
 
 def finished(config, dataset):
