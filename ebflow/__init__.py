@@ -17,7 +17,7 @@ __all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDistribution",
            "History", "LogDensity", "Loss", "LossModule", "Progress", "RowGenerator", "Trainer",
            "alignment", "anchor", "architectures", "bases", "bijections", "chains", "checkpoint",
            "complexity", "data", "density", "errors", "evaluate", "evaluation", "execution",
-           "files", "fit", "fit_mixture", "fitting", "flow", "history", "imputation", "inference",
+           "files", "fit", "fit_mixture", "fitting", "flow", "imputation", "inference",
            "load", "log_probs", "loss", "mixtures", "networks", "objectives", "preprocessing",
            "randomness", "sampling", "save", "sklearn", "train"]  # fmt: skip
 
@@ -30,7 +30,7 @@ _HOMES = {
     "Flow": "flow",
     "FlowDistribution": "flow",
     "GaussianMixture": "bases",
-    "History": "history",
+    "History": "flow",
     "LogDensity": "density",
     "Loss": "loss",
     "LossModule": "loss",

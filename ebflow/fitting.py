@@ -26,8 +26,7 @@ from .bijections import Convolution
 from .data.loader import Batch, Split
 from .data.memory import ArrayLike, Arrays, Completed, Law, Rows, as_frame, as_tensor
 from .execution import Event
-from .flow import Flow
-from .history import History
+from .flow import Flow, History
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
 from .marginals import Bounds
 from .randomness import generator as derive

@@ -17,7 +17,7 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267.
 """
 
-__all__ = ["Flow", "FlowDistribution"]
+__all__ = ["Flow", "FlowDistribution", "History"]
 
 import copy
 import math
@@ -35,10 +35,38 @@ from .bijections import Bijection, Dequantise, Reshape
 from .bijections.weighted import fixed_weights
 from .data.memory import as_contexts, as_frame, as_rows
 from .density import FlowEvaluation, LogDensity
-from .history import History
 from .randomness import Generator, RowGenerator
 
 Shape = int | Sequence[int]
+
+
+class History(list[dict[str, Any]]):
+    """What a training told, a row an event, as pandas takes it.
+
+    A row has ``step``, ``kind`` (``log`` or ``validate``) and metrics by name, in nats and
+    seconds.
+    """
+
+    def plot(self, axes: object = None) -> object:
+        """Draws the training and the validation NLL over the steps; returns matplotlib's axes.
+
+        Raises:
+            ValueError: if there is nothing to draw.
+        """
+        import matplotlib.pyplot as plt
+
+        if not self:
+            raise ValueError(
+                "history: found no row, expected those of a training: ebflow.fit writes them, and "
+                "a flow that was loaded has none"
+            )
+        axes = plt.subplots()[1] if axes is None else axes
+        for name, label in (("train/nll", "training NLL"), ("val/nll", "validation NLL")):
+            rows = [(row["step"], row[name]) for row in self if name in row]
+            axes.plot(*zip(*rows, strict=True), label=label, marker=".")
+        axes.set(xlabel="step", ylabel="nats")
+        axes.legend()
+        return axes
 
 
 class Flow(nn.Module, LogDensity):

@@ -14,7 +14,7 @@ list of numbers: those of levels where a column has levels. The manifest is cano
 ``sha256sum manifest.json`` is its digest.
 """
 
-__all__ = ["SELECTION", "SPLITS", "Columns", "Context", "Counts", "Manifest", "Shard",
+__all__ = ["FEW", "SELECTION", "SPLITS", "Columns", "Context", "Counts", "Manifest", "Shard",
            "Statistics", "assign", "read_shard", "rule", "shard_schema",
            "split_counts"]  # fmt: skip
 
