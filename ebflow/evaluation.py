@@ -246,8 +246,8 @@ def diagnose(now: Validation, best: Validation, latent: dict[str, float]) -> str
         latent: ``latent_statistics`` of the validation split.
     """
     numbers = (
-        f"validation NLL {now.nll:.1f}, best {best.nll:.1f}; training NLL {best.train_nll:.1f} → "
-        f"{now.train_nll:.1f}; training loss {best.loss:.4g} → {now.loss:.4g}"
+        f"validation NLL {now.nll:.2f}, best {best.nll:.2f}; training NLL {best.train_nll:.2f} → "
+        f"{now.train_nll:.2f}; training loss {best.loss:.4g} → {now.loss:.4g}"
     )
     if now.train_nll < best.train_nll:
         return f"{numbers}: over-fitting. Use more data, fewer steps, or patience"
