@@ -2,8 +2,10 @@
 
 import copy
 import json
+import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -183,9 +185,22 @@ def _write_onnx(graph: "Graph", about: str, path: Path) -> None:
     from pipelines.answers.graphs import export
 
     names = {"input_names": graph.inputs, "output_names": ["log_prob"]}
-    made = torch.onnx.export(export(graph), (), dynamo=True, verbose=False, **names)
+    with _silent("torch.onnx._internal.exporter"):  # tells that it finds no torchvision
+        made = torch.onnx.export(export(graph), (), dynamo=True, verbose=False, **names)
     made.model.metadata_props["ebflow"] = about
     made.save(path, external_data=False)
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Keeps the warnings of a logger, and of those below it, from the terminal."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _load_onnx(path: Path) -> Callable[["Inputs"], "torch.Tensor"]:

@@ -1,6 +1,8 @@
 """``ebflow export``, and its files in programs that cannot import ebflow."""
 
+import io
 import json
+import logging
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -99,6 +101,17 @@ def test_a_file_scores_as_the_flow_does(
     names = (about.get("names"), about.get("context", {}).get("names"))
     assert names == ((None, None) if what == "images" else (list(NAMES[:3]), list(CONTEXT)))
     assert not list(tmp_path.glob(".*"))
+
+
+@needs_onnx
+def test_onnx_tells_nothing_of_its_own(ebflow, conditional, tmp_path):
+    """As of the torchvision that it misses."""
+    talker, said = logging.getLogger("torch.onnx._internal.exporter._registration"), io.StringIO()
+    talker.addHandler(handler := logging.StreamHandler(said))
+    words = "--format", "onnx", "--output", tmp_path / "flow.onnx"
+    assert ebflow("export", conditional, *words).code == 0
+    talker.removeHandler(handler)
+    assert said.getvalue() == "" and talker.isEnabledFor(logging.WARNING)
 
 
 @pytest.mark.parametrize(
