@@ -25,6 +25,8 @@ def bounds(texts: Sequence[str], columns: Sequence[str]) -> "Bounds":
                 f"--preprocess.bounds: found {text!r}, expected NAME:LOW:HIGH with numbers, one "
                 "of them perhaps empty"
             ) from None
+        if None not in (low, high) and not low < high:
+            raise BadInput(f"--preprocess.bounds: found {text!r}, expected LOW below HIGH")
         if name not in columns:
             known = ", ".join(columns)
             raise BadInput(f"--preprocess.bounds: found column {name!r}, expected one of {known}")

@@ -149,7 +149,14 @@ def test_bounds_of_columns():
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("a", "expected NAME:LOW:HIGH"), ("a:x:", "expected NAME:LOW:HIGH"), ("b:0:", "one of a")],
+    [
+        ("a", "expected NAME:LOW:HIGH"),
+        ("a:x:", "expected NAME:LOW:HIGH"),
+        ("a:5:-5", "expected LOW below HIGH"),
+        ("a:1:1", "expected LOW below HIGH"),
+        ("a:nan:1", "expected LOW below HIGH"),
+        ("b:0:", "one of a"),
+    ],
 )
 def test_bounds_that_are_none(text, words):
     with pytest.raises(BadInput, match=words):
