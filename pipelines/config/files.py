@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from ebflow.errors import BadInput
 from pipelines.cli.spelling import spelled
 from pipelines.config import DensityConfig, Section, yaml_files
+from pipelines.config.section import NAMED
 from pipelines.config.yaml_files import shown
 
 Configuration = TypeVar("Configuration", bound=Section)
@@ -104,7 +105,8 @@ def explain(error: ValidationError, *, prefix: str, root: type[Section] = Densit
         name, _, rest = text.partition(":")
         where, text = ".".join(filter(None, [where, name])), rest.strip()
     else:
-        text = f"found {shown(first['input'])}, {_expected(text)}"
+        named = first["type"] == "string_pattern_mismatch"
+        text = f"found {shown(first['input'])}, {_expected(NAMED if named else text)}"
     if prefix == "--":
         return spelled(f"--{where.replace('_', '-')}: {text}")
     return f"{prefix}{where}: {text}"

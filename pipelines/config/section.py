@@ -14,6 +14,9 @@ UNKEYED = {"keyed": False}
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
 """What a run may be called: files and folders are."""
 
+NAMED = "1 to 200 letters, digits, '.', '_' and '-', the first of them a letter or a digit"
+"""The same in words."""
+
 Size = int | float
 """A split's size: a number of rows (a whole number) or a share of all rows (between 0 and 1)."""
 

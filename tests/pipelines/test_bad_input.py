@@ -156,7 +156,7 @@ OPTIONS = {
     "many rows": ("--data.rows 9999", "--data.rows: found 9999, expected 1 … 1797"),
     "all for test": ("--data.test 1797", "found 1797 rows, expected at least"),
     "share of two": ("--data.test 1.5", "--data.test: found 1.5, expected a whole number of rows"),
-    "nameless run": ("--name ../x", "--name: found '../x', expected"),
+    "nameless run": ("--name ../x", "--name: found '../x', expected 1 to 200 letters, digits, "),
     "missing config": ("--config none.yaml", "none.yaml: cannot be read (No such file"),
     "folder as config": ("--config .", ".: cannot be read (Is a directory)"),
 }
