@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from .bijections.weighted import fixed_weights
 from .data.loader import Batched
-from .data.memory import Rows
+from .data.memory import ArrayLike, Rows
 from .density import LogDensity
 from .flow import Flow, FlowDistribution
 from .inference import Estimate
@@ -72,7 +72,7 @@ class Likelihood:
         return cls(-mean.value, mean.se, -mean.value / (size * math.log(2)), mean.count)
 
 
-def evaluate(flow: Flow, split: Batched | Tensor, **options: Any) -> Likelihood:  # noqa: ANN401
+def evaluate(flow: Flow, split: Batched | ArrayLike, **options: Any) -> Likelihood:  # noqa: ANN401
     """Returns the likelihood of a split; arguments and errors as in ``log_probs``."""
     return Likelihood.of(log_probs(flow, split, **options), math.prod(flow.event_shape))
 
@@ -80,8 +80,9 @@ def evaluate(flow: Flow, split: Batched | Tensor, **options: Any) -> Likelihood:
 @torch.no_grad()
 def log_probs(
     flow: Flow,
-    split: Batched | Tensor,
+    split: Batched | ArrayLike,
     *,
+    context: ArrayLike | None = None,
     draws: int = 1,
     importance_weighted: bool = False,
     batch_size: int = 1000,
@@ -92,7 +93,9 @@ def log_probs(
 
     Arguments:
         flow: The flow, preprocessing included.
-        split: The data: a split of a prepared folder, ``Rows`` of tensors, or a tensor of rows.
+        split: The data: a split of a prepared folder, ``Rows`` of tensors, or rows as
+            ``flow.log_prob`` takes them.
+        context: What such rows are given, as ``flow.log_prob`` takes it.
         draws: Draws of the dequantisation noise. With one and seed 0, the NLL is minus the mean
             of ``flow.log_prob`` over the whole split, whatever ``batch_size`` is.
         importance_weighted: Whether draws are averaged as densities, log mean exp, a tighter
@@ -104,13 +107,19 @@ def log_probs(
     Raises:
         NonFinite: by ``Likelihood.of``, if a log-density is infinite or NaN.
     """
-    split = split if hasattr(split, "batches") else Rows(torch.as_tensor(split))
+    split = split if hasattr(split, "batches") else _rows(flow, split, context)
     with _evaluating(flow), fixed_weights(flow):
         log_z = flow.log_normalizer().double()
         energies = (_energies(flow, split, batch_size, seed, k, first) for k in range(draws))
         rows = [-energy - log_z for energy in energies]
     stacked = torch.stack(rows)
     return stacked.logsumexp(0) - math.log(draws) if importance_weighted else stacked.mean(0)
+
+
+def _rows(flow: Flow, x: ArrayLike, context: ArrayLike | None) -> Rows:
+    rows, given = flow.as_events(x), flow.checked_context(flow.given(x, context))
+    given = None if given is None else given.expand(len(rows), -1)
+    return Rows(rows, given, levels=(flow.columns or {}).get("levels"), name="x")
 
 
 def _energies(flow: Flow, split: Batched, size: int, seed: int, draw: int, first: int) -> Tensor:

@@ -137,7 +137,7 @@ class Flow(nn.Module, LogDensity):
         self, x: Tensor, generator: Generator | None = None, *, context: Tensor | None = None
     ) -> Tensor:
         """Returns E(x) in nats with shape (*batch,); L GEMMs, no log-det of a linear layer."""
-        return self(self._given(x, context)).energy(x, generator)
+        return self(self.given(x, context)).energy(x, generator)
 
     def log_normalizer(self) -> Tensor:
         """Returns log Z in nats, a scalar: O(D³ L), kept until weights change, without grad."""
@@ -156,7 +156,7 @@ class Flow(nn.Module, LogDensity):
             ValueError: if a column or a context is missing, as one whose columns have no names,
                 or a category is no level of the training rows.
         """
-        return self(self._given(x, context)).log_prob(x, generator)
+        return self(self.given(x, context)).log_prob(x, generator)
 
     def relative_energy(self, x: Tensor) -> Tensor:
         """Returns E(x) whose backward gives relative gradients, log-determinants included."""
@@ -164,7 +164,7 @@ class Flow(nn.Module, LogDensity):
 
     def score(self, x: Tensor, *, context: Tensor | None = None) -> Tensor:
         """Returns ∇ₓ log p with the shape of ``x``: 2 L GEMMs, differentiable, no autograd."""
-        return self(self._given(x, context)).score(x)
+        return self(self.given(x, context)).score(x)
 
     def directional(
         self, x: Tensor, v: Tensor, *, context: Tensor | None = None
@@ -176,7 +176,7 @@ class Flow(nn.Module, LogDensity):
         self, x: Tensor, generator: Generator | None = None, *, context: Tensor | None = None
     ) -> Tensor:
         """Returns the latent u with shape (*batch, *latent)."""
-        return self(self._given(x, context)).to_latent(x, generator)
+        return self(self.given(x, context)).to_latent(x, generator)
 
     def from_latent(self, u: Tensor, *, context: Tensor | None = None) -> Tensor:
         """Returns the raw data x with latent ``u``; integers where the data are integers."""
@@ -332,7 +332,7 @@ class Flow(nn.Module, LogDensity):
         expected = ", ".join(map(str, event))
         raise ValueError(f"x: found shape {tuple(x.shape)}, expected (*, {expected})")
 
-    def _given(self, x: Tensor, context: Tensor | None) -> Tensor | None:
+    def given(self, x: Tensor, context: Tensor | None) -> Tensor | None:
         """Returns the context of rows: of a frame its own columns, unless one is given.
 
         Only where columns go by names are those of rows told from those of contexts.

@@ -34,14 +34,9 @@ class LogDensity(PythonModel):
             ValueError: If a column is missing, the width another, a value not finite, or a
                 category no level of the training rows.
         """
-        from ebflow.data.memory import Rows, as_contexts, as_rows
         from ebflow.evaluation import log_probs
 
-        known = self.flow.columns or {}
-        x = self.flow.as_events(as_rows(model_input, known))
-        width = self.flow.context
-        context = as_contexts(model_input, known, width) if width else None
-        return log_probs(self.flow, Rows(x, context, levels=known.get("levels"), name="x")).numpy()
+        return log_probs(self.flow, model_input).numpy()
 
 
 mlflow.models.set_model(LogDensity())

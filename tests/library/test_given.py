@@ -122,3 +122,14 @@ def test_rows_of_one_column_are_given_in_any_way(frame):
 def test_a_series_is_one_row_of_several_columns(flow, frame):
     row = frame[["a", "b"]].iloc[0]
     assert flow.log_prob(row, context=0.5).equal(flow.log_prob(row.to_numpy(), context=0.5))
+
+
+def test_whole_data_are_evaluated_in_whatever_they_are_kept(frame, flow):
+    """A frame has the contexts too; rows of another kind have them beside."""
+    expected = ebflow.evaluate(flow, frame)
+    assert expected.nll == pytest.approx(-float(flow.log_prob(frame).mean()), rel=1e-6)
+    rows, given = frame[["a", "b"]].to_numpy(), frame["c"].to_numpy()
+    assert ebflow.evaluate(flow, rows, context=given) == expected
+    assert ebflow.evaluate(flow, pa.Table.from_pandas(frame)) == expected
+    with pytest.raises(ValueError, match="context: found None"):
+        ebflow.evaluate(flow, rows)
