@@ -210,11 +210,15 @@ class Columns(Named):
         return titles(self.names, self.categories)
 
     @property
+    def measured(self) -> list[str]:
+        """The names of the columns with their units."""
+        pairs = zip(self.names, self.units, strict=True)
+        return [f"{name} [{unit}]" if unit else name for name, unit in pairs]
+
+    @property
     def titles(self) -> list[str]:
         """Names of axes: of features with their units."""
-        pairs = zip(self.names, self.units, strict=True)
-        named = [f"{name} [{unit}]" if unit else name for name, unit in pairs]
-        return titles(named, self.categories)
+        return titles(self.measured, self.categories)
 
 
 class Context(Named):

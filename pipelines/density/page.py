@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ebflow.data import split
 from ebflow.data.manifest import Manifest
 from pipelines.density.fit import Fit, Line, Unlikely, is_image
 from pipelines.density.likelihoods import better, lines
@@ -79,11 +80,18 @@ def _table(
 ) -> list[tuple[str, list[str], list[bool]]]:
     """Returns a line a column: its name, the rows' values, which are beyond the training rows'."""
     rows = np.stack([row.x for row in least])
-    known = manifest.statistics
-    outside = (rows < np.array(known.min)) | (rows > np.array(known.max))
-    texts = [[_number(value) for value in column] for column in rows.T]
-    return list(zip(names(manifest), texts, outside.T.tolist(), strict=True))
+    found, known = manifest.columns, manifest.statistics
+    levels = found.categories if found else [None] * manifest.width
+    outside = split((rows < np.array(known.min)) | (rows > np.array(known.max)), levels)
+    texts = [
+        [_text(value, named) for value in column.tolist()]
+        for column, named in zip(split(rows, levels), levels, strict=True)
+    ]
+    beyond = [column.astype(bool).tolist() for column in outside]
+    return list(zip(found.measured if found else names(manifest), texts, beyond, strict=True))
 
 
-def _number(value: float) -> str:
+def _text(value: float, levels: Sequence[str] | None) -> str:
+    if levels is not None:
+        return levels[value]
     return str(int(value)) if float(value).is_integer() else f"{value:.4g}"

@@ -194,6 +194,23 @@ def test_the_least_likely_rows_are_those_of_the_source(reported):
     assert all(f">{row.row}<" in html or f"{row.row} (" in html for row in reported.least)
 
 
+def test_rows_are_shown_in_the_columns_of_the_source(tmp_path):
+    """Of a column of categories the level; its elements are three features of four."""
+    kinds, x = np.array(["a", "b", "c"])[np.arange(60) % 3], np.arange(60.0)
+    pq.write_table(pa.table({"x": x, "kind": kinds}), tmp_path / "in.parquet")
+    manifest, dataset = prepare(tmp_path / "in.parquet", tmp_path / "data"), tmp_path / "data"
+    y = next(Dataset(dataset).split("train").batches(40)).x
+    made = page_of(Dataset(dataset), manifest, Density(StandardNormal(), y), tmp_path)
+    html = made.page()
+    rows, *lines = (
+        [*re.findall(r">([^<>]+)</t[dh]>", line)]
+        for line in html.splitlines()
+        if line.startswith(("<tr><th>row of", "<tr><td>x<", "<tr><td>kind"))
+    )
+    assert lines == [["x", *rows[1:]], ["kind", *(kinds[int(row)] for row in rows[1:])]]
+    assert "test rows\nof 2 columns;" in html
+
+
 def test_samples_that_are_not_finite_are_left_out_and_told(tmp_path):
     manifest = table(tmp_path, names=["a", "b", "c"])
     dataset = Dataset(tmp_path / "data")
