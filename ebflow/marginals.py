@@ -4,7 +4,7 @@ A column of few distinct values has no density. Where they lie on an ordered gri
 tenths of a degree), uniform noise of one step makes it one. A column with heavy or skewed tails is
 carried near a normal one by Johnson's S_U, one that ends at bounds by a logit or a logarithm
 before it: each only if rows that were left out of its fit are likelier for it, by ``GAIN`` nats a
-row.
+row. A column of two values on a grid ends at both.
 """
 
 __all__ = ["Bounds", "Marginals", "build", "enough", "find_grid", "fit", "gaussianised"]
@@ -125,7 +125,8 @@ def fit(
         else:
             layers["grids"] = step = DequantiseColumns(origin, steps)
         x = step.dequantise(x, x, derive(seed, "marginals"))
-    x, limits = x[:ROWS], _known(*ends, bounds or {})
+    sure = _two_valued(*ends, steps * (known < 0)) if tails else {}
+    x, limits = x[:ROWS], _known(*ends, {**sure, **(bounds or {})})
     curved = torch.zeros(len(steps), dtype=torch.bool)
     if tails and (real := known < 0).any():
         chosen, curved[real] = _chosen(x[:, real], tuple(limit[real] for limit in limits))
@@ -169,6 +170,12 @@ def _grids(x: Tensor, groups: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
         for column, group in zip(x.mT.numpy(), groups.tolist(), strict=True)
     ]
     return torch.tensor(found, dtype=torch.float64).mT.contiguous().unbind(0)
+
+
+def _two_valued(first: Tensor, last: Tensor, steps: Tensor) -> Bounds:
+    """Returns the bounds of columns of two values, completed by noise: nothing lies beyond."""
+    two = (steps > 0) & (last - first < 2.5 * steps)
+    return {k: (float(first[k]), float(last[k])) for k in two.nonzero().flatten().tolist()}
 
 
 def enough(width: int) -> int:

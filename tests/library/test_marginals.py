@@ -62,6 +62,14 @@ def test_a_normal_table_needs_no_step(random):
     assert marginals.fit(rows(*random.normal(size=(3, N)))).layers == []
 
 
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.03])
+def test_a_column_of_two_values_ends_at_both(random, share):
+    x = rows(3.0 + 2 * (random.random(N) < share), random.normal(size=N))
+    assert marginals.fit(x).bounds == {0: (3.0, 7.0)}
+    assert marginals.fit(x, bounds={0: (3.0, None)}).bounds == {0: (3.0, np.inf)}
+    assert marginals.fit(x, tails=False).bounds == {}
+
+
 @pytest.mark.parametrize("outlier", [1e6, -1e9])
 def test_no_bound_is_tried_far_from_where_a_column_lies(random, outlier):
     x = torch.tensor(random.uniform(size=(400, 2)))
