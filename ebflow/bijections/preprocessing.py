@@ -511,10 +511,11 @@ class JohnsonSU(Elementwise):
     def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
         """Returns f' and the derivatives of log f'."""
         z = (x - self.xi) / self.lam
-        spread = 1 + z * z
-        d1 = self.delta / self.lam * spread.rsqrt()
-        psi1 = -z / (self.lam * spread)
-        return (d1, psi1, (z * z - 1) / (self.lam * spread).square())[:order]
+        size = z.detach().abs().clamp(min=1)  # z * z overflows far out
+        cosine = ((z / size).square() + size.reciprocal().square()).rsqrt() / size
+        sine, slope = z * cosine, cosine / self.lam
+        d1, psi1 = self.delta * slope, -sine * slope
+        return (d1, psi1, (sine - cosine) * (sine + cosine) * slope.square())[:order]
 
     def inverse(self, y: Tensor) -> Tensor:
         """Returns ξ + λ sinh((y − γ) / δ)."""

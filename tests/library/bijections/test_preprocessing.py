@@ -350,6 +350,14 @@ def test_johnson_derivatives_and_inverse():
     torch.testing.assert_close(johnson().inverse(johnson()(x)), x, rtol=1e-12, atol=1e-12)
 
 
+def test_johnson_slopes_far_out_are_those_of_a_logarithm():
+    x = torch.tensor([[1e25, -1e30]], dtype=torch.float32)
+    d1, psi1, psi2 = johnson().float().derivatives(x, 3)
+    torch.testing.assert_close(d1 * x.abs(), double(1.5, 0.7)[None].float())
+    torch.testing.assert_close(psi1 * x, -torch.ones_like(x))
+    assert psi2.isfinite().all()
+
+
 def columns():
     return DequantiseColumns(double(10.0, 0.0, -0.36), double(2.0, 0.0, 0.18))
 
