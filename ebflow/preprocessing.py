@@ -291,10 +291,11 @@ def _check_resolved(
             name = str(dtype).removeprefix("torch.")
             wider = "" if dtype == torch.float64 else "float64, or "
             raise BadInput(
-                f"dtype: found {name}, which cannot resolve {which} (half of its values lie in "
-                f"[{low:.10g}, {high:.10g}], all in [{column.min():.6g}, {column.max():.6g}], and "
-                f"errors are about {step:.2g}), expected {wider}values nearer to 0 and to each "
-                "other: subtract an offset, or leave out outliers"
+                f"dtype: found {name}, which cannot resolve {which} (half of its values lie "
+                f"within {(high - low) / 2:.3g} of {(low + high) / 2:.6g}, all in "
+                f"[{column.min():.6g}, {column.max():.6g}], and errors are about {step:.2g}), "
+                f"expected {wider}values nearer to 0 and to each other: subtract an offset, or "
+                "leave out outliers"
             )
 
 
