@@ -1,10 +1,12 @@
 """Signals that end a command: the first in order, those that follow not out of order."""
 
+import ctypes
 import signal
+import threading
 
 import pytest
 
-from pipelines.cli.interruption import interrupted, interruptible
+from pipelines.cli.interruption import handled_as_before, interrupted, interruptible
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
@@ -30,6 +32,22 @@ def test_a_second_ctrl_c_does():
             signal.raise_signal(signal.SIGINT)
             ended.append(True)
     assert not ended
+
+
+def test_a_handler_that_c_puts_in_its_place_is_taken_back():
+    """From another thread, as where Ray starts."""
+
+    def replaced():
+        with handled_as_before(signal.SIGTERM):
+            library = ctypes.CDLL(None)
+            library.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+            library.signal(signal.SIGTERM, int(signal.SIG_IGN))
+
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        thread = threading.Thread(target=replaced)
+        thread.start()
+        thread.join()
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_handlers_come_back():
