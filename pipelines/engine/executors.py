@@ -154,6 +154,7 @@ class RayExecutor(StageExecutor):
         import ray
 
         connection = self._connect().result()
+        _own_sigterm()
         options = reserved(needs_of(job)) | _place(job, connection)
         work = self._work(job)
         reference = ray.remote(**options, max_retries=0)(work.func).remote(
@@ -187,6 +188,12 @@ class RayExecutor(StageExecutor):
             stop(self.running, self.connection.result())
             self.running.clear()
         self.left.set()
+
+
+def _own_sigterm() -> None:
+    """Takes SIGTERM back from Ray, whose handler aborts."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def _place(job: Job, connection: Connection) -> dict[str, Any]:
