@@ -1,6 +1,5 @@
 """Ctrl-C and SIGTERM end a command in order: once, and with no second try of what that breaks."""
 
-import ctypes
 import signal
 import threading
 from collections.abc import Iterator
@@ -8,29 +7,12 @@ from contextlib import contextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-ACTION_BYTES = 1024
-"""More than a ``struct sigaction`` has."""
-
 _interrupted = threading.Event()
 
 
 def interrupted() -> bool:
     """Whether the command is ending because it was told to."""
     return _interrupted.is_set()
-
-
-@contextmanager
-def handled_as_before(number: int) -> Iterator[None]:
-    """Keeps what handles a signal over a block in which C puts a handler in its place.
-
-    Python's own ``signal`` does not see that, and works in the main thread alone.
-    """
-    library, action = ctypes.CDLL(None), ctypes.create_string_buffer(ACTION_BYTES)
-    library.sigaction(number, None, action)
-    try:
-        yield
-    finally:
-        library.sigaction(number, action, None)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from redun.executors.base import Executor
 from redun.scheduler import Job
 
-from pipelines.cli.interruption import handled_as_before, interrupted
+from pipelines.cli.interruption import interrupted
 from pipelines.cluster.connection import Connection, start, stop
 from pipelines.engine.demand import needs_of, reserved
 from pipelines.engine.retries import Retries, passing
@@ -173,9 +173,7 @@ class RayExecutor(StageExecutor):
 
     def _keep(self, connection: Future[Connection]) -> None:
         try:
-            with handled_as_before(signal.SIGTERM):  # Ray's handler aborts 3 s after a SIGTERM
-                found = start(dashboard=self.dashboard)
-            connection.set_result(found)
+            connection.set_result(start(dashboard=self.dashboard))
         except BaseException as error:  # noqa: BLE001  (handed on to the stages)
             connection.set_exception(error)
         else:
