@@ -375,9 +375,12 @@ class Elimination:
             self.inverses.append(torch.linalg.inv_ex(self.pivots[-1])[0])
 
     def log_dets(self) -> Tensor:
-        """Returns log |det J|."""
-        whole = torch.linalg.slogdet(torch.stack(self.pivots[:-1]))[1].sum()
-        return whole + torch.linalg.slogdet(self.pivots[-1])[1]
+        """Returns log |det J|.
+
+        One by one: PyTorch's LU of several large matrices by several threads is wrong
+        (pytorch/pytorch#141358).
+        """
+        return torch.stack([torch.linalg.slogdet(pivot)[1] for pivot in self.pivots]).sum()
 
     @property
     def accurate(self) -> bool:

@@ -412,13 +412,19 @@ class Gaussian:
     def _spread(self, seen: Tensor) -> Tensor:
         """Returns the sum of the conditional covariances of what rows lack."""
         cross = self.covariance * seen.unsqueeze(1)
-        rest = self.covariance - cross @ torch.linalg.solve(self._block(seen), cross.mT)
+        rest = self.covariance - cross @ self._solved(seen, cross.mT)
         return (rest * (~seen).unsqueeze(1) * (~seen).unsqueeze(2)).sum(0)
 
     def _carried(self, seen: Tensor, away: Tensor) -> Tensor:
         """Returns Σ_{·o} Σ_oo⁻¹ of deviations (B, D) that are 0 where nothing is seen."""
-        pull = torch.linalg.solve(self._block(seen), away.unsqueeze(2))
-        return (self.covariance @ pull).squeeze(2)
+        return (self.covariance @ self._solved(seen, away.unsqueeze(2))).squeeze(2)
+
+    def _solved(self, seen: Tensor, columns: Tensor) -> Tensor:
+        """Returns Σ_oo⁻¹ of columns (B, D, R), by Cholesky's factors.
+
+        PyTorch's LU of several large matrices by several threads is wrong (pytorch/pytorch#141358).
+        """
+        return torch.cholesky_solve(columns, torch.linalg.cholesky(self._block(seen)))
 
     def _block(self, seen: Tensor) -> Tensor:
         """Returns Σ_oo of every row with shape (B, D, D), the identity where nothing is seen."""

@@ -66,6 +66,14 @@ def test_a_gaussians_expected_entries_are_its_conditional_means():
     assert abs(float(errors.mean())) < BOUND * float(errors.std()) / len(errors) ** 0.5
 
 
+def test_two_threads_expect_of_many_columns_what_one_does():
+    law = Gaussian(torch.zeros(200), torch.eye(200) + 0.5)
+    z = holes(torch.randn(8, 200, generator=generator(0, "z")))
+    expected = law.expected(z)
+    torch.set_num_threads(2)
+    torch.testing.assert_close(law.expected(z), expected)
+
+
 def test_noise_is_the_rows_own(monkeypatch):
     x = holes(pairs(300))
     law = Law.of(x)
