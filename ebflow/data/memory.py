@@ -422,7 +422,8 @@ class Gaussian:
     def _solved(self, seen: Tensor, columns: Tensor) -> Tensor:
         """Returns Σ_oo⁻¹ of columns (B, D, R), by Cholesky's factors.
 
-        PyTorch's LU of several large matrices by several threads is wrong (pytorch/pytorch#141358).
+        PyTorch's LU of several large matrices by several threads is wrong
+        (pytorch/pytorch#141358).
         """
         return torch.cholesky_solve(columns, torch.linalg.cholesky(self._block(seen)))
 
