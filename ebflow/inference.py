@@ -114,11 +114,24 @@ class Confidence:
         return float(scipy.special.stdtr(self.df, t))
 
 
-def student(values: ArrayLike) -> Confidence:
-    """Returns the mean of independent values, one a unit."""
+def student(values: ArrayLike, *, overlap: float = 0.0) -> Confidence:
+    r"""Returns the mean of values, one a unit.
+
+    Units that split the same rows anew are not independent, as their training rows overlap. With
+    the correlation :math:`n_\text{test} / (n_\text{test} + n_\text{train})` between two of n such
+    units, the variance of the mean is not s² / n but, from their own variance s²,
+
+    .. math:: s^2 \left(\frac1n + \frac{n_\text{test}}{n_\text{train}}\right).
+
+    Arguments:
+        values: With shape (n,).
+        overlap: :math:`n_\text{test} / n_\text{train}` of such splits; 0: units are independent.
+
+    Source: Inference for the generalization error (Nadeau, Bengio, 2003).
+    """
     values = np.asarray(values, float)
     units = len(values)
-    se = float(values.std(ddof=1)) / math.sqrt(units) if units > 1 else math.nan
+    se = float(values.std(ddof=1)) * math.sqrt(1 / units + overlap) if units > 1 else math.nan
     return Confidence(float(values.mean()), se, units - 1)
 
 

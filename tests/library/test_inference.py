@@ -40,6 +40,16 @@ def test_an_interval_covers_the_mean_in_19_of_20_samples():
     assert abs(covered - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 1000)
 
 
+def test_splits_of_the_same_rows_are_correlated():
+    """False alarms as above; taken for independent, they would cover the mean in 4 of 5."""
+    draws, overlap = RNG(6).normal(size=(2000, 1 + 5)), 0.2
+    rho = overlap / (1 + overlap)
+    samples = math.sqrt(rho) * draws[:, :1] + math.sqrt(1 - rho) * draws[:, 1:]
+    found = [student(values, overlap=overlap).interval() for values in samples]
+    covered = np.mean([one.low <= 0 <= one.high for one in found])
+    assert abs(covered - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 2000)
+
+
 @pytest.mark.parametrize("values", [[0.01, 0.03, -0.01, 0.02], [0.2, 0.9, -0.4], [1.0, 1.1, 1.2]])
 @pytest.mark.parametrize("region", [above(0.05), below(0.05), within(0.04), within(0.5, of=1)])
 def test_p_is_that_of_the_interval(values, region):

@@ -3,9 +3,19 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ebflow.inference import Confidence, above, student, within
-from pipelines.paper.experiments.phases.grid import ALONE, MAP, PAIRS, PLAIN, PUBLISHED, RATES
+from pipelines.density.source import counted, opened
+from pipelines.paper.experiments.phases.grid import (
+    ALONE,
+    DIGITS,
+    MAP,
+    PAIRS,
+    PLAIN,
+    PUBLISHED,
+    RATES,
+)
 from pipelines.paper.experiments.phases.rule import Judged, Rule, accuracy, choose, parted
 from pipelines.paper.experiments.phases.trained import LOST, RISEN, Trained, share
 from pipelines.reporting.claims import Check, Conclusion, Question, decide
@@ -62,7 +72,13 @@ def gain(own: Sequence[Trained], theirs: Sequence[Trained] | None = None) -> Con
     Seeds have test rows of their own, so that the variance over seeds has that over rows in it.
     """
     found = np.array([net.gains.mean() for net in own])
-    return student(found if theirs is None else found - [net.gains.mean() for net in theirs])
+    return over_splits(found if theirs is None else found - [net.gains.mean() for net in theirs])
+
+
+def over_splits(values: ArrayLike) -> Confidence:
+    """Returns the mean over seeds, which split the same digits anew."""
+    counts = counted(opened(DIGITS), DIGITS)
+    return student(values, overlap=counts.test / counts.train)
 
 
 def _pairs(nets: Sequence[Trained]) -> Iterator[Measured]:
@@ -89,7 +105,8 @@ def _pairs(nets: Sequence[Trained]) -> Iterator[Measured]:
 PAIRED = (
     "Paired by seed and by test row; each at the best of four learning rates (exact likelihood: "
     "and of two starts), by validation rows of all seeds, and at its best look by those of its "
-    "own. The interval is over seeds, each with a split of its own of the same images."
+    "own. The interval is over seeds, and allows for the overlap of their splits of the same "
+    "images."
 )
 
 
@@ -136,12 +153,12 @@ def _rarer(claim: str, less: Named, more: Named) -> Measured:
         above(SPARED), "", "map", OVER_GRID,
     )  # fmt: skip
     first, second = (_shares_by_seed(nets) for nets in (more[1], less[1]))
-    return question, student([first[seed] - second[seed] for seed in first])
+    return question, over_splits([first[seed] - second[seed] for seed in first])
 
 
 OVER_GRID = (
-    "The mean over this grid's cells, a seed; the interval is over seeds, each with a split of "
-    "its own of the same images."
+    "The mean over this grid's cells, a seed; the interval is over seeds, and allows for the "
+    "overlap of their splits of the same images."
 )
 
 DENOISING, SLICED = "dsm", "ssm"
