@@ -1,20 +1,20 @@
-"""Numbers that compare measured models, from their lines: paired by seed, or ordered."""
+"""Numbers that compare measured models, from their lines, seed by seed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from ebflow.alignment.regularisers import smallest_trace
-from ebflow.inference import Confidence, bootstrap, student
+from ebflow.inference import Confidence, student
 from pipelines.gradient_alignment.models import BASELINE, BLIND
 from pipelines.gradient_alignment.table import Line
 
 Lines = Mapping[str, Line]
 
 FEWEST = 8
-"""Trainings from which on their order is looked at."""
+"""Sound trainings from which on they are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Number:
 
     Attributes:
         quantity: What it is.
-        models: The models that it takes.
+        models: The models that it takes; none: all trainings of their own that are sound.
         compute: From the lines of these to a value a seed.
     """
 
@@ -32,64 +32,71 @@ class Number:
     compute: Callable[..., np.ndarray]
 
     def known(self, lines: Lines) -> bool:
-        """Returns whether its models are there."""
-        return set(self.models) <= lines.keys()
+        """Returns whether its models are there, and enough of them if it takes all."""
+        named = set(self.models) <= lines.keys()
+        return named and (bool(self.models) or len(_trainings(lines)) >= FEWEST)
 
     def values(self, lines: Lines) -> np.ndarray:
         """Returns it seed by seed; NaN of a seed that diverged."""
-        return self.compute(*(lines[name] for name in self.models))
+        taken = [lines[name] for name in self.models] or _trainings(lines)
+        return self.compute(*taken)
 
     def found(self, lines: Lines) -> Confidence | None:
         """Returns the mean over seeds; None where one diverged or lacks the number."""
         values = self.values(lines)
-        return student(values) if np.isfinite(values).all() else None
-
-
-@dataclass(frozen=True)
-class Order:
-    """The rank correlation of two metrics over trainings, which are its units."""
-
-    one: str
-    other: str
-    quantity: str = "rank correlation over models"
-
-    def known(self, lines: Lines) -> bool:
-        """Returns whether there are enough trainings."""
-        return len(_trainings(lines)) >= FEWEST
-
-    def found(self, lines: Lines) -> Confidence | None:
-        """Returns the correlation of means over seeds; collapsed trainings are left out.
-
-        None of fewer than ``FEWEST``, or of metrics that were not measured or are the same of all.
-        """
-        pairs = self._pairs(lines)
-        return bootstrap(_spearman, pairs.mean(1)) if len(pairs) >= FEWEST else None
-
-    def over_seeds(self, lines: Lines) -> Confidence | None:
-        """Returns the mean over seeds of the correlation over these very models; None likewise."""
-        pairs = self._pairs(lines)
-        if len(pairs) < FEWEST:
-            return None
-        return student([_spearman(pairs[:, seed]) for seed in range(pairs.shape[1])])
-
-    def _pairs(self, lines: Lines) -> np.ndarray:
-        """Returns both metrics of the sound trainings, with shape (trainings, seeds, 2)."""
-        sound = [line for line in _trainings(lines) if not line.diagnosis]
-        names = (self.one, self.other)
-        pairs = np.array([np.stack([line.values(k) for k in names], 1) for line in sound])
-        pairs = pairs[np.isfinite(pairs).all((1, 2))] if sound else pairs
-        return pairs if len(pairs) and np.ptp(pairs.mean(1), axis=0).all() else pairs[:0]
-
-
-def _spearman(pairs: np.ndarray) -> float:
-    """Returns the rank correlation of two columns, 0 where one has no order."""
-    ranks = stats.rankdata(pairs, axis=0)
-    return float(np.corrcoef(ranks, rowvar=False)[0, 1]) if np.ptp(ranks, axis=0).all() else 0.0
+        overlap = next(iter(lines.values())).overlap
+        return student(values, overlap=overlap) if np.isfinite(values).all() else None
 
 
 def _trainings(lines: Lines) -> list[Line]:
-    """Returns the models that are trainings of their own, and no shifts of logits."""
-    return [one for one in lines.values() if one.model.shift.name == "none"]
+    """Returns the sound models that are trainings of their own, and no shifts of logits."""
+    found = lines.values()
+    return [one for one in found if one.model.shift.name == "none" and not one.diagnosis]
+
+
+def _ranks(metric: str, lines: Sequence[Line]) -> np.ndarray:
+    """Returns ranks of models by a metric, with shape (seeds, models); NaN without an order."""
+    values = np.array([line.values(metric) for line in lines]).T
+    ordered = np.isfinite(values).all(1) & (np.ptp(values, axis=1) > 0)
+    return np.where(ordered[:, None], stats.rankdata(values, axis=1), np.nan)
+
+
+def _correlation(one: str, other: str, lines: Sequence[Line]) -> np.ndarray:
+    """Returns the rank correlation of two metrics over models, seed by seed."""
+    a, b = (stats.zscore(_ranks(metric, lines), axis=1) for metric in (one, other))
+    return (a * b).mean(1)
+
+
+def order(one: str, other: str, sign: int = 1) -> Number:
+    """Returns the rank correlation of two metrics, the other times a sign, over all trainings."""
+    quantity = "rank correlation over these models"
+    return Number(quantity, (), lambda *lines: sign * _correlation(one, other, lines))
+
+
+def _explained_by_kind(metric: str, lines: Sequence[Line]) -> np.ndarray:
+    """Returns the share of the variance of a metric's ranks that is between kinds of penalty.
+
+    It is adjusted for the number of kinds, as is a correlation's square by 1 for its slope.
+    """
+    found, penalties = _ranks(metric, lines), [m.model.classifier.regulariser for m in lines]
+    kinds = [(one.name, one.centred) for one in penalties]
+    groups = [found[:, [k == kind for k in kinds]] for kind in dict.fromkeys(kinds)]
+    within = sum(len(group.T) * group.var(1) for group in groups) / (len(kinds) - len(groups))
+    return 1 - within / found.var(1, ddof=1)
+
+
+def explained(metric: str, by: str) -> Number:
+    """Returns how much more of a metric's ranks another explains than the kind of penalty does."""
+
+    def compute(*lines: Line) -> np.ndarray:
+        left = (1 - _correlation(metric, by, lines) ** 2) * (len(lines) - 1) / (len(lines) - 2)
+        return 1 - left - _explained_by_kind(metric, lines)
+
+    return Number(
+        f"adjusted share of the variance of {metric}'s ranks over these models that {by} "
+        "explains, less that which the kind of regulariser explains",
+        (), compute,
+    )  # fmt: skip
 
 
 def of(metric: str, model: str, quantity: str) -> Number:

@@ -69,11 +69,8 @@ class RegulariserConfig(Section):
 
     def options(self, function: Any) -> dict[str, Any]:  # noqa: ANN401
         """Returns those of its options that are arguments of a function."""
-        return {name: getattr(self, name) for name in _known(function) if hasattr(self, name)}
-
-
-def _known(function: Any) -> list[str]:  # noqa: ANN401
-    return list(inspect.signature(function).parameters)
+        known = inspect.signature(function).parameters
+        return {name: getattr(self, name) for name in known if hasattr(self, name)}
 
 
 class Computing(Section):
@@ -212,7 +209,10 @@ class AlignmentConfig(Section):
         0.1, gt=0, description="noise that smooths the data: of training, reference and test"
     )
     seed: int = Field(
-        0, ge=0, description="the first seed of classifiers, and that of references and points"
+        0,
+        ge=0,
+        description="the first seed: of a split of the rows (and --data.seed more), references, "
+        "points, judge and classifiers; of images and full split and references are its alone",
     )
     seeds: int | None = Field(
         None, ge=1, description="seeds, one after another; None: 6 of cpu, 1 of smoke, 3 of others"

@@ -55,12 +55,11 @@ def figures(lines: Lines, shape: Sequence[int]) -> dict[str, Captioned]:
     """
     # Numbers and curves are means over seeds, of models of which none diverged.
     whole = {name: line for name, line in lines.items() if all(one.numbers for one in line.seeds)}
-    found = {name: draw(whole) for name, draw in PLANES.items()}
+    found: dict[str, Captioned | None] = {name: draw(whole) for name, draw in PLANES.items()}
     if is_picture(shape):
         found |= {name: draw(whole, shape) for name, draw in pictures.PICTURES.items()}
     found |= {name: draw(whole) for name, draw in CURVES.items()}
     found["training"] = _training(lines, int(np.prod(shape)))
-    found |= {name: draw(whole) for name, draw in OPTIONAL.items()}
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
@@ -306,12 +305,10 @@ PLANES: dict[str, Callable[[Lines], Captioned]] = {
     "alignment": _alignment,
     "trade-off": _trade_off,
 }
-CURVES: dict[str, Callable[[Lines], Captioned]] = {
+CURVES: dict[str, Callable[[Lines], Captioned | None]] = {
     "perturbation": _perturbation,
     "follows": _follows,
     "ratios": _ratios,
-}
-OPTIONAL: dict[str, Callable[[Lines], Captioned | None]] = {
     "law": law,
     "disguise": disguise,
     "estimators": _estimators,

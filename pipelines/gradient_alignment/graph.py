@@ -4,13 +4,16 @@
 
     source ──> prepare ──┬─> flow (one a class) ──> reference ──┐
                          ├─> flow (all rows) ──> blind ─────────┼──> measure ──> align
-                         └─> classify (a model and seed each) ──┘
+                         └─> classify (each model) ─────────────┘
 
-A measured classifier has the baseline of its seed beside it, and a judge of another architecture,
-which was trained independently.
+All but the last is a replicate of its own for every seed; of a scale whose flows cost too much,
+data and flows are those of the first. A measured classifier has the baseline of its seed beside
+it, and a judge of another architecture, which was trained independently.
 """
 
 import os
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import torch
 from redun.scheduler import catch_all
@@ -29,8 +32,8 @@ from pipelines.gradient_alignment.config import (
     MeasureConfig,
     NetConfig,
 )
-from pipelines.gradient_alignment.models import BASELINE, Model
-from pipelines.gradient_alignment.scales import SCALES, judge, models, seeds, training
+from pipelines.gradient_alignment.models import BASELINE
+from pipelines.gradient_alignment.scales import SCALES, judge, models, replicates, training
 from pipelines.reporting import claims
 
 STAGES = "pipelines.gradient_alignment.stages"
@@ -82,22 +85,51 @@ def _check_net(net: NetConfig, shape: tuple[int, ...]) -> None:
 
 def alignment(config: AlignmentConfig, source: Source) -> Artefact:
     """Returns the report, as an expression of redun. A model that fails stops no other."""
+    whole = replicates(config)
+    bases = [_base(one, source) for one in whole[: 1 if SCALES[config.scale].shared else None]]
+    bases *= len(whole) // len(bases)
+    densities = [_densities(one, *base) for one, base in zip(whole, bases, strict=True)]
+    data = [prepared for prepared, *_ in bases]
+    found = chain.from_iterable(map(_measured, whole, data, densities))
+    return align(config, [data, densities, catch_all([*found], Exception, fail)])
+
+
+def _base(config: AlignmentConfig, source: Source) -> tuple[Artefact, list[Artefact], Artefact]:
+    """Returns data, the flows of their classes, and that of all rows."""
     data = prepare(config.data, [source])
-    scores = reference(measuring(config), [data, flows(config, data)])
-    densities = blind(measuring(config), [data, flow(_flow(config), [data], "all")])
-    independent = judged(config, data)
-    found = [
-        measured(config, model, data, [scores, densities], independent)
-        for seed in seeds(config)
-        for model in [m.seeded(seed) for m in models(config)]
-    ]
-    return align(config, [data, [scores, densities], catch_all(found, Exception, fail)])
+    return data, flows(config, data), _flow(config, data)
+
+
+def _densities(
+    config: AlignmentConfig, data: Artefact, classes: list[Artefact], rows: Artefact
+) -> list[Artefact]:
+    """Returns the reference of a seed and its class-blind densities, evaluated at its points."""
+    settings, title = measuring(config), f"seed {config.seed}"
+    return [reference(settings, [data, classes], title), blind(settings, [data, rows], title)]
+
+
+def _measured(
+    config: AlignmentConfig, data: Artefact, densities: Sequence[Artefact]
+) -> Iterator[Artefact]:
+    """Yields the measurements of a seed's models, beside a reference and what is class-blind."""
+    independent, whole, found = judged(config, data), measuring(config), models(config)
+    assert found[0].name == BASELINE
+    base = classify(found[0].classifier, [data], f"{BASELINE}, seed {config.seed}")
+    for model in found:
+        title, plain = f"{model.name}, seed {config.seed}", model.name == BASELINE
+        changed = {"shift": model.shift, "estimators": whole.estimators and plain}
+        # One job where both are one training, so that it is told once.
+        same = model.classifier == found[0].classifier
+        trained = base if same else classify(model.classifier, [data], title)
+        inputs = [data, *densities, together([trained, base, independent])]
+        yield measure(whole.model_copy(update=changed), inputs, title)
 
 
 @glue()
 def judged(config: AlignmentConfig, data: Artefact) -> Artefact:
-    """Returns the trained judge."""
-    return classify(judge(config, Manifest.load(data.path).shape), [data], "judge")
+    """Returns the trained judge of a seed."""
+    found = judge(config, Manifest.load(data.path).shape)
+    return classify(found, [data], f"judge, seed {config.seed}")
 
 
 @glue()
@@ -108,42 +140,22 @@ def flows(config: AlignmentConfig, data: Artefact) -> list[Artefact]:
     if conditional is None:
         conditional = classes <= MOST_FLOWS and SCALES[config.scale].conditional
     if not conditional:
-        return [flow(_flow(config), [data], "all")]
-    return [flow(_flow(config, label), [data], f"class {label}") for label in range(classes)]
+        return [_flow(config, data)]
+    return [_flow(config, data, label) for label in range(classes)]
 
 
-def _flow(config: AlignmentConfig, label: int | None = None) -> FlowConfig:
-    """Returns the flow of a class; None: of all rows."""
+def _flow(config: AlignmentConfig, data: Artefact, label: int | None = None) -> Artefact:
+    """Returns the trained flow of a class; None: of all rows."""
     draws = config.reference.draws or SCALES[config.scale].draws
-    return FlowConfig(label=label, noise=config.noise, draws=draws, training=training(config))
+    settings = FlowConfig(label=label, noise=config.noise, draws=draws, training=training(config))
+    rows = "all" if label is None else f"class {label}"
+    return flow(settings, [data], f"{rows}, seed {config.seed}")
 
 
 def measuring(config: AlignmentConfig) -> MeasureConfig:
     """Returns what is measured, and where the densities are evaluated."""
     changed = {"noise": config.noise, "gpu": config.gpu, "seed": config.seed}
     return SCALES[config.scale].measure.model_copy(update=changed)
-
-
-def measured(
-    config: AlignmentConfig,
-    model: Model,
-    data: Artefact,
-    densities: list[Artefact],
-    independent: Artefact,
-) -> Artefact:
-    """Returns the measurement of a model of a seed, beside a reference and what is class-blind."""
-    seed = f"seed {model.classifier.seed}"
-    title, plain = f"{model.name}, {seed}", f"{BASELINE}, {seed}"
-    first = models(config)[0].seeded(model.classifier.seed)
-    assert first.name == BASELINE
-    whole = measuring(config)
-    changed = {"shift": model.shift, "estimators": whole.estimators and model.name == BASELINE}
-    settings = whole.model_copy(update=changed)
-    base = classify(first.classifier, [data], plain)
-    # One job where both are one training, so that it is told once.
-    same = model.classifier == first.classifier
-    found = [base if same else classify(model.classifier, [data], title), base, independent]
-    return measure(settings, [data, *densities, together(found)], title)
 
 
 ALIGNMENT = Pipeline(

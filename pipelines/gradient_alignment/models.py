@@ -1,6 +1,6 @@
 """The classifiers of the study, and the control of every claim."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ebflow.alignment.regularisers import PRESETS, disguise, equivalent_strength
@@ -40,7 +40,7 @@ class Model:
         name: Its name.
         about: What it is.
         preset: Whose settings its regulariser has; empty if nobody's.
-        classifier: What is trained, for seed 0.
+        classifier: What is trained.
         shift: What is added to its logits.
     """
 
@@ -49,10 +49,6 @@ class Model:
     preset: str
     classifier: ClassifierConfig
     shift: ShiftConfig
-
-    def seeded(self, seed: int) -> "Model":
-        """Returns the model of another seed."""
-        return replace(self, classifier=self.classifier.model_copy(update={"seed": seed}))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The reference flows: their scores at noisy test points, and how good they are."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ebflow.alignment.metrics import cosine, dsm
-from ebflow.alignment.reference import Reference, Scores
+from ebflow import mixtures
+from ebflow.alignment.metrics import cosine, dsm, of_label
+from ebflow.alignment.reference import Normalised, Reference, Scores
 from ebflow.alignment.rows import unit_rows
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
@@ -17,6 +17,8 @@ from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 
 FLOWS, POINTS = "flows", "points.safetensors"
+GAUSSIAN, FLOW = "gaussian.safetensors", "flow"
+"""Class-blind densities: what any classifier's logits can be given without a change of it."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,12 @@ class Points:
 
 
 def points(dataset: Dataset, split: str, count: int, sigma: float, seed: int) -> Points:
-    """Returns the first rows of a split, at most ``count``, with noise."""
+    """Returns rows of a split in their order, ``count`` drawn at random if it has more."""
     rows = dataset.split(split)
-    x = unit_rows(rows)[:count]
-    noise = normal(x.shape, x, derive(seed, "points", split))
-    return Points(x, noise, sigma, rows.labels()[:count])
+    x, labels = unit_rows(rows), rows.labels()
+    chosen = torch.randperm(len(x), generator=derive(seed, "rows", split))[:count].sort().values
+    noise = normal(x[chosen].shape, x, derive(seed, "points", split))
+    return Points(x[chosen], noise, sigma, labels[chosen])
 
 
 def open_reference(folder: Path, device: str = "cpu") -> Reference:
@@ -59,6 +62,12 @@ def open_reference(folder: Path, device: str = "cpu") -> Reference:
     kept = load_file(folder / POINTS)
     flows = [load(folder / FLOWS / str(k)).to(device) for k in range(len(kept["priors"]))]
     return Reference(flows, kept["priors"])
+
+
+def open_blind(folder: Path, device: str = "cpu") -> dict[str, Normalised]:
+    """Returns the class-blind densities that a stage kept, by name: ``gaussian`` and ``flow``."""
+    gaussian, flow = mixtures.load(folder / GAUSSIAN).to(device), load(folder / FLOW).to(device)
+    return {"gaussian": gaussian, "flow": flow.requires_grad_(False)}
 
 
 def write_points(folder: Path, found: Points, scores: Scores, priors: Tensor) -> None:
@@ -82,7 +91,7 @@ def read_points(folder: Path, device: str = "cpu") -> tuple[Points, Scores]:
 def quality(test: Points, scores: Scores, train: Points, fitted: Scores) -> dict[str, float]:
     """Returns log-densities (nats a dimension), Bayes accuracy and DSM checks of a reference."""
     width = test.clean.shape[1]
-    own = _own_score(scores, test.labels)
+    own = scores.marginal if scores.classes is None else of_label(scores.classes, test.labels)
     cosines, residual = dsm(own, test.noise, test.sigma)
     numbers = {
         "reference/log_density": float(_own_log_prob(scores, test.labels).mean()) / width,
@@ -100,18 +109,7 @@ def quality(test: Points, scores: Scores, train: Points, fitted: Scores) -> dict
     return numbers | {"reference/accuracy": float(right.double().mean())}
 
 
-def _own_score(scores: Scores, labels: Tensor) -> Tensor:
-    if scores.classes is None:
-        return scores.marginal
-    return scores.classes[labels, torch.arange(len(labels))]
-
-
 def _own_log_prob(scores: Scores, labels: Tensor) -> Tensor:
     if scores.classes is None:
         return scores.log_probs.squeeze(1)
     return scores.log_probs[torch.arange(len(labels)), labels]
-
-
-def priors(labels: Tensor, classes: Sequence[int]) -> Tensor:
-    """Returns the shares of the classes."""
-    return torch.stack([(labels == k).double().mean() for k in classes])

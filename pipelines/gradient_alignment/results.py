@@ -44,7 +44,7 @@ def log(config: AlignmentConfig, value: Artefact, folder: Path, run: "StageRun")
         means = {name: found["value"] for name, found in model["metrics"].items()}
         known = {name: mean for name, mean in means.items() if mean is not None}
         run.log_metrics({f"study/{model['model']}/{_name(k)}": v for k, v in known.items()})
-    run.log_metrics({f"study/{name}": value for name, value in study["reference"].items()})
+    run.log_metrics({f"study/{k}": found["value"] for k, found in study["reference"].items()})
     runs.log(folder, run)
 
 
@@ -56,7 +56,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     """Prints the models, the claims, and where everything is."""
     console.print(_models(summary["models"]))
     claims.show(console, claims.Conclusion.read(summary))
-    quality = summary["reference"]
+    quality = {name: found["value"] for name, found in summary["reference"].items()}
     right = quality.get("reference/accuracy")
     lines = {
         "reference": f"{quality['reference/log_density']:.3f} nats a dimension on test points"
@@ -80,7 +80,5 @@ def _models(models: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _text(column: Column, metrics: Mapping[str, Any]) -> str:
-    found = metrics.get(column.metric)
-    if found is None or found["value"] is None:
-        return ""
-    return f"{found['value']:.{column.digits}f}"
+    value = metrics.get(column.metric, {}).get("value")
+    return "" if value is None else f"{value:.{column.digits}f}"

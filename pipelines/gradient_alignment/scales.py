@@ -58,6 +58,7 @@ class Scale:
         flow: Its architecture and its learning rate.
         measure: What is measured; of the baseline trace estimators too, which take exact Hessians.
         conditional: Whether there is a flow a class, of classes that are not too many.
+        shared: Whether data and flows are those of the first seed for all, as flows cost too much.
     """
 
     models: tuple[str, ...]
@@ -69,6 +70,7 @@ class Scale:
     flow: tuple[ModelConfig, float] = (LEARNED, 4e-3)
     measure: MeasureConfig = MeasureConfig(estimators=True)
     conditional: bool = True
+    shared: bool = False
 
 
 SCALES: dict[str, Scale] = {
@@ -90,6 +92,7 @@ SCALES: dict[str, Scale] = {
         draws=2,
         flow=(LEARNED, 1e-3),
         measure=MeasureConfig(points=500, samples=100, ascent=200),
+        shared=True,
     ),
     "full": Scale(
         (*IMAGES, "paper-quiet", "paper-anti"),
@@ -103,12 +106,13 @@ SCALES: dict[str, Scale] = {
         draws=1,
         flow=(ModelConfig(depth=2, alpha=0.8), 5e-4),
         measure=MeasureConfig(),
+        shared=True,
     ),
 }  # fmt: skip
 
 
 def models(config: AlignmentConfig) -> list[Model]:
-    """Returns the models, the baseline first.
+    """Returns the models of the configuration's seed, the baseline first.
 
     Raises:
         BadInput: If one that is asked for is not known.
@@ -136,16 +140,22 @@ def _custom(config: AlignmentConfig) -> dict[str, Declared]:
     return {"custom": own, "custom-control": beside}
 
 
-def seeds(config: AlignmentConfig) -> range:
-    """Returns the seeds."""
-    return range(config.seed, config.seed + (config.seeds or SCALES[config.scale].seeds))
+def replicates(config: AlignmentConfig) -> list[AlignmentConfig]:
+    """Returns the study of each seed, with a split of its own unless data are shared."""
+    scale = SCALES[config.scale]
+    seeds = range(config.seed, config.seed + (config.seeds or scale.seeds))
+    split = config.data.seed
+    return [
+        config.changed(seed=k, data={"seed": split + (config.seed if scale.shared else k)})
+        for k in seeds
+    ]
 
 
 def _classifier(config: AlignmentConfig) -> ClassifierConfig:
     """Returns the training of the scale, without a regulariser."""
     found = SCALES[config.scale].classifier
     changed: dict[str, Any] = {
-        "noise": config.noise, "smoothing": config.noise, "gpu": config.gpu,
+        "seed": config.seed, "noise": config.noise, "smoothing": config.noise, "gpu": config.gpu,
         "epochs": config.epochs or found.epochs,
     }  # fmt: skip
     if config.net not in (None, found.net.name):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ebflow.inference import Interval, student
 from pipelines.gradient_alignment.models import BLIND, Model
-from pipelines.reporting.intervals import fields
+from pipelines.reporting.intervals import fields, shown
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,12 @@ class Line:
     Attributes:
         model: The model, of the first seed.
         seeds: What was measured, seed by seed.
+        overlap: Test rows over training rows, where seeds split the same rows anew.
     """
 
     model: Model
     seeds: Sequence[Measured]
+    overlap: float = 0.0
 
     @property
     def diagnosis(self) -> str:
@@ -111,14 +113,14 @@ class Line:
 
     def interval(self, metric: str) -> Interval:
         """Returns the mean over seeds of a metric, with Student's 95 % interval, NaN of one."""
-        return student(self.values(metric)).interval()
+        return student(self.values(metric), overlap=self.overlap).interval()
 
     def curve(self, name: str) -> np.ndarray:
         """Returns an array, the mean over seeds."""
         return np.mean([one.arrays[name] for one in self.seeds], axis=0)
 
 
-def lines(found: Sequence[Measured]) -> dict[str, Line]:
+def lines(found: Sequence[Measured], overlap: float = 0.0) -> dict[str, Line]:
     """Returns the lines by the names of the models, in their order, with A1 over what is blind."""
     shifts = {name: shift for shift, name in BLIND.items()}
     blind = {
@@ -129,7 +131,7 @@ def lines(found: Sequence[Measured]) -> dict[str, Line]:
     groups: dict[str, list[Measured]] = {}
     for one in found:
         groups.setdefault(one.model.name, []).append(_over(one, blind))
-    return {name: Line(group[0].model, group) for name, group in groups.items()}
+    return {name: Line(group[0].model, group, overlap) for name, group in groups.items()}
 
 
 def _over(one: Measured, blind: Mapping[tuple[str, int], Mapping[str, float]]) -> Measured:
@@ -140,6 +142,14 @@ def _over(one: Measured, blind: Mapping[tuple[str, int], Mapping[str, float]]) -
         if seed == one.model.classifier.seed and "A1" in one.numbers and "A1" in numbers
     }
     return replace(one, numbers={**one.numbers, **gains})
+
+
+def cells(lines: Mapping[str, Line], columns: Sequence[Column]) -> list[tuple[str, ...]]:
+    """Returns a row of text a model: its name, and means over seeds ± 95 % intervals."""
+    return [
+        (name, *(shown(line.interval(c.metric), c.digits) for c in columns))
+        for name, line in lines.items()
+    ]
 
 
 def entry(line: Line) -> dict[str, Any]:

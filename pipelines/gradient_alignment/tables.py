@@ -1,12 +1,14 @@
 """What a page of the study tells besides its claims and figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from ebflow.inference import Interval
 from pipelines.gradient_alignment import judged
 from pipelines.gradient_alignment.comparisons import Lines
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.measures import STEPS
-from pipelines.gradient_alignment.table import COLUMNS
+from pipelines.gradient_alignment.scales import SCALES
+from pipelines.gradient_alignment.table import COLUMNS, Column, cells
 from pipelines.reporting.claims import Table
 from pipelines.reporting.intervals import shown
 
@@ -32,12 +34,22 @@ def intro(config: AlignmentConfig, lines: Lines) -> str:
         "density, beside the exact scores of reference flows of the data smoothed by noise of "
         f"{config.noise:g}. A1 is the cosine with the score of the class, A2 that of the "
         "marginals, A3 that of class-mean-centred gradients, which no shift of the logits moves. "
-        "A1 is told over that of the baseline with a class-blind density on every logit."
+        "A1 is told over that of the baseline with a class-blind density on every logit. A seed "
+        f"has {OWN[SCALES[config.scale].shared]}. Intervals are over seeds."
     )
 
 
+OWN = {
+    True: "points, a judge and classifiers of its own; the split of the rows and all flows are "
+    "those of the first, so that intervals are of these alone",
+    False: "a split of the rows, flows, points, a judge and classifiers of its own; intervals "
+    "allow for the overlap of splits of the same rows (Nadeau and Bengio, 2003)",
+}
+"""What is drawn anew with a seed, by whether data and flows are shared."""
+
+
 def tables(
-    lines: Lines, quality: Mapping[str, float], attributions: judged.Entries
+    lines: Lines, quality: Mapping[str, Interval], attributions: judged.Entries
 ) -> list[Table]:
     """Returns the models with their intervals, the controls, and the trace estimators."""
     return [
@@ -52,14 +64,10 @@ def tables(
 
 
 def _models(lines: Lines) -> Table:
-    rows = [
-        (name, *(shown(line.interval(c.metric), c.digits) for c in COLUMNS))
-        for name, line in lines.items()
-    ]
     return Table(
         "Models",
         ("model", *(column.heading for column in COLUMNS)),
-        rows,
+        cells(lines, COLUMNS),
         "Means over seeds ± 95 % intervals. A1 over: less that of the baseline of the seed with "
         "the class-blind density on every logit; A1 centred: of the centred gradient with the "
         "class's whole score. PP: mean accuracy while the least salient pixels are "
@@ -98,17 +106,14 @@ def _fooling(lines: Lines) -> Table:
 def _controls(lines: Lines) -> Table:
     metrics = ("A1/shuffled", "A2/shuffled", "A3/shuffled", "PP/own/random", "PP/own/magnitude")
     headings = ("A1", "A2", "A3", "PP, random", "PP, magnitude")
-    rows = [
-        (name, *(shown(line.interval(metric), 3) for metric in metrics))
-        for name, line in lines.items()
-    ]
     note = "Cosines with the scores of other points; pixel perturbation by no gradient."
+    rows = cells(lines, list(map(Column, metrics, headings)))
     return Table("Controls", ("model", *headings), rows, note)
 
 
-def _reference(quality: Mapping[str, float]) -> Table:
-    rows = [(name.removeprefix("reference/"), f"{v:.4g}") for name, v in quality.items()]
-    note = "Log-densities: nats a dimension, at noisy test points."
+def _reference(quality: Mapping[str, Interval]) -> Table:
+    rows = [(name.removeprefix("reference/"), shown(found, 4)) for name, found in quality.items()]
+    note = "Means over seeds ± 95 % intervals. Log-densities: nats a dimension, at noisy points."
     return Table("Reference flows and class-blind densities", ("quantity", "value"), rows, note)
 
 
@@ -117,12 +122,12 @@ def _estimators(lines: Lines) -> list[Table]:
     names = [name for name in arrays if name.startswith("estimators/") and name.count("/") == 2]
     if not names:
         return []
-    rows: list[Sequence[str]] = []
-    exact = float(arrays["estimators/trace"])
-    for name in names:
-        _, estimator, kind = name.split("/")
-        cells = [f"{m - exact:+.2f}, {d:.1f} ({e:.1f})" for m, d, e in arrays[name]]
-        rows.append((f"{estimator}, {kind}", COSTS[estimator], *cells))
+    exact, told = float(arrays["estimators/trace"]), [name.split("/")[1:] for name in names]
+    rows = [
+        (f"{estimator}, {kind}", COSTS[estimator],
+         *(f"{m - exact:+.2f}, {d:.1f} ({e:.1f})" for m, d, e in arrays[name]))
+        for name, (estimator, kind) in zip(names, told, strict=True)
+    ]  # fmt: skip
     return [
         Table(
             "Trace estimators",

@@ -385,7 +385,7 @@ def assert_runs(store, summary):
         assert run.data.metrics["val/A3"] == trial["scores"]["A3"]
         assert run.info.status == {"finished": "FINISHED", "pruned": "KILLED"}[trial["state"]]
     names = {run.info.run_name for run in found}
-    assert {"flow · class 0", "flow · class 9"} <= names
+    assert {"flow · class 0, seed 0", "flow · class 9, seed 0"} <= names
     assert any(name.startswith("classify · base, seed ") for name in names)
 
 

@@ -57,9 +57,8 @@ def base(search: AlignmentSearch, config: AlignmentConfig) -> ClassifierConfig:
 
 
 def _model(config: AlignmentConfig, name: str, seed: int) -> ClassifierConfig:
-    study = config.changed(models=(BASELINE, START))
-    found = {model.name: model for model in models(study)}
-    return found[name].seeded(seed).classifier
+    study = config.changed(models=(BASELINE, START), seed=seed)
+    return next(model.classifier for model in models(study) if model.name == name)
 
 
 def best(config: AlignmentConfig, winner: ClassifierConfig) -> AlignmentConfig:

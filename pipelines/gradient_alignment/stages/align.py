@@ -1,17 +1,19 @@
 """From all measurements to the table of models, claims, figures and a page."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib
 
 from ebflow.data.manifest import Manifest
+from ebflow.inference import student
 from pipelines.gradient_alignment import figures, judged, table, tables, verdicts
 from pipelines.gradient_alignment.config import AlignmentConfig
-from pipelines.gradient_alignment.scales import models, seeds
+from pipelines.gradient_alignment.scales import models, replicates
 from pipelines.reporting import claims
+from pipelines.reporting.intervals import fields
 from pipelines.reporting.style import STYLE, save
 from pipelines.tracking import StageRun
 
@@ -20,8 +22,8 @@ TITLE = "Gradient alignment"
 
 def align(
     config: AlignmentConfig,
-    data: Path,
-    densities: Sequence[Path],
+    data: Sequence[Path],
+    densities: Sequence[Sequence[Path]],
     measured: Sequence[Path],
     *,
     output: Path,
@@ -32,27 +34,26 @@ def align(
 
     Arguments:
         config: The study.
-        data: The prepared data.
-        densities: What the stages of the reference and of the class-blind densities wrote.
+        data: The prepared data of every seed.
+        densities: What the stages of its reference and of its class-blind densities wrote.
         measured: What the measuring stages wrote: all models of the first seed, then of the next.
     """
     run.log_params(config.model_dump())
-    seeded = [m.seeded(seed) for seed in seeds(config) for m in models(config)]
-    manifest = Manifest.load(data)
-    shape = manifest.shape
-    lines = table.lines(
-        [table.read(m, path, manifest.width) for m, path in zip(seeded, measured, strict=True)]
-    )
-    quality: dict[str, float] = {}
-    for folder in densities:
-        quality |= json.loads((folder / "quality.json").read_text())
+    seeded = [model for one in replicates(config) for model in models(one)]
+    manifests = [Manifest.load(folder) for folder in data]
+    shape, width, overlap = manifests[0].shape, manifests[0].width, _overlap(manifests)
+    read = [table.read(m, path, width) for m, path in zip(seeded, measured, strict=True)]
+    lines = table.lines(read, overlap)
+    quality = [_quality(folders) for folders in densities]
+    values = {name: [one[name] for one in quality] for name in quality[0]}
+    means = {k: student(found, overlap=overlap).interval() for k, found in values.items()}
     found = verdicts.conclude(lines, quality)
     attributions = judged.entries(lines)
     study = {
         "models": [table.entry(line) for line in lines.values()],
         **asdict(found),
         "attributions": attributions,
-        "reference": quality,
+        "reference": {name: fields(one) for name, one in means.items()},
     }
     (output / "study.json").write_text(json.dumps(study, indent=1) + "\n")
     (output / "figures").mkdir()
@@ -62,7 +63,20 @@ def align(
             file = output / "figures" / f"{name}.png"
             save(figure, file)
             drawn[name] = claims.Figure(file, caption)
-    intro, numbers = tables.intro(config, lines), tables.tables(lines, quality, attributions)
+    intro, numbers = tables.intro(config, lines), tables.tables(lines, means, attributions)
     page = claims.page(TITLE, intro, found, drawn, numbers, config)
     (output / "report.html").write_text(page)
     run.log_artifacts(output)
+
+
+def _quality(folders: Sequence[Path]) -> Mapping[str, float]:
+    """Returns the numbers of a seed's reference and class-blind densities."""
+    found = [json.loads((folder / "quality.json").read_text()) for folder in folders]
+    return {name: value for one in found for name, value in one.items()}
+
+
+def _overlap(manifests: Sequence[Manifest]) -> float:
+    """Returns test rows over training rows, where seeds have test rows of their own; else 0."""
+    tests = {tuple(shard.sha256 for shard in one.of("test")) for one in manifests}
+    counts = manifests[0].counts
+    return counts["test"] / counts["train"] if len(tests) > 1 else 0.0

@@ -11,7 +11,6 @@ from ebflow.alignment.reference import pooled
 from ebflow.alignment.rows import unit_rows
 from ebflow.data.loader import Dataset
 from pipelines.gradient_alignment import references
-from pipelines.gradient_alignment.blind import FLOW, GAUSSIAN, read
 from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.tracking import StageRun
 
@@ -29,12 +28,12 @@ def blind(
     torch.set_num_threads(config.threads)
     dataset = Dataset(data)
     gaussian = pooled(unit_rows(dataset.split("train")), config.noise)
-    mixtures.save(gaussian, output / GAUSSIAN)
-    shutil.copytree(trained / "checkpoint", output / FLOW)
+    mixtures.save(gaussian, output / references.GAUSSIAN)
+    shutil.copytree(trained / "checkpoint", output / references.FLOW)
     x = references.points(dataset, "test", config.points, config.noise, config.seed).noisy
     quality = {
         f"blind/{name}": float(density.log_prob(x).mean()) / x.shape[1]
-        for name, density in read(output).items()
+        for name, density in references.open_blind(output).items()
     }
     (output / "quality.json").write_text(json.dumps(quality, indent=1) + "\n")
     run.log_metrics(quality)

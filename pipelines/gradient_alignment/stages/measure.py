@@ -11,7 +11,7 @@ from torch import nn
 from ebflow.alignment.attribution import with_last_of
 from ebflow.alignment.logit import Classifier
 from ebflow.data.manifest import Manifest
-from pipelines.gradient_alignment import blind, fitting, references
+from pipelines.gradient_alignment import fitting, references
 from pipelines.gradient_alignment.config import MeasureConfig, NetConfig
 from pipelines.gradient_alignment.measures import Subject
 from pipelines.gradient_alignment.measures import measure as all_of
@@ -50,7 +50,7 @@ def measure(
         points, scores = references.read_points(reference, config.device)
         networks = [one.network.to(config.device) for one in found]
         whole = references.open_reference(reference, config.device)
-        shared = blind.read(densities, config.device)
+        shared = references.open_blind(densities, config.device)
         anew = _randomised(config, found[0].net, manifest, networks[0])
         subject = Subject(*networks, manifest.shape, points, scores, whole, shared, anew)
         numbers, arrays = all_of(config, subject)

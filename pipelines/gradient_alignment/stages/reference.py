@@ -34,7 +34,7 @@ def reference(
     torch.set_num_threads(config.threads)
     dataset = Dataset(data)
     labels = dataset.split("train").labels()
-    priors = references.priors(labels, range(len(trained))) if len(trained) > 1 else torch.ones(1)
+    priors = labels.bincount(minlength=len(trained)) if len(trained) > 1 else torch.ones(1)
     for index, folder in enumerate(trained):
         shutil.copytree(folder / "checkpoint", output / references.FLOWS / str(index))
     flows = [load(folder / "checkpoint").to(config.device) for folder in trained]
