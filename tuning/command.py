@@ -19,7 +19,7 @@ from pipelines.cli.parsing import (
     starting_point,
 )
 from pipelines.cli.run import CarryOut, carry_out
-from pipelines.config import DensityConfig, Section
+from pipelines.config import DensityConfig
 from pipelines.config.files import explain
 from tuning.alignment.config import AlignmentSearch, AlignmentTune
 from tuning.config import TuneConfig
@@ -154,7 +154,7 @@ def _check_begun(run: "Run") -> None:
     from tuning.problems import problem
 
     inputs, search = runner.check(run), run.config.search
-    base: Section = problem(search).base(search, inputs[1])
+    base = problem(search).base(inputs[1])
     ended = runner.plan(run, inputs)["search"] == "cached"
     if not ended and not begun(search, base):
         raise BadInput(

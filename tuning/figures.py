@@ -76,7 +76,7 @@ def figures(
 def _frozen(config: SearchConfig, base: Section, goal: Goal, record: Record) -> FrozenTrial:
     """Returns a trial of Optuna as the record says; its space is asked again for the ranges."""
     fixed = FixedTrial(record.params, record.number)
-    problem(config).propose(Suggest(fixed), config, base)
+    problem(config).propose(Suggest(fixed), base)
     return create_trial(
         state=TrialState.COMPLETE,
         value=record.values[goal.name],

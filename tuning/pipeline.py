@@ -43,7 +43,7 @@ def check(config: TuneConfig) -> Inputs:
         BadInput: Naming the option or file, what was found, and what was expected.
     """
     source, whole = problem(config.search).check(config.base)
-    base = problem(config.search).base(config.search, whole)
+    base = problem(config.search).base(whole)
     _check_space(config.search, base)
     concurrency(base, config.search, this_machine())
     return source, whole
@@ -58,7 +58,7 @@ def examine(config: TuneConfig) -> None:
 def _check_space(config: SearchConfig, base: Section) -> None:
     """Raises BadInput if all trials would be the base."""
     ask = Suggest()
-    problem(config).propose(ask, config, base)
+    problem(config).propose(ask, base)
     if not ask.params:
         raise BadInput(
             f"--over: found {' '.join(config.over)}, of which "
@@ -70,8 +70,8 @@ def tune(config: TuneConfig, inputs: Inputs) -> tuple[Artefact, ...]:
     """Returns prepared data, the search and its verdict, as expressions of redun."""
     source, whole = inputs
     search_problem = problem(config.search)
-    given = search_problem.inputs(config.search, whole, source)
-    found = search(config.search, [search_problem.base(config.search, whole), given])
+    given = search_problem.inputs(whole, source)
+    found = search(config.search, [search_problem.base(whole), given])
     return given[0], found, again(config, whole, given, found)
 
 

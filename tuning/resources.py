@@ -38,10 +38,10 @@ def concurrency(config: Section, search: SearchConfig, machine: Machine | None) 
         return search.max_concurrent or search.random
     for kind, need in config.needs.items():
         if need > machine.get(kind, 0):
-            option, mend = problem(search).too_large(config, kind)
             raise BadInput(
-                f"{option}, so that a trial needs {need:g} {kind}s, expected at most the "
-                f"{machine.get(kind, 0):g} that there are: a trial would wait for ever ({mend})"
+                f"found a trial that needs {need:g} {kind}s, expected at most the "
+                f"{machine.get(kind, 0):g} that there are, as it would wait for ever: "
+                f"{problem(search).smaller}"
             )
     room = min(machine[kind] // need for kind, need in config.needs.items())
     return int(min(room, search.max_concurrent or room))

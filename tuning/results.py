@@ -34,7 +34,7 @@ Artefacts = Sequence[Artefact]
 def describe(config: TuneConfig) -> Description:
     """Returns what is searched over, and what the search begins from."""
     search_problem, search = problem(config.search), config.search
-    base = search_problem.base(search, config.base)
+    base = search_problem.base(config.base)
     data = Path(config.base.data.source).stem
     labels = [search_problem.label(base), *getattr(search, "objectives", ())]
     return Description(

@@ -41,13 +41,13 @@ def trainings(config: SearchConfig, whole: Section, search: Path) -> list[Retrai
         search: The folder of the search's stage.
     """
     search_problem = problem(config)
-    base = search_problem.base(config, whole)
+    base = search_problem.base(whole)
     found = [Record(**fields) for fields in json.loads((search / "trials.json").read_text())]
-    best = chosen(config.top, search_problem.goals(config, base), found)
+    best = chosen(config.top, search_problem.goals(base), found)
     settings = {BASE: base, **{record.number: search_problem.of(record) for record in best}}
     seeds = range(base.seed + 1, base.seed + 1 + config.seeds)
     return [
-        Retraining(number, search_problem.whole(whole, setting).changed(seed=seed))
+        Retraining(number, search_problem.again(whole, setting).changed(seed=seed))
         for number, setting in settings.items()
         for seed in seeds
     ]

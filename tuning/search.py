@@ -58,7 +58,7 @@ def search(
         StageFailed: If every trial failed.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    goals, needs = problem(config).goals(config, base), problem(config).needs(base)
+    goals, needs = problem(config).goals(base), problem(config).needs(base)
     scheduler = Halving(config, goals[0], work / SCHEDULER)
     callback = TrialRecorder(
         work / TRIALS, work / metrics_log.FILE, config.trials, goals, scheduler.keep
@@ -125,7 +125,7 @@ class Halving(ASHAScheduler):
 def _searcher(config: SearchConfig, base: Section) -> OptunaSearch:
     """Returns Optuna's tree-structured Parzen estimator, and what it starts with."""
     seed = generator(base.seed, "search").initial_seed() % SEEDS
-    goals = problem(config).goals(config, base)
+    goals = problem(config).goals(base)
     names, modes = [goal.name for goal in goals], [goal.mode for goal in goals]
     several = len(goals) > 1
     return OptunaSearch(
@@ -150,7 +150,7 @@ def _first(config: SearchConfig, base: Section) -> list[dict[str, Any]]:
     once are better than a base that somebody has chosen.
     """
     start = Suggest()
-    problem(config).propose(start, config, base)
+    problem(config).propose(start, base)
     turns = itertools.islice(itertools.cycle(start.names.values()), config.random - 1)
     left = [{k: v for k, v in start.params.items() if k not in open_ones} for open_ones in turns]
     return [start.params, *left]
@@ -159,7 +159,7 @@ def _first(config: SearchConfig, base: Section) -> list[dict[str, Any]]:
 def _proposal(config: SearchConfig, base: Section, trial: optuna.Trial) -> dict[str, Any]:
     """Returns what a trial is told, besides what all are."""
     ask = Suggest(trial)
-    found = problem(config).propose(ask, config, base)
+    found = problem(config).propose(ask, base)
     return {
         "number": trial.number,
         "config": found.model_dump(mode="json"),

@@ -7,12 +7,10 @@ from ray import tune
 
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
-from pipelines.config import Section
 from pipelines.errors import failure
 from tuning import records
 from tuning.callback import FAILURE, KILLED
-from tuning.config import SearchConfig
-from tuning.problem import Given, Killed, Problem
+from tuning.problem import Killed
 from tuning.problems import PROBLEMS
 
 
@@ -27,25 +25,19 @@ def trial(job: dict[str, Any]) -> None:
         job: ``number`` and ``config`` of the trial; ``problem``, ``search`` (the fields of its
             configuration), ``inputs`` and ``folder`` (of all trials), which all have in common.
     """
-    found, root = PROBLEMS[job["problem"]], Path(job["folder"])
-    config = found.config.model_validate(job["config"])
-    search = found.search.model_validate(job["search"])
+    kind, root = PROBLEMS[job["problem"]], Path(job["folder"])
+    found = kind(kind.searches.model_validate(job["search"]))
+    config = found.trains.model_validate(job["config"])
+    inputs = [store.present(Path(path)) for path in job["inputs"]]
     folder = records.folder(root, job["number"])
     folder.mkdir(parents=True, exist_ok=True)
+    worst = {goal.name: goal.worst for goal in found.goals(config)}
     try:
-        found.train(config, Given(search, _inputs(job), folder))
+        found.train(config, inputs, folder)
     except Killed as rule:
-        tune.report(_worst(found, search, config) | {KILLED: str(rule)})
+        tune.report(worst | {KILLED: str(rule)})
     except (BadInput, NonFinite) as error:
-        tune.report(_worst(found, search, config) | {FAILURE: str(failure(error))})
+        tune.report(worst | {FAILURE: str(failure(error))})
     except Exception as error:  # noqa: BLE001  (told, and raised again)
         records.tell_reason(root, job["number"], str(failure(error)))
         raise
-
-
-def _inputs(job: dict[str, Any]) -> tuple[Path, ...]:
-    return tuple(store.present(Path(path)) for path in job["inputs"])
-
-
-def _worst(found: Problem, search: SearchConfig, config: Section) -> dict[str, float]:
-    return {goal.name: goal.worst for goal in found.goals(search, config)}

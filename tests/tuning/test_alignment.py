@@ -25,17 +25,18 @@ from pipelines.gradient_alignment.stages.reference import reference as make_refe
 from pipelines.training import loop, metrics_log
 from tuning.alignment import trial as trials
 from tuning.alignment.config import SUBJECTS, AlignmentSearch
-from tuning.alignment.problem import ALIGNMENT, base, best, goals
+from tuning.alignment.problem import AlignmentProblem
 from tuning.alignment.space import SPACES, propose
 from tuning.alignment.trial import judge
 from tuning.command import parse_alignment
-from tuning.problem import Given, Killed
+from tuning.problem import Killed
 from tuning.search import _searcher
 from tuning.suggest import Suggest, changes
 
 from .conftest import Store
 
 DRAWS = 60
+ALIGNMENT = AlignmentProblem(AlignmentSearch())
 PATIENCE_S = 1200
 
 
@@ -47,7 +48,7 @@ def quiet():
 def start(name="score", **more):
     """Returns what trials start from: the recommended score matching, or another penalty."""
     custom = {} if name == "score" and not more else {"custom": CustomConfig(name=name, **more)}
-    return base(AlignmentSearch(), AlignmentConfig(**custom))
+    return ALIGNMENT.base(AlignmentConfig(**custom))
 
 
 def drawn(start, config=AlignmentSearch()):  # noqa: B008
@@ -90,7 +91,7 @@ def test_every_proposal_is_a_configuration_and_the_base_is_one(name):
     assert propose(ask, AlignmentSearch(), found) == found
     assert propose(Suggest(FixedTrial(ask.params)), AlignmentSearch(), found) == found
     for config, params in drawn(found):
-        assert ALIGNMENT.config.model_validate(config.model_dump()) == config
+        assert ALIGNMENT.trains.model_validate(config.model_dump()) == config
         assert config.regulariser.name == found.regulariser.name
         for option, value in params.items():
             section, _, field = option.partition(" ")[0].rpartition(".")
@@ -191,10 +192,10 @@ def test_the_same_seed_gives_the_same_first_trials_and_the_base_is_the_first():
 
 
 def test_goals_are_large_but_a3_of_anti():
-    up, right = goals(AlignmentSearch(drop=0.02), PENALTIES["score"])
+    up, right = AlignmentProblem(AlignmentSearch(drop=0.02)).goals(PENALTIES["score"])
     assert (up.mode, right.mode, right.margin) == ("max", "max", 0.02)
     assert up.cost(0.9) < up.cost(0.1) < up.cost(up.worst)
-    down = goals(AlignmentSearch(goals=("A3",)), PENALTIES["anti"])
+    down = AlignmentProblem(AlignmentSearch(goals=("A3",))).goals(PENALTIES["anti"])
     assert [goal.mode for goal in down] == ["min"] and down[0].cost(-0.1) < down[0].worst
 
 
@@ -218,13 +219,13 @@ def test_rules_end_a_trial(share, diagnosis, accuracy, line):
 
 def test_a_winner_is_the_custom_model_of_the_study_beside_its_control():
     winner = next(config for config, _ in drawn(PENALTIES["score"]))
-    study = best(AlignmentConfig(), winner)
+    study = ALIGNMENT.best(AlignmentConfig(), winner)
     found = {model.name: model.classifier for model in models(study)}
     assert found["custom"] == winner
     control = found["custom-control"]
     assert control.regulariser.name == "gnorm" and control.noise == winner.noise
     assert "custom" not in {model.name for model in models(AlignmentConfig())}
-    anti = best(AlignmentConfig(), PENALTIES["anti"])
+    anti = ALIGNMENT.best(AlignmentConfig(), PENALTIES["anti"])
     assert "custom-control" not in {model.name for model in models(anti)}
 
 
@@ -268,7 +269,7 @@ WORDS = (*QUICK, "--trials", TRIALS, "--random", TRIALS, "--over", "strength", "
 def proposed(seed):
     """Returns the strengths that trials of a seed will have, but the base."""
     _, config = parse_alignment([str(word) for word in (*WORDS, "--seed", seed)])
-    searcher = _searcher(config.search, base(config.search, config.base))
+    searcher = _searcher(config.search, AlignmentProblem(config.search).base(config.base))
     found = [searcher.suggest(str(number))["changes"] for number in range(TRIALS)]
     return [params["regulariser.weight"] for params in found[1:]]
 
@@ -311,7 +312,7 @@ def tried(inputs, folder, monkeypatch, reports):
     config = ClassifierConfig(epochs=6, regulariser={"name": "gnorm", "weight": 0.01})
     folder.mkdir(exist_ok=True)
     try:
-        trials.train(config, Given(AlignmentSearch(), inputs, folder))
+        trials.train(AlignmentSearch(), config, inputs, folder)
     except Stop:
         assert reports < 6
     return reported
@@ -334,7 +335,7 @@ def test_a_trial_that_diverges_fails_and_says_what_to_change(inputs, tmp_path, m
     monkeypatch.setattr(trials.tune, "report", lambda metrics: None)
     config = ClassifierConfig(epochs=6, lr=1e30)
     with pytest.raises(NonFinite, match="diverged: loss: found nan .* lower the regulariser's"):
-        trials.train(config, Given(AlignmentSearch(), inputs, tmp_path))
+        trials.train(AlignmentSearch(), config, inputs, tmp_path)
 
 
 @pytest.mark.slow

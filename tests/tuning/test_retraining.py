@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from pipelines.config import DensityConfig, TrainConfig
 from tuning.density.config import DensitySearch
-from tuning.density.problem import GOALS, base
+from tuning.density.problem import GOALS, DensityProblem
 from tuning.records import FAILED, FINISHED, PRUNED, Record, read, unbeaten, write
 from tuning.retraining import chosen, trainings
 
@@ -54,9 +54,9 @@ def test_the_base_and_each_setting_with_every_fresh_seed(tmp_path):
 
 
 def test_trials_are_validated_at_least_as_often_as_the_base():
-    assert base(DensitySearch(), WHOLE).train.validate_every == 250
-    assert base(DensitySearch(validate_every=None), WHOLE) == BASE
-    assert base(DensitySearch(validate_every=5000), WHOLE) == BASE
+    assert DensityProblem(DensitySearch()).base(WHOLE).train.validate_every == 250
+    assert DensityProblem(DensitySearch(validate_every=None)).base(WHOLE) == BASE
+    assert DensityProblem(DensitySearch(validate_every=5000)).base(WHOLE) == BASE
 
 
 def test_records_are_kept_in_order_of_their_numbers(tmp_path):

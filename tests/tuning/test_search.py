@@ -34,7 +34,7 @@ def proposed(seed):
     """Returns in what the trials of that seed will differ from the default."""
     words = [*WORDS[2:], *QUICK, *SINGULAR, "--seed", seed]
     _, config = parse_tune([str(word) for word in words])
-    base = problem(config.search).base(config.search, config.base)
+    base = problem(config.search).base(config.base)
     searcher = _searcher(config.search, base)
     return [searcher.suggest(str(number))["changes"] for number in range(TRIALS)]
 
@@ -300,7 +300,7 @@ LINES = {
     ),
     "a trial that never fits": (
         f"--train.threads {4 * environment.cpus()}",
-        "so that a trial needs",
+        "found a trial that needs",
     ),
     "nothing to search": (
         "--over anchor --objective.name ml",

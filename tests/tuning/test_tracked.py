@@ -10,10 +10,12 @@ from pipelines.config import Training
 from pipelines.tracking import StageRun, connect
 from pipelines.training import metrics_log
 from tuning import records
-from tuning.density.problem import DENSITY
+from tuning.density.config import DensitySearch
+from tuning.density.problem import DensityProblem
 from tuning.records import Record
 from tuning.tracked import TrialRuns
 
+DENSITY = DensityProblem(DensitySearch())
 CONFIG = Training().model_dump(mode="json")
 
 

@@ -1,6 +1,7 @@
 """A trial of a regularised classifier: it reports from time to time, and rules may end it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,27 +16,25 @@ from pipelines.gradient_alignment.config import ClassifierConfig
 from pipelines.gradient_alignment.holdout import Held
 from pipelines.training import metrics_log
 from tuning.alignment.config import AlignmentSearch
-from tuning.problem import Given, Killed
+from tuning.problem import Killed
 
 REPORTS = 20
 """Reports of a trial at most."""
 
 
-def train(config: ClassifierConfig, given: Given) -> None:
-    """Trains; what a killed search left in the trial's folder it goes on from.
+def train(
+    search: AlignmentSearch, config: ClassifierConfig, inputs: Sequence[Path], folder: Path
+) -> None:
+    """Trains as :meth:`tuning.problem.Problem.train`; its steps are epochs.
 
-    Reports ``A3`` and ``accuracy`` of the validation rows, and what else ``Held`` measures there,
-    ``step`` (epochs), ``seconds`` (of training) and ``share``.
-
-    Raises:
-        Killed: If the trace passed its floor, or the accuracy stayed behind plain training.
-        NonFinite: If a loss was not finite.
+    Reports all that ``Held`` measures on the validation rows. A trial is killed if its trace
+    passed its floor, or its accuracy stayed behind plain training.
     """
     torch.set_num_threads(config.threads)
-    dataset = Dataset(given.inputs[0])
-    store.regain(given.folder / metrics_log.FILE)
-    watch = Watch(config, dataset, given)
-    fitted = fitting.fit(config, dataset, given.folder, watch=watch.measure, listener=watch.tell)
+    dataset = Dataset(inputs[0])
+    store.regain(folder / metrics_log.FILE)
+    watch = Watch(search, config, dataset, *inputs[1:])
+    fitted = fitting.fit(config, dataset, folder, watch=watch.measure, listener=watch.tell)
     if fitted.diverged:
         raise NonFinite(fitted.diagnosis)
 
@@ -44,14 +43,22 @@ class Watch:
     """Looks at a training, tells of it, and ends it where a rule says so.
 
     Arguments:
+        search: The search.
         config: The training.
         dataset: Its data.
-        given: The search, and what it is compared with.
+        reference: The folder of the reference.
+        plain: That of plain training.
     """
 
-    def __init__(self, config: ClassifierConfig, dataset: Dataset, given: Given) -> None:
-        _, reference, plain = given.inputs
-        self.search, self.config, self.manifest = given.search, config, dataset.manifest
+    def __init__(
+        self,
+        search: AlignmentSearch,
+        config: ClassifierConfig,
+        dataset: Dataset,
+        reference: Path,
+        plain: Path,
+    ) -> None:
+        self.search, self.config, self.manifest = search, config, dataset.manifest
         self.held = Held(config, dataset, reference, "validation")
         self.every, self.plain = max(1, config.epochs // REPORTS), _accuracies(plain)
         self.found: dict[str, float] = {}

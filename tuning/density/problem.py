@@ -3,22 +3,22 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pipelines.cluster.connection import DRIVER
 from pipelines.config import DensityConfig, Training
-from pipelines.density.checks import check as check_density
+from pipelines.density.checks import check
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.density.source import held_out
 from pipelines.engine import Artefact, Source
 from pipelines.engine.demand import Needs
 from pipelines.reporting import titles
 from pipelines.reporting.method import method
+from tuning.density import space
 from tuning.density.config import DensitySearch
-from tuning.density.space import propose
 from tuning.density.trial import train as train_trial
 from tuning.goals import Goal
 from tuning.problem import Problem
+from tuning.suggest import Suggest
 
 GOALS = {
     "nll": Goal("nll", "NLL", "nats", float("inf")),
@@ -26,93 +26,61 @@ GOALS = {
 }
 
 
-def goals(search: DensitySearch, base: Training) -> tuple[Goal, ...]:
-    """Returns the search's goals."""
-    return tuple(GOALS[name] for name in search.goals)
+class DensityProblem(Problem[DensitySearch, DensityConfig, Training]):
+    """Trainings of a flow of less NLL, and perhaps of less time."""
 
+    pipeline, searches, trains = "density", DensitySearch, Training
+    before, after = (prepare,), (preprocess, train, evaluate)
+    smaller = "lower train.threads or cluster.workers, or set cluster.gpu False"
+    about = "NLL is in nats an example, in units of the raw data;"
 
-def check(config: DensityConfig) -> tuple[Source, DensityConfig]:
-    """Returns the source, and the pipeline with rows for selection."""
-    found = held_out(config)
-    return check_density(found), found
+    def check(self, whole: DensityConfig) -> tuple[Source, DensityConfig]:
+        found = held_out(whole)
+        return check(found), found
 
+    def base(self, whole: DensityConfig) -> Training:
+        """Returns the pipeline's training, validated often enough to be stopped early."""
+        often, own = self.search.validate_every, whole.train.validate_every
+        return whole.training.changed(train={"validate_every": min(often or own, own)})
 
-def base(search: DensitySearch, config: DensityConfig) -> Training:
-    """Returns the base as trials train it: validated often enough to be stopped early."""
-    found = config.training
-    often = search.validate_every or found.train.validate_every
-    return found.changed(train={"validate_every": min(often, found.train.validate_every)})
+    def goals(self, base: Training) -> tuple[Goal, ...]:
+        return tuple(GOALS[name] for name in self.search.goals)
 
+    def propose(self, ask: Suggest, base: Training) -> Training:
+        return space.propose(ask, self.search, base)
 
-def whole(config: DensityConfig, found: Training) -> Training:
-    """Returns a trial's configuration, validated as often as the pipeline's."""
-    return found.changed(train={"validate_every": config.train.validate_every})
+    def train(self, trial: Training, inputs: Sequence[Path], folder: Path) -> None:
+        train_trial(trial, inputs[0], folder)
 
+    def needs(self, trial: Training) -> Needs:
+        """Returns what a trainer needs in its own process, or a driver of workers."""
+        return DRIVER if trial.cluster.workers > 1 else trial.needs
 
-def best(config: DensityConfig, winner: Training) -> DensityConfig:
-    """Returns the pipeline with the winner's settings."""
-    kept = {"seed", "cluster"}
-    found = whole(config, winner)
-    fields = {name: getattr(found, name) for name in Training.model_fields if name not in kept}
-    return config.changed(**fields)
+    def inputs(self, whole: DensityConfig, source: Source) -> tuple[Artefact, ...]:
+        return (prepare(whole.data, [source]),)
 
+    def measured(
+        self, whole: DensityConfig, trial: Training, title: str, given: Sequence[Artefact]
+    ) -> tuple[Artefact, ...]:
+        before = [*given, preprocess(trial.chain, given)]
+        trained = train(trial.once, before, title)
+        return trained, evaluate(whole.evaluate, [*before, trained], title)
 
-def inputs(search: DensitySearch, config: DensityConfig, source: Source) -> tuple[Any, ...]:
-    """Returns prepared data, as an expression of redun."""
-    return (prepare(config.data, [source]),)
+    def scores(self, folders: Sequence[Path]) -> Mapping[str, Mapping[str, float]]:
+        evaluation = json.loads((folders[1] / "evaluation.json").read_text())
+        return {split: {"nll": evaluation[f"{split}/nll"]} for split in ("select", "test")}
 
+    def best(self, whole: DensityConfig, winner: Training) -> DensityConfig:
+        found = self.again(whole, winner)
+        kept = set(Training.model_fields) - {"seed", "cluster"}
+        return whole.changed(**{name: getattr(found, name) for name in kept})
 
-def measured(
-    config: DensityConfig, one: Training, title: str, given: Sequence[Artefact]
-) -> tuple[Artefact, ...]:
-    """Returns a trained flow and its evaluation, as expressions of redun."""
-    data = given[0]
-    preprocessed = preprocess(one.chain, [data])
-    trained = train(one.once, [data, preprocessed], title)
-    return trained, evaluate(config.evaluate, [data, preprocessed, trained], title)
+    def method(self, trial: Training) -> str:
+        return method(trial)
 
+    def label(self, trial: Training) -> str:
+        return titles.loss(trial)
 
-def needs(config: Training) -> Needs:
-    """Returns what a trainer needs in its own process, or a driver of workers."""
-    return DRIVER if config.cluster.workers > 1 else config.needs
-
-
-def too_large(config: Training, kind: str) -> tuple[str, str]:
-    """Returns what makes a trial too large, and what to change."""
-    mend = "lower train.threads or cluster.workers, or set cluster.gpu False"
-    if config.cluster.workers > 1:
-        return f"cluster.workers: found {config.cluster.workers}", mend
-    if kind == "GPU":
-        return "cluster.gpu: found True", mend
-    return f"train.threads: found {config.train.threads}", mend
-
-
-def scores(folders: Sequence[Path]) -> Mapping[str, Mapping[str, float]]:
-    """Returns the NLL by split."""
-    evaluation = json.loads((folders[1] / "evaluation.json").read_text())
-    return {split: {"nll": evaluation[f"{split}/nll"]} for split in ("select", "test")}
-
-
-DENSITY = Problem(
-    pipeline="density",
-    search=DensitySearch,
-    config=Training,
-    goals=goals,
-    check=check,
-    base=base,
-    whole=whole,
-    best=best,
-    propose=propose,
-    train=train_trial,
-    needs=needs,
-    too_large=too_large,
-    before=(prepare,),
-    after=(preprocess, train, evaluate),
-    inputs=inputs,
-    measured=measured,
-    scores=scores,
-    method=method,
-    label=titles.loss,
-    settings=lambda config: config.model_dump(mode="json"),
-    about="NLL is in nats an example, in units of the raw data;",
-)
+    def again(self, whole: DensityConfig, trial: Training) -> Training:
+        """Returns a trial's configuration, validated as often as the pipeline's."""
+        return trial.changed(train={"validate_every": whole.train.validate_every})

@@ -1,6 +1,7 @@
 """A trial of a flow: a training that reports after every validation."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -12,26 +13,20 @@ from pipelines.config import Training
 from pipelines.training import metrics_log
 from pipelines.training.loop import fit
 from pipelines.training.preprocessing import CHAIN, fitted
-from tuning.problem import Given
 
 
-def train(config: Training, given: Given) -> None:
-    """Trains; what a killed search left in the trial's folder it goes on from.
+def train(config: Training, data: Path, folder: Path) -> None:
+    """Trains as :meth:`tuning.problem.Problem.train`; of goals ``nll``, the least so far, in nats.
 
-    One worker trains in this process; several are launched by Ray Train. Reports ``nll`` (the
-    least validation NLL so far, nats), ``step``, ``seconds`` (of training) and ``share`` (of the
-    training that is done).
-
-    Raises:
-        NonFinite: If a loss or a likelihood was not finite.
+    One worker trains in this process; several are launched by Ray Train.
     """
-    data, chain, here = given.inputs[0], given.folder / CHAIN, config.cluster.workers == 1
+    chain, here = folder / CHAIN, config.cluster.workers == 1
     fitted(config.chain, Dataset(data)).save(chain)
     store.keep(chain)
-    store.regain(given.folder / metrics_log.FILE)
+    store.regain(folder / metrics_log.FILE)
     listener = Relay(tune.report if here else _handed_on())
-    listener(metrics_log.read(given.folder / metrics_log.FILE)[0])
-    fit(config.once, data, chain, given.folder, here=here, listener=listener)
+    listener(metrics_log.read(folder / metrics_log.FILE)[0])
+    fit(config.once, data, chain, folder, here=here, listener=listener)
 
 
 def _handed_on() -> Callable[[dict[str, Any]], None]:

@@ -53,8 +53,8 @@ def verdict(
     if all(setting.lost for setting in retrained):
         raise NonFinite(f"trainings of every setting diverged, the first: {retrained[0].lost}")
     search_problem = problem(config.search)
-    base = search_problem.base(config.search, config.base)
-    goals = search_problem.goals(config.search, base)
+    base = search_problem.base(config.base)
+    goals = search_problem.goals(base)
     numbers = _numbers(goals, found, Manifest.load(data), retrained)
     numbers["again"] = f"ebflow run {search_problem.pipeline} --config"
     best = next(record for record in trials if record.number == numbers["winner"])
