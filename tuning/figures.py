@@ -111,7 +111,7 @@ def _settings(settings: Sequence[Setting], goal: Goal) -> Figure:
         axis.set_title(title, fontsize=9)
         axis.set_xlabel(f"{goal.axis}; mean and 95 % interval")
         axis.grid(axis="y", visible=False)
-    axis.set_yticks(range(len(whole)), [_label(setting.number) for setting in whole])
+    axis.set_yticks(range(len(whole)), [records.label(setting.number) for setting in whole])
     axis.set_ylim(len(whole) - 0.5, -0.5)
     return figure
 
@@ -122,10 +122,6 @@ def _trainings(axis: Axes, place: int, values: Sequence[float], number: int) -> 
     half = np.nan_to_num(found.high - found.value)
     axis.scatter(values, np.full(len(values), place), s=14, color=colour, alpha=0.5, lw=0)
     axis.errorbar(found.value, place, xerr=half, fmt="D", ms=5, color=colour, capsize=3)
-
-
-def _label(number: int) -> str:
-    return "default" if number == BASE else f"trial {number}"
 
 
 def _history(trials: Sequence[Record], goal: Goal) -> Figure:

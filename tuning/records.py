@@ -57,6 +57,11 @@ class Record:
         return {**self.scores, "seconds": self.seconds} if self.scores else {}
 
 
+def label(number: int) -> str:
+    """Returns what a reader is told a trial is."""
+    return "default" if number == BASE else f"trial {number}"
+
+
 def folder(root: Path, number: int) -> Path:
     """Returns the folder of a trial."""
     return root / f"{number:03d}"

@@ -6,19 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from ebflow.data.manifest import Manifest
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
 from pipelines.reporting import runs
 from pipelines.reporting.intervals import shown
+from pipelines.reporting.terminal import table
 from pipelines.tracking import notes
 from tuning.config import TuneConfig
 from tuning.problems import problem
-from tuning.records import BASE
+from tuning.records import BASE, label
 from tuning.verdict import SPLITS
 
 if TYPE_CHECKING:
@@ -51,8 +50,8 @@ def describe(config: TuneConfig) -> Description:
 
 def conclude(summary: Mapping[str, Any]) -> str:
     """Returns the verdict, and the settings that were trained again."""
-    lines = [(name, *cells) for name, *cells, _ in _lines(summary)]
-    return f"{summary['verdict']}\n\n{notes.table(('', *_headings(summary)), lines)}"
+    again = notes.table(_headings(summary), [line[:-1] for line in _lines(summary)])
+    return f"{summary['verdict']}\n\n{again}"
 
 
 def publish(config: TuneConfig, value: Artefacts, folder: Path) -> dict[str, Any]:
@@ -96,47 +95,39 @@ def _metrics(numbers: Mapping[str, Any]) -> dict[str, float]:
 
 def show(console: Console, summary: Mapping[str, Any]) -> None:
     """Prints the settings that were trained again, the verdict, and where everything is."""
-    console.print(_table(summary))
-    changed = {name: f"differs in {keys}" for name, *_, keys in _lines(summary) if keys}
+    title = f"{summary['name']}: the best trials, trained again"
+    console.print(table(_headings(summary), [line[:-1] for line in _lines(summary)], title=title))
+    differing = {name: f"differs in {keys}" for name, *_, keys in _lines(summary) if keys}
     tried = summary["tried"]
     states = [trial["state"] for trial in tried]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    lines = {
-        **changed,
+    told = {
+        **differing,
         "verdict": summary["verdict"],
         "trials": f"{len(tried)}: {counts}; {summary['seconds']:.0f} s, "
         f"{summary['cpu_busy']:.0%} of the cores' time busy",
     }
     best = f"{summary['best']} ({summary['again']} {summary['best']})"
-    runs.show(console, summary, lines, best=best)
+    runs.show(console, summary, told, best=best)
 
 
 def _headings(summary: Mapping[str, Any]) -> list[str]:
-    return [f"{rows} {goal['text']}" for rows in SPLITS.values() for goal in summary["goals"]]
-
-
-def _table(summary: Mapping[str, Any]) -> Table:
-    table = Table(
-        title=f"{summary['name']}: the best trials, trained again", title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )  # fmt: skip
-    table.add_column("")
-    for heading in _headings(summary):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, *cells, _ in _lines(summary):
-        table.add_row(name, *cells)
-    return table
+    goals = [goal["text"] for goal in summary["goals"]]
+    return ["", *(f"{rows} {goal}" for rows in SPLITS.values() for goal in goals)]
 
 
 def _lines(summary: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """Yields for each setting its name, its means, and what it changes; the winner has a star."""
-    changes = {trial["number"]: trial["changes"] for trial in summary["tried"]}
+    tried = {trial["number"]: trial["changes"] for trial in summary["tried"]}
     for setting in summary["settings"]:
         number = setting["number"]
-        label = "default" if number == BASE else f"trial {number}"
         chosen = " *" if number == summary["winner"] else ""
-        changed = ", ".join(f"{name} {_text(value)}" for name, value in changes[number].items())
-        yield label + chosen, *means(setting, summary["goals"]), changed
+        yield label(number) + chosen, *means(setting, summary["goals"]), _text(tried[number])
+
+
+def _text(changes: Mapping[str, Any]) -> str:
+    texts = {k: f"{v:.3g}" if isinstance(v, float) else str(v) for k, v in changes.items()}
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
 def means(setting: Mapping[str, Any], goals: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -148,7 +139,3 @@ def means(setting: Mapping[str, Any], goals: Sequence[Mapping[str, Any]]) -> lis
         for split in SPLITS
         for goal in goals
     ]
-
-
-def _text(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

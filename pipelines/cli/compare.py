@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from rich import box
 from rich.table import Table
 
 from ebflow.errors import BadInput
 from pipelines.cli.parsing import parse
-from pipelines.reporting.terminal import terminal
+from pipelines.reporting.terminal import table, terminal
 
 if TYPE_CHECKING:
     from pipelines.tracking.reading import TrackedRun
@@ -89,14 +88,8 @@ def _differences(
     text: Callable[..., str],
 ) -> Table:
     """Returns what is not the same of all, in a line each."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column(what, no_wrap=True)
-    for name in names:
-        table.add_column(name, justify="right", overflow="fold")
-    for key in sorted({key for some in found for key in some}):
-        cells = [text(some[key]) if key in some else "" for some in found]
-        if len(set(cells)) > 1:
-            table.add_row(key, *cells)
-    if not table.row_count:
-        table.add_row("nothing differs", *[""] * len(names))
-    return table
+    keys = sorted({key for some in found for key in some})
+    cells = {key: [text(some[key]) if key in some else "" for some in found] for key in keys}
+    lines = [(key, *line) for key, line in cells.items() if len(set(line)) > 1]
+    nothing = ("nothing differs", *[""] * len(names))
+    return table((what, *names), lines or [nothing])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
 from ebflow.data.manifest import Manifest
 from pipelines.answers import REFERENCE
@@ -19,6 +18,7 @@ from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
 from pipelines.reporting import runs, titles
 from pipelines.reporting.method import method
+from pipelines.reporting.terminal import table
 from pipelines.tracking import notes
 from pipelines.training import metrics_log
 
@@ -116,12 +116,8 @@ def _examples(model: "Model", data: Path) -> "pd.DataFrame | np.ndarray":
 
 def show(console: Console, summary: Mapping[str, Any]) -> None:
     """Prints the likelihoods, and where everything is."""
-    table = Table(title=f"{summary['name']}: density on the test split", title_justify="left")
-    for name in HEADING:
-        table.add_column(name, justify="right" if name else "left")
-    for line in cells(summary):
-        table.add_row(*line)
-    console.print(table)
+    title = f"{summary['name']}: density on the test split"
+    console.print(table(HEADING, cells(summary), title=title))
     steps, seconds = summary["train/steps"], summary["time/train_s"]
     lines = {f"warning {i}": text for i, text in enumerate(summary["warnings"], 1)}
     lines |= {

@@ -1,8 +1,11 @@
 """The terminal, on which text stands as it is."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 
 def terminal(**options: Any) -> Console:  # noqa: ANN401
@@ -12,3 +15,20 @@ def terminal(**options: Any) -> Console:  # noqa: ANN401
     emoji: it would drop them, or raise.
     """
     return Console(highlight=False, markup=False, emoji=False, **options)
+
+
+def table(headings: Sequence[str], lines: Iterable[Sequence[Any]], **options: Any) -> Table:  # noqa: ANN401
+    """Returns a table, the first column to the left and whole, all others to the right.
+
+    Arguments:
+        headings: Of its columns.
+        lines: Its cells, of which text stands as it is.
+        options: Further ones of ``rich.table.Table``.
+    """
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", **options)
+    for k, heading in enumerate(headings):
+        side: Any = "right" if k else "left"
+        made.add_column(heading, justify=side, no_wrap=not k, overflow="fold")
+    for line in lines:
+        made.add_row(*line)
+    return made
