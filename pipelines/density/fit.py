@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,25 +66,6 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A distance, and what it would be by chance, as ``goodness.Difference`` has them.
-
-    Attributes:
-        what: What was compared, and how.
-        where: The column or pair that differs most; empty of rows as a whole.
-        value: The distance, or the largest of several.
-        bound: What it stays below with probability 0.95 if the flow is true.
-        p_value: The probability that it is so large if the flow is true.
-    """
-
-    what: str
-    where: str
-    value: float
-    bound: float
-    p_value: float
-
-
-@dataclass(frozen=True)
 class Unlikely:
     """A test row, its number in the source, its log-density in nats, its D raw values."""
 
@@ -131,7 +113,7 @@ def _transformed(density: FlowDistribution, x: Tensor, seed: int) -> Tensor | No
     return goodness.radii(density.to_latent(x, RowGenerator(seed, "dequantise", 0)))
 
 
-def lines(fit: Fit, names: Sequence[str]) -> list[Line]:
+def lines(fit: Fit, names: Sequence[str]) -> list[dict[str, Any]]:
     """Returns what was measured, from single columns to whole rows.
 
     Arguments:
@@ -141,20 +123,15 @@ def lines(fit: Fit, names: Sequence[str]) -> list[Line]:
     found = []
     if fit.columns is not None:
         worst = names[int(fit.columns.values.argmax())]
-        found.append(_line("columns, Kolmogorov-Smirnov distance", worst, fit.columns))
+        found.append(fit.columns.line("columns, Kolmogorov-Smirnov distance", worst))
     if fit.pairs is not None:
-        (i, j), *_ = worst_pairs(fit, 1)
-        where = f"{names[i]} × {names[j]}"
-        found.append(_line("pairs, total variation beyond their columns", where, fit.pairs))
+        where = " × ".join(names[k] for k in worst_pairs(fit, 1)[0])
+        found.append(fit.pairs.line("pairs, total variation beyond their columns", where))
     if fit.rows is not None:
-        found.append(_line("rows, energy distance", "", fit.rows))
+        found.append(fit.rows.line("rows, energy distance"))
     if fit.latents is not None:
-        found.append(_line("latents, distance of the PIT from uniform", "", fit.latents))
+        found.append(fit.latents.line("latents, distance of the PIT from uniform"))
     return found
-
-
-def _line(what: str, where: str, found: Difference) -> Line:
-    return Line(what, where, found.largest, found.bound, found.p_value)
 
 
 def worst_pairs(fit: Fit, count: int) -> list[tuple[int, int]]:

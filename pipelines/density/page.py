@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ebflow.data import split
 from ebflow.data.manifest import Manifest
-from pipelines.density.fit import Fit, Line, Unlikely, is_image
+from pipelines.density.fit import Fit, Unlikely, is_image
 from pipelines.density.likelihoods import better, lines
 from pipelines.reporting import pages
 from pipelines.reporting.machine import machine
@@ -31,7 +32,7 @@ def page(
     made: Mapping[str, str],
     images: Mapping[str, Path],
     fit: Fit,
-    distances: Sequence[Line],
+    distances: Sequence[Mapping[str, Any]],
     least: Sequence[Unlikely],
     warnings: Sequence[str] = (),
 ) -> str:

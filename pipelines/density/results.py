@@ -11,9 +11,8 @@ from rich.console import Console
 from ebflow.data.manifest import Manifest
 from pipelines.answers import REFERENCE
 from pipelines.config import DensityConfig
-from pipelines.density import columns
 from pipelines.density.likelihoods import HEADING, cells, classes
-from pipelines.density.warnings import FIT, WARNINGS
+from pipelines.density.warnings import RESULTS
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
 from pipelines.reporting import runs, titles
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
     from pipelines.tracking import StageRun
 
 EXAMPLES = 4
+
+NAMED = 8
+"""Most columns that a line names; ``summary.json`` has all."""
 
 TEST, HELD = ("test/nll", "test/"), ("best/", "select/")
 """Beginnings of the numbers that are metrics of a run, in order: of test and of other rows."""
@@ -62,20 +64,16 @@ def conclude(summary: Mapping[str, Any]) -> str:
 
 def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, Any]:
     """Copies checkpoint, figures and page into a folder; returns the numbers."""
-    data, preprocessed, trained, evaluated, reported = (artefact.path for artefact in value)
+    data, _, trained, evaluated, reported = (artefact.path for artefact in value)
     shutil.copytree(trained / "checkpoint", folder / "checkpoint")
     shutil.copy(evaluated / REFERENCE, folder / "checkpoint")
     runs.publish(reported, folder)
-    verdict = json.loads((trained / "training.json").read_text())["verdict"]
-    numbers = json.loads((reported / "numbers.json").read_text())
+    found = json.loads((reported / RESULTS).read_text())
     return {
-        **numbers,
-        "verdict": verdict,
+        **found.pop("numbers"),
+        **found,
         "method": method(config),
         "splits": Manifest.load(data).assignment,
-        "columns": json.loads((preprocessed / columns.FILE).read_text()),
-        "warnings": json.loads((reported / WARNINGS).read_text()),
-        "fit": json.loads((reported / FIT).read_text()),
         "seeds": {"data": config.data.seed, "training": config.seed},
     }
 
@@ -94,7 +92,7 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") 
     manifest = Manifest.load(data)
     run.log_params(config.model_dump())
     run.log_input(manifest, "training")
-    numbers = json.loads((reported / "numbers.json").read_text())
+    numbers = json.loads((reported / RESULTS).read_text())["numbers"]
     rows, _ = metrics_log.read(trained / metrics_log.FILE)
     for some, kind in ((TEST, "validate"), (HELD, "log")):
         run.log_metrics({n: numbers[n] for first in some for n in numbers if n.startswith(first)})
@@ -123,10 +121,26 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     lines |= {
         **classes(summary),
         "splits": summary["splits"],
-        **columns.lines(summary["columns"]),
+        **_columns(summary["columns"]),
         "trained by": summary["method"],
         "training": f"{summary['verdict']}; {summary['train/steps_per_s']:.0f} steps/s "
         f"({steps} steps in {seconds:.1f} s; best at step {summary['train/best_step']})",
         "outside step": f"{summary['time/share_outside_step']:.1%} of the training loop",
     }
     runs.show(console, summary, lines, checkpoint=summary["checkpoint"])
+
+
+def _columns(found: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what is done to columns of a table, a line for each step."""
+    what = {
+        "on grids": ([f"{name} ({step:g})" for name, step in found.get("grids", {}).items()],
+                     "dequantised by noise of their step"),
+        "bounded": ([*found.get("bounds", {})], "carried to the line by a logit or a logarithm"),
+        "tails": ([*found.get("tails", [])], "bent by Johnson's S_U"),
+    }  # fmt: skip
+    return {name: f"{_few(names)}: {done}" for name, (names, done) in what.items() if names}
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMED])
+    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"

@@ -8,11 +8,8 @@ from ebflow.data.manifest import FEW, Manifest
 from pipelines.config import ModelConfig
 from pipelines.density.likelihoods import better
 
-WARNINGS = "warnings.json"
-"""File of them, beside the report."""
-
-FIT = "fit.json"
-"""File of how far samples and latents are from the test rows, beside the report."""
+RESULTS = "results.json"
+"""File of them, and of all else that a report says, beside it."""
 
 LEAST = 0.01
 """Nats by which a flow is worse than a baseline to be warned of: the last digit shown."""

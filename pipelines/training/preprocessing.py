@@ -20,6 +20,9 @@ CHAIN, GAUSSIAN, NUMBERS = "chain.safetensors", "gaussian.safetensors", "preproc
 """Files of the chain in front of the flow, of the one that makes the data's Gaussian, and of
 what the baselines needed."""
 
+COLUMNS = "columns.json"
+"""File of what is done to columns of a table."""
+
 MIXTURE = "mixture.safetensors"
 """File of the mixture of Gaussians behind the chain of the data's Gaussian."""
 

@@ -8,7 +8,7 @@ from torch.distributions import MultivariateNormal
 import ebflow
 from ebflow.bijections import ConditionalAffine
 from ebflow.data.memory import Rows
-from pipelines.density.classification import Bins, Classification, log_posteriors
+from pipelines.density.classifier import Bins, log_posteriors, measures
 from tests.library.bijections.cases import seeded
 from tests.library.conftest import double_precision  # noqa: F401
 
@@ -41,9 +41,9 @@ def test_posteriors_are_those_of_bayes(flow):
 def test_measures_are_scikit_learns(flow):
     x, labels = drawn(500)
     found = log_posteriors(flow, Rows(x), SHARES)
-    measured = Classification.of(found, labels)
-    assert measured.accuracy == pytest.approx(accuracy_score(labels, found.argmax(1)))
-    assert measured.log_loss == pytest.approx(log_loss(labels, found.exp()))
+    measured = measures(found, labels)
+    assert measured["accuracy"] == pytest.approx(accuracy_score(labels, found.argmax(1)))
+    assert measured["log_loss"] == pytest.approx(log_loss(labels, found.exp()))
 
 
 def test_the_truth_is_calibrated_and_what_is_too_sure_is_not(flow):
@@ -53,4 +53,4 @@ def test_the_truth_is_calibrated_and_what_is_too_sure_is_not(flow):
     bins = Bins.of(found, labels)
     assert int(bins.count.sum()) == 20_000 and bins.error < 0.02
     sure = (4 * found).log_softmax(1)
-    assert Classification.of(sure, labels).calibration_error > 0.1
+    assert measures(sure, labels)["calibration_error"] > 0.1

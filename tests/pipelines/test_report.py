@@ -168,14 +168,14 @@ def test_a_bad_start_does_not_hide_the_end_of_training(reported):
 
 def test_every_column_is_named_and_the_worst_is_found(reported):
     if is_image(reported.manifest):
-        assert [line.what.partition(",")[0] for line in reported.lines] == ["latents"]
+        assert [line["what"].partition(",")[0] for line in reported.lines] == ["latents"]
         return
     labels = [label.get_text() for label in reported.figures["columns"].axes[0].get_yticklabels()]
     assert len(labels) == len(reported.titles)
     assert all(
         label[:10] == title[:10] for label, title in zip(labels, reported.titles, strict=True)
     )
-    where = reported.lines[0].where
+    where = reported.lines[0]["where"]
     assert where == reported.titles[int(reported.fit.columns.values.argmax())]
 
 

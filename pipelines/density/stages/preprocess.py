@@ -8,10 +8,10 @@ import torch
 from ebflow import mixtures
 from ebflow.data.loader import Dataset
 from pipelines.config import ChainConfig
-from pipelines.density import columns
 from pipelines.tracking import StageRun
 from pipelines.training.preprocessing import (
     CHAIN,
+    COLUMNS,
     GAUSSIAN,
     MIXTURE,
     NUMBERS,
@@ -43,7 +43,7 @@ def preprocess(
     chain = fitted(config, dataset)
     chain.save(output / CHAIN)
     steps = chain.columns.summary(names(dataset)) if chain.columns else {}
-    (output / columns.FILE).write_text(json.dumps(steps, indent=1) + "\n")
+    (output / COLUMNS).write_text(json.dumps(steps, indent=1) + "\n")
     gaussian = baseline(dataset, config.chain)
     gaussian.save(output / GAUSSIAN)
     rows, held = behind(dataset, gaussian, config.seed)

@@ -1,9 +1,7 @@
 """From all that was found to figures and a page."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,15 +9,16 @@ from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from pipelines.config import DensityConfig
 from pipelines.config.files import dump
-from pipelines.density import classifier, columns, fit
+from pipelines.density import classifier, fit
 from pipelines.density.figures import curves
 from pipelines.density.page import names, page
 from pipelines.density.samples import samples
 from pipelines.density.stages.evaluate import LOG_PROBS
-from pipelines.density.warnings import FIT, WARNINGS, doubts, unbounded
+from pipelines.density.warnings import RESULTS, doubts, unbounded
 from pipelines.reporting.style import draw
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
+from pipelines.training.preprocessing import COLUMNS
 from pipelines.training.preprocessing import names as features
 
 
@@ -34,7 +33,7 @@ def report(
     work: Path,
     run: StageRun,
 ) -> None:
-    """Writes the page, and what it says in files: figures, metrics, warnings, distances."""
+    """Writes the page, its figures, and what it says: numbers, warnings, distances."""
     run.log_params(config.model_dump())
     dataset = Dataset(data)
     manifest, titles = dataset.manifest, names(dataset.manifest)
@@ -55,18 +54,19 @@ def report(
         output,
     )
     warned = [*training["warnings"], *doubts(numbers, manifest, config.model)]
-    steps = json.loads((preprocessed / columns.FILE).read_text())
+    steps = json.loads((preprocessed / COLUMNS).read_text())
     warned += unbounded(manifest, features(dataset), steps.get("grids", {}))
     warned += [*found.warnings, *manifest.warnings]
     lines = fit.lines(found, titles)
     made = {"command": run.command, "config": dump(config), "verdict": training["verdict"]}
-    _write(output / WARNINGS, warned)
-    _write(output / FIT, [asdict(line) for line in lines])
-    _write(output / "numbers.json", dict(sorted(numbers.items())))
+    found_out = {
+        "numbers": dict(sorted(numbers.items())),
+        "verdict": training["verdict"],
+        "columns": steps,
+        "warnings": warned,
+        "fit": lines,
+    }
+    (output / RESULTS).write_text(json.dumps(found_out, indent=1) + "\n")
     html = page(numbers, manifest, made, images, found, lines, least, warned)
     (output / "report.html").write_text(html)
     run.log_artifacts(output)
-
-
-def _write(path: Path, found: Any) -> None:  # noqa: ANN401
-    path.write_text(json.dumps(found, indent=1) + "\n")
