@@ -137,10 +137,10 @@ COMMANDS = {
     "runs": Command("pipelines.cli.runs:run", "list all runs in the terminal"),
     "compare": Command("pipelines.cli.compare:run", "what differs between runs, and their curves"),
     "ui": Command("pipelines.cli.ui:run", "look at all runs in MLflow"),
-    "data list": Command("pipelines.cli.datasets:run", "list the named data sets"),
-    "data fetch": Command("pipelines.cli.fetch:run", "download a benchmark data set"),
+    "data list": Command("pipelines.cli.data:named", "list the named data sets"),
+    "data fetch": Command("pipelines.cli.data:fetch", "download a benchmark data set"),
     "data tables": Command(
-        "pipelines.cli.tables:run", "write a benchmark's tables from downloaded packages"
+        "pipelines.cli.data:tables", "write a benchmark's tables from downloaded packages"
     ),
 }
 MISSING = (

@@ -18,7 +18,7 @@ from ebflow.data.named import SOURCES
 from ebflow.data.prepare import prepare
 from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
-from pipelines.cli.fetch import fetched
+from pipelines.cli.data import fetched
 
 from .parquet import fingerprint
 from .pictures import save

@@ -14,7 +14,7 @@ from ebflow.data.sources import open_source
 from ebflow.data.toy import SAMPLERS
 from ebflow.errors import BadInput
 from ebflow.randomness import generator as derive
-from pipelines.cli.fetch import FETCH
+from pipelines.cli.data import FETCH
 
 from .parquet import fingerprint, images, lists, table, write
 

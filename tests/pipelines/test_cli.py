@@ -122,7 +122,7 @@ def test_a_package_that_is_not_installed_is_one_line(module, command):
 
 
 def test_a_module_of_ours_that_is_missing_is_a_fault():
-    done = without("pipelines.cli.datasets", "data", "list")
+    done = without("pipelines.cli.data", "data", "list")
     assert done.returncode == 1 and "Traceback" in done.stderr
 
 

