@@ -13,7 +13,7 @@ import tyro
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
-from pipelines.config import DensityConfig, Section, recipes
+from pipelines.config import DataConfig, DensityConfig, Section, recipes
 from pipelines.config.files import explain, for_objective, load, peek
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.paper.config import PaperConfig
@@ -34,9 +34,6 @@ REWORDED = {
     r"^Unrecognized options: ": "found unknown ",
 }
 """tyro's sentences, as: option, what was found, what was expected."""
-
-ONE, SEVERAL = ("label", "split_column", "timestamps", "resize"), ("columns", "context")
-"""Options of data that decide what they are, of one word and of several."""
 
 RECIPE = (
     f"named configuration to start from ({', '.join(recipes.RECIPES)}); by default the one for "
@@ -174,41 +171,37 @@ def starting_point(
         BadInput: If there is no such recipe, file or data set.
     """
     named = ("--recipe", "--config", "--objective.name")
-    found = _found(words, *named, *(f"--data.{n.replace('_', '-')}" for n in ("source", *ONE)),
-                   several=[f"--data.{name}" for name in SEVERAL])  # fmt: skip
+    places = [f"--data.{name.replace('_', '-')}" for name in DataConfig.model_fields]
+    found = _found(words, *named, *places, several=("--data.columns", "--data.context"))
     if "--help" in words or "-h" in words:
         name = found["recipe"] or "digits"
         return adapt(recipes.named(name)), name
     file = found["config"] and Path(found["config"])
-    data = peek(file) if file else {}
-    data |= {k: v for k in ("source", *ONE, *SEVERAL) if (v := found[f"data.{k}"]) is not None}
-    source = data["source"] if isinstance(data.get("source"), str) else None
-    if found["recipe"] is not None:
-        base, name = recipes.named(found["recipe"], source), found["recipe"]
+    chosen = peek(file) if file else {}
+    typed = {name: found[f"data.{name}"] for name in DataConfig.model_fields}
+    chosen |= {name: value for name, value in typed.items() if value not in (None, "None")}
+    data = _valid(chosen)
+    if name := found["recipe"]:
+        base = recipes.named(name, data.source if "source" in chosen else None)
     else:
-        base, name = recipes.for_source(source or "digits", **_chosen(data))
+        base, name = recipes.for_source(data)
     base = load(file, adapt(base)) if file else adapt(base)
     return for_objective(base, found["objective.name"]), name
 
 
-def _chosen(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns which columns are data, by what is told of them and of the right type."""
-    one = {k: data[k] if isinstance(data.get(k), str) else None for k in ONE}
-    lists = {k: data[k] if isinstance(data.get(k), list) else None for k in SEVERAL}
-    names = {k: v and [name for name in v if isinstance(name, str)] for k, v in lists.items()}
-    columns = {"columns": names["columns"], "context": names["context"] or ()}
-    side = str(data.get("resize"))
-    more = {"timestamps": one["timestamps"], "resize": int(side) if side.isdecimal() else None}
-    return {"label": one["label"], "split": one["split_column"], **columns, **more}
+def _valid(data: Mapping[str, Any]) -> DataConfig:
+    """Returns what is told of data; of what is wrong, which is told later, the default."""
+    try:
+        return DataConfig.model_validate(data)
+    except ValidationError:
+        return DataConfig()
 
 
 def _found(words: Sequence[str], *names: str, several: Sequence[str] = ()) -> dict[str, Any]:
     """Returns some options as they were typed, None where not; ``several`` have many words."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in names:
-        first.add_argument(name, nargs="?")
-    for name in several:
-        first.add_argument(name, nargs="*")
+        first.add_argument(name, nargs="*" if name in several else "?")
     return vars(first.parse_known_args(list(words))[0])
 
 

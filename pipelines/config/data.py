@@ -1,10 +1,13 @@
 """Data, and the fitted bijections in front of a flow."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from pipelines.config.section import UNKEYED, Section, Size, Threaded
+
+if TYPE_CHECKING:
+    from ebflow.data.sources import Reader
 
 
 class DataConfig(Section):
@@ -77,6 +80,17 @@ class DataConfig(Section):
         "first one, what is transparent over white; None: they are of one size",
     )
     seed: int = Field(0, ge=0, description="seed of the split")
+
+    def opened(self) -> "Reader":
+        """Opens the source, of which it reads the schema.
+
+        Raises:
+            BadInput: If there is no such source, or its columns do not make a data set.
+        """
+        from ebflow.data.sources import open_source
+
+        chosen = (self.columns, self.label, self.split_column, self.missing, self.context or ())
+        return open_source(self.source, *chosen, timestamps=self.timestamps, resize=self.resize)
 
 
 class PreprocessConfig(Section):

@@ -4,10 +4,8 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ebflow.data.named import SOURCES
-from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 from pipelines.config import (
     AnchorConfig,
@@ -138,22 +136,18 @@ def named(name: str, source: str | None = None) -> DensityConfig:
     return recipe if source is None else _on(recipe, source)
 
 
-def for_source(source: str, **chosen: Any) -> tuple[DensityConfig, str]:  # noqa: ANN401
+def for_source(data: DataConfig) -> tuple[DensityConfig, str]:
     """Returns the recipe that suits a data set, with it as the source, and the recipe's name.
 
     Reads only the schema. The file that a recipe is of gets that one.
 
-    Arguments:
-        source: The data set.
-        chosen: Its columns, as ``open_source`` takes them.
-
     Raises:
         BadInput: If there is no such data set, or its columns do not make one.
     """
-    stem = Path(source).stem
+    source, stem = data.source, Path(data.source).stem
     if source in SOURCES and source in RECIPES:
         return RECIPES[source](), source
-    reader = open_source(source, **chosen)
+    reader = data.opened()
     layout = reader.layout
     size = math.prod(layout.shape)
     real = "tabular" if 2 <= size <= FEW else "wide"

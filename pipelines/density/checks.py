@@ -10,7 +10,7 @@ from ebflow.data.layout import Layout
 from ebflow.errors import BadInput
 from pipelines.config import LEARNED_INVERSE, ClusterConfig, DensityConfig, ModelConfig
 from pipelines.config.bounds import bounds
-from pipelines.density.source import counted, given, opened
+from pipelines.density.source import counted, given
 from pipelines.engine import Source
 from pipelines.training.nets import fits, net, options
 
@@ -25,7 +25,7 @@ def check(config: DensityConfig) -> Source:
         BadInput: Naming the option or file, what was found, and what was expected.
     """
     data = config.data
-    reader = opened(data)
+    reader = data.opened()
     counts = counted(reader, data)
     if config.train.batch_size > counts.train:
         raise BadInput(

@@ -5,16 +5,10 @@ from typing import TypeVar
 from ebflow.data import width
 from ebflow.data.manifest import Counts
 from ebflow.data.prepare import examine
-from ebflow.data.sources import Reader, open_source
+from ebflow.data.sources import Reader
 from pipelines.config import DataConfig, Section
 
 Configuration = TypeVar("Configuration", bound=Section)
-
-
-def opened(data: DataConfig) -> Reader:
-    """Opens the source of a configuration; raises BadInput if its columns make no data set."""
-    chosen = (data.columns, data.label, data.split_column, data.missing, data.context or ())
-    return open_source(data.source, *chosen, timestamps=data.timestamps, resize=data.resize)
 
 
 def counted(reader: Reader, data: DataConfig) -> Counts:
@@ -26,7 +20,7 @@ def counted(reader: Reader, data: DataConfig) -> Counts:
 
 def examined(data: DataConfig) -> None:
     """Reads all rows; raises BadInput at the first thing wrong with them, as their preparation."""
-    reader = opened(data)
+    reader = data.opened()
     examine(reader, counted(reader, data), _order(data))
 
 
@@ -45,7 +39,7 @@ def held_out(config: Configuration) -> Configuration:
 
     One whose ``data`` says how many, or whose source names them, stays as it is.
     """
-    counts = counted(opened(config.data), config.data)
+    counts = counted(config.data.opened(), config.data)
     if counts.selection:
         return config
     return config.changed(data={"selection": counts.validation})

@@ -99,11 +99,14 @@ def test_the_key_does_not_depend_on_how_equal_values_were_made():
 
 
 def test_the_recipe_follows_the_source(tabular_file, image_file):
-    assert recipes.for_source("digits") == (recipes.digits(), "digits")
-    assert recipes.for_source(str(tabular_file))[0].preprocess.logit is None
-    assert recipes.for_source(str(image_file))[0].objective == recipes.mnist9k().objective
-    assert recipes.for_source(str(image_file))[0].name == image_file.stem
-    assert recipes.for_source(str(image_file))[1] == "mnist9k"
+    assert recipes.for_source(DataConfig()) == (recipes.digits(), "digits")
+    assert recipes.for_source(DataConfig(source=str(tabular_file)))[0].preprocess.logit is None
+    assert (
+        recipes.for_source(DataConfig(source=str(image_file)))[0].objective
+        == recipes.mnist9k().objective
+    )
+    assert recipes.for_source(DataConfig(source=str(image_file)))[0].name == image_file.stem
+    assert recipes.for_source(DataConfig(source=str(image_file)))[1] == "mnist9k"
 
 
 def test_sizes_of_a_recipes_splits_are_of_its_own_source_alone(tmp_path):
@@ -120,7 +123,7 @@ def test_sizes_of_a_recipes_splits_are_of_its_own_source_alone(tmp_path):
 def test_a_wide_table_starts_as_a_mixture(tmp_path):
     columns = {f"c{k}": [float(row * k) for row in range(5)] for k in range(1, 66)}
     pq.write_table(pa.table(columns), tmp_path / "wide.parquet")
-    config, name = recipes.for_source(str(tmp_path / "wide.parquet"))
+    config, name = recipes.for_source(DataConfig(source=str(tmp_path / "wide.parquet")))
     assert name == "wide" and config.training.chain.mixture
     assert not recipes.tabular().training.chain.mixture
 

@@ -16,6 +16,7 @@ from ebflow.anchor import inverse_error
 from ebflow.checkpoint import load
 from pipelines.config import (
     AnchorConfig,
+    DataConfig,
     DensityConfig,
     ModelConfig,
     ObjectiveConfig,
@@ -69,7 +70,7 @@ Key = tuple[str, str]
 def cells(config: PaperConfig) -> list[Cell]:
     """Returns one cell a method, preprocessing, rate and seed, and one a peer and seed."""
     names = dict.fromkeys(("ml", *config.methods))
-    grids = for_source(config.source or SOURCE)[0].preprocess.grids
+    grids = for_source(DataConfig(source=config.source or SOURCE))[0].preprocess.grids
     return [cell for seed in config.trials for cell in _cells(config, seed, names, grids)]
 
 
