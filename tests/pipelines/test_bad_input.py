@@ -16,33 +16,15 @@ OPTIONS = {
     "no number": ("--train.lr fast", "--train.lr: found 'fast', expected a number"),
     "negative rate": ("--train.lr -1", "--train.lr: found -1.0, expected greater than 0"),
     "infinite rate": ("--train.lr inf", "--train.lr: found inf, expected a finite number"),
-    "rate not a number": ("--train.lr nan", "--train.lr: found nan, expected"),
     "no value": ("--train.lr", "--train.lr: found no value, expected 1"),
     "part of a step": ("--train.steps 2.5", "--train.steps: found '2.5', expected a whole number"),
     "no steps": ("--train.steps 0", "--train.steps: found 0, expected greater than or equal to 1"),
-    "no seconds": ("--train.max-seconds 0", "--train.max-seconds: found 0.0, expected greater"),
     "decay of one": ("--train.ema-decay 1", "--train.ema-decay: found 1.0, expected less than 1"),
     "unknown optimiser": ("--train.optimizer lbfgs", "--train.optimizer: found 'lbfgs', expected"),
-    "unknown type": ("--train.dtype float16", "--train.dtype: found 'float16', expected one of"),
-    "no noise": ("--objective.sigma 0", "--objective.sigma: found 0.0, expected greater than 0"),
-    "unknown objective": (
-        "--objective.name gan",
-        "--objective.name: found 'gan', expected one of",
-    ),
-    "no slices": ("--objective.slices 0", "--objective.slices: found 0, expected greater"),
     "ladder without an end": (
         "--objective.name dsm --objective.levels 4",
         "--objective.sigma-end: found None with 4 levels, expected the noise of the last",
     ),
-    "unknown directions": (
-        "--objective.directions gauss",
-        "--objective.directions: found 'gauss', expected one of",
-    ),
-    "unknown estimator": (
-        "--objective.estimator exact",
-        "--objective.estimator: found 'exact', expected one of",
-    ),
-    "no step": ("--objective.step 0", "--objective.step: found 0.0, expected greater than 0"),
     "more directions than dimensions": (
         "--objective.name ssm --objective.directions orthogonal --objective.slices 65",
         "--objective.slices: found 65, expected at most 64 orthogonal directions",
@@ -51,20 +33,9 @@ OPTIONS = {
         "--objective.name taylor_sm --train.precision high",
         "--train.precision: found high with taylor_sm, which subtracts energies, expected highest",
     ),
-    "negative weight": ("--anchor.weight -1", "--anchor.weight: found -1.0, expected greater"),
-    "no layers": (
-        "--model.depth 0",
-        "--model.depth: found 0, expected greater than or equal to 1",
-    ),
-    "slope of one": ("--model.alpha 1", "--model.alpha: found 1.0, expected less than 1"),
-    "wide margin": ("--preprocess.logit 0.5", "--preprocess.logit: found 0.5, expected less than"),
     "too few GPUs": (
         "--cluster.gpu --workers 64",
         "GPUs in this machine, expected one for each of --cluster.workers = 64",
-    ),
-    "unknown precision": (
-        "--train.precision low",
-        "--train.precision: found 'low', expected one of",
     ),
     "a margin that is rounded away": (
         "--preprocess.logit 1e-7",
@@ -78,7 +49,6 @@ OPTIONS = {
         "--objective.name relative_ml --stabilise.low-energy 1",
         "--objective.name: found 'relative_ml' with low_energy or latent_mean",
     ),
-    "no workers": ("--workers 0", "--cluster.workers: found 0, expected greater"),
     "uneven batch": (
         "--workers 3",
         "--train.batch-size: found 128, expected a multiple of --cluster.workers = 3",
@@ -92,19 +62,6 @@ OPTIONS = {
         "--objective.sigma: found 0.5, which ssm does not use, expected 0.3 (its default; it is "
         "for dsm)",
     ),
-    "directions of another objective": (
-        "--objective.name dsm --objective.slices 2",
-        "--objective.slices: found 2, which dsm does not use, expected 1 (its default; it is for "
-        "ssm, ssm_vr, taylor_sm)",
-    ),
-    "a ladder of another objective": (
-        "--objective.name lazy_ml --objective.levels 4",
-        "--objective.levels: found 4, which lazy_ml does not use, expected 1",
-    ),
-    "weight of a likelihood": (
-        "--objective.name ml --objective.weight 2",
-        "--objective.weight: found 2.0, which ml does not use, expected None",
-    ),
     "flips of rows": (
         "--data.source sine --train.augment flip",
         "--train.augment: found flip for examples of shape (2,), expected images of shape (H, W)",
@@ -113,17 +70,11 @@ OPTIONS = {
         "--train.noise 0.5",
         "--train.noise: found 0.5 for data of 17 integer levels, expected 0",
     ),
-    "negative noise": ("--train.noise -1", "--train.noise: found -1.0, expected greater"),
-    "unknown augmentation": (
-        "--train.augment crop",
-        "--train.augment: found 'crop', expected one of",
-    ),
     "an option of coupling": ("--model.norm weight", "--model.norm: found 'weight', which dense"),
     "an extension of nothing": (
         "--preprocess.logit None --preprocess.extended",
         "--preprocess.extended: found True without a logit, expected False",
     ),
-    "negative seed": ("--seed -1", "--seed: found -1, expected greater than or equal to 0"),
     "misspelt option": ("--train.lrr 1", "--train.lrr, 1 (did you mean --train.lr?)"),
     "stray word": ("digits", "found unknown digits"),
     "flag with a value": ("--force yes", "found unknown yes"),
@@ -131,10 +82,6 @@ OPTIONS = {
         "--preprocess.no-match-after --objective.name dsm",
         "--preprocess.match-after: found False with a logit and dsm, whose points leave the range "
         "of the data, expected True, --preprocess.extended or --preprocess.logit None",
-    ),
-    "differences beyond the logit": (
-        "--preprocess.no-match-after --objective.name taylor_sm",
-        "expected True",
     ),
     "unknown recipe": ("--recipe cifar", "--recipe: found 'cifar', expected one of digits"),
     "unknown source": ("--data.source digit", "--data.source: found 'digit', expected one of"),
@@ -146,13 +93,11 @@ OPTIONS = {
     ),
     "a context twice": ("--data.context label label", "--data.context: found label 2 times"),
     "no context": ("--data.context", "--data.context: found (), expected"),
-    "unknown column": ("--data.columns age", "column age: no such column, expected one of image"),
     "unknown column of splits": (
         "--data.split-column part",
         "column part: no such column, expected one with names of splits of image, label: choose "
         "another by --data.split-column",
     ),
-    "first rows held out": ("--data.held-out first", "--data.held-out: found 'first', expected"),
     "many rows": ("--data.rows 9999", "--data.rows: found 9999, expected 1 … 1797"),
     "all for test": ("--data.test 1797", "found 1797 rows, expected at least"),
     "share of two": ("--data.test 1.5", "--data.test: found 1.5, expected a whole number of rows"),
@@ -171,7 +116,6 @@ FILES = {
     "misspelt key": ("train: {step: 1}\n", "unknown key train.step (did you mean steps?)"),
     "value for section": ("train: 3\n", "key train: found 3, expected a mapping"),
     "wrong type": ("train: {lr: fast}\n", "key train.lr: found 'fast', expected a valid number"),
-    "out of range": ("train: {lr: -1}\n", "key train.lr: found -1, expected greater than 0"),
     "not a number": ("train: {lr: .nan}\n", "key train.lr: found nan, expected a finite number"),
     "not a choice": ("objective: {name: x}\n", "key objective.name: found 'x', expected 'ml', "),
     "half a ladder": (
@@ -182,9 +126,7 @@ FILES = {
         "objective: {name: ssm, sigma: 0.5}\n",
         "key objective.sigma: found 0.5, which ssm does not use, expected 0.3",
     ),
-    "list for number": ("seed: [1]\n", "key seed: found [1], expected a valid integer"),
     "null for number": ("seed: null\n", "key seed: found None, expected a valid integer"),
-    "number for list": ("data: {columns: 3}\n", "key data.columns: found 3, expected a valid"),
     "code": ("!!python/object/apply:os.system ['touch hacked']\n", "not YAML (line 1: could not"),
     "no number": (
         "train: !!float\n",
@@ -197,7 +139,6 @@ FILES = {
     "a key twice": ("seed: 1\nseed: 2\n", "(line 2: found key 'seed' twice, expected it once)"),
     "a large number": (f"seed: {10**20}\n", "found '1" + 20 * "0" + "', expected a value of type"),
     "no date": ("name: 2001-99-99\n", "found '2001-99-99', expected a value of type timestamp"),
-    "no truth": ("seed: !!bool x\n", "found 'x', expected a value of type bool"),
     "a large file": ("#" * 300_000, "found a large file, expected at most 262144 bytes"),
     "deep": ("seed: " + "[" * 1500, "found values nested too deeply, expected sections"),
     "a long name": (f"name: {'x' * 300}\n", "key name: found 'xxx"),
