@@ -150,8 +150,8 @@ def _run(
 def _check_begun(run: "Run") -> None:
     """Raises BadInput if there is no search to go on with, and none that has ended."""
     from pipelines.engine import runner
-    from tuning.markers import begun
     from tuning.problems import problem
+    from tuning.records import begun
 
     inputs, search = runner.check(run), run.config.search
     base = problem(search).base(inputs[1])

@@ -11,10 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ebflow.files import write_text
+from pipelines import store
+from pipelines.config import Section, canonical
 from pipelines.store import writer
+from tuning.config import SearchConfig
 from tuning.goals import Goal
 
 FILE, REASON, RUN, ENDED = "trial.json", "reason", "run.json", "ended"
+BEGUN = "begun"
+"""File of an unfinished search, beside its trials: which one it is."""
+
 DIED = "the process of the trial died: killed, or out of memory"
 BASE = 0
 """The number of the trial that is the base itself."""
@@ -55,6 +61,17 @@ class Record:
     def values(self) -> dict[str, float]:
         """All that may be a goal; empty before the first validation."""
         return {**self.scores, "seconds": self.seconds} if self.scores else {}
+
+
+def mark(config: SearchConfig, base: Section, work: Path) -> None:
+    """Marks the folder that an unfinished search goes on from."""
+    write_text(work / BEGUN, canonical(config) + canonical(base))
+
+
+def begun(config: SearchConfig, base: Section) -> bool:
+    """Returns whether a search of this kind was interrupted."""
+    marks = (store.home() / "work" / "search").glob(f"*/{BEGUN}")
+    return any(path.read_text() == canonical(config) + canonical(base) for path in marks)
 
 
 def label(number: int) -> str:

@@ -41,7 +41,6 @@ class TrialRuns(Sender):
         super().__init__()
         self.root, self.problem, self.run = root, problem, run
         self.followers: dict[int, Follower] = {}
-        self.described: set[int] = set()
         for path in root.glob(f"*/{records.RUN}"):
             run.adopt(json.loads(path.read_text()))
 
@@ -58,8 +57,6 @@ class TrialRuns(Sender):
         if record.number not in self.followers:
             self.followers[record.number] = self._start(record)
         follower = self.followers[record.number]
-        if record.number not in self.described:
-            self._describe(record, follower.run)
         follower.send()
         if record.state != records.RUNNING:
             self._end(record, follower.run)
@@ -73,7 +70,6 @@ class TrialRuns(Sender):
         run.log_artifacts(file)
         about = f"Trial {record.number} of a search: {problem.method(config)}."
         run.set_tags({NOTE: note(about, AGAIN.format(problem.pipeline))})
-        self.described.add(record.number)
 
     def _start(self, record: Record) -> Follower:
         file = self._file(record, records.RUN)
@@ -83,6 +79,7 @@ class TrialRuns(Sender):
         else:
             run = self.run.child(self.problem.name(record), {"ebflow.trial": str(record.number)})
             write_text(file, json.dumps(run.id))
+        self._describe(record, run)
         return Follower(self._file(record, metrics_log.FILE), run)
 
     def _end(self, record: Record, run: StageRun) -> None:

@@ -10,7 +10,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -179,9 +178,9 @@ class Blocks:
 
 
 def _here(work: Work, numbers: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
-    with _one_thread():
-        for number in numbers:
-            yield number, work.block(number)
+    torch.set_num_threads(1)
+    for number in numbers:
+        yield number, work.block(number)
 
 
 def _by_ray(
@@ -255,13 +254,3 @@ def _packed(folder: Path) -> dict[str, bytes]:
     """Returns the files of a checkpoint that a model is loaded from."""
     names = (path for path in folder.iterdir() if path.name != "optimizer.safetensors")
     return {path.name: path.read_bytes() for path in names}
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -4,8 +4,7 @@ import copy
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -185,22 +184,11 @@ def _write_onnx(graph: "Graph", about: str, path: Path) -> None:
     from pipelines.answers.graphs import export
 
     names = {"input_names": graph.inputs, "output_names": ["log_prob"]}
-    with _silent("torch.onnx._internal.exporter"):  # tells that it finds no torchvision
-        made = torch.onnx.export(export(graph), (), dynamo=True, verbose=False, **names)
+    # It tells that it finds no torchvision.
+    logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)
+    made = torch.onnx.export(export(graph), (), dynamo=True, verbose=False, **names)
     made.model.metadata_props["ebflow"] = about
     made.save(path, external_data=False)
-
-
-@contextmanager
-def _silent(name: str) -> Iterator[None]:
-    """Keeps the warnings of a logger, and of those below it, from the terminal."""
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _load_onnx(path: Path) -> Callable[["Inputs"], "torch.Tensor"]:

@@ -1,13 +1,16 @@
 """Data, and the fitted bijections in front of a flow."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from ebflow.errors import BadInput
 from pipelines.config.section import UNKEYED, Section, Size, Threaded
 
 if TYPE_CHECKING:
     from ebflow.data.sources import Reader
+    from ebflow.marginals import Bounds
 
 
 class DataConfig(Section):
@@ -140,6 +143,32 @@ class PreprocessConfig(Section):
         description="continue the logit linearly outside the range of the data, where noise may "
         "move points that are matched before preprocessing; the density then has mass there",
     )
+
+    def bounded(self, columns: Sequence[str]) -> "Bounds":
+        """Returns the known bounds by the index of a column.
+
+        Raises:
+            BadInput: If one is not as expected, or there is no such column.
+        """
+        found: dict[int, tuple[float | None, float | None]] = {}
+        for text in self.bounds or ():
+            name, *ends = text.rsplit(":", 2)
+            try:
+                low, high = (float(end) if end else None for end in ends)
+            except ValueError:
+                raise BadInput(
+                    f"--preprocess.bounds: found {text!r}, expected NAME:LOW:HIGH with numbers, "
+                    "one of them perhaps empty"
+                ) from None
+            if None not in (low, high) and not low < high:
+                raise BadInput(f"--preprocess.bounds: found {text!r}, expected LOW below HIGH")
+            if name not in columns:
+                known = ", ".join(columns)
+                raise BadInput(
+                    f"--preprocess.bounds: found column {name!r}, expected one of {known}"
+                )
+            found[list(columns).index(name)] = low, high
+        return found
 
 
 class ChainConfig(Threaded, Section):

@@ -9,7 +9,6 @@ from ebflow.data import BUDGET
 from ebflow.data.layout import Layout
 from ebflow.errors import BadInput
 from pipelines.config import LEARNED_INVERSE, ClusterConfig, DensityConfig, ModelConfig
-from pipelines.config.bounds import bounds
 from pipelines.density.source import counted, given
 from pipelines.engine import Source
 from pipelines.training.nets import fits, net, options
@@ -35,7 +34,7 @@ def check(config: DensityConfig) -> Source:
     layout = reader.layout
     for problem in _problems(config, layout, counts.train):
         raise BadInput(problem)
-    bounds(config.preprocess.bounds or (), layout.features)
+    config.preprocess.bounded(layout.features)
     _check_model(config.model, layout.shape, given(reader, counts, data))
     _check_inverse(config)
     _check_gpus(config.cluster)

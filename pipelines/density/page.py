@@ -12,7 +12,6 @@ from ebflow.data.manifest import Manifest
 from pipelines.density.fit import Fit, Unlikely, is_image
 from pipelines.density.likelihoods import better, lines
 from pipelines.reporting import pages
-from pipelines.reporting.machine import machine
 from pipelines.tracking.provenance import code
 
 BETTER = {"lower": "the flow is better", "higher": "the flow is worse"}
@@ -57,7 +56,6 @@ def page(
         manifest=manifest,
         made={**made, "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"},
         code=code(),
-        machine=machine(),
         fit=fit,
         distances=distances,
         least=least,

@@ -15,8 +15,8 @@ from pipelines.density.likelihoods import HEADING, cells, classes
 from pipelines.density.warnings import RESULTS
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
-from pipelines.reporting import runs, titles
-from pipelines.reporting.method import method
+from pipelines.reporting import runs
+from pipelines.reporting.method import method, short_loss, short_net
 from pipelines.reporting.terminal import table
 from pipelines.tracking import notes
 from pipelines.training import metrics_log
@@ -42,9 +42,9 @@ Artefacts = Sequence[Artefact]
 
 def describe(config: DensityConfig) -> Description:
     """Returns loss, net and data (if the name does not say them), and how it is trained."""
-    data, net = Path(config.data.source).stem, titles.net(config.model)
+    data, net = Path(config.data.source).stem, short_net(config.model)
     return Description(
-        parts=(*([data] if data not in config.name else []), titles.loss(config), net),
+        parts=(*([data] if data not in config.name else []), short_loss(config), net),
         about=f"An energy-based flow of **{data}**, trained by {method(config)}.",
         tags={
             "ebflow.data": data,

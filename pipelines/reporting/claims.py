@@ -20,7 +20,6 @@ from ebflow.inference import Confidence, Region, holm
 from pipelines.config import Section
 from pipelines.config.files import dump
 from pipelines.reporting import pages
-from pipelines.reporting.machine import machine
 from pipelines.tracking import notes
 
 TEMPLATE = "claims.html.j2"
@@ -255,7 +254,6 @@ def page(
         conclusion=conclusion,
         figures=figures,
         tables=tables,
-        machine=machine(),
         config=dump(config),
     )
 

@@ -1,4 +1,4 @@
-"""What a training minimised, on what, and how: one line for a person."""
+"""What a training minimised, on what, and how: one line for a person, and a few words."""
 
 from collections.abc import Iterator
 
@@ -94,3 +94,24 @@ def _optimiser(train: TrainConfig) -> str:
     decay = f", weight decay {train.weight_decay:g}" if train.weight_decay else ""
     clip = "" if train.clip is None else f", gradient at most {train.clip:g}"
     return f"{rate}{decay}{clip}, batch {train.batch_size}, EMA {train.ema_decay:g}"
+
+
+def short_net(model: ModelConfig) -> str:
+    """Returns the architecture and its depth, as ``dense-3``."""
+    depth = options(model).get("depth")
+    return model.architecture if depth is None else f"{model.architecture}-{depth}"
+
+
+def short_loss(config: Training) -> str:
+    """Returns the objective, its noise and the anchor beside it, as ``dsm σ 0.3 + anchor``."""
+    objective = config.objective
+    anchored = objective.name not in LIKELIHOOD and config.anchor.weight
+    return objective.name + _short_noise(config) + (" + anchor" if anchored else "")
+
+
+def _short_noise(config: Training) -> str:
+    used = config.objective.options
+    if "sigma" not in used:
+        return ""
+    end = used["sigma_end"]
+    return f" σ {used['sigma']:.3g}" + ("" if end is None else f" … {end:.3g}")

@@ -2,10 +2,16 @@
 
 import base64
 import hashlib
+import platform
+import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipelines.cluster.environment import cpus
+
+CPU = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
 FOLDER = Path(__file__).parent
 BASE = "base.html.j2"
 
@@ -15,7 +21,7 @@ def render(template: str | Path, images: Mapping[str, Path], **values: Any) -> s
 
     Arguments:
         template: Name of a template here, or path of one elsewhere; it finds ``images`` in
-            base64 by name.
+            base64 by name, and the ``machine``.
         images: PNG files by name of the figure.
         values: What else the template is filled with.
     """
@@ -25,7 +31,15 @@ def render(template: str | Path, images: Mapping[str, Path], **values: Any) -> s
     loader = jinja2.FileSystemLoader([file.parent, FOLDER])
     environment = jinja2.Environment(loader=loader, autoescape=True)
     encoded = {name: base64.b64encode(path.read_bytes()).decode() for name, path in images.items()}
-    return environment.get_template(file.name).render(images=encoded, **values)
+    return environment.get_template(file.name).render(images=encoded, machine=machine(), **values)
+
+
+@cache
+def machine() -> str:
+    """Returns the cores of this machine and their model."""
+    info = Path("/proc/cpuinfo")
+    model = CPU.search(info.read_text()) if info.exists() else None
+    return f"{cpus()} × {model[1] if model else platform.machine()}"
 
 
 def digest(template: str | Path) -> str:

@@ -14,7 +14,6 @@ from ebflow import mixtures, preprocessing
 from ebflow.data.loader import Dataset
 from ebflow.preprocessing import Preprocessing, SingularCovariance
 from pipelines.config import ChainConfig, PreprocessConfig
-from pipelines.config.bounds import bounds
 
 CHAIN, GAUSSIAN, NUMBERS = "chain.safetensors", "gaussian.safetensors", "preprocess.json"
 """Files of the chain in front of the flow, of the one that makes the data's Gaussian, and of
@@ -37,7 +36,7 @@ def fitted(config: ChainConfig, dataset: Dataset) -> Preprocessing:
         dataset.split("train"),
         **options.model_dump(exclude={"logit", "bounds", "match_after"}),
         margin=options.logit,
-        bounds=bounds(options.bounds or (), names(dataset)),
+        bounds=options.bounded(names(dataset)),
         seed=config.seed,
         names=names(dataset),
         dtype=getattr(torch, config.dtype),

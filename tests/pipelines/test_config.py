@@ -18,12 +18,12 @@ from pipelines.config import (
     DataConfig,
     DensityConfig,
     ObjectiveConfig,
+    PreprocessConfig,
     TrainConfig,
     Training,
     canonical,
     recipes,
 )
-from pipelines.config.bounds import bounds
 from pipelines.config.files import dump, load
 from pipelines.density.checks import check
 
@@ -146,7 +146,7 @@ def test_one_column_given_others_gets_a_net_for_one(tmp_path):
 
 
 def test_bounds_of_columns():
-    found = bounds(("a:0:", "b:c:-1.5:2", "d::9"), ("a", "b:c", "d"))
+    found = PreprocessConfig(bounds=("a:0:", "b:c:-1.5:2", "d::9")).bounded(("a", "b:c", "d"))
     assert found == {0: (0.0, None), 1: (-1.5, 2.0), 2: (None, 9.0)}
 
 
@@ -163,7 +163,7 @@ def test_bounds_of_columns():
 )
 def test_bounds_that_are_none(text, words):
     with pytest.raises(BadInput, match=words):
-        bounds((text,), ("a",))
+        PreprocessConfig(bounds=(text,)).bounded(("a",))
 
 
 def test_every_option_of_an_objective_has_users():

@@ -8,7 +8,7 @@ from pipelines.density import results
 from pipelines.engine.runner import Run, _title
 from pipelines.paper import comparison
 from pipelines.paper.config import PaperConfig
-from pipelines.reporting import titles
+from pipelines.reporting.method import short_loss, short_net
 from pipelines.tracking.notes import note, numbers, table
 
 LOSSES = {
@@ -21,12 +21,12 @@ LOSSES = {
 
 @pytest.mark.parametrize("title, objective", LOSSES.items(), ids=LOSSES)
 def test_a_loss_has_a_short_name(title, objective):
-    assert titles.loss(DensityConfig(objective=objective)) == title
+    assert short_loss(DensityConfig(objective=objective)) == title
 
 
 def test_a_net_has_a_short_name():
-    assert titles.net(ModelConfig()) == "dense-3"
-    assert titles.net(ModelConfig(architecture="convolutional", depth=None)) == "convolutional"
+    assert short_net(ModelConfig()) == "dense-3"
+    assert short_net(ModelConfig(architecture="convolutional", depth=None)) == "convolutional"
 
 
 def titled(config, recipe):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from tuning import records
 from tuning.callback import TrialRecorder
 from tuning.density.problem import GOALS
-from tuning.density.trial import Relay
+from tuning.density.trial import relay
 
 
 def test_a_trial_that_is_lost_before_it_starts_has_failed(tmp_path):
@@ -24,10 +24,10 @@ def validated(step, nll):
 
 def test_a_trial_that_goes_on_remembers_its_best():
     reports = []
-    relay = Relay(reports.append)
-    relay([validated(1, 5.0), validated(2, 4.0), validated(3, 7.0)])
-    relay([{"kind": "log", "step": 4, "share": 0.4, "metrics": {}}])
-    relay([validated(5, 6.0)])
+    tell = relay(reports.append)
+    tell([validated(1, 5.0), validated(2, 4.0), validated(3, 7.0)])
+    tell([{"kind": "log", "step": 4, "share": 0.4, "metrics": {}}])
+    tell([validated(5, 6.0)])
     assert [(row["nll"], row["step"], row["share"]) for row in reports] == [
         (4.0, 3, 0.3),
         (4.0, 5, 0.5),

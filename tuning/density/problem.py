@@ -11,8 +11,7 @@ from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.density.source import held_out
 from pipelines.engine import Artefact, Source
 from pipelines.engine.demand import Needs
-from pipelines.reporting import titles
-from pipelines.reporting.method import method
+from pipelines.reporting.method import method, short_loss
 from tuning.density import space
 from tuning.density.config import DensitySearch
 from tuning.density.trial import train as train_trial
@@ -79,7 +78,7 @@ class DensityProblem(Problem[DensitySearch, DensityConfig, Training]):
         return method(trial)
 
     def label(self, trial: Training) -> str:
-        return titles.loss(trial)
+        return short_loss(trial)
 
     def again(self, whole: DensityConfig, trial: Training) -> Training:
         """Returns a trial's configuration, validated as often as the pipeline's."""

@@ -11,7 +11,7 @@ from ebflow.data.loader import Dataset
 from pipelines import store
 from pipelines.config import Training
 from pipelines.training import metrics_log
-from pipelines.training.loop import fit
+from pipelines.training.loop import Listener, fit
 from pipelines.training.preprocessing import CHAIN, fitted
 
 
@@ -24,7 +24,7 @@ def train(config: Training, data: Path, folder: Path) -> None:
     fitted(config.chain, Dataset(data)).save(chain)
     store.keep(chain)
     store.regain(folder / metrics_log.FILE)
-    listener = Relay(tune.report if here else _handed_on())
+    listener = relay(tune.report if here else _handed_on())
     listener(metrics_log.read(folder / metrics_log.FILE)[0])
     fit(config.once, data, chain, folder, here=here, listener=listener)
 
@@ -35,28 +35,20 @@ def _handed_on() -> Callable[[dict[str, Any]], None]:
     return lambda standing: callback.after_report(None, [standing], None)
 
 
-class Relay:
-    """Reports to Tune what a training tells of its validations.
+def relay(report: Callable[[dict[str, Any]], None]) -> Listener:
+    """Returns what reports to Tune how a training stands after a validation.
 
     Arguments:
         report: Reports ``nll``, ``step``, ``seconds`` and ``share``.
     """
+    known = [float("inf")]
 
-    def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
-        self.report, self.nll = report, float("inf")
-
-    def __call__(self, rows: list[metrics_log.Row]) -> None:
-        """Reports if there is a validation."""
+    def listener(rows: list[metrics_log.Row]) -> None:
         validations = [row for row in rows if row["kind"] == "validate"]
-        if not validations:
-            return
-        self.nll = min(self.nll, *(row["metrics"]["val/nll"] for row in validations))
-        last = validations[-1]
-        self.report(
-            {
-                "nll": self.nll,
-                "step": last["step"],
-                "seconds": last["metrics"]["time/train_s"],
-                "share": last["share"],
-            }
-        )
+        known.extend(row["metrics"]["val/nll"] for row in validations)
+        for last in validations[-1:]:
+            seconds = last["metrics"]["time/train_s"]
+            standing = {"step": last["step"], "seconds": seconds, "share": last["share"]}
+            report({"nll": min(known), **standing})
+
+    return listener

@@ -13,7 +13,6 @@ from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
 from tuning import records
 from tuning.config import SearchConfig
-from tuning.markers import mark
 from tuning.problems import problem
 from tuning.search import TRIALS, TUNE
 from tuning.search import search as run_trials
@@ -37,7 +36,7 @@ def search(
     """
     run.log_params({"search": config.model_dump(), "base": base.model_dump()})
     run.log_input(Manifest.load(inputs[0]), "training")
-    mark(config, base, work)
+    records.mark(config, base, work)
     if not (work / TUNE).exists():
         store.forget(work / TRIALS)
     with TrialRuns(work / TRIALS, problem(config), run), Usage() as usage:

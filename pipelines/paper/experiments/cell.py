@@ -19,8 +19,8 @@ from scipy import stats
 from pipelines.config import ChainConfig, ClusterConfig, DataConfig, DensityConfig, Section
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting.claims import Conclusion
-from pipelines.reporting.machine import machine
 from pipelines.reporting.method import method
+from pipelines.reporting.pages import machine
 
 NORMAL = 1.96
 """Standard errors of half of a 95 % interval."""
