@@ -244,7 +244,7 @@ def test_options_are_spelled_as_one_types_them(line):
     assert spelled(LINES[line]) == LINES[line]
 
 
-@pytest.mark.parametrize("name", ["dsm", "fd_ssm", "taylor_sm", "sml"])
+@pytest.mark.parametrize("name", ["dsm", "sml"])
 def test_an_extended_logit_lets_noise_leave_the_range(name):
     config = changed(recipes.digits(), "preprocess", match_after=False)
     config = config.model_copy(update={"objective": ObjectiveConfig(name=name)})
@@ -258,11 +258,6 @@ def test_inverses_are_learned_where_there_are_some():
     with pytest.raises(BadInput, match="model.linear: found None with free_form, expected learn"):
         check(config)
     assert check(changed(config, "model", linear="learned_inverse")).location == "digits"
-
-
-def test_unknown_recipe():
-    with pytest.raises(BadInput, match="--recipe: found 'none', expected one of digits"):
-        recipes.named("none")
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,11 @@ CONFIGS = {
         f"{name}, {directions}": {
             "objective": ObjectiveConfig(name=name, directions=directions, slices=2)
         }
-        for name in ("ssm", "ssm_vr", "taylor_sm")
-        for directions in ("gaussian", "sphere", "orthogonal")
+        for name, directions in (
+            ("ssm", "gaussian"),
+            ("ssm_vr", "sphere"),
+            ("taylor_sm", "orthogonal"),
+        )
     },
     **{
         kind: {"objective": ObjectiveConfig(name="taylor_sm", estimator=kind)}
@@ -111,10 +114,7 @@ CONFIGS = {
         }
         for name in ("dsm", "fd_ssm", "taylor_sm", "sml")
     },
-    **{
-        f"images moved as by {kind}": {"train": SHORT.model_copy(update={"augment": kind})}
-        for kind in ("flip", "cifar10", "stl10")
-    },
+    "images moved": {"train": SHORT.model_copy(update={"augment": "cifar10"})},
     "noise in raw units": {"preprocess": PreprocessConfig(match_after=False, logit=None)},
     "deep and residual": {"model": ModelConfig(depth=4, residual=True, noise=0.1)},
     "negative start": {"model": ModelConfig(sign=-1, bias=1.0, calibrated=False)},
