@@ -135,7 +135,6 @@ COMMANDS = {
         "pipelines.answers.serving:run", "serve a trained flow by MLflow, on this machine"
     ),
     "runs": Command("pipelines.cli.runs:run", "list all runs in the terminal"),
-    "compare": Command("pipelines.cli.compare:run", "what differs between runs, and their curves"),
     "ui": Command("pipelines.cli.ui:run", "look at all runs in MLflow"),
     "data list": Command("pipelines.cli.data:named", "list the named data sets"),
     "data fetch": Command("pipelines.cli.data:fetch", "download a benchmark data set"),

@@ -1,4 +1,4 @@
-"""The runs that MLflow keeps: listed, found by a name or an id. Reads only."""
+"""The runs that MLflow keeps: listed. Reads only."""
 
 import difflib
 import re
@@ -13,9 +13,6 @@ from pipelines.tracking.reading import Reader, TrackedRun
 PARENT = "mlflow.parentRunId"
 GREATEST = re.compile(r"(gain|per_s|accuracy)$")
 """Metrics of which the greatest is the best; of all others it is the least."""
-
-LEAST_ID = 4
-"""Characters that a prefix of an id has at least."""
 
 
 def opened() -> Reader:
@@ -49,7 +46,7 @@ def newest(
         runs = reader.runs({PARENT: None}, places, limit)
     else:
         runs = reader.runs({PARENT: None}, places)
-        known_metrics(runs, metric, "--best-by")
+        _check_metric(runs, metric)
         measured = (run for run in runs if metric in run.metrics)
         best = sorted(measured, key=lambda run: run.metrics[metric])
         runs = (best[::-1] if GREATEST.search(metric) else best)[:limit]
@@ -65,45 +62,19 @@ def _experiment(reader: Reader, name: str) -> str:
     return known[name]
 
 
-def known_metrics(runs: Iterable[TrackedRun], metric: str, option: str) -> None:
+def _check_metric(runs: Iterable[TrackedRun], metric: str) -> None:
     """Raises BadInput if no run has a metric; names the nearest that one has."""
     names = sorted({name for run in runs for name in run.metrics})
     if metric not in names:
         near = difflib.get_close_matches(metric, names, n=3, cutoff=0.3) or names[:3]
         expected = f"such as {', '.join(near)}" if near else "but no run has any"
-        raise BadInput(f"{option}: found {metric!r}, expected a metric of these runs, {expected}")
+        raise BadInput(f"--best-by: found {metric!r}, expected a metric of these runs, {expected}")
 
 
 def children(reader: Reader, run: TrackedRun) -> list[TrackedRun]:
     """Returns the stages of a run, or the trials of a search, in the order of their start."""
     found = reader.runs({PARENT: run.id}, [run.experiment])
     return sorted(found, key=lambda child: child.started)
-
-
-def resolve(reader: Reader, word: str) -> TrackedRun:
-    """Returns the run that a word means.
-
-    Arguments:
-        reader: The store.
-        word: The beginning of a run's id; or a name, which means its newest run that finished.
-
-    Raises:
-        BadInput: If no run is meant, or several are.
-    """
-    runs = reader.runs({})
-    named = [run for run in runs if word in (label(run), run.name)]
-    finished = [run for run in named if run.status == "FINISHED"]
-    if named:
-        return (finished or named)[0]
-    begun = [run for run in runs if run.id.startswith(word)]
-    if len(word) < LEAST_ID or not begun:
-        raise BadInput(
-            f"found no run {word!r}, expected a name, or {LEAST_ID} characters of an id at least, "
-            "as `ebflow runs` shows them"
-        )
-    if len(begun) > 1:
-        raise BadInput(f"found {len(begun)} runs {word}…, expected more of the id")
-    return begun[0]
 
 
 def label(run: TrackedRun) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pipelines.tracking.places import database, store_uri, uri
 
@@ -39,7 +39,6 @@ class TrackedRun:
         status: ``RUNNING``, ``FINISHED``, ``FAILED`` or ``KILLED``.
         started: Milliseconds since 1970.
         tags: Its tags.
-        params: Its parameters.
         metrics: The last value of each metric.
     """
 
@@ -49,21 +48,12 @@ class TrackedRun:
     status: str
     started: int
     tags: Mapping[str, str]
-    params: Mapping[str, str]
     metrics: Mapping[str, float]
 
     @property
     def is_finished_pipeline(self) -> bool:
         """Whether it is of a whole pipeline, and ended well."""
         return self.status == "FINISHED" and self.tags.get("ebflow.role") == "pipeline"
-
-
-class Point(NamedTuple):
-    """A value of a metric; the time is in milliseconds since 1970."""
-
-    step: int
-    timestamp: int
-    value: float
 
 
 RUNS = """
@@ -79,12 +69,10 @@ ORDER BY start_time DESC, run_uuid LIMIT :limit
 """
 """Those of which no tag differs from the wanted one; a tag that is not there is NULL."""
 
+TAGS = "SELECT key, value FROM tags WHERE run_uuid = ?"
+
 METRICS = """
 SELECT key, CASE WHEN is_nan THEN 'nan' ELSE value END FROM latest_metrics WHERE run_uuid = ?
-"""
-POINTS = """
-SELECT step, timestamp, CASE WHEN is_nan THEN 'nan' ELSE value END FROM metrics
-WHERE run_uuid = ? AND key = ? ORDER BY step, timestamp
 """
 
 
@@ -123,20 +111,12 @@ class Database:
         wanted = {"tags": json.dumps(dict(tags)), "experiments": chosen, "limit": limit}
         return [self._run(*row) for row in self._rows(RUNS, wanted)]
 
-    def points(self, run_id: str, metric: str) -> list[Point]:
-        """Returns the points of a metric by rising step."""
-        found = self._rows(POINTS, (run_id, metric))
-        return [Point(step, timestamp, float(value)) for step, timestamp, value in found]
-
     def _run(
         self, run_id: str, experiment: int, name: str, status: str, started: int
     ) -> TrackedRun:
-        tags, params = (
-            dict(self._rows(f"SELECT key, value FROM {table} WHERE run_uuid = ?", (run_id,)))
-            for table in ("tags", "params")
-        )
+        tags = dict(self._rows(TAGS, (run_id,)))
         metrics = {name: float(value) for name, value in self._rows(METRICS, (run_id,))}
-        return TrackedRun(run_id, str(experiment), name, status, started, tags, params, metrics)
+        return TrackedRun(run_id, str(experiment), name, status, started, tags, metrics)
 
     def _rows(self, query: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> list[Any]:
         if not self.path.exists():
@@ -181,12 +161,6 @@ class Server:
         found = self.client.search_runs(list(experiments), wanted, max_results=limit)
         return [_read(run) for run in found]
 
-    def points(self, run_id: str, metric: str) -> list[Point]:
-        """As :meth:`Database.points`."""
-        found = self.client.get_metric_history(run_id, metric)
-        points = [Point(point.step, point.timestamp, point.value) for point in found]
-        return sorted(points, key=lambda point: point[:2])
-
 
 Reader = Database | Server
 
@@ -199,4 +173,4 @@ def opened() -> Reader:
 def _read(run: "Run") -> TrackedRun:
     info, data = run.info, run.data
     identity = (info.run_id, info.experiment_id, info.run_name, info.status, info.start_time)
-    return TrackedRun(*identity, data.tags, data.params, data.metrics)
+    return TrackedRun(*identity, data.tags, data.metrics)

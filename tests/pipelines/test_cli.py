@@ -27,7 +27,7 @@ def test_help_lists_the_commands(ebflow):
 
 @pytest.mark.parametrize(
     "command",
-    ["run density", "runs", "compare", "ui", "data list", "data fetch", "data tables", "export"],
+    ["run density", "runs", "ui", "data list", "data fetch", "data tables", "export"],
 )
 def test_every_command_has_help(command, ebflow, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -1,10 +1,9 @@
-"""``ebflow runs`` and ``ebflow compare`` on a real embedded store."""
+"""``ebflow runs`` on a real embedded store."""
 
 import math
 import re
 
 import pytest
-from PIL import Image
 
 from pipelines import tracking
 from pipelines.tracking import StageRun, connect
@@ -78,7 +77,6 @@ def test_the_database_is_read_as_mlflow_reads_it(tracked, tags):
     assert plain(ours.runs(tags, [tracked.experiment], 2)) == plain(found[:2])
     assert ours.runs(tags, ["0"]) == []
     assert ours.experiments() == theirs.experiments()
-    assert repr(ours.points(odd, "test/nll")) == repr(theirs.points(odd, "test/nll"))
 
 
 def test_what_is_no_database_of_mlflow_is_one_line(home, ebflow):
@@ -113,10 +111,6 @@ BAD = {
     "metric": ("runs --best-by test/npl", "--best-by: found 'test/npl', expected a metric of"),
     "experiment": ("runs --experiment no", "--experiment: found 'no', expected one of Default, "),
     "limit": ("runs --limit 0", "--limit: found 0, expected at least 1"),
-    "nothing": ("compare", "found no run, expected two runs or more"),
-    "one": ("compare first", "found first, expected two runs or more"),
-    "unknown": ("compare first nobody", "found no run 'nobody', expected a name, or 4"),
-    "curve": ("compare first second --metric val/npl", "--metric: found 'val/npl', expected"),
 }
 
 
@@ -128,46 +122,10 @@ def test_bad_input_is_one_line(tracked, ebflow, words, line):
 
 
 def test_without_a_store_nothing_is_made(home, ebflow):
-    for words in (("runs",), ("compare", "a", "b"), ("ui",)):
+    for words in (("runs",), ("ui",)):
         result = ebflow(*words)
         assert result.code == 2
         assert result.err == [
             f"ebflow: {home}: found no runs, expected those of `ebflow run density`"
         ]
     assert not home.exists()
-
-
-def test_what_differs_is_told_and_what_does_not_is_not(tracked, ebflow):
-    result = ebflow("compare", "first", "second")
-    assert result.code == 0
-    assert re.search(r"train\.lr +1 +2", result.text)
-    assert re.search(r"test/nll +3 +2", result.text)
-    assert re.search(r"train\.split +\[1, 2\] +\[2, 2\]", result.text)
-    assert "train.steps" not in result.text
-
-
-def test_the_curves_are_a_figure_whose_path_is_told(tracked, ebflow, tmp_path):
-    result = ebflow("compare", "first", "second", "--output", tmp_path / "figures")
-    path = tmp_path / "figures" / "val-nll.png"
-    assert result.out[-1] == f"curves of val/nll: {path}"
-    assert Image.open(path).width > 800
-
-
-def test_an_id_may_be_short_but_not_ambiguous(tracked, ebflow):
-    runs = tracked.client.search_runs([tracked.experiment], "tags.`ebflow.name` = 'second'")
-    short = runs[0].info.run_id[:8]
-    assert ebflow("compare", "first", short).code == 0
-    while True:
-        run_id = tracked.start("another", {})
-        shared = [r for r in tracked.client.search_runs([tracked.experiment])
-                  if r.info.run_id[:1] == run_id[:1]]  # fmt: skip
-        if len(shared) > 1:
-            break
-    result = ebflow("compare", "first", run_id[:1])
-    assert result.code == 2 and "found no run" in result.err[0]
-
-
-def test_a_name_means_its_newest_run_that_finished(tracked, ebflow):
-    tracked.start("unfinished", {"ebflow.name": "second"})
-    result = ebflow("compare", "first", "second")
-    assert re.search(r"train\.lr +1 +2", result.text)
