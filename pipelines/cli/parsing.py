@@ -42,7 +42,6 @@ RECIPE = (
 )
 
 Options = TypeVar("Options")
-Configuration = TypeVar("Configuration", bound=Section)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +111,9 @@ class Alignment(Running):
 
 def parse_complexity(words: Sequence[str]) -> Complexity:
     """Returns the options of ``ebflow run sample-complexity``; errors as in parse_density."""
-    found = _found(words, "--scale", "--config")
-    scale = found["scale"]
-    base = _loaded(found["config"], at_scale(scale if scale in SCALES else "cpu"))
-    return parse(Complexity, words, "ebflow run sample-complexity", Complexity(config=base))
+    scale = _found(words, "--scale")["scale"]
+    base = at_scale(scale if scale in SCALES else "cpu")
+    return parse_pipeline(Complexity, words, "ebflow run sample-complexity", base)
 
 
 def parse_density(words: Sequence[str]) -> Density:
@@ -129,17 +127,15 @@ def parse_density(words: Sequence[str]) -> Density:
     return parse(Density, words, "ebflow run density", Density(config=base, recipe=recipe))
 
 
-def parse_pipeline(kind: type[Options], words: Sequence[str], program: str) -> Options:
+def parse_pipeline(
+    kind: type[Options], words: Sequence[str], program: str, base: Section | None = None
+) -> Options:
     """Returns a pipeline's options, over those of its configuration file if there is one.
 
     Errors as in :func:`parse_density`.
     """
-    base = _loaded(_found(words, "--config")["config"], kind().config)
-    return parse(kind, words, program, kind(config=base))
-
-
-def _loaded(file: str | None, base: Configuration) -> Configuration:
-    return load(Path(file), base) if file else base
+    file, base = _found(words, "--config")["config"], base or kind().config
+    return parse(kind, words, program, kind(config=load(Path(file), base) if file else base))
 
 
 def parse(
