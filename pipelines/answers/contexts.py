@@ -73,22 +73,15 @@ def _stored(typed: Mapping[str, str], name: str, levels: Sequence[str] | None) -
     return found
 
 
-def typical(model: Model) -> Tensor | None:
-    """Returns the context nearest the training rows' mean, with shape (1, C); None without."""
-    return _nearest(model.flow.context_mean[None], model) if model.given else None
-
-
 def spread(model: Model, count: int) -> Tensor | None:
-    """Returns contexts spread as the training rows', with shape (count, C); None without."""
+    """Returns contexts spread as the training rows', with shape (count, C); None without.
+
+    Each category has its likeliest level.
+    """
     if not model.given:
         return None
     flow = model.flow
     noise = normal((count, flow.context), flow.like, RowGenerator(0, "context"))
-    return _nearest(flow.context_mean + noise / flow.context_scale, model)
-
-
-def _nearest(contexts: Tensor, model: Model) -> Tensor:
-    """Returns contexts with each category at its likeliest level."""
+    contexts = (flow.context_mean + noise / flow.context_scale).double().numpy()
     levels = model.given["levels"]
-    stored = np.stack(split(contexts.double().numpy(), levels), 1)
-    return torch.from_numpy(expanded(stored, levels))
+    return torch.from_numpy(expanded(np.stack(split(contexts, levels), 1), levels))

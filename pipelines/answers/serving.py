@@ -70,12 +70,12 @@ def _served(name: str, model: "Model") -> Iterator[str]:
 
 
 def _examples(model: "Model") -> "pd.DataFrame | np.ndarray":
-    """Returns a few samples, given the contexts that are nearest the training rows' mean."""
-    from pipelines.answers.contexts import typical
+    """Returns a few samples."""
+    from pipelines.answers.contexts import spread
     from pipelines.answers.files import examples
     from pipelines.answers.sampling import drawn
 
-    return examples(model, *next(drawn(model, ROWS, 0, typical(model))))
+    return examples(model, *next(drawn(model, ROWS, 0, spread(model, ROWS))))
 
 
 def _start(uri: str, port: int, log_file: Path) -> subprocess.Popen:
