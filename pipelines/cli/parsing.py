@@ -41,6 +41,10 @@ RECIPE = (
     "numbers, by their size"
 )
 
+MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9_-]{1,255}", re.IGNORECASE)
+"""Names of registered models and of their versions."""
+
 Options = TypeVar("Options")
 
 
@@ -124,7 +128,24 @@ def parse_density(words: Sequence[str]) -> Density:
         SystemExit: With code 0, after ``--help``.
     """
     base, recipe = starting_point(words)
-    return parse(Density, words, "ebflow run density", Density(config=base, recipe=recipe))
+    options = parse(Density, words, "ebflow run density", Density(config=base, recipe=recipe))
+    check_names(options.register, options.alias)
+    return options
+
+
+def check_names(model: str | None, alias: str | None) -> None:
+    """Raises BadInput unless MLflow takes the names, and an alias has a model."""
+    if model is not None and not MODEL.fullmatch(model):
+        raise BadInput(f"--register: found {model!r}, expected letters, digits, '.', '_' and '-'")
+    if alias is None:
+        return
+    if model is None:
+        raise BadInput(f"--alias: found {alias!r} without --register, expected both")
+    if not ALIAS.fullmatch(alias):
+        raise BadInput(
+            f"--alias: found {alias!r}, expected letters, digits, '_' and '-', and neither latest "
+            "nor a version such as v1"
+        )
 
 
 def parse_pipeline(

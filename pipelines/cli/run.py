@@ -17,7 +17,6 @@ from pipelines.cli.parsing import (
     parse_pipeline,
 )
 from pipelines.config.files import dump
-from pipelines.config.naming import check_names
 from pipelines.errors import StageFailed
 from pipelines.reporting.terminal import terminal
 
@@ -60,7 +59,6 @@ def carry_out(run: "Run", options: Running, line: str) -> Mapping[str, Any]:
 def density(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
     """Runs the density pipeline."""
     options = parse_density(words)
-    check_names(options.register, options.alias)
     from pipelines.density.graph import DENSITY
 
     config = options.config

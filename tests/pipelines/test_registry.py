@@ -4,7 +4,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from pipelines.config.naming import check_names
+from pipelines.cli.parsing import check_names
 from pipelines.tracking import StageRun, connect, log_model
 from pipelines.tracking.registry import register
 
