@@ -28,11 +28,11 @@ def trial(job: dict[str, Any]) -> None:
     kind, root = PROBLEMS[job["problem"]], Path(job["folder"])
     found = kind(kind.searches.model_validate(job["search"]))
     config = found.trains.model_validate(job["config"])
-    inputs = [store.present(Path(path)) for path in job["inputs"]]
     folder = records.folder(root, job["number"])
     folder.mkdir(parents=True, exist_ok=True)
     worst = {goal.name: goal.worst for goal in found.goals(config)}
     try:
+        inputs = [store.present(Path(path)) for path in job["inputs"]]
         found.train(config, inputs, folder)
     except Killed as rule:
         tune.report(worst | {KILLED: str(rule)})

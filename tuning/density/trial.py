@@ -45,10 +45,11 @@ def relay(report: Callable[[dict[str, Any]], None]) -> Listener:
 
     def listener(rows: list[metrics_log.Row]) -> None:
         validations = [row for row in rows if row["kind"] == "validate"]
+        if not validations:
+            return
         known.extend(row["metrics"]["val/nll"] for row in validations)
-        for last in validations[-1:]:
-            seconds = last["metrics"]["time/train_s"]
-            standing = {"step": last["step"], "seconds": seconds, "share": last["share"]}
-            report({"nll": min(known), **standing})
+        last, seconds = validations[-1], validations[-1]["metrics"]["time/train_s"]
+        standing = {"step": last["step"], "seconds": seconds, "share": last["share"]}
+        report({"nll": min(known), **standing})
 
     return listener
