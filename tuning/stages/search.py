@@ -2,9 +2,12 @@
 
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+
+import ray
 
 from ebflow.data.manifest import Manifest
 from pipelines import store
@@ -17,7 +20,6 @@ from tuning.problems import problem
 from tuning.search import TRIALS, TUNE
 from tuning.search import search as run_trials
 from tuning.tracked import TrialRuns
-from tuning.usage import Usage
 
 
 def search(
@@ -31,17 +33,20 @@ def search(
 ) -> None:
     """Writes ``trials.json``, ``search.json`` and the rows of every trial.
 
-    ``search.json`` has the seconds of the search and the share of this machine's cores that its
-    own processes used meanwhile; of a search that was interrupted, since it went on.
+    ``search.json`` has the seconds of the search, and the share of all CPUs' time that its trials
+    trained meanwhile; of a search that was interrupted, since it went on.
     """
     run.log_params({"search": config.model_dump(), "base": base.model_dump()})
     run.log_input(Manifest.load(inputs[0]), "training")
     records.mark(config, base, work)
     if not (work / TUNE).exists():
         store.forget(work / TRIALS)
-    with TrialRuns(work / TRIALS, problem(config), run), Usage() as usage:
+    began, before = time.monotonic(), _trained(records.read(work / TRIALS))
+    with TrialRuns(work / TRIALS, problem(config), run):
         found = run_trials(config, base, inputs, work)
-    summary = {"seconds": usage.seconds, "cpu_busy": usage.busy}
+    seconds, trained = time.monotonic() - began, _trained(found) - before
+    busy = trained * base.needs["CPU"] / (seconds * ray.cluster_resources()["CPU"])
+    summary = {"seconds": seconds, "cpu_busy": busy}
     (output / "trials.json").write_text(json.dumps([asdict(r) for r in found], indent=1) + "\n")
     (output / "search.json").write_text(json.dumps(summary, indent=1) + "\n")
     _keep_rows(work / TRIALS, output)
@@ -49,6 +54,11 @@ def search(
     counts = {f"trials/{state}": float(states.count(state)) for state in sorted(set(states))}
     run.log_metrics({f"search/{name}": value for name, value in summary.items()} | counts)
     run.log_artifacts(output / "trials.json")
+
+
+def _trained(found: Sequence[records.Record]) -> float:
+    """Returns how long trials have trained, in seconds."""
+    return sum(record.seconds for record in found)
 
 
 def _keep_rows(root: Path, output: Path) -> None:
