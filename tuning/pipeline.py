@@ -16,7 +16,7 @@ from redun.scheduler import catch, catch_all
 
 from ebflow.errors import BadInput
 from pipelines.config import Section
-from pipelines.density.source import examined
+from pipelines.config.source import examined
 from pipelines.engine import Artefact, Source, glue, stage
 from pipelines.engine.fanout import diverged, fail, together
 from pipelines.engine.pipeline import Pipeline

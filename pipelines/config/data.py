@@ -9,7 +9,6 @@ from ebflow.errors import BadInput
 from pipelines.config.section import UNKEYED, Section, Size, Threaded
 
 if TYPE_CHECKING:
-    from ebflow.data.sources import Reader
     from ebflow.marginals import Bounds
 
 
@@ -83,17 +82,6 @@ class DataConfig(Section):
         "first one, what is transparent over white; None: they are of one size",
     )
     seed: int = Field(0, ge=0, description="seed of the split")
-
-    def opened(self) -> "Reader":
-        """Opens the source, of which it reads the schema.
-
-        Raises:
-            BadInput: If there is no such source, or its columns do not make a data set.
-        """
-        from ebflow.data.sources import open_source
-
-        chosen = (self.columns, self.label, self.split_column, self.missing, self.context or ())
-        return open_source(self.source, *chosen, timestamps=self.timestamps, resize=self.resize)
 
 
 class PreprocessConfig(Section):

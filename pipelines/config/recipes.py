@@ -16,6 +16,7 @@ from pipelines.config import (
     PreprocessConfig,
     TrainConfig,
 )
+from pipelines.config.source import opened
 
 FEW, MANY = 64, 1024
 """Columns of numbers up to which they get the recipe ``tabular``; numbers of an image up to which
@@ -147,7 +148,7 @@ def for_source(data: DataConfig) -> tuple[DensityConfig, str]:
     source, stem = data.source, Path(data.source).stem
     if source in SOURCES and source in RECIPES:
         return RECIPES[source](), source
-    reader = data.opened()
+    reader = opened(data)
     layout = reader.layout
     size = math.prod(layout.shape)
     real = "tabular" if 2 <= size <= FEW else "wide"

@@ -9,7 +9,7 @@ from ebflow.data import BUDGET
 from ebflow.data.layout import Layout
 from ebflow.errors import BadInput
 from pipelines.config import LEARNED_INVERSE, ClusterConfig, DensityConfig, ModelConfig
-from pipelines.density.source import counted, given
+from pipelines.config.source import counted, given, opened
 from pipelines.engine import Source
 from pipelines.training.nets import fits, net, options
 
@@ -24,7 +24,7 @@ def check(config: DensityConfig) -> Source:
         BadInput: Naming the option or file, what was found, and what was expected.
     """
     data = config.data
-    reader = data.opened()
+    reader = opened(data)
     counts = counted(reader, data)
     if config.train.batch_size > counts.train:
         raise BadInput(

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from pipelines.cluster.connection import launched
 from pipelines.config import DensityConfig
+from pipelines.config.source import examined
 from pipelines.density import results
 from pipelines.density.checks import check
-from pipelines.density.source import examined
 from pipelines.engine import Artefact, Source, of_training, own, stage
 from pipelines.engine.pipeline import Pipeline
 

@@ -20,8 +20,8 @@ from redun.scheduler import catch_all
 
 from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput
+from pipelines.config.source import counted, examined, opened
 from pipelines.density.graph import prepare
-from pipelines.density.source import counted, examined
 from pipelines.engine import Artefact, Source, glue, own, stage
 from pipelines.engine.fanout import fail, together
 from pipelines.engine.pipeline import Pipeline
@@ -60,7 +60,7 @@ def check(config: AlignmentConfig) -> Source:
         raise BadInput("data.label: found None, expected the column of classes")
     if data.context is not None:
         raise BadInput(f"data.context: found {', '.join(data.context)}, expected None")
-    reader = data.opened()
+    reader = opened(data)
     counts = counted(reader, data)
     for model in models(config):
         if model.classifier.batch_size > counts.train:

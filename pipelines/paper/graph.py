@@ -18,9 +18,9 @@ from ebflow.errors import BadInput
 from ebflow.fitting import FEW
 from pipelines.cli.spelling import spelled
 from pipelines.config import DensityConfig, EvaluateConfig, Section
+from pipelines.config.source import counted, examined, opened
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
-from pipelines.density.source import counted, examined
 from pipelines.engine import ALONE, Artefact, Source, Stage, own, stage
 from pipelines.engine.fanout import diverged, fail, together
 from pipelines.engine.pipeline import Pipeline
@@ -88,7 +88,7 @@ def _source(cell: Cell) -> Source:
 
 def _table(cell: Cell) -> Source:
     """Returns the source of a table; raises BadInput if it is none."""
-    reader = cell.data.opened()
+    reader = opened(cell.data)
     counted(reader, cell.data)
     if reader.layout.levels is not None or len(reader.layout.shape) != 1:
         raise BadInput(

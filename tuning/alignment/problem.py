@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.config.source import held_out
 from pipelines.density.graph import prepare
-from pipelines.density.source import held_out
 from pipelines.engine import Artefact, Source, own, stage
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pipelines.cluster.connection import DRIVER
 from pipelines.config import DensityConfig, Training
+from pipelines.config.source import held_out
 from pipelines.density.checks import check
 from pipelines.density.graph import evaluate, prepare, preprocess, train
-from pipelines.density.source import held_out
 from pipelines.engine import Artefact, Source
 from pipelines.engine.demand import Needs
 from pipelines.reporting.method import method, short_loss

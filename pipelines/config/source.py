@@ -5,10 +5,16 @@ from typing import TypeVar
 from ebflow.data import width
 from ebflow.data.manifest import Counts
 from ebflow.data.prepare import examine
-from ebflow.data.sources import Reader
+from ebflow.data.sources import Reader, open_source
 from pipelines.config import DataConfig, Section
 
 Configuration = TypeVar("Configuration", bound=Section)
+
+
+def opened(data: DataConfig) -> Reader:
+    """Opens the source, of which it reads the schema; raises BadInput if it makes no data set."""
+    chosen = (data.columns, data.label, data.split_column, data.missing, data.context or ())
+    return open_source(data.source, *chosen, timestamps=data.timestamps, resize=data.resize)
 
 
 def counted(reader: Reader, data: DataConfig) -> Counts:
@@ -20,7 +26,7 @@ def counted(reader: Reader, data: DataConfig) -> Counts:
 
 def examined(data: DataConfig) -> None:
     """Reads all rows; raises BadInput at the first thing wrong with them, as their preparation."""
-    reader = data.opened()
+    reader = opened(data)
     examine(reader, counted(reader, data), _order(data))
 
 
@@ -39,7 +45,7 @@ def held_out(config: Configuration) -> Configuration:
 
     One whose ``data`` says how many, or whose source names them, stays as it is.
     """
-    counts = counted(config.data.opened(), config.data)
+    counts = counted(opened(config.data), config.data)
     if counts.selection:
         return config
     return config.changed(data={"selection": counts.validation})
