@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from pipelines.reporting import runs
 from pipelines.reporting.style import STYLE, draw, legend, panels, save
-from pipelines.reporting.terminal import terminal
+from pipelines.reporting.terminal import table, terminal
 
 
 class Run:
@@ -50,6 +50,17 @@ def test_where_everything_is_stands_last_in_one_column():
         "figures     f",
         "report      r",
         "to look     ebflow ui",
+    ]
+
+
+def test_a_table_has_its_names_to_the_left_and_text_as_it_is():
+    console = terminal(width=40, file=io.StringIO())
+    console.print(table(("", "NLL [nats]"), [("a flow", "1.0"), ("[b]", "12.5 ± 0.1")]))
+    found = [line.rstrip() for line in console.file.getvalue().splitlines() if line.strip()]
+    assert [line for line in found if "─" not in line] == [
+        "         NLL [nats]",
+        " a flow         1.0",
+        " [b]     12.5 ± 0.1",
     ]
 
 
