@@ -1,8 +1,5 @@
 """``ebflow serve``: a trained flow behind MLflow's own server, on this machine alone."""
 
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +11,7 @@ import tyro
 
 from pipelines import store
 from pipelines.cli.parsing import parse
-from pipelines.cli.ui import check_port, until_interrupted
+from pipelines.cli.ui import check_port, served
 from pipelines.cluster.logs import writing
 
 if TYPE_CHECKING:
@@ -50,8 +47,8 @@ def run(words: Sequence[str]) -> int:
     log_file = store.home() / "logs" / "serve.log"
     with opened(options.model) as model, writing(log_file), _served(options.model, model) as uri:
         print(f"{options.model} at http://127.0.0.1:{options.port}/invocations (Ctrl-C ends it)")
-        sys.stdout.flush()
-        return until_interrupted(_start(uri, options.port, log_file), log_file)
+        server = ["models", "serve", "--model-uri", uri, "--env-manager", "local"]
+        return served(server, options.port, log_file)
 
 
 @contextmanager
@@ -76,14 +73,3 @@ def _examples(model: "Model") -> "pd.DataFrame | np.ndarray":
     from pipelines.answers.sampling import drawn
 
     return examples(model, *next(drawn(model, ROWS, 0, spread(model, ROWS))))
-
-
-def _start(uri: str, port: int, log_file: Path) -> subprocess.Popen:
-    """Starts MLflow's scoring server in a process group of its own; it tells a file all."""
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", uri]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--env-manager", "local"]
-    # MLflow starts uvicorn by its bare name, which lies beside this interpreter.
-    places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    options = {"start_new_session": True, "env": {**os.environ, "PATH": places}}
-    with log_file.open("ab") as file:
-        return subprocess.Popen(command, stdout=file, stderr=file, **options)

@@ -44,17 +44,28 @@ def run(words: Sequence[str]) -> int:
     print(f"MLflow at {address} (Ctrl-C ends it)")
     for name, link in links(MlflowClient(tracking.uri()), address):
         print(f"runs of {name}: {link}")
-    sys.stdout.flush()
-    log_file = store.home() / "logs" / "ui.log"
-    return until_interrupted(tracking.serve(port, log_file), log_file)
+    server = ["server", "--workers", "1", "--backend-store-uri", tracking.store_uri()]
+    server += ["--artifacts-destination", str(store.home() / "mlartifacts")]
+    return served(server, port, store.home() / "logs" / "ui.log")
 
 
-def until_interrupted(server: subprocess.Popen, log_file: Path) -> int:
-    """Waits for Ctrl-C, and ends a server, the leader of its group of processes.
+def served(words: Sequence[str], port: int, log_file: Path) -> int:
+    """Runs a server of MLflow on loopback until Ctrl-C, in a process group that is then ended.
+
+    It tells the file all, and answers only requests whose ``Host`` is this machine's loopback, as
+    MLflow does by default.
 
     Raises:
         StageFailed: If it ends by itself.
     """
+    command = [sys.executable, "-m", "mlflow", *words, "--host", "127.0.0.1", "--port", str(port)]
+    # MLflow starts uvicorn by its bare name, which lies beside this interpreter.
+    places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    options = {"start_new_session": True, "env": {**os.environ, "PATH": places}}
+    log_file.parent.mkdir(exist_ok=True)
+    sys.stdout.flush()
+    with log_file.open("ab") as file:
+        server = subprocess.Popen(command, stdout=file, stderr=file, **options)
     try:
         code = server.wait()
         raise StageFailed(f"MLflow's server ended with code {code}: see {log_file}")

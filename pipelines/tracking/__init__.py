@@ -4,11 +4,11 @@ What needs MLflow is imported when it is first asked for.
 """
 
 __all__ = ["Follower", "Sender", "StageRun", "Tracker", "connect", "default_store", "lasting",
-           "log_model", "reaching", "save_model", "serve", "store_uri", "uri"]  # fmt: skip
+           "log_model", "reaching", "save_model", "store_uri", "uri"]  # fmt: skip
 
 from importlib import import_module
 
-from pipelines.tracking.places import default_store, lasting, reaching, serve, store_uri, uri
+from pipelines.tracking.places import default_store, lasting, reaching, store_uri, uri
 
 _HOMES = {
     "Follower": "following",

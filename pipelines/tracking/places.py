@@ -5,7 +5,6 @@ Without ``MLFLOW_TRACKING_URI`` it is ``mlflow.db`` and ``mlartifacts/`` under `
 
 import os
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,16 +69,3 @@ def default_store(uri: str) -> Iterator[None]:
         yield
     finally:
         mlflow.set_tracking_uri(before)
-
-
-def serve(port: int, log_file: Path) -> subprocess.Popen:
-    """Starts MLflow's server on loopback, in a process group of its own; it tells a file all.
-
-    It answers only requests whose ``Host`` is this machine's loopback, as MLflow does by default.
-    """
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
-    command += ["--port", str(port), "--backend-store-uri", store_uri()]
-    command += ["--artifacts-destination", str(store.home() / "mlartifacts")]
-    log_file.parent.mkdir(exist_ok=True)
-    with log_file.open("ab") as file:
-        return subprocess.Popen(command, start_new_session=True, stdout=file, stderr=file)
