@@ -18,7 +18,7 @@ def terminal(**options: Any) -> Console:  # noqa: ANN401
 
 
 def table(headings: Sequence[str], lines: Iterable[Sequence[Any]], **options: Any) -> Table:  # noqa: ANN401
-    """Returns a table, the first column to the left and whole, all others to the right.
+    """Returns a table, the first column to the left, all others to the right and on one line.
 
     Arguments:
         headings: Of its columns.
@@ -28,7 +28,7 @@ def table(headings: Sequence[str], lines: Iterable[Sequence[Any]], **options: An
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", **options)
     for k, heading in enumerate(headings):
         side: Any = "right" if k else "left"
-        made.add_column(heading, justify=side, no_wrap=not k, overflow="fold")
+        made.add_column(heading, justify=side, no_wrap=bool(k))
     for line in lines:
         made.add_row(*line)
     return made

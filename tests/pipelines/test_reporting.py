@@ -54,13 +54,14 @@ def test_where_everything_is_stands_last_in_one_column():
 
 
 def test_a_table_has_its_names_to_the_left_and_text_as_it_is():
-    console = terminal(width=40, file=io.StringIO())
-    console.print(table(("", "NLL [nats]"), [("a flow", "1.0"), ("[b]", "12.5 ± 0.1")]))
+    console = terminal(width=22, file=io.StringIO())
+    console.print(table(("", "[nats]"), [("a flow given", "1.0"), ("[b]", "12.5 ± 0.1")]))
     found = [line.rstrip() for line in console.file.getvalue().splitlines() if line.strip()]
     assert [line for line in found if "─" not in line] == [
-        "         NLL [nats]",
-        " a flow         1.0",
-        " [b]     12.5 ± 0.1",
+        "              [nats]",
+        " a flow          1.0",
+        " given",
+        " [b]      12.5 ± 0.1",
     ]
 
 
