@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ebflow.inference import Confidence, above, student, within
-from pipelines.density.source import counted, opened
+from pipelines.config.source import counted, opened
 from pipelines.paper.experiments.phases.grid import (
     ALONE,
     DIGITS,
