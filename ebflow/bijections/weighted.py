@@ -41,6 +41,9 @@ STRUCTURES = ("full", "tril", "triu")
 START = 15
 """Power iterations at the start of a spectral normalisation."""
 
+LARGE = 64
+"""Rows of a block from which on its LU takes longer than a call."""
+
 
 @contextmanager
 def fixed_weights(module: nn.Module) -> Iterator[None]:
@@ -136,12 +139,12 @@ class BlockFactors:
     def __init__(self, blocks: Tensor, structure: str) -> None:
         self.structure = structure
         whole = structure != "full" or (torch.is_grad_enabled() and blocks.requires_grad)
-        self.parts = (blocks,) if whole else torch.linalg.lu_factor_ex(blocks)[:2]
+        self.parts = (blocks,) if whole else _apart(torch.linalg.lu_factor_ex, blocks)[:2]
 
     def log_dets(self) -> Tensor:
         """Returns the log |det| of every block."""
         if self.structure == "full" and len(self.parts) == 1:
-            return torch.linalg.slogdet(*self.parts)[1]
+            return _apart(torch.linalg.slogdet, *self.parts)[1]
         return self.parts[0].diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
 
     def solve(self, columns: Tensor) -> Tensor:
@@ -149,8 +152,22 @@ class BlockFactors:
         if len(self.parts) == 2:
             return torch.linalg.lu_solve(*self.parts, columns)
         if self.structure == "full":
-            return torch.linalg.solve(*self.parts, columns)
+            solve = partial(torch.linalg.solve_ex, check_errors=True)
+            return _apart(solve, *self.parts, columns)[0]
         return torch.linalg.solve_triangular(*self.parts, columns, upper=self.structure == "triu")
+
+
+def _apart(function: Callable[..., tuple[Tensor, ...]], *blocks: Tensor) -> tuple[Tensor, ...]:
+    """Returns what a function of matrices gives of blocks with shape (*n, m, ·).
+
+    Large ones are taken one by one: PyTorch's LU of several such by several threads is wrong
+    (pytorch/pytorch#141358).
+    """
+    *n, size, _ = blocks[0].shape
+    if not n or size < LARGE:
+        return function(*blocks)
+    found = map(function, *(block.flatten(0, -3) for block in blocks))
+    return tuple(torch.stack(parts).unflatten(0, n) for parts in zip(*found, strict=True))
 
 
 class Weighted(ConstantJacobian):

@@ -104,6 +104,18 @@ def test_paddings_agree_on_a_kernel_of_one_tap(channels):
         torch.testing.assert_close(layer.log_det(), point.log_det(), **CLOSE)
 
 
+@pytest.mark.parametrize("gradient", [True, False])
+def test_two_threads_find_of_wide_circular_convolutions_what_one_does(gradient):
+    layer = Convolution(kernel(200, 3), None, (4, 4), padding="circular")
+    y = torch.randn(2, 200, 4, 4, generator=seeded(1))
+    with torch.set_grad_enabled(gradient):
+        expected = layer.log_det(), layer.inverse(y)
+        layer.forget()
+        torch.set_num_threads(2)
+        found = layer.log_det(), layer.inverse(y)
+    torch.testing.assert_close(found, expected, **CLOSE)
+
+
 @pytest.mark.parametrize("shape", [(1, 28, 28), (4, 14, 14)])
 def test_digits_by_frequencies_and_by_one_matrix(shape):
     """At D = 784 the blocks' determinant is that of the matrix of the same layer."""
