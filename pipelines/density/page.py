@@ -67,7 +67,10 @@ def page(
 def _result(numbers: Mapping[str, float]) -> str:
     """Returns the comparison with the better baseline, in words."""
     rival = better(numbers)
-    apart = f"{abs(rival.difference):.2f} ± {rival.difference_se:.2f} nats a row"
+    if max(abs(rival.difference), rival.difference_se) < 5e-5:
+        return f"that of a {rival.name}"
+    digits = 2 if rival.difference_se >= 0.01 else 4
+    apart = f"{abs(rival.difference):.{digits}f} ± {rival.difference_se:.{digits}f} nats a row"
     side = "lower" if rival.difference < 0 else "higher"
     if abs(rival.difference) <= 2 * rival.difference_se:
         return f"within two standard errors of that of a {rival.name} ({side} by {apart})"

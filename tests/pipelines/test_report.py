@@ -268,15 +268,20 @@ def test_warnings_stand_before_everything_else(reported):
 
 
 @pytest.mark.parametrize(
-    ("gain", "text"),
-    [(1.2, "lower than"), (-1.2, "higher than"), (0.5, "within two standard errors of"),
-     (-0.5, "within two standard errors of")],
-)  # fmt: skip
-def test_the_result_is_said_in_words(reported, gain, text):
-    changed = {**NUMBERS, "test/gain_over_mixture": gain}
+    ("gain", "error", "text"),
+    [
+        (1.2, 0.3, "lower than that of a mixture of 4 Gaussians, by 1.20 ± 0.30 nats"),
+        (-1.2, 0.3, "higher than that of a mixture"),
+        (0.5, 0.3, "within two standard errors of that of a mixture"),
+        (-0.004, 0.003, "that of a mixture of 4 Gaussians (higher by 0.0040 ± 0.0030 nats"),
+        (0.0, 0.0, "of the test rows is that of a mixture of 4 Gaussians."),
+    ],
+)
+def test_the_result_is_said_in_words(reported, gain, error, text):
+    changed = {**NUMBERS, "test/gain_over_mixture": gain, "test/gain_over_mixture_se": error}
     kept = (reported.manifest, MADE, reported.images, reported.fit, [], reported.least)
     html = page(changed, *kept)
-    assert f"of the test rows is {text} that of a mixture" in " ".join(html.split())
+    assert text in " ".join(html.split())
 
 
 def test_names_are_wrapped_at_words():
