@@ -6,9 +6,9 @@ element for each of its levels, in their order. A *stored* column of categories 
 of its levels instead.
 """
 
-__all__ = ["BUDGET", "Levels", "Place", "coded", "damage", "expanded", "first_error", "groups",
-           "listed", "several", "short", "split", "text", "titles", "type_name",
-           "width"]  # fmt: skip
+__all__ = ["BUDGET", "Levels", "Place", "called", "coded", "damage", "expanded", "first_error",
+           "groups", "is_numeral", "listed", "several", "short", "split", "text", "titles",
+           "type_name", "width"]  # fmt: skip
 
 import json
 import re
@@ -66,6 +66,15 @@ def text(value: object) -> str:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return f"{value:.0f}"
     return str(value)
+
+
+def is_numeral(value: object) -> bool:
+    """Whether a value, or a text, is a number."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def split(x: np.ndarray, levels: Levels) -> list[np.ndarray]:
@@ -135,6 +144,11 @@ def several(names: Sequence[str], one: str, more: str) -> str:
         return f"column {names[0]} {one}"
     rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"columns {', '.join(names[:3])}{rest} {more}"
+
+
+def called(feature: int, names: Sequence[str] | None) -> str:
+    """Returns "column age", or "feature 3" of data without names."""
+    return f"column {names[feature]}" if names else f"feature {feature}"
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:

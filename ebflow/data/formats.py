@@ -6,7 +6,7 @@ those of a unit, categories those of their levels.
 """
 
 __all__ = ["FORMATS", "LABEL", "Part", "array_batches", "arrays_schema", "as_text", "is_category",
-           "is_number", "is_numeral", "is_text", "is_time", "level_numbers", "lookup", "numbers",
+           "is_number", "is_text", "is_time", "level_numbers", "lookup", "numbers",
            "parquet", "times"]  # fmt: skip
 
 import json
@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as compute
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
@@ -36,6 +37,9 @@ BUFFER = 1 << 18
 
 CSV_BYTES = 4 << 20
 """Bytes of a CSV file that are parsed at a time, and from which the types of columns are told."""
+
+SIGNS = ("?", "-", ".", "None", "<NA>")
+"""What stands for a missing number in CSV files, besides what Arrow takes for one."""
 
 Read = Callable[[Sequence[str], int, int], tuple[int, Iterator[pa.RecordBatch]]]
 """Of names of columns, a number of rows and the row to start at: returns the number of a row at or
@@ -137,13 +141,13 @@ def _arrow(path: Path) -> Part:
 def _csv(path: Path) -> Part:
     """Opens CSV with a header; parses it all, once, for its types and rows.
 
-    A column is of integers only if all of it is. Empty fields and NA, NaN or null are nulls.
+    A column is of integers only if all of it is. Empty fields are nulls; so are, among numbers,
+    NA, NaN, null and the other ``SIGNS``.
     """
 
     def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
         """Parses the file again, by the types that it has."""
-        chosen = pc.ConvertOptions(column_types=dict(types), include_columns=names)
-        return 0, iter(_csv_reader(path, chosen))
+        return 0, map(_emptied, _csv_reader(path, column_types=dict(types), include_columns=names))
 
     with damage(path, kind="CSV"):
         status = path.stat()
@@ -151,9 +155,20 @@ def _csv(path: Path) -> Part:
     return _part(path, "CSV", pa.schema(types), rows, read)
 
 
-def _csv_reader(path: Path, convert: pc.ConvertOptions) -> pc.CSVStreamingReader:
+def _csv_reader(path: Path, **options: Any) -> pc.CSVStreamingReader:  # noqa: ANN401
     blocks = pc.ReadOptions(use_threads=False, block_size=CSV_BYTES)
+    convert = pc.ConvertOptions(**options)
+    convert.null_values = [*convert.null_values, *SIGNS]
     return pc.open_csv(path, read_options=blocks, convert_options=convert)
+
+
+def _emptied(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Returns a batch with nulls in place of empty text."""
+    columns = batch.columns
+    for k, column in enumerate(columns):
+        if is_text(column.type):
+            columns[k] = compute.if_else(compute.equal(column, ""), None, column)
+    return pa.record_batch(columns, batch.schema)
 
 
 @cache
@@ -161,7 +176,7 @@ def _scanned(
     path: Path, changed: int, size: int
 ) -> tuple[tuple[tuple[str, pa.DataType], ...], int]:
     """Returns names and types of a CSV file's columns, and its rows."""
-    with _csv_reader(path, pc.ConvertOptions()) as reader:
+    with _csv_reader(path) as reader:
         schema = reader.schema
     _check_header(path, schema.names)
     types = [(f.name, pa.float64() if pa.types.is_null(f.type) else f.type) for f in schema]
@@ -173,7 +188,7 @@ def _scanned(
 
 
 def _counted(path: Path, types: Sequence[tuple[str, pa.DataType]]) -> int:
-    with _csv_reader(path, pc.ConvertOptions(column_types=dict(types))) as reader:
+    with _csv_reader(path, column_types=dict(types)) as reader:
         return sum(len(batch) for batch in reader)
 
 
@@ -300,15 +315,6 @@ def is_number(kind: pa.DataType) -> bool:
 def is_text(kind: pa.DataType) -> bool:
     """Whether a type is text."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def is_numeral(value: str) -> bool:
-    """Whether a text is a number."""
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
 
 
 def is_time(kind: pa.DataType) -> bool:

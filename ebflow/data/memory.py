@@ -19,6 +19,7 @@ __all__ = ["ArrayLike", "Arrays", "Completed", "Gaussian", "Law", "Rows", "as_co
 import hashlib
 import json
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +31,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..randomness import Generator, RowGenerator, generator, normal
-from . import Levels, coded, expanded, text
+from . import Levels, coded, expanded, is_numeral, text
 from .loader import Batch, Split
 
 DTYPES = (torch.uint8, torch.float32, torch.float64)
@@ -256,12 +257,21 @@ def _numbers(column: ArrayLike, name: str, what: str) -> np.ndarray:
     array = np.asarray(column)
     if array.dtype == object and getattr(column.dtype, "kind", "O") in "biuf":
         array = column.to_numpy(dtype="float64", na_value=np.nan)
-    if array.dtype.kind not in "biuf":
+    elif array.dtype == object and all(v is None or isinstance(v, numbers.Real) for v in array):
+        array = array.astype("float64")
+    if array.dtype.kind in "biuf":
+        return array
+    words = [row for row, value in enumerate(array) if not is_numeral(value)]
+    if 2 * len(words) > len(array) or array.dtype.kind not in "OU":
         raise TypeError(
             f"{what}, column {name}: found {column.dtype}, expected numbers: leave it out, or "
             "make numbers of it (pandas.get_dummies); ebflow run density reads categories, times"
         )
-    return array
+    row = words[0] if words else 0
+    raise TypeError(
+        f"{what}, row {row}, column {name}: found {array[row]!r}, expected a number: "
+        "pandas.to_numeric(…, errors='coerce') makes numbers, and NaN of what is none"
+    )
 
 
 def _real(dtype: np.dtype) -> np.dtype:

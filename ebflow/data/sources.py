@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import BadInput
-from . import Levels, Place, expanded, width
-from .formats import FORMATS, Part, as_text, is_numeral, lookup, parquet
+from . import Levels, Place, expanded, is_numeral, width
+from .formats import FORMATS, Part, as_text, lookup, parquet
 from .layout import COLUMN, Layout, read_given, read_layout, same_layout
 from .manifest import SELECTION, Counts, assign, split_counts
 from .named import SOURCES, Source, image_folder
@@ -256,9 +256,14 @@ class Reader:
         batches = (batch for batch, _ in self._between(names, size=SPLIT_ROWS)) if names else ()
         training = None if splits is None else splits == 0
         try:
-            return _levels_of(names, batches, training, label=self.label, option=option)
+            found = _levels_of(names, batches, training, label=self.label, option=option)
         except _Crowded as error:
             raise self._misread(error.name) or error from None
+        mixed = [name for name, levels in found.items() if len({*map(is_numeral, levels)}) > 1]
+        for name in mixed if self.parts[0].kind == "CSV" else ():  # which has no types of its own
+            if bad := self._misread(name):
+                raise bad
+        return found
 
     def _misread(self, name: str) -> BadInput | None:
         """Returns the line on the first value that is no number where nearly all others are."""
@@ -445,7 +450,10 @@ class _Crowded(BadInput):
 def _advice(value: str) -> str:
     if is_numeral(value.replace(",", "")):
         return " with a decimal point and no other separator"
-    return ", or an empty field, with which data.missing deals"
+    return (
+        ", or an empty field, with which data.missing deals (of categories make a Parquet file, "
+        "where text is text)"
+    )
 
 
 def _levels_of(

@@ -71,8 +71,26 @@ def csv_with_an_index_without_a_name(path):
 
 @FORMATS.add
 def csv_with_a_word_among_numbers(path):
-    message = r"bad.csv, row 299, column b: found '\?', expected a number, or an empty field"
-    return text(path, lines(*(f"{k},{k}.5" for k in range(299)), "1,?")), {}, message
+    message = r"bad.csv, row 299, column b: found 'x', expected a number, or an empty field"
+    return text(path, lines(*(f"{k},{k}.5" for k in range(299)), "1,x")), {}, message
+
+
+@FORMATS.add
+def csv_with_a_word_among_few_numbers(path):
+    message = r"bad.csv, row 99, column b: found 'unknown', expected a number, or an empty field"
+    return text(path, lines(*(f"{k},{k % 5}" for k in range(99)), "1,unknown")), {}, message
+
+
+@FORMATS.add
+def csv_with_a_sign_of_a_missing_number(path):
+    message = r"bad.csv, row 9, column b: found null, expected a finite number, or data.missing"
+    return text(path, lines(*(f"{k},{k}" for k in range(9)), "1,?")), {}, message
+
+
+@FORMATS.add
+def csv_with_an_empty_category(path):
+    message = r"bad.csv, row 9, column b: found null, expected a level"
+    return text(path, lines(*(f"{k},{'xy'[k % 2]}" for k in range(9)), "1,")), {}, message
 
 
 @FORMATS.add

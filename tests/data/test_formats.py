@@ -93,6 +93,25 @@ def test_integers_that_go_on_as_reals_are_reals(tmp_path):
     np.testing.assert_array_equal(reader.window(600_000, 600_001), [[0.5, 3]])
 
 
+@pytest.mark.parametrize("sign", ["", "?", "-", ".", "NA", "None", "null", "<NA>"])
+def test_signs_of_missing_numbers_in_csv_are_missing(tmp_path, sign):
+    """Where a column is of numbers, of few or many values; text is text unless it is empty."""
+    rows = [f"{k},{k % 3},{'+-'[k % 2]}" for k in range(20)]
+    (tmp_path / "in.csv").write_text("\n".join(["a,b,c", *rows, f"{sign},{sign},+", "1.5,1,-"]))
+    reader = open_source(tmp_path / "in.csv", missing="drop")
+    assert reader.layout.data.types == (pa.float64(), pa.int64(), pa.string())
+    assert reader.lacking.nonzero()[0].tolist() == [20]
+    assert reader.layout.data.levels == (None, None, ("+", "-"))
+
+
+def test_a_csv_of_categories_with_numbers_among_them(tmp_path):
+    """More than a tenth are words."""
+    rows = [f"{k},{('north', '1', '2', '3')[k % 4]}" for k in range(40)]
+    (tmp_path / "in.csv").write_text("\n".join(["a,b", *rows]))
+    reader = open_source(tmp_path / "in.csv")
+    assert reader.layout.data.levels == (None, ("1", "2", "3", "north"))
+
+
 def test_columns_that_are_not_asked_for_need_no_names(tmp_path):
     """As ``frame.to_csv(path)`` writes its index; a second one may be there."""
     (tmp_path / "in.csv").write_text(",,a,b\n0,7,1.5,2\n1,8,3.5,4\n")
