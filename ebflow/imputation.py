@@ -30,7 +30,7 @@ from .bijections import Affine, Bijection, Dequantise
 from .bijections.activations import Elementwise
 from .bijections.weighted import fixed_weights
 from .chains import Chains, Target
-from .data.memory import Completed
+from .data.memory import ArrayLike, Completed
 from .flow import Flow
 from .randomness import generator, normal
 from .sampling import Sampler
@@ -78,10 +78,10 @@ class Imputed:
 @torch.no_grad()
 def impute(
     flow: Flow,
-    x: Tensor,
-    missing: Tensor | None = None,
+    x: ArrayLike,
+    missing: ArrayLike | None = None,
     *,
-    context: Tensor | None = None,
+    context: ArrayLike | None = None,
     generator: torch.Generator,
     draws: int = 5,
     steps: int = 40,
@@ -97,7 +97,8 @@ def impute(
 
     Arguments:
         flow: The flow, preprocessing included.
-        x: Raw rows with shape (N, *event), NaN where an element is missing.
+        x: Raw rows with shape (N, *event), NaN where an element is missing: a tensor, an array
+            or a frame.
         missing: In place of NaN, true where an element is missing, broadcastable to ``x``; what
             ``x`` has there is not looked at.
         context: What the rows are given, with shape (N, C); None of a flow without.
@@ -116,9 +117,9 @@ def impute(
             number is out of range.
         NonFinite: if the flow gives an observed row no finite density.
     """
-    context = flow.checked_context(context)
+    context, x = flow.checked_context(flow.given(x, context)), flow.as_events(x)
     _check(flow, x, context, draws, steps, warmup, rows=sampler is None)
-    missing = (x.isnan() if missing is None else missing).expand(x.shape)
+    missing = (x.isnan() if missing is None else torch.as_tensor(missing)).expand(x.shape)
     found = x.unsqueeze(1).repeat_interleave(draws, 1)
     acceptance, r_hat = x.new_ones(2, len(x), dtype=torch.float64)
     rows = missing.flatten(1).any(1).nonzero().flatten()

@@ -3,6 +3,8 @@ over independent chains, so that a bound of 4.5 raises a false alarm once in 150
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal
@@ -84,6 +86,18 @@ def test_rows_are_answered_each_by_its_own_pattern(conditional_flow):
         errors = found.draws[k][:, ~observed[k]].mean(0) - expected
         assert (errors / (given.diagonal() / 400).sqrt()).abs().max() < BOUND
     assert found.acceptance[1] == found.r_hat[1] == 1 and found.acceptance.min() > 0.5
+
+
+def test_frames_and_arrays_are_answered_as_tensors():
+    flow, context = shifted(gaussian()[0])[0], torch.tensor([[1.0, -2.0], [0.0, 0.5]]).double()
+    rows = torch.tensor([[0.3, NAN, -1.2, NAN], [NAN, 1.0, 2.0, 3.0]], dtype=torch.float64)
+    names = {"names": list("abcd"), "context": {"names": ["u", "v"], "levels": [None, None]}}
+    flow.columns, quick = names, {"draws": 3, "steps": 4, "warmup": 2}
+    frame = pd.DataFrame(np.concatenate([context, rows], 1), columns=[*"uvabcd"])
+    expected = impute(flow, rows, context=context, generator=generator(2), **quick)
+    for x, c in ((rows.numpy(), context.numpy()), (frame, None)):
+        found = impute(flow, x, context=c, generator=generator(2), **quick)
+        assert torch.equal(found.draws, expected.draws)
 
 
 def test_modes_get_their_weights():
