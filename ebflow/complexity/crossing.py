@@ -1,7 +1,8 @@
 r"""How many samples are needed, and how that number grows.
 
-:math:`m^*(\varepsilon)` is the least m of a grid from which on the q-quantile over trials of the
-error stays at or below ε. Against a quantity R it is fitted as
+:math:`m^*(\varepsilon)` is the m from which on the q-quantile over trials of the error stays at or
+below ε; between the points of a grid that quantile is taken as linear in log m. Against a quantity
+R it is fitted as
 
 .. math:: \log m^* = a + b \log R,
 
@@ -48,15 +49,23 @@ def crossing(
 ) -> np.ndarray:
     """Returns m* for ``errors`` with shape (..., trials, sizes), with shape (...); inf for none.
 
+    An error that is below ε on the whole grid has m* at its first point.
+
     Arguments:
         errors: The errors of every trial at every m.
         sizes: The grid of m, rising.
         epsilon: ε, in the unit of the errors.
         level: q.
     """
-    below = np.quantile(errors, level, axis=-2) <= epsilon
-    stays = np.flip(np.logical_and.accumulate(np.flip(below, -1), -1), -1)
-    return np.append(np.asarray(sizes, float), np.inf)[len(sizes) - stays.sum(-1)]
+    found = np.quantile(errors, level, axis=-2)
+    stays = np.flip(np.logical_and.accumulate(np.flip(found <= epsilon, -1), -1), -1)
+    first = len(sizes) - stays.sum(-1)
+    grid = np.log(np.append(np.asarray(sizes, float), np.inf))
+    here, before = (np.minimum(k, len(sizes) - 1) for k in (first, np.maximum(first - 1, 0)))
+    low, high = (np.take_along_axis(found, k[..., None], -1)[..., 0] for k in (here, before))
+    drop = high - low
+    share = np.where(drop > 0, (epsilon - low) / np.where(drop > 0, drop, 1), 0)
+    return np.exp(grid[first] - share * (grid[here] - grid[before]))
 
 
 def slope(values: Sequence[float], crossings: np.ndarray) -> np.ndarray:

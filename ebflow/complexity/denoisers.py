@@ -10,13 +10,13 @@ score of the bulk. All E networks are one: weights have shape (E, in, out), and 
 batched matrix product. A step of B examples costs E × 6 B P FLOP for P weights a network.
 """
 
-__all__ = ["Denoisers", "Draws", "Ensemble", "Level", "fit", "start"]
+__all__ = ["Denoisers", "Draws", "Ensemble", "Level", "fit", "looks", "start"]
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -155,17 +155,23 @@ class Draws:
         return clean, self.noise[index]
 
 
-def fit(
+def fit(denoisers: Ensemble, draws: Draws, *, steps: int = 1000, **options: Any) -> None:  # noqa: ANN401
+    """Trains all networks; further options are those of ``looks``."""
+    for _ in looks(denoisers, draws, lengths=(steps,), **options):
+        pass
+
+
+def looks(
     denoisers: Ensemble,
     draws: Draws,
     *,
+    lengths: Sequence[int],
     least: float,
     highest: float | None = None,
-    steps: int = 1000,
     rows: int = 128,
     lr: float = 3e-3,
-) -> None:
-    r"""Trains all networks by Adam, its rate falling as a cosine.
+) -> Iterator[int]:
+    r"""Trains all networks by Adam, its rate falling as a cosine, and stops to be looked at.
 
     The loss is :math:`E\, \lambda(\sigma) \|D(x_0 + \sigma z, \sigma) - x_0\|^2`, with the
     networks' own weight λ.
@@ -173,15 +179,18 @@ def fit(
     Arguments:
         denoisers: The networks.
         draws: Their data.
+        lengths: The numbers of steps, rising, after which it stops; the last ends the training.
         least: The noise σ.
         highest: With it σ is drawn log-uniformly between the least noise and this, for samplers.
-        steps: The number of steps.
         rows: The batch size of each network.
         lr: The rate at the start.
+
+    Yields:
+        Each of ``lengths``.
     """
     optimizer = torch.optim.Adam(denoisers.parameters(), lr=lr, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, lengths[-1])
+    for step in range(1, lengths[-1] + 1):
         clean, z = draws.batch(rows)
         sigma = _levels(least, highest, z, draws.generator)
         losses = (denoisers(clean + sigma * z, sigma) - clean).square().sum(-1, keepdim=True)
@@ -189,6 +198,8 @@ def fit(
         (denoisers.weight(sigma) * losses).mean(1).sum().backward()
         optimizer.step()
         schedule.step()
+        if step in lengths:
+            yield step
 
 
 def _levels(

@@ -1,6 +1,4 @@
-r"""Densities with an exact normaliser, trained on m samples by any of the project's objectives.
-
-A flow in any dimension, or many flows on the line at once that can be the truth: two Gaussians.
+r"""Flows on the line that can be the truth, trained on m samples by the project's objectives.
 
 A mixture on the line is the flow whose bijection to N(0, 1) is :math:`\Phi^{-1} \circ F`, F its
 distribution function: its density is exact, its normaliser 1. Five numbers are learnt: the logit
@@ -10,7 +8,7 @@ objective with covariance Γ/m, :math:`\tfrac12 \operatorname{tr}(I\, \Gamma)` w
 I.
 """
 
-__all__ = ["Batches", "Pairs", "endless", "fit", "line_divergence", "pair_truth", "some", "whole"]
+__all__ = ["Batches", "Pairs", "endless", "fit", "line_divergence", "pair_truth", "whole"]
 
 import math
 from collections.abc import Callable
@@ -23,7 +21,6 @@ from ..bases import GaussianMixture
 from ..density import LogDensity
 from ..evaluation import Normalised
 from ..objectives import Objective
-from ..randomness import uniform
 
 GRID = 2001
 
@@ -74,16 +71,6 @@ Batches = Callable[[], Tensor]
 def whole(x: Tensor) -> Batches:
     """Returns all of the samples at every step."""
     return lambda: x
-
-
-def some(x: Tensor, rows: int, *, generator: torch.Generator) -> Batches:
-    """Returns ``rows`` of the samples of each, drawn with replacement."""
-
-    def batch() -> Tensor:
-        index = (uniform((len(x), rows), x, generator) * x.shape[1]).long()
-        return x[torch.arange(len(x))[:, None], index]
-
-    return batch
 
 
 def endless(law: GaussianMixture, count: int, rows: int, *, generator: torch.Generator) -> Batches:

@@ -21,7 +21,7 @@ Source: Improved Sample Complexity Bounds for Diffusion Model Training (Gupta, P
 Xun, 2023), arXiv:2311.13745; its form of the far mode has τ = 0.
 """
 
-__all__ = ["Instance", "Sample", "Score", "Step", "Stratified", "far_mode", "gaussian", "ring"]
+__all__ = ["Instance", "Sample", "Score", "Step", "Stratified", "far_mode", "gaussian"]
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +31,6 @@ import torch
 from torch import Tensor
 
 from ..bases import GaussianMixture
-from ..data import toy
 from ..randomness import normal
 from .closed_forms import HALF
 
@@ -139,26 +138,6 @@ def gaussian(
     """Returns N(0, τ² I): the easy truth."""
     one, mean = torch.ones(1, dtype=dtype), torch.zeros(1, size, dtype=dtype)
     return Instance(GaussianMixture(one, mean, tau**2 * one), sigma)
-
-
-def ring(
-    modes: int,
-    *,
-    radius: float = 3.0,
-    sigma: float = 0.0,
-    tau: float = 0.5,
-    dtype: torch.dtype = torch.float64,
-) -> Instance:
-    """Returns equal modes on a circle in the plane.
-
-    Arguments:
-        modes: Their number.
-        radius: That of the circle.
-        sigma: σ.
-        tau: The deviation τ of the modes.
-        dtype: Type of all numbers.
-    """
-    return Instance(toy.ring(modes, radius=radius, tau=tau, dtype=dtype), sigma)
 
 
 @dataclass(frozen=True)

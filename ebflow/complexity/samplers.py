@@ -1,4 +1,4 @@
-r"""From scores at falling noise to samples: the reverse diffusion, and annealed Langevin.
+r"""From scores at falling noise to samples: the reverse diffusion, and its flow.
 
 The Ornstein-Uhlenbeck process :math:`dx = -x\,dt + \sqrt2\,dB` is reversed by
 :math:`dx = (x + 2 s_t)\,dt + \sqrt2\,dB`. The exponential integrator holds the score over a step
@@ -16,7 +16,7 @@ Integrator (Zhang, Chen, 2022), arXiv:2204.13902; Elucidating the Design Space o
 Generative Models (Karras, Aittala, Aila, Laine, 2022), arXiv:2206.00364, for Heun's steps.
 """
 
-__all__ = ["Scores", "annealed", "ladder", "probability_flow", "reverse_sde"]
+__all__ = ["Scores", "ladder", "probability_flow", "reverse_sde"]
 
 import math
 from collections.abc import Callable, Sequence
@@ -27,7 +27,6 @@ from torch import Tensor
 
 from ..errors import NonFinite
 from ..randomness import normal
-from ..sampling import annealed_langevin
 from .instances import Score
 
 Scores = Callable[[float], Score]
@@ -90,22 +89,3 @@ def _finite(x: Tensor, name: str) -> Tensor:
     if not x.isfinite().all():
         raise NonFinite(f"{name}: found samples that are not finite; take more steps")
     return x
-
-
-def annealed(
-    scores: Scores, shape: Sequence[int], like: Tensor, *, levels: Sequence[float],
-    generator: torch.Generator, each: int = 5, step: float = 0.2,
-) -> Tensor:  # fmt: skip
-    """Returns samples by Langevin's diffusion at one level after another.
-
-    Arguments are those of ``reverse_sde``, and
-
-    Arguments:
-        each: Langevin's steps at a level.
-        step: Their size over the square of the level's σ.
-    """
-    start = levels[0] * normal(shape, like, generator)
-    size = step * levels[-1] ** 2
-    return annealed_langevin(
-        scores, start, generator=generator, ladder=levels, step=size, steps=each
-    )

@@ -9,13 +9,10 @@ from pipelines.sample_complexity.config import (
     ComplexityConfig,
     DenoiserCell,
     FiniteCell,
-    FloorCell,
-    FlowCell,
     NetworkCell,
     PairCell,
     SamplerCell,
     StepCell,
-    Target,
     TwoPointCell,
     WeightCell,
 )
@@ -44,23 +41,10 @@ SAMPLER_SIZES = (64, 256, 1024, 4096)
 SAMPLER_SEEDS = 4
 """The m of networks for samplers, and the training sets of a cell of them."""
 
-COUPLED = ("far mode", "eight Gaussians")
-COUPLED_SEEDS = 2
-"""Laws that flows with couplings learn, and training sets at every m."""
-
 SEPARATIONS, WEIGHT = (1.0, 2.5), 0.3
 PAIR_SIZES = (64, 128, 256, 512, 1024, 2048)
 PAIR_OBJECTIVES = ("ml", "ism", "dsm0.3", "dsm1")
 """Two Gaussians: a, the weight of the first, m, and what is minimised."""
-
-FLOW_SIZES = dict.fromkeys(COUPLED, (256, 4096, None)) | {"gaussian": (128, 512, None)}
-FLOW_OBJECTIVES = dict.fromkeys(COUPLED, ("ml", "ssm", "dsm0.3")) | {
-    "gaussian": ("ml", "ism", "ssm", "dsm0.3")
-}
-"""Flows in the plane: m, and what is minimised."""
-
-FLOOR_SEEDS = 4
-"""Sets of true samples."""
 
 WEIGHT_MODES, WEIGHT_NOISE = (1.0, 2.0), 2.0
 """Estimates of a mode's weight: a, and the noise of denoising."""
@@ -73,7 +57,6 @@ def cells(config: ComplexityConfig) -> list[CellConfig]:
     """Returns all cells."""
     return [
         *_denoisers(config),
-        *_flows(config),
         *_samplers(config),
         *_networks(config),
         *_varied(config),
@@ -81,7 +64,6 @@ def cells(config: ComplexityConfig) -> list[CellConfig]:
         *_weights(config),
         *_finite(config),
         *_small(config),
-        *_floors(config),
     ]
 
 
@@ -107,13 +89,12 @@ def _common(config: ComplexityConfig) -> dict:
 
 def _samplers(config: ComplexityConfig) -> Iterator[SamplerCell]:
     learners = config.learners
-    common = _common(config) | {
-        "ratio": middle(config), "sizes": SAMPLER_SIZES, "width": 2 * learners.width,
-        "steps": learners.sampler_steps, "samples": learners.samples, "levels": learners.levels,
-    }  # fmt: skip
-    for size in (d for d in config.grid.dims if d <= 2):
-        for first, count in _parts(learners.sampler_seeds, SAMPLER_SEEDS):
-            yield SamplerCell(**common, size=size, first=first, count=count)
+    for first, count in _parts(learners.sampler_seeds, SAMPLER_SEEDS):
+        yield SamplerCell(
+            **_common(config), ratio=middle(config), size=1, first=first, count=count,
+            sizes=SAMPLER_SIZES, width=2 * learners.width, lengths=learners.sampler_lengths,
+            samples=learners.samples, levels=learners.levels,
+        )  # fmt: skip
 
 
 def _denoisers(config: ComplexityConfig) -> Iterator[DenoiserCell]:
@@ -123,12 +104,12 @@ def _denoisers(config: ComplexityConfig) -> Iterator[DenoiserCell]:
         "samples": laws.samples, "levels": laws.levels,
     }  # fmt: skip
     residual = {
-        "sizes": laws.sizes, "width": laws.width, "blocks": laws.blocks, "steps": laws.steps,
+        "sizes": laws.sizes, "width": laws.width, "blocks": laws.blocks, "lengths": laws.lengths,
         "batch": laws.batch,
     }  # fmt: skip
     unet = {
         "net": "unet", "sizes": laws.unet_sizes, "width": laws.unet_channels,
-        "steps": laws.unet_steps, "batch": laws.unet_batch,
+        "lengths": (laws.unet_steps,), "batch": laws.unet_batch,
     }  # fmt: skip
     kinds = [
         *((eta, residual, laws.seeds) for eta in laws.etas),
@@ -177,30 +158,6 @@ def _pairs(config: ComplexityConfig) -> Iterator[PairCell]:
             )  # fmt: skip
 
 
-def _flows(config: ComplexityConfig) -> Iterator[FlowCell]:
-    learners = config.learners
-    for target, objectives in FLOW_OBJECTIVES.items():
-        many = target not in COUPLED
-        for objective in objectives:
-            yield FlowCell(
-                **_target(config, target), deltas=config.grid.deltas, objective=objective,
-                count=max(2, learners.flow_seeds // 4) if many else COUPLED_SEEDS,
-                sizes=FLOW_SIZES[target],
-                steps=learners.flow_steps if many else learners.coupled_steps,
-            )  # fmt: skip
-
-
-def _floors(config: ComplexityConfig) -> Iterator[FloorCell]:
-    for target in FLOW_OBJECTIVES:
-        yield FloorCell(**_target(config, target), count=FLOOR_SEEDS)
-
-
-def _target(config: ComplexityConfig, target: Target) -> dict:
-    ratio = config.grid.radii[0] if target == "far mode" else None
-    return {"seed": config.seed, "target": target, "ratio": ratio,
-            "epsilon": config.grid.epsilon, "samples": config.learners.samples}  # fmt: skip
-
-
 def _weights(config: ComplexityConfig) -> Iterator[WeightCell]:
     grid = config.grid
     fewer = max(2, grid.estimates // DENOISED)
@@ -236,7 +193,7 @@ def _small(config: ComplexityConfig) -> Iterator[CellConfig]:
         yield StepCell(seed=config.seed, epsilon=STEP_ERROR, count=grid.pair_trials, at=at)
 
 
-NAMED = ("target", "law", "net", "ratio", "size", "width", "depth", "rarity", "hypotheses", "eta",
+NAMED = ("law", "net", "ratio", "size", "width", "depth", "rarity", "hypotheses", "eta",
         "at", "a", "w", "noise", "panel", "objective", "estimator")  # fmt: skip
 """What tells cells apart, besides their kind and seeds."""
 

@@ -1,5 +1,6 @@
 """Tables of the study, from tensors and constants."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,26 @@ def _column(value: Any, rows: int) -> pa.Array:  # noqa: ANN401
     flat = pa.array(found.astype(np.float32).reshape(-1))
     offsets = np.arange(0, found.size + 1, found.shape[1])
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
+
+
+def over_levels(found: Sequence[Mapping[str, Tensor]], delta: float) -> dict[str, Tensor]:
+    """Returns the errors over all N levels of a sampler, from those of each, with shape (E,).
+
+    Roots of means of squares of the errors in mean square and at δ, and the largest Dᵟ with δ/N,
+    which the theorems of sampling ask for.
+    """
+    names = ("sigma_l2", f"sigma_d_{delta:g}", f"sigma_d_{share(delta, len(found)):g}")
+    mean, usual, rare = (torch.stack([one[name] for one in found]) for name in names)
+    return {
+        "levels_l2": mean.square().mean(0).sqrt(),
+        "levels_q": usual.square().mean(0).sqrt(),
+        "levels_d": rare.amax(0),
+    }
+
+
+def share(delta: float, levels: int) -> float:
+    """Returns the mass δ/N of one of N levels."""
+    return delta / levels
 
 
 def geometric(first: float, last: float, ratio: float) -> list[int]:

@@ -12,8 +12,7 @@ from ebflow.complexity.closed_forms import worst_eta
 from pipelines.config import NAME, UNKEYED, Section
 
 Noise = Literal["once", "fresh"]
-Objective = Literal["ml", "ism", "ssm", "dsm0.3", "dsm1"]
-Target = Literal["gaussian", "far mode", "eight Gaussians"]
+Objective = Literal["ml", "ism", "dsm0.3", "dsm1"]
 
 
 def _listed(kind: type, name: str) -> PrimitiveConstructorSpec:
@@ -35,6 +34,7 @@ Classes = Annotated[tuple[Least, ...], _listed(int, "INT")]
 """Sizes of classes of pairs of a side and a shift: at least one shift is false."""
 
 Counts = Annotated[tuple[PositiveInt, ...], _listed(int, "INT")]
+LENGTHS = "training steps, after each of which they are measured, the last their end"
 Shares = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], _listed(float, "FLOAT")]
 Law = Literal["digits", "mnist", "patches"]
 
@@ -70,7 +70,7 @@ class GridConfig(Section):
     depths: Counts = Field((1, 2, 3, 4), min_length=1, description="hidden layers of networks")
     trials: int = Field(200, ge=2, description="training sets of every finite class")
     pair_trials: int = Field(2000, ge=2, description="training sets of a class of two")
-    seeds: int = Field(40, ge=2, description="training sets, and networks, at every m")
+    seeds: int = Field(30, ge=2, description="training sets, and networks, at every m")
     cell_seeds: int = Field(10, ge=1, description="seeds that share a cell")
     weights: int = Field(4000, ge=2, description="samples of an estimate of a mode's weight")
     estimates: int = Field(2000, ge=2, description="estimates of a mode's weight")
@@ -96,15 +96,16 @@ class LearnersConfig(Section):
     depth: int = Field(2, ge=1, description="their number")
     steps: int = Field(1000, ge=1, description="training steps of a network")
     batch: int = Field(128, ge=1, description="samples a step")
-    sampler_steps: int = Field(
-        3000, ge=1, description="training steps of a network for all noises, of twice the width"
+    sampler_lengths: Counts = Field(
+        (300, 1000, 3000),
+        min_length=1,
+        description=f"of networks for all noises, of twice the width: {LENGTHS}",
     )
-    sampler_seeds: int = Field(8, ge=2, description="training sets of networks for samplers")
+    sampler_seeds: int = Field(12, ge=2, description="training sets of networks for samplers")
     samples: int = Field(10_000, ge=100, description="samples that a sampler draws")
     levels: int = Field(80, ge=1, description="steps of the reverse diffusion")
-    flow_seeds: int = Field(16, ge=2, description="training sets of a flow at every m")
+    flow_seeds: int = Field(12, ge=2, description="training sets of a flow at every m")
     flow_steps: int = Field(500, ge=1, description="training steps of a flow")
-    coupled_steps: int = Field(300, ge=1, description="training steps of a flow with couplings")
 
 
 class LawsConfig(Section):
@@ -112,36 +113,39 @@ class LawsConfig(Section):
 
     names: tuple[Law, ...] = Field(("digits",), min_length=1, description="laws")
     etas: Shares = Field(
-        (0.0, 0.005), min_length=1, description="weights η of an implanted mode, 0: none"
+        (0.0, 0.0005, 0.005, 0.05),
+        min_length=1,
+        description="weights η of an implanted mode, 0: none",
     )
     distance: float = Field(4.0, gt=0, description="its distance, in radii of the law")
-    sizes: Counts = Field(
-        (100, 1000, 10_000, 100_000), min_length=2, description="training samples m"
-    )
+    sizes: Counts = Field((100, 1000, 10_000), min_length=2, description="training samples m")
     delta: float = Field(0.1, gt=0, lt=1, description="mass δ of the quantile error")
-    seeds: int = Field(10, ge=1, description="training sets, and networks, at every m")
-    cell_seeds: int = Field(5, ge=1, description="seeds that share a cell")
+    seeds: int = Field(8, ge=1, description="training sets, and networks, at every m")
+    cell_seeds: int = Field(4, ge=1, description="seeds that share a cell")
     width: int = Field(128, ge=1, description="width of the residual networks")
     blocks: int = Field(3, ge=1, description="their blocks")
-    steps: int = Field(3000, ge=1, description="training steps")
+    lengths: Counts = Field((300, 1000, 3000), min_length=1, description=LENGTHS)
     batch: int = Field(64, ge=1, description="samples a step")
     unet_sizes: Counts = Field(
         (100, 10_000), min_length=2, description="training samples of U-Nets"
     )
     unet_seeds: int = Field(4, ge=0, description="training sets of U-Nets, 0: there are none")
     unet_channels: int = Field(16, ge=1, description="their channels on the pixels")
-    unet_steps: int = Field(3000, ge=1, description="their training steps")
+    unet_steps: int = Field(2000, ge=1, description="their training steps")
     unet_batch: int = Field(32, ge=1, description="their samples a step")
     samples: int = Field(1000, ge=100, description="samples that each network draws")
     levels: int = Field(20, ge=1, description="steps of the probability flow")
 
     @model_validator(mode="after")
     def _each_is_named_once(self) -> "LawsConfig":
-        for name in ("names", "etas", "sizes", "unet_sizes"):
+        for name in ("names", "etas", "sizes", "unet_sizes", "lengths"):
             found = getattr(self, name)
             if len(set(found)) < len(found):
                 listed = ",".join(map(str, found))
                 raise ValueError(f"{name}: found {listed}, expected each once")
+        if self.lengths != tuple(sorted(self.lengths)):
+            listed = ",".join(map(str, self.lengths))
+            raise ValueError(f"lengths: found {listed}, expected them to rise")
         return self
 
 
@@ -185,14 +189,13 @@ SCALES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
             "weights": 500, "estimates": 100,
         },
         {
-            "width": 16, "steps": 60, "batch": 64, "sampler_steps": 100, "sampler_seeds": 2,
-            "samples": 2000, "levels": 20, "flow_seeds": 2, "flow_steps": 30,
-            "coupled_steps": 30,
+            "width": 16, "steps": 60, "batch": 64, "sampler_lengths": (30, 100),
+            "sampler_seeds": 2, "samples": 2000, "levels": 20, "flow_seeds": 2, "flow_steps": 30,
         },
         {
             "etas": (0.0, 0.05), "sizes": (30, 100), "seeds": 2, "cell_seeds": 2, "width": 16,
             "blocks": 1, "unet_sizes": (30, 100), "unet_seeds": 2, "unet_channels": 2,
-            "unet_steps": 10, "steps": 20, "samples": 100, "levels": 5,
+            "unet_steps": 10, "lengths": (10, 20), "samples": 100, "levels": 5,
         },
     ),
     "cpu": ({}, {}, {}),
@@ -202,12 +205,13 @@ SCALES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
             "dims": (1, 2, 4, 8, 16, 32, 64), "widths": (16, 32, 64, 128),
             "trials": 400, "seeds": 96, "cell_seeds": 12, "estimates": 10_000,
         },
-        {"width": 64, "depth": 3, "steps": 4000, "sampler_steps": 20_000, "sampler_seeds": 48,
-         "samples": 50_000,
-         "levels": 160, "flow_seeds": 64, "flow_steps": 1000, "coupled_steps": 4000},
-        {"names": ("digits", "mnist", "patches"), "etas": (0.0, 5e-4, 5e-3, 5e-2),
+        {"width": 64, "depth": 3, "steps": 4000,
+         "sampler_lengths": (2000, 6000, 20_000), "sampler_seeds": 48,
+         "samples": 50_000, "levels": 160, "flow_seeds": 64, "flow_steps": 1000},
+        {"names": ("digits", "mnist", "patches"),
          "sizes": (100, 316, 1000, 3162, 10_000, 31_623, 100_000), "seeds": 32, "cell_seeds": 4,
-         "width": 256, "blocks": 4, "steps": 20_000, "batch": 128, "samples": 5000, "levels": 40,
+         "width": 256, "blocks": 4, "lengths": (2000, 6000, 20_000), "batch": 128,
+         "samples": 5000, "levels": 40,
          "unet_sizes": (100, 1000, 10_000, 100_000), "unet_seeds": 8, "unet_channels": 32,
          "unet_steps": 5000, "unet_batch": 128},
     ),
@@ -276,7 +280,6 @@ class LearnerCell(CellConfig):
     deltas: tuple[float, ...]
     width: int
     depth: int
-    steps: int
     batch: int
 
 
@@ -286,12 +289,14 @@ class NetworkCell(LearnerCell):
     noise: Noise
     panel: Literal["networks", "varied"] = "networks"
     rarity: float = 1.0
+    steps: int
 
 
 class SamplerCell(LearnerCell):
-    """Networks for all noises, and what samplers make of them."""
+    """Networks for all noises, and what a sampler makes of them."""
 
     sizes: tuple[int, ...]
+    lengths: tuple[int, ...]
     samples: int
     levels: int
 
@@ -307,7 +312,7 @@ class DenoiserCell(CellConfig):
     net: Literal["residual", "unet"] = "residual"
     width: int
     blocks: int = 1
-    steps: int
+    lengths: tuple[int, ...]
     batch: int
     samples: int
     levels: int
@@ -318,28 +323,6 @@ class PairCell(CellConfig):
 
     a: float
     w: float
-    objective: Objective
-    sizes: Sizes
-    steps: int
-
-
-class TargetCell(CellConfig):
-    """A law in the plane; ``ratio``: that of a far mode."""
-
-    target: Target
-    ratio: float | None
-    epsilon: float
-    samples: int
-
-
-class FloorCell(TargetCell):
-    """True samples."""
-
-
-class FlowCell(TargetCell):
-    """A flow in the plane by one objective."""
-
-    deltas: tuple[float, ...]
     objective: Objective
     sizes: Sizes
     steps: int

@@ -1,14 +1,13 @@
 """Denoisers of laws that look like data: their errors at every noise, and what they sample.
 
-One network knows all noises, and samples by the probability flow. Columns besides those of every
-table: ``law``, ``eta`` (the weight of a mode that was implanted; 0: none), ``n_far`` (training
-samples of it), at the least noise and √D-fold the errors of
-``ebflow.complexity.errors.measures``, the same over all N levels (``levels_l2`` and
-``levels_truncated``, roots of means of squares; ``levels_d``, the largest Dᵟ with δ/N),
-``by_level_l2`` and ``by_level_d``, level by level; and of samples ``excess`` (their mean −log q
-above that of true samples, nats), ``tv`` (of the frequencies of components), ``w2`` (sliced),
-``far_error`` (of the implanted mode's weight) and ``copied``: the share that lies nearer to a
-training sample than all but 1 % of true samples do.
+One network knows all noises, and samples by the probability flow; it is measured after several
+lengths of its training. Columns besides those of every table: ``law``, ``eta`` (the weight of a
+mode that was implanted; 0: none), ``n_far`` (training samples of it), at the least noise and
+√D-fold the errors of ``ebflow.complexity.errors.measures``, ``by_level_l2`` and ``by_level_d``,
+level by level; and of samples ``excess`` (their mean −log q above that of true samples, nats),
+``tv`` (of the frequencies of components), ``w2`` (sliced), ``far_error`` (of the implanted mode's
+weight) and ``copied``: the share that lies nearer to a training sample than all but 1 % of true
+samples do.
 """
 
 from collections.abc import Iterator
@@ -19,13 +18,13 @@ import torch
 from torch import Tensor
 
 from ebflow.complexity import laws
-from ebflow.complexity.denoisers import Draws, fit
-from ebflow.complexity.errors import denoising_errors
+from ebflow.complexity.denoisers import Draws, looks
+from ebflow.complexity.errors import Denoiser, denoising_errors
 from ebflow.complexity.residual import ResidualDenoisers, UNetDenoisers
 from ebflow.complexity.samplers import Scores, ladder, probability_flow
 from ebflow.complexity.truths import Truth, load
 from ebflow.randomness import generator as derive
-from pipelines.sample_complexity.columns import table
+from pipelines.sample_complexity.columns import over_levels, share, table
 from pipelines.sample_complexity.config import DenoiserCell
 
 LEAST, WIDEST = 0.2, 20.0
@@ -42,6 +41,9 @@ NEAR = 0.01
 
 RATES = {"residual": 2e-3, "unet": 5e-3}
 """The rate of training at its start."""
+
+MISSING = "the law without the mode"
+"""What rows call the exact denoiser of that."""
 
 LEARNERS = {"residual": "residual networks", "unet": "U-Nets"}
 """What rows call them."""
@@ -74,35 +76,39 @@ def denoisers(cell: DenoiserCell) -> pa.Table:
     plain = load(cell.law)
     truth = plain.with_rare(cell.eta, distance=cell.distance) if cell.eta else plain
     seeds = torch.arange(cell.first, cell.first + cell.count)
-    sets = _drawn(cell, truth, seeds)
-    nets = _trained(cell, sets)
-    levels = ladder(WIDEST, LEAST, cell.levels)
-    noise = derive(cell.seed, "truths", "samples", cell.law, cell.first)
-    true = truth.sample(cell.samples, sigma=LEAST, generator=noise)
-    x = _samples(cell, nets.at, (len(sets.owner), cell.samples, truth.clean.size), levels, noise)
-    learnt = table(
-        len(sets.owner), **_constants(cell, truth), learner=LEARNERS[cell.net],
-        sampler="probability flow", m=sets.sizes, seed=seeds[sets.owner],
-        n_far=sets.rare.cumsum(1)[sets.owner, sets.sizes - 1],
-        **_errors(cell, truth, nets, levels), **_quality(cell, truth, true, x),
-        copied=[_copied(rows, sets.of(index), true) for index, rows in enumerate(x)],
-    )  # fmt: skip
-    if cell.net == "unet":
-        return learnt
-    return pa.concat_tables(
-        [learnt, *_floors(cell, truth, levels, noise)], promote_options="default"
-    )
+    sets, levels = _drawn(cell, truth, seeds), ladder(WIDEST, LEAST, cell.levels)
+    true = truth.sample(cell.samples, sigma=LEAST, generator=_noise(cell, "true"))
+    nets = _networks(cell, sets)
+    shape = len(sets.owner), cell.samples, truth.clean.size
+    parts = []
+    for step in _training(cell, nets, sets):
+        x = _samples(nets.at, shape, levels, _noise(cell, "samples"))
+        copied = [_copied(rows, sets.of(index), true) for index, rows in enumerate(x)]
+        parts.append(table(
+            len(sets.owner), **_constants(cell, truth), learner=LEARNERS[cell.net],
+            sampler="probability flow", m=sets.sizes, seed=seeds[sets.owner], step=step,
+            n_far=sets.rare.cumsum(1)[sets.owner, sets.sizes - 1], copied=copied,
+            **_errors(cell, truth, lambda x, sigma: nets.denoise(x.float(), sigma), levels),
+            **_quality(cell, truth, true, x),
+        ))  # fmt: skip
+    if cell.net == "residual":
+        parts += _floors(cell, truth, true, levels)
+        if cell.eta:
+            parts.append(_missing(cell, truth, plain, levels))
+    return pa.concat_tables(parts, promote_options="default")
+
+
+def _noise(cell: DenoiserCell, name: str) -> torch.Generator:
+    return derive(cell.seed, "truths", name, cell.law, cell.first)
 
 
 def _floors(
-    cell: DenoiserCell, truth: Truth, levels: list[float], noise: torch.Generator
+    cell: DenoiserCell, truth: Truth, true: Tensor, levels: list[float]
 ) -> Iterator[pa.Table]:
     """Gives what samples of the exact score, and true ones, are off."""
-    true = truth.sample(cell.samples, sigma=LEAST, generator=noise)
+    noise = _noise(cell, "floors")
     found = {
-        ("exact score", "probability flow"): _samples(
-            cell, truth.smoothed, true.shape, levels, noise
-        ),
+        ("exact score", "probability flow"): _samples(truth.smoothed, true.shape, levels, noise),
         ("true samples", "none"): truth.sample(cell.samples, sigma=LEAST, generator=noise),
     }
     for (learner, sampler), rows in found.items():
@@ -110,6 +116,12 @@ def _floors(
             1, **_constants(cell, truth), learner=learner, sampler=sampler, seed=cell.first,
             **_quality(cell, truth, true, rows[None]),
         )  # fmt: skip
+
+
+def _missing(cell: DenoiserCell, truth: Truth, plain: Truth, levels: list[float]) -> pa.Table:
+    """Returns the errors of the exact denoiser of the law without the implanted mode."""
+    found = _errors(cell, truth, lambda x, sigma: plain.denoise(x, sigma)[None], levels)
+    return table(1, **_constants(cell, truth), learner=MISSING, seed=cell.first, **found)
 
 
 def _constants(cell: DenoiserCell, truth: Truth) -> dict[str, Any]:
@@ -130,55 +142,45 @@ def _drawn(cell: DenoiserCell, truth: Truth, seeds: Tensor) -> Sets:
     return Sets(clean.float(), rare, owner, torch.tensor(cell.sizes).repeat(len(seeds)))
 
 
-def _trained(cell: DenoiserCell, sets: Sets) -> Nets:
-    noise = derive(cell.seed, "truths", "train", cell.law, cell.net, cell.first)
-    options = {"width": cell.width, "generator": noise}
+def _networks(cell: DenoiserCell, sets: Sets) -> Nets:
     shape = len(sets.owner), sets.clean.shape[2]
-    unet = cell.net == "unet"
-    nets = (
-        UNetDenoisers(*shape, **options)
-        if unet
-        else ResidualDenoisers(*shape, blocks=cell.blocks, **options)
-    )
-    fit(
-        nets, Draws(sets.clean, sets.owner, sets.sizes, noise), least=LEAST, highest=WIDEST,
-        steps=cell.steps, rows=cell.batch, lr=RATES[cell.net],
+    options = {"width": cell.width, "generator": _noise(cell, f"start {cell.net}")}
+    if cell.net == "unet":
+        return UNetDenoisers(*shape, **options)
+    return ResidualDenoisers(*shape, blocks=cell.blocks, **options)
+
+
+def _training(cell: DenoiserCell, nets: Nets, sets: Sets) -> Iterator[int]:
+    draws = Draws(sets.clean, sets.owner, sets.sizes, _noise(cell, f"train {cell.net}"))
+    return looks(
+        nets, draws, lengths=cell.lengths, least=LEAST, highest=WIDEST, rows=cell.batch,
+        lr=RATES[cell.net],
     )  # fmt: skip
-    return nets
 
 
 def _errors(
-    cell: DenoiserCell, truth: Truth, nets: Nets, levels: list[float]
+    cell: DenoiserCell, truth: Truth, denoise: Denoiser, levels: list[float]
 ) -> dict[str, Tensor]:
     """Returns the columns of errors, each with shape (E,) or (E, levels)."""
-    delta = cell.delta / cell.levels
+    deltas = cell.delta, share(cell.delta, len(levels))
     found = [
-        denoising_errors(
-            lambda x, sigma: nets.denoise(x.float(), sigma), truth, sigma, points=TEST,
-            deltas=(cell.delta, delta), generator=derive(cell.seed, "test", f"{sigma:g}"),
-        )
+        denoising_errors(denoise, truth, sigma, points=TEST, deltas=deltas,
+                         generator=derive(cell.seed, "test", f"{sigma:g}"))
         for sigma in levels
     ]  # fmt: skip
-    over = {name: torch.stack([one[name] for one in found], -1) for name in found[0]}
-    mean, tail, cut = (over[f"sigma_{k}"] for k in ("l2", f"d_{delta:g}", "truncated"))
-    return {
-        **found[-1],
-        "levels_l2": mean.square().mean(-1).sqrt(),
-        "levels_truncated": cut.square().mean(-1).sqrt(),
-        "levels_d": tail.amax(-1),
-        "by_level_l2": mean,
-        "by_level_d": over[f"sigma_d_{cell.delta:g}"],
+    by_level = {
+        "by_level_l2": torch.stack([one["sigma_l2"] for one in found], -1),
+        "by_level_d": torch.stack([one[f"sigma_d_{cell.delta:g}"] for one in found], -1),
     }
+    return {**found[-1], **over_levels(found, cell.delta), **by_level}
 
 
 def _samples(
-    cell: DenoiserCell, scores: Scores, shape: tuple[int, ...], levels: list[float],
-    noise: torch.Generator,
-) -> Tensor:  # fmt: skip
+    scores: Scores, shape: tuple[int, ...], levels: list[float], noise: torch.Generator
+) -> Tensor:
     kind = torch.float32 if len(shape) == 3 else torch.float64
     like = torch.empty(0, dtype=kind)
-    x = probability_flow(scores, shape, like, levels=levels, generator=noise)
-    return x.double()
+    return probability_flow(scores, shape, like, levels=levels, generator=noise).double()
 
 
 def _quality(cell: DenoiserCell, truth: Truth, true: Tensor, x: Tensor) -> dict[str, list[float]]:

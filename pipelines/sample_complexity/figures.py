@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ebflow.complexity.classes import FAR
 from ebflow.complexity.closed_forms import chance_of_error, far_crossing, worst_eta
@@ -20,9 +20,6 @@ from ebflow.complexity.errors import THRESHOLDS
 from pipelines.reporting.style import BASELINE, DATA, FLOW, panels
 from pipelines.sample_complexity import law_figures
 from pipelines.sample_complexity.cells import (
-    COUPLED,
-    FLOW_OBJECTIVES,
-    FLOW_SIZES,
     PAIR_OBJECTIVES,
     SEPARATIONS,
     TRANSITION,
@@ -51,15 +48,23 @@ CAPTIONS = {
     "the networks' width and depth; mean square (solid) and quantile (dashed).",
     "steps": "Samples that it takes to tell N(0, 1) from a score with a step of height S.",
     "transition": "Fixed η: quantiles below η need what mean square needs, those above do not.",
-    "sampling": "Networks for all noises and the reverse SDE: total variation and W2 of samples "
-    "against the score's error in mean square (left) and at the quantile (right), over all levels "
-    "of the sampler. Training sets come as they are drawn: red, those without a far sample. "
-    "Lines: the exact score by the same sampler, and true samples.",
-    "data-like": "Denoisers of a law that looks like data, with an implanted mode (dashed) and "
-    "without: the error over all levels in mean square and at the quantile, the share of samples "
-    "that are copies of training ones, and what samples are off; means over training sets. "
-    "Lines across: the exact score by the same sampler.",
-    "levels": "The same errors level by level, at the least m and the largest.",
+    "sampling": "Networks for all noises, after three lengths of training, and the reverse SDE: "
+    "total variation and W2 of samples against the score's error in mean square (left) and at the "
+    "quantile (right), over all levels of the sampler. Training sets come as they are drawn: red, "
+    "those without a far sample. Lines: the exact score by the same sampler, and true samples.",
+    "data-like": "Denoisers of a law that looks like data, at the end of training, with an "
+    "implanted mode and without: the error over all levels in mean square and at the quantile, "
+    "the share of samples that are copies of training ones, and what samples are off; means over "
+    "training sets. Lines across: the exact score by the same sampler.",
+    "dose": "By how much an implanted mode raises mean square over the quantile, against the "
+    "noise, by its weight η and m; means over training sets. Dotted: the rise of mean square if "
+    "the mode is missed, from the exact denoiser of the law without it, and the quantile does not "
+    "rise.",
+    "families": "What samples are off against both errors, of all networks: darker, those of more "
+    "samples; larger, those that were trained for longer. Above without a mode, below with the "
+    "heaviest. Lines across: the exact score by the same sampler.",
+    "memory": "While networks are trained: the error in mean square, copies of training samples, "
+    "and what samples are off, without an implanted mode.",
     "laws": "The whole law of a network's error: without and with far samples in training, at one "
     "m. The error of the former lies on a mass of η.",
     "estimators": "Networks: the error in mean square, and on the bulk alone, with one noise a "
@@ -67,9 +72,6 @@ CAPTIONS = {
     "divergences": "Two Gaussians by each objective: the divergence from the law (left; lines "
     "across: m = ∞, no sample seen twice), m times it, and m times that from the law that the "
     "objective learns (right); dotted: half the number of parameters.",
-    "flows": "Flows in the plane by each objective: the divergence from the law, the error of the "
-    "score in mean square and at the quantile; means over training sets. Lines across: m = ∞, no "
-    "sample is seen twice, and what is left is of the flow and its training.",
     "efficiency": "Asymptotic variance of a mode's weight over that of maximum likelihood "
     "(lines), and from drawn samples (points, 95 %).",
 }
@@ -91,10 +93,11 @@ def figures(
         "laws": _laws(config, rows),
         "estimators": _estimators(rows),
         "divergences": _divergences(rows),
-        "flows": _flows(config, rows),
         "efficiency": _efficiency(rows),
         "data-like": law_figures.against_m(config, rows),
-        "levels": law_figures.levels(config, rows),
+        "dose": law_figures.dose(config, rows),
+        "families": law_figures.families(config, rows),
+        "memory": law_figures.memory(config, rows),
     }
 
 
@@ -255,7 +258,7 @@ def _transition(config: ComplexityConfig, rows: pa.Table) -> Figure:
 
 def _sampling(config: ComplexityConfig, rows: pa.Table) -> Figure:
     networks = sampling(rows)
-    columns = {"levels_l2": "σ L2 over all levels", "levels_d": "largest σ Dᵟ, δ/N"}
+    columns = {"levels_l2": "σ L2 over all levels", "levels_q": "σ Dᵟ over all levels"}
     outcomes = {"tv": "total variation", "w2": "W2"}
     figure, grid = panels(2, 8.4, 7.0, down=2)
     sizes = 12 + 8 * np.log2(networks["m"].to_numpy() / min(networks["m"].to_pylist()))
@@ -349,24 +352,6 @@ def _against_m(axis: Axes, rows: pa.Table, column: str, **look: Any) -> None:  #
     axis.plot(sizes, found.mean(0), marker=".", **look)
     endless = rows.filter(pc.is_null(rows["m"]))[column].to_numpy()
     axis.axhline(endless.mean(), color=look["color"], ls=look["ls"], lw=0.5)
-
-
-def _flows(config: ComplexityConfig, rows: pa.Table) -> Figure:
-    columns = {"kl": "KL(p ‖ flow), nats", "sigma_l2": "σ L2", decisive(config): "σ Dᵟ"}
-    figure, grid = panels(len(columns), 12.6, 2.8 * len(COUPLED), down=len(COUPLED))
-    for line, target in zip(grid, COUPLED, strict=True):
-        flows = where(rows, panel="flows", target=target)
-        for axis, (column, label) in zip(line, columns.items(), strict=True):
-            for colour, name in zip(COLOURS, FLOW_OBJECTIVES[target], strict=False):
-                some = where(flows, learner=name)
-                _against_m(axis, some, column, color=colour, ls="-", lw=1, label=name)
-            axis.set(xscale="log", yscale="log", xlabel="m", ylabel=label, title=target)
-            sizes = [m for m in FLOW_SIZES[target] if m]
-            axis.set_xticks(sizes, [f"{m}" for m in sizes])
-            axis.xaxis.set_minor_locator(NullLocator())
-    grid[0, 0].axhline(math.nan, color="black", lw=0.5, label="m = ∞")
-    grid[0, 0].legend()
-    return figure
 
 
 def _efficiency(rows: pa.Table) -> Figure:

@@ -1,25 +1,25 @@
 """What is asked of denoisers of laws that look like data.
 
-Training sets are nested in m: a set with all of its networks is one unit, and statistics are of
-arrays with shape (sets, sizes).
+A training set, nested in m, with all networks that learnt from it is one unit. Those of every m
+after every length of training are its *family*: they differ far more than networks of equal m do,
+and so ranks within a family tell errors apart.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy import stats
 
-from ebflow.inference import Confidence, above, below, bootstrap, student, within
+from ebflow.complexity.samplers import ladder
+from ebflow.inference import Confidence, above, below, bootstrap, student
 from pipelines.reporting.claims import Question
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.results import matrix, where
 
 SAME = 0.15
 """Errors are told apart where their ratio changes by more than this, as a logarithm."""
-
-RATE = 0.05
-"""Exponents of m are told apart from this difference on."""
 
 RANKS = 0.2
 """Correlations of ranks are told apart from this difference on."""
@@ -30,25 +30,33 @@ NATS = 3.0
 COPIES = 0.1
 """A network memorises where more of its samples than this are copies; of true ones 0.01 are."""
 
+PARTING = 8.0
+"""The noise at which missing a mode at distance 4 costs most, over what networks err without it.
+
+By the exact denoiser of the law without it, η = 0.005: 0.03 √D of 0.02 √D; at the least noise 0.17
+of 0.96. The quantile at δ = 0.1 is below 0.001 √D.
+"""
+
 PREDICTORS = {
-    "levels_l2": "mean square over levels",
+    "levels_l2": "mean square",
+    "levels_q": "quantile",
     "levels_d": "largest quantile error, δ/N",
-    "levels_truncated": "truncated, over levels",
 }
 OUTCOMES = {
     "w2": "sliced W2",
     "tv": "TV of components",
     "excess": "−log q",
-    "far_error": "weight of the implanted mode",
+    "far_error": "error of the mode's weight",
 }
 
 FOLLOWED = {
-    "w2": ("levels_l2", "levels_d"),
-    "far_error": ("levels_l2", "levels_d"),
-    "tv": ("levels_d", "levels_l2"),
-    "excess": ("levels_d", "levels_l2"),
+    "w2": ("levels_l2", "levels_q"),
+    "far_error": ("levels_l2", "levels_q"),
+    "tv": ("levels_q", "levels_l2"),
 }
 """By outcome: the error that it is said to follow, and the one that it is not."""
+
+FAMILY = "rank correlations over the networks of a training set, of every m and length of training"
 
 FIGURE = "data-like"
 
@@ -62,6 +70,17 @@ def learnt(rows: pa.Table, law: str, eta: float, net: str = "residual") -> pa.Ta
     return where(rows, panel="truths", learner=LEARNERS[net], law=law, eta=eta)
 
 
+def trained(rows: pa.Table) -> pa.Table:
+    """Returns the rows at the end of training."""
+    return where(rows, step=pc.max(rows["step"]).as_py())
+
+
+def family(rows: pa.Table, column: str) -> np.ndarray:
+    """Returns a column with shape (sets, networks), of every m and length of training."""
+    rows = rows.sort_by([("seed", "ascending"), ("m", "ascending"), ("step", "ascending")])
+    return rows[column].to_numpy().reshape(len(set(rows["seed"].to_pylist())), -1)
+
+
 def lead(config: ComplexityConfig) -> str:
     """Returns the law that claims are about; others are shown beside it."""
     return config.laws.names[0]
@@ -70,152 +89,145 @@ def lead(config: ComplexityConfig) -> str:
 def questions(config: ComplexityConfig, rows: pa.Table) -> list[list[Measured]]:
     """Returns what is asked, with what was found: in groups, of which the first two lead.
 
-    Do both errors ever tell networks apart differently? With an implanted mode, which tells what?
-    And what do they tell of networks that memorise?
+    Where does a rare mode part both errors, and where not? Which of them do samples follow? And
+    what do they tell of networks that memorise? Asked is of the rarest mode and the heaviest.
     """
-    rare = [one for eta in config.laws.etas if eta for one in _implanted(config, rows, eta)]
-    if 0.0 not in config.laws.etas:
-        return [rare]
+    etas = sorted(eta for eta in config.laws.etas if eta)
     plain = learnt(rows, lead(config), 0.0)
-    unets = learnt(rows, lead(config), 0.0, "unet")
-    memory = [*_memorised(plain), *(_unets(unets) if len(unets) else ())]
-    groups = [list(_apart(config, plain)), rare, memory]
-    return list(filter(None, groups))
+    apart, told = [], []
+    if etas:
+        rare = [learnt(rows, lead(config), eta) for eta in (etas[0], etas[-1])]
+        apart += _parted(config, plain, rare, (etas[0], etas[-1])) if len(plain) else ()
+        told += _followed(rare[-1], etas[-1])
+    if not len(plain):
+        return [told]
+    apart += _alike(config, trained(plain))
+    return [apart, [*told, *_told(plain)], list(_memorised(plain))]
 
 
-def _apart(config: ComplexityConfig, rows: pa.Table) -> Iterator[Measured]:
+def _parted(
+    config: ComplexityConfig, plain: pa.Table, rare: list[pa.Table], etas: tuple[float, float]
+) -> Iterator[Measured]:
+    sizes = min(config.laws.sizes), max(config.laws.sizes)
+    place = parting(config)
+    rises = {m: rise(plain, rare[1], m) for m in sizes}
+    note = "against networks of the law without it, paired by training set"
+    for m, found in rises.items():
+        yield Question(
+            f"At σ = {PARTING:g}, where theory has the largest effect, a mode of weight "
+            f"η = {etas[1]:g} raises mean square more than the quantile, m = {m:,}",
+            "rise of mean square over that of the quantile error, as a logarithm",
+            above(SAME), figure="dose", note=note,
+        ), student(found[:, place])  # fmt: skip
+    yield Question(
+        f"Over all levels it does so too, m = {sizes[0]:,}",
+        "the same of roots of means of squares over levels", above(SAME), figure="dose", note=note,
+    ), student(rise(plain, rare[1], sizes[0], levels=False))  # fmt: skip
+    yield Question(
+        f"A mode of weight η = {etas[0]:g} does not, even at σ = {PARTING:g}, m = {sizes[0]:,}",
+        "rise of mean square over that of the quantile error, as a logarithm",
+        below(SAME), figure="dose", note=note,
+    ), student(rise(plain, rare[0], sizes[0])[:, place])  # fmt: skip
+
+
+def parting(config: ComplexityConfig) -> int:
+    """Returns the place of the level that is nearest to ``PARTING``."""
+    from pipelines.sample_complexity.denoisers import LEAST, WIDEST  # imports torch
+
+    levels = np.log(ladder(WIDEST, LEAST, config.laws.levels))
+    return int(np.abs(levels - np.log(PARTING)).argmin())
+
+
+def rise(plain: pa.Table, rare: pa.Table, m: int, *, levels: bool = True) -> np.ndarray:
+    """Returns by how much a mode raises mean square over the quantile, as a logarithm.
+
+    Of trained networks, set by set: with shape (sets, levels), or (sets,) over all levels.
+    """
+    names = ("by_level_l2", "by_level_d") if levels else ("levels_l2", "levels_q")
+    ratios = []
+    for rows in (rare, plain):
+        mean, tail = (at_size(rows, name, m) for name in names)
+        ratios.append(np.log(mean) - np.log(tail))
+    return ratios[0] - ratios[1]
+
+
+def at_size(rows: pa.Table, column: str, m: int) -> np.ndarray:
+    """Returns what trained networks have at an m, with shape (sets, ...)."""
+    return np.array(where(trained(rows), m=m).sort_by("seed")[column].to_pylist())
+
+
+def _alike(config: ComplexityConfig, rows: pa.Table) -> Iterator[Measured]:
     pairs = {
         "at the least noise": ("sigma_l2", f"sigma_d_{config.laws.delta:g}"),
         "over all levels, δ/N": ("levels_l2", "levels_d"),
     }
-    ratios = {place: _ratio(rows, *columns) for place, columns in pairs.items()}
-    for place, (ratio, _) in ratios.items():
+    for place, (mean, tail) in pairs.items():
         yield Question(
             f"Without an implanted mode the ratio of both errors is the same at every m, {place}",
             "its largest change from that of the largest m, as a logarithm", below(SAME),
             figure=FIGURE, note="a maximum over m, whose interval the bootstrap moves up",
-        ), _bootstrapped(_largest_change, [ratio])  # fmt: skip
-    for place, (ratio, m) in ratios.items():
-        yield Question(
-            f"Without an implanted mode both errors fall alike, {place}",
-            "exponent in m of the quantile error less that of mean square", within(RATE),
-            figure=FIGURE, note=f"{lead(config)}, m = {min(m):,} … {max(m):,}; a difference of "
-            f"{RATE:g} is {100**RATE - 1:.0%} over two decades",
-        ), student(_slopes(ratio, m))  # fmt: skip
+        ), changed(rows, mean, tail)  # fmt: skip
 
 
-def _largest_change(ratio: np.ndarray) -> float:
-    return float(np.abs((ratio - ratio[:, -1:]).mean(0)).max())
+def changed(rows: pa.Table, mean: str, tail: str) -> Confidence | None:
+    """Returns the largest change over m of the logarithm of two errors' ratio."""
+    ratio = np.log(matrix(rows, tail)[0]) - np.log(matrix(rows, mean)[0])
+
+    def largest(ratio: np.ndarray) -> float:
+        return float(np.abs((ratio - ratio[:, -1:]).mean(0)).max())
+
+    return bootstrap(largest, ratio, resamples=400) if len(ratio) > 3 else None
 
 
-def _ratio(rows: pa.Table, mean: str, tail: str) -> tuple[np.ndarray, list[int]]:
-    """Returns the logarithm of the quantile error over mean square, and the m."""
-    (first, m), (second, _) = matrix(rows, mean), matrix(rows, tail)
-    return np.log(second) - np.log(first), m
-
-
-def _slopes(values: np.ndarray, m: list[int]) -> np.ndarray:
-    """Returns the exponent in m of every training set."""
-    x = np.log(m) - np.mean(np.log(m))
-    return values @ x / (x @ x)
-
-
-def _memorised(rows: pa.Table) -> Iterator[Measured]:
-    excess, m = matrix(rows, "excess")
-    yield Question(
-        f"A network of m = {m[0]:,} samples has samples likelier by more than {NATS:g} nats "
-        f"than one of {m[-1]:,}",
-        f"their mean −log q less that at m = {m[-1]:,}", below(-NATS), "nats", FIGURE,
-        "of one training set, nested in m",
-    ), student(excess[:, 0] - excess[:, -1])  # fmt: skip
-    errors, _ = matrix(rows, "levels_l2")
-    for outcome in ("tv", "w2", "excess"):
-        yield Question(
-            "Of the networks of a training set, the less the error, the less "
-            f"{OUTCOMES[outcome]}: ranks are correlated by more than {RANKS:g}",
-            "their rank correlation over m", above(RANKS), figure=FIGURE,
-            note="mean over training sets; mean square over all levels",
-        ), student(_ranks(errors.T, matrix(rows, outcome)[0].T))  # fmt: skip
-    yield _copies(rows, "a network")
-
-
-def _copies(rows: pa.Table, who: str) -> Measured:
-    copied, m = matrix(rows, "copied")
-    return Question(
-        f"From m = {m[0]:,} samples {who} memorises them",
-        "share of its samples that are copies", above(COPIES), figure=FIGURE,
-        note="nearer to a training sample than all but 1 % of true samples are",
-    ), student(copied[:, 0])  # fmt: skip
-
-
-def _unets(rows: pa.Table) -> Iterator[Measured]:
-    """Asks of networks that know of images what those ask that do not."""
-    yield _copies(rows, "a U-Net")
-    ratio, m = _ratio(rows, "levels_l2", "levels_d")
-    sizes = " and ".join(f"{one:,}" for one in m)
-    yield Question(
-        f"The ratio of a U-Net's errors is the same at m = {sizes}",
-        "its largest change from that of the largest m, as a logarithm", below(SAME),
-        figure=FIGURE, note="over all levels, δ/N; no mode is implanted",
-    ), _bootstrapped(_largest_change, [ratio])  # fmt: skip
-
-
-def _ranks(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Returns Spearman's correlation of each column, 0 where one of both is constant."""
-    x, y = (ranks - ranks.mean(0) for ranks in (stats.rankdata(part, axis=0) for part in (x, y)))
-    size = np.sqrt((x * x).sum(0) * (y * y).sum(0))
-    return (x * y).sum(0) / np.where(size > 0, size, 1)
-
-
-def _implanted(config: ComplexityConfig, rows: pa.Table, eta: float) -> Iterator[Measured]:
-    m, rare = min(config.laws.sizes), learnt(rows, lead(config), eta)
-    if 0.0 in config.laws.etas:
-        plain = learnt(rows, lead(config), 0.0)
-        rise = _rise(plain, rare, "by_level_l2") - _rise(plain, rare, "by_level_d")
-        yield Question(
-            f"A mode of weight η = {eta:g} raises mean square more than the quantile, by more "
-            f"than {SAME:g}, m = {m:,}",
-            "rise of mean square over that of the quantile error, as a logarithm",
-            above(SAME), figure="levels",
-            note="mean over the levels of noise, against networks of the law without it; "
-            f"{_unseen(rare):.0%} of the training sets have no sample of it",
-        ), student(rise)  # fmt: skip
+def _followed(rows: pa.Table, eta: float) -> Iterator[Measured]:
     for outcome, (better, worse) in FOLLOWED.items():
-        arrays = [matrix(rare, name)[0] for name in (outcome, better, worse)]
+        found, *errors = (family(rows, name) for name in (outcome, better, worse))
+        gap = ranked(found, errors[0]) - ranked(found, errors[1])
         yield Question(
             f"With a mode of weight η = {eta:g}, {OUTCOMES[outcome]} follows the "
             f"{PREDICTORS[better]} more than the {PREDICTORS[worse]}, by more than {RANKS:g}",
-            "difference of their rank correlations at equal m", above(RANKS),
-            figure=FIGURE, note="mean over m; bootstrap over training sets",
-        ), _bootstrapped(_lead_of_ranks, arrays)  # fmt: skip
+            f"difference of {FAMILY}", above(RANKS), figure="families",
+            note="mean over training sets; both errors as roots of means of squares over levels",
+        ), student(gap)  # fmt: skip
 
 
-def _bootstrapped(statistic: Callable[..., float], arrays: list[np.ndarray]) -> Confidence | None:
-    return bootstrap(statistic, *arrays, resamples=400) if len(arrays[0]) > 3 else None
+def _told(rows: pa.Table) -> Iterator[Measured]:
+    error = family(rows, "levels_l2")
+    for outcome in ("w2", "tv", "excess"):
+        yield Question(
+            f"Without it, the less the error, the less {OUTCOMES[outcome]}: ranks are "
+            f"correlated by more than {RANKS:g}", FAMILY, above(RANKS), figure="families",
+            note="mean over training sets; mean square over all levels",
+        ), student(ranked(family(rows, outcome), error))  # fmt: skip
 
 
-def _lead_of_ranks(outcome: np.ndarray, better: np.ndarray, worse: np.ndarray) -> float:
-    """Returns by how much one error's rank correlation is above another's, mean over m."""
-    return at_equal_m(outcome, better) - at_equal_m(outcome, worse)
+def ranked(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns Spearman's correlation of each row, 0 where one of both is constant."""
+    x, y = (stats.rankdata(part, axis=1) for part in (x, y))
+    x, y = (ranks - ranks.mean(1, keepdims=True) for ranks in (x, y))
+    size = np.sqrt((x * x).sum(1) * (y * y).sum(1))
+    return (x * y).sum(1) / np.where(size > 0, size, 1)
 
 
-def at_equal_m(outcome: np.ndarray, error: np.ndarray) -> float:
-    """Returns the rank correlation over training sets, mean over m, of shapes (sets, sizes)."""
-    return float(_ranks(error, outcome).mean())
-
-
-def _unseen(rows: pa.Table) -> float:
-    """Returns the share of sets that have no sample of the mode at the least m."""
-    return float((matrix(rows, "n_far")[0][:, 0] == 0).mean())
-
-
-def _rise(plain: pa.Table, rare: pa.Table, column: str) -> np.ndarray:
-    """Returns by how much an error is above the other's at the least m, set by set, as log."""
-    least = min(rare["m"].to_pylist())
-    first, second = (by_level(rows, column, least) for rows in (plain, rare))
-    return np.log(second / first).mean(1)
-
-
-def by_level(rows: pa.Table, column: str, m: int) -> np.ndarray:
-    """Returns an error at an m with shape (sets, levels)."""
-    return np.array(where(rows, m=m).sort_by("seed")[column].to_pylist())
+def _memorised(rows: pa.Table) -> Iterator[Measured]:
+    m, steps = (sorted(set(rows[name].to_pylist())) for name in ("m", "step"))
+    few = where(rows, m=m[0])
+    span = f"of m = {m[0]:,} samples, from {steps[0]:,} to {steps[-1]:,} steps of training"
+    copied = family(few, "copied")
+    yield Question(
+        f"{m[0]:,} samples are memorised", "share of samples that are copies at the end",
+        above(COPIES), figure="memory",
+        note="nearer to a training sample than all but 1 % of true samples are",
+    ), student(copied[:, -1])  # fmt: skip
+    excess = family(few, "excess")
+    yield Question(
+        f"Meanwhile samples become likelier, by more than {NATS:g} nats: {span}",
+        "change of their mean −log q", below(-NATS), "nats", "memory", "paired by network",
+    ), student(excess[:, -1] - excess[:, 0])  # fmt: skip
+    for name in ("levels_l2", "levels_q"):
+        error = np.log(family(few, name))
+        yield Question(
+            f"Meanwhile the {PREDICTORS[name]} error grows: {span}",
+            "its change over all levels, as a logarithm", above(SAME), figure="memory",
+            note="paired by network",
+        ), student(error[:, -1] - error[:, 0])  # fmt: skip

@@ -30,9 +30,9 @@ TITLE = "How many samples a score needs"
 INTRO = (
     "A law with a far mode of weight η at a distance R, smoothed by noise σ. Its score is learnt "
     "from m samples, and the error of what was learnt is measured in mean square (σ L2) and at "
-    "the (1 − δ)-quantile (σ Dᵟ). m* is the least m of a grid from which on a quantile over "
-    "training sets (0.75; networks: the median) of the error stays at or below ε. The far mode "
-    "has the weight at which missing it costs 2 ε in mean square, so that η falls as (σ/R)². "
+    "the (1 − δ)-quantile (σ Dᵟ). m* is the m from which on a quantile over training sets (0.75; "
+    "networks: the median) of the error stays at or below ε. The far mode has the weight at which "
+    "missing it costs 2 ε in mean square, so that η falls as (σ/R)². "
     "Training sets come as they are drawn. Beside it stand laws that look like data, mixtures "
     "fitted to images whose scores are exact at every noise, with an implanted rare mode and "
     "without, and denoisers that learn all noises at once. Asked for are shapes, not constants."
@@ -63,7 +63,6 @@ def page(
         _exponents(answers),
         _samplers(rows),
         _pairs(answers, rows),
-        _flows(rows),
         _cost(cost),
     ]
     return claims.page(TITLE, INTRO, conclusion, figures, tables, config)
@@ -93,24 +92,22 @@ def _interval(found: Confidence | None) -> str:
 
 def _samplers(rows: pa.Table) -> Table:
     """Returns means over seeds of the distances of samples."""
-    names = ("sigma_l2", "levels_l2", "levels_d", "tv", "w1", "w2", "far_mass", "far_mass_error")
+    names = ("sigma_l2", "levels_l2", "levels_q", "levels_d", "tv", "w2", "far_mass_error")
     samplers = where(rows, panel="samplers")
-    keys = ("size", "learner", "sampler", "m")
+    keys = ("learner", "m", "step")
     grouped = samplers.group_by(keys).aggregate([(name, "mean") for name in names])
-    order = [(key, "ascending") for key in keys]
     lines = [
         (
-            f"{row['learner']}, {row['sampler']}",
-            str(row["size"]),
-            str(row["m"] or ""),
+            row["learner"],
+            *("" if row[name] is None else f"{row[name]}" for name in keys[1:]),
             *("" if row[f"{n}_mean"] is None else f"{row[f'{n}_mean']:.3g}" for n in names),
         )
-        for row in grouped.sort_by(order).to_pylist()
+        for row in grouped.sort_by([(key, "ascending") for key in keys]).to_pylist()
     ]
+    headings = ("scores", "m", "steps", "σ L2", "over levels", "σ Dᵟ over levels",
+                "largest σ Dᵟ, δ/N", "TV", "W2", "error of the far mass")  # fmt: skip
     eta = samplers["eta"][0].as_py()
-    headings = ("scores and sampler", "d", "m", "σ L2", "over levels", "largest σ Dᵟ, δ/N", "TV",
-                "W1", "W2", "far mass", "its error")  # fmt: skip
-    note = f"Means over seeds; W1 and W2 sliced for d > 1; the true far mass is {eta:.3g}."
+    note = f"Means over seeds, on the line, by the reverse SDE; the far mass is {eta:.3g}."
     return Table("Samplers", headings, lines, note)
 
 
@@ -147,26 +144,6 @@ def _pair(answers: Sequence[Answer], rows: pa.Table, a: float, learner: str) -> 
 
 def _mean(rows: pa.Table, column: str) -> float:
     return pc.mean(rows[column]).as_py()
-
-
-def _flows(rows: pa.Table) -> Table:
-    names = ("kl", "kl_floor", "sigma_l2", "tv", "w1", "w2", "far_mass")
-    flows = where(rows, panel="flows")
-    grouped = flows.group_by(("target", "learner", "m")).aggregate([(n, "mean") for n in names])
-    order = [("target", "ascending"), ("learner", "ascending"), ("m", "ascending")]
-    lines = [
-        (
-            f"{row['target']}, {row['learner']}",
-            "" if row["learner"] == "true samples" else str(row["m"] or "∞"),
-            *("" if row[f"{n}_mean"] is None else f"{row[f'{n}_mean']:.3g}" for n in names),
-        )
-        for row in grouped.sort_by(order).to_pylist()
-    ]
-    headings = ("flow in the plane", "m", "KL (nats)", "KL of the learnt law", "σ L2", "TV", "W1",
-                "W2", "far mass")  # fmt: skip
-    note = ("Exact samples by the inverse of the flow; W1 and W2 sliced; m = ∞: no sample is seen "
-            "twice. Denoising learns the smoothed law.")  # fmt: skip
-    return Table("Flows", headings, lines, note)
 
 
 def _cost(cost: Mapping[str, float]) -> Table:

@@ -1,6 +1,5 @@
-"""What samplers make of learnt scores, beside exact scores and true samples."""
+"""What the reverse diffusion makes of learnt scores, beside exact scores and true samples."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,19 +9,14 @@ from torch import Tensor
 
 from ebflow.complexity import errors, laws
 from ebflow.complexity.closed_forms import worst_eta
-from ebflow.complexity.denoisers import Denoisers, fit
+from ebflow.complexity.denoisers import Denoisers, looks
 from ebflow.complexity.instances import Instance, far_mode
 from ebflow.complexity.laws import Distances
-from ebflow.complexity.samplers import annealed, ladder, reverse_sde
+from ebflow.complexity.samplers import Scores, ladder, reverse_sde
 from ebflow.randomness import generator as derive
-from pipelines.sample_complexity.columns import table
+from pipelines.sample_complexity.columns import over_levels, share, table
 from pipelines.sample_complexity.config import SamplerCell
 from pipelines.sample_complexity.networks import TEST, Sets, untrained
-
-SAMPLERS: dict[str, Callable[..., Tensor]] = {
-    "reverse SDE": reverse_sde,
-    "annealed Langevin": partial(annealed, each=2),
-}
 
 WIDEST = 2.0
 """The largest noise, in units of R."""
@@ -32,23 +26,27 @@ TOGETHER = 500
 
 
 def samplers(cell: SamplerCell) -> pa.Table:
-    """Returns errors of the scores, and distances of samples, by sampler."""
+    """Returns errors of the scores, and distances of samples, after every length of training."""
     eta = worst_eta(cell.ratio, cell.epsilon)
     truth = far_mode(cell.ratio, eta, size=cell.size, dtype=torch.float32)
     seeds = torch.arange(cell.first, cell.first + cell.count)
     name = f"samplers {cell.ratio:g} {cell.size}"
     sets = Sets.drawn(truth, seeds, list(cell.sizes), seed=cell.seed, name=name)
-    nets = _trained(cell, truth, sets, name)
+    noise = derive(cell.seed, name, "train", cell.first)
+    nets = untrained(cell, truth, sets, noise)
+    training = looks(
+        nets, sets.draws(noise), lengths=cell.lengths, least=truth.sigma,
+        highest=WIDEST * cell.ratio * truth.sigma, rows=cell.batch,
+    )  # fmt: skip
     learnt = {"m": sets.sizes, "seed": seeds[sets.owner], "n_far": sets.n_far}
-    learnt |= _errors(cell, truth, nets)
-    rows = partial(_rows, cell, truth, eta)
-    parts = []
-    for sampler in SAMPLERS:
-        drawn = partial(_samples, cell, truth, sampler)
-        x = drawn(nets.at, (len(sets.owner),), name)
-        parts.append(rows(x, learner="networks", sampler=sampler, **learnt))
-        exact = drawn(truth.clean.smoothed, (), f"{name} exact")
-        parts.append(rows(exact, learner="exact score", sampler=sampler, seed=seeds))
+    rows, drawn = partial(_rows, cell, truth, eta), partial(_samples, cell, truth)
+    parts = [
+        rows(drawn(nets.at, (len(sets.owner),), name), learner="networks", sampler="reverse SDE",
+             step=step, **learnt, **_errors(cell, truth, nets))
+        for step in training
+    ]  # fmt: skip
+    exact = drawn(truth.clean.smoothed, (), f"{name} exact")
+    parts.append(rows(exact, learner="exact score", sampler="reverse SDE", seed=seeds))
     true = _true(cell, seeds, truth, name)
     parts.append(rows(true, learner="true samples", sampler="none", seed=seeds))
     return pa.concat_tables(parts, promote_options="default")
@@ -64,38 +62,18 @@ def _rows(
     )  # fmt: skip
 
 
-def _trained(cell: SamplerCell, truth: Instance, sets: Sets, name: str) -> Denoisers:
-    """Returns networks for all noises from σ to 2 R."""
-    noise = derive(cell.seed, name, "train", cell.first)
-    nets = untrained(cell, truth, sets, noise)
-    highest = WIDEST * cell.ratio * truth.sigma
-    fit(
-        nets, sets.draws(noise), least=truth.sigma, highest=highest, steps=cell.steps,
-        rows=cell.batch,
-    )  # fmt: skip
-    return nets
-
-
 def _errors(cell: SamplerCell, truth: Instance, nets: Denoisers) -> dict[str, Tensor]:
-    """Returns the errors at the least noise, and ``levels_l2`` and ``levels_d`` over all N.
-
-    Those are the root of the mean square over levels, and the largest Dᵟ with the last δ over N:
-    what the theorems of sampling ask for.
-    """
-    delta, found = cell.deltas[-1] / cell.levels, []
-    for sigma in _levels(cell, truth):
+    """Returns the errors at the least noise, and those over all levels."""
+    levels, found = _levels(cell, truth), []
+    delta = cell.deltas[-1]
+    rare = share(delta, len(levels))
+    for sigma in levels:
         level = Instance(truth.clean, sigma)
         test = level.stratified(TEST, generator=derive(cell.seed, "test"))
         sizes = errors.distances(nets.at(sigma), level.smoothed, test.noisy)
-        found.append(errors.summary(sizes, test, sigma, (*cell.deltas, delta)))
-    over = {name: torch.stack([one[name] for one in found]) for name in found[0]}
-    last = {name: value[-1] for name, value in over.items()}
-    del last[f"sigma_d_{delta:g}"]
-    return {
-        **last,
-        "levels_l2": over["sigma_l2"].square().mean(0).sqrt(),
-        "levels_d": over[f"sigma_d_{delta:g}"].amax(0),
-    }
+        found.append(errors.summary(sizes, test, sigma, (*cell.deltas, rare)))
+    last = {name: value for name, value in found[-1].items() if name != f"sigma_d_{rare:g}"}
+    return last | over_levels(found, delta)
 
 
 def _levels(cell: SamplerCell, truth: Instance) -> list[float]:
@@ -103,16 +81,15 @@ def _levels(cell: SamplerCell, truth: Instance) -> list[float]:
 
 
 def _samples(
-    cell: SamplerCell, truth: Instance, sampler: str, scores: Callable, learners: tuple[int, ...],
-    name: str,
-) -> Tensor:  # fmt: skip
+    cell: SamplerCell, truth: Instance, scores: Scores, learners: tuple[int, ...], name: str
+) -> Tensor:
     """Returns samples with shape (E, samples, d) of E ``learners``, or, of one, for every set."""
-    levels, noise = _levels(cell, truth), derive(cell.seed, name, sampler, cell.first)
+    levels, noise = _levels(cell, truth), derive(cell.seed, name, "samples", cell.first)
     count = learners[0] if learners else cell.count
     parts = []
     for rows in torch.arange(cell.samples).split(TOGETHER):
         shape = (*learners, len(rows)) if learners else (count * len(rows),)
-        x = SAMPLERS[sampler](
+        x = reverse_sde(
             scores, (*shape, cell.size), truth.clean.means, levels=levels, generator=noise
         )
         parts.append(x.view(count, len(rows), cell.size))

@@ -12,17 +12,26 @@ SIZES = (1, 2, 4, 8)
 
 @pytest.mark.parametrize(
     "row, expected",
-    [((9, 9, 0, 0), 4), ((0, 9, 0, 9), math.inf), ((0, 0, 0, 0), 1), ((0, 9, 9, 0), 8)],
+    [((2, 2, 0, 0), 2 * 2**0.5), ((0, 9, 0, 9), math.inf), ((0, 0, 0, 0), 1), ((0, 9, 5, 1), 8)],
 )
 def test_from_the_crossing_on_the_error_stays_below(row, expected):
+    """Between two points the error falls along a line in log m: from 2 to 0 it is 1 half-way."""
     errors = np.tile(np.array(row, float), (3, 1))
-    assert crossing(errors, SIZES, 1.0) == expected
+    assert crossing(errors, SIZES, 1.0) == pytest.approx(expected)
+
+
+def test_a_power_of_m_crosses_where_it_does():
+    """Errors of m^−½ on a grid in steps of two: off by 3 % at most, and not by a step."""
+    sizes = 2 ** np.arange(12)
+    for epsilon in (0.3, 0.21, 0.1):
+        found = crossing((sizes**-0.5)[None], sizes, epsilon)
+        assert found == pytest.approx(epsilon**-2, rel=0.04)
 
 
 def test_the_quantile_over_trials_decides():
     errors = np.array([[5.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
     assert crossing(errors, (1, 2), 1.0, level=0.75) == 1
-    assert crossing(errors, (1, 2), 1.0, level=0.95) == 2
+    assert crossing(errors, (1, 2), 1.0, level=0.95) == pytest.approx(2**0.75)
 
 
 def test_a_slope_is_least_squares():

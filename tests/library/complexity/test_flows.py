@@ -4,8 +4,8 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from ebflow import architectures, objectives
-from ebflow.complexity.flows import Pairs, endless, fit, line_divergence, pair_truth, some, whole
+from ebflow import objectives
+from ebflow.complexity.flows import Pairs, endless, fit, line_divergence, pair_truth, whole
 from ebflow.randomness import generator
 
 LAW = pair_truth(1.5, 0.3)
@@ -67,25 +67,6 @@ def test_denoising_learns_the_smoothed_law():
     fit(pairs, whole(x), objectives.dsm, generator=generator(5), steps=200, lr=0.05, sigma=1.0)
     own = float(line_divergence(LAW.smoothed(1.0), pairs))
     assert own < 0.01 < 0.03 < float(line_divergence(LAW, pairs))
-
-
-def test_a_flow_is_trained_as_one_of_one():
-    """One dense layer on N(0, Σ): the mean and covariance of maximum likelihood."""
-    x = torch.randn(1, 300, 2, generator=torch.Generator().manual_seed(0)) @ torch.tensor(
-        [[1.0, 0.0], [0.7, 0.5]]
-    )
-    flow = architectures.dense((2,), depth=1)
-    fit(flow, whole(x), objectives.ml, generator=generator(6), steps=400, lr=0.05)
-    weight = flow.layers[0].weight.detach()
-    covariance = torch.linalg.inv(weight.mT @ weight)
-    torch.testing.assert_close(covariance, torch.cov(x[0].mT, correction=0), rtol=1e-3, atol=1e-3)
-
-
-def test_a_step_may_take_some_of_the_samples():
-    x = torch.arange(6.0).view(2, 3, 1)
-    found = some(x, 100, generator=generator(7))()
-    assert found.shape == (2, 100, 1)
-    assert set(found[1].flatten().tolist()) == {3.0, 4.0, 5.0}
 
 
 def test_endless_samples_are_new_at_every_step():

@@ -16,7 +16,7 @@ from ebflow.complexity.closed_forms import (
     step_height,
     worst_eta,
 )
-from ebflow.complexity.instances import Step, far_mode, gaussian, ring
+from ebflow.complexity.instances import Step, far_mode, gaussian
 from ebflow.randomness import generator
 
 WIDTHS = {"equal": (HALF, HALF), "narrow": (0.5, 0.2), "wide": (0.3, 1.0)}
@@ -100,14 +100,6 @@ def test_a_crossing_is_where_the_chance_of_error_has_fallen():
         assert chance_of_error(m, 0.01, candidates) == pytest.approx(1 - level)
     ratios = [far_crossing(worst_eta(ratio, 0.35), 0.75) for ratio in (64, 128)]
     assert ratios[1] / ratios[0] == pytest.approx(4, rel=1e-3)
-
-
-def test_a_ring_has_equal_modes_at_its_radius():
-    law = ring(8, radius=3.0, tau=0.5).smoothed
-    torch.testing.assert_close(law.means.norm(dim=1), torch.full((8,), 3.0).double())
-    gaps = (law.means - law.means.roll(1, 0)).norm(dim=1)
-    torch.testing.assert_close(gaps, gaps[0].expand(8))
-    assert float(law.weights.std()) == 0 and float(law.covariances[0, 0]) == 0.25
 
 
 def test_test_points_are_of_every_component_alike():

@@ -1,7 +1,6 @@
 """Samplers of diffusion: exact recursions of Gaussians, and the right law from the right score."""
 
 import math
-from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -9,11 +8,11 @@ import torch
 
 from ebflow.complexity import laws
 from ebflow.complexity.instances import far_mode, gaussian
-from ebflow.complexity.samplers import annealed, ladder, reverse_sde
+from ebflow.complexity.samplers import ladder, probability_flow, reverse_sde
 from ebflow.errors import NonFinite
 from ebflow.randomness import generator
 
-SAMPLERS = {"reverse": reverse_sde, "annealed": partial(annealed, each=20)}
+SAMPLERS = {"reverse": reverse_sde, "flow": probability_flow}
 
 
 def test_the_ladder_falls_geometrically():
