@@ -57,7 +57,7 @@ def against_m(config: ComplexityConfig, rows: pa.Table) -> Figure:
             found, m = matrix(trained(unets), column)
             axis.plot(m, found.mean(0) / scale, ":", color="black", marker="s", ms=4,
                       label="U-Net")  # fmt: skip
-        _floor(axis, config, rows, column)
+        _floor(axis, config, rows, column, min(config.laws.etas))
         axis.set(xscale="log", xlabel="m", ylabel=label)
     axes[0, 0].legend(fontsize=7)
     return figure
@@ -68,11 +68,11 @@ def _scale(config: ComplexityConfig, rows: pa.Table, column: str) -> float:
     return size**0.5 if "level" in column else 1.0
 
 
-def _floor(axis: Axes, config: ComplexityConfig, rows: pa.Table, column: str) -> None:
+def _floor(axis: Axes, config: ComplexityConfig, rows: pa.Table, column: str, eta: float) -> None:
     """Draws what samples of the exact score are off."""
     if column in ("excess", "tv", "w2"):
         exact = where(rows, panel="truths", learner="exact score", law=lead(config))
-        floor = where(exact, eta=config.laws.etas[0])[column].to_numpy().mean()
+        floor = where(exact, eta=eta)[column].to_numpy().mean()
         axis.axhline(floor, color="black", ls=":", lw=0.8)
 
 
@@ -107,8 +107,8 @@ def families(config: ComplexityConfig, rows: pa.Table) -> Figure:
         places = [(out, error) for out in ("w2", "tv") for error in ("levels_l2", "levels_q")]
         for axis, (outcome, error) in zip(line, places, strict=True):
             _family(axis, some, error, outcome, _scale(config, rows, error))
-            _floor(axis, config, rows, outcome)
-            axis.set(xscale="log", xlabel=f"{PREDICTORS[error]} over levels / √D",
+            _floor(axis, config, rows, outcome, eta)
+            axis.set(xlabel=f"{PREDICTORS[error]} over levels / √D",
                      ylabel=PANELS[outcome][0], title=f"η = {eta:g}")  # fmt: skip
     axes[0, 0].legend(fontsize=7)
     return figure
@@ -141,7 +141,7 @@ def memory(config: ComplexityConfig, rows: pa.Table) -> Figure:
             axis.plot(config.laws.lengths, found.mean(0), color=colour, marker=".",
                       label=f"m = {m:,}")  # fmt: skip
             axis.plot(config.laws.lengths, found.T, color=colour, lw=0.3, alpha=0.5)
-        _floor(axis, config, rows, column)
+        _floor(axis, config, rows, column, min(config.laws.etas))
         axis.set(xscale="log", xlabel="steps of training", ylabel=PANELS[column][0])
     axes[0].legend(fontsize=7)
     return figure

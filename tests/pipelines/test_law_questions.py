@@ -83,6 +83,7 @@ def test_errors_that_the_rows_are_too_few_for_are_not_decided():
 def test_mean_square_sees_a_heavy_mode_and_the_quantile_does_not():
     place = "where theory has the largest effect"
     assert verdicts(place) == {"holds"}
+    assert verdicts(place, drift=0.2) == {"holds"}, "against networks without the mode"
     assert verdicts(place, blind=False) == {"does not hold"}
     assert verdicts(place, rise=0.06) == {"does not hold"}, "an effect less than what matters"
     assert verdicts("does not, even at") == {"holds"}
