@@ -5,6 +5,7 @@ Only a run whose value is what each of its stages made is remembered, so that al
 
 import json
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ebflow.files import write_text
 from pipelines import store
 from pipelines.engine.outcome import Outcome, Status
 from pipelines.engine.values import Artefact
+from pipelines.store import storage
 
 
 def found(key: str) -> Outcome | None:
@@ -20,24 +22,45 @@ def found(key: str) -> Outcome | None:
     Cost: reads every file of its artefacts (:func:`store.record`).
     """
     try:
-        stored = json.loads(_file(key).read_bytes())
-        artefacts = [Artefact(*names, store.Record(**record)) for *names, record in stored]
-    except (FileNotFoundError, TypeError, ValueError):
+        artefacts = _read(_file(key))
+    except FileNotFoundError:
         return None
-    if not all(artefact.is_valid() for artefact in artefacts):
+    if not artefacts or not all(artefact.is_valid() for artefact in artefacts):
         return None
     counts = Counter(artefact.stage for artefact in artefacts)
     return Outcome(tuple(artefacts), {name: Status(cached=n) for name, n in counts.items()})
 
 
 def remember(key: str, outcome: Outcome) -> None:
-    """Remembers what the run of a key gave, if its value is all that its stages made."""
+    """Remembers what the run of a key gave, if its value is all that its stages made.
+
+    Forgets runs of which an artefact is gone.
+    """
     made, value = outcome.artefacts, outcome.value
     jobs = sum(status.ran + status.cached for status in outcome.statuses.values())
     if isinstance(value, tuple) and list(value) == made and len(made) == jobs:
         stored = [(one.stage, one.key, asdict(one.record)) for one in made]
         _file(key).parent.mkdir(exist_ok=True)
         write_text(_file(key), json.dumps(stored))
+        _sweep(_file(key).parent)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes the records of runs of which an artefact is gone, where no storage may have it."""
+    for path in () if storage.used() else folder.glob("*.json"):
+        with suppress(FileNotFoundError):  # another process does the same
+            made = _read(path)
+            if not made or not all(store.artefact(a.stage, a.key).exists() for a in made):
+                path.unlink()
+
+
+def _read(path: Path) -> list[Artefact]:
+    """Returns what a record names; nothing if it is damaged."""
+    try:
+        stored = json.loads(path.read_bytes())
+        return [Artefact(*names, store.Record(**record)) for *names, record in stored]
+    except (TypeError, ValueError):
+        return []
 
 
 def _file(key: str) -> Path:

@@ -287,6 +287,15 @@ def test_a_whole_run_is_found_by_itself_as_long_as_all_is_unchanged(engine, home
     assert finished.found("key") is None
 
 
+def test_a_run_whose_artefact_is_gone_is_forgotten_when_another_is_remembered(engine, home):
+    for key, draws in (("old", 3), ("kept", 4)):
+        finished.remember(key, engine().run(graph(draws)))
+    shutil.rmtree(engine().run(graph(3)).value[1].path)
+    (home / "finished" / "damaged.json").write_text("[]")
+    finished.remember("new", engine().run(graph(5)))
+    assert {path.stem for path in (home / "finished").iterdir()} == {"kept", "new"}
+
+
 @pytest.mark.parametrize("text", ["", "[[]]", '[["write", "x", {}]]', "3"])
 def test_a_damaged_file_of_a_whole_run_is_none(text, home):
     (home / "finished").mkdir(parents=True)
