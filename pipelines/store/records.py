@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ebflow.errors import BadInput
-from ebflow.files import move
+from ebflow.files import move, previous, write_text
 from pipelines.store import storage
 from pipelines.store.copies import regain
 from pipelines.store.locks import lock
@@ -89,8 +89,8 @@ def _copy_of(final: Path, found: Record) -> str:
 def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Record:
     """Moves a finished folder to its place and records it; what was there before goes.
 
-    Both are on the disk before they have their names, and on the storage, if there is one,
-    before the record is.
+    Where that has the same content it stays: others may be reading it. Both are on the disk before
+    they have their names, and on the storage, if there is one, before the record is.
 
     Raises:
         OSError: If disk or storage do not take it; there is no new record then.
@@ -106,13 +106,15 @@ def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Record:
 
 def _moved(folder: Path, final: Path, run_id: str) -> Record:
     final.parent.mkdir(parents=True, exist_ok=True)
-    _beside(final).unlink(missing_ok=True)
-    shutil.rmtree(final, ignore_errors=True)
-    move(folder, final)
-    made = Record(digest(final), size(final), run_id)
-    draft = final.with_suffix(".json.new")
-    draft.write_text(json.dumps(asdict(made), indent=1) + "\n")
-    move(draft, _beside(final))
+    made = Record(digest(folder), size(folder), run_id)
+    if not final.is_dir() or digest(final) != made.digest:
+        _beside(final).unlink(missing_ok=True)
+        shutil.rmtree(previous(final), ignore_errors=True)
+        if final.exists():
+            final.rename(previous(final))
+        move(folder, final)
+        shutil.rmtree(previous(final), ignore_errors=True)
+    write_text(_beside(final), json.dumps(asdict(made), indent=1) + "\n")
     return made
 
 

@@ -36,6 +36,16 @@ def test_commit_replaces_what_was_there(made, home):
     assert store.record("stage", "key").run_id == "later"
 
 
+def test_an_equal_artefact_stays_for_those_who_read_it(made, home):
+    folder, record = made
+    (home / "draft" / "inner").mkdir(parents=True)
+    for path in (folder / "a.txt", folder / "inner" / "b.txt"):
+        (home / "draft" / path.relative_to(folder)).write_text(path.read_text())
+    inode = folder.stat().st_ino
+    assert store.commit("stage", "key", home / "draft", run_id="later").digest == record.digest
+    assert folder.stat().st_ino == inode and store.record("stage", "key").run_id == "later"
+
+
 def test_no_artefact_has_no_record(home):
     assert store.record("stage", "key") is None
     assert not home.exists()
