@@ -10,7 +10,7 @@ __all__ = ["FEW", "LEAST", "fit"]
 import numbers
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -23,6 +23,7 @@ from .anchor import Anchor
 from .architectures import ARCHITECTURES
 from .bases import Base
 from .bijections import Convolution
+from .data import called
 from .data.loader import Batch, Split
 from .data.memory import ArrayLike, Arrays, Completed, Law, Rows, as_frame, as_tensor
 from .execution import Event
@@ -55,6 +56,24 @@ POLICIES = ("drop", "impute")
 
 LEAST = 5
 """Rows at least, of which some are for validation."""
+
+COUNT = ValueError, lambda n: isinstance(n, numbers.Integral) and n >= 1, "a whole number above 0"
+
+RULES: dict[str, tuple[type[Exception], Callable[[Any], bool], str]] = {
+    "steps": COUNT,
+    "batch_size": COUNT,
+    "max_seconds": (ValueError, lambda s: s > 0, "above 0"),
+    "shrinkage": (ValueError, lambda rho: 0 <= rho < 1, "at least 0 and below 1"),
+    "objective": (
+        ValueError,
+        lambda name: not isinstance(name, str) or name in objectives.OBJECTIVES,
+        f"one of {', '.join(objectives.OBJECTIVES)}",
+    ),
+    "generator": (TypeError, lambda g: isinstance(g, torch.Generator), "a torch.Generator"),
+    "seed": (TypeError, lambda n: isinstance(n, numbers.Integral), "a whole number"),
+    "dtype": (TypeError, lambda t: isinstance(t, torch.dtype), "a torch.dtype, as torch.float64"),
+}
+"""What options are, where they are told: what is raised otherwise, and what is expected."""
 
 REMEDY = (
     ", or missing='drop', which leaves such rows out, or missing='impute', which draws what is "
@@ -168,15 +187,17 @@ def fit(
         >>> len([row for row in flow.history if row["kind"] == "validate"]) > 10
         True
     """
-    _check(steps, max_seconds, batch_size, seed, generator, dtype)
-    _check_objective(objective, loss)
-    _check_shrinkage(shrinkage)
+    given = {"batch_size": batch_size, "max_seconds": max_seconds, "shrinkage": shrinkage,
+             "generator": generator, "objective": None if loss else objective}  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
+    _check(steps=steps, seed=seed, dtype=dtype, **given)
     _check_device(device)
     if generator is not None:
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     if flow is not None and (options or base is not None):
         raise ValueError("options, base: found with a flow, expected neither")
-    dataset, columns = _gathered(x, context, validation, levels, missing, seed)
+    kind = dtype if flow is None else flow.like.dtype
+    dataset, columns = _gathered(x, context, validation, levels, missing, seed, kind)
     train = dataset.split("train")
     net = architecture or _suited(train, None if loss else _name(objective))
 
@@ -222,40 +243,12 @@ def fit(
     return _result(best)
 
 
-def _check(
-    steps: int,
-    max_seconds: float | None,
-    batch_size: int | None,
-    seed: int,
-    generator: torch.Generator | None,
-    dtype: torch.dtype,
-) -> None:
+def _check(**given: Any) -> None:  # noqa: ANN401
     """Raises ValueError or TypeError at an option that no training has."""
-    for name, count in (("steps", steps), ("batch_size", batch_size)):
-        if count is not None and not (isinstance(count, numbers.Integral) and count >= 1):
-            raise ValueError(f"{name}: found {count!r}, expected a whole number above 0")
-    if max_seconds is not None and not max_seconds > 0:
-        raise ValueError(f"max_seconds: found {max_seconds}, expected above 0")
-    if not isinstance(generator, torch.Generator | None):
-        raise TypeError(
-            f"generator: found {type(generator).__name__}, expected a torch.Generator, or a seed"
-        )
-    if not isinstance(seed, numbers.Integral):
-        raise TypeError(f"seed: found {seed!r}, expected a whole number")
-    if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"dtype: found {dtype!r}, expected a torch.dtype, as torch.float64")
-
-
-def _check_objective(objective: str | objectives.Objective, loss: LossFunction | None) -> None:
-    """Raises ValueError at the name of no objective, where there is no loss in its place."""
-    known = objectives.OBJECTIVES
-    if loss is None and isinstance(objective, str) and objective not in known:
-        raise ValueError(f"objective: found {objective!r}, expected one of {', '.join(known)}")
-
-
-def _check_shrinkage(shrinkage: float | None) -> None:
-    if shrinkage is not None and not 0 <= shrinkage < 1:
-        raise ValueError(f"shrinkage: found {shrinkage}, expected at least 0 and below 1")
+    for name, value in given.items():
+        kind, right, expected = RULES[name]
+        if not right(value):
+            raise kind(f"{name}: found {value!r}, expected {expected}")
 
 
 def _check_device(device: str | torch.device | None) -> None:
@@ -311,6 +304,7 @@ def _gathered(
     levels: int | None,
     missing: str | None,
     seed: int,
+    kind: torch.dtype,
 ) -> tuple[Arrays, dict[str, Any]]:
     """Returns training and validation rows, and what is known of the columns.
 
@@ -320,7 +314,7 @@ def _gathered(
     beside, given = (None, None) if context is None else as_tensor(as_frame(context), "context")
     if rows.dtype == torch.uint8 and rows.ndim == 2 and levels is None:
         rows = rows.double()  # a table's small integers, and no grey levels
-    whole = _policy(_batch(rows, beside), missing, names)
+    whole = _policy(_batch(rows, beside), missing, kind, names)
     known = given and {"names": given, "levels": [None] * len(given)}
     made = partial(Rows, shape=whole.x.shape[1:], levels=levels, missing=missing is not None)
     checked = made(*whole, name="x")
@@ -331,7 +325,7 @@ def _gathered(
         if names and called and names != called:
             raise ValueError(f"validation: found columns {called}, expected {names}, as of x")
         also = as_tensor(as_frame(validation[1]), "validation")[0] if len(validation) > 1 else None
-        batches = [whole, _policy(_batch(held, also), missing)]
+        batches = [whole, _policy(_batch(held, also), missing, kind)]
     else:
         batches = _split(whole, validation, seed)
     splits = [made(*batch, name=name) for batch, name in zip(batches, SPLITS, strict=True)]
@@ -348,8 +342,10 @@ def _batch(rows: Tensor, context: Tensor | None) -> Batch:
     return Batch(rows, context.reshape(len(rows), -1).to(rows.device))
 
 
-def _policy(batch: Batch, missing: str | None, names: Sequence[str] | None = None) -> Batch:
-    """Returns the rows that are used; raises ValueError at an infinity, or at what is missing."""
+def _policy(
+    batch: Batch, missing: str | None, kind: torch.dtype, names: Sequence[str] | None = None
+) -> Batch:
+    """Returns the rows that are used; raises ValueError at what a type has not, or is missing."""
     if missing not in (None, *POLICIES):
         raise ValueError(f"missing: found {missing!r}, expected one of {', '.join(POLICIES)}")
     rows = batch.x
@@ -361,11 +357,15 @@ def _policy(batch: Batch, missing: str | None, names: Sequence[str] | None = Non
             "None]"
         )
     lacking = rows.flatten(1).isnan()
-    for broken, remedy in ((rows.flatten(1).isinf(), ""), (lacking, REMEDY)):
-        if broken.any() and not (remedy and missing):
+    if missing and (empty := lacking.all(0)).any():
+        feature = int(empty.to(torch.uint8).argmax())
+        raise ValueError(f"x, {called(feature, names)}: found no value, expected some")
+    infinite = rows.flatten(1).to(kind).isinf()
+    for broken, remedy in ((infinite, f" of {kind}"), (lacking, REMEDY)):
+        if broken.any() and not (missing and remedy is REMEDY):
             row, feature = divmod(int(broken.flatten().to(torch.uint8).argmax()), broken.shape[1])
             raise ValueError(
-                f"x, row {row}, {f'column {names[feature]}' if names else f'feature {feature}'}: "
+                f"x, row {row}, {called(feature, names)}: "
                 f"found {rows.flatten(1)[row, feature].item()}, expected a finite number{remedy}"
             )
     kept = ~lacking.any(1)
@@ -443,6 +443,8 @@ def _indexed(
     train: Rows,
 ) -> Bounds:
     """Returns bounds by the index of a column."""
+    if not isinstance(bounds, Mapping):
+        raise TypeError(f"bounds: found {bounds!r}, expected {{column: (lower, upper)}}")
     if bounds and train.levels is not None:
         raise ValueError("bounds: found some of integer data, expected none: levels are theirs")
     known = {name: k for k, name in enumerate(names or [])} | {k: k for k in range(train.width)}
@@ -450,12 +452,22 @@ def _indexed(
     if unknown:
         expected = ", ".join(names or [f"0 … {train.width - 1}"])
         raise ValueError(f"bounds: found column {unknown[0]!r}, expected one of {expected}")
-    for name, (low, high) in bounds.items():
-        if low is not None and high is not None and not low < high:
-            raise ValueError(
-                f"bounds, column {name}: found {low} … {high}, expected the lower one first"
-            )
-    return {known[name]: pair for name, pair in bounds.items()}
+    return {known[name]: _ends(name, pair) for name, pair in bounds.items()}
+
+
+def _ends(name: str | int, pair: Any) -> tuple[float | None, float | None]:  # noqa: ANN401
+    """Returns a column's bounds; raises ValueError at what is no such pair."""
+    ends = tuple(pair) if isinstance(pair, Iterable) else ()
+    known = [end for end in ends if end is not None]
+    if len(ends) != 2 or not all(isinstance(end, numbers.Real) and end == end for end in known):
+        raise ValueError(
+            f"bounds, column {name}: found {pair!r}, expected (lower, upper), numbers or None"
+        )
+    if len(known) == 2 and not known[0] < known[1]:
+        raise ValueError(
+            f"bounds, column {name}: found {known[0]} … {known[1]}, expected the lower one first"
+        )
+    return ends
 
 
 def _prepared(

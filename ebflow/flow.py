@@ -33,6 +33,7 @@ from torch.distributions import Distribution, constraints
 from .bases import Base, StandardNormal
 from .bijections import Bijection, Dequantise, Reshape
 from .bijections.weighted import fixed_weights
+from .data import called, titles
 from .data.memory import as_contexts, as_frame, as_rows
 from .density import FlowEvaluation, LogDensity
 from .randomness import Generator, RowGenerator
@@ -319,11 +320,13 @@ class Flow(nn.Module, LogDensity):
 
         Raises:
             ValueError: if its last dimensions are neither an event nor, in one way, as many
-                elements: rows of an image, or images of rows.
+                elements: rows of an image, or images of rows; at a number of an array or a frame
+                that the flow's type does not have.
         """
-        if not isinstance(x, Tensor):
-            x = as_rows(as_frame(x, math.prod(self.event_shape)), self.columns or {})
         event, size = self.event_shape, math.prod(self.event_shape)
+        if not isinstance(x, Tensor):
+            x = as_rows(as_frame(x, size), self.columns or {})
+            self._check_range(x)
         if x.ndim >= len(event) and tuple(x.shape[x.ndim - len(event) :]) == event:
             return x
         starts = [k for k in range(1, x.ndim) if math.prod(x.shape[k:]) == size]
@@ -331,6 +334,19 @@ class Flow(nn.Module, LogDensity):
             return x.reshape(*x.shape[: starts[0]], *event)
         expected = ", ".join(map(str, event))
         raise ValueError(f"x: found shape {tuple(x.shape)}, expected (*, {expected})")
+
+    def _check_range(self, x: Tensor) -> None:
+        """Raises ValueError at the first finite number that is infinite in the flow's type."""
+        beyond = (x.isfinite() & x.to(self.like.dtype).isinf()).flatten().nonzero()
+        if len(beyond):
+            row, feature = divmod(int(beyond[0]), math.prod(self.event_shape))
+            known = self.columns or {}
+            names = known.get("names") or ()
+            names = titles(names, known.get("categories") or [None] * len(names))
+            raise ValueError(
+                f"x, row {row}, {called(feature, names)}: found {x.flatten()[beyond[0]].item()}, "
+                f"expected a number of {self.like.dtype}: flow.double() takes larger ones"
+            )
 
     def given(self, x: Tensor, context: Tensor | None) -> Tensor | None:
         """Returns the context of rows: of a frame its own columns, unless one is given.

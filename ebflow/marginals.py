@@ -26,6 +26,7 @@ from .bijections import (
     DequantiseColumns,
     JohnsonSU,
 )
+from .data import called
 from .errors import BadInput
 from .randomness import generator as derive
 
@@ -51,7 +52,7 @@ MARGIN = 1e-6
 """Share of a column's range, from a bound on, in which its map is a line."""
 
 FAR = 1e3
-"""Spreads of a column's middle from an end, from which on that is not tried as a bound."""
+"""Scales of a column's middle from an end, from which on that is not tried as a bound."""
 
 Bounds = Mapping[int, tuple[float | None, float | None]]
 """Lower and upper bounds, None where there is none, by the index of a column."""
@@ -98,6 +99,8 @@ def fit(
     grids: bool = True,
     tails: bool = True,
     bounds: Bounds | None = None,
+    ends: tuple[Tensor, Tensor] | None = None,
+    names: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Marginals:
     """Fits the steps of columns; O(N D) a pass, some hundred passes.
@@ -109,6 +112,8 @@ def fit(
         grids: Whether other columns on grids are dequantised.
         tails: Whether tails and bounds of other columns are looked for.
         bounds: Bounds that are known.
+        ends: The least and the greatest values of all rows, (D,) each; None: those of ``x``.
+        names: What columns are called in messages; None: by their numbers.
         seed: Where the noise of dequantisation comes from.
 
     Raises:
@@ -116,23 +121,25 @@ def fit(
     """
     x = x[:GRID_ROWS].double().cpu()
     known = torch.full((x.shape[1],), -1) if groups is None else torch.tensor(groups)
-    origin, steps = _grids(x, known, grids)
-    ends = x.amin(0), x.amax(0) + steps
+    first, last = (x.amin(0), x.amax(0)) if ends is None else (end.cpu() for end in ends)
+    origin, steps = _grids(torch.cat([x, first[None], last[None]]), known, grids)
     layers: dict[str, Bijection] = {}
-    if steps.any():
-        if (known >= 0).any():
-            layers["categories"] = step = DequantiseCategories(origin, steps, known)
-        else:
-            layers["grids"] = step = DequantiseColumns(origin, steps)
-        x = step.dequantise(x, x, derive(seed, "marginals"))
-    sure = _two_valued(*ends, steps * (known < 0)) if tails else {}
-    x, limits = x[:ROWS], _known(*ends, {**sure, **(bounds or {})})
+    if (known >= 0).any():
+        layers["categories"] = step = DequantiseCategories(origin, steps, known)
+    else:
+        step = DequantiseColumns(origin, steps)
+        layers |= {"grids": step} if steps.any() else {}
+    x = step.dequantise(x, x, derive(seed, "marginals"))
+    sure = _two_valued(first, last, steps * (known < 0)) if tails else {}
+    x, limits = x[:ROWS], _known(first, last, {**sure, **(bounds or {})}, steps, names)
     curved = torch.zeros(len(steps), dtype=torch.bool)
     if tails and (real := known < 0).any():
-        chosen, curved[real] = _chosen(x[:, real], tuple(limit[real] for limit in limits))
+        parts = (x, first, last + steps, *limits)
+        chosen, curved[real] = _chosen(*(part[..., real] for part in parts))
         for limit, found in zip(limits, chosen, strict=True):
             limit[real] = found
     lower, upper, _ = limits
+    step.end(lower, upper)
     if lower.isfinite().any() or upper.isfinite().any():
         layers["bounds"] = _bounded(x, limits)
     if curved.any():
@@ -173,8 +180,8 @@ def _grids(x: Tensor, groups: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
 
 
 def _two_valued(first: Tensor, last: Tensor, steps: Tensor) -> Bounds:
-    """Returns the bounds of columns of two values, completed by noise: nothing lies beyond."""
-    two = (steps > 0) & (last - first < 2.5 * steps)
+    """Returns the bounds of columns of two values: nothing lies beyond."""
+    two = (steps > 0) & (last - first < 1.5 * steps)
     return {k: (float(first[k]), float(last[k])) for k in two.nonzero().flatten().tolist()}
 
 
@@ -221,13 +228,16 @@ def find_grid(x: np.ndarray) -> tuple[float, float]:
     return 0.0, 0.0
 
 
-def _known(first: Tensor, last: Tensor, bounds: Bounds) -> _Bounds:
-    """Returns the bounds that are given; infinite where none is.
+def _known(
+    first: Tensor,
+    last: Tensor,
+    bounds: Bounds,
+    steps: Tensor | float = 0.0,
+    names: Sequence[str] | None = None,
+) -> _Bounds:
+    """Returns the bounds that are given, infinite where none is, of columns completed by noise.
 
-    Arguments:
-        first: The least values of columns, with shape (D,).
-        last: The greatest.
-        bounds: The bounds.
+    Those that are given are of values, which lie between ``first`` and ``last``, (D,) each.
     """
     lower, upper = torch.full_like(first, -torch.inf), torch.full_like(last, torch.inf)
     for column, (low, high) in bounds.items():
@@ -237,19 +247,23 @@ def _known(first: Tensor, last: Tensor, bounds: Bounds) -> _Bounds:
     if outside:
         k = outside[0]
         raise BadInput(
-            f"bounds: found values in [{first[k]:.6g}, {last[k]:.6g}] in column {k}, "
+            f"bounds, {called(k, names)}: found values in [{first[k]:.6g}, {last[k]:.6g}], "
             f"expected [{lower[k]:.6g}, {upper[k]:.6g}]"
         )
-    return lower, upper, (last - first).clamp(min=torch.finfo().tiny) * MARGIN
+    width = (last + steps - first).clamp(min=torch.finfo().tiny)
+    return lower, upper + steps, width * MARGIN
 
 
-def _chosen(x: Tensor, known: _Bounds) -> tuple[_Bounds, Tensor]:
+def _chosen(
+    x: Tensor, first: Tensor, last: Tensor, lower: Tensor, upper: Tensor, margin: Tensor
+) -> tuple[_Bounds, Tensor]:
     """Returns bounds, and whether tails are changed, of each column, by rows left out.
 
-    A column whose quartiles coincide has no density to fit: its tails are kept.
+    A column whose quartiles coincide has no density to fit: its tails are kept. All rows lie
+    between ``first`` and ``last``.
     """
-    low, high, margin = _edges(x, known)
-    lower, upper, _ = known
+    known = lower, upper, margin
+    low, high, margin = _edges(x, first, last, known)
     tried = [(known, False), (known, True)]
     if not (low.equal(lower) and high.equal(upper)):
         ends = (low, upper), (lower, high), (low, high)
@@ -263,8 +277,8 @@ def _chosen(x: Tensor, known: _Bounds) -> tuple[_Bounds, Tensor]:
     return (lower, upper, margin), best > 0
 
 
-def _edges(x: Tensor, known: _Bounds) -> _Bounds:
-    """Returns where columns seem to end, a little beyond their rows, or else their known bounds.
+def _edges(x: Tensor, first: Tensor, last: Tensor, known: _Bounds) -> _Bounds:
+    """Returns where columns seem to end, a little beyond all rows, or else their known bounds.
 
     A row in n is beyond the others at each end: where rows thin out towards it, far beyond. So
     an end counts as a bound only if a hundredth of the rows lies in the last fiftieth of the
@@ -272,10 +286,9 @@ def _edges(x: Tensor, known: _Bounds) -> _Bounds:
     bound would be too: behind its logarithm single precision does not tell the others apart.
     """
     lower, upper, margin = known
-    first, last = x.amin(0), x.amax(0)
     width, free = last - first, lower.isinf() & upper.isinf()
     low, median, high = torch.quantile(x, x.new_tensor([0.01, 0.5, 0.99]), dim=0)
-    beyond, far = 2 * width / len(x), FAR * _spread(x)
+    beyond, far = 2 * width / len(x), FAR * _scale(x)
     ends = (
         (low - first <= 0.02 * width) & (median - first + beyond < far) & free,
         (last - high <= 0.02 * width) & (last - median + beyond < far) & free,
@@ -311,8 +324,8 @@ def _bounded(x: Tensor, bounds: _Bounds) -> Bounded:
 
 
 def _standard(y: Tensor) -> Affine:
-    """Returns what takes off the medians and divides by the quartiles' distance over 1.349."""
-    median, spread, deviation = y.quantile(0.5, 0), _spread(y), y.std(0)
+    """Returns what takes off the medians and divides by the scale of distinct values."""
+    median, spread, deviation = y.quantile(0.5, 0), _scale(y), y.std(0)
     spread = torch.where(spread > 0, spread, torch.where(deviation > 0, deviation, 1.0))
     return Affine(median, 1 / spread, median.shape, dtype=torch.float64)
 
@@ -321,6 +334,14 @@ def _spread(y: Tensor) -> Tensor:
     """Returns the quartiles' distance over 1.349: the standard deviation of a normal column."""
     first, third = torch.quantile(y, y.new_tensor([0.25, 0.75]), dim=0)
     return (third - first) / 1.349
+
+
+def _scale(y: Tensor) -> Tensor:
+    """Returns that of the distinct values, among which a sentinel of many rows counts once."""
+    found = _spread(y)
+    for k in (y.sort(0).values.diff(dim=0) == 0).any(0).nonzero().flatten().tolist():
+        found[k] = _spread(y[:, k].unique()[:, None])
+    return found
 
 
 def _johnson(y: Tensor, curved: Tensor) -> JohnsonSU:

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from . import bases, marginals
 from .bijections import Affine, Bijection, Dense, Dequantise, Logit
+from .data import called
 from .data.loader import Split
 from .errors import BadInput
 from .files import load_tensors, save_tensors
@@ -145,9 +146,10 @@ def fit(
         some = first[: marginals.enough(split.width)].cpu()
         _check_resolved(some, torch.zeros_like(some), dtype, names)
     if levels is None and (grids or tails or bounds or known.any()):
-        _check_varied((first != first[0]).any(0) | known, names)
+        ends = split.ends
+        _check_varied((ends[0] != ends[1]).cpu() | known, names)
         steps = {"groups": split.groups, "grids": grids, "tails": tails, "bounds": bounds}
-        columns = marginals.fit(first, **steps, seed=seed)
+        columns = marginals.fit(first, **steps, ends=ends, names=names, seed=seed)
     spec = {"width": split.width, "levels": levels, "margin": margin, "scale": scale,
             "extended": extended, "columns": columns.spec if columns else []}  # fmt: skip
     layers = columns.layers if columns else _elementwise(**spec)
@@ -257,9 +259,9 @@ def _chosen(kept: "_Moments", held: "_Moments") -> float:
 def _check_varied(varied: Tensor, names: Sequence[str] | None) -> None:
     if not varied.all():
         feature = int((~varied).nonzero()[0, 0])
-        which = f"column {names[feature]}" if names else f"feature {feature}"
         raise BadInput(
-            f"normalise: found {which} constant on the training split, expected features that vary"
+            f"normalise: found {called(feature, names)} constant on the training split, expected "
+            "features that vary"
         )
 
 
@@ -287,12 +289,11 @@ def _check_resolved(
         low, high = _bulk(column)
         step = float(error[(low <= column) & (column <= high)].median())
         if high > low and not step <= COARSEST * (high - low):
-            which = f"column {names[k]}" if names else f"feature {k}"
             name = str(dtype).removeprefix("torch.")
             wider = "" if dtype == torch.float64 else "float64, or "
             raise BadInput(
-                f"dtype: found {name}, which cannot resolve {which} (half of its values lie "
-                f"within {(high - low) / 2:.3g} of {(low + high) / 2:.6g}, all in "
+                f"dtype: found {name}, which cannot resolve {called(k, names)} (half of its "
+                f"values lie within {(high - low) / 2:.3g} of {(low + high) / 2:.6g}, all in "
                 f"[{column.min():.6g}, {column.max():.6g}], and errors are about {step:.2g}), "
                 f"expected {wider}values nearer to 0 and to each other: subtract an offset, or "
                 "leave out outliers"

@@ -310,11 +310,17 @@ class DequantiseColumns(Dequantise):
 
     def __init__(self, origin: Tensor, steps: Tensor) -> None:
         super(Dequantise, self).__init__()
-        hold(self, trainable=False, origin=origin, steps=steps)
+        free = torch.full_like(steps, torch.inf)
+        hold(self, trainable=False, origin=origin, steps=steps, least=-free, most=free)
 
     def extra_repr(self) -> str:
         """Names the number of columns that have a step."""
         return f"columns={int((self.steps > 0).sum())} of {len(self.steps)}"
+
+    def end(self, lower: Tensor, upper: Tensor) -> None:
+        """Lets the inverse give no point whose step leaves bounds, (D,) each, perhaps infinite."""
+        self.least.copy_((self._cells(lower) - 1e-6).ceil())
+        self.most.copy_((self._cells(upper) + 1e-6).floor() - 1)
 
     def dequantise(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
         """Returns ``x`` in the type of ``like``, with noise on rows that lie on the grids."""
@@ -336,9 +342,9 @@ class DequantiseColumns(Dequantise):
         return torch.where(self.steps > 0, (x - self.origin) / self.steps.clamp(min=1e-300), 0)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Returns the point of the grid below, in columns that have one."""
-        below = (self.origin + self._cells(y).floor() * self.steps).to(y)
-        return torch.where(self.steps > 0, below, y)
+        """Returns the point of the grid below, in columns that have one; none beyond its ends."""
+        cells = self._cells(y).floor().clamp(self.least, self.most)
+        return torch.where(self.steps > 0, (self.origin + cells * self.steps).to(y), y)
 
 
 class DequantiseCategories(DequantiseColumns):

@@ -150,6 +150,12 @@ class Split(ABC):
         """All rows as they were given: what a data set's digest is of."""
         return self.resident
 
+    @property
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """The least and the greatest value of every feature, in float64 with shape (D,)."""
+        x = self.tensor()
+        return x.amin(0).double(), x.amax(0).double()
+
     def batches(self, size: int) -> Iterator[Batch]:
         """Yields the rows in order, ``size`` at a time, the last batch smaller.
 
@@ -403,6 +409,14 @@ class StoredSplit(Split):
             given=0 if context is None else context.width,
             groups=None if columns is None else groups(columns.categories),
         )
+
+    @property
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """The least and the greatest value of every feature; of training rows the manifest's."""
+        if self.name != "train":
+            return super().ends
+        known = self.manifest.statistics
+        return torch.tensor([known.min, known.max], dtype=torch.float64).unbind(0)
 
     def read(self, parts: Sequence[int]) -> Batch:
         """Returns all rows of some shards, copied once out of Arrow."""

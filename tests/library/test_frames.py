@@ -1,5 +1,7 @@
 """Frames, arrays and lists in the place of tensors: what is read, and what is refused."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,6 +36,17 @@ def test_booleans_and_nullable_integers_are_numbers_and_drawn_as_such(frame, flo
     assert drawn.equal(drawn.round())
 
 
+def test_a_number_that_the_flows_type_lacks_is_named(frame, flow):
+    rows = frame.astype(float)
+    rows.loc[7, "x"] = 1e39
+    for given in (rows, rows.to_numpy()):
+        with pytest.raises(ValueError, match=r"x, row 7, column x: found 1e\+39, .*float32"):
+            flow.log_prob(given)
+        assert copy.deepcopy(flow).double().log_prob(given).isfinite().all()
+    with pytest.raises(ValueError, match=r"x, row 7, column x: found 1e\+39, .*float32"):
+        ebflow.fit(rows, **QUICK)
+
+
 def test_names_that_are_numbers_are_found_again(frame):
     plain = pd.DataFrame(np.random.default_rng(1).normal(size=(N, 2)))
     flow = ebflow.fit(plain, **QUICK)
@@ -56,6 +69,9 @@ def test_every_method_takes_what_fit_takes(frame, flow):
         ({"z": ["u"] * N}, TypeError, "x, column z: found .*, expected numbers: leave it out"),
         ({"z": pd.date_range("2020", periods=N)}, TypeError, "x, column z: found datetime64"),
         ({"z": pd.Categorical(["u", "v"] * (N // 2))}, TypeError, "column z: found category"),
+        ({"z": [1.5, "?"] * (N // 2)}, TypeError, r"x, row 1, column z: found '\?', .*to_numeric"),
+        ({"z": np.array([1.5, None] * (N // 2))}, ValueError, "x, row 1, column z: found nan"),
+        ({"z": ["1", "2"] * (N // 2)}, TypeError, "x, row 0, column z: found '1', .*to_numeric"),
         ({"x": [np.nan] * N}, ValueError, "x, row 0, column x: found nan, .*missing='drop'"),
         ({"x": [np.inf] * N}, ValueError, "x, row 0, column x: found inf, expected a finite"),
         ({"x": [1.0] * N}, ValueError, "found column x constant on the training split"),
@@ -64,6 +80,12 @@ def test_every_method_takes_what_fit_takes(frame, flow):
 def test_what_is_no_number_is_refused_by_its_name(frame, change, kind, line):
     with pytest.raises(kind, match=line):
         ebflow.fit(frame.assign(**change), **QUICK)
+
+
+@pytest.mark.parametrize("missing", ["drop", "impute"])
+def test_a_column_without_a_value_is_named(frame, missing):
+    with pytest.raises(ValueError, match="x, column x: found no value, expected some"):
+        ebflow.fit(frame.assign(x=np.nan), missing=missing, **QUICK)
 
 
 def test_two_columns_of_one_name_are_refused(frame):
@@ -110,6 +132,14 @@ def test_bounds_the_wrong_way_round_are_named(frame, pair):
         ValueError, match="bounds, column x: found .* expected the lower one first"
     ):
         ebflow.fit(frame, bounds={"x": pair}, **QUICK)
+
+
+@pytest.mark.parametrize("pair", [0, (0.0, 1.0, 2.0), ("0", "1"), (np.nan, None), {"low": 0}])
+def test_bounds_that_are_no_pair_are_one_line(frame, pair):
+    with pytest.raises(ValueError, match=r"bounds, column x: found .*, expected \(lower, upper\)"):
+        ebflow.fit(frame, bounds={"x": pair}, **QUICK)
+    with pytest.raises(TypeError, match=r"bounds: found .*, expected \{column: \(lower, upper"):
+        ebflow.fit(frame, bounds=[pair], **QUICK)
 
 
 @pytest.mark.parametrize(

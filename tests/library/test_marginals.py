@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
+import ebflow
 from ebflow import marginals
 from ebflow.randomness import generator
 
@@ -54,7 +55,9 @@ def test_a_uniform_column_is_found_to_be_bounded(random):
 def test_known_bounds_are_kept_and_checked(random):
     x = rows(random.gamma(2.0, size=N))
     assert marginals.fit(x, bounds={0: (0.0, None)}).bounds == {0: (0.0, np.inf)}
-    with pytest.raises(ValueError, match=r"bounds: found values in .* in column 0, expected \[1"):
+    with pytest.raises(ValueError, match=r"bounds, column age: found values in .*, expected \[1"):
+        marginals.fit(x, bounds={0: (1.0, None)}, names=["age"])
+    with pytest.raises(ValueError, match="bounds, feature 0: found values"):
         marginals.fit(x, bounds={0: (1.0, None)})
 
 
@@ -70,6 +73,37 @@ def test_a_column_of_two_values_ends_at_both(random, share):
     assert marginals.fit(x, tails=False).bounds == {}
 
 
+@pytest.mark.parametrize(
+    ("values", "bounds", "ends"),
+    [
+        (lambda r: r.integers(0, 2, N), None, (0, 1)),
+        (lambda r: r.integers(0, 2, N) / 10, None, (0, 0.1)),
+        (lambda r: 3 * r.integers(1, 4, N), (3, None), (3, 1e9)),
+        (lambda r: r.integers(0, 4, N), (0, 3), (0, 3)),
+        (lambda r: r.integers(0, 4, N), (-1, 4.5), (-1, 4)),
+    ],
+)
+def test_what_is_drawn_on_a_grid_stays_in_its_bounds(random, values, bounds, ends):
+    found = marginals.fit(rows(values(random) * 1.0), bounds=bounds and {0: bounds})
+    y = torch.linspace(-20, 20, 4001)[:, None].float()
+    for layer in reversed(found.layers):
+        y = layer.float().inverse(y)
+    assert ends[0] <= y.min() and y.max() <= np.float32(ends[1])
+    beyond = found.layers[0].inverse(torch.tensor([[-1e9], [1e9]]))
+    assert beyond[:, 0].tolist() == pytest.approx(ends)
+
+
+def test_ends_of_all_rows_are_no_bounds_of_some(random):
+    x = rows(random.integers(0, 2, N) * 1.0, random.uniform(size=N), np.zeros(N))
+    ends = torch.tensor([[0.0, 0.0, 0.0], [2.0, 5.0, 1.0]]).double().unbind(0)
+    assert marginals.fit(x[:, :2]).bounds.keys() == {0, 1}
+    found = marginals.fit(x, ends=ends)
+    assert found.bounds[0][1] == found.bounds[1][1] == np.inf
+    assert found.steps.tolist() == [1, 0, 1] and found.bounds[2] == (0, 2)
+    with pytest.raises(ValueError, match=r"feature 1: found values in \[0, 5\]"):
+        marginals.fit(x, bounds={1: (0.0, 1.0)}, ends=ends)
+
+
 @pytest.mark.parametrize("outlier", [1e6, -1e9])
 def test_no_bound_is_tried_far_from_where_a_column_lies(random, outlier):
     x = torch.tensor(random.uniform(size=(400, 2)))
@@ -77,6 +111,18 @@ def test_no_bound_is_tried_far_from_where_a_column_lies(random, outlier):
     assert set(found) == {0, 1}
     x[7, 0] = outlier
     assert marginals.fit(x).bounds == {1: found[1]}
+
+
+@pytest.mark.parametrize("sentinel", [-999.0, 99_999.0, -1e9])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.45])
+def test_a_sentinel_of_many_rows_is_carried_far_from_the_others(random, sentinel, share):
+    """Others are as finely resolved in single precision as without it."""
+    x = torch.tensor(random.normal(size=(N, 1)))
+    gone = torch.tensor(random.random(N) < share)
+    x[gone] = sentinel
+    flow = ebflow.Flow((1,), marginals.fit(x).layers).float()
+    back = flow.from_latent((flow.to_latent(x) + 1) - 1).double()
+    assert float((back - x)[~gone].abs().median()) < 1e-5
 
 
 @pytest.mark.parametrize(("law", "fits"), [("normal", 2), ("exponential", 5), ("uniform", 5)])
