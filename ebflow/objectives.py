@@ -8,7 +8,7 @@ reduced and not divided by the dimension D. With :math:`s = \nabla_x \log p_\the
     = \text{Fisher divergence} + \text{const},
 
 which does not see the normaliser. Costs are GEMMs of 2 B D² FLOP for a step (forward and backward)
-of a dense flow with L layers; ``pipelines/paper/benchmark/costs.py`` has them as functions.
+of a dense flow with L layers; the tests of the benchmark compare them with PyTorch's counts.
 
 *The trace.* Let f be log p, and u a random direction with :math:`E[u u^\top] = I`. With one
 direction each of ``ESTIMATORS`` has the mean :math:`\operatorname{tr} H`, the differences up to

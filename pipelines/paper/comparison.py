@@ -2,22 +2,20 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.experiments.cell import Experiment, Line, Row, summarise
-from pipelines.reporting import claims, runs
+from pipelines.paper.experiments.cell import Column, Experiment, Line, Row, summarise
+from pipelines.reporting import claims, intervals, runs, terminal
 from pipelines.reporting.claims import Conclusion
-from pipelines.tracking.notes import table
+from pipelines.tracking import notes
 
 if TYPE_CHECKING:
     from pipelines.tracking import StageRun
@@ -46,6 +44,15 @@ def page(
         conclusion: What it concludes, if it has claims.
     """
     experiment = EXPERIMENTS[config.experiment]
+    lines = summarise(experiment.columns, rows)
+    names = [", ".join(filter(None, line.labels.values())) for line in lines]
+    headings, *texts = _sheet(experiment.columns, lines, experiment.columns)
+    numbers = [
+        (name, *text, line.data, str(line.seeds))
+        for name, text, line in zip(names, texts, lines, strict=True)
+    ]
+    methods = [(name, line.method) for name, line in zip(names, lines, strict=True)]
+    shown = (", ".join(lines[0].labels), *headings, "data", "seeds")
     return claims.page(
         f"{config.experiment}: {experiment.about}",
         f"{_caption(experiment, config.model_dump(), rows)}\nNLL is in nats an example, in units "
@@ -56,38 +63,34 @@ def page(
             name: claims.Figure(file, experiment.captions.get(name, ""))
             for name, file in images.items()
         },
-        [_numbers(experiment, rows), _settings(experiment, rows)],
+        [
+            claims.Table(experiment.about, shown, numbers, experiment.legend),
+            claims.Table("Settings", ("", "how it was made"), methods),
+        ],
         config,
     )
 
 
-def _numbers(experiment: Experiment, rows: Rows) -> claims.Table:
-    """Returns all numbers of a line, and where there are published ones, all of those."""
-    lines = summarise(experiment.columns, rows)
-    compared = _compared(lines)
-    headings = [", ".join(lines[0].labels)]
-    for column in experiment.columns:
-        headings += [column.heading, *(["published"] if compared else [])]
-    texts = [[_name(line), *_cells(experiment, line, compared), line.data, str(line.seeds)]
-             for line in lines]  # fmt: skip
-    return claims.Table(experiment.about, (*headings, "data", "seeds"), texts, experiment.legend)
+def _sheet(
+    columns: Sequence[Column], lines: Sequence[Line], beside: Sequence[Column]
+) -> list[tuple[str, ...]]:
+    """Returns headings, and for every line its numbers as text.
 
-
-def _cells(experiment: Experiment, line: Line, compared: bool) -> Iterator[str]:
-    texts = _texts(experiment, line, compared=False)[len(line.labels) :]
-    for column, text in zip(experiment.columns, texts, strict=True):
-        yield text
-        if compared:
-            yield str(line.published.get(column.metric, ""))
-
-
-def _settings(experiment: Experiment, rows: Rows) -> claims.Table:
-    lines = [(_name(line), line.method) for line in summarise(experiment.columns, rows)]
-    return claims.Table("Settings", ("", "how it was made"), lines)
-
-
-def _name(line: Line) -> str:
-    return ", ".join(filter(None, line.labels.values()))
+    Behind the columns in ``beside`` stand the published ones, if any line has some.
+    """
+    compared = any(line.published for line in lines)
+    found = []
+    for column in columns:
+        values = [intervals.shown(line.values[column.metric], column.digits) for line in lines]
+        if column == columns[-1]:
+            pairs = zip(lines, values, strict=True)
+            values = ["diverged" if line.lost else value for line, value in pairs]
+        found.append((column.heading, *values))
+        if compared and column in beside:
+            known = (line.published.get(column.metric) for line in lines)
+            texts = ("" if one is None else f"{one:.{column.digits}f}" for one in known)
+            found.append(("paper", *texts))
+    return list(zip(*found, strict=True))
 
 
 def describe(config: PaperConfig) -> Description:
@@ -106,17 +109,6 @@ def describe(config: PaperConfig) -> Description:
     )
 
 
-def conclude(summary: Mapping[str, Any]) -> str:
-    """Returns the table."""
-    config, rows = summary["config"], summary["rows"]
-    experiment = EXPERIMENTS[config["experiment"]]
-    lines = summarise(experiment.columns, rows)
-    texts = [_texts(experiment, line, compared=_compared(lines)) for line in lines]
-    caption = _caption(experiment, config, rows)
-    shown = f"{table(_heading(experiment, lines), texts)}\n\n{caption}"
-    return f"{claims.conclude(summary)}\n\n{shown}" if "claims" in summary else shown
-
-
 def publish(config: PaperConfig, value: Artefact, folder: Path) -> dict[str, Any]:
     """Copies page and figures into a folder; returns the rows, and what is concluded."""
     runs.publish(value.path, folder)
@@ -131,9 +123,18 @@ def log(config: PaperConfig, value: Artefact, folder: Path, run: "StageRun") -> 
     rows = json.loads((value.path / "rows.json").read_text())
     for line in summarise(EXPERIMENTS[config.experiment].columns, rows):
         name = FORBIDDEN.sub("and", "/".join(filter(None, line.labels.values())))
-        known = {m: mean for m, (mean, _) in line.values.items() if mean == mean}
+        known = {m: found.value for m, found in line.values.items() if found.value == found.value}
         run.log_metrics({f"{metric}/{name}": mean for metric, mean in known.items()})
     runs.log(folder, run)
+
+
+def conclude(summary: Mapping[str, Any]) -> str:
+    """Returns the claims, if there are any, and the table, in Markdown."""
+    experiment = EXPERIMENTS[summary["config"]["experiment"]]
+    shown = notes.table(*_table(experiment, summary["rows"]))
+    caption = _caption(experiment, summary["config"], summary["rows"])
+    concluded = claims.conclude(summary) if "claims" in summary else ""
+    return "\n\n".join(filter(None, (concluded, shown, caption)))
 
 
 def show(console: Console, summary: Mapping[str, Any]) -> None:
@@ -143,29 +144,17 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     console.print(experiment.about)
     if "claims" in summary:
         claims.show(console, Conclusion.read(summary))
-    console.print(_table(experiment, rows))
+    console.print(terminal.table(*_table(experiment, rows)))
     console.print(_caption(experiment, config, rows))
     runs.show(console, summary, {})
 
 
-def _table(experiment: Experiment, rows: Rows) -> Table:
+def _table(experiment: Experiment, rows: Rows) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Returns headings and lines; of the published numbers those of the last column."""
     lines = summarise(experiment.columns, rows)
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in _heading(experiment, lines):
-        side = "left" if name in lines[0].labels else "right"
-        shown.add_column(name, justify=side, no_wrap=True)
-    for line in lines:
-        shown.add_row(*_texts(experiment, line, compared=_compared(lines)))
-    return shown
-
-
-def _heading(experiment: Experiment, lines: Sequence[Line]) -> list[str]:
-    headings = (column.heading for column in experiment.columns)
-    return [*lines[0].labels, *headings, *(["paper"] if _compared(lines) else [])]
-
-
-def _compared(lines: Sequence[Line]) -> bool:
-    return any(line.published for line in lines)
+    headings, *texts = _sheet(experiment.columns, lines, experiment.columns[-1:])
+    whole = [(*line.labels.values(), *text) for line, text in zip(lines, texts, strict=True)]
+    return [*lines[0].labels, *headings], whole
 
 
 def _caption(experiment: Experiment, config: Mapping[str, Any], rows: Rows) -> str:
@@ -175,15 +164,3 @@ def _caption(experiment: Experiment, config: Mapping[str, Any], rows: Rows) -> s
     here = f"measured: {data}, scale {config['scale']}, {rows[0]['machine']}, {repeats}"
     paper = f"paper: {experiment.note}" if experiment.note else ""
     return "\n".join(filter(None, (experiment.legend, here, paper)))
-
-
-def _texts(experiment: Experiment, line: Line, *, compared: bool) -> list[str]:
-    columns = experiment.columns
-    found = [*line.labels.values(), *(c.text(line.values[c.metric]) for c in columns)]
-    if line.lost:
-        found[-1] = "diverged"
-    if compared:
-        last = columns[-1]
-        value = line.published.get(last.metric)
-        found.append("" if value is None else f"{value:.{last.digits}f}")
-    return found

@@ -28,7 +28,6 @@ class StepsConfig(Section):
     )
     channels: int = Field(1, ge=1, description="channels of the images")
     side: int = Field(28, ge=4, multiple_of=4, description="height and width of the images")
-    batch: int = Field(100, ge=2, description="examples a step")
     seconds: float = Field(1.0, gt=0, description="least time given to an objective, s")
     threads: int = Field(2, ge=1, description="threads of a step")
 
@@ -52,8 +51,13 @@ class StackConfig(Threaded, Section):
     seed: int = Field(0, ge=0, description="seed of batches and noise")
     steps: int = Field(500, ge=1, description="steps of a training; the rate falls as a cosine")
     looks: tuple[int, ...] = Field((0, 500), description="steps at which nets are measured")
-    batch_size: int = Field(100, ge=1, description="examples a step")
     threads: int = Field(1, ge=1, description="threads")
+
+    @property
+    def trained_by(self) -> str:
+        """The objective with its noise."""
+        name = self.objective.name
+        return f"{name} {self.objective.sigma:g}" if name == "dsm" else name
 
 
 class DivergeConfig(Section):
@@ -64,8 +68,6 @@ class DivergeConfig(Section):
     )
     sigma: float = Field(0.375, gt=0, description="noise, in the units of the data")
     samples: int = Field(10_000, ge=2, description="fresh points of the density")
-    seed: int = Field(0, ge=0, description="seed of the points")
-    extent: float = Field(9.0, gt=0, description="half the side of the pictures")
     resolution: int = Field(120, ge=2, description="pixels a side of the pictures")
 
 
@@ -75,39 +77,6 @@ class ImputeConfig(Threaded, Section):
     images: int = Field(32, ge=1, description="test images at most")
     draws: int = Field(2, ge=1, description="chains an image, of each sampler")
     steps: int = Field(500, ge=1, description="steps of a chain")
-    step: float = Field(
-        1.0,
-        gt=0,
-        lt=2,
-        description="step of Langevin's diffusion, over the inverse of the largest curvature of "
-        "-log p (no unit; stable below 2)",
-    )
-    momentum: float = Field(
-        0.95,
-        ge=0,
-        lt=1,
-        description="share of the velocity that a step keeps in Langevin's with momentum",
-    )
-    h: float = Field(
-        0.5,
-        gt=0,
-        description="h of the paper's chain, in units of the scaled logits; lowered to "
-        "where its drift is stable",
-    )
-    snr: float = Field(0.1, ge=0, description="size of the paper's noise (no unit)")
-    smoothing: float = Field(
-        0.05,
-        ge=0,
-        lt=1,
-        description="weight of the blurred image in a step of the paper's chain; lowered with h "
-        "squared",
-    )
-    shrinkage: float = Field(
-        1e-3,
-        ge=0,
-        lt=1,
-        description="share of the identity in the correlations of the Gaussian beside the flow",
-    )
     seed: int = Field(0, ge=0, description="seed of masks and chains")
     threads: int = Field(2, ge=1, description="threads", json_schema_extra=UNKEYED)
 
@@ -136,8 +105,6 @@ class PeerConfig(Threaded, Section):
         None, gt=0, description="training seconds, validations not counted; None: the steps alone"
     )
     steps: int = Field(1_000_000, ge=1, description="steps of maf and nsf at most")
-    batch_size: int = Field(256, ge=1, description="rows a step of maf and nsf at most")
-    lr: float = Field(1e-3, gt=0, description="learning rate of Adam, constant")
     threads: int = Field(1, ge=1, description="threads")
 
 
@@ -219,8 +186,3 @@ class PaperConfig(Section):
     )
     threads: int = Field(2, ge=1, description="threads of a training on images")
     cluster: ClusterConfig = ClusterConfig()
-
-    @property
-    def trials(self) -> range:
-        """The seeds."""
-        return range(self.seed, self.seed + (self.seeds or 1))

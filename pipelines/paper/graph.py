@@ -115,14 +115,11 @@ def _check_options(config: PaperConfig) -> None:
     for name, field in PaperConfig.model_fields.items():
         found = getattr(config, name)
         if name not in uses and found != field.default:
+            shown = "another than the default" if isinstance(found, Section) else found
             raise BadInput(
-                f"--{name}: found {_shown(found)}, which experiment {config.experiment} does not "
-                "use, expected none"
+                f"--{name}: found {shown}, which experiment {config.experiment} does not use, "
+                "expected none"
             )
-
-
-def _shown(value: object) -> str:
-    return "another than the default" if isinstance(value, Section) else str(value)
 
 
 def _check_cell(config: PaperConfig, cell: Cell) -> None:

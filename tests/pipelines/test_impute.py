@@ -21,7 +21,7 @@ from pipelines.paper.stages.impute import masks
 from tests.pipelines.trainers import build
 
 SHRINKAGE = 0.05
-CONFIG = ImputeConfig(images=40, draws=8, steps=400, shrinkage=SHRINKAGE)
+CONFIG = ImputeConfig(images=40, draws=8, steps=400)
 
 
 class Untracked:
@@ -51,7 +51,9 @@ def gaussian(tmp_path_factory):
     save_training(trainer, folder / "checkpoint")
     (folder / "out").mkdir()
     run = Untracked()
-    stage.impute(CONFIG, folder / "data", folder, output=folder / "out", work=folder, run=run)
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(stage, "SHRINKAGE", SHRINKAGE)
+        stage.impute(CONFIG, folder / "data", folder, output=folder / "out", work=folder, run=run)
     metrics = json.loads((folder / "out" / "evaluation.json").read_text())
     assert metrics == run.metrics
     with np.load(folder / "out" / "arrays.npz") as file:

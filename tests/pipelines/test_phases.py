@@ -8,17 +8,19 @@ from itertools import product
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from pipelines.config import ObjectiveConfig
-from pipelines.paper import comparison, stacked
+from pipelines.paper import comparison
 from pipelines.paper.config import PaperConfig, StackConfig
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Cell
 from pipelines.paper.experiments.phases import figures, rule, verdicts
 from pipelines.paper.experiments.phases.grid import (
+    ACTIVATIONS,
     MAP,
     PAIRS,
     PLAIN,
@@ -26,10 +28,9 @@ from pipelines.paper.experiments.phases.grid import (
     RATES,
     STEPS_OF_THE_RULE,
     WIDE,
-    objective_of,
 )
-from pipelines.paper.experiments.phases.trained import LOST, Trained, read
-from pipelines.paper.stages.stack import LOG_PROBS, TRAININGS, stack
+from pipelines.paper.experiments.phases.nets import LOST, judged
+from pipelines.paper.stages.stack import NETS, stack, train
 from pipelines.reporting.claims import decide
 from pipelines.reporting.terminal import terminal
 
@@ -45,15 +46,19 @@ class Run:
         return lambda *_, **__: None
 
 
+def size(config):
+    return len(config.preprocessings) * len(config.starts) * len(config.rates)
+
+
 def test_the_grid_crosses_all_that_may_matter():
     cells = PHASES.placed(CONFIG)
     nets = {
         part: [c.config for c in cells if c.config.part == part] for part in (MAP, WIDE, PAIRS)
     }
-    assert sum(len(stacked.ways(config)) for config in nets[MAP]) == 2 * 3 * 5 * 2 * 4 * 2
+    sizes = {part: sum(map(size, configs)) for part, configs in nets.items()}
+    assert (sizes[MAP], sizes[WIDE]) == (2 * 3 * 5 * 2 * 4 * 2, 3 * 2 * 2 * 2)
     assert {config.objective.sigma for config in nets[MAP]} == {0.1, 0.3, 1.0}
     assert (-1, 1.0) in nets[MAP][0].starts, "the published start"
-    assert sum(len(stacked.ways(config)) for config in nets[WIDE]) == 3 * 2 * 2 * 2
     assert [(c.activation, c.objective.name) for c in nets[PAIRS]] == 2 * [
         ("published", "ml"), ("centred", "dsm"), ("learned", "dsm"),
     ]  # fmt: skip
@@ -99,20 +104,21 @@ def net(
     part=MAP, *, activation="published", mass=(0.1, 0.1, 0.1), nll=(110.0, 105.0, 102.0), **changes
 ):
     """A net that was looked at before training, when the rule sees it, and in the end."""
-    known = {
-        "width": 64, "preprocessing": "whitened", "objective": "dsm 0.3", "start": (1, 0.0),
-        "rate": 1e-3, "seed": 0, "steps": (*STEPS_OF_THE_RULE, 100), "gaussian": 104.0,
-        "gains": np.zeros(ROWS),
+    return {
+        "part": part, "width": 64, "preprocessing": "whitened", "activation": activation,
+        "objective": "dsm 0.3", "sign": 1, "bias": 0.0, "rate": 1e-3, "seed": 0,
+        "steps": (*STEPS_OF_THE_RULE, 100), "nll": nll, "mass": mass, "gaussian": 104.0,
+        "gain": 0.0, **changes,
     }  # fmt: skip
-    return Trained(part, activation=activation, nll=nll, mass=mass, **{**known, **changes})
 
 
-def test_mass_is_lost_where_it_is_missing_and_was_less_so():
-    assert not net(mass=(0.1, 0.1, LOST)).lost
-    assert net(mass=(0.1, 0.1, 2 * LOST)).lost and net(mass=(9, 1, 2)).lost
-    falling = net(mass=(9, 3, 1))
-    assert falling.late and not falling.lost
-    assert net(mass=(0.1, math.inf, math.inf)).lost, "what is not finite"
+@pytest.mark.parametrize(("mass", "lost", "late"), [
+    ((0.1, 0.1, LOST), False, False), ((0.1, 0.1, 2 * LOST), True, False),
+    ((9, 1, 2), True, False), ((9, 3, 1), False, True), ((0.1, math.inf, math.inf), True, False),
+])  # fmt: skip
+def test_mass_is_lost_where_it_is_missing_and_was_less_so(mass, lost, late):
+    (found,) = judged(pd.DataFrame([net(mass=mass)])).itertuples()
+    assert (found.lost, found.late) == (lost, late)
 
 
 def grid(mass_of, part=MAP, **changes):
@@ -123,10 +129,18 @@ def grid(mass_of, part=MAP, **changes):
     early = np.random.default_rng(0).uniform(0, 2, 40)
     ways = list(product((PLAIN, PUBLISHED), RATES))
     return [
-        net(part, preprocessing=f"whitened {k}", start=ways[k % 4][0], rate=ways[k % 4][1],
-            mass=(m, m * early[k], mass_of(m)), **changes)
+        net(part, preprocessing=f"whitened {k}", sign=ways[k % 4][0][0], bias=ways[k % 4][0][1],
+            rate=ways[k % 4][1], mass=(m, m * early[k], mass_of(m)), **changes)
         for k, m in enumerate(np.geomspace(0.001, 10, 40).tolist())
     ]  # fmt: skip
+
+
+def of_seeds(nets, seeds):
+    return [{**one, "seed": seed} for seed in seeds for one in nets]
+
+
+def framed(nets):
+    return judged(pd.DataFrame(nets))
 
 
 def loses_above_a_quarter(m):
@@ -134,9 +148,11 @@ def loses_above_a_quarter(m):
 
 
 def test_a_rule_is_the_best_threshold_of_one_quantity():
-    seen, unseen, _ = rule.parted(grid(loses_above_a_quarter))
-    assert len(seen) == len(unseen) == 20 and not {c.key for c in seen} & {c.key for c in unseen}
-    assert seen == rule.parted(grid(loses_above_a_quarter))[0], "the same halves at every run"
+    nets = framed(grid(loses_above_a_quarter))
+    seen, unseen, _ = rule.parted(nets)
+    assert len(seen) == len(unseen) == 20
+    assert not {*seen["preprocessing"]} & {*unseen["preprocessing"]}
+    assert seen.equals(rule.parted(nets)[0]), "the same halves at every run"
     found = rule.choose(seen)
     assert found.quantity == "squared latent mean at the start" and found.above
     assert LOST / 2 < found.threshold < 2 * LOST
@@ -147,13 +163,18 @@ def test_a_rule_is_the_best_threshold_of_one_quantity():
 
 
 def test_there_is_no_rule_without_both_outcomes():
-    assert rule.choose(rule.cells(grid(lambda m: 0.01))) is None
+    assert rule.choose(rule.cells(framed(grid(lambda m: 0.01)))) is None
     assert rule.accuracy(rule.Judged((3, 3), (0, 0))) is None
 
 
 def test_the_cells_of_a_rule_are_the_units():
-    seeds = [replace(one, seed=seed) for seed in (0, 1) for one in grid(loses_above_a_quarter)]
-    assert len(rule.cells(seeds)) == 40
+    """Mass is lost where at least half of the seeds lose it; what broke has the most."""
+    nets = of_seeds(grid(loses_above_a_quarter), (0, 1))
+    assert len(rule.cells(framed(nets))) == 40
+    (half,) = rule.cells(framed([net(), net(seed=1, mass=(9, math.inf, math.inf))])).itertuples()
+    assert half.lost
+    broken = rule.quantities(framed([net(nll=(110.0, math.inf, math.inf))]))
+    assert broken.iloc[0, -1] == rule.MOST
 
 
 def test_an_accuracy_counts_both_outcomes_alike_and_is_never_certain():
@@ -167,25 +188,23 @@ def test_an_accuracy_counts_both_outcomes_alike_and_is_never_certain():
 def pairs(exact, centred, learned, noise=0.1):
     """Five seeds of each pair, by their mean gain over the Gaussian on test rows of a seed."""
     rng = np.random.default_rng(0)
-    shared = rng.normal(0, 3, (5, ROWS))
-    shared -= shared.mean()
+    shared = rng.normal(0, 3, (5, ROWS)).mean(1)
     gains = {"published": exact, "centred": centred, "learned": learned}
     return [
         net(PAIRS, activation=name, seed=seed, rate=rate, nll=(110.0, 105.0, 104 - value + worse),
-            gains=value - worse + shared[seed] + rng.normal(0, noise, ROWS))
+            gain=value - worse + shared[seed] - shared.mean() + rng.normal(0, noise, ROWS).mean())
         for name, value in gains.items() for seed in range(5)
         for rate, worse in ((2e-3, 0.0), (5e-3, 9.0))
     ]  # fmt: skip
 
 
-def test_pairs_are_compared_at_their_best_rate_by_seed_and_row():
-    nets = pairs(2.0, 2.1, 5.0)
+def test_pairs_are_compared_at_their_best_rate_by_seed():
+    nets = framed(pairs(2.0, 2.1, 5.0))
     own, exact = (verdicts.pair(nets, name) for name in ("learned", "published"))
-    assert [n.seed for n in own] == list(range(5)) and {n.rate for n in own} == {2e-3}
+    assert [*own["seed"]] == list(range(5)) and {*own["rate"]} == {2e-3}
     gap, alone = verdicts.gain(own, exact), verdicts.gain(own)
     assert gap.value == pytest.approx(3.0, abs=0.1) and gap.se < 0.1 < alone.se
-    seeds = [n.gains.mean() for n in own]
-    assert alone.df == 4 and alone.se == pytest.approx(over_splits(seeds))
+    assert alone.df == 4 and alone.se == pytest.approx(over_splits(own["gain"]))
 
 
 def over_splits(values):
@@ -193,15 +212,16 @@ def over_splits(values):
     return np.std(values, ddof=1) * math.sqrt(1 / len(values) + 250 / 1297)
 
 
-def lossy(seed, count, of=10, **changes):
-    """Cells of a seed of the map, some of which lose mass."""
-    mass = [(0.1, 0.1, 50.0 if k < count else 0.1) for k in range(of)]
-    return [net(preprocessing=str(k), seed=seed, mass=m, **changes) for k, m in enumerate(mass)]
+def lossy(counts, of=10):
+    """Cells of the map, seed by seed, some of which lose mass."""
+    return framed([
+        net(preprocessing=str(k), seed=seed, mass=(0.1, 0.1, 50.0 if k < count else 0.1))
+        for seed, count in enumerate(counts) for k in range(of)
+    ])  # fmt: skip
 
 
 def test_shares_of_lost_mass_are_paired_by_seed():
-    more = [n for seed, count in enumerate((9, 5, 7)) for n in lossy(seed, count)]
-    less = [n for seed, count in enumerate((6, 3, 3)) for n in lossy(seed, count)]
+    more, less = lossy((9, 5, 7)), lossy((6, 3, 3))
     question, found = verdicts._rarer("It is spared", ("these", less), ("those", more))
     assert found.value == pytest.approx(0.3) and found.df == 2, "seeds are the units, not cells"
     assert found.se == pytest.approx(over_splits([0.3, 0.2, 0.4]))
@@ -215,27 +235,24 @@ def test_shares_of_lost_mass_are_paired_by_seed():
 ])  # fmt: skip
 def test_a_difference_less_than_what_matters_does_not_hold(counts, verdict):
     """Of 40 cells 2 lose mass, beside 3 to 8 of the others: less than 0.1 is fewer than 6."""
-    less, more = (
-        [n for s, c in enumerate(cs) for n in lossy(s, c, 40)] for cs in ([2] * 5, counts)
-    )
+    less, more = lossy([2] * 5, 40), lossy(counts, 40)
     (claim,) = decide([verdicts._rarer("It is spared", ("these", less), ("those", more))])
     assert claim.value > 0 and claim.verdict == verdict
 
 
 def everything(nets):
     """A whole experiment around pairs: what starts far off loses mass; learned, only sliced."""
-    wide = grid(loses_above_a_quarter, WIDE, width=784)
     far = {
-        (name, objective): [
-            replace(one, seed=seed)
-            for seed in range(5)
-            for one in grid(loses_above_a_quarter, activation=name, objective=objective)
-        ]
-        for name in ("published", "centred", "learned") for objective in ("dsm 0.3", "ssm")
+        (name, objective): of_seeds(
+            grid(loses_above_a_quarter, activation=name, objective=objective), range(5)
+        )
+        for name in ACTIVATIONS for objective in ("dsm 0.3", "ssm")
     }  # fmt: skip
     for key in (("centred", "dsm 0.3"), ("centred", "ssm"), ("learned", "dsm 0.3")):
-        far[key] = [replace(n, mass=(0.1, 0.1, 0.1)) for n in far[key]]
-    return [*(n for group in far.values() for n in group), *wide, *nets]
+        far[key] = [{**one, "mass": (0.1, 0.1, 0.1)} for one in far[key]]
+    mapped = [one for group in far.values() for one in group]
+    wide = grid(loses_above_a_quarter, WIDE, width=784)
+    return framed([*mapped, *wide, *nets])
 
 
 def test_claims_are_judged_by_intervals():
@@ -294,32 +311,26 @@ def digits(tmp_path_factory):
 SHORT = StackConfig(
     objective=ObjectiveConfig(name="dsm", sigma=0.3), preprocessings=("plain",),
     starts=(PLAIN, PUBLISHED), rates=(1e-3, 1e-2), seed=3, steps=4, looks=(0, 2, 4),
-    batch_size=32,
 )  # fmt: skip
 
 
 def test_a_stack_is_reproducible_and_its_seeds_differ(digits):
-    measured, rows = stacked.train(SHORT, Dataset(digits))
-    again, same = stacked.train(SHORT, Dataset(digits))
-    assert measured == again and np.array_equal(rows["nets"], same["nets"])
-    assert rows["nets"].shape == (4, 40) and rows["gaussian"].shape == (40,)
-    other, _ = stacked.train(SHORT.model_copy(update={"seed": 0}), Dataset(digits))
-    trainings = [*measured["trainings"], *other["trainings"]]
-    assert len({one["looks"][-1]["nll"] for one in trainings}) == 8
-    assert [one["looks"][0]["loss"] for one in trainings] == [None] * 8
+    nets, again = (train(SHORT, Dataset(digits)) for _ in range(2))
+    pd.testing.assert_frame_equal(nets, again, check_exact=True)
+    assert len(nets) == 4 and np.isfinite(nets["gain"]).all()
+    other = train(SHORT.model_copy(update={"seed": 0}), Dataset(digits))
+    assert len({nll[-1] for nll in (*nets["nll"], *other["nll"])}) == 8
 
 
 def test_exact_likelihood_in_a_stack_falls(digits):
     exact = SHORT.model_copy(update={"objective": ObjectiveConfig(name="ml"), "rates": (1e-2,)})
-    measured, _ = stacked.train(exact, Dataset(digits))
-    for one in measured["trainings"]:
-        assert one["looks"][-1]["nll"] < one["looks"][0]["nll"]
+    assert all(nll[-1] < nll[0] for nll in train(exact, Dataset(digits))["nll"])
 
 
 def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
     cells, folders = [], []
     parts = [(MAP, "dsm"), (MAP, "ssm"), (WIDE, "dsm"), (PAIRS, "dsm")]
-    for activation in ("published", "centred", "learned"):
+    for activation in ACTIVATIONS:
         for (part, objective), seed in product(parts, (0, 3)):
             changes = {"part": part, "activation": activation, "rates": RATES, "seed": seed}
             looks = (*STEPS_OF_THE_RULE, 26)
@@ -329,10 +340,10 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
             folder = tmp_path / f"{part}-{activation}-{objective}-{seed}"
             folder.mkdir()
             stack(config, digits, output=folder, work=folder, run=Run())
-            labels = {"part": part, "f": activation, "objective": objective_of(config)}
+            labels = {"part": part, "f": activation, "objective": config.trained_by}
             cells.append(Cell(labels, config, seed, PHASES.placed(CONFIG)[0].data))
             folders.append((folder,))
-    assert {path.name for path in folders[0][0].iterdir()} == {TRAININGS, LOG_PROBS}
+    assert [path.name for path in folders[0][0].iterdir()] == [NETS]
     rows = PHASES.rows(cells, folders)
     assert len(rows) == 3 * 4 * 2 and {row["seed"] for row in rows} == {0, 3}
     nets = {row["study/nets"] for row in rows if row["labels"]["part"] == PAIRS}
@@ -353,7 +364,6 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
     comparison.show(console, summary)
     assert "…" not in console.file.getvalue()
     assert conclusion.findings[2] in comparison.conclude(summary)
-    assert read(folders)[0].part == MAP
 
 
 matplotlib.use("Agg")

@@ -3,7 +3,7 @@
 All nets train for the same seconds, one option changed at a time, with smooth leaky ReLU.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
@@ -19,19 +19,19 @@ from pipelines.config import (
 )
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments.cell import (
+    STEPS,
     Cell,
     Column,
     Experiment,
     Folders,
     Row,
     first_seed,
-    grid,
 )
-from pipelines.paper.experiments.curves import Line, drawn
-from pipelines.paper.experiments.peers import curve, measured, with_gain
+from pipelines.paper.experiments.curves import Points, curve, drawn
+from pipelines.paper.experiments.gains import measured, with_gains
 from pipelines.paper.experiments.settings import IMAGE_OPTIONS, bounds, data
 
-SECONDS, STEPS = 40.0, 40_000
+SECONDS, LENGTH = 40.0, 40_000
 SIGMA = 0.1
 NETS = {"dense": ModelConfig(depth=2), "conv": ModelConfig(architecture="convolutional")}
 
@@ -76,13 +76,20 @@ WAYS = {
 }
 
 
-def _cell(config: PaperConfig, seed: int, net: str, way: Way) -> Cell:
-    labels = {"net": net, "objective": way.objective, "changed": way.changes}
+def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
+    """Yields one cell a net and way."""
+    for net, ways in WAYS.items():
+        for way in ways:
+            labels = {"net": net, "objective": way.objective, "changed": way.changes}
+            yield Cell.of_flow(labels, _flow(config, seed, net, way))
+
+
+def _flow(config: PaperConfig, seed: int, net: str, way: Way) -> DensityConfig:
     limits = {"validate_every": 30 if way == EXACT else 100}
-    limits |= bounds(config, cpu=SECONDS, full=STEPS)
+    limits |= bounds(config, cpu=SECONDS, full=LENGTH)
     weight = way.weight * way.sigma**2 if way.objective == "dsm" else None
     rule = {"interval": way.interval, "tolerance": None} if way.interval else {"tolerance": 0.2}
-    flow = DensityConfig(
+    return DensityConfig(
         seed=seed,
         data=data(config, "mnist"),
         preprocess=PreprocessConfig(shrinkage=1e-3),
@@ -91,32 +98,24 @@ def _cell(config: PaperConfig, seed: int, net: str, way: Way) -> Cell:
         anchor=AnchorConfig(**rule),
         train=TrainConfig(batch_size=100, lr=2e-3, warmup=0.02, threads=config.threads, **limits),
     )
-    return Cell.of_flow(labels, flow)
 
 
 def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     """Returns one row a cell, with its curve and its gain over exact likelihood of the net."""
-    found = [{**row, "curve": curve(folder[0])} for _, folder, row in measured(cells, folders)]
-    exact = {
-        (row["labels"]["net"], row["seed"]): row
-        for row in found
-        if row["labels"]["objective"] == EXACT.objective
-    }
-    return [
-        {**with_gain(row, exact.get((row["labels"]["net"], row["seed"]))),
-         "end": row["curve"][-1][1]}
-        for row in found
-    ]  # fmt: skip
+    found = [{**row, "curve": curve(folder[0])} for folder, row in measured(cells, folders)]
+    gained = with_gains(found, lambda labels: labels["objective"] == EXACT.objective, "net")
+    return [{**row, "end": row["curve"][-1][1]} for row in gained]
 
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
     """Returns the first seed's best validation NLL against training seconds."""
-    panels: dict[str, list[Line]] = {"dense, likelihood": [], "dense, scores": [], "conv": []}
+    panels: dict[str, dict[str, Points]] = {
+        "dense, likelihood": {}, "dense, scores": {}, "conv": {},
+    }  # fmt: skip
     for (row,) in first_seed(rows):
         net, objective, changed = row["labels"].values()
         kind = f", {'likelihood' if objective in LIKELIHOOD else 'scores'}"
-        line = Line(f"{objective} {changed}", row["curve"])
-        panels[net + (kind if net == "dense" else "")].append(line)
+        panels[net + (kind if net == "dense" else "")][f"{objective} {changed}"] = row["curve"]
     return {"anchor": drawn(panels)}
 
 
@@ -125,12 +124,11 @@ ANCHOR = Experiment(
     legend="K: steps between refreshes; at a drift, or after 100, where no K is told; scores are "
     "weighed by σ² = 0.01; end: validation NLL in the end, NLL: of the best net by it; gain over "
     "ml of the same net, row by row; ±: 95 %, over seeds, or test rows of one seed",
-    note="",
     source="mnist",
     uses=IMAGE_OPTIONS,
-    cells=lambda config: grid(config, WAYS, _cell),
+    cells=cells,
     columns=(
-        Column("train/steps", "steps", 0, interval=False),
+        STEPS,
         Column("end", "end", 1, interval=False),
         Column("test/nll", "NLL", 1, "nll", error="test/nll_se"),
         Column("gain", "gain", 1, error="gain_se"),

@@ -7,15 +7,14 @@ is one, that over the test rows, if the column names their standard error.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
-from scipy import stats
 
+from ebflow.inference import Interval, student
 from pipelines.config import ChainConfig, ClusterConfig, DataConfig, DensityConfig, Section
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting.claims import Conclusion
@@ -134,28 +133,10 @@ class Column:
     interval: bool = True
     error: str | None = None
 
-    def text(self, value: tuple[float, float]) -> str:
-        """Returns mean and half-width as text."""
-        mean, half = value
-        if math.isnan(mean):
-            return ""
-        number = f"{mean:.{self.digits}f}"
-        shown = self.interval and not math.isnan(half)
-        return f"{number} ± {half:.{self.digits}f}" if shown else number
 
-
-def grid(
-    config: PaperConfig,
-    ways: Mapping[str, Sequence[Any]],
-    cell: Callable[[PaperConfig, int, str, Any], Cell],
-) -> list[Cell]:
-    """Returns one cell a seed, net and way of it."""
-    return [
-        cell(config, seed, net, way)
-        for seed in config.trials
-        for net, some in ways.items()
-        for way in some
-    ]
+STEPS = Column("train/steps", "steps", 0, interval=False)
+STEPS_PER_S = Column("train/steps_per_s", "steps/s", interval=False)
+NLL = Column("test/nll", "NLL", 1, "nll")
 
 
 def _one_each(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
@@ -168,10 +149,6 @@ def first_seed(rows: Sequence[Row], *beside: Sequence[Any]) -> Iterator[tuple[An
     return (one for one in found if one[0]["seed"] == rows[0]["seed"])
 
 
-def _no_figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
-    return {}
-
-
 @dataclass(frozen=True)
 class Experiment:
     """An experiment of the paper.
@@ -179,11 +156,12 @@ class Experiment:
     Attributes:
         about: What its table shows; one line.
         legend: What a reader of the table has to know of the settings.
-        note: What the published numbers are; empty where there are none.
+        cells: From the configuration and a seed to the cells of that seed.
+        columns: The metrics of the table, behind the labels.
+        note: What the published numbers are, if there are any.
         source: The paper's data set of images; None where the experiment has its own data.
         uses: The options of ``PaperConfig`` that change it, besides experiment, scale and name.
-        cells: From the configuration to the cells, seed by seed.
-        columns: The metrics of the table, behind the labels.
+        seeds: How many there are at a scale, if none are asked for; else one.
         rows: From the cells and their folders to rows; one a cell, if not told otherwise.
         figures: From rows and the cells' folders to figures by name.
         captions: What figures show, by name.
@@ -192,19 +170,22 @@ class Experiment:
 
     about: str
     legend: str
-    note: str
-    source: str | None
-    uses: frozenset[str]
-    cells: Callable[[PaperConfig], list[Cell]]
+    cells: Callable[[PaperConfig, int], Iterable[Cell]]
     columns: tuple[Column, ...]
+    note: str = ""
+    source: str | None = None
+    uses: frozenset[str] = frozenset()
+    seeds: Mapping[str, int] = field(default_factory=dict)
     rows: Callable[[Sequence[Cell], Sequence[Folders]], list[Row]] = _one_each
-    figures: Callable[[Sequence[Row], Sequence[Folders]], dict[str, Figure]] = _no_figures
+    figures: Callable[[Sequence[Row], Sequence[Folders]], dict[str, Figure]] = lambda *_: {}
     captions: Mapping[str, str] = field(default_factory=dict)
     conclude: Callable[[Sequence[Folders]], Conclusion] | None = None
 
     def placed(self, config: PaperConfig) -> list[Cell]:
-        """Returns the cells, trained by the configured workers."""
-        return [cell.on(config.cluster) for cell in self.cells(config)]
+        """Returns the cells, seed by seed, trained by the configured workers."""
+        count = config.seeds or self.seeds.get(config.scale, 1)
+        seeds = range(config.seed, config.seed + count)
+        return [cell.on(config.cluster) for seed in seeds for cell in self.cells(config, seed)]
 
 
 @dataclass(frozen=True)
@@ -214,21 +195,19 @@ class Line:
     Attributes:
         labels: The labels.
         seeds: How many rows there are.
-        values: By metric, the mean, and the half-width of Student's 95 % interval of the mean;
-            NaN for one seed.
+        values: By metric, the mean with Student's 95 % interval over seeds, or that over the test
+            rows of one seed; NaN ends without one, and where it is not shown.
         published: Published numbers by metric.
         data: The data set.
-        machine: Where it was measured.
         method: How the flow was trained.
         lost: Whether a training diverged.
     """
 
     labels: dict[str, str]
     seeds: int
-    values: dict[str, tuple[float, float]]
+    values: dict[str, Interval]
     published: dict[str, float]
     data: str
-    machine: str
     method: str
     lost: bool = False
 
@@ -251,29 +230,28 @@ def _baselines(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Line]
         best = min(known, key=lambda row: [row[key] for key in keys.values()])
         labels = dict.fromkeys(best["labels"], "")
         labels[next(iter(labels))] = label
-        values = {c.metric: (best.get(keys.get(c.metric), math.nan), math.nan) for c in columns}
-        yield Line(labels, 1, values, {}, best["data"], best["machine"], description)
+        values = {c.metric: _alone(best.get(keys.get(c.metric), math.nan)) for c in columns}
+        yield Line(labels, 1, values, {}, best["data"], description)
 
 
 def _line(columns: Sequence[Column], group: Sequence[Row]) -> Line:
     lost = [row for row in group if row.get("diverged")]
     first = (lost or group)[0]
     values = {c.metric: _measured(c, group) for c in columns}
-    details = (first[name] for name in ("published", "data", "machine", "method"))
+    details = (first[name] for name in ("published", "data", "method"))
     return Line(first["labels"], len(group), values, *details, bool(lost))
 
 
-def _measured(column: Column, group: Sequence[Row]) -> tuple[float, float]:
-    mean, half = _interval([row.get(column.metric) for row in group])
-    error = group[0].get(column.error) if column.error and len(group) == 1 else None
-    return (mean, half) if error is None else (mean, NORMAL * error)
-
-
-def _interval(values: Sequence[float | None]) -> tuple[float, float]:
-    count = len(values)
+def _measured(column: Column, group: Sequence[Row]) -> Interval:
+    values = [row.get(column.metric) for row in group]
     if None in values:
-        return math.nan, math.nan
-    if count < 2:
-        return float(values[0]), math.nan
-    half = stats.t.ppf(0.975, count - 1) * stats.sem(values)
-    return float(np.mean(values)), float(half)
+        return _alone(math.nan)
+    found = student(values).interval()
+    error = group[0].get(column.error) if len(group) == 1 else None
+    if error is not None:
+        return Interval(found.value, found.value - NORMAL * error, found.value + NORMAL * error)
+    return found if column.interval else _alone(found.value)
+
+
+def _alone(value: float) -> Interval:
+    return Interval(value, math.nan, math.nan)

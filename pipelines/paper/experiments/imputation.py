@@ -8,7 +8,15 @@ from matplotlib.figure import Figure
 
 from pipelines.config import DensityConfig, ModelConfig
 from pipelines.paper.config import ImputeConfig, PaperConfig
-from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, first_seed
+from pipelines.paper.experiments.cell import (
+    STEPS,
+    Cell,
+    Column,
+    Experiment,
+    Folders,
+    Row,
+    first_seed,
+)
 from pipelines.paper.experiments.settings import (
     IMAGE_OPTIONS,
     SMOKE_STEPS,
@@ -27,29 +35,25 @@ SHOWN = 12
 HIDDEN = 0.5
 """The grey of a missing pixel."""
 
+SIZES = {
+    "smoke": {"images": SHOWN, "draws": 2, "steps": 50},
+    "cpu": {},
+    "full": {"images": 100},
+}
+"""What is imputed, by scale, where it is not the stage's default."""
+
 CHAINS = {"adaptive": "paper's", "langevin": "Langevin", "momentum": "momentum"}
 
 
-def cells(config: PaperConfig) -> list[Cell]:
-    """Returns the published settings, and the recipe by likelihood and by anchored DSM."""
-    return [cell for seed in config.trials for cell in _cells(config, seed)]
-
-
-def _cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
-    measure = _measure(config, seed)
+def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
+    """Yields the published settings, and the recipe by anchored DSM and by likelihood."""
+    measure = ImputeConfig(seed=seed, threads=config.threads, **SIZES[config.scale])
     yield Cell.of_flow({"flow": "paper dsm"}, _paper(config, seed), measure=measure)
+    common = _base(config, seed, 100)
     for objective in ("dsm", "lazy_ml"):
-        labels = {"flow": f"recipe {objective}"}
-        yield Cell.of_flow(labels, _recipe(config, seed, objective), measure=measure)
-
-
-def _measure(config: PaperConfig, seed: int) -> ImputeConfig:
-    size = {
-        "smoke": {"images": SHOWN, "draws": 2, "steps": 50},
-        "cpu": {},
-        "full": {"images": 100},
-    }[config.scale]
-    return ImputeConfig(seed=seed, threads=config.threads, **size)
+        flow = recipe(common, "FC", objective)
+        flow = flow.changed(model=ModelConfig(depth=2), train={"lr": 5e-4})
+        yield Cell.of_flow({"flow": f"recipe {objective}"}, flow, measure=measure)
 
 
 def _base(config: PaperConfig, seed: int, batch_size: int) -> DensityConfig:
@@ -72,11 +76,6 @@ def _paper(config: PaperConfig, seed: int) -> DensityConfig:
         train={"augment": common.train.augment},
         stabilise={"low_energy": LOW_ENERGY} if full else {},
     )
-
-
-def _recipe(config: PaperConfig, seed: int, objective: str) -> DensityConfig:
-    found = recipe(_base(config, seed, 100), "FC", objective)
-    return found.changed(model=ModelConfig(depth=2), train={"lr": 5e-4})
 
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
@@ -116,15 +115,12 @@ def _picture(shown: Sequence[tuple[str, np.ndarray]], shape: tuple[int, ...]) ->
 IMPUTATION = Experiment(
     about="missing strokes: r.m.s. error (grey levels) of draws and their mean; test NLL (nats)",
     legend="mean: of two draws with momentum; the Gaussian's is its conditional mean",
-    note="",
     source="stl10",
     uses=IMAGE_OPTIONS,
     cells=cells,
     columns=(
-        Column("train/steps", "steps", 0, interval=False),
-        Column("study/rmse_adaptive", "paper's", 1, interval=False),
-        Column("study/rmse_langevin", "Langevin", 1, interval=False),
-        Column("study/rmse_momentum", "momentum", 1, interval=False),
+        STEPS,
+        *(Column(f"study/rmse_{key}", name, interval=False) for key, name in CHAINS.items()),
         Column("study/rmse_momentum_mean", "mean", 1, "study/rmse_gaussian", interval=False),
         Column("study/rmse_mean_fill", "fill", 1, "study/rmse_mean_fill", interval=False),
         Column("test/nll", "NLL", 0, "nll"),

@@ -1,7 +1,6 @@
 """Free against triangular matrices in a net for 512 modes in ten dimensions, by likelihood."""
 
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure
 
@@ -15,42 +14,47 @@ from pipelines.config import (
     TrainConfig,
 )
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
+from pipelines.paper.experiments.cell import (
+    STEPS,
+    STEPS_PER_S,
+    Cell,
+    Column,
+    Experiment,
+    Folders,
+    Row,
+)
+from pipelines.paper.experiments.curves import validations
 from pipelines.paper.experiments.settings import bounds
 from pipelines.reporting.style import panels
-from pipelines.training import metrics_log as logged
 
 STRUCTURES = ("full", "tril", "triu", "trilu")
 LENGTH, EVERY = 10_001, 100
 
 
-def cells(config: PaperConfig) -> list[Cell]:
-    """Returns one cell a structure and seed; the last three change nothing but the masks."""
-    return [_cell(config, *way) for way in product(config.trials, STRUCTURES)]
-
-
-def _cell(config: PaperConfig, seed: int, structure: str) -> Cell:
+def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
+    """Yields one cell a structure; the last three change nothing but the masks."""
     train = TrainConfig(
         batch_size=2048, lr=1e-3, schedule="constant", warmup=0.0, ema_decay=0.0, clip=500.0,
         dtype="float64", validate_every=EVERY, threads=1,
     )  # fmt: skip
-    flow = DensityConfig(
-        seed=seed,
-        data=DataConfig(source="multimodal10"),
-        preprocess=PreprocessConfig(normalise="none", logit=None),
-        model=ModelConfig(architecture="structured", structure=structure),
-        objective=ObjectiveConfig(name="ml"),
-        anchor=AnchorConfig(weight=0.0),
-        train=train.changed(**bounds(config, cpu=40, full=LENGTH)),
-    )
-    return Cell.of_flow({"matrices": structure}, flow)
+    for structure in STRUCTURES:
+        flow = DensityConfig(
+            seed=seed,
+            data=DataConfig(source="multimodal10"),
+            preprocess=PreprocessConfig(normalise="none", logit=None),
+            model=ModelConfig(architecture="structured", structure=structure),
+            objective=ObjectiveConfig(name="ml"),
+            anchor=AnchorConfig(weight=0.0),
+            train=train.changed(**bounds(config, cpu=40, full=LENGTH)),
+        )
+        yield Cell.of_flow({"matrices": structure}, flow)
 
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
     """Returns the validation NLL against steps."""
     figure, axis = panels(width=6, height=3.6)
     for row, (trained, _) in zip(rows, folders, strict=True):
-        found = logged.curve(logged.read(trained / logged.FILE)[0], "validate")
+        found = validations(trained)
         steps = [step["step"] for step in found]
         nll = [step["metrics"]["val/nll"] for step in found]
         structure = row["labels"]["matrices"]
@@ -71,13 +75,11 @@ def _top(rows: Sequence[Row]) -> float:
 MATRICES = Experiment(
     about="test NLL (nats) of 512 modes in ten dimensions, by the structure of the matrices",
     legend="by exact ML with a Gaussian base; the paper's code has a Laplace one",
-    note="",
-    source=None,
     uses=frozenset(("seconds", "seed", "seeds", "cluster")),
     cells=cells,
     columns=(
-        Column("train/steps", "steps", 0, interval=False),
-        Column("train/steps_per_s", "steps/s", interval=False),
+        STEPS,
+        STEPS_PER_S,
         Column("test/nll", "NLL", 3, "nll"),
     ),
     figures=figures,

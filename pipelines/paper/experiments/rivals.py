@@ -5,9 +5,8 @@ the best by the mean validation NLL over seeds is told. Whatever is trained, the
 the map from data to latent.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,7 +15,6 @@ from ebflow.anchor import inverse_error
 from ebflow.checkpoint import load
 from pipelines.config import (
     AnchorConfig,
-    DataConfig,
     DensityConfig,
     ModelConfig,
     ObjectiveConfig,
@@ -26,12 +24,13 @@ from pipelines.config import (
 from pipelines.config.recipes import for_source
 from pipelines.paper.config import PEERS, PaperConfig
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, first_seed
-from pipelines.paper.experiments.curves import Line, drawn
-from pipelines.paper.experiments.peers import SHRINKAGE, WHITENED, curve, measured, peer, with_gain
+from pipelines.paper.experiments.curves import Points, curve, drawn
+from pipelines.paper.experiments.gains import Measured, measured, with_gains
+from pipelines.paper.experiments.peers import SHRINKAGE, WHITENED, peer
 from pipelines.paper.experiments.settings import EVERY, IMAGE_OPTIONS, bounds, data
 
 SECONDS = 10.0
-STEPS = 40_000
+LENGTH = 40_000
 RATES = (5e-4, 1.5e-3, 5e-3)
 SMOKE_RATE = RATES[1]
 SIGMA = 0.1
@@ -64,44 +63,38 @@ SOURCE = "digits"
 
 REFERENCE = ("ml", "white")
 
-Key = tuple[str, str]
 
-
-def cells(config: PaperConfig) -> list[Cell]:
-    """Returns one cell a method, preprocessing, rate and seed, and one a peer and seed."""
+def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
+    """Yields one cell a method, preprocessing and rate, and one a peer."""
     names = dict.fromkeys(("ml", *config.methods))
-    grids = for_source(DataConfig(source=config.source or SOURCE))[0].preprocess.grids
-    return [cell for seed in config.trials for cell in _cells(config, seed, names, grids)]
-
-
-def _cells(
-    config: PaperConfig, seed: int, names: Mapping[str, Any], grids: bool
-) -> Iterator[Cell]:
-    rates = (SMOKE_RATE,) if config.scale == "smoke" else RATES
+    smoke = config.scale == "smoke"
+    rates = (SMOKE_RATE,) if smoke else RATES
+    preprocessings = ("white",) if smoke else PREPROCESSINGS
     flows = [name for name in names if name in METHODS]
-    preprocessings = ("white",) if config.scale == "smoke" else PREPROCESSINGS
     for name, preprocessing, rate in product(flows, preprocessings, rates):
         labels = {"method": name, "data": preprocessing, "lr": f"{rate:g}"}
-        yield Cell.of_flow(labels, _config(config, seed, name, preprocessing, rate, grids))
+        yield Cell.of_flow(labels, _flow(config, seed, name, preprocessing, rate))
     for name in [name for name in names if name in PEERS]:
         labels = {"method": name, "data": "white" if name in WHITENED else "plain", "lr": ""}
-        flow = _config(config, seed, "ml", "plain", SMOKE_RATE, grids)
+        flow = _flow(config, seed, "ml", "plain", SMOKE_RATE)
         yield peer(config, labels, name, flow, SECONDS)
 
 
-def _config(
-    config: PaperConfig, seed: int, name: str, preprocessing: str, rate: float, grids: bool
+def _flow(
+    config: PaperConfig, seed: int, name: str, preprocessing: str, rate: float
 ) -> DensityConfig:
     objective, model = METHODS[name]
+    source = data(config, SOURCE)
+    grids = for_source(source)[0].preprocess.grids
     train = TrainConfig(batch_size=100, lr=rate, validate_every=100, threads=config.threads)
     return DensityConfig(
         seed=seed,
-        data=data(config, SOURCE),
+        data=source,
         preprocess=PREPROCESSINGS[preprocessing].changed(grids=grids),
         model=model,
         objective=ObjectiveConfig.of(objective, sigma=SIGMA, every=EVERY),
         anchor=AnchorConfig(tolerance=0.2),
-        train=train.changed(**bounds(config, cpu=SECONDS, full=STEPS)),
+        train=train.changed(**bounds(config, cpu=SECONDS, full=LENGTH)),
     )
 
 
@@ -111,31 +104,28 @@ def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     A rate counts only if no seed of it diverged. The gain is over ``ml`` behind the whitening,
     test row by test row.
     """
-    found: dict[Key, dict[str, list[tuple[Folders, Row]]]] = {}
-    for _, folder, row in measured(cells, folders):
+    found: dict[tuple[str, str], dict[str, list[Measured]]] = {}
+    for folder, row in measured(cells, folders):
         method, preprocessing, rate = row["labels"].values()
-        found.setdefault((method, preprocessing), {}).setdefault(rate, []).append((folder, row))
-    seeds = len({row["seed"] for rates in found.values() for r in rates.values() for _, row in r})
-    chosen = {key: best for key, rates in found.items() if (best := _best(rates, seeds))}
-    reference = {row["seed"]: row for _, row in chosen.get(REFERENCE, [])}
-    return [
-        _row(folder, with_gain(row, reference.get(row["seed"])))
-        for best in chosen.values()
-        for folder, row in best
-    ]
+        rates = found.setdefault((method, preprocessing), {})
+        rates.setdefault(rate, []).append((folder, row))
+    seeds = len({cell.seed for cell in cells})
+    chosen = (_best(rates.values(), seeds) for rates in found.values())
+    shown = [_shown(*one) for best in chosen for one in best]
+    return with_gains(shown, lambda labels: (labels["method"], labels["data"]) == REFERENCE)
 
 
-def _best(
-    rates: Mapping[str, list[tuple[Folders, Row]]], seeds: int
-) -> list[tuple[Folders, Row]] | None:
-    """Returns the cells of the best rate, of those that have all seeds."""
-    whole = [found for found in rates.values() if len(found) == seeds]
-    nll = [np.mean([row["best/val_nll"] for _, row in found]) for found in whole]
-    return whole[int(np.argmin(nll))] if whole else None
+def _best(rates: Iterable[Sequence[Measured]], seeds: int) -> Sequence[Measured]:
+    """Returns what was measured at the best rate, of those that have all seeds."""
+
+    def nll(found: Sequence[Measured]) -> float:
+        return float(np.mean([row["best/val_nll"] for _, row in found]))
+
+    return min((found for found in rates if len(found) == seeds), key=nll, default=())
 
 
-def _row(folders: Folders, row: Row) -> Row:
-    """Returns a row as it is shown: with its step time, curve and inverse's error.
+def _shown(folders: Folders, row: Row) -> Row:
+    """Returns a row with its step time, curve and inverse's error.
 
     And without the mixture beside it, which has rows of its own.
     """
@@ -155,12 +145,10 @@ def _step_time(row: Row) -> float | None:
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
     """Returns the first seed's best validation NLL against training seconds, by preprocessing."""
-    panels: dict[str, list[Line]] = {
-        f"{preprocessing} data": [] for preprocessing in PREPROCESSINGS
-    }
+    panels: dict[str, dict[str, Points]] = {f"{name} data": {} for name in PREPROCESSINGS}
     for (row,) in first_seed(rows):
         method, preprocessing, _ = row["labels"].values()
-        panels[f"{preprocessing} data"].append(Line(method, row["curve"]))
+        panels[f"{preprocessing} data"][method] = row["curve"]
     return {"rivals": drawn(panels)}
 
 
@@ -170,8 +158,7 @@ RIVALS = Experiment(
     "validation; R: error of learned inverses, ‖RW − I‖ / √D; gain over ml on white data, row by "
     "row; ±: 95 %, over seeds, or test rows of one seed; maf, nsf, gmm, kde: other packages' "
     "densities, without those that are not for so many rows or columns",
-    note="",
-    source="digits",
+    source=SOURCE,
     uses=IMAGE_OPTIONS | {"methods"},
     cells=cells,
     columns=(

@@ -7,10 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipelines.paper.benchmark.scaling import crossover, exponent
-from pipelines.paper.benchmark.timing import Timing
+from ebflow.objectives import OBJECTIVES
+from pipelines.paper.benchmark import ANCHORED, Timing
 from pipelines.paper.config import PaperConfig, StepsConfig
 from pipelines.paper.experiments.cell import NORMAL, Cell, Column, Experiment, Folders, Row
+from pipelines.paper.scaling import LEAST, crossover, exponent
 from pipelines.reporting.style import panels
 
 Kind = tuple[str, int, str]
@@ -30,8 +31,6 @@ KINDS: dict[Kind, tuple[int, ...]] = {
 """Sides of the images; variants are timed at the one that the table shows."""
 
 SMOKE = (8, 12, 16)
-LEAST = 256
-"""The least D that exponents are fitted to."""
 
 PUBLISHED = {
     ("FC", 1): {"ml": 105, "sml": 70, "ssm_vr": 30, "dsm": 15, "fd_ssm": 8},
@@ -40,19 +39,7 @@ PUBLISHED = {
 }
 """Milliseconds at 28×28, or 3×32×32, read off the paper's figure; its GPU is not stated."""
 
-ANCHORED = " + anchor"
-OTHERS = (
-    "sml",
-    "lazy_ml",
-    "relative_ml",
-    "ssm_vr",
-    "ssm",
-    "dsm",
-    "fd_ssm",
-    "taylor_sm",
-    "exact_sm",
-)
-COLOURS = {"ml": "black"} | {name: f"C{i}" for i, name in enumerate(OTHERS)}
+COLOURS = {name: f"C{i - 1}" if i else "black" for i, name in enumerate(OBJECTIVES)}
 """Colours in the figure, by objective; an anchored one is dotted."""
 
 SHOWN = {1: 28, 3: 32}
@@ -60,73 +47,57 @@ METHOD = f"batches of 100, float32, fused Adam; exponent fitted from D = {LEAST}
 SECONDS = {"smoke": 0.05, "cpu": 1.0, "full": 3.0}
 
 
-def cells(config: PaperConfig) -> list[Cell]:
-    """Returns one cell a net and size."""
-    return [
-        _cell(config, kind, side)
-        for kind, sides in KINDS.items()
-        for side in (SMOKE[-len(sides) :] if config.scale == "smoke" else sides)
-    ]
-
-
-def _cell(config: PaperConfig, kind: Kind, side: int) -> Cell:
-    net, channels, variant = kind
-    labels = {"net": net, "variant": variant, "images": f"{channels}×{side}×{side}"}
-    steps = StepsConfig(
-        net=net, channels=channels, variant=variant, side=side, threads=config.threads,
-        seconds=SECONDS[config.scale],
-    )  # fmt: skip
-    return Cell(labels, steps, method=METHOD)
+def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
+    """Yields one cell a net and size."""
+    for (net, channels, variant), sides in KINDS.items():
+        for side in SMOKE[-len(sides) :] if config.scale == "smoke" else sides:
+            labels = {"net": net, "variant": variant, "images": f"{channels}×{side}×{side}"}
+            steps = StepsConfig(
+                net=net, channels=channels, variant=variant, side=side, threads=config.threads,
+                seconds=SECONDS[config.scale],
+            )  # fmt: skip
+            yield Cell(labels, steps, method=METHOD)
 
 
 def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     """Returns for each net, kind of images and objective how its step times grow with D."""
-    kinds, provenance = _kinds(cells, folders), cells[0].provenance()
+    kinds: dict[Kind, dict[str, dict[int, Timing]]] = {}
+    for cell, (folder,) in zip(cells, folders, strict=True):
+        kind = kinds.setdefault((cell.config.net, cell.config.channels, cell.config.variant), {})
+        for fields in json.loads((folder / "timings.json").read_text()):
+            timing = Timing(**fields)
+            kind.setdefault(timing.label, {})[timing.size] = timing
+    provenance = cells[0].provenance()
     return [{**provenance, **row} for kind in kinds for row in _rows(kind, kinds)]
 
 
-def _kinds(cells: Sequence[Cell], folders: Sequence[Folders]) -> dict[Kind, list[Timing]]:
-    found: dict[Kind, list[Timing]] = {}
-    for cell, (folder,) in zip(cells, folders, strict=True):
-        timings = json.loads((folder / "timings.json").read_text())
-        kind = cell.config.net, cell.config.channels, cell.config.variant
-        found.setdefault(kind, []).extend(Timing(**timing) for timing in timings)
-    return found
-
-
-def _rows(kind: Kind, kinds: Mapping[Kind, Sequence[Timing]]) -> Iterator[Row]:
-    (net, channels, variant), timings = kind, kinds[kind]
-    size, plain = channels * SHOWN[channels] ** 2, variant == "plain"
-    reference = _at(kinds[net, channels, "plain"], "ml", size)
-    for label in dict.fromkeys(timing.label for timing in timings):
-        fit, shown = exponent(timings, label, least=LEAST), _at(timings, label, size)
+def _rows(kind: Kind, kinds: Mapping[Kind, Mapping[str, Mapping[int, Timing]]]) -> Iterator[Row]:
+    (net, channels, variant), plain = kind, kind[-1] == "plain"
+    size = channels * SHOWN[channels] ** 2
+    reference = kinds[net, channels, "plain"]["ml"].get(size)
+    times = {
+        label: {timing.size: timing.ms for timing in timings.values()}
+        for label, timings in kinds[kind].items()
+    }
+    for label, found in times.items():
+        fit, shown = exponent(found), kinds[kind][label].get(size)
+        interval = fit and fit.interval()
         known = PUBLISHED[net, channels].get(label) if plain else None
+        compared = plain and label != "ml"
         yield {
             "labels": {"net": net if plain else f"{net} {variant}",
                        "images": "grey" if channels == 1 else "colour", "objective": label},
             "published": {} if known is None else {"time/step_ms": known},
-            "exponent": fit and fit.value,
-            "exponent/low": fit and fit.low,
-            "exponent/high": fit and fit.high,
-            "exponent/se": fit and (fit.high - fit.value) / NORMAL,
-            "crossover": _below(timings, label) if plain and label != "ml" else None,
+            "exponent": interval and interval.value,
+            "exponent/low": interval and interval.low,
+            "exponent/high": interval and interval.high,
+            "exponent/se": interval and (interval.high - interval.value) / NORMAL,
+            "crossover": crossover(found, times["ml"]) if compared else None,
             "time/step_ms": shown and shown.ms,
             "peak_percent": shown and shown.peak_fraction and 100 * shown.peak_fraction,
             "ml_ratio": shown and reference and reference.ms / shown.ms,
-            "sizes": [[t.size, t.ms] for t in timings if t.label == label],
+            "sizes": [list(pair) for pair in found.items()],
         }  # fmt: skip
-
-
-def _below(timings: Sequence[Timing], label: str) -> float | None:
-    """Returns the D from which on a step is faster than exact ML's: the least D if everywhere."""
-    times, others = ({t.size: t.ms for t in timings if t.label == name} for name in (label, "ml"))
-    if all(times[size] < others[size] for size in times):
-        return float(min(times))
-    return crossover(timings, label)
-
-
-def _at(timings: Sequence[Timing], label: str, size: int) -> Timing | None:
-    return next((t for t in timings if (t.label, t.size) == (label, size)), None)
 
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
@@ -163,7 +134,6 @@ RUNTIME = Experiment(
     legend="±: 95 %; cross: D from which on a step is below ml's; the least D: everywhere; none: "
     "nowhere; peak: the FLOP of a step, at 28×28 (colour: 32×32), of the measured peak, %",
     note="ms, read off the paper's figure (28×28; colour: 32×32), on a GPU that is not stated",
-    source=None,
     uses=frozenset(("threads",)),
     cells=cells,
     columns=(

@@ -5,18 +5,18 @@ unnormalised density, and the normaliser is that of the trained matrices. It nee
 activations have no mean to undo; learned ones start as the identity.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pipelines.config import AnchorConfig, DensityConfig, ObjectiveConfig
 from pipelines.config.recipes import mnist9k, mnist9k_dense
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, grid
-from pipelines.paper.experiments.peers import measured, with_gain
+from pipelines.paper.experiments.cell import STEPS, Cell, Column, Experiment, Folders, Row
+from pipelines.paper.experiments.gains import measured, with_gains
 from pipelines.paper.experiments.settings import EVERY, IMAGE_OPTIONS, bounds, data
 
 SECONDS = 100.0
-STEPS = 40_000
+LENGTH = 40_000
 ANCHORED, ALONE = 0.1, 0.3
 """Noise of denoising score matching beside the anchor, and alone."""
 
@@ -55,16 +55,19 @@ WAYS = {"dense": (*BOTH, Way("ml", "exact", "smooth_leaky_relu")), "conv": BOTH}
 REFERENCE = ("spline", "lazy_ml", "lazy")
 
 
-def _cell(config: PaperConfig, seed: int, net: str, way: Way) -> Cell:
-    labels = {"net": net, "f": SHORT[way.activation], "objective": way.objective}
-    labels["log Z"] = way.normaliser
-    return Cell.of_flow(labels, _config(config, seed, net, way))
+def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
+    """Yields one cell a net and way."""
+    for net, ways in WAYS.items():
+        for way in ways:
+            labels = {"net": net, "f": SHORT[way.activation], "objective": way.objective}
+            labels["log Z"] = way.normaliser
+            yield Cell.of_flow(labels, _flow(config, seed, net, way))
 
 
-def _config(config: PaperConfig, seed: int, net: str, way: Way) -> DensityConfig:
+def _flow(config: PaperConfig, seed: int, net: str, way: Way) -> DensityConfig:
     base = RECIPES[net]()
     alone = way.normaliser == "none"
-    limits = {**bounds(config, cpu=SECONDS, full=STEPS), "threads": config.threads}
+    limits = {**bounds(config, cpu=SECONDS, full=LENGTH), "threads": config.threads}
     start = ALONE_START if alone else {}
     beside = {"sigma": ALONE} if alone else {"sigma": ANCHORED, "every": EVERY}
     return base.changed(
@@ -79,13 +82,8 @@ def _config(config: PaperConfig, seed: int, net: str, way: Way) -> DensityConfig
 
 def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     """Returns one row a cell, with its gain over ``lazy_ml`` of the same net, row by row."""
-    found = [row for _, _, row in measured(cells, folders)]
-    reference = {(row["labels"]["net"], row["seed"]): row for row in found if _is_reference(row)}
-    return [with_gain(row, reference.get((row["labels"]["net"], row["seed"]))) for row in found]
-
-
-def _is_reference(row: Row) -> bool:
-    return tuple(row["labels"].values())[1:] == REFERENCE
+    found = [row for _, row in measured(cells, folders)]
+    return with_gains(found, lambda labels: tuple(labels.values())[1:] == REFERENCE, "net")
 
 
 SCORES = Experiment(
@@ -94,12 +92,11 @@ SCORES = Experiment(
     f"scores, matched in one of {EVERY} steps, or the lazy likelihood itself; none: neither "
     "determinant nor inverse at any step; gain over lazy_ml of the same net, row by row; ±: 95 %, "
     "over seeds, or test rows of one seed",
-    note="",
     source="mnist",
     uses=IMAGE_OPTIONS,
-    cells=lambda config: grid(config, WAYS, _cell),
+    cells=cells,
     columns=(
-        Column("train/steps", "steps", 0, interval=False),
+        STEPS,
         Column("test/nll", "NLL", 1, "nll", error="test/nll_se"),
         Column("gain", "gain", 2, error="gain_se"),
     ),

@@ -4,7 +4,7 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267, and its code.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipelines.config import (
     AnchorConfig,
@@ -49,50 +49,18 @@ term by the number of colours."""
 LOW_ENERGY_DIFFERENCES = 0.001 * 3072 / 0.1**2
 """The same for finite differences, whose code divides the term by ε² instead."""
 
-
-class Decay(NamedTuple):
-    """A learning rate that is multiplied by γ at the ends of the epochs 1 … M − 1.
-
-    Attributes:
-        gamma: γ.
-        milestones: M.
-    """
-
-    gamma: float
-    milestones: int
-
-    def options(self, epoch: int | None) -> dict[str, Any]:
-        """Returns the options of the schedule.
-
-        Arguments:
-            epoch: The steps of an epoch; None: all M falls are squeezed into the training.
-        """
-        falls = self.milestones - 1 if epoch else self.milestones
-        options = {"schedule": "multistep", "gamma": self.gamma}
-        return {**options, "milestones": falls, "epoch": epoch}
-
-
 EPOCH = {"grey": 500, "colour": 400}
 """Steps of the paper's epochs, by kind of images: 50,000 or 40,000 of them in batches of 100."""
 
-
 USUAL = "usual"
-DECAYS: dict[tuple[str, str], dict[str, Decay]] = {
-    ("grey", "FC"): {USUAL: Decay(0.95, 50)},
-    ("grey", "CNN"): {USUAL: Decay(0.95, 50), "ml": Decay(0.925, 50), "sml": Decay(0.925, 50)},
-    ("colour", "FC"): {
-        USUAL: Decay(0.85, 30),
-        "ml": Decay(0.7, 20),
-        "sml": Decay(0.7, 20),
-        "fd_ssm": Decay(0.7, 20),
-    },
-    ("colour", "CNN"): {
-        USUAL: Decay(0.8, 20),
-        "ssm_vr": Decay(0.9, 20),
-        "fd_ssm": Decay(0.85, 50),
-    },
+DECAYS: dict[tuple[str, str], dict[str, tuple[float, int]]] = {
+    ("grey", "FC"): {USUAL: (0.95, 50)},
+    ("grey", "CNN"): {USUAL: (0.95, 50), "ml": (0.925, 50), "sml": (0.925, 50)},
+    ("colour", "FC"): {USUAL: (0.85, 30), **dict.fromkeys(("ml", "sml", "fd_ssm"), (0.7, 20))},
+    ("colour", "CNN"): {USUAL: (0.8, 20), "ssm_vr": (0.9, 20), "fd_ssm": (0.85, 50)},
 }
-"""Published, by kind of images and net, and by objective where it is not the usual one."""
+"""Published γ and M, by kind of images and net, and by objective where they are not the usual: the
+learning rate is multiplied by γ at the ends of the epochs 1 … M − 1."""
 
 
 def bounds(config: PaperConfig, *, cpu: float, full: int) -> dict[str, Any]:
@@ -169,7 +137,9 @@ def published(
     cnn, colour = net == "CNN", kind == "colour"
     noise = 0.1 if cnn or colour else 1.0
     decays = DECAYS[kind, net]
-    rate = decays.get(objective, decays[USUAL]).options(epoch)
+    gamma, milestones = decays.get(objective, decays[USUAL])
+    falls = milestones - 1 if epoch else milestones
+    rate = {"schedule": "multistep", "gamma": gamma, "milestones": falls, "epoch": epoch}
     return base.changed(
         preprocess=PreprocessConfig(normalise="none", scale=0.75 if cnn else 0.5),
         model=_model(net, objective, colour=colour),

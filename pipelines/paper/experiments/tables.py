@@ -8,24 +8,25 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ebflow.errors import BadInput
-from pipelines.config import DataConfig
+from ebflow.inference import student
 from pipelines.config.recipes import tabular
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
-from pipelines.paper.experiments.peers import LOG_PROBS, gained, measured, peer, with_gain
-from pipelines.paper.experiments.settings import bounds
+from pipelines.paper.experiments.gains import LOG_PROBS, measured, with_gain
+from pipelines.paper.experiments.peers import peer
+from pipelines.paper.experiments.settings import IMAGE_OPTIONS, bounds, data
 from pipelines.reporting.style import panels
 
 SECONDS = 30.0
-STEPS = 40_000
+LENGTH = 40_000
 RECIPE = "recipe"
 PEERS = ("gmm", "maf", "nsf")
 CLEAR = 2.0
 """Standard errors of a lead that is no chance."""
 
 
-def cells(config: PaperConfig) -> list[Cell]:
-    """Returns one cell a table, seed and density.
+def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
+    """Yields one cell a table and density.
 
     Raises:
         BadInput: if there is no table, or two are called alike.
@@ -36,25 +37,13 @@ def cells(config: PaperConfig) -> list[Cell]:
     twice = next((name for name, count in names.items() if count > 1), None)
     if twice is not None:
         raise BadInput(f"--sources: found two tables called {twice}, expected names of their own")
-    return [
-        cell
-        for seed in config.trials
-        for source in config.sources
-        for cell in _cells(config, source, seed)
-    ]
-
-
-def _cells(config: PaperConfig, source: str, seed: int) -> Iterator[Cell]:
-    data = DataConfig(
-        source=source, validation=config.validation, test=config.test, rows=config.rows
-    )
-    limits = {**bounds(config, cpu=SECONDS, full=STEPS), "threads": config.threads}
-    flow = tabular().changed(seed=seed, data=data, train=limits)
-    name = Path(source).stem
-    yield Cell.of_flow({"table": name, "density": RECIPE}, flow)
-    for other in PEERS:
-        labels = {"table": name, "density": other}
-        yield peer(config, labels, other, flow, SECONDS)
+    limits = {**bounds(config, cpu=SECONDS, full=LENGTH), "threads": config.threads}
+    for source, name in zip(config.sources, names, strict=True):
+        flow = tabular().changed(seed=seed, data=data(config, source), train=limits)
+        yield Cell.of_flow({"table": name, "density": RECIPE}, flow)
+        for other in PEERS:
+            labels = {"table": name, "density": other}
+            yield peer(config, labels, other, flow, SECONDS)
 
 
 def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
@@ -63,7 +52,7 @@ def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     That is over the best peer by the mean test NLL over seeds, test row by test row.
     """
     found: dict[str, dict[str, dict[int, Row]]] = {}
-    for _, _, row in measured(cells, folders):
+    for _, row in measured(cells, folders):
         table, density = row["labels"].values()
         found.setdefault(table, {}).setdefault(density, {})[row["seed"]] = row
     return [row for densities in found.values() for row in _rows(densities)]
@@ -71,17 +60,19 @@ def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
 
 def _rows(densities: Mapping[str, Mapping[int, Row]]) -> Iterator[Row]:
     """Yields the rows of a table, of the seeds that the recipe has."""
-    if RECIPE not in densities:
-        return
     means = {
         name: float(np.mean([row["test/nll"] for row in seeds.values()]))
         for name, seeds in densities.items()
     }
-    rivals = [name for name in PEERS if name in means]
-    best = min(rivals, key=means.__getitem__, default=None)
-    verdict = _verdict(densities, best)
-    for seed, row in densities[RECIPE].items():
-        yield _row(row, verdict, best, {n: s[seed] for n, s in densities.items() if seed in s})
+    best = min((name for name in PEERS if name in means), key=means.__getitem__, default=None)
+    for seed, row in densities.get(RECIPE, {}).items():
+        beside = {name: seeds[seed] for name, seeds in densities.items() if seed in seeds}
+        shown = with_gain(row, beside.get(best), "lead")
+        shown["labels"] = {"table": row["labels"]["table"], "ahead": _verdict(densities, best)}
+        for name, other in beside.items():
+            shown |= {name: other["test/nll"], f"{name}/se": other["test/nll_se"],
+                      f"{name}/seconds": other["time/train_s"]}  # fmt: skip
+        yield {**shown, "gaussian": row["baseline/gaussian_nll"], "best": best}
 
 
 def _verdict(densities: Mapping[str, Mapping[int, Row]], best: str | None) -> str:
@@ -91,19 +82,10 @@ def _verdict(densities: Mapping[str, Mapping[int, Row]], best: str | None) -> st
     ours, theirs = (
         np.mean([row[LOG_PROBS] for row in densities[name].values()], 0) for name in (RECIPE, best)
     )
-    lead, error = gained(ours, theirs)
-    if abs(lead) < CLEAR * error:
+    lead = student(ours - theirs)
+    if abs(lead.value) < CLEAR * lead.se:
         return "level"
-    return RECIPE if lead > 0 else best
-
-
-def _row(row: Row, verdict: str, best: str | None, beside: Mapping[str, Row]) -> Row:
-    shown = with_gain(row, beside.get(best), "lead")
-    shown["labels"] = {"table": row["labels"]["table"], "ahead": verdict}
-    for name, other in beside.items():
-        shown |= {name: other["test/nll"], f"{name}/se": other["test/nll_se"],
-                  f"{name}/seconds": other["time/train_s"]}  # fmt: skip
-    return {**shown, "gaussian": row["baseline/gaussian_nll"], "best": best}
+    return RECIPE if lead.value > 0 else best
 
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
@@ -132,11 +114,7 @@ TABLES = Experiment(
     legend="gmm: scikit-learn's mixture of Gaussians, its number by validation; maf, nsf: zuko's; "
     "lead: the recipe's over the best of them, row by row; ahead: which is, by two standard "
     "errors; ±: 95 %, over seeds, or test rows of one seed",
-    note="",
-    source=None,
-    uses=frozenset(
-        ("sources", "seconds", "rows", "validation", "test", "seed", "seeds", "threads", "cluster")
-    ),
+    uses=IMAGE_OPTIONS - {"source"} | {"sources"},
     cells=cells,
     columns=(
         Column(RECIPE, RECIPE, 2, interval=False),

@@ -8,10 +8,9 @@ to the rows, which the steps between are shown too.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,11 +23,11 @@ from pipelines.config import (
     ModelConfig,
     ObjectiveConfig,
     PreprocessConfig,
-    Section,
     TrainConfig,
 )
 from pipelines.paper.config import DivergeConfig, PaperConfig
 from pipelines.paper.experiments.cell import (
+    STEPS,
     Cell,
     Column,
     Experiment,
@@ -59,24 +58,15 @@ COLOURS = ["#6b6b6b", "#9a9a9a", "#1f5fa8", "#c2491d", "#d9a441"]
 """Of the objectives in figures: the likelihoods in grey."""
 
 
-@dataclass(frozen=True)
-class Length:
-    """Batch size and number of steps."""
-
-    batch_size: int
-    steps: int
-
-
 LENGTHS = {
-    "sine": Length(2_048, 50_001),
-    "swirl": Length(2_048, 50_001),
-    "checkerboard": Length(10_000, 100_001),
+    "sine": {"batch_size": 2_048, "steps": 50_001},
+    "swirl": {"batch_size": 2_048, "steps": 50_001},
+    "checkerboard": {"batch_size": 10_000, "steps": 100_001},
 }
 """Published, by density."""
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """Published settings of a density and an objective.
 
     Attributes:
@@ -114,62 +104,49 @@ PUBLISHED = {
 """Published, by density and objective."""
 
 
-def cells(config: PaperConfig) -> list[Cell]:
-    """Returns one cell a density, objective and seed: the paper's settings or the recipe's."""
-    ways = product(config.trials, LENGTHS, OBJECTIVES.values())
-    return [_cell(config, *way) for way in ways]
-
-
-def _cell(config: PaperConfig, seed: int, density: str, objective: str) -> Cell:
-    made = _paper if config.scale == "full" else _recipe
-    flow = made(config, density, objective).changed(seed=seed)
+def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
+    """Yields one cell a density and objective: the paper's settings or the recipe's."""
     size = FEW if config.scale == "smoke" else {}
-    measure = DivergeConfig(density=density, sigma=SIGMA, **size)
-    return Cell.of_flow({"density": density, "objective": objective}, flow, measure=measure)
+    made = _paper if config.scale == "full" else _recipe
+    for density, objective in product(LENGTHS, OBJECTIVES.values()):
+        limits = bounds(config, cpu=SECONDS, full=LENGTHS[density]["steps"])
+        flow = made(density, objective)
+        own = flow.objective.options.get("sigma", 0.0)
+        noise = math.sqrt(SIGMA**2 - own**2)
+        flow = flow.changed(
+            seed=seed, data=DataConfig(source=density), train={**limits, "noise": noise}
+        )
+        measure = DivergeConfig(density=density, sigma=SIGMA, **size)
+        yield Cell.of_flow({"density": density, "objective": objective}, flow, measure=measure)
 
 
-def _config(
-    density: str, objective: ObjectiveConfig, train: TrainConfig, **sections: Section
-) -> DensityConfig:
-    """Returns a configuration whose target is the smoothed density, in units of the data."""
-    own = objective.options.get("sigma", 0.0)
-    noise = math.sqrt(SIGMA**2 - own**2)
+def _paper(density: str, objective: str) -> DensityConfig:
+    paper = PUBLISHED[density, objective]
     return DensityConfig(
-        data=DataConfig(source=density),
-        objective=objective,
-        train=train.changed(noise=noise),
-        **sections,
-    )
-
-
-def _paper(config: PaperConfig, density: str, objective: str) -> DensityConfig:
-    paper, length = PUBLISHED[density, objective], LENGTHS[density]
-    train = TrainConfig(
-        batch_size=length.batch_size, optimizer=paper.optimizer, lr=paper.lr, clip=paper.clip,
-        schedule="constant", warmup=0.0, dtype="float64", validate_every=500, threads=1,
-    )  # fmt: skip
-    return _config(
-        density,
-        ObjectiveConfig.of(objective, sigma=SIGMA),
-        train.changed(**bounds(config, cpu=SECONDS, full=length.steps)),
+        objective=ObjectiveConfig.of(objective, sigma=SIGMA),
         preprocess=PreprocessConfig(normalise="none", logit=None),
         model=ModelConfig(architecture="coupling", shift_activation=paper.shift, norm=paper.norm),
         anchor=AnchorConfig(weight=0.0),
-    )
-
-
-def _recipe(config: PaperConfig, density: str, objective: str) -> DensityConfig:
-    train = TrainConfig(
-        batch_size=256, lr=1e-2, warmup=0.25, clip=1.0, ema_decay=0.99,
-        validate_every=500, threads=1,
+        train=TrainConfig(
+            batch_size=LENGTHS[density]["batch_size"], optimizer=paper.optimizer, lr=paper.lr,
+            clip=paper.clip, schedule="constant", warmup=0.0, dtype="float64", validate_every=500,
+            threads=1,
+        ),
     )  # fmt: skip
-    return _config(
-        density,
-        ObjectiveConfig.of(objective, sigma=OWN, every=EVERY, weight=WEIGHTS.get(objective)),
-        train.changed(**bounds(config, cpu=SECONDS, full=LENGTHS[density].steps)),
+
+
+def _recipe(density: str, objective: str) -> DensityConfig:
+    return DensityConfig(
+        objective=ObjectiveConfig.of(
+            objective, sigma=OWN, every=EVERY, weight=WEIGHTS.get(objective)
+        ),
         preprocess=PreprocessConfig(normalise="whiten", logit=None, match_after=False),
         model=ModelConfig(architecture="coupling", depth=6, hidden=32, bound=BOUND),
-    )
+        train=TrainConfig(
+            batch_size=256, lr=1e-2, warmup=0.25, clip=1.0, ema_decay=0.99, validate_every=500,
+            threads=1,
+        ),
+    )  # fmt: skip
 
 
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
@@ -211,8 +188,8 @@ def _divergences(rows: Sequence[Row]) -> Figure:
     figure, axes = panels(len(LENGTHS), 9, 4.4, down=2)
     for column, density in enumerate(LENGTHS):
         for axis, metric in zip(axes[:, column], ("study/kl", "study/fisher"), strict=True):
-            values = [lines[density, name][metric] for name in OBJECTIVES.values()]
-            means, halves = zip(*values, strict=True)
+            found = [lines[density, name][metric] for name in OBJECTIVES.values()]
+            means, halves = zip(*((one.value, one.high - one.value) for one in found), strict=True)
             axis.bar(list(OBJECTIVES), means, yerr=halves, color=COLOURS, capsize=3)
             axis.grid(visible=False, axis="x")
         axes[0, column].set_title(density)
@@ -225,12 +202,10 @@ TOY = Experiment(
     about="divergences from smoothed densities; KLD: the paper's code's, E[p log p − log q]",
     legend="Gaussian base throughout (the paper's code: Laplace at evaluation); below scale full "
     f"scores are matched in one of {EVERY} steps beside an anchor in all",
-    note="",
-    source=None,
     uses=frozenset(("seconds", "seed", "seeds", "cluster")),
     cells=cells,
     columns=(
-        Column("train/steps", "steps", 0, interval=False),
+        STEPS,
         Column("study/kl_repository", "KLD", 2, interval=False),
         Column("study/fisher", "Fisher", 2),
         Column("study/kl", "KL (nats)", 4),

@@ -17,6 +17,9 @@ from ebflow.randomness import generator, normal
 from pipelines.paper.config import DivergeConfig
 from pipelines.tracking import StageRun
 
+EXTENT = 9.0
+"""Half the side of a picture."""
+
 ROWS = 2_000
 """Points of a picture at a time."""
 
@@ -45,12 +48,12 @@ def diverge(
     (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
     run.log_metrics(metrics)
     pictures = {"truth": _picture(config, truth), "model": _picture(config, flow)}
-    np.savez(output / "arrays.npz", extent=config.extent, **pictures)
+    np.savez(output / "arrays.npz", extent=EXTENT, **pictures)
 
 
 def _divergences(config: DivergeConfig, truth: Normalised, flow: Flow) -> dict[str, Estimate]:
     """Returns KL and Fisher divergences from the smoothed density, at fresh points of it."""
-    draws = generator(config.seed, "diverge", config.density)
+    draws = generator(0, "diverge", config.density)
     clean = SAMPLERS[config.density](config.samples, generator=draws, dtype=torch.float64)
     x = _noised(clean, config.sigma, draws)
     return {"kl": kl_divergence(truth, flow, x), "fisher": fisher_divergence(truth, flow, x)}
@@ -62,7 +65,7 @@ def _repository(config: DivergeConfig, clean: Tensor, flow: Flow) -> Estimate:
     The points are noised and their kernels are not taken out, as in that code.
     """
     clean = clean[: config.samples].double()
-    x = _noised(clean, config.sigma, generator(config.seed, "diverge", "repository"))
+    x = _noised(clean, config.sigma, generator(0, "diverge", "repository"))
     return repository_kld(parzen(clean, config.sigma), flow, x)
 
 
@@ -74,7 +77,7 @@ def _noised(x: Tensor, sigma: float, draws: torch.Generator) -> Tensor:
 def _picture(config: DivergeConfig, density: Normalised) -> np.ndarray:
     """Returns log p on a square of pixels, the first row at the lowest x₂."""
     pixels = torch.arange(config.resolution, dtype=torch.float64) + 0.5
-    side = config.extent * (2 * pixels / config.resolution - 1)
+    side = EXTENT * (2 * pixels / config.resolution - 1)
     points = torch.cartesian_prod(side, side).flip(1)
     found = torch.cat([density.log_prob(rows) for rows in points.split(ROWS)])
     return found.float().view(config.resolution, config.resolution).numpy()

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,17 +29,37 @@ from ebflow.randomness import generator as derive
 from pipelines.paper.config import ImputeConfig
 from pipelines.tracking import StageRun
 
+STEP = 1.0
+"""Of Langevin's diffusion, over the inverse of the largest curvature of −log p (no unit; stable
+below 2)."""
+
+MOMENTUM = 0.95
+"""Share of the velocity that a step keeps in Langevin's with momentum."""
+
+H, SNR, SMOOTHING = 0.5, 0.1, 0.05
+"""Of the paper's chain: its h, in units of the scaled logits, lowered to where its drift is
+stable; the size of its noise (no unit); the weight of the blurred image in a step, lowered with
+h²."""
+
+SHRINKAGE = 1e-3
+"""Share of the identity in the correlations of the Gaussian beside the flow."""
+
 PROBES = 16
 """Chains at whose starts the largest curvature is sought."""
 
 INK = 8.0
 """Half of the strongest ink of scikit-learn's digits."""
 
+Drawn = Mapping[str, Tensor]
+"""What samplers put in, with shape (images, draws, D), or guesses, with shape (images, D)."""
+
 
 def impute(
     config: ImputeConfig, data: Path, trained: Path, *, output: Path, work: Path, run: StageRun
 ) -> None:
     """Writes ``evaluation.json``: errors of imputed test images; and ``arrays.npz``, for pictures.
+
+    Those have raw images with shape (images, D), ``missing``, and the values of black and white.
 
     Errors are in grey levels (raw units) a missing pixel and colour. Beside the chains stand
     the training mean of every pixel, and the conditional mean of the full-covariance Gaussian
@@ -52,8 +73,8 @@ def impute(
     flow, test = load(trained / "checkpoint"), dataset.split("test")
     truth = test.tensor()[: config.images]
     missing = masks(test.shape, len(truth), seed=config.seed).flatten(1)
-    reference = _gaussian(config, flow, dataset.split("train"))
-    chains = _imputed(config, flow, truth, missing, _image(test))
+    reference = _gaussian(flow, dataset.split("train"))
+    chains = _imputed(config, flow, truth, missing, (1, *test.shape)[-3:])
     guesses = {
         "gaussian": _conditional_mean(reference, truth, missing, config.seed),
         "mean_fill": _mean(dataset.split("train")).expand(truth.shape),
@@ -64,8 +85,13 @@ def impute(
         **_likelihood("baseline/gaussian_", reference, test),
     }
     (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    _save(output / "arrays.npz", truth, missing, chains, guesses, test)
     run.log_metrics(metrics)
+    images = {"truth": truth, "missing": missing, "gaussian": guesses["gaussian"]}
+    for name, drawn in chains.items():
+        images |= {name: drawn[:, 0], f"{name}_mean": drawn.double().mean(1).float()}
+    arrays = {name: image.numpy() for name, image in images.items()}
+    ends = (0, test.levels - 1) if test.levels else (float(truth.min()), float(truth.max()))
+    np.savez_compressed(output / "arrays.npz", **arrays, shape=test.shape, range=ends)
 
 
 def masks(shape: Sequence[int], count: int, *, seed: int) -> Tensor:
@@ -81,40 +107,31 @@ def masks(shape: Sequence[int], count: int, *, seed: int) -> Tensor:
     """
     if len(shape) not in (2, 3):
         raise BadInput(f"data.source: found rows of shape {tuple(shape)}, expected images")
-    found = _strokes(shape[-2:], count, seed)
-    return found.view(count, *(1,) * (len(shape) - 2), *shape[-2:]).expand(count, *shape)
-
-
-def _strokes(size: Sequence[int], count: int, seed: int) -> Tensor:
-    """Returns the strokes of ``count`` digits in random order, with shape (count, H, W)."""
     from sklearn.datasets import load_digits
 
     digits = torch.from_numpy(load_digits().images.astype(np.float32))
     order = torch.randperm(len(digits), generator=derive(seed, "masks"))
     chosen = digits[order[torch.arange(count) % len(order)]].unsqueeze(1)
-    return interpolate(chosen, tuple(size), mode="bilinear", antialias=True)[:, 0] >= INK
-
-
-def _image(split: Split) -> tuple[int, int, int]:
-    return (1, *split.shape)[-3:]
+    size = tuple(shape[-2:])
+    found = interpolate(chosen, size, mode="bilinear", antialias=True)[:, 0] >= INK
+    return found.view(count, *(1,) * (len(shape) - 2), *size).expand(count, *shape)
 
 
 def _imputed(
-    config: ImputeConfig, flow: Flow, truth: Tensor, missing: Tensor, image: tuple[int, int, int]
-) -> dict[str, Tensor]:
-    """Returns by sampler what it put in, with shape (draws, images, D)."""
+    config: ImputeConfig, flow: Flow, truth: Tensor, missing: Tensor, image: Sequence[int]
+) -> Drawn:
+    """Returns by sampler what it put in, with shape (images, draws, D)."""
     samplers = {
         "adaptive": partial(_adaptive, config, image),
         "langevin": partial(_langevin, config, 0.0),
-        "momentum": partial(_langevin, config, config.momentum),
+        "momentum": partial(_langevin, config, MOMENTUM),
     }
     found = {}
     for name, sampler in samplers.items():
         noise = derive(config.seed, "impute", name)
-        made = imputation.impute(
+        found[name] = imputation.impute(
             flow, truth, missing, generator=noise, draws=config.draws, sampler=sampler
-        )
-        found[name] = made.draws.transpose(0, 1)
+        ).draws
     return found
 
 
@@ -123,58 +140,40 @@ def _langevin(
     momentum: float,
     density: LogDensity,
     x: Tensor,
-    *,
-    generator: torch.Generator,
-    free: Tensor,
+    **chain: Any,  # noqa: ANN401
 ) -> Tensor:
     """Runs Langevin's diffusion by a step relative to the largest curvature."""
-    step = config.step / _curvature(density, x, free, generator)
-    return sampling.langevin(
-        density,
-        x,
-        generator=generator,
-        free=free,
-        step=step,
-        steps=config.steps,
-        momentum=momentum,
-    )
+    options = {"step": STEP / _curvature(density, x, **chain), "momentum": momentum}
+    return sampling.langevin(density, x, steps=config.steps, **options, **chain)
 
 
 def _adaptive(
     config: ImputeConfig,
-    image: tuple[int, int, int],
+    image: Sequence[int],
     density: LogDensity,
     x: Tensor,
-    *,
-    generator: torch.Generator,
-    free: Tensor,
+    **chain: Any,  # noqa: ANN401
 ) -> Tensor:
     """Runs the paper's chain; where its drift ½h² would exceed 1 / L, h² and c shrink alike."""
-    stable = math.sqrt(2 / _curvature(density, x, free, generator))
-    h = min(config.h, stable)
+    h = min(H, math.sqrt(2 / _curvature(density, x, **chain)))
+    options = {"h": h, "snr": SNR, "smoothing": SMOOTHING * (h / H) ** 2}
     return sampling.adaptive_langevin(
-        density,
-        x,
-        generator=generator,
-        free=free,
-        image=image,
-        steps=config.steps,
-        h=h,
-        snr=config.snr,
-        smoothing=config.smoothing * (h / config.h) ** 2,
+        density, x, image=image, steps=config.steps, **options, **chain
     )
 
 
-def _curvature(density: LogDensity, x: Tensor, free: Tensor, noise: torch.Generator) -> float:
+def _curvature(
+    density: LogDensity, x: Tensor, *, generator: torch.Generator, free: Tensor
+) -> float:
     start, where = x[:PROBES], free[:PROBES]
-    return sampling.largest_curvature(density, start, generator=noise, free=where)
+    return sampling.largest_curvature(density, start, generator=generator, free=where)
 
 
-def _gaussian(config: ImputeConfig, flow: Flow, train: Split) -> Flow:
+def _gaussian(flow: Flow, train: Split) -> Flow:
     """Returns the Gaussian behind the flow's own logit."""
     preprocessing = flow.spec["preprocessing"]
     chain = {"margin": preprocessing["margin"], "scale": preprocessing["scale"]}
-    return gaussian(fit(train, shrinkage=config.shrinkage, **chain))
+    return gaussian(fit(train, shrinkage=SHRINKAGE, **chain))
 
 
 def _conditional_mean(reference: Flow, truth: Tensor, missing: Tensor, seed: int) -> Tensor:
@@ -199,17 +198,13 @@ def _mean(train: Split) -> Tensor:
     return sum(rows.double().sum(0) for rows, _ in train.batches(1024)) / len(train)
 
 
-def _errors(
-    truth: Tensor, missing: Tensor, chains: Mapping[str, Tensor], guesses: Mapping[str, Tensor]
-) -> dict[str, float]:
+def _errors(truth: Tensor, missing: Tensor, chains: Drawn, guesses: Drawn) -> dict[str, float]:
     """Returns root-mean-square errors: of draws, of the mean of draws, and of the guesses."""
-    draws = {name: drawn.transpose(0, 1) for name, drawn in chains.items()}
-    means = {f"{name}_mean": drawn.double().mean(0) for name, drawn in chains.items()}
     metrics = {"study/missing": float(missing.double().mean())}
-    for name, drawn in draws.items():
-        holes = missing.unsqueeze(1).expand(drawn.shape)
-        target = truth.unsqueeze(1).expand(drawn.shape)
+    for name, drawn in chains.items():
+        target, holes = (one.unsqueeze(1).expand(drawn.shape) for one in (truth, missing))
         metrics |= _error(name, target, drawn, holes)
+    means = {f"{name}_mean": drawn.double().mean(1) for name, drawn in chains.items()}
     for name, guess in (*means.items(), *guesses.items()):
         metrics |= _error(name, truth, guess, missing)
     return metrics
@@ -223,22 +218,3 @@ def _error(name: str, truth: Tensor, guess: Tensor, missing: Tensor) -> dict[str
 def _likelihood(prefix: str, flow: Flow, split: Split) -> dict[str, float]:
     score = Likelihood.of(log_probs(flow, split), split.width)
     return {f"{prefix}{key}": getattr(score, key) for key in ("nll", "nll_se", "bpd")}
-
-
-def _save(
-    path: Path,
-    truth: Tensor,
-    missing: Tensor,
-    chains: Mapping[str, Tensor],
-    guesses: Mapping[str, Tensor],
-    split: Split,
-) -> None:
-    """Saves raw images with shape (images, D), ``missing``, and the values of black and white."""
-    levels = split.levels
-    white = levels - 1 if levels else float(truth.max())
-    black = 0 if levels else float(truth.min())
-    images = {"truth": truth, "missing": missing, "gaussian": guesses["gaussian"]}
-    for name, drawn in chains.items():
-        images |= {name: drawn[0], f"{name}_mean": drawn.double().mean(0).float()}
-    arrays = {name: image.numpy() for name, image in images.items()}
-    np.savez_compressed(path, **arrays, shape=split.shape, range=(black, white))

@@ -12,8 +12,7 @@ from ebflow.evaluation import Likelihood
 from ebflow.preprocessing import Preprocessing
 from pipelines.density.stages.evaluate import LOG_PROBS
 from pipelines.paper.config import PeerConfig
-from pipelines.paper.peers import FITS
-from pipelines.paper.peers.behind import Behind, Fitted
+from pipelines.paper.peers import Behind, Fitted, fit
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
 from pipelines.training.preprocessing import CHAIN
@@ -34,34 +33,26 @@ def peer(
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "training")
     behind = Behind(dataset, Preprocessing.load(preprocessed / CHAIN))
-    fitted = FITS[config.name](config, behind)
-    evaluation = {} if fitted is None else _measured(behind, fitted, output)
+    fitted = fit(config, behind)
+    metrics = {} if fitted is None else _measured(behind, fitted, output)
+    run.log_metrics(metrics)
+    evaluation = metrics if fitted is None else {"method": fitted.method, **metrics}
     (output / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n")
-    run.log_metrics({name: value for name, value in evaluation.items() if name != "method"})
 
 
-def _measured(data: Behind, fitted: Fitted, output: Path) -> dict[str, float | str]:
-    """Returns the likelihoods, as ``evaluate`` names them, and what was fitted."""
+def _measured(data: Behind, fitted: Fitted, output: Path) -> dict[str, float]:
+    """Returns the likelihoods, as ``evaluate`` names them; writes those of rows, and the curve."""
     found = {split: data.log_probs(split, fitted.values) for split in ("test", "validation")}
     np.savez(output / LOG_PROBS, **{split: values.numpy() for split, values in found.items()})
-    metrics_log.append(output / metrics_log.FILE, _curve(fitted))
-    last = fitted.curve[-1]
-    metrics: dict[str, float | str] = {
-        "method": fitted.method,
-        "time/train_s": last.seconds,
-        "train/steps": last.step,
-    }
-    for prefix, split in (("test/", "test"), ("best/val_", "validation")):
-        score = Likelihood.of(found[split], data.width)
-        metrics |= {f"{prefix}{key}": getattr(score, key) for key in ("nll", "nll_se", "bpd")}
-    return metrics
-
-
-def _curve(fitted: Fitted) -> list[metrics_log.Row]:
-    """Returns the validations as rows of a training's file."""
     common = {"kind": "validate", "share": 1.0, "time": time.time(), "note": ""}
-    return [
+    rows = [
         {**common, "step": point.step,
          "metrics": {"val/nll": point.nll, "time/train_s": point.seconds}}
         for point in fitted.curve
     ]  # fmt: skip
+    metrics_log.append(output / metrics_log.FILE, rows)
+    metrics = {"time/train_s": fitted.curve[-1].seconds, "train/steps": fitted.curve[-1].step}
+    for prefix, split in (("test/", "test"), ("best/val_", "validation")):
+        score = Likelihood.of(found[split], data.width)
+        metrics |= {f"{prefix}{key}": getattr(score, key) for key in ("nll", "nll_se", "bpd")}
+    return metrics

@@ -6,20 +6,22 @@ from pathlib import Path
 
 import torch
 
-from pipelines.paper.benchmark.cases import Case, convolutional_cases, dense_cases
-from pipelines.paper.benchmark.costs import measured_peak
-from pipelines.paper.benchmark.timing import benchmark
+from ebflow.architectures import convolutional, dense
+from ebflow.flow import Flow
+from ebflow.objectives import OBJECTIVES
+from ebflow.randomness import generator
+from pipelines.paper.benchmark import ANCHORED, benchmark, measured_peak
 from pipelines.paper.config import StepsConfig
 from pipelines.tracking import StageRun
 
-OBJECTIVES = ("ml", "sml", "lazy_ml", "ssm_vr", "ssm", "dsm", "fd_ssm", "taylor_sm")
-DENSE = ("relative_ml", "exact_sm")
+BESIDE = ("dsm", "ssm")
+"""Objectives that are timed beside an anchor too, of dense layers."""
+
+USELESS = ("relative_ml", "exact_sm")
 """What is of no use to a convolution: the one is ml there, the other has D tangents."""
 
 VARIED = {"FC": ("ml", "lazy_ml", "dsm"), "CNN": ("ml", "dsm")}
 """The objectives of variants of a net."""
-
-KERNEL = 7
 
 
 def steps(config: StepsConfig, *, output: Path, work: Path, run: StageRun) -> None:
@@ -29,9 +31,8 @@ def steps(config: StepsConfig, *, output: Path, work: Path, run: StageRun) -> No
     """
     run.log_params(config.model_dump())
     torch.set_num_threads(config.threads)
-    timings = benchmark(
-        cases(config), peak=measured_peak(), batch=config.batch, seconds=config.seconds
-    )
+    peak = measured_peak()
+    timings = benchmark(net(config), labels(config), peak=peak, seconds=config.seconds)
     rows = [asdict(timing) for timing in timings]
     (output / "timings.json").write_text(json.dumps(rows, indent=1) + "\n")
     run.log_metrics(
@@ -39,13 +40,22 @@ def steps(config: StepsConfig, *, output: Path, work: Path, run: StageRun) -> No
     )
 
 
-def cases(config: StepsConfig) -> list[Case]:
-    """Returns the cases; a plain convolution pads with zeros."""
-    plain, dense = config.variant == "plain", config.net == "FC"
-    names = (*OBJECTIVES, *(DENSE if dense else ())) if plain else VARIED[config.net]
-    options = {"batch": config.batch, "objectives": names}
-    if dense:
-        options |= {} if plain else {"activation": config.variant}
-        return dense_cases(config.channels * config.side**2, **options)
-    options |= {} if plain else {"padding": config.variant}
-    return convolutional_cases((config.channels, config.side, config.side), KERNEL, **options)
+def net(config: StepsConfig) -> Flow:
+    """Returns two dense layers, or the paper's CNN; a plain convolution pads with zeros."""
+    plain, options = config.variant == "plain", {"noise": 0.1}
+    options["generator"] = generator(0, "benchmark")
+    if config.net == "FC":
+        activation = "smooth_leaky_relu" if plain else config.variant
+        return dense((config.channels * config.side**2,), activation=activation, **options)
+    padding = "zero" if plain else config.variant
+    shape = (config.channels, config.side, config.side)
+    return convolutional(shape, kernel_size=7, padding=padding, **options)
+
+
+def labels(config: StepsConfig) -> list[str]:
+    """Returns the objectives that are timed."""
+    names = tuple(OBJECTIVES) if config.variant == "plain" else VARIED[config.net]
+    if config.net == "CNN":
+        return [name for name in names if name not in USELESS]
+    found = ((name, f"{name}{ANCHORED}") if name in BESIDE else (name,) for name in names)
+    return [label for pair in found for label in pair]

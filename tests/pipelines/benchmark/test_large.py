@@ -15,13 +15,14 @@ import pytest
 import torch
 
 from ebflow.architectures import glow
-from pipelines.paper.benchmark.cases import Case, dense_cases
-from pipelines.paper.benchmark.timing import Subject, stepper
+from pipelines.paper.benchmark import Subject
+from pipelines.paper.config import StepsConfig
+from pipelines.paper.stages.steps import net
 from tests.library.bijections.cases import seeded, stirred
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-SIZE, BATCH = 3 * 64 * 64, 10
+BATCH = 10
 BOUND = 12 * 2**30
 UNIT = 1 if sys.platform == "darwin" else 1024
 
@@ -32,31 +33,30 @@ STEPS = {
     "determinants": ["ml"],
     "samples": ["sml"],
 }
-"""Cases of one flow, one after another in one process."""
+"""Objectives of one flow, one after another in one process."""
 
 IMAGES = ["dsm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm", "ml", "lazy_ml"]
 """Objectives of Glow. Not ``exact_sm``, which takes 784 sweeps through all couplings."""
 
 
-def moved(subject, case, batch):
+def moved(subject, label, batch):
     """Does a step; checks that loss and gradients are finite and that every parameter moves."""
     samples = [p.detach().flatten()[-1000:].clone() for p in subject.parameters]
-    assert math.isfinite(stepper(case, batch, subject)())
+    assert math.isfinite(subject.stepper(label, batch)())
     for parameter, before in zip(subject.parameters, samples, strict=True):
         assert 0 < float(parameter.grad.norm()) < math.inf
         assert not torch.equal(parameter.detach().flatten()[-1000:], before)
 
 
 def memory_of(labels):
-    """Does a step of each case, and returns the most memory that this process has held.
+    """Does a step of each objective, and returns the most memory that this process has held.
 
     A step by ``dsm`` comes first, so that each of them finds Adam's moments in memory.
     """
     torch.set_num_threads(os.cpu_count())
-    cases = {case.label: case for case in dense_cases(SIZE, batch=BATCH)}
-    subject = Subject(cases["ml"].flow)
+    subject = Subject(net(StepsConfig(net="FC", channels=3, side=64)))
     for label in ("dsm", *labels):
-        moved(subject, cases[label], BATCH)
+        moved(subject, label, BATCH)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
 
 
@@ -70,5 +70,4 @@ def test_a_dense_step_at_12288_in_12_gib(name):
 def test_a_step_of_glow(objective):
     flow = glow((1, 28, 28), generator=seeded())
     flow.initialise(torch.randn(16, 1, 28, 28, generator=seeded(1)))
-    case = Case(objective, lambda generator: stirred(flow, 0.01), objective)
-    moved(Subject(case.flow), case, 4)
+    moved(Subject(stirred(flow, 0.01)), objective, 4)

@@ -2,94 +2,64 @@
 
 import pytest
 
-from ebflow.architectures import dense
+from ebflow.architectures import convolutional, dense
 from ebflow.objectives import OBJECTIVES
-from pipelines.paper.benchmark.cases import Case, convolutional_cases, dense_cases
-from pipelines.paper.benchmark.costs import convolutional_flops, flops
-from pipelines.paper.benchmark.timing import Subject, benchmark, stepper
+from pipelines.paper.benchmark import Subject, benchmark, step_flops
 from pipelines.paper.config import PaperConfig, StepsConfig
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.stages.steps import OBJECTIVES as CONVOLUTIONAL
-from pipelines.paper.stages.steps import cases as cases_of
+from pipelines.paper.stages.steps import USELESS, labels, net
 
-
-def test_every_objective_steps():
-    cases = dense_cases(4, batch=5)
-    assert set(OBJECTIVES) <= {case.label for case in cases}
-    for case in cases:
-        step = stepper(case, 5)
-        step()
-        step()
-
-
-@pytest.mark.parametrize("padding", ["zero", "circular", "masked"])
-def test_convolutions_step(padding):
-    names = CONVOLUTIONAL if padding == "zero" else ("ml", "dsm")
-    cases = convolutional_cases((1, 8, 8), 3, objectives=names, padding=padding)
-    assert [case.label for case in cases] == list(names)
-    for case in cases:
-        stepper(case, 2)()
-
-
+CONVOLUTIONAL = set(OBJECTIVES) - set(USELESS)
 VARIANTS = [
-    ("FC", "plain", (*OBJECTIVES, "dsm + anchor", "ssm + anchor")),
-    ("FC", "spline", ("ml", "lazy_ml", "dsm", "dsm + anchor")),
+    ("FC", "plain", {*OBJECTIVES, "dsm + anchor", "ssm + anchor"}),
+    ("FC", "spline", {"ml", "lazy_ml", "dsm", "dsm + anchor"}),
     ("CNN", "plain", CONVOLUTIONAL),
-    ("CNN", "circular", ("ml", "dsm")),
-    ("CNN", "masked", ("ml", "dsm")),
+    ("CNN", "circular", {"ml", "dsm"}),
+    ("CNN", "masked", {"ml", "dsm"}),
 ]
 
 
-@pytest.mark.parametrize("net, variant, labels", VARIANTS)
-def test_nets_of_growing_images(net, variant, labels):
+@pytest.mark.parametrize("kind, variant, expected", VARIANTS)
+def test_every_objective_of_a_net_steps(kind, variant, expected):
+    config = StepsConfig(net=kind, variant=variant, side=12)
+    assert set(labels(config)) == expected
+    subject = Subject(net(config))
+    for label in labels(config):
+        step = subject.stepper(label, 2)
+        step()
+        step()
+
+
+@pytest.mark.parametrize("kind, variant, expected", VARIANTS)
+def test_nets_of_growing_images(kind, variant, expected):
     for side in (12, 16):
-        config = StepsConfig(net=net, variant=variant, channels=3, side=side)
-        cases = cases_of(config)
-        assert {case.label for case in cases} == set(labels)
-        stepper(cases[0], 2)()
-        flow = Subject(cases[0].flow).flow
-        assert flow.event_shape == ((3, side, side) if net == "CNN" else (3 * side**2,))
+        flow = net(StepsConfig(net=kind, variant=variant, channels=3, side=side))
+        assert flow.event_shape == ((3, side, side) if kind == "CNN" else (3 * side**2,))
         kinds = {type(layer).__name__ for layer in flow.layers}
         assert ("MonotoneSpline" in kinds) == (variant == "spline")
         paddings = {getattr(layer, "padding", None) for layer in flow.layers} - {None}
-        assert paddings == ({"zero" if variant == "plain" else variant} if net == "CNN" else set())
+        zero = "zero" if variant == "plain" else variant
+        assert paddings == ({zero} if kind == "CNN" else set())
 
 
 def test_every_net_of_a_short_run_can_be_made():
-    for cell in EXPERIMENTS["runtime"].cells(PaperConfig(experiment="runtime", scale="smoke")):
-        assert cases_of(cell.config)
+    for cell in EXPERIMENTS["runtime"].placed(PaperConfig(experiment="runtime", scale="smoke")):
+        assert net(cell.config).event_shape and labels(cell.config)
 
 
-def test_figures_fit_each_other():
-    cases = dense_cases(8, batch=10, objectives=("ml", "dsm"))
-    rows = {row.label: row for row in benchmark(cases, peak=1e9, seconds=0.001, batch=10)}
-    assert list(rows) == ["ml", "dsm", "dsm + anchor"]
+@pytest.mark.parametrize("made", [lambda: dense((8,)), lambda: convolutional((1, 4, 4))])
+def test_figures_fit_each_other(made):
+    flow = made()
+    names = ("ml", "dsm", "dsm + anchor", "lazy_ml")
+    rows = {row.label: row for row in benchmark(flow, names, peak=1e9, seconds=0.001, batch=10)}
+    assert tuple(rows) == names
     dsm = rows["dsm"]
-    assert dsm.size == 8
-    rate = flops("dsm", 8, 10, 2) / (dsm.ms / 1e3)
+    assert dsm.size == sum(p.numel() for p in [flow.sample(1)])
+    rate = step_flops(flow, "dsm", 10, Subject(flow).stepper("dsm", 10)) / (dsm.ms / 1e3)
     assert dsm.peak_fraction == pytest.approx(rate / 1e9)
 
 
-def test_convolutions_have_their_share_of_the_peak():
-    cases = convolutional_cases((1, 4, 4), 3, batch=2, objectives=("dsm",))
-    (row,) = benchmark(cases, peak=1e9, seconds=0.001, batch=2)
-    count = convolutional_flops("dsm", Subject(cases[0].flow).flow, 2)
-    assert row.peak_fraction == pytest.approx(count / (row.ms / 1e3) / 1e9)
-
-
 def test_what_is_not_counted_is_left_out():
-    cases = convolutional_cases((1, 4, 4), 3, objectives=("sml",))
-    (row,) = benchmark(cases, peak=1e9, seconds=0.001, batch=2)
+    flow = convolutional((1, 4, 4))
+    (row,) = benchmark(flow, ("sml",), peak=1e9, seconds=0.001, batch=2)
     assert (row.size, row.peak_fraction) == (16, None)
-
-
-def test_cases_of_one_flow_share_one_training():
-    built = []
-
-    def flow(generator):
-        built.append(dense((4,), generator=generator))
-        return built[-1]
-
-    cases = [Case(name, flow, name) for name in ("dsm", "ssm", "lazy_ml")]
-    rows = benchmark(cases, peak=1e9, seconds=0.001, batch=4)
-    assert len(built) == 1 and [row.label for row in rows] == ["dsm", "ssm", "lazy_ml"]

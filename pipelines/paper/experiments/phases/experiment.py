@@ -1,14 +1,13 @@
 """The map of where training by scores alone loses mass, as an experiment."""
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
 
-import numpy as np
+import pandas as pd
 
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
 from pipelines.paper.experiments.phases.figures import CAPTIONS, figures
-from pipelines.paper.experiments.phases.grid import ALONE, PAIRS, cells
-from pipelines.paper.experiments.phases.trained import Trained, read, share
+from pipelines.paper.experiments.phases.grid import ACTIVATIONS, PAIRS, SIZES, cells
+from pipelines.paper.experiments.phases.nets import read
 from pipelines.paper.experiments.phases.verdicts import conclude, pair
 from pipelines.paper.experiments.settings import IMAGE_OPTIONS
 
@@ -18,32 +17,29 @@ def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
 
     Of a pair, what the better start and rate, of all seeds, have.
     """
-    found = [read([folder]) for folder in folders]
-    best = {pair(list(chain(*found)), name)[0].cell for name in ("published", *ALONE)}
+    nets = read(folders)
+    best = pd.concat([pair(nets, name) for name in ACTIVATIONS]).index
+    kept = nets[(nets["part"] != PAIRS) | nets.index.isin(best)]
     return [
-        row
-        for cell, nets in zip(cells, found, strict=True)
-        for row in _rows(cell, [net for net in nets if net.part != PAIRS or net.cell in best])
+        _row(cells[place], preprocessing, group)
+        for (place, preprocessing), group in kept.groupby(["place", "preprocessing"], sort=False)
     ]
 
 
-def _rows(cell: Cell, nets: Sequence[Trained]) -> Iterator[Row]:
+def _row(cell: Cell, preprocessing: str, nets: pd.DataFrame) -> Row:
     config = cell.config
-    groups: dict[str, list[Trained]] = {}
-    for net in nets:
-        groups.setdefault(net.preprocessing, []).append(net)
-    for preprocessing, group in groups.items():
-        yield {
-            **cell.provenance(),
-            "labels": {"part": config.part, "D": str(group[0].width), "data": preprocessing,
-                       "f": config.activation, "objective": cell.labels["objective"]},
-            "method": f"{len(group)} nets of two dense layers, {config.steps} steps of Adam "
-            "under a cosine, batches of 100",
-            "study/nets": len(group),
-            "study/lost": 100 * share(group),
-            "study/late": 100 * float(np.mean([net.late for net in group])),
-            "study/over_gaussian": min(net.best - net.gaussian for net in group),
-        }  # fmt: skip
+    labels = {"part": config.part, "D": str(nets["width"].iloc[0]), "data": preprocessing,
+              "f": config.activation, "objective": config.trained_by}  # fmt: skip
+    return {
+        **cell.provenance(),
+        "labels": labels,
+        "method": f"{len(nets)} nets of two dense layers, {config.steps} steps of Adam under a "
+        "cosine, batches of 100",
+        "study/nets": len(nets),
+        "study/lost": 100 * float(nets["lost"].mean()),
+        "study/late": 100 * float(nets["late"].mean()),
+        "study/over_gaussian": float((nets["best"] - nets["gaussian"]).min()),
+    }
 
 
 PHASES = Experiment(
@@ -51,9 +47,9 @@ PHASES = Experiment(
     legend="lost: share of nets, over starts and rates, whose squared latent mean ends large and "
     "has risen; late: large, still falling; over Gauss: validation NLL of the best net at its "
     "best look above the full-covariance Gaussian's, nats; pairs: the best of four rates",
-    note="",
     source="mnist",
     uses=IMAGE_OPTIONS - {"seconds", "cluster"},
+    seeds={scale: size.seeds for scale, size in SIZES.items()},
     cells=cells,
     columns=(
         Column("study/nets", "nets", 0, interval=False),

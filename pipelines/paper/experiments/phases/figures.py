@@ -1,17 +1,18 @@
 """The map, the rule and the pairs, drawn."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from pipelines.paper.experiments.phases.grid import ACTIVATIONS, ALONE, MAP, WIDE
-from pipelines.paper.experiments.phases.rule import Cell, Rule, choose, parted
-from pipelines.paper.experiments.phases.trained import LOST, Trained
+from pipelines.paper.experiments.phases.grid import ACTIVATIONS, MAP, WIDE
+from pipelines.paper.experiments.phases.nets import LOST, START
+from pipelines.paper.experiments.phases.rule import Rule, choose, parted
 from pipelines.paper.experiments.phases.verdicts import pair
 from pipelines.reporting.style import BASELINE, DATA, FLOW, panels
 
@@ -34,58 +35,69 @@ EDGES = (1e-3, 30.0)
 """Of the squared latent mean an element, as colours tell it."""
 
 
+LINE, COLUMN = ["preprocessing", *START], ["objective", "rate"]
+"""What tells lines and columns of the map apart."""
+
+
 class Shade(NamedTuple):
     """What a square is coloured by.
 
     Attributes:
         label: Of the colour bar.
-        value: Of a net.
+        value: Of nets.
         norm: From values to [0, 1].
         colours: A name of a colour map.
     """
 
     label: str
-    value: Callable[[Trained], float]
+    value: Callable[[pd.DataFrame], pd.Series]
     norm: Normalize
     colours: str
+
+
+def _last(nets: pd.DataFrame) -> pd.Series:
+    return pd.Series([nll[-1] for nll in nets["nll"]], nets.index, float)
 
 
 SHADES = (
     Shade(
         "squared latent mean an element, log₁₀",
-        lambda net: np.log10(np.clip(net.mass[-1], *EDGES)),
+        lambda nets: np.log10(nets["end"].clip(*EDGES)),
         TwoSlopeNorm(np.log10(LOST), *np.log10(EDGES)),
         "RdYlBu_r",
     ),
     Shade(
         "NLL above the Gaussian's an element, nats",
-        lambda net: np.clip(net.excess / net.width, -0.1, 1.0),
+        lambda nets: ((_last(nets) - nets["gaussian"]) / nets["width"]).clip(-0.1, 1.0),
         TwoSlopeNorm(0.0, -0.1, 1.0),
         "RdBu_r",
     ),
 )
 
 
-def figures(nets: Sequence[Trained]) -> dict[str, Figure]:
+def figures(nets: pd.DataFrame) -> dict[str, Figure]:
     """Returns the figures by name."""
     first, second, wide = parted(nets)
     rule = choose(first)
     found = {
-        "map": _map([net for net in nets if net.part == MAP], (11, 8.4)),
-        "wide": _map([net for net in nets if net.part == WIDE], (8, 4.2)),
+        "map": _map(nets[nets["part"] == MAP], (11, 8.4)),
+        "wide": _map(nets[nets["part"] == WIDE], (8, 4.2)),
         "pairs": _pairs(nets),
     }
-    return found if rule is None else {**found, "rule": _rule(rule, first, [*second, *wide], nets)}
+    if rule is not None:
+        found["rule"] = _rule(rule, first, pd.concat([second, wide]))
+    return found
 
 
-def _map(nets: Sequence[Trained], size: tuple[float, float]) -> Figure:
+def _map(nets: pd.DataFrame, size: tuple[float, float]) -> Figure:
     shared = {"sharex": True, "sharey": True}
     figure, axes = panels(len(ACTIVATIONS), *size, down=len(SHADES), **shared)
-    lines = list(dict.fromkeys((net.preprocessing, net.start) for net in nets))
-    columns = list(dict.fromkeys((net.objective, net.rate) for net in nets))
+    lines, columns = (
+        pd.MultiIndex.from_frame(nets[by].drop_duplicates()) for by in (LINE, COLUMN)
+    )
     for shade, line in zip(SHADES, axes, strict=True):
         for activation, axis in zip(ACTIVATIONS, line, strict=True):
-            found = [net for net in nets if net.activation == activation]
+            found = nets[nets["activation"] == activation]
             shown = _squares(axis, shade, found, lines, columns)
         figure.colorbar(shown, ax=line, label=shade.label, shrink=0.8, pad=0.01)
     for activation, axis in zip(ACTIVATIONS, axes[0], strict=True):
@@ -94,30 +106,29 @@ def _map(nets: Sequence[Trained], size: tuple[float, float]) -> Figure:
         ticks = [f"{objective}, {rate:g}" for objective, rate in columns]
         axis.set_xticks(range(len(columns)), ticks, rotation=90, fontsize=7)
     for axis in axes[:, 0]:
-        ticks = [f"{preprocessing}  {sign:+d}, {bias:g}" for preprocessing, (sign, bias) in lines]
+        ticks = [f"{preprocessing}  {sign:+d}, {bias:g}" for preprocessing, sign, bias in lines]
         axis.set_yticks(range(len(lines)), ticks, fontsize=7)
     return figure
 
 
 def _squares(
-    axis: Axes, shade: Shade, nets: Sequence[Trained], lines: Sequence, columns: Sequence
+    axis: Axes, shade: Shade, nets: pd.DataFrame, lines: pd.MultiIndex, columns: pd.MultiIndex
 ) -> mpl.cm.ScalarMappable:
-    """Draws nets as squares, the mean over seeds; a dot where means of half are still falling."""
-    groups: dict[tuple[int, int], list[Trained]] = {}
-    for net in nets:
-        place = (
-            lines.index((net.preprocessing, net.start)),
-            columns.index((net.objective, net.rate)),
-        )
-        groups.setdefault(place, []).append(net)
-    values = np.full((len(lines), len(columns)), np.nan)
-    for (row, column), group in groups.items():
-        if np.isfinite([net.nll[-1] for net in group]).all():
-            values[row, column] = np.mean([shade.value(net) for net in group])
-        if np.mean([net.late for net in group]) >= 0.5:
-            axis.plot(column, row, ".", color="black", ms=3)
+    """Draws nets as squares, the mean over seeds; a dot where means of half are still falling.
+
+    A square is black where a net was not finite.
+    """
+    known = nets.assign(shade=shade.value(nets).where(np.isfinite(_last(nets))))
+    means = {
+        name: known.pivot_table(name, LINE, COLUMN, aggfunc=lambda found: found.mean(skipna=False))
+        .reindex(index=lines, columns=columns)
+        .to_numpy(float)
+        for name in ("shade", "late")
+    }
+    for row, column in np.argwhere(means["late"] >= 0.5):
+        axis.plot(column, row, ".", color="black", ms=3)
     colours = mpl.colormaps[shade.colours].with_extremes(bad="black")
-    shown = axis.imshow(values, cmap=colours, norm=shade.norm, aspect="auto")
+    shown = axis.imshow(means["shade"], cmap=colours, norm=shade.norm, aspect="auto")
     axis.grid(visible=False)
     axis.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
     axis.set_yticks(np.arange(len(lines) + 1) - 0.5, minor=True)
@@ -126,21 +137,16 @@ def _squares(
     return shown
 
 
-def _rule(
-    rule: Rule, seen: Sequence[Cell], unseen: Sequence[Cell], nets: Sequence[Trained]
-) -> Figure:
-    end = {}
-    for net in nets:
-        end.setdefault(net.cell, []).append(min(net.mass[-1], EDGES[1] * 10))
+def _rule(rule: Rule, seen: pd.DataFrame, unseen: pd.DataFrame) -> Figure:
     figure, axes = panels(2, 9, 3.8, sharex=True, sharey=True)
     for axis, group, title in zip(axes, (seen, unseen), ("chosen on", "unseen"), strict=True):
-        for cell in group:
-            wide = cell.key[0] == WIDE
-            colour = COLOURS[cell.key[3]]
-            style = {"marker": "s", "ms": 6} if wide else {"marker": "o", "ms": 4}
-            filled = colour if cell.lost else "none"
-            style |= {"color": colour, "mfc": filled, "mew": 0.8, "alpha": 0.8}
-            axis.plot(rule.value(cell), np.mean(end[cell.key]), **style)
+        kinds = group.groupby(["part", "activation", "lost"])
+        for (part, activation, lost), cells in kinds:
+            colour = COLOURS[activation]
+            style = {"marker": "s", "ms": 6} if part == WIDE else {"marker": "o", "ms": 4}
+            style |= {"color": colour, "mfc": colour if lost else "none", "mew": 0.8}
+            ends = cells["end"].clip(upper=10 * EDGES[1])
+            axis.plot(cells[rule.quantity], ends, ls="", alpha=0.8, **style)
         axis.axvline(rule.threshold, color=DATA, ls="--", lw=1)
         axis.axhline(LOST, color=DATA, ls=":", lw=1)
         axis.set(title=title, xlabel=f"{rule.quantity}, an element")
@@ -155,13 +161,14 @@ def _rule(
     return figure
 
 
-def _pairs(nets: Sequence[Trained]) -> Figure:
+def _pairs(nets: pd.DataFrame) -> Figure:
     figure, axis = panels(width=7, height=3.6)
-    for name in ("published", *ALONE):
+    for name, colour in COLOURS.items():
         group = pair(nets, name)
-        values = np.array([net.nll for net in group]) - [[net.gaussian] for net in group]
-        label = f"{group[0].objective}, {name}, rate {group[0].rate:g}"
-        colour, steps = COLOURS[name], group[0].steps
+        first = group.iloc[0]
+        values = np.stack(group["nll"]) - group[["gaussian"]].to_numpy()
+        label = f"{first['objective']}, {name}, rate {first['rate']:g}"
+        steps = first["steps"]
         axis.plot(steps, values.mean(0), marker=".", color=colour, label=label)
         axis.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.2, lw=0)
     axis.axhline(0, color=DATA, ls="--", lw=1, label="full-covariance Gaussian")

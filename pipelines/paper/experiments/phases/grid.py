@@ -60,41 +60,29 @@ SIZES = {
 }
 
 
-def objective_of(config: StackConfig) -> str:
-    """Returns the objective with its noise."""
-    objective = config.objective
-    return f"dsm {objective.sigma:g}" if objective.name == "dsm" else objective.name
-
-
-def cells(config: PaperConfig) -> list[Cell]:
-    """Returns the map, a part of it on larger images, and the pairs."""
+def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
+    """Yields the map, with the first seed a part of it on larger images, and the pairs."""
     size = SIZES[config.scale]
-    seeds = range(config.seed, config.seed + (config.seeds or size.seeds))
-    return [*_map(size, seeds), *_wide(config), *_pairs(size, seeds)]
-
-
-def _map(size: Size, seeds: range) -> Iterator[Cell]:
     common = {"preprocessings": ("whitened", "plain"), "starts": STARTS, "rates": RATES}
-    for seed, activation, objective in product(seeds, ACTIVATIONS, SCORES):
+    for activation, objective in product(ACTIVATIONS, SCORES):
         yield _cell(DIGITS, MAP, activation, objective, seed, size.map, **common)
-
-
-def _wide(config: PaperConfig) -> Iterator[Cell]:
-    steps, images = SIZES[config.scale].wide, data(config, "mnist")
-    common = {"starts": WIDE_STARTS, "rates": WIDE_RATES, "threads": config.threads}
-    objectives = (DENOISING, ObjectiveConfig(name="ssm_vr"))
-    for activation, objective in product(ACTIVATIONS, objectives):
-        yield _cell(images, WIDE, activation, objective, config.seed, steps, **common)
-
-
-def _pairs(size: Size, seeds: range) -> Iterator[Cell]:
+    if seed == config.seed:
+        yield from _wide(config, seed, size.wide)
     exact = ("published", LIKELIHOOD, (PUBLISHED, PLAIN))
     alone = [(activation, DENOISING, (PLAIN,)) for activation in ALONE]
-    for seed, (activation, objective, starts) in product(seeds, (exact, *alone)):
+    for activation, objective, starts in (exact, *alone):
         yield _cell(
             DIGITS, PAIRS, activation, objective, seed, size.pairs,
             starts=starts, rates=PAIR_RATES, looks=10,
         )  # fmt: skip
+
+
+def _wide(config: PaperConfig, seed: int, steps: int) -> Iterator[Cell]:
+    images = data(config, "mnist")
+    common = {"starts": WIDE_STARTS, "rates": WIDE_RATES, "threads": config.threads}
+    objectives = (DENOISING, ObjectiveConfig(name="ssm_vr"))
+    for activation, objective in product(ACTIVATIONS, objectives):
+        yield _cell(images, WIDE, activation, objective, seed, steps, **common)
 
 
 DIGITS = DataConfig(source="digits")
@@ -111,5 +99,5 @@ def _cell(
         part=part, activation=activation, objective=objective, seed=seed, steps=steps, looks=at,
         **options,
     )  # fmt: skip
-    labels = {"part": part, "f": activation, "objective": objective_of(stack)}
+    labels = {"part": part, "f": activation, "objective": stack.trained_by}
     return Cell(labels, stack, seed, data.changed(seed=seed))

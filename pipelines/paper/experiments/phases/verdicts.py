@@ -1,13 +1,14 @@
 """What the map says: questions whose bounds were fixed before it was measured, and findings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from ebflow.inference import Confidence, above, student, within
 from pipelines.config.source import counted, opened
 from pipelines.paper.experiments.phases.grid import (
+    ACTIVATIONS,
     ALONE,
     DIGITS,
     MAP,
@@ -16,8 +17,8 @@ from pipelines.paper.experiments.phases.grid import (
     PUBLISHED,
     RATES,
 )
+from pipelines.paper.experiments.phases.nets import LOST, RISEN, START
 from pipelines.paper.experiments.phases.rule import Judged, Rule, accuracy, choose, parted
-from pipelines.paper.experiments.phases.trained import LOST, RISEN, Trained, share
 from pipelines.reporting.claims import Check, Conclusion, Question, decide
 
 MARGIN = 1.0
@@ -34,13 +35,13 @@ SPARED = 0.1
 Measured = tuple[Question, Confidence | None]
 
 
-def conclude(nets: Sequence[Trained]) -> Conclusion:
+def conclude(nets: pd.DataFrame) -> Conclusion:
     """Returns findings, claims and checks."""
     chosen, other, wide = parted(nets)
     rule = choose(chosen)
     measured = [
         *_pairs(nets),
-        *_spared([net for net in nets if net.part == MAP]),
+        *_spared(nets[nets["part"] == MAP]),
         _rule(rule, other, "map"),
         _rule(rule, wide, "wide"),
     ]
@@ -52,27 +53,24 @@ def conclude(nets: Sequence[Trained]) -> Conclusion:
     )
 
 
-def likeliest(nets: Sequence[Trained]) -> list[Trained]:
-    """Returns the nets of the start and rate of the least mean validation NLL at best looks."""
-    groups: dict[tuple[object, ...], list[Trained]] = {}
-    for net in nets:
-        groups.setdefault((net.start, net.rate), []).append(net)
-    return min(groups.values(), key=lambda group: np.mean([net.best for net in group]))
+def pair(nets: pd.DataFrame, activation: str) -> pd.DataFrame:
+    """Returns the nets of a pair by seed, at their best start and rate.
+
+    Those have the least mean validation NLL at best looks.
+    """
+    found = nets[(nets["part"] == PAIRS) & (nets["activation"] == activation)]
+    ways = found.groupby([*START, "rate"], sort=False)
+    best = ways["best"].mean().idxmin()
+    return ways.get_group(best).sort_values("seed", kind="stable")
 
 
-def pair(nets: Sequence[Trained], activation: str) -> list[Trained]:
-    """Returns the nets of a pair, at their best start and rate, by seed."""
-    group = [net for net in nets if net.part == PAIRS and net.activation == activation]
-    return sorted(likeliest(group), key=lambda net: net.seed)
-
-
-def gain(own: Sequence[Trained], theirs: Sequence[Trained] | None = None) -> Confidence:
+def gain(own: pd.DataFrame, theirs: pd.DataFrame | None = None) -> Confidence:
     """Returns how far test NLL is below the Gaussian's, or other nets', paired by seed and row.
 
     Seeds have test rows of their own, so that the variance over seeds has that over rows in it.
     """
-    found = np.array([net.gains.mean() for net in own])
-    return over_splits(found if theirs is None else found - [net.gains.mean() for net in theirs])
+    found = own["gain"].to_numpy()
+    return over_splits(found if theirs is None else found - theirs["gain"].to_numpy())
 
 
 def over_splits(values: ArrayLike) -> Confidence:
@@ -81,7 +79,7 @@ def over_splits(values: ArrayLike) -> Confidence:
     return student(values, overlap=counts.test / counts.train)
 
 
-def _pairs(nets: Sequence[Trained]) -> Iterator[Measured]:
+def _pairs(nets: pd.DataFrame) -> Iterator[Measured]:
     exact = pair(nets, "published")
     found = {name: pair(nets, name) for name in ALONE}
     quantity = "test NLL of the Gaussian less that of DSM alone"
@@ -110,7 +108,7 @@ PAIRED = (
 )
 
 
-def _spared(nets: Sequence[Trained]) -> Iterator[Measured]:
+def _spared(nets: pd.DataFrame) -> Iterator[Measured]:
     """Asks which activations, objectives, starts and rates of the map spare a loss of mass."""
     for name in ALONE:
         yield _rarer(
@@ -127,19 +125,19 @@ def _spared(nets: Sequence[Trained]) -> Iterator[Measured]:
     yield _rarer(
         "With the published activation, scores alone lose mass less often from the published "
         f"start, {PUBLISHED}, than from the identity without offset",
-        ("the published start", [net for net in published if net.start == PUBLISHED]),
-        ("the identity", [net for net in published if net.start == PLAIN]),
+        ("the published start", _from(published, PUBLISHED)),
+        ("the identity", _from(published, PLAIN)),
     )
     slow, fast = RATES
     yield _rarer(
         f"With the published activation, scores alone lose mass less often at the rate {slow:g} "
         f"than at {fast:g}",
-        (f"{slow:g}", [net for net in published if net.rate == slow]),
-        (f"{fast:g}", [net for net in published if net.rate == fast]),
+        (f"{slow:g}", published[published["rate"] == slow]),
+        (f"{fast:g}", published[published["rate"] == fast]),
     )
 
 
-Named = tuple[str, Sequence[Trained]]
+Named = tuple[str, pd.DataFrame]
 
 
 def _rarer(claim: str, less: Named, more: Named) -> Measured:
@@ -152,8 +150,8 @@ def _rarer(claim: str, less: Named, more: Named) -> Measured:
         f"share of trainings that lost mass, {more[0]} less {less[0]}",
         above(SPARED), "", "map", OVER_GRID,
     )  # fmt: skip
-    first, second = (_shares_by_seed(nets) for nets in (more[1], less[1]))
-    return question, over_splits([first[seed] - second[seed] for seed in first])
+    first, second = (nets.groupby("seed")["lost"].mean() for nets in (more[1], less[1]))
+    return question, over_splits(first - second)
 
 
 OVER_GRID = (
@@ -165,18 +163,16 @@ DENOISING, SLICED = "dsm", "ssm"
 """How the names of objectives begin."""
 
 
-def _shares_by_seed(nets: Sequence[Trained]) -> dict[int, float]:
-    groups: dict[int, list[Trained]] = {}
-    for net in nets:
-        groups.setdefault(net.seed, []).append(net)
-    return {seed: share(group) for seed, group in groups.items()}
+def _of(nets: pd.DataFrame, activation: str, kind: str = "") -> pd.DataFrame:
+    found = nets["objective"].str.startswith(kind)
+    return nets[found & (nets["activation"] == activation)]
 
 
-def _of(nets: Sequence[Trained], activation: str, kind: str = "") -> list[Trained]:
-    return [net for net in nets if net.activation == activation and net.objective.startswith(kind)]
+def _from(nets: pd.DataFrame, start: tuple[int, float]) -> pd.DataFrame:
+    return nets[(nets["sign"] == start[0]) & (nets["bias"] == start[1])]
 
 
-def _rule(rule: Rule | None, unseen: Sequence, where: str) -> Measured:
+def _rule(rule: Rule | None, unseen: pd.DataFrame, where: str) -> Measured:
     judged = Judged.of(rule, unseen) if rule else None
     on = {"map": "in cells of the map that it has not seen", "wide": "at the larger D"}[where]
     note = (
@@ -197,17 +193,16 @@ def _rule(rule: Rule | None, unseen: Sequence, where: str) -> Measured:
     return question, accuracy(judged) if judged else None
 
 
-def _findings(nets: Sequence[Trained], rule: Rule | None) -> Iterator[str]:
+def _findings(nets: pd.DataFrame, rule: Rule | None) -> Iterator[str]:
     """Yields three sentences."""
-    exact, *alone = (gain(pair(nets, name)) for name in ("published", *ALONE))
-    centred, learned = alone
+    exact, centred, learned = (gain(pair(nets, name)) for name in ACTIVATIONS)
     yield (
         "Denoising score matching alone, without determinant, inverse or anchor at any step, "
         f"ends {_below(centred.value)} the Gaussian on digits with a centred activation and "
         f"{_below(learned.value)} it with a learned one; exact likelihood of the published net "
         f"ends {_below(exact.value)} it."
     )
-    yield _shares([net for net in nets if net.part == MAP])
+    yield _shares(nets[nets["part"] == MAP])
     if rule is None:
         yield "Too few trainings lost mass, or too few kept it, for a rule."
         return
@@ -220,11 +215,11 @@ def _findings(nets: Sequence[Trained], rule: Rule | None) -> Iterator[str]:
     )
 
 
-def _shares(nets: Sequence[Trained]) -> str:
+def _shares(nets: pd.DataFrame) -> str:
     """Returns how often mass is lost, by activation and kind of objective."""
     shares = {
         kind: ", ".join(
-            f"{100 * share(_of(nets, name, kind)):.0f} % {name}" for name in ("published", *ALONE)
+            f"{100 * _of(nets, name, kind)['lost'].mean():.0f} % {name}" for name in ACTIVATIONS
         )
         for kind in (DENOISING, SLICED)
     }
@@ -250,34 +245,33 @@ CHANGES = (
 )
 
 
-def _edges(nets: Sequence[Trained]) -> Iterator[str]:
+def _edges(nets: pd.DataFrame) -> Iterator[str]:
     """Yields where a learning rate beyond those that were tried might be better."""
-    for name in ("published", *ALONE):
-        best = pair(nets, name)[0]
-        rates = {net.rate for net in nets if net.part == PAIRS and net.activation == name}
-        ends = {min(rates): "least", max(rates): "largest"}
-        if len(rates) > 1 and best.rate in ends:
+    for name in ACTIVATIONS:
+        best = pair(nets, name).iloc[0]
+        tried = nets[(nets["part"] == PAIRS) & (nets["activation"] == name)]["rate"]
+        ends = {tried.min(): "least", tried.max(): "largest"}
+        if len(ends) > 1 and best["rate"] in ends:
             yield (
-                f"Other rates: the best of {best.objective} with the {name} activation, "
-                f"{best.rate:g}, is the {ends[best.rate]} that was tried."
+                f"Other rates: the best of {best['objective']} with the {name} activation, "
+                f"{best['rate']:g}, is the {ends[best['rate']]} that was tried."
             )
 
 
-def _checks(nets: Sequence[Trained]) -> Iterator[Check]:
+def _checks(nets: pd.DataFrame) -> Iterator[Check]:
     """Yields what only a fault could break."""
-    starts: dict[tuple[object, ...], set[float]] = {}
-    for net in nets:
-        key = (net.seed, net.width, net.preprocessing, net.activation, net.start)
-        starts.setdefault(key, set()).add(net.nll[0])
-    spread = max(max(found) - min(found) for found in starts.values())
+    first = nets.assign(first=nets["nll"].map(lambda nll: nll[0]))
+    alike = first.groupby(["seed", "width", "preprocessing", "activation", *START])["first"]
+    spread = float((alike.max() - alike.min()).max())
     yield Check.of(
         "Nets that start alike have one NLL at the start, whatever trains them",
         "largest difference, nats", spread, within(1e-4),
     )  # fmt: skip
-    linear = [n for n in nets if n.activation == "learned" and n.start == (1, 0.0)]
-    gaps = [abs(n.nll[0] - n.gaussian) / n.width for n in linear if n.preprocessing == "whitened"]
+    whitened = first[first["preprocessing"] == "whitened"]
+    linear = _from(_of(whitened, "learned"), PLAIN)
+    gap = float(((linear["first"] - linear["gaussian"]).abs() / linear["width"]).max())
     yield Check.of(
         "A learned activation starts as the identity: whitened, the net is the Gaussian",
-        "largest difference an element, nats", max(gaps), within(0.05),
+        "largest difference an element, nats", gap, within(0.05),
         "Up to the whitening's shrinkage of 0.001.",
     )  # fmt: skip

@@ -1,1 +1,0 @@
-"""What a training step takes on this machine, and how that grows."""
