@@ -32,15 +32,12 @@ from torch import Tensor, nn
 
 from . import bases, marginals
 from .bijections import Affine, Bijection, Dense, Dequantise, Logit
-from .data import called
+from .data import COARSEST, called
 from .data.loader import Split
 from .errors import BadInput
 from .files import load_tensors, save_tensors
 from .flow import Flow
 from .randomness import RowGenerator
-
-COARSEST = 1e-3
-"""Largest error of a feature's values, as a share of the interval that half of them lie in."""
 
 NORMALISE = ("none", "standardise", "whiten")
 

@@ -6,9 +6,9 @@ element for each of its levels, in their order. A *stored* column of categories 
 of its levels instead.
 """
 
-__all__ = ["BUDGET", "Levels", "Place", "called", "coded", "damage", "expanded", "first_error",
-           "groups", "is_numeral", "listed", "several", "short", "split", "text", "titles",
-           "type_name", "width"]  # fmt: skip
+__all__ = ["BUDGET", "COARSEST", "Levels", "Place", "called", "coded", "damage", "expanded",
+           "first_error", "groups", "is_numeral", "listed", "several", "short", "split", "text",
+           "titles", "type_name", "width"]  # fmt: skip
 
 import json
 import re
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 BUDGET = 1 << 30
 """Bytes of rows that are held in memory at most."""
+
+COARSEST = 1e-3
+"""Largest error of a feature's values, as a share of the interval that half of them lie in."""
 
 Levels = Sequence[Sequence[str] | None]
 """The levels of each column of categories; None for one of numbers."""

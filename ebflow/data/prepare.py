@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from ..errors import BadInput
 from ..files import replaced, sha256
-from . import expanded, groups, titles, width
+from . import COARSEST, expanded, groups, titles, width
 from .layout import Columns as Chosen
 from .layout import Layout
 from .manifest import (
@@ -106,19 +106,22 @@ def prepare(
     return manifest
 
 
-def examine(reader: Reader, counts: Counts, order: int | None) -> None:
+def examine(reader: Reader, counts: Counts, order: int | None, dtype: str = "float64") -> None:
     """Reads all rows and raises what ``prepare`` would; writes nothing.
+
+    It refuses columns, too, of which ``dtype`` plainly cannot tell values apart, as a fit would.
 
     Arguments:
         reader: The source.
         counts: Rows of each split.
         order: The seed of the permutation that decides the splits; None: the last are held out.
+        dtype: The type that they are to be used in.
 
     Raises:
         BadInput: At the first thing wrong with a value or a column.
     """
     splits = reader.assigned(counts, order)
-    _Training(reader.levelled(splits)).read(splits, ())
+    _Training(reader.levelled(splits)).read(splits, ()).expect_resolved(dtype)
 
 
 class ShardWriter:
@@ -318,6 +321,21 @@ class _Training:
         )
         if layout.label is not None:
             self._check_classes()
+
+    def expect_resolved(self, dtype: str) -> None:
+        """Raises BadInput where a type is too coarse for all that a feature's values span."""
+        if self.layout.levels is not None:
+            return
+        least, most = self.moments.min.astype(float), self.moments.max.astype(float)
+        nearest = np.where((least > 0) | (most < 0), np.minimum(abs(least), abs(most)), 0)
+        coarse = np.finfo(dtype).eps * nearest > COARSEST * (most - least)
+        bad = coarse & (least < most)
+        for k in np.flatnonzero(bad)[:1].tolist():
+            raise BadInput(
+                f"dtype: found {dtype}, which cannot resolve column {self.layout.features[k]} "
+                f"(all of its training values lie in [{least[k]:.6g}, {most[k]:.6g}]), expected "
+                "a finer type, or values nearer to 0: subtract an offset"
+            )
 
     def _refuse(
         self, bad: np.ndarray, describe: Callable[[int], str], names: Sequence[str] | None = None

@@ -24,10 +24,13 @@ def counted(reader: Reader, data: DataConfig) -> Counts:
     )
 
 
-def examined(data: DataConfig) -> None:
-    """Reads all rows; raises BadInput at the first thing wrong with them, as their preparation."""
+def examined(data: DataConfig, dtype: str = "float64") -> None:
+    """Reads all rows; raises BadInput at the first thing wrong with them, as their preparation.
+
+    And where all that a column spans is too little for the type that it is to be used in.
+    """
     reader = opened(data)
-    examine(reader, counted(reader, data), _order(data))
+    examine(reader, counted(reader, data), _order(data), dtype)
 
 
 def given(reader: Reader, counts: Counts, data: DataConfig) -> int:
