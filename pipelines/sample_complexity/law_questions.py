@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import stats
 
-from ebflow.complexity.samplers import ladder
 from ebflow.inference import Confidence, above, below, bootstrap, student
 from pipelines.reporting.claims import Question
 from pipelines.sample_complexity.config import ComplexityConfig
@@ -133,6 +132,8 @@ def _parted(
 def parting(config: ComplexityConfig) -> int:
     """Returns the place of the level that is nearest to ``PARTING``."""
     from pipelines.sample_complexity.denoisers import LEAST, WIDEST  # imports torch
+
+    from ebflow.complexity.samplers import ladder  # imports torch
 
     levels = np.log(ladder(WIDEST, LEAST, config.laws.levels))
     return int(np.abs(levels - np.log(PARTING)).argmin())
