@@ -30,6 +30,7 @@ from .execution import Event
 from .flow import Flow, History
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
 from .marginals import Bounds
+from .optimisers import eager
 from .randomness import generator as derive
 from .train import Trainer
 
@@ -222,7 +223,7 @@ def fit(
             made,
             dataset,
             **_loss(made.matched, objective, loss, seed),
-            optimizer=optimizer or partial(torch.optim.Adam, lr=rate, fused=True),
+            optimizer=optimizer or partial(eager(torch.optim.Adam), lr=rate, fused=True),
             schedule=warmed(cosine, 0.05),
             steps=steps,
             max_seconds=max_seconds,

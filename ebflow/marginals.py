@@ -28,6 +28,7 @@ from .bijections import (
 )
 from .data import called
 from .errors import BadInput
+from .optimisers import eager
 from .randomness import generator as derive
 
 ROWS, VALUES = 4_000, 2**22
@@ -379,7 +380,7 @@ def _likeliest(y: Tensor) -> Tensor:
     theta = y.new_zeros(4, y.shape[1])
     theta[[1, 3]] = math.log(2.0)
     theta.requires_grad_()
-    optimizer = torch.optim.LBFGS(
+    optimizer = eager(torch.optim.LBFGS)(
         [theta], max_iter=60, tolerance_change=1e-6, line_search_fn="strong_wolfe"
     )
 

@@ -15,6 +15,7 @@ from ebflow.data.manifest import Manifest
 from ebflow.execution import Augmentation
 from ebflow.flow import Flow
 from ebflow.loss import Loss, Schedule, constant, cosine, epochs, geometric, multistep, warmed
+from ebflow.optimisers import eager
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
 from ebflow.train import Trainer
@@ -152,10 +153,10 @@ def _optimizer(
     config: TrainConfig, rate: float, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
     kinds = {
-        "adam": partial(torch.optim.Adam, fused=True),
-        "adamw": partial(torch.optim.AdamW, fused=True),
-        "rmsprop": torch.optim.RMSprop,
-        "sgd": partial(torch.optim.SGD, fused=True),
+        "adam": partial(eager(torch.optim.Adam), fused=True),
+        "adamw": partial(eager(torch.optim.AdamW), fused=True),
+        "rmsprop": eager(torch.optim.RMSprop),
+        "sgd": partial(eager(torch.optim.SGD), fused=True),
     }
     return kinds[config.optimizer](parameters, lr=rate, weight_decay=config.weight_decay)
 
