@@ -131,9 +131,8 @@ def _parted(
 
 def parting(config: ComplexityConfig) -> int:
     """Returns the place of the level that is nearest to ``PARTING``."""
-    from pipelines.sample_complexity.denoisers import LEAST, WIDEST  # imports torch
-
     from ebflow.complexity.samplers import ladder  # imports torch
+    from pipelines.sample_complexity.denoisers import LEAST, WIDEST  # imports torch
 
     levels = np.log(ladder(WIDEST, LEAST, config.laws.levels))
     return int(np.abs(levels - np.log(PARTING)).argmin())
