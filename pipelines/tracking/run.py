@@ -90,11 +90,15 @@ class StageRun:
     def watching(self) -> Iterator[None]:
         """Logs use of processors, memory, disk, network and GPUs as ``system/…`` meanwhile.
 
-        Costs less than 1 % of a core. Ends early where the store goes away.
+        Costs less than 1 % of a core. Ends early where the store goes away. What is seen at once
+        is logged at once: a training may end before the monitor's first interval does.
         """
         monitor = SystemMetricsMonitor(
             self.id, sampling_interval=SAMPLE_S, tracking_uri=self.client.tracking_uri
         )
+        monitor.collect_metrics()
+        seen = {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
+        self.log_rows([{"step": 0, "time": time.time(), "metrics": seen}])
         monitor.start()
         try:
             yield

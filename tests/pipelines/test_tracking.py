@@ -3,7 +3,6 @@
 import json
 import re
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -193,10 +192,10 @@ def test_every_run_has_system_tags(tracker, run):
     assert re.fullmatch(r"[0-9a-f]{40}\+?", tags["mlflow.source.git.commit"])
 
 
-def test_the_machine_is_watched(tracker, run, monkeypatch):
-    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+def test_the_machine_is_watched(tracker, run):
+    """However soon what is watched ends."""
     with run.watching():
-        time.sleep(1)
+        pass
     found = tracker.client.get_run(run.id).data.metrics
     assert 0 <= found["system/cpu_utilization_percentage"] <= 100
     assert found["system/system_memory_usage_megabytes"] > 0
