@@ -134,7 +134,7 @@ class LawsConfig(Section):
     unet_steps: int = Field(2000, ge=1, description="their training steps")
     unet_batch: int = Field(32, ge=1, description="their samples a step")
     samples: int = Field(1000, ge=100, description="samples that each network draws")
-    levels: int = Field(20, ge=1, description="steps of the probability flow")
+    levels: int = Field(26, ge=1, description="steps of the probability flow")
 
     @model_validator(mode="after")
     def _each_is_named_once(self) -> "LawsConfig":
@@ -211,7 +211,7 @@ SCALES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"names": ("digits", "mnist", "patches"),
          "sizes": (100, 316, 1000, 3162, 10_000, 31_623, 100_000), "seeds": 32, "cell_seeds": 4,
          "width": 256, "blocks": 4, "lengths": (2000, 6000, 20_000), "batch": 128,
-         "samples": 5000, "levels": 40,
+         "samples": 5000, "levels": 39,
          "unet_sizes": (100, 1000, 10_000, 100_000), "unet_seeds": 8, "unet_channels": 32,
          "unet_steps": 5000, "unet_batch": 128},
     ),

@@ -23,8 +23,8 @@ SAME = 0.15
 RANKS = 0.2
 """Correlations of ranks are told apart from this difference on."""
 
-NATS = 3.0
-"""Mean log-densities are told apart from this difference on."""
+HALVED = 0.5
+"""What samples are off by is told apart where less than this share of it is left."""
 
 COPIES = 0.1
 """A network memorises where more of its samples than this are copies; of true ones 0.01 are."""
@@ -107,26 +107,24 @@ def questions(config: ComplexityConfig, rows: pa.Table) -> list[list[Measured]]:
 def _parted(
     config: ComplexityConfig, plain: pa.Table, rare: list[pa.Table], etas: tuple[float, float]
 ) -> Iterator[Measured]:
-    sizes = min(config.laws.sizes), max(config.laws.sizes)
+    few, many = min(config.laws.sizes), max(config.laws.sizes)
     place = parting(config)
-    rises = {m: rise(plain, rare[1], m) for m in sizes}
     note = "against networks of the law without it, paired by training set"
-    for m, found in rises.items():
-        yield Question(
-            f"At σ = {PARTING:g}, where theory has the largest effect, a mode of weight "
-            f"η = {etas[1]:g} raises mean square more than the quantile, m = {m:,}",
-            "rise of mean square over that of the quantile error, as a logarithm",
-            above(SAME), figure="dose", note=note,
-        ), student(found[:, place])  # fmt: skip
     yield Question(
-        f"Over all levels it does so too, m = {sizes[0]:,}",
+        f"At σ = {PARTING:g}, where theory has the largest effect, a mode of weight "
+        f"η = {etas[1]:g} raises mean square more than the quantile, m = {many:,}",
+        "rise of mean square over that of the quantile error, as a logarithm",
+        above(SAME), figure="dose", note=note,
+    ), student(rise(plain, rare[1], many)[:, place])  # fmt: skip
+    yield Question(
+        f"Over all levels it does so too, m = {few:,}",
         "the same of roots of means of squares over levels", above(SAME), figure="dose", note=note,
-    ), student(rise(plain, rare[1], sizes[0], levels=False))  # fmt: skip
+    ), student(rise(plain, rare[1], few, levels=False))  # fmt: skip
     yield Question(
-        f"A mode of weight η = {etas[0]:g} does not, even at σ = {PARTING:g}, m = {sizes[0]:,}",
+        f"A mode of weight η = {etas[0]:g} does not, even at σ = {PARTING:g}, m = {few:,}",
         "rise of mean square over that of the quantile error, as a logarithm",
         below(SAME), figure="dose", note=note,
-    ), student(rise(plain, rare[0], sizes[0])[:, place])  # fmt: skip
+    ), student(rise(plain, rare[0], few)[:, place])  # fmt: skip
 
 
 def parting(config: ComplexityConfig) -> int:
@@ -221,9 +219,10 @@ def _memorised(rows: pa.Table) -> Iterator[Measured]:
     ), student(copied[:, -1])  # fmt: skip
     excess = family(few, "excess")
     yield Question(
-        f"Meanwhile samples become likelier, by more than {NATS:g} nats: {span}",
-        "change of their mean −log q", below(-NATS), "nats", "memory", "paired by network",
-    ), student(excess[:, -1] - excess[:, 0])  # fmt: skip
+        f"Meanwhile samples' excess of −log q falls by more than half: {span}",
+        "what it is above true samples' at the end, over that at the start", below(HALVED),
+        figure="memory", note="paired by network",
+    ), student(excess[:, -1] / excess[:, 0])  # fmt: skip
     for name in ("levels_l2", "levels_q"):
         error = np.log(family(few, name))
         yield Question(

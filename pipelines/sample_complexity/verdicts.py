@@ -144,15 +144,14 @@ def floors(rows: pa.Table, learner: str) -> pa.Table:
 
 def _sampling(rows: pa.Table) -> Iterator[Measured]:
     nets = sampling(rows)
-    for column, name in (("tv", "total variation"), ("w2", "W2")):
-        found, mean, tail = (family(nets, key) for key in (column, "levels_l2", "levels_q"))
-        yield Question(
-            f"With a far mode on the line the {name} of samples follows the quantile error more "
-            f"than mean square, by more than {RANKS:g}",
-            f"difference of {law_questions.FAMILY}", above(RANKS), figure="sampling",
-            note=f"mean over {len(found)} training sets as they come, of {found.shape[1]} "
-            "networks each; both errors as roots of means of squares over levels",
-        ), student(ranked(found, tail) - ranked(found, mean))  # fmt: skip
+    found, mean, tail = (family(nets, key) for key in ("tv", "levels_l2", "levels_q"))
+    yield Question(
+        "With a far mode on the line the total variation of samples follows the quantile error "
+        f"more than mean square, by more than {RANKS:g}",
+        f"difference of {law_questions.FAMILY}", above(RANKS), figure="sampling",
+        note=f"mean over {len(found)} training sets as they come, of {found.shape[1]} networks "
+        "each; both errors as roots of means of squares over levels",
+    ), student(ranked(found, tail) - ranked(found, mean))  # fmt: skip
 
 
 def _fresh(rows: pa.Table) -> Measured:

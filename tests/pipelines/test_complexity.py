@@ -232,7 +232,7 @@ def test_samplers_have_errors_over_all_levels_and_floors():
 def test_denoisers_are_measured_beside_the_exact_score():
     """Untrained they copy nothing; floors are near the law; sets are nested, as they come."""
     cell = of(DenoiserCell, eta=0.05)[0]
-    cell = smaller(cell, sizes=(30, 200), lengths=(1,), samples=400, levels=20)
+    cell = smaller(cell, sizes=(30, 200), lengths=(1,), samples=1000, levels=26)
     rows = BODIES[DenoiserCell](cell)
     networks = where(rows, learner="residual networks")
     assert networks["m"].to_pylist() == [30, 200, 30, 200]
@@ -241,6 +241,7 @@ def test_denoisers_are_measured_beside_the_exact_score():
     exact, true = (where(rows, learner=name) for name in ("exact score", "true samples"))
     assert abs(exact["excess"][0].as_py() - true["excess"][0].as_py()) < 2
     assert max(exact["tv"][0].as_py(), true["tv"][0].as_py()) < 0.15 < networks["tv"][0].as_py()
+    assert max(exact["far_error"][0].as_py(), true["far_error"][0].as_py()) < 0.015
     assert max(networks["copied"].to_pylist()) < 0.3
     levels = np.array(networks["by_level_l2"].to_pylist())
     np.testing.assert_allclose(levels[:, -1], networks["sigma_l2"].to_numpy(), rtol=1e-5)

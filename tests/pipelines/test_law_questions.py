@@ -17,7 +17,7 @@ CONFIG = at_scale("cpu")
 SIZES, LENGTHS = CONFIG.laws.sizes, CONFIG.laws.lengths
 SETS, LEVELS = 16, CONFIG.laws.levels + 1
 ETAS = CONFIG.laws.etas[1], CONFIG.laws.etas[-1]
-DEFAULTS = {"drift": 0.0, "blind": True, "rise": 0.5, "likelier": 10.0, "wrong": 0.5, "told": True}
+DEFAULTS = {"drift": 0.0, "blind": True, "rise": 0.5, "likelier": 20.0, "wrong": 0.5, "told": True}
 
 
 def rows(**options):
@@ -100,8 +100,8 @@ def test_what_samples_follow_is_asked_within_a_training_set():
 
 def test_memorising_networks_have_likelier_samples_and_larger_errors_or_not():
     assert verdicts("samples are memorised") == {"holds"}
-    assert verdicts("samples become likelier") == {"holds"}
-    assert verdicts("samples become likelier", likelier=1.5) == {"does not hold"}
+    assert verdicts("excess of −log q falls by more than half") == {"holds"}
+    assert verdicts("excess of −log q falls by more than half", likelier=5) == {"does not hold"}
     assert verdicts("error grows") == {"holds"}
     assert verdicts("error grows", wrong=-0.3) == {"does not hold"}
 
