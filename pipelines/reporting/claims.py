@@ -281,7 +281,7 @@ def table(claims: Sequence[Claim]) -> rich.table.Table:
     made.add_column("verdict")
     for claim in claims:
         number = "\n".join(filter(None, (claim.quantity, claim.estimate)))
-        made.add_row(claim.claim, number.replace("[", r"\["), claim.verdict)
+        made.add_row(claim.claim, number, claim.verdict)
     return made
 
 

@@ -44,7 +44,7 @@ def test_a_terminal_shows_claims_numbers_and_verdicts():
     console = terminal(width=80, file=io.StringIO())
     console.print(claims.table([SLOPE, UNDECIDED]))
     text = console.file.getvalue()
-    assert "It grows." in text and "[1.93, 2.17]" in text and "not decided" in text
+    assert "It grows." in text and " 2.05 [1.93, 2.17]" in text and "not decided" in text
 
 
 NEAR = claims.Question("It stays.", "change", within(0.5), "nats", note="fixed before")
