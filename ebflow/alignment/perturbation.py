@@ -12,7 +12,7 @@ logarithms.
 Source: Srinivas, Fleuret (2021), arXiv:2006.09128; its fill is the mean of the image.
 """
 
-__all__ = ["accuracies", "density_ratio", "magnitude", "mean_filled", "saliency"]
+__all__ = ["accuracies", "density_ratio", "deviation", "magnitude", "mean_filled", "saliency"]
 
 import math
 from collections.abc import Callable, Sequence
@@ -32,8 +32,19 @@ def saliency(rows: Tensor, shape: Sequence[int]) -> Tensor:
         rows: Gradients, or whatever belongs to elements.
         shape: (C, H, W), or any other shape of examples, whose elements are pixels.
     """
-    colours = shape[0] if len(shape) == 3 else 1
-    return rows.view(len(rows), colours, -1).norm(dim=1)
+    return _by_colour(rows, shape).norm(dim=1)
+
+
+def deviation(rows: Tensor, shape: Sequence[int]) -> Tensor:
+    """Returns the deviations over colours, (B, P), which the paper's code takes for the salience.
+
+    A pixel whose colours are alike has none, however large they are. NaN of a single colour.
+    """
+    return _by_colour(rows, shape).std(dim=1)
+
+
+def _by_colour(rows: Tensor, shape: Sequence[int]) -> Tensor:
+    return rows.view(len(rows), shape[0] if len(shape) == 3 else 1, -1)
 
 
 def magnitude(x: Tensor, shape: Sequence[int]) -> Tensor:

@@ -11,7 +11,13 @@ from scipy.integrate import trapezoid
 from ebflow.alignment import fooling, metrics
 from ebflow.alignment.ascent import maximise
 from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
-from ebflow.alignment.perturbation import accuracies, density_ratio, magnitude, saliency
+from ebflow.alignment.perturbation import (
+    accuracies,
+    density_ratio,
+    deviation,
+    magnitude,
+    saliency,
+)
 from ebflow.alignment.reference import Normalised, Reference, Scores
 from ebflow.alignment.robustness import off_manifold, principal
 from ebflow.bijections.base import products
@@ -176,7 +182,7 @@ def _trace(config: MeasureConfig, subject: Subject) -> float:
 
 def _perturbation(config: MeasureConfig, subject: Subject) -> Found:
     """Of clean images, by own gradients and by controls, as the classifier itself sees them, the
-    baseline, and the judge.
+    baseline, and the judge; of images in colour by the deviation over colours too.
     """
     points, shape = subject.points, subject.shape
     found = metrics.gradients(subject.network, points.clean, points.labels)
@@ -187,6 +193,8 @@ def _perturbation(config: MeasureConfig, subject: Subject) -> Found:
         "magnitude": magnitude(points.clean, shape),
         "random": uniform(pixels.shape, pixels, _draws(config, "random saliency")),
     }
+    if pixels.shape != points.clean.shape:
+        saliencies["deviation"] = deviation(found.own, shape)
     judges = {"own": subject.network, "base": subject.baseline, "other": subject.judge}
     numbers, arrays = {}, {}
     for judge, network in judges.items():

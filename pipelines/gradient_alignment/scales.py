@@ -38,7 +38,7 @@ ALWAYS = (BASELINE, *BLIND.values())
 """What every number stands beside."""
 
 IMAGES = (*ALWAYS, "score", "score-control", "centred", "centred-control", "gnorm", "anti",
-          "paper-score", "paper-control", "fool-shift")  # fmt: skip
+          "paper-score", "paper-control", "paper-quiet", "fool-shift")  # fmt: skip
 
 
 LEARNED = ModelConfig(depth=2, activation="tanh")
@@ -95,7 +95,7 @@ SCALES: dict[str, Scale] = {
         shared=True,
     ),
     "full": Scale(
-        (*IMAGES, "paper-quiet", "paper-anti"),
+        (*IMAGES, "paper-anti"),
         3,
         ClassifierConfig(
             net=NetConfig(name="resnet18"), epochs=200, optimizer="sgd", lr=0.1,

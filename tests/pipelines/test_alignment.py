@@ -111,7 +111,8 @@ def test_every_scale_has_a_baseline_and_every_score_its_control():
         assert set(found) == set(scale.models)
         assert list(found)[:3] == [BASELINE, *BLIND.values()]
     assert len(by_name()) >= 15 and len(replicates(AlignmentConfig())) == 6
-    assert len(by_name(scale="images")) >= 10
+    trained = [m for m in by_name(scale="images").values() if m.shift.name == "none"]
+    assert len(trained) >= 10
     exact = {name for name, scale in SCALES.items() if scale.measure.estimators}
     assert exact == {"smoke", "cpu"}  # Hessians of images take gigabytes
     for name in by_name():
@@ -417,6 +418,15 @@ def test_the_measurement_of_a_perfect_density(subject):
     np.testing.assert_allclose(arrays["saliency"], arrays["gradients"], rtol=1e-4)
 
 
+def test_colours_are_perturbed_by_their_deviation_too(subject):
+    grey, _ = measure(MEASURE, subject)
+    coloured, _ = measure(MEASURE, replace(subject, shape=(2, 2, 4)))
+    assert {f"PP/{judge}/deviation" for judge in ("own", "base", "other")} <= (
+        coloured.keys() - grey.keys()
+    )
+    assert 0 < coloured["PP/own/deviation"] <= 1
+
+
 def test_known_metrics_of_a_quadratic_logit(subject):
     """f = −‖x − m‖² / 2s²: infidelity E (‖u‖² / 2s²)² for u of deviation 0.1 and D = 16."""
     numbers, _ = measure(MEASURE, subject)
@@ -446,7 +456,7 @@ def test_a_linear_logit_has_neither_infidelity_nor_sensitivity():
 
 
 def test_every_metric_is_documented(subject):
-    numbers, _ = measure(MEASURE, subject)
+    numbers, _ = measure(MEASURE, replace(subject, shape=(2, 2, 4)))
     numbers = (
         study(**dict.fromkeys((BASELINE, *BLIND.values()), numbers))[BASELINE].seeds[0].numbers
     )
