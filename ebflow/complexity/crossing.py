@@ -37,11 +37,24 @@ class Growth(NamedTuple):
     Attributes:
         crossings: m* with its interval by the bootstrap, for every value of the quantity; infinite
             where the error does not cross on the grid.
-        slope: b; None where less than three values cross.
+        slopes: b, and behind it that of every resample; empty where less than three values cross.
+        units: The number of trials, of which they are resampled.
     """
 
     crossings: list[Interval]
-    slope: Confidence | None
+    slopes: list[float]
+    units: int
+
+    @property
+    def slope(self) -> Confidence | None:
+        """b; None where less than three values cross."""
+        return _confidence(self.slopes, self.units) if self.slopes else None
+
+    def minus(self, other: "Growth") -> Confidence | None:
+        """Returns b less that of another, of other errors of the same trials."""
+        if not (self.slopes and other.slopes):
+            return None
+        return _confidence(np.subtract(self.slopes, other.slopes), self.units)
 
 
 def crossing(
@@ -104,18 +117,19 @@ def growth(
     low, high = np.quantile(drawn, (0.025, 0.975), axis=1, method="inverted_cdf")
     crossings = [Interval(*map(float, three)) for three in zip(found, low, high, strict=True)]
     units = min(map(len, errors))
-    return Growth(crossings, _slope(np.asarray(values, float), found, drawn, units))
+    return Growth(crossings, _slopes(np.asarray(values, float), found, drawn), units)
 
 
-def _slope(
-    values: np.ndarray, found: np.ndarray, drawn: np.ndarray, units: int
-) -> Confidence | None:
+def _slopes(values: np.ndarray, found: np.ndarray, drawn: np.ndarray) -> list[float]:
     known = np.isfinite(found)
     if known.sum() < 3:
-        return None
-    spread = float(slope(values[known], drawn[known]).std(ddof=1))
-    se = spread * (units / (units - 1)) ** 0.5
-    return Confidence(float(slope(values[known], found[known])), se, units - 1)
+        return []
+    return slope(values[known], np.column_stack([found, drawn])[known]).tolist()
+
+
+def _confidence(slopes: Sequence[float] | np.ndarray, units: int) -> Confidence:
+    se = np.std(slopes[1:], ddof=1) * (units / (units - 1)) ** 0.5
+    return Confidence(float(slopes[0]), float(se), units - 1)
 
 
 def _bootstrap(

@@ -131,8 +131,8 @@ def summary(
 ) -> dict[str, Tensor]:
     """Returns what is told of errors with shape (..., N), times σ, each with shape (...).
 
-    ``sigma_l2``, of bulk and far mode together and of each, ``sigma_d_DELTA`` for every δ, and
-    ``exceeding``, with shape (..., 51), at ``THRESHOLDS``.
+    ``sigma_l2``, of bulk and far mode together and of each, ``sigma_truncated``, at √d,
+    ``sigma_d_DELTA`` for every δ, and ``exceeding``, with shape (..., 51), at ``THRESHOLDS``.
     """
     scaled, weights = sigma * errors, test.weights
     far = test.component > 0
@@ -140,6 +140,7 @@ def summary(
         "sigma_l2": l2(scaled, weights),
         "sigma_l2_bulk": l2(scaled, weights, ~far),
         "sigma_l2_far": l2(scaled, weights, far),
+        "sigma_truncated": truncated(scaled, weights, test.noisy.shape[-1] ** 0.5),
         **{f"sigma_d_{delta:g}": quantile(scaled, weights, delta) for delta in deltas},
         "exceeding": exceeding(scaled, weights, THRESHOLDS),
     }

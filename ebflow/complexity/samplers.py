@@ -39,18 +39,18 @@ def ladder(highest: float, least: float, steps: int) -> list[float]:
 
 
 @torch.no_grad()
-def probability_flow(
-    scores: Scores, shape: Sequence[int], like: Tensor, *, levels: Sequence[float],
-    generator: torch.Generator,
-) -> Tensor:  # fmt: skip
-    """Returns samples of the law smoothed by the last level, by Heun's steps of two scores each.
+def probability_flow(scores: Scores, x: Tensor, *, levels: Sequence[float]) -> Tensor:
+    """Takes samples from the first level's law to the last's, by Heun's steps of two scores each.
 
-    Arguments, and where it begins, are those of ``reverse_sde``.
+    Arguments:
+        scores: The scores by noise.
+        x: Samples of the law smoothed by the first level, of which N(0, σ₁² I) is near enough
+            where σ₁ is far above all of the data, rare modes among them.
+        levels: σ, falling.
 
     Raises:
         NonFinite: if samples have left every bound.
     """
-    x = levels[0] * normal(shape, like, generator)
     for here, there in pairwise(levels):
         slope = -here * scores(here).score(x)
         guess = x + (there - here) * slope

@@ -36,14 +36,16 @@ def _column(value: Any, rows: int) -> pa.Array:  # noqa: ANN401
 def over_levels(found: Sequence[Mapping[str, Tensor]], delta: float) -> dict[str, Tensor]:
     """Returns the errors over all N levels of a sampler, from those of each, with shape (E,).
 
-    Roots of means of squares of the errors in mean square and at δ, and the largest Dᵟ with δ/N,
-    which the theorems of sampling ask for.
+    Roots of means of squares of the errors in mean square, truncated and at δ, and the largest Dᵟ
+    with δ/N, which the theorems of sampling ask for.
     """
-    names = ("sigma_l2", f"sigma_d_{delta:g}", f"sigma_d_{share(delta, len(found)):g}")
-    mean, usual, rare = (torch.stack([one[name] for one in found]) for name in names)
+    means = {"l2": "sigma_l2", "t": "sigma_truncated", "q": f"sigma_d_{delta:g}"}
+    rare = torch.stack([one[f"sigma_d_{share(delta, len(found)):g}"] for one in found])
     return {
-        "levels_l2": mean.square().mean(0).sqrt(),
-        "levels_q": usual.square().mean(0).sqrt(),
+        **{
+            f"levels_{short}": torch.stack([one[name] for one in found]).square().mean(0).sqrt()
+            for short, name in means.items()
+        },
         "levels_d": rare.amax(0),
     }
 

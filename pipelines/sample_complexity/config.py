@@ -118,13 +118,15 @@ class LawsConfig(Section):
         description="weights η of an implanted mode, 0: none",
     )
     distance: float = Field(4.0, gt=0, description="its distance, in radii of the law")
-    sizes: Counts = Field((100, 1000, 10_000), min_length=2, description="training samples m")
+    sizes: Counts = Field(
+        (100, 1000, 10_000, 100_000), min_length=2, description="training samples m"
+    )
     delta: float = Field(0.1, gt=0, lt=1, description="mass δ of the quantile error")
     seeds: int = Field(8, ge=1, description="training sets, and networks, at every m")
     cell_seeds: int = Field(4, ge=1, description="seeds that share a cell")
     width: int = Field(128, ge=1, description="width of the residual networks")
     blocks: int = Field(3, ge=1, description="their blocks")
-    lengths: Counts = Field((300, 1000, 3000), min_length=1, description=LENGTHS)
+    lengths: Counts = Field((300, 1000, 3000), min_length=2, description=LENGTHS)
     batch: int = Field(64, ge=1, description="samples a step")
     unet_sizes: Counts = Field(
         (100, 10_000), min_length=2, description="training samples of U-Nets"
@@ -134,7 +136,7 @@ class LawsConfig(Section):
     unet_steps: int = Field(2000, ge=1, description="their training steps")
     unet_batch: int = Field(32, ge=1, description="their samples a step")
     samples: int = Field(1000, ge=100, description="samples that each network draws")
-    levels: int = Field(26, ge=1, description="steps of the probability flow")
+    levels: int = Field(20, ge=1, description="steps of the probability flow")
 
     @model_validator(mode="after")
     def _each_is_named_once(self) -> "LawsConfig":
@@ -211,7 +213,7 @@ SCALES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"names": ("digits", "mnist", "patches"),
          "sizes": (100, 316, 1000, 3162, 10_000, 31_623, 100_000), "seeds": 32, "cell_seeds": 4,
          "width": 256, "blocks": 4, "lengths": (2000, 6000, 20_000), "batch": 128,
-         "samples": 5000, "levels": 39,
+         "samples": 5000, "levels": 40,
          "unet_sizes": (100, 1000, 10_000, 100_000), "unet_seeds": 8, "unet_channels": 32,
          "unet_steps": 5000, "unet_batch": 128},
     ),

@@ -27,18 +27,17 @@ from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.columns import over_levels, share, table
 from pipelines.sample_complexity.config import DenoiserCell
 
-LEAST, WIDEST = 0.2, 80.0
-"""The noises, in units of the deviation of a feature.
-
-The flow begins at a Gaussian of the widest, which is to be far wider than a rare mode is away: at
-20, with a mode of weight 0.05 at 32, the exact score's samples had 0.028 of it.
-"""
+LEAST, WIDEST = 0.2, 20.0
+"""The noises, in units of the deviation of a feature."""
 
 TEST = 100
 """Test points of each component at every level."""
 
 SLICES = 16
 """Directions of sliced distances."""
+
+TOGETHER = 10_000
+"""Training samples that distances to are taken at once."""
 
 NEAR = 0.01
 """The share of true samples that are as near to a training sample as copies are."""
@@ -83,11 +82,11 @@ def denoisers(cell: DenoiserCell) -> pa.Table:
     sets, levels = _drawn(cell, truth, seeds), ladder(WIDEST, LEAST, cell.levels)
     true = truth.sample(cell.samples, sigma=LEAST, generator=_noise(cell, "true"))
     nets = _networks(cell, sets)
-    shape = len(sets.owner), cell.samples, truth.clean.size
+    near = [_near(true, sets.of(index)) for index in range(nets.count)]
     parts = []
     for step in _training(cell, nets, sets):
-        x = _samples(nets.at, shape, levels, _noise(cell, "samples"))
-        copied = [_copied(rows, sets.of(index), true) for index, rows in enumerate(x)]
+        x = _samples(cell, nets.at, truth, levels, nets.count)
+        copied = [_copied(rows, sets.of(index), near[index]) for index, rows in enumerate(x)]
         parts.append(table(
             len(sets.owner), **_constants(cell, truth), learner=LEARNERS[cell.net],
             sampler="probability flow", m=sets.sizes, seed=seeds[sets.owner], step=step,
@@ -110,15 +109,15 @@ def _floors(
     cell: DenoiserCell, truth: Truth, true: Tensor, levels: list[float]
 ) -> Iterator[pa.Table]:
     """Gives what samples of the exact score, and true ones, are off."""
-    noise = _noise(cell, "floors")
+    again = truth.sample(cell.samples, sigma=LEAST, generator=_noise(cell, "floors"))
     found = {
-        ("exact score", "probability flow"): _samples(truth.smoothed, true.shape, levels, noise),
-        ("true samples", "none"): truth.sample(cell.samples, sigma=LEAST, generator=noise),
+        ("exact score", "probability flow"): _samples(cell, truth.smoothed, truth, levels),
+        ("true samples", "none"): again[None],
     }
     for (learner, sampler), rows in found.items():
         yield table(
             1, **_constants(cell, truth), learner=learner, sampler=sampler, seed=cell.first,
-            **_quality(cell, truth, true, rows[None]),
+            **_quality(cell, truth, true, rows),
         )  # fmt: skip
 
 
@@ -180,11 +179,18 @@ def _errors(
 
 
 def _samples(
-    scores: Scores, shape: tuple[int, ...], levels: list[float], noise: torch.Generator
+    cell: DenoiserCell, scores: Scores, truth: Truth, levels: list[float], count: int = 0
 ) -> Tensor:
-    kind = torch.float32 if len(shape) == 3 else torch.float64
-    like = torch.empty(0, dtype=kind)
-    return probability_flow(scores, shape, like, levels=levels, generator=noise).double()
+    """Returns samples of so many networks, or of the exact score, with shape (E or 1, n, D).
+
+    They begin at the smoothed law itself, drawn exactly: what they are off by is the score's.
+    """
+    rows = max(1, count) * cell.samples
+    x = truth.sample(rows, sigma=levels[0], generator=_noise(cell, "samples"))
+    if not count:
+        return probability_flow(scores, x, levels=levels)[None]
+    x = x.float().view(count, cell.samples, -1)
+    return probability_flow(scores, x, levels=levels).double()
 
 
 def _quality(cell: DenoiserCell, truth: Truth, true: Tensor, x: Tensor) -> dict[str, list[float]]:
@@ -203,7 +209,17 @@ def _quality(cell: DenoiserCell, truth: Truth, true: Tensor, x: Tensor) -> dict[
     return distances
 
 
-def _copied(x: Tensor, training: Tensor, true: Tensor) -> float:
-    """Returns the share of samples that are nearer to training ones than true samples are."""
-    ours, theirs = (torch.cdist(rows.float(), training).amin(1) for rows in (x, true))
-    return float((ours < theirs.quantile(NEAR)).double().mean())
+def _copied(x: Tensor, training: Tensor, near: Tensor) -> float:
+    """Returns the share of samples that are nearer to a training sample than so much."""
+    return float((_distance(x, training) < near).double().mean())
+
+
+def _near(true: Tensor, training: Tensor) -> Tensor:
+    """Returns what all but 1 % of true samples are further from training ones than."""
+    return _distance(true, training).quantile(NEAR)
+
+
+def _distance(x: Tensor, training: Tensor) -> Tensor:
+    """Returns the distance of each row to the nearest of a training set's."""
+    parts = training.split(TOGETHER)
+    return torch.stack([torch.cdist(x.float(), part).amin(1) for part in parts]).amin(0)

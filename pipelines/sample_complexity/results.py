@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ebflow.complexity.crossing import growth, power_over_log
+from ebflow.complexity.crossing import Growth, growth, power_over_log
 from ebflow.inference import Confidence, Interval
 from pipelines.cluster.environment import cpus
 from pipelines.sample_complexity.cells import PAIR_OBJECTIVES, SEPARATIONS, middle
@@ -35,6 +35,7 @@ class Question:
         bounds: Without a key: the values, each with its error's column and what that is to be.
         fixed: Values that other columns have.
         level: The quantile over training sets: the median for networks.
+        paired: Whether the training sets are the same at every value.
     """
 
     quantity: str
@@ -46,6 +47,7 @@ class Question:
     bounds: tuple[tuple[float, str, float], ...] = ()
     fixed: tuple[tuple[str, Any], ...] = ()
     level: float = 0.75
+    paired: bool = False
 
     @property
     def named(self) -> str:
@@ -60,16 +62,24 @@ class Answer:
     Attributes:
         question: The question.
         values: What m* is against.
-        crossings: m* at each; infinite where the error does not cross.
-        slope: The exponent; None with less than three crossings.
+        growth: m* at each, infinite where the error does not cross, and the exponent.
         power: AIC of a polylogarithm less that of a power; None with less than four.
     """
 
     question: Question
     values: tuple[float, ...]
-    crossings: tuple[Interval, ...]
-    slope: Confidence | None
+    growth: Growth
     power: float | None
+
+    @property
+    def crossings(self) -> list[Interval]:
+        """m* at each value."""
+        return self.growth.crossings
+
+    @property
+    def slope(self) -> Confidence | None:
+        """The exponent; None with less than three crossings."""
+        return self.growth.slope
 
     @property
     def exponent(self) -> dict[str, Any]:
@@ -113,7 +123,9 @@ def questions(config: ComplexityConfig) -> list[Question]:
     steps = Question("m*_L2", "S", "finite", "steps", "sigma_l2", "height")
     kappas = tuple((1 / kappa, "kl", kappa) for kappa in KAPPAS)
     nats = [
-        Question("m*_KL", "1/kappa", objective, "pairs", "kl", None, kappas, (("a", a),))
+        Question(
+            "m*_KL", "1/kappa", objective, "pairs", "kl", None, kappas, (("a", a),), paired=True
+        )
         for a in SEPARATIONS
         for objective in PAIR_OBJECTIVES
     ]
@@ -128,13 +140,18 @@ def _networks(config: ComplexityConfig, pairs: Sequence[tuple[str, str]]) -> Ite
     for quantity, column in pairs:
         for key in usual:
             others = tuple((name, value) for name, value in usual.items() if name != key)
-            yield Question(quantity, key, learner, "varied", column, key, fixed=others, level=0.5)
+            yield Question(
+                quantity, key, learner, "varied", column, key, fixed=others, level=0.5, paired=True
+            )
         epsilons = tuple((1 / epsilon, column, epsilon) for epsilon in grid.epsilons)
         yield Question(
-            quantity, "1/epsilon", learner, "networks", column, None, epsilons, fixed, level=0.5
-        )
+            quantity, "1/epsilon", learner, "networks", column, None, epsilons, fixed, 0.5,
+            paired=True,
+        )  # fmt: skip
     deltas = tuple((1 / d, f"sigma_d_{d:g}", grid.epsilon) for d in sorted(grid.deltas))
-    yield Question("m*_D", "1/delta", learner, "networks", column, None, deltas, fixed, level=0.5)
+    yield Question(
+        "m*_D", "1/delta", learner, "networks", column, None, deltas, fixed, 0.5, paired=True
+    )
 
 
 def where(rows: pa.Table, **columns: Any) -> pa.Table:  # noqa: ANN401
@@ -169,12 +186,12 @@ def answer(question: Question, rows: pa.Table, *, epsilon: float, seed: int) -> 
     values, errors, sizes = (_by_bound if question.key is None else _by_key)(question, rows)
     found = growth(
         values, errors, sizes, _bound(question, epsilon), level=question.level, seed=seed,
-        paired=question.key is None,
+        paired=question.paired,
     )  # fmt: skip
     crossed = [(v, m.value) for v, m in zip(values, found.crossings, strict=True)
                if np.isfinite(m.value)]  # fmt: skip
     power = power_over_log(*zip(*crossed, strict=True)) if len(crossed) > 3 else None
-    return Answer(question, tuple(values), tuple(found.crossings), found.slope, power)
+    return Answer(question, tuple(values), found, power)
 
 
 Errors = tuple[list[float], list[np.ndarray], list[list[int]]]

@@ -8,7 +8,6 @@ constants and its powers of ε and d are upper bounds.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, chain
-from math import hypot
 
 import numpy as np
 import pyarrow as pa
@@ -67,6 +66,9 @@ and a note. Exponents in mean square, where the chance of a far sample decides, 
 without a claim: their intervals are as wide as what is asked at scale cpu.
 """
 
+DISTANCES = {"tv": "total variation", "w2": "W2"}
+"""What samples on the line are off by."""
+
 FIGURES = {"R/sigma": "scaling", "d": "dimensions"}
 """By what exponents are in: the figure that shows them."""
 
@@ -118,17 +120,16 @@ def _exponents(answers: Sequence[Answer]) -> Iterator[Measured]:
 def _apart(answers: Sequence[Answer]) -> Measured:
     """Compares the exponents in R/σ of both errors, of the same networks."""
     slopes = {
-        one.question.quantity: one.slope
+        one.question.quantity: one
         for one in answers
         if (one.question.against, one.question.learner) == ("R/sigma", NETWORKS[-1])
     }
     mean, tail = slopes.get("m*_L2"), slopes.get("m*_D")
-    gap = mean and tail and Confidence(mean.value - tail.value, hypot(mean.se, tail.se), mean.df)
+    gap = mean.growth.minus(tail.growth) if mean and tail else None
     return Question(
         f"In mean square {NETWORKS[-1]}, need samples as a higher power of R/σ than at a quantile",
         "exponent of m*_L2 in R/σ less that of m*_D", above(HALF), figure="scaling",
-        note="the far mode has the weight at which missing it costs 2 ε; the exponents' standard "
-        "errors are added as if they were independent",
+        note="the far mode has the weight at which missing it costs 2 ε; the same networks",
     ), gap  # fmt: skip
 
 
@@ -144,14 +145,17 @@ def floors(rows: pa.Table, learner: str) -> pa.Table:
 
 def _sampling(rows: pa.Table) -> Iterator[Measured]:
     nets = sampling(rows)
-    found, mean, tail = (family(nets, key) for key in ("tv", "levels_l2", "levels_q"))
-    yield Question(
-        "With a far mode on the line the total variation of samples follows the quantile error "
-        f"more than mean square, by more than {RANKS:g}",
-        f"difference of {law_questions.FAMILY}", above(RANKS), figure="sampling",
-        note=f"mean over {len(found)} training sets as they come, of {found.shape[1]} networks "
-        "each; both errors as roots of means of squares over levels",
-    ), student(ranked(found, tail) - ranked(found, mean))  # fmt: skip
+    mean = family(nets, "levels_l2")
+    for outcome, error in (("tv", "levels_q"), ("tv", "levels_d"), ("w2", "levels_q")):
+        found, tail = family(nets, outcome), family(nets, error)
+        yield Question(
+            f"With a far mode on the line the {DISTANCES[outcome]} of samples follows the "
+            f"{law_questions.PREDICTORS[error]} more than mean square, by more than {RANKS:g}",
+            f"difference of rank correlations {law_questions.FAMILY}", above(RANKS),
+            figure="sampling",
+            note=f"mean over {len(found)} training sets as they come, of {found.shape[1]} "
+            "networks each",
+        ), student(ranked(found, tail) - ranked(found, mean))  # fmt: skip
 
 
 def _fresh(rows: pa.Table) -> Measured:

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from ebflow.complexity.crossing import Growth
 from ebflow.complexity.truths import NAMES
-from ebflow.inference import Confidence, Interval
+from ebflow.inference import Interval
 from ebflow.randomness import generator
 from pipelines.cli.parsing import parse_complexity
 from pipelines.cluster import environment
@@ -232,7 +233,7 @@ def test_samplers_have_errors_over_all_levels_and_floors():
 def test_denoisers_are_measured_beside_the_exact_score():
     """Untrained they copy nothing; floors are near the law; sets are nested, as they come."""
     cell = of(DenoiserCell, eta=0.05)[0]
-    cell = smaller(cell, sizes=(30, 200), lengths=(1,), samples=1000, levels=26)
+    cell = smaller(cell, sizes=(30, 200), lengths=(1,), samples=1000, levels=20)
     rows = BODIES[DenoiserCell](cell)
     networks = where(rows, learner="residual networks")
     assert networks["m"].to_pylist() == [30, 200, 30, 200]
@@ -266,9 +267,9 @@ def test_networks_are_measured_while_they_are_trained():
 
 def test_a_copy_is_nearer_to_training_than_true_samples_are():
     x, training = torch.randn(2, 400, 5, generator=generator(0))
-    true = torch.randn(400, 5, generator=generator(1))
-    assert denoisers._copied(training + 0.01, training, true) == 1
-    assert denoisers._copied(x, training, true) < 0.05
+    near = denoisers._near(torch.randn(400, 5, generator=generator(1)), training)
+    assert denoisers._copied(training + 0.01, training, near) == 1
+    assert denoisers._copied(x, training, near) < 0.05
 
 
 def geometric_rows(ratios, trials=400, seed=0):
@@ -349,9 +350,13 @@ def test_the_cores_are_busy_while_cells_run():
 
 
 def made(quantity, learner, slope, against="R/sigma"):
+    """An exponent and its standard error, of two resamples of 24 training sets."""
     question = Question(quantity, against, learner, "finite", "e", "ratio")
-    points = tuple(Interval(10.0, 8.0, 12.0) for _ in range(4))
-    return Answer(question, (8.0, 16.0, 32.0, 64.0), points, slope and Confidence(*slope, 23), 3.0)
+    points = [Interval(10.0, 8.0, 12.0) for _ in range(4)]
+    value, se = slope or (0, 0)
+    away = se * (23 / 48) ** 0.5
+    slopes = [value, value + away, value - away] if slope else []
+    return Answer(question, (8.0, 16.0, 32.0, 64.0), Growth(points, slopes, 24), 3.0)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +378,8 @@ def test_an_exponent_of_networks_is_judged_by_its_interval(slope, verdict):
     [(1.6, "holds"), (0.1, "does not hold"), (0.6, "not decided at this size")],
 )
 def test_exponents_of_both_errors_are_compared(mean, verdict):
-    pair = [made("m*_L2", NETWORKS[1], (mean, 0.1)), made("m*_D", NETWORKS[1], (-0.1, 0.1))]
+    """Of the same resamples: apart their errors of 0.2 would decide nothing."""
+    pair = [made("m*_L2", NETWORKS[1], (mean, 0.3)), made("m*_D", NETWORKS[1], (-0.1, 0.2))]
     claims = decide(list(verdicts._exponents(pair)))
     assert len(claims) == 2 and claims[-1].verdict == verdict
 

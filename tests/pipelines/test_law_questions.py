@@ -50,7 +50,7 @@ def networks(eta, drift, blind, rise, likelier, wrong, told):
     return table(
         len(m), panel="truths", learner="residual networks", law="digits", size=64, eta=eta, m=m,
         seed=seed, step=step, sigma_l2=mean, levels_l2=mean * mode, levels_q=tail * both,
-        levels_d=tail * both, copied=np.where(few, 0.6 * end, 0.0) + abs(noise),
+        levels_d=tail * both, levels_t=mean, copied=np.where(few, 0.6 * end, 0.0) + abs(noise),
         excess=30 - np.where(few, likelier * end, 0.0) + noise, tv=0.1 + noise, w2=w2,
         far_error=mode, by_level_l2=mean[:, None] * mode[:, None] ** by_level,
         by_level_d=tail[:, None] * both[:, None] ** by_level, **{"sigma_d_0.1": tail},
@@ -76,12 +76,12 @@ def test_errors_that_fall_alike_are_told_to():
 def test_errors_that_the_rows_are_too_few_for_are_not_decided():
     few = rows(rise=0.2).filter(pc.less(rows()["seed"], 2))
     groups = law_questions.questions(CONFIG, few)
-    part = [c for c in decide(list(chain(*groups))) if "where theory has" in c.claim]
+    part = [c for c in decide(list(chain(*groups))) if "raises mean square more" in c.claim]
     assert {claim.verdict for claim in part} == {"not decided at this size"}
 
 
 def test_mean_square_sees_a_heavy_mode_and_the_quantile_does_not():
-    place = "where theory has the largest effect"
+    place = "raises mean square more than the quantile"
     assert verdicts(place) == {"holds"}
     assert verdicts(place, drift=0.2) == {"holds"}, "against networks without the mode"
     assert verdicts(place, blind=False) == {"does not hold"}
@@ -90,18 +90,19 @@ def test_mean_square_sees_a_heavy_mode_and_the_quantile_does_not():
     assert verdicts("Over all levels it does so") == {"holds"}
 
 
-def test_what_samples_follow_is_asked_within_a_training_set():
-    followed = "sliced W2 follows the mean square more"
-    assert verdicts(followed) == {"holds"}
-    assert verdicts(followed, blind=False) == {"does not hold"}
+def test_orders_of_both_errors_are_compared_within_a_training_set():
+    """By a mode that mean square alone sees, and that is drawn anew in short trainings."""
+    assert verdicts("order networks alike", blind=False) == {"holds"}
+    assert verdicts("order networks alike") == {"does not hold"}
     assert verdicts("the less sliced W2") == {"holds"}
-    assert verdicts("the less sliced W2", told=False) == {"does not hold"}
+    assert "holds" not in verdicts("the less sliced W2", told=False)
 
 
 def test_memorising_networks_have_likelier_samples_and_larger_errors_or_not():
+    """Likelier than what longer training alone makes them."""
     assert verdicts("samples are memorised") == {"holds"}
-    assert verdicts("excess of −log q falls by more than half") == {"holds"}
-    assert verdicts("excess of −log q falls by more than half", likelier=5) == {"does not hold"}
+    assert verdicts("−log q of samples falls more") == {"holds"}
+    assert verdicts("−log q of samples falls more", likelier=1.0) == {"does not hold"}
     assert verdicts("error grows") == {"holds"}
     assert verdicts("error grows", wrong=-0.3) == {"does not hold"}
 

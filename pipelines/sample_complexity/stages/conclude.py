@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ebflow.inference import Confidence, Interval
+from ebflow.complexity.crossing import Growth
+from ebflow.inference import Interval
 from pipelines.reporting.claims import Figure
 from pipelines.reporting.style import draw
 from pipelines.sample_complexity.config import ComplexityConfig
@@ -42,7 +43,10 @@ def _answer(stored: dict[str, Any]) -> Answer:
     return Answer(
         Question(**{**question, **listed}),
         tuple(stored["values"]),
-        tuple(Interval(*three) for three in stored["crossings"]),
-        stored["slope"] and Confidence(**stored["slope"]),
+        _growth(*stored["growth"]),
         stored["power"],
     )
+
+
+def _growth(crossings: list[list[float]], slopes: list[float], units: int) -> Growth:
+    return Growth([Interval(*three) for three in crossings], slopes, units)

@@ -97,6 +97,21 @@ def test_paired_trials_are_drawn_together():
     assert (paired.value, paired.se) == pytest.approx((1, 0)) and alone.se > 0.02
 
 
+def test_growths_of_the_same_trials_are_compared_without_what_they_share():
+    """Errors of the same trials, one kind of which crosses twice as late at twice the value."""
+    first = np.random.default_rng(0).geometric(0.1, size=(20, 1))
+    values, sizes = (1.0, 2.0, 4.0), np.arange(1, 400)
+    late, same = (
+        growth(values, [(first * v**power > sizes).astype(float) for v in values], [sizes] * 3,
+               0.5, resamples=200, paired=True)
+        for power in (1, 0)
+    )  # fmt: skip
+    gap = late.minus(same)
+    assert gap.value == pytest.approx(late.slope.value - same.slope.value)
+    assert gap.se < 0.02 < 0.05 + late.slope.se
+    assert late.minus(growth((1, 2, 3), [np.ones((4, 3))] * 3, [(1, 2, 3)] * 3, 0.5)) is None
+
+
 def test_the_same_seed_gives_the_same_intervals():
     assert grown(3, resamples=50) == grown(3, resamples=50)
 

@@ -64,5 +64,8 @@ def test_a_summary_is_of_the_scaled_errors_and_their_parts():
     assert float(found["sigma_l2"]) == pytest.approx(0.5 * math.sqrt(14.7))
     assert float(found["sigma_l2_bulk"]) == pytest.approx(0.5 * math.sqrt(4.7))
     assert float(found["sigma_l2_far"]) == pytest.approx(0.5 * math.sqrt(10))
+    assert float(found["sigma_truncated"]) == pytest.approx(
+        float(errors.truncated(ERRORS / 2, WEIGHTS, 1))
+    )
     assert (float(found["sigma_d_0.1"]), float(found["sigma_d_0.05"])) == (1.5, 5.0)
     assert float(found["exceeding"][0]) == pytest.approx(1.0)

@@ -12,7 +12,13 @@ from ebflow.complexity.samplers import ladder, probability_flow, reverse_sde
 from ebflow.errors import NonFinite
 from ebflow.randomness import generator
 
-SAMPLERS = {"reverse": reverse_sde, "flow": probability_flow}
+
+def flow(scores, shape, like, *, levels, generator):
+    x = levels[0] * torch.randn(shape, generator=generator).to(like)
+    return probability_flow(scores, x, levels=levels)
+
+
+SAMPLERS = {"reverse": reverse_sde, "flow": flow}
 
 
 def test_the_ladder_falls_geometrically():
