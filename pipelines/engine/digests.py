@@ -27,6 +27,10 @@ def source_digest(module: str) -> str:
     """Returns a SHA-256 of the source of a module and of all of ours that it imports, in turn.
 
     Reads the sources; imports none of them.
+
+    Raises:
+        ImportError: If one of them imports from a package that looks its names up when asked, so
+            that what is run cannot be read off.
     """
     todo, seen, parsed = [module], {}, len(_known())
     while todo:
@@ -56,8 +60,29 @@ def _imported(module: str, path: Path, source: bytes) -> Iterator[str]:
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for level, base, names in _statements(source):
         base = _absolute(package, level, base)
-        found = [_submodule(base, name) for name in names] or [base]
-        yield from (name for name in found if _is_ours(name) and not _carries(name))
+        for name in names or [""]:
+            found = _submodule(base, name) if name else base
+            if _is_ours(found) and not _carries(found):
+                _check(module, found, name)
+                yield found
+
+
+def _check(module: str, imported: str, name: str) -> None:
+    """Raises ImportError if a package is asked for what it does not have itself."""
+    source = _lazy(imported)
+    if source and f"\n{name} = " not in source:
+        raise ImportError(
+            f"{module}: found an import of {name or 'all'} from {imported}, which looks names up "
+            "when asked, expected one from the module that has it"
+        )
+
+
+@cache
+def _lazy(module: str) -> str:
+    """Returns the source of a package that looks names up when asked; nothing of any other."""
+    path = _path(module)
+    source = path.read_text() if path and path.name == "__init__.py" else ""
+    return source if "\ndef __getattr__(" in source else ""
 
 
 def _statements(source: bytes) -> list[Statement]:

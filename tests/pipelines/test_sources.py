@@ -1,11 +1,14 @@
 """The digest of code: all that a module imports of the library, and nothing else."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
 from pipelines.engine import digests
 from pipelines.engine.digests import source_digest
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -32,6 +35,7 @@ def digest(module):
     """The digest as another process would find it: each reads a source once."""
     digests._read.cache_clear()
     digests._known.cache_clear()
+    digests._lazy.cache_clear()
     return source_digest(module)
 
 
@@ -68,6 +72,32 @@ def test_what_carries_data_does_not_count(library):
     assert digest("lib.a") == before
 
 
+@pytest.mark.parametrize("line", ["import lib", "from lib import D", "from .. import D"])
+def test_an_import_that_hides_what_is_run_is_refused(library, line):
+    (library / "__init__.py").write_text("import x\n\nNAMES = 1\n\n\ndef __getattr__(name):\n    pass\n")
+    (library / "inner" / "b.py").write_text("from .. import NAMES, c\n")
+    assert digest("lib.a")
+    (library / "inner" / "b.py").write_text(f"{line}\n")
+    with pytest.raises(ImportError, match=r"lib.inner.b: found an import of \w+ from lib, which"):
+        digest("lib.a")
+
+
+STAGES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in [*ROOT.glob("pipelines/*/stages/*.py"), *ROOT.glob("tuning/stages/*.py")]
+    if path.stem != "__init__"
+)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_a_stage_runs_can_be_read_off(stage):
+    assert source_digest(stage)
+
+
+def test_the_stages_are_found():
+    assert len(STAGES) > 20
+
+
 @pytest.mark.parametrize(
     ("stage", "module"),
     [
@@ -77,6 +107,7 @@ def test_what_carries_data_does_not_count(library):
         ("pipelines.density.stages.report", "pipelines.density.warnings"),
         ("pipelines.paper.stages.peer", "pipelines.paper.peers"),
         ("pipelines.paper.stages.compare", "pipelines.paper.experiments.scores"),
+        ("pipelines.paper.stages.fill", "ebflow.train"),
         ("pipelines.paper.stages.steps", "pipelines.paper.benchmark"),
         ("pipelines.gradient_alignment.stages.align", "pipelines.gradient_alignment.verdicts"),
         ("pipelines.sample_complexity.stages.learn", "pipelines.sample_complexity.networks"),

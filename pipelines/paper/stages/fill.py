@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import ebflow
 from ebflow.data.loader import Dataset
 from ebflow.data.memory import Gaussian
+from ebflow.fitting import fit
 from ebflow.imputation import impute
 from ebflow.inference import Estimate
 from ebflow.randomness import generator, uniform
@@ -47,7 +47,7 @@ def compared(
         name: _holes(config, x, name)
         for name, x in (("train", train), ("validation", validation), ("test", test))
     }
-    flow = ebflow.fit(
+    flow = fit(
         holes["train"],
         validation=(holes["validation"],),
         missing="impute",
