@@ -74,7 +74,8 @@ def test_what_carries_data_does_not_count(library):
 
 @pytest.mark.parametrize("line", ["import lib", "from lib import D", "from .. import D"])
 def test_an_import_that_hides_what_is_run_is_refused(library, line):
-    (library / "__init__.py").write_text("import x\n\nNAMES = 1\n\n\ndef __getattr__(name):\n    pass\n")
+    lazy = "import x\nNAMES = 1\n\ndef __getattr__(name):\n    pass\n"
+    (library / "__init__.py").write_text(lazy)
     (library / "inner" / "b.py").write_text("from .. import NAMES, c\n")
     assert digest("lib.a")
     (library / "inner" / "b.py").write_text(f"{line}\n")
