@@ -130,6 +130,7 @@ def test_imputation_has_the_published_settings_and_two_recipes():
     assert anchored.config.anchor.weight and lazy.config.objective.name == "lazy_ml"
     here = by_name(PaperConfig(experiment="imputation"))["paper dsm", 0].config
     assert here.data.source == "natural-patches" and here.train.augment == "none"
+    assert (train.epoch, here.train.epoch, here.train.milestones) == (500, 500, 29)
 
 
 def toy(scale):

@@ -70,11 +70,10 @@ def _base(config: PaperConfig, seed: int, batch_size: int) -> DensityConfig:
 
 
 def _paper(config: PaperConfig, seed: int) -> DensityConfig:
-    full, common = config.scale == "full", _base(config, seed, 10)
-    found = published(common, "FC", "dsm", "colour", ROWS // 10 if full else None)
-    return found.changed(
+    common = _base(config, seed, 10)
+    return published(common, "FC", "dsm", "colour", ROWS // 10).changed(
         train={"augment": common.train.augment},
-        stabilise={"low_energy": LOW_ENERGY} if full else {},
+        stabilise={"low_energy": LOW_ENERGY} if config.scale == "full" else {},
     )
 
 
