@@ -8,7 +8,7 @@ from scipy import stats
 
 from ebflow.alignment.regularisers import smallest_trace
 from ebflow.inference import Confidence, student
-from pipelines.gradient_alignment.models import BASELINE, BLIND
+from pipelines.gradient_alignment.models import BASELINE, BLIND, penalised
 from pipelines.gradient_alignment.table import Line
 
 Lines = Mapping[str, Line]
@@ -78,9 +78,9 @@ def _explained_by_kind(metric: str, lines: Sequence[Line]) -> np.ndarray:
 
     It is adjusted for the number of kinds, as is a correlation's square by 1 for its slope.
     """
-    found, penalties = _ranks(metric, lines), [m.model.classifier.regulariser for m in lines]
-    kinds = [(one.name, one.centred) for one in penalties]
-    groups = [found[:, [k == kind for k in kinds]] for kind in dict.fromkeys(kinds)]
+    penalties = [line.model.classifier.regulariser for line in lines]
+    found, kinds = _ranks(metric, lines), list(map(penalised, penalties))
+    groups = [found[:, [k == one for k in kinds]] for one in dict.fromkeys(kinds)]
     within = sum(len(group.T) * group.var(1) for group in groups) / (len(kinds) - len(groups))
     return 1 - within / found.var(1, ddof=1)
 

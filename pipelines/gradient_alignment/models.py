@@ -32,6 +32,16 @@ def quiet(score: RegulariserConfig) -> RegulariserConfig:
     return score.model_copy(update={"estimator": "taylor_cv", "excess": excess})
 
 
+def penalised(penalty: RegulariserConfig) -> tuple[str, bool]:
+    """Returns what a regulariser penalises, and whether of the centred logit.
+
+    Score matching that has more of a gradient-norm penalty hidden in it than of its own is one.
+    """
+    strength = control(penalty).weight + penalty.excess * penalty.weight
+    disguised = penalty.name == "score" and strength > 2 * penalty.weight
+    return "gnorm" if disguised else penalty.name, penalty.centred
+
+
 @dataclass(frozen=True)
 class Model:
     """A model of the study.

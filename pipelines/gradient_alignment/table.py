@@ -50,6 +50,7 @@ COLUMNS = (
     Column("GAN-test", "GAN-test", 2, brief=False),
     Column("samples/log density", "log p / D", 2, brief=False),
     Column("PP/own/raw", "PP own"),
+    Column("PP/own/deviation", "PP own, deviation", brief=False),
     Column("PP/base/raw", "PP base", brief=False),
     Column("PP/own/centred", "PP centred", brief=False),
     Column("PP/base/centred", "PP base, centred", brief=False),
@@ -142,6 +143,12 @@ def _over(one: Measured, blind: Mapping[tuple[str, int], Mapping[str, float]]) -
         if seed == one.model.classifier.seed and "A1" in one.numbers and "A1" in numbers
     }
     return replace(one, numbers={**one.numbers, **gains})
+
+
+def measured(lines: Mapping[str, Line], columns: Sequence[Column]) -> list[Column]:
+    """Returns the columns of what was measured of some model."""
+    numbers = {name for line in lines.values() for one in line.seeds for name in one.numbers}
+    return [column for column in columns if column.metric in numbers]
 
 
 def cells(lines: Mapping[str, Line], columns: Sequence[Column]) -> list[tuple[str, ...]]:

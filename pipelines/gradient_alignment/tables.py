@@ -6,9 +6,9 @@ from ebflow.inference import Interval
 from pipelines.gradient_alignment import judged
 from pipelines.gradient_alignment.comparisons import Lines
 from pipelines.gradient_alignment.config import AlignmentConfig
-from pipelines.gradient_alignment.measures import STEPS
+from pipelines.gradient_alignment.measures import SIGMAS, STEPS
 from pipelines.gradient_alignment.scales import SCALES
-from pipelines.gradient_alignment.table import COLUMNS, Column, cells
+from pipelines.gradient_alignment.table import COLUMNS, Column, cells, measured
 from pipelines.reporting.claims import Table
 from pipelines.reporting.intervals import shown
 
@@ -54,6 +54,7 @@ def tables(
     """Returns the models with their intervals, the controls, and the trace estimators."""
     return [
         _models(lines),
+        _ratios(lines),
         *judged.tables(lines, attributions),
         _settings(lines),
         _fooling(lines),
@@ -64,16 +65,31 @@ def tables(
 
 
 def _models(lines: Lines) -> Table:
+    columns = measured(lines, COLUMNS)
     return Table(
         "Models",
-        ("model", *(column.heading for column in COLUMNS)),
-        cells(lines, COLUMNS),
+        ("model", *(column.heading for column in columns)),
+        cells(lines, columns),
         "Means over seeds ± 95 % intervals. A1 over: less that of the baseline of the seed with "
         "the class-blind density on every logit; A1 centred: of the centred gradient with the "
         "class's whole score. PP: mean accuracy while the least salient pixels are "
-        "filled in, by own or class-mean-centred gradients, judged by the model, the baseline, or "
+        "filled in, by own or class-mean-centred gradients (of images in colour also by the "
+        "deviation over colours, and not the norm), judged by the model, the baseline, or "
         "a net of another architecture (as the GAN-test is); "
         "log p / D: log-density of ascended pictures under the reference, nats a dimension.",
+    )
+
+
+def _ratios(lines: Lines) -> Table:
+    columns = [Column(f"{kind}/{sigma:g}", f"{kind}, {sigma:g}", 2)
+               for kind in ("mean log ratio", "log mean ratio") for sigma in SIGMAS]  # fmt: skip
+    return Table(
+        "Density ratios of noisy and clean test images",
+        ("model", *(column.heading for column in columns)),
+        cells(lines, columns),
+        "log p(x + η | y) − log p(x | y) in nats, by deviation of the noise η: the mean of the "
+        "logarithm, and the logarithm of the mean, which outliers dominate. Means over seeds "
+        "± 95 % intervals. Above 0 the noisy image is taken for the denser one.",
     )
 
 

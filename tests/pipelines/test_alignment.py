@@ -53,12 +53,12 @@ from pipelines.gradient_alignment.config import (
 from pipelines.gradient_alignment.holdout import MOST, Held
 from pipelines.gradient_alignment.known import known
 from pipelines.gradient_alignment.measures import Subject, estimators, measure
-from pipelines.gradient_alignment.models import BASELINE, BLIND, control
+from pipelines.gradient_alignment.models import BASELINE, BLIND, control, penalised
 from pipelines.gradient_alignment.references import Points
 from pipelines.gradient_alignment.scales import SCALES, judge, models, replicates, training
 from pipelines.gradient_alignment.stages import classify, flow, reference
 from pipelines.gradient_alignment.table import Measured, entry, lines
-from pipelines.gradient_alignment.tables import COSTS
+from pipelines.gradient_alignment.tables import COSTS, tables
 from pipelines.training import loop
 
 from .conftest import Store
@@ -724,11 +724,20 @@ def test_shifts_and_collapses_are_not_ordered():
     assert counted.values(found) == len(sound) - 1
 
 
+def test_score_matching_in_disguise_is_a_gradient_norm():
+    kinds = {name: penalised(one.classifier.regulariser) for name, one in by_name().items()}
+    disguised = ("paper-score", "paper-quiet", "code-score", "paper-control", "gnorm")
+    assert {kinds[name] for name in disguised} == {("gnorm", False)}
+    assert kinds["score"] == kinds["score-free"] == kinds["collapse"] == ("score", False)
+    assert kinds["centred"] == ("score", True) and kinds["centred-control"] == ("gnorm", True)
+    assert kinds["paper-anti"] == ("anti", False) and kinds["baseline"] == ("none", False)
+
+
 def explaining(off):
     """Returns what off-manifold robustness explains of A3 more than the kind of penalty does."""
     names = [m.name for m in models(AlignmentConfig()) if m.shift.name == "none"]
     penalties = [by_name()[name].classifier.regulariser for name in names]
-    kinds = [(one.name, one.centred) for one in penalties]
+    kinds = [penalised(one) for one in penalties]
     rank = {name: k for k, name in enumerate(sorted(names, key=lambda n: kinds[names.index(n)]))}
     found = study(**{name: {"A3": rank[name], "off-manifold": off(rank[name])} for name in names})
     claim = verdict(verdicts.conclude(found, QUALITY), "Among them robustness off the manifold e")
@@ -766,6 +775,17 @@ def test_points_are_drawn_for_every_seed_where_there_are_more(digits):
     places = [(rows == row).all(1).nonzero()[0].item() for row in first.clean]
     assert places == sorted(places) and len(set(places)) == 50
     assert dataset.split("test").labels()[places].equal(first.labels)
+
+
+def test_the_page_has_density_ratios_and_no_column_that_nobody_was_measured_of():
+    found = study(
+        **{name: {"A1": 0.5, "mean log ratio/0.3": -1.5} for name in ("baseline", "score")}
+    )
+    whole = {table.title: table for table in tables(found, {}, {})}
+    assert whole["Models"].headings == ("model", "A1")
+    ratios = whole["Density ratios of noisy and clean test images"]
+    assert {len(row) for row in ratios.rows} == {len(ratios.headings)} == {13}
+    assert "-1.50 ± 0.00" in ratios.rows[0]
 
 
 def test_controls_are_drawn_over_their_score_matching():
