@@ -46,6 +46,17 @@ def source_digest(module: str) -> str:
     return total.hexdigest()
 
 
+def data_digest(package: str) -> str:
+    """Returns a SHA-256 of the files of a package that are no Python, by their names."""
+    path, total = _path(package), hashlib.sha256()
+    if path is None:
+        raise ModuleNotFoundError(package)
+    for file in sorted(path.parent.iterdir()):
+        if file.is_file() and file.suffix != ".py":
+            total.update(f"{file.name}\0{file.stat().st_size}\0".encode() + file.read_bytes())
+    return total.hexdigest()
+
+
 @cache
 def _read(module: str) -> tuple[bytes, tuple[str, ...]]:
     """Returns the source of a module, and what it imports of ours."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.engine.demand import ONE, Needs
-from pipelines.engine.digests import source_digest
+from pipelines.engine.digests import data_digest, source_digest
 from pipelines.engine.values import Artefact, Source
 from pipelines.reporting import pages
 from pipelines.tracking.notes import NOTE, note, numbers
@@ -49,7 +49,7 @@ class Stage:
     """A stage as a graph declares it; called in a graph, it is an expression of redun.
 
     Arguments:
-        module, executor, needs, follows, templates: As of :func:`stage`.
+        module, executor, needs, follows, templates, data: As of :func:`stage`.
     """
 
     module: str
@@ -57,6 +57,7 @@ class Stage:
     needs: Needs | Callable[[Any], Needs]
     follows: bool
     templates: Sequence[str | Path]
+    data: Sequence[str]
 
     @property
     def name(self) -> str:
@@ -65,9 +66,9 @@ class Stage:
 
     @cached_property
     def version(self) -> str:
-        """SHA-256 of its source, of all that it imports, and of the text of its templates."""
-        code = source_digest(self.module) + "".join(map(pages.digest, self.templates))
-        return hashlib.sha256(code.encode()).hexdigest()
+        """SHA-256 of its source, of all that it imports, and of what it reads beside that."""
+        read = [*map(pages.digest, self.templates), *map(data_digest, self.data)]
+        return hashlib.sha256("".join([source_digest(self.module), *read]).encode()).hexdigest()
 
     @cached_property
     def task(self) -> "Task":
@@ -88,6 +89,7 @@ def stage(
     needs: Needs | Callable[[Any], Needs] = ONE,
     follows: bool = False,
     templates: Sequence[str | Path] = (),
+    data: Sequence[str] = (),
 ) -> Stage:
     """Declares a stage: the function in a module that has the module's own name.
 
@@ -102,8 +104,9 @@ def stage(
         needs: What it takes (:mod:`pipelines.engine.demand`).
         follows: Whether it follows workers or trials of its own, at the store of the driver.
         templates: Of the page that it makes; their text is part of the key.
+        data: Packages that have files which its code reads; their content is part of the key.
     """
-    return Stage(module, executor, needs, follows, templates)
+    return Stage(module, executor, needs, follows, templates, data)
 
 
 def call(

@@ -19,7 +19,7 @@ from pipelines.sample_complexity.config import ComplexityConfig
 
 STAGES = "pipelines.sample_complexity.stages"
 
-learn = stage(f"{STAGES}.learn")
+learn = stage(f"{STAGES}.learn", data=["ebflow.complexity.fitted"])
 exponents = stage(f"{STAGES}.exponents")
 conclude = stage(f"{STAGES}.conclude", templates=[claims.TEMPLATE])
 

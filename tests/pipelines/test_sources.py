@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engine import digests
-from pipelines.engine.digests import source_digest
+from pipelines.engine import digests, stage
+from pipelines.engine.digests import data_digest, source_digest
+from pipelines.sample_complexity.graph import learn
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,6 +124,27 @@ def test_a_stage_follows_what_it_imports(stage, module):
     assert not [name for name in closure(stage) if name.startswith("pipelines.store")]
 
 
+def test_a_change_of_the_data_that_the_code_reads_counts(library):
+    def version():
+        return stage("lib.a", data=["lib.inner"]).version
+
+    before = version()
+    (library / "inner" / "b.py").write_text((library / "inner" / "b.py").read_text())
+    (library / "inner" / "__pycache__").mkdir()
+    assert version() == before
+    (library / "inner" / "law.safetensors").write_bytes(b"1")
+    added = version()
+    (library / "inner" / "law.safetensors").write_bytes(b"2")
+    assert len({before, added, version()}) == 3
+    with pytest.raises(ModuleNotFoundError, match="lib.none"):
+        data_digest("lib.none")
+
+
+def test_the_stages_that_read_packaged_data_say_so():
+    data = {path.parent for path in (ROOT / "ebflow").rglob("*.safetensors")}
+    assert {".".join(path.relative_to(ROOT).parts) for path in data} == set(learn.data)
+
+
 def test_a_source_is_parsed_once_and_again_where_that_was_lost(library, tmp_path, monkeypatch):
     before = digest("lib.a")
     with monkeypatch.context() as other:
@@ -142,8 +164,8 @@ def test_the_report_does_not_stand_behind_the_training():
     from pipelines.density.graph import prepare, train
 
     assert {"ebflow.train", "ebflow.objectives"} <= closure("pipelines.training.loop")
-    for stage in ("prepare", "evaluate", "report"):
-        assert "ebflow.train" not in closure(f"pipelines.density.stages.{stage}")
+    for name in ("prepare", "evaluate", "report"):
+        assert "ebflow.train" not in closure(f"pipelines.density.stages.{name}")
     assert prepare.version != train.version
 
 
