@@ -209,7 +209,7 @@ def _by_ray(
         except ray.exceptions.RayError as error:
             raise failure(error) from None
     finally:
-        connection.stop([], session)
+        connection.leave(session)
 
 
 def _sent(work: Work) -> dict[str, Any]:

@@ -114,8 +114,8 @@ def largest_node() -> float:
     return max(1.0, *(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]))
 
 
-def stop(running: Sequence[Any], connection: Connection) -> None:
-    """Interrupts the given tasks, gives them a little time to end well, and leaves Ray."""
+def cancel(running: Sequence[Any]) -> None:
+    """Interrupts the given tasks, and gives them a little time to end well."""
     import ray
 
     unfinished = ray.wait(list(running), num_returns=len(running), timeout=0)[1] if running else []
@@ -123,6 +123,12 @@ def stop(running: Sequence[Any], connection: Connection) -> None:
         ray.cancel(reference)
     if unfinished:
         ray.wait(unfinished, num_returns=len(unfinished), timeout=GRACE_S)
+
+
+def leave(connection: Connection) -> None:
+    """Leaves Ray, and ends it where it is this process's own."""
+    import ray
+
     ray.shutdown()
     if connection.folder is not None:
         shutil.rmtree(connection.folder, ignore_errors=True)

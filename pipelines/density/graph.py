@@ -47,6 +47,7 @@ DENSITY = Pipeline(
     describe=results.describe,
     publish=results.publish,
     log=results.log,
+    meanwhile=("pipelines.answers.models",),
     conclude=results.conclude,
     show=results.show,
 )

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -30,7 +30,7 @@ class Engine:
         progress: Is told of the stages that run.
         force: Whether to run every stage again.
         retries: How often a stage is tried again after a failure that may pass.
-        launches: Whether stages launch workers or trials (:class:`Pipeline`).
+        launches, meanwhile: As of :class:`Pipeline`.
     """
 
     def __init__(
@@ -41,12 +41,15 @@ class Engine:
         force: bool = False,
         retries: Retries = SOME,
         launches: bool = True,
+        meanwhile: Sequence[str] = (),
     ) -> None:
         self._open_context, self._launches = open_context, launches
+        self._meanwhile = meanwhile
         self.progress, self.force, self.retries = progress, force, retries
 
     @cached_property
     def _context(self) -> Context:
+        self.ray.begin()
         return self._open_context()
 
     def context(self) -> Context:
@@ -72,8 +75,8 @@ class Engine:
             raise failure(error) from error
 
     def _evaluate(self, graph: Any) -> Outcome:  # noqa: ANN401
-        ray = RayExecutor("ray", self, dashboard=self._launches)
-        executors = StageExecutor("driver", self), ray
+        self.ray = RayExecutor("ray", self, dashboard=self._launches, meanwhile=self._meanwhile)
+        executors = StageExecutor("driver", self), self.ray
         execution = str(uuid.uuid4())
         with store.lock("redun"):
             made = scheduler(database(), *executors)

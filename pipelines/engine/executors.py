@@ -1,23 +1,32 @@
 """Where stages run: in the driver, as tasks of Ray, or nowhere."""
 
+import ctypes
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from typing import Any, Protocol
 
 from redun.executors.base import Executor
 from redun.scheduler import Job
 
 from pipelines.cli.interruption import interrupted
-from pipelines.cluster.connection import Connection, start, stop
+from pipelines.cluster.connection import Connection, cancel, leave, start
 from pipelines.engine.demand import needs_of, reserved
 from pipelines.engine.retries import Retries, passing
 from pipelines.engine.stages import KEY_LENGTH, Context, call
 from pipelines.engine.values import Artefact
 from pipelines.errors import failure, in_one_line
+
+SIGACTION_BYTES = 256
+"""More than a ``struct sigaction`` takes."""
+
+ONE_RAY = threading.Lock()
+"""A process has one connection to Ray at a time."""
 
 
 class Progress(Protocol):
@@ -57,6 +66,9 @@ class StageExecutor(Executor):
     def __init__(self, name: str, engine: Host) -> None:
         super().__init__(name)
         self.engine, self.stopped = engine, threading.Event()
+
+    def begin(self) -> None:
+        """Gets what stages run on ready meanwhile, and does not wait for it."""
 
     def submit(self, job: Job) -> None:
         """Starts a stage that was not found in the store."""
@@ -135,17 +147,30 @@ class StageExecutor(Executor):
 class RayExecutor(StageExecutor):
     """Puts every stage that is ready into Ray's queue, with what it needs.
 
-    Ray starts with the first of them: in this machine, or at ``RAY_ADDRESS`` where that is set.
-    Its processes end with the thread that started them, and stages are submitted by several: it
-    is started by a thread of its own, which stays until it is left.
+    Ray starts in this machine, or is reached at ``RAY_ADDRESS`` where that is set, beside what is
+    done before the first of them. Its processes end with the thread that started them, and stages
+    are submitted by several: it is started by a thread of its own, which stays until it is left.
+    Where nothing runs any more it is left beside what is done afterwards.
+
+    Arguments:
+        name: What a task calls it by.
+        engine: Gives the context, and is told what runs.
+        dashboard: Whether an embedded Ray has a dashboard.
+        meanwhile: Modules that are needed afterwards, imported while the first stage runs.
     """
 
-    def __init__(self, name: str, engine: Host, *, dashboard: bool = True) -> None:
+    def __init__(
+        self, name: str, engine: Host, *, dashboard: bool = True, meanwhile: Sequence[str] = ()
+    ) -> None:
         super().__init__(name, engine)
-        self.dashboard = dashboard
+        self.dashboard, self.meanwhile = dashboard, meanwhile
         self.running: list[Any] = []
         self.starting, self.left = threading.Lock(), threading.Event()
         self.connection: Future[Connection] | None = None
+
+    def begin(self) -> None:
+        """Starts Ray."""
+        self._connect()
 
     def _tell(self, stage: str, key: str) -> None:
         self.engine.progress.queued(stage, key)
@@ -154,12 +179,13 @@ class RayExecutor(StageExecutor):
         import ray
 
         connection = self._connect().result()
-        _own_sigterm()
         options = reserved(needs_of(job)) | _place(job, connection)
         work = self._work(job)
         reference = ray.remote(**options, max_retries=0)(work.func).remote(
             *work.args, **work.keywords
         )
+        if not self.running:
+            threading.Thread(target=lambda: [*map(import_module, self.meanwhile)]).start()
         self.running.append(reference)
         return reference.future()
 
@@ -168,30 +194,40 @@ class RayExecutor(StageExecutor):
         with self.starting:
             if self.connection is None or (self.connection.done() and self.connection.exception()):
                 self.connection = Future()
-                threading.Thread(target=self._keep, args=[self.connection], daemon=True).start()
+                self.keeper = threading.Thread(target=self._keep, args=[self.connection])
+                self.keeper.start()
             return self.connection
 
     def _keep(self, connection: Future[Connection]) -> None:
-        try:
-            connection.set_result(start(dashboard=self.dashboard))
-        except BaseException as error:  # noqa: BLE001  (handed on to the stages)
-            connection.set_exception(error)
-        else:
+        with ONE_RAY:
+            try:
+                with _own_sigterm():
+                    connected = start(dashboard=self.dashboard)
+            except BaseException as error:  # noqa: BLE001  (handed on to the stages)
+                connection.set_exception(error)
+                return
+            connection.set_result(connected)
             self.left.wait()
+            leave(connected)
 
     def stop(self) -> None:
         """Cancels what still runs, and leaves Ray."""
         super().stop()
         if self.connection is not None and not self.connection.exception():
-            stop(self.running, self.connection.result())
+            cancel(self.running)
             self.running.clear()
         self.left.set()
 
 
-def _own_sigterm() -> None:
-    """Takes SIGTERM back from Ray, whose handler aborts."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Takes SIGTERM back from Ray, whose handler aborts. Python sets handlers from one thread."""
+    libc, kept = ctypes.CDLL(None), ctypes.create_string_buffer(SIGACTION_BYTES)
+    libc.sigaction(signal.SIGTERM, None, kept)
+    try:
+        yield
+    finally:
+        libc.sigaction(signal.SIGTERM, kept, None)
 
 
 def _place(job: Job, connection: Connection) -> dict[str, Any]:

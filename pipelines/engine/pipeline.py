@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,8 @@ class Pipeline:
         show: Prints the summary.
         launches: From a configuration to whether stages launch workers by Ray Train or trials by
             Ray Tune, which ask the dashboard of an embedded Ray what has become of them.
+        meanwhile: Modules of what ``log`` needs that take long to import: the driver imports them
+            while stages run.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Pipeline:
     conclude: Callable[[Mapping[str, Any]], str]
     show: Callable[[Console, Mapping[str, Any]], None]
     launches: Callable[[Any], bool] = lambda config: True
+    meanwhile: Sequence[str] = ()
 
     def stages(self, config: Section) -> tuple[str, ...]:
         """Returns the names of the stages."""

@@ -160,6 +160,7 @@ def _evaluated(run: Run, inputs: object, tracked: "Tracked", progress: Progress)
         force=run.force,
         retries=run.retries,
         launches=run.pipeline.launches(run.config),
+        meanwhile=run.pipeline.meanwhile,
     )
     outcome = stages.run(run.pipeline.graph(run.config, inputs))
     finished.remember(tracked.key, outcome)

@@ -51,7 +51,8 @@ def main(folder):
     (folder / "go").touch()
     ray.get(drivers)
     found["gpu"] = held(folder, "gpu")
-    connection.stop([gpu], session)
+    connection.cancel([gpu])
+    connection.leave(session)
     print(json.dumps(found))
 
 

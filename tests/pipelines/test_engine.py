@@ -9,6 +9,7 @@ import shutil
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -408,7 +409,8 @@ def test_ray_starts_again_after_a_failure_and_is_kept_until_it_is_left(monkeypat
         return Connection()
 
     monkeypatch.setattr(executors, "start", start)
-    monkeypatch.setattr(executors, "stop", lambda *_: threads.append(threads[1].is_alive()))
+    monkeypatch.setattr(executors, "cancel", lambda _: threads.append(threads[1].is_alive()))
+    monkeypatch.setattr(executors, "leave", lambda _: threads.append(threading.current_thread()))
     executor = RayExecutor("ray", None)
     with pytest.raises(OSError, match="no space"):
         executor._connect().result()
@@ -418,7 +420,42 @@ def test_ray_starts_again_after_a_failure_and_is_kept_until_it_is_left(monkeypat
     assert len(threads) == 2
     executor.stop()
     threads[1].join(10)
-    assert threads[2] and not threads[1].is_alive()
+    assert threads[2] and not threads[1].is_alive() and threads[3] is threads[1]
+
+
+def test_ray_starts_beside_what_the_driver_does_before_the_first_stage(monkeypatch):
+    began = threading.Event()
+    monkeypatch.setattr(executors, "start", lambda **_: began.set() or Connection())
+    monkeypatch.setattr(executors, "cancel", lambda _: None)
+    monkeypatch.setattr(executors, "leave", lambda _: None)
+    engine = Engine(open_context=lambda: began.wait(10), progress=None)
+    engine.ray = RayExecutor("ray", engine)
+    assert engine.context()
+    engine.ray.stop()
+    engine.ray.keeper.join()
+
+
+def test_a_process_leaves_ray_before_it_starts_it_again(monkeypatch):
+    """Leaving goes on beside what is done after the last stage."""
+    ends = threading.Event()
+    monkeypatch.setattr(executors, "start", lambda **_: Connection())
+    monkeypatch.setattr(executors, "cancel", lambda _: None)
+    monkeypatch.setattr(executors, "leave", lambda _: ends.wait(10))
+    first, second = RayExecutor("ray", None), RayExecutor("ray", None)
+    first._connect().result()
+    first.stop()
+    again = second._connect()
+    with pytest.raises(TimeoutError):
+        again.result(timeout=0.2)
+    ends.set()
+    assert again.result(timeout=10) == Connection()
+    second.stop()
+    second.keeper.join()
+
+
+@pytest.mark.parametrize("name", density.DENSITY.meanwhile)
+def test_what_is_imported_meanwhile_is_there(name):
+    assert import_module(name)
 
 
 ONE = {"CPU": 1}
@@ -457,7 +494,7 @@ def test_workers_find_the_store_below_the_current_folder(home, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("EBFLOW_HOME", "")
     monkeypatch.setattr(ray, "init", lambda **_: None)
-    connection.stop((), connection.start(dashboard=False))
+    connection.leave(connection.start(dashboard=False))
     assert os.environ["EBFLOW_HOME"] == str(Path.cwd() / "runs" / ".store")
 
 

@@ -39,8 +39,8 @@ def test_a_handler_that_ray_puts_in_its_place_is_taken_back():
     library = ctypes.CDLL(None)
     library.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
     with pytest.raises(KeyboardInterrupt), interruptible():
-        library.signal(signal.SIGTERM, int(signal.SIG_IGN))
-        _own_sigterm()
+        with _own_sigterm():
+            library.signal(signal.SIGTERM, int(signal.SIG_IGN))
         signal.raise_signal(signal.SIGTERM)
 
 
