@@ -162,7 +162,18 @@ def test_a_rule_is_the_best_threshold_of_one_quantity():
     assert rule.Judged.of(opposite, unseen).lost[0] <= 1
 
 
+def test_every_quantity_has_a_best_threshold_of_its_own():
+    seen, unseen, _ = rule.parted(framed(grid(loses_above_a_quarter)))
+    found = {one.quantity: one for one in rule.choose_each(seen)}
+    assert rule.choose(seen) == found["squared latent mean at the start"]
+    assert set(found) <= set(rule.quantities(framed(grid(loses_above_a_quarter))))
+    assert len(found) >= 3
+    accuracies = [rule.accuracy(rule.Judged.of(one, unseen)).value for one in found.values()]
+    assert max(accuracies) > 0.8 and min(accuracies) < 0.6
+
+
 def test_there_is_no_rule_without_both_outcomes():
+    assert rule.choose_each(rule.cells(framed(grid(lambda m: 0.01)))) == []
     assert rule.choose(rule.cells(framed(grid(lambda m: 0.01)))) is None
     assert rule.accuracy(rule.Judged((3, 3), (0, 0))) is None
 
@@ -263,6 +274,8 @@ def test_claims_are_judged_by_intervals():
         line for line in conclusion.would_change if "0.002, is the least that was tried" in line
     ]
     assert len(edges) == 3
+    told = next(claim for claim in conclusion.claims if claim.figure == "rule").note
+    assert "by a threshold of its own: squared latent mean at the start above" in told
     verdict = {claim.claim: claim.verdict for claim in conclusion.claims}
     below = "With the {} activation, DSM alone ends more than 1 nat below the Gaussian"
     assert verdict[below.format("learned")] == "holds"

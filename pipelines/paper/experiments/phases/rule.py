@@ -1,7 +1,8 @@
 """A rule that tells from the start whether a training by scores alone will lose mass.
 
 It is one threshold of one quantity, both chosen on half of the map's cells, and judged on cells
-that it has not seen: the other half, and those of larger images.
+that it has not seen: the other half, and those of larger images. Beside it every quantity is
+judged there by a threshold of its own.
 """
 
 import math
@@ -98,6 +99,13 @@ def choose(seen: pd.DataFrame) -> Rule | None:
         return None
     above = bool(root.value[root.children_right[0]][0, 1] > 0.5)
     return Rule(values.columns[root.feature[0]], float(root.threshold[0]), above)
+
+
+def choose_each(seen: pd.DataFrame) -> list[Rule]:
+    """Returns the best rule of every quantity by itself; none without both outcomes."""
+    shared = [*CELL, "lost", "end"]
+    found = [choose(seen[[*shared, name]]) for name in seen.columns.difference(shared, sort=False)]
+    return [one for one in found if one]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What the map says: questions whose bounds were fixed before it was measured, and findings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -18,7 +18,14 @@ from pipelines.paper.experiments.phases.grid import (
     RATES,
 )
 from pipelines.paper.experiments.phases.nets import LOST, RISEN, START
-from pipelines.paper.experiments.phases.rule import Judged, Rule, accuracy, choose, parted
+from pipelines.paper.experiments.phases.rule import (
+    Judged,
+    Rule,
+    accuracy,
+    choose,
+    choose_each,
+    parted,
+)
 from pipelines.reporting.claims import Check, Conclusion, Question, decide
 
 MARGIN = 1.0
@@ -42,8 +49,8 @@ def conclude(nets: pd.DataFrame) -> Conclusion:
     measured = [
         *_pairs(nets),
         *_spared(nets[nets["part"] == MAP]),
-        _rule(rule, other, "map"),
-        _rule(rule, wide, "wide"),
+        _rule(rule, choose_each(chosen), other, "map"),
+        _rule(rule, choose_each(chosen), wide, "wide"),
     ]
     return Conclusion(
         tuple(_findings(nets, rule)),
@@ -172,7 +179,7 @@ def _from(nets: pd.DataFrame, start: tuple[int, float]) -> pd.DataFrame:
     return nets[(nets["sign"] == start[0]) & (nets["bias"] == start[1])]
 
 
-def _rule(rule: Rule | None, unseen: pd.DataFrame, where: str) -> Measured:
+def _rule(rule: Rule | None, each: Sequence[Rule], unseen: pd.DataFrame, where: str) -> Measured:
     judged = Judged.of(rule, unseen) if rule else None
     on = {"map": "in cells of the map that it has not seen", "wide": "at the larger D"}[where]
     note = (
@@ -184,13 +191,21 @@ def _rule(rule: Rule | None, unseen: pd.DataFrame, where: str) -> Measured:
         note += (
             " Told: {} of {} lost, {} of {} held".format(*judged.lost, *judged.held)
             + f", {judged.plain:.2f} plainly; by Agresti and Coull two more of each share are "
-            "right and two more wrong."
+            "right and two more wrong. Each quantity by a threshold of its own: "
+            + "; ".join(f"{one} {_told(one, unseen)}" for one in each)
+            + "."
         )
     question = Question(
         f"A rule from the first steps tells which trainings lose mass {on}",
         "balanced accuracy", above(FAIR, margin=BETTER), "", "rule", note,
     )  # fmt: skip
     return question, accuracy(judged) if judged else None
+
+
+def _told(rule: Rule, cells: pd.DataFrame) -> str:
+    """Returns the balanced accuracy of a rule with its interval."""
+    found = accuracy(Judged.of(rule, cells))
+    return "{:.2f} [{:.2f}, {:.2f}]".format(*found.interval()) if found else "not measured"
 
 
 def _findings(nets: pd.DataFrame, rule: Rule | None) -> Iterator[str]:
@@ -206,12 +221,11 @@ def _findings(nets: pd.DataFrame, rule: Rule | None) -> Iterator[str]:
     if rule is None:
         yield "Too few trainings lost mass, or too few kept it, for a rule."
         return
-    accuracies = [accuracy(Judged.of(rule, unseen)) for unseen in parted(nets)[1:]]
-    seen, wide = (f"{one.value:.2f}" if one else "not measured" for one in accuracies)
+    chosen, seen, wide = (_told(rule, cells) for cells in parted(nets))
     yield (
-        f"The best single sign of it is the {rule} an element: chosen on half of the cells at "
-        f"D = 64, it has a balanced accuracy of {seen} on the other half, and of {wide} at "
-        "the larger D."
+        f"The single sign of it that tells most on half of the cells at D = 64 is the {rule} an "
+        f"element: it has a balanced accuracy of {chosen} on these, of {seen} on the other half, "
+        f"and of {wide} at the larger D."
     )
 
 
