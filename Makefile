@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Sources are compiled once, and not by every process that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test system test-slow package faults fuzz pages docs lint lock clean
+.PHONY: run test system test-slow package cluster faults fuzz pages docs lint lock clean
 
 run: .venv/made  ## The main job: a flow on handwritten digits
 	$(BIN)/ebflow run density
@@ -20,6 +20,10 @@ test-slow: .venv/made
 
 package: .venv/made  ## Builds the wheel, and uses it where its core dependencies alone are installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/package
+
+cluster: .venv/made  ## Clusters of several nodes: grown from none, by two nodes and a bucket, by ray up
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/pipelines/test_growing.py \
+		tests/pipelines/test_cluster.py tests/pipelines/test_launching.py
 
 faults: .venv/made  ## Harms trainings in every way that they must survive; prints a table
 	rm -rf runs/faults
