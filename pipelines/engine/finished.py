@@ -5,6 +5,7 @@ Only a run whose value is what each of its stages made is remembered, so that al
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -31,12 +32,23 @@ def found(key: str) -> Outcome | None:
     return Outcome(tuple(artefacts), {name: Status(cached=n) for name, n in counts.items()})
 
 
-def remember(key: str, outcome: Outcome) -> None:
+def remember(key: str, outcome: Outcome, stages: Collection[str]) -> None:
     """Remembers what the run of a key gave, if its value is all that its stages made.
 
     Forgets runs of which an artefact is gone.
+
+    Arguments:
+        key: Of the whole run.
+        outcome: What it gave.
+        stages: Names of those of which the key has the code.
+
+    Raises:
+        ValueError: If another stage took part: a change of it would not be seen.
     """
     made, value = outcome.artefacts, outcome.value
+    if others := {artefact.stage for artefact in made} - set(stages):
+        raise ValueError(f"tasks: found none named {', '.join(sorted(others))}, expected all "
+                         "stages of the pipeline's graph")  # fmt: skip
     jobs = sum(status.ran + status.cached for status in outcome.statuses.values())
     if isinstance(value, tuple) and list(value) == made and len(made) == jobs:
         stored = [(one.stage, one.key, asdict(one.record)) for one in made]

@@ -163,7 +163,7 @@ def _evaluated(run: Run, inputs: object, tracked: "Tracked", progress: Progress)
         meanwhile=run.pipeline.meanwhile,
     )
     outcome = stages.run(run.pipeline.graph(run.config, inputs))
-    finished.remember(tracked.key, outcome)
+    finished.remember(tracked.key, outcome, run.pipeline.stages(run.config))
     return outcome
 
 

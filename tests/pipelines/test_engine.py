@@ -63,6 +63,7 @@ from tests.pipelines.stages import CALLS, ERRORS
 from tuning import pipeline as search
 
 redun_namespace = "ebflow"
+STAGES = ("write", "double")
 
 RETRIED = []
 NONE = Retries(0)
@@ -279,7 +280,7 @@ def chosen_task(data: Artefact) -> Artefact:
 
 def test_a_whole_run_is_found_by_itself_as_long_as_all_is_unchanged(engine, home):
     outcome = engine().run(graph())
-    finished.remember("key", outcome)
+    finished.remember("key", outcome, STAGES)
     again = finished.found("key")
     assert [vars(one) for one in again.value] == [vars(one) for one in outcome.value]
     assert again.statuses == dict.fromkeys(("write", "double"), Status(cached=1))
@@ -288,12 +289,19 @@ def test_a_whole_run_is_found_by_itself_as_long_as_all_is_unchanged(engine, home
     assert finished.found("key") is None
 
 
+def test_a_run_with_a_stage_of_which_the_key_has_no_code_is_refused(engine):
+    """A change of that stage would not be seen: the whole run would be found as before."""
+    with pytest.raises(ValueError, match="tasks: found none named double, expected all stages"):
+        finished.remember("key", engine().run(graph()), ("write",))
+    assert finished.found("key") is None
+
+
 def test_a_run_whose_artefact_is_gone_is_forgotten_when_another_is_remembered(engine, home):
     for key, draws in (("old", 3), ("kept", 4)):
-        finished.remember(key, engine().run(graph(draws)))
+        finished.remember(key, engine().run(graph(draws)), STAGES)
     shutil.rmtree(engine().run(graph(3)).value[1].path)
     (home / "finished" / "damaged.json").write_text("[]")
-    finished.remember("new", engine().run(graph(5)))
+    finished.remember("new", engine().run(graph(5)), STAGES)
     assert {path.stem for path in (home / "finished").iterdir()} == {"kept", "new"}
 
 
@@ -305,7 +313,7 @@ def test_a_damaged_file_of_a_whole_run_is_none(text, home):
 
 
 def test_a_run_whose_value_is_not_all_that_it_made_is_not_remembered(engine):
-    finished.remember("key", engine().run((graph()[1],)))
+    finished.remember("key", engine().run((graph()[1],)), STAGES)
     assert finished.found("key") is None
 
 
