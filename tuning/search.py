@@ -17,6 +17,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
+from ebflow.files import drafted
 from ebflow.randomness import generator
 from pipelines.cluster.waiting import waiting
 from pipelines.config import Section
@@ -118,8 +119,9 @@ class Halving(ASHAScheduler):
             self.restore(str(file))
 
     def keep(self) -> None:
-        """Writes the state to the file."""
-        self.save(str(self.file))
+        """Writes the state to the file, whole or not at all."""
+        with drafted(self.file) as draft:
+            self.save(str(draft))
 
 
 def _searcher(config: SearchConfig, base: Section) -> OptunaSearch:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ebflow.files import drafted
 from pipelines.store import storage
 from pipelines.store.places import home
 
@@ -15,11 +16,12 @@ def read(name: str) -> bytes | None:
 
 
 def write(name: str, content: bytes) -> None:
-    """Makes a file, or replaces it."""
+    """Makes a file, or replaces it: whole or not at all."""
     if storage.used():
         storage.write(name, content)
-    else:
-        (home() / name).write_bytes(content)
+        return
+    with drafted(home() / name) as draft:
+        draft.write_bytes(content)
 
 
 def size(path: Path) -> int:

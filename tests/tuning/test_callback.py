@@ -1,11 +1,31 @@
-"""What is written down of trials that Ray Tune tells of."""
+"""What is written down of trials that Ray Tune tells of, and of the rule that ends them."""
 
+from pathlib import Path
 from types import SimpleNamespace
+
+import pytest
 
 from tuning import records
 from tuning.callback import TrialRecorder
+from tuning.density.config import DensitySearch
 from tuning.density.problem import GOALS
 from tuning.density.trial import relay
+from tuning.search import Halving
+
+
+def test_a_kill_while_the_rule_is_kept_leaves_what_was_kept_before(tmp_path, monkeypatch):
+    """A search that goes on reads it."""
+
+    def torn(self, file):
+        Path(file).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    file = tmp_path / "scheduler"
+    Halving(DensitySearch(), GOALS["nll"], file).keep()
+    monkeypatch.setattr(Halving, "save", torn)
+    with pytest.raises(KeyboardInterrupt):
+        Halving(DensitySearch(), GOALS["nll"], file).keep()
+    Halving(DensitySearch(), GOALS["nll"], file)
 
 
 def test_a_trial_that_is_lost_before_it_starts_has_failed(tmp_path):
