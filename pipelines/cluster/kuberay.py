@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from ebflow.errors import BadInput
 from pipelines.cli.parsing import Running
 from pipelines.cluster import job
 from pipelines.cluster.package import checkout
@@ -21,11 +22,17 @@ FILE = "deploy/rayjob.yaml"
 CONFIG = f"/etc/ebflow/{job.CONFIG}"
 """Where the head finds the configuration."""
 
+MOST = 47
+"""Characters of a job's name."""
+
 
 def manifest(run: "Run", options: Running) -> str:
     """Returns the resolved configuration and the job that reads it, as YAML.
 
     The image's code runs. KubeRay starts the cluster and, when the job has ended, ends it.
+
+    Raises:
+        BadInput: If the run's name is too long for KubeRay, which names more after the job.
     """
     text = (checkout() / FILE).read_text()
     settings = job.environment()
@@ -46,4 +53,9 @@ def _home(text: str) -> str:
 
 def _name(*parts: str) -> str:
     """Returns a name that Kubernetes takes, one's own among those who share a namespace."""
-    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+    if len(name) > MOST:
+        raise BadInput(f"--name: found {parts[-1]}, of which the job's name {name} has "
+                       f"{len(name)} characters, expected at most the {MOST} that KubeRay "
+                       "takes")  # fmt: skip
+    return name

@@ -110,6 +110,17 @@ def test_two_users_jobs_have_names_of_their_own(afar, ebflow, monkeypatch):
     assert names == {"ebflow-ann-digits", "ebflow-bob-b-digits"}
 
 
+def test_a_name_that_is_too_long_for_kuberay_is_one_line(afar, ebflow, monkeypatch):
+    monkeypatch.setattr(getpass, "getuser", lambda: "ann")
+    job = manifest(ebflow, "--name", "x" * 36)[1]
+    assert len(job["metadata"]["name"]) == 47
+    result = ebflow("submit", "density", "--manifest", "--name", "x" * 37)
+    assert result.code == 2 and result.err == [
+        f"ebflow: --name: found {'x' * 37}, of which the job's name ebflow-ann-{'x' * 37} has 48 "
+        "characters, expected at most the 47 that KubeRay takes"
+    ]
+
+
 def test_the_job_has_the_settings_of_the_cluster(afar, ebflow, settings):
     spec = manifest(ebflow)[1]["spec"]
     assert spec["backoffLimit"] == 2
@@ -136,6 +147,8 @@ def test_the_job_has_the_settings_of_the_cluster(afar, ebflow, settings):
         assert requests.get("nvidia.com/gpu") == ("1" if name == "gpu" else None)
         tolerated = [t["key"] for t in group["template"]["spec"].get("tolerations", ())]
         assert tolerated == (["nvidia.com/gpu"] if name == "gpu" else [])
+        spot = "InstanceMarketOptions" in types[name]["node_config"]
+        assert spot == ("nodeSelector" in group["template"]["spec"])
         environment = {entry["name"]: entry["value"] for entry in container["env"]}
         given = {f"--env={key}={value}" for key, value in environment.items()}
         assert given == {o for o in options if o[:6] == "--env=" and "AUTH_MODE" not in o}
