@@ -21,6 +21,7 @@ from ebflow.files import drafted
 from ebflow.randomness import generator
 from pipelines.cluster.waiting import waiting
 from pipelines.config import Section
+from pipelines.config.changes import changes
 from pipelines.errors import StageFailed
 from pipelines.training import metrics_log
 from tuning import records
@@ -30,7 +31,7 @@ from tuning.goals import Goal
 from tuning.problems import problem
 from tuning.records import Record
 from tuning.resources import concurrency, this_machine
-from tuning.suggest import Suggest, changes
+from tuning.suggest import Suggest
 from tuning.trial import trial
 
 TUNE, TRIALS, SCHEDULER = "tune", "trials", "scheduler"

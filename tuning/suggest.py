@@ -1,4 +1,4 @@
-"""Suggestions of Optuna for the parameters of a space, and what a proposal changes.
+"""Suggestions of Optuna for the parameters of a space.
 
 Parameters are called by the options that they set. Ranges are widened to contain the base's own
 value, so that the base is a point of the space.
@@ -81,15 +81,3 @@ def propose(
             ask.subject = subject
             base = type(base).model_validate(merge(base.model_dump(), space(ask, base)))
     return base
-
-
-def changes(base: Section, found: Section, prefix: str = "") -> dict[str, Any]:
-    """Returns the fields in which a configuration differs from another, by their dotted names."""
-    changed: dict[str, Any] = {}
-    for name in type(base).model_fields:
-        old, new = getattr(base, name), getattr(found, name)
-        if isinstance(new, Section):
-            changed |= changes(old, new, f"{prefix}{name}.")
-        elif old != new:
-            changed[f"{prefix}{name}"] = new
-    return changed

@@ -13,6 +13,7 @@ from ebflow.architectures import dense
 from ebflow.checkpoint import save
 from ebflow.data.prepare import prepare
 from ebflow.errors import NonFinite
+from pipelines.config.changes import changes
 from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
@@ -31,7 +32,7 @@ from tuning.alignment.trial import judge
 from tuning.command import parse_alignment
 from tuning.problem import Killed
 from tuning.search import _searcher
-from tuning.suggest import Suggest, changes
+from tuning.suggest import Suggest
 
 from .conftest import Store
 

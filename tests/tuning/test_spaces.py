@@ -7,12 +7,13 @@ from optuna.trial import FixedTrial
 
 from ebflow.randomness import generator
 from pipelines.config import LIKELIHOOD, DensityConfig, ModelConfig, ObjectiveConfig, Training
+from pipelines.config.changes import changes
 from pipelines.config.recipes import RECIPES
 from pipelines.training.nets import net
 from tuning.density.config import DensitySearch
 from tuning.density.space import COLUMNS, IMAGES, SPACES, _options, propose
 from tuning.search import _searcher
-from tuning.suggest import Suggest, changes
+from tuning.suggest import Suggest
 
 NAMES = ObjectiveConfig.model_fields["name"].annotation.__args__
 EVERYTHING = DensitySearch(over=tuple(SPACES))
