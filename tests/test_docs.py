@@ -2,26 +2,17 @@
 
 import re
 import shlex
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from pipelines.cli.parsing import Alignment, Paper, parse_complexity, parse_density, parse_pipeline
+from pipelines.cli.main import COMMANDS
+from pipelines.cli.parsing import parse_density, parse_study
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXT = "\n".join(page.read_text() for page in PAGES if "_build" not in page.parts)
 PATHS = sorted(set(re.findall(r"[`(]((?:docs|ebflow|pipelines|tuning|tests)/[\w./-]*)", TEXT)))
-
-PIPELINES = {
-    "density": parse_density,
-    "sample-complexity": parse_complexity,
-    "paper": partial(parse_pipeline, Paper, program="ebflow run paper"),
-    "gradient-alignment": partial(
-        parse_pipeline, Alignment, program="ebflow run gradient-alignment"
-    ),
-}
 
 
 def commands():
@@ -59,4 +50,5 @@ def test_a_command_is_understood(words):
         pytest.skip("starts from a file")
     if "--data.source" in options:
         options[options.index("--data.source") + 1] = "digits"
-    assert PIPELINES[pipeline](options)
+    study = COMMANDS[f"run {pipeline}"]
+    assert parse_density(options) if pipeline == "density" else parse_study(options, study)

@@ -1,26 +1,19 @@
 """``ebflow tune PIPELINE``: from words to a search, and what the user sees of it."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
-from pipelines.cli.parsing import (
-    Alignment,
-    Density,
-    Running,
-    parse,
-    parse_pipeline,
-    starting_point,
-)
-from pipelines.cli.run import CarryOut, carry_out
+from pipelines.cli.main import COMMANDS
+from pipelines.cli.parsing import Configured, Recipe, Running, parse, started, starting_point
+from pipelines.cli.run import CarryOut, carry_out, run_of
 from pipelines.config import DensityConfig
 from pipelines.config.files import explain
+from pipelines.gradient_alignment.config import AlignmentConfig
 from tuning.alignment.config import AlignmentSearch, AlignmentTune
 from tuning.config import TuneConfig
 from tuning.density.config import DensitySearch, DensityTune
@@ -32,7 +25,7 @@ PROGRAM = "ebflow tune"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tune(Density):
+class Tune(Recipe):
     """Searches settings of the density pipeline that give a lower NLL than a configuration.
 
     That configuration, the *base*, is what the options of `ebflow run density` make; it is the
@@ -50,7 +43,7 @@ class Tune(Density):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneAlignment(Alignment):
+class TuneAlignment(Configured[AlignmentConfig]):
     """Searches regularisers of a classifier that bring its gradients nearer to scores.
 
     The *base* is the first trial: the regulariser that the options --custom.… name, or the
@@ -82,7 +75,8 @@ def parse_tune(words: Sequence[str]) -> tuple[Tune, DensityTune]:
 
 def parse_alignment(words: Sequence[str]) -> tuple[TuneAlignment, AlignmentTune]:
     """Returns the same of ``ebflow tune gradient-alignment``; errors as in ``parse_tune``."""
-    options = parse_pipeline(TuneAlignment, words, f"{PROGRAM} gradient-alignment")
+    base = TuneAlignment(config=started(words, COMMANDS["run gradient-alignment"]))
+    options = parse(TuneAlignment, words, f"{PROGRAM} gradient-alignment", base)
     seeds = options.config.seeds or options.search.seeds
     return options, _searched(AlignmentTune, options, seed=options.config.seed, seeds=seeds)
 
@@ -129,22 +123,12 @@ def gradient_alignment(words: Sequence[str], carry_out: CarryOut = search) -> in
 def _run(
     config: TuneConfig, options: Running, words: Sequence[str], recipe: str | None = None
 ) -> "Run":
-    from pipelines.engine import Retries
-    from pipelines.engine.runner import Run
     from tuning.pipeline import pipeline
     from tuning.problems import problem
 
-    search_problem = problem(config.search)
-    return Run(
-        pipeline=pipeline(search_problem),
-        name=config.name,
-        config=config,
-        output=options.output or Path("runs/tune") / config.name,
-        command=shlex.join(["ebflow", "tune", search_problem.pipeline, *words]),
-        recipe=recipe,
-        force=options.force,
-        retries=Retries(options.retries, options.retry_pause),
-    )
+    found = problem(config.search)
+    words = ("tune", found.pipeline, *words)
+    return run_of(pipeline(found), config, options, words, recipe=recipe)
 
 
 def _check_begun(run: "Run") -> None:

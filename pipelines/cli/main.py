@@ -7,13 +7,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
 from ebflow.errors import BadInput
 from pipelines.cli.interruption import interruptible
 from pipelines.cli.streams import outlive_readers
+from pipelines.cli.studies import STUDIES, Study, named
 from pipelines.cluster import environment
 from pipelines.errors import StageFailed
 
@@ -95,25 +95,14 @@ class Command:
 
     def run(self, words: Sequence[str], **given: Any) -> int:  # noqa: ANN401
         """Returns the exit code."""
-        module, _, name = self.target.partition(":")
-        return getattr(import_module(module), name)(words, **given)
+        return named(self.target)(words, **given)
 
 
-COMMANDS = {
+COMMANDS: dict[str, Command | Study] = {
     "run density": Command(
         "pipelines.cli.run:density", "train, evaluate and report a flow on data"
     ),
-    "run paper": Command(
-        "pipelines.cli.run:paper", "the paper's experiments, beside what was published"
-    ),
-    "run gradient-alignment": Command(
-        "pipelines.cli.run:gradient_alignment",
-        "classifiers as densities: are their gradients scores?",
-    ),
-    "run sample-complexity": Command(
-        "pipelines.cli.run:sample_complexity",
-        "how many samples a score needs: exponents and claims",
-    ),
+    **{f"run {study.name}": study for study in STUDIES},
     "submit": Command("pipelines.cli.submit:run", "run a pipeline as a job of a Ray cluster"),
     "tune density": Command(
         "tuning.command:density", "search settings of the density pipeline that pay"

@@ -7,17 +7,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
+from pipelines.cli.studies import Study
 from pipelines.config import DataConfig, DensityConfig, Section, recipes
 from pipelines.config.files import explain, for_objective, load, peek
-from pipelines.gradient_alignment.config import AlignmentConfig
-from pipelines.paper.config import PaperConfig
-from pipelines.sample_complexity.config import SCALES, ComplexityConfig, at_scale
 
 BORDER = re.compile(r"^\s*[│|+╭╰]\s*|\s*[│|+╮╯]\s*$|^\s*[-─]+\s*$")
 ENDS = ("Argument helptext:", "For full helptext", "Perhaps you meant:")
@@ -46,6 +44,7 @@ ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9_-]{1,255}", re.IGNORECASE)
 """Names of registered models and of their versions."""
 
 Options = TypeVar("Options")
+Config = TypeVar("Config", bound=Section)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,57 +66,31 @@ class Running:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Density(Running):
+class Configured(Running, Generic[Config]):
+    """A run and its configuration, options of which go over a file's."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Configured[DensityConfig]):
+    """A run that starts from a recipe of the density pipeline."""
+
+    recipe: Annotated[str, tyro.conf.arg(help=RECIPE)] = "digits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Density(Recipe):
     """Trains, evaluates and tracks an energy-based flow on a data set.
 
     Options go over the configuration file, which goes over the recipe. An objective other than
     theirs takes of its options from them only those that it uses.
     """
 
-    config: Annotated[DensityConfig, tyro.conf.arg(name="")]
-    recipe: Annotated[str, tyro.conf.arg(help=RECIPE)] = "digits"
     register: str | None = None
     """register the trained flow as a model of this name in MLflow"""
     alias: str | None = None
     """name that is to point to the registered version, such as champion"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Paper(Running):
-    """Runs an experiment of the paper again, and shows published beside measured numbers.
-
-    Takes about 20 minutes at scale cpu. Interrupted, it goes on where it stopped.
-    """
-
-    config: Annotated[PaperConfig, tyro.conf.arg(name="")] = PaperConfig()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Complexity(Running):
-    """Measures how many samples the score of a law with a far mode needs, and judges claims.
-
-    Lists of numbers are typed with commas: --grid.radii 8,16,32. What --scale gives is the
-    default of all other options. Interrupted, it goes on where it stopped.
-    """
-
-    config: Annotated[ComplexityConfig, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Alignment(Running):
-    """Trains classifiers with and without regularisers, and measures what their gradients are.
-
-    Takes less than 12 minutes at scale cpu. Interrupted, it goes on where it stopped.
-    """
-
-    config: Annotated[AlignmentConfig, tyro.conf.arg(name="")] = AlignmentConfig()
-
-
-def parse_complexity(words: Sequence[str]) -> Complexity:
-    """Returns the options of ``ebflow run sample-complexity``; errors as in parse_density."""
-    scale = _found(words, "--scale")["scale"]
-    base = at_scale(scale if scale in SCALES else "cpu")
-    return parse_pipeline(Complexity, words, "ebflow run sample-complexity", base)
 
 
 def parse_density(words: Sequence[str]) -> Density:
@@ -148,25 +121,34 @@ def check_names(model: str | None, alias: str | None) -> None:
         )
 
 
-def parse_pipeline(
-    kind: type[Options], words: Sequence[str], program: str, base: Section | None = None
-) -> Options:
-    """Returns a pipeline's options, over those of its configuration file if there is one.
+def parse_study(words: Sequence[str], study: Study) -> Configured:
+    """Returns the options of ``ebflow run STUDY``; errors as in :func:`parse_density`."""
+    base, program = started(words, study), f"ebflow run {study.name}"
+    kind = Configured[type(base)]  # type: ignore[misc]
+    return parse(kind, words, program, Configured(config=base), study.about)
 
-    Errors as in :func:`parse_density`.
-    """
-    file, base = _found(words, "--config")["config"], base or kind().config
-    return parse(kind, words, program, kind(config=load(Path(file), base) if file else base))
+
+def started(words: Sequence[str], study: Study) -> Section:
+    """Returns what the options go over: a study's scale, and over that a file."""
+    found = _found(words, "--scale", "--config")
+    base, file = study.base(found["scale"]), found["config"]
+    return load(Path(file), base) if file else base
 
 
 def parse(
-    kind: type[Options], words: Sequence[str], program: str, default: Options | None = None
+    kind: type[Options],
+    words: Sequence[str],
+    program: str,
+    default: Options | None = None,
+    about: str | None = None,
 ) -> Options:
     """Returns options of a kind; help and errors as in :func:`parse_density`."""
-    printed, root = io.StringIO(), get_type_hints(kind).get("config", DensityConfig)
+    printed, root = io.StringIO(), type(getattr(default, "config", None))
     try:
         with contextlib.redirect_stderr(printed):
-            return tyro.cli(kind, args=list(words), prog=program, default=default)
+            return tyro.cli(
+                kind, prog=program, description=about, args=list(words), default=default
+            )
     except ValidationError as error:
         raise BadInput(explain(error, prefix="--", root=root)) from None
     except SystemExit as stop:

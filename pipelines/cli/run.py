@@ -8,14 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.cli.parsing import (
-    Alignment,
-    Paper,
-    Running,
-    parse_complexity,
-    parse_density,
-    parse_pipeline,
-)
+from pipelines.cli.parsing import Running, parse_density, parse_study
+from pipelines.cli.studies import Study, named
+from pipelines.config import Section
 from pipelines.config.files import dump
 from pipelines.errors import StageFailed
 from pipelines.reporting.terminal import terminal
@@ -61,8 +56,8 @@ def density(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
     options = parse_density(words)
     from pipelines.density.graph import DENSITY
 
-    config = options.config
-    run = _run_of(DENSITY, config.name, options, words, recipe=options.recipe)
+    words = ("run", "density", *words)
+    run = run_of(DENSITY, options.config, options, words, recipe=options.recipe)
     summary = carry_out(run, options, f"recipe {options.recipe} (--recipe chooses another)")
     if summary and options.register:
         _register(summary["mlflow_run_id"], options.register, options.alias)
@@ -76,58 +71,36 @@ def _register(run_id: str, name: str, alias: str | None) -> None:
     terminal().print(f"registered    {registered}", soft_wrap=True)
 
 
-def paper(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
-    """Runs an experiment of the paper."""
-    options = parse_pipeline(Paper, words, "ebflow run paper")
-    from pipelines.paper.graph import PAPER
-
+def study(words: Sequence[str], study: Study, carry_out: CarryOut = carry_out) -> int:
+    """Runs a study."""
+    options = parse_study(words, study)
     config = options.config
     name = config.name or config.experiment
-    run = _run_of(PAPER, name, options, words)
-    carry_out(run, options, f"experiment {config.experiment} at scale {config.scale}")
+    run = run_of(named(study.graph), config, options, ("run", study.name, *words), name)
+    carry_out(run, options, f"{name} at scale {config.scale}")
     return 0
 
 
-def gradient_alignment(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
-    """Runs the study of gradient alignment."""
-    options = parse_pipeline(Alignment, words, "ebflow run gradient-alignment")
-    from pipelines.gradient_alignment.graph import ALIGNMENT
-
-    config = options.config
-    run = _run_of(ALIGNMENT, config.name, options, words)
-    carry_out(run, options, f"models of scale {config.scale}")
-    return 0
-
-
-def sample_complexity(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
-    """Runs the study of sample complexity."""
-    options = parse_complexity(words)
-    from pipelines.sample_complexity.graph import SAMPLE_COMPLEXITY
-
-    config = options.config
-    run = _run_of(SAMPLE_COMPLEXITY, config.name, options, words)
-    carry_out(run, options, f"scale {config.scale}")
-    return 0
-
-
-def _run_of(
+def run_of(
     pipeline: "Pipeline",
-    name: str,
+    config: Section,
     options: Running,
     words: Sequence[str],
-    **more: Any,  # noqa: ANN401
+    name: str | None = None,
+    recipe: str | None = None,
 ) -> "Run":
-    """Returns the run of a pipeline that the words of ``ebflow run`` ask for."""
+    """Returns the run that a command asks for, whose words begin with ``run`` or ``tune``."""
     from pipelines.engine import Retries
     from pipelines.engine.runner import Run
 
+    name, folder = name or config.name, words[1] if words[0] == "run" else words[0]
     return Run(
         pipeline=pipeline,
         name=name,
-        config=options.config,
-        output=options.output or Path("runs") / pipeline.name / name,
-        command=shlex.join(["ebflow", "run", pipeline.name, *words]),
+        config=config,
+        output=options.output or Path("runs") / folder / name,
+        command=shlex.join(["ebflow", *words]),
+        recipe=recipe,
         force=options.force,
         retries=Retries(options.retries, options.retry_pause),
-        **more,
     )

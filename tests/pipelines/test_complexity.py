@@ -18,7 +18,8 @@ from ebflow.complexity.crossing import Growth
 from ebflow.complexity.truths import NAMES
 from ebflow.inference import Interval
 from ebflow.randomness import generator
-from pipelines.cli.parsing import parse_complexity
+from pipelines.cli.main import COMMANDS
+from pipelines.cli.parsing import parse_study
 from pipelines.cluster import environment
 from pipelines.reporting.claims import decide
 from pipelines.reporting.terminal import terminal
@@ -69,6 +70,11 @@ class Run:
     log_metrics = log_artifacts = log_params
 
 
+def configured(words):
+    """Returns the configuration that the words of a command give."""
+    return parse_study(words, COMMANDS["run sample-complexity"]).config
+
+
 def of(kind, config=SMOKE, **fields):
     found = [cell for cell in cells(config) if isinstance(cell, kind)]
     return [c for c in found if all(getattr(c, name) == v for name, v in fields.items())]
@@ -107,13 +113,13 @@ def test_the_laws_are_those_that_are_packaged():
 
 def test_numbers_are_typed_with_commas_or_apart():
     for words in (["--grid.radii", "8,16,32"], ["--grid.radii", "8", "16", "32"]):
-        config = parse_complexity([*words, "--grid.seeds", "9", "--grid.epsilon", "0.3"]).config
+        config = configured([*words, "--grid.seeds", "9", "--grid.epsilon", "0.3"])
         assert config.grid.radii == (8.0, 16.0, 32.0)
         assert (config.grid.seeds, config.grid.epsilon) == (9, 0.3)
 
 
 def test_options_go_over_the_scale():
-    found = parse_complexity(["--scale", "smoke", "--learners.width", "7"]).config
+    found = configured(["--scale", "smoke", "--learners.width", "7"])
     assert found == SMOKE.model_copy(
         update={"learners": SMOKE.learners.model_copy(update={"width": 7})}
     )
@@ -555,7 +561,7 @@ def test_a_killed_study_goes_on_with_identical_tables(tmp_path):
 def test_a_cell_that_fails_is_told_and_stops_no_other(tmp_path):
     """At R/σ = 1e200 the weight of the far mode is beyond all numbers, which its cell finds."""
     options = ("--scale", "smoke", "--grid.radii", "8,12,1e200")
-    total = len(cells(parse_complexity(options).config))
+    total = len(cells(configured(options)))
     store = Store(tmp_path)
     process = store.start("run", "sample-complexity", *options)
     error = process.communicate(timeout=600)[1]

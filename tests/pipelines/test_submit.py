@@ -202,7 +202,7 @@ def test_a_pipeline_starts_from_the_file_that_is_sent(home, ebflow, tmp_path):
     path = tmp_path / "submitted.yaml"
     path.write_text(yaml.safe_dump(PaperConfig(experiment="toy", scale="smoke").model_dump()))
     result = ebflow("run", "paper", "--config", path, "--dry-run")
-    assert result.code == 0 and result.out[0] == "experiment toy at scale smoke"
+    assert result.code == 0 and result.out[0] == "toy at scale smoke"
     path.write_text("experimnt: toy")
     assert "unknown key experimnt" in ebflow("run", "paper", "--config", path).err[0]
 
