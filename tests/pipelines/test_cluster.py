@@ -19,7 +19,7 @@ from .conftest import Store
 from .faults.harness import LONG, PATIENCE_S, artefact, curve, training_of
 from .nodes import BIN, ROOT, Cluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SECRET = secrets.token_hex(16)
 """Not in the source, which is sent with the job."""
@@ -35,7 +35,7 @@ def cluster():
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """A run of two workers on the embedded Ray."""
-    store = Store(tmp_path_factory.mktemp("alone"))
+    store = Store(tmp_path_factory.mktemp("alone"), PATIENCE_S)
     store.run("run", "density", *WORDS)
     report("embedded", store)
     return store
@@ -64,7 +64,7 @@ class Remote(Store):
         """Returns the exit code, and what is printed."""
         address = ("--address", self.cluster.address)
         process = self.start("submit", "density", *address, *words, **more)
-        out, err = process.communicate(timeout=900)
+        out, err = process.communicate(timeout=PATIENCE_S)
         return process.returncode, out, err
 
     def summary(self, name="digits"):
@@ -163,7 +163,7 @@ def test_a_job_that_fails_is_one_line(cluster, tmp_path):
 def test_a_detached_job_goes_on_and_is_stopped_and_resumed(cluster, tmp_path):
     store = Remote(tmp_path, cluster)
     address = ("--address", cluster.address)
-    whole = Store(tmp_path / "whole")
+    whole = Store(tmp_path / "whole", PATIENCE_S)
     whole.root.mkdir()
     whole.run("run", "density", *LONG)
     with cluster.nodes(1):
