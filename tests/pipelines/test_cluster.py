@@ -151,7 +151,7 @@ def test_what_the_job_finds_bad_is_bad_here(cluster, tmp_path):
 
 def test_a_job_that_fails_is_one_line(cluster, tmp_path):
     store = Remote(tmp_path, cluster)
-    words = ("--train.lr", "1e30", "--train.optimizer", "sgd", "--train.steps", "200")
+    words = ("--train.lr", "1e30", "--train.optimizer", "sgd", "--train.no-retry")
     with cluster.nodes(1):
         code, out, err = store.submit(*words)
     assert code == 1 and len(err.splitlines()) == 1, err
