@@ -143,5 +143,7 @@ def memory(config: ComplexityConfig, rows: pa.Table) -> Figure:
             axis.plot(config.laws.lengths, found.T, color=colour, lw=0.3, alpha=0.5)
         _floor(axis, config, rows, column, min(config.laws.etas))
         axis.set(xscale="log", xlabel="steps of training", ylabel=PANELS[column][0])
+        axis.set_xticks(config.laws.lengths, [f"{steps:,}" for steps in config.laws.lengths])
+        axis.minorticks_off()
     axes[0].legend(fontsize=7)
     return figure
