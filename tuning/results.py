@@ -80,7 +80,7 @@ def log(config: TuneConfig, value: Artefacts, folder: Path, run: "StageRun") -> 
 
 
 def _metrics(numbers: Mapping[str, Any]) -> dict[str, float]:
-    metrics = {"search/seconds": numbers["seconds"], "search/cpu_busy": numbers["cpu_busy"]}
+    metrics = {"search/seconds": numbers["seconds"], "search/cpus_busy": numbers["cpus_busy"]}
     metrics |= {f"study/gain/{goal}": gain["value"] for goal, gain in numbers["gains"].items()}
     for setting in numbers["settings"]:
         name = {numbers["winner"]: "winner", BASE: "default"}.get(setting["number"])
@@ -105,7 +105,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
         **differing,
         "verdict": summary["verdict"],
         "trials": f"{len(tried)}: {counts}; {summary['seconds']:.0f} s, "
-        f"{summary['cpu_busy']:.0%} of the cores' time busy",
+        f"{summary['cpus_busy']:.1f} cores busy on average",
     }
     best = f"{summary['best']} ({summary['again']} {summary['best']})"
     runs.show(console, summary, told, best=best)

@@ -1,11 +1,13 @@
 """The runs of trials, on a real embedded store: from files alone, through a store that is away."""
 
+import json
 import time
 from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
 
+from ebflow.data.prepare import prepare
 from pipelines.config import Training
 from pipelines.tracking import StageRun, connect
 from pipelines.training import metrics_log
@@ -13,6 +15,7 @@ from tuning import records
 from tuning.density.config import DensitySearch
 from tuning.density.problem import DensityProblem
 from tuning.records import Record
+from tuning.stages import search as stage
 from tuning.tracked import TrialRuns
 
 DENSITY = DensityProblem(DensitySearch())
@@ -42,6 +45,23 @@ def children(run):
 
 def curve(run, child):
     return [m.step for m in run.client.get_metric_history(child.info.run_id, "val/nll")]
+
+
+def test_a_search_whose_trials_have_ended_needs_no_node(run, tmp_path, monkeypatch):
+    """A cluster may be back at none when the search goes on: no Ray is asked here."""
+
+    def ended(config, base, inputs, work):
+        tell(work / stage.TRIALS, 0, 1, state="finished", seconds=6.0)
+        return records.read(work / stage.TRIALS)
+
+    monkeypatch.setattr(stage, "run_trials", ended)
+    prepare("digits", tmp_path / "data", rows=110, validation=20, test=20)
+    folders = {name: tmp_path / name for name in ("output", "work")}
+    for folder in folders.values():
+        folder.mkdir()
+    stage.search(DensitySearch(), Training(), [tmp_path / "data"], run=run, **folders)
+    found = json.loads((tmp_path / "output" / "search.json").read_text())
+    assert found["cpus_busy"] * found["seconds"] == pytest.approx(6.0)
 
 
 ENDS = {"finished": "FINISHED", "pruned": "KILLED", "stopped": "KILLED", "failed": "FAILED"}

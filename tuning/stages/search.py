@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import ray
-
 from ebflow.data.manifest import Manifest
 from pipelines import store
 from pipelines.config import Section
@@ -33,8 +31,8 @@ def search(
 ) -> None:
     """Writes ``trials.json``, ``search.json`` and the rows of every trial.
 
-    ``search.json`` has the seconds of the search, and the share of all CPUs' time that its trials
-    trained meanwhile; of a search that was interrupted, since it went on.
+    ``search.json`` has the seconds of the search, and the CPUs on which its trials trained, on the
+    average over them; of a search that was interrupted, since it went on.
     """
     run.log_params({"search": config.model_dump(), "base": base.model_dump()})
     run.log_input(Manifest.load(inputs[0]), "training")
@@ -45,8 +43,7 @@ def search(
     with TrialRuns(work / TRIALS, problem(config), run):
         found = run_trials(config, base, inputs, work)
     seconds, trained = time.monotonic() - began, _trained(found) - before
-    busy = trained * base.needs["CPU"] / (seconds * ray.cluster_resources()["CPU"])
-    summary = {"seconds": seconds, "cpu_busy": busy}
+    summary = {"seconds": seconds, "cpus_busy": trained * base.needs["CPU"] / seconds}
     (output / "trials.json").write_text(json.dumps([asdict(r) for r in found], indent=1) + "\n")
     (output / "search.json").write_text(json.dumps(summary, indent=1) + "\n")
     _keep_rows(work / TRIALS, output)
