@@ -48,11 +48,21 @@ def _taken() -> frozenset[str]:
 
 
 def worker(job: dict[str, Any]) -> dict[str, Any]:
-    """Trains; returns how it ended, or ``error``: what no restart would mend, alike on all."""
+    """Trains; returns how it ended, or ``error``: what no restart would mend.
+
+    Raises:
+        BadInput: One of several may be alone in what it sees of store and data. The others wait
+            for it, until Ray ends them all because it failed.
+    """
     here = {name: str(store.present(Path(job[name]))) for name in ("data", "chain")}
+    place = launched()
     try:
-        return train({**job, **here}, launched())
-    except (BadInput, NonFinite) as error:
+        return train({**job, **here}, place)
+    except NonFinite as error:  # alike on all
+        return {"error": error}
+    except BadInput as error:
+        if place.shard[1] > 1:
+            raise
         return {"error": error}
 
 

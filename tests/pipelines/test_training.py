@@ -34,6 +34,8 @@ from pipelines.config import (
     TrainConfig,
     Training,
 )
+from pipelines.engine.retries import passing
+from pipelines.errors import failure
 from pipelines.training import interruption, launch, loop, metrics_log, trainers
 from pipelines.training.interruption import held
 from pipelines.training.launch import Reports, launched
@@ -482,6 +484,29 @@ def test_between_reports_rows_gather(tmp_path):
     reporter.reported -= 2 * loop.REPORT_S
     reporter.tell(Event("log", 5, {"train/loss": 1.0}))
     assert len(reported[0]) == 6 and not reporter.rows
+
+
+@pytest.mark.parametrize("error", [BadInput("a shard: found none"), NonFinite("step 3: inf")])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_whom_others_wait_for_fails_by_itself(workers, error, monkeypatch, tmp_path):
+    """What it returned, Ray would hold until the others, which wait for it, are through."""
+
+    def train(job, place):
+        raise error
+
+    monkeypatch.setattr(launch, "launched", lambda: Place(shard=(0, workers)))
+    monkeypatch.setattr(launch, "train", train)
+    job = {"data": str(tmp_path), "chain": str(tmp_path)}
+    if workers > 1 and isinstance(error, BadInput):
+        with pytest.raises(BadInput, match="a shard: found none"):
+            launch.worker(job)
+    else:
+        assert launch.worker(job) == {"error": error}
+
+
+def test_what_one_of_several_workers_says_of_its_input_reaches_the_user():
+    lost = ray.train.WorkerGroupError("worker 1: …", {1: BadInput("a shard")})
+    assert isinstance(failure(lost), BadInput) and not passing(lost)
 
 
 WORKERS = {(1, 1): 1, (2, 1): 2, (8, 1): 2, (1, 2): 1, (2, 2): 1, (1, 3): 0.6666}
