@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,18 +87,26 @@ class StageRun:
             self.client.log_artifact(self.id, str(path), folder)
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self, node: str | None = None) -> Iterator[None]:
         """Logs use of processors, memory, disk, network and GPUs as ``system/…`` meanwhile.
 
         Costs less than 1 % of a core. Ends early where the store goes away. What is seen at once
         is logged at once: a training may end before the monitor's first interval does.
+
+        Arguments:
+            node: What this machine is called where there are several: ``system/NODE/…``.
         """
         monitor = SystemMetricsMonitor(
-            self.id, sampling_interval=SAMPLE_S, tracking_uri=self.client.tracking_uri
+            self.id,
+            sampling_interval=SAMPLE_S,
+            node_id=node,
+            tracking_uri=self.client.tracking_uri,
         )
         monitor.collect_metrics()
-        seen = {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
-        self.log_rows([{"step": 0, "time": time.time(), "metrics": seen}])
+        prefix = f"system/{node}/" if node else "system/"
+        seen = {prefix + name: value for name, value in monitor.aggregate_metrics().items()}
+        with suppress(MlflowException):  # no training ends for it
+            self.log_rows([{"step": 0, "time": time.time(), "metrics": seen}])
         monitor.start()
         try:
             yield

@@ -2,9 +2,11 @@
 
 import math
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
 import ray.train.torch
 
@@ -25,6 +27,9 @@ PLACE_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 PLACE_S = 10 * 365 * 86_400
 """How long workers wait for their places: a node that boots slowly is no failed start, and a place
 in Ray's queue is not given up."""
+
+NODE_LENGTH = 8
+"""Digits of a node's id by which ``ray list nodes`` tells it from others."""
 
 START_LIMIT = 5
 """Starts of workers that may fail before the training does."""
@@ -57,13 +62,26 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     here = {name: str(store.present(Path(job[name]))) for name in ("data", "chain")}
     place = launched()
     try:
-        return train({**job, **here}, place)
+        with _watching(job["run_id"], place):
+            return train({**job, **here}, place)
     except NonFinite as error:  # alike on all
         return {"error": error}
     except BadInput as error:
         if place.shard[1] > 1:
             raise
         return {"error": error}
+
+
+def _watching(run_id: str, place: Place) -> AbstractContextManager[None]:
+    """Returns what logs the use of this node, once a node; on this machine alone a stage does."""
+    if embedded() or not run_id or place.local_rank:
+        return nullcontext()
+    from mlflow import MlflowClient
+
+    from pipelines.tracking import StageRun, uri
+
+    node = ray.get_runtime_context().get_node_id()
+    return StageRun(MlflowClient(uri()), run_id).watching(node[:NODE_LENGTH])
 
 
 class Reports(ray.train.UserCallback):

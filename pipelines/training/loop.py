@@ -59,6 +59,7 @@ def fit(
     work: Path,
     *,
     here: bool | None = None,
+    run_id: str = "",
     listener: Listener = lambda rows: None,
 ) -> dict[str, Any]:
     """Trains; goes on from what an earlier call left in ``work``.
@@ -69,6 +70,7 @@ def fit(
         chain: The file of the fitted chain.
         work: Where checkpoints and rows go.
         here: Whether a lone worker trains in this process; None: as ``launched`` has it.
+        run_id: The MLflow run in which workers on a cluster log the use of their nodes.
         listener: Is told every report.
 
     Returns:
@@ -82,6 +84,7 @@ def fit(
     here = not launched(config.cluster) if here is None else here
     folders = {"data": str(data), "chain": str(chain), "work": str(work)}
     job = {"config": config.model_dump(mode="json"), **folders, "store": store.identity()}
+    job["run_id"] = run_id
     if here:
         return train(job, Place(listener))
     from pipelines.training.launch import launch

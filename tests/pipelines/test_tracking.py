@@ -5,6 +5,7 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -17,7 +18,9 @@ from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.errors import StageFailed
 from pipelines.tracking import Follower, StageRun, connect, log_model, reading
-from pipelines.training import metrics_log
+from pipelines.tracking import run as logged
+from pipelines.training import launch, metrics_log
+from pipelines.training.loop import Place
 
 
 @pytest.fixture
@@ -199,6 +202,29 @@ def test_the_machine_is_watched(tracker, run):
     found = tracker.client.get_run(run.id).data.metrics
     assert 0 <= found["system/cpu_utilization_percentage"] <= 100
     assert found["system/system_memory_usage_megabytes"] > 0
+
+
+def test_a_node_of_a_cluster_is_watched_by_the_first_of_its_workers(tracker, run, monkeypatch):
+    node = SimpleNamespace(get_node_id=lambda: "a1b2c3d4" * 7)
+    monkeypatch.setattr(launch.ray, "get_runtime_context", lambda: node)
+    for alone, place in ((True, Place()), (False, Place(local_rank=1)), (False, Place())):
+        assert not tracker.client.get_run(run.id).data.metrics
+        monkeypatch.setattr(launch, "embedded", lambda alone=alone: alone)
+        with launch._watching(run.id, place):
+            pass
+    found = tracker.client.get_run(run.id).data.metrics
+    assert found["system/a1b2c3d4/system_memory_usage_megabytes"] > 0
+    assert all(name.startswith("system/a1b2c3d4/") for name in found)
+
+
+def test_a_server_that_is_away_ends_nothing_that_is_watched(run, monkeypatch):
+    def away(*words, **more):
+        raise MlflowException("away")
+
+    monkeypatch.setattr(logged, "PAUSES_S", ())
+    monkeypatch.setattr(run.client, "log_batch", away)
+    with run.watching():
+        pass
 
 
 def test_runs_with_the_same_data_are_found_by_its_digest(tracker, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ebflow.checkpoint import check
 from ebflow.data.manifest import Manifest
 from ebflow.execution import Checkpoints
 from pipelines import store
+from pipelines.cluster.environment import embedded
 from pipelines.config import Training
 from pipelines.tracking import Follower, StageRun
 from pipelines.training import metrics_log
@@ -31,9 +33,10 @@ def train(
     run.log_input(Manifest.load(data), "training")
     store.regain(work / metrics_log.FILE)
     began = time.time()
-    with run.watching(), Follower(work / metrics_log.FILE, run):
+    watching = run.watching() if embedded() else nullcontext()  # else its workers watch nodes
+    with watching, Follower(work / metrics_log.FILE, run):
         try:
-            result = fit(config, data, preprocessed / CHAIN, work)
+            result = fit(config, data, preprocessed / CHAIN, work, run_id=run.id)
         finally:
             for path in work.glob(HUNG):
                 run.log_artifacts(path, "hung")
