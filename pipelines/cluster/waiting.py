@@ -21,4 +21,5 @@ def waiting(what: str, needs: Mapping[str, float]) -> str:
     lacking = (
         f"{needs[kind]:g} {kind}s, of which {free.get(kind, 0):g} are free" for kind in kinds
     )
-    return f"{what} waits for {' and '.join(lacking)}" if kinds else ""
+    line = f"{what} waits for {' and '.join(lacking)} (`ray status`: which nodes come up)"
+    return line if kinds else ""
