@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import rich.table
-from rich import box
 from rich.console import Console
 
 from ebflow.inference import Confidence, Region, holm
 from pipelines.config import Section
 from pipelines.config.files import dump
 from pipelines.reporting import pages
+from pipelines.reporting.terminal import table
 from pipelines.tracking import notes
 
 TEMPLATE = "claims.html.j2"
@@ -262,7 +261,9 @@ def show(console: Console, conclusion: Conclusion) -> None:
     """Prints the findings, the claims, and the checks that did not pass."""
     for finding in conclusion.findings:
         console.print(finding)
-    console.print(table(conclusion.claims))
+    lines = ((one.claim, f"{one.quantity}\n{one.estimate}".strip(), one.verdict)
+             for one in conclusion.claims)  # fmt: skip
+    console.print(table(("claim", "number [95 %]", "verdict"), lines, wrap=True))
     passed = [check for check in conclusion.checks if check.passed]
     console.print(f"checks of the instrument: {len(passed)} of {len(conclusion.checks)} passed")
     for check in conclusion.checks:
@@ -271,18 +272,6 @@ def show(console: Console, conclusion: Conclusion) -> None:
                 "" if check.value is None else f" {check.value:.3g}, expected {check.expected}"
             )
             console.print(f"  {check.verdict}: {check.check}{number}")
-
-
-def table(claims: Sequence[Claim]) -> rich.table.Table:
-    """Returns the claims as a table for the terminal."""
-    made = rich.table.Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    made.add_column("claim", ratio=1)
-    made.add_column("number [95 %]", justify="right")
-    made.add_column("verdict")
-    for claim in claims:
-        number = "\n".join(filter(None, (claim.quantity, claim.estimate)))
-        made.add_row(claim.claim, number, claim.verdict)
-    return made
 
 
 def conclude(summary: Mapping[str, Any]) -> str:

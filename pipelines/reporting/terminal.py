@@ -17,18 +17,24 @@ def terminal(**options: Any) -> Console:  # noqa: ANN401
     return Console(highlight=False, markup=False, emoji=False, **options)
 
 
-def table(headings: Sequence[str], lines: Iterable[Sequence[Any]], **options: Any) -> Table:  # noqa: ANN401
+def table(
+    headings: Sequence[str],
+    lines: Iterable[Sequence[Any]],
+    wrap: bool = False,
+    **options: Any,  # noqa: ANN401
+) -> Table:
     """Returns a table, the first column to the left, all others to the right and on one line.
 
     Arguments:
         headings: Of its columns.
         lines: Its cells, of which text stands as it is.
+        wrap: Whether the others may have several lines, too, where there is too little room.
         options: Further ones of ``rich.table.Table``.
     """
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", **options)
     for k, heading in enumerate(headings):
         side: Any = "right" if k else "left"
-        made.add_column(heading, justify=side, no_wrap=bool(k))
+        made.add_column(heading, justify=side, no_wrap=bool(k) and not wrap)
     for line in lines:
         made.add_row(*line)
     return made

@@ -42,9 +42,11 @@ def test_digits_beyond_the_interval_are_not_told(numbers, expected):
 
 def test_a_terminal_shows_claims_numbers_and_verdicts():
     console = terminal(width=80, file=io.StringIO())
-    console.print(claims.table([SLOPE, UNDECIDED]))
+    long = claims.Claim("It stays as it was.", "holds", "a number whose name is long " * 3, 2.05)
+    claims.show(console, claims.Conclusion((), (SLOPE, UNDECIDED, long), (), ()))
     text = console.file.getvalue()
     assert "It grows." in text and " 2.05 [1.93, 2.17]" in text and "not decided" in text
+    assert "It stays as it was." in text and "…" not in text
 
 
 NEAR = claims.Question("It stays.", "change", within(0.5), "nats", note="fixed before")

@@ -14,7 +14,7 @@ from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.scales import models, replicates
 from pipelines.reporting import claims
 from pipelines.reporting.intervals import fields
-from pipelines.reporting.style import STYLE, save
+from pipelines.reporting.style import STYLE, draw
 from pipelines.tracking import StageRun
 
 TITLE = "Gradient alignment"
@@ -56,13 +56,10 @@ def align(
         "reference": {name: fields(one) for name, one in means.items()},
     }
     (output / "study.json").write_text(json.dumps(study, indent=1) + "\n")
-    (output / "figures").mkdir()
-    drawn = {}
     with matplotlib.rc_context(STYLE):
-        for name, (figure, caption) in figures.figures(lines, shape).items():
-            file = output / "figures" / f"{name}.png"
-            save(figure, file)
-            drawn[name] = claims.Figure(file, caption)
+        captioned = figures.figures(lines, shape)
+    files = draw(lambda: {name: figure for name, (figure, _) in captioned.items()}, output)
+    drawn = {name: claims.Figure(files[name], text) for name, (_, text) in captioned.items()}
     intro, numbers = tables.intro(config, lines), tables.tables(lines, means, attributions)
     page = claims.page(TITLE, intro, found, drawn, numbers, config)
     (output / "report.html").write_text(page)
