@@ -9,7 +9,6 @@ import yaml
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
-from pipelines.cli.spelling import spelled
 from pipelines.config import DensityConfig, Section, yaml_files
 from pipelines.config.section import NAMED
 from pipelines.config.yaml_files import shown
@@ -107,9 +106,7 @@ def explain(error: ValidationError, *, prefix: str, root: type[Section] = Densit
     else:
         named = first["type"] == "string_pattern_mismatch"
         text = f"found {shown(first['input'])}, {_expected(NAMED if named else text)}"
-    if prefix == "--":
-        return spelled(f"--{where.replace('_', '-')}: {text}")
-    return f"{prefix}{where}: {text}"
+    return f"{prefix}{where.replace('_', '-') if prefix == '--' else where}: {text}"
 
 
 def _expected(message: str) -> str:

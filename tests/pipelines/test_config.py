@@ -1,6 +1,7 @@
 """Configurations: reading, writing, precedence, keys."""
 
 import inspect
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -236,6 +237,11 @@ LINES = {
     "train.rate: found 3": "train.rate: found 3",
     "a.yaml, key train.lr: found 3": "a.yaml, key train.lr: found 3",
 }
+
+
+def test_configurations_know_nothing_of_the_command_line():
+    for file in Path(recipes.__file__).parent.glob("*.py"):
+        assert "pipelines.cli" not in file.read_text(), file
 
 
 @pytest.mark.parametrize("line", LINES)
