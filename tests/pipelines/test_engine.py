@@ -111,7 +111,7 @@ def records(tmp_path_factory):
 
 
 @pytest.fixture
-def engine(tracking_home, records):
+def engine(tracking_home, records, without_ray):
     shutil.copyfile(records, tracking_home / "redun.db")
 
     def make(force=False, retries=NONE):
