@@ -1,6 +1,6 @@
 """What a page of the study tells besides its claims and figures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ebflow.inference import Interval
 from pipelines.gradient_alignment import judged
@@ -64,12 +64,16 @@ def tables(
     ]
 
 
+def _by_model(title: str, lines: Lines, columns: Sequence[Column], note: str) -> Table:
+    headings = ("model", *(column.heading for column in columns))
+    return Table(title, headings, cells(lines, columns), note)
+
+
 def _models(lines: Lines) -> Table:
-    columns = measured(lines, COLUMNS)
-    return Table(
+    return _by_model(
         "Models",
-        ("model", *(column.heading for column in columns)),
-        cells(lines, columns),
+        lines,
+        measured(lines, COLUMNS),
         "Means over seeds ± 95 % intervals. A1 over: less that of the baseline of the seed with "
         "the class-blind density on every logit; A1 centred: of the centred gradient with the "
         "class's whole score. PP: mean accuracy while the least salient pixels are "
@@ -83,10 +87,10 @@ def _models(lines: Lines) -> Table:
 def _ratios(lines: Lines) -> Table:
     columns = [Column(f"{kind}/{sigma:g}", f"{kind}, {sigma:g}", 2)
                for kind in ("mean log ratio", "log mean ratio") for sigma in SIGMAS]  # fmt: skip
-    return Table(
+    return _by_model(
         "Density ratios of noisy and clean test images",
-        ("model", *(column.heading for column in columns)),
-        cells(lines, columns),
+        lines,
+        columns,
         "log p(x + η | y) − log p(x | y) in nats, by deviation of the noise η: the mean of the "
         "logarithm, and the logarithm of the mean, which outliers dominate. Means over seeds "
         "± 95 % intervals. Above 0 the noisy image is taken for the denser one.",
