@@ -44,8 +44,8 @@ def smoothed(
 ) -> Manifest:
     """Writes rows of the density smoothed by noise, as a prepared data set of real numbers.
 
-    Every row of a split is there ``draws`` times, each with noise of its own. A flow that is
-    fitted to them, and its likelihoods, are those of the smoothed density.
+    Every row of a split is there ``draws`` times, each with noise of its own; images stay
+    images. A flow that is fitted to them, and its likelihoods, are those of the smoothed density.
 
     Arguments:
         dataset: The prepared data, with classes if ``label`` is given.
@@ -63,7 +63,7 @@ def smoothed(
     counts = {}
     for split in SPLITS:
         x, rows = _rows(dataset.split(split), label)
-        metadata = {"split": split, "shape": json.dumps([width])}
+        metadata = {"split": split, "shape": json.dumps(dataset.manifest.shape)}
         writer = ShardWriter(folder, split, width, "float32", SHARD_ROWS, metadata)
         draw = derive(seed, "smooth", split, -1 if label is None else label)
         for _ in range(draws):
@@ -97,7 +97,7 @@ def _manifest(
     return Manifest(
         name=source.name,
         source=source.source,
-        shape=(source.width,),
+        shape=source.shape,
         dtype="float32",
         levels=None,
         columns=None,

@@ -5,6 +5,9 @@ from pipelines.engine.tasks import glue
 from pipelines.engine.values import Artefact
 from pipelines.errors import Diverged, StageFailed
 
+FAILED = (BadInput, StageFailed)
+"""What a stage that fails raises; a graph that a dry run cannot follow raises something else."""
+
 
 @glue()
 def together(stages: tuple[Artefact, ...]) -> tuple[Artefact, ...]:

@@ -2,12 +2,13 @@
 
 ::
 
-    source ──> prepare ──┬─> flow (one a class) ──> reference ──┐
-                         ├─> flow (all rows) ──> blind ─────────┼──> measure ──> align
+    source ──> prepare ──┬─> flow (all rows) ──> blind ─────────┐
+                         ├─> flow (one a class) ──> reference ──┼──> measure ──> align
                          └─> classify (each model) ─────────────┘
 
 All but the last is a replicate of its own for every seed; of a scale whose flows cost too much,
-data and flows are those of the first. A measured classifier has the baseline of its seed beside
+data and flows are those of the first, and the flow of a class goes on from that of all rows. A
+measured classifier has the baseline of its seed beside
 it, and a judge of another architecture, which was trained independently.
 """
 
@@ -23,7 +24,7 @@ from ebflow.errors import BadInput
 from pipelines.config.source import counted, examined, opened
 from pipelines.density.graph import prepare
 from pipelines.engine import Artefact, Source, glue, own, stage
-from pipelines.engine.fanout import fail, together
+from pipelines.engine.fanout import FAILED, fail, together
 from pipelines.engine.pipeline import Pipeline
 from pipelines.gradient_alignment import results
 from pipelines.gradient_alignment.config import (
@@ -91,13 +92,14 @@ def alignment(config: AlignmentConfig, source: Source) -> Artefact:
     densities = [_densities(one, *base) for one, base in zip(whole, bases, strict=True)]
     data = [prepared for prepared, *_ in bases]
     found = chain.from_iterable(map(_measured, whole, data, densities))
-    return align(config, [data, densities, catch_all([*found], Exception, fail)])
+    return align(config, [data, densities, catch_all([*found], FAILED, fail)])
 
 
 def _base(config: AlignmentConfig, source: Source) -> tuple[Artefact, list[Artefact], Artefact]:
     """Returns data, the flows of their classes, and that of all rows."""
     data = prepare(config.data, [source])
-    return data, flows(config, data), _flow(config, data)
+    whole = _flow(config, data)
+    return data, flows(config, data, whole), whole
 
 
 def _densities(
@@ -133,23 +135,28 @@ def judged(config: AlignmentConfig, data: Artefact) -> Artefact:
 
 
 @glue()
-def flows(config: AlignmentConfig, data: Artefact) -> list[Artefact]:
+def flows(config: AlignmentConfig, data: Artefact, whole: Artefact) -> list[Artefact]:
     """Returns the trained flow of every class, or that of all rows."""
     classes = Manifest.load(data.path).classes
     conditional = config.reference.conditional
     if conditional is None:
         conditional = classes <= MOST_FLOWS and SCALES[config.scale].conditional
     if not conditional:
-        return [_flow(config, data)]
-    return [_flow(config, data, label) for label in range(classes)]
+        return [whole]
+    start = [whole] if SCALES[config.scale].classes else []
+    return [_flow(config, data, *start, label=label) for label in range(classes)]
 
 
-def _flow(config: AlignmentConfig, data: Artefact, label: int | None = None) -> Artefact:
+def _flow(config: AlignmentConfig, *inputs: Artefact, label: int | None = None) -> Artefact:
     """Returns the trained flow of a class; None: of all rows."""
-    draws = config.reference.draws or SCALES[config.scale].draws
-    settings = FlowConfig(label=label, noise=config.noise, draws=draws, training=training(config))
+    settings = FlowConfig(
+        label=label,
+        noise=config.noise,
+        draws=config.reference.draws or SCALES[config.scale].draws,
+        training=training(config, label),
+    )
     rows = "all" if label is None else f"class {label}"
-    return flow(settings, [data], f"{rows}, seed {config.seed}")
+    return flow(settings, [*inputs], f"{rows}, seed {config.seed}")
 
 
 def measuring(config: AlignmentConfig) -> MeasureConfig:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ebflow.errors import BadInput
 from pipelines.config import (
-    ClusterConfig,
+    AnchorConfig,
     ModelConfig,
     ObjectiveConfig,
     PreprocessConfig,
@@ -41,7 +41,23 @@ IMAGES = (*ALWAYS, "score", "score-control", "centred", "centred-control", "gnor
           "paper-score", "paper-control", "paper-quiet", "fool-shift")  # fmt: skip
 
 
-LEARNED = ModelConfig(depth=2, activation="tanh")
+DENSE = Training(
+    preprocess=PreprocessConfig(logit=None, shrinkage=0.1),
+    model=ModelConfig(depth=2, activation="tanh"),
+    objective=ObjectiveConfig(name="lazy_ml"),
+    train=TrainConfig(lr=4e-3, steps=1000, validate_every=50),
+)
+"""A flow of rows, which starts near the Gaussian of its rows."""
+
+CONVOLUTIONAL = DENSE.changed(
+    preprocess=PreprocessConfig(normalise="standardise", logit=None),
+    model=ModelConfig(
+        architecture="convolutional", activation="spline", kernel_size=3, depth=3, hidden=32
+    ),
+    anchor=AnchorConfig(interval=20, tolerance=0.02),
+    train={"lr": 1e-2, "steps": 2000, "validate_every": 200},
+)
+"""A flow of images, as the recipe ``mnist9k`` has it."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +68,9 @@ class Scale:
         models: The names of its models.
         seeds: The number of trainings of each.
         classifier: A training without a regulariser.
-        steps: Of a reference flow.
-        every: Steps between its validations.
-        draws: Draws of noise a row for it.
-        flow: Its architecture and its learning rate.
+        flow: The training of a flow, on smoothed rows; the best by validation is kept.
+        classes: That of the flow of a class, if it goes on from the flow of all rows.
+        draws: Draws of noise a row for them.
         measure: What is measured; of the baseline trace estimators too, which take exact Hessians.
         conditional: Whether there is a flow a class, of classes that are not too many.
         shared: Whether data and flows are those of the first seed for all, as flows cost too much.
@@ -64,10 +79,9 @@ class Scale:
     models: tuple[str, ...]
     seeds: int
     classifier: ClassifierConfig
-    steps: int
-    every: int = 50
+    flow: Training = DENSE
+    classes: Training | None = None
     draws: int = 16
-    flow: tuple[ModelConfig, float] = (LEARNED, 4e-3)
     measure: MeasureConfig = MeasureConfig(estimators=True)
     conditional: bool = True
     shared: bool = False
@@ -78,19 +92,18 @@ SCALES: dict[str, Scale] = {
         (*ALWAYS, "score", "fool-shift"),
         1,
         ClassifierConfig(epochs=3),
-        60,
+        DENSE.changed(train={"steps": 60}),
         measure=MeasureConfig(points=100, samples=20, ascent=20, estimators=True),
         conditional=False,
     ),
-    "cpu": Scale(tuple(MODELS), 6, ClassifierConfig(epochs=80), 1000),
+    "cpu": Scale(tuple(MODELS), 6, ClassifierConfig(epochs=80)),
     "images": Scale(
         IMAGES,
         3,
         ClassifierConfig(net=NetConfig(name="cnn", hidden=16), epochs=2),
-        1500,
-        every=250,
+        CONVOLUTIONAL,
+        CONVOLUTIONAL.changed(train={"lr": 8e-3, "steps": 1000}),
         draws=2,
-        flow=(LEARNED, 1e-3),
         measure=MeasureConfig(points=500, samples=100, ascent=200),
         shared=True,
     ),
@@ -101,10 +114,11 @@ SCALES: dict[str, Scale] = {
             net=NetConfig(name="resnet18"), epochs=200, optimizer="sgd", lr=0.1,
             weight_decay=5e-4, schedule="steps", augment="cifar10", threads=4,
         ),
-        40_000,
-        every=1000,
+        DENSE.changed(
+            model=ModelConfig(depth=2, alpha=0.8),
+            train={"steps": 40_000, "validate_every": 1000, "lr": 5e-4},
+        ),
         draws=1,
-        flow=(ModelConfig(depth=2, alpha=0.8), 5e-4),
         measure=MeasureConfig(),
         shared=True,
     ),
@@ -178,23 +192,12 @@ def judge(config: AlignmentConfig, shape: Sequence[int]) -> ClassifierConfig:
     return found.model_copy(update={"seed": JUDGE + config.seed, "net": net})
 
 
-def training(config: AlignmentConfig) -> Training:
-    """Returns the training of a reference flow, on smoothed rows.
-
-    It starts near the Gaussian of its rows; the best by validation is kept.
-    """
+def training(config: AlignmentConfig, label: int | None = None) -> Training:
+    """Returns the training of the flow of a class; None: of all rows."""
     scale = SCALES[config.scale]
-    model, rate = scale.flow
-    return Training(
+    found = scale.flow if label is None else scale.classes or scale.flow
+    return found.changed(
         seed=config.seed,
-        preprocess=PreprocessConfig(logit=None, shrinkage=0.1),
-        model=model,
-        objective=ObjectiveConfig(name="lazy_ml"),
-        train=TrainConfig(
-            steps=config.reference.steps or scale.steps,
-            batch_size=128,
-            validate_every=scale.every,
-            lr=rate,
-        ),
-        cluster=ClusterConfig(gpu=config.gpu and config.scale == "full"),
+        train={"steps": config.reference.steps or found.train.steps},
+        cluster={"gpu": config.gpu and config.scale == "full"},
     )

@@ -22,7 +22,7 @@ from pipelines.config.source import counted, examined, opened
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine import ALONE, Artefact, Source, Stage, own, stage
-from pipelines.engine.fanout import diverged, fail, together
+from pipelines.engine.fanout import FAILED, diverged, fail, together
 from pipelines.engine.pipeline import Pipeline
 from pipelines.errors import Diverged
 from pipelines.paper import comparison
@@ -153,7 +153,7 @@ def paper(config: PaperConfig, sources: Sources) -> Artefact:
     """
     cells = EXPERIMENTS[config.experiment].placed(config)
     found = [catch(together(_made(cell, sources)), Diverged, diverged) for cell in cells]
-    return compare(config, [catch_all(found, Exception, fail)])
+    return compare(config, [catch_all(found, FAILED, fail)])
 
 
 def _made(cell: Cell, sources: Sources) -> list[Artefact]:

@@ -10,7 +10,7 @@
 from redun.scheduler import catch_all
 
 from pipelines.engine import Artefact, stage
-from pipelines.engine.fanout import fail
+from pipelines.engine.fanout import FAILED, fail
 from pipelines.engine.pipeline import Pipeline
 from pipelines.reporting import claims
 from pipelines.sample_complexity import report
@@ -30,7 +30,7 @@ def sample_complexity(config: ComplexityConfig, inputs: None = None) -> tuple[Ar
     A cell that fails stops no other.
     """
     found = [learn(cell, title=title(cell)) for cell in cells(config)]
-    fitted = exponents(config, [catch_all(found, Exception, fail)])
+    fitted = exponents(config, [catch_all(found, FAILED, fail)])
     return fitted, conclude(config, [fitted])
 
 

@@ -59,7 +59,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
         BadInput: One of several may be alone in what it sees of store and data. The others wait
             for it, until Ray ends them all because it failed.
     """
-    here = {name: str(store.present(Path(job[name]))) for name in ("data", "chain")}
+    here = {name: str(store.present(Path(job[name]))) for name in ("data", "start")}
     place = launched()
     try:
         with _watching(job["run_id"], place):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from ebflow.execution import Checkpoints, Driven, Event, resume, shard_weights
 from ebflow.preprocessing import Preprocessing
@@ -55,7 +56,7 @@ class Place:
 def fit(
     config: Training,
     data: Path,
-    chain: Path,
+    start: Path,
     work: Path,
     *,
     here: bool | None = None,
@@ -67,7 +68,8 @@ def fit(
     Arguments:
         config: What to train.
         data: The prepared folder.
-        chain: The file of the fitted chain.
+        start: The file of the fitted chain; or the folder of a checkpoint, whose flow is trained
+            on.
         work: Where checkpoints and rows go.
         here: Whether a lone worker trains in this process; None: as ``launched`` has it.
         run_id: The MLflow run in which workers on a cluster log the use of their nodes.
@@ -82,7 +84,7 @@ def fit(
             again, or had no validation before.
     """
     here = not launched(config.cluster) if here is None else here
-    folders = {"data": str(data), "chain": str(chain), "work": str(work)}
+    folders = {"data": str(data), "start": str(start), "work": str(work)}
     job = {"config": config.model_dump(mode="json"), **folders, "store": store.identity()}
     job["run_id"] = run_id
     if here:
@@ -99,22 +101,22 @@ def train(job: dict[str, Any], place: Place) -> dict[str, Any]:
     """Trains a flow as one worker; returns as :func:`drive`.
 
     Arguments:
-        job: ``config`` (fields of :class:`Training`), ``data`` (the prepared folder), ``chain``
-            (the file of the fitted chain), ``work`` (where checkpoints are) and ``store`` (the id
-            of the store that all of them lie in).
+        job: ``config`` (fields of :class:`Training`), ``data`` (the prepared folder), ``start``
+            (as of :func:`fit`), ``work`` (where checkpoints are) and ``store`` (the id of the
+            store that all of them lie in).
         place: Where the worker stands.
     """
     if not embedded():
         store.expect(job["store"])
     config = Training.model_validate(job["config"])
     torch.set_num_threads(config.train.threads)
-    data, chain, work = (Path(job[name]) for name in ("data", "chain", "work"))
+    data, start, work = (Path(job[name]) for name in ("data", "start", "work"))
 
     def made() -> Driven:
         return build(
             config,
             Dataset(data),
-            Preprocessing.load(chain),
+            load(start) if start.is_dir() else Preprocessing.load(start),
             device=_device(config.cluster, place),
             shard=place.shard,
             wrap=_wrap(config.cluster),

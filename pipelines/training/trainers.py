@@ -35,15 +35,21 @@ OF_THE_LOSS = ("sigma_end", "levels", "weight", "every")
 def build(
     config: Training,
     dataset: Dataset,
-    chain: Preprocessing,
+    start: Preprocessing | Flow,
     *,
     device: torch.device | str = "cpu",
     shard: tuple[int, int] = (0, 1),
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
 ) -> Trainer:
-    """Returns the trainer of a configuration on prepared data, behind their fitted chain."""
+    """Returns the trainer of a configuration on prepared data.
+
+    Arguments:
+        start: The chain that was fitted to them, which stands in front of a new flow; or a flow
+            that is trained on.
+    """
     train = config.train
-    flow = _flow(config, dataset, chain).to(device)
+    new = isinstance(start, Preprocessing)
+    flow = (_flow(config, dataset, start) if new else start.requires_grad_()).to(device)
     flow.columns = _columns(dataset.manifest)
     loss = _loss(config, flow.matched)
     return Trainer(

@@ -23,7 +23,7 @@ from ebflow.alignment.reference import Reference, pooled
 from ebflow.alignment.rows import unit_rows
 from ebflow.architectures import dense
 from ebflow.bases import GaussianMixture
-from ebflow.checkpoint import save
+from ebflow.checkpoint import load, save
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
@@ -149,7 +149,7 @@ def test_the_graph_is_a_replicate_for_every_seed(scale, own, monkeypatch):
     for kind in ("prepare", "flow", "reference", "blind", "classify", "measure", "align"):
         monkeypatch.setattr(graph, kind, partial(made, kind))
     monkeypatch.setattr(graph, "judged", lambda config, data: ("judge", config.seed, data))
-    monkeypatch.setattr(graph, "flows", lambda config, data: ("flows", config.seed, data))
+    monkeypatch.setattr(graph, "flows", lambda config, *inputs: ("flows", config.seed, inputs))
     monkeypatch.setattr(graph, "together", lambda found: found)
     monkeypatch.setattr(graph, "catch_all", lambda found, *_: found)
     config = AlignmentConfig(scale=scale)
@@ -298,25 +298,25 @@ class Stop(Exception):
     """Ends a stage in its middle."""
 
 
-def runs(stage, config, digits, folder):
-    """Returns a function that runs a stage in a folder, and its run."""
+def runs(stage, config, *inputs, folder):
+    """Runs a stage in a folder; returns its run."""
     run = Untracked()
     for name in ("out", "work"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     body = getattr(stage, stage.__name__.rpartition(".")[2])
-    body(config, digits, output=folder / "out", work=folder / "work", run=run)
+    body(config, *inputs, output=folder / "out", work=folder / "work", run=run)
     return run
 
 
 def test_an_interrupted_training_goes_on_to_the_same_weights(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "SAVE_S", 0.0)
-    whole = runs(classify, QUICK, digits, tmp_path / "whole")
+    whole = runs(classify, QUICK, digits, folder=tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(fitting, "probe", stopping(fitting.probe, 3))
         with pytest.raises(Stop):
-            runs(classify, QUICK, digits, tmp_path / "parts")
+            runs(classify, QUICK, digits, folder=tmp_path / "parts")
     assert Checkpoints(tmp_path / "parts" / "work" / loop.CHECKPOINTS).newest()[0] == 2
-    again = runs(classify, QUICK, digits, tmp_path / "parts")
+    again = runs(classify, QUICK, digits, folder=tmp_path / "parts")
     one, other = ([row["metrics"] for row in run.rows if row["metrics"]] for run in (whole, again))
     assert one == other and len(one) == QUICK.epochs
     one, other = ((tmp_path / k / "out" / fitting.MODEL).read_bytes() for k in ("whole", "parts"))
@@ -325,13 +325,13 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(digits, tmp_path, m
 
 def test_an_interrupted_flow_goes_on_to_the_same_weights(digits, home, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "SAVE_S", 0.0)
-    whole = runs(flow, FAST, digits, tmp_path / "whole")
+    whole = runs(flow, FAST, digits, folder=tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "validate", stopping(Trainer.validate, 3))
         with pytest.raises(Stop):
-            runs(flow, FAST, digits, tmp_path / "parts")
+            runs(flow, FAST, digits, folder=tmp_path / "parts")
     assert Checkpoints(tmp_path / "parts" / "work" / loop.CHECKPOINTS).newest()[0] > 0
-    parts = runs(flow, FAST, digits, tmp_path / "parts")
+    parts = runs(flow, FAST, digits, folder=tmp_path / "parts")
     logged = [[row["step"] for row in run.rows if row["metrics"]] for run in (whole, parts)]
     assert logged[0] == logged[1]
     one, other = (
@@ -341,12 +341,26 @@ def test_an_interrupted_flow_goes_on_to_the_same_weights(digits, home, tmp_path,
     assert one == other
 
 
+def test_a_flow_of_a_class_goes_on_from_that_of_all_rows(digits, home, tmp_path):
+    runs(flow, FAST, digits, folder=tmp_path / "whole")
+    still = FAST.training.changed(train={"lr": 1e-12})
+    config = FAST.changed(label=3, training=still)
+    runs(flow, config, digits, tmp_path / "whole" / "out", folder=tmp_path / "class")
+    runs(flow, config, digits, folder=tmp_path / "alone")
+    whole, trained, alone = (
+        load(tmp_path / name / "out" / "checkpoint") for name in ("whole", "class", "alone")
+    )
+    x = unit_rows(Dataset(digits).split("test"))[:20]
+    torch.testing.assert_close(trained.log_prob(x), whole.log_prob(x), rtol=1e-4, atol=1e-4)
+    assert (alone.log_prob(x) - whole.log_prob(x)).abs().max() > 1
+
+
 def test_a_flow_is_trained_where_checkpoints_go_to_a_storage(digits, home, tmp_path, monkeypatch):
     monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/bucket")
     monkeypatch.setenv(environment.LOOPBACK_ALONE, "0")
     monkeypatch.setattr(loop, "SAVE_S", 0.0)
     folder = home / "work" / "flow" / "key"
-    runs(flow, FAST, digits, folder)
+    runs(flow, FAST, digits, folder=folder)
     assert (folder / "out" / "checkpoint" / "ema.safetensors").exists()
     assert list((tmp_path / "bucket").rglob("*"))
 

@@ -496,7 +496,7 @@ def test_a_worker_whom_others_wait_for_fails_by_itself(workers, error, monkeypat
 
     monkeypatch.setattr(launch, "launched", lambda: Place(shard=(0, workers)))
     monkeypatch.setattr(launch, "train", train)
-    job = {"data": str(tmp_path), "chain": str(tmp_path), "run_id": ""}
+    job = {"data": str(tmp_path), "start": str(tmp_path), "run_id": ""}
     if workers > 1 and isinstance(error, BadInput):
         with pytest.raises(BadInput, match="a shard: found none"):
             launch.worker(job)

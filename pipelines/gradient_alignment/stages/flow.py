@@ -15,10 +15,23 @@ from pipelines.training.loop import CHECKPOINTS, fit
 from pipelines.training.preprocessing import CHAIN, fitted
 
 
-def flow(config: FlowConfig, data: Path, *, output: Path, work: Path, run: StageRun) -> None:
+def flow(
+    config: FlowConfig,
+    data: Path,
+    whole: Path | None = None,
+    *,
+    output: Path,
+    work: Path,
+    run: StageRun,
+) -> None:
     """Writes ``checkpoint/``, the best by validation; trained as the density pipeline trains.
 
     Interrupted, it goes on from the last checkpoint, and from what was logged.
+
+    Arguments:
+        config: The rows, their noise and the training.
+        data: The prepared data.
+        whole: What the stage left of all rows, whose flow is trained on; None: a new flow.
     """
     training, smooth = config.training, work / "data"
     run.log_params(config.model_dump())
@@ -29,10 +42,12 @@ def flow(config: FlowConfig, data: Path, *, output: Path, work: Path, run: Stage
         seed=training.seed, label=config.label,
     )  # fmt: skip
     run.log_input(manifest, "training")
-    fitted(training.chain, Dataset(smooth)).save(work / CHAIN)
+    if whole is None:
+        fitted(training.chain, Dataset(smooth)).save(work / CHAIN)
+    start = work / CHAIN if whole is None else whole / "checkpoint"
     store.regain(work / metrics_log.FILE)
     with Follower(work / metrics_log.FILE, run):
-        summary = fit(training, smooth, work / CHAIN, work, here=True)
+        summary = fit(training, smooth, start, work, here=True)
     store.restore(work / CHECKPOINTS)
     shutil.copytree(
         Checkpoints(work / CHECKPOINTS).path(summary["best_step"]), output / "checkpoint"
