@@ -178,7 +178,7 @@ class RayExecutor(StageExecutor):
     def _start(self, job: Job) -> Future:
         import ray
 
-        connection = self._connect().result()
+        connection = self._connected()
         options = reserved(needs_of(job)) | _place(job, connection)
         work = self._work(job)
         reference = ray.remote(**options, max_retries=0)(work.func).remote(
@@ -189,10 +189,20 @@ class RayExecutor(StageExecutor):
         self.running.append(reference)
         return reference.future()
 
+    def _connected(self) -> Connection:
+        """Returns Ray's connection; after one that failed, who tries again makes another."""
+        connecting = self._connect()
+        try:
+            return connecting.result()
+        except BaseException:
+            with self.starting:
+                if self.connection is connecting:
+                    self.connection = None
+            raise
+
     def _connect(self) -> Future[Connection]:
-        """Returns Ray's connection; one that failed is made anew."""
         with self.starting:
-            if self.connection is None or (self.connection.done() and self.connection.exception()):
+            if self.connection is None:
                 self.connection = Future()
                 self.keeper = threading.Thread(target=self._keep, args=[self.connection])
                 self.keeper.start()

@@ -420,11 +420,12 @@ def test_ray_starts_again_after_a_failure_and_is_kept_until_it_is_left(monkeypat
     monkeypatch.setattr(executors, "cancel", lambda _: threads.append(threads[1].is_alive()))
     monkeypatch.setattr(executors, "leave", lambda _: threads.append(threading.current_thread()))
     executor = RayExecutor("ray", None)
+    executor.begin()
     with pytest.raises(OSError, match="no space"):
-        executor._connect().result()
+        executor._connected()
     with ThreadPoolExecutor(1) as retry:
-        retry.submit(lambda: executor._connect().result()).result()
-    assert executor._connect().result() == Connection()
+        retry.submit(executor._connected).result()
+    assert executor._connected() == Connection()
     assert len(threads) == 2
     executor.stop()
     threads[1].join(10)
