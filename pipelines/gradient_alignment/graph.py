@@ -29,12 +29,11 @@ from pipelines.engine.pipeline import Pipeline
 from pipelines.gradient_alignment import results
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
-    FlowConfig,
     MeasureConfig,
     NetConfig,
 )
 from pipelines.gradient_alignment.models import BASELINE
-from pipelines.gradient_alignment.scales import SCALES, judge, models, replicates, training
+from pipelines.gradient_alignment.scales import SCALES, flow_config, judge, models, replicates
 from pipelines.reporting import claims
 
 STAGES = "pipelines.gradient_alignment.stages"
@@ -149,14 +148,8 @@ def flows(config: AlignmentConfig, data: Artefact, whole: Artefact) -> list[Arte
 
 def _flow(config: AlignmentConfig, *inputs: Artefact, label: int | None = None) -> Artefact:
     """Returns the trained flow of a class; None: of all rows."""
-    settings = FlowConfig(
-        label=label,
-        noise=config.noise,
-        draws=config.reference.draws or SCALES[config.scale].draws,
-        training=training(config, label),
-    )
     rows = "all" if label is None else f"class {label}"
-    return flow(settings, [*inputs], f"{rows}, seed {config.seed}")
+    return flow(flow_config(config, label), [*inputs], f"{rows}, seed {config.seed}")
 
 
 def measuring(config: AlignmentConfig) -> MeasureConfig:

@@ -16,6 +16,7 @@ from pipelines.config import (
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
     ClassifierConfig,
+    FlowConfig,
     MeasureConfig,
     NetConfig,
 )
@@ -61,6 +62,19 @@ CONVOLUTIONAL = DENSE.changed(
 
 
 @dataclass(frozen=True)
+class Fit:
+    """A training of a flow on smoothed rows, of which the best by validation is kept.
+
+    Attributes:
+        training: The training.
+        draws: Draws of noise a row: a flow that sees the same ones often learns them.
+    """
+
+    training: Training = DENSE
+    draws: int = 16
+
+
+@dataclass(frozen=True)
 class Scale:
     """How much a study does.
 
@@ -68,9 +82,8 @@ class Scale:
         models: The names of its models.
         seeds: The number of trainings of each.
         classifier: A training without a regulariser.
-        flow: The training of a flow, on smoothed rows; the best by validation is kept.
-        classes: That of the flow of a class, if it goes on from the flow of all rows.
-        draws: Draws of noise a row for them.
+        flow: How a flow is trained.
+        classes: How that of a class goes on from the flow of all rows; None: it does not.
         measure: What is measured; of the baseline trace estimators too, which take exact Hessians.
         conditional: Whether there is a flow a class, of classes that are not too many.
         shared: Whether data and flows are those of the first seed for all, as flows cost too much.
@@ -79,9 +92,8 @@ class Scale:
     models: tuple[str, ...]
     seeds: int
     classifier: ClassifierConfig
-    flow: Training = DENSE
-    classes: Training | None = None
-    draws: int = 16
+    flow: Fit = Fit()
+    classes: Fit | None = None
     measure: MeasureConfig = MeasureConfig(estimators=True)
     conditional: bool = True
     shared: bool = False
@@ -92,7 +104,7 @@ SCALES: dict[str, Scale] = {
         (*ALWAYS, "score", "fool-shift"),
         1,
         ClassifierConfig(epochs=3),
-        DENSE.changed(train={"steps": 60}),
+        Fit(DENSE.changed(train={"steps": 60})),
         measure=MeasureConfig(points=100, samples=20, ascent=20, estimators=True),
         conditional=False,
     ),
@@ -101,9 +113,10 @@ SCALES: dict[str, Scale] = {
         IMAGES,
         3,
         ClassifierConfig(net=NetConfig(name="cnn", hidden=16), epochs=2),
-        CONVOLUTIONAL,
-        CONVOLUTIONAL.changed(train={"lr": 8e-3, "steps": 1000}),
-        draws=2,
+        Fit(CONVOLUTIONAL, 2),
+        Fit(CONVOLUTIONAL.changed(
+            train={"lr": 8e-3, "steps": 1000, "validate_every": 500}
+        ), 8),
         measure=MeasureConfig(points=500, samples=100, ascent=200),
         shared=True,
     ),
@@ -114,11 +127,10 @@ SCALES: dict[str, Scale] = {
             net=NetConfig(name="resnet18"), epochs=200, optimizer="sgd", lr=0.1,
             weight_decay=5e-4, schedule="steps", augment="cifar10", threads=4,
         ),
-        DENSE.changed(
+        Fit(DENSE.changed(
             model=ModelConfig(depth=2, alpha=0.8),
             train={"steps": 40_000, "validate_every": 1000, "lr": 5e-4},
-        ),
-        draws=1,
+        ), 1),
         measure=MeasureConfig(),
         shared=True,
     ),
@@ -192,12 +204,17 @@ def judge(config: AlignmentConfig, shape: Sequence[int]) -> ClassifierConfig:
     return found.model_copy(update={"seed": JUDGE + config.seed, "net": net})
 
 
-def training(config: AlignmentConfig, label: int | None = None) -> Training:
-    """Returns the training of the flow of a class; None: of all rows."""
-    scale = SCALES[config.scale]
-    found = scale.flow if label is None else scale.classes or scale.flow
-    return found.changed(
-        seed=config.seed,
-        train={"steps": config.reference.steps or found.train.steps},
-        cluster={"gpu": config.gpu and config.scale == "full"},
+def flow_config(config: AlignmentConfig, label: int | None = None) -> FlowConfig:
+    """Returns the flow of a class; None: of all rows."""
+    scale, asked = SCALES[config.scale], config.reference
+    fit = scale.flow if label is None else scale.classes or scale.flow
+    return FlowConfig(
+        label=label,
+        noise=config.noise,
+        draws=asked.draws or fit.draws,
+        training=fit.training.changed(
+            seed=config.seed,
+            train={"steps": asked.steps or fit.training.train.steps},
+            cluster={"gpu": config.gpu and config.scale == "full"},
+        ),
     )

@@ -55,7 +55,7 @@ from pipelines.gradient_alignment.known import known
 from pipelines.gradient_alignment.measures import Subject, estimators, measure
 from pipelines.gradient_alignment.models import BASELINE, BLIND, control, penalised
 from pipelines.gradient_alignment.references import Points
-from pipelines.gradient_alignment.scales import SCALES, judge, models, replicates, training
+from pipelines.gradient_alignment.scales import SCALES, flow_config, judge, models, replicates
 from pipelines.gradient_alignment.stages import classify, flow, reference
 from pipelines.gradient_alignment.table import Measured, entry, lines
 from pipelines.gradient_alignment.tables import COSTS, tables
@@ -123,7 +123,7 @@ def test_every_scale_has_a_baseline_and_every_score_its_control():
 def test_a_seed_draws_everything_anew():
     found = replicates(AlignmentConfig(seed=6, data={"label": "label", "seed": 3}))
     drawn = (
-        [[one.seed, graph.measuring(one).seed, training(one).seed] for one in found],
+        [[one.seed, graph.measuring(one).seed, flow_config(one).training.seed] for one in found],
         [{model.classifier.seed for model in models(one)} for one in found],
         [one.data.seed for one in found],
         [judge(one, (8, 8)).seed for one in found],
