@@ -141,7 +141,7 @@ class ReferenceConfig(Section):
         "of 20 at most, one for all at scale smoke",
     )
     draws: int | None = Field(
-        None, ge=1, description="draws of noise a row for their training; None: 16, 1 of full"
+        None, ge=1, description="draws of noise a row for their training; None: the scale's"
     )
     steps: int | None = Field(None, ge=1, description="steps of a flow; None: the scale's")
 
