@@ -7,6 +7,9 @@ from pydantic import Field
 from pipelines.config import ClusterConfig, ObjectiveConfig
 from pipelines.config.section import NAME, UNKEYED, Section, Size, Threaded
 
+Name = Literal["table", "toy", "ablation", "runtime", "matrices", "glow", "imputation", "rivals",
+               "scores", "tables", "phases", "missing", "anchor"]  # fmt: skip
+
 Peer = Literal["maf", "nsf", "gmm", "kde"]
 
 PEERS: tuple[str, ...] = get_args(Peer)
@@ -20,38 +23,51 @@ METHODS: tuple[Method, ...] = tuple(name for name in get_args(Method) if name !=
 
 
 class StepsConfig(Section):
-    """Steps of every objective on one net, timed."""
+    """Steps of every objective on one net, timed.
 
-    net: Literal["FC", "CNN"] = Field("FC", description="two dense layers, or six convolutions")
-    variant: Literal["plain", "spline", "tanh", "circular", "masked"] = Field(
-        "plain", description="another activation of dense layers, or padding of convolutions"
-    )
-    channels: int = Field(1, ge=1, description="channels of the images")
-    side: int = Field(28, ge=4, multiple_of=4, description="height and width of the images")
-    seconds: float = Field(1.0, gt=0, description="least time given to an objective, s")
-    threads: int = Field(2, ge=1, description="threads of a step")
+    Attributes:
+        net: Two dense layers, or six convolutions.
+        variant: Another activation of dense layers, or padding of convolutions.
+        channels: Channels of the images.
+        side: Height and width of the images, a multiple of 4.
+        seconds: Least time given to an objective.
+        threads: Threads of a step.
+    """
+
+    net: Literal["FC", "CNN"] = "FC"
+    variant: Literal["plain", "spline", "tanh", "circular", "masked"] = "plain"
+    channels: int = 1
+    side: int = 28
+    seconds: float = 1.0
+    threads: int = 2
 
 
 class StackConfig(Threaded, Section):
-    """Small dense nets that are trained at once: of every preprocessing, start and rate."""
+    """Small dense nets that are trained at once: of every preprocessing, start and rate.
 
-    part: Literal["map", "wide", "pairs"] = Field("map", description="part of the experiment")
-    activation: Literal["published", "centred", "learned"] = Field(
-        "published",
-        description="smooth leaky ReLU, the same through 0 with slope 1, or a spline an element",
-    )
+    Attributes:
+        part: Part of the experiment.
+        activation: Smooth leaky ReLU; the same through 0 with slope 1; or a spline an element.
+        objective: What is minimised.
+        preprocessings: Data behind the logit: whitened, or as they are.
+        starts: Signs of the identity with offsets of every layer.
+        rates: Adam's learning rates.
+        seed: Seed of batches and noise.
+        steps: Steps of a training; the rate falls as a cosine.
+        looks: Steps at which nets are measured.
+        threads: Threads.
+    """
+
+    part: Literal["map", "wide", "pairs"] = "map"
+    activation: Literal["published", "centred", "learned"] = "published"
     objective: ObjectiveConfig = ObjectiveConfig()
-    preprocessings: tuple[Literal["whitened", "plain"], ...] = Field(
-        ("whitened",), min_length=1, description="data behind the logit: whitened, or as they are"
-    )
-    starts: tuple[tuple[Literal[-1, 1], float], ...] = Field(
-        ((1, 0.0),), min_length=1, description="signs of the identity with offsets of every layer"
-    )
-    rates: tuple[float, ...] = Field((1e-3,), min_length=1, description="Adam's learning rates")
-    seed: int = Field(0, ge=0, description="seed of batches and noise")
-    steps: int = Field(500, ge=1, description="steps of a training; the rate falls as a cosine")
-    looks: tuple[int, ...] = Field((0, 500), description="steps at which nets are measured")
-    threads: int = Field(1, ge=1, description="threads")
+    preprocessings: tuple[Literal["whitened", "plain"], ...] = ("whitened",)
+    starts: tuple[tuple[Literal[-1, 1], float], ...] = ((1, 0.0),)
+    rates: tuple[float, ...] = (1e-3,)
+    seed: int = 0
+    steps: int = 500
+    looks: tuple[int, ...] = (0, 500)
+    threads: int = 1
 
     @property
     def trained_by(self) -> str:
@@ -61,71 +77,82 @@ class StackConfig(Threaded, Section):
 
 
 class DivergeConfig(Section):
-    """How a flow differs from an exact density in the plane."""
+    """How a flow differs from an exact density in the plane.
 
-    density: Literal["sine", "swirl", "checkerboard"] = Field(
-        "sine", description="density, smoothed by sigma"
-    )
-    sigma: float = Field(0.375, gt=0, description="noise, in the units of the data")
-    samples: int = Field(10_000, ge=2, description="fresh points of the density")
-    resolution: int = Field(120, ge=2, description="pixels a side of the pictures")
+    Attributes:
+        density: The density, smoothed by ``sigma``.
+        sigma: The noise, in the units of the data.
+        samples: Fresh points of the density.
+        resolution: Pixels a side of the pictures.
+    """
+
+    density: Literal["sine", "swirl", "checkerboard"] = "sine"
+    sigma: float = 0.375
+    samples: int = 10_000
+    resolution: int = 120
 
 
 class ImputeConfig(Threaded, Section):
-    """Imputation of missing pixels of test images, by the flow's paper's chain and Langevin's."""
+    """Imputation of missing pixels of test images, by the flow's paper's chain and Langevin's.
 
-    images: int = Field(32, ge=1, description="test images at most")
-    draws: int = Field(2, ge=1, description="chains an image, of each sampler")
-    steps: int = Field(500, ge=1, description="steps of a chain")
-    seed: int = Field(0, ge=0, description="seed of masks and chains")
-    threads: int = Field(2, ge=1, description="threads", json_schema_extra=UNKEYED)
+    Attributes:
+        images: Test images at most.
+        draws: Chains an image, of each sampler.
+        steps: Steps of a chain.
+        seed: Seed of masks and chains.
+        threads: Threads.
+    """
+
+    images: int = 32
+    draws: int = 2
+    steps: int = 500
+    seed: int = 0
+    threads: int = Field(2, json_schema_extra=UNKEYED)
 
 
 class FillConfig(Threaded, Section):
-    """Entries that are removed from a table, put back by a flow trained without them."""
+    """Entries that are removed from a table, put back by a flow trained without them.
 
-    share: float = Field(0.2, gt=0, lt=1, description="share of the entries that is removed")
-    draws: int = Field(20, ge=2, description="draws of a test row")
-    seconds: float | None = Field(None, gt=0, description="training seconds; None: the steps")
-    steps: int = Field(6_000, ge=1, description="training steps at most")
-    seed: int = Field(0, ge=0, description="seed of what is removed, of training and of draws")
-    threads: int = Field(1, ge=1, description="threads")
+    Attributes:
+        share: Share of the entries that is removed.
+        draws: Draws of a test row.
+        seconds: Training seconds; None: the steps.
+        steps: Training steps at most.
+        seed: Seed of what is removed, of training and of draws.
+        threads: Threads.
+    """
+
+    share: float = 0.2
+    draws: int = 20
+    seconds: float | None = None
+    steps: int = 6_000
+    seed: int = 0
+    threads: int = 1
 
 
 class PeerConfig(Threaded, Section):
-    """A density of another package, fitted as its users do."""
+    """A density of another package, fitted as its users do.
 
-    name: Peer = Field(
-        "gmm",
-        description="maf, nsf: zuko's flows; gmm: scikit-learn's mixture of Gaussians, its number "
-        "by validation; kde: Gaussian kernels, their width by validation",
-    )
-    seed: int = Field(0, ge=0, description="seed of starts and batches")
-    seconds: float | None = Field(
-        None, gt=0, description="training seconds, validations not counted; None: the steps alone"
-    )
-    steps: int = Field(1_000_000, ge=1, description="steps of maf and nsf at most")
-    threads: int = Field(1, ge=1, description="threads")
+    Attributes:
+        name: ``maf``, ``nsf``: zuko's flows; ``gmm``: scikit-learn's mixture of Gaussians, its
+            number by validation; ``kde``: Gaussian kernels, their width by validation.
+        seed: Seed of starts and batches.
+        seconds: Training seconds, validations not counted; None: the steps alone.
+        steps: Steps of ``maf`` and ``nsf`` at most.
+        threads: Threads.
+    """
+
+    name: Peer = "gmm"
+    seed: int = 0
+    seconds: float | None = None
+    steps: int = 1_000_000
+    threads: int = 1
 
 
 class PaperConfig(Section):
     """An experiment of the paper, at a scale."""
 
-    experiment: Literal[
-        "table",
-        "toy",
-        "ablation",
-        "runtime",
-        "matrices",
-        "glow",
-        "imputation",
-        "rivals",
-        "scores",
-        "tables",
-        "phases",
-        "missing",
-        "anchor",
-    ] = Field(
+    experiment: Name = Field(
         "table",
         description="table: NLL by net and objective; toy: divergences from three densities in "
         "the plane; ablation: EMA and MaP; runtime: step times against D; matrices: full and "

@@ -10,6 +10,7 @@
 """
 
 import re
+from collections.abc import Iterator
 
 from redun.scheduler import catch, catch_all
 
@@ -25,41 +26,28 @@ from pipelines.engine import ALONE, Artefact, Source, Stage, own, stage
 from pipelines.engine.fanout import FAILED, diverged, fail, together
 from pipelines.engine.pipeline import Pipeline
 from pipelines.errors import Diverged
-from pipelines.paper import comparison
-from pipelines.paper.config import (
-    DivergeConfig,
-    FillConfig,
-    ImputeConfig,
-    PaperConfig,
-    PeerConfig,
-    StackConfig,
-    StepsConfig,
-)
+from pipelines.paper import config as configs
+from pipelines.paper.config import FillConfig, PaperConfig, PeerConfig
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Cell
+from pipelines.paper.stages import compare as comparison
 from pipelines.reporting import claims
 from pipelines.reporting.pictures import is_picture
 
 STAGES = "pipelines.paper.stages"
 
-impute = stage(f"{STAGES}.impute", needs=own)
-diverge = stage(f"{STAGES}.diverge")
-peer = stage(f"{STAGES}.peer", needs=own)
-stack = stage(f"{STAGES}.stack", needs=own)
-fill = stage(f"{STAGES}.fill", needs=own)
-steps = stage(f"{STAGES}.steps", needs=ALONE)
-compare = stage(f"{STAGES}.compare", templates=[claims.TEMPLATE])
-
 MEASURES: dict[type[Section], Stage] = {
-    DivergeConfig: diverge,
     EvaluateConfig: evaluate,
-    FillConfig: fill,
-    ImputeConfig: impute,
-    PeerConfig: peer,
-    StackConfig: stack,
-    StepsConfig: steps,
+    configs.DivergeConfig: stage(f"{STAGES}.diverge"),
+    FillConfig: stage(f"{STAGES}.fill", needs=own),
+    configs.ImputeConfig: stage(f"{STAGES}.impute", needs=own),
+    PeerConfig: stage(f"{STAGES}.peer", needs=own),
+    configs.StackConfig: stage(f"{STAGES}.stack", needs=own),
+    configs.StepsConfig: stage(f"{STAGES}.steps", needs=ALONE),
 }
 """Stages that measure, by the type of their configuration."""
+
+compare = stage(f"{STAGES}.compare", templates=[claims.TEMPLATE])
 
 Sources = dict[str, Source]
 
@@ -68,34 +56,24 @@ def check(config: PaperConfig) -> Sources:
     """Checks every cell; returns the sources of data by their locations."""
     _check_options(config)
     placed = EXPERIMENTS[config.experiment].placed(config)
-    for cell in placed:
-        if cell.measure:
-            _check_cell(config, cell)
     read = [c for c in placed if c.data and not isinstance(c.config, PeerConfig)]
+    for cell in read:
+        for problem in _problems(config, cell):
+            raise BadInput(problem)
     return {cell.data.source: _source(cell) for cell in read}
 
 
 def _source(cell: Cell) -> Source:
     """Returns the source of a cell's data; errors as in ``check_density``, for the cell."""
-    if isinstance(cell.config, FillConfig):
-        return _table(cell)
     try:
+        if isinstance(cell.config, FillConfig):
+            reader = opened(cell.data)
+            counted(reader, cell.data)
+            return Source(cell.data.source, reader.digest)
         return check_density(cell.config if cell.measure else DensityConfig(data=cell.data))
     except BadInput as error:
         message = DATA.sub(r"--\1", spelled(str(error)))
         raise BadInput(f"{message} (in the cell {' '.join(cell.labels.values())})") from None
-
-
-def _table(cell: Cell) -> Source:
-    """Returns the source of a table; raises BadInput if it is none."""
-    reader = opened(cell.data)
-    counted(reader, cell.data)
-    if reader.layout.levels is not None or len(reader.layout.shape) != 1:
-        raise BadInput(
-            f"--sources: found examples of shape {reader.layout.shape} in {reader.label}, "
-            "expected rows of real numbers"
-        )
-    return Source(cell.data.source, reader.digest)
 
 
 def examine(config: PaperConfig) -> None:
@@ -122,28 +100,26 @@ def _check_options(config: PaperConfig) -> None:
             )
 
 
-def _check_cell(config: PaperConfig, cell: Cell) -> None:
-    """Raises BadInput if a cell does not suit the workers, or the data the experiment."""
-    workers, batch = config.cluster.workers, cell.config.train.batch_size
-    if batch % workers:
-        raise BadInput(
-            f"--cluster.workers: found {workers}, expected a divisor of the batch size {batch} of "
-            f"{' '.join(cell.labels.values())}"
+def _problems(config: PaperConfig, cell: Cell) -> Iterator[str]:
+    """Yields where a cell does not suit the workers, or the data the experiment."""
+    named, workers = " ".join(cell.labels.values()), config.cluster.workers
+    if cell.measure and cell.config.train.batch_size % workers:
+        yield (
+            f"--cluster.workers: found {workers}, expected a divisor of the batch size "
+            f"{cell.config.train.batch_size} of {named}"
         )
-    shape = open_source(cell.config.data.source).layout.shape
-    if isinstance(cell.measure, ImputeConfig) and not is_picture(shape):
-        raise BadInput(f"--source: found examples of shape {shape}, expected images")
+    layout = open_source(cell.data.source).layout
+    shape, real = layout.shape, layout.levels is None and len(layout.shape) == 1
+    found = f"found examples of shape {shape}"
+    if config.experiment == "imputation" and not is_picture(shape):
+        yield f"--source: {found}, expected images"
     if config.experiment == "tables" and (len(shape) > 1 or shape[0] > FEW):
-        raise BadInput(
-            f"--sources: found examples of shape {shape} in {cell.labels['table']}, expected rows "
-            f"of at most {FEW} columns"
-        )
+        yield f"--sources: {found} in {named}, expected rows of at most {FEW} columns"
+    if config.experiment == "missing" and not real:
+        yield f"--sources: {found} in {named}, expected rows of real numbers"
     colours = {"grey": 1, "colour": 3}[config.images]
     if config.experiment == "table" and (1, *shape)[-3] != colours:
-        raise BadInput(
-            f"--images: found {config.images} with examples of shape {shape}, expected images of "
-            f"{colours} colours"
-        )
+        yield f"--images: {found} for {config.images}, expected images of {colours} colours"
 
 
 def paper(config: PaperConfig, sources: Sources) -> Artefact:

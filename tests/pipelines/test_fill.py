@@ -32,7 +32,8 @@ def test_a_flow_betters_a_gaussians_mean_on_rows_that_are_no_gaussian():
     side = torch.randint(0, 2, (700, 1), generator=noise) * 2 - 1.0
     x = torch.cat([side, side.abs() + 1, -side], 1).double()
     x += 0.3 * torch.randn(x.shape, generator=noise, dtype=torch.float64)
-    found = compared(FillConfig(steps=40, draws=4), x[:400], x[400:500], x[500:])
+    rows = {"train": x[:400], "validation": x[400:500], "test": x[500:]}
+    found = compared(FillConfig(steps=40, draws=4), rows)
     assert found["study/removed"] == pytest.approx(0.2, abs=0.08)
     lead, error = (found[f"study/lead_over_gaussian_mean{end}"] for end in ("", "_se"))
     assert lead > 3 * error > 0

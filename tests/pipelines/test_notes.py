@@ -6,8 +6,8 @@ from pipelines.config import DensityConfig, ModelConfig, ObjectiveConfig
 from pipelines.config.recipes import mnist9k
 from pipelines.density import results
 from pipelines.engine.runner import Run, _title
-from pipelines.paper import comparison
 from pipelines.paper.config import PaperConfig
+from pipelines.paper.stages import compare as comparison
 from pipelines.reporting.method import short_loss, short_net
 from pipelines.tracking.notes import note, numbers, table
 

@@ -9,7 +9,7 @@ from ebflow import objectives
 from ebflow.architectures import dense
 from ebflow.loss import Loss, LossModule, Progress, cosine
 from ebflow.randomness import RowGenerator
-from pipelines.paper.stacking import Member, Stack
+from pipelines.paper.stages.stack import Member, Stack
 from tests.library.conftest import double_precision  # noqa: F401
 
 STEPS, DECAY = 12, 0.9

@@ -101,15 +101,16 @@ def _metrics(
     config: EvaluateConfig,
 ) -> dict[str, float]:
     """Returns the likelihoods of the flow and of the baselines on a split, how they differ too."""
-    metrics = _likelihood(prefixes[0], ours, split.width)
+    metrics = likelihood(prefixes[0], ours, split.width)
     for what, (gain, density) in baselines.items():
         theirs = log_probs(density, split, **config.model_dump())
-        metrics |= _likelihood(f"baseline/{what}_{prefixes[1]}", theirs, split.width)
+        metrics |= likelihood(f"baseline/{what}_{prefixes[1]}", theirs, split.width)
         paired, at = Likelihood.of(ours - theirs, split.width), f"{prefixes[0]}{gain}"
         metrics |= {at: -paired.nll, f"{at}_se": paired.nll_se}
     return metrics
 
 
-def _likelihood(prefix: str, found: Tensor, width: int) -> dict[str, float]:
+def likelihood(prefix: str, found: Tensor, width: int) -> dict[str, float]:
+    """Returns the metrics of log-densities with shape (N,) of rows of a width."""
     score = Likelihood.of(found, width)
     return {f"{prefix}{key}": getattr(score, key) for key in ("nll", "nll_se", "bpd")}

@@ -4,119 +4,69 @@ All nets train for the same seconds, one option changed at a time, with smooth l
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
-from matplotlib.figure import Figure
-
-from pipelines.config import (
-    LIKELIHOOD,
-    AnchorConfig,
-    DensityConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    PreprocessConfig,
-    TrainConfig,
-)
+from pipelines.config import LIKELIHOOD, AnchorConfig, ModelConfig, ObjectiveConfig
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.experiments.cell import (
-    STEPS,
-    Cell,
-    Column,
-    Experiment,
-    Folders,
-    Row,
-    first_seed,
-)
-from pipelines.paper.experiments.curves import Points, curve, drawn
-from pipelines.paper.experiments.gains import measured, with_gains
-from pipelines.paper.experiments.settings import IMAGE_OPTIONS, bounds, data
+from pipelines.paper.experiments.cell import STEPS, Cell, Column, Experiment, Folders, Row
+from pipelines.paper.experiments.compared import drawn, measured, with_gains
+from pipelines.paper.experiments.settings import base
 
 SECONDS, LENGTH = 40.0, 40_000
 SIGMA = 0.1
+USUAL = 100
+"""Steps between refreshes at most, where no K is told and a drift brings them forward."""
+
 NETS = {"dense": ModelConfig(depth=2), "conv": ModelConfig(architecture="convolutional")}
 
+CHANGES = {"interval": "K = {:g}", "weight": "w = {:g} σ²", "sigma": "σ = {:g}"}
+"""What may be changed, and how it is told: K, the weight of matching scores over σ², and σ."""
 
-class Way(NamedTuple):
-    """An objective, and what is changed of it or of its anchor.
-
-    Attributes:
-        objective: The objective.
-        interval: K; None: the normaliser is refreshed at a drift, or after 100 steps.
-        weight: That of matching scores over σ².
-        sigma: σ.
-    """
-
-    objective: str
-    interval: int | None = None
-    weight: float = 1.0
-    sigma: float = SIGMA
-
-    @property
-    def changes(self) -> str:
-        """What is changed."""
-        changes = {
-            f"K = {self.interval}": self.interval,
-            f"w = {self.weight:g} σ²": self.weight != 1,
-            f"σ = {self.sigma:g}": self.sigma != SIGMA,
-        }
-        return ", ".join(text for text, changed in changes.items() if changed)
-
-
-EXACT = Way("ml")
-SHORT = (EXACT, Way("lazy_ml"), Way("dsm"), Way("ssm_vr"))
+SHORT = tuple((objective, {}) for objective in ("ml", "lazy_ml", "dsm", "ssm_vr"))
 WAYS = {
     "dense": (
         *SHORT,
-        Way("relative_ml"),
-        *(Way(name, interval=k) for name in ("lazy_ml", "dsm") for k in (20, 100, 500)),
-        *(Way("dsm", weight=weight) for weight in (0.1, 10.0)),
-        *(Way("dsm", sigma=sigma) for sigma in (0.03, 0.3)),
+        ("relative_ml", {}),
+        *(
+            (objective, {"interval": k})
+            for objective in ("lazy_ml", "dsm")
+            for k in (20, 100, 500)
+        ),
+        *(("dsm", {"weight": weight}) for weight in (0.1, 10.0)),
+        *(("dsm", {"sigma": sigma}) for sigma in (0.03, 0.3)),
     ),
     "conv": SHORT,
 }
+"""Objectives, and what is changed of each or of its anchor, by net."""
 
 
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields one cell a net and way."""
-    for net, ways in WAYS.items():
-        for way in ways:
-            labels = {"net": net, "objective": way.objective, "changed": way.changes}
-            yield Cell.of_flow(labels, _flow(config, seed, net, way))
-
-
-def _flow(config: PaperConfig, seed: int, net: str, way: Way) -> DensityConfig:
-    limits = {"validate_every": 30 if way == EXACT else 100}
-    limits |= bounds(config, cpu=SECONDS, full=LENGTH)
-    weight = way.weight * way.sigma**2 if way.objective == "dsm" else None
-    rule = {"interval": way.interval, "tolerance": None} if way.interval else {"tolerance": 0.2}
-    return DensityConfig(
-        seed=seed,
-        data=data(config, "mnist"),
-        preprocess=PreprocessConfig(shrinkage=1e-3),
-        model=NETS[net],
-        objective=ObjectiveConfig.of(way.objective, sigma=way.sigma, weight=weight),
-        anchor=AnchorConfig(**rule),
-        train=TrainConfig(batch_size=100, lr=2e-3, warmup=0.02, threads=config.threads, **limits),
-    )
+    bounds = {"cpu": SECONDS, "full": LENGTH}
+    ways = ((net, *way) for net, ways in WAYS.items() for way in ways)
+    for net, objective, changed in ways:
+        looks = 30 if objective == "ml" else 100
+        common = base(config, seed, "mnist", lr=2e-3, validate_every=looks, **bounds)
+        sigma, interval = changed.get("sigma", SIGMA), changed.get("interval")
+        weight = changed.get("weight", 1.0) * sigma**2 if objective == "dsm" else None
+        flow = common.changed(
+            model=NETS[net],
+            objective=ObjectiveConfig.of(objective, sigma=sigma, weight=weight),
+            anchor=AnchorConfig(interval=interval or USUAL, tolerance=None if interval else 0.2),
+        )
+        told = ", ".join(CHANGES[name].format(value) for name, value in changed.items())
+        yield Cell.of_flow({"net": net, "objective": objective, "changed": told}, flow)
 
 
 def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     """Returns one row a cell, with its curve and its gain over exact likelihood of the net."""
-    found = [{**row, "curve": curve(folder[0])} for folder, row in measured(cells, folders)]
-    gained = with_gains(found, lambda labels: labels["objective"] == EXACT.objective, "net")
-    return [{**row, "end": row["curve"][-1][1]} for row in gained]
+    found = [{**row, "end": row["curve"][-1][1]} for row in measured(cells, folders)]
+    return with_gains(found, {"objective": "ml"}, "net")
 
 
-def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
-    """Returns the first seed's best validation NLL against training seconds."""
-    panels: dict[str, dict[str, Points]] = {
-        "dense, likelihood": {}, "dense, scores": {}, "conv": {},
-    }  # fmt: skip
-    for (row,) in first_seed(rows):
-        net, objective, changed = row["labels"].values()
-        kind = f", {'likelihood' if objective in LIKELIHOOD else 'scores'}"
-        panels[net + (kind if net == "dense" else "")][f"{objective} {changed}"] = row["curve"]
-    return {"anchor": drawn(panels)}
+def _place(net: str, objective: str, changed: str) -> tuple[str, str]:
+    """Returns the panel and the line of a training in the figure."""
+    kind = "likelihood" if objective in LIKELIHOOD else "scores"
+    return f"dense, {kind}" if net == "dense" else net, f"{objective} {changed}"
 
 
 ANCHOR = Experiment(
@@ -125,14 +75,13 @@ ANCHOR = Experiment(
     "weighed by σ² = 0.01; end: validation NLL in the end, NLL: of the best net by it; gain over "
     "ml of the same net, row by row; ±: 95 %, over seeds, or test rows of one seed",
     source="mnist",
-    uses=IMAGE_OPTIONS,
     cells=cells,
     columns=(
         STEPS,
         Column("end", "end", 1, interval=False),
-        Column("test/nll", "NLL", 1, "nll", error="test/nll_se"),
+        Column("test/nll", "NLL", 1, "baseline/{}_nll", error="test/nll_se"),
         Column("gain", "gain", 1, error="gain_se"),
     ),
     rows=rows,
-    figures=figures,
+    figures=lambda rows, folders: {"anchor": drawn(rows, _place)},
 )

@@ -21,6 +21,11 @@ from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.method import method
 from pipelines.reporting.pages import machine
 
+IMAGE_OPTIONS = frozenset(
+    ("source", "seconds", "rows", "validation", "test", "seed", "seeds", "threads", "cluster")
+)
+"""The options that most experiments use, on images."""
+
 NORMAL = 1.96
 """Standard errors of half of a 95 % interval."""
 
@@ -33,6 +38,11 @@ BASELINES = {
                 "maximisation; its size by validation"),
 }  # fmt: skip
 """By their names in metrics, what a table's first column and its last say of them."""
+
+NOTHING = Conclusion((), (), (), ())
+"""What an experiment without claims concludes."""
+
+UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 Row = dict[str, Any]
 """``labels``, ``seed``, ``published``, ``data``, ``machine``, ``method``, metrics."""
@@ -63,19 +73,10 @@ class Cell:
     published: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of_flow(
-        cls,
-        labels: Mapping[str, str],
-        config: DensityConfig,
-        *,
-        measure: Section | None = None,
-        published: Mapping[str, float] | None = None,
-    ) -> "Cell":
+    def of_flow(cls, labels: Mapping[str, str], config: DensityConfig, **more: Any) -> "Cell":  # noqa: ANN401
         """Returns the training of a flow, measured by its likelihood if nothing else is said."""
-        return cls(
-            labels, config, config.seed, config.data, config.training.chain,
-            measure or config.evaluate, method(config), published or {},
-        )  # fmt: skip
+        given = {"chain": config.training.chain, "measure": config.evaluate, **more}
+        return cls(labels, config, config.seed, config.data, method=method(config), **given)
 
     @property
     def title(self) -> str:
@@ -119,8 +120,8 @@ class Column:
         metric: Its key in a row.
         heading: What stands above it, with its unit.
         digits: Decimals.
-        baseline: How the same metric of the baselines is called, if there is one: ``nll`` of
-            ``baseline/gaussian_nll`` and ``baseline/mixture_nll``.
+        baseline: The key of the same of a baseline, if there is one, ``{}`` in the place of its
+            name.
         interval: Whether its interval is shown where there are several seeds.
         error: The key of its standard error over the test rows, which is shown where there is
             one seed.
@@ -136,11 +137,7 @@ class Column:
 
 STEPS = Column("train/steps", "steps", 0, interval=False)
 STEPS_PER_S = Column("train/steps_per_s", "steps/s", interval=False)
-NLL = Column("test/nll", "NLL", 1, "nll")
-
-
-def _one_each(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
-    return [cell.row(found) for cell, found in zip(cells, folders, strict=True)]
+NLL = Column("test/nll", "NLL", 1, "baseline/{}_nll")
 
 
 def first_seed(rows: Sequence[Row], *beside: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
@@ -174,12 +171,14 @@ class Experiment:
     columns: tuple[Column, ...]
     note: str = ""
     source: str | None = None
-    uses: frozenset[str] = frozenset()
+    uses: frozenset[str] = IMAGE_OPTIONS
     seeds: Mapping[str, int] = field(default_factory=dict)
-    rows: Callable[[Sequence[Cell], Sequence[Folders]], list[Row]] = _one_each
+    rows: Callable[[Sequence[Cell], Sequence[Folders]], list[Row]] = lambda cells, folders: [
+        cell.row(found) for cell, found in zip(cells, folders, strict=True)
+    ]
     figures: Callable[[Sequence[Row], Sequence[Folders]], dict[str, Figure]] = lambda *_: {}
     captions: Mapping[str, str] = field(default_factory=dict)
-    conclude: Callable[[Sequence[Folders]], Conclusion] | None = None
+    conclude: Callable[[Sequence[Folders]], Conclusion] = lambda folders: NOTHING
 
     def placed(self, config: PaperConfig) -> list[Cell]:
         """Returns the cells, seed by seed, trained by the configured workers."""
@@ -190,68 +189,58 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Line:
-    """All rows of the same labels.
+    """A line of a table.
 
     Attributes:
-        labels: The labels.
-        seeds: How many rows there are.
-        values: By metric, the mean with Student's 95 % interval over seeds, or that over the test
-            rows of one seed; NaN ends without one, and where it is not shown.
-        published: Published numbers by metric.
-        data: The data set.
-        method: How the flow was trained.
-        lost: Whether a training diverged.
+        rows: All rows of the same labels.
     """
 
-    labels: dict[str, str]
-    seeds: int
-    values: dict[str, Interval]
-    published: dict[str, float]
-    data: str
-    method: str
-    lost: bool = False
+    rows: Sequence[Row]
+
+    @property
+    def first(self) -> Row:
+        """The row that is told of all of them: one that diverged, if there is one."""
+        return next((row for row in self.rows if "diverged" in row), self.rows[0])
+
+    @property
+    def name(self) -> str:
+        """Its labels."""
+        return ", ".join(filter(None, self.first["labels"].values()))
+
+    def value(self, column: Column) -> Interval:
+        """Returns the mean with Student's 95 % interval over seeds, or over rows of a single one.
+
+        Its ends are NaN without one, and where it is not shown.
+        """
+        values = [row.get(column.metric) for row in self.rows]
+        if None in values:
+            return UNKNOWN
+        found = student(values).interval()
+        error = self.first.get(column.error)
+        if len(values) == 1 and error is not None:
+            half = NORMAL * error
+            return Interval(found.value, found.value - half, found.value + half)
+        return found if column.interval else UNKNOWN._replace(value=found.value)
 
 
 def summarise(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
     """Returns the lines of a table; the first are the baselines', if a column has one."""
     groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
+    for row in (*_baselines(columns, rows), *rows):
         groups.setdefault(tuple(row["labels"].values()), []).append(row)
-    return [*_baselines(columns, rows), *(_line(columns, group) for group in groups.values())]
+    return [Line(group) for group in groups.values()]
 
 
-def _baselines(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Line]:
-    """Yields the lines of the baselines that the rows have; of the mixture, its best."""
-    for what, (label, description) in BASELINES.items():
-        keys = {c.metric: f"baseline/{what}_{c.baseline}" for c in columns if c.baseline}
-        known = [row for row in rows if all(key in row for key in keys.values())]
-        if not keys or not known:
-            continue
-        best = min(known, key=lambda row: [row[key] for key in keys.values()])
-        labels = dict.fromkeys(best["labels"], "")
-        labels[next(iter(labels))] = label
-        values = {c.metric: _alone(best.get(keys.get(c.metric), math.nan)) for c in columns}
-        yield Line(labels, 1, values, {}, best["data"], description)
-
-
-def _line(columns: Sequence[Column], group: Sequence[Row]) -> Line:
-    lost = [row for row in group if row.get("diverged")]
-    first = (lost or group)[0]
-    values = {c.metric: _measured(c, group) for c in columns}
-    details = (first[name] for name in ("published", "data", "method"))
-    return Line(first["labels"], len(group), values, *details, bool(lost))
-
-
-def _measured(column: Column, group: Sequence[Row]) -> Interval:
-    values = [row.get(column.metric) for row in group]
-    if None in values:
-        return _alone(math.nan)
-    found = student(values).interval()
-    error = group[0].get(column.error) if len(group) == 1 else None
-    if error is not None:
-        return Interval(found.value, found.value - NORMAL * error, found.value + NORMAL * error)
-    return found if column.interval else _alone(found.value)
-
-
-def _alone(value: float) -> Interval:
-    return Interval(value, math.nan, math.nan)
+def _baselines(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Row]:
+    """Yields what is shown of the baselines that the rows have; of the mixture, its best."""
+    for what, (label, about) in BASELINES.items():
+        keys = {c.metric: c.baseline.format(what) for c in columns if c.baseline}
+        known = [row for row in rows if keys and row.keys() >= {*keys.values()}]
+        if known:
+            best = min(known, key=lambda row: [row[key] for key in keys.values()])
+            first, *others = best["labels"]
+            labels = {first: label, **dict.fromkeys(others, "")}
+            values = {metric: best[key] for metric, key in keys.items()}
+            yield {
+                "labels": labels, "published": {}, "data": best["data"], "method": about, **values
+            }  # fmt: skip

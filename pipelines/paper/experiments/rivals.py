@@ -5,11 +5,10 @@ the best by the mean validation NLL over seeds is told. Whatever is trained, the
 the map from data to latent.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ebflow.anchor import inverse_error
 from ebflow.checkpoint import load
@@ -19,15 +18,12 @@ from pipelines.config import (
     ModelConfig,
     ObjectiveConfig,
     PreprocessConfig,
-    TrainConfig,
 )
 from pipelines.config.recipes import for_source
 from pipelines.paper.config import PEERS, PaperConfig
-from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row, first_seed
-from pipelines.paper.experiments.curves import Points, curve, drawn
-from pipelines.paper.experiments.gains import Measured, measured, with_gains
-from pipelines.paper.experiments.peers import SHRINKAGE, WHITENED, peer
-from pipelines.paper.experiments.settings import EVERY, IMAGE_OPTIONS, bounds, data
+from pipelines.paper.experiments import compared
+from pipelines.paper.experiments.cell import IMAGE_OPTIONS, Cell, Column, Experiment, Folders, Row
+from pipelines.paper.experiments.settings import EVERY, base
 
 SECONDS = 10.0
 LENGTH = 40_000
@@ -54,14 +50,12 @@ METHODS: dict[str, tuple[str, ModelConfig]] = {
 """Objective and net of the methods that train a flow."""
 
 PREPROCESSINGS = {
-    "white": PreprocessConfig(normalise="whiten", shrinkage=SHRINKAGE),
+    "white": PreprocessConfig(normalise="whiten", shrinkage=compared.SHRINKAGE),
     "plain": PreprocessConfig(normalise="standardise"),
 }
 """Preprocessing: whitened, or every element standardised alone."""
 
 SOURCE = "digits"
-
-REFERENCE = ("ml", "white")
 
 
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
@@ -75,26 +69,26 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
         labels = {"method": name, "data": preprocessing, "lr": f"{rate:g}"}
         yield Cell.of_flow(labels, _flow(config, seed, name, preprocessing, rate))
     for name in [name for name in names if name in PEERS]:
-        labels = {"method": name, "data": "white" if name in WHITENED else "plain", "lr": ""}
+        where = "white" if name in compared.WHITENED else "plain"
+        labels = {"method": name, "data": where, "lr": ""}
         flow = _flow(config, seed, "ml", "plain", SMOKE_RATE)
-        yield peer(config, labels, name, flow, SECONDS)
+        yield compared.peer(config, labels, name, flow, SECONDS)
 
 
 def _flow(
     config: PaperConfig, seed: int, name: str, preprocessing: str, rate: float
 ) -> DensityConfig:
     objective, model = METHODS[name]
-    source = data(config, SOURCE)
-    grids = for_source(source)[0].preprocess.grids
-    train = TrainConfig(batch_size=100, lr=rate, validate_every=100, threads=config.threads)
-    return DensityConfig(
-        seed=seed,
-        data=source,
+    flow = base(
+        config, seed, SOURCE, cpu=SECONDS, full=LENGTH, recipe=DensityConfig,
+        batch_size=100, lr=rate, validate_every=100,
+    )  # fmt: skip
+    grids = for_source(flow.data)[0].preprocess.grids
+    return flow.changed(
         preprocess=PREPROCESSINGS[preprocessing].changed(grids=grids),
         model=model,
         objective=ObjectiveConfig.of(objective, sigma=SIGMA, every=EVERY),
         anchor=AnchorConfig(tolerance=0.2),
-        train=train.changed(**bounds(config, cpu=SECONDS, full=LENGTH)),
     )
 
 
@@ -104,52 +98,36 @@ def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     A rate counts only if no seed of it diverged. The gain is over ``ml`` behind the whitening,
     test row by test row.
     """
-    found: dict[tuple[str, str], dict[str, list[Measured]]] = {}
-    for folder, row in measured(cells, folders):
+    ways: dict[tuple[str, str], dict[str, list[Row]]] = {}
+    for row in compared.measured(cells, folders):
         method, preprocessing, rate = row["labels"].values()
-        rates = found.setdefault((method, preprocessing), {})
-        rates.setdefault(rate, []).append((folder, row))
+        ways.setdefault((method, preprocessing), {}).setdefault(rate, []).append(row)
     seeds = len({cell.seed for cell in cells})
-    chosen = (_best(rates.values(), seeds) for rates in found.values())
-    shown = [_shown(*one) for best in chosen for one in best]
-    return with_gains(shown, lambda labels: (labels["method"], labels["data"]) == REFERENCE)
+    found = []
+    for rates in ways.values():
+        whole = [rows for rows in rates.values() if len(rows) == seeds]
+        found += map(_shown, min(whole, key=_nll, default=()))
+    return compared.with_gains(found, {"method": "ml", "data": "white"})
 
 
-def _best(rates: Iterable[Sequence[Measured]], seeds: int) -> Sequence[Measured]:
-    """Returns what was measured at the best rate, of those that have all seeds."""
-
-    def nll(found: Sequence[Measured]) -> float:
-        return float(np.mean([row["best/val_nll"] for _, row in found]))
-
-    return min((found for found in rates if len(found) == seeds), key=nll, default=())
+def _nll(rows: Sequence[Row]) -> float:
+    """Returns the mean validation NLL over seeds."""
+    return float(np.mean([row["best/val_nll"] for row in rows]))
 
 
-def _shown(folders: Folders, row: Row) -> Row:
-    """Returns a row with its step time, curve and inverse's error.
+def _shown(row: Row) -> Row:
+    """Returns a row with its step time, of what is trained by steps, and its inverse's error.
 
     And without the mixture beside it, which has rows of its own.
     """
     shown = {name: value for name, value in row.items() if name != "baseline/mixture_nll"}
-    shown |= {"curve": curve(folders[0]), "time/step_ms": _step_time(row)}
-    if len(folders) > 1:
-        error = inverse_error(load(folders[0] / "checkpoint"))
+    stepless = row["labels"]["method"] in ("gmm", "kde")
+    step = 1e3 * row["time/train_s"] / max(row["train/steps"], 1)
+    shown["time/step_ms"] = None if stepless else step
+    if row["labels"]["method"] in METHODS:
+        error = inverse_error(load(row[compared.FOLDERS][0] / "checkpoint"))
         shown["inverse/percent"] = None if error is None else 100 * error
     return shown
-
-
-def _step_time(row: Row) -> float | None:
-    """Returns milliseconds a step of what is trained by steps."""
-    stepless = row["labels"]["method"] in ("gmm", "kde")
-    return None if stepless else 1e3 * row["time/train_s"] / max(row["train/steps"], 1)
-
-
-def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
-    """Returns the first seed's best validation NLL against training seconds, by preprocessing."""
-    panels: dict[str, dict[str, Points]] = {f"{name} data": {} for name in PREPROCESSINGS}
-    for (row,) in first_seed(rows):
-        method, preprocessing, _ = row["labels"].values()
-        panels[f"{preprocessing} data"][method] = row["curve"]
-    return {"rivals": drawn(panels)}
 
 
 RIVALS = Experiment(
@@ -165,9 +143,11 @@ RIVALS = Experiment(
         Column("time/train_s", "s", 0, interval=False),
         Column("time/step_ms", "ms", 1, interval=False),
         Column("inverse/percent", "R (%)", 1, interval=False),
-        Column("test/nll", "NLL", 2, "nll", error="test/nll_se"),
+        Column("test/nll", "NLL", 2, "baseline/{}_nll", error="test/nll_se"),
         Column("gain", "gain", 2, error="gain_se"),
     ),
     rows=rows,
-    figures=figures,
+    figures=lambda rows, folders: {
+        "rivals": compared.drawn(rows, lambda method, data, lr: (f"{data} data", method))
+    },
 )

@@ -1,18 +1,31 @@
-"""The time of a training step against D: dense nets and CNNs, every objective."""
+r"""The time of a training step against D: dense nets and CNNs, every objective.
+
+Over large sizes a step takes about :math:`t = e^a D^b`: b is near 2 where matrix products of a
+batch dominate, and near 3 where factorisations do. A line is fitted to
+:math:`\log t = a + b \log D`. An objective with the lesser b overtakes the other at a *crossover*.
+"""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import stats
 
+from ebflow.inference import Confidence
 from ebflow.objectives import OBJECTIVES
-from pipelines.paper.benchmark import ANCHORED, Timing
 from pipelines.paper.config import PaperConfig, StepsConfig
 from pipelines.paper.experiments.cell import NORMAL, Cell, Column, Experiment, Folders, Row
-from pipelines.paper.scaling import LEAST, crossover, exponent
+from pipelines.paper.stages.steps import ANCHORED
 from pipelines.reporting.style import panels
+
+LEAST = 256
+"""The least D that exponents are fitted to: below, a step has a floor that is no power of D."""
+
+Times = Mapping[int, float]
+"""Step times in milliseconds by D."""
 
 Kind = tuple[str, int, str]
 """Net, channels and variant; to a dense net colours are only more pixels."""
@@ -47,6 +60,10 @@ METHOD = f"batches of 100, float32, fused Adam; exponent fitted from D = {LEAST}
 SECONDS = {"smoke": 0.05, "cpu": 1.0, "full": 3.0}
 
 
+Timings = dict[str, dict[int, dict[str, Any]]]
+"""What the stage measured, by objective and D."""
+
+
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields one cell a net and size."""
     for (net, channels, variant), sides in KINDS.items():
@@ -61,72 +78,95 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
 
 def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
     """Returns for each net, kind of images and objective how its step times grow with D."""
-    kinds: dict[Kind, dict[str, dict[int, Timing]]] = {}
+    kinds: dict[Kind, Timings] = {}
     for cell, (folder,) in zip(cells, folders, strict=True):
         kind = kinds.setdefault((cell.config.net, cell.config.channels, cell.config.variant), {})
-        for fields in json.loads((folder / "timings.json").read_text()):
-            timing = Timing(**fields)
-            kind.setdefault(timing.label, {})[timing.size] = timing
+        for timing in json.loads((folder / "timings.json").read_text()):
+            kind.setdefault(timing["label"], {})[timing["size"]] = timing
     provenance = cells[0].provenance()
     return [{**provenance, **row} for kind in kinds for row in _rows(kind, kinds)]
 
 
-def _rows(kind: Kind, kinds: Mapping[Kind, Mapping[str, Mapping[int, Timing]]]) -> Iterator[Row]:
+def _rows(kind: Kind, kinds: Mapping[Kind, Timings]) -> Iterator[Row]:
     (net, channels, variant), plain = kind, kind[-1] == "plain"
     size = channels * SHOWN[channels] ** 2
     reference = kinds[net, channels, "plain"]["ml"].get(size)
     times = {
-        label: {timing.size: timing.ms for timing in timings.values()}
-        for label, timings in kinds[kind].items()
+        label: {size: timing["ms"] for size, timing in found.items()}
+        for label, found in kinds[kind].items()
     }
     for label, found in times.items():
         fit, shown = exponent(found), kinds[kind][label].get(size)
-        interval = fit and fit.interval()
+        value, low, high = fit.interval() if fit else (None, None, None)
+        peak = shown and shown["peak_fraction"]
         known = PUBLISHED[net, channels].get(label) if plain else None
-        compared = plain and label != "ml"
         yield {
             "labels": {"net": net if plain else f"{net} {variant}",
                        "images": "grey" if channels == 1 else "colour", "objective": label},
             "published": {} if known is None else {"time/step_ms": known},
-            "exponent": interval and interval.value,
-            "exponent/low": interval and interval.low,
-            "exponent/high": interval and interval.high,
-            "exponent/se": interval and (interval.high - interval.value) / NORMAL,
-            "crossover": crossover(found, times["ml"]) if compared else None,
-            "time/step_ms": shown and shown.ms,
-            "peak_percent": shown and shown.peak_fraction and 100 * shown.peak_fraction,
-            "ml_ratio": shown and reference and reference.ms / shown.ms,
+            "exponent": value,
+            "exponent/low": low,
+            "exponent/high": high,
+            "exponent/se": fit and (high - value) / NORMAL,
+            "crossover": crossover(found, times["ml"]) if plain and label != "ml" else None,
+            "time/step_ms": shown and shown["ms"],
+            "peak_percent": peak and 100 * peak,
+            "ml_ratio": shown and reference and reference["ms"] / shown["ms"],
             "sizes": [list(pair) for pair in found.items()],
         }  # fmt: skip
 
 
+def exponent(times: Times) -> Confidence | None:
+    """Returns the exponent b; None below three sizes.
+
+    Its interval takes what is off the line for independent noise, though some of it is curvature.
+    """
+    rows = [(size, ms) for size, ms in times.items() if size >= LEAST]
+    if len(rows) < 3:
+        return None
+    fit = stats.linregress(*np.log(rows).T)
+    return Confidence(float(fit.slope), float(fit.stderr), len(rows) - 2)
+
+
+def crossover(times: Times, reference: Times) -> float | None:
+    """Returns the D from which on a step is faster than another: the least D if everywhere.
+
+    The logarithm of the ratio of their times is interpolated in log D, between the largest size
+    at which it is slower and the next. None if it is slower at the largest size of both.
+    """
+    sizes = sorted(times.keys() & reference.keys())
+    leads = [math.log(reference[size] / times[size]) for size in sizes]
+    slower = [index for index, lead in enumerate(leads) if lead < 0]
+    if not slower:
+        return float(sizes[0])
+    if slower[-1] == len(sizes) - 1:
+        return None
+    pair = slice(slower[-1], slower[-1] + 2)
+    return float(np.exp(np.interp(0.0, leads[pair], np.log(sizes[pair]))))
+
+
 def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
     """Returns step times against D, a panel a net and kind of images."""
-    shown: dict[tuple[str, str], list[Row]] = {}
+    shown: dict[str, list[Row]] = {}
     for row in rows:
         net, images, _ = row["labels"].values()
         if len(row["sizes"]) > 1:
-            shown.setdefault((net, images), []).append(row)
+            shown.setdefault(f"{net}, {images}", []).append(row)
     figure, axes = panels(len(shown), 10, 3.8, sharey=True)
     for axis, (kind, found) in zip(axes, shown.items(), strict=True):
-        _panel(axis, found)
-        axis.set_title(", ".join(kind))
+        for row in found:
+            sizes, times = np.array(row["sizes"]).T
+            name = row["labels"]["objective"]
+            base = name.removesuffix(ANCHORED)
+            style = {"color": COLOURS[base], "ls": "-" if name == base else ":", "lw": 1.2}
+            axis.plot(sizes, times, marker=".", label=name, **style)
+        axis.set(xscale="log", yscale="log", xlabel="D", title=kind)
+        ticks = sorted({size for row in found for size, _ in row["sizes"]})
+        axis.set_xticks(ticks, [str(int(tick)) for tick in ticks], rotation=45)
+        axis.minorticks_off()
     axes[0].set_ylabel("step time (ms)")
     axes[0].legend(fontsize=8)
     return {"runtime": figure}
-
-
-def _panel(axis: Axes, rows: Sequence[Row]) -> None:
-    for row in rows:
-        sizes, times = np.array(row["sizes"]).T
-        name = row["labels"]["objective"]
-        base = name.removesuffix(ANCHORED)
-        style = {"color": COLOURS[base], "ls": "-" if name == base else ":", "lw": 1.2}
-        axis.plot(sizes, times, marker=".", label=name, **style)
-    axis.set(xscale="log", yscale="log", xlabel="D")
-    ticks = sorted({size for row in rows for size, _ in row["sizes"]})
-    axis.set_xticks(ticks, [str(int(tick)) for tick in ticks], rotation=45)
-    axis.minorticks_off()
 
 
 RUNTIME = Experiment(

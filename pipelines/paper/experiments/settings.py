@@ -1,9 +1,10 @@
-"""Settings that the experiments on images share: the paper's, and this project's recipe.
+"""Settings that experiments share: the paper's on images, and this project's recipes.
 
 Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
 Kira, Lee, 2023), arXiv:2305.15267, and its code.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from pipelines.config import (
@@ -13,21 +14,21 @@ from pipelines.config import (
     ModelConfig,
     ObjectiveConfig,
     PreprocessConfig,
-    StabiliseConfig,
 )
 from pipelines.config.recipes import mnist9k_dense
 from pipelines.paper.config import PaperConfig
+
+PLAIN = AnchorConfig(weight=0.0)
+"""No anchor."""
+
+RAW = PreprocessConfig(normalise="none")
+"""No normalisation."""
 
 OBJECTIVES = {"ML": "ml", "SML": "sml", "SSM": "ssm_vr", "DSM": "dsm", "FD-SSM": "fd_ssm"}
 """The paper's objectives by its names; its SSM is the variance-reduced form."""
 
 NETS = {"FC": ModelConfig(), "CNN": ModelConfig(architecture="convolutional")}
 SMOKE_STEPS = 60
-
-IMAGE_OPTIONS = frozenset(
-    ("source", "seconds", "rows", "validation", "test", "seed", "seeds", "threads", "cluster")
-)
-"""The options that experiments on images use."""
 
 EVERY = 10
 """The recipe matches scores in one of ten steps: it costs little more time than likelihood."""
@@ -42,12 +43,12 @@ their gradients, or bounds them, is multiplied by it here."""
 WEIGHT_DECAY = {"ml": 1e-5, "sml": 2e-5, "dsm": 1e-5 * WIDTH}
 """The weight decay 1e-5 of MNIST's CNN in nats; the code's gradient of SML is half of ours."""
 
-LOW_ENERGY = 0.001 * 32 * 32
+LOW_ENERGY = {
+    **dict.fromkeys(("ssm_vr", "dsm"), 0.001 * 32 * 32),
+    "fd_ssm": 0.001 * 3072 / 0.1**2,
+}
 """The weight 0.001 of the energy on CIFAR-10 in nats: the code's losses are divided by D, and the
-term by the number of colours."""
-
-LOW_ENERGY_DIFFERENCES = 0.001 * 3072 / 0.1**2
-"""The same for finite differences, whose code divides the term by ε² instead."""
+term by the number of colours; of finite differences by ε² instead."""
 
 EPOCH = {"grey": 500, "colour": 400}
 """Steps of the paper's epochs, by kind of images: 50,000 or 40,000 of them in batches of 100."""
@@ -89,10 +90,28 @@ def data(config: PaperConfig, source: str) -> DataConfig:
     )
 
 
-def base(config: PaperConfig, seed: int, source: str, **limits: Any) -> DensityConfig:  # noqa: ANN401
-    """Returns this project's recipe for images, bounded by ``limits`` as in :func:`bounds`."""
-    train = {**bounds(config, **limits), "threads": config.threads}
-    return mnist9k_dense().changed(seed=seed, data=data(config, source), train=train)
+def base(
+    config: PaperConfig,
+    seed: int,
+    source: str,
+    *,
+    cpu: float,
+    full: int,
+    recipe: Callable[[], DensityConfig] = mnist9k_dense,
+    **train: Any,  # noqa: ANN401
+) -> DensityConfig:
+    """Returns a recipe on the data that the options ask for, bounded as the scale wants it.
+
+    Arguments:
+        config: The experiment's configuration.
+        seed: The seed.
+        source: The experiment's data.
+        cpu, full: As of :func:`bounds`, which go over ``train``.
+        recipe: The recipe.
+        train: What is changed of its optimisation.
+    """
+    train = {"threads": config.threads, **train, **bounds(config, cpu=cpu, full=full)}
+    return recipe().changed(seed=seed, data=data(config, source), train=train)
 
 
 def schedules(config: PaperConfig, kind: str = "grey") -> dict[str, int | None]:
@@ -136,41 +155,20 @@ def published(
     """
     cnn, colour = net == "CNN", kind == "colour"
     noise = 0.1 if cnn or colour else 1.0
-    decays = DECAYS[kind, net]
-    gamma, milestones = decays.get(objective, decays[USUAL])
-    falls = milestones - 1 if epoch else milestones
-    rate = {"schedule": "multistep", "gamma": gamma, "milestones": falls, "epoch": epoch}
+    gamma, milestones = DECAYS[kind, net].get(objective, DECAYS[kind, net][USUAL])
+    start = {"spectral_norm": True} if colour and objective in ("ml", "dsm", "ssm_vr") else {}
+    model = start if cnn else {"depth": 2, "bias": 1.0, "residual": colour}
     return base.changed(
-        preprocess=PreprocessConfig(normalise="none", scale=0.75 if cnn else 0.5),
-        model=_model(net, objective, colour=colour),
+        preprocess=RAW.changed(scale=0.75 if cnn else 0.5),
+        model=NETS[net].changed(sign=-1, calibrated=False, **model),
         objective=ObjectiveConfig.of(objective, sigma=noise, epsilon=noise),
-        anchor=AnchorConfig(weight=0.0),
-        stabilise=StabiliseConfig(low_energy=_low_energy(objective) if colour else 0.0),
-        train={**rate, **_optimisation(net, objective, colour=colour)},
-    )
-
-
-def _low_energy(objective: str) -> float:
-    special = {"ml": 0.0, "sml": 0.0, "fd_ssm": LOW_ENERGY_DIFFERENCES}
-    return special.get(objective, LOW_ENERGY)
-
-
-def _model(net: str, objective: str, *, colour: bool) -> ModelConfig:
-    start: dict[str, Any] = {"sign": -1, "calibrated": False}
-    if net == "FC":
-        start |= {"depth": 2, "bias": 1.0, "residual": colour}
-    elif colour and objective in ("ml", "dsm", "ssm_vr"):
-        start |= {"spectral_norm": True}
-    return NETS[net].changed(**start)
-
-
-def _optimisation(net: str, objective: str, *, colour: bool) -> dict[str, Any]:
-    clipped = objective == "fd_ssm" and not colour
-    return {
-        "optimizer": "rmsprop",
-        "lr": 1e-4,
-        "warmup": 0.0,
-        "augment": "cifar10" if colour else "none",
-        "weight_decay": 0.0 if colour or net == "FC" else WEIGHT_DECAY.get(objective, 0.0),
-        "clip": 5.0 * WIDTH if clipped else None,
-    }
+        anchor=PLAIN,
+        stabilise={"low_energy": LOW_ENERGY.get(objective, 0.0) if colour else 0.0},
+        train={
+            "optimizer": "rmsprop", "lr": 1e-4, "warmup": 0.0, "schedule": "multistep",
+            "gamma": gamma, "milestones": milestones - 1 if epoch else milestones, "epoch": epoch,
+            "augment": "cifar10" if colour else "none",
+            "weight_decay": WEIGHT_DECAY.get(objective, 0.0) if cnn and not colour else 0.0,
+            "clip": 5.0 * WIDTH if objective == "fd_ssm" and not colour else None,
+        },
+    )  # fmt: skip

@@ -1,21 +1,20 @@
-"""The recipe for tables beside other packages' densities, table by table, at equal seconds."""
+"""Tables: the recipe beside other packages' densities, table by table, at equal seconds; and what
+was removed from them, put back by flows that were trained without it.
+"""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
+import pandas as pd
 
 from ebflow.errors import BadInput
 from ebflow.inference import student
 from pipelines.config.recipes import tabular
-from pipelines.paper.config import PaperConfig
-from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
-from pipelines.paper.experiments.gains import LOG_PROBS, measured, with_gain
-from pipelines.paper.experiments.peers import peer
-from pipelines.paper.experiments.settings import IMAGE_OPTIONS, bounds, data
-from pipelines.reporting.style import panels
+from pipelines.paper.config import FillConfig, PaperConfig
+from pipelines.paper.experiments.cell import IMAGE_OPTIONS, Cell, Column, Experiment, Folders, Row
+from pipelines.paper.experiments.compared import LOG_PROBS, measured, peer, with_gain
+from pipelines.paper.experiments.settings import base, bounds, data
 
 SECONDS = 30.0
 LENGTH = 40_000
@@ -31,13 +30,12 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """
     if not config.sources:
         raise BadInput("--sources: found none, expected .parquet files of tables")
-    names = Counter(Path(source).stem for source in config.sources)
-    twice = next((name for name, count in names.items() if count > 1), None)
+    names = [Path(source).stem for source in config.sources]
+    twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise BadInput(f"--sources: found two tables called {twice}, expected names of their own")
-    limits = {**bounds(config, cpu=SECONDS, full=LENGTH), "threads": config.threads}
     for source, name in zip(config.sources, names, strict=True):
-        flow = tabular().changed(seed=seed, data=data(config, source), train=limits)
+        flow = base(config, seed, source, cpu=SECONDS, full=LENGTH, recipe=tabular)
         yield Cell.of_flow({"table": name, "density": RECIPE}, flow)
         for other in PEERS:
             labels = {"table": name, "density": other}
@@ -49,65 +47,41 @@ def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
 
     That is over the best peer by the mean test NLL over seeds, test row by test row.
     """
-    found: dict[str, dict[str, dict[int, Row]]] = {}
-    for _, row in measured(cells, folders):
+    tables: dict[str, dict[int, dict[str, Row]]] = {}
+    for row in measured(cells, folders):
         table, density = row["labels"].values()
-        found.setdefault(table, {}).setdefault(density, {})[row["seed"]] = row
-    return [row for densities in found.values() for row in _rows(densities)]
+        tables.setdefault(table, {}).setdefault(row["seed"], {})[density] = row
+    return [row for table, seeds in tables.items() for row in _rows(table, [*seeds.values()])]
 
 
-def _rows(densities: Mapping[str, Mapping[int, Row]]) -> Iterator[Row]:
+def _rows(table: str, seeds: Sequence[Mapping[str, Row]]) -> Iterator[Row]:
     """Yields the rows of a table, of the seeds that the recipe has."""
-    means = {
-        name: float(np.mean([row["test/nll"] for row in seeds.values()]))
-        for name, seeds in densities.items()
-    }
-    best = min((name for name in PEERS if name in means), key=means.__getitem__, default=None)
-    for seed, row in densities.get(RECIPE, {}).items():
-        beside = {name: seeds[seed] for name, seeds in densities.items() if seed in seeds}
-        shown = with_gain(row, beside.get(best), "lead")
-        shown["labels"] = {"table": row["labels"]["table"], "ahead": _verdict(densities, best)}
-        for name, other in beside.items():
-            shown |= {name: other["test/nll"], f"{name}/se": other["test/nll_se"],
-                      f"{name}/seconds": other["time/train_s"]}  # fmt: skip
-        yield {**shown, "gaussian": row["baseline/gaussian_nll"], "best": best}
+    nlls = [{name: row["test/nll"] for name, row in found.items()} for found in seeds]
+    means = pd.DataFrame(nlls).mean().drop(RECIPE, errors="ignore")
+    best = None if means.empty else means.idxmin()
+    whole = [found for found in seeds if RECIPE in found]
+    leads = [found[RECIPE][LOG_PROBS] - found[best][LOG_PROBS] for found in whole if best in found]
+    for found in whole:
+        shown = with_gain(found[RECIPE], found.get(best), "lead")
+        shown |= {"labels": {"table": table, "ahead": _ahead(leads, best)}, "best": best}
+        for name, row in found.items():
+            shown |= {name: row["test/nll"], f"{name}/se": row["test/nll_se"],
+                      f"{name}/seconds": row["time/train_s"]}  # fmt: skip
+        yield {**shown, "gaussian": found[RECIPE]["baseline/gaussian_nll"]}
 
 
-def _verdict(densities: Mapping[str, Mapping[int, Row]], best: str | None) -> str:
+def _ahead(leads: Sequence[np.ndarray], best: str | None) -> str:
     """Returns which density is ahead; ``level`` if the interval of the lead holds 0.
 
     It is over seeds, or over the test rows of a single one.
     """
-    if best is None:
+    if not leads:
         return ""
-    ours, theirs = densities[RECIPE], densities[best]
-    leads = [ours[seed][LOG_PROBS] - theirs[seed][LOG_PROBS] for seed in ours if seed in theirs]
-    found = student(leads[0] if len(leads) == 1 else [lead.mean() for lead in leads])
-    _, low, high = found.interval()
+    units = leads[0] if len(leads) == 1 else [lead.mean() for lead in leads]
+    _, low, high = student(units).interval()
     if low <= 0 <= high:
         return "level"
-    return RECIPE if found.value > 0 else best
-
-
-def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
-    """Returns each density's mean NLL less the recipe's, table by table."""
-    tables = list(dict.fromkeys(row["labels"]["table"] for row in rows))
-    figure, axis = panels(height=1.2 + 0.42 * len(tables))
-    for marker, name in zip("os^D", (*PEERS, "gaussian"), strict=True):
-        behind = [_behind(rows, table, name) for table in tables]
-        axis.plot(behind, range(len(tables)), marker, color="0.25", mfc="none", label=name)
-    axis.axvline(0, color="black", lw=1)
-    axis.set_yticks(range(len(tables)), tables)
-    axis.invert_yaxis()
-    axis.set_xscale("symlog", linthresh=1.0)
-    axis.set_xlabel("NLL less the recipe's (nats; right of 0: the recipe is better)")
-    figure.legend(loc="outside upper center", ncols=4)
-    return {"tables": figure}
-
-
-def _behind(rows: Sequence[Row], table: str, name: str) -> float:
-    found = [row for row in rows if row["labels"]["table"] == table and name in row]
-    return float(np.mean([row[name] - row[RECIPE] for row in found])) if found else float("nan")
+    return RECIPE if low > 0 else best
 
 
 TABLES = Experiment(
@@ -124,5 +98,40 @@ TABLES = Experiment(
         Column("lead", "lead", 2, error="lead_se"),
     ),
     rows=rows,
-    figures=figures,
+)
+
+BUNDLED = ("breast-cancer", "wine", "diabetes")
+"""The tables if no others are given."""
+
+FILL_SECONDS, FILL_LENGTH = 60.0, 6_000
+OVER_MEAN = "study/lead_over_gaussian_mean"
+
+
+def filled(config: PaperConfig, seed: int) -> Iterator[Cell]:
+    """Yields one cell a table."""
+    limits = bounds(config, cpu=FILL_SECONDS, full=FILL_LENGTH)
+    fill = FillConfig(
+        seed=seed, threads=config.threads, seconds=limits["max_seconds"], steps=limits["steps"]
+    )
+    method = f"ebflow.fit, {fill.share:.0%} of the entries removed"
+    for source in config.sources or BUNDLED:
+        labels = {"table": Path(source).stem}
+        yield Cell(labels, fill, seed, data(config, source), method=method)
+
+
+MISSING = Experiment(
+    about="CRPS of removed entries (columns' standard deviations): a flow's draws, a Gaussian's "
+    "draws, its conditional mean",
+    legend="a fifth of all entries removed at random, in training and in testing; Gaussian: of "
+    "greatest likelihood given what is left; lead: the flow's over its draws and over its mean, "
+    "entry by entry; ±: 95 %, over seeds, or test rows of one seed",
+    uses=frozenset(("sources", "seconds", "rows", "validation", "test", "seeds", "threads")),
+    cells=filled,
+    columns=(
+        Column("study/crps_flow", "flow", 3, interval=False),
+        Column("study/crps_gaussian", "Gaussian", 3, interval=False),
+        Column("study/crps_gaussian_mean", "its mean", 3, interval=False),
+        Column("study/lead_over_gaussian", "lead", 3, interval=False),
+        Column(OVER_MEAN, "over mean", 3, error=f"{OVER_MEAN}_se"),
+    ),
 )

@@ -1,26 +1,44 @@
-"""From the cells of an experiment to a table, figures and a page: published beside measured."""
+"""From the cells of an experiment to a table, figures and a page, published beside measured, and
+what of them is in the folder of a run, and printed.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+from rich.console import Console
 
 from ebflow.errors import NonFinite
-from pipelines.paper import comparison
-from pipelines.paper.comparison import CONCLUSION
+from pipelines.engine import Artefact
+from pipelines.engine.pipeline import Description
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.experiments.cell import Folders
+from pipelines.paper.experiments.cell import (
+    NOTHING,
+    Column,
+    Experiment,
+    Folders,
+    Line,
+    Row,
+    summarise,
+)
+from pipelines.reporting import claims, intervals, runs, terminal
+from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.style import draw
-from pipelines.tracking import StageRun
+from pipelines.tracking import StageRun, notes
+
+RESULTS = "results.json"
+"""File of the rows, and of what an experiment with claims concludes."""
+
+Rows = Sequence[Row]
 
 
 def compare(
     config: PaperConfig, found: Sequence[Folders | str], *, output: Path, work: Path, run: StageRun
 ) -> None:
-    """Writes ``rows.json``, ``figures/*.png`` and ``report.html``; diverged cells come last.
-
-    And ``conclusion.json``, if the experiment has claims.
+    """Writes ``results.json``, ``figures/*.png`` and ``report.html``; diverged cells come last.
 
     Arguments:
         config: The experiment.
@@ -35,10 +53,136 @@ def compare(
         raise NonFinite(f"every cell diverged, the first: {found[0]}")
     whole = experiment.rows(cells, folders)
     rows = [*whole, *(cell.lost(result) for cell, result in pairs if isinstance(result, str))]
-    (output / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
-    conclusion = experiment.conclude and experiment.conclude(folders)
-    if conclusion:
-        (output / CONCLUSION).write_text(json.dumps(asdict(conclusion), indent=1) + "\n")
+    conclusion = experiment.conclude(folders)
+    results = {"rows": rows, **(asdict(conclusion) if conclusion.claims else {})}
+    (output / RESULTS).write_text(json.dumps(results, indent=1) + "\n")
     images = draw(lambda: experiment.figures(whole, folders), output)
-    (output / "report.html").write_text(comparison.page(config, rows, images, conclusion))
+    (output / "report.html").write_text(page(config, rows, images, conclusion))
     run.log_artifacts(output)
+
+
+def page(
+    config: PaperConfig, rows: Rows, images: Mapping[str, Path], conclusion: Conclusion = NOTHING
+) -> str:
+    """Returns a self-contained HTML page.
+
+    Arguments:
+        config: The experiment.
+        rows: Its rows.
+        images: PNG files by name of the figure.
+        conclusion: What it concludes.
+    """
+    experiment = EXPERIMENTS[config.experiment]
+    lines = summarise(experiment.columns, rows)
+    headings, *texts = _sheet(experiment.columns, lines, experiment.columns)
+    numbers = [
+        (line.name, *text, line.first["data"], str(len(line.rows)))
+        for line, text in zip(lines, texts, strict=True)
+    ]
+    methods = [(line.name, line.first["method"]) for line in lines]
+    shown = (", ".join(lines[0].first["labels"]), *headings, "data", "seeds")
+    return claims.page(
+        f"{config.experiment}: {experiment.about}",
+        f"{_caption(experiment, config.model_dump(), rows)}\nNLL is in nats an example, in units "
+        "of the raw data. Below scale full published and measured numbers are no reproduction of "
+        "each other.",
+        conclusion,
+        {
+            name: claims.Figure(file, experiment.captions.get(name, ""))
+            for name, file in images.items()
+        },
+        [
+            claims.Table(experiment.about, shown, numbers, experiment.legend),
+            claims.Table("Settings", ("", "how it was made"), methods),
+        ],
+        config,
+    )
+
+
+def _sheet(
+    columns: Sequence[Column], lines: Sequence[Line], beside: Sequence[Column]
+) -> list[tuple[str, ...]]:
+    """Returns headings, and for every line its numbers as text.
+
+    Behind the columns in ``beside`` stand the published ones, if any line has some.
+    """
+    compared = any(line.first["published"] for line in lines)
+    found = []
+    for column in columns:
+        values = [intervals.shown(line.value(column), column.digits) for line in lines]
+        if column == columns[-1]:
+            pairs = zip(lines, values, strict=True)
+            values = ["diverged" if "diverged" in line.first else value for line, value in pairs]
+        found.append((column.heading, *values))
+        if compared and column in beside:
+            known = (line.first["published"].get(column.metric) for line in lines)
+            texts = ("" if one is None else f"{one:.{column.digits}f}" for one in known)
+            found.append(("paper", *texts))
+    return list(zip(*found, strict=True))
+
+
+def describe(config: PaperConfig) -> Description:
+    """Returns experiment, scale and data, and what the table shows."""
+    experiment = EXPERIMENTS[config.experiment]
+    known = (config.source or experiment.source, *config.sources)
+    data = tuple(Path(source).stem for source in known if source)
+    return Description(
+        parts=(config.experiment, f"scale {config.scale}", *data),
+        about=f"Experiment **{config.experiment}** of the paper: {experiment.about}.",
+        tags={
+            "ebflow.data": ", ".join(data),
+            "ebflow.experiment": config.experiment,
+            "ebflow.scale": config.scale,
+        },
+    )
+
+
+def publish(config: PaperConfig, value: Artefact, folder: Path) -> dict[str, Any]:
+    """Copies page and figures into a folder; returns the rows, and what is concluded."""
+    runs.publish(value.path, folder)
+    return json.loads((value.path / RESULTS).read_text())
+
+
+def log(config: PaperConfig, value: Artefact, folder: Path, run: StageRun) -> None:
+    """Logs the parameters, the page and the figures."""
+    run.log_params(config.model_dump())
+    runs.log(folder, run)
+
+
+def conclude(summary: Mapping[str, Any]) -> str:
+    """Returns the claims, if there are any, and the table, in Markdown."""
+    experiment = EXPERIMENTS[summary["config"]["experiment"]]
+    shown = notes.table(*_table(experiment, summary["rows"]))
+    caption = _caption(experiment, summary["config"], summary["rows"])
+    concluded = claims.conclude(summary) if "claims" in summary else ""
+    return "\n\n".join(filter(None, (concluded, shown, caption)))
+
+
+def show(console: Console, summary: Mapping[str, Any]) -> None:
+    """Prints the table, and where everything is."""
+    config, rows = summary["config"], summary["rows"]
+    experiment = EXPERIMENTS[config["experiment"]]
+    console.print(experiment.about)
+    if "claims" in summary:
+        claims.show(console, Conclusion.read(summary))
+    console.print(terminal.table(*_table(experiment, rows)))
+    console.print(_caption(experiment, config, rows))
+    runs.show(console, summary, {})
+
+
+def _table(experiment: Experiment, rows: Rows) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Returns headings and lines; of the published numbers those of the last column."""
+    lines = summarise(experiment.columns, rows)
+    headings, *texts = _sheet(experiment.columns, lines, experiment.columns[-1:])
+    labels = [line.first["labels"] for line in lines]
+    whole = [(*one.values(), *text) for one, text in zip(labels, texts, strict=True)]
+    return [*labels[0], *headings], whole
+
+
+def _caption(experiment: Experiment, config: Mapping[str, Any], rows: Rows) -> str:
+    seeds = len({row["seed"] for row in rows})
+    repeats = "1 seed" if seeds == 1 else f"{seeds} seeds, mean ± 95 % interval"
+    data = ", ".join(dict.fromkeys(row["data"] for row in rows))
+    here = f"measured: {data}, scale {config['scale']}, {rows[0]['machine']}, {repeats}"
+    paper = f"paper: {experiment.note}" if experiment.note else ""
+    return "\n".join(filter(None, (experiment.legend, here, paper)))

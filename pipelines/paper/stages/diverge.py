@@ -1,6 +1,5 @@
 """From a trained flow to its divergences from an exact density in the plane."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +7,13 @@ import torch
 from torch import Tensor
 
 from ebflow.checkpoint import load
-from ebflow.data.loader import Dataset
 from ebflow.data.toy import SAMPLERS, SMOOTHED, parzen
 from ebflow.evaluation import Normalised, fisher_divergence, kl_divergence, repository_kld
 from ebflow.flow import Flow
 from ebflow.inference import Estimate
 from ebflow.randomness import generator, normal
 from pipelines.paper.config import DivergeConfig
+from pipelines.paper.measuring import begun, written
 from pipelines.tracking import StageRun
 
 EXTENT = 9.0
@@ -32,41 +31,35 @@ def diverge(
     The flow is that of the averaged weights at the end of training: the best by validation would
     be so for the data without noise.
     """
-    torch.set_num_threads(1)
-    run.log_params({"diverge": config.model_dump()})
-    dataset = Dataset(data)
-    run.log_input(dataset.manifest, "testing")
+    dataset = begun(config, 1, data, run, "testing")
     flow = load(trained / "last")
     truth = SMOOTHED[config.density](config.sigma, dtype=torch.float64)
-    estimates = {
-        **_divergences(config, truth, flow),
-        "kl_repository": _repository(config, dataset.split("test").tensor(), flow),
-    }
+    estimates = _divergences(config, truth, flow, dataset.split("test").tensor())
     metrics = {}
     for name, found in estimates.items():
         metrics |= {f"study/{name}": found.value, f"study/{name}_se": found.se}
-    (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    run.log_metrics(metrics)
+    written(metrics, output, run)
     pictures = {"truth": _picture(config, truth), "model": _picture(config, flow)}
     np.savez(output / "arrays.npz", extent=EXTENT, **pictures)
 
 
-def _divergences(config: DivergeConfig, truth: Normalised, flow: Flow) -> dict[str, Estimate]:
-    """Returns KL and Fisher divergences from the smoothed density, at fresh points of it."""
-    draws = generator(0, "diverge", config.density)
-    clean = SAMPLERS[config.density](config.samples, generator=draws, dtype=torch.float64)
-    x = _noised(clean, config.sigma, draws)
-    return {"kl": kl_divergence(truth, flow, x), "fisher": fisher_divergence(truth, flow, x)}
+def _divergences(
+    config: DivergeConfig, truth: Normalised, flow: Flow, test: Tensor
+) -> dict[str, Estimate]:
+    """Returns KL and Fisher divergences from the smoothed density, at fresh points of it.
 
-
-def _repository(config: DivergeConfig, clean: Tensor, flow: Flow) -> Estimate:
-    """Returns what the paper's code prints: its "KLD" from the test points' own Parzen density.
-
-    The points are noised and their kernels are not taken out, as in that code.
+    And what the paper's code prints: its "KLD" from the test points' own Parzen density. Those are
+    noised and their kernels are not taken out, as in that code.
     """
-    clean = clean[: config.samples].double()
-    x = _noised(clean, config.sigma, generator(0, "diverge", "repository"))
-    return repository_kld(parzen(clean, config.sigma), flow, x)
+    draws = generator(0, "diverge", config.density)
+    fresh = SAMPLERS[config.density](config.samples, generator=draws, dtype=torch.float64)
+    x, clean = _noised(fresh, config.sigma, draws), test[: config.samples].double()
+    noised = _noised(clean, config.sigma, generator(0, "diverge", "repository"))
+    return {
+        "kl": kl_divergence(truth, flow, x),
+        "fisher": fisher_divergence(truth, flow, x),
+        "kl_repository": repository_kld(parzen(clean, config.sigma), flow, noised),
+    }
 
 
 def _noised(x: Tensor, sigma: float, draws: torch.Generator) -> Tensor:

@@ -11,42 +11,33 @@ single guess is its absolute error.
 Source: Strictly Proper Scoring Rules, Prediction, and Estimation (Gneiting and Raftery, 2007).
 """
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ebflow.data.loader import Dataset
 from ebflow.data.memory import Gaussian
 from ebflow.fitting import fit
 from ebflow.imputation import impute
 from ebflow.inference import Estimate
 from ebflow.randomness import generator, uniform
 from pipelines.paper.config import FillConfig
+from pipelines.paper.measuring import begun, written
 from pipelines.tracking import StageRun
 
 
 def fill(config: FillConfig, data: Path, *, output: Path, work: Path, run: StageRun) -> None:
     """Writes ``evaluation.json``: the scores, and the flow's leads with their errors over rows."""
-    torch.set_num_threads(config.threads)
-    run.log_params({"fill": config.model_dump()})
-    dataset = Dataset(data)
-    run.log_input(dataset.manifest, "training")
-    rows = (dataset.split(name).tensor().double() for name in ("train", "validation", "test"))
-    metrics = compared(config, *rows)
-    (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    run.log_metrics(metrics)
+    dataset = begun(config, config.threads, data, run, "training")
+    names = ("train", "validation", "test")
+    rows = {name: dataset.split(name).tensor().double() for name in names}
+    written(compared(config, rows), output, run)
 
 
-def compared(
-    config: FillConfig, train: Tensor, validation: Tensor, test: Tensor
-) -> dict[str, float]:
-    """Returns scores by complete rows with shape (N, D), of which entries are removed here."""
-    holes = {
-        name: _holes(config, x, name)
-        for name, x in (("train", train), ("validation", validation), ("test", test))
-    }
+def compared(config: FillConfig, rows: Mapping[str, Tensor]) -> dict[str, float]:
+    """Returns scores by complete rows of every split, with shape (N, D)."""
+    holes = {name: _holes(config, x, name) for name, x in rows.items()}
     flow = fit(
         holes["train"],
         validation=(holes["validation"],),
@@ -56,9 +47,10 @@ def compared(
         seed=config.seed,
         progress=False,
     )
-    mean, scale, draws = train.mean(0), train.std(0), config.draws
+    mean, scale, draws = rows["train"].mean(0), rows["train"].std(0), config.draws
     gaussian = Gaussian.of((holes["train"] - mean) / scale)
-    y, z, gone = (test - mean) / scale, (holes["test"] - mean) / scale, holes["test"].isnan()
+    y, z = ((x - mean) / scale for x in (rows["test"], holes["test"]))
+    gone = z.isnan()
     noise = generator(config.seed, "fill", "flow")
     made = impute(flow, holes["test"], generator=noise, draws=draws)
     noise = generator(config.seed, "fill", "gaussian")

@@ -5,7 +5,6 @@ colours alike: those that handwriting covers, digits bundled with scikit-learn, 
 bilinear interpolation, where the ink is at least half of the strongest.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,14 +18,16 @@ from torch.nn.functional import interpolate
 
 from ebflow import imputation, sampling
 from ebflow.checkpoint import load
-from ebflow.data.loader import Dataset, Split
+from ebflow.data.loader import Split
 from ebflow.density import LogDensity
 from ebflow.errors import BadInput
-from ebflow.evaluation import Likelihood, log_probs
+from ebflow.evaluation import log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import fit, gaussian
 from ebflow.randomness import generator as derive
+from pipelines.density.stages.evaluate import likelihood
 from pipelines.paper.config import ImputeConfig
+from pipelines.paper.measuring import begun, written
 from pipelines.tracking import StageRun
 
 STEP = 1.0
@@ -50,9 +51,6 @@ PROBES = 16
 INK = 8.0
 """Half of the strongest ink of scikit-learn's digits."""
 
-Drawn = Mapping[str, Tensor]
-"""What samplers put in, with shape (images, draws, D), or guesses, with shape (images, D)."""
-
 
 def impute(
     config: ImputeConfig, data: Path, trained: Path, *, output: Path, work: Path, run: StageRun
@@ -66,29 +64,28 @@ def impute(
     behind the same logit, each carried back to pixels. Either is one guess and no draw: what a
     chain is to be compared with in this is the mean of its draws.
     """
-    run.log_params({"impute": config.model_dump()})
-    torch.set_num_threads(config.threads)
-    dataset = Dataset(data)
-    run.log_input(dataset.manifest, "testing")
-    flow, test = load(trained / "checkpoint"), dataset.split("test")
+    dataset = begun(config, config.threads, data, run, "testing")
+    flow, test, train = load(trained / "checkpoint"), *map(dataset.split, ("test", "train"))
     truth = test.tensor()[: config.images]
     missing = masks(test.shape, len(truth), seed=config.seed).flatten(1)
-    reference = _gaussian(flow, dataset.split("train"))
+    reference = _gaussian(flow, train)
     chains = _imputed(config, flow, truth, missing, (1, *test.shape)[-3:])
-    guesses = {
-        "gaussian": _conditional_mean(reference, truth, missing, config.seed),
-        "mean_fill": _mean(dataset.split("train")).expand(truth.shape),
+    guess = _conditional_mean(reference, truth, missing, config.seed)
+    put = {
+        **chains,
+        **{f"{name}_mean": drawn.double().mean(1, keepdim=True) for name, drawn in chains.items()},
+        "gaussian": guess,
+        "mean_fill": _mean(train).expand(guess.shape),
     }
     metrics = {
-        **_errors(truth, missing, chains, guesses),
-        **_likelihood("test/", flow, test),
-        **_likelihood("baseline/gaussian_", reference, test),
+        "study/missing": float(missing.double().mean()),
+        **_errors(truth, missing, put),
+        **likelihood("test/", log_probs(flow, test), test.width),
+        **likelihood("baseline/gaussian_", log_probs(reference, test), test.width),
     }
-    (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    run.log_metrics(metrics)
-    images = {"truth": truth, "missing": missing, "gaussian": guesses["gaussian"]}
-    for name, drawn in chains.items():
-        images |= {name: drawn[:, 0], f"{name}_mean": drawn.double().mean(1).float()}
+    written(metrics, output, run)
+    images = {"truth": truth, "missing": missing, "gaussian": guess[:, 0]}
+    images |= {name: drawn[:, 0] for name, drawn in chains.items()}
     arrays = {name: image.numpy() for name, image in images.items()}
     ends = (0, test.levels - 1) if test.levels else (float(truth.min()), float(truth.max()))
     np.savez_compressed(output / "arrays.npz", **arrays, shape=test.shape, range=ends)
@@ -119,54 +116,39 @@ def masks(shape: Sequence[int], count: int, *, seed: int) -> Tensor:
 
 def _imputed(
     config: ImputeConfig, flow: Flow, truth: Tensor, missing: Tensor, image: Sequence[int]
-) -> Drawn:
-    """Returns by sampler what it put in, with shape (images, draws, D)."""
+) -> dict[str, Tensor]:
+    """Returns by sampler what it put in, with shape (images, draws, D).
+
+    Langevin's diffusion has a step relative to the largest curvature L. Of the paper's chain,
+    where its drift ½h² would exceed 1 / L, h² and c shrink alike.
+    """
+
+    def curvature(
+        density: LogDensity, x: Tensor, generator: torch.Generator, free: Tensor
+    ) -> float:
+        few, where = x[:PROBES], free[:PROBES]
+        return sampling.largest_curvature(density, few, generator=generator, free=where)
+
+    def langevin(momentum: float, density: LogDensity, x: Tensor, **chain: Any) -> Tensor:  # noqa: ANN401
+        options = {"step": STEP / curvature(density, x, **chain), "momentum": momentum}
+        return sampling.langevin(density, x, steps=config.steps, **options, **chain)
+
+    def adaptive(density: LogDensity, x: Tensor, **chain: Any) -> Tensor:  # noqa: ANN401
+        h = min(H, math.sqrt(2 / curvature(density, x, **chain)))
+        options = {"h": h, "snr": SNR, "smoothing": SMOOTHING * (h / H) ** 2, "image": image}
+        return sampling.adaptive_langevin(density, x, steps=config.steps, **options, **chain)
+
     samplers = {
-        "adaptive": partial(_adaptive, config, image),
-        "langevin": partial(_langevin, config, 0.0),
-        "momentum": partial(_langevin, config, MOMENTUM),
+        "adaptive": adaptive,
+        "langevin": partial(langevin, 0.0),
+        "momentum": partial(langevin, MOMENTUM),
     }
     found = {}
     for name, sampler in samplers.items():
-        noise = derive(config.seed, "impute", name)
-        found[name] = imputation.impute(
-            flow, truth, missing, generator=noise, draws=config.draws, sampler=sampler
-        ).draws
+        options = {"generator": derive(config.seed, "impute", name), "sampler": sampler}
+        made = imputation.impute(flow, truth, missing, draws=config.draws, **options)
+        found[name] = made.draws
     return found
-
-
-def _langevin(
-    config: ImputeConfig,
-    momentum: float,
-    density: LogDensity,
-    x: Tensor,
-    **chain: Any,  # noqa: ANN401
-) -> Tensor:
-    """Runs Langevin's diffusion by a step relative to the largest curvature."""
-    options = {"step": STEP / _curvature(density, x, **chain), "momentum": momentum}
-    return sampling.langevin(density, x, steps=config.steps, **options, **chain)
-
-
-def _adaptive(
-    config: ImputeConfig,
-    image: Sequence[int],
-    density: LogDensity,
-    x: Tensor,
-    **chain: Any,  # noqa: ANN401
-) -> Tensor:
-    """Runs the paper's chain; where its drift ½h² would exceed 1 / L, h² and c shrink alike."""
-    h = min(H, math.sqrt(2 / _curvature(density, x, **chain)))
-    options = {"h": h, "snr": SNR, "smoothing": SMOOTHING * (h / H) ** 2}
-    return sampling.adaptive_langevin(
-        density, x, image=image, steps=config.steps, **options, **chain
-    )
-
-
-def _curvature(
-    density: LogDensity, x: Tensor, *, generator: torch.Generator, free: Tensor
-) -> float:
-    start, where = x[:PROBES], free[:PROBES]
-    return sampling.largest_curvature(density, start, generator=generator, free=where)
 
 
 def _gaussian(flow: Flow, train: Split) -> Flow:
@@ -177,7 +159,10 @@ def _gaussian(flow: Flow, train: Split) -> Flow:
 
 
 def _conditional_mean(reference: Flow, truth: Tensor, missing: Tensor, seed: int) -> Tensor:
-    """Returns images with the Gaussian's conditional mean, of the logits, carried back."""
+    """Returns images with the Gaussian's conditional mean, of the logits, carried back.
+
+    Their shape is (images, 1, D).
+    """
     *_, standard, white = reference.layers
     root = white.weight * standard.log_scale.exp()
     precision = root.mT @ root
@@ -190,7 +175,7 @@ def _conditional_mean(reference: Flow, truth: Tensor, missing: Tensor, seed: int
 
     noise = derive(seed, "impute", "gaussian")
     made = imputation.impute(reference, truth, missing, generator=noise, draws=1, sampler=sampler)
-    return made.draws[:, 0]
+    return made.draws
 
 
 def _mean(train: Split) -> Tensor:
@@ -198,23 +183,11 @@ def _mean(train: Split) -> Tensor:
     return sum(rows.double().sum(0) for rows, _ in train.batches(1024)) / len(train)
 
 
-def _errors(truth: Tensor, missing: Tensor, chains: Drawn, guesses: Drawn) -> dict[str, float]:
-    """Returns root-mean-square errors: of draws, of the mean of draws, and of the guesses."""
-    metrics = {"study/missing": float(missing.double().mean())}
-    for name, drawn in chains.items():
-        target, holes = (one.unsqueeze(1).expand(drawn.shape) for one in (truth, missing))
-        metrics |= _error(name, target, drawn, holes)
-    means = {f"{name}_mean": drawn.double().mean(1) for name, drawn in chains.items()}
-    for name, guess in (*means.items(), *guesses.items()):
-        metrics |= _error(name, truth, guess, missing)
+def _errors(truth: Tensor, missing: Tensor, put: Mapping[str, Tensor]) -> dict[str, float]:
+    """Returns root-mean-square errors of what was put in, by name; with shape (images, K, D)."""
+    metrics = {}
+    for name, made in put.items():
+        target, holes = (one.unsqueeze(1).expand(made.shape) for one in (truth, missing))
+        found = sampling.imputation_error(target, made, holes)
+        metrics |= {f"study/rmse_{name}": found.value, f"study/rmse_{name}_se": found.se}
     return metrics
-
-
-def _error(name: str, truth: Tensor, guess: Tensor, missing: Tensor) -> dict[str, float]:
-    found = sampling.imputation_error(truth, guess, missing)
-    return {f"study/rmse_{name}": found.value, f"study/rmse_{name}_se": found.se}
-
-
-def _likelihood(prefix: str, flow: Flow, split: Split) -> dict[str, float]:
-    score = Likelihood.of(log_probs(flow, split), split.width)
-    return {f"{prefix}{key}": getattr(score, key) for key in ("nll", "nll_se", "bpd")}

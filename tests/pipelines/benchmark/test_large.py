@@ -15,9 +15,8 @@ import pytest
 import torch
 
 from ebflow.architectures import glow
-from pipelines.paper.benchmark import Subject
 from pipelines.paper.config import StepsConfig
-from pipelines.paper.stages.steps import net
+from pipelines.paper.stages.steps import Subject, net
 from tests.library.bijections.cases import seeded, stirred
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

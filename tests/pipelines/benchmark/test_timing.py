@@ -4,10 +4,9 @@ import pytest
 
 from ebflow.architectures import convolutional, dense
 from ebflow.objectives import OBJECTIVES
-from pipelines.paper.benchmark import Subject, benchmark, step_flops
 from pipelines.paper.config import PaperConfig, StepsConfig
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.stages.steps import USELESS, labels, net
+from pipelines.paper.stages.steps import USELESS, Subject, benchmark, labels, net, step_flops
 
 CONVOLUTIONAL = set(OBJECTIVES) - set(USELESS)
 VARIANTS = [
@@ -51,15 +50,15 @@ def test_every_net_of_a_short_run_can_be_made():
 def test_figures_fit_each_other(made):
     flow = made()
     names = ("ml", "dsm", "dsm + anchor", "lazy_ml")
-    rows = {row.label: row for row in benchmark(flow, names, peak=1e9, seconds=0.001, batch=10)}
+    rows = {row["label"]: row for row in benchmark(flow, names, peak=1e9, seconds=0.001, batch=10)}
     assert tuple(rows) == names
     dsm = rows["dsm"]
-    assert dsm.size == sum(p.numel() for p in [flow.sample(1)])
-    rate = step_flops(flow, "dsm", 10, Subject(flow).stepper("dsm", 10)) / (dsm.ms / 1e3)
-    assert dsm.peak_fraction == pytest.approx(rate / 1e9)
+    assert dsm["size"] == sum(p.numel() for p in [flow.sample(1)])
+    rate = step_flops(flow, "dsm", 10, Subject(flow).stepper("dsm", 10)) / (dsm["ms"] / 1e3)
+    assert dsm["peak_fraction"] == pytest.approx(rate / 1e9)
 
 
 def test_what_is_not_counted_is_left_out():
     flow = convolutional((1, 4, 4))
     (row,) = benchmark(flow, ("sml",), peak=1e9, seconds=0.001, batch=2)
-    assert (row.size, row.peak_fraction) == (16, None)
+    assert (row["size"], row["peak_fraction"]) == (16, None)

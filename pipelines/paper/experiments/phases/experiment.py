@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
+from pipelines.paper.experiments.cell import IMAGE_OPTIONS, Cell, Column, Experiment, Folders, Row
 from pipelines.paper.experiments.phases.figures import CAPTIONS, figures
-from pipelines.paper.experiments.phases.grid import ACTIVATIONS, PAIRS, SIZES, cells
-from pipelines.paper.experiments.phases.nets import read
-from pipelines.paper.experiments.phases.verdicts import conclude, pair
-from pipelines.paper.experiments.settings import IMAGE_OPTIONS
+from pipelines.paper.experiments.phases.grid import ACTIVATIONS, PAIRS, SEEDS, cells
+from pipelines.paper.experiments.phases.nets import pair, read
+from pipelines.paper.experiments.phases.verdicts import conclude
 
 
 def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
@@ -49,7 +48,7 @@ PHASES = Experiment(
     "best look above the full-covariance Gaussian's, nats; pairs: the best of four rates",
     source="mnist",
     uses=IMAGE_OPTIONS - {"seconds", "cluster"},
-    seeds={scale: size.seeds for scale, size in SIZES.items()},
+    seeds=SEEDS,
     cells=cells,
     columns=(
         Column("study/nets", "nets", 0, interval=False),

@@ -8,7 +8,6 @@ of its own; starts are the same of all seeds. The larger images have the first s
 
 from collections.abc import Iterator
 from itertools import product
-from typing import NamedTuple
 
 from pipelines.config import DataConfig, ObjectiveConfig
 from pipelines.paper.config import PaperConfig, StackConfig
@@ -39,65 +38,50 @@ SCORES = (
     ObjectiveConfig(name="ssm_vr"),
 )
 DENOISING, LIKELIHOOD = SCORES[1], ObjectiveConfig(name="ml")
+WIDE_SCORES = (DENOISING, SCORES[-1])
 ACTIVATIONS = ("published", "centred", "learned")
 ALONE = ("centred", "learned")
 """Activations with which scores alone are compared with likelihood."""
 
 
-class Size(NamedTuple):
-    """How much of it there is at a scale: steps of a training, and seeds."""
-
-    map: int
-    wide: int
-    pairs: int
-    seeds: int
-
-
-SIZES = {
-    "smoke": Size(30, 30, 30, 2),
-    "cpu": Size(600, 300, 1_500, 5),
-    "full": Size(6_000, 2_500, 20_000, 10),
+STEPS = {
+    "smoke": {MAP: 30, WIDE: 30, PAIRS: 30},
+    "cpu": {MAP: 600, WIDE: 300, PAIRS: 1_500},
+    "full": {MAP: 6_000, WIDE: 2_500, PAIRS: 20_000},
 }
+"""Of a training, by scale and part."""
 
-
-def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
-    """Yields the map, with the first seed a part of it on larger images, and the pairs."""
-    size = SIZES[config.scale]
-    common = {"preprocessings": ("whitened", "plain"), "starts": STARTS, "rates": RATES}
-    for activation, objective in product(ACTIVATIONS, SCORES):
-        yield _cell(DIGITS, MAP, activation, objective, seed, size.map, **common)
-    if seed == config.seed:
-        yield from _wide(config, seed, size.wide)
-    exact = ("published", LIKELIHOOD, (PUBLISHED, PLAIN))
-    alone = [(activation, DENOISING, (PLAIN,)) for activation in ALONE]
-    for activation, objective, starts in (exact, *alone):
-        yield _cell(
-            DIGITS, PAIRS, activation, objective, seed, size.pairs,
-            starts=starts, rates=PAIR_RATES, looks=10,
-        )  # fmt: skip
-
-
-def _wide(config: PaperConfig, seed: int, steps: int) -> Iterator[Cell]:
-    images = data(config, "mnist")
-    common = {"starts": WIDE_STARTS, "rates": WIDE_RATES, "threads": config.threads}
-    objectives = (DENOISING, ObjectiveConfig(name="ssm_vr"))
-    for activation, objective in product(ACTIVATIONS, objectives):
-        yield _cell(images, WIDE, activation, objective, seed, steps, **common)
-
+SEEDS = {"smoke": 2, "cpu": 5, "full": 10}
+"""Seeds, by scale, if none are asked for."""
 
 DIGITS = DataConfig(source="digits")
 
 
-def _cell(
-    data: DataConfig, part: str, activation: str, objective: ObjectiveConfig, seed: int,
-    steps: int, *, looks: int = 4, **options: object,
-) -> Cell:  # fmt: skip
-    """Returns nets that are measured at the steps of the rule and at equal parts of training."""
-    parts = (round(steps * k / looks) for k in range(looks + 1))
-    at = tuple(sorted({*(step for step in STEPS_OF_THE_RULE if step <= steps), *parts}))
-    stack = StackConfig(
-        part=part, activation=activation, objective=objective, seed=seed, steps=steps, looks=at,
-        **options,
-    )  # fmt: skip
-    labels = {"part": part, "f": activation, "objective": stack.trained_by}
-    return Cell(labels, stack, seed, data.changed(seed=seed))
+def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
+    """Yields the map, with the first seed a part of it on larger images, and the pairs."""
+    plain = {"preprocessings": ("whitened", "plain"), "starts": STARTS, "rates": RATES}
+    wide = {"starts": WIDE_STARTS, "rates": WIDE_RATES, "threads": config.threads}
+    pairs = {"starts": (PLAIN,), "rates": PAIR_RATES}
+    images = data(config, "mnist")
+    ways = [
+        *((MAP, DIGITS, *way, plain) for way in product(ACTIVATIONS, SCORES)),
+        *((WIDE, images, *way, wide) for way in product(ACTIVATIONS, WIDE_SCORES)),
+        (PAIRS, DIGITS, "published", LIKELIHOOD, pairs | {"starts": (PUBLISHED, PLAIN)}),
+        *((PAIRS, DIGITS, activation, DENOISING, pairs) for activation in ALONE),
+    ]
+    for part, source, activation, objective, options in ways:
+        if part == WIDE and seed != config.seed:
+            continue
+        steps = STEPS[config.scale][part]
+        stack = StackConfig(
+            part=part, activation=activation, objective=objective, seed=seed, steps=steps,
+            looks=_looks(steps, 10 if part == PAIRS else 4), **options,
+        )  # fmt: skip
+        labels = {"part": part, "f": activation, "objective": stack.trained_by}
+        yield Cell(labels, stack, seed, source.changed(seed=seed))
+
+
+def _looks(steps: int, parts: int) -> tuple[int, ...]:
+    """Returns the steps of the rule, and those that end equal parts of a training."""
+    equal = (round(steps * part / parts) for part in range(parts + 1))
+    return tuple(sorted({*(step for step in STEPS_OF_THE_RULE if step <= steps), *equal}))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from pipelines.paper.experiments.cell import Folders
+from pipelines.paper.experiments.phases.grid import PAIRS
 from pipelines.paper.stages.stack import NETS
 
 LOST = 0.25
@@ -18,8 +19,7 @@ RISEN = 1.1
 """Times its least on the way: a mean that is large and no larger than that is still falling, from
 a start far off, and mass is not lost but not yet found."""
 
-START = ["sign", "bias"]
-CELL = ["part", "width", "preprocessing", "activation", "objective", *START, "rate"]
+CELL = ["part", "width", "preprocessing", "activation", "objective", "start", "rate"]
 """What a net shares with those of other seeds."""
 
 
@@ -32,6 +32,7 @@ def read(folders: Sequence[Folders]) -> pd.DataFrame:
 def judged(nets: pd.DataFrame) -> pd.DataFrame:
     """Returns nets, as ``stages.stack.train`` measures them, with how they ended.
 
+    ``kind`` is ``dsm`` or ``ssm``, of denoising and of sliced score matching, or ``ml``.
     ``end`` is the squared latent mean an element in the end, ``best`` the least NLL of a look.
     ``lost`` are those of which mass is missing in the end, and more of it than at the best look;
     ``late`` those of which it is missing, and ever less of it.
@@ -39,13 +40,19 @@ def judged(nets: pd.DataFrame) -> pd.DataFrame:
     end = nets["mass"].map(lambda mass: mass[-1])
     risen = end > RISEN * nets["mass"].map(min)
     ends = {"end": end, "lost": (end > LOST) & risen, "late": (end > LOST) & ~risen}
-    return nets.assign(**ends, best=nets["nll"].map(min))
+    return nets.assign(**ends, best=nets["nll"].map(min), kind=nets["objective"].str[:3])
 
 
-def at(nets: pd.DataFrame, name: str, step: int) -> pd.Series:
-    """Returns what was measured of every net at a look."""
-    found = [
-        values[list(steps).index(step)]
-        for values, steps in zip(nets[name], nets["steps"], strict=True)
-    ]
-    return pd.Series(found, nets.index, float)
+def where(nets: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """Returns the nets of which columns have these values."""
+    return nets[(nets[[*values]] == pd.Series(values)).all(axis=1)]
+
+
+def pair(nets: pd.DataFrame, activation: str) -> pd.DataFrame:
+    """Returns the nets of a pair by seed, at their best start and rate.
+
+    Those have the least mean validation NLL at best looks.
+    """
+    ways = where(nets, part=PAIRS, activation=activation).groupby(["start", "rate"], sort=False)
+    best = ways["best"].mean().idxmin()
+    return ways.get_group(best).sort_values("seed", kind="stable")

@@ -15,19 +15,22 @@ from sklearn.tree import DecisionTreeClassifier
 from ebflow.inference import Confidence
 from ebflow.randomness import generator
 from pipelines.paper.experiments.phases.grid import MAP, STEPS_OF_THE_RULE, WIDE
-from pipelines.paper.experiments.phases.nets import CELL, at
+from pipelines.paper.experiments.phases.nets import CELL
 
 LEAST, MOST = 1e-6, 1e6
 """Between these are quantities; a net that broke has the most."""
+
+ENDED = ["lost", "end"]
+"""What is known of cells besides quantities: how they ended."""
 
 
 def quantities(nets: pd.DataFrame) -> pd.DataFrame:
     """Returns what a rule may look at, all an element and of validation rows, net by net."""
     early = f"after {STEPS_OF_THE_RULE[1]} steps"
     over = f"over {STEPS_OF_THE_RULE[1]} steps"
-    mass, mass_then = (at(nets, "mass", step) for step in STEPS_OF_THE_RULE)
+    mass, mass_then = (_at(nets, "mass", step) for step in STEPS_OF_THE_RULE)
     nll, nll_then = (
-        (at(nets, "nll", step) - nets["gaussian"]) / nets["width"] for step in STEPS_OF_THE_RULE
+        (_at(nets, "nll", step) - nets["gaussian"]) / nets["width"] for step in STEPS_OF_THE_RULE
     )
     found = {
         "squared latent mean at the start": mass,
@@ -40,13 +43,20 @@ def quantities(nets: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found).fillna(MOST).clip(-MOST, MOST)
 
 
+def _at(nets: pd.DataFrame, name: str, step: int) -> pd.Series:
+    """Returns what was measured of every net at a look."""
+    looks = zip(nets[name], nets["steps"], strict=True)
+    found = [values[list(steps).index(step)] for values, steps in looks]
+    return pd.Series(found, nets.index, float)
+
+
 def cells(nets: pd.DataFrame) -> pd.DataFrame:
     """Returns the cells that nets are of, over seeds.
 
     That is what they share, the mean of every quantity and of ``end``, and ``lost``: whether at
     least half of them lost mass.
     """
-    known = nets[[*CELL, "lost", "end"]].join(quantities(nets))
+    known = nets[[*CELL, *ENDED]].join(quantities(nets))
     found = known.groupby(CELL, sort=False).mean().reset_index()
     return found.assign(lost=found["lost"] >= 0.5)
 
@@ -76,23 +86,32 @@ class Rule:
     threshold: float
     above: bool
 
-    def __call__(self, cells: pd.DataFrame) -> pd.Series:
-        """Returns whether the rule says of cells that they lose mass."""
-        return (cells[self.quantity] > self.threshold) == self.above
+    def told(self, cells: pd.DataFrame) -> pd.DataFrame:
+        """Returns how many cells it tells, ``right``, of ``all`` that lost mass, and that held it.
+
+        Its lines are True, of those that lost mass, and False.
+        """
+        says = (cells[self.quantity] > self.threshold) == self.above
+        right = (says == cells["lost"]).groupby(cells["lost"])
+        return right.agg(right="sum", all="count").reindex([True, False], fill_value=0)
 
     def __str__(self) -> str:
         side = "above" if self.above else "below"
         return f"{self.quantity} {side} {self.threshold:.3g}"
 
 
-def choose(seen: pd.DataFrame) -> Rule | None:
+def choose(seen: pd.DataFrame, *names: str) -> Rule | None:
     """Returns the rule that parts the cells best, both outcomes counting alike; None without both.
 
     It is a tree of one node, of scikit-learn.
+
+    Arguments:
+        seen: The cells.
+        names: Quantities that it may look at; all, if none are told.
     """
     if seen["lost"].nunique() < 2:
         return None
-    values = seen.drop(columns=[*CELL, "lost", "end"])
+    values = seen[[*names]] if names else seen.drop(columns=[*CELL, *ENDED])
     tree = DecisionTreeClassifier(max_depth=1, class_weight="balanced", random_state=0)
     root = tree.fit(values.to_numpy(), seen["lost"]).tree_
     if root.feature[0] < 0:
@@ -103,51 +122,19 @@ def choose(seen: pd.DataFrame) -> Rule | None:
 
 def choose_each(seen: pd.DataFrame) -> list[Rule]:
     """Returns the best rule of every quantity by itself; none without both outcomes."""
-    shared = [*CELL, "lost", "end"]
-    found = [choose(seen[[*shared, name]]) for name in seen.columns.difference(shared, sort=False)]
-    return [one for one in found if one]
+    names = seen.columns.difference([*CELL, *ENDED], sort=False)
+    return [one for one in (choose(seen, name) for name in names) if one]
 
 
-@dataclass(frozen=True)
-class Judged:
-    """How right a rule is on cells.
-
-    Attributes:
-        lost: Of cells that lost mass, those of which it says so, and all.
-        held: Of the others, those of which it says so, and all.
-    """
-
-    lost: tuple[int, int]
-    held: tuple[int, int]
-
-    @classmethod
-    def of(cls, rule: Rule, found: pd.DataFrame) -> "Judged":
-        """Judges a rule by cells."""
-        lost = found["lost"]
-        right = rule(found) == lost
-        return cls(*((int((right & one).sum()), int(one.sum())) for one in (lost, ~lost)))
-
-    @property
-    def plain(self) -> float:
-        """The mean of both shares as they are; NaN without both outcomes."""
-        parts = (self.lost, self.held)
-        return sum(right / count if count else math.nan for right, count in parts) / 2
-
-
-def accuracy(judged: Judged) -> Confidence | None:
+def accuracy(told: pd.DataFrame) -> Confidence | None:
     """Returns the mean of the shares of lost and of held cells that are told; None without both.
 
     Each share is Agresti and Coull's, two more right and two more wrong: where all are right, the
     interval still has a width.
     """
-    if not (judged.lost[1] and judged.held[1]):
+    if not told["all"].all():
         return None
-    shares = [_share(*counts) for counts in (judged.lost, judged.held)]
-    value = sum(share for share, _ in shares) / 2
-    se = math.sqrt(sum(variance for _, variance in shares)) / 2
-    return Confidence(value, se, judged.lost[1] + judged.held[1] - 2)
-
-
-def _share(right: int, count: int) -> tuple[float, float]:
-    share = (right + 2) / (count + 4)
-    return share, share * (1 - share) / (count + 4)
+    count = told["all"] + 4
+    share = (told["right"] + 2) / count
+    se = math.sqrt((share * (1 - share) / count).sum()) / 2
+    return Confidence(float(share.mean()), se, int(told["all"].sum()) - 2)

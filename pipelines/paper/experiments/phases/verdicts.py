@@ -1,31 +1,16 @@
 """What the map says: questions whose bounds were fixed before it was measured, and findings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from ebflow.inference import Confidence, above, student, within
 from pipelines.config.source import counted, opened
-from pipelines.paper.experiments.phases.grid import (
-    ACTIVATIONS,
-    ALONE,
-    DIGITS,
-    MAP,
-    PAIRS,
-    PLAIN,
-    PUBLISHED,
-    RATES,
-)
-from pipelines.paper.experiments.phases.nets import LOST, RISEN, START
-from pipelines.paper.experiments.phases.rule import (
-    Judged,
-    Rule,
-    accuracy,
-    choose,
-    choose_each,
-    parted,
-)
+from pipelines.paper.experiments.phases import grid
+from pipelines.paper.experiments.phases.nets import LOST, RISEN, pair, where
+from pipelines.paper.experiments.phases.rule import Rule, accuracy, choose, choose_each, parted
+from pipelines.paper.stages.stack import named
 from pipelines.reporting.claims import Check, Conclusion, Question, decide
 
 MARGIN = 1.0
@@ -45,12 +30,13 @@ Measured = tuple[Question, Confidence | None]
 def conclude(nets: pd.DataFrame) -> Conclusion:
     """Returns findings, claims and checks."""
     chosen, other, wide = parted(nets)
-    rule = choose(chosen)
+    rule, each = choose(chosen), choose_each(chosen)
+    mapped = where(nets, part=grid.MAP)
     measured = [
         *_pairs(nets),
-        *_spared(nets[nets["part"] == MAP]),
-        _rule(rule, choose_each(chosen), other, "map"),
-        _rule(rule, choose_each(chosen), wide, "wide"),
+        *(_rarer(mapped, *one) for one in RARER),
+        _rule(rule, each, other, "in cells of the map that it has not seen"),
+        _rule(rule, each, wide, "at the larger D"),
     ]
     return Conclusion(
         tuple(_findings(nets, rule)),
@@ -58,17 +44,6 @@ def conclude(nets: pd.DataFrame) -> Conclusion:
         tuple(_checks(nets)),
         (*CHANGES, *_edges(nets)),
     )
-
-
-def pair(nets: pd.DataFrame, activation: str) -> pd.DataFrame:
-    """Returns the nets of a pair by seed, at their best start and rate.
-
-    Those have the least mean validation NLL at best looks.
-    """
-    found = nets[(nets["part"] == PAIRS) & (nets["activation"] == activation)]
-    ways = found.groupby([*START, "rate"], sort=False)
-    best = ways["best"].mean().idxmin()
-    return ways.get_group(best).sort_values("seed", kind="stable")
 
 
 def gain(own: pd.DataFrame, theirs: pd.DataFrame | None = None) -> Confidence:
@@ -82,30 +57,19 @@ def gain(own: pd.DataFrame, theirs: pd.DataFrame | None = None) -> Confidence:
 
 def over_splits(values: ArrayLike) -> Confidence:
     """Returns the mean over seeds, which split the same digits anew."""
-    counts = counted(opened(DIGITS), DIGITS)
+    counts = counted(opened(grid.DIGITS), grid.DIGITS)
     return student(values, overlap=counts.test / counts.train)
 
 
-def _pairs(nets: pd.DataFrame) -> Iterator[Measured]:
-    exact = pair(nets, "published")
-    found = {name: pair(nets, name) for name in ALONE}
-    quantity = "test NLL of the Gaussian less that of DSM alone"
-    for name, own in found.items():
-        question = Question(
-            f"With the {name} activation, DSM alone ends more than {NATS} below the Gaussian",
-            quantity, above(MARGIN), "nats", "pairs", PAIRED,
-        )  # fmt: skip
-        yield question, gain(own)
-    quantity = "test NLL of exact likelihood less that of DSM alone"
-    yield Question(
-        "With the centred activation, DSM alone is as good as exact likelihood of the published "
-        "net", quantity, within(MARGIN), "nats", "pairs", PAIRED,
-    ), gain(found["centred"], exact)  # fmt: skip
-    yield Question(
-        f"With the learned activation, DSM alone ends more than {NATS} below exact likelihood of "
-        "the published net", quantity, above(MARGIN), "nats", "pairs", PAIRED,
-    ), gain(found["learned"], exact)  # fmt: skip
+EXACT = "exact likelihood of the published net"
 
+GAINS = (
+    ("the Gaussian", "centred", f"ends more than {NATS} below the Gaussian", above(MARGIN)),
+    ("the Gaussian", "learned", f"ends more than {NATS} below the Gaussian", above(MARGIN)),
+    ("exact likelihood", "centred", f"is as good as {EXACT}", within(MARGIN)),
+    ("exact likelihood", "learned", f"ends more than {NATS} below {EXACT}", above(MARGIN)),
+)
+"""What DSM alone is compared with, its activation, what is claimed, and the bounds of it."""
 
 PAIRED = (
     "Paired by seed and by test row; each at the best of four learning rates (exact likelihood: "
@@ -115,109 +79,116 @@ PAIRED = (
 )
 
 
-def _spared(nets: pd.DataFrame) -> Iterator[Measured]:
-    """Asks which activations, objectives, starts and rates of the map spare a loss of mass."""
-    for name in ALONE:
-        yield _rarer(
-            f"By denoising, the {name} activation loses mass less often than the published one",
-            (f"the {name} activation", _of(nets, name, DENOISING)),
-            ("the published one", _of(nets, "published", DENOISING)),
-        )
-    yield _rarer(
-        "With the learned activation, denoising loses mass less often than sliced score matching",
-        ("denoising", _of(nets, "learned", DENOISING)),
-        ("sliced", _of(nets, "learned", SLICED)),
-    )
-    published = _of(nets, "published")
-    yield _rarer(
-        "With the published activation, scores alone lose mass less often from the published "
-        f"start, {PUBLISHED}, than from the identity without offset",
-        ("the published start", _from(published, PUBLISHED)),
-        ("the identity", _from(published, PLAIN)),
-    )
-    slow, fast = RATES
-    yield _rarer(
-        f"With the published activation, scores alone lose mass less often at the rate {slow:g} "
-        f"than at {fast:g}",
-        (f"{slow:g}", published[published["rate"] == slow]),
-        (f"{fast:g}", published[published["rate"] == fast]),
-    )
+def _pairs(nets: pd.DataFrame) -> Iterator[Measured]:
+    for beside, activation, claim, expected in GAINS:
+        theirs = None if beside == "the Gaussian" else pair(nets, "published")
+        question = Question(
+            f"With the {activation} activation, DSM alone {claim}",
+            f"test NLL of {beside} less that of DSM alone",
+            expected, "nats", "pairs", PAIRED,
+        )  # fmt: skip
+        yield question, gain(pair(nets, activation), theirs)
 
 
-Named = tuple[str, pd.DataFrame]
+SLOW, FAST = grid.RATES
 
-
-def _rarer(claim: str, less: Named, more: Named) -> Measured:
-    """Asks whether some nets lose mass less often than others, paired by seed.
-
-    The grid has all of both: a difference of shares is the mean of its cells' differences.
-    """
-    question = Question(
-        f"{claim}, by more than {SPARED:g}",
-        f"share of trainings that lost mass, {more[0]} less {less[0]}",
-        above(SPARED), "", "map", OVER_GRID,
-    )  # fmt: skip
-    first, second = (nets.groupby("seed")["lost"].mean() for nets in (more[1], less[1]))
-    return question, over_splits(first - second)
-
+RARER = (
+    ("By denoising, the centred activation loses mass less often than the published one",
+     {"kind": "dsm"}, "activation", ("centred", "the centred activation"),
+     ("published", "the published one")),
+    ("By denoising, the learned activation loses mass less often than the published one",
+     {"kind": "dsm"}, "activation", ("learned", "the learned activation"),
+     ("published", "the published one")),
+    ("With the learned activation, denoising loses mass less often than sliced score matching",
+     {"activation": "learned"}, "kind", ("dsm", "denoising"), ("ssm", "sliced")),
+    ("With the published activation, scores alone lose mass less often from the published start, "
+     f"{grid.PUBLISHED}, than from the identity without offset",
+     {"activation": "published"}, "start", (named(*grid.PUBLISHED), "the published start"),
+     (named(*grid.PLAIN), "the identity")),
+    (f"With the published activation, scores alone lose mass less often at the rate {SLOW:g} than "
+     f"at {FAST:g}",
+     {"activation": "published"}, "rate", (SLOW, f"{SLOW:g}"), (FAST, f"{FAST:g}")),
+)  # fmt: skip
+"""Claims on the map: of which nets, in what they differ, and what would lose mass less often than
+what, with its name.
+"""
 
 OVER_GRID = (
     "The mean over this grid's cells, a seed; the interval is over seeds, and allows for the "
     "overlap of their splits of the same images."
 )
 
-DENOISING, SLICED = "dsm", "ssm"
-"""How the names of objectives begin."""
+Named = tuple[object, str]
 
 
-def _of(nets: pd.DataFrame, activation: str, kind: str = "") -> pd.DataFrame:
-    found = nets["objective"].str.startswith(kind)
-    return nets[found & (nets["activation"] == activation)]
+def _rarer(
+    nets: pd.DataFrame,
+    claim: str,
+    shared: Mapping[str, str],
+    column: str,
+    less: Named,
+    more: Named,
+) -> Measured:
+    """Asks whether some nets lose mass less often than others, paired by seed.
+
+    The grid has all of both: a difference of shares is the mean of its cells' differences.
+    """
+    question = Question(
+        f"{claim}, by more than {SPARED:g}",
+        f"share of trainings that lost mass, {more[1]} less {less[1]}",
+        above(SPARED), "", "map", OVER_GRID,
+    )  # fmt: skip
+    shares = where(nets, **shared).groupby([column, "seed"])["lost"].mean()
+    return question, over_splits(shares[more[0]] - shares[less[0]])
 
 
-def _from(nets: pd.DataFrame, start: tuple[int, float]) -> pd.DataFrame:
-    return nets[(nets["sign"] == start[0]) & (nets["bias"] == start[1])]
-
-
-def _rule(rule: Rule | None, each: Sequence[Rule], unseen: pd.DataFrame, where: str) -> Measured:
-    judged = Judged.of(rule, unseen) if rule else None
-    on = {"map": "in cells of the map that it has not seen", "wide": "at the larger D"}[where]
+def _rule(rule: Rule | None, each: Sequence[Rule], unseen: pd.DataFrame, on: str) -> Measured:
     note = (
         "One threshold of one quantity, chosen on a random half of the map's cells. The mean of "
         "the shares of lost and of held cells that it tells; a coin has 0.5. A cell is lost where "
         "at least half of its seeds are; the interval is over cells."
     )
-    if judged:
+    told = rule and rule.told(unseen)
+    if rule:
+        plain = (told["right"] / told["all"]).mean(skipna=False)
         note += (
-            " Told: {} of {} lost, {} of {} held".format(*judged.lost, *judged.held)
-            + f", {judged.plain:.2f} plainly; by Agresti and Coull two more of each share are "
+            " Told: {} of {} lost, {} of {} held".format(*told.to_numpy().flat)
+            + f", {plain:.2f} plainly; by Agresti and Coull two more of each share are "
             "right and two more wrong. Each quantity by a threshold of its own: "
             + "; ".join(f"{one} {_told(one, unseen)}" for one in each)
             + "."
         )
     question = Question(
         f"A rule from the first steps tells which trainings lose mass {on}",
-        "balanced accuracy", above(FAIR, margin=BETTER), "", "rule", note,
+        "balanced accuracy", above(FAIR, margin=BETTER), note=note,
     )  # fmt: skip
-    return question, accuracy(judged) if judged else None
+    return question, accuracy(told) if rule else None
 
 
 def _told(rule: Rule, cells: pd.DataFrame) -> str:
     """Returns the balanced accuracy of a rule with its interval."""
-    found = accuracy(Judged.of(rule, cells))
+    found = accuracy(rule.told(cells))
     return "{:.2f} [{:.2f}, {:.2f}]".format(*found.interval()) if found else "not measured"
 
 
 def _findings(nets: pd.DataFrame, rule: Rule | None) -> Iterator[str]:
     """Yields three sentences."""
-    exact, centred, learned = (gain(pair(nets, name)) for name in ACTIVATIONS)
+    exact, centred, learned = (_below(gain(pair(nets, name)).value) for name in grid.ACTIVATIONS)
     yield (
         "Denoising score matching alone, without determinant, inverse or anchor at any step, "
-        f"ends {_below(centred.value)} the Gaussian on digits with a centred activation and "
-        f"{_below(learned.value)} it with a learned one; exact likelihood of the published net "
-        f"ends {_below(exact.value)} it."
+        f"ends {centred} the Gaussian on digits with a centred activation and {learned} it with a "
+        f"learned one; exact likelihood of the published net ends {exact} it."
     )
-    yield _shares(nets[nets["part"] == MAP])
+    shares = 100 * where(nets, part=grid.MAP).groupby(["kind", "activation"])["lost"].mean()
+    denoising, sliced = (
+        ", ".join(f"{shares[kind, name]:.0f} % {name}" for name in grid.ACTIVATIONS)
+        for kind in ("dsm", "ssm")
+    )
+    yield (
+        "Over starts, rates, preprocessing and seeds on digits, denoising at three noises loses "
+        f"mass in {denoising} of the trainings by their activation, and sliced score matching in "
+        f"{sliced}."
+    )
     if rule is None:
         yield "Too few trainings lost mass, or too few kept it, for a rule."
         return
@@ -226,22 +197,6 @@ def _findings(nets: pd.DataFrame, rule: Rule | None) -> Iterator[str]:
         f"The single sign of it that tells most on half of the cells at D = 64 is the {rule} an "
         f"element: it has a balanced accuracy of {chosen} on these, of {seen} on the other half, "
         f"and of {wide} at the larger D."
-    )
-
-
-def _shares(nets: pd.DataFrame) -> str:
-    """Returns how often mass is lost, by activation and kind of objective."""
-    shares = {
-        kind: ", ".join(
-            f"{100 * _of(nets, name, kind)['lost'].mean():.0f} % {name}" for name in ACTIVATIONS
-        )
-        for kind in (DENOISING, SLICED)
-    }
-    return (
-        "Over starts, rates, preprocessing and seeds on digits, denoising at three noises loses "
-        "mass in "
-        f"{shares[DENOISING]} of the trainings by their activation, and sliced score matching in "
-        f"{shares[SLICED]}."
     )
 
 
@@ -261,9 +216,9 @@ CHANGES = (
 
 def _edges(nets: pd.DataFrame) -> Iterator[str]:
     """Yields where a learning rate beyond those that were tried might be better."""
-    for name in ACTIVATIONS:
+    for name in grid.ACTIVATIONS:
         best = pair(nets, name).iloc[0]
-        tried = nets[(nets["part"] == PAIRS) & (nets["activation"] == name)]["rate"]
+        tried = where(nets, part=grid.PAIRS, activation=name)["rate"]
         ends = {tried.min(): "least", tried.max(): "largest"}
         if len(ends) > 1 and best["rate"] in ends:
             yield (
@@ -275,14 +230,13 @@ def _edges(nets: pd.DataFrame) -> Iterator[str]:
 def _checks(nets: pd.DataFrame) -> Iterator[Check]:
     """Yields what only a fault could break."""
     first = nets.assign(first=nets["nll"].map(lambda nll: nll[0]))
-    alike = first.groupby(["seed", "width", "preprocessing", "activation", *START])["first"]
+    alike = first.groupby(["seed", "width", "preprocessing", "activation", "start"])["first"]
     spread = float((alike.max() - alike.min()).max())
     yield Check.of(
         "Nets that start alike have one NLL at the start, whatever trains them",
         "largest difference, nats", spread, within(1e-4),
     )  # fmt: skip
-    whitened = first[first["preprocessing"] == "whitened"]
-    linear = _from(_of(whitened, "learned"), PLAIN)
+    linear = where(first, preprocessing="whitened", activation="learned", start=named(*grid.PLAIN))
     gap = float(((linear["first"] - linear["gaussian"]).abs() / linear["width"]).max())
     yield Check.of(
         "A learned activation starts as the identity: whitened, the net is the Gaussian",
