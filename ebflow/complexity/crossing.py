@@ -10,25 +10,18 @@ b = 2 being the worst case in mean square, and b = 0 a number that does not depe
 standard error of b is that of a bootstrap over the trials, which are drawn anew for every R unless
 they are ``paired``; a resample that does not cross on the grid counts with the grid's end. A trial
 is a training set, nested in m, with all that was learnt from it.
-
-*Power or logarithm?* The power law is compared with :math:`m^* = a + c \log^k R` by Akaike's
-criterion of Gaussian errors of :math:`\log m^*`, :math:`n \log(\mathrm{RSS}/n) + 2 p`: with n
-points it is a comparison of two curves, no test.
 """
 
-__all__ = ["Growth", "crossing", "growth", "power_over_log", "slope"]
+__all__ = ["Growth", "crossing", "growth", "slope"]
 
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
 from ..inference import Confidence, Interval
-
-POWERS = (1, 2, 3, 4)
-"""The k of polylogarithms that a power law is compared with."""
 
 
 class Growth(NamedTuple):
@@ -163,30 +156,3 @@ def _resampled(
     """Returns m* of some of the trials, at most the grid's end."""
     assert axis == -1
     return np.minimum(crossing(errors[trials], sizes, epsilon, level), sizes[-1])
-
-
-def power_over_log(values: Sequence[float], crossings: Sequence[float]) -> float:
-    """Returns the AIC of the best polylogarithm less that of the power law.
-
-    Above 0 the power law describes the crossings better. All have two coefficients; the choice of
-    k counts as a third.
-    """
-    logs, target = np.log(values), np.log(crossings)
-    power = _aic(target - np.polyval(np.polyfit(logs, target, 1), logs), 2)
-    return min(_aic(_polylog(logs, target, k), 3) for k in POWERS) - power
-
-
-def _polylog(logs: np.ndarray, target: np.ndarray, k: int) -> np.ndarray:
-    """Returns the residuals of log(a + c logᵏ R), a and c not negative, fitted to log m*."""
-    start = np.full(2, np.exp(target).mean() / 2) / np.array([1.0, (logs**k).mean()])
-
-    def residuals(coefficients: np.ndarray) -> np.ndarray:
-        a, c = np.exp(coefficients)
-        return target - np.log(a + c * logs**k)
-
-    return optimize.least_squares(residuals, np.log(start)).fun
-
-
-def _aic(residuals: np.ndarray, parameters: int) -> float:
-    n, rss = len(residuals), float(residuals @ residuals)
-    return n * np.log(max(rss, 1e-12) / n) + 2 * parameters

@@ -11,8 +11,8 @@ without unit; a denoiser D gives the score :math:`(D(x, \sigma) - x) / \sigma^2`
 :math:`\sigma e = \|\hat D - D\| / \sigma`.
 """
 
-__all__ = ["THRESHOLDS", "Denoiser", "denoising_errors", "distances", "exceeding", "l2",
-           "measures", "quantile", "summary", "survival", "truncated"]  # fmt: skip
+__all__ = ["Denoiser", "denoising_errors", "distances", "l2", "measures", "quantile", "summary",
+           "survival", "truncated"]  # fmt: skip
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 Denoiser = Callable[[Tensor, float], Tensor]
 """From x with shape (N, D) and σ to the mean of x₀, with shape (..., N, D)."""
-
-THRESHOLDS = torch.logspace(-3, 2, 51, dtype=torch.float64)
-"""Sizes of σ e at which the whole law of an error is told."""
 
 
 @torch.no_grad()
@@ -72,14 +69,6 @@ def survival(errors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the errors from the largest on, and Pr[e ≥ each of them], with shape (..., N)."""
     sizes, order = errors.sort(dim=-1, descending=True)
     return sizes, weights.double()[order].cumsum(-1)
-
-
-def exceeding(errors: Tensor, weights: Tensor, thresholds: Tensor) -> Tensor:
-    """Returns Pr[e ≥ t] at each threshold, with shape (..., thresholds)."""
-    sizes, mass = survival(errors, weights)
-    places = thresholds.to(sizes).expand(*sizes.shape[:-1], -1).contiguous()
-    count = torch.searchsorted(-sizes, -places, right=True)
-    return torch.cat([torch.zeros_like(mass[..., :1]), mass], -1).gather(-1, count)
 
 
 @torch.no_grad()
@@ -131,8 +120,8 @@ def summary(
 ) -> dict[str, Tensor]:
     """Returns what is told of errors with shape (..., N), times σ, each with shape (...).
 
-    ``sigma_l2``, of bulk and far mode together and of each, ``sigma_truncated``, at √d,
-    ``sigma_d_DELTA`` for every δ, and ``exceeding``, with shape (..., 51), at ``THRESHOLDS``.
+    ``sigma_l2``, of bulk and far mode together and of each, ``sigma_truncated``, at √d, and
+    ``sigma_d_DELTA`` for every δ.
     """
     scaled, weights = sigma * errors, test.weights
     far = test.component > 0
@@ -142,5 +131,4 @@ def summary(
         "sigma_l2_far": l2(scaled, weights, far),
         "sigma_truncated": truncated(scaled, weights, test.noisy.shape[-1] ** 0.5),
         **{f"sigma_d_{delta:g}": quantile(scaled, weights, delta) for delta in deltas},
-        "exceeding": exceeding(scaled, weights, THRESHOLDS),
     }

@@ -6,22 +6,27 @@ correction for their number. What only a fault of the program could break, an id
 form, is a check of the instrument and no claim.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
 from ebflow.inference import Confidence, Region, holm
 from pipelines.config import Section
 from pipelines.config.files import dump
-from pipelines.reporting import pages
+from pipelines.reporting import pages, runs
 from pipelines.reporting.terminal import table
 from pipelines.tracking import notes
 
-TEMPLATE = "claims.html.j2"
+if TYPE_CHECKING:
+    from pipelines.engine import Artefact
+
+TEMPLATE, NUMBERS = "claims.html.j2", "numbers.json"
+"""Of a study's page; what its last stage leaves of numbers and conclusion."""
 
 MOST_DECIMALS = 6
 """Of numbers on a page; smaller ones are told by their power of ten."""
@@ -51,6 +56,10 @@ class Question:
     units: str = ""
     figure: str | None = None
     note: str = ""
+
+
+Measured = tuple[Question, Confidence | None]
+"""A question with its number, if that was measured."""
 
 
 @dataclass(frozen=True)
@@ -107,27 +116,24 @@ def _rounded(width: float, *numbers: float) -> list[str]:
     return [f"{round(number, decimals) + 0.0:,.{decimals}f}" for number in numbers]
 
 
-def decide(measured: Sequence[tuple[Question, Confidence | None]]) -> list[Claim]:
+def decide(measured: Sequence[Measured]) -> list[Claim]:
     """Returns the claims, judged together; of a number that was not measured nothing is decided.
 
     A verdict is "holds" where the number is inside of its region, "does not hold" where it is
     outside, and of both p-values the lesser is at most ``LEVEL`` after Holm's correction.
     """
-    known = [(question.expected, found or UNKNOWN) for question, found in measured]
-    p = [(region.inside(found), region.outside(found)) for region, found in known]
+    known = [(question, question.expected, found or UNKNOWN) for question, found in measured]
+    p = [(region.inside(found), region.outside(found)) for _, region, found in known]
     adjusted = holm([min(pair) for pair in p])
-    tested = sum(not math.isnan(one) for one in adjusted)
+    level = LEVEL / max(1, sum(map(math.isfinite, adjusted)))
     claims = []
-    for (question, _), (region, found), pair, one in zip(
-        measured, known, p, adjusted, strict=True
-    ):
+    for (question, region, found), pair, one in zip(known, p, adjusted, strict=True):
         decided: Verdict = "holds" if pair[0] < pair[1] else "does not hold"
-        verdict: Verdict = decided if one <= LEVEL else "not decided at this size"
-        power = region.power(found, LEVEL / max(1, tested))
-        numbers = (*found.interval(), region.margin, one, power)
+        numbers = (*found.interval(), region.margin, one, region.power(found, level))
         names = ("value", "low", "high", "margin", "p", "power")
         fields = dict(zip(names, map(_finite, numbers), strict=True))
-        fields |= {**vars(question), "expected": str(region), "verdict": verdict}
+        fields |= {**vars(question), "expected": str(region)}
+        fields["verdict"] = decided if one <= LEVEL else "not decided at this size"
         claims.append(Claim(**fields))
     return claims
 
@@ -255,6 +261,17 @@ def page(
         tables=tables,
         config=dump(config),
     )
+
+
+def numbers(value: "Artefact") -> dict[str, Any]:
+    """Returns the numbers and the conclusion of a study, from what its last stage made."""
+    return json.loads((value.path / NUMBERS).read_text())
+
+
+def publish(config: Section, value: "Artefact", folder: Path) -> dict[str, Any]:
+    """Copies page and figures into the folder of a run; returns numbers and conclusion."""
+    runs.publish(value.path, folder)
+    return numbers(value)
 
 
 def show(console: Console, conclusion: Conclusion) -> None:

@@ -14,6 +14,9 @@ from matplotlib.image import imsave
 
 matplotlib.use("Agg")
 
+Captioned = tuple[Figure, str]
+"""A figure, and what it shows in one or two sentences."""
+
 FLOW, DATA, BASELINE, LIGHT = "#1f5fa8", "#6b6b6b", "#c2491d", "#c8c8c8"
 STYLE = {
     "axes.grid": True,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 from pipelines.sample_complexity.config import (
     CellConfig,
@@ -41,10 +42,10 @@ SAMPLER_SIZES = (64, 256, 1024, 4096)
 SAMPLER_SEEDS = 4
 """The m of networks for samplers, and the training sets of a cell of them."""
 
-SEPARATIONS, WEIGHT = (1.0, 2.5), 0.3
+SEPARATIONS = (1.0, 2.5)
 PAIR_SIZES = (64, 128, 256, 512, 1024, 2048)
 PAIR_OBJECTIVES = ("ml", "ism", "dsm0.3", "dsm1")
-"""Two Gaussians: a, the weight of the first, m, and what is minimised."""
+"""Two Gaussians: a, m, and what is minimised."""
 
 WEIGHT_MODES, WEIGHT_NOISE = (1.0, 2.0), 2.0
 """Estimates of a mode's weight: a, and the noise of denoising."""
@@ -55,22 +56,13 @@ DENOISED = 4
 
 def cells(config: ComplexityConfig) -> list[CellConfig]:
     """Returns all cells."""
-    return [
-        *_denoisers(config),
-        *_samplers(config),
-        *_networks(config),
-        *_varied(config),
-        *_pairs(config),
-        *_weights(config),
-        *_finite(config),
-        *_small(config),
-    ]
+    kinds = (_denoisers, _samplers, _networks, _pairs, _weights, _finite, _small)
+    return [cell for kind in kinds for cell in kind(config)]
 
 
-def _parts(count: int, size: int) -> Iterator[tuple[int, int]]:
-    """Gives where each part of ``count`` begins, and how many it has."""
-    for first in range(0, count, size):
-        yield first, min(size, count - first)
+def _parts(count: int, size: int) -> list[dict[str, int]]:
+    """Returns where each part of ``count`` training sets begins, and how many it has."""
+    return [{"first": k, "count": min(size, count - k)} for k in range(0, count, size)]
 
 
 def middle(config: ComplexityConfig, index: int = 1) -> float:
@@ -79,30 +71,29 @@ def middle(config: ComplexityConfig, index: int = 1) -> float:
     return radii[min(index, len(radii) - 1)]
 
 
-def _common(config: ComplexityConfig) -> dict:
+def _common(config: ComplexityConfig) -> dict[str, Any]:
+    """Returns what all networks on the line and across it have."""
     grid, learners = config.grid, config.learners
     return {
         "seed": config.seed, "epsilon": grid.epsilon, "deltas": grid.deltas,
-        "depth": learners.depth, "batch": learners.batch,
+        "ratio": middle(config), "size": 1,
+        "width": learners.width, "depth": learners.depth, "batch": learners.batch,
     }  # fmt: skip
 
 
 def _samplers(config: ComplexityConfig) -> Iterator[SamplerCell]:
     learners = config.learners
-    for first, count in _parts(learners.sampler_seeds, SAMPLER_SEEDS):
-        yield SamplerCell(
-            **_common(config), ratio=middle(config), size=1, first=first, count=count,
-            sizes=SAMPLER_SIZES, width=2 * learners.width, lengths=learners.sampler_lengths,
-            samples=learners.samples, levels=learners.levels,
-        )  # fmt: skip
+    common = _common(config) | {
+        "sizes": SAMPLER_SIZES, "width": 2 * learners.width, "lengths": learners.sampler_lengths,
+        "samples": learners.samples, "levels": learners.levels,
+    }  # fmt: skip
+    for part in _parts(learners.sampler_seeds, SAMPLER_SEEDS):
+        yield SamplerCell(**common, **part)
 
 
 def _denoisers(config: ComplexityConfig) -> Iterator[DenoiserCell]:
     laws = config.laws
-    common = {
-        "seed": config.seed, "distance": laws.distance, "delta": laws.delta,
-        "samples": laws.samples, "levels": laws.levels,
-    }  # fmt: skip
+    common = {"seed": config.seed, "samples": laws.samples, "levels": laws.levels}
     residual = {
         "sizes": laws.sizes, "width": laws.width, "blocks": laws.blocks, "lengths": laws.lengths,
         "batch": laws.batch,
@@ -111,51 +102,36 @@ def _denoisers(config: ComplexityConfig) -> Iterator[DenoiserCell]:
         "net": "unet", "sizes": laws.unet_sizes, "width": laws.unet_channels,
         "lengths": (laws.unet_steps,), "batch": laws.unet_batch,
     }  # fmt: skip
-    kinds = [
-        *((eta, residual, laws.seeds) for eta in laws.etas),
-        (min(laws.etas), unet, laws.unet_seeds),
-    ]
+    kinds = [(eta, residual, laws.seeds) for eta in laws.etas]
+    kinds.append((min(laws.etas), unet, laws.unet_seeds))
     for law, (eta, net, seeds) in product(laws.names, kinds):
-        for first, count in _parts(seeds, laws.cell_seeds):
-            yield DenoiserCell(**common, **net, law=law, eta=eta, first=first, count=count)
+        for part in _parts(seeds, laws.cell_seeds):
+            yield DenoiserCell(**common, **net, **part, law=law, eta=eta)
 
 
 def _networks(config: ComplexityConfig) -> Iterator[NetworkCell]:
+    """Gives networks of every R/σ and d; and of other widths, depths and less rare far modes."""
     grid, learners = config.grid, config.learners
-    common = _common(config) | {"width": learners.width, "steps": learners.steps}
-    lines = [(r, 1, noise) for r in config.network_radii[::-1] for noise in ("fresh", "once")]
-    across = [(middle(config, FURTHER), d, "fresh") for d in grid.dims if d > 1]
-    for ratio, size, noise in [*lines, *across]:
-        for first, count in _parts(grid.seeds, grid.cell_seeds):
-            yield NetworkCell(
-                **common, ratio=ratio, size=size, noise=noise, first=first, count=count,
-            )  # fmt: skip
-
-
-def _varied(config: ComplexityConfig) -> Iterator[NetworkCell]:
-    """Gives networks of other widths and depths, and of far modes that are less rare."""
-    grid, learners = config.grid, config.learners
-    common = _common(config) | {
-        "ratio": middle(config), "size": 1, "noise": "fresh", "steps": learners.steps,
-        "width": learners.width, "panel": "varied",
-    }  # fmt: skip
+    common = _common(config) | {"noise": "fresh", "steps": learners.steps}
     changes = [
-        *({"width": width} for width in grid.widths),
-        *({"depth": depth} for depth in grid.depths if depth != learners.depth),
-        *({"rarity": rarity} for rarity in grid.rarities if rarity != 1),
-    ]
-    for change in changes:
-        for first, count in _parts(grid.seeds, grid.cell_seeds):
-            yield NetworkCell(**common | change, first=first, count=count)
+        *({"ratio": ratio, "noise": noise}
+          for ratio in config.network_radii[::-1] for noise in ("fresh", "once")),
+        *({"ratio": middle(config, FURTHER), "size": d} for d in grid.dims if d > 1),
+        *({"panel": "varied", "width": width} for width in grid.widths),
+        *({"panel": "varied", "depth": d} for d in grid.depths if d != learners.depth),
+        *({"panel": "varied", "rarity": rarity} for rarity in grid.rarities if rarity != 1),
+    ]  # fmt: skip
+    for change, part in product(changes, _parts(grid.seeds, grid.cell_seeds)):
+        yield NetworkCell(**common | change, **part)
 
 
 def _pairs(config: ComplexityConfig) -> Iterator[PairCell]:
-    for a in SEPARATIONS:
-        for objective in PAIR_OBJECTIVES:
-            yield PairCell(
-                seed=config.seed, count=config.learners.flow_seeds, a=a, w=WEIGHT,
-                objective=objective, sizes=(*PAIR_SIZES, None), steps=config.learners.flow_steps,
-            )  # fmt: skip
+    learners = config.learners
+    for a, objective in product(SEPARATIONS, PAIR_OBJECTIVES):
+        yield PairCell(
+            seed=config.seed, count=learners.flow_seeds, a=a, objective=objective,
+            sizes=(*PAIR_SIZES, None), steps=learners.flow_steps,
+        )  # fmt: skip
 
 
 def _weights(config: ComplexityConfig) -> Iterator[WeightCell]:
@@ -170,14 +146,17 @@ def _weights(config: ComplexityConfig) -> Iterator[WeightCell]:
 
 def _finite(config: ComplexityConfig) -> Iterator[FiniteCell]:
     grid = config.grid
-    common = {"seed": config.seed, "epsilon": grid.epsilon, "count": grid.trials}
-    for ratio in grid.radii[::-1]:
-        yield FiniteCell(**common, ratio=ratio, size=1, deltas=grid.deltas)
-    for size in (d for d in grid.dims if d > 1):
-        yield FiniteCell(**common, ratio=middle(config), size=size, deltas=grid.deltas)
-    yield FiniteCell(
-        **common, ratio=grid.radii[-1], size=1, eta=TRANSITION, deltas=TRANSITION_DELTAS
-    )
+    common = {
+        "seed": config.seed, "epsilon": grid.epsilon, "count": grid.trials, "size": 1,
+        "deltas": grid.deltas,
+    }  # fmt: skip
+    changes = [
+        *({"ratio": ratio} for ratio in grid.radii[::-1]),
+        *({"ratio": middle(config), "size": d} for d in grid.dims if d > 1),
+        {"ratio": grid.radii[-1], "eta": TRANSITION, "deltas": TRANSITION_DELTAS},
+    ]
+    for change in changes:
+        yield FiniteCell(**common | change)
 
 
 def _small(config: ComplexityConfig) -> Iterator[CellConfig]:
@@ -194,19 +173,15 @@ def _small(config: ComplexityConfig) -> Iterator[CellConfig]:
 
 
 NAMED = ("law", "net", "ratio", "size", "width", "depth", "rarity", "hypotheses", "eta",
-        "at", "a", "w", "noise", "panel", "objective", "estimator")  # fmt: skip
-"""What tells cells apart, besides their kind and seeds."""
+        "at", "a", "noise", "panel", "objective", "estimator", "first")  # fmt: skip
+"""What tells cells apart, besides their kind."""
 
 
 def title(config: CellConfig) -> str:
     """Returns a cell's kind, what varies, and its first seed, as ``network, ratio 8, seed 6``."""
     kind = type(config).__name__.removesuffix("Cell").lower()
-    found = {name: getattr(config, name, None) for name in (*NAMED, "first")}
-    named = {"first": "seed"}
-    parts = [f"{named.get(name, name)} {_value(value)}" for name, value in found.items()
-            if value is not None]  # fmt: skip
-    return ", ".join([kind, *parts])
-
-
-def _value(value: float | str | bool) -> str:
-    return str(value) if isinstance(value, str | bool) else f"{value:g}"
+    found = {name: getattr(config, name, None) for name in NAMED}
+    found["seed"] = found.pop("first")
+    texts = (f"{name} {value if isinstance(value, str) else f'{value:g}'}"
+             for name, value in found.items() if value is not None)  # fmt: skip
+    return ", ".join([kind, *texts])

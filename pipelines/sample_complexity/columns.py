@@ -1,36 +1,17 @@
-"""Tables of the study, from tensors and constants."""
+"""Rows of tensors, grids of m, and columns of errors over all levels of a sampler."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pandas as pd
 import torch
 from torch import Tensor
 
-from ebflow.complexity.instances import Stratified
 
-
-def table(rows: int, **columns: Any) -> pa.Table:  # noqa: ANN401
-    """Returns a table; a constant stands in every row, and a column that is None is left out.
-
-    Arguments:
-        rows: Their number.
-        columns: Tensors with shape (rows,) or (rows, K), sequences, or constants.
-    """
-    known = {name: value for name, value in columns.items() if value is not None}
-    return pa.table({name: _column(value, rows) for name, value in known.items()})
-
-
-def _column(value: Any, rows: int) -> pa.Array:  # noqa: ANN401
-    if isinstance(value, str | int | float):
-        return pa.array([value] * rows)
-    found = value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
-    if found.ndim == 1:
-        return pa.array(found)
-    flat = pa.array(found.astype(np.float32).reshape(-1))
-    offsets = np.arange(0, found.size + 1, found.shape[1])
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
+def frame(columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Returns rows from tensors and sequences of as many numbers, and constants."""
+    return pd.DataFrame({k: v.numpy() if isinstance(v, Tensor) else v for k, v in columns.items()})
 
 
 def over_levels(found: Sequence[Mapping[str, Tensor]], delta: float) -> dict[str, Tensor]:
@@ -39,15 +20,11 @@ def over_levels(found: Sequence[Mapping[str, Tensor]], delta: float) -> dict[str
     Roots of means of squares of the errors in mean square, truncated and at δ, and the largest Dᵟ
     with δ/N, which the theorems of sampling ask for.
     """
-    means = {"l2": "sigma_l2", "t": "sigma_truncated", "q": f"sigma_d_{delta:g}"}
+    names = {"l2": "sigma_l2", "t": "sigma_truncated", "q": f"sigma_d_{delta:g}"}
+    columns = {k: torch.stack([one[name] for one in found]) for k, name in names.items()}
     rare = torch.stack([one[f"sigma_d_{share(delta, len(found)):g}"] for one in found])
-    return {
-        **{
-            f"levels_{short}": torch.stack([one[name] for one in found]).square().mean(0).sqrt()
-            for short, name in means.items()
-        },
-        "levels_d": rare.amax(0),
-    }
+    means = {f"levels_{k}": values.square().mean(0).sqrt() for k, values in columns.items()}
+    return means | {"levels_d": rare.amax(0)}
 
 
 def share(delta: float, levels: int) -> float:
@@ -59,10 +36,3 @@ def geometric(first: float, last: float, ratio: float) -> list[int]:
     """Returns whole numbers from ``first`` to at least ``last``, about ``ratio`` apart."""
     count = int(np.ceil(np.log(last / first) / np.log(ratio))) + 1
     return sorted({round(first * ratio**k) for k in range(count)})
-
-
-@torch.no_grad()
-def held_out_loss(score: Tensor, test: Stratified, sigma: float) -> Tensor:
-    """Returns E‖σ ŝ + z‖² with shape (...), for scores with shape (..., N, D) at test points."""
-    z = (test.noisy - test.clean) / sigma
-    return (sigma * score + z).square().sum(-1) @ test.weights.to(score.dtype)

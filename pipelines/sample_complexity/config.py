@@ -11,9 +11,6 @@ from tyro.constructors import PrimitiveConstructorSpec
 from ebflow.complexity.closed_forms import worst_eta
 from pipelines.config import NAME, UNKEYED, Section
 
-Noise = Literal["once", "fresh"]
-Objective = Literal["ml", "ism", "dsm0.3", "dsm1"]
-
 
 def _listed(kind: type, name: str) -> PrimitiveConstructorSpec:
     """Lets numbers be typed apart or with commas: ``8 16 32`` or ``8,16,32``."""
@@ -28,14 +25,15 @@ def _listed(kind: type, name: str) -> PrimitiveConstructorSpec:
     )
 
 
-Numbers = Annotated[tuple[PositiveFloat, ...], _listed(float, "FLOAT")]
-Least = Annotated[int, Field(ge=4)]
-Classes = Annotated[tuple[Least, ...], _listed(int, "INT")]
+SOME = Field(min_length=1)
+Numbers = Annotated[tuple[PositiveFloat, ...], SOME, _listed(float, "FLOAT")]
+Counts = Annotated[tuple[PositiveInt, ...], SOME, _listed(int, "INT")]
+Classes = Annotated[tuple[Annotated[int, Field(ge=4)], ...], SOME, _listed(int, "INT")]
 """Sizes of classes of pairs of a side and a shift: at least one shift is false."""
 
-Counts = Annotated[tuple[PositiveInt, ...], _listed(int, "INT")]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Shares = Annotated[tuple[Share, ...], SOME, _listed(float, "FLOAT")]
 LENGTHS = "training steps, after each of which they are measured, the last their end"
-Shares = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], _listed(float, "FLOAT")]
 Law = Literal["digits", "mnist", "patches"]
 
 
@@ -44,30 +42,23 @@ class GridConfig(Section):
 
     radii: Numbers = Field(
         (8.0, 16.0, 32.0, 64.0, 128.0),
-        min_length=1,
         description="R/σ, the distance of the far mode over the noise",
     )
     furthest: float = Field(64.0, gt=0, description="largest R/σ that networks are trained at")
-    dims: Counts = Field((1, 2, 4, 8), min_length=1, description="dimensions d")
+    dims: Counts = Field((1, 2, 4, 8), description="dimensions d")
     classes: Classes = Field(
-        (10, 30, 100, 300, 1000, 3000, 10000), min_length=1, description="sizes |H| of classes"
+        (10, 30, 100, 300, 1000, 3000, 10000), description="sizes |H| of classes"
     )
     epsilon: float = Field(0.35, gt=0, description="error ε that is to be reached, times σ")
-    epsilons: Numbers = Field(
-        (0.35, 0.25, 0.18, 0.12), min_length=1, description="other ε, of one far mode"
-    )
     deltas: Numbers = Field(
-        (0.02, 0.05, 0.2, 0.1),
-        min_length=1,
-        description="masses δ of the quantile error, the last decides",
+        (0.02, 0.05, 0.2, 0.1), description="masses δ of the quantile error, the last decides"
     )
     rarities: Numbers = Field(
         (1.0, 2.0, 4.0, 8.0),
-        min_length=1,
         description="weights η of a far mode, over that at which missing it costs 2 ε",
     )
-    widths: Counts = Field((8, 16, 32, 64), min_length=1, description="widths of networks")
-    depths: Counts = Field((1, 2, 3, 4), min_length=1, description="hidden layers of networks")
+    widths: Counts = Field((8, 16, 32, 64), description="widths of networks")
+    depths: Counts = Field((1, 2, 3, 4), description="hidden layers of networks")
     trials: int = Field(200, ge=2, description="training sets of every finite class")
     pair_trials: int = Field(2000, ge=2, description="training sets of a class of two")
     seeds: int = Field(30, ge=2, description="training sets, and networks, at every m")
@@ -97,9 +88,7 @@ class LearnersConfig(Section):
     steps: int = Field(1000, ge=1, description="training steps of a network")
     batch: int = Field(128, ge=1, description="samples a step")
     sampler_lengths: Counts = Field(
-        (300, 1000, 3000),
-        min_length=1,
-        description=f"of networks for all noises, of twice the width: {LENGTHS}",
+        (300, 1000, 3000), description=f"of networks for all noises, of twice the width: {LENGTHS}"
     )
     sampler_seeds: int = Field(12, ge=2, description="training sets of networks for samplers")
     samples: int = Field(10_000, ge=100, description="samples that a sampler draws")
@@ -113,15 +102,11 @@ class LawsConfig(Section):
 
     names: tuple[Law, ...] = Field(("digits",), min_length=1, description="laws")
     etas: Shares = Field(
-        (0.0, 0.0005, 0.005, 0.05),
-        min_length=1,
-        description="weights η of an implanted mode, 0: none",
+        (0.0, 0.0005, 0.005, 0.05), description="weights η of an implanted mode, 0: none"
     )
-    distance: float = Field(4.0, gt=0, description="its distance, in radii of the law")
     sizes: Counts = Field(
         (100, 1000, 10_000, 100_000), min_length=2, description="training samples m"
     )
-    delta: float = Field(0.1, gt=0, lt=1, description="mass δ of the quantile error")
     seeds: int = Field(8, ge=1, description="training sets, and networks, at every m")
     cell_seeds: int = Field(4, ge=1, description="seeds that share a cell")
     width: int = Field(128, ge=1, description="width of the residual networks")
@@ -174,55 +159,49 @@ class ComplexityConfig(Section):
 
 def at_scale(scale: str) -> ComplexityConfig:
     """Returns the configuration of a scale."""
-    grid, learners, laws = SCALES[scale]
-    return ComplexityConfig(
-        scale=scale, grid=GridConfig(**grid), learners=LearnersConfig(**learners),
-        laws=LawsConfig(**laws),
-    )  # fmt: skip
+    return ComplexityConfig(scale=scale, **SCALES[scale])
 
 
-SCALES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
-    "smoke": (
-        {
+SCALES: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "grid": {
             "radii": (8.0, 12.0, 16.0), "furthest": 16.0, "dims": (1, 2, 4),
-            "classes": (10, 100, 1000),
-            "trials": 20, "pair_trials": 200, "seeds": 4, "cell_seeds": 4,
-            "rarities": (1.0, 2.0, 4.0), "widths": (8, 16, 24), "depths": (1, 2, 3),
-            "weights": 500, "estimates": 100,
+            "classes": (10, 100, 1000), "trials": 20, "pair_trials": 200, "seeds": 4,
+            "cell_seeds": 4, "rarities": (1.0, 2.0, 4.0), "widths": (8, 16, 24),
+            "depths": (1, 2, 3), "weights": 500, "estimates": 100,
         },
-        {
+        "learners": {
             "width": 16, "steps": 60, "batch": 64, "sampler_lengths": (30, 100),
             "sampler_seeds": 2, "samples": 2000, "levels": 20, "flow_seeds": 2, "flow_steps": 30,
         },
-        {
+        "laws": {
             "etas": (0.0, 0.05), "sizes": (30, 100), "seeds": 2, "cell_seeds": 2, "width": 16,
             "blocks": 1, "unet_sizes": (30, 100), "unet_seeds": 2, "unet_channels": 2,
             "unet_steps": 10, "lengths": (10, 20), "samples": 100, "levels": 5,
         },
-    ),
-    "cpu": ({}, {}, {}),
-    "full": (
-        {
+    },
+    "cpu": {},
+    "full": {
+        "grid": {
             "radii": (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0), "furthest": 512.0,
             "dims": (1, 2, 4, 8, 16, 32, 64), "widths": (16, 32, 64, 128),
             "trials": 400, "seeds": 96, "cell_seeds": 12, "estimates": 10_000,
         },
-        {"width": 64, "depth": 3, "steps": 4000,
-         "sampler_lengths": (2000, 6000, 20_000), "sampler_seeds": 48,
-         "samples": 50_000, "levels": 160, "flow_seeds": 64, "flow_steps": 1000},
-        {"names": ("digits", "mnist", "patches"),
-         "sizes": (100, 316, 1000, 3162, 10_000, 31_623, 100_000), "seeds": 32, "cell_seeds": 4,
-         "width": 256, "blocks": 4, "lengths": (2000, 6000, 20_000), "batch": 128,
-         "samples": 5000, "levels": 40,
-         "unet_sizes": (100, 1000, 10_000, 100_000), "unet_seeds": 8, "unet_channels": 32,
-         "unet_steps": 5000, "unet_batch": 128},
-    ),
+        "learners": {
+            "width": 64, "depth": 3, "steps": 4000, "sampler_lengths": (2000, 6000, 20_000),
+            "sampler_seeds": 48, "samples": 50_000, "levels": 160, "flow_seeds": 64,
+            "flow_steps": 1000,
+        },
+        "laws": {
+            "names": ("digits", "mnist", "patches"),
+            "sizes": (100, 316, 1000, 3162, 10_000, 31_623, 100_000), "seeds": 32,
+            "width": 256, "blocks": 4, "lengths": (2000, 6000, 20_000), "batch": 128,
+            "samples": 5000, "levels": 40, "unet_sizes": (100, 1000, 10_000, 100_000),
+            "unet_seeds": 8, "unet_channels": 32, "unet_steps": 5000, "unet_batch": 128,
+        },
+    },
 }  # fmt: skip
 """What differs from the defaults, by scale."""
-
-
-Sizes = tuple[int | None, ...]
-"""Numbers of samples m; None: m = ∞, no sample is seen twice."""
 
 
 class CellConfig(Section):
@@ -288,7 +267,7 @@ class LearnerCell(CellConfig):
 class NetworkCell(LearnerCell):
     """Networks at every m, for one noise of the data; ``rarity``: η over its worst value."""
 
-    noise: Noise
+    noise: Literal["once", "fresh"]
     panel: Literal["networks", "varied"] = "networks"
     rarity: float = 1.0
     steps: int
@@ -308,8 +287,6 @@ class DenoiserCell(CellConfig):
 
     law: Law
     eta: float
-    distance: float
-    delta: float
     sizes: tuple[int, ...]
     net: Literal["residual", "unet"] = "residual"
     width: int
@@ -321,12 +298,11 @@ class DenoiserCell(CellConfig):
 
 
 class PairCell(CellConfig):
-    """Two Gaussians on the line, by one objective at every m."""
+    """Two Gaussians on the line, by one objective at every m; None: no sample is seen twice."""
 
     a: float
-    w: float
-    objective: Objective
-    sizes: Sizes
+    objective: Literal["ml", "ism", "dsm0.3", "dsm1"]
+    sizes: tuple[int | None, ...]
     steps: int
 
 

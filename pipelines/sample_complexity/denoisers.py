@@ -11,24 +11,31 @@ samples do.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-import pyarrow as pa
+import pandas as pd
 import torch
 from torch import Tensor
 
 from ebflow.complexity import laws
-from ebflow.complexity.denoisers import Draws, looks
+from ebflow.complexity.denoisers import looks
 from ebflow.complexity.errors import Denoiser, denoising_errors
 from ebflow.complexity.residual import ResidualDenoisers, UNetDenoisers
 from ebflow.complexity.samplers import Scores, ladder, probability_flow
 from ebflow.complexity.truths import Truth, load
 from ebflow.randomness import generator as derive
-from pipelines.sample_complexity.columns import over_levels, share, table
+from pipelines.sample_complexity.columns import frame, over_levels, share
 from pipelines.sample_complexity.config import DenoiserCell
+from pipelines.sample_complexity.sets import Sets
 
 LEAST, WIDEST = 0.2, 20.0
 """The noises, in units of the deviation of a feature."""
+
+DISTANCE = 4.0
+"""That of an implanted mode, in radii of the law."""
+
+DELTA = 0.1
+"""The mass δ of the quantile error."""
 
 TEST = 100
 """Test points of each component at every level."""
@@ -51,54 +58,36 @@ MISSING = "the law without the mode"
 LEARNERS = {"residual": "residual networks", "unet": "U-Nets"}
 """What rows call them."""
 
-Nets = ResidualDenoisers | UNetDenoisers
 
-
-class Sets(NamedTuple):
-    """Nested training sets, and which of them each network has.
-
-    Attributes:
-        clean: x₀ with shape (S, N, D).
-        rare: Whether each is of the implanted mode, with shape (S, N).
-        owner: The set of every network, with shape (E,).
-        sizes: The m of every network, with shape (E,).
-    """
-
-    clean: Tensor
-    rare: Tensor
-    owner: Tensor
-    sizes: Tensor
-
-    def of(self, network: int) -> Tensor:
-        """Returns the training samples of a network, with shape (m, D)."""
-        return self.clean[self.owner[network], : self.sizes[network]]
-
-
-def denoisers(cell: DenoiserCell) -> pa.Table:
+def denoisers(cell: DenoiserCell) -> pd.DataFrame:
     """Returns the errors and samples of every network, and those of the exact score."""
     plain = load(cell.law)
-    truth = plain.with_rare(cell.eta, distance=cell.distance) if cell.eta else plain
-    seeds = torch.arange(cell.first, cell.first + cell.count)
-    sets, levels = _drawn(cell, truth, seeds), ladder(WIDEST, LEAST, cell.levels)
+    truth = plain.with_rare(cell.eta, distance=DISTANCE) if cell.eta else plain
+    sets, levels = _drawn(cell, truth), ladder(WIDEST, LEAST, cell.levels)
     true = truth.sample(cell.samples, sigma=LEAST, generator=_noise(cell, "true"))
     nets = _networks(cell, sets)
-    near = [_near(true, sets.of(index)) for index in range(nets.count)]
+    training = looks(
+        nets, sets.draws(_noise(cell, f"train {cell.net}")), lengths=cell.lengths, least=LEAST,
+        highest=WIDEST, rows=cell.batch, lr=RATES[cell.net],
+    )  # fmt: skip
+    near = [_distance(true, sets.of(index)).quantile(NEAR) for index in range(nets.count)]
     parts = []
-    for step in _training(cell, nets, sets):
+    for step in training:
         x = _samples(cell, nets.at, truth, levels, nets.count)
-        copied = [_copied(rows, sets.of(index), near[index]) for index, rows in enumerate(x)]
-        parts.append(table(
-            len(sets.owner), **_constants(cell, truth), learner=LEARNERS[cell.net],
-            sampler="probability flow", m=sets.sizes, seed=seeds[sets.owner], step=step,
-            n_far=sets.rare.cumsum(1)[sets.owner, sets.sizes - 1], copied=copied,
+        copied = [float((_distance(rows, sets.of(index)) < near[index]).double().mean())
+                  for index, rows in enumerate(x)]  # fmt: skip
+        parts.append({
+            "learner": LEARNERS[cell.net], "step": step, "copied": copied, **sets.columns,
             **_errors(cell, truth, lambda x, sigma: nets.denoise(x.float(), sigma), levels),
             **_quality(cell, truth, true, x),
-        ))  # fmt: skip
+        })  # fmt: skip
     if cell.net == "residual":
         parts += _floors(cell, truth, true, levels)
         if cell.eta:
-            parts.append(_missing(cell, truth, plain, levels))
-    return pa.concat_tables(parts, promote_options="default")
+            found = _errors(cell, truth, lambda x, sigma: plain.denoise(x, sigma)[None], levels)
+            parts.append({"learner": MISSING, "seed": cell.first, **found})
+    constants = {"panel": "truths", "law": cell.law, "size": truth.clean.size, "eta": cell.eta}
+    return pd.concat([frame(part | constants) for part in parts], ignore_index=True)
 
 
 def _noise(cell: DenoiserCell, name: str) -> torch.Generator:
@@ -107,45 +96,26 @@ def _noise(cell: DenoiserCell, name: str) -> torch.Generator:
 
 def _floors(
     cell: DenoiserCell, truth: Truth, true: Tensor, levels: list[float]
-) -> Iterator[pa.Table]:
+) -> Iterator[dict[str, Any]]:
     """Gives what samples of the exact score, and true ones, are off."""
     again = truth.sample(cell.samples, sigma=LEAST, generator=_noise(cell, "floors"))
-    found = {
-        ("exact score", "probability flow"): _samples(cell, truth.smoothed, truth, levels),
-        ("true samples", "none"): again[None],
-    }
-    for (learner, sampler), rows in found.items():
-        yield table(
-            1, **_constants(cell, truth), learner=learner, sampler=sampler, seed=cell.first,
-            **_quality(cell, truth, true, rows),
-        )  # fmt: skip
+    exact = _samples(cell, truth.smoothed, truth, levels)
+    for learner, rows in (("exact score", exact), ("true samples", again[None])):
+        quality = _quality(cell, truth, true, rows)
+        yield {"learner": learner, "seed": cell.first, **quality}
 
 
-def _missing(cell: DenoiserCell, truth: Truth, plain: Truth, levels: list[float]) -> pa.Table:
-    """Returns the errors of the exact denoiser of the law without the implanted mode."""
-    found = _errors(cell, truth, lambda x, sigma: plain.denoise(x, sigma)[None], levels)
-    return table(1, **_constants(cell, truth), learner=MISSING, seed=cell.first, **found)
+def _drawn(cell: DenoiserCell, truth: Truth) -> Sets:
+    def draw(index: int) -> tuple[Tensor, Tensor]:
+        noise = derive(cell.seed, "truths", cell.law, index)
+        clean, component = truth.clean.sample_with_components(max(cell.sizes), generator=noise)
+        rare = (component == len(truth.clean.weights) - 1) & (truth.rare > 0)
+        return clean.float(), rare
+
+    return Sets.drawn(draw, torch.arange(cell.first, cell.first + cell.count), cell.sizes)
 
 
-def _constants(cell: DenoiserCell, truth: Truth) -> dict[str, Any]:
-    return {"panel": "truths", "law": cell.law, "size": truth.clean.size, "eta": cell.eta}
-
-
-def _drawn(cell: DenoiserCell, truth: Truth, seeds: Tensor) -> Sets:
-    """Draws a set for each seed as it comes: nested in m, the same whoever else is drawn."""
-    found = [
-        truth.clean.sample_with_components(
-            max(cell.sizes), generator=derive(cell.seed, "truths", cell.law, int(index))
-        )
-        for index in seeds
-    ]
-    clean, component = (torch.stack(part) for part in zip(*found, strict=True))
-    rare = (component == len(truth.clean.weights) - 1) & (truth.rare > 0)
-    owner = torch.arange(len(seeds)).repeat_interleave(len(cell.sizes))
-    return Sets(clean.float(), rare, owner, torch.tensor(cell.sizes).repeat(len(seeds)))
-
-
-def _networks(cell: DenoiserCell, sets: Sets) -> Nets:
+def _networks(cell: DenoiserCell, sets: Sets) -> ResidualDenoisers | UNetDenoisers:
     shape = len(sets.owner), sets.clean.shape[2]
     options = {"width": cell.width, "generator": _noise(cell, f"start {cell.net}")}
     if cell.net == "unet":
@@ -153,29 +123,22 @@ def _networks(cell: DenoiserCell, sets: Sets) -> Nets:
     return ResidualDenoisers(*shape, blocks=cell.blocks, **options)
 
 
-def _training(cell: DenoiserCell, nets: Nets, sets: Sets) -> Iterator[int]:
-    draws = Draws(sets.clean, sets.owner, sets.sizes, _noise(cell, f"train {cell.net}"))
-    return looks(
-        nets, draws, lengths=cell.lengths, least=LEAST, highest=WIDEST, rows=cell.batch,
-        lr=RATES[cell.net],
-    )  # fmt: skip
-
-
 def _errors(
     cell: DenoiserCell, truth: Truth, denoise: Denoiser, levels: list[float]
-) -> dict[str, Tensor]:
-    """Returns the columns of errors, each with shape (E,) or (E, levels)."""
-    deltas = cell.delta, share(cell.delta, len(levels))
+) -> dict[str, Any]:
+    """Returns the columns of errors, a number or one a level of every network."""
+    deltas = DELTA, share(DELTA, len(levels))
     found = [
         denoising_errors(denoise, truth, sigma, points=TEST, deltas=deltas,
                          generator=derive(cell.seed, "test", f"{sigma:g}"))
         for sigma in levels
     ]  # fmt: skip
+    names = {"by_level_l2": "sigma_l2", "by_level_d": f"sigma_d_{DELTA:g}"}
     by_level = {
-        "by_level_l2": torch.stack([one["sigma_l2"] for one in found], -1),
-        "by_level_d": torch.stack([one[f"sigma_d_{cell.delta:g}"] for one in found], -1),
+        column: torch.stack([one[name] for one in found], -1).float().tolist()
+        for column, name in names.items()
     }
-    return {**found[-1], **over_levels(found, cell.delta), **by_level}
+    return {**found[-1], **over_levels(found, DELTA), **by_level}
 
 
 def _samples(
@@ -207,16 +170,6 @@ def _quality(cell: DenoiserCell, truth: Truth, true: Tensor, x: Tensor) -> dict[
         distances["w2"].append(laws.sliced(rows, law, SLICES, directions)[1])
         distances["far_error"].append(float(gaps[-1].abs()) if truth.rare else float("nan"))
     return distances
-
-
-def _copied(x: Tensor, training: Tensor, near: Tensor) -> float:
-    """Returns the share of samples that are nearer to a training sample than so much."""
-    return float((_distance(x, training) < near).double().mean())
-
-
-def _near(true: Tensor, training: Tensor) -> Tensor:
-    """Returns what all but 1 % of true samples are further from training ones than."""
-    return _distance(true, training).quantile(NEAR)
 
 
 def _distance(x: Tensor, training: Tensor) -> Tensor:

@@ -1,9 +1,8 @@
 """Finite classes: what empirical risk minimisation chooses, and how far that is off."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
-import pyarrow as pa
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from ebflow.complexity.classes import (
 from ebflow.complexity.closed_forms import step_height, tail, worst_eta
 from ebflow.complexity.instances import Instance, Score, Step, Stratified, far_mode, gaussian
 from ebflow.randomness import generator as derive
-from pipelines.sample_complexity.columns import geometric, table
+from pipelines.sample_complexity.columns import frame, geometric
 from pipelines.sample_complexity.config import (
     CellConfig,
     ClassCell,
@@ -44,95 +43,61 @@ NUMBERS = 1 << 22
 """Most numbers of a batch of trials: 32 MiB."""
 
 
-class Trials(NamedTuple):
-    """Some of the training sets of a cell.
-
-    Attributes:
-        seeds: Their indices, with shape (T,).
-        x: Noisy samples with shape (T, N, D).
-        y: Their labels.
-        n_far: Samples of the far mode among the first m, with shape (T, sizes).
-        chance: Breaks ties.
-    """
-
-    seeds: Tensor
-    x: Tensor
-    y: Tensor
-    n_far: Tensor
-    chance: torch.Generator
-
-
-def _trials(
-    cell: CellConfig, name: str, truth: Instance, sizes: Sequence[int], width: int = 1
-) -> Iterator[Trials]:
-    """Gives the training sets in batches; ``width``: numbers of a sample besides its own."""
-    n = sizes[-1]
-    most = max(1, NUMBERS // (n * max(truth.clean.size, width)))
-    last = torch.as_tensor(sizes) - 1
-    for seeds in torch.arange(cell.first, cell.first + cell.count).split(most):
-        noise = derive(cell.seed, name, repr(cell), int(seeds[0]))
-        sample = truth.draw(len(seeds) * n, generator=noise)
-        x, y = (part.view(len(seeds), n, -1) for part in truth.noisy(sample))
-        n_far = sample.component.view(len(seeds), n).cumsum(1)[:, last]
-        yield Trials(seeds, x, y, n_far, noise)
-
-
-Chosen = Callable[[Trials], Tensor]
-"""From training sets to the indices of hypotheses, with shape (T, sizes)."""
+Chosen = Callable[[Tensor, Tensor, torch.Generator], Tensor]
+"""From noisy samples with shape (T, N, D), of T training sets, their labels, and what breaks ties,
+to the indices of hypotheses, with shape (T, sizes).
+"""
 
 
 def _rows(
     cell: CellConfig,
-    name: str,
+    panel: str,
     truth: Instance,
     sizes: Sequence[int],
     chosen: Chosen,
     summaries: dict[str, Tensor],
     right: int,
     width: int = 1,
-    **constants: float | str | None,
-) -> pa.Table:
+    **constants: float,
+) -> pd.DataFrame:
     """Returns a row for every training set and m: the errors of what was chosen.
 
     Arguments:
         cell: The cell.
-        name: The panel's.
+        panel: Its name in the rows.
         truth: What is drawn from.
         sizes: The m.
         chosen: The learner.
-        summaries: The errors of every hypothesis, each with shape (H, ...).
+        summaries: The errors of every hypothesis, each with shape (H,).
         right: The index of the truth.
-        width: As in ``_trials``.
+        width: Numbers of a sample besides its own, by which sets are drawn in batches.
         constants: Further columns.
     """
+    n, last = sizes[-1], torch.as_tensor(sizes) - 1
+    most = max(1, NUMBERS // (n * max(truth.clean.size, width)))
     parts = []
-    for trials in _trials(cell, name, truth, sizes, width):
-        index = chosen(trials).flatten()
-        parts.append(
-            table(
-                len(index),
-                panel=name,
-                learner="finite",
-                epsilon=cell.epsilon,
-                **constants,
-                m=torch.tensor(sizes).repeat(len(trials.seeds)),
-                seed=trials.seeds.repeat_interleave(len(sizes)),
-                n_far=trials.n_far.flatten(),
-                wrong=index != right,
-                **{column: values[index] for column, values in summaries.items()},
-            )
-        )
-    return pa.concat_tables(parts)
+    for seeds in torch.arange(cell.first, cell.first + cell.count).split(most):
+        noise = derive(cell.seed, panel, repr(cell), int(seeds[0]))
+        sample = truth.draw(len(seeds) * n, generator=noise)
+        x, y = (part.view(len(seeds), n, -1) for part in truth.noisy(sample))
+        index = chosen(x, y, noise).flatten()
+        n_far = sample.component.view(len(seeds), n).cumsum(1)[:, last]
+        parts.append(frame({
+            "panel": panel, "learner": "finite", "epsilon": cell.epsilon, **constants,
+            "m": torch.tensor(sizes).repeat(len(seeds)),
+            "seed": seeds.repeat_interleave(len(sizes)),
+            "n_far": n_far.flatten(), "wrong": index != right,
+            **{column: values[index] for column, values in summaries.items()},
+        }))  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
 
 
 def _summaries(
     hypotheses: Sequence[Score], truth: Instance, test: Stratified, deltas: Sequence[float]
 ) -> dict[str, Tensor]:
-    """Returns the errors of every hypothesis; their whole laws are left out."""
+    """Returns the errors of every hypothesis."""
     found = torch.stack([errors.distances(h, truth.smoothed, test.noisy) for h in hypotheses])
-    summary = errors.summary(found, test, truth.sigma, deltas)
-    del summary["exceeding"]
-    return summary
+    return errors.summary(found, test, truth.sigma, deltas)
 
 
 def _test(truth: Instance, seed: int) -> Stratified:
@@ -140,14 +105,13 @@ def _test(truth: Instance, seed: int) -> Stratified:
 
 
 def _by_losses(hypotheses: Sequence[Score], sizes: Sequence[int]) -> Chosen:
-    def chosen(trials: Trials) -> Tensor:
-        losses = cumulative_losses(hypotheses, trials.x, trials.y, sizes)
-        return erm(losses, generator=trials.chance)
+    def chosen(x: Tensor, y: Tensor, chance: torch.Generator) -> Tensor:
+        return erm(cumulative_losses(hypotheses, x, y, sizes), generator=chance)
 
     return chosen
 
 
-def two_point(cell: TwoPointCell) -> pa.Table:
+def two_point(cell: TwoPointCell) -> pd.DataFrame:
     """Returns how often the far mode is sought on the wrong side."""
     eta = worst_eta(cell.ratio, cell.epsilon)
     truth, wrong = (far_mode(side * cell.ratio, eta) for side in (1, -1))
@@ -157,11 +121,11 @@ def two_point(cell: TwoPointCell) -> pa.Table:
     summaries["sigma_d"] = summaries.pop(f"sigma_d_{2 * eta:g}")
     return _rows(
         cell, "two points", truth, sizes, _by_losses(laws, sizes), summaries, 0,
-        ratio=cell.ratio, size=1, hypotheses=2, eta=eta,
+        ratio=cell.ratio, eta=eta,
     )  # fmt: skip
 
 
-def finite(cell: FiniteCell) -> pa.Table:
+def finite(cell: FiniteCell) -> pd.DataFrame:
     """Returns the errors of the best of 45 laws, for bulks and places of the far mode."""
     eta = cell.eta or worst_eta(cell.ratio, cell.epsilon)
     truth = far_mode(cell.ratio, eta, size=cell.size)
@@ -176,7 +140,7 @@ def finite(cell: FiniteCell) -> pa.Table:
     )  # fmt: skip
 
 
-def classes(cell: ClassCell) -> pa.Table:
+def classes(cell: ClassCell) -> pd.DataFrame:
     """Returns the errors of the best pair: a side of the far mode, and a shift across it.
 
     Laws are products of one on the first axis and a Gaussian on the ``size`` others, so that the
@@ -192,12 +156,12 @@ def classes(cell: ClassCell) -> pa.Table:
     moved[0] = 0
     sizes = geometric(FIRST, REACH / eta, RATIO)
 
-    def chosen(trials: Trials) -> Tensor:
-        first, others = (part.split([1, cell.size], -1) for part in (trials.x, trials.y))
+    def chosen(x: Tensor, y: Tensor, chance: torch.Generator) -> Tensor:
+        first, others = (part.split([1, cell.size], -1) for part in (x, y))
         side = cumulative_losses(line, first[0], others[0], sizes)
         shift = shift_losses(moved, 1.0, first[1], others[1], sizes)
-        wrong = erm(shift, generator=trials.chance) > 0
-        return 2 * erm(side, generator=trials.chance) + wrong
+        wrong = erm(shift, generator=chance) > 0
+        return 2 * erm(side, generator=chance) + wrong
 
     summaries = _pairs(line, radius, truth, cell)
     width = 1 + len(moved) * len(sizes) // sizes[-1] + 2 * cell.size
@@ -214,12 +178,10 @@ def _pairs(
     test = _test(truth, cell.seed)
     side = errors.distances(line[1], line[0], test.noisy[:, :1])
     squares = [a + b for a in (0 * side, side**2) for b in (0.0, radius**2)]
-    summary = errors.summary(torch.stack(squares).sqrt(), test, truth.sigma, cell.deltas)
-    del summary["exceeding"]
-    return summary
+    return errors.summary(torch.stack(squares).sqrt(), test, truth.sigma, cell.deltas)
 
 
-def steps(cell: StepCell) -> pa.Table:
+def steps(cell: StepCell) -> pd.DataFrame:
     """Returns how often a score with a step in it is chosen for that of N(0, 1)."""
     height, mass = step_height(cell.at, cell.epsilon), tail(cell.at)
     truth = gaussian()

@@ -8,14 +8,15 @@ and so ranks within a family tell errors apart.
 from collections.abc import Iterator
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+import pandas as pd
 from scipy import stats
 
+from ebflow.complexity.samplers import ladder
 from ebflow.inference import Confidence, above, below, bootstrap, student
-from pipelines.reporting.claims import Question
+from pipelines.reporting.claims import Measured, Question
 from pipelines.sample_complexity.config import ComplexityConfig
-from pipelines.sample_complexity.results import matrix, where
+from pipelines.sample_complexity.denoisers import DELTA, LEARNERS, LEAST, WIDEST
+from pipelines.sample_complexity.rows import family, matrix, trained, where
 
 SAME = 0.15
 """Errors are told apart where their ratio changes by more than this, as a logarithm."""
@@ -48,28 +49,10 @@ OUTCOMES = {
 
 FAMILY = "over the networks of a training set, of every m and length of training"
 
-FIGURE = "data-like"
 
-Measured = tuple[Question, Confidence | None]
-
-
-def learnt(rows: pa.Table, law: str, eta: float, net: str = "residual") -> pa.Table:
+def learnt(rows: pd.DataFrame, law: str, eta: float, net: str = "residual") -> pd.DataFrame:
     """Returns the rows of networks that learnt a law."""
-    from pipelines.sample_complexity.denoisers import LEARNERS  # imports torch
-
     return where(rows, panel="truths", learner=LEARNERS[net], law=law, eta=eta)
-
-
-def trained(rows: pa.Table) -> pa.Table:
-    """Returns the rows at the end of training."""
-    return where(rows, step=pc.max(rows["step"]).as_py())
-
-
-def family(rows: pa.Table, column: str) -> np.ndarray:
-    """Returns a column with shape (sets, networks, ...), of every m and length of training."""
-    rows = rows.sort_by([("seed", "ascending"), ("m", "ascending"), ("step", "ascending")])
-    found = np.array(rows[column].to_pylist())
-    return found.reshape(len(set(rows["seed"].to_pylist())), -1, *found.shape[1:])
 
 
 def lead(config: ComplexityConfig) -> str:
@@ -77,7 +60,7 @@ def lead(config: ComplexityConfig) -> str:
     return config.laws.names[0]
 
 
-def questions(config: ComplexityConfig, rows: pa.Table) -> list[list[Measured]]:
+def questions(config: ComplexityConfig, rows: pd.DataFrame) -> list[list[Measured]]:
     """Returns what is asked, with what was found: in groups, of which the first two lead.
 
     Where does a rare mode part both errors, and where not? Does it part their orders, and what do
@@ -85,51 +68,45 @@ def questions(config: ComplexityConfig, rows: pa.Table) -> list[list[Measured]]:
     heaviest.
     """
     etas = sorted(eta for eta in config.laws.etas if eta)
-    plain = learnt(rows, lead(config), 0.0)
-    apart, told = [], []
-    if etas:
-        rare = [learnt(rows, lead(config), eta) for eta in (etas[0], etas[-1])]
-        apart += _parted(config, plain, rare, (etas[0], etas[-1])) if len(plain) else ()
-        told += _ordered(config, rare[-1], etas[-1])
+    plain, *rare = (learnt(rows, lead(config), eta) for eta in (0.0, *etas))
+    told = list(_ordered(config, rare[-1], etas[-1])) if etas else []
     if not len(plain):
         return [told]
-    apart += _alike(config, trained(plain))
+    apart = list(_parted(config, plain, rare, etas)) if etas else []
+    apart += _alike(trained(plain))
     return [apart, [*told, *_told(plain)], list(_memorised(plain))]
 
 
 def _parted(
-    config: ComplexityConfig, plain: pa.Table, rare: list[pa.Table], etas: tuple[float, float]
+    config: ComplexityConfig, plain: pd.DataFrame, rare: list[pd.DataFrame], etas: list[float]
 ) -> Iterator[Measured]:
-    few, many = min(config.laws.sizes), max(config.laws.sizes)
-    place = parting(config)
-    note = "against networks of the law without it, paired by training set"
+    few, many, place = min(config.laws.sizes), max(config.laws.sizes), parting(config)
+    quantity = "rise of mean square over that of the quantile error, as a logarithm"
+    shown = {
+        "figure": "dose",
+        "note": "against networks of the law without it, paired by training set",
+    }
     yield Question(
-        f"At σ = {PARTING:g} a mode of weight η = {etas[1]:g} raises mean square more than the "
-        f"quantile, m = {many:,}",
-        "rise of mean square over that of the quantile error, as a logarithm",
-        above(SAME), figure="dose", note=note,
-    ), student(rise(plain, rare[1], many)[:, place])  # fmt: skip
+        f"At σ = {PARTING:g} a mode of weight η = {etas[-1]:g} raises mean square more than the "
+        f"quantile, m = {many:,}", quantity, above(SAME), **shown,
+    ), student(rise(plain, rare[-1], many)[:, place])  # fmt: skip
     yield Question(
         f"Over all levels it does so too, m = {few:,}",
-        "the same of roots of means of squares over levels", above(SAME), figure="dose", note=note,
-    ), student(rise(plain, rare[1], few, levels=False))  # fmt: skip
+        "the same of roots of means of squares over levels", above(SAME), **shown,
+    ), student(rise(plain, rare[-1], few, levels=False))  # fmt: skip
     yield Question(
         f"A mode of weight η = {etas[0]:g} does not, even at σ = {PARTING:g}, m = {few:,}",
-        "rise of mean square over that of the quantile error, as a logarithm",
-        below(SAME), figure="dose", note=note,
+        quantity, below(SAME), **shown,
     ), student(rise(plain, rare[0], few)[:, place])  # fmt: skip
 
 
 def parting(config: ComplexityConfig) -> int:
     """Returns the place of the level that is nearest to ``PARTING``."""
-    from ebflow.complexity.samplers import ladder  # imports torch
-    from pipelines.sample_complexity.denoisers import LEAST, WIDEST  # imports torch
-
     levels = np.log(ladder(WIDEST, LEAST, config.laws.levels))
     return int(np.abs(levels - np.log(PARTING)).argmin())
 
 
-def rise(plain: pa.Table, rare: pa.Table, m: int, *, levels: bool = True) -> np.ndarray:
+def rise(plain: pd.DataFrame, rare: pd.DataFrame, m: int, *, levels: bool = True) -> np.ndarray:
     """Returns by how much a mode raises mean square over the quantile, as a logarithm.
 
     Of trained networks, set by set: with shape (sets, levels), or (sets,) over all levels.
@@ -142,25 +119,25 @@ def rise(plain: pa.Table, rare: pa.Table, m: int, *, levels: bool = True) -> np.
     return ratios[0] - ratios[1]
 
 
-def at_size(rows: pa.Table, column: str, m: int) -> np.ndarray:
+def at_size(rows: pd.DataFrame, column: str, m: int) -> np.ndarray:
     """Returns what trained networks have at an m, with shape (sets, ...)."""
-    return np.array(where(trained(rows), m=m).sort_by("seed")[column].to_pylist())
+    return family(where(trained(rows), m=m), column)[:, 0]
 
 
-def _alike(config: ComplexityConfig, rows: pa.Table) -> Iterator[Measured]:
+def _alike(rows: pd.DataFrame) -> Iterator[Measured]:
     pairs = {
-        "at the least noise": ("sigma_l2", f"sigma_d_{config.laws.delta:g}"),
+        "at the least noise": ("sigma_l2", f"sigma_d_{DELTA:g}"),
         "over all levels, δ/N": ("levels_l2", "levels_d"),
     }
     for place, (mean, tail) in pairs.items():
         yield Question(
             f"Without an implanted mode the ratio of both errors is the same at every m, {place}",
             "its largest change from that of the largest m, as a logarithm", below(SAME),
-            figure=FIGURE, note="a maximum over m, whose interval the bootstrap moves up",
-        ), changed(rows, mean, tail)  # fmt: skip
+            figure="data-like", note="a maximum over m, whose interval the bootstrap moves up",
+        ), _changed(rows, mean, tail)  # fmt: skip
 
 
-def changed(rows: pa.Table, mean: str, tail: str) -> Confidence | None:
+def _changed(rows: pd.DataFrame, mean: str, tail: str) -> Confidence | None:
     """Returns the largest change over m of the logarithm of two errors' ratio."""
     ratio = np.log(matrix(rows, tail)[0]) - np.log(matrix(rows, mean)[0])
 
@@ -170,7 +147,7 @@ def changed(rows: pa.Table, mean: str, tail: str) -> Confidence | None:
     return bootstrap(largest, ratio, resamples=400) if len(ratio) > 3 else None
 
 
-def _ordered(config: ComplexityConfig, rows: pa.Table, eta: float) -> Iterator[Measured]:
+def _ordered(config: ComplexityConfig, rows: pd.DataFrame, eta: float) -> Iterator[Measured]:
     """Compares the orders of both errors; alike, neither tells samples better than the other."""
     place = parting(config)
     pairs = {
@@ -188,7 +165,7 @@ def _ordered(config: ComplexityConfig, rows: pa.Table, eta: float) -> Iterator[M
         ), student(ranked(*errors))  # fmt: skip
 
 
-def _told(rows: pa.Table) -> Iterator[Measured]:
+def _told(rows: pd.DataFrame) -> Iterator[Measured]:
     error = family(rows, "levels_l2")
     for outcome in ("w2", "tv", "excess"):
         yield Question(
@@ -207,16 +184,15 @@ def ranked(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x * y).sum(1) / np.where(size > 0, size, 1)
 
 
-def _memorised(rows: pa.Table) -> Iterator[Measured]:
-    m, steps = (sorted(set(rows[name].to_pylist())) for name in ("m", "step"))
+def _memorised(rows: pd.DataFrame) -> Iterator[Measured]:
+    m, steps = (sorted(rows[name].unique()) for name in ("m", "step"))
     few, many = (where(rows, m=size) for size in (m[0], m[-1]))
     span = f"of m = {m[0]:,} samples, from {steps[-2]:,} to {steps[-1]:,} steps of training"
-    copied = family(few, "copied")
     yield Question(
         f"{m[0]:,} samples are memorised", "share of samples that are copies at the end",
         above(COPIES), figure="memory",
         note="nearer to a training sample than all but 1 % of true samples are",
-    ), student(copied[:, -1])  # fmt: skip
+    ), student(family(few, "copied")[:, -1])  # fmt: skip
     for name in ("levels_l2", "levels_q"):
         yield Question(
             f"Meanwhile the {PREDICTORS[name]} error grows: {span}",
@@ -230,7 +206,7 @@ def _memorised(rows: pa.Table) -> Iterator[Measured]:
     ), student(_kept(few, "excess") - _kept(many, "excess"))  # fmt: skip
 
 
-def _kept(rows: pa.Table, column: str) -> np.ndarray:
+def _kept(rows: pd.DataFrame, column: str) -> np.ndarray:
     """Returns each network's value at the end over that at the length of training before."""
     found = family(rows, column)
     return found[:, -1] / found[:, -2]

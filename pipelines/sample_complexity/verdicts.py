@@ -10,15 +10,16 @@ from dataclasses import replace
 from itertools import accumulate, chain
 
 import numpy as np
-import pyarrow as pa
+import pandas as pd
 
-from ebflow.inference import Confidence, Region, above, student, within
-from pipelines.reporting.claims import Claim, Conclusion, Question, decide
+from ebflow.inference import Region, above, student, within
+from pipelines.reporting.claims import Claim, Conclusion, Measured, Question, decide
 from pipelines.sample_complexity import law_questions
 from pipelines.sample_complexity.config import ComplexityConfig
+from pipelines.sample_complexity.exponents import FRESH, NETWORKS, Answer
 from pipelines.sample_complexity.instrument import checks
-from pipelines.sample_complexity.law_questions import RANKS, family, ranked
-from pipelines.sample_complexity.results import NETWORKS, Answer, where
+from pipelines.sample_complexity.law_questions import FAMILY, PREDICTORS, RANKS, ranked
+from pipelines.sample_complexity.rows import family, where
 
 HALF = 0.5
 """Exponents are told apart from this difference on: the worst case is 2, none is 0."""
@@ -26,51 +27,23 @@ HALF = 0.5
 BETTER = 0.1
 """Errors are told apart where they differ by more than this, as a logarithm."""
 
-EXPONENTS: dict[tuple[str, str], tuple[str, Region, str]] = {
-    **{
-        ("R/sigma", name): (
-            f"At a quantile {name}, need as many samples at any R/σ",
-            within(HALF),
-            "",
-        )
-        for name in NETWORKS
-    },
-    ("d", NETWORKS[-1]): (
-        "At a quantile networks need samples as the dimension",
-        within(HALF, of=1.0),
-        "the bound has d times the number of weights, which grows with d too",
-    ),
-    ("rarity", NETWORKS[-1]): (
-        "At a quantile networks need as many samples at any weight η below δ",
-        within(HALF),
-        "at one R/σ",
-    ),
-    ("1/delta", NETWORKS[-1]): (
-        "At a quantile networks need samples as 1/δ",
-        within(HALF, of=1.0),
-        "the power of the bound, of one far mode",
-    ),
-    ("width", NETWORKS[-1]): (
-        "At a quantile networks of any width need as many samples",
-        within(HALF),
-        "the bound has the number of weights, about the square of the width",
-    ),
-    ("depth", NETWORKS[-1]): (
-        "At a quantile networks of any depth need as many samples",
-        within(HALF),
-        "the bound has depth times the number of weights",
-    ),
-}
-"""Of m* at a quantile, by what against and learner: the claim, where the exponent is if it holds,
-and a note. Exponents in mean square, where the chance of a far sample decides, and in 1/ε are told
-without a claim: their intervals are as wide as what is asked at scale cpu.
+EXPONENTS: dict[str, tuple[str, Region, str, str]] = {
+    "R/sigma": ("{learner}, need as many samples at any R/σ", within(HALF), "scaling", ""),
+    "d": ("networks need samples as the dimension", within(HALF, of=1.0), "dimensions",
+          "the bound has d times the number of weights, which grows with d too"),
+    "rarity": ("networks need as many samples at any weight η below δ", within(HALF), "varied",
+               "at one R/σ"),
+    "1/delta": ("networks need samples as 1/δ", within(HALF, of=1.0), "varied",
+                "the power of the bound, of one far mode"),
+    "width": ("networks of any width need as many samples", within(HALF), "varied",
+              "the bound has the number of weights, about the square of the width"),
+    "depth": ("networks of any depth need as many samples", within(HALF), "varied",
+              "the bound has depth times the number of weights"),
+}  # fmt: skip
+"""Of m* of networks at a quantile, by what against: the claim, where the exponent is if it holds,
+a figure and a note. Exponents in mean square, where the chance of a far sample decides, and in 1/ε
+are told without a claim: their intervals are as wide as what is asked at scale cpu.
 """
-
-DISTANCES = {"tv": "total variation", "w2": "W2"}
-"""What samples on the line are off by."""
-
-FIGURES = {"R/sigma": "scaling", "d": "dimensions"}
-"""By what exponents are in: the figure that shows them."""
 
 WOULD_CHANGE = (
     "Data whose rare modes are found by themselves: none was in these laws, which have the modes "
@@ -83,10 +56,10 @@ WOULD_CHANGE = (
     "A sampler with noise. The probability flow adds none, and keeps copies as they are.",
 )
 
-Measured = tuple[Question, Confidence | None]
 
-
-def conclusion(config: ComplexityConfig, answers: Sequence[Answer], rows: pa.Table) -> Conclusion:
+def conclusion(
+    config: ComplexityConfig, answers: Sequence[Answer], rows: pd.DataFrame
+) -> Conclusion:
     """Returns what the study concludes; at scale smoke, whose trainings are too short, nothing."""
     groups = law_questions.questions(config, rows)
     measured = [*chain(*groups), *_exponents(answers), *_sampling(rows), _fresh(rows)]
@@ -107,69 +80,52 @@ def _sentence(claim: Claim) -> str:
 
 def _exponents(answers: Sequence[Answer]) -> Iterator[Measured]:
     for one in answers:
-        question = one.question
-        key = (question.against, question.learner)
-        if question.quantity == "m*_D" and key in EXPONENTS:
-            claim, expected, note = EXPONENTS[key]
-            name = f"exponent of m*_D in {question.against}"
-            figure = FIGURES.get(question.against, "varied")
-            yield Question(claim, name, expected, figure=figure, note=note), one.slope
+        against, learner = one.question.against, one.question.learner
+        if one.question.quantity == "m*_D" and learner in NETWORKS and against in EXPONENTS:
+            claim, expected, figure, note = EXPONENTS[against]
+            claim = f"At a quantile {claim.format(learner=learner)}"
+            quantity = f"exponent of m*_D in {against}"
+            yield Question(claim, quantity, expected, figure=figure, note=note), one.slope
     yield _apart(answers)
 
 
 def _apart(answers: Sequence[Answer]) -> Measured:
     """Compares the exponents in R/σ of both errors, of the same networks."""
-    slopes = {
-        one.question.quantity: one
+    found = {
+        one.question.quantity: one.growth
         for one in answers
-        if (one.question.against, one.question.learner) == ("R/sigma", NETWORKS[-1])
+        if (one.question.against, one.question.learner) == ("R/sigma", FRESH)
     }
-    mean, tail = slopes.get("m*_L2"), slopes.get("m*_D")
-    gap = mean.growth.minus(tail.growth) if mean and tail else None
     return Question(
-        f"In mean square {NETWORKS[-1]}, need samples as a higher power of R/σ than at a quantile",
+        f"In mean square {FRESH}, need samples as a higher power of R/σ than at a quantile",
         "exponent of m*_L2 in R/σ less that of m*_D", above(HALF), figure="scaling",
         note="the far mode has the weight at which missing it costs 2 ε; the same networks",
-    ), gap  # fmt: skip
+    ), found["m*_L2"].minus(found["m*_D"]) if len(found) > 1 else None  # fmt: skip
 
 
-def sampling(rows: pa.Table) -> pa.Table:
-    """Returns the learnt scores on the line, and what the sampler made of them."""
-    return where(rows, panel="samplers", learner="networks")
-
-
-def floors(rows: pa.Table, learner: str) -> pa.Table:
-    """Returns what samples of the exact score, or true samples, are off."""
-    return where(rows, panel="samplers", learner=learner)
-
-
-def _sampling(rows: pa.Table) -> Iterator[Measured]:
-    nets = sampling(rows)
+def _sampling(rows: pd.DataFrame) -> Iterator[Measured]:
+    nets = where(rows, panel="samplers", learner="networks")
     mean = family(nets, "levels_l2")
+    names = {"tv": "total variation", "w2": "W2"}
     for outcome, error in (("tv", "levels_q"), ("tv", "levels_d"), ("w2", "levels_q")):
         found, tail = family(nets, outcome), family(nets, error)
         yield Question(
-            f"With a far mode on the line the {DISTANCES[outcome]} of samples follows the "
-            f"{law_questions.PREDICTORS[error]} more than mean square, by more than {RANKS:g}",
-            f"difference of rank correlations {law_questions.FAMILY}", above(RANKS),
-            figure="sampling",
+            f"With a far mode on the line the {names[outcome]} of samples follows the "
+            f"{PREDICTORS[error]} more than mean square, by more than {RANKS:g}",
+            f"difference of rank correlations {FAMILY}", above(RANKS), figure="sampling",
             note=f"mean over {len(found)} training sets as they come, of {found.shape[1]} "
             "networks each",
         ), student(ranked(found, tail) - ranked(found, mean))  # fmt: skip
 
 
-def _fresh(rows: pa.Table) -> Measured:
+def _fresh(rows: pd.DataFrame) -> Measured:
     """Compares networks of equal training sets by the errors on the bulk."""
-    pairs = []
-    for name in NETWORKS:
-        nets = where(rows, panel="networks", learner=name, size=1)
-        nets = nets.sort_by([("ratio", "ascending"), ("seed", "ascending"), ("m", "ascending")])
-        pairs.append(np.log(nets["sigma_l2_bulk"].to_numpy()))
-    seeds = nets["seed"].to_numpy()
-    gaps = [(pairs[0] - pairs[1])[seeds == seed].mean() for seed in np.unique(seeds)]
+    nets = where(rows, panel="networks", size=1).sort_values(["ratio", "seed", "m"])
+    once, fresh = (where(nets, learner=name) for name in NETWORKS)
+    gaps = np.log(once["sigma_l2_bulk"].to_numpy()) - np.log(fresh["sigma_l2_bulk"].to_numpy())
+    seeds = fresh["seed"].to_numpy()
     return Question(
         f"Fresh noise at every step is the better estimator, by more than {BETTER:g}",
         "bulk error with one noise a sample over that with fresh noise, as a logarithm",
-        above(BETTER), figure="estimators",
-        note="mean over all m and R/σ, paired by training set",
-    ), student(gaps)  # fmt: skip
+        above(BETTER), note="mean over all m and R/σ, paired by training set",
+    ), student([gaps[seeds == seed].mean() for seed in np.unique(seeds)])  # fmt: skip

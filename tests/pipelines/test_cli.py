@@ -75,7 +75,7 @@ LIGHT = {
     "run density --help": ([], "usage: ebflow run density"),
     "runs": ([], ""),
     "run density --data.source {table} --dry-run": (["redun"], "evaluate   run\n"),
-    "run sample-complexity --scale smoke --dry-run": (["redun"], "exponents  run"),
+    "run sample-complexity --scale smoke --dry-run": (["redun"], "conclude   run"),
 }
 """What commands that compute nothing import, of what takes long to, and print."""
 

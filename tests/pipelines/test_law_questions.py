@@ -4,14 +4,13 @@ from functools import cache
 from itertools import chain
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+import pandas as pd
 import pytest
 
 from pipelines.reporting.claims import decide
 from pipelines.sample_complexity import law_questions
-from pipelines.sample_complexity.columns import table
 from pipelines.sample_complexity.config import at_scale
+from pipelines.sample_complexity.rows import family
 
 CONFIG = at_scale("cpu")
 SIZES, LENGTHS = CONFIG.laws.sizes, CONFIG.laws.lengths
@@ -31,7 +30,7 @@ def rows(**options):
         wrong: By how much their errors grow in it, as a logarithm.
         told: Whether without a mode W2 falls as the error does.
     """
-    return pa.concat_tables(networks(eta, **{**DEFAULTS, **options}) for eta in (0.0, *ETAS))
+    return pd.concat(networks(eta, **{**DEFAULTS, **options}) for eta in (0.0, *ETAS))
 
 
 def networks(eta, drift, blind, rise, likelier, wrong, told):
@@ -47,14 +46,15 @@ def networks(eta, drift, blind, rise, likelier, wrong, told):
     both = mode if not blind else np.ones(len(m))
     by_level = np.ones(LEVELS) * (np.arange(LEVELS) == law_questions.parting(CONFIG))
     w2 = (mean * mode if eta else usual) if told else rng.normal(size=len(m))
-    return table(
-        len(m), panel="truths", learner="residual networks", law="digits", size=64, eta=eta, m=m,
-        seed=seed, step=step, sigma_l2=mean, levels_l2=mean * mode, levels_q=tail * both,
-        levels_d=tail * both, levels_t=mean, copied=np.where(few, 0.6 * end, 0.0) + abs(noise),
-        excess=30 - np.where(few, likelier * end, 0.0) + noise, tv=0.1 + noise, w2=w2,
-        far_error=mode, by_level_l2=mean[:, None] * mode[:, None] ** by_level,
-        by_level_d=tail[:, None] * both[:, None] ** by_level, **{"sigma_d_0.1": tail},
-    )  # fmt: skip
+    return pd.DataFrame({
+        "panel": "truths", "learner": "residual networks", "law": "digits", "size": 64,
+        "eta": eta, "m": m, "seed": seed, "step": step, "sigma_l2": mean, "sigma_d_0.1": tail,
+        "levels_l2": mean * mode, "levels_q": tail * both, "levels_d": tail * both,
+        "levels_t": mean, "copied": np.where(few, 0.6 * end, 0.0) + abs(noise),
+        "excess": 30 - np.where(few, likelier * end, 0.0) + noise, "tv": 0.1 + noise, "w2": w2,
+        "far_error": mode, "by_level_l2": list(mean[:, None] * mode[:, None] ** by_level),
+        "by_level_d": list(tail[:, None] * both[:, None] ** by_level),
+    })  # fmt: skip
 
 
 @cache
@@ -74,7 +74,7 @@ def test_errors_that_fall_alike_are_told_to():
 
 
 def test_errors_that_the_rows_are_too_few_for_are_not_decided():
-    few = rows(rise=0.2).filter(pc.less(rows()["seed"], 2))
+    few = rows(rise=0.2).query("seed < 2")
     groups = law_questions.questions(CONFIG, few)
     part = [c for c in decide(list(chain(*groups))) if "raises mean square more" in c.claim]
     assert {claim.verdict for claim in part} == {"not decided at this size"}
@@ -120,5 +120,5 @@ def test_ranks_are_those_of_each_set_alone():
 
 
 def test_a_family_has_every_m_and_length():
-    found = law_questions.family(law_questions.learnt(rows(), "digits", 0.0), "levels_l2")
+    found = family(law_questions.learnt(rows(), "digits", 0.0), "levels_l2")
     assert found.shape == (SETS, len(SIZES) * len(LENGTHS))

@@ -1,10 +1,13 @@
 """What runs of all pipelines leave and print alike."""
 
 import io
+import json
+from types import SimpleNamespace
 
 from matplotlib.figure import Figure
 
-from pipelines.reporting import runs
+from pipelines.paper.config import PaperConfig
+from pipelines.reporting import claims, runs, studies
 from pipelines.reporting.style import STYLE, draw, legend, panels, save
 from pipelines.reporting.terminal import table, terminal
 
@@ -14,6 +17,9 @@ class Run:
 
     def __init__(self):
         self.logged = []
+
+    def log_params(self, params):
+        self.params = params
 
     def log_artifacts(self, path, folder=None):
         self.logged.append((path.name, folder))
@@ -37,6 +43,24 @@ def test_figures_are_drawn_in_the_projects_style_published_and_logged(tmp_path):
     assert (left / "figures" / "one.png").stat().st_size > 1_000
     runs.log(left, run)
     assert run.logged == [("report.html", None), ("figures", "figures")]
+
+
+def test_a_study_leaves_a_page_figures_and_numbers(tmp_path):
+    made, left, run = tmp_path / "made", tmp_path / "left", Run()
+    made.mkdir(), left.mkdir()
+    conclusion = claims.Conclusion(("It grows.",), (), (), ("More seeds.",))
+    tables = [claims.Table("Errors", ("m", "error"), [("16", "0.35")])]
+    studies.write(
+        made, run, PaperConfig(), "A study", "What & how.", conclusion,
+        lambda: {"scaling": (panels()[0], "m against R.")}, tables, {"cost": 3},
+    )  # fmt: skip
+    assert run.params["experiment"] == "table" and run.logged == [("made", None)]
+    found = claims.publish(PaperConfig(), SimpleNamespace(path=made), left)
+    assert found == {"cost": 3, **json.loads(json.dumps(vars(conclusion)))}
+    page = (left / "report.html").read_text()
+    for part in ("What &amp; how.", "It grows.", '<figure id="scaling">', "m against R.", "0.35"):
+        assert part in page
+    assert [path.name for path in (left / "figures").iterdir()] == ["scaling.png"]
 
 
 def test_where_everything_is_stands_last_in_one_column():

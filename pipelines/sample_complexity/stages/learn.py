@@ -2,31 +2,43 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import pyarrow.parquet as pq
+import pandas as pd
 import torch
 
-from pipelines.sample_complexity.cell_functions import BODIES
-from pipelines.sample_complexity.config import CellConfig
+from pipelines.sample_complexity import config
+from pipelines.sample_complexity.denoisers import denoisers
+from pipelines.sample_complexity.finite import classes, finite, steps, two_point
+from pipelines.sample_complexity.flows import pairs, weights
+from pipelines.sample_complexity.networks import networks
+from pipelines.sample_complexity.rows import COST, FILE
+from pipelines.sample_complexity.samplers import samplers
 from pipelines.tracking import StageRun
 
-ROWS, COST = "rows.parquet", "cost.json"
+BODIES: dict[type[config.CellConfig], Callable[[Any], pd.DataFrame]] = {
+    config.TwoPointCell: two_point,
+    config.FiniteCell: finite,
+    config.ClassCell: classes,
+    config.StepCell: steps,
+    config.NetworkCell: networks,
+    config.SamplerCell: samplers,
+    config.DenoiserCell: denoisers,
+    config.PairCell: pairs,
+    config.WeightCell: weights,
+}
+"""What makes a cell's rows, by the type of its configuration."""
 
 
-def learn(cell: CellConfig, *, output: Path, work: Path, run: StageRun) -> None:
-    """Writes ``rows.parquet``, and ``cost.json``: when it ran, and its processor time in s."""
+def learn(cell: config.CellConfig, *, output: Path, work: Path, run: StageRun) -> None:
+    """Writes ``rows.parquet``, and ``cost.json``: its processor time in s."""
     torch.set_num_threads(1)
     run.log_params({"kind": type(cell).__name__, **cell.model_dump()})
-    began, busy = time.time(), time.process_time()
+    began = time.process_time()
     rows = BODIES[type(cell)](cell)
-    pq.write_table(rows, output / ROWS)
-    cost = {
-        "kind": type(cell).__name__,
-        "rows": len(rows),
-        "began": began,
-        "ended": time.time(),
-        "cpu_s": time.process_time() - busy,
-    }
+    rows.to_parquet(output / FILE)
+    cost = {"rows": len(rows), "cpu_s": time.process_time() - began}
     (output / COST).write_text(json.dumps(cost) + "\n")
-    run.log_metrics({"study/rows": len(rows), "study/cpu_s": cost["cpu_s"]})
+    run.log_metrics({f"study/{name}": value for name, value in cost.items()})

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ebflow.complexity.crossing import crossing, growth, power_over_log, slope
+from ebflow.complexity.crossing import crossing, growth, slope
 
 SIZES = (1, 2, 4, 8)
 
@@ -114,10 +114,3 @@ def test_growths_of_the_same_trials_are_compared_without_what_they_share():
 
 def test_the_same_seed_gives_the_same_intervals():
     assert grown(3, resamples=50) == grown(3, resamples=50)
-
-
-def test_akaike_tells_a_power_from_a_logarithm():
-    values = np.array([8.0, 16, 32, 64, 128, 256])
-    jitter = np.exp(0.02 * np.random.default_rng(0).standard_normal(6))
-    assert power_over_log(values, values**2 * jitter) > 5
-    assert power_over_log(values, (3 + np.log(values) ** 2) * jitter) < -2

@@ -50,13 +50,6 @@ def test_a_share_is_below_one(delta):
         errors.quantile(ERRORS, WEIGHTS, delta)
 
 
-def test_the_law_of_an_error_at_thresholds():
-    thresholds = torch.tensor([0.5, 1.0, 1.5, 3.0, 10.0, 11.0], dtype=torch.float64)
-    found = errors.exceeding(torch.stack([ERRORS, ERRORS]), WEIGHTS, thresholds)
-    expected = [float(WEIGHTS[t <= ERRORS].sum()) for t in thresholds]
-    assert found[1].tolist() == pytest.approx(expected)
-
-
 def test_a_summary_is_of_the_scaled_errors_and_their_parts():
     component = torch.tensor([0, 0, 0, 1])
     test = Stratified(ERRORS[:, None], ERRORS[:, None], WEIGHTS, component)
@@ -68,4 +61,3 @@ def test_a_summary_is_of_the_scaled_errors_and_their_parts():
         float(errors.truncated(ERRORS / 2, WEIGHTS, 1))
     )
     assert (float(found["sigma_d_0.1"]), float(found["sigma_d_0.05"])) == (1.5, 5.0)
-    assert float(found["exceeding"][0]) == pytest.approx(1.0)

@@ -1,0 +1,116 @@
+"""The tables on the page of the study of sample complexity."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from ebflow.inference import student
+from pipelines.reporting.claims import Table
+from pipelines.reporting.intervals import shown
+from pipelines.sample_complexity.config import ComplexityConfig
+from pipelines.sample_complexity.denoisers import DELTA
+from pipelines.sample_complexity.exponents import Answer
+from pipelines.sample_complexity.law_questions import OUTCOMES, PREDICTORS, learnt, ranked
+from pipelines.sample_complexity.rows import family, where
+
+COUNTS = {"m": "m", "step": "steps"}
+
+ERRORS = {
+    "sigma_l2": "σ L2",
+    "quantile": "σ Dᵟ",
+    "levels_l2": "σ L2, levels",
+    "levels_q": "σ Dᵟ, levels",
+    "levels_d": "largest σ Dᵟ, δ/N",
+}
+"""By column: its heading."""
+
+
+def tables(config: ComplexityConfig, answers: Sequence[Answer], rows: pd.DataFrame) -> list[Table]:
+    """Returns what the page tells besides claims and figures."""
+    truths = where(rows, panel="truths").assign(quantile=rows[f"sigma_d_{DELTA:g}"])
+    truths[[*ERRORS]] = truths[[*ERRORS]].div(truths["size"] ** 0.5, axis=0)
+    samplers, pairs = (where(rows, panel=name) for name in ("samplers", "pairs"))
+    samplers = samplers.assign(quantile=rows[f"sigma_d_{config.grid.deltas[-1]:g}"])
+    return [
+        _means(
+            "Laws that look like data",
+            truths,
+            {"law": "law", "eta": "η", "learner": "learner", **COUNTS},
+            {"n_far": "samples of the mode", **ERRORS, "copied": "copies",
+             "excess": "−log q, excess", "tv": "TV of components", "w2": "sliced W2",
+             "far_error": "error of the mode's weight"},
+            "Means over training sets; errors over √D, noise in units of a feature's deviation; "
+            "excess in nats over the mean of true samples. Copies are nearer to a training "
+            "sample than all but 1 % of true samples. The law without the mode: its exact "
+            "denoiser.",
+        ),
+        Table(
+            "Which error tells what",
+            ("law, outcome", *PREDICTORS.values()),
+            list(_correlations(config, rows)),
+            "Spearman's, over the networks of a training set, of every m and length of training, "
+            "mean over training sets with 95 % intervals. Errors over all levels of the sampler.",
+        ),
+        Table(
+            "Exponents",
+            ("learner", "quantity", "against", "exponent", "m* at each point"),
+            list(map(_exponent, answers)),
+            "Where the error does not cross ε on the grid of m there is no point.",
+        ),
+        _means(
+            "Samplers",
+            samplers,
+            {"learner": "scores", **COUNTS},
+            {**ERRORS, "tv": "TV", "w2": "W2", "far_mass_error": "error of the far mass"},
+            "Means over training sets, on the line, by the reverse SDE; the far mass is "
+            f"{samplers['eta'].iloc[0]:.3g}.",
+        ),
+        _means(
+            "Two Gaussians on the line",
+            pairs,
+            {"a": "modes at ±", "learner": "objective", "m": "m"},
+            {"kl": "KL, nats", "kl_floor": "KL of the learnt law"},
+            "Means over training sets; without m no sample is seen twice. Denoising learns the "
+            "smoothed law.",
+        ),
+    ]  # fmt: skip
+
+
+def _means(
+    title: str,
+    rows: pd.DataFrame,
+    keys: Mapping[str, str],
+    columns: Mapping[str, str],
+    note: str,
+) -> Table:
+    """Returns the means of columns, group by group; both have headings."""
+    means = rows.groupby([*keys], dropna=False)[[*columns]].mean().reset_index()
+    lines = [tuple(map(_text, line)) for line in means.itertuples(index=False)]
+    return Table(title, (*keys.values(), *columns.values()), lines, note)
+
+
+def _text(value: str | float) -> str:
+    """Returns a name or a number as text, and nothing of what is missing."""
+    if isinstance(value, str) or pd.isna(value):
+        return value if isinstance(value, str) else ""
+    return f"{value:,}" if isinstance(value, int | np.integer) else f"{value:.3g}"
+
+
+def _exponent(one: Answer) -> tuple[str, ...]:
+    question = one.question
+    points = ", ".join(f"{at:.3g}: {m:.0f}" for at, m in one.points[["at", "value"]].to_numpy())
+    slope = shown(one.slope.interval(), 2) if one.slope else ""
+    return question.learner, question.quantity, question.against, slope, points
+
+
+def _correlations(config: ComplexityConfig, rows: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+    """Gives how each error orders the networks of a training set, against each outcome."""
+    places = product(config.laws.names, config.laws.etas, OUTCOMES.items())
+    for law, eta, (outcome, name) in places:
+        networks = learnt(rows, law, eta)
+        found = family(networks, outcome)
+        if np.isfinite(found).all():
+            told = (student(ranked(found, family(networks, key))) for key in PREDICTORS)
+            yield (f"{law}, η = {eta:g}: {name}", *(shown(one.interval(), 2) for one in told))
