@@ -1,7 +1,8 @@
 """Numbers that compare measured models, from their lines, seed by seed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import stats
@@ -9,9 +10,7 @@ from scipy import stats
 from ebflow.alignment.regularisers import smallest_trace
 from ebflow.inference import Confidence, student
 from pipelines.gradient_alignment.models import BASELINE, BLIND, penalised
-from pipelines.gradient_alignment.table import Line
-
-Lines = Mapping[str, Line]
+from pipelines.gradient_alignment.table import Line, Lines
 
 FEWEST = 8
 """Sound trainings from which on they are looked at together."""
@@ -114,38 +113,36 @@ def less(metric: str, model: str, other: str, text: str = "") -> Number:
 def ratio(model: str, other: str) -> Number:
     """Returns ‖g‖ of a model over that of another."""
     quantity = f"‖g‖ of {model} over that of {other}"
-    return Number(
-        quantity, (model, other), lambda a, b: a.values("gradient") / b.values("gradient")
-    )
+    return Number(quantity, (model, other), _shorter)
 
 
-def _share(baseline: Line, blind: Line, score: Line) -> np.ndarray:
-    start = baseline.values("A1")
-    return (blind.values("A1") - start) / (score.values("A1") - start)
+def _shorter(one: Line, other: Line) -> np.ndarray:
+    return one.values("gradient") / other.values("gradient")
+
+
+def _share(metric: str, start: Line, whole: Line, part: Line) -> np.ndarray:
+    """Returns the part of what a metric changes from a start to one line, at another."""
+    first = start.values(metric)
+    return (part.values(metric) - first) / (whole.values(metric) - first)
 
 
 SHARE = Number(
-    "share of the gain in A1 over the baseline", (BASELINE, BLIND["gaussian"], "score"), _share
+    "share of the gain in A1 over the baseline",
+    (BASELINE, "score", BLIND["gaussian"]),
+    partial(_share, "A1"),
 )
 """The part of score's gain in A1 that a class-blind Gaussian has."""
-
-
-def _explained(baseline: Line, score: Line, penalty: Line) -> np.ndarray:
-    whole, part = (baseline.values("gradient") - m.values("gradient") for m in (score, penalty))
-    return part / whole
-
 
 EXPLAINED = Number(
     "fall of ‖g‖ from the baseline's, paper-control over paper-score",
     (BASELINE, "paper-score", "paper-control"),
-    _explained,
+    partial(_share, "gradient"),
 )
 
 
 def _law(score: Line, free: Line) -> np.ndarray:
     mu = score.model.classifier.regulariser.stability
-    law = 1 / (1 - 2 * mu * free.values("trace"))
-    return score.values("gradient") / free.values("gradient") / law
+    return _shorter(score, free) / (1 / (1 - 2 * mu * free.values("trace")))
 
 
 LAW = Number("measured ratio of ‖g‖ over the law's", ("score", "score-free"), _law)
@@ -162,11 +159,19 @@ DEPTH = Number("mean trace of a training batch over the floor −D/s²", ("colla
 """The trace at the end of training over the floor of smoothed data."""
 
 
-def _changed(baseline: Line, *shifted: Line) -> np.ndarray:
-    return np.max([np.abs(line.values("A3") - baseline.values("A3")) + 1
-                   - line.values("change/same") for line in shifted], axis=0)  # fmt: skip
+SHUFFLED = Number(
+    "|A3| with the scores of other points, baseline",
+    (BASELINE,),
+    lambda line: np.abs(line.values("A3/shuffled")),
+)
 
 
 def changed(quantity: str, *shifted: str) -> Number:
     """Returns the largest change of A3 and share of changed predictions of shifted baselines."""
-    return Number(quantity, (BASELINE, *shifted), _changed)
+
+    def compute(baseline: Line, *lines: Line) -> np.ndarray:
+        changes = (np.abs(line.values("A3") - baseline.values("A3")) for line in lines)
+        same = (line.values("change/same") for line in lines)
+        return np.max([a3 + 1 - b for a3, b in zip(changes, same, strict=True)], axis=0)
+
+    return Number(quantity, (BASELINE, *shifted), compute)

@@ -3,11 +3,9 @@
 import inspect
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from pipelines.config import NAME, UNKEYED, DataConfig, Section, Training
-
-Estimator = Literal["taylor", "taylor_cv", "two_sided", "hutchinson", "exact"]
 
 
 class NetConfig(Section):
@@ -17,25 +15,6 @@ class NetConfig(Section):
     hidden: int | None = Field(
         None, ge=1, description="width of its first layer; None: 256, 32 or 64 by architecture"
     )
-    normalisation: Literal["group", "frozen"] | None = Field(
-        None,
-        description="of resnet18: groups of channels, or running statistics frozen in the "
-        "regulariser; None: group",
-    )
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options that are set."""
-        return self.model_dump(exclude={"name"}, exclude_none=True)
-
-    @model_validator(mode="after")
-    def _normalisation_is_resnets(self) -> "NetConfig":
-        if self.normalisation is not None and self.name != "resnet18":
-            raise ValueError(
-                f"normalisation: found {self.normalisation}, which {self.name} does not have, "
-                "expected None"
-            )
-        return self
 
 
 class RegulariserConfig(Section):
@@ -48,7 +27,9 @@ class RegulariserConfig(Section):
     )
     weight: float = Field(0.0, ge=0, description="factor, lambda")
     warmup: float = Field(0.0, ge=0, lt=1, description="share of training over which it rises")
-    estimator: Estimator = Field("taylor_cv", description="of the trace, of score and anti")
+    estimator: Literal["taylor", "taylor_cv", "two_sided", "hutchinson", "exact"] = Field(
+        "taylor_cv", description="of the trace, of score and anti"
+    )
     directions: Literal["rademacher", "gaussian", "sphere", "orthogonal"] = Field(
         "rademacher", description="law of the estimator's directions"
     )
@@ -199,10 +180,7 @@ class AlignmentConfig(Section):
         "full: ResNet-18 and the paper's training, on GPUs",
     )
     name: str = Field(
-        "alignment",
-        pattern=NAME,
-        description="name of the run",
-        json_schema_extra=UNKEYED,
+        "alignment", pattern=NAME, description="name of the run", json_schema_extra=UNKEYED
     )
     data: DataConfig = DataConfig(label="label")
     noise: float = Field(

@@ -21,8 +21,7 @@ from ebflow.bijections.base import products
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput, NonFinite
-from ebflow.execution import Augmentation
-from ebflow.loss import Schedule, cosine, falling
+from ebflow.loss import cosine, falling
 from ebflow.objectives import Objective, draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
@@ -78,9 +77,10 @@ def network(config: NetConfig, shape: Sequence[int], classes: int, seed: int) ->
     Raises:
         BadInput: If it is not for examples of such a shape.
     """
+    options = {} if config.hidden is None else {"hidden": config.hidden}
     draws = derive(seed, "classifier")
     try:
-        return CLASSIFIERS[config.name](shape, classes, **config.options, generator=draws)
+        return CLASSIFIERS[config.name](shape, classes, **options, generator=draws)
     except ValueError as error:
         raise BadInput(f"net: found {config.name} for examples of another kind: {error}") from None
 
@@ -151,24 +151,17 @@ def _training(config: ClassifierConfig, dataset: Dataset, watch: Watch) -> Train
         raise BadInput(
             f"batch_size: found {config.batch_size}, expected at most {len(x)} (training rows)"
         )
+    schedules = {"cosine": cosine, "steps": falling(0.1, (0.5, 0.75))}
+    augment = AUGMENTATIONS.get(config.augment)
     return Training(
         network(config.net, manifest.shape, manifest.classes, config.seed).to(device),
-        x,
-        labels,
-        held=(held, known),
-        optimizer=partial(_optimizer, config),
+        x, labels, held=(held, known), optimizer=partial(_optimizer, config),
         regulariser=penalty(regulariser, manifest.shape, config.smoothing),
-        weight=regulariser.weight,
-        warmup=regulariser.warmup,
-        schedule=_schedule(config),
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        noise=config.noise,
-        augment=_augment(config, manifest),
-        clip=config.clip,
-        watch=watch,
-        seed=config.seed,
-    )
+        weight=regulariser.weight, warmup=regulariser.warmup,
+        schedule=schedules[config.schedule], epochs=config.epochs, batch_size=config.batch_size,
+        noise=config.noise, augment=augment and augment(manifest.shape), clip=config.clip,
+        watch=watch, seed=config.seed,
+    )  # fmt: skip
 
 
 def _optimizer(
@@ -178,15 +171,6 @@ def _optimizer(
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=0.9, **given)
     return torch.optim.Adam(parameters, **given)
-
-
-def _schedule(config: ClassifierConfig) -> Schedule:
-    kinds = {"cosine": cosine, "steps": falling(0.1, (0.5, 0.75))}
-    return kinds[config.schedule]
-
-
-def _augment(config: ClassifierConfig, manifest: Manifest) -> Augmentation | None:
-    return None if config.augment == "none" else AUGMENTATIONS[config.augment](manifest.shape)
 
 
 def _probe(training: Training, noise: float) -> tuple[ClassLogit, Tensor]:

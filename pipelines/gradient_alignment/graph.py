@@ -27,11 +27,7 @@ from pipelines.engine import Artefact, Source, glue, own, stage
 from pipelines.engine.fanout import FAILED, fail, together
 from pipelines.engine.pipeline import Pipeline
 from pipelines.gradient_alignment import results
-from pipelines.gradient_alignment.config import (
-    AlignmentConfig,
-    MeasureConfig,
-    NetConfig,
-)
+from pipelines.gradient_alignment.config import AlignmentConfig, MeasureConfig
 from pipelines.gradient_alignment.models import BASELINE
 from pipelines.gradient_alignment.scales import SCALES, flow_config, judge, models, replicates
 from pipelines.reporting import claims
@@ -62,25 +58,20 @@ def check(config: AlignmentConfig) -> Source:
         raise BadInput(f"data.context: found {', '.join(data.context)}, expected None")
     reader = opened(data)
     counts = counted(reader, data)
-    for model in models(config):
-        if model.classifier.batch_size > counts.train:
-            raise BadInput(
-                f"data.rows: found {counts.train} training rows, expected at least the "
-                f"{model.classifier.batch_size} of a batch"
-            )
-        _check_net(model.classifier.net, reader.layout.shape)
+    plain, shape = models(config)[0].classifier, reader.layout.shape
+    if plain.batch_size > counts.train:
+        raise BadInput(
+            f"data.rows: found {counts.train} training rows, expected at least the "
+            f"{plain.batch_size} of a batch"
+        )
+    if plain.net.name != "mlp" and len(shape) not in (2, 3):
+        raise BadInput(
+            f"--net: found {plain.net.name} for examples of shape {shape}, expected images of "
+            "shape (H, W) or (C, H, W)"
+        )
     if config.gpu and "RAY_ADDRESS" not in os.environ and not torch.cuda.is_available():
         raise BadInput("--gpu: found no GPU in this machine, expected one")
     return Source(data.source, reader.digest)
-
-
-def _check_net(net: NetConfig, shape: tuple[int, ...]) -> None:
-    """Raises BadInput if the classifier is not for examples of a shape."""
-    if net.name != "mlp" and len(shape) not in (2, 3):
-        raise BadInput(
-            f"--net: found {net.name} for examples of shape {shape}, expected images of shape "
-            "(H, W) or (C, H, W)"
-        )
 
 
 def alignment(config: AlignmentConfig, source: Source) -> Artefact:
@@ -165,7 +156,7 @@ ALIGNMENT = Pipeline(
     examine=lambda config: examined(config.data),
     graph=alignment,
     describe=results.describe,
-    publish=results.publish,
+    publish=claims.publish,
     log=results.log,
     conclude=claims.conclude,
     show=results.show,

@@ -7,17 +7,17 @@ were chosen, and say nothing of others.
 
 from collections.abc import Mapping
 
-from ebflow.inference import Confidence
-from pipelines.gradient_alignment.comparisons import Lines, less, order
+from ebflow.inference import Interval
+from pipelines.gradient_alignment.comparisons import less, order
 from pipelines.gradient_alignment.models import BASELINE, BLIND
-from pipelines.gradient_alignment.table import Column, cells
+from pipelines.gradient_alignment.table import Column, Lines, by_model
 from pipelines.reporting.claims import Table
 from pipelines.reporting.intervals import fields, shown
 
 ALIGNMENTS = ("A1", "A3")
 
-Entries = Mapping[str, Mapping[str, Mapping[str, float | None] | None]]
-"""By metric and number its ``value``, ``low`` and ``high``; None where it was not measured."""
+Told = Mapping[str, Mapping[str, Interval | None]]
+"""By metric its numbers; None where one was not measured."""
 
 JUDGES = (
     (Column("infidelity", "infidelity", 4), -1),
@@ -33,63 +33,57 @@ JUDGES = (
 """Metrics of the true class's logit-gradient, each with 1 if more is better, −1 if less is."""
 
 
-def _found(metric: str, sign: int, lines: Lines) -> dict[str, Confidence | None]:
-    """Returns its rank correlations, the better the larger, and what the gauge alone changes."""
-    numbers = {name: order(name, metric, sign) for name in ALIGNMENTS}
-    numbers["gaussian"] = less(metric, BLIND["gaussian"], BASELINE)
-    return {name: number.found(lines) for name, number in numbers.items()}
+def told(lines: Lines) -> Told:
+    """Returns rank correlations, the better the larger, and what the gauge alone changes.
+
+    Nothing of too few trainings.
+    """
+    found: dict[str, dict[str, Interval | None]] = {}
+    for column, sign in JUDGES if order(*ALIGNMENTS).known(lines) else ():
+        numbers = {name: order(name, column.metric, sign) for name in ALIGNMENTS}
+        numbers["gaussian"] = less(column.metric, BLIND["gaussian"], BASELINE)
+        means = {name: number.found(lines) for name, number in numbers.items()}
+        found[column.metric] = {name: one and one.interval() for name, one in means.items()}
+    return found
 
 
-def entries(lines: Lines) -> Entries:
-    """Returns what ``summary.json`` tells of every metric; nothing of too few trainings."""
-    if not order(*ALIGNMENTS).known(lines):
-        return {}
+def entries(told: Told) -> dict[str, dict[str, dict[str, float | None] | None]]:
+    """Returns what ``summary.json`` tells of every metric."""
     return {
-        column.metric: {
-            name: found and fields(found.interval())
-            for name, found in _found(column.metric, sign, lines).items()
-        }
-        for column, sign in JUDGES
+        metric: {name: found and fields(found) for name, found in numbers.items()}
+        for metric, numbers in told.items()
     }
 
 
-def tables(lines: Lines, entries: Entries) -> list[Table]:
+def tables(lines: Lines, told: Told) -> list[Table]:
     """Returns the metrics of every model, and their order beside that of alignment, if told."""
-    columns = [column for column, _ in JUDGES[:-1]]
-    models = Table(
+    models = by_model(
         "Known metrics of the logit-gradient as an attribution",
-        ("model", *(column.heading for column in columns)),
-        cells(lines, columns),
+        lines,
+        [column for column, _ in JUDGES[:-1]],
         "Means over seeds ± 95 % intervals, of noisy test points. ROAD: mean accuracy while "
         "pixels are imputed from their neighbours; IROF: area over the curve of the probability "
         "while patches of a 4 × 4 grid are filled; randomised: rank correlation of magnitudes "
         "with those after parameters are drawn anew.",
     )
-    return [models, _orders(lines, entries)] if entries else [models]
-
-
-def _orders(lines: Lines, entries: Entries) -> Table:
-    headings = (*ALIGNMENTS, "baseline", "a class-blind Gaussian adds")
+    if not told:
+        return [models]
     rows = []
     for column, sign in JUDGES:
-        metric, digits = column.metric, column.digits
-        *orders, change = entries[metric].values()
-        rows.append((
-            f"{column.heading} ({'less' if sign < 0 else 'more'} is better)",
-            *(_cell(found, 2) for found in orders),
-            shown(lines[BASELINE].interval(metric), digits),
-            _cell(change, digits),
-        ))  # fmt: skip
-    return Table(
+        *orders, change = told[column.metric].values()
+        numbers = [(one, 2) for one in orders]
+        numbers += [(lines[BASELINE].interval(column.metric), column.digits)]
+        numbers += [(change, column.digits)]
+        better = "less" if sign < 0 else "more"
+        texts = (shown(one, digits) if one else "" for one, digits in numbers)
+        rows.append((f"{column.heading} ({better} is better)", *texts))
+    orders = Table(
         "What known metrics say of the models, beside alignment with exact scores",
-        ("metric", *headings),
+        ("metric", *ALIGNMENTS, "baseline", "a class-blind Gaussian adds"),
         rows,
         "Rank correlation of the metric, the better the larger, with A1 and A3 over the sound "
         "trainings of the study, seed by seed, ± 95 % intervals over seeds. Beside it what the "
         "metric is of the baseline, and by how much a class-blind Gaussian on every logit changes "
         "it, which trains nothing.",
     )
-
-
-def _cell(found: Mapping[str, float | None] | None, digits: int) -> str:
-    return shown(tuple(found.values()), digits) if found else ""
+    return [models, orders]

@@ -6,18 +6,16 @@ Infidelity and sensitivity are captum's, with the draws of the study. The others
 Source: On the (In)fidelity and Sensitivity of Explanations (Yeh et al., 2019), arXiv:1901.09392.
 """
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import torch
-from captum.attr import Saliency
 from captum.metrics import infidelity, sensitivity_max
 from torch import Tensor
 
 from ebflow.alignment.attribution import imputed, irof, patches, rank_correlation
-from ebflow.alignment.logit import Classifier
+from ebflow.alignment.logit import Classifier, ClassLogit
 from ebflow.alignment.perturbation import accuracies, saliency
 from ebflow.randomness import normal, uniform
 
@@ -55,15 +53,13 @@ def known(
         randomised: The network with parameters drawn anew, some draws of each kind.
         draws: Where random numbers come from.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Input Tensor .* did not already require gradients")
-        gradient = _gradient(network, x, labels)
-        numbers = _infidelity(network, x, labels, gradient, sigma, draws)
-        numbers["sensitivity"] = _sensitivity(network, x, labels, draws)
-        for kind, networks in randomised.items():
-            others = [_gradient(other, x, labels) for other in networks]
-            alike = [rank_correlation(gradient.abs(), other.abs()).mean() for other in others]
-            numbers[f"randomised/{kind}"] = float(torch.stack(alike).mean())
+    gradient = _gradient(network, x, labels)
+    numbers = _infidelity(network, x, labels, gradient, sigma, draws)
+    numbers["sensitivity"] = _sensitivity(network, x, labels, draws)
+    for kind, networks in randomised.items():
+        others = [_gradient(other, x, labels) for other in networks]
+        alike = [rank_correlation(gradient.abs(), other.abs()).mean() for other in others]
+        numbers[f"randomised/{kind}"] = float(torch.stack(alike).mean())
     if len(shape) in (2, 3):
         numbers |= _filling(network, x, labels, saliency(gradient, shape), shape, draws)
     return numbers
@@ -71,7 +67,7 @@ def known(
 
 def _gradient(network: Classifier, x: Tensor, labels: Tensor) -> Tensor:
     """Returns ∇f_y with shape (B, D)."""
-    return Saliency(network).attribute(x.clone(), labels, abs=False).detach()
+    return ClassLogit(network, labels).score(x).detach()
 
 
 def _infidelity(
@@ -103,10 +99,11 @@ def _sensitivity(network: Classifier, x: Tensor, labels: Tensor, draws: Draws) -
     def perturbed(inputs: Tensor, radius: float) -> Tensor:
         return inputs + radius * (2 * uniform(inputs.shape, inputs, generator) - 1)
 
-    found = sensitivity_max(
-        Saliency(network).attribute, x, perturbed, n_perturb_samples=SAMPLES,
-        target=labels, abs=False,
-    )  # fmt: skip
+    def explained(inputs: Tensor | tuple[Tensor], target: Tensor) -> tuple[Tensor]:
+        (rows,) = (inputs,) if isinstance(inputs, Tensor) else inputs
+        return (_gradient(network, rows, target),)
+
+    found = sensitivity_max(explained, x, perturbed, n_perturb_samples=SAMPLES, target=labels)
     return float(found.mean())
 
 

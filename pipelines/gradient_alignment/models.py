@@ -15,12 +15,9 @@ BLIND = {"gaussian": "blind-gaussian", "flow": "blind-flow"}
 def control(score: RegulariserConfig) -> RegulariserConfig:
     """Returns the gradient-norm penalty of the same strength, the control of score matching."""
     weight = equivalent_strength(
-        score.weight,
-        estimator=score.estimator,
-        stability=score.stability,
-        slices=score.slices,
+        score.weight, estimator=score.estimator, stability=score.stability, slices=score.slices,
         step=score.step,
-    )
+    )  # fmt: skip
     return RegulariserConfig(
         name="gnorm", weight=weight, warmup=score.warmup, centred=score.centred
     )
@@ -107,28 +104,20 @@ MODELS: dict[str, Declared] = {
     BLIND["gaussian"]: _shifted("a class-blind Gaussian's log-density on every logit", "gaussian"),
     BLIND["flow"]: _shifted("a class-blind flow's log-density on every logit", "flow"),
     "score": Declared("score matching, recommended", SCORE[RECOMMENDED], RECOMMENDED, CLIP),
-    "score-free": Declared(
-        "the same without the stability penalty",
-        _preset(RECOMMENDED, "score", stability=0.0),
-        clip=CLIP,
-    ),
-    "score-control": Declared(
-        "gradient norm at score's strength", control(SCORE[RECOMMENDED]), RECOMMENDED, CLIP
-    ),
-    "centred": Declared(
-        "score matching of the logit less the mean over classes", CENTRED, RECOMMENDED, CLIP
-    ),
-    "centred-control": Declared(
-        "gradient norm of that at the same strength", control(CENTRED), RECOMMENDED, CLIP
-    ),
+    "score-free": Declared("the same without the stability penalty",
+                           _preset(RECOMMENDED, "score", stability=0.0), clip=CLIP),
+    "score-control": Declared("gradient norm at score's strength", control(SCORE[RECOMMENDED]),
+                              RECOMMENDED, CLIP),
+    "centred": Declared("score matching of the logit less the mean over classes", CENTRED,
+                        RECOMMENDED, CLIP),
+    "centred-control": Declared("gradient norm of that at the same strength", control(CENTRED),
+                                RECOMMENDED, CLIP),
     "gnorm": Declared("gradient norm, recommended", _preset(RECOMMENDED, "gnorm"), RECOMMENDED),
-    "anti": Declared(
-        "anti-score-matching, recommended", _preset(RECOMMENDED, "anti"), RECOMMENDED
-    ),
+    "anti": Declared("anti-score-matching, recommended", _preset(RECOMMENDED, "anti"),
+                     RECOMMENDED),
     "paper-score": Declared("score matching, paper", SCORE[PAPER], PAPER),
-    "paper-control": Declared(
-        "gradient norm at paper-score's strength", control(SCORE[PAPER]), PAPER
-    ),
+    "paper-control": Declared("gradient norm at paper-score's strength", control(SCORE[PAPER]),
+                              PAPER),
     "paper-quiet": Declared("paper-score's mean by a quiet estimator", quiet(SCORE[PAPER]), PAPER),
     "paper-anti": Declared("anti-score-matching, paper", _preset(PAPER, "anti"), PAPER),
     "code-score": Declared("score matching, official code", SCORE[CODE], CODE),
@@ -136,14 +125,10 @@ MODELS: dict[str, Declared] = {
     "fool-shift": _shifted("100 t·x on every logit", "linear", 100.0),
     "fool-quadratic": _shifted("−50 ‖x − t‖² on every logit", "quadratic", 100.0),
     "fool-sine": _shifted("50 sin(2π t·x) on every logit", "sine", 50.0),
-    "fool-weights": Declared(
-        "a target gradient trained into the weights", RegulariserConfig(name="fool", weight=1e-2)
-    ),
+    "fool-weights": Declared("a target gradient trained into the weights",
+                             RegulariserConfig(name="fool", weight=1e-2)),
     "fool-ripple": _shifted("a ripple on one logit", "ripple", 1000.0),
-    "collapse": Declared(
-        "score matching without noise and penalty, λ = 1",
-        RegulariserConfig(name="score", weight=1.0, stability=0.0),
-        noise=0.0,
-    ),
-}
+    "collapse": Declared("score matching without noise and penalty, λ = 1",
+                         RegulariserConfig(name="score", weight=1.0, stability=0.0), noise=0.0),
+}  # fmt: skip
 """All models by name, in the order of tables."""

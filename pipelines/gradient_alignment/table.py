@@ -10,6 +10,7 @@ import numpy as np
 
 from ebflow.inference import Interval, student
 from pipelines.gradient_alignment.models import BLIND, Model
+from pipelines.reporting.claims import Table
 from pipelines.reporting.intervals import fields, shown
 
 
@@ -21,41 +22,33 @@ class Column:
         metric: Its name.
         heading: What stands above it.
         digits: Its decimals.
-        brief: Whether a terminal shows it too.
     """
 
     metric: str
     heading: str
     digits: int = 3
-    brief: bool = True
 
 
 COLUMNS = (
     Column("accuracy", "accuracy"),
-    Column("accuracy/noisy", "noisy", brief=False),
     Column("gradient", "‖g‖", 2),
-    Column("trace", "tr H", 0, brief=False),
+    Column("trace", "tr H", 0),
     Column("A1", "A1"),
     Column("A1/over gaussian", "A1 over Gaussian"),
     Column("A1/over flow", "A1 over flow"),
-    Column("A2", "A2", brief=False),
+    Column("A2", "A2"),
     Column("A3", "A3"),
-    Column("A1/centred", "A1 centred", brief=False),
-    Column("DSM-cos", "DSM-cos", brief=False),
-    Column("DSM residual", "DSM residual", 0, brief=False),
-    Column("relF", "relF", brief=False),
-    Column("relF-opt", "relF-opt", brief=False),
-    Column("relF-opt/centred", "relF-opt centred", brief=False),
-    Column("off-manifold", "off-manifold", 2, brief=False),
-    Column("GAN-test", "GAN-test", 2, brief=False),
-    Column("samples/log density", "log p / D", 2, brief=False),
+    Column("A1/centred", "A1 centred"),
+    Column("DSM-cos", "DSM-cos"),
+    Column("relF-opt/centred", "relF-opt centred"),
+    Column("off-manifold", "off-manifold", 2),
+    Column("GAN-test", "GAN-test", 2),
+    Column("samples/log density", "log p / D", 2),
     Column("PP/own/raw", "PP own"),
-    Column("PP/own/deviation", "PP own, deviation", brief=False),
-    Column("PP/base/raw", "PP base", brief=False),
-    Column("PP/own/centred", "PP centred", brief=False),
-    Column("PP/base/centred", "PP base, centred", brief=False),
-    Column("PP/other/raw", "PP other", brief=False),
-    Column("PP/other/centred", "PP other, centred", brief=False),
+    Column("PP/own/deviation", "PP own, deviation"),
+    Column("PP/own/centred", "PP centred"),
+    Column("PP/other/raw", "PP other"),
+    Column("PP/other/centred", "PP other, centred"),
 )
 """What the table of models shows; PP are mean accuracies of pixel perturbation.
 
@@ -80,8 +73,7 @@ def read(model: Model, folder: Path, width: int) -> Measured:
     """Reads what the measuring stage wrote, of data of ``width`` dimensions."""
     numbers = json.loads((folder / "numbers.json").read_text())
     with np.load(folder / "arrays.npz") as kept:
-        arrays = dict(kept)
-    return Measured(model=model, arrays=arrays, width=width, **numbers)
+        return Measured(model=model, arrays=dict(kept), width=width, **numbers)
 
 
 @dataclass(frozen=True)
@@ -103,11 +95,6 @@ class Line:
         """That of the first seed that has one."""
         return next(filter(None, (found.diagnosis for found in self.seeds)), "")
 
-    @property
-    def warnings(self) -> list[str]:
-        """Those of the first seed: they are of settings."""
-        return list(self.seeds[0].warnings)
-
     def values(self, metric: str) -> np.ndarray:
         """Returns a metric seed by seed; NaN of a seed that diverged."""
         return np.array([found.numbers.get(metric, np.nan) for found in self.seeds])
@@ -116,47 +103,44 @@ class Line:
         """Returns the mean over seeds of a metric, with Student's 95 % interval, NaN of one."""
         return student(self.values(metric), overlap=self.overlap).interval()
 
-    def curve(self, name: str) -> np.ndarray:
-        """Returns an array, the mean over seeds."""
-        return np.mean([one.arrays[name] for one in self.seeds], axis=0)
+
+Lines = Mapping[str, Line]
+"""By the names of their models."""
 
 
 def lines(found: Sequence[Measured], overlap: float = 0.0) -> dict[str, Line]:
     """Returns the lines by the names of the models, in their order, with A1 over what is blind."""
-    shifts = {name: shift for shift, name in BLIND.items()}
-    blind = {
-        (shifts[one.model.name], one.model.classifier.seed): one.numbers
-        for one in found
-        if one.model.name in shifts
-    }
     groups: dict[str, list[Measured]] = {}
     for one in found:
-        groups.setdefault(one.model.name, []).append(_over(one, blind))
-    return {name: Line(group[0].model, group, overlap) for name, group in groups.items()}
+        groups.setdefault(one.model.name, []).append(one)
+    blind = {shift: groups.get(name, ()) for shift, name in BLIND.items()}
+    return {
+        name: Line(group[0].model, [_over(one, blind) for one in group], overlap)
+        for name, group in groups.items()
+    }
 
 
-def _over(one: Measured, blind: Mapping[tuple[str, int], Mapping[str, float]]) -> Measured:
+def _over(one: Measured, blind: Mapping[str, Sequence[Measured]]) -> Measured:
     """Adds A1 less that of the class-blind models of its seed, where both have one."""
     gains = {
-        f"A1/over {shift}": one.numbers["A1"] - numbers["A1"]
-        for (shift, seed), numbers in blind.items()
-        if seed == one.model.classifier.seed and "A1" in one.numbers and "A1" in numbers
+        f"A1/over {shift}": one.numbers["A1"] - other.numbers["A1"]
+        for shift, group in blind.items()
+        for other in group
+        if other.model.classifier.seed == one.model.classifier.seed
+        and "A1" in one.numbers.keys() & other.numbers.keys()
     }
     return replace(one, numbers={**one.numbers, **gains})
 
 
-def measured(lines: Mapping[str, Line], columns: Sequence[Column]) -> list[Column]:
-    """Returns the columns of what was measured of some model."""
+def by_model(title: str, lines: Lines, columns: Sequence[Column], note: str) -> Table:
+    """Returns a table with a row a model: means over seeds ± 95 % intervals, where any has one."""
     numbers = {name for line in lines.values() for one in line.seeds for name in one.numbers}
-    return [column for column in columns if column.metric in numbers]
-
-
-def cells(lines: Mapping[str, Line], columns: Sequence[Column]) -> list[tuple[str, ...]]:
-    """Returns a row of text a model: its name, and means over seeds ± 95 % intervals."""
-    return [
-        (name, *(shown(line.interval(c.metric), c.digits) for c in columns))
+    known = [column for column in columns if column.metric in numbers]
+    rows = [
+        (name, *(shown(line.interval(c.metric), c.digits) for c in known))
         for name, line in lines.items()
     ]
+    return Table(title, ("model", *(column.heading for column in known)), rows, note)
 
 
 def entry(line: Line) -> dict[str, Any]:
@@ -171,6 +155,6 @@ def entry(line: Line) -> dict[str, Any]:
         "weight": regulariser.weight,
         "seeds": len(line.seeds),
         "diagnosis": line.diagnosis,
-        "warnings": line.warnings,
+        "warnings": line.seeds[0].warnings,
         "metrics": {name: fields(line.interval(name)) for name in metrics},
     }

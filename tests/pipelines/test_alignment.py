@@ -28,13 +28,11 @@ from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from ebflow.execution import Checkpoints
-from ebflow.objectives import ESTIMATORS
 from ebflow.randomness import generator
 from ebflow.train import Trainer
 from pipelines.cluster import environment
 from pipelines.gradient_alignment import (
     comparisons,
-    figures,
     fitting,
     graph,
     judged,
@@ -52,13 +50,13 @@ from pipelines.gradient_alignment.config import (
 )
 from pipelines.gradient_alignment.holdout import MOST, Held
 from pipelines.gradient_alignment.known import known
-from pipelines.gradient_alignment.measures import Subject, estimators, measure
+from pipelines.gradient_alignment.measures import Subject, measure
 from pipelines.gradient_alignment.models import BASELINE, BLIND, control, penalised
 from pipelines.gradient_alignment.references import Points
 from pipelines.gradient_alignment.scales import SCALES, flow_config, judge, models, replicates
 from pipelines.gradient_alignment.stages import classify, flow, reference
 from pipelines.gradient_alignment.table import Measured, entry, lines
-from pipelines.gradient_alignment.tables import COSTS, tables
+from pipelines.gradient_alignment.tables import tables
 from pipelines.training import loop
 
 from .conftest import Store
@@ -420,21 +418,19 @@ MEASURE = MeasureConfig(points=300, samples=20, ascent=50, rate=1e-3, estimators
 
 
 def test_the_measurement_of_a_perfect_density(subject):
-    numbers, arrays = measure(MEASURE, subject)
-    assert all(math.isfinite(value) for value in numbers.values())
+    numbers = measure(MEASURE, subject)
+    assert all(np.isfinite(value).all() for value in numbers.values())
     for name in ("A1", "A2", "A3", "accuracy"):
         assert numbers[name] == pytest.approx(1, abs=1e-4)
     assert numbers["relF"] < 1e-6 and abs(numbers["A1/shuffled"]) < 0.2
     assert numbers["trace"] == pytest.approx(-16 / 0.0125, rel=1e-4)
     assert numbers["GAN-test"] == 1 and numbers["PP/own/centred"] > numbers["PP/own/random"]
     assert numbers["change/posterior"] == 0 and numbers["change/same"] == 1
-    assert arrays["gradients"].shape == arrays["saliency"].shape == (2, 16)
-    np.testing.assert_allclose(arrays["saliency"], arrays["gradients"], rtol=1e-4)
+    assert numbers["gradients"].shape == (2, 16) and numbers["samples"].shape == (20, 16)
 
 
 def test_colours_are_perturbed_by_their_deviation_too(subject):
-    grey, _ = measure(MEASURE, subject)
-    coloured, _ = measure(MEASURE, replace(subject, shape=(2, 2, 4)))
+    grey, coloured = (measure(MEASURE, replace(subject, shape=s)) for s in ((4, 4), (2, 2, 4)))
     assert {f"PP/{judge}/deviation" for judge in ("own", "base", "other")} <= (
         coloured.keys() - grey.keys()
     )
@@ -443,7 +439,7 @@ def test_colours_are_perturbed_by_their_deviation_too(subject):
 
 def test_known_metrics_of_a_quadratic_logit(subject):
     """f = −‖x − m‖² / 2s²: infidelity E (‖u‖² / 2s²)² for u of deviation 0.1 and D = 16."""
-    numbers, _ = measure(MEASURE, subject)
+    numbers = measure(MEASURE, subject)
     assert numbers["infidelity"] == pytest.approx(16 * 18 * (1e-2 / 0.025) ** 2, rel=0.05)
     assert 0 < numbers["infidelity/relative"] < 1 and numbers["sensitivity"] > 0
     assert all(0 < numbers[name] <= 1 for name in ("ROAD/most", "ROAD/least", "IROF"))
@@ -453,7 +449,7 @@ def test_known_metrics_of_a_quadratic_logit(subject):
 
 def test_a_shift_stays_when_parameters_are_drawn_anew(subject):
     shift = ShiftConfig(name="quadratic", size=1e6)
-    numbers, _ = measure(MEASURE.model_copy(update={"shift": shift}), subject)
+    numbers = measure(MEASURE.model_copy(update={"shift": shift}), subject)
     assert numbers["randomised/all"] == pytest.approx(1, abs=0.01)
 
 
@@ -470,10 +466,10 @@ def test_a_linear_logit_has_neither_infidelity_nor_sensitivity():
 
 
 def test_every_metric_is_documented(subject):
-    numbers, _ = measure(MEASURE, replace(subject, shape=(2, 2, 4)))
-    numbers = (
-        study(**dict.fromkeys((BASELINE, *BLIND.values()), numbers))[BASELINE].seeds[0].numbers
-    )
+    found = measure(MEASURE, replace(subject, shape=(2, 2, 4)))
+    found = {name: one for name, one in found.items() if isinstance(one, float)}
+    (first, *_) = study(**dict.fromkeys((BASELINE, *BLIND.values()), found))[BASELINE].seeds
+    numbers = first.numbers
     page = (Path(__file__).parents[2] / "docs" / "guide" / "results.md").read_text()
     table = page.partition("| metric |")[2].partition("| key of")[0]
     known = [name for row in table.splitlines()[2:] if row.startswith("|")
@@ -482,24 +478,18 @@ def test_every_metric_is_documented(subject):
     assert not [k for k in known if not any(fnmatch(name, k) for name in numbers)]
 
 
-def test_trace_estimators_deviate_as_their_variance_says(subject):
-    """Logits are quadratic, so it is exact; at σ = 0.001 differences are rounding."""
-    _, arrays = estimators(MEASURE, subject)
-    found = {name: estimates for name, estimates in arrays.items() if name.count("/") == 2}
-    assert {name.split("/")[1] for name in found} == ESTIMATORS.keys()
-    for name, estimates in found.items():
-        mean, deviation, expected = estimates[2]
-        assert deviation == pytest.approx(expected, rel=0.05, abs=0.5), name
-        assert abs(mean - arrays["estimators/trace"]) <= 4.5 * expected / 1e2 + 1, name
-    assert found["estimators/taylor/gaussian"][1, 1] == pytest.approx(
-        2 * arrays["estimators/gradient"] / 0.01, rel=0.05
-    )
-    assert found["estimators/exact/rademacher"][0, 1] == 0
+def test_the_one_sided_estimator_deviates_by_its_linear_term(subject):
+    """By 2 ‖g‖/σ, beside the 2 ‖H‖² of a quadratic logit with the control variate."""
+    numbers = measure(MEASURE, subject)
+    linear = 2 * math.sqrt(numbers["gradient/squared"]) / 0.01
+    curved = math.sqrt(2 * 16) / 0.0125
+    expected = math.hypot(linear, curved) / curved
+    assert numbers["estimators/noise"] == pytest.approx(expected, rel=0.1)
 
 
 def test_the_measurement_of_a_shifted_classifier(subject):
     config = MEASURE.model_copy(update={"shift": ShiftConfig(name="linear", size=1e3)})
-    numbers, _ = measure(config, subject)
+    numbers = measure(config, subject)
     assert numbers["A3"] == pytest.approx(1, abs=1e-3) and abs(numbers["A1"]) < 0.5
     assert numbers["change/same"] == 1 and numbers["change/logit_gradient"] > 5
     assert numbers["change/posterior"] < 1e-3
@@ -507,7 +497,7 @@ def test_the_measurement_of_a_shifted_classifier(subject):
 
 @pytest.mark.parametrize("name", BLIND)
 def test_a_class_blind_density_moves_a1_and_nothing_that_predicts(subject, name):
-    numbers, _ = measure(MEASURE.model_copy(update={"shift": ShiftConfig(name=name)}), subject)
+    numbers = measure(MEASURE.model_copy(update={"shift": ShiftConfig(name=name)}), subject)
     assert numbers["A3"] == pytest.approx(1, abs=1e-4) and numbers["change/same"] == 1
     assert numbers["relF/centred"] < 1e-4 < 0.1 < numbers["relF"]
     assert numbers["A1"] < 0.999 and numbers["change/posterior"] < 1e-4
@@ -675,26 +665,26 @@ def orderly(names):
 
 def test_metrics_are_told_by_their_order_the_better_the_larger():
     names = [m.name for m in models(AlignmentConfig()) if m.shift.name == "none"]
-    entries = judged.entries(orderly(names))
+    entries = judged.entries(judged.told(orderly(names)))
     assert entries.keys() == {column.metric for column, _ in judged.JUDGES}
     assert entries["IROF"]["A3"]["value"] == pytest.approx(1)
     assert entries["IROF"]["A1"]["value"] == pytest.approx(-1)
     assert entries["sensitivity"]["A3"]["value"] == pytest.approx(1)  # less of it is better
     assert entries["IROF"]["gaussian"]["value"] == pytest.approx(-0.25)
     assert entries["ROAD/most"]["A3"] is None
-    assert judged.entries(orderly(names[: comparisons.FEWEST - 1])) == {}
+    assert judged.told(orderly(names[: comparisons.FEWEST - 1])) == {}
 
 
 def test_the_order_is_told_on_the_page():
     names = [m.name for m in models(AlignmentConfig()) if m.shift.name == "none"]
     found, few = orderly(names), orderly(names[:3])
-    whole, orders = judged.tables(found, judged.entries(found))
-    assert len(whole.rows) == len(names) + 1
+    whole, orders = judged.tables(found, judged.told(found))
+    assert len(whole.rows) == len(names) + 1 and whole.headings == ("model", "sensitivity", "IROF")
     assert {len(row) for row in orders.rows} == {len(orders.headings)}
     irof = next(row for row in orders.rows if row[0] == "IROF (more is better)")
     assert irof[1:3] == ("-1.00 ± 0.00", "1.00 ± 0.00")
     assert irof[4] == "-0.250 ± 0.000"
-    assert len(judged.tables(few, judged.entries(few))) == 1
+    assert len(judged.tables(few, judged.told(few))) == 1
 
 
 def test_a_metric_without_an_order_has_no_correlation():
@@ -798,29 +788,8 @@ def test_the_page_has_density_ratios_and_no_column_that_nobody_was_measured_of()
     whole = {table.title: table for table in tables(found, {}, {})}
     assert whole["Models"].headings == ("model", "A1")
     ratios = whole["Density ratios of noisy and clean test images"]
-    assert {len(row) for row in ratios.rows} == {len(ratios.headings)} == {13}
-    assert "-1.50 ± 0.00" in ratios.rows[0]
-
-
-def test_controls_are_drawn_over_their_score_matching():
-    found = disguised(paper_quiet={"trace": -2.0}, paper_score={"trace": -4.0})
-    del found["baseline"]
-    figure, _ = figures.disguise(found)
-    labels = [line.get_label() for line in figure.axes[0].containers]
-    assert labels == list(found)
-    heights = {c.get_label(): c.lines[0].get_ydata() for c in figure.axes[0].containers}
-    assert heights["paper-score"] == pytest.approx(1) and heights["code-control"] == pytest.approx(
-        1
-    )
-    assert heights["paper-quiet"][2] == pytest.approx(0.5, rel=1e-3)
-
-
-def test_the_law_is_drawn_beside_every_seed():
-    found = study(score={"gradient": 8.0}, **{"score-free": {"gradient": 50.0, "trace": -2625.0}})
-    axis = figures.law(found)[0].axes[0]
-    curve, dots = axis.lines
-    assert dots.get_ydata() == pytest.approx([0.16] * 3, rel=1e-3)
-    assert np.interp(1e-3, *curve.get_data()) == pytest.approx(1 / 6.25, rel=0.01)
+    assert ratios.headings == ("model", "mean log ratio, 0.3")
+    assert ratios.rows[0] == ("baseline", "-1.50 ± 0.00")
 
 
 def test_an_entry_is_json_without_nan():
@@ -829,11 +798,6 @@ def test_an_entry_is_json_without_nan():
     stored = json.loads(json.dumps(entry(found), allow_nan=False))
     assert stored["metrics"]["A1"] == {"value": None, "low": None, "high": None}
     assert stored["seeds"] == 4 and stored["regulariser"] == "none"
-
-
-def test_normalisation_is_resnets():
-    with pytest.raises(ValueError, match="normalisation: found frozen, which mlp does not have"):
-        NetConfig(normalisation="frozen")
 
 
 @pytest.fixture(scope="module")
@@ -856,7 +820,6 @@ def two_classes(tmp_path_factory):
         (("--data.label", "image"), r"column image: found fixed_size_list.*integer classes"),
         (("--data.label", "kind", "--models", "x"), r"--models: found 'x', expected some of"),
         (("--data.label", "kind", "--data.rows", "50"), r"--data.rows: found 40 training rows"),
-        (("--data.label", "kind", "--scale", "half"), r"--scale: found .?half"),
     ],
 )
 def test_bad_input_is_told_in_one_line(home, ebflow, two_classes, options, line):
@@ -903,7 +866,7 @@ def test_a_real_run_and_the_same_again(home, ebflow, without_ray, two_classes):
     assert share["verdict"] in printed
     assert share["low"] <= share["value"] <= share["high"] and share["power"] is not None
     html = (folder / "report.html").read_text()
-    assert share["claim"] in html and html.count("data:image/png") >= 9
+    assert share["claim"] in html and html.count("data:image/png") >= 5
     assert 1 <= len(summary["findings"]) <= 3
     assert {path.stem for path in (folder / "figures").iterdir()} >= {"gradients", "samples"}
     assert "classify 0 ran, 6 cached" in ebflow(*words).text
@@ -934,7 +897,3 @@ def test_the_targets_on_digits(tmp_path):
     assert diagnoses["collapse"].startswith("collapse: mean trace")
     assert summary["reference"]["reference/accuracy"]["value"] >= 0.9
     assert regularisers.smallest_trace(64, 0.1) < value("score", "trace") < 0
-
-
-def test_every_estimator_of_traces_has_a_cost():
-    assert COSTS.keys() == ESTIMATORS.keys()

@@ -2,22 +2,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-
-import matplotlib
 
 from ebflow.data.manifest import Manifest
 from ebflow.inference import student
 from pipelines.gradient_alignment import figures, judged, table, tables, verdicts
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.scales import models, replicates
-from pipelines.reporting import claims
+from pipelines.reporting import studies
 from pipelines.reporting.intervals import fields
-from pipelines.reporting.style import STYLE, draw
 from pipelines.tracking import StageRun
-
-TITLE = "Gradient alignment"
 
 
 def align(
@@ -30,7 +24,7 @@ def align(
     work: Path,
     run: StageRun,
 ) -> None:
-    """Writes ``study.json``, ``figures/*.png`` and ``report.html``.
+    """Writes what all studies leave.
 
     Arguments:
         config: The study.
@@ -38,32 +32,24 @@ def align(
         densities: What the stages of its reference and of its class-blind densities wrote.
         measured: What the measuring stages wrote: all models of the first seed, then of the next.
     """
-    run.log_params(config.model_dump())
     seeded = [model for one in replicates(config) for model in models(one)]
     manifests = [Manifest.load(folder) for folder in data]
     shape, width, overlap = manifests[0].shape, manifests[0].width, _overlap(manifests)
     read = [table.read(m, path, width) for m, path in zip(seeded, measured, strict=True)]
-    lines = table.lines(read, overlap)
-    quality = [_quality(folders) for folders in densities]
+    lines, quality = table.lines(read, overlap), list(map(_quality, densities))
     values = {name: [one[name] for one in quality] for name in quality[0]}
     means = {k: student(found, overlap=overlap).interval() for k, found in values.items()}
-    found = verdicts.conclude(lines, quality)
-    attributions = judged.entries(lines)
-    study = {
+    attributions = judged.told(lines)
+    numbers = {
         "models": [table.entry(line) for line in lines.values()],
-        **asdict(found),
-        "attributions": attributions,
+        "attributions": judged.entries(attributions),
         "reference": {name: fields(one) for name, one in means.items()},
     }
-    (output / "study.json").write_text(json.dumps(study, indent=1) + "\n")
-    with matplotlib.rc_context(STYLE):
-        captioned = figures.figures(lines, shape)
-    files = draw(lambda: {name: figure for name, (figure, _) in captioned.items()}, output)
-    drawn = {name: claims.Figure(files[name], text) for name, (_, text) in captioned.items()}
-    intro, numbers = tables.intro(config, lines), tables.tables(lines, means, attributions)
-    page = claims.page(TITLE, intro, found, drawn, numbers, config)
-    (output / "report.html").write_text(page)
-    run.log_artifacts(output)
+    studies.write(
+        output, run, config, "Gradient alignment", tables.intro(config, lines),
+        verdicts.conclude(lines, quality), lambda: figures.figures(lines, shape),
+        tables.tables(lines, means, attributions), numbers,
+    )  # fmt: skip
 
 
 def _quality(folders: Sequence[Path]) -> Mapping[str, float]:

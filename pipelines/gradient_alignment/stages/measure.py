@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from ebflow.alignment.attribution import with_last_of
-from ebflow.alignment.logit import Classifier
 from ebflow.data.manifest import Manifest
 from pipelines.gradient_alignment import fitting, references
-from pipelines.gradient_alignment.config import MeasureConfig, NetConfig
+from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.gradient_alignment.measures import Subject
 from pipelines.gradient_alignment.measures import measure as all_of
 from pipelines.tracking import StageRun
@@ -45,29 +43,23 @@ def measure(
     run.log_params({"measure": config.model_dump()})
     manifest = Manifest.load(data)
     found = [fitting.load(f, manifest.shape, manifest.classes) for f in trained]
-    numbers, arrays = {}, {}
+    measured = {}
     if not found[0].diverged:
         points, scores = references.read_points(reference, config.device)
         networks = [one.network.to(config.device) for one in found]
         whole = references.open_reference(reference, config.device)
         shared = references.open_blind(densities, config.device)
-        anew = _randomised(config, found[0].net, manifest, networks[0])
+        drawn = (
+            fitting.network(found[0].net, manifest.shape, manifest.classes, seed + config.seed)
+            for seed in UNTRAINED
+        )
+        fresh = [one.to(config.device).eval().requires_grad_(False) for one in drawn]
+        anew = {"last": [with_last_of(networks[0], one) for one in fresh], "all": fresh}
         subject = Subject(*networks, manifest.shape, points, scores, whole, shared, anew)
-        numbers, arrays = all_of(config, subject)
-    measured = {"numbers": numbers, **found[0].outcome}
-    (output / "numbers.json").write_text(json.dumps(measured, indent=1) + "\n")
+        measured = all_of(config, subject)
+    arrays = {name: one for name, one in measured.items() if isinstance(one, np.ndarray)}
+    numbers = {name: one for name, one in measured.items() if name not in arrays}
+    told = {"numbers": numbers, **found[0].outcome}
+    (output / "numbers.json").write_text(json.dumps(told, indent=1) + "\n")
     np.savez(output / "arrays.npz", **arrays)
     run.log_metrics({name.replace(" ", "_"): value for name, value in numbers.items()})
-
-
-def _randomised(
-    config: MeasureConfig, net: NetConfig, manifest: Manifest, trained: nn.Module
-) -> dict[str, list[Classifier]]:
-    """Returns the classifier with the last layer's parameters drawn anew, and with all of them."""
-    whole: list[Classifier] = []
-    last: list[Classifier] = []
-    for seed in UNTRAINED:
-        fresh = fitting.network(net, manifest.shape, manifest.classes, seed + config.seed)
-        whole.append(fresh.to(config.device).eval().requires_grad_(False))
-        last.append(with_last_of(trained, fresh))
-    return {"last": last, "all": whole}
