@@ -155,7 +155,7 @@ class Check:
         quantity: What the number is, with its unit.
         value: That number; None if it was not measured.
         expected: Where it should be.
-        passed: Whether it is there; None if it was not measured.
+        passed: Whether it is there; None if it was not measured, or too coarsely to be judged.
         note: How it was measured.
     """
 
@@ -178,7 +178,9 @@ class Check:
     @property
     def verdict(self) -> str:
         """Whether it passed, in words."""
-        return {True: "passed", False: "failed", None: "not measured"}[self.passed]
+        if self.passed is None:
+            return "not measured" if self.value is None else "not judged at this size"
+        return "passed" if self.passed else "failed"
 
 
 @dataclass(frozen=True)

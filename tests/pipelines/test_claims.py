@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -96,6 +96,7 @@ def test_a_check_passes_where_it_should_be():
 
     assert [check(value).passed for value in (1e-4, 0.1)] == [True, False]
     assert check(None).passed is None and check(float("nan")).verdict == "not measured"
+    assert replace(check(1.0), passed=None).verdict == "not judged at this size"
     assert check(0.1).expected == "less than 0.001"
 
 
