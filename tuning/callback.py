@@ -12,7 +12,7 @@ from ray.tune.experiment import Trial
 from pipelines import store
 from pipelines.training import metrics_log
 from tuning import records
-from tuning.goals import Goal
+from tuning.problem import Goal
 from tuning.records import Record
 
 KILLED, FAILURE = "killed", "failure"
@@ -23,28 +23,22 @@ class TrialRecorder(Callback):
     """Keeps the records of all trials; runs in the process of the search.
 
     Arguments:
-        root: Folder of the trials.
-        progress: File of rows for the terminal.
+        work: Where the trials' folders are, and the file of rows for the terminal.
         trials: How many there will be.
         goals: What is wanted of them.
         ended: Called when a trial has ended well.
     """
 
     def __init__(
-        self,
-        root: Path,
-        progress: Path,
-        trials: int,
-        goals: Sequence[Goal],
-        ended: Callable[[], None],
+        self, work: Path, trials: int, goals: Sequence[Goal], ended: Callable[[], None]
     ) -> None:
-        self.root, self.progress, self.trials = root, progress, trials
-        self.goals, self.ended = goals, ended
-        self.records = {record.number: record for record in records.read(root)}
+        self.root, self.progress = work / records.TRIALS, work / metrics_log.FILE
+        self.trials, self.goals, self.ended = trials, goals, ended
+        self.records = {record.number: record for record in records.read(self.root)}
 
     def on_trial_start(self, trial: Trial, **_: object) -> None:
         """Records a trial that starts, or goes on; clears what another of its number left."""
-        record = _proposed(trial)
+        record = Record(**trial.config)
         before = self.records.get(record.number)
         if before is not None and before.config != record.config:
             store.forget(records.folder(self.root, record.number))
@@ -53,21 +47,20 @@ class TrialRecorder(Callback):
 
     def on_trial_result(self, trial: Trial, result: dict[str, Any], **_: object) -> None:
         """Records how far a trial is, or the rule that ends it."""
-        self._update(trial, **self._standing(result))
+        self._keep(self._standing(trial, result))
 
     def on_trial_complete(self, trial: Trial, **_: object) -> None:
         """Records the end of a trial, and why it came."""
-        self._update(trial, **self._standing(trial.last_result))
-        record = self.records[trial.config["number"]]
-        whole = record.share >= 1 and not record.reason
-        state = records.FINISHED if whole else records.PRUNED
-        self._update(trial, state=records.FAILED if FAILURE in trial.last_result else state)
+        record = self._standing(trial, trial.last_result)
+        state = records.PRUNED if record.share < 1 or record.reason else records.FINISHED
+        state = records.FAILED if FAILURE in trial.last_result else state
+        self._keep(replace(record, state=state))
         self.ended()
 
     def on_trial_error(self, trial: Trial, **_: object) -> None:
         """Records a failure and its reason."""
         reason = records.reason(self.root, trial.config["number"])
-        self._update(trial, state=records.FAILED, reason=reason)
+        self._keep(replace(self._known(trial), state=records.FAILED, reason=reason))
 
     def on_experiment_end(self, **_: object) -> None:
         """Records what still ran when the search's time was up."""
@@ -79,10 +72,9 @@ class TrialRecorder(Callback):
         """Tells the user something, beside how far the search is."""
         metrics_log.append(self.progress, [{**self._row(), "note": note}])
 
-    def _update(self, trial: Trial, **changed: Any) -> None:  # noqa: ANN401
-        """Records a change; one that is lost with its node may be told of before it starts."""
-        before = self.records.get(trial.config["number"]) or _proposed(trial)
-        self._keep(replace(before, **changed))
+    def _known(self, trial: Trial) -> Record:
+        """Returns a trial's record; one that is lost with its node may never have started."""
+        return self.records.get(trial.config["number"]) or Record(**trial.config)
 
     def _keep(self, record: Record) -> None:
         self.records[record.number] = record
@@ -94,7 +86,7 @@ class TrialRecorder(Callback):
         ended = sum(record.state != records.RUNNING for record in found)
         running = sum(record.share for record in found if record.state == records.RUNNING)
         goal = self.goals[0]
-        best = min((record.values for record in found if record.scores), key=goal.of, default=None)
+        best = min((record.scores for record in found if record.scores), key=goal.of, default=None)
         leader = "" if best is None else f", best {goal.formatted(best[goal.name])}"
         return {
             "kind": "search",
@@ -104,17 +96,12 @@ class TrialRecorder(Callback):
             "text": f"{ended} of {self.trials} trials{leader}",
         }
 
-    def _standing(self, result: dict[str, Any]) -> dict[str, Any]:
-        """Returns what a trial reported last; nothing has been if it was stopped at once."""
+    def _standing(self, trial: Trial, result: dict[str, Any]) -> Record:
+        """Returns the record with what was reported last: nothing, if it was stopped at once."""
+        known = self._known(trial)
         for ended in (KILLED, FAILURE):
             if ended in result:
-                return {"reason": result[ended]}
-        names = [goal.name for goal in self.goals if goal.held]
+                return replace(known, reason=result[ended])
         progress = {name: result.get(name, 0) for name in ("step", "seconds", "share")}
-        return progress | {"scores": {name: result[name] for name in names if name in result}}
-
-
-def _proposed(trial: Trial) -> Record:
-    """Returns the record of a trial that has done nothing yet."""
-    names = ("number", "config", "changes", "params")
-    return Record(**{name: trial.config[name] for name in names})
+        names = [goal.name for goal in self.goals if goal.name in result]
+        return replace(known, **progress, scores={name: result[name] for name in names})

@@ -21,8 +21,6 @@ from tuning.density.config import DensitySearch, DensityTune
 if TYPE_CHECKING:
     from pipelines.engine.runner import Run
 
-PROGRAM = "ebflow tune"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Tune(Recipe):
@@ -69,32 +67,26 @@ def parse_tune(words: Sequence[str]) -> tuple[Tune, DensityTune]:
         SystemExit: With code 0, after ``--help``.
     """
     base, recipe = starting_point(words, _one_thread)
-    options = parse(Tune, words, f"{PROGRAM} density", Tune(config=base, recipe=recipe))
+    options = parse(Tune, words, "ebflow tune density", Tune(config=base, recipe=recipe))
     return options, _searched(DensityTune, options)
 
 
 def parse_alignment(words: Sequence[str]) -> tuple[TuneAlignment, AlignmentTune]:
     """Returns the same of ``ebflow tune gradient-alignment``; errors as in ``parse_tune``."""
     base = TuneAlignment(config=started(words, COMMANDS["run gradient-alignment"]))
-    options = parse(TuneAlignment, words, f"{PROGRAM} gradient-alignment", base)
-    seeds = options.config.seeds or options.search.seeds
-    return options, _searched(AlignmentTune, options, seed=options.config.seed, seeds=seeds)
-
-
-def _searched(
-    kind: type[TuneConfig],
-    options: Tune | TuneAlignment,
-    **changes: Any,  # noqa: ANN401
-) -> TuneConfig:
-    config, search = options.config, options.search.changed(**changes)
-    try:
-        return kind(name=config.name, search=search, base=config)
-    except ValidationError as error:
-        raise BadInput(explain(error, prefix="--", root=type(config))) from None
+    options = parse(TuneAlignment, words, "ebflow tune gradient-alignment", base)
+    return options, _searched(AlignmentTune, options)
 
 
 def _one_thread(recipe: DensityConfig) -> DensityConfig:
     return recipe.changed(train={"threads": 1})
+
+
+def _searched(kind: type[TuneConfig], options: Tune | TuneAlignment) -> TuneConfig:
+    try:
+        return kind(search=options.search, base=options.config)
+    except ValidationError as error:
+        raise BadInput(explain(error, prefix="--", root=type(options.config))) from None
 
 
 def search(run: "Run", options: Running, line: str) -> Mapping[str, Any]:
@@ -124,23 +116,20 @@ def _run(
     config: TuneConfig, options: Running, words: Sequence[str], recipe: str | None = None
 ) -> "Run":
     from tuning.pipeline import pipeline
-    from tuning.problems import problem
 
-    found = problem(config.search)
-    words = ("tune", found.pipeline, *words)
-    return run_of(pipeline(found), config, options, words, recipe=recipe)
+    made = pipeline(config)
+    words = (*made.name.split("-", 1), *words)
+    return run_of(made, config, options, words, recipe=recipe)
 
 
 def _check_begun(run: "Run") -> None:
     """Raises BadInput if there is no search to go on with, and none that has ended."""
     from pipelines.engine import runner
-    from tuning.problems import problem
     from tuning.records import begun
 
-    inputs, search = runner.check(run), run.config.search
-    base = problem(search).base(inputs[1])
+    inputs = runner.check(run)
     ended = runner.plan(run, inputs)["search"] == "cached"
-    if not ended and not begun(search, base):
+    if not ended and not begun(inputs[1]):
         raise BadInput(
             "--resume: found no search by this command that was interrupted, expected one (leave "
             "--resume out to begin)"

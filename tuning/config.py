@@ -1,10 +1,8 @@
 """What every search can be told, whatever its trials train."""
 
-from typing import Self, get_args
+from pydantic import Field
 
-from pydantic import Field, model_validator
-
-from pipelines.config import UNKEYED, Section
+from pipelines.config import Section
 
 
 class SearchConfig(Section):
@@ -21,14 +19,9 @@ class SearchConfig(Section):
         None, gt=0, description="seconds after which trials are stopped, s; None: no bound"
     )
     top: int = Field(3, ge=1, description="best trials that are trained again, beside the base")
-    seeds: int = Field(3, ge=1, description="seeds of these trainings, none of them the trials'")
     over: tuple[str, ...]
-    goals: tuple[str, ...]
     grace: float = Field(
         0.2, gt=0, le=1, description="share of its training that every trial gets"
-    )
-    reduction: float = Field(
-        3.0, gt=1, description="one in how many trials goes on beyond the grace, and again later"
     )
     random: int = Field(
         8,
@@ -37,18 +30,14 @@ class SearchConfig(Section):
         "what follows is proposed from what earlier ones gave",
     )
 
-    @model_validator(mode="after")
-    def _the_first_goal_is_there(self) -> Self:
-        known = get_args(get_args(type(self).model_fields["goals"].annotation)[0])
-        if self.goals not in (known[:1], known):
-            found, both = " ".join(self.goals), " ".join(known)
-            raise ValueError(f"goals: found {found}, expected {known[0]}, or {both}")
-        return self
-
 
 class TuneConfig(Section):
     """A search around a pipeline."""
 
-    name: str = Field(description="name of the run", json_schema_extra=UNKEYED)
     search: SearchConfig
     base: Section
+
+    @property
+    def name(self) -> str:
+        """What the run is called: as one of the pipeline."""
+        return self.base.name

@@ -1,72 +1,115 @@
 """What differs between searches: what is trained, for which goals, and how winners are judged."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar
 
 from pipelines.config import Section
 from pipelines.engine import Artefact, Source, Stage
 from pipelines.engine.demand import Needs
-from tuning.config import SearchConfig
-from tuning.goals import Goal
-from tuning.records import BASE, Record
-from tuning.suggest import Suggest
+from tuning import suggest
+from tuning.config import TuneConfig
+from tuning.records import Record
+from tuning.suggest import Space, Suggest
 
-Search = TypeVar("Search", bound=SearchConfig)
-Whole = TypeVar("Whole", bound=Section)
-Trial = TypeVar("Trial", bound=Section)
+
+@dataclass(frozen=True)
+class Goal:
+    """A number of a trial that is to be small, or large.
+
+    Attributes:
+        name: Its name in records and reports.
+        text: What it is, for headings.
+        unit: Its unit; empty of a share.
+        worst: What a trial counts that a rule has ended.
+        largest: Whether it is to be large.
+        digits: Decimals that are shown.
+        margin: By how much a winner's mean may be worse than the base's; None: by any amount.
+    """
+
+    name: str
+    text: str
+    unit: str
+    worst: float
+    largest: bool = False
+    digits: int = 1
+    margin: float | None = None
+
+    @property
+    def mode(self) -> str:
+        """``max`` or ``min``."""
+        return "max" if self.largest else "min"
+
+    @property
+    def axis(self) -> str:
+        """What it is, with its unit."""
+        return f"{self.text} ({self.unit})" if self.unit else self.text
+
+    def cost(self, value: float) -> float:
+        """Returns what is the smaller, the better."""
+        return -value if self.largest else value
+
+    def of(self, values: Mapping[str, float]) -> float:
+        """Returns the cost of a trial by its numbers; of one without, the greatest."""
+        return self.cost(values[self.name]) if self.name in values else math.inf
+
+    def formatted(self, value: float | None) -> str:
+        """Returns the number as text; nothing if there is none."""
+        return "" if value is None else f"{value:.{self.digits}f}"
 
 
 class Killed(Exception):
     """Ends a trial by a rule; the message is its line."""
 
 
-class Problem(ABC, Generic[Search, Whole, Trial]):
+class Problem(ABC):
     """A search around a pipeline, whose configuration is a whole of which trials train a part.
 
     Arguments:
-        search: The search's configuration.
+        config: The search, and the whole.
 
     Attributes:
         pipeline: The name of the pipeline.
-        searches: Type of the search's configuration.
-        trains: Type of a trial's.
         before: The stages whose artefacts trials read.
         after: Those of a training behind the search, besides these.
         smaller: What makes a trial too large for a machine smaller.
         about: What the goals are, for the page.
+        method: Returns how a trial is trained, in one line.
+        label: Returns the same in a few words.
+        goals: The first names the winner, and stops trials that fall behind.
+        seeds: How many there are of each training behind the search.
+        space: What is searched, by subject.
     """
 
     pipeline: ClassVar[str]
-    searches: ClassVar[type[SearchConfig]]
-    trains: ClassVar[type[Section]]
     before: ClassVar[tuple[Stage, ...]]
     after: ClassVar[tuple[Stage, ...]]
     smaller: ClassVar[str]
     about: ClassVar[str]
+    method: Callable[[Any], str]
+    label: Callable[[Any], str]
+    goals: tuple[Goal, ...]
+    seeds: int
+    space: Space
 
-    def __init__(self, search: Search) -> None:
-        self.search = search
+    def __init__(self, config: TuneConfig) -> None:
+        self.config, self.search, self.whole = config, config.search, config.base
+
+    @cached_property
+    @abstractmethod
+    def base(self) -> Section:
+        """What trials start from."""
 
     @abstractmethod
-    def check(self, whole: Whole) -> tuple[Source, Whole]:
+    def check(self) -> tuple[Source, Section]:
         """Returns the data's source, and the whole with rows for selection; raises BadInput."""
 
     @abstractmethod
-    def base(self, whole: Whole) -> Trial:
-        """Returns what trials start from."""
-
-    @abstractmethod
-    def goals(self, base: Trial) -> tuple[Goal, ...]:
-        """Returns the goals; the first names the winner, and stops trials that fall behind."""
-
-    @abstractmethod
-    def propose(self, ask: Suggest, base: Trial) -> Trial:
-        """Returns the configuration of a trial."""
-
-    @abstractmethod
-    def train(self, trial: Trial, inputs: Sequence[Path], folder: Path) -> None:
+    def train(self, trial: Section, inputs: Sequence[Path], folder: Path) -> None:
         """Trains; goes on from what a killed search left in the trial's folder.
 
         Reports ``step``, ``seconds`` (of training), ``share`` (of the training that is done) and
@@ -78,12 +121,12 @@ class Problem(ABC, Generic[Search, Whole, Trial]):
         """
 
     @abstractmethod
-    def inputs(self, whole: Whole, source: Source) -> tuple[Artefact, ...]:
+    def inputs(self, source: Source) -> tuple[Artefact, ...]:
         """Returns what trials read, as expressions of redun: prepared data first."""
 
     @abstractmethod
     def measured(
-        self, whole: Whole, trial: Trial, title: str, given: Sequence[Artefact]
+        self, trial: Section, title: str, given: Sequence[Artefact]
     ) -> tuple[Artefact, ...]:
         """Returns a training behind the search and its measurement, as expressions of redun."""
 
@@ -92,34 +135,18 @@ class Problem(ABC, Generic[Search, Whole, Trial]):
         """Returns the goals by split, ``select`` and ``test``, from what these leave."""
 
     @abstractmethod
-    def best(self, whole: Whole, winner: Trial) -> Whole:
-        """Returns the whole with the winner's settings."""
+    def settled(self, trial: Section) -> Section:
+        """Returns the whole with the settings of a trial."""
 
-    @abstractmethod
-    def method(self, trial: Trial) -> str:
-        """Returns how a trial is trained, in one line."""
+    @property
+    def needs(self) -> Needs:
+        """What Ray reserves for a trial's process."""
+        return self.base.needs
 
-    @abstractmethod
-    def label(self, trial: Trial) -> str:
-        """Returns the same in a few words."""
-
-    def needs(self, trial: Trial) -> Needs:
-        """Returns what Ray reserves for a trial's process."""
-        return trial.needs
-
-    def settings(self, trial: Trial) -> dict[str, Any]:
-        """Returns a trial's settings as fields of the whole."""
-        return trial.model_dump(mode="json")
-
-    def again(self, whole: Whole, trial: Trial) -> Trial:
-        """Returns a trial's configuration as it is trained again behind the search."""
-        return trial
-
-    def of(self, record: Record) -> Trial:
+    def propose(self, ask: Suggest) -> Section:
         """Returns the configuration of a trial."""
-        return self.trains.model_validate(record.config)
+        return suggest.propose(ask, self.space, self.search.over, self.base)
 
-    def name(self, record: Record) -> str:
-        """Returns the name of a trial's run: its number and what characterises it."""
-        base = " base" if record.number == BASE else ""
-        return f"trial {record.number:03d} {self.label(self.of(record))}{base}"
+    def of(self, record: Record) -> Any:  # noqa: ANN401
+        """Returns the configuration of a trial."""
+        return type(self.base).model_validate(record.config)

@@ -1,16 +1,18 @@
 """The search problems there are."""
 
-from typing import Any
-
+from tuning.alignment.config import AlignmentTune
 from tuning.alignment.problem import AlignmentProblem
-from tuning.config import SearchConfig
+from tuning.config import TuneConfig
+from tuning.density.config import DensityTune
 from tuning.density.problem import DensityProblem
 from tuning.problem import Problem
 
-PROBLEMS = {found.pipeline: found for found in (DensityProblem, AlignmentProblem)}
-"""By the pipelines whose settings are searched."""
+PROBLEMS: dict[type[TuneConfig], type[Problem]] = {
+    DensityTune: DensityProblem,
+    AlignmentTune: AlignmentProblem,
+}
 
 
-def problem(config: SearchConfig) -> Problem[Any, Any, Any]:
+def problem(config: TuneConfig) -> Problem:
     """Returns the problem of a search."""
-    return next(found for found in PROBLEMS.values() if type(config) is found.searches)(config)
+    return PROBLEMS[type(config)](config)

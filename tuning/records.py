@@ -5,17 +5,18 @@ interrupted search goes on from.
 """
 
 import json
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ebflow.files import write_text
 from pipelines import store
-from pipelines.config import Section, canonical
+from pipelines.config import canonical
 from pipelines.store import writer
-from tuning.config import SearchConfig
-from tuning.goals import Goal
+from tuning.config import TuneConfig
+
+TRIALS, ALL = "trials", "trials.json"
+"""Folder of their folders, in that of the work of a search; file of all, when it has ended."""
 
 FILE, REASON, RUN, ENDED = "trial.json", "reason", "run.json", "ended"
 BEGUN = "begun"
@@ -57,21 +58,16 @@ class Record:
     share: float = 0.0
     reason: str = ""
 
-    @property
-    def values(self) -> dict[str, float]:
-        """All that may be a goal; empty before the first validation."""
-        return {**self.scores, "seconds": self.seconds} if self.scores else {}
 
-
-def mark(config: SearchConfig, base: Section, work: Path) -> None:
+def mark(config: TuneConfig, work: Path) -> None:
     """Marks the folder that an unfinished search goes on from."""
-    write_text(work / BEGUN, canonical(config) + canonical(base))
+    write_text(work / BEGUN, canonical(config))
 
 
-def begun(config: SearchConfig, base: Section) -> bool:
+def begun(config: TuneConfig) -> bool:
     """Returns whether a search of this kind was interrupted."""
     marks = (store.home() / "work" / "search").glob(f"*/{BEGUN}")
-    return any(path.read_text() == canonical(config) + canonical(base) for path in marks)
+    return any(path.read_text() == canonical(config) for path in marks)
 
 
 def label(number: int) -> str:
@@ -114,20 +110,6 @@ def read(root: Path) -> list[Record]:
     return sorted((Record(**fields) for fields in found), key=lambda record: record.number)
 
 
-def ranked(records: Iterable[Record], goal: Goal) -> list[Record]:
-    """Returns the finished trials, the best first."""
-    done = [record for record in records if record.state == FINISHED and record.scores]
-    return sorted(done, key=lambda record: (goal.of(record.values), record.number))
-
-
-def unbeaten(records: Sequence[Record], goals: Sequence[Goal]) -> list[Record]:
-    """Returns the trials than which no other is as good in all goals and better in one."""
-    costs = {id(record): [goal.of(record.values) for goal in goals] for record in records}
-    return [
-        record for record in records
-        if not any(_beats(costs[id(other)], costs[id(record)]) for other in records)
-    ]  # fmt: skip
-
-
-def _beats(one: list[float], other: list[float]) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+def load(folder: Path) -> list[Record]:
+    """Returns the records of a search's trials from what its stage left."""
+    return [Record(**fields) for fields in json.loads((folder / ALL).read_text())]

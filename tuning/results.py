@@ -15,6 +15,7 @@ from pipelines.reporting import runs
 from pipelines.reporting.intervals import shown
 from pipelines.reporting.terminal import table
 from pipelines.tracking import notes
+from tuning import records
 from tuning.config import TuneConfig
 from tuning.problems import problem
 from tuning.records import BASE, label
@@ -23,8 +24,8 @@ from tuning.verdict import SPLITS
 if TYPE_CHECKING:
     from pipelines.tracking import StageRun
 
-KEPT = ("config", "params")
-"""Parts of a record that are long, and are left to ``trials.json``."""
+FILES = ("best.yaml", records.ALL)
+"""What a verdict leaves besides its numbers, its page and its figures."""
 
 Artefacts = Sequence[Artefact]
 """Of prepare, search and verdict."""
@@ -32,19 +33,18 @@ Artefacts = Sequence[Artefact]
 
 def describe(config: TuneConfig) -> Description:
     """Returns what is searched over, and what the search begins from."""
-    search_problem, search = problem(config.search), config.search
-    base = search_problem.base(config.base)
-    data = Path(config.base.data.source).stem
-    labels = [search_problem.label(base), *getattr(search, "objectives", ())]
+    searched, search, data = problem(config), config.search, Path(config.base.data.source).stem
+    label = searched.label(searched.base)
+    labels = dict.fromkeys([label, *getattr(search, "objectives", ())])
     return Description(
         parts=(
             *([data] if data not in config.name else []),
-            " ".join(dict.fromkeys(labels)),
+            " ".join(labels),
             f"{search.trials} trials",
         ),
         about=f"A search over {', '.join(search.over)} on **{data}**, from: "
-        f"{search_problem.method(base)}.",
-        tags={"ebflow.data": data, "ebflow.objective": search_problem.label(base).split()[0]},
+        f"{searched.method(searched.base)}.",
+        tags={"ebflow.data": data, "ebflow.objective": label.split()[0]},
     )
 
 
@@ -55,16 +55,12 @@ def conclude(summary: Mapping[str, Any]) -> str:
 
 
 def publish(config: TuneConfig, value: Artefacts, folder: Path) -> dict[str, Any]:
-    """Copies the verdict's files into a folder; returns its numbers and the trials."""
+    """Copies the verdict's files into a folder; returns its numbers."""
     decided = value[-1].path
-    for name in ("best.yaml", "trials.json"):
+    for name in FILES:
         shutil.copy(decided / name, folder)
     runs.publish(decided, folder)
-    trials = json.loads((decided / "trials.json").read_text())
-    return {
-        **json.loads((decided / "numbers.json").read_text()),
-        "tried": [{k: v for k, v in trial.items() if k not in KEPT} for trial in trials],
-    }
+    return json.loads((decided / "numbers.json").read_text())
 
 
 def log(config: TuneConfig, value: Artefacts, folder: Path, run: "StageRun") -> None:
@@ -74,7 +70,7 @@ def log(config: TuneConfig, value: Artefacts, folder: Path, run: "StageRun") -> 
     numbers = json.loads((value[-1].path / "numbers.json").read_text())
     run.log_metrics(_metrics(numbers))
     run.set_tags({"ebflow.verdict": numbers["verdict"]})
-    for name in ("best.yaml", "trials.json"):
+    for name in FILES:
         run.log_artifacts(folder / name)
     runs.log(folder, run)
 

@@ -1,20 +1,19 @@
-"""Suggestions of Optuna for the parameters of a space.
+"""Spaces of parameters as tables, and what Optuna suggests for them.
 
 Parameters are called by the options that they set. Ranges are widened to contain the base's own
 value, so that the base is a point of the space.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
+from typing import Any, Literal
 
 from optuna.trial import BaseTrial
 
 from pipelines.config import Section
-from pipelines.config.files import merge
-
-Overrides = dict[str, Any]
-"""Fields, by section where they are in one."""
 
 FIRST = "first"
 """The subject of choices that come before all others, such as that of the objective."""
@@ -54,10 +53,12 @@ class Suggest:
         choices = list(dict.fromkeys((base, *others)))
         return self._take(name, base, "suggest_categorical", choices=choices)
 
-    def optional(self, name: str, base: float | None, low: float, high: float) -> float | None:
-        """Returns a number, uniform in its logarithm, or nothing; 0 is nothing, too."""
+    def optional(
+        self, name: str, base: float | None, low: float, high: float, unused: float | None = None
+    ) -> float | None:
+        """Returns a number, uniform in its logarithm, or ``unused``; a base of 0 is unused."""
         if not self.choice(f"{name} used", bool(base), True, False):
-            return None
+            return unused
         return self.log(name, base or math.sqrt(low * high), low, high)
 
     def _take(self, name: str, base: Any, ask: str, **range: Any) -> Any:  # noqa: ANN401
@@ -67,17 +68,57 @@ class Suggest:
         return found
 
 
-Space = Callable[[Suggest, Any], Overrides]
-"""From suggestions and a configuration to what a subject changes of it."""
+def always(config: Section) -> bool:
+    """The condition of a parameter that is asked for whatever was chosen before."""
+    return True
 
 
-def propose(
-    ask: Suggest, spaces: Mapping[str, Space], over: Iterable[str], base: Section
-) -> Section:
-    """Returns the configuration of a trial: the base with what each subject changes in turn."""
-    over = set(over)
-    for subject, space in spaces.items():
-        if subject in over:
-            ask.subject = subject
-            base = type(base).model_validate(merge(base.model_dump(), space(ask, base)))
-    return base
+@dataclass(frozen=True)
+class Parameter:
+    """An option that is searched, or a choice from which options follow.
+
+    Attributes:
+        kind: How it is drawn: the method of :class:`Suggest`.
+        option: The dotted name of the option, such as ``train.lr``.
+        range: Further arguments of that: the ends of a range, or values besides the base's.
+        when: Whether it has a meaning, by the configuration as it is by then.
+        of: What tells it from other parameters of the same option.
+        start: Returns the base's own value, of what the subject began with; None: the option's.
+        sets: Returns the configuration with a value; None: the option is set to it.
+    """
+
+    kind: Literal["log", "real", "whole", "choice", "optional"]
+    option: str
+    range: Sequence[Any] | Callable[[Any], Sequence[Any]]
+    when: Callable[[Any], object] = always
+    of: str = ""
+    start: Callable[[Any], Any] | None = None
+    sets: Callable[[Any, Any], Section] | None = None
+
+    def asked(self, ask: Suggest, began: Section, config: Section) -> Section:
+        """Returns a configuration with a suggested value of this parameter."""
+        range = self.range(began) if callable(self.range) else self.range
+        start = (self.start or attrgetter(self.option))(began)
+        value = getattr(ask, self.kind)(f"{self.option} {self.of}".strip(), start, *range)
+        if self.sets is not None:
+            return self.sets(config, value)
+        section, _, field = self.option.rpartition(".")
+        return config.changed(**({section: {field: value}} if section else {field: value}))
+
+
+log, real, whole = (partial(Parameter, kind) for kind in ("log", "real", "whole"))
+choice, optional = partial(Parameter, "choice"), partial(Parameter, "optional")
+
+Space = Mapping[str, Sequence[Parameter]]
+"""Parameters by subject, in the order in which they are asked for."""
+
+
+def propose(ask: Suggest, space: Space, over: Iterable[str], base: Section) -> Section:
+    """Returns the configuration of a trial: the base with the parameters of some subjects."""
+    config = base
+    for subject in [name for name in space if name in (FIRST, *over)]:
+        ask.subject, began = subject, config
+        for parameter in space[subject]:
+            if parameter.when(config):
+                config = parameter.asked(ask, began, config)
+    return type(base).model_validate(config.model_dump())

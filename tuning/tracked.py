@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import yaml
-
 from ebflow.files import write_text
 from pipelines.tracking import Follower, Sender, StageRun
 from pipelines.tracking.notes import NOTE, note
@@ -19,9 +17,6 @@ STATUS = {
     records.STOPPED: "KILLED",
     records.FAILED: "FAILED",
 }
-
-AGAIN = "ebflow run {} --config config.yaml --data.source DATA"
-"""How to train a trial again, from the file among its run's artefacts."""
 
 
 class TrialRuns(Sender):
@@ -61,25 +56,19 @@ class TrialRuns(Sender):
         if record.state != records.RUNNING:
             self._end(record, follower.run)
 
-    def _describe(self, record: Record, run: StageRun) -> None:
-        """Logs the configuration, also as a file that ``ebflow run PIPELINE --config`` takes."""
-        problem, config = self.problem, self.problem.of(record)
-        file = self._file(record, "config.yaml")
-        file.write_text(yaml.safe_dump(problem.settings(config), sort_keys=False))
-        run.log_params(record.config)
-        run.log_artifacts(file)
-        about = f"Trial {record.number} of a search: {problem.method(config)}."
-        run.set_tags({NOTE: note(about, AGAIN.format(problem.pipeline))})
-
     def _start(self, record: Record) -> Follower:
-        file = self._file(record, records.RUN)
+        config, file = self.problem.of(record), self._file(record, records.RUN)
         if file.exists():
             run = StageRun(self.run.client, json.loads(file.read_text()))
             run.begin()
         else:
-            run = self.run.child(self.problem.name(record), {"ebflow.trial": str(record.number)})
+            base = " base" if record.number == records.BASE else ""
+            name = f"trial {record.number:03d} {self.problem.label(config)}{base}"
+            run = self.run.child(name, {"ebflow.trial": str(record.number)})
             write_text(file, json.dumps(run.id))
-        self._describe(record, run)
+        run.log_params(record.config)
+        about = f"Trial {record.number} of a search: {self.problem.method(config)}."
+        run.set_tags({NOTE: note(about, "")})
         return Follower(self._file(record, metrics_log.FILE), run)
 
     def _end(self, record: Record, run: StageRun) -> None:
@@ -90,6 +79,8 @@ class TrialRuns(Sender):
         elif record.reason:
             tags["ebflow.error"] = record.reason
         run.set_tags(tags)
-        run.log_metrics({f"trial/{name}": value for name, value in record.values.items()})
+        if record.scores:
+            numbers = {**record.scores, "seconds": record.seconds}
+            run.log_metrics({f"trial/{name}": value for name, value in numbers.items()})
         run.end(STATUS[record.state])
         self._file(record, records.ENDED).touch()

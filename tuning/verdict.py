@@ -1,24 +1,70 @@
-"""Who won, and by how much: means over seeds, on rows that the search never saw."""
+"""What is trained again with fresh seeds, and who won, on rows that the search never saw."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from ebflow.errors import NonFinite
 from ebflow.inference import Interval, student
+from pipelines.config import Section
 from pipelines.reporting.intervals import shown
-from tuning.goals import Goal
-from tuning.records import BASE
+from tuning.problem import Goal, Problem
+from tuning.records import BASE, FINISHED, Record
 
 SPLITS = {"select": "selection", "test": "test"}
 """Rows by the prefix of their numbers: the first name the winner, the others compare it."""
 
-BySeed = Mapping[int, float]
-
 
 @dataclass(frozen=True)
+class Retraining:
+    """One training: of which trial's configuration, and its configuration with its seed."""
+
+    number: int
+    config: Section
+
+    @property
+    def title(self) -> str:
+        """What tells its runs from those of the others."""
+        name = "base" if self.number == BASE else f"trial {self.number:03d}"
+        return f"{name}, seed {self.config.seed}"
+
+
+def chosen(top: int, goals: Sequence[Goal], found: Sequence[Record]) -> list[Record]:
+    """Returns the best trials besides the base; of several goals, of those that none beats."""
+    done = [record for record in found if record.state == FINISHED and record.number != BASE]
+    others = sorted(done, key=lambda record: (goals[0].of(record.scores), record.number))
+    return (unbeaten(others, goals) if len(goals) > 1 else others)[:top]
+
+
+def trainings(problem: Problem, found: Sequence[Record]) -> list[Retraining]:
+    """Returns the trainings that follow trials, setting by setting; the base's come first."""
+    base = problem.base
+    best = chosen(problem.search.top, problem.goals, found)
+    settings = {BASE: base, **{record.number: problem.of(record) for record in best}}
+    seeds = range(base.seed + 1, base.seed + 1 + problem.seeds)
+    return [
+        Retraining(number, setting.changed(seed=seed))
+        for number, setting in settings.items()
+        for seed in seeds
+    ]
+
+
+def unbeaten(records: Sequence[Record], goals: Sequence[Goal]) -> list[Record]:
+    """Returns the trials than which no other is as good in all goals and better in one."""
+    costs = {id(record): [goal.of(record.scores) for goal in goals] for record in records}
+    return [
+        record for record in records
+        if not any(_beats(costs[id(other)], costs[id(record)]) for other in records)
+    ]  # fmt: skip
+
+
+def _beats(one: list[float], other: list[float]) -> bool:
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+
+
+@dataclass
 class Setting:
     """A trial's configuration, trained again with several seeds.
 
@@ -29,7 +75,7 @@ class Setting:
     """
 
     number: int
-    scores: Mapping[str, Mapping[str, BySeed]]
+    scores: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)
     lost: str = ""
 
     def mean(self, split: str, goal: Goal) -> float:
@@ -37,29 +83,22 @@ class Setting:
         return float(np.mean(list(self.scores[split][goal.name].values())))
 
 
-def settings(found: Sequence[Mapping[str, Any]]) -> list[Setting]:
-    """Gathers the trainings of each trial's configuration.
-
-    Arguments:
-        found: By training ``number``, ``seed`` and either ``scores`` (goals by split) or ``lost``.
-    """
-    made = []
-    for number in dict.fromkeys(row["number"] for row in found):
-        group = [row for row in found if row["number"] == number]
-        lost = next((row["lost"] for row in group if row.get("lost")), "")
-        whole = {row["seed"]: row["scores"] for row in group if not row.get("lost")}
-        made.append(Setting(number, _by_seed(whole), lost))
-    return made
+Outcome = Mapping[str, Mapping[str, float]] | str
+"""Of a training: its numbers by split and goal, or how it diverged."""
 
 
-def _by_seed(found: Mapping[int, Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
-    first = next(iter(found.values()), {})
-    return {
-        split: {
-            goal: {seed: scores[split][goal] for seed, scores in found.items()} for goal in goals
-        }
-        for split, goals in first.items()
-    }
+def settings(found: Iterable[tuple[int, int, Outcome]]) -> list[Setting]:
+    """Gathers the trainings of each trial's configuration: its number, a seed, the outcome."""
+    made: dict[int, Setting] = {}
+    for number, seed, outcome in found:
+        setting = made.setdefault(number, Setting(number))
+        if isinstance(outcome, str):
+            setting.lost = setting.lost or outcome
+            continue
+        for split, goals in outcome.items():
+            for goal, value in goals.items():
+                setting.scores.setdefault(split, {}).setdefault(goal, {})[seed] = value
+    return [*made.values()]
 
 
 @dataclass(frozen=True)
@@ -88,11 +127,11 @@ def decide(goals: Sequence[Goal], found: Sequence[Setting]) -> Verdict:
     naming the winner.
 
     Raises:
-        ValueError: If trainings of all settings diverged.
+        NonFinite: If trainings of all settings diverged.
     """
     whole = [setting for setting in found if not setting.lost]
     if not whole:
-        raise ValueError(f"every setting diverged, the first: {found[0].lost}")
+        raise NonFinite(f"trainings of every setting diverged, the first: {found[0].lost}")
     base = next(setting for setting in found if setting.number == BASE)
     fair = whole if base.lost else [one for one in whole if _within(goals, one, base)]
     best = min(fair, key=lambda one: (goals[0].cost(one.mean("select", goals[0])), one.number))
@@ -100,29 +139,21 @@ def decide(goals: Sequence[Goal], found: Sequence[Setting]) -> Verdict:
         return Verdict(BASE, "no setting was better than the default: it stays")
     if base.lost:
         return Verdict(best.number, f"the default diverged ({base.lost})")
-    gains = {
-        goal.name: student(_gains(goal, base, best)).interval() for goal in goals if goal.held
-    }
-    return Verdict(best.number, _summary(goals, gains), gains)
+    gains = {goal.name: student(_gains(goal, base, best)).interval() for goal in goals}
+    lines = [_line(goal, gains[goal.name], several=len(goals) > 1) for goal in goals]
+    return Verdict(best.number, "; ".join(lines), gains)
 
 
 def _within(goals: Sequence[Goal], one: Setting, base: Setting) -> bool:
-    bound = [goal for goal in goals if goal.margin is not None]
-    return all(
-        goal.cost(one.mean("select", goal)) - goal.cost(base.mean("select", goal)) <= goal.margin
-        for goal in bound
-    )
+    """Whether a setting is worse than the base by no more than the margins."""
+    means = [(goal, one.mean("select", goal), base.mean("select", goal))
+             for goal in goals if goal.margin is not None]  # fmt: skip
+    return all(goal.cost(new) - goal.cost(old) <= goal.margin for goal, new, old in means)
 
 
 def _gains(goal: Goal, base: Setting, best: Setting) -> list[float]:
     old, new = (setting.scores["test"][goal.name] for setting in (base, best))
     return [goal.cost(old[seed]) - goal.cost(new[seed]) for seed in sorted(new)]
-
-
-def _summary(goals: Sequence[Goal], gains: Mapping[str, Interval]) -> str:
-    """Returns how the winner compares, goal by goal."""
-    held = [goal for goal in goals if goal.held]
-    return "; ".join(_line(goal, gains[goal.name], several=len(held) > 1) for goal in held)
 
 
 def _line(goal: Goal, gain: Interval, *, several: bool) -> str:

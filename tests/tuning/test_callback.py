@@ -8,8 +8,7 @@ import pytest
 from tuning import records
 from tuning.callback import TrialRecorder
 from tuning.density.config import DensitySearch
-from tuning.density.problem import GOALS
-from tuning.density.trial import relay
+from tuning.density.problem import NLL, relay
 from tuning.search import Halving
 
 
@@ -21,19 +20,19 @@ def test_a_kill_while_the_rule_is_kept_leaves_what_was_kept_before(tmp_path, mon
         raise KeyboardInterrupt
 
     file = tmp_path / "scheduler"
-    Halving(DensitySearch(), GOALS["nll"], file).keep()
+    Halving(DensitySearch(), NLL, file).keep()
     monkeypatch.setattr(Halving, "save", torn)
     with pytest.raises(KeyboardInterrupt):
-        Halving(DensitySearch(), GOALS["nll"], file).keep()
-    Halving(DensitySearch(), GOALS["nll"], file)
+        Halving(DensitySearch(), NLL, file).keep()
+    Halving(DensitySearch(), NLL, file)
 
 
 def test_a_trial_that_is_lost_before_it_starts_has_failed(tmp_path):
     """Its node may be lost while its process comes up."""
     config = {"number": 0, "config": {}, "changes": {}, "params": {}}
-    callback = TrialRecorder(tmp_path, tmp_path / "rows", 1, (GOALS["nll"],), lambda: None)
+    callback = TrialRecorder(tmp_path, 1, (NLL,), lambda: None)
     callback.on_trial_error(trial=SimpleNamespace(config=config))
-    (record,) = records.read(tmp_path)
+    (record,) = records.read(tmp_path / records.TRIALS)
     assert (record.number, record.state) == (0, records.FAILED)
 
 

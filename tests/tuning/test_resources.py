@@ -3,36 +3,36 @@
 import pytest
 
 from ebflow.errors import BadInput
-from pipelines.config import ClusterConfig, TrainConfig, Training
-from pipelines.gradient_alignment.config import ClassifierConfig
-from tuning.alignment.config import AlignmentSearch
-from tuning.density.config import DensitySearch
-from tuning.density.problem import DensityProblem
-from tuning.resources import concurrency
+from pipelines.config import ClusterConfig, DensityConfig, TrainConfig
+from pipelines.gradient_alignment.config import AlignmentConfig
+from tuning.alignment.config import AlignmentTune
+from tuning.density.config import DensitySearch, DensityTune
+from tuning.problems import problem
+from tuning.search import concurrency
 
 HERE = {"CPU": 4, "GPU": 1}
 
 
-def training(threads=1, **cluster):
-    return Training(train=TrainConfig(threads=threads), cluster=ClusterConfig(**cluster))
+def training(threads=1, most=None, **cluster):
+    config = DensityConfig(train=TrainConfig(threads=threads), cluster=ClusterConfig(**cluster))
+    return problem(DensityTune(search=DensitySearch(max_concurrent=most), base=config))
 
 
 ROOM = {
-    "a thread each": (training(), HERE, None, 4),
-    "as many as are allowed": (training(), HERE, 1, 1),
-    "no more than fit": (training(), HERE, 9, 4),
-    "two threads": (training(2), HERE, None, 2),
-    "workers": (training(workers=2), HERE, None, 2),
-    "a GPU": (training(gpu=True), HERE, None, 1),
-    "a cluster that may grow": (training(99, workers=8), None, None, 8),
-    "a cluster, and a bound": (training(), None, 20, 20),
+    "a thread each": (training(), HERE, 4),
+    "as many as are allowed": (training(most=1), HERE, 1),
+    "no more than fit": (training(most=9), HERE, 4),
+    "two threads": (training(2), HERE, 2),
+    "workers": (training(workers=2), HERE, 2),
+    "a GPU": (training(gpu=True), HERE, 1),
+    "a cluster that may grow": (training(99, workers=8), None, 8),
+    "a cluster, and a bound": (training(most=20), None, 20),
 }
 
 
-@pytest.mark.parametrize("case", ROOM.values(), ids=ROOM)
-def test_trials_at_a_time(case):
-    config, machine, most, expected = case
-    assert concurrency(config, DensitySearch(max_concurrent=most), machine) == expected
+@pytest.mark.parametrize("searched, machine, expected", ROOM.values(), ids=ROOM)
+def test_trials_at_a_time(searched, machine, expected):
+    assert concurrency(searched, machine) == expected
 
 
 NEVER = {
@@ -43,20 +43,18 @@ NEVER = {
 }
 
 
-@pytest.mark.parametrize("case", NEVER.values(), ids=NEVER)
-def test_a_trial_that_never_fits_is_one_line_that_says_what_to_change(case):
-    config, machine, line = case
-    with pytest.raises(BadInput, match=line) as caught:
-        concurrency(config, DensitySearch(), machine)
-    assert "lower train.threads or cluster.workers" in str(caught.value)
+@pytest.mark.parametrize("searched, machine, line", NEVER.values(), ids=NEVER)
+def test_a_trial_that_never_fits_is_one_line_that_says_what_to_change(searched, machine, line):
+    with pytest.raises(BadInput, match=f"{line}.* lower train.threads or cluster.workers"):
+        concurrency(searched, machine)
 
 
 def test_a_classifier_is_made_smaller_by_its_scale():
-    with pytest.raises(BadInput, match="needs 5 CPUs, .* a smaller scale"):
-        concurrency(ClassifierConfig(threads=5), AlignmentSearch(), HERE)
+    searched = problem(AlignmentTune(base=AlignmentConfig(scale="full")))
+    with pytest.raises(BadInput, match="needs 4 CPUs, .* a smaller scale"):
+        concurrency(searched, {"CPU": 2})
 
 
 def test_a_driver_leaves_the_cpus_to_its_workers():
-    problem = DensityProblem(DensitySearch())
-    assert problem.needs(training(2)) == {"CPU": 2}
-    assert problem.needs(training(2, workers=2))["CPU"] == 0
+    assert training(2).needs == {"CPU": 2}
+    assert training(2, workers=2).needs["CPU"] == 0

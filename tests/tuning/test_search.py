@@ -13,7 +13,7 @@ from pipelines.cluster import environment
 from tuning import records
 from tuning.command import parse_tune
 from tuning.problems import problem
-from tuning.search import _searcher
+from tuning.search import searcher
 
 from .conftest import Store
 
@@ -34,9 +34,8 @@ def proposed(seed):
     """Returns in what the trials of that seed will differ from the default."""
     words = [*WORDS[2:], *QUICK, *SINGULAR, "--seed", seed]
     _, config = parse_tune([str(word) for word in words])
-    base = problem(config.search).base(config.base)
-    searcher = _searcher(config.search, base)
-    return [searcher.suggest(str(number))["changes"] for number in range(TRIALS)]
+    proposals = searcher(problem(config))
+    return [proposals.suggest(str(number))["changes"] for number in range(TRIALS)]
 
 
 def failing(changes):
@@ -83,7 +82,7 @@ def test_the_folder_has_what_a_person_wants(searched):
         "best.yaml", "config.yaml", "figures", "report.html", "summary.json", "trials.json",
     }  # fmt: skip
     figures = {path.stem for path in (searched.output / "figures").glob("*.png")}
-    assert {"settings", "history", "curves"} <= figures
+    assert {"settings", "history"} <= figures
     page = (searched.output / "report.html").read_text()
     assert searched.summary["verdict"][1:] in page and page.count("data:image/png") == len(figures)
 
@@ -249,26 +248,32 @@ def test_a_killed_search_goes_on_and_runs_no_finished_trial_again(tmp_path):
     assert len(parents) == 1
 
 
+def underway(trials):
+    return len(trials) > 1 and all(one.step for one in trials)
+
+
+def resumed(root):
+    return any("goes on from step" in path.read_text() for path in root.glob("*/metrics.jsonl"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_trial_whose_process_dies_goes_on_and_of_two_goals_both_are_met(tmp_path):
+def test_a_trial_whose_process_dies_goes_on(tmp_path):
     store = Store(tmp_path)
-    goals = ("--goals", "nll", "seconds")
-    process = store.start("tune", "density", *LONG, *goals)
+    process = store.start("tune", "density", *LONG)
     deadline = time.monotonic() + PATIENCE_S
-    while len(found(store)[1]) < 2 and time.monotonic() < deadline:
+    while not underway(found(store)[1]) and time.monotonic() < deadline:
         time.sleep(0.2)
     trials = [child for child in psutil.Process(process.pid).children(recursive=True)
               if "ImplicitFunc" in " ".join(child.cmdline())]  # fmt: skip
     trials[0].kill()
-    out, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, err + out
+    root, _ = found(store)
+    while not resumed(root) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    ended(process)
     summary = json.loads((store.root / "runs" / "tune" / "digits" / "summary.json").read_text())
-    assert [trial["state"] for trial in summary["tried"]] == ["finished"] * 4
-    assert {run.info.status for run in trial_runs(store).values()} == {"FINISHED"}
-    rows = next(store.home.rglob("search/*/rows/000.jsonl")).parent.glob("*.jsonl")
-    assert any("goes on from step" in path.read_text() for path in rows)
-    assert (store.root / "runs" / "tune" / "digits" / "figures" / "pareto.png").exists()
+    assert {trial["state"] for trial in summary["tried"]} <= {"finished", "pruned"}
+    assert {run.info.status for run in trial_runs(store).values()} <= {"FINISHED", "KILLED"}
 
 
 @pytest.mark.slow
@@ -288,12 +293,7 @@ LINES = {
     "no seeds": ("--seeds 0", "--seeds: found 0, expected greater"),
     "no grace": ("--grace 0", "--grace: found 0.0, expected greater than 0"),
     "unknown subject": ("--over sigma", "--over: found 'sigma', expected one of"),
-    "a goal twice": ("--goals nll nll", "--goals: found nll nll, expected nll, or nll seconds"),
     "unknown objective": ("--objectives gan", "--objectives: found 'gan', expected one of"),
-    "equal seconds": (
-        "--goals nll seconds --train.max-seconds 5",
-        "--goals: found seconds with trainings that all take 5 s, expected --train.max-seconds",
-    ),
     "an objective that the base does not suit": (
         "--objectives relative_ml --stabilise.low-energy 0.1",
         "--objectives: found relative_ml; objective.name: found 'relative_ml' with low_energy",

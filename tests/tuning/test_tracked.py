@@ -12,13 +12,13 @@ from pipelines.config import Training
 from pipelines.tracking import StageRun, connect
 from pipelines.training import metrics_log
 from tuning import records
-from tuning.density.config import DensitySearch
-from tuning.density.problem import DensityProblem
+from tuning.density.config import DensityTune
+from tuning.problems import problem
 from tuning.records import Record
 from tuning.stages import search as stage
 from tuning.tracked import TrialRuns
 
-DENSITY = DensityProblem(DensitySearch())
+DENSITY = problem(DensityTune())
 CONFIG = Training().model_dump(mode="json")
 
 
@@ -50,16 +50,16 @@ def curve(run, child):
 def test_a_search_whose_trials_have_ended_needs_no_node(run, tmp_path, monkeypatch):
     """A cluster may be back at none when the search goes on: no Ray is asked here."""
 
-    def ended(config, base, inputs, work):
-        tell(work / stage.TRIALS, 0, 1, state="finished", seconds=6.0)
-        return records.read(work / stage.TRIALS)
+    def ended(searched, inputs, work):
+        tell(work / records.TRIALS, 0, 1, state="finished", seconds=6.0)
+        return records.read(work / records.TRIALS)
 
     monkeypatch.setattr(stage, "run_trials", ended)
     prepare("digits", tmp_path / "data", rows=110, validation=20, test=20)
     folders = {name: tmp_path / name for name in ("output", "work")}
     for folder in folders.values():
         folder.mkdir()
-    stage.search(DensitySearch(), Training(), [tmp_path / "data"], run=run, **folders)
+    stage.search(DensityTune(), [tmp_path / "data"], run=run, **folders)
     found = json.loads((tmp_path / "output" / "search.json").read_text())
     assert found["cpus_busy"] * found["seconds"] == pytest.approx(6.0)
 

@@ -4,23 +4,13 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from pipelines.config import UNKEYED, DensityConfig, Training
+from pipelines.config import DensityConfig, Training
 from pipelines.config.files import for_objective, merge
 from pipelines.config.objective import Objective
 from tuning.config import SearchConfig, TuneConfig
 
-Subject = Literal[
-    "architecture",
-    "activation",
-    "base",
-    "anchor",
-    "objective",
-    "stabilisation",
-    "optimisation",
-    "preprocessing",
-    "start",
-]
-Architecture = Literal["dense", "convolutional", "glow", "coupling", "autoregressive"]
+Subject = Literal["architecture", "activation", "base", "anchor", "objective", "stabilisation",
+                  "optimisation", "preprocessing", "start"]  # fmt: skip
 
 SUBJECTS: tuple[Subject, ...] = ("anchor", "objective", "stabilisation", "optimisation")
 """What is searched over if nothing else is said."""
@@ -32,18 +22,9 @@ class DensitySearch(SearchConfig):
     objectives: tuple[Objective, ...] = Field(
         (), description="objectives to choose from, besides the base's own"
     )
-    architectures: tuple[Architecture, ...] = Field(
-        (),
-        description="architectures to choose from over architecture, besides the base's own; "
-        "none: dense, coupling and autoregressive for columns of reals; dense, convolutional and "
-        "glow for 8-bit images",
-    )
     over: tuple[Subject, ...] = Field(SUBJECTS, min_length=1, description="what is searched over")
-    goals: tuple[Literal["nll", "seconds"], ...] = Field(
-        ("nll",),
-        min_length=1,
-        description="what is to be small: nll, or nll and seconds (training time), for which "
-        "trials that no other beats in both are found, and none is stopped early",
+    seeds: int = Field(
+        3, ge=1, description="seeds of the trainings behind the search, none of them the trials'"
     )
     validate_every: int | None = Field(
         250, ge=1, description="steps between validations of a trial at most; None: the base's"
@@ -53,19 +34,8 @@ class DensitySearch(SearchConfig):
 class DensityTune(TuneConfig):
     """A search around the density pipeline."""
 
-    name: str = Field("density", description="name of the run", json_schema_extra=UNKEYED)
     search: DensitySearch = DensitySearch()
     base: DensityConfig = DensityConfig()
-
-    @model_validator(mode="after")
-    def _seconds_vary(self) -> "DensityTune":
-        bound = self.base.train.max_seconds
-        if "seconds" in self.search.goals and bound is not None:
-            raise ValueError(
-                f"goals: found seconds with trainings that all take {bound:g} s, expected "
-                "train.max_seconds None and a bound by train.steps"
-            )
-        return self
 
     @model_validator(mode="after")
     def _objectives_suit_the_base(self) -> "DensityTune":

@@ -1,244 +1,216 @@
-"""The space of trainings of a flow, one function a subject.
-
-A parameter that has no meaning for what was chosen before is not asked for.
-"""
+"""The space of trainings of a flow."""
 
 import inspect
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ebflow.architectures import ACTIVATIONS, ARCHITECTURES
-from pipelines.config import LIKELIHOOD, AnchorConfig, ModelConfig, ObjectiveConfig, Training
+from pipelines.config import LIKELIHOOD, ModelConfig, Training
 from pipelines.training.nets import options
-from tuning import suggest
 from tuning.density.config import DensitySearch, with_objective
-from tuning.suggest import Overrides, Space, Suggest
-
-
-def propose(ask: Suggest, config: DensitySearch, base: Training) -> Training:
-    """Returns the configuration of a trial; the objective is chosen before all else."""
-    names = dict.fromkeys((base.objective.name, *config.objectives))
-    if len(names) > 1:
-        base = with_objective(base, ask.choice("objective.name", *names))
-    spaces = {**SPACES, "architecture": partial(architecture, named=config.architectures)}
-    return suggest.propose(ask, spaces, config.over, base)
-
+from tuning.suggest import FIRST, Parameter, Space, choice, log, optional, real, whole
 
 COLUMNS = ("dense", "coupling", "autoregressive")
 IMAGES = ("dense", "convolutional", "glow")
-
-SIZES: Mapping[str, Mapping[str, tuple[int, int, int]]] = {
-    "dense": {"depth": (3, 1, 6)},
-    "convolutional": {"depth": (2, 1, 3)},
-    "glow": {"depth": (4, 2, 8), "hidden": (64, 32, 128)},
-    "coupling": {"depth": (6, 2, 12), "hidden": (64, 16, 128)},
-    "autoregressive": {"depth": (3, 2, 6), "hidden": (64, 16, 256)},
-}
-"""By architecture and option: where the search starts if the base has another one, and a range."""
-
-FORMS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
-    "convolutional": {"kernel_size": (3, 5, 7)},
-    "coupling": {"bins": (None, 8)},
-    "autoregressive": {"bins": (8, 4, 16), "mixing": ("reversal", "rotation")},
-}
-"""Likewise, what is chosen from; the first is where the search starts."""
-
-
-def architecture(ask: Suggest, base: Training, named: tuple[str, ...] = ()) -> Overrides:
-    """Suggests the architecture, its depth and its widths, and the form of its layers.
-
-    Of the base's options those stay that the architecture has, and that mean the same.
-    """
-    suited = named or (COLUMNS if base.preprocess.logit is None else IMAGES)
-    name = ask.choice("model.architecture", base.model.architecture, *suited)
-    model = _kept(base.model, name)
-    used = _options(model) if name == base.model.architecture else {}
-    fields = {"architecture": name, **model.model_dump()}
-    for option, (begin, low, high) in SIZES.get(name, {}).items():
-        begin = used.get(option, begin)
-        fields[option] = ask.whole(f"model.{option} of {name}", begin, low, high)
-    for option, forms in FORMS.get(name, {}).items():
-        forms = dict.fromkeys((used.get(option, forms[0]), *forms))
-        fields[option] = ask.choice(f"model.{option} of {name}", *forms)
-    if fields["bins"] != model.bins:
-        fields |= {"bound": None, "shift_activation": None}
-    return {"model": fields}
-
-
-def _kept(model: ModelConfig, name: str) -> ModelConfig:
-    """Returns what another architecture keeps of a net's options; all if it is the same."""
-    if name == model.architecture:
-        return model
-    kept = {"architecture": name, "base": model.base}
-    if name in LINEAR and model.activation in ACTIVATIONS:
-        kept |= {option: getattr(model, option) for option in LEARNING}
-    return ModelConfig(**kept)
-
-
-def _options(model: ModelConfig) -> dict[str, Any]:
-    """Returns all options of a net, with the architecture's own defaults."""
-    known = inspect.signature(ARCHITECTURES[model.architecture]).parameters
-    return {**{name: option.default for name, option in known.items()}, **options(model)}
-
 
 LINEAR = ("dense", "convolutional")
 """The architectures of linear layers with activations between, which start as an identity."""
 
 LEARNING = ("activation", "cells", "terms", "reach")
 
+Condition = Callable[[Training], bool]
+
+
+def known(model: ModelConfig) -> dict[str, Any]:
+    """Returns all options of a net, with the architecture's own defaults."""
+    defaults = inspect.signature(ARCHITECTURES[model.architecture]).parameters
+    return {**{name: option.default for name, option in defaults.items()}, **options(model)}
+
+
+def _own(option: str) -> Callable[[Training], Any]:
+    return lambda began: known(began.model)[option]
+
+
+def _is(*architectures: str) -> Condition:
+    return lambda config: config.model.architecture in architectures
+
+
+def _learns(activation: str) -> Condition:
+    return lambda config: config.model.activation == activation
+
+
+def _uses(option: str) -> Condition:
+    return lambda config: option in config.objective.options
+
+
+def _but(*objectives: str) -> Condition:
+    return lambda config: config.objective.name not in objectives
+
+
+def _suited(began: Training) -> tuple[str, ...]:
+    return COLUMNS if began.preprocess.logit is None else IMAGES
+
+
+def _other_net(config: Training, name: str) -> Training:
+    """Returns another architecture with those of the net's options that mean the same there."""
+    model = config.model
+    if name == model.architecture:
+        return config
+    kept = LEARNING if name in LINEAR and model.activation in ACTIVATIONS else ()
+    same = {option: getattr(model, option) for option in kept}
+    return config.changed(model=ModelConfig(architecture=name, base=model.base, **same))
+
+
+def _with_bins(config: Training, bins: int | None) -> Training:
+    stale = {} if bins == config.model.bins else {"bound": None, "shift_activation": None}
+    return config.changed(model={"bins": bins, **stale})
+
+
+NETS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "dense": {"depth": (whole, (1, 6), 3)},
+    "convolutional": {"depth": (whole, (1, 3), 2), "kernel_size": (choice, (3, 5, 7), 3)},
+    "glow": {"depth": (whole, (2, 8), 4), "hidden": (whole, (32, 128), 64)},
+    "coupling": {
+        "depth": (whole, (2, 12), 6),
+        "hidden": (whole, (16, 128), 64),
+        "bins": (choice, (None, 8), None),
+    },
+    "autoregressive": {
+        "depth": (whole, (2, 6), 3),
+        "hidden": (whole, (16, 256), 64),
+        "bins": (choice, (8, 4, 16), 8),
+        "mixing": (choice, ("reversal", "rotation"), "reversal"),
+    },
+}
+"""By architecture and option its law, and where it starts if the base has another architecture."""
+
 NETWORKS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(LINEAR, ACTIVATIONS),
+    **dict.fromkeys(LINEAR, tuple(ACTIVATIONS)),
     "coupling": ("swish", "elu"),
     "glow": ("leaky_relu", "swish"),
 }
 """The activations of architectures that have a choice."""
 
 
-def activation(ask: Suggest, base: Training) -> Overrides:
-    """Suggests the activation where there is a choice, and its size if it is learned."""
-    name = base.model.architecture
-    if name not in NETWORKS:
-        return {}
-    used = _options(base.model)
-    chosen = ask.choice(f"model.activation of {name}", used["activation"], *NETWORKS[name])
-    fields = {"activation": chosen}
-    if chosen == "spline":
-        fields["cells"] = ask.choice("model.cells", used["cells"], 8, 16, 32)
-    if chosen == "tanh":
-        fields["terms"] = ask.whole("model.terms", used["terms"], 3, 12)
-    return {"model": fields}
+def _of_nets() -> Iterator[Parameter]:
+    """Yields the options of architectures, each a parameter of its own."""
+    for name, laws in NETS.items():
+        for option, (kind, ends, begin) in laws.items():
+            yield kind(
+                f"model.{option}",
+                ends,
+                _is(name),
+                of=f"of {name}",
+                start=lambda c, n=name, o=option, b=begin: known(c.model)[o] if _is(n)(c) else b,
+                sets=_with_bins if option == "bins" else None,
+            )
 
 
-def latents(ask: Suggest, base: Training) -> Overrides:
-    """Suggests the base: N(0, I), heavier tails, or the mixture that EM fits."""
-    return {"model": {"base": ask.choice("model.base", base.model.base, *BASES)}}
+def _anchored(config: Training) -> bool:
+    return config.objective.name not in LIKELIHOOD and config.anchor.weight > 0
 
 
-BASES = ("normal", "student", "mixture")
+def _alone(config: Training) -> bool:
+    return config.objective.name not in LIKELIHOOD and config.anchor.weight == 0
 
 
-def anchor(ask: Suggest, base: Training) -> Overrides:
-    """Suggests the anchor's weight and rule; the rule alone for lazy_ml, nothing for likelihoods.
-
-    Adam does not see the scale of a loss, so the weight beside a fixed one of the objective is all
-    there is to weigh.
-    """
-    found, name = base.anchor, base.objective.name
-    if name == "lazy_ml":
-        return {"anchor": _rule(ask, found)}
-    if name in LIKELIHOOD:
-        return {}
-    if not found.weight and not ask.choice("anchored", False, True):
-        return {}
-    weight = ask.log("anchor.weight", found.weight or 1.0, 0.1, 10.0)
-    return {"anchor": {"weight": weight, **_rule(ask, found)}}
+def _refreshed(config: Training) -> bool:
+    return config.objective.name == "lazy_ml" or _anchored(config)
 
 
-def _rule(ask: Suggest, base: AnchorConfig) -> dict[str, Any]:
-    interval = ask.whole("anchor.interval", base.interval, 20, 500)
-    tolerance = ask.optional("anchor.tolerance", base.tolerance, 0.02, 0.5)
-    return {"interval": interval, "tolerance": tolerance}
-
-
-def objective(ask: Suggest, base: Training) -> Overrides:
-    """Suggests noise, steps of differences, slices, and how seldom scores are matched."""
-    found, used = base.objective, base.objective.options
-    fields: dict[str, Any] = {}
-    if "sigma" in used:
-        fields |= _noise(ask, found)
-    if "epsilon" in used:
-        fields["epsilon"] = ask.log("objective.epsilon", found.epsilon, 0.01, 1.0)
-    if "step" in used:
-        fields["step"] = ask.log("objective.step", found.step, 0.003, 0.3)
-    if "slices" in used:
-        fields["slices"] = ask.whole("objective.slices", found.slices, 1, 4)
-    if "every" in used and base.anchor.weight:
-        fields["every"] = ask.choice("objective.every", found.every, 1, 2, 5, 10)
-    return {"objective": fields}
-
-
-def _noise(ask: Suggest, base: ObjectiveConfig) -> dict[str, Any]:
-    """Suggests the noise of dsm: constant, falling or rising over the training, or of levels."""
-    sigma = ask.log("objective.sigma", base.sigma, 0.03, 1.0)
-    kind = ask.choice("noise", _kind(base), "constant", "annealed", "levels")
-    if kind == "constant":
-        return {"sigma": sigma, "sigma_end": None, "levels": 1}
-    end = ask.log("objective.sigma_end", base.sigma_end or base.sigma, 0.03, 1.0)
-    levels = 1
-    if kind == "levels":
-        levels = ask.whole("objective.levels", max(base.levels, 2), 2, 10)
-    return {"sigma": sigma, "sigma_end": end, "levels": levels}
-
-
-def _kind(base: ObjectiveConfig) -> str:
-    if base.levels > 1:
+def _noise(began: Training) -> str:
+    if began.objective.levels > 1:
         return "levels"
-    return "constant" if base.sigma_end is None else "annealed"
+    return "constant" if began.objective.sigma_end is None else "annealed"
 
 
-def stabilisation(ask: Suggest, base: Training) -> Overrides:
-    """Suggests low energy, latent mean and the length of a finish by exact likelihood."""
-    found, name = base.stabilise, base.objective.name
-    fields: dict[str, Any] = {}
-    if name != "relative_ml":
-        fields = {
-            "low_energy": ask.optional("stabilise.low_energy", found.low_energy, 1e-3, 1) or 0.0,
-            "latent_mean": ask.optional("stabilise.latent_mean", found.latent_mean, 1e-2, 10)
-            or 0.0,
-        }
-    if name not in ("ml", "relative_ml"):
-        fields["finish"] = ask.choice("stabilise.finish", found.finish, 0.0, 0.05, 0.1, 0.2)
-    return {"stabilise": fields}
+def _with_noise(config: Training, kind: str) -> Training:
+    """Returns dsm with constant noise, with one that changes over the training, or with levels."""
+    found = config.objective
+    end = None if kind == "constant" else found.sigma_end or found.sigma
+    levels = max(found.levels, 2) if kind == "levels" else 1
+    return config.changed(objective={"sigma_end": end, "levels": levels})
 
 
-def optimisation(ask: Suggest, base: Training) -> Overrides:
-    """Suggests learning rate, schedule, the average of the weights, and a bound of gradients."""
-    found = base.train
-    return {
-        "train": {
-            "lr": ask.log("train.lr", found.lr, found.lr / 4, found.lr * 4),
-            "schedule": ask.choice("train.schedule", found.schedule, "cosine", "constant"),
-            "ema_decay": ask.choice("train.ema_decay", found.ema_decay, 0.99, 0.997, 0.999),
-            "clip": ask.optional("train.clip", found.clip, 1.0, 1000.0),
-        }
-    }
+def _last_noise(began: Training) -> float:
+    return began.objective.sigma_end or began.objective.sigma
 
 
-def preprocessing(ask: Suggest, base: Training) -> Overrides:
-    """Suggests whitening and its shrinkage; the logit's divisor where nothing undoes it."""
-    found = base.preprocess
-    fields = {
-        "normalise": ask.choice(
-            "preprocess.normalise", found.normalise, "whiten", "standardise", "none"
-        )
-    }
-    if fields["normalise"] == "whiten" and found.shrinkage:
-        fields["shrinkage"] = ask.log("preprocess.shrinkage", found.shrinkage, 1e-4, 0.1)
-    if fields["normalise"] == "none" and found.logit is not None:
-        fields["scale"] = ask.log("preprocess.scale", found.scale, 0.25, 4.0)
-    return {"preprocess": fields}
+def _logit_scaled(config: Training) -> bool:
+    return config.preprocess.normalise == "none" and config.preprocess.logit is not None
 
 
-def start(ask: Suggest, base: Training) -> Overrides:
-    """Suggests the sign and the offset that linear layers start with, where the net has them."""
-    used = options(base.model)
-    fields = {}
-    if base.model.architecture in LINEAR:
-        fields["sign"] = ask.choice("model.sign", int(used.get("sign", 1)), 1, -1)
-        fields["bias"] = ask.real("model.bias", used.get("bias", 0.0), -1.0, 1.0)
-    return {"model": fields}
+def _shrunk(config: Training) -> bool:
+    return config.preprocess.normalise == "whiten" and config.preprocess.shrinkage > 0
 
 
-SPACES: Mapping[str, Space] = {
-    "architecture": architecture,
-    "activation": activation,
-    "base": latents,
-    "anchor": anchor,
-    "objective": objective,
-    "stabilisation": stabilisation,
-    "optimisation": optimisation,
-    "preprocessing": preprocessing,
-    "start": start,
-}
-"""By subject, in the order in which they are asked."""
+SPACE: Space = {
+    "architecture": (
+        choice("model.architecture", _suited, sets=_other_net),
+        *_of_nets(),
+    ),
+    "activation": (
+        *(
+            choice("model.activation", names, _is(net), f"of {net}", _own("activation"))
+            for net, names in NETWORKS.items()
+        ),
+        choice("model.cells", (8, 16, 32), _learns("spline"), start=_own("cells")),
+        whole("model.terms", (3, 12), _learns("tanh"), start=_own("terms")),
+    ),
+    "base": (choice("model.base", ("normal", "student", "mixture")),),
+    "anchor": (
+        choice("anchored", (False, True), _alone, start=_anchored,
+               sets=lambda config, used: config.changed(anchor={"weight": float(used)})),
+        log("anchor.weight", (0.1, 10.0), _anchored, start=lambda c: c.anchor.weight or 1.0),
+        whole("anchor.interval", (20, 500), _refreshed),
+        optional("anchor.tolerance", (0.02, 0.5), _refreshed),
+    ),
+    "objective": (
+        log("objective.sigma", (0.03, 1.0), _uses("sigma")),
+        choice("noise", ("constant", "annealed", "levels"), _uses("sigma"), start=_noise,
+               sets=_with_noise),
+        log("objective.sigma_end", (0.03, 1.0), lambda c: _noise(c) != "constant",
+            start=_last_noise),
+        whole("objective.levels", (2, 10), lambda c: _noise(c) == "levels",
+              start=lambda c: max(c.objective.levels, 2)),
+        log("objective.epsilon", (0.01, 1.0), _uses("epsilon")),
+        log("objective.step", (0.003, 0.3), _uses("step")),
+        whole("objective.slices", (1, 4), _uses("slices")),
+        choice("objective.every", (1, 2, 5, 10), _anchored),
+    ),
+    "stabilisation": (
+        optional("stabilise.low_energy", (1e-3, 1, 0.0), _but("relative_ml")),
+        optional("stabilise.latent_mean", (1e-2, 10, 0.0), _but("relative_ml")),
+        choice("stabilise.finish", (0.0, 0.05, 0.1, 0.2), _but("ml", "relative_ml")),
+    ),
+    "optimisation": (
+        log("train.lr", lambda c: (c.train.lr / 4, c.train.lr * 4)),
+        choice("train.schedule", ("cosine", "constant")),
+        choice("train.ema_decay", (0.99, 0.997, 0.999)),
+        optional("train.clip", (1.0, 1000.0)),
+    ),
+    "preprocessing": (
+        choice("preprocess.normalise", ("whiten", "standardise", "none")),
+        log("preprocess.shrinkage", (1e-4, 0.1), _shrunk),
+        log("preprocess.scale", (0.25, 4.0), _logit_scaled),
+    ),
+    "start": (
+        choice("model.sign", (1, -1), _is(*LINEAR), start=lambda c: int(known(c.model)["sign"])),
+        real("model.bias", (-1.0, 1.0), _is(*LINEAR), start=_own("bias")),
+    ),
+}  # fmt: skip
+"""By subject, what is searched of it.
+
+Adam does not see the scale of a loss, so the anchor's weight beside a fixed one of the objective
+is all there is to weigh.
+"""
+
+
+def space(search: DensitySearch) -> Space:
+    """Returns the space of a search: the objective is chosen before all else."""
+
+    def others(config: Training) -> set[str]:
+        return {*search.objectives} - {config.objective.name}
+
+    objective = choice("objective.name", search.objectives, others, sets=with_objective)
+    return {FIRST: [objective], **SPACE}
