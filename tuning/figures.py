@@ -39,7 +39,8 @@ def figures(
     first, *others = problem.goals
     found = {"settings": _settings(settings, first)}
     found |= {f"settings-{goal.name}": _settings(settings, goal) for goal in others}
-    with warnings.catch_warnings():
+    roomy = pyplot.rc_context({"figure.constrained_layout.use": True})
+    with roomy, warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return found | _by_optuna(problem, trials)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,7 +24,7 @@ from rich.progress import Progress
 from ebflow import files
 from ebflow.data.named import SOURCES
 from ebflow.errors import BadInput
-from pipelines.answers import check_output
+from pipelines.answers import OfRows, check_output
 from pipelines.answers.files import write
 from pipelines.answers.matching import Match, match
 from pipelines.answers.models import Model, opened
@@ -41,18 +41,8 @@ Answer = Callable[[Model, Match, int, int], pa.Table]
 """What is answered about rows ``first`` … ``last`` − 1; it goes to other processes by its name."""
 
 
-class Options(Protocol):
-    """What a command that answers about rows is told."""
-
-    model: str
-    data: str
-    output: Path
-    workers: int | None
-    dry_run: bool
-
-
 def answered(
-    options: Options, work: Callable[[Model, Match], "Work"], tell: Callable[[Console, Path], None]
+    options: OfRows, work: Callable[[Model, Match], "Work"], tell: Callable[[Console, Path], None]
 ) -> int:
     """Carries a command out: checks, answers in blocks, says what came out.
 

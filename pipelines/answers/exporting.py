@@ -8,13 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-import tyro
+from typing import TYPE_CHECKING, Literal
 
 from ebflow.errors import BadInput
 from pipelines import store
-from pipelines.answers import check_output
+from pipelines.answers import OfModel, check_output
 from pipelines.cli.parsing import parse
 from pipelines.cluster.logs import writing
 from pipelines.errors import StageFailed
@@ -38,8 +36,8 @@ Format = Literal["torch-export", "onnx"]
 SUFFIXES = {"torch-export": ".pt2", "onnx": ".onnx"}
 
 
-@dataclass(frozen=True)
-class Export:
+@dataclass(frozen=True, kw_only=True)
+class Export(OfModel):
     """Writes a trained flow as a graph that programs without ebflow load: rows to log-densities.
 
     The input x holds rows of raw data in the flow's type, in its order of columns, any number of
@@ -50,8 +48,6 @@ class Export:
     where rounding to the flow's type does more, to 4 times that.
     """
 
-    model: Annotated[str, tyro.conf.Positional]
-    """folder of a run or of a checkpoint, or a registered model: models:/NAME@ALIAS"""
     format: Format
     """torch-export: for torch.export.load, ends in .pt2; onnx: for any runtime, ends in .onnx"""
     output: Path

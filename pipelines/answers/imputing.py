@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import tyro
+from typing import TYPE_CHECKING
 
 from ebflow.errors import BadInput
+from pipelines.answers import OfRows
 from pipelines.cli.parsing import parse
 
 if TYPE_CHECKING:
@@ -24,8 +23,8 @@ BESIDE = ("_row", "_draw", "_acceptance", "_r_hat")
 """Columns of the output beside those of the data."""
 
 
-@dataclass(frozen=True)
-class Impute:
+@dataclass(frozen=True, kw_only=True)
+class Impute(OfRows):
     """Fills in the missing entries of a table, nulls and NaN, by draws given the rest of the row.
 
     The output has every row as often as it is drawn, in the columns and types of the data that
@@ -37,22 +36,10 @@ class Impute:
     the same command goes on where it stopped.
     """
 
-    model: Annotated[str, tyro.conf.Positional]
-    """folder of a run or of a checkpoint, or a registered model: models:/NAME@ALIAS"""
-    data: Annotated[str, tyro.conf.Positional]
-    """table of the rows: a file, or a folder of Parquet"""
-    output: Path
-    """Parquet file for the rows"""
     draws: int = 5
     """draws of each row"""
     steps: int = 40
     """steps of every chain, an even number"""
-    seed: int = 0
-    """where the draws come from"""
-    workers: int | None = None
-    """processes of Ray Data, of one core each; None: this one, or with RAY_ADDRESS all it gives"""
-    dry_run: bool = False
-    """tell what would be filled in; write nothing"""
 
 
 def run(words: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ebflow.errors import BadInput
-from pipelines.answers import check_output
+from pipelines.answers import OfModel, check_output
 from pipelines.cli.parsing import parse
 
 if TYPE_CHECKING:
@@ -20,16 +20,14 @@ ROWS = 10_000
 """Rows that are drawn at a time."""
 
 
-@dataclass(frozen=True)
-class Sample:
+@dataclass(frozen=True, kw_only=True)
+class Sample(OfModel):
     """Draws rows from a trained flow, in the columns and types of the data that it was trained on.
 
     Integers are integers. A conditional flow's rows have their contexts' columns behind: those of
     a file, row by row, or one that is typed. The first rows are the same however many are drawn.
     """
 
-    model: Annotated[str, tyro.conf.Positional]
-    """folder of a run or of a checkpoint, or a registered model: models:/NAME@ALIAS"""
     output: Path
     """Parquet file for the rows"""
     rows: Annotated[int | None, tyro.conf.arg(aliases=("-n",))] = None

@@ -4,10 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import tyro
-
+from pipelines.answers import OfRows
 from pipelines.cli.parsing import parse
 
 if TYPE_CHECKING:
@@ -24,8 +23,8 @@ LOW = 0.05
 """The p-value up to which rows are counted as unlikely."""
 
 
-@dataclass(frozen=True)
-class Score:
+@dataclass(frozen=True, kw_only=True)
+class Score(OfRows):
     """Scores rows by a trained flow, in the order of the source.
 
     The output has the columns log_prob (nats, of the raw data), bits_per_dim (of integer data),
@@ -35,19 +34,6 @@ class Score:
     are matched by name, arrays by position. Interrupted, the same command goes on where it
     stopped. With RAY_ADDRESS set, a cluster scores.
     """
-
-    model: Annotated[str, tyro.conf.Positional]
-    """folder of a run or of a checkpoint, or a registered model: models:/NAME@ALIAS"""
-    data: Annotated[str, tyro.conf.Positional]
-    """source of the rows: all that --data.source of `ebflow run density` takes"""
-    output: Path
-    """Parquet file for the scores"""
-    seed: int = 0
-    """seed of the dequantisation noise of integers"""
-    workers: int | None = None
-    """processes of Ray Data, of one core each; None: this one, or with RAY_ADDRESS all it gives"""
-    dry_run: bool = False
-    """tell what would be scored; write nothing"""
 
 
 def run(words: Sequence[str]) -> int:

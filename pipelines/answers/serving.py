@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import tyro
+from typing import TYPE_CHECKING
 
 from pipelines import store
+from pipelines.answers import OfModel
 from pipelines.cli.parsing import parse
 from pipelines.cli.ui import check_port, served
 from pipelines.cluster.logs import writing
@@ -24,16 +23,14 @@ ROWS = 4
 """Rows of the example in the model."""
 
 
-@dataclass(frozen=True)
-class Serve:
+@dataclass(frozen=True, kw_only=True)
+class Serve(OfModel):
     """Serves log-densities on this machine (127.0.0.1) until Ctrl-C, by MLflow's scoring server.
 
     It answers POST /invocations, of {"dataframe_split": {"columns": [...], "data": [[...]]}} for a
     table, whose columns are found by their names, and of {"instances": [[...]]} for arrays.
     """
 
-    model: Annotated[str, tyro.conf.Positional]
-    """folder of a run or of a checkpoint, or a registered model: models:/NAME@ALIAS"""
     port: int = 5001
     """port, 1 … 65535"""
 

@@ -44,20 +44,18 @@ class Line:
 
 def lines(numbers: Mapping[str, Any]) -> list[Line]:
     """Returns the flow's line and those of the baselines, from the metrics of an evaluation."""
-    flow = _line("flow", numbers, "test/", "best/val_")
-    return [flow, *(baseline(what, numbers) for what in BASELINES)]
-
-
-def baseline(what: str, numbers: Mapping[str, Any]) -> Line:
-    """Returns the line of a baseline."""
-    gain, at = f"test/{BASELINES[what]}", f"baseline/{what}_"
-    differences = {"difference": -numbers[gain], "difference_se": numbers[f"{gain}_se"]}
-    return _line(_name(what, numbers), numbers, at, f"{at}val_", **differences)
+    found = [_line("flow", numbers, "test/", "best/val_")]
+    for what, gain in BASELINES.items():
+        paired = {"difference": -numbers[f"test/{gain}"],
+                  "difference_se": numbers[f"test/{gain}_se"]}  # fmt: skip
+        at = f"baseline/{what}_"
+        found.append(_line(_name(what, numbers), numbers, at, f"{at}val_", **paired))
+    return found
 
 
 def better(numbers: Mapping[str, Any]) -> Line:
     """Returns the baseline of the lower test NLL."""
-    return min((baseline(what, numbers) for what in BASELINES), key=lambda line: line.nll)
+    return min(lines(numbers)[1:], key=lambda line: line.nll)
 
 
 def cells(numbers: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -18,6 +18,7 @@ from ebflow.preprocessing import Preprocessing, gaussian
 from pipelines.answers.reference import Reference
 from pipelines.config import EvaluateConfig
 from pipelines.density import classifier
+from pipelines.density.likelihoods import BASELINES
 from pipelines.tracking import StageRun
 from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS, REGRESSION
 
@@ -66,7 +67,7 @@ def evaluate(
             ours = log_probs(flow, split, **config.model_dump())
             metrics |= _metrics(prefixes, ours, baselines, split, config)
             known[name] = ours.numpy()
-    densities = {"flow": flow, **{name: density for name, (_, density) in baselines.items()}}
+    densities = {"flow": flow, **baselines}
     metrics |= classifier.measured(
         densities, dataset, output / classifier.FILE, config.model_dump()
     )
@@ -78,15 +79,12 @@ def evaluate(
     run.log_metrics(metrics)
 
 
-def _baselines(preprocessed: Path) -> dict[str, tuple[str, Flow]]:
-    """Returns the baselines by name, each with how the flow's gain over it is called."""
+def _baselines(preprocessed: Path) -> dict[str, Flow]:
+    """Returns the baselines by name."""
     chain = Preprocessing.load(preprocessed / GAUSSIAN)
     given = (preprocessed / REGRESSION).exists()
     plain = _behind(preprocessed / REGRESSION, chain) if given else gaussian(chain)
-    return {
-        "gaussian": ("gain", plain),
-        "mixture": ("gain_over_mixture", _behind(preprocessed / MIXTURE, chain)),
-    }
+    return {"gaussian": plain, "mixture": _behind(preprocessed / MIXTURE, chain)}
 
 
 def _behind(mixture: Path, chain: Preprocessing) -> Flow:
@@ -96,16 +94,16 @@ def _behind(mixture: Path, chain: Preprocessing) -> Flow:
 def _metrics(
     prefixes: tuple[str, str],
     ours: Tensor,
-    baselines: Mapping[str, tuple[str, Flow]],
+    baselines: Mapping[str, Flow],
     split: Split,
     config: EvaluateConfig,
 ) -> dict[str, float]:
     """Returns the likelihoods of the flow and of the baselines on a split, how they differ too."""
     metrics = likelihood(prefixes[0], ours, split.width)
-    for what, (gain, density) in baselines.items():
+    for what, density in baselines.items():
         theirs = log_probs(density, split, **config.model_dump())
         metrics |= likelihood(f"baseline/{what}_{prefixes[1]}", theirs, split.width)
-        paired, at = Likelihood.of(ours - theirs, split.width), f"{prefixes[0]}{gain}"
+        paired, at = Likelihood.of(ours - theirs, split.width), f"{prefixes[0]}{BASELINES[what]}"
         metrics |= {at: -paired.nll, f"{at}_se": paired.nll_se}
     return metrics
 
