@@ -17,7 +17,7 @@ from redun.scheduler import catch, catch_all
 from ebflow.errors import BadInput
 from pipelines.config.source import examined
 from pipelines.engine import Artefact, Source, glue, stage
-from pipelines.engine.fanout import diverged, fail, together
+from pipelines.engine.fanout import FAILED, diverged, fail, together
 from pipelines.engine.pipeline import Pipeline
 from pipelines.errors import Diverged
 from tuning import TEMPLATE, records, results
@@ -80,7 +80,7 @@ def again(
         catch(together(searched.measured(one.config, one.title, given)), Diverged, diverged)
         for one in trainings(searched, records.load(found.path))
     ]
-    return verdict(config, [given[0], found, catch_all(cells, Exception, fail)])
+    return verdict(config, [given[0], found, catch_all(cells, FAILED, fail)])
 
 
 def pipeline(config: TuneConfig) -> Pipeline:

@@ -88,7 +88,7 @@ def alignment(config: AlignmentConfig, source: Source) -> Artefact:
 def _base(config: AlignmentConfig, source: Source) -> tuple[Artefact, list[Artefact], Artefact]:
     """Returns data, the flows of their classes, and that of all rows."""
     data = prepare(config.data, [source])
-    whole = _flow(config, data)
+    whole = flow_of(config, data)
     return data, flows(config, data, whole), whole
 
 
@@ -125,8 +125,8 @@ def judged(config: AlignmentConfig, data: Artefact) -> Artefact:
 
 
 @glue()
-def flows(config: AlignmentConfig, data: Artefact, whole: Artefact) -> list[Artefact]:
-    """Returns the trained flow of every class, or that of all rows."""
+def flows(config: AlignmentConfig, data: Artefact, whole: Artefact | None) -> list[Artefact]:
+    """Returns the trained flow of every class, or that of all rows, which these may start from."""
     classes = Manifest.load(data.path).classes
     conditional = config.reference.conditional
     if conditional is None:
@@ -134,10 +134,10 @@ def flows(config: AlignmentConfig, data: Artefact, whole: Artefact) -> list[Arte
     if not conditional:
         return [whole]
     start = [whole] if SCALES[config.scale].classes else []
-    return [_flow(config, data, *start, label=label) for label in range(classes)]
+    return [flow_of(config, data, *start, label=label) for label in range(classes)]
 
 
-def _flow(config: AlignmentConfig, *inputs: Artefact, label: int | None = None) -> Artefact:
+def flow_of(config: AlignmentConfig, *inputs: Artefact, label: int | None = None) -> Artefact:
     """Returns the trained flow of a class; None: of all rows."""
     rows = "all" if label is None else f"class {label}"
     return flow(flow_config(config, label), [*inputs], f"{rows}, seed {config.seed}")

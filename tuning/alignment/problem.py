@@ -17,11 +17,19 @@ from pipelines.density.graph import prepare
 from pipelines.engine import Artefact, Source, own, stage
 from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import AlignmentConfig, ClassifierConfig, CustomConfig
-from pipelines.gradient_alignment.graph import check, classify, flow, flows, measuring, reference
+from pipelines.gradient_alignment.graph import (
+    check,
+    classify,
+    flow,
+    flow_of,
+    flows,
+    measuring,
+    reference,
+)
 from pipelines.gradient_alignment.holdout import Held
 from pipelines.gradient_alignment.method import method, title
 from pipelines.gradient_alignment.models import BASELINE
-from pipelines.gradient_alignment.scales import models
+from pipelines.gradient_alignment.scales import SCALES, models
 from pipelines.training import metrics_log
 from tuning.alignment.config import AlignmentSearch
 from tuning.alignment.space import SPACE
@@ -122,7 +130,8 @@ class AlignmentProblem(Problem):
     def inputs(self, source: Source) -> tuple[Artefact, ...]:
         """Returns prepared data, the reference, and the plain classifier."""
         data, plain = prepare(self.whole.data, [source]), self._model(BASELINE)
-        scores = reference(measuring(self.whole), [data, flows(self.whole, data)])
+        start = flow_of(self.whole, data) if SCALES[self.whole.scale].classes else None
+        scores = reference(measuring(self.whole), [data, flows(self.whole, data, start)])
         return data, scores, classify(plain, [data], f"{BASELINE}, seed {self.whole.seed}")
 
     def measured(
