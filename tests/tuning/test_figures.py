@@ -30,7 +30,7 @@ def trials():
     return made
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::optuna.exceptions.ExperimentalWarning")
 def test_every_parameter_that_mattered_has_its_trials(trials, tmp_path):
     found = {}
     lost = Record(TRIALS, {}, state=records.FAILED)

@@ -141,7 +141,7 @@ def _logit_scaled(config: Training) -> bool:
 
 
 def _shrunk(config: Training) -> bool:
-    return config.preprocess.normalise == "whiten" and config.preprocess.shrinkage > 0
+    return config.preprocess.normalise == "whiten" and bool(config.preprocess.shrinkage)
 
 
 SPACE: Space = {
