@@ -14,7 +14,7 @@ REFERENCE = "reference.safetensors"
 """File of log-densities of known rows in the folder of a checkpoint: see ``reference``."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class OfModel:
     """What every command about a trained flow is told."""
 
@@ -22,7 +22,7 @@ class OfModel:
     """folder of a run or of a checkpoint, or a registered model: models:/NAME@ALIAS"""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class OfRows(OfModel):
     """What every command is told that answers about rows of a source."""
 

@@ -36,7 +36,7 @@ Format = Literal["torch-export", "onnx"]
 SUFFIXES = {"torch-export": ".pt2", "onnx": ".onnx"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Export(OfModel):
     """Writes a trained flow as a graph that programs without ebflow load: rows to log-densities.
 

@@ -23,7 +23,7 @@ BESIDE = ("_row", "_draw", "_acceptance", "_r_hat")
 """Columns of the output beside those of the data."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Impute(OfRows):
     """Fills in the missing entries of a table, nulls and NaN, by draws given the rest of the row.
 

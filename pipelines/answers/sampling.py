@@ -20,7 +20,7 @@ ROWS = 10_000
 """Rows that are drawn at a time."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Sample(OfModel):
     """Draws rows from a trained flow, in the columns and types of the data that it was trained on.
 

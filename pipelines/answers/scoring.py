@@ -23,7 +23,7 @@ LOW = 0.05
 """The p-value up to which rows are counted as unlikely."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Score(OfRows):
     """Scores rows by a trained flow, in the order of the source.
 

@@ -23,7 +23,7 @@ ROWS = 4
 """Rows of the example in the model."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Serve(OfModel):
     """Serves log-densities on this machine (127.0.0.1) until Ctrl-C, by MLflow's scoring server.
 
