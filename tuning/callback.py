@@ -38,7 +38,7 @@ class TrialRecorder(Callback):
 
     def on_trial_start(self, trial: Trial, **_: object) -> None:
         """Records a trial that starts, or goes on; clears what another of its number left."""
-        record = Record(**trial.config)
+        record = _proposed(trial)
         before = self.records.get(record.number)
         if before is not None and before.config != record.config:
             store.forget(records.folder(self.root, record.number))
@@ -74,7 +74,7 @@ class TrialRecorder(Callback):
 
     def _known(self, trial: Trial) -> Record:
         """Returns a trial's record; one that is lost with its node may never have started."""
-        return self.records.get(trial.config["number"]) or Record(**trial.config)
+        return self.records.get(trial.config["number"]) or _proposed(trial)
 
     def _keep(self, record: Record) -> None:
         self.records[record.number] = record
@@ -105,3 +105,9 @@ class TrialRecorder(Callback):
         progress = {name: result.get(name, 0) for name in ("step", "seconds", "share")}
         names = [goal.name for goal in self.goals if goal.name in result]
         return replace(known, **progress, scores={name: result[name] for name in names})
+
+
+def _proposed(trial: Trial) -> Record:
+    """Returns the record of a trial that has done nothing; Tune knows its parameters, too."""
+    names = ("number", "config", "changes", "params")
+    return Record(**{name: trial.config[name] for name in names})

@@ -29,7 +29,8 @@ def test_a_kill_while_the_rule_is_kept_leaves_what_was_kept_before(tmp_path, mon
 
 def test_a_trial_that_is_lost_before_it_starts_has_failed(tmp_path):
     """Its node may be lost while its process comes up."""
-    config = {"number": 0, "config": {}, "changes": {}, "params": {}}
+    told = {"number": 0, "config": {}, "changes": {}, "params": {"train.lr": 1e-3}}
+    config = {**told, "train.lr": 1e-3}  # as Tune has it of Optuna
     callback = TrialRecorder(tmp_path, 1, (NLL,), lambda: None)
     callback.on_trial_error(trial=SimpleNamespace(config=config))
     (record,) = records.read(tmp_path / records.TRIALS)
