@@ -367,7 +367,7 @@ def test_a_search_on_digits(tmp_path, monkeypatch, ebflow):
     assert {path.stem for path in (output / "figures").iterdir()} >= {
         "settings", "settings-accuracy", "history", "pareto",
     }  # fmt: skip
-    assert_runs(store, summary)
+    assert_runs(store, summary, seed)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EBFLOW_HOME", str(store.home))
     assert_accepted(ebflow, output / "best.yaml")
@@ -376,7 +376,7 @@ def test_a_search_on_digits(tmp_path, monkeypatch, ebflow):
     assert [line.split() for line in again.out[-7:]] == [[stage, "cached"] for stage in stages]
 
 
-def assert_runs(store, summary):
+def assert_runs(store, summary, seed):
     client = mlflow.MlflowClient(f"sqlite:///{store.home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("tune-gradient-alignment").experiment_id
     found = client.search_runs([experiment], max_results=500)
@@ -389,7 +389,7 @@ def assert_runs(store, summary):
         assert run.data.metrics["val/A3"] == trial["scores"]["A3"]
         assert run.info.status == {"finished": "FINISHED", "pruned": "KILLED"}[trial["state"]]
     names = {run.info.run_name for run in found}
-    assert {"flow · class 0, seed 0", "flow · class 9, seed 0"} <= names
+    assert {f"flow · class {k}, seed {seed}" for k in (0, 9)} <= names
     assert any(name.startswith("classify · base, seed ") for name in names)
 
 
