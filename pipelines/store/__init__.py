@@ -21,23 +21,30 @@ __all__ = [
     "artefact",
     "commit",
     "digest",
+    "download",
+    "download_entries",
+    "evict",
     "expect",
     "forget",
     "home",
     "identity",
-    "keep",
     "lock",
-    "mirror",
     "place",
     "present",
     "record",
-    "regain",
-    "release",
-    "restore",
+    "upload",
+    "upload_entries",
     "work",
 ]
 
-from pipelines.store.copies import forget, keep, mirror, regain, release, restore
+from pipelines.store.copies import (
+    download,
+    download_entries,
+    evict,
+    forget,
+    upload,
+    upload_entries,
+)
 from pipelines.store.identities import expect, identity
 from pipelines.store.locks import alone, lock
 from pipelines.store.places import artefact, home, place, work

@@ -17,7 +17,7 @@ from pipelines.store.places import name
 AT = ".at"
 
 
-def keep(path: Path) -> None:
+def upload(path: Path) -> None:
     """Copies a file or folder of the store to the storage, over what was kept of it before.
 
     Raises:
@@ -31,7 +31,7 @@ def keep(path: Path) -> None:
     storage.remove_others(name(path), version)
 
 
-def regain(path: Path) -> None:
+def download(path: Path) -> None:
     """Replaces a file or folder of the store by what was kept of it; nothing if nothing was."""
     if not storage.used():
         return
@@ -46,7 +46,7 @@ def regain(path: Path) -> None:
             move(draft, path)
 
 
-def mirror(folder: Path, fresh: Path) -> None:
+def upload_entries(folder: Path, fresh: Path) -> None:
     """Makes what is kept of a folder's entries like them; ``fresh`` has just been written.
 
     Cost: the bytes of what is new; a request for each entry.
@@ -57,18 +57,18 @@ def mirror(folder: Path, fresh: Path) -> None:
     kept = _kept(folder)
     for entry, path in here.items():
         if path == fresh or entry not in kept:
-            keep(path)
+            upload(path)
     for entry in kept - here.keys():
         _forget(name(folder / entry))
 
 
-def restore(folder: Path) -> None:
+def download_entries(folder: Path) -> None:
     """Replaces a folder by the entries that were kept of it."""
     if not storage.used():
         return
     _drop(folder)
     for entry in _kept(folder):
-        regain(folder / entry)
+        download(folder / entry)
 
 
 def _kept(folder: Path) -> set[str]:
@@ -76,7 +76,7 @@ def _kept(folder: Path) -> set[str]:
     return {entry.removesuffix(AT) for entry in found if entry.endswith(AT)}
 
 
-def release(folder: Path) -> None:
+def evict(folder: Path) -> None:
     """Removes from this node what the storage has; without a storage nothing."""
     if storage.used():
         _drop(folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 from ebflow.errors import BadInput
 from ebflow.files import move, previous, write_text
 from pipelines.store import storage
-from pipelines.store.copies import regain
+from pipelines.store.copies import download
 from pipelines.store.locks import lock
 from pipelines.store.places import ARTEFACTS, artefact, home, name, place
 from pipelines.store.shared import read, size
@@ -137,7 +137,7 @@ def present(path: Path) -> Path:
             if kind == ARTEFACTS:
                 _copy(artefact(stage, key))
             else:
-                regain(path)
+                download(path)
     return path
 
 

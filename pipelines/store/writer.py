@@ -27,9 +27,9 @@ class StoreWriter:
         """Makes a file, or replaces it."""
         path.write_text(text)
 
-    def keep(self, path: Path) -> None:
+    def upload(self, path: Path) -> None:
         """Copies a file to the storage."""
-        store.keep(path)
+        store.upload(path)
 
 
 def start_writer(node: str) -> Any:  # noqa: ANN401
@@ -52,9 +52,9 @@ def write(path: Path, text: str) -> None:
     _ask("write", path, text)
 
 
-def keep(path: Path) -> None:
+def upload(path: Path) -> None:
     """Copies a file of the driver's store to the storage, if there is one."""
-    _ask("keep", path)
+    _ask("upload", path)
 
 
 def _ask(what: str, *words: Any) -> None:  # noqa: ANN401

@@ -144,7 +144,7 @@ def drive(made: Callable[[], Driven], work: Path, place: Place, patience: float)
         reporter = _resumed(made(), work, place)
         ended = {"began": time.time(), **_run(reporter, watchdog)}
     if place.local_rank == 0:
-        store.release(work / CHECKPOINTS)
+        store.evict(work / CHECKPOINTS)
     return ended
 
 
@@ -185,7 +185,7 @@ def _resumed(trainer: Driven, work: Path, place: Place) -> "Reporter":
     """Lets a trainer go on from the newest sound checkpoint, which rank 0 names for all."""
     checkpoints = Checkpoints(work / CHECKPOINTS)
     if place.local_rank == 0:
-        store.restore(checkpoints.folder)
+        store.download_entries(checkpoints.folder)
     trainer.wait()
     found, why = checkpoints.newest() if trainer.shard[0] == 0 else (None, "")
     step = int(trainer.agreed(-1 if found is None else found))
@@ -259,8 +259,8 @@ class Reporter:
         self._report()
         self.checkpoints.save(self.trainer)
         if self.rank == 0:
-            writer.keep(self.file)
-            store.mirror(self.checkpoints.folder, self.checkpoints.path(self.trainer.step))
+            writer.upload(self.file)
+            store.upload_entries(self.checkpoints.folder, self.checkpoints.path(self.trainer.step))
         self.saved = time.monotonic()
 
     def finish(self) -> dict[str, Any]:

@@ -182,11 +182,11 @@ def states(work):
 def test_work_goes_on_elsewhere(node):
     work = work_of(node("one"), step1="1")
     (work / "rows").write_text("row")
-    store.keep(work / "rows")
-    store.mirror(work, work / "step1")
+    store.upload(work / "rows")
+    store.upload_entries(work, work / "step1")
     node("two")
     own = store.work("train", "key")
-    store.restore(own)
+    store.download_entries(own)
     assert states(own) == {"step1": "1"} and (own / "rows").read_text() == "row"
     assert len(list(own.iterdir())) == 2
 
@@ -195,14 +195,14 @@ def test_a_mirror_follows(node):
     """What is gone goes; what was written anew, though as long, replaces what was there."""
     node("one")
     work = work_of(store.home(), step1="1")
-    store.mirror(work, work / "step1")
+    store.upload_entries(work, work / "step1")
     work_of(store.home(), step2="2")
-    store.mirror(work, work / "step2")
-    store.release(work / "step1")
+    store.upload_entries(work, work / "step2")
+    store.evict(work / "step1")
     work_of(store.home(), step2="3")
-    store.mirror(work, work / "step2")
+    store.upload_entries(work, work / "step2")
     node("two")
-    store.restore(store.work("train", "key"))
+    store.download_entries(store.work("train", "key"))
     assert states(store.work("train", "key")) == {"step2": "3"}
 
 
@@ -210,7 +210,7 @@ def test_a_mirror_follows(node):
 def test_who_is_killed_while_keeping_leaves_what_was_kept(where, node, monkeypatch):
     node("one")
     work = work_of(store.home(), last="1")
-    store.keep(work / "last")
+    store.upload(work / "last")
     work_of(store.home(), last="2")
     with monkeypatch.context() as patch:
         if where == "put":
@@ -218,14 +218,14 @@ def test_who_is_killed_while_keeping_leaves_what_was_kept(where, node, monkeypat
         else:
             patch.setattr(storage, "write", lambda name, content: 1 / 0)
         with pytest.raises((OSError, ZeroDivisionError)):
-            store.keep(work / "last")
+            store.upload(work / "last")
     node("two")
-    store.regain(store.work("train", "key") / "last")
+    store.download(store.work("train", "key") / "last")
     assert states(store.work("train", "key")) == {"last": "1"}
     node("one")
-    store.keep(work / "last")
+    store.upload(work / "last")
     node("two")
-    store.regain(store.work("train", "key") / "last")
+    store.download(store.work("train", "key") / "last")
     assert states(store.work("train", "key")) == {"last": "2"}
     assert len(storage.names("work/train/key/last")) == 1
 
@@ -233,13 +233,13 @@ def test_who_is_killed_while_keeping_leaves_what_was_kept(where, node, monkeypat
 def test_what_a_node_has_of_an_earlier_life_goes(node):
     """One machine goes on where another was, not where itself was before."""
     node("one")
-    store.keep(work_of(store.home(), last="old") / "last")
+    store.upload(work_of(store.home(), last="old") / "last")
     node("two")
-    store.keep(work_of(store.home(), last="new") / "last")
+    store.upload(work_of(store.home(), last="new") / "last")
     node("one")
     own = work_of(store.home(), last="old", more="old")
-    store.regain(own / "last")
-    store.regain(own / "more")
+    store.download(own / "last")
+    store.download(own / "more")
     assert states(own) == {"last": "new"}
 
 
@@ -248,7 +248,7 @@ def test_what_is_forgotten_is_gone_everywhere(node):
     work = store.work("train", "key")
     work.mkdir(parents=True)
     (work / "state").write_text("1")
-    store.keep(work)
+    store.upload(work)
     store.forget(work)
     assert not work.exists() and storage.size("work/train/key") == 0
     store.forget(work)

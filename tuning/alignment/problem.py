@@ -122,7 +122,7 @@ class AlignmentProblem(Problem):
             diagnosis = fitting.collapse(trial, dataset.manifest, metrics)
             judge(self.search, share, diagnosis, metrics["val/accuracy"], accuracies[epoch - 1])
 
-        store.regain(folder / metrics_log.FILE)
+        store.download(folder / metrics_log.FILE)
         fitted = fitting.fit(trial, dataset, folder, watch=measure, listener=tell)
         if fitted.diverged:
             raise NonFinite(fitted.diagnosis)

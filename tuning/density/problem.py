@@ -63,8 +63,8 @@ class DensityProblem(Problem):
         """
         data, chain, here = inputs[0], folder / CHAIN, trial.cluster.workers == 1
         fitted(trial.chain, Dataset(data)).save(chain)
-        store.keep(chain)
-        store.regain(folder / metrics_log.FILE)
+        store.upload(chain)
+        store.download(folder / metrics_log.FILE)
         listener = relay(tune.report if here else _handed_on())
         listener(metrics_log.read(folder / metrics_log.FILE)[0])
         fit(trial.once, data, chain, folder, here=here, listener=listener)

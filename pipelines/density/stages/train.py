@@ -31,7 +31,7 @@ def train(
     """
     run.log_params(config.model_dump())
     run.log_input(Manifest.load(data), "training")
-    store.regain(work / metrics_log.FILE)
+    store.download(work / metrics_log.FILE)
     began = time.time()
     watching = run.watching() if embedded() else nullcontext()  # else its workers watch nodes
     with watching, Follower(work / metrics_log.FILE, run):
@@ -40,7 +40,7 @@ def train(
         finally:
             for path in work.glob(HUNG):
                 run.log_artifacts(path, "hung")
-    store.restore(work / CHECKPOINTS)
+    store.download_entries(work / CHECKPOINTS)
     _keep(Checkpoints(work / CHECKPOINTS), result, output)
     run.log_artifacts(output / "checkpoint", "checkpoint")
     shutil.copy(work / metrics_log.FILE, output)

@@ -20,7 +20,7 @@ def classify(
     run.log_params(config.model_dump())
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "training")
-    store.regain(work / metrics_log.FILE)
+    store.download(work / metrics_log.FILE)
     with Follower(work / metrics_log.FILE, run):
         fitted = fitting.fit(config, dataset, work)
     fitting.save(output, fitted)

@@ -45,10 +45,10 @@ def flow(
     if whole is None:
         fitted(training.chain, Dataset(smooth)).save(work / CHAIN)
     start = work / CHAIN if whole is None else whole / "checkpoint"
-    store.regain(work / metrics_log.FILE)
+    store.download(work / metrics_log.FILE)
     with Follower(work / metrics_log.FILE, run):
         summary = fit(training, smooth, start, work, here=True)
-    store.restore(work / CHECKPOINTS)
+    store.download_entries(work / CHECKPOINTS)
     shutil.copytree(
         Checkpoints(work / CHECKPOINTS).path(summary["best_step"]), output / "checkpoint"
     )
