@@ -16,7 +16,7 @@ from .harness import PAIR, children, ends_well, noted, same, start, tags, traini
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-SEIZE, INTERRUPT = 0x4206, 0x4207
+SEIZE, INTERRUPT, CONTINUE = 0x4206, 0x4207, 7
 ANY_THREAD = 0x40000000
 PATIENCE_S = 30
 WORDS = ("--cluster.patience", PATIENCE_S, "--cluster.max-failures", "5")
@@ -75,13 +75,23 @@ def busiest(worker):
             return max(spent, key=spent.get)
 
 
-def hang(thread):
-    """Stops one thread, as a debugger does, until its process ends."""
+def traced(request, thread):
     libc = ctypes.CDLL(None, use_errno=True)
-    for request in (SEIZE, INTERRUPT):
-        if libc.ptrace(request, thread, None, None):
-            pytest.skip(
-                f"this machine lets no test stop a thread: {os.strerror(ctypes.get_errno())}"
-            )
-    os.waitpid(thread, ANY_THREAD)
+    if libc.ptrace(request, thread, None, None):
+        pytest.skip(f"this machine lets no test stop a thread: {os.strerror(ctypes.get_errno())}")
+
+
+def hang(thread):
+    """Stops one thread where it computes, as a debugger does, until its process ends.
+
+    In a system call it may be between one watch and the next, where nothing of its own hangs.
+    """
+    traced(SEIZE, thread)
+    while True:
+        traced(INTERRUPT, thread)
+        os.waitpid(thread, ANY_THREAD)
+        if Path(f"/proc/{thread}/syscall").read_text().startswith("-1"):
+            break
+        traced(CONTINUE, thread)
+        time.sleep(0.01)
     threading.Thread(target=os.waitpid, args=(thread, ANY_THREAD), daemon=True).start()
