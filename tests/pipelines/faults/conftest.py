@@ -3,7 +3,7 @@
 import pytest
 
 from ..conftest import Store
-from .harness import PAIR, end, ends_well, start, training_of
+from .harness import PAIR, end, ends_well, kill, start, training_of
 
 
 @pytest.fixture(scope="session")
@@ -24,10 +24,14 @@ def pair(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def killed(tmp_path_factory):
-    """A store whose driver was killed, and when; make a copy of it to go on."""
+    """A store whose driver was killed, and when; make a copy of it to go on.
+
+    The driver's processes are killed with it: they would end by themselves, but later than so
+    short a training, and write until then.
+    """
     store = Store(tmp_path_factory.mktemp("killed"))
     process = start(store)
     hit = training_of(store)
-    process.kill()
+    kill(store)
     end(process)
     return store, hit

@@ -1,5 +1,6 @@
 """What a fault is done to, and how it is judged: runs of the density pipeline on digits."""
 
+import contextlib
 import json
 import os
 import time
@@ -96,6 +97,24 @@ def children(process, words):
     """Returns the processes below one, in whose command line the words are."""
     found = psutil.Process(process.pid).children(recursive=True)
     return [child for child in found if words in " ".join(child.cmdline())]
+
+
+def kill(store):
+    """Kills every process that works on a store, and waits for their end."""
+
+    def left():
+        return [one for one in psutil.process_iter() if _home(one) == str(store.home)]
+
+    for one in left():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    wait("the end of killed processes", lambda: not left())
+
+
+def _home(process):
+    with contextlib.suppress(psutil.Error):
+        return process.environ().get("EBFLOW_HOME")
+    return None
 
 
 def artefact(store, stage="train"):
