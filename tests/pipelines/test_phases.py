@@ -56,7 +56,7 @@ def test_the_grid_crosses_all_that_may_matter():
         part: [c.config for c in cells if c.config.part == part] for part in (MAP, WIDE, PAIRS)
     }
     sizes = {part: sum(map(size, configs)) for part, configs in nets.items()}
-    assert (sizes[MAP], sizes[WIDE]) == (2 * 3 * 5 * 2 * 4 * 2, 3 * 2 * 2 * 2)
+    assert (sizes[MAP], sizes[WIDE]) == (2 * 3 * 5 * 2 * 4 * 2, 3 * 5 * 2 * 2)
     assert {config.objective.sigma for config in nets[MAP]} == {0.1, 0.3, 1.0}
     assert (-1, 1.0) in nets[MAP][0].starts, "the published start"
     assert [(c.activation, c.objective.name) for c in nets[PAIRS]] == 2 * [

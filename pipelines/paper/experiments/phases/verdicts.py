@@ -210,7 +210,7 @@ CHANGES = (
     "digits.",
     f"Another order parameter, or another bound of it: mass counts as lost where the squared "
     f"latent mean ends above {LOST:g} an element and {RISEN:g} times its least.",
-    "At the larger D one seed, one preprocessing, two starts and one noise were tried.",
+    "At the larger D one seed, one preprocessing and two starts were tried.",
 )
 
 
