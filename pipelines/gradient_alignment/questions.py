@@ -102,7 +102,8 @@ QUESTIONS = (
     _asked("A class-blind Gaussian alone makes them worse: the test is not invariant under "
            "the gauge.",
            GAUSSIAN_ALONE, below(-ACCURACY), "follows"),
-    _asked("A plain classifier takes noisy images for the denser ones, as in the paper.",
+    _asked("A plain classifier takes noisy images for the denser ones, by the mean of the log "
+           "ratio.",
            of("mean log ratio/0.3", BASELINE, "mean log density ratio of baseline, noise 0.3"),
            above(0.5), None, f"{CIFAR} {OUTLIERS}", "nats"),
     _asked("Among the models of this study pixel perturbation by centred gradients follows "

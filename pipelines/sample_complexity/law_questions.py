@@ -148,7 +148,7 @@ def _changed(rows: pd.DataFrame, mean: str, tail: str) -> Confidence | None:
 
 
 def _ordered(config: ComplexityConfig, rows: pd.DataFrame, eta: float) -> Iterator[Measured]:
-    """Compares the orders of both errors; alike, neither tells samples better than the other."""
+    """Compares the orders of both errors; alike, they tell samples about equally well."""
     place = parting(config)
     pairs = {
         "over all levels": [family(rows, name) for name in ("levels_l2", "levels_q")],

@@ -71,7 +71,7 @@ def _rows(table: str, seeds: Sequence[Mapping[str, Row]]) -> Iterator[Row]:
 
 
 def _ahead(leads: Sequence[np.ndarray], best: str | None) -> str:
-    """Returns which density is ahead; ``level`` if the interval of the lead holds 0.
+    """Returns which density is ahead; ``not told`` if the interval of the lead holds 0.
 
     It is over seeds, or over the test rows of a single one.
     """
@@ -80,7 +80,7 @@ def _ahead(leads: Sequence[np.ndarray], best: str | None) -> str:
     units = leads[0] if len(leads) == 1 else [lead.mean() for lead in leads]
     _, low, high = student(units).interval()
     if low <= 0 <= high:
-        return "level"
+        return "not told"
     return RECIPE if low > 0 else best
 
 
