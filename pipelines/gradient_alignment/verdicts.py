@@ -52,5 +52,5 @@ def _findings(lines: Lines, claims: Sequence[Claim]) -> Iterator[str]:
     for text, *numbers in FINDINGS:
         if all(number.quantity in known for number in numbers):
             found = [known[number.quantity] for number in numbers]
-            verdict = f"{found[-1].verdict} at a margin of {found[-1].margin:g}"
+            verdict = f"{found[-1].expected}: {found[-1].verdict}"
             yield text.format(*(one.estimate for one in found), verdict=verdict, **means)

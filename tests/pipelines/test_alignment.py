@@ -581,7 +581,7 @@ def test_the_findings_are_three_sentences_with_the_measured_numbers():
     first, second, third = conclusion.findings
     assert "an A1 of 0.780, beside 0.800 of score matching and 0.030 of" in first
     assert "0.974" in first and "above a gradient-norm penalty" in second
-    assert "(does not hold at a margin of 0.05)" in second and "A3 by -0.6;" in third
+    assert "(more than 0.05: does not hold)" in second and "A3 by -0.6;" in third
     assert len(conclusion.would_change) >= 3
     few = verdicts.conclude(study(**{k: FOUND[k] for k in ("baseline", "score")}), QUALITY)
     assert few.findings == ()
