@@ -1,9 +1,10 @@
 """What is trained: a grid of nets, objectives and rates, and pairs that are compared at length.
 
 The *map* crosses activation, start, preprocessing, learning rate and objective at D = 64, and,
-with fewer starts and whitened data alone, at the D of larger images. The *pairs* are fewer and longer: scores alone, and exact
-likelihood of the published net. A seed is a split of the data, an order of their batches and noise
-of its own; starts are the same of all seeds. The larger images have the first seed alone.
+with fewer starts and whitened data alone, at the D of larger images. The *pairs* are fewer and
+longer: scores alone, and exact likelihood of the published net. A seed is a split of the data, an
+order of their batches and noise of its own; starts are the same of all seeds. The larger images
+have the first seed alone.
 """
 
 from collections.abc import Iterator
