@@ -8,6 +8,7 @@ import optuna
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import get_param_importances
 from optuna.study import Study
@@ -24,6 +25,9 @@ from tuning.verdict import SPLITS, Setting
 
 MOST = 4
 """Parameters whose values are shown."""
+
+EARLY, GREY = {"constraints": (1.0,)}, "#cccccc"
+"""Of a trial that did not finish: to Optuna it is infeasible, drawn in grey and never the best."""
 
 
 def figures(
@@ -55,10 +59,19 @@ def _by_optuna(problem: Problem, trials: Sequence[Record]) -> dict[str, Figure]:
     values = [trial.value for trial in study.get_trials() if trial.value is not None]
     axes = {"history": drawn.plot_optimization_history(study, target_name=first.axis)}
     axes["history"].set_ylim(*_limits(values, first))
+    axes["history"].scatter([], [], color=GREY, label="ended early")
+    base = study.get_trials()[BASE]
+    _mark(axes["history"], BASE, base)
+    axes["history"].legend(bbox_to_anchor=(1.05, 1.0), loc="upper left")
     if len(set(values)) >= 4:
         axes["importance"] = drawn.plot_param_importances(study, target_name=first.axis)
         names = [*get_param_importances(study)][:MOST]
         axes["slices"] = drawn.plot_slice(study, names, target_name=first.axis)
+        for axis in np.atleast_1d(axes["slices"]):
+            if (name := axis.get_xlabel()) in base.params:
+                value, law = base.params[name], base.distributions[name]
+                chosen = isinstance(law, CategoricalDistribution)
+                _mark(axis, repr(value) if chosen else value, base)
     if len(problem.goals) > 1:
         whole = [record for record in trials if record.state == records.FINISHED]
         both = _study(problem, problem.goals, whole)
@@ -68,6 +81,12 @@ def _by_optuna(problem: Problem, trials: Sequence[Record]) -> dict[str, Figure]:
     for figure in made.values():
         pyplot.close(figure)
     return made
+
+
+def _mark(axis: Axes, x: float | str, base: FrozenTrial) -> None:
+    """Marks the default at x, unless it failed."""
+    if base.value is not None:
+        axis.plot(x, base.value, "D", color=BASELINE, label=records.label(BASE))
 
 
 def _study(problem: Problem, goals: Sequence[Goal], trials: Sequence[Record]) -> Study:
@@ -87,6 +106,7 @@ def _frozen(problem: Problem, goals: Sequence[Goal], record: Record) -> FrozenTr
         values=[record.scores[goal.name] for goal in goals],
         params=record.params,
         distributions=fixed.distributions,
+        system_attrs={} if record.state == records.FINISHED else EARLY,
     )
 
 

@@ -43,5 +43,21 @@ def test_every_parameter_that_mattered_has_its_trials(trials, tmp_path):
     shown = {axis.get_xlabel(): axis for axis in found["slices"].axes if axis.get_xlabel()}
     assert len(shown) == MOST
     for name, axis in shown.items():
-        count = sum(name in trial.params for trial in trials)
-        assert len(axis.collections[0].get_offsets()) == count > 0
+        states = [trial.state for trial in trials if name in trial.params]
+        counts = [len(points.get_offsets()) for points in axis.collections[:2]]
+        assert counts == [states.count(records.FINISHED), states.count(records.PRUNED)]
+        assert len(axis.lines) == (name in trials[records.BASE].params)
+
+
+def test_the_default_and_what_ended_early_are_marked_and_the_best_has_finished(trials, tmp_path):
+    found = {}
+    draw(lambda: found.setdefault("made", figures(SEARCHED, trials, [])), tmp_path)
+    (axis,) = found["made"]["history"].axes
+    finished, early = (points.get_offsets()[:, 0].tolist() for points in axis.collections[:2])
+    assert early == [0, 3, 6, 9] and finished == [1, 2, 4, 5, 7, 8, 10, 11]
+    best, default = axis.lines
+    assert default.get_label() == "default" and default.get_xydata().tolist() == [[0, 50.0]]
+    scores = [trial.scores["nll"] for trial in trials if trial.state == records.FINISHED]
+    assert best.get_ydata()[-1] == min(scores)
+    names = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert {"default", "ended early"} <= set(names)
