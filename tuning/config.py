@@ -2,7 +2,11 @@
 
 from pydantic import Field
 
+from ebflow.data.manifest import SELECTION
 from pipelines.config import Section
+
+SPLITS = {"select": SELECTION, "test": "test"}
+"""Rows by the prefix of their numbers: the first name the winner, the others compare it."""
 
 
 class SearchConfig(Section):

@@ -18,10 +18,11 @@ from optuna.visualization import matplotlib as drawn
 from ebflow.inference import student
 from pipelines.reporting.style import BASELINE, FLOW, panels
 from tuning import records
+from tuning.config import SPLITS
 from tuning.problem import Goal, Problem
 from tuning.records import BASE, Record
 from tuning.suggest import Suggest
-from tuning.verdict import SPLITS, Setting
+from tuning.verdict import Setting
 
 MOST = 4
 """Parameters whose values are shown."""

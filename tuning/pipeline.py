@@ -12,15 +12,13 @@ of the base, each with several seeds; the search never sees the rows that name t
 test rows.
 """
 
-from redun.scheduler import catch, catch_all
-
 from ebflow.errors import BadInput
 from pipelines.config.source import examined
 from pipelines.engine import Artefact, Source, glue, stage
-from pipelines.engine.fanout import FAILED, diverged, fail, together
+from pipelines.engine.fanout import gathered
 from pipelines.engine.pipeline import Pipeline
-from pipelines.errors import Diverged
-from tuning import TEMPLATE, records, results
+from pipelines.reporting import claims
+from tuning import records, results
 from tuning.config import TuneConfig
 from tuning.problems import PROBLEMS, problem
 from tuning.search import concurrency, this_machine
@@ -28,7 +26,7 @@ from tuning.suggest import Suggest
 from tuning.verdict import trainings
 
 search = stage("tuning.stages.search", needs={"CPU": 0}, follows=True)
-verdict = stage("tuning.stages.verdict", templates=[TEMPLATE])
+verdict = stage("tuning.stages.verdict", templates=[results.TEMPLATE])
 
 Inputs = tuple[Source, TuneConfig]
 """The data, and the search around a pipeline that holds out rows for selection."""
@@ -76,11 +74,9 @@ def again(
     A training that fails stops no other; one that diverges is told.
     """
     searched = problem(held)
-    cells = [
-        catch(together(searched.measured(one.config, one.title, given)), Diverged, diverged)
-        for one in trainings(searched, records.load(found.path))
-    ]
-    return verdict(config, [given[0], found, catch_all(cells, FAILED, fail)])
+    chosen = trainings(searched, records.load(found.path))
+    cells = gathered(searched.measured(one.config, one.title, given) for one in chosen)
+    return verdict(config, [given[0], found, cells])
 
 
 def pipeline(config: TuneConfig) -> Pipeline:
@@ -93,7 +89,8 @@ def pipeline(config: TuneConfig) -> Pipeline:
         examine=examine,
         graph=tune,
         describe=results.describe,
-        publish=results.publish,
+        publish=lambda config, value, folder: claims.publish(config, value[-1], folder),
+        metrics=results.metrics,
         log=results.log,
         conclude=results.conclude,
         show=results.show,

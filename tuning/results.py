@@ -1,7 +1,5 @@
 """What a search leaves: the folder of a run, its MLflow run, and the table printed."""
 
-import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,17 +13,15 @@ from pipelines.reporting import runs
 from pipelines.reporting.intervals import shown
 from pipelines.reporting.terminal import table
 from pipelines.tracking import notes
-from tuning import records
-from tuning.config import TuneConfig
+from tuning.config import SPLITS, TuneConfig
 from tuning.problems import problem
 from tuning.records import BASE, label
-from tuning.verdict import SPLITS
 
 if TYPE_CHECKING:
     from pipelines.tracking import StageRun
 
-FILES = ("best.yaml", records.ALL)
-"""What a verdict leaves besides its numbers, its page and its figures."""
+TEMPLATE = Path(__file__).with_name("search.html.j2")
+"""Of the page."""
 
 Artefacts = Sequence[Artefact]
 """Of prepare, search and verdict."""
@@ -54,39 +50,24 @@ def conclude(summary: Mapping[str, Any]) -> str:
     return f"{summary['verdict']}\n\n{again}"
 
 
-def publish(config: TuneConfig, value: Artefacts, folder: Path) -> dict[str, Any]:
-    """Copies the verdict's files into a folder; returns its numbers."""
-    decided = value[-1].path
-    for name in FILES:
-        shutil.copy(decided / name, folder)
-    runs.publish(decided, folder)
-    return json.loads((decided / "numbers.json").read_text())
-
-
 def log(config: TuneConfig, value: Artefacts, folder: Path, run: "StageRun") -> None:
-    """Logs parameters, data set, the verdict's numbers, figures, page and files."""
-    run.log_params(config.model_dump())
+    """Logs the data set."""
     run.log_input(Manifest.load(value[0].path), "training")
-    numbers = json.loads((value[-1].path / "numbers.json").read_text())
-    run.log_metrics(_metrics(numbers))
-    run.set_tags({"ebflow.verdict": numbers["verdict"]})
-    for name in FILES:
-        run.log_artifacts(folder / name)
-    runs.log(folder, run)
 
 
-def _metrics(numbers: Mapping[str, Any]) -> dict[str, float]:
-    metrics = {"search/seconds": numbers["seconds"], "search/cpus_busy": numbers["cpus_busy"]}
-    metrics |= {f"study/gain/{goal}": gain["value"] for goal, gain in numbers["gains"].items()}
-    for setting in numbers["settings"]:
-        name = {numbers["winner"]: "winner", BASE: "default"}.get(setting["number"])
+def metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Returns what the search took, gains, and the means of winner and default."""
+    found = {"search/seconds": summary["seconds"], "search/cpus_busy": summary["cpus_busy"]}
+    found |= {f"study/gain/{goal}": gain["value"] for goal, gain in summary["gains"].items()}
+    for setting in summary["settings"]:
+        name = {summary["winner"]: "winner", BASE: "default"}.get(setting["number"])
         if name is not None and not setting["lost"]:
-            metrics |= {
+            found |= {
                 f"{split}/{goal}/{name}": mean["value"]
                 for split, goals in setting["means"].items()
                 for goal, mean in goals.items()
             }
-    return metrics
+    return found
 
 
 def show(console: Console, summary: Mapping[str, Any]) -> None:

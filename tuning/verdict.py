@@ -13,9 +13,6 @@ from pipelines.reporting.intervals import shown
 from tuning.problem import Goal, Problem
 from tuning.records import BASE, FINISHED, Record
 
-SPLITS = {"select": "selection", "test": "test"}
-"""Rows by the prefix of their numbers: the first name the winner, the others compare it."""
-
 
 @dataclass(frozen=True)
 class Retraining:

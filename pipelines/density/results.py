@@ -79,7 +79,7 @@ def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, 
 
 
 def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") -> None:
-    """Logs parameters, data set, results, curves, figures, and the model with its checkpoint.
+    """Logs data set, results, curves, and the model with its checkpoint.
 
     A run's page lists metrics in the order in which they came, and draws a chart of each: the
     likelihood of test rows and the curves of validation come first; numbers beside results and
@@ -90,7 +90,6 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") 
 
     data, _, trained, _, reported = (artefact.path for artefact in value)
     manifest = Manifest.load(data)
-    run.log_params(config.model_dump())
     run.log_input(manifest, "training")
     numbers = json.loads((reported / RESULTS).read_text())["numbers"]
     rows, _ = metrics_log.read(trained / metrics_log.FILE)
@@ -99,7 +98,6 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") 
         run.log_rows(metrics_log.curve(rows, kind))
     beside = {n: value for n, value in numbers.items() if not n.startswith((*TEST, *HELD))}
     run.log_params(beside)
-    runs.log(folder, run)
     model = Model(config.name, folder / "checkpoint")
     log_model(run, model.folder, _examples(model, data))
 

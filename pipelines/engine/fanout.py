@@ -1,5 +1,9 @@
 """Cells that are run side by side: one that fails stops no other, one that diverges is told."""
 
+from collections.abc import Iterable
+
+from redun.scheduler import catch, catch_all
+
 from ebflow.errors import BadInput
 from pipelines.engine.tasks import glue
 from pipelines.engine.values import Artefact
@@ -7,6 +11,12 @@ from pipelines.errors import Diverged, StageFailed
 
 FAILED = (BadInput, StageFailed)
 """What a stage that fails raises; a graph that a dry run cannot follow raises something else."""
+
+
+def gathered(cells: Iterable[tuple[Artefact, ...] | list[Artefact]]) -> list:
+    """Returns what the stages of all cells made, or how a cell diverged, as an expression."""
+    found = [catch(together(cell), Diverged, diverged) for cell in cells]
+    return catch_all(found, FAILED, fail)
 
 
 @glue()

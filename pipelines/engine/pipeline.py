@@ -49,9 +49,10 @@ class Pipeline:
         describe: From a configuration to what MLflow is told of a run of it.
         publish: Fills a new folder from a configuration and the graph's value, and returns what
             goes into ``summary.json`` besides what the runner knows.
-        log: Tells MLflow's run of the pipeline what the results in a folder are.
         conclude: From a summary to the results in a run's description; Markdown.
         show: Prints the summary.
+        metrics: From a summary to the metrics of MLflow's run of the pipeline.
+        log: Tells that run what is neither its configuration, nor a metric, nor a file of results.
         launches: From a configuration to whether stages launch workers by Ray Train or trials by
             Ray Tune, which ask the dashboard of an embedded Ray what has become of them.
         meanwhile: Modules of what ``log`` needs that take long to import: the driver imports them
@@ -65,9 +66,10 @@ class Pipeline:
     graph: Callable[[Any, Any], Any]
     describe: Callable[[Any], Description]
     publish: Callable[[Any, Any, Path], Summary]
-    log: Callable[[Any, Any, Path, "StageRun"], None]
     conclude: Callable[[Mapping[str, Any]], str]
     show: Callable[[Console, Mapping[str, Any]], None]
+    metrics: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda summary: {}
+    log: Callable[[Any, Any, Path, "StageRun"], None] = lambda config, value, folder, run: None
     launches: Callable[[Any], bool] = lambda config: True
     meanwhile: Sequence[str] = ()
 

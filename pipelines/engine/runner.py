@@ -256,10 +256,12 @@ def _publish(run: Run, outcome: Outcome, tracked: Tracked) -> dict[str, Any]:
         summary = {**numbers, **_known(run, draft, outcome), "mlflow_run_id": run_id or made.id}
         (draft / "config.yaml").write_text(dump(run.config))
         (draft / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-        for entry in draft.iterdir():
-            _replace(entry, run.output / entry.name)
+        left = sorted(entry.name for entry in draft.iterdir())
+        for entry in left:
+            _replace(draft / entry, run.output / entry)
     if made is not None:
-        _log(run, outcome, made)
+        _log(run, outcome, made, left)
+        made.log_metrics(run.pipeline.metrics(summary))
         about = run.pipeline.describe(run.config).about
         made.set_tags({NOTE: note(about, run.command, run.pipeline.conclude(summary))})
     stages = {stage: str(outcome.statuses[stage]) for stage in run.pipeline.stages(run.config)}
@@ -296,14 +298,16 @@ def _replace(new: Path, old: Path) -> None:
     new.replace(old)
 
 
-def _log(run: Run, outcome: Outcome, made: "StageRun") -> None:
+def _log(run: Run, outcome: Outcome, made: "StageRun", left: Iterable[str]) -> None:
+    """Tells MLflow's run all that is known, and what was left but for a model's checkpoint."""
     keys = _by_stage(outcome, lambda artefact: artefact.key)
     runs = _by_stage(outcome, lambda artefact: artefact.record.run_id)
     made.set_tags({f"ebflow.key.{stage}": _joined(key) for stage, key in keys.items()})
     made.set_tags({f"ebflow.stage.{stage}": _joined(run_id) for stage, run_id in runs.items()})
-    for name in ("summary.json", "config.yaml"):
-        made.log_artifacts(run.output / name)
+    made.log_params(run.config.model_dump())
     run.pipeline.log(run.config, outcome.value, run.output, made)
+    for path in (run.output / name for name in left if name != "checkpoint"):
+        made.log_artifacts(path, path.name if path.is_dir() else None)
 
 
 @contextmanager

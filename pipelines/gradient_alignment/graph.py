@@ -157,7 +157,7 @@ ALIGNMENT = Pipeline(
     graph=alignment,
     describe=results.describe,
     publish=claims.publish,
-    log=results.log,
+    metrics=results.metrics,
     conclude=claims.conclude,
     show=results.show,
 )

@@ -2,20 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
-from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.table import COLUMNS
 from pipelines.reporting import claims, runs
 from pipelines.reporting.terminal import table
-
-if TYPE_CHECKING:
-    from pipelines.tracking import StageRun
-
 
 BRIEF = ("accuracy", "gradient", "A1", "A1/over gaussian", "A1/over flow", "A3", "PP/own/raw")
 """The numbers of models that a terminal shows."""
@@ -32,19 +27,15 @@ def describe(config: AlignmentConfig) -> Description:
     )
 
 
-def log(config: AlignmentConfig, value: Artefact, folder: Path, run: "StageRun") -> None:
-    """Logs the parameters, every model's numbers, the page and the figures."""
-    run.log_params(config.model_dump())
-    study = claims.numbers(value)
+def metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Returns every model's numbers, and the reference's."""
     found = {
         f"{model['model']}/{name.replace(' ', '_')}": one["value"]
-        for model in study["models"]
+        for model in summary["models"]
         for name, one in model["metrics"].items()
     }
-    found |= {name: one["value"] for name, one in study["reference"].items()}
-    known = {f"study/{name}": mean for name, mean in found.items() if mean is not None}
-    run.log_metrics(known)
-    runs.log(folder, run)
+    found |= {name: one["value"] for name, one in summary["reference"].items()}
+    return {f"study/{name}": mean for name, mean in found.items() if mean is not None}
 
 
 def show(console: Console, summary: Mapping[str, Any]) -> None:

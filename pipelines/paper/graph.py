@@ -12,8 +12,6 @@
 import re
 from collections.abc import Iterator
 
-from redun.scheduler import catch, catch_all
-
 from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 from ebflow.fitting import FEW
@@ -23,9 +21,8 @@ from pipelines.config.source import counted, examined, opened
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine import ALONE, Artefact, Source, Stage, own, stage
-from pipelines.engine.fanout import FAILED, diverged, fail, together
+from pipelines.engine.fanout import gathered
 from pipelines.engine.pipeline import Pipeline
-from pipelines.errors import Diverged
 from pipelines.paper import config as configs
 from pipelines.paper.config import FillConfig, PaperConfig, PeerConfig
 from pipelines.paper.experiments import EXPERIMENTS
@@ -128,8 +125,7 @@ def paper(config: PaperConfig, sources: Sources) -> Artefact:
     A cell that fails stops no other; one that diverges is told in the table.
     """
     cells = EXPERIMENTS[config.experiment].placed(config)
-    found = [catch(together(_made(cell, sources)), Diverged, diverged) for cell in cells]
-    return compare(config, [catch_all(found, FAILED, fail)])
+    return compare(config, [gathered(_made(cell, sources) for cell in cells)])
 
 
 def _made(cell: Cell, sources: Sources) -> list[Artefact]:
@@ -159,8 +155,7 @@ PAPER = Pipeline(
     examine=examine,
     graph=paper,
     describe=comparison.describe,
-    publish=comparison.publish,
-    log=comparison.log,
+    publish=claims.publish,
     conclude=comparison.conclude,
     show=comparison.show,
 )

@@ -8,6 +8,7 @@ form, is a check of the instrument and no claim.
 
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,6 @@ from rich.console import Console
 
 from ebflow.inference import Confidence, Region, holm
 from pipelines.config import Section
-from pipelines.config.files import dump
-from pipelines.reporting import pages, runs
 from pipelines.reporting.terminal import table
 from pipelines.tracking import notes
 
@@ -194,10 +193,10 @@ class Conclusion:
         would_change: What would change the findings, in sentences.
     """
 
-    findings: tuple[str, ...]
-    claims: tuple[Claim, ...]
-    checks: tuple[Check, ...]
-    would_change: tuple[str, ...]
+    findings: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    checks: tuple[Check, ...] = ()
+    would_change: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, summary: Mapping[str, Any]) -> "Conclusion":
@@ -208,14 +207,6 @@ class Conclusion:
             tuple(Check(**check) for check in summary["checks"]),
             tuple(summary["would_change"]),
         )
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure of a page: its file, and what it shows in one or two sentences."""
-
-    file: Path
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -235,45 +226,11 @@ class Table:
     note: str = ""
 
 
-def page(
-    title: str,
-    intro: str,
-    conclusion: Conclusion,
-    figures: Mapping[str, Figure],
-    tables: Sequence[Table],
-    config: Section,
-) -> str:
-    """Returns a self-contained HTML page, from the findings to what would change them.
-
-    Arguments:
-        title: Its title.
-        intro: What was studied, in a few sentences.
-        conclusion: What was found.
-        figures: The figures by the names that claims have.
-        tables: Further numbers.
-        config: The configuration of the study.
-    """
-    return pages.render(
-        TEMPLATE,
-        {name: figure.file for name, figure in figures.items()},
-        title=title,
-        intro=intro,
-        conclusion=conclusion,
-        figures=figures,
-        tables=tables,
-        config=dump(config),
-    )
-
-
-def numbers(value: "Artefact") -> dict[str, Any]:
-    """Returns the numbers and the conclusion of a study, from what its last stage made."""
-    return json.loads((value.path / NUMBERS).read_text())
-
-
 def publish(config: Section, value: "Artefact", folder: Path) -> dict[str, Any]:
-    """Copies page and figures into the folder of a run; returns numbers and conclusion."""
-    runs.publish(value.path, folder)
-    return numbers(value)
+    """Copies all that a last stage made into a run's folder but its numbers, and returns these."""
+    others = shutil.ignore_patterns(NUMBERS)
+    shutil.copytree(value.path, folder, ignore=others, dirs_exist_ok=True)
+    return json.loads((value.path / NUMBERS).read_text())
 
 
 def show(console: Console, conclusion: Conclusion) -> None:

@@ -3,12 +3,9 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
-
-if TYPE_CHECKING:
-    from pipelines.tracking import StageRun
 
 PAGE, FIGURES = "report.html", "figures"
 
@@ -17,12 +14,6 @@ def publish(made: Path, folder: Path) -> None:
     """Copies page and figures from what a stage made into the folder of a run."""
     shutil.copy(made / PAGE, folder)
     shutil.copytree(made / FIGURES, folder / FIGURES)
-
-
-def log(folder: Path, run: "StageRun") -> None:
-    """Logs page and figures of a run's folder."""
-    run.log_artifacts(folder / PAGE)
-    run.log_artifacts(folder / FIGURES, FIGURES)
 
 
 def show(

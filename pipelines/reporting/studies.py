@@ -9,7 +9,8 @@ from typing import Any
 import matplotlib
 
 from pipelines.config import Section
-from pipelines.reporting import claims, runs
+from pipelines.config.files import dump
+from pipelines.reporting import claims, pages, runs
 from pipelines.reporting.style import STYLE, Captioned, draw
 from pipelines.tracking import StageRun
 
@@ -42,8 +43,11 @@ def write(
     with matplotlib.rc_context(STYLE):
         made = figures()
     files = draw(lambda: {name: figure for name, (figure, _) in made.items()}, output)
-    shown = {name: claims.Figure(files[name], caption) for name, (_, caption) in made.items()}
-    page = claims.page(title, intro, conclusion, shown, tables, config)
+    captions = {name: caption for name, (_, caption) in made.items()}
+    page = pages.render(
+        claims.TEMPLATE, files, title=title, intro=intro, conclusion=conclusion,
+        captions=captions, tables=tables, config=dump(config),
+    )  # fmt: skip
     (output / runs.PAGE).write_text(page)
     whole = {**numbers, **asdict(conclusion)}
     (output / claims.NUMBERS).write_text(json.dumps(whole, indent=1) + "\n")

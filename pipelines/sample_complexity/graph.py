@@ -37,8 +37,8 @@ SAMPLE_COMPLEXITY = Pipeline(
     examine=lambda config: None,
     graph=sample_complexity,
     describe=results.describe,
-    publish=results.publish,
-    log=results.log,
+    publish=claims.publish,
+    metrics=lambda summary: summary["cost"],
     conclude=claims.conclude,
     show=results.show,
 )

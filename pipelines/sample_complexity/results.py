@@ -1,19 +1,13 @@
 """What the study of sample complexity leaves: the folder of a run, and what is printed."""
 
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
-from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
 from pipelines.reporting import claims, runs
 from pipelines.sample_complexity.config import ComplexityConfig
-
-if TYPE_CHECKING:
-    from pipelines.tracking import StageRun
 
 RESULTS = "results.parquet"
 
@@ -37,20 +31,6 @@ def describe(config: ComplexityConfig) -> Description:
         about=f"**{TITLE}.** {INTRO}",
         tags={"ebflow.scale": config.scale, "ebflow.seed": str(config.seed)},
     )
-
-
-def publish(config: ComplexityConfig, value: Artefact, folder: Path) -> dict[str, Any]:
-    """Copies page, figures and results into a folder; returns exponents, claims and cost."""
-    shutil.copy(value.path / RESULTS, folder)
-    return {**claims.publish(config, value, folder), "seeds": {"study": config.seed}}
-
-
-def log(config: ComplexityConfig, value: Artefact, folder: Path, run: "StageRun") -> None:
-    """Logs the parameters, the cost, the page, the figures and the results."""
-    run.log_params(config.model_dump())
-    run.log_metrics(claims.numbers(value)["cost"])
-    run.log_artifacts(folder / RESULTS)
-    runs.log(folder, run)
 
 
 def show(console: Console, summary: Mapping[str, Any]) -> None:

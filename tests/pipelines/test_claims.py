@@ -4,12 +4,14 @@ import base64
 import io
 import json
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 
 from ebflow.inference import above, below, student, within
 from pipelines.paper.config import PaperConfig
-from pipelines.reporting import claims
+from pipelines.reporting import claims, studies
+from pipelines.reporting.style import panels
 from pipelines.reporting.terminal import terminal
 
 SLOPE = claims.Claim(
@@ -131,10 +133,13 @@ def test_a_terminal_shows_findings_claims_and_the_checks_that_failed(conclusion)
 @pytest.fixture
 def page(tmp_path, conclusion):
     """A page with one figure and one table."""
-    (tmp_path / "scaling.png").write_bytes(b"png")
-    figures = {"scaling": claims.Figure(tmp_path / "scaling.png", "m against R.")}
     tables = [claims.Table("Errors", ("m", "error"), [("16", "0.35")])]
-    return claims.page("A study", "What & how.", conclusion, figures, tables, PaperConfig())
+    run = SimpleNamespace(log_params=id, log_artifacts=id)
+    studies.write(
+        tmp_path, run, PaperConfig(), "A study", "What & how.", conclusion,
+        lambda: {"scaling": (panels()[0], "m against R.")}, tables, {},
+    )  # fmt: skip
+    return (tmp_path / "report.html").read_text()
 
 
 def test_a_page_goes_from_the_findings_to_what_would_change_them(page):
@@ -146,7 +151,8 @@ def test_a_page_goes_from_the_findings_to_what_would_change_them(page):
         '<td class="verdict holds">holds</td>',
         '<a href="#scaling">',
         '<figure id="scaling">',
-        base64.b64encode(b"png").decode(),
+        base64.b64encode(b"\x89PNG\r\n").decode(),
+        "m against R.",
         '<td class="number">0.35</td>',
         "Checks of the instrument",
         '<td class="verdict failed">failed</td>',

@@ -17,7 +17,7 @@ import pytest
 import ray
 from redun import task
 from redun.backends.db import RedunBackendDb
-from redun.scheduler import catch, catch_all
+from redun.scheduler import catch_all
 from redun.value import get_type_registry
 from sqlalchemy.exc import IntegrityError
 
@@ -51,9 +51,9 @@ from pipelines.engine import (
 )
 from pipelines.engine.demand import needs_of, reserved
 from pipelines.engine.executors import RayExecutor, _place
-from pipelines.engine.fanout import diverged, fail, together
+from pipelines.engine.fanout import gathered
 from pipelines.engine.records import scheduler
-from pipelines.errors import Diverged, StageFailed
+from pipelines.errors import StageFailed
 from pipelines.gradient_alignment import graph as gradient_alignment
 from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.paper import graph as paper
@@ -263,8 +263,7 @@ def test_a_plan_runs_nothing(engine, home):
 def test_a_plan_counts_the_cells_that_would_run_and_records_nothing(engine, home):
     engine().run(graph())
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
-    cells = [catch(together(graph(n)), Diverged, diverged) for n in (3, 4, 4, 5)]
-    found = plan(catch_all(cells, Exception, fail))
+    found = plan(gathered(graph(n) for n in (3, 4, 4, 5)))
     assert (found["write"], found["double"]) == (Status(2, 1), Status(2, 1))
     assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
 
@@ -363,12 +362,11 @@ def test_healthy_siblings_of_a_failed_stage_finish(engine):
 @pytest.mark.parametrize("error", [NonFinite("step 3: inf"), ValueError("bad")])
 def test_a_cell_that_diverged_is_told_and_any_other_failure_is_one(engine, error):
     ERRORS["write"] = error
-    cell = catch(together(graph()), Diverged, diverged)
     if isinstance(error, NonFinite):
-        assert engine().run([cell]).value == ["step 3: inf"]
+        assert engine().run(gathered([graph()])).value == ["step 3: inf"]
     else:
-        with pytest.raises(StageFailed, match="bad"):
-            engine().run([cell])
+        with pytest.raises(StageFailed, match="1 of 1 cells failed, the first: .*bad"):
+            engine().run(gathered([graph()]))
 
 
 def test_each_stage_that_ran_is_a_child_run(engine):

@@ -4,7 +4,6 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from ebflow.errors import BadInput
 from pipelines.paper.stages.impute import masks
 
 
@@ -28,8 +27,3 @@ def test_strokes_are_the_ink_of_digits():
         found[:count].flatten(1).long().sum(0), ink.flatten(1).long().sum(0)
     ) and torch.equal(found[count:], found[:2])
     assert not torch.equal(found[:9], masks((8, 8), 9, seed=4))
-
-
-def test_rows_that_are_no_images_are_told():
-    with pytest.raises(BadInput, match=r"found rows of shape \(64,\), expected images"):
-        masks((64,), 1, seed=0)

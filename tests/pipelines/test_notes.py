@@ -84,7 +84,7 @@ def test_an_experiment_is_described_by_its_table():
     described = comparison.describe(config)
     assert described.parts == ("table", "scale smoke", "digits")
     assert described.tags["ebflow.experiment"] == "table"
-    text = comparison.conclude({"config": config.model_dump(), "rows": [ROW]})
+    text = comparison.conclude({"config": config.model_dump(), "rows": [ROW], "claims": []})
     assert text.startswith("| net | settings | objective |")
     lines = text.splitlines()
     assert lines[2].startswith("| Gaussian |") and lines[2].endswith("| 104.0 |")

@@ -201,7 +201,7 @@ def shown(config, rows):
     console = terminal(width=80, file=io.StringIO())
     summary = {
         "rows": rows, "stages": {"train": "32 ran, 0 cached"}, "report": "report.html",
-        "figures": "figures", "config": config.model_dump(),
+        "figures": "figures", "config": config.model_dump(), "claims": [],
     }  # fmt: skip
     comparison.show(console, summary)
     return console.file.getvalue()
@@ -265,15 +265,16 @@ def test_toys_figure_shows_the_truth_and_the_first_seeds_flows(tmp_path, seed, s
     np.savez(tmp_path / "arrays.npz", extent=9.0, truth=np.zeros((4, 4)), model=np.ones((4, 4)))
     lines = rows(EXPERIMENTS["toy"], cells)
     found = EXPERIMENTS["toy"].figures(lines, [(tmp_path, tmp_path)] * len(cells))
-    pictures = [axis.get_images()[0].get_array() for axis in found["densities"].axes]
+    pictures = [axis.get_images()[0].get_array() for axis in found["densities"][0].axes]
     assert [float(p[0, 0]) for p in pictures] == [pytest.approx(e) for e in 3 * [1, *5 * [np.e]]]
 
 
 def test_the_page_says_what_it_compares():
     experiment = EXPERIMENTS["table"]
-    page = comparison.page(CONFIG, rows(experiment, experiment.placed(CONFIG)), {})
-    assert page.count("<td>FC, paper, ml</td>") == 2, "its numbers and how it was made"
-    assert "1092.4" in page and "digits" in page and "<h2>Claims</h2>" not in page
+    numbers, settings = comparison.tables(experiment, rows(experiment, experiment.placed(CONFIG)))
+    (line,) = [line for line in numbers.rows if line[0] == "FC, paper, ml"]
+    assert "1092.4" in line and line[-2:] == ("digits", "2")
+    assert ("FC, paper, ml", "m") in settings.rows
 
 
 def test_a_line_is_the_mean_over_seeds_with_students_interval():
@@ -343,15 +344,16 @@ def test_a_cell_that_diverged_is_told():
     lines = [*rows(experiment, cells[1:]), cells[0].lost("step 3: found a loss of nan (ml)")]
     line = next(text for text in shown(CONFIG, lines).splitlines() if "diverged" in text)
     assert line.split()[:3] == ["FC", "paper", "ml"]
-    page = comparison.page(CONFIG, lines, {})
-    assert page.count(">diverged</td>") == 1 and "step 3: found a loss of nan" in page
+    numbers, settings = comparison.tables(experiment, lines)
+    assert ["diverged" in line for line in numbers.rows].count(True) == 1
+    assert "step 3: found a loss of nan" in dict(settings.rows)["FC, paper, ml"]
 
 
 def test_every_cell_is_told_with_its_own_data():
     config = PaperConfig(experiment="toy")
     experiment = EXPERIMENTS["toy"]
-    page = comparison.page(config, rows(experiment, experiment.placed(config)), {})
-    assert page.count('<td class="number">swirl</td>') == 5
+    numbers, _ = comparison.tables(experiment, rows(experiment, experiment.placed(config)))
+    assert [line[-2] for line in numbers.rows].count("swirl") == 5
 
 
 def test_options_are_told_as_this_command_has_them(home, ebflow):

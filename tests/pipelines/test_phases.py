@@ -31,6 +31,7 @@ from pipelines.paper.experiments.phases.grid import (
 from pipelines.paper.experiments.phases.nets import LOST, judged, pair
 from pipelines.paper.stages import compare as comparison
 from pipelines.paper.stages.stack import NETS, named, stack, train
+from pipelines.reporting import studies
 from pipelines.reporting.claims import decide
 from pipelines.reporting.terminal import terminal
 
@@ -313,7 +314,7 @@ def test_figures_show_every_net():
     nets = everything(pairs(2.0, 2.1, 5.0))
     found = figures.figures(nets)
     assert set(found) == set(figures.CAPTIONS)
-    panels = [axis for axis in found["map"].axes if axis.get_label() != "<colorbar>"]
+    panels = [axis for axis in found["map"][0].axes if axis.get_label() != "<colorbar>"]
     assert len(panels) == 6
     shown = panels[0].collections[0].get_array()
     assert shown.count() == 80, "the published net's squares"
@@ -368,11 +369,13 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
     assert nets == {1}, "that of the best start and rate"
     conclusion = PHASES.conclude(folders)
     assert len(conclusion.claims) == 11 and all(check.passed for check in conclusion.checks)
-    images = {}
-    for name, figure in PHASES.figures(rows, folders).items():
-        images[name] = tmp_path / f"{name}.png"
-        figure.savefig(images[name])
-    page = comparison.page(CONFIG, rows, images, conclusion)
+    output = tmp_path / "output"
+    output.mkdir()
+    studies.write(
+        output, Run(), CONFIG, "phases", "", conclusion, lambda: PHASES.figures(rows, folders),
+        comparison.tables(PHASES, rows), {},
+    )  # fmt: skip
+    page = (output / "report.html").read_text()
     assert page.index(conclusion.findings[0][:40]) < page.index("<h2>Claims</h2>")
     assert page.index("What would change") > page.index("<h2>map</h2>")
     console = terminal(width=80, file=io.StringIO())

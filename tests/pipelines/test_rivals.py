@@ -136,7 +136,7 @@ def test_the_anchor_is_varied_one_option_at_a_time(tmp_path, seed):
     rows = ANCHOR.rows(cells, folders)
     assert [row["gain"] for row in rows[:2]] == [0, pytest.approx(-1)]
     assert [row["end"] for row in rows[:2]] == [0, pytest.approx(1)]
-    (figure,) = ANCHOR.figures(rows, folders).values()
+    ((figure, _),) = ANCHOR.figures(rows, folders).values()
     assert [len(axis.lines) for axis in figure.axes] == [6, 9, 4], "those of the first seed"
 
 

@@ -3,17 +3,13 @@
 import json
 from pathlib import Path
 
-import torch
-
-from ebflow.data.loader import Dataset
-from ebflow.data.manifest import SELECTION
 from ebflow.errors import NonFinite
 from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import ClassifierConfig
 from pipelines.gradient_alignment.holdout import Held
 from pipelines.tracking import StageRun
-
-SPLITS = {"select": SELECTION, "test": "test"}
+from pipelines.training.measuring import begun
+from tuning.config import SPLITS
 
 
 def score(
@@ -31,12 +27,8 @@ def score(
     Raises:
         NonFinite: If the training diverged.
     """
-    torch.set_num_threads(config.threads)
-    run.log_params(config.model_dump())
-    dataset = Dataset(data)
-    run.log_input(dataset.manifest, "testing")
-    manifest = dataset.manifest
-    fitted = fitting.load(trained, manifest.shape, manifest.classes)
+    dataset = begun(config, config.threads, data, run, "testing")
+    fitted = fitting.load(trained, dataset.manifest.shape, dataset.manifest.classes)
     if fitted.diverged:
         raise NonFinite(fitted.diagnosis)
     network = fitted.network.to(config.device)

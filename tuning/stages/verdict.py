@@ -11,18 +11,18 @@ from ebflow.data.manifest import Manifest
 from ebflow.inference import student
 from pipelines.config import Section
 from pipelines.config.files import dump
-from pipelines.reporting import pages
+from pipelines.reporting import claims, pages
 from pipelines.reporting.intervals import fields
 from pipelines.reporting.style import draw
 from pipelines.tracking import StageRun
-from tuning import TEMPLATE, records
-from tuning.config import TuneConfig
+from tuning import records
+from tuning.config import SPLITS, TuneConfig
 from tuning.figures import figures
 from tuning.problem import Goal, Problem
 from tuning.problems import problem
 from tuning.records import BASE, Record
-from tuning.results import means
-from tuning.verdict import SPLITS, Setting, decide, settings, trainings
+from tuning.results import TEMPLATE, means
+from tuning.verdict import Setting, decide, settings, trainings
 
 LONG = ("config", "params")
 """Parts of a record that are left to the file of all trials."""
@@ -60,7 +60,7 @@ def verdict(
     best = next(record for record in trials if record.number == numbers["winner"])
     (output / "best.yaml").write_text(dump(_best(searched, best)))
     (output / records.ALL).write_text((found / records.ALL).read_text())
-    (output / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    (output / claims.NUMBERS).write_text(json.dumps(numbers, indent=1) + "\n")
     images = draw(lambda: figures(searched, trials, retrained), output)
     (output / "report.html").write_text(_page(searched, trials, numbers, images))
     run.log_artifacts(output)

@@ -12,14 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from ebflow.inference import Interval, student
 from pipelines.config import ChainConfig, ClusterConfig, DataConfig, DensityConfig, Section
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.method import method
 from pipelines.reporting.pages import machine
+from pipelines.reporting.style import Captioned
 
 IMAGE_OPTIONS = frozenset(
     ("source", "seconds", "rows", "validation", "test", "seed", "seeds", "threads", "cluster")
@@ -38,9 +37,6 @@ BASELINES = {
                 "maximisation; its size by validation"),
 }  # fmt: skip
 """By their names in metrics, what a table's first column and its last say of them."""
-
-NOTHING = Conclusion((), (), (), ())
-"""What an experiment without claims concludes."""
 
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
@@ -160,8 +156,7 @@ class Experiment:
         uses: The options of ``PaperConfig`` that change it, besides experiment, scale and name.
         seeds: How many there are at a scale, if none are asked for; else one.
         rows: From the cells and their folders to rows; one a cell, if not told otherwise.
-        figures: From rows and the cells' folders to figures by name.
-        captions: What figures show, by name.
+        figures: From rows and the cells' folders to figures by name, with what they show.
         conclude: From the cells' folders to findings, claims and checks, if it has any.
     """
 
@@ -176,9 +171,8 @@ class Experiment:
     rows: Callable[[Sequence[Cell], Sequence[Folders]], list[Row]] = lambda cells, folders: [
         cell.row(found) for cell, found in zip(cells, folders, strict=True)
     ]
-    figures: Callable[[Sequence[Row], Sequence[Folders]], dict[str, Figure]] = lambda *_: {}
-    captions: Mapping[str, str] = field(default_factory=dict)
-    conclude: Callable[[Sequence[Folders]], Conclusion] = lambda folders: NOTHING
+    figures: Callable[[Sequence[Row], Sequence[Folders]], dict[str, Captioned]] = lambda *_: {}
+    conclude: Callable[[Sequence[Folders]], Conclusion] = lambda folders: Conclusion()
 
     def placed(self, config: PaperConfig) -> list[Cell]:
         """Returns the cells, seed by seed, trained by the configured workers."""

@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ebflow.inference import student
 from pipelines.config import ChainConfig, DensityConfig
 from pipelines.paper.config import PaperConfig, PeerConfig
 from pipelines.paper.experiments.cell import Cell, Folders, Row, first_seed
 from pipelines.paper.experiments.settings import SMOKE_STEPS
-from pipelines.reporting.style import panels
+from pipelines.reporting.style import Captioned, panels
 from pipelines.training import metrics_log
 
 LOG_PROBS, FOLDERS = "log_probs", "folders"
@@ -102,7 +101,7 @@ def _curve(trained: Path) -> list[list[float]]:
     return [[row["metrics"]["time/train_s"], row["metrics"]["val/nll"]] for row in found]
 
 
-def drawn(rows: Sequence[Row], place: Callable[..., tuple[str, str]]) -> Figure:
+def drawn(rows: Sequence[Row], place: Callable[..., tuple[str, str]]) -> Captioned:
     """Returns the first seed's best validation NLL so far against training seconds.
 
     Arguments:
@@ -126,7 +125,7 @@ def drawn(rows: Sequence[Row], place: Callable[..., tuple[str, str]]) -> Figure:
         axis.set(title=title, xlabel="training (s)")
         axis.legend(fontsize=7)
     axes[0, 0].set(ylabel="validation NLL, best so far (nats)", ylim=_limits(ends))
-    return figure
+    return figure, "Of the first seed: the best validation NLL so far."
 
 
 def _limits(ends: Sequence[float]) -> tuple[float, float]:

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from matplotlib.figure import Figure
-
 from ebflow.checkpoint import load
 from ebflow.randomness import generator
 from pipelines.config import ModelConfig, ObjectiveConfig
@@ -12,7 +10,7 @@ from pipelines.paper.experiments import cell
 from pipelines.paper.experiments.cell import Cell, Experiment, Folders, Row
 from pipelines.paper.experiments.settings import PLAIN, RAW, base
 from pipelines.reporting.pictures import show_tiles
-from pipelines.reporting.style import panels
+from pipelines.reporting.style import Captioned, panels
 
 LOW_ENERGY = 0.1 * 784
 """The weight 0.1 of the energy; the code's losses are divided by D and the term is not."""
@@ -50,7 +48,7 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
             yield Cell.of_flow({"settings": settings, "objective": name}, trained, published=known)
 
 
-def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
+def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Captioned]:
     """Returns samples of the first seed's flows."""
     first = list(cell.first_seed(rows, folders))
     figure, axes = panels(len(first), 2.4 * len(first), 3.1)
@@ -60,7 +58,7 @@ def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure
         white = flow.spec["preprocessing"]["levels"] - 1
         show_tiles(axis, x / white, flow.spec["shape"])
         axis.set_title(f"{' '.join(row['labels'].values())}\n{row['test/nll']:.1f} nats")
-    return {"samples": figure}
+    return {"samples": (figure, "Of the first seed's flows; their test NLL.")}
 
 
 GLOW = Experiment(

@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from pipelines.config import DensityConfig, ModelConfig
 from pipelines.paper.config import ImputeConfig, PaperConfig
 from pipelines.paper.experiments import cell, settings
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
 from pipelines.reporting.pictures import tiles
-from pipelines.reporting.style import panels
+from pipelines.reporting.style import Captioned, panels
 
 LOW_ENERGY = 0.001 * 64 * 64
 """The weight 0.001 of the energy on STL-10, carried over as that on CIFAR-10."""
@@ -51,7 +50,7 @@ def _base(config: PaperConfig, seed: int, batch_size: int) -> DensityConfig:
     return settings.base(config, seed, source, cpu=90, full=EPOCHS * epoch, **train)
 
 
-def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
+def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Captioned]:
     """Returns the first test images, what is missing, and what the first seed puts there."""
     pairs = cell.first_seed(rows, folders)
     found = [(row, dict(np.load(measured / "arrays.npz"))) for row, (_, measured) in pairs]
@@ -69,7 +68,7 @@ def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure
         axis.set_ylabel(name, rotation=0, ha="right", va="center")
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    return {"imputations": figure}
+    return {"imputations": (figure, "The first test images; draws of the first seed's flows.")}
 
 
 IMPUTATION = Experiment(

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy import stats
 
 from ebflow.inference import Confidence
@@ -19,7 +18,7 @@ from ebflow.objectives import OBJECTIVES
 from pipelines.paper.config import PaperConfig, StepsConfig
 from pipelines.paper.experiments.cell import NORMAL, Cell, Column, Experiment, Folders, Row
 from pipelines.paper.stages.steps import ANCHORED
-from pipelines.reporting.style import panels
+from pipelines.reporting.style import Captioned, panels
 
 LEAST = 256
 """The least D that exponents are fitted to: below, a step has a floor that is no power of D."""
@@ -145,7 +144,7 @@ def crossover(times: Times, reference: Times) -> float | None:
     return float(np.exp(np.interp(0.0, leads[pair], np.log(sizes[pair]))))
 
 
-def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
+def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Captioned]:
     """Returns step times against D, a panel a net and kind of images."""
     shown: dict[str, list[Row]] = {}
     for row in rows:
@@ -166,7 +165,7 @@ def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure
         axis.minorticks_off()
     axes[0].set_ylabel("step time (ms)")
     axes[0].legend(fontsize=8)
-    return {"runtime": figure}
+    return {"runtime": (figure, "Dotted: beside an anchor.")}
 
 
 RUNTIME = Experiment(

@@ -12,14 +12,13 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from pipelines.config import DensityConfig, ModelConfig, ObjectiveConfig
 from pipelines.paper.config import DivergeConfig, PaperConfig
 from pipelines.paper.experiments import cell
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
 from pipelines.paper.experiments.settings import EVERY, OBJECTIVES, PLAIN, RAW, base
-from pipelines.reporting.style import panels
+from pipelines.reporting.style import Captioned, panels
 
 SIGMA = 0.375
 SECONDS = 20.0
@@ -101,7 +100,7 @@ def _recipe(flow: DensityConfig, density: str, objective: str) -> DensityConfig:
     )
 
 
-def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure]:
+def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Captioned]:
     """Returns the densities of the first seed's flows beside the true ones."""
     figure, axes = panels(1 + len(OBJECTIVES), 9.6, 5.1, down=len(LENGTHS))
     places = dict(zip(product(LENGTHS, ("truth", *OBJECTIVES.values())), axes.flat, strict=True))
@@ -120,7 +119,7 @@ def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Figure
         axis.set_title(title)
     for axis, density in zip(axes[:, 0], LENGTHS, strict=True):
         axis.set_ylabel(density)
-    return {"densities": figure}
+    return {"densities": (figure, "Of the first seed; KL divergences from the truth, nats.")}
 
 
 TOY = Experiment(

@@ -2,35 +2,20 @@
 what of them is in the folder of a run, and printed.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from ebflow.errors import NonFinite
-from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.experiments.cell import (
-    NOTHING,
-    Column,
-    Experiment,
-    Folders,
-    Line,
-    Row,
-    summarise,
-)
-from pipelines.reporting import claims, intervals, runs, terminal
+from pipelines.paper.experiments.cell import Column, Experiment, Folders, Line, Row, summarise
+from pipelines.reporting import claims, intervals, runs, studies, terminal
 from pipelines.reporting.claims import Conclusion
-from pipelines.reporting.style import draw
 from pipelines.tracking import StageRun, notes
-
-RESULTS = "results.json"
-"""File of the rows, and of what an experiment with claims concludes."""
 
 Rows = Sequence[Row]
 
@@ -38,13 +23,12 @@ Rows = Sequence[Row]
 def compare(
     config: PaperConfig, found: Sequence[Folders | str], *, output: Path, work: Path, run: StageRun
 ) -> None:
-    """Writes ``results.json``, ``figures/*.png`` and ``report.html``; diverged cells come last.
+    """Writes what all studies leave; cells that diverged come last.
 
     Arguments:
         config: The experiment.
         found: The folders of the cells' stages, cell by cell; of one that diverged, how it did.
     """
-    run.log_params(config.model_dump())
     experiment = EXPERIMENTS[config.experiment]
     pairs = list(zip(experiment.placed(config), found, strict=True))
     cells = [cell for cell, result in pairs if not isinstance(result, str)]
@@ -53,26 +37,20 @@ def compare(
         raise NonFinite(f"every cell diverged, the first: {found[0]}")
     whole = experiment.rows(cells, folders)
     rows = [*whole, *(cell.lost(result) for cell, result in pairs if isinstance(result, str))]
-    conclusion = experiment.conclude(folders)
-    results = {"rows": rows, **(asdict(conclusion) if conclusion.claims else {})}
-    (output / RESULTS).write_text(json.dumps(results, indent=1) + "\n")
-    images = draw(lambda: experiment.figures(whole, folders), output)
-    (output / "report.html").write_text(page(config, rows, images, conclusion))
-    run.log_artifacts(output)
+    intro = (
+        f"{_caption(experiment, config.model_dump(), rows)}\nNLL is in nats an example, in units "
+        "of the raw data. Below scale full published and measured numbers are no reproduction of "
+        "each other."
+    )
+    studies.write(
+        output, run, config, f"{config.experiment}: {experiment.about}", intro,
+        experiment.conclude(folders), lambda: experiment.figures(whole, folders),
+        tables(experiment, rows), {"rows": rows},
+    )  # fmt: skip
 
 
-def page(
-    config: PaperConfig, rows: Rows, images: Mapping[str, Path], conclusion: Conclusion = NOTHING
-) -> str:
-    """Returns a self-contained HTML page.
-
-    Arguments:
-        config: The experiment.
-        rows: Its rows.
-        images: PNG files by name of the figure.
-        conclusion: What it concludes.
-    """
-    experiment = EXPERIMENTS[config.experiment]
+def tables(experiment: Experiment, rows: Rows) -> list[claims.Table]:
+    """Returns the tables of the page: numbers beside published ones, and how cells are made."""
     lines = summarise(experiment.columns, rows)
     headings, *texts = _sheet(experiment.columns, lines, experiment.columns)
     numbers = [
@@ -81,22 +59,10 @@ def page(
     ]
     methods = [(line.name, line.first["method"]) for line in lines]
     shown = (", ".join(lines[0].first["labels"]), *headings, "data", "seeds")
-    return claims.page(
-        f"{config.experiment}: {experiment.about}",
-        f"{_caption(experiment, config.model_dump(), rows)}\nNLL is in nats an example, in units "
-        "of the raw data. Below scale full published and measured numbers are no reproduction of "
-        "each other.",
-        conclusion,
-        {
-            name: claims.Figure(file, experiment.captions.get(name, ""))
-            for name, file in images.items()
-        },
-        [
-            claims.Table(experiment.about, shown, numbers, experiment.legend),
-            claims.Table("Settings", ("", "how it was made"), methods),
-        ],
-        config,
-    )
+    return [
+        claims.Table(experiment.about, shown, numbers, experiment.legend),
+        claims.Table("Settings", ("", "how it was made"), methods),
+    ]
 
 
 def _sheet(
@@ -137,24 +103,12 @@ def describe(config: PaperConfig) -> Description:
     )
 
 
-def publish(config: PaperConfig, value: Artefact, folder: Path) -> dict[str, Any]:
-    """Copies page and figures into a folder; returns the rows, and what is concluded."""
-    runs.publish(value.path, folder)
-    return json.loads((value.path / RESULTS).read_text())
-
-
-def log(config: PaperConfig, value: Artefact, folder: Path, run: StageRun) -> None:
-    """Logs the parameters, the page and the figures."""
-    run.log_params(config.model_dump())
-    runs.log(folder, run)
-
-
 def conclude(summary: Mapping[str, Any]) -> str:
     """Returns the claims, if there are any, and the table, in Markdown."""
     experiment = EXPERIMENTS[summary["config"]["experiment"]]
     shown = notes.table(*_table(experiment, summary["rows"]))
     caption = _caption(experiment, summary["config"], summary["rows"])
-    concluded = claims.conclude(summary) if "claims" in summary else ""
+    concluded = claims.conclude(summary) if summary["claims"] else ""
     return "\n\n".join(filter(None, (concluded, shown, caption)))
 
 
@@ -163,7 +117,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     config, rows = summary["config"], summary["rows"]
     experiment = EXPERIMENTS[config["experiment"]]
     console.print(experiment.about)
-    if "claims" in summary:
+    if summary["claims"]:
         claims.show(console, Conclusion.read(summary))
     console.print(terminal.table(*_table(experiment, rows)))
     console.print(_caption(experiment, config, rows))

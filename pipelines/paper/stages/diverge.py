@@ -13,8 +13,8 @@ from ebflow.flow import Flow
 from ebflow.inference import Estimate
 from ebflow.randomness import generator, normal
 from pipelines.paper.config import DivergeConfig
-from pipelines.paper.measuring import begun, written
 from pipelines.tracking import StageRun
+from pipelines.training.measuring import begun, written
 
 EXTENT = 9.0
 """Half the side of a picture."""

@@ -23,8 +23,8 @@ from ebflow.imputation import impute
 from ebflow.inference import Estimate
 from ebflow.randomness import generator, uniform
 from pipelines.paper.config import FillConfig
-from pipelines.paper.measuring import begun, written
 from pipelines.tracking import StageRun
+from pipelines.training.measuring import begun, written
 
 
 def fill(config: FillConfig, data: Path, *, output: Path, work: Path, run: StageRun) -> None:

@@ -27,8 +27,8 @@ from ebflow.preprocessing import fit, gaussian
 from ebflow.randomness import generator as derive
 from pipelines.density.stages.evaluate import likelihood
 from pipelines.paper.config import ImputeConfig
-from pipelines.paper.measuring import begun, written
 from pipelines.tracking import StageRun
+from pipelines.training.measuring import begun, written
 
 STEP = 1.0
 """Of Langevin's diffusion, over the inverse of the largest curvature of −log p (no unit; stable

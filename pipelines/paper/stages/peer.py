@@ -32,9 +32,9 @@ from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import Generator, RowGenerator, generator
 from pipelines.density.stages.evaluate import LOG_PROBS, likelihood
 from pipelines.paper.config import PeerConfig
-from pipelines.paper.measuring import begun, written
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
+from pipelines.training.measuring import begun, written
 from pipelines.training.preprocessing import CHAIN
 
 WIDEST, MOST = 100, 20_000

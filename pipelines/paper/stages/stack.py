@@ -29,8 +29,8 @@ from ebflow.preprocessing import Preprocessing, gaussian
 from ebflow.randomness import RowGenerator
 from pipelines.config import ChainConfig, ObjectiveConfig, PreprocessConfig
 from pipelines.paper.config import StackConfig
-from pipelines.paper.measuring import begun
 from pipelines.tracking import StageRun
+from pipelines.training.measuring import begun
 from pipelines.training.preprocessing import baseline, fitted
 
 NETS = "nets.parquet"

@@ -28,8 +28,9 @@ def conclude(
         "study/cpu_s": sum(seconds),
         "study/cpu_s_a_cell": sum(seconds) / len(seconds),
     }
+    exponents, seeds = [one.exponent for one in answers], {"study": config.seed}
     studies.write(
         output, run, config, TITLE, INTRO, conclusion(config, answers, rows),
         lambda: figures(config, answers, rows), tables(config, answers, rows),
-        {"exponents": [one.exponent for one in answers], "cost": cost},
+        {"exponents": exponents, "cost": cost, "seeds": seeds},
     )  # fmt: skip

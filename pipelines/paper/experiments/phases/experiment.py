@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from pipelines.paper.experiments.cell import IMAGE_OPTIONS, Cell, Column, Experiment, Folders, Row
-from pipelines.paper.experiments.phases.figures import CAPTIONS, figures
+from pipelines.paper.experiments.phases.figures import figures
 from pipelines.paper.experiments.phases.grid import ACTIVATIONS, PAIRS, SEEDS, cells
 from pipelines.paper.experiments.phases.nets import pair, read
 from pipelines.paper.experiments.phases.verdicts import conclude
@@ -58,6 +58,5 @@ PHASES = Experiment(
     ),
     rows=rows,
     figures=lambda rows, folders: figures(read(folders)),
-    captions=CAPTIONS,
     conclude=lambda folders: conclude(read(folders)),
 )

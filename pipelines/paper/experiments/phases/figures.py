@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from pipelines.paper.experiments.phases.grid import ACTIVATIONS, MAP, WIDE
 from pipelines.paper.experiments.phases.nets import LOST, pair, where
-from pipelines.reporting.style import BASELINE, DATA, FLOW, panels
+from pipelines.reporting.style import BASELINE, DATA, FLOW, Captioned, panels
 
 CAPTIONS = {
     "map": "A square is a net at D = 64, the mean over seeds. Above: the squared latent mean an "
@@ -38,14 +38,15 @@ SHADES = {
 """Scale and colours of what squares are coloured by, which :func:`_shaded` adds to nets."""
 
 
-def figures(nets: pd.DataFrame) -> dict[str, Figure]:
-    """Returns the figures by name."""
+def figures(nets: pd.DataFrame) -> dict[str, Captioned]:
+    """Returns the figures by name, with what they show."""
     shaded = _shaded(nets)
-    return {
+    made = {
         "map": _map(where(shaded, part=MAP), (11, 8.4)),
         "wide": _map(where(shaded, part=WIDE), (8, 4.2)),
         "pairs": _pairs(nets),
     }
+    return {name: (figure, CAPTIONS[name]) for name, figure in made.items()}
 
 
 def _shaded(nets: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What the stages that measure begin and end with."""
+"""What stages tell their runs as they begin with data, and as they end with metrics."""
 
 import json
 from collections.abc import Mapping
