@@ -108,14 +108,14 @@ def _problems(config: PaperConfig, cell: Cell) -> Iterator[str]:
     layout = open_source(cell.data.source).layout
     shape, real = layout.shape, layout.levels is None and len(layout.shape) == 1
     found = f"found examples of shape {shape}"
-    if config.experiment == "imputation" and not is_picture(shape):
+    if config.experiment in ("imputation", "table") and not is_picture(shape):
         yield f"--source: {found}, expected images"
     if config.experiment == "tables" and (len(shape) > 1 or shape[0] > FEW):
         yield f"--sources: {found} in {named}, expected rows of at most {FEW} columns"
     if config.experiment == "missing" and not real:
         yield f"--sources: {found} in {named}, expected rows of real numbers"
     colours = {"grey": 1, "colour": 3}[config.images]
-    if config.experiment == "table" and (1, *shape)[-3] != colours:
+    if config.experiment == "table" and (1, 1, *shape)[-3] != colours:
         yield f"--images: {found} for {config.images}, expected images of {colours} colours"
 
 

@@ -320,6 +320,7 @@ REFUSED = {
 WRONG_DATA = {
     "--images": ("--source", "natural-patches"),
     "--source": ("--experiment", "imputation", "--source", "sine"),
+    "--source ": ("--source", "sine"),
     "--sources": ("--experiment", "missing", "--sources", "digits"),
 }
 
@@ -335,7 +336,7 @@ def test_an_option_that_an_experiment_cannot_use_is_refused(home, ebflow, option
 def test_data_that_do_not_suit_an_experiment_are_refused(home, ebflow, option):
     result = ebflow("run", "paper", *WRONG_DATA[option])
     assert result.code == 2 and len(result.err) == 1 and not home.exists()
-    assert result.err[0].startswith(f"ebflow: {option}: found")
+    assert result.err[0].startswith(f"ebflow: {option.strip()}: found")
 
 
 def test_a_cell_that_diverged_is_told():
