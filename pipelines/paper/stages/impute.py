@@ -20,7 +20,6 @@ from ebflow import imputation, sampling
 from ebflow.checkpoint import load
 from ebflow.data.loader import Split
 from ebflow.density import LogDensity
-from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import fit, gaussian
@@ -98,12 +97,7 @@ def masks(shape: Sequence[int], count: int, *, seed: int) -> Tensor:
         shape: The shape of an image, (C, H, W) or (H, W).
         count: The number of masks; mask i is the same for any number of them.
         seed: Which digits, and in which order.
-
-    Raises:
-        BadInput: if ``shape`` is not that of an image.
     """
-    if len(shape) not in (2, 3):
-        raise BadInput(f"data.source: found rows of shape {tuple(shape)}, expected images")
     from sklearn.datasets import load_digits
 
     digits = torch.from_numpy(load_digits().images.astype(np.float32))

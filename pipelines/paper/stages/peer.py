@@ -173,33 +173,20 @@ Tried = Iterator[tuple[Point, Values, str]]
 
 
 def _flows(config: PeerConfig, data: Behind) -> Tried:
-    """Yields a flow as it is trained by Adam, whenever it is validated."""
+    """Yields a flow whenever it is validated, before the first step too; trained by Adam."""
     with torch.random.fork_rng(devices=()):  # zuko draws weights from PyTorch's global state
         torch.manual_seed(generator(config.seed, "peer", config.name).initial_seed())
         flow = FLOWS[config.name](data.width, **SIZES)
     method = f"zuko {config.name.upper()}, {SIZES}, Adam {RATE:g}, batch {BATCH}"
-    for step, seconds in _trained(config, flow, data):
-        values = partial(_log_prob, copy.deepcopy(flow))
-        point = Point(step, seconds, data.nll(values))
-        yield point, values, f"{method}, best by validation"
-
-
-@torch.no_grad()
-def _log_prob(flow: zuko.flows.Flow, x: Tensor) -> Tensor:
-    return flow().log_prob(x.float())
-
-
-def _trained(
-    config: PeerConfig, flow: zuko.flows.Flow, data: Behind
-) -> Iterator[tuple[int, float]]:
-    """Trains; yields steps and seconds when it is to be validated, before the first step too."""
     optimizer = torch.optim.Adam(flow.parameters(), lr=RATE)
     limit, spent, due = config.seconds or math.inf, 0.0, 0.0
     batches = data.batches(config.seed)
     for step in range(config.steps + 1):
         over = spent >= limit or step == config.steps
         if over or (spent >= due if config.seconds else step % EVERY == 0):
-            yield step, spent
+            values = partial(_log_prob, copy.deepcopy(flow))
+            point = Point(step, spent, data.nll(values))
+            yield point, values, f"{method}, best by validation"
             due += limit / VALIDATIONS
         if over:
             return
@@ -211,6 +198,11 @@ def _trained(
         loss.backward()
         optimizer.step()
         spent += time.perf_counter() - began
+
+
+@torch.no_grad()
+def _log_prob(flow: zuko.flows.Flow, x: Tensor) -> Tensor:
+    return flow().log_prob(x.float())
 
 
 def _mixtures(config: PeerConfig, data: Behind) -> Tried:
