@@ -80,6 +80,11 @@ def search(problem: Problem, inputs: Sequence[Path], work: Path) -> list[Record]
         callbacks=[recorder],
         verbose=0,
     )
+    return _read(root)
+
+
+def _read(root: Path) -> list[Record]:
+    """Returns the records of all trials; raises StageFailed if every one failed."""
     found = records.read(root)
     failed = [record for record in found if record.state == records.FAILED]
     if len(failed) == len(found):

@@ -7,7 +7,7 @@ value, so that the base is a point of the space.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, partialmethod
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -33,20 +33,15 @@ class Suggest:
         self.params: dict[str, Any] = {}
         self.names: dict[str, list[str]] = {}
 
-    def log(self, name: str, base: float, low: float, high: float) -> float:
-        """Returns a number, uniform in its logarithm."""
-        low, high = min(low, base), max(high, base)
-        return self._take(name, base, "suggest_float", low=low, high=high, log=True)
+    def _number(
+        self, ask: str, log: bool, name: str, base: float, low: float, high: float
+    ) -> float:
+        """Returns a number; where ``log``, uniform in its logarithm."""
+        return self._take(name, base, ask, low=min(low, base), high=max(high, base), log=log)
 
-    def real(self, name: str, base: float, low: float, high: float) -> float:
-        """Returns a number."""
-        low, high = min(low, base), max(high, base)
-        return self._take(name, base, "suggest_float", low=low, high=high)
-
-    def whole(self, name: str, base: int, low: int, high: int) -> int:
-        """Returns a whole number, uniform in its logarithm."""
-        low, high = min(low, base), max(high, base)
-        return self._take(name, base, "suggest_int", low=low, high=high, log=True)
+    log = partialmethod(_number, "suggest_float", True)
+    real = partialmethod(_number, "suggest_float", False)
+    whole = partialmethod(_number, "suggest_int", True)
 
     def choice(self, name: str, base: Any, *others: Any) -> Any:  # noqa: ANN401
         """Returns one of several values."""
