@@ -11,6 +11,7 @@ __all__ = ["FORMATS", "LABEL", "Part", "array_batches", "arrays_schema", "as_tex
 
 import json
 import math
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
@@ -150,6 +151,7 @@ def _csv(path: Path) -> Part:
         return 0, map(_emptied, _csv_reader(path, column_types=dict(types), include_columns=names))
 
     with damage(path, kind="CSV"):
+        _check_first_lines(path)
         status = path.stat()
         types, rows = _scanned(path, status.st_mtime_ns, status.st_size)
     return _part(path, "CSV", pa.schema(types), rows, read)
@@ -199,12 +201,31 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
             f"{path}: found numbers in the first line, expected names of columns: put a line of "
             "names before it"
         )
-    for mark, word in ((";", "semicolons"), ("\t", "tabs")):
-        if len(names) == 1 and mark in names[0]:
-            raise BadInput(
-                f"{path}: found columns between {word}, expected commas: "
-                f"pandas.read_csv(path, sep={mark!r}).to_csv(new, index=False) converts it"
-            )
+
+
+def _check_first_lines(path: Path) -> None:
+    """Refuses another encoding than UTF-8 and another separator than commas, by two lines."""
+    with path.open("rb") as file:
+        header, row = (file.readline(CSV_BYTES) for _ in range(2))
+    if header.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise _other_csv(path, "UTF-16", "UTF-8", "encoding='utf-16'")
+    with suppress(UnicodeDecodeError):
+        header.decode()
+        for mark, word in ((";", "semicolons"), ("\t", "tabs")):
+            if mark.encode() in header and b"," not in header:
+                decimal = ", decimal=','" if b"," in row else ""
+                raise _other_csv(
+                    path, f"columns between {word}", "commas", f"sep={mark!r}{decimal}"
+                )
+        return
+    raise _other_csv(path, "names in another encoding", "UTF-8", "encoding='latin-1'")
+
+
+def _other_csv(path: Path, found: str, expected: str, options: str) -> BadInput:
+    return BadInput(
+        f"{path}: found {found}, expected {expected}: "
+        f"pandas.read_csv(path, {options}).to_csv(new, index=False) converts it"
+    )
 
 
 def _npy(path: Path) -> Part:

@@ -163,6 +163,7 @@ CONVERSIONS: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
     (pa.types.is_temporal, "or make numbers of it, as t.dt.total_seconds()"),
     (pa.types.is_decimal, "or cast it to double"),
     (pa.types.is_list, "or cast it to a fixed-size list"),
+    (pa.types.is_binary, "or make text of it, in UTF-8"),
 )
 """How columns that are no numbers are converted, by what they are."""
 

@@ -34,7 +34,7 @@ ARGUMENTS = tuple(
     (section, re.compile(argument))
     for section, argument in (
         ("data", rf"^({'|'.join(DataConfig.model_fields)})(?=: found )"),
-        ("data", r"(?<=\bchoose others by )(columns$|context\b)"),
+        ("data", r"(?<=\bchoose others by )(columns(?=$|,)|context\b)"),
         ("data", r"(?<=\bchoose another by )(label|split_column)$"),
         ("data", r"(?<=: raise )validation(?= and test$)|(?<=: raise validation and )test$"),
         ("preprocess", r"^(normalise|shrinkage)(?=: found )"),

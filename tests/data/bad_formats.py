@@ -35,6 +35,24 @@ def csv_between_semicolons(path):
 
 
 @FORMATS.add
+def csv_between_semicolons_with_decimal_commas(path):
+    message = r"bad.csv: found columns between semicolons.*\(path, sep=';', decimal=','\).to_csv"
+    return text(path, "a;b\n1,5;2,25\n"), {}, message
+
+
+@FORMATS.add
+def csv_in_utf16(path):
+    message = r"bad.csv: found UTF-16, expected UTF-8: pandas.read_csv\(path, encoding='utf-16'"
+    return text(path, lines("1,2", "3,4").encode("utf-16")), {}, message
+
+
+@FORMATS.add
+def csv_with_names_in_latin_1(path):
+    message = r"bad.csv: found names in another encoding, expected UTF-8: .* encoding='latin-1'"
+    return text(path, "größe,b\n1,2\n".encode("latin-1")), {}, message
+
+
+@FORMATS.add
 def csv_of_one_level(path):
     message = r"bad.csv, column b: found the level 'x' alone in the rows, expected .* by columns"
     return text(path, lines("1,x", "2,x")), {}, message
@@ -108,7 +126,7 @@ def csv_of_many_words(path):
 
 @FORMATS.add
 def csv_not_utf8(path):
-    return text(path, b"a,b\n1,\xff\xfe\n2,3\n"), {}, r"bad.csv, column b: found binary"
+    return text(path, b"a,b\n1,\xff\xfe\n2,3\n"), {}, r"bad.csv, column b: found binary.*in UTF-8"
 
 
 @FORMATS.add

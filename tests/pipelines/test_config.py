@@ -220,6 +220,9 @@ LINES = {
     "a.parquet: expected one list: choose others by columns": (
         "a.parquet: expected one list: choose others by --data.columns"
     ),
+    "a.csv: found timestamp[s]: choose others by columns, or cast": (
+        "a.csv: found timestamp[s]: choose others by --data.columns, or cast"
+    ),
     "a, split test: found no row of class 3: raise validation and test": (
         "a, split test: found no row of class 3: raise --data.validation and --data.test"
     ),
