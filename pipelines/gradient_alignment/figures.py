@@ -53,7 +53,7 @@ def figures(lines: Lines, shape: Sequence[int]) -> dict[str, Captioned]:
     """
     # Numbers are means over seeds, of models of which none diverged.
     whole = {name: line for name, line in lines.items() if all(one.numbers for one in line.seeds)}
-    found = {name: _plane(whole, name) for name in PLANES}
+    found = {name: _plane(whole, name) for name in PLANES if _pairs(whole, name)}
     if is_picture(shape):
         found |= {"gradients": _gradients(whole, shape), "samples": _samples(whole, shape)}
     return found
@@ -65,8 +65,17 @@ def _point(line: Line, metric: str) -> tuple[float, float]:
     return found.value, float(np.nan_to_num(found.high - found.value))
 
 
+def _pairs(lines: Lines, figure_name: str) -> list[tuple[str, str]]:
+    """Returns the pairs of metrics that some model has; A1 and A3 need a reference a class."""
+    pairs, _ = PLANES[figure_name]
+    drawn = [line for name, line in lines.items() if name in COLOURS]
+    return [pair for pair in pairs
+            if any(np.isfinite([_point(line, metric) for metric in pair]).all()
+                   for line in drawn)]  # fmt: skip
+
+
 def _plane(lines: Lines, figure_name: str) -> Captioned:
-    pairs, caption = PLANES[figure_name]
+    pairs, caption = _pairs(lines, figure_name), PLANES[figure_name][1]
     figure, axes = panels(len(pairs), 3 + 3 * len(pairs), 4, squeeze=False)
     for axis, (x, y) in zip(axes[0], pairs, strict=True):
         for name in filter(lines.__contains__, COLOURS):

@@ -9,6 +9,7 @@ form, is a check of the instrument and no claim.
 import json
 import math
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,14 +241,13 @@ def show(console: Console, conclusion: Conclusion) -> None:
     lines = ((one.claim, f"{one.quantity}\n{one.estimate}".strip(), one.verdict)
              for one in conclusion.claims)  # fmt: skip
     console.print(table(("claim", "number [95 %]", "verdict"), lines, wrap=True))
-    passed = [check for check in conclusion.checks if check.passed]
-    console.print(f"checks of the instrument: {len(passed)} of {len(conclusion.checks)} passed")
+    counts = Counter(check.verdict for check in conclusion.checks)
+    told = ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
+    console.print(f"checks of the instrument: {told or 'none'}")
     for check in conclusion.checks:
         if not check.passed:
-            number = (
-                "" if check.value is None else f" {check.value:.3g}, expected {check.expected}"
-            )
-            console.print(f"  {check.verdict}: {check.check}{number}")
+            value = "" if check.value is None else f"{check.value:.3g}, "
+            console.print(f"  {check.verdict}: {check.check} ({value}expected {check.expected})")
 
 
 def conclude(summary: Mapping[str, Any]) -> str:

@@ -33,6 +33,7 @@ from ebflow.train import Trainer
 from pipelines.cluster import environment
 from pipelines.gradient_alignment import (
     comparisons,
+    figures,
     fitting,
     graph,
     judged,
@@ -543,6 +544,15 @@ FOUND = {
     "centred": {"A3": -0.1, "A1/centred": 0.6},
     "collapse": {"accuracy": 0.2},
 }  # fmt: skip
+
+
+def test_planes_of_metrics_that_no_model_has_are_not_drawn():
+    one = {"accuracy": 0.9, "gradient": 1.5, "PP/own/raw": 0.8}
+    known = dict.fromkeys(("baseline", "blind-gaussian", "blind-flow"), one)
+    assert not figures.figures(study(**known), (3,))
+    both = study(**known | {"score": {"A3": 0.2, "gradient": 2.0}})
+    assert list(figures.figures(both, (3,))) == ["trade-off"]
+    assert len(figures.figures(both, (3,))["trade-off"][0].axes) == 1
 
 
 def test_claims_are_judged_by_their_numbers():

@@ -126,8 +126,8 @@ def test_a_terminal_shows_findings_claims_and_the_checks_that_failed(conclusion)
     console = terminal(width=90, file=io.StringIO())
     claims.show(console, conclusion)
     text = console.file.getvalue()
-    assert text.startswith("It is & stays so.") and "1 of 2 passed" in text
-    assert "failed: Sums agree. 0.1, expected less than 0.001" in text and "commute" not in text
+    assert text.startswith("It is & stays so.") and "instrument: 1 failed, 1 passed" in text
+    assert "failed: Sums agree. (0.1, expected less than 0.001)" in text and "commute" not in text
 
 
 @pytest.fixture
