@@ -3,7 +3,7 @@
 import inspect
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipelines.config import NAME, UNKEYED, DataConfig, Section, Training
 
@@ -130,8 +130,8 @@ class ReferenceConfig(Section):
 class CustomConfig(RegulariserConfig):
     """A regulariser of one's own, such as a search found, with its noise and clipping.
 
-    If it has a name, the study has the model ``custom``, and beside score matching
-    ``custom-control``, the gradient norm at its strength.
+    If it has a name, the study has the model custom, and beside score matching custom-control, the
+    gradient norm at its strength.
     """
 
     noise: float | None = Field(
@@ -208,3 +208,15 @@ class AlignmentConfig(Section):
     reference: ReferenceConfig = ReferenceConfig()
     custom: CustomConfig = CustomConfig()
     gpu: bool = Field(False, description="a GPU for every training")
+
+    @model_validator(mode="after")
+    def _a_regulariser_of_ones_own_is_whole(self) -> "AlignmentConfig":
+        found = self.custom
+        if found.name != "none" and not found.weight:
+            raise ValueError("custom.weight: found 0, which adds nothing, expected more")
+        if found.name == "none" and found != CustomConfig():
+            raise ValueError(
+                "custom.name: found none beside other options of it, expected score, anti, gnorm "
+                "or fool"
+            )
+        return self

@@ -546,6 +546,18 @@ FOUND = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    {
+        "--custom.weight 1": "--custom.name: found none beside other options of it",
+        "--custom.name gnorm": "--custom.weight: found 0, which adds nothing",
+    }.items(),
+)
+def test_a_regulariser_of_ones_own_is_whole(home, ebflow, options, message):
+    found = ebflow("run", "gradient-alignment", "--dry-run", *options.split())
+    assert found.code == 2 and found.err[0].startswith(f"ebflow: {message}")
+
+
 def test_planes_of_metrics_that_no_model_has_are_not_drawn():
     one = {"accuracy": 0.9, "gradient": 1.5, "PP/own/raw": 0.8}
     known = dict.fromkeys(("baseline", "blind-gaussian", "blind-flow"), one)

@@ -236,8 +236,11 @@ LINES = {
         "--reference.conditional False",
         "--reference.conditional: found False, with which there is no A3, expected True",
     ),
-    "not a penalty": ("--custom.name fool", "--custom.name: found fool, expected score, anti"),
-    "no penalty": ("--custom.name gnorm", "--custom.weight: found 0, from which none"),
+    "not a penalty": (
+        "--custom.name fool --custom.weight 1",
+        "--custom.name: found fool, expected score, anti",
+    ),
+    "no penalty": ("--custom.name gnorm", "--custom.weight: found 0, which adds nothing"),
     "no loss of accuracy": ("--drop 0", "--drop: found 0.0, expected greater than 0"),
     "nothing to search": (
         "--custom.name gnorm --custom.weight 0.1 --over estimator",

@@ -37,13 +37,10 @@ class AlignmentTune(TuneConfig):
 
     @model_validator(mode="after")
     def _a3_is_there_and_a_penalty(self) -> "AlignmentTune":
-        custom = self.base.custom
         if self.base.reference.conditional is False:
             raise ValueError(
                 "reference.conditional: found False, with which there is no A3, expected True"
             )
-        if custom.name == "fool":
+        if self.base.custom.name == "fool":
             raise ValueError("custom.name: found fool, expected score, anti or gnorm")
-        if custom.name != "none" and not custom.weight:
-            raise ValueError("custom.weight: found 0, from which none is searched, expected more")
         return self
