@@ -36,7 +36,7 @@ class Goal:
     unit: str
     worst: float
     largest: bool = False
-    digits: int = 1
+    digits: int = 2
     margin: float | None = None
 
     @property

@@ -98,7 +98,7 @@ def test_the_selection_rows_name_the_winner_and_the_test_rows_compare_it():
     assert found.winner == 3
     value, low, _ = found.gains["nll"]
     assert value == pytest.approx(2.0) and value - low == pytest.approx(0.2484, 1e-3)
-    assert found.line == "better than the default by 2.0 ± 0.2 nats"
+    assert found.line == "better than the default by 2.00 ± 0.25 nats"
 
 
 def test_differences_are_paired_by_seed():
@@ -107,8 +107,8 @@ def test_differences_are_paired_by_seed():
 
 
 LINES = {
-    "no difference from the default shown: 0.3 ± ": [20.0, 22.0, 20.0],
-    "worse than the default by 1.0 ± 0.2 nats": [21.0, 22.1, 22.9],
+    "no difference from the default shown: 0.33 ± ": [20.0, 22.0, 20.0],
+    "worse than the default by 1.00 ± 0.25 nats": [21.0, 22.1, 22.9],
 }
 
 
