@@ -69,19 +69,33 @@ def _source(cell: Cell) -> Source:
             return Source(cell.data.source, reader.digest)
         return check_density(cell.config if cell.measure else DensityConfig(data=cell.data))
     except BadInput as error:
-        message = DATA.sub(r"--\1", spelled(str(error)))
-        raise BadInput(f"{message} (in the cell {' '.join(cell.labels.values())})") from None
+        raise _worded(error, cell) from None
+
+
+def _worded(error: BadInput, cell: Cell) -> BadInput:
+    """Returns what the density pipeline refuses, by the options that this one has."""
+    message = DATA.sub(r"--\1", spelled(str(error)))
+    place = f"in the cell {' '.join(cell.labels.values())}"
+    if SET.search(message):
+        place += ", whose settings are the experiment's: choose other data"
+    return BadInput(f"{message} ({place})")
 
 
 def examine(config: PaperConfig) -> None:
     """Reads the data of every cell; raises BadInput at the first thing wrong with them."""
     cells = EXPERIMENTS[config.experiment].placed(config)
-    for data in {c.data.model_dump_json(): c.data for c in cells if c.data}.values():
-        examined(data)
+    for cell in {c.data.model_dump_json(): c for c in cells if c.data}.values():
+        try:
+            examined(cell.data)
+        except BadInput as error:
+            raise _worded(error, cell) from None
 
 
 DATA = re.compile(r"--data\.(source|rows|validation|test)\b")
 """Options of the density pipeline that this one has too, without their section."""
+
+SET = re.compile(r"--[a-z]+\.[a-z]")
+"""Options of the density pipeline that only an experiment sets."""
 
 
 def _check_options(config: PaperConfig) -> None:
@@ -91,9 +105,10 @@ def _check_options(config: PaperConfig) -> None:
         found = getattr(config, name)
         if name not in uses and found != field.default:
             shown = "another than the default" if isinstance(found, Section) else found
+            shown = " ".join(map(str, shown)) if isinstance(shown, tuple) else shown
             raise BadInput(
                 f"--{name}: found {shown}, which experiment {config.experiment} does not use, "
-                "expected none"
+                "expected it left out"
             )
 
 

@@ -362,6 +362,12 @@ def test_options_are_told_as_this_command_has_them(home, ebflow):
     assert result.code == 2 and result.err[0].startswith("ebflow: --rows: found 99999")
     result = ebflow("run", "paper", "--source", "digits", "--rows", "80")
     assert result.code == 2 and "(in the cell FC paper ml)" in result.err[0]
+    result = ebflow("run", "paper", "--experiment", "tables", "--sources", "wine")
+    assert result.err[0].endswith("(in the cell wine recipe, whose settings are the experiment's: "
+                                  "choose other data)")  # fmt: skip
+    result = ebflow("run", "paper", "--experiment", "toy", "--methods", "maf", "gmm")
+    assert result.err[0].startswith("ebflow: --methods: found maf gmm, which experiment toy does "
+                                    "not use")  # fmt: skip
 
 
 def test_a_dry_run_lists_the_stages(home, ebflow):

@@ -139,4 +139,4 @@ def _caption(experiment: Experiment, config: Mapping[str, Any], rows: Rows) -> s
     data = ", ".join(dict.fromkeys(row["data"] for row in rows))
     here = f"measured: {data}, scale {config['scale']}, {rows[0]['machine']}, {repeats}"
     paper = f"paper: {experiment.note}" if experiment.note else ""
-    return "\n".join(filter(None, (experiment.legend, here, paper)))
+    return ".\n".join(filter(None, (experiment.legend, here, paper))) + "."
