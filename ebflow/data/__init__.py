@@ -199,6 +199,8 @@ def damage(
         return
     except BadInput:
         raise
+    except PermissionError:
+        raise BadInput(f"{path}: cannot be read (permission denied)") from None
     except (ArrowException, OSError, UnicodeDecodeError, *also) as error:
         text = " ".join(str(error).split())
     # Arrow finds a null where a fixed-size list is expected, and counts it from 1.

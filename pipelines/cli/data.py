@@ -42,7 +42,7 @@ class Fetch:
     """Downloads a benchmark's files into the folder EBFLOW_DATA (~/.cache/ebflow/data)."""
 
     name: Annotated[str, tyro.conf.Positional]
-    """mnist, cifar10, stl10 or celeba"""
+    """mnist, cifar10, cifar100, stl10 or celeba"""
 
 
 def fetch(words: Sequence[str]) -> int:
