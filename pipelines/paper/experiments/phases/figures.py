@@ -30,10 +30,10 @@ LINE, COLUMN = ["preprocessing", "start"], ["objective", "rate"]
 """What tells lines and columns of the map apart."""
 
 SHADES = {
-    "squared latent mean an element, log₁₀": (
+    "squared latent mean\nan element, log₁₀": (
         TwoSlopeNorm(np.log10(LOST), *np.log10(EDGES)), "RdYlBu_r",
     ),
-    "NLL above the Gaussian's an element, nats": (TwoSlopeNorm(0.0, -0.1, 1.0), "RdBu_r"),
+    "NLL above the Gaussian's\nan element, nats": (TwoSlopeNorm(0.0, -0.1, 1.0), "RdBu_r"),
 }  # fmt: skip
 """Scale and colours of what squares are coloured by, which :func:`_shaded` adds to nets."""
 
@@ -43,7 +43,7 @@ def figures(nets: pd.DataFrame) -> dict[str, Captioned]:
     shaded = _shaded(nets)
     made = {
         "map": _map(where(shaded, part=MAP), (11, 8.4)),
-        "wide": _map(where(shaded, part=WIDE), (8, 4.2)),
+        "wide": _map(where(shaded, part=WIDE), (9, 5.2)),
         "pairs": _pairs(nets),
     }
     return {name: (figure, CAPTIONS[name]) for name, figure in made.items()}
