@@ -16,7 +16,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from optuna.visualization import matplotlib as drawn
 
 from ebflow.inference import student
-from pipelines.reporting.style import BASELINE, FLOW, panels
+from pipelines.reporting.style import BASELINE, DATA, FLOW, panels
 from tuning import records
 from tuning.config import SPLITS
 from tuning.problem import Goal, Problem
@@ -27,7 +27,7 @@ from tuning.verdict import Setting
 MOST = 4
 """Parameters whose values are shown."""
 
-EARLY, GREY = {"constraints": (1.0,)}, "#cccccc"
+EARLY = {"constraints": (1.0,)}
 """Of a trial that did not finish: to Optuna it is infeasible, drawn in grey and never the best."""
 
 
@@ -58,21 +58,19 @@ def _by_optuna(problem: Problem, trials: Sequence[Record]) -> dict[str, Figure]:
     """
     first, study = problem.goals[0], _study(problem, problem.goals[:1], trials)
     values = [trial.value for trial in study.get_trials() if trial.value is not None]
+    if not values:
+        return {}
     axes = {"history": drawn.plot_optimization_history(study, target_name=first.axis)}
     axes["history"].set_ylim(*_limits(values, first))
-    axes["history"].scatter([], [], color=GREY, label="ended early")
     base = study.get_trials()[BASE]
-    _mark(axes["history"], BASE, base)
+    _mark(axes["history"], base, BASE)
     axes["history"].legend(bbox_to_anchor=(1.05, 1.0), loc="upper left")
     if len(set(values)) >= 4:
         axes["importance"] = drawn.plot_param_importances(study, target_name=first.axis)
         names = [*get_param_importances(study)][:MOST]
         axes["slices"] = drawn.plot_slice(study, names, target_name=first.axis)
         for axis in np.atleast_1d(axes["slices"]):
-            if (name := axis.get_xlabel()) in base.params:
-                value, law = base.params[name], base.distributions[name]
-                chosen = isinstance(law, CategoricalDistribution)
-                _mark(axis, repr(value) if chosen else value, base)
+            _mark(axis, base, _place(base, axis.get_xlabel()))
     if len(problem.goals) > 1:
         whole = [record for record in trials if record.state == records.FINISHED]
         both = _study(problem, problem.goals, whole)
@@ -84,10 +82,18 @@ def _by_optuna(problem: Problem, trials: Sequence[Record]) -> dict[str, Figure]:
     return made
 
 
-def _mark(axis: Axes, x: float | str, base: FrozenTrial) -> None:
-    """Marks the default at x, unless it failed."""
-    if base.value is not None:
+def _mark(axis: Axes, base: FrozenTrial, x: float | str | None) -> None:
+    """Marks the default, if it has a value at some x, and names what Optuna has in grey."""
+    _, early, *_ = axis.collections
+    early.set(color=DATA, label="ended early")
+    if base.value is not None and x is not None:
         axis.plot(x, base.value, "D", color=BASELINE, label=records.label(BASE))
+
+
+def _place(trial: FrozenTrial, name: str) -> float | str | None:
+    """Returns where a trial stands on the axis of a parameter; None without it."""
+    value, law = trial.params.get(name), trial.distributions.get(name)
+    return repr(value) if isinstance(law, CategoricalDistribution) else value
 
 
 def _study(problem: Problem, goals: Sequence[Goal], trials: Sequence[Record]) -> Study:

@@ -49,6 +49,11 @@ def test_every_parameter_that_mattered_has_its_trials(trials, tmp_path):
         assert len(axis.lines) == (name in trials[records.BASE].params)
 
 
+def test_a_search_that_was_stopped_before_any_number_has_no_history():
+    stopped = Record(0, {}, state=records.STOPPED)
+    assert set(figures(SEARCHED, [stopped], [])) == {"settings"}
+
+
 def test_the_default_and_what_ended_early_are_marked_and_the_best_has_finished(trials, tmp_path):
     found = {}
     draw(lambda: found.setdefault("made", figures(SEARCHED, trials, [])), tmp_path)
