@@ -10,6 +10,7 @@ from pipelines.cli.main import COMMANDS
 from pipelines.cli.parsing import parse_density, parse_study
 
 ROOT = Path(__file__).parents[1]
+MEASUREMENTS = sorted((ROOT / "docs" / "measurements").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXT = "\n".join(page.read_text() for page in PAGES if "_build" not in page.parts)
 PATHS = sorted(set(re.findall(r"[`(]((?:docs|ebflow|pipelines|tuning|tests)/[\w./-]*)", TEXT)))
@@ -52,3 +53,11 @@ def test_a_command_is_understood(words):
         options[options.index("--data.source") + 1] = "digits"
     study = COMMANDS[f"run {pipeline}"]
     assert parse_density(options) if pipeline == "density" else parse_study(options, study)
+
+
+@pytest.mark.parametrize("page", MEASUREMENTS, ids=lambda page: page.stem)
+def test_a_page_of_measurements_begins_with_findings_and_ends_with_what_would_change_them(page):
+    text = page.read_text()
+    findings = text.split("\n\n")[1]
+    assert len(re.findall("^[*] ", findings, re.MULTILINE)) == 3
+    assert text.rpartition("\n## ")[2].startswith("What would change")
