@@ -1,24 +1,23 @@
-"""What a conditional flow is given: columns of a source, or what is typed."""
+"""What samples of a conditional flow are given: a file's columns, what is typed, or a spread."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
-from ebflow.data import coded, expanded, split
-from ebflow.data.sources import Reader, find_source
+from ebflow.data import Levels, Place, expanded, is_numeral, split
+from ebflow.data.layout import read_given
+from ebflow.data.sources import find_source
 from ebflow.errors import BadInput
 from ebflow.randomness import RowGenerator, normal
 from pipelines.answers.models import Model
 
 
-def window(reader: Reader, model: Model, first: int, last: int) -> Tensor | None:
-    """Returns the contexts of rows ``first`` … ``last`` − 1 with shape (B, C); None without."""
-    if not model.given:
-        return None
-    levels = model.given["levels"]
-    return torch.from_numpy(expanded(reader.contexts(first, last, levels), levels))
+def in_file(words: Sequence[str]) -> bool:
+    """Whether contexts are those of a file, which the one word names."""
+    return len(words) == 1 and "=" not in words[0]
 
 
 def parse_contexts(words: Sequence[str], model: Model) -> Tensor | None:
@@ -38,39 +37,26 @@ def parse_contexts(words: Sequence[str], model: Model) -> Tensor | None:
             )
         return None
     names, levels = model.given["names"], model.given["levels"]
-    if len(words) == 1 and "=" not in words[0]:
+    if in_file(words):
         stored = find_source(words[0]).contexts(names, levels)
     else:
-        typed = dict(_pair(word, names) for word in words)
-        stored = np.array([[_stored(typed, *each) for each in zip(names, levels, strict=True)]])
+        stored = _typed(words, names, levels)
     return torch.from_numpy(expanded(stored, levels))
 
 
-def _pair(word: str, names: Sequence[str]) -> tuple[str, str]:
-    name, equals, value = word.partition("=")
-    if not equals or name not in names:
+def _typed(words: Sequence[str], names: Sequence[str], levels: Levels) -> np.ndarray:
+    """Returns one row of stored contexts, as of a file of one."""
+    typed = dict(word.partition("=")[::2] for word in words)
+    if typed.keys() != set(names):
         raise BadInput(
-            f"--context: found {word}, expected a file, or name=value of {', '.join(names)}"
+            f"--context: found {' '.join(words) or 'nothing'}, expected a file, or name=value of "
+            f"{', '.join(names)}"
         )
-    return name, value
-
-
-def _stored(typed: Mapping[str, str], name: str, levels: Sequence[str] | None) -> float:
-    if name not in typed:
-        raise BadInput(f"--context: found no {name}=value, expected one")
-    value, found = typed[name], None
-    if levels is None:
-        try:
-            found = float(value)
-        except ValueError:
-            found = np.nan
-        expected, good = "a finite number", np.isfinite(found)
-    else:
-        found = coded([value], levels)[0]
-        expected, good = f"one of {', '.join(levels)}", found >= 0
-    if not good:
-        raise BadInput(f"--context: found {name}={value}, expected {expected}")
-    return found
+    pairs = ((typed[name], known) for name, known in zip(names, levels, strict=True))
+    values = [float(v) if known is None and is_numeral(v) else v for v, known in pairs]
+    batch = pa.record_batch([pa.array([value]) for value in values], names=list(names))
+    given = read_given(batch.schema, names, levels, file="--context")
+    return given.stored(batch, Place("--context", 0))
 
 
 def spread(model: Model, count: int) -> Tensor | None:

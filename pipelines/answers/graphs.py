@@ -7,8 +7,6 @@ bounds the log-mass from below. A conditional flow takes a context for every row
 one-hot columns.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
@@ -40,12 +38,16 @@ class Graph(nn.Module):
 
         ``x`` and ``noise`` have the shape (N, *event), ``context`` (N, C).
         """
-        first = next(iter(self.flow.layers), None)
+        first = self.flow.layers[0] if len(self.flow.layers) else None
+        noisy = isinstance(first, Dequantise)
         if isinstance(first, DequantiseColumns):
             noisy = bool((first.steps > 0).any())
-        else:
-            noisy = isinstance(first, Dequantise)
         return ("x",) + ("context",) * bool(self.flow.context) + ("noise",) * noisy
+
+    @property
+    def dtype(self) -> str:
+        """The name of the flow's type."""
+        return str(self.flow.like.dtype).removeprefix("torch.")
 
     def forward(
         self, x: Tensor, *, context: Tensor | None = None, noise: Tensor | None = None
@@ -65,15 +67,9 @@ def export(graph: Graph) -> torch.export.ExportedProgram:
     Raises:
         RuntimeError: By PyTorch, if a layer decides by values of its input what it computes.
     """
-    rows = torch.export.Dim("rows")
-    example = dict(_example(graph))
-    return torch.export.export(
-        graph, (), example, dynamic_shapes={name: {0: rows} for name in example}
-    )
-
-
-def _example(graph: Graph) -> Iterator[tuple[str, Tensor]]:
-    flow = graph.flow
-    for name in graph.inputs:
-        shape = (flow.context,) if name == "context" else flow.event_shape
-        yield name, flow.like.new_zeros(ROWS, *shape)
+    flow, rows = graph.flow, torch.export.Dim("rows")
+    shapes = {name: flow.event_shape for name in graph.inputs}
+    if "context" in shapes:
+        shapes["context"] = (flow.context,)
+    example = {name: flow.like.new_zeros(ROWS, *shape) for name, shape in shapes.items()}
+    return torch.export.export(graph, (), example, dynamic_shapes=dict.fromkeys(shapes, {0: rows}))

@@ -1,76 +1,68 @@
 """A source for a trained flow: columns by their names, arrays by position, either checked."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import torch
+
+from ebflow.data import expanded
 from ebflow.data.layout import Layout, check_kinds
+from ebflow.data.loader import Batch
 from ebflow.data.named import SOURCES
-from ebflow.data.sources import Opened, Reader, find_source
+from ebflow.data.sources import Reader, find_source
 from ebflow.errors import BadInput
 from pipelines.answers.models import Model
 
 
-@dataclass(frozen=True)
-class Match:
-    """A source whose columns are those of a model, in the model's order.
-
-    Arguments:
-        reader: The source.
-        unused: Its columns that the model does not know.
-    """
-
-    reader: Reader
-    unused: tuple[str, ...]
-
-    @property
-    def summary(self) -> str:
-        """A line on what is read of the source."""
-        rows = f"{self.reader.label}: {self.reader.rows} rows"
-        return f"{rows}; columns not used: {', '.join(self.unused)}" if self.unused else rows
-
-
-def match(source: str | Path, model: Model) -> Match:
-    """Opens a source, as ``run density`` does, by the columns of a model.
+def match(source: str | Path, model: Model) -> Reader:
+    """Opens a source, as ``run density`` does, by the columns of a model, in the model's order.
 
     A model of a table takes columns by their names; one of arrays, and of rows without names,
-    takes a source of its width.
+    takes a source of its width. Images of a folder are scaled as those of the model.
 
     Raises:
         BadInput: If there is no such source, or its columns are not the model's.
     """
-    found, names, context = _opened(source, model), model.names, model.given.get("names", ())
-    _check_names(found, context, model)
-    if names is None or (found.positional and not context):
+    folder = Path(source).is_dir() and source not in SOURCES
+    found = find_source(source, model.columns.get("resize") if folder else None)
+    context = tuple(model.given.get("names", ()))
+    positional = model.names is None or (found.positional and not context)
+    needed = context if positional else (*model.names, *context)
+    if missing := [name for name in needed if name not in found.schemas[0].names]:
+        raise BadInput(
+            f"{found.label}: found no column {', '.join(missing[:8])}, expected all columns of "
+            f"{model.label}: {', '.join(needed)}"
+        )
+    if positional:
         reader = found.reader(context=context)
         _check_like(reader, model)
     else:
-        _check_names(found, names, model)
-        unit = model.columns.get("timestamps")
-        reader = found.reader(
-            columns=names, categories=model.categories, context=context, timestamps=unit
-        )
+        chosen = {"categories": model.categories, "timestamps": model.columns.get("timestamps")}
+        reader = found.reader(columns=model.names, context=context, **chosen)
     _check_units(reader.layout, model)
     check_kinds(reader.layout.given, model.given.get("levels", ()), label=reader.label)
-    known = (*(names or found.schemas[0].names), *context)
-    return Match(reader, tuple(n for n in found.schemas[0].names if n not in known))
+    return reader
 
 
-def _opened(source: str | Path, model: Model) -> Opened:
-    """Opens a source; images of a folder are scaled as those of the model."""
-    folder = Path(source).is_dir() and source not in SOURCES
-    return find_source(source, model.columns.get("resize") if folder else None)
+def summary(reader: Reader) -> str:
+    """Returns a line on what is read of a source."""
+    names = reader.parts[0].schema.names
+    unused = ", ".join(name for name in names if name not in reader.layout.reads)
+    rows = f"{reader.label}: {reader.rows} rows"
+    return f"{rows}; columns not used: {unused}" if unused else rows
 
 
-def _check_names(found: Opened, names: Sequence[str], model: Model) -> None:
-    missing = [name for name in names if name not in found.schemas[0].names]
-    if missing:
-        raise BadInput(
-            f"{found.label}: found no column {', '.join(missing[:8])}, expected all columns of "
-            f"{model.label}: {', '.join(names)}"
-        )
+def rows(reader: Reader, model: Model, first: int, last: int, *, missing: bool = False) -> Batch:
+    """Returns rows ``first`` … ``last`` − 1 of a matched source, and their contexts.
+
+    With ``missing``, a null or NaN of real data is taken, as NaN.
+    """
+    x = torch.from_numpy(reader.window(first, last, missing=missing))
+    if not model.given:
+        return Batch(x, None)
+    levels = model.given["levels"]
+    stored = reader.contexts(first, last, levels)
+    return Batch(x, torch.from_numpy(expanded(stored, levels)))
 
 
 def _check_like(reader: Reader, model: Model) -> None:
@@ -90,16 +82,11 @@ def _check_like(reader: Reader, model: Model) -> None:
 
 
 def _check_units(layout: Layout, model: Model) -> None:
-    known = {**_units(model.columns), **_units(model.given)}
-    names, units = (*layout.columns, *layout.given.names), (*layout.units, *layout.given.units)
-    for name, found in zip(names, units, strict=True):
-        unit = known.get(name)
-        if found and unit and found != unit:
-            raise BadInput(
-                f"column {name}: found the unit {found}, expected {unit}, as of {model.label}: "
-                "convert it"
-            )
-
-
-def _units(known: Mapping[str, Any]) -> dict[str, str]:
-    return dict(zip(known.get("names") or (), known.get("units") or (), strict=False))
+    for columns, known in ((layout.data, model.columns), (layout.given, model.given)):
+        units = known.get("units") or [None] * len(columns.names)
+        for name, found, unit in zip(columns.names, columns.units, units, strict=True):
+            if found and unit and found != unit:
+                raise BadInput(
+                    f"column {name}: found the unit {found}, expected {unit}, as of "
+                    f"{model.label}: convert it"
+                )

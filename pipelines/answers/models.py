@@ -39,11 +39,6 @@ class Model:
         """The log-densities of training rows; None of a flow that no pipeline trained."""
         return Reference.load(self.folder)
 
-    @cached_property
-    def identity(self) -> str:
-        """The SHA-256 of its weights and of all that is known of it."""
-        return checkpoint.check(self.folder)["sha256"]["state"]
-
     @property
     def columns(self) -> dict[str, Any]:
         """What its checkpoint keeps of the columns."""
@@ -64,28 +59,24 @@ class Model:
         """What its checkpoint keeps of the columns of contexts; nothing of a flow without."""
         return self.columns.get("context") or {}
 
-    def check(self) -> None:
-        """Raises BadInput if the flow is damaged, or has contexts without names."""
-        if self.flow.context and not self.given.get("names"):
-            raise BadInput(
-                f"{self.label}: found a conditional flow whose contexts have no names, expected "
-                "one trained on a frame of contexts, or by ebflow run density --data.context: use "
-                "ebflow.load and log_prob(x, context=c)"
-            )
-
 
 @contextmanager
 def opened(name: str) -> Iterator[Model]:
     """Gives the model of a name, whose files are there meanwhile.
 
     Raises:
-        BadInput: If there is none, or it is damaged.
+        BadInput: If there is none, it is damaged, or it has contexts without names.
     """
     with tempfile.TemporaryDirectory(prefix="ebflow-model-") as scratch:
         registered = name.startswith(REGISTERED)
         folder = downloaded(name, Path(scratch)) / "artifacts" if registered else Path(name)
         model = Model(name, found(folder, name))
-        model.check()
+        if model.flow.context and not model.given.get("names"):
+            raise BadInput(
+                f"{name}: found a conditional flow whose contexts have no names, expected "
+                "one trained on a frame of contexts, or by ebflow run density --data.context: use "
+                "ebflow.load and log_prob(x, context=c)"
+            )
         yield model
 
 

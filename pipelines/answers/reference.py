@@ -55,7 +55,7 @@ class Reference:
 
     def save(self, folder: Path, checkpoint: Path) -> None:
         """Writes the file into a folder, as one of a checkpoint."""
-        path, state = folder / REFERENCE, _identity(checkpoint)
+        path, state = folder / REFERENCE, identity(checkpoint)
         save_tensors({"train": self.train, "test": self.test}, path, state=state)
 
     @classmethod
@@ -75,7 +75,7 @@ class Reference:
             raise BadInput(
                 f"{path}: found a damaged file ({error}), expected safetensors"
             ) from error
-        if state != _identity(checkpoint):
+        if state != identity(checkpoint):
             raise BadInput(f"{path}: found log-densities of other weights, expected these ones'")
         return found
 
@@ -96,5 +96,6 @@ def p_values(known: Tensor, log_probs: Tensor) -> Tensor:
     return (1 + ranks(known, log_probs)).double() / (1 + len(known))
 
 
-def _identity(checkpoint: Path) -> str:
+def identity(checkpoint: Path) -> str:
+    """Returns the SHA-256 of a checkpoint's weights and of all that is known of them."""
     return read(checkpoint, only=()).state["sha256"]["state"]

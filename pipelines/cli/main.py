@@ -111,17 +111,17 @@ COMMANDS: dict[str, Command | Study] = {
         "tuning.command:gradient_alignment", "search regularisers that align gradients"
     ),
     "score": Command(
-        "pipelines.answers.scoring:run", "log-densities of rows, and how unlikely they are"
+        "pipelines.answers.commands:score", "log-densities of rows, and how unlikely they are"
     ),
-    "sample": Command("pipelines.answers.sampling:run", "draw rows from a trained flow"),
+    "sample": Command("pipelines.answers.commands:sample", "draw rows from a trained flow"),
     "impute": Command(
-        "pipelines.answers.imputing:run", "fill in what rows lack by draws, given the rest"
+        "pipelines.answers.commands:impute", "fill in what rows lack by draws, given the rest"
     ),
     "export": Command(
-        "pipelines.answers.exporting:run", "write a flow as a graph for programs without ebflow"
+        "pipelines.answers.commands:export", "write a flow as a graph for programs without ebflow"
     ),
     "serve": Command(
-        "pipelines.answers.serving:run", "serve a trained flow by MLflow, on this machine"
+        "pipelines.answers.commands:serve", "serve a trained flow by MLflow, on this machine"
     ),
     "runs": Command("pipelines.cli.runs:run", "list all runs in the terminal"),
     "ui": Command("pipelines.cli.ui:run", "look at all runs in MLflow"),

@@ -105,7 +105,7 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") 
 def _examples(model: "Model", data: Path) -> "pd.DataFrame | np.ndarray":
     """Returns a few rows of the test split."""
     from ebflow.data.loader import Dataset
-    from pipelines.answers.files import examples
+    from pipelines.answers.tables import examples
 
     return examples(model, *next(Dataset(data).split("test").batches(EXAMPLES)))
 

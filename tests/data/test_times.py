@@ -9,7 +9,7 @@ import torch
 
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
-from pipelines.answers.files import columns_table
+from pipelines.answers import tables
 
 from .parquet import write
 
@@ -49,7 +49,7 @@ def test_times_are_numbers_and_samples_are_times(times, tmp_path, unit, length):
         columns=found.columns.model_dump(), names=found.columns.names, label="model", given={},
         flow=SimpleNamespace(event_shape=(3,), like=torch.zeros((), dtype=torch.float64)),
     )  # fmt: skip
-    back = columns_table(model, split.tensor())
+    back = tables.table(model, split.tensor())
     assert back.schema.types == list(KINDS.values())
     known = set(zip(*(column.to_pylist() for column in table.columns), strict=True))
     assert set(zip(*(column.to_pylist() for column in back.columns), strict=True)) <= known

@@ -11,7 +11,7 @@ from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from pipelines.answers.models import opened
 from pipelines.answers.reference import Reference
-from pipelines.answers.serving import _examples
+from pipelines.answers.serving import samples
 from pipelines.config import DensityConfig
 from pipelines.tracking import save_model
 
@@ -107,7 +107,7 @@ def test_missing_levels_are_drawn(ebflow, trained, tmp_path):
 
 def test_mlflow_knows_them(ebflow, trained, new, tmp_path):
     with opened(str(trained)) as model:
-        save_model(tmp_path / "model", model.folder, _examples(model))
+        save_model(tmp_path / "model", model.folder, samples(model))
     loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
     kinds = {one.name: one.type.name for one in loaded.metadata.get_input_schema().inputs}
     assert kinds == {"height": "double", "weight": "double", "group": "string", "ward": "string"}

@@ -1,14 +1,13 @@
 """A trained flow by its names: a run's folder, its checkpoint, a registered model."""
 
 import shutil
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from ebflow.errors import BadInput
 from pipelines.answers.models import opened
-from pipelines.answers.serving import _examples, _served
+from pipelines.answers.serving import as_mlflow, samples
 from pipelines.tracking import StageRun, connect, log_model
 from pipelines.tracking.registry import register
 
@@ -19,7 +18,7 @@ def registered(tracking_home, model):
     tracker = connect("tests", "key")
     run = StageRun(tracker.client, tracker.start("run", {}))
     with opened(str(model)) as named:
-        log_model(run, named.folder, _examples(named))
+        log_model(run, named.folder, samples(named))
     register(run.id, "people", "champion")
     return "models:/people@champion"
 
@@ -34,9 +33,11 @@ def test_all_names_mean_one_flow(registered, model, people_file, ebflow, tmp_pat
     assert all(table.equals(tables[0]) for table in tables)
 
 
-def test_a_registered_model_is_served_as_it_is(registered):
-    with opened(registered) as found, _served(registered, found) as folder:
-        assert "MLmodel" in {path.name for path in Path(folder).iterdir()}
+def test_a_registered_model_is_served_as_it_is(registered, tmp_path):
+    with opened(registered) as found:
+        folder = as_mlflow(found, tmp_path / "unused")
+        assert "MLmodel" in {path.name for path in folder.iterdir()}
+    assert not (tmp_path / "unused").exists()
 
 
 @pytest.mark.parametrize("name", ["models:/people@nobody", "models:/people/7", "models:/none@x"])

@@ -105,11 +105,12 @@ def test_contexts_of_a_file_are_taken_row_by_row(ebflow, conditional, tmp_path, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "--context: found no group=value, expected one"),
-        (("group=heavy",), "--context: found no smoker=value"),
-        (("group=huge", "smoker=0"), "found group=huge, expected one of heavy, light, middle"),
-        (("group=heavy", "smoker=yes"), "found smoker=yes, expected a finite number"),
-        (("group=heavy", "age=3"), "--context: found age=3, expected a file, or name=value of gr"),
+        ((), "--context: found nothing, expected a file, or name=value of group, smoker"),
+        (("group=heavy",), "--context: found group=heavy, expected a file, or name=value of gr"),
+        (("group=huge", "smoker=0"), "column group: found 'huge', expected a level of the train"),
+        (("group=heavy", "smoker=yes"), "--context, column smoker: found text, expected numbers"),
+        (("group=heavy", "smoker=nan"), "column smoker: found nan, expected a finite number"),
+        (("group=heavy", "age=3"), "--context: found group=heavy age=3, expected a file, or nam"),
         (("none.parquet",), "none.parquet: no such file"),
     ],
 )

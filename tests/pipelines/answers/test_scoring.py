@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.progress import Progress
 
 import ebflow as library
 from ebflow.data.loader import Dataset
@@ -19,7 +20,7 @@ from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
 from pipelines.answers import REFERENCE
-from pipelines.answers.blocks import Blocks, Work
+from pipelines.answers.blocks import Question, answer
 from pipelines.answers.matching import match
 from pipelines.answers.models import opened
 from pipelines.answers.reference import Reference, p_values, ranks
@@ -157,57 +158,59 @@ def test_a_bad_context_is_one_line(ebflow, conditional, tmp_path, change, messag
 
 def test_arrays_are_matched_by_position(ebflow, expected, model, people_file, tmp_path):
     np.save(tmp_path / "rows.npy", open_source(people_file).window(0, 1000))
-    found = scored(ebflow, model, tmp_path / "rows.npy", tmp_path / "s.parquet")
-    assert found.equals(expected)
+    result = ebflow("score", model, tmp_path / "rows.npy", "--output", tmp_path / "s.parquet")
+    assert result.code == 0 and "not used" not in result.text
+    assert pq.read_table(tmp_path / "s.parquet").equals(expected)
 
 
 class Interrupted:
-    """Scores, until it has scored so many blocks."""
+    """Scores, until it has scored so many blocks; counts them."""
 
     __name__ = scores.__name__
 
-    def __init__(self, blocks, error):
-        self.left, self.error = blocks, error
+    def __init__(self, most=10):
+        self.most, self.scored = most, 0
 
     def __call__(self, *where, **options):
-        self.left -= 1
-        if self.left < 0:
-            raise self.error
+        if self.scored == self.most:
+            raise KeyboardInterrupt
+        self.scored += 1
         return scores(*where, **options)
 
 
 @pytest.fixture
-def blocks(model, people_file, tmp_path):
-    """Asks for scores in ten blocks."""
+def asked(model, people_file, tmp_path):
+    """Asks for scores in ten blocks; returns the file."""
 
-    def make(answer=scores):
-        return Blocks(Work(named, match(people_file, named), answer, {"seed": 0}, 100), output)
+    def ask(scorer):
+        question = Question(named, str(people_file), scorer, {"seed": 0}, 100)
+        answer(question, output, None, Progress(disable=True))
+        return output
 
     output = tmp_path / "blocks.parquet"
     with opened(str(model)) as named:
-        yield make
+        yield ask
 
 
-def test_interrupted_equals_uninterrupted(blocks, tmp_path):
-    blocks().run(None, lambda done: None)
-    whole = blocks().output.read_bytes()
-    blocks().output.unlink()
+def test_interrupted_equals_uninterrupted(asked, tmp_path):
+    output = asked(scores)
+    whole = output.read_bytes()
+    output.unlink()
     with pytest.raises(KeyboardInterrupt):
-        blocks(Interrupted(4, KeyboardInterrupt())).run(None, lambda done: None)
-    assert not blocks().output.exists()
-    seen = []
-    blocks(Interrupted(6, AssertionError("more than were left"))).run(None, seen.append)
-    assert seen[0] == 4 and blocks().output.read_bytes() == whole
+        asked(Interrupted(4))
+    assert not output.exists()
+    rest = Interrupted()
+    assert asked(rest).read_bytes() == whole and rest.scored == 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["blocks.parquet", "new.parquet"]
 
 
-def test_other_blocks_are_not_gone_on_from(blocks, people_file):
+def test_other_blocks_are_not_gone_on_from(asked, people_file):
     with pytest.raises(KeyboardInterrupt):
-        blocks(Interrupted(4, KeyboardInterrupt())).run(None, lambda done: None)
+        asked(Interrupted(4))
     pq.write_table(people(1_000, seed=9), people_file)
-    seen = []
-    blocks().run(None, seen.append)
-    assert seen[0] == 0
+    again = Interrupted()
+    asked(again)
+    assert again.scored == 10
 
 
 @pytest.mark.parametrize(

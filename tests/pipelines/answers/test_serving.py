@@ -16,11 +16,11 @@ import pandas as pd
 import pytest
 
 import ebflow as library
-from pipelines.answers.blocks import Work
+from pipelines.answers.blocks import Question
 from pipelines.answers.matching import match
 from pipelines.answers.models import opened
 from pipelines.answers.scoring import scores
-from pipelines.answers.serving import _examples
+from pipelines.answers.serving import samples
 from pipelines.tracking import save_model
 
 from ..conftest import Store
@@ -32,7 +32,7 @@ def saved(model, tmp_path_factory):
     """Where the flow of people is as an MLflow model."""
     folder = tmp_path_factory.mktemp("mlflow") / "model"
     with opened(str(model)) as named:
-        save_model(folder, named.folder, _examples(named))
+        save_model(folder, named.folder, samples(named))
     return folder
 
 
@@ -51,8 +51,8 @@ def expected(model, rows, tmp_path):
     """The scores of the rows by the command's own function."""
     rows.to_parquet(tmp_path / "rows.parquet")
     with opened(str(model)) as named:
-        found = match(tmp_path / "rows.parquet", named)
-        return Work(named, found, scores, {"seed": 0}, 100).block(0)["log_prob"].to_numpy()
+        asked = Question(named, str(tmp_path / "rows.parquet"), scores, {"seed": 0}, 100)
+        return asked.block(0)["log_prob"].to_numpy()
 
 
 def test_a_prediction_is_a_score(loaded, rows, expected):
@@ -101,8 +101,8 @@ def test_the_signature_names_columns(loaded):
 
 def test_images_are_arrays(image_model, tmp_path):
     with opened(str(image_model)) as named:
-        save_model(tmp_path / "model", named.folder, _examples(named))
-        found = match("digits", named).reader.window(0, 5)
+        save_model(tmp_path / "model", named.folder, samples(named))
+        found = match("digits", named).window(0, 5)
         expected = scores(named, match("digits", named), 0, 5, seed=0)["log_prob"].to_numpy()
     loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
     np.testing.assert_allclose(loaded.predict(found), expected, rtol=1e-6)
@@ -112,7 +112,7 @@ def test_images_are_arrays(image_model, tmp_path):
 
 def test_contexts_are_columns(conditional, tmp_path):
     with opened(str(conditional)) as named:
-        save_model(tmp_path / "model", named.folder, _examples(named))
+        save_model(tmp_path / "model", named.folder, samples(named))
     loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
     inputs = loaded.metadata.signature.inputs
     assert inputs.input_names() == ["height", "weight", "count", "group", "smoker"]
@@ -128,10 +128,10 @@ def test_contexts_are_columns(conditional, tmp_path):
 
 def test_images_of_classes_are_a_column(class_model, tmp_path):
     with opened(str(class_model)) as named:
-        save_model(tmp_path / "model", named.folder, _examples(named))
+        save_model(tmp_path / "model", named.folder, samples(named))
         found = match("digits", named)
         expected = scores(named, found, 0, 5, seed=0)["log_prob"].to_numpy()
-        x, labels = found.reader.window(0, 5), found.reader.contexts(0, 5, [None])[:, 0]
+        x, labels = found.window(0, 5), found.contexts(0, 5, [None])[:, 0]
     rows = pd.DataFrame({"image": list(x), "label": labels.astype(int)})
     loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
     np.testing.assert_allclose(loaded.predict(rows), expected, rtol=1e-6)
