@@ -60,8 +60,10 @@ def _type(name: str) -> pa.DataType:
     return pa.type_for_alias(name)
 
 
-def table(model: Model, rows: Tensor, context: Tensor | None = None) -> pa.Table:
-    """Returns rows with shape (N, *event) in the columns and types of a model's data.
+def table(
+    model: Model, rows: Tensor, context: Tensor | None = None, kinds: pa.Schema | None = None
+) -> pa.Table:
+    """Returns rows with shape (N, *event) in the columns and types of a model's data, or others.
 
     What a column of integers cannot hold is rounded, or the nearest that it can. Their contexts,
     with shape (N, C), stand behind.
@@ -69,7 +71,7 @@ def table(model: Model, rows: Tensor, context: Tensor | None = None) -> pa.Table
     Raises:
         StageFailed: If a row is not finite.
     """
-    x, kinds = rows.reshape(len(rows), -1).double().numpy(), schema(model)
+    x, kinds = rows.reshape(len(rows), -1).double().numpy(), kinds or schema(model)
     if not np.isfinite(x).all():
         raise StageFailed(f"{model.label}: its inverse overflows, as of a flow that broke apart")
     given = model.given.get("levels", ())
@@ -120,15 +122,22 @@ def _categories(numbers: np.ndarray, levels: Sequence[str], kind: pa.DataType) -
 def examples(model: Model, rows: Tensor, context: Tensor | None) -> "pd.DataFrame | np.ndarray":
     """Returns rows as MLflow is shown them: in a frame, or with shape (N, D) without names.
 
-    Categories are text, of which alone MLflow's signatures know.
+    Categories are text, of which alone MLflow's signatures know; times are numbers, as the flow
+    takes them of a frame.
     """
-    found = table(model, rows, context)
+    kinds = pa.schema([(field.name, _shown(field.type)) for field in schema(model)])
+    found = table(model, rows, context, kinds)
     if model.names is not None or context is not None:
-        kinds = [pa.string() if pa.types.is_dictionary(f.type) else f.type for f in found.schema]
-        return found.cast(pa.schema(zip(found.column_names, kinds, strict=True))).to_pandas()
+        return found.to_pandas()
     if len(found.columns) > 1:
         return np.stack([column.to_numpy() for column in found.columns], 1)
     return np.stack(found[0].to_numpy())
+
+
+def _shown(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return pa.string()
+    return pa.float64() if pa.types.is_temporal(kind) else kind
 
 
 def write(output: Path, kinds: pa.Schema, tables: Iterable[pa.Table]) -> None:

@@ -53,3 +53,5 @@ def test_times_are_numbers_and_samples_are_times(times, tmp_path, unit, length):
     assert back.schema.types == list(KINDS.values())
     known = set(zip(*(column.to_pylist() for column in table.columns), strict=True))
     assert set(zip(*(column.to_pylist() for column in back.columns), strict=True)) <= known
+    shown = tables.examples(model, split.tensor(), None)
+    np.testing.assert_array_equal(shown.to_numpy(), split.tensor().numpy())
