@@ -23,22 +23,19 @@ def check(config: DensityConfig) -> Source:
     Raises:
         BadInput: Naming the option or file, what was found, and what was expected.
     """
-    data = config.data
-    reader = opened(data)
-    counts = counted(reader, data)
-    if config.train.batch_size > counts.train:
+    reader = opened(config.data)
+    counts = counted(reader, config.data)
+    layout, batch = reader.layout, config.train.batch_size
+    if batch > counts.train:
         raise BadInput(
-            f"train.batch_size: found {config.train.batch_size}, "
-            f"expected at most {counts.train} (the training rows of {reader.label})"
+            f"train.batch_size: found {batch}, expected at most {counts.train} (the training rows "
+            f"of {reader.label})"
         )
-    layout = reader.layout
     for problem in _problems(config, layout, counts.train):
         raise BadInput(problem)
     config.preprocess.bounded(layout.features)
-    _check_model(config.model, layout.shape, given(reader, counts, data))
-    _check_inverse(config)
-    _check_gpus(config.cluster)
-    return Source(data.source, reader.digest)
+    _check_model(config.model, layout.shape, given(reader, counts, config.data))
+    return Source(config.data.source, reader.digest)
 
 
 def _problems(config: DensityConfig, layout: Layout, rows: int) -> Iterator[str]:
@@ -47,10 +44,15 @@ def _problems(config: DensityConfig, layout: Layout, rows: int) -> Iterator[str]
     yield from _of_logit(config, layout.levels)
     if layout.levels is not None:
         yield from _of_levels(config, layout.levels)
+    name, found = config.objective.name, config.model.linear
+    if name in LEARNED_INVERSE and found != "learned_inverse":
+        yield f"model.linear: found {found} with {name}, expected learned_inverse, of a dense flow"
+    yield from _of_gpus(config.cluster)
 
 
 def _of_rows(config: DensityConfig, layout: Layout, rows: int) -> Iterator[str]:
-    size = rows * layout.width * np.dtype(layout.dtype).itemsize
+    objective, preprocess, width = config.objective, config.preprocess, layout.width
+    size = rows * width * np.dtype(layout.dtype).itemsize
     if config.data.missing == "impute" and size > BUDGET:
         yield (
             f"data.missing: found impute with {size} bytes of training rows, expected at most "
@@ -61,16 +63,15 @@ def _of_rows(config: DensityConfig, layout: Layout, rows: int) -> Iterator[str]:
             f"train.augment: found {config.train.augment} for examples of shape {layout.shape}, "
             "expected images of shape (H, W) or (C, H, W)"
         )
-    objective, preprocess = config.objective, config.preprocess
-    if objective.directions == "orthogonal" and objective.slices > layout.width:
+    if objective.directions == "orthogonal" and objective.slices > width:
         yield (
-            f"objective.slices: found {objective.slices}, expected at most {layout.width} "
-            "orthogonal directions (the number of features)"
+            f"objective.slices: found {objective.slices}, expected at most {width} orthogonal "
+            "directions (the number of features)"
         )
-    if preprocess.normalise == "whiten" and preprocess.shrinkage == 0 and rows <= layout.width:
+    if preprocess.normalise == "whiten" and preprocess.shrinkage == 0 and rows <= width:
         yield (
-            f"preprocess.shrinkage: found 0 with {rows} training rows of {layout.width} features, "
-            "whose covariance is singular, expected shrinkage above 0"
+            f"preprocess.shrinkage: found 0 with {rows} training rows of {width} features, whose "
+            "covariance is singular, expected shrinkage above 0"
         )
 
 
@@ -93,15 +94,30 @@ def _of_levels(config: DensityConfig, levels: int) -> Iterator[str]:
     if train.noise:
         yield f"train.noise: found {train.noise:g} for data of {levels} integer levels, expected 0"
     for name in ("grids", "tails", "bounds"):
-        if getattr(preprocess, name):
+        if found := getattr(preprocess, name):
             yield (
-                f"preprocess.{name}: found {getattr(preprocess, name)} for data of {levels} "
-                "integer levels, expected columns of real numbers"
+                f"preprocess.{name}: found {found} for data of {levels} integer levels, expected "
+                "columns of real numbers"
             )
-    if preprocess.logit is not None and preprocess.logit < LEAST_MARGIN[train.dtype]:
+    least = LEAST_MARGIN[train.dtype]
+    if preprocess.logit is not None and preprocess.logit < least:
         yield (
             f"preprocess.logit: found {preprocess.logit:g}, which {train.dtype} rounds away, "
-            f"expected at least {LEAST_MARGIN[train.dtype]:g}"
+            f"expected at least {least:g}"
+        )
+
+
+def _of_gpus(config: ClusterConfig) -> Iterator[str]:
+    """Yields if this machine lacks the GPUs; a cluster's are the cluster's to grant."""
+    if not config.gpu or "RAY_ADDRESS" in os.environ:
+        return
+    import torch
+
+    found = torch.cuda.device_count()
+    if found < config.workers:
+        yield (
+            f"cluster.gpu: found {found} GPUs in this machine, expected one for each of "
+            f"cluster.workers = {config.workers}"
         )
 
 
@@ -117,26 +133,3 @@ def _check_model(model: ModelConfig, shape: tuple[int, ...], context: int) -> No
     model = model.changed(base="normal")
     weights = generator(0, "check")
     net(model, shape, context=context, generator=weights, dtype=torch.float32)
-
-
-def _check_inverse(config: DensityConfig) -> None:
-    """Raises BadInput if an objective learns inverses that the flow does not have."""
-    name, found = config.objective.name, config.model.linear
-    if name in LEARNED_INVERSE and found != "learned_inverse":
-        raise BadInput(
-            f"model.linear: found {found} with {name}, expected learned_inverse, of a dense flow"
-        )
-
-
-def _check_gpus(config: ClusterConfig) -> None:
-    """Raises BadInput if this machine lacks the GPUs; a cluster's are the cluster's to grant."""
-    if not config.gpu or "RAY_ADDRESS" in os.environ:
-        return
-    import torch
-
-    found = torch.cuda.device_count()
-    if found < config.workers:
-        raise BadInput(
-            f"cluster.gpu: found {found} GPUs in this machine, expected one for each of "
-            f"cluster.workers = {config.workers}"
-        )

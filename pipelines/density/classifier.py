@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,15 +24,13 @@ from torch import Tensor
 from ebflow.data.loader import Batch, Batched, Dataset
 from ebflow.evaluation import log_probs
 from ebflow.flow import Flow
+from pipelines.density.likelihoods import prefix
 from pipelines.reporting.style import panels
 
 BINS = 10
 
 FILE = "posteriors.npz"
 """File of log p(k | x) and the classes of test rows, of a flow given classes alone."""
-
-PREFIXES = {"flow": "test/", "gaussian": "baseline/gaussian_", "mixture": "baseline/mixture_"}
-"""Of metrics, by the density."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,7 @@ def log_posteriors(flow: Flow, split: Batched, shares: Tensor, **options: Any) -
     return (torch.stack(columns, 1) + shares.double().log()).log_softmax(1)
 
 
-@dataclass(frozen=True)
-class Bins:
+class Bins(NamedTuple):
     """Rows by how sure the classifier is of the class that it finds likeliest.
 
     Attributes:
@@ -76,23 +73,15 @@ class Bins:
     right: Tensor
     count: Tensor
 
-    @classmethod
-    def of(cls, log_posteriors: Tensor, labels: Tensor) -> "Bins":
-        """Returns the rows in ``BINS`` bins of equal width."""
-        top, found = log_posteriors.exp().max(1)
-        where = (top * BINS).long().clamp(max=BINS - 1)
-        sums = torch.zeros(3, BINS, dtype=torch.float64)
-        parts = torch.stack([torch.ones_like(top), top, (found == labels).double()])
-        count, confidence, right = sums.index_add(1, where, parts.double())
-        full = count > 0
-        count = count[full]
-        return cls(confidence[full] / count, right[full] / count, count.long())
 
-    @property
-    def error(self) -> float:
-        """The expected calibration error."""
-        gaps = (self.confidence - self.right).abs() * self.count
-        return float(gaps.sum() / self.count.sum())
+def binned(log_posteriors: Tensor, labels: Tensor) -> Bins:
+    """Returns rows in ``BINS`` bins of equal width."""
+    top, found = log_posteriors.exp().max(1)
+    where = (top * BINS).long().clamp(max=BINS - 1)
+    parts = torch.stack([torch.ones_like(top), top, (found == labels).double()]).double()
+    sums = torch.zeros(3, BINS, dtype=torch.float64).index_add(1, where, parts)
+    count, confidence, right = sums[:, sums[0] > 0]
+    return Bins(confidence / count, right / count, count.long())
 
 
 def measures(log_posteriors: Tensor, labels: Tensor) -> dict[str, float]:
@@ -107,11 +96,13 @@ def measures(log_posteriors: Tensor, labels: Tensor) -> dict[str, float]:
     }
     found = {name: float(values.mean()) for name, values in rows.items()}
     errors = {f"{n}_se": float(v.std()) / math.sqrt(len(v)) for n, v in rows.items()}
-    return {**found, **errors, "calibration_error": Bins.of(log_posteriors, labels).error}
+    bins = binned(log_posteriors, labels)
+    gaps = ((bins.confidence - bins.right).abs() * bins.count).sum()
+    return {**found, **errors, "calibration_error": float(gaps / len(labels))}
 
 
 def measured(
-    densities: Mapping[str, Flow], dataset: Dataset, file: Path, options: Mapping[str, Any]
+    densities: Mapping[str, Flow], dataset: Dataset, output: Path, options: Mapping[str, Any]
 ) -> dict[str, float]:
     """Returns the metrics of each density's classifier on the test split; writes the flow's file.
 
@@ -120,7 +111,7 @@ def measured(
     Arguments:
         densities: The flow and its baselines, by name.
         dataset: The prepared data.
-        file: Where the flow's log-posteriors go.
+        output: The folder of the file.
         options: Of ``log_probs``.
     """
     given = dataset.manifest.context
@@ -131,22 +122,23 @@ def measured(
     for name, density in densities.items():
         found = log_posteriors(density, test, shares, **options)
         numbers = measures(found, labels)
-        metrics |= {f"{PREFIXES[name]}{key}": value for key, value in numbers.items()}
+        metrics |= {f"{prefix(name)}{key}": value for key, value in numbers.items()}
         if name == "flow":
-            np.savez(file, log_posteriors=found.numpy(), labels=labels.numpy())
+            arrays = {"log_posteriors": found.numpy(), "labels": labels.numpy()}
+            np.savez(output / FILE, **arrays)
     return metrics
 
 
-def figures(file: Path) -> dict[str, Figure]:
+def figures(evaluated: Path) -> dict[str, Figure]:
     """Returns the shares of right answers over confidence, beside the rows of each confidence.
 
-    By name; none where there is no such file.
+    By name; none where the folder has no such file.
     """
-    if not file.exists():
+    if not (evaluated / FILE).exists():
         return {}
-    with np.load(file) as found:
+    with np.load(evaluated / FILE) as found:
         posteriors, labels = (torch.from_numpy(found[k]) for k in ("log_posteriors", "labels"))
-    bins = Bins.of(posteriors, labels)
+    bins = binned(posteriors, labels)
     figure, (left, right) = panels(2)
     error = (bins.right * (1 - bins.right) / bins.count).sqrt()
     left.plot([0, 1], [0, 1], color="black", lw=0.8, label="calibrated")

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -39,11 +38,8 @@ def curves(
 
 
 def _training(rows: Rows, numbers: Mapping[str, float]) -> Figure:
-    validations = curve(rows, "validate")
-    nll = [row["metrics"]["val/nll"] for row in validations]
-    fitted = [row["metrics"]["train/nll"] for row in validations]
-    steps = [row["step"] for row in validations]
-    seconds = [row["metrics"]["time/train_s"] for row in validations]
+    names = ("val/nll", "train/nll", "time/train_s")
+    steps, nll, fitted, seconds = _series(rows, "validate", *names)
     baselines = lines(numbers)[1:]
     figure, axes = panels(2, height=3.3, sharey=True)
     for axis, x, label in zip(axes, (steps, seconds), ("step", "training time (s)"), strict=True):
@@ -69,7 +65,7 @@ def _likelihood(log_probs: Known, fit: Fit) -> Figure:
     figure, axes = panels(1 if fit.pit is None else 2, height=3, squeeze=False)
     _histogram(axes[0, 0], log_probs)
     if fit.pit is not None:
-        _calibration(axes[0, 1], fit.pit.sort().values.numpy(), fit.latents.bound)
+        _calibration(axes[0, 1], fit.pit.sort().values.numpy(), fit.apart["latents"].bound)
     return figure
 
 
@@ -77,13 +73,20 @@ def _histogram(axis: Axes, log_probs: Known) -> None:
     """Draws log-densities; those below the 0.2 % of the test rows are in the first bin."""
     test, train = log_probs["test"], log_probs["train"]
     low, high = np.quantile(test, 0.002), max(test.max(), train.max())
-    edges = np.linspace(low, high, min(BINS, 4 + math.isqrt(len(test))) + 1)
-    shares = [np.histogram(v.clip(low, high), edges)[0] / len(v) for v in (test, train)]
-    axis.stairs(shares[0], edges, fill=True, color=LIGHT, label="test rows")
-    axis.stairs(shares[1], edges, color=FLOW, lw=1.2, label="training rows")
+    edges, of_test, of_train = histograms(test, train, low, high)
+    axis.stairs(of_test, edges, fill=True, color=LIGHT, label="test rows")
+    axis.stairs(of_train, edges, color=FLOW, lw=1.2, label="training rows")
     axis.set(xlabel="log-density (nats)", ylabel="share of rows")
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.legend(loc="upper left")
+
+
+def histograms(
+    x: np.ndarray, y: np.ndarray, low: float, high: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the edges of bins, and the shares of two samples; the outer ones hold the rest."""
+    edges = np.linspace(low, high, min(BINS, 4 + math.isqrt(len(x))) + 1)
+    return edges, *(np.histogram(v.clip(low, high), edges)[0] / len(v) for v in (x, y))
 
 
 def _calibration(axis: Axes, pit: np.ndarray, bound: float) -> None:
@@ -100,13 +103,14 @@ def _calibration(axis: Axes, pit: np.ndarray, bound: float) -> None:
 
 
 def _diagnosis(rows: Rows) -> Figure:
-    losses, validations = curve(rows, "log"), curve(rows, "validate")
+    names = ("latent/var_min", "latent/var_max", "latent/mean_norm2")
+    steps, least, most, mean = _series(rows, "validate", *names)
     figure, (left, right) = panels(2)
-    _line(left, losses, "train/loss", color=FLOW)
+    left.plot(*_series(rows, "log", "train/loss"), color=FLOW)
     left.set_ylabel("training loss")
-    _line(right, validations, "latent/var_min", color=FLOW, label="smallest variance")
-    _line(right, validations, "latent/var_max", color=BASELINE, ls="--", label="largest variance")
-    _line(right, validations, "latent/mean_norm2", color=DATA, ls=":", label="squared mean")
+    right.plot(steps, least, color=FLOW, label="smallest variance")
+    right.plot(steps, most, color=BASELINE, ls="--", label="largest variance")
+    right.plot(steps, mean, color=DATA, ls=":", label="squared mean")
     right.axhline(1, color="black", lw=0.5)
     right.set_yscale("symlog", linthresh=0.1)
     right.set_ylim(bottom=-0.1)
@@ -118,6 +122,8 @@ def _diagnosis(rows: Rows) -> Figure:
     return figure
 
 
-def _line(axis: Axes, rows: Rows, name: str, **style: Any) -> None:  # noqa: ANN401
-    steps = [row["step"] for row in rows]
-    axis.plot(steps, [row["metrics"][name] for row in rows], **style)
+def _series(rows: Rows, kind: str, *names: str) -> list[list[float]]:
+    """Returns the steps of the rows of a kind, and metrics at them."""
+    found = curve(rows, kind)
+    steps = [row["step"] for row in found]
+    return [steps, *([row["metrics"][name] for row in found] for name in names)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow.dataset
 import torch
 from torch import Tensor
 
@@ -27,6 +28,15 @@ WIDEST = 100
 """Most columns that are compared in pairs, and drawn: those that differ most."""
 
 
+COMPARED = {
+    "columns": "columns, Kolmogorov-Smirnov distance",
+    "pairs": "pairs, total variation beyond their columns",
+    "rows": "rows, energy distance",
+    "latents": "latents, distance of the PIT from uniform",
+}
+"""What test rows and samples are compared in, from single columns to whole rows, and how."""
+
+
 @dataclass(frozen=True)
 class Fit:
     """Test rows beside samples.
@@ -37,22 +47,18 @@ class Fit:
         lost: Samples that are not finite, and left out.
         pit: The probability integral transform of the rows' latents with shape (n,); None where
             the base is not N(0, I).
-        latents: That from the uniform law.
-        rows: Rows as a whole; None of pictures whose latents have a transform.
-        columns: The columns; None of pictures.
-        chosen: The columns, by number, that are in ``pairs``.
-        pairs: Pairs of these columns; None of pictures, and of one column.
+        apart: How they differ in what of ``COMPARED`` was compared: of pictures the rows, if their
+            latents have no transform; of tables columns, their pairs if there are several, and
+            rows; latents where they have a transform.
+        chosen: The columns, by number, that are in pairs.
     """
 
     x: Tensor
     y: Tensor
     lost: int
     pit: Tensor | None
-    latents: Difference | None
-    rows: Difference | None
-    columns: Difference | None = None
+    apart: dict[str, Difference]
     chosen: tuple[int, ...] = ()
-    pairs: Difference | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -89,22 +95,30 @@ def measured(flow: Flow, dataset: Dataset, seed: int) -> Fit:
     shape = () if density.batch_shape else (count,)
     drawn = density.sample(shape, generator(seed, "report")).flatten(1)
     y = drawn[drawn.isfinite().all(1)]
-    shared = {"x": x, "y": y, "lost": len(drawn) - len(y), "pit": pit,
-            "latents": None if pit is None else goodness.uniform(pit)}  # fmt: skip
-    permuted = generator(seed, "permutations")
-    if picture:
-        return Fit(**shared, rows=goodness.rows(x, y, permuted) if pit is None else None)
-    columns = goodness.columns(x, y, permuted)
-    chosen = columns.values.argsort(descending=True, stable=True)[:WIDEST].sort().values
-    several = len(chosen) > 1
-    pairs = goodness.pairs(x[:, chosen], y[:, chosen], permuted) if several else None
-    rows = goodness.rows(x, y, permuted)
-    return Fit(**shared, rows=rows, columns=columns, chosen=tuple(chosen.tolist()), pairs=pairs)
+    permuted, apart, chosen = generator(seed, "permutations"), {}, []
+    if not picture:
+        apart["columns"] = goodness.compared(goodness.columns, x, y, permuted)
+        order = apart["columns"].values.argsort(descending=True, stable=True)
+        chosen = order[:WIDEST].sort().values.tolist()
+    if len(chosen) > 1:
+        apart["pairs"] = goodness.compared(goodness.pairs, x[:, chosen], y[:, chosen], permuted)
+    if not picture or pit is None:
+        apart["rows"] = goodness.compared(goodness.rows, x, y, permuted)
+    if pit is not None:
+        apart["latents"] = goodness.uniform(pit)
+    return Fit(x, y, len(drawn) - len(y), pit, apart, tuple(chosen))
 
 
 def is_image(manifest: Manifest) -> bool:
     """Returns whether rows are shown as pictures."""
     return manifest.levels is not None and is_picture(manifest.shape)
+
+
+def names(manifest: Manifest) -> list[str]:
+    """Returns the names of all columns with their units; x[0], x[1], … of rows without."""
+    if manifest.columns is not None:
+        return manifest.columns.titles
+    return [f"x[{k}]" for k in range(manifest.width)]
 
 
 def _transformed(density: FlowDistribution, x: Tensor, seed: int) -> Tensor | None:
@@ -114,29 +128,27 @@ def _transformed(density: FlowDistribution, x: Tensor, seed: int) -> Tensor | No
 
 
 def lines(fit: Fit, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns what was measured, from single columns to whole rows.
+    """Returns what was measured, and where it differs most, from single columns to whole rows.
 
     Arguments:
         fit: What was measured.
         names: Of all columns.
     """
-    found = []
-    if fit.columns is not None:
-        worst = names[int(fit.columns.values.argmax())]
-        found.append(fit.columns.line("columns, Kolmogorov-Smirnov distance", worst))
-    if fit.pairs is not None:
-        where = " × ".join(names[k] for k in worst_pairs(fit, 1)[0])
-        found.append(fit.pairs.line("pairs, total variation beyond their columns", where))
-    if fit.rows is not None:
-        found.append(fit.rows.line("rows, energy distance"))
-    if fit.latents is not None:
-        found.append(fit.latents.line("latents, distance of the PIT from uniform"))
-    return found
+    where = {}
+    if "columns" in fit.apart:
+        where["columns"] = names[int(fit.apart["columns"].values.argmax())]
+    if "pairs" in fit.apart:
+        where["pairs"] = " × ".join(names[k] for k in worst_pairs(fit, 1)[0])
+    return [
+        {"what": COMPARED[what], "where": where.get(what, ""), "value": found.largest,
+         "bound": found.bound, "p_value": found.p_value}
+        for what, found in fit.apart.items()
+    ]  # fmt: skip
 
 
 def worst_pairs(fit: Fit, count: int) -> list[tuple[int, int]]:
     """Returns the pairs of columns that differ most, the worst first."""
-    values, size = fit.pairs.values, len(fit.chosen)
+    values, size = fit.apart["pairs"].values, len(fit.chosen)
     left, right = torch.triu_indices(size, size, 1)
     order = values[left, right].argsort(descending=True, stable=True)[:count]
     return [(fit.chosen[left[k]], fit.chosen[right[k]]) for k in order]
@@ -151,12 +163,9 @@ def unlikely(dataset: Dataset, log_probs: np.ndarray, count: int = 10) -> list[U
         count: How many at most.
     """
     places = np.argsort(log_probs, kind="stable")[:count]
-    found, first = {}, 0
-    for shard in dataset.manifest.of("test"):
-        inside = places[(places >= first) & (places < first + shard.rows)]
-        if len(inside):
-            x, row = (np.concatenate(dataset.arrays(shard, name)) for name in ("x", "row"))
-            found |= {k: Unlikely(int(row[k - first]), float(log_probs[k]), x[k - first])
-                      for k in inside}  # fmt: skip
-        first += shard.rows
-    return [found[k] for k in places]
+    files = [str(dataset.folder / shard.file) for shard in dataset.manifest.of("test")]
+    found = pyarrow.dataset.dataset(files).take(places, columns=["row", "x"]).to_pylist()
+    return [
+        Unlikely(one["row"], float(log_probs[place]), np.array(one["x"]))
+        for place, one in zip(places, found, strict=True)
+    ]

@@ -24,7 +24,6 @@ Journal of Statistical Planning and Inference 143; Testing Statistical Hypothese
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from scipy import stats
@@ -56,50 +55,50 @@ class Difference:
         """The largest distance."""
         return float(self.values.max())
 
-    def line(self, what: str, where: str = "") -> dict[str, Any]:
-        """Returns what a summary tells: ``what`` was compared, and ``where`` it differs most."""
-        told = {"value": self.largest, "bound": self.bound, "p_value": self.p_value}
-        return {"what": what, "where": where, **told}
+
+Distances = Callable[[Tensor, Tensor], Tensor]
+"""Of pooled rows with shape (n + m, D) and P partitions, which are a first sample, (P, n + m):
+returns the distances of each, with shape (P, …)."""
 
 
-def columns(x: Tensor, y: Tensor, generator: torch.Generator) -> Difference:
-    """Compares columns; distances have shape (D,). O(P D (n + m)) for P permutations.
+def compared(distances: Distances, x: Tensor, y: Tensor, generator: torch.Generator) -> Difference:
+    """Compares two samples, and partitions of them.
 
     Arguments:
+        distances: ``columns``, ``pairs`` or ``rows``.
         x: A sample with shape (n, D).
         y: Another with shape (m, D).
         generator: Where the permutations come from.
     """
+    pooled = torch.cat([x, y]).double()
+    true = torch.arange(len(pooled)) < len(x)
+    orders = (torch.randperm(len(pooled), generator=generator) for _ in range(PERMUTATIONS))
+    values = distances(pooled, torch.stack([true, *(true[order] for order in orders)]))
+    largest = values.flatten(1).amax(1)
+    p_value = (largest >= largest[0]).double().mean()
+    return Difference(values[0], float(largest[1:].quantile(LEVEL)), float(p_value))
 
-    def distances(pooled: Tensor, first: Tensor) -> Tensor:
-        return torch.stack([_kolmogorov(column, first) for column in pooled.mT], 1)
 
-    return _compared(distances, x, y, generator)
+def columns(pooled: Tensor, first: Tensor) -> Tensor:
+    """Returns the distances of columns, with shape (P, D). O(P D (n + m))."""
+    return torch.stack([_kolmogorov(column, first) for column in pooled.mT], 1)
 
 
-def pairs(x: Tensor, y: Tensor, generator: torch.Generator) -> Difference:
-    """Compares pairs of columns beyond the columns; distances have shape (D, D), 0 of one alone.
+def pairs(pooled: Tensor, first: Tensor) -> Tensor:
+    """Returns those of pairs of columns beyond the columns, with shape (P, D, D), 0 of one alone.
 
-    One product of O(D² n) for each permutation. Arguments as in ``columns``.
+    One product of O(D² n) for each partition.
     """
-
-    def distances(pooled: Tensor, first: Tensor) -> Tensor:
-        hot = F.one_hot(_cells(pooled), CELLS).flatten(1).float()
-        total = hot.mT @ hot
-        return torch.stack([_excess(hot[one], total, one) for one in first])
-
-    return _compared(distances, x, y, generator)
+    hot = F.one_hot(_cells(pooled), CELLS).flatten(1).float()
+    total = hot.mT @ hot
+    return torch.stack([_excess(hot[one], total, one) for one in first])
 
 
-def rows(x: Tensor, y: Tensor, generator: torch.Generator) -> Difference:
-    """Compares whole rows; one distance. O((n + m)² (D + P)). Arguments as in ``columns``."""
-
-    def distances(pooled: Tensor, first: Tensor) -> Tensor:
-        scaled = pooled / pooled.std(0).clamp_min(torch.finfo(pooled.dtype).tiny)
-        signs = _shares(first).to(scaled)
-        return -((signs @ torch.cdist(scaled, scaled)) * signs).sum(1, keepdim=True)
-
-    return _compared(distances, x, y, generator)
+def rows(pooled: Tensor, first: Tensor) -> Tensor:
+    """Returns that of whole rows, with shape (P, 1). O((n + m)² (D + P))."""
+    scaled = pooled / pooled.std(0).clamp_min(torch.finfo(pooled.dtype).tiny)
+    signs = _shares(first).to(scaled)
+    return -((signs @ torch.cdist(scaled, scaled)) * signs).sum(1, keepdim=True)
 
 
 def radii(u: Tensor) -> Tensor:
@@ -113,19 +112,6 @@ def uniform(values: Tensor) -> Difference:
     found = stats.ks_1samp(values.double().numpy(), stats.uniform.cdf)
     bound = stats.kstwo.ppf(LEVEL, len(values))
     return Difference(torch.tensor([found.statistic]), float(bound), float(found.pvalue))
-
-
-def _compared(
-    distances: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, generator: torch.Generator
-) -> Difference:
-    """Compares two samples by a function of pooled rows and partitions, (P + 1, n + m)."""
-    pooled = torch.cat([x, y]).double()
-    true = torch.arange(len(pooled)) < len(x)
-    orders = (torch.randperm(len(pooled), generator=generator) for _ in range(PERMUTATIONS))
-    values = distances(pooled, torch.stack([true, *(true[order] for order in orders)]))
-    largest = values.flatten(1).amax(1)
-    p_value = (largest >= largest[0]).double().mean()
-    return Difference(values[0], float(largest[1:].quantile(LEVEL)), float(p_value))
 
 
 def _shares(first: Tensor) -> Tensor:

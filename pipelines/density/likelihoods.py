@@ -1,14 +1,30 @@
-"""The likelihood of a flow beside those of the baselines, as lines of a table."""
+"""The likelihood of a flow beside those of the baselines: its metrics, and lines of a table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from ebflow.data.manifest import SELECTION
 
 HEADING = ("", "NLL (nats)", "bits/dim", "flow − this")
 """Of ``cells``; differences are paired."""
 
 BASELINES = {"gaussian": "gain", "mixture": "gain_over_mixture"}
 """Names of the baselines in metrics, and of the flow's gain over each."""
+
+SPLITS = {
+    "test": ("test/", ""),
+    "validation": ("best/val_", "val_"),
+    SELECTION: ("select/", "select_"),
+}
+"""The splits that there may be, how metrics of the flow on them begin, and what of a baseline's
+follows its name."""
+
+
+def prefix(density: str, split: str = "test") -> str:
+    """Returns how metrics of the ``flow``, or of a baseline, on a split begin."""
+    own, beside = SPLITS[split]
+    return own if density == "flow" else f"baseline/{density}_{beside}"
 
 
 @dataclass(frozen=True)
@@ -17,6 +33,7 @@ class Line:
 
     Attributes:
         name: What it is.
+        prefix: How its metrics begin.
         nll: Its negative log-likelihood in nats.
         nll_se: The standard error.
         bpd: Bits a dimension.
@@ -27,6 +44,7 @@ class Line:
     """
 
     name: str
+    prefix: str
     nll: float
     nll_se: float
     bpd: float
@@ -44,13 +62,7 @@ class Line:
 
 def lines(numbers: Mapping[str, Any]) -> list[Line]:
     """Returns the flow's line and those of the baselines, from the metrics of an evaluation."""
-    found = [_line("flow", numbers, "test/", "best/val_")]
-    for what, gain in BASELINES.items():
-        paired = {"difference": -numbers[f"test/{gain}"],
-                  "difference_se": numbers[f"test/{gain}_se"]}  # fmt: skip
-        at = f"baseline/{what}_"
-        found.append(_line(_name(what, numbers), numbers, at, f"{at}val_", **paired))
-    return found
+    return [_line(density, numbers) for density in ("flow", *BASELINES)]
 
 
 def better(numbers: Mapping[str, Any]) -> Line:
@@ -66,29 +78,21 @@ def cells(numbers: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def classes(numbers: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the line of a terminal on the flow's classifier, if it makes one."""
-    if "test/accuracy" not in numbers:
-        return {}
-    found = {key: numbers[f"test/{key}"] for key in ("accuracy", "log_loss", "calibration_error")}
-    errors = {key: numbers[f"test/{key}_se"] for key in ("accuracy", "log_loss")}
-    return {
-        "classifier": f"accuracy {found['accuracy']:.4f} ± {errors['accuracy']:.4f}, log loss "
-        f"{found['log_loss']:.4f} ± {errors['log_loss']:.4f} nats, calibration error "
-        f"{found['calibration_error']:.4f}, by Bayes' rule"
-    }
+def _line(density: str, numbers: Mapping[str, Any]) -> Line:
+    at = prefix(density)
+    found = {key: numbers[f"{at}{key}"] for key in ("nll", "nll_se", "bpd")}
+    found["val_nll"] = numbers[f"{prefix(density, 'validation')}nll"]
+    if gain := BASELINES.get(density):
+        found["difference"] = -numbers[f"test/{gain}"]
+        found["difference_se"] = numbers[f"test/{gain}_se"]
+    return Line(_name(density, numbers), at, **found)
 
 
-def _line(
-    name: str, numbers: Mapping[str, Any], test: str, validation: str, **more: float
-) -> Line:
-    found = {key: numbers[f"{test}{key}"] for key in ("nll", "nll_se", "bpd")}
-    return Line(name, **found, val_nll=numbers[f"{validation}nll"], **more)
-
-
-def _name(what: str, numbers: Mapping[str, Any]) -> str:
+def _name(density: str, numbers: Mapping[str, Any]) -> str:
     given = " given the context" if numbers["baseline/contexts"] else ""
-    if what == "gaussian":
+    if density == "flow":
+        return "flow"
+    if density == "gaussian":
         return f"full-covariance Gaussian{given}"
     count = int(numbers["baseline/mixture_components"])
     kind = "" if numbers["baseline/mixture_full"] else "diagonal "

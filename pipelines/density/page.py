@@ -9,72 +9,60 @@ import numpy as np
 
 from ebflow.data import split
 from ebflow.data.manifest import Manifest
-from pipelines.density.fit import Fit, Unlikely, is_image
-from pipelines.density.likelihoods import better, lines
+from pipelines.density.fit import Fit, Unlikely, is_image, names
+from pipelines.density.likelihoods import Line, better, lines
 from pipelines.reporting import pages
 from pipelines.tracking.provenance import code
 
-BETTER = {"lower": "the flow is better", "higher": "the flow is worse"}
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
-def names(manifest: Manifest) -> list[str]:
-    """Returns the names of all columns with their units; x[0], x[1], … of rows without."""
-    if manifest.columns is not None:
-        return manifest.columns.titles
-    return [f"x[{k}]" for k in range(manifest.width)]
-
-
 def page(
-    numbers: Mapping[str, float],
+    results: Mapping[str, Any],
     manifest: Manifest,
-    made: Mapping[str, str],
     images: Mapping[str, Path],
     fit: Fit,
-    distances: Sequence[Mapping[str, Any]],
     least: Sequence[Unlikely],
-    warnings: Sequence[str] = (),
+    **made: str,
 ) -> str:
     """Returns a self-contained HTML page.
 
     Arguments:
-        numbers: Metrics of training and evaluation.
+        results: ``numbers`` (metrics of training and evaluation), ``verdict`` of the training,
+            ``fit`` (lines on it), ``warnings`` (what a reader should not miss, first on the page).
         manifest: Describes the data.
-        made: How it came to be: ``command``, ``config`` (as YAML), ``verdict`` of the training.
         images: PNG files by name of the figure.
         fit: Test rows beside samples.
-        distances: What was measured of these.
         least: The least likely test rows.
-        warnings: What a reader should not miss, first on the page.
+        made: How it came to be: ``command``, ``config`` (as YAML).
     """
     return pages.render(
         TEMPLATE,
         images,
-        numbers=numbers,
-        lines=lines(numbers),
-        result=_result(numbers),
+        results=results,
+        lines=lines(results["numbers"]),
+        result=_compared(better(results["numbers"])),
         manifest=manifest,
-        made={**made, "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"},
+        made=made,
+        date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         code=code(),
         fit=fit,
-        distances=distances,
         least=least,
         table=[] if is_image(manifest) else _table(manifest, least),
-        warnings=warnings,
     )
 
 
-def _result(numbers: Mapping[str, float]) -> str:
-    """Returns the comparison with the better baseline, in words."""
-    rival = better(numbers)
-    if max(abs(rival.difference), rival.difference_se) < 5e-5:
+def _compared(rival: Line) -> str:
+    """Returns the comparison with a baseline, in words."""
+    size, error = abs(rival.difference), rival.difference_se
+    if max(size, error) < 5e-5:
         return f"that of a {rival.name}"
-    digits = 2 if rival.difference_se >= 0.01 else 4
-    apart = f"{abs(rival.difference):.{digits}f} ± {rival.difference_se:.{digits}f} nats a row"
-    side = "lower" if rival.difference < 0 else "higher"
-    if abs(rival.difference) <= 2 * rival.difference_se:
-        return f"within two standard errors of that of a {rival.name} ({side} by {apart})"
-    return f"{side} than that of a {rival.name}, by {apart}: {BETTER[side]}"
+    digits = 2 if error >= 0.01 else 4
+    apart = f"by {size:.{digits}f} ± {error:.{digits}f} nats a row"
+    side, word = ("lower", "better") if rival.difference < 0 else ("higher", "worse")
+    if size <= 2 * error:
+        return f"within two standard errors of that of a {rival.name} ({side} {apart})"
+    return f"{side} than that of a {rival.name}, {apart}: the flow is {word}"
 
 
 def _table(

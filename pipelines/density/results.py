@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from ebflow.data import listed
 from ebflow.data.manifest import Manifest
 from pipelines.answers import REFERENCE
 from pipelines.config import DensityConfig
-from pipelines.density.likelihoods import HEADING, cells, classes
-from pipelines.density.warnings import RESULTS
+from pipelines.density import RESULTS
+from pipelines.density.likelihoods import HEADING, cells
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
 from pipelines.reporting import runs
@@ -22,10 +23,6 @@ from pipelines.tracking import notes
 from pipelines.training import metrics_log
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-
-    from pipelines.answers.models import Model
     from pipelines.tracking import StageRun
 
 EXAMPLES = 4
@@ -85,29 +82,22 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") 
     likelihood of test rows and the curves of validation come first; numbers beside results and
     curves are parameters. The training's run has the checkpoint by itself.
     """
+    from ebflow.data.loader import Dataset
     from pipelines.answers.models import Model
+    from pipelines.answers.tables import examples
     from pipelines.tracking import log_model
 
     data, _, trained, _, reported = (artefact.path for artefact in value)
-    manifest = Manifest.load(data)
-    run.log_input(manifest, "training")
+    dataset, model = Dataset(data), Model(config.name, folder / "checkpoint")
+    run.log_input(dataset.manifest, "training")
     numbers = json.loads((reported / RESULTS).read_text())["numbers"]
     rows, _ = metrics_log.read(trained / metrics_log.FILE)
     for some, kind in ((TEST, "validate"), (HELD, "log")):
         run.log_metrics({n: numbers[n] for first in some for n in numbers if n.startswith(first)})
         run.log_rows(metrics_log.curve(rows, kind))
-    beside = {n: value for n, value in numbers.items() if not n.startswith((*TEST, *HELD))}
-    run.log_params(beside)
-    model = Model(config.name, folder / "checkpoint")
-    log_model(run, model.folder, _examples(model, data))
-
-
-def _examples(model: "Model", data: Path) -> "pd.DataFrame | np.ndarray":
-    """Returns a few rows of the test split."""
-    from ebflow.data.loader import Dataset
-    from pipelines.answers.tables import examples
-
-    return examples(model, *next(Dataset(data).split("test").batches(EXAMPLES)))
+    run.log_params({n: v for n, v in numbers.items() if not n.startswith((*TEST, *HELD))})
+    batch = next(dataset.split("test").batches(EXAMPLES))
+    log_model(run, model.folder, examples(model, *batch))
 
 
 def show(console: Console, summary: Mapping[str, Any]) -> None:
@@ -115,9 +105,9 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     title = f"{summary['name']}: density on the test split"
     console.print(table(HEADING, cells(summary), title=title))
     steps, seconds = summary["train/steps"], summary["time/train_s"]
-    lines = {f"warning {i}": text for i, text in enumerate(summary["warnings"], 1)}
-    lines |= {
-        **classes(summary),
+    lines = {
+        **{f"warning {i}": text for i, text in enumerate(summary["warnings"], 1)},
+        **_classes(summary),
         "splits": summary["splits"],
         **_columns(summary["columns"]),
         "trained by": summary["method"],
@@ -128,17 +118,26 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     runs.show(console, summary, lines, checkpoint=summary["checkpoint"])
 
 
-def _columns(found: Mapping[str, Any]) -> dict[str, str]:
+def _classes(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the line on the flow's classifier, if it makes one."""
+    if "test/accuracy" not in summary:
+        return {}
+    accuracy, loss = (
+        f"{summary[f'test/{key}']:.4f} ± {summary[f'test/{key}_se']:.4f}"
+        for key in ("accuracy", "log_loss")
+    )
+    error = f"{summary['test/calibration_error']:.4f}"
+    told = f"accuracy {accuracy}, log loss {loss} nats, calibration error {error}"
+    return {"classifier": f"{told}, by Bayes' rule"}
+
+
+def _columns(steps: Mapping[str, Any]) -> dict[str, str]:
     """Returns what is done to columns of a table, a line for each step."""
-    what = {
-        "on grids": ([f"{name} ({step:g})" for name, step in found.get("grids", {}).items()],
-                     "dequantised by noise of their step"),
-        "bounded": ([*found.get("bounds", {})], "carried to the line by a logit or a logarithm"),
-        "tails": ([*found.get("tails", [])], "bent by Johnson's S_U"),
-    }  # fmt: skip
-    return {name: f"{_few(names)}: {done}" for name, (names, done) in what.items() if names}
-
-
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:NAMED])
-    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
+    grids = [f"{name} ({step:g})" for name, step in steps.get("grids", {}).items()]
+    bounded = list(steps.get("bounds", {}))
+    lines = {
+        "on grids": (grids, "dequantised by noise of their step"),
+        "bounded": (bounded, "carried to the line by a logit or a logarithm"),
+        "tails": (steps.get("tails", []), "bent by Johnson's S_U"),
+    }
+    return {name: f"{listed(some, NAMED)}: {done}" for name, (some, done) in lines.items() if some}

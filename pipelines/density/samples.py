@@ -1,6 +1,5 @@
 """Samples beside test rows, as figures: columns, pairs of columns, pictures."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,32 +10,29 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from ebflow.data.manifest import Manifest
-from pipelines.density.fit import WIDEST, Fit, Unlikely, is_image, worst_pairs
+from pipelines.density.figures import histograms
+from pipelines.density.fit import WIDEST, Fit, Unlikely, is_image, names, worst_pairs
 from pipelines.reporting.pictures import show_tiles, tiles
 from pipelines.reporting.style import DATA, FLOW, LIGHT, panels, wrapped
 
 PAIRS = 6
-BINS = 40
 LABEL = 36
 """Characters of a line of a column's name."""
 
 
-def samples(
-    manifest: Manifest, fit: Fit, names: Sequence[str], least: Sequence[Unlikely]
-) -> dict[str, Figure]:
+def samples(manifest: Manifest, fit: Fit, least: Sequence[Unlikely]) -> dict[str, Figure]:
     """Returns the figures of samples by name.
 
     Arguments:
         manifest: Describes the data.
         fit: Test rows and samples.
-        names: Of all columns, with their units.
         least: The least likely test rows.
     """
     if is_image(manifest):
         return {"samples": _pictures(manifest, fit), "unlikely": _unlikely(manifest, least)}
-    found = {"columns": _columns(names, fit)}
-    if fit.pairs is not None:
-        found["pairs"] = _pairs(names, fit)
+    found = {"columns": _columns(names(manifest), fit)}
+    if "pairs" in fit.apart:
+        found["pairs"] = _pairs(names(manifest), fit)
     return found
 
 
@@ -56,20 +52,21 @@ def _unlikely(manifest: Manifest, least: Sequence[Unlikely]) -> Figure:
     return figure
 
 
-def _columns(names: Sequence[str], fit: Fit) -> Figure:
+def _columns(titles: Sequence[str], fit: Fit) -> Figure:
     """Returns all columns in one axes, a strip for each: what lies beyond its ends is in them."""
-    shown = range(len(names)) if len(names) <= WIDEST else fit.chosen
+    columns = fit.apart["columns"]
+    shown = range(len(titles)) if len(titles) <= WIDEST else fit.chosen
     figure, axis = panels(height=0.42 * len(shown) + 0.9)
     for strip, k in enumerate(shown):
         _strip(axis, -strip, fit.x[:, k].numpy(), fit.y[:, k].numpy())
-        distance = float(fit.columns.values[k])
-        beyond = distance > fit.columns.bound
+        distance = float(columns.values[k])
+        beyond = distance > columns.bound
         text = f"{distance:.2f}{' *' if beyond else ''}"
         weight = "bold" if beyond else "normal"
         axis.text(1.02, 0.3 - strip, text, fontsize=8, va="center", weight=weight)
     axis.text(1.02, 1.05, "distance", fontsize=8, va="center")
     axis.set_yticks([0.3 - k for k in range(len(shown))])
-    axis.set_yticklabels([wrapped(names[k], LABEL) for k in shown], fontsize=8)
+    axis.set_yticklabels([wrapped(titles[k], LABEL) for k in shown], fontsize=8)
     axis.set(xlim=(-0.01, 1.13), ylim=(0.6 - len(shown), 1.25), xticks=[])
     axis.grid(visible=False)
     axis.tick_params(length=0)
@@ -81,13 +78,10 @@ def _columns(names: Sequence[str], fit: Fit) -> Figure:
 
 def _strip(axis: Axes, base: float, x: np.ndarray, y: np.ndarray) -> None:
     low, high = _ends(x, y)
-    bins = min(BINS, 4 + math.isqrt(len(x)))
-    edges = np.linspace(low, high, bins + 1)
-    heights = [np.histogram(v.clip(low, high), edges)[0] / len(v) for v in (x, y)]
-    top = max(heights[0].max(), heights[1].max())
-    places = np.linspace(0, 1, bins + 1)
-    axis.stairs(base + 0.7 * heights[0] / top, places, baseline=base, fill=True, color=LIGHT)
-    axis.stairs(base + 0.7 * heights[1] / top, places, baseline=base, color=FLOW, lw=1.2)
+    edges, of_x, of_y = histograms(x, y, low, high)
+    top, places = max(of_x.max(), of_y.max()), np.linspace(0, 1, len(edges))
+    axis.stairs(base + 0.7 * of_x / top, places, baseline=base, fill=True, color=LIGHT)
+    axis.stairs(base + 0.7 * of_y / top, places, baseline=base, color=FLOW, lw=1.2)
     for place, value, side in ((0, low, "left"), (1, high, "right")):
         axis.text(place, base - 0.03, f"{value:.4g}", fontsize=6, va="top", ha=side, color=DATA)
 
@@ -101,7 +95,7 @@ def _ends(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return float(low - room), float(high + room)
 
 
-def _pairs(names: Sequence[str], fit: Fit) -> Figure:
+def _pairs(titles: Sequence[str], fit: Fit) -> Figure:
     worst = worst_pairs(fit, PAIRS)
     down = -(-len(worst) // 3)
     size = {"height": 2.75 * down + 0.3, "down": down}
@@ -109,8 +103,8 @@ def _pairs(names: Sequence[str], fit: Fit) -> Figure:
     places = places.flatten()
     for axis, (i, j) in zip(places, worst, strict=False):
         _scatter(axis, fit.x[:, [i, j]].numpy(), fit.y[:, [i, j]].numpy())
-        axis.set_xlabel(wrapped(names[i], 30), fontsize=7)
-        axis.set_ylabel(wrapped(names[j], 30), fontsize=7)
+        axis.set_xlabel(wrapped(titles[i], 30), fontsize=7)
+        axis.set_ylabel(wrapped(titles[j], 30), fontsize=7)
     for axis in places[len(worst) :]:
         axis.axis("off")
     handles = places[0].get_legend_handles_labels()

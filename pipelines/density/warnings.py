@@ -8,18 +8,8 @@ from ebflow.data.manifest import FEW, Manifest
 from pipelines.config import ModelConfig
 from pipelines.density.likelihoods import better
 
-RESULTS = "results.json"
-"""File of them, and of all else that a report says, beside it."""
-
 LEAST = 0.01
 """Nats by which a flow is worse than a baseline to be warned of: the last digit shown."""
-
-LONGER = "train for longer (--train.steps, --train.max-seconds)"
-REMEDIES = {
-    ("base", "mixture"): "start from the mixture (--model.base mixture)",
-    ("architecture", "coupling"): "try couplings (--model.architecture coupling)",
-}
-"""What may help a model that is not so already."""
 
 
 def doubts(numbers: Mapping[str, float], manifest: Manifest, model: ModelConfig) -> Iterator[str]:
@@ -30,15 +20,25 @@ def doubts(numbers: Mapping[str, float], manifest: Manifest, model: ModelConfig)
             "--train.lr, train for longer, or give the anchor more weight"
         )
     if (rival := better(numbers)).difference > max(rival.difference_se, LEAST):
+        remedies = ", or ".join(_remedies(model, manifest.width))
         yield (
             f"the flow is worse than a {rival.name}, by {rival.difference:.2f} ± "
-            f"{rival.difference_se:.2f} nats: {_remedies(model, manifest.width)}"
+            f"{rival.difference_se:.2f} nats: {remedies}"
         )
     if manifest.levels is not None and numbers["test/bpd"] > math.log2(manifest.levels):
         yield (
             f"{numbers['test/bpd']:.3g} bits/dim: the flow is worse than a uniform one over "
             f"{manifest.levels} levels. With few training rows raise --preprocess.shrinkage"
         )
+
+
+def _remedies(model: ModelConfig, width: int) -> Iterator[str]:
+    """Yields what may help a model that is not so already; couplings need two features."""
+    yield "train for longer (--train.steps, --train.max-seconds)"
+    if model.base != "mixture":
+        yield "start from the mixture (--model.base mixture)"
+    if model.architecture != "coupling" and width > 1:
+        yield "try couplings (--model.architecture coupling)"
 
 
 def unbounded(
@@ -59,10 +59,3 @@ def unbounded(
             "likelihoods of a continuous model are unbounded there. Grids are dequantised by "
             "--preprocess.grids; others are left out by --data.columns, or are categories if text"
         )
-
-
-def _remedies(model: ModelConfig, width: int) -> str:
-    """Returns what may help; couplings need two features."""
-    tried = {*((name, getattr(model, name)) for name, _ in REMEDIES)}
-    tried |= {("architecture", "coupling")} if width == 1 else set()
-    return ", or ".join([LONGER, *(text for what, text in REMEDIES.items() if what not in tried)])

@@ -25,7 +25,7 @@ def test_columns_have_scipys_distances_ties_included():
     x[:, 1], y[:, 1] = x[:, 1].round(), y[:, 1].round()
     x[:, 2], y[:, 2] = 0, (y[:, 2] > 0).double()
     expected = [stats.ks_2samp(x[:, k].numpy(), y[:, k].numpy()).statistic for k in range(3)]
-    found = goodness.columns(x, y, permuted())
+    found = goodness.compared(goodness.columns, x, y, permuted())
     torch.testing.assert_close(found.values, torch.tensor(expected, dtype=torch.float64))
     assert found.largest == max(expected)
 
@@ -35,7 +35,7 @@ def test_rows_have_the_energy_distance():
     scale = torch.cat([x, y]).std(0)
     one, two = (x / scale).numpy(), (y / scale).numpy()
     expected = 2 * cdist(one, two).mean() - cdist(one, one).mean() - cdist(two, two).mean()
-    found = goodness.rows(x, y, permuted())
+    found = goodness.compared(goodness.rows, x, y, permuted())
     assert found.largest == pytest.approx(expected, rel=1e-9)
     assert found.largest > found.bound and found.p_value == 0.01
 
@@ -43,37 +43,37 @@ def test_rows_have_the_energy_distance():
 def test_a_pair_shows_what_its_columns_do_not():
     x, y = drawn(2000, 4, "x"), drawn(2000, 4, "y")
     y[:, 3] = 0.9 * y[:, 0] + math.sqrt(1 - 0.81) * y[:, 3]
-    found = goodness.pairs(x, y, permuted())
+    found = goodness.compared(goodness.pairs, x, y, permuted())
     assert divmod(int(found.values.argmax()), 4) in [(0, 3), (3, 0)]
     assert found.largest > 2 * found.bound and found.p_value == 0.01
     torch.testing.assert_close(found.values, found.values.mT)
     assert not found.values.diagonal().any()
-    columns = goodness.columns(x, y, permuted())
+    columns = goodness.compared(goodness.columns, x, y, permuted())
     assert columns.largest < columns.bound
 
 
 def test_a_column_that_moved_is_not_the_fault_of_its_pairs():
     x, y = drawn(2000, 3, "x"), drawn(2000, 3, "y")
     y[:, 1] += 5
-    assert goodness.columns(x, y, permuted()).values.argmax() == 1
-    found = goodness.pairs(x, y, permuted())
+    assert goodness.compared(goodness.columns, x, y, permuted()).values.argmax() == 1
+    found = goodness.compared(goodness.pairs, x, y, permuted())
     assert found.largest < found.bound
 
 
-@pytest.mark.parametrize("compare", [goodness.columns, goodness.pairs, goodness.rows])
-def test_equal_laws_are_told_apart_once_in_twenty(compare):
+@pytest.mark.parametrize("distances", [goodness.columns, goodness.pairs, goodness.rows])
+def test_equal_laws_are_told_apart_once_in_twenty(distances):
     """Of 100 true nulls, more than 13 beyond the bound have probability 0.0005."""
     alarms = 0
     for seed in range(100):
         x, y = drawn(30, 3, "x", seed), drawn(40, 3, "y", seed)
-        found = compare(x, y, generator(seed, "permutations"))
+        found = goodness.compared(distances, x, y, generator(seed, "permutations"))
         alarms += found.largest > found.bound
     assert alarms <= 13
 
 
 def test_the_same_permutations_give_the_same_numbers():
     x, y = drawn(30, 3, "x"), drawn(40, 3, "y")
-    one, two = (goodness.pairs(x, y, permuted()) for _ in range(2))
+    one, two = (goodness.compared(goodness.pairs, x, y, permuted()) for _ in range(2))
     assert (one.bound, one.p_value) == (two.bound, two.p_value)
 
 

@@ -19,8 +19,8 @@ from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from pipelines.density import fit
 from pipelines.density.figures import curves
-from pipelines.density.fit import is_image
-from pipelines.density.page import names, page
+from pipelines.density.fit import is_image, names
+from pipelines.density.page import page
 from pipelines.density.samples import samples
 from pipelines.reporting.style import STYLE, wrapped
 
@@ -73,9 +73,7 @@ class Density:
         return (x.double() - x.double().mean(0)) / (x.double().std(0) + 1)
 
 
-MADE = {
-    "command": "ebflow run <density>", "config": "seed: <0>\n", "verdict": "ended after 400 steps",
-}  # fmt: skip
+MADE = {"command": "ebflow run <density>", "config": "seed: <0>\n"}
 LONG = "a name of very many words [and its unit] that goes on_and_on_and_on for longer than a line"
 
 
@@ -115,16 +113,17 @@ def page_of(dataset, manifest, flow, folder):
     least, titles = fit.unlikely(dataset, log_probs["test"]), names(manifest)
     with matplotlib.rc_context(STYLE):
         figures = curves(logged(), NUMBERS, found, log_probs)
-        figures |= samples(manifest, found, titles, least)
+        figures |= samples(manifest, found, least)
     images = {name: folder / f"{name}.png" for name in figures}
     for name, figure in figures.items():
         figure.savefig(images[name])
-    lines = fit.lines(found, titles)
+    results = {"numbers": NUMBERS, "verdict": "ended after 400 steps", "warnings": [],
+               "fit": fit.lines(found, titles)}  # fmt: skip
     return SimpleNamespace(
         dataset=dataset, manifest=manifest, figures=figures, images=images, fit=found,
-        lines=lines, least=least, titles=titles,
-        page=lambda warnings=(): page(
-            NUMBERS, manifest, MADE, images, found, lines, least, warnings
+        lines=results["fit"], least=least, titles=titles,
+        page=lambda **changed: page(
+            {**results, **changed}, manifest, images, found, least, **MADE
         ),
     )  # fmt: skip
 
@@ -176,7 +175,7 @@ def test_every_column_is_named_and_the_worst_is_found(reported):
         label[:10] == title[:10] for label, title in zip(labels, reported.titles, strict=True)
     )
     where = reported.lines[0]["where"]
-    assert where == reported.titles[int(reported.fit.columns.values.argmax())]
+    assert where == reported.titles[int(reported.fit.apart["columns"].values.argmax())]
 
 
 def test_the_least_likely_rows_are_those_of_the_source(reported):
@@ -259,7 +258,7 @@ def test_the_page_is_whole_and_needs_nothing_else(reported):
 
 def test_warnings_stand_before_everything_else(reported):
     warned = ["the flow is worse than a <mixture>", "many rows are equal"]
-    html = reported.page(warned)
+    html = reported.page(warnings=warned)
     tags = Tags()
     tags.feed(html)
     assert not tags.open
@@ -279,8 +278,7 @@ def test_warnings_stand_before_everything_else(reported):
 )
 def test_the_result_is_said_in_words(reported, gain, error, text):
     changed = {**NUMBERS, "test/gain_over_mixture": gain, "test/gain_over_mixture_se": error}
-    kept = (reported.manifest, MADE, reported.images, reported.fit, [], reported.least)
-    html = page(changed, *kept)
+    html = reported.page(numbers=changed, fit=[])
     assert text in " ".join(html.split())
 
 

@@ -10,27 +10,19 @@ from torch import Tensor
 
 from ebflow import mixtures
 from ebflow.checkpoint import load
-from ebflow.data.loader import Dataset, Split
-from ebflow.data.manifest import SELECTION
+from ebflow.data.loader import Dataset
 from ebflow.evaluation import Likelihood, log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing, gaussian
 from pipelines.answers.reference import Reference
 from pipelines.config import EvaluateConfig
 from pipelines.density import classifier
-from pipelines.density.likelihoods import BASELINES
+from pipelines.density.likelihoods import BASELINES, SPLITS, prefix
 from pipelines.tracking import StageRun
 from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS, REGRESSION
 
 LOG_PROBS = "log_probs.npz"
 """File of the flow's log-densities of every row, by split; of the training split ``ROWS``."""
-
-PREFIXES = {
-    "test": ("test/", ""),
-    "validation": ("best/val_", "val_"),
-    SELECTION: ("select/", "select_"),
-}
-"""Of the flow's metrics, and what follows a baseline's name, by the splits that there may be."""
 
 
 def evaluate(
@@ -57,20 +49,18 @@ def evaluate(
     """
     torch.set_num_threads(1)
     run.log_params({"evaluate": config.model_dump()})
-    dataset = Dataset(data)
+    dataset, options = Dataset(data), config.model_dump()
     run.log_input(dataset.manifest, "testing")
-    flow, baselines = load(trained / "checkpoint"), _baselines(preprocessed)
+    flow = load(trained / "checkpoint")
+    densities = {"flow": flow, **_baselines(preprocessed)}
     metrics, known = json.loads((preprocessed / NUMBERS).read_text()), {}
-    for name, prefixes in PREFIXES.items():
+    for name in SPLITS:
         if name in dataset.manifest.counts:
             split = dataset.split(name)
-            ours = log_probs(flow, split, **config.model_dump())
-            metrics |= _metrics(prefixes, ours, baselines, split, config)
-            known[name] = ours.numpy()
-    densities = {"flow": flow, **baselines}
-    metrics |= classifier.measured(
-        densities, dataset, output / classifier.FILE, config.model_dump()
-    )
+            found = {what: log_probs(each, split, **options) for what, each in densities.items()}
+            metrics |= _compared(found, name, split.width)
+            known[name] = found["flow"].numpy()
+    metrics |= classifier.measured(densities, dataset, output, options)
     splits = map(dataset.split, ("train", "test"))
     reference = Reference.of(flow, *splits, batch_size=config.batch_size)
     reference.save(output, trained / "checkpoint")
@@ -82,29 +72,23 @@ def evaluate(
 def _baselines(preprocessed: Path) -> dict[str, Flow]:
     """Returns the baselines by name."""
     chain = Preprocessing.load(preprocessed / GAUSSIAN)
+
+    def behind(file: str) -> Flow:
+        return mixtures.density(mixtures.load(preprocessed / file), chain)
+
     given = (preprocessed / REGRESSION).exists()
-    plain = _behind(preprocessed / REGRESSION, chain) if given else gaussian(chain)
-    return {"gaussian": plain, "mixture": _behind(preprocessed / MIXTURE, chain)}
+    plain = behind(REGRESSION) if given else gaussian(chain)
+    return {"gaussian": plain, "mixture": behind(MIXTURE)}
 
 
-def _behind(mixture: Path, chain: Preprocessing) -> Flow:
-    return mixtures.density(mixtures.load(mixture), chain)
-
-
-def _metrics(
-    prefixes: tuple[str, str],
-    ours: Tensor,
-    baselines: Mapping[str, Flow],
-    split: Split,
-    config: EvaluateConfig,
-) -> dict[str, float]:
-    """Returns the likelihoods of the flow and of the baselines on a split, how they differ too."""
-    metrics = likelihood(prefixes[0], ours, split.width)
-    for what, density in baselines.items():
-        theirs = log_probs(density, split, **config.model_dump())
-        metrics |= likelihood(f"baseline/{what}_{prefixes[1]}", theirs, split.width)
-        paired, at = Likelihood.of(ours - theirs, split.width), f"{prefixes[0]}{BASELINES[what]}"
-        metrics |= {at: -paired.nll, f"{at}_se": paired.nll_se}
+def _compared(found: Mapping[str, Tensor], split: str, width: int) -> dict[str, float]:
+    """Returns the metrics of log-densities of a split by density, how the flow differs too."""
+    metrics, at = {}, prefix("flow", split)
+    for what, values in found.items():
+        metrics |= likelihood(prefix(what, split), values, width)
+        if gain := BASELINES.get(what):
+            paired = Likelihood.of(found["flow"] - values, width)
+            metrics |= {f"{at}{gain}": -paired.nll, f"{at}{gain}_se": paired.nll_se}
     return metrics
 
 

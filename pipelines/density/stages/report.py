@@ -9,12 +9,12 @@ from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from pipelines.config import DensityConfig
 from pipelines.config.files import dump
-from pipelines.density import classifier, fit
+from pipelines.density import RESULTS, classifier, fit
 from pipelines.density.figures import curves
-from pipelines.density.page import names, page
+from pipelines.density.page import page
 from pipelines.density.samples import samples
 from pipelines.density.stages.evaluate import LOG_PROBS
-from pipelines.density.warnings import RESULTS, doubts, unbounded
+from pipelines.density.warnings import doubts, unbounded
 from pipelines.reporting.style import draw
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
@@ -36,10 +36,11 @@ def report(
     """Writes the page, its figures, and what it says: numbers, warnings, distances."""
     run.log_params(config.model_dump())
     dataset = Dataset(data)
-    manifest, titles = dataset.manifest, names(dataset.manifest)
+    manifest = dataset.manifest
     run.log_input(manifest, "testing")
     training = json.loads((trained / "training.json").read_text())
     numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
+    steps = json.loads((preprocessed / COLUMNS).read_text())
     rows, _ = metrics_log.read(trained / metrics_log.FILE)
     found = fit.measured(load(trained / "checkpoint"), dataset, config.seed)
     with np.load(evaluated / LOG_PROBS) as known:
@@ -48,25 +49,25 @@ def report(
     images = draw(
         lambda: {
             **curves(rows, numbers, found, log_probs),
-            **classifier.figures(evaluated / classifier.FILE),
-            **samples(manifest, found, titles, least),
+            **classifier.figures(evaluated),
+            **samples(manifest, found, least),
         },
         output,
     )
-    warned = [*training["warnings"], *doubts(numbers, manifest, config.model)]
-    steps = json.loads((preprocessed / COLUMNS).read_text())
-    warned += unbounded(manifest, features(dataset), steps.get("grids", {}))
-    warned += [*found.warnings, *manifest.warnings]
-    lines = fit.lines(found, titles)
-    made = {"command": run.command, "config": dump(config), "verdict": training["verdict"]}
-    found_out = {
+    results = {
         "numbers": dict(sorted(numbers.items())),
         "verdict": training["verdict"],
         "columns": steps,
-        "warnings": warned,
-        "fit": lines,
+        "warnings": [
+            *training["warnings"],
+            *doubts(numbers, manifest, config.model),
+            *unbounded(manifest, features(dataset), steps.get("grids", {})),
+            *found.warnings,
+            *manifest.warnings,
+        ],
+        "fit": fit.lines(found, fit.names(manifest)),
     }
-    (output / RESULTS).write_text(json.dumps(found_out, indent=1) + "\n")
-    html = page(numbers, manifest, made, images, found, lines, least, warned)
+    (output / RESULTS).write_text(json.dumps(results, indent=1) + "\n")
+    html = page(results, manifest, images, found, least, command=run.command, config=dump(config))
     (output / "report.html").write_text(html)
     run.log_artifacts(output)
