@@ -19,6 +19,7 @@ from pipelines.config import EvaluateConfig
 from pipelines.density import classifier
 from pipelines.density.likelihoods import BASELINES, SPLITS, prefix
 from pipelines.tracking import StageRun
+from pipelines.training.measuring import written
 from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS, REGRESSION
 
 LOG_PROBS = "log_probs.npz"
@@ -65,8 +66,7 @@ def evaluate(
     reference = Reference.of(flow, *splits, batch_size=config.batch_size)
     reference.save(output, trained / "checkpoint")
     np.savez(output / LOG_PROBS, **known, train=reference.train.numpy())
-    (output / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    run.log_metrics(metrics)
+    written(metrics, output, run)
 
 
 def _baselines(preprocessed: Path) -> dict[str, Flow]:

@@ -3,12 +3,10 @@
 import json
 from pathlib import Path
 
-import torch
-
 from ebflow import mixtures
-from ebflow.data.loader import Dataset
 from pipelines.config import ChainConfig
 from pipelines.tracking import StageRun
+from pipelines.training.measuring import begun
 from pipelines.training.preprocessing import (
     CHAIN,
     COLUMNS,
@@ -36,10 +34,7 @@ def preprocess(
     Raises:
         BadInput: If the data do not let themselves be standardised or whitened.
     """
-    torch.set_num_threads(config.threads)
-    run.log_params(config.model_dump())
-    dataset = Dataset(data)
-    run.log_input(dataset.manifest, "training")
+    dataset = begun(config, config.threads, data, run, "training")
     chain = fitted(config, dataset)
     chain.save(output / CHAIN)
     steps = chain.columns.summary(names(dataset)) if chain.columns else {}
