@@ -221,7 +221,7 @@ VALUES = {
     "time": (
         column(pa.array(range(40), pa.timestamp("s"))),
         "column b: found timestamp[ms], expected a number, or one fixed-size list: choose "
-        "others by columns, or --data.timestamps seconds",
+        "others by --data.columns, or --data.timestamps seconds",
     ),
     "two rows": (column(range(40)).slice(0, 2), "found 2 rows, expected at least 4"),
 }
