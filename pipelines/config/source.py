@@ -24,6 +24,16 @@ def counted(reader: Reader, data: DataConfig) -> Counts:
     )
 
 
+def overlap(data: DataConfig) -> float:
+    """Returns test rows over training rows, as :func:`ebflow.inference.student` takes it.
+
+    It is 0 where the source names the test rows, which all seeds have in common.
+    """
+    reader = opened(data)
+    counts = counted(reader, data)
+    return 0.0 if reader.named.test else counts.test / counts.train
+
+
 def examined(data: DataConfig, dtype: str = "float64") -> None:
     """Reads all rows; raises BadInput at the first thing wrong with them, as their preparation.
 

@@ -6,6 +6,8 @@ from collections import Counter
 from itertools import count
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from scipy.stats import gaussian_kde
@@ -16,6 +18,7 @@ from ebflow.architectures import dense
 from ebflow.data.loader import Dataset
 from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
+from ebflow.inference import student
 from pipelines.density.stages.evaluate import LOG_PROBS
 from pipelines.paper.config import PaperConfig, PeerConfig
 from pipelines.paper.experiments import EXPERIMENTS
@@ -198,8 +201,10 @@ def test_one_seed_has_the_interval_of_its_rows(made):
 
 def tables_of(tmp_path, *ours, theirs):
     """Two tables, of which the recipe is behind by noise about ``ours`` − ``theirs``, by seed."""
-    sources = ("a.parquet", "b.parquet")
-    config = PaperConfig(experiment="tables", sources=sources, seeds=len(ours))
+    sources = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    for source in sources:
+        pq.write_table(pa.table({"x": np.arange(40.0)}), source)
+    config = PaperConfig(experiment="tables", sources=[*map(str, sources)], seeds=len(ours))
     cells = TABLES.placed(config)
     folders = []
     for k, cell in enumerate(cells):
@@ -227,6 +232,17 @@ def test_a_table_says_who_is_ahead(tmp_path, ours, theirs, ahead):
 )
 def test_of_several_seeds_it_is_ahead_where_they_agree(tmp_path, ours, ahead):
     assert {row["labels"]["ahead"] for row in tables_of(tmp_path, *ours, theirs=2)} == {ahead}
+
+
+def test_seeds_split_a_table_anew_and_its_interval_allows_for_that(tmp_path):
+    rows = tables_of(tmp_path, 1.0, 1.4, theirs=2)
+    seeds = [cell.data.seed for cell in TABLES.placed(
+        PaperConfig(experiment="tables", sources=("a.parquet",), seeds=2))]  # fmt: skip
+    assert seeds == 4 * [0] + 4 * [1]
+    (lead,) = (column for column in TABLES.columns if column.metric == "lead")
+    line = summarise(TABLES.columns, rows)[0]
+    leads, overlap = [row["lead"] for row in line.rows], 4 / 32
+    assert line.value(lead) == student(leads, overlap=overlap).interval()
 
 
 def test_peers_dequantise_as_the_recipe_does_and_leave_tails(tabular_file):

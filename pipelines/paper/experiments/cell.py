@@ -41,7 +41,8 @@ BASELINES = {
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 Row = dict[str, Any]
-"""``labels``, ``seed``, ``published``, ``data``, ``machine``, ``method``, metrics."""
+"""``labels``, ``seed``, ``published``, ``data``, ``machine``, ``method``, metrics; and ``overlap``
+(:func:`ebflow.inference.student`) where seeds split the same rows anew."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ class Line:
         values = [row.get(column.metric) for row in self.rows]
         if None in values:
             return UNKNOWN
-        found = student(values).interval()
+        found = student(values, overlap=self.first.get("overlap", 0.0)).interval()
         error = self.first.get(column.error)
         if len(values) == 1 and error is not None:
             half = NORMAL * error

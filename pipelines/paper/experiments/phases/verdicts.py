@@ -6,7 +6,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ebflow.inference import Confidence, above, student, within
-from pipelines.config.source import counted, opened
+from pipelines.config.source import overlap
 from pipelines.paper.experiments.phases import grid
 from pipelines.paper.experiments.phases.nets import LOST, RISEN, pair, where
 from pipelines.paper.experiments.phases.rule import Rule, accuracy, choose, choose_each, parted
@@ -57,8 +57,7 @@ def gain(own: pd.DataFrame, theirs: pd.DataFrame | None = None) -> Confidence:
 
 def over_splits(values: ArrayLike) -> Confidence:
     """Returns the mean over seeds, which split the same digits anew."""
-    counts = counted(opened(grid.DIGITS), grid.DIGITS)
-    return student(values, overlap=counts.test / counts.train)
+    return student(values, overlap=overlap(grid.DIGITS))
 
 
 EXACT = "exact likelihood of the published net"
