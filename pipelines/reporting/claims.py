@@ -8,6 +8,7 @@ form, is a check of the instrument and no claim.
 
 import json
 import math
+import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ from pipelines.tracking import notes
 
 if TYPE_CHECKING:
     from pipelines.engine import Artefact
+
+NUMBER = re.compile(r"[-−+]?\d")
 
 TEMPLATE, NUMBERS = "claims.html.j2", "numbers.json"
 """Of a study's page; what its last stage leaves of numbers and conclusion."""
@@ -217,7 +220,7 @@ class Table:
     Attributes:
         title: What stands above it.
         headings: Of its columns, with units.
-        rows: Its cells as text; all columns but the first are numbers.
+        rows: Its cells as text.
         note: What a reader has to know.
     """
 
@@ -225,6 +228,12 @@ class Table:
     headings: tuple[str, ...]
     rows: Sequence[Sequence[str]]
     note: str = ""
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Whether each column is of numbers; the first has names, others a cell that begins so."""
+        columns = ([row[k] for row in self.rows] for k in range(1, len(self.headings)))
+        return (False, *(not any(cells) or any(map(NUMBER.match, cells)) for cells in columns))
 
 
 def publish(config: Section, value: "Artefact", folder: Path) -> dict[str, Any]:

@@ -142,6 +142,12 @@ def page(tmp_path, conclusion):
     return (tmp_path / "report.html").read_text()
 
 
+def test_columns_of_a_table_are_numbers_or_text():
+    rows = [("a", "0.35 [0.1, 0.6]", "", "", "wine"), ("b", "diverged", "", "−3", "2 tables")]
+    assert claims.Table("", ("",) * 5, rows).numeric == (False, True, True, True, True)
+    assert claims.Table("", ("",) * 5, rows[:1]).numeric == (False, True, True, True, False)
+
+
 def test_a_page_goes_from_the_findings_to_what_would_change_them(page):
     parts = (
         "It is &amp; stays so.",
