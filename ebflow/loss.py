@@ -165,6 +165,11 @@ class Loss:
         if self.weight and progress.step % self.every == 0:
             options = self.hyperparameters(progress.share)
             loss = self.weight * self.objective(seen, x, generator=generator, **options)
+            if loss.shape != x.shape[:1]:
+                raise ValueError(
+                    f"objective: found losses of shape {tuple(loss.shape)}, expected one a row, "
+                    f"({len(x)},)"
+                )
         if self.anchor_weight or self.low_energy or self.latent_mean:
             at = density.at(x, training=True) if self.anchor_clean else seen.at_data(x)
             loss = loss + self._stabilisers(at, len(x))

@@ -159,6 +159,11 @@ def test_what_makes_no_sense_is_refused():
         Loss(objectives.dsm, every=2)
     with pytest.raises(ValueError, match="without an anchor"):
         Loss(objectives.dsm, anchor_weight=1.0)
+    flow, x = setting()
+    for shape in ((len(x), 1), ()):
+        one = Loss(lambda density, x, *, generator, shape=shape: torch.zeros(shape))
+        with pytest.raises(ValueError, match=r"objective: found losses of shape .*, expected one"):
+            called(one, flow, x)
 
 
 @pytest.mark.parametrize("objective", ["dsm", "ssm", "ssm_vr", "ml", "exact_sm", "taylor_sm"])
