@@ -2,7 +2,12 @@
 
 import mlflow
 import numpy as np
+from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
+
+
+class Refused(MlflowException, ValueError):
+    """A ``ValueError`` of the flow, whose line a scoring server tells."""
 
 
 class LogDensity(PythonModel):
@@ -31,12 +36,15 @@ class LogDensity(PythonModel):
             params: None.
 
         Raises:
-            ValueError: If a column is missing, the width another, a value not finite, or a
+            Refused: If a column is missing, the width another, a value not finite, or a
                 category no level of the training rows.
         """
         from ebflow.evaluation import log_probs
 
-        return log_probs(self.flow, model_input).numpy()
+        try:
+            return log_probs(self.flow, model_input).numpy()
+        except ValueError as error:
+            raise Refused(str(error), error_code=INVALID_PARAMETER_VALUE) from error
 
 
 mlflow.models.set_model(LogDensity())

@@ -155,6 +155,12 @@ def test_the_server_answers_as_the_command_does(model, rows, expected, tmp_path)
         with pytest.raises(urllib.error.HTTPError) as caught:
             _post(port, bad)
         assert caught.value.code == 400 and b"weight" in caught.value.read()
+        body["dataframe_split"]["data"][1][-1] = None
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            _post(port, body)
+        told = caught.value.read()
+        assert caught.value.code == 400 and b"row 1, feature 0: found nan" in told
+        assert b"Traceback" not in told
     finally:
         os.kill(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
