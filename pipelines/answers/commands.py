@@ -3,6 +3,7 @@
 Options are parsed and checked before that is imported, so that help and bad input cost no torch.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -199,3 +200,5 @@ def _check_output(output: Path, suffix: str = ".parquet") -> None:
         raise BadInput(f"--output: found {output}, expected a file that ends in {suffix}")
     if not (folder := output.absolute().parent).is_dir():
         raise BadInput(f"--output: found no folder {folder}, expected one: make it")
+    if not os.access(folder, os.W_OK):
+        raise BadInput(f"--output: found {folder}, where one may not write, expected another")

@@ -1,5 +1,6 @@
 """The likelihood of a flow beside those of the baselines: its metrics, and lines of a table."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,11 +54,16 @@ class Line:
     difference_se: float | None = None
 
     @property
+    def likelihood(self) -> str:
+        """The negative log-likelihood with its standard error."""
+        return _apart(f"{self.nll:.2f}", self.nll_se)
+
+    @property
     def paired(self) -> str:
         """The difference with its standard error; empty of the flow itself."""
         if self.difference is None:
             return ""
-        return f"{self.difference:+.2f} ± {self.difference_se:.2f}"
+        return _apart(f"{self.difference:+.2f}", self.difference_se)
 
 
 def lines(numbers: Mapping[str, Any]) -> list[Line]:
@@ -73,9 +79,13 @@ def better(numbers: Mapping[str, Any]) -> Line:
 def cells(numbers: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Returns what the table says, below ``HEADING``."""
     return [
-        (line.name, f"{line.nll:.2f} ± {line.nll_se:.2f}", f"{line.bpd:.3f}", line.paired)
-        for line in lines(numbers)
+        (line.name, line.likelihood, f"{line.bpd:.3f}", line.paired) for line in lines(numbers)
     ]
+
+
+def _apart(value: str, error: float) -> str:
+    """Returns a number with its standard error, of which a single row has none."""
+    return value if math.isnan(error) else f"{value} ± {error:.2f}"
 
 
 def _line(density: str, numbers: Mapping[str, Any]) -> Line:

@@ -1,5 +1,6 @@
 """The page of a trained flow: warnings, the result, where it comes from, then what explains it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,6 +61,8 @@ def _compared(rival: Line) -> str:
     digits = 2 if error >= 0.01 else 4
     apart = f"by {size:.{digits}f} ± {error:.{digits}f} nats a row"
     side, word = ("lower", "better") if rival.difference < 0 else ("higher", "worse")
+    if math.isnan(error):
+        return f"{side} than that of a {rival.name} on one row, which decides nothing"
     if size <= 2 * error:
         return f"within two standard errors of that of a {rival.name} ({side} {apart})"
     return f"{side} than that of a {rival.name}, {apart}: the flow is {word}"

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from pipelines.config import ModelConfig
-from pipelines.density.likelihoods import cells
+from pipelines.density.likelihoods import better, cells
+from pipelines.density.page import _compared
 from pipelines.density.warnings import doubts as found
 from pipelines.density.warnings import unbounded
 
@@ -88,6 +89,14 @@ def test_the_table_has_the_paired_differences():
         "full-covariance Gaussian", "104.00 ± 0.60", "2.300", "-14.00 ± 0.10"
     )  # fmt: skip
     assert mixture == ("mixture of 8 Gaussians", "95.00 ± 0.60", "2.100", "-5.00 ± 0.20")
+
+
+def test_one_row_has_no_standard_error():
+    errors = {key: float("nan") for key in GOOD if key.endswith("_se")}
+    flow, gaussian, _ = cells({**GOOD, **errors})
+    assert (flow[1], gaussian[3]) == ("90.00", "-14.00")
+    told = _compared(better({**GOOD, **errors}))
+    assert told == "lower than that of a mixture of 8 Gaussians on one row, which decides nothing"
 
 
 def test_a_mixture_is_named_by_what_it_is():

@@ -267,6 +267,14 @@ def test_bad_words_are_one_line(ebflow, home, model, people_file, words, message
     assert result.code == 2 and len(result.err) == 1 and message in result.err[0], result.err
 
 
+def test_a_folder_where_one_may_not_write_is_told_first(
+    ebflow, home, model, people_file, monkeypatch
+):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    result = ebflow("score", model, people_file, "--output", "s.parquet")
+    assert result.code == 2 and "where one may not write" in result.err[0]
+
+
 def test_a_dry_run_writes_nothing(ebflow, home, model, people_file, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     result = ebflow("score", model, people_file, "--output", tmp_path / "s.parquet", "--dry-run")
