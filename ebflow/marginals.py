@@ -124,37 +124,27 @@ def fit(
     known = torch.full((x.shape[1],), -1) if groups is None else torch.tensor(groups)
     first, last = (x.amin(0), x.amax(0)) if ends is None else (end.cpu() for end in ends)
     origin, steps = _grids(torch.cat([x, first[None], last[None]]), known, grids)
-    layers: dict[str, Bijection] = {}
-    if (known >= 0).any():
-        layers["categories"] = step = DequantiseCategories(origin, steps, known)
-    else:
-        step = DequantiseColumns(origin, steps)
-        layers |= {"grids": step} if steps.any() else {}
-    x = step.dequantise(x, x, derive(seed, "marginals"))
-    sure = _two_valued(first, last, steps * (known < 0)) if tails else {}
-    x, limits = x[:ROWS], _known(first, last, {**sure, **(bounds or {})}, steps, names)
-    curved = torch.zeros(len(steps), dtype=torch.bool)
-    if tails and (real := known < 0).any():
+    noise, layers = _noise(origin, steps, known)
+    x = noise.dequantise(x, x, derive(seed, "marginals"))[:ROWS]
+    real, curved = known < 0, torch.zeros(len(steps), dtype=torch.bool)
+    sure = _two_valued(first, last, steps * real) if tails else {}
+    limits = _known(first, last, {**sure, **(bounds or {})}, steps, names)
+    if tails and real.any():
         parts = (x, first, last + steps, *limits)
         chosen, curved[real] = _chosen(*(part[..., real] for part in parts))
         for limit, found in zip(limits, chosen, strict=True):
             limit[real] = found
     lower, upper, _ = limits
-    step.end(lower, upper)
-    if lower.isfinite().any() or upper.isfinite().any():
-        layers["bounds"] = _bounded(x, limits)
-    if curved.any():
-        behind = layers["bounds"](x) if "bounds" in layers else x
-        layers["standard"] = standard = _standard(behind)
-        layers["tails"] = johnson = _johnson(standard(behind), curved)
-        curved = johnson.delta != STRAIGHT
+    noise.end(lower, upper)
+    layers |= _shapes(x, limits, curved)
+    bent = layers["tails"].delta != STRAIGHT if "tails" in layers else curved
     used = (lower.isfinite() | upper.isfinite()).nonzero().flatten().tolist()
     return Marginals(
         list(layers.values()),
         list(layers),
         steps,
         {k: (float(lower[k]), float(upper[k])) for k in used},
-        curved.nonzero().flatten().tolist(),
+        bent.nonzero().flatten().tolist(),
     )
 
 
@@ -178,6 +168,34 @@ def _grids(x: Tensor, groups: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
         for column, group in zip(x.mT.numpy(), groups.tolist(), strict=True)
     ]
     return torch.tensor(found, dtype=torch.float64).mT.contiguous().unbind(0)
+
+
+def _noise(
+    origin: Tensor, steps: Tensor, groups: Tensor
+) -> tuple[DequantiseColumns, dict[str, Bijection]]:
+    """Returns what dequantises columns, and that by its name if it is needed."""
+    if (groups >= 0).any():
+        step = DequantiseCategories(origin, steps, groups)
+        return step, {"categories": step}
+    step = DequantiseColumns(origin, steps)
+    return step, {"grids": step} if steps.any() else {}
+
+
+def _shapes(x: Tensor, limits: _Bounds, curved: Tensor) -> dict[str, Bijection]:
+    """Returns the steps behind the noise by their names: bounds and tails, as needed."""
+    layers: dict[str, Bijection] = {}
+    if limits[0].isfinite().any() or limits[1].isfinite().any():
+        layers["bounds"] = _bounded(x, limits)
+    if curved.any():
+        y = layers["bounds"](x) if "bounds" in layers else x
+        layers["standard"], layers["tails"] = _unbent(y, curved)
+    return layers
+
+
+def _unbent(y: Tensor, curved: Tensor) -> tuple[Affine, JohnsonSU]:
+    """Returns what standardises columns, and then carries those curved near normal ones."""
+    standard = _standard(y)
+    return standard, _johnson(standard(y), curved)
 
 
 def _two_valued(first: Tensor, last: Tensor, steps: Tensor) -> Bounds:
@@ -207,8 +225,7 @@ def gaussianised(y: Tensor) -> list[Bijection]:
     y = y.double()
     free = _known(y.amin(0), y.amax(0), {})
     curved = _held_out(y, free, True) - _held_out(y, free, False) > GAIN
-    standard = _standard(y)
-    return [standard, _johnson(standard(y), curved)] if curved.any() else []
+    return [*_unbent(y, curved)] if curved.any() else []
 
 
 def find_grid(x: np.ndarray) -> tuple[float, float]:

@@ -135,29 +135,24 @@ def fit(
     """
     if normalise not in NORMALISE:
         raise ValueError(f"normalise: found {normalise!r}, expected one of {NORMALISE}")
-    levels = split.levels
-    columns, some = None, None
-    known = torch.tensor(split.groups) >= 0
-    if levels is None:
-        first = next(split.shuffled(min(len(split), marginals.GRID_ROWS), seed=seed)).x.double()
-        some = first[: marginals.enough(split.width)].cpu()
+    real, columns = split.levels is None, None
+    if real:
+        rows = next(split.shuffled(min(len(split), marginals.GRID_ROWS), seed=seed)).x.double()
+        some = rows[: marginals.enough(split.width)].cpu()
         _check_resolved(some, torch.zeros_like(some), dtype, names)
-    if levels is None and (grids or tails or bounds or known.any()):
-        ends = split.ends
-        _check_varied((ends[0] != ends[1]).cpu() | known, names)
-        steps = {"groups": split.groups, "grids": grids, "tails": tails, "bounds": bounds}
-        columns = marginals.fit(first, **steps, ends=ends, names=names, seed=seed)
-    spec = {"width": split.width, "levels": levels, "margin": margin, "scale": scale,
+        columns = _columns(
+            split, rows, grids=grids, tails=tails, bounds=bounds, names=names, seed=seed
+        )
+    spec = {"width": split.width, "levels": split.levels, "margin": margin, "scale": scale,
             "extended": extended, "columns": columns.spec if columns else []}  # fmt: skip
-    layers = columns.layers if columns else _elementwise(**spec)
-    rho = None
+    layers, rho = [*columns.layers] if columns else _elementwise(**spec), None
     if normalise != "none":
         kept, held = _moments(split, layers, seed, batch_size, full=normalise == "whiten")
         whole = kept + held
         _check_varied(whole.variance > 0, names)
         if normalise == "whiten":
             rho = _chosen(kept, held) if shrinkage is None else shrinkage
-        if some is not None:
+        if real:
             elementwise = [*layers, *_normaliser(whole.mean, whole.variance, None)]
             _check_resolved(some, _errors(some, elementwise, dtype), dtype, names)
         layers += _fitted(whole, rho)
@@ -187,6 +182,37 @@ def gaussian(chain: Preprocessing) -> Flow:
     Gaussian of greatest likelihood, of the logits where the chain has one.
     """
     return Flow((chain.spec["width"],), []).double().preprocessed(chain)
+
+
+def _columns(
+    split: Split,
+    rows: Tensor,
+    *,
+    grids: bool,
+    tails: bool,
+    bounds: marginals.Bounds | None,
+    names: Sequence[str] | None,
+    seed: int,
+) -> marginals.Marginals | None:
+    """Returns the steps of columns by some rows in random order; None where there are none.
+
+    Columns of categories have one always, others those that are asked for.
+    """
+    categories = torch.tensor(split.groups) >= 0
+    if not (grids or tails or bounds or categories.any()):
+        return None
+    first, last = split.ends
+    _check_varied((first != last).cpu() | categories, names)
+    return marginals.fit(
+        rows,
+        groups=split.groups,
+        grids=grids,
+        tails=tails,
+        bounds=bounds,
+        ends=(first, last),
+        names=names,
+        seed=seed,
+    )
 
 
 def _elementwise(
