@@ -10,7 +10,7 @@ __all__ = ["FEW", "LEAST", "fit"]
 import numbers
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -23,9 +23,8 @@ from .anchor import Anchor
 from .architectures import ARCHITECTURES
 from .bases import Base
 from .bijections import Convolution
-from .data import called
-from .data.loader import Batch, Split
-from .data.memory import ArrayLike, Arrays, Completed, Law, Rows, as_frame, as_tensor
+from .data.memory import ArrayLike, Rows
+from .data.memory.gathering import LEAST, gathered
 from .execution import Event
 from .flow import Flow, History
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
@@ -50,14 +49,6 @@ FEW = 64
 IMAGES = ("convolutional", "glow")
 LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
 
-SPLITS = ("train", "validation")
-
-POLICIES = ("drop", "impute")
-"""What may be done with rows that lack an entry."""
-
-LEAST = 5
-"""Rows at least, of which some are for validation."""
-
 COUNT = ValueError, lambda n: isinstance(n, numbers.Integral) and n >= 1, "a whole number above 0"
 
 RULES: dict[str, tuple[type[Exception], Callable[[Any], bool], str]] = {
@@ -75,11 +66,6 @@ RULES: dict[str, tuple[type[Exception], Callable[[Any], bool], str]] = {
     "dtype": (TypeError, lambda t: isinstance(t, torch.dtype), "a torch.dtype, as torch.float64"),
 }
 """What options are, where they are told: what is raised otherwise, and what is expected."""
-
-REMEDY = (
-    ", or missing='drop', which leaves such rows out, or missing='impute', which draws what is "
-    "missing"
-)
 
 
 def fit(
@@ -198,24 +184,17 @@ def fit(
     if flow is not None and (options or base is not None):
         raise ValueError("options, base: found with a flow, expected neither")
     kind = dtype if flow is None else flow.like.dtype
-    dataset, columns = _gathered(x, context, validation, levels, missing, seed, kind)
+    dataset, columns = gathered(x, context, validation, levels, missing, seed, kind)
     train = dataset.split("train")
     net = architecture or _suited(train, None if loss else _name(objective))
+    front = {"shrinkage": shrinkage, "marginals": marginals, "bounds": bounds or {},
+             "names": columns["names"], "seed": seed}  # fmt: skip
 
     def trained(net: str | Callable[..., Flow], steps: int, max_seconds: float | None) -> Trainer:
         """Trains the flow, or a net, behind a preprocessing of its own."""
         axes = flow is None and net in ("autoregressive", "convolutional")
-        made = _prepared(
-            flow or _made(net, options or {}, train, base, seed, dtype),
-            train,
-            normalise=normalise or ("standardise" if axes else "whiten"),
-            shrinkage=shrinkage,
-            grids=marginals,
-            tails=marginals,
-            bounds=_indexed(bounds or {}, columns["names"], train),
-            names=columns["names"],
-            seed=seed,
-        )
+        made = flow or _made(net, options or {}, train, base, seed, dtype)
+        made = _prepared(made, train, normalise or ("standardise" if axes else "whiten"), **front)
         _ready(made, columns, device or (x.device if isinstance(x, Tensor) else "cpu"))
         rate = 1e-2 if axes else _rate(train.width)
         rows = batch_size or (256 if net == "autoregressive" else 128)
@@ -225,13 +204,11 @@ def fit(
             **_loss(made.matched, objective, loss, seed),
             optimizer=optimizer or partial(eager(torch.optim.Adam), lr=rate, fused=True),
             schedule=warmed(cosine, 0.05),
-            steps=steps,
             max_seconds=max_seconds,
             batch_size=min(rows, len(train)),
-            validate_every=validate_every or max(1, min(250, steps // 20)),
-            log_every=max(1, min(50, steps // 20)),
             patience=patience,
             seed=seed,
+            **_paced(steps, validate_every),
         )
         _run(trainer, _Progress(trainer, progress))
         return trainer
@@ -296,113 +273,6 @@ def _write(history: History, event: Event) -> None:
 
 def _warn(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=4)
-
-
-def _gathered(
-    x: ArrayLike,
-    context: ArrayLike | None,
-    validation: float | int | tuple[ArrayLike, ...],
-    levels: int | None,
-    missing: str | None,
-    seed: int,
-    kind: torch.dtype,
-) -> tuple[Arrays, dict[str, Any]]:
-    """Returns training and validation rows, and what is known of the columns.
-
-    Arguments and errors are those of ``fit``.
-    """
-    rows, names = as_tensor(as_frame(x), "x")
-    beside, given = (None, None) if context is None else as_tensor(as_frame(context), "context")
-    if rows.dtype == torch.uint8 and rows.ndim == 2 and levels is None:
-        rows = rows.double()  # a table's small integers, and no grey levels
-    whole = _policy(_batch(rows, beside), missing, kind, names)
-    known = given and {"names": given, "levels": [None] * len(given)}
-    made = partial(Rows, shape=whole.x.shape[1:], levels=levels, missing=missing is not None)
-    checked = made(*whole, name="x")
-    columns = {"names": names, "dtype": str(whole.x.dtype).removeprefix("torch."),
-               "levels": checked.levels, "context": known}  # fmt: skip
-    if isinstance(validation, tuple):
-        held, called = as_tensor(as_frame(validation[0]), "validation")
-        if names and called and names != called:
-            raise ValueError(f"validation: found columns {called}, expected {names}, as of x")
-        also = as_tensor(as_frame(validation[1]), "validation")[0] if len(validation) > 1 else None
-        batches = [whole, _policy(_batch(held, also), missing, kind)]
-    else:
-        batches = _split(whole, validation, seed)
-    splits = [made(*batch, name=name) for batch, name in zip(batches, SPLITS, strict=True)]
-    return Arrays(*_completed(splits, seed)), columns
-
-
-def _batch(rows: Tensor, context: Tensor | None) -> Batch:
-    """Returns rows and their contexts with shape (N, C), on one device."""
-    if context is None:
-        return Batch(rows, None)
-    if len(context) != len(rows):
-        raise ValueError(f"context: found {len(context)} rows, expected {len(rows)} as in x")
-    context = context if context.is_floating_point() else context.double()
-    return Batch(rows, context.reshape(len(rows), -1).to(rows.device))
-
-
-def _policy(
-    batch: Batch, missing: str | None, kind: torch.dtype, names: Sequence[str] | None = None
-) -> Batch:
-    """Returns the rows that are used; raises ValueError at what a type has not, or is missing."""
-    if missing not in (None, *POLICIES):
-        raise ValueError(f"missing: found {missing!r}, expected one of {', '.join(POLICIES)}")
-    rows = batch.x
-    if not rows.is_floating_point():
-        return batch
-    if rows.ndim < 2:
-        raise ValueError(
-            f"x: found shape {tuple(rows.shape)}, expected rows: (N, *event); of one column x[:, "
-            "None]"
-        )
-    lacking = rows.flatten(1).isnan()
-    if missing and (empty := lacking.all(0)).any():
-        feature = int(empty.to(torch.uint8).argmax())
-        raise ValueError(f"x, {called(feature, names)}: found no value, expected some")
-    infinite = rows.flatten(1).to(kind).isinf()
-    for broken, remedy in ((infinite, f" of {kind}"), (lacking, REMEDY)):
-        if broken.any() and not (missing and remedy is REMEDY):
-            row, feature = divmod(int(broken.flatten().to(torch.uint8).argmax()), broken.shape[1])
-            raise ValueError(
-                f"x, row {row}, {called(feature, names)}: "
-                f"found {rows.flatten(1)[row, feature].item()}, expected a finite number{remedy}"
-            )
-    kept = ~lacking.any(1)
-    if missing != "drop" or kept.all():
-        return batch
-    message = f"{int((~kept).sum())} of {len(rows)} rows lack an entry and were dropped"
-    warnings.warn(message, RuntimeWarning, stacklevel=4)
-    return batch.take(kept.nonzero().flatten())
-
-
-def _completed(splits: Sequence[Rows], seed: int) -> Sequence[Split]:
-    """Returns splits whose missing entries are drawn, by the law of the first, where some are."""
-    if not any(bool(split.resident.x.isnan().any()) for split in splits):
-        return splits
-    law = Law.of_split(splits[0], seed)
-    return [Completed(split, law, seed) for split in splits]
-
-
-def _split(batch: Batch, held: float | int, seed: int) -> list[Batch]:
-    """Returns the rows to train on, and those that are held out at random."""
-    count = len(batch.x)
-    if count < LEAST:
-        raise ValueError(f"x: found {count} rows, expected {LEAST} or more")
-    if not isinstance(held, numbers.Real):
-        raise TypeError(
-            f"validation: found {type(held).__name__}, expected a share, a number of rows, or a "
-            "tuple of them: (x,) or (x, context)"
-        )
-    size = int(held) if isinstance(held, numbers.Integral) else max(1, round(held * count))
-    if isinstance(held, bool) or not 1 <= size <= count - 2:
-        raise ValueError(
-            f"validation: found {held} of {count} rows, expected a share or a number of rows that "
-            "leaves two rows or more to train on"
-        )
-    order = torch.randperm(count, generator=derive(seed, "validation")).to(batch.x.device)
-    return [batch.take(rows) for rows in (order[size:], order[:size])]
 
 
 def _made(
@@ -474,13 +344,20 @@ def _ends(name: str | int, pair: Any) -> tuple[float | None, float | None]:  # n
 def _prepared(
     flow: Flow,
     train: Rows,
-    **chosen: Any,  # noqa: ANN401
+    normalise: str,
+    *,
+    marginals: bool,
+    bounds: Mapping[str | int, tuple[float | None, float | None]],
+    names: list[str] | None,
+    **options: Any,  # noqa: ANN401
 ) -> Flow:
     """Returns the flow behind a preprocessing that is fitted to the training rows.
 
     Raises:
-        ValueError: if the flow has another context than the rows.
+        ValueError: if the flow has another context than the rows, or bounds are none.
     """
+    options |= {"grids": marginals, "tails": marginals, "names": names,
+                "bounds": _indexed(bounds, names, train)}  # fmt: skip
     if flow.context != train.given:
         raise ValueError(
             f"context: found {train.given} elements, expected the flow's {flow.context}"
@@ -490,7 +367,7 @@ def _prepared(
     if train.context is not None:
         given = train.context.double()
         flow.standardise_context(given.mean(0), given.std(0, correction=0))
-    chain = preprocessing.fit(train, dtype=flow.like.dtype, **chosen)
+    chain = preprocessing.fit(train, normalise=normalise, dtype=flow.like.dtype, **options)
     return flow.preprocessed(chain, shape=train.shape)
 
 
@@ -524,6 +401,15 @@ def _loss(
 def _name(objective: str | objectives.Objective) -> str:
     given = getattr(objective, "func", objective)
     return given if isinstance(given, str) else getattr(given, "__name__", "")
+
+
+def _paced(steps: int, validate_every: int | None) -> dict[str, int]:
+    """Returns the steps of a training, and those between what it tells."""
+    return {
+        "steps": steps,
+        "validate_every": validate_every or max(1, min(250, steps // 20)),
+        "log_every": max(1, min(50, steps // 20)),
+    }
 
 
 def _rate(width: int) -> float:

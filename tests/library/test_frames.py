@@ -109,7 +109,7 @@ def test_two_columns_of_one_name_are_refused(frame):
     ],
 )
 def test_options_are_checked_before_anything_is_fitted(options, kind, line, monkeypatch):
-    monkeypatch.setattr(ebflow.fitting, "_gathered", None)
+    monkeypatch.setattr(ebflow.fitting, "gathered", None)
     with pytest.raises(kind, match=line):
         ebflow.fit(np.zeros((N, 2)), **{**QUICK, **options})
 

@@ -78,7 +78,7 @@ def test_noise_is_the_rows_own(monkeypatch):
     x = holes(pairs(300))
     law = Law.of(x)
     whole = law.complete(x, 0, "test")
-    monkeypatch.setattr("ebflow.data.memory.CHUNK", 64)
+    monkeypatch.setattr("ebflow.data.memory.completion.CHUNK", 64)
     assert torch.equal(law.complete(x, 0, "test"), whole)
     assert not torch.equal(law.complete(x, 1, "test"), whole)
 
