@@ -8,9 +8,11 @@ __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Condi
            "Weighted", "part", "random_rotation"]  # fmt: skip
 
 from .activations import Elementwise, MonotoneSpline, MonotoneTanh, SmoothLeakyReLU
+from .autoregressive import Autoregressive
 from .base import Bijection, ConstantJacobian, Linearization
+from .conditional import ConditionalAffine
 from .convolution import Convolution, Pointwise, random_rotation
-from .coupling import Autoregressive, ConditionalAffine, Coupling, ScaleShift, Spline
+from .coupling import Coupling, ScaleShift, Spline
 from .linear import Dense, DenseLU, DenseWithInverse
 from .preprocessing import (
     ActNorm,

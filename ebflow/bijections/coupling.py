@@ -1,7 +1,7 @@
-r"""Layers whose parameters are functions: of other elements, or of a context.
+r"""Couplings: layers that transform one part of an event, given the other.
 
-**Couplings**. Split :math:`x = (x_1, x_2)`. A *conditioner* h gives parameters to an increasing
-function of every element of the second part, and the first part passes:
+Split :math:`x = (x_1, x_2)`. A *conditioner* h gives parameters to an increasing function of every
+element of the second part, and the first part passes:
 
 .. math:: y_1 = x_1, \qquad y_2 = f(x_2; h(x_1)), \qquad
     \psi(x) = \sum \log \partial_x f(x_2; h(x_1)).
@@ -10,50 +10,23 @@ The inverse needs only that of f. The score contains :math:`\partial h / \partia
 matching differentiates h twice: by autograd, for this layer alone, or by the Taylor polynomial of
 h where ``networks.through`` has it: along a direction, and in full if one number passes.
 
-**Autoregressive layers** transform every element given those before it,
-
-.. math:: y_i = f(x_i; h_i(x_1, \dots, x_{i-1})), \qquad
-    \psi(x) = \sum_i \log \partial_x f(x_i; h_i),
-
-with one masked network h of all elements, so that the Jacobian is triangular. The value is one
-pass of h; the inverse is D of them, an element after another. Autograd takes the derivatives of h.
-
 With h of kinked activations (leaky ReLU), or f a rational-quadratic spline, whose second
 derivative jumps at its knots, the score has jumps. ``ssm`` and ``ssm_vr`` then miss what these
 contribute to the trace of its Jacobian; ``dsm``, ``fd_ssm``, whose differences reach across a
-jump, and the likelihoods do not.
-
-**Given a context** c, an affine map of every element,
-
-.. math:: y = e^{s(c)} \odot x + t(c), \qquad \psi = \sum s(c),
-
-stands behind every linear layer: offsets and the slopes of activations follow the context, and no
-linear map does. :math:`\psi` is a sum of D numbers and part of the energy, and the normaliser
-depends neither on x nor on c.
-
-Sources: Masked Autoregressive Flow for Density Estimation (Papamakarios, Pavlakou, Murray, 2017),
-arXiv:1705.07057; Neural Spline Flows (Durkan, Bekasov, Murray, Papamakarios, 2019),
-arXiv:1906.04032.
+jump, and the likelihoods do not. The same holds of autoregressive layers.
 """
 
-__all__ = ["Autoregressive", "ConditionalAffine", "Coupling", "ScaleShift", "Spline", "Univariate"]
+__all__ = ["Coupling", "ScaleShift", "Spline", "Univariate"]
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
-from zuko.flows import MaskedAutoregressiveTransform
 from zuko.transforms import MonotonicRQSTransform
 
-from ..networks import Jet, perceptron, started, through
-from .base import Bijection, ConstantLinearization, Contextual, Linearization, sum_event
-
-BOUND = 3.0
-"""Of |s|: s ← bound · tanh(s / bound)."""
+from ..networks import Jet, through
+from .base import Contextual, Linearization, sum_event
 
 
 class Univariate(ABC):
@@ -311,169 +284,3 @@ def _times_exp(x: Jet, s: Jet) -> Jet:
     """Returns the jet of x eˢ."""
     e, bend = s.x.exp(), torch.addcmul(s.a, s.v, s.v)
     return Jet(e * x.x, e * (x.v + s.v * x.x), e * (x.a + 2 * s.v * x.v + bend * x.x))
-
-
-class Autoregressive(Contextual):
-    """Creates an autoregressive layer, the identity at the start; ``zuko``'s, as a bijection.
-
-    h has two hidden layers of SiLU. It sees a context beside the elements, all of it for each.
-
-    Arguments:
-        size: The number D of elements. One alone has parameters of its own in place of h, unless
-            there is a context.
-        hidden: The width of h.
-        bins: None: f is affine; else a rational-quadratic spline of that many bins on
-            [−``bound``, ``bound``], the identity outside.
-        bound: The half-width of the interval.
-        context: The number C of elements of a context.
-        generator: Where the weights come from; None: from seed 0.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        *,
-        hidden: int = 64,
-        bins: int | None = None,
-        bound: float = 5.0,
-        context: int = 0,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(context)
-        self.size, self.bins = size, bins
-        spline = (
-            {
-                "univariate": partial(MonotonicRQSTransform, bound=bound),
-                "shapes": [(bins,), (bins,), (bins - 1,)],
-            }
-            if bins
-            else {}
-        )
-        with torch.random.fork_rng(devices=[]):  # zuko draws weights that are replaced here
-            self.transform = MaskedAutoregressiveTransform(
-                size, context, hidden_features=(hidden, hidden), activation=nn.SiLU, **spline
-            )
-        generator = generator or torch.Generator().manual_seed(0)
-        layers = [m for m in self.transform.modules() if isinstance(m, nn.Linear)]
-        for layer in layers[:-1]:
-            started(layer, generator)
-        last = layers[-1] if layers else self.transform
-        for parameter in last.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns y and Σ log ∂f/∂x; one evaluation of h."""
-        # zuko's own sum over elements does not take empty batches.
-        context = self._context(x)
-        at = self.transform.meta(context, x) if self.size > 1 else self.transform(context)
-        y, log_slope = at.base.call_and_ladj(x)
-        return y, sum_event(log_slope, x)
-
-    def inverse(self, y: Tensor) -> Tensor:
-        """Returns x; D evaluations of h."""
-        return self.transform(self._context(y)).inv(y)
-
-    def _context(self, x: Tensor) -> Tensor | None:
-        return self.contexts(x) if self.context else None
-
-
-class ConditionalAffine(Bijection):
-    """Creates the affine map given a context, which is the identity at the start.
-
-    (s, t) are a linear map of the context plus a perceptron of it; an element of a vector, or a
-    channel of an image, has one of each. O(B (C + hidden) n) for n of them.
-
-    Arguments:
-        shape: The shape of an event.
-        context: The number C of elements of a context.
-        hidden: The width of the perceptron's two layers.
-        generator: Where its weights come from.
-    """
-
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        context: int,
-        *,
-        hidden: int = 64,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        if context < 1:
-            raise ValueError(f"context: found {context}, expected at least one element")
-        self.shape, self.context = tuple(shape), context
-        self.channels = (shape[0], *[1] * (len(shape) - 1))
-        outputs = 2 * shape[0]
-        generator = generator or torch.Generator().manual_seed(0)
-        self.line = skip_init(nn.Linear, context, outputs)
-        self.bend = perceptron(
-            context, outputs, hidden=hidden, depth=2, activation="swish", generator=generator
-        )
-        for layer in (self.line, self.bend[-1]):
-            for parameter in layer.parameters():
-                nn.init.zeros_(parameter)
-
-    def extra_repr(self) -> str:
-        """Names the shape and the context's size."""
-        return f"{self.shape}, context={self.context}"
-
-    def given(self, context: Tensor) -> "Bijection":
-        """Returns the affine map given a context with shape (B, C)."""
-        s, t = (self.line(context) + self.bend(context)).chunk(2, 1)
-        s = BOUND * torch.tanh(s / BOUND)
-        count = math.prod(self.shape) // self.shape[0]
-        return _Given(s.view(-1, *self.channels), t.view(-1, *self.channels), count)
-
-    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Raises ValueError: the layer is a map only given a context."""
-        raise ValueError(f"context: found None, expected shape (*, {self.context})")
-
-    inverse = forward_and_log_det
-
-
-class _Given(Bijection):
-    """An affine map whose row i has the parameters i mod B."""
-
-    def __init__(self, log_scale: Tensor, shift: Tensor, count: int) -> None:
-        super().__init__()
-        self.log_scale, self.scale, self.shift = log_scale, log_scale.exp(), shift
-        self.log_det = log_scale.flatten(1).sum(1) * count
-
-    def scaled(self, v: Tensor, scale: Tensor, shift: Tensor | None = None) -> Tensor:
-        """Returns rows with shape (…, R B, *event) times ``scale``, plus a shift."""
-        count = scale.shape[0]
-        rows = v.unflatten(-scale.ndim, (v.shape[-scale.ndim] // max(count, 1), count))
-        rows = rows * scale if shift is None else torch.addcmul(shift, rows, scale)
-        return rows.reshape(v.shape)
-
-    def stretched(self, v: Tensor, shape: torch.Size) -> Tensor:
-        """Returns tangents, which rows of ``shape`` may share, times the scale."""
-        return self.scaled(v.expand(*v.shape[: v.ndim - len(shape)], *shape), self.scale)
-
-    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns y and ψ."""
-        return self.scaled(x, self.scale, self.shift), self.rows(self.log_det, x)
-
-    def inverse(self, y: Tensor) -> Tensor:
-        """Returns x."""
-        inverse = (-self.log_scale).exp()
-        return self.scaled(y, inverse, -self.shift * inverse)
-
-    def rows(self, t: Tensor, x: Tensor) -> Tensor:
-        """Returns one of ``t``, with shape (B,), for every row of ``x``."""
-        return t.repeat(x.shape[0] // max(t.shape[0], 1))
-
-    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
-        """Returns this layer at ``x``."""
-        y, psi = self.forward_and_log_det(x)
-        linear = partial(self.stretched, shape=x.shape)
-        return ConstantLinearization(y, linear, self._transposed, psi)
-
-    def _transposed(self, s: Tensor) -> Tensor:
-        return self.scaled(s, self.scale)
-
-    def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
-        """Scales the coefficients; ψ does not change along a curve."""
-        zero = jet.x.new_zeros(())
-        v, a = (None if t is None else self.stretched(t, jet.x.shape) for t in jet[1:])
-        return Jet(self.forward(jet.x), v, a), zero, zero

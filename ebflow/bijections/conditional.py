@@ -1,0 +1,125 @@
+r"""How a context enters: affine maps of every element given a context c.
+
+.. math:: y = e^{s(c)} \odot x + t(c), \qquad \psi = \sum s(c),
+
+stands behind every linear layer: offsets and the slopes of activations follow the context, and no
+linear map does. :math:`\psi` is a sum of D numbers and part of the energy, and the normaliser
+depends neither on x nor on c.
+"""
+
+__all__ = ["ConditionalAffine"]
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from ..networks import Jet, perceptron
+from .base import Bijection, ConstantLinearization, Linearization
+
+BOUND = 3.0
+"""Of |s|: s ← bound · tanh(s / bound)."""
+
+
+class ConditionalAffine(Bijection):
+    """Creates the affine map given a context, which is the identity at the start.
+
+    (s, t) are a linear map of the context plus a perceptron of it; an element of a vector, or a
+    channel of an image, has one of each. O(B (C + hidden) n) for n of them.
+
+    Arguments:
+        shape: The shape of an event.
+        context: The number C of elements of a context.
+        hidden: The width of the perceptron's two layers.
+        generator: Where its weights come from.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        context: int,
+        *,
+        hidden: int = 64,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if context < 1:
+            raise ValueError(f"context: found {context}, expected at least one element")
+        self.shape, self.context = tuple(shape), context
+        self.channels = (shape[0], *[1] * (len(shape) - 1))
+        outputs = 2 * shape[0]
+        generator = generator or torch.Generator().manual_seed(0)
+        self.line = skip_init(nn.Linear, context, outputs)
+        self.bend = perceptron(
+            context, outputs, hidden=hidden, depth=2, activation="swish", generator=generator
+        )
+        for layer in (self.line, self.bend[-1]):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+
+    def extra_repr(self) -> str:
+        """Names the shape and the context's size."""
+        return f"{self.shape}, context={self.context}"
+
+    def given(self, context: Tensor) -> "Bijection":
+        """Returns the affine map given a context with shape (B, C)."""
+        s, t = (self.line(context) + self.bend(context)).chunk(2, 1)
+        s = BOUND * torch.tanh(s / BOUND)
+        count = math.prod(self.shape) // self.shape[0]
+        return _Given(s.view(-1, *self.channels), t.view(-1, *self.channels), count)
+
+    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Raises ValueError: the layer is a map only given a context."""
+        raise ValueError(f"context: found None, expected shape (*, {self.context})")
+
+    inverse = forward_and_log_det
+
+
+class _Given(Bijection):
+    """An affine map whose row i has the parameters i mod B."""
+
+    def __init__(self, log_scale: Tensor, shift: Tensor, count: int) -> None:
+        super().__init__()
+        self.log_scale, self.scale, self.shift = log_scale, log_scale.exp(), shift
+        self.log_det = log_scale.flatten(1).sum(1) * count
+
+    def scaled(self, v: Tensor, scale: Tensor, shift: Tensor | None = None) -> Tensor:
+        """Returns rows with shape (…, R B, *event) times ``scale``, plus a shift."""
+        count = scale.shape[0]
+        rows = v.unflatten(-scale.ndim, (v.shape[-scale.ndim] // max(count, 1), count))
+        rows = rows * scale if shift is None else torch.addcmul(shift, rows, scale)
+        return rows.reshape(v.shape)
+
+    def stretched(self, v: Tensor, shape: torch.Size) -> Tensor:
+        """Returns tangents, which rows of ``shape`` may share, times the scale."""
+        return self.scaled(v.expand(*v.shape[: v.ndim - len(shape)], *shape), self.scale)
+
+    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns y and ψ."""
+        return self.scaled(x, self.scale, self.shift), self.rows(self.log_det, x)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Returns x."""
+        inverse = (-self.log_scale).exp()
+        return self.scaled(y, inverse, -self.shift * inverse)
+
+    def rows(self, t: Tensor, x: Tensor) -> Tensor:
+        """Returns one of ``t``, with shape (B,), for every row of ``x``."""
+        return t.repeat(x.shape[0] // max(t.shape[0], 1))
+
+    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
+        """Returns this layer at ``x``."""
+        y, psi = self.forward_and_log_det(x)
+        linear = partial(self.stretched, shape=x.shape)
+        return ConstantLinearization(y, linear, self._transposed, psi)
+
+    def _transposed(self, s: Tensor) -> Tensor:
+        return self.scaled(s, self.scale)
+
+    def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
+        """Scales the coefficients; ψ does not change along a curve."""
+        zero = jet.x.new_zeros(())
+        v, a = (None if t is None else self.stretched(t, jet.x.shape) for t in jet[1:])
+        return Jet(self.forward(jet.x), v, a), zero, zero
