@@ -42,19 +42,11 @@ from pipelines.sample_complexity.stages.conclude import conclude
 from pipelines.sample_complexity.stages.learn import BODIES, learn
 
 from .conftest import NO_RAY, Store
+from .untracked import Untracked
 
 SMOKE = at_scale("smoke")
 DELTAS = SMOKE.grid.deltas
 EPSILON = SMOKE.grid.epsilon
-
-
-class Run:
-    """A stage's run that is not tracked."""
-
-    def log_params(self, *params):
-        pass
-
-    log_metrics = log_artifacts = log_params
 
 
 def configured(words):
@@ -402,10 +394,10 @@ def study(tmp_path_factory):
     for index, cell in enumerate(small):
         folders.append(root / str(index))
         folders[-1].mkdir()
-        learn(cell, output=folders[-1], work=root, run=Run())
+        learn(cell, output=folders[-1], work=root, run=Untracked())
     output = root / "concluded"
     output.mkdir()
-    conclude(SMOKE, folders, output=output, work=root, run=Run())
+    conclude(SMOKE, folders, output=output, work=root, run=Untracked())
     return output
 
 

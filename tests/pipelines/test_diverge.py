@@ -20,24 +20,10 @@ from pipelines.paper.config import DivergeConfig
 from pipelines.paper.stages.diverge import diverge
 from tests.pipelines.trainers import build
 
+from .untracked import Untracked
+
 CONFIG = DivergeConfig(density="checkerboard", samples=800, resolution=60)
 KNOWN = 4_000
-
-
-class Run:
-    """Takes what a stage logs."""
-
-    def __init__(self):
-        self.metrics = {}
-
-    def log_params(self, found):
-        pass
-
-    def log_input(self, manifest, context):
-        pass
-
-    def log_metrics(self, found):
-        self.metrics |= found
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +35,7 @@ def data(tmp_path_factory):
 
 def measured(folder, data, config=CONFIG):
     """Runs the stage on ``folder / "last"``; returns its numbers and arrays."""
-    run, output = Run(), folder / "output"
+    run, output = Untracked(), folder / "output"
     output.mkdir()
     diverge(config, data, folder, output=output, work=folder, run=run)
     metrics = json.loads((output / "evaluation.json").read_text())

@@ -20,21 +20,10 @@ from pipelines.paper.stages import impute as stage
 from pipelines.paper.stages.impute import masks
 from tests.pipelines.trainers import build
 
+from .untracked import Untracked
+
 SHRINKAGE = 0.05
 CONFIG = ImputeConfig(images=40, draws=8, steps=400)
-
-
-class Untracked:
-    """A stage's run that keeps its metrics."""
-
-    def log_params(self, params):
-        self.params = params
-
-    def log_input(self, manifest, context):
-        self.context = context
-
-    def log_metrics(self, metrics):
-        self.metrics = metrics
 
 
 @pytest.fixture(scope="module")

@@ -35,16 +35,11 @@ from pipelines.reporting import studies
 from pipelines.reporting.claims import decide
 from pipelines.reporting.terminal import terminal
 
+from .untracked import Untracked
+
 PHASES = EXPERIMENTS["phases"]
 CONFIG = PaperConfig(experiment="phases", scale="smoke", source="digits", seeds=2)
 ROWS = 40
-
-
-class Run:
-    """A stage's run that is not tracked."""
-
-    def __getattr__(self, name):
-        return lambda *_, **__: None
 
 
 def size(config):
@@ -358,7 +353,7 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
             config = SHORT.model_copy(update=changes)
             folder = tmp_path / f"{part}-{activation}-{objective}-{seed}"
             folder.mkdir()
-            stack(config, digits, output=folder, work=folder, run=Run())
+            stack(config, digits, output=folder, work=folder, run=Untracked())
             labels = {"part": part, "f": activation, "objective": config.trained_by}
             cells.append(Cell(labels, config, seed, PHASES.placed(CONFIG)[0].data))
             folders.append((folder,))
@@ -372,8 +367,8 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
     output = tmp_path / "output"
     output.mkdir()
     studies.write(
-        output, Run(), CONFIG, "phases", "", conclusion, lambda: PHASES.figures(rows, folders),
-        comparison.tables(PHASES, rows), {},
+        output, Untracked(), CONFIG, "phases", "", conclusion,
+        lambda: PHASES.figures(rows, folders), comparison.tables(PHASES, rows), {},
     )  # fmt: skip
     page = (output / "report.html").read_text()
     assert page.index(conclusion.findings[0][:40]) < page.index("<h2>Claims</h2>")

@@ -35,6 +35,7 @@ from tuning.problems import problem
 from tuning.search import searcher
 from tuning.suggest import Suggest, propose
 
+from ..pipelines.untracked import Untracked
 from .conftest import Store
 
 DRAWS = 60
@@ -272,13 +273,6 @@ def proposed(seed):
     proposals = searcher(problem(config))
     found = [proposals.suggest(str(number))["changes"] for number in range(TRIALS)]
     return [params["regulariser.weight"] for params in found[1:]]
-
-
-class Untracked:
-    """A stage's run that takes what it is told, and tells nobody."""
-
-    def __getattr__(self, name):
-        return lambda *arguments: list(map(list, arguments)) if name == "log_rows" else None
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,134 @@
+"""What is measured of a classifier whose scores are known exactly."""
+
+import math
+import re
+from dataclasses import replace
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ebflow.alignment.reference import Reference, pooled
+from ebflow.bases import GaussianMixture
+from ebflow.randomness import generator
+from pipelines.gradient_alignment.config import MeasureConfig, ShiftConfig
+from pipelines.gradient_alignment.known import known
+from pipelines.gradient_alignment.measures import Subject, measure
+from pipelines.gradient_alignment.models import BASELINE, BLIND
+from pipelines.gradient_alignment.references import Points
+
+from .cases import study
+
+
+@pytest.fixture(scope="module")
+def subject():
+    """The Bayes classifier of two Gaussians, beside their exact scores."""
+    width, sigma = 16, 0.1
+    draws = torch.Generator().manual_seed(0)
+    means = torch.rand(2, width, generator=draws)
+    labels = torch.arange(300) % 2
+    noise = torch.randn(300, width, generator=draws)
+    points = Points(means[labels] + 0.05 * torch.randn(300, width, generator=draws), noise, sigma,
+                    labels)  # fmt: skip
+    variance = torch.full((1,), 0.05**2 + sigma**2)
+    exact = Reference([GaussianMixture(torch.ones(1), mean[None], variance) for mean in means])
+
+    def bayes(x):
+        return -(x.unsqueeze(1) - means).square().sum(2) / (2 * variance)
+
+    blind = {"gaussian": pooled(points.clean, sigma), "flow": exact.densities[0]}
+    wrong = lambda x: bayes(1 - x)  # noqa: E731
+    anew = {"last": [bayes], "all": [wrong]}
+    return Subject(bayes, bayes, bayes, (4, 4), points, exact.at(points.noisy), exact, blind, anew)
+
+
+MEASURE = MeasureConfig(points=300, samples=20, ascent=50, rate=1e-3, estimators=True)
+
+
+def test_the_measurement_of_a_perfect_density(subject):
+    numbers = measure(MEASURE, subject)
+    assert all(np.isfinite(value).all() for value in numbers.values())
+    for name in ("A1", "A2", "A3", "accuracy"):
+        assert numbers[name] == pytest.approx(1, abs=1e-4)
+    assert numbers["relF"] < 1e-6 and abs(numbers["A1/shuffled"]) < 0.2
+    assert numbers["trace"] == pytest.approx(-16 / 0.0125, rel=1e-4)
+    assert numbers["GAN-test"] == 1 and numbers["PP/own/centred"] > numbers["PP/own/random"]
+    assert numbers["change/posterior"] == 0 and numbers["change/same"] == 1
+    assert numbers["gradients"].shape == (2, 16) and numbers["samples"].shape == (20, 16)
+
+
+def test_colours_are_perturbed_by_their_deviation_too(subject):
+    grey, coloured = (measure(MEASURE, replace(subject, shape=s)) for s in ((4, 4), (2, 2, 4)))
+    assert {f"PP/{judge}/deviation" for judge in ("own", "base", "other")} <= (
+        coloured.keys() - grey.keys()
+    )
+    assert 0 < coloured["PP/own/deviation"] <= 1
+
+
+def test_known_metrics_of_a_quadratic_logit(subject):
+    """f = −‖x − m‖² / 2s²: infidelity E (‖u‖² / 2s²)² for u of deviation 0.1 and D = 16."""
+    numbers = measure(MEASURE, subject)
+    assert numbers["infidelity"] == pytest.approx(16 * 18 * (1e-2 / 0.025) ** 2, rel=0.05)
+    assert 0 < numbers["infidelity/relative"] < 1 and numbers["sensitivity"] > 0
+    assert all(0 < numbers[name] <= 1 for name in ("ROAD/most", "ROAD/least", "IROF"))
+    assert numbers["randomised/last"] == pytest.approx(1)
+    assert abs(numbers["randomised/all"]) < 0.5
+
+
+def test_a_shift_stays_when_parameters_are_drawn_anew(subject):
+    shift = ShiftConfig(name="quadratic", size=1e6)
+    numbers = measure(MEASURE.model_copy(update={"shift": shift}), subject)
+    assert numbers["randomised/all"] == pytest.approx(1, abs=0.01)
+
+
+def test_a_linear_logit_has_neither_infidelity_nor_sensitivity():
+    draws = partial(generator, 0)
+    w = torch.randn(2, 16, generator=draws("w"))
+    x, labels = torch.rand(50, 16, generator=draws("x")), torch.arange(50) % 2
+    network, other = (lambda x, k=k: x @ (k * w).mT for k in (1, 2))
+    metrics = known(network, x, labels, (16,), sigma=0.1, randomised={"all": [other]}, draws=draws)
+    assert metrics == pytest.approx(
+        {"infidelity": 0, "infidelity/relative": 0, "sensitivity": 0, "randomised/all": 1},
+        abs=1e-6,
+    )
+
+
+def test_every_metric_is_documented(subject):
+    found = measure(MEASURE, replace(subject, shape=(2, 2, 4)))
+    found = {name: one for name, one in found.items() if isinstance(one, float)}
+    (first, *_) = study(**dict.fromkeys((BASELINE, *BLIND.values()), found))[BASELINE].seeds
+    numbers = first.numbers
+    page = (Path(__file__).parents[3] / "docs" / "guide" / "results.md").read_text()
+    table = page.partition("| metric |")[2].partition("| key of")[0]
+    known = [name for row in table.splitlines()[2:] if row.startswith("|")
+             for name in re.findall("`([^`]+)`", row.split("|")[1])]  # fmt: skip
+    assert not [name for name in numbers if not any(fnmatch(name, k) for k in known)]
+    assert not [k for k in known if not any(fnmatch(name, k) for name in numbers)]
+
+
+def test_the_one_sided_estimator_deviates_by_its_linear_term(subject):
+    """By 2 ‖g‖/σ, beside the 2 ‖H‖² of a quadratic logit with the control variate."""
+    numbers = measure(MEASURE, subject)
+    linear = 2 * math.sqrt(numbers["gradient/squared"]) / 0.01
+    curved = math.sqrt(2 * 16) / 0.0125
+    expected = math.hypot(linear, curved) / curved
+    assert numbers["estimators/noise"] == pytest.approx(expected, rel=0.1)
+
+
+def test_the_measurement_of_a_shifted_classifier(subject):
+    config = MEASURE.model_copy(update={"shift": ShiftConfig(name="linear", size=1e3)})
+    numbers = measure(config, subject)
+    assert numbers["A3"] == pytest.approx(1, abs=1e-3) and abs(numbers["A1"]) < 0.5
+    assert numbers["change/same"] == 1 and numbers["change/logit_gradient"] > 5
+    assert numbers["change/posterior"] < 1e-3
+
+
+@pytest.mark.parametrize("name", BLIND)
+def test_a_class_blind_density_moves_a1_and_nothing_that_predicts(subject, name):
+    numbers = measure(MEASURE.model_copy(update={"shift": ShiftConfig(name=name)}), subject)
+    assert numbers["A3"] == pytest.approx(1, abs=1e-4) and numbers["change/same"] == 1
+    assert numbers["relF/centred"] < 1e-4 < 0.1 < numbers["relF"]
+    assert numbers["A1"] < 0.999 and numbers["change/posterior"] < 1e-4

@@ -1,0 +1,144 @@
+"""Stages that train, interrupted and gone on with; what is held out for the trainings."""
+
+import pytest
+import torch
+
+from ebflow.alignment.rows import unit_rows
+from ebflow.architectures import dense
+from ebflow.checkpoint import load, save
+from ebflow.data.loader import Dataset
+from ebflow.execution import Checkpoints
+from ebflow.train import Trainer
+from pipelines.cluster import environment
+from pipelines.gradient_alignment import fitting, references
+from pipelines.gradient_alignment.config import FlowConfig, MeasureConfig
+from pipelines.gradient_alignment.holdout import MOST, Held
+from pipelines.gradient_alignment.stages import classify, flow, reference
+from pipelines.training import loop
+
+from ..untracked import Untracked
+from .cases import QUICK, fitted
+
+FAST = FlowConfig(
+    label=1, draws=4, training={"preprocess": {"logit": None, "shrinkage": 0.01},
+                                "objective": {"name": "lazy_ml"},
+                                "train": {"steps": 40, "validate_every": 10}},
+)  # fmt: skip
+
+
+class Stop(Exception):
+    """Ends a stage in its middle."""
+
+
+def runs(stage, config, *inputs, folder):
+    """Runs a stage in a folder; returns its run."""
+    run = Untracked()
+    for name in ("out", "work"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    body = getattr(stage, stage.__name__.rpartition(".")[2])
+    body(config, *inputs, output=folder / "out", work=folder / "work", run=run)
+    return run
+
+
+def stopping(function, count):
+    """Returns a function that stops at that call."""
+    calls = []
+
+    def stopped(*arguments, **options):
+        calls.append(1)
+        if len(calls) == count:
+            raise Stop
+        return function(*arguments, **options)
+
+    return stopped
+
+
+def parted(stage, config, digits, folder, monkeypatch, *, owner, name):
+    """Runs a stage whole and in two parts, the first ended by the third call of a function.
+
+    Returns the run of the whole, the checkpoint that the first part left, and the second's run.
+    """
+    monkeypatch.setattr(loop, "SAVE_S", 0.0)
+    whole = runs(stage, config, digits, folder=folder / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, stopping(getattr(owner, name), 3))
+        with pytest.raises(Stop):
+            runs(stage, config, digits, folder=folder / "parts")
+    left = Checkpoints(folder / "parts" / "work" / loop.CHECKPOINTS).newest()[0]
+    return whole, left, runs(stage, config, digits, folder=folder / "parts")
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(digits, tmp_path, monkeypatch):
+    whole, left, again = parted(
+        classify, QUICK, digits, tmp_path, monkeypatch, owner=fitting, name="probe"
+    )
+    assert left == 2
+    one, other = ([row["metrics"] for row in run.rows if row["metrics"]] for run in (whole, again))
+    assert one == other and len(one) == QUICK.epochs
+    one, other = ((tmp_path / k / "out" / fitting.MODEL).read_bytes() for k in ("whole", "parts"))
+    assert one == other
+
+
+def test_an_interrupted_flow_goes_on_to_the_same_weights(digits, home, tmp_path, monkeypatch):
+    whole, left, parts = parted(
+        flow, FAST, digits, tmp_path, monkeypatch, owner=Trainer, name="validate"
+    )
+    assert left > 0
+    logged = [[row["step"] for row in run.rows if row["metrics"]] for run in (whole, parts)]
+    assert logged[0] == logged[1]
+    one, other = (
+        (tmp_path / k / "out" / "checkpoint" / "ema.safetensors").read_bytes()
+        for k in ("whole", "parts")
+    )
+    assert one == other
+
+
+def test_a_flow_of_a_class_goes_on_from_that_of_all_rows(digits, home, tmp_path):
+    runs(flow, FAST, digits, folder=tmp_path / "whole")
+    still = FAST.training.changed(train={"lr": 1e-12})
+    config = FAST.changed(label=3, training=still)
+    runs(flow, config, digits, tmp_path / "whole" / "out", folder=tmp_path / "class")
+    runs(flow, config, digits, folder=tmp_path / "alone")
+    whole, trained, alone = (
+        load(tmp_path / name / "out" / "checkpoint") for name in ("whole", "class", "alone")
+    )
+    x = unit_rows(Dataset(digits).split("test"))[:20]
+    torch.testing.assert_close(trained.log_prob(x), whole.log_prob(x), rtol=1e-4, atol=1e-4)
+    assert (alone.log_prob(x) - whole.log_prob(x)).abs().max() > 1
+
+
+def test_a_flow_is_trained_where_checkpoints_go_to_a_storage(digits, home, tmp_path, monkeypatch):
+    monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/bucket")
+    monkeypatch.setenv(environment.LOOPBACK_ALONE, "0")
+    monkeypatch.setattr(loop, "SAVE_S", 0.0)
+    folder = home / "work" / "flow" / "key"
+    runs(flow, FAST, digits, folder=folder)
+    assert (folder / "out" / "checkpoint" / "ema.safetensors").exists()
+    assert list((tmp_path / "bucket").rglob("*"))
+
+
+def test_held_out_points_are_rows_of_their_split(digits, tmp_path):
+    save(dense((64,), generator=torch.Generator()), tmp_path / "flow" / "checkpoint")
+    run, output = Untracked(), tmp_path / "reference"
+    output.mkdir()
+    trained = [tmp_path / "flow"]
+    reference.reference(
+        MeasureConfig(points=50), digits, trained, output=output, work=tmp_path, run=run
+    )
+    assert run.metrics["reference/points"] == 50 and "reference/accuracy" not in run.metrics
+    dataset = Dataset(digits)
+    held = Held(QUICK, dataset, output, "validation")
+    assert held.points.clean.equal(unit_rows(dataset.split("validation"))[:MOST])
+    found = held.measure(fitted(digits, tmp_path / "work", epochs=1).network)
+    assert found.keys() == {"accuracy", "A2", "dsm_residual"}
+
+
+def test_points_are_drawn_for_every_seed_where_there_are_more(digits):
+    dataset = Dataset(digits)
+    first, again, other = (references.points(dataset, "test", 50, 0.1, k) for k in (0, 0, 1))
+    rows = unit_rows(dataset.split("test"))
+    assert first.clean.equal(again.clean) and not first.clean.equal(other.clean)
+    assert references.points(dataset, "test", 1000, 0.1, 0).clean.equal(rows)
+    places = [(rows == row).all(1).nonzero()[0].item() for row in first.clean]
+    assert places == sorted(places) and len(set(places)) == 50
+    assert dataset.split("test").labels()[places].equal(first.labels)
