@@ -50,13 +50,6 @@ def manifest_not_json(path):
 
 
 @FOLDERS.add
-def manifest_truncated(path):
-    file = path / "manifest.json"
-    file.write_text(file.read_text()[:-10])
-    return r"manifest.json: found no manifest of a data set \(Invalid JSON"
-
-
-@FOLDERS.add
 def manifest_not_text(path):
     (path / "manifest.json").write_bytes(b"\xff\xfe\x00")
     return r"manifest.json: found no manifest of a data set \(Invalid JSON"

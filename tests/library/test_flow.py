@@ -15,7 +15,7 @@ from ebflow.randomness import RowGenerator
 
 from . import reference
 from .bijections.cases import channels, seeded, standard, stirred
-from .flows import FLOWS, at, contexts, custom, images, named, net
+from .flows import FLOWS, at, contexts, images, named, net
 
 CLOSE = dict(rtol=1e-9, atol=1e-9)
 
@@ -301,10 +301,6 @@ def test_a_training_step_compiles(name, objective, fresh_compiler):
     torch.testing.assert_close(u, w, **CLOSE)
     for first, second in zip(a, b, strict=True):
         torch.testing.assert_close(first, second, **CLOSE)
-
-
-def test_a_flow_names_its_layers():
-    assert repr(custom()).startswith("Flow(") and "SmoothLeakyReLU" in repr(custom())
 
 
 @pytest.mark.parametrize("name", ["dense", "no layer"])

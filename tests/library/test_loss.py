@@ -91,7 +91,7 @@ def test_terms_add_up(objective, given):
 
 
 def test_an_objective_that_evaluates_elsewhere_first_has_its_anchor_at_the_data():
-    """Finding 5: what was evaluated first, or only, need not be the data."""
+    """What was evaluated first, or only, need not be the data."""
     flow, x = setting()
 
     def before(density, x, *, generator):
@@ -169,7 +169,7 @@ def test_what_makes_no_sense_is_refused():
 @pytest.mark.parametrize("objective", ["dsm", "ssm", "ssm_vr", "ml", "exact_sm", "taylor_sm"])
 @pytest.mark.parametrize("name", ["three dense layers", "zero", "coupling"])
 def test_second_derivatives(name, objective):
-    """Finding 4: of the squared norm of the loss's gradient, against the objective alone."""
+    """Of the squared norm of the loss's gradient, against the objective alone."""
     flow = FLOWS[name]()
     x, named = torch.randn(4, *flow.event_shape, generator=seeded(2)), list(flow.parameters())
     module, function = LossModule(flow, loss_of(flow, objective)), objectives.OBJECTIVES[objective]

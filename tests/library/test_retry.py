@@ -173,12 +173,6 @@ def test_without_a_finite_start_it_fails_with_one_line(digits):
     assert "\n" not in str(error.value)
 
 
-def test_without_a_retry_it_raises(digits):
-    with pytest.raises(NonFinite, match="step 13"):
-        list(made(digits, 13, retry=False).run())
-    assert made(digits, retry=False).kept is None
-
-
 def breaking(step):
     """Returns a loss that is not finite at a step, whenever it comes there."""
 

@@ -13,7 +13,7 @@ from ebflow.checkpoint import load
 from ebflow.data.memory import Arrays, Rows
 from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluation import evaluate
-from ebflow.execution import Clock, resume, save_training
+from ebflow.execution import resume, save_training
 from ebflow.flow import Flow
 from ebflow.loss import constant, cosine, epochs, geometric, warmed
 from ebflow.randomness import RowGenerator, uniform
@@ -288,13 +288,15 @@ def test_plain_score_matching_is_stopped_and_told_blind(digits, objective):
     assert "blind" in training.verdict and "anchor" in training.verdict
 
 
+OVERFITTED = dict(
+    objective="ml", log_every=10, batch_size=50, chain=dict(normalise="standardise"),
+    net=dict(calibrated=True), schedule=constant, optimizer="fast",
+)  # fmt: skip
+
+
 def test_likelihood_that_overfits_is_told_so(few_digits):
     """100 rows for 8,320 parameters."""
-    training = trainer(
-        few_digits, "ml", steps=400, log_every=5, validate_every=10, batch_size=50, patience=2,
-        chain=dict(normalise="standardise"), net=dict(calibrated=True),
-        schedule=constant, optimizer="fast",
-    )  # fmt: skip
+    training = trainer(few_digits, steps=400, validate_every=10, patience=2, **OVERFITTED)
     list(training.run())
     assert "stopped early" in training.verdict
     assert "over-fitting" in training.verdict and "blind" not in training.verdict
@@ -302,11 +304,7 @@ def test_likelihood_that_overfits_is_told_so(few_digits):
 
 def test_early_validations_tell_of_over_fitting_and_use_up_no_patience(few_digits):
     """All come before the first of the interval, and the best is one of the first."""
-    training = trainer(
-        few_digits, "ml", steps=140, log_every=10, validate_every=2000, batch_size=50, patience=1,
-        chain=dict(normalise="standardise"), net=dict(calibrated=True),
-        schedule=constant, optimizer="fast",
-    )  # fmt: skip
+    training = trainer(few_digits, steps=140, validate_every=2000, patience=1, **OVERFITTED)
     steps = [event.step for event in training.run() if event.kind == "validate"]
     assert steps == [0, 16, 32, 64, 128, 140] and training.state.best_step < 64
     assert training.verdict.startswith("ended after 140 steps: ")
@@ -445,7 +443,7 @@ def test_parts_train_as_the_whole(digits, options):
 
 
 def test_unequal_parts_give_the_loss_and_the_gradient_of_the_whole(digits):
-    """Finding 2: ten rows in eight parts are five of two; 64 in 7 are six of ten and one of 4."""
+    """Ten rows in eight parts are five of two; 64 in 7 are six of ten and one of 4."""
     for rows, parts in ((10, 8), (64, 7), (5, 5), (3, 8)):
         found = []
         for accumulate in (1, parts):
@@ -553,47 +551,3 @@ def test_a_loaded_flow_is_not_initialised_again(digits, tmp_path):
     before = copy.deepcopy(flow.state_dict())
     Trainer(flow, digits, loss=training.loss, optimizer=lambda p: torch.optim.SGD(p, 0.1))
     assert all(torch.equal(before[k], t) for k, t in flow.state_dict().items())
-
-
-# Seconds by name, on a clock that the test turns
-
-
-def test_times_add_up(turn):
-    clock = Clock()
-    for _ in range(3):
-        with clock("a"):
-            turn(2)
-        turn(5)
-    assert clock.totals == {"a": 6.0} and clock.total("b") == 0.0
-
-
-def test_an_inner_time_is_taken_out_of_the_outer(turn):
-    clock = Clock()
-    with clock("outer"):
-        turn(1)
-        with clock("inner"):
-            turn(10)
-            with clock("innermost"):
-                turn(100)
-        turn(2)
-        with clock("inner"):
-            turn(20)
-    assert clock.totals == {"outer": 3.0, "inner": 30.0, "innermost": 100.0}
-
-
-def test_laps_are_since_the_last(turn):
-    clock = Clock()
-    laps = []
-    for seconds in (1, 2, 4):
-        with clock("a"):
-            turn(seconds)
-        laps.append(clock.lap("a"))
-    assert laps == [1.0, 2.0, 4.0]
-
-
-def test_an_error_is_timed_too(turn):
-    clock = Clock()
-    with pytest.raises(KeyError), clock("a"):
-        turn(3)
-        raise KeyError
-    assert clock.total("a") == 3.0

@@ -75,7 +75,7 @@ def test_slope_outside_the_unit_interval_is_refused(alpha):
 @both
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_it_increases_everywhere(residual, dtype):
-    """Finding 10: from one representable number to the next at 20, where PyTorch's softplus steps
+    """From one representable number to the next at 20, where PyTorch's softplus steps
     down, and at 50, where it becomes the identity; at least by the slope's rounding."""
     layer = SmoothLeakyReLU(0.3, residual=residual)
     for centre in (-50.0, -20.0, 0.0, 20.0, 50.0):

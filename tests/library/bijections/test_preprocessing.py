@@ -88,7 +88,6 @@ def test_fewer_than_two_levels_are_refused(levels):
 
 
 def test_one_row_that_is_completed_leaves_the_others_their_noise():
-    """Finding 11."""
     x = torch.tensor([[1.0, 2.0], [1.0, 2.5], [3.0, 4.0]])
     y = completed(x)
     assert torch.equal(y[1], x[1]) and not (y[[0, 2]] == x[[0, 2]]).any()
@@ -180,7 +179,7 @@ LEVELS = dict(upper=256, inset=1e-6)
 
 
 def test_single_precision_is_as_good_at_either_end():
-    """Finding 3: |mean error| of log p below 2e-6 nats a pixel against float64, at saturation."""
+    """|mean error| of log p below 2e-6 nats a pixel against float64, at saturation."""
     layer = Logit(0.5, **LEVELS)
     u = torch.rand(100_000, 1, generator=seeded()).float()
     for level in (0, 255, 128):
@@ -196,7 +195,7 @@ def test_single_precision_is_as_good_at_either_end():
 @pytest.mark.parametrize("inset", [1e-7, 1e-9, 0.0])
 @precisions
 def test_small_insets_take_the_largest_level(inset, dtype):
-    """Finding 3: a completed 255 is below 256 also in float32, and no logit refuses it."""
+    """A completed 255 is below 256 also in float32, and no logit refuses it."""
     x = torch.tensor([[0.0, 255.0]], dtype=dtype)
     last = torch.nextafter(torch.tensor(256.0, dtype=dtype), torch.tensor(0.0, dtype=dtype))
     layer = Logit(upper=256, inset=inset)
