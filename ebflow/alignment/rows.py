@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..data.loader import Dataset, StoredSplit
 from ..data.manifest import SPLITS, Manifest, Shard
-from ..data.prepare import Moments, ShardWriter
+from ..data.prepare import ShardWriter
+from ..data.statistics import Moments
 from ..errors import BadInput
 from ..randomness import generator as derive
 from ..randomness import normal

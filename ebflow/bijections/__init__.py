@@ -10,19 +10,11 @@ __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Condi
 from .activations import Elementwise, MonotoneSpline, MonotoneTanh, SmoothLeakyReLU
 from .autoregressive import Autoregressive
 from .base import Bijection, ConstantJacobian, Linearization
+from .columns import Bounded, DequantiseCategories, DequantiseColumns, JohnsonSU
 from .conditional import ConditionalAffine
 from .convolution import Convolution, Pointwise, random_rotation
 from .coupling import Coupling, ScaleShift, Spline
 from .linear import Dense, DenseLU, DenseWithInverse
-from .preprocessing import (
-    ActNorm,
-    Affine,
-    Bounded,
-    Dequantise,
-    DequantiseCategories,
-    DequantiseColumns,
-    JohnsonSU,
-    Logit,
-)
+from .preprocessing import ActNorm, Affine, Dequantise, Logit
 from .reshape import Part, Permutation, Reshape, Squeeze, part
 from .weighted import Weighted

@@ -1,22 +1,11 @@
-"""Preprocessing layers: dequantisation, the logit, affine normalisation, statistics; columns."""
+"""Preprocessing layers: dequantisation, the logit, affine normalisation, statistics."""
 
 import copy
 
-import numpy as np
 import pytest
 import torch
-from scipy import special
 
-from ebflow.bijections import (
-    ActNorm,
-    Affine,
-    Bounded,
-    Dequantise,
-    DequantiseCategories,
-    DequantiseColumns,
-    JohnsonSU,
-    Logit,
-)
+from ebflow.bijections import ActNorm, Affine, Dequantise, Logit
 
 from .. import reference
 from .cases import channels, seeded, standard
@@ -277,127 +266,3 @@ def test_a_state_and_a_copy_carry_it():
     for one in (other, copy.deepcopy(layer)):
         assert one.initialised and torch.equal(one(x), layer(x))
     assert layer.float().initialised
-
-
-INF = torch.inf
-
-
-def double(*values):
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def bounded():
-    lower, upper = double(0.0, -INF, 2.0, -INF), double(1.0, 3.0, INF, INF)
-    return Bounded(
-        lower, upper, torch.full((4,), 1e-6, dtype=torch.float64), double(1.0, 0.5, 2.0, 1.0)
-    )
-
-
-def johnson():
-    return JohnsonSU(double(0.3, -2.0), double(0.5, 3.0), double(0.1, -1.0), double(1.5, 0.7))
-
-
-def derivative(f, x):
-    x = x if x.requires_grad else x.requires_grad_()
-    return torch.autograd.grad(f(x).sum(), x, create_graph=True)[0]
-
-
-def check_derivatives(layer, x):
-    found, x = layer.derivatives(x, 3), x.clone()
-    slope = lambda t: derivative(layer, t)  # noqa: E731
-    bend = lambda t: derivative(lambda u: slope(u).log(), t)  # noqa: E731
-    for order, wanted in enumerate((slope, bend, lambda t: derivative(bend, t))):
-        torch.testing.assert_close(found[order], wanted(x).detach(), rtol=1e-9, atol=1e-9)
-
-
-def test_bounds_are_a_logit_and_logarithms():
-    x = double(0.25, 2.5, 2.5, 7.0)[None]
-    left, right = 2 * np.log(np.expm1(0.25)), -0.5 * np.log(np.expm1(1.0))
-    expected = double(special.logit(0.25), right, left, 7.0)[None]
-    torch.testing.assert_close(bounded()(x), expected)
-
-
-def test_far_from_its_only_bound_a_column_stays_as_it_is():
-    """So that draws of a latent far out are no exponentials of it."""
-    x = double(0.5, -60.0, 90.0, 0.0)[None]
-    y = bounded()(x)
-    torch.testing.assert_close(y[0, 1:3], double(-63.0, 88.0))
-    assert bounded().inverse(y + 100).isfinite().all()
-
-
-def test_bounded_derivatives_and_inverse():
-    x = torch.rand(50, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    x = x * double(0.9, -5.0, 5.0, 9.0) + double(0.05, 2.9, 2.1, -4.0)
-    check_derivatives(bounded(), x)
-    torch.testing.assert_close(bounded().inverse(bounded()(x)), x, rtol=1e-12, atol=1e-12)
-
-
-def test_a_row_outside_its_bounds_has_a_density_and_comes_back():
-    x = double(-0.5, 3.5, 1.0, 0.0)[None]
-    assert bounded()(x).isfinite().all()
-    torch.testing.assert_close(bounded().inverse(bounded()(x)), x)
-
-
-def test_gradients_of_the_inverse_are_finite_far_out():
-    y = torch.full((1, 4), -500.0, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.grad(bounded().inverse(y).sum(), y)[0].isfinite().all()
-
-
-def test_johnson_derivatives_and_inverse():
-    x = 4 * torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    check_derivatives(johnson(), x)
-    torch.testing.assert_close(johnson().inverse(johnson()(x)), x, rtol=1e-12, atol=1e-12)
-
-
-def test_johnson_slopes_far_out_are_those_of_a_logarithm():
-    x = torch.tensor([[1e25, -1e30]], dtype=torch.float32)
-    d1, psi1, psi2 = johnson().float().derivatives(x, 3)
-    torch.testing.assert_close(d1 * x.abs(), double(1.5, 0.7)[None].float())
-    torch.testing.assert_close(psi1 * x, -torch.ones_like(x))
-    assert psi2.isfinite().all()
-
-
-def columns():
-    return DequantiseColumns(double(10.0, 0.0, -0.36), double(2.0, 0.0, 0.18))
-
-
-def test_noise_of_one_step_goes_on_columns_of_grids_alone():
-    layer, x = columns(), double(14.0, 0.123, 0.54).repeat(2000, 1)
-    y = layer.dequantise(x, x, torch.Generator().manual_seed(0))
-    shares = (y - x) / double(2.0, 1.0, 0.18)
-    assert (shares[:, 1] == 0).all()
-    for k in (0, 2):
-        assert 0 <= shares[:, k].min() < 0.01
-        assert 0.99 < shares[:, k].max() < 1
-    torch.testing.assert_close(layer.inverse(y), x)
-
-
-def test_a_row_off_its_grids_is_completed_already():
-    x = double(14.7, 0.123, 0.6)[None]
-    assert torch.equal(columns().dequantise(x, x, torch.Generator().manual_seed(0)), x)
-
-
-def test_values_in_single_precision_lie_on_their_grid():
-    x = double(14.0, 0.123, 0.54)[None].float()
-    y = columns().dequantise(x, x, torch.Generator().manual_seed(0))
-    assert (y[0, [0, 2]] != x[0, [0, 2]]).all()
-
-
-def categories():
-    groups = torch.tensor([-1, 1, 1, 1, 2, 2])
-    return DequantiseCategories(torch.zeros(6).double(), (groups >= 0).double(), groups)
-
-
-def test_levels_come_back_from_their_noise():
-    noise = torch.Generator().manual_seed(0)
-    levels = torch.randint(3, (2000,), generator=noise), torch.randint(2, (2000,), generator=noise)
-    one_hot = [torch.eye(n).double()[k] for n, k in zip((3, 2), levels, strict=True)]
-    x = torch.cat([torch.randn(2000, 1, generator=noise).double(), *one_hot], 1)
-    y = categories().dequantise(x, x, noise)
-    assert torch.equal(y[:, 0], x[:, 0]) and (y[:, 1:] - x[:, 1:]).std(0).min() > 0.28
-    assert torch.equal(categories().inverse(y), x)
-
-
-def test_any_point_is_of_one_level_that_of_its_largest_element():
-    y = double(0.3, -2.0, 5.7, 5.6, 0.9, 0.4).repeat(2, 3, 1)
-    assert torch.equal(categories().inverse(y)[0, 0], double(0.3, 0.0, 1.0, 0.0, 1.0, 0.0))
