@@ -98,6 +98,12 @@ def test_orders_of_both_errors_are_compared_within_a_training_set():
     assert "holds" not in verdicts("the less sliced W2", told=False)
 
 
+def test_power_is_told_where_correlations_can_be():
+    asked = chain(*law_questions.questions(CONFIG, rows()))
+    regions = [asking.expected for asking, _ in asked if "rank correlation" in asking.quantity]
+    assert regions and all(region.low + region.margin <= 1 for region in regions)
+
+
 def test_memorising_networks_have_likelier_samples_and_larger_errors_or_not():
     """Likelier than what longer training alone makes them."""
     assert verdicts("samples are memorised") == {"holds"}
