@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -82,14 +82,29 @@ def bucket(buckets):
     return buckets
 
 
+class Result(NamedTuple):
+    """What a command gave: its code, the lines of stdout and of stderr, all of stdout."""
+
+    code: int
+    out: list[str]
+    err: list[str]
+    text: str
+
+    @property
+    def refusal(self):
+        """The one line of a command that was refused."""
+        assert self.code == 2 and len(self.err) == 1, self.err
+        return self.err[0]
+
+
 @pytest.fixture
 def ebflow(capsys):
-    """Runs a command in this process: code, lines of stdout, lines of stderr."""
+    """Runs a command in this process, and returns its ``Result``."""
 
     def run(*words):
         code = main.main([str(word) for word in words])
         out, err = capsys.readouterr()
-        return SimpleNamespace(code=code, out=out.splitlines(), err=err.splitlines(), text=out)
+        return Result(code, out.splitlines(), err.splitlines(), out)
 
     return run
 

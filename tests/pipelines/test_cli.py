@@ -133,8 +133,7 @@ def test_the_named_data_sets_are_listed(ebflow):
 
 def test_fetching_what_cannot_be_fetched(ebflow):
     result = ebflow("data", "fetch", "digits")
-    assert result.code == 2 and len(result.err) == 1
-    assert "found data set 'digits', expected one of mnist" in result.err[0]
+    assert "found data set 'digits', expected one of mnist" in result.refusal
 
 
 def test_a_dry_run_on_nothing_writes_nothing(home, ebflow):

@@ -86,7 +86,7 @@ def test_a_seed_decides_and_a_csv_with_empty_fields_gives_the_same(ebflow, model
 def test_bad_words_are_one_line(ebflow, home, model, image_model, holes, words, message):
     filled = [word.format(model=model, data=holes, images=image_model) for word in words]
     result = ebflow("impute", *filled, "--output", "s.parquet")
-    assert result.code == 2 and len(result.err) == 1 and message in result.err[0], result.err
+    assert message in result.refusal
 
 
 def test_infinite_entries_are_refused(ebflow, model, tmp_path):
@@ -94,5 +94,5 @@ def test_infinite_entries_are_refused(ebflow, model, tmp_path):
     rows.loc[3, "weight"] = np.inf
     rows.to_parquet(tmp_path / "bad.parquet")
     result = ebflow("impute", model, tmp_path / "bad.parquet", "--output", tmp_path / "s.parquet")
-    assert result.code == 2 and "row 3, column weight: found inf" in result.err[0]
+    assert "row 3, column weight: found inf" in result.refusal
     assert [path.name for path in tmp_path.iterdir()] == ["bad.parquet"]

@@ -43,8 +43,7 @@ def test_a_registered_model_is_served_as_it_is(registered, tmp_path):
 @pytest.mark.parametrize("name", ["models:/people@nobody", "models:/people/7", "models:/none@x"])
 def test_a_name_that_is_not_registered_is_one_line(registered, name, ebflow):
     result = ebflow("score", name, "digits", "--output", "s.parquet")
-    assert result.code == 2 and len(result.err) == 1
-    assert f"MODEL: found {name}, expected a registered model" in result.err[0]
+    assert f"MODEL: found {name}, expected a registered model" in result.refusal
 
 
 def test_a_damaged_checkpoint_is_one_line(model, tmp_path):

@@ -192,5 +192,5 @@ def _post(port, body):
 )
 def test_bad_words_are_one_line(ebflow, home, words, message):
     result = ebflow("serve", *words)
-    assert result.code == 2 and len(result.err) == 1 and message in result.err[0]
+    assert message in result.refusal
     assert not home.exists()
