@@ -27,7 +27,7 @@ ONNX = ("onnx", "onnxruntime", "onnxscript")
 class OfModel:
     """What every command is told."""
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """folder of a run or of a checkpoint, or a registered model: models:/NAME@ALIAS"""
 
 
@@ -35,7 +35,7 @@ class OfModel:
 class OfRows(OfModel):
     """What every command is told that answers about rows of a source."""
 
-    data: Annotated[str, tyro.conf.Positional]
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """source of the rows: all that --data.source of `ebflow run density` takes"""
     output: Path
     """Parquet file for what comes out"""

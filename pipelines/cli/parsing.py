@@ -30,6 +30,10 @@ REWORDED = {
     r"^Missing value for argument '(\S+)'\. Expected (\d+) values": r"\1: found no value, "
     r"expected \2",
     r"^Unrecognized options: ": "found unknown ",
+    r" \(required\) ": "; ",
+    r"^Missing from (ebflow[\w -]*): (.*) \(required\)$": r"\1: expected also \2",
+    r"'([\w-]+)'(?=[^(]*\)$)": r"\1",
+    r"(expected one of) \((.*)\)$": r"\1 \2",
 }
 """tyro's sentences, as: option, what was found, what was expected."""
 

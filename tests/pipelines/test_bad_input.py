@@ -62,6 +62,10 @@ OPTIONS = {
         "--objective.sigma: found 0.5, which ssm does not use, expected 0.3 (its default; it is "
         "for dsm)",
     ),
+    "an optimiser of nothing": (
+        "--train.optimizer x",
+        "--train.optimizer: found 'x', expected one of adam, adamw, rmsprop, sgd",
+    ),
     "flips of rows": (
         "--data.source sine --train.augment flip",
         "--train.augment: found flip for examples of shape (2,), expected images of shape (H, W)",
