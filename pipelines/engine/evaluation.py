@@ -3,25 +3,30 @@
 import logging
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import IntegrityError
 
 from ebflow.errors import BadInput
 from pipelines import store
-from pipelines.engine.executors import Progress, RayExecutor, StageExecutor
+from pipelines.engine.executors import RayExecutor, StageExecutor
 from pipelines.engine.outcome import Outcome
 from pipelines.engine.records import database, scheduler, statuses
-from pipelines.engine.retries import SOME, Retries
+from pipelines.engine.retries import Retries
 from pipelines.engine.stages import Context
 from pipelines.errors import StageFailed, failure
+
+if TYPE_CHECKING:
+    from pipelines.reporting.progress import Progress
 
 RACES = 3
 """How often a graph is evaluated anew because two processes recorded the same call at once, which
 redun does not foresee. What is finished is found, unless it is forced; the rest goes on."""
 
 
+@dataclass(kw_only=True)
 class Engine:
     """Evaluates stage graphs, remembering every finished stage.
 
@@ -33,28 +38,19 @@ class Engine:
         launches, meanwhile: As of :class:`Pipeline`.
     """
 
-    def __init__(
-        self,
-        *,
-        open_context: Callable[[], Context],
-        progress: Progress,
-        force: bool = False,
-        retries: Retries = SOME,
-        launches: bool = True,
-        meanwhile: Sequence[str] = (),
-    ) -> None:
-        self._open_context, self._launches = open_context, launches
-        self._meanwhile = meanwhile
-        self.progress, self.force, self.retries = progress, force, retries
+    open_context: Callable[[], Context]
+    progress: "Progress"
+    force: bool = False
+    retries: Retries = Retries()
+    launches: bool = True
+    meanwhile: Sequence[str] = ()
+    ray: StageExecutor = field(init=False, repr=False)
 
     @cached_property
-    def _context(self) -> Context:
-        self.ray.begin()
-        return self._open_context()
-
     def context(self) -> Context:
-        """Returns the context of the stages that run; opened at the first call."""
-        return self._context
+        """That of the stages that run; opened when it is first asked for, as Ray starts."""
+        self.ray.begin()
+        return self.open_context()
 
     def run(self, graph: Any) -> Outcome:  # noqa: ANN401
         """Evaluates a graph: an expression of redun, or a nest of them.
@@ -64,18 +60,18 @@ class Engine:
             BadInput: As a stage raised it.
             StageFailed: If a stage failed; its cause holds the whole story.
         """
-        for _ in range(RACES):
+        races = 0
+        while True:
             try:
                 return self._evaluate(graph)
-            except IntegrityError:
+            except IntegrityError as error:
+                races += 1
+                if races > RACES:
+                    raise failure(error) from error
                 log.warning("another process recorded the same call", exc_info=True)
-        try:
-            return self._evaluate(graph)
-        except IntegrityError as error:
-            raise failure(error) from error
 
     def _evaluate(self, graph: Any) -> Outcome:  # noqa: ANN401
-        self.ray = RayExecutor("ray", self, dashboard=self._launches, meanwhile=self._meanwhile)
+        self.ray = RayExecutor("ray", self, dashboard=self.launches, meanwhile=self.meanwhile)
         executors = StageExecutor("driver", self), self.ray
         execution = str(uuid.uuid4())
         with store.lock("redun"):

@@ -1,15 +1,15 @@
-"""Where stages run: in the driver, as tasks of Ray, or nowhere."""
+"""Where stages run: in the driver, or as tasks of Ray."""
 
 import ctypes
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from redun.executors.base import Executor
 from redun.scheduler import Job
@@ -17,42 +17,24 @@ from redun.scheduler import Job
 from pipelines.cli.interruption import interrupted
 from pipelines.cluster.connection import Connection, cancel, leave, start
 from pipelines.engine.demand import needs_of, reserved
-from pipelines.engine.retries import Retries, passing
-from pipelines.engine.stages import KEY_LENGTH, Context, call
+from pipelines.engine.retries import passing
+from pipelines.engine.stages import KEY_LENGTH, call
 from pipelines.engine.values import Artefact
 from pipelines.errors import failure, in_one_line
+
+if TYPE_CHECKING:
+    from pipelines.engine.evaluation import Engine
 
 SIGACTION_BYTES = 256
 """More than a ``struct sigaction`` takes."""
 
-ONE_RAY = threading.Lock()
-"""A process has one connection to Ray at a time."""
+RAY = ThreadPoolExecutor(1, "ray")
+"""Starts Ray and leaves it, in turn: a process has one connection to Ray at a time, and what Ray
+starts ends with the thread that started it, while stages are submitted by several.
+"""
 
-
-class Progress(Protocol):
-    """Is told of each stage that runs; cached stages do not run."""
-
-    def queued(self, stage: str, key: str) -> None:
-        """A stage is in Ray's queue."""
-
-    def started(self, stage: str, key: str) -> None:
-        """A stage starts."""
-
-    def finished(self, stage: str, key: str) -> None:
-        """It ended well."""
-
-    def retried(self, stage: str, error: str, pause: float) -> None:
-        """It failed, and will be tried again in so many seconds."""
-
-
-class Host(Protocol):
-    """What executors ask of the engine."""
-
-    progress: Progress
-    retries: Retries
-
-    def context(self) -> Context:
-        """Returns the context of the stages that run."""
+Work = partial[Artefact]
+"""What does a job."""
 
 
 class StageExecutor(Executor):
@@ -63,7 +45,7 @@ class StageExecutor(Executor):
         engine: Gives the context, and is told what runs.
     """
 
-    def __init__(self, name: str, engine: Host) -> None:
+    def __init__(self, name: str, engine: "Engine") -> None:
         super().__init__(name)
         self.engine, self.stopped = engine, threading.Event()
 
@@ -73,84 +55,78 @@ class StageExecutor(Executor):
     def submit(self, job: Job) -> None:
         """Starts a stage that was not found in the store."""
         assert job.args is not None and job.eval_hash is not None
-        self.engine.context()
+        work = self._work(job)
         self._tell(job.task.name, job.eval_hash[:KEY_LENGTH])
-        self._attempt(job, 0)
+        self._attempt(job, work, 0)
 
     def _tell(self, stage: str, key: str) -> None:
         self.engine.progress.started(stage, key)
 
-    def _attempt(self, job: Job, number: int) -> None:
-        """Starts a stage; the first attempt has the number 0."""
-        self._start(job).add_done_callback(partial(self._done, job, number))
+    def _work(self, job: Job) -> Work:
+        """Returns what does a job: picklable, by the name of its module."""
+        (args, kwargs), key = job.args, job.eval_hash[:KEY_LENGTH]
+        context = self.engine.context
+        return partial(call, job.get_option("module"), key, *args, **kwargs, context=context)
 
-    def _done(self, job: Job, number: int, future: Future) -> None:
+    def _attempt(self, job: Job, work: Work, number: int) -> None:
+        """Starts a stage; the first attempt has the number 0."""
+        try:
+            future = self._start(job, work)
+        except Exception as error:  # noqa: BLE001  (handed on, as a pool does)
+            future = Future()
+            future.set_exception(error)
+        future.add_done_callback(partial(self._done, job, work, number))
+
+    def _start(self, job: Job, work: Work) -> Future:
+        future: Future = Future()
+        future.set_result(work())
+        return future
+
+    def _done(self, job: Job, work: Work, number: int, future: Future) -> None:
         error = future.exception()
         if error is None or not self._to_try_again(number, error):
             self._ended(job, future)
             return
         log.warning("%s failed, and is tried again", job.task.name, exc_info=error)
         pause = self.engine.retries.before(number)
+        # A thread of its own: others go on meanwhile.
+        timer = threading.Timer(pause, self._again, [job, work, number + 1])
+        timer.daemon = True
+        timer.start()
         self.engine.progress.retried(job.task.name, in_one_line(error), pause)
-        self._later(pause, job, number + 1)
 
     def _to_try_again(self, number: int, error: BaseException) -> bool:
         """What is stopped fails too."""
         ending = interrupted() or self.stopped.is_set()
         return number < self.engine.retries.count and not ending and passing(error)
 
-    def _later(self, pause: float, job: Job, number: int) -> None:
-        """Attempts from a thread of its own: others go on meanwhile."""
-        timer = threading.Timer(pause, self._again, [job, number])
-        timer.daemon = True
-        timer.start()
+    def _again(self, job: Job, work: Work, number: int) -> None:
+        if not self.stopped.is_set():
+            self._attempt(job, work, number)
 
-    def _again(self, job: Job, number: int) -> None:
-        if self.stopped.is_set():
+    def _ended(self, job: Job, future: Future) -> None:
+        """Hands on how a job ended, whatever becomes of telling it: redun waits for ever else."""
+        assert self._scheduler is not None
+        error = future.exception()
+        if error is not None:
+            log.error("%s failed", job.task.name, exc_info=error)
+            self._scheduler.reject_job(job, failure(error))
             return
         try:
-            self._attempt(job, number)
-        except Exception as error:  # noqa: BLE001  (handed on to the scheduler)
-            future: Future = Future()
-            future.set_exception(error)
-            self._ended(job, future)
+            self.engine.progress.finished(job.task.name, job.eval_hash[:KEY_LENGTH])
+        finally:
+            self._scheduler.done_job(job, future.result())
 
     def stop(self) -> None:
         """Tries nothing again."""
         self.stopped.set()
-
-    def _work(self, job: Job) -> Callable[[], Artefact]:
-        """Returns what does a job: picklable, by the name of its module."""
-        (args, kwargs), key = job.args, job.eval_hash[:KEY_LENGTH]
-        context = self.engine.context()
-        return partial(call, job.get_option("module"), key, *args, **kwargs, context=context)
-
-    def _start(self, job: Job) -> Future:
-        future: Future = Future()
-        try:
-            future.set_result(self._work(job)())
-        except Exception as error:  # noqa: BLE001  (handed on to the scheduler, as a pool does)
-            future.set_exception(error)
-        return future
-
-    def _ended(self, job: Job, future: Future) -> None:
-        assert self._scheduler is not None
-        error = future.exception()
-        if error is None:
-            self.engine.progress.finished(job.task.name, job.eval_hash[:KEY_LENGTH])
-            self._scheduler.done_job(job, future.result())
-        else:
-            log.error("%s failed", job.task.name, exc_info=error)
-            self._scheduler.reject_job(job, failure(error))
 
 
 class RayExecutor(StageExecutor):
     """Puts every stage that is ready into Ray's queue, with what it needs.
 
     Ray starts in this machine, or is reached at ``RAY_ADDRESS`` where that is set, beside what is
-    done before the first of them. Its processes end with the thread that started them, and stages
-    are submitted by several: it is started by a thread of its own, which stays until it is left.
-    Where nothing runs any more it is left beside what is done afterwards.
+    done before the first of them, and is left beside what is done after the last.
 
     Arguments:
         name: What a task calls it by.
@@ -160,12 +136,12 @@ class RayExecutor(StageExecutor):
     """
 
     def __init__(
-        self, name: str, engine: Host, *, dashboard: bool = True, meanwhile: Sequence[str] = ()
+        self, name: str, engine: "Engine", *, dashboard: bool = True, meanwhile: Sequence[str] = ()
     ) -> None:
         super().__init__(name, engine)
         self.dashboard, self.meanwhile = dashboard, meanwhile
         self.running: list[Any] = []
-        self.starting, self.left = threading.Lock(), threading.Event()
+        self.connecting = threading.Lock()
         self.connection: Future[Connection] | None = None
 
     def begin(self) -> None:
@@ -175,12 +151,11 @@ class RayExecutor(StageExecutor):
     def _tell(self, stage: str, key: str) -> None:
         self.engine.progress.queued(stage, key)
 
-    def _start(self, job: Job) -> Future:
+    def _start(self, job: Job, work: Work) -> Future:
         import ray
 
-        connection = self._connected()
+        connection = self._connect().result()
         options = reserved(needs_of(job)) | _place(job, connection)
-        work = self._work(job)
         reference = ray.remote(**options, max_retries=0)(work.func).remote(
             *work.args, **work.keywords
         )
@@ -189,44 +164,41 @@ class RayExecutor(StageExecutor):
         self.running.append(reference)
         return reference.future()
 
-    def _connected(self) -> Connection:
-        """Returns Ray's connection; after one that failed, who tries again makes another."""
-        connecting = self._connect()
-        try:
-            return connecting.result()
-        except BaseException:
-            with self.starting:
-                if self.connection is connecting:
-                    self.connection = None
-            raise
+    def _again(self, job: Job, work: Work, number: int) -> None:
+        """Tries anew to start Ray, too, where that has failed."""
+        self._forget_failed_start()
+        super()._again(job, work, number)
+
+    def _forget_failed_start(self) -> None:
+        with self.connecting:
+            if self.connection is not None and self.connection.done():
+                self.connection = None if self.connection.exception() else self.connection
 
     def _connect(self) -> Future[Connection]:
-        with self.starting:
+        with self.connecting:
             if self.connection is None:
-                self.connection = Future()
-                self.keeper = threading.Thread(target=self._keep, args=[self.connection])
-                self.keeper.start()
+                self.connection = RAY.submit(_started, self.dashboard)
             return self.connection
-
-    def _keep(self, connection: Future[Connection]) -> None:
-        with ONE_RAY:
-            try:
-                with _own_sigterm():
-                    connected = start(dashboard=self.dashboard)
-            except BaseException as error:  # noqa: BLE001  (handed on to the stages)
-                connection.set_exception(error)
-                return
-            connection.set_result(connected)
-            self.left.wait()
-            leave(connected)
 
     def stop(self) -> None:
         """Cancels what still runs, and leaves Ray."""
         super().stop()
-        if self.connection is not None and not self.connection.exception():
-            cancel(self.running)
-            self.running.clear()
-        self.left.set()
+        try:
+            if self.running:
+                cancel(self.running)
+        finally:
+            if self.connection is not None:
+                RAY.submit(_left, self.connection)
+
+
+def _started(dashboard: bool) -> Connection:
+    with _own_sigterm():
+        return start(dashboard=dashboard)
+
+
+def _left(connection: Future[Connection]) -> None:
+    if connection.exception() is None:
+        leave(connection.result())
 
 
 @contextmanager

@@ -33,9 +33,6 @@ class Retries:
         return self.pause * 2**number
 
 
-SOME = Retries()
-
-
 def passing(error: BaseException) -> bool:
     """Whether a failure may pass: of a disk, of the network, of MLflow, or a lost node.
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -44,13 +45,14 @@ from pipelines.engine import (
     Retries,
     Source,
     Status,
+    evaluation,
     executors,
     finished,
     plan,
     stage,
 )
 from pipelines.engine.demand import needs_of, reserved
-from pipelines.engine.executors import RayExecutor, _place
+from pipelines.engine.executors import RayExecutor, StageExecutor, _place
 from pipelines.engine.fanout import gathered
 from pipelines.engine.records import scheduler
 from pipelines.errors import StageFailed
@@ -405,49 +407,98 @@ def test_who_waits_for_workers_is_where_the_driver_has_its_store():
         assert (strategy.node_id, strategy.soft) == ("a" * 56, False)
 
 
-def test_ray_starts_again_after_a_failure_and_is_kept_until_it_is_left(monkeypatch):
-    """Its processes end with the thread that started them, and a retry's thread ends at once."""
-    threads = []
+@pytest.fixture
+def rays(monkeypatch):
+    """What is done with Ray, and the thread that does it; the first start fails."""
+    done = []
 
     def start(*, dashboard):
-        threads.append(threading.current_thread())
-        if len(threads) == 1:
+        done.append(("start", threading.current_thread()))
+        if len(done) == 1:
             raise OSError("no space")
         return Connection()
 
     monkeypatch.setattr(executors, "start", start)
-    monkeypatch.setattr(executors, "cancel", lambda _: threads.append(threads[1].is_alive()))
-    monkeypatch.setattr(executors, "leave", lambda _: threads.append(threading.current_thread()))
+    monkeypatch.setattr(
+        executors, "leave", lambda _: done.append(("leave", threading.current_thread()))
+    )
+    return done
+
+
+def test_ray_starts_again_after_a_failure_and_is_kept_until_it_is_left(rays):
+    """Its processes end with the thread that started them, and a retry's thread ends at once."""
     executor = RayExecutor("ray", None)
     executor.begin()
-    with pytest.raises(OSError, match="no space"):
-        executor._connected()
+    for _ in range(2):  # other stages that are ready try no start of their own
+        with pytest.raises(OSError, match="no space"):
+            executor._connect().result()
     with ThreadPoolExecutor(1) as retry:
-        retry.submit(executor._connected).result()
-    assert executor._connected() == Connection()
-    assert len(threads) == 2
+        retry.submit(executor._forget_failed_start).result()
+        retry.submit(executor.begin).result()
+    executor._forget_failed_start()
+    assert executor._connect().result() == Connection()
     executor.stop()
-    threads[1].join(10)
-    assert threads[2] and not threads[1].is_alive() and threads[3] is threads[1]
+    executors.RAY.submit(int).result()
+    assert [what for what, _ in rays] == ["start", "start", "leave"]
+    assert len({thread for _, thread in rays}) == 1 and rays[0][1].is_alive()
+
+
+def test_ray_is_left_where_a_second_ctrl_c_breaks_off_the_cancelling(rays, monkeypatch):
+    """Else the thread that holds it keeps the process from ending."""
+    rays.append("no failure")
+
+    def interrupted(running):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(executors, "cancel", interrupted)
+    executor = RayExecutor("ray", None)
+    executor._connect().result()
+    executor.running.append("a stage")
+    with pytest.raises(KeyboardInterrupt):
+        executor.stop()
+    deadline = time.monotonic() + 10
+    while rays[-1][0] != "leave" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert rays[-1][0] == "leave"
+
+
+def test_a_start_of_ray_that_fails_is_tried_again(engine, monkeypatch):
+    """As what fails in a stage is: the scheduler would end at what is raised to it."""
+    failures = [OSError(28, "full")]
+
+    class Late(StageExecutor):
+        def _start(self, *words):
+            if failures:
+                raise failures.pop()
+            return super()._start(*words)
+
+    monkeypatch.setattr(evaluation, "StageExecutor", Late)
+    assert engine(retries=Retries(1, 0.01)).run(graph()).statuses["write"] == Status(ran=1)
+    assert [stage for stage, *_ in RETRIED] == ["write"]
+
+
+def test_a_stage_whose_end_cannot_be_told_has_ended(engine, monkeypatch):
+    def finished(self, stage, key):
+        raise UnicodeEncodeError("ascii", "✓", 0, 1, "not in range")
+
+    monkeypatch.setattr(Silent, "finished", finished)
+    assert engine().run(graph()).statuses["double"] == Status(ran=1)
 
 
 def test_ray_starts_beside_what_the_driver_does_before_the_first_stage(monkeypatch):
     began = threading.Event()
     monkeypatch.setattr(executors, "start", lambda **_: began.set() or Connection())
-    monkeypatch.setattr(executors, "cancel", lambda _: None)
     monkeypatch.setattr(executors, "leave", lambda _: None)
     engine = Engine(open_context=lambda: began.wait(10), progress=None)
     engine.ray = RayExecutor("ray", engine)
-    assert engine.context()
+    assert engine.context
     engine.ray.stop()
-    engine.ray.keeper.join()
 
 
 def test_a_process_leaves_ray_before_it_starts_it_again(monkeypatch):
     """Leaving goes on beside what is done after the last stage."""
     ends = threading.Event()
     monkeypatch.setattr(executors, "start", lambda **_: Connection())
-    monkeypatch.setattr(executors, "cancel", lambda _: None)
     monkeypatch.setattr(executors, "leave", lambda _: ends.wait(10))
     first, second = RayExecutor("ray", None), RayExecutor("ray", None)
     first._connect().result()
@@ -458,7 +509,6 @@ def test_a_process_leaves_ray_before_it_starts_it_again(monkeypatch):
     ends.set()
     assert again.result(timeout=10) == Connection()
     second.stop()
-    second.keeper.join()
 
 
 @pytest.mark.parametrize("name", density.DENSITY.meanwhile)
