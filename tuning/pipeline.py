@@ -14,7 +14,7 @@ test rows.
 
 from ebflow.errors import BadInput
 from pipelines.config.source import examined
-from pipelines.engine import Artefact, Source, glue, stage
+from pipelines.engine import Artefact, Source, Stage, glue
 from pipelines.engine.fanout import gathered
 from pipelines.engine.pipeline import Pipeline
 from pipelines.reporting import claims
@@ -25,8 +25,8 @@ from tuning.search import concurrency, this_machine
 from tuning.suggest import Suggest
 from tuning.verdict import trainings
 
-search = stage("tuning.stages.search", needs={"CPU": 0}, follows=True)
-verdict = stage("tuning.stages.verdict", templates=[results.TEMPLATE])
+search = Stage("tuning.stages.search", needs={"CPU": 0}, follows=True)
+verdict = Stage("tuning.stages.verdict", data=["tuning", "pipelines.reporting"])
 
 Inputs = tuple[Source, TuneConfig]
 """The data, and the search around a pipeline that holds out rows for selection."""

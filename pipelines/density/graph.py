@@ -8,23 +8,21 @@
                   └─────────────────────────┴──────────┴────────────┘
 """
 
-from pathlib import Path
-
 from pipelines.cluster.connection import launched
 from pipelines.config import DensityConfig
 from pipelines.config.source import examined
 from pipelines.density import results
 from pipelines.density.checks import check
-from pipelines.engine import Artefact, Source, of_training, own, stage
+from pipelines.engine import Artefact, Source, Stage, of_training, own
 from pipelines.engine.pipeline import Pipeline
 
 STAGES = "pipelines.density.stages"
 
-prepare = stage(f"{STAGES}.prepare", executor="driver")
-preprocess = stage(f"{STAGES}.preprocess", needs=own)
-train = stage(f"{STAGES}.train", needs=of_training, follows=True)
-evaluate = stage(f"{STAGES}.evaluate")
-report = stage(f"{STAGES}.report", templates=[Path(__file__).with_name("report.html.j2")])
+prepare = Stage(f"{STAGES}.prepare", executor="driver")
+preprocess = Stage(f"{STAGES}.preprocess", needs=own)
+train = Stage(f"{STAGES}.train", needs=of_training, follows=True)
+evaluate = Stage(f"{STAGES}.evaluate")
+report = Stage(f"{STAGES}.report", data=["pipelines.density", "pipelines.reporting"])
 
 
 def density(config: DensityConfig, source: Source) -> tuple[Artefact, ...]:

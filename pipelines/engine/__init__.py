@@ -9,14 +9,14 @@ longer than all else of a run that finds everything.
 """
 
 __all__ = ["ALONE", "RACES", "Artefact", "Context", "Engine", "Outcome", "Retries", "Source",
-           "Stage", "Status", "glue", "of_training", "own", "plan", "stage"]  # fmt: skip
+           "Stage", "Status", "glue", "of_training", "own", "plan"]  # fmt: skip
 
 from importlib import import_module
 
 from pipelines.engine.demand import ALONE, of_training, own
 from pipelines.engine.outcome import Outcome, Status
 from pipelines.engine.retries import Retries
-from pipelines.engine.stages import Context, Stage, stage
+from pipelines.engine.stages import Context, Stage
 from pipelines.engine.values import Artefact, Source
 
 _HOMES = {"RACES": "evaluation", "Engine": "evaluation", "glue": "tasks", "plan": "planning"}

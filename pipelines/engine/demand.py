@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 Needs = Mapping[str, float]
 """Amounts of ``CPU``, ``GPU`` and ``memory`` (bytes)."""
 
-ONE: Needs = {"CPU": 1}
-
 ALONE: Needs = {"CPU": math.inf}
 """All CPUs of a node: a benchmark wants the machine alone."""
 
@@ -34,7 +32,7 @@ def of_training(config: Any) -> Needs:  # noqa: ANN401
 
 def needs_of(job: "Job") -> Needs:
     """Returns what the stage of a job declares."""
-    declared: Needs | Callable[[Any], Needs] = job.get_option("needs", ONE)
+    declared: Needs | Callable[[Any], Needs] = job.get_option("needs")
     return declared(job.args[0][0]) if callable(declared) else declared
 
 

@@ -5,18 +5,16 @@ import shutil
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebflow.errors import BadInput
 from pipelines import store
-from pipelines.engine.demand import ONE, Needs
+from pipelines.engine.demand import Needs
 from pipelines.engine.digests import data_digest, source_digest
 from pipelines.engine.values import Artefact, Source
-from pipelines.reporting import pages
 from pipelines.tracking.notes import NOTE, note, numbers
 
 if TYPE_CHECKING:
@@ -46,18 +44,29 @@ class Context:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """A stage as a graph declares it; called in a graph, it is an expression of redun.
+    """A stage as a graph declares it: the function in a module that has the module's own name.
+
+    A graph calls it with a configuration, the list of what it reads, and, where a run has several
+    of its kind, a title, which is no part of its key; that is an expression of redun. The function
+    is called with the configuration; what it reads, of artefacts and sources their places; and
+    ``output``, a new folder to fill, ``work``, a folder that outlives a failure, and ``run``, its
+    MLflow run.
 
     Arguments:
-        module, executor, needs, follows, templates, data: As of :func:`stage`.
+        module: Its full name. Its source, and that of all that it imports, is part of the key.
+        executor: Where it runs: ``ray``, or ``driver``, where the user is.
+        needs: What it takes (:mod:`pipelines.engine.demand`).
+        follows: Whether it follows workers or trials of its own, at the store of the driver.
+        data: Packages that have files which its code reads, as templates of its page; their
+            content is part of the key.
     """
 
     module: str
-    executor: str
-    needs: Needs | Callable[[Any], Needs]
-    follows: bool
-    templates: Sequence[str | Path]
-    data: Sequence[str]
+    _: KW_ONLY
+    executor: str = "ray"
+    needs: Needs | Callable[[Any], Needs] = field(default_factory=lambda: {"CPU": 1})
+    follows: bool = False
+    data: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -67,8 +76,8 @@ class Stage:
     @cached_property
     def version(self) -> str:
         """SHA-256 of its source, of all that it imports, and of what it reads beside that."""
-        read = [*map(pages.digest, self.templates), *map(data_digest, self.data)]
-        return hashlib.sha256("".join([source_digest(self.module), *read]).encode()).hexdigest()
+        read = [source_digest(self.module), *map(data_digest, self.data)]
+        return hashlib.sha256("".join(read).encode()).hexdigest()
 
     @cached_property
     def task(self) -> "Task":
@@ -80,33 +89,6 @@ class Stage:
     def __call__(self, *words: Any, **more: Any) -> Any:  # noqa: ANN401
         """Returns the expression of its artefact."""
         return self.task(*words, **more)
-
-
-def stage(
-    module: str,
-    *,
-    executor: str = "ray",
-    needs: Needs | Callable[[Any], Needs] = ONE,
-    follows: bool = False,
-    templates: Sequence[str | Path] = (),
-    data: Sequence[str] = (),
-) -> Stage:
-    """Declares a stage: the function in a module that has the module's own name.
-
-    A graph calls it with a configuration, the list of what it reads, and, where a run has several
-    of its kind, a title, which is no part of its key. The function is called with the
-    configuration; what it reads, of artefacts and sources their places; and ``output``, a new
-    folder to fill, ``work``, a folder that outlives a failure, and ``run``, its MLflow run.
-
-    Arguments:
-        module: Its full name. Its source, and that of all that it imports, is part of the key.
-        executor: Where it runs: ``ray``, or ``driver``, where the user is.
-        needs: What it takes (:mod:`pipelines.engine.demand`).
-        follows: Whether it follows workers or trials of its own, at the store of the driver.
-        templates: Of the page that it makes; their text is part of the key.
-        data: Packages that have files which its code reads; their content is part of the key.
-    """
-    return Stage(module, executor, needs, follows, templates, data)
 
 
 def call(

@@ -23,7 +23,7 @@ from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput
 from pipelines.config.source import counted, examined, opened
 from pipelines.density.graph import prepare
-from pipelines.engine import Artefact, Source, glue, own, stage
+from pipelines.engine import Artefact, Source, Stage, glue, own
 from pipelines.engine.fanout import FAILED, fail, together
 from pipelines.engine.pipeline import Pipeline
 from pipelines.gradient_alignment import results
@@ -34,12 +34,12 @@ from pipelines.reporting import claims
 
 STAGES = "pipelines.gradient_alignment.stages"
 
-flow = stage(f"{STAGES}.flow", needs=own)
-reference = stage(f"{STAGES}.reference", needs=own)
-blind = stage(f"{STAGES}.blind", needs=own)
-classify = stage(f"{STAGES}.classify", needs=own)
-measure = stage(f"{STAGES}.measure", needs=own)
-align = stage(f"{STAGES}.align", templates=[claims.TEMPLATE])
+flow = Stage(f"{STAGES}.flow", needs=own)
+reference = Stage(f"{STAGES}.reference", needs=own)
+blind = Stage(f"{STAGES}.blind", needs=own)
+classify = Stage(f"{STAGES}.classify", needs=own)
+measure = Stage(f"{STAGES}.measure", needs=own)
+align = Stage(f"{STAGES}.align", data=["pipelines.reporting"])
 
 MOST_FLOWS = 20
 """Classes up to which there is a flow a class if not told otherwise."""

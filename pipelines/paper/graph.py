@@ -20,7 +20,7 @@ from pipelines.config import DensityConfig, EvaluateConfig, Section
 from pipelines.config.source import counted, examined, opened
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
-from pipelines.engine import ALONE, Artefact, Source, Stage, own, stage
+from pipelines.engine import ALONE, Artefact, Source, Stage, own
 from pipelines.engine.fanout import gathered
 from pipelines.engine.pipeline import Pipeline
 from pipelines.paper import config as configs
@@ -35,16 +35,16 @@ STAGES = "pipelines.paper.stages"
 
 MEASURES: dict[type[Section], Stage] = {
     EvaluateConfig: evaluate,
-    configs.DivergeConfig: stage(f"{STAGES}.diverge"),
-    FillConfig: stage(f"{STAGES}.fill", needs=own),
-    configs.ImputeConfig: stage(f"{STAGES}.impute", needs=own),
-    PeerConfig: stage(f"{STAGES}.peer", needs=own),
-    configs.StackConfig: stage(f"{STAGES}.stack", needs=own),
-    configs.StepsConfig: stage(f"{STAGES}.steps", needs=ALONE),
+    configs.DivergeConfig: Stage(f"{STAGES}.diverge"),
+    FillConfig: Stage(f"{STAGES}.fill", needs=own),
+    configs.ImputeConfig: Stage(f"{STAGES}.impute", needs=own),
+    PeerConfig: Stage(f"{STAGES}.peer", needs=own),
+    configs.StackConfig: Stage(f"{STAGES}.stack", needs=own),
+    configs.StepsConfig: Stage(f"{STAGES}.steps", needs=ALONE),
 }
 """Stages that measure, by the type of their configuration."""
 
-compare = stage(f"{STAGES}.compare", templates=[claims.TEMPLATE])
+compare = Stage(f"{STAGES}.compare", data=["pipelines.reporting"])
 
 Sources = dict[str, Source]
 

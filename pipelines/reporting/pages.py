@@ -1,7 +1,6 @@
 """Pages: templates of Jinja on one base, filled into HTML that needs no other file."""
 
 import base64
-import hashlib
 import platform
 import re
 from collections.abc import Mapping
@@ -40,9 +39,3 @@ def machine() -> str:
     info = Path("/proc/cpuinfo")
     model = CPU.search(info.read_text()) if info.exists() else None
     return f"{cpus()} × {model[1] if model else platform.machine()}"
-
-
-def digest(template: str | Path) -> str:
-    """Returns a SHA-256 of a template and of the base."""
-    files = (FOLDER / BASE, FOLDER / template)
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()

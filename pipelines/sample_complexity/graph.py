@@ -9,7 +9,7 @@
 
 from redun.scheduler import catch_all
 
-from pipelines.engine import Artefact, stage
+from pipelines.engine import Artefact, Stage
 from pipelines.engine.fanout import FAILED, fail
 from pipelines.engine.pipeline import Pipeline
 from pipelines.reporting import claims
@@ -19,8 +19,8 @@ from pipelines.sample_complexity.config import ComplexityConfig
 
 STAGES = "pipelines.sample_complexity.stages"
 
-learn = stage(f"{STAGES}.learn", data=["ebflow.complexity.fitted"])
-conclude = stage(f"{STAGES}.conclude", templates=[claims.TEMPLATE])
+learn = Stage(f"{STAGES}.learn", data=["ebflow.complexity.fitted"])
+conclude = Stage(f"{STAGES}.conclude", data=["pipelines.reporting"])
 
 
 def sample_complexity(config: ComplexityConfig, inputs: None = None) -> Artefact:

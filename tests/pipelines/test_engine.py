@@ -44,12 +44,12 @@ from pipelines.engine import (
     Engine,
     Retries,
     Source,
+    Stage,
     Status,
     evaluation,
     executors,
     finished,
     plan,
-    stage,
 )
 from pipelines.engine.demand import needs_of, reserved
 from pipelines.engine.executors import RayExecutor, StageExecutor, _place
@@ -72,7 +72,7 @@ RETRIED = []
 NONE = Retries(0)
 
 write, double, mend = (
-    stage(f"tests.pipelines.stages.{name}", executor="driver")
+    Stage(f"tests.pipelines.stages.{name}", executor="driver")
     for name in ("write", "double", "mend")
 )
 

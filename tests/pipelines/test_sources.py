@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engine import digests, stage
+from pipelines.density.graph import report
+from pipelines.engine import Stage, digests
 from pipelines.engine.digests import data_digest, source_digest
-from pipelines.sample_complexity.graph import learn
+from pipelines.gradient_alignment.graph import align
+from pipelines.paper.graph import compare
+from pipelines.sample_complexity.graph import conclude, learn
+from tuning.pipeline import verdict
 
 ROOT = Path(__file__).parents[2]
 
@@ -126,7 +130,7 @@ def test_a_stage_follows_what_it_imports(stage, module):
 
 def test_a_change_of_the_data_that_the_code_reads_counts(library):
     def version():
-        return stage("lib.a", data=["lib.inner"]).version
+        return Stage("lib.a", data=["lib.inner"]).version
 
     before = version()
     (library / "inner" / "b.py").write_text((library / "inner" / "b.py").read_text())
@@ -143,6 +147,14 @@ def test_a_change_of_the_data_that_the_code_reads_counts(library):
 def test_the_stages_that_read_packaged_data_say_so():
     data = {path.parent for path in (ROOT / "ebflow").rglob("*.safetensors")}
     assert {".".join(path.relative_to(ROOT).parts) for path in data} == set(learn.data)
+
+
+def test_the_stages_that_fill_templates_say_so():
+    found = [*ROOT.glob("pipelines/**/*.j2"), *ROOT.glob("tuning/**/*.j2")]
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in found}
+    stages = (report, compare, align, conclude, verdict)
+    assert packages == {name for one in stages for name in one.data}
+    assert all("pipelines.reporting" in one.data for one in stages)
 
 
 def test_a_source_is_parsed_once_and_again_where_that_was_lost(library, tmp_path, monkeypatch):

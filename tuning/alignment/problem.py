@@ -14,7 +14,7 @@ from ebflow.errors import NonFinite
 from pipelines import store
 from pipelines.config.source import held_out
 from pipelines.density.graph import prepare
-from pipelines.engine import Artefact, Source, own, stage
+from pipelines.engine import Artefact, Source, Stage, own
 from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import AlignmentConfig, ClassifierConfig, CustomConfig
 from pipelines.gradient_alignment.graph import (
@@ -35,7 +35,7 @@ from tuning.alignment.config import AlignmentSearch
 from tuning.alignment.space import SPACE
 from tuning.problem import Goal, Killed, Problem
 
-score = stage("tuning.stages.score", needs=own)
+score = Stage("tuning.stages.score", needs=own)
 
 REPORTS = 20
 """Reports of a trial at most."""
