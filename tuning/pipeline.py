@@ -15,8 +15,8 @@ test rows.
 from ebflow.errors import BadInput
 from pipelines.config.source import examined
 from pipelines.engine import Artefact, Source, Stage, glue
-from pipelines.engine.fanout import gathered
 from pipelines.engine.pipeline import Pipeline
+from pipelines.engine.tasks import gather_cells
 from pipelines.reporting import claims
 from tuning import records, results
 from tuning.config import TuneConfig
@@ -75,7 +75,7 @@ def again(
     """
     searched = problem(held)
     chosen = trainings(searched, records.load(found.path))
-    cells = gathered(searched.measured(one.config, one.title, given) for one in chosen)
+    cells = gather_cells(searched.measured(one.config, one.title, given) for one in chosen)
     return verdict(config, [given[0], found, cells])
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
-from importlib.util import find_spec
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
 from ebflow.files import write_text
@@ -70,7 +70,7 @@ def _read(module: str) -> tuple[bytes, tuple[str, ...]]:
 def _imported(module: str, path: Path, source: bytes) -> Iterator[str]:
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for level, base, names in _statements(source):
-        base = _absolute(package, level, base)
+        base = resolve_name("." * level + base, package)
         for name in names or [""]:
             found = _submodule(base, name) if name else base
             if _is_ours(found) and not _carries(found):
@@ -153,13 +153,6 @@ def _executed(node: ast.AST) -> Iterator[ast.AST]:
 
 def _is_for_types(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-
-
-def _absolute(package: str, level: int, base: str) -> str:
-    if not level:
-        return base
-    parts = package.split(".")[: len(package.split(".")) - level + 1]
-    return ".".join([*parts, *([base] if base else [])])
 
 
 def _submodule(base: str, name: str) -> str:

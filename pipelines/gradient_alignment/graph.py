@@ -24,8 +24,8 @@ from ebflow.errors import BadInput
 from pipelines.config.source import counted, examined, opened
 from pipelines.density.graph import prepare
 from pipelines.engine import Artefact, Source, Stage, glue, own
-from pipelines.engine.fanout import FAILED, fail, together
 from pipelines.engine.pipeline import Pipeline
+from pipelines.engine.tasks import FAILED, fail, gather
 from pipelines.gradient_alignment import results
 from pipelines.gradient_alignment.config import AlignmentConfig, MeasureConfig
 from pipelines.gradient_alignment.models import BASELINE
@@ -113,7 +113,7 @@ def _measured(
         # One job where both are one training, so that it is told once.
         same = model.classifier == found[0].classifier
         trained = base if same else classify(model.classifier, [data], title)
-        inputs = [data, *densities, together([trained, base, independent])]
+        inputs = [data, *densities, gather([trained, base, independent])]
         yield measure(whole.model_copy(update=changed), inputs, title)
 
 

@@ -21,8 +21,8 @@ from pipelines.config.source import counted, examined, opened
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine import ALONE, Artefact, Source, Stage, own
-from pipelines.engine.fanout import gathered
 from pipelines.engine.pipeline import Pipeline
+from pipelines.engine.tasks import gather_cells
 from pipelines.paper import config as configs
 from pipelines.paper.config import FillConfig, PaperConfig, PeerConfig
 from pipelines.paper.experiments import EXPERIMENTS
@@ -140,7 +140,7 @@ def paper(config: PaperConfig, sources: Sources) -> Artefact:
     A cell that fails stops no other; one that diverges is told in the table.
     """
     cells = EXPERIMENTS[config.experiment].placed(config)
-    return compare(config, [gathered(_made(cell, sources) for cell in cells)])
+    return compare(config, [gather_cells(_made(cell, sources) for cell in cells)])
 
 
 def _made(cell: Cell, sources: Sources) -> list[Artefact]:

@@ -10,8 +10,8 @@
 from redun.scheduler import catch_all
 
 from pipelines.engine import Artefact, Stage
-from pipelines.engine.fanout import FAILED, fail
 from pipelines.engine.pipeline import Pipeline
+from pipelines.engine.tasks import FAILED, fail
 from pipelines.reporting import claims
 from pipelines.sample_complexity import results
 from pipelines.sample_complexity.cells import cells, title

@@ -53,8 +53,8 @@ from pipelines.engine import (
 )
 from pipelines.engine.demand import needs_of, reserved
 from pipelines.engine.executors import RayExecutor, StageExecutor, _place
-from pipelines.engine.fanout import gathered
 from pipelines.engine.records import scheduler
+from pipelines.engine.tasks import gather_cells
 from pipelines.errors import StageFailed
 from pipelines.gradient_alignment import graph as gradient_alignment
 from pipelines.gradient_alignment.config import MeasureConfig
@@ -265,7 +265,7 @@ def test_a_plan_runs_nothing(engine, home):
 def test_a_plan_counts_the_cells_that_would_run_and_records_nothing(engine, home):
     engine().run(graph())
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
-    found = plan(gathered(graph(n) for n in (3, 4, 4, 5)))
+    found = plan(gather_cells(graph(n) for n in (3, 4, 4, 5)))
     assert (found["write"], found["double"]) == (Status(2, 1), Status(2, 1))
     assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
 
@@ -365,10 +365,10 @@ def test_healthy_siblings_of_a_failed_stage_finish(engine):
 def test_a_cell_that_diverged_is_told_and_any_other_failure_is_one(engine, error):
     ERRORS["write"] = error
     if isinstance(error, NonFinite):
-        assert engine().run(gathered([graph()])).value == ["step 3: inf"]
+        assert engine().run(gather_cells([graph()])).value == ["step 3: inf"]
     else:
         with pytest.raises(StageFailed, match="1 of 1 cells failed, the first: .*bad"):
-            engine().run(gathered([graph()]))
+            engine().run(gather_cells([graph()]))
 
 
 def test_each_stage_that_ran_is_a_child_run(engine):

@@ -20,7 +20,7 @@ def test_the_graph_is_a_replicate_for_every_seed(scale, own, monkeypatch):
         monkeypatch.setattr(graph, kind, partial(made, kind))
     monkeypatch.setattr(graph, "judged", lambda config, data: ("judge", config.seed, data))
     monkeypatch.setattr(graph, "flows", lambda config, *inputs: ("flows", config.seed, inputs))
-    monkeypatch.setattr(graph, "together", lambda found: found)
+    monkeypatch.setattr(graph, "gather", lambda found: found)
     monkeypatch.setattr(graph, "catch_all", lambda found, *_: found)
     config = AlignmentConfig(scale=scale)
     _, _, (data, densities, found), _ = graph.alignment(config, "source")
