@@ -83,7 +83,7 @@ def _command(pipeline: Sequence[str]) -> "Command":
 def _print_manifest(run: "Run", options: Running, line: str) -> dict[str, Any]:
     from pipelines.cluster.kuberay import manifest
 
-    print(manifest(run, options), end="")
+    print(manifest(run, options.config), end="")
     return {}
 
 
@@ -100,7 +100,7 @@ class Submission:
 
     def __call__(self, run: "Run", options: Running, line: str) -> dict[str, Any]:
         """Submits a run and follows the job; what it finds out is told by the job."""
-        command = job.entrypoint(run, options, {**job.environment(), **job.provenance()})
+        command = job.entrypoint(run, {**job.environment(), **job.provenance()})
         console = terminal(soft_wrap=True)
         console.print(line)
         if options.dry_run:

@@ -2,13 +2,12 @@
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from argparse import ArgumentParser, BooleanOptionalAction
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebflow.errors import BadInput
-from pipelines.cli.parsing import Running
-from pipelines.config import Section
 from pipelines.store import storage
 from pipelines.store.urls import without_password
 
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 CONFIG = "submitted.yaml"
 """File of the resolved configuration."""
 
-RESOLVED = ("config", "config_file", "dry_run", "output")
-"""Options that are in that file, or that the command there has in another form."""
-
 SENT = ("EBFLOW_DATA", "EBFLOW_HOME", storage.VARIABLE, "MLFLOW_TRACKING_URI")
 """What is set of these here holds there; else what the nodes have set."""
 
@@ -29,18 +25,12 @@ STORE = '"${EBFLOW_HOME:?found no value on the cluster, expected a folder on eve
 
 
 def entrypoint(
-    run: "Run",
-    options: Running,
-    settings: Mapping[str, str],
-    *,
-    config: str = CONFIG,
-    home: str = STORE,
+    run: "Run", settings: Mapping[str, str], *, config: str = CONFIG, home: str = STORE
 ) -> str:
-    """Returns the shell command of a run on a cluster.
+    """Returns the shell command of a run on a cluster: what was typed here, over the same file.
 
     Arguments:
         run: The run.
-        options: Its options.
         settings: Variables of its environment.
         config: Where the resolved configuration will be.
         home: The store there, under which the results go too, unless options or environment name
@@ -49,11 +39,22 @@ def entrypoint(
     Raises:
         BadInput: If the folder for the results is a relative one, which would be lost.
     """
-    given = [f"{name}={value}" for name, value in settings.items()]
-    pipeline = shlex.split(run.command)[1:3]
-    words = ["python", "-m", "pipelines.cli", *pipeline, "--config", config]
-    command = [*(["env", *given] if given else []), *words, *_further(options)]
-    return f"{shlex.join(command)} --output {_output(run, options, home)}"
+    _, *pipeline = shlex.split(run.command)[:3]
+    given, rest = _parser().parse_known_args(shlex.split(run.command)[3:])
+    recipe = ["--recipe", run.recipe] if run.recipe else []
+    words = ["python", "-m", "pipelines.cli", *pipeline, "--config", config, *recipe, *rest]
+    set_first = ["env", *(f"{name}={value}" for name, value in settings.items())]
+    command = shlex.join([*(set_first if settings else []), *words])
+    return f"{command} --output {_output(run, given.output, home)}"
+
+
+def _parser() -> ArgumentParser:
+    """Returns what knows the options that the command there has in another form."""
+    made = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("--config", "--output", "--recipe"):
+        made.add_argument(name, nargs="?")
+    made.add_argument("--dry-run", "--dry_run", action=BooleanOptionalAction)
+    return made
 
 
 def environment() -> dict[str, str]:
@@ -82,36 +83,11 @@ def provenance() -> dict[str, str]:
     return {"EBFLOW_COMMIT": commit} if commit else {}
 
 
-def _output(run: "Run", options: Running, home: str) -> str:
-    if options.output is None:
+def _output(run: "Run", given: str | None, home: str) -> str:
+    if given is None:
         named = os.environ.get("EBFLOW_HOME")
         return f"{shlex.quote(named) if named else home}/{shlex.quote(str(run.output))}"
-    if not options.output.is_absolute():
-        raise BadInput(f"--output: found {options.output}, expected an absolute path on storage "
-                       "that all nodes share")  # fmt: skip
-    return shlex.quote(str(options.output))
-
-
-def _further(options: Running) -> Iterator[str]:
-    """Yields the options that the file of the configuration does not hold, as words."""
-    for field in fields(options):
-        value = getattr(options, field.name)
-        if isinstance(value, Section) and field.name not in RESOLVED:
-            yield from _set(value)
-        elif field.name not in RESOLVED:
-            yield from _option(field.name, value)
-
-
-def _set(section: Section) -> Iterator[str]:
-    """Yields the options of a section of its own that are set, as words."""
-    for name in type(section).model_fields:
-        if name in section.model_fields_set:
-            yield from _option(name, getattr(section, name))
-
-
-def _option(name: str, value: object) -> Iterator[str]:
-    if value is None or value is False:
-        return
-    yield f"--{name.replace('_', '-')}"
-    if value is not True:
-        yield from map(str, value if isinstance(value, tuple) else (value,))
+    if not Path(given).is_absolute():
+        raise BadInput(f"--output: found {given}, expected an absolute path on storage that all "
+                       "nodes share")  # fmt: skip
+    return shlex.quote(given)

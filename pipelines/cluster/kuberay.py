@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import yaml
 
 from ebflow.errors import BadInput
-from pipelines.cli.parsing import Running
 from pipelines.cluster import job
 from pipelines.cluster.package import checkout
+from pipelines.config import Section
 from pipelines.config.files import dump
 
 if TYPE_CHECKING:
@@ -26,20 +26,24 @@ MOST = 47
 """Characters of a job's name."""
 
 
-def manifest(run: "Run", options: Running) -> str:
+def manifest(run: "Run", config: Section) -> str:
     """Returns the resolved configuration and the job that reads it, as YAML.
 
     The image's code runs. KubeRay starts the cluster and, when the job has ended, ends it.
+
+    Arguments:
+        run: The run.
+        config: What its options go over.
 
     Raises:
         BadInput: If the run's name is too long for KubeRay, which names more after the job.
     """
     text = (checkout() / FILE).read_text()
     settings = job.environment()
-    command = job.entrypoint(run, options, settings, config=CONFIG, home=_home(text))
+    command = job.entrypoint(run, settings, config=CONFIG, home=_home(text))
     return Template(text).substitute(
         name=_name("ebflow", getpass.getuser(), run.name),
-        config=indent(dump(options.config), " " * 4).strip(),
+        config=indent(dump(config), " " * 4).strip(),
         command=json.dumps(command),
     )
 

@@ -175,13 +175,14 @@ PIPELINES = [name for name in COMMANDS if name.startswith(("run ", "tune "))]
 @pytest.mark.parametrize("name", PIPELINES)
 def test_every_pipeline_can_be_submitted_and_reads_what_is_sent(name, afar, ebflow, tmp_path):
     words = name.removeprefix("run ").split()
-    result = ebflow("submit", *words, "--dry-run", "--name", "mine")
+    typed = (*words, "--dry-run", "--name", "mine")
+    result = ebflow("submit", *typed)
     line = last_line(result)
     assert f"{name} --config submitted.yaml" in line
     assert line.endswith(f"/runs/{words[0]}/mine")
     path = tmp_path / "submitted.yaml"
     path.write_text("\n".join(result.out[1:-1]))
-    again = ebflow("submit", *words, "--dry-run", "--config", path)
+    again = ebflow("submit", *typed, "--config", path)
     assert last_line(again) == line and again.out[1:-1] == result.out[1:-1]
 
 
