@@ -11,8 +11,8 @@ from typing import Any
 
 from ebflow.files import write_text
 from pipelines import store
+from pipelines.cluster import store_writer
 from pipelines.config import canonical
-from pipelines.store import writer
 from tuning.config import TuneConfig
 
 TRIALS, ALL = "trials", "trials.json"
@@ -95,7 +95,7 @@ def begin(root: Path, number: int) -> None:
 
 def tell_reason(root: Path, number: int, line: str) -> None:
     """Notes why a trial fails, in the process where it does."""
-    writer.write(folder(root, number) / REASON, line)
+    store_writer.write(folder(root, number) / REASON, line)
 
 
 def reason(root: Path, number: int) -> str:

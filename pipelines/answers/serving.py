@@ -9,9 +9,9 @@ from pipelines.answers.contexts import spread
 from pipelines.answers.models import REGISTERED, Model, opened
 from pipelines.answers.sampling import drawn
 from pipelines.answers.tables import examples
-from pipelines.cli.ui import served
 from pipelines.cluster.logs import writing
 from pipelines.tracking.models import Examples, save_model
+from pipelines.tracking.server import served
 
 ROWS = 4
 """Rows of the example in the model."""

@@ -11,11 +11,11 @@ from importlib.metadata import version
 from typing import Any
 
 from ebflow.errors import BadInput
-from pipelines.cli.interruption import interruptible
 from pipelines.cli.streams import outlive_readers
 from pipelines.cli.studies import STUDIES, Study, named
 from pipelines.cluster import environment
 from pipelines.errors import StageFailed
+from pipelines.interruption import interruptible
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -55,7 +55,7 @@ def _run(words: list[str]) -> int:
 
 
 def _spelled(line: str) -> str:
-    from pipelines.cli.spelling import spelled
+    from pipelines.config.spelling import spelled
 
     return spelled(line)
 

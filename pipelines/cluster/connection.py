@@ -14,11 +14,11 @@ import psutil
 
 from pipelines import store
 from pipelines.cluster import environment
+from pipelines.cluster.store_writer import start_writer
 from pipelines.config import ClusterConfig
 from pipelines.errors import StageFailed, failure
 from pipelines.store import storage
 from pipelines.store.urls import without_password
-from pipelines.store.writer import start_writer
 
 PREFIX = "ebflow-ray-"
 FORWARDED = ("MLFLOW_", "EBFLOW_COMMIT", "EBFLOW_DATA")
@@ -42,7 +42,7 @@ class Connection:
     Attributes:
         folder: Of an embedded Ray's sockets and logs, short as sockets' paths must be.
         node: The one whose store is this process's, where nodes have stores of their own.
-        writer: What writes there for others (``store/writer.py``); it ends with this.
+        writer: What writes there for others (``store_writer.py``); it ends with this.
     """
 
     folder: Path | None = None

@@ -10,7 +10,7 @@ from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
 from ebflow.files import write_text
-from pipelines.store.places import user_cache
+from pipelines.store.paths import user_cache
 
 OURS = ("ebflow", "pipelines", "tuning")
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from redun.executors.base import Executor
 from redun.scheduler import Job
 
-from pipelines.cli.interruption import interrupted
 from pipelines.cluster.connection import Connection, cancel, leave, start
 from pipelines.engine.demand import needs_of, reserved
 from pipelines.engine.retries import passing
 from pipelines.engine.stages import KEY_LENGTH, call
 from pipelines.engine.values import Artefact
 from pipelines.errors import failure, in_one_line
+from pipelines.interruption import interrupted
 
 if TYPE_CHECKING:
     from pipelines.engine.evaluation import Engine

@@ -173,7 +173,7 @@ def _stored(run: Run) -> str:
     with store.lock(f"results-{run.pipeline.name}-{run.name}"), storage.reaching():
         storage.remove(name)
         storage.put(run.output, name)
-    return storage.place(name)
+    return storage.location(name)
 
 
 def log_file(run: Run) -> Path:
@@ -274,7 +274,7 @@ def _known(run: Run, draft: Path, outcome: Outcome) -> dict[str, Any]:
     return {
         **places,
         "name": run.name,
-        "artefacts": _by_stage(outcome, lambda artefact: artefact.place),
+        "artefacts": _by_stage(outcome, lambda artefact: artefact.location),
         "config": _json(run.config),
         "command": run.command,
     }

@@ -143,7 +143,8 @@ def _make(
             getattr(body, stage)(*arguments, output=output, work=work, run=run)
             record = store.commit(stage, key, output, run_id=run.id)
             text = note(about, run.command, numbers(run.final))
-            run.set_tags({NOTE: text, "ebflow.artefact": store.place(store.artefact(stage, key))})
+            place = store.location(store.artefact(stage, key))
+            run.set_tags({NOTE: text, "ebflow.artefact": place})
     except BadInput:
         shutil.rmtree(output, ignore_errors=True)
         with suppress(OSError):

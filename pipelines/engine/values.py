@@ -42,9 +42,9 @@ class Artefact:
         return store.present(store.artefact(self.stage, self.key))
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where all nodes see it: a path, or a URL."""
-        return store.place(store.artefact(self.stage, self.key))
+        return store.location(store.artefact(self.stage, self.key))
 
     def is_valid(self) -> bool:
         """Looks at the store's record, and at what it is of."""

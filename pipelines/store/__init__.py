@@ -29,7 +29,7 @@ __all__ = [
     "home",
     "identity",
     "lock",
-    "place",
+    "location",
     "present",
     "record",
     "upload",
@@ -47,5 +47,5 @@ from pipelines.store.copies import (
 )
 from pipelines.store.identities import expect, identity
 from pipelines.store.locks import alone, lock
-from pipelines.store.places import artefact, home, place, work
+from pipelines.store.paths import artefact, home, location, work
 from pipelines.store.records import Record, commit, digest, present, record

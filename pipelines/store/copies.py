@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ebflow.files import move
 from pipelines.store import storage
-from pipelines.store.places import name
+from pipelines.store.paths import name
 
 AT = ".at"
 

@@ -8,7 +8,7 @@ import uuid
 from ebflow.errors import BadInput
 from pipelines.store import storage
 from pipelines.store.locks import lock
-from pipelines.store.places import home, place
+from pipelines.store.paths import home, location
 from pipelines.store.shared import read, write
 
 
@@ -25,9 +25,9 @@ def identity() -> str:
     found = content.decode(errors="replace")
     if not re.fullmatch("[0-9a-f]{32}", found):
         raise BadInput(
-            f"{place(home() / 'id')}: found a damaged file, expected the 32 hexadecimal digits of "
-            "the store's id; once it is removed the store gets another, by which earlier runs are "
-            "not its own"
+            f"{location(home() / 'id')}: found a damaged file, expected the 32 hexadecimal digits "
+            "of the store's id; once it is removed the store gets another, by which earlier runs "
+            "are not its own"
         )
     return found
 
@@ -54,11 +54,11 @@ def _seen(identity: str) -> str:
     try:
         found = read("id")
     except OSError as error:
-        return f"no store at {place(home())} ({error})"
+        return f"no store at {location(home())} ({error})"
     if found is None:
-        return f"no store at {place(home())}"
+        return f"no store at {location(home())}"
     seen = found.decode(errors="replace")
-    return "" if seen == identity else f"another store at {place(home())}"
+    return "" if seen == identity else f"another store at {location(home())}"
 
 
 def _writable() -> bool:

@@ -4,7 +4,7 @@ import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pipelines.store.places import home
+from pipelines.store.paths import home
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from ebflow.files import move, previous, write_text
 from pipelines.store import storage
 from pipelines.store.copies import download
 from pipelines.store.locks import lock
-from pipelines.store.places import ARTEFACTS, artefact, home, name, place
+from pipelines.store.paths import ARTEFACTS, artefact, home, location, name
 from pipelines.store.shared import read, size
 
 
@@ -156,9 +156,9 @@ def _fetch(final: Path, wanted: Record | None, draft: Path) -> None:
         _moved(draft, final, wanted.run_id)
         return
     if _record(final) != wanted:
-        raise OSError(f"{place(final)}: was made again while it was copied")
+        raise OSError(f"{location(final)}: was made again while it was copied")
     storage.remove(name(_beside(final)))
     raise BadInput(
-        f"{place(final)}: found files that are missing or changed, expected what was stored; the "
-        "same command makes it again"
+        f"{location(final)}: found files that are missing or changed, expected what was stored; "
+        "the same command makes it again"
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ebflow.files import drafted
 from pipelines.store import storage
-from pipelines.store.places import home
+from pipelines.store.paths import home
 
 
 def read(name: str) -> bytes | None:

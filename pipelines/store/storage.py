@@ -42,7 +42,7 @@ def url() -> str:
     return found
 
 
-def place(name: str) -> str:
+def location(name: str) -> str:
     """Returns the URL of an object, without what a person need not see."""
     return f"{without_password(os.environ[VARIABLE]).rstrip('/')}/{name}".rstrip("/")
 
@@ -62,14 +62,16 @@ def check(*folders: Path) -> None:
         found = files.get_file_info(bucket or root).type
     except OSError as error:
         line = " ".join(str(error).split())[:300]
-        raise BadInput(f"{VARIABLE}: found {place('')} ({line}), {EXPECTED}") from None
+        raise BadInput(f"{VARIABLE}: found {location('')} ({line}), {EXPECTED}") from None
     if bucket and found is FileType.NotFound:
         raise BadInput(f"{VARIABLE}: found no bucket {bucket}, expected one that was made before")
     if found is FileType.File:
-        raise BadInput(f"{VARIABLE}: found the file {place('')}, {EXPECTED}")
+        raise BadInput(f"{VARIABLE}: found the file {location('')}, {EXPECTED}")
     for folder in () if bucket else map(Path.absolute, folders):
         if _overlap(Path(root), folder):
-            raise BadInput(f"{VARIABLE}: found {place('')}, expected a folder apart from {folder}")
+            raise BadInput(
+                f"{VARIABLE}: found {location('')}, expected a folder apart from {folder}"
+            )
 
 
 def _overlap(one: Path, other: Path) -> bool:
@@ -83,7 +85,7 @@ def reaching() -> Iterator[None]:
         yield
     except OSError as error:
         line = " ".join(str(error).split())[:300]
-        raise StageFailed(f"{VARIABLE}: {place('')}: {line}") from error
+        raise StageFailed(f"{VARIABLE}: {location('')}: {line}") from error
 
 
 def put(path: Path, name: str) -> None:
@@ -180,5 +182,5 @@ def _open(found: str) -> tuple[FileSystem, str]:
     try:
         files, root = FileSystem.from_uri(found)
     except pa.ArrowInvalid:
-        raise BadInput(f"{VARIABLE}: found {place('')}, {EXPECTED}") from None
+        raise BadInput(f"{VARIABLE}: found {location('')}, {EXPECTED}") from None
     return files, root.rstrip("/")

@@ -8,7 +8,7 @@ __all__ = ["Follower", "Sender", "StageRun", "Tracker", "connect", "default_stor
 
 from importlib import import_module
 
-from pipelines.tracking.places import default_store, lasting, reaching, store_uri, uri
+from pipelines.tracking.backend import default_store, lasting, reaching, store_uri, uri
 
 _HOMES = {
     "Follower": "following",

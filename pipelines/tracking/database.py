@@ -9,7 +9,7 @@ import mlflow
 from mlflow import MlflowClient
 
 from ebflow.files import drafted
-from pipelines.store.places import user_cache
+from pipelines.store.paths import user_cache
 
 
 def make(path: Path) -> None:

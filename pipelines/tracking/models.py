@@ -13,7 +13,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import Array
 
 import ebflow
-from pipelines.tracking.places import default_store
+from pipelines.tracking.backend import default_store
 from pipelines.tracking.run import StageRun
 
 NEEDED = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "torch")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.tracking.places import database, store_uri, uri
+from pipelines.tracking.backend import database, store_uri, uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

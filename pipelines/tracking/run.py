@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from ebflow.data.manifest import Manifest
-from pipelines.tracking.places import lasting
+from pipelines.tracking.backend import lasting
 
 ITS_OWN = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName", "ebflow.stage",
            "ebflow.key")  # fmt: skip

@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from pipelines import store
+from pipelines.tracking.backend import database, reaching, store_uri, uri
 from pipelines.tracking.database import make
-from pipelines.tracking.places import database, reaching, store_uri, uri
 from pipelines.tracking.provenance import code
 from pipelines.tracking.run import StageRun
 from pipelines.tracking.views import EXPERIMENT_TAGS

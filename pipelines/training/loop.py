@@ -15,10 +15,10 @@ from ebflow.data.loader import Dataset
 from ebflow.execution import Checkpoints, Driven, Event, resume, shard_weights
 from ebflow.preprocessing import Preprocessing
 from pipelines import store
+from pipelines.cluster import store_writer
 from pipelines.cluster.connection import launched
 from pipelines.cluster.environment import embedded
 from pipelines.config import ClusterConfig, Training
-from pipelines.store import writer
 from pipelines.training import metrics_log
 from pipelines.training.interruption import held
 from pipelines.training.trainers import build
@@ -200,7 +200,7 @@ def note(work: Path, kind: str, text: str) -> None:
     last = next(reversed(metrics_log.read(work / metrics_log.FILE)[0]), {"step": 0, "share": 0.0})
     row = {"kind": kind, "step": last["step"], "share": last["share"], "time": time.time(),
             "metrics": {}, "note": text, "text": text}  # fmt: skip
-    writer.append(work / metrics_log.FILE, [row])
+    store_writer.append(work / metrics_log.FILE, [row])
 
 
 def row(trainer: Driven, event: Event) -> metrics_log.Row:
@@ -259,7 +259,7 @@ class Reporter:
         self._report()
         self.checkpoints.save(self.trainer)
         if self.rank == 0:
-            writer.upload(self.file)
+            store_writer.upload(self.file)
             store.upload_entries(self.checkpoints.folder, self.checkpoints.path(self.trainer.step))
         self.saved = time.monotonic()
 
@@ -278,7 +278,7 @@ class Reporter:
 
     def _report(self) -> None:
         if self.rank == 0:
-            writer.append(self.file, self.rows)
+            store_writer.append(self.file, self.rows)
         self.place.report(self.rows)
         self.rows, self.reported = [], time.monotonic()
 

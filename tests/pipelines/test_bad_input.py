@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipelines import store
-from pipelines.cli.spelling import spelled
+from pipelines.config.spelling import spelled
 
 OPTIONS = {
     "no number": ("--train.lr fast", "--train.lr: found 'fast', expected a number"),

@@ -24,7 +24,6 @@ from sqlalchemy.exc import IntegrityError
 
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
-from pipelines.cli.interruption import interruptible
 from pipelines.cluster import connection, environment
 from pipelines.cluster.connection import DRIVER, Connection
 from pipelines.config import (
@@ -58,6 +57,7 @@ from pipelines.engine.tasks import gather_cells
 from pipelines.errors import StageFailed
 from pipelines.gradient_alignment import graph as gradient_alignment
 from pipelines.gradient_alignment.config import MeasureConfig
+from pipelines.interruption import interruptible
 from pipelines.paper import graph as paper
 from pipelines.paper.config import StepsConfig
 from pipelines.sample_complexity import graph as sample_complexity

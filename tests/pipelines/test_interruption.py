@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from pipelines.cli.interruption import interrupted, interruptible
 from pipelines.engine.executors import _own_sigterm
+from pipelines.interruption import interrupted, interruptible
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 

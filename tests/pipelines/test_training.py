@@ -20,7 +20,6 @@ from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput, NonFinite
 from ebflow.execution import Checkpoints, Event, resume, save_training
 from ebflow.randomness import RowGenerator
-from pipelines.cli.spelling import spelled
 from pipelines.cluster import environment
 from pipelines.config import (
     LEARNED_INVERSE,
@@ -34,6 +33,7 @@ from pipelines.config import (
     TrainConfig,
     Training,
 )
+from pipelines.config.spelling import spelled
 from pipelines.engine.retries import passing
 from pipelines.errors import failure
 from pipelines.training import interruption, launch, loop, metrics_log, trainers

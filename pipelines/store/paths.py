@@ -35,9 +35,9 @@ def work(stage: str, key: str) -> Path:
     return home() / "work" / stage / key
 
 
-def place(path: Path) -> str:
+def location(path: Path) -> str:
     """Returns where all nodes see what has a path in the store: a path, or a URL."""
-    return storage.place(name(path)) if storage.used() else str(path)
+    return storage.location(name(path)) if storage.used() else str(path)
 
 
 def name(path: Path) -> str:
