@@ -8,11 +8,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pkgutil import resolve_name
 from typing import Any
 
 from ebflow.errors import BadInput
 from pipelines.cli.streams import outlive_readers
-from pipelines.cli.studies import STUDIES, Study, named
+from pipelines.cli.studies import STUDIES, Study
 from pipelines.cluster import environment
 from pipelines.errors import StageFailed
 from pipelines.interruption import interruptible
@@ -95,7 +96,7 @@ class Command:
 
     def run(self, words: Sequence[str], **given: Any) -> int:  # noqa: ANN401
         """Returns the exit code."""
-        return named(self.target)(words, **given)
+        return resolve_name(self.target)(words, **given)
 
 
 COMMANDS: dict[str, Command | Study] = {

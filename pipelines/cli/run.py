@@ -6,10 +6,11 @@ What is done with the run that the words ask for may also be to send it elsewher
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cli.parsing import Running, parse_density, parse_study
-from pipelines.cli.studies import Study, named
+from pipelines.cli.studies import Study
 from pipelines.config import Section
 from pipelines.config.files import dump
 from pipelines.errors import StageFailed
@@ -76,7 +77,7 @@ def study(words: Sequence[str], study: Study, carry_out: CarryOut = carry_out) -
     options = parse_study(words, study)
     config = options.config
     name = config.name or config.experiment
-    run = run_of(named(study.graph), config, options, ("run", study.name, *words), name)
+    run = run_of(resolve_name(study.graph), config, options, ("run", study.name, *words), name)
     carry_out(run, options, f"{name} at scale {config.scale}")
     return 0
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
@@ -31,20 +31,14 @@ class Study:
 
     def run(self, words: Sequence[str], **given: Any) -> int:  # noqa: ANN401
         """Returns the exit code."""
-        return named("pipelines.cli.run:study")(words, self, **given)
+        return resolve_name("pipelines.cli.run:study")(words, self, **given)
 
     def base(self, scale: str | None = None) -> "Section":
         """Returns the configuration of a scale; that of ``cpu`` if there is no such one."""
-        config = named(self.config)
+        config = resolve_name(self.config)
         found = config(scale="cpu")
         known = get_args(type(found).model_fields["scale"].annotation)
         return config(scale=scale) if scale in known else found
-
-
-def named(place: str) -> Any:  # noqa: ANN401
-    """Returns what a module has, from ``module:name``."""
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
 
 
 STUDIES = (

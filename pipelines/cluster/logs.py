@@ -17,7 +17,8 @@ def writing(path: Path) -> Iterator[None]:
     What a full disk does not take is lost, and stops nothing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = _Unperturbed(path)
+    handler = logging.FileHandler(path)
+    handler.handleError = lambda record: None  # no traceback on the user's terminal
     handler.setFormatter(logging.Formatter(FORMAT))
     root = logging.getLogger()
     root.addHandler(handler)
@@ -34,8 +35,3 @@ def writing(path: Path) -> Iterator[None]:
         root.removeHandler(handler)
         with suppress(OSError):
             handler.close()
-
-
-class _Unperturbed(logging.FileHandler):
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Does nothing, where logging would write a traceback to the user's terminal."""

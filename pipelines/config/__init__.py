@@ -1,27 +1,5 @@
 """What a pipeline can be told: one file a subject."""
 
-__all__ = [
-    "LEARNED_INVERSE",
-    "LIKELIHOOD",
-    "NAME",
-    "UNKEYED",
-    "USERS",
-    "AnchorConfig",
-    "ChainConfig",
-    "ClusterConfig",
-    "DataConfig",
-    "DensityConfig",
-    "EvaluateConfig",
-    "ModelConfig",
-    "ObjectiveConfig",
-    "PreprocessConfig",
-    "Section",
-    "StabiliseConfig",
-    "TrainConfig",
-    "Training",
-    "canonical",
-]
-
 from pipelines.config.data import ChainConfig, DataConfig, PreprocessConfig
 from pipelines.config.model import ModelConfig
 from pipelines.config.objective import (

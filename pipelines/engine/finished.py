@@ -6,7 +6,6 @@ Only a run whose value is what each of its stages made is remembered, so that al
 import json
 from collections import Counter
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from ebflow.files import write_text
 from pipelines import store
 from pipelines.engine.outcome import Outcome, Status
 from pipelines.engine.values import Artefact
-from pipelines.store import storage
 
 
 def found(key: str) -> Outcome | None:
@@ -35,8 +33,6 @@ def found(key: str) -> Outcome | None:
 def remember(key: str, outcome: Outcome, stages: Collection[str]) -> None:
     """Remembers what the run of a key gave, if its value is all that its stages made.
 
-    Forgets runs of which an artefact is gone.
-
     Arguments:
         key: Of the whole run.
         outcome: What it gave.
@@ -54,16 +50,6 @@ def remember(key: str, outcome: Outcome, stages: Collection[str]) -> None:
         stored = [(one.stage, one.key, asdict(one.record)) for one in made]
         _file(key).parent.mkdir(exist_ok=True)
         write_text(_file(key), json.dumps(stored))
-        _sweep(_file(key).parent)
-
-
-def _sweep(folder: Path) -> None:
-    """Removes the records of runs of which an artefact is gone, where no storage may have it."""
-    for path in () if storage.used() else folder.glob("*.json"):
-        with suppress(FileNotFoundError):  # another process does the same
-            made = _read(path)
-            if not made or not all(store.artefact(a.stage, a.key).exists() for a in made):
-                path.unlink()
 
 
 def _read(path: Path) -> list[Artefact]:

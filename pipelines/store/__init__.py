@@ -15,28 +15,6 @@ artefacts and what trainings go on from lie on the storage too; a node copies wh
 hold on a node: the driver's keeps equal pipelines apart.
 """
 
-__all__ = [
-    "Record",
-    "alone",
-    "artefact",
-    "commit",
-    "digest",
-    "download",
-    "download_entries",
-    "evict",
-    "expect",
-    "forget",
-    "home",
-    "identity",
-    "lock",
-    "location",
-    "present",
-    "record",
-    "upload",
-    "upload_entries",
-    "work",
-]
-
 from pipelines.store.copies import (
     download,
     download_entries,

@@ -3,6 +3,7 @@
 import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from pipelines.store.paths import home
 
@@ -13,9 +14,7 @@ def alone() -> Iterator[Callable[[], bool]]:
 
     That function, once it has said yes, keeps others from marking it.
     """
-    path = home() / "locks" / "use"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
+    with _opened("use") as stream:
         fcntl.flock(stream, fcntl.LOCK_SH)
 
         def only() -> bool:
@@ -36,12 +35,16 @@ def lock(name: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[N
         name: A file name.
         waiting: Called once if another process holds it.
     """
-    path = home() / "locks" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
+    with _opened(name) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waiting()
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+def _opened(name: str) -> TextIO:
+    path = home() / "locks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("w")

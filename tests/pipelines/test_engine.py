@@ -298,15 +298,6 @@ def test_a_run_with_a_stage_of_which_the_key_has_no_code_is_refused(engine):
     assert finished.found("key") is None
 
 
-def test_a_run_whose_artefact_is_gone_is_forgotten_when_another_is_remembered(engine, home):
-    for key, draws in (("old", 3), ("kept", 4)):
-        finished.remember(key, engine().run(graph(draws)), STAGES)
-    shutil.rmtree(engine().run(graph(3)).value[1].path)
-    (home / "finished" / "damaged.json").write_text("[]")
-    finished.remember("new", engine().run(graph(5)), STAGES)
-    assert {path.stem for path in (home / "finished").iterdir()} == {"kept", "new"}
-
-
 @pytest.mark.parametrize("text", ["", "[[]]", '[["write", "x", {}]]', "3"])
 def test_a_damaged_file_of_a_whole_run_is_none(text, home):
     (home / "finished").mkdir(parents=True)

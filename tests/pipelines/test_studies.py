@@ -1,5 +1,6 @@
 """A study is a room of its own and an entry of a table: all else follows from these."""
 
+from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import Literal
 
@@ -7,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from pipelines.cli import main
-from pipelines.cli.studies import STUDIES, Study, named
+from pipelines.cli.studies import STUDIES, Study
 from pipelines.config import NAME, Section
 
 
@@ -73,6 +74,6 @@ def test_a_scale_that_is_none_is_told(toy, ebflow):
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
 def test_what_an_entry_names_is_there(study):
-    found = named(study.graph)
+    found = resolve_name(study.graph)
     assert found.name == study.name and study.base().scale == "cpu"
     assert found.tasks(study.base("smoke"))
