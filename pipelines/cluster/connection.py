@@ -69,10 +69,10 @@ def start(*, dashboard: bool) -> Connection:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
         try:
             _probe(store.identity())
+            return _at_home() if storage.used() else Connection()
         except BaseException:
             ray.shutdown()
             raise
-        return _at_home() if storage.used() else Connection()
     _sweep()
     # Ray gives workers folders of their own.
     os.environ["EBFLOW_HOME"] = str(store.home())

@@ -6,6 +6,7 @@ the stage's configuration that returns them. A stage that declares nothing takes
 
 import math
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cluster import connection, environment
@@ -19,10 +20,8 @@ Needs = Mapping[str, float]
 ALONE: Needs = {"CPU": math.inf}
 """All CPUs of a node: a benchmark wants the machine alone."""
 
-
-def own(config: Any) -> Needs:  # noqa: ANN401
-    """Returns what the configuration of a stage says that it keeps busy."""
-    return config.needs
+own: Callable[[Any], Needs] = attrgetter("needs")
+"""Returns what the configuration of a stage says that it keeps busy."""
 
 
 def of_training(config: Any) -> Needs:  # noqa: ANN401

@@ -18,6 +18,9 @@ from pipelines.store.urls import without_password
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
 
+EXISTS = "RESOURCE_ALREADY_EXISTS"
+"""Error of what another has made meanwhile."""
+
 LASTING = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 """Errors that no second try mends."""
 

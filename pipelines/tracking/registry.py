@@ -2,8 +2,9 @@
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 
-from pipelines.tracking import default_store, reaching, uri
+from pipelines.tracking.backend import EXISTS, default_store, reaching, uri
 
 
 def register(run_id: str, name: str, alias: str | None) -> str:
@@ -38,6 +39,9 @@ def _version(client: MlflowClient, run_id: str, name: str) -> ModelVersion:
 
 
 def _make(client: MlflowClient, name: str) -> None:
-    """Makes the registered model, if it is not there."""
-    if not client.search_registered_models(f"name = '{name}'"):
+    """Makes the registered model, unless it is there."""
+    try:
         client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != EXISTS:
+            raise

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from pipelines import store
-from pipelines.tracking.backend import database, reaching, store_uri, uri
+from pipelines.tracking.backend import EXISTS, database, reaching, store_uri, uri
 from pipelines.tracking.database import make
 from pipelines.tracking.provenance import code
 from pipelines.tracking.run import StageRun
@@ -101,16 +101,24 @@ def connect(experiment: str, key: str) -> Tracker:
     with reaching(), store.lock("mlflow"):
         if place == store_uri():
             make(database())
-        client = MlflowClient(place)
-        found = client.get_experiment_by_name(experiment)
-        made = found.experiment_id if found is not None else _create(client, experiment)
+        made = _experiment(MlflowClient(place), experiment)
         return Tracker(place, made, key, store.identity(), _system(experiment))
 
 
-def _create(client: MlflowClient, experiment: str) -> str:
+def _experiment(client: MlflowClient, name: str) -> str:
+    """Returns the id of an experiment, made unless it is there; others who share a server may make
+    it at once.
+    """
+    if (found := client.get_experiment_by_name(name)) is not None:
+        return found.experiment_id
     embedded = client.tracking_uri == store_uri()
     location = (store.home() / "mlartifacts").as_uri() if embedded else None
-    return client.create_experiment(experiment, location, EXPERIMENT_TAGS)
+    try:
+        return client.create_experiment(name, location, EXPERIMENT_TAGS)
+    except MlflowException as error:
+        if error.error_code != EXISTS:
+            raise
+        return client.get_experiment_by_name(name).experiment_id
 
 
 def _system(experiment: str) -> dict[str, str]:

@@ -58,6 +58,13 @@ def test_a_model_is_registered_once_a_run_and_an_alias_moves(logged):
     assert client.get_model_version("flow", "1").aliases == []
 
 
+def test_two_may_make_a_registered_model_at_once(logged, monkeypatch):
+    client, make = logged
+    client.create_registered_model("flow")
+    monkeypatch.setattr(mlflow.MlflowClient, "search_registered_models", lambda *_: [])
+    assert register(make(), "flow", None) == "flow, version 1: models:/flow/1"
+
+
 @pytest.mark.slow
 def test_a_finished_run_is_registered_without_running_anything(digits, tmp_path):
     store = digits.copy(tmp_path / "copy")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 import ebflow
@@ -93,6 +94,17 @@ def test_a_stage_is_a_child(tracker, run):
     assert found["mlflow.parentRunId"] == run.id
     assert (found["ebflow.stage"], found["ebflow.key"]) == ("train", "key")
     assert tracker.client.get_run(run.id).data.tags["ebflow.stage.train"] == child.id
+
+
+def test_two_stores_that_share_a_server_may_make_an_experiment_at_once(tracker, monkeypatch):
+    look, looks = MlflowClient.get_experiment_by_name, []
+
+    def too_early(self, name):
+        looks.append(name)
+        return look(self, name) if len(looks) > 1 else None
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", too_early)
+    assert connect("tests", "another").experiment == tracker.experiment
 
 
 def test_stages_of_a_kind_may_start_at_once(tracker):
