@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -209,9 +209,11 @@ def _found(words: Sequence[str], *names: str, several: Sequence[str] = ()) -> di
 
 
 def _reason(stop: SystemExit, printed: str, root: type[Section]) -> str:
-    for error in _chain(stop):
-        if isinstance(error, ValidationError):
-            return explain(error, prefix="--", root=root)
+    error: BaseException | None = stop
+    while error is not None and not isinstance(error, ValidationError):
+        error = error.__context__
+    if error is not None:
+        return explain(error, prefix="--", root=root)
     inside = (BORDER.sub("", line) for line in printed.splitlines()[1:-1])
     text = " ".join(line.strip() for line in inside if line.strip("-─ "))
     said = re.split("|".join(ENDS), text)[0].strip(" .")
@@ -219,9 +221,3 @@ def _reason(stop: SystemExit, printed: str, root: type[Section]) -> str:
         said = re.sub(pattern, line, said)
     near = re.search(r"Perhaps you meant: (--\S+)", text)
     return f"{said} (did you mean {near[1]}?)" if near else said
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__context__

@@ -110,7 +110,7 @@ class Submission:
         return {}
 
     def _follow(self, run: "Run", config: str, command: str, console: Console) -> int:
-        client = _connect(_checked(self.address))
+        client = _connect(self.address)
         identity = _send(client, run, config, command)
         for line in _how(client.get_address(), identity, self.again):
             console.print(line)
@@ -128,18 +128,14 @@ class Submission:
         return DETACHED
 
 
-def _checked(address: str | None) -> str:
-    if not (address or "").startswith(("http://", "https://")):
-        raise BadInput(f"--address: found {address}, expected http://HEAD:8265")
-    return address
-
-
-def _connect(address: str) -> "JobSubmissionClient":
+def _connect(address: str | None) -> "JobSubmissionClient":
     """Returns a client of a cluster that answers and knows our token.
 
     Raises:
-        BadInput: If it does not answer, or asks for another token.
+        BadInput: If there is no such address, nothing answers, or it asks for another token.
     """
+    if not (address or "").startswith(("http://", "https://")):
+        raise BadInput(f"--address: found {address}, expected http://HEAD:8265")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient

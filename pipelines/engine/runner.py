@@ -201,19 +201,18 @@ class Tracked:
         self.made = self._start(tracker)
         return Context(tracker, self.made.id, self.run.command, self.run.force)
 
-    def found(self) -> str | None:
-        """Returns the id of the run that an earlier, equal command made, if all is cached."""
+    def run_id(self) -> str:
+        """Returns the id of the run; if all is cached, of that of an earlier, equal command."""
         if self.made is not None:
-            return None
-        runs = reading.opened().runs(
-            {"ebflow.pipeline_key": self.key, "ebflow.store": store.identity()}
-        )
-        run_id = next((run.id for run in runs if run.is_finished_pipeline), None)
-        killed = any(run.status == "RUNNING" for run in runs)
-        tracker = self._connect() if killed or run_id is None else None
-        if run_id is None:
-            self.made = self._start(tracker)
-        return run_id
+            return self.made.id
+        own = {"ebflow.pipeline_key": self.key, "ebflow.store": store.identity()}
+        runs = reading.opened().runs(own)
+        found = next((run.id for run in runs if run.is_finished_pipeline), None)
+        if found is None:
+            return self.context().parent
+        if any(run.status == "RUNNING" for run in runs):
+            self._connect()
+        return found
 
     def _connect(self) -> "Tracker":
         from pipelines.tracking import connect
@@ -247,13 +246,12 @@ def _title(run: Run, parts: Iterable[str]) -> str:
 
 
 def _publish(run: Run, outcome: Outcome, tracked: Tracked) -> dict[str, Any]:
-    run_id = tracked.found()
-    made = tracked.made
+    run_id, made = tracked.run_id(), tracked.made
     run.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".draft-", dir=run.output) as name:
         draft = Path(name)
         numbers = run.pipeline.publish(run.config, outcome.value, draft)
-        summary = {**numbers, **_known(run, draft, outcome), "mlflow_run_id": run_id or made.id}
+        summary = {**numbers, **_known(run, draft, outcome), "mlflow_run_id": run_id}
         (draft / "config.yaml").write_text(dump(run.config))
         (draft / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
         left = sorted(entry.name for entry in draft.iterdir())
