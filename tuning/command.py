@@ -19,7 +19,7 @@ from tuning.config import TuneConfig
 from tuning.density.config import DensitySearch, DensityTune
 
 if TYPE_CHECKING:
-    from pipelines.engine.runner import Run
+    from pipelines.engine.pipeline import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +125,10 @@ def _run(
 def _check_begun(run: "Run") -> None:
     """Raises BadInput if there is no search to go on with, and none that has ended."""
     from pipelines.engine import runner
+    from pipelines.engine.checks import check
     from tuning.records import begun
 
-    inputs = runner.check(run)
+    inputs = check(run)
     ended = runner.plan(run, inputs)["search"] == "cached"
     if not ended and not begun(inputs[1]):
         raise BadInput(

@@ -17,8 +17,7 @@ from pipelines.errors import StageFailed
 from pipelines.reporting.terminal import terminal
 
 if TYPE_CHECKING:
-    from pipelines.engine.pipeline import Pipeline
-    from pipelines.engine.runner import Run
+    from pipelines.engine.pipeline import Pipeline, Run
 
 
 CarryOut = Callable[["Run", Running, str], Mapping[str, Any]]
@@ -32,8 +31,9 @@ def carry_out(run: "Run", options: Running, line: str) -> Mapping[str, Any]:
         The summary; nothing where there is none, as of a dry run.
     """
     from pipelines.engine import runner
+    from pipelines.engine.checks import check
 
-    inputs, console = runner.check(run), terminal()
+    inputs, console = check(run), terminal()
     console.print(line)
     if options.dry_run:
         planned = runner.plan(run, inputs)
@@ -92,7 +92,7 @@ def run_of(
 ) -> "Run":
     """Returns the run that a command asks for, whose words begin with ``run`` or ``tune``."""
     from pipelines.engine import Retries
-    from pipelines.engine.runner import Run
+    from pipelines.engine.pipeline import Run
 
     name, folder = name or config.name, words[1] if words[0] == "run" else words[0]
     return Run(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
     from pipelines.cli.main import Command
-    from pipelines.engine.runner import Run
+    from pipelines.engine.pipeline import Run
 
 DETACHED = 130
 TALKERS = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env")

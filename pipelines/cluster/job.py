@@ -12,7 +12,7 @@ from pipelines.store import storage
 from pipelines.store.urls import without_password
 
 if TYPE_CHECKING:
-    from pipelines.engine.runner import Run
+    from pipelines.engine.pipeline import Run
 
 CONFIG = "submitted.yaml"
 """File of the resolved configuration."""

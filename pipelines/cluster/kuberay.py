@@ -16,7 +16,7 @@ from pipelines.config import Section
 from pipelines.config.files import dump
 
 if TYPE_CHECKING:
-    from pipelines.engine.runner import Run
+    from pipelines.engine.pipeline import Run
 
 FILE = "deploy/rayjob.yaml"
 CONFIG = f"/etc/ebflow/{job.CONFIG}"

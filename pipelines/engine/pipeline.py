@@ -1,4 +1,7 @@
-"""What makes a pipeline: its graph, what is checked before, and what it leaves for a person."""
+"""What makes a pipeline: its graph, what is checked before, and what it leaves for a person.
+
+And a run of it, as the user asks for it.
+"""
 
 import hashlib
 import json
@@ -11,6 +14,7 @@ from rich.console import Console
 
 from pipelines.config import Section, canonical
 from pipelines.engine.digests import source_digest
+from pipelines.engine.retries import Retries
 from pipelines.engine.stages import Stage
 from pipelines.engine.values import Source
 
@@ -83,6 +87,31 @@ class Pipeline:
         code += [stage.version for stage in self.tasks(config)]
         parts = [self.name, name, config, inputs, code]
         return hashlib.sha256(json.dumps(parts, default=_content).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the user asked for.
+
+    Arguments:
+        pipeline: Which pipeline.
+        name: Name of the run.
+        config: Its configuration.
+        output: Folder for the results.
+        command: The command that reproduces the run.
+        recipe: The named configuration that it started from, if it did.
+        force: Whether to run every stage again.
+        retries: How often a stage is tried again after a failure that may pass.
+    """
+
+    pipeline: Pipeline
+    name: str
+    config: Section
+    output: Path
+    command: str
+    recipe: str | None = None
+    force: bool = False
+    retries: Retries = Retries()
 
 
 def _content(found: Section | Source) -> str:

@@ -1,13 +1,11 @@
-"""One run of a pipeline: checked, executed, tracked, and left in one folder."""
+"""One run of a pipeline: planned, or executed and left in one folder."""
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,98 +16,17 @@ from pipelines import engine, store
 from pipelines.cluster.logs import writing
 from pipelines.config import Section
 from pipelines.config.files import dump
-from pipelines.engine import Artefact, Context, Outcome, Retries, Status, finished
-from pipelines.engine.pipeline import Pipeline
+from pipelines.engine import Artefact, Outcome, Status, finished
+from pipelines.engine.checks import reported
+from pipelines.engine.pipeline import Run
+from pipelines.engine.tracked import Tracked
 from pipelines.reporting.progress import Progress
 from pipelines.store import storage
-from pipelines.store.urls import is_url, without_password
-from pipelines.tracking import reaching, reading
+from pipelines.tracking import reaching
 from pipelines.tracking.notes import NOTE, note
 
 if TYPE_CHECKING:
-    from pipelines.tracking import StageRun, Tracker
-
-LEFT = ("checkpoint", "figures", "report.html", "config.yaml")
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the user asked for.
-
-    Arguments:
-        pipeline: Which pipeline.
-        name: Name of the run.
-        config: Its configuration.
-        output: Folder for the results.
-        command: The command that reproduces the run.
-        recipe: The named configuration that it started from, if it did.
-        force: Whether to run every stage again.
-        retries: How often a stage is tried again after a failure that may pass.
-    """
-
-    pipeline: Pipeline
-    name: str
-    config: Section
-    output: Path
-    command: str
-    recipe: str | None = None
-    force: bool = False
-    retries: Retries = Retries()
-
-
-def check(run: Run) -> Any:  # noqa: ANN401
-    """Checks what can be checked before anything is written; returns the graph's inputs.
-
-    Raises:
-        BadInput: Naming the option or file, what was found, and what was expected.
-    """
-    _check_output(run.output)
-    _check_folder("EBFLOW_HOME", store.home())
-    if storage.used():
-        storage.check(store.home(), run.output)
-        _check_tracking()
-    return run.pipeline.check(run.config)
-
-
-def _check_output(output: Path) -> None:
-    if is_url(str(output)):
-        raise BadInput(f"--output: found {without_password(str(output))}, expected a folder")
-    _check_folder("--output", output)
-    left = [name for name in LEFT if (output / name).exists()]
-    if (output / "summary.json").exists():
-        _reported(output / "summary.json")
-    elif left:
-        raise BadInput(f"--output: found {output / left[0]}, which no run left, expected none")
-
-
-def _reported(summary: Path) -> Any:  # noqa: ANN401
-    """Returns the configuration that a summary tells; raises BadInput if it is no summary."""
-    try:
-        return json.loads(summary.read_text())["config"]
-    except (KeyError, RecursionError, TypeError, ValueError):
-        raise BadInput(f"--output: found {summary}, which no run left, expected none") from None
-
-
-def _check_tracking() -> None:
-    """Raises BadInput if nodes with stores of their own would keep runs of their own."""
-    if "RAY_ADDRESS" in os.environ and not os.environ.get("MLFLOW_TRACKING_URI"):
-        raise BadInput(
-            f"MLFLOW_TRACKING_URI: found none beside {storage.VARIABLE} on a cluster, expected an "
-            "MLflow server that all nodes reach"
-        )
-
-
-def _check_folder(option: str, folder: Path) -> None:
-    """Raises BadInput unless the folder is there, or can be made, and can be written to."""
-    near = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not near.is_dir():
-        raise BadInput(f"{option}: found the file {near}, expected a folder")
-    try:
-        with tempfile.TemporaryFile(dir=near):
-            pass
-    except OSError as error:
-        line = f"{option}: found {near}, where one may not write ({error.strerror})"
-        raise BadInput(f"{line}, expected a folder") from None
+    from pipelines.tracking import StageRun
 
 
 def plan(run: Run, inputs: object) -> dict[str, str]:
@@ -153,7 +70,7 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
             return summary
 
 
-def _evaluated(run: Run, inputs: object, tracked: "Tracked", progress: Progress) -> Outcome:
+def _evaluated(run: Run, inputs: object, tracked: Tracked, progress: Progress) -> Outcome:
     stages = engine.Engine(
         open_context=tracked.context,
         progress=progress,
@@ -179,70 +96,6 @@ def _stored(run: Run) -> str:
 def log_file(run: Run) -> Path:
     """Returns the file that what happens is written to."""
     return store.home() / "logs" / f"{run.name}.log"
-
-
-class Tracked:
-    """The MLflow run of a pipeline, made when the first stage runs.
-
-    Arguments:
-        run: What the user asked for.
-        key: The pipeline's key.
-        stack: Ends the run.
-        console: Is told which run it is.
-    """
-
-    def __init__(self, run: Run, key: str, stack: ExitStack, console: Console) -> None:
-        self.run, self.key, self.stack, self.console = run, key, stack, console
-        self.made: StageRun | None = None
-
-    def context(self) -> Context:
-        """Makes the run; returns what the stages need of it."""
-        tracker = self._connect()
-        self.made = self._start(tracker)
-        return Context(tracker, self.made.id, self.run.command, self.run.force)
-
-    def run_id(self) -> str:
-        """Returns the id of the run; if all is cached, of that of an earlier, equal command."""
-        if self.made is not None:
-            return self.made.id
-        own = {"ebflow.pipeline_key": self.key, "ebflow.store": store.identity()}
-        runs = reading.opened().runs(own)
-        found = next((run.id for run in runs if run.is_finished_pipeline), None)
-        if found is None:
-            return self.context().parent
-        if any(run.status == "RUNNING" for run in runs):
-            self._connect()
-        return found
-
-    def _connect(self) -> "Tracker":
-        from pipelines.tracking import connect
-
-        tracker = connect(self.run.pipeline.name, self.key)
-        tracker.reclaim()
-        return tracker
-
-    def _start(self, tracker: "Tracker") -> "StageRun":
-        run = self.run
-        description = run.pipeline.describe(run.config)
-        recipe = {"ebflow.recipe": run.recipe} if run.recipe else {}
-        tags = {
-            "ebflow.role": "pipeline",
-            "ebflow.name": run.name,
-            NOTE: note(description.about, run.command),
-            **recipe,
-            **description.tags,
-        }
-        run_id = tracker.start(_title(run, description.parts), tags)
-        line = f"MLflow run {run_id} at {without_password(tracker.uri)}"
-        self.console.print(line, soft_wrap=True)
-        return self.stack.enter_context(tracker.run(run_id))
-
-
-def _title(run: Run, parts: Iterable[str]) -> str:
-    """Returns the name in MLflow: what tells this run from others, each word once."""
-    names = dict.fromkeys([run.name, *parts])
-    recipe = [f"recipe {run.recipe}"] if run.recipe and run.recipe not in names else []
-    return " · ".join([*names, *recipe])
 
 
 def _publish(run: Run, outcome: Outcome, tracked: Tracked) -> dict[str, Any]:
@@ -330,7 +183,7 @@ def _announce(run: Run, console: Console) -> None:
     for draft in run.output.glob(".draft-*"):
         shutil.rmtree(draft)
     summary = run.output / "summary.json"
-    if summary.exists() and _reported(summary) != _json(run.config):
+    if summary.exists() and reported(summary) != _json(run.config):
         console.print(
             f"{run.output}: will be replaced; it has the results of another configuration, which "
             "the store and MLflow keep (choose another place by --name or --output)"

@@ -5,7 +5,8 @@ import pytest
 from pipelines.config import DensityConfig, ModelConfig, ObjectiveConfig
 from pipelines.config.recipes import mnist9k
 from pipelines.density import results
-from pipelines.engine.runner import Run, _title
+from pipelines.engine.pipeline import Run
+from pipelines.engine.tracked import _title
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.stages import compare as comparison
 from pipelines.reporting.method import short_loss, short_net

@@ -1,0 +1,81 @@
+"""The MLflow run of a pipeline."""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from pipelines import store
+from pipelines.engine.pipeline import Run
+from pipelines.engine.stages import Context
+from pipelines.store.urls import without_password
+from pipelines.tracking import reading
+from pipelines.tracking.notes import NOTE, note
+
+if TYPE_CHECKING:
+    from pipelines.tracking import StageRun, Tracker
+
+
+class Tracked:
+    """The MLflow run of a pipeline, made when the first stage runs.
+
+    Arguments:
+        run: What the user asked for.
+        key: The pipeline's key.
+        stack: Ends the run.
+        console: Is told which run it is.
+    """
+
+    def __init__(self, run: Run, key: str, stack: ExitStack, console: Console) -> None:
+        self.run, self.key, self.stack, self.console = run, key, stack, console
+        self.made: StageRun | None = None
+
+    def context(self) -> Context:
+        """Makes the run; returns what the stages need of it."""
+        tracker = self._connect()
+        self.made = self._start(tracker)
+        return Context(tracker, self.made.id, self.run.command, self.run.force)
+
+    def run_id(self) -> str:
+        """Returns the id of the run; if all is cached, of that of an earlier, equal command."""
+        if self.made is not None:
+            return self.made.id
+        own = {"ebflow.pipeline_key": self.key, "ebflow.store": store.identity()}
+        runs = reading.opened().runs(own)
+        found = next((run.id for run in runs if run.is_finished_pipeline), None)
+        if found is None:
+            return self.context().parent
+        if any(run.status == "RUNNING" for run in runs):
+            self._connect()
+        return found
+
+    def _connect(self) -> "Tracker":
+        from pipelines.tracking import connect
+
+        tracker = connect(self.run.pipeline.name, self.key)
+        tracker.reclaim()
+        return tracker
+
+    def _start(self, tracker: "Tracker") -> "StageRun":
+        run = self.run
+        description = run.pipeline.describe(run.config)
+        recipe = {"ebflow.recipe": run.recipe} if run.recipe else {}
+        tags = {
+            "ebflow.role": "pipeline",
+            "ebflow.name": run.name,
+            NOTE: note(description.about, run.command),
+            **recipe,
+            **description.tags,
+        }
+        run_id = tracker.start(_title(run, description.parts), tags)
+        line = f"MLflow run {run_id} at {without_password(tracker.uri)}"
+        self.console.print(line, soft_wrap=True)
+        return self.stack.enter_context(tracker.run(run_id))
+
+
+def _title(run: Run, parts: Iterable[str]) -> str:
+    """Returns the name in MLflow: what tells this run from others, each word once."""
+    names = dict.fromkeys([run.name, *parts])
+    recipe = [f"recipe {run.recipe}"] if run.recipe and run.recipe not in names else []
+    return " · ".join([*names, *recipe])
