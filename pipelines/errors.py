@@ -23,7 +23,7 @@ class Diverged(StageFailed):
 def failure(error: BaseException) -> BadInput | StageFailed:
     """Returns what to tell the user of an error that came back from a stage."""
     cause = innermost(error)
-    line = " ".join(str(cause).split())
+    line = flat(cause)
     if isinstance(cause, BadInput):
         return BadInput(line)
     if isinstance(cause, NonFinite | Diverged):
@@ -33,10 +33,15 @@ def failure(error: BaseException) -> BadInput | StageFailed:
     return StageFailed(in_one_line(cause))
 
 
+def flat(error: object) -> str:
+    """Returns the message of an error in one line."""
+    return " ".join(str(error).split())
+
+
 def in_one_line(error: BaseException) -> str:
     """Returns kind and message of what is behind an error, in one line."""
     cause = innermost(error)
-    return f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:400]
+    return f"{type(cause).__name__}: {flat(cause)}"[:400]
 
 
 def innermost(error: BaseException) -> BaseException:

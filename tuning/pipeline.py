@@ -14,9 +14,9 @@ test rows.
 
 from ebflow.errors import BadInput
 from pipelines.config.source import examined
-from pipelines.engine import Artefact, Source, Stage, glue
+from pipelines.engine import Artefact, Source, Stage
 from pipelines.engine.pipeline import Pipeline
-from pipelines.engine.tasks import gather_cells
+from pipelines.engine.tasks import gather_cells, glue
 from pipelines.reporting import claims
 from tuning import records, results
 from tuning.config import TuneConfig

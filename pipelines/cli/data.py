@@ -15,6 +15,7 @@ from ebflow.data.images import root
 from ebflow.data.named import SOURCES
 from ebflow.errors import BadInput
 from pipelines.cli.parsing import parse
+from pipelines.errors import flat
 from pipelines.reporting.terminal import terminal
 
 
@@ -69,8 +70,7 @@ def fetched(name: str) -> Path:
     try:
         FETCH[name](datasets, root())
     except (OSError, RuntimeError, ImportError) as error:
-        text = " ".join(str(error).split())
-        raise BadInput(f"{name}: cannot be fetched ({text[:300]})") from None
+        raise BadInput(f"{name}: cannot be fetched ({flat(error)[:300]})") from None
     return root()
 
 

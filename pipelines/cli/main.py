@@ -15,7 +15,7 @@ from ebflow.errors import BadInput
 from pipelines.cli.streams import outlive_readers
 from pipelines.cli.studies import STUDIES, Study
 from pipelines.cluster import environment
-from pipelines.errors import StageFailed
+from pipelines.errors import StageFailed, flat
 from pipelines.interruption import interruptible
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -62,7 +62,7 @@ def _spelled(line: str) -> str:
 
 
 def _end(code: int, line: str) -> int:
-    print(f"ebflow: {' '.join(line.split())}", file=sys.stderr)
+    print(f"ebflow: {flat(line)}", file=sys.stderr)
     return code
 
 

@@ -17,7 +17,7 @@ from pipelines.cli.parsing import Running
 from pipelines.cluster import job
 from pipelines.cluster.package import packed
 from pipelines.config.files import dump
-from pipelines.errors import StageFailed
+from pipelines.errors import StageFailed, flat
 from pipelines.reporting.terminal import terminal
 from pipelines.store.urls import without_password
 
@@ -123,7 +123,7 @@ class Submission:
         except KeyboardInterrupt:
             why = "detached"
         except (ClientError, OSError, RuntimeError) as error:
-            why = f"the dashboard went away ({' '.join(str(error).split())})"
+            why = f"the dashboard went away ({flat(error)})"
         console.print(f"{why}; job {identity} goes on")
         return DETACHED
 

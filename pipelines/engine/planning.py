@@ -58,16 +58,13 @@ def plan(graph: Any) -> dict[str, Status]:  # noqa: ANN401
     with tempfile.TemporaryDirectory() as folder:
         path, to_run = Path(folder) / "redun.db", {}
         _copy(database(), path)
-        made, execution = scheduler(path, *_planners(to_run)), str(uuid.uuid4())
+        planners = (Planner(name, to_run) for name in ("driver", "ray"))
+        made, execution = scheduler(path, *planners), str(uuid.uuid4())
         with suppress(Unmade):
             made.run(graph, execution_id=execution)
         found = statuses(made, execution)
     counts = Counter(to_run.values())
     return {stage: Status(counts[stage], found[stage].cached) for stage in found}
-
-
-def _planners(found: dict[str, str]) -> tuple[Planner, Planner]:
-    return Planner("driver", found), Planner("ray", found)
 
 
 def _copy(path: Path, copy: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ebflow.errors import BadInput
-from pipelines import engine, store
+from pipelines import store
 from pipelines.cluster.logs import writing
 from pipelines.config import Section
 from pipelines.config.files import dump
@@ -31,16 +31,21 @@ if TYPE_CHECKING:
 
 def plan(run: Run, inputs: object) -> dict[str, str]:
     """Returns for each stage whether it would run or is cached; writes nothing."""
-    found: Mapping[str, Status] = {}
-    if not run.force:
-        with storage.reaching():
-            whole = finished.found(run.pipeline.key(run.name, run.config, inputs))
-            graph = run.pipeline.graph
-            found = whole.statuses if whole else engine.plan(graph(run.config, inputs))
+    with storage.reaching():
+        found = {} if run.force else _found(run, inputs)
     missing = Status(ran=1)
     return {
         stage: _planned(found.get(stage, missing)) for stage in run.pipeline.stages(run.config)
     }
+
+
+def _found(run: Run, inputs: object) -> Mapping[str, Status]:
+    """Returns what a run would find of its stages, and what it would run."""
+    if whole := finished.found(run.pipeline.key(run.name, run.config, inputs)):
+        return whole.statuses
+    from pipelines.engine.planning import plan
+
+    return plan(run.pipeline.graph(run.config, inputs))
 
 
 def _planned(status: Status) -> str:
@@ -71,7 +76,9 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
 
 
 def _evaluated(run: Run, inputs: object, tracked: Tracked, progress: Progress) -> Outcome:
-    stages = engine.Engine(
+    from pipelines.engine.evaluation import Engine
+
+    stages = Engine(
         open_context=tracked.context,
         progress=progress,
         force=run.force,

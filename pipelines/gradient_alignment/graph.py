@@ -23,9 +23,9 @@ from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput
 from pipelines.config.source import counted, examined, opened
 from pipelines.density.graph import prepare
-from pipelines.engine import Artefact, Source, Stage, glue, own
+from pipelines.engine import Artefact, Source, Stage, own
 from pipelines.engine.pipeline import Pipeline
-from pipelines.engine.tasks import FAILED, fail, gather
+from pipelines.engine.tasks import FAILED, fail, gather, glue
 from pipelines.gradient_alignment import results
 from pipelines.gradient_alignment.config import AlignmentConfig, MeasureConfig
 from pipelines.gradient_alignment.models import BASELINE

@@ -3,9 +3,6 @@
 What needs MLflow is imported when it is first asked for.
 """
 
-__all__ = ["Follower", "Sender", "StageRun", "Tracker", "connect", "default_store", "lasting",
-           "log_model", "reaching", "save_model", "store_uri", "uri"]  # fmt: skip
-
 from importlib import import_module
 
 from pipelines.tracking.backend import default_store, lasting, reaching, store_uri, uri

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines import store
-from pipelines.errors import StageFailed
+from pipelines.errors import StageFailed, flat
 from pipelines.store.urls import without_password
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def reaching() -> Iterator[None]:
     try:
         yield
     except _errors() as error:
-        line = " ".join(str(error).split())[:300]
-        raise StageFailed(f"MLflow at {without_password(uri())}: {line}") from error
+        shown = without_password(uri())
+        raise StageFailed(f"MLflow at {shown}: {flat(error)[:300]}") from error
 
 
 def _errors() -> tuple[type[Exception], ...]:

@@ -37,10 +37,8 @@ from pipelines.config import (
 from pipelines.density import graph as density
 from pipelines.engine import (
     ALONE,
-    RACES,
     Artefact,
     Context,
-    Engine,
     Retries,
     Source,
     Stage,
@@ -48,10 +46,11 @@ from pipelines.engine import (
     evaluation,
     executors,
     finished,
-    plan,
 )
 from pipelines.engine.demand import needs_of, reserved
+from pipelines.engine.evaluation import RACES, Engine
 from pipelines.engine.executors import RayExecutor, StageExecutor, _place
+from pipelines.engine.planning import plan
 from pipelines.engine.records import scheduler
 from pipelines.engine.tasks import gather_cells
 from pipelines.errors import StageFailed
