@@ -71,7 +71,7 @@ class StageExecutor(Executor):
     def _attempt(self, job: Job, work: Work, number: int) -> None:
         """Starts a stage; the first attempt has the number 0."""
         try:
-            future = self._start(job, work)
+            future = self._start(job, partial(work, again=number > 0))
         except Exception as error:  # noqa: BLE001  (handed on, as a pool does)
             future = Future()
             future.set_exception(error)

@@ -99,8 +99,16 @@ def call(
     title: str = "",
     *,
     context: Context,
+    again: bool = False,
 ) -> Artefact:
     """Runs a stage, unless another process has just made its artefact.
+
+    Arguments:
+        module: That of its function.
+        key: Its key.
+        config, inputs, title: As a graph calls it.
+        context: What it is told besides.
+        again: Whether an attempt of the same run has failed, from whose work it goes on.
 
     Raises:
         BadInput: Where the store is not seen; and what the stage raises.
@@ -109,7 +117,10 @@ def call(
     name = module.rpartition(".")[2]
     with store.lock(f"{name}-{key}"):
         made = None if context.force else store.record(name, key)
-        made = made or _make(module, key, title, (config, *_places(inputs)), context)
+        if made is None:
+            if context.force and not again:
+                store.forget(store.work(name, key))
+            made = _make(module, key, title, (config, *_places(inputs)), context)
         return Artefact(name, key, made)
 
 
@@ -129,8 +140,6 @@ def _make(
 ) -> store.Record:
     stage = module.rpartition(".")[2]
     work = store.work(stage, key)
-    if context.force:
-        store.forget(work)
     work.mkdir(parents=True, exist_ok=True)
     output = work / f"output-{uuid.uuid4().hex}"
     output.mkdir()

@@ -240,6 +240,15 @@ def test_force_runs_all_again(engine):
     assert CALLS == ["write", "double"]
 
 
+def test_what_is_forced_begins_anew_once_and_goes_on_when_it_is_tried_again(engine, monkeypatch):
+    engine().run(graph())
+    forgotten, forget = [], store.forget
+    monkeypatch.setattr(store, "forget", lambda path: forgotten.append(path) or forget(path))
+    ERRORS["write"] = OSError()
+    engine(force=True, retries=Retries(2, 0.01)).run(graph())
+    assert [path.parent.name for path in forgotten] == ["write"] * 2 + ["double"] * 2
+
+
 def test_what_another_process_made_meanwhile_is_taken(engine, home):
     engine().run(graph())
     (home / "redun.db").unlink()
