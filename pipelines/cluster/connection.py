@@ -108,10 +108,22 @@ def launched(config: ClusterConfig) -> bool:
 
 
 def largest_node() -> float:
-    """Returns the CPUs of the node that has most of them now, at least one."""
+    """Returns the CPUs of the node that has most of them now, at least one.
+
+    Cost: where no node has any, as in a cluster that is scaled to zero, waits until one has come.
+    """
     import ray
 
-    return max(1.0, *(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]))
+    if not (found := _most_cpus()):
+        ray.get(ray.remote(num_cpus=1)(int).remote())
+        found = _most_cpus()
+    return max(1.0, found)
+
+
+def _most_cpus() -> float:
+    import ray
+
+    return max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
 
 
 def cancel(running: Sequence[Any]) -> None:

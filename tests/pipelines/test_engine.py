@@ -569,6 +569,18 @@ def test_a_machine_that_cannot_grow_is_asked_for_no_more_than_it_has(alone, monk
     assert reserved({"CPU": 1, "GPU": 2})["num_gpus"] == 2
 
 
+def test_a_benchmark_has_a_node_alone_where_none_is_up_yet(monkeypatch):
+    """The head of a cluster that is scaled to zero has no CPUs; one CPU of a node is not all."""
+    nodes = [{"Alive": True, "Resources": {"memory": 1.0}}]
+    worker = {"Alive": True, "Resources": {"CPU": 16.0}}
+    monkeypatch.setattr(environment, "embedded", lambda: False)
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray, "get", lambda _: nodes.append(worker))
+    wake = SimpleNamespace(remote=lambda: None)
+    monkeypatch.setattr(ray, "remote", lambda **_: lambda function: wake)
+    assert reserved(ALONE)["num_cpus"] == 16
+
+
 @pytest.mark.parametrize("times", [1, RACES, RACES + 1])
 def test_two_processes_may_record_the_same_call_at_once(times, engine, monkeypatch):
     """redun looks first and writes then: the second of two is told that the row is there."""
