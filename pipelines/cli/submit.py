@@ -15,7 +15,6 @@ from rich.console import Console
 from ebflow.errors import BadInput
 from pipelines.cli.parsing import Running
 from pipelines.cluster import job
-from pipelines.cluster.package import packed
 from pipelines.config.files import dump
 from pipelines.errors import StageFailed, flat
 from pipelines.reporting.terminal import terminal
@@ -155,7 +154,7 @@ def _connect(address: str | None) -> "JobSubmissionClient":
 
 def _send(client: "JobSubmissionClient", run: "Run", config: str, command: str) -> str:
     """Returns the identity of the job."""
-    with packed({job.CONFIG: config}) as folder:
+    with job.packed({job.CONFIG: config}) as folder:
         try:
             return client.submit_job(
                 entrypoint=command,

@@ -63,16 +63,29 @@ def start(*, dashboard: bool) -> Connection:
     """
     import ray
 
-    if "RAY_ADDRESS" in os.environ:
-        _reach(os.environ["RAY_ADDRESS"])
-        runtime_env = {"env_vars": _environment()}
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
-        try:
-            _probe(store.identity())
-            return _at_home() if storage.used() else Connection()
-        except BaseException:
-            ray.shutdown()
-            raise
+    try:
+        return _joined() if "RAY_ADDRESS" in os.environ else _embedded(dashboard)
+    except BaseException:
+        ray.shutdown()
+        raise
+
+
+def _joined() -> Connection:
+    import ray
+
+    _reach(os.environ["RAY_ADDRESS"])
+    runtime_env = {"env_vars": _environment()}
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
+    _probe(store.identity())
+    if not storage.used():
+        return Connection()
+    node = ray.get_runtime_context().get_node_id()
+    return Connection(node=node, writer=start_writer(node))
+
+
+def _embedded(dashboard: bool) -> Connection:
+    import ray
+
     _sweep()
     # Ray gives workers folders of their own.
     os.environ["EBFLOW_HOME"] = str(store.home())
@@ -88,13 +101,6 @@ def start(*, dashboard: bool) -> Connection:
         _temp_dir=folder,
     )
     return Connection(Path(folder))
-
-
-def _at_home() -> Connection:
-    import ray
-
-    node = ray.get_runtime_context().get_node_id()
-    return Connection(node=node, writer=start_writer(node))
 
 
 def launched(config: ClusterConfig) -> bool:

@@ -1,9 +1,11 @@
-"""A run as a job elsewhere: its command there, and the files that the command reads."""
+"""A run as a job elsewhere: its command there, and what it takes along."""
 
 import os
 import shlex
+import tempfile
 from argparse import ArgumentParser, BooleanOptionalAction
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,3 +93,30 @@ def _output(run: "Run", given: str | None, home: str) -> str:
         raise BadInput(f"--output: found {given}, expected an absolute path on storage that all "
                        "nodes share")  # fmt: skip
     return shlex.quote(given)
+
+
+def checkout() -> Path:
+    """Returns the folder whose code runs here, and is to run there.
+
+    Raises:
+        BadInput: If ebflow is installed as a copy, with no checkout beside it.
+    """
+    root = Path(__file__).parents[2]
+    if not (root / "pyproject.toml").is_file():
+        raise BadInput(f"{root}: found an installed ebflow, expected a checkout, to send its code")
+    return root
+
+
+@contextmanager
+def packed(files: Mapping[str, str]) -> Iterator[Path]:
+    """Gives a folder for Ray to pack: the checkout, by links, and ``files``, by their names.
+
+    Ray follows the links, and leaves out what a ``.gitignore`` names.
+    """
+    with tempfile.TemporaryDirectory(prefix="ebflow-job-") as name:
+        folder = Path(name)
+        for entry in checkout().iterdir():
+            (folder / entry.name).symlink_to(entry)
+        for file, text in files.items():
+            (folder / file).write_text(text)
+        yield folder

@@ -11,7 +11,6 @@ import yaml
 
 from ebflow.errors import BadInput
 from pipelines.cluster import job
-from pipelines.cluster.package import checkout
 from pipelines.config import Section
 from pipelines.config.files import dump
 
@@ -38,7 +37,7 @@ def manifest(run: "Run", config: Section) -> str:
     Raises:
         BadInput: If the run's name is too long for KubeRay, which names more after the job.
     """
-    text = (checkout() / FILE).read_text()
+    text = (job.checkout() / FILE).read_text()
     settings = job.environment()
     command = job.entrypoint(run, settings, config=CONFIG, home=_home(text))
     return Template(text).substitute(

@@ -42,10 +42,8 @@ def newest(
         BadInput: If there is no such experiment, no run in it, or none with the metric.
     """
     places = None if experiment is None else [_experiment(reader, experiment)]
-    if metric is None:
-        runs = reader.runs({PARENT: None}, places, limit)
-    else:
-        runs = reader.runs({PARENT: None}, places)
+    runs = reader.runs({PARENT: None}, places, limit if metric is None else reading.MOST)
+    if metric is not None:
         _check_metric(runs, metric)
         measured = (run for run in runs if metric in run.metrics)
         best = sorted(measured, key=lambda run: run.metrics[metric])

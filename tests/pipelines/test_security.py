@@ -26,7 +26,7 @@ from ebflow.errors import BadInput
 from ebflow.execution import save_training
 from pipelines import store
 from pipelines.cluster import connection
-from pipelines.cluster.package import checkout
+from pipelines.cluster.job import checkout
 from pipelines.config import DensityConfig, Training
 from pipelines.config.files import load as load_config
 from pipelines.training import metrics_log
