@@ -14,7 +14,7 @@ import tyro
 
 from ebflow.errors import BadInput
 from pipelines.cli.parsing import parse
-from pipelines.cli.ui import check_port
+from pipelines.tracking.server import check_port
 
 SUFFIXES = {"torch-export": ".pt2", "onnx": ".onnx"}
 """How the files of a graph end, by their format."""
