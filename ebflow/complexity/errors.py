@@ -80,25 +80,32 @@ def denoising_errors(
     deltas: Sequence[float] = (0.1,),
     bound: float | None = None,
     points: int = 200,
-    generator: torch.Generator,
+    generator: torch.Generator | Sequence[torch.Generator],
 ) -> dict[str, Tensor]:
     """Returns the errors of any denoiser at one noise, times σ: those of ``measures``.
 
     Cost: ``points`` × K evaluations of the denoiser and of the truth.
 
     Arguments:
-        denoise: The denoiser, or several that answer with a dimension of their own in front.
+        denoise: The denoiser, or several that answer with a dimension of their own in front. It is
+            given points with shape (N, D).
         truth: The law with exact scores.
         sigma: σ.
         deltas: Masses δ; of a sampler of N levels, the theorems ask for δ/N at each.
         bound: B, times σ; None: √D, the size of the noise.
         points: Test points of every component, drawn alike of rare ones, weighed by their law.
-        generator: Where they come from.
+        generator: Where they come from; or one for each of E denoisers, which are given points of
+            their own, with shape (E, N, D).
     """
-    test = truth.stratified(points, sigma, generator=generator)
-    exact = truth.denoise(test.noisy, sigma)
-    sizes = (denoise(test.noisy, sigma) - exact).norm(dim=-1) / sigma
-    return measures(sizes, test.weights, deltas, bound or exact.shape[-1] ** 0.5)
+    alone = isinstance(generator, torch.Generator)
+    generators = [generator] if alone else generator
+    tests = [truth.stratified(points, sigma, generator=one) for one in generators]
+    x = torch.stack([test.noisy for test in tests])
+    exact = torch.stack([truth.denoise(noisy, sigma) for noisy in x])
+    if alone:
+        x, exact = x[0], exact[0]
+    sizes = (denoise(x, sigma) - exact).norm(dim=-1) / sigma
+    return measures(sizes, tests[0].weights, deltas, bound or exact.shape[-1] ** 0.5)
 
 
 def measures(

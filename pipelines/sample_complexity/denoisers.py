@@ -10,7 +10,7 @@ weight) and ``copied``: the share that lies nearer to a training sample than all
 samples do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -70,6 +70,13 @@ def denoisers(cell: DenoiserCell) -> pd.DataFrame:
         nets, sets.draws(_noise(cell, f"train {cell.net}")), lengths=cell.lengths, least=LEAST,
         highest=WIDEST, rows=cell.batch, lr=RATES[cell.net],
     )  # fmt: skip
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        return nets.denoise(x.float(), sigma)
+
+    def missing(x: Tensor, sigma: float) -> Tensor:
+        return plain.denoise(x[0], sigma)[None]
+
     near = [_distance(true, sets.of(index)).quantile(NEAR) for index in range(nets.count)]
     parts = []
     for step in training:
@@ -78,13 +85,13 @@ def denoisers(cell: DenoiserCell) -> pd.DataFrame:
                   for index, rows in enumerate(x)]  # fmt: skip
         parts.append({
             "learner": LEARNERS[cell.net], "step": step, "copied": copied, **sets.columns,
-            **_errors(cell, truth, lambda x, sigma: nets.denoise(x.float(), sigma), levels),
+            **_errors(cell, truth, denoise, levels, sets.columns["seed"].tolist()),
             **_quality(cell, truth, true, x),
         })  # fmt: skip
     if cell.net == "residual":
         parts += _floors(cell, truth, true, levels)
         if cell.eta:
-            found = _errors(cell, truth, lambda x, sigma: plain.denoise(x, sigma)[None], levels)
+            found = _errors(cell, truth, missing, levels, [cell.first])
             parts.append({"learner": MISSING, "seed": cell.first, **found})
     constants = {"panel": "truths", "law": cell.law, "size": truth.clean.size, "eta": cell.eta}
     return pd.concat([frame(part | constants) for part in parts], ignore_index=True)
@@ -124,13 +131,16 @@ def _networks(cell: DenoiserCell, sets: Sets) -> ResidualDenoisers | UNetDenoise
 
 
 def _errors(
-    cell: DenoiserCell, truth: Truth, denoise: Denoiser, levels: list[float]
+    cell: DenoiserCell, truth: Truth, denoise: Denoiser, levels: list[float], sets: Sequence[int]
 ) -> dict[str, Any]:
-    """Returns the columns of errors, a number or one a level of every network."""
+    """Returns the columns of errors, a number or one a level of every network.
+
+    Each training set has test points of its own: what they add is in intervals over sets.
+    """
     deltas = DELTA, share(DELTA, len(levels))
     found = [
         denoising_errors(denoise, truth, sigma, points=TEST, deltas=deltas,
-                         generator=derive(cell.seed, "test", f"{sigma:g}"))
+                         generator=[derive(cell.seed, "test", one, f"{sigma:g}") for one in sets])
         for sigma in levels
     ]  # fmt: skip
     names = {"by_level_l2": "sigma_l2", "by_level_d": f"sigma_d_{DELTA:g}"}
