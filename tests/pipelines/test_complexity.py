@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ebflow.complexity.crossing import Growth
-from ebflow.complexity.truths import NAMES
+from ebflow.complexity.truths import NAMES, load
 from ebflow.inference import Interval
 from ebflow.randomness import generator
 from pipelines.cli.main import COMMANDS
@@ -207,6 +207,14 @@ def test_denoisers_are_measured_beside_the_exact_score():
     missing = where(rows, learner=denoisers.MISSING).iloc[0]
     cost, tail = (np.array(missing[name]) for name in ("by_level_l2", "by_level_d"))
     assert cost.max() > 1 and tail.max() < 0.1 * cost.max(), "a mode of half of δ"
+
+
+def test_networks_of_a_training_set_have_the_same_test_points_and_no_others_have():
+    """So that intervals over sets have in them what test points add."""
+    cell, truth = of(DenoiserCell, eta=0.0)[0], load("digits")
+    found = denoisers._errors(cell, truth, lambda x, sigma: 0 * x, [2.0, 0.5], [3, 3, 4])
+    first, second, other = found["levels_l2"].tolist()
+    assert first == pytest.approx(second, rel=1e-9) != other
 
 
 def test_networks_are_measured_while_they_are_trained():

@@ -147,6 +147,19 @@ def test_errors_of_a_denoiser_are_what_was_put_into_it():
     }  # fmt: skip
 
 
+def test_each_of_several_denoisers_may_have_test_points_of_its_own():
+    truth = load("digits").with_rare(0.01)
+
+    def errors(generator):
+        return denoising_errors(lambda x, _: 0 * x, truth, 0.3, points=5, generator=generator)
+
+    apart = [errors(generator(seed)) for seed in (1, 2)]
+    found = errors([generator(1), generator(2)])
+    for name, values in found.items():
+        assert values.tolist() == pytest.approx([float(one[name]) for one in apart])
+    assert len(set(found["sigma_l2"].tolist())) == 2
+
+
 def test_an_error_on_a_rare_mode_counts_in_mean_square_alone():
     truth, sigma = load("digits").with_rare(0.01), 0.3
     plain = Truth(load("digits").clean)
