@@ -93,8 +93,22 @@ class Truth:
         return self.smoothed(sigma).responsibilities(x).argmax(0)
 
     def stratified(self, n: int, sigma: float, *, generator: torch.Generator) -> Stratified:
-        """Returns n test points of every component: rare ones are seen as exactly as others."""
-        return Instance(self.clean, sigma).stratified(n, generator=generator)
+        r"""Returns n test points of every component: rare ones are seen as exactly as others.
+
+        With q, in which all K components weigh alike, the points are of q, and weigh p / q,
+
+        .. math:: \frac{p(x)}{q(x)} = \frac{K}{\sum_k r_k(x) / w_k},
+
+        for responsibilities r and weights w, scaled to sum to 1: what a heavy component gives to
+        the region of a rare one weighs no more than what that gives itself.
+
+        Source: Optimally combining sampling techniques for Monte Carlo rendering (Veach, Guibas,
+        1995), whose balance heuristic it is.
+        """
+        test = Instance(self.clean, sigma).stratified(n, generator=generator)
+        shares = self.smoothed(sigma).responsibilities(test.noisy) / self.clean.weights[:, None]
+        weights = shares.sum(0).reciprocal()
+        return test._replace(weights=weights / weights.sum())
 
     @property
     def radius(self) -> float:
