@@ -15,6 +15,7 @@ __all__ = ["Denoiser", "denoising_errors", "distances", "l2", "measures", "quant
            "survival", "truncated"]  # fmt: skip
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -102,10 +103,13 @@ def denoising_errors(
     tests = [truth.stratified(points, sigma, generator=one) for one in generators]
     x = torch.stack([test.noisy for test in tests])
     exact = torch.stack([truth.denoise(noisy, sigma) for noisy in x])
+    found = denoise(x[0] if alone else x, sigma)
+    sizes = (found - (exact[0] if alone else exact)).norm(dim=-1) / sigma
+    told = partial(measures, deltas=deltas, bound=bound or exact.shape[-1] ** 0.5)
     if alone:
-        x, exact = x[0], exact[0]
-    sizes = (denoise(x, sigma) - exact).norm(dim=-1) / sigma
-    return measures(sizes, tests[0].weights, deltas, bound or exact.shape[-1] ** 0.5)
+        return told(sizes, tests[0].weights)
+    each = [told(size, test.weights) for size, test in zip(sizes, tests, strict=True)]
+    return {name: torch.stack([one[name] for one in each]) for name in each[0]}
 
 
 def measures(
