@@ -141,7 +141,7 @@ class ComplexityConfig(Section):
 
     scale: Literal["smoke", "cpu", "full"] = Field(
         "cpu",
-        description="size of the grid: for a minute, for two cores (13 minutes), or a cluster's",
+        description="size of the grid: for a minute, for two cores (10 minutes), or a cluster's",
     )
     name: str = Field(
         "study", pattern=NAME, description="name of the run", json_schema_extra=UNKEYED
