@@ -188,7 +188,7 @@ class RayExecutor(StageExecutor):
                 cancel(self.running)
         finally:
             if self.connection is not None:
-                RAY.submit(_left, self.connection)
+                RAY.submit(_left, self.connection, self.running)
 
 
 def _started(dashboard: bool) -> Connection:
@@ -196,7 +196,8 @@ def _started(dashboard: bool) -> Connection:
         return start(dashboard=dashboard)
 
 
-def _left(connection: Future[Connection]) -> None:
+def _left(connection: Future[Connection], running: Sequence[Any]) -> None:  # noqa: ARG001
+    """Leaves Ray. It ends a process, without a word, that drops a reference meanwhile."""
     if connection.exception() is None:
         leave(connection.result())
 

@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -457,6 +459,35 @@ def test_ray_is_left_where_a_second_ctrl_c_breaks_off_the_cancelling(rays, monke
         executor.stop()
     executors.RAY.submit(int).result()
     assert rays[-1][0] == "leave"
+
+
+LEAVING = """
+import time
+from pipelines.cluster import environment
+environment.prepare()
+import ray
+from pipelines.engine import executors
+executor = executors.RayExecutor("ray", None, dashboard=False)
+executor._connect().result()
+executor.running += map(ray.put, range(1000))
+kept = list(executor.running)
+executor.stop()
+del executor
+left = executors.RAY.submit(int)
+while not left.done():
+    kept and kept.pop()
+    time.sleep(0.001)
+print("left")
+"""
+
+
+def test_references_that_are_dropped_while_ray_is_left_end_no_process(tmp_path):
+    """Ray's core is gone before its Python side knows: what asks it then is ended, with code 1."""
+    place = {**os.environ, "EBFLOW_HOME": str(tmp_path / "store")}
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVING], env=place, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "left\n", "")
 
 
 def test_a_start_of_ray_that_fails_is_tried_again(engine, monkeypatch):
