@@ -95,6 +95,12 @@ def test_a_training_waits_for_its_nodes_and_says_so(empty, tmp_path):
     assert "train: done in" in out
 
 
+def test_a_benchmark_waits_for_a_node_and_has_it_alone(empty, tmp_path):
+    with Counted(empty) as nodes:
+        Away(tmp_path, empty).run("run", "paper", "--experiment", "runtime", "--scale", "smoke")
+    assert nodes.most >= 1
+
+
 def test_a_search_starts_without_a_node(empty, tmp_path):
     with Counted(empty) as nodes:
         out = Away(tmp_path, empty).run(*SEARCH)
