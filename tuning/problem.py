@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from pipelines.config import Section
 from pipelines.engine import Artefact, Source, Stage
-from pipelines.engine.demand import Needs
+from pipelines.engine.demand import Needs, own
 from tuning import suggest
 from tuning.config import TuneConfig
 from tuning.records import Record
@@ -141,7 +141,7 @@ class Problem(ABC):
     @property
     def needs(self) -> Needs:
         """What Ray reserves for a trial's process."""
-        return self.base.needs
+        return own(self.base)
 
     def propose(self, ask: Suggest) -> Section:
         """Returns the configuration of a trial."""

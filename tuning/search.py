@@ -24,6 +24,7 @@ from pipelines import store
 from pipelines.cluster import environment
 from pipelines.cluster.waiting import waiting
 from pipelines.config.changes import changes
+from pipelines.engine.demand import own
 from pipelines.errors import StageFailed, failure
 from tuning import records
 from tuning.callback import FAILURE, KILLED, TrialRecorder
@@ -173,7 +174,7 @@ def concurrency(problem: Problem, machine: Machine | None) -> int:
     Raises:
         BadInput: If not a single trial fits on this machine, as it would wait for ever.
     """
-    search, needs = problem.search, problem.base.needs
+    search, needs = problem.search, own(problem.base)
     if machine is None:
         return search.max_concurrent or search.random
     for kind, need in needs.items():

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 from pipelines.cluster import environment
 
+UNITS = {"CPU": ("CPUs", 1), "GPU": ("GPUs", 1), "memory": ("GiB of memory", 2**30)}
+"""What resources are called, and a unit of each in Ray's."""
+
 
 def waiting(what: str, needs: Mapping[str, float]) -> str:
     """Returns that something waits, for what, and what is free; empty if there is room for it.
@@ -17,9 +20,10 @@ def waiting(what: str, needs: Mapping[str, float]) -> str:
     if environment.embedded():
         return ""
     free = ray.available_resources()
-    kinds = [kind for kind in ("CPU", "GPU") if needs.get(kind, 0) > free.get(kind, 0)]
-    lacking = (
-        f"{needs[kind]:g} {kind}s, of which {free.get(kind, 0):g} are free" for kind in kinds
-    )
+    lacking = [
+        f"{needs[kind] / unit:g} {name}, of which {free.get(kind, 0) / unit:.3g} are free"
+        for kind, (name, unit) in UNITS.items()
+        if needs.get(kind, 0) > free.get(kind, 0)
+    ]
     line = f"{what} waits for {' and '.join(lacking)} (`ray status`: which nodes come up)"
-    return line if kinds else ""
+    return line if lacking else ""

@@ -87,6 +87,13 @@ class ClusterConfig(Section):
         1, ge=1, description="data-parallel training processes"
     )
     gpu: bool = Field(False, description="a GPU for every worker")
+    memory: float = Field(
+        0.0,
+        ge=0,
+        description="GiB of a cluster's node that every worker reserves; 0: a node takes as many "
+        "as it has CPUs for",
+        json_schema_extra=UNKEYED,
+    )
     split: bool = Field(
         False,
         description="split weights, gradients and optimiser state among the workers (FSDP) "

@@ -18,6 +18,7 @@ from pipelines.config.section import NAME, UNKEYED, Section
 from pipelines.config.train import ClusterConfig, TrainConfig
 
 SLICED_WEIGHT = 0.01
+GIB = 2**30
 
 
 class Training(Section):
@@ -74,7 +75,9 @@ class Training(Section):
     @property
     def of_a_worker(self) -> dict[str, float]:
         """What one of them does: the threads that compute, or that feed its GPU."""
-        return {"CPU": self.train.threads, **({"GPU": 1} if self.cluster.gpu else {})}
+        gpus, memory = int(self.cluster.gpu), self.cluster.memory * GIB
+        needs = {"CPU": self.train.threads, "GPU": gpus, "memory": memory}
+        return {kind: amount for kind, amount in needs.items() if amount}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -6,7 +6,6 @@ the stage's configuration that returns them. A stage that declares nothing takes
 
 import math
 from collections.abc import Callable, Mapping
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cluster import connection, environment
@@ -20,13 +19,21 @@ Needs = Mapping[str, float]
 ALONE: Needs = {"CPU": math.inf}
 """All CPUs of a node: a benchmark wants the machine alone."""
 
-own: Callable[[Any], Needs] = attrgetter("needs")
-"""Returns what the configuration of a stage says that it keeps busy."""
+
+def own(config: Any) -> Needs:  # noqa: ANN401
+    """Returns what the configuration of a stage says that it keeps busy.
+
+    Memory counts on a cluster alone: of a machine of one's own, only drivers take a share.
+    """
+    needs = config.needs
+    if environment.embedded():
+        return {kind: amount for kind, amount in needs.items() if kind != "memory"}
+    return needs
 
 
 def of_training(config: Any) -> Needs:  # noqa: ANN401
     """Returns what a training keeps busy in the process of its stage."""
-    return connection.DRIVER if connection.launched(config.cluster) else config.needs
+    return connection.DRIVER if connection.launched(config.cluster) else own(config)
 
 
 def needs_of(job: "Job") -> Needs:

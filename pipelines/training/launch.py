@@ -116,6 +116,7 @@ def _scaling(config: Training) -> ray.train.ScalingConfig:
     """Returns what Ray reserves for the workers; on this machine alone, no more than it has."""
     workers, needs = config.cluster.workers, config.of_a_worker
     if embedded():
+        needs.pop("memory", None)
         share = math.floor(1e4 * largest_node() / workers) / 1e4
         needs["CPU"] = min(needs["CPU"], share)
     return ray.train.ScalingConfig(

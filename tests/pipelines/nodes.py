@@ -87,11 +87,11 @@ class Cluster:
         return process
 
     @contextlib.contextmanager
-    def nodes(self, *cpus, before=()):
-        """Nodes with so many CPUs each, for a while."""
+    def nodes(self, *cpus, before=(), words=()):
+        """Nodes with so many CPUs each, for a while; ``words`` are more of ``ray start``."""
         alive = self.alive()
         address = f"--address=127.0.0.1:{self.port}"
-        started = [self.start(address, cpus=n, before=before) for n in cpus]
+        started = [self.start(address, *words, cpus=n, before=before) for n in cpus]
         try:
             self.wait(alive + len(cpus))
             yield

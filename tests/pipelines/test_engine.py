@@ -48,7 +48,7 @@ from pipelines.engine import (
     executors,
     finished,
 )
-from pipelines.engine.demand import needs_of, reserved
+from pipelines.engine.demand import needs_of, own, reserved
 from pipelines.engine.evaluation import RACES, Engine
 from pipelines.engine.executors import RayExecutor, StageExecutor, _place
 from pipelines.engine.planning import plan
@@ -587,6 +587,13 @@ def test_workers_find_the_store_below_the_current_folder(home, monkeypatch):
 def test_a_clusters_trainings_are_launched(monkeypatch):
     monkeypatch.setattr(environment, "embedded", lambda: False)
     assert needs_of(job_of(density.train, Training())) == DRIVER
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_memory_of_a_trial_is_reserved_where_others_share_a_node(alone, monkeypatch):
+    monkeypatch.setattr(environment, "embedded", lambda: alone)
+    trial = Training(cluster=ClusterConfig(memory=2))
+    assert own(trial) == {"CPU": 1} | ({} if alone else {"memory": 2 * 2**30})
 
 
 @pytest.mark.parametrize("alone", [True, False])

@@ -1,5 +1,6 @@
 """Clusters of no node, that grow by what Ray sees of the demand: Ray's own autoscaler decides."""
 
+import itertools
 import threading
 import time
 
@@ -10,7 +11,7 @@ from .nodes import HEAD_ID, ROOT, Cluster, Growing
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-PATIENCE_S = 1800
+PATIENCE_S, GIB = 1800, 2**30
 WORDS = ("--train.steps", "300", "--train.validate-every", "100", "--train.log-every", "20")
 SEARCH = (
     "tune",
@@ -99,6 +100,24 @@ def test_a_benchmark_waits_for_a_node_and_has_it_alone(empty, tmp_path):
     with Counted(empty) as nodes:
         Away(tmp_path, empty).run("run", "paper", "--experiment", "runtime", "--scale", "smoke")
     assert nodes.most >= 1
+
+
+def test_workers_wait_for_the_memory_that_they_reserve(tmp_path):
+    """Of 2.3 GiB each; a node has 4.4, the head what the trainer's own process takes."""
+    cluster = Cluster()
+    cluster.head, room = (f"--memory={int(2.05 * GIB)}",), (f"--memory={int(4.4 * GIB)}",)
+    with cluster, cluster.nodes(4, words=room):
+        store = Away(tmp_path, cluster)
+        process = store.start(
+            "run", "density", *WORDS, "--workers", "2", "--cluster.memory", "2.3"
+        )
+        lines = iter(process.stdout.readline, "")
+        (told,) = itertools.islice((line for line in lines if "waits for" in line), 1)
+        with cluster.nodes(4, words=room):
+            out, err = process.communicate(timeout=PATIENCE_S)
+    assert "the training waits for 4.6 GiB of memory, of which 4.45 are free" in told
+    assert (process.returncode, err) == (0, "")
+    assert "train: done in" in out
 
 
 def test_a_search_starts_without_a_node(empty, tmp_path):

@@ -521,12 +521,13 @@ def test_workers_reserve_their_threads(requested, cpus, alone, monkeypatch):
     threads, workers = requested
     config = Training(
         train=SHORT.model_copy(update={"threads": threads, "batch_size": 6 * workers}),
-        cluster=ClusterConfig(workers=workers, gpu=True),
+        cluster=ClusterConfig(workers=workers, gpu=True, memory=1.5),
     )
     found = launch._scaling(config)
-    expected = {"CPU": cpus if alone else threads, "GPU": 1}
+    memory = 1.5 * 2**30
+    expected = {"CPU": cpus, "GPU": 1} if alone else {"CPU": threads, "GPU": 1, "memory": memory}
     assert found._resources_per_worker_not_none == expected
-    assert config.needs == {"CPU": threads * workers, "GPU": workers}
+    assert config.needs == {"CPU": threads * workers, "GPU": workers, "memory": memory * workers}
 
 
 def test_the_controller_appends_failures(tmp_path):

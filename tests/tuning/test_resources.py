@@ -3,6 +3,7 @@
 import pytest
 
 from ebflow.errors import BadInput
+from pipelines.cluster import environment
 from pipelines.config import ClusterConfig, DensityConfig, TrainConfig
 from pipelines.gradient_alignment.config import AlignmentConfig
 from tuning.alignment.config import AlignmentTune
@@ -25,13 +26,15 @@ ROOM = {
     "two threads": (training(2), HERE, 2),
     "workers": (training(workers=2), HERE, 2),
     "a GPU": (training(gpu=True), HERE, 1),
+    "memory, which counts on clusters alone": (training(memory=64), HERE, 4),
     "a cluster that may grow": (training(99, workers=8), None, 8),
     "a cluster, and a bound": (training(most=20), None, 20),
 }
 
 
 @pytest.mark.parametrize("searched, machine, expected", ROOM.values(), ids=ROOM)
-def test_trials_at_a_time(searched, machine, expected):
+def test_trials_at_a_time(searched, machine, expected, monkeypatch):
+    monkeypatch.setattr(environment, "embedded", lambda: machine is not None)
     assert concurrency(searched, machine) == expected
 
 

@@ -17,7 +17,7 @@ from pipelines.config.source import held_out
 from pipelines.density.checks import check
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine import Artefact, Source
-from pipelines.engine.demand import Needs
+from pipelines.engine.demand import Needs, own
 from pipelines.reporting.method import method, short_loss
 from pipelines.training import metrics_log
 from pipelines.training.loop import Listener, fit
@@ -72,7 +72,7 @@ class DensityProblem(Problem):
     @property
     def needs(self) -> Needs:
         """What a trainer needs in its own process, or a driver of workers."""
-        return DRIVER if self.base.cluster.workers > 1 else self.base.needs
+        return DRIVER if self.base.cluster.workers > 1 else own(self.base)
 
     def inputs(self, source: Source) -> tuple[Artefact, ...]:
         return (prepare(self.whole.data, [source]),)
