@@ -22,9 +22,9 @@ to watch: O(B D) for the mean and O(B D P) for the variance along P probes, of w
 the direction of the mean.
 """
 
-__all__ = ["Likelihood", "Normalised", "Validation", "diagnose", "evaluate", "fisher_divergence",
-           "kl_divergence", "latent_statistics", "log_probs", "repository_kld",
-           "where_non_finite"]  # fmt: skip
+__all__ = ["Likelihood", "Normalised", "Validation", "crps", "diagnose", "evaluate",
+           "fisher_divergence", "kl_divergence", "latent_statistics", "log_probs",
+           "repository_kld", "where_non_finite"]  # fmt: skip
 
 import math
 from collections.abc import Iterator
@@ -200,6 +200,20 @@ def _log_probs(p: Normalised, q: Normalised, x: Tensor, size: int) -> tuple[Tens
 
 
 @torch.no_grad()
+def crps(draws: Tensor, y: Tensor) -> Tensor:
+    r"""Returns the continuous ranked probability score of every element of ``y`` (N, D).
+
+    It is :math:`E|X - y| - \tfrac12 E|X - X'|`, of K draws with shape (N, K, D) without bias. That
+    of a single guess would be its absolute error.
+
+    Source: Strictly Proper Scoring Rules, Prediction, and Estimation (Gneiting, Raftery, 2007).
+    """
+    count, sorted_ = draws.shape[1], draws.sort(1).values
+    ranks = 2 * torch.arange(count, dtype=draws.dtype) - (count - 1)
+    spread = torch.einsum("k,nkd->nd", ranks, sorted_) / (count * (count - 1))
+    return (draws - y.unsqueeze(1)).abs().mean(1) - spread
+
+
 def latent_statistics(u: Tensor, *, probes: int = 16, seed: int = 0) -> dict[str, float]:
     """Returns how the latents of a batch differ from N(0, I).
 

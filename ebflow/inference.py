@@ -17,7 +17,7 @@ procedure (Holm, 1979).
 """
 
 __all__ = ["Confidence", "Estimate", "Interval", "Region", "above", "below", "bootstrap", "holm",
-           "student", "within"]  # fmt: skip
+           "rank_correlation", "student", "within"]  # fmt: skip
 
 import math
 from collections.abc import Callable, Sequence
@@ -135,6 +135,14 @@ def student(values: ArrayLike, *, overlap: float = 0.0) -> Confidence:
     return Confidence(float(values.mean()), se, units - 1)
 
 
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns Spearman's correlation of each row, 0 where one of both is constant."""
+    x, y = (scipy.stats.rankdata(part, axis=1) for part in (x, y))
+    x, y = (ranks - ranks.mean(1, keepdims=True) for ranks in (x, y))
+    size = np.sqrt((x * x).sum(1) * (y * y).sum(1))
+    return (x * y).sum(1) / np.where(size > 0, size, 1)
+
+
 def bootstrap(
     statistic: Callable[..., float],
     *samples: ArrayLike,
@@ -203,6 +211,14 @@ class Region:
     def outside(self, found: Confidence) -> float:
         """Returns p for θ outside, doubled; NaN of a single unit."""
         return _doubled(min(1 - found.below(self.low), found.below(self.high)))
+
+    def worst(self, values: np.ndarray) -> float:
+        """Returns the value that is the furthest from where it should be."""
+        if math.isinf(self.low):
+            return float(values.max())
+        if math.isinf(self.high):
+            return float(values.min())
+        return float(values[np.abs(values - (self.low + self.high) / 2).argmax()])
 
     def power(self, found: Confidence, level: float = 0.05) -> float:
         """Returns the chance to find θ inside if it is a margin inside of the ends.

@@ -11,10 +11,10 @@ without unit; a denoiser D gives the score :math:`(D(x, \sigma) - x) / \sigma^2`
 :math:`\sigma e = \|\hat D - D\| / \sigma`.
 """
 
-__all__ = ["Denoiser", "denoising_errors", "distances", "l2", "measures", "quantile", "summary",
-           "survival", "truncated"]  # fmt: skip
+__all__ = ["Denoiser", "denoising_errors", "distances", "l2", "measures", "over_levels",
+           "quantile", "summary", "survival", "truncated"]  # fmt: skip
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -143,3 +143,17 @@ def summary(
         "sigma_truncated": truncated(scaled, weights, test.noisy.shape[-1] ** 0.5),
         **{f"sigma_d_{delta:g}": quantile(scaled, weights, delta) for delta in deltas},
     }
+
+
+def over_levels(found: Sequence[Mapping[str, Tensor]], delta: float) -> dict[str, Tensor]:
+    """Returns the errors over all N levels of a sampler, from those of each, with shape (E,).
+
+    ``levels_l2``, ``levels_t`` and ``levels_q`` are roots of means of squares of the errors in
+    mean square, truncated and at δ; ``levels_d`` is the largest Dᵟ with δ/N, which the theorems of
+    sampling ask for.
+    """
+    names = {"l2": "sigma_l2", "t": "sigma_truncated", "q": f"sigma_d_{delta:g}"}
+    columns = {k: torch.stack([one[name] for one in found]) for k, name in names.items()}
+    rare = torch.stack([one[f"sigma_d_{delta / len(found):g}"] for one in found])
+    means = {f"levels_{k}": values.square().mean(0).sqrt() for k, values in columns.items()}
+    return means | {"levels_d": rare.amax(0)}

@@ -15,6 +15,7 @@ from ebflow.errors import NonFinite
 from ebflow.evaluation import (
     Likelihood,
     Validation,
+    crps,
     diagnose,
     evaluate,
     fisher_divergence,
@@ -332,3 +333,19 @@ def test_diagnoses(name):
     assert [word for word in words if word in diagnosis] == [name.split(" by ")[0]]
     assert ("anchor" in diagnosis) == (name == "blind")
     assert f"{NOW[name].nll:.1f}" in diagnosis and "120.0" in diagnosis and "\n" not in diagnosis
+
+
+def test_crps_is_that_of_its_definition():
+    draws = torch.randn(3, 5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = torch.zeros(3, 2, dtype=torch.float64)
+    apart = (draws.unsqueeze(2) - draws.unsqueeze(1)).abs().sum((1, 2)) / (5 * 4)
+    torch.testing.assert_close(crps(draws, y), draws.abs().mean(1) - apart / 2)
+
+
+def test_crps_of_a_normal_law():
+    """E of (2 φ(0) − 1/√π) for y at the mean, within 4.5 errors of 2,000 rows of 4 draws."""
+    noise = torch.Generator().manual_seed(1)
+    draws = torch.randn(2_000, 4, 1, generator=noise, dtype=torch.float64)
+    found = crps(draws, torch.zeros(2_000, 1, dtype=torch.float64))
+    expected = 2 / math.sqrt(2 * math.pi) - 1 / math.sqrt(math.pi)
+    assert abs(float(found.mean()) - expected) < 4.5 * float(found.std()) / math.sqrt(2_000)

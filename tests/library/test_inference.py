@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ebflow.inference import Confidence, above, below, bootstrap, holm, student, within
+from ebflow.inference import (
+    Confidence,
+    above,
+    below,
+    bootstrap,
+    holm,
+    rank_correlation,
+    student,
+    within,
+)
 
 RNG = np.random.default_rng
 
@@ -139,3 +148,17 @@ def test_a_margin_is_above_zero():
 def test_a_region_is_told():
     assert str(above(0.05)) == "more than 0.05" and str(below(1)) == "less than 1"
     assert str(within(0.1, of=1)) == "0.9 to 1.1"
+
+
+def test_ranks_are_those_of_each_row_alone():
+    """A shift of a whole row, and what is constant in it, tells nothing."""
+    x = np.array([[1.0, 2.0, 3.0], [10.0, 30.0, 20.0]])
+    assert rank_correlation(x, x + [[0], [100]]) == pytest.approx([1, 1])
+    assert rank_correlation(x, -x) == pytest.approx([-1, -1])
+    assert rank_correlation(x, np.ones((2, 3))) == pytest.approx([0, 0])
+
+
+def test_the_worst_value_is_the_furthest_from_its_region():
+    values = np.array([-3.0, 0.5, 2.0])
+    assert above(1).worst(values) == -3 and below(1).worst(values) == 2
+    assert within(0.1, of=0.4).worst(values) == -3
