@@ -1,6 +1,5 @@
 """Writes down what becomes of trials, as Ray Tune tells it: records, and the search's progress."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -70,7 +69,7 @@ class TrialRecorder(Callback):
 
     def tell(self, note: str) -> None:
         """Tells the user something, beside how far the search is."""
-        metrics_log.append(self.progress, [{**self._row(), "note": note}])
+        metrics_log.append(self.progress, [self._row(note)])
 
     def _known(self, trial: Trial) -> Record:
         """Returns a trial's record; one that is lost with its node may never have started."""
@@ -81,20 +80,15 @@ class TrialRecorder(Callback):
         records.write(self.root, record)
         metrics_log.append(self.progress, [self._row()])
 
-    def _row(self) -> metrics_log.Row:
+    def _row(self, note: str = "") -> metrics_log.Row:
         found = self.records.values()
         ended = sum(record.state != records.RUNNING for record in found)
         running = sum(record.share for record in found if record.state == records.RUNNING)
         goal = self.goals[0]
         best = min((record.scores for record in found if record.scores), key=goal.of, default=None)
         leader = "" if best is None else f", best {goal.formatted(best[goal.name])}"
-        return {
-            "kind": "search",
-            "share": (ended + running) / self.trials,
-            "time": time.time(),
-            "metrics": {},
-            "text": f"{ended} of {self.trials} trials{leader}",
-        }
+        text = f"{ended} of {self.trials} trials{leader}"
+        return metrics_log.row("search", 0, (ended + running) / self.trials, note, text=text)
 
     def _standing(self, trial: Trial, result: dict[str, Any]) -> Record:
         """Returns the record with what was reported last: nothing, if it was stopped at once."""

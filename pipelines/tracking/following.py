@@ -12,6 +12,7 @@ from typing import Self
 
 from mlflow.exceptions import MlflowException
 
+from pipelines import store
 from pipelines.tracking.run import StageRun
 from pipelines.training import metrics_log
 
@@ -82,6 +83,11 @@ class Follower(Sender):
         self.failures: list[str] = []
         self.restarts = 0
         self.tagged: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        """Begins, where the file goes to a storage with what is kept of it there."""
+        store.download(self.path)
+        return super().__enter__()
 
     def send(self) -> None:
         """Sends what is new, and what was refused before; raises as :meth:`Sender.send`."""

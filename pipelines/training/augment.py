@@ -16,7 +16,6 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 
@@ -33,25 +32,18 @@ class FlipAndShift:
 
     Arguments:
         shape: The shape of an image, (C, H, W) or (H, W).
-        flip: Whether images are mirrored left to right, half of them.
         reach: The largest shift, in units, before rounding to a whole number of them.
         unit: The unit of a shift, in pixels.
     """
 
-    def __init__(
-        self, shape: Sequence[int], *, flip: bool = True, reach: float = 0.0, unit: float = 1.0
-    ) -> None:
+    def __init__(self, shape: Sequence[int], *, reach: float = 0.0, unit: float = 1.0) -> None:
         if len(shape) not in (2, 3):
             raise ValueError(f"shape: found {tuple(shape)}, expected (C, H, W) or (H, W)")
         self.shape = (1, *shape)[-3:]
-        self.flip, self.reach, self.unit = flip, reach, unit
+        self.reach, self.unit = reach, unit
 
     def __call__(self, x: Tensor, generator: Generator) -> Tensor:
         """Returns ``x`` with shape (B, D), every row changed on its own."""
-        if x.shape[1:].numel() != math.prod(self.shape):
-            raise ValueError(
-                f"x: found shape {tuple(x.shape)}, expected (B, {math.prod(self.shape)})"
-            )
         images = x.reshape(-1, *self.shape)
         images = images if images.is_floating_point() else images.float()
         where = affine_grid(self._maps(images, generator), images.shape, align_corners=False)
@@ -63,29 +55,15 @@ class FlipAndShift:
         u = uniform((len(images), 3), images, generator)
         pixels = self.unit * torch.round((2 * u[:, 1:] - 1) * self.reach)
         maps = images.new_zeros(len(images), 2, 3)
-        maps[:, 0, 0] = torch.where(u[:, 0] < 0.5, -1, 1) if self.flip else 1
+        maps[:, 0, 0] = torch.where(u[:, 0] < 0.5, -1, 1)
         maps[:, 1, 1] = 1
         maps[:, :, 2] = -2 * pixels / images.new_tensor(self.shape[:0:-1])
         return maps
 
 
-class Noise:
-    """Creates an augmentation that adds N(0, σ²) to every element of real-valued rows.
-
-    Arguments:
-        sigma: σ in the units of the raw data.
-    """
-
-    def __init__(self, sigma: float) -> None:
-        if not sigma > 0:
-            raise ValueError(f"sigma: found {sigma}, expected a positive number")
-        self.sigma = sigma
-
-    def __call__(self, x: Tensor, generator: Generator) -> Tensor:
-        """Returns ``x`` with shape (B, D) and noise."""
-        if not x.is_floating_point():
-            raise TypeError(f"x: found {x.dtype}, expected real numbers: levels take no noise")
-        return torch.add(x, normal(x.shape, x, generator), alpha=self.sigma)
+def noised(sigma: float) -> Augmentation:
+    """Returns what adds N(0, σ²) to real-valued rows, σ in the units of the raw data."""
+    return lambda x, generator: torch.add(x, normal(x.shape, x, generator), alpha=sigma)
 
 
 def composed(*parts: Augmentation) -> Augmentation:

@@ -1,7 +1,8 @@
 """The loop around a trainer: checkpoints, what is told, a watchdog; here or in Ray's workers."""
 
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ebflow.checkpoint import load
+from ebflow.checkpoint import check, load
 from ebflow.data.loader import Dataset
 from ebflow.execution import Checkpoints, Driven, Event, resume, shard_weights
 from ebflow.preprocessing import Preprocessing
@@ -95,6 +96,18 @@ def fit(
     if "error" in result:
         raise result["error"]
     return result
+
+
+def keep(work: Path, steps: Mapping[str, int], output: Path) -> None:
+    """Copies checkpoints of a training by the names that they get there.
+
+    Raises:
+        BadInput: If one has been damaged since it was written.
+    """
+    store.download_entries(work / CHECKPOINTS)
+    for name, step in steps.items():
+        shutil.copytree(Checkpoints(work / CHECKPOINTS).path(step), output / name)
+        check(output / name)
 
 
 def train(job: dict[str, Any], place: Place) -> dict[str, Any]:
@@ -198,22 +211,15 @@ def _resumed(trainer: Driven, work: Path, place: Place) -> "Reporter":
 def note(work: Path, kind: str, text: str) -> None:
     """Appends a row that has no numbers, where the training is now."""
     last = next(reversed(metrics_log.read(work / metrics_log.FILE)[0]), {"step": 0, "share": 0.0})
-    row = {"kind": kind, "step": last["step"], "share": last["share"], "time": time.time(),
-            "metrics": {}, "note": text, "text": text}  # fmt: skip
-    store_writer.append(work / metrics_log.FILE, [row])
+    found = metrics_log.row(kind, last["step"], last["share"], text, text=text)
+    store_writer.append(work / metrics_log.FILE, [found])
 
 
 def row(trainer: Driven, event: Event) -> metrics_log.Row:
     """Returns what a trainer told just now, as a row of its file."""
-    return {
-        "kind": event.kind,
-        "step": trainer.step,
-        "share": 1.0 if trainer.verdict else min(1.0, trainer.progress),
-        "time": time.time(),
-        "metrics": event.metrics,
-        "note": event.note,
-        "text": event.text,
-    }
+    share = 1.0 if trainer.verdict else min(1.0, trainer.progress)
+    told = {"note": event.note, "metrics": event.metrics, "text": event.text}
+    return metrics_log.row(event.kind, trainer.step, share, **told)
 
 
 class Reporter:

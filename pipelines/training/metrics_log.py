@@ -4,11 +4,12 @@ A row has ``kind`` (``log``, ``validate``, ``failure`` of workers, ``wait`` for 
 or ``resume`` where a restarted training goes on), ``step``, ``share`` (of the training that is
 done), ``time`` (seconds since 1970), ``metrics``, ``note`` (what to tell the user, mostly empty)
 and ``text`` (how far it is, where step and NLL do not say it). A search has rows of kind
-``search``, without a step.
+``search``, of step 0.
 """
 
 import json
 import os
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,12 @@ RESUMED = "resume"
 WAITING = "wait"
 
 Row = dict[str, Any]
+
+
+def row(kind: str, step: int, share: float, note: str = "", **more: Any) -> Row:  # noqa: ANN401
+    """Returns a row of now; ``more`` are ``metrics`` and ``text``, if there are any."""
+    told = {"time": time.time(), "metrics": {}, "note": note, "text": ""}
+    return {"kind": kind, "step": step, "share": share, **told, **more}
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:

@@ -57,11 +57,7 @@ def options(model: ModelConfig) -> dict[str, Any]:
     Raises:
         BadInput: If one is set that the architecture does not have.
     """
-    found = {
-        k: v
-        for k, v in model.model_dump(exclude={"architecture", "base"}).items()
-        if v is not None
-    }
+    found = model.model_dump(exclude={"architecture", "base"}, exclude_none=True)
     for name, value in found.items():
         if name not in OPTIONS[model.architecture]:
             raise BadInput(

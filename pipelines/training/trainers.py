@@ -21,7 +21,7 @@ from ebflow.randomness import generator
 from ebflow.train import Trainer
 from pipelines.config import LIKELIHOOD, ObjectiveConfig, TrainConfig, Training
 from pipelines.tracking.provenance import code
-from pipelines.training.augment import AUGMENTATIONS, Noise, composed
+from pipelines.training.augment import AUGMENTATIONS, composed, noised
 from pipelines.training.nets import net
 
 ALIKE = {"steps", "max_seconds", "batch_size", "accumulate", "clip", "ema_decay", "validate_every",
@@ -103,7 +103,7 @@ def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:
     if config.augment != "none":
         parts.append(AUGMENTATIONS[config.augment](shape))
     if config.noise:
-        parts.append(Noise(config.noise))
+        parts.append(noised(config.noise))
     return composed(*parts) if parts else None
 
 

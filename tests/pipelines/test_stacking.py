@@ -9,10 +9,10 @@ from ebflow import objectives
 from ebflow.architectures import dense
 from ebflow.loss import Loss, LossModule, Progress, cosine
 from ebflow.randomness import RowGenerator
-from pipelines.paper.stages.stack import Member, Stack
+from pipelines.paper.stages.stack import DECAY, Member, Stack
 from tests.library.conftest import double_precision  # noqa: F401
 
-STEPS, DECAY = 12, 0.9
+STEPS = 12
 OBJECTIVES = {
     "dsm": partial(objectives.dsm, sigma=0.3),
     "ssm": objectives.ssm,
@@ -44,7 +44,7 @@ def noise(step):
 
 
 def stacked(members, objective, rows):
-    stack = Stack(members, objective, steps=STEPS, ema_decay=DECAY)
+    stack = Stack(members, objective, steps=STEPS)
     losses = [stack.train_step(rows[k], noise(k)) for k in range(STEPS)]
     return list(stack.flows()), losses[-1]
 

@@ -181,7 +181,7 @@ def test_images_are_moved_and_then_noised():
     both = trainers._augment(SHORT.model_copy(update={"augment": "flip", "noise": 0.1}), (8, 8))
     x, drawn = torch.randn(5, 64), RowGenerator(0)
     moved = trainers.AUGMENTATIONS["flip"]((8, 8))(x, drawn)
-    expected = trainers.Noise(0.1)(moved, drawn)
+    expected = trainers.noised(0.1)(moved, drawn)
     assert torch.equal(both(x, RowGenerator(0)), expected) and not torch.equal(moved, x)
     assert trainers._augment(SHORT, (8, 8)) is None
 

@@ -7,15 +7,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from ebflow.checkpoint import check
 from ebflow.data.manifest import Manifest
-from ebflow.execution import Checkpoints
-from pipelines import store
 from pipelines.cluster.environment import embedded
 from pipelines.config import Training
 from pipelines.tracking import Follower, StageRun
 from pipelines.training import metrics_log
-from pipelines.training.loop import CHECKPOINTS, fit
+from pipelines.training.loop import fit, keep
 from pipelines.training.preprocessing import CHAIN
 from pipelines.training.watchdog import HUNG
 
@@ -31,7 +28,6 @@ def train(
     """
     run.log_params(config.model_dump())
     run.log_input(Manifest.load(data), "training")
-    store.download(work / metrics_log.FILE)
     began = time.time()
     watching = run.watching() if embedded() else nullcontext()  # else its workers watch nodes
     with watching, Follower(work / metrics_log.FILE, run):
@@ -40,21 +36,13 @@ def train(
         finally:
             for path in work.glob(HUNG):
                 run.log_artifacts(path, "hung")
-    store.download_entries(work / CHECKPOINTS)
-    _keep(Checkpoints(work / CHECKPOINTS), result, output)
+    keep(work, {"checkpoint": result["best_step"], "last": result["steps"]}, output)
     run.log_artifacts(output / "checkpoint", "checkpoint")
     shutil.copy(work / metrics_log.FILE, output)
     summary = _summary(result, result["began"] - began, time.time() - began)
     (output / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
     run.log_metrics(summary["metrics"])
     run.set_tags({"ebflow.verdict": summary["verdict"]})
-
-
-def _keep(checkpoints: Checkpoints, result: dict[str, Any], output: Path) -> None:
-    """Copies the best checkpoint and the last; raises BadInput if one has been damaged since."""
-    for name, step in (("checkpoint", result["best_step"]), ("last", result["steps"])):
-        shutil.copytree(checkpoints.path(step), output / name)
-        check(output / name)
 
 
 def _summary(result: dict[str, Any], startup: float, total: float) -> dict[str, Any]:

@@ -255,13 +255,10 @@ def _measured(data: Behind, fitted: Fitted, output: Path) -> dict[str, float]:
     """Returns the likelihoods, as ``evaluate`` names them; writes those of rows, and the curve."""
     found = {split: data.log_probs(split, fitted.values) for split in ("test", "validation")}
     np.savez(output / LOG_PROBS, **{split: values.numpy() for split, values in found.items()})
-    common = {"kind": "validate", "share": 1.0, "time": time.time(), "note": ""}
-    rows = [
-        {**common, "step": point.step,
-         "metrics": {"val/nll": point.nll, "time/train_s": point.seconds}}
-        for point in fitted.curve
-    ]  # fmt: skip
-    metrics_log.append(output / metrics_log.FILE, rows)
+    for point in fitted.curve:
+        metrics = {"val/nll": point.nll, "time/train_s": point.seconds}
+        row = metrics_log.row("validate", point.step, 1.0, metrics=metrics)
+        metrics_log.append(output / metrics_log.FILE, [row])
     return {
         "time/train_s": fitted.curve[-1].seconds,
         "train/steps": fitted.curve[-1].step,

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
-from ebflow import objectives
 from ebflow.architectures import dense
 from ebflow.data.loader import Dataset
 from ebflow.evaluation import latent_statistics, log_probs
 from ebflow.flow import Flow
 from ebflow.loss import Loss, LossModule, Progress, cosine
+from ebflow.objectives import OBJECTIVES, Objective
 from ebflow.preprocessing import Preprocessing, gaussian
 from ebflow.randomness import RowGenerator
 from pipelines.config import ChainConfig, ObjectiveConfig, PreprocessConfig
@@ -35,6 +35,9 @@ from pipelines.training.preprocessing import baseline, fitted
 
 NETS = "nets.parquet"
 BATCH = 100
+
+DECAY = 0.99
+"""Of the averages of the weights: used as min(0.99, (1 + t)/(10 + t)) at update t."""
 
 PREPROCESSINGS = {
     "whitened": PreprocessConfig(shrinkage=1e-3),
@@ -99,11 +102,11 @@ def named(sign: int, bias: float) -> str:
     return f"{sign:+d}, {bias:g}"
 
 
-def _objective(config: ObjectiveConfig) -> objectives.Objective:
+def _objective(config: ObjectiveConfig) -> Objective:
     if config.name == "ml":
         return _ml
     sigma = {"sigma": config.sigma} if config.name == "dsm" else {}
-    return partial(objectives.OBJECTIVES[config.name], **sigma)
+    return partial(OBJECTIVES[config.name], **sigma)
 
 
 def _ml(density: Any, x: Tensor, *, generator: RowGenerator) -> Tensor:  # noqa: ANN401
@@ -171,17 +174,9 @@ class Stack:
         objective: What is minimised; it may not draw but from its generator, which is a
             ``RowGenerator``.
         steps: The steps of the schedule.
-        ema_decay: The averages' decay d, used as min(d, (1 + t)/(10 + t)) at update t.
     """
 
-    def __init__(
-        self,
-        members: Sequence[Member],
-        objective: objectives.Objective,
-        *,
-        steps: int,
-        ema_decay: float = 0.99,
-    ) -> None:
+    def __init__(self, members: Sequence[Member], objective: Objective, *, steps: int) -> None:
         self._modules = [LossModule(copy.deepcopy(m.flow), Loss(objective)) for m in members]
         self._nets = [dict(module.named_parameters()) for module in self._modules]
         self._averages = [[p.detach().clone() for p in net.values()] for net in self._nets]
@@ -193,7 +188,7 @@ class Stack:
             [{"params": net, "lr": rate, "rate": rate} for rate, net in groups.items()], fused=True
         )
         self._places = torch.tensor([member.batch for member in members])
-        self.step, self.steps, self.ema_decay = 0, steps, ema_decay
+        self.step, self.steps = 0, steps
 
     def train_step(self, batches: Tensor, generator: RowGenerator) -> Tensor:
         """Does one step of every net; returns their mean losses before it, with shape (N,).
@@ -216,7 +211,7 @@ class Stack:
         losses = vmap(loss)(weights, self._buffers, self._places)
         losses.sum().backward()
         self._optimizer.step()
-        decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
+        decay = min(DECAY, (1 + self.step) / (10 + self.step))
         for net, averages in zip(self._nets, self._averages, strict=True):
             for average, now in zip(averages, net.values(), strict=True):
                 average.lerp_(now.detach(), 1 - decay)
