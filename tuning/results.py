@@ -9,9 +9,8 @@ from rich.console import Console
 from ebflow.data.manifest import Manifest
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
-from pipelines.reporting import runs
-from pipelines.reporting.intervals import shown
-from pipelines.reporting.terminal import table
+from pipelines.reporting.claims import plus_minus
+from pipelines.reporting.terminal import show_run, table
 from pipelines.tracking import notes
 from tuning.config import SPLITS, TuneConfig
 from tuning.problems import problem
@@ -85,7 +84,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
         f"{summary['cpus_busy']:.1f} cores busy on average",
     }
     best = f"{summary['best']} ({summary['again']} {summary['best']})"
-    runs.show(console, summary, told, best=best)
+    show_run(console, summary, told, best=best)
 
 
 def _headings(summary: Mapping[str, Any]) -> list[str]:
@@ -112,7 +111,7 @@ def means(setting: Mapping[str, Any], goals: Sequence[Mapping[str, Any]]) -> lis
     if setting["lost"]:
         return ["diverged", *[""] * (len(SPLITS) * len(goals) - 1)]
     return [
-        shown(list(setting["means"][split][goal["name"]].values()), goal["digits"])
+        plus_minus(list(setting["means"][split][goal["name"]].values()), goal["digits"])
         for split in SPLITS
         for goal in goals
     ]

@@ -9,7 +9,7 @@ import numpy as np
 from ebflow.errors import NonFinite
 from ebflow.inference import Interval, student
 from pipelines.config import Section
-from pipelines.reporting.intervals import shown
+from pipelines.reporting.claims import plus_minus
 from tuning.problem import Goal, Problem
 from tuning.records import BASE, FINISHED, Record
 
@@ -160,8 +160,8 @@ def _line(goal: Goal, gain: Interval, *, several: bool) -> str:
         value = goal.formatted(gain.value)
         return f"{name}better by {value}{unit} for one seed, which shows no interval"
     if gain.low > 0:
-        return f"{name}better than the default by {shown(gain, goal.digits)}{unit}"
+        return f"{name}better than the default by {plus_minus(gain, goal.digits)}{unit}"
     if gain.high < 0:
         worse = Interval(-gain.value, -gain.high, -gain.low)
-        return f"{name}worse than the default by {shown(worse, goal.digits)}{unit}"
-    return f"{name}no difference from the default shown: {shown(gain, goal.digits)}{unit}"
+        return f"{name}worse than the default by {plus_minus(worse, goal.digits)}{unit}"
+    return f"{name}no difference from the default shown: {plus_minus(gain, goal.digits)}{unit}"

@@ -16,9 +16,8 @@ from pipelines.density import RESULTS
 from pipelines.density.likelihoods import HEADING, cells
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
-from pipelines.reporting import runs
 from pipelines.reporting.method import method, short_loss, short_net
-from pipelines.reporting.terminal import table
+from pipelines.reporting.terminal import show_run, table
 from pipelines.tracking import notes
 from pipelines.training import metrics_log
 
@@ -64,7 +63,8 @@ def publish(config: DensityConfig, value: Artefacts, folder: Path) -> dict[str, 
     data, _, trained, evaluated, reported = (artefact.path for artefact in value)
     shutil.copytree(trained / "checkpoint", folder / "checkpoint")
     shutil.copy(evaluated / REFERENCE, folder / "checkpoint")
-    runs.publish(reported, folder)
+    shutil.copy(reported / "report.html", folder)
+    shutil.copytree(reported / "figures", folder / "figures")
     found = json.loads((reported / RESULTS).read_text())
     return {
         **found.pop("numbers"),
@@ -115,7 +115,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
         f"({steps} steps in {seconds:.1f} s; best at step {summary['train/best_step']})",
         "outside step": f"{summary['time/share_outside_step']:.1%} of the training loop",
     }
-    runs.show(console, summary, lines, checkpoint=summary["checkpoint"])
+    show_run(console, summary, lines, checkpoint=summary["checkpoint"])
 
 
 def _classes(summary: Mapping[str, Any]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from ebflow.data.manifest import Manifest
 from pipelines.density.figures import histograms
 from pipelines.density.fit import WIDEST, Fit, Unlikely, is_image, names, worst_pairs
-from pipelines.reporting.pictures import show_tiles, tiles
+from pipelines.reporting.pictures import show_tiles
 from pipelines.reporting.style import DATA, FLOW, LIGHT, panels, wrapped
 
 PAIRS = 6
@@ -47,8 +47,7 @@ def _pictures(manifest: Manifest, fit: Fit) -> Figure:
 def _unlikely(manifest: Manifest, least: Sequence[Unlikely]) -> Figure:
     images = np.stack([row.x for row in least]) / (manifest.levels - 1)
     figure, axis = panels(height=1.1)
-    axis.imshow(tiles(images, manifest.shape, len(images)), cmap="gray", vmin=0, vmax=1)
-    axis.axis("off")
+    show_tiles(axis, images, manifest.shape, len(images))
     return figure
 
 

@@ -9,8 +9,8 @@ from scipy import stats
 
 from ebflow.alignment.regularisers import smallest_trace
 from ebflow.inference import Confidence, student
-from pipelines.gradient_alignment.models import BASELINE, BLIND, penalised
-from pipelines.gradient_alignment.table import Line, Lines
+from pipelines.gradient_alignment.models import BASELINE, BLIND, penalty_kind
+from pipelines.gradient_alignment.over_seeds import Line, Lines
 
 FEWEST = 8
 """Sound trainings from which on they are looked at together."""
@@ -78,7 +78,7 @@ def _explained_by_kind(metric: str, lines: Sequence[Line]) -> np.ndarray:
     It is adjusted for the number of kinds, as is a correlation's square by 1 for its slope.
     """
     penalties = [line.model.classifier.regulariser for line in lines]
-    found, kinds = _ranks(metric, lines), list(map(penalised, penalties))
+    found, kinds = _ranks(metric, lines), list(map(penalty_kind, penalties))
     groups = [found[:, [k == one for k in kinds]] for one in dict.fromkeys(kinds)]
     within = sum(len(group.T) * group.var(1) for group in groups) / (len(kinds) - len(groups))
     return 1 - within / found.var(1, ddof=1)

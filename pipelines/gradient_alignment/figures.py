@@ -6,9 +6,9 @@ import numpy as np
 
 from pipelines.gradient_alignment.measures import SHOWN
 from pipelines.gradient_alignment.models import BLIND
-from pipelines.gradient_alignment.table import Line, Lines
-from pipelines.reporting.pictures import is_picture, tiles
-from pipelines.reporting.style import BASELINE, DATA, FLOW, Captioned, legend, panels
+from pipelines.gradient_alignment.over_seeds import Line, Lines
+from pipelines.reporting.pictures import is_picture, show_tiles, tiles
+from pipelines.reporting.style import BASELINE, DATA, FLOW, Captioned, panels
 
 COLOURS = {
     "baseline": DATA, "score": FLOW, "score-free": "#6fa3d8", "score-control": "#8a6fb3",
@@ -18,6 +18,8 @@ COLOURS = {
     "fool-weights": "#e58fb1", "code-score": "#8c6d31", "code-control": "#c7a76b",
 }  # fmt: skip
 """Of models that are drawn over two metrics; others are left out."""
+
+Pair = tuple[str, str]
 
 PLANES = {
     "gauge": (
@@ -53,7 +55,8 @@ def figures(lines: Lines, shape: Sequence[int]) -> dict[str, Captioned]:
     """
     # Numbers are means over seeds, of models of which none diverged.
     whole = {name: line for name, line in lines.items() if all(one.numbers for one in line.seeds)}
-    found = {name: _plane(whole, name) for name in PLANES if _pairs(whole, name)}
+    known = {name: _pairs(whole, pairs) for name, (pairs, _) in PLANES.items()}
+    found = {name: _plane(whole, name, pairs) for name, pairs in known.items() if pairs}
     if is_picture(shape):
         found |= {"gradients": _gradients(whole, shape), "samples": _samples(whole, shape)}
     return found
@@ -65,17 +68,15 @@ def _point(line: Line, metric: str) -> tuple[float, float]:
     return found.value, float(np.nan_to_num(found.high - found.value))
 
 
-def _pairs(lines: Lines, figure_name: str) -> list[tuple[str, str]]:
+def _pairs(lines: Lines, pairs: Sequence[Pair]) -> list[Pair]:
     """Returns the pairs of metrics that some model has; A1 and A3 need a reference a class."""
-    pairs, _ = PLANES[figure_name]
     drawn = [line for name, line in lines.items() if name in COLOURS]
     return [pair for pair in pairs
             if any(np.isfinite([_point(line, metric) for metric in pair]).all()
                    for line in drawn)]  # fmt: skip
 
 
-def _plane(lines: Lines, figure_name: str) -> Captioned:
-    pairs, caption = _pairs(lines, figure_name), PLANES[figure_name][1]
+def _plane(lines: Lines, figure_name: str, pairs: Sequence[Pair]) -> Captioned:
     figure, axes = panels(len(pairs), 3 + 3 * len(pairs), 4, squeeze=False)
     for axis, (x, y) in zip(axes[0], pairs, strict=True):
         for name in filter(lines.__contains__, COLOURS):
@@ -87,8 +88,9 @@ def _plane(lines: Lines, figure_name: str) -> Captioned:
             at = _point(lines[name], "A1")[0]
             axes[0, 0].axvline(at, color="black", ls=style, lw=1, label=name)
         axes[0, 0].axhline(_point(lines["baseline"], "A3")[0], color="black", lw=0.5)
-    legend(figure, axes[0, 0], size=8)
-    return figure, f"{caption} Bars are 95 % intervals over seeds."
+    labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*labels, loc="outside right center", fontsize=8)
+    return figure, f"{PLANES[figure_name][1]} Bars are 95 % intervals over seeds."
 
 
 def _arrays(lines: Lines) -> dict[str, Mapping[str, np.ndarray]]:
@@ -126,7 +128,7 @@ def _samples(lines: Lines, shape: Sequence[int]) -> Captioned:
     down = -(-len(found) // 4)
     figure, axes = panels(4, height=2.3 * down, down=down)
     for axis, (name, arrays) in zip(axes.flat, found.items(), strict=False):
-        axis.imshow(tiles(arrays["samples"], shape, 5), cmap="gray", vmin=0, vmax=1)
+        show_tiles(axis, arrays["samples"], shape, 5)
         dense = lines[name].interval("samples/log density").value
         axis.set_title(f"{name}\nlog p / D = {dense:.2f}", fontsize=8)
     for axis in axes.flat:

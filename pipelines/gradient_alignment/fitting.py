@@ -147,10 +147,6 @@ def _training(config: ClassifierConfig, dataset: Dataset, watch: Watch) -> Train
     rows = {name: dataset.split(name) for name in ("train", "validation")}
     x, held = (unit_rows(split).to(device) for split in rows.values())
     labels, known = (split.labels().to(device) for split in rows.values())
-    if config.batch_size > len(x):
-        raise BadInput(
-            f"batch_size: found {config.batch_size}, expected at most {len(x)} (training rows)"
-        )
     schedules = {"cosine": cosine, "steps": falling(0.1, (0.5, 0.75))}
     augment = AUGMENTATIONS.get(config.augment)
     return Training(
@@ -167,10 +163,9 @@ def _training(config: ClassifierConfig, dataset: Dataset, watch: Watch) -> Train
 def _optimizer(
     config: ClassifierConfig, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    given: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=0.9, **given)
-    return torch.optim.Adam(parameters, **given)
+    kinds = {"adam": torch.optim.Adam, "sgd": partial(torch.optim.SGD, momentum=0.9)}
+    options = {"lr": config.lr, "weight_decay": config.weight_decay}
+    return kinds[config.optimizer](parameters, **options, fused=True)
 
 
 def _probe(training: Training, noise: float) -> tuple[ClassLogit, Tensor]:
@@ -198,8 +193,7 @@ def warnings(config: ClassifierConfig, training: Training) -> list[str]:
     regulariser, found = config.regulariser, []
     if regulariser.name not in ("score", "anti") or regulariser.estimator == "exact":
         return found
-    options = {"slices": regulariser.slices, "step": regulariser.step}
-    hidden = regularisers.disguise(stability=regulariser.stability, **options)
+    hidden = regularisers.disguise(**regulariser.options(regularisers.disguise))
     if regulariser.name == "score" and regulariser.estimator == "taylor" and hidden > 1:
         found.append(
             f"a gradient-norm penalty in disguise: 8 mu / (K sigma²) = {hidden:.3g} > 1; expected "
@@ -207,10 +201,8 @@ def warnings(config: ClassifierConfig, training: Training) -> list[str]:
         )
     density, x = _probe(training, config.noise)
     draws = derive(0, "probe", "noise", device=x.device)
-    ratio = regularisers.signal_to_noise(
-        density, x, generator=draws, estimator=regulariser.estimator,
-        directions=regulariser.directions, **options,
-    )  # fmt: skip
+    options = regulariser.options(regularisers.signal_to_noise)
+    ratio = regularisers.signal_to_noise(density, x, generator=draws, **options)
     if ratio < 1:
         found.append(
             f"noise swamps the trace: |mean| / deviation = {ratio:.2g} of one estimate; expected "

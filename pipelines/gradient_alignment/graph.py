@@ -2,9 +2,9 @@
 
 ::
 
-    source ──> prepare ──┬─> flow (all rows) ──> blind ─────────┐
-                         ├─> flow (one a class) ──> reference ──┼──> measure ──> align
-                         └─> classify (each model) ─────────────┘
+    source ──> prepare ──┬─> flow (all rows) ────┬──> reference ──┬──> measure ──> align
+                         ├─> flow (one a class) ─┘                │
+                         └─> classify (each model) ───────────────┘
 
 All but the last is a replicate of its own for every seed; of a scale whose flows cost too much,
 data and flows are those of the first, and the flow of a class goes on from that of all rows. A
@@ -13,7 +13,7 @@ it, and a judge of another architecture, which was trained independently.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 
 import torch
@@ -36,7 +36,6 @@ STAGES = "pipelines.gradient_alignment.stages"
 
 flow = Stage(f"{STAGES}.flow", needs=own)
 reference = Stage(f"{STAGES}.reference", needs=own)
-blind = Stage(f"{STAGES}.blind", needs=own)
 classify = Stage(f"{STAGES}.classify", needs=own)
 measure = Stage(f"{STAGES}.measure", needs=own)
 align = Stage(f"{STAGES}.align", data=["pipelines.reporting"])
@@ -79,42 +78,35 @@ def alignment(config: AlignmentConfig, source: Source) -> Artefact:
     whole = replicates(config)
     bases = [_base(one, source) for one in whole[: 1 if SCALES[config.scale].shared else None]]
     bases *= len(whole) // len(bases)
-    densities = [_densities(one, *base) for one, base in zip(whole, bases, strict=True)]
+    densities = [
+        reference(measuring(one), base, f"seed {one.seed}")
+        for one, base in zip(whole, bases, strict=True)
+    ]
     data = [prepared for prepared, *_ in bases]
     found = chain.from_iterable(map(_measured, whole, data, densities))
     return align(config, [data, densities, catch_all([*found], FAILED, fail)])
 
 
-def _base(config: AlignmentConfig, source: Source) -> tuple[Artefact, list[Artefact], Artefact]:
+def _base(config: AlignmentConfig, source: Source) -> list[Artefact]:
     """Returns data, the flows of their classes, and that of all rows."""
     data = prepare(config.data, [source])
     whole = flow_of(config, data)
-    return data, flows(config, data, whole), whole
+    return [data, flows(config, data, whole), whole]
 
 
-def _densities(
-    config: AlignmentConfig, data: Artefact, classes: list[Artefact], rows: Artefact
-) -> list[Artefact]:
-    """Returns the reference of a seed and its class-blind densities, evaluated at its points."""
-    settings, title = measuring(config), f"seed {config.seed}"
-    return [reference(settings, [data, classes], title), blind(settings, [data, rows], title)]
-
-
-def _measured(
-    config: AlignmentConfig, data: Artefact, densities: Sequence[Artefact]
-) -> Iterator[Artefact]:
+def _measured(config: AlignmentConfig, data: Artefact, densities: Artefact) -> Iterator[Artefact]:
     """Yields the measurements of a seed's models, beside a reference and what is class-blind."""
     independent, whole, found = judged(config, data), measuring(config), models(config)
     assert found[0].name == BASELINE
     base = classify(found[0].classifier, [data], f"{BASELINE}, seed {config.seed}")
     for model in found:
         title, plain = f"{model.name}, seed {config.seed}", model.name == BASELINE
-        changed = {"shift": model.shift, "estimators": whole.estimators and plain}
+        measured = whole.changed(shift=model.shift, estimators=whole.estimators and plain)
         # One job where both are one training, so that it is told once.
         same = model.classifier == found[0].classifier
         trained = base if same else classify(model.classifier, [data], title)
-        inputs = [data, *densities, gather([trained, base, independent])]
-        yield measure(whole.model_copy(update=changed), inputs, title)
+        inputs = [data, densities, gather([trained, base, independent])]
+        yield measure(measured, inputs, title)
 
 
 @glue()
@@ -145,13 +137,14 @@ def flow_of(config: AlignmentConfig, *inputs: Artefact, label: int | None = None
 
 def measuring(config: AlignmentConfig) -> MeasureConfig:
     """Returns what is measured, and where the densities are evaluated."""
-    changed = {"noise": config.noise, "gpu": config.gpu, "seed": config.seed}
-    return SCALES[config.scale].measure.model_copy(update=changed)
+    return SCALES[config.scale].measure.changed(
+        noise=config.noise, gpu=config.gpu, seed=config.seed
+    )
 
 
 ALIGNMENT = Pipeline(
     name="gradient-alignment",
-    tasks=lambda config: (prepare, flow, reference, blind, classify, measure, align),
+    tasks=lambda config: (prepare, flow, reference, classify, measure, align),
     check=check,
     examine=lambda config: examined(config.data),
     graph=alignment,

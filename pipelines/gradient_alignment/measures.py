@@ -1,33 +1,24 @@
 """What is measured of a classifier: alignment, perturbation, density ratios, ascended pictures."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
 import torch
 from scipy.integrate import trapezoid
 
-from ebflow.alignment import fooling, metrics
+from ebflow.alignment import fooling, metrics, perturbation
 from ebflow.alignment.ascent import maximise
-from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
-from ebflow.alignment.perturbation import (
-    accuracies,
-    density_ratio,
-    deviation,
-    magnitude,
-    saliency,
-)
-from ebflow.alignment.reference import Normalised, Reference, Scores
+from ebflow.alignment.logit import ClassLogit, accuracy
 from ebflow.alignment.robustness import off_manifold, principal
 from ebflow.bijections.base import products
 from ebflow.errors import NonFinite
 from ebflow.objectives import ESTIMATORS, draw_directions, taylor_cv
-from ebflow.randomness import generator as derive
 from ebflow.randomness import uniform
-from pipelines.gradient_alignment.config import MeasureConfig, ShiftConfig
-from pipelines.gradient_alignment.known import POINTS, known
-from pipelines.gradient_alignment.references import Points
+from pipelines.gradient_alignment.attribution_metrics import attribution_metrics
+from pipelines.gradient_alignment.references import own_log_probs
+from pipelines.gradient_alignment.subject import Found, Subject
 
 FRACTIONS = np.geomspace(0.01, 1, 25)
 """Of pixels that are filled in, as in the paper's code."""
@@ -42,55 +33,27 @@ SHOWN = 8
 WIDEST = 256
 """Dimensions up to which a trace is taken exactly by as many backward passes."""
 
-Found = dict[str, float | np.ndarray]
-"""Numbers, and arrays for figures."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A classifier to be measured, and what it is measured with.
-
-    Attributes:
-        network: The classifier.
-        baseline: The one without a regulariser, of the same seed.
-        judge: One of another architecture that was trained independently.
-        shape: The shape of an example.
-        points: Test points.
-        scores: The reference's there.
-        reference: The reference.
-        blind: Class-blind densities by name.
-        randomised: The classifier with parameters drawn anew, some draws of each kind.
-    """
-
-    network: Classifier
-    baseline: Classifier
-    judge: Classifier
-    shape: Sequence[int]
-    points: Points
-    scores: Scores
-    reference: Reference
-    blind: Mapping[str, Normalised]
-    randomised: Mapping[str, Sequence[Classifier]]
-
 
 @products("highest")
-def measure(config: MeasureConfig, subject: Subject) -> Found:
+def measure(subject: Subject) -> Found:
     """Returns all numbers and arrays of a classifier, shifted as configured.
 
     Raises:
         NonFinite: If a gradient is not finite.
     """
-    whole = _shifted(config.shift, subject)
-    parts: list[Callable[[MeasureConfig, Subject], Found]] = [
-        _alignment, _known, _robustness, _perturbation, _ratios, _ascent, _pictures, _changes,
+    whole = _shifted(subject)
+    parts: list[Callable[[Subject], Found]] = [
+        _alignment, attribution_metrics, _robustness, _perturbation, _ratios, _ascent, _pictures,
+        _changes,
     ]  # fmt: skip
-    if config.estimators:
+    if subject.config.estimators:
         parts.append(_estimators)
-    return {name: value for part in parts for name, value in part(config, whole).items()}
+    return {name: value for part in parts for name, value in part(whole).items()}
 
 
-def _shifted(shift: ShiftConfig, subject: Subject) -> Subject:
+def _shifted(subject: Subject) -> Subject:
     """Returns it with a shift on its logits, whatever the parameters behind these are."""
+    shift = subject.config.shift
     if shift.name == "none":
         return subject
     pattern = fooling.stripes(subject.shape)
@@ -104,12 +67,12 @@ def _shifted(shift: ShiftConfig, subject: Subject) -> Subject:
     return replace(subject, network=change(subject.network), randomised=anew)
 
 
-def _alignment(config: MeasureConfig, subject: Subject) -> Found:
+def _alignment(subject: Subject) -> Found:
     points, scores = subject.points, subject.scores
     found = metrics.gradients(subject.network, points.noisy, points.labels)
     if not found.own.isfinite().all():
         raise NonFinite("gradient: found one that is not finite, expected finite logits")
-    other = metrics.shuffled(scores, points.labels, _draws(config, "shuffle"))
+    other = metrics.shuffled(scores, points.labels, subject.draws("shuffle"))
     control = metrics.alignments(found, *other)
     cosines = metrics.alignments(found, scores) | {f"{k}/shuffled": v for k, v in control.items()}
     noise_cosine, residual = metrics.dsm(found.own, points.noise, points.sigma)
@@ -119,7 +82,7 @@ def _alignment(config: MeasureConfig, subject: Subject) -> Found:
         "accuracy/noisy": accuracy(subject.network, points.noisy, points.labels),
         "gradient": float(found.own.norm(dim=1).mean()),
         "gradient/squared": float(found.own.square().sum(1).mean()),
-        "trace": _trace(config, subject),
+        "trace": _trace(subject),
         "DSM-cos": float(noise_cosine.mean()),
         "DSM residual": residual.value,
     }
@@ -130,86 +93,72 @@ def _alignment(config: MeasureConfig, subject: Subject) -> Found:
     return numbers
 
 
-def _known(config: MeasureConfig, subject: Subject) -> Found:
-    """Known metrics of the logit-gradient as an attribution, at points of the alignment."""
-    x, labels = subject.points.noisy[:POINTS], subject.points.labels[:POINTS]
-    return known(
-        subject.network, x, labels, subject.shape, sigma=config.noise,
-        randomised=subject.randomised, draws=partial(_draws, config),
-    )  # fmt: skip
-
-
-def _robustness(config: MeasureConfig, subject: Subject) -> Found:
+def _robustness(subject: Subject) -> Found:
     """Of clean images, on and off the principal directions of all rows, if any is off them."""
-    x, gaussian = subject.points.clean, subject.blind["gaussian"]
-    noise = config.noise**2 * torch.eye(x.shape[1], device=x.device)
-    directions = principal(gaussian.covariances[0] - noise)
-    if directions.shape[1] == x.shape[1]:
+    x, noise, gaussian = subject.points.clean, subject.config.noise, subject.blind["gaussian"]
+    width = x.shape[1]
+    directions = principal(gaussian.covariances[0] - noise**2 * torch.eye(width, device=x.device))
+    if directions.shape[1] == width:
         return {}
-    size, draws = config.noise * x.shape[1] ** 0.5, _draws(config, "manifold")
+    size, draws = noise * width**0.5, subject.draws("manifold")
     return {"off-manifold": off_manifold(subject.network, x, directions, size, draws)}
 
 
-def _draws(config: MeasureConfig, *path: str | int) -> torch.Generator:
-    return derive(config.seed, *path, device=config.device)
-
-
-def _trace(config: MeasureConfig, subject: Subject) -> float:
+def _trace(subject: Subject) -> float:
     """Returns the mean trace; by eight directions where exact traces cost too much."""
     density, x = ClassLogit(subject.network, subject.points.labels), subject.points.noisy
     if x.shape[1] <= WIDEST:
         return float(density.score_and_laplacian(x)[1].detach().mean())
-    u = draw_directions("rademacher", 8, x, _draws(config, "trace"))
+    u = draw_directions("rademacher", 8, x, subject.draws("trace"))
     return float(taylor_cv(density, x, u, 0.03)[1].detach().mean())
 
 
-def _perturbation(config: MeasureConfig, subject: Subject) -> Found:
+def _perturbation(subject: Subject) -> Found:
     """Of clean images, by own gradients and by controls, as the classifier itself sees them, the
     baseline, and the judge; of images in colour by the deviation over colours too.
     """
-    points, shape = subject.points, subject.shape
-    gradients = metrics.gradients(subject.network, points.clean, points.labels)
-    pixels = saliency(points.clean, shape)
+    x, labels, shape = subject.points.clean, subject.points.labels, subject.shape
+    gradients = metrics.gradients(subject.network, x, labels)
+    pixels = perturbation.saliency(x, shape)
     saliencies = {
-        "raw": saliency(gradients.own, shape),
-        "centred": saliency(gradients.centred, shape),
-        "magnitude": magnitude(points.clean, shape),
-        "random": uniform(pixels.shape, pixels, _draws(config, "random saliency")),
+        "raw": perturbation.saliency(gradients.own, shape),
+        "centred": perturbation.saliency(gradients.centred, shape),
+        "magnitude": perturbation.magnitude(x, shape),
+        "random": uniform(pixels.shape, pixels, subject.draws("random saliency")),
     }
-    if pixels.shape != points.clean.shape:
-        saliencies["deviation"] = deviation(gradients.own, shape)
+    if pixels.shape != x.shape:
+        saliencies["deviation"] = perturbation.deviation(gradients.own, shape)
     judges = {"own": subject.network, "base": subject.baseline, "other": subject.judge}
     found: Found = {}
     for judge, network in judges.items():
         for name, salience in saliencies.items():
-            curve = accuracies(network, points.clean, points.labels, salience, FRACTIONS)
+            curve = perturbation.accuracies(network, x, labels, salience, FRACTIONS)
             area = float(trapezoid(curve, FRACTIONS))
             found[f"PP/{judge}/{name}"] = area / float(np.ptp(FRACTIONS))
     return found
 
 
-def _ratios(config: MeasureConfig, subject: Subject) -> Found:
+def _ratios(subject: Subject) -> Found:
     """Logarithms of mean density ratios, and means of their logarithms."""
-    points, numbers = subject.points, {}
+    x, labels, numbers = subject.points.clean, subject.points.labels, {}
     for index, sigma in enumerate(SIGMAS):
-        draws = _draws(config, "ratio", index)
-        mean, log = density_ratio(subject.network, points.clean, points.labels, sigma, draws)
+        draws = subject.draws("ratio", index)
+        mean, log = perturbation.density_ratio(subject.network, x, labels, sigma, draws)
         numbers[f"log mean ratio/{sigma:g}"] = float(mean)
         numbers[f"mean log ratio/{sigma:g}"] = float(log.value)
     return numbers
 
 
-def _ascent(config: MeasureConfig, subject: Subject) -> Found:
+def _ascent(subject: Subject) -> Found:
     """The GAN-test of ascended pictures, and their log-density under the reference."""
+    config = subject.config
     labels = subject.points.labels[: config.samples]
     width = subject.points.clean.shape[1]
     pictures = maximise(
-        subject.network, labels, width=width, generator=_draws(config, "ascent"),
+        subject.network, labels, width=width, generator=subject.draws("ascent"),
         steps=config.ascent, rate=config.rate,
     )  # fmt: skip
-    log_probs = subject.reference.at(pictures).log_probs
-    own = labels if subject.reference.conditional else torch.zeros_like(labels)
-    dense = log_probs.gather(1, own.unsqueeze(1)).squeeze(1) / width
+    dense = own_log_probs(subject.reference.at(pictures), labels) / width
     return {
         "GAN-test": accuracy(subject.judge, pictures, labels),
         "samples/log density": float(dense.mean()),
@@ -217,7 +166,7 @@ def _ascent(config: MeasureConfig, subject: Subject) -> Found:
     }
 
 
-def _pictures(config: MeasureConfig, subject: Subject) -> Found:
+def _pictures(subject: Subject) -> Found:
     """Gradients at the first test image of each class."""
     points = subject.points
     firsts = [int((points.labels == k).nonzero()[0]) for k in points.labels.unique()[:SHOWN]]
@@ -227,20 +176,20 @@ def _pictures(config: MeasureConfig, subject: Subject) -> Found:
     return {name: values.cpu().numpy() for name, values in arrays.items()}
 
 
-def _changes(config: MeasureConfig, subject: Subject) -> Found:
+def _changes(subject: Subject) -> Found:
     """What is other than in the baseline."""
     points = subject.points
     found = fooling.invariants(subject.baseline, subject.network, points.noisy, points.labels)
     return {f"change/{name}": value for name, value in asdict(found).items()}
 
 
-def _estimators(config: MeasureConfig, subject: Subject) -> Found:
+def _estimators(subject: Subject) -> Found:
     """The deviation at a point of the one-sided trace estimator, without over with the control
     variate, at σ = 0.01.
     """
     x, labels = subject.points.noisy[:ESTIMATED], subject.points.labels[:ESTIMATED]
     density = ClassLogit(subject.network, labels)
-    u = draw_directions("gaussian", ESTIMATED, x, _draws(config, "estimators", "gaussian"))
+    u = draw_directions("gaussian", ESTIMATED, x, subject.draws("estimators", "gaussian"))
     noisy, quiet = (
         float(ESTIMATORS[name](density, x, u, 0.01)[1].detach().var(0).mean().sqrt())
         for name in ("taylor", "taylor_cv")

@@ -1,9 +1,10 @@
 """The classifiers of the study, and the control of every claim."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ebflow.alignment.regularisers import PRESETS, disguise, equivalent_strength
+from pipelines.config.changes import described
 from pipelines.gradient_alignment.config import ClassifierConfig, RegulariserConfig, ShiftConfig
 
 BASELINE = "baseline"
@@ -12,12 +13,13 @@ BLIND = {"gaussian": "blind-gaussian", "flow": "blind-flow"}
 """The baseline with a class-blind density on every logit, by the shift's name: the gauge."""
 
 
+APART = ("seed", "threads", "gpu", "net.name", "regulariser.name")
+"""What the line of a training leaves out, or begins with."""
+
+
 def control(score: RegulariserConfig) -> RegulariserConfig:
     """Returns the gradient-norm penalty of the same strength, the control of score matching."""
-    weight = equivalent_strength(
-        score.weight, estimator=score.estimator, stability=score.stability, slices=score.slices,
-        step=score.step,
-    )  # fmt: skip
+    weight = equivalent_strength(**score.options(equivalent_strength))
     return RegulariserConfig(
         name="gnorm", weight=weight, warmup=score.warmup, centred=score.centred
     )
@@ -25,11 +27,10 @@ def control(score: RegulariserConfig) -> RegulariserConfig:
 
 def quiet(score: RegulariserConfig) -> RegulariserConfig:
     """Returns the penalty with the mean of a one-sided ``score`` and hardly any of its noise."""
-    excess = disguise(stability=score.stability, slices=score.slices, step=score.step)
-    return score.model_copy(update={"estimator": "taylor_cv", "excess": excess})
+    return score.changed(estimator="taylor_cv", excess=disguise(**score.options(disguise)))
 
 
-def penalised(penalty: RegulariserConfig) -> tuple[str, bool]:
+def penalty_kind(penalty: RegulariserConfig) -> tuple[str, bool]:
     """Returns what a regulariser penalises, and whether of the centred logit.
 
     Score matching that has more of a gradient-norm penalty hidden in it than of its own is one.
@@ -39,6 +40,21 @@ def penalised(penalty: RegulariserConfig) -> tuple[str, bool]:
     return "gnorm" if disguised else penalty.name, penalty.centred
 
 
+def method(config: ClassifierConfig) -> str:
+    """Returns how a classifier is trained, in one line: all that is not at its default."""
+    name = config.regulariser.name
+    loss = "cross-entropy" if name == "none" else f"cross-entropy + {name}"
+    return described(f"{loss} on {config.net.name}", ClassifierConfig(), config, APART)
+
+
+def title(config: RegulariserConfig) -> str:
+    """Returns a penalty, its estimator and its strength, as ``score taylor_cv λ 0.1``."""
+    if config.name == "none":
+        return "cross-entropy"
+    estimator = f" {config.estimator}" if config.name in ("score", "anti") else ""
+    return f"{config.name}{estimator} λ {config.weight:.2g}"
+
+
 @dataclass(frozen=True)
 class Model:
     """A model of the study.
@@ -46,52 +62,36 @@ class Model:
     Attributes:
         name: Its name.
         about: What it is.
+        classifier: What is trained; of one in ``MODELS``, what differs from others of its scale.
         preset: Whose settings its regulariser has; empty if nobody's.
-        classifier: What is trained.
         shift: What is added to its logits.
     """
 
     name: str
     about: str
-    preset: str
-    classifier: ClassifierConfig
-    shift: ShiftConfig
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What a model is, besides the training of its scale.
-
-    Attributes:
-        about: The same for a person.
-        regulariser: Of its training.
-        preset: Whose settings the regulariser has; empty if nobody's.
-        clip: Norm at most of a gradient of its training; None: any.
-        noise: Of its training; None: as of the others.
-        shift: What is added to its logits.
-    """
-
-    about: str
-    regulariser: RegulariserConfig = RegulariserConfig()
+    classifier: ClassifierConfig = ClassifierConfig()
     preset: str = ""
-    clip: float | None = None
-    noise: float | None = None
     shift: ShiftConfig = ShiftConfig()
 
-    def model(self, name: str, base: ClassifierConfig) -> Model:
-        """Returns the model, from a training without a regulariser."""
-        changes: dict[str, Any] = {"regulariser": self.regulariser, "clip": self.clip}
-        if self.noise is not None:
-            changes["noise"] = self.noise
-        return Model(name, self.about, self.preset, base.model_copy(update=changes), self.shift)
+    def trained_as(self, others: ClassifierConfig) -> "Model":
+        """Returns the model, of which all that it leaves open is as of others."""
+        own = {name: getattr(self.classifier, name) for name in self.classifier.model_fields_set}
+        return replace(self, classifier=others.changed(**own))
 
 
 def _preset(preset: str, name: str, **changed: Any) -> RegulariserConfig:  # noqa: ANN401
     return RegulariserConfig(name=name, **{**PRESETS[preset][name], **changed})
 
 
-def _shifted(about: str, name: str, size: float = 100.0) -> Declared:
-    return Declared(f"the baseline and {about}", shift=ShiftConfig(name=name, size=size))
+def _shifted(name: str, about: str, shift: str, size: float = 100.0) -> Model:
+    return Model(name, f"the baseline and {about}", shift=ShiftConfig(name=shift, size=size))
+
+
+def penalised(
+    name: str, about: str, regulariser: RegulariserConfig, preset: str = "", **training: float
+) -> Model:
+    """Returns a model that is trained with a regulariser, and as is said, otherwise as others."""
+    return Model(name, about, ClassifierConfig(regulariser=regulariser, **training), preset)
 
 
 RECOMMENDED, PAPER, CODE = "recommended", "paper", "official-code"
@@ -99,36 +99,38 @@ SCORE = {preset: _preset(preset, "score") for preset in PRESETS}
 CENTRED = _preset(RECOMMENDED, "score", centred=True)
 CLIP = 5.0
 
-MODELS: dict[str, Declared] = {
-    BASELINE: Declared("cross-entropy alone"),
-    BLIND["gaussian"]: _shifted("a class-blind Gaussian's log-density on every logit", "gaussian"),
-    BLIND["flow"]: _shifted("a class-blind flow's log-density on every logit", "flow"),
-    "score": Declared("score matching, recommended", SCORE[RECOMMENDED], RECOMMENDED, CLIP),
-    "score-free": Declared("the same without the stability penalty",
-                           _preset(RECOMMENDED, "score", stability=0.0), clip=CLIP),
-    "score-control": Declared("gradient norm at score's strength", control(SCORE[RECOMMENDED]),
-                              RECOMMENDED, CLIP),
-    "centred": Declared("score matching of the logit less the mean over classes", CENTRED,
-                        RECOMMENDED, CLIP),
-    "centred-control": Declared("gradient norm of that at the same strength", control(CENTRED),
-                                RECOMMENDED, CLIP),
-    "gnorm": Declared("gradient norm, recommended", _preset(RECOMMENDED, "gnorm"), RECOMMENDED),
-    "anti": Declared("anti-score-matching, recommended", _preset(RECOMMENDED, "anti"),
-                     RECOMMENDED),
-    "paper-score": Declared("score matching, paper", SCORE[PAPER], PAPER),
-    "paper-control": Declared("gradient norm at paper-score's strength", control(SCORE[PAPER]),
-                              PAPER),
-    "paper-quiet": Declared("paper-score's mean by a quiet estimator", quiet(SCORE[PAPER]), PAPER),
-    "paper-anti": Declared("anti-score-matching, paper", _preset(PAPER, "anti"), PAPER),
-    "code-score": Declared("score matching, official code", SCORE[CODE], CODE),
-    "code-control": Declared("gradient norm at code-score's strength", control(SCORE[CODE]), CODE),
-    "fool-shift": _shifted("100 t·x on every logit", "linear", 100.0),
-    "fool-quadratic": _shifted("−50 ‖x − t‖² on every logit", "quadratic", 100.0),
-    "fool-sine": _shifted("50 sin(2π t·x) on every logit", "sine", 50.0),
-    "fool-weights": Declared("a target gradient trained into the weights",
-                             RegulariserConfig(name="fool", weight=1e-2)),
-    "fool-ripple": _shifted("a ripple on one logit", "ripple", 1000.0),
-    "collapse": Declared("score matching without noise and penalty, λ = 1",
-                         RegulariserConfig(name="score", weight=1.0, stability=0.0), noise=0.0),
-}  # fmt: skip
+MODELS = {model.name: model for model in (
+    Model(BASELINE, "cross-entropy alone"),
+    _shifted(BLIND["gaussian"], "a class-blind Gaussian's log-density on every logit", "gaussian"),
+    _shifted(BLIND["flow"], "a class-blind flow's log-density on every logit", "flow"),
+    penalised("score", "score matching, recommended", SCORE[RECOMMENDED], RECOMMENDED, clip=CLIP),
+    penalised("score-free", "the same without the stability penalty",
+               _preset(RECOMMENDED, "score", stability=0.0), clip=CLIP),
+    penalised("score-control", "gradient norm at score's strength", control(SCORE[RECOMMENDED]),
+               RECOMMENDED, clip=CLIP),
+    penalised("centred", "score matching of the logit less the mean over classes", CENTRED,
+               RECOMMENDED, clip=CLIP),
+    penalised("centred-control", "gradient norm of that at the same strength", control(CENTRED),
+               RECOMMENDED, clip=CLIP),
+    penalised("gnorm", "gradient norm, recommended", _preset(RECOMMENDED, "gnorm"), RECOMMENDED),
+    penalised("anti", "anti-score-matching, recommended", _preset(RECOMMENDED, "anti"),
+               RECOMMENDED),
+    penalised("paper-score", "score matching, paper", SCORE[PAPER], PAPER),
+    penalised("paper-control", "gradient norm at paper-score's strength", control(SCORE[PAPER]),
+               PAPER),
+    penalised("paper-quiet", "paper-score's mean by a quiet estimator", quiet(SCORE[PAPER]),
+               PAPER),
+    penalised("paper-anti", "anti-score-matching, paper", _preset(PAPER, "anti"), PAPER),
+    penalised("code-score", "score matching, official code", SCORE[CODE], CODE),
+    penalised("code-control", "gradient norm at code-score's strength", control(SCORE[CODE]),
+               CODE),
+    _shifted("fool-shift", "100 t·x on every logit", "linear", 100.0),
+    _shifted("fool-quadratic", "−50 ‖x − t‖² on every logit", "quadratic", 100.0),
+    _shifted("fool-sine", "50 sin(2π t·x) on every logit", "sine", 50.0),
+    penalised("fool-weights", "a target gradient trained into the weights",
+               RegulariserConfig(name="fool", weight=1e-2)),
+    _shifted("fool-ripple", "a ripple on one logit", "ripple", 1000.0),
+    penalised("collapse", "score matching without noise and penalty, λ = 1",
+               RegulariserConfig(name="score", weight=1.0, stability=0.0), noise=0.0),
+)}  # fmt: skip
 """All models by name, in the order of tables."""

@@ -1,24 +1,30 @@
 """The reference flows: their scores at noisy test points, and how good they are."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ebflow import mixtures
-from ebflow.alignment.metrics import cosine, dsm, of_label
+from ebflow.alignment.logit import accuracy
+from ebflow.alignment.metrics import alignments, cosine, dsm, gradients, of_label
 from ebflow.alignment.reference import Normalised, Reference, Scores
 from ebflow.alignment.rows import unit_rows
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
+from pipelines.gradient_alignment.config import ClassifierConfig, MeasureConfig
 
 FLOWS, POINTS = "flows", "points.safetensors"
 GAUSSIAN, FLOW = "gaussian.safetensors", "flow"
 """Class-blind densities: what any classifier's logits can be given without a change of it."""
+
+HELD = 1000
+"""Points at most of rows that are held out."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +48,16 @@ class Points:
         """x + s ε."""
         return torch.add(self.clean, self.noise, alpha=self.sigma)
 
-    def to(self, device: str) -> "Points":
-        """Returns the points on a device."""
-        clean, noise, labels = (t.to(device) for t in (self.clean, self.noise, self.labels))
-        return Points(clean, noise, self.sigma, labels)
 
-
-def points(dataset: Dataset, split: str, count: int, sigma: float, seed: int) -> Points:
-    """Returns rows of a split in their order, ``count`` drawn at random if it has more."""
+def points(config: MeasureConfig, dataset: Dataset, split: str) -> Points:
+    """Returns rows of a split in their order, so many drawn at random if it has more."""
     rows = dataset.split(split)
-    x, labels = unit_rows(rows), rows.labels()
-    chosen = torch.randperm(len(x), generator=derive(seed, "rows", split))[:count].sort().values
-    noise = normal(x[chosen].shape, x, derive(seed, "points", split))
-    return Points(x[chosen], noise, sigma, labels[chosen])
+    order = torch.randperm(len(rows), generator=derive(config.seed, "rows", split))
+    chosen = order[: config.points].sort().values
+    x, labels = unit_rows(rows)[chosen], rows.labels()[chosen]
+    noise = normal(x.shape, x, derive(config.seed, "points", split))
+    clean, noise, labels = (t.to(config.device) for t in (x, noise, labels))
+    return Points(clean, noise, config.noise, labels)
 
 
 def open_reference(folder: Path, device: str = "cpu") -> Reference:
@@ -72,10 +75,8 @@ def open_blind(folder: Path, device: str = "cpu") -> dict[str, Normalised]:
 
 def write_points(folder: Path, found: Points, scores: Scores, priors: Tensor) -> None:
     """Writes the points and the reference's scores there."""
-    tensors = {"clean": found.clean, "noise": found.noise, "labels": found.labels,
-               "sigma": torch.tensor(found.sigma, dtype=torch.float64), "priors": priors,
-               "marginal": scores.marginal, "classes": scores.classes,
-               "posterior": scores.posterior, "log_probs": scores.log_probs}  # fmt: skip
+    sigma = torch.tensor(found.sigma, dtype=torch.float64)
+    tensors = {**vars(found), **vars(scores), "sigma": sigma, "priors": priors}
     known = {name: t.contiguous() for name, t in tensors.items() if t is not None}
     save_file(known, folder / POINTS)
 
@@ -94,8 +95,8 @@ def quality(test: Points, scores: Scores, train: Points, fitted: Scores) -> dict
     own = scores.marginal if scores.classes is None else of_label(scores.classes, test.labels)
     cosines, residual = dsm(own, test.noise, test.sigma)
     numbers = {
-        "reference/log_density": float(_own_log_prob(scores, test.labels).mean()) / width,
-        "reference/log_density_train": float(_own_log_prob(fitted, train.labels).mean()) / width,
+        "reference/log_density": float(own_log_probs(scores, test.labels).mean()) / width,
+        "reference/log_density_train": float(own_log_probs(fitted, train.labels).mean()) / width,
         "reference/score_norm": float(own.norm(dim=1).mean()),
         "reference/dsm_cos": float(cosines.mean()),
         "reference/dsm_residual": residual.value,
@@ -109,7 +110,48 @@ def quality(test: Points, scores: Scores, train: Points, fitted: Scores) -> dict
     return numbers | {"reference/accuracy": float(right.double().mean())}
 
 
-def _own_log_prob(scores: Scores, labels: Tensor) -> Tensor:
-    if scores.classes is None:
-        return scores.log_probs.squeeze(1)
-    return scores.log_probs[torch.arange(len(labels)), labels]
+def blind_quality(blind: Mapping[str, Normalised], test: Points) -> dict[str, float]:
+    """Returns the log-densities of class-blind densities, in nats a dimension."""
+    x = test.noisy
+    return {f"blind/{name}": float(density.log_prob(x).mean()) / x.shape[1]
+            for name, density in blind.items()}  # fmt: skip
+
+
+def own_log_probs(scores: Scores, labels: Tensor) -> Tensor:
+    """Returns the log-density of every point's class, or of all rows, with shape (B,)."""
+    own = torch.zeros_like(labels) if scores.classes is None else labels
+    return scores.log_probs.gather(1, own.unsqueeze(1)).squeeze(1)
+
+
+class Held:
+    """Rows of a split that a classifier was not trained on, beside the reference's scores there.
+
+    Arguments:
+        config: Seed and noise of the points.
+        dataset: Prepared data with classes.
+        reference: What the reference stage wrote for them.
+        split: Which rows.
+    """
+
+    def __init__(
+        self, config: ClassifierConfig, dataset: Dataset, reference: Path, split: str
+    ) -> None:
+        drawn = MeasureConfig(
+            points=HELD, noise=config.smoothing, seed=config.seed, gpu=config.gpu
+        )
+        self.points = points(drawn, dataset, split)
+        self.scores = open_reference(reference, config.device).at(self.points.noisy)
+
+    def measure(self, network: nn.Module) -> dict[str, float]:
+        """Returns ``accuracy`` (of clean rows), ``A1`` … ``A3`` and ``dsm_residual``.
+
+        Beside a reference of all rows, A2 alone. Leaves the classifier in evaluation mode.
+        """
+        held = self.points
+        found = gradients(network.eval(), held.noisy, held.labels)
+        cosines = alignments(found, self.scores)
+        return {
+            "accuracy": accuracy(network, held.clean, held.labels),
+            **{name: float(values.mean()) for name, values in cosines.items()},
+            "dsm_residual": dsm(found.own, held.noise, held.sigma)[1].value,
+        }

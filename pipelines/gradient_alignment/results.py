@@ -8,9 +8,9 @@ from rich.console import Console
 
 from pipelines.engine.pipeline import Description
 from pipelines.gradient_alignment.config import AlignmentConfig
-from pipelines.gradient_alignment.table import COLUMNS
-from pipelines.reporting import claims, runs
-from pipelines.reporting.terminal import table
+from pipelines.gradient_alignment.over_seeds import COLUMNS
+from pipelines.reporting import claims
+from pipelines.reporting.terminal import show_run, table
 
 BRIEF = ("accuracy", "gradient", "A1", "A1/over gaussian", "A1/over flow", "A3", "PP/own/raw")
 """The numbers of models that a terminal shows."""
@@ -48,9 +48,9 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
         texts = ("" if mean is None else f"{mean:.{one.digits}f}" for mean, one in pairs)
         rows.append((model["model"], *texts))
     console.print(table(("model", *(column.heading for column in brief)), rows, wrap=True))
-    claims.show(console, claims.Conclusion.read(summary))
+    claims.show(console, summary)
     told = {}
     for model in summary["models"]:
         remarks = [*filter(None, [model["diagnosis"]]), *model["warnings"]]
         told |= {model["model"]: "; ".join(remarks)} if remarks else {}
-    runs.show(console, summary, told)
+    show_run(console, summary, told)

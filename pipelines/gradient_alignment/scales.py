@@ -1,18 +1,11 @@
 """What each scale of the study trains and measures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ebflow.errors import BadInput
-from pipelines.config import (
-    AnchorConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    PreprocessConfig,
-    TrainConfig,
-    Training,
-)
+from pipelines.config import ModelConfig, ObjectiveConfig, PreprocessConfig, TrainConfig, Training
+from pipelines.config.recipes import mnist9k
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
     ClassifierConfig,
@@ -20,14 +13,7 @@ from pipelines.gradient_alignment.config import (
     MeasureConfig,
     NetConfig,
 )
-from pipelines.gradient_alignment.models import (
-    BASELINE,
-    BLIND,
-    MODELS,
-    Declared,
-    Model,
-    control,
-)
+from pipelines.gradient_alignment.models import BASELINE, BLIND, MODELS, Model, control, penalised
 
 JUDGE = 1000
 """Seed of the independently trained classifier, beyond the study's."""
@@ -52,26 +38,11 @@ DENSE = Training(
 
 CONVOLUTIONAL = DENSE.changed(
     preprocess=PreprocessConfig(normalise="standardise", logit=None),
-    model=ModelConfig(
-        architecture="convolutional", activation="spline", kernel_size=3, depth=3, hidden=32
-    ),
-    anchor=AnchorConfig(interval=20, tolerance=0.02),
+    model=mnist9k().model,
+    anchor=mnist9k().anchor,
     train={"lr": 1e-2, "steps": 2000, "validate_every": 200},
 )
 """A flow of images, as the recipe ``mnist9k`` has it."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A training of a flow on smoothed rows, of which the best by validation is kept.
-
-    Attributes:
-        training: The training.
-        draws: Draws of noise a row: a flow that sees the same ones often learns them.
-    """
-
-    training: Training = DENSE
-    draws: int = 16
 
 
 @dataclass(frozen=True)
@@ -82,7 +53,8 @@ class Scale:
         models: The names of its models.
         seeds: The number of trainings of each.
         classifier: A training without a regulariser.
-        flow: How a flow is trained.
+        flow: How a flow is trained, the best by validation kept; one that sees the same draws of
+            noise often learns them.
         classes: How that of a class goes on from the flow of all rows; None: it does not.
         measure: What is measured; of the baseline trace estimators too, which take exact Hessians.
         conditional: Whether there is a flow a class, of classes that are not too many.
@@ -92,8 +64,8 @@ class Scale:
     models: tuple[str, ...]
     seeds: int
     classifier: ClassifierConfig
-    flow: Fit = Fit()
-    classes: Fit | None = None
+    flow: FlowConfig = FlowConfig(training=DENSE)
+    classes: FlowConfig | None = None
     measure: MeasureConfig = MeasureConfig(estimators=True)
     conditional: bool = True
     shared: bool = False
@@ -104,7 +76,7 @@ SCALES: dict[str, Scale] = {
         (*ALWAYS, "score", "fool-shift"),
         1,
         ClassifierConfig(epochs=3),
-        Fit(DENSE.changed(train={"steps": 60})),
+        FlowConfig(training=DENSE.changed(train={"steps": 60})),
         measure=MeasureConfig(points=100, samples=20, ascent=20, estimators=True),
         conditional=False,
     ),
@@ -113,10 +85,10 @@ SCALES: dict[str, Scale] = {
         IMAGES,
         3,
         ClassifierConfig(net=NetConfig(name="cnn", hidden=16), epochs=2),
-        Fit(CONVOLUTIONAL, 2),
-        Fit(CONVOLUTIONAL.changed(
+        FlowConfig(training=CONVOLUTIONAL, draws=2),
+        FlowConfig(training=CONVOLUTIONAL.changed(
             train={"lr": 8e-3, "steps": 1000, "validate_every": 500}
-        ), 8),
+        ), draws=8),
         measure=MeasureConfig(points=500, samples=100, ascent=200),
         shared=True,
     ),
@@ -127,10 +99,10 @@ SCALES: dict[str, Scale] = {
             net=NetConfig(name="resnet18"), epochs=200, optimizer="sgd", lr=0.1,
             weight_decay=5e-4, schedule="steps", augment="cifar10", threads=4,
         ),
-        Fit(DENSE.changed(
+        FlowConfig(training=DENSE.changed(
             model=ModelConfig(depth=2, alpha=0.8),
             train={"steps": 40_000, "validate_every": 1000, "lr": 5e-4},
-        ), 1),
+        ), draws=1),
         measure=MeasureConfig(),
         shared=True,
     ),
@@ -147,23 +119,20 @@ def models(config: AlignmentConfig) -> list[Model]:
     for name in names:
         if name not in MODELS:
             raise BadInput(f"--models: found {name!r}, expected some of {', '.join(MODELS)}")
-    declared = {name: one for name, one in MODELS.items() if name in (*ALWAYS, *names)}
-    base = _classifier(config)
-    return [one.model(name, base) for name, one in (declared | _custom(config)).items()]
+    known = [model for name, model in MODELS.items() if name in (*ALWAYS, *names)]
+    others = _classifier(config)
+    return [model.trained_as(others) for model in (*known, *_custom(config))]
 
 
-def _custom(config: AlignmentConfig) -> dict[str, Declared]:
-    """Returns the model of the configuration's own regulariser, and its control; or none."""
-    found = config.custom
-    if found.name == "none":
-        return {}
-    penalty = {"clip": found.clip, "noise": found.noise}
-    own = Declared("a regulariser of one's own", found.regulariser, **penalty)
-    if found.name != "score":
-        return {"custom": own}
-    matched = control(found.regulariser)
-    beside = Declared("gradient norm at custom's strength", matched, **penalty)
-    return {"custom": own, "custom-control": beside}
+def _custom(config: AlignmentConfig) -> Iterator[Model]:
+    """Yields the model of the configuration's own regulariser, if any, and its control."""
+    found, own = config.custom, config.custom.regulariser
+    training = found.model_dump(include={"clip", "noise"}, exclude_none=True)
+    if found.name != "none":
+        yield penalised("custom", "a regulariser of one's own", own, **training)
+    if found.name == "score":
+        about = "gradient norm at custom's strength"
+        yield penalised("custom-control", about, control(own), **training)
 
 
 def replicates(config: AlignmentConfig) -> list[AlignmentConfig]:
@@ -180,13 +149,14 @@ def replicates(config: AlignmentConfig) -> list[AlignmentConfig]:
 def _classifier(config: AlignmentConfig) -> ClassifierConfig:
     """Returns the training of the scale, without a regulariser."""
     found = SCALES[config.scale].classifier
-    changed: dict[str, Any] = {
-        "seed": config.seed, "noise": config.noise, "smoothing": config.noise, "gpu": config.gpu,
-        "epochs": config.epochs or found.epochs,
-    }  # fmt: skip
-    if config.net not in (None, found.net.name):
-        changed["net"] = NetConfig(name=config.net)
-    return found.model_copy(update=changed)
+    return found.changed(
+        net=found.net if config.net in (None, found.net.name) else NetConfig(name=config.net),
+        epochs=config.epochs or found.epochs,
+        noise=config.noise,
+        smoothing=config.noise,
+        seed=config.seed,
+        gpu=config.gpu,
+    )
 
 
 def judge(config: AlignmentConfig, shape: Sequence[int]) -> ClassifierConfig:
@@ -201,20 +171,18 @@ def judge(config: AlignmentConfig, shape: Sequence[int]) -> ClassifierConfig:
         net = NetConfig()
     else:
         net = NetConfig(name="cnn", hidden=16) if images else NetConfig(hidden=NARROW)
-    return found.model_copy(update={"seed": JUDGE + config.seed, "net": net})
+    return found.changed(seed=JUDGE + config.seed, net=net)
 
 
 def flow_config(config: AlignmentConfig, label: int | None = None) -> FlowConfig:
     """Returns the flow of a class; None: of all rows."""
     scale, asked = SCALES[config.scale], config.reference
-    fit = scale.flow if label is None else scale.classes or scale.flow
-    return FlowConfig(
+    found = scale.flow if label is None else scale.classes or scale.flow
+    steps = asked.steps or found.training.train.steps
+    gpu = config.gpu and config.scale == "full"
+    return found.changed(
         label=label,
         noise=config.noise,
-        draws=asked.draws or fit.draws,
-        training=fit.training.changed(
-            seed=config.seed,
-            train={"steps": asked.steps or fit.training.train.steps},
-            cluster={"gpu": config.gpu and config.scale == "full"},
-        ),
+        draws=asked.draws or found.draws,
+        training={"seed": config.seed, "train": {"steps": steps}, "cluster": {"gpu": gpu}},
     )

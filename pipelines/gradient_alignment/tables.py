@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 from ebflow.inference import Interval
-from pipelines.gradient_alignment import judged
+from pipelines.gradient_alignment import attributions
+from pipelines.gradient_alignment.attributions import Orders
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.measures import SIGMAS
+from pipelines.gradient_alignment.over_seeds import COLUMNS, Column, Lines, by_model
 from pipelines.gradient_alignment.scales import SCALES
-from pipelines.gradient_alignment.table import COLUMNS, Column, Lines, by_model
-from pipelines.reporting.claims import Table
-from pipelines.reporting.intervals import shown
+from pipelines.reporting.claims import Table, plus_minus
 
 
 def intro(config: AlignmentConfig, lines: Lines) -> str:
@@ -35,45 +35,54 @@ OWN = {
 """What is drawn anew with a seed, by whether data and flows are shared."""
 
 
-def tables(
-    lines: Lines, quality: Mapping[str, Interval], attributions: judged.Told
-) -> list[Table]:
+def tables(lines: Lines, quality: Mapping[str, Interval], orders: Orders) -> list[Table]:
     """Returns the models with their intervals, known metrics of them, and the reference."""
+    named = {name.removeprefix("reference/"): one for name, one in quality.items()}
+    return [
+        _models(lines),
+        _density_ratios(lines),
+        *attributions.tables(lines, orders),
+        _settings(lines),
+        Table(
+            "Reference flows and class-blind densities",
+            ("quantity", "value"),
+            [(name, plus_minus(one, 4)) for name, one in named.items()],
+            "Means over seeds ± 95 % intervals. Log-densities: nats a dimension, at noisy points.",
+        ),
+    ]
+
+
+def _models(lines: Lines) -> Table:
+    return by_model(
+        "Models",
+        lines,
+        COLUMNS,
+        "Means over seeds ± 95 % intervals. A1 over: less that of the baseline of the seed with "
+        "the class-blind density on every logit; A1 centred: of the centred gradient with the "
+        "class's whole score. PP: mean accuracy while the least salient pixels are filled in, by "
+        "own or class-mean-centred gradients (of images in colour also by the deviation over "
+        "colours, and not the norm), judged by the model or a net of another architecture (as the "
+        "GAN-test is); log p / D: log-density of ascended pictures under the reference, nats a "
+        "dimension.",
+    )
+
+
+def _density_ratios(lines: Lines) -> Table:
     kinds = ("mean log ratio", "log mean ratio")
-    ratios = [Column(f"{k}/{s:g}", f"{k}, {s:g}", 2) for k in kinds for s in SIGMAS]
-    told = [
+    return by_model(
+        "Density ratios of noisy and clean test images",
+        lines,
+        [Column(f"{kind}/{s:g}", f"{kind}, {s:g}", 2) for kind in kinds for s in SIGMAS],
+        "log p(x + η | y) − log p(x | y) in nats, by deviation of the noise η: the mean of the "
+        "logarithm, and the logarithm of the mean, which outliers dominate. Means over seeds ± "
+        "95 % intervals. Above 0 the noisy image is taken for the denser one.",
+    )
+
+
+def _settings(lines: Lines) -> Table:
+    rows = [
         (name, line.model.about, f"{line.model.classifier.regulariser.weight:.3g}",
          "; ".join(filter(None, [line.diagnosis, *line.seeds[0].warnings])))
         for name, line in lines.items()
     ]  # fmt: skip
-    named = [(name.removeprefix("reference/"), shown(one, 4)) for name, one in quality.items()]
-    return [
-        by_model(
-            "Models",
-            lines,
-            COLUMNS,
-            "Means over seeds ± 95 % intervals. A1 over: less that of the baseline of the seed "
-            "with the class-blind density on every logit; A1 centred: of the centred gradient "
-            "with the class's whole score. PP: mean accuracy while the least salient pixels are "
-            "filled in, by own or class-mean-centred gradients (of images in colour also by the "
-            "deviation over colours, and not the norm), judged by the model or a net of another "
-            "architecture (as the GAN-test is); "
-            "log p / D: log-density of ascended pictures under the reference, nats a dimension.",
-        ),
-        by_model(
-            "Density ratios of noisy and clean test images",
-            lines,
-            ratios,
-            "log p(x + η | y) − log p(x | y) in nats, by deviation of the noise η: the mean of "
-            "the logarithm, and the logarithm of the mean, which outliers dominate. Means over "
-            "seeds ± 95 % intervals. Above 0 the noisy image is taken for the denser one.",
-        ),
-        *judged.tables(lines, attributions),
-        Table("What the models are", ("model", "about", "λ", "told by its training"), told),
-        Table(
-            "Reference flows and class-blind densities",
-            ("quantity", "value"),
-            named,
-            "Means over seeds ± 95 % intervals. Log-densities: nats a dimension, at noisy points.",
-        ),
-    ]
+    return Table("What the models are", ("model", "about", "λ", "told by its training"), rows)

@@ -3,11 +3,9 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
-from ebflow.inference import Region, above
+from ebflow.inference import above
+from pipelines.gradient_alignment.over_seeds import Lines
 from pipelines.gradient_alignment.questions import CHECKS, FINDINGS, QUESTIONS, WOULD_CHANGE
-from pipelines.gradient_alignment.table import Lines
 from pipelines.reporting.claims import Check, Claim, Conclusion, decide
 
 
@@ -28,21 +26,12 @@ def conclude(lines: Lines, quality: Sequence[Mapping[str, float]]) -> Conclusion
         "Not measured of a marginal density alone.",
     )
     checks = [
-        Check.of(check, number.quantity, _worst(number.values(lines), expected), expected)
+        Check.of(check, number.quantity, expected.worst(number.values(lines)), expected)
         for check, number, expected in CHECKS
         if number.known(lines)
     ]
     findings = tuple(_findings(lines, claims))
     return Conclusion(findings, tuple(claims), (sound, *checks), WOULD_CHANGE)
-
-
-def _worst(values: np.ndarray, expected: Region) -> float:
-    """Returns the value of the seed that is the furthest from where it should be."""
-    if math.isinf(expected.low):
-        return float(values.max())
-    if math.isinf(expected.high):
-        return float(values.min())
-    return float(values[np.abs(values - (expected.low + expected.high) / 2).argmax()])
 
 
 def _findings(lines: Lines, claims: Sequence[Claim]) -> Iterator[str]:

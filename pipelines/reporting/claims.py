@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import TypeAdapter
 from rich.console import Console
 
-from ebflow.inference import Confidence, Region, holm
+from ebflow.inference import Confidence, Interval, Region, holm
 from pipelines.config import Section
 from pipelines.reporting.terminal import table
 from pipelines.tracking import notes
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 NUMBER = re.compile(r"[-−+]?\d")
 
-TEMPLATE, NUMBERS = "claims.html.j2", "numbers.json"
-"""Of a study's page; what its last stage leaves of numbers and conclusion."""
+NUMBERS = "numbers.json"
+"""What the last stage of a study leaves of numbers and conclusion."""
 
 MOST_DECIMALS = 6
 """Of numbers on a page; smaller ones are told by their power of ten."""
@@ -205,12 +206,7 @@ class Conclusion:
     @classmethod
     def read(cls, summary: Mapping[str, Any]) -> "Conclusion":
         """Returns the conclusion of a study's summary."""
-        return cls(
-            tuple(summary["findings"]),
-            tuple(Claim(**claim) for claim in summary["claims"]),
-            tuple(Check(**check) for check in summary["checks"]),
-            tuple(summary["would_change"]),
-        )
+        return TypeAdapter(cls).validate_python(summary)
 
 
 @dataclass(frozen=True)
@@ -236,6 +232,25 @@ class Table:
         return (False, *(not any(cells) or any(map(NUMBER.match, cells)) for cells in columns))
 
 
+def plus_minus(found: Sequence[float | None], digits: int) -> str:
+    """Returns the mean and half its interval, the mean alone where one value shows no interval.
+
+    Nothing of a mean that is NaN. Ends may be missing or NaN.
+    """
+    value, _, high = found
+    if math.isnan(value):
+        return ""
+    if high is None or math.isnan(high):
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} ± {high - value:.{digits}f}"
+
+
+def fields(found: Interval) -> dict[str, float | None]:
+    """Returns ``value``, ``low`` and ``high``, null where there is no number."""
+    numbers = found._asdict().items()
+    return {name: None if math.isnan(value) else value for name, value in numbers}
+
+
 def publish(config: Section, value: "Artefact", folder: Path) -> dict[str, Any]:
     """Copies all that a last stage made into a run's folder but its numbers, and returns these."""
     others = shutil.ignore_patterns(NUMBERS)
@@ -243,8 +258,9 @@ def publish(config: Section, value: "Artefact", folder: Path) -> dict[str, Any]:
     return json.loads((value.path / NUMBERS).read_text())
 
 
-def show(console: Console, conclusion: Conclusion) -> None:
-    """Prints the findings, the claims, and the checks that did not pass."""
+def show(console: Console, summary: Mapping[str, Any]) -> None:
+    """Prints the findings of a study's summary, the claims, and the checks that did not pass."""
+    conclusion = Conclusion.read(summary)
     for finding in conclusion.findings:
         console.print(finding)
     lines = ((one.claim, f"{one.quantity}\n{one.estimate}".strip(), one.verdict)

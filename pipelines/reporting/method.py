@@ -22,14 +22,9 @@ def short_net(model: ModelConfig) -> str:
 
 def short_loss(config: Training) -> str:
     """Returns the objective, its noise and the anchor beside it, as ``dsm σ 0.3 + anchor``."""
-    objective = config.objective
+    objective, used = config.objective, config.objective.options
+    noise = f" σ {used['sigma']:.3g}" if "sigma" in used else ""
+    if used.get("sigma_end") is not None:
+        noise += f" … {used['sigma_end']:.3g}"
     anchored = objective.name not in LIKELIHOOD and config.anchor.weight
-    return objective.name + _short_noise(config) + (" + anchor" if anchored else "")
-
-
-def _short_noise(config: Training) -> str:
-    used = config.objective.options
-    if "sigma" not in used:
-        return ""
-    end = used["sigma_end"]
-    return f" σ {used['sigma']:.3g}" + ("" if end is None else f" … {end:.3g}")
+    return objective.name + noise + (" + anchor" if anchored else "")

@@ -12,25 +12,23 @@ from pipelines.cluster.environment import cpus
 
 CPU = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
 FOLDER = Path(__file__).parent
-BASE = "base.html.j2"
 
 
-def render(template: str | Path, images: Mapping[str, Path], **values: Any) -> str:  # noqa: ANN401
+def render(template: Path, images: Mapping[str, Path], **values: Any) -> str:  # noqa: ANN401
     """Returns a self-contained page.
 
     Arguments:
-        template: Name of a template here, or path of one elsewhere; it finds ``images`` in
-            base64 by name, and the ``machine``.
+        template: The template; it finds ``images`` in base64 by name, and the ``machine``.
         images: PNG files by name of the figure.
         values: What else the template is filled with.
     """
     import jinja2
 
-    file = FOLDER / template
-    loader = jinja2.FileSystemLoader([file.parent, FOLDER])
+    loader = jinja2.FileSystemLoader([template.parent, FOLDER])
     environment = jinja2.Environment(loader=loader, autoescape=True)
     encoded = {name: base64.b64encode(path.read_bytes()).decode() for name, path in images.items()}
-    return environment.get_template(file.name).render(images=encoded, machine=machine(), **values)
+    page = environment.get_template(template.name)
+    return page.render(images=encoded, machine=machine(), **values)
 
 
 @cache

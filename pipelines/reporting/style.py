@@ -1,18 +1,16 @@
 """How figures look: lines are told apart by their styles, so in greys too."""
 
 import re
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
-
-matplotlib.use("Agg")
 
 Captioned = tuple[Figure, str]
 """A figure, and what it shows in one or two sentences."""
@@ -27,17 +25,17 @@ STYLE = {
     "grid.alpha": 0.3,
     "legend.frameon": False,
 }
+matplotlib.use("Agg")
+matplotlib.rcParams.update(STYLE)
 
 
-def draw(made: Callable[[], Mapping[str, Figure]], output: Path) -> dict[str, Path]:
-    """Saves figures, which are made in this style, in a stage's output; returns files by name."""
+def draw(figures: Mapping[str, Figure], output: Path) -> dict[str, Path]:
+    """Saves figures in a stage's output; returns their files by name."""
     folder = output / "figures"
     folder.mkdir()
-    files = {}
-    with matplotlib.rc_context(STYLE):
-        for name, figure in made().items():
-            files[name] = folder / f"{name}.png"
-            save(figure, files[name])
+    files = {name: folder / f"{name}.png" for name in figures}
+    for name, figure in figures.items():
+        save(figure, files[name])
     return files
 
 
@@ -56,20 +54,10 @@ def panels(
     return figure, figure.subplots(down, across, **shared)
 
 
-def legend(figure: Figure, axis: Axes, size: int = 9) -> None:
-    """Names the lines of an axis, beside all axes."""
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", fontsize=size)
+class _AtWords(textwrap.TextWrapper):
+    wordsep_re = re.compile(r"(\s+|[^\s_]*_+)")
 
 
-def wrapped(name: str, width: int, lines: int = 2) -> str:
-    """Returns a name on lines of at most ``width`` characters, broken at words; the end may go."""
-    found = [""]
-    for word in re.findall(r"[^\s_]+[\s_]*|[\s_]+", name):
-        if found[-1] and len((found[-1] + word).rstrip()) > width:
-            found.append("")
-        found[-1] += word
-    stripped = [line.rstrip() for line in found]
-    short = [line if len(line) <= width else f"{line[: width - 1]}…" for line in stripped[:lines]]
-    if len(stripped) > lines:
-        short[-1] = f"{short[-1].rstrip('…')[: width - 1]}…"
-    return "\n".join(short)
+def wrapped(name: str, width: int) -> str:
+    """Returns a name on two lines at most, broken at spaces and underscores; the end may go."""
+    return _AtWords(width, max_lines=2, placeholder="…").fill(name)

@@ -4,19 +4,8 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from pipelines.sample_complexity.config import (
-    CellConfig,
-    ClassCell,
-    ComplexityConfig,
-    DenoiserCell,
-    FiniteCell,
-    NetworkCell,
-    PairCell,
-    SamplerCell,
-    StepCell,
-    TwoPointCell,
-    WeightCell,
-)
+from pipelines.sample_complexity import config as configs
+from pipelines.sample_complexity.config import CellConfig, ComplexityConfig
 
 TRANSITION = 0.01
 """The fixed η of the panel in which δ passes it."""
@@ -81,17 +70,17 @@ def _common(config: ComplexityConfig) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _samplers(config: ComplexityConfig) -> Iterator[SamplerCell]:
+def _samplers(config: ComplexityConfig) -> Iterator[configs.SamplerCell]:
     learners = config.learners
     common = _common(config) | {
         "sizes": SAMPLER_SIZES, "width": 2 * learners.width, "lengths": learners.sampler_lengths,
         "samples": learners.samples, "levels": learners.levels,
     }  # fmt: skip
     for part in _parts(learners.sampler_seeds, SAMPLER_SEEDS):
-        yield SamplerCell(**common, **part)
+        yield configs.SamplerCell(**common, **part)
 
 
-def _denoisers(config: ComplexityConfig) -> Iterator[DenoiserCell]:
+def _denoisers(config: ComplexityConfig) -> Iterator[configs.DenoiserCell]:
     laws = config.laws
     common = {"seed": config.seed, "samples": laws.samples, "levels": laws.levels}
     residual = {
@@ -106,10 +95,10 @@ def _denoisers(config: ComplexityConfig) -> Iterator[DenoiserCell]:
     kinds.append((min(laws.etas), unet, laws.unet_seeds))
     for law, (eta, net, seeds) in product(laws.names, kinds):
         for part in _parts(seeds, laws.cell_seeds):
-            yield DenoiserCell(**common, **net, **part, law=law, eta=eta)
+            yield configs.DenoiserCell(**common, **net, **part, law=law, eta=eta)
 
 
-def _networks(config: ComplexityConfig) -> Iterator[NetworkCell]:
+def _networks(config: ComplexityConfig) -> Iterator[configs.NetworkCell]:
     """Gives networks of every R/σ and d; and of other widths, depths and less rare far modes."""
     grid, learners = config.grid, config.learners
     common = _common(config) | {"noise": "fresh", "steps": learners.steps}
@@ -122,29 +111,29 @@ def _networks(config: ComplexityConfig) -> Iterator[NetworkCell]:
         *({"panel": "varied", "rarity": rarity} for rarity in grid.rarities if rarity != 1),
     ]  # fmt: skip
     for change, part in product(changes, _parts(grid.seeds, grid.cell_seeds)):
-        yield NetworkCell(**common | change, **part)
+        yield configs.NetworkCell(**common | change, **part)
 
 
-def _pairs(config: ComplexityConfig) -> Iterator[PairCell]:
+def _pairs(config: ComplexityConfig) -> Iterator[configs.PairCell]:
     learners = config.learners
     for a, objective in product(SEPARATIONS, PAIR_OBJECTIVES):
-        yield PairCell(
+        yield configs.PairCell(
             seed=config.seed, count=learners.flow_seeds, a=a, objective=objective,
             sizes=(*PAIR_SIZES, None), steps=learners.flow_steps,
         )  # fmt: skip
 
 
-def _weights(config: ComplexityConfig) -> Iterator[WeightCell]:
+def _weights(config: ComplexityConfig) -> Iterator[configs.WeightCell]:
     grid = config.grid
     fewer = max(2, grid.estimates // DENOISED)
     for a in WEIGHT_MODES:
         common = {"seed": config.seed, "a": a, "samples": grid.weights}
-        yield WeightCell(**common, estimator="dsm", sigma=WEIGHT_NOISE, count=fewer)
+        yield configs.WeightCell(**common, estimator="dsm", sigma=WEIGHT_NOISE, count=fewer)
         for name in ("ism", "ml"):
-            yield WeightCell(**common, estimator=name, sigma=0.0, count=grid.estimates)
+            yield configs.WeightCell(**common, estimator=name, sigma=0.0, count=grid.estimates)
 
 
-def _finite(config: ComplexityConfig) -> Iterator[FiniteCell]:
+def _finite(config: ComplexityConfig) -> Iterator[configs.FiniteCell]:
     grid = config.grid
     common = {
         "seed": config.seed, "epsilon": grid.epsilon, "count": grid.trials, "size": 1,
@@ -156,20 +145,20 @@ def _finite(config: ComplexityConfig) -> Iterator[FiniteCell]:
         {"ratio": grid.radii[-1], "eta": TRANSITION, "deltas": TRANSITION_DELTAS},
     ]
     for change in changes:
-        yield FiniteCell(**common | change)
+        yield configs.FiniteCell(**common | change)
 
 
 def _small(config: ComplexityConfig) -> Iterator[CellConfig]:
     grid, common = config.grid, {"seed": config.seed, "epsilon": config.grid.epsilon}
     for hypotheses in grid.classes:
-        yield ClassCell(
+        yield configs.ClassCell(
             **common, count=grid.trials, ratio=middle(config), size=ACROSS, hypotheses=hypotheses,
             deltas=grid.deltas,
         )  # fmt: skip
     for ratio in config.network_radii:
-        yield TwoPointCell(**common, count=grid.pair_trials, ratio=ratio)
+        yield configs.TwoPointCell(**common, count=grid.pair_trials, ratio=ratio)
     for at in STEPS:
-        yield StepCell(seed=config.seed, epsilon=STEP_ERROR, count=grid.pair_trials, at=at)
+        yield configs.StepCell(seed=config.seed, epsilon=STEP_ERROR, count=grid.pair_trials, at=at)
 
 
 NAMED = ("law", "net", "ratio", "size", "width", "depth", "rarity", "hypotheses", "eta",

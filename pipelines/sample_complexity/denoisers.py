@@ -10,7 +10,9 @@ weight) and ``copied``: the share that lies nearer to a training sample than all
 samples do.
 """
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -19,13 +21,13 @@ from torch import Tensor
 
 from ebflow.complexity import laws
 from ebflow.complexity.denoisers import looks
-from ebflow.complexity.errors import Denoiser, denoising_errors
+from ebflow.complexity.errors import Denoiser, denoising_errors, over_levels
 from ebflow.complexity.residual import ResidualDenoisers, UNetDenoisers
 from ebflow.complexity.samplers import Scores, ladder, probability_flow
 from ebflow.complexity.truths import Truth, load
 from ebflow.randomness import generator as derive
-from pipelines.sample_complexity.columns import frame, over_levels, share
 from pipelines.sample_complexity.config import DenoiserCell
+from pipelines.sample_complexity.rows import frame
 from pipelines.sample_complexity.sets import Sets
 
 LEAST, WIDEST = 0.2, 20.0
@@ -63,53 +65,119 @@ def denoisers(cell: DenoiserCell) -> pd.DataFrame:
     """Returns the errors and samples of every network, and those of the exact score."""
     plain = load(cell.law)
     truth = plain.with_rare(cell.eta, distance=DISTANCE) if cell.eta else plain
-    sets, levels = _drawn(cell, truth), ladder(WIDEST, LEAST, cell.levels)
     true = truth.sample(cell.samples, sigma=LEAST, generator=_noise(cell, "true"))
-    nets = _networks(cell, sets)
-    training = looks(
-        nets, sets.draws(_noise(cell, f"train {cell.net}")), lengths=cell.lengths, least=LEAST,
-        highest=WIDEST, rows=cell.batch, lr=RATES[cell.net],
-    )  # fmt: skip
-
-    def denoise(x: Tensor, sigma: float) -> Tensor:
-        return nets.denoise(x.float(), sigma)
-
-    def missing(x: Tensor, sigma: float) -> Tensor:
-        return plain.denoise(x[0], sigma)[None]
-
-    near = [_distance(true, sets.of(index)).quantile(NEAR) for index in range(nets.count)]
-    parts = []
-    for step in training:
-        x = _samples(cell, nets.at, truth, levels, nets.count)
-        copied = [float((_distance(rows, sets.of(index)) < near[index]).double().mean())
-                  for index, rows in enumerate(x)]  # fmt: skip
-        parts.append({
-            "learner": LEARNERS[cell.net], "step": step, "copied": copied, **sets.columns,
-            **_errors(cell, truth, denoise, levels, sets.columns["seed"].tolist()),
-            **_quality(cell, truth, true, x),
-        })  # fmt: skip
+    yardstick = Yardstick(cell, truth, ladder(WIDEST, LEAST, cell.levels), true)
+    parts = [*_trained(yardstick)]
     if cell.net == "residual":
-        parts += _floors(cell, truth, true, levels)
+        parts += _floors(yardstick)
         if cell.eta:
-            found = _errors(cell, truth, missing, levels, [cell.first])
-            parts.append({"learner": MISSING, "seed": cell.first, **found})
+            parts.append(_without_mode(yardstick, plain))
     constants = {"panel": "truths", "law": cell.law, "size": truth.clean.size, "eta": cell.eta}
     return pd.concat([frame(part | constants) for part in parts], ignore_index=True)
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What denoisers are measured by.
+
+    Attributes:
+        cell: The cell.
+        truth: The law.
+        levels: The noises, from the widest to the least.
+        true: Samples of the law at the least noise.
+    """
+
+    cell: DenoiserCell
+    truth: Truth
+    levels: list[float]
+    true: Tensor
+
+    def errors(self, denoise: Denoiser, sets: Sequence[int]) -> dict[str, Any]:
+        """Returns the columns of errors, a number or one a level of every network.
+
+        Each training set has test points of its own: what they add is in intervals over sets.
+        """
+        deltas = DELTA, DELTA / len(self.levels)
+        found = []
+        for sigma in self.levels:
+            tests = [derive(self.cell.seed, "test", one, f"{sigma:g}") for one in sets]
+            told = {"points": TEST, "deltas": deltas, "generator": tests}
+            found.append(denoising_errors(denoise, self.truth, sigma, **told))
+        names = {"by_level_l2": "sigma_l2", "by_level_d": f"sigma_d_{DELTA:g}"}
+        by_level = {
+            column: torch.stack([one[name] for one in found], -1).float().tolist()
+            for column, name in names.items()
+        }
+        return {**found[-1], **over_levels(found, DELTA), **by_level}
+
+    def samples(self, scores: Scores, count: int = 0) -> Tensor:
+        """Returns samples of so many networks, or of the exact score: (E or 1, n, D).
+
+        They begin at the smoothed law itself, drawn exactly: what they are off by is the score's.
+        """
+        rows, noise = max(1, count) * self.cell.samples, _noise(self.cell, "samples")
+        x = self.truth.sample(rows, sigma=self.levels[0], generator=noise)
+        if not count:
+            return probability_flow(scores, x, levels=self.levels)[None]
+        x = x.float().view(count, self.cell.samples, -1)
+        return probability_flow(scores, x, levels=self.levels).double()
+
+    def quality(self, x: Tensor) -> dict[str, list[float]]:
+        """Returns how far samples with shape (E, n, D) are from the law, column by column."""
+        law = self.truth.smoothed(LEAST)
+        entropy = float(-law.log_prob(self.true).mean())
+        found: dict[str, list[float]] = {"excess": [], "tv": [], "w2": [], "far_error": []}
+        for rows in x:
+            nearest = law.responsibilities(rows).argmax(0)
+            gaps = torch.bincount(nearest, minlength=len(law.weights)) / len(rows) - law.weights
+            directions = derive(self.cell.seed, "slices")
+            found["excess"].append(float(-law.log_prob(rows).mean()) - entropy)
+            found["tv"].append(float(0.5 * gaps.abs().sum()))
+            found["w2"].append(laws.sliced(rows, law, SLICES, directions)[1])
+            found["far_error"].append(float(gaps[-1].abs()) if self.truth.rare else math.nan)
+        return found
 
 
 def _noise(cell: DenoiserCell, name: str) -> torch.Generator:
     return derive(cell.seed, "truths", name, cell.law, cell.first)
 
 
-def _floors(
-    cell: DenoiserCell, truth: Truth, true: Tensor, levels: list[float]
-) -> Iterator[dict[str, Any]]:
-    """Gives what samples of the exact score, and true ones, are off."""
+def _trained(yardstick: Yardstick) -> Iterator[dict[str, Any]]:
+    """Yields the rows of all networks, after every length of training."""
+    cell = yardstick.cell
+    sets = _drawn(cell, yardstick.truth)
+    nets = _networks(cell, sets)
+    training = looks(
+        nets, sets.draws(_noise(cell, f"train {cell.net}")), lengths=cell.lengths, least=LEAST,
+        highest=WIDEST, rows=cell.batch, lr=RATES[cell.net],
+    )  # fmt: skip
+    own = [sets.of(index) for index in range(nets.count)]
+    near = [_distance(yardstick.true, training_set).quantile(NEAR) for training_set in own]
+    for step in training:
+        x = yardstick.samples(nets.at, nets.count)
+        copied = [float((_distance(rows, of) < limit).double().mean())
+                  for rows, of, limit in zip(x, own, near, strict=True)]  # fmt: skip
+        errors = yardstick.errors(
+            lambda x, sigma: nets.denoise(x.float(), sigma), sets.columns["seed"].tolist()
+        )
+        yield {"learner": LEARNERS[cell.net], "step": step, "copied": copied, **sets.columns,
+               **errors, **yardstick.quality(x)}  # fmt: skip
+
+
+def _floors(yardstick: Yardstick) -> Iterator[dict[str, Any]]:
+    """Yields what samples of the exact score, and true ones, are off."""
+    cell, truth = yardstick.cell, yardstick.truth
     again = truth.sample(cell.samples, sigma=LEAST, generator=_noise(cell, "floors"))
-    exact = _samples(cell, truth.smoothed, truth, levels)
+    exact = yardstick.samples(truth.smoothed)
     for learner, rows in (("exact score", exact), ("true samples", again[None])):
-        quality = _quality(cell, truth, true, rows)
-        yield {"learner": learner, "seed": cell.first, **quality}
+        yield {"learner": learner, "seed": cell.first, **yardstick.quality(rows)}
+
+
+def _without_mode(yardstick: Yardstick, plain: Truth) -> dict[str, Any]:
+    """Returns the errors of the exact denoiser of the law without the implanted mode."""
+    first = yardstick.cell.first
+    errors = yardstick.errors(lambda x, sigma: plain.denoise(x[0], sigma)[None], [first])
+    return {"learner": MISSING, "seed": first, **errors}
 
 
 def _drawn(cell: DenoiserCell, truth: Truth) -> Sets:
@@ -128,58 +196,6 @@ def _networks(cell: DenoiserCell, sets: Sets) -> ResidualDenoisers | UNetDenoise
     if cell.net == "unet":
         return UNetDenoisers(*shape, **options)
     return ResidualDenoisers(*shape, blocks=cell.blocks, **options)
-
-
-def _errors(
-    cell: DenoiserCell, truth: Truth, denoise: Denoiser, levels: list[float], sets: Sequence[int]
-) -> dict[str, Any]:
-    """Returns the columns of errors, a number or one a level of every network.
-
-    Each training set has test points of its own: what they add is in intervals over sets.
-    """
-    deltas = DELTA, share(DELTA, len(levels))
-    found = [
-        denoising_errors(denoise, truth, sigma, points=TEST, deltas=deltas,
-                         generator=[derive(cell.seed, "test", one, f"{sigma:g}") for one in sets])
-        for sigma in levels
-    ]  # fmt: skip
-    names = {"by_level_l2": "sigma_l2", "by_level_d": f"sigma_d_{DELTA:g}"}
-    by_level = {
-        column: torch.stack([one[name] for one in found], -1).float().tolist()
-        for column, name in names.items()
-    }
-    return {**found[-1], **over_levels(found, DELTA), **by_level}
-
-
-def _samples(
-    cell: DenoiserCell, scores: Scores, truth: Truth, levels: list[float], count: int = 0
-) -> Tensor:
-    """Returns samples of so many networks, or of the exact score, with shape (E or 1, n, D).
-
-    They begin at the smoothed law itself, drawn exactly: what they are off by is the score's.
-    """
-    rows = max(1, count) * cell.samples
-    x = truth.sample(rows, sigma=levels[0], generator=_noise(cell, "samples"))
-    if not count:
-        return probability_flow(scores, x, levels=levels)[None]
-    x = x.float().view(count, cell.samples, -1)
-    return probability_flow(scores, x, levels=levels).double()
-
-
-def _quality(cell: DenoiserCell, truth: Truth, true: Tensor, x: Tensor) -> dict[str, list[float]]:
-    """Returns how far samples with shape (E, n, D) are from the law, column by column."""
-    law = truth.smoothed(LEAST)
-    entropy = float(-law.log_prob(true).mean())
-    distances: dict[str, list[float]] = {"excess": [], "tv": [], "w2": [], "far_error": []}
-    for rows in x:
-        masses = torch.bincount(law.responsibilities(rows).argmax(0), minlength=len(law.weights))
-        gaps = masses / len(rows) - law.weights
-        directions = derive(cell.seed, "slices")
-        distances["excess"].append(float(-law.log_prob(rows).mean()) - entropy)
-        distances["tv"].append(float(0.5 * gaps.abs().sum()))
-        distances["w2"].append(laws.sliced(rows, law, SLICES, directions)[1])
-        distances["far_error"].append(float(gaps[-1].abs()) if truth.rare else float("nan"))
-    return distances
 
 
 def _distance(x: Tensor, training: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ from ebflow.complexity.classes import (
 from ebflow.complexity.closed_forms import step_height, tail, worst_eta
 from ebflow.complexity.instances import Instance, Score, Step, Stratified, far_mode, gaussian
 from ebflow.randomness import generator as derive
-from pipelines.sample_complexity.columns import frame, geometric
 from pipelines.sample_complexity.config import (
     CellConfig,
     ClassCell,
@@ -26,6 +25,7 @@ from pipelines.sample_complexity.config import (
     StepCell,
     TwoPointCell,
 )
+from pipelines.sample_complexity.rows import frame, geometric
 
 SHARES = (0.25, 0.5, 1.0, 2.0, 3.0)
 """The m of the class of two, over the inverse of η."""

@@ -9,8 +9,8 @@ from ebflow import objectives
 from ebflow.complexity.efficiency import estimates, samples
 from ebflow.complexity.flows import Pairs, endless, fit, line_divergence, pair_truth, whole
 from ebflow.randomness import generator as derive
-from pipelines.sample_complexity.columns import frame
 from pipelines.sample_complexity.config import PairCell, WeightCell
+from pipelines.sample_complexity.rows import frame
 
 OBJECTIVES = {
     "ml": objectives.ml,

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from ebflow.complexity.samplers import ladder
-from ebflow.inference import Confidence, above, below, bootstrap, student
+from ebflow.inference import Confidence, above, below, bootstrap, rank_correlation, student
 from pipelines.reporting.claims import Measured, Question
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.denoisers import DELTA, LEARNERS, LEAST, WIDEST
@@ -163,7 +162,7 @@ def _ordered(config: ComplexityConfig, rows: pd.DataFrame, eta: float) -> Iterat
             f"{levels}: ranks are correlated by more than {ALIKE:g}",
             f"rank correlation {FAMILY}", above(ALIKE, margin=SHOWS - ALIKE), figure="families",
             note="mean over training sets",
-        ), student(ranked(*errors))  # fmt: skip
+        ), student(rank_correlation(*errors))  # fmt: skip
 
 
 def _told(rows: pd.DataFrame) -> Iterator[Measured]:
@@ -174,15 +173,7 @@ def _told(rows: pd.DataFrame) -> Iterator[Measured]:
             f"correlated by more than {RANKS:g}", f"rank correlation {FAMILY}", above(RANKS),
             figure="families",
             note="mean over training sets; mean square over all levels",
-        ), student(ranked(family(rows, outcome), error))  # fmt: skip
-
-
-def ranked(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Returns Spearman's correlation of each row, 0 where one of both is constant."""
-    x, y = (stats.rankdata(part, axis=1) for part in (x, y))
-    x, y = (ranks - ranks.mean(1, keepdims=True) for ranks in (x, y))
-    size = np.sqrt((x * x).sum(1) * (y * y).sum(1))
-    return (x * y).sum(1) / np.where(size > 0, size, 1)
+        ), student(rank_correlation(family(rows, outcome), error))  # fmt: skip
 
 
 def _memorised(rows: pd.DataFrame) -> Iterator[Measured]:

@@ -9,8 +9,8 @@ from ebflow.complexity.closed_forms import worst_eta
 from ebflow.complexity.denoisers import Denoisers, fit
 from ebflow.complexity.instances import Instance, far_mode
 from ebflow.randomness import generator as derive
-from pipelines.sample_complexity.columns import frame, geometric
 from pipelines.sample_complexity.config import LearnerCell, NetworkCell
+from pipelines.sample_complexity.rows import frame, geometric
 from pipelines.sample_complexity.sets import Sets
 
 FIRST, RATIO, REACH = 7, 2.0, 3.0

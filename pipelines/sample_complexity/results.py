@@ -6,7 +6,8 @@ from typing import Any
 from rich.console import Console
 
 from pipelines.engine.pipeline import Description
-from pipelines.reporting import claims, runs
+from pipelines.reporting import claims
+from pipelines.reporting.terminal import show_run
 from pipelines.sample_complexity.config import ComplexityConfig
 
 RESULTS = "results.parquet"
@@ -36,7 +37,7 @@ def describe(config: ComplexityConfig) -> Description:
 def show(console: Console, summary: Mapping[str, Any]) -> None:
     """Prints the claims, what the study cost, and where everything is."""
     console.print(TITLE)
-    claims.show(console, claims.Conclusion.read(summary))
+    claims.show(console, summary)
     cost = summary["cost"]
     text = f"{cost['study/cells']} cells, {cost['study/cpu_s_a_cell']:.2f} s of a core each"
-    runs.show(console, summary, {"cost": text}, results=summary["results"])
+    show_run(console, summary, {"cost": text}, results=summary["results"])

@@ -1,4 +1,4 @@
-"""The rows of the study, a row a training set and m (and length of training), and what is read.
+"""The rows of the study, a row a training set and m (and length of training): made and read.
 
 These columns as far as they apply: ``panel``, ``learner``, ``ratio`` (R/σ), ``size`` (d),
 ``hypotheses`` (|H|), ``height`` (S), ``a``, ``epsilon``, ``eta``, ``m`` (none: no sample is seen
@@ -11,16 +11,28 @@ truth), ``tv``, ``w1``, ``w2``, ``far_mass`` and its error, ``theta`` (logit of 
 those of denoisers are named there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
-FILE, COST = "rows.parquet", "cost.json"
+FILE = "rows.parquet"
 COUNTED = {"m": "Int64", "step": "Int64"}
 """Whole numbers that some rows lack."""
+
+
+def frame(columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Returns rows from tensors and sequences of as many numbers, and constants."""
+    return pd.DataFrame({k: v.numpy() if isinstance(v, Tensor) else v for k, v in columns.items()})
+
+
+def geometric(first: float, last: float, ratio: float) -> list[int]:
+    """Returns whole numbers from ``first`` to at least ``last``, about ``ratio`` apart."""
+    count = int(np.ceil(np.log(last / first) / np.log(ratio))) + 1
+    return sorted({round(first * ratio**k) for k in range(count)})
 
 
 def read(folders: Sequence[Path]) -> pd.DataFrame:

@@ -13,9 +13,9 @@ from ebflow.complexity.denoisers import Denoisers, looks
 from ebflow.complexity.instances import Instance, far_mode
 from ebflow.complexity.samplers import Scores, ladder, reverse_sde
 from ebflow.randomness import generator as derive
-from pipelines.sample_complexity.columns import frame, over_levels, share
 from pipelines.sample_complexity.config import SamplerCell
 from pipelines.sample_complexity.networks import TEST, drawn, untrained
+from pipelines.sample_complexity.rows import frame
 
 WIDEST = 2.0
 """The largest noise, in units of R."""
@@ -26,11 +26,9 @@ TOGETHER = 500
 
 def samplers(cell: SamplerCell) -> pd.DataFrame:
     """Returns errors of the scores, and distances of samples, after every length of training."""
-    truth = far_mode(cell.ratio, worst_eta(cell.ratio, cell.epsilon), size=cell.size,
-                     dtype=torch.float32)  # fmt: skip
+    truth, levels = _law(cell)
     seeds = torch.arange(cell.first, cell.first + cell.count)
     name = f"samplers {cell.ratio:g} {cell.size}"
-    levels = ladder(WIDEST * cell.ratio * truth.sigma, truth.sigma, cell.levels)
     sets = drawn(cell, truth, seeds, list(cell.sizes), name, once=False)
     noise = derive(cell.seed, name, "train", cell.first)
     nets = untrained(cell, truth, sets, noise)
@@ -38,10 +36,10 @@ def samplers(cell: SamplerCell) -> pd.DataFrame:
         nets, sets.draws(noise), lengths=cell.lengths, least=truth.sigma, highest=levels[0],
         rows=cell.batch,
     )  # fmt: skip
-    rows, taken = partial(_rows, cell, truth), partial(_samples, cell, truth, levels)
+    rows, taken = partial(_rows, cell), partial(_samples, cell)
     parts = [
-        rows(taken(nets.at, (len(sets.owner),), name), learner="networks", step=step,
-             **sets.columns, **_errors(cell, truth, nets, levels))
+        rows(taken(nets.at, (nets.count,), name), learner="networks", step=step,
+             **sets.columns, **_errors(cell, nets))
         for step in training
     ]  # fmt: skip
     exact = taken(truth.clean.smoothed, (), f"{name} exact")
@@ -52,8 +50,16 @@ def samplers(cell: SamplerCell) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _rows(cell: SamplerCell, truth: Instance, x: Tensor, **columns: Any) -> pd.DataFrame:  # noqa: ANN401
+def _law(cell: SamplerCell) -> tuple[Instance, list[float]]:
+    """Returns the law, and the noises of the sampler, the largest first."""
+    eta = worst_eta(cell.ratio, cell.epsilon)
+    truth = far_mode(cell.ratio, eta, size=cell.size, dtype=torch.float32)
+    return truth, ladder(WIDEST * cell.ratio * truth.sigma, truth.sigma, cell.levels)
+
+
+def _rows(cell: SamplerCell, x: Tensor, **columns: Any) -> pd.DataFrame:  # noqa: ANN401
     """Returns a row for each of the samples with shape (E, n, d), with their distances."""
+    truth, _ = _law(cell)
     clean = truth.clean
     law = type(clean)(clean.weights.double(), clean.means.double(), clean.covariances.double())
     law = law.smoothed(truth.sigma)
@@ -65,29 +71,21 @@ def _rows(cell: SamplerCell, truth: Instance, x: Tensor, **columns: Any) -> pd.D
     })  # fmt: skip
 
 
-def _errors(
-    cell: SamplerCell, truth: Instance, nets: Denoisers, levels: list[float]
-) -> dict[str, Tensor]:
+def _errors(cell: SamplerCell, nets: Denoisers) -> dict[str, Tensor]:
     """Returns the errors at the least noise, and those over all levels."""
+    truth, levels = _law(cell)
     delta, found = cell.deltas[-1], []
-    rare = share(delta, len(levels))
     for sigma in levels:
         level = Instance(truth.clean, sigma)
         test = level.stratified(TEST, generator=derive(cell.seed, "test"))
         sizes = errors.distances(nets.at(sigma), level.smoothed, test.noisy)
-        found.append(errors.summary(sizes, test, sigma, (*cell.deltas, rare)))
-    return found[-1] | over_levels(found, delta)
+        found.append(errors.summary(sizes, test, sigma, (*cell.deltas, delta / len(levels))))
+    return found[-1] | errors.over_levels(found, delta)
 
 
-def _samples(
-    cell: SamplerCell,
-    truth: Instance,
-    levels: list[float],
-    scores: Scores,
-    learners: tuple[int, ...],
-    name: str,
-) -> Tensor:
+def _samples(cell: SamplerCell, scores: Scores, learners: tuple[int, ...], name: str) -> Tensor:
     """Returns samples with shape (E, samples, d) of E ``learners``, or, of one, for every set."""
+    truth, levels = _law(cell)
     noise = derive(cell.seed, name, "samples", cell.first)
     count = learners[0] if learners else cell.count
     parts = []

@@ -6,13 +6,12 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from ebflow.inference import student
-from pipelines.reporting.claims import Table
-from pipelines.reporting.intervals import shown
+from ebflow.inference import rank_correlation, student
+from pipelines.reporting.claims import Table, plus_minus
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.denoisers import DELTA
 from pipelines.sample_complexity.exponents import Answer
-from pipelines.sample_complexity.law_questions import OUTCOMES, PREDICTORS, learnt, ranked
+from pipelines.sample_complexity.law_questions import OUTCOMES, PREDICTORS, learnt
 from pipelines.sample_complexity.rows import family, where
 
 COUNTS = {"m": "m", "step": "steps"}
@@ -29,23 +28,9 @@ ERRORS = {
 
 def tables(config: ComplexityConfig, answers: Sequence[Answer], rows: pd.DataFrame) -> list[Table]:
     """Returns what the page tells besides claims and figures."""
-    truths = where(rows, panel="truths").assign(quantile=rows[f"sigma_d_{DELTA:g}"])
-    truths[[*ERRORS]] = truths[[*ERRORS]].div(truths["size"] ** 0.5, axis=0)
-    samplers, pairs = (where(rows, panel=name) for name in ("samplers", "pairs"))
-    samplers = samplers.assign(quantile=rows[f"sigma_d_{config.grid.deltas[-1]:g}"])
+    panels = {name: where(rows, panel=name) for name in ("truths", "samplers", "pairs")}
     return [
-        _means(
-            "Laws that look like data",
-            truths,
-            {"law": "law", "eta": "η", "learner": "learner", **COUNTS},
-            {"n_far": "samples of the mode", **ERRORS, "copied": "copies",
-             "excess": "−log q, excess", "tv": "TV of components", "w2": "sliced W2",
-             "far_error": "error of the mode's weight"},
-            "Means over training sets; errors over √D, noise in units of a feature's deviation; "
-            "excess in nats over the mean of true samples. Copies are nearer to a training "
-            "sample than all but 1 % of true samples. The law without the mode: its exact "
-            "denoiser.",
-        ),
+        _data_like(panels["truths"]),
         Table(
             "Which error tells what",
             ("law, outcome", *PREDICTORS.values()),
@@ -59,23 +44,46 @@ def tables(config: ComplexityConfig, answers: Sequence[Answer], rows: pd.DataFra
             list(map(_exponent, answers)),
             "Where the error does not cross ε on the grid of m there is no point.",
         ),
-        _means(
-            "Samplers",
-            samplers,
-            {"learner": "scores", **COUNTS},
-            {**ERRORS, "tv": "TV", "w2": "W2", "far_mass_error": "error of the far mass"},
-            "Means over training sets, on the line, by the reverse SDE; the far mass is "
-            f"{samplers['eta'].iloc[0]:.3g}.",
-        ),
-        _means(
-            "Two Gaussians on the line",
-            pairs,
-            {"a": "modes at ±", "learner": "objective", "m": "m"},
-            {"kl": "KL, nats", "kl_floor": "KL of the learnt law"},
-            "Means over training sets; without m no sample is seen twice. Denoising learns the "
-            "smoothed law.",
-        ),
-    ]  # fmt: skip
+        _samplers(panels["samplers"], config.grid.deltas[-1]),
+        _pairs(panels["pairs"]),
+    ]
+
+
+def _data_like(rows: pd.DataFrame) -> Table:
+    rows = rows.assign(quantile=rows[f"sigma_d_{DELTA:g}"])
+    rows[[*ERRORS]] = rows[[*ERRORS]].div(rows["size"] ** 0.5, axis=0)
+    return _means(
+        "Laws that look like data",
+        rows,
+        {"law": "law", "eta": "η", "learner": "learner", **COUNTS},
+        {"n_far": "samples of the mode", **ERRORS, "copied": "copies", "excess": "−log q, excess",
+         "tv": "TV of components", "w2": "sliced W2", "far_error": "error of the mode's weight"},
+        "Means over training sets; errors over √D, noise in units of a feature's deviation; "
+        "excess in nats over the mean of true samples. Copies are nearer to a training sample "
+        "than all but 1 % of true samples. The law without the mode: its exact denoiser.",
+    )  # fmt: skip
+
+
+def _samplers(rows: pd.DataFrame, delta: float) -> Table:
+    return _means(
+        "Samplers",
+        rows.assign(quantile=rows[f"sigma_d_{delta:g}"]),
+        {"learner": "scores", **COUNTS},
+        {**ERRORS, "tv": "TV", "w2": "W2", "far_mass_error": "error of the far mass"},
+        "Means over training sets, on the line, by the reverse SDE; the far mass is "
+        f"{rows['eta'].iloc[0]:.3g}.",
+    )
+
+
+def _pairs(rows: pd.DataFrame) -> Table:
+    return _means(
+        "Two Gaussians on the line",
+        rows,
+        {"a": "modes at ±", "learner": "objective", "m": "m"},
+        {"kl": "KL, nats", "kl_floor": "KL of the learnt law"},
+        "Means over training sets; without m no sample is seen twice. Denoising learns the "
+        "smoothed law.",
+    )
 
 
 def _means(
@@ -101,7 +109,7 @@ def _text(value: str | float) -> str:
 def _exponent(one: Answer) -> tuple[str, ...]:
     question = one.question
     points = ", ".join(f"{at:.3g}: {m:.0f}" for at, m in one.points[["at", "value"]].to_numpy())
-    slope = shown(one.slope.interval(), 2) if one.slope else ""
+    slope = plus_minus(one.slope.interval(), 2) if one.slope else ""
     return question.learner, question.quantity, question.against, slope, points
 
 
@@ -112,5 +120,6 @@ def _correlations(config: ComplexityConfig, rows: pd.DataFrame) -> Iterator[tupl
         networks = learnt(rows, law, eta)
         found = family(networks, outcome)
         if np.isfinite(found).all():
-            told = (student(ranked(found, family(networks, key))) for key in PREDICTORS)
-            yield (f"{law}, η = {eta:g}: {name}", *(shown(one.interval(), 2) for one in told))
+            ranks = (rank_correlation(found, family(networks, key)) for key in PREDICTORS)
+            told = map(student, ranks)
+            yield (f"{law}, η = {eta:g}: {name}", *(plus_minus(one.interval(), 2) for one in told))

@@ -12,13 +12,13 @@ from itertools import accumulate, chain
 import numpy as np
 import pandas as pd
 
-from ebflow.inference import Region, above, student, within
+from ebflow.inference import Region, above, rank_correlation, student, within
 from pipelines.reporting.claims import Claim, Conclusion, Measured, Question, decide
 from pipelines.sample_complexity import law_questions
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.exponents import FRESH, NETWORKS, Answer
 from pipelines.sample_complexity.instrument import checks
-from pipelines.sample_complexity.law_questions import FAMILY, PREDICTORS, RANKS, ranked
+from pipelines.sample_complexity.law_questions import FAMILY, PREDICTORS, RANKS
 from pipelines.sample_complexity.rows import family, where
 
 HALF = 0.5
@@ -115,7 +115,7 @@ def _sampling(rows: pd.DataFrame) -> Iterator[Measured]:
             f"difference of rank correlations {FAMILY}", above(RANKS), figure="sampling",
             note=f"mean over {len(found)} training sets as they come, of {found.shape[1]} "
             "networks each",
-        ), student(ranked(found, tail) - ranked(found, mean))  # fmt: skip
+        ), student(rank_correlation(found, tail) - rank_correlation(found, mean))  # fmt: skip
 
 
 def _fresh(rows: pd.DataFrame) -> Measured:

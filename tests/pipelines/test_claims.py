@@ -45,7 +45,7 @@ def test_digits_beyond_the_interval_are_not_told(numbers, expected):
 def test_a_terminal_shows_claims_numbers_and_verdicts():
     console = terminal(width=80, file=io.StringIO())
     long = claims.Claim("It stays as it was.", "holds", "a number whose name is long " * 3, 2.05)
-    claims.show(console, claims.Conclusion((), (SLOPE, UNDECIDED, long), (), ()))
+    claims.show(console, asdict(claims.Conclusion((), (SLOPE, UNDECIDED, long), (), ())))
     text = console.file.getvalue()
     assert "It grows." in text and " 2.05 [1.93, 2.17]" in text and "not decided" in text
     assert "It stays as it was." in text and "…" not in text
@@ -124,7 +124,7 @@ def test_a_conclusion_is_read_from_a_summary(conclusion):
 
 def test_a_terminal_shows_findings_claims_and_the_checks_that_failed(conclusion):
     console = terminal(width=90, file=io.StringIO())
-    claims.show(console, conclusion)
+    claims.show(console, asdict(conclusion))
     text = console.file.getvalue()
     assert text.startswith("It is & stays so.") and "instrument: 1 failed, 1 passed" in text
     assert "failed: Sums agree. (0.1, expected less than 0.001)" in text and "commute" not in text
@@ -137,7 +137,7 @@ def page(tmp_path, conclusion):
     run = SimpleNamespace(log_params=id, log_artifacts=id)
     studies.write(
         tmp_path, run, PaperConfig(), "A study", "What & how.", conclusion,
-        lambda: {"scaling": (panels()[0], "m against R.")}, tables, {},
+        {"scaling": (panels()[0], "m against R.")}, tables, {},
     )  # fmt: skip
     return (tmp_path / "report.html").read_text()
 

@@ -22,7 +22,6 @@ from pipelines.reporting.claims import decide
 from pipelines.reporting.terminal import terminal
 from pipelines.sample_complexity import denoisers, figures, instrument, results, tables, verdicts
 from pipelines.sample_complexity.cells import PAIR_SIZES, SEPARATIONS, cells
-from pipelines.sample_complexity.columns import geometric
 from pipelines.sample_complexity.config import (
     ClassCell,
     DenoiserCell,
@@ -37,7 +36,7 @@ from pipelines.sample_complexity.config import (
 )
 from pipelines.sample_complexity.exponents import NETWORKS, Answer, Question, answer, questions
 from pipelines.sample_complexity.networks import FIRST, RATIO, REACH
-from pipelines.sample_complexity.rows import matrix, where
+from pipelines.sample_complexity.rows import geometric, matrix, where
 from pipelines.sample_complexity.stages.conclude import conclude
 from pipelines.sample_complexity.stages.learn import BODIES, learn
 
@@ -212,7 +211,8 @@ def test_denoisers_are_measured_beside_the_exact_score():
 def test_networks_of_a_training_set_have_the_same_test_points_and_no_others_have():
     """So that intervals over sets have in them what test points add."""
     cell, truth = of(DenoiserCell, eta=0.0)[0], load("digits")
-    found = denoisers._errors(cell, truth, lambda x, sigma: 0 * x, [2.0, 0.5], [3, 3, 4])
+    yardstick = denoisers.Yardstick(cell, truth, [2.0, 0.5], torch.empty(0))
+    found = yardstick.errors(lambda x, sigma: 0 * x, [3, 3, 4])
     first, second, other = found["levels_l2"].tolist()
     assert first == pytest.approx(second, rel=1e-9) != other
 

@@ -4,7 +4,7 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from pipelines.config import ObjectiveConfig, Section, TrainConfig, Training, recipes
-from pipelines.gradient_alignment import method as classifiers
+from pipelines.gradient_alignment import models as classifiers
 from pipelines.gradient_alignment.config import ClassifierConfig, RegulariserConfig
 from pipelines.reporting import method as flows
 

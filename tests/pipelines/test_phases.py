@@ -368,7 +368,7 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
     output.mkdir()
     studies.write(
         output, Untracked(), CONFIG, "phases", "", conclusion,
-        lambda: PHASES.figures(rows, folders), comparison.tables(PHASES, rows), {},
+        PHASES.figures(rows, folders), comparison.tables(PHASES, rows), {},
     )  # fmt: skip
     page = (output / "report.html").read_text()
     assert page.index(conclusion.findings[0][:40]) < page.index("<h2>Claims</h2>")

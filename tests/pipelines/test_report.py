@@ -22,7 +22,7 @@ from pipelines.density.figures import curves
 from pipelines.density.fit import is_image, names
 from pipelines.density.page import page
 from pipelines.density.samples import samples
-from pipelines.reporting.style import STYLE, wrapped
+from pipelines.reporting.style import wrapped
 
 NUMBERS = {
     "test/nll": 97.5, "test/nll_se": 0.6, "test/bpd": 2.2, "best/val_nll": 97.4,
@@ -111,9 +111,7 @@ def page_of(dataset, manifest, flow, folder):
     count = manifest.counts["test"]
     log_probs = {"test": -np.arange(count)[::-1] - 90.0, "train": -np.arange(50.0) - 80}
     least, titles = fit.unlikely(dataset, log_probs["test"]), names(manifest)
-    with matplotlib.rc_context(STYLE):
-        figures = curves(logged(), NUMBERS, found, log_probs)
-        figures |= samples(manifest, found, least)
+    figures = curves(logged(), NUMBERS, found, log_probs) | samples(manifest, found, least)
     images = {name: folder / f"{name}.png" for name in figures}
     for name, figure in figures.items():
         figure.savefig(images[name])
@@ -286,4 +284,4 @@ def test_names_are_wrapped_at_words():
     assert wrapped("short", 10) == "short"
     assert wrapped("mean daily_temperature of", 12) == "mean daily_\ntemperature…"
     assert wrapped("one_two_three", 8) == "one_two_\nthree"
-    assert wrapped("x" * 50, 10) == "x" * 9 + "…"
+    assert wrapped("x" * 50, 10) == "x" * 10 + "\n…"

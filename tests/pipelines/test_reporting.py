@@ -1,15 +1,16 @@
-"""What runs of all pipelines leave and print alike."""
+"""What runs of all pipelines draw and print alike."""
 
 import io
 import json
 from types import SimpleNamespace
 
+import matplotlib
 from matplotlib.figure import Figure
 
 from pipelines.paper.config import PaperConfig
-from pipelines.reporting import claims, runs, studies
-from pipelines.reporting.style import STYLE, draw, legend, panels, save
-from pipelines.reporting.terminal import table, terminal
+from pipelines.reporting import claims, studies
+from pipelines.reporting.style import STYLE, draw, panels, save
+from pipelines.reporting.terminal import show_run, table, terminal
 
 
 class Run:
@@ -25,22 +26,11 @@ class Run:
         self.logged.append((path.name, folder))
 
 
-def test_figures_are_drawn_in_the_projects_style_and_published(tmp_path):
-    made, left = tmp_path / "made", tmp_path / "left"
-    made.mkdir(), left.mkdir()
-    plain, styled = Figure(), []
-
-    def figures():
-        styled.append(Figure())
-        return {"one": styled[0]}
-
-    assert draw(figures, made) == {"one": made / "figures" / "one.png"}
-    assert plain.dpi != styled[0].dpi == STYLE["figure.dpi"]
-    (made / "report.html").write_text("page")
-    (made / "numbers.json").write_text("{}")
-    runs.publish(made, left)
-    assert {path.name for path in left.iterdir()} == {"figures", "report.html"}
-    assert (left / "figures" / "one.png").stat().st_size > 1_000
+def test_figures_are_drawn_in_the_projects_style(tmp_path):
+    figure = Figure()
+    assert draw({"one": figure}, tmp_path) == {"one": tmp_path / "figures" / "one.png"}
+    assert figure.dpi == STYLE["figure.dpi"] != matplotlib.rcParamsDefault["figure.dpi"]
+    assert (tmp_path / "figures" / "one.png").stat().st_size > 1_000
 
 
 def test_a_study_leaves_a_page_figures_and_numbers(tmp_path):
@@ -50,7 +40,7 @@ def test_a_study_leaves_a_page_figures_and_numbers(tmp_path):
     tables = [claims.Table("Errors", ("m", "error"), [("16", "0.35")])]
     studies.write(
         made, run, PaperConfig(), "A study", "What & how.", conclusion,
-        lambda: {"scaling": (panels()[0], "m against R.")}, tables, {"cost": 3},
+        {"scaling": (panels()[0], "m against R.")}, tables, {"cost": 3},
     )  # fmt: skip
     assert run.params["experiment"] == "table" and run.logged == [("made", None)]
     found = claims.publish(PaperConfig(), SimpleNamespace(path=made), left)
@@ -64,7 +54,7 @@ def test_a_study_leaves_a_page_figures_and_numbers(tmp_path):
 def test_where_everything_is_stands_last_in_one_column():
     console = terminal(width=40, file=io.StringIO())
     summary = {"stages": {"train": "ran", "report": "cached"}, "figures": "f", "report": "r"}
-    runs.show(console, summary, {"a long name": "x" * 60}, best="b")
+    show_run(console, summary, {"a long name": "x" * 60}, best="b")
     assert console.file.getvalue().splitlines() == [
         "a long name " + "x" * 60,
         "stages      train ran, report cached",
@@ -92,7 +82,7 @@ def test_a_figure_is_saved_as_matplotlib_saves_it(tmp_path):
     for axis in axes:
         axis.plot([0, 1], [1, 3], label="line")
         axis.set(xlabel="x", ylabel="a long name", title="figure")
-    legend(figure, axes[0])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     save(figure, tmp_path / "once.png")
     figure.savefig(tmp_path / "twice.png")
     assert (tmp_path / "once.png").read_bytes() == (tmp_path / "twice.png").read_bytes()

@@ -1,7 +1,7 @@
 """What tells runs apart by their names."""
 
 from pipelines.gradient_alignment.config import RegulariserConfig
-from pipelines.gradient_alignment.method import title
+from pipelines.gradient_alignment.models import title
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.sample_complexity.cells import cells

@@ -32,14 +32,9 @@ def trials():
 
 @pytest.mark.filterwarnings("error::optuna.exceptions.ExperimentalWarning")
 def test_every_parameter_that_mattered_has_its_trials(trials, tmp_path):
-    found = {}
     lost = Record(TRIALS, {}, state=records.FAILED)
-
-    def made():
-        found.update(figures(SEARCHED, [*trials, lost], []))
-        return found
-
-    assert set(draw(made, tmp_path)) == {"settings", "history", "importance", "slices"}
+    found = figures(SEARCHED, [*trials, lost], [])
+    assert set(draw(found, tmp_path)) == {"settings", "history", "importance", "slices"}
     shown = {axis.get_xlabel(): axis for axis in found["slices"].axes if axis.get_xlabel()}
     assert len(shown) == MOST
     for name, axis in shown.items():
@@ -55,9 +50,9 @@ def test_a_search_that_was_stopped_before_any_number_has_no_history():
 
 
 def test_the_default_and_what_ended_early_are_marked_and_the_best_has_finished(trials, tmp_path):
-    found = {}
-    draw(lambda: found.setdefault("made", figures(SEARCHED, trials, [])), tmp_path)
-    (axis,) = found["made"]["history"].axes
+    found = figures(SEARCHED, trials, [])
+    draw(found, tmp_path)
+    (axis,) = found["history"].axes
     finished, early = (points.get_offsets()[:, 0].tolist() for points in axis.collections[:2])
     assert early == [0, 3, 6, 9] and finished == [1, 2, 4, 5, 7, 8, 10, 11]
     best, default = axis.lines

@@ -6,12 +6,13 @@ import pytest
 
 from ebflow.errors import NonFinite
 from pipelines.config import DensityConfig, TrainConfig
+from pipelines.reporting.claims import plus_minus
 from tuning.density.config import DensitySearch, DensityTune
 from tuning.density.problem import NLL
 from tuning.problem import Goal
 from tuning.problems import problem
 from tuning.records import FAILED, FINISHED, PRUNED, Record, read, write
-from tuning.verdict import chosen, decide, settings, shown, trainings, unbeaten
+from tuning.verdict import chosen, decide, settings, trainings, unbeaten
 
 UP = Goal("A3", "A3", "", -1.0, largest=True, digits=3)
 MARGIN = Goal("accuracy", "accuracy", "", 0.0, largest=True, digits=3, margin=0.05)
@@ -87,8 +88,8 @@ def decided(*others):
 
 
 def test_an_interval_as_text():
-    assert shown((1016.46, 1015.0, 1017.92), 1) == "1016.5 ± 1.5"
-    assert shown((0.5, None, None), 3) == shown((0.5, math.nan, math.nan), 3) == "0.500"
+    assert plus_minus((1016.46, 1015.0, 1017.92), 1) == "1016.5 ± 1.5"
+    assert plus_minus((0.5, None, None), 3) == plus_minus((0.5, math.nan, math.nan), 3) == "0.500"
 
 
 def test_the_selection_rows_name_the_winner_and_the_test_rows_compare_it():

@@ -15,20 +15,10 @@ from pipelines import store
 from pipelines.config.source import held_out
 from pipelines.density.graph import prepare
 from pipelines.engine import Artefact, Source, Stage, own
-from pipelines.gradient_alignment import fitting
+from pipelines.gradient_alignment import fitting, graph
 from pipelines.gradient_alignment.config import AlignmentConfig, ClassifierConfig, CustomConfig
-from pipelines.gradient_alignment.graph import (
-    check,
-    classify,
-    flow,
-    flow_of,
-    flows,
-    measuring,
-    reference,
-)
-from pipelines.gradient_alignment.holdout import Held
-from pipelines.gradient_alignment.method import method, title
-from pipelines.gradient_alignment.models import BASELINE
+from pipelines.gradient_alignment.models import BASELINE, method, title
+from pipelines.gradient_alignment.references import Held
 from pipelines.gradient_alignment.scales import SCALES, models
 from pipelines.training import metrics_log
 from tuning.alignment.config import AlignmentSearch
@@ -54,7 +44,7 @@ class AlignmentProblem(Problem):
     """Regularisers of a classifier that bring its gradients nearer to scores."""
 
     pipeline, space = "gradient-alignment", SPACE
-    before, after = (prepare, flow, reference, classify), (score,)
+    before, after = (prepare, graph.flow, graph.reference, graph.classify), (score,)
     smaller = "set gpu False, or choose a smaller scale"
     about = (
         "A3 is the mean cosine, at noisy rows, of the true class's logit-gradient less the mean "
@@ -92,7 +82,7 @@ class AlignmentProblem(Problem):
     def check(self) -> tuple[Source, AlignmentConfig]:
         """Returns the source, and the study with a reference a class and rows for selection."""
         found = held_out(self.whole.changed(reference={"conditional": True}))
-        return check(found), found
+        return graph.check(found), found
 
     def train(self, trial: ClassifierConfig, inputs: Sequence[Path], folder: Path) -> None:
         """Trains; its steps are epochs.
@@ -130,15 +120,16 @@ class AlignmentProblem(Problem):
     def inputs(self, source: Source) -> tuple[Artefact, ...]:
         """Returns prepared data, the reference, and the plain classifier."""
         data, plain = prepare(self.whole.data, [source]), self._model(BASELINE)
-        start = flow_of(self.whole, data) if SCALES[self.whole.scale].classes else None
-        scores = reference(measuring(self.whole), [data, flows(self.whole, data, start)])
-        return data, scores, classify(plain, [data], f"{BASELINE}, seed {self.whole.seed}")
+        start = graph.flow_of(self.whole, data) if SCALES[self.whole.scale].classes else None
+        trained = graph.flows(self.whole, data, start)
+        scores = graph.reference(graph.measuring(self.whole), [data, trained])
+        return data, scores, graph.classify(plain, [data], f"{BASELINE}, seed {self.whole.seed}")
 
     def measured(
         self, trial: ClassifierConfig, title: str, given: Sequence[Artefact]
     ) -> tuple[Artefact, ...]:
         data, scores, _ = given
-        trained = classify(trial, [data], title)
+        trained = graph.classify(trial, [data], title)
         return trained, score(trial, [data, scores, trained], title)
 
     def scores(self, folders: Sequence[Path]) -> Mapping[str, Mapping[str, float]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from ebflow.errors import NonFinite
 from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import ClassifierConfig
-from pipelines.gradient_alignment.holdout import Held
+from pipelines.gradient_alignment.references import Held
 from pipelines.tracking import StageRun
 from pipelines.training.measuring import begun
 from tuning.config import SPLITS

@@ -12,7 +12,7 @@ from ebflow.inference import student
 from pipelines.config import Section
 from pipelines.config.files import dump
 from pipelines.reporting import claims, pages
-from pipelines.reporting.intervals import fields
+from pipelines.reporting.claims import fields
 from pipelines.reporting.style import draw
 from pipelines.tracking import StageRun
 from tuning import records
@@ -61,7 +61,7 @@ def verdict(
     (output / "best.yaml").write_text(dump(_best(searched, best)))
     (output / records.ALL).write_text((found / records.ALL).read_text())
     (output / claims.NUMBERS).write_text(json.dumps(numbers, indent=1) + "\n")
-    images = draw(lambda: figures(searched, trials, retrained), output)
+    images = draw(figures(searched, trials, retrained), output)
     (output / "report.html").write_text(_page(searched, trials, numbers, images))
     run.log_artifacts(output)
 

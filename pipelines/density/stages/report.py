@@ -46,14 +46,8 @@ def report(
     with np.load(evaluated / LOG_PROBS) as known:
         log_probs = {split: known[split] for split in ("train", "test")}
     least = fit.unlikely(dataset, log_probs["test"])
-    images = draw(
-        lambda: {
-            **curves(rows, numbers, found, log_probs),
-            **classifier.figures(evaluated),
-            **samples(manifest, found, least),
-        },
-        output,
-    )
+    figures = curves(rows, numbers, found, log_probs) | classifier.figures(evaluated)
+    images = draw(figures | samples(manifest, found, least), output)
     results = {
         "numbers": dict(sorted(numbers.items())),
         "verdict": training["verdict"],

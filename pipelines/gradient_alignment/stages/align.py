@@ -1,23 +1,23 @@
 """From all measurements to the table of models, claims, figures and a page."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ebflow.data.manifest import Manifest
 from ebflow.inference import student
-from pipelines.gradient_alignment import figures, judged, table, tables, verdicts
+from pipelines.gradient_alignment import attributions, figures, over_seeds, tables, verdicts
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.scales import models, replicates
 from pipelines.reporting import studies
-from pipelines.reporting.intervals import fields
+from pipelines.reporting.claims import fields
 from pipelines.tracking import StageRun
 
 
 def align(
     config: AlignmentConfig,
     data: Sequence[Path],
-    densities: Sequence[Sequence[Path]],
+    densities: Sequence[Path],
     measured: Sequence[Path],
     *,
     output: Path,
@@ -29,33 +29,28 @@ def align(
     Arguments:
         config: The study.
         data: The prepared data of every seed.
-        densities: What the stages of its reference and of its class-blind densities wrote.
+        densities: Their references, and class-blind densities.
         measured: What the measuring stages wrote: all models of the first seed, then of the next.
     """
     seeded = [model for one in replicates(config) for model in models(one)]
     manifests = [Manifest.load(folder) for folder in data]
     shape, width, overlap = manifests[0].shape, manifests[0].width, _overlap(manifests)
-    read = [table.read(m, path, width) for m, path in zip(seeded, measured, strict=True)]
-    lines, quality = table.lines(read, overlap), list(map(_quality, densities))
+    read = [over_seeds.read(m, path, width) for m, path in zip(seeded, measured, strict=True)]
+    lines = over_seeds.lines(read, overlap)
+    quality = [json.loads((folder / "evaluation.json").read_text()) for folder in densities]
     values = {name: [one[name] for one in quality] for name in quality[0]}
     means = {k: student(found, overlap=overlap).interval() for k, found in values.items()}
-    attributions = judged.told(lines)
+    orders = attributions.orders(lines)
     numbers = {
-        "models": [table.entry(line) for line in lines.values()],
-        "attributions": judged.entries(attributions),
+        "models": [over_seeds.entry(line) for line in lines.values()],
+        "attributions": attributions.entries(orders),
         "reference": {name: fields(one) for name, one in means.items()},
     }
     studies.write(
         output, run, config, "Gradient alignment", tables.intro(config, lines),
-        verdicts.conclude(lines, quality), lambda: figures.figures(lines, shape),
-        tables.tables(lines, means, attributions), numbers,
+        verdicts.conclude(lines, quality), figures.figures(lines, shape),
+        tables.tables(lines, means, orders), numbers,
     )  # fmt: skip
-
-
-def _quality(folders: Sequence[Path]) -> Mapping[str, float]:
-    """Returns the numbers of a seed's reference and class-blind densities."""
-    found = [json.loads((folder / "quality.json").read_text()) for folder in folders]
-    return {name: value for one in found for name, value in one.items()}
 
 
 def _overlap(manifests: Sequence[Manifest]) -> float:

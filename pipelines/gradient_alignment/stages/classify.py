@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from pipelines import store
 from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import ClassifierConfig
 from pipelines.tracking import Follower, StageRun
@@ -15,7 +14,6 @@ def classify(
 ) -> None:
     """Writes the weights and what the training told; goes on from the last checkpoint."""
     dataset = begun(config, config.threads, data, run, "training")
-    store.download(work / metrics_log.FILE)
     with Follower(work / metrics_log.FILE, run):
         fitted = fitting.fit(config, dataset, work)
     fitting.save(output, fitted)

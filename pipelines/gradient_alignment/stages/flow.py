@@ -4,14 +4,11 @@ import shutil
 from pathlib import Path
 
 from ebflow.alignment.rows import smoothed
-from ebflow.checkpoint import check
 from ebflow.data.loader import Dataset
-from ebflow.execution import Checkpoints
-from pipelines import store
 from pipelines.gradient_alignment.config import FlowConfig
 from pipelines.tracking import Follower, StageRun
 from pipelines.training import metrics_log
-from pipelines.training.loop import CHECKPOINTS, fit
+from pipelines.training.loop import fit, keep
 from pipelines.training.preprocessing import CHAIN, fitted
 
 
@@ -45,12 +42,7 @@ def flow(
     if whole is None:
         fitted(training.chain, Dataset(smooth)).save(work / CHAIN)
     start = work / CHAIN if whole is None else whole / "checkpoint"
-    store.download(work / metrics_log.FILE)
     with Follower(work / metrics_log.FILE, run):
         summary = fit(training, smooth, start, work, here=True)
-    store.download_entries(work / CHECKPOINTS)
-    shutil.copytree(
-        Checkpoints(work / CHECKPOINTS).path(summary["best_step"]), output / "checkpoint"
-    )
-    check(output / "checkpoint")
+    keep(work, {"checkpoint": summary["best_step"]}, output)
     run.set_tags({"ebflow.verdict": summary["verdict"]})

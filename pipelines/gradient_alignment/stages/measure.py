@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ebflow.alignment.attribution import with_last_of
-from ebflow.data.manifest import Manifest
 from pipelines.gradient_alignment import fitting, references
 from pipelines.gradient_alignment.config import MeasureConfig
-from pipelines.gradient_alignment.measures import Subject
 from pipelines.gradient_alignment.measures import measure as all_of
+from pipelines.gradient_alignment.subject import Subject
 from pipelines.tracking import StageRun
+from pipelines.training.measuring import begun
 
 UNTRAINED = range(2000, 2003)
 """Seeds of parameters that are drawn anew, beyond the study's."""
@@ -23,7 +22,6 @@ def measure(
     config: MeasureConfig,
     data: Path,
     reference: Path,
-    densities: Path,
     trained: Sequence[Path],
     *,
     output: Path,
@@ -35,28 +33,25 @@ def measure(
     Arguments:
         config: What to measure.
         data: The prepared data.
-        reference: The reference.
-        densities: The class-blind densities.
+        reference: The reference, and class-blind densities.
         trained: The classifier, the baseline of its seed, and a judge of another architecture.
     """
-    torch.set_num_threads(config.threads)
-    run.log_params({"measure": config.model_dump()})
-    manifest = Manifest.load(data)
+    manifest = begun(config, config.threads, data, run, "testing").manifest
     found = [fitting.load(f, manifest.shape, manifest.classes) for f in trained]
     measured = {}
     if not found[0].diverged:
         points, scores = references.read_points(reference, config.device)
         networks = [one.network.to(config.device) for one in found]
         whole = references.open_reference(reference, config.device)
-        shared = references.open_blind(densities, config.device)
+        shared = references.open_blind(reference, config.device)
         drawn = (
             fitting.network(found[0].net, manifest.shape, manifest.classes, seed + config.seed)
             for seed in UNTRAINED
         )
         fresh = [one.to(config.device).eval().requires_grad_(False) for one in drawn]
         anew = {"last": [with_last_of(networks[0], one) for one in fresh], "all": fresh}
-        subject = Subject(*networks, manifest.shape, points, scores, whole, shared, anew)
-        measured = all_of(config, subject)
+        subject = Subject(config, *networks, manifest.shape, points, scores, whole, shared, anew)
+        measured = all_of(subject)
     arrays = {name: one for name, one in measured.items() if isinstance(one, np.ndarray)}
     numbers = {name: one for name, one in measured.items() if name not in arrays}
     told = {"numbers": numbers, **found[0].outcome}

@@ -1,52 +1,61 @@
-"""From trained flows to the scores of a reference at noisy test points, and how good it is."""
+"""From trained flows to a reference at noisy test points, and class-blind densities beside it."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from ebflow.alignment.reference import Reference
+from ebflow import mixtures
+from ebflow.alignment.reference import Reference, pooled
+from ebflow.alignment.rows import unit_rows
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
 from pipelines.gradient_alignment import references
 from pipelines.gradient_alignment.config import MeasureConfig
+from pipelines.gradient_alignment.references import FLOW, FLOWS, GAUSSIAN
 from pipelines.tracking import StageRun
+from pipelines.training.measuring import begun, written
 
 
 def reference(
     config: MeasureConfig,
     data: Path,
     trained: Sequence[Path],
+    whole: Path | None = None,
     *,
     output: Path,
     work: Path,
     run: StageRun,
 ) -> None:
-    """Writes ``flows/``, the points with their scores, and ``quality.json``.
+    """Writes flows, the points with their scores, class-blind densities, ``evaluation.json``.
 
     Arguments:
-        config: The points.
+        config: The points, and the noise that smooths.
         data: The prepared data.
         trained: What the flows' trainings left: of every class in turn, or of all rows.
+        whole: What that of all rows left; None: class-blind densities are left out.
     """
-    torch.set_num_threads(config.threads)
-    dataset = Dataset(data)
+    dataset = begun(config, config.threads, data, run, "testing")
     labels = dataset.split("train").labels()
     priors = labels.bincount(minlength=len(trained)) if len(trained) > 1 else torch.ones(1)
     for index, folder in enumerate(trained):
-        shutil.copytree(folder / "checkpoint", output / references.FLOWS / str(index))
+        shutil.copytree(folder / "checkpoint", output / FLOWS / str(index))
     flows = [load(folder / "checkpoint").to(config.device) for folder in trained]
-    whole = Reference(flows, priors)
-    test, train = (
-        references.points(dataset, split, config.points, config.noise, config.seed).to(
-            config.device
-        )
-        for split in ("test", "train")
-    )
-    scores = whole.at(test.noisy)
-    references.write_points(output, test, scores, whole.priors)
-    quality = references.quality(test, scores, train, whole.at(train.noisy))
-    (output / "quality.json").write_text(json.dumps(quality, indent=1) + "\n")
-    run.log_metrics(quality)
+    found = Reference(flows, priors)
+    test, train = (references.points(config, dataset, split) for split in ("test", "train"))
+    scores = found.at(test.noisy)
+    references.write_points(output, test, scores, found.priors)
+    quality = references.quality(test, scores, train, found.at(train.noisy))
+    if whole is not None:
+        _write_blind(dataset, config.noise, whole, output)
+        blind = references.open_blind(output, config.device)
+        quality |= references.blind_quality(blind, test)
+    written(quality, output, run)
+
+
+def _write_blind(dataset: Dataset, noise: float, whole: Path, output: Path) -> None:
+    """Writes the pooled Gaussian of all rows, and the flow of them."""
+    gaussian = pooled(unit_rows(dataset.split("train")), noise)
+    mixtures.save(gaussian, output / GAUSSIAN)
+    shutil.copytree(whole / "checkpoint", output / FLOW)

@@ -13,8 +13,7 @@ from pipelines.engine.pipeline import Description
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Column, Experiment, Folders, Line, Row, summarise
-from pipelines.reporting import claims, intervals, runs, studies, terminal
-from pipelines.reporting.claims import Conclusion
+from pipelines.reporting import claims, studies, terminal
 from pipelines.tracking import StageRun, notes
 
 Rows = Sequence[Row]
@@ -44,7 +43,7 @@ def compare(
     )
     studies.write(
         output, run, config, f"{config.experiment}: {experiment.about}", intro,
-        experiment.conclude(folders), lambda: experiment.figures(whole, folders),
+        experiment.conclude(folders), experiment.figures(whole, folders),
         tables(experiment, rows), {"rows": rows},
     )  # fmt: skip
 
@@ -75,7 +74,7 @@ def _sheet(
     compared = any(line.first["published"] for line in lines)
     found = []
     for column in columns:
-        values = [intervals.shown(line.value(column), column.digits) for line in lines]
+        values = [claims.plus_minus(line.value(column), column.digits) for line in lines]
         if column == columns[-1]:
             pairs = zip(lines, values, strict=True)
             values = ["diverged" if "diverged" in line.first else value for line, value in pairs]
@@ -118,10 +117,10 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     experiment = EXPERIMENTS[config["experiment"]]
     console.print(experiment.about)
     if summary["claims"]:
-        claims.show(console, Conclusion.read(summary))
+        claims.show(console, summary)
     console.print(terminal.table(*_table(experiment, rows)))
     console.print(_caption(experiment, config, rows))
-    runs.show(console, summary, {})
+    terminal.show_run(console, summary, {})
 
 
 def _table(experiment: Experiment, rows: Rows) -> tuple[list[str], list[tuple[str, ...]]]:

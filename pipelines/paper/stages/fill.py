@@ -3,12 +3,8 @@
 Entries are removed at random from all rows: a flow is fitted to the training rows without them,
 and draws those of the test rows. Beside it stands the full-covariance Gaussian of greatest
 likelihood given what is left, by its conditional mean and by draws of its conditional law.
-
-Draws are judged by the continuous ranked probability score (CRPS) of an entry, in its column's
-standard deviations: :math:`E|X - y| - \\tfrac12 E|X - X'|`, of K draws without bias. That of a
-single guess is its absolute error.
-
-Source: Strictly Proper Scoring Rules, Prediction, and Estimation (Gneiting and Raftery, 2007).
+Draws are judged by the continuous ranked probability score of an entry, in its column's standard
+deviations.
 """
 
 from collections.abc import Mapping
@@ -18,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ebflow.data.memory import Gaussian
+from ebflow.evaluation import crps
 from ebflow.fitting import fit
 from ebflow.imputation import impute
 from ebflow.inference import Estimate
@@ -68,14 +65,6 @@ def compared(config: FillConfig, rows: Mapping[str, Tensor]) -> dict[str, float]
         **_lead("gaussian", scores, gone),
         **_lead("gaussian_mean", scores, gone),
     }
-
-
-def crps(draws: Tensor, y: Tensor) -> Tensor:
-    """Returns the CRPS of every element of ``y`` (N, D), by draws with shape (N, K, D)."""
-    count, sorted_ = draws.shape[1], draws.sort(1).values
-    ranks = 2 * torch.arange(count, dtype=draws.dtype) - (count - 1)
-    spread = torch.einsum("k,nkd->nd", ranks, sorted_) / (count * (count - 1))
-    return (draws - y.unsqueeze(1)).abs().mean(1) - spread
 
 
 def _holes(config: FillConfig, x: Tensor, name: str) -> Tensor:

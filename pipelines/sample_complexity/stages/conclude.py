@@ -9,7 +9,7 @@ from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.exponents import answer, questions
 from pipelines.sample_complexity.figures import figures
 from pipelines.sample_complexity.results import INTRO, RESULTS, TITLE
-from pipelines.sample_complexity.rows import COST, read
+from pipelines.sample_complexity.rows import read
 from pipelines.sample_complexity.tables import tables
 from pipelines.sample_complexity.verdicts import conclusion
 from pipelines.tracking import StageRun
@@ -22,7 +22,8 @@ def conclude(
     rows = read(found)
     rows.to_parquet(output / RESULTS)
     answers = [answer(question, rows, seed=config.seed) for question in questions(config)]
-    seconds = [json.loads((folder / COST).read_text())["cpu_s"] for folder in found]
+    costs = [json.loads((folder / "evaluation.json").read_text()) for folder in found]
+    seconds = [cost["study/cpu_s"] for cost in costs]
     cost = {
         "study/cells": len(seconds),
         "study/cpu_s": sum(seconds),
@@ -31,6 +32,6 @@ def conclude(
     exponents, seeds = [one.exponent for one in answers], {"study": config.seed}
     studies.write(
         output, run, config, TITLE, INTRO, conclusion(config, answers, rows),
-        lambda: figures(config, answers, rows), tables(config, answers, rows),
+        figures(config, answers, rows), tables(config, answers, rows),
         {"exponents": exponents, "cost": cost, "seeds": seeds},
     )  # fmt: skip

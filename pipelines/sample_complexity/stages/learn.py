@@ -1,6 +1,5 @@
 """One cell of the study of sample complexity: from a draw to the errors of what was learnt."""
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,10 @@ from pipelines.sample_complexity.denoisers import denoisers
 from pipelines.sample_complexity.finite import classes, finite, steps, two_point
 from pipelines.sample_complexity.flows import pairs, weights
 from pipelines.sample_complexity.networks import networks
-from pipelines.sample_complexity.rows import COST, FILE
+from pipelines.sample_complexity.rows import FILE
 from pipelines.sample_complexity.samplers import samplers
 from pipelines.tracking import StageRun
+from pipelines.training.measuring import written
 
 BODIES: dict[type[config.CellConfig], Callable[[Any], pd.DataFrame]] = {
     config.TwoPointCell: two_point,
@@ -33,12 +33,11 @@ BODIES: dict[type[config.CellConfig], Callable[[Any], pd.DataFrame]] = {
 
 
 def learn(cell: config.CellConfig, *, output: Path, work: Path, run: StageRun) -> None:
-    """Writes ``rows.parquet``, and ``cost.json``: its processor time in s."""
+    """Writes ``rows.parquet``, and into ``evaluation.json`` its processor time in s."""
     torch.set_num_threads(1)
     run.log_params({"kind": type(cell).__name__, **cell.model_dump()})
     began = time.process_time()
     rows = BODIES[type(cell)](cell)
     rows.to_parquet(output / FILE)
-    cost = {"rows": len(rows), "cpu_s": time.process_time() - began}
-    (output / COST).write_text(json.dumps(cost) + "\n")
-    run.log_metrics({f"study/{name}": value for name, value in cost.items()})
+    spent = time.process_time() - began
+    written({"study/rows": len(rows), "study/cpu_s": spent}, output, run)

@@ -3,8 +3,8 @@
 from ebflow.data.loader import Dataset
 from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import AlignmentConfig, ClassifierConfig
+from pipelines.gradient_alignment.over_seeds import Measured, lines
 from pipelines.gradient_alignment.scales import models
-from pipelines.gradient_alignment.table import Measured, lines
 
 QUICK = ClassifierConfig(epochs=4, batch_size=64, regulariser={"name": "gnorm", "weight": 0.01})
 

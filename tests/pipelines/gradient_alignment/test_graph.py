@@ -16,7 +16,7 @@ def made(kind, config, inputs, title=""):
 
 @pytest.mark.parametrize(("scale", "own"), [("cpu", 6), ("images", 1)])
 def test_the_graph_is_a_replicate_for_every_seed(scale, own, monkeypatch):
-    for kind in ("prepare", "flow", "reference", "blind", "classify", "measure", "align"):
+    for kind in ("prepare", "flow", "reference", "classify", "measure", "align"):
         monkeypatch.setattr(graph, kind, partial(made, kind))
     monkeypatch.setattr(graph, "judged", lambda config, data: ("judge", config.seed, data))
     monkeypatch.setattr(graph, "flows", lambda config, *inputs: ("flows", config.seed, inputs))
@@ -26,12 +26,12 @@ def test_the_graph_is_a_replicate_for_every_seed(scale, own, monkeypatch):
     _, _, (data, densities, found), _ = graph.alignment(config, "source")
     seeds = [one.seed for one in replicates(config)]
     assert len(data) == len(densities) == len(seeds) and len({repr(one) for one in data}) == own
-    assert [one[1].seed for (one, _) in densities] == seeds
-    assert len({repr(one[2][1]) for (one, _) in densities}) == own  # flows of the classes
-    assert len({repr(one[2][1]) for (_, one) in densities}) == own  # the flow of all rows
+    assert [one[1].seed for one in densities] == seeds
+    assert len({repr(one[2][1]) for one in densities}) == own  # flows of the classes
+    assert len({repr(one[2][2]) for one in densities}) == own  # the flow of all rows
     assert len(found) == len(seeds) * len(models(config))
-    for k, (kind, settings, (base, reference_, blind_, trained), _) in enumerate(found):
+    for k, (kind, settings, (base, beside, trained), _) in enumerate(found):
         seed = k // len(models(config))
         assert kind == "measure" and settings.seed == seeds[seed] and base == data[seed]
-        assert [reference_, blind_] == densities[seed] and trained[2] == ("judge", seed, base)
+        assert beside == densities[seed] and trained[2] == ("judge", seed, base)
         assert [one[1].seed for one in trained[:2]] == [seed] * 2

@@ -4,7 +4,6 @@ import math
 import re
 from dataclasses import replace
 from fnmatch import fnmatch
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,12 @@ import torch
 
 from ebflow.alignment.reference import Reference, pooled
 from ebflow.bases import GaussianMixture
-from ebflow.randomness import generator
+from pipelines.gradient_alignment.attribution_metrics import attribution_metrics
 from pipelines.gradient_alignment.config import MeasureConfig, ShiftConfig
-from pipelines.gradient_alignment.known import known
-from pipelines.gradient_alignment.measures import Subject, measure
+from pipelines.gradient_alignment.measures import measure
 from pipelines.gradient_alignment.models import BASELINE, BLIND
 from pipelines.gradient_alignment.references import Points
+from pipelines.gradient_alignment.subject import Subject
 
 from .cases import study
 
@@ -42,14 +41,17 @@ def subject():
     blind = {"gaussian": pooled(points.clean, sigma), "flow": exact.densities[0]}
     wrong = lambda x: bayes(1 - x)  # noqa: E731
     anew = {"last": [bayes], "all": [wrong]}
-    return Subject(bayes, bayes, bayes, (4, 4), points, exact.at(points.noisy), exact, blind, anew)
+    config = MeasureConfig(points=300, samples=20, ascent=50, rate=1e-3, estimators=True)
+    scores = exact.at(points.noisy)
+    return Subject(config, bayes, bayes, bayes, (4, 4), points, scores, exact, blind, anew)
 
 
-MEASURE = MeasureConfig(points=300, samples=20, ascent=50, rate=1e-3, estimators=True)
+def shifted(subject, **shift):
+    return replace(subject, config=subject.config.changed(shift=ShiftConfig(**shift)))
 
 
 def test_the_measurement_of_a_perfect_density(subject):
-    numbers = measure(MEASURE, subject)
+    numbers = measure(subject)
     assert all(np.isfinite(value).all() for value in numbers.values())
     for name in ("A1", "A2", "A3", "accuracy"):
         assert numbers[name] == pytest.approx(1, abs=1e-4)
@@ -61,7 +63,7 @@ def test_the_measurement_of_a_perfect_density(subject):
 
 
 def test_colours_are_perturbed_by_their_deviation_too(subject):
-    grey, coloured = (measure(MEASURE, replace(subject, shape=s)) for s in ((4, 4), (2, 2, 4)))
+    grey, coloured = (measure(replace(subject, shape=s)) for s in ((4, 4), (2, 2, 4)))
     assert {f"PP/{judge}/deviation" for judge in ("own", "base", "other")} <= (
         coloured.keys() - grey.keys()
     )
@@ -70,7 +72,7 @@ def test_colours_are_perturbed_by_their_deviation_too(subject):
 
 def test_known_metrics_of_a_quadratic_logit(subject):
     """f = −‖x − m‖² / 2s²: infidelity E (‖u‖² / 2s²)² for u of deviation 0.1 and D = 16."""
-    numbers = measure(MEASURE, subject)
+    numbers = measure(subject)
     assert numbers["infidelity"] == pytest.approx(16 * 18 * (1e-2 / 0.025) ** 2, rel=0.05)
     assert 0 < numbers["infidelity/relative"] < 1 and numbers["sensitivity"] > 0
     assert all(0 < numbers[name] <= 1 for name in ("ROAD/most", "ROAD/least", "IROF"))
@@ -79,25 +81,22 @@ def test_known_metrics_of_a_quadratic_logit(subject):
 
 
 def test_a_shift_stays_when_parameters_are_drawn_anew(subject):
-    shift = ShiftConfig(name="quadratic", size=1e6)
-    numbers = measure(MEASURE.model_copy(update={"shift": shift}), subject)
+    numbers = measure(shifted(subject, name="quadratic", size=1e6))
     assert numbers["randomised/all"] == pytest.approx(1, abs=0.01)
 
 
-def test_a_linear_logit_has_neither_infidelity_nor_sensitivity():
-    draws = partial(generator, 0)
-    w = torch.randn(2, 16, generator=draws("w"))
-    x, labels = torch.rand(50, 16, generator=draws("x")), torch.arange(50) % 2
+def test_a_linear_logit_has_neither_infidelity_nor_sensitivity(subject):
+    w = torch.randn(2, 16, generator=subject.draws("w"))
     network, other = (lambda x, k=k: x @ (k * w).mT for k in (1, 2))
-    metrics = known(network, x, labels, (16,), sigma=0.1, randomised={"all": [other]}, draws=draws)
-    assert metrics == pytest.approx(
+    linear = replace(subject, network=network, shape=(16,), randomised={"all": [other]})
+    assert attribution_metrics(linear) == pytest.approx(
         {"infidelity": 0, "infidelity/relative": 0, "sensitivity": 0, "randomised/all": 1},
         abs=1e-6,
     )
 
 
 def test_every_metric_is_documented(subject):
-    found = measure(MEASURE, replace(subject, shape=(2, 2, 4)))
+    found = measure(replace(subject, shape=(2, 2, 4)))
     found = {name: one for name, one in found.items() if isinstance(one, float)}
     (first, *_) = study(**dict.fromkeys((BASELINE, *BLIND.values()), found))[BASELINE].seeds
     numbers = first.numbers
@@ -111,7 +110,7 @@ def test_every_metric_is_documented(subject):
 
 def test_the_one_sided_estimator_deviates_by_its_linear_term(subject):
     """By 2 ‖g‖/σ, beside the 2 ‖H‖² of a quadratic logit with the control variate."""
-    numbers = measure(MEASURE, subject)
+    numbers = measure(subject)
     linear = 2 * math.sqrt(numbers["gradient/squared"]) / 0.01
     curved = math.sqrt(2 * 16) / 0.0125
     expected = math.hypot(linear, curved) / curved
@@ -119,8 +118,7 @@ def test_the_one_sided_estimator_deviates_by_its_linear_term(subject):
 
 
 def test_the_measurement_of_a_shifted_classifier(subject):
-    config = MEASURE.model_copy(update={"shift": ShiftConfig(name="linear", size=1e3)})
-    numbers = measure(config, subject)
+    numbers = measure(shifted(subject, name="linear", size=1e3))
     assert numbers["A3"] == pytest.approx(1, abs=1e-3) and abs(numbers["A1"]) < 0.5
     assert numbers["change/same"] == 1 and numbers["change/logit_gradient"] > 5
     assert numbers["change/posterior"] < 1e-3
@@ -128,7 +126,7 @@ def test_the_measurement_of_a_shifted_classifier(subject):
 
 @pytest.mark.parametrize("name", BLIND)
 def test_a_class_blind_density_moves_a1_and_nothing_that_predicts(subject, name):
-    numbers = measure(MEASURE.model_copy(update={"shift": ShiftConfig(name=name)}), subject)
+    numbers = measure(shifted(subject, name=name))
     assert numbers["A3"] == pytest.approx(1, abs=1e-4) and numbers["change/same"] == 1
     assert numbers["relF/centred"] < 1e-4 < 0.1 < numbers["relF"]
     assert numbers["A1"] < 0.999 and numbers["change/posterior"] < 1e-4

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipelines.gradient_alignment import comparisons, judged, verdicts
-from pipelines.gradient_alignment.models import penalised
-from pipelines.gradient_alignment.table import lines
+from pipelines.gradient_alignment import attributions, comparisons, verdicts
+from pipelines.gradient_alignment.models import penalty_kind
+from pipelines.gradient_alignment.over_seeds import lines
 
 from .cases import QUALITY, by_name, study, verdict
 
@@ -41,26 +41,26 @@ def orderly(names):
 
 
 def test_metrics_are_told_by_their_order_the_better_the_larger():
-    entries = judged.entries(judged.told(orderly(TRAINED)))
-    assert entries.keys() == {column.metric for column, _ in judged.JUDGES}
+    entries = attributions.entries(attributions.orders(orderly(TRAINED)))
+    assert entries.keys() == {column.metric for column, _ in attributions.METRICS}
     assert entries["IROF"]["A3"]["value"] == pytest.approx(1)
     assert entries["IROF"]["A1"]["value"] == pytest.approx(-1)
     assert entries["sensitivity"]["A3"]["value"] == pytest.approx(1)  # less of it is better
     assert entries["IROF"]["gaussian"]["value"] == pytest.approx(-0.25)
     assert entries["ROAD/most"]["A3"] is None
-    assert judged.told(orderly(TRAINED[: comparisons.FEWEST - 1])) == {}
+    assert attributions.orders(orderly(TRAINED[: comparisons.FEWEST - 1])) == {}
 
 
 def test_the_order_is_told_on_the_page():
     found, few = orderly(TRAINED), orderly(TRAINED[:3])
-    whole, orders = judged.tables(found, judged.told(found))
+    whole, orders = attributions.tables(found, attributions.orders(found))
     assert whole.headings == ("model", "sensitivity", "IROF")
     assert len(whole.rows) == len(TRAINED) + 1
     assert {len(row) for row in orders.rows} == {len(orders.headings)}
     irof = next(row for row in orders.rows if row[0] == "IROF (more is better)")
     assert irof[1:3] == ("-1.00 ± 0.00", "1.00 ± 0.00")
     assert irof[4] == "-0.250 ± 0.000"
-    assert len(judged.tables(few, judged.told(few))) == 1
+    assert len(attributions.tables(few, attributions.orders(few))) == 1
 
 
 def test_a_metric_without_an_order_has_no_correlation():
@@ -102,7 +102,7 @@ def test_shifts_and_collapses_are_not_ordered():
 def explaining(off):
     """Returns what off-manifold robustness explains of A3 more than the kind of penalty does."""
     found = by_name()
-    kinds = {name: penalised(found[name].classifier.regulariser) for name in TRAINED}
+    kinds = {name: penalty_kind(found[name].classifier.regulariser) for name in TRAINED}
     rank = {name: k for k, name in enumerate(sorted(TRAINED, key=kinds.get))}
     told = study(**{name: {"A3": k, "off-manifold": off(k)} for name, k in rank.items()})
     claim = verdict(verdicts.conclude(told, QUALITY), "Among them robustness off the manifold e")

@@ -11,7 +11,7 @@ from pipelines.gradient_alignment.config import (
     RegulariserConfig,
     ShiftConfig,
 )
-from pipelines.gradient_alignment.models import BASELINE, BLIND, control, penalised
+from pipelines.gradient_alignment.models import BASELINE, BLIND, control, penalty_kind
 from pipelines.gradient_alignment.scales import SCALES, flow_config, judge, models, replicates
 
 from .cases import by_name
@@ -116,7 +116,7 @@ def test_only_known_models_are_run():
 
 
 def test_score_matching_in_disguise_is_a_gradient_norm():
-    kinds = {name: penalised(one.classifier.regulariser) for name, one in by_name().items()}
+    kinds = {name: penalty_kind(one.classifier.regulariser) for name, one in by_name().items()}
     disguised = ("paper-score", "paper-quiet", "code-score", "paper-control", "gnorm")
     assert {kinds[name] for name in disguised} == {("gnorm", False)}
     assert kinds["score"] == kinds["score-free"] == kinds["collapse"] == ("score", False)

@@ -12,7 +12,7 @@ from ebflow.train import Trainer
 from pipelines.cluster import environment
 from pipelines.gradient_alignment import fitting, references
 from pipelines.gradient_alignment.config import FlowConfig, MeasureConfig
-from pipelines.gradient_alignment.holdout import MOST, Held
+from pipelines.gradient_alignment.references import HELD, Held
 from pipelines.gradient_alignment.stages import classify, flow, reference
 from pipelines.training import loop
 
@@ -128,17 +128,21 @@ def test_held_out_points_are_rows_of_their_split(digits, tmp_path):
     assert run.metrics["reference/points"] == 50 and "reference/accuracy" not in run.metrics
     dataset = Dataset(digits)
     held = Held(QUICK, dataset, output, "validation")
-    assert held.points.clean.equal(unit_rows(dataset.split("validation"))[:MOST])
+    assert held.points.clean.equal(unit_rows(dataset.split("validation"))[:HELD])
     found = held.measure(fitted(digits, tmp_path / "work", epochs=1).network)
     assert found.keys() == {"accuracy", "A2", "dsm_residual"}
 
 
 def test_points_are_drawn_for_every_seed_where_there_are_more(digits):
     dataset = Dataset(digits)
-    first, again, other = (references.points(dataset, "test", 50, 0.1, k) for k in (0, 0, 1))
+
+    def drawn(count, seed):
+        return references.points(MeasureConfig(points=count, seed=seed), dataset, "test")
+
+    first, again, other = (drawn(50, seed) for seed in (0, 0, 1))
     rows = unit_rows(dataset.split("test"))
     assert first.clean.equal(again.clean) and not first.clean.equal(other.clean)
-    assert references.points(dataset, "test", 1000, 0.1, 0).clean.equal(rows)
+    assert drawn(1000, 0).clean.equal(rows)
     places = [(rows == row).all(1).nonzero()[0].item() for row in first.clean]
     assert places == sorted(places) and len(set(places)) == 50
     assert dataset.split("test").labels()[places].equal(first.labels)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.gradient_alignment import comparisons, figures
-from pipelines.gradient_alignment.table import entry, lines
+from pipelines.gradient_alignment.over_seeds import entry, lines
 from pipelines.gradient_alignment.tables import tables
 
 from .cases import measured, study

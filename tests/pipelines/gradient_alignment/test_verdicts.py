@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pipelines.gradient_alignment import verdicts
-from pipelines.gradient_alignment.table import lines
+from pipelines.gradient_alignment.over_seeds import lines
 
 from .cases import QUALITY, measured, study, verdict
 

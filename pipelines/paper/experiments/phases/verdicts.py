@@ -11,7 +11,7 @@ from pipelines.paper.experiments.phases import grid
 from pipelines.paper.experiments.phases.nets import LOST, RISEN, pair, where
 from pipelines.paper.experiments.phases.rule import Rule, accuracy, choose, choose_each, parted
 from pipelines.paper.stages.stack import named
-from pipelines.reporting.claims import Check, Conclusion, Question, decide
+from pipelines.reporting.claims import Check, Conclusion, Measured, Question, decide
 
 MARGIN = 1.0
 """Nats on digits that matter: a hundredth of the Gaussian's NLL."""
@@ -23,8 +23,6 @@ FAIR, BETTER = 0.8, 0.1
 
 SPARED = 0.1
 """A share of trainings by which losing mass more or less often matters."""
-
-Measured = tuple[Question, Confidence | None]
 
 
 def conclude(nets: pd.DataFrame) -> Conclusion:

@@ -10,16 +10,15 @@ from collections.abc import Mapping
 from ebflow.inference import Interval
 from pipelines.gradient_alignment.comparisons import less, order
 from pipelines.gradient_alignment.models import BASELINE, BLIND
-from pipelines.gradient_alignment.table import Column, Lines, by_model
-from pipelines.reporting.claims import Table
-from pipelines.reporting.intervals import fields, shown
+from pipelines.gradient_alignment.over_seeds import Column, Lines, by_model
+from pipelines.reporting.claims import Table, fields, plus_minus
 
 ALIGNMENTS = ("A1", "A3")
 
-Told = Mapping[str, Mapping[str, Interval | None]]
+Orders = Mapping[str, Mapping[str, Interval | None]]
 """By metric its numbers; None where one was not measured."""
 
-JUDGES = (
+METRICS = (
     (Column("infidelity", "infidelity", 4), -1),
     (Column("infidelity/relative", "infidelity, relative", 4), -1),
     (Column("sensitivity", "sensitivity", 4), -1),
@@ -33,13 +32,13 @@ JUDGES = (
 """Metrics of the true class's logit-gradient, each with 1 if more is better, −1 if less is."""
 
 
-def told(lines: Lines) -> Told:
+def orders(lines: Lines) -> Orders:
     """Returns rank correlations, the better the larger, and what the gauge alone changes.
 
     Nothing of too few trainings.
     """
     found: dict[str, dict[str, Interval | None]] = {}
-    for column, sign in JUDGES if order(*ALIGNMENTS).known(lines) else ():
+    for column, sign in METRICS if order(*ALIGNMENTS).known(lines) else ():
         numbers = {name: order(name, column.metric, sign) for name in ALIGNMENTS}
         numbers["gaussian"] = less(column.metric, BLIND["gaussian"], BASELINE)
         means = {name: number.found(lines) for name, number in numbers.items()}
@@ -47,37 +46,38 @@ def told(lines: Lines) -> Told:
     return found
 
 
-def entries(told: Told) -> dict[str, dict[str, dict[str, float | None] | None]]:
+def entries(orders: Orders) -> dict[str, dict[str, dict[str, float | None] | None]]:
     """Returns what ``summary.json`` tells of every metric."""
     return {
         metric: {name: found and fields(found) for name, found in numbers.items()}
-        for metric, numbers in told.items()
+        for metric, numbers in orders.items()
     }
 
 
-def tables(lines: Lines, told: Told) -> list[Table]:
+def tables(lines: Lines, orders: Orders) -> list[Table]:
     """Returns the metrics of every model, and their order beside that of alignment, if told."""
     models = by_model(
         "Known metrics of the logit-gradient as an attribution",
         lines,
-        [column for column, _ in JUDGES[:-1]],
+        [column for column, _ in METRICS[:-1]],
         "Means over seeds ± 95 % intervals, of noisy test points. ROAD: mean accuracy while "
         "pixels are imputed from their neighbours; IROF: area over the curve of the probability "
         "while patches of a 4 × 4 grid are filled; randomised: rank correlation of magnitudes "
         "with those after parameters are drawn anew.",
     )
-    if not told:
-        return [models]
+    return [models, _beside_alignment(lines, orders)] if orders else [models]
+
+
+def _beside_alignment(lines: Lines, orders: Orders) -> Table:
     rows = []
-    for column, sign in JUDGES:
-        *orders, change = told[column.metric].values()
-        numbers = [(one, 2) for one in orders]
-        numbers += [(lines[BASELINE].interval(column.metric), column.digits)]
-        numbers += [(change, column.digits)]
+    for column, sign in METRICS:
+        a1, a3, added = orders[column.metric].values()
+        baseline = lines[BASELINE].interval(column.metric)
+        numbers = ((a1, 2), (a3, 2), (baseline, column.digits), (added, column.digits))
+        texts = (plus_minus(one, digits) if one else "" for one, digits in numbers)
         better = "less" if sign < 0 else "more"
-        texts = (shown(one, digits) if one else "" for one, digits in numbers)
         rows.append((f"{column.heading} ({better} is better)", *texts))
-    orders = Table(
+    return Table(
         "What known metrics say of the models, beside alignment with exact scores",
         ("metric", *ALIGNMENTS, "baseline", "a class-blind Gaussian adds"),
         rows,
@@ -86,4 +86,3 @@ def tables(lines: Lines, told: Told) -> list[Table]:
         "metric is of the baseline, and by how much a class-blind Gaussian on every logit changes "
         "it, which trains nothing.",
     )
-    return [models, orders]

@@ -10,8 +10,7 @@ import numpy as np
 
 from ebflow.inference import Interval, student
 from pipelines.gradient_alignment.models import BLIND, Model
-from pipelines.reporting.claims import Table
-from pipelines.reporting.intervals import fields, shown
+from pipelines.reporting.claims import Table, fields, plus_minus
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def by_model(title: str, lines: Lines, columns: Sequence[Column], note: str) -> 
     numbers = {name for line in lines.values() for one in line.seeds for name in one.numbers}
     known = [column for column in columns if column.metric in numbers]
     rows = [
-        (name, *(shown(line.interval(c.metric), c.digits) for c in known))
+        (name, *(plus_minus(line.interval(c.metric), c.digits) for c in known))
         for name, line in lines.items()
     ]
     return Table(title, ("model", *(column.heading for column in known)), rows, note)
