@@ -1,15 +1,17 @@
 """Files that are whole or not there, contents before their name; and tensors in one file."""
 
 __all__ = ["drafted", "load_tensors", "move", "previous", "replaced", "save_tensors", "sha256",
-           "sync", "write_text"]  # fmt: skip
+           "sync", "write_json", "write_text"]  # fmt: skip
 
 import hashlib
+import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +53,19 @@ def write_text(path: Path, text: str) -> None:
     """Writes a file: whoever reads it, after a kill too, finds what it was before or all of it."""
     with drafted(path) as draft:
         draft.write_text(text)
+
+
+def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
+    """Writes a file of JSON, null in the place of numbers that are not finite."""
+    write_text(path, json.dumps(_finite(value), indent=1, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -87,18 +87,22 @@ def binned(log_posteriors: Tensor, labels: Tensor) -> Bins:
 def measures(log_posteriors: Tensor, labels: Tensor) -> dict[str, float]:
     """Returns how good log p(k | x) with shape (N, K) is, of rows of classes with shape (N,).
 
-    ``accuracy`` (share), ``log_loss`` (nats), both with their standard errors ``…_se``, and
-    ``calibration_error``.
+    ``accuracy`` (share), ``log_loss`` (nats), both with their standard errors ``…_se``, NaN of a
+    single row, and ``calibration_error``.
     """
     rows = {
         "accuracy": (log_posteriors.argmax(1) == labels).double(),
         "log_loss": -log_posteriors.gather(1, labels[:, None])[:, 0],
     }
     found = {name: float(values.mean()) for name, values in rows.items()}
-    errors = {f"{n}_se": float(v.std()) / math.sqrt(len(v)) for n, v in rows.items()}
+    errors = {f"{name}_se": _error(values) for name, values in rows.items()}
     bins = binned(log_posteriors, labels)
     gaps = ((bins.confidence - bins.right).abs() * bins.count).sum()
     return {**found, **errors, "calibration_error": float(gaps / len(labels))}
+
+
+def _error(values: Tensor) -> float:
+    return float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def measured(

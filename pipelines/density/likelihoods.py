@@ -1,6 +1,5 @@
 """The likelihood of a flow beside those of the baselines: its metrics, and lines of a table."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,18 +35,18 @@ class Line:
         name: What it is.
         prefix: How its metrics begin.
         nll: Its negative log-likelihood in nats.
-        nll_se: The standard error.
+        nll_se: The standard error; None of a single row.
         bpd: Bits a dimension.
         val_nll: The negative log-likelihood of the validation split.
         difference: By how much the flow's is greater, the mean of paired differences; None of the
             flow itself.
-        difference_se: Its standard error.
+        difference_se: Its standard error; None of a single row.
     """
 
     name: str
     prefix: str
     nll: float
-    nll_se: float
+    nll_se: float | None
     bpd: float
     val_nll: float
     difference: float | None = None
@@ -56,14 +55,14 @@ class Line:
     @property
     def likelihood(self) -> str:
         """The negative log-likelihood with its standard error."""
-        return _apart(f"{self.nll:.2f}", self.nll_se)
+        return _apart(self.nll, self.nll_se)
 
     @property
     def paired(self) -> str:
         """The difference with its standard error; empty of the flow itself."""
         if self.difference is None:
             return ""
-        return _apart(f"{self.difference:+.2f}", self.difference_se)
+        return _apart(self.difference, self.difference_se, "+.2f")
 
 
 def lines(numbers: Mapping[str, Any]) -> list[Line]:
@@ -83,9 +82,18 @@ def cells(numbers: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def _apart(value: str, error: float) -> str:
+def classified(line: Line, numbers: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Returns accuracy and log loss of a density's classifier, and its calibration error."""
+    accuracy, loss = (
+        _apart(numbers[line.prefix + key], numbers[f"{line.prefix}{key}_se"], ".4f")
+        for key in ("accuracy", "log_loss")
+    )
+    return accuracy, loss, f"{numbers[f'{line.prefix}calibration_error']:.4f}"
+
+
+def _apart(value: float, error: float | None, form: str = ".2f") -> str:
     """Returns a number with its standard error, of which a single row has none."""
-    return value if math.isnan(error) else f"{value} ± {error:.2f}"
+    return f"{value:{form}}" + ("" if error is None else f" ± {error:{form.lstrip('+')}}")
 
 
 def _line(density: str, numbers: Mapping[str, Any]) -> Line:

@@ -1,6 +1,5 @@
 """The page of a trained flow: warnings, the result, where it comes from, then what explains it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from ebflow.data import split
 from ebflow.data.manifest import Manifest
 from pipelines.density.fit import Fit, Unlikely, is_image, names
-from pipelines.density.likelihoods import Line, better, lines
+from pipelines.density.likelihoods import Line, better, classified, lines
 from pipelines.reporting import pages
 from pipelines.tracking.provenance import code
 
@@ -37,12 +36,16 @@ def page(
         least: The least likely test rows.
         made: How it came to be: ``command``, ``config`` (as YAML).
     """
+    numbers = results["numbers"]
+    shown = lines(numbers)
+    given = shown if "classes" in images else []
     return pages.render(
         TEMPLATE,
         images,
         results=results,
-        lines=lines(results["numbers"]),
-        result=_compared(better(results["numbers"])),
+        lines=shown,
+        classes=[(line.name, *classified(line, numbers)) for line in given],
+        result=_compared(better(numbers)),
         manifest=manifest,
         made=made,
         date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -56,13 +59,13 @@ def page(
 def _compared(rival: Line) -> str:
     """Returns the comparison with a baseline, in words."""
     size, error = abs(rival.difference), rival.difference_se
+    side, word = ("lower", "better") if rival.difference < 0 else ("higher", "worse")
+    if error is None:
+        return f"{side} than that of a {rival.name} on one row, which decides nothing"
     if max(size, error) < 5e-5:
         return f"that of a {rival.name}"
     digits = 2 if error >= 0.01 else 4
     apart = f"by {size:.{digits}f} ± {error:.{digits}f} nats a row"
-    side, word = ("lower", "better") if rival.difference < 0 else ("higher", "worse")
-    if math.isnan(error):
-        return f"{side} than that of a {rival.name} on one row, which decides nothing"
     if size <= 2 * error:
         return f"within two standard errors of that of a {rival.name} ({side} {apart})"
     return f"{side} than that of a {rival.name}, {apart}: the flow is {word}"

@@ -13,7 +13,7 @@ from ebflow.data.manifest import Manifest
 from pipelines.answers import REFERENCE
 from pipelines.config import DensityConfig
 from pipelines.density import RESULTS
-from pipelines.density.likelihoods import HEADING, cells
+from pipelines.density.likelihoods import HEADING, cells, classified, lines
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
 from pipelines.reporting.method import method, short_loss, short_net
@@ -105,7 +105,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     title = f"{summary['name']}: density on the test split"
     console.print(table(HEADING, cells(summary), title=title))
     steps, seconds = summary["train/steps"], summary["time/train_s"]
-    lines = {
+    found = {
         **{f"warning {i}": text for i, text in enumerate(summary["warnings"], 1)},
         **_classes(summary),
         "splits": summary["splits"],
@@ -115,18 +115,14 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
         f"({steps} steps in {seconds:.1f} s; best at step {summary['train/best_step']})",
         "outside step": f"{summary['time/share_outside_step']:.1%} of the training loop",
     }
-    show_run(console, summary, lines, checkpoint=summary["checkpoint"])
+    show_run(console, summary, found, checkpoint=summary["checkpoint"])
 
 
 def _classes(summary: Mapping[str, Any]) -> dict[str, str]:
     """Returns the line on the flow's classifier, if it makes one."""
     if "test/accuracy" not in summary:
         return {}
-    accuracy, loss = (
-        f"{summary[f'test/{key}']:.4f} ± {summary[f'test/{key}_se']:.4f}"
-        for key in ("accuracy", "log_loss")
-    )
-    error = f"{summary['test/calibration_error']:.4f}"
+    accuracy, loss, error = classified(lines(summary)[0], summary)
     told = f"accuracy {accuracy}, log loss {loss} nats, calibration error {error}"
     return {"classifier": f"{told}, by Bayes' rule"}
 

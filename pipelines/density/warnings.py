@@ -19,11 +19,13 @@ def doubts(numbers: Mapping[str, float], manifest: Manifest, model: ModelConfig)
             "no validation was better than the start: the checkpoint is the untrained flow. Lower "
             "--train.lr, train for longer, or give the anchor more weight"
         )
-    if (rival := better(numbers)).difference > max(rival.difference_se, LEAST):
+    rival = better(numbers)
+    error = rival.difference_se
+    if error is not None and rival.difference > max(error, LEAST):
         remedies = ", or ".join(_remedies(model, manifest.width))
         yield (
             f"the flow is worse than a {rival.name}, by {rival.difference:.2f} ± "
-            f"{rival.difference_se:.2f} nats: {remedies}"
+            f"{error:.2f} nats: {remedies}"
         )
     if manifest.levels is not None and numbers["test/bpd"] > math.log2(manifest.levels):
         yield (

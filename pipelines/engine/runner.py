@@ -1,7 +1,6 @@
 """One run of a pipeline: planned, or executed and left in one folder."""
 
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ebflow.errors import BadInput
+from ebflow.files import write_json
 from pipelines import store
 from pipelines.cluster.logs import writing
 from pipelines.config import Section
@@ -113,7 +113,7 @@ def _publish(run: Run, outcome: Outcome, tracked: Tracked) -> dict[str, Any]:
         numbers = run.pipeline.publish(run.config, outcome.value, draft)
         summary = {**numbers, **_known(run, draft, outcome), "mlflow_run_id": run_id}
         (draft / "config.yaml").write_text(dump(run.config))
-        (draft / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+        write_json(draft / "summary.json", summary)
         left = sorted(entry.name for entry in draft.iterdir())
         for entry in left:
             _replace(draft / entry, run.output / entry)

@@ -1,11 +1,11 @@
 """What the last stage of a study leaves: numbers with what they conclude, figures and a page."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ebflow.files import write_json
 from pipelines.config import Section
 from pipelines.config.files import dump
 from pipelines.reporting import claims, pages
@@ -47,6 +47,5 @@ def write(
         captions=captions, tables=tables, config=dump(config),
     )  # fmt: skip
     (output / "report.html").write_text(page)
-    whole = {**numbers, **asdict(conclusion)}
-    (output / claims.NUMBERS).write_text(json.dumps(whole, indent=1) + "\n")
+    write_json(output / claims.NUMBERS, {**numbers, **asdict(conclusion)})
     run.log_artifacts(output)

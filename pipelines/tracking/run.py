@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -49,10 +50,11 @@ class StageRun:
         for some in _chunks(params, MOST_PARAMS):
             self._send(params=some)
 
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Logs final metrics, and keeps them as ``final``."""
-        self.final |= metrics
-        self.log_rows([{"step": 0, "time": time.time(), "metrics": metrics}])
+    def log_metrics(self, metrics: Mapping[str, float | None]) -> None:
+        """Logs final metrics, of which those that are finite, and keeps them as ``final``."""
+        known = {k: v for k, v in metrics.items() if v is not None and math.isfinite(v)}
+        self.final |= known
+        self.log_rows([{"step": 0, "time": time.time(), "metrics": known}])
 
     def log_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Logs metrics with their steps and times (seconds since 1970)."""

@@ -1,6 +1,5 @@
 """What stages tell their runs as they begin with data, and as they end with metrics."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from ebflow.data.loader import Dataset
+from ebflow.files import write_json
 from pipelines.config import Section
 from pipelines.tracking import StageRun
 
@@ -31,5 +31,5 @@ def begun(config: Section, threads: int, data: Path, run: StageRun, context: str
 
 def written(metrics: Mapping[str, float], output: Path, run: StageRun, **more: Any) -> None:  # noqa: ANN401
     """Writes metrics, and what else is given, into ``evaluation.json``, and tells the run them."""
-    (output / "evaluation.json").write_text(json.dumps({**more, **metrics}, indent=1) + "\n")
+    write_json(output / "evaluation.json", {**more, **metrics})
     run.log_metrics(metrics)

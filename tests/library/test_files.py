@@ -1,5 +1,7 @@
-"""Contents reach the disk before names do: told by the system calls, in their order."""
+"""Contents reach the disk before names do: told by the system calls, in their order; and JSON."""
 
+import json
+import math
 import os
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 
 from ebflow.checkpoint import Checkpoint, write
 from ebflow.data.prepare import prepare
-from ebflow.files import drafted, move, write_text
+from ebflow.files import drafted, move, write_json, write_text
 from pipelines import store
 
 
@@ -79,3 +81,14 @@ def test_of_a_file_that_fails_nothing_is_left(tmp_path):
         raise ValueError("broken")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert final.read_text() == "before"
+
+
+def test_what_is_no_finite_number_is_null(tmp_path):
+    """Other readers than Python's know no NaN and no Infinity."""
+    found = {"se": math.nan, "rows": [{"low": -math.inf}, (1.5, True, None, "NaN")]}
+    write_json(tmp_path / "found.json", found)
+    text = (tmp_path / "found.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "se": None, "rows": [{"low": None}, [1.5, True, None, "NaN"]]
+    }  # fmt: skip
+    assert text.startswith('{\n "se": null,') and text.endswith("}\n")

@@ -540,6 +540,26 @@ def test_a_linear_law_given_numbers_and_a_category(tmp_path, workers):
     assert abs(summary["test/gain"]) < 0.05 and abs(summary["test/gain_over_mixture"]) < 0.05
 
 
+def strict(path):
+    """Reads JSON as other readers than Python's do, which know no NaN."""
+    return json.loads(path.read_text(), parse_constant=pytest.fail)
+
+
+def test_over_one_test_row_there_is_no_standard_error(home, ebflow, without_ray):
+    given = ("--data.label", "label", "--data.context", "label", "--data.test", 1)
+    short = ("--train.steps", 20, "--train.validate-every", 20, "--train.log-every", 20)
+    ended = ebflow("run", "density", *given, *short)
+    assert ended.code == 0 and not ended.err, ended.err
+    summary = strict(Path("runs/density/digits/summary.json"))
+    missing = {name for name, value in summary.items() if value is None}
+    assert missing == {n for n in summary if n.endswith("_se") and "val_" not in n} != set()
+    page = Path("runs/density/digits/report.html").read_text()
+    for text in (ended.text, re.sub('base64,[^"]*', "", page)):
+        assert not re.search(r"\b(nan|None)\b", text)
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    assert not missing & client.get_run(summary["mlflow_run_id"]).data.metrics.keys()
+
+
 @pytest.mark.slow
 def test_digits_of_classes_are_classified(tmp_path):
     store = Store(tmp_path)

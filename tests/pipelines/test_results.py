@@ -92,9 +92,10 @@ def test_the_table_has_the_paired_differences():
 
 
 def test_one_row_has_no_standard_error():
-    errors = {key: float("nan") for key in GOOD if key.endswith("_se")}
+    errors = {key: None for key in GOOD if key.endswith("_se")}
     flow, gaussian, _ = cells({**GOOD, **errors})
     assert (flow[1], gaussian[3]) == ("90.00", "-14.00")
+    assert not doubts(**errors, **MIXTURE)
     told = _compared(better({**GOOD, **errors}))
     assert told == "lower than that of a mixture of 8 Gaussians on one row, which decides nothing"
 

@@ -199,6 +199,11 @@ def test_metrics_are_listed_in_the_order_in_which_they_came(tracker, run):
     assert list(found) == ["test/nll", "best/nll", "validate/x", "log/x"]
 
 
+def test_a_metric_that_was_not_measured_is_left_out(tracker, run):
+    run.log_metrics({"nll": 1.0, "nll_se": None, "gain_se": float("nan")})
+    assert tracker.client.get_run(run.id).data.metrics == run.final == {"nll": 1.0}
+
+
 def test_every_run_has_system_tags(tracker, run):
     tags = tracker.client.get_run(run.id).data.tags
     assert tags["ebflow.pipeline"] == "tests"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ebflow.data.manifest import Manifest
+from ebflow.files import write_json
 from ebflow.inference import student
 from pipelines.config import Section
 from pipelines.config.files import dump
@@ -60,7 +61,7 @@ def verdict(
     best = next(record for record in trials if record.number == numbers["winner"])
     (output / "best.yaml").write_text(dump(_best(searched, best)))
     (output / records.ALL).write_text((found / records.ALL).read_text())
-    (output / claims.NUMBERS).write_text(json.dumps(numbers, indent=1) + "\n")
+    write_json(output / claims.NUMBERS, numbers)
     images = draw(figures(searched, trials, retrained), output)
     (output / "report.html").write_text(_page(searched, trials, numbers, images))
     run.log_artifacts(output)

@@ -7,6 +7,7 @@ import numpy as np
 
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
+from ebflow.files import write_json
 from pipelines.config import DensityConfig
 from pipelines.config.files import dump
 from pipelines.density import RESULTS, classifier, fit
@@ -61,7 +62,7 @@ def report(
         ],
         "fit": fit.lines(found, fit.names(manifest)),
     }
-    (output / RESULTS).write_text(json.dumps(results, indent=1) + "\n")
+    write_json(output / RESULTS, results)
     html = page(results, manifest, images, found, least, command=run.command, config=dump(config))
     (output / "report.html").write_text(html)
     run.log_artifacts(output)
