@@ -85,7 +85,8 @@ class Engine:
         except Exception as error:
             log.exception("the pipeline failed")
             raise failure(error) from error
-        return Outcome(value, statuses(made, execution))
+        found = executors[0].found + executors[1].found
+        return Outcome(value, statuses(made, execution, found))
 
 
 log = logging.getLogger("ebflow.engine")

@@ -4,6 +4,7 @@ import ctypes
 import logging
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from redun.executors.base import Executor
 from redun.scheduler import Job
 
+from pipelines import store
 from pipelines.cluster.connection import Connection, cancel, leave, start
 from pipelines.engine.demand import needs_of, reserved
 from pipelines.engine.retries import passing
@@ -43,20 +45,32 @@ class StageExecutor(Executor):
     Arguments:
         name: What a task calls it by.
         engine: Gives the context, and is told what runs.
+
+    Attributes:
+        found: How many jobs of each stage the store had, though redun did not know them.
     """
 
     def __init__(self, name: str, engine: "Engine") -> None:
         super().__init__(name)
         self.engine, self.stopped = engine, threading.Event()
+        self.found: Counter[str] = Counter()
 
     def begin(self) -> None:
         """Gets what stages run on ready meanwhile, and does not wait for it."""
 
     def submit(self, job: Job) -> None:
-        """Starts a stage that was not found in the store."""
-        assert job.args is not None and job.eval_hash is not None
+        """Starts a stage that redun does not know as done, unless the store has what it makes."""
+        assert self._scheduler is not None and job.eval_hash is not None
+        stage, key = job.task.name, job.eval_hash[:KEY_LENGTH]
+        if not self.engine.force and store.kept(stage, key):
+            if artefact := Artefact.stored(stage, key):
+                self.found[stage] += 1
+                self._scheduler.done_job(job, artefact)
+                return
+            place = store.location(store.artefact(stage, key))
+            self.engine.progress.tell(stage, f"{place}: {store.HARMED}; it is made again")
         work = self._work(job)
-        self._tell(job.task.name, job.eval_hash[:KEY_LENGTH])
+        self._tell(stage, key)
         self._attempt(job, work, 0)
 
     def _tell(self, stage: str, key: str) -> None:

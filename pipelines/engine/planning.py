@@ -14,6 +14,7 @@ from redun.scheduler import Job
 from pipelines import store
 from pipelines.engine.outcome import Status
 from pipelines.engine.records import database, scheduler, statuses
+from pipelines.engine.stages import KEY_LENGTH
 from pipelines.engine.values import Artefact
 
 
@@ -35,19 +36,24 @@ class Planner(Executor):
 
     Arguments:
         name: What a task calls it by.
-        found: Names of the stages that would run, by their keys.
+        to_run: Names of the stages that would run, by their keys.
+        found: How many jobs of each stage the store has, though redun does not know them.
     """
 
-    def __init__(self, name: str, found: dict[str, str]) -> None:
+    def __init__(self, name: str, to_run: dict[str, str], found: Counter[str]) -> None:
         super().__init__(name)
-        self.found = found
+        self.to_run, self.found = to_run, found
 
     def submit(self, job: Job) -> None:
         """Takes note of a stage, and goes on with what follows from it."""
         assert self._scheduler is not None and job.eval_hash is not None
-        key, stage = job.eval_hash, job.task.name
-        self.found[key] = stage
-        self._scheduler.done_job(job, Expected(stage, key, store.Record(key, 0, "")))
+        key, stage = job.eval_hash[:KEY_LENGTH], job.task.name
+        if artefact := Artefact.stored(stage, key):
+            self.found[stage] += 1
+        else:
+            self.to_run[key] = stage
+            artefact = Expected(stage, key, store.Record(key, 0, ""))
+        self._scheduler.done_job(job, artefact)
 
 
 def plan(graph: Any) -> dict[str, Status]:  # noqa: ANN401
@@ -56,13 +62,13 @@ def plan(graph: Any) -> dict[str, Status]:  # noqa: ANN401
     Stages that an artefact decides on which is still to be made are not told.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path, to_run = Path(folder) / "redun.db", {}
+        path, to_run, known = Path(folder) / "redun.db", {}, Counter()
         _copy(database(), path)
-        planners = (Planner(name, to_run) for name in ("driver", "ray"))
+        planners = (Planner(name, to_run, known) for name in ("driver", "ray"))
         made, execution = scheduler(path, *planners), str(uuid.uuid4())
         with suppress(Unmade):
             made.run(graph, execution_id=execution)
-        found = statuses(made, execution)
+        found = statuses(made, execution, known)
     counts = Counter(to_run.values())
     return {stage: Status(counts[stage], found[stage].cached) for stage in found}
 

@@ -1,6 +1,7 @@
 """What redun records of calls, and what became of a run's stages by it."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import redun.logging
@@ -31,11 +32,20 @@ def scheduler(path: Path, *executors: Executor) -> Scheduler:
     return made
 
 
-def statuses(scheduler: Scheduler, execution: str) -> dict[str, Status]:
-    """Returns what became of the stages of an execution, by their names."""
+def statuses(scheduler: Scheduler, execution: str, found: Mapping[str, int]) -> dict[str, Status]:
+    """Returns what became of the stages of an execution, by their names.
+
+    Arguments:
+        scheduler: Whose records tell it.
+        execution: Its id.
+        found: How many jobs of each stage did not run, though redun did not know them.
+    """
     rows = scheduler.backend.session.query(JobRow).filter_by(execution_id=execution)
     counts = Counter(
         (row.task.name, bool(row.cached)) for row in rows if row.task.namespace == NAMESPACE
     )
+    for stage, count in found.items():
+        counts[stage, False] -= count
+        counts[stage, True] += count
     stages = {stage for stage, _ in counts}
     return {stage: Status(counts[stage, False], counts[stage, True]) for stage in stages}

@@ -32,6 +32,12 @@ class Artefact:
     def __init__(self, stage: str, key: str, record: store.Record) -> None:
         self.stage, self.key, self.record = stage, key, record
 
+    @classmethod
+    def stored(cls, stage: str, key: str) -> "Artefact | None":
+        """Returns that of a key if the store has it, whole and unchanged, else None."""
+        record = store.record(stage, key)
+        return None if record is None else cls(stage, key, record)
+
     @property
     def path(self) -> Path:
         """The folder; with a storage it is copied to this machine's store if need be.

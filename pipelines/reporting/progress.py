@@ -178,9 +178,10 @@ class Progress:
 
     def retried(self, stage: str, error: str, pause: float) -> None:
         """Says that a job failed and will be tried again, after so many seconds."""
-        self._tell(stage, f"{error}; tried again in {pause:g} s")
+        self.tell(stage, f"{error}; tried again in {pause:g} s")
 
-    def _tell(self, stage: str, note: str) -> None:
+    def tell(self, stage: str, note: str) -> None:
+        """Prints what the user is to know of a stage."""
         self.console.print(f"{stage}: {note}", soft_wrap=True)
 
     def _update(self, shown: Stage) -> None:
@@ -208,7 +209,7 @@ class Progress:
         changed = [job.look() for job in shown.jobs.values()]
         for job in shown.jobs.values():
             while job.notes:
-                self._tell(name, job.notes.pop(0))
+                self.tell(name, job.notes.pop(0))
         if not (begun or any(changed) or shown.queued):
             return []
         self._update(shown)

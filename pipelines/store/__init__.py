@@ -26,4 +26,4 @@ from pipelines.store.copies import (
 from pipelines.store.identities import expect, identity
 from pipelines.store.locks import alone, lock
 from pipelines.store.paths import artefact, home, location, work
-from pipelines.store.records import Record, commit, digest, present, record
+from pipelines.store.records import HARMED, Record, commit, digest, kept, present, record

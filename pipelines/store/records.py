@@ -15,6 +15,9 @@ from pipelines.store.locks import lock
 from pipelines.store.paths import ARTEFACTS, artefact, home, location, name
 from pipelines.store.shared import read, size
 
+HARMED = "found files that are missing or changed, expected what was stored"
+"""What is told of an artefact that is not what was recorded of it."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -63,6 +66,11 @@ def record(stage: str, key: str) -> Record | None:
         return found if digest(final) == found.digest else None
     except FileNotFoundError:
         return None
+
+
+def kept(stage: str, key: str) -> bool:
+    """Whether there is a record of an artefact, be that whole or harmed."""
+    return read(name(_beside(artefact(stage, key)))) is not None
 
 
 def _record(final: Path) -> Record | None:
@@ -158,7 +166,4 @@ def _fetch(final: Path, wanted: Record | None, draft: Path) -> None:
     if _record(final) != wanted:
         raise OSError(f"{location(final)}: was made again while it was copied")
     storage.remove(name(_beside(final)))
-    raise BadInput(
-        f"{location(final)}: found files that are missing or changed, expected what was stored; "
-        "the same command makes it again"
-    )
+    raise BadInput(f"{location(final)}: {HARMED}; the same command makes it again")

@@ -68,7 +68,7 @@ from tuning import pipeline as search
 redun_namespace = "ebflow"
 STAGES = ("write", "double")
 
-RETRIED = []
+RETRIED, NOTES = [], []
 NONE = Retries(0)
 
 write, double, mend = (
@@ -84,7 +84,7 @@ def graph(draws=3, source="same", **unkeyed):
 
 @pytest.fixture(autouse=True)
 def fresh():
-    for kept in (CALLS, ERRORS, RETRIED):
+    for kept in (CALLS, ERRORS, RETRIED, NOTES):
         kept.clear()
 
 
@@ -97,6 +97,9 @@ class Silent:
 
     def finished(self, stage, key):
         pass
+
+    def tell(self, stage, note):
+        NOTES.append((stage, note))
 
     def retried(self, stage, error, pause):
         """The cause of a failure is gone once it has been told twice."""
@@ -198,6 +201,16 @@ def test_a_changed_artefact_is_made_again(engine):
     (data.path / "value.txt").write_text("5")
     assert ran(engine, graph()) == {"write"}
     assert (data.path / "value.txt").read_text() == "3"
+    line = "found files that are missing or changed, expected what was stored; it is made again"
+    assert NOTES == [("write", f"{data.path}: {line}")]
+    assert ran(engine, graph()) == set() and len(NOTES) == 1
+
+
+def test_what_is_forced_is_not_told_as_damaged(engine):
+    data, _ = engine().run(graph()).value
+    (data.path / "value.txt").write_text("5")
+    engine(force=True).run(graph())
+    assert not NOTES
 
 
 def test_a_failure_that_may_pass_is_tried_again(engine):
@@ -256,6 +269,21 @@ def test_what_another_process_made_meanwhile_is_taken(engine, home):
     CALLS.clear()
     engine().run(graph())
     assert not CALLS
+
+
+def test_what_another_store_made_is_found_in_the_bucket_that_they_share(
+    engine, records, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/shared")
+    engine().run(graph())
+    (tmp_path / "other").mkdir()
+    shutil.copyfile(records, tmp_path / "other" / "redun.db")
+    monkeypatch.setenv("EBFLOW_HOME", str(tmp_path / "other"))
+    cached = dict.fromkeys(STAGES, Status(cached=1))
+    assert plan(graph()) == cached
+    again = Engine(open_context=lambda: pytest.fail("opened"), progress=Silent()).run(graph())
+    assert again.statuses == cached
+    assert (again.value[1].path / "value.txt").read_text() == "6"
 
 
 def test_a_plan_runs_nothing(engine, home):

@@ -125,6 +125,8 @@ def test_changed_data_are_told_and_prepared_again(whole, tmp_path):
     assert shard.name in err[0] and "expected" in err[0]
     out = ends_well(start(store))
     assert "train cached" in "\n".join(out) and "prepare: started" in out
+    harmed = f"{shard.parent}: found files that are missing or changed, expected what was stored"
+    assert f"prepare: {harmed}; it is made again" in out
     assert [name for name, _ in runs(store)].count("train") == 1
     same(store, whole)
     assert (artefact(store, "prepare") / shard.name).read_bytes() == (
@@ -133,8 +135,8 @@ def test_changed_data_are_told_and_prepared_again(whole, tmp_path):
     intact(
         11,
         "a Parquet shard changed after it was prepared",
-        "ends with one line that names it; the same command prepares the data again and "
-        "trains nothing anew",
+        "ends with one line that names it; the same command says so, prepares the data again "
+        "and trains nothing anew",
     )
 
 
