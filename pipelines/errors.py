@@ -1,8 +1,15 @@
 """From an error of a stage, wherever it was raised, to one line for the user."""
 
+import re
 from pathlib import Path
 
 from ebflow.errors import BadInput, NonFinite
+
+REQUEST = re.compile(
+    r"API request to \S+ failed with (?:timeout )?exception .*"
+    r"Caused by \w+\((?:.*(?:\): |, ))?['\"]?(.*?)['\"]?\)\).*"
+)
+"""How MLflow tells that nobody answers: around that, it has all that urllib3 did."""
 
 
 class StageFailed(RuntimeError):
@@ -34,8 +41,8 @@ def failure(error: BaseException) -> BadInput | StageFailed:
 
 
 def flat(error: object) -> str:
-    """Returns the message of an error in one line."""
-    return " ".join(str(error).split())
+    """Returns the message of an error in one line, of a request that failed no more than why."""
+    return REQUEST.sub(r"no answer: \1", " ".join(str(error).split()))
 
 
 def in_one_line(error: BaseException) -> str:

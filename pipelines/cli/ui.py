@@ -1,11 +1,11 @@
 """``ebflow ui``: MLflow on this machine."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines import store
 from pipelines.cli.parsing import parse
+from pipelines.store.paths import user_cache
 from pipelines.store.urls import without_password
 from pipelines.tracking.server import check_port, served
 
@@ -28,15 +28,15 @@ def run(words: Sequence[str]) -> int:
     from pipelines.tracking import history
     from pipelines.tracking.views import links
 
-    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+    if (uri := tracking.uri()) != tracking.store_uri():
         shown = without_password(uri)
         print(f"runs are tracked at MLFLOW_TRACKING_URI = {shown}: look there")
         return 0
     history.opened()
     address = f"http://127.0.0.1:{port}"
     print(f"MLflow at {address} (Ctrl-C ends it)")
-    for name, link in links(MlflowClient(tracking.uri()), address):
+    for name, link in links(MlflowClient(uri), address):
         print(f"runs of {name}: {link}")
-    server = ["server", "--workers", "1", "--backend-store-uri", tracking.store_uri()]
+    server = ["server", "--workers", "1", "--backend-store-uri", uri]
     server += ["--artifacts-destination", str(store.home() / "mlartifacts")]
-    return served(server, port, store.home() / "logs" / "ui.log")
+    return served(server, port, user_cache() / "ui.log")  # the store may be another's

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ebflow.errors import BadInput
-from pipelines import store
+from pipelines import store, tracking
 from pipelines.engine.pipeline import Run
 from pipelines.store import storage
 from pipelines.store.urls import is_url, without_password
@@ -23,6 +23,7 @@ def check(run: Run) -> Any:  # noqa: ANN401
     """
     _check_output(run.output)
     _check_folder("EBFLOW_HOME", store.home())
+    tracking.uri()
     if storage.used():
         storage.check(store.home(), run.output)
         _check_tracking()

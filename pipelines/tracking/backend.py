@@ -11,12 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.errors import StageFailed, flat
-from pipelines.store.urls import without_password
+from pipelines.store.urls import is_url, without_password
 
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
+
+VARIABLE = "MLFLOW_TRACKING_URI"
 
 EXISTS = "RESOURCE_ALREADY_EXISTS"
 """Error of what another has made meanwhile."""
@@ -32,7 +35,8 @@ def reaching() -> Iterator[None]:
         yield
     except _errors() as error:
         shown = without_password(uri())
-        raise StageFailed(f"MLflow at {shown}: {flat(error)[:300]}") from error
+        line = flat(error).partition(". ")[0][:300]
+        raise StageFailed(f"MLflow at {shown}: {line}") from error
 
 
 def _errors() -> tuple[type[Exception], ...]:
@@ -47,8 +51,18 @@ def lasting(error: "MlflowException") -> bool:
 
 
 def uri() -> str:
-    """Returns the URI of the store that is in use."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or store_uri()
+    """Returns the URI of the store that is in use.
+
+    Raises:
+        BadInput: If ``MLFLOW_TRACKING_URI`` is a path, or less.
+    """
+    found = os.environ.get(VARIABLE) or store_uri()
+    if not is_url(found) and found != "databricks":
+        raise BadInput(
+            f"{VARIABLE}: found {without_password(found)}, expected the URL of an MLflow server, "
+            "as http://HOST:5000, or none, for the runs to be kept in EBFLOW_HOME"
+        )
+    return found
 
 
 def database() -> Path:
@@ -66,7 +80,7 @@ def default_store(uri: str) -> Iterator[None]:
     """Points MLflow's fluent functions at a store for a while."""
     import mlflow
 
-    before = os.environ.get("MLFLOW_TRACKING_URI")
+    before = os.environ.get(VARIABLE)
     mlflow.set_tracking_uri(uri)
     try:
         yield

@@ -26,7 +26,7 @@ def served(words: Sequence[str], port: int, log_file: Path) -> int:
     # MLflow starts uvicorn by its bare name, which lies beside this interpreter.
     places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     options = {"start_new_session": True, "env": {**os.environ, "PATH": places}}
-    log_file.parent.mkdir(exist_ok=True)
+    log_file.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     with log_file.open("ab") as file:
         server = subprocess.Popen(command, stdout=file, stderr=file, **options)

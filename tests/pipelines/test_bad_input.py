@@ -209,6 +209,14 @@ def test_where_nothing_can_be_written(home, ebflow, monkeypatch, words):
     refused(result, "EBFLOW_HOME: found /proc, where one may not write", home)
 
 
+@pytest.mark.parametrize("place", ["garbage", "localhost:5000", "runs/mlflow"])
+@pytest.mark.parametrize("words", ["run density", "run density --dry-run", "runs", "ui"])
+def test_a_tracking_server_is_a_url(home, ebflow, monkeypatch, place, words):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", place)
+    line = f"MLFLOW_TRACKING_URI: found {place}, expected the URL of an MLflow server, as http://"
+    refused(ebflow(*words.split()), line, home)
+
+
 def column(values):
     return pa.table({"a": np.arange(40.0), "b": pa.array(values)})
 

@@ -15,6 +15,9 @@ import pytest
 
 from ebflow.data.formats import FORMATS
 from pipelines.config.recipes import RECIPES
+from pipelines.tracking import connect
+
+from .conftest import Store
 
 
 def test_help_lists_the_commands(ebflow):
@@ -178,6 +181,32 @@ def test_mlflow_is_served_on_loopback_until_ctrl_c(digits):
     assert out.splitlines()[0] == f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)"
     assert all(line.startswith("runs of ") for line in out.splitlines()[1:])
     assert not psutil.wait_procs(children, timeout=10)[1]
+
+
+@pytest.fixture
+def read_only(tracking_home, monkeypatch):
+    """A store in which one may not write."""
+    connect("density", "key")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tracking_home.parent / "cache"))
+    for options in (("--bind", tracking_home), ("--options", "remount,bind,ro")):
+        made = subprocess.run(["mount", *options, tracking_home], capture_output=True, text=True)
+        if made.returncode:
+            pytest.skip(f"this machine lets no test mount a file system: {made.stderr.strip()}")
+    yield Store(tracking_home.parent)
+    subprocess.run(["umount", "--lazy", tracking_home], check=True)
+
+
+@pytest.mark.slow
+def test_a_store_that_is_read_only_is_served(read_only):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = read_only.start("ui", "--port", port)
+    found = fetch(f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get?experiment_id=0")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    assert '"name": "Default"' in found and out.startswith(f"MLflow at http://127.0.0.1:{port}")
 
 
 def refused(url, host):

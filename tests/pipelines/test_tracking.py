@@ -346,9 +346,12 @@ def test_an_error_is_not_hidden_by_a_store_that_is_away(run, tmp_path):
 def test_a_store_that_cannot_be_reached_is_one_line(home, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(StageFailed, match="MLflow at http://127.0.0.1:9: ") as caught:
+    with pytest.raises(StageFailed) as caught:
         connect("tests", "key")
-    assert "\n" not in str(caught.value)
+    assert str(caught.value) == (
+        "MLflow at http://127.0.0.1:9: no answer: Failed to establish a new connection: "
+        "[Errno 111] Connection refused"
+    )
 
 
 def test_the_model_is_code_without_pickle_named_after_its_run(tracker, tmp_path):
