@@ -30,8 +30,8 @@ class Question:
 
     Attributes:
         quantity: ``m*_L2`` or ``m*_D``.
-        against: ``R/sigma``, ``log|H|``, ``d``, ``S``, ``width``, ``depth``, ``rarity``,
-            ``1/epsilon`` or ``1/delta``.
+        against: As it is told: ``R/σ``, ``log |H|``, ``d``, ``S``, ``width``, ``depth``, ``η``
+            (over its worst value), ``1/ε`` or ``1/δ``.
         learner: The learner.
         panel: The rows' panel.
         column: The error.
@@ -109,22 +109,23 @@ def questions(config: ComplexityConfig) -> list[Question]:
     for quantity, column in (("m*_L2", "sigma_l2"), ("m*_D", decisive(config))):
         ask = partial(Question, quantity, column=column, bound=grid.epsilon)
         far += [
-            ask("R/sigma", "finite", "finite", key="ratio", fixed=line),
-            *(ask("R/sigma", name, "networks", key="ratio", fixed=line) for name in NETWORKS),
+            ask("R/σ", "finite", "finite", key="ratio", fixed=line),
+            *(ask("R/σ", name, "networks", key="ratio", fixed=line) for name in NETWORKS),
             ask("d", "finite", "finite", key="size", fixed={"ratio": here}),
             ask("d", FRESH, "networks", key="size", fixed={"ratio": there}),
-            ask("log|H|", "finite", "classes", key="hypotheses"),
+            ask("log |H|", "finite", "classes", key="hypotheses"),
         ]
         for key in usual:
             others = {name: value for name, value in usual.items() if name != key}
-            varied.append(ask(key, FRESH, "varied", key=key, fixed=others))
+            against = "η" if key == "rarity" else key
+            varied.append(ask(against, FRESH, "varied", key=key, fixed=others))
         epsilons = tuple((1 / epsilon, column, epsilon) for epsilon in EPSILONS)
-        varied.append(at_once(quantity, "1/epsilon", bounds=epsilons))
+        varied.append(at_once(quantity, "1/ε", bounds=epsilons))
     deltas = tuple((1 / d, f"sigma_d_{d:g}", grid.epsilon) for d in sorted(grid.deltas))
     return [
         *far,
         *varied,
-        at_once("m*_D", "1/delta", bounds=deltas),
+        at_once("m*_D", "1/δ", bounds=deltas),
         Question("m*_L2", "S", "finite", "steps", "sigma_l2", STEP_CROSSED, "height"),
     ]
 
@@ -133,7 +134,7 @@ def answer(question: Question, rows: pd.DataFrame, *, seed: int) -> Answer:
     """Returns m* at every value, and its growth.
 
     Widths, depths, weights, errors and masses have the same training sets, which are paired.
-    Against log|H| the exponent is that of log|H|, and so it is 1 where m* is linear in it.
+    Against log |H| the exponent is that of log |H|, and so it is 1 where m* is linear in it.
     """
     rows = where(rows, panel=question.panel, learner=question.learner, **question.fixed)
     if question.key is None:
@@ -143,7 +144,7 @@ def answer(question: Question, rows: pd.DataFrame, *, seed: int) -> Answer:
     else:
         keyed = [(key, *matrix(some, question.column)) for key, some in rows.groupby(question.key)]
         keys, errors, sizes = zip(*keyed, strict=True)
-        scale = np.log if question.against == "log|H|" else float
+        scale = np.log if question.against == "log |H|" else float
         values = tuple(float(scale(key)) for key in keys)
     found = growth(
         values, errors, sizes, question.bound, level=question.level, seed=seed,

@@ -19,14 +19,14 @@ from pipelines.sample_complexity.law_questions import PREDICTORS, at_size, lead,
 from pipelines.sample_complexity.rows import family, matrix, trained, where
 
 GROWN = {
-    "scaling": [("R/sigma", learner, "R/σ") for learner in ("finite", *NETWORKS)],
-    "dimensions": [("d", "finite", "dimension d"), ("d", FRESH, "dimension d"),
-                   ("log|H|", "finite", "log |H|")],
-    "varied": [("1/epsilon", FRESH, "1/ε"), ("1/delta", FRESH, "1/δ"),
-               ("rarity", FRESH, "η over the worst one"), ("width", FRESH, "width"),
-               ("depth", FRESH, "depth")],
-}  # fmt: skip
-"""By figure of m*: what each panel is against, its learner, and the name of its axis."""
+    "scaling": [("R/σ", learner) for learner in ("finite", *NETWORKS)],
+    "dimensions": [("d", "finite"), ("d", FRESH), ("log |H|", "finite")],
+    "varied": [(against, FRESH) for against in ("1/ε", "1/δ", "η", "width", "depth")],
+}
+"""By figure of m*: what each panel is against, and its learner."""
+
+AXES = {"d": "dimension d", "η": "η over the worst one"}
+"""Of these panels, where the axis has another name than what it is of."""
 
 ERRORS = {"m*_L2": ("mean square", "-", BASELINE), "m*_D": ("quantile", "--", FLOW)}
 
@@ -90,7 +90,8 @@ def _grown(figure_name: str, answers: Sequence[Answer]) -> Figure:
     places = GROWN[figure_name]
     down = -(-len(places) // 3)
     figure, axes = panels(3, 12.6, 3.2 * down, down=down, squeeze=False)
-    for axis, (against, learner, name) in zip(axes.flat, places, strict=False):
+    for axis, (against, learner) in zip(axes.flat, places, strict=False):
+        name = AXES.get(against, against)
         axis.set(xscale="log", yscale="log", xlabel=name, ylabel="m*", title=learner)
         for one in answers:
             if (one.question.against, one.question.learner) == (against, learner):

@@ -34,10 +34,10 @@ RARE = 1e-3
 """How rarely a correct program has gaps as large as those that fail."""
 
 EXPONENTS = {
-    ("m*_L2", "R/sigma"): (2.0, 0.4),
-    ("m*_D", "R/sigma"): (0.0, 0.3),
+    ("m*_L2", "R/σ"): (2.0, 0.4),
+    ("m*_D", "R/σ"): (0.0, 0.3),
     ("m*_L2", "d"): (0.0, 0.3),
-    ("m*_L2", "log|H|"): (0.0, 0.6),
+    ("m*_L2", "log |H|"): (0.0, 0.6),
     ("m*_L2", "S"): (2.0, 0.3),
 }
 """Of finite classes: the exponent where the far mass alone decides, or none of it; tolerance."""
@@ -50,7 +50,7 @@ def checks(config: ComplexityConfig, answers: Sequence[Answer], rows: pd.DataFra
     return [
         _chances(panels["two points"]),
         *(_exponent(one) for one in finite if _key(one) in EXPONENTS),
-        _logarithm(config, next(a for a in finite if _key(a) == ("m*_D", "log|H|"))),
+        _logarithm(config, next(a for a in finite if _key(a) == ("m*_D", "log |H|"))),
         _transition(config, panels["transition"]),
         *_divergences(panels["pairs"]),
         *_weights(panels["weights"]),
@@ -92,7 +92,7 @@ def _logarithm(config: ComplexityConfig, one: Answer) -> Check:
     expected = float(slope(one.values, np.array(exact)))
     return Check.of(
         "At a quantile a finite class needs samples as log |H|, up to a constant",
-        "exponent of m*_D in log|H|",
+        "exponent of m*_D in log |H|",
         one.slope and one.slope.value, within(0.5, of=round(expected, 2)),
         "the exponent of the closed form for these |H|, and 1 as |H| → ∞",
     )  # fmt: skip

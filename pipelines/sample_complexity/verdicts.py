@@ -28,13 +28,13 @@ BETTER = 0.1
 """Errors are told apart where they differ by more than this, as a logarithm."""
 
 EXPONENTS: dict[str, tuple[str, Region, str, str]] = {
-    "R/sigma": ("{learner}, need as many samples at any R/σ", within(HALF), "scaling", ""),
+    "R/σ": ("{learner}, need as many samples at any R/σ", within(HALF), "scaling", ""),
     "d": ("networks need samples as the dimension", within(HALF, of=1.0), "dimensions",
           "the bound has d times the number of weights, which grows with d too"),
-    "rarity": ("networks need as many samples at any weight η below δ", within(HALF), "varied",
-               "at one R/σ"),
-    "1/delta": ("networks need samples as 1/δ", within(HALF, of=1.0), "varied",
-                "the power of the bound, of one far mode"),
+    "η": ("networks need as many samples at any weight η below δ", within(HALF), "varied",
+          "at one R/σ"),
+    "1/δ": ("networks need samples as 1/δ", within(HALF, of=1.0), "varied",
+            "the power of the bound, of one far mode"),
     "width": ("networks of any width need as many samples", within(HALF), "varied",
               "the bound has the number of weights, about the square of the width"),
     "depth": ("networks of any depth need as many samples", within(HALF), "varied",
@@ -94,7 +94,7 @@ def _apart(answers: Sequence[Answer]) -> Measured:
     found = {
         one.question.quantity: one.growth
         for one in answers
-        if (one.question.against, one.question.learner) == ("R/sigma", FRESH)
+        if (one.question.against, one.question.learner) == ("R/σ", FRESH)
     }
     return Question(
         f"In mean square {FRESH}, need samples as a higher power of R/σ than at a quantile",

@@ -257,7 +257,7 @@ def test_exponents_are_read_off_the_rows():
     found = {
         q.quantity: answer(q, rows, seed=0)
         for q in questions(at_scale("cpu"))
-        if (q.against, q.learner) == ("R/sigma", "finite")
+        if (q.against, q.learner) == ("R/σ", "finite")
     }
     mean, quantile = found["m*_L2"], found["m*_D"]
     assert mean.slope.value == pytest.approx(2, abs=0.2) and mean.slope.interval().low > 1.5
@@ -279,11 +279,11 @@ def test_exponents_in_the_error_and_the_mass_are_read_off_the_same_rows():
     found = {
         (q.quantity, q.against): answer(q, rows, seed=0).slope.value
         for q in questions(config)
-        if q.against in ("1/epsilon", "1/delta")
+        if q.against in ("1/ε", "1/δ")
     }
-    assert found[("m*_D", "1/epsilon")] == pytest.approx(2, abs=0.1)
-    assert found[("m*_L2", "1/epsilon")] == pytest.approx(2, abs=0.1)
-    assert found[("m*_D", "1/delta")] == pytest.approx(1, abs=0.1)
+    assert found[("m*_D", "1/ε")] == pytest.approx(2, abs=0.1)
+    assert found[("m*_L2", "1/ε")] == pytest.approx(2, abs=0.1)
+    assert found[("m*_D", "1/δ")] == pytest.approx(1, abs=0.1)
 
 
 def test_one_thing_is_varied_at_a_time():
@@ -301,7 +301,7 @@ def test_a_matrix_has_a_row_a_training_set():
     assert sizes == [2, 4] and found.tolist() == [[0.4, 0.2], [0.1, 0.3]]
 
 
-def made(quantity, learner, slope, against="R/sigma"):
+def made(quantity, learner, slope, against="R/σ"):
     """An exponent and its standard error, of two resamples of 24 training sets."""
     question = Question(quantity, against, learner, "finite", "e", key="ratio")
     points = [Interval(10.0, 8.0, 12.0) for _ in range(4)]
@@ -353,7 +353,7 @@ def test_exponents_of_finite_classes_are_checks(slope, passed):
 @pytest.mark.parametrize("exponent, passed", [(1.5, True), (0.7, False)])
 def test_the_exponent_of_a_logarithm_is_the_one_of_its_closed_form(exponent, passed):
     """log m* of 4, 49, 499 and 4999 rivals has the exponent 1.39 in log log |H|."""
-    one = made("m*_D", "finite", (exponent, 0.1), "log|H|")
+    one = made("m*_D", "finite", (exponent, 0.1), "log |H|")
     sizes = tuple(float(np.log(size)) for size in (10, 100, 1000, 10_000))
     check = instrument._logarithm(SMOKE, replace(one, values=sizes))
     assert check.passed is passed and check.expected == "0.89 to 1.89"
@@ -426,8 +426,11 @@ def test_the_numbers_have_exponents_claims_and_cost(study):
     numbers = json.loads((study / "numbers.json").read_text())
     assert len(numbers["exponents"]) == 22
     against = {one["against"] for one in numbers["exponents"]}
-    drawn = {against for panels in figures.GROWN.values() for against, *_ in panels}
+    drawn = {against for panels in figures.GROWN.values() for against, _ in panels}
     assert against == drawn | {"S"}
+    assert against == {"R/σ", "d", "log |H|", "1/ε", "1/δ", "η", "width", "depth", "S"}
+    told = {claim["quantity"] for claim in numbers["claims"]}
+    assert {f"exponent of m*_D in {what}" for what in ("R/σ", "1/δ", "η")} <= told
     assert len(numbers["claims"]) >= 20 and len(numbers["findings"]) == 3
     for claim in numbers["claims"]:
         assert set(claim) >= {"claim", "verdict", "value", "low", "high", "margin", "units"}
