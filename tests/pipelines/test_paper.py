@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -224,14 +225,13 @@ LAWS = {"ml": (1e-6, 3.0), "dsm": (1e-3, 2.0)}
 """Step times c Dᵇ in milliseconds that cross at D = 1000."""
 
 
-@pytest.fixture
-def timed(tmp_path):
-    """Cells of the runtime, and folders with timings by the laws."""
-    cells = EXPERIMENTS["runtime"].placed(PaperConfig(experiment="runtime"))
+def timed(folder, scale):
+    """Returns cells of the runtime, and folders with timings by the laws."""
+    cells = EXPERIMENTS["runtime"].placed(PaperConfig(experiment="runtime", scale=scale))
     folders = []
     for index, cell in enumerate(cells):
         size = cell.config.channels * cell.config.side**2
-        folders.append((tmp_path / str(index),))
+        folders.append((folder / str(index),))
         folders[-1][0].mkdir()
         made = [
             {"size": size, "label": label, "ms": c * size**b, "peak_fraction": 0.5}
@@ -241,9 +241,10 @@ def timed(tmp_path):
     return cells, folders
 
 
-def test_runtimes_are_told_by_their_exponents_and_where_they_cross(timed):
+def test_runtimes_are_told_by_their_exponents_and_where_they_cross(tmp_path):
     experiment = EXPERIMENTS["runtime"]
-    lines = experiment.rows(*timed)
+    cells, folders = timed(tmp_path, "cpu")
+    lines = experiment.rows(cells, folders)
     assert len(lines) == 9 * len(LAWS)
     by_label = {tuple(row["labels"].values()): row for row in lines}
     dense = by_label["FC", "grey", "dsm"]
@@ -255,7 +256,18 @@ def test_runtimes_are_told_by_their_exponents_and_where_they_cross(timed):
     assert by_label["CNN", "colour", "ml"]["published"] == {"time/step_ms": 50000}
     text = shown(PaperConfig(experiment="runtime"), lines)
     assert "…" not in text and "1000" in text and "28991" in text
-    assert set(experiment.figures(lines, timed[1])) == {"runtime"}
+    assert set(experiment.figures(lines, folders)) == {"runtime"}
+
+
+def test_columns_without_a_number_are_left_out(tmp_path):
+    """At scale smoke there are too few large sizes for an exponent, and none is the paper's."""
+    experiment = EXPERIMENTS["runtime"]
+    lines = experiment.rows(*timed(tmp_path, "smoke"))
+    numbers, _ = comparison.tables(experiment, lines)
+    assert numbers.headings[1:-2] == ("peak", "ms") and "which scale smoke has not" in numbers.note
+    assert all(all(line[1:]) for line in numbers.rows)
+    text = shown(PaperConfig(experiment="runtime", scale="smoke"), lines)
+    assert re.search(r"^ *FC +grey +ml +50 +16\.8 *$", text, re.MULTILINE), text
 
 
 @pytest.mark.parametrize("seed, seeds", [(0, 1), (0, 2), (3, 2)])

@@ -88,7 +88,8 @@ def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
 
 def _rows(kind: Kind, kinds: Mapping[Kind, Timings]) -> Iterator[Row]:
     (net, channels, variant), plain = kind, kind[-1] == "plain"
-    size = channels * SHOWN[channels] ** 2
+    paper = channels * SHOWN[channels] ** 2
+    size = min(paper, max(kinds[kind]["ml"]))
     reference = kinds[net, channels, "plain"]["ml"].get(size)
     times = {
         label: {size: timing["ms"] for size, timing in found.items()}
@@ -98,7 +99,7 @@ def _rows(kind: Kind, kinds: Mapping[Kind, Timings]) -> Iterator[Row]:
         fit, shown = exponent(found), kinds[kind][label].get(size)
         value, low, high = fit.interval() if fit else (None, None, None)
         peak = shown and shown["peak_fraction"]
-        known = PUBLISHED[net, channels].get(label) if plain else None
+        known = PUBLISHED[net, channels].get(label) if plain and size == paper else None
         yield {
             "labels": {"net": net if plain else f"{net} {variant}",
                        "images": "grey" if channels == 1 else "colour", "objective": label},
@@ -171,7 +172,8 @@ def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Captio
 RUNTIME = Experiment(
     about="step times: how they grow with D, from which D on they are below exact ML's",
     legend="±: 95 %; cross: D from which on a step is below ml's; the least D: everywhere; none: "
-    "nowhere; peak: the FLOP of a step, at 28×28 (colour: 32×32), of the measured peak, %",
+    "nowhere; peak: the FLOP of a step, at 28×28 (colour: 32×32; scale smoke: 16×16), of the "
+    f"measured peak, %; D^: of three sizes from D = {LEAST} on, which scale smoke has not",
     note="ms, read off the paper's figure (28×28; colour: 32×32), on a GPU that is not stated",
     uses=frozenset(("threads",)),
     cells=cells,

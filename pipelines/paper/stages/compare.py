@@ -51,7 +51,7 @@ def compare(
 def tables(experiment: Experiment, rows: Rows) -> list[claims.Table]:
     """Returns the tables of the page: numbers beside published ones, and how cells are made."""
     lines = summarise(experiment.columns, rows)
-    headings, *texts = _sheet(experiment.columns, lines, experiment.columns)
+    headings, *texts = _sheet(experiment.columns, lines, beside_all=True)
     numbers = [
         (line.name, *text, line.first["data"], str(len(line.rows)))
         for line, text in zip(lines, texts, strict=True)
@@ -65,23 +65,26 @@ def tables(experiment: Experiment, rows: Rows) -> list[claims.Table]:
 
 
 def _sheet(
-    columns: Sequence[Column], lines: Sequence[Line], beside: Sequence[Column]
+    columns: Sequence[Column], lines: Sequence[Line], *, beside_all: bool
 ) -> list[tuple[str, ...]]:
-    """Returns headings, and for every line its numbers as text.
+    """Returns headings, and for every line its numbers as text; columns without any are left out.
 
-    Behind the columns in ``beside`` stand the published ones, if any line has some.
+    Behind all columns, or the last alone, stand the published numbers, if any line has some.
     """
-    compared = any(line.first["published"] for line in lines)
-    found = []
-    for column in columns:
-        values = [claims.plus_minus(line.value(column), column.digits) for line in lines]
-        if column == columns[-1]:
+    whole = [
+        (column, [claims.plus_minus(line.value(column), column.digits) for line in lines])
+        for column in columns
+    ]
+    known, found = [one for one in whole if any(one[1])] or whole, []
+    for column, values in known:
+        last = column == known[-1][0]
+        if last:
             pairs = zip(lines, values, strict=True)
             values = ["diverged" if "diverged" in line.first else value for line, value in pairs]
         found.append((column.heading, *values))
-        if compared and column in beside:
-            known = (line.first["published"].get(column.metric) for line in lines)
-            texts = ("" if one is None else f"{one:.{column.digits}f}" for one in known)
+        published = [line.first["published"].get(column.metric) for line in lines]
+        texts = ["" if one is None else f"{one:.{column.digits}f}" for one in published]
+        if any(texts) and (last or beside_all):
             found.append(("paper", *texts))
     return list(zip(*found, strict=True))
 
@@ -126,7 +129,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
 def _table(experiment: Experiment, rows: Rows) -> tuple[list[str], list[tuple[str, ...]]]:
     """Returns headings and lines; of the published numbers those of the last column."""
     lines = summarise(experiment.columns, rows)
-    headings, *texts = _sheet(experiment.columns, lines, experiment.columns[-1:])
+    headings, *texts = _sheet(experiment.columns, lines, beside_all=False)
     labels = [line.first["labels"] for line in lines]
     whole = [(*one.values(), *text) for one, text in zip(labels, texts, strict=True)]
     return [*labels[0], *headings], whole
