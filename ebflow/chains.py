@@ -44,7 +44,7 @@ et al., 2022), arXiv:2111.02702, for both together; Bayesian Data Analysis (Gelm
 __all__ = ["Chains", "Given", "Kernels", "Target", "mixture_of"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -298,6 +298,7 @@ class Chains:
         generator: Where random numbers come from.
         context: What the rows are given, with shape (N, C); None of a flow without.
         started: Whether the missing elements of ``x`` are where the chains begin.
+        tell: Is called after every step.
 
     Raises:
         NonFinite: if the density is finite nowhere.
@@ -313,8 +314,10 @@ class Chains:
         *,
         context: Tensor | None = None,
         started: bool = False,
+        tell: Callable[[], None] = lambda: None,
     ) -> None:
         self.target, self.rows, self.draws, self.generator = target, len(x), draws, generator
+        self.tell = tell
         self.missing = missing.repeat_interleave(draws, 0)
         self.context = None if context is None else context.repeat_interleave(draws, 0)
         self.rest = target.rest(self.context)
@@ -448,6 +451,7 @@ class Chains:
         self._jump()
         if self.target.grid:
             self._refresh()
+        self.tell()
         return accepted
 
     def _leapfrogs(self) -> Tensor:

@@ -95,7 +95,7 @@ def fit(
     generator: torch.Generator | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype = torch.float32,
-    progress: bool | None = None,
+    progress: bool | Callable[[float], None] | None = None,
 ) -> Flow:
     """Returns a flow fitted to rows or images: the best by validation NLL of a training.
 
@@ -159,7 +159,8 @@ def fit(
         generator: In place of a seed.
         device: Where to train; None: where ``x`` is.
         dtype: The flow's type.
-        progress: Whether progress is shown; None: on a terminal.
+        progress: Whether progress is shown; None: on a terminal. A function is told the share of
+            a training that is done instead.
 
     Raises:
         ValueError: if the data are no rows of finite numbers, a column is constant, or shapes do
@@ -417,9 +418,9 @@ def _rate(width: int) -> float:
 
 
 class _Progress:
-    """One line on a terminal, written over at every event."""
+    """One line on a terminal, written over at every event; or what is told the share."""
 
-    def __init__(self, trainer: Trainer, shown: bool | None) -> None:
+    def __init__(self, trainer: Trainer, shown: bool | Callable[[float], None] | None) -> None:
         self.trainer = trainer
         self.shown = sys.stderr.isatty() if shown is None else shown
         self.nll = float("nan")
@@ -427,6 +428,8 @@ class _Progress:
     def __call__(self, event: Event) -> None:
         self.nll = event.metrics.get("val/nll", self.nll)
         share = min(1.0, self.trainer.progress)
+        if callable(self.shown):
+            self.shown(share)
         self._show(f"{share:4.0%} · step {event.step} · validation NLL {self.nll:.4f} nats")
 
     def close(self) -> None:
@@ -437,6 +440,6 @@ class _Progress:
         self._show(f"{ended} · {best}", end="\n")
 
     def _show(self, text: str, end: str = "") -> None:
-        if self.shown:
+        if self.shown is True:
             line = f"{text} · {self.trainer.seconds:.1f} s"
             print(f"\r{line:<90}", end=end, file=sys.stderr, flush=True)

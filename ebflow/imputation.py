@@ -19,7 +19,9 @@ Chains (Gu and Kong, 1998), PNAS 95, for chains that go on.
 
 __all__ = ["MIXED", "Filling", "Imputed", "impute"]
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 
 import torch
@@ -88,6 +90,7 @@ def impute(
     warmup: int = 20,
     doublings: int = 1,
     sampler: Sampler | None = None,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> Imputed:
     """Draws the missing elements of rows given the others.
 
@@ -111,6 +114,8 @@ def impute(
         doublings: How often rows whose chains have not met then are drawn again by twice as many.
         sampler: Moves the missing elements instead, from N(0, 1) behind the leading layers that
             do the same to every element: ``sampling.langevin``, or another with its options.
+        progress: Is told, after every step, the share that is done of those that there may be;
+            nothing with a ``sampler``.
 
     Raises:
         ValueError: if the flow is of images without a ``sampler``, shapes do not agree, or a
@@ -132,10 +137,13 @@ def impute(
         law = _target(flow, samples, generator, given, components=COMPONENTS)
         size = max(1, min(ROWS, NUMBERS // (draws * x.shape[1] ** 2)))
         leaping = ((2**k, True) for k in range(doublings + 1))
-        for number, leaps in ((1, False), (3, False), *leaping):
+        rounds = ((1, False), (3, False), *leaping)
+        told = _Share(sum(number for number, _ in rounds) * (warmup + steps), progress)
+        for number, leaps in rounds:
             for some in filter(len, rows.split(size)):
                 given = None if context is None else context[some]
-                chains = Chains(law, x[some], missing[some], draws, generator, context=given)
+                options = {"context": given, "tell": partial(told, len(some) / len(rows))}
+                chains = Chains(law, x[some], missing[some], draws, generator, **options)
                 chains.adapt(chains.warm_up(number * warmup, leaps=leaps))
                 chains.run(number * steps, leaps=leaps)
                 made = chains.raw().to(x)
@@ -143,6 +151,17 @@ def impute(
                 acceptance[some], r_hat[some] = chains.acceptance(), chains.r_hat()
             rows = rows[r_hat[rows] > MIXED]
     return Imputed(found, acceptance, r_hat)
+
+
+class _Share:
+    """Tells the share of all steps that is done, as parts of them are."""
+
+    def __init__(self, steps: int, progress: Callable[[float], None]) -> None:
+        self.done, self.steps, self.progress = 0.0, steps, progress
+
+    def __call__(self, part: float) -> None:
+        self.done += part
+        self.progress(self.done / self.steps)
 
 
 def _target(

@@ -1,6 +1,8 @@
-"""What stages tell their runs as they begin with data, and as they end with metrics."""
+"""What stages tell as they begin with data, as they go on, and as they end with metrics."""
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,12 @@ import torch
 
 from ebflow.data.loader import Dataset
 from ebflow.files import write_json
+from pipelines.cluster import store_writer
 from pipelines.config import Section
 from pipelines.tracking import StageRun
+from pipelines.training import metrics_log
+
+TELL_S = 1.0
 
 
 def begun(config: Section, threads: int, data: Path, run: StageRun, context: str) -> Dataset:
@@ -27,6 +33,25 @@ def begun(config: Section, threads: int, data: Path, run: StageRun, context: str
     dataset = Dataset(data)
     run.log_input(dataset.manifest, context)
     return dataset
+
+
+def telling(work: Path) -> Callable[[float, str], None]:
+    """Returns what tells the user the share of a stage that is done, and what it does.
+
+    It writes into the stage's folder of work, once a second at most.
+    """
+    told = -math.inf
+
+    def tell(share: float, text: str) -> None:
+        nonlocal told
+        if (now := time.monotonic()) - told < TELL_S:
+            return
+        told = now
+        store_writer.append(
+            work / metrics_log.FILE, [metrics_log.row("stage", 0, share, text=text)]
+        )
+
+    return tell
 
 
 def written(metrics: Mapping[str, float], output: Path, run: StageRun, **more: Any) -> None:  # noqa: ANN401

@@ -3,8 +3,8 @@
 A row has ``kind`` (``log``, ``validate``, ``failure`` of workers, ``wait`` for room on a cluster,
 or ``resume`` where a restarted training goes on), ``step``, ``share`` (of the training that is
 done), ``time`` (seconds since 1970), ``metrics``, ``note`` (what to tell the user, mostly empty)
-and ``text`` (how far it is, where step and NLL do not say it). A search has rows of kind
-``search``, of step 0.
+and ``text`` (how far it is, where step and NLL do not say it). Rows of kind ``search``, and of
+``stage`` where a stage trains by one call, are of step 0.
 """
 
 import json

@@ -205,6 +205,9 @@ def test_progress_is_one_line_on_demand(capsys):
     ebflow.fit(rows(), steps=400, patience=1, optimizer=harsh, progress=True, **net)
     assert "stopped early at step" in capsys.readouterr().err.splitlines()[-1]
     ebflow.fit(rows(), steps=40, **net)
+    shares = []
+    ebflow.fit(rows(), steps=40, progress=shares.append, **net)
+    assert shares == sorted(shares) and shares[-1] == 1
     assert capsys.readouterr().err == ""
 
 

@@ -54,6 +54,20 @@ def test_a_gaussians_conditional_mean_and_covariance(row):
     assert 0.5 < found.acceptance[0] < 0.9 and found.r_hat[0] < 1.08
 
 
+@pytest.mark.parametrize("together", [1, 512])
+def test_who_waits_is_told_how_far_it_is(monkeypatch, together):
+    """Rows whose chains meet early leave out the last rounds."""
+    monkeypatch.setattr(imputation, "ROWS", together)
+    flow, _, _ = gaussian()
+    rows = torch.tensor([[0.3, NAN, -1.2, NAN], [NAN] * 4], dtype=torch.float64)
+    options, shares = {"draws": 5, "steps": 4, "warmup": 2, "doublings": 0}, []
+    found = impute(flow, rows, generator=generator(1), progress=shares.append, **options)
+    assert shares == sorted(shares) and len(shares) % 6 == 0
+    assert shares[0] == pytest.approx(1 / 30 * min(1, together / 2))
+    assert shares[-1] <= 1 + 1e-9
+    assert torch.equal(found.draws, impute(flow, rows, generator=generator(1), **options).draws)
+
+
 def shifted(flow):
     """The same Gaussian with a mean that follows a context of two numbers, and by how much."""
     shift = ConditionalAffine((4,), 2)

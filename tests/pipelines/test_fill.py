@@ -1,5 +1,7 @@
 """The stage that puts removed entries back, by laws that are known."""
 
+from itertools import groupby
+
 import pytest
 import torch
 
@@ -15,7 +17,12 @@ def test_a_flow_betters_a_gaussians_mean_on_rows_that_are_no_gaussian():
     x = torch.cat([side, side.abs() + 1, -side], 1).double()
     x += 0.3 * torch.randn(x.shape, generator=noise, dtype=torch.float64)
     rows = {"train": x[:400], "validation": x[400:500], "test": x[500:]}
-    found = compared(FillConfig(steps=40, draws=4), rows)
+    told = []
+    found = compared(FillConfig(steps=40, draws=4), rows, lambda *words: told.append(words))
+    assert told == sorted(told, key=lambda words: words[0])
+    assert [text for text, _ in groupby(text for _, text in told)] == [
+        "fits the flow", "draws what test rows lack"
+    ]  # fmt: skip
     assert found["study/removed"] == pytest.approx(0.2, abs=0.08)
     lead, error = (found[f"study/lead_over_gaussian_mean{end}"] for end in ("", "_se"))
     assert lead > 3 * error > 0

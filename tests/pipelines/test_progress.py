@@ -9,6 +9,7 @@ from pipelines.reporting import progress
 from pipelines.reporting.progress import Job, Progress
 from pipelines.reporting.terminal import terminal
 from pipelines.training import metrics_log
+from pipelines.training.measuring import telling
 
 
 def row(step, share, nll=None, note=""):
@@ -35,6 +36,14 @@ def test_a_search_tells_how_far_it_is(tmp_path):
     row = {"kind": "search", "share": 0.5, "time": 0.0, "metrics": {}, "text": "12 of 24 trials"}
     metrics_log.append(path, [row])
     assert job.look() and (job.share, job.text) == (0.5, "12 of 24 trials")
+
+
+def test_a_stage_tells_how_far_it_is_seldom(tmp_path):
+    job, tell = Job(tmp_path / metrics_log.FILE), telling(tmp_path)
+    for step in range(100):
+        tell(step / 200, "draws")
+    assert job.look() and (job.share, job.text) == (0.0, "draws")
+    assert len((tmp_path / metrics_log.FILE).read_text().splitlines()) == 1
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ Draws are judged by the continuous ranked probability score of an entry, in its 
 deviations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from ebflow.inference import Estimate
 from ebflow.randomness import generator, uniform
 from pipelines.paper.config import FillConfig
 from pipelines.tracking import StageRun
-from pipelines.training.measuring import begun, written
+from pipelines.training.measuring import begun, telling, written
 
 
 def fill(config: FillConfig, data: Path, *, output: Path, work: Path, run: StageRun) -> None:
@@ -29,11 +29,13 @@ def fill(config: FillConfig, data: Path, *, output: Path, work: Path, run: Stage
     dataset = begun(config, config.threads, data, run, "training")
     names = ("train", "validation", "test")
     rows = {name: dataset.split(name).tensor().double() for name in names}
-    written(compared(config, rows), output, run)
+    written(compared(config, rows, telling(work)), output, run)
 
 
-def compared(config: FillConfig, rows: Mapping[str, Tensor]) -> dict[str, float]:
-    """Returns scores by complete rows of every split, with shape (N, D)."""
+def compared(
+    config: FillConfig, rows: Mapping[str, Tensor], tell: Callable[[float, str], None]
+) -> dict[str, float]:
+    """Returns scores by complete rows of every split, with shape (N, D); tells how far it is."""
     holes = {name: _holes(config, x, name) for name, x in rows.items()}
     flow = fit(
         holes["train"],
@@ -42,14 +44,20 @@ def compared(config: FillConfig, rows: Mapping[str, Tensor]) -> dict[str, float]
         steps=config.steps,
         max_seconds=config.seconds,
         seed=config.seed,
-        progress=False,
+        progress=lambda share: tell(share / 2, "fits the flow"),
     )
     mean, scale, draws = rows["train"].mean(0), rows["train"].std(0), config.draws
     gaussian = Gaussian.of((holes["train"] - mean) / scale)
     y, z = ((x - mean) / scale for x in (rows["test"], holes["test"]))
     gone = z.isnan()
     noise = generator(config.seed, "fill", "flow")
-    made = impute(flow, holes["test"], generator=noise, draws=draws)
+    made = impute(
+        flow,
+        holes["test"],
+        generator=noise,
+        draws=draws,
+        progress=lambda share: tell((1 + share) / 2, "draws what test rows lack"),
+    )
     noise = generator(config.seed, "fill", "gaussian")
     drawn = gaussian.drawn(z.repeat_interleave(draws, 0), noise).view(len(z), draws, -1)
     scores = {
