@@ -28,7 +28,7 @@ from ebflow.complexity.truths import Truth, load
 from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.config import DenoiserCell
 from pipelines.sample_complexity.rows import frame
-from pipelines.sample_complexity.sets import Sets
+from pipelines.sample_complexity.training_sets import TrainingSets
 
 LEAST, WIDEST = 0.2, 20.0
 """The noises, in units of the deviation of a feature."""
@@ -180,17 +180,17 @@ def _without_mode(yardstick: Yardstick, plain: Truth) -> dict[str, Any]:
     return {"learner": MISSING, "seed": first, **errors}
 
 
-def _drawn(cell: DenoiserCell, truth: Truth) -> Sets:
+def _drawn(cell: DenoiserCell, truth: Truth) -> TrainingSets:
     def draw(index: int) -> tuple[Tensor, Tensor]:
         noise = derive(cell.seed, "truths", cell.law, index)
         clean, component = truth.clean.sample_with_components(max(cell.sizes), generator=noise)
         rare = (component == len(truth.clean.weights) - 1) & (truth.rare > 0)
         return clean.float(), rare
 
-    return Sets.drawn(draw, torch.arange(cell.first, cell.first + cell.count), cell.sizes)
+    return TrainingSets.drawn(draw, torch.arange(cell.first, cell.first + cell.count), cell.sizes)
 
 
-def _networks(cell: DenoiserCell, sets: Sets) -> ResidualDenoisers | UNetDenoisers:
+def _networks(cell: DenoiserCell, sets: TrainingSets) -> ResidualDenoisers | UNetDenoisers:
     shape = len(sets.owner), sets.clean.shape[2]
     options = {"width": cell.width, "generator": _noise(cell, f"start {cell.net}")}
     if cell.net == "unet":

@@ -13,9 +13,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from ebflow.complexity.samplers import ladder
 from pipelines.reporting.style import BASELINE, FLOW, Captioned, panels
 from pipelines.sample_complexity.config import ComplexityConfig
+from pipelines.sample_complexity.denoiser_questions import PREDICTORS, at_size, lead, learnt, rise
 from pipelines.sample_complexity.denoisers import LEAST, MISSING, WIDEST
 from pipelines.sample_complexity.exponents import FRESH, NETWORKS, Answer
-from pipelines.sample_complexity.law_questions import PREDICTORS, at_size, lead, learnt, rise
 from pipelines.sample_complexity.rows import family, matrix, trained, where
 
 GROWN = {

@@ -11,7 +11,7 @@ from ebflow.complexity.instances import Instance, far_mode
 from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.config import LearnerCell, NetworkCell
 from pipelines.sample_complexity.rows import frame, geometric
-from pipelines.sample_complexity.sets import Sets
+from pipelines.sample_complexity.training_sets import TrainingSets
 
 FIRST, RATIO, REACH = 7, 2.0, 3.0
 """The grid of m: from 7 on, doubled each time, to 3 over the far mode's weight.
@@ -37,18 +37,18 @@ def networks(cell: NetworkCell) -> pd.DataFrame:
 
 def drawn(
     cell: LearnerCell, truth: Instance, seeds: Tensor, sizes: list[int], name: str, *, once: bool
-) -> Sets:
+) -> TrainingSets:
     """Draws a training set for each of ``seeds``, with one noise a sample or always a new one."""
 
     def draw(index: int) -> tuple[Tensor, ...]:
         found = truth.draw(max(sizes), generator=derive(cell.seed, name, index))
         return (found.clean, found.component > 0, *([found.noise] if once else []))
 
-    return Sets.drawn(draw, seeds, sizes)
+    return TrainingSets.drawn(draw, seeds, sizes)
 
 
 def untrained(
-    cell: LearnerCell, truth: Instance, sets: Sets, generator: torch.Generator
+    cell: LearnerCell, truth: Instance, sets: TrainingSets, generator: torch.Generator
 ) -> Denoisers:
     """Returns a network for each set and m."""
     return Denoisers(

@@ -9,9 +9,9 @@ import pandas as pd
 from ebflow.inference import rank_correlation, student
 from pipelines.reporting.claims import Table, plus_minus
 from pipelines.sample_complexity.config import ComplexityConfig
+from pipelines.sample_complexity.denoiser_questions import OUTCOMES, PREDICTORS, learnt
 from pipelines.sample_complexity.denoisers import DELTA
 from pipelines.sample_complexity.exponents import Answer
-from pipelines.sample_complexity.law_questions import OUTCOMES, PREDICTORS, learnt
 from pipelines.sample_complexity.rows import family, where
 
 COUNTS = {"m": "m", "step": "steps"}

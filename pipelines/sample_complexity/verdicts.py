@@ -14,11 +14,11 @@ import pandas as pd
 
 from ebflow.inference import Region, above, rank_correlation, student, within
 from pipelines.reporting.claims import Claim, Conclusion, Measured, Question, decide
-from pipelines.sample_complexity import law_questions
+from pipelines.sample_complexity import denoiser_questions
+from pipelines.sample_complexity.checks import checks
 from pipelines.sample_complexity.config import ComplexityConfig
+from pipelines.sample_complexity.denoiser_questions import FAMILY, PREDICTORS, RANKS
 from pipelines.sample_complexity.exponents import FRESH, NETWORKS, Answer
-from pipelines.sample_complexity.instrument import checks
-from pipelines.sample_complexity.law_questions import FAMILY, PREDICTORS, RANKS
 from pipelines.sample_complexity.rows import family, where
 
 HALF = 0.5
@@ -61,7 +61,7 @@ def conclusion(
     config: ComplexityConfig, answers: Sequence[Answer], rows: pd.DataFrame
 ) -> Conclusion:
     """Returns what the study concludes; at scale smoke, whose trainings are too short, nothing."""
-    groups = law_questions.questions(config, rows)
+    groups = denoiser_questions.questions(config, rows)
     measured = [*chain(*groups), *_exponents(answers), *_sampling(rows), _fresh(rows)]
     tested = checks(config, answers, rows)
     if config.scale == "smoke":

@@ -20,7 +20,7 @@ from pipelines.cli.main import COMMANDS
 from pipelines.cli.parsing import parse_study
 from pipelines.reporting.claims import decide
 from pipelines.reporting.terminal import terminal
-from pipelines.sample_complexity import denoisers, figures, instrument, results, tables, verdicts
+from pipelines.sample_complexity import checks, denoisers, figures, results, tables, verdicts
 from pipelines.sample_complexity.cells import PAIR_SIZES, SEPARATIONS, cells
 from pipelines.sample_complexity.config import (
     ClassCell,
@@ -347,7 +347,7 @@ def test_exponents_in_mean_square_are_told_without_a_claim():
 def test_exponents_of_finite_classes_are_checks(slope, passed):
     one = made("m*_L2", "finite", slope)
     assert len(list(verdicts._exponents([one]))) == 1
-    assert instrument._exponent(one).passed is passed
+    assert checks._exponent(one).passed is passed
 
 
 @pytest.mark.parametrize("exponent, passed", [(1.5, True), (0.7, False)])
@@ -355,7 +355,7 @@ def test_the_exponent_of_a_logarithm_is_the_one_of_its_closed_form(exponent, pas
     """log m* of 4, 49, 499 and 4999 rivals has the exponent 1.39 in log log |H|."""
     one = made("m*_D", "finite", (exponent, 0.1), "log |H|")
     sizes = tuple(float(np.log(size)) for size in (10, 100, 1000, 10_000))
-    check = instrument._logarithm(SMOKE, replace(one, values=sizes))
+    check = checks._logarithm(SMOKE, replace(one, values=sizes))
     assert check.passed is passed and check.expected == "0.89 to 1.89"
 
 
@@ -372,7 +372,7 @@ def two_points(rate):
 
 @pytest.mark.parametrize("rate, passed", [(1.0, True), (0.8, False)])
 def test_the_largest_of_many_gaps_is_judged_as_the_largest(rate, passed):
-    assert instrument._chances(two_points(rate)).passed is passed
+    assert checks._chances(two_points(rate)).passed is passed
 
 
 def pair_rows(power):
@@ -388,7 +388,7 @@ def pair_rows(power):
 
 @pytest.mark.parametrize("power, passed", [(-1.0, True), (-0.5, False)])
 def test_the_rate_of_maximum_likelihood_is_a_check(power, passed):
-    _, check, _ = instrument._divergences(pair_rows(power))
+    _, check, _ = checks._divergences(pair_rows(power))
     assert check.passed is passed and check.value == pytest.approx(power, abs=0.05)
 
 

@@ -10,11 +10,11 @@ import torch
 
 from pipelines.sample_complexity import config
 from pipelines.sample_complexity.denoisers import denoisers
-from pipelines.sample_complexity.finite import classes, finite, steps, two_point
-from pipelines.sample_complexity.flows import pairs, weights
+from pipelines.sample_complexity.finite_classes import classes, finite, steps, two_point
 from pipelines.sample_complexity.networks import networks
 from pipelines.sample_complexity.rows import FILE
 from pipelines.sample_complexity.samplers import samplers
+from pipelines.sample_complexity.two_gaussians import pairs, weights
 from pipelines.tracking import StageRun
 from pipelines.training.measuring import written
 

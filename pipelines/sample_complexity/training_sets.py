@@ -9,7 +9,7 @@ from torch import Tensor
 from ebflow.complexity.denoisers import Draws
 
 
-class Sets(NamedTuple):
+class TrainingSets(NamedTuple):
     """Training sets, and which of them each network has: a network a set and m.
 
     Attributes:
@@ -31,7 +31,7 @@ class Sets(NamedTuple):
     @classmethod
     def drawn(
         cls, draw: Callable[[int], Sequence[Tensor]], seeds: Tensor, sizes: Sequence[int]
-    ) -> "Sets":
+    ) -> "TrainingSets":
         """Draws each set as it comes, the same whoever else is drawn.
 
         Arguments:
