@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
+from ebflow.complexity.closed_forms import worst_eta
 from pipelines.sample_complexity import config as configs
 from pipelines.sample_complexity.config import CellConfig, ComplexityConfig
 
@@ -108,10 +109,17 @@ def _networks(config: ComplexityConfig) -> Iterator[configs.NetworkCell]:
         *({"ratio": middle(config, FURTHER), "size": d} for d in grid.dims if d > 1),
         *({"panel": "varied", "width": width} for width in grid.widths),
         *({"panel": "varied", "depth": d} for d in grid.depths if d != learners.depth),
-        *({"panel": "varied", "rarity": rarity} for rarity in grid.rarities if rarity != 1),
+        *({"panel": "varied", "rarity": rarity} for rarity in _rarities(config) if rarity != 1),
     ]  # fmt: skip
     for change, part in product(changes, _parts(grid.seeds, grid.cell_seeds)):
         yield configs.NetworkCell(**common | change, **part)
+
+
+def _rarities(config: ComplexityConfig) -> list[float]:
+    """Returns those of which a quantile at the last δ does not see the far mode."""
+    grid = config.grid
+    usual = worst_eta(middle(config), grid.epsilon)
+    return [rarity for rarity in grid.rarities if rarity * usual < grid.deltas[-1]]
 
 
 def _pairs(config: ComplexityConfig) -> Iterator[configs.PairCell]:

@@ -55,7 +55,8 @@ class GridConfig(Section):
     )
     rarities: Numbers = Field(
         (1.0, 2.0, 4.0, 8.0),
-        description="weights η of a far mode, over that at which missing it costs 2 ε",
+        description="weights η of a far mode, over that at which missing it costs 2 ε; those "
+        "below the last δ are tried",
     )
     widths: Counts = Field((8, 16, 32, 64), description="widths of networks")
     depths: Counts = Field((1, 2, 3, 4), description="hidden layers of networks")

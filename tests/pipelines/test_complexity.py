@@ -295,6 +295,12 @@ def test_one_thing_is_varied_at_a_time():
         assert len({getattr(cell, name) for cell in found}) == count
 
 
+def test_the_far_mode_is_never_heavier_than_what_is_beyond_the_quantile():
+    """Nearer modes are heavier: of eight times the weight at R/σ = 12 the quantile would see."""
+    found = at_scale("cpu").changed(grid={"radii": (6.0, 12.0, 24.0)})
+    assert {cell.rarity for cell in of(NetworkCell, found, panel="varied")} == {1, 2, 4}
+
+
 def test_a_matrix_has_a_row_a_training_set():
     rows = pd.DataFrame({"seed": [1, 0, 1, 0], "m": [2, 4, 4, 2], "e": [0.1, 0.2, 0.3, 0.4]})
     found, sizes = matrix(rows, "e")
