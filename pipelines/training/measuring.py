@@ -17,6 +17,9 @@ from pipelines.training import metrics_log
 
 TELL_S = 1.0
 
+Tell = Callable[[float, str], None]
+"""Is told the share of a stage that is done, and what it does now."""
+
 
 def begun(config: Section, threads: int, data: Path, run: StageRun, context: str) -> Dataset:
     """Returns prepared data, of which a stage's run is told, as of its configuration.
@@ -35,21 +38,19 @@ def begun(config: Section, threads: int, data: Path, run: StageRun, context: str
     return dataset
 
 
-def telling(work: Path) -> Callable[[float, str], None]:
-    """Returns what tells the user the share of a stage that is done, and what it does.
+def telling(work: Path) -> Tell:
+    """Returns what tells the user how far a stage is, by a file in its folder of work.
 
-    It writes into the stage's folder of work, once a second at most.
+    It does so once a second at most, and whenever the stage does something else.
     """
-    told = -math.inf
+    told, known = -math.inf, ""
 
     def tell(share: float, text: str) -> None:
-        nonlocal told
-        if (now := time.monotonic()) - told < TELL_S:
-            return
-        told = now
-        store_writer.append(
-            work / metrics_log.FILE, [metrics_log.row("stage", 0, share, text=text)]
-        )
+        nonlocal told, known
+        if (now := time.monotonic()) - told >= TELL_S or text != known:
+            told, known = now, text
+            row = metrics_log.row("stage", 0, share, text=text)
+            store_writer.append(work / metrics_log.FILE, [row])
 
     return tell
 

@@ -18,6 +18,7 @@ from pipelines.config import DensityConfig
 from pipelines.paper.config import ImputeConfig
 from pipelines.paper.stages import impute as stage
 from pipelines.paper.stages.impute import masks
+from pipelines.training import metrics_log
 from tests.pipelines.trainers import build
 
 from .untracked import Untracked
@@ -48,6 +49,12 @@ def gaussian(tmp_path_factory):
     with np.load(folder / "out" / "arrays.npz") as file:
         arrays = {name: torch.from_numpy(array) for name, array in file.items()}
     return SimpleNamespace(flow=trainer.flow, metrics=metrics, folder=folder, **arrays)
+
+
+def test_it_tells_which_chain_draws(gaussian):
+    rows, _ = metrics_log.read(gaussian.folder / metrics_log.FILE)
+    names = ("adaptive", "langevin", "momentum")
+    assert [row["text"] for row in rows] == [f"draws by the {name} chain" for name in names]
 
 
 def logits(flow, truth, missing):

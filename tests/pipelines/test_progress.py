@@ -4,12 +4,17 @@ import io
 
 import pytest
 
+from ebflow.data.prepare import prepare
 from pipelines import store
+from pipelines.config import ChainConfig
+from pipelines.density.stages.preprocess import preprocess
 from pipelines.reporting import progress
 from pipelines.reporting.progress import Job, Progress
 from pipelines.reporting.terminal import terminal
 from pipelines.training import metrics_log
 from pipelines.training.measuring import telling
+
+from .untracked import Untracked
 
 
 def row(step, share, nll=None, note=""):
@@ -44,6 +49,19 @@ def test_a_stage_tells_how_far_it_is_seldom(tmp_path):
         tell(step / 200, "draws")
     assert job.look() and (job.share, job.text) == (0.0, "draws")
     assert len((tmp_path / metrics_log.FILE).read_text().splitlines()) == 1
+    tell(0.6, "scores")
+    assert job.look() and (job.share, job.text) == (0.6, "scores")
+
+
+def test_what_is_fitted_in_front_of_a_flow_is_told(tmp_path):
+    prepare("digits", tmp_path / "data", rows=300, validation=50, test=50)
+    (tmp_path / "out").mkdir()
+    work = {"output": tmp_path / "out", "work": tmp_path, "run": Untracked()}
+    preprocess(ChainConfig(), tmp_path / "data", **work)
+    rows, _ = metrics_log.read(tmp_path / metrics_log.FILE)
+    assert [row["text"] for row in rows] == [
+        "fits the chain", "fits the Gaussian", "fits mixtures of Gaussians"
+    ]  # fmt: skip
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 from ebflow import mixtures
 from pipelines.config import ChainConfig
 from pipelines.tracking import StageRun
-from pipelines.training.measuring import begun
+from pipelines.training.measuring import begun, telling
 from pipelines.training.preprocessing import (
     CHAIN,
     COLUMNS,
@@ -34,13 +34,16 @@ def preprocess(
     Raises:
         BadInput: If the data do not let themselves be standardised or whitened.
     """
-    dataset = begun(config, config.threads, data, run, "training")
+    dataset, tell = begun(config, config.threads, data, run, "training"), telling(work)
+    tell(0.0, "fits the chain")
     chain = fitted(config, dataset)
     chain.save(output / CHAIN)
     steps = chain.columns.summary(names(dataset)) if chain.columns else {}
     (output / COLUMNS).write_text(json.dumps(steps, indent=1) + "\n")
+    tell(1 / 3, "fits the Gaussian")
     gaussian = baseline(dataset, config.chain)
     gaussian.save(output / GAUSSIAN)
+    tell(2 / 3, "fits mixtures of Gaussians")
     rows, held = behind(dataset, gaussian, config.seed)
     given = dataset.split("train").given
     found = mixtures.search(rows, held, seed=config.seed, given=given)

@@ -7,7 +7,7 @@ Draws are judged by the continuous ranked probability score of an entry, in its 
 deviations.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from ebflow.inference import Estimate
 from ebflow.randomness import generator, uniform
 from pipelines.paper.config import FillConfig
 from pipelines.tracking import StageRun
-from pipelines.training.measuring import begun, telling, written
+from pipelines.training.measuring import Tell, begun, telling, written
 
 
 def fill(config: FillConfig, data: Path, *, output: Path, work: Path, run: StageRun) -> None:
@@ -32,9 +32,7 @@ def fill(config: FillConfig, data: Path, *, output: Path, work: Path, run: Stage
     written(compared(config, rows, telling(work)), output, run)
 
 
-def compared(
-    config: FillConfig, rows: Mapping[str, Tensor], tell: Callable[[float, str], None]
-) -> dict[str, float]:
+def compared(config: FillConfig, rows: Mapping[str, Tensor], tell: Tell) -> dict[str, float]:
     """Returns scores by complete rows of every split, with shape (N, D); tells how far it is."""
     holes = {name: _holes(config, x, name) for name, x in rows.items()}
     flow = fit(

@@ -27,7 +27,7 @@ from ebflow.randomness import generator as derive
 from pipelines.density.stages.evaluate import likelihood
 from pipelines.paper.config import ImputeConfig
 from pipelines.tracking import StageRun
-from pipelines.training.measuring import begun, written
+from pipelines.training.measuring import Tell, begun, telling, written
 
 STEP = 1.0
 """Of Langevin's diffusion, over the inverse of the largest curvature of −log p (no unit; stable
@@ -68,7 +68,7 @@ def impute(
     truth = test.tensor()[: config.images]
     missing = masks(test.shape, len(truth), seed=config.seed).flatten(1)
     reference = _gaussian(flow, train)
-    chains = _imputed(config, flow, truth, missing, (1, *test.shape)[-3:])
+    chains = _imputed(config, flow, truth, missing, (1, *test.shape)[-3:], telling(work))
     guess = _conditional_mean(reference, truth, missing, config.seed)
     put = {
         **chains,
@@ -109,9 +109,14 @@ def masks(shape: Sequence[int], count: int, *, seed: int) -> Tensor:
 
 
 def _imputed(
-    config: ImputeConfig, flow: Flow, truth: Tensor, missing: Tensor, image: Sequence[int]
+    config: ImputeConfig,
+    flow: Flow,
+    truth: Tensor,
+    missing: Tensor,
+    image: Sequence[int],
+    tell: Tell,
 ) -> dict[str, Tensor]:
-    """Returns by sampler what it put in, with shape (images, draws, D).
+    """Returns by sampler what it put in, with shape (images, draws, D); tells which one does.
 
     Langevin's diffusion has a step relative to the largest curvature L. Of the paper's chain,
     where its drift ½h² would exceed 1 / L, h² and c shrink alike.
@@ -138,7 +143,8 @@ def _imputed(
         "momentum": partial(langevin, MOMENTUM),
     }
     found = {}
-    for name, sampler in samplers.items():
+    for number, (name, sampler) in enumerate(samplers.items()):
+        tell(number / len(samplers), f"draws by the {name} chain")
         options = {"generator": derive(config.seed, "impute", name), "sampler": sampler}
         made = imputation.impute(flow, truth, missing, draws=config.draws, **options)
         found[name] = made.draws
