@@ -49,8 +49,8 @@ class Stage:
     A graph calls it with a configuration, the list of what it reads, and, where a run has several
     of its kind, a title, which is no part of its key; that is an expression of redun. The function
     is called with the configuration; what it reads, of artefacts and sources their places; and
-    ``output``, a new folder to fill, ``work``, a folder that outlives a failure, and ``run``, its
-    MLflow run.
+    ``run``, its MLflow run, with ``output``, a new folder to fill, and ``work``, a folder that
+    outlives a failure.
 
     Arguments:
         module: Its full name. Its source, and that of all that it imports, is part of the key.
@@ -147,9 +147,9 @@ def _make(
     about = f"Stage `{stage}`. {body.__doc__}"
     try:
         with context.tracker.stage(stage, key, parent=context.parent, title=title) as run:
-            run.command = context.command
+            run.command, run.output, run.work = context.command, output, work
             run.set_tags({NOTE: note(about, run.command)})
-            getattr(body, stage)(*arguments, output=output, work=work, run=run)
+            getattr(body, stage)(*arguments, run=run)
             record = store.commit(stage, key, output, run_id=run.id)
             text = note(about, run.command, numbers(run.final))
             place = store.location(store.artefact(stage, key))

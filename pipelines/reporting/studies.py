@@ -16,7 +16,6 @@ TEMPLATE = Path(__file__).with_name("claims.html.j2")
 
 
 def write(
-    output: Path,
     run: StageRun,
     config: Section,
     title: str,
@@ -29,8 +28,7 @@ def write(
     """Writes ``numbers.json``, ``figures/*.png`` and ``report.html``.
 
     Arguments:
-        output: The folder.
-        run: The stage's run, which is told of all.
+        run: The stage's run, whose output is filled, and which is told of all.
         config: The study.
         title: Of the page.
         intro: What was studied, in a few sentences.
@@ -40,12 +38,12 @@ def write(
         numbers: What ``summary.json`` has besides the conclusion.
     """
     run.log_params(config.model_dump())
-    files = draw({name: figure for name, (figure, _) in figures.items()}, output)
+    files = draw({name: figure for name, (figure, _) in figures.items()}, run.output)
     captions = {name: caption for name, (_, caption) in figures.items()}
     page = pages.render(
         TEMPLATE, files, title=title, intro=intro, conclusion=conclusion,
         captions=captions, tables=tables, config=dump(config),
     )  # fmt: skip
-    (output / "report.html").write_text(page)
-    write_json(output / claims.NUMBERS, {**numbers, **asdict(conclusion)})
-    run.log_artifacts(output)
+    (run.output / "report.html").write_text(page)
+    write_json(run.output / claims.NUMBERS, {**numbers, **asdict(conclusion)})
+    run.log_artifacts(run.output)

@@ -38,7 +38,12 @@ class StageRun:
 
     Attributes:
         command: What reproduces it; empty where nobody said.
+        output: Of a stage: the new folder that it fills.
+        work: Of a stage: its folder that outlives a failure.
     """
+
+    output: Path
+    work: Path
 
     def __init__(self, client: MlflowClient, id: str) -> None:
         self.client, self.id, self.command = client, id, ""

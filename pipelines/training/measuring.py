@@ -55,7 +55,7 @@ def telling(work: Path) -> Tell:
     return tell
 
 
-def written(metrics: Mapping[str, float], output: Path, run: StageRun, **more: Any) -> None:  # noqa: ANN401
+def written(metrics: Mapping[str, float], run: StageRun, **more: Any) -> None:  # noqa: ANN401
     """Writes metrics, and what else is given, into ``evaluation.json``, and tells the run them."""
-    write_json(output / "evaluation.json", {**more, **metrics})
+    write_json(run.output / "evaluation.json", {**more, **metrics})
     run.log_metrics(metrics)

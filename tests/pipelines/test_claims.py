@@ -134,9 +134,9 @@ def test_a_terminal_shows_findings_claims_and_the_checks_that_failed(conclusion)
 def page(tmp_path, conclusion):
     """A page with one figure and one table."""
     tables = [claims.Table("Errors", ("m", "error"), [("16", "0.35")])]
-    run = SimpleNamespace(log_params=id, log_artifacts=id)
+    run = SimpleNamespace(log_params=id, log_artifacts=id, output=tmp_path)
     studies.write(
-        tmp_path, run, PaperConfig(), "A study", "What & how.", conclusion,
+        run, PaperConfig(), "A study", "What & how.", conclusion,
         {"scaling": (panels()[0], "m against R.")}, tables, {},
     )  # fmt: skip
     return (tmp_path / "report.html").read_text()

@@ -408,10 +408,10 @@ def study(tmp_path_factory):
     for index, cell in enumerate(small):
         folders.append(root / str(index))
         folders[-1].mkdir()
-        learn(cell, output=folders[-1], work=root, run=Untracked())
+        learn(cell, run=Untracked(folders[-1]))
     output = root / "concluded"
     output.mkdir()
-    conclude(SMOKE, folders, output=output, work=root, run=Untracked())
+    conclude(SMOKE, folders, run=Untracked(output))
     return output
 
 

@@ -35,9 +35,10 @@ def data(tmp_path_factory):
 
 def measured(folder, data, config=CONFIG):
     """Runs the stage on ``folder / "last"``; returns its numbers and arrays."""
-    run, output = Untracked(), folder / "output"
+    output = folder / "output"
     output.mkdir()
-    diverge(config, data, folder, output=output, work=folder, run=run)
+    run = Untracked(output)
+    diverge(config, data, folder, run=run)
     metrics = json.loads((output / "evaluation.json").read_text())
     assert metrics == run.metrics
     return metrics, np.load(output / "arrays.npz")

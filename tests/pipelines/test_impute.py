@@ -40,10 +40,10 @@ def gaussian(tmp_path_factory):
     trainer = build(config, Dataset(folder / "data"))
     save_training(trainer, folder / "checkpoint")
     (folder / "out").mkdir()
-    run = Untracked()
+    run = Untracked(folder / "out")
     with pytest.MonkeyPatch.context() as changed:
         changed.setattr(stage, "SHRINKAGE", SHRINKAGE)
-        stage.impute(CONFIG, folder / "data", folder, output=folder / "out", work=folder, run=run)
+        stage.impute(CONFIG, folder / "data", folder, run=run)
     metrics = json.loads((folder / "out" / "evaluation.json").read_text())
     assert metrics == run.metrics
     with np.load(folder / "out" / "arrays.npz") as file:

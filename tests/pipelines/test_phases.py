@@ -353,7 +353,7 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
             config = SHORT.model_copy(update=changes)
             folder = tmp_path / f"{part}-{activation}-{objective}-{seed}"
             folder.mkdir()
-            stack(config, digits, output=folder, work=folder, run=Untracked())
+            stack(config, digits, run=Untracked(folder))
             labels = {"part": part, "f": activation, "objective": config.trained_by}
             cells.append(Cell(labels, config, seed, PHASES.placed(CONFIG)[0].data))
             folders.append((folder,))
@@ -367,7 +367,7 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
     output = tmp_path / "output"
     output.mkdir()
     studies.write(
-        output, Untracked(), CONFIG, "phases", "", conclusion,
+        Untracked(output), CONFIG, "phases", "", conclusion,
         PHASES.figures(rows, folders), comparison.tables(PHASES, rows), {},
     )  # fmt: skip
     page = (output / "report.html").read_text()

@@ -16,8 +16,8 @@ from pipelines.reporting.terminal import show_run, table, terminal
 class Run:
     """A run that remembers what is logged."""
 
-    def __init__(self):
-        self.logged = []
+    def __init__(self, output):
+        self.output, self.logged = output, []
 
     def log_params(self, params):
         self.params = params
@@ -34,12 +34,12 @@ def test_figures_are_drawn_in_the_projects_style(tmp_path):
 
 
 def test_a_study_leaves_a_page_figures_and_numbers(tmp_path):
-    made, left, run = tmp_path / "made", tmp_path / "left", Run()
+    made, left = tmp_path / "made", tmp_path / "left"
     made.mkdir(), left.mkdir()
-    conclusion = claims.Conclusion(("It grows.",), (), (), ("More seeds.",))
+    run, conclusion = Run(made), claims.Conclusion(("It grows.",), (), (), ("More seeds.",))
     tables = [claims.Table("Errors", ("m", "error"), [("16", "0.35")])]
     studies.write(
-        made, run, PaperConfig(), "A study", "What & how.", conclusion,
+        run, PaperConfig(), "A study", "What & how.", conclusion,
         {"scaling": (panels()[0], "m against R.")}, tables, {"cost": 3},
     )  # fmt: skip
     assert run.params["experiment"] == "table" and run.logged == [("made", None)]

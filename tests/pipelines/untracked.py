@@ -4,7 +4,8 @@
 class Untracked:
     """A stage's run that keeps what it is told."""
 
-    def __init__(self):
+    def __init__(self, output=None, work=None):
+        self.output, self.work = output, work
         self.params, self.metrics, self.rows, self.tags = {}, {}, [], {}
 
     def log_params(self, params):

@@ -282,8 +282,7 @@ def inputs(tmp_path_factory):
     )
     prepare("digits", data / "digits", label="label")
     save(dense((64,), generator=torch.Generator()), trained / "checkpoint")
-    context = {"work": trained, "run": Untracked()}
-    make_reference(MeasureConfig(), data / "digits", [trained], output=reference, **context)
+    make_reference(MeasureConfig(), data / "digits", [trained], run=Untracked(reference))
     (plain / fitting.STATE).write_text(json.dumps({"epochs": [{"val/accuracy": 0.0}] * 6}))
     return data / "digits", reference, plain
 

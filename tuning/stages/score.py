@@ -13,14 +13,7 @@ from tuning.config import SPLITS
 
 
 def score(
-    config: ClassifierConfig,
-    data: Path,
-    reference: Path,
-    trained: Path,
-    *,
-    output: Path,
-    work: Path,
-    run: StageRun,
+    config: ClassifierConfig, data: Path, reference: Path, trained: Path, *, run: StageRun
 ) -> None:
     """Writes ``scores.json``: accuracy, A1 … A3 and DSM residual of selection and test rows.
 
@@ -36,7 +29,7 @@ def score(
         name: Held(config, dataset, reference, split).measure(network)
         for name, split in SPLITS.items()
     }
-    (output / "scores.json").write_text(json.dumps(found, indent=1) + "\n")
+    (run.output / "scores.json").write_text(json.dumps(found, indent=1) + "\n")
     run.log_metrics(
         {f"{s}/{name}": v for s, numbers in found.items() for name, v in numbers.items()}
     )

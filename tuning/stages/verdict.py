@@ -35,8 +35,6 @@ def verdict(
     found: Path,
     cells: Sequence[tuple[Path, ...] | str],
     *,
-    output: Path,
-    work: Path,
     run: StageRun,
 ) -> None:
     """Writes ``best.yaml``, ``trials.json``, ``numbers.json``, ``figures/*.png``, ``report.html``.
@@ -59,12 +57,12 @@ def verdict(
         "rows": Manifest.load(data).counts,
     }
     best = next(record for record in trials if record.number == numbers["winner"])
-    (output / "best.yaml").write_text(dump(_best(searched, best)))
-    (output / records.ALL).write_text((found / records.ALL).read_text())
-    write_json(output / claims.NUMBERS, numbers)
-    images = draw(figures(searched, trials, retrained), output)
-    (output / "report.html").write_text(_page(searched, trials, numbers, images))
-    run.log_artifacts(output)
+    (run.output / "best.yaml").write_text(dump(_best(searched, best)))
+    (run.output / records.ALL).write_text((found / records.ALL).read_text())
+    write_json(run.output / claims.NUMBERS, numbers)
+    images = draw(figures(searched, trials, retrained), run.output)
+    (run.output / "report.html").write_text(_page(searched, trials, numbers, images))
+    run.log_artifacts(run.output)
 
 
 def _best(searched: Problem, best: Record) -> Section:

@@ -27,14 +27,7 @@ LOG_PROBS = "log_probs.npz"
 
 
 def evaluate(
-    config: EvaluateConfig,
-    data: Path,
-    preprocessed: Path,
-    trained: Path,
-    *,
-    output: Path,
-    work: Path,
-    run: StageRun,
+    config: EvaluateConfig, data: Path, preprocessed: Path, trained: Path, *, run: StageRun
 ) -> None:
     """Writes ``evaluation.json``: likelihoods of the flow and of what is beside it.
 
@@ -61,12 +54,12 @@ def evaluate(
             found = {what: log_probs(each, split, **options) for what, each in densities.items()}
             metrics |= _compared(found, name, split.width)
             known[name] = found["flow"].numpy()
-    metrics |= classifier.measured(densities, dataset, output, options)
+    metrics |= classifier.measured(densities, dataset, run.output, options)
     splits = map(dataset.split, ("train", "test"))
     reference = Reference.of(flow, *splits, batch_size=config.batch_size)
-    reference.save(output, trained / "checkpoint")
-    np.savez(output / LOG_PROBS, **known, train=reference.train.numpy())
-    written(metrics, output, run)
+    reference.save(run.output, trained / "checkpoint")
+    np.savez(run.output / LOG_PROBS, **known, train=reference.train.numpy())
+    written(metrics, run)
 
 
 def _baselines(preprocessed: Path) -> dict[str, Flow]:

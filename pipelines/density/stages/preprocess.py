@@ -21,9 +21,7 @@ from pipelines.training.preprocessing import (
 )
 
 
-def preprocess(
-    config: ChainConfig, data: Path, *, output: Path, work: Path, run: StageRun
-) -> None:
+def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
     """Writes the chain, that of the full-covariance Gaussian behind the same logit, and a mixture.
 
     ``columns.json`` says what is done to columns of a table. The mixture of Gaussians stands
@@ -34,22 +32,22 @@ def preprocess(
     Raises:
         BadInput: If the data do not let themselves be standardised or whitened.
     """
-    dataset, tell = begun(config, config.threads, data, run, "training"), telling(work)
+    dataset, tell = begun(config, config.threads, data, run, "training"), telling(run.work)
     tell(0.0, "fits the chain")
     chain = fitted(config, dataset)
-    chain.save(output / CHAIN)
+    chain.save(run.output / CHAIN)
     steps = chain.columns.summary(names(dataset)) if chain.columns else {}
-    (output / COLUMNS).write_text(json.dumps(steps, indent=1) + "\n")
+    (run.output / COLUMNS).write_text(json.dumps(steps, indent=1) + "\n")
     tell(1 / 3, "fits the Gaussian")
     gaussian = baseline(dataset, config.chain)
-    gaussian.save(output / GAUSSIAN)
+    gaussian.save(run.output / GAUSSIAN)
     tell(2 / 3, "fits mixtures of Gaussians")
     rows, held = behind(dataset, gaussian, config.seed)
     given = dataset.split("train").given
     found = mixtures.search(rows, held, seed=config.seed, given=given)
-    mixtures.save(found.mixture, output / MIXTURE)
+    mixtures.save(found.mixture, run.output / MIXTURE)
     if given:
-        mixtures.save(mixtures.regression(rows, given), output / REGRESSION)
+        mixtures.save(mixtures.regression(rows, given), run.output / REGRESSION)
     shrunk = {} if chain.shrinkage is None else {"preprocess/shrinkage": chain.shrinkage}
     numbers = {
         **shrunk,
@@ -59,5 +57,5 @@ def preprocess(
         "baseline/mixture_full": int(found.mixture.full),
         "baseline/mixture_left_out": len(found.left_out),
     }
-    (output / NUMBERS).write_text(json.dumps(numbers) + "\n")
+    (run.output / NUMBERS).write_text(json.dumps(numbers) + "\n")
     run.log_metrics(numbers)

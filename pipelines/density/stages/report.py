@@ -30,8 +30,6 @@ def report(
     trained: Path,
     evaluated: Path,
     *,
-    output: Path,
-    work: Path,
     run: StageRun,
 ) -> None:
     """Writes the page, its figures, and what it says: numbers, warnings, distances."""
@@ -48,7 +46,7 @@ def report(
         log_probs = {split: known[split] for split in ("train", "test")}
     least = fit.unlikely(dataset, log_probs["test"])
     figures = curves(rows, numbers, found, log_probs) | classifier.figures(evaluated)
-    images = draw(figures | samples(manifest, found, least), output)
+    images = draw(figures | samples(manifest, found, least), run.output)
     results = {
         "numbers": dict(sorted(numbers.items())),
         "verdict": training["verdict"],
@@ -62,7 +60,7 @@ def report(
         ],
         "fit": fit.lines(found, fit.names(manifest)),
     }
-    write_json(output / RESULTS, results)
+    write_json(run.output / RESULTS, results)
     html = page(results, manifest, images, found, least, command=run.command, config=dump(config))
-    (output / "report.html").write_text(html)
-    run.log_artifacts(output)
+    (run.output / "report.html").write_text(html)
+    run.log_artifacts(run.output)

@@ -17,9 +17,7 @@ from pipelines.training.preprocessing import CHAIN
 from pipelines.training.watchdog import HUNG
 
 
-def train(
-    config: Training, data: Path, preprocessed: Path, *, output: Path, work: Path, run: StageRun
-) -> None:
+def train(config: Training, data: Path, preprocessed: Path, *, run: StageRun) -> None:
     """Writes ``checkpoint/`` (the best by validation), ``last/``, the rows and ``training.json``.
 
     Raises:
@@ -30,17 +28,17 @@ def train(
     run.log_input(Manifest.load(data), "training")
     began = time.time()
     watching = run.watching() if embedded() else nullcontext()  # else its workers watch nodes
-    with watching, Follower(work / metrics_log.FILE, run):
+    with watching, Follower(run.work / metrics_log.FILE, run):
         try:
-            result = fit(config, data, preprocessed / CHAIN, work, run_id=run.id)
+            result = fit(config, data, preprocessed / CHAIN, run.work, run_id=run.id)
         finally:
-            for path in work.glob(HUNG):
+            for path in run.work.glob(HUNG):
                 run.log_artifacts(path, "hung")
-    keep(work, {"checkpoint": result["best_step"], "last": result["steps"]}, output)
-    run.log_artifacts(output / "checkpoint", "checkpoint")
-    shutil.copy(work / metrics_log.FILE, output)
+    keep(run.work, {"checkpoint": result["best_step"], "last": result["steps"]}, run.output)
+    run.log_artifacts(run.output / "checkpoint", "checkpoint")
+    shutil.copy(run.work / metrics_log.FILE, run.output)
     summary = _summary(result, result["began"] - began, time.time() - began)
-    (output / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
+    (run.output / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
     run.log_metrics(summary["metrics"])
     run.set_tags({"ebflow.verdict": summary["verdict"]})
 

@@ -20,8 +20,6 @@ def align(
     densities: Sequence[Path],
     measured: Sequence[Path],
     *,
-    output: Path,
-    work: Path,
     run: StageRun,
 ) -> None:
     """Writes what all studies leave.
@@ -47,7 +45,7 @@ def align(
         "reference": {name: fields(one) for name, one in means.items()},
     }
     studies.write(
-        output, run, config, "Gradient alignment", tables.intro(config, lines),
+        run, config, "Gradient alignment", tables.intro(config, lines),
         verdicts.conclude(lines, quality), figures.figures(lines, shape),
         tables.tables(lines, means, orders), numbers,
     )  # fmt: skip

@@ -9,12 +9,10 @@ from pipelines.training import metrics_log
 from pipelines.training.measuring import begun
 
 
-def classify(
-    config: ClassifierConfig, data: Path, *, output: Path, work: Path, run: StageRun
-) -> None:
+def classify(config: ClassifierConfig, data: Path, *, run: StageRun) -> None:
     """Writes the weights and what the training told; goes on from the last checkpoint."""
     dataset = begun(config, config.threads, data, run, "training")
-    with Follower(work / metrics_log.FILE, run):
-        fitted = fitting.fit(config, dataset, work)
-    fitting.save(output, fitted)
+    with Follower(run.work / metrics_log.FILE, run):
+        fitted = fitting.fit(config, dataset, run.work)
+    fitting.save(run.output, fitted)
     run.set_tags({"ebflow.verdict": fitted.diagnosis or "ended"})

@@ -12,15 +12,7 @@ from pipelines.training.loop import fit, keep
 from pipelines.training.preprocessing import CHAIN, fitted
 
 
-def flow(
-    config: FlowConfig,
-    data: Path,
-    whole: Path | None = None,
-    *,
-    output: Path,
-    work: Path,
-    run: StageRun,
-) -> None:
+def flow(config: FlowConfig, data: Path, whole: Path | None = None, *, run: StageRun) -> None:
     """Writes ``checkpoint/``, the best by validation; trained as the density pipeline trains.
 
     Interrupted, it goes on from the last checkpoint, and from what was logged.
@@ -30,7 +22,7 @@ def flow(
         data: The prepared data.
         whole: What the stage left of all rows, whose flow is trained on; None: a new flow.
     """
-    training, smooth = config.training, work / "data"
+    training, smooth = config.training, run.work / "data"
     run.log_params(config.model_dump())
     shutil.rmtree(smooth, ignore_errors=True)
     smooth.mkdir()
@@ -40,9 +32,9 @@ def flow(
     )  # fmt: skip
     run.log_input(manifest, "training")
     if whole is None:
-        fitted(training.chain, Dataset(smooth)).save(work / CHAIN)
-    start = work / CHAIN if whole is None else whole / "checkpoint"
-    with Follower(work / metrics_log.FILE, run):
-        summary = fit(training, smooth, start, work, here=True)
-    keep(work, {"checkpoint": summary["best_step"]}, output)
+        fitted(training.chain, Dataset(smooth)).save(run.work / CHAIN)
+    start = run.work / CHAIN if whole is None else whole / "checkpoint"
+    with Follower(run.work / metrics_log.FILE, run):
+        summary = fit(training, smooth, start, run.work, here=True)
+    keep(run.work, {"checkpoint": summary["best_step"]}, run.output)
     run.set_tags({"ebflow.verdict": summary["verdict"]})

@@ -19,14 +19,7 @@ UNTRAINED = range(2000, 2003)
 
 
 def measure(
-    config: MeasureConfig,
-    data: Path,
-    reference: Path,
-    trained: Sequence[Path],
-    *,
-    output: Path,
-    work: Path,
-    run: StageRun,
+    config: MeasureConfig, data: Path, reference: Path, trained: Sequence[Path], *, run: StageRun
 ) -> None:
     """Writes ``numbers.json`` and ``arrays.npz``; of a training that diverged, no number.
 
@@ -55,6 +48,6 @@ def measure(
     arrays = {name: one for name, one in measured.items() if isinstance(one, np.ndarray)}
     numbers = {name: one for name, one in measured.items() if name not in arrays}
     told = {"numbers": numbers, **found[0].outcome}
-    (output / "numbers.json").write_text(json.dumps(told, indent=1) + "\n")
-    np.savez(output / "arrays.npz", **arrays)
+    (run.output / "numbers.json").write_text(json.dumps(told, indent=1) + "\n")
+    np.savez(run.output / "arrays.npz", **arrays)
     run.log_metrics({name.replace(" ", "_"): value for name, value in numbers.items()})

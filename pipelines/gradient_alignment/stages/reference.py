@@ -24,8 +24,6 @@ def reference(
     trained: Sequence[Path],
     whole: Path | None = None,
     *,
-    output: Path,
-    work: Path,
     run: StageRun,
 ) -> None:
     """Writes flows, the points with their scores, class-blind densities, ``evaluation.json``.
@@ -40,18 +38,18 @@ def reference(
     labels = dataset.split("train").labels()
     priors = labels.bincount(minlength=len(trained)) if len(trained) > 1 else torch.ones(1)
     for index, folder in enumerate(trained):
-        shutil.copytree(folder / "checkpoint", output / FLOWS / str(index))
+        shutil.copytree(folder / "checkpoint", run.output / FLOWS / str(index))
     flows = [load(folder / "checkpoint").to(config.device) for folder in trained]
     found = Reference(flows, priors)
     test, train = (references.points(config, dataset, split) for split in ("test", "train"))
     scores = found.at(test.noisy)
-    references.write_points(output, test, scores, found.priors)
+    references.write_points(run.output, test, scores, found.priors)
     quality = references.quality(test, scores, train, found.at(train.noisy))
     if whole is not None:
-        _write_blind(dataset, config.noise, whole, output)
-        blind = references.open_blind(output, config.device)
+        _write_blind(dataset, config.noise, whole, run.output)
+        blind = references.open_blind(run.output, config.device)
         quality |= references.blind_quality(blind, test)
-    written(quality, output, run)
+    written(quality, run)
 
 
 def _write_blind(dataset: Dataset, noise: float, whole: Path, output: Path) -> None:

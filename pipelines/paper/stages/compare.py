@@ -19,9 +19,7 @@ from pipelines.tracking import StageRun, notes
 Rows = Sequence[Row]
 
 
-def compare(
-    config: PaperConfig, found: Sequence[Folders | str], *, output: Path, work: Path, run: StageRun
-) -> None:
+def compare(config: PaperConfig, found: Sequence[Folders | str], *, run: StageRun) -> None:
     """Writes what all studies leave; cells that diverged come last.
 
     Arguments:
@@ -42,7 +40,7 @@ def compare(
         "each other."
     )
     studies.write(
-        output, run, config, f"{config.experiment}: {experiment.about}", intro,
+        run, config, f"{config.experiment}: {experiment.about}", intro,
         experiment.conclude(folders), experiment.figures(whole, folders),
         tables(experiment, rows), {"rows": rows},
     )  # fmt: skip

@@ -23,9 +23,7 @@ ROWS = 2_000
 """Points of a picture at a time."""
 
 
-def diverge(
-    config: DivergeConfig, data: Path, trained: Path, *, output: Path, work: Path, run: StageRun
-) -> None:
+def diverge(config: DivergeConfig, data: Path, trained: Path, *, run: StageRun) -> None:
     """Writes ``evaluation.json`` and, for pictures, ``arrays.npz``.
 
     The flow is that of the averaged weights at the end of training: the best by validation would
@@ -38,9 +36,9 @@ def diverge(
     metrics = {}
     for name, found in estimates.items():
         metrics |= {f"study/{name}": found.value, f"study/{name}_se": found.se}
-    written(metrics, output, run)
+    written(metrics, run)
     pictures = {"truth": _picture(config, truth), "model": _picture(config, flow)}
-    np.savez(output / "arrays.npz", extent=EXTENT, **pictures)
+    np.savez(run.output / "arrays.npz", extent=EXTENT, **pictures)
 
 
 def _divergences(

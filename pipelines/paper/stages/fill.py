@@ -24,12 +24,12 @@ from pipelines.tracking import StageRun
 from pipelines.training.measuring import Tell, begun, telling, written
 
 
-def fill(config: FillConfig, data: Path, *, output: Path, work: Path, run: StageRun) -> None:
+def fill(config: FillConfig, data: Path, *, run: StageRun) -> None:
     """Writes ``evaluation.json``: the scores, and the flow's leads with their errors over rows."""
     dataset = begun(config, config.threads, data, run, "training")
     names = ("train", "validation", "test")
     rows = {name: dataset.split(name).tensor().double() for name in names}
-    written(compared(config, rows, telling(work)), output, run)
+    written(compared(config, rows, telling(run.work)), run)
 
 
 def compared(config: FillConfig, rows: Mapping[str, Tensor], tell: Tell) -> dict[str, float]:

@@ -51,9 +51,7 @@ INK = 8.0
 """Half of the strongest ink of scikit-learn's digits."""
 
 
-def impute(
-    config: ImputeConfig, data: Path, trained: Path, *, output: Path, work: Path, run: StageRun
-) -> None:
+def impute(config: ImputeConfig, data: Path, trained: Path, *, run: StageRun) -> None:
     """Writes ``evaluation.json``: errors of imputed test images; and ``arrays.npz``, for pictures.
 
     Those have raw images with shape (images, D), ``missing``, and the values of black and white.
@@ -82,12 +80,12 @@ def impute(
         **likelihood("test/", log_probs(flow, test), test.width),
         **likelihood("baseline/gaussian_", log_probs(reference, test), test.width),
     }
-    written(metrics, output, run)
+    written(metrics, run)
     images = {"truth": truth, "missing": missing, "gaussian": guess[:, 0]}
     images |= {name: drawn[:, 0] for name, drawn in chains.items()}
     arrays = {name: image.numpy() for name, image in images.items()}
     ends = (0, test.levels - 1) if test.levels else (float(truth.min()), float(truth.max()))
-    np.savez_compressed(output / "arrays.npz", **arrays, shape=test.shape, range=ends)
+    np.savez_compressed(run.output / "arrays.npz", **arrays, shape=test.shape, range=ends)
 
 
 def masks(shape: Sequence[int], count: int, *, seed: int) -> Tensor:

@@ -79,9 +79,7 @@ class Fitted(NamedTuple):
     curve: list[Point]
 
 
-def peer(
-    config: PeerConfig, data: Path, preprocessed: Path, *, output: Path, work: Path, run: StageRun
-) -> None:
+def peer(config: PeerConfig, data: Path, preprocessed: Path, *, run: StageRun) -> None:
     """Writes ``evaluation.json``, the rows' log-densities and the curve of validations.
 
     ``evaluation.json`` is empty where the data are too many or too wide for the peer.
@@ -93,9 +91,9 @@ def peer(
     behind = Behind(dataset, Preprocessing.load(preprocessed / CHAIN))
     fitted = fit(config, behind)
     if fitted is None:
-        written({}, output, run)
+        written({}, run)
     else:
-        written(_measured(behind, fitted, output), output, run, method=fitted.method)
+        written(_measured(behind, fitted, run.output), run, method=fitted.method)
 
 
 class Behind:

@@ -53,10 +53,10 @@ ACTIVATIONS: dict[str, dict[str, Any]] = {
 """Options of the net."""
 
 
-def stack(config: StackConfig, data: Path, *, output: Path, work: Path, run: StageRun) -> None:
+def stack(config: StackConfig, data: Path, *, run: StageRun) -> None:
     """Writes ``nets.parquet``, which ``train`` returns."""
     nets = train(config, begun(config, config.threads, data, run, "training"))
-    nets.to_parquet(output / NETS)
+    nets.to_parquet(run.output / NETS)
     run.log_metrics({"study/trainings": len(nets)})
 
 

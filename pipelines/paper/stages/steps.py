@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,7 +50,7 @@ VARIED = {"FC": ("ml", "lazy_ml", "dsm"), "CNN": ("ml", "dsm")}
 """The objectives of variants of a net."""
 
 
-def steps(config: StepsConfig, *, output: Path, work: Path, run: StageRun) -> None:
+def steps(config: StepsConfig, *, run: StageRun) -> None:
     """Writes ``timings.json``, objective by objective.
 
     It is to be the only stage that runs.
@@ -60,7 +59,7 @@ def steps(config: StepsConfig, *, output: Path, work: Path, run: StageRun) -> No
     torch.set_num_threads(config.threads)
     peak = measured_peak()
     rows = benchmark(net(config), labels(config), peak=peak, seconds=config.seconds)
-    (output / "timings.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (run.output / "timings.json").write_text(json.dumps(rows, indent=1) + "\n")
     run.log_metrics(
         {f"time/step_ms/{row['label'].replace(' + ', '_')}": row["ms"] for row in rows}
     )

@@ -15,12 +15,10 @@ from pipelines.sample_complexity.verdicts import conclusion
 from pipelines.tracking import StageRun
 
 
-def conclude(
-    config: ComplexityConfig, found: Sequence[Path], *, output: Path, work: Path, run: StageRun
-) -> None:
+def conclude(config: ComplexityConfig, found: Sequence[Path], *, run: StageRun) -> None:
     """Writes ``results.parquet``, and what all studies leave."""
     rows = read(found)
-    rows.to_parquet(output / RESULTS)
+    rows.to_parquet(run.output / RESULTS)
     answers = [answer(question, rows, seed=config.seed) for question in questions(config)]
     costs = [json.loads((folder / "evaluation.json").read_text()) for folder in found]
     seconds = [cost["study/cpu_s"] for cost in costs]
@@ -31,7 +29,7 @@ def conclude(
     }
     exponents, seeds = [one.exponent for one in answers], {"study": config.seed}
     studies.write(
-        output, run, config, TITLE, INTRO, conclusion(config, answers, rows),
+        run, config, TITLE, INTRO, conclusion(config, answers, rows),
         figures(config, answers, rows), tables(config, answers, rows),
         {"exponents": exponents, "cost": cost, "seeds": seeds},
     )  # fmt: skip

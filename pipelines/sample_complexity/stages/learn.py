@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -32,12 +31,12 @@ BODIES: dict[type[config.CellConfig], Callable[[Any], pd.DataFrame]] = {
 """What makes a cell's rows, by the type of its configuration."""
 
 
-def learn(cell: config.CellConfig, *, output: Path, work: Path, run: StageRun) -> None:
+def learn(cell: config.CellConfig, *, run: StageRun) -> None:
     """Writes ``rows.parquet``, and into ``evaluation.json`` its processor time in s."""
     torch.set_num_threads(1)
     run.log_params({"kind": type(cell).__name__, **cell.model_dump()})
     began = time.process_time()
     rows = BODIES[type(cell)](cell)
-    rows.to_parquet(output / FILE)
+    rows.to_parquet(run.output / FILE)
     spent = time.process_time() - began
-    written({"study/rows": len(rows), "study/cpu_s": spent}, output, run)
+    written({"study/rows": len(rows), "study/cpu_s": spent}, run)

@@ -32,11 +32,11 @@ class Stop(Exception):
 
 def runs(stage, config, *inputs, folder):
     """Runs a stage in a folder; returns its run."""
-    run = Untracked()
+    run = Untracked(folder / "out", folder / "work")
     for name in ("out", "work"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     body = getattr(stage, stage.__name__.rpartition(".")[2])
-    body(config, *inputs, output=folder / "out", work=folder / "work", run=run)
+    body(config, *inputs, run=run)
     return run
 
 
@@ -119,12 +119,11 @@ def test_a_flow_is_trained_where_checkpoints_go_to_a_storage(digits, home, tmp_p
 
 def test_held_out_points_are_rows_of_their_split(digits, tmp_path):
     save(dense((64,), generator=torch.Generator()), tmp_path / "flow" / "checkpoint")
-    run, output = Untracked(), tmp_path / "reference"
+    output = tmp_path / "reference"
     output.mkdir()
+    run = Untracked(output)
     trained = [tmp_path / "flow"]
-    reference.reference(
-        MeasureConfig(points=50), digits, trained, output=output, work=tmp_path, run=run
-    )
+    reference.reference(MeasureConfig(points=50), digits, trained, run=run)
     assert run.metrics["reference/points"] == 50 and "reference/accuracy" not in run.metrics
     dataset = Dataset(digits)
     held = Held(QUICK, dataset, output, "validation")

@@ -3,8 +3,8 @@
 from tests.pipelines.stages import CALLS
 
 
-def double(config, folder, *, output, work, run):
+def double(config, folder, *, run):
     """Doubles the number."""
     CALLS.append("double")
     value = int((folder / "value.txt").read_text())
-    (output / "value.txt").write_text(str(2 * value))
+    (run.output / "value.txt").write_text(str(2 * value))

@@ -3,12 +3,12 @@
 from tests.pipelines.stages import CALLS, ERRORS
 
 
-def write(value, location, *, output, work, run):
+def write(value, location, *, run):
     """Writes a number; fails, or is interrupted, as told."""
     CALLS.append("write")
     error = ERRORS.get("write")
     if error is not None:
-        (work / "half").write_text("half done")
+        (run.work / "half").write_text("half done")
         raise error
     run.log_metrics({"value": value.draws})
-    (output / "value.txt").write_text(str(value.draws))
+    (run.output / "value.txt").write_text(str(value.draws))
