@@ -63,11 +63,6 @@ class Suggest:
         return found
 
 
-def always(config: Section) -> bool:
-    """The condition of a parameter that is asked for whatever was chosen before."""
-    return True
-
-
 @dataclass(frozen=True)
 class Parameter:
     """An option that is searched, or a choice from which options follow.
@@ -85,7 +80,7 @@ class Parameter:
     kind: Literal["log", "real", "whole", "choice", "optional"]
     option: str
     range: Sequence[Any] | Callable[[Any], Sequence[Any]]
-    when: Callable[[Any], object] = always
+    when: Callable[[Any], object] = lambda config: True
     of: str = ""
     start: Callable[[Any], Any] | None = None
     sets: Callable[[Any, Any], Section] | None = None

@@ -17,7 +17,7 @@ from ebflow.alignment.attribution import imputed, irof, patches, rank_correlatio
 from ebflow.alignment.logit import Classifier, ClassLogit
 from ebflow.alignment.perturbation import accuracies, saliency
 from ebflow.randomness import normal, uniform
-from pipelines.gradient_alignment.subject import Found, Subject
+from pipelines.gradient_alignment.references import Found, Subject
 
 POINTS = 300
 """Test points at most."""

@@ -11,7 +11,7 @@ from ebflow.inference import Interval
 from pipelines.gradient_alignment.comparisons import less, order
 from pipelines.gradient_alignment.models import BASELINE, BLIND
 from pipelines.gradient_alignment.over_seeds import Column, Lines, by_model
-from pipelines.reporting.claims import Table, fields, plus_minus
+from pipelines.reporting.claims import Table, plus_minus
 
 ALIGNMENTS = ("A1", "A3")
 
@@ -49,7 +49,7 @@ def orders(lines: Lines) -> Orders:
 def entries(orders: Orders) -> dict[str, dict[str, dict[str, float | None] | None]]:
     """Returns what ``summary.json`` tells of every metric."""
     return {
-        metric: {name: found and fields(found) for name, found in numbers.items()}
+        metric: {name: found and found._asdict() for name, found in numbers.items()}
         for metric, numbers in orders.items()
     }
 

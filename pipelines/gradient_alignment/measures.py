@@ -17,8 +17,7 @@ from ebflow.errors import NonFinite
 from ebflow.objectives import ESTIMATORS, draw_directions, taylor_cv
 from ebflow.randomness import uniform
 from pipelines.gradient_alignment.attribution_metrics import attribution_metrics
-from pipelines.gradient_alignment.references import own_log_probs
-from pipelines.gradient_alignment.subject import Found, Subject
+from pipelines.gradient_alignment.references import Found, Subject, own_log_probs
 
 FRACTIONS = np.geomspace(0.01, 1, 25)
 """Of pixels that are filled in, as in the paper's code."""

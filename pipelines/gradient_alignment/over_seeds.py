@@ -10,7 +10,7 @@ import numpy as np
 
 from ebflow.inference import Interval, student
 from pipelines.gradient_alignment.models import BLIND, Model
-from pipelines.reporting.claims import Table, fields, plus_minus
+from pipelines.reporting.claims import Table, plus_minus
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def by_model(title: str, lines: Lines, columns: Sequence[Column], note: str) -> 
 
 
 def entry(line: Line) -> dict[str, Any]:
-    """Returns what ``summary.json`` tells of a model; null where there is no number."""
+    """Returns what ``summary.json`` tells of a model; NaN where there is no number."""
     regulariser = line.model.classifier.regulariser
     metrics = sorted({name for one in line.seeds for name in one.numbers})
     return {
@@ -155,5 +155,5 @@ def entry(line: Line) -> dict[str, Any]:
         "seeds": len(line.seeds),
         "diagnosis": line.diagnosis,
         "warnings": line.seeds[0].warnings,
-        "metrics": {name: fields(line.interval(name)) for name in metrics},
+        "metrics": {name: line.interval(name)._asdict() for name in metrics},
     }

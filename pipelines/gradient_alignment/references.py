@@ -1,15 +1,16 @@
-"""The reference flows: their scores at noisy test points, and how good they are."""
+"""The reference flows: their scores at noisy points, and what classifiers are measured beside."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ebflow import mixtures
-from ebflow.alignment.logit import accuracy
+from ebflow.alignment.logit import Classifier, accuracy
 from ebflow.alignment.metrics import alignments, cosine, dsm, gradients, of_label
 from ebflow.alignment.reference import Normalised, Reference, Scores
 from ebflow.alignment.rows import unit_rows
@@ -123,6 +124,43 @@ def own_log_probs(scores: Scores, labels: Tensor) -> Tensor:
     return scores.log_probs.gather(1, own.unsqueeze(1)).squeeze(1)
 
 
+Found = dict[str, float | np.ndarray]
+"""Numbers, and arrays for figures."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A classifier to be measured, and what it is measured with.
+
+    Attributes:
+        config: What is measured.
+        network: The classifier.
+        baseline: The one without a regulariser, of the same seed.
+        judge: One of another architecture that was trained independently.
+        shape: The shape of an example.
+        points: Test points.
+        scores: The reference's there.
+        reference: The reference.
+        blind: Class-blind densities by name.
+        randomised: The classifier with parameters drawn anew, some draws of each kind.
+    """
+
+    config: MeasureConfig
+    network: Classifier
+    baseline: Classifier
+    judge: Classifier
+    shape: Sequence[int]
+    points: Points
+    scores: Scores
+    reference: Reference
+    blind: Mapping[str, Normalised]
+    randomised: Mapping[str, Sequence[Classifier]]
+
+    def draws(self, *purpose: str | int) -> torch.Generator:
+        """Returns the random numbers of a purpose, from their start."""
+        return derive(self.config.seed, *purpose, device=self.config.device)
+
+
 class Held:
     """Rows of a split that a classifier was not trained on, beside the reference's scores there.
 
@@ -136,10 +174,8 @@ class Held:
     def __init__(
         self, config: ClassifierConfig, dataset: Dataset, reference: Path, split: str
     ) -> None:
-        drawn = MeasureConfig(
-            points=HELD, noise=config.smoothing, seed=config.seed, gpu=config.gpu
-        )
-        self.points = points(drawn, dataset, split)
+        told = MeasureConfig(points=HELD, noise=config.smoothing, seed=config.seed, gpu=config.gpu)
+        self.points = points(told, dataset, split)
         self.scores = open_reference(reference, config.device).at(self.points.noisy)
 
     def measure(self, network: nn.Module) -> dict[str, float]:

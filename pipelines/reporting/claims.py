@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import TypeAdapter
 from rich.console import Console
 
-from ebflow.inference import Confidence, Interval, Region, holm
+from ebflow.inference import Confidence, Region, holm
 from pipelines.config import Section
 from pipelines.reporting.terminal import table
 from pipelines.tracking import notes
@@ -243,12 +243,6 @@ def plus_minus(found: Sequence[float | None], digits: int) -> str:
     if high is None or math.isnan(high):
         return f"{value:.{digits}f}"
     return f"{value:.{digits}f} ± {high - value:.{digits}f}"
-
-
-def fields(found: Interval) -> dict[str, float | None]:
-    """Returns ``value``, ``low`` and ``high``, null where there is no number."""
-    numbers = found._asdict().items()
-    return {name: None if math.isnan(value) else value for name, value in numbers}
 
 
 def publish(config: Section, value: "Artefact", folder: Path) -> dict[str, Any]:

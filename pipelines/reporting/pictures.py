@@ -15,16 +15,14 @@ def is_picture(shape: Sequence[int]) -> bool:
     return len(found) == 2 or found[:-2] == (3,)
 
 
-def show_tiles(
-    axis: Axes, images: np.ndarray, shape: Sequence[int], across: int | None = None
-) -> None:
+def show_tiles(axis: Axes, images: np.ndarray, shape: Sequence[int], across: int = 0) -> None:
     """Draws images as tiles.
 
     Arguments:
         axis: Where.
         images: Values in [0, 1], with shape (N, D).
         shape: The shape of one, (H, W) or (C, H, W).
-        across: Tiles in a row; None: as many as fill a square, of 64 at most.
+        across: Tiles in a row; 0: as many as fill a square, of 64 at most.
     """
     across = across or min(math.isqrt(MOST), math.isqrt(len(images)))
     axis.imshow(tiles(images, shape, across), cmap="gray", vmin=0, vmax=1)

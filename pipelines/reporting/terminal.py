@@ -18,10 +18,7 @@ def terminal(**options: Any) -> Console:  # noqa: ANN401
 
 
 def table(
-    headings: Sequence[str],
-    lines: Iterable[Sequence[Any]],
-    wrap: bool = False,
-    **options: Any,  # noqa: ANN401
+    headings: Sequence[str], lines: Iterable[Sequence[Any]], wrap: bool = False, title: str = ""
 ) -> Table:
     """Returns a table, the first column to the left, all others to the right and on one line.
 
@@ -29,9 +26,9 @@ def table(
         headings: Of its columns.
         lines: Its cells, of which text stands as it is.
         wrap: Whether the others may have several lines, too, where there is too little room.
-        options: Further ones of ``rich.table.Table``.
+        title: What stands above it.
     """
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", **options)
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
     for k, heading in enumerate(headings):
         side: Any = "right" if k else "left"
         made.add_column(heading, justify=side, no_wrap=bool(k) and not wrap)

@@ -94,11 +94,6 @@ class Answer:
         }  # fmt: skip
 
 
-def decisive(config: ComplexityConfig) -> str:
-    """Returns the column of the quantile error that decides."""
-    return f"sigma_d_{config.grid.deltas[-1]:g}"
-
-
 def questions(config: ComplexityConfig) -> list[Question]:
     """Returns the questions of the study: m* in mean square, and at the last δ."""
     grid, learners, line = config.grid, config.learners, {"size": 1}
@@ -106,7 +101,7 @@ def questions(config: ComplexityConfig) -> list[Question]:
     usual = {"width": learners.width, "depth": learners.depth, "rarity": 1.0}
     at_once = partial(Question, learner=FRESH, panel="networks", fixed={**line, "ratio": here})
     far, varied = [], []
-    for quantity, column in (("m*_L2", "sigma_l2"), ("m*_D", decisive(config))):
+    for quantity, column in (("m*_L2", "sigma_l2"), ("m*_D", f"sigma_d_{grid.deltas[-1]:g}")):
         ask = partial(Question, quantity, column=column, bound=grid.epsilon)
         far += [
             ask("R/σ", "finite", "finite", key="ratio", fixed=line),

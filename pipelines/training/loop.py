@@ -85,9 +85,8 @@ def fit(
             again, or had no validation before.
     """
     here = not launched(config.cluster) if here is None else here
-    folders = {"data": str(data), "start": str(start), "work": str(work)}
-    job = {"config": config.model_dump(mode="json"), **folders, "store": store.identity()}
-    job["run_id"] = run_id
+    job = {"config": config.model_dump(mode="json"), "store": store.identity(), "run_id": run_id}
+    job |= {"data": str(data), "start": str(start), "work": str(work)}
     if here:
         return train(job, Place(listener))
     from pipelines.training.launch import launch

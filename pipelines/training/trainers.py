@@ -108,9 +108,10 @@ def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:
 
 
 def _loss(config: Training, matched: Flow) -> Loss:
-    rule = config.anchor
-    lazy = config.objective.name == "lazy_ml"
-    weight = 0.0 if config.objective.name in LIKELIHOOD else rule.weight
+    rule, objective = config.anchor, config.objective
+    falls = objective.sigma_end is not None and objective.levels == 1
+    lazy = objective.name == "lazy_ml"
+    weight = 0.0 if objective.name in LIKELIHOOD else rule.weight
     anchor = Anchor(
         matched,
         interval=rule.interval,
@@ -119,10 +120,10 @@ def _loss(config: Training, matched: Flow) -> Loss:
         seed=config.seed,
     )
     return Loss(
-        _objective(config.objective, anchor),
+        _objective(objective, anchor),
         weight=config.objective_weight,
-        every=config.objective.every,
-        annealed=_annealed(config.objective),
+        every=objective.every,
+        annealed={"sigma": geometric(objective.sigma, objective.sigma_end)} if falls else {},
         anchor=anchor if weight or lazy else None,
         anchor_weight=weight,
         anchor_clean=rule.clean,
@@ -141,13 +142,6 @@ def _objective(config: ObjectiveConfig, anchor: Anchor) -> objectives.Objective:
         level = geometric(config.sigma, config.sigma_end)
         given["sigma"] = tuple(level(k / (config.levels - 1)) for k in range(config.levels))
     return partial(function, **given)
-
-
-def _annealed(config: ObjectiveConfig) -> dict[str, Schedule]:
-    """Returns what goes over the objective's options as training proceeds."""
-    if config.sigma_end is None or config.levels > 1:
-        return {}
-    return {"sigma": geometric(config.sigma, config.sigma_end)}
 
 
 def _rate(config: TrainConfig, width: int) -> float:

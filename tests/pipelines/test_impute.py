@@ -40,7 +40,7 @@ def gaussian(tmp_path_factory):
     trainer = build(config, Dataset(folder / "data"))
     save_training(trainer, folder / "checkpoint")
     (folder / "out").mkdir()
-    run = Untracked(folder / "out")
+    run = Untracked(folder / "out", folder)
     with pytest.MonkeyPatch.context() as changed:
         changed.setattr(stage, "SHRINKAGE", SHRINKAGE)
         stage.impute(CONFIG, folder / "data", folder, run=run)

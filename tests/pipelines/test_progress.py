@@ -56,8 +56,7 @@ def test_a_stage_tells_how_far_it_is_seldom(tmp_path):
 def test_what_is_fitted_in_front_of_a_flow_is_told(tmp_path):
     prepare("digits", tmp_path / "data", rows=300, validation=50, test=50)
     (tmp_path / "out").mkdir()
-    work = {"output": tmp_path / "out", "work": tmp_path, "run": Untracked()}
-    preprocess(ChainConfig(), tmp_path / "data", **work)
+    preprocess(ChainConfig(), tmp_path / "data", run=Untracked(tmp_path / "out", tmp_path))
     rows, _ = metrics_log.read(tmp_path / metrics_log.FILE)
     assert [row["text"] for row in rows] == [
         "fits the chain", "fits the Gaussian", "fits mixtures of Gaussians"

@@ -56,10 +56,10 @@ def test_a_search_whose_trials_have_ended_needs_no_node(run, tmp_path, monkeypat
 
     monkeypatch.setattr(stage, "run_trials", ended)
     prepare("digits", tmp_path / "data", rows=110, validation=20, test=20)
-    folders = {name: tmp_path / name for name in ("output", "work")}
-    for folder in folders.values():
-        folder.mkdir()
-    stage.search(DensityTune(), [tmp_path / "data"], run=run, **folders)
+    run.output, run.work = tmp_path / "output", tmp_path / "work"
+    run.output.mkdir()
+    run.work.mkdir()
+    stage.search(DensityTune(), [tmp_path / "data"], run=run)
     found = json.loads((tmp_path / "output" / "search.json").read_text())
     assert found["cpus_busy"] * found["seconds"] == pytest.approx(6.0)
 

@@ -13,7 +13,6 @@ from ebflow.inference import student
 from pipelines.config import Section
 from pipelines.config.files import dump
 from pipelines.reporting import claims, pages
-from pipelines.reporting.claims import fields
 from pipelines.reporting.style import draw
 from pipelines.tracking import StageRun
 from tuning import records
@@ -79,7 +78,7 @@ def _numbers(
     return {
         "verdict": decided.line,
         "winner": decided.winner,
-        "gains": {goal: fields(gain) for goal, gain in decided.gains.items()},
+        "gains": {goal: gain._asdict() for goal, gain in decided.gains.items()},
         "goals": [asdict(goal) for goal in goals],
         "settings": [
             {
@@ -96,7 +95,7 @@ def _numbers(
 
 def _means(goals: Sequence[Goal], setting: Setting) -> dict[str, Any]:
     return {
-        split: {g.name: fields(student([*scores[g.name].values()]).interval()) for g in goals}
+        split: {g.name: student([*scores[g.name].values()]).interval()._asdict() for g in goals}
         for split, scores in setting.scores.items()
     }
 

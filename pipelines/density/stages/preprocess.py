@@ -6,19 +6,8 @@ from pathlib import Path
 from ebflow import mixtures
 from pipelines.config import ChainConfig
 from pipelines.tracking import StageRun
+from pipelines.training import preprocessing
 from pipelines.training.measuring import begun, telling
-from pipelines.training.preprocessing import (
-    CHAIN,
-    COLUMNS,
-    GAUSSIAN,
-    MIXTURE,
-    NUMBERS,
-    REGRESSION,
-    baseline,
-    behind,
-    fitted,
-    names,
-)
 
 
 def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
@@ -34,20 +23,20 @@ def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
     """
     dataset, tell = begun(config, config.threads, data, run, "training"), telling(run.work)
     tell(0.0, "fits the chain")
-    chain = fitted(config, dataset)
-    chain.save(run.output / CHAIN)
-    steps = chain.columns.summary(names(dataset)) if chain.columns else {}
-    (run.output / COLUMNS).write_text(json.dumps(steps, indent=1) + "\n")
+    chain = preprocessing.fitted(config, dataset)
+    chain.save(run.output / preprocessing.CHAIN)
+    steps = chain.columns.summary(preprocessing.names(dataset)) if chain.columns else {}
+    (run.output / preprocessing.COLUMNS).write_text(json.dumps(steps, indent=1) + "\n")
     tell(1 / 3, "fits the Gaussian")
-    gaussian = baseline(dataset, config.chain)
-    gaussian.save(run.output / GAUSSIAN)
+    gaussian = preprocessing.baseline(dataset, config.chain)
+    gaussian.save(run.output / preprocessing.GAUSSIAN)
     tell(2 / 3, "fits mixtures of Gaussians")
-    rows, held = behind(dataset, gaussian, config.seed)
+    rows, held = preprocessing.behind(dataset, gaussian, config.seed)
     given = dataset.split("train").given
     found = mixtures.search(rows, held, seed=config.seed, given=given)
-    mixtures.save(found.mixture, run.output / MIXTURE)
+    mixtures.save(found.mixture, run.output / preprocessing.MIXTURE)
     if given:
-        mixtures.save(mixtures.regression(rows, given), run.output / REGRESSION)
+        mixtures.save(mixtures.regression(rows, given), run.output / preprocessing.REGRESSION)
     shrunk = {} if chain.shrinkage is None else {"preprocess/shrinkage": chain.shrinkage}
     numbers = {
         **shrunk,
@@ -57,5 +46,5 @@ def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
         "baseline/mixture_full": int(found.mixture.full),
         "baseline/mixture_left_out": len(found.left_out),
     }
-    (run.output / NUMBERS).write_text(json.dumps(numbers) + "\n")
+    (run.output / preprocessing.NUMBERS).write_text(json.dumps(numbers) + "\n")
     run.log_metrics(numbers)

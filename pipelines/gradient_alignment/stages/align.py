@@ -10,7 +10,6 @@ from pipelines.gradient_alignment import attributions, figures, over_seeds, tabl
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.scales import models, replicates
 from pipelines.reporting import studies
-from pipelines.reporting.claims import fields
 from pipelines.tracking import StageRun
 
 
@@ -42,7 +41,7 @@ def align(
     numbers = {
         "models": [over_seeds.entry(line) for line in lines.values()],
         "attributions": attributions.entries(orders),
-        "reference": {name: fields(one) for name, one in means.items()},
+        "reference": {name: one._asdict() for name, one in means.items()},
     }
     studies.write(
         run, config, "Gradient alignment", tables.intro(config, lines),

@@ -10,7 +10,7 @@ from ebflow.alignment.attribution import with_last_of
 from pipelines.gradient_alignment import fitting, references
 from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.gradient_alignment.measures import measure as all_of
-from pipelines.gradient_alignment.subject import Subject
+from pipelines.gradient_alignment.references import Subject
 from pipelines.tracking import StageRun
 from pipelines.training.measuring import begun
 

@@ -66,7 +66,7 @@ def impute(config: ImputeConfig, data: Path, trained: Path, *, run: StageRun) ->
     truth = test.tensor()[: config.images]
     missing = masks(test.shape, len(truth), seed=config.seed).flatten(1)
     reference = _gaussian(flow, train)
-    chains = _imputed(config, flow, truth, missing, (1, *test.shape)[-3:], telling(work))
+    chains = _imputed(config, flow, truth, missing, (1, *test.shape)[-3:], telling(run.work))
     guess = _conditional_mean(reference, truth, missing, config.seed)
     put = {
         **chains,

@@ -16,8 +16,7 @@ from pipelines.gradient_alignment.attribution_metrics import attribution_metrics
 from pipelines.gradient_alignment.config import MeasureConfig, ShiftConfig
 from pipelines.gradient_alignment.measures import measure
 from pipelines.gradient_alignment.models import BASELINE, BLIND
-from pipelines.gradient_alignment.references import Points
-from pipelines.gradient_alignment.subject import Subject
+from pipelines.gradient_alignment.references import Points, Subject
 
 from .cases import study
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ebflow.files import write_json
 from pipelines.gradient_alignment import comparisons, figures
 from pipelines.gradient_alignment.over_seeds import entry, lines
 from pipelines.gradient_alignment.tables import tables
@@ -54,9 +55,10 @@ def test_planes_of_metrics_that_no_model_has_are_not_drawn():
     assert len(figures.figures(both, (3,))["trade-off"][0].axes) == 1
 
 
-def test_an_entry_is_json_without_nan():
+def test_an_entry_is_json_without_nan(tmp_path):
     found = study(baseline={"A1": 0.1})["baseline"]
     found = replace(found, seeds=[*found.seeds, measured("baseline", 3, {})])
-    stored = json.loads(json.dumps(entry(found), allow_nan=False))
+    write_json(tmp_path / "entry.json", entry(found))
+    stored = json.loads((tmp_path / "entry.json").read_text())
     assert stored["metrics"]["A1"] == {"value": None, "low": None, "high": None}
     assert stored["seeds"] == 4 and stored["regulariser"] == "none"
