@@ -6,7 +6,7 @@ from pathlib import Path
 from ebflow.errors import BadInput, NonFinite
 
 REQUEST = re.compile(
-    r"API request to \S+ failed with (?:timeout )?exception .*"
+    r"API request to (\w+://)(?:[^/@\s]*@)?([^/\s]+)\S* failed with (?:timeout )?exception .*"
     r"Caused by \w+\((?:.*(?:\): |, ))?['\"]?(.*?)['\"]?\)\).*"
 )
 """How MLflow tells that nobody answers: around that, it has all that urllib3 did."""
@@ -42,7 +42,7 @@ def failure(error: BaseException) -> BadInput | StageFailed:
 
 def flat(error: object) -> str:
     """Returns the message of an error in one line, of a request that failed no more than why."""
-    return REQUEST.sub(r"no answer: \1", " ".join(str(error).split()))
+    return REQUEST.sub(r"no answer from \1\2: \3", " ".join(str(error).split()))
 
 
 def in_one_line(error: BaseException) -> str:
