@@ -48,41 +48,42 @@ SHADES = ("#9ecae1", "#6baed6", "#3182bd", "#08519c", "#08306b")
 """Of m, the least first."""
 
 
+CAPTIONS = {
+    "scaling": "Samples from which on the error stays below ε, with bootstrap intervals, and "
+    "fitted powers with their exponents.",
+    "dimensions": "The same against the dimension, and against the size of a finite class.",
+    "varied": "Networks on the line, at one R/σ: samples from which on the error stays below ε, "
+    "against ε, the mass δ beyond the quantile, the far mode's weight η over its worst value, and "
+    "the networks' width and depth.",
+    "sampling": "Networks for all noises, after three lengths of training, and the reverse SDE: "
+    "total variation and W2 of samples against the score's error in mean square (left) and at the "
+    "quantile (right), over all levels of the sampler. Training sets come as they are drawn: red, "
+    "those without a far sample. Lines: the exact score by the same sampler, and true samples.",
+    "data-like": "Denoisers of a law that looks like data, at the end of training, with an "
+    "implanted mode and without: the error over all levels in mean square and at the quantile, "
+    "the share of samples that are copies of training ones, and what samples are off; means over "
+    "training sets. Lines across: the exact score by the same sampler.",
+    "dose": "By how much an implanted mode raises mean square over the quantile, against the "
+    "noise, by its weight η and m; means over training sets. Dotted: the rise of mean square if "
+    "the mode is missed, from the exact denoiser of the law without it, and the quantile does not "
+    "rise.",
+    "families": "What samples are off against both errors, of all networks: darker, those of more "
+    "samples; larger, those that were trained for longer. Above without a mode, below with the "
+    "heaviest. Lines across: the exact score by the same sampler.",
+    "memory": "While networks are trained: the error in mean square, copies of training samples, "
+    "and what samples are off, without an implanted mode.",
+}
+
+
 def figures(
     config: ComplexityConfig, answers: Sequence[Answer], rows: pd.DataFrame
 ) -> dict[str, Captioned]:
     """Returns the figures by name."""
-    grown = {name: _grown(name, answers) for name in GROWN}
-    return {
-        "scaling": (grown["scaling"], "Samples from which on the error stays below ε, with "
-                    "bootstrap intervals, and fitted powers with their exponents."),
-        "dimensions": (grown["dimensions"], "The same against the dimension, and against the size "
-                       "of a finite class."),
-        "varied": (grown["varied"], "Networks on the line, at one R/σ: samples from which on the "
-                   "error stays below ε, against ε, the mass δ beyond the quantile, the far "
-                   "mode's weight η over its worst value, and the networks' width and depth."),
-        "sampling": (_sampling(rows), "Networks for all noises, after three lengths of training, "
-                     "and the reverse SDE: total variation and W2 of samples against the score's "
-                     "error in mean square (left) and at the quantile (right), over all levels of "
-                     "the sampler. Training sets come as they are drawn: red, those without a far "
-                     "sample. Lines: the exact score by the same sampler, and true samples."),
-        "data-like": (_against_m(config, rows), "Denoisers of a law that looks like data, at the "
-                      "end of training, with an implanted mode and without: the error over all "
-                      "levels in mean square and at the quantile, the share of samples that are "
-                      "copies of training ones, and what samples are off; means over training "
-                      "sets. Lines across: the exact score by the same sampler."),
-        "dose": (_dose(config, rows), "By how much an implanted mode raises mean square over the "
-                 "quantile, against the noise, by its weight η and m; means over training sets. "
-                 "Dotted: the rise of mean square if the mode is missed, from the exact denoiser "
-                 "of the law without it, and the quantile does not rise."),
-        "families": (_families(config, rows), "What samples are off against both errors, of all "
-                     "networks: darker, those of more samples; larger, those that were trained "
-                     "for longer. Above without a mode, below with the heaviest. Lines across: "
-                     "the exact score by the same sampler."),
-        "memory": (_memory(config, rows), "While networks are trained: the error in mean square, "
-                   "copies of training samples, and what samples are off, without an implanted "
-                   "mode."),
-    }  # fmt: skip
+    made = {name: _grown(name, answers) for name in GROWN}
+    made["sampling"] = _sampling(rows)
+    for name, draw in OF_LAWS.items():
+        made[name] = draw(config, rows)
+    return {name: (made[name], caption) for name, caption in CAPTIONS.items()}
 
 
 def _grown(figure_name: str, answers: Sequence[Answer]) -> Figure:
@@ -232,3 +233,7 @@ def _memory(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
         axis.minorticks_off()
     axes[0].legend(fontsize=7)
     return figure
+
+
+OF_LAWS = {"data-like": _against_m, "dose": _dose, "families": _families, "memory": _memory}
+"""Figures of laws that look like data, by name."""
