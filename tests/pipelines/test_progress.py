@@ -12,7 +12,7 @@ from pipelines.reporting import progress
 from pipelines.reporting.progress import Job, Progress
 from pipelines.reporting.terminal import terminal
 from pipelines.training import metrics_log
-from pipelines.training.measuring import telling
+from pipelines.training.telling import teller
 
 from .untracked import Untracked
 
@@ -44,7 +44,7 @@ def test_a_search_tells_how_far_it_is(tmp_path):
 
 
 def test_a_stage_tells_how_far_it_is_seldom(tmp_path):
-    job, tell = Job(tmp_path / metrics_log.FILE), telling(tmp_path)
+    job, tell = Job(tmp_path / metrics_log.FILE), teller(tmp_path)
     for step in range(100):
         tell(step / 200, "draws")
     assert job.look() and (job.share, job.text) == (0.0, "draws")

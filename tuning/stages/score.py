@@ -8,7 +8,7 @@ from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import ClassifierConfig
 from pipelines.gradient_alignment.references import Held
 from pipelines.tracking import StageRun
-from pipelines.training.measuring import begun
+from pipelines.training.telling import begin
 from tuning.config import SPLITS
 
 
@@ -20,7 +20,7 @@ def score(
     Raises:
         NonFinite: If the training diverged.
     """
-    dataset = begun(config, config.threads, data, run, "testing")
+    dataset = begin(config, config.threads, data, run, "testing")
     fitted = fitting.load(trained, dataset.manifest.shape, dataset.manifest.classes)
     if fitted.diverged:
         raise NonFinite(fitted.diagnosis)

@@ -19,8 +19,8 @@ from pipelines.config import EvaluateConfig
 from pipelines.density import classifier
 from pipelines.density.likelihoods import BASELINES, SPLITS, prefix
 from pipelines.tracking import StageRun
-from pipelines.training.measuring import written
 from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS, REGRESSION
+from pipelines.training.telling import write_metrics
 
 LOG_PROBS = "log_probs.npz"
 """File of the flow's log-densities of every row, by split; of the training split ``ROWS``."""
@@ -59,7 +59,7 @@ def evaluate(
     reference = Reference.of(flow, *splits, batch_size=config.batch_size)
     reference.save(run.output, trained / "checkpoint")
     np.savez(run.output / LOG_PROBS, **known, train=reference.train.numpy())
-    written(metrics, run)
+    write_metrics(metrics, run)
 
 
 def _baselines(preprocessed: Path) -> dict[str, Flow]:

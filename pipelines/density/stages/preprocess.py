@@ -7,7 +7,7 @@ from ebflow import mixtures
 from pipelines.config import ChainConfig
 from pipelines.tracking import StageRun
 from pipelines.training import preprocessing
-from pipelines.training.measuring import begun, telling
+from pipelines.training.telling import begin, teller
 
 
 def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
@@ -21,7 +21,7 @@ def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
     Raises:
         BadInput: If the data do not let themselves be standardised or whitened.
     """
-    dataset, tell = begun(config, config.threads, data, run, "training"), telling(run.work)
+    dataset, tell = begin(config, config.threads, data, run, "training"), teller(run.work)
     tell(0.0, "fits the chain")
     chain = preprocessing.fitted(config, dataset)
     chain.save(run.output / preprocessing.CHAIN)

@@ -6,12 +6,12 @@ from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import ClassifierConfig
 from pipelines.tracking import Follower, StageRun
 from pipelines.training import metrics_log
-from pipelines.training.measuring import begun
+from pipelines.training.telling import begin
 
 
 def classify(config: ClassifierConfig, data: Path, *, run: StageRun) -> None:
     """Writes the weights and what the training told; goes on from the last checkpoint."""
-    dataset = begun(config, config.threads, data, run, "training")
+    dataset = begin(config, config.threads, data, run, "training")
     with Follower(run.work / metrics_log.FILE, run):
         fitted = fitting.fit(config, dataset, run.work)
     fitting.save(run.output, fitted)

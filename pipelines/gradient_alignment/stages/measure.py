@@ -12,7 +12,7 @@ from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.gradient_alignment.measures import measure as all_of
 from pipelines.gradient_alignment.references import Subject
 from pipelines.tracking import StageRun
-from pipelines.training.measuring import begun
+from pipelines.training.telling import begin
 
 UNTRAINED = range(2000, 2003)
 """Seeds of parameters that are drawn anew, beyond the study's."""
@@ -29,7 +29,7 @@ def measure(
         reference: The reference, and class-blind densities.
         trained: The classifier, the baseline of its seed, and a judge of another architecture.
     """
-    manifest = begun(config, config.threads, data, run, "testing").manifest
+    manifest = begin(config, config.threads, data, run, "testing").manifest
     found = [fitting.load(f, manifest.shape, manifest.classes) for f in trained]
     measured = {}
     if not found[0].diverged:

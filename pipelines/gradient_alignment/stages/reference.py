@@ -15,7 +15,7 @@ from pipelines.gradient_alignment import references
 from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.gradient_alignment.references import FLOW, FLOWS, GAUSSIAN
 from pipelines.tracking import StageRun
-from pipelines.training.measuring import begun, written
+from pipelines.training.telling import begin, write_metrics
 
 
 def reference(
@@ -34,7 +34,7 @@ def reference(
         trained: What the flows' trainings left: of every class in turn, or of all rows.
         whole: What that of all rows left; None: class-blind densities are left out.
     """
-    dataset = begun(config, config.threads, data, run, "testing")
+    dataset = begin(config, config.threads, data, run, "testing")
     labels = dataset.split("train").labels()
     priors = labels.bincount(minlength=len(trained)) if len(trained) > 1 else torch.ones(1)
     for index, folder in enumerate(trained):
@@ -49,7 +49,7 @@ def reference(
         _write_blind(dataset, config.noise, whole, run.output)
         blind = references.open_blind(run.output, config.device)
         quality |= references.blind_quality(blind, test)
-    written(quality, run)
+    write_metrics(quality, run)
 
 
 def _write_blind(dataset: Dataset, noise: float, whole: Path, output: Path) -> None:

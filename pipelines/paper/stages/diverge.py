@@ -14,7 +14,7 @@ from ebflow.inference import Estimate
 from ebflow.randomness import generator, normal
 from pipelines.paper.config import DivergeConfig
 from pipelines.tracking import StageRun
-from pipelines.training.measuring import begun, written
+from pipelines.training.telling import begin, write_metrics
 
 EXTENT = 9.0
 """Half the side of a picture."""
@@ -29,14 +29,14 @@ def diverge(config: DivergeConfig, data: Path, trained: Path, *, run: StageRun) 
     The flow is that of the averaged weights at the end of training: the best by validation would
     be so for the data without noise.
     """
-    dataset = begun(config, 1, data, run, "testing")
+    dataset = begin(config, 1, data, run, "testing")
     flow = load(trained / "last")
     truth = SMOOTHED[config.density](config.sigma, dtype=torch.float64)
     estimates = _divergences(config, truth, flow, dataset.split("test").tensor())
     metrics = {}
     for name, found in estimates.items():
         metrics |= {f"study/{name}": found.value, f"study/{name}_se": found.se}
-    written(metrics, run)
+    write_metrics(metrics, run)
     pictures = {"truth": _picture(config, truth), "model": _picture(config, flow)}
     np.savez(run.output / "arrays.npz", extent=EXTENT, **pictures)
 

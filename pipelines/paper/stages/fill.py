@@ -21,15 +21,15 @@ from ebflow.inference import Estimate
 from ebflow.randomness import generator, uniform
 from pipelines.paper.config import FillConfig
 from pipelines.tracking import StageRun
-from pipelines.training.measuring import Tell, begun, telling, written
+from pipelines.training.telling import Tell, begin, teller, write_metrics
 
 
 def fill(config: FillConfig, data: Path, *, run: StageRun) -> None:
     """Writes ``evaluation.json``: the scores, and the flow's leads with their errors over rows."""
-    dataset = begun(config, config.threads, data, run, "training")
+    dataset = begin(config, config.threads, data, run, "training")
     names = ("train", "validation", "test")
     rows = {name: dataset.split(name).tensor().double() for name in names}
-    written(compared(config, rows, telling(run.work)), run)
+    write_metrics(compared(config, rows, teller(run.work)), run)
 
 
 def compared(config: FillConfig, rows: Mapping[str, Tensor], tell: Tell) -> dict[str, float]:

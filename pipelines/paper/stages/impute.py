@@ -27,7 +27,7 @@ from ebflow.randomness import generator as derive
 from pipelines.density.stages.evaluate import likelihood
 from pipelines.paper.config import ImputeConfig
 from pipelines.tracking import StageRun
-from pipelines.training.measuring import Tell, begun, telling, written
+from pipelines.training.telling import Tell, begin, teller, write_metrics
 
 STEP = 1.0
 """Of Langevin's diffusion, over the inverse of the largest curvature of −log p (no unit; stable
@@ -61,12 +61,12 @@ def impute(config: ImputeConfig, data: Path, trained: Path, *, run: StageRun) ->
     behind the same logit, each carried back to pixels. Either is one guess and no draw: what a
     chain is to be compared with in this is the mean of its draws.
     """
-    dataset = begun(config, config.threads, data, run, "testing")
+    dataset = begin(config, config.threads, data, run, "testing")
     flow, test, train = load(trained / "checkpoint"), *map(dataset.split, ("test", "train"))
     truth = test.tensor()[: config.images]
     missing = masks(test.shape, len(truth), seed=config.seed).flatten(1)
     reference = _gaussian(flow, train)
-    chains = _imputed(config, flow, truth, missing, (1, *test.shape)[-3:], telling(run.work))
+    chains = _imputed(config, flow, truth, missing, (1, *test.shape)[-3:], teller(run.work))
     guess = _conditional_mean(reference, truth, missing, config.seed)
     put = {
         **chains,
@@ -80,7 +80,7 @@ def impute(config: ImputeConfig, data: Path, trained: Path, *, run: StageRun) ->
         **likelihood("test/", log_probs(flow, test), test.width),
         **likelihood("baseline/gaussian_", log_probs(reference, test), test.width),
     }
-    written(metrics, run)
+    write_metrics(metrics, run)
     images = {"truth": truth, "missing": missing, "gaussian": guess[:, 0]}
     images |= {name: drawn[:, 0] for name, drawn in chains.items()}
     arrays = {name: image.numpy() for name, image in images.items()}

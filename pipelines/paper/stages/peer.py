@@ -34,8 +34,8 @@ from pipelines.density.stages.evaluate import LOG_PROBS, likelihood
 from pipelines.paper.config import PeerConfig
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
-from pipelines.training.measuring import begun, written
 from pipelines.training.preprocessing import CHAIN
+from pipelines.training.telling import begin, write_metrics
 
 WIDEST, MOST = 100, 20_000
 """The most elements of a row, but for mixtures, and of kernels the most rows."""
@@ -87,13 +87,13 @@ def peer(config: PeerConfig, data: Path, preprocessed: Path, *, run: StageRun) -
     Raises:
         NonFinite: If a loss or likelihood was not finite.
     """
-    dataset = begun(config, config.threads, data, run, "training")
+    dataset = begin(config, config.threads, data, run, "training")
     behind = Behind(dataset, Preprocessing.load(preprocessed / CHAIN))
     fitted = fit(config, behind)
     if fitted is None:
-        written({}, run)
+        write_metrics({}, run)
     else:
-        written(_measured(behind, fitted, run.output), run, method=fitted.method)
+        write_metrics(_measured(behind, fitted, run.output), run, method=fitted.method)
 
 
 class Behind:

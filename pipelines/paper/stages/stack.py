@@ -30,8 +30,8 @@ from ebflow.randomness import RowGenerator
 from pipelines.config import ChainConfig, ObjectiveConfig, PreprocessConfig
 from pipelines.paper.config import StackConfig
 from pipelines.tracking import StageRun
-from pipelines.training.measuring import begun
 from pipelines.training.preprocessing import baseline, fitted
+from pipelines.training.telling import begin
 
 NETS = "nets.parquet"
 BATCH = 100
@@ -55,7 +55,7 @@ ACTIVATIONS: dict[str, dict[str, Any]] = {
 
 def stack(config: StackConfig, data: Path, *, run: StageRun) -> None:
     """Writes ``nets.parquet``, which ``train`` returns."""
-    nets = train(config, begun(config, config.threads, data, run, "training"))
+    nets = train(config, begin(config, config.threads, data, run, "training"))
     nets.to_parquet(run.output / NETS)
     run.log_metrics({"study/trainings": len(nets)})
 

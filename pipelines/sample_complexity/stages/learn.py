@@ -15,7 +15,7 @@ from pipelines.sample_complexity.rows import FILE
 from pipelines.sample_complexity.samplers import samplers
 from pipelines.sample_complexity.two_gaussians import pairs, weights
 from pipelines.tracking import StageRun
-from pipelines.training.measuring import written
+from pipelines.training.telling import write_metrics
 
 BODIES: dict[type[config.CellConfig], Callable[[Any], pd.DataFrame]] = {
     config.TwoPointCell: two_point,
@@ -39,4 +39,4 @@ def learn(cell: config.CellConfig, *, run: StageRun) -> None:
     rows = BODIES[type(cell)](cell)
     rows.to_parquet(run.output / FILE)
     spent = time.process_time() - began
-    written({"study/rows": len(rows), "study/cpu_s": spent}, run)
+    write_metrics({"study/rows": len(rows), "study/cpu_s": spent}, run)

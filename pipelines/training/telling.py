@@ -21,7 +21,7 @@ Tell = Callable[[float, str], None]
 """Is told the share of a stage that is done, and what it does now."""
 
 
-def begun(config: Section, threads: int, data: Path, run: StageRun, context: str) -> Dataset:
+def begin(config: Section, threads: int, data: Path, run: StageRun, context: str) -> Dataset:
     """Returns prepared data, of which a stage's run is told, as of its configuration.
 
     Arguments:
@@ -38,7 +38,7 @@ def begun(config: Section, threads: int, data: Path, run: StageRun, context: str
     return dataset
 
 
-def telling(work: Path) -> Tell:
+def teller(work: Path) -> Tell:
     """Returns what tells the user how far a stage is, by a file in its folder of work.
 
     It does so once a second at most, and whenever the stage does something else.
@@ -55,7 +55,7 @@ def telling(work: Path) -> Tell:
     return tell
 
 
-def written(metrics: Mapping[str, float], run: StageRun, **more: Any) -> None:  # noqa: ANN401
+def write_metrics(metrics: Mapping[str, float], run: StageRun, **more: Any) -> None:  # noqa: ANN401
     """Writes metrics, and what else is given, into ``evaluation.json``, and tells the run them."""
     write_json(run.output / "evaluation.json", {**more, **metrics})
     run.log_metrics(metrics)
