@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -62,16 +62,23 @@ class StageExecutor(Executor):
         """Starts a stage that redun does not know as done, unless the store has what it makes."""
         assert self._scheduler is not None and job.eval_hash is not None
         stage, key = job.task.name, job.eval_hash[:KEY_LENGTH]
-        if not self.engine.force and store.kept(stage, key):
-            if artefact := Artefact.stored(stage, key):
-                self.found[stage] += 1
-                self._scheduler.done_job(job, artefact)
-                return
-            place = store.location(store.artefact(stage, key))
-            self.engine.progress.tell(stage, f"{place}: {store.HARMED}; it is made again")
+        if artefact := self._stored(stage, key):
+            self.found[stage] += 1
+            self._scheduler.done_job(job, artefact)
+            return
         work = self._work(job)
         self._tell(stage, key)
         self._attempt(job, work, 0)
+
+    def _stored(self, stage: str, key: str) -> Artefact | None:
+        """Returns what the store has of it, and says so if that is harmed."""
+        with suppress(OSError):  # the stage asks a store that does not answer again, by its tries
+            if not self.engine.force and store.kept(stage, key):
+                if artefact := Artefact.stored(stage, key):
+                    return artefact
+                place = store.location(store.artefact(stage, key))
+                self.engine.progress.tell(stage, f"{place}: {store.HARMED}; it is made again")
+        return None
 
     def _tell(self, stage: str, key: str) -> None:
         self.engine.progress.started(stage, key)

@@ -533,6 +533,14 @@ def test_a_start_of_ray_that_fails_is_tried_again(engine, monkeypatch):
     assert [stage for stage, *_ in RETRIED] == ["write"]
 
 
+def test_a_store_that_does_not_answer_the_driver_is_asked_by_the_stage(engine, monkeypatch):
+    def away(stage, key):
+        raise OSError(111, "refused")
+
+    monkeypatch.setattr(store, "kept", away)
+    assert engine(retries=Retries(0)).run(graph()).statuses["write"] == Status(ran=1)
+
+
 def test_a_stage_whose_end_cannot_be_told_has_ended(engine, monkeypatch):
     def finished(self, stage, key):
         raise UnicodeEncodeError("ascii", "✓", 0, 1, "not in range")
