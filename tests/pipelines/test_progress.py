@@ -12,7 +12,7 @@ from pipelines.reporting import progress
 from pipelines.reporting.progress import Job, Progress
 from pipelines.reporting.terminal import terminal
 from pipelines.training import metrics_log
-from pipelines.training.telling import teller
+from pipelines.training.stage_reports import reporter
 
 from .untracked import Untracked
 
@@ -44,12 +44,12 @@ def test_a_search_tells_how_far_it_is(tmp_path):
 
 
 def test_a_stage_tells_how_far_it_is_seldom(tmp_path):
-    job, tell = Job(tmp_path / metrics_log.FILE), teller(tmp_path)
+    job, report = Job(tmp_path / metrics_log.FILE), reporter(tmp_path)
     for step in range(100):
-        tell(step / 200, "draws")
+        report(step / 200, "draws")
     assert job.look() and (job.share, job.text) == (0.0, "draws")
     assert len((tmp_path / metrics_log.FILE).read_text().splitlines()) == 1
-    tell(0.6, "scores")
+    report(0.6, "scores")
     assert job.look() and (job.share, job.text) == (0.6, "scores")
 
 

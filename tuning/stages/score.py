@@ -8,7 +8,7 @@ from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import ClassifierConfig
 from pipelines.gradient_alignment.references import Held
 from pipelines.tracking import StageRun
-from pipelines.training.telling import begin
+from pipelines.training.stage_reports import begin
 from tuning.config import SPLITS
 
 

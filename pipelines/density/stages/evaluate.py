@@ -20,7 +20,7 @@ from pipelines.density import classifier
 from pipelines.density.likelihoods import BASELINES, SPLITS, prefix
 from pipelines.tracking import StageRun
 from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS, REGRESSION
-from pipelines.training.telling import write_metrics
+from pipelines.training.stage_reports import write_metrics
 
 LOG_PROBS = "log_probs.npz"
 """File of the flow's log-densities of every row, by split; of the training split ``ROWS``."""

@@ -7,7 +7,7 @@ from ebflow import mixtures
 from pipelines.config import ChainConfig
 from pipelines.tracking import StageRun
 from pipelines.training import preprocessing
-from pipelines.training.telling import begin, teller
+from pipelines.training.stage_reports import begin, reporter
 
 
 def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
@@ -21,16 +21,16 @@ def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
     Raises:
         BadInput: If the data do not let themselves be standardised or whitened.
     """
-    dataset, tell = begin(config, config.threads, data, run, "training"), teller(run.work)
-    tell(0.0, "fits the chain")
+    dataset, report = begin(config, config.threads, data, run, "training"), reporter(run.work)
+    report(0.0, "fits the chain")
     chain = preprocessing.fitted(config, dataset)
     chain.save(run.output / preprocessing.CHAIN)
     steps = chain.columns.summary(preprocessing.names(dataset)) if chain.columns else {}
     (run.output / preprocessing.COLUMNS).write_text(json.dumps(steps, indent=1) + "\n")
-    tell(1 / 3, "fits the Gaussian")
+    report(1 / 3, "fits the Gaussian")
     gaussian = preprocessing.baseline(dataset, config.chain)
     gaussian.save(run.output / preprocessing.GAUSSIAN)
-    tell(2 / 3, "fits mixtures of Gaussians")
+    report(2 / 3, "fits mixtures of Gaussians")
     rows, held = preprocessing.behind(dataset, gaussian, config.seed)
     given = dataset.split("train").given
     found = mixtures.search(rows, held, seed=config.seed, given=given)

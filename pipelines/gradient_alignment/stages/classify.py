@@ -6,7 +6,7 @@ from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import ClassifierConfig
 from pipelines.tracking import Follower, StageRun
 from pipelines.training import metrics_log
-from pipelines.training.telling import begin
+from pipelines.training.stage_reports import begin
 
 
 def classify(config: ClassifierConfig, data: Path, *, run: StageRun) -> None:

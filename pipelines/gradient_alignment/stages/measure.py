@@ -12,7 +12,7 @@ from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.gradient_alignment.measures import measure as all_of
 from pipelines.gradient_alignment.references import Subject
 from pipelines.tracking import StageRun
-from pipelines.training.telling import begin
+from pipelines.training.stage_reports import begin
 
 UNTRAINED = range(2000, 2003)
 """Seeds of parameters that are drawn anew, beyond the study's."""

@@ -15,7 +15,7 @@ from pipelines.gradient_alignment import references
 from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.gradient_alignment.references import FLOW, FLOWS, GAUSSIAN
 from pipelines.tracking import StageRun
-from pipelines.training.telling import begin, write_metrics
+from pipelines.training.stage_reports import begin, write_metrics
 
 
 def reference(

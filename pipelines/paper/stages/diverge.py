@@ -14,7 +14,7 @@ from ebflow.inference import Estimate
 from ebflow.randomness import generator, normal
 from pipelines.paper.config import DivergeConfig
 from pipelines.tracking import StageRun
-from pipelines.training.telling import begin, write_metrics
+from pipelines.training.stage_reports import begin, write_metrics
 
 EXTENT = 9.0
 """Half the side of a picture."""

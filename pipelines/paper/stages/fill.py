@@ -21,7 +21,7 @@ from ebflow.inference import Estimate
 from ebflow.randomness import generator, uniform
 from pipelines.paper.config import FillConfig
 from pipelines.tracking import StageRun
-from pipelines.training.telling import Tell, begin, teller, write_metrics
+from pipelines.training.stage_reports import Report, begin, reporter, write_metrics
 
 
 def fill(config: FillConfig, data: Path, *, run: StageRun) -> None:
@@ -29,10 +29,10 @@ def fill(config: FillConfig, data: Path, *, run: StageRun) -> None:
     dataset = begin(config, config.threads, data, run, "training")
     names = ("train", "validation", "test")
     rows = {name: dataset.split(name).tensor().double() for name in names}
-    write_metrics(compared(config, rows, teller(run.work)), run)
+    write_metrics(compared(config, rows, reporter(run.work)), run)
 
 
-def compared(config: FillConfig, rows: Mapping[str, Tensor], tell: Tell) -> dict[str, float]:
+def compared(config: FillConfig, rows: Mapping[str, Tensor], report: Report) -> dict[str, float]:
     """Returns scores by complete rows of every split, with shape (N, D); tells how far it is."""
     holes = {name: _holes(config, x, name) for name, x in rows.items()}
     flow = fit(
@@ -42,7 +42,7 @@ def compared(config: FillConfig, rows: Mapping[str, Tensor], tell: Tell) -> dict
         steps=config.steps,
         max_seconds=config.seconds,
         seed=config.seed,
-        progress=lambda share: tell(share / 2, "fits the flow"),
+        progress=lambda share: report(share / 2, "fits the flow"),
     )
     mean, scale, draws = rows["train"].mean(0), rows["train"].std(0), config.draws
     gaussian = Gaussian.of((holes["train"] - mean) / scale)
@@ -54,7 +54,7 @@ def compared(config: FillConfig, rows: Mapping[str, Tensor], tell: Tell) -> dict
         holes["test"],
         generator=noise,
         draws=draws,
-        progress=lambda share: tell((1 + share) / 2, "draws what test rows lack"),
+        progress=lambda share: report((1 + share) / 2, "draws what test rows lack"),
     )
     noise = generator(config.seed, "fill", "gaussian")
     drawn = gaussian.drawn(z.repeat_interleave(draws, 0), noise).view(len(z), draws, -1)

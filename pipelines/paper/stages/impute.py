@@ -27,7 +27,7 @@ from ebflow.randomness import generator as derive
 from pipelines.density.stages.evaluate import likelihood
 from pipelines.paper.config import ImputeConfig
 from pipelines.tracking import StageRun
-from pipelines.training.telling import Tell, begin, teller, write_metrics
+from pipelines.training.stage_reports import Report, begin, reporter, write_metrics
 
 STEP = 1.0
 """Of Langevin's diffusion, over the inverse of the largest curvature of −log p (no unit; stable
@@ -66,7 +66,7 @@ def impute(config: ImputeConfig, data: Path, trained: Path, *, run: StageRun) ->
     truth = test.tensor()[: config.images]
     missing = masks(test.shape, len(truth), seed=config.seed).flatten(1)
     reference = _gaussian(flow, train)
-    chains = _imputed(config, flow, truth, missing, (1, *test.shape)[-3:], teller(run.work))
+    chains = _imputed(config, flow, truth, missing, (1, *test.shape)[-3:], reporter(run.work))
     guess = _conditional_mean(reference, truth, missing, config.seed)
     put = {
         **chains,
@@ -112,7 +112,7 @@ def _imputed(
     truth: Tensor,
     missing: Tensor,
     image: Sequence[int],
-    tell: Tell,
+    report: Report,
 ) -> dict[str, Tensor]:
     """Returns by sampler what it put in, with shape (images, draws, D); tells which one does.
 
@@ -142,7 +142,7 @@ def _imputed(
     }
     found = {}
     for number, (name, sampler) in enumerate(samplers.items()):
-        tell(number / len(samplers), f"draws by the {name} chain")
+        report(number / len(samplers), f"draws by the {name} chain")
         options = {"generator": derive(config.seed, "impute", name), "sampler": sampler}
         made = imputation.impute(flow, truth, missing, draws=config.draws, **options)
         found[name] = made.draws

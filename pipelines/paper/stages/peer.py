@@ -35,7 +35,7 @@ from pipelines.paper.config import PeerConfig
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
 from pipelines.training.preprocessing import CHAIN
-from pipelines.training.telling import begin, write_metrics
+from pipelines.training.stage_reports import begin, write_metrics
 
 WIDEST, MOST = 100, 20_000
 """The most elements of a row, but for mixtures, and of kernels the most rows."""

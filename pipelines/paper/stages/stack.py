@@ -31,7 +31,7 @@ from pipelines.config import ChainConfig, ObjectiveConfig, PreprocessConfig
 from pipelines.paper.config import StackConfig
 from pipelines.tracking import StageRun
 from pipelines.training.preprocessing import baseline, fitted
-from pipelines.training.telling import begin
+from pipelines.training.stage_reports import begin
 
 NETS = "nets.parquet"
 BATCH = 100

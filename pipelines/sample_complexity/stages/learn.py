@@ -15,7 +15,7 @@ from pipelines.sample_complexity.rows import FILE
 from pipelines.sample_complexity.samplers import samplers
 from pipelines.sample_complexity.two_gaussians import pairs, weights
 from pipelines.tracking import StageRun
-from pipelines.training.telling import write_metrics
+from pipelines.training.stage_reports import write_metrics
 
 BODIES: dict[type[config.CellConfig], Callable[[Any], pd.DataFrame]] = {
     config.TwoPointCell: two_point,

@@ -1,4 +1,4 @@
-"""What stages tell as they begin with data, as they go on, and as they end with metrics."""
+"""What stages report: the data that they begin with, how far they are, and metrics at the end."""
 
 import math
 import time
@@ -15,10 +15,10 @@ from pipelines.config import Section
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
 
-TELL_S = 1.0
+REPORT_S = 1.0
 
-Tell = Callable[[float, str], None]
-"""Is told the share of a stage that is done, and what it does now."""
+Report = Callable[[float, str], None]
+"""Reports the share of a stage that is done, and what it does now."""
 
 
 def begin(config: Section, threads: int, data: Path, run: StageRun, context: str) -> Dataset:
@@ -38,21 +38,21 @@ def begin(config: Section, threads: int, data: Path, run: StageRun, context: str
     return dataset
 
 
-def teller(work: Path) -> Tell:
-    """Returns what tells the user how far a stage is, by a file in its folder of work.
+def reporter(work: Path) -> Report:
+    """Returns what shows the user how far a stage is, by a file in its folder of work.
 
     It does so once a second at most, and whenever the stage does something else.
     """
-    told, known = -math.inf, ""
+    last, known = -math.inf, ""
 
-    def tell(share: float, text: str) -> None:
-        nonlocal told, known
-        if (now := time.monotonic()) - told >= TELL_S or text != known:
-            told, known = now, text
+    def report(share: float, text: str) -> None:
+        nonlocal last, known
+        if (now := time.monotonic()) - last >= REPORT_S or text != known:
+            last, known = now, text
             row = metrics_log.row("stage", 0, share, text=text)
             store_writer.append(work / metrics_log.FILE, [row])
 
-    return tell
+    return report
 
 
 def write_metrics(metrics: Mapping[str, float], run: StageRun, **more: Any) -> None:  # noqa: ANN401
