@@ -204,16 +204,22 @@ def crps(draws: Tensor, y: Tensor) -> Tensor:
     r"""Returns the continuous ranked probability score of every element of ``y`` (N, D).
 
     It is :math:`E|X - y| - \tfrac12 E|X - X'|`, of K draws with shape (N, K, D) without bias. That
-    of a single guess would be its absolute error.
+    of a single guess is its absolute error.
 
     Source: Strictly Proper Scoring Rules, Prediction, and Estimation (Gneiting, Raftery, 2007).
+
+    Raises:
+        ValueError: If there are fewer than two draws.
     """
     count, sorted_ = draws.shape[1], draws.sort(1).values
-    ranks = 2 * torch.arange(count, dtype=draws.dtype) - (count - 1)
+    if count < 2:
+        raise ValueError(f"draws: found {count} of each row, expected at least 2")
+    ranks = 2 * torch.arange(count, dtype=draws.dtype, device=draws.device) - (count - 1)
     spread = torch.einsum("k,nkd->nd", ranks, sorted_) / (count * (count - 1))
     return (draws - y.unsqueeze(1)).abs().mean(1) - spread
 
 
+@torch.no_grad()
 def latent_statistics(u: Tensor, *, probes: int = 16, seed: int = 0) -> dict[str, float]:
     """Returns how the latents of a batch differ from N(0, I).
 

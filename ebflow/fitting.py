@@ -191,6 +191,8 @@ def fit(
     front = {"shrinkage": shrinkage, "marginals": marginals, "bounds": bounds or {},
              "names": columns["names"], "seed": seed}  # fmt: skip
 
+    shown = _rising(progress) if callable(progress) else progress
+
     def trained(net: str | Callable[..., Flow], steps: int, max_seconds: float | None) -> Trainer:
         """Trains the flow, or a net, behind a preprocessing of its own."""
         axes = flow is None and net in ("autoregressive", "convolutional")
@@ -211,7 +213,7 @@ def fit(
             seed=seed,
             **_paced(steps, validate_every),
         )
-        _run(trainer, _Progress(trainer, progress))
+        _run(trainer, _Progress(trainer, shown))
         return trainer
 
     best = trained(net, steps, max_seconds)
@@ -219,7 +221,21 @@ def fit(
     if chosen and best.state.verdict.startswith("stopped early") and best.progress < 1:
         left = (steps - best.step, max_seconds and max_seconds - best.seconds)
         best = min(best, trained("dense", *left), key=lambda trainer: trainer.state.best.nll)
+    if callable(shown):
+        shown(1.0)
     return _result(best)
+
+
+def _rising(progress: Callable[[float], None]) -> Callable[[float], None]:
+    """Returns what is told no less than before, though a second training begins at 0."""
+    highest = 0.0
+
+    def shown(share: float) -> None:
+        nonlocal highest
+        highest = max(highest, share)
+        progress(highest)
+
+    return shown
 
 
 def _check(**given: Any) -> None:  # noqa: ANN401

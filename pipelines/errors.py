@@ -6,10 +6,9 @@ from pathlib import Path
 from ebflow.errors import BadInput, NonFinite
 
 REQUEST = re.compile(
-    r"API request to (\w+://)(?:[^/@\s]*@)?([^/\s]+)\S* failed with (?:timeout )?exception .*"
-    r"Caused by \w+\((?:.*(?:\): |, ))?['\"]?(.*?)['\"]?\)\).*"
+    r"API request to (\w+://)(?:[^/@\s]*@)?([^/\s]+)\S* failed with [a-z ]*exception "
 )
-"""How MLflow tells that nobody answers: around that, it has all that urllib3 did."""
+"""How MLflow tells of a request that failed; all that urllib3 did follows, and at its end why."""
 
 
 class StageFailed(RuntimeError):
@@ -42,7 +41,23 @@ def failure(error: BaseException) -> BadInput | StageFailed:
 
 def flat(error: object) -> str:
     """Returns the message of an error in one line, of a request that failed no more than why."""
-    return REQUEST.sub(r"no answer from \1\2: \3", " ".join(str(error).split()))
+    line = " ".join(str(error).split())
+    found = REQUEST.search(line)
+    if found is None:
+        return line
+    server, why = "".join(found.groups()), _reason(line[found.end() :])
+    return f"{line[: found.start()]}request to {server} failed: {why}"
+
+
+def _reason(told: str) -> str:
+    """Returns the innermost reason of what urllib3 tells: behind its errors' names and places."""
+    _, caused, why = told.rpartition("Caused by ")
+    if not caused:
+        return told
+    why = why.partition("(")[2].partition("))")[0]
+    for before in ("): ", ", "):
+        why = why.rpartition(before)[2]
+    return re.sub(r"['\"]\)*$", "", why.lstrip("'\""))
 
 
 def in_one_line(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ebflow.errors import BadInput
 from pipelines.store import storage
 from pipelines.store.urls import without_password
+from pipelines.tracking import uri as tracking_uri
 
 if TYPE_CHECKING:
     from pipelines.engine.pipeline import Run
@@ -63,12 +64,13 @@ def environment() -> dict[str, str]:
     """Returns the variables that a job is given.
 
     Raises:
-        BadInput: If one holds a password, which Ray would show to all who see its dashboard.
+        BadInput: If one holds a password, which Ray would show to all who see its dashboard, or
+            the tracking server is no URL.
     """
     found = {name: os.environ[name] for name in SENT if os.environ.get(name)}
     if storage.used():
         storage.url()
-    uri = found.get("MLFLOW_TRACKING_URI", "")
+    uri = tracking_uri() if "MLFLOW_TRACKING_URI" in found else ""
     if without_password(uri) != uri:
         raise BadInput(
             "MLFLOW_TRACKING_URI: found a password or a query, which Ray's dashboard would show, "

@@ -20,7 +20,8 @@ class StoreWriter:
     """Writes what it is given, on the node where it is."""
 
     def append(self, path: Path, rows: list[metrics_log.Row]) -> None:
-        """Appends rows to a file."""
+        """Appends rows to a file, in a folder that may have been made on another node alone."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         metrics_log.append(path, rows)
 
     def write(self, path: Path, text: str) -> None:

@@ -15,8 +15,10 @@ from pipelines.store.paths import user_cache
 OURS = ("ebflow", "pipelines", "tuning")
 
 CARRIERS = tuple(
-    f"pipelines.{name}" for name in ("cluster", "engine", "errors", "store", "tracking")
-)
+    f"pipelines.{name}"
+    for name in ("cluster", "engine", "errors", "store", "tracking", "training.metrics_log",
+                 "training.stage_reports")
+)  # fmt: skip
 """What carries data and numbers and makes none: a change of it leaves finished stages valid."""
 
 Statement = tuple[int, str, list[str]]

@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import shutil
 import signal
 import threading
 from collections import Counter
@@ -194,6 +195,13 @@ class RayExecutor(StageExecutor):
         with self.connecting:
             if self.connection is not None and self.connection.done():
                 self.connection = None if self.connection.exception() else self.connection
+
+    def _ended(self, job: Job, future: Future) -> None:
+        """Removes what a stage reported to the driver's store, where its own node has another."""
+        if future.exception() is None and self._connect().result().node is not None:
+            work = store.work(job.task.name, job.eval_hash[:KEY_LENGTH])
+            shutil.rmtree(work, ignore_errors=True)
+        super()._ended(job, future)
 
     def _connect(self) -> Future[Connection]:
         with self.connecting:

@@ -4,7 +4,6 @@ import hashlib
 import shutil
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -16,6 +15,7 @@ from pipelines.engine.demand import Needs
 from pipelines.engine.digests import data_digest, source_digest
 from pipelines.engine.values import Artefact, Source
 from pipelines.tracking.notes import NOTE, note, numbers
+from pipelines.training import metrics_log
 
 if TYPE_CHECKING:
     from redun.task import Task
@@ -156,8 +156,8 @@ def _make(
             run.set_tags({NOTE: text, "ebflow.artefact": place})
     except BadInput:
         shutil.rmtree(output, ignore_errors=True)
-        with suppress(OSError):
-            work.rmdir()
+        if {path.name for path in work.iterdir()} <= {metrics_log.FILE}:
+            shutil.rmtree(work, ignore_errors=True)
         raise
     finally:
         shutil.rmtree(output, ignore_errors=True)

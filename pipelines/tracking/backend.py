@@ -35,7 +35,7 @@ def reaching() -> Iterator[None]:
         yield
     except _errors() as error:
         shown = without_password(uri())
-        line = flat(error).partition(". ")[0][:300].replace(f" from {shown}:", ":")
+        line = flat(error).partition(". ")[0][:300].replace(f"request to {shown} failed: ", "")
         raise StageFailed(f"MLflow at {shown}: {line}") from error
 
 

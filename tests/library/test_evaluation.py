@@ -342,6 +342,16 @@ def test_crps_is_that_of_its_definition():
     torch.testing.assert_close(crps(draws, y), draws.abs().mean(1) - apart / 2)
 
 
+def test_crps_of_one_draw_is_refused():
+    with pytest.raises(ValueError, match="draws: found 1 of each row, expected at least 2"):
+        crps(torch.zeros(4, 1, 3), torch.zeros(4, 3))
+
+
+@pytest.mark.filterwarnings("error")
+def test_statistics_of_latents_keep_no_graph():
+    assert latent_statistics(torch.randn(50, 6, requires_grad=True) * 1.0)
+
+
 def test_crps_of_a_normal_law():
     """E of (2 φ(0) − 1/√π) for y at the mean, within 4.5 errors of 2,000 rows of 4 draws."""
     noise = torch.Generator().manual_seed(1)

@@ -161,4 +161,4 @@ def test_ranks_are_those_of_each_row_alone():
 def test_the_worst_value_is_the_furthest_from_its_region():
     values = np.array([-3.0, 0.5, 2.0])
     assert above(1).worst(values) == -3 and below(1).worst(values) == 2
-    assert within(0.1, of=0.4).worst(values) == -3
+    assert within(0.1, of=0.4).worst(values) == -3 and within(0.1, of=-2.9).worst(values) == 2

@@ -234,3 +234,4 @@ def test_nodes_that_share_a_bucket_alone_give_these_numbers(
     assert "summary.json" in bucket.names("runs/density/digits")
     assert store.summary()["artefacts"]["train"].startswith("s3://")
     assert any("validation NLL" in line for line in out.splitlines() if line[:6] == "train:")
+    assert not [*(store.home / "work").glob("*/*")]

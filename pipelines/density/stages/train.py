@@ -1,6 +1,5 @@
 """From prepared data to a trained flow."""
 
-import json
 import shutil
 import time
 from contextlib import nullcontext
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ebflow.data.manifest import Manifest
+from ebflow.files import write_json
 from pipelines.cluster.environment import embedded
 from pipelines.config import Training
 from pipelines.tracking import Follower, StageRun
@@ -38,7 +38,7 @@ def train(config: Training, data: Path, preprocessed: Path, *, run: StageRun) ->
     run.log_artifacts(run.output / "checkpoint", "checkpoint")
     shutil.copy(run.work / metrics_log.FILE, run.output)
     summary = _summary(result, result["began"] - began, time.time() - began)
-    (run.output / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_json(run.output / "training.json", summary)
     run.log_metrics(summary["metrics"])
     run.set_tags({"ebflow.verdict": summary["verdict"]})
 
