@@ -208,6 +208,9 @@ def test_progress_is_one_line_on_demand(capsys):
     shares = []
     ebflow.fit(rows(), steps=40, progress=shares.append, **net)
     assert shares == sorted(shares) and shares[-1] == 1
+    shares.clear()
+    ebflow.fit(rows(), steps=3000, patience=2, validate_every=5, progress=shares.append)
+    assert shares == sorted(shares) and shares[-1] == 1  # a dense net was trained behind the first
     assert capsys.readouterr().err == ""
 
 

@@ -1,5 +1,7 @@
 """Of a test."""
 
+from ebflow.errors import BadInput
+from pipelines.training.stage_reports import reporter
 from tests.pipelines.stages import CALLS, ERRORS
 
 
@@ -7,8 +9,10 @@ def write(value, location, *, run):
     """Writes a number; fails, or is interrupted, as told."""
     CALLS.append("write")
     error = ERRORS.get("write")
+    reporter(run.work)(0.0, "writes")
     if error is not None:
-        (run.work / "half").write_text("half done")
+        if not isinstance(error, BadInput):
+            (run.work / "half").write_text("half done")
         raise error
     run.log_metrics({"value": value.draws})
     (run.output / "value.txt").write_text(str(value.draws))
