@@ -284,6 +284,7 @@ def test_what_another_store_made_is_found_in_the_bucket_that_they_share(
     engine, records, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/shared")
+    monkeypatch.setattr(environment, "embedded", lambda: True)
     engine().run(graph())
     (tmp_path / "other").mkdir()
     shutil.copyfile(records, tmp_path / "other" / "redun.db")
