@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -21,6 +20,8 @@ import pytest
 from PIL import Image
 
 from pipelines.tracking.views import links
+
+from .nodes import free_port
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
@@ -40,9 +41,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def address(digits):
     """Serves the finished run as ``ebflow ui`` does."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = digits.start("ui", "--port", port)
     deadline = time.monotonic() + 200
     while True:

@@ -18,6 +18,7 @@ from pipelines.config.recipes import RECIPES
 from pipelines.tracking import connect
 
 from .conftest import Store
+from .nodes import free_port
 
 
 def test_help_lists_the_commands(ebflow):
@@ -157,9 +158,7 @@ def test_a_taken_port_is_one_line(digits, ebflow, monkeypatch):
 
 @pytest.mark.slow
 def test_mlflow_is_served_on_loopback_until_ctrl_c(digits):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = digits.start("ui", "--port", port)
     page = fetch(f"http://127.0.0.1:{port}/")
     assert "<title>MLflow</title>" in page
@@ -198,9 +197,7 @@ def read_only(tracking_home, monkeypatch):
 
 @pytest.mark.slow
 def test_a_store_that_is_read_only_is_served(read_only):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = read_only.start("ui", "--port", port)
     found = fetch(f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get?experiment_id=0")
     process.send_signal(signal.SIGINT)

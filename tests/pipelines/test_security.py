@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import shutil
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -33,6 +32,7 @@ from pipelines.training import metrics_log
 from tests.pipelines.trainers import build
 
 from .conftest import QUICK, Store
+from .nodes import free_port
 from .seals import sealed
 
 SECRET = "hunter2-of-the-test"
@@ -290,9 +290,7 @@ def test_a_planted_secret_is_nowhere_after_a_run(server, tmp_path):
 @pytest.mark.slow
 def test_the_page_of_runs_answers_to_this_machine_alone(digits):
     """A page elsewhere whose name is made to resolve to 127.0.0.1 gets no answer."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = digits.start("ui", "--port", port)
     try:
         assert answer(port, f"127.0.0.1:{port}") == 200

@@ -24,6 +24,7 @@ from pipelines.answers.serving import samples
 from pipelines.tracking import save_model
 
 from ..conftest import Store
+from ..nodes import free_port
 from .conftest import NAMES, grouped, people
 
 
@@ -141,9 +142,7 @@ def test_images_of_classes_are_a_column(class_model, tmp_path):
 def test_the_server_answers_as_the_command_does(model, rows, expected, tmp_path):
     """The command as it is typed: asked by name, refused where it should, ended by Ctrl-C."""
     store = Store(tmp_path)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = store.start("serve", model, "--port", port)
     try:
         _wait(process, port)
